@@ -1,0 +1,2 @@
+//! `binplz-builder`.
+fn main() {}

@@ -1,0 +1,263 @@
+//! What a build hands over, and the one spelling of every object path.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::{BadName, Bin, BuildKey, LeaseId, Sha256};
+
+/// What one build made: `manifest.json` beside its programs. A package may ship hundreds of programs, so this list
+/// lives in the store, not in a ledger row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The package's name without its version.
+    pub pname: String,
+    /// The package's version; may be empty.
+    pub version: String,
+    /// `meta.mainProgram`, as the package declares it: it may name what is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_program: Option<String>,
+    /// The derivation that was realised.
+    pub drv_path: String,
+    /// Every program in the package's `bin/`, by name.
+    pub programs: Vec<Program>,
+}
+
+/// One file in `bin/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its file name.
+    pub bin: Bin,
+    /// Whether it can be served.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// What the inspection found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// A static program for the asked system; it is in the store.
+    Static {
+        /// Of the file.
+        sha256: Sha256,
+        /// Of the file, in bytes.
+        size: u64,
+        /// Store paths that it names *and* that exist in the built closure: data which it may miss elsewhere.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leftovers: Vec<String>,
+    },
+    /// Not served.
+    Refused {
+        /// Why not.
+        why: Refusal,
+    },
+}
+
+/// Why a file in `bin/` is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// It needs a dynamic linker or shared libraries.
+    Dynamic,
+    /// It starts with `#!`.
+    Script,
+    /// It is for another machine.
+    OtherMachine,
+    /// It is a link that leads out of the package's closure.
+    OutsideLink,
+    /// It is larger than the deployment stores.
+    TooLarge,
+    /// It is no regular, executable ELF file.
+    NotAProgram,
+}
+
+impl Refusal {
+    /// Reads on after "`NAME` …".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Refusal::Dynamic => "is dynamically linked",
+            Refusal::Script => "is a script",
+            Refusal::OtherMachine => "is for another machine",
+            Refusal::OutsideLink => "is a link that leads out of the package",
+            Refusal::TooLarge => "is larger than this service stores",
+            Refusal::NotAProgram => "is no executable program",
+        }
+    }
+}
+
+/// Which program a request without a program's name means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Main<'a> {
+    /// This one.
+    Program(&'a Program),
+    /// The package ships several programs, and none is its main one.
+    Many,
+    /// It declares a main program that it does not ship.
+    Missing(&'a str),
+    /// It ships no programs.
+    None,
+}
+
+impl Manifest {
+    /// The program of that name.
+    pub fn program(&self, name: &str) -> Option<&Program> {
+        self.programs.iter().find(|program| program.bin.as_str() == name)
+    }
+
+    /// The package's main program (contract §1): the declared one, else the one named like the package (its attribute's
+    /// last part, or its pname), else the only one. A declaration that names nothing is passed over where the next
+    /// rules find a program: declarations are wrong at times, and the person wants the program.
+    pub fn main<'a>(&'a self, leaf: &str) -> Main<'a> {
+        let declared = self.main_program.as_deref();
+        let by_name = declared.into_iter().chain([leaf, &self.pname]).find_map(|name| self.program(name));
+        match (by_name, self.programs.as_slice(), declared) {
+            (Some(program), _, _) | (None, [program], _) => Main::Program(program),
+            (None, [], _) => Main::None,
+            (None, _, Some(declared)) => Main::Missing(declared),
+            (None, _, None) => Main::Many,
+        }
+    }
+}
+
+/// An object that belongs to one attempt at one build.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ObjectName {
+    /// `bin/NAME`: a program.
+    Program(Bin),
+    /// `log/NUMBER`: a segment of the log, numbered from 1; immutable once written.
+    Log(u32),
+    /// `manifest.json`: written by the service when the build settles, never by a builder.
+    Manifest,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ObjectName::Program(bin) => write!(f, "bin/{bin}"),
+            ObjectName::Log(number) => write!(f, "log/{number:06}"),
+            ObjectName::Manifest => f.write_str("manifest.json"),
+        }
+    }
+}
+
+impl FromStr for ObjectName {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let name = match s.split_once('/') {
+            Some(("bin", bin)) => ObjectName::Program(bin.parse()?),
+            Some(("log", number)) => ObjectName::Log(number.parse().map_err(|_| BadName::Form)?),
+            None if s == "manifest.json" => ObjectName::Manifest,
+            _ => return Err(BadName::Form),
+        };
+        // One spelling each: what is not written as it would be printed is refused.
+        if name.to_string() == s { Ok(name) } else { Err(BadName::Form) }
+    }
+}
+
+impl TryFrom<String> for ObjectName {
+    type Error = BadName;
+    fn try_from(s: String) -> Result<Self, BadName> {
+        s.parse()
+    }
+}
+
+impl From<ObjectName> for String {
+    fn from(name: ObjectName) -> String {
+        name.to_string()
+    }
+}
+
+/// Where an object lies: `builds/REV/SYSTEM/ATTR/LEASE/NAME`.
+///
+/// The lease is part of the path, so that no two attempts can write the same object, and an object that a redirect
+/// points to is never written again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ObjectPath {
+    /// Of which build.
+    pub key: BuildKey,
+    /// Of which attempt.
+    pub lease: LeaseId,
+    /// Which of its objects.
+    pub name: ObjectName,
+}
+
+impl fmt::Display for ObjectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "builds/{}/{}/{}", self.key, self.lease, self.name)
+    }
+}
+
+impl FromStr for ObjectPath {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let mut parts = s.splitn(6, '/');
+        let mut next = || parts.next().ok_or(BadName::Form);
+        if next()? != "builds" {
+            return Err(BadName::Form);
+        }
+        let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, attr: next()?.parse()? };
+        Ok(ObjectPath { key, lease: next()?.parse()?, name: next()?.parse()? })
+    }
+}
+
+impl TryFrom<String> for ObjectPath {
+    type Error = BadName;
+    fn try_from(s: String) -> Result<Self, BadName> {
+        s.parse()
+    }
+}
+
+impl From<ObjectPath> for String {
+    fn from(path: ObjectPath) -> String {
+        path.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(main: Option<&str>, programs: &[&str]) -> Manifest {
+        let program = |name: &&str| Program {
+            bin: name.parse().expect("a program's name"),
+            verdict: Verdict::Refused { why: Refusal::Script },
+        };
+        Manifest {
+            pname: "gnugrep".into(),
+            version: "3.8".into(),
+            main_program: main.map(str::to_owned),
+            drv_path: "/nix/store/x.drv".into(),
+            programs: programs.iter().map(program).collect(),
+        }
+    }
+
+    #[test]
+    fn the_main_program_is_the_declared_else_the_namesake_else_the_only_one() {
+        let name = |m: &Manifest| match m.main("gnugrep") {
+            Main::Program(p) => p.bin.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(name(&manifest(Some("grep"), &["egrep", "grep", "gnugrep"])), "grep");
+        assert_eq!(name(&manifest(None, &["egrep", "gnugrep"])), "gnugrep");
+        assert_eq!(name(&manifest(None, &["egrep"])), "egrep");
+        assert_eq!(name(&manifest(Some("fgrep"), &["egrep"])), "egrep");
+        assert_eq!(name(&manifest(Some("fgrep"), &["egrep", "grep"])), "Missing(\"fgrep\")");
+        assert_eq!(name(&manifest(None, &["egrep", "grep"])), "Many");
+        assert_eq!(name(&manifest(Some("grep"), &[])), "None");
+    }
+
+    #[test]
+    fn an_object_path_has_one_spelling_and_no_way_out() {
+        let home = format!("builds/{}/x86_64-linux/tree/{}", "0".repeat(40), "1".repeat(32));
+        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "manifest.json"] {
+            let path = format!("{home}/{name}");
+            assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path));
+        }
+        for name in ["bin/../x", "bin/..", "bin/a/b", "log/1", "log/+00001", "log/-1", "", "bin/", "manifest.json/"] {
+            assert!(format!("{home}/{name}").parse::<ObjectPath>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Why a build failed: its kind, what that means for the next try, and one sentence for people.
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong. The classes are those that were seen of Nix 2.8 and 2.26 (`shared/facts-nix.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    // Found by evaluating.
+    /// The set has no such attribute, or what is there is no package.
+    NoSuchPackage,
+    /// The package does not evaluate.
+    EvaluationError,
+    /// `meta.broken`.
+    Broken,
+    /// `meta.unsupported`: not for this system.
+    Unsupported,
+    /// `meta.insecure`.
+    Insecure,
+    /// `meta.unfree`.
+    Unfree,
+    // Found by building.
+    /// A build step failed.
+    BuildFailed,
+    /// The build's own tests failed.
+    TestFailed,
+    /// A download has another hash than the package says.
+    HashMismatch,
+    /// The builder ended well and made no output.
+    NoOutput,
+    /// Longer than the deployment lets a build run.
+    TimedOut,
+    /// No output for longer than the deployment waits.
+    Silent,
+    /// Printed more than the deployment keeps.
+    LogTooLong,
+    // Found by inspecting what was built.
+    /// No program at all, or not the main program that the package names.
+    NoProgram,
+    /// Programs, but none that is static and for the asked system.
+    NotStatic,
+    /// Static, but larger than the deployment stores.
+    TooLarge,
+    // Passing.
+    /// A source could not be fetched.
+    SourceUnavailable,
+    /// The binary cache gave errors.
+    CacheUnavailable,
+    /// Memory ran out.
+    OutOfMemory,
+    /// The disk was full.
+    DiskFull,
+    /// The task was told to stop (Spot, a shutdown).
+    Interrupted,
+    /// The task was killed.
+    Killed,
+    /// The task never started.
+    NotStarted,
+    /// The task was not heard of for a whole lease.
+    LostHeartbeat,
+    /// The builder itself failed: a defect of ours, or of the machine it ran on.
+    BuilderError,
+    // For the operator.
+    /// A path of the cache has no trusted signature.
+    Signature,
+    /// The build sandbox or the build users are not set up.
+    Sandbox,
+}
+
+/// What a kind of failure means for the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// It will fail again: remembered for the life of the pin, until an operator retries.
+    Permanent,
+    /// It may pass: tried again by itself with growing delays, then cooled down.
+    Transient,
+    /// It may pass with more memory or disk.
+    TransientLarger,
+    /// Only an operator can mend it; tried again like a transient one.
+    Operator,
+}
+
+impl Kind {
+    /// All kinds, for tests and tables.
+    pub const ALL: [Kind; 27] = [
+        Kind::NoSuchPackage,
+        Kind::EvaluationError,
+        Kind::Broken,
+        Kind::Unsupported,
+        Kind::Insecure,
+        Kind::Unfree,
+        Kind::BuildFailed,
+        Kind::TestFailed,
+        Kind::HashMismatch,
+        Kind::NoOutput,
+        Kind::TimedOut,
+        Kind::Silent,
+        Kind::LogTooLong,
+        Kind::NoProgram,
+        Kind::NotStatic,
+        Kind::TooLarge,
+        Kind::SourceUnavailable,
+        Kind::CacheUnavailable,
+        Kind::OutOfMemory,
+        Kind::DiskFull,
+        Kind::Interrupted,
+        Kind::Killed,
+        Kind::NotStarted,
+        Kind::LostHeartbeat,
+        Kind::BuilderError,
+        Kind::Signature,
+        Kind::Sandbox,
+    ];
+
+    /// What it means for the next try.
+    pub fn class(self) -> Class {
+        use Kind::*;
+        match self {
+            NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | BuildFailed | TestFailed
+            | HashMismatch | NoOutput | TimedOut | Silent | LogTooLong | NoProgram | NotStatic | TooLarge => {
+                Class::Permanent
+            }
+            SourceUnavailable | CacheUnavailable | Interrupted | Killed | NotStarted | LostHeartbeat | BuilderError => {
+                Class::Transient
+            }
+            OutOfMemory | DiskFull => Class::TransientLarger,
+            Signature | Sandbox => Class::Operator,
+        }
+    }
+
+    /// One sentence for people, without a full stop; the failure's detail may follow it.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Kind::NoSuchPackage => "there is no such package",
+            Kind::EvaluationError => "its Nix expression does not evaluate",
+            Kind::Broken => "it is marked broken in this nixpkgs",
+            Kind::Unsupported => "it is not available on this system",
+            Kind::Insecure => "it is marked insecure in this nixpkgs",
+            Kind::Unfree => "its licence is unfree",
+            Kind::BuildFailed => "the build failed",
+            Kind::TestFailed => "the package's own tests failed",
+            Kind::HashMismatch => "a source has another hash than the package says",
+            Kind::NoOutput => "the build ended without making its output",
+            Kind::TimedOut => "the build took longer than is allowed",
+            Kind::Silent => "the build said nothing for longer than is allowed",
+            Kind::LogTooLong => "the build's log grew longer than is allowed",
+            Kind::NoProgram => "it was built, but the program is not in it",
+            Kind::NotStatic => "it was built, but no static program for this system came out",
+            Kind::TooLarge => "it was built, but it is larger than this service stores",
+            Kind::SourceUnavailable => "a source could not be downloaded",
+            Kind::CacheUnavailable => "the binary cache could not be read",
+            Kind::OutOfMemory => "the build ran out of memory",
+            Kind::DiskFull => "the build ran out of disk",
+            Kind::Interrupted => "the build was interrupted",
+            Kind::Killed => "the build was killed",
+            Kind::NotStarted => "the build could not be started",
+            Kind::LostHeartbeat => "the builder was not heard of any more",
+            Kind::BuilderError => "the builder itself failed",
+            Kind::Signature => "the binary cache's signature is not trusted here",
+            Kind::Sandbox => "the build sandbox is not set up",
+        }
+    }
+}
+
+/// One failure, as it is remembered and shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: Kind,
+    /// The decisive line of evidence: plain text on one line, already cleaned by [`clean_line`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The derivation that failed, where it is not the package's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation: Option<String>,
+}
+
+/// Longest detail, in characters.
+const DETAIL_MAX: usize = 300;
+
+impl Failure {
+    /// A failure with its evidence, which is cleaned first.
+    pub fn new(kind: Kind, detail: impl AsRef<str>) -> Failure {
+        let detail = clean_line(detail.as_ref(), DETAIL_MAX);
+        Failure { kind, detail: (!detail.is_empty()).then_some(detail), derivation: None }
+    }
+
+    /// The sentence with its detail: "the build failed: hello.c:3: error: …".
+    pub fn sentence(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.kind.sentence()),
+            None => self.kind.sentence().to_owned(),
+        }
+    }
+}
+
+/// Foreign text made fit for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control
+/// characters and Unicode's direction marks become spaces, runs of spaces become one, and it is cut at `max` characters.
+pub fn clean_line(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    let mut count = 0;
+    let mut space = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\x1b' {
+            skip_escape(&mut chars);
+        } else if c.is_control() || is_direction_mark(c) || c.is_whitespace() {
+            space = !out.is_empty();
+        } else if count + usize::from(space) >= max {
+            out.push('…');
+            break;
+        } else {
+            count += 1 + usize::from(space);
+            if std::mem::take(&mut space) {
+                out.push(' ');
+            }
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Leaves out the rest of an ANSI escape sequence: CSI up to its final byte, OSC up to BEL or ST, else one character.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => while chars.next().is_some_and(|c| !('\x40'..='\x7e').contains(&c)) {},
+        Some(']') => {
+            while let Some(c) = chars.next() {
+                if c == '\x07' || (c == '\x1b' && chars.next_if_eq(&'\\').is_some()) {
+                    break;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_class_and_a_sentence_that_fits_a_line() {
+        for kind in Kind::ALL {
+            assert!(!kind.sentence().ends_with('.') && kind.sentence().len() < 80, "{kind:?}");
+            let name = serde_json::to_string(&kind).expect("a unit variant");
+            assert_eq!(serde_json::from_str::<Kind>(&name).ok(), Some(kind));
+        }
+    }
+
+    #[test]
+    fn hostile_text_becomes_one_harmless_line() {
+        assert_eq!(clean_line("\x1b[31;1merror:\x1b[0m  a\n\tb\x07", 99), "error: a b");
+        assert_eq!(clean_line("\x1b]0;title\x07x\x1b]8;;u\x1b\\y", 99), "xy");
+        assert_eq!(clean_line("a\u{202e}b\u{2066}c", 99), "a b c");
+        assert_eq!(clean_line(&"x".repeat(1_000_000), 3), "xxx…");
+        assert_eq!(clean_line("ab   ", 2), "ab");
+    }
+}

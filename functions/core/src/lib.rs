@@ -1,0 +1,7 @@
+//! What binplz is, without any I/O. Read in this order.
+#![warn(missing_docs)]
+
+pub mod artifact;
+pub mod failure;
+pub mod key;
+pub mod protocol;

@@ -1,0 +1,173 @@
+//! What a builder and the lease endpoint say to each other, as JSON over HTTP.
+//!
+//! A builder is started with a URL and a token, and knows nothing else of the deployment. Below that URL:
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET  URL` | – | [`Job`] |
+//! | `POST URL/pulse` | [`Progress`] | [`Pulse`]: the lease was renewed |
+//! | `POST URL/uploads` | list of [`Upload`] | list of [`Grant`], in the same order |
+//! | `POST URL/settle` | [`Report`] | `{}`: the build is over |
+//!
+//! Every request carries `Authorization: Bearer TOKEN`. 401: not the lease's token. 409: the lease is no longer live
+//! (expired, settled, cancelled): the builder stops at once and says nothing more. 400 and 403: a defect of the
+//! builder. 5xx or no answer: try again for as long as the lease lasts.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    artifact::{Manifest, ObjectName},
+    failure::Failure,
+    key::{Attr, Sha256, System},
+};
+
+/// What to build, and within which limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The package, below `pkgsStatic`.
+    pub attr: Attr,
+    /// For which system.
+    pub system: System,
+    /// Where its nixpkgs is.
+    pub nixpkgs: Nixpkgs,
+    /// What the build may use.
+    pub limits: JobLimits,
+    /// How long the lease lasts without a [`Pulse`].
+    pub lease_seconds: u64,
+}
+
+/// Where a nixpkgs is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nixpkgs {
+    /// A directory on the builder's machine, in its Nix store.
+    Path(String),
+    /// A tarball to fetch with Nix's `fetchTarball`.
+    Tarball {
+        /// Where from.
+        url: String,
+        /// The unpacked tree's hash, as Nix writes it (`sha256-…`). Without it the URL must name a commit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nar_hash: Option<String>,
+    },
+}
+
+/// What one build may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobLimits {
+    /// Seconds from start to end.
+    pub seconds: u64,
+    /// Seconds without a line of output (Nix's `max-silent-time`).
+    pub silent_seconds: u64,
+    /// Bytes of one derivation's log (Nix's `max-build-log-size`), and of the whole build's log.
+    pub log_bytes: u64,
+    /// Bytes of one program.
+    pub program_bytes: u64,
+    /// Bytes of all programs of a package together.
+    pub package_bytes: u64,
+}
+
+impl Default for JobLimits {
+    /// Enough for a compiler, too little to hurt.
+    fn default() -> JobLimits {
+        JobLimits {
+            seconds: Duration::from_secs(2 * 3600).as_secs(),
+            silent_seconds: Duration::from_secs(20 * 60).as_secs(),
+            log_bytes: 16 << 20,
+            program_bytes: 512 << 20,
+            package_bytes: 2 << 30,
+        }
+    }
+}
+
+/// How far a build is. Not state: nothing is decided by it, and a newer one simply replaces an older one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What the builder is doing.
+    pub phase: Phase,
+    /// The derivation that is being built, by name, and its phase, as Nix tells it: "tree-2.1.0 buildPhase".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Derivations built so far.
+    pub done: u64,
+    /// Derivations to build in all, as far as Nix knows by now.
+    pub expected: u64,
+    /// Bytes copied or downloaded so far.
+    pub bytes_fetched: u64,
+    /// Log segments in the store.
+    pub log_segments: u32,
+}
+
+/// What a builder is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The task has been claimed; the builder has not spoken yet.
+    #[default]
+    Starting,
+    /// Nix evaluates the package.
+    Evaluating,
+    /// Nix builds or downloads.
+    Building,
+    /// The programs are looked at.
+    Inspecting,
+    /// The programs go to the store.
+    Uploading,
+}
+
+/// The lease was renewed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// How long it lasts from now on.
+    pub lease_seconds: u64,
+}
+
+/// An object that a builder wants to store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Which: a program or a log segment of this build.
+    pub name: ObjectName,
+    /// In bytes.
+    pub size: u64,
+    /// Of the content: the store refuses any other.
+    pub sha256: Sha256,
+}
+
+/// How to store one object: a `PUT` of exactly the announced bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Where to.
+    pub url: String,
+    /// Headers that must be sent.
+    pub headers: Vec<(String, String)>,
+}
+
+/// How the build ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// With what.
+    pub outcome: Outcome,
+    /// At what cost.
+    pub stats: Stats,
+}
+
+/// A build's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// At least one static program came out; all such are in the store.
+    Built(Manifest),
+    /// None did.
+    Failed(Failure),
+}
+
+/// What a build took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Derivations whose build was started on this machine.
+    pub derivations: u32,
+    /// Log segments in the store.
+    pub log_segments: u32,
+}
