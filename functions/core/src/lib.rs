@@ -1,7 +1,19 @@
-//! What binplz is, without any I/O. Read in this order.
-#![warn(missing_docs)]
+//! What binplz is, without any I/O. The modules stand in reading order: names, what is asked, what is built, the state
+//! machine, the roles that the world fills, the stories told over them, and the words that people read.
+
+pub mod time;
+
+pub mod key;
+pub mod target;
 
 pub mod artifact;
 pub mod failure;
-pub mod key;
+pub mod pins;
+pub mod policy;
 pub mod protocol;
+
+pub mod build;
+pub mod limits;
+pub mod served;
+
+pub mod ports;

@@ -1,0 +1,184 @@
+//! Slots and money, as pure arithmetic over one row.
+//!
+//! The row maps each live lease to what was reserved for it, and is swapped together with the build's own row. So releasing
+//! twice is harmless, and a crash between two steps can leak nothing: there is no step between.
+
+use std::{
+    collections::BTreeMap,
+    ops::{Add, Sub},
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    key::LeaseId,
+    policy::Policy,
+    time::{Month, Timestamp},
+};
+
+/// Millionths of a dollar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Micros(pub u64);
+
+impl Add for Micros {
+    type Output = Micros;
+    fn add(self, rhs: Micros) -> Micros {
+        Micros(self.0.saturating_add(rhs.0))
+    }
+}
+impl Sub for Micros {
+    type Output = Micros;
+    fn sub(self, rhs: Micros) -> Micros {
+        Micros(self.0.saturating_sub(rhs.0))
+    }
+}
+impl std::iter::Sum for Micros {
+    fn sum<I: Iterator<Item = Micros>>(iter: I) -> Micros {
+        iter.fold(Micros(0), Add::add)
+    }
+}
+
+/// What one live lease holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// The most that it may cost.
+    pub worst: Micros,
+    /// Since when it is paid for.
+    pub since: Timestamp,
+}
+
+/// The slots-and-money row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    reserved: BTreeMap<LeaseId, Reservation>,
+    month: Month,
+    spent: Micros,
+}
+
+/// Why nothing more may start now.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Full {
+    /// As many builds run as may.
+    #[error("as many builds run as may")]
+    Slots,
+    /// The month's money does not cover the worst case of one more.
+    #[error("the build budget of this month is spent")]
+    Budget,
+}
+
+impl Limits {
+    /// The limits with one more lease, its worst case reserved. The same lease again changes nothing.
+    ///
+    /// # Errors
+    /// [`Full`], where a limit would be passed.
+    pub fn reserve(&self, lease: &LeaseId, now: Timestamp, policy: &Policy) -> Result<Limits, Full> {
+        if self.reserved.contains_key(lease) {
+            return Ok(self.clone());
+        }
+        let mut next = self.in_month(now);
+        let worst = policy.worst_price();
+        if next.reserved.len() >= policy.slots {
+            return Err(Full::Slots);
+        }
+        if policy.budget.is_some_and(|budget| next.spent + next.reserved() + worst > budget) {
+            return Err(Full::Budget);
+        }
+        next.reserved.insert(lease.clone(), Reservation { worst, since: now });
+        Ok(next)
+    }
+
+    /// The limits without that lease: its slot is free, and what it cost, never more than was reserved, is spent. A
+    /// lease that holds nothing changes nothing.
+    pub fn release(&self, lease: &LeaseId, now: Timestamp, policy: &Policy) -> Limits {
+        let mut next = self.in_month(now);
+        if let Some(held) = next.reserved.remove(lease) {
+            next.spent = next.spent + policy.price(now - held.since).min(held.worst);
+        }
+        next
+    }
+
+    /// Leases that hold a slot.
+    pub fn taken(&self) -> usize {
+        self.reserved.len()
+    }
+
+    /// The sum of all reservations.
+    pub fn reserved(&self) -> Micros {
+        self.reserved.values().map(|held| held.worst).sum()
+    }
+
+    /// Spent in the current month.
+    pub fn spent(&self) -> Micros {
+        self.spent
+    }
+
+    /// A new month starts with nothing spent; what is reserved stays reserved.
+    fn in_month(&self, now: Timestamp) -> Limits {
+        let month = now.month();
+        // A machine whose clock is behind must not bring back a month that is over.
+        let spent = if month > self.month { Micros(0) } else { self.spent };
+        Limits { reserved: self.reserved.clone(), month: month.max(self.month), spent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lease(n: u8) -> LeaseId {
+        format!("{n:032x}").parse().expect("32 hex digits")
+    }
+
+    fn policy() -> Policy {
+        let mut policy = Policy { slots: 3, budget: Some(Micros(100)), micros_per_second: 1, ..Policy::default() };
+        policy.job.seconds = 20;
+        policy
+    }
+
+    #[test]
+    fn the_next_month_starts_with_nothing_spent_and_what_is_reserved_stays() {
+        let (policy, december) = (policy(), Timestamp(1_798_761_590_000));
+        let january = december + Duration::from_secs(10);
+        let limits = Limits::default().reserve(&lease(1), december, &policy).expect("a free slot");
+        let limits = limits.release(&lease(1), december + Duration::from_secs(5), &policy);
+        assert_eq!((limits.spent(), limits.reserved()), (Micros(5), Micros(0)));
+        let limits = limits.reserve(&lease(2), december, &policy).expect("a free slot");
+        let limits = limits.reserve(&lease(3), january, &policy).expect("a free slot");
+        assert_eq!((limits.spent(), limits.reserved()), (Micros(0), Micros(40)));
+        // A clock that is behind does not bring December's spending back, nor forgets January's.
+        let limits = limits.release(&lease(3), january + Duration::from_secs(7), &policy);
+        assert_eq!(limits.release(&lease(2), december, &policy).spent(), Micros(7));
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_passes_a_limit_or_leaks(steps in prop::collection::vec((any::<bool>(), 0u8..8, 0u64..30), 0..200)) {
+            let policy = policy();
+            let (mut limits, mut now) = (Limits::default(), Timestamp(0));
+            for (reserve, n, seconds) in steps {
+                now = now + Duration::from_secs(seconds);
+                if reserve {
+                    if let Ok(next) = limits.reserve(&lease(n), now, &policy) {
+                        prop_assert_eq!(&next.reserve(&lease(n), now, &policy), &Ok(next.clone()));
+                        limits = next;
+                    }
+                } else {
+                    limits = limits.release(&lease(n), now, &policy);
+                    prop_assert_eq!(&limits.release(&lease(n), now, &policy), &limits);
+                }
+                prop_assert!(limits.taken() <= policy.slots);
+                prop_assert!(limits.spent() + limits.reserved() <= Micros(100));
+            }
+            for n in 0..8 {
+                limits = limits.release(&lease(n), now, &policy);
+            }
+            prop_assert_eq!((limits.taken(), limits.reserved()), (0, Micros(0)));
+        }
+    }
+}

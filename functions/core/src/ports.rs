@@ -1,0 +1,256 @@
+//! What the flows need of the world, by role. `local` and `aws` each fill these roles; one contract suite
+//! (`tests/src/contract`) holds them all to what is written here.
+
+use std::future::Future;
+
+use thiserror::Error;
+
+use crate::{
+    artifact::ObjectPath,
+    build::{Build, Lease},
+    key::{BuildKey, LeaseId, Sha256, Token},
+    limits::Limits,
+    pins::Pins,
+    policy::Policy,
+    protocol::{Grant, Progress},
+    served::{Served, ServedKey},
+    time::Timestamp,
+};
+
+/// A backend did not do what it was asked, or its answer was lost: the outcome is unknown, and trying again is right.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{role}: {cause}")]
+pub struct Unavailable {
+    /// Which role failed.
+    pub role: &'static str,
+    /// For the operator's log, never for a client.
+    pub cause: String,
+}
+
+impl Unavailable {
+    /// A failure of `role`, with its cause.
+    pub fn new(role: &'static str, cause: impl ToString) -> Unavailable {
+        Unavailable { role, cause: cause.to_string() }
+    }
+}
+
+/// A row's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey {
+    /// A build's row.
+    Build(BuildKey),
+    /// A served row.
+    Served(ServedKey),
+    /// The slots-and-money row. There is one.
+    Limits,
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A build.
+    Build(Build),
+    /// What a path is served.
+    Served(Served),
+    /// Slots and money.
+    Limits(Limits),
+}
+
+impl Row {
+    /// Its name, which is part of what it says.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Row::Build(build) => RowKey::Build(build.key.clone()),
+            Row::Served(served) => RowKey::Served(served.key()),
+            Row::Limits(_) => RowKey::Limits,
+        }
+    }
+}
+
+/// How often a row was written, from 1. 0: there is no row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u64);
+
+/// One row's replacement, on the condition that nobody has replaced it since it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    /// The version that this decision was made on.
+    pub seen: Version,
+    /// What to write.
+    pub row: Row,
+}
+
+/// Most swaps in one commit.
+pub const SWAPS_MAX: usize = 4;
+
+/// Why nothing was committed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NotCommitted {
+    /// A row is not at the version that was seen: nothing was written; load again and decide again.
+    #[error("somebody else wrote first")]
+    Conflict,
+    /// Perhaps written, perhaps not.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// May miss the newest commit: cheap, and enough for a hit.
+    Eventual,
+    /// Sees every commit that was acknowledged before.
+    Consistent,
+}
+
+/// Where a build stands in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shelf {
+    /// Queued, ordered by when it is due.
+    Queued,
+    /// Building, ordered by when its lease expires.
+    Building,
+}
+
+/// A build on a shelf. The list may be late: whoever acts on it loads the row first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Which build.
+    pub key: BuildKey,
+    /// Due, or expiring, at.
+    pub at: Timestamp,
+}
+
+impl Build {
+    /// On which shelf it belongs, and under which instant; `None` where nothing waits for it.
+    pub fn shelf(&self) -> Option<(Shelf, Timestamp)> {
+        use crate::build::State;
+        match &self.state {
+            State::Queued { due, .. } => Some((Shelf::Queued, *due)),
+            State::Building(lease) => Some((Shelf::Building, lease.expires)),
+            State::Unasked | State::Ready { .. } | State::Failed { .. } => None,
+        }
+    }
+}
+
+/// The rows. Knows compare-and-swap, and no rules.
+pub trait Ledger: Send + Sync {
+    /// The row and its version; `None` is version 0.
+    fn load(
+        &self,
+        key: &RowKey,
+        read: Read,
+    ) -> impl Future<Output = Result<Option<(Row, Version)>, Unavailable>> + Send;
+
+    /// Writes all of one to [`SWAPS_MAX`] swaps of different rows, each with its version raised by one, or nothing.
+    fn commit(&self, swaps: Vec<Swap>) -> impl Future<Output = Result<(), NotCommitted>> + Send;
+
+    /// Up to `limit` builds of a shelf, the earliest first, beginning after `after`. A list for looking, never for deciding.
+    fn list(
+        &self,
+        shelf: Shelf,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
+
+    /// Replaces what is known of a lease's progress. Unfenced: it is not state, and can fight nobody.
+    fn put_progress(
+        &self,
+        lease: &LeaseId,
+        progress: &Progress,
+    ) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// What a lease's builder said last.
+    fn progress(&self, lease: &LeaseId) -> impl Future<Output = Result<Option<Progress>, Unavailable>> + Send;
+}
+
+/// The doorbell: wakes the dispatcher, and carries nothing. A lost ring costs time, not a build: a sweep rings in case.
+pub trait Bell: Send + Sync {
+    /// Rings.
+    fn ring(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// What a launcher says of a task that it did not start.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NotLaunched {
+    /// It will not come to be.
+    #[error("{0}")]
+    Refused(String),
+    /// It may or may not.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Starts builders.
+pub trait Launcher: Send + Sync {
+    /// Starts the builder of a lease and returns what the launcher calls it. The same lease again starts no second one.
+    fn launch(&self, key: &BuildKey, lease: &Lease) -> impl Future<Output = Result<String, NotLaunched>> + Send;
+
+    /// Stops the builder of a lease, soon and without waiting for it. One that is gone already is fine.
+    fn stop(&self, lease: &Lease) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// The objects: written once, whole or not at all.
+pub trait Store: Send + Sync {
+    /// Permission to write one object, of exactly this size and content, for a short time.
+    fn grant(
+        &self,
+        path: &ObjectPath,
+        size: u64,
+        sha256: &Sha256,
+    ) -> impl Future<Output = Result<Grant, Unavailable>> + Send;
+
+    /// A URL that answers GET and HEAD, Range and conditional requests with the object, for a while.
+    fn url(&self, path: &ObjectPath, method: Method) -> impl Future<Output = Result<String, Unavailable>> + Send;
+
+    /// An object's size in bytes; `None`: it is not there.
+    fn size(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<u64>, Unavailable>> + Send;
+
+    /// A small object's content; `None`: it is not there.
+    fn read(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
+
+    /// Writes a small object.
+    fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// What a redirect is followed with: a presigned URL is for one method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+}
+
+/// A deployment: its numbers, its clock, and who fills the roles.
+pub trait Deployment: Send + Sync + 'static {
+    /// The rows.
+    type Ledger: Ledger;
+    /// The doorbell.
+    type Bell: Bell;
+    /// The builders.
+    type Launcher: Launcher;
+    /// The objects.
+    type Store: Store;
+
+    /// The rows.
+    fn ledger(&self) -> &Self::Ledger;
+    /// The doorbell.
+    fn bell(&self) -> &Self::Bell;
+    /// The builders.
+    fn launcher(&self) -> &Self::Launcher;
+    /// The objects.
+    fn store(&self) -> &Self::Store;
+    /// The numbers.
+    fn policy(&self) -> &Policy;
+    /// Which nixpkgs it serves.
+    fn pins(&self) -> &Pins;
+    /// `https://host`, without a slash at its end: from configuration, never from a client's header.
+    fn origin(&self) -> &str;
+    /// The current instant.
+    fn now(&self) -> Timestamp;
+    /// A new lease's name and secret, from a cryptographic random source.
+    fn new_lease(&self) -> (LeaseId, Token);
+    /// Tells the operator of something that was passed over or tried again.
+    fn note(&self, what: &str, error: &dyn std::fmt::Display);
+}
