@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::key::{BadName, Bin, BuildKey, LeaseId, Sha256};
+use crate::{
+    failure::clean_line,
+    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Sha256},
+};
 
 /// What one build made: `manifest.json` beside its programs. A package may ship hundreds of programs, so this list
 /// lives in the store, not in a ledger row.
@@ -100,6 +103,16 @@ pub enum Main<'a> {
 }
 
 impl Manifest {
+    /// The manifest with all foreign text made harmless, whoever wrote it.
+    pub fn cleaned(self) -> Manifest {
+        Manifest {
+            pname: clean_line(&self.pname, NAME_MAX),
+            version: clean_line(&self.version, NAME_MAX),
+            main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)),
+            ..self
+        }
+    }
+
     /// The program of that name.
     pub fn program(&self, name: &str) -> Option<&Program> {
         self.programs.iter().find(|program| program.bin.as_str() == name)

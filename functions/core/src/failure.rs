@@ -186,6 +186,12 @@ impl Failure {
         Failure { kind, detail: (!detail.is_empty()).then_some(detail), derivation: None }
     }
 
+    /// The failure with all foreign text made harmless, whoever wrote it.
+    pub fn cleaned(self) -> Failure {
+        let derivation = self.derivation.map(|name| clean_line(&name, DETAIL_MAX));
+        Failure { derivation, ..Failure::new(self.kind, self.detail.unwrap_or_default()) }
+    }
+
     /// The sentence with its detail: "the build failed: hello.c:3: error: …".
     pub fn sentence(&self) -> String {
         match &self.detail {

@@ -16,4 +16,8 @@ pub mod build;
 pub mod limits;
 pub mod served;
 
+pub mod flow;
 pub mod ports;
+
+pub mod reply;
+pub mod stub;

@@ -117,6 +117,19 @@ pub enum Phase {
     Uploading,
 }
 
+impl Phase {
+    /// A few words for a progress line.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Evaluating => "evaluating",
+            Phase::Building => "building",
+            Phase::Inspecting => "inspecting the programs",
+            Phase::Uploading => "storing the programs",
+        }
+    }
+}
+
 /// The lease was renewed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulse {

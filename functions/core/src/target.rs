@@ -199,6 +199,13 @@ fn decode(s: &str) -> Option<String> {
     percent_decode_str(s).decode_utf8().ok().map(|s| s.into_owned())
 }
 
+impl Target {
+    /// Whether its canonical spelling has a query.
+    pub fn has_query(&self) -> bool {
+        self.system.is_some() || self.pin.is_some()
+    }
+}
+
 /// The one canonical spelling, without a leading slash: `procps/ps?sys=x86_64-linux&pin=unstable`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

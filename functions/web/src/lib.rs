@@ -1,1 +1,49 @@
+//! The HTTP surface over a [`Deployment`]: what is asked is read here, what is answered is written here, and nothing is decided
+//! here.
+//!
+//! ```text
+//! /                      home            /-/lease/KEY/LEASE/…   the builders' endpoint
+//! /NAME  /ATTR/BIN       a binary        /-/build/TARGET        POST: start it
+//! /-/status/TARGET       how it stands   /-/log/TARGET          its log
+//! /-/health  /robots.txt  /favicon.ico  /-/style.css
+//! ```
 
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    middleware::map_response,
+    routing::{get, post},
+};
+use binplz_core::ports::Deployment;
+
+mod lease;
+mod pages;
+mod request_id;
+mod respond;
+mod target;
+
+/// The service. A caller may merge routes of its own below `/-/` into it.
+pub fn router<D: Deployment>(deployment: Arc<D>) -> Router {
+    Router::new()
+        .route("/", get(pages::home::<D>))
+        .route("/-/health", get(pages::health))
+        .route("/-/style.css", get(pages::style))
+        .route("/robots.txt", get(pages::robots))
+        .route("/favicon.ico", get(pages::favicon))
+        .route("/-/status/{*target}", get(target::status::<D>))
+        .route("/-/log/{*target}", get(target::log::<D>))
+        .route("/-/build/{*target}", post(target::build::<D>))
+        .route("/-/lease/{rev}/{system}/{attr}/{lease}", get(lease::job::<D>))
+        .route("/-/lease/{rev}/{system}/{attr}/{lease}/pulse", post(lease::pulse::<D>))
+        .route("/-/lease/{rev}/{system}/{attr}/{lease}/uploads", post(lease::uploads::<D>))
+        .route("/-/lease/{rev}/{system}/{attr}/{lease}/settle", post(lease::settle::<D>))
+        .method_not_allowed_fallback(target::method_not_allowed::<D>)
+        .fallback(target::binary::<D>)
+        .with_state(deployment)
+}
+
+/// Puts an `X-Request-Id` on every answer of a service: the outermost layer.
+pub fn with_request_ids(router: Router) -> Router {
+    router.layer(map_response(request_id::add))
+}

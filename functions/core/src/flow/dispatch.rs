@@ -1,0 +1,73 @@
+//! What is queued gets a builder, as far as slots and money go.
+
+use crate::{
+    build::{Event, Lease},
+    failure::{Failure, Kind},
+    flow::{Halt, advance, settle},
+    key::BuildKey,
+    ports::{Deployment, Launcher, Ledger, NotLaunched, Shelf, Unavailable},
+    time::Timestamp,
+};
+
+/// How many queued builds are looked at in one go.
+const PAGE: usize = 50;
+
+/// Claims all that is due and fits, and starts a builder for each. Returns when the next queued build is due, where that is all that it waits
+/// for; a build that ends rings the bell by itself.
+///
+/// Any number of dispatchers may run at once: a claim has one winner.
+///
+/// # Errors
+/// [`Unavailable`]: the ledger does not answer; run it again.
+pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+    let mut after = None;
+    loop {
+        let page = d.ledger().list(Shelf::Queued, after.as_ref(), PAGE).await?;
+        for listed in &page {
+            if listed.at > d.now() {
+                return Ok(Some(listed.at));
+            }
+            let (id, token) = d.new_lease();
+            match advance(d, &listed.key, &Event::Claim { id, token }).await {
+                Ok(claimed) => {
+                    if let Some(lease) = claimed.after.lease() {
+                        launch(d, &listed.key, lease).await?;
+                    }
+                }
+                // The list was late: somebody else has it.
+                Err(Halt::Illegal(_)) => {}
+                Err(Halt::Full(_)) => return Ok(None),
+                Err(Halt::Unavailable(error)) => return Err(error),
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.clone()),
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Starts the builder of a lease. Whatever happens here, the lease ends: by the builder's word, by the launcher's, or by its time.
+async fn launch<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) -> Result<(), Unavailable> {
+    let mut launched = d.launcher().launch(key, lease).await;
+    if matches!(launched, Err(NotLaunched::Unavailable(_))) {
+        // The same lease starts no second task, so asking again is safe.
+        launched = d.launcher().launch(key, lease).await;
+    }
+    match launched {
+        Ok(task) => match advance(d, key, &Event::Launched { id: lease.id.clone(), task }).await {
+            // A quick builder has settled already.
+            Ok(_) | Err(Halt::Illegal(_)) => Ok(()),
+            Err(Halt::Unavailable(error)) => Err(error),
+            Err(Halt::Full(_)) => Ok(()),
+        },
+        Err(NotLaunched::Refused(why)) => {
+            d.note("a builder was not started", &why);
+            settle::stopped(d, key, &lease.id, Failure::new(Kind::NotStarted, "")).await
+        }
+        Err(NotLaunched::Unavailable(error)) => {
+            d.note("a builder may not have been started", &error);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a builder may ask for while it holds its lease.
+
+use crate::{
+    artifact::{ObjectName, ObjectPath},
+    build::{Build, Event, Lease},
+    flow::{Halt, advance, load_build},
+    key::{BuildKey, LeaseId, Token},
+    ports::{Deployment, Ledger, Store, Unavailable},
+    protocol::{Grant, Job, Progress, Pulse, Upload},
+};
+
+/// A builder's word: which build and lease it speaks for, and its proof.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    /// Which build.
+    pub key: BuildKey,
+    /// Which lease.
+    pub lease: LeaseId,
+    /// The lease's secret, as it was sent.
+    pub token: Token,
+}
+
+/// Why a builder's word is not heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Not the lease's token.
+    Token,
+    /// The lease is over, or never was: the builder stops.
+    NotLive,
+    /// It asks for what no builder may have; tells what.
+    Forbidden(&'static str),
+    /// It says what can not be; tells what.
+    Nonsense(&'static str),
+    /// Ask again.
+    Unavailable(Unavailable),
+}
+
+impl From<Unavailable> for Denied {
+    fn from(error: Unavailable) -> Denied {
+        Denied::Unavailable(error)
+    }
+}
+
+impl From<Halt> for Denied {
+    fn from(halt: Halt) -> Denied {
+        match halt {
+            Halt::Unavailable(error) => Denied::Unavailable(error),
+            Halt::Illegal(_) | Halt::Full(_) => Denied::NotLive,
+        }
+    }
+}
+
+/// Lets a builder in that holds the build's live lease.
+pub(crate) async fn admit<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(Build, Lease), Denied> {
+    let (build, _) = load_build(d, &bearer.key).await?;
+    match build.lease().cloned() {
+        Some(lease) if lease.id == bearer.lease && lease.token != bearer.token => Err(Denied::Token),
+        Some(lease) if lease.id == bearer.lease && d.now() < lease.expires => Ok((build, lease)),
+        _ => Err(Denied::NotLive),
+    }
+}
+
+/// What to build.
+///
+/// # Errors
+/// [`Denied`].
+pub async fn job<D: Deployment>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
+    admit(d, bearer).await?;
+    let nixpkgs = d.pins().nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)?;
+    Ok(Job {
+        attr: bearer.key.attr.clone(),
+        system: bearer.key.system,
+        nixpkgs: nixpkgs.clone(),
+        limits: d.policy().job.clone(),
+        lease_seconds: d.policy().lease.as_secs(),
+    })
+}
+
+/// The builder is alive and has come so far: its lease is renewed.
+///
+/// # Errors
+/// [`Denied`].
+pub async fn pulse<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progress) -> Result<Pulse, Denied> {
+    let (_, lease) = admit(d, bearer).await?;
+    d.ledger().put_progress(&lease.id, progress).await?;
+    // A write a second for a progress bar is one row's business, not the ledger's: the lease moves once a third of it is used.
+    if lease.expires - d.now() < d.policy().lease * 2 / 3 {
+        advance(d, &bearer.key, &Event::Pulse { id: lease.id }).await?;
+    }
+    Ok(Pulse { lease_seconds: d.policy().lease.as_secs() * 2 / 3 })
+}
+
+/// Permission to store objects: its own programs and log segments, nothing else.
+///
+/// # Errors
+/// [`Denied`].
+pub async fn uploads<D: Deployment>(d: &D, bearer: &Bearer, uploads: &[Upload]) -> Result<Vec<Grant>, Denied> {
+    let (_, lease) = admit(d, bearer).await?;
+    let job = &d.policy().job;
+    let mut grants = Vec::with_capacity(uploads.len());
+    for upload in uploads {
+        let most = match upload.name {
+            ObjectName::Program(_) => job.program_bytes,
+            ObjectName::Log(_) => job.log_bytes,
+            ObjectName::Manifest => return Err(Denied::Forbidden("a builder writes no manifest")),
+        };
+        if upload.size > most {
+            return Err(Denied::Forbidden("the object is larger than this service stores"));
+        }
+        let path = ObjectPath { key: bearer.key.clone(), lease: lease.id.clone(), name: upload.name.clone() };
+        grants.push(d.store().grant(&path, upload.size, &upload.sha256).await?);
+    }
+    Ok(grants)
+}

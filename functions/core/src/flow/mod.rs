@@ -1,0 +1,119 @@
+//! The stories, one verb a file, told over the [ports](crate::ports):
+//!
+//! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
+//! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
+//! working on any more. [`status`] and [`log`] only look.
+//!
+//! Every one of them may die between any two lines and be run again.
+
+use crate::{
+    build::{Build, Event, Illegal, Step, apply},
+    key::BuildKey,
+    limits::{Full, Limits},
+    ports::{Deployment, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
+};
+
+pub mod dispatch;
+pub mod lease;
+pub mod log;
+pub mod request;
+pub mod settle;
+pub mod status;
+pub mod sweep;
+
+/// How often a commit is tried again after somebody else wrote first. Each conflict means that another writer got on, so this many in a row
+/// mean that something is wrong.
+const CONFLICTS_MAX: usize = 100;
+/// How often a commit is tried again whose outcome is unknown.
+const RETRIES_MAX: usize = 3;
+
+/// Why an event was not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// The state machine refuses it.
+    Illegal(Illegal),
+    /// There is no slot or no money.
+    Full(Full),
+    /// The ledger does not answer.
+    Unavailable(Unavailable),
+}
+
+impl From<Illegal> for Halt {
+    fn from(why: Illegal) -> Halt {
+        Halt::Illegal(why)
+    }
+}
+impl From<Full> for Halt {
+    fn from(why: Full) -> Halt {
+        Halt::Full(why)
+    }
+}
+impl From<Unavailable> for Halt {
+    fn from(why: Unavailable) -> Halt {
+        Halt::Unavailable(why)
+    }
+}
+
+/// A build's row, as a consistent read shows it.
+pub(crate) async fn load_build<D: Deployment>(d: &D, key: &BuildKey) -> Result<(Build, Version), Unavailable> {
+    match d.ledger().load(&RowKey::Build(key.clone()), Read::Consistent).await? {
+        Some((Row::Build(build), version)) => Ok((build, version)),
+        Some(_) => Err(Unavailable::new("ledger", format!("another row lies where the build {key} should"))),
+        None => Ok((Build::unasked(key.clone()), Version(0))),
+    }
+}
+
+async fn load_limits<D: Deployment>(d: &D) -> Result<(Limits, Version), Unavailable> {
+    match d.ledger().load(&RowKey::Limits, Read::Consistent).await? {
+        Some((Row::Limits(limits), version)) => Ok((limits, version)),
+        Some(_) => Err(Unavailable::new("ledger", "another row lies where the limits should")),
+        None => Ok((Limits::default(), Version(0))),
+    }
+}
+
+/// What an event did.
+pub struct Advanced {
+    /// The row before it.
+    pub before: Build,
+    /// The row after it; equal to `before` where the event brought nothing new.
+    pub after: Build,
+}
+
+/// Applies an event to a build: load, decide, commit, and again where somebody else wrote first.
+///
+/// This is the only way in which a build's row changes. Where the change gives a lease out or takes one back, the slots-and-money
+/// row changes in the same commit.
+///
+/// # Errors
+/// [`Halt`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
+pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, Halt> {
+    let (mut conflicts, mut retries) = (0, 0);
+    loop {
+        let (before, seen) = load_build(d, key).await?;
+        let now = d.now();
+        let after = match apply(&before, event, now, d.policy())? {
+            Step::Stay => return Ok(Advanced { after: before.clone(), before }),
+            Step::Move(after) => after,
+        };
+        let mut swaps = vec![Swap { seen, row: Row::Build(after.clone()) }];
+        let (old, new) = (before.lease().map(|l| &l.id), after.lease().map(|l| &l.id));
+        if old != new {
+            let (mut limits, seen) = load_limits(d).await?;
+            if let Some(old) = old {
+                limits = limits.release(old, now, d.policy());
+            }
+            if let Some(new) = new {
+                limits = limits.reserve(new, now, d.policy())?;
+            }
+            swaps.push(Swap { seen, row: Row::Limits(limits) });
+        }
+        match d.ledger().commit(swaps).await {
+            Ok(()) => return Ok(Advanced { before, after }),
+            Err(NotCommitted::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
+            Err(NotCommitted::Conflict) => return Err(Unavailable::new("ledger", "too many conflicts").into()),
+            // The write may have happened. Applying the event to what is there now tells: then it stays as it is.
+            Err(NotCommitted::Unavailable(_)) if retries < RETRIES_MAX => retries += 1,
+            Err(NotCommitted::Unavailable(error)) => return Err(error.into()),
+        }
+    }
+}

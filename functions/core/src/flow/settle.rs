@@ -1,0 +1,86 @@
+//! A build comes to its end: by its builder's word, or by its launcher's.
+
+use crate::{
+    artifact::{Manifest, ObjectName, ObjectPath, Verdict},
+    build::Event,
+    failure::Failure,
+    flow::{
+        Halt, advance,
+        lease::{Bearer, Denied, admit},
+    },
+    key::{BuildKey, LeaseId},
+    ports::{Bell, Deployment, Store, Unavailable},
+    protocol::{Outcome, Report},
+};
+
+/// A builder reports its end. What it says it has stored is looked at first: a row that is Ready has its objects.
+///
+/// # Errors
+/// [`Denied`]; then the build is as it was.
+pub async fn settle<D: Deployment>(d: &D, bearer: &Bearer, report: Report) -> Result<(), Denied> {
+    let live = match admit(d, bearer).await {
+        Ok(_) => true,
+        // Perhaps its settling was heard and the reply lost: the state machine knows. No object is written for it.
+        Err(Denied::NotLive) => false,
+        Err(denied) => return Err(denied),
+    };
+    let end = match report.outcome {
+        Outcome::Built(manifest) => {
+            if live {
+                store_manifest(d, bearer, &manifest.cleaned()).await?;
+            }
+            Ok(())
+        }
+        Outcome::Failed(failure) => Err(failure.cleaned()),
+    };
+    let event = Event::Settle { id: bearer.lease.clone(), end, stats: report.stats };
+    advance(d, &bearer.key, &event).await?;
+    ring(d).await;
+    Ok(())
+}
+
+async fn store_manifest<D: Deployment>(d: &D, bearer: &Bearer, manifest: &Manifest) -> Result<(), Denied> {
+    let home = |name| ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
+    if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
+        return Err(Denied::Nonsense("the programs are not in order, each once"));
+    }
+    let mut served = 0;
+    for program in &manifest.programs {
+        if let Verdict::Static { size, .. } = program.verdict {
+            if d.store().size(&home(ObjectName::Program(program.bin.clone()))).await? != Some(size) {
+                return Err(Denied::Nonsense("a program is not in the store"));
+            }
+            served += 1;
+        }
+    }
+    if served == 0 {
+        return Err(Denied::Nonsense("no program is static"));
+    }
+    let json = serde_json::to_vec(manifest).map_err(|error| Unavailable::new("manifest", error))?;
+    Ok(d.store().write(&home(ObjectName::Manifest), json).await?)
+}
+
+/// A launcher says that a lease's task is gone, or never came to be.
+///
+/// # Errors
+/// [`Unavailable`]: say it again, or let the lease lapse.
+pub async fn stopped<D: Deployment>(
+    d: &D,
+    key: &BuildKey,
+    lease: &LeaseId,
+    failure: Failure,
+) -> Result<(), Unavailable> {
+    match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
+        Ok(_) => ring(d).await,
+        Err(Halt::Unavailable(error)) => return Err(error),
+        Err(Halt::Illegal(_) | Halt::Full(_)) => {}
+    }
+    Ok(())
+}
+
+/// A slot is free, or a retry is queued.
+pub(crate) async fn ring<D: Deployment>(d: &D) {
+    if let Err(error) = d.bell().ring().await {
+        d.note("the bell was not rung", &error);
+    }
+}

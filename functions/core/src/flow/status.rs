@@ -1,0 +1,168 @@
+//! How a build stands, for people and for the stub. Only looks.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    build::{Build, State},
+    failure::Failure,
+    flow::load_build,
+    key::{Attr, LeaseId, Rev, System},
+    pins::Unserved,
+    ports::{Deployment, Ledger, Shelf, Unavailable},
+    protocol::Progress,
+    target::Target,
+    time::Timestamp,
+};
+
+/// How far ahead in the queue a build is looked for; further back it is "more than this many".
+const QUEUE_LOOK: usize = 100;
+
+/// The status document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// `unasked`, `queued`, `building`, `ready`, `failed` or `cooling-down`.
+    pub state: &'static str,
+    /// The package.
+    pub package: Attr,
+    /// The system.
+    pub system: System,
+    /// The nixpkgs.
+    pub nixpkgs: Rev,
+    /// The number of the current or newest attempt, from 1.
+    pub attempt: u32,
+    /// Builds that are due before this one, where it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
+    /// When the current attempt started, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// How long it has run, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_seconds: Option<u64>,
+    /// What the builder said last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Why it failed, the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The same as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When asking again is worth while, in seconds; 0 where nothing will change by itself.
+    pub retry_after: u64,
+    /// Derivations whose build was started for this, over all ended attempts that are remembered.
+    pub derivations_started: u32,
+    /// The newest attempt, whose log there is.
+    #[serde(skip)]
+    pub lease: Option<LeaseId>,
+}
+
+impl Status {
+    /// Whether a builder has had it, so that there may be a log.
+    pub fn has_log(&self) -> bool {
+        self.lease.is_some()
+    }
+
+    /// What is happening, as a few words for a progress line: "tree-2.1.0 buildPhase, 3 of 7 built".
+    pub fn headline(&self) -> String {
+        let tried = if self.attempt > 1 { format!(", attempt {}", self.attempt) } else { String::new() };
+        match (self.state, &self.progress, self.ahead) {
+            ("building", Some(progress), _) => {
+                let step = progress.step.clone().unwrap_or_else(|| progress.phase.sentence().to_owned());
+                let of = match progress.expected {
+                    0 | 1 => String::new(),
+                    expected => format!(", {} of {expected} built", progress.done),
+                };
+                format!("{step}{of}{tried}")
+            }
+            ("building", None, _) => format!("starting{tried}"),
+            ("queued", _, Some(0)) => format!("next in the queue{tried}"),
+            ("queued", _, Some(ahead)) if ahead < QUEUE_LOOK => format!("{ahead} ahead in the queue{tried}"),
+            ("queued", _, _) => match &self.reason {
+                Some(reason) => format!("waits to try again: {reason}{tried}"),
+                None => format!("queued{tried}"),
+            },
+            _ => self.reason.clone().unwrap_or_else(|| self.state.to_owned()),
+        }
+    }
+}
+
+/// The status of what a target means.
+///
+/// # Errors
+/// [`Unserved`] inside, where it names another nixpkgs; [`Unavailable`], where the ledger does not answer.
+pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Status, Unserved>, Unavailable> {
+    match d.pins().resolve(target) {
+        Ok(resolved) => {
+            let (build, _) = load_build(d, &resolved.key).await?;
+            Ok(Ok(view(d, build).await?))
+        }
+        Err(unserved) => Ok(Err(unserved)),
+    }
+}
+
+/// The status document of a build's row.
+pub(crate) async fn view<D: Deployment>(d: &D, build: Build) -> Result<Status, Unavailable> {
+    let now = d.now();
+    let last = build.history.last();
+    let mut status = Status {
+        state: "unasked",
+        package: build.key.attr.clone(),
+        system: build.key.system,
+        nixpkgs: build.key.rev.clone(),
+        attempt: last.map_or(0, |attempt| attempt.number),
+        ahead: None,
+        started: None,
+        elapsed_seconds: None,
+        progress: None,
+        failure: None,
+        reason: None,
+        retry_after: 0,
+        derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
+        lease: build.newest_lease().cloned(),
+    };
+    match &build.state {
+        State::Unasked => {}
+        State::Queued { due, attempt, .. } => {
+            status.state = "queued";
+            status.attempt = *attempt;
+            status.failure = last.and_then(|attempt| attempt.failure.clone()).filter(|_| *attempt > 1);
+            if *due <= now {
+                let line = d.ledger().list(Shelf::Queued, None, QUEUE_LOOK).await?;
+                let ahead = line.iter().position(|listed| listed.key == build.key).unwrap_or(line.len());
+                status.ahead = Some(ahead);
+                status.retry_after = (2 + 5 * ahead as u64).min(60);
+            } else {
+                status.retry_after = seconds_up(*due - now) + 1;
+            }
+        }
+        State::Building(lease) => {
+            let elapsed = now - lease.claimed;
+            status.state = "building";
+            status.attempt = lease.attempt;
+            status.started = Some(lease.claimed);
+            status.elapsed_seconds = Some(elapsed.as_secs());
+            status.progress = d.ledger().progress(&lease.id).await?;
+            // Whoever asks at every half of what has passed is told at most half as late again as it took.
+            status.retry_after = (elapsed.as_secs() / 2).clamp(2, 30);
+        }
+        State::Ready { .. } => status.state = "ready",
+        State::Failed { failure, until: None, .. } => {
+            status.state = "failed";
+            status.failure = Some(failure.clone());
+        }
+        State::Failed { failure, until: Some(until), .. } => {
+            status.state = "cooling-down";
+            status.failure = Some(failure.clone());
+            status.retry_after = seconds_up(*until - now).max(1);
+        }
+    }
+    status.reason = status.failure.as_ref().map(Failure::sentence);
+    Ok(status)
+}
+
+pub(crate) fn seconds_up(d: Duration) -> u64 {
+    d.as_millis().div_ceil(1000) as u64
+}

@@ -1,0 +1,429 @@
+//! What is said to the outside: status, headers, body. All words that users read are made here (a failure's own sentence in
+//! [`crate::failure`], a bad target's in [`crate::target`]).
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{
+    artifact::{Program, Refusal, Verdict},
+    failure::{Failure, Kind},
+    flow::status::{Status, seconds_up},
+    key::Bin,
+    pins::Unserved,
+    served::Served,
+    stub,
+    target::{BadTarget, Target, Wanted},
+};
+
+/// How a client wants to be told, from its `Accept`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A command-line client: what it saves must be harmless when run.
+    Shell,
+    /// A program: `application/json`.
+    Json,
+    /// A browser: `text/html`.
+    Html,
+}
+
+impl Format {
+    /// Reads an `Accept` header; what names neither HTML nor JSON is a command-line client.
+    pub fn of(accept: Option<&str>) -> Format {
+        let accept = accept.unwrap_or("");
+        if accept.contains("text/html") {
+            Format::Html
+        } else if accept.contains("json") {
+            Format::Json
+        } else {
+            Format::Shell
+        }
+    }
+}
+
+/// The outcome of a request, before it is put into words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The binary is there.
+    Hit {
+        /// What is served.
+        served: Served,
+        /// Where the file is.
+        url: String,
+    },
+    /// Queued or building.
+    Pending(Status),
+    /// Nobody has asked for it, and this request may not.
+    Unbuilt,
+    /// A package of many programs without a main one: their paths.
+    Choice(Vec<Wanted>),
+    /// Anything else.
+    Problem(Problem),
+}
+
+/// Why there is no binary: a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// HTTP's status.
+    pub status: u16,
+    /// The sentence, without a full stop.
+    pub sentence: String,
+    /// Seconds after which asking again can help.
+    pub retry_after: Option<u64>,
+    /// Whether the build's log tells more.
+    pub log: bool,
+}
+
+/// Most names in a sentence.
+const NAMES_MAX: usize = 12;
+
+impl Problem {
+    fn new(status: u16, sentence: impl Into<String>) -> Problem {
+        Problem { status, sentence: sentence.into(), retry_after: None, log: false }
+    }
+
+    fn with_log(self) -> Problem {
+        Problem { log: true, ..self }
+    }
+
+    /// The URL is no target.
+    pub fn bad_target(why: &BadTarget) -> Problem {
+        match why {
+            BadTarget::Unknown => Problem::new(404, why.to_string()),
+            _ => Problem::new(400, format!("this is no valid request: {why}")),
+        }
+    }
+
+    /// Another nixpkgs.
+    pub fn unserved(why: &Unserved) -> Problem {
+        Problem::new(400, why.to_string())
+    }
+
+    /// A log's segment that is no number.
+    pub fn bad_segment() -> Problem {
+        Problem::new(400, "the parameter from is not understood: a segment's number")
+    }
+
+    /// A path below `/-/` that is not there.
+    pub fn no_such_page() -> Problem {
+        Problem::new(404, "there is no such page")
+    }
+
+    /// A method that a path does not have.
+    pub fn method() -> Problem {
+        Problem::new(405, "this path does not take that method")
+    }
+
+    /// A request from another site's page.
+    pub fn cross_site() -> Problem {
+        Problem::new(403, "a build is not started from another site's page")
+    }
+
+    /// A backend does not answer.
+    pub fn down() -> Problem {
+        Problem { retry_after: Some(10), ..Problem::new(503, "the service has a problem; try again in a moment") }
+    }
+
+    /// The build failed; `rest` is how long it cools down, where it does.
+    pub fn failed(target: &Target, failure: &Failure, rest: Option<Duration>) -> Problem {
+        let name = &target.wanted;
+        let sentence = failure.sentence();
+        match (failure.kind, rest) {
+            (Kind::NoSuchPackage, _) => Problem::new(404, format!("there is no package {}", name.attr())),
+            (_, None) => Problem::new(422, format!("{}: {sentence}", name.attr())).with_log(),
+            (_, Some(rest)) => {
+                let seconds = seconds_up(rest).max(1);
+                let sentence = format!("{}: {sentence}; it can be tried again in {seconds} s", name.attr());
+                Problem { retry_after: Some(seconds), ..Problem::new(503, sentence).with_log() }
+            }
+        }
+    }
+
+    /// The program is there, and is none that we serve.
+    pub fn not_static(target: &Target, bin: &Bin, why: Refusal) -> Problem {
+        Problem::new(422, format!("{}: {}; {bin} {}", target.wanted.attr(), Kind::NotStatic.sentence(), why.sentence()))
+            .with_log()
+    }
+
+    /// The package ships no such program.
+    pub fn no_such_program(target: &Target, bin: &Bin, programs: &[Program]) -> Problem {
+        Problem::new(404, format!("{} has no program {bin}; it has {}", target.wanted.attr(), names(programs)))
+    }
+
+    /// The package declares a main program that it does not ship.
+    pub fn main_missing(target: &Target, declared: &str, programs: &[Program]) -> Problem {
+        let attr = target.wanted.attr();
+        let sentence = format!(
+            "{attr}: {}: it should have a program {declared}, and has {}; ask for one as {attr}/NAME",
+            Kind::NoProgram.sentence(),
+            names(programs)
+        );
+        Problem::new(422, sentence).with_log()
+    }
+
+    /// The package ships no programs.
+    pub fn no_programs(target: &Target) -> Problem {
+        Problem::new(422, format!("{}: {}", target.wanted.attr(), Kind::NoProgram.sentence())).with_log()
+    }
+}
+
+fn names(programs: &[Program]) -> String {
+    let mut names: Vec<_> = programs.iter().take(NAMES_MAX).map(|program| program.bin.to_string()).collect();
+    if programs.len() > NAMES_MAX {
+        names.push(format!("{} more", programs.len() - NAMES_MAX));
+    }
+    names.join(", ")
+}
+
+impl Reply {
+    /// A package of many programs: the paths of those that can be served.
+    pub fn choice(target: &Target, programs: &[Program]) -> Reply {
+        let servable = programs.iter().filter(|program| matches!(program.verdict, Verdict::Static { .. }));
+        let path = |program: &Program| Wanted::Program(target.wanted.attr().clone(), program.bin.clone());
+        Reply::Choice(servable.map(path).collect())
+    }
+}
+
+/// What a reply is an answer to.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The service's own origin.
+    pub origin: &'a str,
+    /// The target; `None` where the URL was none.
+    pub target: Option<&'a Target>,
+    /// How to tell.
+    pub format: Format,
+    /// `?retry`.
+    pub retry: bool,
+}
+
+/// An answer in words. The web layer adds `X-Request-Id`, and leaves the body out for HEAD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP's status.
+    pub status: u16,
+    /// Headers, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Body,
+}
+
+/// A body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Plain text, harmless when run.
+    Text(String),
+    /// JSON, under this media type.
+    Json(&'static str, String),
+    /// What a page shows; the web layer has the template.
+    Page(Page),
+}
+
+/// A page about one target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The target, or "binplz".
+    pub title: String,
+    /// What there is to say.
+    pub sentence: String,
+    /// The target's path, where there is one.
+    pub target: Option<String>,
+    /// A path to download the binary from.
+    pub download: Option<String>,
+    /// Paths to choose from.
+    pub choices: Vec<String>,
+    /// Whether the page offers a button that starts the build.
+    pub may_build: bool,
+    /// The path of the log.
+    pub log: Option<String>,
+    /// Seconds after which the page asks again.
+    pub refresh: Option<u64>,
+}
+
+const PROBLEM_JSON: &str = "application/problem+json";
+const JSON: &str = "application/json";
+
+impl Reply {
+    /// Puts the reply into words.
+    pub fn answer(&self, asked: &Asked) -> Answer {
+        let mut headers = vec![("cache-control", "no-store".to_owned()), ("vary", "Accept".to_owned())];
+        let stub = || asked.target.map(|target| stub::stub(asked.origin, target)).unwrap_or_default();
+        let title = asked.target.map_or("binplz".to_owned(), |target| target.to_string());
+        let page = Page { title, target: asked.target.map(Target::to_string), ..Page::default() };
+        let log_path = asked.target.map(|target| format!("/-/log/{target}"));
+        let status_path = asked.target.map(|target| format!("/-/status/{target}"));
+        let (status, body) = match self {
+            Reply::Hit { served, url } => {
+                headers.extend(hit_headers(served, url));
+                headers.extend(log_path.iter().map(|path| link(path)));
+                let body = match asked.format {
+                    Format::Shell => Body::Text(stub()),
+                    Format::Json => {
+                        Body::Json(JSON, json!({ "state": "ready", "artifact": artifact(served, url) }).to_string())
+                    }
+                    Format::Html => Body::Page(Page {
+                        sentence: "it is there".to_owned(),
+                        download: Some(url.clone()),
+                        log: log_path,
+                        ..page
+                    }),
+                };
+                (302, body)
+            }
+            Reply::Pending(status) if asked.retry => {
+                headers.push(("retry-after", status.retry_after.to_string()));
+                // curl prepends the body of an answer that it retries to a redirected file, so there is none.
+                (503, Body::Text(String::new()))
+            }
+            Reply::Pending(status) => {
+                headers.push(("retry-after", status.retry_after.to_string()));
+                headers.extend(status_path.map(|path| ("location", path)));
+                let body = match asked.format {
+                    Format::Shell => Body::Text(stub()),
+                    Format::Json => Body::Json(JSON, status_json(status, None)),
+                    Format::Html => Body::Page(Page {
+                        sentence: format!("{}: {}", status.state, status.headline()),
+                        refresh: Some(status.retry_after),
+                        log: log_path.filter(|_| status.has_log()),
+                        ..page
+                    }),
+                };
+                (202, body)
+            }
+            Reply::Unbuilt => {
+                headers.push(("x-binplz-state", "unasked".to_owned()));
+                let sentence = "nobody has asked for this yet".to_owned();
+                (
+                    404,
+                    problem_body(
+                        404,
+                        &sentence,
+                        None,
+                        asked,
+                        Page { sentence: sentence.clone(), may_build: true, ..page },
+                    ),
+                )
+            }
+            Reply::Choice(paths) => {
+                let paths: Vec<String> = paths.iter().map(Wanted::to_string).collect();
+                let sentence = choice_sentence(&paths);
+                let body = match asked.format {
+                    Format::Shell => Body::Text(stub::line(&sentence)),
+                    Format::Json => Body::Json(JSON, json!({ "choices": paths }).to_string()),
+                    Format::Html => Body::Page(Page {
+                        sentence: "this package has several programs".to_owned(),
+                        choices: paths,
+                        ..page
+                    }),
+                };
+                (300, body)
+            }
+            Reply::Problem(problem) => {
+                let log_path = log_path.filter(|_| problem.log);
+                headers.extend(log_path.iter().map(|path| link(path)));
+                headers.extend(problem.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
+                let page = Page {
+                    sentence: problem.sentence.clone(),
+                    log: log_path.clone(),
+                    refresh: problem.retry_after,
+                    ..page
+                };
+                (problem.status, problem_body(problem.status, &problem.sentence, log_path, asked, page))
+            }
+        };
+        Answer { status, headers, body }
+    }
+
+    /// The status endpoint's one line: `state retry-after sha256 size url`, then words for people. `-` stands for what there is not.
+    pub fn status_line(&self, asked: &Asked) -> String {
+        match self {
+            Reply::Hit { served, url } => format!("ready 0 {} {} {url}\n", served.sha256, served.size),
+            Reply::Pending(status) => {
+                format!("{} {} - - - {}\n", status.state, status.retry_after, status.headline())
+            }
+            Reply::Unbuilt => "unasked 0 - - - nobody has asked for this yet\n".to_owned(),
+            Reply::Choice(paths) => {
+                let paths: Vec<String> = paths.iter().map(Wanted::to_string).collect();
+                format!("failed 0 - - - {}\n", choice_sentence(&paths))
+            }
+            Reply::Problem(problem) => {
+                let log = match asked.target {
+                    Some(target) if problem.log => format!("{}/-/log/{target}", asked.origin),
+                    _ => "-".to_owned(),
+                };
+                format!("failed {} - - {log} {}\n", problem.retry_after.unwrap_or(0), problem.sentence)
+            }
+        }
+    }
+}
+
+/// The status document as JSON; `hit` is the reply that the target itself would get.
+pub fn status_json(status: &Status, hit: Option<&Reply>) -> String {
+    let mut document = json!(status);
+    if let Some(Reply::Hit { served, url }) = hit {
+        document["artifact"] = artifact(served, url);
+    }
+    document.to_string()
+}
+
+fn artifact(served: &Served, url: &str) -> serde_json::Value {
+    json!({
+        "package": served.attr, "program": served.bin, "version": served.version, "system": served.system,
+        "nixpkgs": served.rev, "sha256": served.sha256, "size": served.size, "url": url,
+    })
+}
+
+fn hit_headers(served: &Served, url: &str) -> [(&'static str, String); 6] {
+    // A version is foreign text; a header holds visible ASCII.
+    let version = served.version.chars().filter(char::is_ascii_graphic).collect();
+    [
+        ("location", url.to_owned()),
+        ("x-binplz-sha256", served.sha256.to_string()),
+        ("x-binplz-size", served.size.to_string()),
+        ("x-binplz-package", served.attr.to_string()),
+        ("x-binplz-version", version),
+        ("x-binplz-nixpkgs", served.rev.to_string()),
+    ]
+}
+
+fn link(log_path: &str) -> (&'static str, String) {
+    ("link", format!("<{log_path}>; rel=\"describedby\""))
+}
+
+fn choice_sentence(paths: &[String]) -> String {
+    format!("this package has several programs; ask for one of: {}", paths.join(" "))
+}
+
+fn problem_body(status: u16, sentence: &str, log_path: Option<String>, asked: &Asked, page: Page) -> Body {
+    let log_url = log_path.map(|path| format!("{}{path}", asked.origin));
+    match asked.format {
+        Format::Shell => Body::Text(match log_url {
+            Some(url) => stub::line(&format!("{sentence}; the log: {url}")),
+            None => stub::line(sentence),
+        }),
+        Format::Json => {
+            let mut document =
+                json!({ "type": "about:blank", "status": status, "title": title(status), "detail": sentence });
+            if let Some(url) = log_url {
+                document["log"] = url.into();
+            }
+            Body::Json(PROBLEM_JSON, document.to_string())
+        }
+        Format::Html => Body::Page(page),
+    }
+}
+
+/// HTTP's own phrase for a status, as `about:blank` problems have it (RFC 9457 §4.2.1).
+fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        451 => "Unavailable For Legal Reasons",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}

@@ -1,0 +1,61 @@
+//! From the core's answers to HTTP's.
+
+use askama::Template;
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use binplz_core::reply::{self, Answer, Format, Page};
+
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// Pages load their own style and post to their own site, and nothing else.
+const CSP: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// How a request wants to be answered.
+pub(crate) fn format(headers: &HeaderMap) -> Format {
+    Format::of(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()))
+}
+
+/// A body with its media type.
+pub(crate) fn plain(status: u16, media_type: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A page from its template.
+pub(crate) fn html(status: u16, template: &impl Template) -> Response {
+    // Rendering into a string fails only where a value's own formatting does.
+    let body = template.render().unwrap_or_default();
+    let mut response = plain(status, HTML, body);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    response
+}
+
+#[derive(Template)]
+#[template(path = "target.html")]
+struct TargetPage<'a> {
+    page: &'a Page,
+}
+
+/// What the core says, as HTTP.
+pub(crate) fn answer(answer: Answer) -> Response {
+    let mut response = match answer.body {
+        reply::Body::Text(text) => plain(answer.status, TEXT, text),
+        reply::Body::Json(media_type, json) => plain(answer.status, media_type, json),
+        reply::Body::Page(page) => html(answer.status, &TargetPage { page: &page }),
+    };
+    for (name, value) in answer.headers {
+        // All values are made of validated names, hex, decimals and URLs; what is none of these is left out, not sent.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}

@@ -1,0 +1,146 @@
+//! The routes that name a target.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderValue, Method, Uri, header},
+    response::Response,
+};
+use binplz_core::{
+    flow::{log, request, status},
+    ports::{self, Deployment},
+    reply::{Asked, Format, Problem, Reply, status_json},
+    target::{Query, Target},
+};
+
+use crate::respond::{self, TEXT};
+
+/// `GET /NAME`, `GET /ATTR/BIN`: a binary.
+pub(crate) async fn binary<D: Deployment>(
+    State(d): State<Arc<D>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let format = respond::format(&headers);
+    let method = match method {
+        Method::GET => ports::Method::Get,
+        Method::HEAD => ports::Method::Head,
+        _ => return problem(&*d, Problem::method(), format),
+    };
+    if uri.path().starts_with("/-/") {
+        return problem(&*d, Problem::no_such_page(), format);
+    }
+    let query = match Query::parse(uri.path(), uri.query()) {
+        Ok(query) => query,
+        Err(why) => return problem(&*d, Problem::bad_target(&why), format),
+    };
+    // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
+    let may_start = method == ports::Method::Get && format != Format::Html;
+    let reply = request::request(&*d, &query.target, method, may_start).await;
+    let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
+    respond::answer(reply.answer(&asked))
+}
+
+/// `POST /-/build/TARGET`: starts it, as the page's button does.
+pub(crate) async fn build<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    let from_another_site = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    if from_another_site {
+        return problem(&*d, Problem::cross_site(), format);
+    }
+    let target = match parse(&uri, "/-/build/", uri.query()) {
+        Ok(target) => target,
+        Err(wrong) => return problem(&*d, wrong, format),
+    };
+    let reply = request::request(&*d, &target, ports::Method::Get, true).await;
+    let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
+    let mut response = respond::answer(reply.answer(&asked));
+    if format == Format::Html
+        && matches!(reply, Reply::Pending(_))
+        && let Ok(status) = HeaderValue::try_from(format!("/-/status/{target}"))
+    {
+        *response.status_mut() = axum::http::StatusCode::SEE_OTHER;
+        response.headers_mut().insert(header::LOCATION, status);
+    }
+    response
+}
+
+/// `GET /-/status/TARGET`: one line, JSON, or a page that asks again by itself.
+pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    let target = match parse(&uri, "/-/status/", uri.query()) {
+        Ok(target) => target,
+        Err(wrong) => return problem(&*d, wrong, format),
+    };
+    let reply = request::request(&*d, &target, ports::Method::Get, false).await;
+    let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
+    let mut response = match format {
+        Format::Shell => respond::plain(200, TEXT, reply.status_line(&asked)),
+        Format::Json => match status::status(&*d, &target).await {
+            Ok(Ok(status)) => respond::plain(200, "application/json", status_json(&status, Some(&reply))),
+            Ok(Err(unserved)) => return problem(&*d, Problem::unserved(&unserved), format),
+            Err(error) => {
+                d.note("a status was not answered", &error);
+                return problem(&*d, Problem::down(), format);
+            }
+        },
+        Format::Html => {
+            let mut page = respond::answer(reply.answer(&asked));
+            *page.status_mut() = axum::http::StatusCode::OK;
+            page.headers_mut().remove(header::LOCATION);
+            page
+        }
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `GET /-/log/TARGET?from=SEGMENT`: the log of the newest attempt, 4 MB at most; a `Link` with `rel="next"` leads on.
+pub(crate) async fn log<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    let (from, rest): (Vec<_>, Vec<_>) =
+        uri.query().unwrap_or("").split('&').partition(|pair| pair.starts_with("from="));
+    let from = from.last().map_or(Ok(1), |pair| pair["from=".len()..].parse::<u32>());
+    let target = match (parse(&uri, "/-/log/", Some(&rest.join("&"))), from) {
+        (Ok(target), Ok(from)) => (target, from),
+        (Err(wrong), _) => return problem(&*d, wrong, format),
+        (_, Err(_)) => return problem(&*d, Problem::bad_segment(), format),
+    };
+    let (target, from) = target;
+    match log::log(&*d, &target, from).await {
+        Ok(Ok(part)) => {
+            let next = format!("/-/log/{target}{}from={}", if target.has_query() { '&' } else { '?' }, part.next);
+            let mut response = respond::plain(200, TEXT, part.content);
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            if !part.complete
+                && let Ok(link) = HeaderValue::try_from(format!("<{next}>; rel=\"next\""))
+            {
+                response.headers_mut().insert(header::LINK, link);
+            }
+            response
+        }
+        Ok(Err(unserved)) => problem(&*d, Problem::unserved(&unserved), format),
+        Err(error) => {
+            d.note("a log was not answered", &error);
+            problem(&*d, Problem::down(), format)
+        }
+    }
+}
+
+/// A path that is there, with a method that it does not take.
+pub(crate) async fn method_not_allowed<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+    problem(&*d, Problem::method(), respond::format(&headers))
+}
+
+/// The target below a prefix of our own.
+fn parse(uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem> {
+    let path = uri.path().strip_prefix(prefix).unwrap_or("");
+    Query::parse(path, query).map(|query| query.target).map_err(|why| Problem::bad_target(&why))
+}
+
+fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
+    let asked = Asked { origin: d.origin(), target: None, format, retry: false };
+    respond::answer(Reply::Problem(problem).answer(&asked))
+}
