@@ -1,0 +1,66 @@
+//! What runs beside the requests. On AWS these are functions that a queue, a schedule and an event rule call.
+
+use std::{sync::Arc, time::Duration};
+
+use binplz_core::{
+    flow::{dispatch::dispatch, settle::stopped, sweep::sweep},
+    ports::{Deployment, Unavailable},
+    time::Timestamp,
+};
+use binplz_local::{Ends, Local};
+use tokio::time::sleep;
+
+/// The pause after a backend did not answer.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Starts what is queued, whenever the bell rings or something comes due.
+pub(crate) async fn dispatcher(d: Arc<Local>) {
+    loop {
+        let due = noted(&d, "the dispatcher stopped half-way", dispatch(&*d).await);
+        tokio::select! {
+            () = d.bell().wait() => {}
+            () = until(&d, due) => {}
+        }
+    }
+}
+
+/// Ends what nobody works on any more, whenever a lease may be over.
+pub(crate) async fn sweeper(d: Arc<Local>) {
+    loop {
+        let next = noted(&d, "the sweep stopped half-way", sweep(&*d).await);
+        tokio::select! {
+            () = until(&d, next) => {}
+            // Leases that were given out meanwhile, and rings that were lost.
+            () = sleep(d.policy().lease) => {}
+        }
+    }
+}
+
+/// Hears of builders that have ended.
+pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
+    while let Some(end) = ends.recv().await {
+        if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure).await {
+            // The lease will lapse, which comes to the same.
+            d.note("the end of a builder was not written down", &error);
+        }
+    }
+}
+
+/// Stops all builders, and returns when they have reported and ended.
+pub(crate) async fn stop_builders(d: &Local) {
+    d.launcher().stop_all().await;
+}
+
+async fn until(d: &Local, due: Option<Timestamp>) {
+    match due {
+        Some(due) => sleep(due - d.now()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn noted(d: &Local, what: &str, result: Result<Option<Timestamp>, Unavailable>) -> Option<Timestamp> {
+    result.unwrap_or_else(|error| {
+        d.note(what, &error);
+        Some(d.now() + PAUSE)
+    })
+}

@@ -1,0 +1,205 @@
+//! `binplz serve`: the whole service in one process, on one directory.
+
+mod loops;
+mod nixpkgs;
+mod objects;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use binplz_core::{key::System, pins::Pins, policy::Policy, protocol::JobLimits};
+use binplz_local::{Config, Local, OpenError};
+use clap::Args as ClapArgs;
+use thiserror::Error;
+use tokio::{net::TcpListener, signal::unix::SignalKind, sync::oneshot};
+
+/// What `binplz serve` takes.
+#[derive(ClapArgs)]
+pub(crate) struct Args {
+    /// The package set: a directory, or github:NixOS/nixpkgs/COMMIT [default: the commit pinned in infra/pins.json]
+    #[arg(long, value_name = "PATH|github:…")]
+    nixpkgs: Option<String>,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Where everything is kept
+    #[arg(long, default_value = ".binplz", value_name = "DIR")]
+    data: PathBuf,
+    /// How clients reach this service [default: http:// and the listen address]
+    #[arg(long, value_name = "URL")]
+    origin: Option<String>,
+    /// The builder's program [default: binplz-builder beside this program]
+    #[arg(long, value_name = "FILE")]
+    builder: Option<PathBuf>,
+    #[command(flatten)]
+    numbers: Numbers,
+}
+
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Limits")]
+struct Numbers {
+    /// Builds in parallel
+    #[arg(long, default_value_t = Policy::default().slots, value_name = "N")]
+    jobs: usize,
+    /// Seconds that a build may take
+    #[arg(long, default_value_t = JobLimits::default().seconds, value_name = "SECONDS")]
+    build_time: u64,
+    /// Seconds that a build may say nothing
+    #[arg(long, default_value_t = JobLimits::default().silent_seconds, value_name = "SECONDS")]
+    silent_time: u64,
+    /// Bytes of log that a build may print
+    #[arg(long, default_value_t = JobLimits::default().log_bytes, value_name = "BYTES")]
+    log_size: u64,
+    /// Bytes that one program may have
+    #[arg(long, default_value_t = JobLimits::default().program_bytes, value_name = "BYTES")]
+    program_size: u64,
+    /// Bytes that all programs of a package together may have
+    #[arg(long, default_value_t = JobLimits::default().package_bytes, value_name = "BYTES")]
+    package_size: u64,
+    /// How often a passing failure is tried in all
+    #[arg(long, default_value_t = Policy::default().attempts, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    attempts: u32,
+    /// Seconds before the second attempt; each later one waits four times as long
+    #[arg(long, default_value_t = Policy::default().first_delay.as_secs(), value_name = "SECONDS")]
+    retry_delay: u64,
+    /// Seconds that a build rests after its last attempt, before a request may start it again
+    #[arg(long, default_value_t = Policy::default().cool_down.as_secs(), value_name = "SECONDS")]
+    cool_down: u64,
+    /// Seconds after which a builder that is not heard of is given up
+    #[arg(long, default_value_t = Policy::default().lease.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
+    lease: u64,
+}
+
+impl Numbers {
+    fn policy(&self) -> Policy {
+        Policy {
+            lease: Duration::from_secs(self.lease),
+            attempts: self.attempts,
+            first_delay: Duration::from_secs(self.retry_delay),
+            cool_down: Duration::from_secs(self.cool_down),
+            slots: self.jobs,
+            job: JobLimits {
+                seconds: self.build_time,
+                silent_seconds: self.silent_time,
+                log_bytes: self.log_size,
+                program_bytes: self.program_size,
+                package_bytes: self.package_size,
+            },
+            ..Policy::default()
+        }
+    }
+}
+
+/// Why the server did not start, or stopped: a sentence, and what to do.
+#[derive(Debug, Error)]
+pub(crate) enum Fatal {
+    /// The data directory.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Nix, or the package set.
+    #[error(transparent)]
+    Nixpkgs(#[from] nixpkgs::Fault),
+    /// The port.
+    #[error("cannot listen on {address}: {cause}; another program may use that port: --listen takes another")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The builder.
+    #[error("there is no builder at {0}; build it with cargo build --workspace, or name it with --builder")]
+    Builder(PathBuf),
+    /// The origin.
+    #[error("--origin must be http:// or https:// with a host, and nothing behind it")]
+    Origin,
+    /// The machine.
+    #[error("this machine is no x86_64 or aarch64 Linux")]
+    System,
+    /// Anything else of the operating system.
+    #[error("the server stopped: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serves until SIGINT or SIGTERM; then the builders are stopped first, while they can still report.
+///
+/// # Errors
+/// [`Fatal`].
+pub(crate) fn run(args: Args) -> Result<(), Fatal> {
+    tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).init();
+    tokio::runtime::Runtime::new()?.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> Result<(), Fatal> {
+    let system: System = format!("{}-linux", std::env::consts::ARCH).parse().map_err(|_| Fatal::System)?;
+    let builder = builder(args.builder)?;
+    let listener = TcpListener::bind(args.listen);
+    let listener = listener.await.map_err(|cause| Fatal::Listen { address: args.listen, cause })?;
+    let origin = origin(args.origin, listener.local_addr()?)?;
+    nixpkgs::check_nix()?;
+    let (name, pin) = nixpkgs::pin(args.nixpkgs.as_deref())?;
+    let told = format!("binplz {} serves {name} ({}) at {origin}", env!("CARGO_PKG_VERSION"), pin.rev);
+    let config = Config {
+        data: args.data.clone(),
+        origin,
+        policy: args.numbers.policy(),
+        pins: Pins::one(name, pin.clone(), system),
+        builder,
+    };
+    let (local, ends) = Local::open(config)?;
+    nixpkgs::keep(&pin, &args.data)?;
+    let local = Arc::new(local);
+
+    let dispatcher = tokio::spawn(loops::dispatcher(Arc::clone(&local)));
+    let sweeper = tokio::spawn(loops::sweeper(Arc::clone(&local)));
+    let reaper = tokio::spawn(loops::reaper(Arc::clone(&local), ends));
+
+    let service = binplz_web::router(Arc::clone(&local)).merge(objects::router(Arc::clone(&local)));
+    let (closing, closed) = oneshot::channel::<()>();
+    let server = axum::serve(listener, binplz_web::with_request_ids(service)).with_graceful_shutdown(async {
+        // An error means that the sender is gone, which is the same news.
+        let _ = closed.await;
+    });
+    let server = tokio::spawn(server.into_future());
+    eprintln!("{told}");
+
+    stop_signal().await?;
+    eprintln!("binplz: stopping the builders; once more to stop at once");
+    dispatcher.abort();
+    tokio::select! {
+        () = loops::stop_builders(&local) => {}
+        again = stop_signal() => again?,
+    }
+    sweeper.abort();
+    reaper.abort();
+    // Whoever still downloads is cut off when this process ends, and can resume.
+    drop(closing);
+    let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+    Ok(())
+}
+
+async fn stop_signal() -> io::Result<()> {
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+fn builder(named: Option<PathBuf>) -> Result<PathBuf, Fatal> {
+    let path = match named {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("binplz-builder"),
+    };
+    if path.is_file() { Ok(std::path::absolute(path)?) } else { Err(Fatal::Builder(path)) }
+}
+
+/// The origin stands in the stub between single quotes, and in URLs: so it has a URL's plainest characters only.
+fn origin(named: Option<String>, address: SocketAddr) -> Result<String, Fatal> {
+    let Some(origin) = named else { return Ok(format!("http://{address}")) };
+    let origin = origin.trim_end_matches('/');
+    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).unwrap_or("");
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
+    if !host.is_empty() && host.bytes().all(plain) { Ok(origin.to_owned()) } else { Err(Fatal::Origin) }
+}

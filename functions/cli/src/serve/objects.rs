@@ -1,0 +1,84 @@
+//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH` for everybody, `PUT` for whoever holds a grant. On AWS this is S3.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use binplz_core::{
+    artifact::{ObjectName, ObjectPath},
+    ports::Deployment,
+};
+use binplz_local::{Local, Refused};
+use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
+
+const PREFIX: &str = "/-/objects/";
+
+/// The routes.
+pub(crate) fn router(local: Arc<Local>) -> Router {
+    // An upload's size is part of its grant.
+    Router::new().route("/-/objects/{*path}", get(read).put(write)).layer(DefaultBodyLimit::disable()).with_state(local)
+}
+
+fn parse(uri: &Uri) -> Option<ObjectPath> {
+    percent_decode_str(uri.path().strip_prefix(PREFIX)?).decode_utf8().ok()?.parse().ok()
+}
+
+async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
+    let Some(path) = parse(request.uri()) else { return StatusCode::NOT_FOUND.into_response() };
+    let media_type = match path.name {
+        ObjectName::Program(_) => "application/octet-stream",
+        ObjectName::Log(_) => "text/plain; charset=utf-8",
+        ObjectName::Manifest => "application/json",
+    };
+    let mime = media_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
+    let served = ServeFile::new_with_mime(d.store().file(&path), &mime).oneshot(request).await;
+    let mut response = served.unwrap_or_else(|never| match never {}).map(Body::new);
+    if response.status().is_success() {
+        // An object never changes under its name.
+        let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
+        response.headers_mut().insert(header::CACHE_CONTROL, forever);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    response
+}
+
+async fn write(State(d): State<Arc<Local>>, request: Request) -> Response {
+    let Some(path) = parse(request.uri()) else { return StatusCode::NOT_FOUND.into_response() };
+    let query = request.uri().query().unwrap_or("").to_owned();
+    let written = receive(&d, &path, &query, request.into_body()).await;
+    match written {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(refused) => {
+            let status = match &refused {
+                Refused::Forged | Refused::Expired => StatusCode::FORBIDDEN,
+                Refused::Size | Refused::Content => StatusCode::BAD_REQUEST,
+                Refused::Taken => StatusCode::CONFLICT,
+                Refused::Unavailable(error) => {
+                    d.note("an upload was not taken", error);
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+            };
+            (status, format!("{refused}\n")).into_response()
+        }
+    }
+}
+
+async fn receive(d: &Local, path: &ObjectPath, query: &str, mut body: Body) -> Result<(), Refused> {
+    let mut receiver = d.store().receive(path, query, d.now()).await?;
+    while let Some(frame) = body.frame().await {
+        // A body that breaks off is shorter than was announced.
+        if let Ok(chunk) = frame.map_err(|_| Refused::Size)?.into_data() {
+            receiver.write(chunk).await?;
+        }
+    }
+    receiver.finish().await
+}
