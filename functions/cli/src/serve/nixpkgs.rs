@@ -113,7 +113,7 @@ fn snapshot(path: &str) -> Result<Pin, Fault> {
     let copied = run("nix-instantiate", &arguments)?;
     let stored: String =
         serde_json::from_str(&copied).map_err(|error| Fault::Nix("nix-instantiate", error.to_string()))?;
-    let hash = run("nix-hash", &["--type", "sha256", "--base16", &stored])?;
+    let hash = run("nix-hash", &["--type", "sha256", &stored])?;
     let rev = hash.get(..40).and_then(|digits| digits.parse().ok());
     let rev = rev.ok_or_else(|| Fault::Nix("nix-hash", hash.clone()))?;
     Ok(Pin { rev, nixpkgs: Nixpkgs::Path(stored) })
