@@ -1,1 +1,5 @@
+//! What the tests share.
 
+pub mod contract;
+pub mod http;
+pub mod server;

@@ -1,2 +1,113 @@
-//! `binplz-builder`.
-fn main() {}
+//! `binplz-builder`: the program in a build's task.
+//!
+//! It is started with the URL of a lease endpoint and the lease's token (`BINPLZ_LEASE_URL`, `BINPLZ_LEASE_TOKEN`), asks
+//! there what to build, has Nix evaluate and build it, looks at what came out, stores the static programs by the grants
+//! that the endpoint gives, and says how it ended. It knows no ledger and no store.
+//!
+//! The main thread waits for the end, the work's own or an announced one ([`stop`]); the work, the pulse and the log
+//! are a thread each. Exit codes: 0 settled, whatever the outcome; 3 the lease was lost, and nothing more was said;
+//! 1 the builder itself failed.
+
+mod stop;
+
+mod board;
+mod lease;
+mod log;
+mod pulse;
+
+mod internal_json;
+mod nix;
+mod orphans;
+mod scratch;
+mod settings;
+
+mod classify;
+mod evidence;
+mod machine;
+mod watch;
+
+mod closure;
+mod elf;
+mod evaluate;
+mod hand_over;
+mod leftovers;
+mod programs;
+mod realise;
+mod shop;
+
+mod work;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use binplz_core::key::Token;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{
+    lease::{LAST_WORDS, Lease},
+    stop::{Stop, Why},
+    work::Done,
+};
+
+/// What the main thread waits for.
+enum Event {
+    Done(Result<Done, String>),
+    Announced,
+}
+
+fn main() -> ExitCode {
+    // Nobody of the same user, above all no build, may read our memory or `/proc/PID/environ`.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        return failed(&format!("this process can not be protected: {error}"));
+    }
+    orphans::adopt();
+    let (url, token) = match (std::env::var("BINPLZ_LEASE_URL"), std::env::var("BINPLZ_LEASE_TOKEN")) {
+        (Ok(url), Ok(token)) => (url, token),
+        _ => return failed("BINPLZ_LEASE_URL and BINPLZ_LEASE_TOKEN must say where the lease is"),
+    };
+    let Ok(token) = token.parse::<Token>() else { return failed("BINPLZ_LEASE_TOKEN is no token") };
+
+    let stop = Arc::new(Stop::default());
+    let (events, ends) = mpsc::channel();
+    if let Err(error) = announce_signals(Arc::clone(&stop)) {
+        return failed(&format!("signals can not be handled: {error}"));
+    }
+    let announced = events.clone();
+    stop.listen(move || drop(announced.send(Event::Announced)));
+    let worker = (Lease::new(&url, token.clone(), Arc::clone(&stop)), Arc::clone(&stop));
+    thread::spawn(move || drop(events.send(Event::Done(work::run(Arc::new(worker.0), &token, worker.1)))));
+
+    // The work ends by itself soon after an announcement; a request that hangs must not hold the task.
+    let mut end = ends.recv();
+    while matches!(end, Ok(Event::Announced)) {
+        end = ends.recv_timeout(LAST_WORDS + LAST_WORDS / 4).map_err(|_| mpsc::RecvError);
+    }
+    match end {
+        Ok(Event::Done(Ok(Done::Settled))) => ExitCode::SUCCESS,
+        Ok(Event::Done(Err(error))) if !stop.lease_lost() => failed(&error),
+        _ => match stop.why() {
+            Some((Why::LeaseLost(why), _)) => {
+                eprintln!("binplz-builder: the lease is lost: {why}");
+                ExitCode::from(3)
+            }
+            _ => failed("the build was interrupted and could not be settled"),
+        },
+    }
+}
+
+fn announce_signals(stop: Arc<Stop>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || signals.forever().for_each(|_| stop.announce(Why::Interrupted)));
+    Ok(())
+}
+
+fn failed(why: &str) -> ExitCode {
+    eprintln!("binplz-builder: {why}");
+    ExitCode::FAILURE
+}

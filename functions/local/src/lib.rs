@@ -1,1 +1,133 @@
+//! One machine, one process, one data directory: the roles of [`binplz_core::ports`], filled without a service.
+//!
+//! ```text
+//! DATA/lock              held while a binplz serves this directory
+//! DATA/ledger.redb       the rows
+//! DATA/objects/builds/…  the objects, each under its object path
+//! DATA/tmp/              objects that are still being written
+//! DATA/secret            what upload URLs are signed with
+//! DATA/builders/*.log    what builders wrote to their standard error
+//! ```
+//!
+//! Whatever is killed, and whenever, the directory is whole: rows are written in transactions, objects appear under their
+//! name when they are complete, and builders go on without the server.
 
+mod clock;
+mod dir;
+mod origin;
+
+pub mod item;
+pub mod ledger;
+mod writer;
+
+mod draft;
+mod grant;
+pub mod store;
+
+pub mod bell;
+pub mod launcher;
+mod task;
+
+use std::path::PathBuf;
+
+use binplz_core::{
+    key::{LeaseId, Token},
+    pins::Pins,
+    policy::Policy,
+    ports::Deployment,
+    time::Timestamp,
+};
+
+pub use crate::{
+    bell::LocalBell,
+    dir::{DataDir, OpenError},
+    launcher::{Ended, Ends, LocalLauncher},
+    ledger::LocalLedger,
+    store::{LocalStore, Object, Receiver, Refused},
+};
+
+/// What `binplz serve` is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory; made if it is missing.
+    pub data: PathBuf,
+    /// `http://127.0.0.1:8080`: how clients and builders reach this service, without a slash at its end.
+    pub origin: String,
+    /// The numbers.
+    pub policy: Policy,
+    /// Which nixpkgs it serves.
+    pub pins: Pins,
+    /// The builder's program.
+    pub builder: PathBuf,
+}
+
+/// A deployment on one machine.
+pub struct Local {
+    ledger: LocalLedger,
+    bell: LocalBell,
+    launcher: LocalLauncher,
+    store: LocalStore,
+    policy: Policy,
+    pins: Pins,
+    origin: String,
+}
+
+impl Local {
+    /// Opens the data directory and fills every role from it. The second value tells of each builder that came to an
+    /// end: whoever serves applies `Stopped` for it, and rings the bell.
+    ///
+    /// # Errors
+    /// [`OpenError`]: one sentence that says what is wrong with the directory, and what to do.
+    pub fn open(config: Config) -> Result<(Local, Ends), OpenError> {
+        let dir = DataDir::open(&config.data)?;
+        let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
+        let local = Local {
+            ledger: LocalLedger::open(&dir)?,
+            bell: LocalBell::default(),
+            launcher,
+            store: LocalStore::open(&dir, &config.origin)?,
+            policy: config.policy,
+            pins: config.pins,
+            origin: config.origin,
+        };
+        Ok((local, ends))
+    }
+}
+
+impl Deployment for Local {
+    type Ledger = LocalLedger;
+    type Bell = LocalBell;
+    type Launcher = LocalLauncher;
+    type Store = LocalStore;
+
+    fn ledger(&self) -> &LocalLedger {
+        &self.ledger
+    }
+    fn bell(&self) -> &LocalBell {
+        &self.bell
+    }
+    fn launcher(&self) -> &LocalLauncher {
+        &self.launcher
+    }
+    fn store(&self) -> &LocalStore {
+        &self.store
+    }
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+    fn pins(&self) -> &Pins {
+        &self.pins
+    }
+    fn origin(&self) -> &str {
+        &self.origin
+    }
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+    fn new_lease(&self) -> (LeaseId, Token) {
+        clock::new_lease()
+    }
+    fn note(&self, what: &str, error: &dyn std::fmt::Display) {
+        tracing::warn!(%error, "{what}");
+    }
+}

@@ -1,0 +1,387 @@
+//! What a failed run of Nix means.
+//!
+//! The evidence is the exit code, what Nix and the failing build said, and what the machine knows. The exit code is
+//! 1, or `0x60` with one bit for each thing that happened: 1 a timeout, 2 a wrong hash, 4 a build that failed for good,
+//! 8 a rebuild that differed. A fixed-output derivation (a download) that fails is for Nix "may pass": 1. And what Nix
+//! 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
+
+use binplz_core::failure::{Failure, Kind};
+
+use crate::{
+    evidence::{Evidence, Trace, looks_decisive, name_of},
+    nix::Exit,
+};
+
+/// How a run of Nix ended that did not do what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By itself.
+    Exit(Exit),
+    /// At the job's deadline.
+    Deadline,
+}
+
+const MEMORY: [&str; 7] = [
+    "killed signal terminated program",
+    "virtual memory exhausted",
+    "memory exhausted",
+    "out of memory",
+    "cannot allocate memory",
+    "std::bad_alloc",
+    "error 137",
+];
+const LOG_CAP: &str = "killed after writing more than";
+const TIMEOUT: &str = "timed out after";
+const DISK: [&str; 3] = ["no space left on device", "database or disk is full", "disk quota exceeded"];
+const NETWORK: [&str; 6] =
+    ["unable to download", "http error", "partial file", "couldn't resolve host", "couldn't connect", "curl error"];
+const SIGNATURE: [&str; 4] = [
+    "not signed by any of the keys",
+    "lacks a valid signature",
+    "lacks a signature by a trusted key",
+    "has no valid signature",
+];
+const SANDBOX: [&str; 6] = ["namespace", "build-users-group", "nixbld", "sandbox", "setting uid", "cannot set up"];
+const MACHINE: [&str; 5] =
+    ["permission denied", "cannot connect to", "read-only file system", "database is locked", "too many open files"];
+
+/// What a failed `nix-store --realise` of the derivation `asked` means.
+pub(crate) fn realisation(ended: Ended, evidence: &Evidence, asked: &str) -> Failure {
+    let error = evidence.decisive_error();
+    let failing = failing_derivation(evidence);
+    let trace = failing.and_then(|drv| evidence.builds.iter().rfind(|trace| trace.drv == drv));
+    let kind = kind_of_realisation(ended, error, trace, evidence);
+    let detail = match (kind, trace) {
+        (Kind::BuildFailed | Kind::TestFailed | Kind::SourceUnavailable, Some(trace)) => decisive_line(kind, trace),
+        (Kind::OutOfMemory, Some(trace)) => line_with(trace, &MEMORY),
+        (Kind::DiskFull, Some(trace)) => line_with(trace, &DISK),
+        (Kind::LogTooLong, _) => error.find(LOG_CAP).map(|at| &error[at..]),
+        (Kind::Silent | Kind::TimedOut, _) => error.find(TIMEOUT).map(|at| &error[at..]),
+        _ => None,
+    };
+    let detail = detail.map(str::to_owned).or_else(|| said_of(ended, error));
+    Failure {
+        derivation: failing.filter(|drv| *drv != asked).map(|drv| name_of(drv).to_owned()),
+        ..Failure::new(kind, without_store(&detail.unwrap_or_default()))
+    }
+}
+
+fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidence: &Evidence) -> Kind {
+    let code = match ended {
+        Ended::Deadline => return Kind::TimedOut,
+        Ended::Exit(Exit::Signal(9)) if evidence.oom_killed => return Kind::OutOfMemory,
+        Ended::Exit(Exit::Signal(_)) => return Kind::Killed,
+        Ended::Exit(Exit::Code(code)) => code,
+    };
+    let bit = |bit: i32| code & !0xf == 0x60 && code & bit != 0;
+    let says = |marks: &[&str]| has(error, marks);
+    let built_badly = says(&["failed with exit code", "failed due to signal"]);
+    let killed = built_badly && says(&["signal 9 ", "exit code 137"]);
+    let trace_says = |marks| trace.is_some_and(|trace| line_with(trace, marks).is_some());
+    match evidence.download {
+        _ if says(&["interrupted by the user"]) => Kind::Interrupted,
+        _ if says(&[LOG_CAP]) => Kind::LogTooLong,
+        _ if says(&["of silence"]) => Kind::Silent,
+        _ if says(&[TIMEOUT]) || bit(1) => Kind::TimedOut,
+        _ if says(&["hash mismatch in"]) || bit(2) => Kind::HashMismatch,
+        _ if says(&["failed to produce output path"]) => Kind::NoOutput,
+        _ if evidence.oom_killed || killed || says(&MEMORY) || trace_says(&MEMORY) => Kind::OutOfMemory,
+        _ if evidence.disk_full || says(&DISK) || trace_says(&DISK) => Kind::DiskFull,
+        Some(true) if built_badly => Kind::SourceUnavailable,
+        // Where it is not known: Nix gives 1 for what may pass. Its daemon gives 1 for everything.
+        None if built_badly && !bit(4) => Kind::SourceUnavailable,
+        _ if built_badly || bit(4) => match trace.map(|trace| trace.phase.as_str()) {
+            Some("checkPhase" | "installCheckPhase") => Kind::TestFailed,
+            _ => Kind::BuildFailed,
+        },
+        _ if evidence.errors.iter().chain(&evidence.remarks).any(|line| has(line, &SIGNATURE)) => Kind::Signature,
+        _ if says(&["some substitutes", ".narinfo", "/nar/", "nix-cache-info"]) => Kind::CacheUnavailable,
+        _ if says(&NETWORK) => Kind::SourceUnavailable,
+        _ if says(&SANDBOX) => Kind::Sandbox,
+        _ => Kind::BuilderError,
+    }
+}
+
+/// What a failed evaluation means.
+pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
+    let error = evidence.errors.last().map_or("", String::as_str);
+    let remark = |marks: &[&str]| evidence.remarks.iter().any(|line| has(line, marks));
+    let kind = match ended {
+        Ended::Deadline => Kind::TimedOut,
+        Ended::Exit(Exit::Signal(_)) if evidence.oom_killed => Kind::OutOfMemory,
+        // The collector says so and aborts.
+        Ended::Exit(_) if has(error, &MEMORY) || remark(&MEMORY) => Kind::OutOfMemory,
+        // A segmentation fault is a stack that overflowed: endless recursion that Nix did not notice.
+        Ended::Exit(Exit::Signal(11)) => Kind::EvaluationError,
+        Ended::Exit(Exit::Signal(_)) => Kind::Killed,
+        Ended::Exit(Exit::Code(_)) if has(error, &["interrupted by the user"]) => Kind::Interrupted,
+        Ended::Exit(Exit::Code(_)) if has(error, &DISK) => Kind::DiskFull,
+        Ended::Exit(Exit::Code(_)) if has(error, &NETWORK) => Kind::SourceUnavailable,
+        Ended::Exit(Exit::Code(_)) if has(error, &["hash mismatch"]) => Kind::HashMismatch,
+        Ended::Exit(Exit::Code(_)) if has(error, &MACHINE) => Kind::BuilderError,
+        Ended::Exit(Exit::Code(_)) => Kind::EvaluationError,
+    };
+    let detail = match ended {
+        Ended::Exit(Exit::Signal(11)) if error.is_empty() => Some("the evaluator's stack overflowed".to_owned()),
+        _ => said_of(ended, error),
+    };
+    Failure::new(kind, without_store(&detail.unwrap_or_default()))
+}
+
+/// Whether a text has one of the marks, in whatever case.
+fn has(text: &str, marks: &[&str]) -> bool {
+    let text = text.to_ascii_lowercase();
+    marks.iter().any(|mark| text.contains(mark))
+}
+
+/// Nix's own words, or what we know where it had none.
+fn said_of(ended: Ended, error: &str) -> Option<String> {
+    match ended {
+        Ended::Deadline => Some("the job's time was over".to_owned()),
+        Ended::Exit(Exit::Signal(signal)) if error.is_empty() => Some(format!("Nix was ended by signal {signal}")),
+        Ended::Exit(Exit::Code(code)) if error.is_empty() => Some(format!("Nix ended with status {code}")),
+        Ended::Exit(_) => last_error(error),
+    }
+}
+
+/// Newer versions of Nix tell a whole trace, and the error itself last. Its first paragraph says it.
+fn last_error(error: &str) -> Option<String> {
+    let start = error.rfind("error:")? + "error:".len();
+    let lines = error[start..].lines().map(str::trim).skip_while(|line| line.is_empty());
+    Some(lines.take_while(|line| !line.is_empty()).take(3).collect::<Vec<_>>().join(" "))
+}
+
+/// The derivation that failed, as the decisive error names it.
+pub(crate) fn failing_derivation(evidence: &Evidence) -> Option<&str> {
+    evidence.decisive_error().split('\'').find_map(|quoted| {
+        let end = quoted.find(".drv")? + ".drv".len();
+        quoted.starts_with('/').then(|| &quoted[..end])
+    })
+}
+
+/// The line that tells people most about a build that failed.
+fn decisive_line(kind: Kind, trace: &Trace) -> Option<&str> {
+    let said = || trace.tail.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+    let from_make = |line: &&str| line.starts_with("make") && line.contains(": ");
+    let test = || said().rfind(|line| has(line, &["fail", "error"]) && !from_make(line));
+    let error = || trace.first_error.as_deref();
+    let last = || said().rfind(|line| !from_make(line)).or_else(|| said().next_back());
+    match kind {
+        Kind::TestFailed => test().or_else(last),
+        Kind::SourceUnavailable => said().rfind(|line| looks_decisive(line)).or_else(last),
+        _ => error().or_else(last),
+    }
+}
+
+/// The last of a build's very last lines that has one of the marks. Further up it may be a test's harmless noise.
+fn line_with<'a>(trace: &'a Trace, marks: &[&str]) -> Option<&'a str> {
+    trace.tail.iter().rev().take(20).find(|line| has(line, marks)).map(String::as_str)
+}
+
+/// `/nix/store/HASH-name` as `name`: the rest is noise to people.
+fn without_store(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("/store/") {
+        let (before, found) = rest.split_at(at);
+        let tail = &found["/store/".len()..];
+        let hashed = tail.len() > 32
+            && tail.as_bytes()[..32].iter().all(u8::is_ascii_alphanumeric)
+            && tail[32..].starts_with('-');
+        if hashed {
+            let start = before.rfind(|c: char| c.is_whitespace() || "'\"`(=:‘".contains(c));
+            let end = start.map_or(0, |i| i + before[i..].chars().next().map_or(0, char::len_utf8));
+            out.push_str(&before[..end]);
+            rest = &tail[33..];
+        } else {
+            out.push_str(before);
+            out.push_str("/store/");
+            rest = tail;
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{board::Board, log::Log, watch::Watch};
+
+    const APP: &str = "the derivation that was asked for";
+
+    /// The evidence of a recorded run.
+    fn recorded(sample: &str) -> Evidence {
+        let file = format!("{}/tests/samples/{sample}.stderr", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read(file).expect("a sample");
+        let (board, log) = (Board::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
+        let mut watch = Watch::new(&board, &log);
+        text.split(|&byte| byte == b'\n').for_each(|line| watch.hear(line));
+        watch.into_evidence()
+    }
+
+    fn code(code: i32) -> Ended {
+        Ended::Exit(Exit::Code(code))
+    }
+
+    #[test]
+    fn each_recorded_failure_of_a_build_has_its_kind_and_its_decisive_line() {
+        use Kind::*;
+        for (sample, status, kind, derivation, detail) in [
+            ("compile-error", 100, BuildFailed, "app-1.0", "main.c:3:10: error: 'x' undeclared"),
+            ("test-failure", 100, TestFailed, "app-1.0", "FAIL: two"),
+            ("dependency-fails", 100, BuildFailed, "dep-1.0", "ld: main.o: undefined reference to `f"),
+            ("exec-missing", 100, BuildFailed, "app-1.0", "executing '/nonexistent': No such file or directory"),
+            ("memory-child", 100, OutOfMemory, "app-1.0", "gcc: fatal error: Killed signal terminated program cc1"),
+            ("memory-itself", 100, OutOfMemory, "app-1.0", "builder for 'app-1.0.drv' failed due to signal 9 (Killed)"),
+            ("memory-137", 100, OutOfMemory, "app-1.0", "builder for 'app-1.0.drv' failed with exit code 137"),
+            ("disk-full", 100, DiskFull, "app-1.0", "cp: error writing big: No space left on device"),
+            ("silence", 101, Silent, "app-1.0", "timed out after 1 seconds of silence"),
+            ("timeout", 101, TimedOut, "app-1.0", "timed out after 1 seconds"),
+            ("endless-log", 1, LogTooLong, "app-1.0", "killed after writing more than 800 bytes of log output"),
+            (
+                "no-output",
+                1,
+                NoOutput,
+                "app-1.0",
+                "builder for 'app-1.0.drv' failed to produce output path for output 'out' at 'app-1.0'",
+            ),
+            (
+                "hash-mismatch",
+                102,
+                HashMismatch,
+                "src.tar.gz",
+                "hash mismatch in fixed-output derivation 'src.tar.gz.drv': \
+                 specified: sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= \
+                 got: sha256-mOpuTyFvL7S2n/+bOkSELDhobKaF8/VdxIxdP7EQe+Q=",
+            ),
+            ("fetcher-fails", 1, SourceUnavailable, "src.tar.gz", "error: cannot download src.tar.gz from any mirror"),
+            (
+                "download-fails",
+                1,
+                SourceUnavailable,
+                "src.tar.gz",
+                "error: unable to download 'http://127.0.0.1:9/x.tar.gz': Couldn't connect to server (7)",
+            ),
+            (
+                "cache-503",
+                1,
+                CacheUnavailable,
+                "ok-1.0",
+                "some substitutes for the outputs of derivation 'ok-1.0.drv' failed (usually happens due to networking \
+                 issues); try '--fallback' to build derivation from source",
+            ),
+            (
+                "cache-corrupt",
+                1,
+                CacheUnavailable,
+                "ok-1.0",
+                "some substitutes for the outputs of derivation 'ok-1.0.drv' failed (usually happens due to networking \
+                 issues); try '--fallback' to build derivation from source",
+            ),
+            ("signature", 1, Signature, "", "build of 'ok-1.0' failed"),
+            ("sandbox-refused", 1, Sandbox, "", "unable to start build process"),
+            (
+                "no-build-users",
+                1,
+                Sandbox,
+                "",
+                "the group 'nosuchgroup' specified in 'build-users-group' does not exist",
+            ),
+            (
+                "other-system",
+                1,
+                BuilderError,
+                "app-1.0",
+                "a 'aarch64-linux' with features {} is required to build 'app-1.0.drv', but I am a 'x86_64-linux' with \
+                 features {benchmark, big-parallel, kvm, nixos-test}",
+            ),
+        ] {
+            let failure = realisation(code(status), &recorded(sample), APP);
+            let found = (failure.kind, failure.derivation.as_deref().unwrap_or_default(), failure.detail.as_deref());
+            assert_eq!(found, (kind, derivation, Some(detail)), "{sample}");
+        }
+    }
+
+    #[test]
+    fn nixs_daemon_says_1_to_everything_and_the_kinds_are_the_same() {
+        use Kind::*;
+        for (sample, download, kind) in [
+            ("compile-error", false, BuildFailed),
+            ("test-failure", false, TestFailed),
+            ("dependency-fails", false, BuildFailed),
+            ("memory-child", false, OutOfMemory),
+            ("memory-itself", false, OutOfMemory),
+            ("disk-full", false, DiskFull),
+            ("silence", false, Silent),
+            ("timeout", false, TimedOut),
+            ("hash-mismatch", true, HashMismatch),
+            ("fetcher-fails", true, SourceUnavailable),
+        ] {
+            let evidence = Evidence { download: Some(download), ..recorded(sample) };
+            assert_eq!(realisation(code(1), &evidence, APP).kind, kind, "{sample}");
+        }
+    }
+
+    #[test]
+    fn the_machine_knows_what_nobody_said() {
+        let kind = |change: fn(&mut Evidence)| {
+            let mut evidence = recorded("compile-error");
+            change(&mut evidence);
+            realisation(code(100), &evidence, APP).kind
+        };
+        assert_eq!(kind(|_| ()), Kind::BuildFailed);
+        assert_eq!(kind(|evidence| evidence.oom_killed = true), Kind::OutOfMemory);
+        assert_eq!(kind(|evidence| evidence.disk_full = true), Kind::DiskFull);
+    }
+
+    #[test]
+    fn a_nix_that_was_ended_says_nothing_and_is_judged_all_the_same() {
+        let nothing = Evidence::default();
+        let starved = Evidence { oom_killed: true, ..Evidence::default() };
+        let signal = |signal| Ended::Exit(Exit::Signal(signal));
+        assert_eq!(realisation(signal(9), &nothing, APP).kind, Kind::Killed);
+        assert_eq!(realisation(signal(9), &starved, APP).kind, Kind::OutOfMemory);
+        assert_eq!(realisation(Ended::Deadline, &nothing, APP).kind, Kind::TimedOut);
+        assert_eq!(realisation(code(1), &nothing, APP).kind, Kind::BuilderError);
+        assert_eq!(evaluation(signal(9), &nothing).kind, Kind::Killed);
+        assert_eq!(evaluation(signal(9), &starved).kind, Kind::OutOfMemory);
+        assert_eq!(evaluation(signal(11), &nothing).kind, Kind::EvaluationError);
+        assert_eq!(evaluation(Ended::Deadline, &nothing).kind, Kind::TimedOut);
+    }
+
+    #[test]
+    fn failures_of_an_evaluation_are_told_apart_by_the_last_error() {
+        use Kind::*;
+        for (error, kind, detail) in [
+            ("error: this package is gone\n\n       at /x.nix:1:1:", EvaluationError, "this package is gone"),
+            ("error: infinite recursion encountered\n\n   at /x", EvaluationError, "infinite recursion encountered"),
+            ("error: unable to download 'http://x': HTTP error 404", SourceUnavailable, ""),
+            ("error: cannot connect to daemon at '/nix/var/x': Connection refused", BuilderError, ""),
+            ("error: getting status of '/nix/var': Permission denied", BuilderError, ""),
+            ("error: executing SQLite statement: database or disk is full", DiskFull, ""),
+            ("error: out of memory", OutOfMemory, ""),
+            ("error: interrupted by the user", Interrupted, ""),
+        ] {
+            let failure = evaluation(code(1), &Evidence { errors: vec![error.into()], ..Evidence::default() });
+            assert_eq!(failure.kind, kind, "{error}");
+            if !detail.is_empty() {
+                assert_eq!(failure.detail.as_deref(), Some(detail));
+            }
+        }
+        let failure = evaluation(code(1), &recorded("evaluation-newer-trace"));
+        assert_eq!(failure.detail.as_deref(), Some("attribute 'missing' missing at /nix/store/x/app.nix:3:5:"));
+    }
+
+    #[test]
+    fn store_paths_are_told_by_their_names() {
+        let hash = "0c1hj9wnmkd6z0hz2cnvqazkmazhzkn3";
+        for (text, short) in [
+            (format!("'/nix/store/{hash}-tree-2.1.0.drv' failed"), "'tree-2.1.0.drv' failed"),
+            (format!("/tmp/x/store/{hash}-a: /nix/store/{hash}-b"), "a: b"),
+            (format!("in=/nix/store/{hash}-a"), "in=a"),
+            ("/nix/store/x /store/ ä/store/é".to_owned(), "/nix/store/x /store/ ä/store/é"),
+        ] {
+            assert_eq!(without_store(&text), short);
+        }
+    }
+}

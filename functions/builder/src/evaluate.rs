@@ -1,0 +1,188 @@
+//! One evaluation of the asked attribute: what the package is, and its derivation, written to the store.
+//!
+//! `restrict-eval` stays as the user has it: the set is the operator's own choice and may import what it likes (sets
+//! given as a path import their siblings), and what strangers choose, the attribute path, is data. Building during the
+//! evaluation is refused, since such builds would escape the limits.
+
+use std::{ffi::OsString, path::Path};
+
+use binplz_core::{
+    failure::{Failure, Kind},
+    protocol::{Job, Nixpkgs, Phase},
+};
+use serde::Deserialize;
+
+use crate::{
+    classify::{self, Ended},
+    machine,
+    nix::Exit,
+    shop::{Ending, Shop, finished},
+    watch::Watch,
+};
+
+const INSPECT: &str = include_str!("inspect.nix");
+/// A tarball without a hash is named by its commit: it does not change while the machine lives.
+const TARBALL_TTL: &str = "31536000";
+
+/// A package that can be built.
+#[derive(Debug)]
+pub(crate) struct Package {
+    /// Its name without its version.
+    pub(crate) pname: String,
+    /// Its version; may be empty.
+    pub(crate) version: String,
+    /// `meta.mainProgram`.
+    pub(crate) main_program: Option<String>,
+    /// Its derivation's path.
+    pub(crate) drv: String,
+    /// The output that holds its programs.
+    pub(crate) output: String,
+}
+
+/// What `inspect.nix` says.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspection {
+    exists: bool,
+    #[serde(default)]
+    pname: String,
+    #[serde(default)]
+    version: String,
+    main_program: Option<String>,
+    #[serde(default)]
+    marks: Marks,
+    reason: Option<String>,
+    drv_path: Option<String>,
+    #[serde(default)]
+    output: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Marks {
+    broken: bool,
+    unsupported: bool,
+    insecure: bool,
+    unfree: bool,
+}
+
+impl Marks {
+    /// The worst mark: what makes trying elsewhere, or later, least useful.
+    fn kind(&self) -> Option<Kind> {
+        let marks = [
+            (self.unsupported, Kind::Unsupported),
+            (self.broken, Kind::Broken),
+            (self.insecure, Kind::Insecure),
+            (self.unfree, Kind::Unfree),
+        ];
+        marks.into_iter().find(|(marked, _)| *marked).map(|(_, kind)| kind)
+    }
+}
+
+/// Evaluates.
+pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
+    shop.board.update(|progress| progress.phase = Phase::Evaluating);
+    if let Nixpkgs::Path(path) = &job.nixpkgs
+        && !Path::new(path).exists()
+    {
+        return Err(Ending::ours(format!("the package set is not there: {path}")));
+    }
+    let kills = machine::oom_kills();
+    let mut watch = Watch::new(&shop.board, &shop.log);
+    let ran = shop.nix.run("nix-instantiate", &arguments(job), shop.lease.deadline(), |line| watch.hear(line))?;
+    let mut evidence = watch.into_evidence();
+    match finished(ran.end)? {
+        Ended::Exit(Exit::Code(0)) => package(&ran.stdout),
+        ended => {
+            evidence.oom_killed = machine::oom_kills() > kills;
+            Err(Ending::Failed(classify::evaluation(ended, &evidence)))
+        }
+    }
+}
+
+/// Everything that is not ours goes in by `--argstr`, as data.
+fn arguments(job: &Job) -> Vec<OsString> {
+    let parts = serde_json::Value::from_iter(job.attr.parts()).to_string();
+    let mut data = vec![("attrPath", parts), ("system", job.system.to_string())];
+    match &job.nixpkgs {
+        Nixpkgs::Path(path) => data.push(("path", path.clone())),
+        Nixpkgs::Tarball { url, nar_hash } => {
+            data.push(("url", url.clone()));
+            data.extend(nar_hash.clone().map(|hash| ("narHash", hash)));
+        }
+    }
+    let fixed = ["--eval", "--strict", "--json", "--read-write-mode"];
+    let options = ["--option", "allow-import-from-derivation", "false", "--option", "tarball-ttl", TARBALL_TTL];
+    let data = data.into_iter().flat_map(|(name, value)| ["--argstr".to_owned(), name.to_owned(), value]);
+    let fixed = fixed.into_iter().chain(options).map(str::to_owned);
+    fixed.chain(data).chain(["--expr".to_owned(), INSPECT.to_owned()]).map(OsString::from).collect()
+}
+
+fn package(stdout: &[u8]) -> Result<Package, Ending> {
+    let inspection: Inspection = serde_json::from_slice(stdout)
+        .map_err(|error| Ending::ours(format!("an evaluation gave no answer: {error}")))?;
+    if !inspection.exists {
+        return Err(Ending::Failed(Failure::new(Kind::NoSuchPackage, "")));
+    }
+    if let Some(kind) = inspection.marks.kind() {
+        let reason = inspection.reason.filter(|_| kind == Kind::Insecure).unwrap_or_default();
+        return Err(Ending::Failed(Failure::new(kind, reason)));
+    }
+    match inspection.drv_path {
+        Some(drv) => Ok(Package {
+            pname: inspection.pname,
+            version: inspection.version,
+            main_program: inspection.main_program,
+            drv,
+            output: inspection.output,
+        }),
+        None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is no string"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_of(json: &str) -> Option<Kind> {
+        match package(json.as_bytes()) {
+            Err(Ending::Failed(failure)) => Some(failure.kind),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_package_is_judged_by_its_marks() {
+        let marked = |mark: &str| {
+            let marks: Vec<String> = ["broken", "unsupported", "insecure", "unfree"]
+                .map(|name| format!(r#""{name}":{}"#, mark.contains(name)))
+                .into();
+            kind_of(&format!(
+                r#"{{"exists":true,"pname":"x","version":"1","mainProgram":null,"marks":{{{}}},"reason":null,"drvPath":"/x.drv","output":"out"}}"#,
+                marks.join(",")
+            ))
+        };
+        assert_eq!(marked(""), None);
+        assert_eq!(marked("broken"), Some(Kind::Broken));
+        assert_eq!(marked("unsupported broken"), Some(Kind::Unsupported));
+        assert_eq!(marked("insecure unfree"), Some(Kind::Insecure));
+        assert_eq!(marked("unfree"), Some(Kind::Unfree));
+        assert_eq!(kind_of(r#"{"exists":false}"#), Some(Kind::NoSuchPackage));
+        assert_eq!(kind_of(""), Some(Kind::BuilderError));
+    }
+
+    #[test]
+    fn what_is_asked_for_goes_in_as_data() {
+        let job = Job {
+            attr: "gnome.tree".parse().expect("an attribute"),
+            system: binplz_core::key::System::X86_64Linux,
+            nixpkgs: Nixpkgs::Path("/a\" + throw \"b".into()),
+            limits: Default::default(),
+            lease_seconds: 1,
+        };
+        let arguments = arguments(&job);
+        let after = |name: &str| arguments.iter().skip_while(|one| *one != name).nth(1).and_then(|one| one.to_str());
+        assert_eq!(after("attrPath"), Some(r#"["gnome","tree"]"#));
+        assert_eq!(after("path"), Some("/a\" + throw \"b"));
+        assert_eq!(after("--expr"), Some(INSPECT));
+    }
+}

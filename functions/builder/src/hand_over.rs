@@ -1,0 +1,45 @@
+//! Hands the static programs over to the store, and says what came out.
+
+use binplz_core::{
+    artifact::{Manifest, ObjectName, Verdict},
+    protocol::{Phase, Upload},
+};
+
+use crate::{
+    evaluate::Package,
+    lease::{Body, Weight},
+    programs::Found,
+    shop::{Ending, Shop},
+};
+
+/// Grants that are asked for at once: enough to be quick, few enough not to expire before their turn.
+const BATCH: usize = 50;
+
+/// Uploads every static program, exactly as it was inspected: the store refuses bytes of another hash.
+pub(crate) fn hand_over(shop: &Shop, package: Package, found: Vec<Found>) -> Result<Manifest, Ending> {
+    shop.board.update(|progress| progress.phase = Phase::Uploading);
+    let uploads: Vec<_> = found
+        .iter()
+        .filter_map(|found| match (&found.program.verdict, &found.file) {
+            (Verdict::Static { sha256, size, .. }, Some(file)) => {
+                let name = ObjectName::Program(found.program.bin.clone());
+                Some((Upload { name, size: *size, sha256: sha256.clone() }, file))
+            }
+            _ => None,
+        })
+        .collect();
+    for batch in uploads.chunks(BATCH) {
+        let asked: Vec<Upload> = batch.iter().map(|(upload, _)| upload.clone()).collect();
+        let grants = shop.lease.grants(Weight::Work, &asked)?;
+        for ((upload, file), grant) in batch.iter().zip(grants) {
+            shop.lease.store_granted(Weight::Work, upload, Some(grant), Body::File(file))?;
+        }
+    }
+    Ok(Manifest {
+        pname: package.pname,
+        version: package.version,
+        main_program: package.main_program,
+        drv_path: package.drv,
+        programs: found.into_iter().map(|found| found.program).collect(),
+    })
+}

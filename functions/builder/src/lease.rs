@@ -1,0 +1,315 @@
+//! The lease endpoint, as the builder sees it: a few requests that are tried again for as long as the lease lasts.
+//!
+//! The server may be restarted under a build, so no answer and 5xx mean "later". 401 and 409 mean that the lease is
+//! gone, and are announced at once. No error text from here holds a URL: grants are URLs that work without a token.
+
+use std::{
+    fs::File,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use binplz_core::{
+    key::Token,
+    protocol::{Grant, Job, Progress, Pulse, Report, Upload},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+use ureq::http::{Request, Response};
+
+use crate::stop::{Stop, Why, lock};
+
+/// The first pause before another try; each next one is twice as long.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+/// The longest pause.
+const LAST_DELAY: Duration = Duration::from_secs(5);
+/// How long one small request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the endpoint may be away before the job is known, and with it the lease.
+const FIRST_LEASE: Duration = Duration::from_secs(60);
+/// How much time an interrupted builder has for its last words.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(8);
+/// How often a grant that the store refuses is asked for again (it may have expired).
+const GRANTS: usize = 3;
+/// Largest answer that is read.
+const ANSWER_MAX: u64 = 4 << 20;
+
+/// Why a call came to nothing.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// The lease is gone, or the task is being stopped and the call was not among its last words.
+    #[error("the work was stopped")]
+    Stopped,
+    /// The endpoint or the store understood the request and refuses it: a defect of ours.
+    #[error("{0}")]
+    Refused(String),
+    /// The job's time is over.
+    #[error("no time was left: {0}")]
+    Late(String),
+}
+
+/// How important a call is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// Ends with the work: when it is stopped, and when the job's time is over.
+    Work,
+    /// Also said when the task is interrupted, for [`LAST_WORDS`], and after the job's time.
+    Words,
+}
+
+/// Why one try came to nothing.
+enum Try {
+    Again(String),
+    Over(CallError),
+}
+
+/// The live lease.
+pub(crate) struct Lease {
+    agent: ureq::Agent,
+    base: String,
+    token: Token,
+    times: Mutex<Times>,
+    stop: Arc<Stop>,
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    /// Until when the lease lasts by our own clock, if nothing more is heard.
+    lease: Instant,
+    /// Until when the work must be done.
+    work: Instant,
+}
+
+impl Lease {
+    /// A lease that was not heard of yet.
+    pub(crate) fn new(base: &str, token: Token, stop: Arc<Stop>) -> Lease {
+        let local = ["http://127.", "http://localhost", "http://[::1]"].iter().any(|host| base.starts_with(host));
+        let mut config = ureq::config::Config::builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent("binplz-builder")
+            .timeout_connect(Some(PATIENCE / 2));
+        if local {
+            // The user's proxy is for the world outside.
+            config = config.proxy(None);
+        }
+        let start = Instant::now();
+        let times = Times { lease: start + FIRST_LEASE, work: start + FIRST_LEASE };
+        Lease {
+            agent: config.build().new_agent(),
+            base: base.trim_end_matches('/').to_owned(),
+            token,
+            times: Mutex::new(times),
+            stop,
+        }
+    }
+
+    /// What to build. From here on the lease's and the job's times run.
+    pub(crate) fn job(&self) -> Result<Job, CallError> {
+        let sent = Instant::now();
+        let job: Job = self.insist(Weight::Work, || self.ask("the job", "", None::<&()>))?;
+        let mut times = lock(&self.times);
+        times.lease = Instant::now() + Duration::from_secs(job.lease_seconds);
+        times.work = sent + Duration::from_secs(job.limits.seconds);
+        Ok(job)
+    }
+
+    /// Until when the work must be done.
+    pub(crate) fn deadline(&self) -> Instant {
+        lock(&self.times).work
+    }
+
+    /// Renews the lease, in a single try. `Err` means that another try may succeed, unless the end was announced.
+    pub(crate) fn pulse(&self, progress: &Progress) -> Result<Duration, String> {
+        let sent = Instant::now();
+        match self.ask::<Pulse>("a pulse", "/pulse", Some(progress)) {
+            Ok(pulse) => {
+                let time = Duration::from_secs(pulse.lease_seconds);
+                lock(&self.times).lease = sent + time;
+                Ok(time)
+            }
+            Err(Try::Again(why)) => {
+                self.still_ours(&why);
+                Err(why)
+            }
+            Err(Try::Over(error)) => Err(error.to_string()),
+        }
+    }
+
+    /// Stores one object: a grant, then the very bytes.
+    pub(crate) fn store(&self, weight: Weight, upload: &Upload, body: Body<'_>) -> Result<(), CallError> {
+        let grants = self.grants(weight, std::slice::from_ref(upload))?;
+        self.store_granted(weight, upload, grants.into_iter().next(), body)
+    }
+
+    /// Stores one object for which a grant was given already.
+    pub(crate) fn store_granted(
+        &self,
+        weight: Weight,
+        upload: &Upload,
+        mut grant: Option<Grant>,
+        body: Body<'_>,
+    ) -> Result<(), CallError> {
+        let mut refusal = String::new();
+        for _ in 0..GRANTS {
+            let granted = match grant.take() {
+                Some(granted) => granted,
+                None => self.grants(weight, std::slice::from_ref(upload))?.swap_remove(0),
+            };
+            match self.insist(weight, || self.put(&granted, upload, body)) {
+                Err(CallError::Refused(why)) => refusal = why,
+                done => return done,
+            }
+        }
+        Err(CallError::Refused(format!("{}: {refusal}", upload.name)))
+    }
+
+    /// Asks for the right to store some objects.
+    pub(crate) fn grants(&self, weight: Weight, uploads: &[Upload]) -> Result<Vec<Grant>, CallError> {
+        let grants: Vec<Grant> = self.insist(weight, || self.ask("uploads", "/uploads", Some(&uploads)))?;
+        if grants.len() == uploads.len() {
+            Ok(grants)
+        } else {
+            Err(CallError::Refused(format!("{} grants for {} uploads", grants.len(), uploads.len())))
+        }
+    }
+
+    /// Says how the build ended. After this the lease is over.
+    pub(crate) fn settle(&self, report: &Report) -> Result<(), CallError> {
+        self.insist(Weight::Words, || self.ask::<serde_json::Value>("the report", "/settle", Some(report))).map(drop)
+    }
+
+    /// Tries until it works, is refused, or there is no sense in trying any more.
+    fn insist<T>(&self, weight: Weight, mut once: impl FnMut() -> Result<T, Try>) -> Result<T, CallError> {
+        let mut delay = FIRST_DELAY;
+        loop {
+            let why = match once() {
+                Ok(done) => return Ok(done),
+                Err(Try::Over(error)) => return Err(error),
+                Err(Try::Again(why)) => why,
+            };
+            if !self.still_ours(&why) {
+                return Err(CallError::Stopped);
+            }
+            let now = Instant::now();
+            let times = *lock(&self.times);
+            let until = match (self.stop.why(), weight) {
+                (None, Weight::Work) => times.work,
+                (None, Weight::Words) => times.lease,
+                (Some((Why::Interrupted, since)), Weight::Words) => since + LAST_WORDS,
+                (Some(_), _) => return Err(CallError::Stopped),
+            };
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
+                return Err(CallError::Late(why));
+            }
+            let pause = delay.min(left).min(times.lease.saturating_duration_since(now));
+            self.stop.pause(pause, |why| weight == Weight::Work || matches!(why, Why::LeaseLost(_)));
+            delay = (delay * 2).min(LAST_DELAY);
+        }
+    }
+
+    /// Announces the end when the lease has run out by our own clock.
+    fn still_ours(&self, why: &str) -> bool {
+        if Instant::now() < lock(&self.times).lease {
+            return true;
+        }
+        self.stop.announce(Why::LeaseLost(format!("it ran out while the endpoint gave no answer ({why})")));
+        false
+    }
+
+    /// One request to the endpoint.
+    fn ask<T: DeserializeOwned>(&self, what: &str, path: &str, body: Option<&impl Serialize>) -> Result<T, Try> {
+        let left = lock(&self.times).lease.saturating_duration_since(Instant::now());
+        let patience = PATIENCE.min(left).max(Duration::from_millis(100));
+        let text = body.map(serde_json::to_vec).transpose().map_err(|error| refused(what, &error))?;
+        let request = Request::builder()
+            .method(if text.is_some() { "POST" } else { "GET" })
+            .uri(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {}", self.token.reveal()))
+            .header("content-type", "application/json");
+        let mut answer = self.send(what, request, &text.unwrap_or_default()[..], patience)?;
+        match answer.status().as_u16() {
+            200..300 => {
+                let read = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
+                let text = read.map_err(|error| Try::Again(format!("{what}: {error}")))?;
+                serde_json::from_slice(&text).map_err(|error| refused(what, &error))
+            }
+            status @ (401 | 409) => {
+                self.stop.announce(Why::LeaseLost(format!("the endpoint answered {what} with {status}")));
+                Err(Try::Over(CallError::Stopped))
+            }
+            status => Err(self.by_status(what, status)),
+        }
+    }
+
+    /// One `PUT` to the store.
+    fn put(&self, grant: &Grant, upload: &Upload, body: Body<'_>) -> Result<(), Try> {
+        // Slower than 64 KiB a second is no connection.
+        let patience = 6 * PATIENCE + Duration::from_secs(upload.size >> 16);
+        let mut request = Request::builder().method("PUT").uri(&grant.url);
+        for (name, value) in &grant.headers {
+            // The length is the body's own, and it was announced.
+            if !name.eq_ignore_ascii_case("content-length") {
+                request = request.header(name, value);
+            }
+        }
+        let answer = match body {
+            Body::Bytes(bytes) => self.send("an upload", request, bytes, patience),
+            Body::File(path) => {
+                let file = File::open(path).map_err(|error| refused("a program", &error))?;
+                self.send("an upload", request, &file, patience)
+            }
+        }?;
+        match answer.status().as_u16() {
+            200..300 => Ok(()),
+            status => Err(self.by_status("an upload", status)),
+        }
+    }
+
+    fn send(
+        &self,
+        what: &str,
+        request: ureq::http::request::Builder,
+        body: impl ureq::AsSendBody,
+        patience: Duration,
+    ) -> Result<Response<ureq::Body>, Try> {
+        let has_body = request.method_ref().is_some_and(|method| method != "GET");
+        let request = request.body(()).map_err(|_| refused(what, &"a URL or header that is none"))?;
+        let (parts, ()) = request.into_parts();
+        let sent = if has_body {
+            let request = Request::from_parts(parts, body);
+            let request = self.agent.configure_request(request).timeout_global(Some(patience)).build();
+            self.agent.run(request)
+        } else {
+            let request = Request::from_parts(parts, ());
+            let request = self.agent.configure_request(request).timeout_global(Some(patience)).build();
+            self.agent.run(request)
+        };
+        sent.map_err(|error| match error {
+            ureq::Error::BadUri(_) => refused(what, &"a URL that is none"),
+            error => Try::Again(format!("{what}: {error}")),
+        })
+    }
+
+    fn by_status(&self, what: &str, status: u16) -> Try {
+        match status {
+            408 | 425 | 429 | 500.. => Try::Again(format!("{what} was answered with {status}")),
+            _ => Try::Over(CallError::Refused(format!("{what} was refused with {status}"))),
+        }
+    }
+}
+
+/// What to store.
+#[derive(Clone, Copy)]
+pub(crate) enum Body<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// A file's content, streamed.
+    File(&'a Path),
+}
+
+fn refused(what: &str, error: &dyn std::fmt::Display) -> Try {
+    Try::Over(CallError::Refused(format!("{what}: {error}")))
+}

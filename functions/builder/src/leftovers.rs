@@ -1,0 +1,138 @@
+//! Store paths in a program's bytes that it may miss on another machine.
+//!
+//! Many static programs name a store path harmlessly: a prefix under which nothing lies. What counts is a path that
+//! exists in the built closure (figlet's fonts): there the program has its data, elsewhere it has not.
+
+use std::{collections::BTreeSet, os::unix::ffi::OsStrExt, path::Path};
+
+use crate::closure::{Closure, Way};
+
+/// Most paths that are reported.
+const MAX: usize = 8;
+/// Longest path that is looked at.
+const PATH_MAX: usize = 1024;
+/// Paths that are tried at most: a program full of store paths must not cost minutes.
+const TRIES: usize = 4096;
+
+/// A scan over a program's bytes, in pieces.
+pub(crate) struct Leftovers<'a> {
+    closure: &'a Closure,
+    /// What every path starts with.
+    start: Vec<u8>,
+    /// The end of what was scanned, which may be the beginning of a path.
+    carried: Vec<u8>,
+    tried: BTreeSet<String>,
+    found: BTreeSet<String>,
+}
+
+impl<'a> Leftovers<'a> {
+    /// A scan for paths of that closure.
+    pub(crate) fn new(closure: &'a Closure) -> Leftovers<'a> {
+        let mut start = closure.store().as_os_str().as_bytes().to_vec();
+        start.push(b'/');
+        Leftovers { closure, start, carried: Vec::new(), tried: BTreeSet::new(), found: BTreeSet::new() }
+    }
+
+    /// Scans the next piece.
+    pub(crate) fn scan(&mut self, piece: &[u8]) {
+        let mut bytes = std::mem::take(&mut self.carried);
+        bytes.extend_from_slice(piece);
+        let mut at = 0;
+        while let Some(start) = find(&bytes[at..], &self.start).map(|found| at + found) {
+            let length = path_length(&bytes[start..]);
+            if start + length == bytes.len() && length < PATH_MAX {
+                // It may go on in the next piece.
+                self.carried = bytes.split_off(start);
+                return;
+            }
+            self.consider(&bytes[start..start + length]);
+            at = start + length;
+        }
+        let rest = bytes.len().saturating_sub(self.start.len() - 1).max(at);
+        self.carried = bytes.split_off(rest);
+    }
+
+    /// What was found, in order, as paths.
+    pub(crate) fn end(mut self) -> Vec<String> {
+        let last = std::mem::take(&mut self.carried);
+        if last.starts_with(&self.start) {
+            self.consider(&last[..path_length(&last)]);
+        }
+        self.found.into_iter().take(MAX).collect()
+    }
+
+    fn consider(&mut self, path: &[u8]) {
+        let path = String::from_utf8_lossy(path);
+        // Text goes on behind a path: "see /nix/store/HASH-x/share."
+        let path = path.trim_end_matches(['/', '.']);
+        if self.tried.len() < TRIES
+            && self.tried.insert(path.to_owned())
+            && matches!(self.closure.resolve(Path::new(path)), Way::To(_))
+        {
+            self.found.insert(path.to_owned());
+        }
+    }
+}
+
+fn find(bytes: &[u8], start: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(slash) = bytes[at..].iter().position(|&byte| byte == b'/') {
+        at += slash;
+        if bytes[at..].starts_with(start) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// How long the path at the start of these bytes is: store paths, and what packages put into them, use this alphabet.
+fn path_length(bytes: &[u8]) -> usize {
+    let path = |byte: &&u8| byte.is_ascii_alphanumeric() || b"/+-._?=@~".contains(byte);
+    bytes.iter().take(PATH_MAX).take_while(path).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What is found in `bytes` when they come in pieces of that size.
+    fn found(closure: &Closure, bytes: &[u8], piece: usize) -> Vec<String> {
+        let mut leftovers = Leftovers::new(closure);
+        bytes.chunks(piece).for_each(|piece| leftovers.scan(piece));
+        leftovers.end()
+    }
+
+    #[test]
+    fn a_path_counts_when_it_exists_in_the_closure_however_the_bytes_are_cut() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = dir.path().to_str().expect("text");
+        for name in ["aaa-figlet/share/fonts", "bbb-other/share"] {
+            fs::create_dir_all(dir.path().join(name)).expect("a directory");
+        }
+        let closure = Closure::new(dir.path(), [format!("{store}/aaa-figlet").as_str()]);
+        let bytes = format!(
+            "\0{store}/aaa-figlet/share/fonts\0PATH={store}/aaa-figlet/etc:{store}/aaa-figlet/share:\
+             {store}/bbb-other/share {store}/aaa-figlet/share/fonts/%s {store}/aaa-figlet/share/../../bbb-other"
+        );
+        let expected = [format!("{store}/aaa-figlet/share"), format!("{store}/aaa-figlet/share/fonts")];
+        for piece in 1..=bytes.len() {
+            assert_eq!(found(&closure, bytes.as_bytes(), piece), expected, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_few_are_reported() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = dir.path().to_str().expect("text");
+        let mut bytes = String::new();
+        for n in 0..20 {
+            fs::create_dir_all(dir.path().join(format!("a/{n}"))).expect("a directory");
+            bytes += &format!("{store}/a/{n}\0{store}/a/{n}\0");
+        }
+        let closure = Closure::new(dir.path(), [format!("{store}/a").as_str()]);
+        assert_eq!(found(&closure, bytes.as_bytes(), 64).len(), MAX);
+    }
+}

@@ -1,0 +1,243 @@
+//! The build's log: plain text that is in the store while the build still runs, as immutable numbered segments.
+//!
+//! Whoever reads it sees what Nix and the builds said, cleaned of what moves a terminal's cursor. It holds nothing of
+//! the task: Nix never sees the token, and should it appear all the same, it is blotted out.
+
+use std::{
+    mem,
+    sync::{Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use binplz_core::{
+    artifact::ObjectName,
+    key::{Sha256, Token},
+    protocol::Upload,
+};
+use sha2::{Digest, Sha256 as Hasher};
+
+use crate::{
+    board::Board,
+    lease::{Body, CallError, Lease, Weight},
+    stop::lock,
+};
+
+/// A segment is closed when it would get larger than this …
+const SEGMENT_MAX: usize = 256 << 10;
+/// … or older than this, …
+const SEGMENT_AGE: Duration = Duration::from_secs(2);
+/// … the first one sooner, since somebody waits for a sign of life.
+const FIRST_AGE: Duration = Duration::from_millis(500);
+/// Longer lines are cut: they are data, not messages.
+const LINE_MAX: usize = 16 << 10;
+/// What the cap leaves for the builder's own last lines.
+const RESERVE: u64 = 4 << 10;
+
+/// The log: lines go in here, and `ship` carries them to the store.
+pub(crate) struct Log {
+    state: Mutex<State>,
+    changed: Condvar,
+    secret: String,
+}
+
+struct State {
+    waiting: Vec<u8>,
+    /// When the oldest waiting line came.
+    since: Option<Instant>,
+    /// Bytes taken so far.
+    taken: u64,
+    max: u64,
+    cut: bool,
+    closed: bool,
+}
+
+impl Log {
+    /// An empty log of at most `max` bytes.
+    pub(crate) fn new(max: u64, token: &Token) -> Log {
+        let state = State { waiting: Vec::new(), since: None, taken: 0, max, cut: false, closed: false };
+        Log { state: Mutex::new(state), changed: Condvar::new(), secret: token.reveal().to_owned() }
+    }
+
+    /// A line of what is being built.
+    pub(crate) fn line(&self, text: &str) {
+        let line = self.cleaned(text);
+        let mut state = lock(&self.state);
+        if state.cut {
+            return;
+        }
+        if state.taken + line.len() as u64 > state.max.saturating_sub(RESERVE) {
+            state.cut = true;
+            let max = state.max;
+            return self
+                .take(&mut state, &format!("binplz: the log was cut here, since it grew longer than {max} bytes\n"));
+        }
+        self.take(&mut state, &line);
+    }
+
+    /// A line of the builder's own; there is room for a few of them even when the log was cut.
+    pub(crate) fn say(&self, text: &str) {
+        let line = self.cleaned(&format!("binplz: {text}"));
+        let mut state = lock(&self.state);
+        if state.taken + line.len() as u64 <= state.max {
+            self.take(&mut state, &line);
+        }
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+
+    fn take(&self, state: &mut State, line: &str) {
+        state.waiting.extend_from_slice(line.as_bytes());
+        state.taken += line.len() as u64;
+        state.since.get_or_insert_with(Instant::now);
+        self.changed.notify_all();
+    }
+
+    /// The text as lines of the log, each with its newline.
+    fn cleaned(&self, text: &str) -> String {
+        let text = text.replace(&self.secret, "[token]");
+        text.split('\n').map(|line| plain(line) + "\n").collect()
+    }
+
+    /// Waits for the next segment to be due and takes it; `None` when the log is closed and all of it was taken.
+    fn next_segment(&self, age: Duration) -> Option<Vec<u8>> {
+        let mut state = lock(&self.state);
+        loop {
+            let left = state.since.map(|since| (since + age).saturating_duration_since(Instant::now()));
+            let due = state.closed || state.waiting.len() >= SEGMENT_MAX || left.is_some_and(|left| left.is_zero());
+            if due {
+                return cut_segment(&mut state);
+            }
+            // Woken by every change; until the first line comes there is nothing to be late for.
+            let wait = self.changed.wait_timeout(state, left.unwrap_or(Duration::from_secs(3600)));
+            state = wait.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Takes as many whole lines as a segment holds.
+fn cut_segment(state: &mut State) -> Option<Vec<u8>> {
+    let limit = state.waiting.len().min(SEGMENT_MAX);
+    let end = match state.waiting[..limit].iter().rposition(|&byte| byte == b'\n') {
+        _ if limit == state.waiting.len() => limit,
+        Some(newline) => newline + 1,
+        None => limit,
+    };
+    let rest = state.waiting.split_off(end);
+    let segment = mem::replace(&mut state.waiting, rest);
+    state.since = (!state.waiting.is_empty()).then(Instant::now);
+    (!segment.is_empty()).then_some(segment)
+}
+
+/// Carries the log to the store until it is closed. Returns how many segments are there, and the error that ended it
+/// early, if one did.
+pub(crate) fn ship(log: &Log, lease: &Lease, board: &Board) -> (u32, Option<CallError>) {
+    let mut stored = 0;
+    while let Some(segment) = log.next_segment(if stored == 0 { FIRST_AGE } else { SEGMENT_AGE }) {
+        let upload = Upload { name: ObjectName::Log(stored + 1), size: segment.len() as u64, sha256: sha256(&segment) };
+        if let Err(error) = lease.store(Weight::Words, &upload, Body::Bytes(&segment)) {
+            return (stored, Some(error));
+        }
+        stored += 1;
+        board.update(|progress| progress.log_segments = stored);
+    }
+    (stored, None)
+}
+
+/// The sha256 of some bytes.
+pub(crate) fn sha256(bytes: &[u8]) -> Sha256 {
+    name_of(Hasher::new_with_prefix(bytes))
+}
+
+/// What a hasher came to.
+pub(crate) fn name_of(hasher: Hasher) -> Sha256 {
+    let digits = binplz_core::key::hex(&hasher.finalize());
+    digits.parse().unwrap_or_else(|_| unreachable!("a sha256 is 64 hex digits"))
+}
+
+/// A line without escape sequences and control characters, tabs excepted, and not longer than [`LINE_MAX`].
+pub(crate) fn plain(line: &str) -> String {
+    let mut out = String::with_capacity(line.len().min(LINE_MAX));
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if out.len() >= LINE_MAX {
+            out.push_str(" … (the line was cut)");
+            break;
+        }
+        match c {
+            '\x1b' => match chars.next() {
+                Some('[') => while chars.next().is_some_and(|c| !('\x40'..='\x7e').contains(&c)) {},
+                Some(']') => while chars.next().is_some_and(|c| !matches!(c, '\x07' | '\\')) {},
+                _ => {}
+            },
+            '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn log(max: u64) -> Log {
+        Log::new(max, &"ab".repeat(32).parse().expect("a token"))
+    }
+
+    fn all(log: &Log) -> Vec<String> {
+        log.close();
+        let segments = std::iter::from_fn(|| log.next_segment(Duration::ZERO));
+        segments.map(|segment| String::from_utf8(segment).expect("text")).collect()
+    }
+
+    #[test]
+    fn terminal_codes_are_left_out_and_indentation_is_kept() {
+        assert_eq!(plain("\x1b[31;1merror:\x1b[0m\tx  y\x07"), "error:\tx  y");
+        assert_eq!(plain("\x1b]0;title\x07x"), "x");
+    }
+
+    #[test]
+    fn a_cut_log_says_so_once_and_has_room_for_the_outcome() {
+        let log = log(RESERVE + 100);
+        (0..100).for_each(|_| log.line("0123456789"));
+        log.say("built");
+        let text = all(&log).concat();
+        assert_eq!(text.matches("0123456789\n").count(), 9);
+        assert_eq!(text.matches("the log was cut here").count(), 1);
+        assert!(text.ends_with("binplz: built\n") && text.len() as u64 <= RESERVE + 100, "{text}");
+    }
+
+    #[test]
+    fn the_token_never_gets_into_the_log() {
+        let log = log(1 << 20);
+        let token = "ab".repeat(32);
+        log.line(&format!("BINPLZ_LEASE_TOKEN={token}"));
+        assert_eq!(all(&log).concat(), "BINPLZ_LEASE_TOKEN=[token]\n");
+    }
+
+    #[test]
+    fn segments_end_with_a_line_and_are_not_larger_than_allowed() {
+        let log = log(16 << 20);
+        let line = "x".repeat(1000);
+        (0..1000).for_each(|_| log.line(&line));
+        let segments = all(&log);
+        assert!(segments.iter().all(|segment| segment.len() <= SEGMENT_MAX && segment.ends_with('\n')));
+        assert_eq!((segments.len(), segments.concat().len()), (4, 1001 * 1000));
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_of_any_text_becomes_one_plain_line(text in "\\PC*|[\\x00-\\x1f\\x1b\\[\\]a-c]*") {
+            let out = plain(&text);
+            prop_assert!(!out.chars().any(|c| c.is_control() && c != '\t'), "{:?}", out);
+            prop_assert!(out.len() <= LINE_MAX + 40);
+        }
+    }
+}

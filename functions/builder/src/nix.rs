@@ -1,0 +1,304 @@
+//! Nix as a child process: with the user's settings and nothing else of our environment, in a process group of its
+//! own, watched until its end, and never outliving the builder.
+//!
+//! What was seen of Nix's own children, the builds: on SIGTERM Nix kills them; on SIGKILL it can not, and they are
+//! orphaned (`sh` and all below it go on until they end). So Nix gets SIGTERM when the builder dies, by
+//! `setpriv --pdeathsig TERM`, and SIGKILL only five seconds after a SIGTERM that had no effect; and the builder
+//! adopts what is orphaned while it lives itself, and ends it (`orphans`).
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, BufRead, BufReader, Read},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use crate::{
+    orphans,
+    stop::{Stop, Why},
+};
+
+/// How long Nix may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long after Nix's end its last lines may take to arrive.
+const LINGER: Duration = Duration::from_secs(2);
+/// A line of stderr longer than this is read in pieces.
+const LINE_MAX: u64 = 1 << 20;
+/// Most of stdout that is kept.
+const STDOUT_MAX: u64 = 8 << 20;
+/// Lines that may wait to be looked at.
+const QUEUE: usize = 256;
+
+/// What of our environment Nix gets: where it finds programs and its settings, and how it reaches the network. Above
+/// all not the lease's token: a fixed-output derivation can ask Nix for any variable (`impureEnvVars`).
+const ALLOWED: [&str; 31] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_DIRS",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+    "NIX_CONFIG",
+    "NIX_CONF_DIR",
+    "NIX_USER_CONF_FILES",
+    "NIX_REMOTE",
+    "NIX_STORE_DIR",
+    "NIX_STATE_DIR",
+    "NIX_LOCALSTATE_DIR",
+    "NIX_LOG_DIR",
+    "NIX_DAEMON_SOCKET_PATH",
+    "NIX_SSL_CERT_FILE",
+    "SSL_CERT_FILE",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "LOCALE_ARCHIVE",
+];
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Exit {
+        // A shell or wrapper around Nix says 128 + N for signal N.
+        match (status.code(), status.signal()) {
+            (Some(code @ 129..=159), _) => Exit::Signal(code - 128),
+            (Some(code), _) => Exit::Code(code),
+            (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+        }
+    }
+}
+
+/// How a run came to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nix ended by itself.
+    Exited(Exit),
+    /// It was stopped, since the builder must stop.
+    Stopped(Why),
+    /// It was stopped at the job's deadline.
+    Deadline,
+}
+
+/// A run of Nix, when it is over.
+pub(crate) struct Ran {
+    /// How it ended.
+    pub(crate) end: End,
+    /// What it printed.
+    pub(crate) stdout: Vec<u8>,
+}
+
+/// How to run Nix on this machine.
+pub(crate) struct Nix {
+    wrapper: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    options: Vec<OsString>,
+    stop: Arc<Stop>,
+}
+
+impl Nix {
+    /// Finds out how. `setpriv` is part of util-linux; without it a killed builder leaves Nix to finish by itself.
+    pub(crate) fn new(environment: impl Iterator<Item = (OsString, OsString)>, stop: Arc<Stop>) -> Nix {
+        let allowed = |name: &OsStr| ALLOWED.iter().any(|known| name == *known);
+        let mut environment: Vec<_> = environment.filter(|(name, _)| allowed(name)).collect();
+        // Nix's and the system's messages are evidence: they must be in the language that we know.
+        environment.push(("LC_ALL".into(), "C".into()));
+        let mut nix = Nix { wrapper: Vec::new(), environment, options: Vec::new(), stop };
+        let wrapper = ["setpriv", "--pdeathsig", "TERM"].map(OsString::from);
+        let mut probe = nix.command(&wrapper[0]);
+        probe.args(&wrapper[1..]).arg("true").stdout(Stdio::null()).stderr(Stdio::null());
+        if probe.status().is_ok_and(|status| status.success()) {
+            nix.wrapper = wrapper.into();
+        }
+        nix
+    }
+
+    /// A setting for all runs.
+    pub(crate) fn set_option(&mut self, name: &str, value: &str) {
+        self.options.extend(["--option", name, value].map(OsString::from));
+    }
+
+    /// Nix's view of one environment variable.
+    pub(crate) fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
+    }
+
+    /// A command with Nix's environment and no input.
+    fn command(&self, program: &OsStr) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
+        command
+    }
+
+    /// Asks Nix something that takes no time, such as its version. `Err` is what it had to say on stderr.
+    pub(crate) fn ask(&self, program: &str, args: &[&OsStr]) -> io::Result<Result<String, String>> {
+        let output = self.command(program.as_ref()).args(args).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
+    }
+
+    /// Runs Nix to its end, or ends it; `on_line` sees every line of stderr as it comes, without its newline.
+    pub(crate) fn run(
+        &self,
+        program: &str,
+        args: &[OsString],
+        deadline: Instant,
+        mut on_line: impl FnMut(&[u8]),
+    ) -> io::Result<Ran> {
+        let argv: Vec<OsString> = self.wrapper.iter().cloned().chain([program.into()]).collect();
+        let mut command = self.command(&argv[0]);
+        command.args(&argv[1..]).args(args).args(&self.options).args(["--log-format", "internal-json"]);
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+
+        let (events, queue) = sync_channel(QUEUE);
+        let (printed, stdout) = sync_channel(1);
+        if let Some(pipe) = child.stdout.take() {
+            thread::spawn(move || drop(printed.send(read_all(pipe))));
+        }
+        if let Some(pipe) = child.stderr.take() {
+            let events = events.clone();
+            thread::spawn(move || read_lines(pipe, &events));
+        }
+        // Watched without being reaped, so that its process group stays its own until nothing is to be killed any more.
+        let group = Pid::from_child(&child);
+        let exits = events.clone();
+        thread::spawn(move || {
+            let watch = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            while matches!(waitid(WaitId::Pid(group), watch), Err(rustix::io::Errno::INTR)) {}
+            drop(exits.send(Event::Exited));
+        });
+        // A full queue needs no waking up.
+        self.stop.listen(move || drop(events.try_send(Event::Wake)));
+
+        let (why, silent) = self.watch(group, deadline, &queue, &mut on_line);
+        let status = child.wait()?;
+        orphans::end(Duration::from_secs(1));
+        if !silent {
+            drain(&queue, &mut on_line);
+        }
+        let stdout = stdout.recv_timeout(LINGER).unwrap_or_default();
+        let end = match why {
+            None => End::Exited(status.into()),
+            Some(Cause::Deadline) => End::Deadline,
+            Some(Cause::Stop(why)) => End::Stopped(why),
+        };
+        Ok(Ran { end, stdout })
+    }
+
+    /// Waits until the child has ended, and ends it where that is due. Says why it did, and whether stderr is read to
+    /// its end already.
+    fn watch(
+        &self,
+        group: Pid,
+        deadline: Instant,
+        queue: &Receiver<Event>,
+        on_line: &mut impl FnMut(&[u8]),
+    ) -> (Option<Cause>, bool) {
+        let (mut cause, mut silent) = (None, false);
+        let mut due = deadline;
+        loop {
+            match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Event::Line(line)) => on_line(&line),
+                Ok(Event::Silent) => silent = true,
+                Ok(Event::Exited) | Err(RecvTimeoutError::Disconnected) => return (cause, silent),
+                Ok(Event::Wake) | Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if cause.is_some() {
+                if now >= due {
+                    let _ = kill_process_group(group, Signal::KILL);
+                    due = now + GRACE;
+                }
+                continue;
+            }
+            cause = match self.stop.why() {
+                Some((why, _)) => Some(Cause::Stop(why)),
+                None if now >= due => Some(Cause::Deadline),
+                None => None,
+            };
+            if cause.is_some() {
+                let _ = kill_process_group(group, Signal::TERM);
+                due = now + GRACE;
+            }
+        }
+    }
+}
+
+/// Why a child was ended.
+enum Cause {
+    Stop(Why),
+    Deadline,
+}
+
+/// What happens to a child.
+enum Event {
+    Line(Vec<u8>),
+    /// Its stderr is closed.
+    Silent,
+    Exited,
+    Wake,
+}
+
+/// The lines that were still on their way when the child ended.
+fn drain(queue: &Receiver<Event>, on_line: &mut impl FnMut(&[u8])) {
+    let until = Instant::now() + LINGER;
+    loop {
+        match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Event::Line(line)) => on_line(&line),
+            Ok(Event::Silent) | Err(_) => return,
+            Ok(Event::Exited | Event::Wake) => {}
+        }
+    }
+}
+
+fn read_lines(pipe: impl Read, events: &SyncSender<Event>) {
+    let mut pipe = BufReader::new(pipe);
+    loop {
+        let mut line = Vec::new();
+        match pipe.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
+            Ok(1..) => {
+                line.pop_if(|last| *last == b'\n');
+                if events.send(Event::Line(line)).is_err() {
+                    return;
+                }
+            }
+            Ok(0) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    drop(events.send(Event::Silent));
+}
+
+fn read_all(mut pipe: impl Read) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let read = pipe.by_ref().take(STDOUT_MAX).read_to_end(&mut kept);
+    // What is too much is read all the same, so that the child does not wait for us.
+    drop(read.and_then(|_| io::copy(&mut pipe, &mut io::sink())));
+    kept
+}

@@ -1,0 +1,46 @@
+//! Processes that outlived Nix: builds whose Nix was killed, and what builds left behind.
+//!
+//! Without build users Nix can not end what it does not know. The builder makes itself the one that adopts orphans
+//! (`adopt`), and ends them after each run of Nix. With build users, or with Nix's daemon, Nix does that itself.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
+
+/// From now on orphans below us become our children. Where the kernel does not know this, nothing is lost.
+pub(crate) fn adopt() {
+    let _ = set_child_subreaper(Some(getpid()));
+}
+
+/// Ends all children that are left, and those that they leave, for at most `time`. To be called while no run of Nix is
+/// under way: every child that there is then is an orphan.
+pub(crate) fn end(time: Duration) {
+    let until = Instant::now() + time;
+    loop {
+        let orphans = children();
+        if orphans.is_empty() || Instant::now() >= until {
+            return;
+        }
+        let ended = orphans.into_iter().filter(|&orphan| kill_process(orphan, Signal::KILL).is_ok());
+        let reaped = ended.filter(|&orphan| waitpid(Some(orphan), WaitOptions::empty()).is_ok()).count();
+        // What belongs to another user is not ours to end.
+        if reaped == 0 {
+            return;
+        }
+    }
+}
+
+/// Our children, as `/proc` has them: the parent stands two fields behind the name, which is in parentheses.
+fn children() -> Vec<Pid> {
+    let me = getpid().as_raw_nonzero().get().to_string();
+    let parent_of = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1).map(str::to_owned)
+    };
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| parent_of(pid).as_ref() == Some(&me)).filter_map(Pid::from_raw).collect()
+}

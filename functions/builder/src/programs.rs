@@ -1,0 +1,160 @@
+//! What the package's `bin/` holds, and what of it can be served.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use binplz_core::{
+    artifact::{Program, Refusal, Verdict},
+    failure::{Failure, Kind},
+    key::{Bin, System},
+    protocol::JobLimits,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    closure::{Closure, Way},
+    elf,
+    leftovers::Leftovers,
+    log::name_of,
+};
+
+/// A program, and the file that holds it.
+pub(crate) struct Found {
+    /// What the manifest says of it.
+    pub(crate) program: Program,
+    /// The file, resolved: no link, in the closure.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Looks at every file in `OUT/bin` whose name can be a program's; others (`.x-wrapped`) can not be asked for.
+///
+/// The package's allowance goes to its main program first, so that a package that is too large in all serves that.
+pub(crate) fn inspect(
+    out: &Path,
+    closure: &Closure,
+    system: System,
+    limits: &JobLimits,
+    main: &[&str],
+) -> io::Result<Vec<Found>> {
+    let Way::To(bin) = closure.resolve(&out.join("bin")) else { return Ok(Vec::new()) };
+    if !bin.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<Bin> = Vec::new();
+    for entry in fs::read_dir(&bin)? {
+        names.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Bin>().ok()));
+    }
+    names.sort_by_key(|name| (!main.contains(&name.as_str()), name.clone()));
+
+    // Many names may lead to one file; it is read once.
+    let mut known: HashMap<(u64, u64), Verdict> = HashMap::new();
+    let mut room = limits.package_bytes;
+    let mut found = Vec::new();
+    for bin_name in names {
+        let (verdict, file) = match closure.resolve(&bin.join(bin_name.as_str())) {
+            Way::Out => (refused(Refusal::OutsideLink), None),
+            Way::Nowhere => (refused(Refusal::NotAProgram), None),
+            Way::To(file) if file.is_dir() => continue,
+            Way::To(file) => {
+                let metadata = fs::symlink_metadata(&file)?;
+                let inode = (metadata.dev(), metadata.ino());
+                let verdict = match known.get(&inode) {
+                    Some(verdict) => verdict.clone(),
+                    None => look(&file, &metadata, closure, system, limits)?,
+                };
+                known.insert(inode, verdict.clone());
+                (verdict, Some(file))
+            }
+        };
+        let verdict = match verdict {
+            Verdict::Static { size, .. } if size > room => refused(Refusal::TooLarge),
+            verdict => verdict,
+        };
+        if let Verdict::Static { size, .. } = verdict {
+            room -= size;
+        }
+        found.push(Found { program: Program { bin: bin_name, verdict }, file });
+    }
+    found.sort_by(|a, b| a.program.bin.cmp(&b.program.bin));
+    Ok(found)
+}
+
+/// Why nothing of this can be served, if that is so.
+pub(crate) fn failure_of(found: &[Found]) -> Option<Failure> {
+    let refusals: Vec<(&Bin, Refusal)> = found
+        .iter()
+        .filter_map(|found| match found.program.verdict {
+            Verdict::Refused { why } => Some((&found.program.bin, why)),
+            Verdict::Static { .. } => None,
+        })
+        .collect();
+    if refusals.len() < found.len() {
+        return None;
+    }
+    let reasons: Vec<String> = refusals.iter().map(|(bin, why)| format!("`{bin}` {}", why.sentence())).collect();
+    let kind = match refusals.as_slice() {
+        [] => return Some(Failure::new(Kind::NoProgram, "it has no programs")),
+        refusals if refusals.iter().any(|(_, why)| *why == Refusal::TooLarge) => Kind::TooLarge,
+        _ => Kind::NotStatic,
+    };
+    Some(Failure::new(kind, reasons.join("; ")))
+}
+
+fn refused(why: Refusal) -> Verdict {
+    Verdict::Refused { why }
+}
+
+/// Looks at one file, which is no link.
+fn look(
+    path: &Path,
+    metadata: &fs::Metadata,
+    closure: &Closure,
+    system: System,
+    limits: &JobLimits,
+) -> io::Result<Verdict> {
+    // A pipe or a device would be opened for ever.
+    if !metadata.is_file() {
+        return Ok(refused(Refusal::NotAProgram));
+    }
+    let mut file = File::open(path)?;
+    let mut start = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut start)?;
+    if start == b"#!" {
+        return Ok(refused(Refusal::Script));
+    }
+    if metadata.permissions().mode() & 0o111 == 0 {
+        return Ok(refused(Refusal::NotAProgram));
+    }
+    if let Err(why) = elf::judge(&file, system)? {
+        return Ok(refused(why));
+    }
+    if metadata.len() > limits.program_bytes {
+        return Ok(refused(Refusal::TooLarge));
+    }
+    read(File::open(path)?, closure)
+}
+
+/// Reads the whole of a static program: its hash, its size, and what it names.
+fn read(mut file: File, closure: &Closure) -> io::Result<Verdict> {
+    let mut hasher = Sha256::new();
+    let mut leftovers = Leftovers::new(closure);
+    let mut size = 0;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(&buffer[..read]);
+        leftovers.scan(&buffer[..read]);
+        size += read as u64;
+    }
+    Ok(Verdict::Static { sha256: name_of(hasher), size, leftovers: leftovers.end() })
+}

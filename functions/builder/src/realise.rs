@@ -1,0 +1,160 @@
+//! Has Nix build the derivation's output, or fetch it, and keeps it alive until it was handed over.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use binplz_core::{
+    failure::{Failure, Kind},
+    protocol::{JobLimits, Phase, Stats},
+};
+
+use crate::{
+    classify::{self, Ended},
+    closure::Closure,
+    evaluate::Package,
+    machine,
+    nix::Exit,
+    scratch::Scratch,
+    shop::{Ending, Shop, finished},
+    watch::Watch,
+};
+
+/// What was built.
+pub(crate) struct Output {
+    /// The output's store path.
+    pub(crate) path: PathBuf,
+    /// Everything that it refers to.
+    pub(crate) closure: Closure,
+}
+
+/// Realises the output that holds the programs. The root that keeps it lies in `scratch`.
+pub(crate) fn realise(
+    shop: &Shop,
+    package: &Package,
+    limits: &JobLimits,
+    scratch: &Scratch,
+    stats: &mut Stats,
+) -> Result<Output, Ending> {
+    shop.board.update(|progress| progress.phase = Phase::Building);
+    let kills = machine::oom_kills();
+    let mut watch = Watch::new(&shop.board, &shop.log);
+    let deadline = shop.lease.deadline();
+    let left = deadline.saturating_duration_since(Instant::now()).as_secs() + 1;
+    let arguments: Vec<OsString> = [
+        "--realise".into(),
+        format!("{}!{}", package.drv, package.output).into(),
+        "--add-root".into(),
+        scratch.root().into_os_string(),
+        "--indirect".into(),
+        "--option".into(),
+        "timeout".into(),
+        left.to_string().into(),
+        "--option".into(),
+        "max-silent-time".into(),
+        limits.silent_seconds.to_string().into(),
+        "--option".into(),
+        "max-build-log-size".into(),
+        limits.log_bytes.to_string().into(),
+    ]
+    .into();
+    let ran = shop.nix.run("nix-store", &arguments, deadline, |line| watch.hear(line));
+    let mut evidence = watch.into_evidence();
+    stats.derivations += evidence.builds.len() as u32;
+    let ran = ran?;
+    let ended = finished(ran.end)?;
+    if ended == Ended::Exit(Exit::Code(0)) {
+        return output(shop, &ran.stdout);
+    }
+    evidence.download = classify::failing_derivation(&evidence).and_then(is_download);
+    evidence.oom_killed = machine::oom_kills() > kills;
+    let store = Path::new(&package.drv).parent().unwrap_or(Path::new("/"));
+    evidence.disk_full = [store, &std::env::temp_dir()].into_iter().any(machine::disk_full);
+    Err(Ending::Failed(classify::realisation(ended, &evidence, &package.drv)))
+}
+
+/// Nix printed the root's link, which leads to the output.
+fn output(shop: &Shop, stdout: &[u8]) -> Result<Output, Ending> {
+    let printed = String::from_utf8_lossy(stdout);
+    let link = printed.lines().next_back().unwrap_or_default();
+    let path = fs::read_link(link).map_err(|error| Ending::ours(format!("Nix named no output ({link}): {error}")))?;
+    let Some(store) = path.parent() else { return Err(Ending::ours("an output outside of every store")) };
+    let query = ["-qR".as_ref(), path.as_os_str()];
+    let closure = shop.nix.ask("nix-store", &query)?.map_err(|error| {
+        Ending::Failed(Failure::new(Kind::BuilderError, format!("the output's closure is not known: {error}")))
+    })?;
+    let closure = Closure::new(store, closure.lines());
+    Ok(Output { closure, path })
+}
+
+/// Whether a derivation has a fixed output, by its file: `Derive([("out","/nix/store/…","sha256","…")],…`.
+fn is_download(drv: &str) -> Option<bool> {
+    let text = fs::read(drv).ok()?;
+    has_fixed_output(&String::from_utf8_lossy(&text))
+}
+
+fn has_fixed_output(drv: &str) -> Option<bool> {
+    let (first, _) = drv.strip_prefix("Derive([(")?.split_once(')')?;
+    let mut fields = first.split(',').map(|field| field.trim_matches('"'));
+    // One with an algorithm and no hash is addressed by its content, and nothing is fixed.
+    fields.nth(3).map(|hash| !hash.is_empty())
+}
+
+/// Whether there is a Nix that is new enough; its version, for the log.
+pub(crate) fn version(shop: &Shop) -> Result<String, Ending> {
+    let asked = shop.nix.ask("nix-store", &[OsStr::new("--version")]);
+    let said = asked.map_err(|error| Ending::ours(format!("there is no Nix here (`nix-store`): {error}")))?;
+    let said = said.map_err(|error| Ending::ours(format!("Nix does not run here: {error}")))?;
+    match parse_version(&said) {
+        Some(version) if version >= LEAST => Ok(said),
+        _ => Err(Ending::ours(format!("Nix {}.{} or newer is needed, and this is: {said}", LEAST.0, LEAST.1))),
+    }
+}
+
+/// The oldest Nix that this was tried with.
+const LEAST: (u32, u32) = (2, 8);
+
+/// The first two numbers of "nix-store (Nix) 2.26.3", "nix-store (Lix, like Nix) 2.91.1" or "… 2.34pre20240101".
+fn parse_version(said: &str) -> Option<(u32, u32)> {
+    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+    let mut numbers = said.lines().next()?.split_whitespace().next_back()?.split('.');
+    Some((number(numbers.next()?)?, number(numbers.next()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_is_known_by_its_derivation() {
+        for (drv, fixed) in [
+            (r#"Derive([("out","/nix/store/x-a.tar.gz","sha256","0f")],[],[]"#, Some(true)),
+            (r#"Derive([("out","/nix/store/x-a","r:sha256","0f")],[],[]"#, Some(true)),
+            (r#"Derive([("bin","/nix/store/x-a","",""),("out","/nix/store/x-b","","")],[],[]"#, Some(false)),
+            (r#"Derive([("out","","r:sha256","")],[],[]"#, Some(false)),
+            (r#"Derive([])"#, None),
+            ("", None),
+        ] {
+            assert_eq!(has_fixed_output(drv), fixed, "{drv}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (said, version) in [
+            ("nix-store (Nix) 2.8.0", Some((2, 8))),
+            ("nix-store (Nix) 2.26.3", Some((2, 26))),
+            ("nix-store (Lix, like Nix) 2.91.1", Some((2, 91))),
+            ("nix-store (Nix) 2.34pre20260101_abc", Some((2, 34))),
+            ("nix-store (Nix) 3", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_version(said), version, "{said}");
+        }
+        assert!(parse_version("nix-store (Nix) 2.10.0") > Some(LEAST));
+        assert!(parse_version("nix-store (Nix) 2.3.16") < Some(LEAST));
+    }
+}

@@ -1,0 +1,76 @@
+//! The user's Nix settings hold; the builder has to know only whether they speak of one of them.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// How deep files may include others.
+const DEPTH: usize = 8;
+
+/// Whether `NIX_CONFIG` or a configuration file sets `name`. `variable` is Nix's environment.
+pub(crate) fn mention<'a>(name: &str, variable: impl Fn(&str) -> Option<&'a OsStr>) -> bool {
+    let inline = variable("NIX_CONFIG").map(OsStr::to_string_lossy).unwrap_or_default();
+    text_sets(&inline, name, Path::new("/"), DEPTH) || files(variable).iter().any(|file| file_sets(file, name, DEPTH))
+}
+
+/// Nix's configuration files, as Nix itself finds them.
+fn files<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> Vec<PathBuf> {
+    let system = variable("NIX_CONF_DIR").map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from);
+    let mut files = vec![system.join("nix.conf")];
+    match variable("NIX_USER_CONF_FILES") {
+        Some(list) => files.extend(std::env::split_paths(list)),
+        None => {
+            let home = || variable("HOME").map(|home| Path::new(home).join(".config"));
+            let own = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
+            let shared = variable("XDG_CONFIG_DIRS").unwrap_or(OsStr::new("/etc/xdg"));
+            files.extend(own.into_iter().chain(std::env::split_paths(shared)).map(|dir| dir.join("nix/nix.conf")));
+        }
+    }
+    files
+}
+
+fn file_sets(file: &Path, name: &str, depth: usize) -> bool {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text_sets(&text, name, file.parent().unwrap_or(Path::new("/")), depth)
+}
+
+fn text_sets(text: &str, name: &str, home: &Path, depth: usize) -> bool {
+    text.lines().any(|line| {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("include" | "!include"), Some(file)) if depth > 0 => file_sets(&home.join(file), name, depth - 1),
+            (Some(word), Some("=")) => word == name,
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_found_in_the_environment_in_files_and_in_what_they_include() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let conf = |text: &str| fs::write(dir.path().join("nix.conf"), text).expect("written");
+        fs::write(dir.path().join("more.conf"), "sandbox-fallback = true\n").expect("written");
+        let environment = |inline: &'static str| {
+            let dir = dir.path().as_os_str();
+            move |name: &str| match name {
+                "NIX_CONFIG" => Some(OsStr::new(inline)),
+                "NIX_CONF_DIR" => Some(dir),
+                _ => None,
+            }
+        };
+        conf("# sandbox-fallback = true\nsandbox = false\n");
+        assert!(!mention("sandbox-fallback", environment("sandbox = true")));
+        assert!(mention("sandbox-fallback", environment("sandbox = true\nsandbox-fallback = true")));
+        conf("!include missing.conf\n!include more.conf\n");
+        assert!(mention("sandbox-fallback", environment("")));
+        conf("include nix.conf\n");
+        assert!(!mention("sandbox-fallback", environment("")));
+    }
+}

@@ -1,0 +1,153 @@
+//! Listens to one run of Nix: what it says becomes progress on the board, lines in the log, and evidence for the case
+//! that it fails.
+
+use std::collections::HashMap;
+
+use binplz_core::protocol::Progress;
+
+use crate::{
+    board::Board,
+    evidence::{Evidence, Trace, keep, name_of},
+    internal_json::{Activity, Event, parse},
+    log::{Log, plain},
+};
+
+/// Nix's own messages that are kept as evidence.
+const MESSAGES: usize = 200;
+/// Nix's levels up to "information"; what is beyond is for people who debug Nix.
+const FOR_PEOPLE: u64 = 3;
+
+/// The listener.
+pub(crate) struct Watch<'a> {
+    board: &'a Board,
+    log: &'a Log,
+    evidence: Evidence,
+    /// Build activities, by their number: where their trace is.
+    running: HashMap<u64, usize>,
+    /// The activity that counts all builds.
+    builds: Option<u64>,
+    /// Bytes so far of each download, and of each copy between stores.
+    transfers: HashMap<u64, u64>,
+    copies: HashMap<u64, u64>,
+    expected: u64,
+}
+
+impl<'a> Watch<'a> {
+    /// A listener that writes to `board` and `log`.
+    pub(crate) fn new(board: &'a Board, log: &'a Log) -> Watch<'a> {
+        Watch {
+            board,
+            log,
+            evidence: Evidence::default(),
+            running: HashMap::new(),
+            builds: None,
+            transfers: HashMap::new(),
+            copies: HashMap::new(),
+            expected: 0,
+        }
+    }
+
+    /// Hears one line of Nix's stderr.
+    pub(crate) fn hear(&mut self, line: &[u8]) {
+        match parse(line) {
+            Event::Message { level: 0, text } => {
+                let text = text.lines().map(plain).collect::<Vec<_>>().join("\n");
+                self.log.line(&text);
+                // Nix uses this level for hints and for warnings about its settings, too.
+                if !text.trim_start().starts_with("error:") {
+                    keep(&mut self.evidence.remarks, &text, MESSAGES);
+                } else if self.evidence.errors.len() < MESSAGES {
+                    self.evidence.errors.push(text);
+                }
+            }
+            Event::Message { level, text } if level <= FOR_PEOPLE => self.remark(&text),
+            Event::Text(text) => self.remark(&text),
+            Event::Start { id, activity, level, text } => {
+                if level <= FOR_PEOPLE && !text.is_empty() {
+                    self.log.line(&text);
+                }
+                self.start(id, activity);
+            }
+            Event::Log { id, text } => self.log_line(id, &text),
+            Event::Phase { id, name } => self.phase(id, name),
+            Event::Progress { id, done, expected } => self.progress(id, done, expected),
+            Event::Message { .. } | Event::Other => {}
+        }
+    }
+
+    /// What there is to judge a failure by.
+    pub(crate) fn into_evidence(self) -> Evidence {
+        self.evidence
+    }
+
+    fn remark(&mut self, text: &str) {
+        self.log.line(text);
+        text.lines().for_each(|line| keep(&mut self.evidence.remarks, &plain(line), MESSAGES));
+    }
+
+    fn start(&mut self, id: u64, activity: Activity) {
+        match activity {
+            Activity::Build(drv) => {
+                self.running.insert(id, self.evidence.builds.len());
+                self.step(name_of(&drv).to_owned());
+                self.evidence.builds.push(Trace { drv, ..Trace::default() });
+            }
+            Activity::Builds => self.builds = Some(id),
+            Activity::Transfer => drop(self.transfers.insert(id, 0)),
+            Activity::Copy => drop(self.copies.insert(id, 0)),
+            Activity::Other => {}
+        }
+    }
+
+    /// Lines are marked with their derivation only where lines of several may mix.
+    fn log_line(&mut self, id: u64, text: &str) {
+        let several = self.expected > 1 || self.evidence.builds.len() > 1;
+        let Some(trace) = self.running.get(&id).and_then(|&build| self.evidence.builds.get_mut(build)) else {
+            return self.remark(text);
+        };
+        let text = setup_error(text).unwrap_or(text);
+        if several {
+            self.log.line(&format!("{}> {text}", name_of(&trace.drv)));
+        } else {
+            self.log.line(text);
+        }
+        trace.hear(&plain(text));
+    }
+
+    fn phase(&mut self, id: u64, name: String) {
+        if let Some(trace) = self.running.get(&id).and_then(|&build| self.evidence.builds.get_mut(build)) {
+            let step = format!("{} {}", name_of(&trace.drv), plain(&name));
+            trace.phase = name;
+            trace.first_error = None;
+            self.step(step);
+        }
+    }
+
+    fn step(&self, step: String) {
+        let step = step.chars().take(200).collect();
+        self.board.update(|progress| progress.step = Some(step));
+    }
+
+    fn progress(&mut self, id: u64, done: u64, expected: u64) {
+        if self.builds == Some(id) {
+            self.expected = self.expected.max(expected);
+            return self.board.update(|progress: &mut Progress| {
+                progress.done = progress.done.max(done);
+                progress.expected = progress.expected.max(expected);
+            });
+        }
+        let Some(bytes) = self.transfers.get_mut(&id).or(self.copies.get_mut(&id)) else { return };
+        *bytes = done;
+        // What is downloaded is copied, too; from a store on this machine it is only copied.
+        let sum = |bytes: &HashMap<u64, u64>| bytes.values().fold(0u64, |sum, &n| sum.saturating_add(n));
+        let fetched = sum(&self.transfers).max(sum(&self.copies));
+        self.board.update(|progress| progress.bytes_fetched = progress.bytes_fetched.max(fetched));
+    }
+}
+
+/// What Nix's side of a build's process says when it can not even start the build. Nix 2.8 lets that into the log as it
+/// is meant for itself: a length and a text, several times, between NULs.
+fn setup_error(text: &str) -> Option<&str> {
+    let words = text.contains('\0').then(|| text.split('\0'))?;
+    words.max_by_key(|word| word.len())
+}

@@ -1,0 +1,141 @@
+//! The work, from the job to the report.
+
+use std::{sync::Arc, thread};
+
+use binplz_core::{
+    artifact::{Manifest, Verdict},
+    failure::{Failure, Kind},
+    key::Token,
+    protocol::{Job, Nixpkgs, Outcome, Phase, Report, Stats},
+};
+
+use crate::{
+    board::Board,
+    evaluate::evaluate,
+    hand_over::hand_over,
+    lease::{CallError, Lease},
+    log::{self, Log},
+    nix::Nix,
+    programs::{self, failure_of},
+    pulse,
+    realise::{realise, version},
+    scratch::Scratch,
+    settings,
+    shop::{Ending, Shop},
+    stop::{Stop, Why},
+};
+
+/// How the work ended.
+pub(crate) enum Done {
+    /// The endpoint knows the outcome.
+    Settled,
+    /// The lease was lost.
+    Lost,
+}
+
+/// Does the whole job. `Err` is a failure of ours that could not be settled.
+pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<Done, String> {
+    let job = match lease.job() {
+        Ok(job) => job,
+        Err(CallError::Stopped) => return interrupted_early(&lease, &stop),
+        Err(error) => return Err(error.to_string()),
+    };
+    let board = Arc::new(Board::default());
+    let log = Arc::new(Log::new(job.limits.log_bytes, token));
+    let shipping = {
+        let (lease, board, log) = (Arc::clone(&lease), Arc::clone(&board), Arc::clone(&log));
+        thread::spawn(move || log::ship(&log, &lease, &board))
+    };
+    {
+        let (lease, board, stop) = (Arc::clone(&lease), Arc::clone(&board), Arc::clone(&stop));
+        thread::spawn(move || pulse::run(&lease, &board, &stop, job.lease_seconds));
+    }
+    let mut nix = Nix::new(std::env::vars_os(), Arc::clone(&stop));
+    if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
+        nix.set_option("sandbox-fallback", "false");
+    }
+    let shop = Shop { lease: Arc::clone(&lease), board, log, nix };
+
+    let mut stats = Stats::default();
+    let outcome = match build(&shop, &job, &mut stats) {
+        Ok(manifest) => Outcome::Built(manifest),
+        Err(Ending::Failed(failure)) => Outcome::Failed(failure),
+        Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),
+        Err(Ending::Stopped) => Outcome::Failed(Failure::new(Kind::Interrupted, "")),
+    };
+    shop.log.say(&sentence(&outcome));
+    shop.log.close();
+    let (segments, trouble) = shipping.join().unwrap_or((0, None));
+    if let Some(trouble) = trouble {
+        // A build is not worth less without its log.
+        eprintln!("binplz-builder: the log is not complete: {trouble}");
+    }
+    stats.log_segments = segments;
+    let settled = lease.settle(&Report { outcome, stats });
+    shop.board.close();
+    match settled {
+        Ok(()) => Ok(Done::Settled),
+        Err(_) if stop.lease_lost() => Ok(Done::Lost),
+        Err(error) => Err(format!("the build could not be settled: {error}")),
+    }
+}
+
+/// From the job to the manifest.
+fn build(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Manifest, Ending> {
+    let version = version(shop)?;
+    shop.log.say(&format!("{} for {}, with {version}", job.attr, job.system));
+    shop.log.say(&match &job.nixpkgs {
+        Nixpkgs::Path(path) => format!("nixpkgs: {path}"),
+        Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
+    });
+    let package = evaluate(shop, job)?;
+    shop.log.say(&format!("derivation: {}, output {}", package.drv, package.output));
+
+    let scratch = Scratch::new()?;
+    let output = realise(shop, &package, &job.limits, &scratch, stats)?;
+
+    shop.board.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
+    let main: Vec<&str> =
+        package.main_program.iter().map(String::as_str).chain([job.attr.leaf(), &package.pname]).collect();
+    let found = programs::inspect(&output.path, &output.closure, job.system, &job.limits, &main)?;
+    match failure_of(&found) {
+        Some(failure) => Err(Ending::Failed(failure)),
+        None => hand_over(shop, package, found),
+    }
+}
+
+/// The log's last line.
+fn sentence(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Failed(failure) => match &failure.derivation {
+            Some(derivation) => format!("failed in {derivation}: {}", failure.sentence()),
+            None => format!("failed: {}", failure.sentence()),
+        },
+        Outcome::Built(manifest) => {
+            let names = |served: bool| {
+                let served = move |verdict: &Verdict| matches!(verdict, Verdict::Static { .. }) == served;
+                let programs = manifest.programs.iter().filter(move |program| served(&program.verdict));
+                programs.map(|program| program.bin.to_string()).collect::<Vec<_>>().join(" ")
+            };
+            let (served, refused) = (names(true), names(false));
+            if refused.is_empty() {
+                format!("built: {served}")
+            } else {
+                format!("built: {served}; not static: {refused}")
+            }
+        }
+    }
+}
+
+/// Told to end before the job was known: there is nothing to tell but that.
+fn interrupted_early(lease: &Lease, stop: &Stop) -> Result<Done, String> {
+    if !matches!(stop.why(), Some((Why::Interrupted, _))) {
+        return Ok(Done::Lost);
+    }
+    let outcome = Outcome::Failed(Failure::new(Kind::Interrupted, ""));
+    match lease.settle(&Report { outcome, stats: Stats::default() }) {
+        Ok(()) => Ok(Done::Settled),
+        Err(_) if stop.lease_lost() => Ok(Done::Lost),
+        Err(error) => Err(error.to_string()),
+    }
+}

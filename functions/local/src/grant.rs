@@ -1,0 +1,71 @@
+//! Upload URLs that prove themselves: what may be written where, how long, and a signature that only this store can make.
+//! So the endpoint that takes uploads needs no list of what was granted.
+
+use binplz_core::{
+    artifact::ObjectPath,
+    key::{Sha256, hex},
+    time::Timestamp,
+};
+use hmac::{Hmac, KeyInit, Mac};
+
+use crate::store::Refused;
+
+/// What a grant allows, beside its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Exactly so many bytes.
+    pub(crate) size: u64,
+    /// Of exactly this content.
+    pub(crate) sha256: Sha256,
+    /// At that instant it is over.
+    pub(crate) expires: Timestamp,
+}
+
+/// The store's secret.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Secret {
+    fn mac(&self, path: &ObjectPath, terms: &Terms) -> Hmac<sha2::Sha256> {
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        // None of the parts can hold a line feed, so no two grants are signed as the same text.
+        mac.update(format!("PUT\n{path}\n{}\n{}\n{}", terms.size, terms.sha256, terms.expires.0).as_bytes());
+        mac
+    }
+
+    /// The query of an upload URL.
+    pub(crate) fn query(&self, path: &ObjectPath, terms: &Terms) -> String {
+        let signature = hex(&self.mac(path, terms).finalize().into_bytes());
+        format!("size={}&sha256={}&expires={}&signature={signature}", terms.size, terms.sha256, terms.expires.0)
+    }
+
+    /// What a query allows for this path, now.
+    pub(crate) fn check(&self, path: &ObjectPath, query: &str, now: Timestamp) -> Result<Terms, Refused> {
+        let (terms, signature) = parse(query).ok_or(Refused::Forged)?;
+        // Compares in constant time.
+        self.mac(path, &terms).verify_slice(&signature).map_err(|_| Refused::Forged)?;
+        if now < terms.expires { Ok(terms) } else { Err(Refused::Expired) }
+    }
+}
+
+/// Reads the four parameters in the order in which they are written: nobody but this store makes such a query.
+fn parse(query: &str) -> Option<(Terms, Vec<u8>)> {
+    let mut parts = query.split('&');
+    let mut value = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=');
+    let size = value("size")?.parse().ok()?;
+    let sha256 = value("sha256")?.parse().ok()?;
+    let expires = Timestamp(value("expires")?.parse().ok()?);
+    let signature = unhex(value("signature")?)?;
+    parts.next().is_none().then_some((Terms { size, sha256, expires }, signature))
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    digits.as_bytes().chunks(2).map(|pair| Some((digit(pair.first()?)? << 4) | digit(pair.get(1)?)?)).collect()
+}

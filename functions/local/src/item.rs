@@ -1,0 +1,115 @@
+//! How rows lie in the embedded ledger, both ways. Whoever changes a row's shape in core finds out here: the golden
+//! files in `tests/golden/` are rows as earlier versions wrote them, and must stay readable.
+//!
+//! A key is text: `build/REV/SYSTEM/ATTR`, `served/PIN/SYSTEM/WANTED`, `limits`. A row is the JSON of its core type; of
+//! which type is said by its key.
+
+use binplz_core::{
+    key::BuildKey,
+    ports::{Row, RowKey, Shelf},
+    protocol::Progress,
+    served::ServedKey,
+    target::Wanted,
+};
+
+/// What is stored under a key is not what belongs there.
+#[derive(Debug, thiserror::Error)]
+#[error("unreadable {what}: {cause}")]
+pub struct Unreadable {
+    what: &'static str,
+    cause: String,
+}
+
+impl Unreadable {
+    fn new(what: &'static str, cause: impl ToString) -> Unreadable {
+        Unreadable { what, cause: cause.to_string() }
+    }
+}
+
+/// A row's key as text.
+pub fn key_text(key: &RowKey) -> String {
+    match key {
+        RowKey::Build(build) => format!("build/{build}"),
+        RowKey::Served(served) => format!("served/{}/{}/{}", served.pin, served.system, served.wanted),
+        RowKey::Limits => "limits".to_owned(),
+    }
+}
+
+/// A key from its text.
+///
+/// # Errors
+/// [`Unreadable`], where [`key_text`] writes no such text.
+pub fn key_from_text(text: &str) -> Result<RowKey, Unreadable> {
+    let bad = || Unreadable::new("key", text);
+    match text.split_once('/') {
+        Some(("build", rest)) => rest.parse().map(RowKey::Build).map_err(|_| bad()),
+        Some(("served", rest)) => {
+            let mut parts = rest.splitn(3, '/');
+            let mut next = || parts.next().ok_or_else(bad);
+            let pin = next()?.parse().map_err(|_| bad())?;
+            let system = next()?.parse().map_err(|_| bad())?;
+            let wanted: Wanted = next()?.parse().map_err(|_| bad())?;
+            Ok(RowKey::Served(ServedKey { pin, system, wanted: wanted.to_string() }))
+        }
+        None if text == "limits" => Ok(RowKey::Limits),
+        _ => Err(bad()),
+    }
+}
+
+/// A row's content.
+///
+/// # Errors
+/// [`Unreadable`], where JSON can not say it; no row of core's is such.
+pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
+    match row {
+        Row::Build(build) => serde_json::to_vec(build),
+        Row::Served(served) => serde_json::to_vec(served),
+        Row::Limits(limits) => serde_json::to_vec(limits),
+    }
+    .map_err(|e| Unreadable::new("row", e))
+}
+
+/// The row that was stored under `key`.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
+    match key {
+        RowKey::Build(_) => serde_json::from_slice(bytes).map(Row::Build),
+        RowKey::Served(_) => serde_json::from_slice(bytes).map(Row::Served),
+        RowKey::Limits => serde_json::from_slice(bytes).map(Row::Limits),
+    }
+    .map_err(|e| Unreadable::new("row", e))
+}
+
+/// A lease's progress, as JSON.
+///
+/// # Errors
+/// [`Unreadable`], where JSON can not say it.
+pub fn progress_bytes(progress: &Progress) -> Result<Vec<u8>, Unreadable> {
+    serde_json::to_vec(progress).map_err(|e| Unreadable::new("progress", e))
+}
+
+/// A lease's progress from JSON.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn progress_from_bytes(bytes: &[u8]) -> Result<Progress, Unreadable> {
+    serde_json::from_slice(bytes).map_err(|e| Unreadable::new("progress", e))
+}
+
+/// A shelf's number in the index.
+pub fn shelf_number(shelf: Shelf) -> u8 {
+    match shelf {
+        Shelf::Queued => 0,
+        Shelf::Building => 1,
+    }
+}
+
+/// The build that an index entry names.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn listed_key(text: &str) -> Result<BuildKey, Unreadable> {
+    text.parse().map_err(|_| Unreadable::new("index entry", text))
+}

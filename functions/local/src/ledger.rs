@@ -1,0 +1,202 @@
+//! The rows, in an embedded database: transactions that are on the disk before they are acknowledged.
+//!
+//! Reads look at the newest committed snapshot, take microseconds and run where they are asked for. Writes go to one
+//! thread ([`crate::writer`]), which lets writes that come together share one sync of the disk.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock, mpsc},
+    thread::JoinHandle,
+};
+
+use binplz_core::{
+    key::LeaseId,
+    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Unavailable, Version},
+    protocol::Progress,
+    time::Timestamp,
+};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::oneshot;
+
+use crate::{
+    dir::{DataDir, OpenError, private},
+    item,
+    writer::{Work, Write, Writer},
+};
+
+/// The rows: key to version and JSON.
+pub(crate) const ROWS: TableDefinition<&str, (u64, &[u8])> = TableDefinition::new("rows");
+/// Shelf, instant and build: written together with the rows, so that it says exactly what they say.
+pub(crate) const SHELVES: TableDefinition<(u8, u64, &str), ()> = TableDefinition::new("shelves");
+/// Lease to the progress it told last.
+pub(crate) const PROGRESS: TableDefinition<&str, &[u8]> = TableDefinition::new("progress");
+/// What this file is.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// The format that this version writes, and the newest that it reads.
+const FORMAT: u64 = 1;
+/// Memory for pages that were read: enough for some 50 000 rows, so that a busy service never waits for its disk.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// The database; `None` between a failure of the disk and the next try to open it.
+pub(crate) type Slot = RwLock<Option<Database>>;
+
+/// The ledger of one machine.
+#[derive(Debug)]
+pub struct LocalLedger {
+    slot: Arc<Slot>,
+    works: Option<mpsc::Sender<Work>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+pub(crate) fn unavailable(cause: impl ToString) -> Unavailable {
+    Unavailable::new("ledger", cause)
+}
+
+impl LocalLedger {
+    /// Opens the ledger in a data directory, or makes it. After a crash this puts the file right first.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(dir: &Arc<DataDir>) -> Result<LocalLedger, OpenError> {
+        let path = dir.file("ledger.redb");
+        let slot = Arc::new(RwLock::new(Some(open_database(&path)?)));
+        let (works, inbox) = mpsc::channel();
+        let writer = Writer { slot: Arc::clone(&slot), path: path.clone(), _dir: Arc::clone(dir) };
+        let writer = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || writer.run(&inbox))
+            .map_err(|cause| OpenError::Io { path, cause })?;
+        Ok(LocalLedger { slot, works: Some(works), writer: Some(writer) })
+    }
+
+    fn read<T>(
+        &self,
+        look: impl FnOnce(&redb::ReadTransaction) -> Result<T, Box<dyn std::error::Error>>,
+    ) -> Result<T, Unavailable> {
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = slot.as_ref() else {
+            return Err(unavailable("the database is closed after a disk error"));
+        };
+        database.begin_read().map_err(Into::into).and_then(|transaction| look(&transaction)).map_err(unavailable)
+    }
+
+    async fn write(&self, write: Write) -> Result<(), NotCommitted> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || unavailable("the ledger's thread has ended");
+        let works = self.works.as_ref().ok_or_else(gone)?;
+        works.send(Work { write, reply }).map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone().into()))
+    }
+}
+
+impl Drop for LocalLedger {
+    /// What was sent is still written; then the database is closed, and the directory is free.
+    fn drop(&mut self) {
+        self.works = None;
+        if let Some(writer) = self.writer.take() {
+            // It has logged its own panic, if that is how it ended.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Ledger for LocalLedger {
+    // Both kinds of read see every acknowledged commit here.
+    async fn load(&self, key: &RowKey, _read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
+        self.read(|transaction| {
+            let rows = transaction.open_table(ROWS)?;
+            let Some(found) = rows.get(item::key_text(key).as_str())? else { return Ok(None) };
+            let (version, bytes) = found.value();
+            Ok(Some((item::row_from_bytes(key, bytes)?, Version(version))))
+        })
+    }
+
+    async fn commit(&self, swaps: Vec<Swap>) -> Result<(), NotCommitted> {
+        self.write(Write::swaps(&swaps)?).await
+    }
+
+    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        use std::ops::Bound;
+        let number = item::shelf_number(shelf);
+        let after = after.map(|listed| (listed.at.0, listed.key.to_string()));
+        let from = match &after {
+            Some((at, key)) => Bound::Excluded((number, *at, key.as_str())),
+            None => Bound::Included((number, 0, "")),
+        };
+        self.read(|transaction| {
+            let shelves = transaction.open_table(SHELVES)?;
+            let mut listed = Vec::new();
+            for entry in shelves.range((from, Bound::Excluded((number + 1, 0, ""))))?.take(limit) {
+                let (entry, _) = entry?;
+                let (_, at, key) = entry.value();
+                listed.push(Listed { key: item::listed_key(key)?, at: Timestamp(at) });
+            }
+            Ok(listed)
+        })
+    }
+
+    async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
+        let bytes = item::progress_bytes(progress).map_err(unavailable)?;
+        match self.write(Write::Progress(lease.to_string(), bytes)).await {
+            Ok(()) => Ok(()),
+            Err(NotCommitted::Conflict) => Err(unavailable("progress is not fenced, and conflicted")),
+            Err(NotCommitted::Unavailable(error)) => Err(error),
+        }
+    }
+
+    async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
+        self.read(|transaction| {
+            let table = transaction.open_table(PROGRESS)?;
+            let found = table.get(lease.as_str())?;
+            Ok(found.map(|bytes| item::progress_from_bytes(bytes.value())).transpose()?)
+        })
+    }
+}
+
+/// Opens the file, and makes sure that it is ours and of a format that this version knows.
+pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
+    // Made here, and not by the database, for its mode.
+    private().create(true).truncate(false).open(path).map_err(|e| OpenError::of(path, e))?;
+    let database =
+        Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| told_apart(path, e.into()))?;
+    let format = prepare(&database).map_err(|e| told_apart(path, e))?;
+    if format != FORMAT {
+        return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FORMAT });
+    }
+    Ok(database)
+}
+
+/// Makes every table, so that readers find them, and says of which format the file is.
+fn prepare(database: &Database) -> Result<u64, redb::Error> {
+    let transaction = database.begin_write()?;
+    let found = {
+        let mut meta = transaction.open_table(META)?;
+        let found = meta.get("format")?.map(|format| format.value());
+        match found {
+            Some(format) => format,
+            None => {
+                meta.insert("format", FORMAT)?;
+                FORMAT
+            }
+        }
+    };
+    if found == FORMAT {
+        transaction.open_table(ROWS)?;
+        transaction.open_table(SHELVES)?;
+        transaction.open_table(PROGRESS)?;
+        transaction.commit()?;
+    } else {
+        transaction.abort()?;
+    }
+    Ok(found)
+}
+
+fn told_apart(path: &Path, error: redb::Error) -> OpenError {
+    let path: PathBuf = path.to_owned();
+    match error {
+        redb::Error::Io(cause) if cause.kind() != std::io::ErrorKind::InvalidData => OpenError::of(&path, cause),
+        redb::Error::DatabaseAlreadyOpen => OpenError::InUse(path),
+        error => OpenError::Damaged { path, cause: error.to_string() },
+    }
+}

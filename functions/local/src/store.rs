@@ -1,0 +1,259 @@
+//! The objects, as files. A file has its name when it is whole and on the disk, and never changes afterwards.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use binplz_core::{
+    artifact::ObjectPath,
+    key::Sha256,
+    ports::{Method, Store, Unavailable},
+    protocol::Grant,
+    time::Timestamp,
+};
+use thiserror::Error;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    clock,
+    dir::{DataDir, OpenError, private},
+    draft::{Draft, Published},
+    grant::{Secret, Terms},
+    origin,
+};
+
+/// How long an upload URL is good for. A builder asks right before it uploads, and asks again where that was too short.
+const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// The object store of one machine. The HTTP layer serves `GET` and `HEAD /-/objects/{path}` with [`LocalStore::open_object`],
+/// and `PUT` with [`LocalStore::receive`].
+#[derive(Debug)]
+pub struct LocalStore {
+    objects: PathBuf,
+    tmp: PathBuf,
+    secret: Secret,
+    origin: String,
+    /// The directory stays locked for as long as somebody writes to it.
+    _dir: Arc<DataDir>,
+}
+
+/// Why an upload is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    /// This store signed no such grant for this path. 403.
+    #[error("the upload URL is not one of this service's")]
+    Forged,
+    /// It did, and its time is over. 403.
+    #[error("the upload URL has expired")]
+    Expired,
+    /// More or fewer bytes than were announced. 400.
+    #[error("the upload has another size than was announced")]
+    Size,
+    /// Other bytes than were announced. 400.
+    #[error("the upload has another sha256 than was announced")]
+    Content,
+    /// There is an object of this name with other content. 409.
+    #[error("there is such an object already, with other content")]
+    Taken,
+    /// The disk did not take it. 503.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// An object that is read.
+#[derive(Debug)]
+pub struct Object {
+    /// At its beginning.
+    pub file: File,
+    /// In bytes.
+    pub size: u64,
+    /// When it was written. It never changes.
+    pub modified: SystemTime,
+}
+
+fn unavailable(cause: impl ToString) -> Unavailable {
+    Unavailable::new("store", cause)
+}
+
+/// `None` where there is no such file.
+fn absent<T>(result: io::Result<T>) -> Result<Option<T>, Unavailable> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(unavailable(e)),
+    }
+}
+
+/// File work that may wait for the disk, away from the threads that answer requests.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Refused> {
+    spawn_blocking(work).await.unwrap_or_else(|panic| Err(unavailable(panic).into()))
+}
+
+impl LocalStore {
+    /// Opens the store in a data directory, or makes it. What was being written when the last process ended is removed.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(dir: &Arc<DataDir>, origin: &str) -> Result<LocalStore, OpenError> {
+        let (objects, tmp) = (dir.subdir("objects")?, dir.subdir("tmp")?);
+        let of = |e| OpenError::of(&tmp, e);
+        for leftover in fs::read_dir(&tmp).map_err(of)? {
+            fs::remove_file(leftover.map_err(of)?.path()).map_err(of)?;
+        }
+        let path = dir.file("secret");
+        let secret = secret(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
+        Ok(LocalStore { objects, tmp, secret, origin: origin.to_owned(), _dir: Arc::clone(dir) })
+    }
+
+    /// The file that an object is in, if it is there.
+    pub fn file(&self, path: &ObjectPath) -> PathBuf {
+        // An object path is valid by construction: none of its parts is empty, starts with a dot or holds a slash.
+        self.objects.join(path.to_string())
+    }
+
+    fn object_url(&self, path: &ObjectPath) -> String {
+        origin::url(&self.origin, &format!("objects/{path}"))
+    }
+
+    /// An object to read from; `None`: it is not there.
+    ///
+    /// # Errors
+    /// [`Unavailable`], where the disk does not answer.
+    pub fn open_object(&self, path: &ObjectPath) -> Result<Option<Object>, Unavailable> {
+        let Some(file) = absent(File::open(self.file(path)))? else { return Ok(None) };
+        let about = file.metadata().map_err(unavailable)?;
+        Ok(Some(Object { file, size: about.len(), modified: about.modified().map_err(unavailable)? }))
+    }
+
+    /// Begins an upload to a URL that [`Store::grant`] gave: `query` is what stands behind its `?`.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn receive(&self, path: &ObjectPath, query: &str, now: Timestamp) -> Result<Receiver, Refused> {
+        let terms = self.secret.check(path, query, now)?;
+        let tmp = self.tmp.clone();
+        let draft = off_thread(move || Ok(Draft::new(&tmp).map_err(unavailable)?)).await?;
+        Ok(Receiver { draft: Some(draft), terms, objects: self.objects.clone(), name: path.to_string() })
+    }
+}
+
+/// One upload. Nothing of it can be seen before [`Receiver::finish`] said Ok; dropped before, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Receiver {
+    /// `None` while a write is under way, and after one that failed.
+    draft: Option<Draft>,
+    terms: Terms,
+    objects: PathBuf,
+    name: String,
+}
+
+impl Receiver {
+    /// How many bytes were announced.
+    pub fn size(&self) -> u64 {
+        self.terms.size
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`Refused::Size`], as soon as there are more than were announced; [`Refused::Unavailable`]. The upload is over then.
+    pub async fn write(&mut self, chunk: impl AsRef<[u8]> + Send + 'static) -> Result<(), Refused> {
+        let mut draft = self.draft.take().ok_or_else(broken_off)?;
+        if chunk.as_ref().len() as u64 > self.terms.size - draft.size() {
+            return Err(Refused::Size);
+        }
+        let written = off_thread(move || {
+            draft.write(chunk.as_ref()).map_err(unavailable)?;
+            Ok(draft)
+        });
+        self.draft = Some(written.await?);
+        Ok(())
+    }
+
+    /// Ends the upload: if it is what was announced, the object is there, and on the disk.
+    ///
+    /// # Errors
+    /// [`Refused`]; then it is not there.
+    pub async fn finish(mut self) -> Result<(), Refused> {
+        let draft = self.draft.take().ok_or_else(broken_off)?;
+        if draft.size() != self.terms.size {
+            return Err(Refused::Size);
+        }
+        if draft.sha256() != self.terms.sha256 {
+            return Err(Refused::Content);
+        }
+        off_thread(move || publish(draft, &self.objects, &self.name)).await
+    }
+}
+
+fn broken_off() -> Refused {
+    unavailable("the upload was broken off before").into()
+}
+
+fn publish(draft: Draft, objects: &Path, name: &str) -> Result<(), Refused> {
+    match draft.publish(objects, name).map_err(unavailable)? {
+        Published::Whole => Ok(()),
+        Published::Taken => Err(Refused::Taken),
+    }
+}
+
+impl Store for LocalStore {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
+        let terms = Terms { size, sha256: sha256.clone(), expires: clock::now() + GRANT_LIFE };
+        let url = format!("{}?{}", self.object_url(path), self.secret.query(path, &terms));
+        Ok(Grant { url, headers: Vec::new() })
+    }
+
+    async fn url(&self, path: &ObjectPath, _method: Method) -> Result<String, Unavailable> {
+        Ok(self.object_url(path))
+    }
+
+    async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
+        Ok(absent(fs::metadata(self.file(path)))?.map(|about| about.len()))
+    }
+
+    async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
+        let file = self.file(path);
+        spawn_blocking(move || absent(fs::read(file))).await.map_err(unavailable)?
+    }
+
+    async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
+        let (tmp, objects, name) = (self.tmp.clone(), self.objects.clone(), path.to_string());
+        let written = off_thread(move || {
+            let mut draft = Draft::new(&tmp).map_err(unavailable)?;
+            draft.write(&content).map_err(unavailable)?;
+            publish(draft, &objects, &name)
+        });
+        written.await.map_err(|refused| match refused {
+            Refused::Unavailable(error) => error,
+            other => unavailable(other),
+        })
+    }
+}
+
+/// The store's secret: made once, and whole or not there.
+fn secret(path: &Path, tmp: &Path) -> io::Result<Secret> {
+    match File::open(path) {
+        Ok(mut file) => {
+            let mut bytes = [0; 32];
+            file.read_exact(&mut bytes)?;
+            Ok(Secret(bytes))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let bytes = clock::random();
+            let draft = tmp.join("secret");
+            let mut file = private().create_new(true).open(&draft)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(draft, path)?;
+            Ok(Secret(bytes))
+        }
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,192 @@
+//! The one thread that writes the ledger. Each write is checked and made on its own; those that wait at the same time
+//! share a transaction, and so one sync of the disk, which is what a write costs.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, mpsc},
+};
+
+use binplz_core::ports::{NotCommitted, Row, SWAPS_MAX, Swap};
+use redb::{Database, ReadableTable, Table, WriteTransaction};
+use tokio::sync::oneshot;
+
+use crate::{
+    dir::DataDir,
+    item,
+    ledger::{PROGRESS, ROWS, SHELVES, Slot, open_database, unavailable},
+};
+
+/// Most writes in one transaction: no reply waits long for others.
+const BATCH_MAX: usize = 128;
+
+/// Something to write.
+pub(crate) enum Write {
+    /// All of these, or none.
+    Swaps(Vec<Prepared>),
+    /// A lease's progress: lease, JSON.
+    Progress(String, Vec<u8>),
+}
+
+/// A swap in the form that the tables have.
+pub(crate) struct Prepared {
+    key: String,
+    seen: u64,
+    row: Row,
+    bytes: Vec<u8>,
+}
+
+/// A write, and where to tell of it.
+pub(crate) struct Work {
+    pub(crate) write: Write,
+    pub(crate) reply: oneshot::Sender<Result<(), NotCommitted>>,
+}
+
+impl Write {
+    /// The swaps of a commit, encoded where they were asked for, not in the writer.
+    pub(crate) fn swaps(swaps: &[Swap]) -> Result<Write, NotCommitted> {
+        if swaps.is_empty() || swaps.len() > SWAPS_MAX {
+            return Err(unavailable(format_args!("a commit of {} swaps", swaps.len())).into());
+        }
+        let mut prepared: Vec<Prepared> = Vec::with_capacity(swaps.len());
+        for swap in swaps {
+            let key = item::key_text(&swap.row.key());
+            if prepared.iter().any(|other| other.key == key) {
+                return Err(unavailable("a commit that writes a row twice").into());
+            }
+            let bytes = item::row_bytes(&swap.row).map_err(unavailable)?;
+            prepared.push(Prepared { key, seen: swap.seen.0, row: swap.row.clone(), bytes });
+        }
+        Ok(Write::Swaps(prepared))
+    }
+}
+
+/// The writer: the thread's own state.
+pub(crate) struct Writer {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) path: PathBuf,
+    /// The directory stays locked until the last write is made.
+    pub(crate) _dir: Arc<DataDir>,
+}
+
+impl Writer {
+    /// Writes until nobody can send any more.
+    pub(crate) fn run(&self, inbox: &mpsc::Receiver<Work>) {
+        while let Ok(first) = inbox.recv() {
+            let batch: Vec<Work> = std::iter::once(first).chain(inbox.try_iter().take(BATCH_MAX - 1)).collect();
+            let (writes, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|work| (work.write, work.reply)).unzip();
+            let outcomes = self.make(&writes);
+            for (index, reply) in replies.into_iter().enumerate() {
+                // Whoever no longer waits for the answer is as one whose reply was lost.
+                let _ = reply.send(outcomes.as_ref().map_or_else(|e| Err(e.clone()), |each| each[index].clone()));
+            }
+        }
+        self.close();
+    }
+
+    /// All writes of a batch. A failure of the disk leaves the fate of each open.
+    fn make(&self, writes: &[Write]) -> Result<Vec<Result<(), NotCommitted>>, NotCommitted> {
+        let made = {
+            let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+            slot.as_ref().map(|database| transact(database, writes))
+        };
+        match made {
+            Some(Ok(outcomes)) => Ok(outcomes),
+            Some(Err(error)) => {
+                tracing::error!(%error, path = %self.path.display(), "the ledger could not be written");
+                self.reopen();
+                Err(unavailable(error).into())
+            }
+            None => {
+                self.reopen();
+                Err(unavailable("the database was closed after a disk error").into())
+            }
+        }
+    }
+
+    /// After a failed write or sync the database answers nothing any more, since what it holds in memory may differ from
+    /// the disk. Opening it again reads what is really there, so that a full disk stops writes and not hits.
+    fn reopen(&self) {
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        *slot = None;
+        match open_database(&self.path) {
+            Ok(database) => *slot = Some(database),
+            Err(error) => tracing::error!(%error, "the ledger could not be opened again"),
+        }
+    }
+
+    fn close(&self) {
+        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+type Rows<'t> = Table<'t, &'static str, (u64, &'static [u8])>;
+type Shelves<'t> = Table<'t, (u8, u64, &'static str), ()>;
+
+fn transact(database: &Database, writes: &[Write]) -> Result<Vec<Result<(), NotCommitted>>, redb::Error> {
+    let transaction = database.begin_write()?;
+    let outcomes = write_all(&transaction, writes)?;
+    if outcomes.iter().any(Result::is_ok) {
+        transaction.commit()?
+    } else {
+        transaction.abort()?
+    }
+    Ok(outcomes)
+}
+
+fn write_all(transaction: &WriteTransaction, writes: &[Write]) -> Result<Vec<Result<(), NotCommitted>>, redb::Error> {
+    let mut rows = transaction.open_table(ROWS)?;
+    let mut shelves = transaction.open_table(SHELVES)?;
+    let mut progress = transaction.open_table(PROGRESS)?;
+    let mut outcomes = Vec::with_capacity(writes.len());
+    for write in writes {
+        outcomes.push(match write {
+            Write::Swaps(swaps) => swap_all(&mut rows, &mut shelves, swaps)?,
+            Write::Progress(lease, bytes) => {
+                progress.insert(lease.as_str(), bytes.as_slice())?;
+                Ok(())
+            }
+        });
+    }
+    Ok(outcomes)
+}
+
+/// Checks every version, then writes every row: a conflict is found before anything was changed.
+fn swap_all(
+    rows: &mut Rows<'_>,
+    shelves: &mut Shelves<'_>,
+    swaps: &[Prepared],
+) -> Result<Result<(), NotCommitted>, redb::Error> {
+    let mut shelved = Vec::with_capacity(swaps.len());
+    for swap in swaps {
+        let found = rows.get(swap.key.as_str())?;
+        let (version, bytes) = found.as_ref().map_or((0, &[][..]), |found| found.value());
+        if version != swap.seen {
+            return Ok(Err(NotCommitted::Conflict));
+        }
+        let before = match version {
+            0 => None,
+            _ => match item::row_from_bytes(&swap.row.key(), bytes) {
+                Ok(row) => place(&row),
+                Err(error) => return Ok(Err(unavailable(error).into())),
+            },
+        };
+        shelved.push(before);
+    }
+    for (swap, before) in swaps.iter().zip(shelved) {
+        if let Some((shelf, at, key)) = before {
+            shelves.remove((shelf, at, key.as_str()))?;
+        }
+        if let Some((shelf, at, key)) = place(&swap.row) {
+            shelves.insert((shelf, at, key.as_str()), ())?;
+        }
+        rows.insert(swap.key.as_str(), (swap.seen + 1, swap.bytes.as_slice()))?;
+    }
+    Ok(Ok(()))
+}
+
+/// Where a row stands in the index.
+fn place(row: &Row) -> Option<(u8, u64, String)> {
+    let Row::Build(build) = row else { return None };
+    let (shelf, at) = build.shelf()?;
+    Some((item::shelf_number(shelf), at.0, build.key.to_string()))
+}

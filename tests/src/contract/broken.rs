@@ -1,0 +1,61 @@
+//! Ledgers that are wrong on purpose, around one that is right: the suite must find each out.
+
+use binplz_core::{
+    key::LeaseId,
+    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Unavailable, Version},
+    protocol::Progress,
+};
+
+/// A ledger without the version condition: whoever writes last wins.
+pub struct Forgetful<'l, L>(pub &'l L);
+
+/// A ledger without transactions: each swap is checked, and written, on its own.
+pub struct Piecemeal<'l, L>(pub &'l L);
+
+impl<L: Ledger> Ledger for Forgetful<'_, L> {
+    async fn load(&self, key: &RowKey, read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
+        self.0.load(key, read).await
+    }
+    async fn commit(&self, mut swaps: Vec<Swap>) -> Result<(), NotCommitted> {
+        loop {
+            for swap in &mut swaps {
+                let current = self.0.load(&swap.row.key(), Read::Consistent).await?;
+                swap.seen = current.map_or(Version(0), |(_, version)| version);
+            }
+            match self.0.commit(swaps.clone()).await {
+                Err(NotCommitted::Conflict) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.0.list(shelf, after, limit).await
+    }
+    async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
+        self.0.put_progress(lease, progress).await
+    }
+    async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
+        self.0.progress(lease).await
+    }
+}
+
+impl<L: Ledger> Ledger for Piecemeal<'_, L> {
+    async fn load(&self, key: &RowKey, read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
+        self.0.load(key, read).await
+    }
+    async fn commit(&self, swaps: Vec<Swap>) -> Result<(), NotCommitted> {
+        for swap in swaps {
+            self.0.commit(vec![swap]).await?;
+        }
+        Ok(())
+    }
+    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.0.list(shelf, after, limit).await
+    }
+    async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
+        self.0.put_progress(lease, progress).await
+    }
+    async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
+        self.0.progress(lease).await
+    }
+}

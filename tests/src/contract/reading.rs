@@ -1,0 +1,174 @@
+//! What reads and lists show.
+
+use std::collections::BTreeMap;
+
+use binplz_core::{
+    build::Build,
+    key::BuildKey,
+    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Version},
+    time::Timestamp,
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use super::{
+    Kept, Violation,
+    rows::{any_row, any_state, building, key, lease_id, limits, progress, queued, ready, served},
+    same,
+};
+
+/// Generated cases a promise tries: the same ones at every run.
+const CASES: usize = 200;
+
+fn cases<S: Strategy>(strategy: S) -> impl Iterator<Item = S::Value> {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    (0..CASES).map(move |_| strategy.new_tree(&mut runner).expect("a case").current())
+}
+
+async fn write(ledger: &impl Ledger, seen: u64, row: Row) -> Kept {
+    Ok(ledger.commit(vec![Swap { seen: Version(seen), row }]).await?)
+}
+
+/// Everything on a shelf, in pages of `limit`.
+async fn pages(ledger: &impl Ledger, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Violation> {
+    let mut all: Vec<Listed> = Vec::new();
+    loop {
+        let page = ledger.list(shelf, all.last(), limit).await?;
+        if page.len() > limit {
+            return Err(Violation(format!("a page of {} where {limit} were asked for", page.len())));
+        }
+        let ended = page.is_empty();
+        all.extend(page);
+        if ended {
+            return Ok(all);
+        }
+    }
+}
+
+fn sorted(mut listed: Vec<Listed>) -> Vec<Listed> {
+    listed.sort_by(|a, b| (a.at, &a.key).cmp(&(b.at, &b.key)));
+    listed
+}
+
+fn listed(n: u32, at: u64) -> Listed {
+    Listed { key: key(n), at: Timestamp(at) }
+}
+
+/// Neither kind of read, nor the progress of a lease, invents anything.
+pub async fn a_row_that_nobody_wrote_is_not_there(ledger: &impl Ledger) -> Kept {
+    let RowKey::Served(path) = served(1, 1).key() else { return Err(Violation("no served key".to_owned())) };
+    for key in [RowKey::Build(key(1)), RowKey::Served(path), RowKey::Limits] {
+        for read in [Read::Eventual, Read::Consistent] {
+            same("a row", &ledger.load(&key, read).await?, &None)?;
+        }
+    }
+    same("progress", &ledger.progress(&lease_id(1)).await?, &None)?;
+    same("a shelf", &ledger.list(Shelf::Queued, None, 9).await?, &Vec::new())
+}
+
+/// Version after version, each raised by one.
+pub async fn a_consistent_read_sees_every_acknowledged_commit(ledger: &impl Ledger) -> Kept {
+    for n in 0..20 {
+        write(ledger, n, queued(1, n)).await?;
+        let found = ledger.load(&RowKey::Build(key(1)), Read::Consistent).await?;
+        same("the row", &found, &Some((queued(1, n), Version(n + 1))))?;
+    }
+    Ok(())
+}
+
+/// Anything else is refused as a whole, whatever versions it names.
+pub async fn a_commit_has_one_to_four_swaps_of_different_rows(ledger: &impl Ledger) -> Kept {
+    let swaps = |count: u32| (0..count).map(|n| Swap { seen: Version(0), row: queued(n, 1) }).collect::<Vec<_>>();
+    let twice = vec![swaps(1)[0].clone(), Swap { seen: Version(0), row: ready(0, 1) }];
+    for wrong in [swaps(0), swaps(5), twice] {
+        let outcome = ledger.commit(wrong.clone()).await;
+        if !matches!(outcome, Err(NotCommitted::Unavailable(_))) {
+            return Err(Violation(format!("a commit of {} swaps: {outcome:?}", wrong.len())));
+        }
+    }
+    for n in 0..5 {
+        same("a row", &ledger.load(&RowKey::Build(key(n)), Read::Consistent).await?, &None)?;
+    }
+    Ok(ledger.commit(swaps(4)).await?)
+}
+
+/// By number, not by text: 9 before 10.
+pub async fn a_list_is_ordered_and_a_shelf_holds_its_own(ledger: &impl Ledger) -> Kept {
+    for (n, at) in [(1, 10), (2, 9), (3, 1_700_000_000_000), (4, 100)] {
+        write(ledger, 0, queued(n, at)).await?;
+        write(ledger, 0, building(10 + n, n, at + 1)).await?;
+    }
+    write(ledger, 0, ready(30, 1)).await?;
+    write(ledger, 0, served(31, 1)).await?;
+    write(ledger, 0, limits(2)).await?;
+    let waiting = [(2, 9), (1, 10), (4, 100), (3, 1_700_000_000_000)].map(|(n, at)| listed(n, at));
+    same("the queue", &ledger.list(Shelf::Queued, None, 99).await?, &waiting.to_vec())?;
+    let leased = [(12, 10), (11, 11), (14, 101), (13, 1_700_000_000_001)].map(|(n, at)| listed(n, at));
+    same("the leases", &ledger.list(Shelf::Building, None, 99).await?, &leased.to_vec())?;
+    same("its first two", &ledger.list(Shelf::Queued, None, 2).await?, &waiting[..2].to_vec())?;
+    same("a list of none", &ledger.list(Shelf::Queued, None, 0).await?, &Vec::new())
+}
+
+/// Also where many are due at one instant, and where the last of a page has left the shelf meanwhile.
+pub async fn pages_lose_nothing_and_repeat_nothing(ledger: &impl Ledger) -> Kept {
+    let all: Vec<Listed> = (0..24).map(|n| listed(n, 5 + u64::from(n) / 8)).collect();
+    for n in (0..24).rev() {
+        write(ledger, 0, queued(n, 5 + u64::from(n) / 8)).await?;
+    }
+    for limit in [1, 2, 5, 8, 24, 100] {
+        let read = pages(ledger, Shelf::Queued, limit).await?;
+        let instants: Vec<Timestamp> = read.iter().map(|listed| listed.at).collect();
+        same("ordered", &instants.is_sorted(), &true)?;
+        same("every build once", &sorted(read), &sorted(all.clone()))?;
+    }
+    let first = ledger.list(Shelf::Queued, None, 10).await?;
+    let Some(last) = first.last() else { return Err(Violation("an empty page".to_owned())) };
+    let taken = Build { key: last.key.clone(), ..Build::unasked(last.key.clone()) };
+    write(ledger, 1, Row::Build(taken)).await?;
+    let rest = ledger.list(Shelf::Queued, Some(last), 99).await?;
+    same("both pages", &sorted([first, rest].concat()), &sorted(all))
+}
+
+/// After any moves of any builds: no entry is left on an old shelf or under an old instant, and none is missing.
+pub async fn lists_say_exactly_what_the_rows_say(ledger: &impl Ledger) -> Kept {
+    let mut rows: BTreeMap<BuildKey, (u64, Build)> = BTreeMap::new();
+    for (n, state) in cases((0..12u32, any_state())) {
+        let build = Build { state, ..Build::unasked(key(n)) };
+        let version = rows.get(&build.key).map_or(0, |(version, _)| *version);
+        write(ledger, version, Row::Build(build.clone())).await?;
+        rows.insert(build.key.clone(), (version + 1, build));
+        for shelf in [Shelf::Queued, Shelf::Building] {
+            let at = |build: &Build| build.shelf().filter(|(on, _)| *on == shelf).map(|(_, at)| at);
+            let said = rows.values().filter_map(|(_, b)| at(b).map(|at| Listed { key: b.key.clone(), at })).collect();
+            same("the shelf", &sorted(ledger.list(shelf, None, 99).await?), &sorted(said))?;
+        }
+    }
+    Ok(())
+}
+
+/// The last word counts, each lease has its own, and rows and versions are not touched.
+pub async fn progress_is_replaced_lease_by_lease(ledger: &impl Ledger) -> Kept {
+    write(ledger, 0, building(1, 1, 10)).await?;
+    for (lease, n) in [(1, 1), (2, 2), (1, 3)] {
+        ledger.put_progress(&lease_id(lease), &progress(n)).await?;
+    }
+    same("the first lease's", &ledger.progress(&lease_id(1)).await?, &Some(progress(3)))?;
+    same("the second lease's", &ledger.progress(&lease_id(2)).await?, &Some(progress(2)))?;
+    write(ledger, 1, ready(1, 11)).await?;
+    same("after the build's end", &ledger.progress(&lease_id(1)).await?, &Some(progress(3)))
+}
+
+/// Any row that there can be.
+pub async fn every_row_comes_back_as_it_was_written(ledger: &impl Ledger) -> Kept {
+    for row in cases(any_row()) {
+        let seen = ledger.load(&row.key(), Read::Consistent).await?.map_or(0, |(_, version)| version.0);
+        write(ledger, seen, row.clone()).await?;
+        let found = ledger.load(&row.key(), Read::Consistent).await?;
+        same("the row", &found, &Some((row, Version(seen + 1))))?;
+    }
+    Ok(())
+}

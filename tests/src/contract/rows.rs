@@ -1,0 +1,196 @@
+//! Rows to try a ledger with: some plain ones, and any that there can be.
+
+use std::time::Duration;
+
+use binplz_core::{
+    artifact::{ObjectName, ObjectPath},
+    build::{Attempt, Build, Lease, State},
+    failure::{Failure, Kind},
+    key::{BuildKey, LeaseId, Sha256, System, Token},
+    limits::{Limits, Micros},
+    policy::Policy,
+    ports::Row,
+    protocol::{Phase, Progress, Stats},
+    served::Served,
+    target::Wanted,
+    time::Timestamp,
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+/// The `n`th build's key.
+pub fn key(n: u32) -> BuildKey {
+    let parse = |attr: String| attr.parse().expect("an attribute");
+    BuildKey { rev: "ab".repeat(20).parse().expect("hex"), system: System::X86_64Linux, attr: parse(format!("p{n}")) }
+}
+
+/// The `n`th lease's name.
+pub fn lease_id(n: u32) -> LeaseId {
+    format!("{n:032x}").parse().expect("32 hex digits")
+}
+
+/// The `n`th lease, until `expires`.
+pub fn lease(n: u32, expires: u64) -> Lease {
+    let token: Token = format!("{n:064x}").parse().expect("64 hex digits");
+    let claimed = Timestamp(expires.saturating_sub(60_000));
+    Lease { id: lease_id(n), token, attempt: 1, claimed, expires: Timestamp(expires), task: None }
+}
+
+/// A build in a state.
+pub fn build(key: BuildKey, state: State) -> Row {
+    Row::Build(Build { key, state, history: Vec::new() })
+}
+
+/// The `n`th build, queued for `due`.
+pub fn queued(n: u32, due: u64) -> Row {
+    build(key(n), State::Queued { since: Timestamp(1), due: Timestamp(due), attempt: 1 })
+}
+
+/// The `n`th build, held by the `holder`th lease until `expires`.
+pub fn building(n: u32, holder: u32, expires: u64) -> Row {
+    build(key(n), State::Building(lease(holder, expires)))
+}
+
+/// The `n`th build, ready since `since`.
+pub fn ready(n: u32, since: u64) -> Row {
+    build(key(n), State::Ready { lease: lease_id(n), since: Timestamp(since) })
+}
+
+/// What `/pN` is served, of so many bytes.
+pub fn served(n: u32, size: u64) -> Row {
+    let key = key(n);
+    let bin = key.attr.as_str().parse().expect("a program's name");
+    let object = ObjectPath { key: key.clone(), lease: lease_id(n), name: ObjectName::Program(bin) };
+    Row::Served(Served {
+        pin: "nixos-26.05".parse().expect("a pin's name"),
+        system: key.system,
+        wanted: Wanted::Package(key.attr.clone()),
+        rev: key.rev.clone(),
+        bin: key.attr.as_str().parse().expect("a program's name"),
+        attr: key.attr,
+        version: "1.0".to_owned(),
+        sha256: sha256(0),
+        size,
+        object,
+    })
+}
+
+/// The limits while so many leases are held.
+pub fn limits(taken: u32) -> Row {
+    let policy = Policy { slots: usize::MAX, ..Policy::default() };
+    let reserve = |limits: Limits, n| limits.reserve(&lease_id(n), Timestamp(1), &policy).expect("a free slot");
+    Row::Limits((0..taken).fold(Limits::default(), reserve))
+}
+
+fn sha256(n: u8) -> Sha256 {
+    format!("{n:064x}").parse().expect("64 hex digits")
+}
+
+fn any_timestamp() -> impl Strategy<Value = Timestamp> {
+    // To the last bit: a format that keeps numbers as floats or signed would show here.
+    prop_oneof![0..=2_000_000_000_000u64, Just(u64::MAX), Just(0)].prop_map(Timestamp)
+}
+
+fn any_lease_id() -> impl Strategy<Value = LeaseId> {
+    "[0-9a-f]{32}".prop_map(|hex| hex.parse().expect("32 hex digits"))
+}
+
+/// Any key of a build.
+pub fn any_key() -> impl Strategy<Value = BuildKey> {
+    ("[0-9a-f]{40}", select(&System::ALL[..]), "[a-z0-9_][a-zA-Z0-9_+'-]{0,20}(\\.[a-oq-z][a-z0-9]{0,5}){0,3}")
+        .prop_filter_map("an attribute that stays in its set", |(rev, system, attr)| {
+            Some(BuildKey { rev: rev.parse().ok()?, system, attr: attr.parse().ok()? })
+        })
+}
+
+fn any_failure() -> impl Strategy<Value = Failure> {
+    (select(&Kind::ALL[..]), "\\PC{0,40}", option::of("[a-z0-9-]{1,20}"))
+        .prop_map(|(kind, detail, derivation)| Failure { derivation, ..Failure::new(kind, detail) })
+}
+
+fn any_stats() -> impl Strategy<Value = Stats> {
+    (any::<u32>(), any::<u32>()).prop_map(|(derivations, log_segments)| Stats { derivations, log_segments })
+}
+
+fn any_lease() -> impl Strategy<Value = Lease> {
+    let token = "[0-9a-f]{64}".prop_map(|hex| hex.parse::<Token>().expect("64 hex digits"));
+    (any_lease_id(), token, any::<u32>(), any_timestamp(), any_timestamp(), option::of("\\PC{0,30}"))
+        .prop_map(|(id, token, attempt, claimed, expires, task)| Lease { id, token, attempt, claimed, expires, task })
+}
+
+fn any_attempt() -> impl Strategy<Value = Attempt> {
+    (any_lease_id(), any::<u32>(), any_timestamp(), any_timestamp(), option::of(any_failure()), any_stats()).prop_map(
+        |(lease, number, claimed, ended, failure, stats)| Attempt { lease, number, claimed, ended, failure, stats },
+    )
+}
+
+/// Any state of a build.
+pub fn any_state() -> impl Strategy<Value = State> {
+    prop_oneof![
+        Just(State::Unasked),
+        (any_timestamp(), any_timestamp(), any::<u32>()).prop_map(|(since, due, attempt)| State::Queued {
+            since,
+            due,
+            attempt
+        }),
+        any_lease().prop_map(State::Building),
+        (any_lease_id(), any_timestamp()).prop_map(|(lease, since)| State::Ready { lease, since }),
+        (any_failure(), any_timestamp(), option::of(any_timestamp()))
+            .prop_map(|(failure, since, until)| State::Failed { failure, since, until }),
+    ]
+}
+
+fn any_served() -> impl Strategy<Value = Served> {
+    let bin = "[a-z0-9_\\[][a-zA-Z0-9_.+'\\[\\]@:,=~-]{0,20}";
+    (any_key(), bin, any::<bool>(), "[a-z0-9][a-z0-9.-]{0,20}", any::<u64>(), "\\PC{0,20}", any_lease_id()).prop_map(
+        |(key, bin, whole, pin, size, version, lease)| {
+            let bin: binplz_core::key::Bin = bin.parse().expect("a program's name");
+            let attr = key.attr.clone();
+            let wanted = if whole { Wanted::Package(attr) } else { Wanted::Program(attr, bin.clone()) };
+            Served {
+                pin: pin.parse().expect("a pin's name"),
+                system: key.system,
+                wanted,
+                rev: key.rev.clone(),
+                attr: key.attr.clone(),
+                version,
+                sha256: sha256(u8::try_from(size % 256).unwrap_or(0)),
+                size,
+                object: ObjectPath { key, lease, name: ObjectName::Program(bin.clone()) },
+                bin,
+            }
+        },
+    )
+}
+
+fn any_limits() -> impl Strategy<Value = Limits> {
+    vec((any_lease_id(), 0..2_000_000_000_000u64, any::<bool>()), 0..30).prop_map(|steps| {
+        let policy = Policy { slots: 20, budget: Some(Micros(u64::MAX)), micros_per_second: 17, ..Policy::default() };
+        steps.into_iter().fold(Limits::default(), |limits, (lease, at, release)| {
+            let now = Timestamp(at);
+            let held = limits.reserve(&lease, now, &policy).unwrap_or(limits);
+            if release { held.release(&lease, now + Duration::from_secs(at % 10_000), &policy) } else { held }
+        })
+    })
+}
+
+/// Any row.
+pub fn any_row() -> impl Strategy<Value = Row> {
+    prop_oneof![
+        4 => (any_key(), any_state(), vec(any_attempt(), 0..9))
+            .prop_map(|(key, state, history)| Row::Build(Build { key, state, history })),
+        2 => any_served().prop_map(Row::Served),
+        1 => any_limits().prop_map(Row::Limits),
+    ]
+}
+
+/// Some progress; each `n` another one.
+pub fn progress(n: u32) -> Progress {
+    Progress {
+        phase: Phase::Building,
+        step: Some(format!("tree-{n} buildPhase")),
+        done: n.into(),
+        expected: 99,
+        bytes_fetched: u64::MAX,
+        log_segments: n,
+    }
+}

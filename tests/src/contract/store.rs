@@ -1,0 +1,184 @@
+//! The objects: whole or not there, and never another.
+
+use binplz_core::{
+    artifact::{ObjectName, ObjectPath},
+    key::Sha256,
+    ports::Store,
+    protocol::Grant,
+};
+
+use super::{
+    Kept, Violation,
+    rows::{key, lease_id},
+    same,
+};
+
+/// A store, and how a builder's upload reaches it.
+pub trait Uploads {
+    /// The store.
+    fn store(&self) -> &impl Store;
+
+    /// `PUT`s a body to a grant's URL, with its headers; whether it was taken.
+    fn put(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;
+
+    /// The same after the grant's life is over.
+    fn put_late(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;
+
+    /// Whether a `GET` of the object's public URL gives exactly this; `None`: that it gives nothing.
+    fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> impl Future<Output = bool>;
+}
+
+const CONTENT: &[u8] = b"\x7fELF and so on";
+/// The sha256 of [`CONTENT`].
+const CONTENT_SHA256: &str = "f10dcfc38df641ffd9013f9834e069b55f9c2213e1d9fedc3414fd106aa8e5d3";
+/// Of the same length as [`CONTENT`].
+const OTHER: &[u8] = b"\x7fELF and so ON";
+/// The sha256 of [`OTHER`].
+const OTHER_SHA256: &str = "82f5eb5fadfe32d554c40ffb7bfa389a4151c2552b2b8efd17c570789df64f5d";
+
+fn program(name: &str) -> ObjectPath {
+    let bin = name.parse().expect("a program's name");
+    ObjectPath { key: key(1), lease: lease_id(1), name: ObjectName::Program(bin) }
+}
+
+fn sha256(hex: &str) -> Sha256 {
+    hex.parse().expect("64 hex digits")
+}
+
+async fn grant(uploads: &impl Uploads, path: &ObjectPath) -> Result<Grant, Violation> {
+    Ok(uploads.store().grant(path, CONTENT.len() as u64, &sha256(CONTENT_SHA256)).await?)
+}
+
+/// The object is exactly this, by every way to look at it.
+async fn expect(uploads: &impl Uploads, path: &ObjectPath, content: Option<&[u8]>) -> Kept {
+    let size = content.map(|content| content.len() as u64);
+    same("the size", &uploads.store().size(path).await?, &size)?;
+    same("the content", &uploads.store().read(path).await?, &content.map(<[u8]>::to_vec))?;
+    same("what its URL gives", &uploads.serves(path, content).await, &true)
+}
+
+async fn refused(uploads: &impl Uploads, what: &str, grant: &Grant, body: &[u8]) -> Kept {
+    same(what, &uploads.put(grant, body).await, &false)
+}
+
+/// By a builder with a grant, and by the service itself; both empty ones too.
+pub async fn what_was_granted_can_be_written_and_read(uploads: &impl Uploads) -> Kept {
+    let path = program("tree");
+    let granted = grant(uploads, &path).await?;
+    expect(uploads, &path, None).await?;
+    same("the upload", &uploads.put(&granted, CONTENT).await, &true)?;
+    expect(uploads, &path, Some(CONTENT)).await?;
+    let manifest = ObjectPath { name: ObjectName::Manifest, ..path };
+    uploads.store().write(&manifest, b"{}".to_vec()).await?;
+    expect(uploads, &manifest, Some(b"{}")).await?;
+    let log = ObjectPath { name: ObjectName::Log(1), ..manifest };
+    uploads.store().write(&log, Vec::new()).await?;
+    expect(uploads, &log, Some(b"")).await
+}
+
+/// Nor is anything where only its neighbour was written.
+pub async fn what_nobody_wrote_is_not_there(uploads: &impl Uploads) -> Kept {
+    expect(uploads, &program("tree"), None).await?;
+    uploads.store().write(&program("tree"), CONTENT.to_vec()).await?;
+    expect(uploads, &program("tre"), None).await?;
+    expect(uploads, &program("tree.1"), None).await
+}
+
+/// One byte less, one more, none, and far more.
+pub async fn another_size_is_refused_and_leaves_nothing(uploads: &impl Uploads) -> Kept {
+    let path = program("tree");
+    let granted = grant(uploads, &path).await?;
+    let long = [CONTENT, b"!"].concat();
+    let endless = vec![0; 1 << 20];
+    for body in [&CONTENT[..CONTENT.len() - 1], &long, b"", &endless] {
+        refused(uploads, "an upload of another size", &granted, body).await?;
+        expect(uploads, &path, None).await?;
+    }
+    Ok(())
+}
+
+/// As long as announced, and yet another.
+pub async fn another_content_is_refused_and_leaves_nothing(uploads: &impl Uploads) -> Kept {
+    let path = program("tree");
+    let granted = grant(uploads, &path).await?;
+    refused(uploads, "an upload of other content", &granted, OTHER).await?;
+    expect(uploads, &path, None).await?;
+    same("the right one afterwards", &uploads.put(&granted, CONTENT).await, &true)?;
+    expect(uploads, &path, Some(CONTENT)).await
+}
+
+/// A grant for one object writes no other: not of this build, not of another's.
+pub async fn a_grant_is_for_its_path_alone(uploads: &impl Uploads) -> Kept {
+    let path = program("tree");
+    let granted = grant(uploads, &path).await?;
+    let neighbour = program("trei");
+    let stranger = ObjectPath { lease: lease_id(2), ..path.clone() };
+    let (before, query) = granted.url.split_once('?').unwrap_or((&granted.url, ""));
+    for (part, instead, other) in
+        [("tree", "trei", &neighbour), (path.lease.as_str(), stranger.lease.as_str(), &stranger)]
+    {
+        let at = before.rfind(part).ok_or_else(|| Violation(format!("no {part} in {before}")))?;
+        let moved = format!("{}{instead}{}?{query}", &before[..at], &before[at + part.len()..]);
+        refused(uploads, "a grant of another path", &Grant { url: moved, ..granted.clone() }, CONTENT).await?;
+        expect(uploads, other, None).await?;
+    }
+    expect(uploads, &path, None).await
+}
+
+/// Any character of its query, left out or replaced.
+pub async fn a_changed_grant_is_refused(uploads: &impl Uploads) -> Kept {
+    let path = program("tree");
+    let granted = grant(uploads, &path).await?;
+    let query = granted.url.find('?').ok_or_else(|| Violation("a grant without a query".to_owned()))?;
+    for at in query..granted.url.len() {
+        let (before, after) = (&granted.url[..at], &granted.url[at + 1..]);
+        let other = if granted.url.as_bytes()[at] == b'1' { '2' } else { '1' };
+        for url in [format!("{before}{after}"), format!("{before}{other}{after}")] {
+            refused(uploads, &url, &Grant { url: url.clone(), ..granted.clone() }, CONTENT).await?;
+        }
+    }
+    let bare = granted.url[..query].to_owned();
+    refused(uploads, "no query", &Grant { url: bare, ..granted.clone() }, CONTENT).await?;
+    expect(uploads, &path, None).await
+}
+
+/// After its time it is worth nothing.
+pub async fn a_grant_ends(uploads: &impl Uploads) -> Kept {
+    let path = program("tree");
+    let granted = grant(uploads, &path).await?;
+    same("a late upload", &uploads.put_late(&granted, CONTENT).await, &false)?;
+    expect(uploads, &path, None).await
+}
+
+/// A builder whose reply was lost uploads again, with the same grant or another; the service writes again.
+pub async fn the_same_content_again_is_fine(uploads: &impl Uploads) -> Kept {
+    let path = program("tree");
+    for granted in [grant(uploads, &path).await?, grant(uploads, &path).await?] {
+        for _ in 0..2 {
+            same("the upload", &uploads.put(&granted, CONTENT).await, &true)?;
+        }
+    }
+    uploads.store().write(&path, CONTENT.to_vec()).await?;
+    expect(uploads, &path, Some(CONTENT)).await
+}
+
+/// Whoever tries to replace it, it stays what it was.
+pub async fn an_object_never_changes(uploads: &impl Uploads) -> Kept {
+    let path = program("tree");
+    same("the upload", &uploads.put(&grant(uploads, &path).await?, CONTENT).await, &true)?;
+    let other = uploads.store().grant(&path, OTHER.len() as u64, &sha256(OTHER_SHA256)).await?;
+    refused(uploads, "other content under the same name", &other, OTHER).await?;
+    expect(uploads, &path, Some(CONTENT)).await?;
+    same("the service's own write", &uploads.store().write(&path, OTHER.to_vec()).await.is_err(), &true)?;
+    expect(uploads, &path, Some(CONTENT)).await
+}
+
+/// Every character that a program's name may have.
+pub async fn a_program_may_have_an_odd_name(uploads: &impl Uploads) -> Kept {
+    for name in ["[", "[[", "c++", "a'b", "x@1:2,3=4~5", "_.-]", &"n".repeat(128)] {
+        let path = program(name);
+        same(name, &uploads.put(&grant(uploads, &path).await?, CONTENT).await, &true)?;
+        expect(uploads, &path, Some(CONTENT)).await?;
+    }
+    Ok(())
+}

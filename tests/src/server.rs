@@ -1,0 +1,225 @@
+//! A `binplz serve` of one's own: the real program, real Nix, a set of one's own, on a free port.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::http::{self, Answer};
+
+/// How long anything may take before a test gives up; nothing is asserted about how long it takes.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in the repository").to_path_buf()
+}
+
+/// A program of the workspace.
+pub fn program(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("a test is a program");
+    let target = here.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    let program = target.join(name);
+    assert!(program.is_file(), "{} is missing: run cargo build --workspace, or scripts/test", program.display());
+    program
+}
+
+/// Makes sure that Nix is set up as `scripts/setup` does it.
+fn assert_set_up() {
+    assert!(std::env::var_os("BINPLZ_SETUP").is_some(), "run this under scripts/test, or after: . scripts/setup");
+}
+
+/// The demo set, as it is in the repository.
+pub fn demo_set() -> PathBuf {
+    repository().join("tests/fixtures/set")
+}
+
+/// A copy of the demo set in which every derivation is new, so that what is built of it is really built, and every test's is
+/// its own. `packages`: more Nix attributes for it, in the words of failing.nix.
+pub fn fresh_set(packages: &str) -> TempDir {
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    let copied = Command::new("cp").arg("-rT").arg(demo_set()).arg(copy.path()).status();
+    assert!(copied.expect("cp").success());
+    let edit = |file: &str, change: &dyn Fn(String) -> String| {
+        let path = copy.path().join(file);
+        let text = fs::read_to_string(&path).expect("a file of the set");
+        let changed = change(text.clone());
+        assert_ne!(changed, text, "{file} is not as this test knows it");
+        fs::write(&path, changed).expect("a file of the set");
+    };
+    edit("builder.sh", &|text| format!("{text}# {}\n", copy.path().display()));
+    if !packages.is_empty() {
+        edit("failing.nix", &|text| text.replacen("lib.recurseIntoAttrs {", &format!("lib.recurseIntoAttrs {{\n{packages}"), 1));
+    }
+    copy
+}
+
+/// A running server. Dropped, it is killed, and its builders with it.
+pub struct Server {
+    child: Child,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    /// Its data directory.
+    pub data: PathBuf,
+    set: PathBuf,
+    options: Vec<String>,
+    /// What it wrote to its standard error.
+    log: PathBuf,
+}
+
+impl Server {
+    /// A server of `set` with its data in `data`. The retry delay and the lease are short, unless `options` says otherwise.
+    pub fn start(set: &Path, data: &Path, options: &[&str]) -> Server {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Server::start_at("127.0.0.1:0", set, data, options)
+    }
+
+    fn start_at(listen: &str, set: &Path, data: &Path, options: Vec<String>) -> Server {
+        assert_set_up();
+        let log = data.with_extension("server.log");
+        let output = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let seen = fs::metadata(&log).expect("a log").len();
+        let mut command = Command::new(program("binplz"));
+        command.arg("serve").args(["--listen", listen, "--retry-delay", "1", "--lease", "4"]);
+        command.arg("--nixpkgs").arg(set).arg("--data").arg(data).args(&options);
+        let child = command.stdin(Stdio::null()).stderr(output).spawn().expect("binplz");
+        let mut server = Server {
+            child,
+            address: String::new(),
+            data: data.to_path_buf(),
+            set: set.to_path_buf(),
+            options,
+            log,
+        };
+        server.address = wait_for("the server to listen", || server.told_address(seen));
+        server
+    }
+
+    /// The address that it told since `seen` bytes of its log.
+    fn told_address(&mut self, seen: u64) -> Option<String> {
+        let text = self.log();
+        if let Some(status) = self.child.try_wait().expect("a child") {
+            panic!("the server ended ({status}): {text}");
+        }
+        let told = BufReader::new(text.as_bytes().get(usize::try_from(seen).ok()?..)?).lines();
+        told.map_while(Result::ok).find_map(|line| Some(line.split_once(" at http://")?.1.to_owned()))
+    }
+
+    /// What it said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it with SIGKILL; its builders go on.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a running server");
+        self.child.wait().expect("a child");
+    }
+
+    /// Starts it again, on the same port, data, set and options.
+    pub fn restart(&mut self) {
+        let again = Server::start_at(&self.address, &self.set, &self.data, self.options.clone());
+        let old = std::mem::replace(self, again);
+        // What is left of it is a process that was waited for.
+        std::mem::forget(old);
+    }
+
+    /// `GET`, as curl would.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[("accept", "*/*")], b"")
+    }
+
+    /// Any request.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        http::send(&self.address, method, path.as_bytes(), headers, body).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    }
+
+    /// The status document.
+    pub fn status(&self, target: &str) -> serde_json::Value {
+        self.send("GET", &format!("/-/status/{target}"), &[("accept", "application/json")], b"").json()
+    }
+
+    /// Asks for a target and waits until it is neither queued nor building; the answer that it then gets.
+    pub fn settled(&self, target: &str) -> Answer {
+        wait_for(target, || Some(self.get(&format!("/{target}"))).filter(|answer| answer.status != 202))
+    }
+
+    /// The binary behind a target that is served: where the redirect leads.
+    pub fn download(&self, target: &str) -> Vec<u8> {
+        let hit = self.get(&format!("/{target}"));
+        assert_eq!(hit.status, 302, "{target}: {}", hit.text());
+        let url = hit.header("location").expect("a location").to_owned();
+        let path = url.strip_prefix(&self.origin()).unwrap_or_else(|| panic!("{url} is another server's"));
+        let file = self.get(path);
+        assert_eq!(file.status, 200, "{url}");
+        file.body
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let builders = children(self.child.id());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for builder in builders {
+            // The group of each builder is its own; Nix's is another, and ends with it.
+            kill_tree(builder);
+        }
+    }
+}
+
+/// Waits until `look` sees something, looking often; panics after a long time.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// The processes whose parent is `pid`.
+pub fn children(pid: u32) -> Vec<u32> {
+    let Ok(proc) = fs::read_dir("/proc") else { return Vec::new() };
+    let parent = |pid: u32| -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is a name in parentheses, which may hold anything.
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    proc.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(|p| parent(*p) == Some(pid)).collect()
+}
+
+/// The name of a process's program.
+pub fn name_of(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// Sends SIGKILL to one process; one that is gone is fine.
+pub fn kill(pid: u32) {
+    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// Kills a process and all that come from it.
+pub fn kill_tree(pid: u32) {
+    let below = children(pid);
+    kill(pid);
+    below.into_iter().for_each(kill_tree);
+}

@@ -1,0 +1,100 @@
+//! The local adapters, as the suite wants them: new ones for each promise.
+
+use std::{
+    io::Read,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use binplz_core::{
+    artifact::ObjectPath,
+    ports::{Method, Store},
+    protocol::Grant,
+    time::Timestamp,
+};
+use binplz_local::{DataDir, LocalBell, LocalLedger, LocalStore, Refused};
+use binplz_tests::contract::store::Uploads;
+use tempfile::TempDir;
+
+const ORIGIN: &str = "http://localhost:8080";
+
+/// Adapters that hold nothing yet.
+pub(crate) struct Fresh {
+    ledger: LocalLedger,
+    store: LocalUploads,
+    pub(crate) bell: LocalBell,
+    _dir: TempDir,
+}
+
+pub(crate) fn fresh() -> Fresh {
+    let tmp = tempfile::tempdir().expect("a temporary directory");
+    let dir = DataDir::open(tmp.path()).expect("a data directory");
+    Fresh {
+        ledger: LocalLedger::open(&dir).expect("a ledger"),
+        store: LocalUploads(LocalStore::open(&dir, ORIGIN).expect("a store")),
+        bell: LocalBell::default(),
+        _dir: tmp,
+    }
+}
+
+/// The adapter that each module of the suite is about.
+impl Fresh {
+    pub(crate) fn fencing(&self) -> &LocalLedger {
+        &self.ledger
+    }
+    pub(crate) fn reading(&self) -> &LocalLedger {
+        &self.ledger
+    }
+    pub(crate) fn store(&self) -> &LocalUploads {
+        &self.store
+    }
+}
+
+/// The store, with uploads as the HTTP layer makes them.
+pub(crate) struct LocalUploads(LocalStore);
+
+impl LocalUploads {
+    async fn put_at(&self, grant: &Grant, body: &[u8], now: Timestamp) -> Result<(), Refused> {
+        let (url, query) = grant.url.split_once('?').unwrap_or((&grant.url, ""));
+        // A URL that names no object is not routed to the store.
+        let Some(path) = object_of(url) else { return Err(Refused::Forged) };
+        let mut receiver = self.0.receive(&path, query, now).await?;
+        for chunk in body.chunks(5) {
+            receiver.write(chunk.to_vec()).await?;
+        }
+        receiver.finish().await
+    }
+}
+
+/// The object that a URL below `/-/objects/` names, once it is percent-decoded.
+fn object_of(url: &str) -> Option<ObjectPath> {
+    let path = url.strip_prefix(ORIGIN)?.strip_prefix("/-/objects/")?;
+    percent_encoding::percent_decode_str(path).decode_utf8().ok()?.parse().ok()
+}
+
+fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    Timestamp(u64::try_from(since_epoch.as_millis()).expect("a clock before the year 500 000 000"))
+}
+
+impl Uploads for LocalUploads {
+    fn store(&self) -> &impl Store {
+        &self.0
+    }
+    async fn put(&self, grant: &Grant, body: &[u8]) -> bool {
+        self.put_at(grant, body, now()).await.is_ok()
+    }
+    async fn put_late(&self, grant: &Grant, body: &[u8]) -> bool {
+        self.put_at(grant, body, now() + Duration::from_secs(24 * 3600)).await.is_ok()
+    }
+    async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
+        let url = self.0.url(path, Method::Get).await.expect("a URL");
+        assert_eq!(object_of(&url).as_ref(), Some(path), "{url}");
+        let read = self.0.open_object(path).expect("the disk answers").map(|mut object| {
+            let mut content = Vec::new();
+            object.file.read_to_end(&mut content).expect("the disk answers");
+            assert_eq!(object.size, content.len() as u64);
+            content
+        });
+        read.as_deref() == body
+    }
+}
