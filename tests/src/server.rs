@@ -55,7 +55,9 @@ pub fn fresh_set(packages: &str) -> TempDir {
     };
     edit("builder.sh", &|text| format!("{text}# {}\n", copy.path().display()));
     if !packages.is_empty() {
-        edit("failing.nix", &|text| text.replacen("lib.recurseIntoAttrs {", &format!("lib.recurseIntoAttrs {{\n{packages}"), 1));
+        edit("failing.nix", &|text| {
+            text.replacen("lib.recurseIntoAttrs {", &format!("lib.recurseIntoAttrs {{\n{packages}"), 1)
+        });
     }
     copy
 }
@@ -89,14 +91,8 @@ impl Server {
         command.arg("serve").args(["--listen", listen, "--retry-delay", "1", "--lease", "4"]);
         command.arg("--nixpkgs").arg(set).arg("--data").arg(data).args(&options);
         let child = command.stdin(Stdio::null()).stderr(output).spawn().expect("binplz");
-        let mut server = Server {
-            child,
-            address: String::new(),
-            data: data.to_path_buf(),
-            set: set.to_path_buf(),
-            options,
-            log,
-        };
+        let mut server =
+            Server { child, address: String::new(), data: data.to_path_buf(), set: set.to_path_buf(), options, log };
         server.address = wait_for("the server to listen", || server.told_address(seen));
         server
     }
@@ -147,7 +143,8 @@ impl Server {
 
     /// Any request.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        http::send(&self.address, method, path.as_bytes(), headers, body).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+        http::send(&self.address, method, path.as_bytes(), headers, body)
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
     /// The status document.
@@ -204,7 +201,9 @@ pub fn children(pid: u32) -> Vec<u32> {
         // The second field is a name in parentheses, which may hold anything.
         stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
     };
-    proc.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(|p| parent(*p) == Some(pid)).collect()
+    proc.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|p| parent(*p) == Some(pid))
+        .collect()
 }
 
 /// The name of a process's program.

@@ -41,7 +41,8 @@ const SIGNATURE: [&str; 4] = [
     "lacks a signature by a trusted key",
     "has no valid signature",
 ];
-const SANDBOX: [&str; 6] = ["namespace", "build-users-group", "nixbld", "sandbox", "setting uid", "cannot set up"];
+const SANDBOX: [&str; 6] =
+    ["namespace", "build-users-group", "nixbld", "sandbox", "setting uid", "unable to start build process"];
 const MACHINE: [&str; 5] =
     ["permission denied", "cannot connect to", "read-only file system", "database is locked", "too many open files"];
 
@@ -62,7 +63,7 @@ pub(crate) fn realisation(ended: Ended, evidence: &Evidence, asked: &str) -> Fai
     let detail = detail.map(str::to_owned).or_else(|| said_of(ended, error));
     Failure {
         derivation: failing.filter(|drv| *drv != asked).map(|drv| name_of(drv).to_owned()),
-        ..Failure::new(kind, without_store(&detail.unwrap_or_default()))
+        ..Failure::new(kind, said(&detail.unwrap_or_default()))
     }
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
         Ended::Exit(Exit::Signal(11)) if error.is_empty() => Some("the evaluator's stack overflowed".to_owned()),
         _ => said_of(ended, error),
     };
-    Failure::new(kind, without_store(&detail.unwrap_or_default()))
+    Failure::new(kind, said(&detail.unwrap_or_default()))
 }
 
 /// Whether a text has one of the marks, in whatever case.
@@ -178,6 +179,11 @@ fn line_with<'a>(trace: &'a Trace, marks: &[&str]) -> Option<&'a str> {
     trace.tail.iter().rev().take(20).find(|line| has(line, marks)).map(String::as_str)
 }
 
+/// A line as people read it, behind a sentence that says already that it is an error.
+fn said(line: &str) -> String {
+    without_store(line.trim_start().trim_start_matches("error: "))
+}
+
 /// `/nix/store/HASH-name` as `name`: the rest is noise to people.
 fn without_store(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -203,185 +209,4 @@ fn without_store(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{board::Board, log::Log, watch::Watch};
-
-    const APP: &str = "the derivation that was asked for";
-
-    /// The evidence of a recorded run.
-    fn recorded(sample: &str) -> Evidence {
-        let file = format!("{}/tests/samples/{sample}.stderr", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read(file).expect("a sample");
-        let (board, log) = (Board::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
-        let mut watch = Watch::new(&board, &log);
-        text.split(|&byte| byte == b'\n').for_each(|line| watch.hear(line));
-        watch.into_evidence()
-    }
-
-    fn code(code: i32) -> Ended {
-        Ended::Exit(Exit::Code(code))
-    }
-
-    #[test]
-    fn each_recorded_failure_of_a_build_has_its_kind_and_its_decisive_line() {
-        use Kind::*;
-        for (sample, status, kind, derivation, detail) in [
-            ("compile-error", 100, BuildFailed, "app-1.0", "main.c:3:10: error: 'x' undeclared"),
-            ("test-failure", 100, TestFailed, "app-1.0", "FAIL: two"),
-            ("dependency-fails", 100, BuildFailed, "dep-1.0", "ld: main.o: undefined reference to `f"),
-            ("exec-missing", 100, BuildFailed, "app-1.0", "executing '/nonexistent': No such file or directory"),
-            ("memory-child", 100, OutOfMemory, "app-1.0", "gcc: fatal error: Killed signal terminated program cc1"),
-            ("memory-itself", 100, OutOfMemory, "app-1.0", "builder for 'app-1.0.drv' failed due to signal 9 (Killed)"),
-            ("memory-137", 100, OutOfMemory, "app-1.0", "builder for 'app-1.0.drv' failed with exit code 137"),
-            ("disk-full", 100, DiskFull, "app-1.0", "cp: error writing big: No space left on device"),
-            ("silence", 101, Silent, "app-1.0", "timed out after 1 seconds of silence"),
-            ("timeout", 101, TimedOut, "app-1.0", "timed out after 1 seconds"),
-            ("endless-log", 1, LogTooLong, "app-1.0", "killed after writing more than 800 bytes of log output"),
-            (
-                "no-output",
-                1,
-                NoOutput,
-                "app-1.0",
-                "builder for 'app-1.0.drv' failed to produce output path for output 'out' at 'app-1.0'",
-            ),
-            (
-                "hash-mismatch",
-                102,
-                HashMismatch,
-                "src.tar.gz",
-                "hash mismatch in fixed-output derivation 'src.tar.gz.drv': \
-                 specified: sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= \
-                 got: sha256-mOpuTyFvL7S2n/+bOkSELDhobKaF8/VdxIxdP7EQe+Q=",
-            ),
-            ("fetcher-fails", 1, SourceUnavailable, "src.tar.gz", "error: cannot download src.tar.gz from any mirror"),
-            (
-                "download-fails",
-                1,
-                SourceUnavailable,
-                "src.tar.gz",
-                "error: unable to download 'http://127.0.0.1:9/x.tar.gz': Couldn't connect to server (7)",
-            ),
-            (
-                "cache-503",
-                1,
-                CacheUnavailable,
-                "ok-1.0",
-                "some substitutes for the outputs of derivation 'ok-1.0.drv' failed (usually happens due to networking \
-                 issues); try '--fallback' to build derivation from source",
-            ),
-            (
-                "cache-corrupt",
-                1,
-                CacheUnavailable,
-                "ok-1.0",
-                "some substitutes for the outputs of derivation 'ok-1.0.drv' failed (usually happens due to networking \
-                 issues); try '--fallback' to build derivation from source",
-            ),
-            ("signature", 1, Signature, "", "build of 'ok-1.0' failed"),
-            ("sandbox-refused", 1, Sandbox, "", "unable to start build process"),
-            (
-                "no-build-users",
-                1,
-                Sandbox,
-                "",
-                "the group 'nosuchgroup' specified in 'build-users-group' does not exist",
-            ),
-            (
-                "other-system",
-                1,
-                BuilderError,
-                "app-1.0",
-                "a 'aarch64-linux' with features {} is required to build 'app-1.0.drv', but I am a 'x86_64-linux' with \
-                 features {benchmark, big-parallel, kvm, nixos-test}",
-            ),
-        ] {
-            let failure = realisation(code(status), &recorded(sample), APP);
-            let found = (failure.kind, failure.derivation.as_deref().unwrap_or_default(), failure.detail.as_deref());
-            assert_eq!(found, (kind, derivation, Some(detail)), "{sample}");
-        }
-    }
-
-    #[test]
-    fn nixs_daemon_says_1_to_everything_and_the_kinds_are_the_same() {
-        use Kind::*;
-        for (sample, download, kind) in [
-            ("compile-error", false, BuildFailed),
-            ("test-failure", false, TestFailed),
-            ("dependency-fails", false, BuildFailed),
-            ("memory-child", false, OutOfMemory),
-            ("memory-itself", false, OutOfMemory),
-            ("disk-full", false, DiskFull),
-            ("silence", false, Silent),
-            ("timeout", false, TimedOut),
-            ("hash-mismatch", true, HashMismatch),
-            ("fetcher-fails", true, SourceUnavailable),
-        ] {
-            let evidence = Evidence { download: Some(download), ..recorded(sample) };
-            assert_eq!(realisation(code(1), &evidence, APP).kind, kind, "{sample}");
-        }
-    }
-
-    #[test]
-    fn the_machine_knows_what_nobody_said() {
-        let kind = |change: fn(&mut Evidence)| {
-            let mut evidence = recorded("compile-error");
-            change(&mut evidence);
-            realisation(code(100), &evidence, APP).kind
-        };
-        assert_eq!(kind(|_| ()), Kind::BuildFailed);
-        assert_eq!(kind(|evidence| evidence.oom_killed = true), Kind::OutOfMemory);
-        assert_eq!(kind(|evidence| evidence.disk_full = true), Kind::DiskFull);
-    }
-
-    #[test]
-    fn a_nix_that_was_ended_says_nothing_and_is_judged_all_the_same() {
-        let nothing = Evidence::default();
-        let starved = Evidence { oom_killed: true, ..Evidence::default() };
-        let signal = |signal| Ended::Exit(Exit::Signal(signal));
-        assert_eq!(realisation(signal(9), &nothing, APP).kind, Kind::Killed);
-        assert_eq!(realisation(signal(9), &starved, APP).kind, Kind::OutOfMemory);
-        assert_eq!(realisation(Ended::Deadline, &nothing, APP).kind, Kind::TimedOut);
-        assert_eq!(realisation(code(1), &nothing, APP).kind, Kind::BuilderError);
-        assert_eq!(evaluation(signal(9), &nothing).kind, Kind::Killed);
-        assert_eq!(evaluation(signal(9), &starved).kind, Kind::OutOfMemory);
-        assert_eq!(evaluation(signal(11), &nothing).kind, Kind::EvaluationError);
-        assert_eq!(evaluation(Ended::Deadline, &nothing).kind, Kind::TimedOut);
-    }
-
-    #[test]
-    fn failures_of_an_evaluation_are_told_apart_by_the_last_error() {
-        use Kind::*;
-        for (error, kind, detail) in [
-            ("error: this package is gone\n\n       at /x.nix:1:1:", EvaluationError, "this package is gone"),
-            ("error: infinite recursion encountered\n\n   at /x", EvaluationError, "infinite recursion encountered"),
-            ("error: unable to download 'http://x': HTTP error 404", SourceUnavailable, ""),
-            ("error: cannot connect to daemon at '/nix/var/x': Connection refused", BuilderError, ""),
-            ("error: getting status of '/nix/var': Permission denied", BuilderError, ""),
-            ("error: executing SQLite statement: database or disk is full", DiskFull, ""),
-            ("error: out of memory", OutOfMemory, ""),
-            ("error: interrupted by the user", Interrupted, ""),
-        ] {
-            let failure = evaluation(code(1), &Evidence { errors: vec![error.into()], ..Evidence::default() });
-            assert_eq!(failure.kind, kind, "{error}");
-            if !detail.is_empty() {
-                assert_eq!(failure.detail.as_deref(), Some(detail));
-            }
-        }
-        let failure = evaluation(code(1), &recorded("evaluation-newer-trace"));
-        assert_eq!(failure.detail.as_deref(), Some("attribute 'missing' missing at /nix/store/x/app.nix:3:5:"));
-    }
-
-    #[test]
-    fn store_paths_are_told_by_their_names() {
-        let hash = "0c1hj9wnmkd6z0hz2cnvqazkmazhzkn3";
-        for (text, short) in [
-            (format!("'/nix/store/{hash}-tree-2.1.0.drv' failed"), "'tree-2.1.0.drv' failed"),
-            (format!("/tmp/x/store/{hash}-a: /nix/store/{hash}-b"), "a: b"),
-            (format!("in=/nix/store/{hash}-a"), "in=a"),
-            ("/nix/store/x /store/ ä/store/é".to_owned(), "/nix/store/x /store/ ä/store/é"),
-        ] {
-            assert_eq!(without_store(&text), short);
-        }
-    }
-}
+mod tests;

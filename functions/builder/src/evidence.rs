@@ -26,7 +26,9 @@ impl Evidence {
     /// The error that says what failed. It names its derivation; others only say what could not be done without it, or
     /// tell of a cache that Nix could do without.
     pub(crate) fn decisive_error(&self) -> &str {
-        let of_one = |error: &&String| error.contains(".drv") && !error.contains("dependencies of derivation");
+        // The newest versions say "Reason: 1 dependency failed".
+        let consequence = ["dependencies of derivation", "dependency failed", "dependencies failed"];
+        let of_one = |error: &&String| error.contains(".drv") && !consequence.iter().any(|mark| error.contains(mark));
         self.errors.iter().find(of_one).or(self.errors.last()).map_or("", String::as_str)
     }
 }

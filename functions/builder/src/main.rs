@@ -38,6 +38,7 @@ mod shop;
 mod work;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
@@ -80,8 +81,13 @@ fn main() -> ExitCode {
     }
     let announced = events.clone();
     stop.listen(move || drop(announced.send(Event::Announced)));
-    let worker = (Lease::new(&url, token.clone(), Arc::clone(&stop)), Arc::clone(&stop));
-    thread::spawn(move || drop(events.send(Event::Done(work::run(Arc::new(worker.0), &token, worker.1)))));
+    let lease = Arc::new(Lease::new(&url, token.clone(), Arc::clone(&stop)));
+    let stopping = Arc::clone(&stop);
+    thread::spawn(move || {
+        let work = AssertUnwindSafe(|| work::run(lease, &token, stopping));
+        let done = catch_unwind(work).unwrap_or_else(|_| Err("it panicked, and did not settle".to_owned()));
+        drop(events.send(Event::Done(done)));
+    });
 
     // The work ends by itself soon after an announcement; a request that hangs must not hold the task.
     let mut end = ends.recv();

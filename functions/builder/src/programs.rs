@@ -158,3 +158,6 @@ fn read(mut file: File, closure: &Closure) -> io::Result<Verdict> {
     }
     Ok(Verdict::Static { sha256: name_of(hasher), size, leftovers: leftovers.end() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ mod tests {
         let stop = Stop::default();
         stop.announce(Why::Interrupted);
         let (tx, rx) = std::sync::mpsc::channel();
-        stop.listen(move || drop(tx.send(())));
+        stop.listen(move || tx.send(()).expect("somebody listens"));
         assert_eq!(rx.try_recv(), Ok(()));
     }
 }

@@ -151,3 +151,71 @@ fn setup_error(text: &str) -> Option<&str> {
     let words = text.contains('\0').then(|| text.split('\0'))?;
     words.max_by_key(|word| word.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// What stands on the board and what is known after these lines.
+    fn heard(lines: &[&str]) -> (Progress, Evidence) {
+        let (board, log) = (Board::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
+        let mut watch = Watch::new(&board, &log);
+        lines.iter().for_each(|line| watch.hear(line.as_bytes()));
+        let evidence = watch.into_evidence();
+        (board.read(None, Instant::now()).progress, evidence)
+    }
+
+    const BUILDS: &str = r#"@nix {"action":"start","id":1,"level":0,"text":"","type":104}"#;
+    const ONE: &str =
+        r#"@nix {"action":"start","fields":["/nix/store/x-one-1.0.drv","",1,1],"id":2,"level":3,"text":"","type":105}"#;
+    const TWO: &str =
+        r#"@nix {"action":"start","fields":["/nix/store/y-two-1.0.drv","",1,1],"id":3,"level":3,"text":"","type":105}"#;
+
+    #[test]
+    fn progress_counts_builds_and_names_the_newest_step() {
+        let (progress, evidence) = heard(&[
+            BUILDS,
+            r#"@nix {"action":"result","fields":[0,2,0,0],"id":1,"type":105}"#,
+            ONE,
+            r#"@nix {"action":"result","fields":["buildPhase"],"id":2,"type":104}"#,
+            r#"@nix {"action":"result","fields":[1,2,0,0],"id":1,"type":105}"#,
+            // Of another activity: not of builds.
+            r#"@nix {"action":"result","fields":[7,9,0,0],"id":4,"type":105}"#,
+        ]);
+        assert_eq!((progress.done, progress.expected, progress.step.as_deref()), (1, 2, Some("one-1.0 buildPhase")));
+        assert_eq!(evidence.builds.len(), 1);
+    }
+
+    #[test]
+    fn bytes_that_are_downloaded_and_then_copied_count_once() {
+        let (progress, _) = heard(&[
+            r#"@nix {"action":"start","id":5,"level":4,"text":"","fields":["http://x"],"type":101}"#,
+            r#"@nix {"action":"start","id":6,"level":4,"text":"","fields":["http://y"],"type":101}"#,
+            r#"@nix {"action":"start","id":7,"level":4,"text":"","fields":["/nix/store/x"],"type":100}"#,
+            r#"@nix {"action":"result","fields":[10,99,0,0],"id":5,"type":105}"#,
+            r#"@nix {"action":"result","fields":[20,99,0,0],"id":5,"type":105}"#,
+            r#"@nix {"action":"result","fields":[5,99,0,0],"id":6,"type":105}"#,
+            r#"@nix {"action":"result","fields":[22,99,0,0],"id":7,"type":105}"#,
+        ]);
+        assert_eq!(progress.bytes_fetched, 25);
+    }
+
+    #[test]
+    fn evidence_is_kept_for_each_build_apart_and_for_its_last_phase() {
+        let (_, evidence) = heard(&[
+            ONE,
+            TWO,
+            r#"@nix {"action":"result","fields":["x.c:1: error: of the first phase"],"id":2,"type":101}"#,
+            r#"@nix {"action":"result","fields":["checkPhase"],"id":2,"type":104}"#,
+            r#"@nix {"action":"result","fields":["of two"],"id":3,"type":101}"#,
+            r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m one\nmore"}"#,
+            r#"@nix {"action":"msg","level":0,"msg":"(use '--show-trace' to show detailed location information)"}"#,
+        ]);
+        let [one, two] = evidence.builds.as_slice() else { panic!("{:?}", evidence.builds) };
+        assert_eq!((one.phase.as_str(), one.first_error.as_deref()), ("checkPhase", None));
+        assert_eq!((two.phase.as_str(), two.tail.iter().map(String::as_str).collect::<Vec<_>>()), ("", vec!["of two"]));
+        assert_eq!(evidence.errors, ["error: one\nmore"]);
+    }
+}

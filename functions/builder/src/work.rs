@@ -1,6 +1,10 @@
 //! The work, from the job to the report.
 
-use std::{sync::Arc, thread};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
 
 use binplz_core::{
     artifact::{Manifest, Verdict},
@@ -57,7 +61,8 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     let shop = Shop { lease: Arc::clone(&lease), board, log, nix };
 
     let mut stats = Stats::default();
-    let outcome = match build(&shop, &job, &mut stats) {
+    let built = catch_unwind(AssertUnwindSafe(|| build(&shop, &job, &mut stats)));
+    let outcome = match built.unwrap_or_else(|_| Err(Ending::ours("it panicked"))) {
         Ok(manifest) => Outcome::Built(manifest),
         Err(Ending::Failed(failure)) => Outcome::Failed(failure),
         Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),

@@ -1,0 +1,329 @@
+//! The builder as it is started for real: real Nix, a real child process, a lease endpoint that fails on demand.
+
+mod support;
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use binplz_core::{
+    artifact::{Refusal, Verdict},
+    failure::{Failure, Kind},
+    protocol::{Nixpkgs, Outcome, Phase},
+};
+use rustix::process::Signal;
+use support::{
+    Bench, Pid,
+    endpoint::{Endpoint, Mode, TOKEN},
+};
+
+fn failure(endpoint: &Endpoint) -> Failure {
+    match endpoint.outcome() {
+        Outcome::Failed(failure) => failure,
+        Outcome::Built(manifest) => panic!("it was built: {manifest:?}"),
+    }
+}
+
+/// The builder, Nix and the build are gone.
+fn all_gone(processes: &[Pid]) {
+    processes.iter().for_each(|process| process.wait_gone());
+}
+
+#[test]
+fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_named_with_its_reason() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("nested.deeper.good"));
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    let report = endpoint.report();
+    let Outcome::Built(manifest) = report.outcome else { panic!("{report:?}") };
+    assert_eq!((&*manifest.pname, &*manifest.version, manifest.main_program.as_deref()), ("good", "1.0", Some("good")));
+    let verdicts: Vec<(&str, Result<u64, Refusal>)> = manifest
+        .programs
+        .iter()
+        .map(|program| match &program.verdict {
+            Verdict::Static { size, .. } => (program.bin.as_str(), Ok(*size)),
+            Verdict::Refused { why } => (program.bin.as_str(), Err(*why)),
+        })
+        .collect();
+    let size = endpoint.see(|seen| seen.objects["bin/good"].len() as u64);
+    assert_eq!(
+        verdicts,
+        [
+            ("better", Ok(size)),
+            ("good", Ok(size)),
+            ("outside", Err(Refusal::OutsideLink)),
+            ("script", Err(Refusal::Script)),
+            ("shared", Err(Refusal::Dynamic)),
+        ]
+    );
+    let stored =
+        endpoint.see(|seen| seen.objects.keys().filter(|name| name.starts_with("bin/")).cloned().collect::<Vec<_>>());
+    assert_eq!(stored, ["bin/better", "bin/good"]);
+    let Verdict::Static { leftovers, .. } = &manifest.programs[1].verdict else { panic!("static") };
+    assert!(matches!(leftovers.as_slice(), [one] if one.ends_with("-good-1.0/share/data")), "{leftovers:?}");
+    assert_eq!(report.stats.derivations, 2);
+    assert_eq!(report.stats.log_segments as usize, endpoint.see(|seen| seen.objects.len()) - stored.len());
+    let log = endpoint.see(|seen| seen.log());
+    assert!(log.contains("good-1.0> made by the dependency\n"), "{log}");
+    assert!(log.ends_with("binplz: built: better good; not static: outside script shared\n"), "{log}");
+    assert_eq!(fs::read_dir(bench.tmp()).expect("a directory").count(), 0, "temporary files are left");
+}
+
+#[test]
+fn the_log_and_the_progress_are_there_while_the_build_still_runs() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("gated"));
+    let builder = bench.start(&endpoint);
+    endpoint.wait_for_gate();
+    endpoint.wait("progress", |seen| {
+        seen.pulses.last().is_some_and(|progress| {
+            progress.phase == Phase::Building
+                && progress.step.as_deref() == Some("gated-1.0 buildPhase")
+                && (progress.done, progress.expected) == (0, 1)
+                && progress.log_segments as usize == seen.objects.len()
+        })
+    });
+    endpoint.see(|seen| assert!(seen.report.is_none()));
+    let early = endpoint.see(|seen| seen.objects.clone());
+    bench.open_gate();
+    assert_eq!(builder.end(), (Some(0), String::new()));
+    assert!(matches!(endpoint.outcome(), Outcome::Built(_)));
+    endpoint.see(|seen| {
+        assert!(early.iter().all(|(name, bytes)| seen.objects[name] == *bytes), "a segment was changed");
+        assert!(seen.log().contains("through the gate"));
+    });
+}
+
+#[test]
+fn when_the_lease_is_taken_away_nix_and_the_build_are_killed_and_nothing_more_is_said() {
+    for mode in [Mode::Gone, Mode::Unknown] {
+        let bench = Bench::new();
+        let endpoint = Endpoint::new(bench.job("gated"));
+        let builder = bench.start(&endpoint);
+        endpoint.wait_for_gate();
+        let processes = [builder.pid().nix(), bench.build_process()];
+        assert!(processes.iter().all(|process| process.runs()));
+        endpoint.set_mode(mode);
+        // The next pulse comes by itself.
+        let (code, said) = builder.end();
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("the lease is lost"), "{said}");
+        all_gone(&processes);
+        endpoint.see(|seen| assert!(seen.report.is_none() && seen.wrong.is_empty()));
+    }
+}
+
+#[test]
+fn when_the_lease_runs_out_without_an_answer_the_builder_stops_by_its_own_clock() {
+    let bench = Bench::new();
+    let mut job = bench.job("gated");
+    job.lease_seconds = 3;
+    let endpoint = Endpoint::new(job);
+    let builder = bench.start(&endpoint);
+    endpoint.wait_for_gate();
+    let build = bench.build_process();
+    endpoint.set_mode(Mode::Away);
+    let (code, said) = builder.end();
+    assert_eq!(code, Some(3), "{said}");
+    all_gone(&[build]);
+    endpoint.see(|seen| assert!(seen.report.is_none()));
+}
+
+#[test]
+fn an_endpoint_that_goes_away_and_comes_back_finds_the_build_going_on() {
+    for mode in [Mode::Away, Mode::Unwell] {
+        let bench = Bench::new();
+        let endpoint = Endpoint::new(bench.job("gated"));
+        let builder = bench.start(&endpoint);
+        endpoint.wait_for_gate();
+        endpoint.set_mode(mode);
+        bench.open_gate();
+        endpoint.wait("some tries", |seen| seen.turned_away >= 4);
+        endpoint.set_mode(Mode::Serves);
+        assert_eq!(builder.end(), (Some(0), String::new()));
+        let Outcome::Built(manifest) = endpoint.outcome() else { panic!("{:?}", endpoint.outcome()) };
+        assert_eq!(manifest.programs.len(), 1);
+        endpoint.see(|seen| {
+            assert!(seen.objects.contains_key("bin/gated"));
+            assert_eq!(seen.log().matches("through the gate").count(), 1);
+            assert!(seen.log().ends_with("binplz: built: gated\n"));
+        });
+    }
+}
+
+#[test]
+fn a_task_that_is_told_to_end_stops_nix_and_settles_as_interrupted() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let bench = Bench::new();
+        let endpoint = Endpoint::new(bench.job("gated"));
+        let builder = bench.start(&endpoint);
+        endpoint.wait_for_gate();
+        let processes = [builder.pid().nix(), bench.build_process()];
+        builder.signal(signal);
+        assert_eq!(builder.end(), (Some(0), String::new()));
+        assert_eq!(failure(&endpoint).kind, Kind::Interrupted);
+        assert_eq!(endpoint.report().stats.derivations, 1);
+        endpoint
+            .see(|seen| assert!(seen.log().ends_with("binplz: failed: the build was interrupted\n"), "{}", seen.log()));
+        all_gone(&processes);
+    }
+}
+
+#[test]
+fn nix_and_the_build_die_with_a_builder_that_is_killed() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("gated"));
+    let builder = bench.start(&endpoint);
+    endpoint.wait_for_gate();
+    let processes = [builder.pid().nix(), bench.build_process()];
+    builder.signal(Signal::KILL);
+    assert_eq!(builder.end().0, None);
+    all_gone(&processes);
+    // What it left is removed by the next one.
+    assert_eq!(fs::read_dir(bench.tmp()).expect("a directory").count(), 1);
+    let endpoint = Endpoint::new(bench.job("good"));
+    assert_eq!(bench.start(&endpoint).end().0, Some(0));
+    assert_eq!(fs::read_dir(bench.tmp()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn neither_a_build_nor_the_log_sees_the_token_even_where_a_download_asks_for_it() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("curious"));
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    assert!(matches!(endpoint.outcome(), Outcome::Built(_)));
+    endpoint.see(|seen| {
+        // It was looked at: both builds showed their environment.
+        assert!(seen.log().contains("snooping> HOME=") && seen.log().contains("curious-1.0> HOME="), "{}", seen.log());
+        assert!(!seen.log().contains(TOKEN) && !seen.log().contains("[token]"));
+        let lease: Vec<_> = seen
+            .log()
+            .lines()
+            .filter(|line| line.contains("LEASE_TOKEN=") || line.contains("LEASE_URL=http"))
+            .map(str::to_owned)
+            .collect();
+        assert!(lease.iter().all(|line| line.ends_with("BINPLZ_LEASE_TOKEN=")), "{lease:?}");
+        for (name, bytes) in &seen.objects {
+            assert!(!bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_log_is_cut_at_the_limit_and_still_tells_the_outcome() {
+    let bench = Bench::new();
+    let mut job = bench.job("chatty");
+    // Nix counts the build's own lines; the stored log has the builder's, too.
+    job.limits.log_bytes = 97_000;
+    let endpoint = Endpoint::new(job);
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
+    let log = endpoint.see(|seen| seen.log());
+    assert!(log.len() <= 97_000, "{}", log.len());
+    assert_eq!(log.matches("the log was cut here").count(), 1);
+    assert!(log.ends_with("binplz: built: chatty\n"));
+}
+
+#[test]
+fn the_whole_job_ends_at_its_time() {
+    let bench = Bench::new();
+    let mut job = bench.job("gated");
+    job.limits.seconds = 2;
+    let endpoint = Endpoint::new(job);
+    let builder = bench.start(&endpoint);
+    assert_eq!(builder.end(), (Some(0), String::new()));
+    assert_eq!(failure(&endpoint).kind, Kind::TimedOut);
+    all_gone(&[bench.build_process()]);
+}
+
+#[test]
+fn what_is_no_package_is_told_from_what_does_not_evaluate() {
+    for (attr, kind, detail) in [
+        ("missing", Kind::NoSuchPackage, None),
+        ("nested", Kind::NoSuchPackage, None),
+        ("nested.deeper.missing", Kind::NoSuchPackage, None),
+        ("number", Kind::NoSuchPackage, None),
+        ("number.more", Kind::NoSuchPackage, None),
+        ("function", Kind::NoSuchPackage, None),
+        ("throws", Kind::EvaluationError, Some("this package is no more")),
+        ("throws.more", Kind::EvaluationError, Some("this package is no more")),
+    ] {
+        let bench = Bench::new();
+        let endpoint = Endpoint::new(bench.job(attr));
+        assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+        assert_eq!(failure(&endpoint), Failure { kind, detail: detail.map(str::to_owned), derivation: None }, "{attr}");
+    }
+}
+
+#[test]
+fn odd_values_in_a_packages_meta_do_no_harm() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("odd"));
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    let Outcome::Built(manifest) = endpoint.outcome() else { panic!("{:?}", endpoint.outcome()) };
+    assert_eq!(manifest.main_program, None);
+}
+
+#[test]
+fn a_package_set_that_can_not_be_had_is_no_fault_of_the_package() {
+    let bench = Bench::new();
+    let mut job = bench.job("good");
+    job.nixpkgs = Nixpkgs::Path("/nonexistent".into());
+    let endpoint = Endpoint::new(job.clone());
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    assert_eq!(failure(&endpoint).kind, Kind::BuilderError);
+
+    job.nixpkgs = Nixpkgs::Tarball { url: "http://127.0.0.1:9/nixpkgs.tar.gz".into(), nar_hash: None };
+    let endpoint = Endpoint::new(job);
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    assert_eq!(failure(&endpoint).kind, Kind::SourceUnavailable);
+}
+
+#[test]
+fn a_machine_without_nix_or_with_an_old_one_says_so() {
+    let bench = Bench::new();
+    for (nix, says) in [(None, "there is no Nix here"), (Some("nix-store (Nix) 2.3.16"), "Nix 2.8 or newer is needed")]
+    {
+        let path = tempfile::tempdir().expect("a directory");
+        if let Some(version) = nix {
+            let program = path.path().join("nix-store");
+            fs::write(&program, format!("#!/bin/sh\necho '{version}'\n")).expect("a script");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("permissions");
+        }
+        let endpoint = Endpoint::new(bench.job("good"));
+        let builder = bench.builder(&endpoint).env("PATH", path.path()).output().expect("the builder starts");
+        assert_eq!(builder.status.code(), Some(0));
+        let failure = failure(&endpoint);
+        assert_eq!(failure.kind, Kind::BuilderError);
+        assert!(failure.detail.as_ref().is_some_and(|detail| detail.contains(says)), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_store_that_refuses_the_programs_is_a_failure_of_ours() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("gated"));
+    let builder = bench.start(&endpoint);
+    endpoint.wait_for_gate();
+    endpoint.set_mode(Mode::StoreRefuses);
+    bench.open_gate();
+    let (code, said) = builder.end();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("the log is not complete"), "{said}");
+    let failure = failure(&endpoint);
+    assert_eq!(
+        (failure.kind, failure.detail.as_deref()),
+        (Kind::BuilderError, Some("bin/gated: an upload was refused with 403"))
+    );
+}
+
+#[test]
+fn without_a_lease_there_is_nothing_to_do() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("good"));
+    let mut builder = bench.builder(&endpoint);
+    let ended = builder.env_remove("BINPLZ_LEASE_TOKEN").output().expect("the builder starts");
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("BINPLZ_LEASE_TOKEN"));
+    endpoint.set_mode(Mode::Gone);
+    let (code, said) = bench.start(&endpoint).end();
+    assert_eq!(code, Some(3), "{said}");
+}

@@ -1,0 +1,245 @@
+//! A lease endpoint and store in one, strict about the protocol, which fails on demand.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use binplz_core::protocol::{Grant, Job, Outcome, Progress, Pulse, Report, Upload};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// What the endpoint does with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Answers them.
+    Serves,
+    /// 503.
+    Unwell,
+    /// Closes the connection.
+    Away,
+    /// 409.
+    Gone,
+    /// 401.
+    Unknown,
+    /// Refuses all content with 403.
+    StoreRefuses,
+}
+
+/// What happened so far.
+pub(crate) struct Seen {
+    pub(crate) mode: Mode,
+    pub(crate) pulses: Vec<Progress>,
+    pub(crate) objects: BTreeMap<String, Vec<u8>>,
+    pub(crate) granted: BTreeMap<String, Upload>,
+    pub(crate) grant_requests: usize,
+    pub(crate) report: Option<Report>,
+    /// Requests that came while the mode was another than [`Mode::Serves`].
+    pub(crate) turned_away: usize,
+    /// What the builder did wrong.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Seen {
+    /// The log, as far as it is in the store.
+    pub(crate) fn log(&self) -> String {
+        let segments = self.objects.iter().filter(|(name, _)| name.starts_with("log/"));
+        segments.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+}
+
+struct Shared {
+    job: Job,
+    url: String,
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+pub(crate) struct Endpoint(Arc<Shared>);
+
+impl Endpoint {
+    pub(crate) fn new(job: Job) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let seen = Seen {
+            mode: Mode::Serves,
+            pulses: Vec::new(),
+            objects: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            grant_requests: 0,
+            report: None,
+            turned_away: 0,
+            wrong: Vec::new(),
+        };
+        let shared = Arc::new(Shared { job, url, seen: Mutex::new(seen), changed: Condvar::new() });
+        let serving = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serving = Arc::clone(&serving);
+                thread::spawn(move || while serving.answer(&stream).is_some() {});
+            }
+        });
+        Endpoint(shared)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}/lease", self.0.url)
+    }
+
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.0.change(|seen| seen.mode = mode);
+    }
+
+    /// Looks at what happened.
+    pub(crate) fn see<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.0.seen.lock().expect("no panic"))
+    }
+
+    /// Waits until something has happened.
+    pub(crate) fn wait(&self, what: &str, happened: impl Fn(&Seen) -> bool) {
+        let seen = self.0.seen.lock().expect("no panic");
+        let (seen, _) = self
+            .0
+            .changed
+            .wait_timeout_while(seen, Duration::from_secs(120), |seen| !happened(seen))
+            .expect("no panic");
+        assert!(happened(&seen), "waited in vain for {what}; the log: {}", seen.log());
+    }
+
+    /// Waits until the build stands at its gate, and its log says so in the store.
+    pub(crate) fn wait_for_gate(&self) {
+        self.wait("the build at its gate", |seen| seen.log().contains("waiting at the gate"));
+    }
+
+    /// How the builder settled; nothing that it did was against the protocol.
+    pub(crate) fn report(&self) -> Report {
+        self.see(|seen| {
+            assert_eq!(seen.wrong, Vec::<String>::new());
+            seen.report.clone().expect("a report")
+        })
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.report().outcome
+    }
+}
+
+impl Shared {
+    fn change<T>(&self, change: impl FnOnce(&mut Seen) -> T) -> T {
+        let result = change(&mut self.seen.lock().expect("no panic"));
+        self.changed.notify_all();
+        result
+    }
+
+    /// One request; `None` ends the connection.
+    fn answer(&self, stream: &TcpStream) -> Option<()> {
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let (method, path) = line.split_once(' ')?;
+        let (method, path) = (method.to_owned(), path.split(' ').next()?.to_owned());
+        let mut headers = BTreeMap::new();
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header).ok()?;
+            let Some((name, value)) = header.trim_end().split_once(": ") else { break };
+            headers.insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+        let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let mode = self.change(|seen| {
+            seen.turned_away += usize::from(seen.mode != Mode::Serves);
+            seen.mode
+        });
+        let (status, answer) = match (mode, path.strip_prefix("/store/")) {
+            (Mode::Away, _) => return None,
+            (Mode::Unwell, _) => (503, json!({})),
+            (Mode::StoreRefuses, Some(_)) => (403, json!({})),
+            (Mode::Gone, None) => (409, json!({})),
+            (Mode::Unknown, None) => (401, json!({})),
+            (_, Some(name)) => self.store(name, &headers, body),
+            (_, None) => self.lease(&method, &path, &headers, &body),
+        };
+        let answer = answer.to_string();
+        let mut stream = stream;
+        write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).ok()
+    }
+
+    fn lease(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &BTreeMap<String, String>,
+        body: &[u8],
+    ) -> (u16, serde_json::Value) {
+        self.change(|seen| {
+            if headers.get("authorization") != Some(&format!("Bearer {TOKEN}")) {
+                seen.wrong.push(format!("{path} without the token"));
+            }
+            if seen.report.is_some() && path != "/lease/pulse" {
+                seen.wrong.push(format!("{path} after the report"));
+            }
+            let value = match (method, path) {
+                ("GET", "/lease") => serde_json::to_value(&self.job),
+                ("POST", "/lease/pulse") => {
+                    seen.pulses.push(serde_json::from_slice(body).expect("progress"));
+                    serde_json::to_value(Pulse { lease_seconds: self.job.lease_seconds })
+                }
+                ("POST", "/lease/uploads") => {
+                    let uploads: Vec<Upload> = serde_json::from_slice(body).expect("uploads");
+                    seen.grant_requests += 1;
+                    let grant = |upload: &Upload| Grant {
+                        url: format!("{}/store/{}", self.url, upload.name),
+                        headers: vec![("x-granted".into(), upload.name.to_string())],
+                    };
+                    let grants: Vec<Grant> = uploads.iter().map(grant).collect();
+                    seen.granted.extend(uploads.into_iter().map(|upload| (upload.name.to_string(), upload)));
+                    serde_json::to_value(grants)
+                }
+                ("POST", "/lease/settle") => {
+                    seen.report = Some(serde_json::from_slice(body).expect("a report"));
+                    Ok(json!({}))
+                }
+                _ => {
+                    seen.wrong.push(format!("{method} {path}"));
+                    return (404, json!({}));
+                }
+            };
+            (200, value.expect("JSON"))
+        })
+    }
+
+    fn store(&self, name: &str, headers: &BTreeMap<String, String>, body: Vec<u8>) -> (u16, serde_json::Value) {
+        self.change(|seen| {
+            let granted = seen.granted.get(name);
+            let sha256: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+            let matches =
+                granted.is_some_and(|upload| upload.size == body.len() as u64 && upload.sha256.as_str() == sha256);
+            let known = seen.objects.get(name).is_some_and(|old| *old != body);
+            let bare =
+                headers.get("x-granted").map(String::as_str) == Some(name) && !headers.contains_key("authorization");
+            if !matches || known || !bare {
+                seen.wrong.push(format!("the content of {name}"));
+                return (400, json!({}));
+            }
+            seen.objects.insert(name.to_owned(), body);
+            (200, json!({}))
+        })
+    }
+}
+
+/// Waits for what announces itself to nobody.
+pub(crate) fn patiently(happened: impl Fn() -> bool, what: &str) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !happened() {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,183 @@
+//! What the tests of the builder stand on: a lease endpoint, a Nix store of their own, and a builder to start.
+
+pub(crate) mod endpoint;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::OnceLock,
+};
+
+use binplz_core::{
+    key::System,
+    protocol::{Job, JobLimits, Nixpkgs},
+};
+use rustix::process::{Signal, kill_process};
+use tempfile::TempDir;
+
+use endpoint::Endpoint;
+
+/// One bench for a test: a copy of the package set, whose gate is closed, and a directory for temporary files.
+pub(crate) struct Bench {
+    dir: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Bench {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(dir.path().join("set")).expect("a directory");
+        fs::create_dir_all(dir.path().join("tmp")).expect("a directory");
+        let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/set/default.nix");
+        fs::copy(set, dir.path().join("set/default.nix")).expect("the set");
+        Bench { dir }
+    }
+
+    pub(crate) fn set(&self) -> PathBuf {
+        self.dir.path().join("set")
+    }
+
+    /// Where the builder puts temporary files.
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.dir.path().join("tmp")
+    }
+
+    /// Lets the build that waits go on.
+    pub(crate) fn open_gate(&self) {
+        fs::write(self.set().join("gate"), "").expect("the gate");
+    }
+
+    /// The process of the build that waits at the gate.
+    pub(crate) fn build_process(&self) -> Pid {
+        let text = fs::read_to_string(self.set().join("pid")).expect("a build at the gate");
+        Pid(text.trim().parse().expect("a process's number"))
+    }
+
+    /// A job for this bench's set.
+    pub(crate) fn job(&self, attr: &str) -> Job {
+        Job {
+            attr: attr.parse().expect("an attribute"),
+            system: System::X86_64Linux,
+            nixpkgs: Nixpkgs::Path(self.set().to_string_lossy().into_owned()),
+            limits: JobLimits { seconds: 300, silent_seconds: 120, ..JobLimits::default() },
+            lease_seconds: 30,
+        }
+    }
+
+    /// A builder for that endpoint, not started yet.
+    pub(crate) fn builder(&self, endpoint: &Endpoint) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_binplz-builder"));
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("TMPDIR", self.tmp())
+            .env("BINPLZ_LEASE_URL", endpoint.url())
+            .env("BINPLZ_LEASE_TOKEN", endpoint::TOKEN)
+            .envs(nix_environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts a builder.
+    pub(crate) fn start(&self, endpoint: &Endpoint) -> Running {
+        Running(self.builder(endpoint).spawn().expect("the builder starts"))
+    }
+}
+
+/// A builder at work. It does not outlive its test.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn pid(&self) -> Pid {
+        Pid(self.0.id())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(rustix::process::Pid::from_child(&self.0), signal).expect("it runs");
+    }
+
+    /// Its exit code and what it said on stderr.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let status: ExitStatus = self.0.wait().expect("it ends");
+        let mut said = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut said).expect("text");
+        }
+        (status.code(), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A process of the test's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pid(pub(crate) u32);
+
+impl Pid {
+    /// Whether it runs: it is there, and no zombie.
+    pub(crate) fn runs(self) -> bool {
+        self.stat(0).is_some_and(|state| state != "Z")
+    }
+
+    /// The Nix that a builder runs at the moment.
+    pub(crate) fn nix(self) -> Pid {
+        let nix = |pid: &Pid| {
+            let name = fs::read_to_string(format!("/proc/{}/comm", pid.0));
+            name.is_ok_and(|name| name.starts_with("nix-"))
+        };
+        self.descendants().into_iter().find(nix).expect("Nix at work")
+    }
+
+    /// All below it.
+    fn descendants(self) -> Vec<Pid> {
+        let all = fs::read_dir("/proc").expect("/proc").flatten();
+        let all: Vec<Pid> = all.filter_map(|entry| Some(Pid(entry.file_name().to_str()?.parse().ok()?))).collect();
+        let mut found = vec![self];
+        let mut next = 0;
+        while next < found.len() {
+            let parent = found[next].0.to_string();
+            found.extend(all.iter().filter(|pid| pid.stat(1).as_ref() == Some(&parent)));
+            next += 1;
+        }
+        found.split_off(1)
+    }
+
+    /// Waits until it is gone.
+    pub(crate) fn wait_gone(self) {
+        endpoint::patiently(|| !self.runs(), &format!("process {} to be gone", self.0));
+    }
+
+    /// A field of its `stat`, counted behind the name.
+    fn stat(self, field: usize) -> Option<String> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(field).map(str::to_owned)
+    }
+}
+
+/// A store that all tests of this run share, far from the machine's own.
+pub(crate) fn nix_environment() -> Vec<(&'static str, String)> {
+    static STORE: OnceLock<PathBuf> = OnceLock::new();
+    let root = STORE.get_or_init(|| {
+        let found = Command::new("nix-store").arg("--version").output();
+        assert!(found.is_ok_and(|found| found.status.success()), "these tests need Nix (scripts/test installs it)");
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nix");
+        fs::create_dir_all(root.join("home")).expect("a directory");
+        root
+    });
+    let path = |name: &str| root.join(name).to_string_lossy().into_owned();
+    vec![
+        ("NIX_STORE_DIR", path("store")),
+        ("NIX_STATE_DIR", path("var")),
+        ("NIX_LOG_DIR", path("log")),
+        ("NIX_CONF_DIR", path("etc")),
+        ("HOME", path("home")),
+        ("NIX_CONFIG", "sandbox = false\nbuild-users-group =\nsubstituters =\nmax-jobs = 4\n".into()),
+    ]
+}

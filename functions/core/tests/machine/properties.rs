@@ -1,0 +1,305 @@
+//! What holds after any sequence of events.
+
+use std::time::Duration;
+
+use binplz_core::{
+    build::{Build, Event, HISTORY_MAX, Illegal, State, Step, apply},
+    failure::{Class, Failure, Kind},
+    key::LeaseId,
+    policy::Policy,
+    time::Timestamp,
+};
+use proptest::prelude::*;
+
+use crate::{NOW, id, settle, token, unasked};
+
+/// A random event: of which lease, counted from the newest one back, and after how much time.
+#[derive(Clone, Debug)]
+struct Happening {
+    after: Duration,
+    back: u32,
+    verb: Verb,
+}
+
+#[derive(Clone, Debug)]
+enum Verb {
+    Ask,
+    Claim,
+    Launched,
+    Pulse,
+    Settle(Result<(), Kind>),
+    Stopped(Kind),
+    Lapse,
+    Retry,
+    Cancel,
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    let kind = || prop::sample::select(&Kind::ALL[..]);
+    let verb = prop_oneof![
+        4 => Just(Verb::Ask),
+        6 => Just(Verb::Claim),
+        2 => Just(Verb::Launched),
+        2 => Just(Verb::Pulse),
+        1 => Just(Verb::Settle(Ok(()))),
+        4 => kind().prop_map(|kind| Verb::Settle(Err(kind))),
+        2 => kind().prop_map(Verb::Stopped),
+        3 => Just(Verb::Lapse),
+        1 => Just(Verb::Retry),
+        1 => Just(Verb::Cancel),
+    ];
+    // Below a lease and above it, below a delay and above it, up to a cool-down.
+    let after = prop_oneof![5 => Just(0), 3 => 1..2_000u64, 3 => 2_000..70_000u64, 1 => 70_000..1_000_000u64];
+    (after, 0..3u32, verb).prop_map(|(ms, back, verb)| Happening { after: Duration::from_millis(ms), back, verb })
+}
+
+/// A build, what has happened to it, and when.
+struct World {
+    build: Build,
+    now: Timestamp,
+    /// Leases given out so far; each claim brings a new one.
+    leases: u32,
+    policy: Policy,
+}
+
+impl World {
+    fn new() -> World {
+        World { build: unasked(), now: NOW, leases: 0, policy: Policy::default() }
+    }
+
+    fn event(&mut self, happening: &Happening) -> Event {
+        let n = self.leases.saturating_sub(happening.back);
+        match &happening.verb {
+            Verb::Ask => Event::Ask,
+            Verb::Claim => {
+                self.leases += 1;
+                Event::Claim { id: id(self.leases), token: token(self.leases) }
+            }
+            Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
+            Verb::Pulse => Event::Pulse { id: id(n) },
+            Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
+            Verb::Stopped(kind) => Event::Stopped { id: id(n), failure: Failure::new(*kind, "y") },
+            Verb::Lapse => Event::Lapse,
+            Verb::Retry => Event::Retry,
+            Verb::Cancel => Event::Cancel,
+        }
+    }
+
+    fn apply(&self, event: &Event) -> Result<Step, Illegal> {
+        apply(&self.build, event, self.now, &self.policy)
+    }
+
+    /// Applies it, and tells whether the row changed.
+    fn take(&mut self, event: &Event) -> bool {
+        match self.apply(event) {
+            Ok(Step::Move(after)) => {
+                self.build = after;
+                true
+            }
+            Ok(Step::Stay) | Err(_) => false,
+        }
+    }
+}
+
+/// Runs a story, and looks at the world before and after each event.
+fn tell(
+    story: Vec<Happening>,
+    mut look: impl FnMut(&World, &Event, &World) -> Result<(), TestCaseError>,
+) -> Result<World, TestCaseError> {
+    let mut world = World::new();
+    for happening in story {
+        world.now = world.now + happening.after;
+        let event = world.event(&happening);
+        let before = World { build: world.build.clone(), policy: world.policy.clone(), ..world };
+        world.take(&event);
+        look(&before, &event, &world)?;
+    }
+    Ok(world)
+}
+
+fn any_story() -> impl Strategy<Value = Vec<Happening>> {
+    prop::collection::vec(any_happening(), 0..80)
+}
+
+proptest! {
+    #[test]
+    fn at_most_one_lease_is_heard(story in any_story()) {
+        tell(story, |_, _, world| {
+            // Older ones than the last few are as those.
+            let leases = world.leases.saturating_sub(4)..=world.leases;
+            let pulses = leases.clone().filter(|n| world.apply(&Event::Pulse { id: id(*n) }).is_ok()).count();
+            let settles = leases.filter(|n| matches!(world.apply(&settle(*n, Ok(()))), Ok(Step::Move(_)))).count();
+            prop_assert!(pulses <= 1);
+            prop_assert_eq!(settles, pulses);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_lease_that_is_over_settles_nothing_and_lives_no_longer(story in any_story()) {
+        tell(story, |before, event, after| {
+            let of_the_past = |lease: &LeaseId| {
+                before.build.lease().is_none_or(|held| &held.id != lease || before.now >= held.expires)
+            };
+            if let Event::Settle { id, .. } | Event::Pulse { id } = event
+                && of_the_past(id)
+            {
+                prop_assert_eq!(&before.build, &after.build);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_is_ready_stays_as_it_is(story in any_story()) {
+        tell(story, |before, _, after| {
+            if matches!(before.build.state, State::Ready { .. }) {
+                prop_assert_eq!(&before.build, &after.build);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_round_has_no_more_attempts_than_the_policy_allows(story in any_story()) {
+        let mut claims = 0;
+        tell(story, |before, event, after| {
+            match (&before.build.state, &after.build.state) {
+                // A round begins.
+                (State::Unasked | State::Failed { .. }, State::Queued { .. }) => claims = 0,
+                (State::Queued { .. }, State::Building(lease)) => {
+                    claims += 1;
+                    prop_assert_eq!(lease.attempt, claims);
+                    let claim = matches!(event, Event::Claim { .. });
+                    prop_assert!(claim);
+                }
+                _ => {}
+            }
+            prop_assert!(claims <= before.policy.attempts);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn an_event_that_is_applied_again_at_once_brings_nothing_new(story in any_story()) {
+        tell(story, |before, event, after| {
+            if before.build != after.build {
+                prop_assert_eq!(after.apply(event), Ok(Step::Stay), "{:?}", event);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_move_always_changes_the_row(story in any_story()) {
+        tell(story, |before, event, after| {
+            prop_assert_eq!(matches!(before.apply(event), Ok(Step::Move(_))), before.build != after.build);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn the_history_is_short_and_in_order(story in any_story()) {
+        tell(story, |before, _, after| {
+            let history = &after.build.history;
+            prop_assert!(history.len() <= HISTORY_MAX);
+            prop_assert!(history.iter().all(|attempt| attempt.claimed <= attempt.ended));
+            prop_assert!(history.windows(2).all(|pair| pair[0].ended <= pair[1].claimed));
+            // At most one more, at its end; what was known stays.
+            let known = &before.build.history;
+            let kept = known.len().min(history.len() - usize::from(history.last() != known.last()));
+            prop_assert_eq!(&known[known.len() - kept..], &history[..kept]);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_permanent_failure_starts_again_for_nobody_but_an_operator(story in any_story()) {
+        tell(story, |before, event, after| {
+            if let State::Failed { failure, until, .. } = &before.build.state {
+                prop_assert_eq!(until.is_none(), failure.kind.class() == Class::Permanent);
+                if until.is_none() && before.build != after.build {
+                    prop_assert_eq!(event, &Event::Retry);
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_row_is_read_back_as_it_was_written(story in any_story()) {
+        tell(story, |_, _, world| {
+            let json = serde_json::to_vec(&world.build).expect("a row is JSON");
+            prop_assert_eq!(&serde_json::from_slice::<Build>(&json).expect("a row"), &world.build);
+            Ok(())
+        })?;
+    }
+
+    /// Whatever has happened: time, a request, a sweep, a dispatcher and one builder that works are enough.
+    #[test]
+    fn nothing_is_stuck_where_a_builder_works(story in any_story()) {
+        let mut world = tell(story, |_, _, _| Ok(()))?;
+        for _ in 0..2 {
+            pass_time(&mut world);
+            world.take(&Event::Lapse);
+            rest(&mut world);
+            world.take(&Event::Ask);
+            claim(&mut world);
+            world.take(&settle(world.leases, Ok(())));
+        }
+        let ended = matches!(world.build.state, State::Ready { .. } | State::Failed { until: None, .. });
+        prop_assert!(ended, "{:?}", world.build.state);
+    }
+
+    /// Whatever has happened: where every builder dies without a word, the sweep alone brings an end, in time.
+    #[test]
+    fn nothing_is_stuck_where_every_builder_dies(story in any_story()) {
+        let mut world = tell(story, |_, _, _| Ok(()))?;
+        world.take(&Event::Ask);
+        for _ in 0..=world.policy.attempts {
+            pass_time(&mut world);
+            world.take(&Event::Lapse);
+            claim(&mut world);
+        }
+        let ended = matches!(world.build.state, State::Ready { .. } | State::Failed { .. });
+        prop_assert!(ended, "{:?}", world.build.state);
+    }
+}
+
+#[test]
+fn of_many_attempts_the_newest_are_remembered() {
+    let mut world = World::new();
+    for _ in 0..=HISTORY_MAX * 2 {
+        rest(&mut world);
+        world.take(&Event::Ask);
+        claim(&mut world);
+        world.take(&settle(world.leases, Err(Failure::new(Kind::DiskFull, ""))));
+    }
+    let remembered: Vec<LeaseId> = world.build.history.iter().map(|attempt| attempt.lease.clone()).collect();
+    let newest = 1 + u32::try_from(HISTORY_MAX).expect("a few");
+    assert_eq!(remembered, (1 + newest..=world.leases).map(id).collect::<Vec<_>>());
+    assert_eq!(remembered.len(), HISTORY_MAX);
+}
+
+/// On to when the queued is due, or the lease over.
+fn pass_time(world: &mut World) {
+    if let Some((_, at)) = world.build.shelf() {
+        world.now = world.now.max(at);
+    }
+}
+
+/// On to when a request may start again what has failed for now.
+fn rest(world: &mut World) {
+    if let State::Failed { until: Some(until), .. } = world.build.state {
+        world.now = world.now.max(until);
+    }
+}
+
+fn claim(world: &mut World) {
+    pass_time(world);
+    if matches!(world.build.state, State::Queued { .. }) {
+        world.leases += 1;
+        let claim = Event::Claim { id: id(world.leases), token: token(world.leases) };
+        assert!(world.take(&claim), "what is due can be claimed");
+    }
+}

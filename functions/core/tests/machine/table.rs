@@ -1,0 +1,205 @@
+//! Every event in every state.
+
+use binplz_core::{
+    build::{Attempt, Build, Event, Illegal, Lease, State, Step, apply},
+    failure::{Failure, Kind},
+    policy::Policy,
+    protocol::Stats,
+    time::Timestamp,
+};
+
+use crate::{NOW, id, settle, token, unasked};
+
+/// Each column a state, each row an event. `mine` is the lease that the state speaks of, `other` holds the build in the
+/// column of that name. Every instant in a state is the earliest or the latest that makes it what its name says.
+///
+/// `=` stays; `!…` is illegal (`!queued`: not queued, `!due`: not due, `!live`: not the live lease, `!failed`: has not
+/// failed, `!way`: not under way); `queue1` queued at once as attempt 1, `delay2` queued after a delay as attempt 2,
+/// `claim` a lease, `task` the lease has its task, `pulse` the lease is longer, `rest` failed until it has cooled down.
+const TABLE: &str = "
+                unasked  queued   waiting  claimed  launched last     other    expired  ready    failed   cooling  cooled
+ask             queue1   =        =        =        =        =        =        =        =        =        =        queue1
+claim-mine      !queued  claim    !due     =        =        =        !queued  =        !queued  !queued  !queued  !queued
+claim-third     !queued  claim    !due     !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued
+launched-mine   !live    !live    !live    task     =        =        !live    =        !live    !live    !live    !live
+launched-other  !live    !live    !live    !live    !live    !live    =        !live    !live    !live    !live    !live
+relaunched-mine !live    !live    !live    task     task     task     !live    task     !live    !live    !live    !live
+pulse-mine      !live    !live    !live    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live
+pulse-other     !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live
+built-mine      !live    !live    !live    ready    ready    ready    !live    !live    =        !live    !live    !live
+built-other     !live    !live    !live    !live    !live    !live    ready    !live    !live    !live    !live    !live
+broken-mine     !live    !live    !live    failed   failed   failed   !live    !live    !live    =        !live    !live
+broken-other    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live
+unlucky-mine    !live    !live    =        delay2   delay2   rest     !live    !live    !live    !live    =        =
+unlucky-other   !live    !live    !live    !live    !live    !live    delay2   !live    !live    !live    !live    !live
+stopped-mine    =        =        =        delay2   delay2   rest     =        delay2   =        =        =        =
+stopped-other   =        =        =        =        =        =        delay2   =        =        =        =        =
+lapse           =        =        =        =        =        =        =        delay2   =        =        =        =
+retry           !failed  =        =        =        =        =        =        =        !failed  queue1   queue1   queue1
+cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way
+";
+
+const MINE: u32 = 1;
+const OTHER: u32 = 2;
+const THIRD: u32 = 3;
+
+fn broken() -> Failure {
+    Failure::new(Kind::BuildFailed, "tree.c:1: error")
+}
+
+fn unlucky() -> Failure {
+    Failure::new(Kind::SourceUnavailable, "")
+}
+
+/// The build of a column of the table.
+fn state(name: &str, policy: &Policy) -> Build {
+    let (next, long_ago) = (Timestamp(NOW.0 + 1), Timestamp(NOW.0 - 1_000_000));
+    let lease = |n, attempt, expires, task: Option<&str>| {
+        let task = task.map(str::to_owned);
+        State::Building(Lease { id: id(n), token: token(n), attempt, claimed: long_ago, expires, task })
+    };
+    let queued = |attempt, due| State::Queued { since: long_ago, due, attempt };
+    let failed = |failure, until| State::Failed { failure, since: long_ago, until };
+    let after = |failure| {
+        let stats = Stats::default();
+        vec![Attempt { lease: id(MINE), number: 1, claimed: long_ago, ended: long_ago, failure, stats }]
+    };
+    let (state, history) = match name {
+        "unasked" => (State::Unasked, vec![]),
+        "queued" => (queued(1, NOW), vec![]),
+        "waiting" => (queued(2, next), after(Some(unlucky()))),
+        "claimed" => (lease(MINE, 1, next, None), vec![]),
+        "launched" => (lease(MINE, 1, next, Some("task")), vec![]),
+        "last" => (lease(MINE, policy.attempts, next, Some("task")), vec![]),
+        "other" => (lease(OTHER, 1, next, Some("task")), vec![]),
+        "expired" => (lease(MINE, 1, NOW, Some("task")), vec![]),
+        "ready" => (State::Ready { lease: id(MINE), since: long_ago }, after(None)),
+        "failed" => (failed(broken(), None), after(Some(broken()))),
+        "cooling" => (failed(unlucky(), Some(next)), after(Some(unlucky()))),
+        "cooled" => (failed(unlucky(), Some(NOW)), after(Some(unlucky()))),
+        other => panic!("no state is called {other}"),
+    };
+    Build { state, history, ..unasked() }
+}
+
+/// The event of a row of the table.
+fn event(name: &str) -> Event {
+    let (verb, who) = name.split_once('-').unwrap_or((name, "mine"));
+    let n = match who {
+        "mine" => MINE,
+        "other" => OTHER,
+        "third" => THIRD,
+        other => panic!("no lease is called {other}"),
+    };
+    match verb {
+        "ask" => Event::Ask,
+        "claim" => Event::Claim { id: id(n), token: token(n) },
+        "launched" => Event::Launched { id: id(n), task: "task".to_owned() },
+        "relaunched" => Event::Launched { id: id(n), task: "another task".to_owned() },
+        "pulse" => Event::Pulse { id: id(n) },
+        "built" => settle(n, Ok(())),
+        "broken" => settle(n, Err(broken())),
+        "unlucky" => settle(n, Err(unlucky())),
+        "stopped" => Event::Stopped { id: id(n), failure: Failure::new(Kind::Killed, "") },
+        "lapse" => Event::Lapse,
+        "retry" => Event::Retry,
+        "cancel" => Event::Cancel,
+        other => panic!("no event is called {other}"),
+    }
+}
+
+/// A cell of the table; what no cell may say is spelt out.
+fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> String {
+    let after = match outcome {
+        Err(Illegal::NotQueued) => return "!queued".to_owned(),
+        Err(Illegal::NotDue) => return "!due".to_owned(),
+        Err(Illegal::NotLive) => return "!live".to_owned(),
+        Err(Illegal::NotFailed) => return "!failed".to_owned(),
+        Err(Illegal::NotUnderWay) => return "!way".to_owned(),
+        Ok(Step::Stay) => return "=".to_owned(),
+        Ok(Step::Move(after)) => after,
+    };
+    assert_eq!(after.key, before.key);
+    let resting = NOW + policy.cool_down;
+    match (before.lease(), &after.state) {
+        (_, State::Unasked) => "unasked".to_owned(),
+        (_, State::Queued { since: NOW, due: NOW, attempt: 1 }) => "queue1".to_owned(),
+        (Some(lease), State::Queued { since: NOW, due, attempt })
+            if *attempt == lease.attempt + 1 && *due == NOW + policy.delay_after(lease.attempt) =>
+        {
+            format!("delay{attempt}")
+        }
+        (None, State::Building(lease)) if lease.claimed == NOW && lease.expires == NOW + policy.lease => {
+            assert!(lease.task.is_none() && lease.attempt == 1);
+            "claim".to_owned()
+        }
+        (Some(old), State::Building(new)) if *new == (Lease { task: new.task.clone(), ..old.clone() }) => {
+            "task".to_owned()
+        }
+        (Some(old), State::Building(new)) if *new == (Lease { expires: NOW + policy.lease, ..old.clone() }) => {
+            "pulse".to_owned()
+        }
+        (Some(old), State::Ready { lease, since: NOW }) if lease == &old.id => "ready".to_owned(),
+        (Some(_), State::Failed { failure, since: NOW, until: None }) if *failure == broken() => "failed".to_owned(),
+        (Some(_), State::Failed { since: NOW, until: Some(until), .. }) if *until == resting => "rest".to_owned(),
+        _ => format!("{:?}", after.state),
+    }
+}
+
+#[test]
+fn every_event_in_every_state_does_what_the_table_says() {
+    let policy = Policy::default();
+    let mut lines = TABLE.trim().lines();
+    let states: Vec<&str> = lines.next().expect("a head").split_whitespace().collect();
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    for line in lines {
+        let (name, cells) = line.split_once(' ').expect("a name and its cells");
+        let cells: Vec<&str> = cells.split_whitespace().collect();
+        assert_eq!(cells.len(), states.len(), "{name}");
+        for (column, expected) in states.iter().zip(cells) {
+            let build = state(column, &policy);
+            let got = cell(&build, apply(&build, &event(name), NOW, &policy), &policy);
+            tried += 1;
+            if got != expected {
+                wrong.push(format!("{name} while {column}: {got}, not {expected}"));
+            }
+        }
+    }
+    assert_eq!((wrong, tried), (Vec::new(), 12 * 19));
+}
+
+#[test]
+fn a_lease_that_ends_is_remembered_as_one_attempt_and_nothing_else_is() {
+    let policy = Policy::default();
+    let ends = ["built-mine", "broken-mine", "unlucky-mine", "stopped-mine"];
+    for name in ends {
+        let before = state("launched", &policy);
+        let Ok(Step::Move(after)) = apply(&before, &event(name), NOW, &policy) else { panic!("{name}") };
+        let [attempt] = after.history.as_slice() else { panic!("{name}: {:?}", after.history) };
+        assert_eq!((&attempt.lease, attempt.number, attempt.ended), (&id(MINE), 1, NOW));
+        assert_eq!(attempt.failure.is_none(), name == "built-mine");
+        // A launcher knows no numbers.
+        assert_eq!(attempt.stats.derivations, if name == "stopped-mine" { 0 } else { 3 });
+    }
+    for (name, column) in [("claim-third", "queued"), ("pulse-mine", "launched"), ("retry", "failed")] {
+        let before = state(column, &policy);
+        let Ok(Step::Move(after)) = apply(&before, &event(name), NOW, &policy) else { panic!("{name}") };
+        assert_eq!(after.history, before.history, "{name}");
+    }
+}
+
+#[test]
+fn a_lease_that_lapses_before_its_task_was_started_never_started() {
+    let policy = Policy::default();
+    let lapsed = |task: Option<&str>| {
+        let mut build = state("expired", &policy);
+        if let State::Building(lease) = &mut build.state {
+            lease.task = task.map(str::to_owned);
+        }
+        let Ok(Step::Move(after)) = apply(&build, &Event::Lapse, NOW, &policy) else { panic!("it has expired") };
+        after.history.last().and_then(|attempt| attempt.failure.clone()).map(|failure| failure.kind)
+    };
+    assert_eq!(lapsed(None), Some(Kind::NotStarted));
+    assert_eq!(lapsed(Some("task")), Some(Kind::LostHeartbeat));
+}

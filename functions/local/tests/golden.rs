@@ -1,0 +1,152 @@
+//! Rows as this version writes them, in files: a later version must still read them, and whoever changes a row's shape
+//! sees it here. A file that is here once is never changed; a new shape gets a new file beside it.
+
+use binplz_core::{
+    artifact::{ObjectName, ObjectPath},
+    build::{Attempt, Build, Lease, State},
+    failure::{Failure, Kind},
+    key::{BuildKey, LeaseId, System},
+    limits::{Limits, Micros},
+    policy::Policy,
+    ports::{Row, RowKey},
+    protocol::{Phase, Progress, Stats},
+    served::Served,
+    target::Wanted,
+    time::Timestamp,
+};
+use binplz_local::item;
+
+fn key() -> BuildKey {
+    let rev = "0123456789abcdef0123456789abcdef01234567".parse().expect("40 hex digits");
+    BuildKey { rev, system: System::Aarch64Linux, attr: "python3Packages.foo".parse().expect("an attribute") }
+}
+
+fn id(n: u8) -> LeaseId {
+    format!("{n:032x}").parse().expect("32 hex digits")
+}
+
+fn build(state: State, history: Vec<Attempt>) -> Row {
+    Row::Build(Build { key: key(), state, history })
+}
+
+fn lease(task: Option<&str>) -> Lease {
+    Lease {
+        id: id(2),
+        token: "cd".repeat(32).parse().expect("64 hex digits"),
+        attempt: 2,
+        claimed: Timestamp(1_700_000_060_000),
+        expires: Timestamp(1_700_000_120_000),
+        task: task.map(str::to_owned),
+    }
+}
+
+fn failure() -> Failure {
+    Failure { derivation: Some("zlib-1.3".to_owned()), ..Failure::new(Kind::BuildFailed, "a.c:1: error: \"x\"") }
+}
+
+fn history() -> Vec<Attempt> {
+    let attempt = |n: u8, failure| Attempt {
+        lease: id(n),
+        number: n.into(),
+        claimed: Timestamp(1_700_000_000_000),
+        ended: Timestamp(1_700_000_030_000),
+        failure,
+        stats: Stats { derivations: 7, log_segments: 3 },
+    };
+    vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
+}
+
+fn served(wanted: Wanted) -> Row {
+    let bin: binplz_core::key::Bin = "[".parse().expect("a program's name");
+    Row::Served(Served {
+        pin: "nixos-26.05".parse().expect("a pin's name"),
+        system: System::Aarch64Linux,
+        wanted,
+        rev: key().rev,
+        attr: key().attr,
+        bin: bin.clone(),
+        version: "1.2.3".to_owned(),
+        sha256: "ef".repeat(32).parse().expect("64 hex digits"),
+        size: 123_456_789_012,
+        object: ObjectPath { key: key(), lease: id(2), name: ObjectName::Program(bin) },
+    })
+}
+
+fn limits() -> Row {
+    let mut policy = Policy { budget: Some(Micros(1_000_000)), micros_per_second: 3, ..Policy::default() };
+    policy.job.seconds = 100;
+    let at = Timestamp(1_700_000_000_000);
+    let limits = Limits::default().reserve(&id(1), at, &policy).and_then(|limits| limits.reserve(&id(2), at, &policy));
+    let later = Timestamp(1_700_000_010_000);
+    Row::Limits(limits.expect("free slots").release(&id(1), later, &policy))
+}
+
+/// Each kind of row, in each state; its key's text; its file's name.
+fn rows() -> Vec<(Row, &'static str, &'static str)> {
+    let of_build = "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo";
+    let at = Timestamp(1_700_000_000_000);
+    let failed = |until| State::Failed { failure: failure(), since: at, until };
+    let package = Wanted::Package(key().attr);
+    let program = Wanted::Program(key().attr, "[".parse().expect("a program's name"));
+    vec![
+        (build(State::Unasked, vec![]), of_build, "build-unasked"),
+        (build(State::Queued { since: at, due: Timestamp(at.0 + 1), attempt: 1 }, vec![]), of_build, "build-queued"),
+        (build(State::Building(lease(None)), vec![]), of_build, "build-claimed"),
+        (build(State::Building(lease(Some("4711"))), history()), of_build, "build-launched"),
+        (build(State::Ready { lease: id(2), since: at }, history()), of_build, "build-ready"),
+        (build(failed(None), history()), of_build, "build-failed"),
+        (build(failed(Some(Timestamp(at.0 + 900_000))), vec![]), of_build, "build-exhausted"),
+        (served(package), "served/nixos-26.05/aarch64-linux/python3Packages.foo", "served-package"),
+        (served(program), "served/nixos-26.05/aarch64-linux/python3Packages.foo/%5B", "served-program"),
+        (limits(), "limits", "limits"),
+        (Row::Limits(Limits::default()), "limits", "limits-empty"),
+    ]
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn json(bytes: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(bytes).expect("JSON")
+}
+
+#[test]
+fn every_row_is_written_and_read_as_its_golden_file_says() {
+    for (row, key, name) in rows() {
+        let bytes = golden(name);
+        assert_eq!(item::row_from_bytes(&row.key(), &bytes).expect(name), row, "{name}");
+        assert_eq!(json(&item::row_bytes(&row).expect(name)), json(&bytes), "{name}");
+        assert_eq!(item::key_text(&row.key()), key, "{name}");
+        assert_eq!(item::key_from_text(key).expect(name), row.key(), "{name}");
+    }
+}
+
+#[test]
+fn progress_is_written_and_read_as_its_golden_file_says() {
+    let progress = Progress {
+        phase: Phase::Building,
+        step: Some("tree-2.1.0 buildPhase".to_owned()),
+        done: 3,
+        expected: 17,
+        bytes_fetched: 123_456_789_012,
+        log_segments: 5,
+    };
+    assert_eq!(item::progress_from_bytes(&golden("progress")).expect("progress"), progress);
+    assert_eq!(json(&item::progress_bytes(&progress).expect("progress")), json(&golden("progress")));
+}
+
+#[test]
+fn what_is_no_key_is_refused() {
+    for text in ["", "limit", "limits/x", "build/", "build/x/y/z", "served/pin/x86_64-linux", "served/Pin/a/b", "x/y"] {
+        assert!(item::key_from_text(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_row_is_refused() {
+    for bytes in [&b""[..], b"{}", b"{\"state\":\"gone\"}", b"\xff", b"null"] {
+        assert!(item::row_from_bytes(&RowKey::Build(key()), bytes).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! Bad input and bad machines get one clear sentence, and what to do.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use binplz_tests::server::{Server, demo_set, program};
+
+/// What `binplz serve` says and exits with, where it does not come to serving.
+fn serve(arguments: &[&str], path: Option<&Path>) -> String {
+    let mut command = Command::new(program("binplz"));
+    command.arg("serve").args(arguments).stdin(Stdio::null());
+    if let Some(path) = path {
+        command.env("PATH", path);
+    }
+    let out = command.output().expect("binplz");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code().filter(|code| [1, 2].contains(code)), out.status.code(), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+fn set() -> String {
+    demo_set().to_string_lossy().into_owned()
+}
+
+#[test]
+fn without_nix_it_says_how_to_install_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set()], Some(dir.path()));
+    assert!(said.contains("there is no Nix here") && said.contains("nixos.org/download"), "{said}");
+}
+
+#[test]
+fn an_old_nix_is_told_from_a_new_one() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let old = dir.path().join("nix-store");
+    fs::write(&old, "#!/bin/sh\necho 'nix-store (Nix) 2.7.1'\n").expect("a script");
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set()], Some(dir.path()));
+    assert!(said.contains("this Nix is 2.7.1; 2.8 or newer is needed"), "{said}");
+}
+
+#[test]
+fn a_port_in_use_is_told_with_the_option_that_takes_another() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let said = serve(&["--listen", &address, "--nixpkgs", &set()], None);
+    assert!(said.contains(&address) && said.contains("--listen takes another"), "{said}");
+}
+
+#[test]
+fn what_is_no_package_set_is_told() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for no_set in [
+        "/nonexistent",
+        dir.path().to_str().expect("a path"),
+        "github:NixOS/nixpkgs/main",
+        "github:NixOS/nixpkgs/../../x",
+    ] {
+        let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", no_set], None);
+        assert!(said.contains("--nixpkgs is neither"), "{no_set}: {said}");
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_refused_and_the_first_goes_on() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    let first = Server::start(&demo_set(), &data, &[]);
+    let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set(), "--data", data.to_str().expect("a path")], None);
+    assert!(said.contains("another binplz"), "{said}");
+    assert_eq!(first.get("/-/health").status, 200);
+}
+
+#[test]
+fn a_data_directory_that_can_not_be_written_is_told() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("file");
+    fs::write(&file, "").expect("a file");
+    for data in [file.to_str().expect("a path"), "/proc/binplz"] {
+        let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set(), "--data", data], None);
+        assert!(said.contains(data) && said.lines().count() == 1, "{said}");
+    }
+}
+
+#[test]
+fn a_missing_builder_and_a_bad_origin_are_told() {
+    let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set(), "--builder", "/nonexistent"], None);
+    assert!(said.contains("there is no builder at /nonexistent"), "{said}");
+    for origin in ["ftp://x", "http://", "http://x/y", "http://x'y", "x"] {
+        let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set(), "--origin", origin], None);
+        assert!(said.contains("--origin must be"), "{origin}: {said}");
+    }
+}

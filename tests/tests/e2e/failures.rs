@@ -1,0 +1,164 @@
+//! Every way to fail: its status, its reason, and what a second request does.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+};
+
+use binplz_tests::server::{Server, demo_set, wait_for};
+
+/// The package below `failing`, the status, the kind, and words of the reason.
+const PERMANENT: &[(&str, u16, &str, &str)] = &[
+    ("nosuch", 404, "no-such-package", "there is no package failing.nosuch"),
+    ("broken", 422, "broken", "marked broken"),
+    ("unsupported", 422, "unsupported", "not available on this system"),
+    ("insecure", 422, "insecure", "CVE-1970-0001"),
+    ("unfree", 422, "unfree", "licence is unfree"),
+    ("evaluationError", 422, "evaluation-error", "this package cannot be evaluated"),
+    ("infiniteRecursion", 422, "evaluation-error", "infinite recursion"),
+    ("compileError", 422, "build-failed", "undeclared"),
+    ("testFailure", 422, "test-failed", "expected 'better', got 'good'"),
+    ("dependencyFails", 422, "build-failed", "compileError"),
+    ("hashMismatch", 422, "hash-mismatch", "hash mismatch"),
+    ("noOutput", 422, "no-output", "failed to produce output"),
+    ("hangs", 422, "timed-out", "longer than is allowed"),
+    ("silent", 422, "silent", "said nothing"),
+    ("endlessLog", 422, "log-too-long", "log grew longer"),
+    ("tooLarge", 422, "too-large", "larger than this service stores"),
+    ("dynamic", 422, "not-static", "`dynamic` is dynamically linked"),
+    ("script", 422, "not-static", "`script` is a script"),
+    ("wrapper", 422, "not-static", "`wrapper` is a script"),
+    ("outsideLink", 422, "not-static", "leads out of the package"),
+    ("danglingLink", 422, "not-static", "no executable program"),
+    ("wrongMachine", 422, "not-static", "for another machine"),
+    ("noProgram", 422, "no-program", "the program is not in it"),
+];
+
+const TRANSIENT: &[(&str, &str, &str)] = &[
+    ("memoryExhausted", "out-of-memory", "ran out of memory"),
+    ("killed", "out-of-memory", "ran out of memory"),
+    ("diskFull", "disk-full", "ran out of disk"),
+    ("sourceGone", "source-unavailable", "could not be downloaded"),
+];
+
+/// Quick to time out, and not patient with failures.
+const OPTIONS: &[&str] = &[
+    "--jobs",
+    "4",
+    "--build-time",
+    "25",
+    "--silent-time",
+    "6",
+    "--log-size",
+    "300000",
+    "--program-size",
+    "8000000",
+    "--attempts",
+    "2",
+    "--cool-down",
+    "3600",
+];
+
+#[test]
+fn a_permanent_failure_is_told_with_its_reason_and_never_tried_again() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), data.path(), OPTIONS);
+    for (name, ..) in PERMANENT {
+        assert_eq!(server.get(&format!("/failing.{name}")).status, 202, "{name}");
+    }
+    for (name, status, kind, reason) in PERMANENT {
+        let target = format!("failing.{name}");
+        let settled = server.settled(&target);
+        assert_eq!(settled.status, *status, "{name}: {}", settled.text());
+        // The line is shell: unquoted, it is what a person reads.
+        let line = settled.text().replace("'\\''", "'");
+        assert!(line.contains(reason), "{name}: {line}");
+        assert_eq!(line.lines().count(), 1, "{name}: {line}");
+        let document = server.status(&target);
+        assert_eq!(document["failure"]["kind"], *kind, "{name}: {document}");
+        if *status == 422 {
+            assert_eq!(settled.header("link"), Some(format!("</-/log/{target}>; rel=\"describedby\"").as_str()));
+            assert_eq!(server.get(&format!("/-/log/{target}")).status, 200);
+        }
+        let problem = server.send("GET", &format!("/{target}"), &[("accept", "application/json")], b"");
+        assert_eq!(problem.header("content-type"), Some("application/problem+json"));
+        assert_eq!(problem.json()["status"], *status);
+        // Asked again and again, it is still the first attempt, and over.
+        assert_eq!(server.get(&format!("/{target}")).status, *status);
+        assert_eq!(server.status(&target)["attempt"], 1, "{name}");
+    }
+}
+
+#[test]
+fn a_package_whose_main_program_is_missing_names_those_it_has() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), data.path(), OPTIONS);
+    let settled = server.settled("failing.wrongMain");
+    assert_eq!(settled.status, 422);
+    assert!(settled.text().contains("should have a program middle, and has left, right"), "{}", settled.text());
+    assert_eq!(server.get("/failing.wrongMain/left").status, 302);
+}
+
+#[test]
+fn a_program_beside_a_script_is_served_and_the_script_is_not() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), data.path(), OPTIONS);
+    assert_eq!(server.settled("failing.mixed").status, 302);
+    assert_eq!(server.get("/failing.mixed/mixed-helper").status, 422);
+}
+
+#[test]
+fn a_passing_failure_is_tried_again_by_itself_then_cools_down() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), data.path(), OPTIONS);
+    for (name, ..) in TRANSIENT {
+        assert_eq!(server.get(&format!("/failing.{name}")).status, 202, "{name}");
+    }
+    for (name, kind, reason) in TRANSIENT {
+        let target = format!("failing.{name}");
+        let settled = server.settled(&target);
+        assert_eq!(settled.status, 503, "{name}: {}", settled.text());
+        assert!(settled.text().contains(reason), "{name}: {}", settled.text());
+        let after: u64 = settled.header("retry-after").expect("a time").parse().expect("seconds");
+        assert!((1..=3600).contains(&after));
+        let document = server.status(&target);
+        assert_eq!((&document["state"], &document["failure"]["kind"]), (&"cooling-down".into(), &(*kind).into()));
+        assert_eq!(document["attempt"], 2, "{name}: {document}");
+    }
+}
+
+#[test]
+fn a_source_that_comes_back_turns_the_failure_into_a_hit() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let set = binplz_tests::server::fresh_set("");
+    // Its own port, so that this test's server is nobody else's.
+    let server_of_sources = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server_of_sources.local_addr().expect("an address").port();
+    let failing = set.path().join("failing.nix");
+    let text = fs::read_to_string(&failing).expect("the set");
+    // Another name is another store path, so that no earlier run has it.
+    let fresh = format!("127.0.0.1:{port}/source-gone-{port}-{}.c", std::process::id());
+    fs::write(&failing, text.replace("127.0.0.1:18473/source-gone.c", &fresh)).expect("the set");
+    drop(server_of_sources);
+
+    let mut server = Server::start(set.path(), data.path(), &["--attempts", "1", "--cool-down", "1"]);
+    let gone = server.settled("failing.sourceGone");
+    assert_eq!(gone.status, 503, "{}", gone.text());
+    // After the cool-down a request starts it again, where a permanent failure would stay.
+    wait_for("a second attempt", || (server.get("/failing.sourceGone").status == 202).then_some(()));
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port again");
+    let content = fs::read(demo_set().join("sourceGone/source-gone.c")).expect("the source");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", content.len());
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));
+        }
+    });
+    wait_for("a hit", || (server.get("/failing.sourceGone").status == 302).then_some(()));
+    server.kill();
+}
