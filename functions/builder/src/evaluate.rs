@@ -17,6 +17,7 @@ use crate::{
     machine,
     nix::Exit,
     shop::{Ending, Shop, finished},
+    version,
     watch::Watch,
 };
 
@@ -37,6 +38,8 @@ pub(crate) struct Package {
     pub(crate) drv: String,
     /// The output that holds its programs.
     pub(crate) output: String,
+    /// The version of the Nix that said so.
+    pub(crate) nix: String,
 }
 
 /// What `inspect.nix` says.
@@ -55,6 +58,7 @@ struct Inspection {
     drv_path: Option<String>,
     #[serde(default)]
     output: String,
+    nix_version: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,11 +92,19 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
     }
     let kills = machine::oom_kills();
     let mut watch = Watch::new(&shop.board, &shop.log);
-    let ran = shop.nix.run("nix-instantiate", &arguments(job), shop.lease.deadline(), |line| watch.hear(line))?;
+    let ran = shop.nix.run("nix-instantiate", &arguments(job), shop.lease.deadline(), |line| watch.hear(line));
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(error) => {
+            version::ask(shop)?;
+            return Err(error.into());
+        }
+    };
     let mut evidence = watch.into_evidence();
     match finished(ran.end)? {
         Ended::Exit(Exit::Code(0)) => package(&ran.stdout),
         ended => {
+            version::ask(shop)?;
             evidence.oom_killed = machine::oom_kills() > kills;
             Err(Ending::Failed(classify::evaluation(ended, &evidence)))
         }
@@ -120,6 +132,7 @@ fn arguments(job: &Job) -> Vec<OsString> {
 fn package(stdout: &[u8]) -> Result<Package, Ending> {
     let inspection: Inspection = serde_json::from_slice(stdout)
         .map_err(|error| Ending::ours(format!("an evaluation gave no answer: {error}")))?;
+    version::check(&inspection.nix_version)?;
     if !inspection.exists {
         return Err(Ending::Failed(Failure::new(Kind::NoSuchPackage, "")));
     }
@@ -134,6 +147,7 @@ fn package(stdout: &[u8]) -> Result<Package, Ending> {
             main_program: inspection.main_program,
             drv,
             output: inspection.output,
+            nix: inspection.nix_version,
         }),
         None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is no string"))),
     }
@@ -157,7 +171,7 @@ mod tests {
                 .map(|name| format!(r#""{name}":{}"#, mark.contains(name)))
                 .into();
             kind_of(&format!(
-                r#"{{"exists":true,"pname":"x","version":"1","mainProgram":null,"marks":{{{}}},"reason":null,"drvPath":"/x.drv","output":"out"}}"#,
+                r#"{{"exists":true,"pname":"x","version":"1","mainProgram":null,"marks":{{{}}},"reason":null,"drvPath":"/x.drv","output":"out","nixVersion":"2.8.0"}}"#,
                 marks.join(",")
             ))
         };
@@ -166,7 +180,8 @@ mod tests {
         assert_eq!(marked("unsupported broken"), Some(Kind::Unsupported));
         assert_eq!(marked("insecure unfree"), Some(Kind::Insecure));
         assert_eq!(marked("unfree"), Some(Kind::Unfree));
-        assert_eq!(kind_of(r#"{"exists":false}"#), Some(Kind::NoSuchPackage));
+        assert_eq!(kind_of(r#"{"exists":false,"nixVersion":"2.8.0"}"#), Some(Kind::NoSuchPackage));
+        assert_eq!(kind_of(r#"{"exists":false,"nixVersion":"2.3.16"}"#), Some(Kind::BuilderError));
         assert_eq!(kind_of(""), Some(Kind::BuilderError));
     }
 

@@ -34,9 +34,10 @@ let
   orElse = value: other: if value == null then other else value;
   outputs = package.outputs or [ "out" ];
 in
-if found == [ ] || !(builtins.isAttrs package) || (package.type or null) != "derivation" then { exists = false; }
+if found == [ ] || !(builtins.isAttrs package) || (package.type or null) != "derivation" then { exists = false; inherit (builtins) nixVersion; }
 else {
   exists = true;
+  inherit (builtins) nixVersion;
   pname = orElse (text (package.pname or null)) parsed.name;
   version = orElse (text (package.version or null)) parsed.version;
   mainProgram = text (meta.mainProgram or null);

@@ -34,6 +34,7 @@ mod leftovers;
 mod programs;
 mod realise;
 mod shop;
+mod version;
 
 mod work;
 

@@ -1,7 +1,7 @@
 //! Has Nix build the derivation's output, or fetch it, and keeps it alive until it was handed over.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     time::Instant,
@@ -103,27 +103,6 @@ fn has_fixed_output(drv: &str) -> Option<bool> {
     fields.nth(3).map(|hash| !hash.is_empty())
 }
 
-/// Whether there is a Nix that is new enough; its version, for the log.
-pub(crate) fn version(shop: &Shop) -> Result<String, Ending> {
-    let asked = shop.nix.ask("nix-store", &[OsStr::new("--version")]);
-    let said = asked.map_err(|error| Ending::ours(format!("there is no Nix here (`nix-store`): {error}")))?;
-    let said = said.map_err(|error| Ending::ours(format!("Nix does not run here: {error}")))?;
-    match parse_version(&said) {
-        Some(version) if version >= LEAST => Ok(said),
-        _ => Err(Ending::ours(format!("Nix {}.{} or newer is needed, and this is: {said}", LEAST.0, LEAST.1))),
-    }
-}
-
-/// The oldest Nix that this was tried with.
-const LEAST: (u32, u32) = (2, 8);
-
-/// The first two numbers of "nix-store (Nix) 2.26.3", "nix-store (Lix, like Nix) 2.91.1" or "… 2.34pre20240101".
-fn parse_version(said: &str) -> Option<(u32, u32)> {
-    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
-    let mut numbers = said.lines().next()?.split_whitespace().next_back()?.split('.');
-    Some((number(numbers.next()?)?, number(numbers.next()?)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,21 +119,5 @@ mod tests {
         ] {
             assert_eq!(has_fixed_output(drv), fixed, "{drv}");
         }
-    }
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        for (said, version) in [
-            ("nix-store (Nix) 2.8.0", Some((2, 8))),
-            ("nix-store (Nix) 2.26.3", Some((2, 26))),
-            ("nix-store (Lix, like Nix) 2.91.1", Some((2, 91))),
-            ("nix-store (Nix) 2.34pre20260101_abc", Some((2, 34))),
-            ("nix-store (Nix) 3", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_version(said), version, "{said}");
-        }
-        assert!(parse_version("nix-store (Nix) 2.10.0") > Some(LEAST));
-        assert!(parse_version("nix-store (Nix) 2.3.16") < Some(LEAST));
     }
 }

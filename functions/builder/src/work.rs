@@ -22,7 +22,7 @@ use crate::{
     nix::Nix,
     programs::{self, failure_of},
     pulse,
-    realise::{realise, version},
+    realise::realise,
     scratch::Scratch,
     settings,
     shop::{Ending, Shop},
@@ -87,14 +87,13 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
 
 /// From the job to the manifest.
 fn build(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Manifest, Ending> {
-    let version = version(shop)?;
-    shop.log.say(&format!("{} for {}, with {version}", job.attr, job.system));
+    shop.log.say(&format!("{} for {}", job.attr, job.system));
     shop.log.say(&match &job.nixpkgs {
         Nixpkgs::Path(path) => format!("nixpkgs: {path}"),
         Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
     });
     let package = evaluate(shop, job)?;
-    shop.log.say(&format!("derivation: {}, output {}", package.drv, package.output));
+    shop.log.say(&format!("derivation: {}, output {}, by Nix {}", package.drv, package.output, package.nix));
 
     let scratch = Scratch::new()?;
     let output = realise(shop, &package, &job.limits, &scratch, stats)?;

@@ -105,7 +105,7 @@ fn when_the_lease_is_taken_away_nix_and_the_build_are_killed_and_nothing_more_is
         // The next pulse comes by itself.
         let (code, said) = builder.end();
         assert_eq!(code, Some(3), "{said}");
-        assert!(said.contains("the lease is lost"), "{said}");
+        assert!(said.contains("the lease is lost: the endpoint answered a pulse with 4"), "{said}");
         all_gone(&processes);
         endpoint.see(|seen| assert!(seen.report.is_none() && seen.wrong.is_empty()));
     }

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 /// Static Linux binaries of any package in Nixpkgs, built on demand
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -192,13 +192,26 @@ impl Failure {
         Failure { derivation, ..Failure::new(self.kind, self.detail.unwrap_or_default()) }
     }
 
-    /// The sentence with its detail: "the build failed: hello.c:3: error: …".
+    /// The sentence with its detail: "the build failed: hello.c:3: error: …". A dependency's failure is told as the dependency's.
     pub fn sentence(&self) -> String {
-        match &self.detail {
-            Some(detail) => format!("{}: {detail}", self.kind.sentence()),
-            None => self.kind.sentence().to_owned(),
+        let mut sentence = self.kind.sentence().to_owned();
+        if let Some(derivation) = &self.derivation {
+            sentence.push_str(&format!(", in its dependency {}", package_name(derivation)));
         }
+        if let Some(detail) = &self.detail {
+            sentence.push_str(&format!(": {detail}"));
+        }
+        sentence
     }
+}
+
+/// `/nix/store/HASH-hello-2.10.drv` as people know it, and as some builders say it at once: `hello-2.10`.
+fn package_name(derivation: &str) -> &str {
+    let name = match derivation.rsplit_once('/') {
+        Some((_store, file)) => file.split_once('-').map_or(file, |(_hash, name)| name),
+        None => derivation,
+    };
+    name.strip_suffix(".drv").unwrap_or(name)
 }
 
 /// Foreign text made fit for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control
@@ -256,6 +269,16 @@ mod tests {
             assert!(!kind.sentence().ends_with('.') && kind.sentence().len() < 80, "{kind:?}");
             let name = serde_json::to_string(&kind).expect("a unit variant");
             assert_eq!(serde_json::from_str::<Kind>(&name).ok(), Some(kind));
+        }
+    }
+
+    #[test]
+    fn a_dependencys_failure_is_told_as_the_dependencys() {
+        let own = Failure::new(Kind::BuildFailed, "x.c:1: error");
+        assert_eq!(own.sentence(), "the build failed: x.c:1: error");
+        for told in ["/nix/store/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4-hello-2.10.drv", "hello-2.10"] {
+            let other = Failure { derivation: Some(told.to_owned()), ..own.clone() };
+            assert_eq!(other.sentence(), "the build failed, in its dependency hello-2.10: x.c:1: error");
         }
     }
 

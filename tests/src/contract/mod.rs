@@ -4,7 +4,7 @@
 //! yet. It returns a [`Violation`] instead of panicking, so that a broken adapter can be shown to break it: see [`broken`].
 //! The lists of promises are macros, so that an adapter's tests name them all and a new promise reaches every adapter:
 //!
-//! ```ignore
+//! ```text
 //! macro_rules! holds { ($($module:ident: $($promise:ident),+;)+) => { … one #[tokio::test] each … } }
 //! binplz_tests::ledger_promises!(holds);
 //! ```

@@ -56,15 +56,14 @@ fn wait_until(server: &Server, target: &str, point: Point) {
     });
 }
 
-/// The builder that works on a target, by what the launcher noted of it.
+/// The builder that works on a target: the launcher notes its process id under its lease's name.
 fn builder_of(server: &Server, target: &str) -> u32 {
     wait_for("the builder's process", || {
-        fs::read_dir(server.data.join("builders")).ok()?.find_map(|log| {
-            let text = fs::read_to_string(log.ok()?.path()).ok()?;
-            let line = text.lines().find(|line| line.ends_with(&format!("/{target}")))?;
-            let pid = line.strip_prefix("binplz: builder process ")?.split(' ').next()?.parse().ok()?;
-            children(server.pid()).contains(&pid).then_some(pid)
-        })
+        let status = server.status(target);
+        assert_eq!(status["state"], "building", "{target} is over: {status}");
+        let note = server.data.join("builders").join(format!("{}.pid", status["lease"].as_str()?));
+        let pid = fs::read_to_string(note).ok()?.trim().parse().ok()?;
+        children(server.pid()).contains(&pid).then_some(pid)
     })
 }
 

@@ -12,8 +12,9 @@ use clap::Args as ClapArgs;
 use thiserror::Error;
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::oneshot};
 
-/// What `binplz serve` takes.
+/// What `binplz serve` takes. Of an option that is given twice the last one counts, so that a script's can be overridden.
 #[derive(ClapArgs)]
+#[command(args_override_self = true)]
 pub(crate) struct Args {
     /// The package set: a directory, or github:NixOS/nixpkgs/COMMIT [default: the commit pinned in infra/pins.json]
     #[arg(long, value_name = "PATH|github:…")]

@@ -54,8 +54,8 @@ pub struct Status {
     pub retry_after: u64,
     /// Derivations whose build was started for this, over all ended attempts that are remembered.
     pub derivations_started: u32,
-    /// The newest attempt, whose log there is.
-    #[serde(skip)]
+    /// The newest attempt's public name, running or ended; its log is the build's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
 }
 
