@@ -118,7 +118,7 @@ binplz: the log is at $url"
     [ "$(wc -c <"$tmp")" -eq "$size" ] || sum=
   fi
   [ "${sum%% *}" = "$sha256" ] || die "what came is not $name: its sha256 is not $sha256; run this again"
-  chmod +x "$tmp" || die "cannot make $tmp executable"
+  [ -x "$tmp" ] || chmod +x "$tmp" || die "cannot make $tmp executable"
   mv -f "$tmp" "$file" || die "cannot replace $file"
   tmp=
   if [ -z "$self" ]; then

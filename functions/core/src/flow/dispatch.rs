@@ -48,7 +48,7 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
 }
 
 /// Starts the builder of a lease. Whatever happens here, the lease ends: by the builder's word, by the launcher's, or by its time.
-async fn launch<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) -> Result<(), Unavailable> {
+pub(crate) async fn launch<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) -> Result<(), Unavailable> {
     let mut launched = d.launcher().launch(key, lease).await;
     if matches!(launched, Err(NotLaunched::Unavailable(_))) {
         // The same lease starts no second task, so asking again is safe.

@@ -1,8 +1,9 @@
-//! What nobody works on any more ends here: leases that are over, and rings that were lost.
+//! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost.
 
 use crate::{
     build::Event,
-    flow::{Halt, advance, settle},
+    flow::{Halt, advance, dispatch, load_build, settle},
+    key::BuildKey,
     ports::{Deployment, Launcher, Ledger, Shelf, Unavailable},
     time::Timestamp,
 };
@@ -10,35 +11,54 @@ use crate::{
 /// How many leases are looked at in one go.
 const PAGE: usize = 50;
 
-/// Ends every lease whose time is over, then rings, in case a ring was lost. Returns when the next lease would be over.
+/// Ends every lease whose time is over, starts the builder of every claim whose dispatcher died before it did, and rings, in case
+/// a ring was lost. Returns when the next lease would be over.
+///
+/// It looks at every build that holds a slot, and those are few.
 ///
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
-    let mut after = None;
-    let next = 'pages: loop {
+    let (mut after, mut next) = (None, None);
+    loop {
         let page = d.ledger().list(Shelf::Building, after.as_ref(), PAGE).await?;
         for listed in &page {
             if listed.at > d.now() {
-                break 'pages Some(listed.at);
-            }
-            match advance(d, &listed.key, &Event::Lapse).await {
-                Ok(lapsed) => {
-                    if let Some(lease) = lapsed.before.lease().filter(|_| lapsed.after.lease().is_none())
-                        && let Err(error) = d.launcher().stop(lease).await
-                    {
-                        d.note("the builder of a lapsed lease was not stopped", &error);
-                    }
-                }
-                Err(Halt::Unavailable(error)) => return Err(error),
-                Err(Halt::Illegal(_) | Halt::Full(_)) => {}
+                next = next.or(Some(listed.at));
+                relaunch(d, &listed.key).await?;
+            } else {
+                lapse(d, &listed.key).await?;
             }
         }
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(last.clone()),
-            _ => break None,
+            _ => break,
         }
-    };
+    }
     settle::ring(d).await;
     Ok(next)
+}
+
+async fn lapse<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
+    let lapsed = match advance(d, key, &Event::Lapse).await {
+        Ok(lapsed) => lapsed,
+        Err(Halt::Unavailable(error)) => return Err(error),
+        Err(Halt::Illegal(_) | Halt::Full(_)) => return Ok(()),
+    };
+    if let Some(lease) = lapsed.before.lease().filter(|_| lapsed.after.lease().is_none())
+        && let Err(error) = d.launcher().stop(lease).await
+    {
+        d.note("the builder of a lapsed lease was not stopped", &error);
+    }
+    Ok(())
+}
+
+/// A claim without a task: its dispatcher died between the two, or is about to write the task down. The same lease starts
+/// no second builder, so launching it again is right in both cases.
+async fn relaunch<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
+    let (build, _) = load_build(d, key).await?;
+    match build.lease() {
+        Some(lease) if lease.task.is_none() => dispatch::launch(d, key, lease).await,
+        _ => Ok(()),
+    }
 }
