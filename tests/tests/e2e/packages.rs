@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use binplz_tests::server::{Server, demo_set};
+use binplz_tests::server::{Server, demo_set, fresh_set, wait_for};
 
 /// What to ask for, the program that comes, and how to run it so that it says who it is, and what it says.
 const REAL: &[(&str, &str, &[&str], &str)] = &[
@@ -158,4 +158,27 @@ fn a_restarted_server_serves_what_it_had_and_the_log_with_it() {
     let status = server.status("tree");
     assert_eq!((status["state"].as_str(), status["attempt"].as_u64()), (Some("ready"), Some(1)));
     assert_eq!(status["artifact"]["size"].as_u64(), Some(before.len() as u64));
+}
+
+#[test]
+fn a_moved_pin_never_makes_anyone_wait() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), data.path(), &[]);
+    let old = server.settled("tree").header("x-binplz-nixpkgs").expect("a commit").to_owned();
+    drop(server);
+    let set = fresh_set("");
+    let server = Server::start(set.path(), data.path(), &[]);
+    let first = server.get("/tree");
+    assert_eq!((first.status, first.header("x-binplz-nixpkgs")), (302, Some(old.as_str())));
+    // Behind it the new one is built, once, and served from then on. Nobody ever waits.
+    let new = wait_for("the new commit's binary", || {
+        let answer = server.get("/tree");
+        assert_eq!(answer.status, 302);
+        answer.header("x-binplz-nixpkgs").filter(|commit| *commit != old).map(str::to_owned)
+    });
+    let status = server.status("tree");
+    assert_eq!((&status["nixpkgs"], &status["attempt"]), (&new.as_str().into(), &1.into()), "{status}");
+    // Who names a commit gets that commit or nothing: the old one is not served any more.
+    assert_eq!(server.get(&format!("/tree?nixpkgs-commit={new}")).status, 302);
+    assert_eq!(server.get(&format!("/tree?nixpkgs-commit={old}")).status, 400);
 }

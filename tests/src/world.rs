@@ -1,0 +1,275 @@
+//! A deployment in a test's hand: the local ledger and store, a clock that stands still, a launcher that only remembers, and places to
+//! interfere at exactly the wrong moment.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin as Boxed,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use binplz_core::{
+    artifact::{Manifest, ObjectName, ObjectPath, Program, Verdict},
+    build::{Build, Lease},
+    flow::{self, lease::Bearer},
+    key::{BuildKey, LeaseId, System, Token, hex},
+    limits::Limits,
+    pins::{Pin, Pins},
+    policy::Policy,
+    ports::{
+        Bell, Deployment, Launcher, Ledger, Listed, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store, Swap,
+        Unavailable, Version,
+    },
+    protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
+    target::{Query, Target},
+    time::Timestamp,
+};
+use binplz_local::{DataDir, LocalLedger, LocalStore};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// Something that another actor does at a chosen moment.
+pub type Meddling = Boxed<Box<dyn Future<Output = ()> + Send>>;
+
+/// The local ledger, with what can go wrong around a commit.
+pub struct Stage {
+    inner: LocalLedger,
+    /// Done once, right before the next commit: what another actor does between a sighting and its swap.
+    before_commit: Mutex<Option<Meddling>>,
+    /// So many of the next commits happen, and their replies are lost.
+    lost_replies: AtomicUsize,
+    /// Commits that happened.
+    commits: AtomicUsize,
+}
+
+impl Ledger for Stage {
+    async fn load(&self, key: &RowKey, read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
+        self.inner.load(key, read).await
+    }
+    async fn commit(&self, swaps: Vec<Swap>) -> Result<(), NotCommitted> {
+        let meddling = self.before_commit.lock().expect("a lock").take();
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+        self.inner.commit(swaps).await?;
+        self.commits.fetch_add(1, SeqCst);
+        let lost = self.lost_replies.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        if lost.is_ok() { Err(Unavailable::new("ledger", "the reply was lost").into()) } else { Ok(()) }
+    }
+    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.inner.list(shelf, after, limit).await
+    }
+    async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
+        self.inner.put_progress(lease, progress).await
+    }
+    async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
+        self.inner.progress(lease).await
+    }
+}
+
+/// What a launcher would have started and stopped. The same lease is started once, as the port demands.
+#[derive(Default)]
+pub struct Remembering {
+    /// Every builder that was started.
+    pub started: Mutex<BTreeMap<LeaseId, Lease>>,
+    /// Every lease whose builder was stopped.
+    pub stopped: Mutex<Vec<LeaseId>>,
+    /// How often it was asked to start one.
+    pub asked: AtomicUsize,
+    /// What it says instead of starting.
+    pub refuses: Mutex<Option<NotLaunched>>,
+}
+
+impl Launcher for Remembering {
+    async fn launch(&self, _key: &BuildKey, lease: &Lease) -> Result<String, NotLaunched> {
+        self.asked.fetch_add(1, SeqCst);
+        if let Some(error) = self.refuses.lock().expect("a lock").clone() {
+            return Err(error);
+        }
+        self.started.lock().expect("a lock").insert(lease.id.clone(), lease.clone());
+        Ok(format!("task of {}", lease.id))
+    }
+    async fn stop(&self, lease: &Lease) -> Result<(), Unavailable> {
+        self.stopped.lock().expect("a lock").push(lease.id.clone());
+        Ok(())
+    }
+}
+
+/// A bell that counts.
+#[derive(Default)]
+pub struct Counting(pub AtomicUsize);
+
+impl Bell for Counting {
+    async fn ring(&self) -> Result<(), Unavailable> {
+        self.0.fetch_add(1, SeqCst);
+        Ok(())
+    }
+}
+
+/// The deployment.
+pub struct World {
+    ledger: Stage,
+    store: LocalStore,
+    /// The launcher.
+    pub launcher: Remembering,
+    /// The bell.
+    pub bell: Counting,
+    policy: Policy,
+    pins: Pins,
+    now: AtomicU64,
+    leases: AtomicU64,
+    _data: TempDir,
+}
+
+impl World {
+    /// A new one, with two slots.
+    pub fn new() -> Arc<World> {
+        World::with(Policy { slots: 2, ..Policy::default() })
+    }
+
+    /// A new one.
+    pub fn with(policy: Policy) -> Arc<World> {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::open(data.path()).expect("a data directory");
+        let pin = Pin { rev: "5".repeat(40).parse().expect("hex"), nixpkgs: Nixpkgs::Path("/set".to_owned()) };
+        let ledger = Stage {
+            inner: LocalLedger::open(&dir).expect("a ledger"),
+            before_commit: Mutex::default(),
+            lost_replies: AtomicUsize::default(),
+            commits: AtomicUsize::default(),
+        };
+        Arc::new(World {
+            ledger,
+            store: LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store"),
+            launcher: Remembering::default(),
+            bell: Counting::default(),
+            policy,
+            pins: Pins::one("test".parse().expect("a name"), pin, System::X86_64Linux),
+            now: AtomicU64::new(1_800_000_000_000),
+            leases: AtomicU64::default(),
+            _data: data,
+        })
+    }
+
+    /// Time passes.
+    pub fn pass(&self, time: Duration) {
+        self.now.fetch_add(u64::try_from(time.as_millis()).expect("a time"), SeqCst);
+    }
+
+    /// The next commit comes too late: this happens first.
+    pub fn before_next_commit(&self, meddling: impl Future<Output = ()> + Send + 'static) {
+        *self.ledger.before_commit.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// The replies of the next `n` commits are lost.
+    pub fn lose_replies(&self, n: usize) {
+        self.ledger.lost_replies.store(n, SeqCst);
+    }
+
+    /// Commits so far.
+    pub fn commits(&self) -> usize {
+        self.ledger.commits.load(SeqCst)
+    }
+
+    /// The row of a package.
+    pub async fn build(&self, attr: &str) -> Build {
+        let key = self.key(attr);
+        match self.ledger.load(&RowKey::Build(key.clone()), Read::Consistent).await.expect("the ledger") {
+            Some((Row::Build(build), _)) => build,
+            _ => Build::unasked(key),
+        }
+    }
+
+    /// The slots-and-money row.
+    pub async fn limits(&self) -> Limits {
+        match self.ledger.load(&RowKey::Limits, Read::Consistent).await.expect("the ledger") {
+            Some((Row::Limits(limits), _)) => limits,
+            _ => Limits::default(),
+        }
+    }
+
+    /// A package's key.
+    pub fn key(&self, attr: &str) -> BuildKey {
+        self.pins.resolve(&target(attr)).expect("a served pin").key
+    }
+
+    /// The live lease of a package, as its builder would show it.
+    pub async fn bearer(&self, attr: &str) -> Bearer {
+        let build = self.build(attr).await;
+        let lease = build.lease().expect("a live lease");
+        Bearer { key: build.key.clone(), lease: lease.id.clone(), token: lease.token.clone() }
+    }
+
+    /// Ends a build well, as its builder would: stores a program and settles.
+    pub async fn finish(&self, attr: &str) {
+        let bearer = self.bearer(attr).await;
+        let report = self.report(&bearer).await;
+        flow::settle::settle(self, &bearer, report).await.expect("a live lease");
+    }
+
+    /// Stores a program for a lease, and gives the report that tells of it.
+    pub async fn report(&self, bearer: &Bearer) -> Report {
+        let content = format!("\x7fELF of {}", bearer.key).into_bytes();
+        let leaf = bearer.key.attr.leaf().to_owned();
+        let bin: binplz_core::key::Bin = leaf.parse().expect("a program's name");
+        let sha256 = hex(&Sha256::digest(&content)).parse().expect("a sha256");
+        let size = content.len() as u64;
+        let name = ObjectName::Program(bin.clone());
+        let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
+        self.store.write(&path, content).await.expect("the store");
+        let manifest = Manifest {
+            pname: leaf,
+            version: "1.0".to_owned(),
+            main_program: None,
+            drv_path: "/nix/store/x.drv".to_owned(),
+            programs: vec![Program { bin, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } }],
+        };
+        Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, log_segments: 0 } }
+    }
+}
+
+/// A target by its path.
+pub fn target(path: &str) -> Target {
+    Query::parse(path, None).expect("a target").target
+}
+
+impl Deployment for World {
+    type Ledger = Stage;
+    type Bell = Counting;
+    type Launcher = Remembering;
+    type Store = LocalStore;
+
+    fn ledger(&self) -> &Stage {
+        &self.ledger
+    }
+    fn bell(&self) -> &Counting {
+        &self.bell
+    }
+    fn launcher(&self) -> &Remembering {
+        &self.launcher
+    }
+    fn store(&self) -> &LocalStore {
+        &self.store
+    }
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+    fn pins(&self) -> &Pins {
+        &self.pins
+    }
+    fn origin(&self) -> &str {
+        "http://127.0.0.1:1"
+    }
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now.load(SeqCst))
+    }
+    fn new_lease(&self) -> (LeaseId, Token) {
+        let n = self.leases.fetch_add(1, SeqCst);
+        (format!("{n:032x}").parse().expect("hex"), format!("{n:064x}").parse().expect("hex"))
+    }
+    fn note(&self, _what: &str, _error: &dyn std::fmt::Display) {}
+}

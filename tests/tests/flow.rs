@@ -1,0 +1,251 @@
+//! The stories, with somebody else at work at exactly the wrong moment, and with a death between any two steps.
+
+use std::{sync::Arc, time::Duration};
+
+use binplz_core::{
+    build::{Event, State},
+    failure::{Failure, Kind},
+    flow::{
+        advance,
+        dispatch::dispatch,
+        lease::{self, Denied},
+        request::request,
+        settle::{settle, stopped},
+        sweep::sweep,
+    },
+    limits::Micros,
+    policy::Policy,
+    ports::{Deployment, Method, NotLaunched, Unavailable},
+    protocol::{Outcome, Progress, Report, Stats},
+    reply::Reply,
+};
+use binplz_tests::world::{World, target};
+
+async fn ask(w: &Arc<World>, path: &str) -> Reply {
+    request(&**w, &target(path), Method::Get, true).await
+}
+
+fn is_hit(reply: &Reply) -> bool {
+    matches!(reply, Reply::Hit { .. })
+}
+
+fn started(w: &World) -> usize {
+    w.launcher.started.lock().expect("a lock").len()
+}
+
+#[tokio::test]
+async fn from_a_miss_to_a_hit() {
+    let w = World::new();
+    assert!(matches!(ask(&w, "tree").await, Reply::Pending(status) if status.state == "queued"));
+    dispatch(&*w).await.expect("the ledger");
+    assert!(matches!(ask(&w, "tree").await, Reply::Pending(status) if status.state == "building"));
+    assert_eq!((started(&w), w.limits().await.taken()), (1, 1));
+    w.finish("tree").await;
+    assert_eq!(w.limits().await.taken(), 0);
+    assert!(is_hit(&ask(&w, "tree").await));
+    let commits = w.commits();
+    assert!(is_hit(&ask(&w, "tree").await));
+    assert_eq!(w.commits(), commits, "a hit writes nothing");
+}
+
+#[tokio::test]
+async fn two_requests_of_which_each_saw_no_row_make_one_build() {
+    let w = World::new();
+    let other = Arc::clone(&w);
+    w.before_next_commit(async move { assert!(matches!(ask(&other, "tree").await, Reply::Pending(_))) });
+    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    dispatch(&*w).await.expect("the ledger");
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!((started(&w), w.build("tree").await.lease().map(|l| l.attempt)), (1, Some(1)));
+}
+
+#[tokio::test]
+async fn two_dispatchers_of_which_each_saw_a_queued_row_start_one_builder() {
+    let w = World::new();
+    ask(&w, "tree").await;
+    let other = Arc::clone(&w);
+    w.before_next_commit(async move { assert!(dispatch(&*other).await.is_ok()) });
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!((started(&w), w.limits().await.taken()), (1, 1));
+}
+
+#[tokio::test]
+async fn two_dispatchers_at_the_last_slot_fill_it_once() {
+    let w = World::with(Policy { slots: 1, ..Policy::default() });
+    ask(&w, "tree").await;
+    ask(&w, "hello").await;
+    let other = Arc::clone(&w);
+    w.before_next_commit(async move { assert!(dispatch(&*other).await.is_ok()) });
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!((started(&w), w.limits().await.taken()), (1, 1));
+    // The one that ends makes room for the one that waits.
+    let first = if w.build("tree").await.lease().is_some() { "tree" } else { "hello" };
+    w.finish(first).await;
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!((started(&w), w.limits().await.taken()), (2, 1));
+}
+
+#[tokio::test]
+async fn money_is_reserved_before_a_build_starts_and_its_price_is_spent_when_it_ends() {
+    let mut policy = Policy { slots: 9, budget: Some(Micros(150)), micros_per_second: 1, ..Policy::default() };
+    policy.job.seconds = 100;
+    let w = World::with(policy);
+    ask(&w, "tree").await;
+    w.pass(Duration::from_secs(1));
+    ask(&w, "hello").await;
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!((started(&w), w.limits().await.reserved()), (1, Micros(100)));
+    w.pass(Duration::from_secs(30));
+    w.finish("tree").await;
+    assert_eq!((w.limits().await.reserved(), w.limits().await.spent()), (Micros(0), Micros(30)));
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!((started(&w), w.limits().await.reserved()), (2, Micros(100)));
+}
+
+#[tokio::test]
+async fn a_write_whose_reply_was_lost_is_not_a_lost_write() {
+    let w = World::new();
+    w.lose_replies(1);
+    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    w.lose_replies(1);
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!((started(&w), w.limits().await.taken()), (1, 1));
+    let bearer = w.bearer("tree").await;
+    let report = w.report(&bearer).await;
+    w.lose_replies(1);
+    settle(&*w, &bearer, report.clone()).await.expect("settled");
+    assert_eq!((w.build("tree").await.history.len(), w.limits().await.taken()), (1, 0));
+    // The builder did not hear of it either, and says it again.
+    settle(&*w, &bearer, report).await.expect("settled before");
+    assert_eq!(w.build("tree").await.history.len(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_whose_dispatcher_died_is_launched_by_the_sweep_and_once() {
+    let w = World::new();
+    ask(&w, "tree").await;
+    let (id, token) = w.new_lease();
+    advance(&*w, &w.key("tree"), &Event::Claim { id: id.clone(), token }).await.expect("claimed");
+    assert_eq!(started(&w), 0);
+    sweep(&*w).await.expect("the ledger");
+    sweep(&*w).await.expect("the ledger");
+    let task = w.build("tree").await.lease().and_then(|lease| lease.task.clone());
+    assert_eq!((started(&w), task), (1, Some(format!("task of {id}"))));
+    assert_eq!(w.launcher.asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_builder_that_is_not_heard_of_is_stopped_and_its_build_tried_again_until_it_cools_down() {
+    let w = World::new();
+    ask(&w, "tree").await;
+    for attempt in 1..=w.policy().attempts {
+        dispatch(&*w).await.expect("the ledger");
+        assert_eq!(w.build("tree").await.lease().map(|lease| lease.attempt), Some(attempt));
+        w.pass(w.policy().lease);
+        sweep(&*w).await.expect("the ledger");
+        assert_eq!((started(&w), w.limits().await.taken()), (attempt as usize, 0));
+        w.pass(w.policy().delay_after(attempt));
+    }
+    assert_eq!(w.launcher.stopped.lock().expect("a lock").len(), 3);
+    let build = w.build("tree").await;
+    let State::Failed { failure, until: Some(_), .. } = &build.state else { panic!("{build:?}") };
+    assert_eq!(failure.kind, Kind::LostHeartbeat);
+    assert!(matches!(ask(&w, "tree").await, Reply::Problem(problem) if problem.status == 503));
+    w.pass(w.policy().cool_down);
+    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+}
+
+#[tokio::test]
+async fn a_builder_that_pulses_keeps_its_lease_and_one_that_is_late_has_lost_it() {
+    let w = World::new();
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    let bearer = w.bearer("tree").await;
+    for _ in 0..10 {
+        w.pass(w.policy().lease / 2);
+        lease::pulse(&*w, &bearer, &Progress::default()).await.expect("a live lease");
+        sweep(&*w).await.expect("the ledger");
+    }
+    w.pass(w.policy().lease);
+    // At that instant it is over, whether or not a sweep has come by.
+    let late = lease::pulse(&*w, &bearer, &Progress::default()).await;
+    assert_eq!(late.err(), Some(Denied::NotLive));
+    let report = w.report(&bearer).await;
+    assert_eq!(settle(&*w, &bearer, report).await.err(), Some(Denied::NotLive));
+    assert!(w.build("tree").await.lease().is_some(), "an expired lease's settle changes nothing");
+}
+
+#[tokio::test]
+async fn a_settle_that_races_with_the_sweep_counts_once() {
+    for sweep_first in [true, false] {
+        let w = World::new();
+        ask(&w, "tree").await;
+        dispatch(&*w).await.expect("the ledger");
+        let bearer = w.bearer("tree").await;
+        let report = w.report(&bearer).await;
+        let other = Arc::clone(&w);
+        if sweep_first {
+            // The settle saw a live lease; before it commits, the lease is over and swept.
+            w.before_next_commit(async move {
+                other.pass(other.policy().lease);
+                sweep(&*other).await.expect("the ledger");
+            });
+            assert_eq!(settle(&*w, &bearer, report).await.err(), Some(Denied::NotLive));
+            assert!(matches!(w.build("tree").await.state, State::Queued { attempt: 2, .. }));
+        } else {
+            // The sweep saw a lease that is over by its clock; before it commits, a settle by a slower clock came.
+            w.before_next_commit(async move {
+                stopped(&*other, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "")).await.expect("the ledger");
+            });
+            w.pass(w.policy().lease);
+            sweep(&*w).await.expect("the ledger");
+            assert_eq!(w.build("tree").await.history.len(), 1);
+        }
+        assert_eq!(w.limits().await.taken(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_builder_that_can_not_be_started_is_a_passing_failure_that_frees_its_slot() {
+    let w = World::new();
+    *w.launcher.refuses.lock().expect("a lock") = Some(NotLaunched::Refused("no such program".to_owned()));
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    let build = w.build("tree").await;
+    assert!(matches!(build.state, State::Queued { attempt: 2, .. }), "{build:?}");
+    assert_eq!(
+        (build.history[0].failure.as_ref().map(|f| f.kind), w.limits().await.taken()),
+        (Some(Kind::NotStarted), 0)
+    );
+}
+
+#[tokio::test]
+async fn a_builder_that_may_have_been_started_keeps_its_lease_until_that_is_over() {
+    let w = World::new();
+    let unknown = NotLaunched::Unavailable(Unavailable::new("launcher", "the reply was lost"));
+    *w.launcher.refuses.lock().expect("a lock") = Some(unknown);
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    let bearer = w.bearer("tree").await;
+    // It was, and its word counts.
+    let report = w.report(&bearer).await;
+    settle(&*w, &bearer, report).await.expect("a live lease");
+    assert!(is_hit(&ask(&w, "tree").await));
+}
+
+#[tokio::test]
+async fn a_permanent_failure_is_told_from_one_read_and_writes_nothing() {
+    let w = World::new();
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    let failure = Failure::new(Kind::BuildFailed, "x.c:1: error\x1b[0m\nmore");
+    let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default() };
+    settle(&*w, &w.bearer("tree").await, report).await.expect("a live lease");
+    let commits = w.commits();
+    for _ in 0..1000 {
+        let Reply::Problem(problem) = ask(&w, "tree").await else { panic!("no problem") };
+        assert_eq!((problem.status, problem.log), (422, true));
+        assert_eq!(problem.sentence, "tree: the build failed: x.c:1: error more");
+    }
+    assert_eq!((w.commits(), started(&w)), (commits, 1));
+}
