@@ -118,7 +118,8 @@ pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
         Ended::Exit(Exit::Code(_)) if has(error, &["interrupted by the user"]) => Kind::Interrupted,
         Ended::Exit(Exit::Code(_)) if has(error, &DISK) => Kind::DiskFull,
         Ended::Exit(Exit::Code(_)) if has(error, &NETWORK) => Kind::SourceUnavailable,
-        Ended::Exit(Exit::Code(_)) if has(error, &["hash mismatch"]) => Kind::HashMismatch,
+        // What is fetched while a set is evaluated is the set itself: another one came than its pin says.
+        Ended::Exit(Exit::Code(_)) if has(error, &["hash mismatch"]) => Kind::BuilderError,
         Ended::Exit(Exit::Code(_)) if has(error, &MACHINE) => Kind::BuilderError,
         Ended::Exit(Exit::Code(_)) => Kind::EvaluationError,
     };

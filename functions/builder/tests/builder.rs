@@ -278,6 +278,28 @@ fn a_package_set_that_can_not_be_had_is_no_fault_of_the_package() {
 }
 
 #[test]
+fn a_package_set_that_is_a_tarball_is_fetched_and_checked_by_its_hash() {
+    let bench = Bench::new();
+    let tarball = bench.tarball();
+    let url = format!("file://{}", tarball.display());
+    let hash = bench.nar_hash();
+    let wrong = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned();
+    for (nar_hash, built) in [(None, true), (Some(hash), true), (Some(wrong), false)] {
+        let mut job = bench.job("nested.deeper.good");
+        job.nixpkgs = Nixpkgs::Tarball { url: url.clone(), nar_hash: nar_hash.clone() };
+        let endpoint = Endpoint::new(job);
+        assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+        match endpoint.outcome() {
+            Outcome::Built(_) => assert!(built, "{nar_hash:?}"),
+            // Not the package's fault: nothing that is remembered of it.
+            Outcome::Failed(failure) => {
+                assert!(!built && failure.kind == Kind::BuilderError, "{nar_hash:?}: {failure:?}")
+            }
+        }
+    }
+}
+
+#[test]
 fn a_machine_without_nix_or_with_an_old_one_says_so() {
     let bench = Bench::new();
     for (nix, says) in [(None, "there is no Nix here"), (Some("nix-store (Nix) 2.3.16"), "Nix 2.8 or newer is needed")]

@@ -37,6 +37,21 @@ impl Bench {
         self.dir.path().join("set")
     }
 
+    /// The set as a tarball, with one directory at its top, as a forge hands it out.
+    pub(crate) fn tarball(&self) -> PathBuf {
+        let tarball = self.dir.path().join("set.tar.gz");
+        let packed = Command::new("tar").arg("-czf").arg(&tarball).arg("-C").arg(self.dir.path()).arg("set").status();
+        assert!(packed.expect("tar").success());
+        tarball
+    }
+
+    /// The set's hash, as a pin has it.
+    pub(crate) fn nar_hash(&self) -> String {
+        let out =
+            Command::new("nix-hash").args(["--type", "sha256", "--base32"]).arg(self.set()).output().expect("nix-hash");
+        format!("sha256:{}", String::from_utf8_lossy(&out.stdout).trim())
+    }
+
     /// Where the builder puts temporary files.
     pub(crate) fn tmp(&self) -> PathBuf {
         self.dir.path().join("tmp")
