@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::clean_line,
-    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Sha256},
+    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Sha256, serde_as_text},
 };
 
 /// What one build made: `manifest.json` beside its programs. A package may ship hundreds of programs, so this list
@@ -169,18 +169,7 @@ impl FromStr for ObjectName {
     }
 }
 
-impl TryFrom<String> for ObjectName {
-    type Error = BadName;
-    fn try_from(s: String) -> Result<Self, BadName> {
-        s.parse()
-    }
-}
-
-impl From<ObjectName> for String {
-    fn from(name: ObjectName) -> String {
-        name.to_string()
-    }
-}
+serde_as_text!(ObjectName, BadName);
 
 /// Where an object lies: `builds/REV/SYSTEM/ATTR/LEASE/NAME`.
 ///
@@ -216,18 +205,7 @@ impl FromStr for ObjectPath {
     }
 }
 
-impl TryFrom<String> for ObjectPath {
-    type Error = BadName;
-    fn try_from(s: String) -> Result<Self, BadName> {
-        s.parse()
-    }
-}
-
-impl From<ObjectPath> for String {
-    fn from(path: ObjectPath) -> String {
-        path.to_string()
-    }
-}
+serde_as_text!(ObjectPath, BadName);
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,25 @@ pub enum BadName {
     Form,
 }
 
+/// Lets serde read and write a type as text, through its `FromStr` and `Display`: with
+/// `#[serde(try_from = "String", into = "String")]` on the type.
+macro_rules! serde_as_text {
+    ($type:ty, $error:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = $error;
+            fn try_from(s: String) -> Result<Self, $error> {
+                s.parse()
+            }
+        }
+        impl From<$type> for String {
+            fn from(value: $type) -> String {
+                value.to_string()
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;
+
 /// Gives a validated string type its `FromStr`, `Display`, `Debug` and serde, all through `$check`.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
@@ -64,17 +83,7 @@ macro_rules! name_type {
                 check(s).map(|()| Self(s.to_owned()))
             }
         }
-        impl TryFrom<String> for $name {
-            type Error = BadName;
-            fn try_from(s: String) -> Result<Self, BadName> {
-                s.parse()
-            }
-        }
-        impl From<$name> for String {
-            fn from(n: $name) -> String {
-                n.0
-            }
-        }
+        serde_as_text!($name, BadName);
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)

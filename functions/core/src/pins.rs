@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::{BadName, BuildKey, Rev, System},
+    key::{BadName, BuildKey, Rev, System, serde_as_text},
     protocol::Nixpkgs,
     target::{PinRef, Target},
 };
@@ -29,17 +29,7 @@ impl FromStr for PinName {
         }
     }
 }
-impl TryFrom<String> for PinName {
-    type Error = BadName;
-    fn try_from(s: String) -> Result<Self, BadName> {
-        s.parse()
-    }
-}
-impl From<PinName> for String {
-    fn from(name: PinName) -> String {
-        name.0
-    }
-}
+serde_as_text!(PinName, BadName);
 impl fmt::Display for PinName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

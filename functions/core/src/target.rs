@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::{Attr, BadName, Bin, System},
+    key::{Attr, BadName, Bin, System, serde_as_text},
     pins::PinName,
 };
 
@@ -56,18 +56,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-impl From<Wanted> for String {
-    fn from(wanted: Wanted) -> String {
-        wanted.to_string()
-    }
-}
-
-impl TryFrom<String> for Wanted {
-    type Error = BadTarget;
-    fn try_from(s: String) -> Result<Self, BadTarget> {
-        s.parse()
-    }
-}
+serde_as_text!(Wanted, BadTarget);
 
 impl FromStr for Wanted {
     type Err = BadTarget;

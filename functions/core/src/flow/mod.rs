@@ -6,6 +6,8 @@
 //!
 //! Every one of them may die between any two lines and be run again.
 
+use thiserror::Error;
+
 use crate::{
     build::{Build, Event, Illegal, Step, apply},
     key::BuildKey,
@@ -28,30 +30,17 @@ const CONFLICTS_MAX: usize = 100;
 const RETRIES_MAX: usize = 3;
 
 /// Why an event was not applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Halt {
     /// The state machine refuses it.
-    Illegal(Illegal),
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
     /// There is no slot or no money.
-    Full(Full),
+    #[error(transparent)]
+    Full(#[from] Full),
     /// The ledger does not answer.
-    Unavailable(Unavailable),
-}
-
-impl From<Illegal> for Halt {
-    fn from(why: Illegal) -> Halt {
-        Halt::Illegal(why)
-    }
-}
-impl From<Full> for Halt {
-    fn from(why: Full) -> Halt {
-        Halt::Full(why)
-    }
-}
-impl From<Unavailable> for Halt {
-    fn from(why: Unavailable) -> Halt {
-        Halt::Unavailable(why)
-    }
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// A build's row, as a consistent read shows it.
