@@ -12,6 +12,8 @@ pub fn stub(origin: &str, target: &Target) -> String {
     let name = quote(target.wanted.file_name());
     let mut script = String::with_capacity(STUB.len() + 200);
     script.push_str(STUB);
+    // Whoever sees this in a terminal sees the end of it.
+    script.push_str(&format!("# In a terminal? Save the program: curl -L '{origin}/{target}' -o {name}\n"));
     script.push_str(&format!("binplz '{origin}' '{target}' {name} \"$@\"\n"));
     script
 }

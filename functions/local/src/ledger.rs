@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::{
     dir::{DataDir, OpenError, private},
     item,
+    memo::Memo,
     writer::{Work, Write, Writer},
 };
 
@@ -45,6 +46,7 @@ pub(crate) type Slot = RwLock<Option<Database>>;
 #[derive(Debug)]
 pub struct LocalLedger {
     slot: Arc<Slot>,
+    memo: Arc<Memo>,
     works: Option<mpsc::Sender<Work>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -62,12 +64,14 @@ impl LocalLedger {
         let path = dir.file("ledger.redb");
         let slot = Arc::new(RwLock::new(Some(open_database(&path)?)));
         let (works, inbox) = mpsc::channel();
-        let writer = Writer { slot: Arc::clone(&slot), path: path.clone(), _dir: Arc::clone(dir) };
+        let memo = Arc::new(Memo::default());
+        let writer =
+            Writer { slot: Arc::clone(&slot), memo: Arc::clone(&memo), path: path.clone(), _dir: Arc::clone(dir) };
         let writer = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || writer.run(&inbox))
             .map_err(|cause| OpenError::Io { path, cause })?;
-        Ok(LocalLedger { slot, works: Some(works), writer: Some(writer) })
+        Ok(LocalLedger { slot, memo, works: Some(works), writer: Some(writer) })
     }
 
     fn read<T>(
@@ -104,12 +108,20 @@ impl Drop for LocalLedger {
 impl Ledger for LocalLedger {
     // Both kinds of read see every acknowledged commit here.
     async fn load(&self, key: &RowKey, _read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
-        self.read(|transaction| {
+        let began = match self.memo.get(key) {
+            Ok(remembered) => return Ok(Some(remembered)),
+            Err(began) => began,
+        };
+        let found = self.read(|transaction| {
             let rows = transaction.open_table(ROWS)?;
             let Some(found) = rows.get(item::key_text(key).as_str())? else { return Ok(None) };
             let (version, bytes) = found.value();
             Ok(Some((item::row_from_bytes(key, bytes)?, Version(version))))
-        })
+        })?;
+        if let Some((row, version)) = &found {
+            self.memo.fill(began, row, *version);
+        }
+        Ok(found)
     }
 
     async fn commit(&self, swaps: Vec<Swap>) -> Result<(), NotCommitted> {

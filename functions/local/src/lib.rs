@@ -18,6 +18,7 @@ mod origin;
 
 pub mod item;
 pub mod ledger;
+mod memo;
 mod writer;
 
 mod draft;

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, mpsc},
 };
 
-use binplz_core::ports::{NotCommitted, Row, SWAPS_MAX, Swap};
+use binplz_core::ports::{NotCommitted, Row, SWAPS_MAX, Swap, Version};
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 use tokio::sync::oneshot;
 
@@ -15,6 +15,7 @@ use crate::{
     dir::DataDir,
     item,
     ledger::{PROGRESS, ROWS, SHELVES, Slot, open_database, unavailable},
+    memo::Memo,
 };
 
 /// Most writes in one transaction: no reply waits long for others.
@@ -64,6 +65,7 @@ impl Write {
 /// The writer: the thread's own state.
 pub(crate) struct Writer {
     pub(crate) slot: Arc<Slot>,
+    pub(crate) memo: Arc<Memo>,
     pub(crate) path: PathBuf,
     /// The directory stays locked until the last write is made.
     pub(crate) _dir: Arc<DataDir>,
@@ -91,7 +93,10 @@ impl Writer {
             slot.as_ref().map(|database| transact(database, writes))
         };
         match made {
-            Some(Ok(outcomes)) => Ok(outcomes),
+            Some(Ok(outcomes)) => {
+                self.remember(writes, &outcomes);
+                Ok(outcomes)
+            }
             Some(Err(error)) => {
                 tracing::error!(%error, path = %self.path.display(), "the ledger could not be written");
                 self.reopen();
@@ -104,11 +109,21 @@ impl Writer {
         }
     }
 
+    /// Puts what was committed into the readers' memory, before anybody is told of it.
+    fn remember(&self, writes: &[Write], outcomes: &[Result<(), NotCommitted>]) {
+        for (write, outcome) in writes.iter().zip(outcomes) {
+            if let (Write::Swaps(swaps), Ok(())) = (write, outcome) {
+                swaps.iter().for_each(|swap| self.memo.written(&swap.row, Version(swap.seen + 1)));
+            }
+        }
+    }
+
     /// After a failed write or sync the database answers nothing any more, since what it holds in memory may differ from
     /// the disk. Opening it again reads what is really there, so that a full disk stops writes and not hits.
     fn reopen(&self) {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         *slot = None;
+        self.memo.forget();
         match open_database(&self.path) {
             Ok(database) => *slot = Some(database),
             Err(error) => tracing::error!(%error, "the ledger could not be opened again"),
