@@ -43,6 +43,8 @@ const SIGNATURE: [&str; 4] = [
 ];
 const SANDBOX: [&str; 6] =
     ["namespace", "build-users-group", "nixbld", "sandbox", "setting uid", "unable to start build process"];
+/// In the words of Nix 2.8, and of 2.30 and newer.
+const NO_MACHINE: [&str; 2] = ["is required to build", "required system or feature not available"];
 const MACHINE: [&str; 5] =
     ["permission denied", "cannot connect to", "read-only file system", "database is locked", "too many open files"];
 
@@ -98,6 +100,7 @@ fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidenc
         _ if evidence.errors.iter().chain(&evidence.remarks).any(|line| has(line, &SIGNATURE)) => Kind::Signature,
         _ if says(&["some substitutes", ".narinfo", "/nar/", "nix-cache-info"]) => Kind::CacheUnavailable,
         _ if says(&NETWORK) => Kind::SourceUnavailable,
+        _ if says(&NO_MACHINE) => Kind::NoMachine,
         _ if says(&SANDBOX) => Kind::Sandbox,
         _ => Kind::BuilderError,
     }

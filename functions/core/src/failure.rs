@@ -65,6 +65,8 @@ pub enum Kind {
     Signature,
     /// The build sandbox or the build users are not set up.
     Sandbox,
+    /// No machine of this deployment builds for that system, or has a feature that the build needs.
+    NoMachine,
 }
 
 /// What a kind of failure means for the next try.
@@ -83,7 +85,7 @@ pub enum Class {
 
 impl Kind {
     /// All kinds, for tests and tables.
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 28] = [
         Kind::NoSuchPackage,
         Kind::EvaluationError,
         Kind::Broken,
@@ -111,6 +113,7 @@ impl Kind {
         Kind::BuilderError,
         Kind::Signature,
         Kind::Sandbox,
+        Kind::NoMachine,
     ];
 
     /// What it means for the next try.
@@ -125,7 +128,7 @@ impl Kind {
                 Class::Transient
             }
             OutOfMemory | DiskFull => Class::TransientLarger,
-            Signature | Sandbox => Class::Operator,
+            Signature | Sandbox | NoMachine => Class::Operator,
         }
     }
 
@@ -159,6 +162,7 @@ impl Kind {
             Kind::BuilderError => "the builder itself failed",
             Kind::Signature => "the binary cache's signature is not trusted here",
             Kind::Sandbox => "the build sandbox is not set up",
+            Kind::NoMachine => "no machine here can build it",
         }
     }
 }
