@@ -135,7 +135,7 @@ impl World {
     pub fn with(policy: Policy) -> Arc<World> {
         let data = tempfile::tempdir().expect("a temporary directory");
         let dir = DataDir::open(data.path()).expect("a data directory");
-        let pin = Pin { rev: "5".repeat(40).parse().expect("hex"), nixpkgs: Nixpkgs::Path("/set".to_owned()) };
+        let pin = Pin { rev: "5".repeat(40).parse().expect("hex"), nixpkgs: Nixpkgs::Path("/set".to_owned()).into() };
         let ledger = Stage {
             inner: LocalLedger::open(&dir).expect("a ledger"),
             before_commit: Mutex::default(),

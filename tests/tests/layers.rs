@@ -49,8 +49,13 @@ fn arrows_between_our_crates_run_one_way() {
     for (package, may) in [
         ("binplz-core", &[][..]),
         ("binplz-local", &["binplz-core"]),
+        ("binplz-aws", &["binplz-core"]),
         ("binplz-web", &["binplz-core"]),
         ("binplz-builder", &["binplz-core"]),
+        ("binplz-api", &["binplz-aws", "binplz-web"]),
+        ("binplz-lease", &["binplz-aws", "binplz-web"]),
+        ("binplz-dispatcher", &["binplz-aws", "binplz-core"]),
+        ("binplz-reaper", &["binplz-aws", "binplz-core"]),
         ("binplz-cli", &["binplz-core", "binplz-local", "binplz-web"]),
     ] {
         assert_eq!(ours(package), may, "what {package} depends on");
@@ -65,7 +70,7 @@ fn every_crate_below_functions_has_a_rule_here() {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     crates.sort();
-    assert_eq!(crates, ["builder", "cli", "core", "local", "web"]);
+    assert_eq!(crates, ["api", "aws", "builder", "cli", "core", "dispatcher", "lease", "local", "reaper", "web"]);
 }
 
 #[test]

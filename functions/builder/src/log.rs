@@ -13,6 +13,7 @@ use binplz_core::{
     artifact::ObjectName,
     key::{Sha256, Token},
     protocol::Upload,
+    text::without_escapes,
 };
 use sha2::{Digest, Sha256 as Hasher};
 
@@ -161,21 +162,13 @@ pub(crate) fn name_of(hasher: Hasher) -> Sha256 {
 /// A line without escape sequences and control characters, tabs excepted, and not longer than [`LINE_MAX`].
 pub(crate) fn plain(line: &str) -> String {
     let mut out = String::with_capacity(line.len().min(LINE_MAX));
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
+    for c in without_escapes(line) {
         if out.len() >= LINE_MAX {
             out.push_str(" … (the line was cut)");
             break;
         }
-        match c {
-            '\x1b' => match chars.next() {
-                Some('[') => while chars.next().is_some_and(|c| !('\x40'..='\x7e').contains(&c)) {},
-                Some(']') => while chars.next().is_some_and(|c| !matches!(c, '\x07' | '\\')) {},
-                _ => {}
-            },
-            '\t' => out.push(c),
-            c if c.is_control() => {}
-            c => out.push(c),
+        if c == '\t' || !c.is_control() {
+            out.push(c);
         }
     }
     out

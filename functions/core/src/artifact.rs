@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    failure::clean_line,
-    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Sha256, serde_as_text},
+    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Rev, Sha256, serde_as_text},
+    text::clean_line,
 };
 
 /// What one build made: `manifest.json` beside its programs. A package may ship hundreds of programs, so this list
@@ -206,6 +206,11 @@ impl FromStr for ObjectPath {
 }
 
 serde_as_text!(ObjectPath, BadName);
+
+/// Where a store keeps the tarball of a nixpkgs: `nixpkgs/REV.tar.gz`. An operator puts it there; no build can.
+pub fn nixpkgs_path(rev: &Rev) -> String {
+    format!("nixpkgs/{rev}.tar.gz")
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::clean_line;
+
 /// What went wrong. The classes are those that were seen of Nix 2.8 and 2.26 (`shared/facts-nix.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -218,51 +220,6 @@ fn package_name(derivation: &str) -> &str {
     name.strip_suffix(".drv").unwrap_or(name)
 }
 
-/// Foreign text made fit for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control
-/// characters and Unicode's direction marks become spaces, runs of spaces become one, and it is cut at `max` characters.
-pub fn clean_line(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    let mut count = 0;
-    let mut space = false;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '\x1b' {
-            skip_escape(&mut chars);
-        } else if c.is_control() || is_direction_mark(c) || c.is_whitespace() {
-            space = !out.is_empty();
-        } else if count + usize::from(space) >= max {
-            out.push('…');
-            break;
-        } else {
-            count += 1 + usize::from(space);
-            if std::mem::take(&mut space) {
-                out.push(' ');
-            }
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Leaves out the rest of an ANSI escape sequence: CSI up to its final byte, OSC up to BEL or ST, else one character.
-fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.next() {
-        Some('[') => while chars.next().is_some_and(|c| !('\x40'..='\x7e').contains(&c)) {},
-        Some(']') => {
-            while let Some(c) = chars.next() {
-                if c == '\x07' || (c == '\x1b' && chars.next_if_eq(&'\\').is_some()) {
-                    break;
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,14 +241,5 @@ mod tests {
             let other = Failure { derivation: Some(told.to_owned()), ..own.clone() };
             assert_eq!(other.sentence(), "the build failed, in its dependency hello-2.10: x.c:1: error");
         }
-    }
-
-    #[test]
-    fn hostile_text_becomes_one_harmless_line() {
-        assert_eq!(clean_line("\x1b[31;1merror:\x1b[0m  a\n\tb\x07", 99), "error: a b");
-        assert_eq!(clean_line("\x1b]0;title\x07x\x1b]8;;u\x1b\\y", 99), "xy");
-        assert_eq!(clean_line("a\u{202e}b\u{2066}c", 99), "a b c");
-        assert_eq!(clean_line(&"x".repeat(1_000_000), 3), "xxx…");
-        assert_eq!(clean_line("ab   ", 2), "ab");
     }
 }

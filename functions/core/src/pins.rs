@@ -41,8 +41,28 @@ impl fmt::Display for PinName {
 pub struct Pin {
     /// Which revision the name stands for now.
     pub rev: Rev,
-    /// Where a builder finds it.
-    pub nixpkgs: Nixpkgs,
+    /// Where it is.
+    pub nixpkgs: Source,
+}
+
+/// Where a pin's nixpkgs is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// In the deployment's own store, as a tarball ([`crate::artifact::nixpkgs_path`]): a builder gets a URL of it.
+    Stored {
+        /// The unpacked tree's hash, as Nix writes it (`sha256-…`).
+        nar_hash: String,
+    },
+    /// Where a builder finds it by itself.
+    #[serde(untagged)]
+    Elsewhere(Nixpkgs),
+}
+
+impl From<Nixpkgs> for Source {
+    fn from(nixpkgs: Nixpkgs) -> Source {
+        Source::Elsewhere(nixpkgs)
+    }
 }
 
 /// The pins of a deployment: at least the default one.
@@ -77,6 +97,11 @@ impl Pins {
         Pins { default: name.clone(), pins: BTreeMap::from([(name, pin)]), system }
     }
 
+    /// A deployment that serves none.
+    pub fn none() -> Pins {
+        Pins { default: PinName("none".to_owned()), pins: BTreeMap::new(), system: System::X86_64Linux }
+    }
+
     /// Gives a target its system, its pin and that pin's revision.
     ///
     /// # Errors
@@ -99,7 +124,7 @@ impl Pins {
     }
 
     /// Where the nixpkgs of a revision is, if a pin still names it.
-    pub fn nixpkgs(&self, rev: &Rev) -> Option<&Nixpkgs> {
+    pub fn nixpkgs(&self, rev: &Rev) -> Option<&Source> {
         self.pins.values().find(|pin| &pin.rev == rev).map(|pin| &pin.nixpkgs)
     }
 }
@@ -110,7 +135,7 @@ mod tests {
     use crate::target::Query;
 
     fn resolve(query: &str) -> Result<String, Unserved> {
-        let pin = Pin { rev: "ab".repeat(20).parse().expect("hex"), nixpkgs: Nixpkgs::Path("/set".into()) };
+        let pin = Pin { rev: "ab".repeat(20).parse().expect("hex"), nixpkgs: Nixpkgs::Path("/set".into()).into() };
         let pins = Pins::one("nixos-26.05".parse().expect("a pin's name"), pin, System::X86_64Linux);
         let query = Query::parse("/tree", Some(query)).expect("a target");
         pins.resolve(&query.target).map(|resolved| resolved.key.to_string())

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::{
     artifact::ObjectPath,
     build::{Build, Lease},
-    key::{BuildKey, LeaseId, Sha256, Token},
+    key::{BuildKey, LeaseId, Rev, Sha256, Token},
     limits::Limits,
     pins::Pins,
     policy::Policy,
@@ -202,6 +202,12 @@ pub trait Store: Send + Sync {
 
     /// A URL that answers GET and HEAD, Range and conditional requests with the object, for a while.
     fn url(&self, path: &ObjectPath, method: Method) -> impl Future<Output = Result<String, Unavailable>> + Send;
+
+    /// A URL of the tarball of a nixpkgs that an operator has put into the store, for a while. A store that keeps none needs not say more.
+    fn nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<String, Unavailable>> + Send {
+        let error = Unavailable::new("store", format!("it keeps no nixpkgs, and the pin of {rev} wants one"));
+        async { Err(error) }
+    }
 
     /// An object's size in bytes; `None`: it is not there.
     fn size(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<u64>, Unavailable>> + Send;

@@ -23,8 +23,13 @@ mod request_id;
 mod respond;
 mod target;
 
-/// The service. A caller may merge routes of its own below `/-/` into it.
+/// The whole service. A caller may merge routes of its own below `/-/` into it.
 pub fn router<D: Deployment>(deployment: Arc<D>) -> Router {
+    site(Arc::clone(&deployment)).merge(leases(deployment))
+}
+
+/// What people and their programs ask for; no builder's endpoint.
+pub fn site<D: Deployment>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/", get(pages::home::<D>))
         .route("/-/health", get(pages::health))
@@ -34,12 +39,18 @@ pub fn router<D: Deployment>(deployment: Arc<D>) -> Router {
         .route("/-/status/{*target}", get(target::status::<D>))
         .route("/-/log/{*target}", get(target::log::<D>))
         .route("/-/build/{*target}", post(target::build::<D>))
+        .method_not_allowed_fallback(target::method_not_allowed::<D>)
+        .fallback(target::binary::<D>)
+        .with_state(deployment)
+}
+
+/// The builders' endpoint, and nothing else.
+pub fn leases<D: Deployment>(deployment: Arc<D>) -> Router {
+    Router::new()
         .route("/-/lease/{rev}/{system}/{attr}/{lease}", get(lease::job::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/pulse", post(lease::pulse::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/uploads", post(lease::uploads::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/settle", post(lease::settle::<D>))
-        .method_not_allowed_fallback(target::method_not_allowed::<D>)
-        .fallback(target::binary::<D>)
         .with_state(deployment)
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use binplz_core::{
     key::Rev,
-    pins::{Pin, PinName},
+    pins::{Pin, PinName, Source},
     protocol::Nixpkgs,
 };
 use serde::Deserialize;
@@ -96,7 +96,7 @@ fn name(name: &str) -> Result<PinName, Fault> {
 
 fn github(rev: &Rev, nar_hash: Option<&str>) -> Pin {
     let url = format!("https://github.com/NixOS/nixpkgs/archive/{rev}.tar.gz");
-    Pin { rev: rev.clone(), nixpkgs: Nixpkgs::Tarball { url, nar_hash: nar_hash.map(str::to_owned) } }
+    Pin { rev: rev.clone(), nixpkgs: Nixpkgs::Tarball { url, nar_hash: nar_hash.map(str::to_owned) }.into() }
 }
 
 /// Copies a set into the Nix store. Its revision is the hash of its content, so a changed set is another one.
@@ -116,7 +116,7 @@ fn snapshot(path: &str) -> Result<Pin, Fault> {
     let hash = run("nix-hash", &["--type", "sha256", &stored])?;
     let rev = hash.get(..40).and_then(|digits| digits.parse().ok());
     let rev = rev.ok_or_else(|| Fault::Nix("nix-hash", hash.clone()))?;
-    Ok(Pin { rev, nixpkgs: Nixpkgs::Path(stored) })
+    Ok(Pin { rev, nixpkgs: Nixpkgs::Path(stored).into() })
 }
 
 /// Keeps a set that lies in the Nix store from being collected as garbage, for as long as the data directory has `nixpkgs`.
@@ -124,7 +124,7 @@ fn snapshot(path: &str) -> Result<Pin, Fault> {
 /// # Errors
 /// [`Fault`].
 pub(crate) fn keep(pin: &Pin, data: &Path) -> Result<(), Fault> {
-    let Nixpkgs::Path(stored) = &pin.nixpkgs else { return Ok(()) };
+    let Source::Elsewhere(Nixpkgs::Path(stored)) = &pin.nixpkgs else { return Ok(()) };
     let root = std::path::absolute(data.join("nixpkgs")).map_err(|error| Fault::Nix("nix-store", error.to_string()))?;
     let root = root.to_string_lossy();
     run("nix-store", &["--realise", stored, "--add-root", &root, "--indirect"]).map(|_| ())

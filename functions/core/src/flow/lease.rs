@@ -5,8 +5,9 @@ use crate::{
     build::{Build, Event, Lease},
     flow::{Halt, advance, load_build},
     key::{BuildKey, LeaseId, Token},
+    pins::Source,
     ports::{Deployment, Ledger, Store, Unavailable},
-    protocol::{Grant, Job, Progress, Pulse, Upload},
+    protocol::{Grant, Job, Nixpkgs, Progress, Pulse, Upload},
 };
 
 /// A builder's word: which build and lease it speaks for, and its proof.
@@ -66,11 +67,16 @@ pub(crate) async fn admit<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(Buil
 /// [`Denied`].
 pub async fn job<D: Deployment>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
     admit(d, bearer).await?;
-    let nixpkgs = d.pins().nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)?;
+    let nixpkgs = match d.pins().nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
+        Source::Elsewhere(nixpkgs) => nixpkgs.clone(),
+        Source::Stored { nar_hash } => {
+            Nixpkgs::Tarball { url: d.store().nixpkgs(&bearer.key.rev).await?, nar_hash: Some(nar_hash.clone()) }
+        }
+    };
     Ok(Job {
         attr: bearer.key.attr.clone(),
         system: bearer.key.system,
-        nixpkgs: nixpkgs.clone(),
+        nixpkgs,
         limits: d.policy().job.clone(),
         lease_seconds: d.policy().lease.as_secs(),
     })

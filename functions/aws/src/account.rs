@@ -1,0 +1,60 @@
+//! Where the services are and who asks them: the clients' common ground, built by hand from what Lambda puts into the
+//! environment. (The usual loader looks in more places than a function has, and takes longer than a hit.)
+
+use std::time::Duration;
+
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_smithy_http_client::{Builder, tls};
+use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
+use aws_types::{SdkConfig, region::Region};
+
+use crate::config::{Fault, Settings};
+
+/// A gateway ends a request after 30 s: what hangs is given up, and tried once more, well before that.
+const ONE_TRY: Duration = Duration::from_secs(5);
+const ALL_TRIES: Duration = Duration::from_secs(20);
+
+/// An account in a region.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub(crate) region: String,
+    pub(crate) credentials: Credentials,
+    /// Set where the services are not AWS's own: all of them are there.
+    pub(crate) endpoint: Option<String>,
+    pub(crate) sdk: SdkConfig,
+}
+
+impl Account {
+    /// The account that Lambda's variables name. A sandbox does not outlive its credentials.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(settings: &Settings) -> Result<Account, Fault> {
+        let region = settings.need("AWS_REGION")?;
+        let credentials = Credentials::new(
+            settings.need("AWS_ACCESS_KEY_ID")?,
+            settings.need("AWS_SECRET_ACCESS_KEY")?,
+            settings.find("AWS_SESSION_TOKEN").map(str::to_owned),
+            None,
+            "environment",
+        );
+        let endpoint = settings.find("AWS_ENDPOINT_URL").map(|url| url.trim_end_matches('/').to_owned());
+        let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ONE_TRY).operation_timeout(ALL_TRIES).build();
+        let mut sdk = SdkConfig::builder()
+            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::v2026_01_12())
+            .region(Region::new(region.clone()))
+            .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+            .http_client(Builder::new().tls_provider(tls).build_https())
+            .sleep_impl(aws_sdk_dynamodb::config::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
+            .retry_config(RetryConfig::standard())
+            .timeout_config(timeouts);
+        sdk.set_endpoint_url(endpoint.clone());
+        Ok(Account { region, credentials, endpoint, sdk: sdk.build() })
+    }
+
+    /// What a client of another service is made from.
+    pub fn sdk(&self) -> &SdkConfig {
+        &self.sdk
+    }
+}

@@ -1,0 +1,52 @@
+//! The doorbell: a message in a queue that wakes the dispatcher. It carries nothing; the rows are the queue.
+
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use binplz_core::ports::{Bell, Unavailable};
+
+use crate::{
+    account::Account,
+    config::{Fault, Settings},
+    unavailable,
+};
+
+/// What every message says.
+pub const RING: &str = "ring";
+/// The longest that a queue holds a message back.
+const DELAY_MAX: Duration = Duration::from_secs(900);
+
+/// The queue.
+#[derive(Clone, Debug)]
+pub struct SqsBell {
+    sqs: Client,
+    queue: String,
+}
+
+impl SqsBell {
+    /// The queue that the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<SqsBell, Fault> {
+        Ok(SqsBell { sqs: Client::new(&account.sdk), queue: settings.need("BINPLZ_QUEUE_URL")? })
+    }
+
+    /// Rings after a while, as far as a queue can wait: for what is queued for later. A ring that comes too early finds that out.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn ring_in(&self, delay: Duration) -> Result<(), Unavailable> {
+        // Rounded up: a message that comes just before its time is one that has to be sent again.
+        let seconds = delay.min(DELAY_MAX).as_millis().div_ceil(1000);
+        let send = self.sqs.send_message().queue_url(&self.queue).message_body(RING);
+        let sent = send.set_delay_seconds(i32::try_from(seconds).ok().filter(|seconds| *seconds > 0)).send().await;
+        sent.map(drop).map_err(|error| unavailable("bell", &error))
+    }
+}
+
+impl Bell for SqsBell {
+    async fn ring(&self) -> Result<(), Unavailable> {
+        self.ring_in(Duration::ZERO).await
+    }
+}

@@ -1,0 +1,186 @@
+//! The environment, read once, at the start. What is missing is named there and then, not at the first request.
+
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
+
+use binplz_core::{limits::Micros, pins::Pins, policy::Policy, protocol::JobLimits};
+use thiserror::Error;
+
+/// A setting that a function can not start without, or can not read.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not set, or empty.
+    #[error("{0} is not set")]
+    Missing(&'static str),
+    /// It is set to what it can not be.
+    #[error("{name} is not {what}: {cause}")]
+    Wrong {
+        /// Which.
+        name: &'static str,
+        /// What it should be.
+        what: &'static str,
+        /// Why it is not.
+        cause: String,
+    },
+}
+
+/// The variables, as they were when the function started. Whoever needs one asks for it by name.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    /// Those of this process. What is no text is no setting.
+    pub fn of_process() -> Settings {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Settings(std::env::vars_os().filter_map(text).collect())
+    }
+
+    /// The same with one more, or with another value.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Settings {
+        self.0.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// What may be left out; the template writes an empty value for it.
+    pub fn find(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// What must be there.
+    ///
+    /// # Errors
+    /// [`Fault::Missing`].
+    pub fn need(&self, name: &'static str) -> Result<String, Fault> {
+        self.find(name).map(str::to_owned).ok_or(Fault::Missing(name))
+    }
+
+    /// A list with commas; at least one entry.
+    ///
+    /// # Errors
+    /// [`Fault::Missing`].
+    pub fn list(&self, name: &'static str) -> Result<Vec<String>, Fault> {
+        let entries = self.need(name)?;
+        let entries = entries.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned);
+        Some(entries.collect::<Vec<_>>()).filter(|entries| !entries.is_empty()).ok_or(Fault::Missing(name))
+    }
+
+    fn number<T: FromStr<Err: ToString>>(&self, name: &'static str, default: T) -> Result<T, Fault> {
+        let Some(text) = self.find(name) else { return Ok(default) };
+        text.parse().map_err(|cause: T::Err| Fault::Wrong { name, what: "a number", cause: cause.to_string() })
+    }
+
+    fn seconds(&self, name: &'static str, default: u64) -> Result<Duration, Fault> {
+        self.number(name, default).map(Duration::from_secs)
+    }
+
+    /// `https://host`, without a slash at its end.
+    ///
+    /// # Errors
+    /// [`Fault`]. It stands in the stub between single quotes, and in URLs: so it has a URL's plainest characters only.
+    pub fn origin(&self) -> Result<String, Fault> {
+        const NAME: &str = "BINPLZ_ORIGIN";
+        let origin = self.need(NAME)?;
+        let origin = origin.trim_end_matches('/');
+        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or("");
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:[]_/$".contains(&b);
+        if !rest.is_empty() && rest.bytes().all(plain) {
+            Ok(origin.to_owned())
+        } else {
+            let cause = "it has other characters than a plain URL, or no host".to_owned();
+            Err(Fault::Wrong { name: NAME, what: "an origin", cause })
+        }
+    }
+
+    /// The pins, as [`Pins`] is written in JSON.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn pins(&self) -> Result<Pins, Fault> {
+        const NAME: &str = "BINPLZ_PINS";
+        let json = self.need(NAME)?;
+        serde_json::from_str(&json).map_err(|cause| Fault::Wrong {
+            name: NAME,
+            what: "a list of pins",
+            cause: cause.to_string(),
+        })
+    }
+
+    /// The numbers; each has a default.
+    ///
+    /// # Errors
+    /// [`Fault::Wrong`].
+    pub fn policy(&self) -> Result<Policy, Fault> {
+        let job = JobLimits::default();
+        let budget = self.number("BINPLZ_BUDGET_DOLLARS", 20u64)?;
+        Ok(Policy {
+            // A task pulls its image before its builder can say its first word.
+            lease: self.seconds("BINPLZ_LEASE_SECONDS", 300)?,
+            attempts: self.number("BINPLZ_ATTEMPTS", Policy::default().attempts)?.max(1),
+            first_delay: self.seconds("BINPLZ_RETRY_DELAY_SECONDS", 30)?,
+            cool_down: self.seconds("BINPLZ_COOL_DOWN_SECONDS", 3600)?,
+            job: JobLimits {
+                seconds: self.number("BINPLZ_BUILD_SECONDS", job.seconds)?,
+                silent_seconds: self.number("BINPLZ_SILENT_SECONDS", job.silent_seconds)?,
+                log_bytes: self.number("BINPLZ_LOG_BYTES", job.log_bytes)?,
+                program_bytes: self.number("BINPLZ_PROGRAM_BYTES", job.program_bytes)?,
+                package_bytes: self.number("BINPLZ_PACKAGE_BYTES", job.package_bytes)?,
+            },
+            slots: self.number("BINPLZ_SLOTS", 4)?,
+            budget: Some(Micros(budget.saturating_mul(1_000_000))),
+            // 4 vCPU and 8 GB of x86 on demand; Spot and ARM cost less, so that the budget errs on the safe side.
+            micros_per_second: self.number("BINPLZ_MICROS_PER_SECOND", 55)?,
+            overhead: self.seconds("BINPLZ_OVERHEAD_SECONDS", 180)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(list: &[(&str, &str)]) -> Settings {
+        list.iter().fold(Settings::default(), |settings, (name, value)| settings.with(name, value))
+    }
+
+    #[test]
+    fn what_is_missing_is_told_by_its_name() {
+        for empty in [settings(&[]), settings(&[("BINPLZ_TABLE", ""), ("BINPLZ_SUBNETS", " , ")])] {
+            assert_eq!(empty.need("BINPLZ_TABLE"), Err(Fault::Missing("BINPLZ_TABLE")));
+            assert_eq!(empty.list("BINPLZ_SUBNETS"), Err(Fault::Missing("BINPLZ_SUBNETS")));
+            assert_eq!(empty.pins(), Err(Fault::Missing("BINPLZ_PINS")));
+        }
+        assert_eq!(Fault::Missing("BINPLZ_TABLE").to_string(), "BINPLZ_TABLE is not set");
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_told_and_one_left_out_has_its_default() {
+        let policy = settings(&[("BINPLZ_SLOTS", "7"), ("BINPLZ_ATTEMPTS", "0")]).policy().expect("numbers");
+        assert_eq!((policy.slots, policy.attempts, policy.budget), (7, 1, Some(Micros(20_000_000))));
+        let fault = settings(&[("BINPLZ_SLOTS", "many")]).policy().expect_err("no number");
+        assert_eq!(fault.to_string(), "BINPLZ_SLOTS is not a number: invalid digit found in string");
+    }
+
+    #[test]
+    fn an_origin_is_a_plain_url() {
+        let origin = |text| settings(&[("BINPLZ_ORIGIN", text)]).origin();
+        assert_eq!(origin("https://binplz.example/"), Ok("https://binplz.example".to_owned()));
+        for text in ["binplz.example", "https://", "https://a'b", "https://a b", "ftp://a"] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn pins_are_read_with_their_nixpkgs_in_the_bucket_or_elsewhere() {
+        let rev = "ab".repeat(20);
+        for nixpkgs in [r#"{"stored":{"nar_hash":"sha256-x"}}"#, r#"{"tarball":{"url":"https://x/y.tar.gz"}}"#] {
+            let json = format!(
+                r#"{{"default":"unstable","system":"x86_64-linux","pins":{{"unstable":{{"rev":"{rev}","nixpkgs":{nixpkgs}}}}}}}"#
+            );
+            let pins = settings(&[("BINPLZ_PINS", &json)]).pins().expect("pins");
+            assert!(pins.nixpkgs(&rev.parse().expect("hex")).is_some());
+        }
+        assert!(settings(&[("BINPLZ_PINS", "{}")]).pins().is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! What queues, rules and schedules tell a function: our own small structs of foreign JSON. What is not named here is passed
+//! over, for such events gain fields.
+
+use binplz_core::{
+    failure::{Failure, Kind},
+    key::{BuildKey, LeaseId},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{bell::RING, launcher::LEASE_URL, lease_url};
+
+/// A batch of messages from the queue.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Rings {
+    #[serde(rename = "Records", default)]
+    records: Vec<Message>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    message_id: String,
+    #[serde(default)]
+    body: String,
+}
+
+/// Which messages of a batch are to be kept: the queue deletes the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    batch_item_failures: Vec<Item>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    item_identifier: String,
+}
+
+impl Rings {
+    /// The messages that are no ring, whoever sent them: they come again, and end in the queue for such.
+    pub fn strange(&self) -> Kept {
+        let strange = self.records.iter().filter(|message| message.body != RING);
+        Kept { batch_item_failures: strange.map(|m| Item { item_identifier: m.message_id.clone() }).collect() }
+    }
+}
+
+/// What wakes the reaper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// A builder's task has ended.
+    Ended(Ended),
+    /// A task that is none of ours, or has not ended.
+    OtherTask,
+    /// The schedule.
+    Tick,
+}
+
+/// A task that is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which build it was for.
+    pub key: BuildKey,
+    /// Which attempt.
+    pub lease: LeaseId,
+    /// What its end means, if it had not settled.
+    pub failure: Failure,
+    /// What ECS says of it: for the operator.
+    pub reason: String,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "detail-type", default)]
+    detail_type: String,
+    #[serde(default)]
+    detail: Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Task {
+    last_status: String,
+    stop_code: String,
+    stopped_reason: String,
+    containers: Vec<Container>,
+    overrides: Overrides,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    exit_code: Option<i64>,
+    reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Overrides {
+    container_overrides: Vec<Override>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Override {
+    environment: Vec<Variable>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Variable {
+    name: String,
+    value: String,
+}
+
+impl Wake {
+    /// Reads an event. One that tells of no task is the schedule's, whatever it looks like.
+    ///
+    /// # Errors
+    /// Where it tells of a task in a way that nobody knows.
+    pub fn read(event: Value) -> Result<Wake, serde_json::Error> {
+        let Ok(envelope) = serde_json::from_value::<Envelope>(event) else { return Ok(Wake::Tick) };
+        if envelope.detail_type != "ECS Task State Change" {
+            return Ok(Wake::Tick);
+        }
+        let task: Task = serde_json::from_value(envelope.detail)?;
+        if task.last_status != "STOPPED" {
+            return Ok(Wake::OtherTask);
+        }
+        let variables = task.overrides.container_overrides.iter().flat_map(|container| &container.environment);
+        let url = variables.filter(|variable| variable.name == LEASE_URL).map(|variable| &variable.value).next();
+        Ok(match url.and_then(|url| lease_url::read(url)) {
+            Some((key, lease)) => {
+                let failure = Failure::new(task.kind(), "");
+                Wake::Ended(Ended { key, lease, failure, reason: task.reason() })
+            }
+            None => Wake::OtherTask,
+        })
+    }
+}
+
+impl Task {
+    /// What its end means for a build that it did not settle.
+    fn kind(&self) -> Kind {
+        let out_of_memory = |container: &Container| container.reason.contains("OutOfMemory");
+        match self.stop_code.as_str() {
+            "TaskFailedToStart" => Kind::NotStarted,
+            "SpotInterruption" | "TerminationNotice" | "UserInitiated" | "ServiceSchedulerInitiated" => {
+                Kind::Interrupted
+            }
+            _ if self.containers.iter().any(out_of_memory) => Kind::OutOfMemory,
+            _ => match self.containers.iter().find_map(|container| container.exit_code) {
+                // SIGTERM came, and the builder could not say so any more.
+                Some(143) => Kind::Interrupted,
+                Some(code) if code > 128 => Kind::Killed,
+                Some(_) => Kind::BuilderError,
+                None => Kind::Killed,
+            },
+        }
+    }
+
+    fn reason(&self) -> String {
+        let codes: Vec<_> = self.containers.iter().filter_map(|container| container.exit_code).collect();
+        format!("{}: {} {codes:?}", self.stop_code, self.stopped_reason)
+    }
+}

@@ -1,0 +1,104 @@
+//! HTTP API events as requests to a router.
+//!
+//! An HTTP API hands the path over *decoded* (every escape but `%25`), and lambda_http makes a URL of it as it is: a path
+//! with a `?` in it would become a query, and one that is no URL would be a panic. So the path, and what else is not a URL's, is
+//! encoded again first.
+
+use lambda_http::{
+    Adapter, Error, IntoResponse, LambdaEvent, Request, Service, lambda_runtime, request::LambdaRequest,
+    tower::ServiceExt,
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What may stand in a path: `%` too, for it still begins an escape.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'%');
+/// What may stand in a query: RFC 3986's characters.
+const QUERY: &AsciiSet = &PATH
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'?');
+
+/// Answers events with a router, until the sandbox ends.
+///
+/// # Errors
+/// The runtime's.
+pub async fn serve<S, R>(router: S) -> Result<(), Error>
+where
+    S: Service<Request, Response = R, Error = std::convert::Infallible> + Send,
+    S::Future: Send + 'static,
+    R: IntoResponse + Send + 'static,
+{
+    lambda_runtime::run(Adapter::from(router).map_request(tidied)).await
+}
+
+fn tidied(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
+    if let LambdaRequest::ApiGatewayV2(request) = &mut event.payload {
+        if let Some(path) = &mut request.raw_path {
+            *path = utf8_percent_encode(path, PATH).to_string();
+        }
+        if let Some(query) = &mut request.raw_query_string {
+            *query = utf8_percent_encode(query, QUERY).to_string();
+        }
+        // Whose host it is says the configuration. What a client sent here becomes part of no URL.
+        request.headers.remove("host");
+        request.request_context.domain_name = None;
+    }
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lambda_http::Context;
+
+    /// The URI that the router sees.
+    fn uri(path: &str, query: &str) -> String {
+        let event = serde_json::json!({
+            "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query,
+            "headers": { "host": "a b/c?d", "accept": "*/*" }, "isBase64Encoded": false,
+            "requestContext": { "stage": "$default", "domainName": "127.0.0.1",
+                "http": { "method": "GET", "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1" } },
+        });
+        let payload: LambdaRequest = serde_json::from_value(event).expect("an event of an HTTP API");
+        Request::from(tidied(LambdaEvent { payload, context: Context::default() }).payload).uri().to_string()
+    }
+
+    #[test]
+    fn a_path_arrives_as_it_was_asked() {
+        for (handed_over, seen) in [
+            ("/tree", "/tree"),
+            ("/", "/"),
+            ("/coreutils/[", "/coreutils/%5B"),
+            ("/gcc/c++", "/gcc/c%2B%2B"),
+            ("/a%25b", "/a%25b"),
+            ("/a?b#c", "/a%3Fb%23c"),
+            ("/-/status/a b", "/-/status/a%20b"),
+            ("/\u{e4}\u{202e}", "/%C3%A4%E2%80%AE"),
+            ("/a\\b|\"<>^`{}", "/a%5Cb%7C%22%3C%3E%5E%60%7B%7D"),
+        ] {
+            assert_eq!(uri(handed_over, ""), seen);
+        }
+        assert_eq!(uri("/tree", "sys=x86_64-linux&pin=a"), "/tree?sys=x86_64-linux&pin=a");
+    }
+
+    #[test]
+    fn nothing_that_arrives_is_a_panic() {
+        for c in (0..=0x2ff).filter_map(char::from_u32) {
+            for text in [format!("{c}"), format!("a{c}b"), format!("%{c}"), format!("//{c}"), format!("/..{c}/")] {
+                let seen = uri(&format!("/{text}"), &text);
+                assert!(seen.starts_with('/'), "{seen}");
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! How rows lie in the table, both ways. Whoever changes a row's shape in core finds out here: the golden files in
+//! `tests/golden/` are items as earlier versions wrote them, and must stay readable.
+//!
+//! ```text
+//! pk     S  build/REV/SYSTEM/ATTR · served/PIN/SYSTEM/WANTED · limits · progress/LEASE   (the table's only key)
+//! v      N  the version, from 1
+//! body   S  the row, as its core type is written in JSON
+//! shelf  S  queued · building: only on a build that stands on one     (the index `shelves`: partition key)
+//! at     S  its instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR              (… sort key)
+//! ttl    N  seconds since 1970: only on progress, which nobody wants any more then
+//! ```
+//!
+//! The body is one text, not a map of attributes: nothing is asked of its inside (no condition, no index), so that a row has
+//! one shape in every ledger, core's own, and a hit parses it in one go. What conditions and the index look at stands beside
+//! it. The index's sort key holds the build's key too: so it orders all entries, also those of one instant, and a page
+//! begins behind an entry that has left the shelf meanwhile.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use binplz_core::{
+    key::LeaseId,
+    ports::{Listed, Row, RowKey, Shelf, Swap, Version},
+    protocol::Progress,
+    time::Timestamp,
+};
+use thiserror::Error;
+
+/// An item: its attributes by name.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// The table's key.
+pub const PK: &str = "pk";
+/// The version.
+pub const VERSION: &str = "v";
+/// The index of builds that wait or are being built.
+pub const SHELVES: &str = "shelves";
+/// The index's partition key.
+pub const SHELF: &str = "shelf";
+/// The index's sort key.
+pub const AT: &str = "at";
+/// When DynamoDB may remove the item.
+pub const TTL: &str = "ttl";
+const BODY: &str = "body";
+
+/// How long a lease's last progress is kept after it was told: longer than any build takes.
+const PROGRESS_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// An item is not what belongs there; tells what is wrong with it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("an item is unreadable: {0}")]
+pub struct Unreadable(String);
+
+/// A row's key.
+pub fn pk(key: &RowKey) -> AttributeValue {
+    AttributeValue::S(match key {
+        RowKey::Build(key) => format!("build/{key}"),
+        RowKey::Served(path) => format!("served/{}/{}/{}", path.pin, path.system, path.wanted),
+        RowKey::Limits => "limits".to_owned(),
+    })
+}
+
+/// The key of a lease's progress.
+pub fn progress_pk(lease: &LeaseId) -> AttributeValue {
+    AttributeValue::S(format!("progress/{lease}"))
+}
+
+/// A shelf's name in the index.
+pub fn shelf(shelf: Shelf) -> AttributeValue {
+    let name = match shelf {
+        Shelf::Queued => "queued",
+        Shelf::Building => "building",
+    };
+    AttributeValue::S(name.to_owned())
+}
+
+/// An entry's place on its shelf: by instant, then by key. The instant has as many digits as the latest one, so that the order
+/// of the texts is that of the numbers.
+pub fn at(listed: &Listed) -> AttributeValue {
+    AttributeValue::S(format!("{:020}/{}", listed.at.0, listed.key))
+}
+
+/// What a swap writes; `None` where there is no version after the one that was seen.
+///
+/// # Errors
+/// [`Unreadable`], where JSON can not say the row; none of core's is such.
+pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
+    let Some(version) = swap.seen.0.checked_add(1) else { return Ok(None) };
+    let (body, place) = match &swap.row {
+        Row::Build(build) => {
+            let place = build.shelf().map(|(on, at)| (on, Listed { key: build.key.clone(), at }));
+            (serde_json::to_string(build), place)
+        }
+        Row::Served(served) => (serde_json::to_string(served), None),
+        Row::Limits(limits) => (serde_json::to_string(limits), None),
+    };
+    let body = body.map_err(|error| Unreadable(error.to_string()))?;
+    let mut item = Item::from([
+        (PK.to_owned(), pk(&swap.row.key())),
+        (VERSION.to_owned(), AttributeValue::N(version.to_string())),
+        (BODY.to_owned(), AttributeValue::S(body)),
+    ]);
+    if let Some((on, listed)) = place {
+        item.insert(SHELF.to_owned(), shelf(on));
+        item.insert(AT.to_owned(), at(&listed));
+    }
+    Ok(Some(item))
+}
+
+/// The row that lies under a key.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read(key: &RowKey, item: &Item) -> Result<(Row, Version), Unreadable> {
+    let body = text(item, BODY)?;
+    let row = match key {
+        RowKey::Build(_) => serde_json::from_str(body).map(Row::Build),
+        RowKey::Served(_) => serde_json::from_str(body).map(Row::Served),
+        RowKey::Limits => serde_json::from_str(body).map(Row::Limits),
+    };
+    let row = row.map_err(|error| Unreadable(error.to_string()))?;
+    let version = match item.get(VERSION) {
+        Some(AttributeValue::N(number)) => number.parse().ok(),
+        _ => None,
+    };
+    Ok((row, Version(version.ok_or_else(|| Unreadable("it has no version".to_owned()))?)))
+}
+
+/// What a lease's builder said last.
+///
+/// # Errors
+/// [`Unreadable`], where JSON can not say it.
+pub fn write_progress(lease: &LeaseId, progress: &Progress, now: Timestamp) -> Result<Item, Unreadable> {
+    let body = serde_json::to_string(progress).map_err(|error| Unreadable(error.to_string()))?;
+    let until = (now + PROGRESS_LIFE).0 / 1000;
+    Ok(Item::from([
+        (PK.to_owned(), progress_pk(lease)),
+        (BODY.to_owned(), AttributeValue::S(body)),
+        (TTL.to_owned(), AttributeValue::N(until.to_string())),
+    ]))
+}
+
+/// The same, read back.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read_progress(item: &Item) -> Result<Progress, Unreadable> {
+    serde_json::from_str(text(item, BODY)?).map_err(|error| Unreadable(error.to_string()))
+}
+
+/// An entry of the index.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read_listed(item: &Item) -> Result<Listed, Unreadable> {
+    let place = text(item, AT)?;
+    let read = place.split_once('/').and_then(|(at, key)| Some((at.parse().ok()?, key.parse().ok()?)));
+    let (at, key) = read.ok_or_else(|| Unreadable(format!("no place on a shelf: {place}")))?;
+    Ok(Listed { key, at: Timestamp(at) })
+}
+
+fn text<'i>(item: &'i Item, name: &str) -> Result<&'i str, Unreadable> {
+    match item.get(name) {
+        Some(AttributeValue::S(text)) => Ok(text),
+        _ => Err(Unreadable(format!("it has no {name}"))),
+    }
+}

@@ -1,0 +1,164 @@
+//! Builders as ECS tasks on Fargate: Spot at first, and on demand where an attempt has failed before.
+
+use aws_sdk_ecs::{
+    Client,
+    error::SdkError,
+    operation::{
+        run_task::{RunTaskError, RunTaskOutput},
+        stop_task::StopTaskError,
+    },
+    types::{
+        AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, KeyValuePair,
+        NetworkConfiguration, TaskOverride,
+    },
+};
+use binplz_core::{
+    build::Lease,
+    key::{BuildKey, System},
+    ports::{Launcher, NotLaunched, Unavailable},
+};
+
+use crate::{
+    account::Account,
+    config::{Fault, Settings},
+    lease_url, unavailable,
+};
+
+const ROLE: &str = "launcher";
+/// The name of the one container in both task definitions.
+pub const CONTAINER: &str = "builder";
+/// How a builder is told where its lease is.
+pub(crate) const LEASE_URL: &str = "BINPLZ_LEASE_URL";
+/// How it is told its lease's secret.
+const LEASE_TOKEN: &str = "BINPLZ_LEASE_TOKEN";
+
+/// The cluster.
+#[derive(Clone, Debug)]
+pub struct EcsLauncher {
+    ecs: Client,
+    cluster: String,
+    x86_64: String,
+    arm64: String,
+    network: AwsVpcConfiguration,
+    origin: String,
+}
+
+impl EcsLauncher {
+    /// The cluster that the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<EcsLauncher, Fault> {
+        // A public subnet: there is no NAT, and what a build fetches comes from the internet.
+        let network = AwsVpcConfiguration::builder()
+            .set_subnets(Some(settings.list("BINPLZ_SUBNETS")?))
+            .set_security_groups(Some(settings.list("BINPLZ_SECURITY_GROUPS")?))
+            .assign_public_ip(AssignPublicIp::Enabled)
+            .build()
+            .map_err(|_| Fault::Missing("BINPLZ_SUBNETS"))?;
+        Ok(EcsLauncher {
+            ecs: Client::new(&account.sdk),
+            cluster: settings.need("BINPLZ_CLUSTER")?,
+            x86_64: settings.need("BINPLZ_TASK_X86_64")?,
+            arm64: settings.need("BINPLZ_TASK_ARM64")?,
+            network,
+            origin: settings.origin()?,
+        })
+    }
+
+    fn definition(&self, system: System) -> &str {
+        match system {
+            System::X86_64Linux => &self.x86_64,
+            System::Aarch64Linux => &self.arm64,
+        }
+    }
+
+    /// The tasks of a lease whose name nobody wrote down.
+    async fn tasks_of(&self, lease: &Lease) -> Result<Vec<String>, Unavailable> {
+        let list = self.ecs.list_tasks().cluster(&self.cluster).started_by(lease.id.as_str()).send().await;
+        Ok(list.map_err(|error| unavailable(ROLE, &error))?.task_arns.unwrap_or_default())
+    }
+}
+
+impl Launcher for EcsLauncher {
+    async fn launch(&self, key: &BuildKey, lease: &Lease) -> Result<String, NotLaunched> {
+        let variable = |name: &str, value: &str| KeyValuePair::builder().name(name).value(value).build();
+        let container = ContainerOverride::builder()
+            .name(CONTAINER)
+            .environment(variable(LEASE_URL, &lease_url::write(&self.origin, key, &lease.id)))
+            .environment(variable(LEASE_TOKEN, lease.token.reveal()))
+            .build();
+        let capacity = if lease.attempt > 1 { "FARGATE" } else { "FARGATE_SPOT" };
+        let capacity = CapacityProviderStrategyItem::builder().capacity_provider(capacity).weight(1).build();
+        let run = self
+            .ecs
+            .run_task()
+            .cluster(&self.cluster)
+            .task_definition(self.definition(key.system))
+            .count(1)
+            // A lease is one attempt, and its name is unique: the same lease again is the same task.
+            .client_token(lease.id.as_str())
+            .started_by(lease.id.as_str())
+            .capacity_provider_strategy(capacity.map_err(refused)?)
+            .network_configuration(NetworkConfiguration::builder().awsvpc_configuration(self.network.clone()).build())
+            .overrides(TaskOverride::builder().container_overrides(container).build());
+        match run.send().await {
+            Ok(answer) => started(&answer),
+            Err(error) => not_started(&error),
+        }
+    }
+
+    async fn stop(&self, lease: &Lease) -> Result<(), Unavailable> {
+        let tasks = match &lease.task {
+            Some(task) => vec![task.clone()],
+            None => self.tasks_of(lease).await?,
+        };
+        for task in tasks {
+            let stop = self.ecs.stop_task().cluster(&self.cluster).task(task).reason("the lease is over").send().await;
+            match stop {
+                Ok(_) => {}
+                Err(error) if gone(&error) => {}
+                Err(error) => return Err(unavailable(ROLE, &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refused(cause: impl ToString) -> NotLaunched {
+    NotLaunched::Refused(cause.to_string())
+}
+
+/// A 200 says that the request was understood. Whether a task will run is in what it lists.
+fn started(answer: &RunTaskOutput) -> Result<String, NotLaunched> {
+    let task = answer.tasks().first().and_then(|task| task.task_arn());
+    task.map(str::to_owned).ok_or_else(|| match answer.failures() {
+        [] => NotLaunched::Unavailable(Unavailable::new(ROLE, "neither a task nor a failure")),
+        failures => refused(failures.iter().filter_map(|f| f.reason()).collect::<Vec<_>>().join(", ")),
+    })
+}
+
+/// No task where the service says no, also where it says "too many requests" or "no capacity": the row waits, and is tried
+/// again. Where nobody says anything, or the service itself fails, there may be one.
+fn not_started(error: &SdkError<RunTaskError>) -> Result<String, NotLaunched> {
+    match error.as_service_error() {
+        // The lease's task was started before, by an earlier version of these settings: it is that one.
+        Some(RunTaskError::ConflictException(conflict)) if !conflict.resource_ids().is_empty() => {
+            Ok(conflict.resource_ids()[0].clone())
+        }
+        Some(RunTaskError::ServerException(_)) | None => Err(unavailable(ROLE, error).into()),
+        Some(service) if service.meta().code().is_none() => Err(unavailable(ROLE, error).into()),
+        Some(service) => Err(refused(format!(
+            "{}: {}",
+            service.meta().code().unwrap_or_default(),
+            service.meta().message().unwrap_or_default()
+        ))),
+    }
+}
+
+/// "The referenced task was not found": it ended an hour ago or more.
+fn gone(error: &SdkError<StopTaskError>) -> bool {
+    error.as_service_error().is_some_and(|error| {
+        error.is_invalid_parameter_exception() && error.meta().message().is_some_and(|text| text.contains("not found"))
+    })
+}

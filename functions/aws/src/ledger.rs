@@ -1,0 +1,170 @@
+//! The rows, in one DynamoDB table. A swap is a put on the condition that the version is the one that was seen; several
+//! swaps are one transaction of such puts. These two conditions are all the table knows of the rules.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError},
+    types::{AttributeValue, Put, TransactWriteItem},
+};
+use binplz_core::{
+    key::{LeaseId, hex},
+    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Shelf, Swap, Unavailable, Version},
+    protocol::Progress,
+};
+
+use crate::{
+    account::Account,
+    clock,
+    config::{Fault, Settings},
+    item::{self, AT, Item, PK, SHELF, SHELVES, VERSION},
+    unavailable,
+};
+
+const ROLE: &str = "ledger";
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct DynamoLedger {
+    dynamo: Client,
+    table: String,
+}
+
+impl DynamoLedger {
+    /// The table that the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<DynamoLedger, Fault> {
+        Ok(DynamoLedger { dynamo: Client::new(&account.sdk), table: settings.need("BINPLZ_TABLE")? })
+    }
+
+    async fn put(&self, swap: &Swap) -> Result<(), NotCommitted> {
+        let Some(item) = item::write(swap).map_err(broken)? else { return Err(NotCommitted::Conflict) };
+        let Condition { says, of, values } = Condition::of(swap);
+        let put = self.dynamo.put_item().table_name(&self.table).set_item(Some(item)).condition_expression(says);
+        let put = put.expression_attribute_names(Condition::NAME, of).set_expression_attribute_values(values);
+        put.send().await.map(drop).map_err(|error| match error.as_service_error() {
+            Some(
+                PutItemError::ConditionalCheckFailedException(_)
+                // A transaction on the row was under way: nothing was written here.
+                | PutItemError::TransactionConflictException(_),
+            ) => NotCommitted::Conflict,
+            _ => unavailable(ROLE, &error).into(),
+        })
+    }
+
+    async fn transact(&self, swaps: &[Swap]) -> Result<(), NotCommitted> {
+        // One token for one commit, however often the client sends it: a reply that was lost does not make it conflict with
+        // itself. The same commit by another call has another token, and does.
+        let mut call = self.dynamo.transact_write_items().client_request_token(hex(&clock::random::<16>()));
+        for swap in swaps {
+            let Some(item) = item::write(swap).map_err(broken)? else { return Err(NotCommitted::Conflict) };
+            let Condition { says, of, values } = Condition::of(swap);
+            let put = Put::builder().table_name(&self.table).set_item(Some(item)).condition_expression(says);
+            let put = put.expression_attribute_names(Condition::NAME, of).set_expression_attribute_values(values);
+            call = call.transact_items(TransactWriteItem::builder().put(put.build().map_err(broken)?).build());
+        }
+        call.send().await.map(drop).map_err(not_transacted)
+    }
+}
+
+/// On what a swap is written: nobody has replaced what was seen.
+struct Condition {
+    says: &'static str,
+    of: &'static str,
+    values: Option<Item>,
+}
+
+impl Condition {
+    const NAME: &str = "#of";
+
+    fn of(swap: &Swap) -> Condition {
+        match swap.seen {
+            Version(0) => Condition { says: "attribute_not_exists(#of)", of: PK, values: None },
+            Version(seen) => {
+                let seen = (":seen".to_owned(), AttributeValue::N(seen.to_string()));
+                Condition { says: "#of = :seen", of: VERSION, values: Some(Item::from([seen])) }
+            }
+        }
+    }
+}
+
+/// A cancelled transaction says for each of its items why. Where one was written by somebody else, or was being written, this
+/// commit lost; any other reason is the table's trouble.
+fn not_transacted(error: SdkError<TransactWriteItemsError>) -> NotCommitted {
+    if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+        let mut reasons = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
+        if reasons.any(|code| matches!(code, "ConditionalCheckFailed" | "TransactionConflict")) {
+            return NotCommitted::Conflict;
+        }
+    }
+    unavailable(ROLE, &error).into()
+}
+
+fn broken(cause: impl ToString) -> Unavailable {
+    Unavailable::new(ROLE, cause)
+}
+
+impl Ledger for DynamoLedger {
+    async fn load(&self, key: &RowKey, read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
+        let get = self.dynamo.get_item().table_name(&self.table).key(PK, item::pk(key));
+        let found = get.consistent_read(read == Read::Consistent).send().await;
+        let found = found.map_err(|error| unavailable(ROLE, &error))?;
+        found.item().map(|item| item::read(key, item)).transpose().map_err(broken)
+    }
+
+    async fn commit(&self, swaps: Vec<Swap>) -> Result<(), NotCommitted> {
+        let rows: BTreeSet<_> = swaps.iter().map(|swap| swap.row.key()).collect();
+        match swaps.as_slice() {
+            [swap] => self.put(swap).await,
+            several if (1..=SWAPS_MAX).contains(&several.len()) && rows.len() == several.len() => {
+                self.transact(several).await
+            }
+            _ => Err(broken("a commit is one to four swaps of different rows").into()),
+        }
+    }
+
+    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        let query = self.dynamo.query().table_name(&self.table).index_name(SHELVES);
+        let query =
+            query.expression_attribute_names("#shelf", SHELF).expression_attribute_values(":shelf", item::shelf(shelf));
+        let query = match after {
+            None => query.key_condition_expression("#shelf = :shelf"),
+            Some(listed) => query
+                .key_condition_expression("#shelf = :shelf AND #at > :after")
+                .expression_attribute_names("#at", AT)
+                .expression_attribute_values(":after", item::at(listed)),
+        };
+        let mut listed = Vec::new();
+        let mut from: Option<Item> = None;
+        // An answer may be shorter than was asked for and not the last.
+        while listed.len() < limit {
+            let page = i32::try_from(limit - listed.len()).unwrap_or(i32::MAX);
+            let answer = query.clone().limit(page).set_exclusive_start_key(from).send().await;
+            let answer = answer.map_err(|error| unavailable(ROLE, &error))?;
+            for item in answer.items() {
+                listed.push(item::read_listed(item).map_err(broken)?);
+            }
+            from = answer.last_evaluated_key;
+            if from.is_none() {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
+        let item = item::write_progress(lease, progress, clock::now()).map_err(broken)?;
+        let put = self.dynamo.put_item().table_name(&self.table).set_item(Some(item)).send().await;
+        put.map(drop).map_err(|error| unavailable(ROLE, &error))
+    }
+
+    async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
+        let get = self.dynamo.get_item().table_name(&self.table).key(PK, item::progress_pk(lease)).send().await;
+        let found = get.map_err(|error| unavailable(ROLE, &error))?;
+        found.item().map(item::read_progress).transpose().map_err(broken)
+    }
+}

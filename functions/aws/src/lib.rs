@@ -1,0 +1,172 @@
+//! The roles of [`binplz_core::ports`], filled by AWS: the rows in DynamoDB, the doorbell in SQS, the objects in S3, the
+//! builders in ECS. The only crate that names `aws_sdk_*`.
+//!
+//! | function | what it plays | where it reads what |
+//! |---|---|---|
+//! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_TABLE` `_QUEUE_URL` `_BUCKET` `_PINS` `_ORIGIN` |
+//! | `lease` | [`Serving`] | the same |
+//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_TABLE` `_QUEUE_URL` `_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN` |
+//!
+//! All of them take the numbers of [`config::Settings::policy`], each with a default, and what Lambda itself puts into the
+//! environment. Functions that share a table must share the numbers too.
+
+pub mod config;
+
+pub mod account;
+mod clock;
+
+pub mod item;
+pub mod ledger;
+
+mod presign;
+pub mod store;
+
+pub mod bell;
+
+pub mod launcher;
+mod lease_url;
+
+pub mod absent;
+
+pub mod event;
+#[cfg(feature = "gateway")]
+pub mod gateway;
+
+use std::fmt;
+
+use aws_sdk_dynamodb::error::DisplayErrorContext;
+use binplz_core::{
+    key::{LeaseId, Token},
+    pins::Pins,
+    policy::Policy,
+    ports::{Deployment, Launcher, Ledger, Read, RowKey, Store, Unavailable},
+    time::Timestamp,
+};
+
+use crate::{
+    absent::Absent,
+    account::Account,
+    bell::SqsBell,
+    config::{Fault, Settings},
+    launcher::EcsLauncher,
+    ledger::DynamoLedger,
+    store::S3Store,
+};
+
+/// A deployment on AWS, as one of its functions sees it.
+#[derive(Debug)]
+pub struct Aws<S, L> {
+    ledger: DynamoLedger,
+    bell: SqsBell,
+    store: S,
+    launcher: L,
+    policy: Policy,
+    pins: Pins,
+    origin: String,
+}
+
+/// What answers requests: it can start no task.
+pub type Serving = Aws<S3Store, Absent>;
+/// What starts tasks and ends leases: it can read no object.
+pub type Working = Aws<Absent, EcsLauncher>;
+
+impl Serving {
+    /// Opens what the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(settings: &Settings) -> Result<Serving, Fault> {
+        let account = Account::open(settings)?;
+        Ok(Aws {
+            ledger: DynamoLedger::open(&account, settings)?,
+            bell: SqsBell::open(&account, settings)?,
+            store: S3Store::open(&account, settings)?,
+            launcher: Absent,
+            policy: settings.policy()?,
+            pins: settings.pins()?,
+            origin: settings.origin()?,
+        })
+    }
+
+    /// Does what a hit does, before the first one comes: connections, TLS and all that is made once are then there.
+    pub async fn warm(&self) {
+        let warm = async {
+            self.ledger.load(&RowKey::Limits, Read::Eventual).await?;
+            self.store.warm()
+        };
+        if let Err(error) = warm.await {
+            self.note("warming up did not work", &error);
+        }
+    }
+}
+
+impl Working {
+    /// Opens what the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(settings: &Settings) -> Result<Working, Fault> {
+        let account = Account::open(settings)?;
+        Ok(Aws {
+            ledger: DynamoLedger::open(&account, settings)?,
+            bell: SqsBell::open(&account, settings)?,
+            store: Absent,
+            launcher: EcsLauncher::open(&account, settings)?,
+            policy: settings.policy()?,
+            // What it works on has been resolved already.
+            pins: Pins::none(),
+            origin: settings.origin()?,
+        })
+    }
+}
+
+impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
+    type Ledger = DynamoLedger;
+    type Bell = SqsBell;
+    type Launcher = L;
+    type Store = S;
+
+    fn ledger(&self) -> &DynamoLedger {
+        &self.ledger
+    }
+    fn bell(&self) -> &SqsBell {
+        &self.bell
+    }
+    fn launcher(&self) -> &L {
+        &self.launcher
+    }
+    fn store(&self) -> &S {
+        &self.store
+    }
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+    fn pins(&self) -> &Pins {
+        &self.pins
+    }
+    fn origin(&self) -> &str {
+        &self.origin
+    }
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+    fn new_lease(&self) -> (LeaseId, Token) {
+        clock::new_lease()
+    }
+    fn note(&self, what: &str, error: &dyn fmt::Display) {
+        tell("WARN", what, error);
+    }
+}
+
+/// One line of JSON in the function's log.
+pub fn tell(level: &str, what: &str, error: &dyn fmt::Display) {
+    eprintln!("{}", serde_json::json!({ "level": level, "message": what, "error": error.to_string() }));
+}
+
+/// A service did not do what it was asked, with all causes.
+fn unavailable<E>(role: &'static str, error: &E) -> Unavailable
+where
+    E: std::error::Error,
+{
+    Unavailable::new(role, DisplayErrorContext(error))
+}

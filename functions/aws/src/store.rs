@@ -1,0 +1,170 @@
+//! The objects, in one S3 bucket. What a builder may write is signed into its URL: the size, the content's sha256, and that
+//! nothing is there yet. S3 refuses all else, so that nobody here has to look at what was uploaded.
+
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::{
+    Client,
+    operation::{get_object::GetObjectError, head_object::HeadObjectError, put_object::PutObjectError},
+    primitives::ByteStream,
+    types::ChecksumMode,
+};
+use aws_smithy_types::base64;
+use binplz_core::{
+    artifact::{ObjectName, ObjectPath, nixpkgs_path},
+    key::{Rev, Sha256},
+    ports::{Method, Store, Unavailable},
+    protocol::Grant,
+};
+use sha2::Digest;
+
+use crate::{
+    account::Account,
+    config::{Fault, Settings},
+    presign::Presigner,
+    unavailable,
+};
+
+const ROLE: &str = "store";
+/// How long a redirect's URL can be followed. A download that has begun goes on.
+pub const URL_LIFE: Duration = Duration::from_secs(15 * 60);
+/// How long a builder may take to begin an upload.
+pub const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// The bucket.
+#[derive(Clone, Debug)]
+pub struct S3Store {
+    s3: Client,
+    bucket: String,
+    presigner: Presigner,
+}
+
+impl S3Store {
+    /// The bucket that the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<S3Store, Fault> {
+        let bucket = settings.need("BINPLZ_BUCKET")?;
+        let config = aws_sdk_s3::config::Builder::from(&account.sdk).force_path_style(account.endpoint.is_some());
+        let presigner = Presigner::new(account, &bucket);
+        Ok(S3Store { s3: Client::from_conf(config.build()), bucket, presigner })
+    }
+
+    /// Signs a URL for nothing.
+    pub(crate) fn warm(&self) -> Result<(), Unavailable> {
+        self.signed("GET", "-", &[], URL_LIFE).map(drop)
+    }
+
+    fn signed(
+        &self,
+        method: &str,
+        object: &str,
+        headers: &[(&str, &str)],
+        life: Duration,
+    ) -> Result<String, Unavailable> {
+        let url = self.presigner.url(method, object, headers, SystemTime::now(), life);
+        url.map_err(|error| Unavailable::new(ROLE, error))
+    }
+
+    /// Whether the object that is there has this content.
+    async fn holds(&self, path: &ObjectPath, checksum: &str) -> Result<bool, Unavailable> {
+        let head = self.s3.head_object().bucket(&self.bucket).key(path.to_string());
+        let head = head.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| unavailable(ROLE, &error))?;
+        Ok(head.checksum_sha256() == Some(checksum))
+    }
+}
+
+fn media_type(path: &ObjectPath) -> &'static str {
+    match path.name {
+        ObjectName::Program(_) => "application/octet-stream",
+        ObjectName::Log(_) => "text/plain; charset=utf-8",
+        ObjectName::Manifest => "application/json",
+    }
+}
+
+/// As S3 writes it.
+fn base64_of(sha256: &Sha256) -> String {
+    let digit = |digit: u8| u8::try_from(char::from(digit).to_digit(16).unwrap_or(0)).unwrap_or(0);
+    let bytes: Vec<u8> = sha256.as_str().as_bytes().chunks(2).map(|two| digit(two[0]) << 4 | digit(two[1])).collect();
+    base64::encode(bytes)
+}
+
+impl Store for S3Store {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
+        let (size, checksum) = (size.to_string(), base64_of(sha256));
+        // In the order of their names, as they are signed.
+        let headers = [
+            ("content-length", size.as_str()),
+            ("content-type", media_type(path)),
+            // 412 tells the uploader that its object is there already.
+            ("if-none-match", "*"),
+            ("x-amz-checksum-sha256", checksum.as_str()),
+        ];
+        let url = self.signed("PUT", &path.to_string(), &headers, GRANT_LIFE)?;
+        Ok(Grant { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
+    }
+
+    async fn url(&self, path: &ObjectPath, method: Method) -> Result<String, Unavailable> {
+        let method = match method {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+        };
+        self.signed(method, &path.to_string(), &[], URL_LIFE)
+    }
+
+    async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
+        self.signed("GET", &nixpkgs_path(rev), &[], URL_LIFE)
+    }
+
+    async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
+        match self.s3.head_object().bucket(&self.bucket).key(path.to_string()).send().await {
+            Ok(head) => Ok(head.content_length().and_then(|length| u64::try_from(length).ok())),
+            Err(error) if matches!(error.as_service_error(), Some(HeadObjectError::NotFound(_))) => Ok(None),
+            Err(error) => Err(unavailable(ROLE, &error)),
+        }
+    }
+
+    async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
+        match self.s3.get_object().bucket(&self.bucket).key(path.to_string()).send().await {
+            Ok(object) => {
+                let content = object.body.collect().await.map_err(|error| unavailable(ROLE, &error))?;
+                Ok(Some(content.to_vec()))
+            }
+            Err(error) if matches!(error.as_service_error(), Some(GetObjectError::NoSuchKey(_))) => Ok(None),
+            Err(error) => Err(unavailable(ROLE, &error)),
+        }
+    }
+
+    async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
+        let checksum = base64::encode(sha2::Sha256::digest(&content));
+        let put = self.s3.put_object().bucket(&self.bucket).key(path.to_string()).content_type(media_type(path));
+        let put = put.if_none_match("*").checksum_sha256(&checksum).body(ByteStream::from(content));
+        match put.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.as_service_error().is_some_and(already_there) => {
+                match self.holds(path, &checksum).await? {
+                    // It was written before, and perhaps only the reply was lost.
+                    true => Ok(()),
+                    false => Err(Unavailable::new(ROLE, format!("{path} is there, with other content"))),
+                }
+            }
+            Err(error) => Err(unavailable(ROLE, &error)),
+        }
+    }
+}
+
+fn already_there(error: &PutObjectError) -> bool {
+    error.meta().code() == Some("PreconditionFailed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sha256_is_written_as_s3_does() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().expect("64 digits");
+        assert_eq!(base64_of(&empty), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    }
+}

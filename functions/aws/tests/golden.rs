@@ -1,0 +1,183 @@
+//! Items as this version writes them, in files, as DynamoDB's own JSON: a later version must still read them, and whoever
+//! changes a row's shape sees it here. A file that is here once is never changed; a new shape gets a new file beside it.
+//!
+//! `BINPLZ_GOLDEN=write cargo test -p binplz-aws --test golden` writes the files that are missing.
+
+use std::path::PathBuf;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use binplz_aws::item::{self, Item};
+use binplz_core::{
+    artifact::{ObjectName, ObjectPath},
+    build::{Attempt, Build, Lease, State},
+    failure::{Failure, Kind},
+    key::{Bin, BuildKey, LeaseId},
+    limits::Limits,
+    policy::Policy,
+    ports::{Listed, Row, Shelf, Swap, Version},
+    protocol::{Phase, Progress, Stats},
+    served::Served,
+    target::Wanted,
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+
+const AT: Timestamp = Timestamp(1_700_000_000_000);
+
+fn key() -> BuildKey {
+    "89abcdef0123456789abcdef0123456789abcdef/x86_64-linux/perlPackages.ack".parse().expect("a key")
+}
+
+fn id(digit: char) -> LeaseId {
+    String::from_iter([digit; 32]).parse().expect("32 hex digits")
+}
+
+fn lease() -> Lease {
+    let (token, expires) = ("5e".repeat(32).parse().expect("64 hex digits"), Timestamp(AT.0 + 300_000));
+    let task = Some("arn:aws:ecs:eu-central-1:123456789012:task/binplz/0123456789abcdef".to_owned());
+    Lease { id: id('b'), token, attempt: 2, claimed: AT, expires, task }
+}
+
+fn history() -> Vec<Attempt> {
+    let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
+    let stats = Stats { derivations: 3, log_segments: 1 };
+    vec![Attempt { lease: id('a'), number: 1, claimed: Timestamp(AT.0 - 60_000), ended: AT, failure, stats }]
+}
+
+fn build(state: State) -> Row {
+    Row::Build(Build { key: key(), state, history: history() })
+}
+
+fn served() -> Row {
+    let bin: Bin = "[".parse().expect("a program's name");
+    Row::Served(Served {
+        pin: "unstable".parse().expect("a pin's name"),
+        system: key().system,
+        wanted: Wanted::Program(key().attr, bin.clone()),
+        rev: key().rev,
+        attr: key().attr,
+        version: "3.7.0".to_owned(),
+        sha256: "0f".repeat(32).parse().expect("64 hex digits"),
+        size: 5_000_000_000,
+        object: ObjectPath { key: key(), lease: id('b'), name: ObjectName::Program(bin.clone()) },
+        bin,
+    })
+}
+
+fn limits() -> Row {
+    let policy = Policy { micros_per_second: 55, ..Policy::default() };
+    Row::Limits(Limits::default().reserve(&id('b'), AT, &policy).expect("a free slot"))
+}
+
+fn rows() -> Vec<(&'static str, Row)> {
+    let failure =
+        Failure { derivation: Some("zlib-1.3".to_owned()), ..Failure::new(Kind::BuildFailed, "x.c:1: error") };
+    vec![
+        ("build-unasked", build(State::Unasked)),
+        ("build-queued", build(State::Queued { since: AT, due: Timestamp(AT.0 + 30_000), attempt: 2 })),
+        ("build-building", build(State::Building(lease()))),
+        ("build-ready", build(State::Ready { lease: id('b'), since: AT })),
+        ("build-failed", build(State::Failed { failure, since: AT, until: None })),
+        ("served", served()),
+        ("limits", limits()),
+    ]
+}
+
+fn to_json(item: &Item) -> Value {
+    let value = |value: &AttributeValue| match value {
+        AttributeValue::S(text) => json!({ "S": text }),
+        AttributeValue::N(number) => json!({ "N": number }),
+        other => panic!("no item of ours has {other:?}"),
+    };
+    Value::Object(item.iter().map(|(name, attribute)| (name.clone(), value(attribute))).collect())
+}
+
+fn of_json(json: &Value) -> Item {
+    let attribute = |value: &Value| match (value["S"].as_str(), value["N"].as_str()) {
+        (Some(text), None) => AttributeValue::S(text.to_owned()),
+        (None, Some(number)) => AttributeValue::N(number.to_owned()),
+        _ => panic!("no attribute of ours: {value}"),
+    };
+    json.as_object().expect("an item").iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
+}
+
+fn golden(name: &str, written: &Value) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"));
+    if !path.exists() && std::env::var("BINPLZ_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, format!("{written:#}\n")).expect("to write");
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// The body is a text that holds JSON, whose order of fields says nothing.
+fn opened(mut item: Value) -> Value {
+    let body = item["body"]["S"].as_str().expect("a body").to_owned();
+    item["body"] = serde_json::from_str(&body).expect("JSON");
+    item
+}
+
+#[test]
+fn every_row_is_written_and_read_as_its_golden_file_says() {
+    for (name, row) in rows() {
+        let item =
+            item::write(&Swap { seen: Version(6), row: row.clone() }).expect(name).expect("there is a version 7");
+        let golden = golden(name, &to_json(&item));
+        assert_eq!(item::read(&row.key(), &of_json(&golden)), Ok((row, Version(7))), "{name}");
+        assert_eq!(opened(to_json(&item)), opened(golden), "{name}");
+    }
+}
+
+#[test]
+fn progress_is_written_and_read_as_its_golden_file_says() {
+    let step = Some("ack-3.7.0 buildPhase".to_owned());
+    let phase = Phase::Building;
+    let progress = Progress { phase, step, done: 1, expected: 2, bytes_fetched: 5_000_000_000, log_segments: 3 };
+    let item = item::write_progress(&id('b'), &progress, AT).expect("an item");
+    let golden = golden("progress", &to_json(&item));
+    assert_eq!(item::read_progress(&of_json(&golden)), Ok(progress));
+    assert_eq!(opened(to_json(&item)), opened(golden));
+}
+
+#[test]
+fn only_what_waits_or_is_built_is_in_the_index_and_is_found_there() {
+    for (name, row) in rows() {
+        let on_shelf = matches!(name, "build-queued" | "build-building");
+        let item = item::write(&Swap { seen: Version(0), row: row.clone() }).expect(name).expect("a version 1");
+        assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
+        if let Row::Build(build) = row
+            && let Some((shelf, at)) = build.shelf()
+        {
+            assert_eq!(item.get(item::SHELF), Some(&item::shelf(shelf)));
+            assert_eq!(item::read_listed(&item), Ok(Listed { key: key(), at }));
+        }
+    }
+    assert_ne!(item::shelf(Shelf::Queued), item::shelf(Shelf::Building));
+}
+
+#[test]
+fn places_on_a_shelf_are_ordered_as_their_instants() {
+    let place = |at| match item::at(&Listed { key: key(), at: Timestamp(at) }) {
+        AttributeValue::S(text) => text,
+        other => panic!("no text: {other:?}"),
+    };
+    let instants = [0, 9, 10, 99, 1_700_000_000_000, u64::MAX - 1, u64::MAX];
+    assert!(instants.windows(2).all(|pair| place(pair[0]) < place(pair[1])));
+}
+
+#[test]
+fn what_is_no_row_is_refused() {
+    let row = build(State::Unasked);
+    let whole = item::write(&Swap { seen: Version(0), row: row.clone() }).expect("an item").expect("a version");
+    for missing in ["v", "body"] {
+        let mut part = whole.clone();
+        part.remove(missing);
+        assert!(item::read(&row.key(), &part).is_err(), "without {missing}");
+    }
+    for (name, value) in [("body", "{}"), ("body", "\u{0}"), ("v", "1")] {
+        let mut other = whole.clone();
+        other.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
+        assert!(item::read(&row.key(), &other).is_err(), "{name} is {value:?}");
+    }
+    assert_eq!(item::write(&Swap { seen: Version(u64::MAX), row }), Ok(None), "there is no later version");
+}

@@ -1,0 +1,71 @@
+//! Foreign text made harmless: what Nix, a package or a builder says is read by people, in terminals, headers and pages.
+
+/// Foreign text made fit for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control
+/// characters and Unicode's direction marks become spaces, runs of spaces become one, and it is cut at `max` characters.
+pub fn clean_line(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    let mut count = 0;
+    let mut space = false;
+    for c in without_escapes(text) {
+        if c.is_control() || is_direction_mark(c) || c.is_whitespace() {
+            space = !out.is_empty();
+        } else if count + usize::from(space) >= max {
+            out.push('…');
+            break;
+        } else {
+            count += 1 + usize::from(space);
+            if std::mem::take(&mut space) {
+                out.push(' ');
+            }
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The text without ANSI escape sequences, whole or cut off.
+pub fn without_escapes(text: &str) -> impl Iterator<Item = char> {
+    let mut chars = text.chars().peekable();
+    std::iter::from_fn(move || {
+        while let Some(c) = chars.next() {
+            if c != '\x1b' {
+                return Some(c);
+            }
+            skip_escape(&mut chars);
+        }
+        None
+    })
+}
+
+/// Leaves out the rest of an ANSI escape sequence: CSI up to its final byte, OSC up to BEL or ST, else one character.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => while chars.next().is_some_and(|c| !('\x40'..='\x7e').contains(&c)) {},
+        Some(']') => {
+            while let Some(c) = chars.next() {
+                if c == '\x07' || (c == '\x1b' && chars.next_if_eq(&'\\').is_some()) {
+                    break;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_becomes_one_harmless_line() {
+        assert_eq!(clean_line("\x1b[31;1merror:\x1b[0m  a\n\tb\x07", 99), "error: a b");
+        assert_eq!(clean_line("\x1b]0;title\x07x\x1b]8;;u\x1b\\y", 99), "xy");
+        assert_eq!(clean_line("a\u{202e}b\u{2066}c", 99), "a b c");
+        assert_eq!(clean_line(&"x".repeat(1_000_000), 3), "xxx…");
+        assert_eq!(clean_line("ab   ", 2), "ab");
+    }
+}

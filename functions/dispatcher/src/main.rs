@@ -1,0 +1,39 @@
+//! The function that the queue wakes: what is due gets a builder, as far as slots and money go.
+
+use std::time::Duration;
+
+use binplz_aws::{
+    Working,
+    config::Settings,
+    event::{Kept, Rings},
+};
+use binplz_core::{flow::dispatch::dispatch, ports::Deployment};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+
+/// The pause after a service did not answer.
+const PAUSE: Duration = Duration::from_secs(10);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let deployment = Working::open(&Settings::of_process())?;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Rings>| woken(&deployment, event.payload))).await
+}
+
+/// However many rings there are, one look at the rows answers them all. Trouble is not the messages' fault: it is looked at
+/// again later, and only a message that is no ring stays.
+async fn woken(d: &Working, rings: Rings) -> Result<Kept, Error> {
+    let later = match dispatch(d).await {
+        Ok(due) => due.map(|due| due - d.now()),
+        Err(error) => {
+            d.note("the dispatcher stopped half-way", &error);
+            Some(PAUSE)
+        }
+    };
+    if let Some(delay) = later
+        && let Err(error) = d.bell().ring_in(delay).await
+    {
+        // The schedule's sweep rings too.
+        d.note("the bell was not rung for later", &error);
+    }
+    Ok(rings.strange())
+}

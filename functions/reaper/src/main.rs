@@ -1,0 +1,30 @@
+//! The function that hears of tasks that have ended, and that a schedule wakes: it ends what nobody works on any more.
+
+use binplz_aws::{Working, config::Settings, event::Wake};
+use binplz_core::{
+    flow::{settle::stopped, sweep::sweep},
+    ports::Deployment,
+};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let deployment = Working::open(&Settings::of_process())?;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| woken(&deployment, event.payload))).await
+}
+
+/// An error makes the caller send the event again; and where it does not, a lease ends by its time.
+async fn woken(d: &Working, event: Value) -> Result<(), Error> {
+    match Wake::read(event)? {
+        Wake::Ended(end) => {
+            d.note(&format!("the builder of {} with lease {} ended", end.key, end.lease), &end.reason);
+            stopped(d, &end.key, &end.lease, end.failure).await?;
+        }
+        Wake::OtherTask => {}
+        Wake::Tick => {
+            sweep(d).await?;
+        }
+    }
+    Ok(())
+}

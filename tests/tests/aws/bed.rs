@@ -1,0 +1,195 @@
+//! The AWS adapters beside the bed, new ones for each test, and how a builder's uploads reach S3.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
+use binplz_aws::{
+    account::Account,
+    bell::{RING, SqsBell},
+    config::Settings,
+    item,
+    ledger::DynamoLedger,
+    store::{GRANT_LIFE, S3Store},
+};
+use binplz_core::{
+    artifact::ObjectPath,
+    ports::{Method, Store},
+    protocol::Grant,
+};
+use binplz_tests::{
+    contract::store::Uploads,
+    http::{self, Answer},
+};
+
+/// What `tests/bed/up` says.
+fn endpoint() -> String {
+    std::env::var("BINPLZ_BED").expect("BINPLZ_BED: run this by tests/bed/up")
+}
+
+/// Adapters that hold nothing yet: a table, a bucket, a queue and a cluster of their own.
+pub(crate) struct Fresh {
+    pub(crate) account: Account,
+    pub(crate) settings: Settings,
+    ledger: DynamoLedger,
+    store: S3Uploads,
+    pub(crate) bell: SqsBell,
+}
+
+pub(crate) async fn fresh() -> Fresh {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("binplz-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let settings = Settings::of_process().with("AWS_ENDPOINT_URL", &endpoint());
+    let account = Account::open(&settings).expect("the variables of an account");
+    make_table(&account, &name).await;
+    let s3 = aws_sdk_s3::config::Builder::from(account.sdk()).force_path_style(true).build();
+    aws_sdk_s3::Client::from_conf(s3).create_bucket().bucket(&name).send().await.expect("a bucket");
+    let queue = aws_sdk_sqs::Client::new(account.sdk()).create_queue().queue_name(&name).send().await;
+    let settings = settings
+        .with("BINPLZ_TABLE", &name)
+        .with("BINPLZ_BUCKET", &name)
+        .with("BINPLZ_QUEUE_URL", queue.expect("a queue").queue_url().expect("its URL"))
+        .with("BINPLZ_CLUSTER", &name)
+        .with("BINPLZ_TASK_X86_64", "builder-x86_64")
+        .with("BINPLZ_TASK_ARM64", "builder-arm64")
+        .with("BINPLZ_SUBNETS", "subnet-1,subnet-2")
+        .with("BINPLZ_SECURITY_GROUPS", "sg-1")
+        .with("BINPLZ_ORIGIN", "https://binplz.example");
+    Fresh {
+        ledger: DynamoLedger::open(&account, &settings).expect("settings"),
+        store: S3Uploads(S3Store::open(&account, &settings).expect("settings")),
+        bell: SqsBell::open(&account, &settings).expect("settings"),
+        account,
+        settings,
+    }
+}
+
+/// The table as the template makes it.
+async fn make_table(account: &Account, name: &str) {
+    let text = |name: &str| {
+        let attribute = AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
+        attribute.build().expect("an attribute")
+    };
+    let part =
+        |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("a key");
+    let index = GlobalSecondaryIndex::builder()
+        .index_name(item::SHELVES)
+        .key_schema(part(item::SHELF, KeyType::Hash))
+        .key_schema(part(item::AT, KeyType::Range))
+        .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+        .build()
+        .expect("an index");
+    let made = aws_sdk_dynamodb::Client::new(account.sdk())
+        .create_table()
+        .table_name(name)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(text(item::PK))
+        .attribute_definitions(text(item::SHELF))
+        .attribute_definitions(text(item::AT))
+        .key_schema(part(item::PK, KeyType::Hash))
+        .global_secondary_indexes(index)
+        .send()
+        .await;
+    made.expect("a table");
+}
+
+/// The adapter that each module of the suite is about.
+impl Fresh {
+    pub(crate) fn fencing(&self) -> &DynamoLedger {
+        &self.ledger
+    }
+    pub(crate) fn reading(&self) -> &DynamoLedger {
+        &self.ledger
+    }
+    pub(crate) fn store(&self) -> &S3Uploads {
+        &self.store
+    }
+
+    /// Waits for a message, and takes it: what the dispatcher's event source does.
+    pub(crate) async fn rung(&self) {
+        let sqs = aws_sdk_sqs::Client::new(self.account.sdk());
+        let queue = self.settings.need("BINPLZ_QUEUE_URL").expect("its URL");
+        loop {
+            // Longer than one call may take here, and so cut off by it.
+            let received = sqs.receive_message().queue_url(&queue).max_number_of_messages(1).wait_time_seconds(2);
+            let received = received.send().await.expect("the queue answers");
+            if let [message] = received.messages() {
+                assert_eq!(message.body(), Some(RING));
+                let receipt = message.receipt_handle().expect("a receipt");
+                sqs.delete_message().queue_url(&queue).receipt_handle(receipt).send().await.expect("it is deleted");
+                return;
+            }
+        }
+    }
+}
+
+/// The store, with uploads over HTTP as a builder makes them.
+pub(crate) struct S3Uploads(S3Store);
+
+/// A request to a URL of the bed.
+pub(crate) fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let rest = url.strip_prefix("http://").expect("a URL of the bed");
+    let (address, target) = rest.split_at(rest.find('/').expect("a path"));
+    http::send(address, method, target.as_bytes(), headers, body).expect("an answer")
+}
+
+impl S3Uploads {
+    /// 412 is how S3 says that the object is there already. A builder asks for no other object than its own, so it takes that for
+    /// done; whether it is the same is looked up here.
+    fn put_with(&self, grant: &Grant, more: &[(&str, &str)], body: &[u8]) -> bool {
+        // Every client says its body's own length.
+        let own = grant.headers.iter().filter(|(name, _)| name != "content-length");
+        let headers: Vec<_> =
+            own.map(|(name, value)| (name.as_str(), value.as_str())).chain(more.iter().copied()).collect();
+        let answer = ask("PUT", &grant.url, &headers, body);
+        match answer.status {
+            200 => true,
+            412 => ask("GET", &self.plain(&grant.url), &[], b"").body == body,
+            400 | 403 => false,
+            other => panic!("{other}: {}", answer.text()),
+        }
+    }
+
+    /// A URL that reads what a grant's writes.
+    fn plain(&self, granted: &str) -> String {
+        let (object, _) = granted.split_once('?').expect("a query");
+        let path = object.split_once("/builds/").expect("an object").1;
+        let path = percent_encoding::percent_decode_str(path).decode_utf8().expect("text");
+        let path: ObjectPath = format!("builds/{path}").parse().expect("an object's path");
+        futures_now(self.0.url(&path, Method::Get)).expect("a URL")
+    }
+}
+
+/// The value of a future that waits for nothing: signing asks nobody.
+fn futures_now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(value) => value,
+        std::task::Poll::Pending => panic!("it waits"),
+    }
+}
+
+impl Uploads for S3Uploads {
+    fn store(&self) -> &impl Store {
+        &self.0
+    }
+    async fn put(&self, grant: &Grant, body: &[u8]) -> bool {
+        self.put_with(grant, &[], body)
+    }
+    async fn put_late(&self, grant: &Grant, body: &[u8]) -> bool {
+        let seconds = (GRANT_LIFE.as_secs() + 1).to_string();
+        self.put_with(grant, &[("x-bed-seconds-ahead", &seconds)], body)
+    }
+    async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
+        let get = ask("GET", &self.0.url(path, Method::Get).await.expect("a URL"), &[], b"");
+        let head = ask("HEAD", &self.0.url(path, Method::Head).await.expect("a URL"), &[], b"");
+        assert_eq!(get.status, head.status);
+        match get.status {
+            200 => Some(get.body.as_slice()) == body,
+            404 => body.is_none(),
+            other => panic!("{other}: {}", get.text()),
+        }
+    }
+}

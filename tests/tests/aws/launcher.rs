@@ -1,0 +1,105 @@
+//! Tasks. Nothing runs in them: there is no Docker API beside this bed.
+
+use aws_sdk_ecs::types::{Compatibility, ContainerDefinition, NetworkMode, Task};
+use binplz_aws::launcher::{CONTAINER, EcsLauncher};
+use binplz_core::{
+    build::Lease,
+    ports::{Launcher, NotLaunched},
+};
+use binplz_tests::contract::rows::{key, lease, lease_id};
+
+use crate::bed::{Fresh, fresh};
+
+/// A cluster with both task definitions.
+struct Cluster {
+    ecs: aws_sdk_ecs::Client,
+    name: String,
+    launcher: EcsLauncher,
+}
+
+async fn cluster() -> Cluster {
+    let Fresh { account, settings, .. } = fresh().await;
+    let name = settings.need("BINPLZ_CLUSTER").expect("a name");
+    let ecs = aws_sdk_ecs::Client::new(account.sdk());
+    ecs.create_cluster().cluster_name(&name).send().await.expect("a cluster");
+    for family in ["builder-x86_64", "builder-arm64"] {
+        let builder = ContainerDefinition::builder().name(CONTAINER).image("builder").build();
+        let define = ecs.register_task_definition().family(family).container_definitions(builder);
+        let define = define.requires_compatibilities(Compatibility::Fargate).network_mode(NetworkMode::Awsvpc);
+        define.cpu("256").memory("512").send().await.expect("a task definition");
+    }
+    let launcher = EcsLauncher::open(&account, &settings).expect("settings");
+    Cluster { ecs, name, launcher }
+}
+
+impl Cluster {
+    async fn task(&self, arn: &str) -> Task {
+        let described = self.ecs.describe_tasks().cluster(&self.name).tasks(arn).send().await.expect("tasks");
+        described.tasks()[0].clone()
+    }
+    async fn running(&self) -> usize {
+        self.ecs.list_tasks().cluster(&self.name).send().await.expect("tasks").task_arns().len()
+    }
+}
+
+fn attempt(n: u32, attempt: u32) -> Lease {
+    Lease { attempt, ..lease(n, 1_700_000_000_000) }
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn the_same_lease_again_starts_no_second_task() {
+    let cluster = cluster().await;
+    let first = cluster.launcher.launch(&key(1), &attempt(1, 1)).await.expect("a task");
+    assert_eq!(cluster.launcher.launch(&key(1), &attempt(1, 1)).await, Ok(first.clone()));
+    // Settings that changed in between make it another request.
+    assert_eq!(cluster.launcher.launch(&key(1), &attempt(1, 2)).await, Ok(first.clone()));
+    assert_eq!(cluster.running().await, 1);
+    let second = cluster.launcher.launch(&key(1), &attempt(2, 1)).await.expect("another lease, another task");
+    assert_ne!(second, first);
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn a_task_is_told_its_lease_and_runs_on_spot_only_at_first() {
+    let cluster = cluster().await;
+    for (number, capacity) in [(1, "FARGATE_SPOT"), (2, "FARGATE")] {
+        let task = cluster.launcher.launch(&key(1), &attempt(number, number)).await.expect("a task");
+        let task = cluster.task(&task).await;
+        assert_eq!(task.capacity_provider_name(), Some(capacity));
+        assert_eq!(task.started_by(), Some(lease_id(number).as_str()));
+        let variables = task.overrides().expect("overrides").container_overrides()[0].environment();
+        let value = |name| variables.iter().find(|v| v.name() == Some(name)).and_then(|v| v.value());
+        let url = format!("https://binplz.example/-/lease/{}/{}", key(1), lease_id(number));
+        assert_eq!(value("BINPLZ_LEASE_URL"), Some(url.as_str()));
+        assert_eq!(value("BINPLZ_LEASE_TOKEN"), Some(attempt(number, number).token.reveal()));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn a_task_is_stopped_whether_or_not_its_name_was_written_down() {
+    let cluster = cluster().await;
+    for known in [true, false] {
+        let lease = attempt(u32::from(known), 1);
+        let task = cluster.launcher.launch(&key(1), &lease).await.expect("a task");
+        let lease = Lease { task: known.then(|| task.clone()), ..lease };
+        for _ in 0..2 {
+            cluster.launcher.stop(&lease).await.expect("it is stopped, or was");
+        }
+        assert_eq!(cluster.task(&task).await.last_status(), Some("STOPPED"));
+    }
+    let gone = format!("arn:aws:ecs:us-east-1:000000000000:task/{}/{}", cluster.name, "0".repeat(32));
+    let gone = Lease { task: Some(gone), ..attempt(9, 1) };
+    cluster.launcher.stop(&gone).await.expect("a task that is gone is fine");
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn what_can_not_be_started_is_refused() {
+    let Fresh { account, settings, .. } = fresh().await;
+    let settings = settings.with("BINPLZ_TASK_X86_64", "no-such-definition");
+    let launcher = EcsLauncher::open(&account, &settings).expect("settings");
+    let refused = launcher.launch(&key(1), &attempt(1, 1)).await.expect_err("no task");
+    assert!(matches!(refused, NotLaunched::Refused(_)), "{refused}");
+}

@@ -1,0 +1,171 @@
+//! A build's whole life, as the four functions live it: the same flows, over the real adapters.
+
+use std::sync::Arc;
+
+use binplz_aws::{Serving, Working, config::Settings};
+use binplz_core::{
+    artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
+    build::{Build, Lease, State},
+    failure::{Failure, Kind},
+    flow::{
+        dispatch::dispatch,
+        lease::{self, Bearer, Denied},
+        request::request,
+        settle::{settle, stopped},
+        sweep::sweep,
+    },
+    key::{BuildKey, Sha256},
+    ports::{Deployment, Ledger, Method, Read, Row, RowKey, Shelf},
+    protocol::{Nixpkgs, Outcome, Progress, Report, Stats, Upload},
+    reply::Reply,
+    target::{Query, Target},
+};
+use sha2::Digest;
+
+use crate::bed::{Fresh, ask, fresh};
+
+const PROGRAM: &[u8] = b"\x7fELF and so on";
+
+/// The functions, each as its settings make it.
+struct World {
+    adapters: Fresh,
+    serving: Arc<Serving>,
+    working: Working,
+}
+
+async fn world() -> World {
+    let adapters = fresh().await;
+    let ecs = aws_sdk_ecs::Client::new(adapters.account.sdk());
+    let cluster = adapters.settings.need("BINPLZ_CLUSTER").expect("its name");
+    ecs.create_cluster().cluster_name(cluster).send().await.expect("a cluster");
+    let builder = aws_sdk_ecs::types::ContainerDefinition::builder().name("builder").image("builder").build();
+    let define = ecs.register_task_definition().family("builder-x86_64").container_definitions(builder);
+    define.send().await.expect("a task definition");
+    let pins = format!(
+        r#"{{"default":"unstable","system":"x86_64-linux",
+            "pins":{{"unstable":{{"rev":"{}","nixpkgs":{{"stored":{{"nar_hash":"sha256-x"}}}}}}}}}}"#,
+        "ab".repeat(20)
+    );
+    let settings: Settings = adapters.settings.clone().with("BINPLZ_PINS", &pins);
+    World {
+        serving: Arc::new(Serving::open(&settings).expect("settings")),
+        working: Working::open(&settings).expect("settings"),
+        adapters,
+    }
+}
+
+fn target() -> Target {
+    Query::parse("/tree", None).expect("a target").target
+}
+
+fn key() -> BuildKey {
+    format!("{}/x86_64-linux/tree", "ab".repeat(20)).parse().expect("a key")
+}
+
+impl World {
+    async fn get(&self) -> Reply {
+        request(&*self.serving, &target(), Method::Get, true).await
+    }
+    async fn build(&self) -> Build {
+        let loaded = self.serving.ledger().load(&RowKey::Build(key()), Read::Consistent).await.expect("the ledger");
+        let Some((Row::Build(build), _)) = loaded else { panic!("no build") };
+        build
+    }
+    /// Asked for, queued, claimed and launched.
+    async fn building(&self) -> Lease {
+        assert!(matches!(self.get().await, Reply::Pending(_)));
+        self.adapters.rung().await;
+        assert_eq!(dispatch(&self.working).await, Ok(None));
+        let build = self.build().await;
+        build.lease().expect("it is claimed").clone()
+    }
+}
+
+fn bearer(lease: &Lease) -> Bearer {
+    Bearer { key: key(), lease: lease.id.clone(), token: lease.token.clone() }
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn a_program_that_nobody_built_is_built_and_served() {
+    let world = world().await;
+    let lease = world.building().await;
+    assert!(lease.task.as_ref().is_some_and(|task| task.starts_with("arn:aws:ecs:")), "{:?}", lease.task);
+    let me = bearer(&lease);
+
+    // Its nixpkgs comes from the bucket, where the operator put it.
+    let s3 = aws_sdk_s3::config::Builder::from(world.adapters.account.sdk()).force_path_style(true).build();
+    let bucket = world.adapters.settings.need("BINPLZ_BUCKET").expect("its name");
+    let put = aws_sdk_s3::Client::from_conf(s3).put_object().bucket(bucket).key(nixpkgs_path(&key().rev));
+    put.body(b"a tarball".to_vec().into()).send().await.expect("it is stored");
+    let job = lease::job(&*world.serving, &me).await.expect("a job");
+    let Nixpkgs::Tarball { url, nar_hash: Some(hash) } = job.nixpkgs else { panic!("no tarball with its hash") };
+    assert_eq!((hash.as_str(), ask("GET", &url, &[], b"").body.as_slice()), ("sha256-x", &b"a tarball"[..]));
+
+    // It says how far it is, stores its program, and settles.
+    lease::pulse(&*world.serving, &me, &Progress::default()).await.expect("a live lease");
+    let sha256: Sha256 = binplz_core::key::hex(&sha2::Sha256::digest(PROGRAM)).parse().expect("64 hex digits");
+    let bin: binplz_core::key::Bin = "tree".parse().expect("a program's name");
+    let size = PROGRAM.len() as u64;
+    let upload = Upload { name: ObjectName::Program(bin.clone()), size, sha256: sha256.clone() };
+    let grants = lease::uploads(&*world.serving, &me, &[upload]).await.expect("a grant");
+    let headers: Vec<_> = grants[0].headers.iter().filter(|(name, _)| name != "content-length").collect();
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(ask("PUT", &grants[0].url, &headers, PROGRAM).status, 200);
+    let manifest = Manifest {
+        pname: "tree".to_owned(),
+        version: "2.1".to_owned(),
+        main_program: None,
+        drv_path: "/nix/store/x-tree.drv".to_owned(),
+        programs: vec![Program { bin, verdict: Verdict::Static { sha256, size, leftovers: vec![] } }],
+    };
+    let report = Report { outcome: Outcome::Built(manifest), stats: Stats::default() };
+    for _ in 0..2 {
+        settle(&*world.serving, &me, report.clone()).await.expect("it is settled, also where the reply was lost");
+    }
+    assert!(matches!(lease::job(&*world.serving, &me).await, Err(Denied::NotLive)));
+
+    // The task's end, and a sweep, change nothing any more.
+    stopped(&world.working, &key(), &lease.id, Failure::new(Kind::Killed, "")).await.expect("it is heard");
+    sweep(&world.working).await.expect("a sweep");
+    for _ in 0..2 {
+        let Reply::Hit { served, url } = world.get().await else { panic!("no hit") };
+        assert_eq!((served.size, served.version.as_str()), (size, "2.1"));
+        assert_eq!(ask("GET", &url, &[], b"").body, PROGRAM);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn a_task_that_never_started_is_tried_again_later() {
+    let world = world().await;
+    let lease = world.building().await;
+    for _ in 0..2 {
+        stopped(&world.working, &key(), &lease.id, Failure::new(Kind::NotStarted, "")).await.expect("it is heard");
+    }
+    let State::Queued { due, attempt: 2, .. } = world.build().await.state else { panic!("not queued again") };
+    let listed = world.working.ledger().list(Shelf::Queued, None, 9).await.expect("a list");
+    assert_eq!(listed.iter().map(|listed| listed.at).collect::<Vec<_>>(), [due]);
+    // The dispatcher says when to ring again.
+    assert_eq!(dispatch(&world.working).await, Ok(Some(due)));
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn many_requests_and_dispatchers_at_once_make_one_build_and_one_task() {
+    let world = Arc::new(world().await);
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let world = Arc::clone(&world);
+        asking.spawn(async move { matches!(world.get().await, Reply::Pending(_)) });
+    }
+    assert!(asking.join_all().await.into_iter().all(|pending| pending));
+    let dispatched = tokio::join!(dispatch(&world.working), dispatch(&world.working), dispatch(&world.working));
+    assert_eq!(dispatched, (Ok(None), Ok(None), Ok(None)));
+    let ecs = aws_sdk_ecs::Client::new(world.adapters.account.sdk());
+    let cluster = world.adapters.settings.need("BINPLZ_CLUSTER").expect("its name");
+    let tasks = ecs.list_tasks().cluster(cluster).send().await.expect("tasks");
+    assert_eq!(tasks.task_arns().len(), 1);
+    let build = world.build().await;
+    assert_eq!(build.lease().and_then(|lease| lease.task.as_ref()), tasks.task_arns().first());
+}
