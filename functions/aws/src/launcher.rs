@@ -141,18 +141,18 @@ fn started(answer: &RunTaskOutput) -> Result<String, NotLaunched> {
 /// No task where the service says no, also where it says "too many requests" or "no capacity": the row waits, and is tried
 /// again. Where nobody says anything, or the service itself fails, there may be one.
 fn not_started(error: &SdkError<RunTaskError>) -> Result<String, NotLaunched> {
+    let failing = error.raw_response().is_none_or(|response| response.status().is_server_error());
     match error.as_service_error() {
         // The lease's task was started before, by an earlier version of these settings: it is that one.
         Some(RunTaskError::ConflictException(conflict)) if !conflict.resource_ids().is_empty() => {
             Ok(conflict.resource_ids()[0].clone())
         }
-        Some(RunTaskError::ServerException(_)) | None => Err(unavailable(ROLE, error).into()),
-        Some(service) if service.meta().code().is_none() => Err(unavailable(ROLE, error).into()),
-        Some(service) => Err(refused(format!(
-            "{}: {}",
-            service.meta().code().unwrap_or_default(),
-            service.meta().message().unwrap_or_default()
-        ))),
+        Some(service) if !failing => {
+            let meta = service.meta();
+            let (code, message) = (meta.code().unwrap_or("no code"), meta.message().unwrap_or("no message"));
+            Err(refused(format!("{code}: {message}")))
+        }
+        _ => Err(unavailable(ROLE, error).into()),
     }
 }
 
@@ -161,4 +161,43 @@ fn gone(error: &SdkError<StopTaskError>) -> bool {
     error.as_service_error().is_some_and(|error| {
         error.is_invalid_parameter_exception() && error.meta().message().is_some_and(|text| text.contains("not found"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ecs::{
+        error::ErrorMetadata,
+        types::{Failure, Task},
+    };
+    use aws_smithy_runtime_api::http::{Response, StatusCode};
+    use aws_smithy_types::body::SdkBody;
+
+    fn failed(status: u16, code: &str) -> Result<String, NotLaunched> {
+        let error = RunTaskError::generic(ErrorMetadata::builder().code(code).message("so it is").build());
+        let status = StatusCode::try_from(status).expect("a status");
+        not_started(&SdkError::service_error(error, Response::new(status, SdkBody::empty())))
+    }
+
+    #[test]
+    fn a_200_is_a_task_only_where_it_names_one() {
+        let failure = |reason: &str| Failure::builder().reason(reason).build();
+        let full = RunTaskOutput::builder().failures(failure("RESOURCE:MEMORY")).failures(failure("AGENT")).build();
+        assert_eq!(started(&full), Err(NotLaunched::Refused("RESOURCE:MEMORY, AGENT".to_owned())));
+        let task = RunTaskOutput::builder().tasks(Task::builder().task_arn("arn").build()).build();
+        assert_eq!(started(&task), Ok("arn".to_owned()));
+        assert!(matches!(started(&RunTaskOutput::builder().build()), Err(NotLaunched::Unavailable(_))));
+    }
+
+    #[test]
+    fn a_no_is_no_task_and_a_failing_service_says_neither() {
+        for (status, code) in [(400, "ThrottlingException"), (400, "ClientException"), (403, "AccessDeniedException")] {
+            assert_eq!(failed(status, code), Err(NotLaunched::Refused(format!("{code}: so it is"))));
+        }
+        for (status, code) in [(500, "ServerException"), (503, "ServiceUnavailable")] {
+            assert!(matches!(failed(status, code), Err(NotLaunched::Unavailable(_))), "{code}");
+        }
+        let lost = not_started(&SdkError::timeout_error("no answer"));
+        assert!(matches!(lost, Err(NotLaunched::Unavailable(_))));
+    }
 }

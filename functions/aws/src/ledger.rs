@@ -168,3 +168,34 @@ impl Ledger for DynamoLedger {
         found.item().map(item::read_progress).transpose().map_err(broken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::types::{CancellationReason, error::TransactionCanceledException};
+    use aws_smithy_runtime_api::http::{Response, StatusCode};
+    use aws_smithy_types::body::SdkBody;
+
+    fn cancelled(codes: &[&str]) -> NotCommitted {
+        let reasons = codes.iter().map(|code| CancellationReason::builder().code(*code).build()).collect();
+        let error = TransactionCanceledException::builder().set_cancellation_reasons(Some(reasons)).build();
+        let response = Response::new(StatusCode::try_from(400).expect("a status"), SdkBody::empty());
+        not_transacted(SdkError::service_error(TransactWriteItemsError::TransactionCanceledException(error), response))
+    }
+
+    #[test]
+    fn a_cancelled_transaction_is_a_conflict_only_where_somebody_else_wrote() {
+        for codes in [
+            &["None", "ConditionalCheckFailed"][..],
+            &["TransactionConflict"],
+            &["ThrottlingError", "TransactionConflict"],
+        ] {
+            assert_eq!(cancelled(codes), NotCommitted::Conflict, "{codes:?}");
+        }
+        for codes in [&["ThrottlingError", "None"][..], &["ProvisionedThroughputExceeded"], &["ValidationError"], &[]] {
+            assert!(matches!(cancelled(codes), NotCommitted::Unavailable(_)), "{codes:?}");
+        }
+        let lost = not_transacted(SdkError::timeout_error("no answer"));
+        assert!(matches!(lost, NotCommitted::Unavailable(_)));
+    }
+}

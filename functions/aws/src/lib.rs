@@ -4,7 +4,7 @@
 //! | function | what it plays | where it reads what |
 //! |---|---|---|
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_TABLE` `_QUEUE_URL` `_BUCKET` `_PINS` `_ORIGIN` |
-//! | `lease` | [`Serving`] | the same |
+//! | `lease` | [`Serving`] | the same, without `_ORIGIN` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_TABLE` `_QUEUE_URL` `_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN` |
 //!
 //! All of them take the numbers of [`config::Settings::policy`], each with a default, and what Lambda itself puts into the
@@ -71,11 +71,23 @@ pub type Serving = Aws<S3Store, Absent>;
 pub type Working = Aws<Absent, EcsLauncher>;
 
 impl Serving {
-    /// Opens what the settings name.
+    /// What the site's function sees.
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn open(settings: &Settings) -> Result<Serving, Fault> {
+    pub fn of_site(settings: &Settings) -> Result<Serving, Fault> {
+        Serving::open(settings, settings.origin()?)
+    }
+
+    /// What the builders' endpoint sees: it names no URL of its own.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn of_leases(settings: &Settings) -> Result<Serving, Fault> {
+        Serving::open(settings, String::new())
+    }
+
+    fn open(settings: &Settings, origin: String) -> Result<Serving, Fault> {
         let account = Account::open(settings)?;
         Ok(Aws {
             ledger: DynamoLedger::open(&account, settings)?,
@@ -84,7 +96,7 @@ impl Serving {
             launcher: Absent,
             policy: settings.policy()?,
             pins: settings.pins()?,
-            origin: settings.origin()?,
+            origin,
         })
     }
 

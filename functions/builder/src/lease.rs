@@ -263,7 +263,8 @@ impl Lease {
             }
         }?;
         match answer.status().as_u16() {
-            200..300 => Ok(()),
+            // 412: it is there already, under a name that only this lease may write. The reply to an earlier try was lost.
+            200..300 | 412 => Ok(()),
             status => Err(self.by_status("an upload", status)),
         }
     }

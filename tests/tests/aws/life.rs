@@ -48,7 +48,7 @@ async fn world() -> World {
     );
     let settings: Settings = adapters.settings.clone().with("BINPLZ_PINS", &pins);
     World {
-        serving: Arc::new(Serving::open(&settings).expect("settings")),
+        serving: Arc::new(Serving::of_site(&settings).expect("settings")),
         working: Working::open(&settings).expect("settings"),
         adapters,
     }

@@ -13,7 +13,7 @@
       attempt "the builder's environment" cat /proc/1/environ
       attempt "the builder's memory" head -c 1 /proc/1/mem
       attempt "the builder's open files" ls /proc/1/fd/
-      for path in / /v2/metadata /v2/credentials /v2/credentials/ /v3 /v4 /v4/ "$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"; do
+      for path in / /v2/metadata /v2/credentials /v2/credentials/ /v3 /v4 /v4/ "''${AWS_CONTAINER_CREDENTIALS_RELATIVE_URI-/unknown}"; do
         ask 169.254.170.2 "$path" 2>&1 | saw || true
       done
       ask 169.254.169.254 /latest/meta-data/iam/security-credentials/ 2>&1 | saw || true
@@ -54,7 +54,7 @@
       (setsid sleep 98765 < /dev/null > /dev/null 2>&1 &)
       (trap "" TERM HUP; setsid bash -c 'while :; do sleep 98764; done' < /dev/null > /dev/null 2>&1 &)
       sleep 0.2
-      grep -lsz '^9876[45]$' /proc/[0-9]*/cmdline | wc -l | sed 's/^/LEFT BEHIND /'
+      { grep -lsz '^9876[45]$' /proc/[0-9]*/cmdline || true; } | wc -l | sed 's/^/LEFT BEHIND /'
       $CC -O1 -o program ${good}
     '';
   };
@@ -82,7 +82,7 @@
   victim = package "victim" {
     buildPhase = ''
       cat ${pkgs.failing.thief}/bin/thief ${pkgs.failing.asker} > /dev/null
-      grep -lsz '^9876[45]$' /proc/[0-9]*/cmdline | wc -l | sed 's/^/STILL THERE /'
+      { grep -lsz '^9876[45]$' /proc/[0-9]*/cmdline || true; } | wc -l | sed 's/^/STILL THERE /'
       $CC -O1 -o program ${good}
     '';
   };
