@@ -1,0 +1,51 @@
+# For people with Nix: the programs, the builder's image and a shell to work in.
+#
+#   nix build .#image && skopeo copy docker-archive:result docker://REPOSITORY:x86_64     (or :arm64)
+{
+  description = "curl a program by name: built by Nix on demand, served as one static binary";
+
+  # The commit of flake.lock is the default pin of infra/pins.json.
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+
+  outputs = { self, nixpkgs }:
+    let
+      systems = [ "x86_64-linux" "aarch64-linux" ];
+      each = f: builtins.listToAttrs (map (system: { name = system; value = f nixpkgs.legacyPackages.${system}; }) systems);
+      workspace = (builtins.fromTOML (builtins.readFile ./Cargo.toml)).workspace;
+
+      # Programs of the workspace; those of `names` are installed.
+      programs = pkgs: pname: names: pkgs.rustPlatform.buildRustPackage {
+        inherit pname;
+        inherit (workspace.package) version;
+        src = pkgs.lib.fileset.toSource {
+          root = ./.;
+          fileset = pkgs.lib.fileset.unions [ ./Cargo.toml ./Cargo.lock ./functions ./tests ./infra/pins.json ];
+        };
+        cargoLock.lockFile = ./Cargo.lock;
+        cargoBuildFlags = builtins.concatMap (name: [ "--package" name ]) names;
+        # The tests run Nix itself, which a build cannot; scripts/test runs them.
+        doCheck = false;
+        meta = {
+          description = "On-demand static binaries from nixpkgs";
+          license = [ pkgs.lib.licenses.mit pkgs.lib.licenses.asl20 ];
+          mainProgram = pname;
+          platforms = systems;
+        };
+      };
+    in
+    {
+      packages = each (pkgs: rec {
+        default = binplz;
+        # `binplz serve` starts the builder that lies beside it.
+        binplz = programs pkgs "binplz" [ "binplz-cli" "binplz-builder" ];
+        binplz-builder = programs pkgs "binplz-builder" [ "binplz-builder" ];
+        image = import ./infra/image { inherit pkgs binplz-builder; };
+      });
+
+      devShells = each (pkgs: {
+        default = pkgs.mkShell {
+          packages = with pkgs; [ cargo clippy rustc rustfmt shellcheck nix curl skopeo awscli2 ];
+        };
+      });
+    };
+}
