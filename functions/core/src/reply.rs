@@ -248,14 +248,17 @@ impl Reply {
     pub fn answer(&self, asked: &Asked) -> Answer {
         let mut headers = vec![("cache-control", "no-store".to_owned()), ("vary", "Accept".to_owned())];
         let stub = || asked.target.map(|target| stub::stub(asked.origin, target)).unwrap_or_default();
-        let title = asked.target.map_or("binplz".to_owned(), |target| target.to_string());
-        let page = Page { title, target: asked.target.map(Target::to_string), ..Page::default() };
-        let log_path = asked.target.map(|target| format!("/-/log/{target}"));
-        let status_path = asked.target.map(|target| format!("/-/status/{target}"));
+        // Made only where it is needed: a hit for curl shows no page.
+        let page = || Page {
+            title: asked.target.map_or("binplz".to_owned(), Target::to_string),
+            target: asked.target.map(Target::to_string),
+            ..Page::default()
+        };
+        let log_path = || asked.target.map(|target| format!("/-/log/{target}"));
         let (status, body) = match self {
             Reply::Hit { served, url } => {
                 headers.extend(hit_headers(served, url));
-                headers.extend(log_path.iter().map(|path| link(path)));
+                headers.extend(log_path().map(|path| link(&path)));
                 let body = match asked.format {
                     Format::Shell => Body::Text(stub()),
                     Format::Json => {
@@ -264,8 +267,8 @@ impl Reply {
                     Format::Html => Body::Page(Page {
                         sentence: "it is there".to_owned(),
                         download: Some(url.clone()),
-                        log: log_path,
-                        ..page
+                        log: log_path(),
+                        ..page()
                     }),
                 };
                 (302, body)
@@ -277,15 +280,15 @@ impl Reply {
             }
             Reply::Pending(status) => {
                 headers.push(("retry-after", status.retry_after.to_string()));
-                headers.extend(status_path.map(|path| ("location", path)));
+                headers.extend(asked.target.map(|target| ("location", format!("/-/status/{target}"))));
                 let body = match asked.format {
                     Format::Shell => Body::Text(stub()),
                     Format::Json => Body::Json(JSON, status_json(status, None)),
                     Format::Html => Body::Page(Page {
                         sentence: format!("{}: {}", status.state, status.headline()),
                         refresh: Some(status.retry_after),
-                        log: log_path.filter(|_| status.has_log()),
-                        ..page
+                        log: log_path().filter(|_| status.has_log()),
+                        ..page()
                     }),
                 };
                 (202, body)
@@ -300,7 +303,7 @@ impl Reply {
                         &sentence,
                         None,
                         asked,
-                        Page { sentence: sentence.clone(), may_build: true, ..page },
+                        Page { sentence: sentence.clone(), may_build: true, ..page() },
                     ),
                 )
             }
@@ -313,20 +316,20 @@ impl Reply {
                     Format::Html => Body::Page(Page {
                         sentence: "this package has several programs".to_owned(),
                         choices: paths,
-                        ..page
+                        ..page()
                     }),
                 };
                 (300, body)
             }
             Reply::Problem(problem) => {
-                let log_path = log_path.filter(|_| problem.log);
+                let log_path = log_path().filter(|_| problem.log);
                 headers.extend(log_path.iter().map(|path| link(path)));
                 headers.extend(problem.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
                 let page = Page {
                     sentence: problem.sentence.clone(),
                     log: log_path.clone(),
                     refresh: problem.retry_after,
-                    ..page
+                    ..page()
                 };
                 (problem.status, problem_body(problem.status, &problem.sentence, log_path, asked, page))
             }

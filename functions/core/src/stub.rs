@@ -10,7 +10,7 @@ const STUB: &str = include_str!("stub.sh");
 /// `origin` must hold no single quote (checked where it is configured); a target is percent-encoded.
 pub fn stub(origin: &str, target: &Target) -> String {
     let name = quote(target.wanted.file_name());
-    let mut script = String::with_capacity(STUB.len() + 200);
+    let mut script = String::with_capacity(STUB.len() + 512);
     script.push_str(STUB);
     // Whoever sees this in a terminal sees the end of it.
     script.push_str(&format!("# In a terminal? Save the program: curl -L '{origin}/{target}' -o {name}\n"));
