@@ -12,7 +12,7 @@ use crate::{
     build::{Build, Event, Illegal, Step, apply},
     key::BuildKey,
     limits::{Full, Limits},
-    ports::{Deployment, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
+    ports::{Bell, Deployment, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
 };
 
 pub mod dispatch;
@@ -104,5 +104,13 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
             Err(NotCommitted::Unavailable(_)) if retries < RETRIES_MAX => retries += 1,
             Err(NotCommitted::Unavailable(error)) => return Err(error.into()),
         }
+    }
+}
+
+/// Wakes the dispatcher: a build is queued, or a slot is free. The rows say so already, so a ring that fails costs time only: the
+/// next one, or a sweep, finds them.
+pub(crate) async fn ring<D: Deployment>(d: &D) {
+    if let Err(error) = d.bell().ring().await {
+        d.note("the bell was not rung", &error);
     }
 }

@@ -3,10 +3,10 @@
 use crate::{
     artifact::{Main, Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Event, State},
-    flow::{Halt, advance, load_build, status},
+    flow::{Halt, advance, load_build, ring, status},
     key::LeaseId,
     pins::Resolved,
-    ports::{Bell, Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
+    ports::{Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
     reply::{Problem, Reply},
     served::{Served, ServedKey},
     target::{PinRef, Target, Wanted},
@@ -86,10 +86,7 @@ async fn ask_if_startable<D: Deployment>(d: &D, build: Build) -> Result<Build, H
         return Ok(build);
     }
     let asked = advance(d, &build.key, &Event::Ask).await?.after;
-    if let Err(error) = d.bell().ring().await {
-        // The row is there; the next ring or sweep finds it.
-        d.note("the bell was not rung", &error);
-    }
+    ring(d).await;
     Ok(asked)
 }
 

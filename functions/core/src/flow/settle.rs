@@ -7,9 +7,10 @@ use crate::{
     flow::{
         Halt, advance,
         lease::{Bearer, Denied, admit},
+        ring,
     },
     key::{BuildKey, LeaseId},
-    ports::{Bell, Deployment, Store, Unavailable},
+    ports::{Deployment, Store, Unavailable},
     protocol::{Outcome, Report},
 };
 
@@ -76,11 +77,4 @@ pub async fn stopped<D: Deployment>(
         Err(Halt::Illegal(_) | Halt::Full(_)) => {}
     }
     Ok(())
-}
-
-/// A slot is free, or a retry is queued.
-pub(crate) async fn ring<D: Deployment>(d: &D) {
-    if let Err(error) = d.bell().ring().await {
-        d.note("the bell was not rung", &error);
-    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     build::Event,
-    flow::{Halt, advance, dispatch, load_build, settle},
+    flow::{Halt, advance, dispatch, load_build, ring},
     key::BuildKey,
     ports::{Deployment, Launcher, Ledger, Shelf, Unavailable},
     time::Timestamp,
@@ -35,7 +35,7 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
             _ => break,
         }
     }
-    settle::ring(d).await;
+    ring(d).await;
     Ok(next)
 }
 
