@@ -44,7 +44,7 @@ pub use crate::{
     dir::{DataDir, OpenError},
     launcher::{Ended, Ends, LocalLauncher},
     ledger::LocalLedger,
-    store::{LocalStore, Object, Receiver, Refused},
+    store::{LocalStore, Receiver, Refused},
 };
 
 /// What `binplz serve` is told.

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use binplz_core::{
@@ -29,7 +29,7 @@ use crate::{
 /// How long an upload URL is good for. A builder asks right before it uploads, and asks again where that was too short.
 const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// The object store of one machine. The HTTP layer serves `GET` and `HEAD /-/objects/{path}` with [`LocalStore::open_object`],
+/// The object store of one machine. The HTTP layer serves `GET` and `HEAD /-/objects/{path}` from [`LocalStore::file`],
 /// and `PUT` with [`LocalStore::receive`].
 #[derive(Debug)]
 pub struct LocalStore {
@@ -62,17 +62,6 @@ pub enum Refused {
     /// The disk did not take it. 503.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-}
-
-/// An object that is read.
-#[derive(Debug)]
-pub struct Object {
-    /// At its beginning.
-    pub file: File,
-    /// In bytes.
-    pub size: u64,
-    /// When it was written. It never changes.
-    pub modified: SystemTime,
 }
 
 fn unavailable(cause: impl ToString) -> Unavailable {
@@ -119,16 +108,6 @@ impl LocalStore {
 
     fn object_url(&self, path: &ObjectPath) -> String {
         origin::url(&self.origin, &format!("objects/{path}"))
-    }
-
-    /// An object to read from; `None`: it is not there.
-    ///
-    /// # Errors
-    /// [`Unavailable`], where the disk does not answer.
-    pub fn open_object(&self, path: &ObjectPath) -> Result<Option<Object>, Unavailable> {
-        let Some(file) = absent(File::open(self.file(path)))? else { return Ok(None) };
-        let about = file.metadata().map_err(unavailable)?;
-        Ok(Some(Object { file, size: about.len(), modified: about.modified().map_err(unavailable)? }))
     }
 
     /// Begins an upload to a URL that [`Store::grant`] gave: `query` is what stands behind its `?`.
