@@ -34,6 +34,13 @@ impl Answer {
     }
 }
 
+/// A request to a URL of plain http, which must be answered.
+pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("{url} is not of http"));
+    let (address, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    send(address, method, target.as_bytes(), headers, body).unwrap_or_else(|e| panic!("{method} {url}: {e}"))
+}
+
 /// Sends a request, its target byte for byte as given, and reads the whole answer.
 ///
 /// # Errors

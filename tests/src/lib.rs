@@ -3,4 +3,6 @@
 pub mod contract;
 pub mod http;
 pub mod server;
+pub mod site;
+pub mod stack;
 pub mod world;

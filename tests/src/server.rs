@@ -3,18 +3,14 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-use crate::http::{self, Answer};
-
-/// How long anything may take before a test gives up; nothing is asserted about how long it takes.
-const PATIENCE: Duration = Duration::from_secs(600);
+use crate::site::{Site, wait_for};
 
 /// The repository.
 pub fn repository() -> PathBuf {
@@ -65,8 +61,7 @@ pub fn fresh_set(packages: &str) -> TempDir {
 /// A running server. Dropped, it is killed, and its builders with it.
 pub struct Server {
     child: Child,
-    /// `127.0.0.1:PORT`.
-    pub address: String,
+    site: Site,
     /// Its data directory.
     pub data: PathBuf,
     set: PathBuf,
@@ -91,9 +86,9 @@ impl Server {
         command.arg("serve").args(["--listen", listen, "--retry-delay", "1", "--lease", "4"]);
         command.arg("--nixpkgs").arg(set).arg("--data").arg(data).args(&options);
         let child = command.stdin(Stdio::null()).stderr(output).spawn().expect("binplz");
-        let mut server =
-            Server { child, address: String::new(), data: data.to_path_buf(), set: set.to_path_buf(), options, log };
-        server.address = wait_for("the server to listen", || server.told_address(seen));
+        let site = Site { address: String::new() };
+        let mut server = Server { child, site, data: data.to_path_buf(), set: set.to_path_buf(), options, log };
+        server.site.address = wait_for("the server to listen", || server.told_address(seen));
         server
     }
 
@@ -112,11 +107,6 @@ impl Server {
         fs::read_to_string(&self.log).expect("a log")
     }
 
-    /// `http://127.0.0.1:PORT`.
-    pub fn origin(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -130,42 +120,17 @@ impl Server {
 
     /// Starts it again, on the same port, data, set and options.
     pub fn restart(&mut self) {
-        let again = Server::start_at(&self.address, &self.set, &self.data, self.options.clone());
+        let again = Server::start_at(&self.site.address, &self.set, &self.data, self.options.clone());
         let old = std::mem::replace(self, again);
         // What is left of it is a process that was waited for.
         std::mem::forget(old);
     }
+}
 
-    /// `GET`, as curl would.
-    pub fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, &[("accept", "*/*")], b"")
-    }
-
-    /// Any request.
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        http::send(&self.address, method, path.as_bytes(), headers, body)
-            .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
-    }
-
-    /// The status document.
-    pub fn status(&self, target: &str) -> serde_json::Value {
-        self.send("GET", &format!("/-/status/{target}"), &[("accept", "application/json")], b"").json()
-    }
-
-    /// Asks for a target and waits until it is neither queued nor building; the answer that it then gets.
-    pub fn settled(&self, target: &str) -> Answer {
-        wait_for(target, || Some(self.get(&format!("/{target}"))).filter(|answer| answer.status != 202))
-    }
-
-    /// The binary behind a target that is served: where the redirect leads.
-    pub fn download(&self, target: &str) -> Vec<u8> {
-        let hit = self.get(&format!("/{target}"));
-        assert_eq!(hit.status, 302, "{target}: {}", hit.text());
-        let url = hit.header("location").expect("a location").to_owned();
-        let path = url.strip_prefix(&self.origin()).unwrap_or_else(|| panic!("{url} is another server's"));
-        let file = self.get(path);
-        assert_eq!(file.status, 200, "{url}");
-        file.body
+impl Deref for Server {
+    type Target = Site;
+    fn deref(&self) -> &Site {
+        &self.site
     }
 }
 
@@ -178,18 +143,6 @@ impl Drop for Server {
             // The group of each builder is its own; Nix's is another, and ends with it.
             kill_tree(builder);
         }
-    }
-}
-
-/// Waits until `look` sees something, looking often; panics after a long time.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
-        sleep(Duration::from_millis(20));
     }
 }
 

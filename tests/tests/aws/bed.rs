@@ -19,10 +19,7 @@ use binplz_core::{
     ports::{Method, Store},
     protocol::Grant,
 };
-use binplz_tests::{
-    contract::store::Uploads,
-    http::{self, Answer},
-};
+use binplz_tests::{contract::store::Uploads, http::ask};
 
 /// What `tests/bed/up` says.
 fn endpoint() -> String {
@@ -127,13 +124,6 @@ impl Fresh {
 
 /// The store, with uploads over HTTP as a builder makes them.
 pub(crate) struct S3Uploads(S3Store);
-
-/// A request to a URL of the bed.
-pub(crate) fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let rest = url.strip_prefix("http://").expect("a URL of the bed");
-    let (address, target) = rest.split_at(rest.find('/').expect("a path"));
-    http::send(address, method, target.as_bytes(), headers, body).expect("an answer")
-}
 
 impl S3Uploads {
     /// 412 is how S3 says that the object is there already. A builder asks for no other object than its own, so it takes that for

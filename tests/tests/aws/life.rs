@@ -20,9 +20,10 @@ use binplz_core::{
     reply::Reply,
     target::{Query, Target},
 };
+use binplz_tests::http::ask;
 use sha2::Digest;
 
-use crate::bed::{Fresh, ask, fresh};
+use crate::bed::{Fresh, fresh};
 
 const PROGRAM: &[u8] = b"\x7fELF and so on";
 

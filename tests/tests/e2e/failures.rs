@@ -7,7 +7,10 @@ use std::{
     thread,
 };
 
-use binplz_tests::server::{Server, demo_set, wait_for};
+use binplz_tests::{
+    server::{Server, demo_set},
+    site::wait_for,
+};
 
 /// The package below `failing`, the status, the kind, and words of the reason.
 const PERMANENT: &[(&str, u16, &str, &str)] = &[

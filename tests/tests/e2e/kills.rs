@@ -4,7 +4,10 @@ use std::{fs, sync::Arc, thread};
 
 use binplz_core::key::hex;
 use binplz_tests::http::Answer;
-use binplz_tests::server::{Server, children, fresh_set, kill, name_of, wait_for};
+use binplz_tests::{
+    server::{Server, children, fresh_set, kill, name_of},
+    site::wait_for,
+};
 use sha2::{Digest, Sha256};
 
 /// A point of a build at which somebody is killed.

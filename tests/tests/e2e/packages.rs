@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use binplz_tests::server::{Server, demo_set, fresh_set, wait_for};
+use binplz_tests::{
+    server::{Server, demo_set, fresh_set},
+    site::wait_for,
+};
 
 /// What to ask for, the program that comes, and how to run it so that it says who it is, and what it says.
 const REAL: &[(&str, &str, &[&str], &str)] = &[

@@ -4,7 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use binplz_tests::{
     http::Answer,
-    server::{Server, demo_set, wait_for},
+    server::{Server, demo_set},
+    site::wait_for,
 };
 use serde_json::json;
 

@@ -1,0 +1,229 @@
+"""What ministack lacks of AWS and binplz relies on.
+
+Every change is made by `mend`, which fails where what it mends is no longer what was read when the change was written: then
+nobody goes on with half a bed.
+"""
+
+import copy
+import datetime
+import inspect
+import json
+import re
+import threading
+from pathlib import Path
+
+IMAGE = Path(__file__).resolve().parents[2] / "infra" / "image"
+SECCOMP = IMAGE / "seccomp.json"
+FARGATE_CAPABILITIES = re.search(r"for one in ([A-Z_ ]+);", (IMAGE / "run").read_text())[1].split()
+
+
+def mend(module, name, parameters, make, tables=0):
+    """Puts `make(original)` in the place of a function of a module, in its dispatch tables too."""
+    original = getattr(module, name)
+    found = list(inspect.signature(original).parameters)
+    assert found == parameters, f"{module.__name__}.{name} takes {found}, and not {parameters}"
+    mended = make(original)
+    replaced = 0
+    for table in [value for value in vars(module).values() if isinstance(value, dict)]:
+        for key, value in table.items():
+            if value is original:
+                table[key] = mended
+                replaced += 1
+    assert replaced >= tables, f"{module.__name__}.{name} stands in {replaced} tables, and not in {tables}"
+    setattr(module, name, mended)
+    assert getattr(module, name) is mended
+
+
+def mend_ecs(ecs, events, responses):
+    started, lock = {}, threading.RLock()
+
+    # A client token makes the same request the same task, and another request under it a conflict that names the task.
+    def tokens(run):
+        def run_task(request):
+            if request.get("count", 1) > 10:
+                return responses.error_response_json("InvalidParameterException", "count should be 10 or less", 400)
+            if not request.get("clientToken"):
+                return run(request)
+            place = (responses.get_account_id(), responses.get_region(), request.get("cluster", "default"))
+            key = (*place, request["clientToken"])
+            with lock:
+                if key not in started:
+                    asked, answer = copy.deepcopy(request), run(request)
+                    if answer[0] != 200:
+                        return answer
+                    started[key] = (asked, answer)
+                asked, answer = started[key]
+            if asked == request:
+                return answer
+            tasks = [task["taskArn"] for task in json.loads(answer[2])["tasks"]]
+            body = {"__type": "ConflictException", "message": "the client token was used before", "resourceIds": tasks}
+            return 400, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(body).encode()
+
+        return run_task
+
+    mend(ecs, "_run_task", ["data"], tokens, tables=1)
+
+    # Whoever watches tasks hears of every step.
+    def told(mark):
+        def marked(task_arn, task, *rest, **named):
+            changed = mark(task_arn, task, *rest, **named)
+            if changed:
+                events._dispatch_event({
+                    "EventId": responses.new_uuid(),
+                    "Source": "aws.ecs",
+                    "DetailType": "ECS Task State Change",
+                    "Detail": json.dumps(ecs._sanitize(copy.deepcopy(task))),
+                    "EventBusName": "default",
+                    "Time": responses.now_iso(),
+                    "Resources": [task_arn],
+                    "Account": responses.get_account_id(),
+                    "Region": responses.get_region(),
+                })
+            return changed
+
+        return marked
+
+    for step, rest in {"pending": [], "running": [], "stopped": ["reason", "stop_code", "exit_code"]}.items():
+        mend(ecs, f"_mark_task_{step}", ["task_arn", "task", *rest], told)
+    assert list(inspect.signature(events._dispatch_event).parameters)[:1] == ["event"], "another _dispatch_event"
+
+    # A task is on the machine's own network: there the endpoint is, and no bridge is needed. It has the memory that its definition
+    # says, and what infra/image/run says of Fargate: the capabilities, and no new namespaces.
+    def as_fargate(build):
+        def kwargs(cdef, td, *rest, **named):
+            made = build(cdef, td, *rest, **named)
+            made.pop("network", None)
+            made.pop("extra_hosts", None)
+            made.update(network_mode="host", ports=None, cap_drop=["ALL"], cap_add=FARGATE_CAPABILITIES)
+            made.update(security_opt=[f"seccomp={SECCOMP}"], mem_limit=f"{td['memory']}m")
+            return made
+
+        return kwargs
+
+    def at_loopback(register):
+        def registered(task_arn, cluster_arn, td, cdef, launch_type, env, host_mode, ministack_net_ip):
+            return register(task_arn, cluster_arn, td, cdef, launch_type, env, True, None)
+
+        return registered
+
+    names = ["cdef", "td", "env", "port_bindings", "ecs_network", "host_mode", "task_id", "task_arn", "ministack_net_ip"]
+    mend(ecs, "_build_run_kwargs", [*names, "cluster_arn"], as_fargate)
+    names = ["task_arn", "cluster_arn", "td", "cdef", "launch_type", "env", "host_mode", "ministack_net_ip"]
+    mend(ecs, "_register_metadata", names, at_loopback)
+
+
+def mend_s3(s3):
+    """A signed URL is whole, or refused. (One of no known algorithm would be taken for unsigned, and let in.)
+    And a request that says `x-bed-seconds-ahead: N` is looked at as it will be N seconds later: for what ends."""
+    ahead = threading.local()
+    parts = {f"X-Amz-{name}" for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")}
+    assert callable(s3._error) and callable(s3._qp)
+
+    def with_clock(verify):
+        def verified(method, path, headers, query_params):
+            known = parts & set(query_params)
+            supported = s3._qp(query_params, "X-Amz-Algorithm", "") == "AWS4-HMAC-SHA256"
+            if known and not (known == parts and supported):
+                return s3._error("AuthorizationQueryParametersError", "The signature is not whole.", 400, path)
+            ahead.seconds = int(headers.get("x-bed-seconds-ahead", "0"))
+            try:
+                return verify(method, path, headers, query_params)
+            finally:
+                ahead.seconds = 0
+
+        return verified
+
+    def later(is_expired):
+        def expired(amz_date, expires, *, now=None):
+            now = now or datetime.datetime.now(datetime.timezone.utc)
+            return is_expired(amz_date, expires, now=now + datetime.timedelta(seconds=getattr(ahead, "seconds", 0)))
+
+        return expired
+
+    mend(s3, "_verify_presigned_sigv4", ["method", "path", "headers", "query_params"], with_clock)
+    mend(s3, "presigned_request_is_expired", ["amz_date", "expires", "now"], later)
+
+
+def mend_iam(actions):
+    """What AWS tells the policies of a request, and ministack does not: of ECS's, which task definition or task it is about, and in
+    which cluster; of DynamoDB's, the keys that are read and written."""
+
+    def asked(body):
+        try:
+            request = json.loads(body or b"{}")
+        except ValueError:
+            return {}
+        return request if isinstance(request, dict) else {}
+
+    def about(extract):
+        def arn(service, method, path, headers, body, *rest):
+            action = (headers.get("x-amz-target") or "").rpartition(".")[2]
+            request = asked(body) if service == "ecs" else {}
+            if service == "ecs" and action == "RunTask":
+                return request.get("taskDefinition", "*")
+            if service == "ecs" and action in ("StopTask", "DescribeTasks"):
+                return request.get("task") or (request.get("tasks") or ["*"])[0]
+            if service == "ecs" and action == "ListTasks":
+                return "*"
+            return extract(service, method, path, headers, body, *rest)
+
+        return arn
+
+    names = ["service", "method", "path", "headers", "body", "query_params", "region", "account_id"]
+    mend(actions, "extract_resource_arn", names, about)
+
+    def with_cluster(context):
+        def keys(service, iam_action, body, params):
+            found = context(service, iam_action, body, params)
+            cluster = asked(body).get("cluster") if service == "ecs" else None
+            return {**found, "ecs:cluster": cluster} if cluster else found
+
+        return keys
+
+    mend(actions, "request_tag_context", ["service", "iam_action", "body", "params"], with_cluster)
+
+    def with_keys(context):
+        def keys(body):
+            request = asked(body)
+            parts = [request] + [part for item in request.get("TransactItems", []) for part in item.values()]
+            rows = [part.get("Key") or part.get("Item") or {} for part in parts]
+            leading = [row["pk"]["S"] for row in rows if "pk" in row]
+            return {**context(body), **({"dynamodb:LeadingKeys": leading} if leading else {})}
+
+        return keys
+
+    mend(actions, "dynamodb_service_context", ["body"], with_keys)
+
+
+def mend_http_api(provisioners, ports):
+    """An HTTP API has a host of its own on AWS, and a port of its own here, so that its paths begin at `/` for every client: one of
+    `ports`, which is a table from port to API."""
+
+    def with_port(create):
+        def created(logical_id, props, stack_name):
+            api, attributes = create(logical_id, props, stack_name)
+            port = next(port for port, taken in ports.items() if taken is None)
+            ports[port] = api
+            url = f"http://127.0.0.1:{port}"
+            provisioners._apigw_v2._apis[api]["apiEndpoint"] = url
+            return api, {**attributes, "ApiEndpoint": url}
+
+        return created
+
+    def gives_back(delete):
+        def deleted(physical_id, props):
+            for port in [port for port, taken in ports.items() if taken == physical_id]:
+                ports[port] = None
+            return delete(physical_id, props)
+
+        return deleted
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"]
+    for verb, names, make in [
+        ("create", ["logical_id", "props", "stack_name"], with_port),
+        ("delete", ["physical_id", "props"], gives_back),
+    ]:
+        original = handlers[verb]
+        assert original is getattr(provisioners, f"_apigw_v2_api_{verb}")
+        mend(provisioners, f"_apigw_v2_api_{verb}", names, make)
+        handlers[verb] = getattr(provisioners, f"_apigw_v2_api_{verb}")

@@ -1,0 +1,172 @@
+"""Deploys binplz on the bed: the project's own template, with the functions of this tree's `target/debug`.
+
+    $BINPLZ_BED_PYTHON tests/bed/stack.py deploy NAME [--set DIR] [--pin NAME=DIR]... [--env NAME=VALUE]... [PARAMETER=VALUE]...
+    $BINPLZ_BED_PYTHON tests/bed/stack.py delete NAME
+
+`deploy` makes a stack, or updates it, and prints one JSON object: its outputs, by name, and the names of its functions below
+`functions`. Its builders get the demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --demo` made; `--env` is for
+what functions read and the template has no parameter for. `--no-image` is a stack whose operator has not pushed one.
+"""
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+ROOT = Path(__file__).resolve().parents[2]
+PODMAN = ROOT / "infra" / "image" / "podman"
+FUNCTIONS = {"api": "ApiFunction", "lease": "LeaseFunction", "dispatcher": "DispatcherFunction", "reaper": "ReaperFunction"}
+# Where a deployment's own files go before it has a bucket.
+DEPLOYS = "deploys"
+
+
+def client(service):
+    return boto3.client(service, config=Config(s3={"addressing_style": "path"}))
+
+
+def put_once(s3, key, make):
+    """An object by what it is made of: the second stack of a bed finds it there."""
+    try:
+        s3.head_object(Bucket=DEPLOYS, Key=key)
+    except ClientError:
+        s3.put_object(Bucket=DEPLOYS, Key=key, Body=make())
+    return f"s3://{DEPLOYS}/{key}"
+
+
+def function_zip(program):
+    packed = io.BytesIO()
+    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(packed, "w") as archive:
+        # Three quarters of it is for debuggers.
+        subprocess.run(["strip", "-o", f"{scratch}/bootstrap", program], check=True)
+        archive.write(f"{scratch}/bootstrap", "bootstrap")
+    return packed.getvalue()
+
+
+def package(s3):
+    """The template with its functions' code in a bucket: what `sam package` makes of it. Gives its URL."""
+    s3.create_bucket(Bucket=DEPLOYS)
+    template = (ROOT / "template.yaml").read_text()
+    for name in FUNCTIONS:
+        program = ROOT / "target" / "debug" / f"binplz-{name}"
+        about = program.stat()
+        code = put_once(s3, f"{name}-{about.st_size}-{about.st_mtime_ns}.zip", lambda: function_zip(program))
+        template, count = re.subn(rf"(?m)^( *CodeUri: )functions/{name}$", rf"\g<1>{code}", template)
+        assert count == 1, f"the template has {count} functions from functions/{name}"
+    key = f"{hashlib.sha256(template.encode()).hexdigest()}.yaml"
+    put_once(s3, key, template.encode)
+    return f"{os.environ['AWS_ENDPOINT_URL']}/{DEPLOYS}/{key}"
+
+
+def pins(sets):
+    """What the parameter Pins says of package sets, by name, and which of them is which revision: the hash of its files."""
+    served, trees = {}, {}
+    for name, tree in sets.items():
+        sha256 = subprocess.run(["nix-hash", "--type", "sha256", tree], check=True, capture_output=True, text=True).stdout.strip()
+        nar_hash = "sha256-" + base64.b64encode(bytes.fromhex(sha256)).decode()
+        served[name] = {"rev": sha256[:40], "nixpkgs": {"stored": {"nar_hash": nar_hash}}}
+        trees[sha256[:40]] = tree
+    return {"default": next(iter(sets)), "system": os.uname().machine + "-linux", "pins": served}, trees
+
+
+def tarball(tree):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+        archive.add(tree, arcname="nixpkgs")
+    return packed.getvalue()
+
+
+def settled(cloudformation, name, verb):
+    cloudformation.get_waiter(f"stack_{verb}_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 1200})
+
+
+def create_or_update(cloudformation, name, url, parameters):
+    asked = {
+        "StackName": name,
+        "TemplateURL": url,
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    }
+    try:
+        cloudformation.create_stack(**asked)
+        verb = "create"
+    except cloudformation.exceptions.AlreadyExistsException:
+        cloudformation.update_stack(**asked)
+        verb = "update"
+    settled(cloudformation, name, verb)
+
+
+def set_environment(functions, more):
+    lambdas = client("lambda")
+    for name in functions.values() if more else ():
+        old = lambdas.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        lambdas.update_function_configuration(FunctionName=name, Environment={"Variables": {**old, **more}})
+        lambdas.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600})
+
+
+def deploy(name, sets, environment, parameters, image):
+    s3, cloudformation = client("s3"), client("cloudformation")
+    served, trees = pins(sets)
+    arch = "arm64" if os.uname().machine == "aarch64" else "x86_64"
+    defaults = {"Pins": json.dumps(served, separators=(",", ":")), "FunctionArchitecture": arch}
+    create_or_update(cloudformation, name, package(s3), {**defaults, **parameters})
+
+    stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    for rev, tree in trees.items():
+        s3.put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
+    if image:
+        tag = [PODMAN, "tag", "localhost/binplz-builder-demo", f"{outputs['BuilderRepository']}:{arch}"]
+        subprocess.run(tag, check=True)
+    resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+    names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+    functions = {short: names[logical] for short, logical in FUNCTIONS.items()}
+    set_environment(functions, environment)
+    print(json.dumps({**outputs, "functions": functions}))
+
+
+def delete(name):
+    cloudformation = client("cloudformation")
+    cloudformation.delete_stack(StackName=name)
+    settled(cloudformation, name, "delete")
+
+
+def pair(text):
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
+    return key, value
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    deploys = verbs.add_parser("deploy")
+    deploys.add_argument("name")
+    deploys.add_argument("--set", default=str(ROOT / "tests" / "fixtures" / "set"))
+    deploys.add_argument("--pin", type=pair, action="append", default=[])
+    deploys.add_argument("--env", type=pair, action="append", default=[])
+    deploys.add_argument("--no-image", action="store_true")
+    deploys.add_argument("parameters", type=pair, nargs="*")
+    verbs.add_parser("delete").add_argument("name")
+    asked = parser.parse_args()
+    if asked.verb == "delete":
+        delete(asked.name)
+    else:
+        sets = {"demo": asked.set, **dict(asked.pin)}
+        deploy(asked.name, sets, dict(asked.env), dict(asked.parameters), not asked.no_image)
+
+
+if __name__ == "__main__":
+    main()

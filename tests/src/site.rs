@@ -1,0 +1,68 @@
+//! A running binplz as its users see it, wherever it runs: one URL, and what they ask it.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::http::{self, Answer};
+
+/// How long anything may take before a test gives up; nothing is asserted about how long it takes.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A deployment's clients' side.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+}
+
+impl Site {
+    /// `http://127.0.0.1:PORT`.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// `GET`, as curl would.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[("accept", "*/*")], b"")
+    }
+
+    /// Any request.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        http::send(&self.address, method, path.as_bytes(), headers, body)
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    }
+
+    /// The status document.
+    pub fn status(&self, target: &str) -> serde_json::Value {
+        self.send("GET", &format!("/-/status/{target}"), &[("accept", "application/json")], b"").json()
+    }
+
+    /// Asks for a target and waits until it is neither queued nor building; the answer that it then gets.
+    pub fn settled(&self, target: &str) -> Answer {
+        wait_for(target, || Some(self.get(&format!("/{target}"))).filter(|answer| answer.status != 202))
+    }
+
+    /// The binary behind a target that is served: where the redirect leads.
+    pub fn download(&self, target: &str) -> Vec<u8> {
+        let hit = self.get(&format!("/{target}"));
+        assert_eq!(hit.status, 302, "{target}: {}", hit.text());
+        let url = hit.header("location").expect("a location");
+        let file = http::ask("GET", url, &[], b"");
+        assert_eq!(file.status, 200, "{url}");
+        file.body
+    }
+}
+
+/// Waits until `look` sees something, looking often; panics after a long time.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+        sleep(Duration::from_millis(20));
+    }
+}

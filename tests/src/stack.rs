@@ -1,0 +1,110 @@
+//! A deployed binplz on the bed (`tests/bed/up --tasks`): the project's template, its Lambda functions and its builders' image.
+
+use std::{
+    collections::BTreeMap,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use binplz_core::policy::Policy;
+use serde_json::Value;
+
+use crate::{server::repository, site::Site};
+
+/// A stack of its own. Dropped, it is deleted.
+pub struct Stack {
+    site: Site,
+    /// Its name.
+    pub name: String,
+    /// The template's outputs, by name: `Table`, `Bucket`, `Queue`, `DeadLetters`, `Cluster`, `Logs`, `BuilderRepository`, …
+    pub outputs: BTreeMap<String, String>,
+    /// The functions' names: of `api`, `lease`, `dispatcher` and `reaper`.
+    pub functions: BTreeMap<String, String>,
+}
+
+impl Stack {
+    /// A stack whose pin is `set`, with its tarball in the bucket and with the demo's image.
+    pub fn deploy(set: &Path, policy: &Policy) -> Stack {
+        Stack::deploy_with(set, policy, &[])
+    }
+
+    /// The same; `more` are more of `stack.py`'s arguments, such as a parameter (`MaxBuilds=1`) or `--no-image`.
+    pub fn deploy_with(set: &Path, policy: &Policy, more: &[&str]) -> Stack {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut stack =
+            Stack { site: Site { address: String::new() }, name, outputs: BTreeMap::new(), functions: BTreeMap::new() };
+        stack.update(set, policy, more);
+        stack
+    }
+
+    /// Deploys again, over what is there.
+    pub fn update(&mut self, set: &Path, policy: &Policy, more: &[&str]) {
+        let mut deploy = tool("deploy", &self.name);
+        deploy.arg("--set").arg(set).args(environment(policy).iter().flat_map(|pair| ["--env", pair])).args(more);
+        let deployed = deploy.output().expect("the bed's Python");
+        assert!(deployed.status.success(), "{}", String::from_utf8_lossy(&deployed.stderr));
+        let told: BTreeMap<String, Value> = serde_json::from_slice(&deployed.stdout).expect("JSON");
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        self.outputs = told.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect();
+        let functions = told["functions"].as_object().expect("functions");
+        self.functions = functions.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect();
+        let url = &self.outputs["ApiUrl"];
+        self.site.address = url.strip_prefix("http://").expect("the bed speaks http").to_owned();
+    }
+
+    /// Its builders' containers, as `podman ps` would list them: those of its tasks that run.
+    pub fn containers(&self) -> Vec<String> {
+        let mine = format!("label=com.amazonaws.ecs.cluster={}", self.outputs["Cluster"]);
+        let listed = podman().args(["ps", "--quiet", "--no-trunc", "--filter", &mine]).output().expect("podman");
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Deref for Stack {
+    type Target = Site;
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // A test that fails should say why it did, not this.
+        let _ = tool("delete", &self.name).stderr(Stdio::null()).status();
+    }
+}
+
+/// The bed's podman, in which the tasks are.
+pub fn podman() -> Command {
+    Command::new(repository().join("infra/image/podman"))
+}
+
+fn tool(verb: &str, name: &str) -> Command {
+    let python = std::env::var_os("BINPLZ_BED_PYTHON").map(PathBuf::from);
+    let mut command = Command::new(python.expect("BINPLZ_BED_PYTHON: run this by tests/bed/up --tasks"));
+    command.arg(repository().join("tests/bed/stack.py")).args([verb, name]).stdin(Stdio::null());
+    command
+}
+
+/// A policy, as functions read it (`functions/aws/src/config.rs`).
+fn environment(policy: &Policy) -> Vec<String> {
+    let job = &policy.job;
+    [
+        ("LEASE_SECONDS", policy.lease.as_secs()),
+        ("ATTEMPTS", policy.attempts.into()),
+        ("RETRY_DELAY_SECONDS", policy.first_delay.as_secs()),
+        ("COOL_DOWN_SECONDS", policy.cool_down.as_secs()),
+        ("BUILD_SECONDS", job.seconds),
+        ("SILENT_SECONDS", job.silent_seconds),
+        ("LOG_BYTES", job.log_bytes),
+        ("PROGRAM_BYTES", job.program_bytes),
+        ("PACKAGE_BYTES", job.package_bytes),
+        ("SLOTS", policy.slots as u64),
+    ]
+    .map(|(name, value)| format!("BINPLZ_{name}={value}"))
+    .to_vec()
+}

@@ -1,0 +1,23 @@
+//! From nothing to a program that runs.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+use binplz_core::policy::Policy;
+use binplz_tests::{server::fresh_set, site::wait_for, stack::Stack};
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn curl_gets_a_program_that_nobody_had_built_from_a_task_of_its_own() {
+    let set = fresh_set("");
+    let stack = Stack::deploy(set.path(), &Policy::default());
+    assert_eq!(stack.get("/tree").status, 202);
+    wait_for("a task", || (stack.containers().len() == 1).then_some(()));
+    assert_eq!(stack.settled("tree").status, 302);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("tree");
+    let curl = Command::new("curl").args(["-fsSL", "-o"]).arg(&file).arg(format!("{}/tree", stack.origin())).status();
+    assert!(curl.expect("curl").success());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    let ran = Command::new(&file).arg("--version").output().expect("a program");
+    assert!(String::from_utf8_lossy(&ran.stdout).starts_with("tree v2.1.0"));
+}

@@ -1,0 +1,8 @@
+//! The deployed system, with real functions and real tasks. It takes the bed and the demo's image:
+//!
+//! ```text
+//! scripts/image import --demo && cargo build --workspace
+//! tests/bed/up --tasks cargo test --workspace --test stack -- --include-ignored
+//! ```
+
+mod first;
