@@ -18,6 +18,7 @@ use binplz_core::{
     flow::{self, lease::Bearer},
     key::{BuildKey, LeaseId, System, Token, hex},
     limits::Limits,
+    news::{About, News},
     pins::{Pin, Pins},
     policy::Policy,
     ports::{
@@ -34,6 +35,9 @@ use tempfile::TempDir;
 
 /// Something that another actor does at a chosen moment.
 pub type Meddling = Boxed<Box<dyn Future<Output = ()> + Send>>;
+
+/// Somebody who hears the news.
+pub type Ear = Box<dyn Fn(About<'_>, News<'_>) + Send + Sync>;
 
 /// The local ledger, with what can go wrong around a commit.
 pub struct Stage {
@@ -122,6 +126,7 @@ pub struct World {
     pins: Pins,
     now: AtomicU64,
     leases: AtomicU64,
+    hear: Mutex<Option<Ear>>,
     _data: TempDir,
 }
 
@@ -151,8 +156,14 @@ impl World {
             pins: Pins::one("test".parse().expect("a name"), pin, System::X86_64Linux),
             now: AtomicU64::new(1_800_000_000_000),
             leases: AtomicU64::default(),
+            hear: Mutex::default(),
             _data: data,
         })
+    }
+
+    /// All news is told to this from now on.
+    pub fn hear(&self, ear: impl Fn(About<'_>, News<'_>) + Send + Sync + 'static) {
+        *self.hear.lock().expect("a lock") = Some(Box::new(ear));
     }
 
     /// Time passes.
@@ -271,5 +282,10 @@ impl Deployment for World {
         let n = self.leases.fetch_add(1, SeqCst);
         (format!("{n:032x}").parse().expect("hex"), format!("{n:064x}").parse().expect("hex"))
     }
-    fn note(&self, _what: &str, _error: &dyn std::fmt::Display) {}
+    fn tell(&self, about: About<'_>, news: News<'_>) {
+        let hear = self.hear.lock().expect("a lock");
+        if let Some(hear) = hear.as_ref() {
+            hear(about, news);
+        }
+    }
 }

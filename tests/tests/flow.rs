@@ -1,6 +1,9 @@
 //! The stories, with somebody else at work at exactly the wrong moment, and with a death between any two steps.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use binplz_core::{
     build::{Event, State},
@@ -118,6 +121,50 @@ async fn a_write_whose_reply_was_lost_is_not_a_lost_write() {
     // The builder did not hear of it either, and says it again.
     settle(&*w, &bearer, report).await.expect("settled before");
     assert_eq!(w.build("tree").await.history.len(), 1);
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_build_is_told_once_also_where_the_ledgers_reply_was_lost() {
+    let w = World::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let ear = Arc::clone(&told);
+    w.hear(move |about, news| {
+        let lease = about.lease().map(|lease| lease.as_str()[31..].to_owned());
+        ear.lock().expect("a lock").push(format!("{} {news}", lease.unwrap_or_default()));
+    });
+    w.lose_replies(1);
+    ask(&w, "tree").await;
+    ask(&w, "tree").await;
+    // Of the claim, and of what the launcher said.
+    w.lose_replies(2);
+    dispatch(&*w).await.expect("the ledger");
+    let bearer = w.bearer("tree").await;
+    let report = w.report(&bearer).await;
+    w.lose_replies(1);
+    for _ in 0..2 {
+        settle(&*w, &bearer, report.clone()).await.expect("settled");
+    }
+    assert_eq!(
+        told.lock().expect("a lock").as_slice(),
+        [
+            " queued".to_owned(),
+            "0 claimed after 0 s in the queue".to_owned(),
+            format!("0 its builder was started: task of {}", bearer.lease),
+            "0 ready after 0 s".to_owned(),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_builder_of_a_lapsed_lease_is_stopped_also_where_the_ledgers_reply_was_lost() {
+    let w = World::new();
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    let lease = w.bearer("tree").await.lease;
+    w.pass(w.policy().lease);
+    w.lose_replies(1);
+    sweep(&*w).await.expect("the ledger");
+    assert_eq!(w.launcher.stopped.lock().expect("a lock").as_slice(), [lease]);
 }
 
 #[tokio::test]

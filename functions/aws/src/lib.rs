@@ -28,15 +28,17 @@ mod lease_url;
 
 pub mod absent;
 
+pub mod log;
+pub mod metrics;
+
 pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 
-use std::fmt;
-
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use binplz_core::{
     key::{LeaseId, Token},
+    news::{About, News},
     pins::Pins,
     policy::Policy,
     ports::{Deployment, Launcher, Ledger, Read, RowKey, Store, Unavailable},
@@ -50,6 +52,7 @@ use crate::{
     config::{Fault, Settings},
     launcher::EcsLauncher,
     ledger::DynamoLedger,
+    log::Log,
     store::S3Store,
 };
 
@@ -63,6 +66,7 @@ pub struct Aws<S, L> {
     policy: Policy,
     pins: Pins,
     origin: String,
+    log: Log,
 }
 
 /// What answers requests: it can start no task.
@@ -97,6 +101,7 @@ impl Serving {
             policy: settings.policy()?,
             pins: settings.pins()?,
             origin,
+            log: Log::open(settings),
         })
     }
 
@@ -107,7 +112,7 @@ impl Serving {
             self.store.warm()
         };
         if let Err(error) = warm.await {
-            self.note("warming up did not work", &error);
+            self.note(About::Service, "warming up did not work", &error);
         }
     }
 }
@@ -128,6 +133,7 @@ impl Working {
             // What it works on has been resolved already.
             pins: Pins::none(),
             origin: settings.origin()?,
+            log: Log::open(settings),
         })
     }
 }
@@ -165,14 +171,9 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     fn new_lease(&self) -> (LeaseId, Token) {
         clock::new_lease()
     }
-    fn note(&self, what: &str, error: &dyn fmt::Display) {
-        tell("WARN", what, error);
+    fn tell(&self, about: About<'_>, news: News<'_>) {
+        self.log.tell(about, &news, self.now());
     }
-}
-
-/// One line of JSON in the function's log.
-pub fn tell(level: &str, what: &str, error: &dyn fmt::Display) {
-    eprintln!("{}", serde_json::json!({ "level": level, "message": what, "error": error.to_string() }));
 }
 
 /// A service did not do what it was asked, with all causes.

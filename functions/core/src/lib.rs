@@ -1,5 +1,5 @@
 //! What binplz is, without any I/O. The modules stand in reading order: names, what is asked, what is built, the state
-//! machine, the roles that the world fills, the stories told over them, and the words that people read.
+//! machine, the roles that the world fills, the stories told over them, the words that people read, and the news that operators hear.
 
 pub mod text;
 pub mod time;
@@ -22,3 +22,5 @@ pub mod ports;
 
 pub mod reply;
 pub mod stub;
+
+pub mod news;

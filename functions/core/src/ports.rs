@@ -10,6 +10,7 @@ use crate::{
     build::{Build, Lease},
     key::{BuildKey, LeaseId, Rev, Sha256, Token},
     limits::Limits,
+    news::{About, News},
     pins::Pins,
     policy::Policy,
     protocol::{Grant, Progress},
@@ -257,6 +258,11 @@ pub trait Deployment: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// A new lease's name and secret, from a cryptographic random source.
     fn new_lease(&self) -> (LeaseId, Token);
-    /// Tells the operator of something that was passed over or tried again.
-    fn note(&self, what: &str, error: &dyn std::fmt::Display);
+    /// Hears what happened: for the operator's log and metrics.
+    fn tell(&self, about: About<'_>, news: News<'_>);
+
+    /// Hears of something that was passed over, or will be tried again.
+    fn note(&self, about: About<'_>, what: &str, error: &dyn std::fmt::Display) {
+        self.tell(about, News::Trouble { what, error });
+    }
 }

@@ -7,7 +7,7 @@ use binplz_aws::{
     config::Settings,
     event::{Kept, Rings},
 };
-use binplz_core::{flow::dispatch::dispatch, ports::Deployment};
+use binplz_core::{flow::dispatch::dispatch, news::About, ports::Deployment};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
 /// The pause after a service did not answer.
@@ -25,7 +25,7 @@ async fn woken(d: &Working, rings: Rings) -> Result<Kept, Error> {
     let later = match dispatch(d).await {
         Ok(due) => due.map(|due| due - d.now()),
         Err(error) => {
-            d.note("the dispatcher stopped half-way", &error);
+            d.note(About::Service, "the dispatcher stopped half-way", &error);
             Some(PAUSE)
         }
     };
@@ -33,7 +33,7 @@ async fn woken(d: &Working, rings: Rings) -> Result<Kept, Error> {
         && let Err(error) = d.bell().ring_in(delay).await
     {
         // The schedule's sweep rings too.
-        d.note("the bell was not rung for later", &error);
+        d.note(About::Service, "the bell was not rung for later", &error);
     }
     Ok(rings.strange())
 }

@@ -33,6 +33,7 @@ use std::path::PathBuf;
 
 use binplz_core::{
     key::{LeaseId, Token},
+    news::{About, News},
     pins::Pins,
     policy::Policy,
     ports::Deployment,
@@ -128,7 +129,13 @@ impl Deployment for Local {
     fn new_lease(&self) -> (LeaseId, Token) {
         clock::new_lease()
     }
-    fn note(&self, what: &str, error: &dyn std::fmt::Display) {
-        tracing::warn!(%error, "{what}");
+    fn tell(&self, about: About<'_>, news: News<'_>) {
+        let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));
+        match news {
+            News::Moved(_) | News::Held(_) => tracing::info!(key, lease, "{news}"),
+            News::Trouble { error, .. } => tracing::warn!(key, lease, %error, "{news}"),
+            // Thousands of them a second are the clients' affair.
+            News::Answered(_) => {}
+        }
     }
 }

@@ -3,6 +3,7 @@
 use binplz_aws::{Working, config::Settings, event::Wake};
 use binplz_core::{
     flow::{settle::stopped, sweep::sweep},
+    news::About,
     ports::Deployment,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -18,8 +19,9 @@ async fn main() -> Result<(), Error> {
 async fn woken(d: &Working, event: Value) -> Result<(), Error> {
     match Wake::read(event)? {
         Wake::Ended(end) => {
-            d.note(&format!("the builder of {} with lease {} ended", end.key, end.lease), &end.reason);
-            stopped(d, &end.key, &end.lease, end.failure).await?;
+            if stopped(d, &end.key, &end.lease, end.failure).await? {
+                d.note(About::Attempt(&end.key, &end.lease), "its builder ended without a word", &end.reason);
+            }
         }
         Wake::OtherTask => {}
         Wake::Tick => {

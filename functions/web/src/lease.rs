@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::{
     body::Bytes,
-    extract::{Path, State},
+    extract::{FromRequest, Path, Request, State},
     http::{HeaderMap, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use binplz_core::{
     flow::{
@@ -14,6 +14,7 @@ use binplz_core::{
         settle as settling,
     },
     key::BuildKey,
+    news::About,
     ports::Deployment,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,52 +22,27 @@ use serde_json::json;
 
 use crate::respond::plain;
 
+/// A builder's request: which lease it speaks for, and what it says.
+pub(crate) struct Word {
+    bearer: Bearer,
+    said: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Word {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Word, Response> {
+        let (mut parts, body) = request.into_parts();
+        let names = axum::RequestPartsExt::extract::<Names>(&mut parts).await.map_err(IntoResponse::into_response)?;
+        let bearer = bearer(names, &parts.headers).map_err(|denied| refusal(&denied))?;
+        let said = Bytes::from_request(Request::from_parts(parts, body), state).await;
+        Ok(Word { bearer, said: said.map_err(IntoResponse::into_response)? })
+    }
+}
+
 type Names = Path<(String, String, String, String)>;
 
-/// `GET …`: what to build.
-pub(crate) async fn job<D: Deployment>(State(d): State<Arc<D>>, names: Names, headers: HeaderMap) -> Response {
-    finish(&*d, async { lease::job(&*d, &bearer(&names, &headers)?).await }.await)
-}
-
-/// `POST …/pulse`: the builder is alive.
-pub(crate) async fn pulse<D: Deployment>(
-    State(d): State<Arc<D>>,
-    names: Names,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    finish(&*d, async { lease::pulse(&*d, &bearer(&names, &headers)?, &read(&body)?).await }.await)
-}
-
-/// `POST …/uploads`: permission to store objects.
-pub(crate) async fn uploads<D: Deployment>(
-    State(d): State<Arc<D>>,
-    names: Names,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let grants = async {
-        let uploads: Vec<_> = read(&body)?;
-        lease::uploads(&*d, &bearer(&names, &headers)?, &uploads).await
-    };
-    finish(&*d, grants.await)
-}
-
-/// `POST …/settle`: the build is over.
-pub(crate) async fn settle<D: Deployment>(
-    State(d): State<Arc<D>>,
-    names: Names,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let settled = async {
-        settling::settle(&*d, &bearer(&names, &headers)?, read(&body)?).await?;
-        Ok(json!({}))
-    };
-    finish(&*d, settled.await)
-}
-
-fn bearer(Path((rev, system, attr, lease)): &Names, headers: &HeaderMap) -> Result<Bearer, Denied> {
+fn bearer(Path((rev, system, attr, lease)): Names, headers: &HeaderMap) -> Result<Bearer, Denied> {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Denied::Token)?;
     let wrong = |_| Denied::Nonsense("the URL names no lease");
@@ -77,21 +53,56 @@ fn bearer(Path((rev, system, attr, lease)): &Names, headers: &HeaderMap) -> Resu
     })
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Denied> {
-    serde_json::from_slice(body).map_err(|_| Denied::Nonsense("the body is not what it should be"))
+impl Word {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, Denied> {
+        serde_json::from_slice(&self.said).map_err(|_| Denied::Nonsense("the body is not what it should be"))
+    }
+
+    fn answer<D: Deployment>(&self, d: &D, result: Result<impl Serialize, Denied>) -> Response {
+        match result {
+            Ok(value) => json_of(200, &json!(value)),
+            Err(denied) => {
+                if let Denied::Unavailable(error) = &denied {
+                    d.note(About::Attempt(&self.bearer.key, &self.bearer.lease), "a builder was not answered", error);
+                }
+                refusal(&denied)
+            }
+        }
+    }
 }
 
-fn finish<D: Deployment>(d: &D, result: Result<impl Serialize, Denied>) -> Response {
-    let (status, body) = match result {
-        Ok(value) => (200, json!(value)),
-        Err(Denied::Token) => (401, json!({ "error": "not the lease's token" })),
-        Err(Denied::NotLive) => (409, json!({ "error": "the lease is not live" })),
-        Err(Denied::Forbidden(what)) => (403, json!({ "error": what })),
-        Err(Denied::Nonsense(what)) => (400, json!({ "error": what })),
-        Err(Denied::Unavailable(error)) => {
-            d.note("a builder was not answered", &error);
-            (503, json!({ "error": "try again" }))
-        }
+fn refusal(denied: &Denied) -> Response {
+    let (status, error) = match denied {
+        Denied::Token => (401, "not the lease's token"),
+        Denied::NotLive => (409, "the lease is not live"),
+        Denied::Forbidden(what) => (403, *what),
+        Denied::Nonsense(what) => (400, *what),
+        Denied::Unavailable(_) => (503, "try again"),
     };
+    json_of(status, &json!({ "error": error }))
+}
+
+fn json_of(status: u16, body: &serde_json::Value) -> Response {
     plain(status, "application/json", body.to_string())
+}
+
+/// `GET …`: what to build.
+pub(crate) async fn job<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+    word.answer(&*d, lease::job(&*d, &word.bearer).await)
+}
+
+/// `POST …/pulse`: the builder is alive.
+pub(crate) async fn pulse<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+    word.answer(&*d, async { lease::pulse(&*d, &word.bearer, &word.read()?).await }.await)
+}
+
+/// `POST …/uploads`: permission to store objects.
+pub(crate) async fn uploads<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+    word.answer(&*d, async { lease::uploads(&*d, &word.bearer, &word.read::<Vec<_>>()?).await }.await)
+}
+
+/// `POST …/settle`: the build is over.
+pub(crate) async fn settle<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+    let settled = async { settling::settle(&*d, &word.bearer, word.read()?).await.map(|()| json!({})) };
+    word.answer(&*d, settled.await)
 }

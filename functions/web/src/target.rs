@@ -9,6 +9,7 @@ use axum::{
 };
 use binplz_core::{
     flow::{log, request, status},
+    news::{About, News},
     ports::{self, Deployment},
     reply::{Asked, Format, Problem, Reply, status_json},
     target::{Query, Target},
@@ -39,6 +40,7 @@ pub(crate) async fn binary<D: Deployment>(
     // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
     let may_start = method == ports::Method::Get && format != Format::Html;
     let reply = request::request(&*d, &query.target, method, may_start).await;
+    d.tell(About::Service, News::Answered(&reply));
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     respond::answer(reply.answer(&asked))
 }
@@ -82,7 +84,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
             Ok(Ok(status)) => respond::plain(200, "application/json", status_json(&status, Some(&reply))),
             Ok(Err(unserved)) => return problem(&*d, Problem::unserved(&unserved), format),
             Err(error) => {
-                d.note("a status was not answered", &error);
+                d.note(About::Service, "a status was not answered", &error);
                 return problem(&*d, Problem::down(), format);
             }
         },
@@ -123,7 +125,7 @@ pub(crate) async fn log<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, header
         }
         Ok(Err(unserved)) => problem(&*d, Problem::unserved(&unserved), format),
         Err(error) => {
-            d.note("a log was not answered", &error);
+            d.note(About::Service, "a log was not answered", &error);
             problem(&*d, Problem::down(), format)
         }
     }

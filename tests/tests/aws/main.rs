@@ -8,6 +8,7 @@
 mod bed;
 mod launcher;
 mod life;
+mod metrics;
 
 use std::time::Duration;
 

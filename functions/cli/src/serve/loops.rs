@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
     flow::{dispatch::dispatch, settle::stopped, sweep::sweep},
+    news::About,
     ports::{Deployment, Unavailable},
     time::Timestamp,
 };
@@ -41,7 +42,7 @@ pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
     while let Some(end) = ends.recv().await {
         if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure).await {
             // The lease will lapse, which comes to the same.
-            d.note("the end of a builder was not written down", &error);
+            d.note(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
         }
     }
 }
@@ -60,7 +61,7 @@ async fn until(d: &Local, due: Option<Timestamp>) {
 
 fn noted(d: &Local, what: &str, result: Result<Option<Timestamp>, Unavailable>) -> Option<Timestamp> {
     result.unwrap_or_else(|error| {
-        d.note(what, &error);
+        d.note(About::Service, what, &error);
         Some(d.now() + PAUSE)
     })
 }

@@ -12,6 +12,7 @@ use axum::{
 };
 use binplz_core::{
     artifact::{ObjectName, ObjectPath},
+    news::About,
     ports::Deployment,
 };
 use binplz_local::{Local, Refused};
@@ -63,7 +64,7 @@ async fn write(State(d): State<Arc<Local>>, request: Request) -> Response {
                 Refused::Size | Refused::Content => StatusCode::BAD_REQUEST,
                 Refused::Taken => StatusCode::CONFLICT,
                 Refused::Unavailable(error) => {
-                    d.note("an upload was not taken", error);
+                    d.note(About::Attempt(&path.key, &path.lease), "an upload was not taken", error);
                     StatusCode::SERVICE_UNAVAILABLE
                 }
             };

@@ -5,6 +5,7 @@ use crate::{
     failure::{Failure, Kind},
     flow::{Halt, advance, settle},
     key::BuildKey,
+    news::{About, News},
     ports::{Deployment, Launcher, Ledger, NotLaunched, Shelf, Unavailable},
     time::Timestamp,
 };
@@ -36,7 +37,10 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
                 }
                 // The list was late: somebody else has it.
                 Err(Halt::Illegal(_)) => {}
-                Err(Halt::Full(_)) => return Ok(None),
+                Err(Halt::Full(full)) => {
+                    d.tell(About::Build(&listed.key), News::Held(full));
+                    return Ok(None);
+                }
                 Err(Halt::Unavailable(error)) => return Err(error),
             }
         }
@@ -62,11 +66,11 @@ pub(crate) async fn launch<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) 
             Err(Halt::Full(_)) => Ok(()),
         },
         Err(NotLaunched::Refused(why)) => {
-            d.note("a builder was not started", &why);
-            settle::stopped(d, key, &lease.id, Failure::new(Kind::NotStarted, "")).await
+            d.note(About::Attempt(key, &lease.id), "a builder was not started", &why);
+            settle::stopped(d, key, &lease.id, Failure::new(Kind::NotStarted, "")).await.map(drop)
         }
         Err(NotLaunched::Unavailable(error)) => {
-            d.note("a builder may not have been started", &error);
+            d.note(About::Attempt(key, &lease.id), "a builder may not have been started", &error);
             Ok(())
         }
     }

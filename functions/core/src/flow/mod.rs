@@ -12,6 +12,7 @@ use crate::{
     build::{Build, Event, Illegal, Step, apply},
     key::BuildKey,
     limits::{Full, Limits},
+    news::{About, Moved, News},
     ports::{Bell, Deployment, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
 };
 
@@ -61,6 +62,7 @@ async fn load_limits<D: Deployment>(d: &D) -> Result<(Limits, Version), Unavaila
 }
 
 /// What an event did.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advanced {
     /// The row before it.
     pub before: Build,
@@ -77,8 +79,13 @@ pub struct Advanced {
 /// [`Halt`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
 pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, Halt> {
     let (mut conflicts, mut retries) = (0, 0);
+    // What a commit would have done that was not acknowledged. Where it is found done, it is this call's doing.
+    let mut unheard: Option<Advanced> = None;
     loop {
         let (before, seen) = load_build(d, key).await?;
+        if let Some(advanced) = unheard.take().filter(|advanced| advanced.after == before) {
+            return Ok(told(d, advanced));
+        }
         let now = d.now();
         let after = match apply(&before, event, now, d.policy())? {
             Step::Stay => return Ok(Advanced { after: before.clone(), before }),
@@ -96,21 +103,35 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
             }
             swaps.push(Swap { seen, row: Row::Limits(limits) });
         }
+        let advanced = Advanced { before, after };
         match d.ledger().commit(swaps).await {
-            Ok(()) => return Ok(Advanced { before, after }),
+            Ok(()) => return Ok(told(d, advanced)),
             Err(NotCommitted::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
             Err(NotCommitted::Conflict) => return Err(Unavailable::new("ledger", "too many conflicts").into()),
-            // The write may have happened. Applying the event to what is there now tells: then it stays as it is.
-            Err(NotCommitted::Unavailable(_)) if retries < RETRIES_MAX => retries += 1,
+            // The write may have happened. What is there now tells.
+            Err(NotCommitted::Unavailable(_)) if retries < RETRIES_MAX => {
+                retries += 1;
+                unheard = Some(advanced);
+            }
             Err(NotCommitted::Unavailable(error)) => return Err(error.into()),
         }
     }
+}
+
+fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
+    let Advanced { before, after } = &advanced;
+    if let Some(moved) = Moved::between(before, after) {
+        let lease = before.lease().or(after.lease()).map(|lease| &lease.id);
+        let about = lease.map_or(About::Build(&after.key), |lease| About::Attempt(&after.key, lease));
+        d.tell(about, News::Moved(&moved));
+    }
+    advanced
 }
 
 /// Wakes the dispatcher: a build is queued, or a slot is free. The rows say so already, so a ring that fails costs time only: the
 /// next one, or a sweep, finds them.
 pub(crate) async fn ring<D: Deployment>(d: &D) {
     if let Err(error) = d.bell().ring().await {
-        d.note("the bell was not rung", &error);
+        d.note(About::Service, "the bell was not rung", &error);
     }
 }

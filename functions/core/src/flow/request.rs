@@ -5,6 +5,7 @@ use crate::{
     build::{Build, Event, State},
     flow::{Halt, advance, load_build, ring, status},
     key::LeaseId,
+    news::About,
     pins::Resolved,
     ports::{Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
     reply::{Problem, Reply},
@@ -15,12 +16,12 @@ use crate::{
 /// Answers a request for `target`. `may_start`: the request is one that a person meant (contract §2), so that a miss may start a
 /// build.
 pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, may_start: bool) -> Reply {
-    let found = match d.pins().resolve(target) {
-        Ok(resolved) => answer(d, target, &resolved, method, may_start).await,
+    let resolved = match d.pins().resolve(target) {
+        Ok(resolved) => resolved,
         Err(unserved) => return Reply::Problem(Problem::unserved(&unserved)),
     };
-    found.unwrap_or_else(|error| {
-        d.note("a request was not answered", &error);
+    answer(d, target, &resolved, method, may_start).await.unwrap_or_else(|error| {
+        d.note(About::Build(&resolved.key), "a request was not answered", &error);
         Reply::Problem(Problem::down())
     })
 }
@@ -126,7 +127,9 @@ async fn serve<D: Deployment>(
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
         // Somebody else has remembered it; what was found stands either way.
         Ok(()) | Err(NotCommitted::Conflict) => {}
-        Err(NotCommitted::Unavailable(error)) => d.note("a served row was not written", &error),
+        Err(NotCommitted::Unavailable(error)) => {
+            d.note(About::Attempt(&resolved.key, lease), "a served row was not written", &error);
+        }
     }
     hit(d, served, method).await
 }

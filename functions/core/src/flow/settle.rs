@@ -61,7 +61,7 @@ async fn store_manifest<D: Deployment>(d: &D, bearer: &Bearer, manifest: &Manife
     Ok(d.store().write(&home(ObjectName::Manifest), json).await?)
 }
 
-/// A launcher says that a lease's task is gone, or never came to be.
+/// A launcher says that a lease's task is gone, or never came to be. Tells whether that was news: whether it ended the lease.
 ///
 /// # Errors
 /// [`Unavailable`]: say it again, or let the lease lapse.
@@ -70,11 +70,13 @@ pub async fn stopped<D: Deployment>(
     key: &BuildKey,
     lease: &LeaseId,
     failure: Failure,
-) -> Result<(), Unavailable> {
+) -> Result<bool, Unavailable> {
     match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
-        Ok(_) => ring(d).await,
-        Err(Halt::Unavailable(error)) => return Err(error),
-        Err(Halt::Illegal(_) | Halt::Full(_)) => {}
+        Ok(advanced) => {
+            ring(d).await;
+            Ok(advanced.before != advanced.after)
+        }
+        Err(Halt::Unavailable(error)) => Err(error),
+        Err(Halt::Illegal(_) | Halt::Full(_)) => Ok(false),
     }
-    Ok(())
 }

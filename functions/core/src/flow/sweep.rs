@@ -4,6 +4,7 @@ use crate::{
     build::Event,
     flow::{Halt, advance, dispatch, load_build, ring},
     key::BuildKey,
+    news::About,
     ports::{Deployment, Launcher, Ledger, Shelf, Unavailable},
     time::Timestamp,
 };
@@ -48,7 +49,7 @@ async fn lapse<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> 
     if let Some(lease) = lapsed.before.lease().filter(|_| lapsed.after.lease().is_none())
         && let Err(error) = d.launcher().stop(lease).await
     {
-        d.note("the builder of a lapsed lease was not stopped", &error);
+        d.note(About::Attempt(key, &lease.id), "the builder of a lapsed lease was not stopped", &error);
     }
     Ok(())
 }

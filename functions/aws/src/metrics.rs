@@ -1,0 +1,96 @@
+//! The metrics: what a piece of news counts as. `template.yaml` has alarms and a dashboard of them, by these names.
+
+use std::time::Duration;
+
+use binplz_core::{
+    limits::Full,
+    news::{End, Moved, News},
+    reply::Reply,
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+
+/// Their namespace in CloudWatch.
+pub const NAMESPACE: &str = "binplz";
+/// Their one dimension: the stack's name, so that two stacks in one account are told apart.
+pub const DIMENSION: &str = "Stack";
+
+/// A metric of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// A redirect to a program.
+    Hits,
+    /// Any other answer about one.
+    Misses,
+    /// Programs came out.
+    BuildsReady,
+    /// The package itself fails.
+    BuildsFailed,
+    /// A passing failure: tried again later.
+    BuildsDelayed,
+    /// A passing failure, and the attempts are used up.
+    BuildsExhausted,
+    /// From an attempt's claim to its end, where it came to one by itself: ready, or failed for good.
+    BuildSeconds,
+    /// From when a build was due to its claim.
+    QueueSeconds,
+    /// The budget kept a build from starting.
+    BudgetRefused,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 9] = [
+        Metric::Hits,
+        Metric::Misses,
+        Metric::BuildsReady,
+        Metric::BuildsFailed,
+        Metric::BuildsDelayed,
+        Metric::BuildsExhausted,
+        Metric::BuildSeconds,
+        Metric::QueueSeconds,
+        Metric::BudgetRefused,
+    ];
+
+    /// What it is called: as here.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// CloudWatch's unit.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Metric::BuildSeconds | Metric::QueueSeconds => "Seconds",
+            _ => "Count",
+        }
+    }
+}
+
+/// What a piece of news counts as: metrics with their values.
+pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
+    let one = |metric| vec![(metric, json!(1))];
+    let seconds = |metric, time: Duration| (metric, json!(time.as_secs_f64()));
+    match news {
+        News::Answered(Reply::Hit { .. }) => one(Metric::Hits),
+        News::Answered(_) => one(Metric::Misses),
+        News::Moved(Moved::Claimed { waited }) => vec![seconds(Metric::QueueSeconds, *waited)],
+        News::Moved(Moved::Ended { end, took }) => match end {
+            End::Ready => vec![(Metric::BuildsReady, json!(1)), seconds(Metric::BuildSeconds, *took)],
+            End::Failed(_) => vec![(Metric::BuildsFailed, json!(1)), seconds(Metric::BuildSeconds, *took)],
+            End::Delayed(_) => one(Metric::BuildsDelayed),
+            End::Exhausted(_) => one(Metric::BuildsExhausted),
+        },
+        News::Held(Full::Budget) => one(Metric::BudgetRefused),
+        News::Held(Full::Slots) | News::Trouble { .. } => vec![],
+        News::Moved(Moved::Queued | Moved::Launched { .. } | Moved::Cancelled) => vec![],
+    }
+}
+
+/// The member `_aws` of a line that has these metrics as members: CloudWatch's embedded metric format.
+pub(crate) fn directive(metrics: &[(Metric, Value)], at: Timestamp) -> Value {
+    let metrics: Vec<_> = metrics.iter().map(|(m, _)| json!({ "Name": m.name(), "Unit": m.unit() })).collect();
+    json!({
+        "Timestamp": at.0,
+        "CloudWatchMetrics": [{ "Namespace": NAMESPACE, "Dimensions": [[DIMENSION]], "Metrics": metrics }],
+    })
+}

@@ -1,0 +1,152 @@
+//! Lines of a function's log: what they hold, and that CloudWatch makes metrics of them.
+
+use std::time::Duration;
+
+use binplz_aws::{config::Settings, log::Log};
+use binplz_core::{
+    failure::{Failure, Kind},
+    key::{BuildKey, LeaseId},
+    limits::Full,
+    news::{About, End, Moved, News},
+    reply::{Problem, Reply},
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+
+const NOW: Timestamp = Timestamp(1_700_000_000_123);
+
+fn key() -> BuildKey {
+    format!("{}/x86_64-linux/tree", "ab".repeat(20)).parse().expect("a key")
+}
+
+fn lease() -> LeaseId {
+    "c".repeat(32).parse().expect("a lease")
+}
+
+fn line(about: About<'_>, news: News<'_>) -> Value {
+    let log = Log::open(&Settings::default().with("BINPLZ_STACK", "mine"));
+    let line = log.line(about, &news, NOW);
+    assert!(!line.contains('\n'), "{line}");
+    serde_json::from_str(&line).expect("JSON")
+}
+
+fn ended(end: End) -> Moved {
+    Moved::Ended { end, took: Duration::from_millis(12_500) }
+}
+
+#[test]
+fn a_line_names_its_build_its_lease_and_its_metrics() {
+    let directive = |metrics: Value| {
+        json!({ "Timestamp": 1_700_000_000_123_u64, "CloudWatchMetrics": [
+            { "Namespace": "binplz", "Dimensions": [["Stack"]], "Metrics": metrics },
+        ] })
+    };
+    let about = (key(), lease());
+    assert_eq!(
+        line(About::Attempt(&about.0, &about.1), News::Moved(&ended(End::Ready))),
+        json!({
+            "level": "INFO", "message": "ready after 12 s",
+            "build": key().to_string(), "lease": lease(),
+            "Stack": "mine", "BuildsReady": 1, "BuildSeconds": 12.5,
+            "_aws": directive(json!([
+                { "Name": "BuildsReady", "Unit": "Count" }, { "Name": "BuildSeconds", "Unit": "Seconds" },
+            ])),
+        })
+    );
+    let delayed = ended(End::Delayed(Failure::new(Kind::OutOfMemory, "")));
+    assert_eq!(
+        line(About::Attempt(&about.0, &about.1), News::Moved(&delayed)),
+        json!({
+            "level": "INFO", "failure": "out-of-memory",
+            "message": "will be tried again; this attempt ended after 12 s: the build ran out of memory",
+            "build": key().to_string(), "lease": lease(),
+            "Stack": "mine", "BuildsDelayed": 1, "_aws": directive(json!([{ "Name": "BuildsDelayed", "Unit": "Count" }])),
+        })
+    );
+    let trouble = News::Trouble { what: "the bell was not rung", error: &"no answer" };
+    assert_eq!(
+        line(About::Service, trouble),
+        json!({ "level": "WARN", "message": "the bell was not rung", "error": "no answer" })
+    );
+}
+
+/// What the specification of the embedded metric format demands of a log event: tells what it lacks.
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+fn violation(event: &Value) -> Option<String> {
+    let members = |value: &Value, must: &[&str], may: &[&str]| -> Option<String> {
+        let Some(object) = value.as_object() else { return Some(format!("no object: {value}")) };
+        let missing = must.iter().find(|name| !object.contains_key(**name));
+        let strange = object.keys().find(|name| !must.contains(&name.as_str()) && !may.contains(&name.as_str()));
+        missing.map(|name| format!("no {name}")).or(strange.map(|name| format!("{name} is not known")))
+    };
+    let metadata = &event["_aws"];
+    if let Some(wrong) = members(metadata, &["Timestamp", "CloudWatchMetrics"], &["LogGroupName"]) {
+        return Some(wrong);
+    }
+    if !metadata["Timestamp"].is_u64() {
+        return Some("a timestamp is milliseconds since 1970".to_owned());
+    }
+    for directive in metadata["CloudWatchMetrics"].as_array().into_iter().flatten() {
+        if let Some(wrong) = members(directive, &["Namespace", "Dimensions", "Metrics"], &[]) {
+            return Some(wrong);
+        }
+        let sets = directive["Dimensions"].as_array().map_or(&[][..], Vec::as_slice);
+        let names: Vec<_> = sets.iter().filter_map(Value::as_array).flatten().collect();
+        let named = |name: &Value| name.as_str().is_some_and(|name| event[name].is_string());
+        if sets.is_empty() || names.len() > 30 || !names.iter().all(|name| named(name)) {
+            return Some("a dimension is a text member of the event".to_owned());
+        }
+        let metrics = directive["Metrics"].as_array().map_or(&[][..], Vec::as_slice);
+        if !(1..=100).contains(&metrics.len()) {
+            return Some("1 to 100 metrics".to_owned());
+        }
+        for metric in metrics {
+            if let Some(wrong) = members(metric, &["Name"], &["Unit", "StorageResolution"]) {
+                return Some(wrong);
+            }
+            let value = metric["Name"].as_str().map(|name| &event[name]);
+            if !value.is_some_and(Value::is_number) || !["Count", "Seconds"].map(Value::from).contains(&metric["Unit"])
+            {
+                return Some(format!("{metric} is no number with a unit"));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn every_line_with_metrics_is_what_the_specification_of_the_format_demands() {
+    let failure = || Failure::new(Kind::BuildFailed, "x.c:1: error");
+    let problem = Reply::Problem(Problem::down());
+    for news in [
+        News::Answered(&problem),
+        News::Held(Full::Budget),
+        News::Moved(&Moved::Claimed { waited: Duration::from_millis(1) }),
+        News::Moved(&ended(End::Ready)),
+        News::Moved(&ended(End::Failed(failure()))),
+        News::Moved(&ended(End::Delayed(failure()))),
+        News::Moved(&ended(End::Exhausted(failure()))),
+    ] {
+        let line = line(About::Service, news);
+        assert_eq!(violation(&line), None, "{line}");
+    }
+}
+
+#[test]
+fn what_is_no_such_line_is_found() {
+    let good = line(About::Service, News::Held(Full::Budget));
+    for (change, to) in [
+        ("/_aws/Timestamp", json!("2026")),
+        ("/_aws/CloudWatchMetrics/0/Dimensions", json!([["Nobody"]])),
+        ("/_aws/CloudWatchMetrics/0/Metrics", json!([])),
+        ("/_aws/CloudWatchMetrics/0/Metrics/0/Name", json!("Other")),
+        ("/_aws/CloudWatchMetrics/0/Metrics/0/Unit", json!("Dollars")),
+        ("/_aws", json!({})),
+        ("/Stack", json!(1)),
+        ("/BudgetRefused", json!("1")),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(change).expect("a member") = to;
+        assert!(violation(&bad).is_some(), "{change}");
+    }
+}

@@ -1,0 +1,100 @@
+//! The metrics of the code, and those that the template's alarms and dashboard name.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use binplz_aws::metrics::{self, Metric};
+use binplz_core::{
+    failure::{Failure, Kind},
+    flow::{dispatch::dispatch, request::request, settle::stopped},
+    limits::Micros,
+    news::{About, News},
+    policy::Policy,
+    ports::{Deployment, Method},
+};
+use binplz_tests::world::{World, target};
+use serde_json::Value;
+
+const TEMPLATE: &str = include_str!("../../../template.yaml");
+
+/// The metrics of our namespace that the alarms watch.
+fn watched() -> BTreeSet<String> {
+    let lines: Vec<_> = TEMPLATE.lines().map(str::trim).collect();
+    let ours = lines.windows(2).filter(|two| two[0] == format!("Namespace: {}", metrics::NAMESPACE));
+    ours.map(|two| two[1].strip_prefix("MetricName: ").expect("a name follows").to_owned()).collect()
+}
+
+/// Those that the dashboard shows.
+fn shown() -> BTreeSet<String> {
+    let body = TEMPLATE.split_once("DashboardBody: !Sub |\n").expect("a dashboard").1;
+    let body: String = body.lines().take_while(|line| line.starts_with("        ")).collect();
+    let dashboard: Value = serde_json::from_str(&body).expect("JSON, the placeholders in texts");
+    let mut names = BTreeSet::new();
+    for widget in dashboard["widgets"].as_array().expect("widgets") {
+        let mut namespace = String::new();
+        for metric in widget["properties"]["metrics"].as_array().expect("metrics") {
+            // "." is what stands above, and "..." all of it.
+            match [&metric[0], &metric[1]].map(|name| name.as_str().unwrap_or("")) {
+                ["...", _] => continue,
+                [".", _] => {}
+                [other, _] => namespace = other.to_owned(),
+            }
+            if namespace == metrics::NAMESPACE {
+                names.insert(metric[1].as_str().expect("a name").to_owned());
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn the_template_names_the_metrics_that_there_are_and_shows_each() {
+    let all: BTreeSet<_> = Metric::ALL.map(Metric::name).into();
+    assert_eq!(shown(), all);
+    let watched = watched();
+    assert!(!watched.is_empty() && watched.is_subset(&all), "{watched:?}");
+}
+
+async fn ask(w: &World, path: &str) {
+    let reply = request(w, &target(path), Method::Get, true).await;
+    w.tell(About::Service, News::Answered(&reply));
+}
+
+#[tokio::test]
+async fn every_metric_is_counted_by_some_story() {
+    let mut policy =
+        Policy { slots: 9, attempts: 2, budget: Some(Micros(350)), micros_per_second: 1, ..Policy::default() };
+    policy.job.seconds = 100;
+    let counted = Arc::new(Mutex::new(BTreeSet::new()));
+    let w = World::with(policy);
+    let heard = Arc::clone(&counted);
+    w.hear(move |_, news| {
+        let metrics = metrics::of(&news).into_iter().map(|(metric, _)| metric);
+        heard.lock().expect("a lock").extend(metrics);
+    });
+
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    w.finish("tree").await;
+    ask(&w, "tree").await;
+
+    ask(&w, "broken").await;
+    for kind in [Kind::Killed, Kind::Killed] {
+        dispatch(&*w).await.expect("the ledger");
+        let bearer = w.bearer("broken").await;
+        stopped(&*w, &bearer.key, &bearer.lease, Failure::new(kind, "")).await.expect("the ledger");
+        w.pass(w.policy().first_delay);
+    }
+    ask(&w, "wrong").await;
+    dispatch(&*w).await.expect("the ledger");
+    let bearer = w.bearer("wrong").await;
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::BuildFailed, "")).await.expect("the ledger");
+
+    for path in ["a", "b", "c", "d"] {
+        ask(&w, path).await;
+        dispatch(&*w).await.expect("the ledger");
+    }
+    assert_eq!(*counted.lock().expect("a lock"), BTreeSet::from(Metric::ALL));
+}
