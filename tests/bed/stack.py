@@ -1,11 +1,14 @@
 """Deploys binplz on the bed: the project's own template, with the functions of this tree's `target/debug`.
 
     $BINPLZ_BED_PYTHON tests/bed/stack.py deploy NAME [--set DIR] [--pin NAME=DIR]... [--env NAME=VALUE]... [PARAMETER=VALUE]...
+    $BINPLZ_BED_PYTHON tests/bed/stack.py tasks NAME
     $BINPLZ_BED_PYTHON tests/bed/stack.py delete NAME
 
 `deploy` makes a stack, or updates it, and prints one JSON object: its outputs, by name, and the names of its functions below
 `functions`. Its builders get the demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --demo` made; `--env` is for
 what functions read and the template has no parameter for. `--no-image` is a stack whose operator has not pushed one.
+`tasks` prints the lease's URL of every task that was ever started, as a list. `delete` stops those that still run first, as an
+operator would.
 """
 
 import argparse
@@ -115,6 +118,11 @@ def set_environment(functions, more):
         lambdas.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600})
 
 
+def outputs_of(name):
+    stack = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
 def deploy(name, sets, environment, parameters, image):
     s3, cloudformation = client("s3"), client("cloudformation")
     served, trees = pins(sets)
@@ -122,8 +130,7 @@ def deploy(name, sets, environment, parameters, image):
     defaults = {"Pins": json.dumps(served, separators=(",", ":")), "FunctionArchitecture": arch}
     create_or_update(cloudformation, name, package(s3), {**defaults, **parameters})
 
-    stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    outputs = outputs_of(name)
     for rev, tree in trees.items():
         s3.put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
     if image:
@@ -136,7 +143,26 @@ def deploy(name, sets, environment, parameters, image):
     print(json.dumps({**outputs, "functions": functions}))
 
 
+def tasks_of(name):
+    """Its cluster, and all tasks that ECS still knows of."""
+    ecs, cluster = client("ecs"), outputs_of(name)["Cluster"]
+    pages = [ecs.get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus=desired) for desired in ("RUNNING", "STOPPED")]
+    arns = [arn for paginated in pages for page in paginated for arn in page["taskArns"]]
+    batches = [arns[start:start + 100] for start in range(0, len(arns), 100)]
+    return cluster, [task for batch in batches for task in ecs.describe_tasks(cluster=cluster, tasks=batch)["tasks"]]
+
+
+def tasks(name):
+    _, known = tasks_of(name)
+    environments = [task["overrides"]["containerOverrides"][0]["environment"] for task in known]
+    print(json.dumps([v["value"] for variables in environments for v in variables if v["name"] == "BINPLZ_LEASE_URL"]))
+
+
 def delete(name):
+    cluster, known = tasks_of(name)
+    for task in known:
+        if task["desiredStatus"] != "STOPPED":
+            client("ecs").stop_task(cluster=cluster, task=task["taskArn"])
     cloudformation = client("cloudformation")
     cloudformation.delete_stack(StackName=name)
     settled(cloudformation, name, "delete")
@@ -159,9 +185,12 @@ def main():
     deploys.add_argument("--env", type=pair, action="append", default=[])
     deploys.add_argument("--no-image", action="store_true")
     deploys.add_argument("parameters", type=pair, nargs="*")
-    verbs.add_parser("delete").add_argument("name")
+    for verb in ("tasks", "delete"):
+        verbs.add_parser(verb).add_argument("name")
     asked = parser.parse_args()
-    if asked.verb == "delete":
+    if asked.verb == "tasks":
+        tasks(asked.name)
+    elif asked.verb == "delete":
         delete(asked.name)
     else:
         sets = {"demo": asked.set, **dict(asked.pin)}

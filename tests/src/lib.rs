@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod answers;
 pub mod contract;
 pub mod http;
 pub mod server;

@@ -11,7 +11,7 @@ use std::{
 use binplz_core::policy::Policy;
 use serde_json::Value;
 
-use crate::{server::repository, site::Site};
+use crate::{answers::Running, server::repository, site::Site};
 
 /// A stack of its own. Dropped, it is deleted.
 pub struct Stack {
@@ -61,6 +61,14 @@ impl Stack {
         let listed = podman().args(["ps", "--quiet", "--no-trunc", "--filter", &mine]).output().expect("podman");
         assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
         String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Running for Stack {
+    fn builders(&self) -> Vec<String> {
+        let told = tool("tasks", &self.name).output().expect("the bed's Python");
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        serde_json::from_slice(&told.stdout).expect("JSON")
     }
 }
 

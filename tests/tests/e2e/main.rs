@@ -1,9 +1,8 @@
 //! What the outside sees, with the real programs and real Nix (`scripts/test` prepares both).
 
+mod answers;
 mod bad_machine;
-mod failures;
 mod flights;
-mod hostile;
 mod kills;
 mod packages;
 mod stub;

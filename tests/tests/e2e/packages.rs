@@ -97,55 +97,6 @@ fn runs_alone(target: &str, name: &str, program: &[u8], arguments: &[&str], says
 }
 
 #[test]
-fn a_package_of_many_programs_without_a_main_one_answers_300_with_those_that_can_be_served() {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), &[]);
-    let choice = server.settled("moreutils");
-    assert_eq!(choice.status, 300);
-    let text = choice.text();
-    assert!(text.contains("moreutils/sponge") && !text.contains("moreutils/vipe"), "{text}");
-    assert_eq!(text.lines().count(), 1);
-    let json = server.send("GET", "/moreutils", &[("accept", "application/json")], b"").json();
-    assert!(json["choices"].as_array().is_some_and(|all| all.contains(&"moreutils/errno".into())), "{json}");
-    let script = server.get("/moreutils/vipe");
-    assert_eq!(script.status, 422);
-    assert!(script.text().contains("vipe is a script"), "{}", script.text());
-    let missing = server.get("/moreutils/spnge");
-    assert_eq!(missing.status, 404);
-    assert!(missing.text().contains("it has") && missing.text().contains("errno"), "{}", missing.text());
-}
-
-#[test]
-fn head_answers_like_get_and_starts_nothing() {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), &[]);
-    let head = |path: &str| server.send("HEAD", path, &[], b"");
-    let unbuilt = head("/tree");
-    assert_eq!((unbuilt.status, unbuilt.header("x-binplz-state")), (404, Some("unasked")));
-    assert_eq!(server.status("tree")["state"], "unasked");
-    // A browser that looks starts nothing either; its button does.
-    let page = server.send("GET", "/tree", &[("accept", "text/html,*/*")], b"");
-    assert_eq!(page.status, 404);
-    assert!(page.text().contains("action=\"/-/build/tree\""), "{}", page.text());
-    assert_eq!(server.status("tree")["state"], "unasked");
-    let foreign = [("accept", "text/html"), ("sec-fetch-site", "cross-site")];
-    assert_eq!(server.send("POST", "/-/build/tree", &foreign, b"").status, 403);
-    assert_eq!(server.status("tree")["state"], "unasked");
-    let button =
-        server.send("POST", "/-/build/tree", &[("accept", "text/html"), ("sec-fetch-site", "same-origin")], b"");
-    assert_eq!((button.status, button.header("location")), (303, Some("/-/status/tree")));
-    assert_eq!(server.settled("tree").status, 302);
-    let (get, head) = (server.get("/tree"), head("/tree"));
-    assert_eq!((head.status, head.header("location")), (302, get.header("location")));
-    assert!(head.body.is_empty());
-    let file = get.header("location").expect("a location").replace(&server.origin(), "");
-    let about = server.send("HEAD", &file, &[], b"");
-    assert_eq!((about.status, about.header("content-length")), (200, get.header("x-binplz-size")));
-    let tail = server.send("GET", &file, &[("range", "bytes=-7")], b"");
-    assert_eq!((tail.status, tail.body.len()), (206, 7));
-}
-
-#[test]
 fn a_restarted_server_serves_what_it_had_and_the_log_with_it() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let mut server = Server::start(&demo_set(), data.path(), &[]);

@@ -5,4 +5,5 @@
 //! tests/bed/up --tasks cargo test --workspace --test stack -- --include-ignored
 //! ```
 
+mod answers;
 mod first;

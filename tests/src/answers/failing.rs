@@ -5,10 +5,14 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     thread,
+    time::Duration,
 };
 
-use binplz_tests::{
-    server::{Server, demo_set},
+use binplz_core::{policy::Policy, protocol::JobLimits};
+
+use super::{Start, quick};
+use crate::{
+    server::{demo_set, fresh_set},
     site::wait_for,
 };
 
@@ -47,95 +51,73 @@ const TRANSIENT: &[(&str, &str, &str)] = &[
 ];
 
 /// Quick to time out, and not patient with failures.
-const OPTIONS: &[&str] = &[
-    "--jobs",
-    "4",
-    "--build-time",
-    "25",
-    "--silent-time",
-    "6",
-    "--log-size",
-    "300000",
-    "--program-size",
-    "8000000",
-    "--attempts",
-    "2",
-    "--cool-down",
-    "3600",
-];
+fn strict() -> Policy {
+    let job = JobLimits { seconds: 25, silent_seconds: 6, log_bytes: 300_000, program_bytes: 8_000_000, ..quick().job };
+    Policy { attempts: 2, cool_down: Duration::from_secs(3600), job, ..quick() }
+}
 
-#[test]
-fn a_permanent_failure_is_told_with_its_reason_and_never_tried_again() {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), OPTIONS);
+pub fn a_permanent_failure_is_told_with_its_reason_and_never_tried_again(at: &impl Start) {
+    let site = at.start(&demo_set(), &strict());
     for (name, ..) in PERMANENT {
-        assert_eq!(server.get(&format!("/failing.{name}")).status, 202, "{name}");
+        assert_eq!(site.get(&format!("/failing.{name}")).status, 202, "{name}");
     }
     for (name, status, kind, reason) in PERMANENT {
         let target = format!("failing.{name}");
-        let settled = server.settled(&target);
+        let settled = site.settled(&target);
         assert_eq!(settled.status, *status, "{name}: {}", settled.text());
         // The line is shell: unquoted, it is what a person reads.
         let line = settled.text().replace("'\\''", "'");
         assert!(line.contains(reason), "{name}: {line}");
         assert_eq!(line.lines().count(), 1, "{name}: {line}");
-        let document = server.status(&target);
+        let document = site.status(&target);
         assert_eq!(document["failure"]["kind"], *kind, "{name}: {document}");
         if *status == 422 {
             assert_eq!(settled.header("link"), Some(format!("</-/log/{target}>; rel=\"describedby\"").as_str()));
-            assert_eq!(server.get(&format!("/-/log/{target}")).status, 200);
+            assert_eq!(site.get(&format!("/-/log/{target}")).status, 200);
         }
-        let problem = server.send("GET", &format!("/{target}"), &[("accept", "application/json")], b"");
+        let problem = site.send("GET", &format!("/{target}"), &[("accept", "application/json")], b"");
         assert_eq!(problem.header("content-type"), Some("application/problem+json"));
         assert_eq!(problem.json()["status"], *status);
         // Asked again and again, it is still the first attempt, and over.
-        assert_eq!(server.get(&format!("/{target}")).status, *status);
-        assert_eq!(server.status(&target)["attempt"], 1, "{name}");
+        assert_eq!(site.get(&format!("/{target}")).status, *status);
+        assert_eq!(site.status(&target)["attempt"], 1, "{name}");
     }
 }
 
-#[test]
-fn a_package_whose_main_program_is_missing_names_those_it_has() {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), OPTIONS);
-    let settled = server.settled("failing.wrongMain");
+pub fn a_package_whose_main_program_is_missing_names_those_it_has(at: &impl Start) {
+    let site = at.start(&demo_set(), &strict());
+    let settled = site.settled("failing.wrongMain");
     assert_eq!(settled.status, 422);
     assert!(settled.text().contains("should have a program middle, and has left, right"), "{}", settled.text());
-    assert_eq!(server.get("/failing.wrongMain/left").status, 302);
+    assert_eq!(site.get("/failing.wrongMain/left").status, 302);
 }
 
-#[test]
-fn a_program_beside_a_script_is_served_and_the_script_is_not() {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), OPTIONS);
-    assert_eq!(server.settled("failing.mixed").status, 302);
-    assert_eq!(server.get("/failing.mixed/mixed-helper").status, 422);
+pub fn a_program_beside_a_script_is_served_and_the_script_is_not(at: &impl Start) {
+    let site = at.start(&demo_set(), &strict());
+    assert_eq!(site.settled("failing.mixed").status, 302);
+    assert_eq!(site.get("/failing.mixed/mixed-helper").status, 422);
 }
 
-#[test]
-fn a_passing_failure_is_tried_again_by_itself_then_cools_down() {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), OPTIONS);
+pub fn a_passing_failure_is_tried_again_by_itself_then_cools_down(at: &impl Start) {
+    let site = at.start(&demo_set(), &strict());
     for (name, ..) in TRANSIENT {
-        assert_eq!(server.get(&format!("/failing.{name}")).status, 202, "{name}");
+        assert_eq!(site.get(&format!("/failing.{name}")).status, 202, "{name}");
     }
     for (name, kind, reason) in TRANSIENT {
         let target = format!("failing.{name}");
-        let settled = server.settled(&target);
+        let settled = site.settled(&target);
         assert_eq!(settled.status, 503, "{name}: {}", settled.text());
         assert!(settled.text().contains(reason), "{name}: {}", settled.text());
         let after: u64 = settled.header("retry-after").expect("a time").parse().expect("seconds");
         assert!((1..=3600).contains(&after));
-        let document = server.status(&target);
+        let document = site.status(&target);
         assert_eq!((&document["state"], &document["failure"]["kind"]), (&"cooling-down".into(), &(*kind).into()));
         assert_eq!(document["attempt"], 2, "{name}: {document}");
     }
 }
 
-#[test]
-fn a_source_that_comes_back_turns_the_failure_into_a_hit() {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let set = binplz_tests::server::fresh_set("");
+pub fn a_source_that_comes_back_turns_the_failure_into_a_hit(at: &impl Start) {
+    let set = fresh_set("");
     // Its own port, so that this test's server is nobody else's.
     let server_of_sources = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = server_of_sources.local_addr().expect("an address").port();
@@ -146,11 +128,12 @@ fn a_source_that_comes_back_turns_the_failure_into_a_hit() {
     fs::write(&failing, text.replace("127.0.0.1:18473/source-gone.c", &fresh)).expect("the set");
     drop(server_of_sources);
 
-    let mut server = Server::start(set.path(), data.path(), &["--attempts", "1", "--cool-down", "1"]);
-    let gone = server.settled("failing.sourceGone");
+    let policy = Policy { attempts: 1, cool_down: Duration::from_secs(1), ..quick() };
+    let site = at.start(set.path(), &policy);
+    let gone = site.settled("failing.sourceGone");
     assert_eq!(gone.status, 503, "{}", gone.text());
     // After the cool-down a request starts it again, where a permanent failure would stay.
-    wait_for("a second attempt", || (server.get("/failing.sourceGone").status == 202).then_some(()));
+    wait_for("a second attempt", || (site.get("/failing.sourceGone").status == 202).then_some(()));
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port again");
     let content = fs::read(demo_set().join("sourceGone/source-gone.c")).expect("the source");
     thread::spawn(move || {
@@ -162,6 +145,5 @@ fn a_source_that_comes_back_turns_the_failure_into_a_hit() {
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));
         }
     });
-    wait_for("a hit", || (server.get("/failing.sourceGone").status == 302).then_some(()));
-    server.kill();
+    wait_for("a hit", || (site.get("/failing.sourceGone").status == 302).then_some(()));
 }

@@ -1,28 +1,61 @@
 //! What is no package's name never reaches Nix.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-
-use binplz_tests::{
+use super::{Running, Start, quick};
+use crate::{
     http,
-    server::{Server, demo_set, program},
+    server::{demo_set, fresh_set},
 };
 
-/// A builder that only writes down that it was started: it stands where a process would be born that could reach Nix.
-fn tripwire(dir: &Path) -> std::path::PathBuf {
-    let script = dir.join("builder");
-    let real = program("binplz-builder");
-    fs::write(
-        &script,
-        format!("#!/bin/sh\necho \"$BINPLZ_LEASE_URL\" >> {}/started\nexec {} \"$@\"\n", dir.display(), real.display()),
-    )
-    .expect("a script");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its owner may");
-    script
+pub fn what_is_no_request_is_told_which_part_of_it_and_why(at: &impl Start) {
+    let site = at.start(&demo_set(), &quick());
+    for (path, part) in [
+        ("/a..b", "name has an empty part"),
+        ("/tree?sys=vax", "sys"),
+        ("/tree?pin=nobody", "no such nixpkgs"),
+        ("/tree?nixpkgs-commit=deadbeef", "no such nixpkgs"),
+        ("/tree?speed=9", "a parameter that does not exist"),
+    ] {
+        let refused = site.get(path);
+        assert_eq!(refused.status, 400, "{path}: {}", refused.text());
+        assert!(refused.text().contains(part) && refused.text().lines().count() == 1, "{path}: {}", refused.text());
+        let problem = site.send("GET", path, &[("accept", "application/json")], b"");
+        assert_eq!((problem.status, problem.header("content-type")), (400, Some("application/problem+json")));
+        assert_eq!(problem.json()["status"], 400);
+    }
+    assert_eq!(site.get("/-/nothing").status, 404);
+    assert_eq!(site.send("POST", "/tree", &[], b"").status, 405);
+    assert_eq!(site.builders(), [""; 0]);
+}
+
+pub fn hostile_targets_are_refused_and_no_builder_is_started_for_any_of_them(at: &impl Start) {
+    let set = fresh_set("");
+    let site = at.start(set.path(), &quick());
+    let targets = targets();
+    assert!(targets.len() >= 80);
+    for target in &targets {
+        for method in ["GET", "POST"] {
+            let shown = String::from_utf8_lossy(target);
+            let answer = http::send(&site.address, method, target, &[("accept", "*/*")], b"")
+                .unwrap_or_else(|e| panic!("{method} {shown}: {e}"));
+            let fine: &[u16] = match method {
+                "GET" => &[400, 401, 404],
+                // The builders' endpoint and the button take POST; nothing else does.
+                _ => &[400, 401, 404, 405],
+            };
+            assert!(fine.contains(&answer.status), "{method} {shown}: {} {}", answer.status, answer.text());
+            assert!(!answer.headers.iter().any(|(name, _)| name == "x-evil"));
+            let told = answer.text();
+            assert!(!told.contains("panicked") && !told.contains("/nix/") && !told.contains(".rs:"), "{told}");
+        }
+    }
+    // A good target does start one. By then the bell has been answered for all of the above.
+    assert_eq!(site.settled("tree").status, 302);
+    let builders = site.builders();
+    assert!(builders.len() == 1 && builders[0].contains("-linux/tree/"), "{builders:?}");
 }
 
 fn targets() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = [
-        "/",
         "//",
         "//tree",
         "/tree/",
@@ -166,42 +199,4 @@ fn targets() -> Vec<Vec<u8>> {
     all.push(["/", &"%41".repeat(3_000)].concat().into_bytes());
     all.push([b"/".as_slice(), &[b'a'; 129]].concat());
     all
-}
-
-#[test]
-fn hostile_targets_are_refused_and_no_process_is_started_for_any_of_them() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let builder = tripwire(dir.path());
-    let data = dir.path().join("data");
-    let server = Server::start(&demo_set(), &data, &["--builder", builder.to_str().expect("a path")]);
-    let targets = targets();
-    assert!(targets.len() >= 80);
-    for target in &targets {
-        // The home page is no target, and "." of a client's own making is "/" for nobody here.
-        if target == b"/" {
-            continue;
-        }
-        for method in ["GET", "POST"] {
-            let shown = String::from_utf8_lossy(target);
-            let answer = http::send(&server.address, method, target, &[("accept", "*/*")], b"")
-                .unwrap_or_else(|e| panic!("{method} {shown}: {e}"));
-            let fine: &[u16] = match method {
-                "GET" => &[400, 401, 404],
-                // The builders' endpoint and the button take POST; nothing else does.
-                _ => &[400, 401, 404, 405],
-            };
-            assert!(fine.contains(&answer.status), "{method} {shown}: {} {}", answer.status, answer.text());
-            assert!(!answer.headers.iter().any(|(name, _)| name == "x-evil"));
-            let told = answer.text();
-            assert!(!told.contains("panicked") && !told.contains("/nix/") && !told.contains(".rs:"), "{told}");
-        }
-    }
-    // The wire is live: a good target trips it. By then the bell has been answered for all of the above.
-    assert_eq!(server.settled("tree").status, 302);
-    let started = fs::read_to_string(dir.path().join("started")).expect("the good target's builder");
-    let started: Vec<_> = started.lines().collect();
-    assert!(
-        started.len() == 1 && started[0].contains("/x86_64-linux/tree/") || started[0].contains("/aarch64-linux/tree/"),
-        "{started:?}"
-    );
 }

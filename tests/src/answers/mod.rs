@@ -1,0 +1,82 @@
+//! What the outside sees (the contract's sections 2 and 4), as one suite for every way to run binplz: on one machine, and deployed.
+//!
+//! Each promise is a function over a [`Start`], named after what it promises. [`answer_promises!`](crate::answer_promises) names them
+//! all, so that a new one reaches every way to run it. A promise starts a service of its own, whose builders really build.
+
+#[expect(missing_docs, reason = "their names say what they promise")]
+pub mod failing;
+#[expect(missing_docs, reason = "their names say what they promise")]
+pub mod refusing;
+#[expect(missing_docs, reason = "their names say what they promise")]
+pub mod saving;
+#[expect(missing_docs, reason = "their names say what they promise")]
+pub mod serving;
+#[expect(missing_docs, reason = "their names say what they promise")]
+pub mod waiting;
+
+use std::{ops::Deref, path::Path, time::Duration};
+
+use binplz_core::policy::Policy;
+
+use crate::site::Site;
+
+/// A way to run binplz.
+pub trait Start {
+    /// A service that runs, and ends when it is dropped.
+    type Running: Running;
+
+    /// A service whose only nixpkgs is `set`.
+    fn start(&self, set: &Path, policy: &Policy) -> Self::Running;
+}
+
+/// A service that runs: what its clients see, and one thing that they do not.
+pub trait Running: Deref<Target = Site> {
+    /// The lease's URL of every builder that was ever started.
+    fn builders(&self) -> Vec<String>;
+}
+
+/// What the suite's services allow, unless a promise says otherwise: quick to try again.
+pub fn quick() -> Policy {
+    Policy { lease: Duration::from_secs(30), first_delay: Duration::from_secs(1), slots: 4, ..Policy::default() }
+}
+
+/// Names every promise to `$each`, by the row of the contract that it keeps. Rows of section 2 that do not exist so far: 429 (a
+/// client's allowance), 451, and 503 where the budget is spent.
+#[macro_export]
+macro_rules! answer_promises {
+    ($each:ident) => {
+        // The binary is there: 302. HEAD; ranges; conditional requests. Many programs: 300.
+        $each! { serving:
+            a_hit_is_a_redirect_that_says_what_it_leads_to,
+            a_hit_is_told_in_json_and_as_a_page_too,
+            head_answers_like_get_and_starts_nothing,
+            a_browser_that_looks_starts_nothing_and_its_button_does,
+            a_binary_can_be_asked_for_in_part_and_only_if_it_is_new,
+            a_package_of_many_programs_without_a_main_one_answers_300_with_those_that_can_be_served;
+        }
+        // Queued or building: 202. ?retry: 503.
+        $each! { waiting:
+            who_asks_while_it_builds_is_told_when_to_come_back,
+            many_who_ask_at_once_get_one_build;
+        }
+        // Bad name, bad parameter, unserved commit: 400. No page: 404. No method: 405. Every answer has a request's id.
+        $each! { refusing:
+            what_is_no_request_is_told_which_part_of_it_and_why,
+            hostile_targets_are_refused_and_no_builder_is_started_for_any_of_them;
+        }
+        // No package, no program: 404. No build here, not static, failed: 422. A failure that passes: 503.
+        $each! { failing:
+            a_permanent_failure_is_told_with_its_reason_and_never_tried_again,
+            a_package_whose_main_program_is_missing_names_those_it_has,
+            a_program_beside_a_script_is_served_and_the_script_is_not,
+            a_passing_failure_is_tried_again_by_itself_then_cools_down,
+            a_source_that_comes_back_turns_the_failure_into_a_hit;
+        }
+        // Section 4: what was saved is never garbage.
+        $each! { saving:
+            what_was_saved_without_dash_l_before_the_build_waits_becomes_the_program_and_runs_it,
+            piped_into_sh_it_saves_beside_us_and_overwrites_nothing,
+            a_stub_of_a_failing_build_tells_the_reason_and_the_log_and_stays;
+        }
+    };
+}

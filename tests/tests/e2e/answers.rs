@@ -1,0 +1,98 @@
+//! What the outside sees, asked of a local server.
+
+use std::{
+    fs,
+    ops::Deref,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use binplz_core::policy::Policy;
+use binplz_tests::{
+    answers::{Running, Start},
+    server::{Server, program},
+    site::Site,
+};
+use tempfile::TempDir;
+
+/// `binplz serve`.
+struct Here;
+
+/// A server whose builders write down that they were started: there stands a process that could reach Nix.
+struct Local {
+    server: Server,
+    dir: TempDir,
+}
+
+impl Start for Here {
+    type Running = Local;
+    fn start(&self, set: &Path, policy: &Policy) -> Local {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let builder = tripwire(dir.path());
+        let mut options = flags(policy);
+        options.extend(["--builder".to_owned(), builder.to_str().expect("a path").to_owned()]);
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        Local { server: Server::start(set, &dir.path().join("data"), &options), dir }
+    }
+}
+
+impl Running for Local {
+    fn builders(&self) -> Vec<String> {
+        let started = fs::read_to_string(self.dir.path().join("started")).unwrap_or_default();
+        started.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Deref for Local {
+    type Target = Site;
+    fn deref(&self) -> &Site {
+        &self.server
+    }
+}
+
+fn tripwire(dir: &Path) -> PathBuf {
+    let script = dir.join("builder");
+    let real = program("binplz-builder");
+    fs::write(
+        &script,
+        format!("#!/bin/sh\necho \"$BINPLZ_LEASE_URL\" >> {}/started\nexec {} \"$@\"\n", dir.display(), real.display()),
+    )
+    .expect("a script");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    script
+}
+
+/// A policy, as `binplz serve` is told of it.
+fn flags(policy: &Policy) -> Vec<String> {
+    let job = &policy.job;
+    [
+        ("lease", policy.lease.as_secs()),
+        ("attempts", policy.attempts.into()),
+        ("retry-delay", policy.first_delay.as_secs()),
+        ("cool-down", policy.cool_down.as_secs()),
+        ("build-time", job.seconds),
+        ("silent-time", job.silent_seconds),
+        ("log-size", job.log_bytes),
+        ("program-size", job.program_bytes),
+        ("package-size", job.package_bytes),
+        ("jobs", policy.slots as u64),
+    ]
+    .map(|(name, value)| format!("--{name}={value}"))
+    .to_vec()
+}
+
+/// One test for each promise.
+macro_rules! here {
+    ($module:ident: $($promise:ident),+;) => {
+        mod $module {
+            $(
+                #[test]
+                fn $promise() {
+                    binplz_tests::answers::$module::$promise(&super::Here);
+                }
+            )+
+        }
+    };
+}
+
+binplz_tests::answer_promises!(here);
