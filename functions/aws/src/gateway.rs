@@ -3,12 +3,25 @@
 //! An HTTP API hands the path over *decoded* (every escape but `%25`), and lambda_http makes a URL of it as it is: a path
 //! with a `?` in it would become a query, and one that is no URL would be a panic. So the path, and what else is not a URL's, is
 //! encoded again first.
+//!
+//! It has named the request already, for its own log: by that name it is answered (`X-Request-Id`), and known in ours.
+
+use std::convert::Infallible;
 
 use lambda_http::{
-    Adapter, Error, IntoResponse, LambdaEvent, Request, Service, lambda_runtime, request::LambdaRequest,
+    Adapter, Error, IntoResponse, LambdaEvent, Request, Response, Service,
+    http::{HeaderName, HeaderValue},
+    lambda_runtime,
+    request::LambdaRequest,
+    service_fn,
     tower::ServiceExt,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+
+use crate::log;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What may stand in a path: `%` too, for it still begins an escape.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'%');
@@ -33,13 +46,38 @@ const QUERY: &AsciiSet = &PATH
 ///
 /// # Errors
 /// The runtime's.
-pub async fn serve<S, R>(router: S) -> Result<(), Error>
+pub async fn serve<S, B>(router: S) -> Result<(), Error>
 where
-    S: Service<Request, Response = R, Error = std::convert::Infallible> + Send,
+    S: Service<Request, Response = Response<B>, Error = Infallible> + Clone + Send,
     S::Future: Send + 'static,
-    R: IntoResponse + Send + 'static,
+    Response<B>: IntoResponse + Send + 'static,
 {
-    lambda_runtime::run(Adapter::from(router).map_request(tidied)).await
+    lambda_runtime::run(service_fn(|event| answer(router.clone(), event))).await
+}
+
+/// Answers one event.
+async fn answer<S, B>(router: S, event: LambdaEvent<LambdaRequest>) -> Result<impl Serialize, Infallible>
+where
+    S: Service<Request, Response = Response<B>, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+    Response<B>: IntoResponse + Send + 'static,
+{
+    let id = request_id(&event);
+    let header = HeaderValue::from_str(&id).ok();
+    let named = router.map_response(|mut response: Response<B>| {
+        response.headers_mut().extend(header.map(|id| (X_REQUEST_ID, id)));
+        response
+    });
+    log::within(id, Adapter::from(named).oneshot(tidied(event))).await
+}
+
+/// The gateway's name for a request; Lambda's own, where it has none.
+fn request_id(event: &LambdaEvent<LambdaRequest>) -> String {
+    let named = match &event.payload {
+        LambdaRequest::ApiGatewayV2(request) => request.request_context.request_id.clone(),
+        _ => None,
+    };
+    named.unwrap_or_else(|| event.context.request_id.clone())
 }
 
 fn tidied(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
@@ -60,18 +98,42 @@ fn tidied(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Settings, log::Log};
+    use binplz_core::{
+        limits::Full,
+        news::{About, News},
+        time::Timestamp,
+    };
     use lambda_http::Context;
 
-    /// The URI that the router sees.
-    fn uri(path: &str, query: &str) -> String {
+    fn event(path: &str, query: &str) -> LambdaEvent<LambdaRequest> {
         let event = serde_json::json!({
             "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query,
             "headers": { "host": "a b/c?d", "accept": "*/*" }, "isBase64Encoded": false,
-            "requestContext": { "stage": "$default", "domainName": "127.0.0.1",
+            "requestContext": { "stage": "$default", "domainName": "127.0.0.1", "requestId": "JKJaXmPLvHcESHA=",
                 "http": { "method": "GET", "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1" } },
         });
-        let payload: LambdaRequest = serde_json::from_value(event).expect("an event of an HTTP API");
-        Request::from(tidied(LambdaEvent { payload, context: Context::default() }).payload).uri().to_string()
+        let payload = serde_json::from_value(event).expect("an event of an HTTP API");
+        LambdaEvent { payload, context: Context::default() }
+    }
+
+    /// The URI that the router sees.
+    fn uri(path: &str, query: &str) -> String {
+        Request::from(tidied(event(path, query)).payload).uri().to_string()
+    }
+
+    #[test]
+    fn an_answer_and_the_log_have_the_gateways_own_name_of_the_request() {
+        let router = service_fn(async |_| {
+            let line = Log::open(&Settings::default()).line(About::Service, &News::Held(Full::Slots), Timestamp(0));
+            Ok::<_, Infallible>(Response::new(line))
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let answer = runtime.block_on(answer(router, event("/tree", ""))).expect("an answer");
+        let answer = serde_json::to_value(answer).expect("JSON");
+        let body: serde_json::Value = serde_json::from_str(answer["body"].as_str().expect("a body")).expect("JSON");
+        let id = "JKJaXmPLvHcESHA=";
+        assert_eq!((&answer["headers"]["x-request-id"], &body["request_id"]), (&id.into(), &id.into()));
     }
 
     #[test]

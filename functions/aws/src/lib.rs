@@ -35,7 +35,6 @@ pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 
-use aws_sdk_dynamodb::error::DisplayErrorContext;
 use binplz_core::{
     key::{LeaseId, Token},
     news::{About, News},
@@ -176,10 +175,11 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     }
 }
 
-/// A service did not do what it was asked, with all causes.
-fn unavailable<E>(role: &'static str, error: &E) -> Unavailable
-where
-    E: std::error::Error,
-{
-    Unavailable::new(role, DisplayErrorContext(error))
+/// A service did not do what it was asked, with all causes. (Not with the whole request and its answer, which the error's own
+/// `Debug` has: nobody has looked at what is in them.)
+fn unavailable(role: &'static str, error: &dyn std::error::Error) -> Unavailable {
+    let mut causes: Vec<String> =
+        std::iter::successors(Some(error), |error| error.source()).map(|e| e.to_string()).collect();
+    causes.dedup();
+    Unavailable::new(role, causes.join(": "))
 }

@@ -1,18 +1,54 @@
 //! A function's log: a line of JSON for each piece of news, with the metrics that it counts as embedded in it. CloudWatch
 //! makes metrics of such lines by itself, so that nobody here waits for it.
 
-use std::io::Write;
+use std::{fmt, io::Write, process::ExitCode};
 
 use binplz_core::{
     news::{About, Moved, News},
+    text::without_secrets,
     time::Timestamp,
 };
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     config::Settings,
     metrics::{self, DIMENSION},
 };
+
+tokio::task_local! {
+    static REQUEST: String;
+}
+
+/// Does something for a request, whose id stands in each line that is written meanwhile: the HTTP API's, which its access log and
+/// the answer's `X-Request-Id` have too, or Lambda's own.
+pub fn within<T>(request: String, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    // Boxed, or the compiler gives up on how deep a sweep's future is.
+    REQUEST.scope(request, Box::pin(work))
+}
+
+/// Runs a function until its sandbox ends. What ends it before, or makes it panic, becomes a line too.
+pub async fn function<E: fmt::Display>(run: impl Future<Output = Result<(), E>>) -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| write(&failure("it panicked", panic))));
+    match run.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            write(&failure("it can not go on", &error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn failure(what: &str, error: &dyn fmt::Display) -> String {
+    json!(entry("ERROR", what, Some(error))).to_string()
+}
+
+/// What every line has.
+fn entry(level: &str, message: &str, error: Option<&dyn fmt::Display>) -> Map<String, Value> {
+    let mut line = Map::from_iter([("level".to_owned(), json!(level)), ("message".to_owned(), json!(message))]);
+    line.extend(error.map(|error| ("error".to_owned(), json!(without_secrets(&error.to_string())))));
+    line.extend(REQUEST.try_with(|request| ("request_id".to_owned(), json!(request))));
+    line
+}
 
 /// The log of one function.
 #[derive(Clone, Debug)]
@@ -31,25 +67,19 @@ impl Log {
         write(&self.line(about, news, now));
     }
 
-    /// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `failure` (its kind), `error`,
-    /// and the metrics.
+    /// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
+    /// kind), `error`, and the metrics.
     pub fn line(&self, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
-        let mut line = Map::new();
-        line.insert("message".to_owned(), json!(news.to_string()));
+        let (level, error) = match *news {
+            News::Trouble { error, .. } => ("WARN", Some(error)),
+            News::Moved(_) | News::Held(_) | News::Answered(_) => ("INFO", None),
+        };
+        let mut line = entry(level, &news.to_string(), error);
         line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));
         line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
-        let level = match news {
-            News::Trouble { error, .. } => {
-                line.insert("error".to_owned(), json!(error.to_string()));
-                "WARN"
-            }
-            News::Moved(moved) => {
-                line.extend(Moved::kind(moved).map(|kind| ("failure".to_owned(), json!(kind))));
-                "INFO"
-            }
-            News::Held(_) | News::Answered(_) => "INFO",
-        };
-        line.insert("level".to_owned(), json!(level));
+        if let News::Moved(moved) = news {
+            line.extend(Moved::kind(moved).map(|kind| ("failure".to_owned(), json!(kind))));
+        }
         let metrics = metrics::of(news);
         if !metrics.is_empty() {
             line.insert("_aws".to_owned(), metrics::directive(&metrics, now));

@@ -70,6 +70,15 @@ fn a_line_names_its_build_its_lease_and_its_metrics() {
     );
 }
 
+#[test]
+fn no_line_tells_a_token_or_a_signed_url() {
+    let token = "5e".repeat(32);
+    let error = format!("ValidationException: https://b/builds/x?X-Amz-Signature={token} for {token}");
+    let line = line(About::Service, News::Trouble { what: "a builder was not started", error: &error });
+    let told = "ValidationException: https://b/builds/x?X-Amz-Signatur… for 5e5e5e5e…";
+    assert_eq!(line["error"], told);
+}
+
 /// What the specification of the embedded metric format demands of a log event: tells what it lacks.
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 fn violation(event: &Value) -> Option<String> {

@@ -23,6 +23,31 @@ pub fn clean_line(text: &str, max: usize) -> String {
     out
 }
 
+/// The longest run of such characters that may be no secret: a commit has 40. A lease's token and a URL's signature have 64.
+const PLAIN_MAX: usize = 47;
+
+/// Text for a log, in which no token and no signature is told, whoever put it there: of whatever may be one, the beginning is
+/// left, to know it again by.
+pub fn without_secrets(text: &str) -> String {
+    let encoded = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '=' | '%');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let run = rest.find(|c| !encoded(c)).unwrap_or(rest.len());
+        let (told, end) = match run {
+            0 => (c.len_utf8(), c.len_utf8()),
+            1..=PLAIN_MAX => (run, run),
+            _ => (8, run),
+        };
+        out.push_str(&rest[..told]);
+        if told < end {
+            out.push('…');
+        }
+        rest = &rest[end..];
+    }
+    out
+}
+
 /// The text without ANSI escape sequences, whole or cut off.
 pub fn without_escapes(text: &str) -> impl Iterator<Item = char> {
     let mut chars = text.chars().peekable();
@@ -58,7 +83,31 @@ fn is_direction_mark(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_token_is_told_wherever_it_stands(before in ".*", token in "[0-9a-f]{64}|[A-Za-z0-9+=%]{48,300}", after in ".*") {
+            let told = without_secrets(&format!("{before}{token}{after}"));
+            prop_assert!(!told.contains(&token), "{told}");
+        }
+
+        #[test]
+        fn what_is_short_enough_is_told(text in "([a-z0-9:/. -]{0,40}[^a-z0-9])*") {
+            prop_assume!(text.split(|c: char| !c.is_ascii_alphanumeric()).all(|word| word.len() <= PLAIN_MAX));
+            prop_assert_eq!(without_secrets(&text), text);
+        }
+    }
+
+    #[test]
+    fn of_a_presigned_url_the_object_is_told_and_the_signature_is_not() {
+        let key = format!("{}/x86_64-linux/tree/{}", "ab".repeat(20), "c".repeat(32));
+        let object =
+            format!("https://b.s3.amazonaws.com/builds/{key}/bin/tree?X-Amz-Date=20261122T000000Z&X-Amz-Signatur");
+        assert_eq!(without_secrets(&format!("{object}e={}", "d".repeat(64))), format!("{object}…"));
+    }
 
     #[test]
     fn hostile_text_becomes_one_harmless_line() {

@@ -1,11 +1,12 @@
 //! The function that the queue wakes: what is due gets a builder, as far as slots and money go.
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use binplz_aws::{
     Working,
     config::Settings,
     event::{Kept, Rings},
+    log,
 };
 use binplz_core::{flow::dispatch::dispatch, news::About, ports::Deployment};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -14,9 +15,14 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 const PAUSE: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
-    let deployment = Working::open(&Settings::of_process())?;
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Rings>| woken(&deployment, event.payload))).await
+async fn main() -> ExitCode {
+    let run = async {
+        let deployment = Working::open(&Settings::of_process())?;
+        let woken =
+            |event: LambdaEvent<Rings>| log::within(event.context.request_id, woken(&deployment, event.payload));
+        lambda_runtime::run(service_fn(woken)).await
+    };
+    log::function(run).await
 }
 
 /// However many rings there are, one look at the rows answers them all. Trouble is not the messages' fault: it is looked at

@@ -37,6 +37,7 @@ use binplz_core::{
     pins::Pins,
     policy::Policy,
     ports::Deployment,
+    text::without_secrets,
     time::Timestamp,
 };
 
@@ -133,7 +134,9 @@ impl Deployment for Local {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));
         match news {
             News::Moved(_) | News::Held(_) => tracing::info!(key, lease, "{news}"),
-            News::Trouble { error, .. } => tracing::warn!(key, lease, %error, "{news}"),
+            News::Trouble { error, .. } => {
+                tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{news}");
+            }
             // Thousands of them a second are the clients' affair.
             News::Answered(_) => {}
         }

@@ -1,6 +1,8 @@
 //! The function that hears of tasks that have ended, and that a schedule wakes: it ends what nobody works on any more.
 
-use binplz_aws::{Working, config::Settings, event::Wake};
+use std::process::ExitCode;
+
+use binplz_aws::{Working, config::Settings, event::Wake, log};
 use binplz_core::{
     flow::{settle::stopped, sweep::sweep},
     news::About,
@@ -10,13 +12,26 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
-    let deployment = Working::open(&Settings::of_process())?;
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| woken(&deployment, event.payload))).await
+async fn main() -> ExitCode {
+    let run = async {
+        let deployment = Working::open(&Settings::of_process())?;
+        let woken =
+            |event: LambdaEvent<Value>| log::within(event.context.request_id, woken(&deployment, event.payload));
+        lambda_runtime::run(service_fn(woken)).await
+    };
+    log::function(run).await
 }
 
 /// An error makes the caller send the event again; and where it does not, a lease ends by its time.
 async fn woken(d: &Working, event: Value) -> Result<(), Error> {
+    let done = act(d, event).await;
+    if let Err(error) = &done {
+        d.note(About::Service, "the reaper stopped half-way", error);
+    }
+    done
+}
+
+async fn act(d: &Working, event: Value) -> Result<(), Error> {
     match Wake::read(event)? {
         Wake::Ended(end) => {
             if stopped(d, &end.key, &end.lease, end.failure).await? {
