@@ -17,7 +17,7 @@ use binplz_core::{
         sweep::sweep,
     },
     limits::Micros,
-    policy::Policy,
+    policy::{Policy, Prices},
     ports::{Deployment, Method, NotLaunched, Unavailable},
     protocol::{Outcome, Progress, Report, Stats},
     reply::Reply,
@@ -90,7 +90,8 @@ async fn two_dispatchers_at_the_last_slot_fill_it_once() {
 
 #[tokio::test]
 async fn money_is_reserved_before_a_build_starts_and_its_price_is_spent_when_it_ends() {
-    let mut policy = Policy { slots: 9, budget: Some(Micros(150)), micros_per_second: 1, ..Policy::default() };
+    let prices = Prices { task: Micros(3600), ..Prices::default() };
+    let mut policy = Policy { slots: 9, budget: Some(Micros(150)), prices, ..Policy::default() };
     policy.job.seconds = 100;
     let w = World::with(policy);
     ask(&w, "tree").await;
@@ -103,6 +104,49 @@ async fn money_is_reserved_before_a_build_starts_and_its_price_is_spent_when_it_
     assert_eq!((w.limits().await.reserved(), w.limits().await.spent()), (Micros(0), Micros(30)));
     dispatch(&*w).await.expect("the ledger");
     assert_eq!((started(&w), w.limits().await.reserved()), (2, Micros(100)));
+}
+
+#[tokio::test]
+async fn what_memory_or_disk_was_too_small_for_is_tried_again_on_a_larger_machine_and_its_price_reserved() {
+    // A micro-dollar an hour for each vCPU, GiB of memory and GiB of disk; an hour at most.
+    let prices = Prices { cpu: Micros(1), memory: Micros(1), disk: Micros(1), task: Micros(0) };
+    let mut policy = Policy { attempts: 4, prices, ..Policy::default() };
+    policy.job.seconds = 3600;
+    let w = World::with(policy);
+    ask(&w, "tree").await;
+    for (kind, size, worst) in [
+        (Kind::OutOfMemory, "4096/8192/50", 4 + 8 + 30),
+        (Kind::DiskFull, "4096/16384/50", 4 + 16 + 30),
+        (Kind::Killed, "4096/16384/100", 4 + 16 + 80),
+        (Kind::BuildFailed, "4096/16384/100", 4 + 16 + 80),
+    ] {
+        dispatch(&*w).await.expect("the ledger");
+        let lease = w.build("tree").await.lease().cloned().expect("a lease");
+        assert_eq!((lease.size.to_string().as_str(), w.limits().await.reserved()), (size, Micros(worst)));
+        let report = Report { outcome: Outcome::Failed(Failure::new(kind, "")), stats: Stats::default() };
+        settle(&*w, &w.bearer("tree").await, report).await.expect("a live lease");
+        w.pass(w.policy().delay_after(lease.attempt));
+    }
+    let sizes: Vec<_> = w.build("tree").await.history.iter().map(|attempt| attempt.size.memory()).collect();
+    assert_eq!(sizes, [8192, 16_384, 16_384, 16_384]);
+}
+
+#[tokio::test]
+async fn a_larger_machine_that_the_budget_can_not_pay_leaves_the_others_their_turn() {
+    let prices = Prices { memory: Micros(1), ..Prices::default() };
+    let mut policy = Policy { slots: 9, budget: Some(Micros(15)), prices, ..Policy::default() };
+    policy.job.seconds = 3600;
+    let w = World::with(policy);
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    let bearer = w.bearer("tree").await;
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::OutOfMemory, "")).await.expect("the ledger");
+    w.pass(w.policy().delay_after(1));
+    ask(&w, "hello").await;
+    dispatch(&*w).await.expect("the ledger");
+    // 16 GiB would be 16, and 8 GiB are 8.
+    assert!(w.build("tree").await.lease().is_none() && w.build("hello").await.lease().is_some());
+    assert_eq!(w.limits().await.reserved(), Micros(8));
 }
 
 #[tokio::test]

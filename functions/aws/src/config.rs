@@ -2,8 +2,18 @@
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
-use binplz_core::{limits::Micros, pins::Pins, policy::Policy, protocol::JobLimits};
+use binplz_core::{
+    limits::Micros,
+    pins::Pins,
+    policy::{Policy, Prices},
+    protocol::JobLimits,
+    size::Size,
+};
 use thiserror::Error;
+
+/// Fargate in us-east-1: the dearest that may run there, x86 on demand, with a public IPv4 address (2026-11). Spot and ARM cost
+/// less, so that the budget errs on the safe side.
+const US_EAST_1: Prices = Prices { cpu: Micros(40_480), memory: Micros(4_445), disk: Micros(111), task: Micros(5_000) };
 
 /// A setting that a function can not start without, or can not read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -66,9 +76,21 @@ impl Settings {
         Some(entries.collect::<Vec<_>>()).filter(|entries| !entries.is_empty()).ok_or(Fault::Missing(name))
     }
 
-    fn number<T: FromStr<Err: ToString>>(&self, name: &'static str, default: T) -> Result<T, Fault> {
+    fn value<T: FromStr<Err: ToString>>(&self, name: &'static str, what: &'static str, default: T) -> Result<T, Fault> {
         let Some(text) = self.find(name) else { return Ok(default) };
-        text.parse().map_err(|cause: T::Err| Fault::Wrong { name, what: "a number", cause: cause.to_string() })
+        text.parse().map_err(|cause: T::Err| Fault::Wrong { name, what, cause: cause.to_string() })
+    }
+
+    fn number<T: FromStr<Err: ToString>>(&self, name: &'static str, default: T) -> Result<T, Fault> {
+        self.value(name, "a number", default)
+    }
+
+    /// What a task costs here, as a part of what it costs in us-east-1.
+    fn prices(&self) -> Result<Prices, Fault> {
+        let percent = self.number("BINPLZ_PRICE_PERCENT", 100u64)?;
+        let here = |price: Micros| Micros((price.0.saturating_mul(percent)).div_ceil(100));
+        let Prices { cpu, memory, disk, task } = US_EAST_1;
+        Ok(Prices { cpu: here(cpu), memory: here(memory), disk: here(disk), task: here(task) })
     }
 
     fn seconds(&self, name: &'static str, default: u64) -> Result<Duration, Fault> {
@@ -129,8 +151,8 @@ impl Settings {
             },
             slots: self.number("BINPLZ_SLOTS", 4)?,
             budget: Some(Micros(budget.saturating_mul(1_000_000))),
-            // 4 vCPU and 8 GB of x86 on demand; Spot and ARM cost less, so that the budget errs on the safe side.
-            micros_per_second: self.number("BINPLZ_MICROS_PER_SECOND", 55)?,
+            prices: self.prices()?,
+            size: self.value("BINPLZ_SIZE", "a size", Size::default())?,
             overhead: self.seconds("BINPLZ_OVERHEAD_SECONDS", 180)?,
         })
     }
@@ -160,6 +182,30 @@ mod tests {
         assert_eq!((policy.slots, policy.attempts, policy.budget), (7, 1, Some(Micros(20_000_000))));
         let fault = settings(&[("BINPLZ_SLOTS", "many")]).policy().expect_err("no number");
         assert_eq!(fault.to_string(), "BINPLZ_SLOTS is not a number: invalid digit found in string");
+    }
+
+    #[test]
+    fn a_build_is_priced_by_its_machine_and_by_what_that_costs_here() {
+        let hour = Duration::from_secs(3600);
+        for (size, percent, micros) in [
+            // The sums of infra/README.md.
+            ("", "", 205_810),
+            ("4096/8192/50", "100", 205_810),
+            ("2048/4096/50", "", 2 * 40_480 + 4 * 4_445 + 30 * 111 + 5_000),
+            ("8192/16384/50", "", 8 * 40_480 + 16 * 4_445 + 30 * 111 + 5_000),
+            ("4096/8192/200", "150", (205_810 + 150 * 111) * 3 / 2),
+        ] {
+            let policy =
+                settings(&[("BINPLZ_SIZE", size), ("BINPLZ_PRICE_PERCENT", percent)]).policy().expect("numbers");
+            // A part of a cent more, where a price is no whole number.
+            let price = policy.price(policy.size, hour).0;
+            assert!((micros..micros + 300).contains(&price), "{size} {percent}: {price}");
+        }
+        let fault = settings(&[("BINPLZ_SIZE", "4096/8192/20")]).policy().expect_err("no size");
+        assert_eq!(
+            fault.to_string(),
+            "BINPLZ_SIZE is not a size: Fargate has no task with a disk of 20 GiB: it is 21 to 200"
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use aws_sdk_ecs::{
         stop_task::StopTaskError,
     },
     types::{
-        AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, KeyValuePair,
-        NetworkConfiguration, TaskOverride,
+        AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, EphemeralStorage,
+        KeyValuePair, NetworkConfiguration, TaskOverride,
     },
 };
 use binplz_core::{
@@ -88,6 +88,11 @@ impl Launcher for EcsLauncher {
             .environment(variable(LEASE_URL, &lease_url::write(&self.origin, key, &lease.id)))
             .environment(variable(LEASE_TOKEN, lease.token.reveal()))
             .build();
+        let machine = TaskOverride::builder()
+            .cpu(lease.size.cpu().to_string())
+            .memory(lease.size.memory().to_string())
+            .ephemeral_storage(EphemeralStorage::builder().size_in_gib(lease.size.disk().into()).build())
+            .container_overrides(container);
         let capacity = if lease.attempt > 1 { "FARGATE" } else { "FARGATE_SPOT" };
         let capacity = CapacityProviderStrategyItem::builder().capacity_provider(capacity).weight(1).build();
         let run = self
@@ -101,7 +106,7 @@ impl Launcher for EcsLauncher {
             .started_by(lease.id.as_str())
             .capacity_provider_strategy(capacity.map_err(refused)?)
             .network_configuration(NetworkConfiguration::builder().awsvpc_configuration(self.network.clone()).build())
-            .overrides(TaskOverride::builder().container_overrides(container).build());
+            .overrides(machine.build());
         match run.send().await {
             Ok(answer) => started(&answer),
             Err(error) => not_started(&error),

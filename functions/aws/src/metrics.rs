@@ -80,7 +80,7 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
             End::Delayed(_) => one(Metric::BuildsDelayed),
             End::Exhausted(_) => one(Metric::BuildsExhausted),
         },
-        News::Held(Full::Budget) => one(Metric::BudgetRefused),
+        News::Held(Full::Budget { .. }) => one(Metric::BudgetRefused),
         News::Held(Full::Slots) | News::Trouble { .. } => vec![],
         News::Moved(Moved::Queued | Moved::Launched { .. } | Moved::Cancelled) => vec![],
     }

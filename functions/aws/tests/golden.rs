@@ -12,11 +12,12 @@ use binplz_core::{
     build::{Attempt, Build, Lease, State},
     failure::{Failure, Kind},
     key::{Bin, BuildKey, LeaseId},
-    limits::Limits,
-    policy::Policy,
+    limits::{Limits, Micros},
+    policy::{Policy, Prices},
     ports::{Listed, Row, Shelf, Swap, Version},
     protocol::{Phase, Progress, Stats},
     served::Served,
+    size::Size,
     target::Wanted,
     time::Timestamp,
 };
@@ -35,13 +36,22 @@ fn id(digit: char) -> LeaseId {
 fn lease() -> Lease {
     let (token, expires) = ("5e".repeat(32).parse().expect("64 hex digits"), Timestamp(AT.0 + 300_000));
     let task = Some("arn:aws:ecs:eu-central-1:123456789012:task/binplz/0123456789abcdef".to_owned());
-    Lease { id: id('b'), token, attempt: 2, claimed: AT, expires, task }
+    Lease { id: id('b'), token, attempt: 2, size: Size::default(), claimed: AT, expires, task }
 }
 
 fn history() -> Vec<Attempt> {
     let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
     let stats = Stats { derivations: 3, log_segments: 1 };
-    vec![Attempt { lease: id('a'), number: 1, claimed: Timestamp(AT.0 - 60_000), ended: AT, failure, stats }]
+    let (number, size, claimed) = (1, Size::default(), Timestamp(AT.0 - 60_000));
+    vec![Attempt { lease: id('a'), number, size, claimed, ended: AT, failure, stats }]
+}
+
+/// An attempt on a larger machine, after one on a machine that was not the usual one.
+fn larger() -> Row {
+    let size = |text: &str| text.parse().expect("a size");
+    let mut history = history();
+    history[0].size = size("8192/16384/50");
+    Row::Build(Build { key: key(), state: State::Building(Lease { size: size("8192/32768/50"), ..lease() }), history })
 }
 
 fn build(state: State) -> Row {
@@ -65,8 +75,8 @@ fn served() -> Row {
 }
 
 fn limits() -> Row {
-    let policy = Policy { micros_per_second: 55, ..Policy::default() };
-    Row::Limits(Limits::default().reserve(&id('b'), AT, &policy).expect("a free slot"))
+    let policy = Policy { prices: Prices { task: Micros(55 * 3600), ..Prices::default() }, ..Policy::default() };
+    Row::Limits(Limits::default().reserve(&id('b'), Size::default(), AT, &policy).expect("a free slot"))
 }
 
 fn rows() -> Vec<(&'static str, Row)> {
@@ -76,6 +86,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-unasked", build(State::Unasked)),
         ("build-queued", build(State::Queued { since: AT, due: Timestamp(AT.0 + 30_000), attempt: 2 })),
         ("build-building", build(State::Building(lease()))),
+        ("build-larger", larger()),
         ("build-ready", build(State::Ready { lease: id('b'), since: AT })),
         ("build-failed", build(State::Failed { failure, since: AT, until: None })),
         ("served", served()),
@@ -142,7 +153,7 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 #[test]
 fn only_what_waits_or_is_built_is_in_the_index_and_is_found_there() {
     for (name, row) in rows() {
-        let on_shelf = matches!(name, "build-queued" | "build-building");
+        let on_shelf = matches!(name, "build-queued" | "build-building" | "build-larger");
         let item = item::write(&Swap { seen: Version(0), row: row.clone() }).expect(name).expect("a version 1");
         assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
         if let Row::Build(build) = row

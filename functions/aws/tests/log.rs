@@ -6,7 +6,7 @@ use binplz_aws::{config::Settings, log::Log};
 use binplz_core::{
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId},
-    limits::Full,
+    limits::{Full, Micros},
     news::{About, End, Moved, News},
     reply::{Problem, Reply},
     time::Timestamp,
@@ -129,7 +129,7 @@ fn every_line_with_metrics_is_what_the_specification_of_the_format_demands() {
     let problem = Reply::Problem(Problem::down());
     for news in [
         News::Answered(&problem),
-        News::Held(Full::Budget),
+        News::Held(Full::Budget { worst: Micros(1) }),
         News::Moved(&Moved::Claimed { waited: Duration::from_millis(1) }),
         News::Moved(&ended(End::Ready)),
         News::Moved(&ended(End::Failed(failure()))),
@@ -143,7 +143,7 @@ fn every_line_with_metrics_is_what_the_specification_of_the_format_demands() {
 
 #[test]
 fn what_is_no_such_line_is_found() {
-    let good = line(About::Service, News::Held(Full::Budget));
+    let good = line(About::Service, News::Held(Full::Budget { worst: Micros(1) }));
     for (change, to) in [
         ("/_aws/Timestamp", json!("2026")),
         ("/_aws/CloudWatchMetrics/0/Dimensions", json!([["Nobody"]])),

@@ -16,6 +16,7 @@ use crate::{
     key::{BuildKey, LeaseId, Token},
     policy::Policy,
     protocol::Stats,
+    size::Size,
     time::Timestamp,
 };
 
@@ -78,6 +79,9 @@ pub struct Lease {
     pub token: Token,
     /// The number of the attempt, from 1.
     pub attempt: u32,
+    /// The machine of its task.
+    #[serde(default, skip_serializing_if = "Size::is_usual")]
+    pub size: Size,
     /// When it was claimed.
     pub claimed: Timestamp,
     /// When it ends without another pulse. At that instant it is over.
@@ -94,6 +98,9 @@ pub struct Attempt {
     pub lease: LeaseId,
     /// Its number, from 1.
     pub number: u32,
+    /// The machine of its task.
+    #[serde(default, skip_serializing_if = "Size::is_usual")]
+    pub size: Size,
     /// When it was claimed.
     pub claimed: Timestamp,
     /// When it ended.
@@ -216,6 +223,7 @@ impl Build {
         history.push(Attempt {
             lease: lease.id.clone(),
             number: lease.attempt,
+            size: lease.size,
             claimed: lease.claimed,
             ended: now,
             failure: end.err(),
@@ -223,6 +231,14 @@ impl Build {
         });
         history.drain(..history.len().saturating_sub(HISTORY_MAX));
         Step::Move(Build { key: self.key.clone(), state, history })
+    }
+
+    /// The machine for an attempt: the deployment's usual one, and what the attempt before has shown to be needed.
+    fn next_size(&self, attempt: u32, policy: &Policy) -> Size {
+        match self.history.last() {
+            Some(Attempt { size, failure: Some(failure), .. }) if attempt > 1 => size.after(failure.kind),
+            _ => policy.size,
+        }
     }
 
     /// Whether the newest ended attempt is that lease's and ended so: then its word has been heard before, and only the reply was lost.
@@ -261,6 +277,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             id: id.clone(),
             token: token.clone(),
             attempt: *attempt,
+            size: build.next_size(*attempt, policy),
             claimed: now,
             expires: now + policy.lease,
             task: None,

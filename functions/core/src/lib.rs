@@ -12,6 +12,7 @@ pub mod failure;
 pub mod pins;
 pub mod policy;
 pub mod protocol;
+pub mod size;
 
 pub mod build;
 pub mod limits;

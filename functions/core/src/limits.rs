@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::{
     key::LeaseId,
     policy::Policy,
+    size::Size,
     time::{Month, Timestamp},
 };
 
@@ -63,38 +64,41 @@ pub enum Full {
     /// As many builds run as may.
     #[error("as many builds run as may")]
     Slots,
-    /// The month's money does not cover the worst case of one more.
+    /// The month's money does not cover the worst case of this one.
     #[error("the build budget of this month is spent")]
-    Budget,
+    Budget {
+        /// What it could cost.
+        worst: Micros,
+    },
 }
 
 impl Limits {
-    /// The limits with one more lease, its worst case reserved. The same lease again changes nothing.
+    /// The limits with one more lease, the worst case of its machine reserved. The same lease again changes nothing.
     ///
     /// # Errors
     /// [`Full`], where a limit would be passed.
-    pub fn reserve(&self, lease: &LeaseId, now: Timestamp, policy: &Policy) -> Result<Limits, Full> {
+    pub fn reserve(&self, lease: &LeaseId, size: Size, now: Timestamp, policy: &Policy) -> Result<Limits, Full> {
         if self.reserved.contains_key(lease) {
             return Ok(self.clone());
         }
         let mut next = self.in_month(now);
-        let worst = policy.worst_price();
+        let worst = policy.worst_price(size);
         if next.reserved.len() >= policy.slots {
             return Err(Full::Slots);
         }
         if policy.budget.is_some_and(|budget| next.spent + next.reserved() + worst > budget) {
-            return Err(Full::Budget);
+            return Err(Full::Budget { worst });
         }
         next.reserved.insert(lease.clone(), Reservation { worst, since: now });
         Ok(next)
     }
 
-    /// The limits without that lease: its slot is free, and what it cost, never more than was reserved, is spent. A
+    /// The limits without that lease: its slot is free, and what its machine cost, never more than was reserved, is spent. A
     /// lease that holds nothing changes nothing.
-    pub fn release(&self, lease: &LeaseId, now: Timestamp, policy: &Policy) -> Limits {
+    pub fn release(&self, lease: &LeaseId, size: Size, now: Timestamp, policy: &Policy) -> Limits {
         let mut next = self.in_month(now);
         if let Some(held) = next.reserved.remove(lease) {
-            next.spent = next.spent + policy.price(now - held.since).min(held.worst);
+            next.spent = next.spent + policy.price(size, now - held.since).min(held.worst);
         }
         next
     }
@@ -130,13 +134,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::Prices;
 
     fn lease(n: u8) -> LeaseId {
         format!("{n:032x}").parse().expect("32 hex digits")
     }
 
     fn policy() -> Policy {
-        let mut policy = Policy { slots: 3, budget: Some(Micros(100)), micros_per_second: 1, ..Policy::default() };
+        let mut policy = Policy {
+            slots: 3,
+            budget: Some(Micros(100)),
+            prices: Prices { task: Micros(3600), ..Prices::default() },
+            ..Policy::default()
+        };
         policy.job.seconds = 20;
         policy
     }
@@ -145,15 +155,15 @@ mod tests {
     fn the_next_month_starts_with_nothing_spent_and_what_is_reserved_stays() {
         let (policy, december) = (policy(), Timestamp(1_798_761_590_000));
         let january = december + Duration::from_secs(10);
-        let limits = Limits::default().reserve(&lease(1), december, &policy).expect("a free slot");
-        let limits = limits.release(&lease(1), december + Duration::from_secs(5), &policy);
+        let limits = Limits::default().reserve(&lease(1), Size::default(), december, &policy).expect("a free slot");
+        let limits = limits.release(&lease(1), Size::default(), december + Duration::from_secs(5), &policy);
         assert_eq!((limits.spent(), limits.reserved()), (Micros(5), Micros(0)));
-        let limits = limits.reserve(&lease(2), december, &policy).expect("a free slot");
-        let limits = limits.reserve(&lease(3), january, &policy).expect("a free slot");
+        let limits = limits.reserve(&lease(2), Size::default(), december, &policy).expect("a free slot");
+        let limits = limits.reserve(&lease(3), Size::default(), january, &policy).expect("a free slot");
         assert_eq!((limits.spent(), limits.reserved()), (Micros(0), Micros(40)));
         // A clock that is behind does not bring December's spending back, nor forgets January's.
-        let limits = limits.release(&lease(3), january + Duration::from_secs(7), &policy);
-        assert_eq!(limits.release(&lease(2), december, &policy).spent(), Micros(7));
+        let limits = limits.release(&lease(3), Size::default(), january + Duration::from_secs(7), &policy);
+        assert_eq!(limits.release(&lease(2), Size::default(), december, &policy).spent(), Micros(7));
     }
 
     proptest! {
@@ -164,19 +174,19 @@ mod tests {
             for (reserve, n, seconds) in steps {
                 now = now + Duration::from_secs(seconds);
                 if reserve {
-                    if let Ok(next) = limits.reserve(&lease(n), now, &policy) {
-                        prop_assert_eq!(&next.reserve(&lease(n), now, &policy), &Ok(next.clone()));
+                    if let Ok(next) = limits.reserve(&lease(n), Size::default(), now, &policy) {
+                        prop_assert_eq!(&next.reserve(&lease(n), Size::default(), now, &policy), &Ok(next.clone()));
                         limits = next;
                     }
                 } else {
-                    limits = limits.release(&lease(n), now, &policy);
-                    prop_assert_eq!(&limits.release(&lease(n), now, &policy), &limits);
+                    limits = limits.release(&lease(n), Size::default(), now, &policy);
+                    prop_assert_eq!(&limits.release(&lease(n), Size::default(), now, &policy), &limits);
                 }
                 prop_assert!(limits.taken() <= policy.slots);
                 prop_assert!(limits.spent() + limits.reserved() <= Micros(100));
             }
             for n in 0..8 {
-                limits = limits.release(&lease(n), now, &policy);
+                limits = limits.release(&lease(n), Size::default(), now, &policy);
             }
             prop_assert_eq!((limits.taken(), limits.reserved()), (0, Micros(0)));
         }

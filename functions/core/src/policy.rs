@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{limits::Micros, protocol::JobLimits};
+use crate::{limits::Micros, protocol::JobLimits, size::Size};
 
 /// What a deployment allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +21,38 @@ pub struct Policy {
     pub slots: usize,
     /// Money for builds in a calendar month (UTC); `None` is no limit.
     pub budget: Option<Micros>,
-    /// What a second of building costs, in micro-dollars; zero where building is free.
-    pub micros_per_second: u64,
+    /// What a task's machine costs.
+    pub prices: Prices,
+    /// The machine that a build is tried on first.
+    pub size: Size,
     /// Seconds that a task is paid for beyond its job's limit: pulling its image, stopping.
     pub overhead: Duration,
+}
+
+/// What an hour of a task's parts costs; all zero where building is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prices {
+    /// A vCPU.
+    pub cpu: Micros,
+    /// A GiB of memory.
+    pub memory: Micros,
+    /// A GiB of disk, beyond what is free.
+    pub disk: Micros,
+    /// What a task costs whatever its size: a public address.
+    pub task: Micros,
+}
+
+impl Prices {
+    /// What an hour of a machine costs.
+    fn hour(&self, size: Size) -> u64 {
+        let part = |price: Micros, amount: u32, of: u64| (price.0.saturating_mul(amount.into())).div_ceil(of);
+        let parts = [
+            part(self.cpu, size.cpu(), 1024),
+            part(self.memory, size.memory(), 1024),
+            part(self.disk, size.disk_paid().into(), 1),
+        ];
+        parts.iter().fold(self.task.0, |sum, part| sum.saturating_add(*part))
+    }
 }
 
 impl Default for Policy {
@@ -38,7 +66,8 @@ impl Default for Policy {
             job: JobLimits::default(),
             slots: 2,
             budget: None,
-            micros_per_second: 0,
+            prices: Prices::default(),
+            size: Size::default(),
             overhead: Duration::ZERO,
         }
     }
@@ -50,13 +79,14 @@ impl Policy {
         self.first_delay.saturating_mul(4u32.saturating_pow(number.saturating_sub(1)))
     }
 
-    /// What a task that runs this long costs.
-    pub fn price(&self, time: Duration) -> Micros {
-        Micros(time.as_secs_f64().ceil() as u64 * self.micros_per_second)
+    /// What a task on such a machine costs that runs this long; a part of a second is a second.
+    pub fn price(&self, size: Size, time: Duration) -> Micros {
+        let seconds = time.as_secs_f64().ceil() as u64;
+        Micros(self.prices.hour(size).saturating_mul(seconds).div_ceil(3600))
     }
 
-    /// The most that one attempt can cost: reserved before it starts.
-    pub fn worst_price(&self) -> Micros {
-        self.price(Duration::from_secs(self.job.seconds).saturating_add(self.overhead))
+    /// The most that one attempt on such a machine can cost: reserved before it starts.
+    pub fn worst_price(&self, size: Size) -> Micros {
+        self.price(size, Duration::from_secs(self.job.seconds).saturating_add(self.overhead))
     }
 }

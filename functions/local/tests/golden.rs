@@ -7,10 +7,11 @@ use binplz_core::{
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId, System},
     limits::{Limits, Micros},
-    policy::Policy,
+    policy::{Policy, Prices},
     ports::{Row, RowKey},
     protocol::{Phase, Progress, Stats},
     served::Served,
+    size::Size,
     target::Wanted,
     time::Timestamp,
 };
@@ -34,6 +35,7 @@ fn lease(task: Option<&str>) -> Lease {
         id: id(2),
         token: "cd".repeat(32).parse().expect("64 hex digits"),
         attempt: 2,
+        size: Size::default(),
         claimed: Timestamp(1_700_000_060_000),
         expires: Timestamp(1_700_000_120_000),
         task: task.map(str::to_owned),
@@ -48,6 +50,7 @@ fn history() -> Vec<Attempt> {
     let attempt = |n: u8, failure| Attempt {
         lease: id(n),
         number: n.into(),
+        size: Size::default(),
         claimed: Timestamp(1_700_000_000_000),
         ended: Timestamp(1_700_000_030_000),
         failure,
@@ -73,12 +76,17 @@ fn served(wanted: Wanted) -> Row {
 }
 
 fn limits() -> Row {
-    let mut policy = Policy { budget: Some(Micros(1_000_000)), micros_per_second: 3, ..Policy::default() };
+    let mut policy = Policy {
+        budget: Some(Micros(1_000_000)),
+        prices: Prices { task: Micros(3 * 3600), ..Prices::default() },
+        ..Policy::default()
+    };
     policy.job.seconds = 100;
     let at = Timestamp(1_700_000_000_000);
-    let limits = Limits::default().reserve(&id(1), at, &policy).and_then(|limits| limits.reserve(&id(2), at, &policy));
-    let later = Timestamp(1_700_000_010_000);
-    Row::Limits(limits.expect("free slots").release(&id(1), later, &policy))
+    let (size, later) = (Size::default(), Timestamp(1_700_000_010_000));
+    let limits = Limits::default().reserve(&id(1), size, at, &policy);
+    let limits = limits.and_then(|limits| limits.reserve(&id(2), size, at, &policy)).expect("free slots");
+    Row::Limits(limits.release(&id(1), size, later, &policy))
 }
 
 /// Each kind of row, in each state; its key's text; its file's name.

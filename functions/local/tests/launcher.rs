@@ -13,6 +13,7 @@ use binplz_core::{
     failure::{Failure, Kind},
     key::{BuildKey, System},
     ports::{Launcher, NotLaunched},
+    size::Size,
     time::Timestamp,
 };
 use binplz_local::{DataDir, Ended, Ends, LocalLauncher};
@@ -79,6 +80,7 @@ fn lease(n: u32) -> Lease {
         id: format!("{n:032x}").parse().expect("32 hex digits"),
         token: format!("{n:064x}").parse().expect("64 hex digits"),
         attempt: 1,
+        size: Size::default(),
         claimed: Timestamp(1),
         expires: Timestamp(2),
         task: None,

@@ -8,10 +8,11 @@ use binplz_core::{
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId, Sha256, System, Token},
     limits::{Limits, Micros},
-    policy::Policy,
+    policy::{Policy, Prices},
     ports::Row,
     protocol::{Phase, Progress, Stats},
     served::Served,
+    size::Size,
     target::Wanted,
     time::Timestamp,
 };
@@ -32,7 +33,15 @@ pub fn lease_id(n: u32) -> LeaseId {
 pub fn lease(n: u32, expires: u64) -> Lease {
     let token: Token = format!("{n:064x}").parse().expect("64 hex digits");
     let claimed = Timestamp(expires.saturating_sub(60_000));
-    Lease { id: lease_id(n), token, attempt: 1, claimed, expires: Timestamp(expires), task: None }
+    Lease {
+        id: lease_id(n),
+        token,
+        attempt: 1,
+        size: Size::default(),
+        claimed,
+        expires: Timestamp(expires),
+        task: None,
+    }
 }
 
 /// A build in a state.
@@ -77,7 +86,8 @@ pub fn served(n: u32, size: u64) -> Row {
 /// The limits while so many leases are held.
 pub fn limits(taken: u32) -> Row {
     let policy = Policy { slots: usize::MAX, ..Policy::default() };
-    let reserve = |limits: Limits, n| limits.reserve(&lease_id(n), Timestamp(1), &policy).expect("a free slot");
+    let reserve =
+        |limits: Limits, n| limits.reserve(&lease_id(n), Size::default(), Timestamp(1), &policy).expect("a free slot");
     Row::Limits((0..taken).fold(Limits::default(), reserve))
 }
 
@@ -111,15 +121,30 @@ fn any_stats() -> impl Strategy<Value = Stats> {
     (any::<u32>(), any::<u32>()).prop_map(|(derivations, log_segments)| Stats { derivations, log_segments })
 }
 
+fn any_size() -> impl Strategy<Value = Size> {
+    select(&["4096/8192/50", "1024/2048/21", "16384/122880/200"][..]).prop_map(|size| size.parse().expect("a size"))
+}
+
 fn any_lease() -> impl Strategy<Value = Lease> {
     let token = "[0-9a-f]{64}".prop_map(|hex| hex.parse::<Token>().expect("64 hex digits"));
-    (any_lease_id(), token, any::<u32>(), any_timestamp(), any_timestamp(), option::of("\\PC{0,30}"))
-        .prop_map(|(id, token, attempt, claimed, expires, task)| Lease { id, token, attempt, claimed, expires, task })
+    let task = option::of("\\PC{0,30}");
+    (any_lease_id(), token, any::<u32>(), any_size(), any_timestamp(), any_timestamp(), task).prop_map(
+        |(id, token, attempt, size, claimed, expires, task)| Lease { id, token, attempt, size, claimed, expires, task },
+    )
 }
 
 fn any_attempt() -> impl Strategy<Value = Attempt> {
-    (any_lease_id(), any::<u32>(), any_timestamp(), any_timestamp(), option::of(any_failure()), any_stats()).prop_map(
-        |(lease, number, claimed, ended, failure, stats)| Attempt { lease, number, claimed, ended, failure, stats },
+    let times = (any_timestamp(), any_timestamp());
+    (any_lease_id(), any::<u32>(), any_size(), times, option::of(any_failure()), any_stats()).prop_map(
+        |(lease, number, size, (claimed, ended), failure, stats)| Attempt {
+            lease,
+            number,
+            size,
+            claimed,
+            ended,
+            failure,
+            stats,
+        },
     )
 }
 
@@ -164,11 +189,13 @@ fn any_served() -> impl Strategy<Value = Served> {
 
 fn any_limits() -> impl Strategy<Value = Limits> {
     vec((any_lease_id(), 0..2_000_000_000_000u64, any::<bool>()), 0..30).prop_map(|steps| {
-        let policy = Policy { slots: 20, budget: Some(Micros(u64::MAX)), micros_per_second: 17, ..Policy::default() };
+        let prices = Prices { task: Micros(17 * 3600), ..Prices::default() };
+        let policy = Policy { slots: 20, budget: Some(Micros(u64::MAX)), prices, ..Policy::default() };
         steps.into_iter().fold(Limits::default(), |limits, (lease, at, release)| {
             let now = Timestamp(at);
-            let held = limits.reserve(&lease, now, &policy).unwrap_or(limits);
-            if release { held.release(&lease, now + Duration::from_secs(at % 10_000), &policy) } else { held }
+            let held = limits.reserve(&lease, Size::default(), now, &policy).unwrap_or(limits);
+            let later = now + Duration::from_secs(at % 10_000);
+            if release { held.release(&lease, Size::default(), later, &policy) } else { held }
         })
     })
 }

@@ -43,7 +43,7 @@ impl Cluster {
 }
 
 fn attempt(n: u32, attempt: u32) -> Lease {
-    Lease { attempt, ..lease(n, 1_700_000_000_000) }
+    Lease { attempt, size: "4096/16384/60".parse().expect("a size"), ..lease(n, 1_700_000_000_000) }
 }
 
 #[tokio::test]
@@ -61,12 +61,15 @@ async fn the_same_lease_again_starts_no_second_task() {
 
 #[tokio::test]
 #[ignore = "needs AWS beside it: tests/bed/up"]
-async fn a_task_is_told_its_lease_and_runs_on_spot_only_at_first() {
+async fn a_task_has_its_machine_and_its_lease_and_runs_on_spot_only_at_first() {
     let cluster = cluster().await;
     for (number, capacity) in [(1, "FARGATE_SPOT"), (2, "FARGATE")] {
         let task = cluster.launcher.launch(&key(1), &attempt(number, number)).await.expect("a task");
         let task = cluster.task(&task).await;
         assert_eq!(task.capacity_provider_name(), Some(capacity));
+        let disk = task.overrides().and_then(|overrides| overrides.ephemeral_storage()).map(|disk| disk.size_in_gib());
+        let machine = task.overrides().map(|overrides| (overrides.cpu(), overrides.memory()));
+        assert_eq!((machine, disk), (Some((Some("4096"), Some("16384"))), Some(60)));
         assert_eq!(task.started_by(), Some(lease_id(number).as_str()));
         let variables = task.overrides().expect("overrides").container_overrides()[0].environment();
         let value = |name| variables.iter().find(|v| v.name() == Some(name)).and_then(|v| v.value());

@@ -8,7 +8,7 @@
 mod bed;
 mod launcher;
 mod life;
-mod metrics;
+mod template;
 
 use std::time::Duration;
 

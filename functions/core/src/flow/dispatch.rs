@@ -5,6 +5,7 @@ use crate::{
     failure::{Failure, Kind},
     flow::{Halt, advance, settle},
     key::BuildKey,
+    limits::Full,
     news::{About, News},
     ports::{Deployment, Launcher, Ledger, NotLaunched, Shelf, Unavailable},
     time::Timestamp,
@@ -39,7 +40,10 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
                 Err(Halt::Illegal(_)) => {}
                 Err(Halt::Full(full)) => {
                     d.tell(About::Build(&listed.key), News::Held(full));
-                    return Ok(None);
+                    // What does not fit on a larger machine may leave room for what needs the usual one.
+                    if !matches!(full, Full::Budget { worst } if worst > d.policy().worst_price(d.policy().size)) {
+                        return Ok(None);
+                    }
                 }
                 Err(Halt::Unavailable(error)) => return Err(error),
             }

@@ -92,14 +92,14 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
             Step::Move(after) => after,
         };
         let mut swaps = vec![Swap { seen, row: Row::Build(after.clone()) }];
-        let (old, new) = (before.lease().map(|l| &l.id), after.lease().map(|l| &l.id));
-        if old != new {
+        let (old, new) = (before.lease(), after.lease());
+        if old.map(|lease| &lease.id) != new.map(|lease| &lease.id) {
             let (mut limits, seen) = load_limits(d).await?;
             if let Some(old) = old {
-                limits = limits.release(old, now, d.policy());
+                limits = limits.release(&old.id, old.size, now, d.policy());
             }
             if let Some(new) = new {
-                limits = limits.reserve(new, now, d.policy())?;
+                limits = limits.reserve(&new.id, new.size, now, d.policy())?;
             }
             swaps.push(Swap { seen, row: Row::Limits(limits) });
         }

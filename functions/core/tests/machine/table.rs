@@ -5,6 +5,7 @@ use binplz_core::{
     failure::{Failure, Kind},
     policy::Policy,
     protocol::Stats,
+    size::Size,
     time::Timestamp,
 };
 
@@ -56,13 +57,14 @@ fn state(name: &str, policy: &Policy) -> Build {
     let (next, long_ago) = (Timestamp(NOW.0 + 1), Timestamp(NOW.0 - 1_000_000));
     let lease = |n, attempt, expires, task: Option<&str>| {
         let task = task.map(str::to_owned);
-        State::Building(Lease { id: id(n), token: token(n), attempt, claimed: long_ago, expires, task })
+        let (size, token) = (Size::default(), token(n));
+        State::Building(Lease { id: id(n), token, attempt, size, claimed: long_ago, expires, task })
     };
     let queued = |attempt, due| State::Queued { since: long_ago, due, attempt };
     let failed = |failure, until| State::Failed { failure, since: long_ago, until };
     let after = |failure| {
-        let stats = Stats::default();
-        vec![Attempt { lease: id(MINE), number: 1, claimed: long_ago, ended: long_ago, failure, stats }]
+        let (size, stats) = (Size::default(), Stats::default());
+        vec![Attempt { lease: id(MINE), number: 1, size, claimed: long_ago, ended: long_ago, failure, stats }]
     };
     let (state, history) = match name {
         "unasked" => (State::Unasked, vec![]),

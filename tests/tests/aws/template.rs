@@ -1,4 +1,4 @@
-//! The metrics of the code, and those that the template's alarms and dashboard name.
+//! What the template says of the code is so: the metrics that its alarms and its dashboard name, the sizes of machines.
 
 use std::{
     collections::BTreeSet,
@@ -11,8 +11,9 @@ use binplz_core::{
     flow::{dispatch::dispatch, request::request, settle::stopped},
     limits::Micros,
     news::{About, News},
-    policy::Policy,
+    policy::{Policy, Prices},
     ports::{Deployment, Method},
+    size::Size,
 };
 use binplz_tests::world::{World, target};
 use serde_json::Value;
@@ -57,6 +58,18 @@ fn the_template_names_the_metrics_that_there_are_and_shows_each() {
     assert!(!watched.is_empty() && watched.is_subset(&all), "{watched:?}");
 }
 
+#[test]
+fn the_templates_machines_are_ones_that_fargate_has() {
+    let sizes =
+        TEMPLATE.split_once("\n  Sizes:\n").expect("sizes").1.lines().take_while(|line| line.starts_with("    "));
+    let numbers = |line: &str| line.split('\'').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>().join("/");
+    let sizes: Vec<_> = sizes.map(numbers).collect();
+    let sizes: Result<Vec<Size>, _> = sizes.iter().map(|size| size.parse()).collect();
+    let sizes = sizes.expect("sizes");
+    // The second is the usual one, for rows that name none.
+    assert_eq!((sizes.len(), sizes[1]), (3, Size::default()));
+}
+
 async fn ask(w: &World, path: &str) {
     let reply = request(w, &target(path), Method::Get, true).await;
     w.tell(About::Service, News::Answered(&reply));
@@ -64,8 +77,8 @@ async fn ask(w: &World, path: &str) {
 
 #[tokio::test]
 async fn every_metric_is_counted_by_some_story() {
-    let mut policy =
-        Policy { slots: 9, attempts: 2, budget: Some(Micros(350)), micros_per_second: 1, ..Policy::default() };
+    let prices = Prices { task: Micros(3600), ..Prices::default() };
+    let mut policy = Policy { slots: 9, attempts: 2, budget: Some(Micros(350)), prices, ..Policy::default() };
     policy.job.seconds = 100;
     let counted = Arc::new(Mutex::new(BTreeSet::new()));
     let w = World::with(policy);
