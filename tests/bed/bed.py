@@ -55,7 +55,7 @@ def main():
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app
-    from ministack.core import iam_actions, responses
+    from ministack.core import iam_actions, lambda_runtime, responses
     from ministack.services import ecs, eventbridge, s3
     from ministack.services.cloudformation import provisioners
 
@@ -64,6 +64,7 @@ def main():
     mends.mend_s3(s3)
     mends.mend_iam(iam_actions)
     mends.mend_http_api(provisioners, apis)
+    mends.mend_lambda(lambda_runtime)
 
     async def front(scope, receive, send):
         if scope["type"] == "http":
@@ -71,8 +72,8 @@ def main():
             scope = {**scope, "scheme": "https"}
             api = apis.get(scope["server"][1])
             if api is not None:
-                headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
-                scope["headers"] = [*headers, (b"host", f"{api}.execute-api.{ecs._MINISTACK_HOST}:{port}".encode())]
+                prefix = f"/_aws/execute-api/{api}/$default"
+                scope.update(path=prefix + scope["path"], raw_path=prefix.encode() + scope["raw_path"])
         await app.app(scope, receive, send)
 
     print(port, flush=True)

@@ -134,8 +134,7 @@ def deploy(name, sets, environment, parameters, image):
     for rev, tree in trees.items():
         s3.put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
     if image:
-        tag = [PODMAN, "tag", "localhost/binplz-builder-demo", f"{outputs['BuilderRepository']}:{arch}"]
-        subprocess.run(tag, check=True)
+        subprocess.run([PODMAN, "tag", "localhost/builder", f"{outputs['BuilderRepository']}:{arch}"], check=True)
     resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
     names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
     functions = {short: names[logical] for short, logical in FUNCTIONS.items()}

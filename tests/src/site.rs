@@ -28,10 +28,11 @@ impl Site {
         self.send("GET", path, &[("accept", "*/*")], b"")
     }
 
-    /// Any request.
+    /// Any request; the code that answers it says so with a request's id.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        http::send(&self.address, method, path.as_bytes(), headers, body)
-            .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+        let answer = http::ask(method, &format!("{}{path}", self.origin()), headers, body);
+        assert!(answer.header("x-request-id").is_some(), "{method} {path}: {answer:?}");
+        answer
     }
 
     /// The status document.

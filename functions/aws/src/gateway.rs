@@ -1,12 +1,12 @@
 //! HTTP API events as requests to a router.
 //!
 //! An HTTP API hands the path over *decoded* (every escape but `%25`), and lambda_http makes a URL of it as it is: a path
-//! with a `?` in it would become a query, and one that is no URL would be a panic. So the path, and what else is not a URL's, is
-//! encoded again first.
+//! with a `?` in it would become a query, `/a/..` the home page, and one that is no URL would be a panic. So the path, and what else
+//! is not a URL's, is encoded again first.
 //!
 //! It has named the request already, for its own log: by that name it is answered (`X-Request-Id`), and known in ours.
 
-use std::convert::Infallible;
+use std::{borrow::Cow, convert::Infallible};
 
 use lambda_http::{
     Adapter, Error, IntoResponse, LambdaEvent, Request, Response, Service,
@@ -80,10 +80,20 @@ fn request_id(event: &LambdaEvent<LambdaRequest>) -> String {
     named.unwrap_or_else(|| event.context.request_id.clone())
 }
 
+/// A segment that means "here" or "above" is somebody's odd name, which the router refuses: no URL's reader may follow it first, and
+/// they know `%2e` too.
+fn kept(segment: &str) -> Cow<'_, str> {
+    match segment.to_ascii_lowercase().replace("%2e", ".").as_str() {
+        dots @ ("." | "..") => dots.replace('.', "%252e").into(),
+        _ => segment.into(),
+    }
+}
+
 fn tidied(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
     if let LambdaRequest::ApiGatewayV2(request) = &mut event.payload {
         if let Some(path) = &mut request.raw_path {
-            *path = utf8_percent_encode(path, PATH).to_string();
+            let path_as_asked = utf8_percent_encode(path, PATH).to_string();
+            *path = path_as_asked.split('/').map(kept).collect::<Vec<_>>().join("/");
         }
         if let Some(query) = &mut request.raw_query_string {
             *query = utf8_percent_encode(query, QUERY).to_string();
@@ -146,6 +156,11 @@ mod tests {
             ("/a%25b", "/a%25b"),
             ("/a?b#c", "/a%3Fb%23c"),
             ("/-/status/a b", "/-/status/a%20b"),
+            ("//tree", "//tree"),
+            ("/tree/..", "/tree/%252e%252e"),
+            ("/.", "/%252e"),
+            ("/%2E./tree", "/%252e%252e/tree"),
+            ("/a..b", "/a..b"),
             ("/\u{e4}\u{202e}", "/%C3%A4%E2%80%AE"),
             ("/a\\b|\"<>^`{}", "/a%5Cb%7C%22%3C%3E%5E%60%7B%7D"),
         ] {
