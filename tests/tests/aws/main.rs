@@ -6,6 +6,7 @@
 //! ```
 
 mod bed;
+mod faults;
 mod launcher;
 mod life;
 mod template;

@@ -1,0 +1,278 @@
+"""What a scenario sees and does: the changes of ministack that `scenario.py` needs. Without a scenario, all is as it was.
+"""
+
+import asyncio
+import contextvars
+import json
+import os
+import re
+import secrets
+import signal
+
+import late_reads
+from mends import mend
+from scenario import Request
+
+# The full name of a function begins with its stack's; the template calls all of ours SomethingFunction.
+FUNCTION = re.compile(r"-([A-Za-z]+)Function(?:-|$)")
+# What a message is put into the queue for.
+losing = contextvars.ContextVar("losing", default=False)
+
+
+def named(function):
+    found = FUNCTION.search(function)
+    return found and found[1]
+
+
+class Processes:
+    """The functions' processes, known by their credentials: each has its own."""
+
+    def __init__(self, runtime):
+        self.runtime, self.by_key = runtime, {}
+
+    def worker(self, port):
+        """The one whose Runtime API is at this port."""
+        with self.runtime._lock:
+            workers = [worker for pool in self.runtime._workers.values() for worker in pool]
+        return next((w for w in workers if w._server and w._server.server_address[1] == port and w._proc), None)
+
+    def of(self, key):
+        """Its function and its process id."""
+        function, port = self.by_key.get(key, (None, None))
+        worker = self.worker(port)
+        return function, worker and worker._proc.pid
+
+
+def kill(pid):
+    """SIGKILL, and no return before it is dead."""
+    os.kill(pid, signal.SIGKILL)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        # ministack waited for it meanwhile.
+        pass
+
+
+def mend_requests(app, scenarios, processes):
+    """Every request to an AWS service is logged with who made it, and meets its fault."""
+
+    def read(method, path, headers, body, query_params):
+        service = app.detect_service(method, path, headers, app._routing_params(method, path, headers, body, query_params))
+        presigned = "X-Amz-Credential" in query_params
+        function, pid = processes.of(app.extract_access_key_id(headers, query_params))
+        if service == "s3":
+            parameters = {"path": path}
+        else:
+            parameters = app._ct_request_params({"content-type": "json"}, body, query_params)
+        operation = "HeadObject" if service == "s3" and method == "HEAD" else None
+        operation = operation or app._ct_event_name(service, method, path, headers, query_params)
+        text = f"{function} {json.dumps(parameters)}"
+        return Request(service, operation, parameters, function and named(function), pid, presigned, text=text)
+
+    def with_faults(dispatch):
+        async def dispatched(method, path, headers, body, query_params, request_id):
+            request = read(method, path, headers, body, query_params)
+            fault = scenarios.note(request)
+            does = fault.does if fault else ""
+
+            async def done():
+                answer = await dispatch(method, path, headers, body, query_params, request_id)
+                request.status = answer[0]
+                return answer
+
+            async def held():
+                fault.has_happened(request)
+                await asyncio.shield(asyncio.wrap_future(fault.released))
+
+            if does == "kill-before":
+                kill(request.pid)
+                fault.has_happened(request)
+                return 500, {}, b""
+            if does == "hold-before":
+                await held()
+            if does == "answer":
+                request.status, body = fault.answer
+                fault.has_happened(request)
+                return request.status, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(body).encode()
+            losing.set(does == "lose")
+            answer = await done()
+            losing.set(False)
+            if does == "kill-after":
+                kill(request.pid)
+            if does == "hold-after":
+                await held()
+            if fault:
+                fault.has_happened(request)
+            return answer
+
+        return dispatched
+
+    names = ["method", "path", "headers", "body", "query_params", "request_id"]
+    mend(app, "_dispatch_service_request", names, with_faults)
+
+
+def mend_functions(functions, runtime, sts, scenarios, processes):
+    """A process has credentials of its own, of the same role; and it is logged when it is handed an event, and when it asks for one."""
+
+    def with_own_key(environment):
+        def made(config, code_dir, port):
+            variables = environment(config, code_dir, port)
+            session = sts._sessions[variables["AWS_ACCESS_KEY_ID"]]
+            key = f"ASIA{secrets.token_hex(8).upper()}"
+            sts.register_session(key, dict(session))
+            processes.by_key[key] = config["FunctionName"], port
+            return {**variables, "AWS_ACCESS_KEY_ID": key}
+
+        return made
+
+    mend(functions, "_provided_worker_env", ["config", "code_dir", "port"], with_own_key)
+
+    def note(worker, operation, event=None):
+        pid = worker._proc and worker._proc.pid
+        scenarios.note(Request("lambda", operation, event, named(worker.func_name), pid, text=worker.func_name))
+
+    def told(invoke):
+        def invoked(self, event, *rest, **named):
+            note(self, "Invoke", event)
+            return invoke(self, event, *rest, **named)
+
+        return invoked
+
+    def asked(poll):
+        def polled(self, generation):
+            note(self, "Next")
+            return poll(self, generation)
+
+        return polled
+
+    names = ["self", "event", "request_id", "trace_id", "invoked_function_arn"]
+    mend(runtime.ProvidedWorker, "invoke", names, told)
+    mend(runtime.ProvidedWorker, "_mark_first_poll", ["self", "generation"], asked)
+
+
+def mend_queues(sqs, scenarios):
+    """A message that is lost is never seen. Where all come twice, they come the last one first, and each again in a batch of its own."""
+
+    def sometimes_lost(send):
+        def sent(data, qurl):
+            if not losing.get():
+                return send(data, qurl)
+            answer = send({**data, "DelaySeconds": 900}, qurl)
+            with sqs._queues_lock:
+                queue = sqs._get_q(data.get("QueueUrl", qurl))
+                queue["messages"] = [message for message in queue["messages"] if message["id"] != answer["MessageId"]]
+            return answer
+
+        return sent
+
+    def sometimes_twice(collect):
+        def collected(q, max_n, vis_timeout):
+            scenario = scenarios.named_in(q["attributes"]["QueueArn"])
+            if not (scenario and scenario.twice):
+                return collect(q, max_n, vis_timeout)
+            taken = collect({**q, "messages": q["messages"][::-1]}, max_n, vis_timeout)
+            for message in reversed(taken):
+                if message["receive_count"] == 1 and not message.get("again"):
+                    q["messages"].append({**message, "again": True, "receive_count": 0, "receipt_handle": None, "visible_at": 0})
+            return taken
+
+        return collected
+
+    mend(sqs, "_act_send_message", ["data", "qurl"], sometimes_lost, tables=1)
+    mend(sqs, "_collect_msgs", ["q", "max_n", "vis_timeout"], sometimes_twice)
+
+
+def mend_events(events, scenarios):
+    """What a rule tells its targets is logged, and may be lost. A scenario's minute may be shorter, or longer, than 60 s."""
+
+    def logged(invoke):
+        def invoked(target, event, rule, view=None):
+            request = Request("events", event["DetailType"], json.loads(event["Detail"]), text=rule["Name"])
+            fault = scenarios.note(request)
+            if not (fault and fault.does == "lose"):
+                invoke(target, event, rule, view)
+            if fault:
+                fault.has_happened(request)
+
+        return invoked
+
+    def by_minutes(tick):
+        fired = {}
+
+        def ticked():
+            now = events._now_ts()
+            for place, rule in list(events._rules._data.items()):
+                interval = events._parse_rate_seconds(rule.get("ScheduleExpression", ""))
+                scenario = interval and scenarios.named_in(place[2])
+                if scenario:
+                    due = now - fired.setdefault(place, rule["CreationTime"]) >= interval * scenario.minute / 60
+                    if due:
+                        fired[place] = now
+                    events._rule_last_fired[place] = now - interval if due else now
+            tick()
+
+        return ticked
+
+    mend(events, "_invoke_target", ["target", "event", "rule", "view"], logged)
+    mend(events, "_tick_scheduled_rules", [], by_minutes)
+    assert events._SCHEDULER_TICK_INTERVAL == 10
+    events._SCHEDULER_TICK_INTERVAL = 0.1
+
+
+def tell_task(ecs, scenarios):
+    """Does to a scenario's running task what is told of it."""
+    codes = {}
+
+    def with_its_code(mark):
+        def marked(task_arn, task, reason, stop_code, exit_code=None):
+            return mark(task_arn, task, reason, codes.pop(task_arn, stop_code), exit_code)
+
+        return marked
+
+    mend(ecs, "_mark_task_stopped", ["task_arn", "task", "reason", "stop_code", "exit_code"], with_its_code)
+
+    def tell(name, told):
+        running = [task for task in ecs._tasks._data.values() if task["lastStatus"] == "RUNNING"]
+        [task] = [task for task in running if scenarios.all[name].named.search(task["clusterArn"].lower())]
+        container = ecs._get_docker().containers.get(task["_docker_ids"][0])
+        if "memory" in told:
+            memory = next(line.split(":")[2] for line in open(f"/proc/{container.attrs['State']['Pid']}/cgroup") if ":memory:" in line)
+            with open(f"/sys/fs/cgroup/memory{memory.strip()}/memory.limit_in_bytes", "w") as limit:
+                limit.write(str(told["memory"]))
+        else:
+            codes.update({task["taskArn"]: told["stop_code"]} if "stop_code" in told else {})
+            container.kill(told["signal"])
+        return task["taskArn"]
+
+    return tell
+
+
+def tell_credentials(iam, sts, scenarios):
+    """Gives credentials of a session of a scenario's role, as the service would get them that the role trusts."""
+
+    def tell(name, told):
+        roles = [role for role in iam._roles._data.values() if scenarios.all[name].named.search(role["RoleName"].lower())]
+        [role] = [role for role in roles if f"-{told['role']}-" in role["RoleName"]]
+        session = f"arn:aws:sts::{role['Arn'].split(':')[4]}:assumed-role/{role['RoleName']}/bed"
+        key, secret, token = f"ASIA{secrets.token_hex(8).upper()}", secrets.token_hex(20), secrets.token_hex(20)
+        sts.register_session(key, {"Arn": session, "UserId": "bed:bed", "SecretAccessKey": secret, "SessionToken": token})
+        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
+
+    return tell
+
+
+def install(scenarios, application):
+    """Changes all of them; returns the application with its control."""
+    from ministack import app
+    from ministack.core import lambda_runtime
+    from ministack.services import dynamodb, ecs, eventbridge, iam, lambda_svc, sqs, sts
+
+    assert app.AUTH, "without AUTH nobody knows who asks"
+    processes = Processes(lambda_runtime)
+    mend_requests(app, scenarios, processes)
+    mend_functions(lambda_svc, lambda_runtime, sts, scenarios, processes)
+    mend_queues(sqs, scenarios)
+    mend_events(eventbridge, scenarios)
+    late_reads.mend_dynamodb(dynamodb, scenarios)
+    told = {"task": tell_task(ecs, scenarios), "credentials": tell_credentials(iam, sts, scenarios)}
+    return scenarios.control(application, told)

@@ -1,0 +1,170 @@
+"""What a test tells the bed of its own deployment, and what the bed tells it.
+
+A scenario has the name of a deployment: that with which the names of its resources begin. It sees what concerns these, and nothing
+of the other tests beside it. It is made by the first request that names it:
+
+    DELETE /_bed/NAME                    forgets its log, faults and settings; lets go what is held
+    GET    /_bed/NAME/log                its requests so far, in order
+    PUT    /_bed/NAME/settings           {"late_reads": true, "twice": true, "minute": 2.5}: what is not named is as AWS has it
+    POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
+    GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
+    POST   /_bed/NAME/faults/N/release   lets go what it holds
+    POST   /_bed/NAME/credentials        {"role": "ApiRole"}: of a session of this role, as a service would get them
+    POST   /_bed/NAME/task               {"signal": "SIGKILL"}: to its task, to which it may be another `stop_code`; or {"memory": BYTES}
+
+Bodies are JSON, both ways. `faults.py` does what is told here.
+"""
+
+import asyncio
+import json
+import re
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Request:
+    """Something that was asked of AWS, or that AWS asked of a function."""
+
+    service: str
+    # As CloudTrail calls it; of EventBridge, the detail type; of Lambda, Invoke and Next (a process asks for its next event).
+    operation: str
+    parameters: object
+    # Whose credentials it was signed with, as the template calls it: Api, Lease, Dispatcher, Reaper; and that process.
+    function: str | None = None
+    pid: int | None = None
+    # Signed in its URL: by the function, for somebody else.
+    presigned: bool = False
+    # HTTP's, once there is an answer.
+    status: int | None = None
+    at: float = field(default_factory=lambda: round(time.time() * 1000))
+    # The full name of the function, and all that the parameters name.
+    text: str = field(default="", repr=False)
+
+    def shown(self):
+        return {name: value for name, value in vars(self).items() if name != "text"}
+
+
+class Fault:
+    """{"at": {"service": …, "operation": …, "function": …, "with": a part of the parameters' JSON}, "nth": 1, "times": 1,
+    "do": …, "answer": [STATUS, BODY]}. What `at` leaves out is not looked at. What may be done:
+
+    kill-before, kill-after   SIGKILL to the process that asks: before it is done, or once it is done and before the reply
+    hold-before, hold-after   nothing goes on until it is released
+    answer                    it is not done; the answer is `answer`
+    lose                      a message or an event is taken, and never delivered
+    """
+
+    DOES = ("kill-before", "kill-after", "hold-before", "hold-after", "answer", "lose")
+
+    def __init__(self, told):
+        self.at = told["at"]
+        assert set(self.at) <= {"service", "operation", "function", "with"}, self.at
+        self.first, self.times = told.get("nth", 1), told.get("times", 1)
+        self.does, self.answer = told["do"], told.get("answer")
+        assert self.does in self.DOES, self.does
+        self.seen = 0
+        self.happened, self.released = Future(), Future()
+
+    def due(self, request):
+        for name, wanted in self.at.items():
+            if name == "with" and wanted not in json.dumps(request.parameters) or name != "with" and wanted != getattr(request, name):
+                return False
+        self.seen += 1
+        return self.first <= self.seen < self.first + self.times
+
+    def has_happened(self, request):
+        if not self.happened.done():
+            self.happened.set_result(request)
+
+    def release(self):
+        if not self.released.done():
+            self.released.set_result(None)
+
+
+class Scenario:
+    def __init__(self, name):
+        # CloudFormation writes a stack's name in small letters where a resource must be called so.
+        self.named = re.compile(rf"(?<![a-z0-9-]){re.escape(name.lower())}(?![a-z0-9])")
+        self.lock = threading.Lock()
+        self.faults = []
+        self.forget()
+
+    def forget(self):
+        for fault in self.faults:
+            fault.release()
+        self.log, self.faults = [], []
+        self.late_reads, self.twice, self.minute = False, False, 60.0
+
+    def set(self, settings):
+        assert set(settings) <= {"late_reads", "twice", "minute"}, settings
+        vars(self).update(late_reads=False, twice=False, minute=60.0)
+        vars(self).update(settings)
+
+    def note(self, request):
+        """Logs it; returns the fault that is due with it."""
+        with self.lock:
+            self.log.append(request)
+            return next((fault for fault in self.faults if fault.due(request)), None)
+
+
+class Scenarios:
+    """All of them, by name. Several threads of ministack ask it."""
+
+    def __init__(self):
+        self.all = {}
+
+    def named_in(self, text):
+        """The scenario to which something with this in its name belongs, if one does."""
+        text = text.lower()
+        return next((scenario for scenario in list(self.all.values()) if scenario.named.search(text)), None)
+
+    def note(self, request):
+        scenario = self.named_in(request.text)
+        return scenario.note(request) if scenario else None
+
+    def control(self, app, told):
+        """An ASGI application that answers `/_bed/…`, and asks `app` all else. `told[part]` does what a POST to it says."""
+
+        async def answered(scope, receive, send):
+            if scope["type"] != "http" or not scope["path"].startswith("/_bed/"):
+                return await app(scope, receive, send)
+            body, more = b"", True
+            while more:
+                message = await receive()
+                body, more = body + message.get("body", b""), message.get("more_body", False)
+            status, answer = 200, None
+            try:
+                answer = await self.answer(scope["method"], scope["path"].split("/")[2:], json.loads(body or b"{}"), told)
+            except Exception as error:
+                status, answer = 400, f"{type(error).__name__}: {error}"
+            headers = [(b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+        return answered
+
+    async def answer(self, method, path, body, told):
+        scenario = self.all.setdefault(path[0], Scenario(path[0]))
+        match method, path[1:]:
+            case "DELETE", []:
+                scenario.forget()
+            case "GET", ["log"]:
+                return [request.shown() for request in list(scenario.log)]
+            case "PUT", ["settings"]:
+                scenario.set(body)
+            case "POST", ["faults"]:
+                with scenario.lock:
+                    scenario.faults.append(Fault(body))
+                    return len(scenario.faults) - 1
+            case "GET", ["faults", number]:
+                happened = scenario.faults[int(number)].happened
+                return (await asyncio.shield(asyncio.wrap_future(happened))).shown()
+            case "POST", ["faults", number, "release"]:
+                scenario.faults[int(number)].release()
+            case "POST", [part]:
+                return await asyncio.to_thread(told[part], path[0], body)
+            case _:
+                raise LookupError(f"{method} {'/'.join(path)} means nothing here")
