@@ -12,7 +12,9 @@ import sys
 import time
 from importlib.metadata import version
 
+import faults
 import mends
+from scenario import Scenarios
 
 MINISTACK = "1.5.33"
 # As many HTTP APIs as there may be at a time.
@@ -75,6 +77,8 @@ def main():
                 prefix = f"/_aws/execute-api/{api}/$default"
                 scope.update(path=prefix + scope["path"], raw_path=prefix.encode() + scope["raw_path"])
         await app.app(scope, receive, send)
+
+    front = faults.install(Scenarios(), front)
 
     print(port, flush=True)
     config = Config()

@@ -6,6 +6,7 @@ nobody goes on with half a bed.
 
 import copy
 import datetime
+import functools
 import http.server
 import inspect
 import json
@@ -23,7 +24,8 @@ def mend(module, name, parameters, make, tables=0):
     original = getattr(module, name)
     found = list(inspect.signature(original).parameters)
     assert found == parameters, f"{module.__name__}.{name} takes {found}, and not {parameters}"
-    mended = make(original)
+    # What it takes stays to be seen: it may be mended again.
+    mended = functools.wraps(original)(make(original))
     replaced = 0
     for table in [value for value in vars(module).values() if isinstance(value, dict)]:
         for key, value in table.items():

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     http::{self, Answer},
-    server::PATIENCE,
+    site::PATIENCE,
 };
 
 /// The scenario of one deployment. Dropped, it lets go of what it holds.

@@ -8,7 +8,7 @@ use std::{
 use crate::http::{self, Answer};
 
 /// How long anything may take before a test gives up; nothing is asserted about how long it takes.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A deployment's clients' side.
 #[derive(Clone, Debug)]

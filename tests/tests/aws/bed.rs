@@ -22,7 +22,7 @@ use binplz_core::{
 use binplz_tests::{contract::store::Uploads, http::ask};
 
 /// What `tests/bed/up` says.
-fn endpoint() -> String {
+pub(crate) fn endpoint() -> String {
     std::env::var("BINPLZ_BED").expect("BINPLZ_BED: run this by tests/bed/up")
 }
 
