@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import signal
+import threading
 
 import late_reads
 from mends import mend
@@ -75,32 +76,27 @@ def mend_requests(app, scenarios, processes):
             fault = scenarios.note(request)
             does = fault.does if fault else ""
 
-            async def done():
-                answer = await dispatch(method, path, headers, body, query_params, request_id)
-                request.status = answer[0]
-                return answer
-
             async def held():
                 fault.has_happened(request)
                 await asyncio.shield(asyncio.wrap_future(fault.released))
 
+            answer = 500, {}, b""
             if does == "kill-before":
                 kill(request.pid)
-                fault.has_happened(request)
-                return 500, {}, b""
-            if does == "hold-before":
-                await held()
-            if does == "answer":
-                request.status, body = fault.answer
-                fault.has_happened(request)
-                return request.status, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(body).encode()
-            losing.set(does == "lose")
-            answer = await done()
-            losing.set(False)
+            elif does != "answer":
+                if does == "hold-before":
+                    await held()
+                losing.set(does == "lose")
+                answer = await dispatch(method, path, headers, body, query_params, request_id)
+                losing.set(False)
             if does == "kill-after":
                 kill(request.pid)
             if does == "hold-after":
                 await held()
+            if does in ("answer", "answer-after"):
+                status, told = fault.answer
+                answer = status, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(told).encode()
+            request.status = answer[0]
             if fault:
                 fault.has_happened(request)
             return answer
@@ -114,12 +110,15 @@ def mend_requests(app, scenarios, processes):
 def mend_functions(functions, runtime, sts, scenarios, processes):
     """A process has credentials of its own, of the same role; and it is logged when it is handed an event, and when it asks for one."""
 
+    # A new session looks through all others, which must not become more meanwhile.
+    one_at_a_time = threading.Lock()
+
     def with_own_key(environment):
         def made(config, code_dir, port):
-            variables = environment(config, code_dir, port)
-            session = sts._sessions[variables["AWS_ACCESS_KEY_ID"]]
             key = f"ASIA{secrets.token_hex(8).upper()}"
-            sts.register_session(key, dict(session))
+            with one_at_a_time:
+                variables = environment(config, code_dir, port)
+                sts.register_session(key, dict(sts._sessions[variables["AWS_ACCESS_KEY_ID"]]))
             processes.by_key[key] = config["FunctionName"], port
             return {**variables, "AWS_ACCESS_KEY_ID": key}
 
@@ -127,20 +126,20 @@ def mend_functions(functions, runtime, sts, scenarios, processes):
 
     mend(functions, "_provided_worker_env", ["config", "code_dir", "port"], with_own_key)
 
-    def note(worker, operation, event=None):
-        pid = worker._proc and worker._proc.pid
+    def note(worker, operation, event, pid):
         scenarios.note(Request("lambda", operation, event, named(worker.func_name), pid, text=worker.func_name))
 
     def told(invoke):
         def invoked(self, event, *rest, **named):
-            note(self, "Invoke", event)
+            # Which process will have it is not known: the last one may be gone.
+            note(self, "Invoke", event, None)
             return invoke(self, event, *rest, **named)
 
         return invoked
 
     def asked(poll):
         def polled(self, generation):
-            note(self, "Next")
+            note(self, "Next", None, self._proc.pid)
             return poll(self, generation)
 
         return polled
@@ -183,7 +182,7 @@ def mend_queues(sqs, scenarios):
 
 
 def mend_events(events, scenarios):
-    """What a rule tells its targets is logged, and may be lost. A scenario's minute may be shorter, or longer, than 60 s."""
+    """What a rule tells its targets is logged, and may be lost. A scenario has minutes of its own."""
 
     def logged(invoke):
         def invoked(target, event, rule, view=None):
@@ -204,11 +203,13 @@ def mend_events(events, scenarios):
             for place, rule in list(events._rules._data.items()):
                 interval = events._parse_rate_seconds(rule.get("ScheduleExpression", ""))
                 scenario = interval and scenarios.named_in(place[2])
-                if scenario:
-                    due = now - fired.setdefault(place, rule["CreationTime"]) >= interval * scenario.minute / 60
-                    if due:
-                        fired[place] = now
-                    events._rule_last_fired[place] = now - interval if due else now
+                if not scenario:
+                    continue
+                since = now - fired.setdefault(place, now)
+                due = scenario.minute is not None and since >= interval * scenario.minute / 60 or scenario.minute_is_over
+                if due:
+                    fired[place], scenario.minute_is_over = now, False
+                events._rule_last_fired[place] = now - interval if due else now
             tick()
 
         return ticked

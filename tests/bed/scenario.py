@@ -5,7 +5,9 @@ of the other tests beside it. It is made by the first request that names it:
 
     DELETE /_bed/NAME                    forgets its log, faults and settings; lets go what is held
     GET    /_bed/NAME/log                its requests so far, in order
-    PUT    /_bed/NAME/settings           {"late_reads": true, "twice": true, "minute": 2.5}: what is not named is as AWS has it
+    PUT    /_bed/NAME/settings           {"late_reads": true, "twice": true, "minute": 2.5}: what is not named is as AWS has it;
+                                         minute null: the schedule stands still
+    POST   /_bed/NAME/tick               the schedule's next minute is over
     POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
     POST   /_bed/NAME/faults/N/release   lets go what it holds
@@ -53,11 +55,11 @@ class Fault:
 
     kill-before, kill-after   SIGKILL to the process that asks: before it is done, or once it is done and before the reply
     hold-before, hold-after   nothing goes on until it is released
-    answer                    it is not done; the answer is `answer`
+    answer, answer-after      the answer is `answer`: it is not done, or it is
     lose                      a message or an event is taken, and never delivered
     """
 
-    DOES = ("kill-before", "kill-after", "hold-before", "hold-after", "answer", "lose")
+    DOES = ("kill-before", "kill-after", "hold-before", "hold-after", "answer", "answer-after", "lose")
 
     def __init__(self, told):
         self.at = told["at"]
@@ -96,12 +98,13 @@ class Scenario:
         for fault in self.faults:
             fault.release()
         self.log, self.faults = [], []
-        self.late_reads, self.twice, self.minute = False, False, 60.0
+        self.set({})
 
     def set(self, settings):
-        assert set(settings) <= {"late_reads", "twice", "minute"}, settings
-        vars(self).update(late_reads=False, twice=False, minute=60.0)
-        vars(self).update(settings)
+        usual = {"late_reads": False, "twice": False, "minute": 60}
+        assert settings.keys() <= usual.keys(), settings
+        vars(self).update({**usual, **settings})
+        self.minute_is_over = False
 
     def note(self, request):
         """Logs it; returns the fault that is due with it."""
@@ -164,6 +167,8 @@ class Scenarios:
                 return (await asyncio.shield(asyncio.wrap_future(happened))).shown()
             case "POST", ["faults", number, "release"]:
                 scenario.faults[int(number)].release()
+            case "POST", ["tick"]:
+                scenario.minute_is_over = True
             case "POST", [part]:
                 return await asyncio.to_thread(told[part], path[0], body)
             case _:

@@ -3,8 +3,9 @@
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
-    time::Duration,
 };
+
+use crate::site::PATIENCE;
 
 /// An answer as it came.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> An
 /// The connection's.
 pub fn send(address: &str, method: &str, target: &[u8], headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut request = [method.as_bytes(), b" ", target, b" HTTP/1.1\r\nhost: ", address.as_bytes()].concat();
     for (name, value) in headers {
         request.extend_from_slice(format!("\r\n{name}: {value}").as_bytes());

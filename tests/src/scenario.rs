@@ -137,6 +137,11 @@ impl Scenario {
             .map(|name| told[name].as_str().expect("a text").to_owned())
     }
 
+    /// Lets the schedule's minute be over.
+    pub fn tick(&self) {
+        self.tell("POST", "/tick", &Value::Null);
+    }
+
     /// Does something to the one task that runs: `{"signal": "SIGKILL"}`, or `{"memory": BYTES}`; its ARN.
     pub fn task(&self, told: &Value) -> String {
         self.tell("POST", "/task", told).as_str().expect("an ARN").to_owned()

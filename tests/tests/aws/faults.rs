@@ -129,7 +129,8 @@ async fn messages_come_the_last_one_first_and_each_twice() {
 #[ignore = "needs AWS beside it: tests/bed/up"]
 async fn a_lost_message_is_acknowledged_and_never_comes() {
     let (adapters, scenario) = watched().await;
-    let lost = scenario.fault(&json!({ "at": { "service": "sqs", "operation": "SendMessage" }, "do": "lose", "times": 2 }));
+    let lost =
+        scenario.fault(&json!({ "at": { "service": "sqs", "operation": "SendMessage" }, "do": "lose", "times": 2 }));
     for _ in 0..3 {
         adapters.bell.ring().await.expect("it is acknowledged");
     }

@@ -7,3 +7,8 @@
 
 mod answers;
 mod first;
+mod flights;
+mod hits;
+mod kills;
+mod tasks;
+mod watched;

@@ -1,0 +1,61 @@
+//! What a hit costs, as AWS sees it.
+
+use binplz_tests::{scenario::Request, server::kill, site::wait_for};
+
+use serde_json::Value;
+
+use crate::watched::{Watched, watched};
+
+/// What the function that answers people asked, and was asked, from the `from`th request on, until its process asked for the next one.
+fn answering(watched: &Watched, from: usize) -> Vec<Request> {
+    wait_for("the process to be done", || {
+        let log = watched.scenario.log().into_iter().skip(from);
+        let its: Vec<_> = log.filter(|r| r.function.as_deref() == Some("Api") && !r.presigned).collect();
+        let done = its
+            .iter()
+            .skip_while(|r| r.parameters["Key"]["pk"]["S"] == Value::Null || r.parameters["Key"]["pk"]["S"] == "limits")
+            .any(|r| r.operation == "Next");
+        done.then_some(its)
+    })
+}
+
+fn what(requests: &[Request]) -> Vec<String> {
+    requests.iter().map(Request::what).collect()
+}
+
+fn is_eventual(read: &Request, of: &str) {
+    assert_ne!(read.parameters["ConsistentRead"], true, "{read:?}");
+    assert!(read.parameters["Key"]["pk"]["S"].as_str().is_some_and(|pk| pk.starts_with(of)), "{read:?}");
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_hit_is_one_eventually_consistent_read_and_no_other_request_warm_and_cold() {
+    let watched = watched("", &[]);
+    assert_eq!(watched.settled("tree").status, 302);
+
+    // Warm: the process has answered before.
+    for method in ["GET", "HEAD", "GET"] {
+        let from = watched.scenario.log().len();
+        assert_eq!(watched.send(method, "/tree", &[("accept", "*/*")], b"").status, 302);
+        let asked = answering(&watched, from);
+        assert_eq!(what(&asked), ["Api lambda:Invoke", "Api dynamodb:GetItem", "Api lambda:Next"], "{method}");
+        is_eventual(&asked[1], "served/");
+    }
+
+    // Cold: no process of the function is left.
+    let log = watched.scenario.log();
+    let mut gone: Vec<_> = log.iter().filter(|r| r.function.as_deref() == Some("Api")).filter_map(|r| r.pid).collect();
+    gone.sort_unstable();
+    gone.dedup();
+    gone.iter().for_each(|pid| kill(u32::try_from(*pid).expect("a process id")));
+    assert_eq!(watched.get("/tree").status, 302);
+    let asked = answering(&watched, log.len());
+    assert!(asked.iter().filter_map(|request| request.pid).all(|pid| !gone.contains(&pid)), "{asked:#?}");
+    // Until it asks for its first event it starts up: a read opens its connection. Then it is as if it were warm.
+    let started = asked.iter().position(|request| request.operation == "Next").expect("its first event");
+    assert_eq!(what(&asked[..started]), ["Api lambda:Invoke", "Api dynamodb:GetItem"]);
+    is_eventual(&asked[1], "limits");
+    assert_eq!(what(&asked[started + 1..]), ["Api dynamodb:GetItem", "Api lambda:Next"]);
+    is_eventual(&asked[started + 1], "served/");
+}

@@ -1,0 +1,126 @@
+//! A task that ends before its build does, and ends that nobody hears of.
+
+use binplz_core::{
+    build::{Build, State},
+    failure::Kind,
+};
+use serde_json::{Value, json};
+
+use crate::watched::{Watched, ends, watched};
+
+/// Packages that say when they are being built, and take long enough for something to happen to them.
+fn slow(names: &[&str]) -> String {
+    let package = |name| {
+        format!(
+            "{name} = package \"{name}\" {{ buildPhase = \"echo under way; sleep 4; $CC -o program ${{good}}\"; }};\n"
+        )
+    };
+    names.iter().map(package).collect()
+}
+
+/// Asks for it, and waits until its task builds it.
+fn being_built(watched: &Watched, target: &str) {
+    assert_eq!(watched.get(&format!("/{target}")).status, 202);
+    watched.is_being_built(target);
+}
+
+fn is_ready(watched: &Watched, target: &str, ended: &[Option<Kind>]) -> Build {
+    let build = watched.ended(target);
+    assert!(matches!(build.state, State::Ready { .. }), "{target}: {build:?}");
+    assert_eq!(ends(&build), ended, "{target}");
+    assert_eq!(watched.get(&format!("/{target}")).status, 302, "{target}");
+    build
+}
+
+fn minutes(watched: &Watched) -> usize {
+    watched.scenario.requests("events", "Scheduled Event").len()
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_task_that_ends_too_early_is_followed_by_another_one_at_once() {
+    let watched = watched(&slow(&["killed9", "spot"]), &[]);
+    let told: [(&str, Value, Kind); 2] = [
+        ("failing.killed9", json!({ "signal": "SIGKILL" }), Kind::Killed),
+        ("failing.spot", json!({ "signal": "SIGTERM", "stop_code": "SpotInterruption" }), Kind::Interrupted),
+    ];
+    for (target, what, kind) in told {
+        being_built(&watched, target);
+        watched.scenario.task(&what);
+        is_ready(&watched, target, &[Some(kind), None]);
+    }
+    assert_eq!(minutes(&watched), 0, "nobody waited for the schedule");
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn an_end_that_nobody_hears_of_is_noticed_when_the_lease_is_over() {
+    let watched = watched(&slow(&["unheard", "undone", "unrung"]), &[]);
+    let stopped = json!({ "service": "events", "operation": "ECS Task State Change", "with": "\"STOPPED\"" });
+    let write = json!({ "function": "Reaper", "service": "dynamodb", "operation": "TransactWriteItems" });
+    // The event is lost; or the reaper is killed when it hears of it.
+    for (n, (target, fault)) in [
+        ("failing.unheard", json!({ "at": stopped, "do": "lose" })),
+        ("failing.undone", json!({ "at": write, "do": "kill-before" })),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        being_built(&watched, target);
+        let fault = watched.scenario.fault(&fault);
+        watched.scenario.task(&json!({ "signal": "SIGKILL" }));
+        fault.happened();
+        watched.lease_is_over(target);
+        watched.scenario.tick();
+        is_ready(&watched, target, &[Some(Kind::LostHeartbeat), None]);
+        assert_eq!(minutes(&watched), n + 1);
+    }
+    // It had written it down, and was killed before it rang.
+    being_built(&watched, "failing.unrung");
+    let fault = watched.scenario.fault(&json!({ "at": write, "do": "kill-after" }));
+    watched.scenario.task(&json!({ "signal": "SIGKILL" }));
+    fault.happened();
+    watched.scenario.tick();
+    is_ready(&watched, "failing.unrung", &[Some(Kind::Killed), None]);
+    assert_eq!(minutes(&watched), 3);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_reaper_that_is_killed_in_its_sweep_is_made_up_for_by_the_next_one() {
+    let watched = watched("", &[]);
+    let lost = watched.scenario.fault_at("Api", "sqs", "SendMessage", "lose");
+    assert_eq!(watched.get("/dash").status, 202);
+    lost.happened();
+    let killed = watched.scenario.fault_at("Reaper", "sqs", "SendMessage", "kill-before");
+    watched.scenario.tick();
+    killed.happened();
+    watched.scenario.tick();
+    is_ready(&watched, "dash", &[None]);
+    assert_eq!(minutes(&watched), 2);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_task_whose_image_is_missing_fails_and_is_not_tried_for_ever() {
+    let watched = watched("", &["--no-image"]);
+    assert_eq!(watched.get("/tree").status, 202);
+    let build = watched.ended("tree");
+    assert!(matches!(build.state, State::Failed { until: Some(_), .. }), "{build:?}");
+    assert_eq!(ends(&build), [Some(Kind::NotStarted); 3]);
+    assert_eq!(watched.get("/tree").status, 503);
+    assert_eq!(minutes(&watched), 0);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_task_that_is_out_of_memory_is_followed_by_another_one() {
+    let hungry = r#"
+        buildPhase = "echo under way; sleep 4; head -c 300000000 /dev/zero | tail -c 299999999 | wc -c; $CC -o program ${good}";
+    "#;
+    let watched = watched(&format!("hungry = package \"hungry\" {{ {hungry} }};"), &[]);
+    being_built(&watched, "failing.hungry");
+    watched.scenario.task(&json!({ "memory": 200_000_000 }));
+    is_ready(&watched, "failing.hungry", &[Some(Kind::OutOfMemory), None]);
+    assert_eq!(minutes(&watched), 0);
+}

@@ -1,0 +1,131 @@
+//! A deployment that is looked at from inside: its scenario on the bed, and its rows.
+
+use std::{
+    ops::Deref,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_sdk_ecs::types::DesiredStatus;
+use binplz_aws::{account::Account, config::Settings, ledger::DynamoLedger};
+use binplz_core::{
+    build::Build,
+    failure::Kind,
+    key::LeaseId,
+    pins::Pins,
+    policy::Policy,
+    ports::{Ledger, Read, Row, RowKey},
+    target::Query,
+    time::Timestamp,
+};
+use binplz_tests::{scenario::Scenario, server::fresh_set, site::wait_for, stack::Stack};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// What the bed is called by those that it started.
+pub(crate) fn endpoint() -> String {
+    std::env::var("BINPLZ_BED").expect("BINPLZ_BED: run this by tests/bed/up --tasks")
+}
+
+/// A deployment with short delays, a set of its own, and a schedule that stands still until [`Scenario::tick`].
+pub(crate) struct Watched {
+    pub(crate) scenario: Scenario,
+    pub(crate) stack: Stack,
+    pub(crate) set: TempDir,
+}
+
+/// `packages`: more for the set, in the words of failing.nix. `more`: arguments of `stack.py`.
+pub(crate) fn watched(packages: &str, more: &[&str]) -> Watched {
+    let set = fresh_set(packages);
+    let stack = Stack::deploy_with(set.path(), &policy(), more);
+    let scenario = Scenario::begin(&endpoint(), &stack.name);
+    scenario.set(&json!({ "minute": null }));
+    Watched { scenario, stack, set }
+}
+
+/// A lease long enough for a container to start beside other tests, short enough to be waited for.
+pub(crate) fn policy() -> Policy {
+    let (lease, first_delay) = (Duration::from_secs(12), Duration::from_secs(1));
+    Policy { lease, first_delay, cool_down: Duration::from_secs(3600), ..Policy::default() }
+}
+
+impl Deref for Watched {
+    type Target = Stack;
+    fn deref(&self) -> &Stack {
+        &self.stack
+    }
+}
+
+impl Watched {
+    fn settings(&self) -> Settings {
+        Settings::of_process()
+            .with("AWS_ENDPOINT_URL", &endpoint())
+            .with("BINPLZ_TABLE", &self.outputs["Table"])
+            .with("BINPLZ_PINS", &self.outputs["Pins"])
+    }
+
+    /// The build's row.
+    pub(crate) fn build(&self, target: &str) -> Option<Build> {
+        let settings = self.settings();
+        let pins: Pins = settings.pins().expect("the pins that were deployed");
+        let target = Query::parse(&format!("/{target}"), None).expect("a target").target;
+        let key = RowKey::Build(pins.resolve(&target).expect("a pin").key);
+        let ledger = DynamoLedger::open(&account(&settings), &settings).expect("settings");
+        match now_and_here(ledger.load(&key, Read::Consistent)).expect("the ledger") {
+            Some((Row::Build(build), _)) => Some(build),
+            _ => None,
+        }
+    }
+
+    /// How many tasks a lease has had.
+    pub(crate) fn tasks_of(&self, lease: &LeaseId) -> usize {
+        let ecs = aws_sdk_ecs::Client::new(account(&self.settings()).sdk());
+        let list = |status| {
+            let list =
+                ecs.list_tasks().cluster(&self.outputs["Cluster"]).started_by(lease.as_str()).desired_status(status);
+            now_and_here(list.send()).expect("tasks").task_arns().len()
+        };
+        list(DesiredStatus::Running) + list(DesiredStatus::Stopped)
+    }
+
+    /// Waits, without asking for the program, until its build has come to an end.
+    pub(crate) fn ended(&self, target: &str) -> Build {
+        wait_for(&format!("{target} to end"), || {
+            let over = ["ready", "failed", "cooling-down"].contains(&self.status(target)["state"].as_str()?);
+            over.then(|| self.build(target).expect("a row"))
+        })
+    }
+
+    /// Waits until the lease is over that the build is held by.
+    pub(crate) fn lease_is_over(&self, target: &str) {
+        let expires = self.build(target).expect("a row").lease().expect("a lease").expires;
+        wait_for("the lease to be over", || (now() >= expires).then_some(()));
+    }
+
+    /// Waits until a build step of the program is under way.
+    pub(crate) fn is_being_built(&self, target: &str) {
+        wait_for(&format!("{target} to be built"), || {
+            let status = self.status(target);
+            assert_ne!(status["state"], "ready", "{target} was ready too soon");
+            status["progress"]["step"].as_str()?.contains("buildPhase").then_some(())
+        });
+    }
+}
+
+/// How a build's attempts ended, the first one first.
+pub(crate) fn ends(build: &Build) -> Vec<Option<Kind>> {
+    build.history.iter().map(|attempt| attempt.failure.as_ref().map(|failure| failure.kind)).collect()
+}
+
+fn account(settings: &Settings) -> Account {
+    Account::open(settings).expect("the variables of an account")
+}
+
+/// The value of a future, in a test that is not async: it sends and waits more than it asks AWS.
+fn now_and_here<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    Timestamp(u64::try_from(since.as_millis()).expect("a time"))
+}
