@@ -7,7 +7,7 @@ use std::{
     pin::Pin as Boxed,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -48,18 +48,31 @@ pub struct Stage {
     lost_replies: AtomicUsize,
     /// Commits that happened.
     commits: AtomicUsize,
+    /// Each row as it was before its last commit: what a read shows that is not consistent, if these are late.
+    before: Mutex<BTreeMap<RowKey, Option<(Row, Version)>>>,
+    late: AtomicBool,
 }
 
 impl Ledger for Stage {
     async fn load(&self, key: &RowKey, read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
-        self.inner.load(key, read).await
+        let late = read == Read::Eventual && self.late.load(SeqCst);
+        let before = self.before.lock().expect("a lock").get(key).cloned();
+        match before.filter(|_| late) {
+            Some(before) => Ok(before),
+            None => self.inner.load(key, read).await,
+        }
     }
     async fn commit(&self, swaps: Vec<Swap>) -> Result<(), NotCommitted> {
         let meddling = self.before_commit.lock().expect("a lock").take();
         if let Some(meddling) = meddling {
             meddling.await;
         }
+        let mut before = Vec::new();
+        for key in swaps.iter().map(|swap| swap.row.key()) {
+            before.push((key.clone(), self.inner.load(&key, Read::Consistent).await?));
+        }
         self.inner.commit(swaps).await?;
+        self.before.lock().expect("a lock").extend(before);
         self.commits.fetch_add(1, SeqCst);
         let lost = self.lost_replies.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
         if lost.is_ok() { Err(Unavailable::new("ledger", "the reply was lost").into()) } else { Ok(()) }
@@ -123,7 +136,9 @@ pub struct World {
     /// The bell.
     pub bell: Counting,
     policy: Policy,
-    pins: Pins,
+    /// Before its pin moves, and after.
+    pins: [Pins; 2],
+    pin_has_moved: AtomicBool,
     now: AtomicU64,
     leases: AtomicU64,
     hear: Mutex<Option<Ear>>,
@@ -140,12 +155,18 @@ impl World {
     pub fn with(policy: Policy) -> Arc<World> {
         let data = tempfile::tempdir().expect("a temporary directory");
         let dir = DataDir::open(data.path()).expect("a data directory");
-        let pin = Pin { rev: "5".repeat(40).parse().expect("hex"), nixpkgs: Nixpkgs::Path("/set".to_owned()).into() };
+        let pins = ["5", "6"].map(|digit| {
+            let rev = digit.repeat(40).parse().expect("hex");
+            let pin = Pin { rev, nixpkgs: Nixpkgs::Path("/set".to_owned()).into() };
+            Pins::one("test".parse().expect("a name"), pin, System::X86_64Linux)
+        });
         let ledger = Stage {
             inner: LocalLedger::open(&dir).expect("a ledger"),
             before_commit: Mutex::default(),
             lost_replies: AtomicUsize::default(),
             commits: AtomicUsize::default(),
+            before: Mutex::default(),
+            late: AtomicBool::default(),
         };
         Arc::new(World {
             ledger,
@@ -153,7 +174,8 @@ impl World {
             launcher: Remembering::default(),
             bell: Counting::default(),
             policy,
-            pins: Pins::one("test".parse().expect("a name"), pin, System::X86_64Linux),
+            pins,
+            pin_has_moved: AtomicBool::default(),
             now: AtomicU64::new(1_800_000_000_000),
             leases: AtomicU64::default(),
             hear: Mutex::default(),
@@ -181,6 +203,16 @@ impl World {
         self.ledger.lost_replies.store(n, SeqCst);
     }
 
+    /// The pin names another commit from now on.
+    pub fn move_pin(&self) {
+        self.pin_has_moved.store(true, SeqCst);
+    }
+
+    /// From now on reads that are not consistent show each row as it was before its last commit.
+    pub fn reads_are_late(&self) {
+        self.ledger.late.store(true, SeqCst);
+    }
+
     /// Commits so far.
     pub fn commits(&self) -> usize {
         self.ledger.commits.load(SeqCst)
@@ -205,7 +237,7 @@ impl World {
 
     /// A package's key.
     pub fn key(&self, attr: &str) -> BuildKey {
-        self.pins.resolve(&target(attr)).expect("a served pin").key
+        self.pins().resolve(&target(attr)).expect("a served pin").key
     }
 
     /// The live lease of a package, as its builder would show it.
@@ -270,7 +302,7 @@ impl Deployment for World {
         &self.policy
     }
     fn pins(&self) -> &Pins {
-        &self.pins
+        &self.pins[usize::from(self.pin_has_moved.load(SeqCst))]
     }
     fn origin(&self) -> &str {
         "http://127.0.0.1:1"

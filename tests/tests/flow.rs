@@ -52,6 +52,32 @@ async fn from_a_miss_to_a_hit() {
 }
 
 #[tokio::test]
+async fn a_read_that_is_one_commit_late_hides_no_binary_that_is_there() {
+    let w = World::new();
+    w.reads_are_late();
+    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    let rev = async || match ask(&w, "tree").await {
+        Reply::Hit { served, .. } => served.rev.to_string(),
+        other => panic!("no hit: {other:?}"),
+    };
+    for (before_it_moves, digit) in [(true, "5"), (false, "6")] {
+        dispatch(&*w).await.expect("the ledger");
+        w.finish("tree").await;
+        assert_eq!(rev().await, digit.repeat(40));
+        let commits = w.commits();
+        // It was remembered just now, and a late read shows what was there before.
+        assert_eq!(rev().await, digit.repeat(40));
+        assert_eq!(w.commits(), commits, "it is remembered once");
+        if before_it_moves {
+            w.move_pin();
+            // The last good one, at once, while the new one is being built.
+            assert_eq!(rev().await, digit.repeat(40));
+        }
+    }
+    assert_eq!(started(&w), 2);
+}
+
+#[tokio::test]
 async fn two_requests_of_which_each_saw_no_row_make_one_build() {
     let w = World::new();
     let other = Arc::clone(&w);

@@ -33,11 +33,14 @@ async fn answer<D: Deployment>(
     method: Method,
     may_start: bool,
 ) -> Result<Reply, Unavailable> {
-    let old = match load_served(d, target, resolved).await? {
-        // The one read of a hit.
-        Some((served, _)) if served.rev == resolved.key.rev => return hit(d, served, method).await,
-        old => old,
-    };
+    let mut old = None;
+    // The one read of a hit. Where it shows none it may be late, and the row is read again.
+    for read in [Read::Eventual, Read::Consistent] {
+        old = match load_served(d, target, resolved, read).await? {
+            Some((served, _)) if served.rev == resolved.key.rev => return hit(d, served, method).await,
+            old => old,
+        };
+    }
     let version = old.as_ref().map_or(Version(0), |(_, version)| *version);
     let reply = look(d, target, resolved, version, method, may_start).await?;
     match (reply, old) {
@@ -155,13 +158,14 @@ async fn hit<D: Deployment>(d: &D, served: Served, method: Method) -> Result<Rep
     Ok(Reply::Hit { served, url })
 }
 
-pub(crate) async fn load_served<D: Deployment>(
+async fn load_served<D: Deployment>(
     d: &D,
     target: &Target,
     resolved: &Resolved,
+    read: Read,
 ) -> Result<Option<(Served, Version)>, Unavailable> {
     let key = ServedKey { pin: resolved.pin.clone(), system: resolved.key.system, wanted: target.wanted.to_string() };
-    match d.ledger().load(&RowKey::Served(key), Read::Eventual).await? {
+    match d.ledger().load(&RowKey::Served(key), read).await? {
         Some((Row::Served(served), version)) => Ok(Some((served, version))),
         Some(_) => Err(Unavailable::new("ledger", "another row lies where a served row should")),
         None => Ok(None),
