@@ -90,8 +90,19 @@ def mend_ecs(ecs, events, responses):
         mend(ecs, f"_mark_task_{step}", ["task_arn", "task", *rest], told)
     assert list(inspect.signature(events._dispatch_event).parameters)[:1] == ["event"], "another _dispatch_event"
 
-    # A task is on the machine's own network: there the endpoint is, and no bridge is needed. It has the memory that its definition
-    # says, and what infra/image/run says of Fargate: the capabilities, and no new namespaces.
+    # A task is as large as RunTask said, or else as its definition says.
+    def sized(start):
+        def started(task, td, container_overrides, docker_client):
+            size = {name: value for name, value in task["overrides"].items() if name in ("cpu", "memory", "ephemeralStorage")}
+            task.update(size)
+            return start(task, {**td, **size}, container_overrides, docker_client)
+
+        return started
+
+    mend(ecs, "_start_task_worker", ["task", "td", "container_overrides", "docker_client"], sized)
+
+    # It is on the machine's own network: there the endpoint is, and no bridge is needed. It has its memory, and what infra/image/run
+    # says of Fargate: the capabilities, and no new namespaces.
     def as_fargate(build):
         def kwargs(cdef, td, *rest, **named):
             made = build(cdef, td, *rest, **named)

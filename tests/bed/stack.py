@@ -1,14 +1,18 @@
-"""Deploys binplz on the bed: the project's own template, with the functions of this tree's `target/debug`.
+"""Deploys binplz on the bed: the project's own template, with the functions of this tree's `target/debug`. Prints JSON.
 
     $BINPLZ_BED_PYTHON tests/bed/stack.py deploy NAME [--set DIR] [--pin NAME=DIR]... [--env NAME=VALUE]... [PARAMETER=VALUE]...
-    $BINPLZ_BED_PYTHON tests/bed/stack.py tasks NAME
     $BINPLZ_BED_PYTHON tests/bed/stack.py delete NAME
 
-`deploy` makes a stack, or updates it, and prints one JSON object: its outputs, by name, and the names of its functions below
-`functions`. Its builders get the demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --demo` made; `--env` is for
-what functions read and the template has no parameter for. `--no-image` is a stack whose operator has not pushed one.
-`tasks` prints the lease's URL of every task that was ever started, as a list. `delete` stops those that still run first, as an
+`deploy` makes a stack, or updates it, and tells its outputs, and the names of its functions below `functions`. Its builders get the
+demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --demo` made. `--env` is for what functions read and the
+template has no parameter for; `--no-image` is a stack whose operator has not pushed one; `--new-code` is another version of the functions. `delete` stops what runs first, as an
 operator would.
+
+    … pins [--set DIR] [--pin NAME=DIR]...        the parameter Pins, for who deploys by other means
+    … equip NAME [--set DIR] [--pin NAME=DIR]...  and what such a stack lacks after that: tarballs and the image
+    … tasks NAME                                  the lease's URL of every task that was ever started
+    … resources NAME                              the physical ids of all that the stack made
+    … inventory                                   those of all that there is, in any stack or none
 """
 
 import argparse
@@ -25,6 +29,7 @@ import zipfile
 from pathlib import Path
 
 import boto3
+import jmespath
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -48,23 +53,24 @@ def put_once(s3, key, make):
     return f"s3://{DEPLOYS}/{key}"
 
 
-def function_zip(program):
+def function_zip(program, version):
     packed = io.BytesIO()
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(packed, "w") as archive:
         # Three quarters of it is for debuggers.
         subprocess.run(["strip", "-o", f"{scratch}/bootstrap", program], check=True)
         archive.write(f"{scratch}/bootstrap", "bootstrap")
+        archive.writestr("version", version)
     return packed.getvalue()
 
 
-def package(s3):
+def package(s3, version):
     """The template with its functions' code in a bucket: what `sam package` makes of it. Gives its URL."""
     s3.create_bucket(Bucket=DEPLOYS)
     template = (ROOT / "template.yaml").read_text()
     for name in FUNCTIONS:
         program = ROOT / "target" / "debug" / f"binplz-{name}"
         about = program.stat()
-        code = put_once(s3, f"{name}-{about.st_size}-{about.st_mtime_ns}.zip", lambda: function_zip(program))
+        code = put_once(s3, f"{name}-{about.st_size}-{about.st_mtime_ns}-{version}.zip", lambda: function_zip(program, version))
         template, count = re.subn(rf"(?m)^( *CodeUri: )functions/{name}$", rf"\g<1>{code}", template)
         assert count == 1, f"the template has {count} functions from functions/{name}"
     key = f"{hashlib.sha256(template.encode()).hexdigest()}.yaml"
@@ -80,7 +86,8 @@ def pins(sets):
         nar_hash = "sha256-" + base64.b64encode(bytes.fromhex(sha256)).decode()
         served[name] = {"rev": sha256[:40], "nixpkgs": {"stored": {"nar_hash": nar_hash}}}
         trees[sha256[:40]] = tree
-    return {"default": next(iter(sets)), "system": os.uname().machine + "-linux", "pins": served}, trees
+    said = {"default": next(iter(sets)), "system": f"{os.uname().machine}-linux", "pins": served}
+    return json.dumps(said, separators=(",", ":")), trees
 
 
 def tarball(tree):
@@ -123,23 +130,66 @@ def outputs_of(name):
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
-def deploy(name, sets, environment, parameters, image):
-    s3, cloudformation = client("s3"), client("cloudformation")
-    served, trees = pins(sets)
-    arch = "arm64" if os.uname().machine == "aarch64" else "x86_64"
-    defaults = {"Pins": json.dumps(served, separators=(",", ":")), "FunctionArchitecture": arch}
-    create_or_update(cloudformation, name, package(s3), {**defaults, **parameters})
+def architecture():
+    return "arm64" if os.uname().machine == "aarch64" else "x86_64"
 
-    outputs = outputs_of(name)
+
+def equip(outputs, trees, image):
     for rev, tree in trees.items():
-        s3.put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
+        client("s3").put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
     if image:
-        subprocess.run([PODMAN, "tag", "localhost/builder", f"{outputs['BuilderRepository']}:{arch}"], check=True)
-    resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
-    names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
-    functions = {short: names[logical] for short, logical in FUNCTIONS.items()}
+        subprocess.run([PODMAN, "tag", "localhost/builder", f"{outputs['BuilderRepository']}:{architecture()}"], check=True)
+
+
+def deploy(name, sets, environment, parameters, image, version):
+    served, trees = pins(sets)
+    defaults = {"Pins": served, "FunctionArchitecture": architecture()}
+    create_or_update(client("cloudformation"), name, package(client("s3"), version), {**defaults, **parameters})
+    outputs, made = outputs_of(name), resources(name)
+    equip(outputs, trees, image)
+    functions = {short: made[logical] for short, logical in FUNCTIONS.items()}
     set_environment(functions, environment)
-    print(json.dumps({**outputs, "functions": functions}))
+    return {**outputs, "functions": functions}
+
+
+def resources(name):
+    listed = client("cloudformation").describe_stack_resources(StackName=name)["StackResources"]
+    return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in listed}
+
+
+# Every kind of thing that the template makes and that has a list of its own.
+LISTS = [
+    ("apigatewayv2", "get_apis", "Items[].ApiId"),
+    ("cloudwatch", "describe_alarms", "MetricAlarms[].AlarmName"),
+    ("cloudwatch", "list_dashboards", "DashboardEntries[].DashboardName"),
+    ("dynamodb", "list_tables", "TableNames[]"),
+    ("ec2", "describe_internet_gateways", "InternetGateways[].InternetGatewayId"),
+    ("ec2", "describe_route_tables", "RouteTables[].RouteTableId"),
+    ("ec2", "describe_security_groups", "SecurityGroups[].GroupId"),
+    ("ec2", "describe_subnets", "Subnets[].SubnetId"),
+    ("ec2", "describe_vpc_endpoints", "VpcEndpoints[].VpcEndpointId"),
+    ("ec2", "describe_vpcs", "Vpcs[].VpcId"),
+    ("ecr", "describe_repositories", "repositories[].repositoryName"),
+    ("ecs", "list_clusters", "clusterArns[]"),
+    ("ecs", "list_task_definitions", "taskDefinitionArns[]"),
+    ("events", "list_rules", "Rules[].Name"),
+    ("iam", "list_roles", "Roles[].RoleName"),
+    ("lambda", "list_event_source_mappings", "EventSourceMappings[].UUID"),
+    ("lambda", "list_functions", "Functions[].FunctionName"),
+    ("logs", "describe_log_groups", "logGroups[].logGroupName"),
+    ("s3", "list_buckets", "Buckets[].Name"),
+    ("sns", "list_topics", "Topics[].TopicArn"),
+    ("sqs", "list_queues", "QueueUrls[]"),
+]
+
+
+def inventory():
+    def listed(service, operation, ids):
+        asked = client(service)
+        pages = asked.get_paginator(operation).paginate() if asked.can_paginate(operation) else [getattr(asked, operation)()]
+        return [found for page in pages for found in jmespath.search(ids, page) or []]
+
+    return [found for entry in LISTS for found in listed(*entry)]
 
 
 def tasks_of(name):
@@ -154,7 +204,7 @@ def tasks_of(name):
 def tasks(name):
     _, known = tasks_of(name)
     environments = [task["overrides"]["containerOverrides"][0]["environment"] for task in known]
-    print(json.dumps([v["value"] for variables in environments for v in variables if v["name"] == "BINPLZ_LEASE_URL"]))
+    return [v["value"] for variables in environments for v in variables if v["name"] == "BINPLZ_LEASE_URL"]
 
 
 def delete(name):
@@ -177,23 +227,31 @@ def pair(text):
 def main():
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(dest="verb", required=True)
-    deploys = verbs.add_parser("deploy")
-    deploys.add_argument("name")
-    deploys.add_argument("--set", default=str(ROOT / "tests" / "fixtures" / "set"))
-    deploys.add_argument("--pin", type=pair, action="append", default=[])
-    deploys.add_argument("--env", type=pair, action="append", default=[])
-    deploys.add_argument("--no-image", action="store_true")
-    deploys.add_argument("parameters", type=pair, nargs="*")
-    for verb in ("tasks", "delete"):
-        verbs.add_parser(verb).add_argument("name")
+    for verb in ("deploy", "pins", "equip", "tasks", "resources", "inventory", "delete"):
+        arguments = verbs.add_parser(verb)
+        if verb in ("deploy", "pins", "equip"):
+            arguments.add_argument("--set", default=str(ROOT / "tests" / "fixtures" / "set"))
+            arguments.add_argument("--pin", type=pair, action="append", default=[])
+        if verb == "deploy":
+            arguments.add_argument("--env", type=pair, action="append", default=[])
+            arguments.add_argument("--no-image", action="store_true")
+            arguments.add_argument("--new-code", action="store_const", const="new", default="old")
+        if verb not in ("pins", "inventory"):
+            arguments.add_argument("name")
+        if verb == "deploy":
+            arguments.add_argument("parameters", type=pair, nargs="*")
     asked = parser.parse_args()
-    if asked.verb == "tasks":
-        tasks(asked.name)
-    elif asked.verb == "delete":
-        delete(asked.name)
-    else:
-        sets = {"demo": asked.set, **dict(asked.pin)}
-        deploy(asked.name, sets, dict(asked.env), dict(asked.parameters), not asked.no_image)
+    sets = {"demo": asked.set, **dict(asked.pin)} if "set" in asked else {}
+    answer = {
+        "deploy": lambda: deploy(asked.name, sets, dict(asked.env), dict(asked.parameters), not asked.no_image, asked.new_code),
+        "pins": lambda: json.loads(pins(sets)[0]),
+        "equip": lambda: equip(outputs_of(asked.name), pins(sets)[1], image=True),
+        "tasks": lambda: tasks(asked.name),
+        "resources": lambda: list(resources(asked.name).values()),
+        "inventory": inventory,
+        "delete": lambda: delete(asked.name),
+    }[asked.verb]()
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! A deployed binplz on the bed (`tests/bed/up --tasks`): the project's template, its Lambda functions and its builders' image.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -42,17 +42,18 @@ impl Stack {
 
     /// Deploys again, over what is there.
     pub fn update(&mut self, set: &Path, policy: &Policy, more: &[&str]) {
-        let mut deploy = tool("deploy", &self.name);
+        let mut deploy = tool("deploy", &[&self.name]);
         deploy.arg("--set").arg(set).args(environment(policy).iter().flat_map(|pair| ["--env", pair])).args(more);
-        let deployed = deploy.output().expect("the bed's Python");
-        assert!(deployed.status.success(), "{}", String::from_utf8_lossy(&deployed.stderr));
-        let told: BTreeMap<String, Value> = serde_json::from_slice(&deployed.stdout).expect("JSON");
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        self.outputs = told.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect();
-        let functions = told["functions"].as_object().expect("functions");
-        self.functions = functions.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect();
+        let told = said(deploy);
+        self.functions = texts(&told["functions"]);
+        self.outputs = texts(&told);
         let url = &self.outputs["ApiUrl"];
         self.site.address = url.strip_prefix("http://").expect("the bed speaks http").to_owned();
+    }
+
+    /// The ids of all that it made.
+    pub fn resources(&self) -> BTreeSet<String> {
+        list(&said(tool("resources", &[&self.name]))).collect()
     }
 
     /// Its builders' containers, as `podman ps` would list them: those of its tasks that run.
@@ -66,9 +67,7 @@ impl Stack {
 
 impl Running for Stack {
     fn builders(&self) -> Vec<String> {
-        let told = tool("tasks", &self.name).output().expect("the bed's Python");
-        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-        serde_json::from_slice(&told.stdout).expect("JSON")
+        list(&said(tool("tasks", &[&self.name]))).collect()
     }
 }
 
@@ -82,7 +81,7 @@ impl Deref for Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         // A test that fails should say why it did, not this.
-        let _ = tool("delete", &self.name).stderr(Stdio::null()).status();
+        let _ = tool("delete", &[&self.name]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
@@ -91,17 +90,38 @@ pub fn podman() -> Command {
     Command::new(repository().join("infra/image/podman"))
 }
 
-fn tool(verb: &str, name: &str) -> Command {
+/// The ids of all that is on the bed, in any stack or none.
+pub fn inventory() -> BTreeSet<String> {
+    list(&said(tool("inventory", &[]))).collect()
+}
+
+fn tool(verb: &str, arguments: &[&str]) -> Command {
     let python = std::env::var_os("BINPLZ_BED_PYTHON").map(PathBuf::from);
     let mut command = Command::new(python.expect("BINPLZ_BED_PYTHON: run this by tests/bed/up --tasks"));
-    command.arg(repository().join("tests/bed/stack.py")).args([verb, name]).stdin(Stdio::null());
+    command.arg(repository().join("tests/bed/stack.py")).arg(verb).args(arguments).stdin(Stdio::null());
     command
+}
+
+fn said(mut tool: Command) -> Value {
+    let output = tool.output().expect("the bed's Python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// The members of an object that are texts.
+fn texts(value: &Value) -> BTreeMap<String, String> {
+    let members = value.as_object().expect("an object").iter();
+    members.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = String> {
+    value.as_array().expect("a list").iter().map(|text| text.as_str().expect("a text").to_owned())
 }
 
 /// A policy, as functions read it (`functions/aws/src/config.rs`).
 fn environment(policy: &Policy) -> Vec<String> {
     let job = &policy.job;
-    [
+    let numbers = [
         ("LEASE_SECONDS", policy.lease.as_secs()),
         ("ATTEMPTS", policy.attempts.into()),
         ("RETRY_DELAY_SECONDS", policy.first_delay.as_secs()),
@@ -112,7 +132,7 @@ fn environment(policy: &Policy) -> Vec<String> {
         ("PROGRAM_BYTES", job.program_bytes),
         ("PACKAGE_BYTES", job.package_bytes),
         ("SLOTS", policy.slots as u64),
-    ]
-    .map(|(name, value)| format!("BINPLZ_{name}={value}"))
-    .to_vec()
+    ];
+    let numbers = numbers.map(|(name, number)| format!("BINPLZ_{name}={number}"));
+    numbers.into_iter().chain([format!("BINPLZ_SIZE={}", policy.size)]).collect()
 }

@@ -11,4 +11,5 @@ mod flights;
 mod hits;
 mod kills;
 mod tasks;
+mod upgrade;
 mod watched;

@@ -1,0 +1,55 @@
+//! A stack's own life: updated, deleted.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+};
+
+use binplz_core::policy::Policy;
+use binplz_tests::{
+    answers::{Running, quick},
+    server::{demo_set, fresh_set},
+    site::wait_for,
+    stack::{Stack, inventory},
+};
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_task_that_runs_while_its_stack_is_updated_settles() {
+    // Its build waits for an answer, which comes when the new functions are there.
+    let asked = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = asked.local_addr().expect("an address").port();
+    let set = fresh_set(&format!(
+        "patient = package \"patient\" {{ buildPhase = ''\n\
+           exec 3<> /dev/tcp/127.0.0.1/{port}; read -r answer <&3; echo \"$answer\"\n\
+           $CC -O1 -o program ${{good}}\n'';\n}};\n"
+    ));
+    let mut stack = Stack::deploy(set.path(), &quick());
+    assert_eq!(stack.get("/failing.patient").status, 202);
+    let (mut build, _) = asked.accept().expect("the build asks");
+    let before = stack.functions.clone();
+    stack.update(set.path(), &Policy { attempts: 1, ..quick() }, &["MaxBuilds=2", "LogDays=7", "--new-code"]);
+    assert_eq!(stack.functions, before, "they are the same functions");
+    assert_eq!(stack.status("failing.patient")["state"], "building");
+    build.write_all(b"go on\n").expect("it listens");
+    assert_eq!(stack.settled("failing.patient").status, 302);
+    assert_eq!((stack.status("failing.patient")["attempt"].as_u64(), stack.builders().len()), (Some(1), 1));
+    let _ = build.read(&mut [0]);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_deleted_stack_leaves_its_bucket_and_its_table_and_nothing_else() {
+    let stack = Stack::deploy(&demo_set(), &quick());
+    assert_eq!(stack.settled("tree").status, 302);
+    let (made, kept) = (stack.resources(), [stack.outputs["Bucket"].clone(), stack.outputs["Table"].clone()]);
+    let listed = inventory().intersection(&made).count();
+    // Of the others some have no id of their own: a policy, a permission, a route, a stage.
+    assert!(listed > 30, "{listed} of {}", made.len());
+    // A build that runs goes too.
+    assert_eq!(stack.get("/failing.hangs").status, 202);
+    wait_for("a task", || (stack.containers().len() == 1).then_some(()));
+    drop(stack);
+    let left: Vec<_> = inventory().intersection(&made).cloned().collect();
+    assert_eq!(left, kept);
+}
