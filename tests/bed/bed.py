@@ -58,12 +58,13 @@ def main():
     from hypercorn.config import Config
     from ministack import app
     from ministack.core import iam_actions, lambda_runtime, responses
-    from ministack.services import ecs, eventbridge, s3
+    from ministack.services import ecr, ecs, eventbridge, s3
     from ministack.services.cloudformation import provisioners
 
     apis = {other.getsockname()[1]: None for other in others}
     mends.mend_ecs(ecs, eventbridge, responses)
     mends.mend_s3(s3)
+    mends.mend_ecr(ecr)
     mends.mend_iam(iam_actions)
     mends.mend_http_api(provisioners, apis)
     mends.mend_lambda(lambda_runtime)

@@ -158,6 +158,22 @@ def mend_s3(s3):
     mend(s3, "presigned_request_is_expired", ["amz_date", "expires", "now"], later)
 
 
+def mend_ecr(ecr):
+    """An image that is asked for by its tag, and is not there, is an error."""
+
+    def strict(describe):
+        def described(data):
+            answer = describe(data)
+            asked = data.get("imageIds") or []
+            if answer[0] == 200 and len(json.loads(answer[2])["imageDetails"]) < len(asked):
+                return ecr.error_response_json("ImageNotFoundException", "The image requested does not exist", 400)
+            return answer
+
+        return described
+
+    mend(ecr, "_describe_images", ["data"], strict)
+
+
 def mend_iam(actions):
     """What AWS tells the policies of a request, and ministack does not: of ECS's, which task definition or task it is about, and in
     which cluster; of DynamoDB's, the keys that are read and written."""

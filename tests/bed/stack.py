@@ -138,6 +138,9 @@ def equip(outputs, trees, image):
     for rev, tree in trees.items():
         client("s3").put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
     if image:
+        # The repository's record of it, which a push makes; its layers stay in podman.
+        repository = outputs["BuilderRepository"].split("/", 1)[1]
+        client("ecr").put_image(repositoryName=repository, imageTag=architecture(), imageManifest=json.dumps({"schemaVersion": 2}))
         subprocess.run([PODMAN, "tag", "localhost/builder", f"{outputs['BuilderRepository']}:{architecture()}"], check=True)
 
 

@@ -17,7 +17,7 @@ use binplz_core::{
     build::{Build, Lease},
     flow::{self, lease::Bearer},
     key::{BuildKey, LeaseId, System, Token, hex},
-    limits::Limits,
+    limits::{Limits, Why},
     news::{About, News},
     pins::{Pin, Pins},
     policy::Policy,
@@ -99,6 +99,8 @@ pub struct Remembering {
     pub asked: AtomicUsize,
     /// What it says instead of starting.
     pub refuses: Mutex<Option<NotLaunched>>,
+    /// The systems that it has no image for.
+    pub imageless: Mutex<Vec<System>>,
 }
 
 impl Launcher for Remembering {
@@ -113,6 +115,9 @@ impl Launcher for Remembering {
     async fn stop(&self, lease: &Lease) -> Result<(), Unavailable> {
         self.stopped.lock().expect("a lock").push(lease.id.clone());
         Ok(())
+    }
+    async fn obstacle(&self, system: System) -> Result<Option<Why>, Unavailable> {
+        Ok(self.imageless.lock().expect("a lock").contains(&system).then_some(Why::NoImage))
     }
 }
 
@@ -275,9 +280,10 @@ impl World {
     }
 }
 
-/// A target by its path.
+/// A target by its path, and its query if it has one.
 pub fn target(path: &str) -> Target {
-    Query::parse(path, None).expect("a target").target
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    Query::parse(path, query).expect("a target").target
 }
 
 impl Deployment for World {

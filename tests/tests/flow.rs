@@ -1,7 +1,7 @@
 //! The stories, with somebody else at work at exactly the wrong moment, and with a death between any two steps.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
@@ -14,13 +14,15 @@ use binplz_core::{
         lease::{self, Denied},
         request::request,
         settle::{settle, stopped},
+        status::status,
         sweep::sweep,
     },
+    key::System,
     limits::Micros,
     policy::{Policy, Prices},
     ports::{Deployment, Method, NotLaunched, Unavailable},
     protocol::{Outcome, Progress, Report, Stats},
-    reply::Reply,
+    reply::{Asked, Body, Format, Reply},
 };
 use binplz_tests::world::{World, target};
 
@@ -320,6 +322,71 @@ async fn a_settle_that_races_with_the_sweep_counts_once() {
         }
         assert_eq!(w.limits().await.taken(), 0);
     }
+}
+
+#[tokio::test]
+async fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_there_is_one() {
+    let w = World::new();
+    let images = |missing: &[System]| *w.launcher.imageless.lock().expect("a lock") = missing.to_vec();
+    let arm = "hello?sys=aarch64-linux";
+    ask(&w, "tree").await;
+    ask(&w, arm).await;
+    images(&[System::X86_64Linux]);
+    sweep(&*w).await.expect("the ledger");
+    dispatch(&*w).await.expect("the ledger");
+    // The other system's image is there.
+    assert!(matches!(ask(&w, arm).await, Reply::Pending(status) if status.state == "building"));
+    let commits = w.commits();
+    // What was queued before, and what nobody has asked for yet.
+    for (path, state) in [("tree", "queued"), ("hello", "unasked")] {
+        let reply = ask(&w, path).await;
+        let asked = Asked { origin: "http://h", target: None, format: Format::Json, retry: false };
+        let answer = reply.answer(&asked);
+        assert_eq!((answer.status, started(&w)), (503, 1), "{path}");
+        assert!(answer.headers.contains(&("retry-after", "60".to_owned())));
+        let Body::Json(_, problem) = answer.body else { panic!("no problem") };
+        assert!(problem.contains("nothing new can be built for x86_64-linux now: there is no builder image yet"));
+        // Who waits is told to wait on.
+        let status = status(&*w, &target(path)).await.expect("the ledger").expect("a served pin");
+        assert_eq!((status.state, status.paused.is_some()), (state, path == "tree"));
+    }
+    for _ in 0..2 {
+        sweep(&*w).await.expect("the ledger");
+    }
+    assert_eq!(w.commits(), commits, "what is known already is not written again");
+
+    images(&[]);
+    let rings = w.bell.0.load(SeqCst);
+    sweep(&*w).await.expect("the ledger");
+    assert!(w.bell.0.load(SeqCst) > rings);
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!(w.build("tree").await.lease().map(|lease| lease.attempt), Some(1));
+    assert!(matches!(ask(&w, "hello").await, Reply::Pending(_)));
+}
+
+#[tokio::test]
+async fn a_pause_that_comes_between_a_dispatchers_look_and_its_claim_is_kept() {
+    let w = World::new();
+    ask(&w, "tree").await;
+    let other = Arc::clone(&w);
+    w.before_next_commit(async move {
+        other.launcher.imageless.lock().expect("a lock").push(System::X86_64Linux);
+        sweep(&*other).await.expect("the ledger");
+    });
+    dispatch(&*w).await.expect("the ledger");
+    assert!(matches!(w.build("tree").await.state, State::Queued { attempt: 1, .. }));
+    assert_eq!((started(&w), w.limits().await.taken()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_hit_is_served_while_builds_are_paused() {
+    let w = World::new();
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    w.finish("tree").await;
+    w.launcher.imageless.lock().expect("a lock").push(System::X86_64Linux);
+    sweep(&*w).await.expect("the ledger");
+    assert!(is_hit(&ask(&w, "tree").await));
 }
 
 #[tokio::test]

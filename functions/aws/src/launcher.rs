@@ -15,12 +15,14 @@ use aws_sdk_ecs::{
 use binplz_core::{
     build::Lease,
     key::{BuildKey, System},
+    limits::Why,
     ports::{Launcher, NotLaunched, Unavailable},
 };
 
 use crate::{
     account::Account,
     config::{Fault, Settings},
+    images::Images,
     lease_url, unavailable,
 };
 
@@ -40,6 +42,7 @@ pub struct EcsLauncher {
     x86_64: String,
     arm64: String,
     network: AwsVpcConfiguration,
+    images: Option<Images>,
     origin: String,
 }
 
@@ -62,6 +65,7 @@ impl EcsLauncher {
             x86_64: settings.need("BINPLZ_TASK_X86_64")?,
             arm64: settings.need("BINPLZ_TASK_ARM64")?,
             network,
+            images: Images::open(account, settings)?,
             origin: settings.origin()?,
         })
     }
@@ -127,6 +131,13 @@ impl Launcher for EcsLauncher {
             }
         }
         Ok(())
+    }
+
+    async fn obstacle(&self, system: System) -> Result<Option<Why>, Unavailable> {
+        match &self.images {
+            Some(images) => Ok((!images.has(system).await?).then_some(Why::NoImage)),
+            None => Ok(None),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_TABLE` `_QUEUE_URL` `_BUCKET` `_PINS` `_ORIGIN` |
 //! | `lease` | [`Serving`] | the same, without `_ORIGIN` |
-//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_TABLE` `_QUEUE_URL` `_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN` |
+//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_TABLE` `_QUEUE_URL` `_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!
 //! All of them take the numbers of [`config::Settings::policy`], each with a default, and what Lambda itself puts into the
 //! environment. Functions that share a table must share the numbers too.
@@ -23,6 +23,7 @@ pub mod store;
 
 pub mod bell;
 
+mod images;
 pub mod launcher;
 mod lease_url;
 

@@ -72,7 +72,8 @@ impl Log {
     pub fn line(&self, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
         let (level, error) = match *news {
             News::Trouble { error, .. } => ("WARN", Some(error)),
-            News::Moved(_) | News::Held(_) | News::Answered(_) => ("INFO", None),
+            News::Looked(_, Some(_)) => ("WARN", None),
+            News::Moved(_) | News::Held(_) | News::Looked(_, None) | News::Answered(_) => ("INFO", None),
         };
         let mut line = entry(level, &news.to_string(), error);
         line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));

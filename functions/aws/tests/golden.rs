@@ -12,7 +12,7 @@ use binplz_core::{
     build::{Attempt, Build, Lease, State},
     failure::{Failure, Kind},
     key::{Bin, BuildKey, LeaseId},
-    limits::{Limits, Micros},
+    limits::{Limits, Micros, Why},
     policy::{Policy, Prices},
     ports::{Listed, Row, Shelf, Swap, Version},
     protocol::{Phase, Progress, Stats},
@@ -91,6 +91,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-failed", build(State::Failed { failure, since: AT, until: None })),
         ("served", served()),
         ("limits", limits()),
+        ("limits-paused", Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), AT))),
     ]
 }
 

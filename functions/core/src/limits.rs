@@ -1,4 +1,4 @@
-//! Slots and money, as pure arithmetic over one row.
+//! Slots, money, and whether anything may be built at all: pure arithmetic over one row.
 //!
 //! The row maps each live lease to what was reserved for it, and is swapped together with the build's own row. So releasing
 //! twice is harmless, and a crash between two steps can leak nothing: there is no step between.
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::LeaseId,
+    key::{LeaseId, System},
     policy::Policy,
     size::Size,
     time::{Month, Timestamp},
@@ -50,12 +50,41 @@ pub struct Reservation {
     pub since: Timestamp,
 }
 
-/// The slots-and-money row.
+/// What only the operator can mend, and nothing can be built without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// There is no image of the builder.
+    NoImage,
+}
+
+impl Why {
+    /// A few words that read on after "builds are paused: ".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Why::NoImage => "there is no builder image yet",
+        }
+    }
+}
+
+/// No build is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Why not.
+    pub why: Why,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The row of slots and money.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     reserved: BTreeMap<LeaseId, Reservation>,
     month: Month,
     spent: Micros,
+    /// The systems for which nothing can be built.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    paused: BTreeMap<System, Paused>,
 }
 
 /// Why nothing more may start now.
@@ -70,9 +99,42 @@ pub enum Full {
         /// What it could cost.
         worst: Micros,
     },
+    /// Nothing can be built for its system.
+    #[error("builds are paused: {}", .0.sentence())]
+    Paused(Why),
 }
 
 impl Limits {
+    /// Why nothing is built for a system, where that is so.
+    pub fn paused(&self, system: System) -> Option<Paused> {
+        self.paused.get(&system).copied()
+    }
+
+    /// The limits after a look at what keeps a system's builders from being started, `None` for nothing. Where that is known,
+    /// they are as they were, since when included.
+    #[must_use]
+    pub fn looked_at(&self, system: System, obstacle: Option<Why>, now: Timestamp) -> Limits {
+        let mut next = self.clone();
+        match obstacle {
+            Some(why) if self.paused(system).is_none_or(|paused| paused.why != why) => {
+                next.paused.insert(system, Paused { why, since: now });
+            }
+            Some(_) => {}
+            None => {
+                next.paused.remove(&system);
+            }
+        }
+        next
+    }
+
+    /// The limits, where builders for that system may be started.
+    ///
+    /// # Errors
+    /// [`Full::Paused`].
+    pub fn open_for(&self, system: System) -> Result<&Limits, Full> {
+        self.paused(system).map_or(Ok(self), |paused| Err(Full::Paused(paused.why)))
+    }
+
     /// The limits with one more lease, the worst case of its machine reserved. The same lease again changes nothing.
     ///
     /// # Errors
@@ -123,7 +185,7 @@ impl Limits {
         let month = now.month();
         // A machine whose clock is behind must not bring back a month that is over.
         let spent = if month > self.month { Micros(0) } else { self.spent };
-        Limits { reserved: self.reserved.clone(), month: month.max(self.month), spent }
+        Limits { month: month.max(self.month), spent, ..self.clone() }
     }
 }
 

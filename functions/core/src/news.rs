@@ -6,8 +6,8 @@ use std::{fmt, time::Duration};
 use crate::{
     build::{Build, State},
     failure::{Failure, Kind},
-    key::{BuildKey, LeaseId},
-    limits::Full,
+    key::{BuildKey, LeaseId, System},
+    limits::{Full, Why},
     reply::Reply,
 };
 
@@ -47,6 +47,8 @@ pub enum News<'a> {
     Moved(&'a Moved),
     /// A queued build that is due stays where it is.
     Held(Full),
+    /// Builds for a system are paused, or go on.
+    Looked(System, Option<Why>),
     /// A program was asked for, and this was the answer.
     Answered(&'a Reply),
     /// Something was passed over, or will be tried again.
@@ -163,6 +165,8 @@ impl fmt::Display for News<'_> {
         match self {
             News::Moved(moved) => moved.fmt(f),
             News::Held(full) => write!(f, "waits: {full}"),
+            News::Looked(system, Some(why)) => write!(f, "builds for {system} are paused: {}", why.sentence()),
+            News::Looked(system, None) => write!(f, "builds for {system} go on"),
             News::Answered(Reply::Hit { .. }) => f.write_str("a hit"),
             News::Answered(_) => f.write_str("a miss"),
             News::Trouble { what, .. } => f.write_str(what),

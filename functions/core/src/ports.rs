@@ -8,8 +8,8 @@ use thiserror::Error;
 use crate::{
     artifact::ObjectPath,
     build::{Build, Lease},
-    key::{BuildKey, LeaseId, Rev, Sha256, Token},
-    limits::Limits,
+    key::{BuildKey, LeaseId, Rev, Sha256, System, Token},
+    limits::{Limits, Why},
     news::{About, News},
     pins::Pins,
     policy::Policy,
@@ -42,7 +42,7 @@ pub enum RowKey {
     Build(BuildKey),
     /// A served row.
     Served(ServedKey),
-    /// The slots-and-money row. There is one.
+    /// The row of slots, money and pauses. There is one.
     Limits,
 }
 
@@ -189,6 +189,13 @@ pub trait Launcher: Send + Sync {
 
     /// Stops the builder of a lease, soon and without waiting for it. One that is gone already is fine.
     fn stop(&self, lease: &Lease) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// What keeps it from starting any builder for a system; `None`: nothing that it knows of.
+    fn obstacle(&self, system: System) -> impl Future<Output = Result<Option<Why>, Unavailable>> + Send {
+        // Where builders are this machine's own processes, whoever serves has looked before.
+        let _ = system;
+        async { Ok(None) }
+    }
 }
 
 /// The objects: written once, whole or not at all.

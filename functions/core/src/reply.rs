@@ -8,8 +8,9 @@ use serde_json::json;
 use crate::{
     artifact::{Program, Refusal, Verdict},
     failure::{Failure, Kind},
-    flow::status::{Status, seconds_up},
-    key::Bin,
+    flow::status::{PAUSE_LOOK, Status, seconds_up},
+    key::{Bin, System},
+    limits::Why,
     pins::Unserved,
     served::Served,
     stub,
@@ -122,6 +123,12 @@ impl Problem {
     /// A backend does not answer.
     pub fn down() -> Problem {
         Problem { retry_after: Some(10), ..Problem::new(503, "the service has a problem; try again in a moment") }
+    }
+
+    /// Nothing new is built for a system.
+    pub fn paused(system: System, why: Why) -> Problem {
+        let sentence = format!("nothing new can be built for {system} now: {}", why.sentence());
+        Problem { retry_after: Some(PAUSE_LOOK), ..Problem::new(503, sentence) }
     }
 
     /// The build failed; `rest` is how long it cools down, where it does.
@@ -246,6 +253,9 @@ const JSON: &str = "application/json";
 impl Reply {
     /// Puts the reply into words.
     pub fn answer(&self, asked: &Asked) -> Answer {
+        if let Reply::Pending(Status { paused: Some(paused), system, .. }) = self {
+            return Reply::Problem(Problem::paused(*system, paused.why)).answer(asked);
+        }
         let mut headers = vec![("cache-control", "no-store".to_owned()), ("vary", "Accept".to_owned())];
         let stub = || asked.target.map(|target| stub::stub(asked.origin, target)).unwrap_or_default();
         // Made only where it is needed: a hit for curl shows no page.

@@ -6,7 +6,7 @@ use binplz_core::{
     build::{Attempt, Build, Lease, State},
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId, System},
-    limits::{Limits, Micros},
+    limits::{Limits, Micros, Why},
     policy::{Policy, Prices},
     ports::{Row, RowKey},
     protocol::{Phase, Progress, Stats},
@@ -108,6 +108,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (served(program), "served/nixos-26.05/aarch64-linux/python3Packages.foo/%5B", "served-program"),
         (limits(), "limits", "limits"),
         (Row::Limits(Limits::default()), "limits", "limits-empty"),
+        (Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), at)), "limits", "limits-paused"),
     ]
 }
 

@@ -7,7 +7,7 @@ use binplz_core::{
     build::{Attempt, Build, Lease, State},
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId, Sha256, System, Token},
-    limits::{Limits, Micros},
+    limits::{Limits, Micros, Why},
     policy::{Policy, Prices},
     ports::Row,
     protocol::{Phase, Progress, Stats},
@@ -188,10 +188,12 @@ fn any_served() -> impl Strategy<Value = Served> {
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
-    vec((any_lease_id(), 0..2_000_000_000_000u64, any::<bool>()), 0..30).prop_map(|steps| {
+    let steps = vec((any_lease_id(), 0..2_000_000_000_000u64, any::<bool>()), 0..30);
+    (steps, option::of(Just(Why::NoImage)), select(&System::ALL[..])).prop_map(|(steps, obstacle, system)| {
         let prices = Prices { task: Micros(17 * 3600), ..Prices::default() };
         let policy = Policy { slots: 20, budget: Some(Micros(u64::MAX)), prices, ..Policy::default() };
-        steps.into_iter().fold(Limits::default(), |limits, (lease, at, release)| {
+        let paused = Limits::default().looked_at(system, obstacle, Timestamp(1));
+        steps.into_iter().fold(paused, |limits, (lease, at, release)| {
             let now = Timestamp(at);
             let held = limits.reserve(&lease, Size::default(), now, &policy).unwrap_or(limits);
             let later = now + Duration::from_secs(at % 10_000);

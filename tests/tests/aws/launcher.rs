@@ -4,6 +4,8 @@ use aws_sdk_ecs::types::{Compatibility, ContainerDefinition, NetworkMode, Task};
 use binplz_aws::launcher::{CONTAINER, EcsLauncher};
 use binplz_core::{
     build::Lease,
+    key::System,
+    limits::Why,
     ports::{Launcher, NotLaunched},
 };
 use binplz_tests::contract::rows::{key, lease, lease_id};
@@ -105,4 +107,27 @@ async fn what_can_not_be_started_is_refused() {
     let launcher = EcsLauncher::open(&account, &settings).expect("settings");
     let refused = launcher.launch(&key(1), &attempt(1, 1)).await.expect_err("no task");
     assert!(matches!(refused, NotLaunched::Refused(_)), "{refused}");
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn builders_of_a_system_are_kept_back_until_its_image_is_pushed() {
+    let Fresh { account, settings, .. } = fresh().await;
+    let name = settings.need("BINPLZ_CLUSTER").expect("a name");
+    let settings = settings.with("BINPLZ_REPOSITORY", &name).with("BINPLZ_IMAGE_TAGS", "amd,arm");
+    let launcher = EcsLauncher::open(&account, &settings).expect("settings");
+    let obstacles = async || {
+        [launcher.obstacle(System::X86_64Linux).await, launcher.obstacle(System::Aarch64Linux).await]
+            .map(|obstacle| obstacle.ok())
+    };
+    let missing = Some(Some(Why::NoImage));
+    // No repository is no news of images.
+    assert_eq!(obstacles().await, [None, None]);
+    let ecr = aws_sdk_ecr::Client::new(account.sdk());
+    ecr.create_repository().repository_name(&name).send().await.expect("a repository");
+    assert_eq!(obstacles().await, [missing, missing]);
+    let manifest = r#"{"schemaVersion":2}"#;
+    let push = ecr.put_image().repository_name(&name).image_tag("arm").image_manifest(manifest);
+    push.send().await.expect("an image");
+    assert_eq!(obstacles().await, [missing, Some(None)]);
 }

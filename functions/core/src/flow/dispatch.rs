@@ -3,11 +3,11 @@
 use crate::{
     build::{Event, Lease},
     failure::{Failure, Kind},
-    flow::{Halt, advance, settle},
+    flow::{Halt, advance, load_limits, settle},
     key::BuildKey,
     limits::Full,
     news::{About, News},
-    ports::{Deployment, Launcher, Ledger, NotLaunched, Shelf, Unavailable},
+    ports::{Deployment, Launcher, Ledger, NotLaunched, Read, Shelf, Unavailable},
     time::Timestamp,
 };
 
@@ -22,12 +22,16 @@ const PAGE: usize = 50;
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+    let (limits, _) = load_limits(d, Read::Consistent).await?;
     let mut after = None;
     loop {
         let page = d.ledger().list(Shelf::Queued, after.as_ref(), PAGE).await?;
         for listed in &page {
             if listed.at > d.now() {
                 return Ok(Some(listed.at));
+            }
+            if limits.paused(listed.key.system).is_some() {
+                continue;
             }
             let (id, token) = d.new_lease();
             match advance(d, &listed.key, &Event::Claim { id, token }).await {
@@ -40,9 +44,11 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
                 Err(Halt::Illegal(_)) => {}
                 Err(Halt::Full(full)) => {
                     d.tell(About::Build(&listed.key), News::Held(full));
-                    // What does not fit on a larger machine may leave room for what needs the usual one.
-                    if !matches!(full, Full::Budget { worst } if worst > d.policy().worst_price(d.policy().size)) {
-                        return Ok(None);
+                    match full {
+                        // What can not be paid on a larger machine may leave room for what needs the usual one.
+                        Full::Budget { worst } if worst > d.policy().worst_price(d.policy().size) => {}
+                        Full::Paused(_) => {}
+                        Full::Budget { .. } | Full::Slots => return Ok(None),
                     }
                 }
                 Err(Halt::Unavailable(error)) => return Err(error),

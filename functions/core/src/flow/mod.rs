@@ -53,8 +53,8 @@ pub(crate) async fn load_build<D: Deployment>(d: &D, key: &BuildKey) -> Result<(
     }
 }
 
-async fn load_limits<D: Deployment>(d: &D) -> Result<(Limits, Version), Unavailable> {
-    match d.ledger().load(&RowKey::Limits, Read::Consistent).await? {
+pub(crate) async fn load_limits<D: Deployment>(d: &D, read: Read) -> Result<(Limits, Version), Unavailable> {
+    match d.ledger().load(&RowKey::Limits, read).await? {
         Some((Row::Limits(limits), version)) => Ok((limits, version)),
         Some(_) => Err(Unavailable::new("ledger", "another row lies where the limits should")),
         None => Ok((Limits::default(), Version(0))),
@@ -94,12 +94,12 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
         let mut swaps = vec![Swap { seen, row: Row::Build(after.clone()) }];
         let (old, new) = (before.lease(), after.lease());
         if old.map(|lease| &lease.id) != new.map(|lease| &lease.id) {
-            let (mut limits, seen) = load_limits(d).await?;
+            let (mut limits, seen) = load_limits(d, Read::Consistent).await?;
             if let Some(old) = old {
                 limits = limits.release(&old.id, old.size, now, d.policy());
             }
             if let Some(new) = new {
-                limits = limits.reserve(&new.id, new.size, now, d.policy())?;
+                limits = limits.open_for(key.system)?.reserve(&new.id, new.size, now, d.policy())?;
             }
             swaps.push(Swap { seen, row: Row::Limits(limits) });
         }

@@ -3,7 +3,7 @@
 use crate::{
     artifact::{Main, Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Event, State},
-    flow::{Halt, advance, load_build, ring, status},
+    flow::{Halt, advance, load_build, load_limits, ring, status},
     key::LeaseId,
     news::About,
     pins::Resolved,
@@ -62,12 +62,17 @@ async fn look<D: Deployment>(
     may_start: bool,
 ) -> Result<Reply, Unavailable> {
     let (mut build, _) = load_build(d, &resolved.key).await?;
-    if may_start {
-        match ask_if_startable(d, build).await {
-            Ok(asked) => build = asked,
+    if may_start && startable(d, &build) {
+        let (limits, _) = load_limits(d, Read::Eventual).await?;
+        if let Some(paused) = limits.paused(build.key.system) {
+            return Ok(Reply::Problem(Problem::paused(build.key.system, paused.why)));
+        }
+        match advance(d, &build.key, &Event::Ask).await {
+            Ok(asked) => build = asked.after,
             Err(Halt::Unavailable(error)) => return Err(error),
             Err(Halt::Illegal(_) | Halt::Full(_)) => return Ok(Reply::Problem(Problem::down())),
         }
+        ring(d).await;
     }
     match &build.state {
         State::Ready { lease, .. } => serve(d, target, resolved, lease, served, method).await,
@@ -79,19 +84,13 @@ async fn look<D: Deployment>(
     }
 }
 
-/// Asks for a build that nobody asked for, or that has cooled down; all else is as it is.
-async fn ask_if_startable<D: Deployment>(d: &D, build: Build) -> Result<Build, Halt> {
-    let startable = match &build.state {
+/// Whether nobody has asked for it, or it has cooled down; all else is as it is.
+fn startable<D: Deployment>(d: &D, build: &Build) -> bool {
+    match &build.state {
         State::Unasked => true,
         State::Failed { until: Some(until), .. } => d.now() >= *until,
         _ => false,
-    };
-    if !startable {
-        return Ok(build);
     }
-    let asked = advance(d, &build.key, &Event::Ask).await?.after;
-    ring(d).await;
-    Ok(asked)
 }
 
 /// A ready build: the program that the path means, remembered in a served row, so that the next one is a hit.

@@ -7,10 +7,11 @@ use serde::Serialize;
 use crate::{
     build::{Build, State},
     failure::Failure,
-    flow::load_build,
+    flow::{load_build, load_limits},
     key::{Attr, LeaseId, Rev, System},
+    limits::Paused,
     pins::Unserved,
-    ports::{Deployment, Ledger, Shelf, Unavailable},
+    ports::{Deployment, Ledger, Read, Shelf, Unavailable},
     protocol::Progress,
     target::Target,
     time::Timestamp,
@@ -18,6 +19,9 @@ use crate::{
 
 /// How far ahead in the queue a build is looked for; further back it is "more than this many".
 const QUEUE_LOOK: usize = 100;
+
+/// Seconds after which to ask again whether builds go on: whoever looks what keeps them looks once a minute.
+pub(crate) const PAUSE_LOOK: u64 = 60;
 
 /// The status document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +39,9 @@ pub struct Status {
     /// Builds that are due before this one, where it is queued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead: Option<usize>,
+    /// Why it is not begun, where nothing is, for its system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// When the current attempt started, in milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,
@@ -67,6 +74,9 @@ impl Status {
 
     /// What is happening, as a few words for a progress line: "tree-2.1.0 buildPhase, 3 of 7 built".
     pub fn headline(&self) -> String {
+        if let Some(paused) = self.paused {
+            return format!("waits: {}", paused.why.sentence());
+        }
         let tried = if self.attempt > 1 { format!(", attempt {}", self.attempt) } else { String::new() };
         match (self.state, &self.progress, self.ahead) {
             ("building", Some(progress), _) => {
@@ -114,6 +124,7 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build) -> Result<Status, U
         nixpkgs: build.key.rev.clone(),
         attempt: last.map_or(0, |attempt| attempt.number),
         ahead: None,
+        paused: None,
         started: None,
         elapsed_seconds: None,
         progress: None,
@@ -129,7 +140,11 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build) -> Result<Status, U
             status.state = "queued";
             status.attempt = *attempt;
             status.failure = last.and_then(|attempt| attempt.failure.clone()).filter(|_| *attempt > 1);
-            if *due <= now {
+            let (limits, _) = load_limits(d, Read::Eventual).await?;
+            status.paused = limits.paused(build.key.system);
+            if status.paused.is_some() {
+                status.retry_after = PAUSE_LOOK;
+            } else if *due <= now {
                 let line = d.ledger().list(Shelf::Queued, None, QUEUE_LOOK).await?;
                 let ahead = line.iter().position(|listed| listed.key == build.key).unwrap_or(line.len());
                 status.ahead = Some(ahead);

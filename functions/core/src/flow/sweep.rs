@@ -1,19 +1,20 @@
-//! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost.
+//! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost. And
+//! whether anything can be built is looked at.
 
 use crate::{
     build::Event,
-    flow::{Halt, advance, dispatch, load_build, ring},
-    key::BuildKey,
-    news::About,
-    ports::{Deployment, Launcher, Ledger, Shelf, Unavailable},
+    flow::{Halt, advance, dispatch, load_build, load_limits, ring},
+    key::{BuildKey, System},
+    news::{About, News},
+    ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, Shelf, Swap, Unavailable},
     time::Timestamp,
 };
 
 /// How many leases are looked at in one go.
 const PAGE: usize = 50;
 
-/// Ends every lease whose time is over, starts the builder of every claim whose dispatcher died before it did, and rings, in case
-/// a ring was lost. Returns when the next lease would be over.
+/// Ends every lease whose time is over, starts the builder of every claim whose dispatcher died before it did, looks whether
+/// builders can be started, and rings, in case a ring was lost. Returns when the next lease would be over.
 ///
 /// It looks at every build that holds a slot, and those are few.
 ///
@@ -35,6 +36,9 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
             Some(last) if page.len() == PAGE => after = Some(last.clone()),
             _ => break,
         }
+    }
+    for system in System::ALL {
+        look(d, system).await?;
     }
     ring(d).await;
     Ok(next)
@@ -62,4 +66,27 @@ async fn relaunch<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailabl
         Some(lease) if lease.task.is_none() => dispatch::launch(d, key, lease).await,
         _ => Ok(()),
     }
+}
+
+/// Whether builders for a system can be started. What keeps them from it is written down, for whoever asks for a program; and
+/// when it is gone, that too. Somebody else who writes first is no harm: the next sweep looks again.
+async fn look<D: Deployment>(d: &D, system: System) -> Result<(), Unavailable> {
+    let obstacle = match d.launcher().obstacle(system).await {
+        Ok(obstacle) => obstacle,
+        Err(error) => {
+            d.note(About::Service, "nobody knows whether builders can be started", &error);
+            return Ok(());
+        }
+    };
+    let (known, seen) = load_limits(d, Read::Consistent).await?;
+    let limits = known.looked_at(system, obstacle, d.now());
+    if limits == known {
+        return Ok(());
+    }
+    match d.ledger().commit(vec![Swap { seen, row: Row::Limits(limits) }]).await {
+        Ok(()) => d.tell(About::Service, News::Looked(system, obstacle)),
+        Err(NotCommitted::Conflict) => {}
+        Err(NotCommitted::Unavailable(error)) => return Err(error),
+    }
+    Ok(())
 }

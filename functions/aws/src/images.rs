@@ -1,0 +1,50 @@
+//! Whether there is an image of the builder: the one question that is asked of ECR, by the reaper, once a minute. So it is known
+//! before anybody's build fails for it; nobody has to say that an image has been pushed; and it costs nothing.
+
+use aws_sdk_ecr::{Client, operation::describe_images::DescribeImagesError, types::ImageIdentifier};
+use binplz_core::{key::System, ports::Unavailable};
+
+use crate::{
+    account::Account,
+    config::{Fault, Settings},
+    unavailable,
+};
+
+/// The repository of the builder's images.
+#[derive(Clone, Debug)]
+pub(crate) struct Images {
+    ecr: Client,
+    repository: String,
+    x86_64: String,
+    arm64: String,
+}
+
+impl Images {
+    /// The repository that the settings name. Without one the images are elsewhere, and nobody is asked for them.
+    pub(crate) fn open(account: &Account, settings: &Settings) -> Result<Option<Images>, Fault> {
+        let Some(repository) = settings.find("BINPLZ_REPOSITORY").map(str::to_owned) else { return Ok(None) };
+        const TAGS: &str = "BINPLZ_IMAGE_TAGS";
+        let [x86_64, arm64] = settings.list(TAGS)?.try_into().map_err(|tags: Vec<String>| Fault::Wrong {
+            name: TAGS,
+            what: "a tag for x86_64 and one for arm64",
+            cause: format!("it has {}", tags.len()),
+        })?;
+        Ok(Some(Images { ecr: Client::new(&account.sdk), repository, x86_64, arm64 }))
+    }
+
+    /// Whether there is one for a system.
+    pub(crate) async fn has(&self, system: System) -> Result<bool, Unavailable> {
+        let tag = match system {
+            System::X86_64Linux => &self.x86_64,
+            System::Aarch64Linux => &self.arm64,
+        };
+        let image = ImageIdentifier::builder().image_tag(tag).build();
+        match self.ecr.describe_images().repository_name(&self.repository).image_ids(image).send().await {
+            Ok(found) => Ok(!found.image_details().is_empty()),
+            Err(error) if error.as_service_error().is_some_and(DescribeImagesError::is_image_not_found_exception) => {
+                Ok(false)
+            }
+            Err(error) => Err(unavailable("images", &error)),
+        }
+    }
+}
