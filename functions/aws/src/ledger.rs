@@ -17,7 +17,6 @@ use binplz_core::{
 
 use crate::{
     account::Account,
-    clock,
     config::{Fault, Settings},
     item::{self, AT, Item, PK, SHELF, SHELVES, VERSION},
     unavailable,
@@ -59,7 +58,7 @@ impl DynamoLedger {
     async fn transact(&self, swaps: &[Swap]) -> Result<(), NotCommitted> {
         // One token for one commit, however often the client sends it: a reply that was lost does not make it conflict with
         // itself. The same commit by another call has another token, and does.
-        let mut call = self.dynamo.transact_write_items().client_request_token(hex(&clock::random::<16>()));
+        let mut call = self.dynamo.transact_write_items().client_request_token(hex(&binplz_clock::random::<16>()));
         for swap in swaps {
             let Some(item) = item::write(swap).map_err(broken)? else { return Err(NotCommitted::Conflict) };
             let Condition { says, of, values } = Condition::of(swap);
@@ -157,7 +156,7 @@ impl Ledger for DynamoLedger {
     }
 
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
-        let item = item::write_progress(lease, progress, clock::now()).map_err(broken)?;
+        let item = item::write_progress(lease, progress, binplz_clock::now()).map_err(broken)?;
         let put = self.dynamo.put_item().table_name(&self.table).set_item(Some(item)).send().await;
         put.map(drop).map_err(|error| unavailable(ROLE, &error))
     }

@@ -13,7 +13,6 @@
 pub mod config;
 
 pub mod account;
-mod clock;
 
 pub mod item;
 pub mod ledger;
@@ -166,10 +165,10 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
         &self.origin
     }
     fn now(&self) -> Timestamp {
-        clock::now()
+        binplz_clock::now()
     }
     fn new_lease(&self) -> (LeaseId, Token) {
-        clock::new_lease()
+        binplz_clock::new_lease()
     }
     fn tell(&self, about: About<'_>, news: News<'_>) {
         self.log.tell(about, &news, self.now());

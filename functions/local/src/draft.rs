@@ -10,7 +10,7 @@ use std::{
 use binplz_core::key::{Sha256, hex};
 use sha2::{Digest, Sha256 as Hasher};
 
-use crate::{clock, dir::private};
+use crate::dir::private;
 
 /// A file in `tmp/` that has no name among the objects yet.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) enum Published {
 impl Draft {
     /// An empty one.
     pub(crate) fn new(tmp: &Path) -> io::Result<Draft> {
-        let path = tmp.join(hex(&clock::random::<16>()));
+        let path = tmp.join(hex(&binplz_clock::random::<16>()));
         let file = private().create_new(true).open(&path)?;
         Ok(Draft { file, path, hasher: Hasher::new(), size: 0 })
     }

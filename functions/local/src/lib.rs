@@ -12,7 +12,6 @@
 //! Whatever is killed, and whenever, the directory is whole: rows are written in transactions, objects appear under their
 //! name when they are complete, and builders go on without the server.
 
-mod clock;
 mod dir;
 mod origin;
 
@@ -125,10 +124,10 @@ impl Deployment for Local {
         &self.origin
     }
     fn now(&self) -> Timestamp {
-        clock::now()
+        binplz_clock::now()
     }
     fn new_lease(&self) -> (LeaseId, Token) {
-        clock::new_lease()
+        binplz_clock::new_lease()
     }
     fn tell(&self, about: About<'_>, news: News<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));

@@ -19,7 +19,6 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    clock,
     dir::{DataDir, OpenError, private},
     draft::{Draft, Published},
     grant::{Secret, Terms},
@@ -184,7 +183,7 @@ fn publish(draft: Draft, objects: &Path, name: &str) -> Result<(), Refused> {
 
 impl Store for LocalStore {
     async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
-        let terms = Terms { size, sha256: sha256.clone(), expires: clock::now() + GRANT_LIFE };
+        let terms = Terms { size, sha256: sha256.clone(), expires: binplz_clock::now() + GRANT_LIFE };
         let url = format!("{}?{}", self.object_url(path), self.secret.query(path, &terms));
         Ok(Grant { url, headers: Vec::new() })
     }
@@ -225,7 +224,7 @@ fn secret(path: &Path, tmp: &Path) -> io::Result<Secret> {
             Ok(Secret(bytes))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let bytes = clock::random();
+            let bytes = binplz_clock::random();
             let draft = tmp.join("secret");
             let mut file = private().create_new(true).open(&draft)?;
             file.write_all(&bytes)?;

@@ -1,4 +1,4 @@
-//! The machine's clock and its random numbers: what is pure elsewhere comes from here.
+//! The machine's clock and its random numbers: what the core is given and never asks for. Every deployment has the same.
 
 use std::{
     fmt::Debug,
@@ -12,13 +12,13 @@ use binplz_core::{
 };
 
 /// The current instant; a clock before 1970 counts as 1970.
-pub(crate) fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A new lease's name and secret.
-pub(crate) fn new_lease() -> (LeaseId, Token) {
+pub fn new_lease() -> (LeaseId, Token) {
     (parse(&hex(&random::<16>())), parse(&hex(&random::<32>())))
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn new_lease() -> (LeaseId, Token) {
 ///
 /// # Panics
 /// Where the system has none to give: no secret can be made then, and none may be guessed.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
     bytes
