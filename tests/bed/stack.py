@@ -1,12 +1,12 @@
 """Deploys binplz on the bed: the project's own template, with the functions of this tree's `target/debug`. Prints JSON.
 
-    $BINPLZ_BED_PYTHON tests/bed/stack.py deploy NAME [--set DIR] [--pin NAME=DIR]... [--env NAME=VALUE]... [PARAMETER=VALUE]...
+    $BINPLZ_BED_PYTHON tests/bed/stack.py deploy NAME [--set DIR] [--pin NAME=DIR]... [--parameter NAME=VALUE]... [--env NAME=VALUE]...
     $BINPLZ_BED_PYTHON tests/bed/stack.py delete NAME
 
 `deploy` makes a stack, or updates it, and tells its outputs, and the names of its functions below `functions`. Its builders get the
 demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --demo` made. `--env` is for what functions read and the
-template has no parameter for; `--no-image` is a stack whose operator has not pushed one; `--new-code` is another version of the functions. `delete` stops what runs first, as an
-operator would.
+template has no parameter for; `--no-image` is a stack whose operator has not pushed one; `--new-code` is another version of the
+functions. `delete` stops what runs first, as an operator would.
 
     … pins [--set DIR] [--pin NAME=DIR]...        the parameter Pins, for who deploys by other means
     … equip NAME [--set DIR] [--pin NAME=DIR]...  and what such a stack lacks after that: tarballs and the image
@@ -237,16 +237,15 @@ def main():
             arguments.add_argument("--pin", type=pair, action="append", default=[])
         if verb == "deploy":
             arguments.add_argument("--env", type=pair, action="append", default=[])
+            arguments.add_argument("--parameter", type=pair, action="append", default=[])
             arguments.add_argument("--no-image", action="store_true")
             arguments.add_argument("--new-code", action="store_const", const="new", default="old")
         if verb not in ("pins", "inventory"):
             arguments.add_argument("name")
-        if verb == "deploy":
-            arguments.add_argument("parameters", type=pair, nargs="*")
     asked = parser.parse_args()
     sets = {"demo": asked.set, **dict(asked.pin)} if "set" in asked else {}
     answer = {
-        "deploy": lambda: deploy(asked.name, sets, dict(asked.env), dict(asked.parameters), not asked.no_image, asked.new_code),
+        "deploy": lambda: deploy(asked.name, sets, dict(asked.env), dict(asked.parameter), not asked.no_image, asked.new_code),
         "pins": lambda: json.loads(pins(sets)[0]),
         "equip": lambda: equip(outputs_of(asked.name), pins(sets)[1], image=True),
         "tasks": lambda: tasks(asked.name),

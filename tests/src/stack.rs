@@ -30,7 +30,7 @@ impl Stack {
         Stack::deploy_with(set, policy, &[])
     }
 
-    /// The same; `more` are more of `stack.py`'s arguments, such as a parameter (`MaxBuilds=1`) or `--no-image`.
+    /// The same; `more` are more of `stack.py`'s arguments: `--parameter=MaxBuilds=1`, `--env=NAME=VALUE`, `--no-image`, …
     pub fn deploy_with(set: &Path, policy: &Policy, more: &[&str]) -> Stack {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
