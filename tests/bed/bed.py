@@ -28,8 +28,8 @@ class Podman:
         socket_path = f"{os.environ['BINPLZ_PODMAN']}/socket"
         os.environ["DOCKER_HOST"] = f"unix://{socket_path}"
         # It ends also where this process is killed.
-        service = ["setpriv", "--pdeathsig", "TERM", mends.IMAGE / "podman", "system", "service", "--time=0", f"unix://{socket_path}"]
-        self.service = subprocess.Popen(service, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        service = [mends.IMAGE / "podman", "system", "service", "--time=0", f"unix://{socket_path}"]
+        self.service = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *service], stdin=subprocess.DEVNULL, stdout=sys.stderr)
         while not os.path.exists(socket_path):
             assert self.service.poll() is None, "podman did not start"
             time.sleep(0.01)
@@ -58,7 +58,7 @@ def main():
     from hypercorn.config import Config
     from ministack import app
     from ministack.core import iam_actions, lambda_runtime, responses
-    from ministack.services import ecr, ecs, eventbridge, s3
+    from ministack.services import ecr, ecs, eventbridge, lambda_svc, s3
     from ministack.services.cloudformation import provisioners
 
     apis = {other.getsockname()[1]: None for other in others}
@@ -67,7 +67,7 @@ def main():
     mends.mend_ecr(ecr)
     mends.mend_iam(iam_actions)
     mends.mend_http_api(provisioners, apis)
-    mends.mend_lambda(lambda_runtime)
+    mends.mend_lambda(lambda_svc, lambda_runtime)
 
     async def front(scope, receive, send):
         if scope["type"] == "http":

@@ -259,9 +259,9 @@ def mend_http_api(provisioners, ports):
         handlers[verb] = getattr(provisioners, f"_apigw_v2_api_{verb}")
 
 
-def mend_lambda(runtime):
+def mend_lambda(service, runtime):
     """A function's answer goes on at once. (Each waited 50 ms for log lines that might come, and nearly as long for TCP's
-    acknowledgement of its head before its body was sent.)"""
+    acknowledgement of its head before its body was sent.) Where it ends without one, an HTTP API says so, and no more."""
 
     def soon(drain):
         def drained(self, first_line_wait=0.005, idle_confirm=0.005, hard_cap=0.250):
@@ -271,3 +271,14 @@ def mend_lambda(runtime):
 
     mend(runtime.Worker, "_drain_stderr_bounded", ["self", "first_line_wait", "idle_confirm", "hard_cap"], soon)
     http.server.BaseHTTPRequestHandler.disable_nagle_algorithm = True
+
+    def silent(convert):
+        def converted(exec_result):
+            if exec_result.get("error") and not exec_result.get("throttle"):
+                body = json.dumps({"message": "Internal Server Error"})
+                return {"statusCode": 500, "headers": {"Content-Type": "application/json"}, "body": body}, None
+            return convert(exec_result)
+
+        return converted
+
+    mend(service, "lambda_execute_result_to_api_proxy_response", ["exec_result"], silent)

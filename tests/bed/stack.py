@@ -9,7 +9,7 @@ template has no parameter for; `--no-image` is a stack whose operator has not pu
 functions. `delete` stops what runs first, as an operator would.
 
     … pins [--set DIR] [--pin NAME=DIR]...        the parameter Pins, for who deploys by other means
-    … equip NAME [--set DIR] [--pin NAME=DIR]...  and what such a stack lacks after that: tarballs and the image
+    … equip NAME [--set DIR] [--pin NAME=DIR]...  what such a stack lacks after that, tarballs and image; tells its outputs
     … tasks NAME                                  the lease's URL of every task that was ever started
     … resources NAME                              the physical ids of all that the stack made
     … inventory                                   those of all that there is, in any stack or none
@@ -134,7 +134,8 @@ def architecture():
     return "arm64" if os.uname().machine == "aarch64" else "x86_64"
 
 
-def equip(outputs, trees, image):
+def equip(name, trees, image):
+    outputs = outputs_of(name)
     for rev, tree in trees.items():
         client("s3").put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
     if image:
@@ -142,14 +143,14 @@ def equip(outputs, trees, image):
         repository = outputs["BuilderRepository"].split("/", 1)[1]
         client("ecr").put_image(repositoryName=repository, imageTag=architecture(), imageManifest=json.dumps({"schemaVersion": 2}))
         subprocess.run([PODMAN, "tag", "localhost/builder", f"{outputs['BuilderRepository']}:{architecture()}"], check=True)
+    return outputs
 
 
 def deploy(name, sets, environment, parameters, image, version):
     served, trees = pins(sets)
     defaults = {"Pins": served, "FunctionArchitecture": architecture()}
     create_or_update(client("cloudformation"), name, package(client("s3"), version), {**defaults, **parameters})
-    outputs, made = outputs_of(name), resources(name)
-    equip(outputs, trees, image)
+    outputs, made = equip(name, trees, image), resources(name)
     functions = {short: made[logical] for short, logical in FUNCTIONS.items()}
     set_environment(functions, environment)
     return {**outputs, "functions": functions}
@@ -247,7 +248,7 @@ def main():
     answer = {
         "deploy": lambda: deploy(asked.name, sets, dict(asked.env), dict(asked.parameter), not asked.no_image, asked.new_code),
         "pins": lambda: json.loads(pins(sets)[0]),
-        "equip": lambda: equip(outputs_of(asked.name), pins(sets)[1], image=True),
+        "equip": lambda: equip(asked.name, pins(sets)[1], image=True),
         "tasks": lambda: tasks(asked.name),
         "resources": lambda: list(resources(asked.name).values()),
         "inventory": inventory,
