@@ -73,6 +73,7 @@ def mend_requests(app, scenarios, processes):
     def with_faults(dispatch):
         async def dispatched(method, path, headers, body, query_params, request_id):
             request = read(method, path, headers, body, query_params)
+            late_reads.asker.set(request.function)
             fault = scenarios.note(request)
             does = fault.does if fault else ""
 
@@ -248,8 +249,8 @@ def tell_task(ecs, scenarios):
     return tell
 
 
-def tell_credentials(iam, sts, scenarios):
-    """Gives credentials of a session of a scenario's role, as the service would get them that the role trusts."""
+def tell_session(iam, sts, scenarios):
+    """Begins a session of a scenario's role, as the service would that the role trusts."""
 
     def tell(name, told):
         roles = [role for role in iam._roles._data.values() if scenarios.all[name].named.search(role["RoleName"].lower())]
@@ -257,7 +258,8 @@ def tell_credentials(iam, sts, scenarios):
         session = f"arn:aws:sts::{role['Arn'].split(':')[4]}:assumed-role/{role['RoleName']}/bed"
         key, secret, token = f"ASIA{secrets.token_hex(8).upper()}", secrets.token_hex(20), secrets.token_hex(20)
         sts.register_session(key, {"Arn": session, "UserId": "bed:bed", "SecretAccessKey": secret, "SessionToken": token})
-        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
+        names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+        return {"role": role["Arn"], "credentials": dict(zip(names, [key, secret, token]))}
 
     return tell
 
@@ -275,5 +277,5 @@ def install(scenarios, application):
     mend_queues(sqs, scenarios)
     mend_events(eventbridge, scenarios)
     late_reads.mend_dynamodb(dynamodb, scenarios)
-    told = {"task": tell_task(ecs, scenarios), "credentials": tell_credentials(iam, sts, scenarios)}
+    told = {"task": tell_task(ecs, scenarios), "session": tell_session(iam, sts, scenarios)}
     return scenarios.control(application, told)

@@ -1,21 +1,24 @@
 """Reads that are not consistent, one version late: what DynamoDB may answer, and hardly ever does.
 
-An item is answered as it was before its last write, until it is written again. An index is late too, and catches up when it has been
-asked: an entry shows its item's last version only from the second query of its partition on. (One that never caught up would be no
-index: what is written once could never be found.)
+An item is answered as it was before its last write, until it is written again. An index is late too, and catches up: whoever queries a
+partition sees an item's last version from the second query on. (In one that never caught up, what is written once could never be found.)
 """
 
 import contextlib
+import contextvars
 import copy
 
 from mends import mend
+
+# The function that makes the request.
+asker = contextvars.ContextVar("asker", default=None)
 
 
 def mend_dynamodb(dynamodb, scenarios):
     # (table, partition key, sort key) → the item before its last write; None: there was none.
     before = {}
-    # Those of its keys and partitions that a query has asked for since.
-    caught_up = set()
+    # The same keys → who has queried since for which partition.
+    caught_up = {}
 
     def is_late(name):
         scenario = scenarios.named_in(name)
@@ -26,7 +29,7 @@ def mend_dynamodb(dynamodb, scenarios):
             place = (table["TableName"], pk_val, sk_val)
             old = write(table, pk_val, sk_val, *item)
             before[place] = copy.deepcopy(old)
-            caught_up.difference_update({known for known in caught_up if known[0] == place})
+            caught_up[place] = set()
             return old
 
         return written
@@ -70,8 +73,10 @@ def mend_dynamodb(dynamodb, scenarios):
             [partition, _, _] = dynamodb._resolve_index_keys(dynamodb._tables[name], data.get("IndexName"))
             values, names = data["ExpressionAttributeValues"], data.get("ExpressionAttributeNames", {})
             asked = dynamodb._extract_pk_from_condition(data["KeyConditionExpression"], values, names, partition)
-            late = [place for place in places_of(name) if (place, asked) not in caught_up]
-            caught_up.update((place, asked) for place in late)
+            query_of = (asker.get(), asked)
+            late = [place for place in places_of(name) if query_of not in caught_up[place]]
+            for place in late:
+                caught_up[place].add(query_of)
             with as_it_was(dynamodb._tables[name], late):
                 return query(data)
 

@@ -11,7 +11,7 @@ of the other tests beside it. It is made by the first request that names it:
     POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
     POST   /_bed/NAME/faults/N/release   lets go what it holds
-    POST   /_bed/NAME/credentials        {"role": "ApiRole"}: of a session of this role, as a service would get them
+    POST   /_bed/NAME/session            {"role": "ApiRole"}: a session of this role, as a service would begin it
     POST   /_bed/NAME/task               {"signal": "SIGKILL"}: to its task, to which it may be another `stop_code`; or {"memory": BYTES}
 
 Bodies are JSON, both ways. `faults.py` does what is told here.

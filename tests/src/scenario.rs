@@ -80,6 +80,14 @@ impl Fault<'_> {
     }
 }
 
+/// A session of a role.
+pub struct Session {
+    /// The role's ARN.
+    pub role: String,
+    /// Its credentials, by the names of their environment variables.
+    pub credentials: Value,
+}
+
 impl Scenario {
     /// The scenario of the deployment whose resources' names begin with `name`, on the bed at `endpoint`. It begins anew.
     pub fn begin(endpoint: &str, name: &str) -> Scenario {
@@ -130,11 +138,11 @@ impl Scenario {
         self.log().into_iter().filter(wanted).collect()
     }
 
-    /// Credentials of a session of one of the deployment's roles (`ApiRole`): access key, secret key, session token.
-    pub fn credentials(&self, role: &str) -> [String; 3] {
-        let told = self.tell("POST", "/credentials", &json!({ "role": role }));
-        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
-            .map(|name| told[name].as_str().expect("a text").to_owned())
+    /// A session of one of the deployment's roles (`ApiRole`).
+    pub fn session(&self, role: &str) -> Session {
+        let told = self.tell("POST", "/session", &json!({ "role": role }));
+        let role = told["role"].as_str().expect("an ARN").to_owned();
+        Session { role, credentials: told["credentials"].clone() }
     }
 
     /// Lets the schedule's minute be over.

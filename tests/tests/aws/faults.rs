@@ -84,7 +84,7 @@ async fn late_reads_are_one_version_late_and_consistent_ones_are_not() {
 
 #[tokio::test]
 #[ignore = "needs AWS beside it: tests/bed/up"]
-async fn a_late_index_shows_a_write_from_the_second_look_at_its_shelf_on() {
+async fn a_late_index_shows_a_write_from_the_second_query_of_its_partition_on() {
     let (adapters, scenario) = watched().await;
     let ledger = adapters.fencing();
     scenario.set(&json!({ "late_reads": true }));

@@ -10,6 +10,8 @@ mod first;
 mod flights;
 mod hits;
 mod kills;
+mod late;
+mod roles;
 mod tasks;
 mod upgrade;
 mod watched;

@@ -1,0 +1,225 @@
+//! What each role may do, and nothing else: by the policies of the template, as the bed enforces them in all tests.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use binplz_tests::server::repository;
+use serde_json::{Value, json};
+
+use crate::watched::{Watched, watched};
+
+/// The roles of the template, each with its letter in the table.
+const ROLES: [(char, &str); 5] =
+    [('a', "ApiRole"), ('l', "LeaseRole"), ('d', "DispatcherRole"), ('r', "ReaperRole"), ('t', "TaskExecutionRole")];
+
+/// A request: who may make it; then its service, operation and parameters, by boto3's names.
+type Row = (&'static str, &'static str, &'static str, Value);
+
+/// All of these are good requests: whoever has the account makes each of them once.
+fn table(w: &Watched) -> Vec<Row> {
+    let (queue, bucket, cluster) = (&w.outputs["Queue"], &w.outputs["Bucket"], &w.outputs["Cluster"]);
+    let row = |pk: &str| json!({ "TableName": w.outputs["Table"], "Key": { "pk": { "S": pk } } });
+    let put = |pk: &str| json!({ "TableName": w.outputs["Table"], "Item": { "pk": { "S": pk } } });
+    let both = |a, b| json!({ "TransactItems": [{ "Put": put(a) }, { "Put": put(b) }] });
+    let with = |condition: &str, value: &str, index: Option<&str>| {
+        let mut query = json!({ "TableName": w.outputs["Table"], "KeyConditionExpression": condition,
+            "ExpressionAttributeValues": { ":v": { "S": value } } });
+        query.as_object_mut().expect("an object").extend(index.map(|index| ("IndexName".to_owned(), index.into())));
+        query
+    };
+    let object = |key: &str| json!({ "Bucket": bucket, "Key": key });
+    let content = |key: &str| json!({ "Bucket": bucket, "Key": key, "Body": "x" });
+    let definition = |name: &str| {
+        cluster.replace(":cluster/", ":task-definition/").replace(&format!("{}-Cluster", w.name), name) + ":1"
+    };
+    let run = |cluster: &str, name: &str| json!({ "cluster": cluster, "taskDefinition": definition(name) });
+    let another = cluster.replace("-Cluster", "-another");
+    let no_task = |cluster: &str| format!("{}/{}", cluster.replace(":cluster/", ":task/"), "0".repeat(32));
+    let ours = format!("{}-x86_64", w.name);
+    let repository = w.outputs["BuilderRepository"].rsplit('/').next().expect("a name");
+    let stream = |log: &str| json!({ "logGroupName": format!("{}{log}", w.outputs["Logs"]), "logStreamName": "x" });
+    let mut table = vec![
+        // Rows, by what their keys begin with.
+        ("aldr", "dynamodb", "get_item", row("build/x")),
+        ("aldr", "dynamodb", "put_item", put("build/x")),
+        ("a", "dynamodb", "put_item", put("served/x")),
+        ("ldr", "dynamodb", "put_item", put("limits")),
+        ("l", "dynamodb", "put_item", put("progress/x")),
+        ("", "dynamodb", "put_item", put("limits2")),
+        ("", "dynamodb", "put_item", put("other")),
+        ("ldr", "dynamodb", "transact_write_items", both("build/x", "limits")),
+        ("a", "dynamodb", "transact_write_items", both("build/x", "served/x")),
+        ("", "dynamodb", "transact_write_items", both("build/x", "other")),
+        ("adr", "dynamodb", "query", with("shelf = :v", "queued", Some("shelves"))),
+        ("", "dynamodb", "query", with("pk = :v", "limits", None)),
+        ("", "dynamodb", "scan", json!({ "TableName": w.outputs["Table"] })),
+        ("", "dynamodb", "update_item", row("build/x")),
+        ("", "dynamodb", "delete_item", row("build/x")),
+        // The doorbell. (What is sent here comes when nobody is here any more.)
+        ("aldr", "sqs", "send_message", json!({ "QueueUrl": queue, "MessageBody": "ring", "DelaySeconds": 900 })),
+        ("d", "sqs", "receive_message", json!({ "QueueUrl": queue })),
+        ("d", "sqs", "get_queue_attributes", json!({ "QueueUrl": queue, "AttributeNames": ["QueueArn"] })),
+        ("", "sqs", "purge_queue", json!({ "QueueUrl": queue })),
+        ("", "sqs", "receive_message", json!({ "QueueUrl": w.outputs["DeadLetters"] })),
+        // Objects.
+        ("l", "s3", "put_object", content("builds/x")),
+        ("al", "s3", "get_object", object("builds/x")),
+        ("", "s3", "put_object", content("nixpkgs/x")),
+        ("l", "s3", "get_object", object("nixpkgs/x")),
+        ("", "s3", "put_object", content("x")),
+        ("", "s3", "get_object", object("x")),
+        ("al", "s3", "list_objects_v2", json!({ "Bucket": bucket })),
+        ("", "s3", "delete_object", object("builds/y")),
+        ("", "s3", "get_bucket_policy", json!({ "Bucket": bucket })),
+        // Tasks.
+        (
+            "",
+            "ecs",
+            "register_task_definition",
+            json!({ "family": format!("{}-other", w.name),
+            "containerDefinitions": [{ "name": "builder", "image": "none", "memory": 128 }], "cpu": "256", "memory": "512" }),
+        ),
+        ("dr", "ecs", "run_task", run(cluster, &ours)),
+        ("", "ecs", "run_task", run(&another, &ours)),
+        ("", "ecs", "run_task", run(cluster, &format!("{}-other", w.name))),
+        ("r", "ecs", "list_tasks", json!({ "cluster": cluster })),
+        ("", "ecs", "list_tasks", json!({ "cluster": another })),
+        ("r", "ecs", "stop_task", json!({ "cluster": cluster, "task": no_task(cluster) })),
+        ("", "ecs", "stop_task", json!({ "cluster": another, "task": no_task(&another) })),
+        // The image.
+        ("t", "ecr", "get_authorization_token", json!({})),
+        (
+            "t",
+            "ecr",
+            "batch_get_image",
+            json!({ "repositoryName": repository, "imageIds": [{ "imageTag": "x86_64" }] }),
+        ),
+        ("", "ecr", "initiate_layer_upload", json!({ "repositoryName": repository })),
+        // What is not theirs at all.
+        ("", "logs", "create_log_group", json!({ "logGroupName": format!("{}-other", w.name) })),
+        ("", "iam", "list_roles", json!({})),
+        ("", "lambda", "invoke", json!({ "FunctionName": w.functions["reaper"], "Payload": "{}" })),
+        ("", "cloudformation", "describe_stacks", json!({ "StackName": w.name })),
+        ("", "secretsmanager", "list_secrets", json!({})),
+    ];
+    // Each its own log.
+    for (log, may) in [("api", "a"), ("lease", "l"), ("dispatcher", "d"), ("reaper", "r"), ("builder", "t")] {
+        table.push((may, "logs", "create_log_stream", stream(log)));
+        table.push(("", "logs", "get_log_events", stream(log)));
+    }
+    table
+}
+
+/// Asks, each with its credentials (`{}`: of whoever has the account); the error's code, and the answer.
+fn ask(asked: &[(Value, &str, &str, Value)]) -> Vec<(Option<String>, Value)> {
+    let python = std::env::var_os("BINPLZ_BED_PYTHON").expect("BINPLZ_BED_PYTHON: run this by tests/bed/up --tasks");
+    let mut command = Command::new(python);
+    command.arg(repository().join("tests/bed/ask.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("the bed's Python");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(json!(asked).to_string().as_bytes()).expect("it reads all");
+    drop(input);
+    let output = child.wait_with_output().expect("a child");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn is_refusal(code: &Option<String>) -> bool {
+    matches!(code.as_deref(), Some("AccessDenied" | "AccessDeniedException"))
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn each_role_may_do_what_it_must_and_is_refused_all_else() {
+    let w = watched("", &[]);
+    let table = table(&w);
+    let mut wrong = Vec::new();
+    // Whoever has the account first: then there is what the others ask for.
+    let whole: Vec<_> = table
+        .iter()
+        .map(|(_, service, operation, parameters)| (json!({}), *service, *operation, parameters.clone()))
+        .collect();
+    for ((_, service, operation, parameters), (code, answer)) in table.iter().zip(ask(&whole)) {
+        // InvalidParameterException: there is no such task.
+        if code.is_some_and(|code| code != "InvalidParameterException") {
+            wrong.push(format!("{service}:{operation} {parameters} is no good request: {answer}"));
+        }
+    }
+    for (letter, role) in ROLES {
+        let credentials = w.scenario.session(role).credentials;
+        let asked: Vec<_> = whole.iter().map(|(_, s, o, p)| (credentials.clone(), *s, *o, p.clone())).collect();
+        for ((may, service, operation, parameters), (code, answer)) in table.iter().zip(ask(&asked)) {
+            if may.contains(letter) == is_refusal(&code) {
+                let may = if is_refusal(&code) { "is refused" } else { "may" };
+                wrong.push(format!("{role} {may} {service}:{operation} {parameters}: {answer}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn nobody_takes_a_role_and_only_who_starts_tasks_passes_one_on() {
+    let w = watched("", &[]);
+    let arns = ROLES.map(|(_, role)| w.scenario.session(role).role);
+    for (_, role) in ROLES {
+        let credentials = w.scenario.session(role).credentials;
+        for who in [json!({}), credentials] {
+            let take = |arn| (who.clone(), "sts", "assume_role", json!({ "RoleArn": arn, "RoleSessionName": "x" }));
+            for (arn, (code, answer)) in arns.iter().zip(ask(&arns.each_ref().map(take))) {
+                assert!(is_refusal(&code), "{role} takes {arn}: {answer}");
+            }
+        }
+    }
+    // RunTask passes the task's roles on. (The bed starts tasks without asking for that.)
+    for (letter, role) in ROLES {
+        let pass = |arn, service| {
+            (
+                json!({}),
+                "iam",
+                "simulate_principal_policy",
+                json!({ "PolicySourceArn": w.scenario.session(role).role,
+                "ActionNames": ["iam:PassRole"], "ResourceArns": [arn], "ContextEntries": [{
+                    "ContextKeyName": "iam:PassedToService", "ContextKeyValues": [service], "ContextKeyType": "string" }] }),
+            )
+        };
+        for (other, arn) in ROLES.iter().map(|(letter, _)| letter).zip(&arns) {
+            for service in ["ecs-tasks.amazonaws.com", "lambda.amazonaws.com"] {
+                let told = ask(&[pass(arn, service)]).remove(0).1;
+                let allowed = told["EvaluationResults"][0]["EvalDecision"] == "allowed";
+                let may = "dr".contains(letter) && *other == 't' && service.starts_with("ecs");
+                assert_eq!(allowed, may, "{role} passes {arn} to {service}: {told}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_task_has_no_role_and_no_credentials() {
+    let hangs = "hangs2 = package \"hangs2\" { buildPhase = \"while :; do echo still at it; sleep 1; done\"; };";
+    let w = watched(hangs, &[]);
+    assert_eq!(w.get("/failing.hangs2").status, 202);
+    w.is_being_built("failing.hangs2");
+    let [container] = &w.stack.containers()[..] else { panic!("one task runs") };
+    let shown = binplz_tests::stack::podman().args(["inspect", container]).output().expect("podman");
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    let variables = shown[0]["Config"]["Env"].as_array().expect("variables");
+    let names: Vec<_> = variables.iter().filter_map(|v| v.as_str()?.split('=').next()).collect();
+    assert!(names.contains(&"BINPLZ_LEASE_TOKEN"), "{names:?}");
+    for name in names {
+        assert!(
+            !["AWS_ACCESS", "AWS_SECRET", "AWS_SESSION", "AWS_CONTAINER", "AWS_WEB"]
+                .iter()
+                .any(|start| name.starts_with(start)),
+            "{name}"
+        );
+    }
+    let definition = w.scenario.requests("ecs", "RunTask").remove(0).parameters["taskDefinition"].clone();
+    let asked = (json!({}), "ecs", "describe_task_definition", json!({ "taskDefinition": definition }));
+    let told = ask(&[asked]).remove(0).1;
+    assert!(told["taskDefinition"]["executionRoleArn"].is_string());
+    assert!(told["taskDefinition"]["taskRoleArn"].as_str().unwrap_or("").is_empty(), "{told}");
+}
