@@ -27,9 +27,9 @@ class Podman:
     def __init__(self):
         socket_path = f"{os.environ['BINPLZ_PODMAN']}/socket"
         os.environ["DOCKER_HOST"] = f"unix://{socket_path}"
-        # It ends also where this process is killed.
-        service = [mends.IMAGE / "podman", "system", "service", "--time=0", f"unix://{socket_path}"]
-        self.service = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *service], stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        # It ends also where this process is killed. Where it works, conmon leaves a file for a container that was out of memory.
+        service = ["setpriv", "--pdeathsig", "TERM", mends.IMAGE / "podman", "system", "service", "--time=0", f"unix://{socket_path}"]
+        self.service = subprocess.Popen(service, stdin=subprocess.DEVNULL, stdout=sys.stderr, cwd=os.environ["BINPLZ_PODMAN"])
         while not os.path.exists(socket_path):
             assert self.service.poll() is None, "podman did not start"
             time.sleep(0.01)

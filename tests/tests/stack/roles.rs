@@ -167,7 +167,7 @@ fn nobody_takes_a_role_and_only_who_starts_tasks_passes_one_on() {
     for (_, role) in ROLES {
         let credentials = w.scenario.session(role).credentials;
         for who in [json!({}), credentials] {
-            let take = |arn| (who.clone(), "sts", "assume_role", json!({ "RoleArn": arn, "RoleSessionName": "x" }));
+            let take = |arn| (who.clone(), "sts", "assume_role", json!({ "RoleArn": arn, "RoleSessionName": "test" }));
             for (arn, (code, answer)) in arns.iter().zip(ask(&arns.each_ref().map(take))) {
                 assert!(is_refusal(&code), "{role} takes {arn}: {answer}");
             }
