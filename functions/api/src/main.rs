@@ -8,9 +8,11 @@ use binplz_aws::{Serving, config::Settings, gateway, log};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let run = async {
-        let deployment = Arc::new(Serving::of_site(&Settings::of_process())?);
+        let settings = Settings::of_process();
+        let deployment = Arc::new(Serving::of_site(&settings)?);
         deployment.warm().await;
-        gateway::serve(binplz_web::site(deployment)).await
+        let site = binplz_web::site(deployment);
+        gateway::serve(binplz_web::behind_cdn(site, settings.find("BINPLZ_ORIGIN_SECRET"))).await
     };
     log::function(run).await
 }

@@ -5,7 +5,7 @@ use binplz_core::{
     artifact::ObjectPath,
     build::Lease,
     key::{BuildKey, Sha256},
-    ports::{Launcher, Method, NotLaunched, Store, Unavailable},
+    ports::{Launcher, Location, Method, NotLaunched, Store, Unavailable},
     protocol::Grant,
 };
 
@@ -30,7 +30,7 @@ impl Store for Absent {
     async fn grant(&self, _: &ObjectPath, _: u64, _: &Sha256) -> Result<Grant, Unavailable> {
         Err(nobody("store"))
     }
-    async fn url(&self, _: &ObjectPath, _: Method) -> Result<String, Unavailable> {
+    async fn url(&self, _: &ObjectPath, _: Method) -> Result<Location, Unavailable> {
         Err(nobody("store"))
     }
     async fn size(&self, _: &ObjectPath) -> Result<Option<u64>, Unavailable> {

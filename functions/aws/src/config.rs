@@ -103,15 +103,23 @@ impl Settings {
     /// [`Fault`]. It stands in the stub between single quotes, and in URLs: so it has a URL's plainest characters only.
     pub fn origin(&self) -> Result<String, Fault> {
         const NAME: &str = "BINPLZ_ORIGIN";
-        let origin = self.need(NAME)?;
+        self.find_origin(NAME)?.ok_or(Fault::Missing(NAME))
+    }
+
+    /// Another such, that may be left out.
+    ///
+    /// # Errors
+    /// [`Fault::Wrong`].
+    pub fn find_origin(&self, name: &'static str) -> Result<Option<String>, Fault> {
+        let Some(origin) = self.find(name) else { return Ok(None) };
         let origin = origin.trim_end_matches('/');
         let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or("");
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:[]_/$".contains(&b);
         if !rest.is_empty() && rest.bytes().all(plain) {
-            Ok(origin.to_owned())
+            Ok(Some(origin.to_owned()))
         } else {
             let cause = "it has other characters than a plain URL, or no host".to_owned();
-            Err(Fault::Wrong { name: NAME, what: "an origin", cause })
+            Err(Fault::Wrong { name, what: "an origin", cause })
         }
     }
 

@@ -4,15 +4,16 @@
 //! with a `?` in it would become a query, `/a/..` the home page, and one that is no URL would be a panic. So the path, and what else
 //! is not a URL's, is encoded again first.
 //!
-//! It has named the request already, for its own log: by that name it is answered (`X-Request-Id`), and known in ours.
+//! It has named the request already, for its own log: by that name it is answered (`X-Request-Id`), and known in ours. And it
+//! knows its peer, whose address the router finds in the request's extensions.
 
-use std::{borrow::Cow, convert::Infallible};
+use std::{borrow::Cow, convert::Infallible, net::IpAddr};
 
 use lambda_http::{
-    Adapter, Error, IntoResponse, LambdaEvent, Request, Response, Service,
+    Adapter, Error, IntoResponse, LambdaEvent, Request, RequestExt, Response, Service,
     http::{HeaderName, HeaderValue},
     lambda_runtime,
-    request::LambdaRequest,
+    request::{LambdaRequest, RequestContext},
     service_fn,
     tower::ServiceExt,
 };
@@ -64,11 +65,23 @@ where
 {
     let id = request_id(&event);
     let header = HeaderValue::from_str(&id).ok();
-    let named = router.map_response(|mut response: Response<B>| {
+    let named = router.map_request(with_peer).map_response(|mut response: Response<B>| {
         response.headers_mut().extend(header.map(|id| (X_REQUEST_ID, id)));
         response
     });
     log::within(id, Adapter::from(named).oneshot(tidied(event))).await
+}
+
+/// The request with its peer's address.
+fn with_peer(mut request: Request) -> Request {
+    let peer = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref().and_then(|ip| ip.parse().ok()),
+        _ => None,
+    };
+    if let Some(peer) = peer {
+        request.extensions_mut().insert::<IpAddr>(peer);
+    }
+    request
 }
 
 /// The gateway's name for a request; Lambda's own, where it has none.
@@ -130,6 +143,22 @@ mod tests {
     /// The URI that the router sees.
     fn uri(path: &str, query: &str) -> String {
         Request::from(tidied(event(path, query)).payload).uri().to_string()
+    }
+
+    #[test]
+    fn an_event_of_the_gateway_is_a_request_with_its_peer_and_with_what_the_cdn_says() {
+        let payload = serde_json::from_str(include_str!("../tests/events/http-api.json")).expect("an event");
+        let router = service_fn(async |request: Request| {
+            let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let peer = request.extensions().get::<IpAddr>().map(IpAddr::to_string);
+            let seen =
+                [Some(request.uri().to_string()), peer, header("x-binplz-viewer"), header("x-binplz-origin-secret")];
+            Ok::<_, Infallible>(Response::new(seen.map(Option::unwrap_or_default).join(" ")))
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let answer = runtime.block_on(answer(router, LambdaEvent { payload, context: Context::default() }));
+        let answer = serde_json::to_value(answer.expect("an answer")).expect("JSON");
+        assert_eq!(answer["body"], "/coreutils/%5B?sys=x86_64-linux 130.176.0.7 2001:db8::7 Rr0wMbq8vJ2H");
     }
 
     #[test]

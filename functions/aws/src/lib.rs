@@ -3,7 +3,7 @@
 //!
 //! | function | what it plays | where it reads what |
 //! |---|---|---|
-//! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_TABLE` `_QUEUE_URL` `_BUCKET` `_PINS` `_ORIGIN` |
+//! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_TABLE` `_QUEUE_URL` `_BUCKET` `_PINS` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
 //! | `lease` | [`Serving`] | the same, without `_ORIGIN` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_TABLE` `_QUEUE_URL` `_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!

@@ -4,7 +4,8 @@
 use std::{fmt, process::ExitCode};
 
 use binplz_core::{
-    news::{About, Moved, News},
+    news::{About, News},
+    reply::Reply,
     text::without_secrets,
     time::Timestamp,
 };
@@ -68,18 +69,23 @@ impl Log {
     }
 
     /// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
-    /// kind), `error`, and the metrics.
+    /// kind), `viewer` (whose request was a miss), `error`, and the metrics.
     pub fn line(&self, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
         let (level, error) = match *news {
             News::Trouble { error, .. } => ("WARN", Some(error)),
             News::Looked(_, Some(_)) => ("WARN", None),
-            News::Moved(_) | News::Held(_) | News::Looked(_, None) | News::Answered(_) => ("INFO", None),
+            News::Moved(_) | News::Held(_) | News::Looked(_, None) | News::Answered { .. } => ("INFO", None),
         };
         let mut line = entry(level, &news.to_string(), error);
         line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));
         line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
-        if let News::Moved(moved) = news {
-            line.extend(Moved::kind(moved).map(|kind| ("failure".to_owned(), json!(kind))));
+        match news {
+            News::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
+            // A hit's viewer is nobody's business; who makes us build may be.
+            News::Answered { reply, to: Some(viewer) } if !matches!(reply, Reply::Hit { .. }) => {
+                line.insert("viewer".to_owned(), json!(viewer));
+            }
+            _ => {}
         }
         let metrics = metrics::of(news);
         if !metrics.is_empty() {

@@ -71,8 +71,8 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
     let one = |metric| vec![(metric, json!(1))];
     let seconds = |metric, time: Duration| (metric, json!(time.as_secs_f64()));
     match news {
-        News::Answered(Reply::Hit { .. }) => one(Metric::Hits),
-        News::Answered(_) => one(Metric::Misses),
+        News::Answered { reply: Reply::Hit { .. }, .. } => one(Metric::Hits),
+        News::Answered { .. } => one(Metric::Misses),
         News::Moved(Moved::Claimed { waited }) => vec![seconds(Metric::QueueSeconds, *waited)],
         News::Moved(Moved::Ended { end, took }) => match end {
             End::Ready => vec![(Metric::BuildsReady, json!(1)), seconds(Metric::BuildSeconds, *took)],

@@ -13,13 +13,18 @@ use aws_sigv4::{
     sign::v4,
 };
 use aws_smithy_runtime_api::client::identity::Identity;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 use crate::account::Account;
 
 /// What stands for itself in a query: RFC 3986's unreserved characters. In a path, the slashes do too.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const PATH: &AsciiSet = &VALUE.remove(b'/');
+
+/// An object's path as a URL has it.
+pub(crate) fn encoded(object: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(object, PATH)
+}
 
 /// Signs URLs of one bucket's objects.
 #[derive(Clone, Debug)]
@@ -48,7 +53,7 @@ impl Presigner {
         now: SystemTime,
         life: Duration,
     ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-        let mut url = format!("{}/{}", self.bucket_url, utf8_percent_encode(object, PATH));
+        let mut url = format!("{}/{}", self.bucket_url, encoded(object));
         // S3 takes the path as it is sent, encoded once, and does not want the content's hash in the signature.
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;

@@ -13,7 +13,7 @@ use aws_smithy_types::base64;
 use binplz_core::{
     artifact::{ObjectName, ObjectPath, nixpkgs_path},
     key::{Rev, Sha256},
-    ports::{Method, Store, Unavailable},
+    ports::{Location, Method, Store, Unavailable},
     protocol::Grant,
 };
 use sha2::Digest;
@@ -21,7 +21,7 @@ use sha2::Digest;
 use crate::{
     account::Account,
     config::{Fault, Settings},
-    presign::Presigner,
+    presign::{Presigner, encoded},
     unavailable,
 };
 
@@ -37,6 +37,8 @@ pub struct S3Store {
     s3: Client,
     bucket: String,
     presigner: Presigner,
+    /// Where a CDN has the bucket's programs, without a slash at its end.
+    cdn: Option<String>,
 }
 
 impl S3Store {
@@ -48,7 +50,12 @@ impl S3Store {
         let bucket = settings.need("BINPLZ_BUCKET")?;
         let config = aws_sdk_s3::config::Builder::from(&account.sdk).force_path_style(account.endpoint.is_some());
         let presigner = Presigner::new(account, &bucket);
-        Ok(S3Store { s3: Client::from_conf(config.build()), bucket, presigner })
+        Ok(S3Store {
+            s3: Client::from_conf(config.build()),
+            bucket,
+            presigner,
+            cdn: settings.find_origin("BINPLZ_CDN")?,
+        })
     }
 
     /// Signs a URL for nothing.
@@ -105,12 +112,15 @@ impl Store for S3Store {
         Ok(Grant { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
     }
 
-    async fn url(&self, path: &ObjectPath, method: Method) -> Result<String, Unavailable> {
+    async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
+        if let Some(cdn) = &self.cdn {
+            return Ok(Location::Cdn(format!("{cdn}/{}", encoded(&path.to_string()))));
+        }
         let method = match method {
             Method::Get => "GET",
             Method::Head => "HEAD",
         };
-        self.signed(method, &path.to_string(), &[], URL_LIFE)
+        self.signed(method, &path.to_string(), &[], URL_LIFE).map(Location::Store)
     }
 
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
@@ -161,6 +171,56 @@ fn already_there(error: &PutObjectError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use binplz_core::{
+        reply::{Asked, Format, Reply},
+        served::Served,
+    };
+
+    /// What a hit is answered, in a deployment with or without a CDN: where to, and how long that may be kept.
+    async fn hit(cdn: &str) -> (String, String) {
+        let settings = [
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("BINPLZ_BUCKET", "bucket"),
+            ("BINPLZ_CDN", cdn),
+        ];
+        let settings = settings.iter().fold(Settings::default(), |settings, (name, value)| settings.with(name, value));
+        let store = S3Store::open(&Account::open(&settings).expect("an account"), &settings).expect("a store");
+        let object = format!("builds/{}/x86_64-linux/a.b/{}/bin/[", "ab".repeat(20), "c".repeat(32));
+        let object: ObjectPath = object.parse().expect("an object");
+        let at = store.url(&object, Method::Get).await.expect("a URL");
+        let served = Served {
+            pin: "unstable".parse().expect("a pin"),
+            system: object.key.system,
+            wanted: "a.b".parse().expect("a target"),
+            rev: object.key.rev.clone(),
+            attr: object.key.attr.clone(),
+            bin: "[".parse().expect("a program"),
+            version: "1".to_owned(),
+            sha256: "0".repeat(64).parse().expect("hex"),
+            size: 1,
+            object,
+        };
+        let asked = Asked { origin: "https://h", target: None, format: Format::Shell, retry: false };
+        let headers = Reply::Hit { served, at }.answer(&asked).headers;
+        let value = |name| headers.iter().find(|(header, _)| *header == name).expect(name).1.clone();
+        assert_eq!(value("vary"), "Accept");
+        (value("location"), value("cache-control"))
+    }
+
+    #[tokio::test]
+    async fn a_redirect_may_be_kept_only_where_it_leads_to_the_cdn() {
+        let path = format!("builds/{}/x86_64-linux/a.b/{}/bin/%5B", "ab".repeat(20), "c".repeat(32));
+        let cdn = (format!("https://binplz.example/{path}"), "public, max-age=60".to_owned());
+        assert_eq!(hit("https://binplz.example/").await, cdn);
+        let (location, kept) = hit("").await;
+        assert!(
+            location.starts_with(&format!("https://bucket.s3.us-east-1.amazonaws.com/{path}?X-Amz-")),
+            "{location}"
+        );
+        assert_eq!(kept, "no-store");
+    }
 
     #[test]
     fn a_sha256_is_written_as_s3_does() {

@@ -79,6 +79,14 @@ fn no_line_tells_a_token_or_a_signed_url() {
     assert_eq!(line["error"], told);
 }
 
+#[test]
+fn who_asked_is_told_of_a_miss() {
+    let viewer = "192.0.2.1".parse().ok();
+    let miss = Reply::Problem(Problem::down());
+    let line = line(About::Service, News::Answered { reply: &miss, to: viewer });
+    assert_eq!((&line["message"], &line["viewer"]), (&"a miss".into(), &"192.0.2.1".into()));
+}
+
 /// What the specification of the embedded metric format demands of a log event: tells what it lacks.
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 fn violation(event: &Value) -> Option<String> {
@@ -128,7 +136,7 @@ fn every_line_with_metrics_is_what_the_specification_of_the_format_demands() {
     let failure = || Failure::new(Kind::BuildFailed, "x.c:1: error");
     let problem = Reply::Problem(Problem::down());
     for news in [
-        News::Answered(&problem),
+        News::Answered { reply: &problem, to: None },
         News::Held(Full::Budget { worst: Micros(1) }),
         News::Moved(&Moved::Claimed { waited: Duration::from_millis(1) }),
         News::Moved(&ended(End::Ready)),

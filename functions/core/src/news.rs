@@ -1,7 +1,7 @@
 //! What happened, for whoever runs the service: flows [tell](crate::ports::Deployment::tell) it, and a deployment makes lines
 //! of a log and metrics of it. Nothing is decided by it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use crate::{
     build::{Build, State},
@@ -49,8 +49,13 @@ pub enum News<'a> {
     Held(Full),
     /// Builds for a system are paused, or go on.
     Looked(System, Option<Why>),
-    /// A program was asked for, and this was the answer.
-    Answered(&'a Reply),
+    /// A program was asked for.
+    Answered {
+        /// What was answered.
+        reply: &'a Reply,
+        /// To whom, where that is known.
+        to: Option<IpAddr>,
+    },
     /// Something was passed over, or will be tried again.
     Trouble {
         /// What, as a sentence.
@@ -167,8 +172,8 @@ impl fmt::Display for News<'_> {
             News::Held(full) => write!(f, "waits: {full}"),
             News::Looked(system, Some(why)) => write!(f, "builds for {system} are paused: {}", why.sentence()),
             News::Looked(system, None) => write!(f, "builds for {system} go on"),
-            News::Answered(Reply::Hit { .. }) => f.write_str("a hit"),
-            News::Answered(_) => f.write_str("a miss"),
+            News::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
+            News::Answered { .. } => f.write_str("a miss"),
             News::Trouble { what, .. } => f.write_str(what),
         }
     }

@@ -209,7 +209,7 @@ pub trait Store: Send + Sync {
     ) -> impl Future<Output = Result<Grant, Unavailable>> + Send;
 
     /// A URL that answers GET and HEAD, Range and conditional requests with the object, for a while.
-    fn url(&self, path: &ObjectPath, method: Method) -> impl Future<Output = Result<String, Unavailable>> + Send;
+    fn url(&self, path: &ObjectPath, method: Method) -> impl Future<Output = Result<Location, Unavailable>> + Send;
 
     /// A URL of the tarball of a nixpkgs that an operator has put into the store, for a while. A store that keeps none needs not say more.
     fn nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<String, Unavailable>> + Send {
@@ -225,6 +225,24 @@ pub trait Store: Send + Sync {
 
     /// Writes a small object.
     fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// A URL of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// The store's own, good for a while: whoever gets it follows it now.
+    Store(String),
+    /// That of a CDN in front of the store, good for as long as the object is there: a redirect to it may be kept.
+    Cdn(String),
+}
+
+impl Location {
+    /// The URL.
+    pub fn url(&self) -> &str {
+        match self {
+            Location::Store(url) | Location::Cdn(url) => url,
+        }
+    }
 }
 
 /// What a redirect is followed with: a presigned URL is for one method.

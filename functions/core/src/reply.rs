@@ -12,6 +12,7 @@ use crate::{
     key::{Bin, System},
     limits::Why,
     pins::Unserved,
+    ports::Location,
     served::Served,
     stub,
     target::{BadTarget, Target, Wanted},
@@ -50,7 +51,7 @@ pub enum Reply {
         /// What is served.
         served: Served,
         /// Where the file is.
-        url: String,
+        at: Location,
     },
     /// Queued or building.
     Pending(Status),
@@ -256,7 +257,7 @@ impl Reply {
         if let Reply::Pending(Status { paused: Some(paused), system, .. }) = self {
             return Reply::Problem(Problem::paused(*system, paused.why)).answer(asked);
         }
-        let mut headers = vec![("cache-control", "no-store".to_owned()), ("vary", "Accept".to_owned())];
+        let mut headers = vec![("cache-control", self.cache_control().to_owned()), ("vary", "Accept".to_owned())];
         let stub = || asked.target.map(|target| stub::stub(asked.origin, target)).unwrap_or_default();
         // Made only where it is needed: a hit for curl shows no page.
         let page = || Page {
@@ -266,7 +267,8 @@ impl Reply {
         };
         let log_path = || asked.target.map(|target| format!("/-/log/{target}"));
         let (status, body) = match self {
-            Reply::Hit { served, url } => {
+            Reply::Hit { served, at } => {
+                let url = at.url();
                 headers.extend(hit_headers(served, url));
                 headers.extend(log_path().map(|path| link(&path)));
                 let body = match asked.format {
@@ -276,7 +278,7 @@ impl Reply {
                     }
                     Format::Html => Body::Page(Page {
                         sentence: "it is there".to_owned(),
-                        download: Some(url.clone()),
+                        download: Some(url.to_owned()),
                         log: log_path(),
                         ..page()
                     }),
@@ -347,10 +349,19 @@ impl Reply {
         Answer { status, headers, body }
     }
 
+    /// How long the answer may be kept. A redirect to the CDN is the same for everybody, until the pin moves or the program is taken
+    /// down: a minute later that is seen. All else is for whoever asked, and for now.
+    fn cache_control(&self) -> &'static str {
+        match self {
+            Reply::Hit { at: Location::Cdn(_), .. } => "public, max-age=60",
+            _ => "no-store",
+        }
+    }
+
     /// The status endpoint's one line: `state retry-after sha256 size url`, then words for people. `-` stands for what there is not.
     pub fn status_line(&self, asked: &Asked) -> String {
         match self {
-            Reply::Hit { served, url } => format!("ready 0 {} {} {url}\n", served.sha256, served.size),
+            Reply::Hit { served, at } => format!("ready 0 {} {} {}\n", served.sha256, served.size, at.url()),
             Reply::Pending(status) => {
                 format!("{} {} - - - {}\n", status.state, status.retry_after, status.headline())
             }
@@ -373,8 +384,8 @@ impl Reply {
 /// The status document as JSON; `hit` is the reply that the target itself would get.
 pub fn status_json(status: &Status, hit: Option<&Reply>) -> String {
     let mut document = json!(status);
-    if let Some(Reply::Hit { served, url }) = hit {
-        document["artifact"] = artifact(served, url);
+    if let Some(Reply::Hit { served, at }) = hit {
+        document["artifact"] = artifact(served, at.url());
     }
     document.to_string()
 }

@@ -137,7 +137,7 @@ impl Deployment for Local {
                 tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{news}");
             }
             // Thousands of them a second are the clients' affair.
-            News::Answered(_) => {}
+            News::Answered { .. } => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use binplz_core::{
     artifact::ObjectPath,
     key::Sha256,
-    ports::{Method, Store, Unavailable},
+    ports::{Location, Method, Store, Unavailable},
     protocol::Grant,
     time::Timestamp,
 };
@@ -188,8 +188,8 @@ impl Store for LocalStore {
         Ok(Grant { url, headers: Vec::new() })
     }
 
-    async fn url(&self, path: &ObjectPath, _method: Method) -> Result<String, Unavailable> {
-        Ok(self.object_url(path))
+    async fn url(&self, path: &ObjectPath, _method: Method) -> Result<Location, Unavailable> {
+        Ok(Location::Store(self.object_url(path)))
     }
 
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {

@@ -8,11 +8,12 @@
 //! /-/health  /robots.txt  /favicon.ico  /-/style.css
 //! ```
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use axum::{
     Router,
-    middleware::map_response,
+    extract::Request,
+    middleware::{map_request, map_response},
     routing::{get, post},
 };
 use binplz_core::ports::Deployment;
@@ -22,6 +23,7 @@ mod pages;
 mod request_id;
 mod respond;
 mod target;
+mod viewer;
 
 /// The whole service. A caller may merge routes of its own below `/-/` into it.
 pub fn router<D: Deployment>(deployment: Arc<D>) -> Router {
@@ -52,6 +54,14 @@ pub fn leases<D: Deployment>(deployment: Arc<D>) -> Router {
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/uploads", post(lease::uploads::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/settle", post(lease::settle::<D>))
         .with_state(deployment)
+}
+
+/// A service behind a CDN, which proves by `secret` that a request comes from there, and says from whom. Without a secret nobody
+/// is believed.
+pub fn behind_cdn(router: Router, secret: Option<&str>) -> Router {
+    let secret = secret.map(Arc::<str>::from);
+    let believe = move |request: Request| ready(viewer::believe(secret.as_deref(), request));
+    router.layer(map_request(believe))
 }
 
 /// Puts an `X-Request-Id` on every answer of a service: the outermost layer.

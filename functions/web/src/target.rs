@@ -1,8 +1,9 @@
 //! The routes that name a target.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
+    Extension,
     extract::State,
     http::{HeaderMap, HeaderValue, Method, Uri, header},
     response::Response,
@@ -20,6 +21,7 @@ use crate::respond::{self, TEXT};
 /// `GET /NAME`, `GET /ATTR/BIN`: a binary.
 pub(crate) async fn binary<D: Deployment>(
     State(d): State<Arc<D>>,
+    viewer: Option<Extension<IpAddr>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -40,7 +42,7 @@ pub(crate) async fn binary<D: Deployment>(
     // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
     let may_start = method == ports::Method::Get && format != Format::Html;
     let reply = request::request(&*d, &query.target, method, may_start).await;
-    d.tell(About::Service, News::Answered(&reply));
+    d.tell(About::Service, News::Answered { reply: &reply, to: viewer.map(|Extension(viewer)| viewer) });
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     respond::answer(reply.answer(&asked))
 }

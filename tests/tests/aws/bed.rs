@@ -148,7 +148,7 @@ impl S3Uploads {
         let path = object.split_once("/builds/").expect("an object").1;
         let path = percent_encoding::percent_decode_str(path).decode_utf8().expect("text");
         let path: ObjectPath = format!("builds/{path}").parse().expect("an object's path");
-        futures_now(self.0.url(&path, Method::Get)).expect("a URL")
+        futures_now(self.0.url(&path, Method::Get)).expect("a URL").url().to_owned()
     }
 }
 
@@ -173,8 +173,8 @@ impl Uploads for S3Uploads {
         self.put_with(grant, &[("x-bed-seconds-ahead", &seconds)], body)
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
-        let get = ask("GET", &self.0.url(path, Method::Get).await.expect("a URL"), &[], b"");
-        let head = ask("HEAD", &self.0.url(path, Method::Head).await.expect("a URL"), &[], b"");
+        let get = ask("GET", self.0.url(path, Method::Get).await.expect("a URL").url(), &[], b"");
+        let head = ask("HEAD", self.0.url(path, Method::Head).await.expect("a URL").url(), &[], b"");
         assert_eq!(get.status, head.status);
         match get.status {
             200 => Some(get.body.as_slice()) == body,

@@ -130,9 +130,9 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     stopped(&world.working, &key(), &lease.id, Failure::new(Kind::Killed, "")).await.expect("it is heard");
     sweep(&world.working).await.expect("a sweep");
     for _ in 0..2 {
-        let Reply::Hit { served, url } = world.get().await else { panic!("no hit") };
+        let Reply::Hit { served, at } = world.get().await else { panic!("no hit") };
         assert_eq!((served.size, served.version.as_str()), (size, "2.1"));
-        assert_eq!(ask("GET", &url, &[], b"").body, PROGRAM);
+        assert_eq!(ask("GET", at.url(), &[], b"").body, PROGRAM);
     }
 }
 

@@ -70,9 +70,33 @@ fn the_templates_machines_are_ones_that_fargate_has() {
     assert_eq!((sizes.len(), sizes[1]), (3, Size::default()));
 }
 
+/// The variables that a text names.
+fn variables(text: &str) -> BTreeSet<&str> {
+    let ends = |c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let names = text.match_indices("BINPLZ_").map(|(at, _)| text[at..].split(ends).next().unwrap_or(""));
+    names.filter(|name| *name != "BINPLZ_").collect()
+}
+
+#[test]
+fn every_variable_that_the_template_sets_is_read() {
+    let read = [
+        include_str!("../../../functions/aws/src/config.rs"),
+        include_str!("../../../functions/aws/src/bell.rs"),
+        include_str!("../../../functions/aws/src/images.rs"),
+        include_str!("../../../functions/aws/src/launcher.rs"),
+        include_str!("../../../functions/aws/src/ledger.rs"),
+        include_str!("../../../functions/aws/src/log.rs"),
+        include_str!("../../../functions/aws/src/store.rs"),
+        include_str!("../../../functions/api/src/main.rs"),
+    ];
+    let read: BTreeSet<_> = read.iter().flat_map(|source| variables(source)).collect();
+    let set = variables(TEMPLATE);
+    assert!(set.len() > 10 && set.is_subset(&read), "{:?}", set.difference(&read).collect::<Vec<_>>());
+}
+
 async fn ask(w: &World, path: &str) {
     let reply = request(w, &target(path), Method::Get, true).await;
-    w.tell(About::Service, News::Answered(&reply));
+    w.tell(About::Service, News::Answered { reply: &reply, to: None });
 }
 
 #[tokio::test]

@@ -84,8 +84,8 @@ impl Uploads for LocalUploads {
         self.put_at(grant, body, now() + Duration::from_secs(24 * 3600)).await.is_ok()
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
-        let url = self.0.url(path, Method::Get).await.expect("a URL");
-        assert_eq!(object_of(&url).as_ref(), Some(path), "{url}");
+        let at = self.0.url(path, Method::Get).await.expect("a URL");
+        assert_eq!(object_of(at.url()).as_ref(), Some(path), "{at:?}");
         // What the HTTP layer serves is this file.
         let read = std::fs::read(self.0.file(path)).ok();
         assert_eq!(self.0.size(path).await, Ok(read.as_ref().map(|content| content.len() as u64)));

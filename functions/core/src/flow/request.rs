@@ -153,8 +153,8 @@ fn choose<'a>(target: &Target, manifest: &'a Manifest) -> Result<&'a Program, Bo
 }
 
 async fn hit<D: Deployment>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
-    let url = d.store().url(&served.object, method).await?;
-    Ok(Reply::Hit { served, url })
+    let at = d.store().url(&served.object, method).await?;
+    Ok(Reply::Hit { served, at })
 }
 
 async fn load_served<D: Deployment>(
