@@ -17,6 +17,7 @@ functions. `delete` stops what runs first, as an operator would.
 
 import argparse
 import base64
+import fcntl
 import hashlib
 import io
 import json
@@ -142,7 +143,10 @@ def equip(name, trees, image):
         # The repository's record of it, which a push makes; its layers stay in podman.
         repository = outputs["BuilderRepository"].split("/", 1)[1]
         client("ecr").put_image(repositoryName=repository, imageTag=architecture(), imageManifest=json.dumps({"schemaVersion": 2}))
-        subprocess.run([PODMAN, "tag", "localhost/builder", f"{outputs['BuilderRepository']}:{architecture()}"], check=True)
+        # One at a time: of two names that an image gets at once, podman keeps one.
+        with open(f"{os.environ['BINPLZ_PODMAN']}/tagging", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            subprocess.run([PODMAN, "tag", "localhost/builder", f"{outputs['BuilderRepository']}:{architecture()}"], check=True)
     return outputs
 
 

@@ -104,7 +104,7 @@ pub fn a_binary_can_be_asked_for_in_part_and_only_if_it_is_new(at: &impl Start) 
 pub fn a_package_of_many_programs_without_a_main_one_answers_300_with_those_that_can_be_served(at: &impl Start) {
     let site = at.start(&demo_set(), &quick());
     let choice = site.settled("moreutils");
-    assert_eq!(choice.status, 300);
+    assert_eq!(choice.status, 300, "{}", choice.text());
     let text = choice.text();
     assert!(text.contains("moreutils/sponge") && !text.contains("moreutils/vipe"), "{text}");
     assert_eq!(text.lines().count(), 1);
