@@ -57,7 +57,7 @@ def main():
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app
-    from ministack.core import iam_actions, lambda_runtime, responses
+    from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses
     from ministack.services import ecr, ecs, eventbridge, lambda_svc, s3
     from ministack.services.cloudformation import provisioners
 
@@ -65,7 +65,7 @@ def main():
     mends.mend_ecs(ecs, eventbridge, responses)
     mends.mend_s3(s3)
     mends.mend_ecr(ecr)
-    mends.mend_iam(iam_actions)
+    mends.mend_iam(iam_actions, iam_evaluator, ecs)
     mends.mend_http_api(provisioners, apis)
     mends.mend_lambda(lambda_svc, lambda_runtime)
 

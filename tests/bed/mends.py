@@ -174,9 +174,10 @@ def mend_ecr(ecr):
     mend(ecr, "_describe_images", ["data"], strict)
 
 
-def mend_iam(actions):
+def mend_iam(actions, evaluator, ecs):
     """What AWS tells the policies of a request, and ministack does not: of ECS's, which task definition or task it is about, and in
-    which cluster; of DynamoDB's, the keys that are read and written."""
+    which cluster; of DynamoDB's, the keys that are read and written; of CloudWatch's, which log stream. And whoever starts a task
+    passes its roles on, and must be allowed to."""
 
     def asked(body):
         try:
@@ -205,12 +206,34 @@ def mend_iam(actions):
     def with_cluster(context):
         def keys(service, iam_action, body, params):
             found = context(service, iam_action, body, params)
-            cluster = asked(body).get("cluster") if service == "ecs" else None
-            return {**found, "ecs:cluster": cluster} if cluster else found
+            request = asked(body) if service == "ecs" else {}
+            if "cluster" in request:
+                found = {**found, "ecs:cluster": request["cluster"]}
+            return {**found, overrides: request.get("overrides", {})} if iam_action == "ecs:RunTask" else found
 
         return keys
 
+    overrides = "bed:overrides"
     mend(actions, "request_tag_context", ["service", "iam_action", "body", "params"], with_cluster)
+
+    def with_roles(enforce):
+        def enforced(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
+            context = dict(service_context or {})
+            told = context.pop(overrides, None)
+            denied = enforce(access_key_id, iam_action, service, region, resource_arn, context)
+            if told is None:
+                return denied
+            definition = ecs._task_defs.get(ecs._resolve_td_key(resource_arn)) or {}
+            roles = [source.get(role) for source in (definition, told) for role in ("executionRoleArn", "taskRoleArn")]
+            passed = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+            for role in filter(None, roles):
+                denied = denied or enforce(access_key_id, "iam:PassRole", "iam", region, role, passed)
+            return denied
+
+        return enforced
+
+    names = ["access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"]
+    mend(evaluator, "enforce", names, with_roles)
 
     def with_keys(context):
         def keys(body):
