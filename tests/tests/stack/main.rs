@@ -13,5 +13,6 @@ mod kills;
 mod late;
 mod roles;
 mod tasks;
+mod tokens;
 mod upgrade;
 mod watched;
