@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod faults;
 mod first;
 mod flights;
 mod hits;

@@ -102,6 +102,23 @@ fn a_reaper_that_is_killed_in_its_sweep_is_made_up_for_by_the_next_one() {
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_ring_for_later_that_is_lost_is_made_up_for_by_the_next_minute() {
+    let watched = watched("", &[]);
+    let full = json!([200, { "tasks": [], "failures": [{ "arn": "arn", "reason": "RESOURCE:MEMORY" }] }]);
+    let run = json!({ "service": "ecs", "operation": "RunTask" });
+    watched.scenario.fault(&json!({ "at": run, "do": "answer", "answer": full }));
+    let later = json!({ "function": "Dispatcher", "operation": "SendMessage", "with": "DelaySeconds" });
+    let lost = watched.scenario.fault(&json!({ "at": later, "do": "lose", "times": 100 }));
+    assert_eq!(watched.get("/dash").status, 202);
+    lost.happened();
+    watched.is_due("dash");
+    watched.scenario.tick();
+    is_ready(&watched, "dash", &[Some(Kind::NotStarted), None]);
+    assert_eq!(minutes(&watched), 1);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_task_whose_image_is_missing_fails_and_is_not_tried_for_ever() {
     let watched = watched("", &["--no-image"]);
     assert_eq!(watched.get("/tree").status, 202);
@@ -115,12 +132,23 @@ fn a_task_whose_image_is_missing_fails_and_is_not_tried_for_ever() {
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_task_that_is_out_of_memory_is_followed_by_another_one() {
-    let hungry = r#"
-        buildPhase = "echo under way; sleep 4; head -c 300000000 /dev/zero | tail -c 299999999 | wc -c; $CC -o program ${good}";
-    "#;
-    let watched = watched(&format!("hungry = package \"hungry\" {{ {hungry} }};"), &[]);
-    being_built(&watched, "failing.hungry");
-    watched.scenario.task(&json!({ "memory": 200_000_000 }));
-    is_ready(&watched, "failing.hungry", &[Some(Kind::OutOfMemory), None]);
+    let hungry = |name| {
+        let eat = "head -c 300000000 /dev/zero | tail -c 299999999 | wc -c";
+        format!(
+            "{name} = package \"{name}\" {{ buildPhase = \"echo under way; sleep 4; {eat}; $CC -o program ${{good}}\"; }};\n"
+        )
+    };
+    let watched = watched(&["build", "builder"].map(hungry).concat(), &[]);
+    // The kernel ends the build's process, and the builder tells it; or it ends the builder, and ECS does.
+    for (target, builder_first) in [("failing.build", false), ("failing.builder", true)] {
+        being_built(&watched, target);
+        let mut told = json!({ "memory": 200_000_000 });
+        if builder_first {
+            told["oom_score_adj"] = 1000.into();
+            told["reason"] = "OutOfMemoryError: Container killed due to memory usage".into();
+        }
+        watched.scenario.task(&told);
+        is_ready(&watched, target, &[Some(Kind::OutOfMemory), None]);
+    }
     assert_eq!(minutes(&watched), 0);
 }

@@ -8,7 +8,7 @@ use std::{
 use aws_sdk_ecs::types::DesiredStatus;
 use binplz_aws::{account::Account, config::Settings, ledger::DynamoLedger};
 use binplz_core::{
-    build::Build,
+    build::{Build, State},
     failure::Kind,
     key::LeaseId,
     pins::Pins,
@@ -99,6 +99,14 @@ impl Watched {
     pub(crate) fn lease_is_over(&self, target: &str) {
         let expires = self.build(target).expect("a row").lease().expect("a lease").expires;
         wait_for("the lease to be over", || (now() >= expires).then_some(()));
+    }
+
+    /// Waits until the build may be tried again.
+    pub(crate) fn is_due(&self, target: &str) {
+        let State::Queued { due, .. } = self.build(target).expect("a row").state else {
+            panic!("{target} waits for nothing")
+        };
+        wait_for("its time", || (now() >= due).then_some(()));
     }
 
     /// Waits until a build step of the program is under way.
