@@ -32,7 +32,7 @@ impl Lease {
 
     /// `ATTR/LEASE`, as in the names of its objects.
     fn home(&self) -> &str {
-        let attr = self.path.rsplitn(3, '/').nth(1).expect("an attribute");
+        let attr = self.path.rsplit('/').nth(1).expect("an attribute");
         &self.path[self.path.rfind(attr).expect("it is there")..]
     }
 }
