@@ -98,6 +98,12 @@ fn table(w: &Watched) -> Vec<Row> {
             "batch_get_image",
             json!({ "repositoryName": repository, "imageIds": [{ "imageTag": "x86_64" }] }),
         ),
+        (
+            "r",
+            "ecr",
+            "describe_images",
+            json!({ "repositoryName": repository, "imageIds": [{ "imageTag": "x86_64" }] }),
+        ),
         ("", "ecr", "initiate_layer_upload", json!({ "repositoryName": repository })),
         // What is not theirs at all.
         ("", "logs", "create_log_group", json!({ "logGroupName": format!("{}-other", w.name) })),

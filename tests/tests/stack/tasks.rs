@@ -4,9 +4,10 @@ use binplz_core::{
     build::{Build, State},
     failure::Kind,
 };
+use binplz_tests::site::wait_for;
 use serde_json::{Value, json};
 
-use crate::watched::{Watched, ends, watched};
+use crate::watched::{Watched, ends, policy, watched};
 
 /// Packages that say when they are being built, and take long enough for something to happen to them.
 fn slow(names: &[&str]) -> String {
@@ -127,6 +128,26 @@ fn a_task_whose_image_is_missing_fails_and_is_not_tried_for_ever() {
     assert_eq!(ends(&build), [Some(Kind::NotStarted); 3]);
     assert_eq!(watched.get("/tree").status, 503);
     assert_eq!(minutes(&watched), 0);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_there_is_one() {
+    let mut watched = watched("", &["--no-image"]);
+    let lost = watched.scenario.fault_at("Api", "sqs", "SendMessage", "lose");
+    assert_eq!(watched.get("/dash").status, 202);
+    lost.happened();
+    watched.scenario.tick();
+    wait_for("the sweep to say so", || (watched.get("/dash").status == 503).then_some(()));
+    // Its ring was heard too, and nobody tried.
+    wait_for("the dispatcher", || {
+        watched.scenario.log().into_iter().find(|request| request.what() == "Dispatcher lambda:Next")
+    });
+    assert_eq!(watched.scenario.requests("ecs", "RunTask").len(), 0);
+    let set = watched.set.path().to_owned();
+    watched.stack.update(&set, &policy(), &[]);
+    watched.scenario.tick();
+    is_ready(&watched, "dash", &[None]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) fn endpoint() -> String {
 pub(crate) struct Watched {
     pub(crate) scenario: Scenario,
     pub(crate) stack: Stack,
-    _set: TempDir,
+    pub(crate) set: TempDir,
 }
 
 /// `packages`: more for the set, in the words of failing.nix. `more`: arguments of `stack.py`.
@@ -39,7 +39,7 @@ pub(crate) fn watched(packages: &str, more: &[&str]) -> Watched {
     let stack = Stack::deploy_with(set.path(), &policy(), more);
     let scenario = Scenario::begin(&endpoint(), &stack.name);
     scenario.set(&json!({ "minute": null }));
-    Watched { scenario, stack, _set: set }
+    Watched { scenario, stack, set }
 }
 
 /// A lease long enough for a container to start beside other tests, short enough to be waited for.
