@@ -35,6 +35,11 @@ pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 
+#[cfg(feature = "operator")]
+pub mod doctor;
+#[cfg(feature = "operator")]
+pub mod login;
+
 use binplz_core::{
     key::{LeaseId, Token},
     news::{About, News},
@@ -175,11 +180,16 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     }
 }
 
-/// A service did not do what it was asked, with all causes. (Not with the whole request and its answer, which the error's own
-/// `Debug` has: nobody has looked at what is in them.)
+/// A service did not do what it was asked.
 fn unavailable(role: &'static str, error: &dyn std::error::Error) -> Unavailable {
+    Unavailable::new(role, causes(error))
+}
+
+/// An error with all its causes. (Not with the whole request and its answer, which the SDK's errors have in their `Debug`: nobody has
+/// looked at what is in them.)
+fn causes(error: &dyn std::error::Error) -> String {
     let mut causes: Vec<String> =
-        std::iter::successors(Some(error), |error| error.source()).map(|e| e.to_string()).collect();
+        std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
     causes.dedup();
-    Unavailable::new(role, causes.join(": "))
+    causes.join(": ")
 }

@@ -1,5 +1,7 @@
-//! `binplz`: the local server, and later the operator's verbs.
+//! `binplz`: the local server, and the operator's verbs.
 
+#[cfg(feature = "aws")]
+mod doctor;
 mod serve;
 
 use std::process::ExitCode;
@@ -18,18 +20,20 @@ struct Cli {
 enum Verb {
     /// Serve on this machine: builds with the Nix that is installed here, keeps everything in one directory
     Serve(Box<serve::Args>),
+    /// Look what an AWS account lacks that the stack needs, and say how to mend it
+    #[cfg(feature = "aws")]
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match cli.verb {
-        Verb::Serve(args) => serve::run(*args),
+        Verb::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS).map_err(|why| why.to_string()),
+        #[cfg(feature = "aws")]
+        Verb::Doctor(args) => doctor::run(&args).map_err(|why| why.to_string()),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("binplz: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    ended.unwrap_or_else(|why| {
+        eprintln!("binplz: {why}");
+        ExitCode::FAILURE
+    })
 }
