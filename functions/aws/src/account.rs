@@ -68,6 +68,7 @@ impl Account {
 fn http_client() -> SharedHttpClient {
     let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
     let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).build();
-    let connector = SharedHttpConnector::new(Connector::builder().connector_settings(settings).tls_provider(tls).build());
+    let connector =
+        SharedHttpConnector::new(Connector::builder().connector_settings(settings).tls_provider(tls).build());
     http_client_fn(move |_, _| connector.clone())
 }
