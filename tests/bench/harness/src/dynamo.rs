@@ -14,7 +14,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::{
@@ -66,6 +66,8 @@ impl Dynamo {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // OpenSSL takes a certificate for self-signed that has its issuer's name.
+        params.distinguished_name.push(DnType::CommonName, "binplz bench authority");
         let authority = params.self_signed(&key)?;
         let own_key = KeyPair::generate()?;
         let own = CertificateParams::new(["127.0.0.1".to_owned()])?

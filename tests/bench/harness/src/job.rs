@@ -128,7 +128,8 @@ fn variables(served: &Value) -> Vec<(String, String)> {
         ("BINPLZ_ORIGIN_SECRET", ""),
         ("BINPLZ_SLOTS", "4"),
         ("BINPLZ_BUDGET_DOLLARS", "20"),
-        ("BINPLZ_MICROS_PER_SECOND", "58"),
+        ("BINPLZ_SIZE", "4096/8192/50"),
+        ("BINPLZ_PRICE_PERCENT", "100"),
         ("BINPLZ_BUILD_SECONDS", "7200"),
         ("BINPLZ_STACK", "binplz"),
     ]
