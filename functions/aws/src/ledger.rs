@@ -1,10 +1,11 @@
 //! The rows, in one DynamoDB table. A swap is a put on the condition that the version is the one that was seen; several
 //! swaps are one transaction of such puts. These two conditions are all the table knows of the rules.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
+    config::{Builder, retry::RetryConfig, timeout::TimeoutConfig},
     error::SdkError,
     operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError},
     types::{AttributeValue, Put, TransactWriteItem},
@@ -23,6 +24,8 @@ use crate::{
 };
 
 const ROLE: &str = "ledger";
+/// A function has 10 s to start, and should not need them.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// The table.
 #[derive(Clone, Debug)]
@@ -38,6 +41,14 @@ impl DynamoLedger {
     /// [`Fault`].
     pub fn open(account: &Account, settings: &Settings) -> Result<DynamoLedger, Fault> {
         Ok(DynamoLedger { dynamo: Client::new(&account.sdk), table: settings.need("BINPLZ_TABLE")? })
+    }
+
+    /// Reads a row as a hit does, there or not, once.
+    pub(crate) async fn warm(&self) -> Result<(), Unavailable> {
+        let get = self.dynamo.get_item().table_name(&self.table).key(PK, item::pk(&RowKey::Limits));
+        let soon = TimeoutConfig::builder().operation_timeout(WARM_UP).build();
+        let once = Builder::new().retry_config(RetryConfig::disabled()).timeout_config(soon);
+        get.customize().config_override(once).send().await.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
 
     async fn put(&self, swap: &Swap) -> Result<(), NotCommitted> {

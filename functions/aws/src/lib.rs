@@ -45,7 +45,7 @@ use binplz_core::{
     news::{About, News},
     pins::Pins,
     policy::Policy,
-    ports::{Deployment, Launcher, Ledger, Read, RowKey, Store, Unavailable},
+    ports::{Deployment, Launcher, Store, Unavailable},
     time::Timestamp,
 };
 
@@ -109,13 +109,11 @@ impl Serving {
         })
     }
 
-    /// Does what a hit does, before the first one comes: connections, TLS and all that is made once are then there.
+    /// Does what a hit does, before the first one comes, while a start has the processor to itself and nobody waits: the
+    /// connection, TLS and all that is made once are then there. It costs one eventually consistent read a start, beside the one
+    /// of each hit. Where it fails, the function starts all the same, and its first request finds out.
     pub async fn warm(&self) {
-        let warm = async {
-            self.ledger.load(&RowKey::Limits, Read::Eventual).await?;
-            self.store.warm()
-        };
-        if let Err(error) = warm.await {
+        if let Err(error) = self.ledger.warm().await.and_then(|()| self.store.warm()) {
             self.note(About::Service, "warming up did not work", &error);
         }
     }
