@@ -1,6 +1,10 @@
-//! `binplz`: the local server, and later the operator's verbs.
+//! `binplz`: the local server, and the operator's verbs.
 
 mod serve;
+
+mod nixpkgs;
+mod pin;
+mod socket;
 
 use std::process::ExitCode;
 
@@ -18,12 +22,15 @@ struct Cli {
 enum Verb {
     /// Serve on this machine: builds with the Nix that is installed here, keeps everything in one directory
     Serve(Box<serve::Args>),
+    /// Which nixpkgs are served, and under which names
+    Pin(pin::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let ended = match cli.verb {
-        Verb::Serve(args) => serve::run(*args),
+    let ended: Result<(), Box<dyn std::error::Error>> = match cli.verb {
+        Verb::Serve(args) => serve::run(*args).map_err(Into::into),
+        Verb::Pin(args) => pin::run(args).map_err(Into::into),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

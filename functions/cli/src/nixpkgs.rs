@@ -1,22 +1,26 @@
-//! Which nixpkgs `--nixpkgs` means, and whether there is a Nix to build it with.
+//! Which nixpkgs an operator names, fetched and kept by the Nix of this machine.
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use binplz_core::{
     key::Rev,
-    pins::{Pin, PinName, Source},
+    pins::{Pin, PinName, Pins, Source},
     protocol::Nixpkgs,
+    time::Timestamp,
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use thiserror::Error;
 
 /// The oldest Nix that is known to work.
 const OLDEST: (u32, u32) = (2, 8);
+/// What stands for itself in a file's URL.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Why there is nothing to build from or with.
 #[derive(Debug, Error)]
@@ -30,7 +34,9 @@ pub(crate) enum Fault {
     #[error("this Nix is {0}; 2.8 or newer is needed: https://nixos.org/download")]
     OldNix(String),
     /// Cannot be read as a package set.
-    #[error("--nixpkgs is neither a directory with a default.nix nor github:NixOS/nixpkgs/COMMIT (40 hex digits): {0}")]
+    #[error(
+        "there is no package set at {0}: one is a directory with a default.nix, or github:NixOS/nixpkgs/COMMIT (40 hex digits)"
+    )]
     NoSet(String),
     /// Nix did not do it.
     #[error("{0} failed: {1}")]
@@ -52,82 +58,155 @@ pub(crate) fn check_nix() -> Result<(), Fault> {
     if found >= OLDEST { Ok(()) } else { Err(Fault::OldNix(version)) }
 }
 
+/// The pins that `infra/pins.json` knows.
 #[derive(Deserialize)]
-struct PinsFile {
+pub(crate) struct Known {
     default: PinName,
-    pins: BTreeMap<PinName, Known>,
+    pins: BTreeMap<PinName, Commit>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Known {
+struct Commit {
     rev: Rev,
     nar_hash: String,
 }
 
-/// The pin that `--nixpkgs` means; without it, the default of `infra/pins.json`.
-///
-/// # Errors
-/// [`Fault`].
-pub(crate) fn pin(named: Option<&str>) -> Result<(PinName, Pin), Fault> {
-    let file: PinsFile = serde_json::from_str(include_str!("../../../../infra/pins.json"))
-        .map_err(|error| Fault::Pins(error.to_string()))?;
-    match named {
-        None => {
-            let known = file.pins.get(&file.default).ok_or_else(|| Fault::Pins("no default".to_owned()))?;
-            Ok((file.default.clone(), github(&known.rev, Some(&known.nar_hash))))
-        }
-        Some(named) => match named.strip_prefix("github:NixOS/nixpkgs/") {
-            Some(commit) => {
-                let rev: Rev = commit.parse().map_err(|_| Fault::NoSet(named.to_owned()))?;
-                match file.pins.iter().find(|(_, known)| known.rev == rev) {
-                    Some((name, known)) => Ok((name.clone(), github(&rev, Some(&known.nar_hash)))),
-                    None => Ok((name("github")?, github(&rev, None))),
-                }
-            }
-            None => Ok((name("local")?, snapshot(named)?)),
-        },
+impl Known {
+    /// As it was compiled in.
+    ///
+    /// # Errors
+    /// [`Fault::Pins`].
+    pub(crate) fn read() -> Result<Known, Fault> {
+        let file = include_str!("../../../infra/pins.json");
+        serde_json::from_str(file).map_err(|error| Fault::Pins(error.to_string()))
+    }
+
+    /// Its pins, each fetched when it is first asked for.
+    ///
+    /// # Errors
+    /// [`Fault::Pins`].
+    pub(crate) fn pins(self) -> Result<Pins, Fault> {
+        let pin = |commit: &Commit| Pin {
+            rev: commit.rev.clone(),
+            nixpkgs: on_github(&commit.rev, Some(&commit.nar_hash)),
+            since: Timestamp(0),
+        };
+        let pins = self.pins.iter().map(|(name, commit)| (name.clone(), pin(commit))).collect();
+        Pins::new(self.default, pins).map_err(|error| Fault::Pins(error.to_string()))
+    }
+
+    /// The hash of a commit's tree.
+    pub(crate) fn nar_hash(&self, rev: &Rev) -> Option<&str> {
+        self.pins.values().find(|commit| commit.rev == *rev).map(|commit| commit.nar_hash.as_str())
     }
 }
 
-fn name(name: &str) -> Result<PinName, Fault> {
-    name.parse().map_err(|why| Fault::Pins(format!("{name} {why}")))
+/// A nixpkgs, under the name that `binplz serve --nixpkgs` gives it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: PinName,
+    pub(crate) rev: Rev,
+    pub(crate) source: Source,
 }
 
-fn github(rev: &Rev, nar_hash: Option<&str>) -> Pin {
-    let url = format!("https://github.com/NixOS/nixpkgs/archive/{rev}.tar.gz");
-    Pin { rev: rev.clone(), nixpkgs: Nixpkgs::Tarball { url, nar_hash: nar_hash.map(str::to_owned) }.into() }
-}
-
-/// Copies a set into the Nix store. Its revision is the hash of its content, so a changed set is another one.
-fn snapshot(path: &str) -> Result<Pin, Fault> {
-    let no_set = |error: io::Error| Fault::NoSet(format!("{path} ({error})"));
-    let set: PathBuf = Path::new(path).canonicalize().map_err(no_set)?;
-    if !set.join("default.nix").is_file() {
-        return Err(Fault::NoSet(path.to_owned()));
-    }
-    let set = set.to_str().ok_or_else(|| Fault::NoSet(path.to_owned()))?;
-    let expression = include_str!("snapshot.nix");
-    let arguments =
-        ["--eval", "--strict", "--json", "--read-write-mode", "--argstr", "path", set, "--expr", expression];
-    let copied = run("nix-instantiate", &arguments)?;
-    let stored: String =
-        serde_json::from_str(&copied).map_err(|error| Fault::Nix("nix-instantiate", error.to_string()))?;
-    let hash = run("nix-hash", &["--type", "sha256", &stored])?;
-    let rev = hash.get(..40).and_then(|digits| digits.parse().ok());
-    let rev = rev.ok_or_else(|| Fault::Nix("nix-hash", hash.clone()))?;
-    Ok(Pin { rev, nixpkgs: Nixpkgs::Path(stored).into() })
-}
-
-/// Keeps a set that lies in the Nix store from being collected as garbage, for as long as the data directory has `nixpkgs`.
+/// What `binplz serve --nixpkgs` names. A commit is fetched when it is first asked for.
 ///
 /// # Errors
 /// [`Fault`].
-pub(crate) fn keep(pin: &Pin, data: &Path) -> Result<(), Fault> {
-    let Source::Elsewhere(Nixpkgs::Path(stored)) = &pin.nixpkgs else { return Ok(()) };
-    let root = std::path::absolute(data.join("nixpkgs")).map_err(|error| Fault::Nix("nix-store", error.to_string()))?;
-    let root = root.to_string_lossy();
-    run("nix-store", &["--realise", stored, "--add-root", &root, "--indirect"]).map(|_| ())
+pub(crate) fn named(text: &str) -> Result<Named, Fault> {
+    let name = |name: &str| name.parse().map_err(|why| Fault::Pins(format!("{name} {why}")));
+    let Some(commit) = text.strip_prefix("github:NixOS/nixpkgs/") else {
+        let set = snapshot(Path::new(text))?;
+        return Ok(Named { name: name("local")?, source: Nixpkgs::Path(set.path).into(), rev: set.rev });
+    };
+    let rev: Rev = commit.parse().map_err(|_| Fault::NoSet(text.to_owned()))?;
+    let known = Known::read()?;
+    let its_name = known.pins.iter().find(|(_, commit)| commit.rev == rev).map(|(name, _)| name.clone());
+    let its_name = its_name.map_or_else(|| name("github"), Ok)?;
+    Ok(Named { name: its_name, source: on_github(&rev, known.nar_hash(&rev)), rev })
+}
+
+/// Where GitHub has the tarball of a commit.
+pub(crate) fn github_url(rev: &Rev) -> String {
+    format!("https://github.com/NixOS/nixpkgs/archive/{rev}.tar.gz")
+}
+
+fn on_github(rev: &Rev, nar_hash: Option<&str>) -> Source {
+    Nixpkgs::Tarball { url: github_url(rev), nar_hash: nar_hash.map(str::to_owned) }.into()
+}
+
+/// A set that lies in the Nix store.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetched {
+    /// Of its content, where no commit is known: the first 40 digits of the sha256 of its NAR.
+    pub(crate) rev: Rev,
+    /// Where it lies.
+    pub(crate) path: String,
+    /// The whole of that sha256, in hex digits.
+    pub(crate) nar_hash: String,
+}
+
+/// Copies a directory into the Nix store. Its revision is the hash of its content, so a changed set is another one.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn snapshot(dir: &Path) -> Result<Fetched, Fault> {
+    let no_set = |error: io::Error| Fault::NoSet(format!("{} ({error})", dir.display()));
+    let set: PathBuf = dir.canonicalize().map_err(no_set)?;
+    match set.to_str() {
+        Some(set_text) if set.join("default.nix").is_file() => fetch(&[("path", set_text)]),
+        _ => Err(Fault::NoSet(dir.display().to_string())),
+    }
+}
+
+/// Unpacks a tarball into the Nix store. With a hash, Nix takes no other content.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn unpack(url: &str, nar_hash: Option<&str>) -> Result<Fetched, Fault> {
+    fetch(&[("url", url), ("narHash", nar_hash.unwrap_or_default())])
+}
+
+/// A file's URL.
+///
+/// # Errors
+/// [`Fault::NoSet`]: there is no such file.
+pub(crate) fn file_url(file: &Path) -> Result<String, Fault> {
+    let no_file = |why: String| Fault::NoSet(format!("{} ({why})", file.display()));
+    let file = file.canonicalize().map_err(|error| no_file(error.to_string()))?;
+    let text = file.to_str().ok_or_else(|| no_file("its name is no text".to_owned()))?;
+    Ok(format!("file://{}", utf8_percent_encode(text, PLAIN)))
+}
+
+fn fetch(data: &[(&str, &str)]) -> Result<Fetched, Fault> {
+    let expression = include_str!("fetch.nix");
+    // A tarball that was fetched before may be another one by now.
+    let mut arguments = vec!["--eval", "--strict", "--json", "--read-write-mode", "--option", "tarball-ttl", "0"];
+    arguments.extend(data.iter().flat_map(|(name, value)| ["--argstr", name, value]));
+    arguments.extend(["--expr", expression]);
+    let told = run("nix-instantiate", &arguments)?;
+    let path: String = serde_json::from_str(&told).map_err(|error| Fault::Nix("nix-instantiate", error.to_string()))?;
+    if !Path::new(&path).join("default.nix").is_file() {
+        return Err(Fault::NoSet(path));
+    }
+    let nar_hash = run("nix-hash", &["--type", "sha256", &path])?;
+    let rev = nar_hash.get(..40).and_then(|digits| digits.parse().ok());
+    let rev = rev.ok_or_else(|| Fault::Nix("nix-hash", nar_hash.clone()))?;
+    Ok(Fetched { rev, path, nar_hash })
+}
+
+/// Keeps a set that lies in the Nix store from being collected as garbage, for as long as the data directory has it among its
+/// roots.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn keep(rev: &Rev, path: &str, data: &Path) -> Result<(), Fault> {
+    let failed = |error: io::Error| Fault::Nix("nix-store", error.to_string());
+    let roots = std::path::absolute(data.join("roots")).map_err(failed)?;
+    fs::create_dir_all(&roots).map_err(failed)?;
+    let root = roots.join(rev.as_str());
+    run("nix-store", &["--realise", path, "--add-root", &root.to_string_lossy(), "--indirect"]).map(|_| ())
 }
 
 fn run(program: &'static str, arguments: &[&str]) -> Result<String, Fault> {
