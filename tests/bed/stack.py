@@ -80,15 +80,14 @@ def package(s3, version):
 
 
 def pins(sets):
-    """What the parameter Pins says of package sets, by name, and which of them is which revision: the hash of its files."""
+    """What the parameter FirstPins says of package sets, by name, and which of them is which revision: the hash of its files."""
     served, trees = {}, {}
     for name, tree in sets.items():
         sha256 = subprocess.run(["nix-hash", "--type", "sha256", tree], check=True, capture_output=True, text=True).stdout.strip()
         nar_hash = "sha256-" + base64.b64encode(bytes.fromhex(sha256)).decode()
         served[name] = {"rev": sha256[:40], "nixpkgs": {"stored": {"nar_hash": nar_hash}}}
         trees[sha256[:40]] = tree
-    said = {"default": next(iter(sets)), "system": f"{os.uname().machine}-linux", "pins": served}
-    return json.dumps(said, separators=(",", ":")), trees
+    return json.dumps({"default": next(iter(sets)), "pins": served}, separators=(",", ":")), trees
 
 
 def tarball(tree):
@@ -152,7 +151,7 @@ def equip(name, trees, image):
 
 def deploy(name, sets, environment, parameters, image, version):
     served, trees = pins(sets)
-    defaults = {"Pins": served, "FunctionArchitecture": architecture()}
+    defaults = {"FirstPins": served, "System": f"{os.uname().machine}-linux", "FunctionArchitecture": architecture()}
     create_or_update(client("cloudformation"), name, package(client("s3"), version), {**defaults, **parameters})
     outputs, made = equip(name, trees, image), resources(name)
     functions = {short: made[logical] for short, logical in FUNCTIONS.items()}

@@ -129,7 +129,7 @@ impl Settings {
     /// # Errors
     /// [`Fault`].
     pub fn first_pins(&self) -> Result<Pins, Fault> {
-        const NAME: &str = "BINPLZ_PINS";
+        const NAME: &str = "BINPLZ_FIRST_PINS";
         let json = self.need(NAME)?;
         serde_json::from_str(&json).map_err(|cause| Fault::Wrong {
             name: NAME,
@@ -190,7 +190,7 @@ mod tests {
         for empty in [settings(&[]), settings(&[("BINPLZ_TABLE", ""), ("BINPLZ_SUBNETS", " , ")])] {
             assert_eq!(empty.need("BINPLZ_TABLE"), Err(Fault::Missing("BINPLZ_TABLE")));
             assert_eq!(empty.list("BINPLZ_SUBNETS"), Err(Fault::Missing("BINPLZ_SUBNETS")));
-            assert_eq!(empty.first_pins(), Err(Fault::Missing("BINPLZ_PINS")));
+            assert_eq!(empty.first_pins(), Err(Fault::Missing("BINPLZ_FIRST_PINS")));
         }
         assert_eq!(Fault::Missing("BINPLZ_TABLE").to_string(), "BINPLZ_TABLE is not set");
     }
@@ -249,9 +249,9 @@ mod tests {
         for nixpkgs in [r#"{"stored":{"nar_hash":"sha256-x"}}"#, r#"{"tarball":{"url":"https://x/y.tar.gz"}}"#] {
             let json =
                 format!(r#"{{"default":"unstable","pins":{{"unstable":{{"rev":"{rev}","nixpkgs":{nixpkgs}}}}}}}"#);
-            let pins = settings(&[("BINPLZ_PINS", &json)]).first_pins().expect("pins");
+            let pins = settings(&[("BINPLZ_FIRST_PINS", &json)]).first_pins().expect("pins");
             assert!(pins.nixpkgs(&rev.parse().expect("hex")).is_some());
         }
-        assert!(settings(&[("BINPLZ_PINS", "{}")]).first_pins().is_err());
+        assert!(settings(&[("BINPLZ_FIRST_PINS", "{}")]).first_pins().is_err());
     }
 }

@@ -7,7 +7,7 @@
 //! | `lease` | [`Serving`] | `BINPLZ_BUCKET` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!
-//! All of them take `BINPLZ_TABLE`, `_QUEUE_URL`, the first pins in `_PINS` and the default system in `_SYSTEM`, the numbers of
+//! All of them take `BINPLZ_TABLE`, `_QUEUE_URL`, the first pins in `_FIRST_PINS` and the default system in `_SYSTEM`, the numbers of
 //! [`config::Settings::policy`], each with a default, and what Lambda itself puts into the environment. Functions that
 //! share a table must share these too.
 
