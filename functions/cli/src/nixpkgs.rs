@@ -11,6 +11,7 @@ use binplz_core::{
     key::Rev,
     pins::{Pin, PinName, Pins, Source},
     protocol::Nixpkgs,
+    text::clean_line,
     time::Timestamp,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -215,7 +216,9 @@ fn run(program: &'static str, arguments: &[&str]) -> Result<String, Fault> {
         Ok(out) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
         Ok(out) => {
             let said = String::from_utf8_lossy(&out.stderr);
-            Err(Fault::Nix(program, said.lines().rev().find(|line| line.contains("error")).unwrap_or(&said).to_owned()))
+            // The last error, with the lines that belong to it, as one.
+            let said = said.rfind("error:").map_or(&*said, |at| &said[at..]);
+            Err(Fault::Nix(program, clean_line(said, 400)))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::NoNix),
         Err(error) => Err(Fault::Nix(program, error.to_string())),
