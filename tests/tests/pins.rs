@@ -178,7 +178,7 @@ async fn whoever_marks_a_row_that_has_just_been_written_anew_leaves_it() {
         });
     });
     w.move_pin('6').await;
-    assert_eq!((hit(&w, "tree").await, is_stale(&w, "tree").await), (rev('6'), false));
+    assert_eq!((is_stale(&w, "tree").await, hit(&w, "tree").await), (false, rev('6')));
 }
 
 #[tokio::test]

@@ -329,6 +329,10 @@ mod tests {
         let back = Change::Move(name("unstable"), rev("cd"), source());
         let moved = pins().changed(&there, NOW).expect("legal").expect("a change");
         let again = moved.changed(&back, NOW + SETTLING / 2).expect("legal").expect("a change");
+        assert_eq!(
+            left(&again, NOW + SETTLING / 2),
+            [format!("unstable/{unstable}"), format!("unstable/{}", rev("ef"))]
+        );
         assert_eq!(left(&again, NOW + SETTLING), [format!("unstable/{}", rev("ef"))]);
     }
 
