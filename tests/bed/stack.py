@@ -8,7 +8,7 @@ demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --d
 template has no parameter for; `--no-image` is a stack whose operator has not pushed one; `--new-code` is another version of the
 functions. `delete` stops what runs first, as an operator would.
 
-    … pins [--set DIR] [--pin NAME=DIR]...        the parameter Pins, for who deploys by other means
+    … pins [--set DIR] [--pin NAME=DIR]...        the parameter FirstPins, for who deploys by other means
     … equip NAME [--set DIR] [--pin NAME=DIR]...  what such a stack lacks after that, tarballs and image; tells its outputs
     … tasks NAME                                  the lease's URL of every task that was ever started
     … resources NAME                              the physical ids of all that the stack made
