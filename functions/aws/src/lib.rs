@@ -35,6 +35,8 @@ pub mod metrics;
 pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "operator")]
+pub mod stack;
 
 use binplz_core::{
     key::{LeaseId, System, Token},
@@ -89,6 +91,14 @@ impl Serving {
     /// # Errors
     /// [`Fault`].
     pub fn of_leases(settings: &Settings) -> Result<Serving, Fault> {
+        Serving::open(settings, String::new())
+    }
+
+    /// What an operator sees: it starts no task.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn of_operator(settings: &Settings) -> Result<Serving, Fault> {
         Serving::open(settings, String::new())
     }
 

@@ -4,6 +4,7 @@ mod serve;
 
 mod nixpkgs;
 mod pin;
+mod site;
 mod socket;
 
 use std::process::ExitCode;

@@ -169,6 +169,15 @@ pub(crate) fn unpack(url: &str, nar_hash: Option<&str>) -> Result<Fetched, Fault
     fetch(&[("url", url), ("narHash", nar_hash.unwrap_or_default())])
 }
 
+/// Downloads a tarball into the Nix store, as it is.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn download(url: &str) -> Result<PathBuf, Fault> {
+    let told = run("nix-prefetch-url", &["--print-path", "--name", "nixpkgs.tar.gz", url])?;
+    told.lines().last().map(PathBuf::from).ok_or(Fault::Nix("nix-prefetch-url", told))
+}
+
 /// A file's URL.
 ///
 /// # Errors

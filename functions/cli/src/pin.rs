@@ -6,6 +6,7 @@ use binplz_core::{
     flow::operate::{Declined, Operator, Order, Outcome},
     key::Rev,
     pins::{Change, PinName, Pins, Source},
+    ports::{Deployment, Unavailable},
     protocol::Nixpkgs,
     time::Timestamp,
 };
@@ -13,16 +14,15 @@ use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;
 
 use crate::{
-    nixpkgs::{self, Fetched},
-    socket::Socket,
+    nixpkgs,
+    site::{self, Site, Which},
 };
 
 /// What `binplz pin` takes.
 #[derive(ClapArgs)]
 pub(crate) struct Args {
-    /// The data directory of the server that is meant
-    #[arg(long, default_value = ".binplz", value_name = "DIR", global = true)]
-    data: PathBuf,
+    #[command(flatten)]
+    which: Which,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -73,9 +73,18 @@ struct Named {
 /// Why it was not done.
 #[derive(Debug, Error)]
 pub(crate) enum Fault {
+    /// There is no such deployment.
+    #[error(transparent)]
+    Site(#[from] site::Fault),
     /// The nixpkgs could not be fetched.
     #[error(transparent)]
     Nixpkgs(#[from] nixpkgs::Fault),
+    /// The store did not take it.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// A directory, for a store of tarballs.
+    #[error("on AWS a pin is a commit or a tarball: --tarball, instead of --path")]
+    Directory,
     /// The deployment did not do it.
     #[error(transparent)]
     Declined(#[from] Declined),
@@ -89,19 +98,22 @@ pub(crate) enum Fault {
 /// # Errors
 /// [`Fault`].
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
-    let server = Socket { data: args.data };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(carry_out(args))
+}
+
+async fn carry_out(args: Args) -> Result<(), Fault> {
+    let site = args.which.find().await?;
     // Before anything is fetched: whether somebody is there to take it.
-    runtime.block_on(server.carry_out(Order::Pins))?;
+    site.carry_out(Order::Pins).await?;
     let mut json = false;
     let order = match args.verb {
         Verb::Add(named) => {
-            let (name, rev, source) = named.keep(&server)?;
-            Order::ChangePins(Change::Add(name, rev, source))
+            let (rev, source) = named.keep(&site).await?;
+            Order::ChangePins(Change::Add(named.name, rev, source))
         }
         Verb::Move(named) => {
-            let (name, rev, source) = named.keep(&server)?;
-            Order::ChangePins(Change::Move(name, rev, source))
+            let (rev, source) = named.keep(&site).await?;
+            Order::ChangePins(Change::Move(named.name, rev, source))
         }
         Verb::Retire { name } => Order::ChangePins(Change::Retire(name)),
         Verb::Default { name } => Order::ChangePins(Change::Default(name)),
@@ -110,7 +122,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
             Order::Pins
         }
     };
-    let Outcome::Pins(pins) = runtime.block_on(server.carry_out(order))?;
+    let Outcome::Pins(pins) = site.carry_out(order).await?;
     if json {
         println!("{}", serde_json::json!(pins));
     } else {
@@ -120,28 +132,45 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
 }
 
 impl Named {
-    /// Fetches it into the Nix store of this machine, and has it stay there for as long as the data directory does.
-    fn keep(self, server: &Socket) -> Result<(PinName, Rev, Source), nixpkgs::Fault> {
+    /// Fetches it with the Nix of this machine, checks it, and keeps it where the deployment's builders find it.
+    async fn keep(&self, site: &Site) -> Result<(Rev, Source), Fault> {
         nixpkgs::check_nix()?;
-        let set = self.fetch()?;
-        let rev = self.rev.unwrap_or(set.rev);
-        nixpkgs::keep(&rev, &set.path, &server.data)?;
-        Ok((self.name, rev, Nixpkgs::Path(set.path).into()))
+        match site {
+            Site::Server(server) => {
+                let set = match &self.path {
+                    Some(dir) => nixpkgs::snapshot(dir)?,
+                    None => nixpkgs::unpack(&self.url()?, self.known_hash()?.as_deref())?,
+                };
+                let rev = self.rev.clone().unwrap_or(set.rev);
+                nixpkgs::keep(&rev, &set.path, &server.data)?;
+                Ok((rev, Nixpkgs::Path(set.path).into()))
+            }
+            Site::Stack(_) if self.path.is_some() => Err(Fault::Directory),
+            Site::Stack(stack) => {
+                let tarball = nixpkgs::download(&self.url()?)?;
+                let set = nixpkgs::unpack(&nixpkgs::file_url(&tarball)?, self.known_hash()?.as_deref())?;
+                let rev = self.rev.clone().unwrap_or(set.rev);
+                stack.store().keep_nixpkgs(&rev, std::fs::read(tarball)?).await?;
+                Ok((rev, Source::Stored { nar_hash: set.nar_hash }))
+            }
+        }
     }
 
-    fn fetch(&self) -> Result<Fetched, nixpkgs::Fault> {
-        if let Some(dir) = &self.path {
-            return nixpkgs::snapshot(dir);
+    /// Where its tarball is.
+    fn url(&self) -> Result<String, nixpkgs::Fault> {
+        match (&self.tarball, &self.rev) {
+            (Some(url), _) if url.contains("://") => Ok(url.clone()),
+            (Some(file), _) => nixpkgs::file_url(file.as_ref()),
+            (None, Some(rev)) => Ok(nixpkgs::github_url(rev)),
+            (None, None) => Err(nixpkgs::Fault::NoSet("nowhere".to_owned())),
         }
+    }
+
+    /// What its tarball's content must be: what the operator says, else what this program knows of the commit.
+    fn known_hash(&self) -> Result<Option<String>, nixpkgs::Fault> {
         let known = nixpkgs::Known::read()?;
-        let of_rev = self.rev.as_ref().and_then(|rev| known.nar_hash(rev));
-        let url = match (&self.tarball, &self.rev) {
-            (Some(url), _) if url.contains("://") => url.clone(),
-            (Some(file), _) => nixpkgs::file_url(file.as_ref())?,
-            (None, Some(rev)) => nixpkgs::github_url(rev),
-            (None, None) => return Err(nixpkgs::Fault::NoSet("nowhere".to_owned())),
-        };
-        nixpkgs::unpack(&url, self.nar_hash.as_deref().or(of_rev))
+        let of_rev = self.rev.as_ref().and_then(|rev| known.nar_hash(rev)).map(str::to_owned);
+        Ok(self.nar_hash.clone().or(of_rev))
     }
 }
 

@@ -63,7 +63,7 @@ pub struct Pin {
 pub enum Source {
     /// In the deployment's own store, as a tarball ([`crate::artifact::nixpkgs_path`]): a builder gets a URL of it.
     Stored {
-        /// The unpacked tree's hash, as Nix writes it (`sha256-…`).
+        /// The unpacked tree's hash, in any spelling that Nix reads.
         nar_hash: String,
     },
     /// Where a builder finds it by itself.
