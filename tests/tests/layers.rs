@@ -59,7 +59,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-lease", &["binplz-aws", "binplz-web"]),
         ("binplz-dispatcher", &["binplz-aws", "binplz-core"]),
         ("binplz-reaper", &["binplz-aws", "binplz-core"]),
-        ("binplz-cli", &["binplz-aws", "binplz-core", "binplz-local", "binplz-web"]),
+        ("binplz-cli", &["binplz-aws", "binplz-clock", "binplz-core", "binplz-local", "binplz-web"]),
     ] {
         assert_eq!(ours(package), may, "what {package} depends on");
     }

@@ -27,8 +27,8 @@ async fn ask(w: &World, path: &str) -> Reply {
 
 /// Of which revision the program is that a request gets.
 async fn hit(w: &World, path: &str) -> Rev {
-    let Reply::Hit { served, url } = ask(w, path).await else { panic!("{path}: no hit") };
-    assert!(url.contains(served.rev.as_str()), "{path}: of {}, at {url}", served.rev);
+    let Reply::Hit { served, at } = ask(w, path).await else { panic!("{path}: no hit") };
+    assert!(at.url().contains(served.rev.as_str()), "{path}: of {}, at {at:?}", served.rev);
     served.rev
 }
 

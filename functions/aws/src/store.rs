@@ -206,9 +206,8 @@ mod tests {
         let object: ObjectPath = object.parse().expect("an object");
         let at = store.url(&object, Method::Get).await.expect("a URL");
         let served = Served {
+            asked: "a.b?sys=x86_64-linux".parse().expect("a key"),
             pin: "unstable".parse().expect("a pin"),
-            system: object.key.system,
-            wanted: "a.b".parse().expect("a target"),
             rev: object.key.rev.clone(),
             attr: object.key.attr.clone(),
             bin: "[".parse().expect("a program"),
@@ -216,6 +215,7 @@ mod tests {
             sha256: "0".repeat(64).parse().expect("hex"),
             size: 1,
             object,
+            stale: false,
         };
         let asked = Asked { origin: "https://h", target: None, format: Format::Shell, retry: false };
         let headers = Reply::Hit { served, at }.answer(&asked).headers;

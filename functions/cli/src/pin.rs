@@ -126,7 +126,7 @@ async fn carry_out(args: Args) -> Result<(), Fault> {
     if json {
         println!("{}", serde_json::json!(pins));
     } else {
-        print!("{}", table(&pins, now()));
+        print!("{}", table(&pins, binplz_clock::now()));
     }
     Ok(())
 }
@@ -147,11 +147,11 @@ impl Named {
             }
             Site::Stack(_) if self.path.is_some() => Err(Fault::Directory),
             Site::Stack(stack) => {
-                let tarball = nixpkgs::download(&self.url()?)?;
-                let set = nixpkgs::unpack(&nixpkgs::file_url(&tarball)?, self.known_hash()?.as_deref())?;
+                let (tarball, known) = (nixpkgs::download(&self.url()?)?, self.known_hash()?);
+                let set = nixpkgs::unpack(&nixpkgs::file_url(&tarball)?, known.as_deref())?;
                 let rev = self.rev.clone().unwrap_or(set.rev);
                 stack.store().keep_nixpkgs(&rev, std::fs::read(tarball)?).await?;
-                Ok((rev, Source::Stored { nar_hash: set.nar_hash }))
+                Ok((rev, Source::Stored { nar_hash: known.unwrap_or(set.nar_hash) }))
             }
         }
     }
@@ -172,11 +172,6 @@ impl Named {
         let of_rev = self.rev.as_ref().and_then(|rev| known.nar_hash(rev)).map(str::to_owned);
         Ok(self.nar_hash.clone().or(of_rev))
     }
-}
-
-fn now() -> Timestamp {
-    let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// One line for each, with the default first.

@@ -11,6 +11,7 @@ mod flights;
 mod hits;
 mod kills;
 mod late;
+mod pins;
 mod roles;
 mod tasks;
 mod upgrade;
