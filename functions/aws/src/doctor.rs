@@ -1,21 +1,17 @@
 //! What a deployment needs of its account, looked at one by one: what a new account lacks, and what an operator forgets. Nothing
 //! is changed here; each thing that is missing comes with the command that mends it.
 
-use std::collections::BTreeMap;
-
-use aws_sdk_cloudformation::{operation::describe_stacks::DescribeStacksError, types::Stack};
 use aws_sdk_iam::operation::get_role::GetRoleError;
-use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_types::SdkConfig;
 use binplz_core::{
-    artifact::nixpkgs_path,
-    key::{Rev, System},
-    pins::PinName,
+    flow::pins,
+    key::System,
+    pins::{Pin, Source},
     size::Size,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::{causes, images::Images};
+use crate::{causes, images::Images, stack::Stack};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -73,17 +69,23 @@ const QUOTAS: [Quota; 3] = [
 /// Functions at once below which people are refused when a few come together. A new account has 10.
 const FUNCTIONS_MIN: u32 = 50;
 
+/// Builds in parallel, by the template's own default.
+const BUILDS: u32 = 4;
+
 /// Looks at all of it, for the stack of that name.
 pub async fn examine(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
-    let (found, stack) = stack(sdk, name).await;
+    let (found, stack) = look_at_stack(sdk, name).await;
     let mut findings = vec![ecs_role(sdk).await, found];
-    let vcpus = stack.builds().saturating_mul(stack.size().cpu() / 1024);
+    let (builds, size) = stack.as_ref().map_or((BUILDS, Size::default()), |stack| (stack.builds(), stack.size()));
+    let vcpus = builds.saturating_mul(size.cpu() / 1024);
     for quota in QUOTAS {
         let need = if quota.service == "lambda" { FUNCTIONS_MIN } else { vcpus };
         findings.push(quota.look(sdk, need).await);
     }
-    findings.extend(stack.images(sdk, name).await);
-    findings.extend(stack.nixpkgs(sdk).await);
+    if let Some(stack) = stack {
+        findings.extend(stack.images(sdk).await);
+        findings.extend(stack.nixpkgs(sdk).await);
+    }
     findings
 }
 
@@ -124,72 +126,33 @@ impl Quota {
     }
 }
 
-/// What a stack was deployed with, and what it has made.
-#[derive(Default)]
-struct Deployed {
-    parameters: BTreeMap<String, String>,
-    outputs: BTreeMap<String, String>,
-}
+const STACK: &str = "stack";
 
-async fn stack(sdk: &SdkConfig, name: &str) -> (Finding, Deployed) {
-    const CHECK: &str = "stack";
-    const DEPLOY: &str = "sam build && sam deploy --guided";
-    let described = aws_sdk_cloudformation::Client::new(sdk).describe_stacks().stack_name(name).send().await;
-    match described {
-        Ok(found) => match found.stacks().first() {
-            Some(stack) => (judge(name, stack), Deployed::of(stack)),
-            None => (Finding::missing(CHECK, format!("there is no stack {name}"), DEPLOY), Deployed::default()),
-        },
-        // CloudFormation has no code of its own for this.
-        Err(error) if error.as_service_error().is_some_and(no_such_stack) => {
-            (Finding::missing(CHECK, format!("there is no stack {name} in this region"), DEPLOY), Deployed::default())
+async fn look_at_stack(sdk: &SdkConfig, name: &str) -> (Finding, Option<Stack>) {
+    match Stack::find(sdk, name).await {
+        Ok(Some(stack)) => (judge(name, &stack.status), Some(stack)),
+        Ok(None) => {
+            let told = format!("there is no stack {name} in this region");
+            (Finding::missing(STACK, told, "sam build && sam deploy --guided"), None)
         }
-        Err(error) => (Finding::unknown(CHECK, &error), Deployed::default()),
+        Err(error) => (Finding::unknown(STACK, &error), None),
     }
 }
 
-fn no_such_stack(error: &DescribeStacksError) -> bool {
-    error.meta().message().is_some_and(|message| message.contains("does not exist"))
-}
-
-fn judge(name: &str, stack: &Stack) -> Finding {
-    const CHECK: &str = "stack";
-    let status = stack.stack_status().map_or("in no state", |status| status.as_str());
+fn judge(name: &str, status: &str) -> Finding {
     let told = format!("the stack {name} is {status}");
     // A failed update leaves what was there before, and that works.
     if ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"].contains(&status) {
-        Finding::ok(CHECK, told)
+        Finding::ok(STACK, told)
     } else {
-        Finding::missing(CHECK, told, format!("aws cloudformation describe-stack-events --stack-name {name}"))
+        Finding::missing(STACK, told, format!("aws cloudformation describe-stack-events --stack-name {name}"))
     }
 }
 
-/// The part of the parameter `Pins` that says where each nixpkgs is.
-#[derive(Default, Deserialize)]
-struct Pins {
-    system: Option<System>,
-    pins: BTreeMap<PinName, Pin>,
-}
-
-#[derive(Deserialize)]
-struct Pin {
-    rev: Rev,
-}
-
-impl Deployed {
-    fn of(stack: &Stack) -> Deployed {
-        let parameters = stack.parameters().iter().filter_map(|parameter| {
-            Some((parameter.parameter_key()?.to_owned(), parameter.parameter_value()?.to_owned()))
-        });
-        let outputs = stack.outputs().iter();
-        let outputs =
-            outputs.filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())));
-        Deployed { parameters: parameters.collect(), outputs: outputs.collect() }
-    }
-
-    /// Builds in parallel; the template's own default where nothing is deployed.
+impl Stack {
+    /// Builds in parallel.
     fn builds(&self) -> u32 {
-        self.parameters.get("MaxBuilds").and_then(|builds| builds.parse().ok()).unwrap_or(4)
+        self.parameters.get("MaxBuilds").and_then(|builds| builds.parse().ok()).unwrap_or(BUILDS)
     }
 
     /// A builder's machine.
@@ -197,11 +160,7 @@ impl Deployed {
         self.outputs.get("BuilderMachine").and_then(|size| size.parse().ok()).unwrap_or_default()
     }
 
-    fn pins(&self) -> Pins {
-        self.outputs.get("Pins").and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default()
-    }
-
-    async fn images(&self, sdk: &SdkConfig, name: &str) -> Vec<Finding> {
+    async fn images(&self, sdk: &SdkConfig) -> Vec<Finding> {
         // ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME
         let repository = self.outputs.get("BuilderRepository").and_then(|uri| Some(uri.split_once('/')?.1));
         let tags = self.parameters.get("ImageTags").map(|tags| tags.split(',').map(str::to_owned).collect());
@@ -210,7 +169,7 @@ impl Deployed {
             Ok(images) => images,
             Err(fault) => return vec![Finding::unknown("image", &fault)],
         };
-        let needed = self.pins().system.unwrap_or(System::X86_64Linux);
+        let needed = self.outputs.get("System").and_then(|system| system.parse().ok()).unwrap_or(System::X86_64Linux);
         let mut findings = Vec::new();
         for system in System::ALL {
             let check = format!("image {system}");
@@ -221,7 +180,7 @@ impl Deployed {
                     ..Finding::missing(
                         &check,
                         format!("there is no builder image, so that nothing is built for {system}"),
-                        format!("scripts/image push --stack {name}   # on a machine of that kind"),
+                        format!("scripts/image push --stack {}   # on a machine of that kind", self.name),
                     )
                 },
                 Err(error) => Finding::unknown(&check, &error),
@@ -230,18 +189,25 @@ impl Deployed {
         findings
     }
 
+    /// The tarballs of the pins that are served now.
     async fn nixpkgs(&self, sdk: &SdkConfig) -> Vec<Finding> {
-        let Some(bucket) = self.outputs.get("Bucket") else { return Vec::new() };
-        let config = aws_sdk_s3::config::Builder::from(sdk).force_path_style(sdk.endpoint_url().is_some());
-        let s3 = aws_sdk_s3::Client::from_conf(config.build());
+        let serving = match self.serving(sdk).await {
+            Ok(serving) => serving,
+            Err(fault) => return vec![Finding::unknown("pins", &fault)],
+        };
+        let pins = match pins::load(&serving).await {
+            Ok(pins) => pins,
+            Err(error) => return vec![Finding::unknown("pins", &error)],
+        };
         let mut findings = Vec::new();
-        for (name, Pin { rev }) in self.pins().pins {
-            let (check, path) = (format!("nixpkgs {name}"), nixpkgs_path(&rev));
-            findings.push(match s3.head_object().bucket(bucket).key(&path).send().await {
-                Ok(_) => Finding::ok(&check, format!("its tarball is there ({rev})")),
-                Err(error) if matches!(error.as_service_error(), Some(HeadObjectError::NotFound(_))) => {
-                    let from = format!("https://github.com/NixOS/nixpkgs/archive/{rev}.tar.gz");
-                    let mend = format!("curl -fL {from} | aws s3 cp - s3://{bucket}/{path}");
+        for (name, Pin { rev, nixpkgs, .. }) in pins.all() {
+            // What is elsewhere is asked for by builders.
+            let Source::Stored { .. } = nixpkgs else { continue };
+            let check = format!("nixpkgs {name}");
+            findings.push(match serving.store.has_nixpkgs(rev).await {
+                Ok(true) => Finding::ok(&check, format!("its tarball is there ({rev})")),
+                Ok(false) => {
+                    let mend = format!("binplz pin move {name} {rev} --stack {}", self.name);
                     Finding::missing(&check, format!("there is no tarball of {rev}, from which it is built"), mend)
                 }
                 Err(error) => Finding::unknown(&check, &error),
@@ -254,7 +220,6 @@ impl Deployed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_sdk_cloudformation::types::StackStatus;
 
     #[test]
     fn a_quota_that_is_too_small_is_told_with_the_command_that_raises_it() {
@@ -270,7 +235,6 @@ mod tests {
 
     #[test]
     fn a_stack_that_is_not_whole_is_told() {
-        let stack = |status: &str| Stack::builder().stack_name("s").stack_status(StackStatus::from(status)).build();
         for (status, state) in [
             ("CREATE_COMPLETE", State::Ok),
             ("UPDATE_ROLLBACK_COMPLETE", State::Ok),
@@ -278,7 +242,7 @@ mod tests {
             ("CREATE_IN_PROGRESS", State::Missing),
             ("DELETE_FAILED", State::Missing),
         ] {
-            assert_eq!(judge("s", &stack(status)).state, state, "{status}");
+            assert_eq!(judge("s", status).state, state, "{status}");
         }
     }
 }

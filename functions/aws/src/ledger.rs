@@ -12,14 +12,16 @@ use aws_sdk_dynamodb::{
 };
 use binplz_core::{
     key::{LeaseId, hex},
+    pins::Pinned,
     ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Shelf, Swap, Unavailable, Version},
     protocol::Progress,
+    served::ServedKey,
 };
 
 use crate::{
     account::Account,
     config::{Fault, Settings},
-    item::{self, AT, Item, PK, SHELF, SHELVES, VERSION},
+    item::{self, AT, Item, PK, SHELF, SHELVES, Unreadable, VERSION},
     unavailable,
 };
 
@@ -78,6 +80,41 @@ impl DynamoLedger {
             call = call.transact_items(TransactWriteItem::builder().put(put.build().map_err(broken)?).build());
         }
         call.send().await.map(drop).map_err(not_transacted)
+    }
+
+    /// Up to `limit` entries of a shelf, in order, beginning behind the place `after`.
+    async fn query<T>(
+        &self,
+        shelf: AttributeValue,
+        after: Option<AttributeValue>,
+        limit: usize,
+        read: impl Fn(&Item) -> Result<T, Unreadable>,
+    ) -> Result<Vec<T>, Unavailable> {
+        let query = self.dynamo.query().table_name(&self.table).index_name(SHELVES);
+        let query = query.expression_attribute_names("#shelf", SHELF).expression_attribute_values(":shelf", shelf);
+        let query = match after {
+            None => query.key_condition_expression("#shelf = :shelf"),
+            Some(after) => query
+                .key_condition_expression("#shelf = :shelf AND #at > :after")
+                .expression_attribute_names("#at", AT)
+                .expression_attribute_values(":after", after),
+        };
+        let mut listed = Vec::new();
+        let mut from: Option<Item> = None;
+        // An answer may be shorter than was asked for and not the last.
+        while listed.len() < limit {
+            let page = i32::try_from(limit - listed.len()).unwrap_or(i32::MAX);
+            let answer = query.clone().limit(page).set_exclusive_start_key(from).send().await;
+            let answer = answer.map_err(|error| unavailable(ROLE, &error))?;
+            for item in answer.items() {
+                listed.push(read(item).map_err(broken)?);
+            }
+            from = answer.last_evaluated_key;
+            if from.is_none() {
+                break;
+            }
+        }
+        Ok(listed)
     }
 }
 
@@ -138,32 +175,16 @@ impl Ledger for DynamoLedger {
     }
 
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        let query = self.dynamo.query().table_name(&self.table).index_name(SHELVES);
-        let query =
-            query.expression_attribute_names("#shelf", SHELF).expression_attribute_values(":shelf", item::shelf(shelf));
-        let query = match after {
-            None => query.key_condition_expression("#shelf = :shelf"),
-            Some(listed) => query
-                .key_condition_expression("#shelf = :shelf AND #at > :after")
-                .expression_attribute_names("#at", AT)
-                .expression_attribute_values(":after", item::at(listed)),
-        };
-        let mut listed = Vec::new();
-        let mut from: Option<Item> = None;
-        // An answer may be shorter than was asked for and not the last.
-        while listed.len() < limit {
-            let page = i32::try_from(limit - listed.len()).unwrap_or(i32::MAX);
-            let answer = query.clone().limit(page).set_exclusive_start_key(from).send().await;
-            let answer = answer.map_err(|error| unavailable(ROLE, &error))?;
-            for item in answer.items() {
-                listed.push(item::read_listed(item).map_err(broken)?);
-            }
-            from = answer.last_evaluated_key;
-            if from.is_none() {
-                break;
-            }
-        }
-        Ok(listed)
+        self.query(item::shelf(shelf), after.map(item::at), limit, item::read_listed).await
+    }
+
+    async fn list_served(
+        &self,
+        pinned: &Pinned,
+        after: Option<&ServedKey>,
+        limit: usize,
+    ) -> Result<Vec<ServedKey>, Unavailable> {
+        self.query(item::served_shelf(pinned), after.map(item::served_at), limit, item::read_served).await
     }
 
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {

@@ -19,6 +19,12 @@ pub enum NoLogin {
     Credentials(String),
 }
 
+impl NoLogin {
+    pub(crate) fn nobody() -> NoLogin {
+        NoLogin::Credentials("nobody provides them".to_owned())
+    }
+}
+
 /// What clients of AWS's services are made from.
 ///
 /// # Errors
@@ -30,9 +36,7 @@ pub async fn login() -> Result<SdkConfig, NoLogin> {
     if sdk.region().is_none() {
         return Err(NoLogin::Region);
     }
-    match sdk.credentials_provider() {
-        Some(provider) => provider.provide_credentials().await.map_err(|error| NoLogin::Credentials(causes(&error)))?,
-        None => return Err(NoLogin::Credentials("nobody provides them".to_owned())),
-    };
+    let provider = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?;
+    provider.provide_credentials().await.map_err(|error| NoLogin::Credentials(causes(&error)))?;
     Ok(sdk)
 }

@@ -4,6 +4,11 @@
 mod doctor;
 mod serve;
 
+mod nixpkgs;
+mod pin;
+mod site;
+mod socket;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -23,14 +28,17 @@ enum Verb {
     /// Look what an AWS account lacks that the stack needs, and say how to mend it
     #[cfg(feature = "aws")]
     Doctor(doctor::Args),
+    /// Which nixpkgs are served, and under which names
+    Pin(pin::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let ended = match cli.verb {
-        Verb::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS).map_err(|why| why.to_string()),
+    let ended: Result<ExitCode, Box<dyn std::error::Error>> = match cli.verb {
+        Verb::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Verb::Pin(args) => pin::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         #[cfg(feature = "aws")]
-        Verb::Doctor(args) => doctor::run(&args).map_err(|why| why.to_string()),
+        Verb::Doctor(args) => doctor::run(&args).map_err(Into::into),
     };
     ended.unwrap_or_else(|why| {
         eprintln!("binplz: {why}");

@@ -68,6 +68,7 @@ fn doctor(stack: &str, quotas: &str) -> (Option<i32>, Value) {
 #[ignore = "needs AWS beside it: tests/bed/up"]
 async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do() {
     let Fresh { account, settings, .. } = fresh().await;
+    let known = |name: &'static str| settings.need(name).expect("a name");
     let name = settings.need("BINPLZ_CLUSTER").expect("a name");
     let quotas = quotas();
     let raise = |service: &str, code: &str, to: u32| {
@@ -97,19 +98,21 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
 
     // Deployed for builds that fit into the quotas, and nothing else done.
     iam.create_service_linked_role().aws_service_name("ecs.amazonaws.com").send().await.expect("a role");
-    let pins = json!({ "default": "p", "system": "x86_64-linux",
+    let pins = json!({ "default": "p",
         "pins": { "p": { "rev": REV, "nixpkgs": { "stored": { "nar_hash": "sha256-x" } } } } });
     let template = json!({
         "Parameters": { "MaxBuilds": { "Type": "Number" }, "ImageTags": { "Type": "CommaDelimitedList" } },
         "Resources": {
-            "Bucket": { "Type": "AWS::S3::Bucket", "Properties": { "BucketName": format!("{name}-objects") } },
             "Images": { "Type": "AWS::ECR::Repository", "Properties": { "RepositoryName": format!("{name}/images") } },
         },
         "Outputs": {
-            "Bucket": { "Value": { "Ref": "Bucket" } },
+            "Table": { "Value": known("BINPLZ_TABLE") },
+            "Bucket": { "Value": known("BINPLZ_BUCKET") },
+            "Queue": { "Value": known("BINPLZ_QUEUE_URL") },
+            "System": { "Value": "x86_64-linux" },
             "BuilderRepository": { "Value": { "Fn::GetAtt": ["Images", "RepositoryUri"] } },
             "BuilderMachine": { "Value": "2048/4096/50" },
-            "Pins": { "Value": pins.to_string() },
+            "FirstPins": { "Value": pins.to_string() },
         },
     });
     let cloudformation = aws_sdk_cloudformation::Client::new(account.sdk());
@@ -125,9 +128,7 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
         }
     }
     let push = format!("scripts/image push --stack {name}   # on a machine of that kind");
-    let fetch = format!(
-        "curl -fL https://github.com/NixOS/nixpkgs/archive/{REV}.tar.gz | aws s3 cp - s3://{name}-objects/nixpkgs/{REV}.tar.gz"
-    );
+    let fetch = format!("binplz pin move p {REV} --stack {name}");
     let (code, found) = doctor(&name, &quotas);
     assert_eq!(code, Some(1));
     let lambda = json!(["missing", raise("lambda", "L-B99A9384", 50)]);
@@ -146,7 +147,7 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
     let image = ecr.put_image().repository_name(format!("{name}/images")).image_tag("x86_64");
     image.image_manifest(r#"{"schemaVersion":2}"#).send().await.expect("an image");
     let s3 = aws_sdk_s3::config::Builder::from(account.sdk()).force_path_style(true).build();
-    let put = aws_sdk_s3::Client::from_conf(s3).put_object().bucket(format!("{name}-objects"));
+    let put = aws_sdk_s3::Client::from_conf(s3).put_object().bucket(known("BINPLZ_BUCKET"));
     put.key(format!("nixpkgs/{REV}.tar.gz")).body(b"a tarball".to_vec().into()).send().await.expect("it is stored");
     let (_, found) = doctor(&name, &quotas);
     for check in ["image x86_64-linux", "nixpkgs p"] {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use hyper::body::Bytes;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::{Fallible, World, dynamo::Table, life::Candidate};
@@ -26,16 +27,14 @@ impl Job {
     /// From the repository's golden row, its event, and its template.
     pub fn read(root: &Path) -> Fallible<Job> {
         let file = |path: &str| fs::read_to_string(root.join(path)).map_err(|error| format!("{path}: {error}"));
-        let item: Value = serde_json::from_str(&file("functions/aws/tests/golden/served.json")?)?;
+        let item: Value = serde_json::from_str(&file("functions/aws/tests/golden/served-program.json")?)?;
         let served: Value = serde_json::from_str(item["body"]["S"].as_str().ok_or("the golden row has no body")?)?;
-        let event = file("functions/aws/tests/events/http-api.json")?;
+        let event = asking(&served, &file("functions/aws/tests/events/http-api.json")?)?;
         let variables = variables(&served);
         let told: BTreeSet<_> = told_by_template(&file("template.yaml")?);
         if told != variables.iter().map(|(name, _)| name.clone()).collect() {
             return Err(format!("the template tells the function {told:?}: job.rs has others").into());
         }
-        // As it is on the wire: without line breaks.
-        let event = serde_json::from_str::<Value>(&event)?.to_string().into();
         Ok(Job { item, served, event, variables })
     }
 
@@ -111,18 +110,34 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+/// An HTTP API's event, with the path that the row is served under. As it is on the wire: without line breaks.
+fn asking(served: &Value, event: &str) -> Fallible<Bytes> {
+    let mut event: Value = serde_json::from_str(event)?;
+    let asked = text(&served["asked"]);
+    let path = percent_decode_str(asked.split('?').next().unwrap_or_default()).decode_utf8()?;
+    let path = Value::from(format!("/{path}"));
+    event["requestContext"]["http"]["path"].clone_from(&path);
+    event["rawPath"] = path;
+    event["rawQueryString"] = Value::from("");
+    event.as_object_mut().ok_or("the event is no object")?.remove("queryStringParameters");
+    Ok(event.to_string().into())
+}
+
 /// A deployment that serves the row's commit under the row's pin.
 fn variables(served: &Value) -> Vec<(String, String)> {
     let nixpkgs = json!({ "stored": { "nar_hash": "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" } });
     let pins = json!({
-        "default": served["pin"], "system": served["system"],
+        "default": served["pin"],
         "pins": { text(&served["pin"]): { "rev": served["rev"], "nixpkgs": nixpkgs } },
     });
+    let asked = text(&served["asked"]);
+    let system = asked.split_once("?sys=").map_or("", |(_, system)| system);
     [
         ("BINPLZ_TABLE", TABLE),
         ("BINPLZ_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/binplz-Queue-1V5ZXQ3P4M7B"),
         ("BINPLZ_BUCKET", BUCKET),
-        ("BINPLZ_PINS", &pins.to_string()),
+        ("BINPLZ_FIRST_PINS", &pins.to_string()),
+        ("BINPLZ_SYSTEM", system),
         ("BINPLZ_ORIGIN", "https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"),
         ("BINPLZ_CDN", ""),
         ("BINPLZ_ORIGIN_SECRET", ""),

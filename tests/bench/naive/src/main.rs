@@ -16,29 +16,26 @@ struct Site {
     s3: aws_sdk_s3::Client,
     table: String,
     bucket: String,
-    /// `served/PIN/SYSTEM`.
-    shelf: String,
+    system: String,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     lambda_http::tracing::init_default_subscriber();
     let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let pins: Value = serde_json::from_str(&env::var("BINPLZ_PINS")?)?;
-    let text = |name: &str| pins[name].as_str().unwrap_or_default().to_owned();
     let site = Site {
         dynamo: aws_sdk_dynamodb::Client::new(&config),
         s3: aws_sdk_s3::Client::new(&config),
         table: env::var("BINPLZ_TABLE")?,
         bucket: env::var("BINPLZ_BUCKET")?,
-        shelf: format!("served/{}/{}", text("default"), text("system")),
+        system: env::var("BINPLZ_SYSTEM")?,
     };
     run(service_fn(|request| redirect(&site, request))).await
 }
 
 async fn redirect(site: &Site, request: Request) -> Result<Response<Body>, Error> {
     let path = percent_decode_str(request.uri().path()).decode_utf8()?;
-    let pk = AttributeValue::S(format!("{}{}", site.shelf, utf8_percent_encode(&path, PATH)));
+    let pk = AttributeValue::S(format!("served{}?sys={}", utf8_percent_encode(&path, PATH), site.system));
     let found = site.dynamo.get_item().table_name(&site.table).key("pk", pk).send().await?;
     let body = found.item().and_then(|item| item.get("body")).and_then(|body| body.as_s().ok());
     let Some(body) = body else { return Ok(Response::builder().status(404).body(Body::Empty)?) };

@@ -9,13 +9,13 @@ from botocore.config import Config
 
 TABLE = os.environ["BINPLZ_TABLE"]
 BUCKET = os.environ["BINPLZ_BUCKET"]
-PINS = json.loads(os.environ["BINPLZ_PINS"])
+SYSTEM = os.environ["BINPLZ_SYSTEM"]
 DYNAMO = boto3.client("dynamodb")
 S3 = boto3.client("s3", config=Config(signature_version="s3v4"))
 
 
 def handler(event, _context):
-    pk = f"served/{PINS['default']}/{PINS['system']}{quote(event['rawPath'])}"
+    pk = f"served{quote(event['rawPath'])}?sys={SYSTEM}"
     item = DYNAMO.get_item(TableName=TABLE, Key={"pk": {"S": pk}}).get("Item")
     if item is None:
         return {"statusCode": 404}
