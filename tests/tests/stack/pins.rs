@@ -38,7 +38,9 @@ fn change(watched: &Watched, arguments: &[&str]) -> BTreeMap<String, String> {
         assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
         if let Ok(listed) = serde_json::from_slice::<serde_json::Value>(&done.stdout) {
             let pins = listed["pins"].as_object().expect("pins").iter();
-            return pins.map(|(name, pin)| (name.clone(), pin["rev"].as_str().expect("a revision").to_owned())).collect();
+            return pins
+                .map(|(name, pin)| (name.clone(), pin["rev"].as_str().expect("a revision").to_owned()))
+                .collect();
         }
     }
     panic!("no list of pins")
@@ -91,7 +93,8 @@ fn an_operator_adds_moves_and_retires_pins_from_afar_and_who_asks_never_waits_fo
     assert!(String::from_utf8_lossy(&lost.stderr).contains("on AWS a pin is a commit or a tarball"));
 
     let third = fresh_set(&who("who of the third"));
-    let pins = change(&watched, &["move", "demo", "--tarball", pack(third.path(), scratch.path()).to_str().expect("a path")]);
+    let pins =
+        change(&watched, &["move", "demo", "--tarball", pack(third.path(), scratch.path()).to_str().expect("a path")]);
     assert_eq!(served(&watched, "failing.who"), commit, "the last good one, at once");
     wait_for("the new one", || (served(&watched, "failing.who") == pins["demo"]).then_some(()));
     assert!(says(&watched, "failing.who", "who of the third"));
