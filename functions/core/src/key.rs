@@ -119,6 +119,21 @@ name_type! {
     /// A sha256 as 64 lower-case hex digits.
     Sha256, |s| check_hex(s, 64)
 }
+name_type! {
+    /// What tells one derivation from all others: the hash in its store path, 32 characters of Nix's base 32.
+    DrvHash, check_drv_hash
+}
+
+impl DrvHash {
+    /// The hash in `/nix/store/HASH-tree-2.1.0.drv`.
+    ///
+    /// # Errors
+    /// [`BadName`], where that is no derivation's path.
+    pub fn of_path(path: &str) -> Result<DrvHash, BadName> {
+        let file = path.strip_suffix(".drv").ok_or(BadName::Form)?.rsplit('/').next().unwrap_or_default();
+        file.split_once('-').ok_or(BadName::Form)?.0.parse()
+    }
+}
 
 impl Attr {
     /// The parts of the path, outermost first.
@@ -181,6 +196,12 @@ fn check_alphabet(s: &str, more: fn(u8) -> bool) -> Result<(), BadName> {
 fn check_hex(s: &str, digits: usize) -> Result<(), BadName> {
     let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
     if s.len() == digits && s.bytes().all(hex) { Ok(()) } else { Err(BadName::Form) }
+}
+
+fn check_drv_hash(s: &str) -> Result<(), BadName> {
+    // Nix's alphabet has no e, o, u and t.
+    let base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'z') && !matches!(b, b'e' | b'o' | b'u' | b't');
+    if s.len() == 32 && s.bytes().all(base32) { Ok(()) } else { Err(BadName::Form) }
 }
 
 /// The lower-case hex digits of some bytes.
@@ -350,6 +371,16 @@ mod tests {
     fn a_key_is_read_back_from_its_text() {
         let text = format!("{}/x86_64-linux/a.b", "0".repeat(40));
         assert_eq!(text.parse::<BuildKey>().map(|k| k.to_string()), Ok(text));
+    }
+
+    #[test]
+    fn a_derivation_is_known_by_the_hash_in_its_path() {
+        let hash = "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4";
+        let path = format!("/nix/store/{hash}-hello-2.10.drv");
+        assert_eq!(DrvHash::of_path(&path).as_ref().map(DrvHash::as_str), Ok(hash));
+        for path in [hash, "/nix/store/hello-2.10.drv", &path.replace("0c8", "0e8"), &path.replace(".drv", "")] {
+            assert!(DrvHash::of_path(path).is_err(), "{path}");
+        }
     }
 
     #[test]

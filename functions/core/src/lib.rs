@@ -8,6 +8,7 @@ pub mod key;
 pub mod target;
 
 pub mod artifact;
+pub mod catalogue;
 pub mod failure;
 pub mod pins;
 pub mod policy;

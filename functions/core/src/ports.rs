@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     artifact::ObjectPath,
     build::{Build, Lease},
+    catalogue::Resolution,
     key::{BuildKey, LeaseId, Rev, Sha256, System, Token},
     limits::{Limits, Why},
     news::{About, News},
@@ -15,6 +16,7 @@ use crate::{
     policy::Policy,
     protocol::{Grant, Progress},
     served::{Served, ServedKey},
+    target::Wanted,
     time::Timestamp,
 };
 
@@ -243,6 +245,12 @@ impl Location {
             Location::Store(url) | Location::Cdn(url) => url,
         }
     }
+}
+
+/// What is known of the names of one nixpkgs. It was read before: it answers without I/O, in microseconds.
+pub trait Catalogue: Send + Sync {
+    /// What a path means on a system.
+    fn resolve(&self, wanted: &Wanted, system: System) -> Resolution;
 }
 
 /// What a redirect is followed with: a presigned URL is for one method.
