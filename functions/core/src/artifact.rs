@@ -91,15 +91,37 @@ impl Refusal {
 
 /// Which program a request without a program's name means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Main<'a> {
+pub enum Main<'a, P = Program> {
     /// This one.
-    Program(&'a Program),
+    Program(&'a P),
     /// The package ships several programs, and none is its main one.
     Many,
     /// It declares a main program that it does not ship.
     Missing(&'a str),
     /// It ships no programs.
     None,
+}
+
+impl<'a, P> Main<'a, P> {
+    /// The main one of a package's programs (contract §1): the declared one, else the one named like the package (its
+    /// attribute's last part, or its pname), else the only one. A declaration that names nothing is passed over where the
+    /// next rules find a program: declarations are wrong at times, and the person wants the program.
+    pub fn of(
+        programs: &'a [P],
+        name: impl Fn(&P) -> &Bin,
+        declared: Option<&'a str>,
+        leaf: &str,
+        pname: &str,
+    ) -> Main<'a, P> {
+        let called = |wanted: &str| programs.iter().find(|program| name(program).as_str() == wanted);
+        let by_name = declared.into_iter().chain([leaf, pname]).find_map(called);
+        match (by_name, programs, declared) {
+            (Some(program), _, _) | (None, [program], _) => Main::Program(program),
+            (None, [], _) => Main::None,
+            (None, _, Some(declared)) => Main::Missing(declared),
+            (None, _, None) => Main::Many,
+        }
+    }
 }
 
 impl Manifest {
@@ -118,18 +140,9 @@ impl Manifest {
         self.programs.iter().find(|program| program.bin.as_str() == name)
     }
 
-    /// The package's main program (contract §1): the declared one, else the one named like the package (its attribute's
-    /// last part, or its pname), else the only one. A declaration that names nothing is passed over where the next
-    /// rules find a program: declarations are wrong at times, and the person wants the program.
+    /// The package's main program; `leaf` is its attribute's last part.
     pub fn main<'a>(&'a self, leaf: &str) -> Main<'a> {
-        let declared = self.main_program.as_deref();
-        let by_name = declared.into_iter().chain([leaf, &self.pname]).find_map(|name| self.program(name));
-        match (by_name, self.programs.as_slice(), declared) {
-            (Some(program), _, _) | (None, [program], _) => Main::Program(program),
-            (None, [], _) => Main::None,
-            (None, _, Some(declared)) => Main::Missing(declared),
-            (None, _, None) => Main::Many,
-        }
+        Main::of(&self.programs, |program| &program.bin, self.main_program.as_deref(), leaf, &self.pname)
     }
 }
 
