@@ -1,0 +1,6 @@
+//! What the catalogue promises, over the two files and nothing else.
+
+mod damage;
+mod properties;
+mod set;
+mod table;
