@@ -46,7 +46,7 @@ pub(crate) fn title(rev: &Rev) -> String {
 }
 
 /// A block as it lies in the file: a checksum, then its lines, compressed.
-pub(crate) fn pack<'d>(packages: impl Iterator<Item = &'d Details>) -> Vec<u8> {
+pub(crate) fn pack(packages: impl Iterator<Item = Details>) -> Vec<u8> {
     let lines: Vec<String> = packages.map(|details| serde_json::json!(details).to_string()).collect();
     let packed = compress_to_vec(lines.join("\n").as_bytes(), LEVEL);
     [crc32fast::hash(&packed).to_le_bytes().as_slice(), &packed].concat()

@@ -27,7 +27,7 @@ pub(crate) fn files(rev: Rev, packages: &[Known]) -> Result<Files, TooLarge> {
     let ranks: BTreeMap<&Bin, u32> = names.iter().copied().zip(0..).collect();
     let rank = |bin: &Bin| ranks.get(bin).copied().unwrap_or_default();
 
-    let attrs = Names::write(packages.iter().map(|known| known.details.attr.as_str()), &mut body)?;
+    let attrs = Names::write(packages.iter().map(|known| known.attr.as_str()), &mut body)?;
     let programs = Names::write(names.iter().map(|bin| bin.as_str()), &mut body)?;
     let mains: Vec<u32> = packages.iter().map(|known| known.main.as_ref().map_or(0, |main| rank(main) + 1)).collect();
     let mains = body.column(&mains)?;
@@ -36,10 +36,10 @@ pub(crate) fn files(rev: Rev, packages: &[Known]) -> Result<Files, TooLarge> {
     let (ships_from, ships) = lists(&mut body, ships)?;
     let (shippers_from, shippers) = lists(&mut body, shippers(packages, names.len(), rank)?.into_iter())?;
 
-    let systems: BTreeSet<System> = packages.iter().flat_map(|known| known.details.standings.keys().copied()).collect();
+    let evaluated = |system: &System| packages.iter().any(|known| known.told.on(*system).is_some());
     let (mut standings, mut drvs) = (BTreeMap::new(), BTreeMap::new());
-    for system in systems {
-        let on_system = || packages.iter().map(|known| known.details.standings.get(&system));
+    for system in System::ALL.into_iter().filter(evaluated) {
+        let on_system = || packages.iter().map(|known| known.told.on(system));
         standings.insert(system, body.column(&on_system().map(standing_number).collect::<Vec<_>>())?);
         let packed = || on_system().map(|standing| pack(standing.and_then(drv).as_ref()));
         if packed().any(|drv| drv != pack(None)) {
@@ -52,7 +52,7 @@ pub(crate) fn files(rev: Rev, packages: &[Known]) -> Result<Files, TooLarge> {
     let mut blocks = Vec::new();
     for block in packages.chunks(details::BLOCK) {
         blocks.push(small(details.len())?);
-        details.extend(details::pack(block.iter().map(|known| &known.details)));
+        details.extend(details::pack(block.iter().map(Known::details)));
     }
     blocks.push(small(details.len())?);
     let blocks = body.column(&blocks)?;
@@ -102,7 +102,7 @@ fn shippers(
         // A main program that is only declared is one that the package ships, as far as anybody knows.
         let declared = known.main.iter().filter(|main| !known.programs.contains_key(main)).map(|main| (main, &true));
         for (bin, useful) in known.programs.iter().chain(declared) {
-            let namesake = [known.details.attr.leaf(), &known.details.about.pname].contains(&bin.as_str());
+            let namesake = [known.attr.leaf(), known.pname()].contains(&bin.as_str());
             let tier = match (useful, known.main.as_ref() == Some(bin), namesake) {
                 (false, ..) => Tier::Useless,
                 (true, true, _) => Tier::Main,
@@ -146,10 +146,10 @@ struct Reasons {
 fn reasons(body: &mut Body, packages: &[Known]) -> Result<Reasons, TooLarge> {
     let (mut keys, mut of_keys, mut known, mut from, mut texts) = (vec![], vec![], BTreeMap::new(), vec![0], vec![]);
     for (attr, package) in packages.iter().enumerate() {
-        for (system, standing) in &package.details.standings {
-            let Standing::Refused { detail: Some(detail), .. } = standing else { continue };
+        for system in System::ALL {
+            let Some(Standing::Refused { detail: Some(detail), .. }) = package.told.on(system) else { continue };
             let text = clean_line(detail, REASON_MAX);
-            keys.push(reason_key(attr, *system).ok_or(TooLarge)?);
+            keys.push(reason_key(attr, system).ok_or(TooLarge)?);
             if !known.contains_key(&text) {
                 texts.extend_from_slice(text.as_bytes());
                 from.push(small(texts.len())?);

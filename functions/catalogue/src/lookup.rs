@@ -12,6 +12,7 @@ use crate::{
     drv::{self, DRV_BYTES},
     names::Names,
     record::Obstacle,
+    writer::place,
 };
 
 /// What the file begins with.
@@ -286,6 +287,5 @@ impl<B: AsRef<[u8]>> Lookup<B> {
 
 /// What reasons are looked up by.
 pub(crate) fn reason_key(attr: usize, system: System) -> Option<u32> {
-    let system = System::ALL.iter().position(|one| *one == system)?;
-    u32::try_from(attr * System::ALL.len() + system).ok()
+    u32::try_from(attr * System::ALL.len() + place(system)).ok()
 }

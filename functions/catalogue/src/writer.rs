@@ -1,9 +1,8 @@
 //! Makes the two files. What is told may come in any order, and the same gives the same bytes.
 //!
-//! All of it is kept in memory until the end: texts are cut to a line each on their way in, so that a nixpkgs of 120,000
-//! attributes takes about 100 MB.
+//! All of it is kept in memory until the end, with every text cut to a line on its way in: about a kilobyte an attribute.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::{BTreeMap, BTreeSet};
 
 use binplz_core::{
     artifact::{Main, Manifest, Verdict},
@@ -42,17 +41,56 @@ pub(crate) type Programs = BTreeMap<Bin, bool>;
 #[derive(Debug)]
 pub struct Writer {
     rev: Rev,
-    packages: BTreeMap<Attr, Details>,
+    packages: BTreeMap<Attr, Told>,
     database: BTreeMap<Attr, BTreeSet<Bin>>,
     built: BTreeMap<Attr, Programs>,
+}
+
+/// What evaluating told of an attribute.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    about: About,
+    /// In the order of [`System::ALL`].
+    standings: [Option<Standing>; System::ALL.len()],
+}
+
+impl Told {
+    /// What was told of it on a system.
+    pub(crate) fn on(&self, system: System) -> Option<&Standing> {
+        self.standings.get(place(system))?.as_ref()
+    }
+
+    /// Its derivations, as far as they are known.
+    fn drvs(&self) -> impl Iterator<Item = DrvHash> {
+        self.standings.iter().flatten().filter_map(drv)
+    }
 }
 
 /// A package, with everything that was told of it put together.
 #[derive(Debug)]
 pub(crate) struct Known {
-    pub(crate) details: Details,
+    pub(crate) attr: Attr,
+    pub(crate) told: Told,
     pub(crate) programs: Programs,
     pub(crate) main: Option<Bin>,
+}
+
+impl Known {
+    /// Its name without its version.
+    pub(crate) fn pname(&self) -> &str {
+        &self.told.about.pname
+    }
+
+    /// What pages show of it.
+    pub(crate) fn details(&self) -> Details {
+        let standings = System::ALL.into_iter().filter_map(|system| Some((system, self.told.on(system)?.clone())));
+        Details { attr: self.attr.clone(), about: self.told.about.clone(), standings: standings.collect() }
+    }
+}
+
+/// A system's number.
+pub(crate) fn place(system: System) -> usize {
+    System::ALL.iter().position(|one| *one == system).unwrap_or_default()
 }
 
 impl Writer {
@@ -72,23 +110,19 @@ impl Writer {
     /// [`Twice`], if that was said before.
     pub fn evaluated(&mut self, record: Record) -> Result<(), Twice> {
         let Record { attr, system, about, standing } = record.cleaned();
-        match self.packages.entry(attr.clone()) {
-            btree_map::Entry::Vacant(new) => {
-                new.insert(Details { attr, about, standings: BTreeMap::from([(system, standing)]) });
-            }
-            btree_map::Entry::Occupied(known) => {
-                let known = known.into_mut();
-                // One system's words will do: the first's that has any.
-                let first = known.standings.first_key_value().is_none_or(|(first, _)| system < *first);
-                if known.about == About::default() || (first && about != About::default()) {
-                    known.about = about;
-                }
-                if known.standings.insert(system, standing).is_some() {
-                    return Err(Twice { attr, system });
-                }
-            }
+        let told = self.packages.entry(attr.clone()).or_default();
+        // One system's words will do: those of the first that has any.
+        let others_first = told.standings.iter().position(Option::is_some).is_some_and(|first| first < place(system));
+        if told.about == About::default() || (!others_first && about != About::default()) {
+            told.about = about;
         }
-        Ok(())
+        match told.standings.get_mut(place(system)) {
+            Some(new @ None) => {
+                *new = Some(standing);
+                Ok(())
+            }
+            _ => Err(Twice { attr, system }),
+        }
     }
 
     /// A row of the channel's database: the package has that program, where Hydra built it.
@@ -111,12 +145,12 @@ impl Writer {
         let Writer { rev, packages, mut database, mut built } = self;
         let by_drv = programs_by_drv(&packages, &database, &built);
         let mut known = Vec::with_capacity(packages.len());
-        for (attr, details) in packages {
+        for (attr, told) in packages {
             let listed = database.remove(&attr).map(from_database);
-            let inherited = || drvs(&details).find_map(|drv| by_drv.get(&drv)).cloned();
+            let inherited = || told.drvs().find_map(|drv| by_drv.get(&drv)).cloned();
             let programs = built.remove(&attr).or(listed).or_else(inherited).unwrap_or_default();
-            let main = main(&details, &programs);
-            known.push(Known { details, programs, main });
+            let main = main(&attr, &told.about, &programs);
+            known.push(Known { attr, told, programs, main });
         }
         layout::files(rev, &known)
     }
@@ -129,24 +163,20 @@ fn from_database(programs: BTreeSet<Bin>) -> Programs {
 /// The programs of each derivation, from those of its attributes that somebody knows them of: a database names one attribute of
 /// a derivation only, the one with the shortest name.
 fn programs_by_drv(
-    packages: &BTreeMap<Attr, Details>,
+    packages: &BTreeMap<Attr, Told>,
     database: &BTreeMap<Attr, BTreeSet<Bin>>,
     built: &BTreeMap<Attr, Programs>,
 ) -> BTreeMap<DrvHash, Programs> {
     let mut by_drv = BTreeMap::new();
     for (attr, programs) in database {
-        for drv in packages.get(attr).into_iter().flat_map(drvs) {
+        for drv in packages.get(attr).into_iter().flat_map(Told::drvs) {
             by_drv.entry(drv).or_insert_with(|| from_database(programs.clone()));
         }
     }
     for (attr, programs) in built {
-        by_drv.extend(packages.get(attr).into_iter().flat_map(drvs).map(|drv| (drv, programs.clone())));
+        by_drv.extend(packages.get(attr).into_iter().flat_map(Told::drvs).map(|drv| (drv, programs.clone())));
     }
     by_drv
-}
-
-fn drvs(details: &Details) -> impl Iterator<Item = DrvHash> {
-    details.standings.values().filter_map(drv)
 }
 
 /// The derivation of a standing, as far as it is known.
@@ -158,10 +188,10 @@ pub(crate) fn drv(standing: &Standing) -> Option<DrvHash> {
 }
 
 /// The main program. Where nobody knows the programs, the declared one is believed.
-fn main(details: &Details, programs: &Programs) -> Option<Bin> {
+fn main(attr: &Attr, about: &About, programs: &Programs) -> Option<Bin> {
     let bins: Vec<&Bin> = programs.keys().collect();
-    let declared = details.about.main_program.as_deref();
-    match Main::of(&bins, |bin| bin, declared, details.attr.leaf(), &details.about.pname) {
+    let declared = about.main_program.as_deref();
+    match Main::of(&bins, |bin| bin, declared, attr.leaf(), &about.pname) {
         Main::Program(bin) => Some((*bin).clone()),
         Main::None => declared?.parse().ok(),
         Main::Missing(_) | Main::Many => None,

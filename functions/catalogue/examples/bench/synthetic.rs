@@ -1,6 +1,6 @@
 //! A package set that does not exist, as large as nixpkgs and named like it. The same seed gives the same set, on any machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names that people know: what new ones are modelled on, letter by letter.
 const MODELS: &str = "ripgrep imagemagick coreutils procps ffmpeg graphicsmagick postgresql neovim tmux htop btop curl wget \
@@ -92,6 +92,8 @@ impl Random {
 /// Makes names.
 struct Namer {
     models: Vec<&'static str>,
+    /// What follows two letters in the models.
+    followers: BTreeMap<&'static str, Vec<char>>,
     affixes: Vec<&'static str>,
     siblings: Vec<&'static str>,
 }
@@ -99,7 +101,14 @@ struct Namer {
 impl Namer {
     fn new() -> Namer {
         let words = |text: &'static str| text.split_whitespace().collect();
-        Namer { models: words(MODELS), affixes: words(AFFIXES), siblings: words(SIBLINGS) }
+        let models: Vec<&'static str> = words(MODELS);
+        let mut followers: BTreeMap<_, Vec<char>> = BTreeMap::new();
+        for model in &models {
+            for at in 2..model.len() {
+                followers.entry(&model[at - 2..at]).or_default().extend(model[at..].chars().next());
+            }
+        }
+        Namer { models, followers, affixes: words(AFFIXES), siblings: words(SIBLINGS) }
     }
 
     /// A word that might be a program's name: each letter follows two that it follows in a model.
@@ -107,12 +116,8 @@ impl Namer {
         let mut word = random.one(&self.models)[..2].to_owned();
         let length = 4 + random.below(6);
         while word.len() < length {
-            let tail = &word[word.len() - 2..];
-            let at = random.below(self.models.len());
-            let models = self.models[at..].iter().chain(&self.models[..at]);
-            let next = models.filter_map(|model| model[model.find(tail)? + 2..].chars().next()).next();
-            match next {
-                Some(next) => word.push(next),
+            match self.followers.get(&word[word.len() - 2..]) {
+                Some(next) => word.push(next[random.below(next.len())]),
                 None => break,
             }
         }
@@ -154,9 +159,10 @@ pub fn set(seed: u64, attributes: usize, programs: usize) -> Vec<Package> {
     let (namer, mut random) = (Namer::new(), Random(seed));
     let mut packages = Vec::with_capacity(attributes);
     let (mut attrs, mut names) = (BTreeSet::new(), BTreeSet::new());
-    let all: usize = SETS.iter().map(|(_, part)| part).sum();
+    let (mut parts, all) = (0, SETS.iter().map(|(_, part)| part).sum::<usize>());
     for (set, part) in SETS {
-        let until = attrs.len() + attributes * part / all;
+        parts += part;
+        let until = attributes * parts / all;
         while attrs.len() < until {
             let leaf = namer.package(&mut random);
             let attr = if set.is_empty() { leaf } else { format!("{set}.{leaf}") };
