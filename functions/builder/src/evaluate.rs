@@ -22,6 +22,8 @@ use crate::{
 };
 
 const INSPECT: &str = include_str!("inspect.nix");
+/// A package's description, as a function: for every expression of ours that looks at packages.
+pub(crate) const DESCRIBE: &str = include_str!("describe.nix");
 /// A tarball without a hash is named by its commit: it does not change while the machine lives.
 const TARBALL_TTL: &str = "31536000";
 
@@ -61,8 +63,9 @@ struct Inspection {
     nix_version: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Marks {
+/// What a set marks a package with.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Marks {
     broken: bool,
     unsupported: bool,
     insecure: bool,
@@ -71,7 +74,7 @@ struct Marks {
 
 impl Marks {
     /// The worst mark: what makes trying elsewhere, or later, least useful.
-    fn kind(&self) -> Option<Kind> {
+    pub(crate) fn kind(&self) -> Option<Kind> {
         let marks = [
             (self.unsupported, Kind::Unsupported),
             (self.broken, Kind::Broken),
@@ -126,7 +129,8 @@ fn arguments(job: &Job) -> Vec<OsString> {
     let options = ["--option", "allow-import-from-derivation", "false", "--option", "tarball-ttl", TARBALL_TTL];
     let data = data.into_iter().flat_map(|(name, value)| ["--argstr".to_owned(), name.to_owned(), value]);
     let fixed = fixed.into_iter().chain(options).map(str::to_owned);
-    fixed.chain(data).chain(["--expr".to_owned(), INSPECT.to_owned()]).map(OsString::from).collect()
+    let ours = ["--arg", "describe", DESCRIBE, "--expr", INSPECT].map(str::to_owned);
+    fixed.chain(data).chain(ours).map(OsString::from).collect()
 }
 
 fn package(stdout: &[u8]) -> Result<Package, Ending> {

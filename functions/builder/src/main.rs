@@ -7,6 +7,8 @@
 //! The main thread waits for the end, the work's own or an announced one ([`stop`]); the work, the pulse and the log
 //! are a thread each. Exit codes: 0 settled, whatever the outcome; 3 the lease was lost, and nothing more was said;
 //! 1 the builder itself failed.
+//!
+//! `binplz-builder catalogue …` is its other work: no lease and no build, but the catalogue of a whole nixpkgs ([`catalogue`]).
 
 mod stop;
 
@@ -38,6 +40,8 @@ mod version;
 
 mod work;
 
+mod catalogue;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
@@ -64,6 +68,10 @@ enum Event {
 }
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    if args.nth(1).is_some_and(|verb| verb == catalogue::VERB) {
+        return catalogue::main(std::env::args_os().skip(1));
+    }
     // Nobody of the same user, above all no build, may read our memory or `/proc/PID/environ`.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         return failed(&format!("this process can not be protected: {error}"));

@@ -6,6 +6,8 @@
 //! {"attr":"exa","system":"x86_64-linux","standing":{"refused":{"why":"throws","detail":"'exa' has been replaced by 'eza'"}}}
 //! ```
 
+use std::fmt;
+
 use binplz_core::{
     failure::{Failure, Kind},
     key::{Attr, NAME_MAX, System},
@@ -98,6 +100,23 @@ pub enum Obstacle {
     OutOfMemory,
 }
 
+/// As in JSON: `out-of-memory`.
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Obstacle::Unsupported => "unsupported",
+            Obstacle::Broken => "broken",
+            Obstacle::Insecure => "insecure",
+            Obstacle::Unfree => "unfree",
+            Obstacle::Throws => "throws",
+            Obstacle::Fails => "fails",
+            Obstacle::Endless => "endless",
+            Obstacle::OutOfMemory => "out-of-memory",
+        };
+        f.write_str(name)
+    }
+}
+
 impl Obstacle {
     /// All of them, in the order of their numbers in the file.
     pub const ALL: [Obstacle; 8] = [
@@ -177,6 +196,7 @@ mod tests {
     fn every_obstacle_is_told_and_only_what_was_not_evaluated_is_lost() {
         for obstacle in Obstacle::ALL {
             let failure = obstacle.failure(None);
+            assert_eq!(serde_json::json!(obstacle), obstacle.to_string());
             assert_eq!(obstacle.is_loss(), failure.kind == Kind::EvaluationError, "{obstacle:?}");
         }
         assert_eq!(
