@@ -4,7 +4,8 @@
 //! An entry is two bytes and a text: how many bytes it shares with the entry before, the text's length, the text. The text is what
 //! is not shared; of the first in a block, all of it.
 //!
-//! Measured against the `fst` crate on 370,000 names: 10 % smaller, near names in less time, and no byte of it makes a panic.
+//! Measured against maps of the `fst` crate: as small (13 % less for the bench's names, 8 % more for Debian's), near names in three
+//! quarters of the time and half of the worst one, and no byte of it makes a panic, which a damaged map does.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,9 @@
 # Evaluates attributes one after the other, and tells of each as it goes, on stderr: what was told is known, even where a later
 # attribute takes this process down, and which one that was is known, too.
 #
-# Of each path: `at` (its number), then `other`, `throws`, `set` (names), or `package` (describe.nix), and of a package without
-# marks `drv` (null: it throws). Paths, and the sets that are to be entered though they do not ask for it, arrive as JSON.
-# `bare`: nothing is caught, so that Nix says why.
+# Of each path: `at` (its number), then `other`, `throws`, `set` and a `name` for each that is in it, or `package` (describe.nix) and,
+# where that has no marks, `drv` (null: it throws). Paths, and the sets that are to be entered though they do not ask for it, arrive
+# as JSON. `bare`: nothing is caught, so that Nix says why.
 { describe, paths, enter, system, path, bare ? "" }:
 let
   set = (import path { inherit system; config = { }; overlays = [ ]; }).pkgsStatic;
@@ -34,8 +34,10 @@ let
       unusable = builtins.any (mark: mark) (builtins.attrValues line.package.marks);
       drv = attempt (describe value).drvPath;
     in
-    builtins.seq (say { at = number; })
-      (builtins.seq (say line)
-        (if line ? package && !unusable then say { drv = if drv.success then drv.value else null; } else null));
+    builtins.seq (say { at = number; }) (
+      if line ? set then builtins.seq (say { set = null; }) (builtins.foldl' (_: name: say { inherit name; }) null line.set)
+      else builtins.seq (say line)
+        (if line ? package && !unusable then say { drv = if drv.success then drv.value else null; } else null)
+    );
 in
-builtins.foldl' (done: number: builtins.seq (tell number) done) null (builtins.genList (number: number) (builtins.length wanted))
+builtins.foldl' (_: tell) null (builtins.genList (number: number) (builtins.length wanted))

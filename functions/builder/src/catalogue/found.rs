@@ -16,12 +16,20 @@ pub(crate) enum Line {
     Other(()),
     /// It throws.
     Throws(()),
-    /// It is a set of attributes, of these names.
-    Set(Vec<String>),
+    /// It is a set of attributes.
+    Set(()),
+    /// One of their names.
+    Name(String),
     /// It is a package.
     Package(Box<Described>),
     /// The package's derivation; `None`: that throws.
     Drv(Option<String>),
+}
+
+impl Line {
+    fn name(&self) -> Option<String> {
+        if let Line::Name(name) = self { Some(name.clone()) } else { None }
+    }
 }
 
 /// A package, as `describe.nix` has it.
@@ -78,7 +86,7 @@ impl Found {
         let refused = |about, why, detail| Found::Attribute(about, Standing::Refused { why, detail });
         match lines {
             [Line::Other(())] => Found::Other,
-            [Line::Set(names)] => Found::Set(names.clone()),
+            [Line::Set(()), names @ ..] if death.is_none() => Found::Set(names.iter().filter_map(Line::name).collect()),
             [Line::Throws(())] => refused(About::default(), Obstacle::Throws, None),
             [Line::Package(package), rest @ ..] => match (package.mark(), rest) {
                 (Some(mark), _) => refused(package.about(), mark, package.reason(mark)),
@@ -147,7 +155,8 @@ mod tests {
         let memory = Some(Obstacle::OutOfMemory);
         for (lines, death, said) in [
             (&[r#"{"other":null}"#][..], None, "Other"),
-            (&[r#"{"set":["a"]}"#], memory, r#"Set(["a"])"#),
+            (&[r#"{"set":null}"#, r#"{"name":"a"}"#, r#"{"name":"b"}"#], None, r#"Set(["a", "b"])"#),
+            (&[r#"{"set":null}"#, r#"{"name":"a"}"#], memory, ": out-of-memory None"),
             (&[r#"{"throws":null}"#], None, ": throws None"),
             (&[], memory, ": out-of-memory None"),
             (&[&good], memory, "x: out-of-memory None"),

@@ -55,23 +55,23 @@ const SETS: [(&str, usize); 14] = [
 ];
 
 /// A package.
-pub struct Package {
+pub(crate) struct Package {
     /// Its attribute path.
-    pub attr: String,
+    pub(crate) attr: String,
     /// Its programs, the main one first where it has one.
-    pub programs: Vec<String>,
+    pub(crate) programs: Vec<String>,
     /// Whether it says which program is its main one.
-    pub declares: bool,
+    pub(crate) declares: bool,
     /// A number of its own, for whatever else is to be told of it.
-    pub luck: u64,
+    pub(crate) luck: u64,
 }
 
 /// Random numbers: splitmix64, which is a few lines and the same for ever.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -79,12 +79,12 @@ impl Random {
     }
 
     /// A number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % n as u64).unwrap_or(0)
     }
 
     /// One of them.
-    pub fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+    pub(crate) fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len())]
     }
 }
@@ -155,7 +155,7 @@ impl Namer {
 }
 
 /// A set of so many attributes that ship so many programs of different names (and a few more that have another's name).
-pub fn set(seed: u64, attributes: usize, programs: usize) -> Vec<Package> {
+pub(crate) fn set(seed: u64, attributes: usize, programs: usize) -> Vec<Package> {
     let (namer, mut random) = (Namer::new(), Random(seed));
     let mut packages = Vec::with_capacity(attributes);
     let (mut attrs, mut names) = (BTreeSet::new(), BTreeSet::new());
