@@ -99,7 +99,7 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
     let ran = match ran {
         Ok(ran) => ran,
         Err(error) => {
-            version::ask(shop)?;
+            version::ask(&shop.nix)?;
             return Err(error.into());
         }
     };
@@ -107,7 +107,7 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
     match finished(ran.end)? {
         Ended::Exit(Exit::Code(0)) => package(&ran.stdout),
         ended => {
-            version::ask(shop)?;
+            version::ask(&shop.nix)?;
             evidence.oom_killed = machine::oom_kills() > kills;
             Err(Ending::Failed(classify::evaluation(ended, &evidence)))
         }

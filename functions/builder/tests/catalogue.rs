@@ -213,6 +213,16 @@ fn a_set_is_evaluated_for_every_system_that_is_asked_for() {
 }
 
 #[test]
+fn a_machine_without_nix_is_one_sentence() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_binplz-builder"));
+    command.args(["catalogue", "--rev", REV, "--nixpkgs"]).arg(set("demo")).arg("--out").arg(dir.path().join("out"));
+    let output = command.env("PATH", dir.path()).output().expect("the builder starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("binplz-builder catalogue: there is no Nix here") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
 fn what_can_not_become_a_catalogue_is_one_sentence_and_no_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| {
@@ -235,6 +245,11 @@ fn what_can_not_become_a_catalogue_is_one_sentence_and_no_file() {
             "1 of 1 attributes took too much time or memory: raise --time or --memory",
         ),
         (dir.path().join("nowhere"), &[], "No such file or directory"),
+        (
+            set("demo"),
+            &["--programs", "/etc/hostname"],
+            "/etc/hostname can not be read: sqlite3 ended with exit status",
+        ),
     ] {
         let out = dir.path().join("out");
         let output = make(&set, &out, limits);

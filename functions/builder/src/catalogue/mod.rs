@@ -24,7 +24,7 @@ use binplz_catalogue::{Lookup, Record, Writer};
 use binplz_core::key::{Attr, Rev, System};
 use clap::Parser;
 
-use crate::{nix::Nix, stop::Stop};
+use crate::{nix::Nix, shop::Ending, stop::Stop, version};
 use survey::{Plan, Tally, survey};
 use worker::Worker;
 
@@ -121,6 +121,9 @@ fn evaluate(options: &Options, file: &Path) -> Result<(), String> {
         fs::canonicalize(&options.nixpkgs).map_err(|error| format!("{}: {error}", options.nixpkgs.display()))?;
     let nixpkgs = nixpkgs.to_str().ok_or("the nixpkgs has a path that is no text")?;
     let nix = Nix::new(std::env::vars_os(), Arc::new(Stop::default()));
+    if let Err(Ending::Failed(failure)) = version::ask(&nix) {
+        return Err(failure.detail.unwrap_or_default());
+    }
     let enter: Vec<worker::Path> = options.enter.iter().map(|attr| attr.parts().map(str::to_owned).collect()).collect();
     let jobs = options.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let plan = Plan { jobs, shard: options.shard.get(), explain: options.explain };

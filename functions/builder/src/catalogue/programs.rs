@@ -20,7 +20,7 @@ use serde::Deserialize;
 /// What a package has on one Linux it has on the other: the database knows them from builds for x86_64 in the main.
 const QUERY: &str = "SELECT json_array(package, name) FROM Programs WHERE system LIKE '%-linux'";
 
-/// Tells the writer of a `programs.sqlite`; returns how many rows it had. Names that no request can have are left out.
+/// Tells the writer of a `programs.sqlite`; returns how many rows it took. Names that no request can have are left out.
 pub(crate) fn from_database(file: &Path, writer: &mut Writer) -> Result<usize, String> {
     let failed = |why: &dyn std::fmt::Display| format!("{} can not be read: {why}", file.display());
     let mut sqlite = Command::new("sqlite3");
@@ -31,13 +31,12 @@ pub(crate) fn from_database(file: &Path, writer: &mut Writer) -> Result<usize, S
         .spawn()
         .map_err(|error| failed(&format!("sqlite3 does not run: {error}")))?;
     let mut rows = 0;
-    for line in child.stdout.take().into_iter().flat_map(|pipe| BufReader::new(pipe).lines()) {
+    for line in child.stdout.take().into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n')) {
         let line = line.map_err(|error| failed(&error))?;
-        let (package, program): (String, String) = serde_json::from_str(&line).map_err(|error| failed(&error))?;
-        if let (Ok(attr), Ok(bin)) = (package.parse::<Attr>(), program.parse::<Bin>()) {
+        if let Ok((attr, bin)) = serde_json::from_slice::<(Attr, Bin)>(&line) {
             writer.in_database(attr, bin);
+            rows += 1;
         }
-        rows += 1;
     }
     match child.wait() {
         Ok(status) if status.success() => Ok(rows),
