@@ -73,6 +73,9 @@ struct Options {
     /// Attributes that throw, and are asked for what they say.
     #[arg(long, value_name = "N", default_value_t = 3000)]
     explain: usize,
+    /// Most attributes of a set that is still a set of packages.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    most: usize,
 }
 
 /// The verb, with the arguments behind it.
@@ -126,7 +129,7 @@ fn evaluate(options: &Options, file: &Path) -> Result<(), String> {
     }
     let enter: Vec<worker::Path> = options.enter.iter().map(|attr| attr.parts().map(str::to_owned).collect()).collect();
     let jobs = options.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let plan = Plan { jobs, shard: options.shard.get(), explain: options.explain };
+    let plan = Plan { jobs, shard: options.shard.get(), explain: options.explain, most: options.most };
 
     let failed = |error: std::io::Error| format!("{}: {error}", file.display());
     let mut records = BufWriter::new(fs::File::create(file).map_err(failed)?);

@@ -3,7 +3,6 @@
 
 use std::{
     sync::{
-        Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc::{Sender, channel},
     },
@@ -13,12 +12,9 @@ use std::{
 use binplz_catalogue::{About, Obstacle, Record, Standing};
 use binplz_core::key::Attr;
 
-use crate::{
-    catalogue::{
-        found::Found,
-        worker::{Path, Worker},
-    },
-    stop::lock,
+use crate::catalogue::{
+    found::Found,
+    worker::{Path, Worker},
 };
 
 /// Most bytes of paths for one process: an argument may have 128 KiB.
@@ -33,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) shard: usize,
     /// Attributes that throw and are asked why, each by a process of its own.
     pub(crate) explain: usize,
+    /// Most attributes: a set that contains itself has no end.
+    pub(crate) most: usize,
 }
 
 /// What there is besides the records.
@@ -62,7 +60,13 @@ pub(crate) fn survey(
         each_shard(worker, plan, &level, |path, found| {
             match found {
                 Found::Other => {}
-                Found::Set(names) => next.extend(inside(&path, names, &mut tally.unaskable)),
+                Found::Set(names) => {
+                    next.extend(inside(&path, names, &mut tally.unaskable));
+                    if tally.attrs + next.len() > plan.most {
+                        let set = path.join(".");
+                        return Err(format!("there are more than {} attributes: does {set} contain itself?", plan.most));
+                    }
+                }
                 Found::Attribute(about, standing) => {
                     let Some(attr) = attr_of(&path) else { return Err(no_set(worker, &standing)) };
                     tally.attrs += 1;
@@ -109,7 +113,8 @@ fn each_shard(
         plan.jobs,
         &shards,
         |shard, answers| {
-            let mut told = |path: &Path, found| drop(answers.send(Ok((path.clone(), found))));
+            let mut told =
+                |path: &Path, found| answers.send(Ok((path.clone(), found))).map_err(|_| "nobody listens".to_owned());
             if let Err(error) = worker.evaluate(shard, &mut told) {
                 drop(answers.send(Err(error)));
             }
@@ -126,12 +131,10 @@ fn in_turn<T: Sync, A: Send>(
     mut take: impl FnMut(A) -> Result<(), String>,
 ) -> Result<(), String> {
     let (answers, taken) = channel();
-    let answers = Mutex::new(answers);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..jobs.min(all.len()) {
-            let answers = lock(&answers).clone();
-            let (next, work) = (&next, &work);
+            let (answers, next, work) = (answers.clone(), &next, &work);
             scope.spawn(move || {
                 while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                     work(one, &answers);
@@ -139,7 +142,8 @@ fn in_turn<T: Sync, A: Send>(
             });
         }
         drop(answers);
-        let done = taken.iter().try_for_each(&mut take);
+        // Who works on hears that nobody listens any more.
+        let done = taken.into_iter().try_for_each(&mut take);
         if done.is_err() {
             next.store(all.len(), Ordering::Relaxed);
         }

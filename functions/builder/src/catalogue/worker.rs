@@ -73,15 +73,19 @@ impl Worker<'_> {
     /// Evaluates attributes, whatever they do; `tell` hears of each.
     ///
     /// # Errors
-    /// A sentence, where it is not an attribute that stands in the way.
-    pub(crate) fn evaluate(&self, mut paths: &[Path], tell: &mut impl FnMut(&Path, Found)) -> Result<(), String> {
+    /// A sentence, where it is not an attribute that stands in the way; or what `tell` said.
+    pub(crate) fn evaluate(
+        &self,
+        mut paths: &[Path],
+        tell: &mut impl FnMut(&Path, Found) -> Result<(), String>,
+    ) -> Result<(), String> {
         while !paths.is_empty() {
             let Run { said, death } = self.run(paths, false).map_err(|error| format!("Nix can not be run: {error}"))?;
-            let death = death.map(|failure| blame(&failure, said.len() == 1)).transpose()?;
+            let death = death.map(|failure| blame(failure, said.len() == 1));
             let whole = said.len() - usize::from(death.is_some() && !said.is_empty());
             let (finished, last) = said.split_at(whole);
             for (path, lines) in paths.iter().zip(finished) {
-                tell(path, Found::of(lines, None));
+                tell(path, Found::of(lines, None))?;
             }
             paths = paths.get(whole..).unwrap_or_default();
             match (death, last.first(), paths.split_first()) {
@@ -90,7 +94,7 @@ impl Worker<'_> {
                 // It is asked again, first.
                 (Some(Death { alone: false, .. }), Some(_), _) => {}
                 (Some(death), Some(lines), Some((path, rest))) => {
-                    tell(path, Found::of(lines, Some(death)));
+                    tell(path, Found::of(lines, Some(death)))?;
                     paths = rest;
                 }
                 (Some(death), ..) => return Err(format!("the set can not be evaluated: {}", death.said())),
@@ -118,7 +122,7 @@ impl Worker<'_> {
             thread::spawn(move || each_line(pipe, |line| lines.send(line).is_ok()));
         }
         let (mut said, mut evidence) = (Vec::new(), Evidence::default());
-        let mut watch = Watch::new(group, self.time);
+        let mut watch = Stopwatch::new(group, self.time);
         let endless = loop {
             match queue.recv_timeout(watch.left()) {
                 Ok(line) => {
@@ -163,7 +167,7 @@ impl Worker<'_> {
 
 /// Measures the time that a process takes for one attribute, in seconds of a processor: a machine that is busy with other things is
 /// not the attribute's fault. One that waits for something is ended, too, after [`PATIENCE`] times as long.
-struct Watch {
+struct Stopwatch {
     process: Pid,
     time: Duration,
     began: Instant,
@@ -171,15 +175,15 @@ struct Watch {
     look: Instant,
 }
 
-impl Watch {
-    fn new(process: Pid, time: Duration) -> Watch {
+impl Stopwatch {
+    fn new(process: Pid, time: Duration) -> Stopwatch {
         let now = Instant::now();
-        Watch { process, time, began: now, spent: Duration::ZERO, look: now + time }
+        Stopwatch { process, time, began: now, spent: Duration::ZERO, look: now + time }
     }
 
     /// The next attribute begins.
     fn restart(&mut self) {
-        *self = Watch { spent: processor_time(self.process), ..Watch::new(self.process, self.time) };
+        *self = Stopwatch { spent: processor_time(self.process), ..Stopwatch::new(self.process, self.time) };
     }
 
     /// When it is worth while to look again.
@@ -239,15 +243,14 @@ fn note(line: Line, said: &mut Vec<Vec<Line>>) {
 }
 
 /// Whose fault it was. `alone`: nothing else was evaluated in that process.
-fn blame(failure: &Failure, alone: bool) -> Result<Death, String> {
-    let detail = failure.detail.clone();
-    let death = |why, alone, detail| Ok(Death { why, detail, alone });
+fn blame(failure: Failure, alone: bool) -> Death {
     match failure.kind {
-        Kind::TimedOut => death(Obstacle::Endless, alone, None),
+        Kind::TimedOut => Death { why: Obstacle::Endless, detail: None, alone },
         // Killed, but not by us: where memory is short, that is the kernel.
-        Kind::OutOfMemory | Kind::Killed => death(Obstacle::OutOfMemory, alone, None),
+        Kind::OutOfMemory | Kind::Killed => Death { why: Obstacle::OutOfMemory, detail: None, alone },
         // It would say the same again.
-        Kind::EvaluationError | Kind::SourceUnavailable => death(Obstacle::Fails, true, detail),
-        _ => Err(format!("attributes can not be evaluated here: {}", failure.sentence())),
+        Kind::EvaluationError => Death { why: Obstacle::Fails, detail: failure.detail, alone: true },
+        // Words that sound like the machine's trouble. A machine that has it does not come as far as an attribute.
+        _ => Death { why: Obstacle::Fails, detail: failure.detail, alone },
     }
 }

@@ -43,6 +43,8 @@ in
     overflows = let down = n: 1 + down n; in down 0;
     late = package "late" { drvPath = let self = self; in self; };
     asserts = assert false; 1;
+    # In words that a machine in trouble has, too.
+    forbidden = builtins.readFile "/proc/1/no such: permission denied";
 
     # Names that no request can have, and that must stay data.
     "x\" + builtins.readFile \"/etc/hostname\" + \"" = package "quoted" { };
