@@ -223,26 +223,35 @@ def mend_events(events, scenarios):
 
 def tell_task(ecs, scenarios):
     """Does to a scenario's running task what is told of it."""
-    codes = {}
+    words = {}
 
-    def with_its_code(mark):
+    def with_words(mark):
         def marked(task_arn, task, reason, stop_code, exit_code=None):
-            return mark(task_arn, task, reason, codes.pop(task_arn, stop_code), exit_code)
+            told = words.pop(task_arn, {})
+            if "reason" in told and task["lastStatus"] != "STOPPED":
+                task["containers"][0]["reason"] = told["reason"]
+            return mark(task_arn, task, reason, told.get("stop_code", stop_code), exit_code)
 
         return marked
 
-    mend(ecs, "_mark_task_stopped", ["task_arn", "task", "reason", "stop_code", "exit_code"], with_its_code)
+    mend(ecs, "_mark_task_stopped", ["task_arn", "task", "reason", "stop_code", "exit_code"], with_words)
+
+    def limit_memory(pid, told):
+        with open(f"/proc/{pid}/cgroup") as lines:
+            [group] = [line.strip().split(":")[2] for line in lines if ":memory:" in line]
+        with open(f"/sys/fs/cgroup/memory{group}/memory.limit_in_bytes", "w") as limit:
+            limit.write(str(told["memory"]))
+        with open(f"/proc/{pid}/oom_score_adj", "w") as score:
+            score.write(str(told.get("oom_score_adj", 0)))
 
     def tell(name, told):
         running = [task for task in ecs._tasks._data.values() if task["lastStatus"] == "RUNNING"]
         [task] = [task for task in running if scenarios.all[name].named.search(task["clusterArn"].lower())]
         container = ecs._get_docker().containers.get(task["_docker_ids"][0])
+        words[task["taskArn"]] = told
         if "memory" in told:
-            memory = next(line.split(":")[2] for line in open(f"/proc/{container.attrs['State']['Pid']}/cgroup") if ":memory:" in line)
-            with open(f"/sys/fs/cgroup/memory{memory.strip()}/memory.limit_in_bytes", "w") as limit:
-                limit.write(str(told["memory"]))
+            limit_memory(container.attrs["State"]["Pid"], told)
         else:
-            codes.update({task["taskArn"]: told["stop_code"]} if "stop_code" in told else {})
             container.kill(told["signal"])
         return task["taskArn"]
 

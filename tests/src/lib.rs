@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod contract;
 pub mod http;
+pub mod leases;
 pub mod scenario;
 pub mod server;
 pub mod site;

@@ -244,7 +244,14 @@ fn what_can_not_become_a_catalogue_is_one_sentence_and_no_file() {
             &["--time", "2"],
             "1 of 1 attributes took too much time or memory: raise --time or --memory",
         ),
-        (write("loop", "{ ... }: rec { pkgsStatic = { recurseForDerivations = true; a = pkgsStatic; b = pkgsStatic; }; }"), &["--most", "3"], "there are more than 3 attributes: does b contain itself?"),
+        (
+            write(
+                "loop",
+                "{ ... }: rec { pkgsStatic = { recurseForDerivations = true; a = pkgsStatic; b = pkgsStatic; }; }",
+            ),
+            &["--most", "3"],
+            "there are more than 3 attributes: does b contain itself?",
+        ),
         (dir.path().join("nowhere"), &[], "No such file or directory"),
         (
             set("demo"),

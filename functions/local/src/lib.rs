@@ -31,7 +31,7 @@ mod task;
 use std::path::PathBuf;
 
 use binplz_core::{
-    key::{LeaseId, Token},
+    key::{LeaseId, System, Token},
     news::{About, News},
     pins::Pins,
     policy::Policy,
@@ -57,8 +57,10 @@ pub struct Config {
     pub origin: String,
     /// The numbers.
     pub policy: Policy,
-    /// Which nixpkgs it serves.
-    pub pins: Pins,
+    /// Which nixpkgs it begins with.
+    pub first_pins: Pins,
+    /// The system that is meant where a request names none.
+    pub system: System,
     /// The builder's program.
     pub builder: PathBuf,
 }
@@ -70,7 +72,8 @@ pub struct Local {
     launcher: LocalLauncher,
     store: LocalStore,
     policy: Policy,
-    pins: Pins,
+    first_pins: Pins,
+    system: System,
     origin: String,
 }
 
@@ -89,7 +92,8 @@ impl Local {
             launcher,
             store: LocalStore::open(&dir, &config.origin)?,
             policy: config.policy,
-            pins: config.pins,
+            first_pins: config.first_pins,
+            system: config.system,
             origin: config.origin,
         };
         Ok((local, ends))
@@ -117,8 +121,11 @@ impl Deployment for Local {
     fn policy(&self) -> &Policy {
         &self.policy
     }
-    fn pins(&self) -> &Pins {
-        &self.pins
+    fn first_pins(&self) -> &Pins {
+        &self.first_pins
+    }
+    fn system(&self) -> System {
+        self.system
     }
     fn origin(&self) -> &str {
         &self.origin

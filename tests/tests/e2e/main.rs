@@ -5,5 +5,7 @@ mod bad_machine;
 mod flights;
 mod kills;
 mod packages;
+mod pins;
 mod stub;
+mod systems;
 mod tokens;

@@ -6,12 +6,15 @@
 //! ```
 
 mod answers;
+mod faults;
 mod first;
 mod flights;
 mod hits;
 mod kills;
 mod late;
+mod pins;
 mod roles;
 mod tasks;
+mod tokens;
 mod upgrade;
 mod watched;

@@ -4,9 +4,10 @@ use binplz_core::{
     build::{Build, State},
     failure::Kind,
 };
+use binplz_tests::site::wait_for;
 use serde_json::{Value, json};
 
-use crate::watched::{Watched, ends, watched};
+use crate::watched::{Watched, ends, policy, watched};
 
 /// Packages that say when they are being built, and take long enough for something to happen to them.
 fn slow(names: &[&str]) -> String {
@@ -102,6 +103,23 @@ fn a_reaper_that_is_killed_in_its_sweep_is_made_up_for_by_the_next_one() {
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_ring_for_later_that_is_lost_is_made_up_for_by_the_next_minute() {
+    let watched = watched("", &[]);
+    let full = json!([200, { "tasks": [], "failures": [{ "arn": "arn", "reason": "RESOURCE:MEMORY" }] }]);
+    let run = json!({ "service": "ecs", "operation": "RunTask" });
+    watched.scenario.fault(&json!({ "at": run, "do": "answer", "answer": full }));
+    let later = json!({ "function": "Dispatcher", "operation": "SendMessage", "with": "DelaySeconds" });
+    let lost = watched.scenario.fault(&json!({ "at": later, "do": "lose", "times": 100 }));
+    assert_eq!(watched.get("/dash").status, 202);
+    lost.happened();
+    watched.is_due("dash");
+    watched.scenario.tick();
+    is_ready(&watched, "dash", &[Some(Kind::NotStarted), None]);
+    assert_eq!(minutes(&watched), 1);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_task_whose_image_is_missing_fails_and_is_not_tried_for_ever() {
     let watched = watched("", &["--no-image"]);
     assert_eq!(watched.get("/tree").status, 202);
@@ -114,13 +132,44 @@ fn a_task_whose_image_is_missing_fails_and_is_not_tried_for_ever() {
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_there_is_one() {
+    let mut watched = watched("", &["--no-image"]);
+    let lost = watched.scenario.fault_at("Api", "sqs", "SendMessage", "lose");
+    assert_eq!(watched.get("/dash").status, 202);
+    lost.happened();
+    watched.scenario.tick();
+    wait_for("the sweep to say so", || (watched.get("/dash").status == 503).then_some(()));
+    // Its ring was heard too, and nobody tried.
+    wait_for("the dispatcher", || {
+        watched.scenario.log().into_iter().find(|request| request.what() == "Dispatcher lambda:Next")
+    });
+    assert_eq!(watched.scenario.requests("ecs", "RunTask").len(), 0);
+    let set = watched.set.path().to_owned();
+    watched.stack.update(&set, &policy(), &[]);
+    watched.scenario.tick();
+    is_ready(&watched, "dash", &[None]);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_task_that_is_out_of_memory_is_followed_by_another_one() {
-    let hungry = r#"
-        buildPhase = "echo under way; sleep 4; head -c 300000000 /dev/zero | tail -c 299999999 | wc -c; $CC -o program ${good}";
-    "#;
-    let watched = watched(&format!("hungry = package \"hungry\" {{ {hungry} }};"), &[]);
-    being_built(&watched, "failing.hungry");
-    watched.scenario.task(&json!({ "memory": 200_000_000 }));
-    is_ready(&watched, "failing.hungry", &[Some(Kind::OutOfMemory), None]);
+    let hungry = |name| {
+        let eat = "head -c 300000000 /dev/zero | tail -c 299999999 | wc -c";
+        format!(
+            "{name} = package \"{name}\" {{ buildPhase = \"echo under way; sleep 4; {eat}; $CC -o program ${{good}}\"; }};\n"
+        )
+    };
+    let watched = watched(&["build", "builder"].map(hungry).concat(), &[]);
+    // The kernel ends the build's process, and the builder tells it; or it ends the builder, and ECS does.
+    for (target, builder_first) in [("failing.build", false), ("failing.builder", true)] {
+        being_built(&watched, target);
+        let mut told = json!({ "memory": 200_000_000 });
+        if builder_first {
+            told["oom_score_adj"] = 1000.into();
+            told["reason"] = "OutOfMemoryError: Container killed due to memory usage".into();
+        }
+        watched.scenario.task(&told);
+        is_ready(&watched, target, &[Some(Kind::OutOfMemory), None]);
+    }
     assert_eq!(minutes(&watched), 0);
 }

@@ -64,7 +64,10 @@ pub(crate) fn survey(
                     next.extend(inside(&path, names, &mut tally.unaskable));
                     if tally.attrs + next.len() > plan.most {
                         let set = path.join(".");
-                        return Err(format!("there are more than {} attributes: does {set} contain itself?", plan.most));
+                        return Err(format!(
+                            "there are more than {} attributes: does {set} contain itself?",
+                            plan.most
+                        ));
                     }
                 }
                 Found::Attribute(about, standing) => {

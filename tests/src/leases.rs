@@ -1,0 +1,134 @@
+//! What a builder's token opens, on one machine and on AWS: its own build, and nothing else. The test is the builder.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use binplz_core::key::hex;
+
+use crate::{
+    http::{self, Answer},
+    site::Site,
+};
+
+/// A lease as its builder was told of it.
+pub struct Lease {
+    /// Its URL's path.
+    pub path: String,
+    /// Its secret.
+    pub token: String,
+}
+
+impl Lease {
+    /// What is told in `BINPLZ_LEASE_URL` and `BINPLZ_LEASE_TOKEN`; `None` where the URL is another service's.
+    pub fn read(site: &Site, url: &str, token: &str) -> Option<Lease> {
+        Some(Lease { path: url.strip_prefix(&site.origin())?.to_owned(), token: token.to_owned() })
+    }
+
+    fn call(&self, site: &Site, method: &str, verb: &str, token: &str, body: &Value) -> Answer {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", authorization.as_str())];
+        site.send(method, &format!("{}{verb}", self.path), &headers, body.to_string().as_bytes())
+    }
+
+    /// `ATTR/LEASE`, as in the names of its objects.
+    fn home(&self) -> &str {
+        let attr = self.path.rsplit('/').nth(1).expect("an attribute");
+        &self.path[self.path.rfind(attr).expect("it is there")..]
+    }
+}
+
+const PROGRAM: &[u8] = b"bad";
+
+fn object() -> Value {
+    json!([{ "name": "bin/tree", "size": PROGRAM.len(), "sha256": hex(&Sha256::digest(PROGRAM)) }])
+}
+
+fn progress() -> Value {
+    json!({ "phase": "building", "done": 0, "expected": 1, "bytes_fetched": 0, "log_segments": 0 })
+}
+
+fn failed() -> Value {
+    json!({ "outcome": { "failed": { "kind": "build-failed" } }, "stats": { "derivations": 1, "log_segments": 0 } })
+}
+
+fn built() -> Value {
+    let programs =
+        [json!({ "bin": "tree", "verdict": "static", "sha256": hex(&Sha256::digest(PROGRAM)), "size": PROGRAM.len() })];
+    json!({ "outcome": { "built": { "pname": "tree", "version": "1", "drv_path": "x", "programs": programs } },
+        "stats": { "derivations": 1, "log_segments": 0 } })
+}
+
+/// `a` is a live lease of `tree`, `b` one of `hello`. Afterwards a's build has failed, by its own word.
+pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &Lease) {
+    let nothing = json!({});
+    for (method, verb, body) in [
+        ("GET", "", &nothing),
+        ("POST", "/pulse", &progress()),
+        ("POST", "/uploads", &object()),
+        ("POST", "/settle", &failed()),
+    ] {
+        assert_eq!(b.call(site, method, verb, &a.token, body).status, 401, "{verb} with another's token");
+        assert_eq!(b.call(site, method, verb, "", body).status, 401, "{verb} without a token");
+        assert_eq!(b.call(site, method, verb, &"0".repeat(64), body).status, 401, "{verb} with a guess");
+        // A's own lease under B's build is nobody's lease.
+        let mixed = Lease { path: b.path.replace("/hello/", "/tree/"), token: a.token.clone() };
+        assert_eq!(mixed.call(site, method, verb, &a.token, body).status, 409, "{verb} of no lease");
+    }
+    assert_eq!(site.status("hello")["state"], "building");
+    assert_eq!(site.status("tree")["state"], "building");
+
+    // Its own objects: programs and log segments, nothing else, no way out.
+    for name in ["manifest.json", "../../x", "bin/../../hello", "/etc/passwd", "bin/", "log/0"] {
+        let object = json!([{ "name": name, "size": 3, "sha256": "0".repeat(64) }]);
+        let refused = a.call(site, "POST", "/uploads", &a.token, &object).status;
+        assert!([400, 403].contains(&refused), "{name}: {refused}");
+    }
+    // The very bytes that were announced, in the very place.
+    let granted = a.call(site, "POST", "/uploads", &a.token, &object());
+    assert_eq!(granted.status, 200, "{}", granted.text());
+    let grant = granted.json()[0].clone();
+    let url = grant["url"].as_str().expect("a URL");
+    let headers: Vec<(&str, &str)> = grant["headers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|pair| Some((pair[0].as_str()?, pair[1].as_str()?)))
+        // Every client says its body's own length.
+        .filter(|(name, _)| *name != "content-length")
+        .collect();
+    let put = |url: &str, body: &[u8]| http::ask("PUT", url, &headers, body).status;
+    for (url, body) in [
+        (url.to_owned(), &b"BAD"[..]),
+        (url.to_owned(), &b"bad!"[..]),
+        (url.replace("size=3", "size=4"), b"bad!"),
+        (url.replace(a.home(), b.home()), PROGRAM),
+        (url.replace("/tree/", "/hello/"), PROGRAM),
+        (url.replace("bin/tree", "bin/other"), PROGRAM),
+    ] {
+        let refused = put(&url, body);
+        assert!([400, 403].contains(&refused), "{url}: {refused}");
+    }
+    // What it says it has stored and has not is not believed.
+    assert_eq!(a.call(site, "POST", "/settle", &a.token, &built()).status, 400);
+    assert_eq!(site.status("tree")["state"], "building");
+    assert!([200, 201, 204].contains(&put(url, PROGRAM)), "it was a good one");
+
+    // With its own token its word counts, once or twice; then its lease is over.
+    for _ in 0..2 {
+        assert_eq!(a.call(site, "POST", "/settle", &a.token, &failed()).status, 200);
+        assert_eq!(site.status("tree")["state"], "failed");
+    }
+    assert_eq!(a.call(site, "POST", "/settle", &a.token, &built()).status, 409);
+    assert_eq!(a.call(site, "POST", "/uploads", &a.token, &object()).status, 409);
+    assert_eq!(site.status("tree")["failure"]["kind"], "build-failed");
+}
+
+/// `lease`, of `tree`, has lapsed, and its build waits to be tried again.
+pub fn a_lease_that_is_over_is_not_heard(site: &Site, lease: &Lease) {
+    for (verb, body) in [("/settle", failed()), ("/pulse", progress()), ("/uploads", object())] {
+        assert_eq!(lease.call(site, "POST", verb, &lease.token, &body).status, 409, "{verb}");
+    }
+    let status = site.status("tree");
+    assert_eq!((&status["state"], &status["attempt"]), (&"queued".into(), &2.into()), "{status}");
+    assert_eq!(status["failure"]["kind"], "lost-heartbeat");
+}
