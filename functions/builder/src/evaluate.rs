@@ -8,6 +8,7 @@ use std::{ffi::OsString, path::Path};
 
 use binplz_core::{
     failure::{Failure, Kind},
+    key::Attr,
     protocol::{Job, Nixpkgs, Phase},
 };
 use serde::Deserialize;
@@ -16,6 +17,7 @@ use crate::{
     classify::{self, Ended},
     machine,
     nix::Exit,
+    nixpkgs::TARBALL_TTL,
     shop::{Ending, Shop, finished},
     version,
     watch::Watch,
@@ -24,8 +26,6 @@ use crate::{
 const INSPECT: &str = include_str!("inspect.nix");
 /// A package's description, as a function: for every expression of ours that looks at packages.
 pub(crate) const DESCRIBE: &str = include_str!("describe.nix");
-/// A tarball without a hash is named by its commit: it does not change while the machine lives.
-const TARBALL_TTL: &str = "31536000";
 
 /// A package that can be built.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Marks {
 }
 
 /// Evaluates.
-pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
+pub(crate) fn evaluate(shop: &Shop, job: &Job, attr: &Attr) -> Result<Package, Ending> {
     shop.board.update(|progress| progress.phase = Phase::Evaluating);
     if let Nixpkgs::Path(path) = &job.nixpkgs
         && !Path::new(path).exists()
@@ -95,7 +95,7 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
     }
     let kills = machine::oom_kills();
     let mut watch = Watch::new(&shop.board, &shop.log);
-    let ran = shop.nix.run("nix-instantiate", &arguments(job), shop.lease.deadline(), |line| watch.hear(line));
+    let ran = shop.nix.run("nix-instantiate", &arguments(job, attr), shop.lease.deadline(), |line| watch.hear(line));
     let ran = match ran {
         Ok(ran) => ran,
         Err(error) => {
@@ -115,9 +115,9 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
 }
 
 /// Everything that is not ours goes in by `--argstr`, as data.
-fn arguments(job: &Job) -> Vec<OsString> {
-    let parts = serde_json::Value::from_iter(job.attr.parts()).to_string();
-    let mut data = vec![("attrPath", parts), ("system", job.system.to_string())];
+fn arguments(job: &Job, attr: &Attr) -> Vec<OsString> {
+    let parts = serde_json::Value::from_iter(attr.parts()).to_string();
+    let mut data = vec![("attrPath", parts), ("system", job.key.system.to_string())];
     match &job.nixpkgs {
         Nixpkgs::Path(path) => data.push(("path", path.clone())),
         Nixpkgs::Tarball { url, nar_hash } => {
@@ -192,13 +192,12 @@ mod tests {
     #[test]
     fn what_is_asked_for_goes_in_as_data() {
         let job = Job {
-            attr: "gnome.tree".parse().expect("an attribute"),
-            system: binplz_core::key::System::X86_64Linux,
+            key: format!("{}/x86_64-linux/gnome.tree", "ab".repeat(20)).parse().expect("a key"),
             nixpkgs: Nixpkgs::Path("/a\" + throw \"b".into()),
             limits: Default::default(),
             lease_seconds: 1,
         };
-        let arguments = arguments(&job);
+        let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"));
         let after = |name: &str| arguments.iter().skip_while(|one| *one != name).nth(1).and_then(|one| one.to_str());
         assert_eq!(after("attrPath"), Some(r#"["gnome","tree"]"#));
         assert_eq!(after("path"), Some("/a\" + throw \"b"));

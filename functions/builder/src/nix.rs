@@ -137,6 +137,11 @@ impl Nix {
         nix
     }
 
+    /// What ends its runs.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
     /// A setting for all runs.
     pub(crate) fn set_option(&mut self, name: &str, value: &str) {
         self.options.extend(["--option", name, value].map(OsString::from));

@@ -242,7 +242,7 @@ fn what_can_not_become_a_catalogue_is_one_sentence_and_no_file() {
         (
             write("endless", endless),
             &["--time", "2"],
-            "1 of 1 attributes took too much time or memory: raise --time or --memory",
+            "1 of 1 attributes took too much time or memory: allow them more of it",
         ),
         (
             write(

@@ -8,6 +8,8 @@
 //! header as JSON, the sections. The header says where each section lies (`lookup.rs`): two lists of sorted names
 //! (`names.rs`), and columns of numbers that are as narrow as their largest one (`bytes.rs`). Numbers are little-endian.
 //!
+//! A process that answers requests keeps those that it has read ([`Opened`]).
+//!
 //! No input makes a reader panic: a checksum finds accidents, and every read behind it is checked all the same.
 
 mod bytes;
@@ -17,6 +19,7 @@ mod near;
 pub mod details;
 mod drv;
 mod lookup;
+mod opened;
 mod record;
 mod resolve;
 
@@ -25,5 +28,6 @@ mod writer;
 
 pub use bytes::TooLarge;
 pub use lookup::{BadCatalogue, Lookup, Lost, Package};
+pub use opened::{Open, Opened};
 pub use record::{About, Obstacle, Record, Standing};
 pub use writer::{Files, Twice, Writer};

@@ -1,6 +1,6 @@
 //! The first file, read as it lies: opening it checks its checksum and that its sections are there, and unpacks nothing.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use binplz_core::key::{Attr, Bin, DrvHash, Rev, System};
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,14 @@ pub struct Lost {
     pub detail: Option<String>,
 }
 
+/// `exa x86_64-linux throws: 'exa' has been replaced by 'eza'`.
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = self.why.failure(self.detail.as_deref()).detail.unwrap_or_default();
+        write!(f, "{} {} {}: {said}", self.attr, self.system, self.why)
+    }
+}
+
 impl<B: AsRef<[u8]>> Lookup<B> {
     /// Opens a catalogue.
     ///
@@ -192,6 +200,11 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     /// The nixpkgs that this is of.
     pub fn rev(&self) -> &Rev {
         &self.header.rev
+    }
+
+    /// How large the file is, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.as_ref().len()
     }
 
     /// How many attributes there are, lost ones included.

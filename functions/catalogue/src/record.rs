@@ -1,10 +1,4 @@
-//! What goes in: what evaluating told of one attribute on one system. As JSON it is one object on one line.
-//!
-//! ```json
-//! {"attr":"tree","system":"x86_64-linux","pname":"tree","version":"2.1.0","mainProgram":"tree","license":["GPL-2.0-or-later"],
-//!  "standing":{"buildable":{"drvPath":"/nix/store/…-tree-2.1.0.drv"}}}
-//! {"attr":"exa","system":"x86_64-linux","standing":{"refused":{"why":"throws","detail":"'exa' has been replaced by 'eza'"}}}
-//! ```
+//! What goes in: what evaluating told of one attribute on one system.
 
 use std::fmt;
 
@@ -21,14 +15,13 @@ const TEXT_MAX: usize = 300;
 const LICENSES_MAX: usize = 8;
 
 /// One attribute on one system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Which.
     pub attr: Attr,
     /// On which.
     pub system: System,
     /// What it says of itself; nothing, where not even that could be had.
-    #[serde(flatten)]
     pub about: About,
     /// Whether it can be built.
     pub standing: Standing,
@@ -177,20 +170,6 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_record_is_one_line_of_json() {
-        for line in [
-            r#"{"attr":"tree","system":"x86_64-linux","pname":"tree","version":"2.1.0","mainProgram":"tree","standing":{"buildable":{"drvPath":"/nix/store/x.drv"}}}"#,
-            r#"{"attr":"exa","system":"aarch64-linux","pname":"","standing":{"refused":{"why":"throws","detail":"use eza"}}}"#,
-            r#"{"attr":"a.b","system":"x86_64-linux","pname":"b","license":["MIT"],"standing":{"refused":{"why":"out-of-memory"}}}"#,
-        ] {
-            let record: Record = serde_json::from_str(line).expect("a record");
-            assert_eq!(serde_json::to_string(&record).expect("JSON"), line);
-        }
-        let out = r#"{"attr":"pkgsStatic.tree","system":"x86_64-linux","standing":{"buildable":{}}}"#;
-        assert!(serde_json::from_str::<Record>(out).is_err(), "names are checked on their way in");
-    }
 
     #[test]
     fn every_obstacle_is_told_and_only_what_was_not_evaluated_is_lost() {

@@ -156,6 +156,10 @@ pub enum ObjectName {
     Log(u32),
     /// `manifest.json`: written by the service when the build settles, never by a builder.
     Manifest,
+    /// `lookup`: a catalogue's names and what they mean.
+    Lookup,
+    /// `details`: what there is to say on a catalogue's packages.
+    Details,
 }
 
 impl fmt::Display for ObjectName {
@@ -164,6 +168,8 @@ impl fmt::Display for ObjectName {
             ObjectName::Program(bin) => write!(f, "bin/{bin}"),
             ObjectName::Log(number) => write!(f, "log/{number:06}"),
             ObjectName::Manifest => f.write_str("manifest.json"),
+            ObjectName::Lookup => f.write_str("lookup"),
+            ObjectName::Details => f.write_str("details"),
         }
     }
 }
@@ -175,6 +181,8 @@ impl FromStr for ObjectName {
             Some(("bin", bin)) => ObjectName::Program(bin.parse()?),
             Some(("log", number)) => ObjectName::Log(number.parse().map_err(|_| BadName::Form)?),
             None if s == "manifest.json" => ObjectName::Manifest,
+            None if s == "lookup" => ObjectName::Lookup,
+            None if s == "details" => ObjectName::Details,
             _ => return Err(BadName::Form),
         };
         // One spelling each: what is not written as it would be printed is refused.
@@ -213,7 +221,7 @@ impl FromStr for ObjectPath {
         if next()? != "builds" {
             return Err(BadName::Form);
         }
-        let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, attr: next()?.parse()? };
+        let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? };
         Ok(ObjectPath { key, lease: next()?.parse()?, name: next()?.parse()? })
     }
 }
@@ -261,7 +269,7 @@ mod tests {
     #[test]
     fn an_object_path_has_one_spelling_and_no_way_out() {
         let home = format!("builds/{}/x86_64-linux/tree/{}", "0".repeat(40), "1".repeat(32));
-        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "manifest.json"] {
+        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "manifest.json", "lookup", "details"] {
             let path = format!("{home}/{name}");
             assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path));
         }

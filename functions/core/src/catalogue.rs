@@ -6,6 +6,9 @@ use crate::{
     target::Wanted,
 };
 
+/// Largest of a catalogue's two files, in bytes: whoever answers requests has the lookup file in memory.
+pub const FILE_MAX: u64 = 64 << 20;
+
 /// Most near names of a name that is nothing.
 pub const NEAR_MAX: usize = 5;
 

@@ -246,21 +246,53 @@ impl FromStr for System {
     }
 }
 
+/// What a builder makes of a nixpkgs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Product {
+    /// The programs of a package.
+    Package(Attr),
+    /// The [catalogue](crate::catalogue) of all its packages.
+    Catalogue,
+}
+
+/// How a catalogue stands where otherwise an attribute does: no attribute starts so.
+const CATALOGUE: &str = "-catalogue";
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Product::Package(attr) => attr.fmt(f),
+            Product::Catalogue => f.write_str(CATALOGUE),
+        }
+    }
+}
+
+impl FromStr for Product {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        if s == CATALOGUE { Ok(Product::Catalogue) } else { s.parse().map(Product::Package) }
+    }
+}
+
+serde_as_text!(Product, BadName);
+
 /// The identity of a build: one key has at most one live lease, on however many machines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BuildKey {
-    /// Which nixpkgs.
+    /// Of which nixpkgs.
     pub rev: Rev,
     /// For which system.
     pub system: System,
-    /// Which package of it.
-    pub attr: Attr,
+    /// What is made. It is called `attr` where it is written, as when there were packages only.
+    #[serde(rename = "attr")]
+    pub product: Product,
 }
 
 /// `REV/SYSTEM/ATTR`: also how a key stands in ledger keys, object paths and the lease endpoint's URLs.
 impl fmt::Display for BuildKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.rev, self.system, self.attr)
+        write!(f, "{}/{}/{}", self.rev, self.system, self.product)
     }
 }
 
@@ -269,7 +301,7 @@ impl FromStr for BuildKey {
     fn from_str(s: &str) -> Result<Self, BadName> {
         let mut parts = s.splitn(3, '/');
         let mut next = || parts.next().ok_or(BadName::Form);
-        Ok(BuildKey { rev: next()?.parse()?, system: next()?.parse()?, attr: next()?.parse()? })
+        Ok(BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? })
     }
 }
 
@@ -369,8 +401,11 @@ mod tests {
 
     #[test]
     fn a_key_is_read_back_from_its_text() {
-        let text = format!("{}/x86_64-linux/a.b", "0".repeat(40));
-        assert_eq!(text.parse::<BuildKey>().map(|k| k.to_string()), Ok(text));
+        for product in ["a.b", "-catalogue"] {
+            let text = format!("{}/x86_64-linux/{product}", "0".repeat(40));
+            assert_eq!(text.parse::<BuildKey>().map(|k| k.to_string()), Ok(text));
+        }
+        assert!("-tree".parse::<Product>().is_err());
     }
 
     #[test]

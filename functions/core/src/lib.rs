@@ -22,6 +22,7 @@ pub mod served;
 pub mod flow;
 pub mod ports;
 
+pub mod problem;
 pub mod reply;
 pub mod stub;
 

@@ -12,9 +12,13 @@ use std::{
 use binplz_catalogue::{About, Obstacle, Record, Standing};
 use binplz_core::key::Attr;
 
-use crate::catalogue::{
-    found::Found,
-    worker::{Path, Worker},
+use crate::{
+    catalogue::{
+        found::Found,
+        of_set,
+        worker::{Path, Worker},
+    },
+    shop::Ending,
 };
 
 /// Most bytes of paths for one process: an argument may have 128 KiB.
@@ -47,12 +51,12 @@ pub(crate) struct Tally {
 /// Evaluates a whole set; `keep` gets a record of each attribute.
 ///
 /// # Errors
-/// A sentence, where it is not an attribute that stands in the way.
+/// [`Ending`], where it is not an attribute that stands in the way.
 pub(crate) fn survey(
     worker: &Worker,
     plan: Plan,
-    keep: &mut impl FnMut(Record) -> Result<(), String>,
-) -> Result<Tally, String> {
+    keep: &mut impl FnMut(Record) -> Result<(), Ending>,
+) -> Result<Tally, Ending> {
     let (mut tally, mut thrown) = (Tally::default(), Vec::new());
     let mut level = vec![Path::new()];
     while !level.is_empty() {
@@ -64,10 +68,10 @@ pub(crate) fn survey(
                     next.extend(inside(&path, names, &mut tally.unaskable));
                     if tally.attrs + next.len() > plan.most {
                         let set = path.join(".");
-                        return Err(format!(
-                            "there are more than {} attributes: does {set} contain itself?",
-                            plan.most
-                        ));
+                        let most = plan.most;
+                        return Err(of_set(&format!(
+                            "there are more than {most} attributes: does {set} contain itself?"
+                        )));
                     }
                 }
                 Found::Attribute(about, standing) => {
@@ -95,13 +99,13 @@ pub(crate) fn survey(
 }
 
 /// Why there is nothing to survey.
-fn no_set(worker: &Worker, standing: &Standing) -> String {
+fn no_set(worker: &Worker, standing: &Standing) -> Ending {
     let said = match standing {
         Standing::Refused { why: Obstacle::Throws, .. } => worker.explain(&Path::new()).ok().flatten(),
         Standing::Refused { why, detail } => why.failure(detail.as_deref()).detail,
         Standing::Buildable { .. } => None,
     };
-    format!("the set can not be evaluated: {}", said.as_deref().unwrap_or("it has no pkgsStatic"))
+    of_set(&format!("the set can not be evaluated: {}", said.as_deref().unwrap_or("it has no pkgsStatic")))
 }
 
 /// Evaluates attributes, in shards.
@@ -109,20 +113,19 @@ fn each_shard(
     worker: &Worker,
     plan: Plan,
     paths: &[Path],
-    mut tell: impl FnMut(Path, Found) -> Result<(), String>,
-) -> Result<(), String> {
+    mut tell: impl FnMut(Path, Found) -> Result<(), Ending>,
+) -> Result<(), Ending> {
     let shards = shards(paths, plan.shard);
     in_turn(
         plan.jobs,
         &shards,
         |shard, answers| {
-            let mut told =
-                |path: &Path, found| answers.send(Ok((path.clone(), found))).map_err(|_| "nobody listens".to_owned());
+            let mut told = |path: &Path, found| answers.send(Ok((path.clone(), found))).map_err(|_| Ending::Stopped);
             if let Err(error) = worker.evaluate(shard, &mut told) {
                 drop(answers.send(Err(error)));
             }
         },
-        |answer: Result<(Path, Found), String>| answer.and_then(|(path, found)| tell(path, found)),
+        |answer: Result<(Path, Found), Ending>| answer.and_then(|(path, found)| tell(path, found)),
     )
 }
 
@@ -131,8 +134,8 @@ fn in_turn<T: Sync, A: Send>(
     jobs: usize,
     all: &[T],
     work: impl Fn(&T, &Sender<A>) + Sync,
-    mut take: impl FnMut(A) -> Result<(), String>,
-) -> Result<(), String> {
+    mut take: impl FnMut(A) -> Result<(), Ending>,
+) -> Result<(), Ending> {
     let (answers, taken) = channel();
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -191,8 +194,8 @@ fn explain(
     worker: &Worker,
     plan: Plan,
     mut thrown: Vec<(Path, About)>,
-    keep: &mut impl FnMut(Record) -> Result<(), String>,
-) -> Result<(), String> {
+    keep: &mut impl FnMut(Record) -> Result<(), Ending>,
+) -> Result<(), Ending> {
     thrown.sort_by_cached_key(|(path, about)| (*about != About::default(), path.len(), path.clone()));
     let all: Vec<(usize, Path, About)> =
         thrown.into_iter().enumerate().map(|(place, (path, about))| (place, path, about)).collect();
@@ -200,12 +203,11 @@ fn explain(
         plan.jobs,
         &all,
         |(place, path, about), answers| {
-            let detail =
-                if *place < plan.explain { worker.explain(path).map_err(|error| error.to_string()) } else { Ok(None) };
+            let detail = if *place < plan.explain { worker.explain(path) } else { Ok(None) };
             let record = detail.map(|detail| (path.clone(), about.clone(), detail));
             drop(answers.send(record));
         },
-        |answer: Result<(Path, About, Option<String>), String>| {
+        |answer: Result<(Path, About, Option<String>), Ending>| {
             let (path, about, detail) = answer?;
             let Some(attr) = attr_of(&path) else { return Ok(()) };
             let standing = Standing::Refused { why: Obstacle::Throws, detail };
@@ -252,9 +254,9 @@ mod tests {
             },
             |_| {
                 taken += 1;
-                if taken == 3 { Err("enough".to_owned()) } else { Ok(()) }
+                if taken == 3 { Err(Ending::Stopped) } else { Ok(()) }
             },
         );
-        assert_eq!((done, taken), (Err("enough".to_owned()), 3));
+        assert!(matches!(done, Err(Ending::Stopped)) && taken == 3);
     }
 }

@@ -4,10 +4,14 @@
 //! time was the end, the attribute is to blame only if it was alone with the set: else it is asked again, first in a new process.
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     fs, io,
     process::Stdio,
-    sync::mpsc::{RecvTimeoutError, sync_channel},
+    sync::{
+        Arc, Mutex,
+        mpsc::{RecvTimeoutError, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -23,13 +27,18 @@ use rustix::{
 };
 
 use crate::{
-    catalogue::found::{Death, Found, Line},
+    catalogue::{
+        found::{Death, Found, Line},
+        of_set,
+    },
     classify::{self, Ended},
     evaluate::DESCRIBE,
     evidence::{Evidence, keep},
     internal_json::{Event, parse},
     log::plain,
     nix::{Nix, each_line},
+    shop::Ending,
+    stop::lock,
 };
 
 const CATALOGUE: &str = include_str!("catalogue.nix");
@@ -55,10 +64,32 @@ pub(crate) struct Worker<'a> {
     pub(crate) system: System,
     /// Sets that are entered though they do not ask for it.
     pub(crate) enter: &'a [Path],
+    /// What it may take.
+    pub(crate) limits: Limits,
+    running: Arc<Running>,
+}
+
+/// What evaluating may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
     /// Of address space for each process, in bytes.
     pub(crate) memory: u64,
     /// Of a processor, for each attribute.
     pub(crate) time: Duration,
+    /// Until when all of it must be done.
+    pub(crate) until: Option<Instant>,
+}
+
+/// The processes that run, by their groups: they are ended when the work is to stop.
+#[derive(Debug, Default)]
+struct Running(Mutex<HashSet<Pid>>);
+
+impl Running {
+    fn end(&self) {
+        for group in lock(&self.0).iter() {
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
+    }
 }
 
 /// A run of Nix, when it is over.
@@ -69,18 +100,26 @@ struct Run {
     death: Option<Failure>,
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
+    /// Evaluates so, until it is told to stop.
+    pub(crate) fn new(nix: &'a Nix, nixpkgs: &'a str, system: System, enter: &'a [Path], limits: Limits) -> Worker<'a> {
+        let running = Arc::<Running>::default();
+        let ended = Arc::clone(&running);
+        nix.stop().listen(move || ended.end());
+        Worker { nix, nixpkgs, system, enter, limits, running }
+    }
+
     /// Evaluates attributes, whatever they do; `tell` hears of each.
     ///
     /// # Errors
-    /// A sentence, where it is not an attribute that stands in the way; or what `tell` said.
+    /// [`Ending`], where it is not an attribute that stands in the way; or what `tell` said.
     pub(crate) fn evaluate(
         &self,
         mut paths: &[Path],
-        tell: &mut impl FnMut(&Path, Found) -> Result<(), String>,
-    ) -> Result<(), String> {
+        tell: &mut impl FnMut(&Path, Found) -> Result<(), Ending>,
+    ) -> Result<(), Ending> {
         while !paths.is_empty() {
-            let Run { said, death } = self.run(paths, false).map_err(|error| format!("Nix can not be run: {error}"))?;
+            let Run { said, death } = self.run(paths, false)?;
             let death = death.map(|failure| blame(failure, said.len() == 1));
             let whole = said.len() - usize::from(death.is_some() && !said.is_empty());
             let (finished, last) = said.split_at(whole);
@@ -90,31 +129,37 @@ impl Worker<'_> {
             paths = paths.get(whole..).unwrap_or_default();
             match (death, last.first(), paths.split_first()) {
                 (None, ..) if paths.is_empty() => {}
-                (None, ..) => return Err("Nix came to its end and left attributes out".to_owned()),
+                (None, ..) => return Err(Ending::ours("Nix came to its end and left attributes out")),
                 // It is asked again, first.
                 (Some(Death { alone: false, .. }), Some(_), _) => {}
                 (Some(death), Some(lines), Some((path, rest))) => {
                     tell(path, Found::of(lines, Some(death)))?;
                     paths = rest;
                 }
-                (Some(death), ..) => return Err(format!("the set can not be evaluated: {}", death.said())),
+                (Some(death), ..) => return Err(of_set(&format!("the set can not be evaluated: {}", death.said()))),
             }
         }
         Ok(())
     }
 
     /// What Nix says to an attribute that throws, which `tryEval` hides; `None`: it does not throw this time.
-    pub(crate) fn explain(&self, path: &Path) -> io::Result<Option<String>> {
+    pub(crate) fn explain(&self, path: &Path) -> Result<Option<String>, Ending> {
         let run = self.run(std::slice::from_ref(path), true)?;
         Ok(run.death.filter(|failure| failure.kind == Kind::EvaluationError).and_then(|failure| failure.detail))
     }
 
-    fn run(&self, paths: &[Path], bare: bool) -> io::Result<Run> {
+    fn run(&self, paths: &[Path], bare: bool) -> Result<Run, Ending> {
         let mut child = self.nix.child("nix-instantiate", &self.arguments(paths, bare));
-        let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.map_err(|error| Ending::ours(format!("Nix can not be run: {error}")))?;
         let group = Pid::from_child(&child);
+        lock(&self.running.0).insert(group);
+        if self.nix.stop().why().is_some() {
+            // It was announced before this one could be ended with the others.
+            self.running.end();
+        }
         // The child's own first allocations are not what the limit is for.
-        let memory = Rlimit { current: Some(self.memory), maximum: Some(self.memory) };
+        let memory = Rlimit { current: Some(self.limits.memory), maximum: Some(self.limits.memory) };
         let limited = prlimit(Some(group), Resource::As, memory);
 
         let (lines, queue) = sync_channel(QUEUE);
@@ -122,9 +167,10 @@ impl Worker<'_> {
             thread::spawn(move || each_line(pipe, |line| lines.send(line).is_ok()));
         }
         let (mut said, mut evidence) = (Vec::new(), Evidence::default());
-        let mut watch = Stopwatch::new(group, self.time);
+        let mut watch = Stopwatch::new(group, self.limits.time);
+        let until = || self.limits.until.map(|until| until.saturating_duration_since(Instant::now()));
         let endless = loop {
-            match queue.recv_timeout(watch.left()) {
+            match queue.recv_timeout(until().map_or(watch.left(), |left| left.min(watch.left()))) {
                 Ok(line) => {
                     if let Some(line) = hear(&line, &mut evidence) {
                         note(line, &mut said);
@@ -136,13 +182,21 @@ impl Worker<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             // Not only after a silence: a package may talk without end.
-            if watch.is_over() {
+            if watch.is_over() || until().is_some_and(|left| left.is_zero()) {
                 let _ = kill_process_group(group, Signal::KILL);
                 break true;
             }
         };
+        // It has not been waited for, so that its number is its own.
+        lock(&self.running.0).remove(&group);
         let status = child.wait()?;
-        limited?;
+        if self.nix.stop().why().is_some() {
+            return Err(Ending::Stopped);
+        }
+        if until().is_some_and(|left| left.is_zero()) {
+            return Err(Ending::Failed(Failure::new(Kind::TimedOut, "")));
+        }
+        limited.map_err(io::Error::from)?;
         let ended = if endless { Ended::Deadline } else { Ended::Exit(status.into()) };
         let death = (endless || !status.success()).then(|| classify::evaluation(ended, &evidence));
         Ok(Run { said, death })
