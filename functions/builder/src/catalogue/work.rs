@@ -13,7 +13,7 @@ use crate::{
     catalogue::{DATABASE, ENTER, Recipe, make, survey::Plan, worker::Limits},
     lease::{Body, Weight},
     log::sha256,
-    nixpkgs,
+    machine, nixpkgs,
     shop::{Ending, Shop},
     version,
 };
@@ -29,6 +29,13 @@ const NAMED: usize = 1000;
 /// How much more than others this gives way: builds, for which people wait, may run on the same machine.
 const NICE: i32 = 10;
 
+/// As many processes as there are processors, if there is memory for that: what the kernel ends for want of it counts as lost.
+fn jobs(memory: u64) -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let fitting = machine::memory().map_or(1, |all| usize::try_from(all / memory.max(1)).unwrap_or(usize::MAX));
+    fitting.clamp(1, processors)
+}
+
 /// Makes the catalogue, and stores its files.
 pub(crate) fn catalogue(shop: &Shop, job: &Job) -> Result<(), Ending> {
     // Of this thread, and of those and the processes that it starts; the pulse is another.
@@ -42,12 +49,7 @@ pub(crate) fn catalogue(shop: &Shop, job: &Job) -> Result<(), Ending> {
         rev: job.key.rev.clone(),
         systems: vec![job.key.system],
         enter: ENTER.iter().filter_map(|attr| attr.parse().ok()).collect(),
-        plan: Plan {
-            jobs: thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            shard: SHARD,
-            explain: EXPLAIN,
-            most: MOST,
-        },
+        plan: Plan { jobs: jobs(job.limits.attribute_bytes), shard: SHARD, explain: EXPLAIN, most: MOST },
         limits: Limits {
             memory: job.limits.attribute_bytes,
             time: Duration::from_secs(job.limits.attribute_seconds),

@@ -30,14 +30,14 @@ pub(crate) enum Nothing {
     /// It names a nixpkgs that is not served.
     Unserved(Unserved),
     /// Its nixpkgs has no such thing to build; what there is to say instead.
-    There(Reply),
+    There(Box<Reply>),
 }
 
 impl From<Nothing> for Reply {
     fn from(nothing: Nothing) -> Reply {
         match nothing {
             Nothing::Unserved(unserved) => Reply::Problem(Problem::unserved(&unserved)),
-            Nothing::There(reply) => reply,
+            Nothing::There(reply) => *reply,
         }
     }
 }
@@ -72,16 +72,17 @@ pub(crate) async fn of<D: Deployment>(
     Ok(meaning.map_err(Nothing::There))
 }
 
-fn by_catalogue(catalogue: &impl Catalogue, target: &Target, found: &Resolved, names: Names) -> Result<Attr, Reply> {
+fn by_catalogue(catalogue: &impl Catalogue, target: &Target, found: &Resolved, names: Names) -> Result<Attr, Box<Reply>> {
     let wanted = &target.wanted;
-    match catalogue.resolve(wanted, found.system) {
-        Resolution::Found { attr, .. } => Ok(attr),
-        Resolution::Choice { attr, programs } => Err(Reply::choice(&attr, &programs)),
-        Resolution::Refused { attr, failure } => Err(Reply::Problem(Problem::refused(&attr, &failure))),
+    let reply = match catalogue.resolve(wanted, found.system) {
+        Resolution::Found { attr, .. } => return Ok(attr),
+        Resolution::Unknown { .. } if names == Names::Open => return Ok(wanted.attr().clone()),
+        Resolution::Unknown { near } => Reply::Problem(Problem::unknown(wanted, near)),
+        Resolution::Choice { attr, programs } => Reply::choice(&attr, &programs),
+        Resolution::Refused { attr, failure } => Reply::Problem(Problem::refused(&attr, &failure)),
         Resolution::NoSuchProgram { attr, programs } => {
-            Err(Reply::Problem(Problem::no_such_program(&attr, wanted.file_name(), &programs)))
+            Reply::Problem(Problem::no_such_program(&attr, wanted.file_name(), &programs))
         }
-        Resolution::Unknown { .. } if names == Names::Open => Ok(wanted.attr().clone()),
-        Resolution::Unknown { near } => Err(Reply::Problem(Problem::unknown(wanted, near))),
-    }
+    };
+    Err(Box::new(reply))
 }

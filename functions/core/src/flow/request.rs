@@ -39,7 +39,7 @@ async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start
     let version = old.as_ref().map_or(Version(0), |(_, version)| *version);
     let reply = match meaning::of(d, target, may_start).await? {
         Ok(meaning) => look(d, target, &meaning, version, method, may_start).await?,
-        Err(Nothing::There(reply)) => reply,
+        Err(Nothing::There(reply)) => *reply,
         Err(unserved) => return Ok(unserved.into()),
     };
     match (reply, old) {
