@@ -46,15 +46,16 @@ fn a_hit_is_one_eventually_consistent_read_and_no_other_request_warm_and_cold_by
     assert_eq!(watched.settled(&targets[1]).status, 302);
     let third = watched.settled("tree?pin=third");
     targets.push(format!("tree?nixpkgs-commit={}", third.header("x-binplz-nixpkgs").expect("a commit")));
+    for target in &targets {
+        assert_eq!(watched.settled(target).status, 302, "{target}");
+    }
     // A program's own name, which the catalogue knows. A hit by it does not read that, however large it is.
     wait_for("the catalogue", || {
         let look = watched.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
         look.header("x-binplz-catalogue").is_none().then_some(())
     });
     targets.push("xxhsum".to_owned());
-    for target in &targets {
-        assert_eq!(watched.settled(target).status, 302, "{target}");
-    }
+    assert_eq!(watched.settled("xxhsum").status, 302);
 
     // Warm: the process has answered before.
     for (target, method) in targets.iter().flat_map(|target| ["GET", "HEAD", "GET"].map(|method| (target, method))) {

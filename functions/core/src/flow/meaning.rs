@@ -72,7 +72,12 @@ pub(crate) async fn of<D: Deployment>(
     Ok(meaning.map_err(Nothing::There))
 }
 
-fn by_catalogue(catalogue: &impl Catalogue, target: &Target, found: &Resolved, names: Names) -> Result<Attr, Box<Reply>> {
+fn by_catalogue(
+    catalogue: &impl Catalogue,
+    target: &Target,
+    found: &Resolved,
+    names: Names,
+) -> Result<Attr, Box<Reply>> {
     let wanted = &target.wanted;
     let reply = match catalogue.resolve(wanted, found.system) {
         Resolution::Found { attr, .. } => return Ok(attr),
