@@ -19,10 +19,11 @@ pkgs.dockerTools.buildLayeredImage {
   name = "binplz-builder";
   tag = { x86_64-linux = "x86_64"; aarch64-linux = "arm64"; }.${pkgs.stdenv.hostPlatform.system};
 
-  # setpriv is of util-linux, `true` of coreutils; some builds ask for /bin/sh where there is no sandbox to give them one.
+  # setpriv is of util-linux, `true` of coreutils; sqlite reads a channel's list of programs; some builds ask for /bin/sh where there is no sandbox to give them one.
   contents = [
     binplz-builder
     pkgs.nix
+    pkgs.sqlite
     pkgs.util-linux
     pkgs.coreutils
     pkgs.dockerTools.binSh

@@ -39,23 +39,45 @@ pub fn demo_set() -> PathBuf {
 /// A copy of the demo set in which every derivation is new, so that what is built of it is really built, and every test's is
 /// its own. `packages`: more Nix attributes for it, in the words of failing.nix.
 pub fn fresh_set(packages: &str) -> TempDir {
-    let copy = tempfile::tempdir().expect("a temporary directory");
-    let copied = Command::new("cp").arg("-rT").arg(demo_set()).arg(copy.path()).status();
-    assert!(copied.expect("cp").success());
-    let edit = |file: &str, change: &dyn Fn(String) -> String| {
-        let path = copy.path().join(file);
-        let text = fs::read_to_string(&path).expect("a file of the set");
-        let changed = change(text.clone());
-        assert_ne!(changed, text, "{file} is not as this test knows it");
-        fs::write(&path, changed).expect("a file of the set");
-    };
-    edit("builder.sh", &|text| format!("{text}# {}\n", copy.path().display()));
+    let copy = fresh_copy();
+    edit(&copy, "builder.sh", |text| format!("{text}# {}\n", copy.path().display()));
     if !packages.is_empty() {
-        edit("failing.nix", &|text| {
+        edit(&copy, "failing.nix", |text| {
             text.replacen("lib.recurseIntoAttrs {", &format!("lib.recurseIntoAttrs {{\n{packages}"), 1)
         });
     }
     copy
+}
+
+/// A copy of the demo set with more names in it (`tests/fixtures/names`), and with a database of programs as channels have it.
+/// Its packages are the demo set's own derivations.
+pub fn named_set() -> TempDir {
+    let copy = fresh_copy();
+    let names = repository().join("tests/fixtures/names");
+    fs::copy(names.join("names.nix"), copy.path().join("names.nix")).expect("a copy");
+    edit(&copy, "default.nix", |text| {
+        let packages = "// import ./packages.nix { inherit lib sources stdenv pkgs; }";
+        text.replacen(packages, &format!("{packages} // import ./names.nix {{ inherit lib stdenv pkgs; }}"), 1)
+    });
+    let rows = fs::File::open(names.join("programs.sql")).expect("the rows");
+    let sqlite = Command::new("sqlite3").arg("-bail").arg(copy.path().join("programs.sqlite")).stdin(rows).status();
+    assert!(sqlite.expect("sqlite3: run this under scripts/test, or after: . scripts/setup").success());
+    copy
+}
+
+fn fresh_copy() -> TempDir {
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    let copied = Command::new("cp").arg("-rT").arg(demo_set()).arg(copy.path()).status();
+    assert!(copied.expect("cp").success());
+    copy
+}
+
+fn edit(copy: &TempDir, file: &str, change: impl Fn(String) -> String) {
+    let path = copy.path().join(file);
+    let text = fs::read_to_string(&path).expect("a file of the set");
+    let changed = change(text.clone());
+    assert_ne!(changed, text, "{file} is not as this test knows it");
+    fs::write(&path, changed).expect("a file of the set");
 }
 
 /// A running server. Dropped, it is killed, and its builders with it.
@@ -71,7 +93,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of `set` with its data in `data`. The retry delay and the lease are short, unless `options` says otherwise.
+    /// A server of `set` with its data in `data`. The retry delay and the lease are short, and there is no catalogue, unless `options`
+    /// says otherwise.
     pub fn start(set: &Path, data: &Path, options: &[&str]) -> Server {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         Server::start_at("127.0.0.1:0", set, data, options)
@@ -83,7 +106,7 @@ impl Server {
         let output = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let seen = fs::metadata(&log).expect("a log").len();
         let mut command = Command::new(program("binplz"));
-        command.arg("serve").args(["--listen", listen, "--retry-delay", "1", "--lease", "4"]);
+        command.arg("serve").args(["--listen", listen, "--retry-delay", "1", "--lease", "4", "--names", "attributes"]);
         command.arg("--nixpkgs").arg(set).arg("--data").arg(data).args(&options);
         let child = command.stdin(Stdio::null()).stderr(output).spawn().expect("binplz");
         let site = Site { address: String::new() };

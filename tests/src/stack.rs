@@ -43,7 +43,12 @@ impl Stack {
     /// Deploys again, over what is there.
     pub fn update(&mut self, set: &Path, policy: &Policy, more: &[&str]) {
         let mut deploy = tool("deploy", &[&self.name]);
-        deploy.arg("--set").arg(set).args(environment(policy).iter().flat_map(|pair| ["--env", pair])).args(more);
+        deploy
+            .arg("--set")
+            .arg(set)
+            .arg(format!("--parameter=Names={}", policy.names))
+            .args(environment(policy).iter().flat_map(|pair| ["--env", pair]))
+            .args(more);
         let told = said(deploy);
         self.functions = texts(&told["functions"]);
         self.outputs = texts(&told);

@@ -12,15 +12,16 @@ use std::{
     time::Duration,
 };
 
+use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     artifact::{Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Lease},
     flow::{self, lease::Bearer},
-    key::{BuildKey, LeaseId, Rev, System, Token, hex},
+    key::{Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
     limits::{Limits, Why},
     news::{About, News},
     pins::{Change, Pinned, Pins},
-    policy::Policy,
+    policy::{Names, Policy},
     ports::{
         Bell, Deployment, Launcher, Ledger, Listed, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store, Swap,
         Unavailable, Version,
@@ -146,6 +147,7 @@ impl Bell for Counting {
 
 /// The deployment.
 pub struct World {
+    catalogues: Opened,
     ledger: Stage,
     store: LocalStore,
     /// The launcher.
@@ -173,8 +175,14 @@ impl World {
         World::with(Policy { slots: 2, ..Policy::default() })
     }
 
-    /// A new one.
+    /// A new one, whose names are attributes.
     pub fn with(policy: Policy) -> Arc<World> {
+        World::naming(Names::Attributes, policy)
+    }
+
+    /// A new one, whose names mean something in one way or another.
+    pub fn naming(names: Names, policy: Policy) -> Arc<World> {
+        let policy = Policy { names, ..policy };
         let data = tempfile::tempdir().expect("a temporary directory");
         World::open(policy, data, 1_800_000_000_000)
     }
@@ -191,6 +199,7 @@ impl World {
             reads: Mutex::default(),
         };
         Arc::new(World {
+            catalogues: Opened::default(),
             ledger,
             store: LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store"),
             launcher: Remembering::default(),
@@ -285,7 +294,9 @@ impl World {
     /// The key of a target's build, as the pins are now.
     pub async fn key(&self, path: &str) -> BuildKey {
         let pins = flow::pins::load(self).await.expect("the ledger");
-        pins.resolve(&target(path), self.system()).expect("a served pin").key
+        let target = target(path);
+        let found = pins.resolve(&target, self.system()).expect("a served pin");
+        found.build(Product::Package(target.wanted.attr().clone()))
     }
 
     /// The live lease of a target, as its builder would show it.
@@ -302,22 +313,31 @@ impl World {
         flow::settle::settle(self, &bearer, report).await.expect("a live lease");
     }
 
-    /// Stores a program for a lease, and gives the report that tells of it.
+    /// Stores a program that is called like its package for a lease, and gives the report that tells of it.
     pub async fn report(&self, bearer: &Bearer) -> Report {
-        let content = format!("\x7fELF of {}", bearer.key).into_bytes();
-        let leaf = bearer.key.attr.leaf().to_owned();
-        let bin: binplz_core::key::Bin = leaf.parse().expect("a program's name");
-        let sha256 = hex(&Sha256::digest(&content)).parse().expect("a sha256");
-        let size = content.len() as u64;
-        let name = ObjectName::Program(bin.clone());
-        let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
-        self.store.write(&path, content).await.expect("the store");
+        let package = bearer.key.product.to_string();
+        self.report_of(bearer, &[package.rsplit('.').next().expect("a last part")]).await
+    }
+
+    /// The same with other programs, by name.
+    pub async fn report_of(&self, bearer: &Bearer, bins: &[&str]) -> Report {
+        let mut programs = Vec::new();
+        for bin in bins {
+            let content = format!("\x7fELF {bin} of {}", bearer.key).into_bytes();
+            let bin: Bin = bin.parse().expect("a program's name");
+            let sha256 = hex(&Sha256::digest(&content)).parse().expect("a sha256");
+            let size = content.len() as u64;
+            let name = ObjectName::Program(bin.clone());
+            let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
+            self.store.write(&path, content).await.expect("the store");
+            programs.push(Program { bin, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } });
+        }
         let manifest = Manifest {
-            pname: leaf,
+            pname: bins[0].to_owned(),
             version: "1.0".to_owned(),
             main_program: None,
             drv_path: "/nix/store/x.drv".to_owned(),
-            programs: vec![Program { bin, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } }],
+            programs,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, log_segments: 0 } }
     }
@@ -334,6 +354,7 @@ impl Deployment for World {
     type Bell = Counting;
     type Launcher = Remembering;
     type Store = LocalStore;
+    type Catalogue = Open;
 
     fn ledger(&self) -> &Stage {
         &self.ledger
@@ -346,6 +367,9 @@ impl Deployment for World {
     }
     fn store(&self) -> &LocalStore {
         &self.store
+    }
+    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
+        self.catalogues.get(&self.store, lookup, |why| panic!("{lookup}: {why}")).await
     }
     fn policy(&self) -> &Policy {
         &self.policy

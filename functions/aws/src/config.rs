@@ -6,7 +6,7 @@ use binplz_core::{
     key::{BadName, System},
     limits::Micros,
     pins::Pins,
-    policy::{Policy, Prices},
+    policy::{Names, Policy, Prices},
     protocol::JobLimits,
     size::Size,
 };
@@ -156,6 +156,7 @@ impl Settings {
         let job = JobLimits::default();
         let budget = self.number("BINPLZ_BUDGET_DOLLARS", 20u64)?;
         Ok(Policy {
+            names: self.value("BINPLZ_NAMES", "how names are known", Names::default())?,
             // A task pulls its image before its builder can say its first word.
             lease: self.seconds("BINPLZ_LEASE_SECONDS", 300)?,
             attempts: self.number("BINPLZ_ATTEMPTS", Policy::default().attempts)?.max(1),
@@ -167,6 +168,8 @@ impl Settings {
                 log_bytes: self.number("BINPLZ_LOG_BYTES", job.log_bytes)?,
                 program_bytes: self.number("BINPLZ_PROGRAM_BYTES", job.program_bytes)?,
                 package_bytes: self.number("BINPLZ_PACKAGE_BYTES", job.package_bytes)?,
+                attribute_seconds: self.number("BINPLZ_ATTRIBUTE_SECONDS", job.attribute_seconds)?,
+                attribute_bytes: self.number("BINPLZ_ATTRIBUTE_BYTES", job.attribute_bytes)?,
             },
             slots: self.number("BINPLZ_SLOTS", 4)?,
             budget: Some(Micros(budget.saturating_mul(1_000_000))),

@@ -43,7 +43,9 @@ pub mod login;
 #[cfg(feature = "operator")]
 pub mod stack;
 
+use binplz_catalogue::{Open, Opened};
 use binplz_core::{
+    artifact::ObjectPath,
     key::{LeaseId, System, Token},
     news::{About, News},
     pins::Pins,
@@ -66,6 +68,7 @@ use crate::{
 /// A deployment on AWS, as one of its functions sees it.
 #[derive(Debug)]
 pub struct Aws<S, L> {
+    catalogues: Opened,
     ledger: DynamoLedger,
     bell: SqsBell,
     store: S,
@@ -110,6 +113,7 @@ impl Serving {
     fn open(settings: &Settings, origin: String) -> Result<Serving, Fault> {
         let account = Account::open(settings)?;
         Ok(Aws {
+            catalogues: Opened::default(),
             ledger: DynamoLedger::open(&account, settings)?,
             bell: SqsBell::open(&account, settings)?,
             store: S3Store::open(&account, settings)?,
@@ -140,6 +144,7 @@ impl Working {
     pub fn open(settings: &Settings) -> Result<Working, Fault> {
         let account = Account::open(settings)?;
         Ok(Aws {
+            catalogues: Opened::default(),
             ledger: DynamoLedger::open(&account, settings)?,
             bell: SqsBell::open(&account, settings)?,
             store: Absent,
@@ -158,6 +163,7 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     type Bell = SqsBell;
     type Launcher = L;
     type Store = S;
+    type Catalogue = Open;
 
     fn ledger(&self) -> &DynamoLedger {
         &self.ledger
@@ -170,6 +176,10 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     }
     fn store(&self) -> &S {
         &self.store
+    }
+    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
+        let bad = |why| self.note(About::Build(&lookup.key), "a catalogue is not read", &why);
+        self.catalogues.get(&self.store, lookup, bad).await
     }
     fn policy(&self) -> &Policy {
         &self.policy

@@ -81,7 +81,7 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
             End::Exhausted(_) => one(Metric::BuildsExhausted),
         },
         News::Held(Full::Budget { .. }) => one(Metric::BudgetRefused),
-        News::Held(Full::Slots | Full::Paused(_)) | News::Looked(..) | News::Trouble { .. } => vec![],
+        News::Held(Full::Slots | Full::Catalogue | Full::Paused(_)) | News::Looked(..) | News::Trouble { .. } => vec![],
         News::Moved(Moved::Queued | Moved::Launched { .. } | Moved::Cancelled) => vec![],
     }
 }

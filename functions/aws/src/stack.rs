@@ -20,6 +20,7 @@ const OUTPUTS: &[(&str, &str)] = &[
     ("Queue", "BINPLZ_QUEUE_URL"),
     ("FirstPins", "BINPLZ_FIRST_PINS"),
     ("System", "BINPLZ_SYSTEM"),
+    ("Names", "BINPLZ_NAMES"),
 ];
 
 /// What a stack was deployed with, and what it has made.

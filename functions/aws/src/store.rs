@@ -108,7 +108,7 @@ impl S3Store {
 
 fn media_type(path: &ObjectPath) -> &'static str {
     match path.name {
-        ObjectName::Program(_) => "application/octet-stream",
+        ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
         ObjectName::Log(_) => "text/plain; charset=utf-8",
         ObjectName::Manifest => "application/json",
     }
@@ -218,7 +218,7 @@ mod tests {
             asked: "a.b?sys=x86_64-linux".parse().expect("a key"),
             pin: "unstable".parse().expect("a pin"),
             rev: object.key.rev.clone(),
-            attr: object.key.attr.clone(),
+            attr: "a.b".parse().expect("an attribute"),
             bin: "[".parse().expect("a program"),
             version: "1".to_owned(),
             sha256: "0".repeat(64).parse().expect("hex"),

@@ -11,7 +11,7 @@ use binplz_core::{
     artifact::{ObjectName, ObjectPath},
     build::{Attempt, Build, Lease, State},
     failure::{Failure, Kind},
-    key::{Bin, BuildKey, LeaseId},
+    key::{Bin, BuildKey, LeaseId, Product},
     limits::{Limits, Micros, Why},
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
@@ -58,13 +58,18 @@ fn build(state: State) -> Row {
     Row::Build(Build { key: key(), state, history: history() })
 }
 
+fn catalogue() -> Row {
+    let key = BuildKey { product: Product::Catalogue, ..key() };
+    Row::Build(Build { state: State::Ready { lease: id('b'), since: AT }, ..Build::unasked(key) })
+}
+
 fn served(asked: &str, stale: bool) -> Row {
     let bin: Bin = "[".parse().expect("a program's name");
     Row::Served(Served {
         asked: asked.parse().expect("a key"),
         pin: "unstable".parse().expect("a pin's name"),
         rev: key().rev,
-        attr: key().attr,
+        attr: "perlPackages.ack".parse().expect("an attribute"),
         version: "3.7.0".to_owned(),
         sha256: "0f".repeat(32).parse().expect("64 hex digits"),
         size: 5_000_000_000,
@@ -85,7 +90,7 @@ fn pins() -> Row {
 
 fn limits() -> Row {
     let policy = Policy { prices: Prices { task: Micros(55 * 3600), ..Prices::default() }, ..Policy::default() };
-    Row::Limits(Limits::default().reserve(&id('b'), Size::default(), AT, &policy).expect("a free slot"))
+    Row::Limits(Limits::default().reserve(&id('b'), &key().product, Size::default(), AT, &policy).expect("a free slot"))
 }
 
 fn rows() -> Vec<(&'static str, Row)> {
@@ -98,6 +103,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-larger", larger()),
         ("build-ready", build(State::Ready { lease: id('b'), since: AT })),
         ("build-failed", build(State::Failed { failure, since: AT, until: None })),
+        ("build-catalogue", catalogue()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
         ("served-stale", served("perlPackages.ack?sys=x86_64-linux&pin=unstable", true)),
         ("pins", pins()),

@@ -8,6 +8,7 @@ use std::{ffi::OsString, path::Path};
 
 use binplz_core::{
     failure::{Failure, Kind},
+    key::Attr,
     protocol::{Job, Nixpkgs, Phase},
 };
 use serde::Deserialize;
@@ -16,14 +17,15 @@ use crate::{
     classify::{self, Ended},
     machine,
     nix::Exit,
+    nixpkgs::TARBALL_TTL,
     shop::{Ending, Shop, finished},
     version,
     watch::Watch,
 };
 
 const INSPECT: &str = include_str!("inspect.nix");
-/// A tarball without a hash is named by its commit: it does not change while the machine lives.
-const TARBALL_TTL: &str = "31536000";
+/// A package's description, as a function: for every expression of ours that looks at packages.
+pub(crate) const DESCRIBE: &str = include_str!("describe.nix");
 
 /// A package that can be built.
 #[derive(Debug)]
@@ -61,8 +63,9 @@ struct Inspection {
     nix_version: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Marks {
+/// What a set marks a package with.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Marks {
     broken: bool,
     unsupported: bool,
     insecure: bool,
@@ -71,7 +74,7 @@ struct Marks {
 
 impl Marks {
     /// The worst mark: what makes trying elsewhere, or later, least useful.
-    fn kind(&self) -> Option<Kind> {
+    pub(crate) fn kind(&self) -> Option<Kind> {
         let marks = [
             (self.unsupported, Kind::Unsupported),
             (self.broken, Kind::Broken),
@@ -83,7 +86,7 @@ impl Marks {
 }
 
 /// Evaluates.
-pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
+pub(crate) fn evaluate(shop: &Shop, job: &Job, attr: &Attr) -> Result<Package, Ending> {
     shop.board.update(|progress| progress.phase = Phase::Evaluating);
     if let Nixpkgs::Path(path) = &job.nixpkgs
         && !Path::new(path).exists()
@@ -92,11 +95,11 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
     }
     let kills = machine::oom_kills();
     let mut watch = Watch::new(&shop.board, &shop.log);
-    let ran = shop.nix.run("nix-instantiate", &arguments(job), shop.lease.deadline(), |line| watch.hear(line));
+    let ran = shop.nix.run("nix-instantiate", &arguments(job, attr), shop.lease.deadline(), |line| watch.hear(line));
     let ran = match ran {
         Ok(ran) => ran,
         Err(error) => {
-            version::ask(shop)?;
+            version::ask(&shop.nix)?;
             return Err(error.into());
         }
     };
@@ -104,7 +107,7 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
     match finished(ran.end)? {
         Ended::Exit(Exit::Code(0)) => package(&ran.stdout),
         ended => {
-            version::ask(shop)?;
+            version::ask(&shop.nix)?;
             evidence.oom_killed = machine::oom_kills() > kills;
             Err(Ending::Failed(classify::evaluation(ended, &evidence)))
         }
@@ -112,9 +115,9 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job) -> Result<Package, Ending> {
 }
 
 /// Everything that is not ours goes in by `--argstr`, as data.
-fn arguments(job: &Job) -> Vec<OsString> {
-    let parts = serde_json::Value::from_iter(job.attr.parts()).to_string();
-    let mut data = vec![("attrPath", parts), ("system", job.system.to_string())];
+fn arguments(job: &Job, attr: &Attr) -> Vec<OsString> {
+    let parts = serde_json::Value::from_iter(attr.parts()).to_string();
+    let mut data = vec![("attrPath", parts), ("system", job.key.system.to_string())];
     match &job.nixpkgs {
         Nixpkgs::Path(path) => data.push(("path", path.clone())),
         Nixpkgs::Tarball { url, nar_hash } => {
@@ -126,7 +129,8 @@ fn arguments(job: &Job) -> Vec<OsString> {
     let options = ["--option", "allow-import-from-derivation", "false", "--option", "tarball-ttl", TARBALL_TTL];
     let data = data.into_iter().flat_map(|(name, value)| ["--argstr".to_owned(), name.to_owned(), value]);
     let fixed = fixed.into_iter().chain(options).map(str::to_owned);
-    fixed.chain(data).chain(["--expr".to_owned(), INSPECT.to_owned()]).map(OsString::from).collect()
+    let ours = ["--arg", "describe", DESCRIBE, "--expr", INSPECT].map(str::to_owned);
+    fixed.chain(data).chain(ours).map(OsString::from).collect()
 }
 
 fn package(stdout: &[u8]) -> Result<Package, Ending> {
@@ -188,13 +192,12 @@ mod tests {
     #[test]
     fn what_is_asked_for_goes_in_as_data() {
         let job = Job {
-            attr: "gnome.tree".parse().expect("an attribute"),
-            system: binplz_core::key::System::X86_64Linux,
+            key: format!("{}/x86_64-linux/gnome.tree", "ab".repeat(20)).parse().expect("a key"),
             nixpkgs: Nixpkgs::Path("/a\" + throw \"b".into()),
             limits: Default::default(),
             lease_seconds: 1,
         };
-        let arguments = arguments(&job);
+        let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"));
         let after = |name: &str| arguments.iter().skip_while(|one| *one != name).nth(1).and_then(|one| one.to_str());
         assert_eq!(after("attrPath"), Some(r#"["gnome","tree"]"#));
         assert_eq!(after("path"), Some("/a\" + throw \"b"));

@@ -1,4 +1,4 @@
-//! What the machine knows of a failure that nobody put into words: memory that ran out, a full disk.
+//! What the machine knows: of a failure that nobody put into words (memory that ran out, a full disk), and of its memory.
 
 use std::{fs, path::Path};
 
@@ -25,6 +25,16 @@ fn count_in(events: &str) -> Option<u64> {
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
+/// Memory that new processes may have without others being pushed out, in bytes; `None` where the kernel does not say.
+pub(crate) fn memory() -> Option<u64> {
+    available_in(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available_in(meminfo: &str) -> Option<u64> {
+    let kilobytes = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"))?;
+    Some(kilobytes.parse::<u64>().ok()? << 10)
+}
+
 /// Whether there is no room left where that path is.
 pub(crate) fn disk_full(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|disk| {
@@ -35,6 +45,13 @@ pub(crate) fn disk_full(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_says_of_memory_is_read() {
+        let meminfo =
+            "MemTotal:       25669496 kB\nMemFree:          430412 kB\nMemAvailable:   17102340 kB\nBuffers: 1 kB\n";
+        assert_eq!((available_in(meminfo), available_in("MemTotal: 1 kB\n")), (Some(17_102_340 << 10), None));
+    }
 
     #[test]
     fn both_generations_of_control_groups_are_read() {

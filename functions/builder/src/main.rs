@@ -1,12 +1,15 @@
 //! `binplz-builder`: the program in a build's task.
 //!
 //! It is started with the URL of a lease endpoint and the lease's token (`BINPLZ_LEASE_URL`, `BINPLZ_LEASE_TOKEN`), asks
-//! there what to build, has Nix evaluate and build it, looks at what came out, stores the static programs by the grants
-//! that the endpoint gives, and says how it ended. It knows no ledger and no store.
+//! there what to make, has Nix evaluate and build it, looks at what came out, stores the static programs by the grants
+//! that the endpoint gives, and says how it ended. It knows no ledger and no store. What it makes is a package's programs, or
+//! the catalogue of a whole nixpkgs ([`catalogue`]).
 //!
 //! The main thread waits for the end, the work's own or an announced one ([`stop`]); the work, the pulse and the log
 //! are a thread each. Exit codes: 0 settled, whatever the outcome; 3 the lease was lost, and nothing more was said;
 //! 1 the builder itself failed.
+//!
+//! `binplz-builder catalogue …` makes such a catalogue without a lease.
 
 mod stop;
 
@@ -31,12 +34,15 @@ mod elf;
 mod evaluate;
 mod hand_over;
 mod leftovers;
+mod nixpkgs;
 mod programs;
 mod realise;
 mod shop;
 mod version;
 
 mod work;
+
+mod catalogue;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -52,6 +58,7 @@ use signal_hook::{
 };
 
 use crate::{
+    catalogue::verb,
     lease::{LAST_WORDS, Lease},
     stop::{Stop, Why},
     work::Done,
@@ -64,6 +71,10 @@ enum Event {
 }
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    if args.nth(1).is_some_and(|verb| verb == verb::VERB) {
+        return verb::main(std::env::args_os().skip(1));
+    }
     // Nobody of the same user, above all no build, may read our memory or `/proc/PID/environ`.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         return failed(&format!("this process can not be protected: {error}"));

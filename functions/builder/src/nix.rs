@@ -13,7 +13,7 @@ use std::{
     process::{Command, ExitStatus, Stdio},
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -137,6 +137,11 @@ impl Nix {
         nix
     }
 
+    /// What ends its runs.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
     /// A setting for all runs.
     pub(crate) fn set_option(&mut self, name: &str, value: &str) {
         self.options.extend(["--option", name, value].map(OsString::from));
@@ -151,6 +156,19 @@ impl Nix {
     fn command(&self, program: &OsStr) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
+        command
+    }
+
+    /// A child that runs Nix, in a process group of its own, and that ends with us. What it says comes as internal-json.
+    pub(crate) fn child(&self, program: &str, args: &[OsString]) -> Command {
+        let argv: Vec<OsString> = self.wrapper.iter().cloned().chain([program.into()]).collect();
+        let mut command = self.command(&argv[0]);
+        command
+            .args(&argv[1..])
+            .args(args)
+            .args(&self.options)
+            .args(["--log-format", "internal-json"])
+            .process_group(0);
         command
     }
 
@@ -169,11 +187,7 @@ impl Nix {
         deadline: Instant,
         mut on_line: impl FnMut(&[u8]),
     ) -> io::Result<Ran> {
-        let argv: Vec<OsString> = self.wrapper.iter().cloned().chain([program.into()]).collect();
-        let mut command = self.command(&argv[0]);
-        command.args(&argv[1..]).args(args).args(&self.options).args(["--log-format", "internal-json"]);
-        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
+        let mut child = self.child(program, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
 
         let (events, queue) = sync_channel(QUEUE);
         let (printed, stdout) = sync_channel(1);
@@ -182,7 +196,10 @@ impl Nix {
         }
         if let Some(pipe) = child.stderr.take() {
             let events = events.clone();
-            thread::spawn(move || read_lines(pipe, &events));
+            thread::spawn(move || {
+                each_line(pipe, |line| events.send(Event::Line(line)).is_ok());
+                drop(events.send(Event::Silent));
+            });
         }
         // Watched without being reaped, so that its process group stays its own until nothing is to be killed any more.
         let group = Pid::from_child(&child);
@@ -276,23 +293,23 @@ fn drain(queue: &Receiver<Event>, on_line: &mut impl FnMut(&[u8])) {
     }
 }
 
-fn read_lines(pipe: impl Read, events: &SyncSender<Event>) {
+/// Reads lines, without their newlines, until `go_on` says no.
+pub(crate) fn each_line(pipe: impl Read, mut go_on: impl FnMut(Vec<u8>) -> bool) {
     let mut pipe = BufReader::new(pipe);
     loop {
         let mut line = Vec::new();
         match pipe.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
             Ok(1..) => {
                 line.pop_if(|last| *last == b'\n');
-                if events.send(Event::Line(line)).is_err() {
+                if !go_on(line) {
                     return;
                 }
             }
-            Ok(0) => break,
+            Ok(0) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
+            Err(_) => return,
         }
     }
-    drop(events.send(Event::Silent));
 }
 
 fn read_all(mut pipe: impl Read) -> Vec<u8> {

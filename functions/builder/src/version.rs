@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use crate::shop::{Ending, Shop};
+use crate::{nix::Nix, shop::Ending};
 
 /// The oldest Nix that this was tried with.
 const LEAST: (u32, u32) = (2, 8);
@@ -17,8 +17,8 @@ pub(crate) fn check(said: &str) -> Result<(), Ending> {
 }
 
 /// Asks Nix, and says what is wrong with it, if something is.
-pub(crate) fn ask(shop: &Shop) -> Result<(), Ending> {
-    let asked = shop.nix.ask("nix-store", &[OsStr::new("--version")]);
+pub(crate) fn ask(nix: &Nix) -> Result<(), Ending> {
+    let asked = nix.ask("nix-store", &[OsStr::new("--version")]);
     let said = asked.map_err(|error| Ending::ours(format!("there is no Nix here (`nix-store`): {error}")))?;
     check(&said.map_err(|error| Ending::ours(format!("Nix does not run here: {error}")))?)
 }

@@ -9,12 +9,13 @@ use std::{
 use binplz_core::{
     artifact::{Manifest, Verdict},
     failure::{Failure, Kind},
-    key::Token,
+    key::{Attr, Product, Token},
     protocol::{Job, Nixpkgs, Outcome, Phase, Report, Stats},
 };
 
 use crate::{
     board::Board,
+    catalogue::work::catalogue,
     evaluate::evaluate,
     hand_over::hand_over,
     lease::{CallError, Lease},
@@ -61,9 +62,9 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     let shop = Shop { lease: Arc::clone(&lease), board, log, nix };
 
     let mut stats = Stats::default();
-    let built = catch_unwind(AssertUnwindSafe(|| build(&shop, &job, &mut stats)));
-    let outcome = match built.unwrap_or_else(|_| Err(Ending::ours("it panicked"))) {
-        Ok(manifest) => Outcome::Built(manifest),
+    let made = catch_unwind(AssertUnwindSafe(|| make(&shop, &job, &mut stats)));
+    let outcome = match made.unwrap_or_else(|_| Err(Ending::ours("it panicked"))) {
+        Ok(outcome) => outcome,
         Err(Ending::Failed(failure)) => Outcome::Failed(failure),
         Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),
         Err(Ending::Stopped) => Outcome::Failed(Failure::new(Kind::Interrupted, "")),
@@ -85,14 +86,26 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     }
 }
 
-/// From the job to the manifest.
-fn build(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Manifest, Ending> {
-    shop.log.say(&format!("{} for {}", job.attr, job.system));
+/// What the job is about.
+fn make(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Outcome, Ending> {
+    let name = match &job.key.product {
+        Product::Package(attr) => attr.as_str(),
+        Product::Catalogue => "the catalogue",
+    };
+    shop.log.say(&format!("{name} for {}", job.key.system));
     shop.log.say(&match &job.nixpkgs {
         Nixpkgs::Path(path) => format!("nixpkgs: {path}"),
         Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
     });
-    let package = evaluate(shop, job)?;
+    match &job.key.product {
+        Product::Package(attr) => build(shop, job, attr, stats).map(Outcome::Built),
+        Product::Catalogue => catalogue(shop, job).map(|()| Outcome::Catalogued),
+    }
+}
+
+/// From a package's name to its manifest.
+fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Manifest, Ending> {
+    let package = evaluate(shop, job, attr)?;
     shop.log.say(&format!("derivation: {}, output {}, by Nix {}", package.drv, package.output, package.nix));
 
     let scratch = Scratch::new()?;
@@ -100,8 +113,8 @@ fn build(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Manifest, Ending> 
 
     shop.board.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
     let main: Vec<&str> =
-        package.main_program.iter().map(String::as_str).chain([job.attr.leaf(), &package.pname]).collect();
-    let found = programs::inspect(&output.path, &output.closure, job.system, &job.limits, &main)?;
+        package.main_program.iter().map(String::as_str).chain([attr.leaf(), &package.pname]).collect();
+    let found = programs::inspect(&output.path, &output.closure, job.key.system, &job.limits, &main)?;
     match failure_of(&found) {
         Some(failure) => Err(Ending::Failed(failure)),
         None => hand_over(shop, package, found),
@@ -111,6 +124,7 @@ fn build(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Manifest, Ending> 
 /// The log's last line.
 fn sentence(outcome: &Outcome) -> String {
     match outcome {
+        Outcome::Catalogued => "made".to_owned(),
         Outcome::Failed(failure) => match &failure.derivation {
             Some(derivation) => format!("failed in {derivation}: {}", failure.sentence()),
             None => format!("failed: {}", failure.sentence()),

@@ -2,12 +2,13 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
+use binplz_catalogue::Lookup;
 use binplz_core::{
     artifact::{Refusal, Verdict},
     failure::{Failure, Kind},
-    protocol::{Nixpkgs, Outcome, Phase},
+    protocol::{Job, Nixpkgs, Outcome, Phase},
 };
 use rustix::process::Signal;
 use support::{
@@ -18,7 +19,7 @@ use support::{
 fn failure(endpoint: &Endpoint) -> Failure {
     match endpoint.outcome() {
         Outcome::Failed(failure) => failure,
-        Outcome::Built(manifest) => panic!("it was built: {manifest:?}"),
+        other => panic!("it did not fail: {other:?}"),
     }
 }
 
@@ -291,6 +292,7 @@ fn a_package_set_that_is_a_tarball_is_fetched_and_checked_by_its_hash() {
         assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
         match endpoint.outcome() {
             Outcome::Built(_) => assert!(built, "{nar_hash:?}"),
+            Outcome::Catalogued => panic!("nobody asked for that"),
             // Not the package's fault: nothing that is remembered of it.
             Outcome::Failed(failure) => {
                 assert!(!built && failure.kind == Kind::BuilderError, "{nar_hash:?}: {failure:?}")
@@ -348,4 +350,42 @@ fn without_a_lease_there_is_nothing_to_do() {
     endpoint.set_mode(Mode::Gone);
     let (code, said) = bench.start(&endpoint).end();
     assert_eq!(code, Some(3), "{said}");
+}
+
+#[test]
+fn a_catalogue_is_made_of_a_directory_or_a_tarball_and_stored() {
+    let bench = Bench::new();
+    let tarball =
+        Nixpkgs::Tarball { url: format!("file://{}", bench.tarball().display()), nar_hash: Some(bench.nar_hash()) };
+    for nixpkgs in [bench.job("good").nixpkgs, tarball] {
+        let endpoint = Endpoint::new(Job { nixpkgs, ..bench.job("-catalogue") });
+        assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+        assert_eq!(endpoint.outcome(), Outcome::Catalogued);
+        let objects = endpoint.see(|seen| seen.objects.clone());
+        let lookup = Lookup::open(objects.get("lookup").expect("a lookup file")).expect("a catalogue");
+        assert_eq!(lookup.rev(), &bench.job("-catalogue").key.rev);
+        let good = lookup.details(&"good".parse().expect("a name")).expect("a range");
+        assert!(usize::try_from(good.end).expect("a size") <= objects.get("details").expect("details").len());
+        endpoint.see(|seen| assert!(seen.log().contains("the catalogue for x86_64-linux"), "{}", seen.log()));
+    }
+}
+
+#[test]
+fn a_catalogue_that_is_told_to_end_or_takes_too_long_ends_with_all_its_processes() {
+    // Some attributes of it never end.
+    let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
+    let bench = Bench::new();
+    let mut job = Job { nixpkgs: Nixpkgs::Path(hostile.to_string_lossy().into_owned()), ..bench.job("-catalogue") };
+    let endpoint = Endpoint::new(job.clone());
+    let builder = bench.start(&endpoint);
+    let nix = builder.pid().evaluation();
+    builder.signal(Signal::TERM);
+    assert_eq!(builder.end(), (Some(0), String::new()));
+    assert_eq!(failure(&endpoint).kind, Kind::Interrupted);
+    all_gone(&[nix]);
+
+    job.limits.seconds = 2;
+    let endpoint = Endpoint::new(job);
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    assert_eq!(failure(&endpoint).kind, Kind::TimedOut);
 }

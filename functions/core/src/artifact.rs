@@ -91,15 +91,37 @@ impl Refusal {
 
 /// Which program a request without a program's name means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Main<'a> {
+pub enum Main<'a, P = Program> {
     /// This one.
-    Program(&'a Program),
+    Program(&'a P),
     /// The package ships several programs, and none is its main one.
     Many,
     /// It declares a main program that it does not ship.
     Missing(&'a str),
     /// It ships no programs.
     None,
+}
+
+impl<'a, P> Main<'a, P> {
+    /// The main one of a package's programs (contract §1): the declared one, else the one named like the package (its
+    /// attribute's last part, or its pname), else the only one. A declaration that names nothing is passed over where the
+    /// next rules find a program: declarations are wrong at times, and the person wants the program.
+    pub fn of(
+        programs: &'a [P],
+        name: impl Fn(&P) -> &Bin,
+        declared: Option<&'a str>,
+        leaf: &str,
+        pname: &str,
+    ) -> Main<'a, P> {
+        let called = |wanted: &str| programs.iter().find(|program| name(program).as_str() == wanted);
+        let by_name = declared.into_iter().chain([leaf, pname]).find_map(called);
+        match (by_name, programs, declared) {
+            (Some(program), _, _) | (None, [program], _) => Main::Program(program),
+            (None, [], _) => Main::None,
+            (None, _, Some(declared)) => Main::Missing(declared),
+            (None, _, None) => Main::Many,
+        }
+    }
 }
 
 impl Manifest {
@@ -118,18 +140,9 @@ impl Manifest {
         self.programs.iter().find(|program| program.bin.as_str() == name)
     }
 
-    /// The package's main program (contract §1): the declared one, else the one named like the package (its attribute's
-    /// last part, or its pname), else the only one. A declaration that names nothing is passed over where the next
-    /// rules find a program: declarations are wrong at times, and the person wants the program.
+    /// The package's main program; `leaf` is its attribute's last part.
     pub fn main<'a>(&'a self, leaf: &str) -> Main<'a> {
-        let declared = self.main_program.as_deref();
-        let by_name = declared.into_iter().chain([leaf, &self.pname]).find_map(|name| self.program(name));
-        match (by_name, self.programs.as_slice(), declared) {
-            (Some(program), _, _) | (None, [program], _) => Main::Program(program),
-            (None, [], _) => Main::None,
-            (None, _, Some(declared)) => Main::Missing(declared),
-            (None, _, None) => Main::Many,
-        }
+        Main::of(&self.programs, |program| &program.bin, self.main_program.as_deref(), leaf, &self.pname)
     }
 }
 
@@ -143,6 +156,10 @@ pub enum ObjectName {
     Log(u32),
     /// `manifest.json`: written by the service when the build settles, never by a builder.
     Manifest,
+    /// `lookup`: a catalogue's names and what they mean.
+    Lookup,
+    /// `details`: what there is to say on a catalogue's packages.
+    Details,
 }
 
 impl fmt::Display for ObjectName {
@@ -151,6 +168,8 @@ impl fmt::Display for ObjectName {
             ObjectName::Program(bin) => write!(f, "bin/{bin}"),
             ObjectName::Log(number) => write!(f, "log/{number:06}"),
             ObjectName::Manifest => f.write_str("manifest.json"),
+            ObjectName::Lookup => f.write_str("lookup"),
+            ObjectName::Details => f.write_str("details"),
         }
     }
 }
@@ -162,6 +181,8 @@ impl FromStr for ObjectName {
             Some(("bin", bin)) => ObjectName::Program(bin.parse()?),
             Some(("log", number)) => ObjectName::Log(number.parse().map_err(|_| BadName::Form)?),
             None if s == "manifest.json" => ObjectName::Manifest,
+            None if s == "lookup" => ObjectName::Lookup,
+            None if s == "details" => ObjectName::Details,
             _ => return Err(BadName::Form),
         };
         // One spelling each: what is not written as it would be printed is refused.
@@ -200,7 +221,7 @@ impl FromStr for ObjectPath {
         if next()? != "builds" {
             return Err(BadName::Form);
         }
-        let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, attr: next()?.parse()? };
+        let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? };
         Ok(ObjectPath { key, lease: next()?.parse()?, name: next()?.parse()? })
     }
 }
@@ -248,7 +269,7 @@ mod tests {
     #[test]
     fn an_object_path_has_one_spelling_and_no_way_out() {
         let home = format!("builds/{}/x86_64-linux/tree/{}", "0".repeat(40), "1".repeat(32));
-        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "manifest.json"] {
+        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "manifest.json", "lookup", "details"] {
             let path = format!("{home}/{name}");
             assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path));
         }

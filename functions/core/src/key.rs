@@ -119,6 +119,21 @@ name_type! {
     /// A sha256 as 64 lower-case hex digits.
     Sha256, |s| check_hex(s, 64)
 }
+name_type! {
+    /// What tells one derivation from all others: the hash in its store path, 32 characters of Nix's base 32.
+    DrvHash, check_drv_hash
+}
+
+impl DrvHash {
+    /// The hash in `/nix/store/HASH-tree-2.1.0.drv`.
+    ///
+    /// # Errors
+    /// [`BadName`], where that is no derivation's path.
+    pub fn of_path(path: &str) -> Result<DrvHash, BadName> {
+        let file = path.strip_suffix(".drv").ok_or(BadName::Form)?.rsplit('/').next().unwrap_or_default();
+        file.split_once('-').ok_or(BadName::Form)?.0.parse()
+    }
+}
 
 impl Attr {
     /// The parts of the path, outermost first.
@@ -183,6 +198,12 @@ fn check_hex(s: &str, digits: usize) -> Result<(), BadName> {
     if s.len() == digits && s.bytes().all(hex) { Ok(()) } else { Err(BadName::Form) }
 }
 
+fn check_drv_hash(s: &str) -> Result<(), BadName> {
+    // Nix's alphabet has no e, o, u and t.
+    let base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'z') && !matches!(b, b'e' | b'o' | b'u' | b't');
+    if s.len() == 32 && s.bytes().all(base32) { Ok(()) } else { Err(BadName::Form) }
+}
+
 /// The lower-case hex digits of some bytes.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -225,21 +246,53 @@ impl FromStr for System {
     }
 }
 
+/// What a builder makes of a nixpkgs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Product {
+    /// The programs of a package.
+    Package(Attr),
+    /// The [catalogue](crate::catalogue) of all its packages.
+    Catalogue,
+}
+
+/// How a catalogue stands where otherwise an attribute does: no attribute starts so.
+const CATALOGUE: &str = "-catalogue";
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Product::Package(attr) => attr.fmt(f),
+            Product::Catalogue => f.write_str(CATALOGUE),
+        }
+    }
+}
+
+impl FromStr for Product {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        if s == CATALOGUE { Ok(Product::Catalogue) } else { s.parse().map(Product::Package) }
+    }
+}
+
+serde_as_text!(Product, BadName);
+
 /// The identity of a build: one key has at most one live lease, on however many machines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BuildKey {
-    /// Which nixpkgs.
+    /// Of which nixpkgs.
     pub rev: Rev,
     /// For which system.
     pub system: System,
-    /// Which package of it.
-    pub attr: Attr,
+    /// What is made. It is called `attr` where it is written, as when there were packages only.
+    #[serde(rename = "attr")]
+    pub product: Product,
 }
 
 /// `REV/SYSTEM/ATTR`: also how a key stands in ledger keys, object paths and the lease endpoint's URLs.
 impl fmt::Display for BuildKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.rev, self.system, self.attr)
+        write!(f, "{}/{}/{}", self.rev, self.system, self.product)
     }
 }
 
@@ -248,7 +301,7 @@ impl FromStr for BuildKey {
     fn from_str(s: &str) -> Result<Self, BadName> {
         let mut parts = s.splitn(3, '/');
         let mut next = || parts.next().ok_or(BadName::Form);
-        Ok(BuildKey { rev: next()?.parse()?, system: next()?.parse()?, attr: next()?.parse()? })
+        Ok(BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? })
     }
 }
 
@@ -348,8 +401,21 @@ mod tests {
 
     #[test]
     fn a_key_is_read_back_from_its_text() {
-        let text = format!("{}/x86_64-linux/a.b", "0".repeat(40));
-        assert_eq!(text.parse::<BuildKey>().map(|k| k.to_string()), Ok(text));
+        for product in ["a.b", "-catalogue"] {
+            let text = format!("{}/x86_64-linux/{product}", "0".repeat(40));
+            assert_eq!(text.parse::<BuildKey>().map(|k| k.to_string()), Ok(text));
+        }
+        assert!("-tree".parse::<Product>().is_err());
+    }
+
+    #[test]
+    fn a_derivation_is_known_by_the_hash_in_its_path() {
+        let hash = "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4";
+        let path = format!("/nix/store/{hash}-hello-2.10.drv");
+        assert_eq!(DrvHash::of_path(&path).as_ref().map(DrvHash::as_str), Ok(hash));
+        for path in [hash, "/nix/store/hello-2.10.drv", &path.replace("0c8", "0e8"), &path.replace(".drv", "")] {
+            assert!(DrvHash::of_path(path).is_err(), "{path}");
+        }
     }
 
     #[test]

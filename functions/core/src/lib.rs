@@ -8,6 +8,7 @@ pub mod key;
 pub mod target;
 
 pub mod artifact;
+pub mod catalogue;
 pub mod failure;
 pub mod pins;
 pub mod policy;
@@ -21,6 +22,7 @@ pub mod served;
 pub mod flow;
 pub mod ports;
 
+pub mod problem;
 pub mod reply;
 pub mod stub;
 

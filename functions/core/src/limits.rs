@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::{LeaseId, System},
+    key::{LeaseId, Product, System},
     policy::Policy,
     size::Size,
     time::{Month, Timestamp},
@@ -48,6 +48,9 @@ pub struct Reservation {
     pub worst: Micros,
     /// Since when it is paid for.
     pub since: Timestamp,
+    /// Whether it is for a catalogue, which takes no slot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub catalogue: bool,
 }
 
 /// What only the operator can mend, and nothing can be built without.
@@ -93,6 +96,9 @@ pub enum Full {
     /// As many builds run as may.
     #[error("as many builds run as may")]
     Slots,
+    /// A catalogue is being made.
+    #[error("one catalogue is made at a time")]
+    Catalogue,
     /// The month's money does not cover the worst case of this one.
     #[error("the build budget of this month is spent")]
     Budget {
@@ -137,21 +143,33 @@ impl Limits {
 
     /// The limits with one more lease, the worst case of its machine reserved. The same lease again changes nothing.
     ///
+    /// Slots are for packages. A catalogue is made beside them, so that nobody's program waits for it; one at a time.
+    ///
     /// # Errors
     /// [`Full`], where a limit would be passed.
-    pub fn reserve(&self, lease: &LeaseId, size: Size, now: Timestamp, policy: &Policy) -> Result<Limits, Full> {
+    pub fn reserve(
+        &self,
+        lease: &LeaseId,
+        product: &Product,
+        size: Size,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Result<Limits, Full> {
         if self.reserved.contains_key(lease) {
             return Ok(self.clone());
         }
         let mut next = self.in_month(now);
         let worst = policy.worst_price(size);
-        if next.reserved.len() >= policy.slots {
-            return Err(Full::Slots);
+        let catalogue = *product == Product::Catalogue;
+        match catalogue {
+            true if next.reserved.len() > next.taken() => return Err(Full::Catalogue),
+            false if next.taken() >= policy.slots => return Err(Full::Slots),
+            _ => {}
         }
         if policy.budget.is_some_and(|budget| next.spent + next.reserved() + worst > budget) {
             return Err(Full::Budget { worst });
         }
-        next.reserved.insert(lease.clone(), Reservation { worst, since: now });
+        next.reserved.insert(lease.clone(), Reservation { worst, since: now, catalogue });
         Ok(next)
     }
 
@@ -167,7 +185,7 @@ impl Limits {
 
     /// Leases that hold a slot.
     pub fn taken(&self) -> usize {
-        self.reserved.len()
+        self.reserved.values().filter(|held| !held.catalogue).count()
     }
 
     /// The sum of all reservations.
@@ -202,6 +220,10 @@ mod tests {
         format!("{n:032x}").parse().expect("32 hex digits")
     }
 
+    fn tree() -> Product {
+        "tree".parse().expect("a package")
+    }
+
     fn policy() -> Policy {
         let mut policy = Policy {
             slots: 3,
@@ -217,11 +239,12 @@ mod tests {
     fn the_next_month_starts_with_nothing_spent_and_what_is_reserved_stays() {
         let (policy, december) = (policy(), Timestamp(1_798_761_590_000));
         let january = december + Duration::from_secs(10);
-        let limits = Limits::default().reserve(&lease(1), Size::default(), december, &policy).expect("a free slot");
+        let limits =
+            Limits::default().reserve(&lease(1), &tree(), Size::default(), december, &policy).expect("a free slot");
         let limits = limits.release(&lease(1), Size::default(), december + Duration::from_secs(5), &policy);
         assert_eq!((limits.spent(), limits.reserved()), (Micros(5), Micros(0)));
-        let limits = limits.reserve(&lease(2), Size::default(), december, &policy).expect("a free slot");
-        let limits = limits.reserve(&lease(3), Size::default(), january, &policy).expect("a free slot");
+        let limits = limits.reserve(&lease(2), &tree(), Size::default(), december, &policy).expect("a free slot");
+        let limits = limits.reserve(&lease(3), &tree(), Size::default(), january, &policy).expect("a free slot");
         assert_eq!((limits.spent(), limits.reserved()), (Micros(0), Micros(40)));
         // A clock that is behind does not bring December's spending back, nor forgets January's.
         let limits = limits.release(&lease(3), Size::default(), january + Duration::from_secs(7), &policy);
@@ -231,20 +254,22 @@ mod tests {
     proptest! {
         #[test]
         fn no_sequence_passes_a_limit_or_leaks(steps in prop::collection::vec((any::<bool>(), 0u8..8, 0u64..30), 0..200)) {
+            // Two of the leases are for catalogues.
+            let product = |n| if n < 2 { Product::Catalogue } else { tree() };
             let policy = policy();
             let (mut limits, mut now) = (Limits::default(), Timestamp(0));
             for (reserve, n, seconds) in steps {
                 now = now + Duration::from_secs(seconds);
                 if reserve {
-                    if let Ok(next) = limits.reserve(&lease(n), Size::default(), now, &policy) {
-                        prop_assert_eq!(&next.reserve(&lease(n), Size::default(), now, &policy), &Ok(next.clone()));
+                    if let Ok(next) = limits.reserve(&lease(n), &product(n), Size::default(), now, &policy) {
+                        prop_assert_eq!(&next.reserve(&lease(n), &product(n), Size::default(), now, &policy), &Ok(next.clone()));
                         limits = next;
                     }
                 } else {
                     limits = limits.release(&lease(n), Size::default(), now, &policy);
                     prop_assert_eq!(&limits.release(&lease(n), Size::default(), now, &policy), &limits);
                 }
-                prop_assert!(limits.taken() <= policy.slots);
+                prop_assert!(limits.taken() <= policy.slots && limits.reserved.len() <= limits.taken() + 1);
                 prop_assert!(limits.spent() + limits.reserved() <= Micros(100));
             }
             for n in 0..8 {

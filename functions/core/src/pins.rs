@@ -1,4 +1,4 @@
-//! Pins: the nixpkgs that a deployment serves, by name. They turn a [`Target`] into a [`BuildKey`].
+//! Pins: the nixpkgs that a deployment serves, by name. They give a [`Target`] its commit.
 //!
 //! They are one row of the ledger, and change while the service runs: [`Pins::changed`] says what is legal. What was
 //! served under another meaning of a name is told by [`Pins::lately_left`], and marked by [`crate::flow::pins`].
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::{BadName, BuildKey, Rev, System, serde_as_text},
+    key::{BadName, BuildKey, Product, Rev, System, serde_as_text},
     protocol::Nixpkgs,
     target::{PinRef, Target},
     time::Timestamp,
@@ -147,13 +147,27 @@ pub enum Refused {
     IsDefault(PinName),
 }
 
-/// A target's identity, and how it was asked for.
+/// In which nixpkgs a target is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// Under which pin.
     pub pin: PinName,
-    /// What to build.
-    pub key: BuildKey,
+    /// What that stands for.
+    pub rev: Rev,
+    /// For which system.
+    pub system: System,
+}
+
+impl Resolved {
+    /// The build of something of it.
+    pub fn build(&self, product: Product) -> BuildKey {
+        BuildKey { rev: self.rev.clone(), system: self.system, product }
+    }
+
+    /// Whether what is found in it is written down as found there.
+    pub(crate) fn is(&self, pinned: &Pinned) -> bool {
+        (&self.pin, &self.rev) == (&pinned.pin, &pinned.rev)
+    }
 }
 
 /// The request names a nixpkgs that this deployment does not serve.
@@ -202,12 +216,7 @@ impl Pins {
         let (name, pin) = found.ok_or_else(|| Unserved {
             served: self.pins.iter().map(|(name, pin)| format!("{name} ({})", pin.rev)).collect(),
         })?;
-        let key = BuildKey {
-            rev: pin.rev.clone(),
-            system: target.system.unwrap_or(system),
-            attr: target.wanted.attr().clone(),
-        };
-        Ok(Resolved { pin: name.clone(), key })
+        Ok(Resolved { pin: name.clone(), rev: pin.rev.clone(), system: target.system.unwrap_or(system) })
     }
 
     /// Where the nixpkgs of a revision is, if a pin still stands for it.
@@ -288,7 +297,8 @@ mod tests {
 
     fn resolve(pins: &Pins, query: &str) -> Result<String, Unserved> {
         let query = Query::parse("/tree", Some(query)).expect("a target");
-        pins.resolve(&query.target, System::X86_64Linux).map(|resolved| format!("{} {}", resolved.pin, resolved.key))
+        pins.resolve(&query.target, System::X86_64Linux)
+            .map(|found| format!("{} {}/{}", found.pin, found.rev, found.system))
     }
 
     fn left(pins: &Pins, now: Timestamp) -> Vec<String> {
@@ -299,10 +309,10 @@ mod tests {
     fn only_served_commits_are_named_by_name_or_by_prefix() {
         let (stable, unstable) = (rev("ab"), rev("cd"));
         for query in ["", "pin=stable", "nixpkgs-commit=abababa", &format!("nixpkgs-commit={stable}")] {
-            assert_eq!(resolve(&pins(), query), Ok(format!("stable {stable}/x86_64-linux/tree")), "{query}");
+            assert_eq!(resolve(&pins(), query), Ok(format!("stable {stable}/x86_64-linux")), "{query}");
         }
         for query in ["pin=unstable&sys=aarch64-linux", "sys=aarch64-linux&nixpkgs-commit=cdcdcdcdcd"] {
-            assert_eq!(resolve(&pins(), query), Ok(format!("unstable {unstable}/aarch64-linux/tree")), "{query}");
+            assert_eq!(resolve(&pins(), query), Ok(format!("unstable {unstable}/aarch64-linux")), "{query}");
         }
         for query in ["pin=nixos-20.03", "nixpkgs-commit=bababab", "nixpkgs-commit=abababac"] {
             let why = resolve(&pins(), query).expect_err(query);

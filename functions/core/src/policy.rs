@@ -1,12 +1,16 @@
 //! A deployment's numbers, in one place. Adapters fill them in from flags or the environment.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
+
+use thiserror::Error;
 
 use crate::{limits::Micros, protocol::JobLimits, size::Size};
 
 /// What a deployment allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// Which names mean something.
+    pub names: Names,
     /// How long a lease lasts without a pulse.
     pub lease: Duration,
     /// How often a transient failure is tried in all before it cools down; at least 1.
@@ -27,6 +31,40 @@ pub struct Policy {
     pub size: Size,
     /// Seconds that a task is paid for beyond its job's limit: pulling its image, stopping.
     pub overhead: Duration,
+}
+
+/// Which names mean something in a nixpkgs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Those that its catalogue knows. Until that is made, attributes.
+    #[default]
+    Known,
+    /// What its catalogue knows, it knows; all else is tried as an attribute. Whoever makes names up costs a build each.
+    Open,
+    /// Attributes: no catalogue is made.
+    Attributes,
+}
+
+/// Not one of the three.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("it is known, open or attributes")]
+pub struct BadNames;
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Names::Known => "known",
+            Names::Open => "open",
+            Names::Attributes => "attributes",
+        })
+    }
+}
+
+impl FromStr for Names {
+    type Err = BadNames;
+    fn from_str(s: &str) -> Result<Self, BadNames> {
+        [Names::Known, Names::Open, Names::Attributes].into_iter().find(|names| names.to_string() == s).ok_or(BadNames)
+    }
 }
 
 /// What an hour of a task's parts costs; all zero where building is free.
@@ -59,6 +97,7 @@ impl Default for Policy {
     /// One machine that costs nothing.
     fn default() -> Policy {
         Policy {
+            names: Names::default(),
             lease: Duration::from_secs(60),
             attempts: 3,
             first_delay: Duration::from_secs(10),

@@ -1,13 +1,14 @@
 //! What the flows need of the world, by role. `local` and `aws` each fill these roles; one contract suite
 //! (`tests/src/contract`) holds them all to what is written here.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use thiserror::Error;
 
 use crate::{
     artifact::ObjectPath,
     build::{Build, Lease},
+    catalogue::Resolution,
     key::{BuildKey, LeaseId, Rev, Sha256, System, Token},
     limits::{Limits, Why},
     news::{About, News},
@@ -15,6 +16,7 @@ use crate::{
     policy::Policy,
     protocol::{Grant, Progress},
     served::{Served, ServedKey},
+    target::Wanted,
     time::Timestamp,
 };
 
@@ -259,6 +261,18 @@ impl Location {
     }
 }
 
+/// What is known of the names of one nixpkgs. It was read before: it answers without I/O, in microseconds.
+pub trait Catalogue: Send + Sync {
+    /// What a path means on a system.
+    fn resolve(&self, wanted: &Wanted, system: System) -> Resolution;
+}
+
+impl<C: Catalogue> Catalogue for Arc<C> {
+    fn resolve(&self, wanted: &Wanted, system: System) -> Resolution {
+        self.as_ref().resolve(wanted, system)
+    }
+}
+
 /// What a redirect is followed with: a presigned URL is for one method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -278,6 +292,8 @@ pub trait Deployment: Send + Sync + 'static {
     type Launcher: Launcher;
     /// The objects.
     type Store: Store;
+    /// A catalogue that was read.
+    type Catalogue: Catalogue;
 
     /// The rows.
     fn ledger(&self) -> &Self::Ledger;
@@ -287,6 +303,11 @@ pub trait Deployment: Send + Sync + 'static {
     fn launcher(&self) -> &Self::Launcher;
     /// The objects.
     fn store(&self) -> &Self::Store;
+    /// The catalogue of a lookup file, read once and then kept for a while; `None`: there is none, or none that this version reads.
+    fn catalogue(
+        &self,
+        lookup: &ObjectPath,
+    ) -> impl Future<Output = Result<Option<Self::Catalogue>, Unavailable>> + Send;
     /// The numbers.
     fn policy(&self) -> &Policy;
     /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::pins`]).

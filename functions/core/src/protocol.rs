@@ -20,19 +20,18 @@ use serde::{Deserialize, Serialize};
 use crate::{
     artifact::{Manifest, ObjectName},
     failure::Failure,
-    key::{Attr, Sha256, System},
+    key::{BuildKey, Sha256},
 };
 
-/// What to build, and within which limits.
+/// What to make, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// The package, below `pkgsStatic`.
-    pub attr: Attr,
-    /// For which system.
-    pub system: System,
+    /// A package below `pkgsStatic`, or the catalogue of all of them.
+    #[serde(flatten)]
+    pub key: BuildKey,
     /// Where its nixpkgs is.
     pub nixpkgs: Nixpkgs,
-    /// What the build may use.
+    /// What the work may use.
     pub limits: JobLimits,
     /// How long the lease lasts without a [`Pulse`].
     pub lease_seconds: u64,
@@ -56,6 +55,7 @@ pub enum Nixpkgs {
 
 /// What one build may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct JobLimits {
     /// Seconds from start to end.
     pub seconds: u64,
@@ -67,6 +67,10 @@ pub struct JobLimits {
     pub program_bytes: u64,
     /// Bytes of all programs of a package together.
     pub package_bytes: u64,
+    /// Seconds of a processor for each attribute of a catalogue.
+    pub attribute_seconds: u64,
+    /// Bytes of memory for each process that evaluates a part of a catalogue.
+    pub attribute_bytes: u64,
 }
 
 impl Default for JobLimits {
@@ -78,6 +82,8 @@ impl Default for JobLimits {
             log_bytes: 16 << 20,
             program_bytes: 512 << 20,
             package_bytes: 2 << 30,
+            attribute_seconds: 60,
+            attribute_bytes: 4 << 30,
         }
     }
 }
@@ -107,7 +113,7 @@ pub enum Phase {
     /// The task has been claimed; the builder has not spoken yet.
     #[default]
     Starting,
-    /// Nix evaluates the package.
+    /// Nix evaluates the package, or all of them.
     Evaluating,
     /// Nix builds or downloads.
     Building,
@@ -140,7 +146,7 @@ pub struct Pulse {
 /// An object that a builder wants to store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {
-    /// Which: a program or a log segment of this build.
+    /// Which: one of this work's own.
     pub name: ObjectName,
     /// In bytes.
     pub size: u64,
@@ -157,7 +163,7 @@ pub struct Grant {
     pub headers: Vec<(String, String)>,
 }
 
-/// How the build ended.
+/// How the work ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// With what.
@@ -166,13 +172,15 @@ pub struct Report {
     pub stats: Stats,
 }
 
-/// A build's end.
+/// The work's end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// At least one static program came out; all such are in the store.
     Built(Manifest),
-    /// None did.
+    /// The catalogue is in the store.
+    Catalogued,
+    /// It came to nothing.
     Failed(Failure),
 }
 

@@ -1,22 +1,18 @@
-//! What is said to the outside: status, headers, body. All words that users read are made here (a failure's own sentence in
-//! [`crate::failure`], a bad target's in [`crate::target`]).
-
-use std::time::Duration;
+//! What is said to the outside: status, headers, body. All words that users read are made here (why there is no binary in
+//! [`crate::problem`], a failure's own sentence in [`crate::failure`], a bad target's in [`crate::target`]).
 
 use serde_json::json;
 
 use crate::{
-    artifact::{Program, Refusal, Verdict},
-    failure::{Failure, Kind},
-    flow::status::{PAUSE_LOOK, Status, seconds_up},
-    key::{Bin, System},
-    limits::Why,
-    pins::Unserved,
+    flow::status::Status,
+    key::{Attr, Bin},
     ports::Location,
     served::Served,
     stub,
-    target::{BadTarget, Target, Wanted},
+    target::{Target, Wanted},
 };
+
+pub use crate::problem::Problem;
 
 /// How a client wants to be told, from its `Accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,139 +52,30 @@ pub enum Reply {
     /// Queued or building.
     Pending(Status),
     /// Nobody has asked for it, and this request may not.
-    Unbuilt,
+    Unbuilt {
+        /// The nixpkgs' catalogue is not made, so that the name was taken for an attribute.
+        by_attribute: bool,
+    },
     /// A package of many programs without a main one: their paths.
     Choice(Vec<Wanted>),
     /// Anything else.
     Problem(Problem),
 }
 
-/// Why there is no binary: a sentence for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// HTTP's status.
-    pub status: u16,
-    /// The sentence, without a full stop.
-    pub sentence: String,
-    /// Seconds after which asking again can help.
-    pub retry_after: Option<u64>,
-    /// Whether the build's log tells more.
-    pub log: bool,
-}
-
-/// Most names in a sentence.
-const NAMES_MAX: usize = 12;
-
-impl Problem {
-    fn new(status: u16, sentence: impl Into<String>) -> Problem {
-        Problem { status, sentence: sentence.into(), retry_after: None, log: false }
-    }
-
-    fn with_log(self) -> Problem {
-        Problem { log: true, ..self }
-    }
-
-    /// The URL is no target.
-    pub fn bad_target(why: &BadTarget) -> Problem {
-        match why {
-            BadTarget::Unknown => Problem::new(404, why.to_string()),
-            _ => Problem::new(400, format!("this is no valid request: {why}")),
-        }
-    }
-
-    /// Another nixpkgs.
-    pub fn unserved(why: &Unserved) -> Problem {
-        Problem::new(400, why.to_string())
-    }
-
-    /// A log's segment that is no number.
-    pub fn bad_segment() -> Problem {
-        Problem::new(400, "the parameter from is not understood: a segment's number")
-    }
-
-    /// A path below `/-/` that is not there.
-    pub fn no_such_page() -> Problem {
-        Problem::new(404, "there is no such page")
-    }
-
-    /// A method that a path does not have.
-    pub fn method() -> Problem {
-        Problem::new(405, "this path does not take that method")
-    }
-
-    /// A request from another site's page.
-    pub fn cross_site() -> Problem {
-        Problem::new(403, "a build is not started from another site's page")
-    }
-
-    /// A backend does not answer.
-    pub fn down() -> Problem {
-        Problem { retry_after: Some(10), ..Problem::new(503, "the service has a problem; try again in a moment") }
-    }
-
-    /// Nothing new is built for a system.
-    pub fn paused(system: System, why: Why) -> Problem {
-        let sentence = format!("nothing new can be built for {system} now: {}", why.sentence());
-        Problem { retry_after: Some(PAUSE_LOOK), ..Problem::new(503, sentence) }
-    }
-
-    /// The build failed; `rest` is how long it cools down, where it does.
-    pub fn failed(target: &Target, failure: &Failure, rest: Option<Duration>) -> Problem {
-        let name = &target.wanted;
-        let sentence = failure.sentence();
-        match (failure.kind, rest) {
-            (Kind::NoSuchPackage, _) => Problem::new(404, format!("there is no package {}", name.attr())),
-            (_, None) => Problem::new(422, format!("{}: {sentence}", name.attr())).with_log(),
-            (_, Some(rest)) => {
-                let seconds = seconds_up(rest).max(1);
-                let sentence = format!("{}: {sentence}; it can be tried again in {seconds} s", name.attr());
-                Problem { retry_after: Some(seconds), ..Problem::new(503, sentence).with_log() }
-            }
-        }
-    }
-
-    /// The program is there, and is none that we serve.
-    pub fn not_static(target: &Target, bin: &Bin, why: Refusal) -> Problem {
-        Problem::new(422, format!("{}: {}; {bin} {}", target.wanted.attr(), Kind::NotStatic.sentence(), why.sentence()))
-            .with_log()
-    }
-
-    /// The package ships no such program.
-    pub fn no_such_program(target: &Target, bin: &Bin, programs: &[Program]) -> Problem {
-        Problem::new(404, format!("{} has no program {bin}; it has {}", target.wanted.attr(), names(programs)))
-    }
-
-    /// The package declares a main program that it does not ship.
-    pub fn main_missing(target: &Target, declared: &str, programs: &[Program]) -> Problem {
-        let attr = target.wanted.attr();
-        let sentence = format!(
-            "{attr}: {}: it should have a program {declared}, and has {}; ask for one as {attr}/NAME",
-            Kind::NoProgram.sentence(),
-            names(programs)
-        );
-        Problem::new(422, sentence).with_log()
-    }
-
-    /// The package ships no programs.
-    pub fn no_programs(target: &Target) -> Problem {
-        Problem::new(422, format!("{}: {}", target.wanted.attr(), Kind::NoProgram.sentence())).with_log()
-    }
-}
-
-fn names(programs: &[Program]) -> String {
-    let mut names: Vec<_> = programs.iter().take(NAMES_MAX).map(|program| program.bin.to_string()).collect();
-    if programs.len() > NAMES_MAX {
-        names.push(format!("{} more", programs.len() - NAMES_MAX));
-    }
-    names.join(", ")
-}
-
 impl Reply {
     /// A package of many programs: the paths of those that can be served.
-    pub fn choice(target: &Target, programs: &[Program]) -> Reply {
-        let servable = programs.iter().filter(|program| matches!(program.verdict, Verdict::Static { .. }));
-        let path = |program: &Program| Wanted::Program(target.wanted.attr().clone(), program.bin.clone());
-        Reply::Choice(servable.map(path).collect())
+    pub fn choice(attr: &Attr, programs: &[Bin]) -> Reply {
+        Reply::Choice(programs.iter().map(|bin| Wanted::Program(attr.clone(), bin.clone())).collect())
+    }
+
+    /// Whether the name was taken for an attribute since there is no catalogue.
+    fn by_attribute(&self) -> bool {
+        match self {
+            Reply::Pending(Status { by_attribute, .. })
+            | Reply::Unbuilt { by_attribute }
+            | Reply::Problem(Problem { by_attribute, .. }) => *by_attribute,
+            Reply::Hit { .. } | Reply::Choice(_) => false,
+        }
     }
 }
 
@@ -258,6 +145,9 @@ impl Reply {
             return Reply::Problem(Problem::paused(*system, paused.why)).answer(asked);
         }
         let mut headers = vec![("cache-control", self.cache_control().to_owned()), ("vary", "Accept".to_owned())];
+        if self.by_attribute() {
+            headers.push(("x-binplz-catalogue", "missing".to_owned()));
+        }
         let stub = || asked.target.map(|target| stub::stub(asked.origin, target)).unwrap_or_default();
         // Made only where it is needed: a hit for curl shows no page.
         let page = || Page {
@@ -305,7 +195,7 @@ impl Reply {
                 };
                 (202, body)
             }
-            Reply::Unbuilt => {
+            Reply::Unbuilt { .. } => {
                 headers.push(("x-binplz-state", "unasked".to_owned()));
                 let sentence = "nobody has asked for this yet".to_owned();
                 (
@@ -337,13 +227,15 @@ impl Reply {
                 let log_path = log_path().filter(|_| problem.log);
                 headers.extend(log_path.iter().map(|path| link(path)));
                 headers.extend(problem.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
+                let sentence = problem.told();
                 let page = Page {
-                    sentence: problem.sentence.clone(),
+                    sentence: sentence.clone(),
+                    choices: problem.near.iter().map(Wanted::to_string).collect(),
                     log: log_path.clone(),
                     refresh: problem.retry_after,
                     ..page()
                 };
-                (problem.status, problem_body(problem.status, &problem.sentence, log_path, asked, page))
+                (problem.status, problem_body(problem.status, &sentence, log_path, asked, page))
             }
         };
         Answer { status, headers, body }
@@ -365,7 +257,7 @@ impl Reply {
             Reply::Pending(status) => {
                 format!("{} {} - - - {}\n", status.state, status.retry_after, status.headline())
             }
-            Reply::Unbuilt => "unasked 0 - - - nobody has asked for this yet\n".to_owned(),
+            Reply::Unbuilt { .. } => "unasked 0 - - - nobody has asked for this yet\n".to_owned(),
             Reply::Choice(paths) => {
                 let paths: Vec<String> = paths.iter().map(Wanted::to_string).collect();
                 format!("failed 0 - - - {}\n", choice_sentence(&paths))
@@ -375,7 +267,7 @@ impl Reply {
                     Some(target) if problem.log => format!("{}/-/log/{target}", asked.origin),
                     _ => "-".to_owned(),
                 };
-                format!("failed {} - - {log} {}\n", problem.retry_after.unwrap_or(0), problem.sentence)
+                format!("failed {} - - {log} {}\n", problem.retry_after.unwrap_or(0), problem.told())
             }
         }
     }

@@ -30,12 +30,14 @@ mod task;
 
 use std::path::PathBuf;
 
+use binplz_catalogue::{Open, Opened};
 use binplz_core::{
+    artifact::ObjectPath,
     key::{LeaseId, System, Token},
     news::{About, News},
     pins::Pins,
     policy::Policy,
-    ports::Deployment,
+    ports::{Deployment, Unavailable},
     text::without_secrets,
     time::Timestamp,
 };
@@ -67,6 +69,7 @@ pub struct Config {
 
 /// A deployment on one machine.
 pub struct Local {
+    catalogues: Opened,
     ledger: LocalLedger,
     bell: LocalBell,
     launcher: LocalLauncher,
@@ -87,6 +90,7 @@ impl Local {
         let dir = DataDir::open(&config.data)?;
         let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
         let local = Local {
+            catalogues: Opened::default(),
             ledger: LocalLedger::open(&dir)?,
             bell: LocalBell::default(),
             launcher,
@@ -105,6 +109,7 @@ impl Deployment for Local {
     type Bell = LocalBell;
     type Launcher = LocalLauncher;
     type Store = LocalStore;
+    type Catalogue = Open;
 
     fn ledger(&self) -> &LocalLedger {
         &self.ledger
@@ -117,6 +122,10 @@ impl Deployment for Local {
     }
     fn store(&self) -> &LocalStore {
         &self.store
+    }
+    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
+        let bad = |why| self.note(About::Build(&lookup.key), "a catalogue is not read", &why);
+        self.catalogues.get(&self.store, lookup, bad).await
     }
     fn policy(&self) -> &Policy {
         &self.policy

@@ -21,8 +21,8 @@ fn data() -> (TempDir, Arc<DataDir>) {
 }
 
 fn key() -> BuildKey {
-    let attr = "tree".parse().expect("an attribute");
-    BuildKey { rev: "ab".repeat(20).parse().expect("hex"), system: System::X86_64Linux, attr }
+    let product = "tree".parse().expect("a package");
+    BuildKey { rev: "ab".repeat(20).parse().expect("hex"), system: System::X86_64Linux, product }
 }
 
 fn program() -> ObjectPath {
@@ -144,14 +144,14 @@ async fn an_unreadable_row_is_an_error_and_the_others_are_as_they_were() {
     const ROWS: TableDefinition<&str, (u64, &[u8])> = TableDefinition::new("rows");
     let (dir, data) = data();
     let row = |attr: &str| {
-        let key = BuildKey { attr: attr.parse().expect("an attribute"), ..key() };
+        let key = BuildKey { product: attr.parse().expect("a package"), ..key() };
         Row::Build(Build { state: State::Unasked, ..Build::unasked(key) })
     };
     let ledger = LocalLedger::open(&data).expect("a ledger");
     let first = |row: Row| vec![Swap { seen: Version(0), row }];
     ledger.commit(first(row("good"))).await.expect("a commit");
     drop(ledger);
-    let bad = RowKey::Build(BuildKey { attr: "bad".parse().expect("an attribute"), ..key() });
+    let bad = RowKey::Build(BuildKey { product: "bad".parse().expect("a package"), ..key() });
     tamper(dir.path(), |transaction| {
         let mut rows = transaction.open_table(ROWS).expect("the table");
         rows.insert(binplz_local::item::key_text(&bad).as_str(), (1, &b"{\"key\":3}"[..])).expect("a row");

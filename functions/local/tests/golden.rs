@@ -5,7 +5,7 @@ use binplz_core::{
     artifact::{ObjectName, ObjectPath},
     build::{Attempt, Build, Lease, State},
     failure::{Failure, Kind},
-    key::{BuildKey, LeaseId, System},
+    key::{BuildKey, LeaseId, Product, System},
     limits::{Limits, Micros, Why},
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
@@ -19,7 +19,7 @@ use binplz_local::item;
 
 fn key() -> BuildKey {
     let rev = "0123456789abcdef0123456789abcdef01234567".parse().expect("40 hex digits");
-    BuildKey { rev, system: System::Aarch64Linux, attr: "python3Packages.foo".parse().expect("an attribute") }
+    BuildKey { rev, system: System::Aarch64Linux, product: "python3Packages.foo".parse().expect("a package") }
 }
 
 fn id(n: u8) -> LeaseId {
@@ -65,7 +65,7 @@ fn served(asked: &str, stale: bool) -> Row {
         asked: asked.parse().expect("a key"),
         pin: "nixos-26.05".parse().expect("a pin's name"),
         rev: key().rev,
-        attr: key().attr,
+        attr: "python3Packages.foo".parse().expect("an attribute"),
         bin: bin.clone(),
         version: "1.2.3".to_owned(),
         sha256: "ef".repeat(32).parse().expect("64 hex digits"),
@@ -93,7 +93,16 @@ fn pins() -> Row {
     Row::Pins(changes.iter().fold(first, |pins, change| pins.changed(change, at).expect("legal").expect("a change")))
 }
 
-fn limits() -> Row {
+fn catalogue() -> Row {
+    let key = BuildKey { product: Product::Catalogue, ..key() };
+    Row::Build(Build {
+        state: State::Ready { lease: id(2), since: Timestamp(1_700_000_000_000) },
+        ..Build::unasked(key)
+    })
+}
+
+/// One that has ended, one that runs, and one of something more.
+fn limits(more: Option<Product>) -> Row {
     let mut policy = Policy {
         budget: Some(Micros(1_000_000)),
         prices: Prices { task: Micros(3 * 3600), ..Prices::default() },
@@ -102,9 +111,12 @@ fn limits() -> Row {
     policy.job.seconds = 100;
     let at = Timestamp(1_700_000_000_000);
     let (size, later) = (Size::default(), Timestamp(1_700_000_010_000));
-    let limits = Limits::default().reserve(&id(1), size, at, &policy);
-    let limits = limits.and_then(|limits| limits.reserve(&id(2), size, at, &policy)).expect("free slots");
-    Row::Limits(limits.release(&id(1), size, later, &policy))
+    let limits = Limits::default().reserve(&id(1), &key().product, size, at, &policy);
+    let limits =
+        limits.and_then(|limits| limits.reserve(&id(2), &key().product, size, at, &policy)).expect("free slots");
+    let limits = limits.release(&id(1), size, later, &policy);
+    let reserve = |limits: Limits, product| limits.reserve(&id(3), &product, size, later, &policy).expect("no limit");
+    Row::Limits(more.into_iter().fold(limits, reserve))
 }
 
 /// Each kind of row, in each state; its key's text; its file's name.
@@ -123,11 +135,13 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (build(State::Ready { lease: id(2), since: at }, history()), of_build, "build-ready"),
         (build(failed(None), history()), of_build, "build-failed"),
         (build(failed(Some(Timestamp(at.0 + 900_000))), vec![]), of_build, "build-exhausted"),
+        (catalogue(), "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/-catalogue", "build-catalogue"),
         (served(package, false), "served/python3Packages.foo?sys=aarch64-linux", "served-default"),
         (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
         (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
         (pins(), "pins", "pins"),
-        (limits(), "limits", "limits"),
+        (limits(None), "limits", "limits"),
+        (limits(Some(Product::Catalogue)), "limits", "limits-catalogue"),
         (Row::Limits(Limits::default()), "limits", "limits-empty"),
         (Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), at)), "limits", "limits-paused"),
     ]

@@ -71,8 +71,8 @@ async fn read(pipe: PathBuf) -> String {
 }
 
 fn key() -> BuildKey {
-    let attr = "libsigc++".parse().expect("an attribute");
-    BuildKey { rev: "ab".repeat(20).parse().expect("hex"), system: System::X86_64Linux, attr }
+    let product = "libsigc++".parse().expect("a package");
+    BuildKey { rev: "ab".repeat(20).parse().expect("hex"), system: System::X86_64Linux, product }
 }
 
 fn lease(n: u32) -> Lease {

@@ -84,7 +84,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
         Format::Shell => respond::plain(200, TEXT, reply.status_line(&asked)),
         Format::Json => match status::status(&*d, &target).await {
             Ok(Ok(status)) => respond::plain(200, "application/json", status_json(&status, Some(&reply))),
-            Ok(Err(unserved)) => return problem(&*d, Problem::unserved(&unserved), format),
+            Ok(Err(nothing)) => return respond::answer(nothing.answer(&asked)),
             Err(error) => {
                 d.note(About::Service, "a status was not answered", &error);
                 return problem(&*d, Problem::down(), format);
@@ -125,7 +125,10 @@ pub(crate) async fn log<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, header
             }
             response
         }
-        Ok(Err(unserved)) => problem(&*d, Problem::unserved(&unserved), format),
+        Ok(Err(nothing)) => {
+            let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
+            respond::answer(nothing.answer(&asked))
+        }
         Err(error) => {
             d.note(About::Service, "a log was not answered", &error);
             problem(&*d, Problem::down(), format)

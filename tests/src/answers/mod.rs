@@ -1,10 +1,12 @@
-//! What the outside sees (the contract's sections 2 and 4), as one suite for every way to run binplz: on one machine, and deployed.
+//! What the outside sees (the contract's sections 1, 2 and 4), as one suite for every way to run binplz: on one machine, and deployed.
 //!
 //! Each promise is a function over a [`Start`], named after what it promises. [`answer_promises!`](crate::answer_promises) names them
 //! all, so that a new one reaches every way to run it. A promise starts a service of its own, whose builders really build.
 
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod failing;
+#[expect(missing_docs, reason = "their names say what they promise")]
+pub mod names;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod refusing;
 #[expect(missing_docs, reason = "their names say what they promise")]
@@ -16,7 +18,7 @@ pub mod waiting;
 
 use std::{ops::Deref, path::Path, time::Duration};
 
-use binplz_core::policy::Policy;
+use binplz_core::policy::{Names, Policy};
 
 use crate::site::Site;
 
@@ -35,9 +37,16 @@ pub trait Running: Deref<Target = Site> {
     fn builders(&self) -> Vec<String>;
 }
 
-/// What the suite's services allow, unless a promise says otherwise: quick to try again.
+/// What the suite's services allow, unless a promise says otherwise: quick to try again, and without a catalogue, so that what is
+/// promised of builds does not depend on when that is made.
 pub fn quick() -> Policy {
-    Policy { lease: Duration::from_secs(30), first_delay: Duration::from_secs(1), slots: 4, ..Policy::default() }
+    Policy {
+        names: Names::Attributes,
+        lease: Duration::from_secs(30),
+        first_delay: Duration::from_secs(1),
+        slots: 4,
+        ..Policy::default()
+    }
 }
 
 /// Names every promise to `$each`, by the row of the contract that it keeps. Rows of section 2 that do not exist so far: 429 (a
@@ -71,6 +80,13 @@ macro_rules! answer_promises {
             a_program_beside_a_script_is_served_and_the_script_is_not,
             a_passing_failure_is_tried_again_by_itself_then_cools_down,
             a_source_that_comes_back_turns_the_failure_into_a_hit;
+        }
+        // Section 1: what names mean.
+        $each! { names:
+            names_mean_what_the_contracts_order_says_and_nothing_is_built_to_find_out,
+            a_program_is_served_by_its_own_name_and_says_of_which_package_it_is,
+            until_there_is_a_catalogue_names_are_attributes_and_every_answer_says_so,
+            an_open_service_tries_what_its_catalogue_does_not_know;
         }
         // Section 4: what was saved is never garbage.
         $each! { saving:

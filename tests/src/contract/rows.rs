@@ -6,7 +6,7 @@ use binplz_core::{
     artifact::{ObjectName, ObjectPath},
     build::{Attempt, Build, Lease, State},
     failure::{Failure, Kind},
-    key::{BuildKey, LeaseId, Rev, Sha256, System, Token},
+    key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, Sha256, System, Token},
     limits::{Limits, Micros, Why},
     pins::{Change, PinName, Pinned, Pins, Source},
     policy::{Policy, Prices},
@@ -19,10 +19,18 @@ use binplz_core::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
+/// The `n`th package.
+pub fn attr(n: u32) -> Attr {
+    format!("p{n}").parse().expect("an attribute")
+}
+
 /// The `n`th build's key.
 pub fn key(n: u32) -> BuildKey {
-    let parse = |attr: String| attr.parse().expect("an attribute");
-    BuildKey { rev: "ab".repeat(20).parse().expect("hex"), system: System::X86_64Linux, attr: parse(format!("p{n}")) }
+    BuildKey {
+        rev: "ab".repeat(20).parse().expect("hex"),
+        system: System::X86_64Linux,
+        product: Product::Package(attr(n)),
+    }
 }
 
 /// The `n`th lease's name.
@@ -68,14 +76,14 @@ pub fn ready(n: u32, since: u64) -> Row {
 /// What `/pN` is served, of so many bytes.
 pub fn served(n: u32, size: u64) -> Row {
     let key = key(n);
-    let bin = key.attr.as_str().parse().expect("a program's name");
-    let object = ObjectPath { key: key.clone(), lease: lease_id(n), name: ObjectName::Program(bin) };
+    let bin: Bin = attr(n).as_str().parse().expect("a program's name");
+    let object = ObjectPath { key: key.clone(), lease: lease_id(n), name: ObjectName::Program(bin.clone()) };
     Row::Served(Served {
         asked: asked(n),
         pin: pinned(0).pin,
         rev: key.rev.clone(),
-        bin: key.attr.as_str().parse().expect("a program's name"),
-        attr: key.attr,
+        bin,
+        attr: attr(n),
         version: "1.0".to_owned(),
         sha256: sha256(0),
         size,
@@ -92,15 +100,16 @@ pub fn pinned(n: u32) -> Pinned {
 
 /// What `/pN` asks for.
 pub fn asked(n: u32) -> ServedKey {
-    let target = Target { wanted: Wanted::Package(key(n).attr), system: None, pin: None };
+    let target = Target { wanted: Wanted::Package(attr(n)), system: None, pin: None };
     ServedKey::of(&target, key(n).system)
 }
 
 /// The limits while so many leases are held.
 pub fn limits(taken: u32) -> Row {
     let policy = Policy { slots: usize::MAX, ..Policy::default() };
-    let reserve =
-        |limits: Limits, n| limits.reserve(&lease_id(n), Size::default(), Timestamp(1), &policy).expect("a free slot");
+    let reserve = |limits: Limits, n| {
+        limits.reserve(&lease_id(n), &key(n).product, Size::default(), Timestamp(1), &policy).expect("a free slot")
+    };
     Row::Limits((0..taken).fold(Limits::default(), reserve))
 }
 
@@ -119,10 +128,17 @@ fn any_lease_id() -> impl Strategy<Value = LeaseId> {
 
 /// Any key of a build.
 pub fn any_key() -> impl Strategy<Value = BuildKey> {
-    ("[0-9a-f]{40}", select(&System::ALL[..]), "[a-z0-9_][a-zA-Z0-9_+'-]{0,20}(\\.[a-oq-z][a-z0-9]{0,5}){0,3}")
-        .prop_filter_map("an attribute that stays in its set", |(rev, system, attr)| {
-            Some(BuildKey { rev: rev.parse().ok()?, system, attr: attr.parse().ok()? })
-        })
+    let product = prop_oneof![9 => any_attr().prop_map(Product::Package), 1 => Just(Product::Catalogue)];
+    (any_rev(), select(&System::ALL[..]), product).prop_map(|(rev, system, product)| BuildKey { rev, system, product })
+}
+
+fn any_rev() -> impl Strategy<Value = Rev> {
+    "[0-9a-f]{40}".prop_map(|hex| hex.parse().expect("40 hex digits"))
+}
+
+fn any_attr() -> impl Strategy<Value = Attr> {
+    "[a-z0-9_][a-zA-Z0-9_+'-]{0,20}(\\.[a-oq-z][a-z0-9]{0,5}){0,3}"
+        .prop_filter_map("an attribute that stays in its set", |attr| attr.parse().ok())
 }
 
 fn any_failure() -> impl Strategy<Value = Failure> {
@@ -189,16 +205,18 @@ fn any_pin_ref() -> impl Strategy<Value = PinRef> {
 pub fn any_served() -> impl Strategy<Value = Served> {
     let bin = "[a-z0-9_\\[][a-zA-Z0-9_.+'\\[\\]@:,=~-]{0,20}";
     let asked = (any::<bool>(), option::of(any_pin_ref()), any::<bool>());
-    (any_key(), bin, asked, any_pin_name(), any::<u64>(), "\\PC{0,20}", any_lease_id()).prop_map(
-        |(key, bin, (whole, asked_pin, stale), pin, size, version, lease)| {
-            let bin: binplz_core::key::Bin = bin.parse().expect("a program's name");
-            let attr = key.attr.clone();
-            let wanted = if whole { Wanted::Package(attr) } else { Wanted::Program(attr, bin.clone()) };
+    let key = (any_rev(), select(&System::ALL[..]), any_attr());
+    (key, bin, asked, any_pin_name(), any::<u64>(), "\\PC{0,20}", any_lease_id()).prop_map(
+        |((rev, system, attr), bin, (whole, asked_pin, stale), pin, size, version, lease)| {
+            let bin: Bin = bin.parse().expect("a program's name");
+            let key = BuildKey { rev, system, product: Product::Package(attr.clone()) };
+            let asked = attr.clone();
+            let wanted = if whole { Wanted::Package(asked) } else { Wanted::Program(asked, bin.clone()) };
             Served {
                 asked: ServedKey::of(&Target { wanted, system: None, pin: asked_pin }, key.system),
                 pin,
                 rev: key.rev.clone(),
-                attr: key.attr.clone(),
+                attr,
                 version,
                 sha256: sha256(u8::try_from(size % 256).unwrap_or(0)),
                 size,
@@ -236,17 +254,20 @@ fn any_pins() -> impl Strategy<Value = Pins> {
 
 fn any_limits() -> impl Strategy<Value = Limits> {
     let steps = vec((any_lease_id(), 0..2_000_000_000_000u64, any::<bool>()), 0..30);
-    (steps, option::of(Just(Why::NoImage)), select(&System::ALL[..])).prop_map(|(steps, obstacle, system)| {
-        let prices = Prices { task: Micros(17 * 3600), ..Prices::default() };
-        let policy = Policy { slots: 20, budget: Some(Micros(u64::MAX)), prices, ..Policy::default() };
-        let paused = Limits::default().looked_at(system, obstacle, Timestamp(1));
-        steps.into_iter().fold(paused, |limits, (lease, at, release)| {
-            let now = Timestamp(at);
-            let held = limits.reserve(&lease, Size::default(), now, &policy).unwrap_or(limits);
-            let later = now + Duration::from_secs(at % 10_000);
-            if release { held.release(&lease, Size::default(), later, &policy) } else { held }
-        })
-    })
+    let product = any_key().prop_map(|key| key.product);
+    (steps, option::of(Just(Why::NoImage)), select(&System::ALL[..]), product).prop_map(
+        |(steps, obstacle, system, product)| {
+            let prices = Prices { task: Micros(17 * 3600), ..Prices::default() };
+            let policy = Policy { slots: 20, budget: Some(Micros(u64::MAX)), prices, ..Policy::default() };
+            let paused = Limits::default().looked_at(system, obstacle, Timestamp(1));
+            steps.into_iter().fold(paused, |limits, (lease, at, release)| {
+                let now = Timestamp(at);
+                let held = limits.reserve(&lease, &product, Size::default(), now, &policy).unwrap_or(limits);
+                let later = now + Duration::from_secs(at % 10_000);
+                if release { held.release(&lease, Size::default(), later, &policy) } else { held }
+            })
+        },
+    )
 }
 
 /// Any row.

@@ -110,6 +110,7 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
             "Bucket": { "Value": known("BINPLZ_BUCKET") },
             "Queue": { "Value": known("BINPLZ_QUEUE_URL") },
             "System": { "Value": "x86_64-linux" },
+            "Names": { "Value": "known" },
             "BuilderRepository": { "Value": { "Fn::GetAtt": ["Images", "RepositoryUri"] } },
             "BuilderMachine": { "Value": "2048/4096/50" },
             "FirstPins": { "Value": pins.to_string() },

@@ -48,6 +48,8 @@ async fn world() -> World {
         "ab".repeat(20)
     );
     let settings: Settings = adapters.settings.clone().with("BINPLZ_FIRST_PINS", &pins);
+    // A catalogue would be one task more.
+    let settings = settings.with("BINPLZ_NAMES", "attributes");
     World {
         serving: Arc::new(Serving::of_site(&settings).expect("settings")),
         working: Working::open(&settings).expect("settings"),

@@ -78,7 +78,9 @@ fn flags(policy: &Policy) -> Vec<String> {
         ("jobs", policy.slots as u64),
     ]
     .map(|(name, value)| format!("--{name}={value}"))
-    .to_vec()
+    .into_iter()
+    .chain([format!("--names={}", policy.names)])
+    .collect()
 }
 
 /// One test for each promise.

@@ -4,6 +4,7 @@ mod answers;
 mod bad_machine;
 mod flights;
 mod kills;
+mod names;
 mod packages;
 mod pins;
 mod stub;

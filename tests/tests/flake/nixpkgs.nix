@@ -41,6 +41,7 @@ let
       "rustfmt"
       "shellcheck"
       "skopeo"
+      "sqlite"
       "util-linux"
     ]);
 in

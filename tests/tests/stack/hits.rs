@@ -39,7 +39,9 @@ fn is_eventual(read: &Request, of: &str) {
 fn a_hit_is_one_eventually_consistent_read_and_no_other_request_warm_and_cold_by_any_name_of_three_pins() {
     let sets = ["second", "third"].map(|name| (name, fresh_set("")));
     let pins = sets.each_ref().map(|(name, set)| format!("--pin={name}={}", set.path().display()));
-    let watched = watched("", &pins.each_ref().map(String::as_str));
+    let mut more: Vec<_> = pins.iter().map(String::as_str).collect();
+    more.push("--parameter=Names=known");
+    let watched = watched("", &more);
     let mut targets = vec!["tree".to_owned(), "tree?pin=second".to_owned()];
     assert_eq!(watched.settled(&targets[1]).status, 302);
     let third = watched.settled("tree?pin=third");
@@ -47,6 +49,13 @@ fn a_hit_is_one_eventually_consistent_read_and_no_other_request_warm_and_cold_by
     for target in &targets {
         assert_eq!(watched.settled(target).status, 302, "{target}");
     }
+    // A program's own name, which the catalogue knows. A hit by it does not read that, however large it is.
+    wait_for("the catalogue", || {
+        let look = watched.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
+        look.header("x-binplz-catalogue").is_none().then_some(())
+    });
+    targets.push("xxhsum".to_owned());
+    assert_eq!(watched.settled("xxhsum").status, 302);
 
     // Warm: the process has answered before.
     for (target, method) in targets.iter().flat_map(|target| ["GET", "HEAD", "GET"].map(|method| (target, method))) {

@@ -10,9 +10,9 @@ use binplz_aws::{account::Account, config::Settings, ledger::DynamoLedger};
 use binplz_core::{
     build::{Build, State},
     failure::Kind,
-    key::LeaseId,
+    key::{LeaseId, Product},
     pins::Pins,
-    policy::Policy,
+    policy::{Names, Policy},
     ports::{Ledger, Read, Row, RowKey},
     target::Query,
     time::Timestamp,
@@ -45,7 +45,9 @@ pub(crate) fn watched(packages: &str, more: &[&str]) -> Watched {
 /// A lease long enough for a container to start beside other tests, short enough to be waited for.
 pub(crate) fn policy() -> Policy {
     let (lease, first_delay) = (Duration::from_secs(12), Duration::from_secs(1));
-    Policy { lease, first_delay, cool_down: Duration::from_secs(3600), ..Policy::default() }
+    // A catalogue would be one task more.
+    let names = Names::Attributes;
+    Policy { names, lease, first_delay, cool_down: Duration::from_secs(3600), ..Policy::default() }
 }
 
 impl Deref for Watched {
@@ -73,7 +75,8 @@ impl Watched {
             _ => settings.first_pins().expect("the pins that were deployed"),
         };
         let target = Query::parse(&format!("/{target}"), None).expect("a target").target;
-        let key = RowKey::Build(pins.resolve(&target, settings.system().expect("a system")).expect("a pin").key);
+        let found = pins.resolve(&target, settings.system().expect("a system")).expect("a pin");
+        let key = RowKey::Build(found.build(Product::Package(target.wanted.attr().clone())));
         match now_and_here(ledger.load(&key, Read::Consistent)).expect("the ledger") {
             Some((Row::Build(build), _)) => Some(build),
             _ => None,

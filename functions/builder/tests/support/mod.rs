@@ -9,10 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
-use binplz_core::{
-    key::System,
-    protocol::{Job, JobLimits, Nixpkgs},
-};
+use binplz_core::protocol::{Job, JobLimits, Nixpkgs};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
@@ -69,10 +66,9 @@ impl Bench {
     }
 
     /// A job for this bench's set.
-    pub(crate) fn job(&self, attr: &str) -> Job {
+    pub(crate) fn job(&self, product: &str) -> Job {
         Job {
-            attr: attr.parse().expect("an attribute"),
-            system: System::X86_64Linux,
+            key: format!("{}/x86_64-linux/{product}", "ab".repeat(20)).parse().expect("a key"),
             nixpkgs: Nixpkgs::Path(self.set().to_string_lossy().into_owned()),
             limits: JobLimits { seconds: 300, silent_seconds: 120, ..JobLimits::default() },
             lease_seconds: 30,
@@ -141,13 +137,20 @@ impl Pid {
         self.stat(0).is_some_and(|state| state != "Z")
     }
 
+    /// The evaluation that a builder runs, as soon as there is one.
+    pub(crate) fn evaluation(self) -> Pid {
+        let find = || self.descendants().into_iter().find(|pid| pid.name() == "nix-instantiate\n");
+        endpoint::patiently(|| find().is_some(), "an evaluation");
+        find().expect("an evaluation that does not end")
+    }
+
+    fn name(self) -> String {
+        fs::read_to_string(format!("/proc/{}/comm", self.0)).unwrap_or_default()
+    }
+
     /// The Nix that a builder runs at the moment.
     pub(crate) fn nix(self) -> Pid {
-        let nix = |pid: &Pid| {
-            let name = fs::read_to_string(format!("/proc/{}/comm", pid.0));
-            name.is_ok_and(|name| name.starts_with("nix-"))
-        };
-        self.descendants().into_iter().find(nix).expect("Nix at work")
+        self.descendants().into_iter().find(|pid| pid.name().starts_with("nix-")).expect("Nix at work")
     }
 
     /// All below it.

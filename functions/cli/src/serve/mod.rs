@@ -15,7 +15,7 @@ use binplz_core::{
     flow::pins::{self, NotChanged},
     key::System,
     pins::{Change, Pins, Source},
-    policy::Policy,
+    policy::{Names, Policy},
     ports::{Deployment, Unavailable},
     protocol::{JobLimits, Nixpkgs},
 };
@@ -50,6 +50,9 @@ pub(crate) struct Args {
     builder: Option<PathBuf>,
     #[command(flatten)]
     numbers: Numbers,
+    /// Which names mean something: those that the nixpkgs' catalogue knows; or also, as attributes, what it does not know (open); or only attributes, and no catalogue is made
+    #[arg(long, default_value_t = Names::default(), value_name = "known|open|attributes")]
+    names: Names,
 }
 
 #[derive(ClapArgs)]
@@ -73,6 +76,12 @@ struct Numbers {
     /// Bytes that all programs of a package together may have
     #[arg(long, default_value_t = JobLimits::default().package_bytes, value_name = "BYTES")]
     package_size: u64,
+    /// Seconds of a processor that evaluating one attribute of a catalogue may take
+    #[arg(long, default_value_t = JobLimits::default().attribute_seconds, value_name = "SECONDS")]
+    attribute_time: u64,
+    /// Bytes of memory that evaluating it may take
+    #[arg(long, default_value_t = JobLimits::default().attribute_bytes, value_name = "BYTES")]
+    attribute_memory: u64,
     /// How often a passing failure is tried in all
     #[arg(long, default_value_t = Policy::default().attempts, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
@@ -101,6 +110,8 @@ impl Numbers {
                 log_bytes: self.log_size,
                 program_bytes: self.program_size,
                 package_bytes: self.package_size,
+                attribute_seconds: self.attribute_time,
+                attribute_bytes: self.attribute_memory,
             },
             ..Policy::default()
         }
@@ -165,7 +176,8 @@ async fn serve(args: Args) -> Result<(), Fatal> {
         Some(Named { name, rev, source }) => Pins::one(name, rev, source),
         None => nixpkgs::Known::read()?.pins()?,
     };
-    let config = Config { data: args.data.clone(), origin, policy: args.numbers.policy(), first_pins, system, builder };
+    let policy = Policy { names: args.names, ..args.numbers.policy() };
+    let config = Config { data: args.data.clone(), origin, policy, first_pins, system, builder };
     let (local, ends) = Local::open(config)?;
     let local = Arc::new(local);
     if let Some(named) = named {

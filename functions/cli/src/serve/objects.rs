@@ -36,7 +36,7 @@ fn parse(uri: &Uri) -> Option<ObjectPath> {
 async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
     let Some(path) = parse(request.uri()) else { return StatusCode::NOT_FOUND.into_response() };
     let media_type = match path.name {
-        ObjectName::Program(_) => "application/octet-stream",
+        ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
         ObjectName::Log(_) => "text/plain; charset=utf-8",
         ObjectName::Manifest => "application/json",
     };

@@ -53,7 +53,7 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
                     match full {
                         // What can not be paid on a larger machine may leave room for what needs the usual one.
                         Full::Budget { worst } if worst > d.policy().worst_price(d.policy().size) => {}
-                        Full::Paused(_) => {}
+                        Full::Paused(_) | Full::Catalogue => {}
                         Full::Budget { .. } | Full::Slots => return Ok(None),
                     }
                 }

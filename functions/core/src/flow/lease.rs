@@ -3,8 +3,9 @@
 use crate::{
     artifact::{ObjectName, ObjectPath},
     build::{Build, Event, Lease},
+    catalogue,
     flow::{Halt, advance, load_build, pins},
-    key::{BuildKey, LeaseId, Token},
+    key::{BuildKey, LeaseId, Product, Token},
     pins::Source,
     ports::{Deployment, Ledger, Store, Unavailable},
     protocol::{Grant, Job, Nixpkgs, Progress, Pulse, Upload},
@@ -61,7 +62,7 @@ pub(crate) async fn admit<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(Buil
     }
 }
 
-/// What to build.
+/// What to make.
 ///
 /// # Errors
 /// [`Denied`].
@@ -75,8 +76,7 @@ pub async fn job<D: Deployment>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
         }
     };
     Ok(Job {
-        attr: bearer.key.attr.clone(),
-        system: bearer.key.system,
+        key: bearer.key.clone(),
         nixpkgs,
         limits: d.policy().job.clone(),
         lease_seconds: d.policy().lease.as_secs(),
@@ -97,7 +97,7 @@ pub async fn pulse<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progress) -
     Ok(Pulse { lease_seconds: d.policy().lease.as_secs() * 2 / 3 })
 }
 
-/// Permission to store objects: its own programs and log segments, nothing else.
+/// Permission to store objects: its own programs or its catalogue, and its log's segments, nothing else.
 ///
 /// # Errors
 /// [`Denied`].
@@ -106,10 +106,12 @@ pub async fn uploads<D: Deployment>(d: &D, bearer: &Bearer, uploads: &[Upload]) 
     let job = &d.policy().job;
     let mut grants = Vec::with_capacity(uploads.len());
     for upload in uploads {
-        let most = match upload.name {
-            ObjectName::Program(_) => job.program_bytes,
-            ObjectName::Log(_) => job.log_bytes,
-            ObjectName::Manifest => return Err(Denied::Forbidden("a builder writes no manifest")),
+        let most = match (&upload.name, &bearer.key.product) {
+            (ObjectName::Log(_), _) => job.log_bytes,
+            (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
+            (ObjectName::Lookup | ObjectName::Details, Product::Catalogue) => catalogue::FILE_MAX,
+            (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),
+            _ => return Err(Denied::Forbidden("the object is of other work than this")),
         };
         if upload.size > most {
             return Err(Denied::Forbidden("the object is larger than this service stores"));

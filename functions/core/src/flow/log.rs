@@ -3,9 +3,9 @@
 use crate::{
     artifact::{ObjectName, ObjectPath},
     build::Build,
-    flow::{load_build, pins},
-    pins::Unserved,
+    flow::{load_build, meaning},
     ports::{Deployment, Store, Unavailable},
+    reply::Reply,
     target::Target,
 };
 
@@ -26,14 +26,14 @@ pub struct Part {
 /// The log of what a target means, from segment `from` (1 is the first) on.
 ///
 /// # Errors
-/// [`Unserved`] inside, where it names another nixpkgs; [`Unavailable`], where a backend does not answer.
-pub async fn log<D: Deployment>(d: &D, target: &Target, from: u32) -> Result<Result<Part, Unserved>, Unavailable> {
-    match pins::load(d).await?.resolve(target, d.system()) {
-        Ok(resolved) => {
-            let (build, _) = load_build(d, &resolved.key).await?;
+/// A [`Reply`] inside, where it means no build; [`Unavailable`], where a backend does not answer.
+pub async fn log<D: Deployment>(d: &D, target: &Target, from: u32) -> Result<Result<Part, Reply>, Unavailable> {
+    match meaning::of(d, target, false).await? {
+        Ok(meaning) => {
+            let (build, _) = load_build(d, &meaning.key).await?;
             Ok(Ok(read(d, &build, from).await?))
         }
-        Err(unserved) => Ok(Err(unserved)),
+        Err(nothing) => Ok(Err(nothing.into())),
     }
 }
 

@@ -3,7 +3,8 @@
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
 //! working on any more. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
-//! [`status`] and [`log`] only look.
+//! [`status`] and [`log`] only look. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it
+//! takes for that made.
 //!
 //! Every one of them may die between any two lines and be run again.
 
@@ -17,9 +18,11 @@ use crate::{
     ports::{Bell, Deployment, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
 };
 
+mod catalogue;
 pub mod dispatch;
 pub mod lease;
 pub mod log;
+mod meaning;
 pub mod operate;
 pub mod pins;
 pub mod request;
@@ -87,6 +90,11 @@ pub(crate) async fn load_limits<D: Deployment>(d: &D, read: Read) -> Result<(Lim
     }
 }
 
+/// Whether asking would queue it: nobody has asked for it, or it has cooled down; all else is as it is.
+pub(crate) fn startable<D: Deployment>(d: &D, build: &Build) -> bool {
+    matches!(apply(build, &Event::Ask, d.now(), d.policy()), Ok(Step::Move(_)))
+}
+
 /// What an event did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advanced {
@@ -125,7 +133,7 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
                 limits = limits.release(&old.id, old.size, now, d.policy());
             }
             if let Some(new) = new {
-                limits = limits.open_for(key.system)?.reserve(&new.id, new.size, now, d.policy())?;
+                limits = limits.open_for(key.system)?.reserve(&new.id, &key.product, new.size, now, d.policy())?;
             }
             swaps.push(Swap { seen, row: Row::Limits(limits) });
         }

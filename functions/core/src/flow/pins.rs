@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use thiserror::Error;
 
 use crate::{
-    flow::Tries,
+    flow::{Tries, catalogue},
     pins::{Change, Pinned, Pins, Refused},
     ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
     served::{Served, ServedKey},
@@ -45,10 +45,11 @@ async fn load_row<D: Deployment>(d: &D) -> Result<(Pins, Version), Unavailable> 
     }
 }
 
-/// Changes the pins, and marks what is served under their old meaning. The same change again is well.
+/// Changes the pins, marks what is served under their old meaning, and asks for the new ones' catalogues. The same change again
+/// is well.
 ///
 /// # Errors
-/// [`NotChanged`]. Unavailable: perhaps it is changed, and some rows are marked; a sweep marks the others.
+/// [`NotChanged`]. Unavailable: perhaps it is changed, and some rows are marked; a sweep does the rest.
 pub async fn change<D: Deployment>(d: &D, change: &Change) -> Result<Pins, NotChanged> {
     let mut tries = Tries::default();
     let pins = loop {
@@ -60,21 +61,24 @@ pub async fn change<D: Deployment>(d: &D, change: &Change) -> Result<Pins, NotCh
         }
     };
     mark(d, &pins).await?;
+    catalogue::ask_for_all(d, &pins).await?;
     Ok(pins)
 }
 
-/// Writes the first pins down where nobody has, and marks what late requests have written since a change.
+/// Writes the first pins down where nobody has, marks what late requests have written since a change, and asks for catalogues
+/// that nobody has asked for, or that may be tried again.
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
 pub(crate) async fn settle<D: Deployment>(d: &D) -> Result<(), Unavailable> {
     let (pins, seen) = load_row(d).await?;
     if seen == Version(0) {
-        let written = d.ledger().commit(vec![Swap { seen, row: Row::Pins(pins) }]).await;
+        let written = d.ledger().commit(vec![Swap { seen, row: Row::Pins(pins.clone()) }]).await;
         // Somebody else has, or the next sweep will.
-        return written.or_else(|error| Tries::default().again(error));
+        written.or_else(|error| Tries::default().again(error))?;
     }
-    mark(d, &pins).await
+    mark(d, &pins).await?;
+    catalogue::ask_for_all(d, &pins).await
 }
 
 async fn mark<D: Deployment>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
@@ -82,10 +86,8 @@ async fn mark<D: Deployment>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
         let mut after = None;
         loop {
             let page = d.ledger().list_served(left, after.as_ref(), PAGE).await?;
-            let meant = |asked: &&ServedKey| {
-                let resolved = pins.resolve(&asked.target(), asked.system());
-                resolved.is_ok_and(|now| (&now.pin, &now.key.rev) == (&left.pin, &left.rev))
-            };
+            let meant =
+                |asked: &&ServedKey| pins.resolve(&asked.target(), asked.system()).is_ok_and(|now| now.is(left));
             try_join_all(page.iter().filter(|asked| !meant(asked)).map(|asked| mark_one(d, asked, left))).await?;
             match page.last() {
                 Some(last) if page.len() == PAGE => after = Some(last.clone()),

@@ -2,11 +2,14 @@
 
 use crate::{
     artifact::{Main, Manifest, ObjectName, ObjectPath, Program, Verdict},
-    build::{Build, Event, State},
-    flow::{Halt, advance, load_build, load_limits, pins, ring, status},
-    key::LeaseId,
+    build::{Event, State},
+    flow::{
+        Halt, advance, load_build, load_limits,
+        meaning::{self, Meaning, Nothing},
+        ring, startable, status,
+    },
+    key::{Attr, LeaseId},
     news::About,
-    pins::Resolved,
     ports::{Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
     reply::{Problem, Reply},
     served::{Served, ServedKey},
@@ -33,12 +36,12 @@ async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start
             old => old,
         };
     }
-    let resolved = match pins::load(d).await?.resolve(target, d.system()) {
-        Ok(resolved) => resolved,
-        Err(unserved) => return Ok(Reply::Problem(Problem::unserved(&unserved))),
-    };
     let version = old.as_ref().map_or(Version(0), |(_, version)| *version);
-    let reply = look(d, target, &resolved, version, method, may_start).await?;
+    let reply = match meaning::of(d, target, may_start).await? {
+        Ok(meaning) => look(d, target, &meaning, version, method, may_start).await?,
+        Err(Nothing::There(reply)) => *reply,
+        Err(unserved) => return Ok(unserved.into()),
+    };
     match (reply, old) {
         (reply @ Reply::Hit { .. }, _) => Ok(reply),
         // The pin has moved, and its new commit has no such program yet: the last good one, at once. A request that names a
@@ -52,12 +55,13 @@ async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start
 async fn look<D: Deployment>(
     d: &D,
     target: &Target,
-    resolved: &Resolved,
+    meaning: &Meaning,
     served: Version,
     method: Method,
     may_start: bool,
 ) -> Result<Reply, Unavailable> {
-    let (mut build, _) = load_build(d, &resolved.key).await?;
+    let by_attribute = meaning.by_attribute;
+    let (mut build, _) = load_build(d, &meaning.key).await?;
     if may_start && startable(d, &build) {
         let (limits, _) = load_limits(d, Read::Eventual).await?;
         if let Some(paused) = limits.paused(build.key.system) {
@@ -71,21 +75,13 @@ async fn look<D: Deployment>(
         ring(d).await;
     }
     match &build.state {
-        State::Ready { lease, .. } => serve(d, target, resolved, lease, served, method).await,
+        State::Ready { lease, .. } => serve(d, target, meaning, lease, served, method).await,
         State::Failed { failure, until, .. } => {
-            Ok(Reply::Problem(Problem::failed(target, failure, until.map(|until| until - d.now()))))
+            let rest = until.map(|until| until - d.now());
+            Ok(Reply::Problem(Problem { by_attribute, ..Problem::failed(&meaning.attr, failure, rest) }))
         }
-        State::Queued { .. } | State::Building(_) => Ok(Reply::Pending(status::view(d, build).await?)),
-        State::Unasked => Ok(Reply::Unbuilt),
-    }
-}
-
-/// Whether nobody has asked for it, or it has cooled down; all else is as it is.
-fn startable<D: Deployment>(d: &D, build: &Build) -> bool {
-    match &build.state {
-        State::Unasked => true,
-        State::Failed { until: Some(until), .. } => d.now() >= *until,
-        _ => false,
+        State::Queued { .. } | State::Building(_) => Ok(Reply::Pending(status::view(d, build, by_attribute).await?)),
+        State::Unasked => Ok(Reply::Unbuilt { by_attribute }),
     }
 }
 
@@ -93,28 +89,29 @@ fn startable<D: Deployment>(d: &D, build: &Build) -> bool {
 async fn serve<D: Deployment>(
     d: &D,
     target: &Target,
-    resolved: &Resolved,
+    meaning: &Meaning,
     lease: &LeaseId,
     version: Version,
     method: Method,
 ) -> Result<Reply, Unavailable> {
-    let home = |name| ObjectPath { key: resolved.key.clone(), lease: lease.clone(), name };
+    let Meaning { pin, attr, key, .. } = meaning;
+    let home = |name| ObjectPath { key: key.clone(), lease: lease.clone(), name };
     let manifest = d.store().read(&home(ObjectName::Manifest)).await?;
-    let manifest = manifest.ok_or_else(|| Unavailable::new("store", format!("{} has no manifest", resolved.key)))?;
+    let manifest = manifest.ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))?;
     let manifest: Manifest = serde_json::from_slice(&manifest).map_err(|error| Unavailable::new("store", error))?;
-    let program = match choose(target, &manifest) {
+    let program = match choose(&target.wanted, attr, &manifest) {
         Ok(program) => program,
         Err(reply) => return Ok(*reply),
     };
     let (sha256, size) = match &program.verdict {
         Verdict::Static { sha256, size, .. } => (sha256.clone(), *size),
-        Verdict::Refused { why } => return Ok(Reply::Problem(Problem::not_static(target, &program.bin, *why))),
+        Verdict::Refused { why } => return Ok(Reply::Problem(Problem::not_static(attr, &program.bin, *why))),
     };
     let served = Served {
         asked: ServedKey::of(target, d.system()),
-        pin: resolved.pin.clone(),
-        rev: resolved.key.rev.clone(),
-        attr: resolved.key.attr.clone(),
+        pin: pin.clone(),
+        rev: key.rev.clone(),
+        attr: attr.clone(),
         bin: program.bin.clone(),
         version: manifest.version.clone(),
         sha256,
@@ -126,26 +123,33 @@ async fn serve<D: Deployment>(
         // Somebody else has remembered it; what was found stands either way.
         Ok(()) | Err(NotCommitted::Conflict) => {}
         Err(NotCommitted::Unavailable(error)) => {
-            d.note(About::Attempt(&resolved.key, lease), "a served row was not written", &error);
+            d.note(About::Attempt(key, lease), "a served row was not written", &error);
         }
     }
     hit(d, served, method).await
 }
 
-fn choose<'a>(target: &Target, manifest: &'a Manifest) -> Result<&'a Program, Box<Reply>> {
+/// What was built decides, whatever a catalogue may have expected. A path that is not the package's own names a program of it.
+fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Box<Reply>> {
     let problem = |problem| Box::new(Reply::Problem(problem));
-    let programs = &manifest.programs;
-    match &target.wanted {
-        Wanted::Program(_, bin) => {
-            manifest.program(bin.as_str()).ok_or_else(|| problem(Problem::no_such_program(target, bin, programs)))
+    let names = || manifest.programs.iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
+    let program = match wanted {
+        Wanted::Program(_, bin) => bin.as_str(),
+        Wanted::Package(name) if name != attr => name.as_str(),
+        Wanted::Package(_) => {
+            return match manifest.main(attr.leaf()) {
+                Main::Program(program) => Ok(program),
+                Main::Many => {
+                    let servable = |program: &&Program| matches!(program.verdict, Verdict::Static { .. });
+                    let servable = manifest.programs.iter().filter(servable).map(|program| program.bin.clone());
+                    Err(Box::new(Reply::choice(attr, &servable.collect::<Vec<_>>())))
+                }
+                Main::Missing(declared) => Err(problem(Problem::main_missing(attr, declared, &names()))),
+                Main::None => Err(problem(Problem::no_programs(attr))),
+            };
         }
-        Wanted::Package(attr) => match manifest.main(attr.leaf()) {
-            Main::Program(program) => Ok(program),
-            Main::Many => Err(Box::new(Reply::choice(target, programs))),
-            Main::Missing(declared) => Err(problem(Problem::main_missing(target, declared, programs))),
-            Main::None => Err(problem(Problem::no_programs(target))),
-        },
-    }
+    };
+    manifest.program(program).ok_or_else(|| problem(Problem::no_such_program(attr, program, &names())))
 }
 
 async fn hit<D: Deployment>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {

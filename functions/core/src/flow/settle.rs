@@ -9,7 +9,7 @@ use crate::{
         lease::{Bearer, Denied, admit},
         ring,
     },
-    key::{BuildKey, LeaseId},
+    key::{BuildKey, LeaseId, Product},
     ports::{Deployment, Store, Unavailable},
     protocol::{Outcome, Report},
 };
@@ -25,14 +25,21 @@ pub async fn settle<D: Deployment>(d: &D, bearer: &Bearer, report: Report) -> Re
         Err(Denied::NotLive) => false,
         Err(denied) => return Err(denied),
     };
-    let end = match report.outcome {
-        Outcome::Built(manifest) => {
+    let end = match (report.outcome, &bearer.key.product) {
+        (Outcome::Built(manifest), Product::Package(_)) => {
             if live {
                 store_manifest(d, bearer, &manifest.cleaned()).await?;
             }
             Ok(())
         }
-        Outcome::Failed(failure) => Err(failure.cleaned()),
+        (Outcome::Catalogued, Product::Catalogue) => {
+            if live {
+                look_for_catalogue(d, bearer).await?;
+            }
+            Ok(())
+        }
+        (Outcome::Failed(failure), _) => Err(failure.cleaned()),
+        (Outcome::Built(_) | Outcome::Catalogued, _) => return Err(Denied::Nonsense("that is not what was asked for")),
     };
     let event = Event::Settle { id: bearer.lease.clone(), end, stats: report.stats };
     advance(d, &bearer.key, &event).await?;
@@ -40,15 +47,27 @@ pub async fn settle<D: Deployment>(d: &D, bearer: &Bearer, report: Report) -> Re
     Ok(())
 }
 
+async fn look_for_catalogue<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(), Denied> {
+    for name in [ObjectName::Lookup, ObjectName::Details] {
+        if d.store().size(&home(bearer, name)).await?.is_none() {
+            return Err(Denied::Nonsense("the catalogue is not in the store"));
+        }
+    }
+    Ok(())
+}
+
+fn home(bearer: &Bearer, name: ObjectName) -> ObjectPath {
+    ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name }
+}
+
 async fn store_manifest<D: Deployment>(d: &D, bearer: &Bearer, manifest: &Manifest) -> Result<(), Denied> {
-    let home = |name| ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
     if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
     }
     let mut served = 0;
     for program in &manifest.programs {
         if let Verdict::Static { size, .. } = program.verdict {
-            if d.store().size(&home(ObjectName::Program(program.bin.clone()))).await? != Some(size) {
+            if d.store().size(&home(bearer, ObjectName::Program(program.bin.clone()))).await? != Some(size) {
                 return Err(Denied::Nonsense("a program is not in the store"));
             }
             served += 1;
@@ -58,7 +77,7 @@ async fn store_manifest<D: Deployment>(d: &D, bearer: &Bearer, manifest: &Manife
         return Err(Denied::Nonsense("no program is static"));
     }
     let json = serde_json::to_vec(manifest).map_err(|error| Unavailable::new("manifest", error))?;
-    Ok(d.store().write(&home(ObjectName::Manifest), json).await?)
+    Ok(d.store().write(&home(bearer, ObjectName::Manifest), json).await?)
 }
 
 /// A launcher says that a lease's task is gone, or never came to be. Tells whether that was news: whether it ended the lease.

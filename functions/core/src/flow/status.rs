@@ -7,12 +7,13 @@ use serde::Serialize;
 use crate::{
     build::{Build, State},
     failure::Failure,
-    flow::{load_build, load_limits, pins},
-    key::{Attr, LeaseId, Rev, System},
+    flow::{load_build, load_limits, meaning},
+    key::{LeaseId, Product, Rev, System},
     limits::Paused,
-    pins::Unserved,
     ports::{Deployment, Ledger, Read, Shelf, Unavailable},
+    problem::BY_ATTRIBUTE,
     protocol::Progress,
+    reply::Reply,
     target::Target,
     time::Timestamp,
 };
@@ -29,11 +30,14 @@ pub struct Status {
     /// `unasked`, `queued`, `building`, `ready`, `failed` or `cooling-down`.
     pub state: &'static str,
     /// The package.
-    pub package: Attr,
+    pub package: Product,
     /// The system.
     pub system: System,
     /// The nixpkgs.
     pub nixpkgs: Rev,
+    /// Its catalogue is not made, so that the name was taken for an attribute.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_attribute: bool,
     /// The number of the current or newest attempt, from 1.
     pub attempt: u32,
     /// Builds that are due before this one, where it is queued.
@@ -77,6 +81,11 @@ impl Status {
         if let Some(paused) = self.paused {
             return format!("waits: {}", paused.why.sentence());
         }
+        let headline = self.happening();
+        if self.by_attribute { format!("{headline} ({BY_ATTRIBUTE})") } else { headline }
+    }
+
+    fn happening(&self) -> String {
         let tried = if self.attempt > 1 { format!(", attempt {}", self.attempt) } else { String::new() };
         match (self.state, &self.progress, self.ahead) {
             ("building", Some(progress), _) => {
@@ -102,26 +111,27 @@ impl Status {
 /// The status of what a target means.
 ///
 /// # Errors
-/// [`Unserved`] inside, where it names another nixpkgs; [`Unavailable`], where the ledger does not answer.
-pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Status, Unserved>, Unavailable> {
-    match pins::load(d).await?.resolve(target, d.system()) {
-        Ok(resolved) => {
-            let (build, _) = load_build(d, &resolved.key).await?;
-            Ok(Ok(view(d, build).await?))
+/// A [`Reply`] inside, where it means no build; [`Unavailable`], where the ledger does not answer.
+pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Status, Reply>, Unavailable> {
+    match meaning::of(d, target, false).await? {
+        Ok(meaning) => {
+            let (build, _) = load_build(d, &meaning.key).await?;
+            Ok(Ok(view(d, build, meaning.by_attribute).await?))
         }
-        Err(unserved) => Ok(Err(unserved)),
+        Err(nothing) => Ok(Err(nothing.into())),
     }
 }
 
 /// The status document of a build's row.
-pub(crate) async fn view<D: Deployment>(d: &D, build: Build) -> Result<Status, Unavailable> {
+pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool) -> Result<Status, Unavailable> {
     let now = d.now();
     let last = build.history.last();
     let mut status = Status {
         state: "unasked",
-        package: build.key.attr.clone(),
+        package: build.key.product.clone(),
         system: build.key.system,
         nixpkgs: build.key.rev.clone(),
+        by_attribute,
         attempt: last.map_or(0, |attempt| attempt.number),
         ahead: None,
         paused: None,

@@ -25,7 +25,7 @@ fn unasked() -> Build {
     Build::unasked(BuildKey {
         rev: "0".repeat(40).parse().expect("40 hex digits"),
         system: System::X86_64Linux,
-        attr: "tree".parse().expect("an attribute"),
+        product: "tree".parse().expect("a package"),
     })
 }
 

@@ -1,0 +1,171 @@
+//! What `catalogue.nix` says of an attribute, and what that means.
+
+use binplz_catalogue::{About, Obstacle, Standing};
+use binplz_core::failure::Kind;
+use serde::Deserialize;
+
+use crate::evaluate::Marks;
+
+/// One line.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Line {
+    /// The attribute of this number begins.
+    At(usize),
+    /// It is nothing that a catalogue has.
+    Other(()),
+    /// It throws.
+    Throws(()),
+    /// It is a set of attributes.
+    Set(()),
+    /// One of their names.
+    Name(String),
+    /// It is a package.
+    Package(Box<Described>),
+    /// The package's derivation; `None`: that throws.
+    Drv(Option<String>),
+}
+
+impl Line {
+    fn name(&self) -> Option<String> {
+        if let Line::Name(name) = self { Some(name.clone()) } else { None }
+    }
+}
+
+/// A package, as `describe.nix` has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Described {
+    pname: String,
+    version: String,
+    main_program: Option<String>,
+    description: Option<String>,
+    homepage: Option<String>,
+    license: Vec<String>,
+    marks: Marks,
+    reason: Option<String>,
+}
+
+/// How a process ended before its time.
+#[derive(Clone, Debug)]
+pub(crate) struct Death {
+    /// What the attribute did.
+    pub(crate) why: Obstacle,
+    /// What Nix said.
+    pub(crate) detail: Option<String>,
+    /// Whether nothing else can have done it.
+    pub(crate) alone: bool,
+}
+
+impl Death {
+    /// For people.
+    pub(crate) fn said(&self) -> String {
+        self.why.failure(self.detail.as_deref()).sentence()
+    }
+}
+
+/// What an attribute is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Found {
+    /// Nothing that a catalogue has.
+    Other,
+    /// A set, with these names in it.
+    Set(Vec<String>),
+    /// A package, or an attribute that is lost.
+    Attribute(About, Standing),
+}
+
+impl Found {
+    /// What was said of an attribute; `death` is what came between.
+    pub(crate) fn of(lines: &[Line], death: Option<Death>) -> Found {
+        let lost = |about, death: Option<Death>| {
+            // A process that ends well says a line of each kind that is due.
+            let (why, detail) = death.map_or((Obstacle::Fails, None), |death| (death.why, death.detail));
+            Found::Attribute(about, Standing::Refused { why, detail })
+        };
+        let refused = |about, why, detail| Found::Attribute(about, Standing::Refused { why, detail });
+        match lines {
+            [Line::Other(())] => Found::Other,
+            [Line::Set(()), names @ ..] if death.is_none() => Found::Set(names.iter().filter_map(Line::name).collect()),
+            [Line::Throws(())] => refused(About::default(), Obstacle::Throws, None),
+            [Line::Package(package), rest @ ..] => match (package.mark(), rest) {
+                (Some(mark), _) => refused(package.about(), mark, package.reason(mark)),
+                (None, [Line::Drv(Some(drv))]) => {
+                    Found::Attribute(package.about(), Standing::Buildable { drv_path: Some(drv.clone()) })
+                }
+                (None, [Line::Drv(None)]) => refused(package.about(), Obstacle::Throws, None),
+                (None, _) => lost(package.about(), death),
+            },
+            _ => lost(About::default(), death),
+        }
+    }
+}
+
+impl Described {
+    fn mark(&self) -> Option<Obstacle> {
+        match self.marks.kind()? {
+            Kind::Unsupported => Some(Obstacle::Unsupported),
+            Kind::Broken => Some(Obstacle::Broken),
+            Kind::Insecure => Some(Obstacle::Insecure),
+            _ => Some(Obstacle::Unfree),
+        }
+    }
+
+    fn reason(&self, mark: Obstacle) -> Option<String> {
+        match mark {
+            Obstacle::Insecure => self.reason.clone(),
+            Obstacle::Unfree if !self.license.is_empty() => Some(self.license.join(", ")),
+            _ => None,
+        }
+    }
+
+    fn about(&self) -> About {
+        About {
+            pname: self.pname.clone(),
+            version: self.version.clone(),
+            description: self.description.clone().unwrap_or_default(),
+            homepage: self.homepage.clone().unwrap_or_default(),
+            license: self.license.clone(),
+            main_program: self.main_program.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(lines: &[&str], death: Option<Obstacle>) -> String {
+        let lines: Vec<Line> = lines.iter().map(|line| serde_json::from_str(line).expect("a line")).collect();
+        match Found::of(&lines, death.map(|why| Death { why, detail: None, alone: true })) {
+            Found::Attribute(about, Standing::Buildable { drv_path }) => format!("{}: {drv_path:?}", about.pname),
+            Found::Attribute(about, Standing::Refused { why, detail }) => format!("{}: {why} {detail:?}", about.pname),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_a_death_counts() {
+        let package = |broken| {
+            format!(
+                r#"{{"package":{{"pname":"x","version":"1","mainProgram":null,"description":null,"homepage":null,"license":[],"marks":{{"broken":{broken},"unsupported":false,"insecure":false,"unfree":false}},"reason":null}}}}"#
+            )
+        };
+        let (good, broken) = (package(false), package(true));
+        let memory = Some(Obstacle::OutOfMemory);
+        for (lines, death, said) in [
+            (&[r#"{"other":null}"#][..], None, "Other"),
+            (&[r#"{"set":null}"#, r#"{"name":"a"}"#, r#"{"name":"b"}"#], None, r#"Set(["a", "b"])"#),
+            (&[r#"{"set":null}"#, r#"{"name":"a"}"#], memory, ": out-of-memory None"),
+            (&[r#"{"throws":null}"#], None, ": throws None"),
+            (&[], memory, ": out-of-memory None"),
+            (&[&good], memory, "x: out-of-memory None"),
+            (&[&good, r#"{"drv":null}"#], None, "x: throws None"),
+            (&[&good, r#"{"drv":"/x.drv"}"#], memory, r#"x: Some("/x.drv")"#),
+            (&[&broken], memory, "x: broken None"),
+            (&[&good], None, "x: fails None"),
+        ] {
+            assert_eq!(found(lines, death), said);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! A nixpkgs as a directory on this machine.
+
+use std::{ffi::OsString, fs, path::PathBuf};
+
+use binplz_core::protocol::Nixpkgs;
+
+use crate::{
+    classify::{self, Ended},
+    nix::Exit,
+    shop::{Ending, Shop, finished},
+    watch::Watch,
+};
+
+/// What has Nix fetch a tarball, and say where it is.
+const FETCH: &str = r#"{ url, narHash ? "" }:
+"${builtins.fetchTarball ({ inherit url; } // (if narHash == "" then { } else { sha256 = narHash; }))}""#;
+/// A tarball without a hash is named by its commit: it does not change while the machine lives.
+pub(crate) const TARBALL_TTL: &str = "31536000";
+
+/// Where it is; a tarball is fetched, unless Nix has it.
+pub(crate) fn directory(shop: &Shop, nixpkgs: &Nixpkgs) -> Result<PathBuf, Ending> {
+    let (url, nar_hash) = match nixpkgs {
+        Nixpkgs::Path(path) => {
+            return fs::canonicalize(path)
+                .map_err(|error| Ending::ours(format!("the package set is not there: {path}: {error}")));
+        }
+        Nixpkgs::Tarball { url, nar_hash } => (url, nar_hash),
+    };
+    let fixed = ["--eval", "--json", "--read-write-mode", "--option", "tarball-ttl", TARBALL_TTL, "--expr", FETCH];
+    let data = [("url", Some(url)), ("narHash", nar_hash.as_ref())];
+    let data = data.iter().filter_map(|(name, value)| Some(["--argstr", name, value.as_ref()?]));
+    let arguments: Vec<OsString> = fixed.into_iter().chain(data.flatten()).map(OsString::from).collect();
+    let mut watch = Watch::new(&shop.board, &shop.log);
+    let ran = shop.nix.run("nix-instantiate", &arguments, shop.lease.deadline(), |line| watch.hear(line))?;
+    match finished(ran.end)? {
+        Ended::Exit(Exit::Code(0)) => {
+            serde_json::from_slice(&ran.stdout).map_err(|error| Ending::ours(format!("a nixpkgs has no path: {error}")))
+        }
+        ended => Err(Ending::Failed(classify::evaluation(ended, &watch.into_evidence()))),
+    }
+}

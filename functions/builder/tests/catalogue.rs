@@ -1,0 +1,269 @@
+//! `binplz-builder catalogue`, with real Nix and real SQLite: the demo set, and a set that does its worst.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use binplz_catalogue::{Lookup, Obstacle, details};
+use binplz_core::{
+    catalogue::Resolution,
+    key::{DrvHash, System},
+    ports::Catalogue,
+};
+use tempfile::TempDir;
+
+const REV: &str = "abababababababababababababababababababab";
+
+fn set(name: &str) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if name == "demo" { here.join("../../tests/fixtures/set") } else { here.join("tests").join(name) }
+}
+
+fn make(set: &Path, out: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_binplz-builder"));
+    command.args(["catalogue", "--rev", REV, "--nixpkgs"]).arg(set).arg("--out").arg(out).args(more);
+    command.output().expect("the builder starts")
+}
+
+fn made(set: &Path, more: &[&str]) -> (TempDir, Lookup<Vec<u8>>, Output) {
+    let out = tempfile::tempdir().expect("a directory");
+    let output = make(set, out.path(), more);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lookup = Lookup::open(fs::read(out.path().join("lookup")).expect("a file")).expect("a catalogue");
+    (out, lookup, output)
+}
+
+fn resolve(lookup: &Lookup<Vec<u8>>, path: &str) -> Resolution {
+    lookup.resolve(&path.parse().expect("a path"), System::X86_64Linux)
+}
+
+/// `procps/ps`, `x/?` where only a build can tell, or what else it is.
+fn found(lookup: &Lookup<Vec<u8>>, path: &str) -> String {
+    match resolve(lookup, path) {
+        Resolution::Found { attr, bin, .. } => format!("{attr}/{}", bin.map_or("?".to_owned(), |bin| bin.to_string())),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What Nix itself says of a derivation.
+fn drv(set: &Path, attr: &str) -> DrvHash {
+    let mut nix = Command::new("nix-instantiate");
+    nix.args(["--eval", "--json", "--argstr", "system", "x86_64-linux", "--arg", "config", "{ }"]);
+    let out = nix.args(["--arg", "overlays", "[ ]", "-A"]).arg(format!("pkgsStatic.{attr}.drvPath")).arg(set).output();
+    let path: String = serde_json::from_slice(&out.expect("nix-instantiate").stdout).expect("a path");
+    DrvHash::of_path(&path).expect("a derivation's path")
+}
+
+#[test]
+fn a_hostile_set_gets_a_catalogue_of_the_rest_and_names_what_it_lost() {
+    let set = set("hostile");
+    let limits = ["--time", "2", "--memory", "1024", "--shard", "100", "--jobs", "4"];
+    let (_dir, lookup, output) = made(&set, &limits);
+
+    let mut expected = BTreeMap::new();
+    for number in 0..1000 {
+        let why = match number {
+            n if n % 20 == 3 => Obstacle::Throws,
+            n if (7..=11).contains(&(n % 250)) => Obstacle::Endless,
+            n if n % 200 == 115 => Obstacle::OutOfMemory,
+            _ => continue,
+        };
+        expected.insert(format!("a{number:04}"), why);
+    }
+    let count = |why| expected.values().filter(|one| **one == why).count();
+    assert_eq!((count(Obstacle::Throws), count(Obstacle::Endless), count(Obstacle::OutOfMemory)), (50, 20, 5));
+    for name in ["aborts", "recurses", "lacks", "mistypes", "overflows", "late", "forbidden"] {
+        expected.insert(name.to_owned(), Obstacle::Fails);
+    }
+    expected.extend([("asserts".to_owned(), Obstacle::Throws), ("sets.deeper.bad".to_owned(), Obstacle::Throws)]);
+    let lost: BTreeMap<_, _> = lookup.lost().map(|lost| (lost.attr.to_string(), lost.why)).collect();
+    assert_eq!(lost, expected);
+    let named = String::from_utf8_lossy(&output.stdout);
+    for (name, why) in &expected {
+        assert!(named.lines().any(|line| line.starts_with(&format!("{name} x86_64-linux {why}"))), "{name}");
+    }
+
+    let said = |name: &str| match resolve(&lookup, name) {
+        Resolution::Refused { failure, .. } => failure.sentence(),
+        other => panic!("{name}: {other:?}"),
+    };
+    let no = "its Nix expression does not evaluate";
+    assert_eq!(said("a0003"), format!("{no}: attribute 3 throws"));
+    assert_eq!(said("a0023"), format!("{no}: derivation 23 throws"));
+    assert!(said("recurses").starts_with(&format!("{no}: infinite recursion encountered")), "{}", said("recurses"));
+    assert!(said("aborts").contains("not even tryEval"), "{}", said("aborts"));
+    assert!(said("lacks").contains("attribute 'attribute' missing"), "{}", said("lacks"));
+
+    // A thousand; those that fail and throw in ways of their own; the inner one, and the alias.
+    assert_eq!(lookup.attrs(), 1000 + 7 + 2 + 2);
+    assert_eq!(found(&lookup, "a0000"), "a0000/p0");
+    assert_eq!(found(&lookup, "p999"), "a0999/p999");
+    assert_eq!(found(&lookup, "inner"), "sets.inner/inner");
+    // Something that is known of what is lost at its derivation only.
+    assert_eq!(
+        lookup.package(&"a0023".parse().expect("a name")).and_then(|known| known.main).map(|bin| bin.to_string()),
+        Some("p23".into())
+    );
+    assert!(matches!(resolve(&lookup, "closed.inner"), Resolution::Unknown { .. }));
+    assert!(matches!(resolve(&lookup, "text"), Resolution::Unknown { .. }));
+    let drvs = |attr: &str| lookup.package(&attr.parse().expect("a name")).expect("it is there").drvs;
+    assert_eq!(drvs("a0500").get(&System::X86_64Linux), Some(&drv(&set, "a0500")));
+    assert_eq!(drvs("alias"), drvs("a0000"));
+}
+
+#[test]
+fn the_demo_set_is_the_same_catalogue_however_it_is_cut_up() {
+    let (one, lookup, _) = made(&set("demo"), &["--shard", "1000", "--jobs", "1"]);
+    let (other, ..) = made(&set("demo"), &["--shard", "3", "--jobs", "4"]);
+    for file in ["lookup", "details"] {
+        assert!(fs::read(one.path().join(file)).ok() == fs::read(other.path().join(file)).ok(), "{file}");
+    }
+    assert_eq!(lookup.rev().as_str(), REV);
+    for (path, answer) in [
+        ("tree", "tree/tree"),
+        ("gnugrep", "gnugrep/grep"),
+        ("grep", "gnugrep/grep"),
+        ("figlet", "games.figlet/figlet"),
+        ("games.figlet", "games.figlet/figlet"),
+        ("luaPackages.lua", "luaPackages.lua/lua"),
+        ("xxhsum", "xxHash/xxhsum"),
+        ("moreutils", "moreutils/?"),
+        ("failing.compileError", "failing.compileError/compileError"),
+    ] {
+        assert_eq!(found(&lookup, path), answer, "{path}");
+    }
+    for (path, kind) in [
+        ("failing.broken", "Broken"),
+        ("failing.unsupported", "Unsupported"),
+        ("failing.insecure", "Insecure"),
+        ("failing.unfree", "Unfree"),
+        ("failing.evaluationError", "EvaluationError"),
+        ("failing.infiniteRecursion", "EvaluationError"),
+        ("trees", "Unknown"),
+        ("lib.licenses.mit", "Unknown"),
+        ("stdenv", "Unknown"),
+    ] {
+        assert!(format!("{:?}", resolve(&lookup, path)).contains(kind), "{path}: {:?}", resolve(&lookup, path));
+    }
+    let attr = "hello".parse().expect("a name");
+    let block = lookup.details(&attr).map(|range| range.start as usize..range.end as usize).expect("details");
+    let details = details::read(&fs::read(one.path().join("details")).expect("a file")[block], &attr).expect("details");
+    assert_eq!((details.about.version.as_str(), details.about.license), ("2.10", vec!["GPL-3.0-or-later".to_owned()]));
+    assert_eq!(
+        lookup.package(&attr).and_then(|known| known.drvs.get(&System::X86_64Linux).cloned()),
+        Some(drv(&set("demo"), "hello"))
+    );
+}
+
+#[test]
+fn programs_come_from_the_channels_database_and_from_what_was_built() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let database = dir.path().join("programs.sqlite");
+    let schema = "CREATE TABLE Programs (name text not null, system text not null, package text not null, primary key (name, system, package));";
+    let rows = [
+        ("errno", "x86_64-linux", "moreutils"),
+        ("sponge", "x86_64-linux", "moreutils"),
+        ("errno", "i686-linux", "moreutils"),
+        ("mac-only", "x86_64-darwin", "moreutils"),
+        ("[", "x86_64-linux", "moreutils"),
+        (".hidden-wrapped", "x86_64-linux", "moreutils"),
+        ("it''s\n\"odd\"", "x86_64-linux", "moreutils"),
+        ("lua", "x86_64-linux", "lua"),
+        ("luac", "aarch64-linux", "lua"),
+        ("ghost", "x86_64-linux", "not-in-the-set"),
+        ("bsdiff", "x86_64-linux", "bsdiff"),
+        ("gone", "x86_64-linux", "bsdiff"),
+    ];
+    let rows =
+        rows.map(|(name, system, package)| format!("INSERT INTO Programs VALUES ('{name}', '{system}', '{package}');"));
+    let sqlite = Command::new("sqlite3").arg(&database).arg(schema.to_owned() + &rows.concat()).status();
+    assert!(sqlite.expect("sqlite3 (scripts/test installs it)").success());
+    let built = dir.path().join("built.jsonl");
+    let manifest = r#"{"attr":"bsdiff","manifest":{"pname":"bsdiff","version":"4.3","drv_path":"","programs":[{"bin":"bspatch","verdict":"refused","why":"script"},{"bin":"bsdiff","verdict":"refused","why":"dynamic"}]}}"#;
+    fs::write(&built, manifest).expect("written");
+
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let (_out, lookup, _) = made(&set("demo"), &["--programs", &text(&database), "--built", &text(&built)]);
+    let names = |attr: &str| {
+        let known = lookup.package(&attr.parse().expect("a name")).expect("it is there");
+        known.programs.iter().map(|bin| bin.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names("moreutils"), "[ errno sponge");
+    assert_eq!(names("bsdiff"), "bsdiff bspatch");
+    // Another attribute of lua's derivation, which the database has no row of.
+    assert_eq!(names("luaPackages.lua"), "lua luac");
+    assert!(matches!(resolve(&lookup, "moreutils"), Resolution::Choice { .. }));
+    assert_eq!(found(&lookup, "sponge"), "moreutils/sponge");
+    assert_eq!(found(&lookup, "luac"), "lua/luac");
+    assert!(matches!(resolve(&lookup, "ghost"), Resolution::Unknown { .. }));
+    assert!(matches!(resolve(&lookup, "bsdiff/gone"), Resolution::NoSuchProgram { .. }));
+}
+
+#[test]
+fn a_set_is_evaluated_for_every_system_that_is_asked_for() {
+    let (_out, lookup, _) = made(&set("demo"), &["--system", "x86_64-linux", "--system", "aarch64-linux"]);
+    let drvs = lookup.package(&"tree".parse().expect("a name")).expect("it is there").drvs;
+    assert_eq!(drvs.len(), 2);
+    assert_ne!(drvs.get(&System::X86_64Linux), drvs.get(&System::Aarch64Linux));
+    let tree = lookup.resolve(&"tree".parse().expect("a path"), System::Aarch64Linux);
+    assert!(matches!(tree, Resolution::Found { drv: Some(_), .. }), "{tree:?}");
+}
+
+#[test]
+fn a_machine_without_nix_is_one_sentence() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_binplz-builder"));
+    command.args(["catalogue", "--rev", REV, "--nixpkgs"]).arg(set("demo")).arg("--out").arg(dir.path().join("out"));
+    let output = command.env("PATH", dir.path()).output().expect("the builder starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("binplz-builder catalogue: there is no Nix here") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn what_can_not_become_a_catalogue_is_one_sentence_and_no_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        fs::create_dir_all(dir.path().join(name)).expect("a directory");
+        fs::write(dir.path().join(name).join("default.nix"), text).expect("written");
+        dir.path().join(name)
+    };
+    let endless = "{ ... }: { pkgsStatic.a = let f = builtins.foldl' (_: _: builtins.foldl' (_: _: builtins.foldl' (_: n: n) 0 l) 0 l) 0 l; l = builtins.genList (n: n) 100000; in f; }";
+    for (set, limits, sentence) in [
+        (
+            write("throws", "{ ... }: throw \"no such channel\""),
+            &[][..],
+            "the set can not be evaluated: no such channel",
+        ),
+        (write("empty", "{ ... }: { pkgsStatic = { }; }"), &[], "the set has no packages"),
+        (write("other", "{ ... }: { }"), &[], "the set can not be evaluated: attribute 'pkgsStatic' missing"),
+        (
+            write("endless", endless),
+            &["--time", "2"],
+            "1 of 1 attributes took too much time or memory: allow them more of it",
+        ),
+        (
+            write(
+                "loop",
+                "{ ... }: rec { pkgsStatic = { recurseForDerivations = true; a = pkgsStatic; b = pkgsStatic; }; }",
+            ),
+            &["--most", "3"],
+            "there are more than 3 attributes: does b contain itself?",
+        ),
+        (dir.path().join("nowhere"), &[], "No such file or directory"),
+        (
+            set("demo"),
+            &["--programs", "/etc/hostname"],
+            "/etc/hostname can not be read: sqlite3 ended with exit status",
+        ),
+    ] {
+        let out = dir.path().join("out");
+        let output = make(&set, &out, limits);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.lines().last().is_some_and(|line| line.contains(sentence)), "{said}");
+        assert!(!out.join("lookup").exists() && !out.join("details").exists());
+    }
+}

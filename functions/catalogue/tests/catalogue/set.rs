@@ -1,0 +1,77 @@
+//! Small sets, put together by hand.
+
+use binplz_catalogue::{About, Files, Lookup, Obstacle, Record, Standing, Writer};
+use binplz_core::{
+    artifact::{Manifest, Program, Refusal, Verdict},
+    key::System,
+};
+
+pub(crate) const X86: System = System::X86_64Linux;
+pub(crate) const ARM: System = System::Aarch64Linux;
+
+/// A catalogue in the making, told in few words.
+pub(crate) struct Set(Writer);
+
+impl Set {
+    pub(crate) fn new() -> Set {
+        Set(Writer::new("ab".repeat(20).parse().expect("a revision")))
+    }
+
+    /// A package that can be built on x86_64, with the main program that it declares.
+    pub(crate) fn package(self, attr: &str, main: Option<&str>) -> Set {
+        self.record(X86, attr, main, Standing::Buildable { drv_path: None })
+    }
+
+    /// The same, with its derivation.
+    pub(crate) fn derivation(self, attr: &str, drv: char) -> Set {
+        let drv_path = format!("/nix/store/{}-{attr}.drv", drv.to_string().repeat(32));
+        self.record(X86, attr, None, Standing::Buildable { drv_path: Some(drv_path) })
+    }
+
+    /// An attribute that can not be built.
+    pub(crate) fn refused(self, attr: &str, main: Option<&str>, why: Obstacle, detail: Option<&str>) -> Set {
+        self.record(X86, attr, main, Standing::Refused { why, detail: detail.map(str::to_owned) })
+    }
+
+    pub(crate) fn record(mut self, system: System, attr: &str, main: Option<&str>, standing: Standing) -> Set {
+        let pname = attr.rsplit('.').next().unwrap_or_default().to_owned();
+        let about = About { pname, main_program: main.map(str::to_owned), ..About::default() };
+        let attr = attr.parse().expect("an attribute");
+        self.0.evaluated(Record { attr, system, about, standing }).expect("told once");
+        self
+    }
+
+    /// Rows of the channel's database.
+    pub(crate) fn database(mut self, attr: &str, programs: &[&str]) -> Set {
+        for bin in programs {
+            self.0.in_database(attr.parse().expect("an attribute"), bin.parse().expect("a program"));
+        }
+        self
+    }
+
+    /// A build's manifest: static programs, and scripts.
+    pub(crate) fn built(mut self, attr: &str, programs: &[&str], scripts: &[&str]) -> Set {
+        let verdict =
+            || Verdict::Static { sha256: "0".repeat(64).parse().expect("hex"), size: 1, leftovers: Vec::new() };
+        let program = |bin: &&str, verdict| Program { bin: bin.parse().expect("a program"), verdict };
+        let programs = programs.iter().map(|bin| program(bin, verdict()));
+        let scripts = scripts.iter().map(|bin| program(bin, Verdict::Refused { why: Refusal::Script }));
+        let manifest = Manifest {
+            pname: attr.to_owned(),
+            version: "1".to_owned(),
+            main_program: None,
+            drv_path: String::new(),
+            programs: programs.chain(scripts).collect(),
+        };
+        self.0.built(attr.parse().expect("an attribute"), &manifest);
+        self
+    }
+
+    pub(crate) fn files(self) -> Files {
+        self.0.finish().expect("small")
+    }
+
+    pub(crate) fn lookup(self) -> Lookup<Vec<u8>> {
+        Lookup::open(self.files().lookup).expect("a catalogue")
+    }
+}

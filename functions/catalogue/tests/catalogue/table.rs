@@ -1,0 +1,293 @@
+//! Names and what they mean, each rule of contract §1 by itself.
+
+use binplz_catalogue::{Lookup, Obstacle, Standing};
+use binplz_core::{catalogue::Resolution, key::System, ports::Catalogue};
+
+use crate::set::{ARM, Set, X86};
+
+/// Short for a table: `=procps/ps` found, `=x/?` found and only a build knows the program, `300 a: x y`, `404 a: x y`, `404 ~ near`, `422 a: why`.
+fn told(lookup: &Lookup<Vec<u8>>, path: &str, system: System) -> String {
+    let list = |bins: &[binplz_core::key::Bin]| bins.iter().map(|bin| format!(" {bin}")).collect::<String>();
+    match lookup.resolve(&path.parse().expect("a path"), system) {
+        Resolution::Found { attr, bin, .. } => format!("={attr}/{}", bin.map_or("?".to_owned(), |bin| bin.to_string())),
+        Resolution::Choice { attr, programs } => format!("300 {attr}:{}", list(&programs)),
+        Resolution::NoSuchProgram { attr, programs } => format!("404 {attr}:{}", list(&programs)),
+        Resolution::Unknown { near } => {
+            format!("404 ~{}", near.iter().map(|path| format!(" {path}")).collect::<String>())
+        }
+        Resolution::Refused { attr, failure } => format!("422 {attr}: {}", failure.sentence()),
+    }
+}
+
+fn holds(set: Set, rows: &[(&str, &str)]) {
+    let lookup = set.lookup();
+    for (path, answer) in rows {
+        assert_eq!(told(&lookup, path, X86), *answer, "{path}");
+    }
+}
+
+#[test]
+fn an_attribute_of_that_name_comes_first_if_its_main_program_is_known() {
+    let set = Set::new()
+        .package("tree", Some("tree"))
+        .package("gnugrep", Some("grep"))
+        .package("other", Some("ripgrep"))
+        .package("ripgrep", Some("rg"))
+        .package("htop", None)
+        .database("htop", &["htop", "htop-more"])
+        .package("only", None)
+        .database("only", &["the-one"])
+        .package("nested.figlet", Some("figlet"))
+        .package("7zz", Some("7zz"))
+        .package("_2048", Some("2048"))
+        .package("aaa", None)
+        .database("aaa", &["tree", "htop", "only", "grep"]);
+    holds(
+        set,
+        &[
+            ("tree", "=tree/tree"),
+            ("gnugrep", "=gnugrep/grep"),
+            ("ripgrep", "=ripgrep/rg"),
+            ("htop", "=htop/htop"),
+            ("only", "=only/the-one"),
+            ("nested.figlet", "=nested.figlet/figlet"),
+            ("7zz", "=7zz/7zz"),
+            ("_2048", "=_2048/2048"),
+        ],
+    );
+}
+
+#[test]
+fn a_programs_name_means_whose_main_program_it_is() {
+    let set = Set::new()
+        .package("gnugrep", Some("grep"))
+        .package("busybox", Some("busybox"))
+        .database("busybox", &["busybox", "grep", "ps"])
+        .package("aaa", None)
+        .database("aaa", &["grep", "rg", "egrep"])
+        .package("ripgrep", Some("rg"))
+        .package("games.figlet", Some("figlet"))
+        .package("b.same", Some("twice"))
+        .package("a.same", Some("twice"));
+    holds(
+        set,
+        &[
+            ("grep", "=gnugrep/grep"),
+            ("rg", "=ripgrep/rg"),
+            ("figlet", "=games.figlet/figlet"),
+            ("twice", "=a.same/twice"),
+            ("busybox", "=busybox/busybox"),
+        ],
+    );
+}
+
+#[test]
+fn then_who_is_named_the_same_then_the_first_by_name() {
+    let set = Set::new()
+        .package("zz.ps", Some("pgrep"))
+        .database("zz.ps", &["ps", "pgrep"])
+        .package("busybox", Some("busybox"))
+        .database("busybox", &["busybox", "ps", "pgrep", "convert"])
+        .package("imagemagick", Some("magick"))
+        .database("imagemagick", &["magick", "convert", "mogrify"])
+        .package("toybox", Some("toybox"))
+        .database("toybox", &["toybox", "mogrify", "ps"]);
+    holds(
+        set,
+        &[
+            ("ps", "=zz.ps/ps"),
+            ("pgrep", "=zz.ps/pgrep"),
+            ("convert", "=busybox/convert"),
+            ("mogrify", "=imagemagick/mogrify"),
+            ("magick", "=imagemagick/magick"),
+        ],
+    );
+}
+
+#[test]
+fn among_equals_what_can_be_built_here_comes_first() {
+    let lookup = Set::new()
+        .refused("aaa", Some("aaa"), Obstacle::Broken, None)
+        .database("aaa", &["aaa", "shared"])
+        .package("bbb", Some("bbb"))
+        .database("bbb", &["bbb", "shared"])
+        .refused("main", Some("grep"), Obstacle::Broken, None)
+        .package("extra", Some("extra"))
+        .database("extra", &["extra", "grep"])
+        .record(ARM, "aaa", Some("aaa"), Standing::Buildable { drv_path: None })
+        .lookup();
+    assert_eq!(told(&lookup, "shared", X86), "=bbb/shared");
+    assert_eq!(told(&lookup, "shared", ARM), "=aaa/shared");
+    // Whose main program it is stands above who merely ships one of that name.
+    assert_eq!(told(&lookup, "grep", X86), "422 main: it is marked broken in this nixpkgs");
+}
+
+#[test]
+fn a_package_without_a_main_program_is_a_choice_or_a_build() {
+    let set = Set::new()
+        .package("moreutils", None)
+        .built("moreutils", &["errno", "sponge"], &["ts", "vidir"])
+        .package("scripts", None)
+        .built("scripts", &[], &["one", "two"])
+        .package("coreutils", None)
+        .database("coreutils", &["ls", "cat", "["])
+        .package("wrong", Some("middle"))
+        .database("wrong", &["left", "right"])
+        .package("unknown", None)
+        .package("convert", None)
+        .package("imagemagick", Some("magick"))
+        .database("imagemagick", &["magick", "convert"])
+        .refused("many", None, Obstacle::Unsupported, None)
+        .database("many", &["a", "b"]);
+    holds(
+        set,
+        &[
+            ("moreutils", "300 moreutils: errno sponge"),
+            ("scripts", "300 scripts: one two"),
+            ("coreutils", "300 coreutils: [ cat ls"),
+            ("wrong", "300 wrong: left right"),
+            ("unknown", "=unknown/?"),
+            // An attribute of which nothing is known gives way to a program of that name.
+            ("convert", "=imagemagick/convert"),
+            ("many", "422 many: it is not available on this system"),
+        ],
+    );
+}
+
+#[test]
+fn one_program_of_a_package_must_be_one_that_it_ships() {
+    let set = Set::new()
+        .package("procps", Some("ps"))
+        .database("procps", &["ps", "top"])
+        .package("coreutils", None)
+        .database("coreutils", &["[", "ls"])
+        .package("unknown", Some("known"))
+        .package("games.figlet", Some("figlet"))
+        .refused("bad", None, Obstacle::Broken, None)
+        .database("bad", &["bad-a", "bad-b"]);
+    holds(
+        set,
+        &[
+            ("procps/ps", "=procps/ps"),
+            ("procps/top", "=procps/top"),
+            ("procps/pss", "404 procps: ps top"),
+            ("coreutils/%5B", "=coreutils/["),
+            ("unknown/known", "=unknown/known"),
+            ("unknown/whatever", "=unknown/whatever"),
+            ("games.figlet/figlet", "=games.figlet/figlet"),
+            ("nobody/x", "404 ~"),
+            ("procp/ps", "404 ~ procps"),
+            ("bad/bad-a", "422 bad: it is marked broken in this nixpkgs"),
+            ("bad/x", "404 bad: bad-a bad-b"),
+        ],
+    );
+}
+
+#[test]
+fn why_a_package_can_not_be_had_comes_straight_from_the_catalogue() {
+    let set = Set::new()
+        .refused("broken", Some("b"), Obstacle::Broken, None)
+        .refused("darwin", Some("d"), Obstacle::Unsupported, None)
+        .refused("old-ssl", Some("s"), Obstacle::Insecure, Some("CVE-1970-0001"))
+        .refused("steam", Some("steam"), Obstacle::Unfree, None)
+        .refused("exa", None, Obstacle::Throws, Some("'exa' has been replaced by 'eza'"))
+        .refused("loop", None, Obstacle::Fails, Some("infinite recursion encountered"))
+        .refused("forever", None, Obstacle::Endless, None)
+        .refused("huge", None, Obstacle::OutOfMemory, None);
+    let no_evaluation = "its Nix expression does not evaluate";
+    holds(
+        set,
+        &[
+            ("broken", "422 broken: it is marked broken in this nixpkgs"),
+            ("darwin", "422 darwin: it is not available on this system"),
+            ("old-ssl", "422 old-ssl: it is marked insecure in this nixpkgs: CVE-1970-0001"),
+            ("s", "422 old-ssl: it is marked insecure in this nixpkgs: CVE-1970-0001"),
+            ("steam", "422 steam: its licence is unfree"),
+            ("exa", &format!("422 exa: {no_evaluation}: 'exa' has been replaced by 'eza'")),
+            ("loop", &format!("422 loop: {no_evaluation}: infinite recursion encountered")),
+            ("forever", &format!("422 forever: {no_evaluation}: it does not come to an end")),
+            ("huge", &format!("422 huge: {no_evaluation}: it takes more memory than there is")),
+        ],
+    );
+}
+
+#[test]
+fn a_name_that_is_nothing_has_near_names_that_lead_somewhere() {
+    let set = Set::new()
+        .package("ripgrep", Some("rg"))
+        .package("imagemagick", Some("magick"))
+        .package("xxHash", Some("xxhsum"))
+        .package("coreutils", None)
+        .database("coreutils", &["[", "ls", "sha256sum"])
+        .refused("imagemagic", None, Obstacle::Throws, None)
+        .refused("imagemagicks", None, Obstacle::Broken, None);
+    holds(
+        set,
+        &[
+            ("ripgrpe", "404 ~ ripgrep"),
+            ("imagemagik", "404 ~ imagemagick imagemagicks"),
+            ("imagemagicc", "404 ~ imagemagick imagemagicks"),
+            ("xxhash", "404 ~ xxHash"),
+            ("sha265sum", "404 ~ sha256sum"),
+            ("l", "404 ~ ls coreutils/%5B"),
+            ("nothing-like-it", "404 ~"),
+            ("RIPGREP", "404 ~ ripgrep"),
+        ],
+    );
+}
+
+#[test]
+fn names_that_differ_in_capitals_are_different_names() {
+    let set = Set::new().package("tree", Some("tree")).package("Tree", Some("other")).package("TREE", Some("third"));
+    holds(set, &[("tree", "=tree/tree"), ("Tree", "=Tree/other"), ("TREE", "=TREE/third")]);
+}
+
+#[test]
+fn attributes_of_one_derivation_have_one_set_of_programs() {
+    let lookup = Set::new()
+        .derivation("python313Packages.black", 'a')
+        .derivation("black", 'a')
+        .derivation("other", 'b')
+        .database("black", &["black", "blackd"])
+        .lookup();
+    assert_eq!(told(&lookup, "python313Packages.black", X86), "=python313Packages.black/black");
+    assert_eq!(told(&lookup, "python313Packages.black/blackd", X86), "=python313Packages.black/blackd");
+    assert_eq!(told(&lookup, "blackd", X86), "=black/blackd");
+    assert_eq!(told(&lookup, "other", X86), "=other/?");
+    let drv = |path: &str| match lookup.resolve(&path.parse().expect("a path"), X86) {
+        Resolution::Found { drv, .. } => drv.map(|drv| drv.to_string()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(drv("black"), Some("a".repeat(32)));
+    assert_eq!(drv("black"), drv("python313Packages.black"));
+}
+
+#[test]
+fn what_was_built_is_believed_over_the_database() {
+    let set = Set::new().package("x", None).database("x", &["x", "dropped"]).built("x", &["x", "gained"], &[]);
+    holds(set, &[("x/dropped", "404 x: gained x"), ("x/gained", "=x/gained"), ("dropped", "404 ~")]);
+}
+
+#[test]
+fn a_script_that_was_built_gives_way_to_a_program_of_that_name() {
+    let set = Set::new()
+        .package("moreutils", None)
+        .built("moreutils", &["sponge", "errno"], &["parallel", "ts"])
+        .package("pll", Some("pll"))
+        .database("pll", &["pll", "parallel"]);
+    holds(set, &[("parallel", "=pll/parallel"), ("ts", "=moreutils/ts"), ("moreutils/ts", "=moreutils/ts")]);
+}
+
+#[test]
+fn a_system_that_nobody_evaluated_is_left_to_the_build() {
+    let lookup = Set::new().package("tree", Some("tree")).refused("b", None, Obstacle::Broken, None).lookup();
+    assert_eq!(told(&lookup, "tree", ARM), "=tree/tree");
+    assert_eq!(told(&lookup, "b", ARM), "=b/?");
+    // Where it was evaluated, what was not there is not for it.
+    let lookup = Set::new()
+        .package("tree", Some("tree"))
+        .record(ARM, "other", Some("other"), Standing::Buildable { drv_path: None })
+        .lookup();
+    assert_eq!(told(&lookup, "tree", ARM), "422 tree: it is not available on this system");
+    assert_eq!(told(&lookup, "other", ARM), "=other/other");
+}

@@ -1,0 +1,93 @@
+//! What a target means: the pins say in which nixpkgs, its catalogue which package.
+
+use crate::{
+    catalogue::Resolution,
+    flow::{catalogue, pins},
+    key::{Attr, BuildKey, Product},
+    pins::{PinName, Resolved, Unserved},
+    policy::Names,
+    ports::{Catalogue, Deployment, Unavailable},
+    reply::{Problem, Reply},
+    target::Target,
+};
+
+/// A build that a target means.
+#[derive(Clone, Debug)]
+pub(crate) struct Meaning {
+    /// Under which pin.
+    pub(crate) pin: PinName,
+    /// Which package.
+    pub(crate) attr: Attr,
+    /// Its build.
+    pub(crate) key: BuildKey,
+    /// There should be a catalogue, and there is none: the name was taken for an attribute.
+    pub(crate) by_attribute: bool,
+}
+
+/// Why a target means no build.
+#[derive(Clone, Debug)]
+pub(crate) enum Nothing {
+    /// It names a nixpkgs that is not served.
+    Unserved(Unserved),
+    /// Its nixpkgs has no such thing to build; what there is to say instead.
+    There(Box<Reply>),
+}
+
+impl From<Nothing> for Reply {
+    fn from(nothing: Nothing) -> Reply {
+        match nothing {
+            Nothing::Unserved(unserved) => Reply::Problem(Problem::unserved(&unserved)),
+            Nothing::There(reply) => *reply,
+        }
+    }
+}
+
+/// What a target means. `may_start`: as for [`super::request::request`].
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn of<D: Deployment>(
+    d: &D,
+    target: &Target,
+    may_start: bool,
+) -> Result<Result<Meaning, Nothing>, Unavailable> {
+    let found = match pins::load(d).await?.resolve(target, d.system()) {
+        Ok(found) => found,
+        Err(unserved) => return Ok(Err(Nothing::Unserved(unserved))),
+    };
+    let names = d.policy().names;
+    let catalogue = match names {
+        Names::Attributes => None,
+        Names::Known | Names::Open => catalogue::load(d, &found, may_start).await?,
+    };
+    let attr = match &catalogue {
+        Some(catalogue) => by_catalogue(catalogue, target, &found, names),
+        None => Ok(target.wanted.attr().clone()),
+    };
+    let by_attribute = catalogue.is_none() && names != Names::Attributes;
+    let meaning = attr.map(|attr| {
+        let key = found.build(Product::Package(attr.clone()));
+        Meaning { pin: found.pin, attr, key, by_attribute }
+    });
+    Ok(meaning.map_err(Nothing::There))
+}
+
+fn by_catalogue(
+    catalogue: &impl Catalogue,
+    target: &Target,
+    found: &Resolved,
+    names: Names,
+) -> Result<Attr, Box<Reply>> {
+    let wanted = &target.wanted;
+    let reply = match catalogue.resolve(wanted, found.system) {
+        Resolution::Found { attr, .. } => return Ok(attr),
+        Resolution::Unknown { .. } if names == Names::Open => return Ok(wanted.attr().clone()),
+        Resolution::Unknown { near } => Reply::Problem(Problem::unknown(wanted, near)),
+        Resolution::Choice { attr, programs } => Reply::choice(&attr, &programs),
+        Resolution::Refused { attr, failure } => Reply::Problem(Problem::refused(&attr, &failure)),
+        Resolution::NoSuchProgram { attr, programs } => {
+            Reply::Problem(Problem::no_such_program(&attr, wanted.file_name(), &programs))
+        }
+    };
+    Err(Box::new(reply))
+}

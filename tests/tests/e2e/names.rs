@@ -1,0 +1,92 @@
+//! What it costs to be asked for what nobody has, and what becomes of a set that does its worst.
+
+use std::{fs, path::Path};
+
+use binplz_tests::{
+    server::{Server, children, demo_set, repository},
+    site::wait_for,
+};
+
+/// Waits until the catalogue is made, and its builder is gone.
+fn catalogued(server: &Server) {
+    wait_for("the catalogue", || {
+        let look = server.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
+        look.header("x-binplz-catalogue").is_none().then_some(())
+    });
+    wait_for("its builder's end", || children(server.pid()).is_empty().then_some(()));
+}
+
+#[test]
+fn ten_thousand_names_that_nobody_has_and_a_thousand_near_misses_start_no_builder_and_write_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), &dir.path().join("data"), &["--names", "known"]);
+    catalogued(&server);
+    let builders = || fs::read_dir(server.data.join("builders")).expect("the builders' outputs").count();
+    // All that was ever written is in this file.
+    let ledger = || fs::read(server.data.join("ledger.redb")).expect("the ledger");
+    let (started, written) = (builders(), ledger());
+    let mut random = Random(26_05);
+    for _ in 0..10_000 {
+        let length = 3 + random.below(20);
+        let name: String = "zq".chars().chain((0..length).map(|_| random.letter())).collect();
+        assert_eq!(server.get(&format!("/{name}")).status, 404, "{name}");
+    }
+    let real = ["tree", "hello", "gnugrep", "moreutils", "ncompress", "games.figlet", "xxhsum", "bsdiff", "dos2unix"];
+    for _ in 0..1000 {
+        let mut name = real[random.below(real.len())].to_owned();
+        name.insert(1 + random.below(name.len() - 1), ['q', 'z', '0'][random.below(3)]);
+        let answer = server.get(&format!("/{name}"));
+        assert_eq!(answer.status, 404, "{name}");
+    }
+    assert_eq!(builders(), started);
+    assert!(ledger() == written, "the ledger was written to");
+    let line = server.get("/hellp").text().replace("'\\''", "'");
+    assert!(line.contains("did you mean hello"), "{line}");
+}
+
+#[test]
+fn a_set_that_does_its_worst_gets_a_catalogue_of_the_rest_from_a_builder_and_its_log_names_what_is_lost() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let set = repository().join("functions/builder/tests/hostile");
+    let limits = ["--names=known", "--attribute-time=1", "--attribute-memory=1073741824", "--lease=30"];
+    let server = Server::start(&set, &dir.path().join("data"), &limits);
+    catalogued(&server);
+    for (name, package) in [("a0000", "a0000"), ("p999", "a0999"), ("inner", "sets.inner")] {
+        assert_eq!(server.status(name)["package"], package);
+    }
+    let log = logs(&server.data.join("objects/builds"));
+    // One in twenty throws, twenty never end, five take all memory.
+    for (name, why) in [("a0003", "throws"), ("a0007", "endless"), ("a0115", "out-of-memory"), ("recurses", "fails")] {
+        let answer = server.get(&format!("/{name}"));
+        assert_eq!(answer.status, 422, "{name}: {}", answer.text());
+        assert!(log.contains(&format!("lost: {name} x86_64-linux {why}")), "{name}: {log}");
+    }
+    for (why, count) in [("throws", 52), ("endless", 20), ("out-of-memory", 5), ("fails", 7)] {
+        assert_eq!(log.matches(&format!(" x86_64-linux {why}:")).count(), count, "{why}: {log}");
+    }
+    assert!(server.get("/a0115").text().contains("it takes more memory than there is"));
+}
+
+/// The logs of all builds, in their store.
+fn logs(dir: &Path) -> String {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let text = |path: &Path| match path.parent().is_some_and(|parent| parent.ends_with("log")) {
+        true => fs::read_to_string(path).expect("a segment"),
+        false => logs(path),
+    };
+    entries.map(|entry| text(&entry.path())).collect()
+}
+
+/// Numbers of which the next follows from the last (Knuth's MMIX).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % most
+    }
+
+    fn letter(&mut self) -> char {
+        char::from(b"abcdefghijklmnopqrstuvwxyz"[self.below(26)])
+    }
+}

@@ -1,0 +1,357 @@
+//! What names mean, and when: while there is no catalogue, when there is one, and at the moment between; what asking for what is
+//! not there costs.
+
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use binplz_catalogue::{About, Obstacle, Record, Standing, Writer};
+use binplz_core::{
+    artifact::{ObjectName, ObjectPath},
+    build::{Build, State},
+    failure::{Failure, Kind},
+    flow::{
+        dispatch::dispatch,
+        lease::{self, Bearer, Denied},
+        log,
+        request::request,
+        settle::settle,
+        status::status,
+        sweep::sweep,
+    },
+    key::{BuildKey, Product, System},
+    pins::Change,
+    policy::{Names, Policy},
+    ports::{Deployment, Ledger, Method, Read, Row, RowKey, Store},
+    protocol::{Nixpkgs, Outcome, Report, Stats, Upload},
+    reply::{Asked, Body, Format, Reply},
+};
+use binplz_tests::world::{World, rev, target};
+
+const X86: System = System::X86_64Linux;
+const ARM: System = System::Aarch64Linux;
+
+/// A world whose names are those of a catalogue.
+fn world(names: Names) -> Arc<World> {
+    World::naming(names, Policy { slots: 2, ..Policy::default() })
+}
+
+async fn ask(w: &Arc<World>, path: &str) -> Reply {
+    request(&**w, &target(path), Method::Get, true).await
+}
+
+/// What an answer says in a terminal, with its status.
+async fn told(w: &Arc<World>, path: &str) -> String {
+    let reply = ask(w, path).await;
+    let asked = Asked { origin: w.origin(), target: None, format: Format::Shell, retry: false };
+    let answer = reply.answer(&asked);
+    let Body::Text(text) = answer.body else { panic!("no text for {path}") };
+    format!("{} {}", answer.status, text.lines().next().unwrap_or_default())
+}
+
+/// Whether an answer says that there is no catalogue.
+async fn by_attribute(w: &Arc<World>, path: &str) -> bool {
+    let asked = Asked { origin: w.origin(), target: None, format: Format::Json, retry: false };
+    let answer = ask(w, path).await.answer(&asked);
+    answer.headers.contains(&("x-binplz-catalogue", "missing".to_owned()))
+}
+
+async fn build_of(w: &World, key: &BuildKey) -> Build {
+    match w.ledger().load(&RowKey::Build(key.clone()), Read::Consistent).await.expect("the ledger") {
+        Some((Row::Build(build), _)) => build,
+        _ => Build::unasked(key.clone()),
+    }
+}
+
+async fn catalogue(w: &World, digit: char, system: System) -> Build {
+    build_of(w, &BuildKey { rev: rev(digit), system, product: Product::Catalogue }).await
+}
+
+fn bearer(build: &Build) -> Bearer {
+    let lease = build.lease().expect("a live lease");
+    Bearer { key: build.key.clone(), lease: lease.id.clone(), token: lease.token.clone() }
+}
+
+/// The files of a small set: `ripgrep` with `rg`, `gnused` with `sed` and as an alias, `moreutils` with some, `exa` that throws.
+fn files(digit: char, system: System) -> binplz_catalogue::Files {
+    let mut writer = Writer::new(rev(digit));
+    let mut evaluated = |attr: &str, main: Option<&str>, standing| {
+        let about = About { main_program: main.map(str::to_owned), ..About::default() };
+        let attr = attr.parse().expect("an attribute");
+        writer.evaluated(Record { attr, system, about, standing }).expect("told once");
+    };
+    let buildable = || Standing::Buildable { drv_path: None };
+    for (attr, main) in [("tree", Some("tree")), ("ripgrep", Some("rg")), ("gnused", Some("sed")), ("moreutils", None)]
+    {
+        evaluated(attr, main, buildable());
+    }
+    let gone = Standing::Refused { why: Obstacle::Throws, detail: Some("use eza".to_owned()) };
+    evaluated("exa", None, gone);
+    for program in ["sponge", "ts"] {
+        let parsed = program.parse().expect("a program's name");
+        writer.in_database("moreutils".parse().expect("an attribute"), parsed);
+    }
+    writer.finish().expect("small")
+}
+
+/// Ends the making of a catalogue well, as its builder would.
+async fn make(w: &World, digit: char, system: System) {
+    let bearer = bearer(&catalogue(w, digit, system).await);
+    let files = files(digit, system);
+    for (name, bytes) in [(ObjectName::Details, files.details), (ObjectName::Lookup, files.lookup)] {
+        let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
+        w.store().write(&path, bytes).await.expect("the store");
+    }
+    settle(w, &bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default() }).await.expect("a live lease");
+}
+
+/// A world with the catalogue of its pin.
+async fn made(names: Names) -> Arc<World> {
+    let w = world(names);
+    sweep(&*w).await.expect("the ledger");
+    dispatch(&*w).await.expect("the ledger");
+    make(&w, '5', X86).await;
+    w
+}
+
+#[tokio::test]
+async fn a_sweep_asks_for_the_catalogue_of_each_pin_once_and_a_changed_pin_for_its_own_at_once() {
+    let w = world(Names::Known);
+    sweep(&*w).await.expect("the ledger");
+    assert!(matches!(catalogue(&w, '5', X86).await.state, State::Queued { .. }));
+    assert_eq!(catalogue(&w, '5', ARM).await.state, State::Unasked, "nobody asked for that system");
+    w.move_pin('6').await;
+    assert!(matches!(catalogue(&w, '6', X86).await.state, State::Queued { .. }));
+    dispatch(&*w).await.expect("the ledger");
+    // Nobody wants the old one any more.
+    assert_eq!(catalogue(&w, '5', X86).await.state, State::Unasked);
+    make(&w, '6', X86).await;
+    let commits = w.commits();
+    sweep(&*w).await.expect("the ledger");
+    assert_eq!(w.commits(), commits, "there is nothing to ask for");
+    let name = "again".parse().expect("a name");
+    w.change(Change::Add(name, rev('6'), Nixpkgs::Path("/set".to_owned()).into())).await;
+    assert_eq!(w.commits(), commits + 1, "the same commit by another name is no other catalogue");
+}
+
+#[tokio::test]
+async fn two_who_ask_for_a_catalogue_at_once_get_one() {
+    let w = world(Names::Known);
+    sweep(&*w).await.expect("the ledger"); // the pins are written
+    w.move_pin('7').await;
+    let other = Arc::clone(&w);
+    w.before_next_commit(async move { drop(ask(&other, "tree?sys=aarch64-linux").await) });
+    assert!(matches!(ask(&w, "tree?sys=aarch64-linux").await, Reply::Pending(_)));
+    dispatch(&*w).await.expect("the ledger");
+    dispatch(&*w).await.expect("the ledger");
+    // One at a time; both are due since the same instant.
+    let live = async |system| catalogue(&w, '7', system).await.lease().map(|lease| lease.attempt);
+    let (first, then) = if live(ARM).await.is_some() { (ARM, X86) } else { (X86, ARM) };
+    assert_eq!((live(first).await, live(then).await), (Some(1), None));
+    make(&w, '7', first).await;
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!(live(then).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_catalogue_takes_no_slot_so_that_no_program_waits_for_it() {
+    let w = World::naming(Names::Known, Policy { slots: 1, ..Policy::default() });
+    sweep(&*w).await.expect("the ledger");
+    dispatch(&*w).await.expect("the ledger");
+    assert!(catalogue(&w, '5', X86).await.lease().is_some());
+    ask(&w, "tree").await;
+    w.pass(Duration::from_secs(1));
+    ask(&w, "hello").await;
+    dispatch(&*w).await.expect("the ledger");
+    assert!(w.build("tree").await.lease().is_some() && w.build("hello").await.lease().is_none());
+    assert_eq!(w.limits().await.taken(), 1);
+}
+
+#[tokio::test]
+async fn until_there_is_a_catalogue_names_are_attributes_and_the_answer_says_so() {
+    let w = world(Names::Known);
+    assert!(by_attribute(&w, "tree").await);
+    assert!(by_attribute(&w, "rg").await);
+    let Reply::Pending(status) = ask(&w, "rg").await else { panic!("nobody knows better") };
+    assert!(status.headline().contains("catalogue"), "{}", status.headline());
+    dispatch(&*w).await.expect("the ledger");
+    let bearer = w.bearer("rg").await;
+    let failed = Outcome::Failed(Failure::new(Kind::NoSuchPackage, ""));
+    settle(&*w, &bearer, Report { outcome: failed, stats: Stats::default() }).await.expect("a live lease");
+    assert!(told(&w, "rg").await.starts_with("404 "), "{}", told(&w, "rg").await);
+    assert!(told(&w, "rg").await.contains("the catalogue of this nixpkgs is not made yet"));
+    dispatch(&*w).await.expect("the ledger");
+    make(&w, '5', X86).await;
+    // The same name means another package from now on.
+    assert!(matches!(ask(&w, "rg").await, Reply::Pending(status) if status.package.to_string() == "ripgrep"));
+    assert!(!by_attribute(&w, "rg").await && !by_attribute(&w, "tree").await);
+}
+
+#[tokio::test]
+async fn a_request_that_saw_no_catalogue_while_it_was_made_is_by_attribute_and_the_next_one_is_not() {
+    let w = world(Names::Known);
+    sweep(&*w).await.expect("the ledger");
+    dispatch(&*w).await.expect("the ledger");
+    let other = Arc::clone(&w);
+    // Between the look at the catalogue and the build's own row.
+    w.before_next_commit(async move { make(&other, '5', X86).await });
+    assert!(matches!(ask(&w, "sed").await, Reply::Pending(status) if status.by_attribute));
+    assert!(matches!(ask(&w, "sed").await, Reply::Pending(status) if status.package.to_string() == "gnused"));
+}
+
+#[tokio::test]
+async fn a_programs_name_is_built_as_its_package_and_a_hit_by_it_is_one_read_of_its_own_row() {
+    let w = made(Names::Known).await;
+    assert!(matches!(ask(&w, "sponge").await, Reply::Pending(status) if status.package.to_string() == "moreutils"));
+    assert!(matches!(ask(&w, "moreutils/sponge").await, Reply::Pending(_)));
+    dispatch(&*w).await.expect("the ledger");
+    let key = BuildKey { rev: rev('5'), system: X86, product: "moreutils".parse().expect("a package") };
+    let bearer = bearer(&build_of(&w, &key).await);
+    let report = w.report_of(&bearer, &["sponge", "ts"]).await;
+    settle(&*w, &bearer, report).await.expect("a live lease");
+    let Reply::Hit { served, .. } = ask(&w, "sponge").await else { panic!("no hit") };
+    assert_eq!((served.attr.to_string(), served.bin.to_string()), ("moreutils".to_owned(), "sponge".to_owned()));
+    let commits = w.commits();
+    w.reads();
+    assert!(matches!(ask(&w, "sponge").await, Reply::Hit { .. }));
+    let row = RowKey::Served("sponge?sys=x86_64-linux".parse().expect("a key"));
+    assert_eq!((w.reads(), w.commits()), (vec![(row, Read::Eventual)], commits));
+    // Its log is its package's, by whatever name.
+    for path in ["sponge", "moreutils/ts", "ts"] {
+        assert!(log::log(&*w, &target(path), 1).await.expect("the store").is_ok());
+        let status = status(&*w, &target(path)).await.expect("the ledger").expect("a build");
+        assert_eq!((status.state, status.package.to_string()), ("ready", "moreutils".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_was_built_wins_over_what_the_catalogue_expected() {
+    let w = made(Names::Known).await;
+    ask(&w, "ts").await;
+    dispatch(&*w).await.expect("the ledger");
+    let key = BuildKey { rev: rev('5'), system: X86, product: "moreutils".parse().expect("a package") };
+    let bearer = bearer(&build_of(&w, &key).await);
+    let report = w.report_of(&bearer, &["sponge"]).await;
+    settle(&*w, &bearer, report).await.expect("a live lease");
+    assert!(told(&w, "ts").await.contains("moreutils has no program ts; it has sponge"), "{}", told(&w, "ts").await);
+}
+
+#[tokio::test]
+async fn what_nobody_has_starts_nothing_and_writes_nothing() {
+    let w = made(Names::Known).await;
+    let commits = w.commits();
+    let rings = w.bell.0.load(SeqCst);
+    for (path, answer) in [
+        ("nothing-like-it", "404 "),
+        ("tre", "404 "),
+        ("moreutils/leaf", "404 "),
+        ("no/where", "404 "),
+        ("exa", "422 "),
+        ("moreutils", "300 "),
+        ("tree?pin=another", "400 "),
+    ] {
+        assert!(told(&w, path).await.starts_with(answer), "{path}: {}", told(&w, path).await);
+    }
+    // Ten thousand names, drawn anew each time from the same seed, and a thousand that differ from a real one by a letter.
+    let mut random = Random(5);
+    for _ in 0..10_000 {
+        let name: String = (0..12).map(|_| random.letter()).collect();
+        assert!(matches!(ask(&w, &name).await, Reply::Problem(problem) if problem.status == 404), "{name}");
+    }
+    for _ in 0..1000 {
+        let mut name = ["tree", "ripgrep", "gnused", "moreutils", "sponge"][random.below(5)].to_owned();
+        name.insert(random.below(name.len() + 1), random.letter());
+        assert!(matches!(ask(&w, &name).await, Reply::Problem(problem) if problem.status == 404), "{name}");
+    }
+    assert_eq!((w.commits(), w.bell.0.load(SeqCst)), (commits, rings));
+    assert!(told(&w, "tre").await.contains("did you mean tree?"), "{}", told(&w, "tre").await);
+}
+
+#[tokio::test]
+async fn an_open_deployment_tries_what_its_catalogue_does_not_know() {
+    let w = made(Names::Open).await;
+    assert!(matches!(ask(&w, "rg").await, Reply::Pending(status) if status.package.to_string() == "ripgrep"));
+    assert!(matches!(ask(&w, "closed.package").await, Reply::Pending(status) if !status.by_attribute));
+    assert!(told(&w, "exa").await.starts_with("422 "));
+}
+
+#[tokio::test]
+async fn where_names_are_attributes_no_catalogue_is_made() {
+    let w = world(Names::Attributes);
+    sweep(&*w).await.expect("the ledger");
+    w.move_pin('6').await;
+    assert!(matches!(ask(&w, "rg").await, Reply::Pending(status) if !status.by_attribute));
+    assert_eq!(catalogue(&w, '6', X86).await.state, State::Unasked);
+}
+
+#[tokio::test]
+async fn a_catalogue_that_fails_for_good_is_not_tried_again_and_one_that_cooled_down_is() {
+    let w = world(Names::Known);
+    sweep(&*w).await.expect("the ledger");
+    for (kind, then) in [(Kind::BuilderError, "queued"), (Kind::EvaluationError, "failed")] {
+        let build = catalogue(&w, '5', X86).await;
+        if build.lease().is_none() {
+            w.pass(Duration::from_secs(3600));
+            dispatch(&*w).await.expect("the ledger");
+        }
+        let bearer = bearer(&catalogue(&w, '5', X86).await);
+        let failed = Report { outcome: Outcome::Failed(Failure::new(kind, "no")), stats: Stats::default() };
+        settle(&*w, &bearer, failed).await.expect("a live lease");
+        sweep(&*w).await.expect("the ledger");
+        let state = catalogue(&w, '5', X86).await.state;
+        assert!(
+            matches!((&state, then), (State::Queued { .. }, "queued") | (State::Failed { until: None, .. }, "failed")),
+            "{state:?}"
+        );
+    }
+    assert!(by_attribute(&w, "tree").await);
+}
+
+#[tokio::test]
+async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
+    let w = world(Names::Known);
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    let (tree, all) = (w.bearer("tree").await, bearer(&catalogue(&w, '5', X86).await));
+    let job = lease::job(&*w, &all).await.expect("a live lease");
+    assert_eq!(job.key, all.key);
+    let upload = |name: &str| {
+        let sha256 = "0".repeat(64).parse().expect("hex");
+        vec![Upload { name: name.parse().expect("an object"), size: 1, sha256 }]
+    };
+    for (bearer, name, may) in [
+        (&tree, "bin/tree", true),
+        (&tree, "lookup", false),
+        (&all, "lookup", true),
+        (&all, "details", true),
+        (&all, "bin/tree", false),
+        (&all, "manifest.json", false),
+        (&all, "log/000001", true),
+    ] {
+        let granted = lease::uploads(&*w, bearer, &upload(name)).await;
+        assert_eq!(granted.is_ok(), may, "{name}: {granted:?}");
+    }
+    let catalogued = || Report { outcome: Outcome::Catalogued, stats: Stats::default() };
+    assert!(matches!(settle(&*w, &tree, catalogued()).await, Err(Denied::Nonsense(_))));
+    assert!(matches!(settle(&*w, &all, catalogued()).await, Err(Denied::Nonsense(_))), "nothing is in the store");
+    let built = w.report(&tree).await;
+    assert!(matches!(settle(&*w, &all, built).await, Err(Denied::Nonsense(_))));
+    make(&w, '5', X86).await;
+    // Its reply was lost.
+    settle(&*w, &all, catalogued()).await.expect("heard already");
+}
+
+/// Numbers of which the next follows from the last (Knuth's MMIX).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % most
+    }
+
+    fn letter(&mut self) -> char {
+        char::from(b"abcdefghijklmnopqrstuvwxyz"[self.below(26)])
+    }
+}
