@@ -2,7 +2,7 @@
 //! interfere at exactly the wrong moment.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::Future,
     pin::Pin as Boxed,
     sync::{
@@ -23,7 +23,7 @@ use binplz_core::{
     policy::Policy,
     ports::{
         Bell, Deployment, Launcher, Ledger, Listed, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store, Swap,
-        Unavailable, Version,
+        Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     target::{Query, Target},
@@ -132,6 +132,20 @@ impl Bell for Counting {
     }
 }
 
+/// One who waits, and lives through what happens.
+pub struct Moments(Arc<Mutex<VecDeque<Meddling>>>);
+
+impl Watch for Moments {
+    async fn changed(&mut self) -> bool {
+        let moment = self.0.lock().expect("a lock").pop_front();
+        match moment {
+            Some(moment) => moment.await,
+            None => return false,
+        }
+        true
+    }
+}
+
 /// The deployment.
 pub struct World {
     ledger: Stage,
@@ -140,6 +154,8 @@ pub struct World {
     pub launcher: Remembering,
     /// The bell.
     pub bell: Counting,
+    /// What happens while somebody waits, one after the other; when nothing more does, the time is over.
+    moments: Arc<Mutex<VecDeque<Meddling>>>,
     policy: Policy,
     /// Before its pin moves, and after.
     pins: [Pins; 2],
@@ -178,6 +194,7 @@ impl World {
             store: LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store"),
             launcher: Remembering::default(),
             bell: Counting::default(),
+            moments: Arc::default(),
             policy,
             pins,
             pin_has_moved: AtomicBool::default(),
@@ -201,6 +218,11 @@ impl World {
     /// The next commit comes too late: this happens first.
     pub fn before_next_commit(&self, meddling: impl Future<Output = ()> + Send + 'static) {
         *self.ledger.before_commit.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// This happens next while somebody waits.
+    pub fn while_waiting(&self, moment: impl Future<Output = ()> + Send + 'static) {
+        self.moments.lock().expect("a lock").push_back(Box::pin(moment));
     }
 
     /// The replies of the next `n` commits are lost.
@@ -291,6 +313,7 @@ impl Deployment for World {
     type Bell = Counting;
     type Launcher = Remembering;
     type Store = LocalStore;
+    type Watch = Moments;
 
     fn ledger(&self) -> &Stage {
         &self.ledger
@@ -303,6 +326,9 @@ impl Deployment for World {
     }
     fn store(&self) -> &LocalStore {
         &self.store
+    }
+    fn watch(&self, _key: &BuildKey, _patience: Duration) -> Option<Moments> {
+        (self.policy.waiters > 0).then(|| Moments(Arc::clone(&self.moments)))
     }
     fn policy(&self) -> &Policy {
         &self.policy

@@ -27,6 +27,7 @@ pub mod launcher;
 mod lease_url;
 
 pub mod absent;
+pub mod watch;
 
 pub mod log;
 pub mod metrics;
@@ -35,8 +36,10 @@ pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 
+use std::time::Duration;
+
 use binplz_core::{
-    key::{LeaseId, Token},
+    key::{BuildKey, LeaseId, Token},
     news::{About, News},
     pins::Pins,
     policy::Policy,
@@ -53,6 +56,7 @@ use crate::{
     ledger::DynamoLedger,
     log::Log,
     store::S3Store,
+    watch::Polling,
 };
 
 /// A deployment on AWS, as one of its functions sees it.
@@ -142,6 +146,7 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     type Bell = SqsBell;
     type Launcher = L;
     type Store = S;
+    type Watch = Polling;
 
     fn ledger(&self) -> &DynamoLedger {
         &self.ledger
@@ -154,6 +159,10 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     }
     fn store(&self) -> &S {
         &self.store
+    }
+    /// How many may wait at a time is the function's concurrency.
+    fn watch(&self, _: &BuildKey, patience: Duration) -> Option<Polling> {
+        Some(Polling::new(patience))
     }
     fn policy(&self) -> &Policy {
         &self.policy

@@ -1,7 +1,7 @@
 //! What the flows need of the world, by role. `local` and `aws` each fill these roles; one contract suite
 //! (`tests/src/contract`) holds them all to what is written here.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use thiserror::Error;
 
@@ -254,6 +254,13 @@ pub enum Method {
     Head,
 }
 
+/// Tells one who waits for a build that there may be something to see.
+pub trait Watch: Send {
+    /// Returns when the build's row may have been settled since the watch began, or since the last return: true. Too often is fine,
+    /// for whoever waits looks again; false where the time is over.
+    fn changed(&mut self) -> impl Future<Output = bool> + Send;
+}
+
 /// A deployment: its numbers, its clock, and who fills the roles.
 pub trait Deployment: Send + Sync + 'static {
     /// The rows.
@@ -264,6 +271,8 @@ pub trait Deployment: Send + Sync + 'static {
     type Launcher: Launcher;
     /// The objects.
     type Store: Store;
+    /// The waiters' eye on a row.
+    type Watch: Watch;
 
     /// The rows.
     fn ledger(&self) -> &Self::Ledger;
@@ -273,6 +282,8 @@ pub trait Deployment: Send + Sync + 'static {
     fn launcher(&self) -> &Self::Launcher;
     /// The objects.
     fn store(&self) -> &Self::Store;
+    /// Begins to watch a build, for `patience` at most. `None`: as many wait as may.
+    fn watch(&self, key: &BuildKey, patience: Duration) -> Option<Self::Watch>;
     /// The numbers.
     fn policy(&self) -> &Policy;
     /// Which nixpkgs it serves.

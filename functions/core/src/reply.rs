@@ -287,7 +287,6 @@ impl Reply {
             }
             Reply::Pending(status) if asked.retry => {
                 headers.push(("retry-after", status.retry_after.to_string()));
-                // curl prepends the body of an answer that it retries to a redirected file, so there is none.
                 (503, Body::Text(String::new()))
             }
             Reply::Pending(status) => {
@@ -346,6 +345,8 @@ impl Reply {
                 (problem.status, problem_body(problem.status, &problem.sentence, log_path, asked, page))
             }
         };
+        // curl prepends the body of an answer that it retries to a redirected file, so there is none.
+        let body = if asked.retry && status == 503 { Body::Text(String::new()) } else { body };
         Answer { status, headers, body }
     }
 
@@ -379,6 +380,16 @@ impl Reply {
             }
         }
     }
+}
+
+/// The answer that sends one who waits on to a path. There is no `retry-after` in it: curl would remember it for an error that comes later.
+pub fn onward(path: &str, asked: &Asked) -> Answer {
+    let url = format!("{}{path}", asked.origin);
+    let body = match (asked.format, asked.target) {
+        (Format::Shell, Some(target)) => Body::Text(stub::stub(asked.origin, target)),
+        _ => Body::Json(JSON, json!({ "next": url }).to_string()),
+    };
+    Answer { status: 307, headers: vec![("cache-control", "no-store".to_owned()), ("location", url)], body }
 }
 
 /// The status document as JSON; `hit` is the reply that the target itself would get.

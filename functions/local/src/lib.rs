@@ -18,6 +18,7 @@ mod origin;
 pub mod item;
 pub mod ledger;
 mod memo;
+mod watch;
 mod writer;
 
 mod draft;
@@ -28,10 +29,10 @@ pub mod bell;
 pub mod launcher;
 mod task;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use binplz_core::{
-    key::{LeaseId, Token},
+    key::{BuildKey, LeaseId, Token},
     news::{About, News},
     pins::Pins,
     policy::Policy,
@@ -39,6 +40,7 @@ use binplz_core::{
     text::without_secrets,
     time::Timestamp,
 };
+use tokio::sync::Semaphore;
 
 pub use crate::{
     bell::LocalBell,
@@ -46,6 +48,7 @@ pub use crate::{
     launcher::{Ended, Ends, LocalLauncher},
     ledger::LocalLedger,
     store::{LocalStore, Receiver, Refused},
+    watch::LocalWatch,
 };
 
 /// What `binplz serve` is told.
@@ -69,6 +72,8 @@ pub struct Local {
     bell: LocalBell,
     launcher: LocalLauncher,
     store: LocalStore,
+    /// Places for those who wait.
+    seats: Arc<Semaphore>,
     policy: Policy,
     pins: Pins,
     origin: String,
@@ -88,6 +93,7 @@ impl Local {
             bell: LocalBell::default(),
             launcher,
             store: LocalStore::open(&dir, &config.origin)?,
+            seats: Arc::new(Semaphore::new(config.policy.waiters)),
             policy: config.policy,
             pins: config.pins,
             origin: config.origin,
@@ -101,6 +107,7 @@ impl Deployment for Local {
     type Bell = LocalBell;
     type Launcher = LocalLauncher;
     type Store = LocalStore;
+    type Watch = LocalWatch;
 
     fn ledger(&self) -> &LocalLedger {
         &self.ledger
@@ -113,6 +120,10 @@ impl Deployment for Local {
     }
     fn store(&self) -> &LocalStore {
         &self.store
+    }
+    fn watch(&self, key: &BuildKey, patience: Duration) -> Option<LocalWatch> {
+        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+        Some(LocalWatch::new(key, &self.ledger.settled, patience, seat))
     }
     fn policy(&self) -> &Policy {
         &self.policy

@@ -2,7 +2,7 @@
 //!
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
-//! working on any more. [`status`] and [`log`] only look.
+//! working on any more. [`status`] and [`log`] only look, and so does [`wait`], for longer.
 //!
 //! Every one of them may die between any two lines and be run again.
 
@@ -23,6 +23,7 @@ pub mod request;
 pub mod settle;
 pub mod status;
 pub mod sweep;
+pub mod wait;
 
 /// How often a commit is tried again after somebody else wrote first. Each conflict means that another writer got on, so this many in a row
 /// mean that something is wrong.
