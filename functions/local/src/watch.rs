@@ -67,3 +67,52 @@ impl Watch for LocalWatch {
         timeout_at(self.until, self.own_key()).await.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use binplz_core::{
+        build::{Build, State},
+        time::Timestamp,
+    };
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn row(attr: &str, state: State) -> Row {
+        let key = format!("{}/x86_64-linux/{attr}", "0".repeat(40)).parse().expect("a key");
+        Row::Build(Build { state, ..Build::unasked(key) })
+    }
+
+    fn ready() -> State {
+        State::Ready { lease: "1".repeat(32).parse().expect("hex"), since: Timestamp(1) }
+    }
+
+    /// Whether one who waits for `tree` hears something of what is written after the watch began, if it does not wait at all.
+    async fn hears(rows: &[Row]) -> bool {
+        let (settled, seats) = (Settled::new(), Arc::new(Semaphore::new(1)));
+        let Row::Build(tree) = row("tree", State::Unasked) else { unreachable!() };
+        let seat = seats.try_acquire_owned().expect("a seat");
+        let mut watch = LocalWatch::new(&tree.key, &settled, Duration::ZERO, seat);
+        rows.iter().for_each(|row| settled.written(row));
+        watch.changed().await
+    }
+
+    #[tokio::test]
+    async fn a_build_that_was_settled_since_the_watch_began_is_heard_of_however_late_one_waits() {
+        assert!(hears(&[row("tree", ready())]).await);
+        assert!(hears(&[row("hello", ready()), row("tree", State::Unasked), row("hello", ready())]).await);
+        assert!(!hears(&[]).await);
+    }
+
+    #[tokio::test]
+    async fn other_builds_and_other_moves_wake_nobody() {
+        let queued = State::Queued { since: Timestamp(1), due: Timestamp(1), attempt: 1 };
+        assert!(!hears(&[row("hello", ready()), row("tree", queued)]).await);
+    }
+
+    #[tokio::test]
+    async fn one_who_was_told_more_than_it_could_hear_looks_again() {
+        let many: Vec<_> = (0..=BACKLOG).map(|n| row(&format!("p{n}"), ready())).collect();
+        assert!(hears(&many).await);
+    }
+}

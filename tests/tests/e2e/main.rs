@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_machine;
+mod clients;
 mod flights;
 mod kills;
 mod packages;
