@@ -10,12 +10,12 @@ use std::{
 use binplz_core::key::hex;
 use sha2::{Digest, Sha256};
 
-/// Says its arguments and its standard input, and exits with its first argument.
+/// Says what it was called, its arguments and its standard input, and exits with its first argument.
 const PROGRAM: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
 int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) printf("<%s>\n", argv[i]);
+    for (int i = 0; i < argc; i++) printf("<%s>\n", argv[i]);
     for (int c; (c = getchar()) != EOF;) putchar(c);
     return argc > 1 ? atoi(argv[1]) : 0;
 }

@@ -4,8 +4,9 @@
 binplz() {
   start "$1" "$2" "$3"
   quiet=$hush
-  dir=${BINPLZ_DIR:-${HOME:?binplz: set BINPLZ_DIR to a directory}/.local/bin}
-  case $dir in /*) ;; *) dir=./$dir ;; esac
+  [ "${BINPLZ_DIR-}${HOME-}" ] || die "there is no HOME; set BINPLZ_DIR to a directory"
+  dir=${BINPLZ_DIR:-$HOME/.local/bin}
+  case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
   mkdir -p "$dir" 2>/dev/null || :
   [ -w "$dir/" ] || die "cannot write in $dir; BINPLZ_DIR=DIRECTORY names another one"
   file=$dir/$name

@@ -6,7 +6,7 @@ binplz() {
   start "$1" "$2" "$3"
   shift 3
   # The very file that holds this text, or a new one beside us where it came through a pipe.
-  case $0 in /*) called=$0 ;; *) called=./$0 ;; esac
+  case $0 in /* | [!-]*/*) called=$0 ;; *) called=./$0 ;; esac
   self=$called
   while [ -h "$self" ] && [ -f "$self" ]; do
     link=$(readlink "$self")

@@ -1,5 +1,10 @@
 //! Clients as people have them: real ones, run for real.
 
+mod installer;
+mod interrupts;
+mod machine;
+mod stub;
+mod trouble;
 mod wait;
 
 use std::{

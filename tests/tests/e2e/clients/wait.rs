@@ -70,7 +70,11 @@ fn one_command_brings_a_binary_that_nobody_had_built() {
         assert!(child.wait().expect("a child").success(), "{name}");
         assert!(scene.file(name) == scene.server.download(&scene.gate.target()), "{name}: {}", text(&scene.file(name)));
         let runs = sh(scene.home.path(), &format!("chmod +x {name}; echo in | ./{name} 3 'a b'"));
-        assert_eq!((runs.status.code(), text(&runs.stdout)), (Some(3), "<3>\n<a b>\nin\n".to_owned()), "{name}");
+        assert_eq!(
+            (runs.status.code(), text(&runs.stdout)),
+            (Some(3), format!("<./{name}>\n<3>\n<a b>\nin\n")),
+            "{name}"
+        );
     }
 }
 
