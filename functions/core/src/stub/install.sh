@@ -8,9 +8,9 @@ binplz() {
   dir=${BINPLZ_DIR:-$HOME/.local/bin}
   case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
   mkdir -p "$dir" 2>/dev/null || :
-  [ -w "$dir/" ] || die "cannot write in $dir; BINPLZ_DIR=DIRECTORY names another one"
   file=$dir/$name
   [ ! -d "$file" ] || die "$file is a directory"
+  beside '; BINPLZ_DIR=DIRECTORY names another one' && rm -f "$tmp"
   ready
   if [ -f "$file" ] && [ -x "$file" ] && right "$file"; then
     say "$file is there already"

@@ -97,14 +97,20 @@ right() {
   [ "${is%% *}" = "$sha256" ]
 }
 
+# Makes $tmp beside $file, or says that it can not, and what would help.
+beside() {
+  tmp=${file%/*}/.$name.binplz.$$
+  (set -C && : >"$tmp") 2>/dev/null || {
+    tmp=
+    die "cannot write in ${file%/*}/$1"
+  }
+}
+
 # Downloads beside $file, checks, and takes the place of $file, whose mode and owner stay.
 load() {
   tell "$name: downloading $((bytes / 1024 + 1)) kB"
-  tmp=${file%/*}/.$name.binplz.$$ have=0 failed=0
-  (set -C && : >"$tmp") 2>/dev/null || {
-    tmp=
-    die "cannot write in ${file%/*}/"
-  }
+  have=0 failed=0
+  beside ''
   until more "$have"; right "$tmp"; do
     had=$have have=$(($(wc -c <"$tmp")))
     # What grew and is too short still is gone on with.

@@ -15,7 +15,7 @@ binplz() {
   file=$self
   grep -qF "$mark" "$self" 2>/dev/null || file=./$name
   [ "$file" = "$self" ] || [ -f "$self" ] || [ ! -e "$file" ] || die "$may"
-  [ -w "${file%/*}/" ] || die "cannot write in ${file%/*}/"
+  beside '' && rm -f "$tmp"
   ready
   if [ "$file" != "$self" ]; then
     # Perhaps another run of this file was quicker.

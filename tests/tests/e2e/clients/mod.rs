@@ -3,6 +3,7 @@
 mod installer;
 mod interrupts;
 mod machine;
+mod matrix;
 mod stub;
 mod trouble;
 mod wait;
