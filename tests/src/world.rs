@@ -22,8 +22,8 @@ use binplz_core::{
     pins::{Pin, Pins},
     policy::Policy,
     ports::{
-        Bell, Deployment, Launcher, Ledger, Listed, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store, Swap,
-        Unavailable, Version, Watch,
+        Bell, Deployment, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store,
+        Swap, Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     target::{Query, Target},
@@ -132,6 +132,32 @@ impl Bell for Counting {
     }
 }
 
+/// Those who wait. They are as many as they say themselves.
+#[derive(Default)]
+pub struct Waiters {
+    /// No seat is free.
+    pub full: AtomicBool,
+    /// How often one kept its seat.
+    pub kept: AtomicUsize,
+    /// What happens while somebody waits, one after the other; when nothing more does, the time is over.
+    moments: Arc<Mutex<VecDeque<Meddling>>>,
+}
+
+impl Lobby for Waiters {
+    type Watch = Moments;
+
+    async fn admits(&self) -> Result<bool, Unavailable> {
+        Ok(!self.full.load(SeqCst))
+    }
+    async fn keeps(&self) -> Result<(), Unavailable> {
+        self.kept.fetch_add(1, SeqCst);
+        Ok(())
+    }
+    fn watch(&self, _key: &BuildKey, _patience: Duration) -> Option<Moments> {
+        (!self.full.load(SeqCst)).then(|| Moments(Arc::clone(&self.moments)))
+    }
+}
+
 /// One who waits, and lives through what happens.
 pub struct Moments(Arc<Mutex<VecDeque<Meddling>>>);
 
@@ -154,8 +180,8 @@ pub struct World {
     pub launcher: Remembering,
     /// The bell.
     pub bell: Counting,
-    /// What happens while somebody waits, one after the other; when nothing more does, the time is over.
-    moments: Arc<Mutex<VecDeque<Meddling>>>,
+    /// Those who wait.
+    pub waiters: Waiters,
     policy: Policy,
     /// Before its pin moves, and after.
     pins: [Pins; 2],
@@ -194,7 +220,7 @@ impl World {
             store: LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store"),
             launcher: Remembering::default(),
             bell: Counting::default(),
-            moments: Arc::default(),
+            waiters: Waiters::default(),
             policy,
             pins,
             pin_has_moved: AtomicBool::default(),
@@ -222,7 +248,7 @@ impl World {
 
     /// This happens next while somebody waits.
     pub fn while_waiting(&self, moment: impl Future<Output = ()> + Send + 'static) {
-        self.moments.lock().expect("a lock").push_back(Box::pin(moment));
+        self.waiters.moments.lock().expect("a lock").push_back(Box::pin(moment));
     }
 
     /// The replies of the next `n` commits are lost.
@@ -313,7 +339,7 @@ impl Deployment for World {
     type Bell = Counting;
     type Launcher = Remembering;
     type Store = LocalStore;
-    type Watch = Moments;
+    type Lobby = Waiters;
 
     fn ledger(&self) -> &Stage {
         &self.ledger
@@ -327,8 +353,8 @@ impl Deployment for World {
     fn store(&self) -> &LocalStore {
         &self.store
     }
-    fn watch(&self, _key: &BuildKey, _patience: Duration) -> Option<Moments> {
-        (self.policy.waiters > 0).then(|| Moments(Arc::clone(&self.moments)))
+    fn lobby(&self) -> &Waiters {
+        &self.waiters
     }
     fn policy(&self) -> &Policy {
         &self.policy

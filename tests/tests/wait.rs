@@ -1,6 +1,9 @@
 //! Waiting, with what happens at exactly the wrong moment.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use binplz_core::{
     failure::{Failure, Kind},
@@ -25,7 +28,7 @@ fn curl() -> Patience {
 async fn first(w: &Arc<World>, url: &str, patience: Patience) -> Option<String> {
     let query = query(url);
     let reply = request(&**w, &query.target, Method::Get, true).await;
-    wait::first(&**w, &reply, &query, patience)
+    wait::first(&**w, &reply, &query, patience).await
 }
 
 async fn hop(w: &Arc<World>, number: u32, url: &str) -> String {
@@ -83,6 +86,8 @@ async fn a_build_that_takes_longer_leads_from_hop_to_hop_and_at_the_end_back() {
     assert_eq!(hop(&w, 1, "tree").await, "/-/wait/2/tree");
     assert_eq!(hop(&w, 46, "tree").await, "/-/wait/47/tree");
     assert_eq!(hop(&w, 47, "tree").await, "/tree");
+    // Of these three the first had just come in.
+    assert_eq!(w.waiters.kept.load(SeqCst), 2);
     for beyond in [0, 48, u32::MAX] {
         w.while_waiting(async { panic!("there is no such hop") });
         assert_eq!(hop(&w, beyond, "tree").await, "/tree");
@@ -108,9 +113,11 @@ async fn one_who_prefers_not_to_wait_is_answered_at_once() {
 
 #[tokio::test]
 async fn where_as_many_wait_as_may_one_is_sent_back_at_once() {
-    let w = World::with(Policy { waiters: 0, ..Policy::default() });
+    let w = World::new();
     building(&w).await;
+    w.waiters.full.store(true, SeqCst);
     w.while_waiting(async { panic!("it has no seat") });
+    assert_eq!(first(&w, "tree?wait", curl()).await, None);
     assert_eq!(hop(&w, 1, "tree").await, "/tree");
 }
 

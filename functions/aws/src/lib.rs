@@ -27,7 +27,7 @@ pub mod launcher;
 mod lease_url;
 
 pub mod absent;
-pub mod watch;
+pub mod lobby;
 
 pub mod log;
 pub mod metrics;
@@ -36,10 +36,8 @@ pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 
-use std::time::Duration;
-
 use binplz_core::{
-    key::{BuildKey, LeaseId, Token},
+    key::{LeaseId, Token},
     news::{About, News},
     pins::Pins,
     policy::Policy,
@@ -54,9 +52,9 @@ use crate::{
     config::{Fault, Settings},
     launcher::EcsLauncher,
     ledger::DynamoLedger,
+    lobby::DynamoLobby,
     log::Log,
     store::S3Store,
-    watch::Polling,
 };
 
 /// A deployment on AWS, as one of its functions sees it.
@@ -66,6 +64,7 @@ pub struct Aws<S, L> {
     bell: SqsBell,
     store: S,
     launcher: L,
+    lobby: DynamoLobby,
     policy: Policy,
     pins: Pins,
     origin: String,
@@ -76,6 +75,8 @@ pub struct Aws<S, L> {
 pub type Serving = Aws<S3Store, Absent>;
 /// What starts tasks and ends leases: it can read no object.
 pub type Working = Aws<Absent, EcsLauncher>;
+/// What holds those who wait: it can look, and count them.
+pub type Waiting = Aws<Absent, Absent>;
 
 impl Serving {
     /// What the site's function sees.
@@ -101,6 +102,7 @@ impl Serving {
             bell: SqsBell::open(&account, settings)?,
             store: S3Store::open(&account, settings)?,
             launcher: Absent,
+            lobby: DynamoLobby::open(&account, settings)?,
             policy: settings.policy()?,
             pins: settings.pins()?,
             origin,
@@ -132,9 +134,31 @@ impl Working {
             bell: SqsBell::open(&account, settings)?,
             store: Absent,
             launcher: EcsLauncher::open(&account, settings)?,
+            lobby: DynamoLobby::open(&account, settings)?,
             policy: settings.policy()?,
             // What it works on has been resolved already.
             pins: Pins::none(),
+            origin: settings.origin()?,
+            log: Log::open(settings),
+        })
+    }
+}
+
+impl Waiting {
+    /// Opens what the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(settings: &Settings) -> Result<Waiting, Fault> {
+        let account = Account::open(settings)?;
+        Ok(Aws {
+            ledger: DynamoLedger::open(&account, settings)?,
+            bell: SqsBell::open(&account, settings)?,
+            store: Absent,
+            launcher: Absent,
+            lobby: DynamoLobby::open(&account, settings)?,
+            policy: settings.policy()?,
+            pins: settings.pins()?,
             origin: settings.origin()?,
             log: Log::open(settings),
         })
@@ -146,7 +170,7 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     type Bell = SqsBell;
     type Launcher = L;
     type Store = S;
-    type Watch = Polling;
+    type Lobby = DynamoLobby;
 
     fn ledger(&self) -> &DynamoLedger {
         &self.ledger
@@ -160,9 +184,8 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     fn store(&self) -> &S {
         &self.store
     }
-    /// How many may wait at a time is the function's concurrency.
-    fn watch(&self, _: &BuildKey, patience: Duration) -> Option<Polling> {
-        Some(Polling::new(patience))
+    fn lobby(&self) -> &DynamoLobby {
+        &self.lobby
     }
     fn policy(&self) -> &Policy {
         &self.policy

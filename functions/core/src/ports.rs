@@ -254,6 +254,21 @@ pub enum Method {
     Head,
 }
 
+/// Where those are who wait for a build: apart from hits, and no more of them than there are seats.
+pub trait Lobby: Send + Sync {
+    /// One of them.
+    type Watch: Watch;
+
+    /// Whether one more may come in.
+    fn admits(&self) -> impl Future<Output = Result<bool, Unavailable>> + Send;
+
+    /// One who has been held until now goes on waiting, and keeps its seat.
+    fn keeps(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Begins to watch a build, for `patience` at most. `None`: no seat is free.
+    fn watch(&self, key: &BuildKey, patience: Duration) -> Option<Self::Watch>;
+}
+
 /// Tells one who waits for a build that there may be something to see.
 pub trait Watch: Send {
     /// Returns when the build's row may have been settled since the watch began, or since the last return: true. Too often is fine,
@@ -271,8 +286,8 @@ pub trait Deployment: Send + Sync + 'static {
     type Launcher: Launcher;
     /// The objects.
     type Store: Store;
-    /// The waiters' eye on a row.
-    type Watch: Watch;
+    /// Those who wait.
+    type Lobby: Lobby;
 
     /// The rows.
     fn ledger(&self) -> &Self::Ledger;
@@ -282,8 +297,8 @@ pub trait Deployment: Send + Sync + 'static {
     fn launcher(&self) -> &Self::Launcher;
     /// The objects.
     fn store(&self) -> &Self::Store;
-    /// Begins to watch a build, for `patience` at most. `None`: as many wait as may.
-    fn watch(&self, key: &BuildKey, patience: Duration) -> Option<Self::Watch>;
+    /// Those who wait.
+    fn lobby(&self) -> &Self::Lobby;
     /// The numbers.
     fn policy(&self) -> &Policy;
     /// Which nixpkgs it serves.

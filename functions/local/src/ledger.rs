@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use crate::{
     dir::{DataDir, OpenError, private},
     item,
+    lobby::Settled,
     memo::Memo,
-    watch::Settled,
     writer::{Work, Write, Writer},
 };
 

@@ -17,8 +17,8 @@ mod origin;
 
 pub mod item;
 pub mod ledger;
+mod lobby;
 mod memo;
-mod watch;
 mod writer;
 
 mod draft;
@@ -29,26 +29,24 @@ pub mod bell;
 pub mod launcher;
 mod task;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
-
-use binplz_core::{
-    key::{BuildKey, LeaseId, Token},
-    news::{About, News},
-    pins::Pins,
-    policy::Policy,
-    ports::Deployment,
-    text::without_secrets,
-    time::Timestamp,
-};
-use tokio::sync::Semaphore;
+use std::path::PathBuf;
 
 pub use crate::{
     bell::LocalBell,
     dir::{DataDir, OpenError},
     launcher::{Ended, Ends, LocalLauncher},
     ledger::LocalLedger,
+    lobby::LocalLobby,
     store::{LocalStore, Receiver, Refused},
-    watch::LocalWatch,
+};
+use binplz_core::{
+    key::{LeaseId, Token},
+    news::{About, News},
+    pins::Pins,
+    policy::Policy,
+    ports::Deployment,
+    text::without_secrets,
+    time::Timestamp,
 };
 
 /// What `binplz serve` is told.
@@ -72,8 +70,7 @@ pub struct Local {
     bell: LocalBell,
     launcher: LocalLauncher,
     store: LocalStore,
-    /// Places for those who wait.
-    seats: Arc<Semaphore>,
+    lobby: LocalLobby,
     policy: Policy,
     pins: Pins,
     origin: String,
@@ -88,12 +85,13 @@ impl Local {
     pub fn open(config: Config) -> Result<(Local, Ends), OpenError> {
         let dir = DataDir::open(&config.data)?;
         let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
+        let ledger = LocalLedger::open(&dir)?;
         let local = Local {
-            ledger: LocalLedger::open(&dir)?,
+            lobby: LocalLobby::new(config.policy.waiters, ledger.settled.clone()),
+            ledger,
             bell: LocalBell::default(),
             launcher,
             store: LocalStore::open(&dir, &config.origin)?,
-            seats: Arc::new(Semaphore::new(config.policy.waiters)),
             policy: config.policy,
             pins: config.pins,
             origin: config.origin,
@@ -107,7 +105,7 @@ impl Deployment for Local {
     type Bell = LocalBell;
     type Launcher = LocalLauncher;
     type Store = LocalStore;
-    type Watch = LocalWatch;
+    type Lobby = LocalLobby;
 
     fn ledger(&self) -> &LocalLedger {
         &self.ledger
@@ -121,9 +119,8 @@ impl Deployment for Local {
     fn store(&self) -> &LocalStore {
         &self.store
     }
-    fn watch(&self, key: &BuildKey, patience: Duration) -> Option<LocalWatch> {
-        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
-        Some(LocalWatch::new(key, &self.ledger.settled, patience, seat))
+    fn lobby(&self) -> &LocalLobby {
+        &self.lobby
     }
     fn policy(&self) -> &Policy {
         &self.policy

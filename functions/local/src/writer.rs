@@ -15,8 +15,8 @@ use crate::{
     dir::DataDir,
     item,
     ledger::{PROGRESS, ROWS, SHELVES, Slot, open_database, unavailable},
+    lobby::Settled,
     memo::Memo,
-    watch::Settled,
 };
 
 /// Most writes in one transaction: no reply waits long for others.

@@ -49,10 +49,10 @@ pub(crate) async fn binary<D: Deployment>(
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     // A page asks again by itself.
     let waits = (query.wait || prefers_wait) && format != Format::Html;
-    match wait::first(&*d, &reply, &query, patience(&headers)).filter(|_| waits) {
-        Some(path) => respond::answer(onward(&path, &asked)),
-        None => respond::answer(reply.answer(&asked)),
+    if waits && let Some(path) = wait::first(&*d, &reply, &query, patience(&headers)).await {
+        return respond::answer(onward(&path, &asked));
     }
+    respond::answer(reply.answer(&asked))
 }
 
 /// `GET /-/wait/NUMBER/TARGET`: a hop of the chain that `?wait` leads into.

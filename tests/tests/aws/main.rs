@@ -9,6 +9,7 @@ mod bed;
 mod faults;
 mod launcher;
 mod life;
+mod lobby;
 mod template;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use binplz_tests::server::wait_for;
+use binplz_tests::site::wait_for;
 use tempfile::TempDir;
 
 use super::text;

@@ -264,7 +264,7 @@ fn in_a_terminal_it_shows_what_is_going_on_and_clears_it_away() {
     }
     gate.arrived();
     for (_, file) in &shown {
-        binplz_tests::server::wait_for("a progress line", || {
+        binplz_tests::site::wait_for("a progress line", || {
             let seen = fs::read(file).unwrap_or_default();
             text(&seen).contains("\r\x1b[Kbinplz: gated: ").then_some(())
         });

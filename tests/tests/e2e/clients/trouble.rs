@@ -4,7 +4,8 @@ use std::{fs, process::Command};
 
 use binplz_tests::{
     gate::Gate,
-    server::{Server, demo_set, fresh_set, wait_for},
+    server::{Server, demo_set, fresh_set},
+    site::wait_for,
 };
 
 use super::{

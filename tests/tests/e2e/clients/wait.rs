@@ -10,7 +10,8 @@ use std::{
 
 use binplz_tests::{
     gate::Gate,
-    server::{Server, demo_set, fresh_set, wait_for},
+    server::{Server, demo_set, fresh_set},
+    site::wait_for,
 };
 use tempfile::TempDir;
 

@@ -1,13 +1,13 @@
-//! Waiting for a build inside one process: whoever waits hears of every build that is settled.
+//! Waiting for a build inside one process: whoever waits has a seat, and hears of every build that is settled.
 
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
     key::BuildKey,
-    ports::{Row, Watch},
+    ports::{Lobby, Row, Unavailable, Watch},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, broadcast},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast},
     time::{Instant, timeout_at},
 };
 
@@ -34,6 +34,38 @@ impl Settled {
     }
 }
 
+/// The seats, and the news.
+#[derive(Debug)]
+pub struct LocalLobby {
+    seats: Arc<Semaphore>,
+    settled: Settled,
+}
+
+impl LocalLobby {
+    pub(crate) fn new(seats: usize, settled: Settled) -> LocalLobby {
+        LocalLobby { seats: Arc::new(Semaphore::new(seats.min(Semaphore::MAX_PERMITS))), settled }
+    }
+}
+
+impl Lobby for LocalLobby {
+    type Watch = LocalWatch;
+
+    async fn admits(&self) -> Result<bool, Unavailable> {
+        Ok(self.seats.available_permits() > 0)
+    }
+
+    /// A seat is held by the connection that waits, and by nothing else.
+    async fn keeps(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    fn watch(&self, key: &BuildKey, patience: Duration) -> Option<LocalWatch> {
+        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+        let (key, settled) = (key.clone(), self.settled.0.subscribe());
+        Some(LocalWatch { key, settled, until: Instant::now() + patience, _seat: seat })
+    }
+}
+
 /// One who waits for a build, and the seat that it takes.
 #[derive(Debug)]
 pub struct LocalWatch {
@@ -44,11 +76,6 @@ pub struct LocalWatch {
 }
 
 impl LocalWatch {
-    pub(crate) fn new(key: &BuildKey, settled: &Settled, patience: Duration, seat: OwnedSemaphorePermit) -> LocalWatch {
-        let settled = settled.0.subscribe();
-        LocalWatch { key: key.clone(), settled, until: Instant::now() + patience, _seat: seat }
-    }
-
     async fn own_key(&mut self) {
         use broadcast::error::RecvError::{Closed, Lagged};
         loop {
@@ -70,17 +97,18 @@ impl Watch for LocalWatch {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use binplz_core::{
         build::{Build, State},
         time::Timestamp,
     };
-    use tokio::sync::Semaphore;
 
-    use super::*;
+    fn key(attr: &str) -> BuildKey {
+        format!("{}/x86_64-linux/{attr}", "0".repeat(40)).parse().expect("a key")
+    }
 
     fn row(attr: &str, state: State) -> Row {
-        let key = format!("{}/x86_64-linux/{attr}", "0".repeat(40)).parse().expect("a key");
-        Row::Build(Build { state, ..Build::unasked(key) })
+        Row::Build(Build { state, ..Build::unasked(key(attr)) })
     }
 
     fn ready() -> State {
@@ -89,10 +117,8 @@ mod tests {
 
     /// Whether one who waits for `tree` hears something of what is written after the watch began, if it does not wait at all.
     async fn hears(rows: &[Row]) -> bool {
-        let (settled, seats) = (Settled::new(), Arc::new(Semaphore::new(1)));
-        let Row::Build(tree) = row("tree", State::Unasked) else { unreachable!() };
-        let seat = seats.try_acquire_owned().expect("a seat");
-        let mut watch = LocalWatch::new(&tree.key, &settled, Duration::ZERO, seat);
+        let settled = Settled::new();
+        let mut watch = LocalLobby::new(1, settled.clone()).watch(&key("tree"), Duration::ZERO).expect("a seat");
         rows.iter().for_each(|row| settled.written(row));
         watch.changed().await
     }
@@ -114,5 +140,16 @@ mod tests {
     async fn one_who_was_told_more_than_it_could_hear_looks_again() {
         let many: Vec<_> = (0..=BACKLOG).map(|n| row(&format!("p{n}"), ready())).collect();
         assert!(hears(&many).await);
+    }
+
+    #[tokio::test]
+    async fn a_seat_is_taken_while_one_waits_and_then_free_again() {
+        let lobby = LocalLobby::new(1, Settled::new());
+        assert_eq!(lobby.admits().await, Ok(true));
+        let seated = lobby.watch(&key("tree"), Duration::ZERO).expect("a seat");
+        assert_eq!(lobby.admits().await, Ok(false));
+        assert!(lobby.watch(&key("tree"), Duration::ZERO).is_none());
+        drop(seated);
+        assert_eq!(lobby.admits().await, Ok(true));
     }
 }
