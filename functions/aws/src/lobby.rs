@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError, types::AttributeValue};
+
 use binplz_core::{
     key::BuildKey,
     ports::{Lobby, Unavailable, Watch},
@@ -19,7 +20,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     account::Account,
-    clock,
     config::{Fault, Settings},
     item::{self, Item, PK, TTL},
     unavailable,
@@ -130,11 +130,11 @@ impl Lobby for DynamoLobby {
     type Watch = Polling;
 
     async fn admits(&self) -> Result<bool, Unavailable> {
-        self.admits_at(clock::now()).await
+        self.admits_at(binplz_clock::now()).await
     }
 
     async fn keeps(&self) -> Result<(), Unavailable> {
-        self.keeps_at(clock::now()).await
+        self.keeps_at(binplz_clock::now()).await
     }
 
     fn watch(&self, _: &BuildKey, patience: Duration) -> Option<Polling> {

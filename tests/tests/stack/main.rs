@@ -16,4 +16,5 @@ mod roles;
 mod tasks;
 mod tokens;
 mod upgrade;
+mod waiting;
 mod watched;
