@@ -300,7 +300,7 @@ def mend_concurrency(provisioners, functions):
     handlers["create"] = provisioners._lambda_create
 
 
-def mend_lambda(runtime):
+def mend_lambda(service, runtime):
     """A function's answer goes on at once. (Each waited 50 ms for log lines that might come, and nearly as long for TCP's
     acknowledgement of its head before its body was sent.) Where it ends without one, an HTTP API says so, and no more."""
 

@@ -10,7 +10,6 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError, types::AttributeValue};
-
 use binplz_core::{
     key::BuildKey,
     ports::{Lobby, Unavailable, Watch},
