@@ -21,6 +21,7 @@ use crate::{
     artifact::{Manifest, ObjectName},
     failure::Failure,
     key::{Attr, Sha256, System},
+    text::clean_line,
 };
 
 /// What to build, and within which limits.
@@ -98,6 +99,16 @@ pub struct Progress {
     pub bytes_fetched: u64,
     /// Log segments in the store.
     pub log_segments: u32,
+}
+
+/// Longest step, in characters.
+const STEP_MAX: usize = 200;
+
+impl Progress {
+    /// The progress with all foreign text made harmless, whoever wrote it.
+    pub fn cleaned(self) -> Progress {
+        Progress { step: self.step.map(|step| clean_line(&step, STEP_MAX)), ..self }
+    }
 }
 
 /// What a builder is doing.

@@ -16,6 +16,7 @@ use crate::{
     served::Served,
     stub,
     target::{BadTarget, Target, Wanted},
+    text::clean_line,
 };
 
 /// How a client wants to be told, from its `Accept`.
@@ -361,24 +362,26 @@ impl Reply {
 
     /// The status endpoint's one line: `state retry-after sha256 size url`, then words for people. `-` stands for what there is not.
     pub fn status_line(&self, asked: &Asked) -> String {
-        match self {
-            Reply::Hit { served, at } => format!("ready 0 {} {} {}\n", served.sha256, served.size, at.url()),
-            Reply::Pending(status) => {
-                format!("{} {} - - - {}\n", status.state, status.retry_after, status.headline())
+        let (facts, words) = match self {
+            Reply::Hit { served, at } => {
+                (format!("ready 0 {} {} {}", served.sha256, served.size, at.url()), String::new())
             }
-            Reply::Unbuilt => "unasked 0 - - - nobody has asked for this yet\n".to_owned(),
+            Reply::Pending(status) => (format!("{} {} - - -", status.state, status.retry_after), status.headline()),
+            Reply::Unbuilt => ("unasked 0 - - -".to_owned(), "nobody has asked for this yet".to_owned()),
             Reply::Choice(paths) => {
                 let paths: Vec<String> = paths.iter().map(Wanted::to_string).collect();
-                format!("failed 0 - - - {}\n", choice_sentence(&paths))
+                ("failed 0 - - -".to_owned(), choice_sentence(&paths))
             }
             Reply::Problem(problem) => {
                 let log = match asked.target {
                     Some(target) if problem.log => format!("{}/-/log/{target}", asked.origin),
                     _ => "-".to_owned(),
                 };
-                format!("failed {} - - {log} {}\n", problem.retry_after.unwrap_or(0), problem.sentence)
+                (format!("failed {} - - {log}", problem.retry_after.unwrap_or(0)), problem.sentence.clone())
             }
-        }
+        };
+        let line = format!("{facts} {}", clean_line(&words, stub::LINE_MAX));
+        line.trim_end().to_owned() + "\n"
     }
 }
 

@@ -15,6 +15,7 @@ use binplz_core::{
     reply::{Asked, Format, Problem, Reply, onward, status_json},
     stub,
     target::{Query, Target},
+    text::clean_lines,
     wait::{Patience, preferred_wait},
 };
 
@@ -158,7 +159,7 @@ pub(crate) async fn log<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, header
     match log::log(&*d, &target, from).await {
         Ok(Ok(part)) => {
             let next = format!("/-/log/{target}{}from={}", if target.has_query() { '&' } else { '?' }, part.next);
-            let mut response = respond::plain(200, TEXT, part.content);
+            let mut response = respond::plain(200, TEXT, clean_lines(&String::from_utf8_lossy(&part.content)));
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             if !part.complete
                 && let Ok(link) = HeaderValue::try_from(format!("<{next}>; rel=\"next\""))

@@ -16,7 +16,8 @@ use crate::{
 /// Where one who would like to wait goes, instead of taking `reply` for the answer: into the chain, while the build is under way and a seat
 /// is free.
 pub async fn first<D: Deployment>(d: &D, reply: &Reply, query: &Query, patience: Patience) -> Option<String> {
-    if !matches!(reply, Reply::Pending(_)) || patience.hold(1, d.policy().hold).is_none() {
+    let under_way = matches!(reply, Reply::Pending(status) if status.paused.is_none());
+    if !under_way || patience.hold(1, d.policy().hold).is_none() {
         return None;
     }
     let admitted = d.lobby().admits().await.unwrap_or_else(|error| {
