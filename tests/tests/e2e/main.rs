@@ -6,5 +6,4 @@ mod clients;
 mod flights;
 mod kills;
 mod packages;
-mod stub;
 mod tokens;

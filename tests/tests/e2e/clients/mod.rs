@@ -1,5 +1,6 @@
 //! Clients as people have them: real ones, run for real.
 
+mod hostile;
 mod installer;
 mod interrupts;
 mod machine;
