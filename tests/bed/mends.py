@@ -114,9 +114,14 @@ def mend_ecs(ecs, events, responses):
 
         return kwargs
 
+    # Its metadata are there too; and without a role it is told of no credentials.
     def at_loopback(register):
         def registered(task_arn, cluster_arn, td, cdef, launch_type, env, host_mode, ministack_net_ip):
-            return register(task_arn, cluster_arn, td, cdef, launch_type, env, True, None)
+            token = register(task_arn, cluster_arn, td, cdef, launch_type, env, True, None)
+            for name in ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"):
+                if not td.get("taskRoleArn"):
+                    del env[name]
+            return token
 
         return registered
 
@@ -196,7 +201,10 @@ def mend_iam(actions, evaluator, ecs):
                 return request.get("task") or (request.get("tasks") or ["*"])[0]
             if service == "ecs" and action == "ListTasks":
                 return "*"
-            return extract(service, method, path, headers, body, *rest)
+            found = extract(service, method, path, headers, body, *rest)
+            if service == "logs" and "logStreamName" in asked(body):
+                return f"{found}:log-stream:{asked(body)['logStreamName']}"
+            return found
 
         return arn
 

@@ -8,7 +8,7 @@ demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --d
 template has no parameter for; `--no-image` is a stack whose operator has not pushed one; `--new-code` is another version of the
 functions. `delete` stops what runs first, as an operator would.
 
-    … pins [--set DIR] [--pin NAME=DIR]...        the parameter Pins, for who deploys by other means
+    … pins [--set DIR] [--pin NAME=DIR]...        the parameter FirstPins, for who deploys by other means
     … equip NAME [--set DIR] [--pin NAME=DIR]...  what such a stack lacks after that, tarballs and image; tells its outputs
     … tasks NAME                                  the lease's URL of every task that was ever started
     … resources NAME                              the physical ids of all that the stack made
@@ -81,15 +81,14 @@ def package(s3, version):
 
 
 def pins(sets):
-    """What the parameter Pins says of package sets, by name, and which of them is which revision: the hash of its files."""
+    """What the parameter FirstPins says of package sets, by name, and which of them is which revision: the hash of its files."""
     served, trees = {}, {}
     for name, tree in sets.items():
         sha256 = subprocess.run(["nix-hash", "--type", "sha256", tree], check=True, capture_output=True, text=True).stdout.strip()
         nar_hash = "sha256-" + base64.b64encode(bytes.fromhex(sha256)).decode()
         served[name] = {"rev": sha256[:40], "nixpkgs": {"stored": {"nar_hash": nar_hash}}}
         trees[sha256[:40]] = tree
-    said = {"default": next(iter(sets)), "system": f"{os.uname().machine}-linux", "pins": served}
-    return json.dumps(said, separators=(",", ":")), trees
+    return json.dumps({"default": next(iter(sets)), "pins": served}, separators=(",", ":")), trees
 
 
 def tarball(tree):
@@ -153,7 +152,7 @@ def equip(name, trees, image):
 
 def deploy(name, sets, environment, parameters, image, version):
     served, trees = pins(sets)
-    defaults = {"Pins": served, "FunctionArchitecture": architecture()}
+    defaults = {"FirstPins": served, "System": f"{os.uname().machine}-linux", "FunctionArchitecture": architecture()}
     create_or_update(client("cloudformation"), name, package(client("s3"), version), {**defaults, **parameters})
     outputs, made = equip(name, trees, image), resources(name)
     functions = {short: made[logical] for short, logical in FUNCTIONS.items()}

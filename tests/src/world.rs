@@ -16,16 +16,17 @@ use binplz_core::{
     artifact::{Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Lease},
     flow::{self, lease::Bearer},
-    key::{BuildKey, LeaseId, System, Token, hex},
+    key::{BuildKey, LeaseId, Rev, System, Token, hex},
     limits::{Limits, Why},
     news::{About, News},
-    pins::{Pin, Pins},
+    pins::{Change, Pinned, Pins},
     policy::Policy,
     ports::{
         Bell, Deployment, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store,
         Swap, Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
+    served::{Served, ServedKey},
     target::{Query, Target},
     time::Timestamp,
 };
@@ -51,10 +52,13 @@ pub struct Stage {
     /// Each row as it was before its last commit: what a read shows that is not consistent, if these are late.
     before: Mutex<BTreeMap<RowKey, Option<(Row, Version)>>>,
     late: AtomicBool,
+    /// What was read since somebody asked.
+    reads: Mutex<Vec<(RowKey, Read)>>,
 }
 
 impl Ledger for Stage {
     async fn load(&self, key: &RowKey, read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
+        self.reads.lock().expect("a lock").push((key.clone(), read));
         let late = read == Read::Eventual && self.late.load(SeqCst);
         let before = self.before.lock().expect("a lock").get(key).cloned();
         match before.filter(|_| late) {
@@ -79,6 +83,14 @@ impl Ledger for Stage {
     }
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.inner.list(shelf, after, limit).await
+    }
+    async fn list_served(
+        &self,
+        pinned: &Pinned,
+        after: Option<&ServedKey>,
+        limit: usize,
+    ) -> Result<Vec<ServedKey>, Unavailable> {
+        self.inner.list_served(pinned, after, limit).await
     }
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         self.inner.put_progress(lease, progress).await
@@ -183,13 +195,18 @@ pub struct World {
     /// Those who wait.
     pub waiters: Waiters,
     policy: Policy,
-    /// Before its pin moves, and after.
-    pins: [Pins; 2],
-    pin_has_moved: AtomicBool,
+    first_pins: Pins,
     now: AtomicU64,
     leases: AtomicU64,
     hear: Mutex<Option<Ear>>,
-    _data: TempDir,
+    data: TempDir,
+}
+
+/// What [`World::with`]'s one pin is called.
+pub const PIN: &str = "test";
+/// A revision: this digit, forty times.
+pub fn rev(digit: char) -> Rev {
+    String::from_iter([digit; 40]).parse().expect("hex")
 }
 
 impl World {
@@ -201,12 +218,11 @@ impl World {
     /// A new one.
     pub fn with(policy: Policy) -> Arc<World> {
         let data = tempfile::tempdir().expect("a temporary directory");
+        World::open(policy, data, 1_800_000_000_000)
+    }
+
+    fn open(policy: Policy, data: TempDir, now: u64) -> Arc<World> {
         let dir = DataDir::open(data.path()).expect("a data directory");
-        let pins = ["5", "6"].map(|digit| {
-            let rev = digit.repeat(40).parse().expect("hex");
-            let pin = Pin { rev, nixpkgs: Nixpkgs::Path("/set".to_owned()).into() };
-            Pins::one("test".parse().expect("a name"), pin, System::X86_64Linux)
-        });
         let ledger = Stage {
             inner: LocalLedger::open(&dir).expect("a ledger"),
             before_commit: Mutex::default(),
@@ -214,6 +230,7 @@ impl World {
             commits: AtomicUsize::default(),
             before: Mutex::default(),
             late: AtomicBool::default(),
+            reads: Mutex::default(),
         };
         Arc::new(World {
             ledger,
@@ -222,13 +239,18 @@ impl World {
             bell: Counting::default(),
             waiters: Waiters::default(),
             policy,
-            pins,
-            pin_has_moved: AtomicBool::default(),
-            now: AtomicU64::new(1_800_000_000_000),
-            leases: AtomicU64::default(),
+            first_pins: Pins::one(PIN.parse().expect("a name"), rev('5'), Nixpkgs::Path("/set".to_owned()).into()),
+            now: AtomicU64::new(now),
+            leases: AtomicU64::new(now),
             hear: Mutex::default(),
-            _data: data,
+            data,
         })
+    }
+
+    /// The same data, in a process that has just begun.
+    pub fn restarted(self: Arc<World>) -> Arc<World> {
+        let World { policy, data, now, .. } = Arc::into_inner(self).expect("nobody else looks at it");
+        World::open(policy, data, now.into_inner())
     }
 
     /// All news is told to this from now on.
@@ -256,14 +278,9 @@ impl World {
         self.ledger.lost_replies.store(n, SeqCst);
     }
 
-    /// The pin names another commit from now on.
-    pub fn move_pin(&self) {
-        self.pin_has_moved.store(true, SeqCst);
-    }
-
-    /// From now on reads that are not consistent show each row as it was before its last commit.
-    pub fn reads_are_late(&self) {
-        self.ledger.late.store(true, SeqCst);
+    /// Whether reads that are not consistent show, from now on, each row as it was before its last commit.
+    pub fn reads_are_late(&self, late: bool) {
+        self.ledger.late.store(late, SeqCst);
     }
 
     /// Commits so far.
@@ -271,9 +288,34 @@ impl World {
         self.ledger.commits.load(SeqCst)
     }
 
-    /// The row of a package.
-    pub async fn build(&self, attr: &str) -> Build {
-        let key = self.key(attr);
+    /// What was read since this was asked last.
+    pub fn reads(&self) -> Vec<(RowKey, Read)> {
+        std::mem::take(&mut *self.ledger.reads.lock().expect("a lock"))
+    }
+
+    /// Changes the pins.
+    pub async fn change(&self, change: Change) {
+        flow::pins::change(self, &change).await.expect("a legal change");
+    }
+
+    /// Makes the one pin stand for another revision.
+    pub async fn move_pin(&self, digit: char) {
+        self.change(Change::Move(PIN.parse().expect("a name"), rev(digit), Nixpkgs::Path("/set".to_owned()).into()))
+            .await;
+    }
+
+    /// What a target is served.
+    pub async fn served(&self, path: &str) -> Option<Served> {
+        let key = RowKey::Served(ServedKey::of(&target(path), self.system()));
+        match self.ledger.load(&key, Read::Consistent).await.expect("the ledger") {
+            Some((Row::Served(served), _)) => Some(served),
+            _ => None,
+        }
+    }
+
+    /// The row of a target's build.
+    pub async fn build(&self, path: &str) -> Build {
+        let key = self.key(path).await;
         match self.ledger.load(&RowKey::Build(key.clone()), Read::Consistent).await.expect("the ledger") {
             Some((Row::Build(build), _)) => build,
             _ => Build::unasked(key),
@@ -288,21 +330,22 @@ impl World {
         }
     }
 
-    /// A package's key.
-    pub fn key(&self, attr: &str) -> BuildKey {
-        self.pins().resolve(&target(attr)).expect("a served pin").key
+    /// The key of a target's build, as the pins are now.
+    pub async fn key(&self, path: &str) -> BuildKey {
+        let pins = flow::pins::load(self).await.expect("the ledger");
+        pins.resolve(&target(path), self.system()).expect("a served pin").key
     }
 
-    /// The live lease of a package, as its builder would show it.
-    pub async fn bearer(&self, attr: &str) -> Bearer {
-        let build = self.build(attr).await;
+    /// The live lease of a target, as its builder would show it.
+    pub async fn bearer(&self, path: &str) -> Bearer {
+        let build = self.build(path).await;
         let lease = build.lease().expect("a live lease");
         Bearer { key: build.key.clone(), lease: lease.id.clone(), token: lease.token.clone() }
     }
 
     /// Ends a build well, as its builder would: stores a program and settles.
-    pub async fn finish(&self, attr: &str) {
-        let bearer = self.bearer(attr).await;
+    pub async fn finish(&self, path: &str) {
+        let bearer = self.bearer(path).await;
         let report = self.report(&bearer).await;
         flow::settle::settle(self, &bearer, report).await.expect("a live lease");
     }
@@ -359,8 +402,11 @@ impl Deployment for World {
     fn policy(&self) -> &Policy {
         &self.policy
     }
-    fn pins(&self) -> &Pins {
-        &self.pins[usize::from(self.pin_has_moved.load(SeqCst))]
+    fn first_pins(&self) -> &Pins {
+        &self.first_pins
+    }
+    fn system(&self) -> System {
+        System::X86_64Linux
     }
     fn origin(&self) -> &str {
         "http://127.0.0.1:1"

@@ -24,7 +24,7 @@ use binplz_core::{
     protocol::{Outcome, Progress, Report, Stats},
     reply::{Asked, Body, Format, Reply},
 };
-use binplz_tests::world::{World, target};
+use binplz_tests::world::{World, rev, target};
 
 async fn ask(w: &Arc<World>, path: &str) -> Reply {
     request(&**w, &target(path), Method::Get, true).await
@@ -56,26 +56,28 @@ async fn from_a_miss_to_a_hit() {
 #[tokio::test]
 async fn a_read_that_is_one_commit_late_hides_no_binary_that_is_there() {
     let w = World::new();
-    w.reads_are_late();
+    w.reads_are_late(true);
     assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
-    let rev = async || match ask(&w, "tree").await {
-        Reply::Hit { served, .. } => served.rev.to_string(),
+    let hit = async || match ask(&w, "tree").await {
+        Reply::Hit { served, .. } => served.rev,
         other => panic!("no hit: {other:?}"),
     };
-    for (before_it_moves, digit) in [(true, "5"), (false, "6")] {
+    let remembered = async |digit| {
         dispatch(&*w).await.expect("the ledger");
         w.finish("tree").await;
-        assert_eq!(rev().await, digit.repeat(40));
-        let commits = w.commits();
+        assert_eq!(hit().await, rev(digit));
         // It was remembered just now, and a late read shows what was there before.
-        assert_eq!(rev().await, digit.repeat(40));
+        w.reads_are_late(true);
+        let commits = w.commits();
+        assert_eq!(hit().await, rev(digit));
         assert_eq!(w.commits(), commits, "it is remembered once");
-        if before_it_moves {
-            w.move_pin();
-            // The last good one, at once, while the new one is being built.
-            assert_eq!(rev().await, digit.repeat(40));
-        }
-    }
+        w.reads_are_late(false);
+    };
+    remembered('5').await;
+    w.move_pin('6').await;
+    // The last good one, at once, while the new one is being built.
+    assert_eq!(hit().await, rev('5'));
+    remembered('6').await;
     assert_eq!(started(&w), 2);
 }
 
@@ -244,7 +246,7 @@ async fn a_claim_whose_dispatcher_died_is_launched_by_the_sweep_and_once() {
     let w = World::new();
     ask(&w, "tree").await;
     let (id, token) = w.new_lease();
-    advance(&*w, &w.key("tree"), &Event::Claim { id: id.clone(), token }).await.expect("claimed");
+    advance(&*w, &w.key("tree").await, &Event::Claim { id: id.clone(), token }).await.expect("claimed");
     assert_eq!(started(&w), 0);
     sweep(&*w).await.expect("the ledger");
     sweep(&*w).await.expect("the ledger");

@@ -4,13 +4,17 @@
 use std::time::Duration;
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use aws_smithy_http_client::{Builder, tls};
+use aws_smithy_http_client::{Connector, tls};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
 
 use crate::config::{Fault, Settings};
 
 /// A gateway ends a request after 30 s: what hangs is given up, and tried once more, well before that.
+const CONNECT: Duration = Duration::from_secs(3);
 const ONE_TRY: Duration = Duration::from_secs(5);
 const ALL_TRIES: Duration = Duration::from_secs(20);
 
@@ -39,13 +43,12 @@ impl Account {
             "environment",
         );
         let endpoint = settings.find("AWS_ENDPOINT_URL").map(|url| url.trim_end_matches('/').to_owned());
-        let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ONE_TRY).operation_timeout(ALL_TRIES).build();
         let mut sdk = SdkConfig::builder()
             .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::v2026_01_12())
             .region(Region::new(region.clone()))
             .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
-            .http_client(Builder::new().tls_provider(tls).build_https())
+            .http_client(http_client())
             .sleep_impl(aws_sdk_dynamodb::config::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
             .retry_config(RetryConfig::standard())
             .timeout_config(timeouts);
@@ -57,4 +60,15 @@ impl Account {
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
     }
+}
+
+/// One connector for the clients of all services. The usual one is made once for each client and once more, and reads the
+/// machine's certificate authorities each time: half of a start. Which authorities is for `SSL_CERT_FILE` to say, else they are
+/// where the system has them.
+fn http_client() -> SharedHttpClient {
+    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).build();
+    let connector =
+        SharedHttpConnector::new(Connector::builder().connector_settings(settings).tls_provider(tls).build());
+    http_client_fn(move |_, _| connector.clone())
 }

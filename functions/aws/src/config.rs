@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use binplz_core::{
+    key::{BadName, System},
     limits::Micros,
     pins::Pins,
     policy::{Policy, Prices},
@@ -123,18 +124,28 @@ impl Settings {
         }
     }
 
-    /// The pins, as [`Pins`] is written in JSON.
+    /// The pins that a deployment begins with, as [`Pins`] is written in JSON.
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn pins(&self) -> Result<Pins, Fault> {
-        const NAME: &str = "BINPLZ_PINS";
+    pub fn first_pins(&self) -> Result<Pins, Fault> {
+        const NAME: &str = "BINPLZ_FIRST_PINS";
         let json = self.need(NAME)?;
         serde_json::from_str(&json).map_err(|cause| Fault::Wrong {
             name: NAME,
             what: "a list of pins",
             cause: cause.to_string(),
         })
+    }
+
+    /// The system that is meant where a request names none; x86_64-linux, if nothing else is said.
+    ///
+    /// # Errors
+    /// [`Fault::Wrong`].
+    pub fn system(&self) -> Result<System, Fault> {
+        const NAME: &str = "BINPLZ_SYSTEM";
+        let Some(text) = self.find(NAME) else { return Ok(System::X86_64Linux) };
+        text.parse().map_err(|cause: BadName| Fault::Wrong { name: NAME, what: "a system", cause: cause.to_string() })
     }
 
     /// The numbers; each has a default.
@@ -181,7 +192,7 @@ mod tests {
         for empty in [settings(&[]), settings(&[("BINPLZ_TABLE", ""), ("BINPLZ_SUBNETS", " , ")])] {
             assert_eq!(empty.need("BINPLZ_TABLE"), Err(Fault::Missing("BINPLZ_TABLE")));
             assert_eq!(empty.list("BINPLZ_SUBNETS"), Err(Fault::Missing("BINPLZ_SUBNETS")));
-            assert_eq!(empty.pins(), Err(Fault::Missing("BINPLZ_PINS")));
+            assert_eq!(empty.first_pins(), Err(Fault::Missing("BINPLZ_FIRST_PINS")));
         }
         assert_eq!(Fault::Missing("BINPLZ_TABLE").to_string(), "BINPLZ_TABLE is not set");
     }
@@ -219,6 +230,13 @@ mod tests {
     }
 
     #[test]
+    fn a_system_that_nobody_knows_is_told() {
+        let system = |text| settings(&[("BINPLZ_SYSTEM", text)]).system();
+        assert_eq!((system(""), system("aarch64-linux")), (Ok(System::X86_64Linux), Ok(System::Aarch64Linux)));
+        assert!(matches!(system("vax"), Err(Fault::Wrong { name: "BINPLZ_SYSTEM", .. })));
+    }
+
+    #[test]
     fn an_origin_is_a_plain_url() {
         let origin = |text| settings(&[("BINPLZ_ORIGIN", text)]).origin();
         assert_eq!(origin("https://binplz.example/"), Ok("https://binplz.example".to_owned()));
@@ -231,12 +249,11 @@ mod tests {
     fn pins_are_read_with_their_nixpkgs_in_the_bucket_or_elsewhere() {
         let rev = "ab".repeat(20);
         for nixpkgs in [r#"{"stored":{"nar_hash":"sha256-x"}}"#, r#"{"tarball":{"url":"https://x/y.tar.gz"}}"#] {
-            let json = format!(
-                r#"{{"default":"unstable","system":"x86_64-linux","pins":{{"unstable":{{"rev":"{rev}","nixpkgs":{nixpkgs}}}}}}}"#
-            );
-            let pins = settings(&[("BINPLZ_PINS", &json)]).pins().expect("pins");
+            let json =
+                format!(r#"{{"default":"unstable","pins":{{"unstable":{{"rev":"{rev}","nixpkgs":{nixpkgs}}}}}}}"#);
+            let pins = settings(&[("BINPLZ_FIRST_PINS", &json)]).first_pins().expect("pins");
             assert!(pins.nixpkgs(&rev.parse().expect("hex")).is_some());
         }
-        assert!(settings(&[("BINPLZ_PINS", "{}")]).pins().is_err());
+        assert!(settings(&[("BINPLZ_FIRST_PINS", "{}")]).first_pins().is_err());
     }
 }

@@ -2,6 +2,7 @@
 //! before anybody's build fails for it; nobody has to say that an image has been pushed; and it costs nothing.
 
 use aws_sdk_ecr::{Client, operation::describe_images::DescribeImagesError, types::ImageIdentifier};
+use aws_types::SdkConfig;
 use binplz_core::{key::System, ports::Unavailable};
 
 use crate::{
@@ -9,6 +10,8 @@ use crate::{
     config::{Fault, Settings},
     unavailable,
 };
+
+const TAGS: &str = "BINPLZ_IMAGE_TAGS";
 
 /// The repository of the builder's images.
 #[derive(Clone, Debug)]
@@ -22,14 +25,18 @@ pub(crate) struct Images {
 impl Images {
     /// The repository that the settings name. Without one the images are elsewhere, and nobody is asked for them.
     pub(crate) fn open(account: &Account, settings: &Settings) -> Result<Option<Images>, Fault> {
-        let Some(repository) = settings.find("BINPLZ_REPOSITORY").map(str::to_owned) else { return Ok(None) };
-        const TAGS: &str = "BINPLZ_IMAGE_TAGS";
-        let [x86_64, arm64] = settings.list(TAGS)?.try_into().map_err(|tags: Vec<String>| Fault::Wrong {
+        let Some(repository) = settings.find("BINPLZ_REPOSITORY") else { return Ok(None) };
+        Images::of(&account.sdk, repository, settings.list(TAGS)?).map(Some)
+    }
+
+    /// A repository whose images have these tags, the first for x86_64 and the second for arm64.
+    pub(crate) fn of(sdk: &SdkConfig, repository: &str, tags: Vec<String>) -> Result<Images, Fault> {
+        let [x86_64, arm64] = tags.try_into().map_err(|tags: Vec<String>| Fault::Wrong {
             name: TAGS,
             what: "a tag for x86_64 and one for arm64",
             cause: format!("it has {}", tags.len()),
         })?;
-        Ok(Some(Images { ecr: Client::new(&account.sdk), repository, x86_64, arm64 }))
+        Ok(Images { ecr: Client::new(sdk), repository: repository.to_owned(), x86_64, arm64 })
     }
 
     /// Whether there is one for a system.

@@ -2,11 +2,13 @@
 //! `tests/golden/` are items as earlier versions wrote them, and must stay readable.
 //!
 //! ```text
-//! pk     S  build/REV/SYSTEM/ATTR · served/PIN/SYSTEM/WANTED · limits · progress/LEASE · waiters/WINDOW   (the table's only key)
+//! pk     S  build/REV/SYSTEM/ATTR · served/ASKED · limits · pins · progress/LEASE · waiters/WINDOW   (the table's only key)
 //! v      N  the version, from 1
 //! body   S  the row, as its core type is written in JSON
 //! shelf  S  queued · building: only on a build that stands on one     (the index `shelves`: partition key)
-//! at     S  its instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR              (… sort key)
+//!           served/PIN/REV: only on what is served and not stale
+//! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
+//!           what was asked: tree?sys=x86_64-linux
 //! ttl    N  seconds since 1970: only on progress and on who waits, which nobody wants any more then
 //! new, more  N  counts: only on who waits
 //! ```
@@ -21,8 +23,10 @@ use std::{collections::HashMap, time::Duration};
 use aws_sdk_dynamodb::types::AttributeValue;
 use binplz_core::{
     key::LeaseId,
+    pins::Pinned,
     ports::{Listed, Row, RowKey, Shelf, Swap, Version},
     protocol::Progress,
+    served::ServedKey,
     time::Timestamp,
 };
 use thiserror::Error;
@@ -34,7 +38,7 @@ pub type Item = HashMap<String, AttributeValue>;
 pub const PK: &str = "pk";
 /// The version.
 pub const VERSION: &str = "v";
-/// The index of builds that wait or are being built.
+/// The index of builds that wait or are being built, and of what is served.
 pub const SHELVES: &str = "shelves";
 /// The index's partition key.
 pub const SHELF: &str = "shelf";
@@ -56,8 +60,9 @@ pub struct Unreadable(String);
 pub fn pk(key: &RowKey) -> AttributeValue {
     AttributeValue::S(match key {
         RowKey::Build(key) => format!("build/{key}"),
-        RowKey::Served(path) => format!("served/{}/{}/{}", path.pin, path.system, path.wanted),
+        RowKey::Served(asked) => format!("served/{asked}"),
         RowKey::Limits => "limits".to_owned(),
+        RowKey::Pins => "pins".to_owned(),
     })
 }
 
@@ -80,6 +85,16 @@ pub fn shelf(shelf: Shelf) -> AttributeValue {
     AttributeValue::S(name.to_owned())
 }
 
+/// The name in the index of the shelf on which stands what was found under `pinned`, and is not stale.
+pub fn served_shelf(pinned: &Pinned) -> AttributeValue {
+    AttributeValue::S(format!("served/{pinned}"))
+}
+
+/// The place there of what was asked.
+pub fn served_at(asked: &ServedKey) -> AttributeValue {
+    AttributeValue::S(asked.to_string())
+}
+
 /// An entry's place on its shelf: by instant, then by key. The instant has as many digits as the latest one, so that the order
 /// of the texts is that of the numbers.
 pub fn at(listed: &Listed) -> AttributeValue {
@@ -94,11 +109,15 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
     let Some(version) = swap.seen.0.checked_add(1) else { return Ok(None) };
     let (body, place) = match &swap.row {
         Row::Build(build) => {
-            let place = build.shelf().map(|(on, at)| (on, Listed { key: build.key.clone(), at }));
+            let place = build.shelf().map(|(on, at)| (shelf(on), self::at(&Listed { key: build.key.clone(), at })));
             (serde_json::to_string(build), place)
         }
-        Row::Served(served) => (serde_json::to_string(served), None),
+        Row::Served(served) => {
+            let place = (!served.stale).then(|| (served_shelf(&served.pinned()), served_at(&served.asked)));
+            (serde_json::to_string(served), place)
+        }
         Row::Limits(limits) => (serde_json::to_string(limits), None),
+        Row::Pins(pins) => (serde_json::to_string(pins), None),
     };
     let body = body.map_err(|error| Unreadable(error.to_string()))?;
     let mut item = Item::from([
@@ -106,9 +125,9 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
         (VERSION.to_owned(), AttributeValue::N(version.to_string())),
         (BODY.to_owned(), AttributeValue::S(body)),
     ]);
-    if let Some((on, listed)) = place {
-        item.insert(SHELF.to_owned(), shelf(on));
-        item.insert(AT.to_owned(), at(&listed));
+    if let Some((on, at)) = place {
+        item.insert(SHELF.to_owned(), on);
+        item.insert(AT.to_owned(), at);
     }
     Ok(Some(item))
 }
@@ -123,6 +142,7 @@ pub fn read(key: &RowKey, item: &Item) -> Result<(Row, Version), Unreadable> {
         RowKey::Build(_) => serde_json::from_str(body).map(Row::Build),
         RowKey::Served(_) => serde_json::from_str(body).map(Row::Served),
         RowKey::Limits => serde_json::from_str(body).map(Row::Limits),
+        RowKey::Pins => serde_json::from_str(body).map(Row::Pins),
     };
     let row = row.map_err(|error| Unreadable(error.to_string()))?;
     let version = match item.get(VERSION) {
@@ -154,7 +174,16 @@ pub fn read_progress(item: &Item) -> Result<Progress, Unreadable> {
     serde_json::from_str(text(item, BODY)?).map_err(|error| Unreadable(error.to_string()))
 }
 
-/// An entry of the index.
+/// What was asked, of an entry of a shelf of what is served.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read_served(item: &Item) -> Result<ServedKey, Unreadable> {
+    let place = text(item, AT)?;
+    place.parse().map_err(|_| Unreadable(format!("nobody asks so: {place}")))
+}
+
+/// A build's entry of the index.
 ///
 /// # Errors
 /// [`Unreadable`].

@@ -1,28 +1,33 @@
 //! The rows, in one DynamoDB table. A swap is a put on the condition that the version is the one that was seen; several
 //! swaps are one transaction of such puts. These two conditions are all the table knows of the rules.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
+    config::{Builder, retry::RetryConfig, timeout::TimeoutConfig},
     error::SdkError,
     operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError},
     types::{AttributeValue, Put, TransactWriteItem},
 };
 use binplz_core::{
     key::{LeaseId, hex},
+    pins::Pinned,
     ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Shelf, Swap, Unavailable, Version},
     protocol::Progress,
+    served::ServedKey,
 };
 
 use crate::{
     account::Account,
     config::{Fault, Settings},
-    item::{self, AT, Item, PK, SHELF, SHELVES, VERSION},
+    item::{self, AT, Item, PK, SHELF, SHELVES, Unreadable, VERSION},
     unavailable,
 };
 
 const ROLE: &str = "ledger";
+/// A function has 10 s to start, and should not need them.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// The table.
 #[derive(Clone, Debug)]
@@ -38,6 +43,14 @@ impl DynamoLedger {
     /// [`Fault`].
     pub fn open(account: &Account, settings: &Settings) -> Result<DynamoLedger, Fault> {
         Ok(DynamoLedger { dynamo: Client::new(&account.sdk), table: settings.need("BINPLZ_TABLE")? })
+    }
+
+    /// Reads a row as a hit does, there or not, once.
+    pub(crate) async fn warm(&self) -> Result<(), Unavailable> {
+        let get = self.dynamo.get_item().table_name(&self.table).key(PK, item::pk(&RowKey::Limits));
+        let soon = TimeoutConfig::builder().operation_timeout(WARM_UP).build();
+        let once = Builder::new().retry_config(RetryConfig::disabled()).timeout_config(soon);
+        get.customize().config_override(once).send().await.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
 
     async fn put(&self, swap: &Swap) -> Result<(), NotCommitted> {
@@ -67,6 +80,41 @@ impl DynamoLedger {
             call = call.transact_items(TransactWriteItem::builder().put(put.build().map_err(broken)?).build());
         }
         call.send().await.map(drop).map_err(not_transacted)
+    }
+
+    /// Up to `limit` entries of a shelf, in order, beginning behind the place `after`.
+    async fn query<T>(
+        &self,
+        shelf: AttributeValue,
+        after: Option<AttributeValue>,
+        limit: usize,
+        read: impl Fn(&Item) -> Result<T, Unreadable>,
+    ) -> Result<Vec<T>, Unavailable> {
+        let query = self.dynamo.query().table_name(&self.table).index_name(SHELVES);
+        let query = query.expression_attribute_names("#shelf", SHELF).expression_attribute_values(":shelf", shelf);
+        let query = match after {
+            None => query.key_condition_expression("#shelf = :shelf"),
+            Some(after) => query
+                .key_condition_expression("#shelf = :shelf AND #at > :after")
+                .expression_attribute_names("#at", AT)
+                .expression_attribute_values(":after", after),
+        };
+        let mut listed = Vec::new();
+        let mut from: Option<Item> = None;
+        // An answer may be shorter than was asked for and not the last.
+        while listed.len() < limit {
+            let page = i32::try_from(limit - listed.len()).unwrap_or(i32::MAX);
+            let answer = query.clone().limit(page).set_exclusive_start_key(from).send().await;
+            let answer = answer.map_err(|error| unavailable(ROLE, &error))?;
+            for item in answer.items() {
+                listed.push(read(item).map_err(broken)?);
+            }
+            from = answer.last_evaluated_key;
+            if from.is_none() {
+                break;
+            }
+        }
+        Ok(listed)
     }
 }
 
@@ -127,32 +175,16 @@ impl Ledger for DynamoLedger {
     }
 
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        let query = self.dynamo.query().table_name(&self.table).index_name(SHELVES);
-        let query =
-            query.expression_attribute_names("#shelf", SHELF).expression_attribute_values(":shelf", item::shelf(shelf));
-        let query = match after {
-            None => query.key_condition_expression("#shelf = :shelf"),
-            Some(listed) => query
-                .key_condition_expression("#shelf = :shelf AND #at > :after")
-                .expression_attribute_names("#at", AT)
-                .expression_attribute_values(":after", item::at(listed)),
-        };
-        let mut listed = Vec::new();
-        let mut from: Option<Item> = None;
-        // An answer may be shorter than was asked for and not the last.
-        while listed.len() < limit {
-            let page = i32::try_from(limit - listed.len()).unwrap_or(i32::MAX);
-            let answer = query.clone().limit(page).set_exclusive_start_key(from).send().await;
-            let answer = answer.map_err(|error| unavailable(ROLE, &error))?;
-            for item in answer.items() {
-                listed.push(item::read_listed(item).map_err(broken)?);
-            }
-            from = answer.last_evaluated_key;
-            if from.is_none() {
-                break;
-            }
-        }
-        Ok(listed)
+        self.query(item::shelf(shelf), after.map(item::at), limit, item::read_listed).await
+    }
+
+    async fn list_served(
+        &self,
+        pinned: &Pinned,
+        after: Option<&ServedKey>,
+        limit: usize,
+    ) -> Result<Vec<ServedKey>, Unavailable> {
+        self.query(item::served_shelf(pinned), after.map(item::served_at), limit, item::read_served).await
     }
 
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {

@@ -3,12 +3,14 @@
 //!
 //! | function | what it plays | where it reads what |
 //! |---|---|---|
-//! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_TABLE` `_QUEUE_URL` `_BUCKET` `_PINS` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
-//! | `lease` | [`Serving`] | the same, without `_ORIGIN` |
-//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_TABLE` `_QUEUE_URL` `_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
+//! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_BUCKET` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
+//! | `lease` | [`Serving`] | `BINPLZ_BUCKET` |
+//! | `wait` | [`Waiting`]: rows, and who waits | `BINPLZ_ORIGIN` |
+//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!
-//! All of them take the numbers of [`config::Settings::policy`], each with a default, and what Lambda itself puts into the
-//! environment. Functions that share a table must share the numbers too.
+//! All of them take `BINPLZ_TABLE`, `_QUEUE_URL`, the first pins in `_FIRST_PINS` and the default system in `_SYSTEM`, the numbers of
+//! [`config::Settings::policy`], each with a default, and what Lambda itself puts into the environment. Functions that
+//! share a table must share these too.
 
 pub mod config;
 
@@ -36,12 +38,19 @@ pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 
+#[cfg(feature = "operator")]
+pub mod doctor;
+#[cfg(feature = "operator")]
+pub mod login;
+#[cfg(feature = "operator")]
+pub mod stack;
+
 use binplz_core::{
-    key::{LeaseId, Token},
+    key::{LeaseId, System, Token},
     news::{About, News},
     pins::Pins,
     policy::Policy,
-    ports::{Deployment, Launcher, Ledger, Read, RowKey, Store, Unavailable},
+    ports::{Deployment, Launcher, Store, Unavailable},
     time::Timestamp,
 };
 
@@ -66,7 +75,8 @@ pub struct Aws<S, L> {
     launcher: L,
     lobby: DynamoLobby,
     policy: Policy,
-    pins: Pins,
+    first_pins: Pins,
+    system: System,
     origin: String,
     log: Log,
 }
@@ -95,6 +105,14 @@ impl Serving {
         Serving::open(settings, String::new())
     }
 
+    /// What an operator sees: it starts no task.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn of_operator(settings: &Settings) -> Result<Serving, Fault> {
+        Serving::open(settings, String::new())
+    }
+
     fn open(settings: &Settings, origin: String) -> Result<Serving, Fault> {
         let account = Account::open(settings)?;
         Ok(Aws {
@@ -104,19 +122,18 @@ impl Serving {
             launcher: Absent,
             lobby: DynamoLobby::open(&account, settings)?,
             policy: settings.policy()?,
-            pins: settings.pins()?,
+            first_pins: settings.first_pins()?,
+            system: settings.system()?,
             origin,
             log: Log::open(settings),
         })
     }
 
-    /// Does what a hit does, before the first one comes: connections, TLS and all that is made once are then there.
+    /// Does what a hit does, before the first one comes, while a start has the processor to itself and nobody waits: the
+    /// connection, TLS and all that is made once are then there. It costs one eventually consistent read a start, beside the one
+    /// of each hit. Where it fails, the function starts all the same, and its first request finds out.
     pub async fn warm(&self) {
-        let warm = async {
-            self.ledger.load(&RowKey::Limits, Read::Eventual).await?;
-            self.store.warm()
-        };
-        if let Err(error) = warm.await {
+        if let Err(error) = self.ledger.warm().await.and_then(|()| self.store.warm()) {
             self.note(About::Service, "warming up did not work", &error);
         }
     }
@@ -136,8 +153,8 @@ impl Working {
             launcher: EcsLauncher::open(&account, settings)?,
             lobby: DynamoLobby::open(&account, settings)?,
             policy: settings.policy()?,
-            // What it works on has been resolved already.
-            pins: Pins::none(),
+            first_pins: settings.first_pins()?,
+            system: settings.system()?,
             origin: settings.origin()?,
             log: Log::open(settings),
         })
@@ -158,7 +175,8 @@ impl Waiting {
             launcher: Absent,
             lobby: DynamoLobby::open(&account, settings)?,
             policy: settings.policy()?,
-            pins: settings.pins()?,
+            first_pins: settings.first_pins()?,
+            system: settings.system()?,
             origin: settings.origin()?,
             log: Log::open(settings),
         })
@@ -190,8 +208,11 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     fn policy(&self) -> &Policy {
         &self.policy
     }
-    fn pins(&self) -> &Pins {
-        &self.pins
+    fn first_pins(&self) -> &Pins {
+        &self.first_pins
+    }
+    fn system(&self) -> System {
+        self.system
     }
     fn origin(&self) -> &str {
         &self.origin
@@ -207,11 +228,16 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     }
 }
 
-/// A service did not do what it was asked, with all causes. (Not with the whole request and its answer, which the error's own
-/// `Debug` has: nobody has looked at what is in them.)
+/// A service did not do what it was asked.
 fn unavailable(role: &'static str, error: &dyn std::error::Error) -> Unavailable {
+    Unavailable::new(role, causes(error))
+}
+
+/// An error with all its causes. (Not with the whole request and its answer, which the SDK's errors have in their `Debug`: nobody has
+/// looked at what is in them.)
+fn causes(error: &dyn std::error::Error) -> String {
     let mut causes: Vec<String> =
-        std::iter::successors(Some(error), |error| error.source()).map(|e| e.to_string()).collect();
+        std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
     causes.dedup();
-    Unavailable::new(role, causes.join(": "))
+    causes.join(": ")
 }

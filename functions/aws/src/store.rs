@@ -9,7 +9,7 @@ use aws_sdk_s3::{
     primitives::ByteStream,
     types::ChecksumMode,
 };
-use aws_smithy_types::base64;
+use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
     artifact::{ObjectName, ObjectPath, nixpkgs_path},
     key::{Rev, Sha256},
@@ -30,6 +30,8 @@ const ROLE: &str = "store";
 pub const URL_LIFE: Duration = Duration::from_secs(15 * 60);
 /// How long a builder may take to begin an upload.
 pub const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
+/// How long the upload of a nixpkgs may take.
+const UPLOAD: Duration = Duration::from_secs(3600);
 
 /// The bucket.
 #[derive(Clone, Debug)]
@@ -72,6 +74,28 @@ impl S3Store {
     ) -> Result<String, Unavailable> {
         let url = self.presigner.url(method, object, headers, SystemTime::now(), life);
         url.map_err(|error| Unavailable::new(ROLE, error))
+    }
+
+    /// Puts the tarball of a nixpkgs where builders are sent for it.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn keep_nixpkgs(&self, rev: &Rev, tarball: Vec<u8>) -> Result<(), Unavailable> {
+        let put = self.s3.put_object().bucket(&self.bucket).key(nixpkgs_path(rev)).content_type("application/gzip");
+        // Some 50 MB, over whatever line the operator has.
+        let patient = TimeoutConfig::builder().operation_attempt_timeout(UPLOAD).operation_timeout(UPLOAD).build();
+        let patient = aws_sdk_s3::config::Builder::new().timeout_config(patient);
+        let put = put.body(ByteStream::from(tarball)).customize().config_override(patient).send().await;
+        put.map(drop).map_err(|error| unavailable(ROLE, &error))
+    }
+
+    /// Whether the tarball of a nixpkgs is where builders are sent for it.
+    pub(crate) async fn has_nixpkgs(&self, rev: &Rev) -> Result<bool, Unavailable> {
+        match self.s3.head_object().bucket(&self.bucket).key(nixpkgs_path(rev)).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(false),
+            Err(error) => Err(unavailable(ROLE, &error)),
+        }
     }
 
     /// Whether the object that is there has this content.
@@ -191,9 +215,8 @@ mod tests {
         let object: ObjectPath = object.parse().expect("an object");
         let at = store.url(&object, Method::Get).await.expect("a URL");
         let served = Served {
+            asked: "a.b?sys=x86_64-linux".parse().expect("a key"),
             pin: "unstable".parse().expect("a pin"),
-            system: object.key.system,
-            wanted: "a.b".parse().expect("a target"),
             rev: object.key.rev.clone(),
             attr: object.key.attr.clone(),
             bin: "[".parse().expect("a program"),
@@ -201,6 +224,7 @@ mod tests {
             sha256: "0".repeat(64).parse().expect("hex"),
             size: 1,
             object,
+            stale: false,
         };
         let asked = Asked { origin: "https://h", target: None, format: Format::Shell, retry: false };
         let headers = Reply::Hit { served, at }.answer(&asked).headers;

@@ -13,12 +13,12 @@ use binplz_core::{
     failure::{Failure, Kind},
     key::{Bin, BuildKey, LeaseId},
     limits::{Limits, Micros, Why},
+    pins::{Change, Pins, Source},
     policy::{Policy, Prices},
     ports::{Listed, Row, Shelf, Swap, Version},
     protocol::{Phase, Progress, Stats},
     served::Served,
     size::Size,
-    target::Wanted,
     time::Timestamp,
 };
 use serde_json::{Value, json};
@@ -58,12 +58,11 @@ fn build(state: State) -> Row {
     Row::Build(Build { key: key(), state, history: history() })
 }
 
-fn served() -> Row {
+fn served(asked: &str, stale: bool) -> Row {
     let bin: Bin = "[".parse().expect("a program's name");
     Row::Served(Served {
+        asked: asked.parse().expect("a key"),
         pin: "unstable".parse().expect("a pin's name"),
-        system: key().system,
-        wanted: Wanted::Program(key().attr, bin.clone()),
         rev: key().rev,
         attr: key().attr,
         version: "3.7.0".to_owned(),
@@ -71,7 +70,17 @@ fn served() -> Row {
         size: 5_000_000_000,
         object: ObjectPath { key: key(), lease: id('b'), name: ObjectName::Program(bin.clone()) },
         bin,
+        stale,
     })
+}
+
+/// The default has moved.
+fn pins() -> Row {
+    let (name, rev) = ("unstable".parse().expect("a pin's name"), "1".repeat(40).parse().expect("hex"));
+    let stored = |nar_hash: &str| Source::Stored { nar_hash: nar_hash.to_owned() };
+    let pins = Pins::one(name, rev, stored("sha256-x"));
+    let moved = Change::Move(pins.default_name().clone(), key().rev, stored("sha256-y"));
+    Row::Pins(pins.changed(&moved, AT).expect("legal").expect("a change"))
 }
 
 fn limits() -> Row {
@@ -89,7 +98,9 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-larger", larger()),
         ("build-ready", build(State::Ready { lease: id('b'), since: AT })),
         ("build-failed", build(State::Failed { failure, since: AT, until: None })),
-        ("served", served()),
+        ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
+        ("served-stale", served("perlPackages.ack?sys=x86_64-linux&pin=unstable", true)),
+        ("pins", pins()),
         ("limits", limits()),
         ("limits-paused", Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), AT))),
     ]
@@ -152,16 +163,23 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 }
 
 #[test]
-fn only_what_waits_or_is_built_is_in_the_index_and_is_found_there() {
+fn only_what_waits_is_built_or_is_served_fresh_is_in_the_index_and_is_found_there() {
     for (name, row) in rows() {
-        let on_shelf = matches!(name, "build-queued" | "build-building" | "build-larger");
+        let on_shelf = matches!(name, "build-queued" | "build-building" | "build-larger" | "served-program");
         let item = item::write(&Swap { seen: Version(0), row: row.clone() }).expect(name).expect("a version 1");
         assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
-        if let Row::Build(build) = row
-            && let Some((shelf, at)) = build.shelf()
-        {
-            assert_eq!(item.get(item::SHELF), Some(&item::shelf(shelf)));
-            assert_eq!(item::read_listed(&item), Ok(Listed { key: key(), at }));
+        match row {
+            Row::Build(build) => {
+                if let Some((shelf, at)) = build.shelf() {
+                    assert_eq!(item.get(item::SHELF), Some(&item::shelf(shelf)));
+                    assert_eq!(item::read_listed(&item), Ok(Listed { key: key(), at }));
+                }
+            }
+            Row::Served(served) if on_shelf => {
+                assert_eq!(item.get(item::SHELF), Some(&item::served_shelf(&served.pinned())));
+                assert_eq!(item::read_served(&item), Ok(served.asked));
+            }
+            Row::Served(_) | Row::Limits(_) | Row::Pins(_) => {}
         }
     }
     assert_ne!(item::shelf(Shelf::Queued), item::shelf(Shelf::Building));

@@ -1,6 +1,13 @@
-//! `binplz`: the local server, and later the operator's verbs.
+//! `binplz`: the local server, and the operator's verbs.
 
+#[cfg(feature = "aws")]
+mod doctor;
 mod serve;
+
+mod nixpkgs;
+mod pin;
+mod site;
+mod socket;
 
 use std::process::ExitCode;
 
@@ -18,18 +25,23 @@ struct Cli {
 enum Verb {
     /// Serve on this machine: builds with the Nix that is installed here, keeps everything in one directory
     Serve(Box<serve::Args>),
+    /// Look what an AWS account lacks that the stack needs, and say how to mend it
+    #[cfg(feature = "aws")]
+    Doctor(doctor::Args),
+    /// Which nixpkgs are served, and under which names
+    Pin(pin::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let ended = match cli.verb {
-        Verb::Serve(args) => serve::run(*args),
+    let ended: Result<ExitCode, Box<dyn std::error::Error>> = match cli.verb {
+        Verb::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Verb::Pin(args) => pin::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        #[cfg(feature = "aws")]
+        Verb::Doctor(args) => doctor::run(&args).map_err(Into::into),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("binplz: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    ended.unwrap_or_else(|why| {
+        eprintln!("binplz: {why}");
+        ExitCode::FAILURE
+    })
 }

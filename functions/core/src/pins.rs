@@ -1,6 +1,9 @@
 //! Pins: the nixpkgs that a deployment serves, by name. They turn a [`Target`] into a [`BuildKey`].
+//!
+//! They are one row of the ledger, and change while the service runs: [`Pins::changed`] says what is legal. What was
+//! served under another meaning of a name is told by [`Pins::lately_left`], and marked by [`crate::flow::pins`].
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -9,7 +12,13 @@ use crate::{
     key::{BadName, BuildKey, Rev, System, serde_as_text},
     protocol::Nixpkgs,
     target::{PinRef, Target},
+    time::Timestamp,
 };
+
+/// For how long after a change served rows are looked through that it made stale: longer than the longest request, which may
+/// have looked at the pins before and write its row after, and longer than an index lags; and as much again as an
+/// operator's clock may be off (AWS hears nobody whose clock is off by more than five minutes).
+pub const SETTLING: Duration = Duration::from_secs(10 * 60);
 
 /// A pin's name: `nixos-26.05`, `unstable`. 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +52,9 @@ pub struct Pin {
     pub rev: Rev,
     /// Where it is.
     pub nixpkgs: Source,
+    /// Since when it stands for it.
+    #[serde(default)]
+    pub since: Timestamp,
 }
 
 /// Where a pin's nixpkgs is.
@@ -51,7 +63,7 @@ pub struct Pin {
 pub enum Source {
     /// In the deployment's own store, as a tarball ([`crate::artifact::nixpkgs_path`]): a builder gets a URL of it.
     Stored {
-        /// The unpacked tree's hash, as Nix writes it (`sha256-…`).
+        /// The unpacked tree's hash, in any spelling that Nix reads.
         nar_hash: String,
     },
     /// Where a builder finds it by itself.
@@ -65,13 +77,74 @@ impl From<Nixpkgs> for Source {
     }
 }
 
-/// The pins of a deployment: at least the default one.
+/// What a name stood for when something was found under it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Pinned {
+    /// The name.
+    pub pin: PinName,
+    /// What it stood for.
+    pub rev: Rev,
+}
+
+/// `NAME/REV`.
+impl fmt::Display for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pin, self.rev)
+    }
+}
+
+/// The pins of a deployment, of which one is the default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Pins {
     default: PinName,
     pins: BTreeMap<PinName, Pin>,
-    /// The system that is meant where a request names none.
-    system: System,
+    /// What requests were given lately, and no longer are, and until when they were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left: Vec<(Pinned, Timestamp)>,
+}
+
+#[derive(Deserialize)]
+struct Unchecked {
+    default: PinName,
+    pins: BTreeMap<PinName, Pin>,
+    #[serde(default)]
+    left: Vec<(Pinned, Timestamp)>,
+}
+
+impl TryFrom<Unchecked> for Pins {
+    type Error = Refused;
+    fn try_from(Unchecked { default, pins, left }: Unchecked) -> Result<Pins, Refused> {
+        if pins.contains_key(&default) { Ok(Pins { default, pins, left }) } else { Err(Refused::NoSuchPin(default)) }
+    }
+}
+
+/// What an operator does to the pins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// A new name.
+    Add(PinName, Rev, Source),
+    /// A name stands for another nixpkgs.
+    Move(PinName, Rev, Source),
+    /// A name is served no more.
+    Retire(PinName),
+    /// What is meant where a request names none.
+    Default(PinName),
+}
+
+/// Why the pins do not change.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    /// The name stands for another nixpkgs already.
+    #[error("there is a pin {0} already; `binplz pin move` makes it stand for another nixpkgs")]
+    Exists(PinName),
+    /// Nothing is called so.
+    #[error("there is no pin {0}")]
+    NoSuchPin(PinName),
+    /// A deployment always has a default.
+    #[error("{0} is the default pin; make another one the default first: binplz pin default NAME")]
+    IsDefault(PinName),
 }
 
 /// A target's identity, and how it was asked for.
@@ -92,21 +165,35 @@ pub struct Unserved {
 }
 
 impl Pins {
-    /// A deployment that serves one pin.
-    pub fn one(name: PinName, pin: Pin, system: System) -> Pins {
-        Pins { default: name.clone(), pins: BTreeMap::from([(name, pin)]), system }
+    /// These pins, and which one is meant where a request names none.
+    ///
+    /// # Errors
+    /// [`Refused::NoSuchPin`]: the default is none of them.
+    pub fn new(default: PinName, pins: BTreeMap<PinName, Pin>) -> Result<Pins, Refused> {
+        Unchecked { default, pins, left: Vec::new() }.try_into()
     }
 
-    /// A deployment that serves none.
-    pub fn none() -> Pins {
-        Pins { default: PinName("none".to_owned()), pins: BTreeMap::new(), system: System::X86_64Linux }
+    /// One pin, which is the default.
+    pub fn one(name: PinName, rev: Rev, nixpkgs: Source) -> Pins {
+        let pin = Pin { rev, nixpkgs, since: Timestamp(0) };
+        Pins { default: name.clone(), pins: BTreeMap::from([(name, pin)]), left: Vec::new() }
     }
 
-    /// Gives a target its system, its pin and that pin's revision.
+    /// The default's name.
+    pub fn default_name(&self) -> &PinName {
+        &self.default
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> &BTreeMap<PinName, Pin> {
+        &self.pins
+    }
+
+    /// Gives a target its pin and that pin's revision, and its system, which is `system` where it names none.
     ///
     /// # Errors
     /// [`Unserved`], where it names another nixpkgs: nobody can make the store grow by naming commits.
-    pub fn resolve(&self, target: &Target) -> Result<Resolved, Unserved> {
+    pub fn resolve(&self, target: &Target, system: System) -> Result<Resolved, Unserved> {
         let found = match &target.pin {
             None => self.pins.get_key_value(&self.default),
             Some(PinRef::Name(name)) => self.pins.get_key_value(name),
@@ -117,15 +204,59 @@ impl Pins {
         })?;
         let key = BuildKey {
             rev: pin.rev.clone(),
-            system: target.system.unwrap_or(self.system),
+            system: target.system.unwrap_or(system),
             attr: target.wanted.attr().clone(),
         };
         Ok(Resolved { pin: name.clone(), key })
     }
 
-    /// Where the nixpkgs of a revision is, if a pin still names it.
+    /// Where the nixpkgs of a revision is, if a pin still stands for it.
     pub fn nixpkgs(&self, rev: &Rev) -> Option<&Source> {
         self.pins.values().find(|pin| &pin.rev == rev).map(|pin| &pin.nixpkgs)
+    }
+
+    /// What names meant until lately, so that a request may just now write down that it found something there. Whatever is
+    /// fresh of it and meant by nobody any more is to be marked.
+    pub fn lately_left(&self, now: Timestamp) -> impl Iterator<Item = &Pinned> {
+        self.left.iter().filter(move |(_, at)| now < *at + SETTLING).map(|(pinned, _)| pinned)
+    }
+
+    /// The pins after a change; `None` where they are so already, so that a change whose reply was lost can be made again.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn changed(&self, change: &Change, now: Timestamp) -> Result<Option<Pins>, Refused> {
+        let mut next = self.clone();
+        let pin = |rev: &Rev, nixpkgs: &Source| Pin { rev: rev.clone(), nixpkgs: nixpkgs.clone(), since: now };
+        let none = |name: &PinName| Refused::NoSuchPin(name.clone());
+        match change {
+            Change::Add(name, rev, nixpkgs) | Change::Move(name, rev, nixpkgs) => match self.pins.get(name) {
+                Some(old) if (&old.rev, &old.nixpkgs) == (rev, nixpkgs) => {}
+                Some(_) if matches!(change, Change::Add(..)) => return Err(Refused::Exists(name.clone())),
+                None if matches!(change, Change::Move(..)) => return Err(none(name)),
+                _ => drop(next.pins.insert(name.clone(), pin(rev, nixpkgs))),
+            },
+            Change::Retire(name) if *name == self.default => return Err(Refused::IsDefault(name.clone())),
+            Change::Retire(name) => {
+                let lately = self.left.iter().any(|(left, _)| left.pin == *name);
+                if next.pins.remove(name).is_none() && !lately {
+                    return Err(none(name));
+                }
+            }
+            Change::Default(name) if !self.pins.contains_key(name) => return Err(none(name)),
+            Change::Default(name) => next.default = name.clone(),
+        }
+        if (&next.default, &next.pins) == (&self.default, &self.pins) {
+            return Ok(None);
+        }
+        next.left.retain(|(_, at)| now < *at + SETTLING);
+        for (name, old) in &self.pins {
+            let moved = next.pins.get(name).is_none_or(|new| new.rev != old.rev);
+            if moved || (*name == self.default && next.default != self.default) {
+                next.left.push((Pinned { pin: name.clone(), rev: old.rev.clone() }, now));
+            }
+        }
+        Ok(Some(next))
     }
 }
 
@@ -134,22 +265,94 @@ mod tests {
     use super::*;
     use crate::target::Query;
 
-    fn resolve(query: &str) -> Result<String, Unserved> {
-        let pin = Pin { rev: "ab".repeat(20).parse().expect("hex"), nixpkgs: Nixpkgs::Path("/set".into()).into() };
-        let pins = Pins::one("nixos-26.05".parse().expect("a pin's name"), pin, System::X86_64Linux);
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn name(name: &str) -> PinName {
+        name.parse().expect("a pin's name")
+    }
+
+    fn rev(digits: &str) -> Rev {
+        digits.repeat(40 / digits.len()).parse().expect("hex")
+    }
+
+    fn source() -> Source {
+        Nixpkgs::Path("/set".into()).into()
+    }
+
+    /// `stable` at abab…, the default, and `unstable` at cdcd….
+    fn pins() -> Pins {
+        let pins = Pins::one(name("stable"), rev("ab"), source());
+        let added = pins.changed(&Change::Add(name("unstable"), rev("cd"), source()), NOW);
+        added.expect("a new name").expect("a change")
+    }
+
+    fn resolve(pins: &Pins, query: &str) -> Result<String, Unserved> {
         let query = Query::parse("/tree", Some(query)).expect("a target");
-        pins.resolve(&query.target).map(|resolved| resolved.key.to_string())
+        pins.resolve(&query.target, System::X86_64Linux).map(|resolved| format!("{} {}", resolved.pin, resolved.key))
+    }
+
+    fn left(pins: &Pins, now: Timestamp) -> Vec<String> {
+        pins.lately_left(now).map(Pinned::to_string).collect()
     }
 
     #[test]
     fn only_served_commits_are_named_by_name_or_by_prefix() {
-        let key = format!("{}/x86_64-linux/tree", "ab".repeat(20));
-        for query in ["", "pin=nixos-26.05", "nixpkgs-commit=abababa", &format!("nixpkgs-commit={}", "ab".repeat(20))] {
-            assert_eq!(resolve(query).as_ref(), Ok(&key), "{query}");
+        let (stable, unstable) = (rev("ab"), rev("cd"));
+        for query in ["", "pin=stable", "nixpkgs-commit=abababa", &format!("nixpkgs-commit={stable}")] {
+            assert_eq!(resolve(&pins(), query), Ok(format!("stable {stable}/x86_64-linux/tree")), "{query}");
         }
-        for query in ["pin=unstable", "nixpkgs-commit=bababab"] {
-            assert!(resolve(query).is_err(), "{query}");
+        for query in ["pin=unstable&sys=aarch64-linux", "sys=aarch64-linux&nixpkgs-commit=cdcdcdcdcd"] {
+            assert_eq!(resolve(&pins(), query), Ok(format!("unstable {unstable}/aarch64-linux/tree")), "{query}");
         }
-        assert!(resolve("sys=aarch64-linux").is_ok_and(|key| key.contains("/aarch64-linux/")));
+        for query in ["pin=nixos-20.03", "nixpkgs-commit=bababab", "nixpkgs-commit=abababac"] {
+            let why = resolve(&pins(), query).expect_err(query);
+            assert_eq!(why.served, [format!("stable ({stable})"), format!("unstable ({unstable})")]);
+        }
+    }
+
+    #[test]
+    fn a_change_tells_what_it_leaves_for_as_long_as_that_settles() {
+        let (stable, unstable) = (rev("ab"), rev("cd"));
+        for (change, leaves) in [
+            (Change::Move(name("unstable"), rev("ef"), source()), vec![format!("unstable/{unstable}")]),
+            (Change::Retire(name("unstable")), vec![format!("unstable/{unstable}")]),
+            (Change::Default(name("unstable")), vec![format!("stable/{stable}")]),
+            (Change::Add(name("old"), rev("12"), source()), vec![]),
+        ] {
+            let changed = pins().changed(&change, NOW).expect("a legal change").expect("a change");
+            assert_eq!(left(&changed, NOW), leaves, "{change:?}");
+            assert_eq!(left(&changed, NOW + SETTLING), Vec::<String>::new(), "{change:?}");
+            // Made again, since its reply was lost, it is made already.
+            assert_eq!(changed.changed(&change, NOW + SETTLING / 2), Ok(None), "{change:?}");
+        }
+        let there = Change::Move(name("unstable"), rev("ef"), source());
+        let back = Change::Move(name("unstable"), rev("cd"), source());
+        let moved = pins().changed(&there, NOW).expect("legal").expect("a change");
+        let again = moved.changed(&back, NOW + SETTLING / 2).expect("legal").expect("a change");
+        assert_eq!(
+            left(&again, NOW + SETTLING / 2),
+            [format!("unstable/{unstable}"), format!("unstable/{}", rev("ef"))]
+        );
+        assert_eq!(left(&again, NOW + SETTLING), [format!("unstable/{}", rev("ef"))]);
+    }
+
+    #[test]
+    fn what_can_not_be_changed_says_why() {
+        for (change, why) in [
+            (Change::Add(name("stable"), rev("12"), source()), Refused::Exists(name("stable"))),
+            (Change::Move(name("old"), rev("12"), source()), Refused::NoSuchPin(name("old"))),
+            (Change::Retire(name("old")), Refused::NoSuchPin(name("old"))),
+            (Change::Retire(name("stable")), Refused::IsDefault(name("stable"))),
+            (Change::Default(name("old")), Refused::NoSuchPin(name("old"))),
+        ] {
+            assert_eq!(pins().changed(&change, NOW), Err(why));
+        }
+    }
+
+    #[test]
+    fn pins_without_their_default_are_none() {
+        let text = serde_json::to_string(&pins()).expect("JSON");
+        assert_eq!(serde_json::from_str::<Pins>(&text).ok(), Some(pins()));
+        assert!(serde_json::from_str::<Pins>(&text.replace("\"default\":\"stable\"", "\"default\":\"old\"")).is_err());
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     key::{BuildKey, LeaseId, Rev, Sha256, System, Token},
     limits::{Limits, Why},
     news::{About, News},
-    pins::Pins,
+    pins::{Pinned, Pins},
     policy::Policy,
     protocol::{Grant, Progress},
     served::{Served, ServedKey},
@@ -44,6 +44,8 @@ pub enum RowKey {
     Served(ServedKey),
     /// The row of slots, money and pauses. There is one.
     Limits,
+    /// The pins. There is one such row.
+    Pins,
 }
 
 /// A row.
@@ -55,6 +57,8 @@ pub enum Row {
     Served(Served),
     /// Slots and money.
     Limits(Limits),
+    /// What is served, by name.
+    Pins(Pins),
 }
 
 impl Row {
@@ -62,8 +66,9 @@ impl Row {
     pub fn key(&self) -> RowKey {
         match self {
             Row::Build(build) => RowKey::Build(build.key.clone()),
-            Row::Served(served) => RowKey::Served(served.key()),
+            Row::Served(served) => RowKey::Served(served.asked.clone()),
             Row::Limits(_) => RowKey::Limits,
+            Row::Pins(_) => RowKey::Pins,
         }
     }
 }
@@ -153,6 +158,15 @@ pub trait Ledger: Send + Sync {
         after: Option<&Listed>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
+
+    /// Up to `limit` served rows that are not stale and were found under `pinned`, by what was asked, in the order of its
+    /// text, beginning after `after`. A list for looking.
+    fn list_served(
+        &self,
+        pinned: &Pinned,
+        after: Option<&ServedKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<ServedKey>, Unavailable>> + Send;
 
     /// Replaces what is known of a lease's progress. Unfenced: it is not state, and can fight nobody.
     fn put_progress(
@@ -301,8 +315,10 @@ pub trait Deployment: Send + Sync + 'static {
     fn lobby(&self) -> &Self::Lobby;
     /// The numbers.
     fn policy(&self) -> &Policy;
-    /// Which nixpkgs it serves.
-    fn pins(&self) -> &Pins;
+    /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::pins`]).
+    fn first_pins(&self) -> &Pins;
+    /// The system that is meant where a request names none.
+    fn system(&self) -> System;
     /// `https://host`, without a slash at its end: from configuration, never from a client's header.
     fn origin(&self) -> &str;
     /// The current instant.

@@ -49,7 +49,7 @@ pub enum Nixpkgs {
     Tarball {
         /// Where from.
         url: String,
-        /// The unpacked tree's hash, as Nix writes it (`sha256-…`). Without it the URL must name a commit.
+        /// The unpacked tree's hash, in any spelling that Nix reads. Without it the URL must name a commit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         nar_hash: Option<String>,
     },

@@ -406,7 +406,7 @@ pub fn status_json(status: &Status, hit: Option<&Reply>) -> String {
 
 fn artifact(served: &Served, url: &str) -> serde_json::Value {
     json!({
-        "package": served.attr, "program": served.bin, "version": served.version, "system": served.system,
+        "package": served.attr, "program": served.bin, "version": served.version, "system": served.asked.system(),
         "nixpkgs": served.rev, "sha256": served.sha256, "size": served.size, "url": url,
     })
 }

@@ -19,7 +19,7 @@ use crate::{
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What the path names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Wanted {
     /// `/NAME`: a package's main program.
@@ -78,7 +78,7 @@ impl FromStr for Wanted {
 }
 
 /// Which nixpkgs was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PinRef {
     /// `pin=NAME`.
     Name(PinName),
@@ -86,8 +86,11 @@ pub enum PinRef {
     Commit(String),
 }
 
+/// Fewest digits that name a commit.
+pub const COMMIT_MIN: usize = 7;
+
 /// A program, as it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// What.
     pub wanted: Wanted,
@@ -189,7 +192,7 @@ fn flag(name: &'static str, slot: &mut bool, value: &str) -> Result<(), BadTarge
 
 fn commit(value: &str) -> Result<PinRef, BadTarget> {
     let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    if (7..=40).contains(&value.len()) && value.bytes().all(hex) {
+    if (COMMIT_MIN..=40).contains(&value.len()) && value.bytes().all(hex) {
         Ok(PinRef::Commit(value.to_owned()))
     } else {
         Err(BadTarget::Value("nixpkgs-commit", "7 to 40 lower-case hex digits"))

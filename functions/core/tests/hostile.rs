@@ -5,10 +5,11 @@ use binplz_core::{
     artifact::{Program, Refusal, Verdict},
     failure::{Failure, Kind},
     flow::status::Status,
+    key::System,
     ports::Location,
     protocol::Progress,
     reply::{Answer, Asked, Body, Format, Problem, Reply},
-    served::Served,
+    served::{Served, ServedKey},
     target::{Query, Target},
 };
 use proptest::prelude::*;
@@ -35,9 +36,8 @@ fn program(name: &str) -> Program {
 fn served(version: &str) -> Served {
     let home = format!("builds/{}/x86_64-linux/procps/{}/bin/ps", "0".repeat(40), "1".repeat(32));
     Served {
+        asked: ServedKey::of(&target(), System::X86_64Linux),
         pin: "unstable".parse().expect("a name"),
-        system: "x86_64-linux".parse().expect("a system"),
-        wanted: target().wanted,
         rev: "0".repeat(40).parse().expect("hex"),
         attr: "procps".parse().expect("a name"),
         bin: "ps".parse().expect("a name"),
@@ -45,6 +45,7 @@ fn served(version: &str) -> Served {
         sha256: "2".repeat(64).parse().expect("hex"),
         size: 7,
         object: home.parse().expect("a path"),
+        stale: false,
     }
 }
 

@@ -1,15 +1,15 @@
 //! How rows lie in the embedded ledger, both ways. Whoever changes a row's shape in core finds out here: the golden
 //! files in `tests/golden/` are rows as earlier versions wrote them, and must stay readable.
 //!
-//! A key is text: `build/REV/SYSTEM/ATTR`, `served/PIN/SYSTEM/WANTED`, `limits`. A row is the JSON of its core type; of
-//! which type is said by its key.
+//! A key is text: `build/REV/SYSTEM/ATTR`, `served/ASKED`, `limits`, `pins`. A row is the JSON of its core type; of which type
+//! is said by its key.
 
 use binplz_core::{
     key::BuildKey,
+    pins::Pinned,
     ports::{Row, RowKey, Shelf},
     protocol::Progress,
     served::ServedKey,
-    target::Wanted,
 };
 
 /// What is stored under a key is not what belongs there.
@@ -30,8 +30,9 @@ impl Unreadable {
 pub fn key_text(key: &RowKey) -> String {
     match key {
         RowKey::Build(build) => format!("build/{build}"),
-        RowKey::Served(served) => format!("served/{}/{}/{}", served.pin, served.system, served.wanted),
+        RowKey::Served(asked) => format!("served/{asked}"),
         RowKey::Limits => "limits".to_owned(),
+        RowKey::Pins => "pins".to_owned(),
     }
 }
 
@@ -43,15 +44,9 @@ pub fn key_from_text(text: &str) -> Result<RowKey, Unreadable> {
     let bad = || Unreadable::new("key", text);
     match text.split_once('/') {
         Some(("build", rest)) => rest.parse().map(RowKey::Build).map_err(|_| bad()),
-        Some(("served", rest)) => {
-            let mut parts = rest.splitn(3, '/');
-            let mut next = || parts.next().ok_or_else(bad);
-            let pin = next()?.parse().map_err(|_| bad())?;
-            let system = next()?.parse().map_err(|_| bad())?;
-            let wanted: Wanted = next()?.parse().map_err(|_| bad())?;
-            Ok(RowKey::Served(ServedKey { pin, system, wanted: wanted.to_string() }))
-        }
+        Some(("served", rest)) => rest.parse().map(RowKey::Served).map_err(|_| bad()),
         None if text == "limits" => Ok(RowKey::Limits),
+        None if text == "pins" => Ok(RowKey::Pins),
         _ => Err(bad()),
     }
 }
@@ -65,6 +60,7 @@ pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
         Row::Build(build) => serde_json::to_vec(build),
         Row::Served(served) => serde_json::to_vec(served),
         Row::Limits(limits) => serde_json::to_vec(limits),
+        Row::Pins(pins) => serde_json::to_vec(pins),
     }
     .map_err(|e| Unreadable::new("row", e))
 }
@@ -78,6 +74,7 @@ pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
         RowKey::Build(_) => serde_json::from_slice(bytes).map(Row::Build),
         RowKey::Served(_) => serde_json::from_slice(bytes).map(Row::Served),
         RowKey::Limits => serde_json::from_slice(bytes).map(Row::Limits),
+        RowKey::Pins => serde_json::from_slice(bytes).map(Row::Pins),
     }
     .map_err(|e| Unreadable::new("row", e))
 }
@@ -104,6 +101,24 @@ pub fn shelf_number(shelf: Shelf) -> u8 {
         Shelf::Queued => 0,
         Shelf::Building => 1,
     }
+}
+
+/// The number of the shelf that all served rows share which are not stale.
+pub const SERVED: u8 = 2;
+
+/// Where what was found under `pinned` begins on that shelf: `NAME/REV/`. Behind it stands what was asked.
+pub fn served_place(pinned: &Pinned) -> String {
+    format!("{pinned}/")
+}
+
+/// What was asked, of an entry of that shelf.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn listed_served(place: &str) -> Result<ServedKey, Unreadable> {
+    // Neither a name nor a revision has a slash; a target may.
+    let asked = place.splitn(3, '/').nth(2).and_then(|asked| asked.parse().ok());
+    asked.ok_or_else(|| Unreadable::new("index entry", place))
 }
 
 /// The build that an index entry names.

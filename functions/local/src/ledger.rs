@@ -11,8 +11,10 @@ use std::{
 
 use binplz_core::{
     key::LeaseId,
+    pins::Pinned,
     ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Unavailable, Version},
     protocol::Progress,
+    served::ServedKey,
     time::Timestamp,
 };
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -28,7 +30,7 @@ use crate::{
 
 /// The rows: key to version and JSON.
 pub(crate) const ROWS: TableDefinition<&str, (u64, &[u8])> = TableDefinition::new("rows");
-/// Shelf, instant and build: written together with the rows, so that it says exactly what they say.
+/// Shelf, instant and build, or what was asked: written together with the rows, so that it says exactly what they say.
 pub(crate) const SHELVES: TableDefinition<(u8, u64, &str), ()> = TableDefinition::new("shelves");
 /// Lease to the progress it told last.
 pub(crate) const PROGRESS: TableDefinition<&str, &[u8]> = TableDefinition::new("progress");
@@ -151,6 +153,35 @@ impl Ledger for LocalLedger {
                 let (entry, _) = entry?;
                 let (_, at, key) = entry.value();
                 listed.push(Listed { key: item::listed_key(key)?, at: Timestamp(at) });
+            }
+            Ok(listed)
+        })
+    }
+
+    async fn list_served(
+        &self,
+        pinned: &Pinned,
+        after: Option<&ServedKey>,
+        limit: usize,
+    ) -> Result<Vec<ServedKey>, Unavailable> {
+        use std::ops::Bound;
+        let first = item::served_place(pinned);
+        let from = match after {
+            Some(asked) => format!("{first}{asked}"),
+            None => first.clone(),
+        };
+        self.read(|transaction| {
+            let shelves = transaction.open_table(SHELVES)?;
+            // What was asked is never empty, so that nothing stands at the very beginning.
+            let range = (Bound::Excluded((item::SERVED, 0, from.as_str())), Bound::Unbounded);
+            let mut listed = Vec::new();
+            for entry in shelves.range::<(u8, u64, &str)>(range)?.take(limit) {
+                let (entry, _) = entry?;
+                let (shelf, _, place) = entry.value();
+                if shelf != item::SERVED || !place.starts_with(&first) {
+                    break;
+                }
+                listed.push(item::listed_served(place)?);
             }
             Ok(listed)
         })

@@ -31,6 +31,16 @@ mod task;
 
 use std::path::PathBuf;
 
+use binplz_core::{
+    key::{LeaseId, System, Token},
+    news::{About, News},
+    pins::Pins,
+    policy::Policy,
+    ports::Deployment,
+    text::without_secrets,
+    time::Timestamp,
+};
+
 pub use crate::{
     bell::LocalBell,
     dir::{DataDir, OpenError},
@@ -38,15 +48,6 @@ pub use crate::{
     ledger::LocalLedger,
     lobby::LocalLobby,
     store::{LocalStore, Receiver, Refused},
-};
-use binplz_core::{
-    key::{LeaseId, Token},
-    news::{About, News},
-    pins::Pins,
-    policy::Policy,
-    ports::Deployment,
-    text::without_secrets,
-    time::Timestamp,
 };
 
 /// What `binplz serve` is told.
@@ -58,8 +59,10 @@ pub struct Config {
     pub origin: String,
     /// The numbers.
     pub policy: Policy,
-    /// Which nixpkgs it serves.
-    pub pins: Pins,
+    /// Which nixpkgs it begins with.
+    pub first_pins: Pins,
+    /// The system that is meant where a request names none.
+    pub system: System,
     /// The builder's program.
     pub builder: PathBuf,
 }
@@ -72,7 +75,8 @@ pub struct Local {
     store: LocalStore,
     lobby: LocalLobby,
     policy: Policy,
-    pins: Pins,
+    first_pins: Pins,
+    system: System,
     origin: String,
 }
 
@@ -93,7 +97,8 @@ impl Local {
             launcher,
             store: LocalStore::open(&dir, &config.origin)?,
             policy: config.policy,
-            pins: config.pins,
+            first_pins: config.first_pins,
+            system: config.system,
             origin: config.origin,
         };
         Ok((local, ends))
@@ -125,8 +130,11 @@ impl Deployment for Local {
     fn policy(&self) -> &Policy {
         &self.policy
     }
-    fn pins(&self) -> &Pins {
-        &self.pins
+    fn first_pins(&self) -> &Pins {
+        &self.first_pins
+    }
+    fn system(&self) -> System {
+        self.system
     }
     fn origin(&self) -> &str {
         &self.origin

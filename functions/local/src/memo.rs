@@ -38,7 +38,7 @@ impl Memo {
         let inner = self.inner();
         match key {
             RowKey::Served(key) => inner.rows.get(key).map(|(row, version)| (Row::Served(row.clone()), *version)),
-            RowKey::Build(_) | RowKey::Limits => None,
+            RowKey::Build(_) | RowKey::Limits | RowKey::Pins => None,
         }
         .ok_or(inner.epoch)
     }
@@ -81,7 +81,7 @@ impl Inner {
         if self.rows.len() >= ROWS_MAX {
             self.rows.clear();
         }
-        self.rows.insert(served.key(), (served.clone(), version));
+        self.rows.insert(served.asked.clone(), (served.clone(), version));
     }
 }
 
@@ -92,9 +92,8 @@ mod tests {
     fn row(size: u64) -> Row {
         let home = format!("builds/{}/x86_64-linux/tree/{}/bin/tree", "0".repeat(40), "1".repeat(32));
         Row::Served(Served {
+            asked: "tree?sys=x86_64-linux".parse().expect("a key"),
             pin: "p".parse().expect("a name"),
-            system: binplz_core::key::System::X86_64Linux,
-            wanted: "tree".parse().expect("a target"),
             rev: "0".repeat(40).parse().expect("hex"),
             attr: "tree".parse().expect("an attribute"),
             bin: "tree".parse().expect("a program"),
@@ -102,6 +101,7 @@ mod tests {
             sha256: "0".repeat(64).parse().expect("hex"),
             size,
             object: home.parse().expect("a path"),
+            stale: false,
         })
     }
 

@@ -205,7 +205,14 @@ fn swap_all(
 
 /// Where a row stands in the index.
 fn place(row: &Row) -> Option<(u8, u64, String)> {
-    let Row::Build(build) = row else { return None };
-    let (shelf, at) = build.shelf()?;
-    Some((item::shelf_number(shelf), at.0, build.key.to_string()))
+    match row {
+        Row::Build(build) => {
+            let (shelf, at) = build.shelf()?;
+            Some((item::shelf_number(shelf), at.0, build.key.to_string()))
+        }
+        Row::Served(served) if !served.stale => {
+            Some((item::SERVED, 0, format!("{}{}", item::served_place(&served.pinned()), served.asked)))
+        }
+        Row::Served(_) | Row::Limits(_) | Row::Pins(_) => None,
+    }
 }

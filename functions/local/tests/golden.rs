@@ -7,12 +7,12 @@ use binplz_core::{
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId, System},
     limits::{Limits, Micros, Why},
+    pins::{Change, Pins, Source},
     policy::{Policy, Prices},
     ports::{Row, RowKey},
-    protocol::{Phase, Progress, Stats},
+    protocol::{Nixpkgs, Phase, Progress, Stats},
     served::Served,
     size::Size,
-    target::Wanted,
     time::Timestamp,
 };
 use binplz_local::item;
@@ -59,12 +59,11 @@ fn history() -> Vec<Attempt> {
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
 }
 
-fn served(wanted: Wanted) -> Row {
+fn served(asked: &str, stale: bool) -> Row {
     let bin: binplz_core::key::Bin = "[".parse().expect("a program's name");
     Row::Served(Served {
+        asked: asked.parse().expect("a key"),
         pin: "nixos-26.05".parse().expect("a pin's name"),
-        system: System::Aarch64Linux,
-        wanted,
         rev: key().rev,
         attr: key().attr,
         bin: bin.clone(),
@@ -72,7 +71,26 @@ fn served(wanted: Wanted) -> Row {
         sha256: "ef".repeat(32).parse().expect("64 hex digits"),
         size: 123_456_789_012,
         object: ObjectPath { key: key(), lease: id(2), name: ObjectName::Program(bin) },
+        stale,
     })
+}
+
+/// A default that moved, one in the bucket, and one that was retired.
+fn pins() -> Row {
+    let name = |name: &str| name.parse().expect("a pin's name");
+    let rev = |digit: &str| digit.repeat(40).parse().expect("40 hex digits");
+    let (url, nar_hash) = ("https://example.org/nixpkgs.tar.gz".to_owned(), Some("sha256-x".to_owned()));
+    let first = Pins::one(name("unstable"), rev("1"), Nixpkgs::Tarball { url, nar_hash }.into());
+    let stored = Source::Stored { nar_hash: "sha256-y".to_owned() };
+    let path: Source = Nixpkgs::Path("/nix/store/x-nixpkgs".to_owned()).into();
+    let changes = [
+        Change::Add(name("nixos-26.05"), rev("2"), stored),
+        Change::Add(name("local"), rev("3"), path.clone()),
+        Change::Move(name("unstable"), rev("4"), path),
+        Change::Retire(name("local")),
+    ];
+    let at = Timestamp(1_700_000_000_000);
+    Row::Pins(changes.iter().fold(first, |pins, change| pins.changed(change, at).expect("legal").expect("a change")))
 }
 
 fn limits() -> Row {
@@ -94,8 +112,9 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let of_build = "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo";
     let at = Timestamp(1_700_000_000_000);
     let failed = |until| State::Failed { failure: failure(), since: at, until };
-    let package = Wanted::Package(key().attr);
-    let program = Wanted::Program(key().attr, "[".parse().expect("a program's name"));
+    let package = "python3Packages.foo?sys=aarch64-linux";
+    let program = "python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05";
+    let commit = "foo?sys=x86_64-linux&nixpkgs-commit=0123456";
     vec![
         (build(State::Unasked, vec![]), of_build, "build-unasked"),
         (build(State::Queued { since: at, due: Timestamp(at.0 + 1), attempt: 1 }, vec![]), of_build, "build-queued"),
@@ -104,8 +123,10 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (build(State::Ready { lease: id(2), since: at }, history()), of_build, "build-ready"),
         (build(failed(None), history()), of_build, "build-failed"),
         (build(failed(Some(Timestamp(at.0 + 900_000))), vec![]), of_build, "build-exhausted"),
-        (served(package), "served/nixos-26.05/aarch64-linux/python3Packages.foo", "served-package"),
-        (served(program), "served/nixos-26.05/aarch64-linux/python3Packages.foo/%5B", "served-program"),
+        (served(package, false), "served/python3Packages.foo?sys=aarch64-linux", "served-default"),
+        (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
+        (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
+        (pins(), "pins", "pins"),
         (limits(), "limits", "limits"),
         (Row::Limits(Limits::default()), "limits", "limits-empty"),
         (Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), at)), "limits", "limits-paused"),
@@ -148,7 +169,9 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 
 #[test]
 fn what_is_no_key_is_refused() {
-    for text in ["", "limit", "limits/x", "build/", "build/x/y/z", "served/pin/x86_64-linux", "served/Pin/a/b", "x/y"] {
+    for text in
+        ["", "limit", "limits/x", "pins/x", "build/", "build/x/y/z", "served/tree", "served/p/x86_64-linux/tree", "x/y"]
+    {
         assert!(item::key_from_text(text).is_err(), "{text}");
     }
 }

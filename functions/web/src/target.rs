@@ -68,10 +68,8 @@ pub(crate) async fn hop<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, header
         Err(why) => return problem(&*d, Problem::bad_target(&why), format),
     };
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
-    match wait::hop(&*d, &query, number, patience(&headers)).await {
-        Ok(path) => respond::answer(onward(&path, &asked)),
-        Err(unserved) => problem(&*d, Problem::unserved(&unserved), format),
-    }
+    let path = wait::hop(&*d, &query, number, patience(&headers)).await;
+    respond::answer(onward(&path, &asked))
 }
 
 fn patience(headers: &HeaderMap) -> Patience {

@@ -2,8 +2,10 @@
 
 use binplz_core::{
     key::LeaseId,
+    pins::Pinned,
     ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Unavailable, Version},
     protocol::Progress,
+    served::ServedKey,
 };
 
 /// A ledger without the version condition: whoever writes last wins.
@@ -31,6 +33,14 @@ impl<L: Ledger> Ledger for Forgetful<'_, L> {
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.0.list(shelf, after, limit).await
     }
+    async fn list_served(
+        &self,
+        pinned: &Pinned,
+        after: Option<&ServedKey>,
+        limit: usize,
+    ) -> Result<Vec<ServedKey>, Unavailable> {
+        self.0.list_served(pinned, after, limit).await
+    }
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         self.0.put_progress(lease, progress).await
     }
@@ -51,6 +61,14 @@ impl<L: Ledger> Ledger for Piecemeal<'_, L> {
     }
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.0.list(shelf, after, limit).await
+    }
+    async fn list_served(
+        &self,
+        pinned: &Pinned,
+        after: Option<&ServedKey>,
+        limit: usize,
+    ) -> Result<Vec<ServedKey>, Unavailable> {
+        self.0.list_served(pinned, after, limit).await
     }
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         self.0.put_progress(lease, progress).await

@@ -64,6 +64,8 @@ macro_rules! ledger_promises {
             a_list_is_ordered_and_a_shelf_holds_its_own,
             pages_lose_nothing_and_repeat_nothing,
             lists_say_exactly_what_the_rows_say,
+            what_is_served_is_listed_under_its_pin_until_it_is_stale,
+            pages_of_what_is_served_lose_nothing_and_repeat_nothing,
             progress_is_replaced_lease_by_lease,
             every_row_comes_back_as_it_was_written;
         }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use binplz_core::{
     build::Build,
     key::BuildKey,
+    pins::Pinned,
     ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Version},
+    served::{Served, ServedKey},
     time::Timestamp,
 };
 use proptest::{
@@ -16,7 +18,9 @@ use proptest::{
 
 use super::{
     Kept, Violation,
-    rows::{any_row, any_state, building, key, lease_id, limits, progress, queued, ready, served},
+    rows::{
+        any_row, any_served, any_state, asked, building, key, lease_id, limits, pinned, progress, queued, ready, served,
+    },
     same,
 };
 
@@ -60,14 +64,14 @@ fn listed(n: u32, at: u64) -> Listed {
 
 /// Neither kind of read, nor the progress of a lease, invents anything.
 pub async fn a_row_that_nobody_wrote_is_not_there(ledger: &impl Ledger) -> Kept {
-    let RowKey::Served(path) = served(1, 1).key() else { return Err(Violation("no served key".to_owned())) };
-    for key in [RowKey::Build(key(1)), RowKey::Served(path), RowKey::Limits] {
+    for key in [RowKey::Build(key(1)), RowKey::Served(asked(1)), RowKey::Limits, RowKey::Pins] {
         for read in [Read::Eventual, Read::Consistent] {
             same("a row", &ledger.load(&key, read).await?, &None)?;
         }
     }
     same("progress", &ledger.progress(&lease_id(1)).await?, &None)?;
-    same("a shelf", &ledger.list(Shelf::Queued, None, 9).await?, &Vec::new())
+    same("a shelf", &ledger.list(Shelf::Queued, None, 9).await?, &Vec::new())?;
+    same("what is served", &ledger.list_served(&pinned(0), None, 9).await?, &Vec::new())
 }
 
 /// Version after version, each raised by one.
@@ -148,6 +152,55 @@ pub async fn lists_say_exactly_what_the_rows_say(ledger: &impl Ledger) -> Kept {
         }
     }
     Ok(())
+}
+
+/// What was found under another pin, or under another revision of the same, or is stale, is on another shelf or on none; and
+/// whatever becomes of a row, its shelf says so.
+pub async fn what_is_served_is_listed_under_its_pin_until_it_is_stale(ledger: &impl Ledger) -> Kept {
+    let mut rows: BTreeMap<ServedKey, (u64, Served)> = BTreeMap::new();
+    // Few pins and few questions, so that rows replace each other and share shelves.
+    let few = (any_served(), 0..3u32, 0..8u32, any::<bool>()).prop_map(|(served, under, n, other_rev)| {
+        let Pinned { pin, rev } = pinned(under);
+        let rev = if other_rev { rev.as_str().replace('a', "c").parse().expect("hex") } else { rev };
+        Served { asked: if n == 0 { served.asked.clone() } else { asked(n) }, pin, rev, ..served }
+    });
+    for served in cases(few) {
+        let version = rows.get(&served.asked).map_or(0, |(version, _)| *version);
+        write(ledger, version, Row::Served(served.clone())).await?;
+        rows.insert(served.asked.clone(), (version + 1, served.clone()));
+        let fresh = rows.values().filter(|(_, row)| !row.stale && row.pinned() == served.pinned());
+        let mut said: Vec<_> = fresh.map(|(_, row)| row.asked.clone()).collect();
+        said.sort_by_key(ToString::to_string);
+        same("the shelf", &ledger.list_served(&served.pinned(), None, 999).await?, &said)?;
+    }
+    let elsewhere = Pinned { rev: key(0).rev.as_str().replace('a', "d").parse().expect("hex"), ..pinned(0) };
+    same("another revision's", &ledger.list_served(&elsewhere, None, 9).await?, &Vec::new())
+}
+
+/// Also where the last of a page has become stale meanwhile.
+pub async fn pages_of_what_is_served_lose_nothing_and_repeat_nothing(ledger: &impl Ledger) -> Kept {
+    for n in (0..24).rev() {
+        write(ledger, 0, served(n, 1)).await?;
+    }
+    let mut all: Vec<_> = (0..24).map(asked).collect();
+    all.sort_by_key(ToString::to_string);
+    for limit in [1, 2, 5, 24, 100] {
+        let mut read: Vec<ServedKey> = Vec::new();
+        loop {
+            let page = ledger.list_served(&pinned(0), read.last(), limit).await?;
+            same("no more than was asked for", &(page.len() <= limit), &true)?;
+            if page.is_empty() {
+                break;
+            }
+            read.extend(page);
+        }
+        same("every row once, in order", &read, &all)?;
+    }
+    let Row::Served(ninth) = served(9, 1) else { return Err(Violation("no served row".to_owned())) };
+    write(ledger, 1, Row::Served(Served { stale: true, ..ninth })).await?;
+    let behind = all.iter().position(|key| *key == asked(9)).map_or(0, |at| at + 1);
+    let rest = ledger.list_served(&pinned(0), Some(&asked(9)), 99).await?;
+    same("what is behind it", &rest, &all[behind..].to_vec())
 }
 
 /// The last word counts, each lease has its own, and rows and versions are not touched.

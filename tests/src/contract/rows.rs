@@ -6,14 +6,15 @@ use binplz_core::{
     artifact::{ObjectName, ObjectPath},
     build::{Attempt, Build, Lease, State},
     failure::{Failure, Kind},
-    key::{BuildKey, LeaseId, Sha256, System, Token},
+    key::{BuildKey, LeaseId, Rev, Sha256, System, Token},
     limits::{Limits, Micros, Why},
+    pins::{Change, PinName, Pinned, Pins, Source},
     policy::{Policy, Prices},
     ports::Row,
-    protocol::{Phase, Progress, Stats},
-    served::Served,
+    protocol::{Nixpkgs, Phase, Progress, Stats},
+    served::{Served, ServedKey},
     size::Size,
-    target::Wanted,
+    target::{PinRef, Target, Wanted},
     time::Timestamp,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -70,9 +71,8 @@ pub fn served(n: u32, size: u64) -> Row {
     let bin = key.attr.as_str().parse().expect("a program's name");
     let object = ObjectPath { key: key.clone(), lease: lease_id(n), name: ObjectName::Program(bin) };
     Row::Served(Served {
-        pin: "nixos-26.05".parse().expect("a pin's name"),
-        system: key.system,
-        wanted: Wanted::Package(key.attr.clone()),
+        asked: asked(n),
+        pin: pinned(0).pin,
         rev: key.rev.clone(),
         bin: key.attr.as_str().parse().expect("a program's name"),
         attr: key.attr,
@@ -80,7 +80,20 @@ pub fn served(n: u32, size: u64) -> Row {
         sha256: sha256(0),
         size,
         object,
+        stale: false,
     })
+}
+
+/// What `/pN` is found under, and another such.
+pub fn pinned(n: u32) -> Pinned {
+    let pin = if n == 0 { "nixos-26.05".to_owned() } else { format!("pin-{n}") };
+    Pinned { pin: pin.parse().expect("a pin's name"), rev: key(0).rev }
+}
+
+/// What `/pN` asks for.
+pub fn asked(n: u32) -> ServedKey {
+    let target = Target { wanted: Wanted::Package(key(n).attr), system: None, pin: None };
+    ServedKey::of(&target, key(n).system)
 }
 
 /// The limits while so many leases are held.
@@ -164,17 +177,26 @@ pub fn any_state() -> impl Strategy<Value = State> {
     ]
 }
 
-fn any_served() -> impl Strategy<Value = Served> {
+fn any_pin_name() -> impl Strategy<Value = PinName> {
+    "[a-z0-9][a-z0-9.-]{0,20}".prop_map(|name| name.parse().expect("a pin's name"))
+}
+
+fn any_pin_ref() -> impl Strategy<Value = PinRef> {
+    prop_oneof![any_pin_name().prop_map(PinRef::Name), "[0-9a-f]{7,40}".prop_map(PinRef::Commit)]
+}
+
+/// Any served row.
+pub fn any_served() -> impl Strategy<Value = Served> {
     let bin = "[a-z0-9_\\[][a-zA-Z0-9_.+'\\[\\]@:,=~-]{0,20}";
-    (any_key(), bin, any::<bool>(), "[a-z0-9][a-z0-9.-]{0,20}", any::<u64>(), "\\PC{0,20}", any_lease_id()).prop_map(
-        |(key, bin, whole, pin, size, version, lease)| {
+    let asked = (any::<bool>(), option::of(any_pin_ref()), any::<bool>());
+    (any_key(), bin, asked, any_pin_name(), any::<u64>(), "\\PC{0,20}", any_lease_id()).prop_map(
+        |(key, bin, (whole, asked_pin, stale), pin, size, version, lease)| {
             let bin: binplz_core::key::Bin = bin.parse().expect("a program's name");
             let attr = key.attr.clone();
             let wanted = if whole { Wanted::Package(attr) } else { Wanted::Program(attr, bin.clone()) };
             Served {
-                pin: pin.parse().expect("a pin's name"),
-                system: key.system,
-                wanted,
+                asked: ServedKey::of(&Target { wanted, system: None, pin: asked_pin }, key.system),
+                pin,
                 rev: key.rev.clone(),
                 attr: key.attr.clone(),
                 version,
@@ -182,9 +204,34 @@ fn any_served() -> impl Strategy<Value = Served> {
                 size,
                 object: ObjectPath { key, lease, name: ObjectName::Program(bin.clone()) },
                 bin,
+                stale,
             }
         },
     )
+}
+
+fn any_pins() -> impl Strategy<Value = Pins> {
+    let source = prop_oneof![
+        "\\PC{0,20}".prop_map(|nar_hash| Source::Stored { nar_hash }),
+        "\\PC{0,20}".prop_map(|path| Nixpkgs::Path(path).into()),
+        ("\\PC{0,20}", option::of("\\PC{0,20}")).prop_map(|(url, nar_hash)| Nixpkgs::Tarball { url, nar_hash }.into()),
+    ];
+    let rev = "[0-9a-f]{40}".prop_map(|hex| hex.parse::<Rev>().expect("hex"));
+    let step = (0..4u8, any_pin_name(), rev, source);
+    (any_timestamp(), vec(step, 1..12)).prop_map(|(now, steps)| {
+        let (_, name, rev, source) = steps[0].clone();
+        let names: Vec<_> = steps.iter().map(|(_, name, ..)| name.clone()).collect();
+        steps.into_iter().enumerate().fold(Pins::one(name, rev, source), |pins, (n, (what, name, rev, source))| {
+            let other = names[n / 2].clone();
+            let change = match what {
+                0 => Change::Retire(other),
+                1 => Change::Default(other),
+                2 => Change::Move(other, rev, source),
+                _ => Change::Add(name, rev, source),
+            };
+            pins.changed(&change, now).ok().flatten().unwrap_or(pins)
+        })
+    })
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
@@ -209,6 +256,7 @@ pub fn any_row() -> impl Strategy<Value = Row> {
             .prop_map(|(key, state, history)| Row::Build(Build { key, state, history })),
         2 => any_served().prop_map(Row::Served),
         1 => any_limits().prop_map(Row::Limits),
+        1 => any_pins().prop_map(Row::Pins),
     ]
 }
 

@@ -43,11 +43,11 @@ async fn world() -> World {
     let define = ecs.register_task_definition().family("builder-x86_64").container_definitions(builder);
     define.send().await.expect("a task definition");
     let pins = format!(
-        r#"{{"default":"unstable","system":"x86_64-linux",
+        r#"{{"default":"unstable",
             "pins":{{"unstable":{{"rev":"{}","nixpkgs":{{"stored":{{"nar_hash":"sha256-x"}}}}}}}}}}"#,
         "ab".repeat(20)
     );
-    let settings: Settings = adapters.settings.clone().with("BINPLZ_PINS", &pins);
+    let settings: Settings = adapters.settings.clone().with("BINPLZ_FIRST_PINS", &pins);
     World {
         serving: Arc::new(Serving::of_site(&settings).expect("settings")),
         working: Working::open(&settings).expect("settings"),

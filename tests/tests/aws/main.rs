@@ -6,6 +6,7 @@
 //! ```
 
 mod bed;
+mod doctor;
 mod faults;
 mod launcher;
 mod life;

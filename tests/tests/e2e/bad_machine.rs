@@ -63,7 +63,7 @@ fn what_is_no_package_set_is_told() {
         "github:NixOS/nixpkgs/../../x",
     ] {
         let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", no_set], None);
-        assert!(said.contains("--nixpkgs is neither"), "{no_set}: {said}");
+        assert!(said.contains("there is no package set at"), "{no_set}: {said}");
     }
 }
 

@@ -94,7 +94,7 @@ fn kill_at(
 ) -> Vec<serde_json::Value> {
     let set = fresh_set(&slow_packages(points.len()));
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Arc::new(Server::start(set.path(), data.path(), &["--jobs", "5", "--attempts", "5"]));
+    let server = Arc::new(Server::start(set.path(), data.path(), &["--jobs", "5", "--attempts", "5", "--lease", "30"]));
     let builds: Vec<_> = points
         .iter()
         .enumerate()

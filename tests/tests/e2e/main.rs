@@ -6,4 +6,6 @@ mod clients;
 mod flights;
 mod kills;
 mod packages;
+mod pins;
+mod systems;
 mod tokens;

@@ -1,6 +1,10 @@
 //! What a hit costs, as AWS sees it.
 
-use binplz_tests::{scenario::Request, server::kill, site::wait_for};
+use binplz_tests::{
+    scenario::Request,
+    server::{fresh_set, kill},
+    site::wait_for,
+};
 
 use serde_json::Value;
 
@@ -30,27 +34,41 @@ fn is_eventual(read: &Request, of: &str) {
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
-fn a_hit_is_one_eventually_consistent_read_and_no_other_request_warm_and_cold() {
-    let watched = watched("", &[]);
-    assert_eq!(watched.settled("tree").status, 302);
+fn a_hit_is_one_eventually_consistent_read_and_no_other_request_warm_and_cold_by_any_name_of_three_pins() {
+    let sets = ["second", "third"].map(|name| (name, fresh_set("")));
+    let pins = sets.each_ref().map(|(name, set)| format!("--pin={name}={}", set.path().display()));
+    let watched = watched("", &pins.each_ref().map(String::as_str));
+    let mut targets = vec!["tree".to_owned(), "tree?pin=second".to_owned()];
+    assert_eq!(watched.settled(&targets[1]).status, 302);
+    let third = watched.settled("tree?pin=third");
+    targets.push(format!("tree?nixpkgs-commit={}", third.header("x-binplz-nixpkgs").expect("a commit")));
+    for target in &targets {
+        assert_eq!(watched.settled(target).status, 302, "{target}");
+    }
 
     // Warm: the process has answered before.
-    for method in ["GET", "HEAD", "GET"] {
+    for (target, method) in targets.iter().flat_map(|target| ["GET", "HEAD", "GET"].map(|method| (target, method))) {
         let from = watched.scenario.log().len();
-        assert_eq!(watched.send(method, "/tree", &[("accept", "*/*")], b"").status, 302);
+        assert_eq!(watched.send(method, &format!("/{target}"), &[("accept", "*/*")], b"").status, 302);
         let asked = answering(&watched, from);
-        assert_eq!(what(&asked), ["Api lambda:Invoke", "Api dynamodb:GetItem", "Api lambda:Next"], "{method}");
+        assert_eq!(what(&asked), ["Api lambda:Invoke", "Api dynamodb:GetItem", "Api lambda:Next"], "{method} {target}");
         is_eventual(&asked[1], "served/");
     }
 
-    // Cold: no process of the function is left.
+    for target in &targets {
+        one_read_of_a_cold_process(&watched, target);
+    }
+}
+
+/// No process of the function is left, and then somebody asks.
+fn one_read_of_a_cold_process(watched: &Watched, target: &str) {
     let log = watched.scenario.log();
     let mut gone: Vec<_> = log.iter().filter(|r| r.function.as_deref() == Some("Api")).filter_map(|r| r.pid).collect();
     gone.sort_unstable();
     gone.dedup();
     gone.iter().for_each(|pid| kill(u32::try_from(*pid).expect("a process id")));
-    assert_eq!(watched.get("/tree").status, 302);
-    let asked = answering(&watched, log.len());
+    assert_eq!(watched.get(&format!("/{target}")).status, 302);
+    let asked = answering(watched, log.len());
     assert!(asked.iter().filter_map(|request| request.pid).all(|pid| !gone.contains(&pid)), "{asked:#?}");
     // Until it asks for its first event it starts up: a read opens its connection. Then it is as if it were warm.
     let started = asked.iter().position(|request| request.operation == "Next").expect("its first event");

@@ -12,6 +12,7 @@ mod flights;
 mod hits;
 mod kills;
 mod late;
+mod pins;
 mod roles;
 mod tasks;
 mod tokens;

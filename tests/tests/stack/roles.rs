@@ -45,7 +45,8 @@ fn table(w: &Watched) -> Vec<Row> {
         // Rows, by what their keys begin with.
         ("aldr", "dynamodb", "get_item", row("build/x")),
         ("aldr", "dynamodb", "put_item", put("build/x")),
-        ("a", "dynamodb", "put_item", put("served/x")),
+        ("ar", "dynamodb", "put_item", put("served/x")),
+        ("r", "dynamodb", "put_item", put("pins")),
         ("ldr", "dynamodb", "put_item", put("limits")),
         ("l", "dynamodb", "put_item", put("progress/x")),
         ("", "dynamodb", "put_item", put("limits2")),

@@ -60,16 +60,20 @@ impl Watched {
         Settings::of_process()
             .with("AWS_ENDPOINT_URL", &endpoint())
             .with("BINPLZ_TABLE", &self.outputs["Table"])
-            .with("BINPLZ_PINS", &self.outputs["Pins"])
+            .with("BINPLZ_FIRST_PINS", &self.outputs["FirstPins"])
+            .with("BINPLZ_SYSTEM", &self.outputs["System"])
     }
 
     /// The build's row.
     pub(crate) fn build(&self, target: &str) -> Option<Build> {
         let settings = self.settings();
-        let pins: Pins = settings.pins().expect("the pins that were deployed");
-        let target = Query::parse(&format!("/{target}"), None).expect("a target").target;
-        let key = RowKey::Build(pins.resolve(&target).expect("a pin").key);
         let ledger = DynamoLedger::open(&account(&settings), &settings).expect("settings");
+        let pins: Pins = match now_and_here(ledger.load(&RowKey::Pins, Read::Consistent)).expect("the ledger") {
+            Some((Row::Pins(pins), _)) => pins,
+            _ => settings.first_pins().expect("the pins that were deployed"),
+        };
+        let target = Query::parse(&format!("/{target}"), None).expect("a target").target;
+        let key = RowKey::Build(pins.resolve(&target, settings.system().expect("a system")).expect("a pin").key);
         match now_and_here(ledger.load(&key, Read::Consistent)).expect("the ledger") {
             Some((Row::Build(build), _)) => Some(build),
             _ => None,

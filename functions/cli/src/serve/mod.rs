@@ -1,22 +1,39 @@
 //! `binplz serve`: the whole service in one process, on one directory.
 
 mod loops;
-mod nixpkgs;
 mod objects;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use binplz_core::{key::System, pins::Pins, policy::Policy, protocol::JobLimits};
+use binplz_core::{
+    flow::pins::{self, NotChanged},
+    key::System,
+    pins::{Change, Pins, Source},
+    policy::Policy,
+    ports::{Deployment, Unavailable},
+    protocol::{JobLimits, Nixpkgs},
+};
 use binplz_local::{Config, Local, OpenError};
 use clap::Args as ClapArgs;
 use thiserror::Error;
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::oneshot};
 
+use crate::{
+    nixpkgs::{self, Named},
+    socket,
+};
+
 /// What `binplz serve` takes. Of an option that is given twice the last one counts, so that a script's can be overridden.
 #[derive(ClapArgs)]
 #[command(args_override_self = true)]
 pub(crate) struct Args {
-    /// The package set: a directory, or github:NixOS/nixpkgs/COMMIT [default: the commit pinned in infra/pins.json]
+    /// What to serve by default from now on: a directory, or github:NixOS/nixpkgs/COMMIT [default: what the pins say; at first, infra/pins.json]
     #[arg(long, value_name = "PATH|github:…")]
     nixpkgs: Option<String>,
     /// Where to listen
@@ -118,6 +135,12 @@ pub(crate) enum Fatal {
     /// The builder.
     #[error("there is no builder at {0}; build it with cargo build --workspace, or name it with --builder")]
     Builder(PathBuf),
+    /// The pins.
+    #[error("the pins: {0}")]
+    Pins(#[from] NotChanged),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] Unavailable),
     /// The origin.
     #[error("--origin must be http:// or https:// with a host, and nothing behind it")]
     Origin,
@@ -145,18 +168,19 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     let listener = listener.await.map_err(|cause| Fatal::Listen { address: args.listen, cause })?;
     let origin = origin(args.origin, listener.local_addr()?)?;
     nixpkgs::check_nix()?;
-    let (name, pin) = nixpkgs::pin(args.nixpkgs.as_deref())?;
-    let told = format!("binplz {} serves {name} ({}) at {origin}", env!("CARGO_PKG_VERSION"), pin.rev);
-    let config = Config {
-        data: args.data.clone(),
-        origin,
-        policy: args.numbers.policy(),
-        pins: Pins::one(name, pin.clone(), system),
-        builder,
+    let named = args.nixpkgs.as_deref().map(nixpkgs::named).transpose()?;
+    let first_pins = match named.clone() {
+        Some(Named { name, rev, source }) => Pins::one(name, rev, source),
+        None => nixpkgs::Known::read()?.pins()?,
     };
+    let config = Config { data: args.data.clone(), origin, policy: args.numbers.policy(), first_pins, system, builder };
     let (local, ends) = Local::open(config)?;
-    nixpkgs::keep(&pin, &args.data)?;
     let local = Arc::new(local);
+    if let Some(named) = named {
+        serve_by_default(&local, named, &args.data).await?;
+    }
+    let told = format!("binplz {} serves {} at {}", env!("CARGO_PKG_VERSION"), served(&local).await?, local.origin());
+    let orders = tokio::spawn(socket::hear(socket::listen(&args.data)?, Arc::clone(&local)));
 
     let dispatcher = tokio::spawn(loops::dispatcher(Arc::clone(&local)));
     let sweeper = tokio::spawn(loops::sweeper(Arc::clone(&local)));
@@ -178,12 +202,36 @@ async fn serve(args: Args) -> Result<(), Fatal> {
         () = loops::stop_builders(&local) => {}
         again = stop_signal() => again?,
     }
+    orders.abort();
     sweeper.abort();
     reaper.abort();
     // Whoever still downloads is cut off when this process ends, and can resume.
     drop(closing);
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     Ok(())
+}
+
+/// What `--nixpkgs` names is what its operator wants served, whatever the pins said before: as `binplz pin` would do it.
+async fn serve_by_default(local: &Local, named: Named, data: &Path) -> Result<(), Fatal> {
+    let Named { name, rev, source } = named;
+    if let Source::Elsewhere(Nixpkgs::Path(path)) = &source {
+        nixpkgs::keep(&rev, path, data)?;
+    }
+    let change = match pins::load(local).await?.all().contains_key(&name) {
+        true => Change::Move(name.clone(), rev, source),
+        false => Change::Add(name.clone(), rev, source),
+    };
+    pins::change(local, &change).await?;
+    pins::change(local, &Change::Default(name)).await?;
+    Ok(())
+}
+
+/// "NAME (COMMIT), …", the default first.
+async fn served(local: &Local) -> Result<String, Fatal> {
+    let pins = pins::load(local).await?;
+    let (default, others): (Vec<_>, Vec<_>) = pins.all().iter().partition(|(name, _)| *name == pins.default_name());
+    let all = default.into_iter().chain(others).map(|(name, pin)| format!("{name} ({})", pin.rev));
+    Ok(all.collect::<Vec<_>>().join(", "))
 }
 
 async fn stop_signal() -> io::Result<()> {

@@ -3,7 +3,7 @@
 use crate::{
     build::{Event, Lease},
     failure::{Failure, Kind},
-    flow::{Halt, advance, load_limits, settle},
+    flow::{Halt, advance, load_limits, pins, settle},
     key::BuildKey,
     limits::Full,
     news::{About, News},
@@ -26,9 +26,15 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
     let mut after = None;
     loop {
         let page = d.ledger().list(Shelf::Queued, after.as_ref(), PAGE).await?;
+        // Looked at after the list, so that no build is on it whose pin is younger.
+        let pins = if page.is_empty() { None } else { Some(pins::load(d).await?) };
         for listed in &page {
             if listed.at > d.now() {
                 return Ok(Some(listed.at));
+            }
+            if pins.as_ref().is_some_and(|pins| pins.nixpkgs(&listed.key.rev).is_none()) {
+                drop_unserved(d, &listed.key).await?;
+                continue;
             }
             if limits.paused(listed.key.system).is_some() {
                 continue;
@@ -58,6 +64,14 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
             Some(last) if page.len() == PAGE => after = Some(last.clone()),
             _ => return Ok(None),
         }
+    }
+}
+
+/// A build whose pin was moved or retired while it waited: nobody wants it any more.
+async fn drop_unserved<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
+    match advance(d, key, &Event::Cancel).await {
+        Err(Halt::Unavailable(error)) => Err(error),
+        Ok(_) | Err(Halt::Illegal(_) | Halt::Full(_)) => Ok(()),
     }
 }
 

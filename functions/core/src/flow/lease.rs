@@ -3,7 +3,7 @@
 use crate::{
     artifact::{ObjectName, ObjectPath},
     build::{Build, Event, Lease},
-    flow::{Halt, advance, load_build},
+    flow::{Halt, advance, load_build, pins},
     key::{BuildKey, LeaseId, Token},
     pins::Source,
     ports::{Deployment, Ledger, Store, Unavailable},
@@ -67,7 +67,8 @@ pub(crate) async fn admit<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(Buil
 /// [`Denied`].
 pub async fn job<D: Deployment>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
     admit(d, bearer).await?;
-    let nixpkgs = match d.pins().nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
+    // A pin that was moved or retired since the claim: nobody wants it built any more.
+    let nixpkgs = match pins::load(d).await?.nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
         Source::Elsewhere(nixpkgs) => nixpkgs.clone(),
         Source::Stored { nar_hash } => {
             Nixpkgs::Tarball { url: d.store().nixpkgs(&bearer.key.rev).await?, nar_hash: Some(nar_hash.clone()) }

@@ -3,7 +3,7 @@
 use crate::{
     artifact::{ObjectName, ObjectPath},
     build::Build,
-    flow::load_build,
+    flow::{load_build, pins},
     pins::Unserved,
     ports::{Deployment, Store, Unavailable},
     target::Target,
@@ -28,7 +28,7 @@ pub struct Part {
 /// # Errors
 /// [`Unserved`] inside, where it names another nixpkgs; [`Unavailable`], where a backend does not answer.
 pub async fn log<D: Deployment>(d: &D, target: &Target, from: u32) -> Result<Result<Part, Unserved>, Unavailable> {
-    match d.pins().resolve(target) {
+    match pins::load(d).await?.resolve(target, d.system()) {
         Ok(resolved) => {
             let (build, _) = load_build(d, &resolved.key).await?;
             Ok(Ok(read(d, &build, from).await?))

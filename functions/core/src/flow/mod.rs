@@ -2,7 +2,8 @@
 //!
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
-//! working on any more. [`status`] and [`log`] only look, and so does [`wait`], for longer.
+//! working on any more. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
+//! [`status`] and [`log`] only look, and so does [`wait`], for longer.
 //!
 //! Every one of them may die between any two lines and be run again.
 
@@ -19,6 +20,8 @@ use crate::{
 pub mod dispatch;
 pub mod lease;
 pub mod log;
+pub mod operate;
+pub mod pins;
 pub mod request;
 pub mod settle;
 pub mod status;
@@ -30,6 +33,29 @@ pub mod wait;
 const CONFLICTS_MAX: usize = 100;
 /// How often a commit is tried again whose outcome is unknown.
 const RETRIES_MAX: usize = 3;
+
+/// How often a change was tried: load, decide, commit.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    conflicts: usize,
+    unknown: usize,
+}
+
+impl Tries {
+    /// Whether to load and decide again after a commit that failed. Where its outcome is unknown, what is there now tells.
+    ///
+    /// # Errors
+    /// [`Unavailable`], where that was tried often enough.
+    pub(crate) fn again(&mut self, error: NotCommitted) -> Result<(), Unavailable> {
+        match error {
+            NotCommitted::Conflict if self.conflicts < CONFLICTS_MAX => self.conflicts += 1,
+            NotCommitted::Conflict => return Err(Unavailable::new("ledger", "too many conflicts")),
+            NotCommitted::Unavailable(_) if self.unknown < RETRIES_MAX => self.unknown += 1,
+            NotCommitted::Unavailable(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
 
 /// Why an event was not applied.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -79,7 +105,7 @@ pub struct Advanced {
 /// # Errors
 /// [`Halt`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
 pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, Halt> {
-    let (mut conflicts, mut retries) = (0, 0);
+    let mut tries = Tries::default();
     // What a commit would have done that was not acknowledged. Where it is found done, it is this call's doing.
     let mut unheard: Option<Advanced> = None;
     loop {
@@ -107,14 +133,11 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
         let advanced = Advanced { before, after };
         match d.ledger().commit(swaps).await {
             Ok(()) => return Ok(told(d, advanced)),
-            Err(NotCommitted::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
-            Err(NotCommitted::Conflict) => return Err(Unavailable::new("ledger", "too many conflicts").into()),
-            // The write may have happened. What is there now tells.
-            Err(NotCommitted::Unavailable(_)) if retries < RETRIES_MAX => {
-                retries += 1;
-                unheard = Some(advanced);
+            Err(error) => {
+                // It may have happened: what is there now tells.
+                unheard = matches!(error, NotCommitted::Unavailable(_)).then_some(advanced);
+                tries.again(error)?;
             }
-            Err(NotCommitted::Unavailable(error)) => return Err(error.into()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     artifact::{Main, Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Event, State},
-    flow::{Halt, advance, load_build, load_limits, ring, status},
+    flow::{Halt, advance, load_build, load_limits, pins, ring, status},
     key::LeaseId,
     news::About,
     pins::Resolved,
@@ -16,33 +16,29 @@ use crate::{
 /// Answers a request for `target`. `may_start`: the request is one that a person meant (contract §2), so that a miss may start a
 /// build.
 pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, may_start: bool) -> Reply {
-    let resolved = match d.pins().resolve(target) {
-        Ok(resolved) => resolved,
-        Err(unserved) => return Reply::Problem(Problem::unserved(&unserved)),
-    };
-    answer(d, target, &resolved, method, may_start).await.unwrap_or_else(|error| {
-        d.note(About::Build(&resolved.key), "a request was not answered", &error);
+    answer(d, target, method, may_start).await.unwrap_or_else(|error| {
+        d.note(About::Service, "a request was not answered", &error);
         Reply::Problem(Problem::down())
     })
 }
 
-async fn answer<D: Deployment>(
-    d: &D,
-    target: &Target,
-    resolved: &Resolved,
-    method: Method,
-    may_start: bool,
-) -> Result<Reply, Unavailable> {
+async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start: bool) -> Result<Reply, Unavailable> {
     let mut old = None;
     // The one read of a hit. Where it shows none it may be late, and the row is read again.
     for read in [Read::Eventual, Read::Consistent] {
-        old = match load_served(d, target, resolved, read).await? {
-            Some((served, _)) if served.rev == resolved.key.rev => return hit(d, served, method).await,
+        old = match load_served(d, target, read).await? {
+            Some((served, _)) if !served.stale && served.is_of(target.pin.as_ref()) => {
+                return hit(d, served, method).await;
+            }
             old => old,
         };
     }
+    let resolved = match pins::load(d).await?.resolve(target, d.system()) {
+        Ok(resolved) => resolved,
+        Err(unserved) => return Ok(Reply::Problem(Problem::unserved(&unserved))),
+    };
     let version = old.as_ref().map_or(Version(0), |(_, version)| *version);
-    let reply = look(d, target, resolved, version, method, may_start).await?;
+    let reply = look(d, target, &resolved, version, method, may_start).await?;
     match (reply, old) {
         (reply @ Reply::Hit { .. }, _) => Ok(reply),
         // The pin has moved, and its new commit has no such program yet: the last good one, at once. A request that names a
@@ -115,9 +111,8 @@ async fn serve<D: Deployment>(
         Verdict::Refused { why } => return Ok(Reply::Problem(Problem::not_static(target, &program.bin, *why))),
     };
     let served = Served {
+        asked: ServedKey::of(target, d.system()),
         pin: resolved.pin.clone(),
-        system: resolved.key.system,
-        wanted: target.wanted.clone(),
         rev: resolved.key.rev.clone(),
         attr: resolved.key.attr.clone(),
         bin: program.bin.clone(),
@@ -125,6 +120,7 @@ async fn serve<D: Deployment>(
         sha256,
         size,
         object: home(ObjectName::Program(program.bin.clone())),
+        stale: false,
     };
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
         // Somebody else has remembered it; what was found stands either way.
@@ -160,11 +156,9 @@ async fn hit<D: Deployment>(d: &D, served: Served, method: Method) -> Result<Rep
 async fn load_served<D: Deployment>(
     d: &D,
     target: &Target,
-    resolved: &Resolved,
     read: Read,
 ) -> Result<Option<(Served, Version)>, Unavailable> {
-    let key = ServedKey { pin: resolved.pin.clone(), system: resolved.key.system, wanted: target.wanted.to_string() };
-    match d.ledger().load(&RowKey::Served(key), read).await? {
+    match d.ledger().load(&RowKey::Served(ServedKey::of(target, d.system())), read).await? {
         Some((Row::Served(served), version)) => Ok(Some((served, version))),
         Some(_) => Err(Unavailable::new("ledger", "another row lies where a served row should")),
         None => Ok(None),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     build::{Build, State},
     failure::Failure,
-    flow::{load_build, load_limits},
+    flow::{load_build, load_limits, pins},
     key::{Attr, LeaseId, Rev, System},
     limits::Paused,
     pins::Unserved,
@@ -104,7 +104,7 @@ impl Status {
 /// # Errors
 /// [`Unserved`] inside, where it names another nixpkgs; [`Unavailable`], where the ledger does not answer.
 pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Status, Unserved>, Unavailable> {
-    match d.pins().resolve(target) {
+    match pins::load(d).await?.resolve(target, d.system()) {
         Ok(resolved) => {
             let (build, _) = load_build(d, &resolved.key).await?;
             Ok(Ok(view(d, build).await?))

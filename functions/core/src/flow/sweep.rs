@@ -1,9 +1,9 @@
-//! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost. And
-//! whether anything can be built is looked at.
+//! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost,
+//! pins that have moved and are not settled. And whether anything can be built is looked at.
 
 use crate::{
     build::Event,
-    flow::{Halt, advance, dispatch, load_build, load_limits, ring},
+    flow::{Halt, advance, dispatch, load_build, load_limits, pins, ring},
     key::{BuildKey, System},
     news::{About, News},
     ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, Shelf, Swap, Unavailable},
@@ -14,7 +14,8 @@ use crate::{
 const PAGE: usize = 50;
 
 /// Ends every lease whose time is over, starts the builder of every claim whose dispatcher died before it did, looks whether
-/// builders can be started, and rings, in case a ring was lost. Returns when the next lease would be over.
+/// builders can be started, and rings, in case a ring was lost. Then it marks what is served under a meaning that a pin had until
+/// lately. Returns when the next lease would be over.
 ///
 /// It looks at every build that holds a slot, and those are few.
 ///
@@ -41,6 +42,7 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
         look(d, system).await?;
     }
     ring(d).await;
+    pins::settle(d).await?;
     Ok(next)
 }
 

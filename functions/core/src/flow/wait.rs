@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    flow::load_build,
+    flow::{load_build, pins},
     key::BuildKey,
     news::About,
-    pins::Unserved,
     ports::{Deployment, Lobby, Watch},
     reply::Reply,
     target::Query,
@@ -28,23 +27,32 @@ pub async fn first<D: Deployment>(d: &D, reply: &Reply, query: &Query, patience:
 }
 
 /// Hop `number` of a chain: takes its time until the build is settled, and says where to go on: to the next hop, or, where there is
-/// something to be told or the chain ends, back to the target. So a hop needs to know nothing but the row.
-///
-/// # Errors
-/// [`Unserved`]: the target names another nixpkgs.
-pub async fn hop<D: Deployment>(d: &D, query: &Query, number: u32, patience: Patience) -> Result<String, Unserved> {
-    let key = d.pins().resolve(&query.target)?.key;
-    if let Some(hold) = patience.hold(number, d.policy().hold) {
+/// something to be told or the chain ends, back to the target. So a hop needs to know nothing but the pins and the build's row.
+pub async fn hop<D: Deployment>(d: &D, query: &Query, number: u32, patience: Patience) -> String {
+    if let Some(hold) = patience.hold(number, d.policy().hold)
+        && let Some(key) = key(d, query).await
+    {
         if number > 1
             && let Err(error) = d.lobby().keeps().await
         {
             d.note(About::Build(&key), "a waiter was not counted", &error);
         }
         if !settled(d, &key, hold).await && patience.hold(number + 1, d.policy().hold).is_some() {
-            return Ok(hop_path(number + 1, query));
+            return hop_path(number + 1, query);
         }
     }
-    Ok(format!("/{query}"))
+    format!("/{query}")
+}
+
+/// What is waited for; `None` where that can not be said, and the target's answer says why.
+async fn key<D: Deployment>(d: &D, query: &Query) -> Option<BuildKey> {
+    match pins::load(d).await {
+        Ok(pins) => Some(pins.resolve(&query.target, d.system()).ok()?.key),
+        Err(error) => {
+            d.note(About::Service, "a waiter could not look at the pins", &error);
+            None
+        }
+    }
 }
 
 /// Waits until a build is neither queued nor building; false, where it still is after `patience`. Without a seat there is nothing to

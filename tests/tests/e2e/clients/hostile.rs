@@ -44,7 +44,13 @@ fn every_plain_answer_about_a_hostile_package_shows_as_text_and_runs_as_nothing_
     for (target, status) in [("failing.hostile", 302), ("failing.hostileFails", 422), ("failing.hostileMain", 422)] {
         let settled = server.settled(target);
         assert_eq!(settled.status, status, "{}", settled.text());
-        for path in [format!("/{target}"), format!("/-/status/{target}"), format!("/-/log/{target}"), format!("/-/install/{target}"), format!("/{target}/nosuch")] {
+        for path in [
+            format!("/{target}"),
+            format!("/-/status/{target}"),
+            format!("/-/log/{target}"),
+            format!("/-/install/{target}"),
+            format!("/{target}/nosuch"),
+        ] {
             let answer = server.get(&path);
             assert!(shows_as_text(&answer.text()), "{path}: {:?}", answer.text());
             for (name, value) in &answer.headers {

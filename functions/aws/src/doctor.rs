@@ -1,0 +1,248 @@
+//! What a deployment needs of its account, looked at one by one: what a new account lacks, and what an operator forgets. Nothing
+//! is changed here; each thing that is missing comes with the command that mends it.
+
+use aws_sdk_iam::operation::get_role::GetRoleError;
+use aws_types::SdkConfig;
+use binplz_core::{
+    flow::pins,
+    key::System,
+    pins::{Pin, Source},
+    size::Size,
+};
+use serde::Serialize;
+
+use crate::{causes, images::Images, stack::Stack};
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What, in one word or two.
+    pub check: String,
+    /// How it stands.
+    pub state: State,
+    /// That in words.
+    pub told: String,
+    /// The command that mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+/// How a thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// It has to be mended.
+    Missing,
+    /// It is not there, and only who wants it has to mend it.
+    Optional,
+    /// It could not be looked at.
+    Unknown,
+}
+
+impl Finding {
+    fn ok(check: &str, told: impl Into<String>) -> Finding {
+        Finding { check: check.to_owned(), state: State::Ok, told: told.into(), mend: None }
+    }
+    fn missing(check: &str, told: impl Into<String>, mend: impl Into<String>) -> Finding {
+        Finding { check: check.to_owned(), state: State::Missing, told: told.into(), mend: Some(mend.into()) }
+    }
+    fn unknown(check: &str, error: &dyn std::error::Error) -> Finding {
+        Finding { check: check.to_owned(), state: State::Unknown, told: causes(error), mend: None }
+    }
+}
+
+/// A quota, by Service Quotas' own names.
+struct Quota {
+    check: &'static str,
+    service: &'static str,
+    code: &'static str,
+    of: &'static str,
+}
+
+const QUOTAS: [Quota; 3] = [
+    Quota { check: "fargate", service: "fargate", code: "L-3032A538", of: "vCPUs of Fargate on demand" },
+    Quota { check: "fargate-spot", service: "fargate", code: "L-36FBB829", of: "vCPUs of Fargate Spot" },
+    Quota { check: "lambda", service: "lambda", code: "L-B99A9384", of: "Lambda functions at once" },
+];
+/// Functions at once below which people are refused when a few come together. A new account has 10.
+const FUNCTIONS_MIN: u32 = 50;
+
+/// Builds in parallel, by the template's own default.
+const BUILDS: u32 = 4;
+
+/// Looks at all of it, for the stack of that name.
+pub async fn examine(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
+    let (found, stack) = look_at_stack(sdk, name).await;
+    let mut findings = vec![ecs_role(sdk).await, found];
+    let (builds, size) = stack.as_ref().map_or((BUILDS, Size::default()), |stack| (stack.builds(), stack.size()));
+    let vcpus = builds.saturating_mul(size.cpu() / 1024);
+    for quota in QUOTAS {
+        let need = if quota.service == "lambda" { FUNCTIONS_MIN } else { vcpus };
+        findings.push(quota.look(sdk, need).await);
+    }
+    if let Some(stack) = stack {
+        findings.extend(stack.images(sdk).await);
+        findings.extend(stack.nixpkgs(sdk).await);
+    }
+    findings
+}
+
+/// ECS's own role in the account. ECS makes it with the first cluster, but not in time for that cluster's own stack.
+async fn ecs_role(sdk: &SdkConfig) -> Finding {
+    const CHECK: &str = "ecs-role";
+    const ROLE: &str = "AWSServiceRoleForECS";
+    match aws_sdk_iam::Client::new(sdk).get_role().role_name(ROLE).send().await {
+        Ok(_) => Finding::ok(CHECK, "ECS has its role in this account"),
+        Err(error) if error.as_service_error().is_some_and(GetRoleError::is_no_such_entity_exception) => {
+            let mend = "aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com";
+            Finding::missing(CHECK, format!("ECS has no role in this account ({ROLE})"), mend)
+        }
+        Err(error) => Finding::unknown(CHECK, &error),
+    }
+}
+
+impl Quota {
+    async fn look(&self, sdk: &SdkConfig, need: u32) -> Finding {
+        let client = aws_sdk_servicequotas::Client::new(sdk);
+        let asked = client.get_service_quota().service_code(self.service).quota_code(self.code).send().await;
+        match asked.map(|told| told.quota.and_then(|quota| quota.value)) {
+            Ok(Some(have)) => self.judge(have, need),
+            Ok(None) => Finding { state: State::Unknown, ..Finding::ok(self.check, "the quota has no value") },
+            Err(error) => Finding::unknown(self.check, &error),
+        }
+    }
+
+    fn judge(&self, have: f64, need: u32) -> Finding {
+        let Quota { check, service, code, of } = self;
+        if have >= need.into() {
+            return Finding::ok(check, format!("{have} {of}; {need} are needed"));
+        }
+        let mend = format!(
+            "aws service-quotas request-service-quota-increase --service-code {service} --quota-code {code} --desired-value {need}"
+        );
+        Finding::missing(check, format!("{have} {of}; {need} are needed"), mend)
+    }
+}
+
+const STACK: &str = "stack";
+
+async fn look_at_stack(sdk: &SdkConfig, name: &str) -> (Finding, Option<Stack>) {
+    match Stack::find(sdk, name).await {
+        Ok(Some(stack)) => (judge(name, &stack.status), Some(stack)),
+        Ok(None) => {
+            let told = format!("there is no stack {name} in this region");
+            (Finding::missing(STACK, told, "sam build && sam deploy --guided"), None)
+        }
+        Err(error) => (Finding::unknown(STACK, &error), None),
+    }
+}
+
+fn judge(name: &str, status: &str) -> Finding {
+    let told = format!("the stack {name} is {status}");
+    // A failed update leaves what was there before, and that works.
+    if ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"].contains(&status) {
+        Finding::ok(STACK, told)
+    } else {
+        Finding::missing(STACK, told, format!("aws cloudformation describe-stack-events --stack-name {name}"))
+    }
+}
+
+impl Stack {
+    /// Builds in parallel.
+    fn builds(&self) -> u32 {
+        self.parameters.get("MaxBuilds").and_then(|builds| builds.parse().ok()).unwrap_or(BUILDS)
+    }
+
+    /// A builder's machine.
+    fn size(&self) -> Size {
+        self.outputs.get("BuilderMachine").and_then(|size| size.parse().ok()).unwrap_or_default()
+    }
+
+    async fn images(&self, sdk: &SdkConfig) -> Vec<Finding> {
+        // ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME
+        let repository = self.outputs.get("BuilderRepository").and_then(|uri| Some(uri.split_once('/')?.1));
+        let tags = self.parameters.get("ImageTags").map(|tags| tags.split(',').map(str::to_owned).collect());
+        let (Some(repository), Some(tags)) = (repository, tags) else { return Vec::new() };
+        let images = match Images::of(sdk, repository, tags) {
+            Ok(images) => images,
+            Err(fault) => return vec![Finding::unknown("image", &fault)],
+        };
+        let needed = self.outputs.get("System").and_then(|system| system.parse().ok()).unwrap_or(System::X86_64Linux);
+        let mut findings = Vec::new();
+        for system in System::ALL {
+            let check = format!("image {system}");
+            findings.push(match images.has(system).await {
+                Ok(true) => Finding::ok(&check, "the builder's image is there"),
+                Ok(false) => Finding {
+                    state: if system == needed { State::Missing } else { State::Optional },
+                    ..Finding::missing(
+                        &check,
+                        format!("there is no builder image, so that nothing is built for {system}"),
+                        format!("scripts/image push --stack {}   # on a machine of that kind", self.name),
+                    )
+                },
+                Err(error) => Finding::unknown(&check, &error),
+            });
+        }
+        findings
+    }
+
+    /// The tarballs of the pins that are served now.
+    async fn nixpkgs(&self, sdk: &SdkConfig) -> Vec<Finding> {
+        let serving = match self.serving(sdk).await {
+            Ok(serving) => serving,
+            Err(fault) => return vec![Finding::unknown("pins", &fault)],
+        };
+        let pins = match pins::load(&serving).await {
+            Ok(pins) => pins,
+            Err(error) => return vec![Finding::unknown("pins", &error)],
+        };
+        let mut findings = Vec::new();
+        for (name, Pin { rev, nixpkgs, .. }) in pins.all() {
+            // What is elsewhere is asked for by builders.
+            let Source::Stored { .. } = nixpkgs else { continue };
+            let check = format!("nixpkgs {name}");
+            findings.push(match serving.store.has_nixpkgs(rev).await {
+                Ok(true) => Finding::ok(&check, format!("its tarball is there ({rev})")),
+                Ok(false) => {
+                    let mend = format!("binplz pin move {name} {rev} --stack {}", self.name);
+                    Finding::missing(&check, format!("there is no tarball of {rev}, from which it is built"), mend)
+                }
+                Err(error) => Finding::unknown(&check, &error),
+            });
+        }
+        findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_that_is_too_small_is_told_with_the_command_that_raises_it() {
+        let [on_demand, _, lambda] = QUOTAS;
+        assert_eq!(on_demand.judge(16.0, 16).state, State::Ok);
+        let found = on_demand.judge(6.0, 16);
+        assert_eq!((found.state, found.told.as_str()), (State::Missing, "6 vCPUs of Fargate on demand; 16 are needed"));
+        let mend = "aws service-quotas request-service-quota-increase --service-code fargate \
+                    --quota-code L-3032A538 --desired-value 16";
+        assert_eq!(found.mend.as_deref(), Some(mend));
+        assert_eq!(lambda.judge(10.0, FUNCTIONS_MIN).state, State::Missing);
+    }
+
+    #[test]
+    fn a_stack_that_is_not_whole_is_told() {
+        for (status, state) in [
+            ("CREATE_COMPLETE", State::Ok),
+            ("UPDATE_ROLLBACK_COMPLETE", State::Ok),
+            ("ROLLBACK_COMPLETE", State::Missing),
+            ("CREATE_IN_PROGRESS", State::Missing),
+            ("DELETE_FAILED", State::Missing),
+        ] {
+            assert_eq!(judge("s", status).state, state, "{status}");
+        }
+    }
+}

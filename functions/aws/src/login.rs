@@ -1,0 +1,42 @@
+//! Who the operator is, and where: as the AWS CLI would take it, from the environment, a profile, SSO, …
+
+use aws_config::BehaviorVersion;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_smithy_http_client::{Builder, tls};
+use aws_types::SdkConfig;
+use thiserror::Error;
+
+use crate::causes;
+
+/// Why nothing can be asked of AWS; a sentence that says what to do.
+#[derive(Debug, Error)]
+pub enum NoLogin {
+    /// No region.
+    #[error("no AWS region is chosen: set AWS_REGION, or choose one with aws configure")]
+    Region,
+    /// No credentials, or none that are valid.
+    #[error("there are no credentials for AWS ({0}): log in as for the AWS CLI, or set AWS_PROFILE")]
+    Credentials(String),
+}
+
+impl NoLogin {
+    pub(crate) fn nobody() -> NoLogin {
+        NoLogin::Credentials("nobody provides them".to_owned())
+    }
+}
+
+/// What clients of AWS's services are made from.
+///
+/// # Errors
+/// [`NoLogin`].
+pub async fn login() -> Result<SdkConfig, NoLogin> {
+    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    let http = Builder::new().tls_provider(tls).build_https();
+    let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).load().await;
+    if sdk.region().is_none() {
+        return Err(NoLogin::Region);
+    }
+    let provider = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?;
+    provider.provide_credentials().await.map_err(|error| NoLogin::Credentials(causes(&error)))?;
+    Ok(sdk)
+}

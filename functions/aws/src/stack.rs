@@ -1,0 +1,120 @@
+//! A deployed stack, as its operator sees it: found by its name, with the credentials and the region that the AWS CLI would use.
+
+use std::collections::BTreeMap;
+
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_cloudformation::{Client, operation::describe_stacks::DescribeStacksError, types};
+use aws_types::SdkConfig;
+use thiserror::Error;
+
+use crate::{
+    Serving, causes,
+    config::{Fault, Settings},
+    login::{NoLogin, login},
+};
+
+/// Which outputs of the template are which settings.
+const OUTPUTS: &[(&str, &str)] = &[
+    ("Table", "BINPLZ_TABLE"),
+    ("Bucket", "BINPLZ_BUCKET"),
+    ("Queue", "BINPLZ_QUEUE_URL"),
+    ("FirstPins", "BINPLZ_FIRST_PINS"),
+    ("System", "BINPLZ_SYSTEM"),
+];
+
+/// What a stack was deployed with, and what it has made.
+pub struct Stack {
+    /// Its name.
+    pub name: String,
+    /// CloudFormation's word for how it stands: `UPDATE_COMPLETE`.
+    pub status: String,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) outputs: BTreeMap<String, String>,
+}
+
+/// Why a stack can not be operated; a sentence that says what to do.
+#[derive(Debug, Error)]
+pub enum NotFound {
+    /// Nobody may look.
+    #[error(transparent)]
+    Login(#[from] NoLogin),
+    /// There is none.
+    #[error("there is no stack {0} in this region: deploy it (sam build && sam deploy --guided), or set AWS_REGION")]
+    None(String),
+    /// It can not be looked at.
+    #[error("the stack {name} can not be looked at: {cause}")]
+    Unseen {
+        /// Its name.
+        name: String,
+        /// Why not.
+        cause: String,
+    },
+    /// There is such a stack, and it is another's.
+    #[error("the stack {0} is not binplz's, or of another version: it has no output {1}")]
+    Output(String, &'static str),
+    /// It is binplz's, and not as this version knows it.
+    #[error("the stack's settings: {0}")]
+    Settings(#[from] Fault),
+}
+
+/// What an operator of the stack works on.
+///
+/// # Errors
+/// [`NotFound`].
+pub async fn open(name: &str) -> Result<Serving, NotFound> {
+    let sdk = login().await?;
+    match Stack::find(&sdk, name).await? {
+        Some(stack) => stack.serving(&sdk).await,
+        None => Err(NotFound::None(name.to_owned())),
+    }
+}
+
+impl Stack {
+    /// Looks for it.
+    ///
+    /// # Errors
+    /// [`NotFound::Unseen`].
+    pub async fn find(sdk: &SdkConfig, name: &str) -> Result<Option<Stack>, NotFound> {
+        match Client::new(sdk).describe_stacks().stack_name(name).send().await {
+            Ok(found) => Ok(found.stacks().first().map(|stack| Stack::of(name, stack))),
+            Err(error) if error.as_service_error().is_some_and(no_such_stack) => Ok(None),
+            Err(error) => Err(NotFound::Unseen { name: name.to_owned(), cause: causes(&error) }),
+        }
+    }
+
+    fn of(name: &str, stack: &types::Stack) -> Stack {
+        let parameters = stack.parameters().iter().filter_map(|parameter| {
+            Some((parameter.parameter_key()?.to_owned(), parameter.parameter_value()?.to_owned()))
+        });
+        let outputs = stack.outputs().iter();
+        let outputs =
+            outputs.filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())));
+        let status = stack.stack_status().map_or("in no state", |status| status.as_str()).to_owned();
+        Stack { name: name.to_owned(), status, parameters: parameters.collect(), outputs: outputs.collect() }
+    }
+
+    /// What an operator of it works on.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn serving(&self, sdk: &SdkConfig) -> Result<Serving, NotFound> {
+        let credentials = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?.provide_credentials().await;
+        let credentials = credentials.map_err(|error| NoLogin::Credentials(causes(&error)))?;
+        let region = sdk.region().ok_or(NoLogin::Region)?;
+        let mut settings = Settings::of_process()
+            .with("AWS_REGION", region.as_ref())
+            .with("AWS_ACCESS_KEY_ID", credentials.access_key_id())
+            .with("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key())
+            .with("AWS_SESSION_TOKEN", credentials.session_token().unwrap_or_default());
+        for (output, setting) in OUTPUTS {
+            let value = self.outputs.get(*output).ok_or_else(|| NotFound::Output(self.name.clone(), output))?;
+            settings = settings.with(setting, value);
+        }
+        Ok(Serving::of_operator(&settings)?)
+    }
+}
+
+/// CloudFormation has no code of its own for this.
+fn no_such_stack(error: &DescribeStacksError) -> bool {
+    error.meta().message().is_some_and(|message| message.contains("does not exist"))
+}

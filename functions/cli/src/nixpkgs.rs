@@ -1,0 +1,235 @@
+//! Which nixpkgs an operator names, fetched and kept by the Nix of this machine.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use binplz_core::{
+    key::Rev,
+    pins::{Pin, PinName, Pins, Source},
+    protocol::Nixpkgs,
+    text::clean_line,
+    time::Timestamp,
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// The oldest Nix that is known to work.
+const OLDEST: (u32, u32) = (2, 8);
+/// What stands for itself in a file's URL.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// Why there is nothing to build from or with.
+#[derive(Debug, Error)]
+pub(crate) enum Fault {
+    /// No `nix-store` in PATH.
+    #[error(
+        "there is no Nix here (nix-store is not in PATH); install it: apt install nix-bin, or https://nixos.org/download"
+    )]
+    NoNix,
+    /// Too old.
+    #[error("this Nix is {0}; 2.8 or newer is needed: https://nixos.org/download")]
+    OldNix(String),
+    /// Cannot be read as a package set.
+    #[error(
+        "there is no package set at {0}: one is a directory with a default.nix, or github:NixOS/nixpkgs/COMMIT (40 hex digits)"
+    )]
+    NoSet(String),
+    /// Nix did not do it.
+    #[error("{0} failed: {1}")]
+    Nix(&'static str, String),
+    /// `infra/pins.json` as it was compiled in.
+    #[error("infra/pins.json: {0}")]
+    Pins(String),
+}
+
+/// Checks that Nix is there and new enough.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn check_nix() -> Result<(), Fault> {
+    let told = run("nix-store", &["--version"])?;
+    let version = told.rsplit(' ').next().unwrap_or("").trim().to_owned();
+    let mut numbers = version.split(['.', 'p']).map(|number| number.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found >= OLDEST { Ok(()) } else { Err(Fault::OldNix(version)) }
+}
+
+/// The pins that `infra/pins.json` knows.
+#[derive(Deserialize)]
+pub(crate) struct Known {
+    default: PinName,
+    pins: BTreeMap<PinName, Commit>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Commit {
+    rev: Rev,
+    nar_hash: String,
+}
+
+impl Known {
+    /// As it was compiled in.
+    ///
+    /// # Errors
+    /// [`Fault::Pins`].
+    pub(crate) fn read() -> Result<Known, Fault> {
+        let file = include_str!("../../../infra/pins.json");
+        serde_json::from_str(file).map_err(|error| Fault::Pins(error.to_string()))
+    }
+
+    /// Its pins, each fetched when it is first asked for.
+    ///
+    /// # Errors
+    /// [`Fault::Pins`].
+    pub(crate) fn pins(self) -> Result<Pins, Fault> {
+        let pin = |commit: &Commit| Pin {
+            rev: commit.rev.clone(),
+            nixpkgs: on_github(&commit.rev, Some(&commit.nar_hash)),
+            since: Timestamp(0),
+        };
+        let pins = self.pins.iter().map(|(name, commit)| (name.clone(), pin(commit))).collect();
+        Pins::new(self.default, pins).map_err(|error| Fault::Pins(error.to_string()))
+    }
+
+    /// The hash of a commit's tree.
+    pub(crate) fn nar_hash(&self, rev: &Rev) -> Option<&str> {
+        self.pins.values().find(|commit| commit.rev == *rev).map(|commit| commit.nar_hash.as_str())
+    }
+}
+
+/// A nixpkgs, under the name that `binplz serve --nixpkgs` gives it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: PinName,
+    pub(crate) rev: Rev,
+    pub(crate) source: Source,
+}
+
+/// What `binplz serve --nixpkgs` names. A commit is fetched when it is first asked for.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn named(text: &str) -> Result<Named, Fault> {
+    let name = |name: &str| name.parse().map_err(|why| Fault::Pins(format!("{name} {why}")));
+    let Some(commit) = text.strip_prefix("github:NixOS/nixpkgs/") else {
+        let set = snapshot(Path::new(text))?;
+        return Ok(Named { name: name("local")?, source: Nixpkgs::Path(set.path).into(), rev: set.rev });
+    };
+    let rev: Rev = commit.parse().map_err(|_| Fault::NoSet(text.to_owned()))?;
+    let known = Known::read()?;
+    let its_name = known.pins.iter().find(|(_, commit)| commit.rev == rev).map(|(name, _)| name.clone());
+    let its_name = its_name.map_or_else(|| name("github"), Ok)?;
+    Ok(Named { name: its_name, source: on_github(&rev, known.nar_hash(&rev)), rev })
+}
+
+/// Where GitHub has the tarball of a commit.
+pub(crate) fn github_url(rev: &Rev) -> String {
+    format!("https://github.com/NixOS/nixpkgs/archive/{rev}.tar.gz")
+}
+
+fn on_github(rev: &Rev, nar_hash: Option<&str>) -> Source {
+    Nixpkgs::Tarball { url: github_url(rev), nar_hash: nar_hash.map(str::to_owned) }.into()
+}
+
+/// A set that lies in the Nix store.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetched {
+    /// Of its content, where no commit is known: the first 40 digits of the sha256 of its NAR.
+    pub(crate) rev: Rev,
+    /// Where it lies.
+    pub(crate) path: String,
+    /// The whole of that sha256, in hex digits.
+    pub(crate) nar_hash: String,
+}
+
+/// Copies a directory into the Nix store. Its revision is the hash of its content, so a changed set is another one.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn snapshot(dir: &Path) -> Result<Fetched, Fault> {
+    let no_set = |error: io::Error| Fault::NoSet(format!("{} ({error})", dir.display()));
+    let set: PathBuf = dir.canonicalize().map_err(no_set)?;
+    match set.to_str() {
+        Some(set_text) if set.join("default.nix").is_file() => fetch(&[("path", set_text)]),
+        _ => Err(Fault::NoSet(dir.display().to_string())),
+    }
+}
+
+/// Unpacks a tarball into the Nix store. With a hash, Nix takes no other content.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn unpack(url: &str, nar_hash: Option<&str>) -> Result<Fetched, Fault> {
+    fetch(&[("url", url), ("narHash", nar_hash.unwrap_or_default())])
+}
+
+/// Downloads a tarball into the Nix store, as it is.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn download(url: &str) -> Result<PathBuf, Fault> {
+    let told = run("nix-prefetch-url", &["--print-path", "--name", "nixpkgs.tar.gz", url])?;
+    told.lines().last().map(PathBuf::from).ok_or(Fault::Nix("nix-prefetch-url", told))
+}
+
+/// A file's URL.
+///
+/// # Errors
+/// [`Fault::NoSet`]: there is no such file.
+pub(crate) fn file_url(file: &Path) -> Result<String, Fault> {
+    let no_file = |why: String| Fault::NoSet(format!("{} ({why})", file.display()));
+    let file = file.canonicalize().map_err(|error| no_file(error.to_string()))?;
+    let text = file.to_str().ok_or_else(|| no_file("its name is no text".to_owned()))?;
+    Ok(format!("file://{}", utf8_percent_encode(text, PLAIN)))
+}
+
+fn fetch(data: &[(&str, &str)]) -> Result<Fetched, Fault> {
+    let expression = include_str!("fetch.nix");
+    // A tarball that was fetched before may be another one by now.
+    let mut arguments = vec!["--eval", "--strict", "--json", "--read-write-mode", "--option", "tarball-ttl", "0"];
+    arguments.extend(data.iter().flat_map(|(name, value)| ["--argstr", name, value]));
+    arguments.extend(["--expr", expression]);
+    let told = run("nix-instantiate", &arguments)?;
+    let path: String = serde_json::from_str(&told).map_err(|error| Fault::Nix("nix-instantiate", error.to_string()))?;
+    if !Path::new(&path).join("default.nix").is_file() {
+        return Err(Fault::NoSet(path));
+    }
+    let nar_hash = run("nix-hash", &["--type", "sha256", &path])?;
+    let rev = nar_hash.get(..40).and_then(|digits| digits.parse().ok());
+    let rev = rev.ok_or_else(|| Fault::Nix("nix-hash", nar_hash.clone()))?;
+    Ok(Fetched { rev, path, nar_hash })
+}
+
+/// Keeps a set that lies in the Nix store from being collected as garbage, for as long as the data directory has it among its
+/// roots.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn keep(rev: &Rev, path: &str, data: &Path) -> Result<(), Fault> {
+    let failed = |error: io::Error| Fault::Nix("nix-store", error.to_string());
+    let roots = std::path::absolute(data.join("roots")).map_err(failed)?;
+    fs::create_dir_all(&roots).map_err(failed)?;
+    let root = roots.join(rev.as_str());
+    run("nix-store", &["--realise", path, "--add-root", &root.to_string_lossy(), "--indirect"]).map(|_| ())
+}
+
+fn run(program: &'static str, arguments: &[&str]) -> Result<String, Fault> {
+    let out = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).output();
+    match out {
+        Ok(out) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
+        Ok(out) => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            // The last error, with the lines that belong to it, as one.
+            let said = said.rfind("error:").map_or(&*said, |at| &said[at..]);
+            Err(Fault::Nix(program, clean_line(said, 400)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::NoNix),
+        Err(error) => Err(Fault::Nix(program, error.to_string())),
+    }
+}

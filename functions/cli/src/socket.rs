@@ -1,0 +1,123 @@
+//! The operator's way to a server that runs: a socket in its data directory, which only that directory's owner can reach. One
+//! line of JSON asks, one answers.
+
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use binplz_core::{
+    flow::operate::{Declined, Operator, Order, Outcome},
+    news::About,
+    ports::Deployment,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+};
+
+const NAME: &str = "operator";
+/// Longest order or outcome, in bytes.
+const LINE_MAX: u64 = 1 << 20;
+
+/// The socket's address. A data directory may lie deeper than the 107 bytes that an address has, so it goes by way of the open
+/// directory.
+struct Address {
+    dir: File,
+}
+
+impl Address {
+    fn of(data: &Path) -> io::Result<Address> {
+        Ok(Address { dir: File::open(data)? })
+    }
+    fn path(&self) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.dir.as_raw_fd().to_string()).join(NAME)
+    }
+}
+
+/// Where a server hears its operator. The data directory is locked, so that what lies there is of a server that is gone.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn listen(data: &Path) -> io::Result<UnixListener> {
+    let address = Address::of(data)?;
+    match fs::remove_file(address.path()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(address.path())?;
+    fs::set_permissions(address.path(), Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Carries out what comes, each caller beside the others.
+pub(crate) async fn hear<D: Deployment>(listener: UnixListener, d: Arc<D>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&d)))),
+            Err(error) => {
+                d.note(About::Service, "an operator was not heard", &error);
+                // Out of descriptors, perhaps: some will be free again.
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn answer<D: Deployment>(stream: UnixStream, d: Arc<D>) {
+    let answered = async {
+        let mut stream = BufReader::new(stream);
+        let outcome = match serde_json::from_slice::<Order>(&read_line(&mut stream).await?) {
+            Ok(order) => d.carry_out(order).await,
+            Err(error) => Err(Declined(format!("this server does not know such an order: {error}"))),
+        };
+        write_line(stream.get_mut(), &outcome).await
+    };
+    if let Err(error) = answered.await {
+        d.note(About::Service, "an operator was not answered", &error);
+    }
+}
+
+/// The server of a data directory, as its operator.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) data: PathBuf,
+}
+
+impl Operator for Socket {
+    async fn carry_out(&self, order: Order) -> Result<Outcome, Declined> {
+        let answer = async {
+            let address = Address::of(&self.data)?;
+            let mut stream = BufReader::new(UnixStream::connect(address.path()).await?);
+            write_line(stream.get_mut(), &order).await?;
+            let line = read_line(&mut stream).await?;
+            serde_json::from_slice::<Result<Outcome, Declined>>(&line).map_err(io::Error::other)
+        };
+        let data = self.data.display();
+        answer.await.unwrap_or_else(|error| {
+            Err(Declined(match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    format!(
+                        "no server is running in {data}: start it with binplz serve, or name its directory with --data"
+                    )
+                }
+                _ => format!("the server in {data} did not answer: {error}"),
+            }))
+        })
+    }
+}
+
+async fn read_line(stream: &mut BufReader<UnixStream>) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    stream.take(LINE_MAX).read_until(b'\n', &mut line).await?;
+    if line.pop() == Some(b'\n') { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+async fn write_line(stream: &mut UnixStream, value: &impl serde::Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}
