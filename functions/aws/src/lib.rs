@@ -115,12 +115,13 @@ impl Serving {
 
     fn open(settings: &Settings, origin: String) -> Result<Serving, Fault> {
         let account = Account::open(settings)?;
+        let ledger = DynamoLedger::open(&account, settings)?;
         Ok(Aws {
-            ledger: DynamoLedger::open(&account, settings)?,
+            lobby: DynamoLobby::open(&ledger, settings)?,
+            ledger,
             bell: SqsBell::open(&account, settings)?,
             store: S3Store::open(&account, settings)?,
             launcher: Absent,
-            lobby: DynamoLobby::open(&account, settings)?,
             policy: settings.policy()?,
             first_pins: settings.first_pins()?,
             system: settings.system()?,
@@ -146,12 +147,13 @@ impl Working {
     /// [`Fault`].
     pub fn open(settings: &Settings) -> Result<Working, Fault> {
         let account = Account::open(settings)?;
+        let ledger = DynamoLedger::open(&account, settings)?;
         Ok(Aws {
-            ledger: DynamoLedger::open(&account, settings)?,
+            lobby: DynamoLobby::open(&ledger, settings)?,
+            ledger,
             bell: SqsBell::open(&account, settings)?,
             store: Absent,
             launcher: EcsLauncher::open(&account, settings)?,
-            lobby: DynamoLobby::open(&account, settings)?,
             policy: settings.policy()?,
             first_pins: settings.first_pins()?,
             system: settings.system()?,
@@ -168,12 +170,13 @@ impl Waiting {
     /// [`Fault`].
     pub fn open(settings: &Settings) -> Result<Waiting, Fault> {
         let account = Account::open(settings)?;
+        let ledger = DynamoLedger::open(&account, settings)?;
         Ok(Aws {
-            ledger: DynamoLedger::open(&account, settings)?,
+            lobby: DynamoLobby::open(&ledger, settings)?,
+            ledger,
             bell: SqsBell::open(&account, settings)?,
             store: Absent,
             launcher: Absent,
-            lobby: DynamoLobby::open(&account, settings)?,
             policy: settings.policy()?,
             first_pins: settings.first_pins()?,
             system: settings.system()?,

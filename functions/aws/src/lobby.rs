@@ -18,9 +18,9 @@ use binplz_core::{
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    account::Account,
     config::{Fault, Settings},
     item::{self, Item, PK, TTL},
+    ledger::DynamoLedger,
     unavailable,
 };
 
@@ -48,15 +48,15 @@ const NEW: &str = "new";
 const MORE: &str = "more";
 
 impl DynamoLobby {
-    /// The lobby of the table and with the seats that the settings name.
+    /// The lobby beside these rows, with the seats that the settings name. It asks by the same client: a start makes one only.
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<DynamoLobby, Fault> {
+    pub fn open(rows: &DynamoLedger, settings: &Settings) -> Result<DynamoLobby, Fault> {
         let policy = settings.policy()?;
         Ok(DynamoLobby {
-            dynamo: Client::new(&account.sdk),
-            table: settings.need("BINPLZ_TABLE")?,
+            dynamo: rows.dynamo.clone(),
+            table: rows.table.clone(),
             seats: policy.waiters as u64,
             // A hop takes a little longer than it holds: a look is under way, a function starts.
             window: policy.hold + SLACK,

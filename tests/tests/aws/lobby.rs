@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use binplz_aws::lobby::DynamoLobby;
+use binplz_aws::{ledger::DynamoLedger, lobby::DynamoLobby};
 use binplz_core::{ports::Lobby, time::Timestamp};
 
 use crate::bed::{Fresh, fresh};
@@ -13,7 +13,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 
 fn lobby(adapters: &Fresh, seats: usize) -> DynamoLobby {
     let settings = adapters.settings.clone().with("BINPLZ_WAITERS", &seats.to_string());
-    DynamoLobby::open(&adapters.account, &settings).expect("settings")
+    let rows = DynamoLedger::open(&adapters.account, &settings).expect("settings");
+    DynamoLobby::open(&rows, &settings).expect("settings")
 }
 
 /// How many of ten come in at an instant, all at once.
