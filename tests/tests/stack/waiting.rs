@@ -47,7 +47,7 @@ fn one_command_brings_the_binary_of_a_build_that_takes_longer_than_three_request
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn of_five_hundred_who_want_to_wait_ten_do_and_no_hit_is_kept_from_being_answered() {
     let policy = Policy { waiters: 10, ..quick() };
-    let (stack, gate) = stack(&policy, &["Waiters=10", "ReserveWaiters=yes"]);
+    let (stack, gate) = stack(&policy, &["--parameter=Waiters=10", "--parameter=ReserveWaiters=yes"]);
     let target = format!("/{}?wait", gate.target());
     // Everybody asks; who is sent to a hop goes there, and waits.
     let (waiting, left) = (Mutex::new(Vec::new()), Mutex::new(500));

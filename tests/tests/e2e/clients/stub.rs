@@ -211,8 +211,6 @@ fn a_machine_that_it_is_not_for_is_told_so() {
     for (uname, says) in [
         ("[ $1 = -m ] && echo riscv64 || echo Linux", "no programs for this machine (riscv64)"),
         ("[ $1 = -m ] && echo x86_64 || echo Darwin", "tree is a Linux program; this is Darwin"),
-        // It picks its own system, of which this server's pin has no machine to build it on.
-        ("[ $1 = -m ] && echo aarch64 || echo Linux", "no machine here can build it"),
     ] {
         let machine = Machine::usual();
         machine.replace("uname", uname);
@@ -227,6 +225,20 @@ fn a_machine_that_it_is_not_for_is_told_so() {
     machine.save("tree", &stub);
     let out = machine.run("sh ./tree");
     assert_eq!((out.status.code(), text(&out.stderr)), (Some(1), "binplz: this needs curl or wget\n".to_owned()));
+}
+
+#[test]
+fn a_stub_that_names_no_system_brings_the_program_of_the_machine_that_it_runs_on() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), data.path(), &[]);
+    let other = if std::env::consts::ARCH == "x86_64" { "aarch64" } else { "x86_64" };
+    let machine = Machine::usual();
+    machine.replace("uname", &format!("[ $1 = -m ] && echo {other} || echo Linux"));
+    machine.save("tree", &server.get("/tree").body);
+    // Here it can not be run, which is what a shell says so.
+    let out = machine.run("sh ./tree");
+    assert_eq!(out.status.code(), Some(126), "{}", text(&out.stderr));
+    assert!(machine.read("tree") == server.download(&format!("tree?sys={other}-linux")));
 }
 
 #[test]
