@@ -10,7 +10,7 @@ const STUB: &str = concat!(include_str!("stub.sh"), include_str!("steps.sh"));
 const INSTALLER: &str = concat!(include_str!("install.sh"), include_str!("steps.sh"));
 
 /// Longest line, in characters: the names of all programs of coreutils fit.
-pub(crate) const LINE_MAX: usize = 4000;
+pub const LINE_MAX: usize = 4000;
 
 /// The stub of a target: run, it waits for the binary, downloads and checks it, replaces itself and runs it.
 ///
@@ -38,6 +38,3 @@ pub fn line(sentence: &str) -> String {
 pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,15 +1,20 @@
 //! What is put into the shell stays what it was, whatever it holds. The stub's own work is tested with a real server
-//! (`tests/tests/e2e/stub/`).
+//! (`tests/tests/e2e/clients/`).
 
 use std::{
     io::Write,
     process::{Command, Output, Stdio},
 };
 
+use binplz_core::{
+    stub::{LINE_MAX, installer, line, stub},
+    target::{Query, Target, Wanted},
+    text::clean_line,
+};
 use proptest::prelude::*;
 
-use super::*;
-use crate::target::{Query, Wanted};
+const STUB: &str = concat!(include_str!("../src/stub/stub.sh"), include_str!("../src/stub/steps.sh"));
+const INSTALLER: &str = concat!(include_str!("../src/stub/install.sh"), include_str!("../src/stub/steps.sh"));
 
 const ORIGIN: &str = "https://binplz.example";
 
