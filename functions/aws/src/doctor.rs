@@ -1,7 +1,6 @@
 //! What a deployment needs of its account, looked at one by one: what a new account lacks, and what an operator forgets. Nothing
 //! is changed here; each thing that is missing comes with the command that mends it.
 
-use aws_sdk_iam::operation::get_role::GetRoleError;
 use aws_types::SdkConfig;
 use binplz_core::{
     flow::pins,
@@ -92,12 +91,12 @@ pub async fn examine(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
 /// ECS's own role in the account. ECS makes it with the first cluster, but not in time for that cluster's own stack.
 async fn ecs_role(sdk: &SdkConfig) -> Finding {
     const CHECK: &str = "ecs-role";
-    const ROLE: &str = "AWSServiceRoleForECS";
-    match aws_sdk_iam::Client::new(sdk).get_role().role_name(ROLE).send().await {
-        Ok(_) => Finding::ok(CHECK, "ECS has its role in this account"),
-        Err(error) if error.as_service_error().is_some_and(GetRoleError::is_no_such_entity_exception) => {
+    const PATH: &str = "/aws-service-role/ecs.amazonaws.com/";
+    match aws_sdk_iam::Client::new(sdk).list_roles().path_prefix(PATH).send().await {
+        Ok(found) if !found.roles().is_empty() => Finding::ok(CHECK, "ECS has its role in this account"),
+        Ok(_) => {
             let mend = "aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com";
-            Finding::missing(CHECK, format!("ECS has no role in this account ({ROLE})"), mend)
+            Finding::missing(CHECK, "ECS has no role in this account (AWSServiceRoleForECS)", mend)
         }
         Err(error) => Finding::unknown(CHECK, &error),
     }

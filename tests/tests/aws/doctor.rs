@@ -79,9 +79,9 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
 
     // Before anything is deployed.
     let iam = aws_sdk_iam::Client::new(account.sdk());
-    let role = "AWSServiceRoleForECS";
-    if iam.get_role().role_name(role).send().await.is_ok() {
-        iam.delete_service_linked_role().role_name(role).send().await.expect("it goes");
+    let made = iam.list_roles().path_prefix("/aws-service-role/ecs.amazonaws.com/").send().await.expect("roles");
+    for role in made.roles() {
+        iam.delete_service_linked_role().role_name(role.role_name()).send().await.expect("it goes");
     }
     let (code, found) = doctor(&name, &quotas);
     assert_eq!(code, Some(1));
