@@ -8,7 +8,7 @@ use std::{
 
 use binplz_core::{
     stub::{LINE_MAX, installer, line, stub},
-    target::{Query, Target, Wanted},
+    target::{Query, Wanted},
     text::clean_line,
 };
 use proptest::prelude::*;
