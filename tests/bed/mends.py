@@ -290,6 +290,24 @@ def mend_http_api(provisioners, ports):
         handlers[verb] = getattr(provisioners, f"_apigw_v2_api_{verb}")
 
 
+def mend_concurrency(provisioners, functions):
+    """CloudFormation reserves a function's concurrency, so that one execution too many is refused."""
+
+    def reserving(create):
+        def created(logical_id, props, stack_name):
+            name, attributes = create(logical_id, props, stack_name)
+            reserved = props.get("ReservedConcurrentExecutions")
+            functions._functions[name]["concurrency"] = None if reserved is None else int(reserved)
+            return name, attributes
+
+        return created
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+    assert handlers["create"] is provisioners._lambda_create
+    mend(provisioners, "_lambda_create", ["logical_id", "props", "stack_name"], reserving)
+    handlers["create"] = provisioners._lambda_create
+
+
 def mend_lambda(service, runtime):
     """A function's answer goes on at once. (Each waited 50 ms for log lines that might come, and nearly as long for TCP's
     acknowledgement of its head before its body was sent.) Where it ends without one, an HTTP API says so, and no more."""

@@ -57,6 +57,14 @@ pub fn send(address: &str, method: &str, target: &[u8], headers: &[(&str, &str)]
     request.extend_from_slice(body);
     // A server may answer, and close, before it has read all of a request that it refuses.
     let _ = stream.write_all(&request);
+    receive(stream)
+}
+
+/// Reads the whole answer to a request that was sent, after which the server closes the connection.
+///
+/// # Errors
+/// The connection's.
+pub fn receive(mut stream: TcpStream) -> io::Result<Answer> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     parse(&answer).ok_or_else(|| io::Error::other(format!("no answer: {}", String::from_utf8_lossy(&answer))))

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod contract;
+pub mod gate;
 pub mod http;
 pub mod leases;
 pub mod scenario;

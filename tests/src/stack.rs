@@ -137,6 +137,8 @@ fn environment(policy: &Policy) -> Vec<String> {
         ("PROGRAM_BYTES", job.program_bytes),
         ("PACKAGE_BYTES", job.package_bytes),
         ("SLOTS", policy.slots as u64),
+        ("HOLD_SECONDS", policy.hold.as_secs()),
+        ("WAITERS", policy.waiters as u64),
     ];
     let numbers = numbers.map(|(name, number)| format!("BINPLZ_{name}={number}"));
     numbers.into_iter().chain([format!("BINPLZ_SIZE={}", policy.size)]).collect()

@@ -2,7 +2,7 @@
 //! interfere at exactly the wrong moment.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::Future,
     pin::Pin as Boxed,
     sync::{
@@ -23,8 +23,8 @@ use binplz_core::{
     pins::{Change, Pinned, Pins},
     policy::{Names, Policy},
     ports::{
-        Bell, Deployment, Launcher, Ledger, Listed, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store, Swap,
-        Unavailable, Version,
+        Bell, Deployment, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store,
+        Swap, Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     served::{Served, ServedKey},
@@ -145,6 +145,46 @@ impl Bell for Counting {
     }
 }
 
+/// Those who wait. They are as many as they say themselves.
+#[derive(Default)]
+pub struct Waiters {
+    /// No seat is free.
+    pub full: AtomicBool,
+    /// How often one kept its seat.
+    pub kept: AtomicUsize,
+    /// What happens while somebody waits, one after the other; when nothing more does, the time is over.
+    moments: Arc<Mutex<VecDeque<Meddling>>>,
+}
+
+impl Lobby for Waiters {
+    type Watch = Moments;
+
+    async fn admits(&self) -> Result<bool, Unavailable> {
+        Ok(!self.full.load(SeqCst))
+    }
+    async fn keeps(&self) -> Result<(), Unavailable> {
+        self.kept.fetch_add(1, SeqCst);
+        Ok(())
+    }
+    fn watch(&self, _key: &BuildKey, _patience: Duration) -> Option<Moments> {
+        (!self.full.load(SeqCst)).then(|| Moments(Arc::clone(&self.moments)))
+    }
+}
+
+/// One who waits, and lives through what happens.
+pub struct Moments(Arc<Mutex<VecDeque<Meddling>>>);
+
+impl Watch for Moments {
+    async fn changed(&mut self) -> bool {
+        let moment = self.0.lock().expect("a lock").pop_front();
+        match moment {
+            Some(moment) => moment.await,
+            None => return false,
+        }
+        true
+    }
+}
+
 /// The deployment.
 pub struct World {
     catalogues: Opened,
@@ -154,6 +194,8 @@ pub struct World {
     pub launcher: Remembering,
     /// The bell.
     pub bell: Counting,
+    /// Those who wait.
+    pub waiters: Waiters,
     policy: Policy,
     first_pins: Pins,
     now: AtomicU64,
@@ -204,6 +246,7 @@ impl World {
             store: LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store"),
             launcher: Remembering::default(),
             bell: Counting::default(),
+            waiters: Waiters::default(),
             policy,
             first_pins: Pins::one(PIN.parse().expect("a name"), rev('5'), Nixpkgs::Path("/set".to_owned()).into()),
             now: AtomicU64::new(now),
@@ -232,6 +275,11 @@ impl World {
     /// The next commit comes too late: this happens first.
     pub fn before_next_commit(&self, meddling: impl Future<Output = ()> + Send + 'static) {
         *self.ledger.before_commit.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// This happens next while somebody waits.
+    pub fn while_waiting(&self, moment: impl Future<Output = ()> + Send + 'static) {
+        self.waiters.moments.lock().expect("a lock").push_back(Box::pin(moment));
     }
 
     /// The replies of the next `n` commits are lost.
@@ -355,6 +403,7 @@ impl Deployment for World {
     type Launcher = Remembering;
     type Store = LocalStore;
     type Catalogue = Open;
+    type Lobby = Waiters;
 
     fn ledger(&self) -> &Stage {
         &self.ledger
@@ -370,6 +419,9 @@ impl Deployment for World {
     }
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         self.catalogues.get(&self.store, lookup, |why| panic!("{lookup}: {why}")).await
+    }
+    fn lobby(&self) -> &Waiters {
+        &self.waiters
     }
     fn policy(&self) -> &Policy {
         &self.policy

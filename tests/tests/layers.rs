@@ -62,6 +62,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-builder", &["binplz-catalogue", "binplz-core"]),
         ("binplz-api", &["binplz-aws", "binplz-web"]),
         ("binplz-lease", &["binplz-aws", "binplz-web"]),
+        ("binplz-wait", &["binplz-aws", "binplz-web"]),
         ("binplz-dispatcher", &["binplz-aws", "binplz-core"]),
         ("binplz-reaper", &["binplz-aws", "binplz-core"]),
         ("binplz-cli", &["binplz-aws", "binplz-clock", "binplz-core", "binplz-local", "binplz-web"]),
@@ -80,7 +81,21 @@ fn every_crate_below_functions_has_a_rule_here() {
     crates.sort();
     assert_eq!(
         crates,
-        ["api", "aws", "builder", "catalogue", "cli", "clock", "core", "dispatcher", "lease", "local", "reaper", "web"]
+        [
+            "api",
+            "aws",
+            "builder",
+            "catalogue",
+            "cli",
+            "clock",
+            "core",
+            "dispatcher",
+            "lease",
+            "local",
+            "reaper",
+            "wait",
+            "web"
+        ]
     );
 }
 

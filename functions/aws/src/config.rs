@@ -175,6 +175,8 @@ impl Settings {
             budget: Some(Micros(budget.saturating_mul(1_000_000))),
             prices: self.prices()?,
             size: self.value("BINPLZ_SIZE", "a size", Size::default())?,
+            hold: self.seconds("BINPLZ_HOLD_SECONDS", Policy::default().hold.as_secs())?,
+            waiters: self.number("BINPLZ_WAITERS", 0)?,
             overhead: self.seconds("BINPLZ_OVERHEAD_SECONDS", 180)?,
         })
     }

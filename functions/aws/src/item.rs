@@ -2,14 +2,15 @@
 //! `tests/golden/` are items as earlier versions wrote them, and must stay readable.
 //!
 //! ```text
-//! pk     S  build/REV/SYSTEM/ATTR · served/ASKED · limits · pins · progress/LEASE        (the table's only key)
+//! pk     S  build/REV/SYSTEM/ATTR · served/ASKED · limits · pins · progress/LEASE · waiters/WINDOW   (the table's only key)
 //! v      N  the version, from 1
 //! body   S  the row, as its core type is written in JSON
 //! shelf  S  queued · building: only on a build that stands on one     (the index `shelves`: partition key)
 //!           served/PIN/REV: only on what is served and not stale
 //! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
 //!           what was asked: tree?sys=x86_64-linux
-//! ttl    N  seconds since 1970: only on progress, which nobody wants any more then
+//! ttl    N  seconds since 1970: only on progress and on who waits, which nobody wants any more then
+//! new, more  N  counts: only on who waits
 //! ```
 //!
 //! The body is one text, not a map of attributes: nothing is asked of its inside (no condition, no index), so that a row has
@@ -63,6 +64,11 @@ pub fn pk(key: &RowKey) -> AttributeValue {
         RowKey::Limits => "limits".to_owned(),
         RowKey::Pins => "pins".to_owned(),
     })
+}
+
+/// The key of those who wait, by the number of their window of time.
+pub fn waiters_pk(window: u64) -> AttributeValue {
+    AttributeValue::S(format!("waiters/{window}"))
 }
 
 /// The key of a lease's progress.

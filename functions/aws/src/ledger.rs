@@ -32,8 +32,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// The table.
 #[derive(Clone, Debug)]
 pub struct DynamoLedger {
-    dynamo: Client,
-    table: String,
+    pub(crate) dynamo: Client,
+    pub(crate) table: String,
 }
 
 impl DynamoLedger {

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_BUCKET` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
 //! | `lease` | [`Serving`] | `BINPLZ_BUCKET` |
+//! | `wait` | [`Serving`], of which it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!
 //! All of them take `BINPLZ_TABLE`, `_QUEUE_URL`, the first pins in `_FIRST_PINS` and the default system in `_SYSTEM`, the numbers of
@@ -28,6 +29,7 @@ pub mod launcher;
 mod lease_url;
 
 pub mod absent;
+pub mod lobby;
 
 pub mod log;
 pub mod metrics;
@@ -61,6 +63,7 @@ use crate::{
     config::{Fault, Settings},
     launcher::EcsLauncher,
     ledger::DynamoLedger,
+    lobby::DynamoLobby,
     log::Log,
     store::S3Store,
 };
@@ -73,6 +76,7 @@ pub struct Aws<S, L> {
     bell: SqsBell,
     store: S,
     launcher: L,
+    lobby: DynamoLobby,
     policy: Policy,
     first_pins: Pins,
     system: System,
@@ -86,7 +90,7 @@ pub type Serving = Aws<S3Store, Absent>;
 pub type Working = Aws<Absent, EcsLauncher>;
 
 impl Serving {
-    /// What the site's function sees.
+    /// What the site's function sees, and the one that holds those who wait.
     ///
     /// # Errors
     /// [`Fault`].
@@ -112,9 +116,11 @@ impl Serving {
 
     fn open(settings: &Settings, origin: String) -> Result<Serving, Fault> {
         let account = Account::open(settings)?;
+        let ledger = DynamoLedger::open(&account, settings)?;
         Ok(Aws {
             catalogues: Opened::default(),
-            ledger: DynamoLedger::open(&account, settings)?,
+            lobby: DynamoLobby::open(&ledger, settings)?,
+            ledger,
             bell: SqsBell::open(&account, settings)?,
             store: S3Store::open(&account, settings)?,
             launcher: Absent,
@@ -143,9 +149,11 @@ impl Working {
     /// [`Fault`].
     pub fn open(settings: &Settings) -> Result<Working, Fault> {
         let account = Account::open(settings)?;
+        let ledger = DynamoLedger::open(&account, settings)?;
         Ok(Aws {
             catalogues: Opened::default(),
-            ledger: DynamoLedger::open(&account, settings)?,
+            lobby: DynamoLobby::open(&ledger, settings)?,
+            ledger,
             bell: SqsBell::open(&account, settings)?,
             store: Absent,
             launcher: EcsLauncher::open(&account, settings)?,
@@ -164,6 +172,7 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     type Launcher = L;
     type Store = S;
     type Catalogue = Open;
+    type Lobby = DynamoLobby;
 
     fn ledger(&self) -> &DynamoLedger {
         &self.ledger
@@ -180,6 +189,9 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         let bad = |why| self.note(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
+    }
+    fn lobby(&self) -> &DynamoLobby {
+        &self.lobby
     }
     fn policy(&self) -> &Policy {
         &self.policy

@@ -13,7 +13,7 @@ use binplz_core::{
     artifact::ObjectName,
     key::{Sha256, Token},
     protocol::Upload,
-    text::without_escapes,
+    text::clean_lines,
 };
 use sha2::{Digest, Sha256 as Hasher};
 
@@ -159,17 +159,12 @@ pub(crate) fn name_of(hasher: Hasher) -> Sha256 {
     digits.parse().unwrap_or_else(|_| unreachable!("a sha256 is 64 hex digits"))
 }
 
-/// A line without escape sequences and control characters, tabs excepted, and not longer than [`LINE_MAX`].
+/// A line without what a terminal would obey, and not longer than [`LINE_MAX`].
 pub(crate) fn plain(line: &str) -> String {
-    let mut out = String::with_capacity(line.len().min(LINE_MAX));
-    for c in without_escapes(line) {
-        if out.len() >= LINE_MAX {
-            out.push_str(" … (the line was cut)");
-            break;
-        }
-        if c == '\t' || !c.is_control() {
-            out.push(c);
-        }
+    let mut out = clean_lines(line);
+    if out.len() > LINE_MAX {
+        out.truncate(out.floor_char_boundary(LINE_MAX));
+        out.push_str(" … (the line was cut)");
     }
     out
 }

@@ -6,6 +6,7 @@ pub mod time;
 
 pub mod key;
 pub mod target;
+pub mod wait;
 
 pub mod artifact;
 pub mod catalogue;

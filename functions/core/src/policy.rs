@@ -29,6 +29,10 @@ pub struct Policy {
     pub prices: Prices,
     /// The machine that a build is tried on first.
     pub size: Size,
+    /// How long an answer is held for one who waits, at most: a gateway has no patience for longer.
+    pub hold: Duration,
+    /// Requests that may wait at a time.
+    pub waiters: usize,
     /// Seconds that a task is paid for beyond its job's limit: pulling its image, stopping.
     pub overhead: Duration,
 }
@@ -107,6 +111,8 @@ impl Default for Policy {
             budget: None,
             prices: Prices::default(),
             size: Size::default(),
+            hold: Duration::from_secs(25),
+            waiters: 500,
             overhead: Duration::ZERO,
         }
     }

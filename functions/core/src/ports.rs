@@ -1,7 +1,7 @@
 //! What the flows need of the world, by role. `local` and `aws` each fill these roles; one contract suite
 //! (`tests/src/contract`) holds them all to what is written here.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -282,6 +282,28 @@ pub enum Method {
     Head,
 }
 
+/// Where those are who wait for a build: apart from hits, and no more of them than there are seats.
+pub trait Lobby: Send + Sync {
+    /// One of them.
+    type Watch: Watch;
+
+    /// Whether one more may come in.
+    fn admits(&self) -> impl Future<Output = Result<bool, Unavailable>> + Send;
+
+    /// One who has been held until now goes on waiting, and keeps its seat.
+    fn keeps(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Begins to watch a build, for `patience` at most. `None`: no seat is free.
+    fn watch(&self, key: &BuildKey, patience: Duration) -> Option<Self::Watch>;
+}
+
+/// Tells one who waits for a build that there may be something to see.
+pub trait Watch: Send {
+    /// Returns when the build's row may have been settled since the watch began, or since the last return: true. Too often is fine,
+    /// for whoever waits looks again; false where the time is over.
+    fn changed(&mut self) -> impl Future<Output = bool> + Send;
+}
+
 /// A deployment: its numbers, its clock, and who fills the roles.
 pub trait Deployment: Send + Sync + 'static {
     /// The rows.
@@ -294,6 +316,8 @@ pub trait Deployment: Send + Sync + 'static {
     type Store: Store;
     /// A catalogue that was read.
     type Catalogue: Catalogue;
+    /// Those who wait.
+    type Lobby: Lobby;
 
     /// The rows.
     fn ledger(&self) -> &Self::Ledger;
@@ -308,6 +332,8 @@ pub trait Deployment: Send + Sync + 'static {
         &self,
         lookup: &ObjectPath,
     ) -> impl Future<Output = Result<Option<Self::Catalogue>, Unavailable>> + Send;
+    /// Those who wait.
+    fn lobby(&self) -> &Self::Lobby;
     /// The numbers.
     fn policy(&self) -> &Policy;
     /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::pins`]).

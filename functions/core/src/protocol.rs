@@ -21,6 +21,7 @@ use crate::{
     artifact::{Manifest, ObjectName},
     failure::Failure,
     key::{BuildKey, Sha256},
+    text::clean_line,
 };
 
 /// What to make, and within which limits.
@@ -104,6 +105,16 @@ pub struct Progress {
     pub bytes_fetched: u64,
     /// Log segments in the store.
     pub log_segments: u32,
+}
+
+/// Longest step, in characters.
+const STEP_MAX: usize = 200;
+
+impl Progress {
+    /// The progress with all foreign text made harmless, whoever wrote it.
+    pub fn cleaned(self) -> Progress {
+        Progress { step: self.step.map(|step| clean_line(&step, STEP_MAX)), ..self }
+    }
 }
 
 /// What a builder is doing.

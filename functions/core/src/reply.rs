@@ -10,6 +10,7 @@ use crate::{
     served::Served,
     stub,
     target::{Target, Wanted},
+    text::clean_line,
 };
 
 pub use crate::problem::Problem;
@@ -177,7 +178,6 @@ impl Reply {
             }
             Reply::Pending(status) if asked.retry => {
                 headers.push(("retry-after", status.retry_after.to_string()));
-                // curl prepends the body of an answer that it retries to a redirected file, so there is none.
                 (503, Body::Text(String::new()))
             }
             Reply::Pending(status) => {
@@ -238,6 +238,8 @@ impl Reply {
                 (problem.status, problem_body(problem.status, &sentence, log_path, asked, page))
             }
         };
+        // curl prepends the body of an answer that it retries to a redirected file, so there is none.
+        let body = if asked.retry && status == 503 { Body::Text(String::new()) } else { body };
         Answer { status, headers, body }
     }
 
@@ -252,25 +254,37 @@ impl Reply {
 
     /// The status endpoint's one line: `state retry-after sha256 size url`, then words for people. `-` stands for what there is not.
     pub fn status_line(&self, asked: &Asked) -> String {
-        match self {
-            Reply::Hit { served, at } => format!("ready 0 {} {} {}\n", served.sha256, served.size, at.url()),
-            Reply::Pending(status) => {
-                format!("{} {} - - - {}\n", status.state, status.retry_after, status.headline())
+        let (facts, words) = match self {
+            Reply::Hit { served, at } => {
+                (format!("ready 0 {} {} {}", served.sha256, served.size, at.url()), String::new())
             }
-            Reply::Unbuilt { .. } => "unasked 0 - - - nobody has asked for this yet\n".to_owned(),
+            Reply::Pending(status) => (format!("{} {} - - -", status.state, status.retry_after), status.headline()),
+            Reply::Unbuilt { .. } => ("unasked 0 - - -".to_owned(), "nobody has asked for this yet".to_owned()),
             Reply::Choice(paths) => {
                 let paths: Vec<String> = paths.iter().map(Wanted::to_string).collect();
-                format!("failed 0 - - - {}\n", choice_sentence(&paths))
+                ("failed 0 - - -".to_owned(), choice_sentence(&paths))
             }
             Reply::Problem(problem) => {
                 let log = match asked.target {
                     Some(target) if problem.log => format!("{}/-/log/{target}", asked.origin),
                     _ => "-".to_owned(),
                 };
-                format!("failed {} - - {log} {}\n", problem.retry_after.unwrap_or(0), problem.told())
+                (format!("failed {} - - {log}", problem.retry_after.unwrap_or(0)), problem.told())
             }
-        }
+        };
+        let line = format!("{facts} {}", clean_line(&words, stub::LINE_MAX));
+        line.trim_end().to_owned() + "\n"
     }
+}
+
+/// The answer that sends one who waits on to a path. There is no `retry-after` in it: curl would remember it for an error that comes later.
+pub fn onward(path: &str, asked: &Asked) -> Answer {
+    let url = format!("{}{path}", asked.origin);
+    let body = match (asked.format, asked.target) {
+        (Format::Shell, Some(target)) => Body::Text(stub::stub(asked.origin, target)),
+        _ => Body::Json(JSON, json!({ "next": url }).to_string()),
+    };
+    Answer { status: 307, headers: vec![("cache-control", "no-store".to_owned()), ("location", url)], body }
 }
 
 /// The status document as JSON; `hit` is the reply that the target itself would get.

@@ -105,6 +105,8 @@ pub struct Target {
 pub struct Query {
     /// What was asked for.
     pub target: Target,
+    /// `?wait`: hold the answer until the binary is there ([`crate::wait`]).
+    pub wait: bool,
     /// `?retry`: while it builds, answer 503 with an empty body (contract §3).
     pub retry: bool,
 }
@@ -140,8 +142,7 @@ impl Query {
     /// [`BadTarget`] tells which part is wrong.
     pub fn parse(path: &str, query: Option<&str>) -> Result<Query, BadTarget> {
         let wanted = path.strip_prefix('/').unwrap_or(path).parse()?;
-        let mut parsed = Query { target: Target { wanted, system: None, pin: None }, retry: false };
-        let mut wait = false;
+        let mut parsed = Query { target: Target { wanted, system: None, pin: None }, wait: false, retry: false };
         for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value).unwrap_or_default();
@@ -155,12 +156,24 @@ impl Query {
                     once("pin", &mut parsed.target.pin, PinRef::Name(pin))?;
                 }
                 "nixpkgs-commit" => once("nixpkgs-commit", &mut parsed.target.pin, commit(&value)?)?,
-                "wait" => flag("wait", &mut wait, &value)?,
+                "wait" => flag("wait", &mut parsed.wait, &value)?,
                 "retry" => flag("retry", &mut parsed.retry, &value)?,
                 _ => return Err(BadTarget::Parameter),
             }
         }
         Ok(parsed)
+    }
+}
+
+/// The target's spelling, and `retry` where it was asked for. `wait` is no part of it: a hop's path has said so already.
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.target)?;
+        match (self.retry, self.target.has_query()) {
+            (true, true) => write!(f, "&retry"),
+            (true, false) => write!(f, "?retry"),
+            (false, _) => Ok(()),
+        }
     }
 }
 
@@ -270,7 +283,9 @@ mod tests {
         fn no_input_panics_and_what_is_accepted_is_a_fixed_point(path in ".{0,200}", query in ".{0,80}") {
             if let Ok(q) = Query::parse(&path, Some(&query)) {
                 let canonical = q.target.to_string();
-                prop_assert_eq!(parse(&canonical).map(|q| q.target), Ok(q.target));
+                prop_assert_eq!(parse(&canonical).map(|q| q.target), Ok(q.target.clone()));
+                let again = parse(&q.to_string());
+                prop_assert_eq!(again, Ok(Query { wait: false, ..q }));
             }
         }
 

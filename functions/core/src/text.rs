@@ -1,13 +1,13 @@
 //! Foreign text made harmless: what Nix, a package or a builder says is read by people, in terminals, headers and pages.
 
 /// Foreign text made fit for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control
-/// characters and Unicode's direction marks become spaces, runs of spaces become one, and it is cut at `max` characters.
+/// characters and Unicode's hidden marks become spaces, runs of spaces become one, and it is cut at `max` characters.
 pub fn clean_line(text: &str, max: usize) -> String {
     let mut out = String::new();
     let mut count = 0;
     let mut space = false;
     for c in without_escapes(text) {
-        if c.is_control() || is_direction_mark(c) || c.is_whitespace() {
+        if c.is_control() || is_hidden(c) || c.is_whitespace() {
             space = !out.is_empty();
         } else if count + usize::from(space) >= max {
             out.push('…');
@@ -19,6 +19,19 @@ pub fn clean_line(text: &str, max: usize) -> String {
             }
             out.push(c);
         }
+    }
+    out
+}
+
+/// Foreign text made fit for a terminal, line by line: without ANSI escape sequences, hidden marks and control characters, but with its tabs
+/// and newlines, and as long as it is.
+pub fn clean_lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        // An escape sequence that was never ended takes the rest of its line, and no more.
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        out.extend(without_escapes(line).filter(|c| *c == '\t' || !(c.is_control() || is_hidden(*c))));
+        out.push_str(end);
     }
     out
 }
@@ -77,8 +90,11 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     }
 }
 
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
+/// What a reader does not see, or what turns around what is seen: marks of direction and of joining, spaces without width,
+/// separators of lines, annotations, tags.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}'
+        | '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -87,7 +103,37 @@ mod tests {
 
     use super::*;
 
+    /// Text as the worst of packages would write it.
+    fn hostile() -> impl Strategy<Value = String> {
+        prop_oneof![
+            ".{0,60}",
+            "[\\x00-\\x1f\\x7f-\\x9f\\[\\]a-c;m\u{202e}\u{200b}\u{feff}\u{e0041}\\\\]{0,60}",
+            "(\x1b\\[[0-9;]{0,4}[A-Za-z]?|\x1b\\]0;.{0,9}\x07?|\r|\n|x){0,30}"
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn a_cleaned_line_is_one_line_of_what_can_be_seen_and_stays_as_it_is(text in hostile(), max in 0usize..80) {
+            let line = clean_line(&text, max);
+            prop_assert!(!line.chars().any(|c| c.is_control() || is_hidden(c)), "{:?}", line);
+            prop_assert!(line.chars().count() <= max + 1);
+            prop_assert_eq!(clean_line(&line, max + 1), line);
+        }
+
+        #[test]
+        fn cleaned_lines_are_as_many_as_they_were_and_hold_what_can_be_seen(text in hostile()) {
+            let lines = clean_lines(&text);
+            prop_assert!(!lines.chars().any(|c| (c.is_control() && !"\n\t".contains(c)) || is_hidden(c)), "{:?}", lines);
+            prop_assert_eq!(lines.matches('\n').count(), text.matches('\n').count());
+            prop_assert_eq!(clean_lines(&lines), lines.clone());
+        }
+
+        #[test]
+        fn plain_lines_stay_as_they_are(text in "([ -~\t\u{e0}-\u{17f}]{0,40}\n){0,5}") {
+            prop_assert_eq!(clean_lines(&text), text);
+        }
+
         #[test]
         fn no_token_is_told_wherever_it_stands(before in ".*", token in "[0-9a-f]{64}|[A-Za-z0-9+=%]{48,300}", after in ".*") {
             let told = without_secrets(&format!("{before}{token}{after}"));

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::{
     dir::{DataDir, OpenError, private},
     item,
+    lobby::Settled,
     memo::Memo,
     writer::{Work, Write, Writer},
 };
@@ -49,6 +50,7 @@ pub(crate) type Slot = RwLock<Option<Database>>;
 pub struct LocalLedger {
     slot: Arc<Slot>,
     memo: Arc<Memo>,
+    pub(crate) settled: Settled,
     works: Option<mpsc::Sender<Work>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -67,13 +69,19 @@ impl LocalLedger {
         let slot = Arc::new(RwLock::new(Some(open_database(&path)?)));
         let (works, inbox) = mpsc::channel();
         let memo = Arc::new(Memo::default());
-        let writer =
-            Writer { slot: Arc::clone(&slot), memo: Arc::clone(&memo), path: path.clone(), _dir: Arc::clone(dir) };
+        let settled = Settled::new();
+        let writer = Writer {
+            slot: Arc::clone(&slot),
+            memo: Arc::clone(&memo),
+            settled: settled.clone(),
+            path: path.clone(),
+            _dir: Arc::clone(dir),
+        };
         let writer = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || writer.run(&inbox))
             .map_err(|cause| OpenError::Io { path, cause })?;
-        Ok(LocalLedger { slot, memo, works: Some(works), writer: Some(writer) })
+        Ok(LocalLedger { slot, memo, settled, works: Some(works), writer: Some(writer) })
     }
 
     fn read<T>(

@@ -17,6 +17,7 @@ mod origin;
 
 pub mod item;
 pub mod ledger;
+mod lobby;
 mod memo;
 mod writer;
 
@@ -47,6 +48,7 @@ pub use crate::{
     dir::{DataDir, OpenError},
     launcher::{Ended, Ends, LocalLauncher},
     ledger::LocalLedger,
+    lobby::LocalLobby,
     store::{LocalStore, Receiver, Refused},
 };
 
@@ -74,6 +76,7 @@ pub struct Local {
     bell: LocalBell,
     launcher: LocalLauncher,
     store: LocalStore,
+    lobby: LocalLobby,
     policy: Policy,
     first_pins: Pins,
     system: System,
@@ -89,9 +92,11 @@ impl Local {
     pub fn open(config: Config) -> Result<(Local, Ends), OpenError> {
         let dir = DataDir::open(&config.data)?;
         let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
+        let ledger = LocalLedger::open(&dir)?;
         let local = Local {
             catalogues: Opened::default(),
-            ledger: LocalLedger::open(&dir)?,
+            lobby: LocalLobby::new(config.policy.waiters, ledger.settled.clone()),
+            ledger,
             bell: LocalBell::default(),
             launcher,
             store: LocalStore::open(&dir, &config.origin)?,
@@ -110,6 +115,7 @@ impl Deployment for Local {
     type Launcher = LocalLauncher;
     type Store = LocalStore;
     type Catalogue = Open;
+    type Lobby = LocalLobby;
 
     fn ledger(&self) -> &LocalLedger {
         &self.ledger
@@ -126,6 +132,9 @@ impl Deployment for Local {
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         let bad = |why| self.note(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
+    }
+    fn lobby(&self) -> &LocalLobby {
+        &self.lobby
     }
     fn policy(&self) -> &Policy {
         &self.policy

@@ -15,6 +15,7 @@ use crate::{
     dir::DataDir,
     item,
     ledger::{PROGRESS, ROWS, SHELVES, Slot, open_database, unavailable},
+    lobby::Settled,
     memo::Memo,
 };
 
@@ -66,6 +67,7 @@ impl Write {
 pub(crate) struct Writer {
     pub(crate) slot: Arc<Slot>,
     pub(crate) memo: Arc<Memo>,
+    pub(crate) settled: Settled,
     pub(crate) path: PathBuf,
     /// The directory stays locked until the last write is made.
     pub(crate) _dir: Arc<DataDir>,
@@ -109,11 +111,12 @@ impl Writer {
         }
     }
 
-    /// Puts what was committed into the readers' memory, before anybody is told of it.
+    /// Puts what was committed into the readers' memory, before anybody is told of it; then tells those who wait.
     fn remember(&self, writes: &[Write], outcomes: &[Result<(), NotCommitted>]) {
         for (write, outcome) in writes.iter().zip(outcomes) {
             if let (Write::Swaps(swaps), Ok(())) = (write, outcome) {
                 swaps.iter().for_each(|swap| self.memo.written(&swap.row, Version(swap.seen + 1)));
+                swaps.iter().for_each(|swap| self.settled.written(&swap.row));
             }
         }
     }

@@ -5,6 +5,7 @@
 //! /                      home            /-/lease/KEY/LEASE/…   the builders' endpoint
 //! /NAME  /ATTR/BIN       a binary        /-/build/TARGET        POST: start it
 //! /-/status/TARGET       how it stands   /-/log/TARGET          its log
+//! /-/wait/N/TARGET       waits for it    /-/install/TARGET      installs it
 //! /-/health  /robots.txt  /favicon.ico  /-/style.css
 //! ```
 
@@ -27,10 +28,15 @@ mod viewer;
 
 /// The whole service. A caller may merge routes of its own below `/-/` into it.
 pub fn router<D: Deployment>(deployment: Arc<D>) -> Router {
-    site(Arc::clone(&deployment)).merge(leases(deployment))
+    site(Arc::clone(&deployment)).merge(waits(Arc::clone(&deployment))).merge(leases(deployment))
 }
 
-/// What people and their programs ask for; no builder's endpoint.
+/// Where those who wait are held, and nothing else.
+pub fn waits<D: Deployment>(deployment: Arc<D>) -> Router {
+    Router::new().route("/-/wait/{*hop}", get(target::hop::<D>)).with_state(deployment)
+}
+
+/// What people and their programs ask for; no builder's endpoint, and nobody who waits.
 pub fn site<D: Deployment>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/", get(pages::home::<D>))
@@ -41,6 +47,7 @@ pub fn site<D: Deployment>(deployment: Arc<D>) -> Router {
         .route("/-/status/{*target}", get(target::status::<D>))
         .route("/-/log/{*target}", get(target::log::<D>))
         .route("/-/build/{*target}", post(target::build::<D>))
+        .route("/-/install/{*target}", get(target::install::<D>))
         .method_not_allowed_fallback(target::method_not_allowed::<D>)
         .fallback(target::binary::<D>)
         .with_state(deployment)

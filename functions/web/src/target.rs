@@ -9,11 +9,14 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    flow::{log, request, status},
+    flow::{log, request, status, wait},
     news::{About, News},
     ports::{self, Deployment},
-    reply::{Asked, Format, Problem, Reply, status_json},
+    reply::{Asked, Format, Problem, Reply, onward, status_json},
+    stub,
     target::{Query, Target},
+    text::clean_lines,
+    wait::{Patience, preferred_wait},
 };
 
 use crate::respond::{self, TEXT};
@@ -43,8 +46,46 @@ pub(crate) async fn binary<D: Deployment>(
     let may_start = method == ports::Method::Get && format != Format::Html;
     let reply = request::request(&*d, &query.target, method, may_start).await;
     d.tell(About::Service, News::Answered { reply: &reply, to: viewer.map(|Extension(viewer)| viewer) });
+    let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
+    // A page asks again by itself.
+    let waits = (query.wait || prefers_wait) && format != Format::Html;
+    if waits && let Some(path) = wait::first(&*d, &reply, &query, patience(&headers)).await {
+        return respond::answer(onward(&path, &asked));
+    }
     respond::answer(reply.answer(&asked))
+}
+
+/// `GET /-/wait/NUMBER/TARGET`: a hop of the chain that `?wait` leads into.
+pub(crate) async fn hop<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    let path = uri.path().strip_prefix("/-/wait/").unwrap_or("");
+    let Some((number, path)) = path.split_once('/').and_then(|(n, path)| Some((n.parse::<u32>().ok()?, path))) else {
+        return problem(&*d, Problem::no_such_page(), format);
+    };
+    let query = match Query::parse(path, uri.query()) {
+        Ok(query) => query,
+        Err(why) => return problem(&*d, Problem::bad_target(&why), format),
+    };
+    let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
+    let path = wait::hop(&*d, &query, number, patience(&headers)).await;
+    respond::answer(onward(&path, &asked))
+}
+
+fn patience(headers: &HeaderMap) -> Patience {
+    Patience::of(header(headers, "user-agent"), header(headers, "prefer"))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// `GET /-/install/TARGET`: a program for `sh` that installs it.
+pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+    match parse(&uri, "/-/install/", uri.query()) {
+        Ok(target) => respond::plain(200, TEXT, stub::installer(d.origin(), &target)),
+        Err(wrong) => problem(&*d, wrong, respond::format(&headers)),
+    }
 }
 
 /// `POST /-/build/TARGET`: starts it, as the page's button does.
@@ -116,7 +157,7 @@ pub(crate) async fn log<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, header
     match log::log(&*d, &target, from).await {
         Ok(Ok(part)) => {
             let next = format!("/-/log/{target}{}from={}", if target.has_query() { '&' } else { '?' }, part.next);
-            let mut response = respond::plain(200, TEXT, part.content);
+            let mut response = respond::plain(200, TEXT, clean_lines(&String::from_utf8_lossy(&part.content)));
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             if !part.complete
                 && let Ok(link) = HeaderValue::try_from(format!("<{next}>; rel=\"next\""))

@@ -63,10 +63,13 @@ macro_rules! answer_promises {
             a_binary_can_be_asked_for_in_part_and_only_if_it_is_new,
             a_package_of_many_programs_without_a_main_one_answers_300_with_those_that_can_be_served;
         }
-        // Queued or building: 202. ?retry: 503.
+        // Queued or building: 202. ?retry: 503. Section 3: ?wait.
         $each! { waiting:
             who_asks_while_it_builds_is_told_when_to_come_back,
-            many_who_ask_at_once_get_one_build;
+            many_who_ask_at_once_get_one_build,
+            one_command_waits_from_hop_to_hop_and_brings_the_binary,
+            a_build_that_outlives_the_chain_ends_in_a_202_and_its_stub,
+            where_nobody_may_wait_the_answer_is_a_202_at_once;
         }
         // Bad name, bad parameter, unserved commit: 400. No page: 404. No method: 405. Every answer has a request's id.
         $each! { refusing:

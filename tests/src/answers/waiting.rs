@@ -1,9 +1,18 @@
 //! What is being built.
 
-use std::{collections::BTreeSet, sync::Barrier, thread::scope};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Command, Output, Stdio},
+    sync::Barrier,
+    thread::scope,
+    time::Duration,
+};
+
+use binplz_core::policy::Policy;
 
 use super::{Running, Start, quick};
-use crate::server::fresh_set;
+use crate::{gate::Gate, server::fresh_set, site::wait_for};
 
 pub fn who_asks_while_it_builds_is_told_when_to_come_back(at: &impl Start) {
     let set = fresh_set("");
@@ -52,4 +61,67 @@ pub fn many_who_ask_at_once_get_one_build(at: &impl Start) {
     let status = site.status("tree");
     assert_eq!((&status["attempt"], &status["derivations_started"]), (&1.into(), &1.into()), "{status}");
     assert_eq!(site.builders().len(), 1);
+}
+
+fn sh(line: &str) -> Output {
+    Command::new("sh").arg("-c").arg(line).output().expect("sh")
+}
+
+pub fn one_command_waits_from_hop_to_hop_and_brings_the_binary(at: &impl Start) {
+    let (gate, home) = (Gate::new("gated"), tempfile::tempdir().expect("a temporary directory"));
+    let set = fresh_set(&gate.package());
+    let site = at.start(set.path(), &Policy { hold: Duration::from_secs(1), ..quick() });
+    let (file, told) = (home.path().join("gated"), home.path().join("told"));
+    let mut curl = Command::new("curl")
+        .args(["-svL", &format!("{}/{}?wait", site.origin(), gate.target()), "-o"])
+        .arg(&file)
+        .stderr(fs::File::create(&told).expect("a file"))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("curl");
+    gate.arrived();
+    let came_to = |hop: &str| {
+        wait_for(hop, || {
+            assert!(curl.try_wait().expect("a child").is_none(), "{}", fs::read_to_string(&told).unwrap_or_default());
+            fs::read_to_string(&told).expect("a file").contains(hop).then_some(())
+        });
+    };
+    [1, 2, 3].map(|hop| format!("/-/wait/{hop}/")).iter().map(String::as_str).for_each(came_to);
+    gate.open();
+    assert!(curl.wait().expect("a child").success());
+    assert!(fs::read(file).expect("the program") == site.download(&gate.target()));
+    let told = fs::read_to_string(told).expect("a file").to_ascii_lowercase();
+    assert!(!told.contains("retry-after"), "{told}");
+}
+
+pub fn a_build_that_outlives_the_chain_ends_in_a_202_and_its_stub(at: &impl Start) {
+    let (gate, home) = (Gate::new("gated"), tempfile::tempdir().expect("a temporary directory"));
+    let set = fresh_set(&gate.package());
+    // Nobody is held, so that all of a chain is over at once.
+    let site = at.start(set.path(), &Policy { hold: Duration::ZERO, ..quick() });
+    let (url, saved) = (format!("{}/{}", site.origin(), gate.target()), home.path().join("saved"));
+    let stub = site.get(&format!("/{}", gate.target())).body;
+    gate.arrived();
+    for (agent, redirects) in [("", 48), ("-A Wget/1.21.3", 18), ("-A Wget", 13), ("-A other", 7)] {
+        let line =
+            format!("curl -sL {agent} '{url}?wait' -o {} -w '%{{http_code}} %{{num_redirects}}'", saved.display());
+        let out = sh(&line);
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!((out.status.code(), said), (Some(0), format!("202 {redirects}")), "{agent}");
+        assert!(fs::read(&saved).expect("a file") == stub, "{agent}");
+    }
+    // One who asked for both goes on by itself: to its client the end of the chain is a 503 without a body.
+    let both = sh(&format!("curl -sL '{url}?wait&retry' -w '%{{http_code}} %{{size_download}}'"));
+    assert_eq!(String::from_utf8_lossy(&both.stdout), "503 0");
+}
+
+pub fn where_nobody_may_wait_the_answer_is_a_202_at_once(at: &impl Start) {
+    let gate = Gate::new("gated");
+    let set = fresh_set(&gate.package());
+    let site = at.start(set.path(), &Policy { waiters: 0, ..quick() });
+    let stub = site.get(&format!("/{}", gate.target())).body;
+    gate.arrived();
+    let answer = site.get(&format!("/{}?wait", gate.target()));
+    assert_eq!(answer.status, 202);
+    assert!(answer.header("retry-after").is_some() && answer.body == stub);
 }

@@ -10,6 +10,7 @@ mod doctor;
 mod faults;
 mod launcher;
 mod life;
+mod lobby;
 mod template;
 
 use std::time::Duration;

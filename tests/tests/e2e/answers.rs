@@ -76,6 +76,8 @@ fn flags(policy: &Policy) -> Vec<String> {
         ("program-size", job.program_bytes),
         ("package-size", job.package_bytes),
         ("jobs", policy.slots as u64),
+        ("hold", policy.hold.as_secs()),
+        ("waiters", policy.waiters as u64),
     ]
     .map(|(name, value)| format!("--{name}={value}"))
     .into_iter()

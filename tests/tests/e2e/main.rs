@@ -2,11 +2,11 @@
 
 mod answers;
 mod bad_machine;
+mod clients;
 mod flights;
 mod kills;
 mod names;
 mod packages;
 mod pins;
-mod stub;
 mod systems;
 mod tokens;

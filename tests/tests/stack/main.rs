@@ -18,4 +18,5 @@ mod roles;
 mod tasks;
 mod tokens;
 mod upgrade;
+mod waiting;
 mod watched;

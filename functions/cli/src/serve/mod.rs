@@ -94,6 +94,12 @@ struct Numbers {
     /// Seconds after which a builder that is not heard of is given up
     #[arg(long, default_value_t = Policy::default().lease.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
     lease: u64,
+    /// Requests that may wait at a time (?wait); more are answered at once
+    #[arg(long, default_value_t = Policy::default().waiters, value_name = "N")]
+    waiters: usize,
+    /// Seconds for which one answer is held for them; less than what a proxy in front of this allows
+    #[arg(long, default_value_t = Policy::default().hold.as_secs(), value_name = "SECONDS")]
+    hold: u64,
 }
 
 impl Numbers {
@@ -104,6 +110,8 @@ impl Numbers {
             first_delay: Duration::from_secs(self.retry_delay),
             cool_down: Duration::from_secs(self.cool_down),
             slots: self.jobs,
+            waiters: self.waiters,
+            hold: Duration::from_secs(self.hold),
             job: JobLimits {
                 seconds: self.build_time,
                 silent_seconds: self.silent_time,

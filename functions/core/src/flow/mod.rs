@@ -3,8 +3,8 @@
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
 //! working on any more. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
-//! [`status`] and [`log`] only look. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it
-//! takes for that made.
+//! [`status`] and [`log`] only look, and so does [`wait`], for longer. [`meaning`] turns what was asked into a build, for all who are
+//! asked; [`catalogue`] has what it takes for that made.
 //!
 //! Every one of them may die between any two lines and be run again.
 
@@ -29,6 +29,7 @@ pub mod request;
 pub mod settle;
 pub mod status;
 pub mod sweep;
+pub mod wait;
 
 /// How often a commit is tried again after somebody else wrote first. Each conflict means that another writer got on, so this many in a row
 /// mean that something is wrong.

@@ -146,6 +146,7 @@ fn variables(served: &Value) -> Vec<(String, String)> {
         ("BINPLZ_SIZE", "4096/8192/50"),
         ("BINPLZ_PRICE_PERCENT", "100"),
         ("BINPLZ_BUILD_SECONDS", "7200"),
+        ("BINPLZ_WAITERS", "5"),
         ("BINPLZ_STACK", "binplz"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -1,0 +1,134 @@
+
+say() { printf 'binplz: %s\n' "$*" >&2; }
+tell() { [ "$quiet" ] || say "$@"; }
+die() {
+  say "$@"
+  exit 1
+}
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# ORIGIN TARGET NAME
+start() {
+  origin=$1 target=$2 name=$3 tmp='' waited=0 told='' quiet='' hush=-q gnu=
+  [ "$(uname -s)" = Linux ] || die "$name is a Linux program; this is $(uname -s)"
+  case $target in *\?*) sys="$target&sys" ;; *) sys="$target?sys" ;; esac
+  case $target/$(uname -m) in
+  *[?\&]sys=*) ;;
+  */x86_64 | */amd64) target=$sys=x86_64-linux ;;
+  */aarch64 | */arm64) target=$sys=aarch64-linux ;;
+  *) die "there are no programs for this machine ($(uname -m))" ;;
+  esac
+  [ ! -t 2 ] || hush=
+  # `more` goes on where $tmp ends.
+  if has curl; then
+    get() { curl -fsSL --connect-timeout 20 -y 60 "$1"; }
+    more() { curl -fL "-${hush:+s}S" --connect-timeout 20 -y 60 -C "$1" "$url" >>"$tmp"; }
+  elif has wget; then
+    ! wget --version >/dev/null 2>&1 || gnu=y
+    get() { wget -q ${gnu:+-t1 -T60} -O - "$1"; }
+    more() { wget ${hush:+-q} ${gnu:+-t1 -T60} -c -O "$tmp" "$url"; }
+  else
+    die "this needs curl or wget"
+  fi
+  if has sha256sum; then
+    sum() { sha256sum; }
+  elif has shasum; then
+    sum() { shasum -a 256; }
+  elif has openssl; then
+    sum() { openssl dgst -sha256 -r; }
+  else
+    say "no sha256sum, shasum or openssl here: only the size is checked"
+    sum() { [ $(($(wc -c))) != "$bytes" ] || echo "$sha256"; }
+  fi
+  trap '[ -z "$tmp" ] || rm -f "$tmp"' EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+# Waits for the build; then $url, $bytes and $sha256 tell what there is.
+ready() {
+  silent=0 asking=0
+  while :; do
+    line=$(get "$origin/-/status/$target" 2>/dev/null) ||
+      line="- - - - - $(get "$origin/-/status/$target" 2>&1 >/dev/null)"
+    IFS=' ' read -r state after sha256 bytes url rest <<EOF
+$line
+EOF
+    case $state in
+    ready) return ;;
+    failed)
+      [ "$url" = - ] || rest="$rest; the log: $url"
+      die "$rest"
+      ;;
+    queued | building) silent=0 ;;
+    unasked)
+      asking=$((asking + 1))
+      [ "$asking" -le 3 ] || die "the build of $name does not start; try again later"
+      get "$origin/$target" >/dev/null || :
+      continue
+      ;;
+    *)
+      silent=$((silent + 1))
+      [ "$silent" -le 60 ] || die "no answer from $origin; run this again later"
+      after=$((silent < 5 ? silent : 5)) rest="trying again: ${rest:-no answer from $origin}"
+      ;;
+    esac
+    nap "$after" "$rest"
+  done
+}
+
+# SECONDS WORDS: a progress line in a terminal; elsewhere the words, when they change.
+nap() {
+  [ -z "$hush" ] || [ "$2" = "$told" ] || tell "$name: $2"
+  told=$2 left=$1
+  case $left in '' | *[!0-9]*) left=5 ;; esac
+  while [ "$left" -gt 0 ]; do
+    [ "$hush" ] || printf '\r\033[Kbinplz: %s: %.60s (%s s)' "$name" "$2" "$waited" >&2
+    sleep 1
+    left=$((left - 1)) waited=$((waited + 1))
+  done
+  [ "$hush" ] || printf '\r\033[K' >&2
+}
+
+# FILE: whether it is what is wanted.
+right() {
+  is=$(sum <"$1")
+  [ "${is%% *}" = "$sha256" ]
+}
+
+# Makes $tmp beside $file, or says that it can not, and what would help.
+beside() {
+  tmp=${file%/*}/.$name.binplz.$$
+  (set -C && : >"$tmp") 2>/dev/null || {
+    tmp=
+    die "cannot write in ${file%/*}/$1"
+  }
+}
+
+# Downloads beside $file, checks, and takes the place of $file, whose mode and owner stay.
+load() {
+  tell "$name: downloading $((bytes / 1024 + 1)) kB"
+  have=0 failed=0
+  beside ''
+  until more "$have"; right "$tmp"; do
+    had=$have have=$(($(wc -c <"$tmp")))
+    # What grew and is too short still is gone on with.
+    if [ "$have" -ge "$bytes" ]; then
+      failed=$((failed + 1)) why="what came is not $name: its sha256 is not $sha256" have=0
+      : >"$tmp"
+    elif [ "$have" -le "$had" ]; then
+      failed=$((failed + 1)) why="the download stopped at $have of $bytes bytes; is there room in ${file%/*}/?"
+    fi
+    [ "$failed" -lt 3 ] || die "$why; run this again"
+    nap "$failed" "downloading again"
+    ready
+  done
+  if [ -e "$file" ]; then
+    chown "$(stat -c %u:%g "$file")" "$tmp"
+    chmod "$(stat -c %a "$file")" "$tmp"
+  fi 2>/dev/null
+  [ -x "$tmp" ] || chmod +x "$tmp" || die "cannot make $tmp executable"
+  mv -f "$tmp" "$file" || die "cannot replace $file"
+  tmp=
+}

@@ -1,0 +1,158 @@
+//! `curl -fsSL HOST/-/install/NAME | sh`.
+
+use std::fs;
+
+use binplz_tests::{
+    gate::Gate,
+    server::{Server, demo_set, fresh_set},
+    site::wait_for,
+};
+
+use super::{
+    machine::{CLIENTS, Client, Machine, SHELLS, Shell, find},
+    text,
+};
+
+fn with_tree() -> (Server, tempfile::TempDir) {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), &data.path().join("data"), &[]);
+    assert_eq!(server.settled("tree").status, 302);
+    (server, data)
+}
+
+#[test]
+fn with_every_shell_client_and_program_for_sums_it_installs_and_says_one_line() {
+    let (server, _data) = with_tree();
+    let (script, binary) = (server.get("/-/install/tree").body, server.download("tree"));
+    for shell in SHELLS {
+        for client in CLIENTS {
+            for sums in [Some("sha256sum"), Some("shasum"), Some("openssl"), None] {
+                let here = format!("{shell:?} {client:?} {sums:?}");
+                let machine = Machine::new(shell, client, sums);
+                machine.save("script", &script);
+                let out = machine.run("PATH=$PATH:$HOME/.local/bin; sh < script");
+                assert_eq!(out.status.code(), Some(0), "{here}: {}", text(&out.stderr));
+                let place = machine.home().join(".local/bin/tree");
+                let mut expected = format!("binplz: installed {}\n", place.display());
+                if sums.is_none() {
+                    expected.insert_str(0, "binplz: no sha256sum, shasum or openssl here: only the size is checked\n");
+                }
+                assert_eq!((text(&out.stderr), out.stdout), (expected, Vec::new()), "{here}");
+                assert!(
+                    machine.read(".local/bin/tree") == binary && machine.mode(".local/bin/tree") == 0o755,
+                    "{here}"
+                );
+                assert_eq!(machine.files(".local/bin"), ["tree"], "{here}");
+            }
+        }
+    }
+}
+
+#[test]
+fn it_goes_where_it_is_told_and_says_what_is_not_on_the_path() {
+    let (server, _data) = with_tree();
+    let machine = Machine::usual();
+    machine.save("script", &server.get("/-/install/tree").body);
+    let first = machine.run("BINPLZ_DIR='a dir/bin' sh < script");
+    let said = text(&first.stderr);
+    assert_eq!(first.status.code(), Some(0), "{said}");
+    let absolute = machine.home().join("a dir/bin");
+    assert!(said.contains(&format!("binplz: installed {}/tree\n", absolute.display())), "{said}");
+    // The line that it gives does what it says.
+    let export = said.split_once("this puts it there: ").expect("a hint").1.trim();
+    let runs = machine.run(&format!("{export}; tree --version"));
+    assert!(text(&runs.stdout).starts_with("tree v2.1.0"), "{export}: {}", text(&runs.stderr));
+    let again = machine.run("BINPLZ_DIR='a dir/bin' sh < script");
+    assert_eq!(again.status.code(), Some(0));
+    assert!(text(&again.stderr).contains("is there already"), "{}", text(&again.stderr));
+    // Of a newer one in its place only the mode stays.
+    fs::write(absolute.join("tree"), "an older one").expect("a file");
+    machine.run("chmod 700 'a dir/bin/tree'");
+    let newer = machine.run("BINPLZ_DIR=\"$HOME/a dir/bin\" PATH=\"$PATH:$HOME/a dir/bin\" sh < script");
+    assert_eq!(text(&newer.stderr), format!("binplz: installed {}/tree\n", absolute.display()));
+    assert_eq!(machine.mode("a dir/bin/tree"), 0o700);
+}
+
+#[test]
+fn where_there_is_no_place_for_it_it_says_so() {
+    let (server, _data) = with_tree();
+    let machine = Machine::usual();
+    machine.save("script", &server.get("/-/install/tree").body);
+    machine.save("file", b"no directory");
+    fs::create_dir_all(machine.home().join("taken/tree")).expect("a directory");
+    for (environment, says) in [
+        ("unset HOME;", "set BINPLZ_DIR"),
+        ("BINPLZ_DIR=file", "cannot write in"),
+        ("BINPLZ_DIR=taken", "tree is a directory"),
+    ] {
+        let out = machine.run(&format!("{environment} sh < script"));
+        assert_ne!(out.status.code(), Some(0), "{environment}");
+        assert!(text(&out.stderr).contains(says), "{environment}: {}", text(&out.stderr));
+        assert_eq!(out.stdout, b"");
+    }
+    assert_eq!(machine.files("taken/tree").len(), 0);
+}
+
+#[test]
+fn what_there_is_not_is_told_and_nothing_is_installed() {
+    let (server, _data) = with_tree();
+    let machine = Machine::usual();
+    for (target, says) in [
+        ("failing.compileError", "undeclared"),
+        ("moreutils", "several programs"),
+        ("tree/nosuch", "has no program nosuch"),
+    ] {
+        machine.save("script", &server.get(&format!("/-/install/{target}")).body);
+        let out = machine.run("sh < script");
+        assert_eq!(out.status.code(), Some(1), "{target}: {}", text(&out.stderr));
+        assert!(text(&out.stderr).contains(says), "{target}: {}", text(&out.stderr));
+        assert_eq!(machine.files(".local/bin").len(), 0, "{target}");
+    }
+    let wrong = server.get("/-/install/pkgs.tree");
+    assert_eq!(wrong.status, 400);
+    machine.save("script", &wrong.body);
+    assert_eq!(machine.run("sh < script").status.code(), Some(1));
+}
+
+#[test]
+fn it_waits_for_the_build_and_in_a_terminal_shows_size_speed_and_progress() {
+    let (gate, data) = (Gate::new("gated"), tempfile::tempdir().expect("a temporary directory"));
+    let set = fresh_set(&gate.package());
+    let server = Server::start(set.path(), data.path(), &[]);
+    let script = server.get("/-/install/failing.gated").body;
+    let machines: Vec<_> = CLIENTS.iter().map(|client| Machine::new(Shell::Dash, *client, Some("sha256sum"))).collect();
+    let quiet = Machine::new(Shell::Dash, Client::Curl, Some("sha256sum"));
+    quiet.save("script", &script);
+    let quiet_one = quiet.start("PATH=$PATH:$HOME/.local/bin; sh < script");
+    let running: Vec<_> = machines
+        .iter()
+        .map(|machine| {
+            machine.save("script", &script);
+            let line = "{ } -qefc 'sh < script' shown </dev/null >/dev/null"
+                .replace("{ }", &find("script").display().to_string());
+            machine.start(&line)
+        })
+        .collect();
+    gate.arrived();
+    for machine in &machines {
+        wait_for("a progress line", || text(&machine.read("shown")).contains("\r\x1b[Kbinplz: gated: ").then_some(()));
+    }
+    gate.open();
+    for (machine, running) in machines.iter().zip(running) {
+        assert_eq!(running.end().0, Some(0));
+        let shown = text(&machine.read("shown"));
+        let size = server.download("failing.gated").len();
+        assert!(shown.contains(&format!("downloading {} kB", size / 1024 + 1)), "{shown:?}");
+        // Each client's own meter.
+        let meter =
+            shown.contains("Average Speed") || shown.contains("KB/s") || shown.contains("B/s") || shown.contains("ETA");
+        assert!(meter && shown.contains("100"), "{shown:?}");
+        assert!(shown.contains("installed ") && shown.contains("is not on your PATH"), "{shown:?}");
+        assert!(machine.read(".local/bin/gated") == server.download("failing.gated"));
+    }
+    let said = quiet_one.said();
+    assert_eq!(quiet_one.end().0, Some(0));
+    let place = quiet.home().join(".local/bin/gated");
+    assert_eq!(quiet.read(".local/bin/gated").len(), server.download("failing.gated").len());
+    assert!(said.is_empty() || said == format!("binplz: installed {}\n", place.display()), "{said}");
+}

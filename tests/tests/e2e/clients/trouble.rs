@@ -1,0 +1,193 @@
+//! Disks, networks and servers that let one down.
+
+use std::{fs, process::Command};
+
+use binplz_tests::{
+    gate::Gate,
+    server::{Server, demo_set, fresh_set},
+    site::wait_for,
+};
+
+use super::{
+    machine::{CLIENTS, Client, Machine, SHELLS, Shell, everywhere, on_disk},
+    text,
+};
+
+/// A server with `tree`.
+fn with_tree() -> (Server, tempfile::TempDir) {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), &data.path().join("data"), &[]);
+    assert_eq!(server.settled("tree").status, 302);
+    (server, data)
+}
+
+#[test]
+fn where_one_can_not_write_it_says_so_before_it_waits_for_anything() {
+    let (server, _data) = with_tree();
+    for shell in SHELLS {
+        let machine = Machine::new(shell, Client::Curl, Some("sha256sum"));
+        machine.save("other", &server.get("/tree").body);
+        machine.save("install", &server.get("/-/install/tree").body);
+        machine.replace("curl", "echo downloads; exit 1");
+        let line = "for how in 'sh ./other' 'sh < other' 'sh < install'; do eval \"$how\" || echo $?; done";
+        let out = on_disk(&machine, "size=1m", "mount -o remount,ro none .", line);
+        assert_eq!(text(&out.stdout), "1\n1\n1\n", "{shell:?}: {}", text(&out.stderr));
+        let said = text(&out.stderr);
+        assert_eq!(said.matches("binplz: cannot write in ").count(), 3, "{shell:?}: {said}");
+        assert!(said.contains("BINPLZ_DIR=DIRECTORY names another one"), "{shell:?}: {said}");
+    }
+}
+
+#[test]
+fn on_a_full_disk_it_gives_up_says_why_and_takes_its_parts_away() {
+    let (server, _data) = with_tree();
+    let (stub, binary) = (server.get("/tree").body, server.download("tree"));
+    assert!(binary.len() > 60_000, "tree fits on that disk");
+    everywhere(|shell, client| {
+        let machine = Machine::new(shell, client, Some("sha256sum"));
+        machine.save("tree", &stub);
+        machine.save("install", &server.get("/-/install/tree").body);
+        let line =
+            "sh ./tree || echo $?; BINPLZ_DIR=. sh < install || echo $?; for f in .* *; do echo \"$f\"; done; cat tree";
+        let out = on_disk(&machine, "size=60k", ":", line);
+        let seen = text(&out.stdout);
+        let rest = seen.strip_prefix("1\n1\n.\n..\ninstall\ntree\n");
+        assert_eq!(rest, Some(text(&stub).as_str()), "{shell:?} {client:?}: {}", text(&out.stderr));
+        let said = text(&out.stderr);
+        assert_eq!(said.matches("is there room in ").count(), 2, "{shell:?} {client:?}: {said}");
+    });
+}
+
+#[test]
+fn a_server_that_is_gone_for_a_while_is_waited_for() {
+    let (gate, data) = (Gate::new("gated"), tempfile::tempdir().expect("a temporary directory"));
+    let set = fresh_set(&gate.package());
+    let mut server = Server::start(set.path(), data.path(), &[]);
+    let stub = server.get("/failing.gated").body;
+    let machines: Vec<_> = CLIENTS.iter().map(|client| Machine::new(Shell::Dash, *client, Some("sha256sum"))).collect();
+    let running: Vec<_> = machines
+        .iter()
+        .map(|machine| {
+            machine.save("gated", &stub);
+            machine.start("sh ./gated 3")
+        })
+        .collect();
+    gate.arrived();
+    running.iter().for_each(|running| running.says("binplz: gated: "));
+    server.kill();
+    running.iter().for_each(|running| running.says("trying again: "));
+    server.restart();
+    gate.open();
+    for (machine, running) in machines.iter().zip(running) {
+        let said = running.said();
+        assert_eq!(running.end(), (Some(3), "<./gated>\n<3>\n".to_owned()), "{said}");
+        assert_eq!(machine.files("."), ["gated"]);
+    }
+}
+
+#[test]
+fn a_server_that_is_gone_when_the_download_begins_is_waited_for_too() {
+    let (mut server, _data) = with_tree();
+    for client in CLIENTS {
+        let machine = Machine::new(Shell::Dash, client, Some("sha256sum"));
+        machine.save("tree", &server.get("/tree").body);
+        let tool = if client == Client::Curl { "curl" } else { "wget" };
+        // GNU's is first asked which one it is.
+        let shim = machine.replace(
+            tool,
+            "case \"$*\" in */-/objects/*) [ -e $at/here ] || { : > $at/here; read x < $at/go; } ;; esac\nexec $real \"$@\"",
+        );
+        let running = machine.start("sh ./tree --version");
+        shim.arrived();
+        server.kill();
+        shim.release();
+        running.says("trying again: ");
+        server.restart();
+        let said = running.said();
+        let (code, out) = running.end();
+        assert_eq!(code, Some(0), "{client:?}: {said}");
+        assert!(out.starts_with("tree v2.1.0"), "{client:?}: {out}");
+        assert_eq!(machine.files("."), ["tree"]);
+    }
+}
+
+/// The tool's `n`-th download breaks off after 50,000 bytes.
+fn cut(machine: &Machine, client: Client, n: u32) {
+    let cut_off = match client {
+        Client::Curl => "$real \"$@\" 2>/dev/null | /usr/bin/head -c 50000; exit 18".to_owned(),
+        // -O FILE
+        _ => "for o; do [ \"$last\" != -O ] || file=$o; last=$o; done; $real \"$@\"; /usr/bin/truncate -s 50000 \"$file\"; exit 4".to_owned(),
+    };
+    machine.replace(
+        if client == Client::Curl { "curl" } else { "wget" },
+        &format!(
+            "case \"$*\" in */-/objects/*) echo \"$*\" >> $at/downloads; [ $(/usr/bin/wc -l < $at/downloads) != {n} ] || {{ {cut_off}; }} ;; esac\nexec $real \"$@\""
+        ),
+    );
+}
+
+#[test]
+fn a_download_that_broke_off_goes_on_where_it_was() {
+    let (server, _data) = with_tree();
+    let binary = server.download("tree");
+    for shell in SHELLS {
+        for client in CLIENTS {
+            let machine = Machine::new(shell, client, Some("sha256sum"));
+            machine.save("tree", &server.get("/tree").body);
+            cut(&machine, client, 1);
+            let out = machine.run("sh ./tree --version");
+            assert_eq!(out.status.code(), Some(0), "{shell:?} {client:?}: {}", text(&out.stderr));
+            assert!(machine.read("tree") == binary);
+            let tool = if client == Client::Curl { "at-curl" } else { "at-wget" };
+            let downloads = fs::read_to_string(machine.home().join("..").join(tool).join("downloads"));
+            let downloads = downloads.expect("its downloads");
+            assert_eq!(downloads.lines().count(), 2, "{downloads}");
+            if client == Client::Curl {
+                assert!(downloads.lines().nth(1).is_some_and(|line| line.contains("-C 50000")), "{downloads}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_came_damaged_is_downloaded_again_and_never_takes_a_place() {
+    let (server, data) = with_tree();
+    let object = server.get("/tree").header("location").expect("a location").replace(&server.origin(), "");
+    let file = data.path().join("data/objects").join(object.trim_start_matches("/-/objects/"));
+    let mut bytes = fs::read(&file).expect("the object");
+    bytes[1000] ^= 1;
+    fs::write(&file, bytes).expect("the object");
+    let stub = server.get("/tree").body;
+    everywhere(|shell, client| {
+        let machine = Machine::new(shell, client, Some("openssl"));
+        machine.save("tree", &stub);
+        machine.save("install", &server.get("/-/install/tree").body);
+        for line in ["sh ./tree --version", "BINPLZ_DIR=. sh < install"] {
+            let out = machine.run(line);
+            assert_eq!(out.status.code(), Some(1), "{shell:?} {client:?}");
+            assert!(text(&out.stderr).contains("its sha256 is not"), "{shell:?} {client:?}: {}", text(&out.stderr));
+            assert!(machine.read("tree") == stub);
+            assert_eq!(machine.files("."), ["install", "tree"]);
+        }
+    });
+}
+
+#[test]
+fn a_program_that_is_running_is_replaced_and_goes_on() {
+    let (server, _data) = with_tree();
+    let machine = Machine::usual();
+    fs::create_dir_all(machine.home().join(".local/bin")).expect("a directory");
+    let place = machine.home().join(".local/bin/tree");
+    fs::copy(super::machine::find("sleep"), &place).expect("a copy");
+    let mut old = Command::new(&place).arg("1000").spawn().expect("a program");
+    wait_for("it to run", || {
+        let link = fs::read_link(format!("/proc/{}/exe", old.id())).ok()?;
+        (link == fs::canonicalize(&place).expect("a path")).then_some(())
+    });
+    machine.save("install", &server.get("/-/install/tree").body);
+    let out = machine.run("sh < install");
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(machine.read(".local/bin/tree") == server.download("tree"));
+    assert!(old.try_wait().expect("a child").is_none(), "it was ended");
+    old.kill().and_then(|()| old.wait()).expect("a child");
+}
