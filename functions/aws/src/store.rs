@@ -90,6 +90,7 @@ impl S3Store {
     }
 
     /// Whether the tarball of a nixpkgs is where builders are sent for it.
+    #[cfg(feature = "operator")]
     pub(crate) async fn has_nixpkgs(&self, rev: &Rev) -> Result<bool, Unavailable> {
         match self.s3.head_object().bucket(&self.bucket).key(nixpkgs_path(rev)).send().await {
             Ok(_) => Ok(true),
