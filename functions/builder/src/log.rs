@@ -222,10 +222,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_of_any_text_becomes_one_plain_line(text in "\\PC*|[\\x00-\\x1f\\x1b\\[\\]a-c]*") {
-            let out = plain(&text);
-            prop_assert!(!out.chars().any(|c| c.is_control() && c != '\t'), "{:?}", out);
-            prop_assert!(out.len() <= LINE_MAX + 40);
+        fn any_text_becomes_plain_lines(text in "\\PC*|[\\x00-\\x1f\\x1b\\[\\]a-c]*") {
+            let log = log(1 << 20);
+            log.line(&text);
+            let out = all(&log).concat();
+            prop_assert!(out.ends_with('\n'), "{:?}", out);
+            for line in out.lines() {
+                prop_assert!(!line.chars().any(|c| c.is_control() && c != '\t'), "{:?}", line);
+                prop_assert!(line.len() <= LINE_MAX + 40);
+            }
         }
     }
 }
