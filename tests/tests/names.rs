@@ -27,7 +27,10 @@ use binplz_core::{
     protocol::{Nixpkgs, Outcome, Report, Stats, Upload},
     reply::{Asked, Body, Format, Reply},
 };
-use binplz_tests::world::{World, rev, target};
+use binplz_tests::{
+    random::Random,
+    world::{World, rev, target},
+};
 
 const X86: System = System::X86_64Linux;
 const ARM: System = System::Aarch64Linux;
@@ -340,18 +343,4 @@ async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
     make(&w, '5', X86).await;
     // Its reply was lost.
     settle(&*w, &all, catalogued()).await.expect("heard already");
-}
-
-/// Numbers of which the next follows from the last (Knuth's MMIX).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).expect("31 bits") % most
-    }
-
-    fn letter(&mut self) -> char {
-        char::from(b"abcdefghijklmnopqrstuvwxyz"[self.below(26)])
-    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use binplz_core::{
-    key::{BadName, System},
+    key::System,
     limits::Micros,
     pins::Pins,
     policy::{Names, Policy, Prices},
@@ -143,9 +143,7 @@ impl Settings {
     /// # Errors
     /// [`Fault::Wrong`].
     pub fn system(&self) -> Result<System, Fault> {
-        const NAME: &str = "BINPLZ_SYSTEM";
-        let Some(text) = self.find(NAME) else { return Ok(System::X86_64Linux) };
-        text.parse().map_err(|cause: BadName| Fault::Wrong { name: NAME, what: "a system", cause: cause.to_string() })
+        self.value("BINPLZ_SYSTEM", "a system", System::X86_64Linux)
     }
 
     /// The numbers; each has a default.

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use binplz_tests::{
+    random::Random,
     server::{Server, children, demo_set, repository},
     site::wait_for,
 };
@@ -75,18 +76,4 @@ fn logs(dir: &Path) -> String {
         false => logs(path),
     };
     entries.map(|entry| text(&entry.path())).collect()
-}
-
-/// Numbers of which the next follows from the last (Knuth's MMIX).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).expect("31 bits") % most
-    }
-
-    fn letter(&mut self) -> char {
-        char::from(b"abcdefghijklmnopqrstuvwxyz"[self.below(26)])
-    }
 }

@@ -4,21 +4,14 @@ use std::fs;
 
 use binplz_tests::{
     gate::Gate,
-    server::{Server, demo_set, fresh_set},
+    server::{Server, fresh_set},
     site::wait_for,
 };
 
 use super::{
     machine::{CLIENTS, Client, Machine, SHELLS, Shell, find},
-    text,
+    text, with_tree,
 };
-
-fn with_tree() -> (Server, tempfile::TempDir) {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), &data.path().join("data"), &[]);
-    assert_eq!(server.settled("tree").status, 302);
-    (server, data)
-}
 
 #[test]
 fn with_every_shell_client_and_program_for_sums_it_installs_and_says_one_line() {

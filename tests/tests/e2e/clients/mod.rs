@@ -14,6 +14,16 @@ use std::{
     process::{Command, Output},
 };
 
+use binplz_tests::server::{Server, demo_set};
+
+/// A server with `tree`.
+fn with_tree() -> (Server, tempfile::TempDir) {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), &data.path().join("data"), &[]);
+    assert_eq!(server.settled("tree").status, 302);
+    (server, data)
+}
+
 /// Runs a line of shell in a directory.
 fn sh(dir: &Path, line: &str) -> Output {
     Command::new("sh").arg("-c").arg(line).current_dir(dir).output().expect("sh")

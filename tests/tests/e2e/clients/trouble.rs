@@ -4,22 +4,14 @@ use std::{fs, process::Command};
 
 use binplz_tests::{
     gate::Gate,
-    server::{Server, demo_set, fresh_set},
+    server::{Server, fresh_set},
     site::wait_for,
 };
 
 use super::{
     machine::{CLIENTS, Client, Machine, SHELLS, Shell, everywhere, on_disk},
-    text,
+    text, with_tree,
 };
-
-/// A server with `tree`.
-fn with_tree() -> (Server, tempfile::TempDir) {
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), &data.path().join("data"), &[]);
-    assert_eq!(server.settled("tree").status, 302);
-    (server, data)
-}
 
 #[test]
 fn where_one_can_not_write_it_says_so_before_it_waits_for_anything() {
