@@ -1,7 +1,9 @@
 //! However many ask at once, and however often they are heard: one row, one task, one build.
+//!
+//! So many processes of a function at once fill a machine: `scripts/e2e` runs these with nothing beside them, one at a time.
 
 use std::{
-    sync::{Arc, Barrier, Mutex, PoisonError},
+    sync::{Arc, Barrier},
     thread,
 };
 
@@ -11,9 +13,6 @@ use serde_json::json;
 use crate::watched::{Watched, ends, watched};
 
 const CLIENTS: usize = 200;
-
-/// So many processes of a function at once fill a machine: one such test at a time.
-static FULL: Mutex<()> = Mutex::new(());
 
 /// All ask at the same moment, as `curl --retry` does: again, where a busy back end says that this helps. The answers' statuses.
 fn all_ask(watched: &Watched, target: &str) -> Vec<u16> {
@@ -39,7 +38,6 @@ fn done(watched: &Watched, what: &str, with: &str) -> Vec<Request> {
 }
 
 fn are_one_build(watched: &Watched, target: &str) {
-    let _alone = FULL.lock().unwrap_or_else(PoisonError::into_inner);
     let statuses = all_ask(watched, target);
     // The quickest may be built before the slowest has asked.
     assert!(statuses.iter().all(|status| [202, 302].contains(status)), "{statuses:?}");
