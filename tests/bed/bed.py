@@ -68,7 +68,7 @@ def main():
     mends.mend_iam(iam_actions, iam_evaluator, ecs)
     mends.mend_http_api(provisioners, apis)
     mends.mend_concurrency(provisioners, lambda_svc)
-    mends.mend_lambda(lambda_svc, lambda_runtime)
+    mends.mend_lambda(provisioners, lambda_svc, lambda_runtime)
 
     async def front(scope, receive, send):
         if scope["type"] == "http":

@@ -308,9 +308,10 @@ def mend_concurrency(provisioners, functions):
     handlers["create"] = provisioners._lambda_create
 
 
-def mend_lambda(service, runtime):
+def mend_lambda(provisioners, service, runtime):
     """A function's answer goes on at once. (Each waited 50 ms for log lines that might come, and nearly as long for TCP's
-    acknowledgement of its head before its body was sent.) Where it ends without one, an HTTP API says so, and no more."""
+    acknowledgement of its head before its body was sent.) Where it ends without one, an HTTP API says so, and no more. A function's
+    processes end with its stack, and those that are busy are not looked at twenty times a second: hundreds are a load."""
 
     def soon(drain):
         def drained(self, first_line_wait=0.005, idle_confirm=0.005, hard_cap=0.250):
@@ -331,3 +332,18 @@ def mend_lambda(service, runtime):
         return converted
 
     mend(service, "lambda_execute_result_to_api_proxy_response", ["exec_result"], silent)
+
+    def ending(delete):
+        def deleted(physical_id, props):
+            delete(physical_id, props)
+            # In a thread of its own: each has a server that is waited for.
+            threading.Thread(target=runtime.invalidate_worker, args=(physical_id,), daemon=True).start()
+
+        return deleted
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+    assert handlers["delete"] is provisioners._lambda_delete
+    mend(provisioners, "_lambda_delete", ["physical_id", "props"], ending)
+    handlers["delete"] = provisioners._lambda_delete
+    assert runtime._PROVIDED_POLL == 0.05
+    runtime._PROVIDED_POLL = 0.5
