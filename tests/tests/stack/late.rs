@@ -13,7 +13,10 @@ use binplz_tests::{
 };
 use serde_json::json;
 
-use crate::watched::{endpoint, policy, watched};
+use crate::{
+    pins::{change, pack},
+    watched::{endpoint, watched},
+};
 
 /// On the bed, with late reads. Its minutes are short: where the index shows nothing yet, the schedule looks again.
 struct Late;
@@ -86,7 +89,7 @@ fn an_index_that_does_not_show_a_build_yet_costs_a_minute_and_not_the_build() {
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_served_row_that_is_late_is_read_again_and_the_last_good_binary_is_served_while_a_new_one_is_built() {
-    let mut watched = watched("", &[]);
+    let watched = watched("", &[]);
     watched.scenario.set(&json!({ "late_reads": true, "minute": 1 }));
     let commit = |site: &Site| {
         let answer = site.get("/dash");
@@ -106,15 +109,20 @@ fn a_served_row_that_is_late_is_read_again_and_the_last_good_binary_is_served_wh
         .collect();
     assert_eq!(asked, [false, true]);
 
-    // The pin moves. Nobody waits, and in the end the new one is served, each time.
-    let moved = fresh_set("");
-    watched.stack.update(moved.path(), &policy(), &[]);
+    // The pin moves. Nobody waits, and in the end the new one is served.
+    let (moved, scratch) = (fresh_set(""), tempfile::tempdir().expect("a temporary directory"));
+    let tarball = pack(moved.path(), scratch.path());
+    change(&watched, &["move", "demo", "--tarball", tarball.to_str().expect("a path")]);
     assert_eq!(commit(&watched), (302, first.clone()));
+    // No read is late for ever.
+    watched.scenario.set(&json!({ "late_reads": false }));
     wait_for("the new one", || match commit(&watched) {
         (302, now) if now == first => None,
         (302, now) => Some(now),
         other => panic!("{other:?}"),
     });
+    // The row that was stale is shown, and not believed.
+    watched.scenario.set(&json!({ "late_reads": true }));
     for _ in 0..3 {
         let (status, now) = commit(&watched);
         assert!(status == 302 && now != first, "{status} {now:?}");

@@ -32,7 +32,7 @@ fn pin(watched: &Watched, arguments: &[&str]) -> Output {
 }
 
 /// Does it, and tells the pins as they are then: each one's revision.
-fn change(watched: &Watched, arguments: &[&str]) -> BTreeMap<String, String> {
+pub(crate) fn change(watched: &Watched, arguments: &[&str]) -> BTreeMap<String, String> {
     for arguments in [arguments, &["list", "--json"]] {
         let done = pin(watched, arguments);
         assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
@@ -47,7 +47,7 @@ fn change(watched: &Watched, arguments: &[&str]) -> BTreeMap<String, String> {
 }
 
 /// A tarball of a set.
-fn pack(set: &Path, into: &Path) -> PathBuf {
+pub(crate) fn pack(set: &Path, into: &Path) -> PathBuf {
     let tarball = into.join("set.tar.gz");
     let (above, name) = (set.parent().expect("a directory above"), set.file_name().expect("a name"));
     let packed = Command::new("tar").arg("-C").arg(above).arg("-czf").arg(&tarball).arg(name).status();
