@@ -23,7 +23,7 @@ use binplz_core::{
     pins::{Change, Pinned, Pins},
     policy::{Names, Policy},
     ports::{
-        Bell, Deployment, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf, Store,
+        Bell, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf,
         Swap, Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},

@@ -23,7 +23,7 @@ use binplz_core::{
     key::{BuildKey, Product, System},
     pins::Change,
     policy::{Names, Policy},
-    ports::{Deployment, Ledger, Method, Read, Row, RowKey, Store},
+    ports::{Deployment, Intake, Ledger, Method, Read, Row, RowKey},
     protocol::{Nixpkgs, Outcome, Report, Stats, Upload},
     reply::{Asked, Body, Format, Reply},
 };

@@ -9,7 +9,7 @@ use binplz_aws::{Serving, config::Settings, gateway, log};
 async fn main() -> ExitCode {
     let run = async {
         let settings = Settings::of_process();
-        let deployment = Arc::new(Serving::of_site(&settings)?);
+        let deployment = Arc::new(Serving::open(&settings)?);
         deployment.warm().await;
         let site = binplz_web::site(deployment);
         gateway::serve(binplz_web::behind_cdn(site, settings.find("BINPLZ_ORIGIN_SECRET"))).await

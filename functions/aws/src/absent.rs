@@ -4,9 +4,8 @@
 use binplz_core::{
     artifact::ObjectPath,
     build::Lease,
-    key::{BuildKey, Sha256},
+    key::BuildKey,
     ports::{Launcher, Location, Method, NotLaunched, Store, Unavailable},
-    protocol::Grant,
 };
 
 /// Nobody.
@@ -27,19 +26,10 @@ impl Launcher for Absent {
 }
 
 impl Store for Absent {
-    async fn grant(&self, _: &ObjectPath, _: u64, _: &Sha256) -> Result<Grant, Unavailable> {
-        Err(nobody("store"))
-    }
     async fn url(&self, _: &ObjectPath, _: Method) -> Result<Location, Unavailable> {
         Err(nobody("store"))
     }
-    async fn size(&self, _: &ObjectPath) -> Result<Option<u64>, Unavailable> {
-        Err(nobody("store"))
-    }
     async fn read(&self, _: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
-        Err(nobody("store"))
-    }
-    async fn write(&self, _: &ObjectPath, _: Vec<u8>) -> Result<(), Unavailable> {
         Err(nobody("store"))
     }
 }

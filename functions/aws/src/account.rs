@@ -4,7 +4,16 @@
 use std::time::Duration;
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::BehaviorVersion;
+use aws_smithy_async::{
+    rt::sleep::{SharedAsyncSleep, TokioSleep},
+    time::SystemTimeSource,
+};
 use aws_smithy_http_client::{Connector, tls};
+use aws_smithy_runtime::client::{
+    orchestrator::operation::{Operation, OperationBuilder},
+    retries::classifiers::{HttpStatusCodeClassifier, TransientErrorClassifier},
+};
 use aws_smithy_runtime_api::client::http::{
     HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
@@ -26,6 +35,7 @@ pub struct Account {
     /// Set where the services are not AWS's own: all of them are there.
     pub(crate) endpoint: Option<String>,
     pub(crate) sdk: SdkConfig,
+    http_client: SharedHttpClient,
 }
 
 impl Account {
@@ -43,23 +53,43 @@ impl Account {
             "environment",
         );
         let endpoint = settings.find("AWS_ENDPOINT_URL").map(|url| url.trim_end_matches('/').to_owned());
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ONE_TRY).operation_timeout(ALL_TRIES).build();
+        let http_client = http_client();
         let mut sdk = SdkConfig::builder()
-            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::v2026_01_12())
+            .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(region.clone()))
             .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
-            .http_client(http_client())
-            .sleep_impl(aws_sdk_dynamodb::config::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
+            .http_client(http_client.clone())
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
             .retry_config(RetryConfig::standard())
-            .timeout_config(timeouts);
+            .timeout_config(timeouts());
         sdk.set_endpoint_url(endpoint.clone());
-        Ok(Account { region, credentials, endpoint, sdk: sdk.build() })
+        Ok(Account { region, credentials, endpoint, sdk: sdk.build(), http_client })
+    }
+
+    /// A request that is signed already, to what is at `origin`: with the SDK's connections, limits of time, and tries, which take
+    /// `E` for final.
+    pub(crate) fn signed<E: std::error::Error + Send + Sync + 'static>(&self, origin: &str) -> OperationBuilder {
+        Operation::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(origin)
+            .no_auth()
+            .http_client(self.http_client.clone())
+            .sleep_impl(TokioSleep::new())
+            .time_source(SystemTimeSource::new())
+            .standard_retry(&RetryConfig::standard())
+            .retry_classifier(TransientErrorClassifier::<E>::new())
+            .retry_classifier(HttpStatusCodeClassifier::default())
+            .timeout_config(timeouts())
     }
 
     /// What a client of another service is made from.
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
     }
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().operation_attempt_timeout(ONE_TRY).operation_timeout(ALL_TRIES).build()
 }
 
 /// One connector for the clients of all services. The usual one is made once for each client and once more, and reads the

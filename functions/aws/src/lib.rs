@@ -4,7 +4,7 @@
 //! | function | what it plays | where it reads what |
 //! |---|---|---|
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_BUCKET` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
-//! | `lease` | [`Serving`] | `BINPLZ_BUCKET` |
+//! | `lease` | [`Receiving`] | `BINPLZ_BUCKET` |
 //! | `wait` | [`Serving`], of which it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!
@@ -20,6 +20,8 @@ pub mod item;
 pub mod ledger;
 
 mod presign;
+
+pub mod objects;
 pub mod store;
 
 pub mod bell;
@@ -65,6 +67,7 @@ use crate::{
     ledger::DynamoLedger,
     lobby::DynamoLobby,
     log::Log,
+    objects::S3Objects,
     store::S3Store,
 };
 
@@ -84,8 +87,10 @@ pub struct Aws<S, L> {
     log: Log,
 }
 
-/// What answers requests: it can start no task.
-pub type Serving = Aws<S3Store, Absent>;
+/// What answers people: it can start no task, and store nothing.
+pub type Serving = Aws<S3Objects, Absent>;
+/// What answers builders, and operators: it can start no task.
+pub type Receiving = Aws<S3Store, Absent>;
 /// What starts tasks and ends leases: it can read no object.
 pub type Working = Aws<Absent, EcsLauncher>;
 
@@ -94,42 +99,10 @@ impl Serving {
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn of_site(settings: &Settings) -> Result<Serving, Fault> {
-        Serving::open(settings, settings.origin()?)
-    }
-
-    /// What the builders' endpoint sees: it names no URL of its own.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    pub fn of_leases(settings: &Settings) -> Result<Serving, Fault> {
-        Serving::open(settings, String::new())
-    }
-
-    /// What an operator sees: it starts no task.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    pub fn of_operator(settings: &Settings) -> Result<Serving, Fault> {
-        Serving::open(settings, String::new())
-    }
-
-    fn open(settings: &Settings, origin: String) -> Result<Serving, Fault> {
+    pub fn open(settings: &Settings) -> Result<Serving, Fault> {
         let account = Account::open(settings)?;
-        let ledger = DynamoLedger::open(&account, settings)?;
-        Ok(Aws {
-            catalogues: Opened::default(),
-            lobby: DynamoLobby::open(&ledger, settings)?,
-            ledger,
-            bell: SqsBell::open(&account, settings)?,
-            store: S3Store::open(&account, settings)?,
-            launcher: Absent,
-            policy: settings.policy()?,
-            first_pins: settings.first_pins()?,
-            system: settings.system()?,
-            origin,
-            log: Log::open(settings),
-        })
+        let store = S3Objects::open(&account, settings)?;
+        Aws::with(&account, settings, store, Absent, settings.origin()?)
     }
 
     /// Does what a hit does, before the first one comes, while a start has the processor to itself and nobody waits: the
@@ -142,6 +115,18 @@ impl Serving {
     }
 }
 
+impl Receiving {
+    /// What the builders' endpoint and an operator see: they name no URL of the site.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(settings: &Settings) -> Result<Receiving, Fault> {
+        let account = Account::open(settings)?;
+        let store = S3Store::open(&account, settings)?;
+        Aws::with(&account, settings, store, Absent, String::new())
+    }
+}
+
 impl Working {
     /// Opens what the settings name.
     ///
@@ -149,18 +134,25 @@ impl Working {
     /// [`Fault`].
     pub fn open(settings: &Settings) -> Result<Working, Fault> {
         let account = Account::open(settings)?;
-        let ledger = DynamoLedger::open(&account, settings)?;
+        let launcher = EcsLauncher::open(&account, settings)?;
+        Aws::with(&account, settings, Absent, launcher, settings.origin()?)
+    }
+}
+
+impl<S, L> Aws<S, L> {
+    fn with(account: &Account, settings: &Settings, store: S, launcher: L, origin: String) -> Result<Aws<S, L>, Fault> {
+        let ledger = DynamoLedger::open(account, settings)?;
         Ok(Aws {
             catalogues: Opened::default(),
             lobby: DynamoLobby::open(&ledger, settings)?,
             ledger,
-            bell: SqsBell::open(&account, settings)?,
-            store: Absent,
-            launcher: EcsLauncher::open(&account, settings)?,
+            bell: SqsBell::open(account, settings)?,
+            store,
+            launcher,
             policy: settings.policy()?,
             first_pins: settings.first_pins()?,
             system: settings.system()?,
-            origin: settings.origin()?,
+            origin,
             log: Log::open(settings),
         })
     }

@@ -31,17 +31,24 @@ pub(crate) fn encoded(object: &str) -> PercentEncode<'_> {
 pub(crate) struct Presigner {
     identity: Identity,
     region: String,
-    /// `https://bucket.…`, without a slash at its end.
-    bucket_url: String,
+    /// `https://bucket.…`, without a path.
+    origin: String,
+    /// The bucket in an object's path: none, or with a slash before it.
+    bucket: String,
 }
 
 impl Presigner {
     pub(crate) fn new(account: &Account, bucket: &str) -> Presigner {
-        let bucket_url = match &account.endpoint {
-            Some(endpoint) => format!("{endpoint}/{bucket}"),
-            None => format!("https://{bucket}.s3.{}.amazonaws.com", account.region),
+        let (origin, bucket) = match &account.endpoint {
+            Some(endpoint) => (endpoint.clone(), format!("/{bucket}")),
+            None => (format!("https://{bucket}.s3.{}.amazonaws.com", account.region), String::new()),
         };
-        Presigner { identity: account.credentials.clone().into(), region: account.region.clone(), bucket_url }
+        Presigner { identity: account.credentials.clone().into(), region: account.region.clone(), origin, bucket }
+    }
+
+    /// Where its URLs lead: scheme and authority.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// A URL for one method, which is good from `now` for `life`, and only with exactly these headers (and any others).
@@ -53,7 +60,7 @@ impl Presigner {
         now: SystemTime,
         life: Duration,
     ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-        let mut url = format!("{}/{}", self.bucket_url, encoded(object));
+        let mut url = format!("{}{}/{}", self.origin, self.bucket, encoded(object));
         // S3 takes the path as it is sent, encoded once, and does not want the content's hash in the signature.
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
@@ -98,7 +105,7 @@ mod tests {
     #[test]
     fn a_url_is_signed_as_the_documentation_of_s3_says() {
         // The example "Authenticating Requests: Using Query Parameters", whose host is written without the region.
-        let presigner = Presigner { bucket_url: "https://examplebucket.s3.amazonaws.com".to_owned(), ..presigner("") };
+        let presigner = Presigner { origin: "https://examplebucket.s3.amazonaws.com".to_owned(), ..presigner("") };
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
         let url = presigner.url("GET", "test.txt", &[], then, Duration::from_secs(86_400)).expect("a URL");
         assert!(url.starts_with("https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&"));

@@ -8,7 +8,7 @@ use aws_types::SdkConfig;
 use thiserror::Error;
 
 use crate::{
-    Serving, causes,
+    Receiving, causes,
     config::{Fault, Settings},
     login::{NoLogin, login},
 };
@@ -62,10 +62,10 @@ pub enum NotFound {
 ///
 /// # Errors
 /// [`NotFound`].
-pub async fn open(name: &str) -> Result<Serving, NotFound> {
+pub async fn open(name: &str) -> Result<Receiving, NotFound> {
     let sdk = login().await?;
     match Stack::find(&sdk, name).await? {
-        Some(stack) => stack.serving(&sdk).await,
+        Some(stack) => stack.receiving(&sdk).await,
         None => Err(NotFound::None(name.to_owned())),
     }
 }
@@ -98,7 +98,7 @@ impl Stack {
     ///
     /// # Errors
     /// [`NotFound`].
-    pub async fn serving(&self, sdk: &SdkConfig) -> Result<Serving, NotFound> {
+    pub async fn receiving(&self, sdk: &SdkConfig) -> Result<Receiving, NotFound> {
         let credentials = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?.provide_credentials().await;
         let credentials = credentials.map_err(|error| NoLogin::Credentials(causes(&error)))?;
         let region = sdk.region().ok_or(NoLogin::Region)?;
@@ -111,7 +111,7 @@ impl Stack {
             let value = self.outputs.get(*output).ok_or_else(|| NotFound::Output(self.name.clone(), output))?;
             settings = settings.with(setting, value);
         }
-        Ok(Serving::of_operator(&settings)?)
+        Ok(Receiving::open(&settings)?)
     }
 }
 

@@ -1,11 +1,11 @@
-//! The objects, in one S3 bucket. What a builder may write is signed into its URL: the size, the content's sha256, and that
+//! The objects of one S3 bucket, for whoever takes them in. What a builder may write is signed into its URL: the size, the content's sha256, and that
 //! nothing is there yet. S3 refuses all else, so that nobody here has to look at what was uploaded.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_s3::{
     Client,
-    operation::{get_object::GetObjectError, head_object::HeadObjectError, put_object::PutObjectError},
+    operation::{head_object::HeadObjectError, put_object::PutObjectError},
     primitives::ByteStream,
     types::ChecksumMode,
 };
@@ -13,7 +13,7 @@ use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
     artifact::{ObjectName, ObjectPath, nixpkgs_path},
     key::{Rev, Sha256},
-    ports::{Location, Method, Store, Unavailable},
+    ports::{Intake, Location, Method, Store, Unavailable},
     protocol::Grant,
 };
 use sha2::Digest;
@@ -21,13 +21,10 @@ use sha2::Digest;
 use crate::{
     account::Account,
     config::{Fault, Settings},
-    presign::{Presigner, encoded},
+    objects::{ROLE, S3Objects, URL_LIFE},
     unavailable,
 };
 
-const ROLE: &str = "store";
-/// How long a redirect's URL can be followed. A download that has begun goes on.
-pub const URL_LIFE: Duration = Duration::from_secs(15 * 60);
 /// How long a builder may take to begin an upload.
 pub const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
 /// How long the upload of a nixpkgs may take.
@@ -38,9 +35,7 @@ const UPLOAD: Duration = Duration::from_secs(3600);
 pub struct S3Store {
     s3: Client,
     bucket: String,
-    presigner: Presigner,
-    /// Where a CDN has the bucket's programs, without a slash at its end.
-    cdn: Option<String>,
+    objects: S3Objects,
 }
 
 impl S3Store {
@@ -51,29 +46,7 @@ impl S3Store {
     pub fn open(account: &Account, settings: &Settings) -> Result<S3Store, Fault> {
         let bucket = settings.need("BINPLZ_BUCKET")?;
         let config = aws_sdk_s3::config::Builder::from(&account.sdk).force_path_style(account.endpoint.is_some());
-        let presigner = Presigner::new(account, &bucket);
-        Ok(S3Store {
-            s3: Client::from_conf(config.build()),
-            bucket,
-            presigner,
-            cdn: settings.find_origin("BINPLZ_CDN")?,
-        })
-    }
-
-    /// Signs a URL for nothing.
-    pub(crate) fn warm(&self) -> Result<(), Unavailable> {
-        self.signed("GET", "-", &[], URL_LIFE).map(drop)
-    }
-
-    fn signed(
-        &self,
-        method: &str,
-        object: &str,
-        headers: &[(&str, &str)],
-        life: Duration,
-    ) -> Result<String, Unavailable> {
-        let url = self.presigner.url(method, object, headers, SystemTime::now(), life);
-        url.map_err(|error| Unavailable::new(ROLE, error))
+        Ok(S3Store { s3: Client::from_conf(config.build()), bucket, objects: S3Objects::open(account, settings)? })
     }
 
     /// Puts the tarball of a nixpkgs where builders are sent for it.
@@ -123,6 +96,16 @@ fn base64_of(sha256: &Sha256) -> String {
 }
 
 impl Store for S3Store {
+    async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
+        self.objects.url(path, method).await
+    }
+
+    async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.objects.read(path).await
+    }
+}
+
+impl Intake for S3Store {
     async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
         let (size, checksum) = (size.to_string(), base64_of(sha256));
         // In the order of their names, as they are signed.
@@ -133,40 +116,18 @@ impl Store for S3Store {
             ("if-none-match", "*"),
             ("x-amz-checksum-sha256", checksum.as_str()),
         ];
-        let url = self.signed("PUT", &path.to_string(), &headers, GRANT_LIFE)?;
+        let url = self.objects.signed("PUT", &path.to_string(), &headers, GRANT_LIFE)?;
         Ok(Grant { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
     }
 
-    async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
-        if let Some(cdn) = &self.cdn {
-            return Ok(Location::Cdn(format!("{cdn}/{}", encoded(&path.to_string()))));
-        }
-        let method = match method {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-        };
-        self.signed(method, &path.to_string(), &[], URL_LIFE).map(Location::Store)
-    }
-
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
-        self.signed("GET", &nixpkgs_path(rev), &[], URL_LIFE)
+        self.objects.signed("GET", &nixpkgs_path(rev), &[], URL_LIFE)
     }
 
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
         match self.s3.head_object().bucket(&self.bucket).key(path.to_string()).send().await {
             Ok(head) => Ok(head.content_length().and_then(|length| u64::try_from(length).ok())),
             Err(error) if matches!(error.as_service_error(), Some(HeadObjectError::NotFound(_))) => Ok(None),
-            Err(error) => Err(unavailable(ROLE, &error)),
-        }
-    }
-
-    async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
-        match self.s3.get_object().bucket(&self.bucket).key(path.to_string()).send().await {
-            Ok(object) => {
-                let content = object.body.collect().await.map_err(|error| unavailable(ROLE, &error))?;
-                Ok(Some(content.to_vec()))
-            }
-            Err(error) if matches!(error.as_service_error(), Some(GetObjectError::NoSuchKey(_))) => Ok(None),
             Err(error) => Err(unavailable(ROLE, &error)),
         }
     }
@@ -196,56 +157,6 @@ fn already_there(error: &PutObjectError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use binplz_core::{
-        reply::{Asked, Format, Reply},
-        served::Served,
-    };
-
-    /// What a hit is answered, in a deployment with or without a CDN: where to, and how long that may be kept.
-    async fn hit(cdn: &str) -> (String, String) {
-        let settings = [
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("BINPLZ_BUCKET", "bucket"),
-            ("BINPLZ_CDN", cdn),
-        ];
-        let settings = settings.iter().fold(Settings::default(), |settings, (name, value)| settings.with(name, value));
-        let store = S3Store::open(&Account::open(&settings).expect("an account"), &settings).expect("a store");
-        let object = format!("builds/{}/x86_64-linux/a.b/{}/bin/[", "ab".repeat(20), "c".repeat(32));
-        let object: ObjectPath = object.parse().expect("an object");
-        let at = store.url(&object, Method::Get).await.expect("a URL");
-        let served = Served {
-            asked: "a.b?sys=x86_64-linux".parse().expect("a key"),
-            pin: "unstable".parse().expect("a pin"),
-            rev: object.key.rev.clone(),
-            attr: "a.b".parse().expect("an attribute"),
-            bin: "[".parse().expect("a program"),
-            version: "1".to_owned(),
-            sha256: "0".repeat(64).parse().expect("hex"),
-            size: 1,
-            object,
-            stale: false,
-        };
-        let asked = Asked { origin: "https://h", target: None, format: Format::Shell, retry: false };
-        let headers = Reply::Hit { served, at }.answer(&asked).headers;
-        let value = |name| headers.iter().find(|(header, _)| *header == name).expect(name).1.clone();
-        assert_eq!(value("vary"), "Accept");
-        (value("location"), value("cache-control"))
-    }
-
-    #[tokio::test]
-    async fn a_redirect_may_be_kept_only_where_it_leads_to_the_cdn() {
-        let path = format!("builds/{}/x86_64-linux/a.b/{}/bin/%5B", "ab".repeat(20), "c".repeat(32));
-        let cdn = (format!("https://binplz.example/{path}"), "public, max-age=60".to_owned());
-        assert_eq!(hit("https://binplz.example/").await, cdn);
-        let (location, kept) = hit("").await;
-        assert!(
-            location.starts_with(&format!("https://bucket.s3.us-east-1.amazonaws.com/{path}?X-Amz-")),
-            "{location}"
-        );
-        assert_eq!(kept, "no-store");
-    }
 
     #[test]
     fn a_sha256_is_written_as_s3_does() {

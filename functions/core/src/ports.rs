@@ -214,8 +214,17 @@ pub trait Launcher: Send + Sync {
     }
 }
 
-/// The objects: written once, whole or not at all.
+/// The objects, for whoever hands them out.
 pub trait Store: Send + Sync {
+    /// A URL that answers GET and HEAD, Range and conditional requests with the object, for a while.
+    fn url(&self, path: &ObjectPath, method: Method) -> impl Future<Output = Result<Location, Unavailable>> + Send;
+
+    /// A small object's content; `None`: it is not there.
+    fn read(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
+}
+
+/// The objects, for whoever takes them in from builders: written once, whole or not at all.
+pub trait Intake: Store {
     /// Permission to write one object, of exactly this size and content, for a short time.
     fn grant(
         &self,
@@ -223,9 +232,6 @@ pub trait Store: Send + Sync {
         size: u64,
         sha256: &Sha256,
     ) -> impl Future<Output = Result<Grant, Unavailable>> + Send;
-
-    /// A URL that answers GET and HEAD, Range and conditional requests with the object, for a while.
-    fn url(&self, path: &ObjectPath, method: Method) -> impl Future<Output = Result<Location, Unavailable>> + Send;
 
     /// A URL of the tarball of a nixpkgs that an operator has put into the store, for a while. A store that keeps none needs not say more.
     fn nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<String, Unavailable>> + Send {
@@ -235,9 +241,6 @@ pub trait Store: Send + Sync {
 
     /// An object's size in bytes; `None`: it is not there.
     fn size(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<u64>, Unavailable>> + Send;
-
-    /// A small object's content; `None`: it is not there.
-    fn read(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
 
     /// Writes a small object.
     fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;

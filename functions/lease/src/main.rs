@@ -2,12 +2,12 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use binplz_aws::{Serving, config::Settings, gateway, log};
+use binplz_aws::{Receiving, config::Settings, gateway, log};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let run = async {
-        let deployment = Arc::new(Serving::of_leases(&Settings::of_process())?);
+        let deployment = Arc::new(Receiving::open(&Settings::of_process())?);
         gateway::serve(binplz_web::leases(deployment)).await
     };
     log::function(run).await

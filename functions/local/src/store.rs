@@ -11,7 +11,7 @@ use std::{
 use binplz_core::{
     artifact::ObjectPath,
     key::Sha256,
-    ports::{Location, Method, Store, Unavailable},
+    ports::{Intake, Location, Method, Store, Unavailable},
     protocol::Grant,
     time::Timestamp,
 };
@@ -182,23 +182,25 @@ fn publish(draft: Draft, objects: &Path, name: &str) -> Result<(), Refused> {
 }
 
 impl Store for LocalStore {
+    async fn url(&self, path: &ObjectPath, _method: Method) -> Result<Location, Unavailable> {
+        Ok(Location::Store(self.object_url(path)))
+    }
+
+    async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
+        let file = self.file(path);
+        spawn_blocking(move || absent(fs::read(file))).await.map_err(unavailable)?
+    }
+}
+
+impl Intake for LocalStore {
     async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
         let terms = Terms { size, sha256: sha256.clone(), expires: binplz_clock::now() + GRANT_LIFE };
         let url = format!("{}?{}", self.object_url(path), self.secret.query(path, &terms));
         Ok(Grant { url, headers: Vec::new() })
     }
 
-    async fn url(&self, path: &ObjectPath, _method: Method) -> Result<Location, Unavailable> {
-        Ok(Location::Store(self.object_url(path)))
-    }
-
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
         Ok(absent(fs::metadata(self.file(path)))?.map(|about| about.len()))
-    }
-
-    async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
-        let file = self.file(path);
-        spawn_blocking(move || absent(fs::read(file))).await.map_err(unavailable)?
     }
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {

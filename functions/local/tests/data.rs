@@ -6,7 +6,7 @@ use binplz_core::{
     artifact::{ObjectName, ObjectPath},
     build::{Build, State},
     key::{BuildKey, System, hex},
-    ports::{Ledger, NotCommitted, Read, Row, RowKey, Store, Swap, Version},
+    ports::{Intake, Ledger, NotCommitted, Read, Row, RowKey, Store, Swap, Version},
     time::Timestamp,
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError, Refused};

@@ -8,7 +8,7 @@ use binplz_aws::{Serving, config::Settings, gateway, log};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let run = async {
-        let deployment = Arc::new(Serving::of_site(&Settings::of_process())?);
+        let deployment = Arc::new(Serving::open(&Settings::of_process())?);
         gateway::serve(binplz_web::waits(deployment)).await
     };
     log::function(run).await

@@ -15,7 +15,7 @@ use binplz_core::{
     },
     key::BuildKey,
     news::About,
-    ports::Deployment,
+    ports::{Deployment, Intake},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -87,7 +87,7 @@ fn json_of(status: u16, body: &serde_json::Value) -> Response {
 }
 
 /// `GET …`: what to build.
-pub(crate) async fn job<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn job<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, lease::job(&*d, &word.bearer).await)
 }
 
@@ -97,12 +97,12 @@ pub(crate) async fn pulse<D: Deployment>(State(d): State<Arc<D>>, word: Word) ->
 }
 
 /// `POST …/uploads`: permission to store objects.
-pub(crate) async fn uploads<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn uploads<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { lease::uploads(&*d, &word.bearer, &word.read::<Vec<_>>()?).await }.await)
 }
 
 /// `POST …/settle`: the build is over.
-pub(crate) async fn settle<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn settle<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
     let settled = async { settling::settle(&*d, &word.bearer, word.read()?).await.map(|()| json!({})) };
     word.answer(&*d, settled.await)
 }

@@ -17,7 +17,7 @@ use axum::{
     middleware::{map_request, map_response},
     routing::{get, post},
 };
-use binplz_core::ports::Deployment;
+use binplz_core::ports::{Deployment, Intake};
 
 mod lease;
 mod pages;
@@ -27,7 +27,7 @@ mod target;
 mod viewer;
 
 /// The whole service. A caller may merge routes of its own below `/-/` into it.
-pub fn router<D: Deployment>(deployment: Arc<D>) -> Router {
+pub fn router<D: Deployment<Store: Intake>>(deployment: Arc<D>) -> Router {
     site(Arc::clone(&deployment)).merge(waits(Arc::clone(&deployment))).merge(leases(deployment))
 }
 
@@ -54,7 +54,7 @@ pub fn site<D: Deployment>(deployment: Arc<D>) -> Router {
 }
 
 /// The builders' endpoint, and nothing else.
-pub fn leases<D: Deployment>(deployment: Arc<D>) -> Router {
+pub fn leases<D: Deployment<Store: Intake>>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/-/lease/{rev}/{system}/{attr}/{lease}", get(lease::job::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/pulse", post(lease::pulse::<D>))

@@ -6,7 +6,7 @@ use std::{io::Write, path::Path, sync::Arc};
 use binplz_core::{
     artifact::{ObjectName, ObjectPath},
     key::hex,
-    ports::{Ledger, NotCommitted, Store, Swap, Version},
+    ports::{Intake, Ledger, NotCommitted, Swap, Version},
     time::Timestamp,
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore};

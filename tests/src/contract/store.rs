@@ -3,7 +3,7 @@
 use binplz_core::{
     artifact::{ObjectName, ObjectPath},
     key::Sha256,
-    ports::Store,
+    ports::{Intake, Store},
     protocol::Grant,
 };
 
@@ -16,7 +16,7 @@ use super::{
 /// A store, and how a builder's upload reaches it.
 pub trait Uploads {
     /// The store.
-    fn store(&self) -> &impl Store;
+    fn store(&self) -> &impl Intake;
 
     /// `PUT`s a body to a grant's URL, with its headers; whether it was taken.
     fn put(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;

@@ -16,7 +16,7 @@ use binplz_aws::{
 };
 use binplz_core::{
     artifact::ObjectPath,
-    ports::{Method, Store},
+    ports::{Intake, Method, Store},
     protocol::Grant,
 };
 use binplz_tests::{contract::store::Uploads, http::ask};
@@ -162,7 +162,7 @@ fn futures_now<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Uploads for S3Uploads {
-    fn store(&self) -> &impl Store {
+    fn store(&self) -> &impl Intake {
         &self.0
     }
     async fn put(&self, grant: &Grant, body: &[u8]) -> bool {

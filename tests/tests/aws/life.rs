@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use binplz_aws::{Serving, Working, config::Settings};
+use binplz_aws::{Receiving, Serving, Working, config::Settings};
 use binplz_core::{
     artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
     build::{Build, Lease, State},
@@ -31,6 +31,7 @@ const PROGRAM: &[u8] = b"\x7fELF and so on";
 struct World {
     adapters: Fresh,
     serving: Arc<Serving>,
+    receiving: Receiving,
     working: Working,
 }
 
@@ -51,7 +52,8 @@ async fn world() -> World {
     // A catalogue would be one task more.
     let settings = settings.with("BINPLZ_NAMES", "attributes");
     World {
-        serving: Arc::new(Serving::of_site(&settings).expect("settings")),
+        serving: Arc::new(Serving::open(&settings).expect("settings")),
+        receiving: Receiving::open(&settings).expect("settings"),
         working: Working::open(&settings).expect("settings"),
         adapters,
     }
@@ -101,17 +103,17 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     let bucket = world.adapters.settings.need("BINPLZ_BUCKET").expect("its name");
     let put = aws_sdk_s3::Client::from_conf(s3).put_object().bucket(bucket).key(nixpkgs_path(&key().rev));
     put.body(b"a tarball".to_vec().into()).send().await.expect("it is stored");
-    let job = lease::job(&*world.serving, &me).await.expect("a job");
+    let job = lease::job(&world.receiving, &me).await.expect("a job");
     let Nixpkgs::Tarball { url, nar_hash: Some(hash) } = job.nixpkgs else { panic!("no tarball with its hash") };
     assert_eq!((hash.as_str(), ask("GET", &url, &[], b"").body.as_slice()), ("sha256-x", &b"a tarball"[..]));
 
     // It says how far it is, stores its program, and settles.
-    lease::pulse(&*world.serving, &me, &Progress::default()).await.expect("a live lease");
+    lease::pulse(&world.receiving, &me, &Progress::default()).await.expect("a live lease");
     let sha256: Sha256 = binplz_core::key::hex(&sha2::Sha256::digest(PROGRAM)).parse().expect("64 hex digits");
     let bin: binplz_core::key::Bin = "tree".parse().expect("a program's name");
     let size = PROGRAM.len() as u64;
     let upload = Upload { name: ObjectName::Program(bin.clone()), size, sha256: sha256.clone() };
-    let grants = lease::uploads(&*world.serving, &me, &[upload]).await.expect("a grant");
+    let grants = lease::uploads(&world.receiving, &me, &[upload]).await.expect("a grant");
     let headers: Vec<_> = grants[0].headers.iter().filter(|(name, _)| name != "content-length").collect();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(ask("PUT", &grants[0].url, &headers, PROGRAM).status, 200);
@@ -124,9 +126,9 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     };
     let report = Report { outcome: Outcome::Built(manifest), stats: Stats::default() };
     for _ in 0..2 {
-        settle(&*world.serving, &me, report.clone()).await.expect("it is settled, also where the reply was lost");
+        settle(&world.receiving, &me, report.clone()).await.expect("it is settled, also where the reply was lost");
     }
-    assert!(matches!(lease::job(&*world.serving, &me).await, Err(Denied::NotLive)));
+    assert!(matches!(lease::job(&world.receiving, &me).await, Err(Denied::NotLive)));
 
     // The task's end, and a sweep, change nothing any more.
     stopped(&world.working, &key(), &lease.id, Failure::new(Kind::Killed, "")).await.expect("it is heard");

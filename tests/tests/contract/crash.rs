@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use binplz_core::{
     artifact::{ObjectName, ObjectPath},
-    ports::{Ledger, Read, Row, Shelf, Store, Version},
+    ports::{Intake, Ledger, Read, Row, Shelf, Store, Version},
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError};
 use binplz_tests::contract::rows::{building, key, lease_id, served};

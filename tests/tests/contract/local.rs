@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use binplz_core::{
     artifact::ObjectPath,
-    ports::{Method, Store},
+    ports::{Intake, Method, Store},
     protocol::Grant,
     time::Timestamp,
 };
@@ -74,7 +74,7 @@ fn now() -> Timestamp {
 }
 
 impl Uploads for LocalUploads {
-    fn store(&self) -> &impl Store {
+    fn store(&self) -> &impl Intake {
         &self.0
     }
     async fn put(&self, grant: &Grant, body: &[u8]) -> bool {

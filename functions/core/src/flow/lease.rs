@@ -7,7 +7,7 @@ use crate::{
     flow::{Halt, advance, load_build, pins},
     key::{BuildKey, LeaseId, Product, Token},
     pins::Source,
-    ports::{Deployment, Ledger, Store, Unavailable},
+    ports::{Deployment, Intake, Ledger, Unavailable},
     protocol::{Grant, Job, Nixpkgs, Progress, Pulse, Upload},
 };
 
@@ -66,7 +66,7 @@ pub(crate) async fn admit<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(Buil
 ///
 /// # Errors
 /// [`Denied`].
-pub async fn job<D: Deployment>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
+pub async fn job<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
     admit(d, bearer).await?;
     // A pin that was moved or retired since the claim: nobody wants it built any more.
     let nixpkgs = match pins::load(d).await?.nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
@@ -101,7 +101,11 @@ pub async fn pulse<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progress) -
 ///
 /// # Errors
 /// [`Denied`].
-pub async fn uploads<D: Deployment>(d: &D, bearer: &Bearer, uploads: &[Upload]) -> Result<Vec<Grant>, Denied> {
+pub async fn uploads<D: Deployment<Store: Intake>>(
+    d: &D,
+    bearer: &Bearer,
+    uploads: &[Upload],
+) -> Result<Vec<Grant>, Denied> {
     let (_, lease) = admit(d, bearer).await?;
     let job = &d.policy().job;
     let mut grants = Vec::with_capacity(uploads.len());

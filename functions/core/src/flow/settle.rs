@@ -10,7 +10,7 @@ use crate::{
         ring,
     },
     key::{BuildKey, LeaseId, Product},
-    ports::{Deployment, Store, Unavailable},
+    ports::{Deployment, Intake, Unavailable},
     protocol::{Outcome, Report},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// [`Denied`]; then the build is as it was.
-pub async fn settle<D: Deployment>(d: &D, bearer: &Bearer, report: Report) -> Result<(), Denied> {
+pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report: Report) -> Result<(), Denied> {
     let live = match admit(d, bearer).await {
         Ok(_) => true,
         // Perhaps its settling was heard and the reply lost: the state machine knows. No object is written for it.
@@ -47,7 +47,7 @@ pub async fn settle<D: Deployment>(d: &D, bearer: &Bearer, report: Report) -> Re
     Ok(())
 }
 
-async fn look_for_catalogue<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(), Denied> {
+async fn look_for_catalogue<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<(), Denied> {
     for name in [ObjectName::Lookup, ObjectName::Details] {
         if d.store().size(&home(bearer, name)).await?.is_none() {
             return Err(Denied::Nonsense("the catalogue is not in the store"));
@@ -60,7 +60,11 @@ fn home(bearer: &Bearer, name: ObjectName) -> ObjectPath {
     ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name }
 }
 
-async fn store_manifest<D: Deployment>(d: &D, bearer: &Bearer, manifest: &Manifest) -> Result<(), Denied> {
+async fn store_manifest<D: Deployment<Store: Intake>>(
+    d: &D,
+    bearer: &Bearer,
+    manifest: &Manifest,
+) -> Result<(), Denied> {
     if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
     }

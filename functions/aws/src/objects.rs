@@ -1,0 +1,153 @@
+//! The objects of one S3 bucket, by URLs that are signed here: to redirect to, and to read. The whole S3 client would be the largest
+//! part of a function that asks for nothing else.
+
+use std::time::{Duration, SystemTime};
+
+use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use binplz_core::{
+    artifact::ObjectPath,
+    ports::{Location, Method, Store, Unavailable},
+};
+
+use crate::{
+    account::Account,
+    config::{Fault, Settings},
+    presign::{Presigner, encoded},
+    unavailable,
+};
+
+pub(crate) const ROLE: &str = "store";
+/// How long a redirect's URL can be followed. A download that has begun goes on.
+pub const URL_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// A bucket's objects.
+#[derive(Clone, Debug)]
+pub struct S3Objects {
+    presigner: Presigner,
+    /// From a signed URL to what is there, if anything is.
+    get: Operation<String, Option<Vec<u8>>, Refusal>,
+    /// Where a CDN has the bucket's programs, without a slash at its end.
+    cdn: Option<String>,
+}
+
+/// S3 says neither that an object is there nor that it is not.
+#[derive(Debug, thiserror::Error)]
+#[error("S3 answered {0}")]
+struct Refusal(u16);
+
+impl S3Objects {
+    /// Those of the bucket that the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<S3Objects, Fault> {
+        let presigner = Presigner::new(account, &settings.need("BINPLZ_BUCKET")?);
+        let get = get(account, presigner.origin());
+        Ok(S3Objects { presigner, get, cdn: settings.find_origin("BINPLZ_CDN")? })
+    }
+
+    /// Signs a URL for nothing.
+    pub(crate) fn warm(&self) -> Result<(), Unavailable> {
+        self.signed("GET", "-", &[], URL_LIFE).map(drop)
+    }
+
+    pub(crate) fn signed(
+        &self,
+        method: &str,
+        object: &str,
+        headers: &[(&str, &str)],
+        life: Duration,
+    ) -> Result<String, Unavailable> {
+        let url = self.presigner.url(method, object, headers, SystemTime::now(), life);
+        url.map_err(|error| Unavailable::new(ROLE, error))
+    }
+}
+
+/// As the SDK's own operations: the same connections, limits of time and tries.
+fn get(account: &Account, origin: &str) -> Operation<String, Option<Vec<u8>>, Refusal> {
+    account
+        .signed::<Refusal>(origin)
+        .service_name("S3")
+        .operation_name("GetObject")
+        .serializer(|url: String| Ok(HttpRequest::get(url)?))
+        .deserializer(|answer: &HttpResponse| match answer.status() {
+            status if status.is_success() => Ok(answer.body().bytes().map(<[u8]>::to_vec)),
+            status if status.as_u16() == 404 => Ok(None),
+            status => Err(OrchestratorError::operation(Refusal(status.as_u16()))),
+        })
+        .build()
+}
+
+impl Store for S3Objects {
+    async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
+        if let Some(cdn) = &self.cdn {
+            return Ok(Location::Cdn(format!("{cdn}/{}", encoded(&path.to_string()))));
+        }
+        let method = match method {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+        };
+        self.signed(method, &path.to_string(), &[], URL_LIFE).map(Location::Store)
+    }
+
+    async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
+        let url = self.signed("GET", &path.to_string(), &[], URL_LIFE)?;
+        self.get.invoke(url).await.map_err(|error| unavailable(ROLE, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use binplz_core::{
+        reply::{Asked, Format, Reply},
+        served::Served,
+    };
+
+    /// What a hit is answered, in a deployment with or without a CDN: where to, and how long that may be kept.
+    async fn hit(cdn: &str) -> (String, String) {
+        let settings = [
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("BINPLZ_BUCKET", "bucket"),
+            ("BINPLZ_CDN", cdn),
+        ];
+        let settings = settings.iter().fold(Settings::default(), |settings, (name, value)| settings.with(name, value));
+        let store = S3Objects::open(&Account::open(&settings).expect("an account"), &settings).expect("a store");
+        let object = format!("builds/{}/x86_64-linux/a.b/{}/bin/[", "ab".repeat(20), "c".repeat(32));
+        let object: ObjectPath = object.parse().expect("an object");
+        let at = store.url(&object, Method::Get).await.expect("a URL");
+        let served = Served {
+            asked: "a.b?sys=x86_64-linux".parse().expect("a key"),
+            pin: "unstable".parse().expect("a pin"),
+            rev: object.key.rev.clone(),
+            attr: "a.b".parse().expect("an attribute"),
+            bin: "[".parse().expect("a program"),
+            version: "1".to_owned(),
+            sha256: "0".repeat(64).parse().expect("hex"),
+            size: 1,
+            object,
+            stale: false,
+        };
+        let asked = Asked { origin: "https://h", target: None, format: Format::Shell, retry: false };
+        let headers = Reply::Hit { served, at }.answer(&asked).headers;
+        let value = |name| headers.iter().find(|(header, _)| *header == name).expect(name).1.clone();
+        assert_eq!(value("vary"), "Accept");
+        (value("location"), value("cache-control"))
+    }
+
+    #[tokio::test]
+    async fn a_redirect_may_be_kept_only_where_it_leads_to_the_cdn() {
+        let path = format!("builds/{}/x86_64-linux/a.b/{}/bin/%5B", "ab".repeat(20), "c".repeat(32));
+        let cdn = (format!("https://binplz.example/{path}"), "public, max-age=60".to_owned());
+        assert_eq!(hit("https://binplz.example/").await, cdn);
+        let (location, kept) = hit("").await;
+        assert!(
+            location.starts_with(&format!("https://bucket.s3.us-east-1.amazonaws.com/{path}?X-Amz-")),
+            "{location}"
+        );
+        assert_eq!(kept, "no-store");
+    }
+}
