@@ -2,10 +2,11 @@
 //! `tests/golden/` are items as earlier versions wrote them, and must stay readable.
 //!
 //! ```text
-//! pk     S  build/REV/SYSTEM/ATTR · served/ASKED · limits · pins · progress/LEASE · waiters/WINDOW   (the table's only key)
+//! pk     S  build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · limits · pins · progress/LEASE · waiters/WINDOW
+//!           (the table's only key)
 //! v      N  the version, from 1
 //! body   S  the row, as its core type is written in JSON
-//! shelf  S  queued · building: only on a build that stands on one     (the index `shelves`: partition key)
+//! shelf  S  queued · building · joined: only on a build that stands on one     (the index `shelves`: partition key)
 //!           served/PIN/REV: only on what is served and not stale
 //! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
 //!           what was asked: tree?sys=x86_64-linux
@@ -60,6 +61,7 @@ pub struct Unreadable(String);
 pub fn pk(key: &RowKey) -> AttributeValue {
     AttributeValue::S(match key {
         RowKey::Build(key) => format!("build/{key}"),
+        RowKey::Derivation(system, drv) => format!("derivation/{system}/{drv}"),
         RowKey::Served(asked) => format!("served/{asked}"),
         RowKey::Limits => "limits".to_owned(),
         RowKey::Pins => "pins".to_owned(),
@@ -81,6 +83,7 @@ pub fn shelf(shelf: Shelf) -> AttributeValue {
     let name = match shelf {
         Shelf::Queued => "queued",
         Shelf::Building => "building",
+        Shelf::Joined => "joined",
     };
     AttributeValue::S(name.to_owned())
 }
@@ -112,6 +115,7 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
             let place = build.shelf().map(|(on, at)| (shelf(on), self::at(&Listed { key: build.key.clone(), at })));
             (serde_json::to_string(build), place)
         }
+        Row::Derivation(taken) => (serde_json::to_string(taken), None),
         Row::Served(served) => {
             let place = (!served.stale).then(|| (served_shelf(&served.pinned()), served_at(&served.asked)));
             (serde_json::to_string(served), place)
@@ -140,6 +144,7 @@ pub fn read(key: &RowKey, item: &Item) -> Result<(Row, Version), Unreadable> {
     let body = text(item, BODY)?;
     let row = match key {
         RowKey::Build(_) => serde_json::from_str(body).map(Row::Build),
+        RowKey::Derivation(..) => serde_json::from_str(body).map(Row::Derivation),
         RowKey::Served(_) => serde_json::from_str(body).map(Row::Served),
         RowKey::Limits => serde_json::from_str(body).map(Row::Limits),
         RowKey::Pins => serde_json::from_str(body).map(Row::Pins),

@@ -79,10 +79,12 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
             End::Failed(_) => vec![(Metric::BuildsFailed, json!(1)), seconds(Metric::BuildSeconds, *took)],
             End::Delayed(_) => one(Metric::BuildsDelayed),
             End::Exhausted(_) => one(Metric::BuildsExhausted),
+            // The other one counts.
+            End::Joined => vec![],
         },
         News::Held(Full::Budget { .. }) => one(Metric::BudgetRefused),
         News::Held(Full::Slots | Full::Catalogue | Full::Paused(_)) | News::Looked(..) | News::Trouble { .. } => vec![],
-        News::Moved(Moved::Queued | Moved::Launched { .. } | Moved::Cancelled) => vec![],
+        News::Moved(Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled) => vec![],
     }
 }
 

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use aws_sdk_dynamodb::types::AttributeValue;
 use binplz_aws::item::{self, Item};
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
-    build::{Attempt, Build, Lease, State},
+    artifact::{Home, ObjectName, ObjectPath},
+    build::{Attempt, Borrowed, Build, Lease, Made, State},
+    derivation::Derivation,
     failure::{Failure, Kind},
-    key::{Bin, BuildKey, LeaseId, Product},
+    key::{Bin, BuildKey, DrvHash, LeaseId, Product},
     limits::{Limits, Micros, Why},
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
@@ -36,14 +37,24 @@ fn id(digit: char) -> LeaseId {
 fn lease() -> Lease {
     let (token, expires) = ("5e".repeat(32).parse().expect("64 hex digits"), Timestamp(AT.0 + 300_000));
     let task = Some("arn:aws:ecs:eu-central-1:123456789012:task/binplz/0123456789abcdef".to_owned());
-    Lease { id: id('b'), token, attempt: 2, size: Size::default(), claimed: AT, expires, task }
+    Lease { id: id('b'), token, attempt: 2, size: Size::default(), claimed: AT, expires, task, derivation: None }
 }
 
 fn history() -> Vec<Attempt> {
     let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
     let stats = Stats { derivations: 3, log_segments: 1 };
     let (number, size, claimed) = (1, Size::default(), Timestamp(AT.0 - 60_000));
-    vec![Attempt { lease: id('a'), number, size, claimed, ended: AT, failure, stats }]
+    vec![Attempt { lease: id('a'), number, size, claimed, ended: AT, failure, left: None, stats }]
+}
+
+fn drv() -> DrvHash {
+    "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4".parse().expect("base 32")
+}
+
+/// A build whose only attempt has left its derivation to another.
+fn left(state: State) -> Row {
+    let left = history().into_iter().map(|attempt| Attempt { failure: None, left: Some(drv()), ..attempt });
+    Row::Build(Build { key: key(), state, history: left.collect() })
 }
 
 /// An attempt on a larger machine, after one on a machine that was not the usual one.
@@ -58,9 +69,13 @@ fn build(state: State) -> Row {
     Row::Build(Build { key: key(), state, history: history() })
 }
 
+fn made(borrowed: Option<Borrowed>) -> Made {
+    Made { lease: id('b'), borrowed, since: AT }
+}
+
 fn catalogue() -> Row {
     let key = BuildKey { product: Product::Catalogue, ..key() };
-    Row::Build(Build { state: State::Ready { lease: id('b'), since: AT }, ..Build::unasked(key) })
+    Row::Build(Build { state: State::Ready(made(None)), ..Build::unasked(key) })
 }
 
 fn served(asked: &str, stale: bool) -> Row {
@@ -96,12 +111,19 @@ fn limits() -> Row {
 fn rows() -> Vec<(&'static str, Row)> {
     let failure =
         Failure { derivation: Some("zlib-1.3".to_owned()), ..Failure::new(Kind::BuildFailed, "x.c:1: error") };
+    let main_program = Some("ack".to_owned());
+    let from = BuildKey { product: "ack".parse().expect("a package"), ..key() };
+    let borrowed = Borrowed { from, main_program: main_program.clone() };
     vec![
         ("build-unasked", build(State::Unasked)),
         ("build-queued", build(State::Queued { since: AT, due: Timestamp(AT.0 + 30_000), attempt: 2 })),
         ("build-building", build(State::Building(lease()))),
         ("build-larger", larger()),
-        ("build-ready", build(State::Ready { lease: id('b'), since: AT })),
+        ("build-holding", build(State::Building(Lease { derivation: Some(drv()), ..lease() }))),
+        ("build-joined", left(State::Joined { derivation: drv(), main_program, since: AT })),
+        ("build-ready", build(State::Ready(made(None)))),
+        ("build-borrowed", left(State::Ready(made(Some(borrowed))))),
+        ("derivation", Row::Derivation(Derivation { drv: drv(), home: Home { key: key(), lease: id('b') } })),
         ("build-failed", build(State::Failed { failure, since: AT, until: None })),
         ("build-catalogue", catalogue()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
@@ -171,7 +193,7 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 #[test]
 fn only_what_waits_is_built_or_is_served_fresh_is_in_the_index_and_is_found_there() {
     for (name, row) in rows() {
-        let on_shelf = matches!(name, "build-queued" | "build-building" | "build-larger" | "served-program");
+        let on_shelf = matches!(name, "build-queued" | "build-building" | "build-larger" | "build-holding" | "build-joined" | "served-program");
         let item = item::write(&Swap { seen: Version(0), row: row.clone() }).expect(name).expect("a version 1");
         assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
         match row {
@@ -185,10 +207,11 @@ fn only_what_waits_is_built_or_is_served_fresh_is_in_the_index_and_is_found_ther
                 assert_eq!(item.get(item::SHELF), Some(&item::served_shelf(&served.pinned())));
                 assert_eq!(item::read_served(&item), Ok(served.asked));
             }
-            Row::Served(_) | Row::Limits(_) | Row::Pins(_) => {}
+            Row::Served(_) | Row::Derivation(_) | Row::Limits(_) | Row::Pins(_) => {}
         }
     }
-    assert_ne!(item::shelf(Shelf::Queued), item::shelf(Shelf::Building));
+    let shelves = [Shelf::Queued, Shelf::Building, Shelf::Joined].map(|shelf| item::shelf(shelf));
+    assert!(shelves.iter().enumerate().all(|(n, shelf)| !shelves[..n].contains(shelf)));
 }
 
 #[test]

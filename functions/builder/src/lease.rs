@@ -12,7 +12,7 @@ use std::{
 
 use binplz_core::{
     key::Token,
-    protocol::{Grant, Job, Progress, Pulse, Report, Upload},
+    protocol::{Evaluated, Grant, Job, Progress, Pulse, Report, Turn, Upload},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -163,6 +163,11 @@ impl Lease {
             }
         }
         Err(CallError::Refused(format!("{}: {refusal}", upload.name)))
+    }
+
+    /// Says what it has evaluated to, and hears whether to realise it.
+    pub(crate) fn claim(&self, found: &Evaluated) -> Result<Turn, CallError> {
+        self.insist(Weight::Work, || self.ask("the derivation", "/derivation", Some(found)))
     }
 
     /// Asks for the right to store some objects.

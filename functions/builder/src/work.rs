@@ -10,7 +10,7 @@ use binplz_core::{
     artifact::{Manifest, Verdict},
     failure::{Failure, Kind},
     key::{Attr, Product, Token},
-    protocol::{Job, Nixpkgs, Outcome, Phase, Report, Stats},
+    protocol::{Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, Turn},
 };
 
 use crate::{
@@ -64,7 +64,9 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     let mut stats = Stats::default();
     let made = catch_unwind(AssertUnwindSafe(|| make(&shop, &job, &mut stats)));
     let outcome = match made.unwrap_or_else(|_| Err(Ending::ours("it panicked"))) {
-        Ok(outcome) => outcome,
+        Ok(Some(outcome)) => outcome,
+        // The lease is over, and with it what could still be said.
+        Ok(None) => return Ok(Done::Settled),
         Err(Ending::Failed(failure)) => Outcome::Failed(failure),
         Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),
         Err(Ending::Stopped) => Outcome::Failed(Failure::new(Kind::Interrupted, "")),
@@ -86,8 +88,8 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     }
 }
 
-/// What the job is about.
-fn make(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Outcome, Ending> {
+/// What the job is about; `None`: another build does it, and the endpoint knows.
+fn make(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
     let name = match &job.key.product {
         Product::Package(attr) => attr.as_str(),
         Product::Catalogue => "the catalogue",
@@ -98,15 +100,21 @@ fn make(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Outcome, Ending> {
         Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
     });
     match &job.key.product {
-        Product::Package(attr) => build(shop, job, attr, stats).map(Outcome::Built),
-        Product::Catalogue => catalogue(shop, job).map(|()| Outcome::Catalogued),
+        Product::Package(attr) => Ok(build(shop, job, attr, stats)?.map(Outcome::Built)),
+        Product::Catalogue => catalogue(shop, job).map(|()| Some(Outcome::Catalogued)),
     }
 }
 
-/// From a package's name to its manifest.
-fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Manifest, Ending> {
+/// From a package's name to its manifest, unless another build has its derivation.
+fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Manifest>, Ending> {
     let package = evaluate(shop, job, attr)?;
     shop.log.say(&format!("derivation: {}, output {}, by Nix {}", package.drv, package.output, package.nix));
+
+    let found = Evaluated { drv_path: package.drv.clone(), main_program: package.main_program.clone() };
+    match shop.lease.claim(&found)? {
+        Turn::Go => {}
+        Turn::Elsewhere => return Ok(None),
+    }
 
     let scratch = Scratch::new()?;
     let output = realise(shop, &package, &job.limits, &scratch, stats)?;
@@ -117,7 +125,7 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Manif
     let found = programs::inspect(&output.path, &output.closure, job.key.system, &job.limits, &main)?;
     match failure_of(&found) {
         Some(failure) => Err(Ending::Failed(failure)),
-        None => hand_over(shop, package, found),
+        None => hand_over(shop, package, found).map(Some),
     }
 }
 

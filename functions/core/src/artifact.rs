@@ -146,6 +146,24 @@ impl Manifest {
     }
 }
 
+/// Where the objects of one attempt at one build lie.
+///
+/// No two attempts can write the same object, and an object that a redirect points to is never written again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// Of which build.
+    pub key: BuildKey,
+    /// Of which attempt.
+    pub lease: LeaseId,
+}
+
+impl Home {
+    /// One of them.
+    pub fn object(&self, name: ObjectName) -> ObjectPath {
+        ObjectPath { key: self.key.clone(), lease: self.lease.clone(), name }
+    }
+}
+
 /// An object that belongs to one attempt at one build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -192,10 +210,7 @@ impl FromStr for ObjectName {
 
 serde_as_text!(ObjectName, BadName);
 
-/// Where an object lies: `builds/REV/SYSTEM/ATTR/LEASE/NAME`.
-///
-/// The lease is part of the path, so that no two attempts can write the same object, and an object that a redirect
-/// points to is never written again.
+/// Where an object lies: `builds/REV/SYSTEM/ATTR/LEASE/NAME`, its [`Home`] and its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectPath {

@@ -3,16 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    artifact::Home,
     failure::Failure,
-    key::{BuildKey, LeaseId, Token},
+    key::{BuildKey, DrvHash, LeaseId, Token},
     protocol::Stats,
     size::Size,
     time::Timestamp,
 };
 
 mod apply;
+mod event;
 
-pub use apply::{Event, Illegal, Step, apply};
+pub use apply::apply;
+pub use event::{Event, Illegal, Step};
 
 /// How many ended attempts a row remembers; older ones are forgotten.
 pub const HISTORY_MAX: usize = 8;
@@ -46,13 +49,18 @@ pub enum State {
     },
     /// One task works on it.
     Building(Lease),
-    /// Its programs are in the store.
-    Ready {
-        /// The attempt that made them; part of their paths.
-        lease: LeaseId,
+    /// Its task has found that another build has the same derivation, and has left the rest to that one.
+    Joined {
+        /// Which derivation.
+        derivation: DrvHash,
+        /// As for [`Borrowed`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        main_program: Option<String>,
         /// Since when.
         since: Timestamp,
     },
+    /// Its programs are in the store.
+    Ready(Made),
     /// It failed.
     Failed {
         /// Why, the last time.
@@ -62,6 +70,37 @@ pub enum State {
         /// When a request may start it again; `None`: never by itself.
         until: Option<Timestamp>,
     },
+}
+
+/// What was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The attempt that made it; part of the objects' paths.
+    pub lease: LeaseId,
+    /// Where that is another build's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrowed: Option<Borrowed>,
+    /// Since when it is there for this one.
+    pub since: Timestamp,
+}
+
+impl Made {
+    /// Where the objects lie, for the build of that key.
+    pub fn home(&self, key: &BuildKey) -> Home {
+        let key = self.borrowed.as_ref().map_or(key, |borrowed| &borrowed.from);
+        Home { key: key.clone(), lease: self.lease.clone() }
+    }
+}
+
+/// Programs that another build has made of the same derivation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Borrowed {
+    /// Which build.
+    pub from: BuildKey,
+    /// `meta.mainProgram` of the attribute itself. Nothing of `meta` is part of a derivation, so that it may differ from what the
+    /// other build's manifest says; name and version are, and do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_program: Option<String>,
 }
 
 /// A claim on a build, held by one task for as long as it is heard of.
@@ -83,6 +122,9 @@ pub struct Lease {
     /// What the launcher calls its task, once it has started one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// The derivation that it has taken on. It is one: whoever got hold of the token while that is built can claim no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation: Option<DrvHash>,
 }
 
 /// An attempt that is over.
@@ -99,9 +141,12 @@ pub struct Attempt {
     pub claimed: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
-    /// How; `None`: it built what was asked for.
+    /// How; `None`: it built what was asked for, or left that to another build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The derivation that it left to another build. Then the failure is that one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<DrvHash>,
     /// What it took, as far as its builder told.
     #[serde(default)]
     pub stats: Stats,
@@ -121,8 +166,21 @@ impl Build {
         }
     }
 
-    /// The newest attempt's lease, running or ended: the one whose log people want.
+    /// Where its objects lie, once they do.
+    pub fn home(&self) -> Option<Home> {
+        match &self.state {
+            State::Ready(made) => Some(made.home(&self.key)),
+            _ => None,
+        }
+    }
+
+    /// The newest attempt's lease, running or ended.
     pub fn newest_lease(&self) -> Option<&LeaseId> {
         self.lease().map(|lease| &lease.id).or(self.history.last().map(|attempt| &attempt.lease))
+    }
+
+    /// The derivation that its newest attempt has left to another build.
+    pub fn left(&self) -> Option<&DrvHash> {
+        self.history.last().filter(|_| self.lease().is_none()).and_then(|attempt| attempt.left.as_ref())
     }
 }

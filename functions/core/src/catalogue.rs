@@ -21,6 +21,8 @@ pub enum Resolution {
         attr: Attr,
         /// The program; `None`: its main one, and only a build can tell which that is.
         bin: Option<Bin>,
+        /// Its main program, where that is known.
+        main: Option<Bin>,
         /// Its derivation, where that is known. Attributes with the same one are the same build.
         drv: Option<DrvHash>,
     },

@@ -17,6 +17,7 @@ pub mod protocol;
 pub mod size;
 
 pub mod build;
+pub mod derivation;
 pub mod limits;
 pub mod served;
 

@@ -87,6 +87,11 @@ pub enum Moved {
         /// From its claim to its end.
         took: Duration,
     },
+    /// It has come to the end that another build of its derivation has come to, without a task.
+    Followed {
+        /// Which.
+        end: End,
+    },
     /// An operator wants it no more.
     Cancelled,
 }
@@ -96,6 +101,8 @@ pub enum Moved {
 pub enum End {
     /// Its programs are in the store.
     Ready,
+    /// Another build has its derivation, and it follows that one.
+    Joined,
     /// The package itself fails: for good.
     Failed(Failure),
     /// It failed, and is tried again.
@@ -116,6 +123,7 @@ impl Moved {
                     (State::Failed { until: None, failure, .. }, _) => End::Failed(failure.clone()),
                     (State::Failed { until: Some(_), failure, .. }, _) => End::Exhausted(failure.clone()),
                     (State::Queued { .. }, Some(failure)) => End::Delayed(failure),
+                    (State::Joined { .. }, _) => End::Joined,
                     _ => End::Ready,
                 };
                 Some(Moved::Ended { end, took: attempt.ended - attempt.claimed })
@@ -127,6 +135,8 @@ impl Moved {
                 after.task.clone().map(|task| Moved::Launched { task })
             }
             (State::Building(_), _) => None,
+            (_, State::Ready { .. }) => Some(Moved::Followed { end: End::Ready }),
+            (_, State::Failed { failure, .. }) => Some(Moved::Followed { end: End::Failed(failure.clone()) }),
             _ => Some(Moved::Queued),
         }
     }
@@ -148,6 +158,13 @@ impl fmt::Display for Moved {
             Moved::Ended { end: End::Exhausted(failure), took } => {
                 write!(f, "rests; its last attempt ended after {} s: {}", took.as_secs(), failure.sentence())
             }
+            Moved::Ended { end: End::Joined, took } => {
+                write!(f, "follows another build of its derivation after {} s", took.as_secs())
+            }
+            Moved::Followed { end: End::Failed(failure) } => {
+                write!(f, "failed, as the other build of its derivation: {}", failure.sentence())
+            }
+            Moved::Followed { .. } => f.write_str("ready, by another build of its derivation"),
             Moved::Cancelled => f.write_str("cancelled"),
         }
     }

@@ -9,7 +9,8 @@ use crate::{
     artifact::ObjectPath,
     build::{Build, Lease},
     catalogue::Resolution,
-    key::{BuildKey, LeaseId, Rev, Sha256, System, Token},
+    derivation::Derivation,
+    key::{BuildKey, DrvHash, LeaseId, Rev, Sha256, System, Token},
     limits::{Limits, Why},
     news::{About, News},
     pins::{Pinned, Pins},
@@ -42,6 +43,8 @@ impl Unavailable {
 pub enum RowKey {
     /// A build's row.
     Build(BuildKey),
+    /// A derivation's row: for which system, and which.
+    Derivation(System, DrvHash),
     /// A served row.
     Served(ServedKey),
     /// The row of slots, money and pauses. There is one.
@@ -55,6 +58,8 @@ pub enum RowKey {
 pub enum Row {
     /// A build.
     Build(Build),
+    /// Which attempt has taken a derivation on.
+    Derivation(Derivation),
     /// What a path is served.
     Served(Served),
     /// Slots and money.
@@ -68,6 +73,7 @@ impl Row {
     pub fn key(&self) -> RowKey {
         match self {
             Row::Build(build) => RowKey::Build(build.key.clone()),
+            Row::Derivation(taken) => RowKey::Derivation(taken.system(), taken.drv.clone()),
             Row::Served(served) => RowKey::Served(served.asked.clone()),
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
@@ -118,6 +124,8 @@ pub enum Shelf {
     Queued,
     /// Building, ordered by when its lease expires.
     Building,
+    /// Left to another build, ordered by since when.
+    Joined,
 }
 
 /// A build on a shelf. The list may be late: whoever acts on it loads the row first.
@@ -125,7 +133,7 @@ pub enum Shelf {
 pub struct Listed {
     /// Which build.
     pub key: BuildKey,
-    /// Due, or expiring, at.
+    /// Due, expiring, or left to another, at.
     pub at: Timestamp,
 }
 
@@ -136,6 +144,7 @@ impl Build {
         match &self.state {
             State::Queued { due, .. } => Some((Shelf::Queued, *due)),
             State::Building(lease) => Some((Shelf::Building, lease.expires)),
+            State::Joined { since, .. } => Some((Shelf::Joined, *since)),
             State::Unasked | State::Ready { .. } | State::Failed { .. } => None,
         }
     }

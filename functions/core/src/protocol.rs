@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `GET  URL` | – | [`Job`] |
 //! | `POST URL/pulse` | [`Progress`] | [`Pulse`]: the lease was renewed |
+//! | `POST URL/derivation` | [`Evaluated`] | [`Turn`]: before it realises anything |
 //! | `POST URL/uploads` | list of [`Upload`] | list of [`Grant`], in the same order |
 //! | `POST URL/settle` | [`Report`] | `{}`: the build is over |
 //!
@@ -152,6 +153,26 @@ impl Phase {
 pub struct Pulse {
     /// How long it lasts from now on.
     pub lease_seconds: u64,
+}
+
+/// What evaluating a package came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Its derivation.
+    pub drv_path: String,
+    /// `meta.mainProgram`, as the package declares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_program: Option<String>,
+}
+
+/// Who realises a derivation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Turn {
+    /// Whoever asked: no other build will.
+    Go,
+    /// Another build has, or does. The lease is over: the builder ends well, and says nothing more.
+    Elsewhere,
 }
 
 /// An object that a builder wants to store.

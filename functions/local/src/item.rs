@@ -1,8 +1,8 @@
 //! How rows lie in the embedded ledger, both ways. Whoever changes a row's shape in core finds out here: the golden
 //! files in `tests/golden/` are rows as earlier versions wrote them, and must stay readable.
 //!
-//! A key is text: `build/REV/SYSTEM/ATTR`, `served/ASKED`, `limits`, `pins`. A row is the JSON of its core type; of which type
-//! is said by its key.
+//! A key is text: `build/REV/SYSTEM/ATTR`, `derivation/SYSTEM/HASH`, `served/ASKED`, `limits`, `pins`. A row is the JSON of its core
+//! type; of which type is said by its key.
 
 use binplz_core::{
     key::BuildKey,
@@ -30,6 +30,7 @@ impl Unreadable {
 pub fn key_text(key: &RowKey) -> String {
     match key {
         RowKey::Build(build) => format!("build/{build}"),
+        RowKey::Derivation(system, drv) => format!("derivation/{system}/{drv}"),
         RowKey::Served(asked) => format!("served/{asked}"),
         RowKey::Limits => "limits".to_owned(),
         RowKey::Pins => "pins".to_owned(),
@@ -44,6 +45,10 @@ pub fn key_from_text(text: &str) -> Result<RowKey, Unreadable> {
     let bad = || Unreadable::new("key", text);
     match text.split_once('/') {
         Some(("build", rest)) => rest.parse().map(RowKey::Build).map_err(|_| bad()),
+        Some(("derivation", rest)) => {
+            let (system, drv) = rest.split_once('/').ok_or_else(bad)?;
+            Ok(RowKey::Derivation(system.parse().map_err(|_| bad())?, drv.parse().map_err(|_| bad())?))
+        }
         Some(("served", rest)) => rest.parse().map(RowKey::Served).map_err(|_| bad()),
         None if text == "limits" => Ok(RowKey::Limits),
         None if text == "pins" => Ok(RowKey::Pins),
@@ -58,6 +63,7 @@ pub fn key_from_text(text: &str) -> Result<RowKey, Unreadable> {
 pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
     match row {
         Row::Build(build) => serde_json::to_vec(build),
+        Row::Derivation(taken) => serde_json::to_vec(taken),
         Row::Served(served) => serde_json::to_vec(served),
         Row::Limits(limits) => serde_json::to_vec(limits),
         Row::Pins(pins) => serde_json::to_vec(pins),
@@ -72,6 +78,7 @@ pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
 pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
     match key {
         RowKey::Build(_) => serde_json::from_slice(bytes).map(Row::Build),
+        RowKey::Derivation(..) => serde_json::from_slice(bytes).map(Row::Derivation),
         RowKey::Served(_) => serde_json::from_slice(bytes).map(Row::Served),
         RowKey::Limits => serde_json::from_slice(bytes).map(Row::Limits),
         RowKey::Pins => serde_json::from_slice(bytes).map(Row::Pins),
@@ -100,6 +107,7 @@ pub fn shelf_number(shelf: Shelf) -> u8 {
     match shelf {
         Shelf::Queued => 0,
         Shelf::Building => 1,
+        Shelf::Joined => 3,
     }
 }
 

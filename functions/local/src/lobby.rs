@@ -99,7 +99,7 @@ impl Watch for LocalWatch {
 mod tests {
     use super::*;
     use binplz_core::{
-        build::{Build, State},
+        build::{Build, Made, State},
         time::Timestamp,
     };
 
@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn ready() -> State {
-        State::Ready { lease: "1".repeat(32).parse().expect("hex"), since: Timestamp(1) }
+        State::Ready(Made { lease: "1".repeat(32).parse().expect("hex"), borrowed: None, since: Timestamp(1) })
     }
 
     /// Whether one who waits for `tree` hears something of what is written after the watch began, if it does not wait at all.

@@ -2,10 +2,11 @@
 //! sees it here. A file that is here once is never changed; a new shape gets a new file beside it.
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
-    build::{Attempt, Build, Lease, State},
+    artifact::{Home, ObjectName, ObjectPath},
+    build::{Attempt, Borrowed, Build, Lease, Made, State},
+    derivation::Derivation,
     failure::{Failure, Kind},
-    key::{BuildKey, LeaseId, Product, System},
+    key::{BuildKey, DrvHash, LeaseId, Product, System},
     limits::{Limits, Micros, Why},
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
@@ -39,6 +40,7 @@ fn lease(task: Option<&str>) -> Lease {
         claimed: Timestamp(1_700_000_060_000),
         expires: Timestamp(1_700_000_120_000),
         task: task.map(str::to_owned),
+        derivation: None,
     }
 }
 
@@ -54,6 +56,7 @@ fn history() -> Vec<Attempt> {
         claimed: Timestamp(1_700_000_000_000),
         ended: Timestamp(1_700_000_030_000),
         failure,
+        left: None,
         stats: Stats { derivations: 7, log_segments: 3 },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
@@ -93,10 +96,24 @@ fn pins() -> Row {
     Row::Pins(changes.iter().fold(first, |pins, change| pins.changed(change, at).expect("legal").expect("a change")))
 }
 
+fn drv() -> DrvHash {
+    "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4".parse().expect("base 32")
+}
+
+fn main() -> Option<String> {
+    Some("foo".to_owned())
+}
+
+/// The history of a build whose only attempt has left its derivation to another.
+fn left(failure: Option<Failure>) -> Vec<Attempt> {
+    let [_, last] = history().try_into().expect("two");
+    vec![Attempt { left: Some(drv()), failure, ..last }]
+}
+
 fn catalogue() -> Row {
     let key = BuildKey { product: Product::Catalogue, ..key() };
     Row::Build(Build {
-        state: State::Ready { lease: id(2), since: Timestamp(1_700_000_000_000) },
+        state: State::Ready(Made { lease: id(2), borrowed: None, since: Timestamp(1_700_000_000_000) }),
         ..Build::unasked(key)
     })
 }
@@ -127,15 +144,23 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let package = "python3Packages.foo?sys=aarch64-linux";
     let program = "python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05";
     let commit = "foo?sys=x86_64-linux&nixpkgs-commit=0123456";
+    let borrowed = Borrowed { from: BuildKey { product: "foo".parse().expect("a package"), ..key() }, main_program: main() };
+    let borrowed = Made { lease: id(3), borrowed: Some(borrowed), since: at };
+    let derivation = Row::Derivation(Derivation { drv: drv(), home: Home { key: key(), lease: id(2) } });
     vec![
         (build(State::Unasked, vec![]), of_build, "build-unasked"),
         (build(State::Queued { since: at, due: Timestamp(at.0 + 1), attempt: 1 }, vec![]), of_build, "build-queued"),
         (build(State::Building(lease(None)), vec![]), of_build, "build-claimed"),
         (build(State::Building(lease(Some("4711"))), history()), of_build, "build-launched"),
-        (build(State::Ready { lease: id(2), since: at }, history()), of_build, "build-ready"),
+        (build(State::Building(Lease { derivation: Some(drv()), ..lease(None) }), vec![]), of_build, "build-holding"),
+        (build(State::Joined { derivation: drv(), main_program: main(), since: at }, left(None)), of_build, "build-joined"),
+        (build(State::Ready(Made { lease: id(2), borrowed: None, since: at }), history()), of_build, "build-ready"),
+        (build(State::Ready(borrowed), left(None)), of_build, "build-borrowed"),
         (build(failed(None), history()), of_build, "build-failed"),
+        (build(failed(None), left(Some(failure()))), of_build, "build-failed-elsewhere"),
         (build(failed(Some(Timestamp(at.0 + 900_000))), vec![]), of_build, "build-exhausted"),
         (catalogue(), "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/-catalogue", "build-catalogue"),
+        (derivation, "derivation/aarch64-linux/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4", "derivation"),
         (served(package, false), "served/python3Packages.foo?sys=aarch64-linux", "served-default"),
         (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
         (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
@@ -184,7 +209,8 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 #[test]
 fn what_is_no_key_is_refused() {
     for text in
-        ["", "limit", "limits/x", "pins/x", "build/", "build/x/y/z", "served/tree", "served/p/x86_64-linux/tree", "x/y"]
+        ["", "limit", "limits/x", "pins/x", "build/", "build/x/y/z", "served/tree", "served/p/x86_64-linux/tree", "x/y",
+         "derivation/x86_64-linux", "derivation/x86_64-linux/x", "derivation/x/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4"]
     {
         assert!(item::key_from_text(text).is_err(), "{text}");
     }

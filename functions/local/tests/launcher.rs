@@ -84,6 +84,7 @@ fn lease(n: u32) -> Lease {
         claimed: Timestamp(1),
         expires: Timestamp(2),
         task: None,
+        derivation: None,
     }
 }
 

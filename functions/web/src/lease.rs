@@ -10,6 +10,7 @@ use axum::{
 };
 use binplz_core::{
     flow::{
+        claim,
         lease::{self, Bearer, Denied},
         settle as settling,
     },
@@ -94,6 +95,11 @@ pub(crate) async fn job<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, w
 /// `POST …/pulse`: the builder is alive.
 pub(crate) async fn pulse<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { lease::pulse(&*d, &word.bearer, &word.read()?).await }.await)
+}
+
+/// `POST …/derivation`: what it has evaluated to, and whose turn that is.
+pub(crate) async fn derivation<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+    word.answer(&*d, async { claim::claim(&*d, &word.bearer, word.read()?).await }.await)
 }
 
 /// `POST …/uploads`: permission to store objects.

@@ -19,7 +19,8 @@ use proptest::{
 use super::{
     Kept, Violation,
     rows::{
-        any_row, any_served, any_state, asked, building, key, lease_id, limits, pinned, progress, queued, ready, served,
+        any_row, any_served, any_state, asked, building, derivation, drv, joined, key, lease_id, limits, pinned,
+        progress, queued, ready, served,
     },
     same,
 };
@@ -64,7 +65,8 @@ fn listed(n: u32, at: u64) -> Listed {
 
 /// Neither kind of read, nor the progress of a lease, invents anything.
 pub async fn a_row_that_nobody_wrote_is_not_there(ledger: &impl Ledger) -> Kept {
-    for key in [RowKey::Build(key(1)), RowKey::Served(asked(1)), RowKey::Limits, RowKey::Pins] {
+    let of_derivation = RowKey::Derivation(key(1).system, drv(1));
+    for key in [RowKey::Build(key(1)), of_derivation, RowKey::Served(asked(1)), RowKey::Limits, RowKey::Pins] {
         for read in [Read::Eventual, Read::Consistent] {
             same("a row", &ledger.load(&key, read).await?, &None)?;
         }
@@ -105,6 +107,8 @@ pub async fn a_list_is_ordered_and_a_shelf_holds_its_own(ledger: &impl Ledger) -
     for (n, at) in [(1, 10), (2, 9), (3, 1_700_000_000_000), (4, 100)] {
         write(ledger, 0, queued(n, at)).await?;
         write(ledger, 0, building(10 + n, n, at + 1)).await?;
+        write(ledger, 0, joined(20 + n, at + 2)).await?;
+        write(ledger, 0, derivation(n, 20 + n)).await?;
     }
     write(ledger, 0, ready(30, 1)).await?;
     write(ledger, 0, served(31, 1)).await?;
@@ -113,6 +117,8 @@ pub async fn a_list_is_ordered_and_a_shelf_holds_its_own(ledger: &impl Ledger) -
     same("the queue", &ledger.list(Shelf::Queued, None, 99).await?, &waiting.to_vec())?;
     let leased = [(12, 10), (11, 11), (14, 101), (13, 1_700_000_000_001)].map(|(n, at)| listed(n, at));
     same("the leases", &ledger.list(Shelf::Building, None, 99).await?, &leased.to_vec())?;
+    let following = [(22, 11), (21, 12), (24, 102), (23, 1_700_000_000_002)].map(|(n, at)| listed(n, at));
+    same("who follows", &ledger.list(Shelf::Joined, None, 99).await?, &following.to_vec())?;
     same("its first two", &ledger.list(Shelf::Queued, None, 2).await?, &waiting[..2].to_vec())?;
     same("a list of none", &ledger.list(Shelf::Queued, None, 0).await?, &Vec::new())
 }
@@ -145,7 +151,7 @@ pub async fn lists_say_exactly_what_the_rows_say(ledger: &impl Ledger) -> Kept {
         let version = rows.get(&build.key).map_or(0, |(version, _)| *version);
         write(ledger, version, Row::Build(build.clone())).await?;
         rows.insert(build.key.clone(), (version + 1, build));
-        for shelf in [Shelf::Queued, Shelf::Building] {
+        for shelf in [Shelf::Queued, Shelf::Building, Shelf::Joined] {
             let at = |build: &Build| build.shelf().filter(|(on, _)| *on == shelf).map(|(_, at)| at);
             let said = rows.values().filter_map(|(_, b)| at(b).map(|at| Listed { key: b.key.clone(), at })).collect();
             same("the shelf", &sorted(ledger.list(shelf, None, 99).await?), &sorted(said))?;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
-    build::{Attempt, Build, Lease, State},
+    artifact::{Home, ObjectName, ObjectPath},
+    build::{Attempt, Borrowed, Build, Lease, Made, State},
+    derivation::Derivation,
     failure::{Failure, Kind},
-    key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, Sha256, System, Token},
+    key::{Attr, Bin, BuildKey, DrvHash, LeaseId, Product, Rev, Sha256, System, Token},
     limits::{Limits, Micros, Why},
     pins::{Change, PinName, Pinned, Pins, Source},
     policy::{Policy, Prices},
@@ -50,6 +51,7 @@ pub fn lease(n: u32, expires: u64) -> Lease {
         claimed,
         expires: Timestamp(expires),
         task: None,
+        derivation: None,
     }
 }
 
@@ -70,7 +72,22 @@ pub fn building(n: u32, holder: u32, expires: u64) -> Row {
 
 /// The `n`th build, ready since `since`.
 pub fn ready(n: u32, since: u64) -> Row {
-    build(key(n), State::Ready { lease: lease_id(n), since: Timestamp(since) })
+    build(key(n), State::Ready(Made { lease: lease_id(n), borrowed: None, since: Timestamp(since) }))
+}
+
+/// The `n`th build, which follows another one since `since`.
+pub fn joined(n: u32, since: u64) -> Row {
+    build(key(n), State::Joined { derivation: drv(n), main_program: None, since: Timestamp(since) })
+}
+
+/// The `n`th derivation, taken on by the `holder`th lease of the build of that number.
+pub fn derivation(n: u32, holder: u32) -> Row {
+    Row::Derivation(Derivation { drv: drv(n), home: Home { key: key(holder), lease: lease_id(holder) } })
+}
+
+/// What tells the `n`th derivation from others.
+pub fn drv(n: u32) -> DrvHash {
+    format!("{n:032}").parse().expect("digits are base 32")
 }
 
 /// What `/pN` is served, of so many bytes.
@@ -141,6 +158,14 @@ fn any_attr() -> impl Strategy<Value = Attr> {
         .prop_filter_map("an attribute that stays in its set", |attr| attr.parse().ok())
 }
 
+fn any_drv() -> impl Strategy<Value = DrvHash> {
+    "[0-9abcdfghijklmnpqrsvwxyz]{32}".prop_map(|hash| hash.parse().expect("base 32"))
+}
+
+fn any_derivation() -> impl Strategy<Value = Derivation> {
+    (any_drv(), any_key(), any_lease_id()).prop_map(|(drv, key, lease)| Derivation { drv, home: Home { key, lease } })
+}
+
 fn any_failure() -> impl Strategy<Value = Failure> {
     (select(&Kind::ALL[..]), "\\PC{0,40}", option::of("[a-z0-9-]{1,20}"))
         .prop_map(|(kind, detail, derivation)| Failure { derivation, ..Failure::new(kind, detail) })
@@ -157,21 +182,33 @@ fn any_size() -> impl Strategy<Value = Size> {
 fn any_lease() -> impl Strategy<Value = Lease> {
     let token = "[0-9a-f]{64}".prop_map(|hex| hex.parse::<Token>().expect("64 hex digits"));
     let task = option::of("\\PC{0,30}");
-    (any_lease_id(), token, any::<u32>(), any_size(), any_timestamp(), any_timestamp(), task).prop_map(
-        |(id, token, attempt, size, claimed, expires, task)| Lease { id, token, attempt, size, claimed, expires, task },
+    let times = (any_timestamp(), any_timestamp());
+    (any_lease_id(), token, any::<u32>(), any_size(), times, task, option::of(any_drv())).prop_map(
+        |(id, token, attempt, size, (claimed, expires), task, derivation)| Lease {
+            id,
+            token,
+            attempt,
+            size,
+            claimed,
+            expires,
+            task,
+            derivation,
+        },
     )
 }
 
 fn any_attempt() -> impl Strategy<Value = Attempt> {
     let times = (any_timestamp(), any_timestamp());
-    (any_lease_id(), any::<u32>(), any_size(), times, option::of(any_failure()), any_stats()).prop_map(
-        |(lease, number, size, (claimed, ended), failure, stats)| Attempt {
+    let end = (option::of(any_failure()), option::of(any_drv()));
+    (any_lease_id(), any::<u32>(), any_size(), times, end, any_stats()).prop_map(
+        |(lease, number, size, (claimed, ended), (failure, left), stats)| Attempt {
             lease,
             number,
             size,
             claimed,
             ended,
             failure,
+            left,
             stats,
         },
     )
@@ -179,6 +216,8 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
 
 /// Any state of a build.
 pub fn any_state() -> impl Strategy<Value = State> {
+    let borrowed =
+        (any_key(), option::of("\\PC{0,20}")).prop_map(|(from, main_program)| Borrowed { from, main_program });
     prop_oneof![
         Just(State::Unasked),
         (any_timestamp(), any_timestamp(), any::<u32>()).prop_map(|(since, due, attempt)| State::Queued {
@@ -187,7 +226,10 @@ pub fn any_state() -> impl Strategy<Value = State> {
             attempt
         }),
         any_lease().prop_map(State::Building),
-        (any_lease_id(), any_timestamp()).prop_map(|(lease, since)| State::Ready { lease, since }),
+        (any_drv(), option::of("\\PC{0,20}"), any_timestamp())
+            .prop_map(|(derivation, main_program, since)| State::Joined { derivation, main_program, since }),
+        (any_lease_id(), option::of(borrowed), any_timestamp())
+            .prop_map(|(lease, borrowed, since)| State::Ready(Made { lease, borrowed, since })),
         (any_failure(), any_timestamp(), option::of(any_timestamp()))
             .prop_map(|(failure, since, until)| State::Failed { failure, since, until }),
     ]
@@ -275,6 +317,7 @@ pub fn any_row() -> impl Strategy<Value = Row> {
     prop_oneof![
         4 => (any_key(), any_state(), vec(any_attempt(), 0..9))
             .prop_map(|(key, state, history)| Row::Build(Build { key, state, history })),
+        1 => any_derivation().prop_map(Row::Derivation),
         2 => any_served().prop_map(Row::Served),
         1 => any_limits().prop_map(Row::Limits),
         1 => any_pins().prop_map(Row::Pins),

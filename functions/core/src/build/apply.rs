@@ -6,96 +6,22 @@
 //!    ↑            ↑ ↑             │  ├─(permanent)→ Failed ─retry→ Queued
 //!    │            │ └─(transient)─┘  └─(exhausted)→ Failed until… ─ask→ Queued
 //!    └─cancel─────┴───────────────┘
+//!
+//! Building ─join→ Joined ─follow→ Ready, Failed, Queued      as the build of its derivation stands, at once if it has ended
+//! Unasked, Queued, Failed until… ─adopt→ Ready               where the derivation was known before, and is made
 //! ```
 
-use thiserror::Error;
-
 use crate::{
-    build::{Attempt, Build, HISTORY_MAX, Lease, State},
+    artifact::Home,
+    build::{Attempt, Borrowed, Build, Event, HISTORY_MAX, Illegal, Lease, Made, State, Step},
+    derivation::Realisation,
     failure::{Class, Failure, Kind},
-    key::{LeaseId, Token},
+    key::{DrvHash, LeaseId},
     policy::Policy,
     protocol::Stats,
     size::Size,
     time::Timestamp,
 };
-
-/// What happens to a build.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Somebody wants it.
-    Ask,
-    /// A dispatcher takes it on, with a lease made for this.
-    Claim {
-        /// The new lease's name.
-        id: LeaseId,
-        /// The new lease's secret.
-        token: Token,
-    },
-    /// The launcher has started a task for a lease.
-    Launched {
-        /// Which lease.
-        id: LeaseId,
-        /// What the launcher calls the task.
-        task: String,
-    },
-    /// The builder that holds a lease is alive.
-    Pulse {
-        /// Which lease.
-        id: LeaseId,
-    },
-    /// The builder that holds a lease has come to an end.
-    Settle {
-        /// Which lease.
-        id: LeaseId,
-        /// Which end: programs in the store, or a failure.
-        end: Result<(), Failure>,
-        /// What it took.
-        stats: Stats,
-    },
-    /// A lease's task is gone, or never came to be: its launcher says so. A builder's own word, if it came, stands.
-    Stopped {
-        /// Which lease.
-        id: LeaseId,
-        /// Why, as far as the launcher knows.
-        failure: Failure,
-    },
-    /// Time has passed: a lease may be over.
-    Lapse,
-    /// An operator wants a failed build tried again.
-    Retry,
-    /// An operator wants it stopped, or no longer queued.
-    Cancel,
-}
-
-/// Why an event changes nothing and should have.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Illegal {
-    /// A claim of what does not wait.
-    #[error("the build is not queued")]
-    NotQueued,
-    /// A claim before its time.
-    #[error("the build is not due yet")]
-    NotDue,
-    /// A word from a lease that is not the live one: it is expired, settled, cancelled, or never was.
-    #[error("the lease is not live")]
-    NotLive,
-    /// A retry of what has not failed.
-    #[error("the build has not failed")]
-    NotFailed,
-    /// A cancellation of what is neither queued nor building.
-    #[error("the build is not under way")]
-    NotUnderWay,
-}
-
-/// What an event does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The row becomes this.
-    Move(Build),
-    /// The row is as it should be: the event brings nothing new, or was applied before.
-    Stay,
-}
 
 impl Build {
     fn with(&self, state: State) -> Step {
@@ -105,21 +31,31 @@ impl Build {
     /// The row after `lease` came to `end`.
     fn ended(&self, lease: &Lease, end: Result<(), Failure>, stats: Stats, now: Timestamp, policy: &Policy) -> Step {
         let state = match &end {
-            Ok(()) => State::Ready { lease: lease.id.clone(), since: now },
+            Ok(()) => State::Ready(Made { lease: lease.id.clone(), borrowed: None, since: now }),
             Err(failure) => after_failure(failure.clone(), lease.attempt, now, policy),
         };
+        let attempt = Attempt { failure: end.err(), stats, ..over(lease, now) };
+        Step::Move(self.after(attempt, state))
+    }
+
+    /// The row after an attempt.
+    fn after(&self, attempt: Attempt, state: State) -> Build {
         let mut history = self.history.clone();
-        history.push(Attempt {
-            lease: lease.id.clone(),
-            number: lease.attempt,
-            size: lease.size,
-            claimed: lease.claimed,
-            ended: now,
-            failure: end.err(),
-            stats,
-        });
+        history.push(attempt);
         history.drain(..history.len().saturating_sub(HISTORY_MAX));
-        Step::Move(Build { key: self.key.clone(), state, history })
+        Build { key: self.key.clone(), state, history }
+    }
+
+    /// Ready, with objects that may be another build's.
+    fn ready(&self, home: &Home, main_program: &Option<String>, now: Timestamp) -> State {
+        let borrow = || Borrowed { from: home.key.clone(), main_program: main_program.clone() };
+        let borrowed = (home.key != self.key).then(borrow);
+        State::Ready(Made { lease: home.lease.clone(), borrowed, since: now })
+    }
+
+    /// Whether what another build has made of its derivation would help it: nobody is at it, and it has not failed for good.
+    pub fn may_adopt(&self) -> bool {
+        matches!(self.state, State::Unasked | State::Queued { .. } | State::Failed { until: Some(_), .. })
     }
 
     /// The machine for an attempt: the deployment's usual one, and what the attempt before has shown to be needed.
@@ -132,7 +68,27 @@ impl Build {
 
     /// Whether the newest ended attempt is that lease's and ended so: then its word has been heard before, and only the reply was lost.
     fn heard(&self, id: &LeaseId, end: &Result<(), Failure>) -> bool {
-        self.history.last().is_some_and(|last| &last.lease == id && last.failure.as_ref() == end.as_ref().err())
+        let heard = |last: &Attempt| &last.lease == id && last.failure.as_ref() == end.as_ref().err();
+        self.history.last().is_some_and(|last| heard(last) && last.left.is_none())
+    }
+
+    /// Whether the newest ended attempt is that lease's, and left that derivation to another build.
+    fn has_left(&self, id: &LeaseId, derivation: &DrvHash) -> bool {
+        self.history.last().is_some_and(|last| &last.lease == id && last.left.as_ref() == Some(derivation))
+    }
+}
+
+/// What there is to say of the attempt of a lease that is over at `now`.
+fn over(lease: &Lease, now: Timestamp) -> Attempt {
+    Attempt {
+        lease: lease.id.clone(),
+        number: lease.attempt,
+        size: lease.size,
+        claimed: lease.claimed,
+        ended: now,
+        failure: None,
+        left: None,
+        stats: Stats::default(),
     }
 }
 
@@ -154,7 +110,7 @@ fn after_failure(failure: Failure, attempt: u32, now: Timestamp, policy: &Policy
 /// # Errors
 /// [`Illegal`], where the event must change nothing.
 pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> Result<Step, Illegal> {
-    let queued = || build.with(State::Queued { since: now, due: now, attempt: 1 });
+    let queued = || build.with(queued_at(now));
     match (event, &build.state) {
         (Event::Ask, State::Unasked) => Ok(queued()),
         (Event::Ask, State::Failed { until: Some(until), .. }) if now >= *until => Ok(queued()),
@@ -170,6 +126,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             claimed: now,
             expires: now + policy.lease,
             task: None,
+            derivation: None,
         }))),
         (Event::Claim { .. }, _) => Err(Illegal::NotQueued),
 
@@ -190,6 +147,35 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             expires if expires > lease.expires => Ok(build.with(State::Building(Lease { expires, ..lease.clone() }))),
             _ => Ok(Step::Stay),
         },
+        (Event::Hold { id, derivation }, State::Building(lease)) if live(lease, id, now) => match &lease.derivation {
+            None => Ok(build.with(State::Building(Lease { derivation: Some(derivation.clone()), ..lease.clone() }))),
+            Some(held) if held == derivation => Ok(Step::Stay),
+            Some(_) => Err(Illegal::OtherDerivation),
+        },
+        (Event::Join { id, derivation, .. }, State::Building(lease))
+            if live(lease, id, now) && lease.derivation.as_ref().is_some_and(|held| held != derivation) =>
+        {
+            Err(Illegal::OtherDerivation)
+        }
+        (Event::Join { id, derivation, main_program, realisation }, State::Building(lease)) if live(lease, id, now) => {
+            let attempt = Attempt { left: Some(derivation.clone()), ..over(lease, now) };
+            let (derivation, main_program) = (derivation.clone(), main_program.clone());
+            let joined = build.after(attempt, State::Joined { derivation, main_program, since: now });
+            match realisation {
+                Realisation::Free => Err(Illegal::NotHeld),
+                realisation => Ok(Step::Move(followed(&joined, realisation, now).unwrap_or(joined))),
+            }
+        }
+        (Event::Join { id, derivation, .. }, _) if build.has_left(id, derivation) => Ok(Step::Stay),
+        (Event::Follow { derivation, realisation }, State::Joined { derivation: left, .. }) if left == derivation => {
+            Ok(followed(build, realisation, now).map_or(Step::Stay, Step::Move))
+        }
+        (Event::Follow { .. }, _) => Ok(Step::Stay),
+        (Event::Adopt { home, main_program }, _) if build.may_adopt() => {
+            Ok(build.with(build.ready(home, main_program, now)))
+        }
+        (Event::Adopt { .. }, _) => Ok(Step::Stay),
+
         (Event::Settle { id, end, stats }, State::Building(lease)) if live(lease, id, now) => {
             Ok(build.ended(lease, end.clone(), *stats, now, policy))
         }
@@ -199,16 +185,49 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         }
         // A task that is gone after its build ended is what should be.
         (Event::Stopped { .. }, _) => Ok(Step::Stay),
-        (Event::Launched { .. } | Event::Pulse { .. } | Event::Settle { .. }, _) => Err(Illegal::NotLive),
+        (
+            Event::Launched { .. }
+            | Event::Pulse { .. }
+            | Event::Hold { .. }
+            | Event::Join { .. }
+            | Event::Settle { .. },
+            _,
+        ) => Err(Illegal::NotLive),
 
         (Event::Retry, State::Failed { .. }) => Ok(queued()),
-        (Event::Retry, State::Queued { .. } | State::Building(_)) => Ok(Step::Stay),
+        (Event::Retry, State::Queued { .. } | State::Building(_) | State::Joined { .. }) => Ok(Step::Stay),
         (Event::Retry, _) => Err(Illegal::NotFailed),
 
-        (Event::Cancel, State::Queued { .. } | State::Building(_)) => Ok(build.with(State::Unasked)),
+        (Event::Cancel, State::Queued { .. } | State::Building(_) | State::Joined { .. }) => {
+            Ok(build.with(State::Unasked))
+        }
         (Event::Cancel, State::Unasked) => Ok(Step::Stay),
         (Event::Cancel, _) => Err(Illegal::NotUnderWay),
     }
+}
+
+/// What a build that has left its derivation to another becomes; `None`: that one is under way. Where nobody is at it any more, it
+/// begins anew, and may take the derivation on itself.
+fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option<Build> {
+    let State::Joined { main_program, .. } = &joined.state else { return None };
+    let mut followed = joined.clone();
+    followed.state = match realisation {
+        Realisation::UnderWay => return None,
+        Realisation::Free => queued_at(now),
+        Realisation::Made(home) => joined.ready(home, main_program, now),
+        Realisation::Failed(failure) => {
+            // So it is known later that this failure was told before.
+            if let Some(attempt) = followed.history.last_mut() {
+                attempt.failure = Some(failure.clone());
+            }
+            State::Failed { failure: failure.clone(), since: now, until: None }
+        }
+    };
+    Some(followed)
+}
+
+fn queued_at(now: Timestamp) -> State {
+    State::Queued { since: now, due: now, attempt: 1 }
 }
 
 fn live(lease: &Lease, id: &LeaseId, now: Timestamp) -> bool {

@@ -4,8 +4,8 @@
 //! names are attributes.
 
 use crate::{
-    artifact::{ObjectName, ObjectPath},
-    build::{Build, Event, State},
+    artifact::ObjectName,
+    build::{Build, Event},
     flow::{Halt, advance, load_build, ring, startable},
     key::{BuildKey, Product},
     news::About,
@@ -39,8 +39,8 @@ pub(crate) async fn load<D: Deployment>(
 ) -> Result<Option<D::Catalogue>, Unavailable> {
     let key = found.build(Product::Catalogue);
     let (build, _) = load_build(d, &key).await?;
-    if let State::Ready { lease, .. } = &build.state {
-        return d.catalogue(&ObjectPath { key, lease: lease.clone(), name: ObjectName::Lookup }).await;
+    if let Some(home) = build.home() {
+        return d.catalogue(&home.object(ObjectName::Lookup)).await;
     }
     // Whoever asks for a program gets it with or without one.
     if may_start && let Err(error) = ask(d, &build).await {

@@ -1,9 +1,10 @@
-//! What is queued gets a builder, as far as slots and money go.
+//! What is queued gets a builder, as far as slots and money go. First of all, what has left its work to another build hears of that one's
+//! end, if it has come: each end of a build rings, and so does the sweep.
 
 use crate::{
     build::{Event, Lease},
     failure::{Failure, Kind},
-    flow::{Halt, advance, load_limits, pins, settle},
+    flow::{Halt, advance, follow, load_limits, pins, settle},
     key::BuildKey,
     limits::Full,
     news::{About, News},
@@ -22,6 +23,7 @@ const PAGE: usize = 50;
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+    follow::follow_all(d).await?;
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let mut after = None;
     loop {

@@ -1,7 +1,7 @@
 //! What a builder may ask for while it holds its lease.
 
 use crate::{
-    artifact::{ObjectName, ObjectPath},
+    artifact::{Home, ObjectName},
     build::{Build, Event, Lease},
     catalogue,
     flow::{Halt, advance, load_build, pins},
@@ -20,6 +20,13 @@ pub struct Bearer {
     pub lease: LeaseId,
     /// The lease's secret, as it was sent.
     pub token: Token,
+}
+
+impl Bearer {
+    /// Where its objects lie.
+    pub fn home(&self) -> Home {
+        Home { key: self.key.clone(), lease: self.lease.clone() }
+    }
 }
 
 /// Why a builder's word is not heard.
@@ -106,7 +113,7 @@ pub async fn uploads<D: Deployment<Store: Intake>>(
     bearer: &Bearer,
     uploads: &[Upload],
 ) -> Result<Vec<Grant>, Denied> {
-    let (_, lease) = admit(d, bearer).await?;
+    admit(d, bearer).await?;
     let job = &d.policy().job;
     let mut grants = Vec::with_capacity(uploads.len());
     for upload in uploads {
@@ -120,7 +127,7 @@ pub async fn uploads<D: Deployment<Store: Intake>>(
         if upload.size > most {
             return Err(Denied::Forbidden("the object is larger than this service stores"));
         }
-        let path = ObjectPath { key: bearer.key.clone(), lease: lease.id.clone(), name: upload.name.clone() };
+        let path = bearer.home().object(upload.name.clone());
         grants.push(d.store().grant(&path, upload.size, &upload.sha256).await?);
     }
     Ok(grants)

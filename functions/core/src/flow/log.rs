@@ -1,9 +1,9 @@
 //! A build's log, from its segments. Only looks.
 
 use crate::{
-    artifact::{ObjectName, ObjectPath},
-    build::Build,
-    flow::{load_build, meaning},
+    artifact::ObjectName,
+    build::{Build, State},
+    flow::{follow, load_build, meaning},
     ports::{Deployment, Store, Unavailable},
     reply::Reply,
     target::Target,
@@ -37,17 +37,17 @@ pub async fn log<D: Deployment>(d: &D, target: &Target, from: u32) -> Result<Res
     }
 }
 
-/// The log of a build's newest attempt from segment `from` (1 is the first) on, at most [`ANSWER_MAX`] bytes, and always at least one
-/// segment where there is one.
+/// The log of the attempt that [tells](follow::teller) of a build, from segment `from` (1 is the first) on, at most [`ANSWER_MAX`]
+/// bytes, and always at least one segment where there is one.
 ///
 /// # Errors
 /// [`Unavailable`]: the store does not answer.
 async fn read<D: Deployment>(d: &D, build: &Build, from: u32) -> Result<Part, Unavailable> {
-    let mut part = Part { content: Vec::new(), next: from.max(1), complete: build.lease().is_none() };
-    let Some(lease) = build.newest_lease() else { return Ok(part) };
+    let complete = !matches!(build.state, State::Building(_) | State::Joined { .. });
+    let mut part = Part { content: Vec::new(), next: from.max(1), complete };
+    let Some(home) = follow::teller(d, build).await? else { return Ok(part) };
     loop {
-        let path = ObjectPath { key: build.key.clone(), lease: lease.clone(), name: ObjectName::Log(part.next) };
-        let Some(segment) = d.store().read(&path).await? else { return Ok(part) };
+        let Some(segment) = d.store().read(&home.object(ObjectName::Log(part.next))).await? else { return Ok(part) };
         if !part.content.is_empty() && part.content.len() + segment.len() > ANSWER_MAX {
             part.complete = false;
             return Ok(part);

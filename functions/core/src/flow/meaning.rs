@@ -3,7 +3,7 @@
 use crate::{
     catalogue::Resolution,
     flow::{catalogue, pins},
-    key::{Attr, BuildKey, Product},
+    key::{Attr, Bin, BuildKey, DrvHash, Product},
     pins::{PinName, Resolved, Unserved},
     policy::Names,
     ports::{Catalogue, Deployment, Unavailable},
@@ -20,8 +20,19 @@ pub(crate) struct Meaning {
     pub(crate) attr: Attr,
     /// Its build.
     pub(crate) key: BuildKey,
+    /// What is known of it before it is built.
+    pub(crate) known: Option<Known>,
     /// There should be a catalogue, and there is none: the name was taken for an attribute.
     pub(crate) by_attribute: bool,
+}
+
+/// What a catalogue knows of a package that it has evaluated.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// Its derivation.
+    pub(crate) drv: DrvHash,
+    /// Its main program.
+    pub(crate) main: Option<Bin>,
 }
 
 /// Why a target means no build.
@@ -60,14 +71,14 @@ pub(crate) async fn of<D: Deployment>(
         Names::Attributes => None,
         Names::Known | Names::Open => catalogue::load(d, &found, may_start).await?,
     };
-    let attr = match &catalogue {
+    let package = match &catalogue {
         Some(catalogue) => by_catalogue(catalogue, target, &found, names),
-        None => Ok(target.wanted.attr().clone()),
+        None => Ok((target.wanted.attr().clone(), None)),
     };
     let by_attribute = catalogue.is_none() && names != Names::Attributes;
-    let meaning = attr.map(|attr| {
+    let meaning = package.map(|(attr, known)| {
         let key = found.build(Product::Package(attr.clone()));
-        Meaning { pin: found.pin, attr, key, by_attribute }
+        Meaning { pin: found.pin, attr, key, known, by_attribute }
     });
     Ok(meaning.map_err(Nothing::There))
 }
@@ -77,11 +88,11 @@ fn by_catalogue(
     target: &Target,
     found: &Resolved,
     names: Names,
-) -> Result<Attr, Box<Reply>> {
+) -> Result<(Attr, Option<Known>), Box<Reply>> {
     let wanted = &target.wanted;
     let reply = match catalogue.resolve(wanted, found.system) {
-        Resolution::Found { attr, .. } => return Ok(attr),
-        Resolution::Unknown { .. } if names == Names::Open => return Ok(wanted.attr().clone()),
+        Resolution::Found { attr, main, drv, .. } => return Ok((attr, drv.map(|drv| Known { drv, main }))),
+        Resolution::Unknown { .. } if names == Names::Open => return Ok((wanted.attr().clone(), None)),
         Resolution::Unknown { near } => Reply::Problem(Problem::unknown(wanted, near)),
         Resolution::Choice { attr, programs } => Reply::choice(&attr, &programs),
         Resolution::Refused { attr, failure } => Reply::Problem(Problem::refused(&attr, &failure)),

@@ -2,7 +2,7 @@
 //!
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
-//! working on any more. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
+//! working on any more. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those who wait for that. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
 //! [`status`] and [`log`] only look, and so does [`wait`], for longer. [`meaning`] turns what was asked into a build, for all who are
 //! asked; [`catalogue`] has what it takes for that made.
 //!
@@ -19,7 +19,9 @@ use crate::{
 };
 
 mod catalogue;
+pub mod claim;
 pub mod dispatch;
+mod follow;
 pub mod lease;
 pub mod log;
 mod meaning;
@@ -107,8 +109,8 @@ pub struct Advanced {
 
 /// Applies an event to a build: load, decide, commit, and again where somebody else wrote first.
 ///
-/// This is the only way in which a build's row changes. Where the change gives a lease out or takes one back, the slots-and-money
-/// row changes in the same commit.
+/// A build's row changes in this way only, and, together with a derivation's, in [`claim`]. Where the change gives a lease out or takes
+/// one back, the slots-and-money row changes in the same commit.
 ///
 /// # Errors
 /// [`Halt`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
@@ -121,23 +123,9 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
         if let Some(advanced) = unheard.take().filter(|advanced| advanced.after == before) {
             return Ok(told(d, advanced));
         }
-        let now = d.now();
-        let after = match apply(&before, event, now, d.policy())? {
-            Step::Stay => return Ok(Advanced { after: before.clone(), before }),
-            Step::Move(after) => after,
+        let Some((after, swaps)) = decide(d, &before, seen, event).await? else {
+            return Ok(Advanced { after: before.clone(), before });
         };
-        let mut swaps = vec![Swap { seen, row: Row::Build(after.clone()) }];
-        let (old, new) = (before.lease(), after.lease());
-        if old.map(|lease| &lease.id) != new.map(|lease| &lease.id) {
-            let (mut limits, seen) = load_limits(d, Read::Consistent).await?;
-            if let Some(old) = old {
-                limits = limits.release(&old.id, old.size, now, d.policy());
-            }
-            if let Some(new) = new {
-                limits = limits.open_for(key.system)?.reserve(&new.id, &key.product, new.size, now, d.policy())?;
-            }
-            swaps.push(Swap { seen, row: Row::Limits(limits) });
-        }
         let advanced = Advanced { before, after };
         match d.ledger().commit(swaps).await {
             Ok(()) => return Ok(told(d, advanced)),
@@ -148,6 +136,31 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
             }
         }
     }
+}
+
+/// What an event makes of a build, and all that is to be committed with it; `None`: it brings nothing new.
+pub(crate) async fn decide<D: Deployment>(
+    d: &D,
+    before: &Build,
+    seen: Version,
+    event: &Event,
+) -> Result<Option<(Build, Vec<Swap>)>, Halt> {
+    let now = d.now();
+    let Step::Move(after) = apply(before, event, now, d.policy())? else { return Ok(None) };
+    let mut swaps = vec![Swap { seen, row: Row::Build(after.clone()) }];
+    let (old, new) = (before.lease(), after.lease());
+    if old.map(|lease| &lease.id) != new.map(|lease| &lease.id) {
+        let (mut limits, seen) = load_limits(d, Read::Consistent).await?;
+        if let Some(old) = old {
+            limits = limits.release(&old.id, old.size, now, d.policy());
+        }
+        if let Some(new) = new {
+            let Build { key, .. } = before;
+            limits = limits.open_for(key.system)?.reserve(&new.id, &key.product, new.size, now, d.policy())?;
+        }
+        swaps.push(Swap { seen, row: Row::Limits(limits) });
+    }
+    Ok(Some((after, swaps)))
 }
 
 fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {

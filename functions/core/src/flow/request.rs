@@ -1,14 +1,14 @@
 //! Somebody asks for a program.
 
 use crate::{
-    artifact::{Main, Manifest, ObjectName, ObjectPath, Program, Verdict},
-    build::{Event, State},
+    artifact::{Main, Manifest, ObjectName, Program, Verdict},
+    build::{Event, Made, State},
     flow::{
-        Halt, advance, load_build, load_limits,
+        Halt, advance, follow, load_build, load_limits,
         meaning::{self, Meaning, Nothing},
         ring, startable, status,
     },
-    key::{Attr, LeaseId},
+    key::Attr,
     news::About,
     ports::{Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
     reply::{Problem, Reply},
@@ -61,7 +61,11 @@ async fn look<D: Deployment>(
     may_start: bool,
 ) -> Result<Reply, Unavailable> {
     let by_attribute = meaning.by_attribute;
-    let (mut build, _) = load_build(d, &meaning.key).await?;
+    let (build, _) = load_build(d, &meaning.key).await?;
+    let mut build = follow::follow(d, build).await?;
+    if let Some(known) = &meaning.known {
+        build = follow::adopt(d, build, known).await?;
+    }
     if may_start && startable(d, &build) {
         let (limits, _) = load_limits(d, Read::Eventual).await?;
         if let Some(paused) = limits.paused(build.key.system) {
@@ -75,12 +79,14 @@ async fn look<D: Deployment>(
         ring(d).await;
     }
     match &build.state {
-        State::Ready { lease, .. } => serve(d, target, meaning, lease, served, method).await,
+        State::Ready(made) => serve(d, target, meaning, made, served, method).await,
         State::Failed { failure, until, .. } => {
             let rest = until.map(|until| until - d.now());
             Ok(Reply::Problem(Problem { by_attribute, ..Problem::failed(&meaning.attr, failure, rest) }))
         }
-        State::Queued { .. } | State::Building(_) => Ok(Reply::Pending(status::view(d, build, by_attribute).await?)),
+        State::Queued { .. } | State::Building(_) | State::Joined { .. } => {
+            Ok(Reply::Pending(status::view(d, build, by_attribute).await?))
+        }
         State::Unasked => Ok(Reply::Unbuilt { by_attribute }),
     }
 }
@@ -90,15 +96,18 @@ async fn serve<D: Deployment>(
     d: &D,
     target: &Target,
     meaning: &Meaning,
-    lease: &LeaseId,
+    made: &Made,
     version: Version,
     method: Method,
 ) -> Result<Reply, Unavailable> {
     let Meaning { pin, attr, key, .. } = meaning;
-    let home = |name| ObjectPath { key: key.clone(), lease: lease.clone(), name };
-    let manifest = d.store().read(&home(ObjectName::Manifest)).await?;
+    let home = made.home(key);
+    let manifest = d.store().read(&home.object(ObjectName::Manifest)).await?;
     let manifest = manifest.ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))?;
-    let manifest: Manifest = serde_json::from_slice(&manifest).map_err(|error| Unavailable::new("store", error))?;
+    let mut manifest: Manifest = serde_json::from_slice(&manifest).map_err(|error| Unavailable::new("store", error))?;
+    if let Some(borrowed) = &made.borrowed {
+        manifest.main_program.clone_from(&borrowed.main_program);
+    }
     let program = match choose(&target.wanted, attr, &manifest) {
         Ok(program) => program,
         Err(reply) => return Ok(*reply),
@@ -116,14 +125,14 @@ async fn serve<D: Deployment>(
         version: manifest.version.clone(),
         sha256,
         size,
-        object: home(ObjectName::Program(program.bin.clone())),
+        object: home.object(ObjectName::Program(program.bin.clone())),
         stale: false,
     };
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
         // Somebody else has remembered it; what was found stands either way.
         Ok(()) | Err(NotCommitted::Conflict) => {}
         Err(NotCommitted::Unavailable(error)) => {
-            d.note(About::Attempt(key, lease), "a served row was not written", &error);
+            d.note(About::Attempt(key, &made.lease), "a served row was not written", &error);
         }
     }
     hit(d, served, method).await

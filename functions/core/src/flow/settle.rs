@@ -1,7 +1,7 @@
 //! A build comes to its end: by its builder's word, or by its launcher's.
 
 use crate::{
-    artifact::{Manifest, ObjectName, ObjectPath, Verdict},
+    artifact::{Manifest, ObjectName, Verdict},
     build::Event,
     failure::Failure,
     flow::{
@@ -9,7 +9,7 @@ use crate::{
         lease::{Bearer, Denied, admit},
         ring,
     },
-    key::{BuildKey, LeaseId, Product},
+    key::{BuildKey, DrvHash, LeaseId, Product},
     ports::{Deployment, Intake, Unavailable},
     protocol::{Outcome, Report},
 };
@@ -20,20 +20,23 @@ use crate::{
 /// [`Denied`]; then the build is as it was.
 pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report: Report) -> Result<(), Denied> {
     let live = match admit(d, bearer).await {
-        Ok(_) => true,
+        Ok((_, lease)) => Some(lease),
         // Perhaps its settling was heard and the reply lost: the state machine knows. No object is written for it.
-        Err(Denied::NotLive) => false,
+        Err(Denied::NotLive) => None,
         Err(denied) => return Err(denied),
     };
     let end = match (report.outcome, &bearer.key.product) {
         (Outcome::Built(manifest), Product::Package(_)) => {
-            if live {
+            if let Some(lease) = live {
+                if lease.derivation.is_some_and(|held| DrvHash::of_path(&manifest.drv_path) != Ok(held)) {
+                    return Err(Denied::Nonsense("that is another derivation than it was to realise"));
+                }
                 store_manifest(d, bearer, &manifest.cleaned()).await?;
             }
             Ok(())
         }
         (Outcome::Catalogued, Product::Catalogue) => {
-            if live {
+            if live.is_some() {
                 look_for_catalogue(d, bearer).await?;
             }
             Ok(())
@@ -49,15 +52,11 @@ pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report
 
 async fn look_for_catalogue<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<(), Denied> {
     for name in [ObjectName::Lookup, ObjectName::Details] {
-        if d.store().size(&home(bearer, name)).await?.is_none() {
+        if d.store().size(&bearer.home().object(name)).await?.is_none() {
             return Err(Denied::Nonsense("the catalogue is not in the store"));
         }
     }
     Ok(())
-}
-
-fn home(bearer: &Bearer, name: ObjectName) -> ObjectPath {
-    ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name }
 }
 
 async fn store_manifest<D: Deployment<Store: Intake>>(
@@ -68,10 +67,10 @@ async fn store_manifest<D: Deployment<Store: Intake>>(
     if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
     }
-    let mut served = 0;
+    let (home, mut served) = (bearer.home(), 0);
     for program in &manifest.programs {
         if let Verdict::Static { size, .. } = program.verdict {
-            if d.store().size(&home(bearer, ObjectName::Program(program.bin.clone()))).await? != Some(size) {
+            if d.store().size(&home.object(ObjectName::Program(program.bin.clone()))).await? != Some(size) {
                 return Err(Denied::Nonsense("a program is not in the store"));
             }
             served += 1;
@@ -81,7 +80,7 @@ async fn store_manifest<D: Deployment<Store: Intake>>(
         return Err(Denied::Nonsense("no program is static"));
     }
     let json = serde_json::to_vec(manifest).map_err(|error| Unavailable::new("manifest", error))?;
-    Ok(d.store().write(&home(bearer, ObjectName::Manifest), json).await?)
+    Ok(d.store().write(&home.object(ObjectName::Manifest), json).await?)
 }
 
 /// A launcher says that a lease's task is gone, or never came to be. Tells whether that was news: whether it ended the lease.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     build::{Build, State},
     failure::Failure,
-    flow::{load_build, load_limits, meaning},
+    flow::{follow, load_build, load_limits, meaning},
     key::{LeaseId, Product, Rev, System},
     limits::Paused,
     ports::{Deployment, Ledger, Read, Shelf, Unavailable},
@@ -38,7 +38,7 @@ pub struct Status {
     /// Its catalogue is not made, so that the name was taken for an attribute.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_attribute: bool,
-    /// The number of the current or newest attempt, from 1.
+    /// The number of the current or newest attempt, from 1; of the build that is at it, if another is.
     pub attempt: u32,
     /// Builds that are due before this one, where it is queued.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +65,7 @@ pub struct Status {
     pub retry_after: u64,
     /// Derivations whose build was started for this, over all ended attempts that are remembered.
     pub derivations_started: u32,
-    /// The newest attempt's public name, running or ended; its log is the build's.
+    /// The public name of the attempt whose log is the build's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
 }
@@ -122,10 +122,11 @@ pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Stat
     }
 }
 
-/// The status document of a build's row.
+/// The status document of a build's row. Where another build is at its work, it shows how far that one is.
 pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool) -> Result<Status, Unavailable> {
     let now = d.now();
-    let last = build.history.last();
+    let worker = follow::worker(d, &build).await?;
+    let last = worker.history.last();
     let mut status = Status {
         state: "unasked",
         package: build.key.product.clone(),
@@ -142,10 +143,9 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
         reason: None,
         retry_after: 0,
         derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
-        lease: build.newest_lease().cloned(),
+        lease: follow::teller(d, &build).await?.map(|home| home.lease),
     };
-    match &build.state {
-        State::Unasked => {}
+    match &worker.state {
         State::Queued { due, attempt, .. } => {
             status.state = "queued";
             status.attempt = *attempt;
@@ -156,7 +156,7 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
                 status.retry_after = PAUSE_LOOK;
             } else if *due <= now {
                 let line = d.ledger().list(Shelf::Queued, None, QUEUE_LOOK).await?;
-                let ahead = line.iter().position(|listed| listed.key == build.key).unwrap_or(line.len());
+                let ahead = line.iter().position(|listed| listed.key == worker.key).unwrap_or(line.len());
                 status.ahead = Some(ahead);
                 status.retry_after = (2 + 5 * ahead as u64).min(60);
             } else {
@@ -173,6 +173,9 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
             // Whoever asks at every half of what has passed is told at most half as late again as it took.
             status.retry_after = (elapsed.as_secs() / 2).clamp(2, 30);
         }
+        // The other one has ended, and this one is about to hear of it.
+        _ if matches!(build.state, State::Joined { .. }) => (status.state, status.retry_after) = ("building", 2),
+        State::Unasked | State::Joined { .. } => {}
         State::Ready { .. } => status.state = "ready",
         State::Failed { failure, until: None, .. } => {
             status.state = "failed";

@@ -6,7 +6,7 @@ mod table;
 use binplz_core::{
     build::{Build, Event},
     failure::Failure,
-    key::{BuildKey, LeaseId, System, Token},
+    key::{BuildKey, DrvHash, LeaseId, System, Token},
     protocol::Stats,
     time::Timestamp,
 };
@@ -19,6 +19,10 @@ fn id(n: u32) -> LeaseId {
 
 fn token(n: u32) -> Token {
     format!("{n:064x}").parse().expect("64 hex digits")
+}
+
+fn drv(letter: char) -> DrvHash {
+    String::from_iter([letter; 32]).parse().expect("base 32")
 }
 
 fn unasked() -> Build {

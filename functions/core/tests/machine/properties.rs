@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use binplz_core::{
+    artifact::Home,
     build::{Build, Event, HISTORY_MAX, Illegal, State, Step, apply},
+    derivation::Realisation,
     failure::{Class, Failure, Kind},
-    key::LeaseId,
+    key::{BuildKey, LeaseId},
     policy::Policy,
     time::Timestamp,
 };
 use proptest::prelude::*;
 
-use crate::{NOW, id, settle, token, unasked};
+use crate::{NOW, drv, id, settle, token, unasked};
 
 /// A random event: of which lease, counted from the newest one back, and after how much time.
 #[derive(Clone, Debug)]
@@ -27,6 +29,10 @@ enum Verb {
     Claim,
     Launched,
     Pulse,
+    Hold(char),
+    Join(char, Realisation),
+    Follow(char, Realisation),
+    Adopt,
     Settle(Result<(), Kind>),
     Stopped(Kind),
     Lapse,
@@ -36,11 +42,16 @@ enum Verb {
 
 fn any_happening() -> impl Strategy<Value = Happening> {
     let kind = || prop::sample::select(&Kind::ALL[..]);
+    let drv = || prop::sample::select(&['a', 'a', 'a', 'b'][..]);
     let verb = prop_oneof![
         4 => Just(Verb::Ask),
         6 => Just(Verb::Claim),
         2 => Just(Verb::Launched),
         2 => Just(Verb::Pulse),
+        3 => drv().prop_map(Verb::Hold),
+        3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Join(drv, stands)),
+        3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Follow(drv, stands)),
+        1 => Just(Verb::Adopt),
         1 => Just(Verb::Settle(Ok(()))),
         4 => kind().prop_map(|kind| Verb::Settle(Err(kind))),
         2 => kind().prop_map(Verb::Stopped),
@@ -51,6 +62,25 @@ fn any_happening() -> impl Strategy<Value = Happening> {
     // Below a lease and above it, below a delay and above it, up to a cool-down.
     let after = prop_oneof![5 => Just(0), 3 => 1..2_000u64, 3 => 2_000..70_000u64, 1 => 70_000..1_000_000u64];
     (after, 0..3u32, verb).prop_map(|(ms, back, verb)| Happening { after: Duration::from_millis(ms), back, verb })
+}
+
+fn any_realisation() -> impl Strategy<Value = Realisation> {
+    let permanent = Kind::ALL.into_iter().filter(|kind| kind.class() == Class::Permanent).collect::<Vec<_>>();
+    prop_oneof![
+        2 => Just(Realisation::Free),
+        3 => Just(Realisation::UnderWay),
+        1 => Just(Realisation::Made(another())),
+        1 => prop::sample::select(permanent).prop_map(|kind| Realisation::Failed(Failure::new(kind, "z"))),
+    ]
+}
+
+/// Where another build has made something.
+fn another() -> Home {
+    Home { key: BuildKey { product: "another".parse().expect("a package"), ..unasked().key }, lease: id(u32::MAX) }
+}
+
+fn follow(letter: char, realisation: Realisation) -> Event {
+    Event::Follow { derivation: drv(letter), realisation }
 }
 
 /// A build, what has happened to it, and when.
@@ -77,6 +107,15 @@ impl World {
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
             Verb::Pulse => Event::Pulse { id: id(n) },
+            Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter) },
+            Verb::Join(letter, realisation) => Event::Join {
+                id: id(n),
+                derivation: drv(*letter),
+                main_program: Some("x".to_owned()),
+                realisation: realisation.clone(),
+            },
+            Verb::Follow(letter, realisation) => follow(*letter, realisation.clone()),
+            Verb::Adopt => Event::Adopt { home: another(), main_program: None },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
             Verb::Stopped(kind) => Event::Stopped { id: id(n), failure: Failure::new(*kind, "y") },
             Verb::Lapse => Event::Lapse,
@@ -166,7 +205,7 @@ proptest! {
         tell(story, |before, event, after| {
             match (&before.build.state, &after.build.state) {
                 // A round begins.
-                (State::Unasked | State::Failed { .. }, State::Queued { .. }) => claims = 0,
+                (State::Unasked | State::Failed { .. } | State::Joined { .. }, State::Queued { .. }) => claims = 0,
                 (State::Queued { .. }, State::Building(lease)) => {
                     claims += 1;
                     prop_assert_eq!(lease.attempt, claims);
@@ -205,8 +244,14 @@ proptest! {
             prop_assert!(history.len() <= HISTORY_MAX);
             prop_assert!(history.iter().all(|attempt| attempt.claimed <= attempt.ended));
             prop_assert!(history.windows(2).all(|pair| pair[0].ended <= pair[1].claimed));
-            // At most one more, at its end; what was known stays.
-            let known = &before.build.history;
+            // At most one more, at its end; what was known stays, save that one who has left its derivation hears how that ended.
+            let mut known = before.build.history.clone();
+            if let (State::Joined { .. }, Some(last)) = (&before.build.state, known.last_mut()) {
+                let heard = history.last().and_then(|attempt| attempt.failure.clone());
+                prop_assert!(last.failure.is_none());
+                last.failure = heard;
+            }
+            let known = &known;
             let kept = known.len().min(history.len() - usize::from(history.last() != known.last()));
             prop_assert_eq!(&known[known.len() - kept..], &history[..kept]);
             Ok(())
@@ -221,6 +266,49 @@ proptest! {
                 if until.is_none() && before.build != after.build {
                     prop_assert_eq!(event, &Event::Retry);
                 }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_lease_takes_on_one_derivation_or_leaves_one_and_then_it_is_over(story in any_story()) {
+        tell(story, |before, event, after| {
+            let (old, new) = (before.build.lease(), after.build.lease());
+            if let (Some(old), Some(new)) = (old, new)
+                && old.id == new.id
+            {
+                prop_assert!(old.derivation.is_none() || old.derivation == new.derivation);
+            }
+            if let (Event::Join { derivation, .. }, Some(lease)) = (event, old)
+                && before.build != after.build
+            {
+                prop_assert!(new.is_none() && lease.derivation.as_ref().is_none_or(|held| held == derivation));
+                prop_assert_eq!(after.build.left(), Some(derivation));
+            }
+            Ok(())
+        })?;
+    }
+
+    /// Whoever follows does as the other one has done, once that has come to an end, and nothing else makes it ready or failed.
+    #[test]
+    fn one_who_follows_ends_as_the_realisation_does(story in any_story()) {
+        tell(story, |before, event, after| {
+            if let State::Joined { derivation: own, .. } = &before.build.state
+                && before.build != after.build
+            {
+                let home = after.build.home();
+                let as_it_should = match (event, &after.build.state) {
+                    (Event::Cancel, State::Unasked) => true,
+                    (Event::Follow { derivation, realisation }, state) if derivation == own => match (realisation, state) {
+                        (Realisation::Free, State::Queued { attempt: 1, .. }) => true,
+                        (Realisation::Made(made), State::Ready(_)) => home.as_ref() == Some(made),
+                        (Realisation::Failed(why), State::Failed { failure, until: None, .. }) => why == failure,
+                        _ => false,
+                    },
+                    _ => false,
+                };
+                prop_assert!(as_it_should, "{:?}", after.build.state);
             }
             Ok(())
         })?;
@@ -242,6 +330,7 @@ proptest! {
         for _ in 0..2 {
             pass_time(&mut world);
             world.take(&Event::Lapse);
+            leave_alone(&mut world);
             rest(&mut world);
             world.take(&Event::Ask);
             claim(&mut world);
@@ -259,6 +348,7 @@ proptest! {
         for _ in 0..=world.policy.attempts {
             pass_time(&mut world);
             world.take(&Event::Lapse);
+            leave_alone(&mut world);
             claim(&mut world);
         }
         let ended = matches!(world.build.state, State::Ready { .. } | State::Failed { .. });
@@ -285,6 +375,13 @@ fn of_many_attempts_the_newest_are_remembered() {
 fn pass_time(world: &mut World) {
     if let Some((_, at)) = world.build.shelf() {
         world.now = world.now.max(at);
+    }
+}
+
+/// Whomever it follows is gone.
+fn leave_alone(world: &mut World) {
+    if let State::Joined { derivation, .. } = world.build.state.clone() {
+        world.take(&Event::Follow { derivation, realisation: Realisation::Free });
     }
 }
 

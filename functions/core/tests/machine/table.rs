@@ -1,43 +1,63 @@
 //! Every event in every state.
 
 use binplz_core::{
-    build::{Attempt, Build, Event, Illegal, Lease, State, Step, apply},
+    artifact::Home,
+    build::{Attempt, Borrowed, Build, Event, Illegal, Lease, Made, State, Step, apply},
+    derivation::Realisation,
     failure::{Failure, Kind},
+    key::BuildKey,
     policy::Policy,
     protocol::Stats,
     size::Size,
     time::Timestamp,
 };
 
-use crate::{NOW, id, settle, token, unasked};
+use crate::{NOW, drv, id, settle, token, unasked};
 
 /// Each column a state, each row an event. `mine` is the lease that the state speaks of, `other` holds the build in the
 /// column of that name. Every instant in a state is the earliest or the latest that makes it what its name says.
 ///
 /// `=` stays; `!…` is illegal (`!queued`: not queued, `!due`: not due, `!live`: not the live lease, `!failed`: has not
-/// failed, `!way`: not under way); `queue1` queued at once as attempt 1, `delay2` queued after a delay as attempt 2,
-/// `claim` a lease, `task` the lease has its task, `pulse` the lease is longer, `rest` failed until it has cooled down.
+/// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: nobody has it); `queue1` queued at once as
+/// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `pulse` the lease
+/// is longer, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
+/// failed until it has cooled down. There are two derivations, `a` and `b`; the states know `a`.
 const TABLE: &str = "
-                unasked  queued   waiting  claimed  launched last     other    expired  ready    failed   cooling  cooled
-ask             queue1   =        =        =        =        =        =        =        =        =        =        queue1
-claim-mine      !queued  claim    !due     =        =        =        !queued  =        !queued  !queued  !queued  !queued
-claim-third     !queued  claim    !due     !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued
-launched-mine   !live    !live    !live    task     =        =        !live    =        !live    !live    !live    !live
-launched-other  !live    !live    !live    !live    !live    !live    =        !live    !live    !live    !live    !live
-relaunched-mine !live    !live    !live    task     task     task     !live    task     !live    !live    !live    !live
-pulse-mine      !live    !live    !live    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live
-pulse-other     !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live
-built-mine      !live    !live    !live    ready    ready    ready    !live    !live    =        !live    !live    !live
-built-other     !live    !live    !live    !live    !live    !live    ready    !live    !live    !live    !live    !live
-broken-mine     !live    !live    !live    failed   failed   failed   !live    !live    !live    =        !live    !live
-broken-other    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live
-unlucky-mine    !live    !live    =        delay2   delay2   rest     !live    !live    !live    !live    =        =
-unlucky-other   !live    !live    !live    !live    !live    !live    delay2   !live    !live    !live    !live    !live
-stopped-mine    =        =        =        delay2   delay2   rest     =        delay2   =        =        =        =
-stopped-other   =        =        =        =        =        =        delay2   =        =        =        =        =
-lapse           =        =        =        =        =        =        =        delay2   =        =        =        =
-retry           !failed  =        =        =        =        =        =        =        !failed  queue1   queue1   queue1
-cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way
+                unasked  queued   waiting  claimed  launched holding  last     other    expired  joined   ready    borrowed failed   cooling  cooled
+ask             queue1   =        =        =        =        =        =        =        =        =        =        =        =        =        queue1
+claim-mine      !queued  claim    !due     =        =        =        =        !queued  =        !queued  !queued  !queued  !queued  !queued  !queued
+claim-third     !queued  claim    !due     !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued
+launched-mine   !live    !live    !live    task     =        =        =        !live    =        !live    !live    !live    !live    !live    !live
+launched-other  !live    !live    !live    !live    !live    !live    !live    =        !live    !live    !live    !live    !live    !live    !live
+relaunched-mine !live    !live    !live    task     task     task     task     !live    task     !live    !live    !live    !live    !live    !live
+pulse-mine      !live    !live    !live    pulse    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live    !live    !live
+pulse-other     !live    !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live    !live    !live
+hold-mine       !live    !live    !live    hold     hold     =        hold     !live    !live    !live    !live    !live    !live    !live    !live
+hold-other      !live    !live    !live    !live    !live    !live    !live    hold     !live    !live    !live    !live    !live    !live    !live
+hold2-mine      !live    !live    !live    hold     hold     !other   hold     !live    !live    !live    !live    !live    !live    !live    !live
+join-mine       !live    !live    !live    join     join     join     join     !live    !live    =        !live    =        !live    !live    !live
+joinmade-mine   !live    !live    !live    borrow   borrow   borrow   borrow   !live    !live    =        !live    =        !live    !live    !live
+joinbad-mine    !live    !live    !live    failed   failed   failed   failed   !live    !live    =        !live    =        !live    !live    !live
+joinfree-mine   !live    !live    !live    !held    !held    !held    !held    !live    !live    =        !live    =        !live    !live    !live
+join2-mine      !live    !live    !live    join     join     !other   join     !live    !live    !live    !live    !live    !live    !live    !live
+join-other      !live    !live    !live    !live    !live    !live    !live    join     !live    !live    !live    !live    !live    !live    !live
+follow          =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+follownone      =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =
+followmade      =        =        =        =        =        =        =        =        =        borrow   =        =        =        =        =
+followbad       =        =        =        =        =        =        =        =        =        failed   =        =        =        =        =
+follow2made     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+adopt           borrow   borrow   borrow   =        =        =        =        =        =        =        =        =        =        borrow   borrow
+built-mine      !live    !live    !live    ready    ready    ready    ready    !live    !live    !live    =        !live    !live    !live    !live
+built-other     !live    !live    !live    !live    !live    !live    !live    ready    !live    !live    !live    !live    !live    !live    !live
+broken-mine     !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    =        !live    !live
+broken-other    !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live
+unlucky-mine    !live    !live    =        delay2   delay2   delay2   rest     !live    !live    !live    !live    !live    !live    =        =
+unlucky-other   !live    !live    !live    !live    !live    !live    !live    delay2   !live    !live    !live    !live    !live    !live    !live
+stopped-mine    =        =        =        delay2   delay2   delay2   rest     =        delay2   =        =        =        =        =        =
+stopped-other   =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =
+lapse           =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =
+retry           !failed  =        =        =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1
+cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way     !way
 ";
 
 const MINE: u32 = 1;
@@ -52,30 +72,53 @@ fn unlucky() -> Failure {
     Failure::new(Kind::SourceUnavailable, "")
 }
 
+/// Where another build has made the derivation.
+fn home() -> Home {
+    let key = BuildKey { product: "another".parse().expect("a package"), ..unasked().key };
+    Home { key, lease: id(THIRD) }
+}
+
+fn join(n: u32, derivation: char, realisation: Realisation) -> Event {
+    Event::Join { id: id(n), derivation: drv(derivation), main_program: Some("it".to_owned()), realisation }
+}
+
+fn follow(derivation: char, realisation: Realisation) -> Event {
+    Event::Follow { derivation: drv(derivation), realisation }
+}
+
 /// The build of a column of the table.
 fn state(name: &str, policy: &Policy) -> Build {
     let (next, long_ago) = (Timestamp(NOW.0 + 1), Timestamp(NOW.0 - 1_000_000));
     let lease = |n, attempt, expires, task: Option<&str>| {
         let task = task.map(str::to_owned);
         let (size, token) = (Size::default(), token(n));
-        State::Building(Lease { id: id(n), token, attempt, size, claimed: long_ago, expires, task })
+        Lease { id: id(n), token, attempt, size, claimed: long_ago, expires, task, derivation: None }
     };
     let queued = |attempt, due| State::Queued { since: long_ago, due, attempt };
     let failed = |failure, until| State::Failed { failure, since: long_ago, until };
     let after = |failure| {
         let (size, stats) = (Size::default(), Stats::default());
-        vec![Attempt { lease: id(MINE), number: 1, size, claimed: long_ago, ended: long_ago, failure, stats }]
+        let (claimed, ended, left) = (long_ago, long_ago, None);
+        vec![Attempt { lease: id(MINE), number: 1, size, claimed, ended, failure, left, stats }]
     };
+    let left = || after(None).into_iter().map(|attempt| Attempt { left: Some(drv('a')), ..attempt }).collect();
+    let made = |borrowed| State::Ready(Made { lease: id(MINE), borrowed, since: long_ago });
     let (state, history) = match name {
         "unasked" => (State::Unasked, vec![]),
         "queued" => (queued(1, NOW), vec![]),
         "waiting" => (queued(2, next), after(Some(unlucky()))),
-        "claimed" => (lease(MINE, 1, next, None), vec![]),
-        "launched" => (lease(MINE, 1, next, Some("task")), vec![]),
-        "last" => (lease(MINE, policy.attempts, next, Some("task")), vec![]),
-        "other" => (lease(OTHER, 1, next, Some("task")), vec![]),
-        "expired" => (lease(MINE, 1, NOW, Some("task")), vec![]),
-        "ready" => (State::Ready { lease: id(MINE), since: long_ago }, after(None)),
+        "claimed" => (State::Building(lease(MINE, 1, next, None)), vec![]),
+        "launched" => (State::Building(lease(MINE, 1, next, Some("task"))), vec![]),
+        "holding" => {
+            let lease = Lease { derivation: Some(drv('a')), ..lease(MINE, 1, next, Some("task")) };
+            (State::Building(lease), vec![])
+        }
+        "last" => (State::Building(lease(MINE, policy.attempts, next, Some("task"))), vec![]),
+        "other" => (State::Building(lease(OTHER, 1, next, Some("task"))), vec![]),
+        "expired" => (State::Building(lease(MINE, 1, NOW, Some("task"))), vec![]),
+        "joined" => (State::Joined { derivation: drv('a'), main_program: None, since: long_ago }, left()),
+        "ready" => (made(None), after(None)),
+        "borrowed" => (made(Some(Borrowed { from: home().key, main_program: None })), left()),
         "failed" => (failed(broken(), None), after(Some(broken()))),
         "cooling" => (failed(unlucky(), Some(next)), after(Some(unlucky()))),
         "cooled" => (failed(unlucky(), Some(NOW)), after(Some(unlucky()))),
@@ -102,6 +145,19 @@ fn event(name: &str) -> Event {
         "built" => settle(n, Ok(())),
         "broken" => settle(n, Err(broken())),
         "unlucky" => settle(n, Err(unlucky())),
+        "hold" => Event::Hold { id: id(n), derivation: drv('a') },
+        "hold2" => Event::Hold { id: id(n), derivation: drv('b') },
+        "join" => join(n, 'a', Realisation::UnderWay),
+        "joinmade" => join(n, 'a', Realisation::Made(home())),
+        "joinbad" => join(n, 'a', Realisation::Failed(broken())),
+        "joinfree" => join(n, 'a', Realisation::Free),
+        "join2" => join(n, 'b', Realisation::UnderWay),
+        "follow" => follow('a', Realisation::UnderWay),
+        "follownone" => follow('a', Realisation::Free),
+        "followmade" => follow('a', Realisation::Made(home())),
+        "followbad" => follow('a', Realisation::Failed(broken())),
+        "follow2made" => follow('b', Realisation::Made(home())),
+        "adopt" => Event::Adopt { home: home(), main_program: Some("it".to_owned()) },
         "stopped" => Event::Stopped { id: id(n), failure: Failure::new(Kind::Killed, "") },
         "lapse" => Event::Lapse,
         "retry" => Event::Retry,
@@ -116,6 +172,8 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
         Err(Illegal::NotQueued) => return "!queued".to_owned(),
         Err(Illegal::NotDue) => return "!due".to_owned(),
         Err(Illegal::NotLive) => return "!live".to_owned(),
+        Err(Illegal::OtherDerivation) => return "!other".to_owned(),
+        Err(Illegal::NotHeld) => return "!held".to_owned(),
         Err(Illegal::NotFailed) => return "!failed".to_owned(),
         Err(Illegal::NotUnderWay) => return "!way".to_owned(),
         Ok(Step::Stay) => return "=".to_owned(),
@@ -141,8 +199,22 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
         (Some(old), State::Building(new)) if *new == (Lease { expires: NOW + policy.lease, ..old.clone() }) => {
             "pulse".to_owned()
         }
-        (Some(old), State::Ready { lease, since: NOW }) if lease == &old.id => "ready".to_owned(),
-        (Some(_), State::Failed { failure, since: NOW, until: None }) if *failure == broken() => "failed".to_owned(),
+        (Some(old), State::Building(new)) if *new == (Lease { derivation: new.derivation.clone(), ..old.clone() }) => {
+            "hold".to_owned()
+        }
+        (Some(old), State::Joined { derivation, main_program, since: NOW }) => {
+            assert_eq!((main_program.as_deref(), after.left()), (Some("it"), Some(derivation)));
+            assert_eq!(after.newest_lease(), Some(&old.id));
+            "join".to_owned()
+        }
+        (Some(old), State::Ready(Made { lease, borrowed: None, since: NOW })) if lease == &old.id => "ready".to_owned(),
+        (_, State::Ready(made @ Made { borrowed: Some(_), since: NOW, .. })) if made.home(&after.key) == home() => {
+            "borrow".to_owned()
+        }
+        (_, State::Failed { failure, since: NOW, until: None }) if *failure == broken() => {
+            assert_eq!(after.history.last().and_then(|attempt| attempt.failure.as_ref()), Some(failure));
+            "failed".to_owned()
+        }
         (Some(_), State::Failed { since: NOW, until: Some(until), .. }) if *until == resting => "rest".to_owned(),
         _ => format!("{:?}", after.state),
     }
@@ -168,7 +240,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
             }
         }
     }
-    assert_eq!((wrong, tried), (Vec::new(), 12 * 19));
+    assert_eq!((wrong, tried), (Vec::new(), 15 * 34));
 }
 
 #[test]

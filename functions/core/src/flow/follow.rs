@@ -1,0 +1,130 @@
+//! What becomes of a build whose derivation another build has: it follows that one. Nobody tells it; whoever looks at it looks at
+//! the other one too, and so does every dispatcher, which each end of a build wakes.
+
+use crate::{
+    artifact::Home,
+    build::{Build, Event, State},
+    derivation::{Derivation, Realisation},
+    flow::{Halt, advance, load_build, meaning::Known, ring},
+    key::{BuildKey, DrvHash, System},
+    ports::{Deployment, Ledger, Read, Row, RowKey, Shelf, Unavailable, Version},
+};
+
+/// How many builds are looked at in one go.
+const PAGE: usize = 50;
+
+/// A derivation's row.
+pub(crate) async fn load<D: Deployment>(
+    d: &D,
+    system: System,
+    drv: &DrvHash,
+) -> Result<(Option<Derivation>, Version), Unavailable> {
+    match d.ledger().load(&RowKey::Derivation(system, drv.clone()), Read::Consistent).await? {
+        Some((Row::Derivation(row), version)) => Ok((Some(row), version)),
+        Some(_) => Err(Unavailable::new("ledger", "another row lies where a derivation should")),
+        None => Ok((None, Version(0))),
+    }
+}
+
+/// How the realisation of a derivation stands, for a build that has nothing of its own to wait for.
+pub(crate) async fn stands<D: Deployment>(
+    d: &D,
+    row: Option<&Derivation>,
+    of: &BuildKey,
+) -> Result<Realisation, Unavailable> {
+    match row {
+        Some(row) if row.home.key != *of => Ok(row.stands(&load_build(d, &row.home.key).await?.0)),
+        _ => Ok(Realisation::Free),
+    }
+}
+
+/// The build, which goes on if it has followed another one so far, and that one is not under way any more.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn follow<D: Deployment>(d: &D, build: Build) -> Result<Build, Unavailable> {
+    let State::Joined { derivation, .. } = &build.state else { return Ok(build) };
+    let (row, _) = load(d, build.key.system, derivation).await?;
+    let realisation = stands(d, row.as_ref(), &build.key).await?;
+    let event = Event::Follow { derivation: derivation.clone(), realisation };
+    let build = applied(d, build, &event).await?;
+    if matches!(build.state, State::Queued { .. }) {
+        ring(d).await;
+    }
+    Ok(build)
+}
+
+/// The same for all that follow another one.
+///
+/// # Errors
+/// [`Unavailable`]: run it again.
+pub(crate) async fn follow_all<D: Deployment>(d: &D) -> Result<(), Unavailable> {
+    let mut after = None;
+    loop {
+        let page = d.ledger().list(Shelf::Joined, after.as_ref(), PAGE).await?;
+        for listed in &page {
+            let (build, _) = load_build(d, &listed.key).await?;
+            follow(d, build).await?;
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// The build, ready if what its catalogue knows of it was made by another one. It needs no task then.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn adopt<D: Deployment>(d: &D, build: Build, known: &Known) -> Result<Build, Unavailable> {
+    if !build.may_adopt() {
+        return Ok(build);
+    }
+    let (row, _) = load(d, build.key.system, &known.drv).await?;
+    match stands(d, row.as_ref(), &build.key).await? {
+        Realisation::Made(home) => {
+            let main_program = known.main.as_ref().map(ToString::to_string);
+            applied(d, build, &Event::Adopt { home, main_program }).await
+        }
+        _ => Ok(build),
+    }
+}
+
+async fn applied<D: Deployment>(d: &D, build: Build, event: &Event) -> Result<Build, Unavailable> {
+    match advance(d, &build.key, event).await {
+        Ok(advanced) => Ok(advanced.after),
+        Err(Halt::Unavailable(error)) => Err(error),
+        Err(Halt::Illegal(_) | Halt::Full(_)) => Ok(build),
+    }
+}
+
+/// The build that is at a build's work, for whoever wants to see how far that is: itself, or the one that it follows.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn worker<D: Deployment>(d: &D, build: &Build) -> Result<Build, Unavailable> {
+    if let State::Joined { derivation, .. } = &build.state
+        && let (Some(row), _) = load(d, build.key.system, derivation).await?
+    {
+        return load_build(d, &row.home.key).await.map(|(worker, _)| worker);
+    }
+    Ok(build.clone())
+}
+
+/// The attempt whose log tells of a build: its newest one, or, where that was left to another build, the one that has taken the
+/// derivation on.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn teller<D: Deployment>(d: &D, build: &Build) -> Result<Option<Home>, Unavailable> {
+    if let Some(home) = build.home() {
+        return Ok(Some(home));
+    }
+    if let Some(drv) = build.left()
+        && let (Some(row), _) = load(d, build.key.system, drv).await?
+    {
+        return Ok(Some(row.home));
+    }
+    Ok(build.newest_lease().map(|lease| Home { key: build.key.clone(), lease: lease.clone() }))
+}
