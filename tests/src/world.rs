@@ -324,10 +324,14 @@ impl World {
 
     /// The row of a target's build.
     pub async fn build(&self, path: &str) -> Build {
-        let key = self.key(path).await;
+        self.build_of(&self.key(path).await).await
+    }
+
+    /// A build's row.
+    pub async fn build_of(&self, key: &BuildKey) -> Build {
         match self.ledger.load(&RowKey::Build(key.clone()), Read::Consistent).await.expect("the ledger") {
             Some((Row::Build(build), _)) => build,
-            _ => Build::unasked(key),
+            _ => Build::unasked(key.clone()),
         }
     }
 
@@ -380,11 +384,13 @@ impl World {
             self.store.write(&path, content).await.expect("the store");
             programs.push(Program { bin, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } });
         }
+        // What it has claimed, if it has.
+        let held = self.build_of(&bearer.key).await.lease().and_then(|lease| lease.derivation.clone());
         let manifest = Manifest {
             pname: bins[0].to_owned(),
             version: "1.0".to_owned(),
             main_program: None,
-            drv_path: "/nix/store/x.drv".to_owned(),
+            drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
             programs,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, log_segments: 0 } }

@@ -23,7 +23,7 @@ use binplz_core::{
     key::{BuildKey, Product, System},
     pins::Change,
     policy::{Names, Policy},
-    ports::{Deployment, Intake, Ledger, Method, Read, Row, RowKey},
+    ports::{Deployment, Intake, Method, Read, RowKey},
     protocol::{Nixpkgs, Outcome, Report, Stats, Upload},
     reply::{Asked, Body, Format, Reply},
 };
@@ -60,15 +60,8 @@ async fn by_attribute(w: &Arc<World>, path: &str) -> bool {
     answer.headers.contains(&("x-binplz-catalogue", "missing".to_owned()))
 }
 
-async fn build_of(w: &World, key: &BuildKey) -> Build {
-    match w.ledger().load(&RowKey::Build(key.clone()), Read::Consistent).await.expect("the ledger") {
-        Some((Row::Build(build), _)) => build,
-        _ => Build::unasked(key.clone()),
-    }
-}
-
 async fn catalogue(w: &World, digit: char, system: System) -> Build {
-    build_of(w, &BuildKey { rev: rev(digit), system, product: Product::Catalogue }).await
+    w.build_of(&BuildKey { rev: rev(digit), system, product: Product::Catalogue }).await
 }
 
 fn bearer(build: &Build) -> Bearer {
@@ -210,7 +203,7 @@ async fn a_programs_name_is_built_as_its_package_and_a_hit_by_it_is_one_read_of_
     assert!(matches!(ask(&w, "moreutils/sponge").await, Reply::Pending(_)));
     dispatch(&*w).await.expect("the ledger");
     let key = BuildKey { rev: rev('5'), system: X86, product: "moreutils".parse().expect("a package") };
-    let bearer = bearer(&build_of(&w, &key).await);
+    let bearer = bearer(&w.build_of(&key).await);
     let report = w.report_of(&bearer, &["sponge", "ts"]).await;
     settle(&*w, &bearer, report).await.expect("a live lease");
     let Reply::Hit { served, .. } = ask(&w, "sponge").await else { panic!("no hit") };
@@ -234,7 +227,7 @@ async fn what_was_built_wins_over_what_the_catalogue_expected() {
     ask(&w, "ts").await;
     dispatch(&*w).await.expect("the ledger");
     let key = BuildKey { rev: rev('5'), system: X86, product: "moreutils".parse().expect("a package") };
-    let bearer = bearer(&build_of(&w, &key).await);
+    let bearer = bearer(&w.build_of(&key).await);
     let report = w.report_of(&bearer, &["sponge"]).await;
     settle(&*w, &bearer, report).await.expect("a live lease");
     assert!(told(&w, "ts").await.contains("moreutils has no program ts; it has sponge"), "{}", told(&w, "ts").await);

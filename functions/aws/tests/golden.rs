@@ -193,7 +193,10 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 #[test]
 fn only_what_waits_is_built_or_is_served_fresh_is_in_the_index_and_is_found_there() {
     for (name, row) in rows() {
-        let on_shelf = matches!(name, "build-queued" | "build-building" | "build-larger" | "build-holding" | "build-joined" | "served-program");
+        let on_shelf = matches!(
+            name,
+            "build-queued" | "build-building" | "build-larger" | "build-holding" | "build-joined" | "served-program"
+        );
         let item = item::write(&Swap { seen: Version(0), row: row.clone() }).expect(name).expect("a version 1");
         assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
         match row {

@@ -82,9 +82,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     /// A package, unless something speaks against it on this system.
     fn offer(&self, rank: usize, bin: Option<Bin>, system: System) -> Resolution {
         match (self.attr(rank), self.obstacle(rank, system)) {
-            (Some(attr), None) => {
-                Resolution::Found { attr, bin, main: self.main(rank), drv: self.drv(rank, system) }
-            },
+            (Some(attr), None) => Resolution::Found { attr, bin, main: self.main(rank), drv: self.drv(rank, system) },
             (Some(attr), Some(why)) => Resolution::Refused { attr, failure: why.failure(self.reason(rank, system)) },
             (None, _) => Resolution::Unknown { near: Vec::new() },
         }

@@ -144,7 +144,8 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let package = "python3Packages.foo?sys=aarch64-linux";
     let program = "python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05";
     let commit = "foo?sys=x86_64-linux&nixpkgs-commit=0123456";
-    let borrowed = Borrowed { from: BuildKey { product: "foo".parse().expect("a package"), ..key() }, main_program: main() };
+    let borrowed =
+        Borrowed { from: BuildKey { product: "foo".parse().expect("a package"), ..key() }, main_program: main() };
     let borrowed = Made { lease: id(3), borrowed: Some(borrowed), since: at };
     let derivation = Row::Derivation(Derivation { drv: drv(), home: Home { key: key(), lease: id(2) } });
     vec![
@@ -153,7 +154,11 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (build(State::Building(lease(None)), vec![]), of_build, "build-claimed"),
         (build(State::Building(lease(Some("4711"))), history()), of_build, "build-launched"),
         (build(State::Building(Lease { derivation: Some(drv()), ..lease(None) }), vec![]), of_build, "build-holding"),
-        (build(State::Joined { derivation: drv(), main_program: main(), since: at }, left(None)), of_build, "build-joined"),
+        (
+            build(State::Joined { derivation: drv(), main_program: main(), since: at }, left(None)),
+            of_build,
+            "build-joined",
+        ),
         (build(State::Ready(Made { lease: id(2), borrowed: None, since: at }), history()), of_build, "build-ready"),
         (build(State::Ready(borrowed), left(None)), of_build, "build-borrowed"),
         (build(failed(None), history()), of_build, "build-failed"),
@@ -208,10 +213,20 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 
 #[test]
 fn what_is_no_key_is_refused() {
-    for text in
-        ["", "limit", "limits/x", "pins/x", "build/", "build/x/y/z", "served/tree", "served/p/x86_64-linux/tree", "x/y",
-         "derivation/x86_64-linux", "derivation/x86_64-linux/x", "derivation/x/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4"]
-    {
+    for text in [
+        "",
+        "limit",
+        "limits/x",
+        "pins/x",
+        "build/",
+        "build/x/y/z",
+        "served/tree",
+        "served/p/x86_64-linux/tree",
+        "x/y",
+        "derivation/x86_64-linux",
+        "derivation/x86_64-linux/x",
+        "derivation/x/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4",
+    ] {
         assert!(item::key_from_text(text).is_err(), "{text}");
     }
 }

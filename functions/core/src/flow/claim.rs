@@ -38,7 +38,8 @@ pub async fn claim<D: Deployment>(d: &D, bearer: &Bearer, found: Evaluated) -> R
         let (build, version) = load_build(d, &bearer.key).await?;
         if realisation == Realisation::Free || was_told(&build, &drv, &realisation) {
             let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone() };
-            let mut swaps = decide(d, &build, version, &hold).await.map_err(denied)?.map_or(Vec::new(), |(_, swaps)| swaps);
+            let mut swaps =
+                decide(d, &build, version, &hold).await.map_err(denied)?.map_or(Vec::new(), |(_, swaps)| swaps);
             if row.is_some_and(|row| row.home == mine) {
                 return Ok(Turn::Go);
             }

@@ -1,0 +1,87 @@
+//! The second claim: however many attributes, and however many commits of a nixpkgs, have one derivation, it is realised once; with
+//! somebody else at work at exactly the wrong moment, and with lost replies.
+
+mod adopting;
+mod anything;
+mod claiming;
+mod following;
+
+use std::sync::Arc;
+
+use binplz_core::{
+    build::{Build, State},
+    failure::{Failure, Kind},
+    flow::{claim::claim, dispatch::dispatch, request::request, settle::settle},
+    key::DrvHash,
+    policy::Policy,
+    ports::{Deployment, Method},
+    protocol::{Evaluated, Outcome, Report, Stats, Turn},
+    reply::Reply,
+    served::Served,
+};
+use binplz_tests::world::{World, target};
+
+fn world() -> Arc<World> {
+    World::with(Policy { slots: 9, ..Policy::default() })
+}
+
+async fn ask(w: &Arc<World>, path: &str) -> Reply {
+    request(&**w, &target(path), Method::Get, true).await
+}
+
+/// Asks for what is there.
+async fn hit(w: &Arc<World>, path: &str) -> Served {
+    match ask(w, path).await {
+        Reply::Hit { served, .. } => served,
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+/// Asked for, claimed and launched.
+async fn building(w: &Arc<World>, paths: &[&str]) {
+    for path in paths {
+        assert!(matches!(ask(w, path).await, Reply::Pending(_)), "{path}");
+    }
+    dispatch(&**w).await.expect("the ledger");
+    for path in paths {
+        assert!(w.build(path).await.lease().is_some(), "{path}");
+    }
+}
+
+fn drv(letter: char) -> DrvHash {
+    String::from_iter([letter; 32]).parse().expect("base 32")
+}
+
+fn evaluated(letter: char) -> Evaluated {
+    Evaluated { drv_path: format!("/nix/store/{}-x-1.0.drv", drv(letter)), main_program: None }
+}
+
+/// What the builder of a target is told that has evaluated to a derivation.
+async fn turn(w: &Arc<World>, path: &str, letter: char) -> Turn {
+    claim(&**w, &w.bearer(path).await, evaluated(letter)).await.expect("a live lease")
+}
+
+/// Ends a build badly.
+async fn fail(w: &Arc<World>, path: &str, kind: Kind) {
+    let report = Report { outcome: Outcome::Failed(Failure::new(kind, "why")), stats: Stats::default() };
+    settle(&**w, &w.bearer(path).await, report).await.expect("a live lease");
+}
+
+/// Ends a build in passing until it rests.
+async fn exhaust(w: &Arc<World>, path: &str, letter: char) {
+    loop {
+        fail(w, path, Kind::SourceUnavailable).await;
+        let State::Queued { due, .. } = w.build(path).await.state else { return };
+        w.pass(due - w.now());
+        dispatch(&**w).await.expect("the ledger");
+        assert_eq!(turn(w, path, letter).await, Turn::Go);
+    }
+}
+
+fn started(w: &World) -> usize {
+    w.launcher.started.lock().expect("a lock").len()
+}
+
+fn follows(build: &Build) -> bool {
+    matches!(build.state, State::Joined { .. })
+}
