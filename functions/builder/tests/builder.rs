@@ -69,6 +69,21 @@ fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_name
 }
 
 #[test]
+fn a_builder_whose_derivation_another_build_has_realises_nothing_and_ends_well() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("gated"));
+    endpoint.has_all_elsewhere();
+    // Nobody opens the gate: if it realised anything, it would not end.
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    endpoint.see(|seen| {
+        assert!(seen.report.is_none() && seen.wrong.is_empty(), "{:?}", seen.wrong);
+        let [claim] = seen.claims.as_slice() else { panic!("{:?}", seen.claims) };
+        assert!(claim.drv_path.ends_with("-gated-1.0.drv"), "{claim:?}");
+        assert_eq!(claim.main_program.as_deref(), Some("gated"));
+    });
+}
+
+#[test]
 fn the_log_and_the_progress_are_there_while_the_build_still_runs() {
     let bench = Bench::new();
     let endpoint = Endpoint::new(bench.job("gated"));

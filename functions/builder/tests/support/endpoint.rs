@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use binplz_core::protocol::{Grant, Job, Outcome, Progress, Pulse, Report, Upload};
+use binplz_core::protocol::{Evaluated, Grant, Job, Outcome, Progress, Pulse, Report, Turn, Upload};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -40,6 +40,10 @@ pub(crate) struct Seen {
     pub(crate) granted: BTreeMap<String, Upload>,
     pub(crate) grant_requests: usize,
     pub(crate) report: Option<Report>,
+    /// What it has evaluated to, each time that it said so.
+    pub(crate) claims: Vec<Evaluated>,
+    /// What it is told then.
+    pub(crate) turn: Turn,
     /// Requests that came while the mode was another than [`Mode::Serves`].
     pub(crate) turned_away: usize,
     /// What the builder did wrong.
@@ -74,6 +78,8 @@ impl Endpoint {
             granted: BTreeMap::new(),
             grant_requests: 0,
             report: None,
+            claims: Vec::new(),
+            turn: Turn::Go,
             turned_away: 0,
             wrong: Vec::new(),
         };
@@ -90,6 +96,11 @@ impl Endpoint {
 
     pub(crate) fn url(&self) -> String {
         format!("{}/lease", self.0.url)
+    }
+
+    /// Another build has every derivation.
+    pub(crate) fn has_all_elsewhere(&self) {
+        self.0.change(|seen| seen.turn = Turn::Elsewhere);
     }
 
     pub(crate) fn set_mode(&self, mode: Mode) {
@@ -183,6 +194,10 @@ impl Shared {
             if headers.get("authorization") != Some(&format!("Bearer {TOKEN}")) {
                 seen.wrong.push(format!("{path} without the token"));
             }
+            let claimed = !seen.claims.is_empty();
+            if claimed && seen.turn == Turn::Elsewhere && path == "/lease/settle" {
+                seen.wrong.push("a report of what was left to another".to_owned());
+            }
             if seen.report.is_some() && path != "/lease/pulse" {
                 seen.wrong.push(format!("{path} after the report"));
             }
@@ -191,6 +206,10 @@ impl Shared {
                 ("POST", "/lease/pulse") => {
                     seen.pulses.push(serde_json::from_slice(body).expect("progress"));
                     serde_json::to_value(Pulse { lease_seconds: self.job.lease_seconds })
+                }
+                ("POST", "/lease/derivation") => {
+                    seen.claims.push(serde_json::from_slice(body).expect("what it has evaluated to"));
+                    serde_json::to_value(seen.turn)
                 }
                 ("POST", "/lease/uploads") => {
                     let uploads: Vec<Upload> = serde_json::from_slice(body).expect("uploads");
