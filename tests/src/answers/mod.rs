@@ -4,6 +4,8 @@
 //! all, so that a new one reaches every way to run it. A promise starts a service of its own, whose builders really build.
 
 #[expect(missing_docs, reason = "their names say what they promise")]
+pub mod derivations;
+#[expect(missing_docs, reason = "their names say what they promise")]
 pub mod failing;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod names;
@@ -83,6 +85,12 @@ macro_rules! answer_promises {
             a_program_beside_a_script_is_served_and_the_script_is_not,
             a_passing_failure_is_tried_again_by_itself_then_cools_down,
             a_source_that_comes_back_turns_the_failure_into_a_hit;
+        }
+        // Section 6: an unchanged derivation costs no realisation.
+        $each! { derivations:
+            two_attributes_of_one_derivation_are_one_realisation_however_late_the_second_is_asked_for,
+            each_attribute_of_a_derivation_has_its_own_main_program,
+            a_failure_of_one_derivation_is_found_once_and_told_of_each_attribute_with_its_log;
         }
         // Section 1: what names mean.
         $each! { names:

@@ -161,11 +161,30 @@ fn what_can_not_be_a_pin_is_told_in_one_sentence_and_changes_nothing() {
     assert_eq!(change(&server, &["list"]), before);
 }
 
-/// Requests never stop while the pin moves over three sets and back. Each set's programs have bytes of their own, so that a mix
-/// of two commits would show.
+/// A copy of a set of [`set`] in which nothing is new but one program, which says that it is of `to`.
+fn moved(set: &TempDir, name: &str, to: &str) -> TempDir {
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    let copied = Command::new("cp").arg("-rT").arg(set.path()).arg(copy.path()).status();
+    assert!(copied.expect("cp").success());
+    let packages = copy.path().join("failing.nix");
+    let (text, before) = (fs::read_to_string(&packages).expect("the packages"), format!("who of {name}"));
+    assert!(text.contains(&before));
+    fs::write(&packages, text.replace(&before, &format!("who of {to}"))).expect("the packages");
+    copy
+}
+
+/// Derivations that Nix has realised for a target.
+fn realised(server: &Server, target: &str) -> u64 {
+    server.status(target)["derivations_started"].as_u64().expect("a number")
+}
+
+/// Requests never stop while the pin moves over three sets and back. One program has bytes of its own in each, so that a mix
+/// of two commits would show; the other is of the same derivation in all of them.
 #[test]
 fn a_pin_that_moves_under_load_fails_no_request_mixes_no_commits_and_builds_each_derivation_once() {
-    let sets = ["first", "second", "third"].map(set);
+    let first = set("first");
+    let (second, third) = (moved(&first, "first", "second"), moved(&first, "first", "third"));
+    let sets = [first, second, third];
     let data = tempfile::tempdir().expect("a temporary directory");
     let server = Arc::new(Server::start(sets[0].path(), data.path(), &["--jobs", "2"]));
     let targets = ["failing.who", "failing.other", "failing.who?pin=local"];
@@ -189,7 +208,10 @@ fn a_pin_that_moves_under_load_fails_no_request_mixes_no_commits_and_builds_each
         })
         .collect();
 
-    let mut commits = vec![server.status("failing.who")["nixpkgs"].as_str().expect("a commit").to_owned()];
+    // By commit.
+    let built = || ["failing.who", "failing.other"].map(|target| realised(&server, target));
+    let mut commits =
+        BTreeMap::from([(server.status("failing.who")["nixpkgs"].as_str().expect("a commit").to_owned(), built())]);
     for to in [1, 2, 0, 1] {
         let pins = change(&server, &["move", "local", "--path", text(sets[to].path())]);
         // Everybody sees it at once, though what is served may still be of the one before.
@@ -200,18 +222,54 @@ fn a_pin_that_moves_under_load_fails_no_request_mixes_no_commits_and_builds_each
         // They never stopped.
         let so_far = asked.load(SeqCst);
         wait_for("a few more requests", || (asked.load(SeqCst) > so_far + 20).then_some(()));
-        commits.push(pins["local"].clone());
+        commits.insert(pins["local"].clone(), built());
     }
     stop.store(true, SeqCst);
     let seen: BTreeSet<_> = clients.into_iter().flat_map(|client| client.join().expect("no request failed")).collect();
 
     // Of each program one content for each commit, and never another's.
-    let commits: BTreeSet<_> = commits.into_iter().collect();
     assert_eq!(commits.len(), 3);
     let of: BTreeSet<_> = seen.iter().map(|(program, commit, _)| (*program, commit.clone())).collect();
     assert_eq!((of.len(), seen.len()), (6, 6), "{seen:?}");
-    assert!(seen.iter().all(|(_, commit, _)| commits.contains(commit)));
+    assert!(seen.iter().all(|(_, commit, _)| commits.contains_key(commit)));
     let contents: BTreeSet<_> = seen.iter().map(|(_, _, sha256)| sha256).collect();
-    assert_eq!(contents.len(), 6, "{seen:?}");
-    assert_eq!(builds(&server), 6, "two programs of three sets");
+    assert_eq!(contents.len(), 4, "{seen:?}");
+    // Two programs of three commits are evaluated, and four derivations built: one of them once for all commits.
+    assert_eq!(builds(&server), 6);
+    assert_eq!(commits.values().map(|[who, _]| *who).collect::<Vec<_>>(), [1, 1, 1], "{commits:?}");
+    assert_eq!(commits.values().map(|[_, other]| *other).sum::<u64>(), 1, "{commits:?}");
+}
+
+/// With catalogues of both commits, which know the derivations.
+#[test]
+fn a_moved_pin_whose_derivation_is_unchanged_realises_nothing_and_needs_no_builder() {
+    let first = set("first");
+    let second = moved(&first, "first", "second");
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(first.path(), data.path(), &["--names", "known"]);
+    let catalogued = || {
+        wait_for("the catalogue", || {
+            let look = server.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
+            look.header("x-binplz-catalogue").is_none().then_some(())
+        });
+    };
+    catalogued();
+    for target in ["failing.who", "failing.other"] {
+        assert_eq!(server.settled(target).status, 302);
+    }
+    let before = served(&server, "failing.other");
+    let pins = change(&server, &["move", "local", "--path", text(second.path())]);
+    catalogued();
+    let started = builds(&server);
+    assert_eq!(started, 4, "two catalogues, and two programs");
+    // The very first answer is of the new commit.
+    let after = served(&server, "failing.other");
+    assert_eq!(after.0, pins["local"]);
+    assert_ne!(after.0, before.0);
+    assert!(after.1 == before.1);
+    assert_eq!((realised(&server, "failing.other"), builds(&server)), (0, started));
+    // What has changed is built, behind what is served meanwhile.
+    assert_eq!(served(&server, "failing.who").0, before.0);
+    wait_for("the new commit's program", || (served(&server, "failing.who").0 == pins["local"]).then_some(()));
+    assert_eq!((realised(&server, "failing.who"), builds(&server)), (1, started + 1));
 }

@@ -41,6 +41,11 @@ fn cases() -> Vec<Case> {
     let again: &[_] = &[Some(Kind::NotStarted), None];
     use Takes::{AMinute, Nothing};
     let claim = || at("Dispatcher", "dynamodb", "TransactWriteItems");
+    let lease = |with: &str, what: &str| {
+        let at = json!({ "function": "Lease", "service": "dynamodb", "operation": "TransactWriteItems", "with": with });
+        json!({ "at": at, "do": what })
+    };
+    let (hold, settle) = (|what| lease("derivation/", what), |what| lease("limits", what));
     let run = || at("Dispatcher", "ecs", "RunTask");
     let full =
         json!([200, { "tasks": [], "failures": [{ "arn": "arn", "reason": "Capacity is unavailable at this time" }] }]);
@@ -112,22 +117,10 @@ fn cases() -> Vec<Case> {
             again,
             &["Dispatcher"; 4],
         ),
-        case(
-            "lease, after it wrote what the builder settled",
-            json!({ "at": at("Lease", "dynamodb", "TransactWriteItems"), "do": "kill-after" }),
-            true,
-            Nothing,
-            good,
-            once,
-        ),
-        case(
-            "lease, before it wrote what the builder settled",
-            json!({ "at": at("Lease", "dynamodb", "TransactWriteItems"), "do": "kill-before" }),
-            true,
-            Nothing,
-            good,
-            once,
-        ),
+        case("lease, after it wrote whose a derivation is", hold("kill-after"), true, Nothing, good, once),
+        case("lease, before it wrote whose a derivation is", hold("kill-before"), true, Nothing, good, once),
+        case("lease, after it wrote what the builder settled", settle("kill-after"), true, Nothing, good, once),
+        case("lease, before it wrote what the builder settled", settle("kill-before"), true, Nothing, good, once),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
@@ -99,8 +100,18 @@ fn an_operator_adds_moves_and_retires_pins_from_afar_and_who_asks_never_waits_fo
     wait_for("the new one", || (served(&watched, "failing.who") == pins["demo"]).then_some(()));
     assert!(says(&watched, "failing.who", "who of the third"));
 
+    // Another commit, in which its derivation is the same: a task finds that out, and realises nothing.
+    fs::write(third.path().join("NEWS"), "nothing that a package is made of").expect("a file");
+    let same =
+        change(&watched, &["move", "demo", "--tarball", pack(third.path(), scratch.path()).to_str().expect("a path")]);
+    assert_ne!(same["demo"], pins["demo"]);
+    wait_for("the same one", || (served(&watched, "failing.who") == same["demo"]).then_some(()));
+    assert_eq!(watched.status("failing.who")["derivations_started"], 0);
+    assert!(says(&watched, "failing.who", "who of the third"));
+
     change(&watched, &["retire", "second"]);
     assert_eq!(watched.get("/failing.who?pin=second").status, 400);
+    let pins = same;
     assert_eq!(served(&watched, "failing.who"), pins["demo"]);
 }
 
