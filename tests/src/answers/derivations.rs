@@ -28,7 +28,7 @@ pub fn two_attributes_of_one_derivation_are_one_realisation_however_late_the_sec
     let shown = site.status(second);
     assert_eq!((&shown["state"], &shown["package"]), (&"building".into(), &second.into()), "{shown}");
     let log = |target: &str| site.get(&format!("/-/log/{target}"));
-    assert!(log(second).text().contains("gated-1.0.drv"), "{}", log(second).text());
+    wait_for("the other one's log", || log(second).text().contains("gated-1.0.drv").then_some(()));
     gate.open();
     assert_eq!(site.settled(&first).status, 302);
     assert!(curl.wait().expect("a child").success());
