@@ -213,7 +213,7 @@ fn only_what_waits_is_built_or_is_served_fresh_is_in_the_index_and_is_found_ther
             Row::Served(_) | Row::Derivation(_) | Row::Limits(_) | Row::Pins(_) => {}
         }
     }
-    let shelves = [Shelf::Queued, Shelf::Building, Shelf::Joined].map(|shelf| item::shelf(shelf));
+    let shelves = [Shelf::Queued, Shelf::Building, Shelf::Joined].map(item::shelf);
     assert!(shelves.iter().enumerate().all(|(n, shelf)| !shelves[..n].contains(shelf)));
 }
 
