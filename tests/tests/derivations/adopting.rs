@@ -10,7 +10,7 @@ use binplz_core::{
     flow::{advance, claim::claim, dispatch::dispatch, lease::Bearer, request::request, settle::settle, sweep::sweep},
     key::{BuildKey, Product, System},
     policy::{Names, Policy},
-    ports::{Deployment, Method, Store},
+    ports::{Deployment, Intake, Method},
     protocol::{Evaluated, Outcome, Report, Stats, Turn},
     reply::Reply,
 };

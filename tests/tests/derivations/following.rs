@@ -11,7 +11,7 @@ use binplz_core::{
     failure::Kind,
     flow::{advance, claim::claim, dispatch::dispatch, log::log, settle::settle, status::status, sweep::sweep, wait},
     policy::Policy,
-    ports::{Deployment, Ledger, Store},
+    ports::{Deployment, Intake, Ledger},
     protocol::{Evaluated, Outcome, Progress, Turn},
     reply::{Asked, Format, Reply},
     target::Query,
