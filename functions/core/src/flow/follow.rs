@@ -7,6 +7,7 @@ use crate::{
     derivation::{Derivation, Realisation},
     flow::{Halt, advance, load_build, meaning::Known, ring},
     key::{BuildKey, DrvHash, System},
+    news::About,
     ports::{Deployment, Ledger, Read, Row, RowKey, Shelf, Unavailable, Version},
 };
 
@@ -46,6 +47,9 @@ pub(crate) async fn follow<D: Deployment>(d: &D, build: Build) -> Result<Build, 
     let State::Joined { derivation, .. } = &build.state else { return Ok(build) };
     let (row, _) = load(d, build.key.system, derivation).await?;
     let realisation = stands(d, row.as_ref(), &build.key).await?;
+    if realisation == Realisation::UnderWay {
+        return Ok(build);
+    }
     let event = Event::Follow { derivation: derivation.clone(), realisation };
     let build = applied(d, build, &event).await?;
     if matches!(build.state, State::Queued { .. }) {
@@ -54,7 +58,7 @@ pub(crate) async fn follow<D: Deployment>(d: &D, build: Build) -> Result<Build, 
     Ok(build)
 }
 
-/// The same for all that follow another one.
+/// The same for all that follow another one. One that can not be looked at now is looked at again: the queue does not wait for it.
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
@@ -63,8 +67,10 @@ pub(crate) async fn follow_all<D: Deployment>(d: &D) -> Result<(), Unavailable> 
     loop {
         let page = d.ledger().list(Shelf::Joined, after.as_ref(), PAGE).await?;
         for listed in &page {
-            let (build, _) = load_build(d, &listed.key).await?;
-            follow(d, build).await?;
+            let followed = async { follow(d, load_build(d, &listed.key).await?.0).await };
+            if let Err(error) = followed.await {
+                d.note(About::Build(&listed.key), "whom it follows was not looked at", &error);
+            }
         }
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(last.clone()),
