@@ -122,7 +122,8 @@ pub struct Lease {
     /// What the launcher calls its task, once it has started one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// The derivation that it has taken on. It is one: whoever got hold of the token while that is built can claim no other.
+    /// The derivation that it has taken on, once it has (a builder of an earlier version does not). It is one: whoever got hold of the
+    /// token while that is built can claim no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation: Option<DrvHash>,
 }
