@@ -112,6 +112,8 @@ pub struct Remembering {
     pub asked: AtomicUsize,
     /// What it says instead of starting.
     pub refuses: Mutex<Option<NotLaunched>>,
+    /// Whether nothing can be stopped for now.
+    pub deaf: AtomicBool,
     /// The systems that it has no image for.
     pub imageless: Mutex<Vec<System>>,
 }
@@ -125,9 +127,17 @@ impl Launcher for Remembering {
         self.started.lock().expect("a lock").insert(lease.id.clone(), lease.clone());
         Ok(format!("task of {}", lease.id))
     }
-    async fn stop(&self, lease: &Lease) -> Result<(), Unavailable> {
-        self.stopped.lock().expect("a lock").push(lease.id.clone());
+    async fn stop(&self, lease: &LeaseId, _task: Option<&str>) -> Result<(), Unavailable> {
+        if self.deaf.load(SeqCst) {
+            return Err(Unavailable::new("launcher", "it does not answer"));
+        }
+        self.stopped.lock().expect("a lock").push(lease.clone());
         Ok(())
+    }
+    async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
+        let stopped = self.stopped.lock().expect("a lock");
+        let started = self.started.lock().expect("a lock");
+        Ok(started.keys().filter(|lease| !stopped.contains(lease)).cloned().collect())
     }
     async fn obstacle(&self, system: System) -> Result<Option<Why>, Unavailable> {
         Ok(self.imageless.lock().expect("a lock").contains(&system).then_some(Why::NoImage))

@@ -4,7 +4,7 @@
 use binplz_core::{
     artifact::ObjectPath,
     build::Lease,
-    key::BuildKey,
+    key::{BuildKey, LeaseId},
     ports::{Launcher, Location, Method, NotLaunched, Store, Unavailable},
 };
 
@@ -20,7 +20,10 @@ impl Launcher for Absent {
     async fn launch(&self, _: &BuildKey, _: &Lease) -> Result<String, NotLaunched> {
         Err(nobody("launcher").into())
     }
-    async fn stop(&self, _: &Lease) -> Result<(), Unavailable> {
+    async fn stop(&self, _: &LeaseId, _: Option<&str>) -> Result<(), Unavailable> {
+        Err(nobody("launcher"))
+    }
+    async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
         Err(nobody("launcher"))
     }
 }

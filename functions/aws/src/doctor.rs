@@ -190,11 +190,11 @@ impl Stack {
 
     /// The tarballs of the pins that are served now.
     async fn nixpkgs(&self, sdk: &SdkConfig) -> Vec<Finding> {
-        let receiving = match self.receiving(sdk).await {
-            Ok(receiving) => receiving,
+        let operating = match self.operating(sdk).await {
+            Ok(operating) => operating,
             Err(fault) => return vec![Finding::unknown("pins", &fault)],
         };
-        let pins = match pins::load(&receiving).await {
+        let pins = match pins::load(&operating).await {
             Ok(pins) => pins,
             Err(error) => return vec![Finding::unknown("pins", &error)],
         };
@@ -203,7 +203,7 @@ impl Stack {
             // What is elsewhere is asked for by builders.
             let Source::Stored { .. } = nixpkgs else { continue };
             let check = format!("nixpkgs {name}");
-            findings.push(match receiving.store.has_nixpkgs(rev).await {
+            findings.push(match operating.store.has_nixpkgs(rev).await {
                 Ok(true) => Finding::ok(&check, format!("its tarball is there ({rev})")),
                 Ok(false) => {
                     let mend = format!("binplz pin move {name} {rev} --stack {}", self.name);

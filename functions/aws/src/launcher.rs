@@ -14,7 +14,7 @@ use aws_sdk_ecs::{
 };
 use binplz_core::{
     build::Lease,
-    key::{BuildKey, System},
+    key::{BuildKey, LeaseId, System},
     limits::Why,
     ports::{Launcher, NotLaunched, Unavailable},
 };
@@ -27,6 +27,8 @@ use crate::{
 };
 
 const ROLE: &str = "launcher";
+/// How many tasks are described in one call, at most.
+const DESCRIBED: usize = 100;
 /// The name of the one container in both task definitions.
 pub const CONTAINER: &str = "builder";
 /// How a builder is told where its lease is.
@@ -34,16 +36,66 @@ pub(crate) const LEASE_URL: &str = "BINPLZ_LEASE_URL";
 /// How it is told its lease's secret.
 const LEASE_TOKEN: &str = "BINPLZ_LEASE_TOKEN";
 
-/// The cluster.
+/// The tasks of the cluster: what can be stopped.
 #[derive(Clone, Debug)]
-pub struct EcsLauncher {
+pub struct EcsTasks {
     ecs: Client,
     cluster: String,
+}
+
+/// The cluster, and how a task is started in it.
+#[derive(Clone, Debug)]
+pub struct EcsLauncher {
+    tasks: EcsTasks,
     x86_64: String,
     arm64: String,
     network: AwsVpcConfiguration,
     images: Option<Images>,
     origin: String,
+}
+
+impl EcsTasks {
+    /// Those of the cluster that the settings name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<EcsTasks, Fault> {
+        Ok(EcsTasks { ecs: Client::new(&account.sdk), cluster: settings.need("BINPLZ_CLUSTER")? })
+    }
+
+    /// Those that run or are about to: of one lease, or of all.
+    async fn list(&self, lease: Option<&LeaseId>) -> Result<Vec<String>, Unavailable> {
+        let list = self.ecs.list_tasks().cluster(&self.cluster).set_started_by(lease.map(ToString::to_string));
+        let tasks = list.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
+        tasks.map_err(|error| unavailable(ROLE, &error))
+    }
+
+    async fn stop(&self, lease: &LeaseId, task: Option<&str>) -> Result<(), Unavailable> {
+        let tasks = match task {
+            Some(task) => vec![task.to_owned()],
+            None => self.list(Some(lease)).await?,
+        };
+        for task in tasks {
+            let stop = self.ecs.stop_task().cluster(&self.cluster).task(task).reason("the lease is over").send().await;
+            match stop {
+                Ok(_) => {}
+                Err(error) if gone(&error) => {}
+                Err(error) => return Err(unavailable(ROLE, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
+        let mut running = Vec::new();
+        for tasks in self.list(None).await?.chunks(DESCRIBED) {
+            let describe = self.ecs.describe_tasks().cluster(&self.cluster).set_tasks(Some(tasks.to_vec()));
+            let told = describe.send().await.map_err(|error| unavailable(ROLE, &error))?;
+            // What was started by somebody else is none of ours to stop.
+            running.extend(told.tasks().iter().filter_map(|task| task.started_by()?.parse().ok()));
+        }
+        Ok(running)
+    }
 }
 
 impl EcsLauncher {
@@ -60,8 +112,7 @@ impl EcsLauncher {
             .build()
             .map_err(|_| Fault::Missing("BINPLZ_SUBNETS"))?;
         Ok(EcsLauncher {
-            ecs: Client::new(&account.sdk),
-            cluster: settings.need("BINPLZ_CLUSTER")?,
+            tasks: EcsTasks::open(account, settings)?,
             x86_64: settings.need("BINPLZ_TASK_X86_64")?,
             arm64: settings.need("BINPLZ_TASK_ARM64")?,
             network,
@@ -75,12 +126,6 @@ impl EcsLauncher {
             System::X86_64Linux => &self.x86_64,
             System::Aarch64Linux => &self.arm64,
         }
-    }
-
-    /// The tasks of a lease whose name nobody wrote down.
-    async fn tasks_of(&self, lease: &Lease) -> Result<Vec<String>, Unavailable> {
-        let list = self.ecs.list_tasks().cluster(&self.cluster).started_by(lease.id.as_str()).send().await;
-        Ok(list.map_err(|error| unavailable(ROLE, &error))?.task_arns.unwrap_or_default())
     }
 }
 
@@ -100,9 +145,10 @@ impl Launcher for EcsLauncher {
         let capacity = if lease.attempt > 1 { "FARGATE" } else { "FARGATE_SPOT" };
         let capacity = CapacityProviderStrategyItem::builder().capacity_provider(capacity).weight(1).build();
         let run = self
+            .tasks
             .ecs
             .run_task()
-            .cluster(&self.cluster)
+            .cluster(&self.tasks.cluster)
             .task_definition(self.definition(key.system))
             .count(1)
             // A lease is one attempt, and its name is unique: the same lease again is the same task.
@@ -117,20 +163,12 @@ impl Launcher for EcsLauncher {
         }
     }
 
-    async fn stop(&self, lease: &Lease) -> Result<(), Unavailable> {
-        let tasks = match &lease.task {
-            Some(task) => vec![task.clone()],
-            None => self.tasks_of(lease).await?,
-        };
-        for task in tasks {
-            let stop = self.ecs.stop_task().cluster(&self.cluster).task(task).reason("the lease is over").send().await;
-            match stop {
-                Ok(_) => {}
-                Err(error) if gone(&error) => {}
-                Err(error) => return Err(unavailable(ROLE, &error)),
-            }
-        }
-        Ok(())
+    async fn stop(&self, lease: &LeaseId, task: Option<&str>) -> Result<(), Unavailable> {
+        self.tasks.stop(lease, task).await
+    }
+
+    async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
+        self.tasks.running().await
     }
 
     async fn obstacle(&self, system: System) -> Result<Option<Why>, Unavailable> {
@@ -138,6 +176,19 @@ impl Launcher for EcsLauncher {
             Some(images) => Ok((!images.has(system).await?).then_some(Why::NoImage)),
             None => Ok(None),
         }
+    }
+}
+
+/// Of an operator, who stops builders and starts none.
+impl Launcher for EcsTasks {
+    async fn launch(&self, _: &BuildKey, _: &Lease) -> Result<String, NotLaunched> {
+        Err(Unavailable::new(ROLE, "an operator starts no builder").into())
+    }
+    async fn stop(&self, lease: &LeaseId, task: Option<&str>) -> Result<(), Unavailable> {
+        EcsTasks::stop(self, lease, task).await
+    }
+    async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
+        EcsTasks::running(self).await
     }
 }
 

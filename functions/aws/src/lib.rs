@@ -63,7 +63,7 @@ use crate::{
     account::Account,
     bell::SqsBell,
     config::{Fault, Settings},
-    launcher::EcsLauncher,
+    launcher::{EcsLauncher, EcsTasks},
     ledger::DynamoLedger,
     lobby::DynamoLobby,
     log::Log,
@@ -89,8 +89,10 @@ pub struct Aws<S, L> {
 
 /// What answers people: it can start no task, and store nothing.
 pub type Serving = Aws<S3Objects, Absent>;
-/// What answers builders, and operators: it can start no task.
+/// What answers builders: it can start no task.
 pub type Receiving = Aws<S3Store, Absent>;
+/// What an operator works on: it can stop tasks, and start none.
+pub type Operating = Aws<S3Store, EcsTasks>;
 /// What starts tasks and ends leases: it can read no object.
 pub type Working = Aws<Absent, EcsLauncher>;
 
@@ -116,7 +118,7 @@ impl Serving {
 }
 
 impl Receiving {
-    /// What the builders' endpoint and an operator see: they name no URL of the site.
+    /// What the builders' endpoint sees: it names no URL of the site.
     ///
     /// # Errors
     /// [`Fault`].
@@ -124,6 +126,18 @@ impl Receiving {
         let account = Account::open(settings)?;
         let store = S3Store::open(&account, settings)?;
         Aws::with(&account, settings, store, Absent, String::new())
+    }
+}
+
+impl Operating {
+    /// What the operator of a stack sees.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn open(settings: &Settings) -> Result<Operating, Fault> {
+        let account = Account::open(settings)?;
+        let (store, tasks) = (S3Store::open(&account, settings)?, EcsTasks::open(&account, settings)?);
+        Aws::with(&account, settings, store, tasks, settings.origin()?)
     }
 }
 

@@ -73,8 +73,10 @@ impl Log {
     pub fn line(&self, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
         let (level, error) = match *news {
             News::Trouble { error, .. } => ("WARN", Some(error)),
-            News::Looked(_, Some(_)) => ("WARN", None),
-            News::Moved(_) | News::Held(_) | News::Looked(_, None) | News::Answered { .. } => ("INFO", None),
+            News::Looked(_, Some(_)) | News::Stopped(true) => ("WARN", None),
+            News::Moved(_) | News::Held(_) | News::Looked(_, None) | News::Stopped(false) | News::Answered { .. } => {
+                ("INFO", None)
+            }
         };
         let mut line = entry(level, &news.to_string(), error);
         line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));

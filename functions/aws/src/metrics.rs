@@ -83,8 +83,11 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
             End::Joined => vec![],
         },
         News::Held(Full::Budget { .. }) => one(Metric::BudgetRefused),
-        News::Held(Full::Slots | Full::Catalogue | Full::Paused(_)) | News::Looked(..) | News::Trouble { .. } => vec![],
-        News::Moved(Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled) => vec![],
+        News::Held(Full::Slots | Full::Catalogue | Full::Paused(_)) => vec![],
+        News::Looked(..) | News::Stopped(_) | News::Trouble { .. } => vec![],
+        News::Moved(
+            Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled | Moved::Suspended,
+        ) => vec![],
     }
 }
 

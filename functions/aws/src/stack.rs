@@ -8,7 +8,7 @@ use aws_types::SdkConfig;
 use thiserror::Error;
 
 use crate::{
-    Receiving, causes,
+    Operating, causes,
     config::{Fault, Settings},
     login::{NoLogin, login},
 };
@@ -18,6 +18,8 @@ const OUTPUTS: &[(&str, &str)] = &[
     ("Table", "BINPLZ_TABLE"),
     ("Bucket", "BINPLZ_BUCKET"),
     ("Queue", "BINPLZ_QUEUE_URL"),
+    ("Cluster", "BINPLZ_CLUSTER"),
+    ("Url", "BINPLZ_ORIGIN"),
     ("FirstPins", "BINPLZ_FIRST_PINS"),
     ("System", "BINPLZ_SYSTEM"),
     ("Names", "BINPLZ_NAMES"),
@@ -62,10 +64,10 @@ pub enum NotFound {
 ///
 /// # Errors
 /// [`NotFound`].
-pub async fn open(name: &str) -> Result<Receiving, NotFound> {
+pub async fn open(name: &str) -> Result<Operating, NotFound> {
     let sdk = login().await?;
     match Stack::find(&sdk, name).await? {
-        Some(stack) => stack.receiving(&sdk).await,
+        Some(stack) => stack.operating(&sdk).await,
         None => Err(NotFound::None(name.to_owned())),
     }
 }
@@ -98,7 +100,7 @@ impl Stack {
     ///
     /// # Errors
     /// [`NotFound`].
-    pub async fn receiving(&self, sdk: &SdkConfig) -> Result<Receiving, NotFound> {
+    pub async fn operating(&self, sdk: &SdkConfig) -> Result<Operating, NotFound> {
         let credentials = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?.provide_credentials().await;
         let credentials = credentials.map_err(|error| NoLogin::Credentials(causes(&error)))?;
         let region = sdk.region().ok_or(NoLogin::Region)?;
@@ -111,7 +113,7 @@ impl Stack {
             let value = self.outputs.get(*output).ok_or_else(|| NotFound::Output(self.name.clone(), output))?;
             settings = settings.with(setting, value);
         }
-        Ok(Receiving::open(&settings)?)
+        Ok(Operating::open(&settings)?)
     }
 }
 

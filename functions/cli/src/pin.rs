@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use binplz_core::{
-    flow::operate::{Declined, Operator, Order, Outcome},
+    flow::operate::{Declined, Operator, Order},
     key::Rev,
     pins::{Change, PinName, Pins, Source},
     ports::{Deployment, Unavailable},
@@ -122,7 +122,7 @@ async fn carry_out(args: Args) -> Result<(), Fault> {
             Order::Pins
         }
     };
-    let Outcome::Pins(pins) = site.carry_out(order).await?;
+    let pins = site.carry_out(order).await?.pins()?;
     if json {
         println!("{}", serde_json::json!(pins));
     } else {

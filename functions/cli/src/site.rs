@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 #[cfg(feature = "aws")]
-use binplz_aws::{Receiving, stack};
+use binplz_aws::{Operating, stack};
 use binplz_core::flow::operate::{Declined, Operator, Order, Outcome};
 use clap::Args;
 use thiserror::Error;
@@ -29,7 +29,7 @@ pub(crate) enum Site {
     Server(Socket),
     /// On AWS.
     #[cfg(feature = "aws")]
-    Stack(Box<Receiving>),
+    Stack(Box<Operating>),
 }
 
 /// Why there is none.

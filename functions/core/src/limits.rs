@@ -53,12 +53,14 @@ pub struct Reservation {
     pub catalogue: bool,
 }
 
-/// What only the operator can mend, and nothing can be built without.
+/// Why nothing is built, until the operator has done something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// There is no image of the builder.
     NoImage,
+    /// The operator wants none built.
+    Operator,
 }
 
 impl Why {
@@ -66,6 +68,7 @@ impl Why {
     pub fn sentence(self) -> &'static str {
         match self {
             Why::NoImage => "there is no builder image yet",
+            Why::Operator => "the operator has paused builds",
         }
     }
 }
@@ -88,6 +91,17 @@ pub struct Limits {
     /// The systems for which nothing can be built.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     paused: BTreeMap<System, Paused>,
+    /// The operator wants nothing built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stopped: Option<Stopped>,
+}
+
+/// Nothing new is built, at an operator's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stopped {
+    since: Timestamp,
+    /// What was under way may end.
+    drain: bool,
 }
 
 /// Why nothing more may start now.
@@ -113,7 +127,26 @@ pub enum Full {
 impl Limits {
     /// Why nothing is built for a system, where that is so.
     pub fn paused(&self, system: System) -> Option<Paused> {
-        self.paused.get(&system).copied()
+        let stopped = self.stopped.map(|stopped| Paused { why: Why::Operator, since: stopped.since });
+        stopped.or_else(|| self.paused.get(&system).copied())
+    }
+
+    /// Whether nothing may be under way either.
+    pub fn halted(&self) -> bool {
+        self.stopped.is_some_and(|stopped| !stopped.drain)
+    }
+
+    /// The limits where the operator wants nothing built; `drain`: what is under way may end. Since when, is kept.
+    #[must_use]
+    pub fn stopped(&self, drain: bool, now: Timestamp) -> Limits {
+        let since = self.stopped.map_or(now, |stopped| stopped.since);
+        Limits { stopped: Some(Stopped { since, drain }), ..self.clone() }
+    }
+
+    /// The limits where the operator lets builds go on.
+    #[must_use]
+    pub fn resumed(&self) -> Limits {
+        Limits { stopped: None, ..self.clone() }
     }
 
     /// The limits after a look at what keeps a system's builders from being started, `None` for nothing. Where that is known,
@@ -122,7 +155,7 @@ impl Limits {
     pub fn looked_at(&self, system: System, obstacle: Option<Why>, now: Timestamp) -> Limits {
         let mut next = self.clone();
         match obstacle {
-            Some(why) if self.paused(system).is_none_or(|paused| paused.why != why) => {
+            Some(why) if self.paused.get(&system).is_none_or(|paused| paused.why != why) => {
                 next.paused.insert(system, Paused { why, since: now });
             }
             Some(_) => {}
@@ -183,6 +216,11 @@ impl Limits {
         next
     }
 
+    /// Whether a lease is live: what its builder does is paid for.
+    pub fn holds(&self, lease: &LeaseId) -> bool {
+        self.reserved.contains_key(lease)
+    }
+
     /// Leases that hold a slot.
     pub fn taken(&self) -> usize {
         self.reserved.values().filter(|held| !held.catalogue).count()
@@ -199,7 +237,7 @@ impl Limits {
     }
 
     /// A new month starts with nothing spent; what is reserved stays reserved.
-    fn in_month(&self, now: Timestamp) -> Limits {
+    pub(crate) fn in_month(&self, now: Timestamp) -> Limits {
         let month = now.month();
         // A machine whose clock is behind must not bring back a month that is over.
         let spent = if month > self.month { Micros(0) } else { self.spent };

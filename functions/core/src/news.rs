@@ -49,6 +49,8 @@ pub enum News<'a> {
     Held(Full),
     /// Builds for a system are paused, or go on.
     Looked(System, Option<Why>),
+    /// The operator has paused all builds (true), or lets them go on.
+    Stopped(bool),
     /// A program was asked for.
     Answered {
         /// What was answered.
@@ -94,6 +96,8 @@ pub enum Moved {
     },
     /// An operator wants it no more.
     Cancelled,
+    /// An operator wants nothing built: it waits again.
+    Suspended,
 }
 
 /// How an attempt has ended.
@@ -116,6 +120,7 @@ impl Moved {
     pub fn between(before: &Build, after: &Build) -> Option<Moved> {
         match (&before.state, &after.state) {
             (_, State::Unasked) => Some(Moved::Cancelled),
+            (State::Building(_), State::Queued { .. }) if before.history == after.history => Some(Moved::Suspended),
             (State::Building(_), state) if after.lease().is_none() => {
                 let attempt = after.history.last()?;
                 let failure = attempt.failure.clone();
@@ -166,6 +171,7 @@ impl fmt::Display for Moved {
             }
             Moved::Followed { .. } => f.write_str("ready, by another build of its derivation"),
             Moved::Cancelled => f.write_str("cancelled"),
+            Moved::Suspended => f.write_str("stopped, and queued again"),
         }
     }
 }
@@ -189,6 +195,8 @@ impl fmt::Display for News<'_> {
             News::Held(full) => write!(f, "waits: {full}"),
             News::Looked(system, Some(why)) => write!(f, "builds for {system} are paused: {}", why.sentence()),
             News::Looked(system, None) => write!(f, "builds for {system} go on"),
+            News::Stopped(true) => f.write_str("the operator has paused builds"),
+            News::Stopped(false) => f.write_str("the operator lets builds go on"),
             News::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
             News::Answered { .. } => f.write_str("a miss"),
             News::Trouble { what, .. } => f.write_str(what),

@@ -90,7 +90,8 @@ pub enum PinRef {
 pub const COMMIT_MIN: usize = 7;
 
 /// A program, as it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Target {
     /// What.
     pub wanted: Wanted,
@@ -202,6 +203,20 @@ fn commit(value: &str) -> Result<PinRef, BadTarget> {
 /// Decodes percent-escapes; `None` where the result is not UTF-8.
 fn decode(s: &str) -> Option<String> {
     percent_decode_str(s).decode_utf8().ok().map(|s| s.into_owned())
+}
+
+serde_as_text!(Target, BadTarget);
+
+/// Its spelling, with or without a leading slash. How a client would like to wait is no part of it.
+impl FromStr for Target {
+    type Err = BadTarget;
+    fn from_str(text: &str) -> Result<Self, BadTarget> {
+        let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+        match Query::parse(path, query)? {
+            Query { target, wait: false, retry: false } => Ok(target),
+            _ => Err(BadTarget::Parameter),
+        }
+    }
 }
 
 impl Target {

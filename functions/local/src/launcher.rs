@@ -134,6 +134,15 @@ impl LocalLauncher {
         self.logs.join(format!("{lease}.pid"))
     }
 
+    /// Whether somebody holds the lock on a builder's output.
+    fn runs(&self, lease: &LeaseId) -> io::Result<bool> {
+        match File::open(self.log(lease)) {
+            Ok(log) => Ok(!lock(&log)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn start(&self, key: &BuildKey, lease: &Lease, log: &File) -> Result<Child, NotLaunched> {
         let output = || log.try_clone().map(Stdio::from).map_err(unavailable);
         Command::new(&self.program)
@@ -200,24 +209,36 @@ impl Launcher for LocalLauncher {
         Ok(task)
     }
 
-    async fn stop(&self, lease: &Lease) -> Result<(), Unavailable> {
-        if let Some(started) = self.tasks().known.get(&lease.id) {
+    async fn stop(&self, lease: &LeaseId, _task: Option<&str>) -> Result<(), Unavailable> {
+        if let Some(started) = self.tasks().known.get(lease) {
             started.stop.notify_one();
             return Ok(());
         }
         // A builder of a server before this one: its process id is its own for as long as it holds the lock.
-        let path = self.log(&lease.id);
-        match File::open(&path) {
-            Ok(log) if !lock(&log).map_err(unavailable)? => {
-                if let Some(pid) = fs::read_to_string(self.pid_file(&lease.id)).ok().and_then(|pid| pid.parse().ok()) {
-                    task::tell_group(pid, rustix::process::Signal::TERM);
-                }
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(unavailable(e)),
+        if self.runs(lease).map_err(unavailable)?
+            && let Some(pid) = fs::read_to_string(self.pid_file(lease)).ok().and_then(|pid| pid.parse().ok())
+        {
+            task::tell_group(pid, rustix::process::Signal::TERM);
         }
+        Ok(())
+    }
+
+    async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
+        // A look at a lock takes it for a moment, and nobody is started meanwhile.
+        let _tasks = self.tasks();
+        let names = fs::read_dir(&self.logs).map_err(unavailable)?;
+        let mut running = Vec::new();
+        for name in names {
+            let path = name.map_err(unavailable)?.path();
+            let lease = path.extension().filter(|extension| *extension == "pid").and(path.file_stem());
+            let Some(lease) = lease.and_then(|lease| lease.to_str()).and_then(|lease| lease.parse().ok()) else {
+                continue;
+            };
+            if self.runs(&lease).map_err(unavailable)? {
+                running.push(lease);
+            }
+        }
+        Ok(running)
     }
 }
 

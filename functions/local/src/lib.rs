@@ -157,7 +157,9 @@ impl Deployment for Local {
     fn tell(&self, about: About<'_>, news: News<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));
         match news {
-            News::Moved(_) | News::Held(_) | News::Looked(..) => tracing::info!(key, lease, "{news}"),
+            News::Moved(_) | News::Held(_) | News::Looked(..) | News::Stopped(_) => {
+                tracing::info!(key, lease, "{news}")
+            }
             News::Trouble { error, .. } => {
                 tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{news}");
             }

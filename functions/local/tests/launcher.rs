@@ -161,13 +161,13 @@ async fn a_stopped_builder_is_told_to_end_with_all_that_it_started() {
     let (launcher, mut ends) = machine.launcher();
     launcher.launch(&key(), &lease(1)).await.expect("a builder");
     assert_eq!(read(up).await, "up\n");
-    launcher.stop(&lease(1)).await.expect("to stop it");
+    launcher.stop(&lease(1).id, None).await.expect("to stop it");
     assert_eq!(ends.recv().await, Some(ended(1, Kind::Interrupted, "it was told to stop")));
     assert_eq!(machine.told("told"), "told\n");
     let output = fs::File::open(machine.output_of(&lease(1))).expect("its output");
     tokio::task::spawn_blocking(move || output.lock()).await.expect("a thread").expect("nobody of its group lives");
-    launcher.stop(&lease(1)).await.expect("one that is gone is fine");
-    launcher.stop(&lease(2)).await.expect("one that never was is fine");
+    launcher.stop(&lease(1).id, None).await.expect("one that is gone is fine");
+    launcher.stop(&lease(2).id, None).await.expect("one that never was is fine");
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn a_builder_that_does_not_end_when_told_is_killed() {
     let launcher = launcher.with_grace(Duration::from_millis(20));
     launcher.launch(&key(), &lease(1)).await.expect("a builder");
     assert_eq!(read(up).await, "up\n");
-    launcher.stop(&lease(1)).await.expect("to stop it");
+    launcher.stop(&lease(1).id, None).await.expect("to stop it");
     assert_eq!(ends.recv().await, Some(ended(1, Kind::Interrupted, "it was told to stop")));
 }
 
@@ -192,7 +192,7 @@ async fn the_next_server_starts_no_second_builder_for_a_lease_and_can_stop_the_f
     // It knows nothing of the first but its directory.
     let (second, _) = machine.launcher();
     assert_eq!(second.launch(&key(), &lease(1)).await.as_ref(), Ok(&task));
-    second.stop(&lease(1)).await.expect("to stop it");
+    second.stop(&lease(1).id, None).await.expect("to stop it");
     assert_eq!(ends.recv().await, Some(ended(1, Kind::Killed, "it was ended by signal 15")));
     assert_eq!(machine.told("told"), "started\n");
 }

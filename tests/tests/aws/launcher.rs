@@ -88,15 +88,16 @@ async fn a_task_is_stopped_whether_or_not_its_name_was_written_down() {
     for known in [true, false] {
         let lease = attempt(u32::from(known), 1);
         let task = cluster.launcher.launch(&key(1), &lease).await.expect("a task");
-        let lease = Lease { task: known.then(|| task.clone()), ..lease };
+        assert_eq!(cluster.launcher.running().await, Ok(vec![lease.id.clone()]));
         for _ in 0..2 {
-            cluster.launcher.stop(&lease).await.expect("it is stopped, or was");
+            let stopped = cluster.launcher.stop(&lease.id, known.then_some(task.as_str())).await;
+            stopped.expect("it is stopped, or was");
         }
+        assert_eq!(cluster.launcher.running().await, Ok(vec![]));
         assert_eq!(cluster.task(&task).await.last_status(), Some("STOPPED"));
     }
     let gone = format!("arn:aws:ecs:us-east-1:000000000000:task/{}/{}", cluster.name, "0".repeat(32));
-    let gone = Lease { task: Some(gone), ..attempt(9, 1) };
-    cluster.launcher.stop(&gone).await.expect("a task that is gone is fine");
+    cluster.launcher.stop(&attempt(9, 1).id, Some(&gone)).await.expect("a task that is gone is fine");
 }
 
 #[tokio::test]

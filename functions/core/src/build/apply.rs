@@ -5,7 +5,7 @@
 //! Unasked ─ask→ Queued ─claim→ Building ─settle→ Ready
 //!    ↑            ↑ ↑             │  ├─(permanent)→ Failed ─retry→ Queued
 //!    │            │ └─(transient)─┘  └─(exhausted)→ Failed until… ─ask→ Queued
-//!    └─cancel─────┴───────────────┘
+//!    └─cancel─────┴───────────────┘   ─suspend→ Queued
 //!
 //! Building ─join→ Joined ─follow→ Ready, Failed, Queued      as the build of its derivation stands, at once if it has ended
 //! Unasked, Queued, Failed until… ─adopt→ Ready               where the derivation was known before, and is made
@@ -203,6 +203,16 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         }
         (Event::Cancel, State::Unasked) => Ok(Step::Stay),
         (Event::Cancel, _) => Err(Illegal::NotUnderWay),
+
+        (Event::Suspend, State::Building(lease)) => {
+            Ok(build.with(State::Queued { since: now, due: now, attempt: lease.attempt }))
+        }
+        (Event::Suspend, _) => Ok(Step::Stay),
+
+        (Event::Forget, State::Failed { .. }) => Ok(Step::Move(Build::unasked(build.key.clone()))),
+        (Event::Forget, State::Unasked) if build.history.is_empty() => Ok(Step::Stay),
+        (Event::Forget, State::Unasked) => Ok(Step::Move(Build::unasked(build.key.clone()))),
+        (Event::Forget, _) => Err(Illegal::NotFailed),
     }
 }
 

@@ -89,6 +89,10 @@ pub enum Event {
     Retry,
     /// An operator wants it stopped, or no longer queued.
     Cancel,
+    /// An operator wants nothing built now: it waits in the queue again, as if it had not been begun.
+    Suspend,
+    /// An operator wants a failure forgotten, and all that led to it.
+    Forget,
 }
 
 /// Why an event changes nothing and should have.

@@ -1,5 +1,7 @@
 //! What a target means: the pins say in which nixpkgs, its catalogue which package.
 
+use std::fmt;
+
 use crate::{
     catalogue::Resolution,
     flow::{catalogue, pins},
@@ -42,6 +44,20 @@ pub(crate) enum Nothing {
     Unserved(Unserved),
     /// Its nixpkgs has no such thing to build; what there is to say instead.
     There(Box<Reply>),
+}
+
+/// A sentence for people, without a full stop.
+impl fmt::Display for Nothing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Nothing::Unserved(unserved) => unserved.fmt(f),
+            Nothing::There(reply) => match &**reply {
+                Reply::Problem(problem) => f.write_str(&problem.told()),
+                // What can be chosen from are programs of a package, which is named by each.
+                _ => f.write_str("it has several programs: name one of them"),
+            },
+        }
+    }
 }
 
 impl From<Nothing> for Reply {

@@ -2,10 +2,10 @@
 //!
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
-//! working on any more. [`claim`] sees to it that a derivation is realised once, and [`follow`] to whoever waits for that. [`pins`]
-//! changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for. [`status`] and [`log`] only look, and so
-//! does [`wait`], for longer. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for
-//! that made.
+//! working on any more, and [`stop`] what somebody is. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
+//! who wait for that. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
+//! [`status`] and [`log`] only look, and so does [`wait`], for longer. [`meaning`] turns what was asked into a build, for all who are
+//! asked; [`catalogue`] has what it takes for that made.
 //!
 //! Every one of them may die between any two lines and be run again.
 
@@ -31,6 +31,7 @@ pub mod pins;
 pub mod request;
 pub mod settle;
 pub mod status;
+pub mod stop;
 pub mod sweep;
 pub mod wait;
 

@@ -1,9 +1,9 @@
 //! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost,
-//! pins that have moved and are not settled. And whether anything can be built is looked at.
+//! builders that work for nobody, pins that have moved and are not settled. And whether anything can be built is looked at.
 
 use crate::{
     build::Event,
-    flow::{Halt, advance, dispatch, load_build, load_limits, pins, ring},
+    flow::{Halt, advance, dispatch, load_build, load_limits, pins, ring, stop},
     key::{BuildKey, System},
     news::{About, News},
     ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, Shelf, Swap, Unavailable},
@@ -38,6 +38,12 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
             _ => break,
         }
     }
+    if load_limits(d, Read::Consistent).await?.0.halted() {
+        stop::suspend(d).await?;
+    }
+    if let Err(error) = stop::strays(d).await {
+        d.note(About::Service, "builders that work for nobody may run", &error);
+    }
     for system in System::ALL {
         look(d, system).await?;
     }
@@ -52,10 +58,8 @@ async fn lapse<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> 
         Err(Halt::Unavailable(error)) => return Err(error),
         Err(Halt::Illegal(_) | Halt::Full(_)) => return Ok(()),
     };
-    if let Some(lease) = lapsed.before.lease().filter(|_| lapsed.after.lease().is_none())
-        && let Err(error) = d.launcher().stop(lease).await
-    {
-        d.note(About::Attempt(key, &lease.id), "the builder of a lapsed lease was not stopped", &error);
+    if let Some(lease) = lapsed.before.lease().filter(|_| lapsed.after.lease().is_none()) {
+        stop::tell(d, key, lease).await;
     }
     Ok(())
 }

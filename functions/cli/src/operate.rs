@@ -1,0 +1,174 @@
+//! What an operator does about builds, with a server on this machine or a stack alike.
+
+use std::fmt::Write;
+
+use binplz_core::{
+    flow::operate::{Act, Declined, Operator, Order, Overview, QUEUE_COUNT},
+    limits::Micros,
+    target::Target,
+    time::Timestamp,
+};
+use clap::Args as ClapArgs;
+use thiserror::Error;
+
+use crate::site::{self, Site, Which};
+
+/// What all of these take.
+#[derive(ClapArgs)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    which: Which,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Of one build.
+#[derive(ClapArgs)]
+pub(crate) struct One {
+    /// The package or program, as people ask for it: tree, procps/ps, 'tree?sys=aarch64-linux&pin=unstable'
+    target: Target,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Of all builds.
+#[derive(ClapArgs)]
+pub(crate) struct Pause {
+    /// Let end what is under way
+    #[arg(long)]
+    drain: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A verb with what it takes.
+pub(crate) enum Verb {
+    /// `status`.
+    Status(Common),
+    /// `pause`.
+    Pause(Pause),
+    /// `resume`.
+    Resume(Common),
+    /// `retry`, `forget`, `cancel`.
+    Build(Act, One),
+}
+
+/// Why it was not done.
+#[derive(Debug, Error)]
+pub(crate) enum Fault {
+    /// There is no such deployment.
+    #[error(transparent)]
+    Site(#[from] site::Fault),
+    /// The deployment did not do it.
+    #[error(transparent)]
+    Declined(#[from] Declined),
+    /// The operating system.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Does it.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn run(verb: Verb) -> Result<(), Fault> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(carry_out(verb))
+}
+
+async fn carry_out(verb: Verb) -> Result<(), Fault> {
+    match verb {
+        Verb::Status(common) => whole(common, Order::Overview).await,
+        Verb::Pause(Pause { drain, common }) => whole(common, Order::Pause { drain }).await,
+        Verb::Resume(common) => whole(common, Order::Resume).await,
+        Verb::Build(act, One { target, common }) => {
+            let site: Site = common.which.find().await?;
+            let key = site.carry_out(Order::Build { target, act }).await?.build()?;
+            if common.json {
+                println!("{}", serde_json::json!({ "build": key.to_string() }));
+            } else {
+                println!("{key} {}", done(act));
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn whole(common: Common, order: Order) -> Result<(), Fault> {
+    let overview = common.which.find().await?.carry_out(order).await?.overview()?;
+    if common.json {
+        println!("{}", serde_json::json!(overview));
+    } else {
+        print!("{}", told(&overview, binplz_clock::now()));
+    }
+    Ok(())
+}
+
+fn done(act: Act) -> &'static str {
+    match act {
+        Act::Retry => "is queued",
+        Act::Forget => "is forgotten: whoever asks for it next starts it anew",
+        Act::Cancel => "is cancelled: whoever asks for it next starts it anew",
+    }
+}
+
+fn told(overview: &Overview, now: Timestamp) -> String {
+    let Overview { paused, running, slots, queued, spent, reserved, budget } = overview;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<10}{value}");
+    };
+    line("builds", format!("{running} of {slots} slots taken"));
+    let more = if *queued == QUEUE_COUNT { " or more" } else { "" };
+    line("queue", format!("{queued}{more} waiting"));
+    let of = budget.map_or("no limit".to_owned(), |budget| format!("of {}", dollars(budget)));
+    line("month", format!("{} spent, {} reserved, {of}", dollars(*spent), dollars(*reserved)));
+    for (system, pause) in paused {
+        let minutes = (now - pause.since).as_secs() / 60;
+        line("paused", format!("{system}: {}, for {minutes} min", pause.why.sentence()));
+    }
+    text
+}
+
+/// `$1.23`; less than a cent is not nothing.
+fn dollars(Micros(micros): Micros) -> String {
+    match micros {
+        1..10_000 => format!("${:.4}", micros as f64 / 1e6),
+        _ => format!("${:.2}", micros as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use binplz_core::{
+        key::System,
+        limits::{Paused, Why},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_whole_is_told_in_lines_that_a_person_reads() {
+        let now = Timestamp(1_800_000_000_000);
+        let since = Timestamp(now.0 - 600_000);
+        let mut overview = Overview {
+            paused: [(System::X86_64Linux, Paused { why: Why::Operator, since })].into(),
+            running: 1,
+            slots: 2,
+            queued: 3,
+            spent: Micros(1_234_567),
+            reserved: Micros(450),
+            budget: Some(Micros(20_000_000)),
+        };
+        assert_eq!(
+            told(&overview, now),
+            "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.23 spent, $0.0005 reserved, of $20.00\n\
+             paused    x86_64-linux: the operator has paused builds, for 10 min\n"
+        );
+        overview = Overview { budget: None, queued: QUEUE_COUNT, paused: [].into(), ..overview };
+        assert!(
+            told(&overview, now).contains("1000 or more waiting\nmonth     $1.23 spent, $0.0005 reserved, no limit\n")
+        );
+    }
+}
