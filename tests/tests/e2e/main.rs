@@ -6,6 +6,7 @@ mod clients;
 mod flights;
 mod kills;
 mod names;
+mod operate;
 mod packages;
 mod pins;
 mod systems;

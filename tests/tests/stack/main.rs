@@ -13,6 +13,7 @@ mod hits;
 mod kills;
 mod late;
 mod names;
+mod operate;
 mod pins;
 mod roles;
 mod tasks;

@@ -6,10 +6,11 @@ use std::{
 };
 
 use aws_sdk_ecs::types::DesiredStatus;
-use binplz_aws::{account::Account, config::Settings, ledger::DynamoLedger};
+use binplz_aws::{Receiving, account::Account, config::Settings, ledger::DynamoLedger};
 use binplz_core::{
     build::{Build, State},
     failure::Kind,
+    flow::stop::cancel,
     key::{LeaseId, Product},
     pins::Pins,
     policy::{Names, Policy},
@@ -62,6 +63,8 @@ impl Watched {
         Settings::of_process()
             .with("AWS_ENDPOINT_URL", &endpoint())
             .with("BINPLZ_TABLE", &self.outputs["Table"])
+            .with("BINPLZ_BUCKET", &self.outputs["Bucket"])
+            .with("BINPLZ_QUEUE_URL", &self.outputs["Queue"])
             .with("BINPLZ_FIRST_PINS", &self.outputs["FirstPins"])
             .with("BINPLZ_SYSTEM", &self.outputs["System"])
     }
@@ -81,6 +84,13 @@ impl Watched {
             Some((Row::Build(build), _)) => Some(build),
             _ => None,
         }
+    }
+
+    /// Cancels a build, as an operator does who dies before its task is told.
+    pub(crate) fn cancel_and_die(&self, target: &str) {
+        let (key, settings) = (self.build(target).expect("a row").key, self.settings());
+        let deployment = Receiving::open(&settings).expect("settings");
+        now_and_here(cancel(&deployment, &key)).expect("it is under way");
     }
 
     /// How many tasks a lease has had.
