@@ -38,6 +38,8 @@ enum Verb {
     Lapse,
     Retry,
     Cancel,
+    Suspend,
+    Forget,
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
@@ -58,6 +60,8 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         3 => Just(Verb::Lapse),
         1 => Just(Verb::Retry),
         1 => Just(Verb::Cancel),
+        1 => Just(Verb::Suspend),
+        1 => Just(Verb::Forget),
     ];
     // Below a lease and above it, below a delay and above it, up to a cool-down.
     let after = prop_oneof![5 => Just(0), 3 => 1..2_000u64, 3 => 2_000..70_000u64, 1 => 70_000..1_000_000u64];
@@ -121,6 +125,8 @@ impl World {
             Verb::Lapse => Event::Lapse,
             Verb::Retry => Event::Retry,
             Verb::Cancel => Event::Cancel,
+            Verb::Suspend => Event::Suspend,
+            Verb::Forget => Event::Forget,
         }
     }
 
@@ -206,6 +212,8 @@ proptest! {
             match (&before.build.state, &after.build.state) {
                 // A round begins.
                 (State::Unasked | State::Failed { .. } | State::Joined { .. }, State::Queued { .. }) => claims = 0,
+                // It is as if that attempt had not begun.
+                (State::Building(_), State::Queued { .. }) if *event == Event::Suspend => claims -= 1,
                 (State::Queued { .. }, State::Building(lease)) => {
                     claims += 1;
                     prop_assert_eq!(lease.attempt, claims);
@@ -239,8 +247,12 @@ proptest! {
 
     #[test]
     fn the_history_is_short_and_in_order(story in any_story()) {
-        tell(story, |before, _, after| {
+        tell(story, |before, event, after| {
             let history = &after.build.history;
+            if *event == Event::Forget && before.build != after.build {
+                prop_assert!(history.is_empty());
+                return Ok(());
+            }
             prop_assert!(history.len() <= HISTORY_MAX);
             prop_assert!(history.iter().all(|attempt| attempt.claimed <= attempt.ended));
             prop_assert!(history.windows(2).all(|pair| pair[0].ended <= pair[1].claimed));
@@ -264,7 +276,7 @@ proptest! {
             if let State::Failed { failure, until, .. } = &before.build.state {
                 prop_assert_eq!(until.is_none(), failure.kind.class() == Class::Permanent);
                 if until.is_none() && before.build != after.build {
-                    prop_assert_eq!(event, &Event::Retry);
+                    prop_assert!(matches!(event, Event::Retry | Event::Forget));
                 }
             }
             Ok(())

@@ -21,7 +21,7 @@ use crate::{NOW, drv, id, settle, token, unasked};
 /// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: nobody has it); `queue1` queued at once as
 /// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `pulse` the lease
 /// is longer, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
-/// failed until it has cooled down. There are two derivations, `a` and `b`; the states know `a`.
+/// failed until it has cooled down, `again` queued at once as the same attempt. There are two derivations, `a` and `b`; the states know `a`.
 const TABLE: &str = "
                 unasked  queued   waiting  claimed  launched holding  last     other    expired  joined   ready    borrowed failed   cooling  cooled
 ask             queue1   =        =        =        =        =        =        =        =        =        =        =        =        =        queue1
@@ -58,6 +58,8 @@ stopped-other   =        =        =        =        =        =        =        d
 lapse           =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =
 retry           !failed  =        =        =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1
 cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way     !way
+suspend         =        =        =        again    again    again    again    again    again    =        =        =        =        =        =
+forget          =        !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  unasked  unasked  unasked
 ";
 
 const MINE: u32 = 1;
@@ -162,6 +164,8 @@ fn event(name: &str) -> Event {
         "lapse" => Event::Lapse,
         "retry" => Event::Retry,
         "cancel" => Event::Cancel,
+        "suspend" => Event::Suspend,
+        "forget" => Event::Forget,
         other => panic!("no event is called {other}"),
     }
 }
@@ -183,6 +187,10 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
     let resting = NOW + policy.cool_down;
     match (before.lease(), &after.state) {
         (_, State::Unasked) => "unasked".to_owned(),
+        (Some(lease), State::Queued { since: NOW, due: NOW, attempt }) if *attempt == lease.attempt => {
+            assert_eq!(after.history, before.history);
+            "again".to_owned()
+        }
         (_, State::Queued { since: NOW, due: NOW, attempt: 1 }) => "queue1".to_owned(),
         (Some(lease), State::Queued { since: NOW, due, attempt })
             if *attempt == lease.attempt + 1 && *due == NOW + policy.delay_after(lease.attempt) =>
@@ -240,7 +248,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
             }
         }
     }
-    assert_eq!((wrong, tried), (Vec::new(), 15 * 34));
+    assert_eq!((wrong, tried), (Vec::new(), 15 * 36));
 }
 
 #[test]
