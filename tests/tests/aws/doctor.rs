@@ -109,6 +109,8 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
             "Table": { "Value": known("BINPLZ_TABLE") },
             "Bucket": { "Value": known("BINPLZ_BUCKET") },
             "Queue": { "Value": known("BINPLZ_QUEUE_URL") },
+            "Cluster": { "Value": known("BINPLZ_CLUSTER") },
+            "Url": { "Value": "https://binplz.example" },
             "System": { "Value": "x86_64-linux" },
             "Names": { "Value": "known" },
             "BuilderRepository": { "Value": { "Fn::GetAtt": ["Images", "RepositoryUri"] } },
