@@ -5,7 +5,7 @@
 //! pk     S  build/REV/SYSTEM/ATTR · served/ASKED · limits · pins · progress/LEASE · waiters/WINDOW   (the table's only key)
 //! v      N  the version, from 1
 //! body   S  the row, as its core type is written in JSON
-//! shelf  S  queued · building: only on a build that stands on one     (the index `shelves`: partition key)
+//! shelf  S  queued · building · ready · failed: only on a build      (the index `shelves`: partition key)
 //!           served/PIN/REV: only on what is served and not stale
 //! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
 //!           what was asked: tree?sys=x86_64-linux
@@ -38,7 +38,7 @@ pub type Item = HashMap<String, AttributeValue>;
 pub const PK: &str = "pk";
 /// The version.
 pub const VERSION: &str = "v";
-/// The index of builds that wait or are being built, and of what is served.
+/// The index of builds by where they stand, and of what is served.
 pub const SHELVES: &str = "shelves";
 /// The index's partition key.
 pub const SHELF: &str = "shelf";
@@ -81,6 +81,8 @@ pub fn shelf(shelf: Shelf) -> AttributeValue {
     let name = match shelf {
         Shelf::Queued => "queued",
         Shelf::Building => "building",
+        Shelf::Ready => "ready",
+        Shelf::Failed => "failed",
     };
     AttributeValue::S(name.to_owned())
 }

@@ -22,6 +22,7 @@ mod lookup;
 mod opened;
 mod record;
 mod resolve;
+mod search;
 
 mod layout;
 mod writer;
@@ -29,5 +30,6 @@ mod writer;
 pub use bytes::TooLarge;
 pub use lookup::{BadCatalogue, Lookup, Lost, Package};
 pub use opened::{Open, Opened};
-pub use record::{About, Obstacle, Record, Standing};
+pub use binplz_core::catalogue::About;
+pub use record::{Obstacle, Record, Standing};
 pub use writer::{Files, Twice, Writer};

@@ -25,6 +25,7 @@ pub mod ports;
 
 pub mod problem;
 pub mod reply;
+pub mod shell;
 pub mod stub;
 
 pub mod news;

@@ -100,6 +100,8 @@ pub fn shelf_number(shelf: Shelf) -> u8 {
     match shelf {
         Shelf::Queued => 0,
         Shelf::Building => 1,
+        Shelf::Ready => 3,
+        Shelf::Failed => 4,
     }
 }
 

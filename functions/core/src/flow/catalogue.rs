@@ -7,7 +7,7 @@ use crate::{
     artifact::{ObjectName, ObjectPath},
     build::{Build, Event, State},
     flow::{Halt, advance, load_build, ring, startable},
-    key::{BuildKey, Product},
+    key::{BuildKey, LeaseId, Product},
     news::About,
     pins::{Pins, Resolved},
     policy::Names,
@@ -40,13 +40,28 @@ pub(crate) async fn load<D: Deployment>(
     let key = found.build(Product::Catalogue);
     let (build, _) = load_build(d, &key).await?;
     if let State::Ready { lease, .. } = &build.state {
-        return d.catalogue(&ObjectPath { key, lease: lease.clone(), name: ObjectName::Lookup }).await;
+        return read(d, key, lease).await;
     }
     // Whoever asks for a program gets it with or without one.
     if may_start && let Err(error) = ask(d, &build).await {
         d.note(About::Build(&key), "a catalogue was not asked for", &error);
     }
     Ok(None)
+}
+
+/// The catalogue with the attempt that made it, for those who only look.
+pub(crate) async fn open<D: Deployment>(
+    d: &D,
+    found: &Resolved,
+) -> Result<Option<(LeaseId, D::Catalogue)>, Unavailable> {
+    let key = found.build(Product::Catalogue);
+    let (build, _) = load_build(d, &key).await?;
+    let State::Ready { lease, .. } = build.state else { return Ok(None) };
+    Ok(read(d, key, &lease).await?.map(|catalogue| (lease, catalogue)))
+}
+
+async fn read<D: Deployment>(d: &D, key: BuildKey, lease: &LeaseId) -> Result<Option<D::Catalogue>, Unavailable> {
+    d.catalogue(&ObjectPath { key, lease: lease.clone(), name: ObjectName::Lookup }).await
 }
 
 async fn ask<D: Deployment>(d: &D, build: &Build) -> Result<(), Unavailable> {
