@@ -150,6 +150,8 @@ pub struct Page {
     pub facts: Vec<(&'static str, String)>,
     /// Paths to choose from.
     pub choices: Vec<String>,
+    /// What may be searched for instead.
+    pub search: Option<String>,
     /// What a button that starts the build says.
     pub button: Option<&'static str>,
     /// The path of the log.
@@ -277,9 +279,12 @@ impl Reply {
                 headers.extend(log_path.iter().map(|path| link(path)));
                 headers.extend(problem.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
                 let sentence = problem.told();
+                let unknown = problem.status == 404;
                 let page = Page {
                     state: problem.state(),
                     sentence: sentence.clone(),
+                    search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().to_owned()),
+                    package: page().package.filter(|_| !unknown),
                     choices: problem.near.iter().map(Wanted::to_string).collect(),
                     // What has cooled down may be asked for again.
                     button: problem.retry_after.filter(|_| problem.log).map(|_| "Try again"),

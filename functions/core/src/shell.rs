@@ -11,12 +11,17 @@ pub fn word(text: &str) -> String {
 
 /// What brings a program: `curl -L https://host/tree -o tree && chmod +x tree`. `wait`: it is not there yet.
 pub fn fetch(origin: &str, target: &Target, wait: bool) -> String {
+    fetch_as(origin, target, wait, target.wanted.file_name())
+}
+
+/// The same under another name.
+pub fn fetch_as(origin: &str, target: &Target, wait: bool, name: &str) -> String {
     let query = match (wait, target.has_query()) {
         (false, _) => "",
         (true, false) => "?wait",
         (true, true) => "&wait",
     };
-    let name = word(target.wanted.file_name());
+    let name = word(name);
     format!("curl -L {} -o {name} && chmod +x {name}", word(&format!("{origin}/{target}{query}")))
 }
 

@@ -215,7 +215,8 @@ fn show(format: Format, json: &impl Serialize, page: &impl Template, text: &impl
         Format::Html => respond::html(200, page),
         // Serialising into a string fails only where a value's own code does.
         Format::Json => plain(200, "application/json", serde_json::to_string(json).unwrap_or_default()),
-        Format::Shell => plain(200, TEXT, text.render().unwrap_or_default()),
+        // A template ends with its last word.
+        Format::Shell => plain(200, TEXT, text.render().unwrap_or_default() + "\n"),
     })
 }
 

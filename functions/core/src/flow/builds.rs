@@ -52,6 +52,14 @@ pub struct Line {
 }
 
 impl Line {
+    /// What is built, for people.
+    pub fn name(&self) -> &str {
+        match &self.package {
+            Product::Package(attr) => attr.as_str(),
+            Product::Catalogue => "the catalogue",
+        }
+    }
+
     /// How long ago it started or came to an end, for people.
     pub fn age(&self) -> String {
         span(Duration::from_secs(self.age_seconds))
@@ -75,12 +83,16 @@ pub async fn builds<D: Deployment>(d: &D) -> Result<Builds, Unavailable> {
     })
 }
 
-/// The packages that were built last.
+/// The packages that were built last, of nixpkgs that are served.
 ///
 /// # Errors
 /// [`Unavailable`].
 pub async fn lately<D: Deployment>(d: &D, most: usize) -> Result<Vec<Line>, Unavailable> {
-    ready(d, &pins::load(d).await?, most).await
+    // A catalogue is nothing that anybody asked for.
+    let mut lines = ready(d, &pins::load(d).await?, most + 2).await?;
+    lines.retain(|line| line.target.is_some());
+    lines.truncate(most);
+    Ok(lines)
 }
 
 async fn ready<D: Deployment>(d: &D, pins: &Pins, most: usize) -> Result<Vec<Line>, Unavailable> {

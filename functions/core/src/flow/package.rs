@@ -46,8 +46,9 @@ pub struct Package {
     pub build: status::Status,
     /// How it stands elsewhere: every pin and every system.
     pub states: Vec<Place>,
-    /// What brings its main program.
-    pub fetch: String,
+    /// What brings its main program; `None`: it has several programs, and none is that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<String>,
     /// What builds the same derivation on any machine with Nix.
     pub nix_build: String,
 }
@@ -56,6 +57,7 @@ impl Package {
     /// What a link to its build says.
     pub fn link(&self) -> &'static str {
         match self.build.state {
+            "ready" if self.fetch.is_none() => "Choose a program",
             "ready" => "Download",
             "queued" | "building" => "Watch the build",
             "unasked" => "Build it",
@@ -131,10 +133,12 @@ pub async fn package<D: Deployment>(d: &D, asked: &Target) -> Result<Result<Pack
         State::Ready { lease, .. } => built(d, &build, lease, &target, known.about).await?,
         _ => (expected(&target, known.main.as_ref(), &known.programs), known.about),
     };
+    let main = programs.iter().find(|program| program.main).map(|program| program.program.as_str());
+    let name = main.unwrap_or(target.wanted.file_name());
     let wait = !matches!(build.state, State::Ready { .. });
     Ok(Ok(Package {
         target: target.to_string(),
-        fetch: shell::fetch(d.origin(), &target, wait),
+        fetch: (main.is_some() || programs.is_empty()).then(|| shell::fetch_as(d.origin(), &target, wait, name)),
         system: found.system,
         by_attribute: known.by_attribute,
         about,
