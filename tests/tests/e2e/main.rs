@@ -6,7 +6,9 @@ mod clients;
 mod flights;
 mod kills;
 mod names;
+
 mod packages;
+mod pages;
 mod pins;
 mod systems;
 mod tokens;

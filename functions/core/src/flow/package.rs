@@ -54,15 +54,25 @@ pub struct Package {
 }
 
 impl Package {
-    /// What a link to its build says.
-    pub fn link(&self) -> &'static str {
-        match self.build.state {
+    /// How it stands, in a word or two.
+    pub fn state(&self) -> &'static str {
+        if self.is_refused() { "not available" } else { self.build.state }
+    }
+
+    /// What a link to its build says; `None`: there will be no build.
+    pub fn link(&self) -> Option<&'static str> {
+        let link = match self.build.state {
             "ready" if self.fetch.is_none() => "Choose a program",
             "ready" => "Download",
             "queued" | "building" => "Watch the build",
             "unasked" => "Build it",
             _ => "Why it failed",
-        }
+        };
+        (!self.is_refused()).then_some(link)
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.is_some() && self.build.state == "unasked"
     }
 
     /// Whether its home page is one that a link may lead to.
