@@ -10,8 +10,7 @@ use crate::http::Answer;
 pub const DOCUMENT: &str = include_str!("../../functions/web/assets/openapi.json");
 
 /// What is for browsers, builders and crawlers, and not in the document.
-const OTHERS: [&str; 6] =
-    ["/-/lease/", "/-/objects/", "/-/assets/", "/robots.txt", "/favicon.ico", "/-/openapi.json"];
+const OTHERS: [&str; 6] = ["/-/lease/", "/-/objects/", "/-/assets/", "/robots.txt", "/favicon.ico", "/-/openapi.json"];
 
 fn document() -> &'static Value {
     static PARSED: OnceLock<Value> = OnceLock::new();

@@ -3,7 +3,10 @@
 //!
 //! `BINPLZ_GOLDEN=write cargo test -p binplz-aws --test golden` writes the files that are missing.
 
-use std::{collections::{BTreeMap, BTreeSet}, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use binplz_aws::item::{self, Item};
@@ -198,7 +201,8 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             Row::Served(_) | Row::Limits(_) | Row::Pins(_) => {}
         }
     }
-    let shelves = [Shelf::Queued, Shelf::Building, Shelf::Ready, Shelf::Failed].map(|shelf| format!("{:?}", item::shelf(shelf)));
+    let shelves =
+        [Shelf::Queued, Shelf::Building, Shelf::Ready, Shelf::Failed].map(|shelf| format!("{:?}", item::shelf(shelf)));
     assert_eq!(shelves.iter().collect::<BTreeSet<_>>().len(), shelves.len());
 }
 

@@ -27,9 +27,9 @@ mod search;
 mod layout;
 mod writer;
 
+pub use binplz_core::catalogue::About;
 pub use bytes::TooLarge;
 pub use lookup::{BadCatalogue, Lookup, Lost, Package};
 pub use opened::{Open, Opened};
-pub use binplz_core::catalogue::About;
 pub use record::{Obstacle, Record, Standing};
 pub use writer::{Files, Twice, Writer};

@@ -168,11 +168,7 @@ pub trait Ledger: Send + Sync {
     ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
 
     /// Up to `limit` builds of a shelf, the latest first. A list for looking.
-    fn latest(
-        &self,
-        shelf: Shelf,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
+    fn latest(&self, shelf: Shelf, limit: usize) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
 
     /// Up to `limit` served rows that are not stale and were found under `pinned`, by what was asked, in the order of its
     /// text, beginning after `after`. A list for looking.

@@ -81,7 +81,8 @@ impl Reply {
 }
 
 /// What a page says of what nobody has asked for.
-const UNASKED: &str = "Nobody has asked for this yet. It is built once, from its upstream source, and then it is there for everybody.";
+const UNASKED: &str =
+    "Nobody has asked for this yet. It is built once, from its upstream source, and then it is there for everybody.";
 
 /// Most seconds until a page asks again while a build is under way.
 const PAGE_REFRESH: u64 = 10;
@@ -229,7 +230,7 @@ impl Reply {
                     Format::Json => Body::Json(JSON, status_json(status, None)),
                     Format::Html => Body::Page(Page {
                         state: status.state,
-                        sentence: status.headline(),
+                        sentence: clean_line(&status.headline(), stub::LINE_MAX),
                         commands: asked.commands(true),
                         refresh: Some(status.retry_after.clamp(2, PAGE_REFRESH)),
                         log: log_path().filter(|_| status.has_log()),
@@ -282,7 +283,7 @@ impl Reply {
                 let unknown = problem.status == 404;
                 let page = Page {
                     state: problem.state(),
-                    sentence: sentence.clone(),
+                    sentence: clean_line(&sentence, stub::LINE_MAX),
                     search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().to_owned()),
                     package: page().package.filter(|_| !unknown),
                     choices: problem.near.iter().map(Wanted::to_string).collect(),

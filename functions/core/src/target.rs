@@ -197,12 +197,7 @@ impl Search {
 }
 
 /// Reads a parameter that says for which system, or in which nixpkgs; false: it is another one.
-fn place(
-    name: &str,
-    value: &str,
-    system: &mut Option<System>,
-    pin: &mut Option<PinRef>,
-) -> Result<bool, BadTarget> {
+fn place(name: &str, value: &str, system: &mut Option<System>, pin: &mut Option<PinRef>) -> Result<bool, BadTarget> {
     match name {
         "sys" => {
             let value = value.parse().map_err(|_| BadTarget::Value("sys", "x86_64-linux or aarch64-linux"))?;
@@ -312,6 +307,25 @@ mod tests {
     }
 
     #[test]
+    fn a_search_is_read_as_a_form_sends_it() {
+        let text = |query| Search::parse(Some(query)).map(|search| search.text);
+        for (query, found) in [
+            ("q=tree", "tree"),
+            ("q=c%2B%2B", "c++"),
+            ("q=google+chrome", "google chrome"),
+            ("q=a%1b[31m%E2%80%AE", "a"),
+            ("q=", ""),
+            ("", ""),
+            ("sys=&pin=&q=x", "x"),
+        ] {
+            assert_eq!(text(query), Ok(found.to_owned()), "{query}");
+        }
+        assert_eq!(text("q=a&q=b"), Err(BadTarget::Twice("q")));
+        assert_eq!(text("q=a&wait"), Err(BadTarget::SearchParameter));
+        assert_eq!(text("sys=vax"), Err(BadTarget::Value("sys", "x86_64-linux or aarch64-linux")));
+    }
+
+    #[test]
     fn a_bad_target_tells_which_part_is_wrong() {
         for (url, why) in [
             ("/", BadTarget::Package(BadName::Empty)),
@@ -339,6 +353,14 @@ mod tests {
                 prop_assert_eq!(parse(&canonical).map(|q| q.target), Ok(q.target.clone()));
                 let again = parse(&q.to_string());
                 prop_assert_eq!(again, Ok(Query { wait: false, ..q }));
+            }
+        }
+
+        #[test]
+        fn whatever_is_looked_for_is_a_short_line_of_text(query in "(q|sys|pin|%[0-9a-f]{2}|[=&+?]|.){0,200}") {
+            if let Ok(search) = Search::parse(Some(&query)) {
+                prop_assert!(search.text.chars().count() <= NAME_MAX + 1, "{:?}", search);
+                prop_assert_eq!(clean_line(&search.text, NAME_MAX + 1), search.text);
             }
         }
 

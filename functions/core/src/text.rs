@@ -198,7 +198,9 @@ mod tests {
         ] {
             assert_eq!(bytes(count), told, "{count}");
         }
-        for (seconds, told) in [(0, "0 seconds"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (90_000, "1 day")] {
+        for (seconds, told) in
+            [(0, "0 seconds"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (90_000, "1 day")]
+        {
             assert_eq!(span(Duration::from_secs(seconds)), told);
         }
     }

@@ -33,6 +33,9 @@ const LATELY: usize = 6;
 /// Programs of a package in the page's table: coreutils' would make a page of 30 kB.
 const TABLE_MOST: usize = 24;
 
+#[cfg(test)]
+mod tests;
+
 #[derive(Serialize)]
 struct Home<'a> {
     origin: &'a str,

@@ -46,12 +46,12 @@ pub(crate) fn html(status: u16, template: &impl Template) -> Response {
 
 #[derive(Template)]
 #[template(path = "target.html")]
-struct TargetPage<'a> {
-    page: &'a Page,
+pub(crate) struct TargetPage<'a> {
+    pub(crate) page: &'a Page,
     /// The end of its log.
-    tail: Tail,
+    pub(crate) tail: Tail,
     /// Where the log goes on; a segment's number follows.
-    follow: String,
+    pub(crate) follow: String,
 }
 
 /// What the core says, as HTTP.

@@ -6,7 +6,6 @@ mod clients;
 mod flights;
 mod kills;
 mod names;
-
 mod packages;
 mod pages;
 mod pins;

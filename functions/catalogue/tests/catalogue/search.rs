@@ -11,7 +11,17 @@ fn found(set: Set, text: &str, most: usize) -> Vec<String> {
 }
 
 fn set() -> Set {
-    let set = ["ripgrep", "gnugrep", "pgrep-all", "grepcidr", "grep", "python3Packages.grep", "xgrepx", "tree", "pcre.grep-tools"];
+    let set = [
+        "ripgrep",
+        "gnugrep",
+        "pgrep-all",
+        "grepcidr",
+        "grep",
+        "python3Packages.grep",
+        "xgrepx",
+        "tree",
+        "pcre.grep-tools",
+    ];
     let set = set.into_iter().fold(Set::new(), |set, attr| set.package(attr, None));
     set.database("gnugrep", &["grep", "egrep", "fgrep"])
         .package("main", Some("grep"))
@@ -47,7 +57,8 @@ fn exact_names_come_first_then_main_programs_then_beginnings_then_the_rest() {
 #[test]
 fn capitals_and_spaces_do_not_count_and_nothing_finds_nothing() {
     assert_eq!(found(set(), " PGREP all ", 9), ["pgrep-all"]);
-    for (text, most) in [("", 9), (" ", 9), ("grep", 0), ("nosuchthing", 9), (&"x".repeat(1000), 9), ("\u{202e}<b>", 9)] {
+    for (text, most) in [("", 9), (" ", 9), ("grep", 0), ("nosuchthing", 9), (&"x".repeat(1000), 9), ("\u{202e}<b>", 9)]
+    {
         assert_eq!(found(set(), text, most), [""; 0], "{text:?}");
     }
 }

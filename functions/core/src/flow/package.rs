@@ -173,7 +173,11 @@ struct Known {
     refused: Option<String>,
 }
 
-async fn known<D: Deployment>(d: &D, found: &Resolved, wanted: &Wanted) -> Result<Result<Known, Box<Reply>>, Unavailable> {
+async fn known<D: Deployment>(
+    d: &D,
+    found: &Resolved,
+    wanted: &Wanted,
+) -> Result<Result<Known, Box<Reply>>, Unavailable> {
     let names = d.policy().names;
     let nothing = |by_attribute| Known {
         attr: wanted.attr().clone(),
@@ -188,10 +192,11 @@ async fn known<D: Deployment>(d: &D, found: &Resolved, wanted: &Wanted) -> Resul
         Names::Known | Names::Open => catalogue::open(d, found).await?,
     };
     let Some((lease, catalogue)) = open else { return Ok(Ok(nothing(true))) };
-    let entry = catalogue.entry(wanted.attr(), found.system).or_else(|| match catalogue.resolve(wanted, found.system) {
-        Resolution::Found { attr, .. } | Resolution::Refused { attr, .. } => catalogue.entry(&attr, found.system),
-        _ => None,
-    });
+    let entry =
+        catalogue.entry(wanted.attr(), found.system).or_else(|| match catalogue.resolve(wanted, found.system) {
+            Resolution::Found { attr, .. } | Resolution::Refused { attr, .. } => catalogue.entry(&attr, found.system),
+            _ => None,
+        });
     let Some(entry) = entry else {
         return Ok(match (names, catalogue.resolve(wanted, found.system)) {
             (Names::Open, _) => Ok(nothing(false)),
@@ -291,5 +296,9 @@ fn nix_build(pins: &Pins, found: &Resolved, attr: &Attr) -> String {
         Some(Source::Stored { .. }) | None => format!("https://github.com/NixOS/nixpkgs/archive/{}.tar.gz", found.rev),
     };
     let attr = word(&format!("pkgsStatic.{attr}"));
-    format!("nix build --file {} --argstr system {} --arg config '{{}}' --arg overlays '[]' {attr}", word(&file), found.system)
+    format!(
+        "nix build --file {} --argstr system {} --arg config '{{}}' --arg overlays '[]' {attr}",
+        word(&file),
+        found.system
+    )
 }

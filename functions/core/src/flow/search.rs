@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     artifact::{ObjectName, ObjectPath},
-    catalogue::{About, Entry},
+    catalogue::{About, Entry, Resolution},
     flow::{catalogue, pins},
     key::{Attr, Product, Rev, System},
     news,
@@ -106,11 +106,19 @@ pub async fn search<D: Deployment>(d: &D, asked: &Search) -> Result<Result<Resul
     };
     let Some((lease, catalogue)) = open else {
         results.by_attribute = true;
-        results.packages = asked.text.parse().ok().map(|attr| listing(&attr, &spelled, &[], About::default(), None)).into_iter().collect();
+        results.packages = asked
+            .text
+            .parse()
+            .ok()
+            .map(|attr| listing(&attr, &spelled, &[], About::default(), None))
+            .into_iter()
+            .collect();
         return Ok(Ok(results));
     };
     let mut entries = catalogue.search(&asked.text, found.system, MOST);
-    if entries.is_empty() && let Ok(attr) = asked.text.parse() {
+    if entries.is_empty()
+        && let Ok(attr) = asked.text.parse()
+    {
         entries = near(&catalogue, attr, found.system);
         results.near = !entries.is_empty();
     }
@@ -120,14 +128,26 @@ pub async fn search<D: Deployment>(d: &D, asked: &Search) -> Result<Result<Resul
         .iter()
         .zip(abouts)
         .map(|(entry, about)| {
-            let programs: Vec<String> = entry.main.iter().chain(entry.programs.iter().filter(|bin| Some(*bin) != entry.main.as_ref())).take(PROGRAMS_MAX).map(ToString::to_string).collect();
+            let programs: Vec<String> = entry
+                .main
+                .iter()
+                .chain(entry.programs.iter().filter(|bin| Some(*bin) != entry.main.as_ref()))
+                .take(PROGRAMS_MAX)
+                .map(ToString::to_string)
+                .collect();
             listing(&entry.attr, &spelled, &programs, about, entry.refused.as_ref().map(|failure| failure.sentence()))
         })
         .collect();
     Ok(Ok(results))
 }
 
-fn listing(attr: &Attr, spelled: &impl Fn(&Attr) -> String, programs: &[String], about: About, refused: Option<String>) -> Listing {
+fn listing(
+    attr: &Attr,
+    spelled: &impl Fn(&Attr) -> String,
+    programs: &[String],
+    about: About,
+    refused: Option<String>,
+) -> Listing {
     Listing {
         package: attr.clone(),
         target: spelled(attr),
@@ -138,18 +158,26 @@ fn listing(attr: &Attr, spelled: &impl Fn(&Attr) -> String, programs: &[String],
     }
 }
 
-/// Packages of nearly that name.
+/// Packages of nearly that name, or with a program of nearly that name.
 fn near(catalogue: &impl Catalogue, attr: Attr, system: System) -> Vec<Entry> {
-    use crate::catalogue::Resolution;
-    match catalogue.resolve(&Wanted::Package(attr), system) {
-        Resolution::Unknown { near } => near.iter().filter_map(|wanted| catalogue.entry(wanted.attr(), system)).collect(),
-        _ => Vec::new(),
-    }
+    let Resolution::Unknown { near } = catalogue.resolve(&Wanted::Package(attr), system) else { return Vec::new() };
+    let means = |wanted| match catalogue.resolve(wanted, system) {
+        Resolution::Found { attr, .. } | Resolution::Choice { attr, .. } | Resolution::Refused { attr, .. } => {
+            catalogue.entry(&attr, system)
+        }
+        Resolution::NoSuchProgram { .. } | Resolution::Unknown { .. } => None,
+    };
+    near.iter().filter_map(means).collect()
 }
 
 /// What packages say of themselves, in their order: each block of the details is read once. A list without descriptions is better
 /// than none, so that what can not be read is empty.
-pub(crate) async fn abouts<D: Deployment>(d: &D, details: &ObjectPath, catalogue: &impl Catalogue, entries: &[Entry]) -> Vec<About> {
+pub(crate) async fn abouts<D: Deployment>(
+    d: &D,
+    details: &ObjectPath,
+    catalogue: &impl Catalogue,
+    entries: &[Entry],
+) -> Vec<About> {
     let mut ranges: Vec<_> = entries.iter().map(|entry| (entry.details.start, entry.details.end)).collect();
     ranges.sort_unstable();
     ranges.dedup();
