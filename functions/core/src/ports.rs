@@ -145,6 +145,11 @@ impl Build {
             State::Unasked => None,
         }
     }
+
+    /// Whether it is still to come to an end.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.shelf(), Some((Shelf::Queued | Shelf::Building, _)))
+    }
 }
 
 /// The rows. Knows compare-and-swap, and no rules.
