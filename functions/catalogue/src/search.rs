@@ -105,10 +105,18 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     /// The names that hold a text, each with where it begins there. Capitals do not count.
     fn each(&self, names: &Names, text: &[u8], mut found: impl FnMut(usize, &[u8], usize)) {
         let mut name: Vec<u8> = Vec::with_capacity(NAME_MAX);
+        let mut last = None;
         for (rank, entry) in names.all(self.body()).enumerate() {
             name.truncate(entry.shared);
+            let kept = name.len();
             name.extend(entry.rest.iter().map(u8::to_ascii_lowercase));
-            if let Some(at) = name.windows(text.len()).position(|part| part == text) {
+            // What the name shares with the one before was looked through there.
+            last = last.filter(|at| at + text.len() <= kept).or_else(|| {
+                let from = kept.saturating_sub(text.len() - 1);
+                let fits = |part: &[u8]| part[0] == text[0] && part == text;
+                Some(from + name.get(from..)?.windows(text.len()).position(fits)?)
+            });
+            if let Some(at) = last {
                 found(rank, &name, at);
             }
         }

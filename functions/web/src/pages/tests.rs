@@ -63,8 +63,8 @@ fn package(text: &str) -> Package {
         refused: Some(text.to_owned()),
         build: status(text),
         states: Vec::new(),
-        fetch: Some(text.to_owned()),
-        nix_build: text.to_owned(),
+        fetch: Some("curl -L".to_owned()),
+        nix_build: "nix build".to_owned(),
     }
 }
 
