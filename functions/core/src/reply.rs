@@ -127,7 +127,13 @@ pub enum Body {
     /// JSON, under this media type.
     Json(&'static str, String),
     /// What a page shows; the web layer has the template.
-    Page(Page),
+    Page(Box<Page>),
+}
+
+impl Body {
+    fn page(page: Page) -> Body {
+        Body::Page(Box::new(page))
+    }
 }
 
 /// A page about one target.
@@ -206,7 +212,7 @@ impl Reply {
                     Format::Json => {
                         Body::Json(JSON, json!({ "state": "ready", "artifact": artifact(served, url) }).to_string())
                     }
-                    Format::Html => Body::Page(Page {
+                    Format::Html => Body::page(Page {
                         state: "ready",
                         sentence: "It is built, checked and stored.".to_owned(),
                         commands: asked.commands(false),
@@ -228,7 +234,7 @@ impl Reply {
                 let body = match asked.format {
                     Format::Shell => Body::Text(stub()),
                     Format::Json => Body::Json(JSON, status_json(status, None)),
-                    Format::Html => Body::Page(Page {
+                    Format::Html => Body::page(Page {
                         state: status.state,
                         sentence: clean_line(&status.headline(), stub::LINE_MAX),
                         commands: asked.commands(true),
@@ -266,7 +272,7 @@ impl Reply {
                 let body = match asked.format {
                     Format::Shell => Body::Text(stub::line(&sentence)),
                     Format::Json => Body::Json(JSON, json!({ "choices": paths }).to_string()),
-                    Format::Html => Body::Page(Page {
+                    Format::Html => Body::page(Page {
                         state: "several programs",
                         sentence: "This package has several programs, and none is its main one. Choose:".to_owned(),
                         choices: paths,
@@ -413,7 +419,7 @@ fn problem_body(status: u16, sentence: &str, log_path: Option<String>, asked: &A
             }
             Body::Json(PROBLEM_JSON, document.to_string())
         }
-        Format::Html => Body::Page(page),
+        Format::Html => Body::page(page),
     }
 }
 

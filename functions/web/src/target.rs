@@ -66,15 +66,15 @@ pub(crate) async fn binary<D: Deployment>(
 async fn told<D: Deployment>(d: &D, reply: &Reply, asked: &Asked<'_>) -> Response {
     let answer = reply.answer(asked);
     let shows = matches!(&answer.body, Body::Page(page) if page.log.is_some() && page.download.is_none());
-    let tail = match asked.target.filter(|_| shows) {
-        Some(target) => log::tail(d, target, TAIL).await,
-        None => return respond::answer(answer),
+    let Some(target) = asked.target.filter(|_| shows) else { return respond::answer(answer) };
+    let tail = match log::tail(d, target, TAIL).await {
+        Ok(tail) => tail.unwrap_or_else(|_| Tail::none()),
+        Err(error) => {
+            d.note(About::Service, "the end of a log is not shown", &error);
+            Tail::none()
+        }
     };
-    let tail = tail.unwrap_or_else(|error| {
-        d.note(About::Service, "the end of a log is not shown", &error);
-        Err(Reply::Problem(Problem::down()))
-    });
-    respond::answer_with(answer, tail.unwrap_or_else(|_| Tail::none()))
+    respond::answer_with(answer, tail)
 }
 
 /// `GET /-/wait/NUMBER/TARGET`: a hop of the chain that `?wait` leads into.
