@@ -5,6 +5,7 @@ pub mod contract;
 pub mod gate;
 pub mod http;
 pub mod leases;
+pub mod openapi;
 pub mod random;
 pub mod scenario;
 pub mod server;

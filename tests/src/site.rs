@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::http::{self, Answer};
+use crate::{
+    http::{self, Answer},
+    openapi,
+};
 
 /// How long anything may take before a test gives up; nothing is asserted about how long it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
@@ -28,10 +31,11 @@ impl Site {
         self.send("GET", path, &[("accept", "*/*")], b"")
     }
 
-    /// Any request; the code that answers it says so with a request's id.
+    /// Any request; the code that answers it says so with a request's id, and what it says is in the OpenAPI document.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let answer = http::ask(method, &format!("{}{path}", self.origin()), headers, body);
         assert!(answer.header("x-request-id").is_some(), "{method} {path}: {answer:?}");
+        openapi::assert_told(method, path, &answer);
         answer
     }
 

@@ -85,6 +85,9 @@ impl Ledger for Stage {
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.inner.list(shelf, after, limit).await
     }
+    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.inner.latest(shelf, limit).await
+    }
     async fn list_served(
         &self,
         pinned: &Pinned,

@@ -1,6 +1,8 @@
 //! A role that a function does not play. The flows that a function runs never ask for it, and its permissions do not hold
 //! it either.
 
+use std::ops::Range;
+
 use binplz_core::{
     artifact::ObjectPath,
     build::Lease,
@@ -33,6 +35,9 @@ impl Store for Absent {
         Err(nobody("store"))
     }
     async fn read(&self, _: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
+        Err(nobody("store"))
+    }
+    async fn part(&self, _: &ObjectPath, _: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
         Err(nobody("store"))
     }
 }

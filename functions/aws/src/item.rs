@@ -6,7 +6,7 @@
 //!           (the table's only key)
 //! v      N  the version, from 1
 //! body   S  the row, as its core type is written in JSON
-//! shelf  S  queued · building · joined: only on a build that stands on one     (the index `shelves`: partition key)
+//! shelf  S  queued · building · joined · ready · failed: only on a build      (the index `shelves`: partition key)
 //!           served/PIN/REV: only on what is served and not stale
 //! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
 //!           what was asked: tree?sys=x86_64-linux
@@ -39,7 +39,7 @@ pub type Item = HashMap<String, AttributeValue>;
 pub const PK: &str = "pk";
 /// The version.
 pub const VERSION: &str = "v";
-/// The index of builds that wait or are being built, and of what is served.
+/// The index of builds by where they stand, and of what is served.
 pub const SHELVES: &str = "shelves";
 /// The index's partition key.
 pub const SHELF: &str = "shelf";
@@ -84,6 +84,8 @@ pub fn shelf(shelf: Shelf) -> AttributeValue {
         Shelf::Queued => "queued",
         Shelf::Building => "building",
         Shelf::Joined => "joined",
+        Shelf::Ready => "ready",
+        Shelf::Failed => "failed",
     };
     AttributeValue::S(name.to_owned())
 }

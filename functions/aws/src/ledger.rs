@@ -82,39 +82,56 @@ impl DynamoLedger {
         call.send().await.map(drop).map_err(not_transacted)
     }
 
-    /// Up to `limit` entries of a shelf, in order, beginning behind the place `after`.
+    /// Up to `limit` entries of a shelf, in order, beginning behind the place `after`, or from the end backwards.
     async fn query<T>(
         &self,
         shelf: AttributeValue,
-        after: Option<AttributeValue>,
+        from: Begin,
         limit: usize,
         read: impl Fn(&Item) -> Result<T, Unreadable>,
     ) -> Result<Vec<T>, Unavailable> {
         let query = self.dynamo.query().table_name(&self.table).index_name(SHELVES);
         let query = query.expression_attribute_names("#shelf", SHELF).expression_attribute_values(":shelf", shelf);
-        let query = match after {
-            None => query.key_condition_expression("#shelf = :shelf"),
-            Some(after) => query
+        let query = match from {
+            Begin::Start => query.key_condition_expression("#shelf = :shelf"),
+            Begin::End => query.key_condition_expression("#shelf = :shelf").scan_index_forward(false),
+            Begin::Behind(after) => query
                 .key_condition_expression("#shelf = :shelf AND #at > :after")
                 .expression_attribute_names("#at", AT)
                 .expression_attribute_values(":after", after),
         };
         let mut listed = Vec::new();
-        let mut from: Option<Item> = None;
+        let mut next: Option<Item> = None;
         // An answer may be shorter than was asked for and not the last.
         while listed.len() < limit {
             let page = i32::try_from(limit - listed.len()).unwrap_or(i32::MAX);
-            let answer = query.clone().limit(page).set_exclusive_start_key(from).send().await;
+            let answer = query.clone().limit(page).set_exclusive_start_key(next).send().await;
             let answer = answer.map_err(|error| unavailable(ROLE, &error))?;
             for item in answer.items() {
                 listed.push(read(item).map_err(broken)?);
             }
-            from = answer.last_evaluated_key;
-            if from.is_none() {
+            next = answer.last_evaluated_key;
+            if next.is_none() {
                 break;
             }
         }
         Ok(listed)
+    }
+}
+
+/// Where a list begins.
+enum Begin {
+    /// With the first.
+    Start,
+    /// With the one behind a place.
+    Behind(AttributeValue),
+    /// With the last, and backwards.
+    End,
+}
+
+impl Begin {
+    fn after(place: Option<AttributeValue>) -> Begin {
+        place.map_or(Begin::Start, Begin::Behind)
     }
 }
 
@@ -175,7 +192,11 @@ impl Ledger for DynamoLedger {
     }
 
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.query(item::shelf(shelf), after.map(item::at), limit, item::read_listed).await
+        self.query(item::shelf(shelf), Begin::after(after.map(item::at)), limit, item::read_listed).await
+    }
+
+    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.query(item::shelf(shelf), Begin::End, limit, item::read_listed).await
     }
 
     async fn list_served(
@@ -184,7 +205,8 @@ impl Ledger for DynamoLedger {
         after: Option<&ServedKey>,
         limit: usize,
     ) -> Result<Vec<ServedKey>, Unavailable> {
-        self.query(item::served_shelf(pinned), after.map(item::served_at), limit, item::read_served).await
+        let from = Begin::after(after.map(item::served_at));
+        self.query(item::served_shelf(pinned), from, limit, item::read_served).await
     }
 
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {

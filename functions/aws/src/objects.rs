@@ -1,7 +1,10 @@
 //! The objects of one S3 bucket, by URLs that are signed here: to redirect to, and to read. The whole S3 client would be the largest
 //! part of a function that asks for nothing else.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
@@ -26,9 +29,16 @@ pub const URL_LIFE: Duration = Duration::from_secs(15 * 60);
 pub struct S3Objects {
     presigner: Presigner,
     /// From a signed URL to what is there, if anything is.
-    get: Operation<String, Option<Vec<u8>>, Refusal>,
+    get: Operation<Wanted, Option<Vec<u8>>, Refusal>,
     /// Where a CDN has the bucket's programs, without a slash at its end.
     cdn: Option<String>,
+}
+
+/// What is there at a signed URL, or a range of its bytes.
+#[derive(Debug)]
+struct Wanted {
+    url: String,
+    range: Option<Range<u64>>,
 }
 
 /// S3 says neither that an object is there nor that it is not.
@@ -52,6 +62,11 @@ impl S3Objects {
         self.signed("GET", "-", &[], URL_LIFE).map(drop)
     }
 
+    async fn fetch(&self, path: &ObjectPath, range: Option<Range<u64>>) -> Result<Option<Vec<u8>>, Unavailable> {
+        let url = self.signed("GET", &path.to_string(), &[], URL_LIFE)?;
+        self.get.invoke(Wanted { url, range }).await.map_err(|error| unavailable(ROLE, &error))
+    }
+
     pub(crate) fn signed(
         &self,
         method: &str,
@@ -65,15 +80,22 @@ impl S3Objects {
 }
 
 /// As the SDK's own operations: the same connections, limits of time and tries.
-fn get(account: &Account, origin: &str) -> Operation<String, Option<Vec<u8>>, Refusal> {
+fn get(account: &Account, origin: &str) -> Operation<Wanted, Option<Vec<u8>>, Refusal> {
     account
         .signed::<Refusal>(origin)
         .service_name("S3")
         .operation_name("GetObject")
-        .serializer(|url: String| Ok(HttpRequest::get(url)?))
+        .serializer(|Wanted { url, range }| {
+            let mut request = HttpRequest::get(url)?;
+            if let Some(Range { start, end }) = range {
+                request.headers_mut().insert("range", format!("bytes={start}-{}", end.saturating_sub(1)));
+            }
+            Ok(request)
+        })
         .deserializer(|answer: &HttpResponse| match answer.status() {
             status if status.is_success() => Ok(answer.body().bytes().map(<[u8]>::to_vec)),
-            status if status.as_u16() == 404 => Ok(None),
+            // 416: it is shorter than where the range begins.
+            status if matches!(status.as_u16(), 404 | 416) => Ok(None),
             status => Err(OrchestratorError::operation(Refusal(status.as_u16()))),
         })
         .build()
@@ -92,8 +114,13 @@ impl Store for S3Objects {
     }
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
-        let url = self.signed("GET", &path.to_string(), &[], URL_LIFE)?;
-        self.get.invoke(url).await.map_err(|error| unavailable(ROLE, &error))
+        self.fetch(path, None).await
+    }
+
+    async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
+        let length = range.end.saturating_sub(range.start);
+        let part = self.fetch(path, Some(range)).await?;
+        Ok(part.filter(|part| part.len() as u64 == length))
     }
 }
 

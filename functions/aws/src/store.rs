@@ -1,7 +1,7 @@
 //! The objects of one S3 bucket, for whoever takes them in. What a builder may write is signed into its URL: the size, the content's sha256, and that
 //! nothing is there yet. S3 refuses all else, so that nobody here has to look at what was uploaded.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use aws_sdk_s3::{
     Client,
@@ -102,6 +102,10 @@ impl Store for S3Store {
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
         self.objects.read(path).await
+    }
+
+    async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.objects.part(path, range).await
     }
 }
 

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use binplz_core::key::{Attr, Rev, System};
+use binplz_core::{
+    catalogue::About,
+    key::{Attr, Rev, System},
+};
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::record::{About, Standing};
+use crate::record::Standing;
 
 /// Packages in a block.
 pub(crate) const BLOCK: usize = 64;

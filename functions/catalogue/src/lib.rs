@@ -22,12 +22,14 @@ mod lookup;
 mod opened;
 mod record;
 mod resolve;
+mod search;
 
 mod layout;
 mod writer;
 
+pub use binplz_core::catalogue::About;
 pub use bytes::TooLarge;
 pub use lookup::{BadCatalogue, Lookup, Lost, Package};
 pub use opened::{Open, Opened};
-pub use record::{About, Obstacle, Record, Standing};
+pub use record::{Obstacle, Record, Standing};
 pub use writer::{Files, Twice, Writer};

@@ -3,16 +3,15 @@
 use std::fmt;
 
 use binplz_core::{
+    catalogue::About,
     failure::{Failure, Kind},
-    key::{Attr, NAME_MAX, System},
+    key::{Attr, System},
     text::clean_line,
 };
 use serde::{Deserialize, Serialize};
 
-/// Longest description and longest reason, in characters.
+/// Longest reason, in characters.
 const TEXT_MAX: usize = 300;
-/// Most licences of a package.
-const LICENSES_MAX: usize = 8;
 
 /// One attribute on one system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,29 +24,6 @@ pub struct Record {
     pub about: About,
     /// Whether it can be built.
     pub standing: Standing,
-}
-
-/// What a package says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct About {
-    /// Its name without its version.
-    pub pname: String,
-    /// Its version.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub version: String,
-    /// One line.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// A URL, or so it says.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub homepage: String,
-    /// SPDX identifiers, or what nixpkgs calls licences that have none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub license: Vec<String>,
-    /// `meta.mainProgram`: it may name what is not there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub main_program: Option<String>,
 }
 
 /// Whether a package can be built on a system.
@@ -146,15 +122,6 @@ impl Obstacle {
 impl Record {
     /// The record with all foreign text made harmless, and short.
     pub(crate) fn cleaned(self) -> Record {
-        let About { pname, version, description, homepage, license, main_program } = self.about;
-        let about = About {
-            pname: clean_line(&pname, NAME_MAX),
-            version: clean_line(&version, NAME_MAX),
-            description: clean_line(&description, TEXT_MAX),
-            homepage: clean_line(&homepage, TEXT_MAX),
-            license: license.iter().take(LICENSES_MAX).map(|name| clean_line(name, NAME_MAX)).collect(),
-            main_program: main_program.map(|name| clean_line(&name, NAME_MAX)),
-        };
         let standing = match self.standing {
             Standing::Buildable { drv_path } => {
                 Standing::Buildable { drv_path: drv_path.map(|path| clean_line(&path, TEXT_MAX)) }
@@ -163,7 +130,7 @@ impl Record {
                 Standing::Refused { why, detail: detail.map(|text| clean_line(&text, TEXT_MAX)) }
             }
         };
-        Record { about, standing, ..self }
+        Record { about: self.about.cleaned(), standing, ..self }
     }
 }
 

@@ -6,7 +6,7 @@
 //! choose, or for a build to find out. (3) Nothing, and what is near.
 
 use binplz_core::{
-    catalogue::{NEAR_MAX, Resolution},
+    catalogue::{About, Entry, NEAR_MAX, Resolution},
     key::{Attr, Bin, System},
     ports::Catalogue,
     target::Wanted,
@@ -15,6 +15,7 @@ use binplz_core::{
 use crate::{
     lookup::Lookup,
     near::{Near, Search},
+    search,
 };
 
 /// The lists that near names come from.
@@ -27,6 +28,18 @@ impl<B: AsRef<[u8]> + Send + Sync> Catalogue for Lookup<B> {
             Wanted::Package(name) => self.by_name(name, system),
             Wanted::Program(attr, bin) => self.by_program(attr, bin, system),
         }
+    }
+
+    fn search(&self, text: &str, system: System, most: usize) -> Vec<Entry> {
+        self.find(text, system, most)
+    }
+
+    fn entry(&self, attr: &Attr, system: System) -> Option<Entry> {
+        self.entry_named(attr, system)
+    }
+
+    fn about(&self, block: &[u8], attr: &Attr) -> Option<About> {
+        search::about(block, attr)
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use binplz_core::{
     artifact::{Main, Manifest, Verdict},
+    catalogue::About,
     key::{Attr, Bin, DrvHash, Rev, System},
 };
 use thiserror::Error;
@@ -14,7 +15,7 @@ use crate::{
     bytes::TooLarge,
     details::Details,
     layout,
-    record::{About, Record, Standing},
+    record::{Record, Standing},
 };
 
 /// The catalogue's two files.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    artifact::Home,
+    artifact::{Home, Manifest},
     failure::Failure,
     key::{BuildKey, DrvHash, LeaseId, Token},
     protocol::Stats,
@@ -89,6 +89,14 @@ impl Made {
     pub fn home(&self, key: &BuildKey) -> Home {
         let key = self.borrowed.as_ref().map_or(key, |borrowed| &borrowed.from);
         Home { key: key.clone(), lease: self.lease.clone() }
+    }
+
+    /// The manifest that lies there, as it is for this build.
+    pub fn own(&self, manifest: Manifest) -> Manifest {
+        match &self.borrowed {
+            Some(borrowed) => Manifest { main_program: borrowed.main_program.clone(), ..manifest },
+            None => manifest,
+        }
     }
 }
 

@@ -1,9 +1,14 @@
 //! What a path means in one nixpkgs, before anything is built (contract §1). [`crate::ports::Catalogue`] says it.
 
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{
     failure::Failure,
-    key::{Attr, Bin, DrvHash},
+    key::{Attr, Bin, DrvHash, NAME_MAX},
     target::Wanted,
+    text::clean_line,
 };
 
 /// Largest of a catalogue's two files, in bytes: whoever answers requests has the lookup file in memory.
@@ -11,6 +16,12 @@ pub const FILE_MAX: u64 = 64 << 20;
 
 /// Most near names of a name that is nothing.
 pub const NEAR_MAX: usize = 5;
+
+/// Longest description, in characters.
+const TEXT_MAX: usize = 300;
+
+/// Most licences of a package.
+const LICENSES_MAX: usize = 8;
 
 /// What a path means. Each one is a kind of answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,4 +63,57 @@ pub enum Resolution {
         /// Up to [`NEAR_MAX`] paths of nearly that name, the nearest first.
         near: Vec<Wanted>,
     },
+}
+
+/// What is known of a package on one system, without reading more than the lookup file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which.
+    pub attr: Attr,
+    /// Its main program, if one is known.
+    pub main: Option<Bin>,
+    /// Its programs that may be asked for. None: nobody knows them.
+    pub programs: Vec<Bin>,
+    /// Why it can not be had on this system; `None`: nothing speaks against it.
+    pub refused: Option<Failure>,
+    /// Which range of the details file has what there is to say on it.
+    pub details: Range<u64>,
+}
+
+/// What a package says of itself. All of it is foreign text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct About {
+    /// Its name without its version.
+    pub pname: String,
+    /// Its version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// One line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// A URL, or so it says.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub homepage: String,
+    /// SPDX identifiers, or what nixpkgs calls licences that have none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub license: Vec<String>,
+    /// `meta.mainProgram`: it may name what is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main_program: Option<String>,
+}
+
+impl About {
+    /// The same made harmless, and short, whoever wrote it.
+    #[must_use]
+    pub fn cleaned(self) -> About {
+        About {
+            pname: clean_line(&self.pname, NAME_MAX),
+            version: clean_line(&self.version, NAME_MAX),
+            description: clean_line(&self.description, TEXT_MAX),
+            homepage: clean_line(&self.homepage, TEXT_MAX),
+            license: self.license.iter().take(LICENSES_MAX).map(|name| clean_line(name, NAME_MAX)).collect(),
+            main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)),
+        }
+    }
 }

@@ -26,6 +26,7 @@ pub mod ports;
 
 pub mod problem;
 pub mod reply;
+pub mod shell;
 pub mod stub;
 
 pub mod news;

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::{BadName, BuildKey, Product, Rev, System, serde_as_text},
+    key::{Attr, BadName, BuildKey, Product, Rev, System, serde_as_text},
     protocol::Nixpkgs,
-    target::{PinRef, Target},
+    target::{PinRef, Target, Wanted},
     time::Timestamp,
 };
 
@@ -208,7 +208,15 @@ impl Pins {
     /// # Errors
     /// [`Unserved`], where it names another nixpkgs: nobody can make the store grow by naming commits.
     pub fn resolve(&self, target: &Target, system: System) -> Result<Resolved, Unserved> {
-        let found = match &target.pin {
+        self.find(target.pin.as_ref(), target.system.unwrap_or(system))
+    }
+
+    /// The nixpkgs that is meant, for a system.
+    ///
+    /// # Errors
+    /// [`Unserved`].
+    pub fn find(&self, pin: Option<&PinRef>, system: System) -> Result<Resolved, Unserved> {
+        let found = match pin {
             None => self.pins.get_key_value(&self.default),
             Some(PinRef::Name(name)) => self.pins.get_key_value(name),
             Some(PinRef::Commit(start)) => self.pins.iter().find(|(_, pin)| pin.rev.as_str().starts_with(start)),
@@ -216,7 +224,20 @@ impl Pins {
         let (name, pin) = found.ok_or_else(|| Unserved {
             served: self.pins.iter().map(|(name, pin)| format!("{name} ({})", pin.rev)).collect(),
         })?;
-        Ok(Resolved { pin: name.clone(), rev: pin.rev.clone(), system: target.system.unwrap_or(system) })
+        Ok(Resolved { pin: name.clone(), rev: pin.rev.clone(), system })
+    }
+
+    /// The shortest spelling of a package of a nixpkgs for a system; `None`: no pin stands for that nixpkgs. `system` is the
+    /// deployment's.
+    pub fn target(&self, attr: &Attr, rev: &Rev, of: System, system: System) -> Option<Target> {
+        let stands = |(_, pin): &(&PinName, &Pin)| pin.rev == *rev;
+        let default = self.pins.get_key_value(&self.default).filter(stands);
+        let (name, _) = default.or_else(|| self.pins.iter().find(stands))?;
+        Some(Target {
+            wanted: Wanted::Package(attr.clone()),
+            system: (of != system).then_some(of),
+            pin: (*name != self.default).then(|| PinRef::Name(name.clone())),
+        })
     }
 
     /// Where the nixpkgs of a revision is, if a pin still stands for it.

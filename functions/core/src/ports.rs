@@ -1,18 +1,18 @@
 //! What the flows need of the world, by role. `local` and `aws` each fill these roles; one contract suite
 //! (`tests/src/contract`) holds them all to what is written here.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
 use crate::{
     artifact::ObjectPath,
     build::{Build, Lease},
-    catalogue::Resolution,
+    catalogue::{About, Entry, Resolution},
     derivation::Derivation,
-    key::{BuildKey, DrvHash, LeaseId, Rev, Sha256, System, Token},
+    key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, System, Token},
     limits::{Limits, Why},
-    news::{About, News},
+    news::{self, News},
     pins::{Pinned, Pins},
     policy::Policy,
     protocol::{Grant, Progress},
@@ -117,7 +117,7 @@ pub enum Read {
     Consistent,
 }
 
-/// Where a build stands in line.
+/// Where a build stands in line, or among those that are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shelf {
     /// Queued, ordered by when it is due.
@@ -126,6 +126,10 @@ pub enum Shelf {
     Building,
     /// Left to another build, ordered by since when.
     Joined,
+    /// Ready, ordered by when it became so.
+    Ready,
+    /// Failed, likewise.
+    Failed,
 }
 
 /// A build on a shelf. The list may be late: whoever acts on it loads the row first.
@@ -133,20 +137,27 @@ pub enum Shelf {
 pub struct Listed {
     /// Which build.
     pub key: BuildKey,
-    /// Due, expiring, or left to another, at.
+    /// Due, expiring, left to another, or settled at.
     pub at: Timestamp,
 }
 
 impl Build {
-    /// On which shelf it belongs, and under which instant; `None` where nothing waits for it.
+    /// On which shelf it belongs, and under which instant; `None` where nobody wants it.
     pub fn shelf(&self) -> Option<(Shelf, Timestamp)> {
         use crate::build::State;
         match &self.state {
             State::Queued { due, .. } => Some((Shelf::Queued, *due)),
             State::Building(lease) => Some((Shelf::Building, lease.expires)),
             State::Joined { since, .. } => Some((Shelf::Joined, *since)),
-            State::Unasked | State::Ready { .. } | State::Failed { .. } => None,
+            State::Ready(made) => Some((Shelf::Ready, made.since)),
+            State::Failed { since, .. } => Some((Shelf::Failed, *since)),
+            State::Unasked => None,
         }
+    }
+
+    /// Whether it is still to come to an end.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.shelf(), Some((Shelf::Queued | Shelf::Building | Shelf::Joined, _)))
     }
 }
 
@@ -169,6 +180,9 @@ pub trait Ledger: Send + Sync {
         after: Option<&Listed>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
+
+    /// Up to `limit` builds of a shelf, the latest first. A list for looking.
+    fn latest(&self, shelf: Shelf, limit: usize) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
 
     /// Up to `limit` served rows that are not stale and were found under `pinned`, by what was asked, in the order of its
     /// text, beginning after `after`. A list for looking.
@@ -234,6 +248,13 @@ pub trait Store: Send + Sync {
 
     /// A small object's content; `None`: it is not there.
     fn read(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
+
+    /// A range of an object's bytes, one at least; `None`: it is not there, or is shorter.
+    fn part(
+        &self,
+        path: &ObjectPath,
+        range: Range<u64>,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
 }
 
 /// The objects, for whoever takes them in from builders: written once, whole or not at all.
@@ -281,11 +302,29 @@ impl Location {
 pub trait Catalogue: Send + Sync {
     /// What a path means on a system.
     fn resolve(&self, wanted: &Wanted, system: System) -> Resolution;
+
+    /// Up to `most` packages that have to do with a text, the best first: by what they, or their programs, are called.
+    fn search(&self, text: &str, system: System, most: usize) -> Vec<Entry>;
+
+    /// What is known of a package on a system; `None`: there is no such attribute.
+    fn entry(&self, attr: &Attr, system: System) -> Option<Entry>;
+
+    /// What a package says of itself, from its block of the details file; `None`: it is not in there.
+    fn about(&self, block: &[u8], attr: &Attr) -> Option<About>;
 }
 
 impl<C: Catalogue> Catalogue for Arc<C> {
     fn resolve(&self, wanted: &Wanted, system: System) -> Resolution {
         self.as_ref().resolve(wanted, system)
+    }
+    fn search(&self, text: &str, system: System, most: usize) -> Vec<Entry> {
+        self.as_ref().search(text, system, most)
+    }
+    fn entry(&self, attr: &Attr, system: System) -> Option<Entry> {
+        self.as_ref().entry(attr, system)
+    }
+    fn about(&self, block: &[u8], attr: &Attr) -> Option<About> {
+        self.as_ref().about(block, attr)
     }
 }
 
@@ -363,10 +402,10 @@ pub trait Deployment: Send + Sync + 'static {
     /// A new lease's name and secret, from a cryptographic random source.
     fn new_lease(&self) -> (LeaseId, Token);
     /// Hears what happened: for the operator's log and metrics.
-    fn tell(&self, about: About<'_>, news: News<'_>);
+    fn tell(&self, about: news::About<'_>, news: News<'_>);
 
     /// Hears of something that was passed over, or will be tried again.
-    fn note(&self, about: About<'_>, what: &str, error: &dyn std::fmt::Display) {
+    fn note(&self, about: news::About<'_>, what: &str, error: &dyn std::fmt::Display) {
         self.tell(about, News::Trouble { what, error });
     }
 }

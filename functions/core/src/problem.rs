@@ -151,6 +151,21 @@ impl Problem {
         Problem::new(422, format!("{attr}: {}", Kind::NoProgram.sentence())).with_log()
     }
 
+    /// What kind of problem it is, in a word or two, for a page.
+    pub fn state(&self) -> &'static str {
+        match self.status {
+            400 => "not understood",
+            403 | 405 => "not allowed",
+            404 => "not found",
+            422 if self.log => "failed",
+            422 => "not available",
+            429 => "too many",
+            451 => "taken down",
+            _ if self.log => "resting",
+            _ => "not now",
+        }
+    }
+
     /// The whole sentence, without a full stop.
     pub fn told(&self) -> String {
         let Problem { status, sentence, by_attribute, .. } = self;

@@ -136,6 +136,17 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Evaluating => "evaluating",
+            Phase::Building => "building",
+            Phase::Inspecting => "inspecting",
+            Phase::Uploading => "uploading",
+        }
+    }
+
     /// A few words for a progress line.
     pub fn sentence(self) -> &'static str {
         match self {

@@ -8,9 +8,9 @@ use crate::{
     key::{Attr, Bin},
     ports::Location,
     served::Served,
-    stub,
+    shell, stub,
     target::{Target, Wanted},
-    text::clean_line,
+    text::{bytes, clean_line},
 };
 
 pub use crate::problem::Problem;
@@ -80,6 +80,13 @@ impl Reply {
     }
 }
 
+/// What a page says of what nobody has asked for.
+const UNASKED: &str =
+    "Nobody has asked for this yet. It is built once, from its upstream source, and then it is there for everybody.";
+
+/// Most seconds until a page asks again while a build is under way.
+const PAGE_REFRESH: u64 = 10;
+
 /// What a reply is an answer to.
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
@@ -91,6 +98,14 @@ pub struct Asked<'a> {
     pub format: Format,
     /// `?retry`.
     pub retry: bool,
+}
+
+impl Asked<'_> {
+    /// The commands that bring what was asked for, and install it.
+    fn commands(&self, wait: bool) -> Vec<String> {
+        let commands = |target| vec![shell::fetch(self.origin, target, wait), shell::install(self.origin, target)];
+        self.target.map(commands).unwrap_or_default()
+    }
 }
 
 /// An answer in words. The web layer adds `X-Request-Id`, and leaves the body out for HEAD.
@@ -112,7 +127,13 @@ pub enum Body {
     /// JSON, under this media type.
     Json(&'static str, String),
     /// What a page shows; the web layer has the template.
-    Page(Page),
+    Page(Box<Page>),
+}
+
+impl Body {
+    fn page(page: Page) -> Body {
+        Body::Page(Box::new(page))
+    }
 }
 
 /// A page about one target.
@@ -120,24 +141,52 @@ pub enum Body {
 pub struct Page {
     /// The target, or "binplz".
     pub title: String,
+    /// How it stands, in a word or two.
+    pub state: &'static str,
     /// What there is to say.
     pub sentence: String,
     /// The target's path, where there is one.
     pub target: Option<String>,
+    /// The path of the package's page.
+    pub package: Option<String>,
+    /// What brings the program, and what installs it: commands to copy.
+    pub commands: Vec<String>,
     /// A path to download the binary from.
     pub download: Option<String>,
+    /// What is known of the binary: names and values.
+    pub facts: Vec<(&'static str, String)>,
     /// Paths to choose from.
     pub choices: Vec<String>,
-    /// Whether the page offers a button that starts the build.
-    pub may_build: bool,
+    /// What may be searched for instead.
+    pub search: Option<String>,
+    /// What a button that starts the build says.
+    pub button: Option<&'static str>,
     /// The path of the log.
     pub log: Option<String>,
     /// Seconds after which the page asks again.
     pub refresh: Option<u64>,
+    /// The build, while it is under way.
+    pub status: Option<Status>,
 }
 
 const PROBLEM_JSON: &str = "application/problem+json";
 const JSON: &str = "application/json";
+
+impl Page {
+    /// A page that names what was asked for, and says nothing of it so far.
+    fn about(asked: &Asked) -> Page {
+        let package = |target: &Target| {
+            let package = Target { wanted: Wanted::Package(target.wanted.attr().clone()), ..target.clone() };
+            format!("/-/p/{package}")
+        };
+        Page {
+            title: asked.target.map_or("binplz".to_owned(), Target::to_string),
+            target: asked.target.map(Target::to_string),
+            package: asked.target.map(package),
+            ..Page::default()
+        }
+    }
+}
 
 impl Reply {
     /// Puts the reply into words.
@@ -151,11 +200,7 @@ impl Reply {
         }
         let stub = || asked.target.map(|target| stub::stub(asked.origin, target)).unwrap_or_default();
         // Made only where it is needed: a hit for curl shows no page.
-        let page = || Page {
-            title: asked.target.map_or("binplz".to_owned(), Target::to_string),
-            target: asked.target.map(Target::to_string),
-            ..Page::default()
-        };
+        let page = || Page::about(asked);
         let log_path = || asked.target.map(|target| format!("/-/log/{target}"));
         let (status, body) = match self {
             Reply::Hit { served, at } => {
@@ -167,9 +212,12 @@ impl Reply {
                     Format::Json => {
                         Body::Json(JSON, json!({ "state": "ready", "artifact": artifact(served, url) }).to_string())
                     }
-                    Format::Html => Body::Page(Page {
-                        sentence: "it is there".to_owned(),
-                        download: Some(url.to_owned()),
+                    Format::Html => Body::page(Page {
+                        state: "ready",
+                        sentence: "It is built, checked and stored.".to_owned(),
+                        commands: asked.commands(false),
+                        download: asked.target.map(|target| format!("/{target}")),
+                        facts: facts(served),
                         log: log_path(),
                         ..page()
                     }),
@@ -186,10 +234,13 @@ impl Reply {
                 let body = match asked.format {
                     Format::Shell => Body::Text(stub()),
                     Format::Json => Body::Json(JSON, status_json(status, None)),
-                    Format::Html => Body::Page(Page {
-                        sentence: format!("{}: {}", status.state, status.headline()),
-                        refresh: Some(status.retry_after),
+                    Format::Html => Body::page(Page {
+                        state: status.state,
+                        sentence: clean_line(&status.headline(), stub::LINE_MAX),
+                        commands: asked.commands(true),
+                        refresh: Some(status.retry_after.clamp(2, PAGE_REFRESH)),
                         log: log_path().filter(|_| status.has_log()),
+                        status: Some(status.clone()),
                         ..page()
                     }),
                 };
@@ -205,7 +256,13 @@ impl Reply {
                         &sentence,
                         None,
                         asked,
-                        Page { sentence: sentence.clone(), may_build: true, ..page() },
+                        Page {
+                            state: "not built yet",
+                            sentence: UNASKED.to_owned(),
+                            commands: asked.commands(true),
+                            button: Some("Build it now"),
+                            ..page()
+                        },
                     ),
                 )
             }
@@ -215,8 +272,9 @@ impl Reply {
                 let body = match asked.format {
                     Format::Shell => Body::Text(stub::line(&sentence)),
                     Format::Json => Body::Json(JSON, json!({ "choices": paths }).to_string()),
-                    Format::Html => Body::Page(Page {
-                        sentence: "this package has several programs".to_owned(),
+                    Format::Html => Body::page(Page {
+                        state: "several programs",
+                        sentence: "This package has several programs, and none is its main one. Choose:".to_owned(),
                         choices: paths,
                         ..page()
                     }),
@@ -228,9 +286,15 @@ impl Reply {
                 headers.extend(log_path.iter().map(|path| link(path)));
                 headers.extend(problem.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
                 let sentence = problem.told();
+                let unknown = problem.status == 404;
                 let page = Page {
-                    sentence: sentence.clone(),
+                    state: problem.state(),
+                    sentence: clean_line(&sentence, stub::LINE_MAX),
+                    search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().to_owned()),
+                    package: page().package.filter(|_| !unknown),
                     choices: problem.near.iter().map(Wanted::to_string).collect(),
+                    // What has cooled down may be asked for again.
+                    button: problem.retry_after.filter(|_| problem.log).map(|_| "Try again"),
                     log: log_path.clone(),
                     refresh: problem.retry_after,
                     ..page()
@@ -290,6 +354,7 @@ pub fn onward(path: &str, asked: &Asked) -> Answer {
 /// The status document as JSON; `hit` is the reply that the target itself would get.
 pub fn status_json(status: &Status, hit: Option<&Reply>) -> String {
     let mut document = json!(status);
+    document["headline"] = status.headline().into();
     if let Some(Reply::Hit { served, at }) = hit {
         document["artifact"] = artifact(served, at.url());
     }
@@ -316,6 +381,21 @@ fn hit_headers(served: &Served, url: &str) -> [(&'static str, String); 6] {
     ]
 }
 
+/// What a page says of a program.
+fn facts(served: &Served) -> Vec<(&'static str, String)> {
+    let version = clean_line(&served.version, stub::LINE_MAX);
+    let facts = [
+        ("program", served.bin.to_string()),
+        ("package", served.attr.to_string()),
+        ("version", version),
+        ("system", served.asked.system().to_string()),
+        ("size", bytes(served.size)),
+        ("sha256", served.sha256.to_string()),
+        ("nixpkgs", served.rev.to_string()),
+    ];
+    facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
 fn link(log_path: &str) -> (&'static str, String) {
     ("link", format!("<{log_path}>; rel=\"describedby\""))
 }
@@ -339,7 +419,7 @@ fn problem_body(status: u16, sentence: &str, log_path: Option<String>, asked: &A
             }
             Body::Json(PROBLEM_JSON, document.to_string())
         }
-        Format::Html => Body::Page(page),
+        Format::Html => Body::page(page),
     }
 }
 

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::{Attr, BadName, Bin, System, serde_as_text},
+    key::{Attr, BadName, Bin, NAME_MAX, System, serde_as_text},
     pins::PinName,
+    text::clean_line,
 };
 
 /// What is written as it is in a target: the unreserved characters of RFC 3986. All else is percent-encoded, so that a target can stand in a
@@ -127,6 +128,9 @@ pub enum BadTarget {
     /// A parameter that does not exist.
     #[error("there is a parameter that does not exist; there are sys, pin, nixpkgs-commit, wait and retry")]
     Parameter,
+    /// The same, where something is looked for.
+    #[error("there is a parameter that does not exist; there are q, sys, pin and nixpkgs-commit")]
+    SearchParameter,
     /// A parameter that was given twice, or two that exclude each other.
     #[error("the parameter {0} is given twice")]
     Twice(&'static str),
@@ -147,16 +151,9 @@ impl Query {
         for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value).unwrap_or_default();
+            let Target { system, pin, .. } = &mut parsed.target;
             match name {
-                "sys" => {
-                    let system = value.parse().map_err(|_| BadTarget::Value("sys", "x86_64-linux or aarch64-linux"))?;
-                    once("sys", &mut parsed.target.system, system)?;
-                }
-                "pin" => {
-                    let pin = value.parse().map_err(|_| BadTarget::Value("pin", "no pin has such a name"))?;
-                    once("pin", &mut parsed.target.pin, PinRef::Name(pin))?;
-                }
-                "nixpkgs-commit" => once("nixpkgs-commit", &mut parsed.target.pin, commit(&value)?)?,
+                _ if place(name, &value, system, pin)? => {}
                 "wait" => flag("wait", &mut parsed.wait, &value)?,
                 "retry" => flag("retry", &mut parsed.retry, &value)?,
                 _ => return Err(BadTarget::Parameter),
@@ -164,6 +161,57 @@ impl Query {
         }
         Ok(parsed)
     }
+}
+
+/// What somebody looks for, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// A part of a name; may be empty.
+    pub text: String,
+    /// For which system; `None` is the deployment's.
+    pub system: Option<System>,
+    /// In which nixpkgs; `None` is the default pin.
+    pub pin: Option<PinRef>,
+}
+
+impl Search {
+    /// Reads `q=…` as a form sends it, and the parameters that a target has, too. The text is made harmless, and short.
+    ///
+    /// # Errors
+    /// [`BadTarget`] tells which part is wrong.
+    pub fn parse(query: Option<&str>) -> Result<Search, BadTarget> {
+        let mut parsed = Search { text: String::new(), system: None, pin: None };
+        let mut text = None;
+        for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decode(&value.replace('+', "%20")).unwrap_or_default();
+            match name {
+                "q" => once("q", &mut text, clean_line(&value, NAME_MAX))?,
+                // A form sends what was left empty, too.
+                "sys" | "pin" if value.is_empty() => {}
+                _ if place(name, &value, &mut parsed.system, &mut parsed.pin)? => {}
+                _ => return Err(BadTarget::SearchParameter),
+            }
+        }
+        Ok(Search { text: text.unwrap_or_default(), ..parsed })
+    }
+}
+
+/// Reads a parameter that says for which system, or in which nixpkgs; false: it is another one.
+fn place(name: &str, value: &str, system: &mut Option<System>, pin: &mut Option<PinRef>) -> Result<bool, BadTarget> {
+    match name {
+        "sys" => {
+            let value = value.parse().map_err(|_| BadTarget::Value("sys", "x86_64-linux or aarch64-linux"))?;
+            once("sys", system, value)?;
+        }
+        "pin" => {
+            let value = value.parse().map_err(|_| BadTarget::Value("pin", "no pin has such a name"))?;
+            once("pin", pin, PinRef::Name(value))?;
+        }
+        "nixpkgs-commit" => once("nixpkgs-commit", pin, commit(value)?)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// The target's spelling, and `retry` where it was asked for. `wait` is no part of it: a hop's path has said so already.
@@ -274,6 +322,25 @@ mod tests {
     }
 
     #[test]
+    fn a_search_is_read_as_a_form_sends_it() {
+        let text = |query| Search::parse(Some(query)).map(|search| search.text);
+        for (query, found) in [
+            ("q=tree", "tree"),
+            ("q=c%2B%2B", "c++"),
+            ("q=google+chrome", "google chrome"),
+            ("q=a%1b[31m%E2%80%AE", "a"),
+            ("q=", ""),
+            ("", ""),
+            ("sys=&pin=&q=x", "x"),
+        ] {
+            assert_eq!(text(query), Ok(found.to_owned()), "{query}");
+        }
+        assert_eq!(text("q=a&q=b"), Err(BadTarget::Twice("q")));
+        assert_eq!(text("q=a&wait"), Err(BadTarget::SearchParameter));
+        assert_eq!(text("sys=vax"), Err(BadTarget::Value("sys", "x86_64-linux or aarch64-linux")));
+    }
+
+    #[test]
     fn a_bad_target_tells_which_part_is_wrong() {
         for (url, why) in [
             ("/", BadTarget::Package(BadName::Empty)),
@@ -301,6 +368,14 @@ mod tests {
                 prop_assert_eq!(parse(&canonical).map(|q| q.target), Ok(q.target.clone()));
                 let again = parse(&q.to_string());
                 prop_assert_eq!(again, Ok(Query { wait: false, ..q }));
+            }
+        }
+
+        #[test]
+        fn whatever_is_looked_for_is_a_short_line_of_text(query in "(q|sys|pin|%[0-9a-f]{2}|[=&+?]|.){0,200}") {
+            if let Ok(search) = Search::parse(Some(&query)) {
+                prop_assert!(search.text.chars().count() <= NAME_MAX + 1, "{:?}", search);
+                prop_assert_eq!(clean_line(&search.text, NAME_MAX + 1), search.text);
             }
         }
 

@@ -1,5 +1,7 @@
 //! Foreign text made harmless: what Nix, a package or a builder says is read by people, in terminals, headers and pages.
 
+use std::time::Duration;
+
 /// Foreign text made fit for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control
 /// characters and Unicode's hidden marks become spaces, runs of spaces become one, and it is cut at `max` characters.
 pub fn clean_line(text: &str, max: usize) -> String {
@@ -34,6 +36,33 @@ pub fn clean_lines(text: &str) -> String {
         out.push_str(end);
     }
     out
+}
+
+/// A number of bytes for people, in decimal units: "51.3 kB".
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 3] = ["kB", "MB", "GB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    // Tenths, rounded; what rounds up to a thousand is one of the next unit.
+    let mut tenths = count.saturating_add(50) / 100;
+    let mut unit = 0;
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths = (tenths + 500) / 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// A time for people, in its largest unit: "3 minutes".
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
+    let (name, length) = units.into_iter().find(|(_, length)| seconds >= *length).unwrap_or(("second", 1));
+    match seconds / length {
+        1 => format!("1 {name}"),
+        count => format!("{count} {name}s"),
+    }
 }
 
 /// The longest run of such characters that may be no secret: a commit has 40. A lease's token and a URL's signature have 64.
@@ -153,6 +182,27 @@ mod tests {
         let object =
             format!("https://b.s3.amazonaws.com/builds/{key}/bin/tree?X-Amz-Date=20261122T000000Z&X-Amz-Signatur");
         assert_eq!(without_secrets(&format!("{object}e={}", "d".repeat(64))), format!("{object}…"));
+    }
+
+    #[test]
+    fn sizes_and_times_are_told_in_their_largest_unit() {
+        for (count, told) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (51_349, "51.3 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (12_345_678, "12.3 MB"),
+            (5_000_000_000_000, "5000.0 GB"),
+        ] {
+            assert_eq!(bytes(count), told, "{count}");
+        }
+        for (seconds, told) in
+            [(0, "0 seconds"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (90_000, "1 day")]
+        {
+            assert_eq!(span(Duration::from_secs(seconds)), told);
+        }
     }
 
     #[test]

@@ -110,7 +110,13 @@ proptest! {
                         prop_assert!(can_be_seen(line) && line.len() < 20_000, "{:?}", line);
                     }
                     Body::Json(_, json) => prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok()),
-                    Body::Page(_) => {}
+                    // A template escapes what is markup; what hides, or turns the text around, is gone before.
+                    Body::Page(page) => {
+                        let facts = page.facts.iter().map(|(_, value)| value);
+                        for shown in facts.chain(&page.choices).chain(&page.commands).chain([&page.title, &page.sentence]) {
+                            prop_assert!(can_be_seen(shown), "{:?}", shown);
+                        }
+                    }
                 }
                 let line = reply.status_line(&asked);
                 let line = line.strip_suffix('\n').expect("a line");

@@ -108,6 +108,8 @@ pub fn shelf_number(shelf: Shelf) -> u8 {
         Shelf::Queued => 0,
         Shelf::Building => 1,
         Shelf::Joined => 3,
+        Shelf::Ready => 4,
+        Shelf::Failed => 5,
     }
 }
 

@@ -158,6 +158,20 @@ impl Ledger for LocalLedger {
         })
     }
 
+    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        let number = item::shelf_number(shelf);
+        self.read(|transaction| {
+            let shelves = transaction.open_table(SHELVES)?;
+            let mut listed = Vec::new();
+            for entry in shelves.range((number, 0, "")..(number + 1, 0, ""))?.rev().take(limit) {
+                let (entry, _) = entry?;
+                let (_, at, key) = entry.value();
+                listed.push(Listed { key: item::listed_key(key)?, at: Timestamp(at) });
+            }
+            Ok(listed)
+        })
+    }
+
     async fn list_served(
         &self,
         pinned: &Pinned,

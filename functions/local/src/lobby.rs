@@ -26,7 +26,7 @@ impl Settled {
     /// A row has been committed.
     pub(crate) fn written(&self, row: &Row) {
         if let Row::Build(build) = row
-            && build.shelf().is_none()
+            && !build.is_under_way()
         {
             // Nobody waits: that is no error here.
             let _ = self.0.send(Arc::new(build.key.clone()));

@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -189,6 +190,19 @@ impl Store for LocalStore {
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
         let file = self.file(path);
         spawn_blocking(move || absent(fs::read(file))).await.map_err(unavailable)?
+    }
+
+    async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
+        let file = self.file(path);
+        let read = move || {
+            let Some(mut file) = absent(File::open(file))? else { return Ok(None) };
+            let length = range.end.saturating_sub(range.start);
+            let mut part = Vec::new();
+            file.seek(SeekFrom::Start(range.start)).map_err(unavailable)?;
+            file.take(length).read_to_end(&mut part).map_err(unavailable)?;
+            Ok((part.len() as u64 == length).then_some(part))
+        };
+        spawn_blocking(read).await.map_err(unavailable)?
     }
 }
 

@@ -6,7 +6,10 @@
 //! /NAME  /ATTR/BIN       a binary        /-/build/TARGET        POST: start it
 //! /-/status/TARGET       how it stands   /-/log/TARGET          its log
 //! /-/wait/N/TARGET       waits for it    /-/install/TARGET      installs it
-//! /-/health  /robots.txt  /favicon.ico  /-/style.css
+//! /-/search?q=TEXT       what there is   /-/p/ATTR              a package
+//! /-/builds              what runs, waits, is ready, has failed
+//! /-/health              how the service stands
+//! /-/openapi.json  /robots.txt  /favicon.ico  /-/assets/FILE
 //! ```
 
 use std::{future::ready, sync::Arc};
@@ -19,6 +22,7 @@ use axum::{
 };
 use binplz_core::ports::{Deployment, Intake};
 
+mod assets;
 mod lease;
 mod pages;
 mod request_id;
@@ -40,8 +44,12 @@ pub fn waits<D: Deployment>(deployment: Arc<D>) -> Router {
 pub fn site<D: Deployment>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/", get(pages::home::<D>))
-        .route("/-/health", get(pages::health))
-        .route("/-/style.css", get(pages::style))
+        .route("/-/search", get(pages::search::<D>))
+        .route("/-/p/{*attr}", get(pages::package::<D>))
+        .route("/-/builds", get(pages::builds::<D>))
+        .route("/-/health", get(pages::health::<D>))
+        .route("/-/openapi.json", get(pages::openapi))
+        .route("/-/assets/{file}", get(pages::asset::<D>))
         .route("/robots.txt", get(pages::robots))
         .route("/favicon.ico", get(pages::favicon))
         .route("/-/status/{*target}", get(target::status::<D>))

@@ -1,46 +1,186 @@
-//! Pages about no target.
+//! Pages: what there is, how it stands, and what is known of a package. Each is a page for browsers, JSON, and text for a terminal.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use askama::Template;
 use axum::{
-    extract::State,
-    http::{HeaderMap, StatusCode},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::Response,
 };
-use binplz_core::{ports::Deployment, reply::Format};
+use binplz_core::{
+    flow::{
+        builds::{self, Builds, Line},
+        package::{self, Package, Program},
+        search::{self, Results},
+        service::{self, Service},
+    },
+    news::About,
+    ports::{Deployment, Unavailable},
+    reply::{Asked, Format, Problem, Reply},
+    shell,
+    target::{Query, Search, Target},
+};
+use serde::Serialize;
 
-use crate::respond::{self, TEXT, plain};
+use crate::{
+    assets,
+    respond::{self, TEXT, plain},
+};
+
+/// What was built lately, on the home page.
+const LATELY: usize = 6;
+/// Programs of a package in the page's table: coreutils' would make a page of 30 kB.
+const TABLE_MOST: usize = 24;
+
+#[cfg(test)]
+mod tests;
+
+#[derive(Serialize)]
+struct Home<'a> {
+    origin: &'a str,
+    command: String,
+    ready: Vec<Line>,
+}
 
 #[derive(Template)]
 #[template(path = "home.html")]
 struct HomePage<'a> {
-    origin: &'a str,
+    home: &'a Home<'a>,
 }
 
 #[derive(Template)]
 #[template(path = "home.txt")]
 struct HomeText<'a> {
-    origin: &'a str,
+    home: &'a Home<'a>,
 }
 
-/// `/`.
+/// `/`. It is there whatever is down.
 pub(crate) async fn home<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
-    let origin = d.origin();
-    match respond::format(&headers) {
-        Format::Html => respond::html(200, &HomePage { origin }),
-        Format::Json | Format::Shell => plain(200, TEXT, HomeText { origin }.render().unwrap_or_default()),
+    let format = respond::format(&headers);
+    let ready = match format {
+        // The text has no list.
+        Format::Shell => Vec::new(),
+        Format::Json | Format::Html => builds::lately(&*d, LATELY).await.unwrap_or_else(|error| {
+            d.note(About::Service, "what was built lately is not shown", &error);
+            Vec::new()
+        }),
+    };
+    let tree = Query::parse("tree", None).map(|query| shell::fetch(d.origin(), &query.target, true));
+    let home = Home { origin: d.origin(), command: tree.unwrap_or_default(), ready };
+    show(format, &home, &HomePage { home: &home }, &HomeText { home: &home })
+}
+
+#[derive(Template)]
+#[template(path = "search.html")]
+struct SearchPage<'a> {
+    results: &'a Results,
+}
+
+#[derive(Template)]
+#[template(path = "search.txt", escape = "none")]
+struct SearchText<'a> {
+    origin: &'a str,
+    results: &'a Results,
+}
+
+/// `/-/search?q=TEXT`.
+pub(crate) async fn search<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    let asked = match Search::parse(uri.query()) {
+        Ok(asked) => asked,
+        Err(why) => return problem(&*d, Problem::bad_target(&why), format),
+    };
+    let found = async { Ok(search::search(&*d, &asked).await?.map_err(|no| Reply::Problem(Problem::unserved(&no)))) };
+    let results = match look(&*d, found, None, format).await {
+        Ok(results) => results,
+        Err(answer) => return *answer,
+    };
+    let text = SearchText { origin: d.origin(), results: &results };
+    show(format, &results, &SearchPage { results: &results }, &text)
+}
+
+#[derive(Template)]
+#[template(path = "package.html")]
+struct PackagePage<'a> {
+    package: &'a Package,
+    shown: &'a [Program],
+    others: &'a [Program],
+}
+
+#[derive(Template)]
+#[template(path = "package.txt", escape = "none")]
+struct PackageText<'a> {
+    package: &'a Package,
+}
+
+/// `/-/p/ATTR`.
+pub(crate) async fn package<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    let path = uri.path().strip_prefix("/-/p/").unwrap_or("");
+    let target = match Query::parse(path, uri.query()) {
+        Ok(query) => query.target,
+        Err(why) => return problem(&*d, Problem::bad_target(&why), format),
+    };
+    let package = match look(&*d, package::package(&*d, &target), Some(&target), format).await {
+        Ok(package) => package,
+        Err(answer) => return *answer,
+    };
+    let (shown, others) = package.programs.split_at(package.programs.len().min(TABLE_MOST));
+    let page = PackagePage { package: &package, shown, others };
+    show(format, &package, &page, &PackageText { package: &package })
+}
+
+#[derive(Template)]
+#[template(path = "builds.html")]
+struct BuildsPage<'a> {
+    builds: &'a Builds,
+}
+
+#[derive(Template)]
+#[template(path = "builds.txt", escape = "none")]
+struct BuildsText<'a> {
+    builds: &'a Builds,
+}
+
+/// `/-/builds`.
+pub(crate) async fn builds<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    let builds = match look(&*d, async { Ok(Ok(builds::builds(&*d).await?)) }, None, format).await {
+        Ok(builds) => builds,
+        Err(answer) => return *answer,
+    };
+    show(format, &builds, &BuildsPage { builds: &builds }, &BuildsText { builds: &builds })
+}
+
+#[derive(Template)]
+#[template(path = "service.html")]
+struct ServicePage<'a> {
+    service: &'a Service,
+}
+
+/// `/-/health`: for whoever asks every few seconds, that it answers and its version; for people and programs, how it stands.
+pub(crate) async fn health<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    if format == Format::Shell {
+        return negotiated(plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n")));
     }
+    let service = match look(&*d, async { Ok(Ok(service::service(&*d).await?)) }, None, format).await {
+        Ok(service) => service,
+        Err(answer) => return *answer,
+    };
+    let page = ServicePage { service: &service };
+    show(format, &service, &page, &page)
 }
 
-/// `/-/health`.
-pub(crate) async fn health() -> Response {
-    plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n"))
+/// `/-/openapi.json`: all of this, for programs.
+pub(crate) async fn openapi() -> Response {
+    plain(200, "application/json", include_str!("../assets/openapi.json"))
 }
 
-/// `/-/style.css`.
-pub(crate) async fn style() -> Response {
-    plain(200, "text/css; charset=utf-8", include_str!("../assets/style.css"))
+/// `/-/assets/FILE`.
+pub(crate) async fn asset<D: Deployment>(State(d): State<Arc<D>>, file: Path<String>, headers: HeaderMap) -> Response {
+    assets::file(file).unwrap_or_else(|| problem(&*d, Problem::no_such_page(), respond::format(&headers)))
 }
 
 /// `/robots.txt`: crawlers may read the home page, and ask for no binary.
@@ -51,4 +191,47 @@ pub(crate) async fn robots() -> Response {
 /// `/favicon.ico`: there is none, and it is no program.
 pub(crate) async fn favicon() -> StatusCode {
     StatusCode::NO_CONTENT
+}
+
+/// What a flow has to show; else the answer that says why there is nothing.
+async fn look<D: Deployment, T>(
+    d: &D,
+    flow: impl Future<Output = Result<Result<T, Reply>, Unavailable>>,
+    target: Option<&Target>,
+    format: Format,
+) -> Result<T, Box<Response>> {
+    let reply = match flow.await {
+        Ok(Ok(seen)) => return Ok(seen),
+        Ok(Err(reply)) => reply,
+        Err(error) => {
+            d.note(About::Service, "a page was not answered", &error);
+            Reply::Problem(Problem::down())
+        }
+    };
+    let asked = Asked { origin: d.origin(), target, format, retry: false };
+    Err(Box::new(respond::answer(reply.answer(&asked))))
+}
+
+/// The same thing in the form that was asked for.
+fn show(format: Format, json: &impl Serialize, page: &impl Template, text: &impl Template) -> Response {
+    negotiated(match format {
+        Format::Html => respond::html(200, page),
+        // Serialising into a string fails only where a value's own code does.
+        Format::Json => plain(200, "application/json", serde_json::to_string(json).unwrap_or_default()),
+        // A template ends with its last word.
+        Format::Shell => plain(200, TEXT, text.render().unwrap_or_default() + "\n"),
+    })
+}
+
+/// Of now, and of this form.
+fn negotiated(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
+    let asked = Asked { origin: d.origin(), target: None, format, retry: false };
+    respond::answer(Reply::Problem(problem).answer(&asked))
 }

@@ -6,13 +6,17 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
-use binplz_core::reply::{self, Answer, Format, Page};
+use binplz_core::{
+    flow::log::Tail,
+    reply::{self, Answer, Format, Page},
+};
 
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Pages load their own style and post to their own site, and nothing else.
-const CSP: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// Pages load their own style and script, ask and post to their own site, and nothing else.
+const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// How a request wants to be answered.
 pub(crate) fn format(headers: &HeaderMap) -> Format {
@@ -34,22 +38,37 @@ pub(crate) fn html(status: u16, template: &impl Template) -> Response {
     // Rendering into a string fails only where a value's own formatting does.
     let body = template.render().unwrap_or_default();
     let mut response = plain(status, HTML, body);
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response
 }
 
 #[derive(Template)]
 #[template(path = "target.html")]
-struct TargetPage<'a> {
-    page: &'a Page,
+pub(crate) struct TargetPage<'a> {
+    pub(crate) page: &'a Page,
+    /// The end of its log.
+    pub(crate) tail: Tail,
+    /// Where the log goes on; a segment's number follows.
+    pub(crate) follow: String,
 }
 
 /// What the core says, as HTTP.
 pub(crate) fn answer(answer: Answer) -> Response {
+    answer_with(answer, Tail::none())
+}
+
+/// The same, with the end of a log, which a page shows.
+pub(crate) fn answer_with(answer: Answer, tail: Tail) -> Response {
     let mut response = match answer.body {
         reply::Body::Text(text) => plain(answer.status, TEXT, text),
         reply::Body::Json(media_type, json) => plain(answer.status, media_type, json),
-        reply::Body::Page(page) => html(answer.status, &TargetPage { page: &page }),
+        reply::Body::Page(page) => {
+            let path = page.log.clone().unwrap_or_else(|| format!("/-/log/{}", page.title));
+            let follow = format!("{path}{}from=", if path.contains('?') { '&' } else { '?' });
+            html(answer.status, &TargetPage { page: &page, tail, follow })
+        }
     };
     for (name, value) in answer.headers {
         // All values are made of validated names, hex, decimals and URLs; what is none of these is left out, not sent.

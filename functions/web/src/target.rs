@@ -9,10 +9,13 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    flow::{log, request, status, wait},
+    flow::{
+        log::{self, Tail},
+        request, status, wait,
+    },
     news::{About, News},
     ports::{self, Deployment},
-    reply::{Asked, Format, Problem, Reply, onward, status_json},
+    reply::{Asked, Body, Format, Problem, Reply, onward, status_json},
     stub,
     target::{Query, Target},
     text::clean_lines,
@@ -20,6 +23,9 @@ use binplz_core::{
 };
 
 use crate::respond::{self, TEXT};
+
+/// Most bytes of log in a page.
+const TAIL: usize = 6000;
 
 /// `GET /NAME`, `GET /ATTR/BIN`: a binary.
 pub(crate) async fn binary<D: Deployment>(
@@ -53,7 +59,22 @@ pub(crate) async fn binary<D: Deployment>(
     if waits && let Some(path) = wait::first(&*d, &reply, &query, patience(&headers)).await {
         return respond::answer(onward(&path, &asked));
     }
-    respond::answer(reply.answer(&asked))
+    told(&*d, &reply, &asked).await
+}
+
+/// A reply in words. A page shows the end of the log, too, unless the program is there.
+async fn told<D: Deployment>(d: &D, reply: &Reply, asked: &Asked<'_>) -> Response {
+    let answer = reply.answer(asked);
+    let shows = matches!(&answer.body, Body::Page(page) if page.log.is_some() && page.download.is_none());
+    let Some(target) = asked.target.filter(|_| shows) else { return respond::answer(answer) };
+    let tail = match log::tail(d, target, TAIL).await {
+        Ok(tail) => tail.unwrap_or_else(|_| Tail::none()),
+        Err(error) => {
+            d.note(About::Service, "the end of a log is not shown", &error);
+            Tail::none()
+        }
+    };
+    respond::answer_with(answer, tail)
 }
 
 /// `GET /-/wait/NUMBER/TARGET`: a hop of the chain that `?wait` leads into.
@@ -91,8 +112,7 @@ pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, he
 /// `POST /-/build/TARGET`: starts it, as the page's button does.
 pub(crate) async fn build<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
-    let from_another_site = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
-    if from_another_site {
+    if is_from_another_site(&headers, d.origin()) {
         return problem(&*d, Problem::cross_site(), format);
     }
     let target = match parse(&uri, "/-/build/", uri.query()) {
@@ -102,14 +122,24 @@ pub(crate) async fn build<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, head
     let reply = request::request(&*d, &target, ports::Method::Get, true).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = respond::answer(reply.answer(&asked));
+    // Another person's click may have been first; then it may be there already.
     if format == Format::Html
-        && matches!(reply, Reply::Pending(_))
+        && matches!(reply, Reply::Pending(_) | Reply::Hit { .. })
         && let Ok(status) = HeaderValue::try_from(format!("/-/status/{target}"))
     {
         *response.status_mut() = axum::http::StatusCode::SEE_OTHER;
         response.headers_mut().insert(header::LOCATION, status);
     }
     response
+}
+
+/// Whether a page of another site had its visitor's browser send this. Old browsers tell the origin only; command-line clients
+/// neither, and nobody can make them.
+fn is_from_another_site(headers: &HeaderMap, origin: &str) -> bool {
+    match headers.get("sec-fetch-site") {
+        Some(site) => site != "same-origin" && site != "none",
+        None => headers.get(header::ORIGIN).is_some_and(|from| from != origin),
+    }
 }
 
 /// `GET /-/status/TARGET`: one line, JSON, or a page that asks again by itself.
@@ -132,13 +162,14 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
             }
         },
         Format::Html => {
-            let mut page = respond::answer(reply.answer(&asked));
+            let mut page = told(&*d, &reply, &asked).await;
             *page.status_mut() = axum::http::StatusCode::OK;
             page.headers_mut().remove(header::LOCATION);
             page
         }
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 

@@ -1,4 +1,4 @@
-//! What the outside sees (the contract's sections 1, 2 and 4), as one suite for every way to run binplz: on one machine, and deployed.
+//! What the outside sees (the contract's sections 1, 2, 4 and 5), as one suite for every way to run binplz: on one machine, and deployed.
 //!
 //! Each promise is a function over a [`Start`], named after what it promises. [`answer_promises!`](crate::answer_promises) names them
 //! all, so that a new one reaches every way to run it. A promise starts a service of its own, whose builders really build.
@@ -9,6 +9,8 @@ pub mod derivations;
 pub mod failing;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod names;
+#[expect(missing_docs, reason = "their names say what they promise")]
+pub mod pages;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod refusing;
 #[expect(missing_docs, reason = "their names say what they promise")]
@@ -98,6 +100,15 @@ macro_rules! answer_promises {
             a_program_is_served_by_its_own_name_and_says_of_which_package_it_is,
             until_there_is_a_catalogue_names_are_attributes_and_every_answer_says_so,
             an_open_service_tries_what_its_catalogue_does_not_know;
+        }
+        // Section 5, and the face of every answer for a browser and for a program.
+        $each! { pages:
+            every_page_is_also_json_and_text_and_lets_no_foreign_script_in,
+            search_finds_packages_by_their_names_and_by_their_programs,
+            a_packages_page_has_all_there_is_to_say_on_it,
+            builds_are_listed_by_how_they_stand,
+            the_button_is_pressed_on_our_own_pages_only,
+            what_pages_load_is_kept_for_ever_and_is_ours;
         }
         // Section 4: what was saved is never garbage.
         $each! { saving:

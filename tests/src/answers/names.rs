@@ -110,7 +110,7 @@ pub fn names_mean_what_the_contracts_order_says_and_nothing_is_built_to_find_out
         assert_eq!(page.status, *status, "{name}");
     }
     let near = site.send("GET", "/gnugerp", &[("accept", "text/html")], b"").text();
-    assert!(near.contains("href=\"/gnugrep\""), "{near}");
+    assert!(near.contains("href=\"/-/status/gnugrep\""), "{near}");
     assert_eq!(site.builders(), built);
 }
 
@@ -163,7 +163,7 @@ pub fn an_open_service_tries_what_its_catalogue_does_not_know(at: &impl Start) {
 
 impl Site {
     /// Asks for a package, and waits until it is built and the catalogue of its nixpkgs is made.
-    fn catalogued(&self, package: &str) -> crate::http::Answer {
+    pub(super) fn catalogued(&self, package: &str) -> crate::http::Answer {
         let settled = self.settled(package);
         wait_for("the catalogue", || {
             let look = self.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");

@@ -33,6 +33,9 @@ impl<L: Ledger> Ledger for Forgetful<'_, L> {
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.0.list(shelf, after, limit).await
     }
+    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.0.latest(shelf, limit).await
+    }
     async fn list_served(
         &self,
         pinned: &Pinned,
@@ -61,6 +64,9 @@ impl<L: Ledger> Ledger for Piecemeal<'_, L> {
     }
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.0.list(shelf, after, limit).await
+    }
+    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.0.latest(shelf, limit).await
     }
     async fn list_served(
         &self,

@@ -63,6 +63,7 @@ macro_rules! ledger_promises {
             a_commit_has_one_to_four_swaps_of_different_rows,
             a_list_is_ordered_and_a_shelf_holds_its_own,
             pages_lose_nothing_and_repeat_nothing,
+            the_latest_of_a_shelf_come_first,
             lists_say_exactly_what_the_rows_say,
             what_is_served_is_listed_under_its_pin_until_it_is_stale,
             pages_of_what_is_served_lose_nothing_and_repeat_nothing,
@@ -96,6 +97,7 @@ macro_rules! store_promises {
         $each! { store:
             what_was_granted_can_be_written_and_read,
             what_nobody_wrote_is_not_there,
+            a_part_of_an_object_is_those_bytes,
             another_size_is_refused_and_leaves_nothing,
             another_content_is_refused_and_leaves_nothing,
             a_grant_is_for_its_path_alone,

@@ -143,6 +143,20 @@ pub async fn pages_lose_nothing_and_repeat_nothing(ledger: &impl Ledger) -> Kept
     same("both pages", &sorted([first, rest].concat()), &sorted(all))
 }
 
+/// Whatever the shelf; a list of all is the shelf's own, backwards.
+pub async fn the_latest_of_a_shelf_come_first(ledger: &impl Ledger) -> Kept {
+    for (n, at) in [(1, 10), (2, 9), (3, 1_700_000_000_000), (4, 100)] {
+        write(ledger, 0, queued(n, at)).await?;
+        write(ledger, 0, ready(10 + n, at)).await?;
+    }
+    for (shelf, first) in [(Shelf::Queued, 0), (Shelf::Ready, 10)] {
+        let latest = [(3, 1_700_000_000_000), (4, 100), (1, 10), (2, 9)].map(|(n, at)| listed(first + n, at));
+        same("all", &ledger.latest(shelf, 99).await?, &latest.to_vec())?;
+        same("the first two", &ledger.latest(shelf, 2).await?, &latest[..2].to_vec())?;
+    }
+    same("an empty shelf", &ledger.latest(Shelf::Failed, 9).await?, &Vec::new())
+}
+
 /// After any moves of any builds: no entry is left on an old shelf or under an old instant, and none is missing.
 pub async fn lists_say_exactly_what_the_rows_say(ledger: &impl Ledger) -> Kept {
     let mut rows: BTreeMap<BuildKey, (u64, Build)> = BTreeMap::new();
@@ -151,7 +165,7 @@ pub async fn lists_say_exactly_what_the_rows_say(ledger: &impl Ledger) -> Kept {
         let version = rows.get(&build.key).map_or(0, |(version, _)| *version);
         write(ledger, version, Row::Build(build.clone())).await?;
         rows.insert(build.key.clone(), (version + 1, build));
-        for shelf in [Shelf::Queued, Shelf::Building, Shelf::Joined] {
+        for shelf in [Shelf::Queued, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed] {
             let at = |build: &Build| build.shelf().filter(|(on, _)| *on == shelf).map(|(_, at)| at);
             let said = rows.values().filter_map(|(_, b)| at(b).map(|at| Listed { key: b.key.clone(), at })).collect();
             same("the shelf", &sorted(ledger.list(shelf, None, 99).await?), &sorted(said))?;

@@ -76,6 +76,20 @@ pub async fn what_was_granted_can_be_written_and_read(uploads: &impl Uploads) ->
     expect(uploads, &log, Some(b"")).await
 }
 
+/// Of an object that is shorter there is no such part.
+pub async fn a_part_of_an_object_is_those_bytes(uploads: &impl Uploads) -> Kept {
+    let (store, path) = (uploads.store(), program("tree"));
+    same("of what is not there", &store.part(&path, 0..1).await?, &None)?;
+    store.write(&path, b"0123456789".to_vec()).await?;
+    for (range, part) in [(0..10, "0123456789"), (0..1, "0"), (3..6, "345"), (9..10, "9")] {
+        same("the part", &store.part(&path, range).await?, &Some(part.as_bytes().to_vec()))?;
+    }
+    for range in [5..11, 9..11, 10..11, 99..100] {
+        same("of what is shorter", &store.part(&path, range).await?, &None)?;
+    }
+    Ok(())
+}
+
 /// Nor is anything where only its neighbour was written.
 pub async fn what_nobody_wrote_is_not_there(uploads: &impl Uploads) -> Kept {
     expect(uploads, &program("tree"), None).await?;

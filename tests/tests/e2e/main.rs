@@ -8,6 +8,7 @@ mod kills;
 mod names;
 mod operate;
 mod packages;
+mod pages;
 mod pins;
 mod systems;
 mod tokens;

@@ -1,6 +1,6 @@
 //! What the catalogue costs at the size of nixpkgs: `cargo run --release --example bench` prints a table for README.
 //!
-//! Each figure of an opened catalogue comes from a process that does nothing else (`open`, `lookups`, `near`); the
+//! Each figure of an opened catalogue comes from a process that does nothing else (`open`, `lookups`, `near`, `search`); the
 //! files are read from the disk cache.
 
 mod synthetic;
@@ -37,6 +37,7 @@ fn main() -> Outcome<()> {
         ["open", dir] => open(Path::new(dir)),
         ["lookups", dir] => lookups(Path::new(dir)),
         ["near", dir] => near(Path::new(dir)),
+        ["search", dir] => search(Path::new(dir)),
         _ => Err("bench takes no arguments".into()),
     }
 }
@@ -56,7 +57,7 @@ fn rows(dir: &Path) -> Outcome<String> {
     let mut lives: Vec<Vec<u64>> = (0..LIVES).map(|_| run("open", dir)).collect::<Outcome<_>>()?;
     lives.sort();
     let open = &lives[LIVES / 2];
-    let (lookups, near) = (run("lookups", dir)?, run("near", dir)?);
+    let (lookups, near, search) = (run("lookups", dir)?, run("near", dir)?, run("search", dir)?);
     let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     let ms = |ns: u64| format!("{:.2} ms", ns as f64 / 1e6);
     let us = |ns: u64| format!("{:.1} µs", ns as f64 / 1e3);
@@ -71,6 +72,7 @@ fn rows(dir: &Path) -> Outcome<String> {
         row("lookup p50, p99", format!("{}, {}", us(lookups[0]), us(lookups[1])), "5 µs, 50 µs"),
         row("near names of a typing error p50, p99", format!("{}, {}", ms(near[0]), ms(near[1])), "2 ms"),
         row("near names of a random name p50, p99", format!("{}, {}", ms(near[2]), ms(near[3])), "2 ms"),
+        row("search p50, p99", format!("{}, {}", ms(search[0]), ms(search[1])), "20 ms"),
         row("making it", format!("{}, {}", ms(made[0]), mb(made[1])), ""),
     ]
     .concat())
@@ -155,7 +157,8 @@ fn open(dir: &Path) -> Outcome<()> {
 /// Names that are there: p50 and p99 in nanoseconds.
 fn lookups(dir: &Path) -> Outcome<()> {
     let names: Vec<Wanted> = names(20_000).iter().filter_map(|name| name.parse().ok()).collect();
-    let took = each(&catalogue(dir)?, &names)?;
+    let catalogue = catalogue(dir)?;
+    let took = each(&names, |name| drop(black_box(catalogue.resolve(name, System::X86_64Linux))))?;
     println!("{} {}", took[took.len() / 2].as_nanos(), took[took.len() * 99 / 100].as_nanos());
     Ok(())
 }
@@ -171,17 +174,27 @@ fn near(dir: &Path) -> Outcome<()> {
         let unknown =
             |path: &Wanted| matches!(catalogue.resolve(path, System::X86_64Linux), Resolution::Unknown { .. });
         let paths: Vec<Wanted> = names.iter().filter_map(|name| name.parse().ok()).filter(unknown).take(1000).collect();
-        let took = each(&catalogue, &paths)?;
+        let took = each(&paths, |path| drop(black_box(catalogue.resolve(path, System::X86_64Linux))))?;
         println!("{} {}", took[took.len() / 2].as_nanos(), took[took.len() * 99 / 100].as_nanos());
     }
     Ok(())
 }
 
-/// How long each name takes, sorted.
-fn each(catalogue: &impl Catalogue, names: &[Wanted]) -> Outcome<Vec<Duration>> {
-    let ask = |name: &Wanted| {
+/// What people have typed by the time that a page asks: the first one to six letters of names. p50 and p99 in nanoseconds.
+fn search(dir: &Path) -> Outcome<()> {
+    let catalogue = catalogue(dir)?;
+    let starts: Vec<String> =
+        names(300).iter().enumerate().map(|(at, name)| name.chars().take(1 + at % 6).collect()).collect();
+    let took = each(&starts, |text| drop(black_box(catalogue.search(text, System::X86_64Linux, 20))))?;
+    println!("{} {}", took[took.len() / 2].as_nanos(), took[took.len() * 99 / 100].as_nanos());
+    Ok(())
+}
+
+/// How long each takes, sorted.
+fn each<T>(names: &[T], what: impl Fn(&T)) -> Outcome<Vec<Duration>> {
+    let ask = |name: &T| {
         let began = Instant::now();
-        black_box(catalogue.resolve(name, System::X86_64Linux));
+        what(name);
         began.elapsed()
     };
     let median = |name| {

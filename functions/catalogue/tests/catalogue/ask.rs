@@ -34,7 +34,11 @@ pub(crate) fn ask_all(bytes: &[u8]) {
         if let Ok(attr) = path.parse() {
             lookup.package(&attr);
             lookup.details(&attr);
+            lookup.entry(&attr, System::X86_64Linux);
         }
+    }
+    for text in ["p", "package", "program-1", "shared"] {
+        lookup.search(text, System::X86_64Linux, 9);
     }
     lookup.lost().count();
 }

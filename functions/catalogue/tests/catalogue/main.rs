@@ -3,5 +3,6 @@
 mod ask;
 mod damage;
 mod properties;
+mod search;
 mod set;
 mod table;

@@ -4,7 +4,7 @@
 //! names are attributes.
 
 use crate::{
-    artifact::ObjectName,
+    artifact::{Home, ObjectName},
     build::{Build, Event},
     flow::{Halt, advance, load_build, ring, startable},
     key::{BuildKey, Product},
@@ -40,13 +40,28 @@ pub(crate) async fn load<D: Deployment>(
     let key = found.build(Product::Catalogue);
     let (build, _) = load_build(d, &key).await?;
     if let Some(home) = build.home() {
-        return d.catalogue(&home.object(ObjectName::Lookup)).await;
+        return read(d, &home).await;
     }
     // Whoever asks for a program gets it with or without one.
     if may_start && let Err(error) = ask(d, &build).await {
         d.note(About::Build(&key), "a catalogue was not asked for", &error);
     }
     Ok(None)
+}
+
+/// The catalogue with where its files lie, for those who only look.
+pub(crate) async fn open<D: Deployment>(
+    d: &D,
+    found: &Resolved,
+) -> Result<Option<(Home, D::Catalogue)>, Unavailable> {
+    let key = found.build(Product::Catalogue);
+    let (build, _) = load_build(d, &key).await?;
+    let Some(home) = build.home() else { return Ok(None) };
+    Ok(read(d, &home).await?.map(|catalogue| (home, catalogue)))
+}
+
+async fn read<D: Deployment>(d: &D, home: &Home) -> Result<Option<D::Catalogue>, Unavailable> {
+    d.catalogue(&home.object(ObjectName::Lookup)).await
 }
 
 async fn ask<D: Deployment>(d: &D, build: &Build) -> Result<(), Unavailable> {

@@ -1,12 +1,13 @@
 //! A build's log, from its segments. Only looks.
 
 use crate::{
-    artifact::ObjectName,
+    artifact::{Home, ObjectName},
     build::{Build, State},
     flow::{follow, load_build, meaning},
-    ports::{Deployment, Store, Unavailable},
+    ports::{Deployment, Ledger, Store, Unavailable},
     reply::Reply,
     target::Target,
+    text::clean_lines,
 };
 
 /// Most bytes of log in one answer.
@@ -37,6 +38,68 @@ pub async fn log<D: Deployment>(d: &D, target: &Target, from: u32) -> Result<Res
     }
 }
 
+/// The end of a log, for a page that follows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Its last lines, made harmless. Empty: there is no log, so far.
+    pub text: String,
+    /// Whether there is more before them.
+    pub cut: bool,
+    /// The number of the segment that comes next.
+    pub next: u32,
+    /// Whether the log is over.
+    pub complete: bool,
+}
+
+impl Tail {
+    /// Of a log that has not begun.
+    pub fn none() -> Tail {
+        Tail { text: String::new(), cut: false, next: 1, complete: false }
+    }
+}
+
+/// Most segments that the end of a log is looked for in.
+const TAIL_SEGMENTS: u32 = 3;
+
+/// The last lines of the log of what a target means, at most `max` bytes.
+///
+/// # Errors
+/// As [`log`]'s.
+pub async fn tail<D: Deployment>(d: &D, target: &Target, max: usize) -> Result<Result<Tail, Reply>, Unavailable> {
+    let build = match meaning::of(d, target, false).await? {
+        Ok(meaning) => load_build(d, &meaning.key).await?.0,
+        Err(nothing) => return Ok(Err(nothing.into())),
+    };
+    let told = match follow::teller(d, &build).await? {
+        Some(home) => segments(d, &home).await?,
+        None => 0,
+    };
+    let from = told.saturating_sub(TAIL_SEGMENTS - 1).max(1);
+    let Part { content, next, complete } = read(d, &build, from).await?;
+    let text = clean_lines(&String::from_utf8_lossy(&content));
+    let start = last_lines(&text, max);
+    Ok(Ok(Tail { text: text[start..].to_owned(), cut: from > 1 || start > 0, next, complete }))
+}
+
+/// How many segments the log of an attempt has, as far as its builder has told. One that was lost has told, but not in its attempt.
+async fn segments<D: Deployment>(d: &D, home: &Home) -> Result<u32, Unavailable> {
+    let (build, _) = load_build(d, &home.key).await?;
+    let attempt = build.history.iter().rfind(|attempt| attempt.lease == home.lease);
+    let told = d.ledger().progress(&home.lease).await?.map_or(0, |progress| progress.log_segments);
+    Ok(told.max(attempt.map_or(0, |attempt| attempt.stats.log_segments)))
+}
+
+/// Where the last lines begin that have at most `max` bytes. Of a line that is longer than that, its end.
+fn last_lines(text: &str, max: usize) -> usize {
+    let Some(least) = text.len().checked_sub(max).filter(|least| *least > 0) else { return 0 };
+    // Where a line ends right before them, they begin with a whole one.
+    let before = text.floor_char_boundary(least - 1);
+    match text[before..].find('\n').map(|end| before + end + 1) {
+        Some(start) if (least..text.len()).contains(&start) => start,
+        _ => text.ceil_char_boundary(least),
+    }
+}
+
 /// The log of the attempt that [tells](follow::teller) of a build, from segment `from` (1 is the first) on, at most [`ANSWER_MAX`]
 /// bytes, and always at least one segment where there is one.
 ///
@@ -54,5 +117,35 @@ async fn read<D: Deployment>(d: &D, build: &Build, from: u32) -> Result<Part, Un
         }
         part.content.extend_from_slice(&segment);
         part.next += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_whole_unless_one_is_too_long() {
+        for (text, max, last) in [
+            ("one\ntwo\nthree\n", 99, "one\ntwo\nthree\n"),
+            ("one\ntwo\nthree\n", 10, "two\nthree\n"),
+            ("one\ntwo\nthree\n", 9, "three\n"),
+            ("one\ntwo\nthree", 9, "two\nthree"),
+            ("one\ntwo\nthree\n", 3, "ee\n"),
+            ("", 3, ""),
+        ] {
+            assert_eq!(&text[last_lines(text, max)..], last, "{text:?} {max}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_is_shown_than_may_be(text in "(\u{e4}{0,9}|x{0,9}|\n){0,30}", max in 1usize..60) {
+            let shown = &text[last_lines(&text, max)..];
+            prop_assert!(shown.len() <= max && text.ends_with(shown));
+            prop_assert!(text.is_empty() || !shown.is_empty() || max < 2);
+        }
     }
 }

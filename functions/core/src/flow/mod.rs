@@ -4,7 +4,8 @@
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
 //! working on any more, and [`stop`] what somebody is. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
 //! who wait for that. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
-//! [`status`] and [`log`] only look, and so does [`wait`], for longer. [`meaning`] turns what was asked into a build, for all who are
+//! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
+//! longer. [`meaning`] turns what was asked into a build, for all who are
 //! asked; [`catalogue`] has what it takes for that made.
 //!
 //! Every one of them may die between any two lines and be run again.
@@ -19,6 +20,7 @@ use crate::{
     ports::{Bell, Deployment, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
 };
 
+pub mod builds;
 mod catalogue;
 pub mod claim;
 pub mod dispatch;
@@ -27,8 +29,11 @@ pub mod lease;
 pub mod log;
 mod meaning;
 pub mod operate;
+pub mod package;
 pub mod pins;
 pub mod request;
+pub mod search;
+pub mod service;
 pub mod settle;
 pub mod status;
 pub mod stop;

@@ -104,10 +104,8 @@ async fn serve<D: Deployment>(
     let home = made.home(key);
     let manifest = d.store().read(&home.object(ObjectName::Manifest)).await?;
     let manifest = manifest.ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))?;
-    let mut manifest: Manifest = serde_json::from_slice(&manifest).map_err(|error| Unavailable::new("store", error))?;
-    if let Some(borrowed) = &made.borrowed {
-        manifest.main_program.clone_from(&borrowed.main_program);
-    }
+    let manifest: Manifest = serde_json::from_slice(&manifest).map_err(|error| Unavailable::new("store", error))?;
+    let manifest = made.own(manifest);
     let program = match choose(&target.wanted, attr, &manifest) {
         Ok(program) => program,
         Err(reply) => return Ok(*reply),

@@ -12,7 +12,7 @@ use crate::{
     limits::Paused,
     ports::{Deployment, Ledger, Read, Shelf, Unavailable},
     problem::BY_ATTRIBUTE,
-    protocol::Progress,
+    protocol::{Phase, Progress},
     reply::Reply,
     target::Target,
     time::Timestamp,
@@ -76,6 +76,25 @@ impl Status {
         self.lease.is_some()
     }
 
+    /// The steps of a build by the names of their phases, and in words.
+    pub const STEPS: [(&'static str, &'static str); 6] = [
+        ("queued", "queue"),
+        ("starting", "start"),
+        ("evaluating", "evaluate"),
+        ("building", "build"),
+        ("inspecting", "inspect"),
+        ("uploading", "store"),
+    ];
+
+    /// The name of the step that it is at.
+    pub fn step(&self) -> &'static str {
+        match (self.state, &self.progress) {
+            ("building", Some(progress)) => progress.phase.name(),
+            ("building", None) => Phase::Starting.name(),
+            (state, _) => state,
+        }
+    }
+
     /// What is happening, as a few words for a progress line: "tree-2.1.0 buildPhase, 3 of 7 built".
     pub fn headline(&self) -> String {
         if let Some(paused) = self.paused {
@@ -122,13 +141,25 @@ pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Stat
     }
 }
 
+/// A state's name in the status document.
+pub(crate) fn name(state: &State) -> &'static str {
+    match state {
+        State::Unasked => "unasked",
+        State::Queued { .. } => "queued",
+        State::Building(_) | State::Joined { .. } => "building",
+        State::Ready { .. } => "ready",
+        State::Failed { until: None, .. } => "failed",
+        State::Failed { until: Some(_), .. } => "cooling-down",
+    }
+}
+
 /// The status document of a build's row. Where another build is at its work, it shows how far that one is.
 pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool) -> Result<Status, Unavailable> {
     let now = d.now();
     let worker = follow::worker(d, &build).await?;
     let last = worker.history.last();
     let mut status = Status {
-        state: "unasked",
+        state: name(&worker.state),
         package: build.key.product.clone(),
         system: build.key.system,
         nixpkgs: build.key.rev.clone(),
@@ -147,7 +178,6 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
     };
     match &worker.state {
         State::Queued { due, attempt, .. } => {
-            status.state = "queued";
             status.attempt = *attempt;
             status.failure = last.and_then(|attempt| attempt.failure.clone()).filter(|_| *attempt > 1);
             let (limits, _) = load_limits(d, Read::Eventual).await?;
@@ -165,7 +195,6 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
         }
         State::Building(lease) => {
             let elapsed = now - lease.claimed;
-            status.state = "building";
             status.attempt = lease.attempt;
             status.started = Some(lease.claimed);
             status.elapsed_seconds = Some(elapsed.as_secs());
@@ -175,16 +204,10 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
         }
         // The other one has ended, and this one is about to hear of it.
         _ if matches!(build.state, State::Joined { .. }) => (status.state, status.retry_after) = ("building", 2),
-        State::Unasked | State::Joined { .. } => {}
-        State::Ready { .. } => status.state = "ready",
-        State::Failed { failure, until: None, .. } => {
-            status.state = "failed";
+        State::Unasked | State::Joined { .. } | State::Ready(_) => {}
+        State::Failed { failure, until, .. } => {
             status.failure = Some(failure.clone());
-        }
-        State::Failed { failure, until: Some(until), .. } => {
-            status.state = "cooling-down";
-            status.failure = Some(failure.clone());
-            status.retry_after = seconds_up(*until - now).max(1);
+            status.retry_after = until.map_or(0, |until| seconds_up(until - now).max(1));
         }
     }
     status.reason = status.failure.as_ref().map(Failure::sentence);

@@ -62,7 +62,7 @@ async fn settled<D: Deployment>(d: &D, key: &BuildKey, patience: Duration) -> bo
     let Some(mut watch) = d.lobby().watch(key, patience) else { return true };
     loop {
         match load_build(d, key).await {
-            Ok((build, _)) if build.shelf().is_none() => return true,
+            Ok((build, _)) if !build.is_under_way() => return true,
             Ok(_) => {}
             // The next look may do.
             Err(error) => d.note(About::Build(key), "a waiter could not look", &error),

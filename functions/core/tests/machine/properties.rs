@@ -385,7 +385,7 @@ fn of_many_attempts_the_newest_are_remembered() {
 
 /// On to when the queued is due, or the lease over.
 fn pass_time(world: &mut World) {
-    if let Some((_, at)) = world.build.shelf() {
+    if let Some((_, at)) = world.build.shelf().filter(|_| world.build.is_under_way()) {
         world.now = world.now.max(at);
     }
 }

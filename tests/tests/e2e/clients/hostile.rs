@@ -13,33 +13,8 @@ use super::{
     sh, text,
 };
 
-const PACKAGES: &str = r#"
-  hostile = package "hostile" {
-    buildPhase = ''
-      printf '\033]0;owned\007\033[2J\033[31mred\033[0m \342\200\256gnp.exe\r<b>&amp;</b>\033[8mhidden\n\033]never ended\nlast words\n'
-      head -c 1000000 /dev/zero | tr '\0' x; echo
-      $CC -O1 -o program ${good}
-    '';
-    installPhase = ''
-      install -D program $out/bin/hostile
-      install program "$out/bin/$(printf '\033[31mred\n\342\200\256x')"
-      install program "$out/bin/<script>alert(1)<"
-    '';
-    meta.description = builtins.fromJSON ''"\u001b]0;owned\u0007<script>\u202e"'' + builtins.concatStringsSep " " (builtins.genList (_: "long") 200000);
-  } // { version = builtins.fromJSON ''"1.0\u001b[2J\u202e<b>\r\nSet-Cookie: a=b"''; };
-
-  hostileFails = package "hostileFails" {
-    buildPhase = ''
-      printf 'error: \033]8;;http://evil\007click\033]8;;\007 \342\200\256 $(touch pwned) `touch pwned` \047; touch pwned; \047\n' >&2
-      exit 1
-    '';
-  };
-
-  hostileMain = package "hostileMain" {
-    installPhase = "install -D program $out/bin/left; install program $out/bin/right";
-    meta.mainProgram = builtins.fromJSON ''"\u001b]0;x\u0007\n$(touch pwned)\u202e"'';
-  };
-"#;
+/// The browser is shown them, too (`tests/browser`).
+const PACKAGES: &str = include_str!("../../../fixtures/hostile/packages.nix");
 
 /// A build whose phase is no better: it stays there until the test has seen it, and fails then, for its output is not what it said.
 fn held(gate: &Gate) -> String {

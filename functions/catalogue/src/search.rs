@@ -1,0 +1,166 @@
+//! Search: packages by a part of a name, their own or a program's of theirs. Both lists of names are walked once, as they lie.
+//!
+//! Descriptions are not searched: they lie compressed in the other file, and it would take reading all of that.
+
+use binplz_core::{
+    catalogue::{About, Entry},
+    key::{Attr, NAME_MAX, System},
+};
+
+use crate::{
+    details,
+    lookup::{Lookup, Tier},
+    names::Names,
+};
+
+/// How well a name fits, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// The attribute is called so.
+    Attribute,
+    /// Its main program is.
+    Main,
+    /// Another program of its is.
+    Program,
+    /// The last part of its attribute is.
+    Leaf,
+    /// The attribute begins so.
+    Start,
+    /// Its main program does.
+    MainStart,
+    /// The last part of its attribute does, or what follows a `-` in it.
+    WordStart,
+    /// It is somewhere in the attribute.
+    Within,
+    /// It is somewhere in its main program's name.
+    MainWithin,
+}
+
+/// A place in the list of what was found: how well it fits, then those that can be had, those at the top level, short ones, by name.
+type Place = (Fit, bool, usize, usize, String);
+
+/// The best so far, each package once.
+struct Best {
+    most: usize,
+    found: Vec<(Place, usize)>,
+}
+
+impl Best {
+    /// Whether a package that fits so may still come in.
+    fn wants(&self, fit: Fit) -> bool {
+        self.found.len() < self.most || self.found.last().is_some_and(|(place, _)| fit <= place.0)
+    }
+
+    fn offer(&mut self, place: Place, attr: usize) {
+        if let Some(at) = self.found.iter().position(|(_, known)| *known == attr) {
+            if self.found[at].0 <= place {
+                return;
+            }
+            self.found.remove(at);
+        }
+        let at = self.found.partition_point(|(before, _)| *before < place);
+        self.found.insert(at, (place, attr));
+        self.found.truncate(self.most);
+    }
+}
+
+impl<B: AsRef<[u8]>> Lookup<B> {
+    /// Up to `most` packages, the best first; what can not even be evaluated is none.
+    pub(crate) fn find(&self, text: &str, system: System, most: usize) -> Vec<Entry> {
+        let text = text.split_whitespace().collect::<Vec<_>>().join("-").to_ascii_lowercase();
+        if text.is_empty() || text.len() > NAME_MAX || most == 0 {
+            return Vec::new();
+        }
+        let mut best = Best { most, found: Vec::new() };
+        self.each(&self.header().attrs, text.as_bytes(), |rank, name, at| {
+            let leaf = name.rsplit(|byte| *byte == b'.').next().unwrap_or(name);
+            let fit = match at {
+                0 if name.len() == text.len() => Fit::Attribute,
+                0 => Fit::Start,
+                _ if leaf == text.as_bytes() => Fit::Leaf,
+                _ if starts_word(name, at) => Fit::WordStart,
+                _ => Fit::Within,
+            };
+            self.take(&mut best, fit, rank, system);
+        });
+        self.each(&self.header().programs, text.as_bytes(), |rank, name, at| {
+            let whole = at == 0 && name.len() == text.len();
+            let main = match at {
+                0 if whole => Fit::Main,
+                0 => Fit::MainStart,
+                _ => Fit::MainWithin,
+            };
+            // Who ships a program for its own comes first.
+            for (attr, tier) in self.shippers(rank).take(most) {
+                match (tier, whole) {
+                    (Tier::Main | Tier::Namesake, _) => self.take(&mut best, main, attr, system),
+                    (Tier::Other, true) => self.take(&mut best, Fit::Program, attr, system),
+                    (Tier::Other | Tier::Useless, _) => break,
+                }
+            }
+        });
+        best.found.into_iter().filter_map(|(_, attr)| self.entry_of(attr, system)).collect()
+    }
+
+    /// The names that hold a text, each with where it begins there. Capitals do not count.
+    fn each(&self, names: &Names, text: &[u8], mut found: impl FnMut(usize, &[u8], usize)) {
+        let mut name: Vec<u8> = Vec::with_capacity(NAME_MAX);
+        let mut last = None;
+        for (rank, entry) in names.all(self.body()).enumerate() {
+            name.truncate(entry.shared);
+            let kept = name.len();
+            name.extend(entry.rest.iter().map(u8::to_ascii_lowercase));
+            // What the name shares with the one before was looked through there.
+            last = last.filter(|at| at + text.len() <= kept).or_else(|| {
+                let from = kept.saturating_sub(text.len() - 1);
+                let fits = |part: &[u8]| part[0] == text[0] && part == text;
+                Some(from + name.get(from..)?.windows(text.len()).position(fits)?)
+            });
+            if let Some(at) = last {
+                found(rank, &name, at);
+            }
+        }
+    }
+
+    fn take(&self, best: &mut Best, fit: Fit, attr: usize, system: System) {
+        if !best.wants(fit) {
+            return;
+        }
+        let obstacle = self.obstacle(attr, system);
+        if obstacle.is_some_and(|why| why.is_loss()) {
+            return;
+        }
+        let Some(name) = self.attr(attr) else { return };
+        let name = name.as_str();
+        let place = (fit, obstacle.is_some(), name.matches('.').count(), name.len(), name.to_owned());
+        best.offer(place, attr);
+    }
+
+    /// What is known of the attribute of a rank.
+    pub(crate) fn entry_of(&self, rank: usize, system: System) -> Option<Entry> {
+        let block = self.header().blocks.range(self.body(), rank / details::BLOCK)?;
+        Some(Entry {
+            attr: self.attr(rank)?,
+            main: self.main(rank),
+            programs: self.ships(rank).filter(|(_, useful)| *useful).filter_map(|(bin, _)| self.program(bin)).collect(),
+            refused: self.obstacle(rank, system).map(|why| why.failure(self.reason(rank, system))),
+            details: block.start as u64..block.end as u64,
+        })
+    }
+
+    /// What is known of an attribute.
+    pub(crate) fn entry_named(&self, attr: &Attr, system: System) -> Option<Entry> {
+        self.entry_of(self.header().attrs.rank(self.body(), attr.as_str())?, system)
+    }
+}
+
+/// What a package says of itself, read from its block.
+pub(crate) fn about(block: &[u8], attr: &Attr) -> Option<About> {
+    // Whoever wrote the file may have written anything.
+    Some(details::read(block, attr).ok()?.about.cleaned())
+}
+
+/// Whether a word begins there.
+fn starts_word(name: &[u8], at: usize) -> bool {
+    at.checked_sub(1).and_then(|before| name.get(before)).is_some_and(|byte| b".-_".contains(byte))
+}
