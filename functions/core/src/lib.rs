@@ -24,6 +24,7 @@ pub mod served;
 pub mod flow;
 pub mod ports;
 
+pub mod page;
 pub mod problem;
 pub mod reply;
 pub mod shell;

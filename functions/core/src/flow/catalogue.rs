@@ -50,10 +50,7 @@ pub(crate) async fn load<D: Deployment>(
 }
 
 /// The catalogue with where its files lie, for those who only look.
-pub(crate) async fn open<D: Deployment>(
-    d: &D,
-    found: &Resolved,
-) -> Result<Option<(Home, D::Catalogue)>, Unavailable> {
+pub(crate) async fn open<D: Deployment>(d: &D, found: &Resolved) -> Result<Option<(Home, D::Catalogue)>, Unavailable> {
     let key = found.build(Product::Catalogue);
     let (build, _) = load_build(d, &key).await?;
     let Some(home) = build.home() else { return Ok(None) };
