@@ -8,10 +8,12 @@ use std::{
 
 use binplz_catalogue::{About, Obstacle, Record, Standing, Writer};
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
-    build::{Build, State},
+    artifact::{Manifest, ObjectName, ObjectPath},
+    build::{Build, Event, State},
     failure::{Failure, Kind},
     flow::{
+        advance,
+        built::built,
         dispatch::dispatch,
         lease::{self, Bearer, Denied},
         log,
@@ -20,11 +22,11 @@ use binplz_core::{
         status::status,
         sweep::sweep,
     },
-    key::{BuildKey, Product, System},
+    key::{Attr, BuildKey, Product, System},
     pins::Change,
     policy::{Names, Policy},
     ports::{Deployment, Intake, Method, Read, RowKey},
-    protocol::{Nixpkgs, Outcome, Report, Stats, Upload},
+    protocol::{Looked, Nixpkgs, Outcome, Report, Stats, Upload},
     reply::{Asked, Body, Format, Reply},
 };
 use binplz_tests::{
@@ -336,4 +338,41 @@ async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
     make(&w, '5', X86).await;
     // Its reply was lost.
     settle(&*w, &all, catalogued()).await.expect("heard already");
+}
+
+#[tokio::test]
+async fn a_catalogues_maker_is_told_of_each_package_that_was_built_once_and_no_other_builder_is() {
+    let w = world(Names::Attributes);
+    let named = |n: usize| format!("built{n}");
+    for path in (0..60).map(named).chain(["built0?sys=aarch64-linux".to_owned()]) {
+        ask(&w, &path).await;
+        dispatch(&*w).await.expect("the ledger");
+        let bearer = w.bearer(&path).await;
+        let denied = built(&*w, &bearer, Looked::default()).await;
+        assert!(matches!(denied, Err(Denied::Forbidden(_))), "{denied:?}");
+        let report = w.report_of(&bearer, &["first", "second"]).await;
+        settle(&*w, &bearer, report).await.expect("a live lease");
+    }
+    // One of them again, from another nixpkgs: it counts as what it is by now.
+    w.move_pin('6').await;
+    ask(&w, "built7").await;
+    dispatch(&*w).await.expect("the ledger");
+    w.finish("built7").await;
+
+    let key = BuildKey { rev: rev('6'), system: X86, product: Product::Catalogue };
+    advance(&*w, &key, &Event::Ask).await.expect("it is asked for");
+    dispatch(&*w).await.expect("the ledger");
+    let bearer = bearer(&catalogue(&w, '6', X86).await);
+    let (mut told, mut seen, mut answers) = (Vec::new(), Some(Looked::default()), 0);
+    while let Some(from) = seen {
+        let answer = built(&*w, &bearer, from).await.expect("a live lease");
+        told.extend(answer.packages);
+        (seen, answers) = (answer.next, answers + 1);
+    }
+    assert_eq!(answers, 3);
+    let programs = |attr: &str| {
+        let of = |(known, manifest): &(Attr, Manifest)| (known.as_str() == attr).then(|| manifest.programs.len());
+        told.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!((told.len(), programs("built7"), programs("built8")), (60, vec![1], vec![2]));
 }

@@ -12,7 +12,7 @@ use std::{
 
 use binplz_core::{
     key::Token,
-    protocol::{Evaluated, Grant, Job, Progress, Pulse, Report, Turn, Upload},
+    protocol::{Built, Evaluated, Grant, Job, Looked, Progress, Pulse, Report, Turn, Upload},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -168,6 +168,11 @@ impl Lease {
     /// Says what it has evaluated to, and hears whether to realise it.
     pub(crate) fn claim(&self, found: &Evaluated) -> Result<Turn, CallError> {
         self.insist(Weight::Work, || self.ask("the derivation", "/derivation", Some(found)))
+    }
+
+    /// Asks which programs packages turned out to have.
+    pub(crate) fn built(&self, seen: Looked) -> Result<Built, CallError> {
+        self.insist(Weight::Work, || self.ask("what was built", "/built", Some(&seen)))
     }
 
     /// Asks for the right to store some objects.

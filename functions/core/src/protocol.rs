@@ -7,6 +7,7 @@
 //! | `GET  URL` | – | [`Job`] |
 //! | `POST URL/pulse` | [`Progress`] | [`Pulse`]: the lease was renewed |
 //! | `POST URL/derivation` | [`Evaluated`] | [`Turn`]: before it realises anything |
+//! | `POST URL/built` | [`Looked`] | [`Built`]: for a catalogue |
 //! | `POST URL/uploads` | list of [`Upload`] | list of [`Grant`], in the same order |
 //! | `POST URL/settle` | [`Report`] | `{}`: the build is over |
 //!
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     artifact::{Manifest, ObjectName},
     failure::Failure,
-    key::{BuildKey, Sha256},
+    key::{Attr, BuildKey, Sha256},
     text::clean_line,
 };
 
@@ -184,6 +185,23 @@ pub enum Turn {
     Go,
     /// Another build has, or does. The lease is over: the builder ends well, and says nothing more.
     Elsewhere,
+}
+
+/// How much a catalogue's maker has seen of what was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// Packages; from 0.
+    pub packages: usize,
+}
+
+/// Packages that were built, from whatever nixpkgs, the latest first, each once: which programs they turned out to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Built {
+    /// Some of them.
+    pub packages: Vec<(Attr, Manifest)>,
+    /// Where the next ones begin; `None`: these were the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Looked>,
 }
 
 /// An object that a builder wants to store.

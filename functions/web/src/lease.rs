@@ -10,7 +10,7 @@ use axum::{
 };
 use binplz_core::{
     flow::{
-        claim,
+        built, claim,
         lease::{self, Bearer, Denied},
         settle as settling,
     },
@@ -100,6 +100,11 @@ pub(crate) async fn pulse<D: Deployment>(State(d): State<Arc<D>>, word: Word) ->
 /// `POST …/derivation`: what it has evaluated to, and whose turn that is.
 pub(crate) async fn derivation<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { claim::claim(&*d, &word.bearer, word.read()?).await }.await)
+}
+
+/// `POST …/built`: what was built, for a catalogue.
+pub(crate) async fn built<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+    word.answer(&*d, async { built::built(&*d, &word.bearer, word.read()?).await }.await)
 }
 
 /// `POST …/uploads`: permission to store objects.

@@ -67,6 +67,7 @@ pub fn leases<D: Deployment<Store: Intake>>(deployment: Arc<D>) -> Router {
         .route("/-/lease/{rev}/{system}/{attr}/{lease}", get(lease::job::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/pulse", post(lease::pulse::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/derivation", post(lease::derivation::<D>))
+        .route("/-/lease/{rev}/{system}/{attr}/{lease}/built", post(lease::built::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/uploads", post(lease::uploads::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/settle", post(lease::settle::<D>))
         .with_state(deployment)

@@ -1,10 +1,10 @@
 //! What it costs to be asked for what nobody has, and what becomes of a set that does its worst.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use binplz_tests::{
     random::Random,
-    server::{Server, children, demo_set, repository},
+    server::{Server, children, demo_set, fresh_set, program, repository},
     site::wait_for,
 };
 
@@ -43,6 +43,23 @@ fn ten_thousand_names_that_nobody_has_and_a_thousand_near_misses_start_no_builde
     assert!(ledger() == written, "the ledger was written to");
     let line = server.get("/hellp").text().replace("'\\''", "'");
     assert!(line.contains("did you mean hello"), "{line}");
+}
+
+#[test]
+fn the_programs_of_what_was_built_are_known_by_their_own_names_when_the_next_catalogue_is_made() {
+    let (set, next) = (fresh_set(""), fresh_set(""));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(set.path(), &dir.path().join("data"), &["--names", "known", "--lease", "30"]);
+    catalogued(&server);
+    // Nobody has told of it: this set has no database of programs.
+    assert_eq!(server.get("/sponge").status, 404);
+    assert_eq!(server.settled("moreutils/sponge").status, 302);
+    let mut moved = Command::new(program("binplz"));
+    moved.args(["pin", "move", "local", "--path"]).arg(next.path()).arg("--data").arg(&server.data);
+    assert!(moved.status().expect("binplz").success());
+    catalogued(&server);
+    let answer = server.get("/sponge");
+    assert_eq!((answer.status, &server.status("sponge")["package"]), (202, &"moreutils".into()), "{}", answer.text());
 }
 
 #[test]

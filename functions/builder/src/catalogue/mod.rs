@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use binplz_catalogue::{Files, Writer};
 use binplz_core::{
+    artifact::Manifest,
     failure::{Failure, Kind},
     key::{Attr, Rev, System},
 };
@@ -46,8 +47,8 @@ struct Recipe {
     limits: Limits,
     /// Which package has which program, where there is such a database.
     programs: Option<PathBuf>,
-    /// What was built before: JSON lines of `attr` and `manifest`.
-    built: Option<PathBuf>,
+    /// What was built before, each package once.
+    built: Vec<(Attr, Manifest)>,
 }
 
 /// Makes the files; `tell` hears how that goes, and `count` of every hundredth attribute.
@@ -74,9 +75,7 @@ fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(u
         let rows = programs::from_database(database, &mut writer).map_err(Ending::ours)?;
         tell(&format!("programs: {rows} rows of {}", database.display()));
     }
-    if let Some(built) = &recipe.built {
-        programs::from_builds(built, &mut writer).map_err(Ending::ours)?;
-    }
+    recipe.built.iter().for_each(|(attr, manifest)| writer.built(attr.clone(), manifest));
     writer.finish().map_err(Ending::ours)
 }
 

@@ -45,21 +45,21 @@ pub(crate) fn from_database(file: &Path, writer: &mut Writer) -> Result<usize, S
     }
 }
 
-/// A line of the list of what was built.
+/// A line of a list of what was built.
 #[derive(Deserialize)]
-struct Built {
+struct Line {
     attr: Attr,
     manifest: Manifest,
 }
 
-/// Tells the writer of builds: a file with one JSON object a line, `{"attr": …, "manifest": …}`.
-pub(crate) fn from_builds(file: &Path, writer: &mut Writer) -> Result<(), String> {
+/// Reads a list of builds: a file with one JSON object a line, `{"attr": …, "manifest": …}`.
+pub(crate) fn read_builds(file: &Path) -> Result<Vec<(Attr, Manifest)>, String> {
     let failed = |why: &dyn std::fmt::Display| format!("{} can not be read: {why}", file.display());
     let file = fs::File::open(file).map_err(|error| failed(&error))?;
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(|error| failed(&error))?;
-        let Built { attr, manifest } = serde_json::from_str(&line).map_err(|error| failed(&error))?;
-        writer.built(attr, &manifest);
-    }
-    Ok(())
+    let lines = BufReader::new(file).lines().map(|line| {
+        let Line { attr, manifest } =
+            serde_json::from_str(&line.map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+        Ok((attr, manifest))
+    });
+    lines.collect()
 }

@@ -15,7 +15,7 @@ use binplz_core::key::{Attr, Rev, System};
 use clap::Parser;
 
 use crate::{
-    catalogue::{DATABASE, ENTER, Recipe, make, survey::Plan, worker::Limits},
+    catalogue::{DATABASE, ENTER, Recipe, make, programs::read_builds, survey::Plan, worker::Limits},
     nix::Nix,
     shop::Ending,
     stop::Stop,
@@ -104,7 +104,7 @@ fn run(options: &Options) -> Result<(), Ending> {
         },
         limits: Limits { memory: options.memory << 20, time: Duration::from_secs(options.time), until: None },
         programs: options.programs.clone().or(beside.exists().then_some(beside)),
-        built: options.built.clone(),
+        built: options.built.as_deref().map_or(Ok(Vec::new()), read_builds).map_err(Ending::ours)?,
     };
     let files = make(&recipe, &nix, &|said| eprintln!("{said}"), &mut |_| ())?;
     put(&options.out.join("details"), &files.details)?;

@@ -4,8 +4,9 @@ use std::{fs, num::NonZeroUsize, thread, time::Duration};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
-    artifact::ObjectName,
-    protocol::{Job, Phase, Upload},
+    artifact::{Manifest, ObjectName},
+    key::Attr,
+    protocol::{Job, Looked, Phase, Upload},
 };
 use rustix::process::nice;
 
@@ -36,6 +37,18 @@ fn jobs(memory: u64) -> usize {
     fitting.clamp(1, processors)
 }
 
+/// What was built before, of whatever nixpkgs. Its programs are known, and all others as far as somebody has written them down.
+fn built(shop: &Shop) -> Result<Vec<(Attr, Manifest)>, Ending> {
+    let (mut built, mut looked) = (Vec::new(), Some(Looked::default()));
+    while let Some(seen) = looked {
+        let answer = shop.lease.built(seen)?;
+        built.extend(answer.packages);
+        looked = answer.next;
+    }
+    shop.log.say(&format!("programs: of {} packages that were built", built.len()));
+    Ok(built)
+}
+
 /// Makes the catalogue, and stores its files.
 pub(crate) fn catalogue(shop: &Shop, job: &Job) -> Result<(), Ending> {
     // Of this thread, and of those and the processes that it starts; the pulse is another.
@@ -56,7 +69,7 @@ pub(crate) fn catalogue(shop: &Shop, job: &Job) -> Result<(), Ending> {
             until: Some(shop.lease.deadline()),
         },
         programs: fs::exists(&database)?.then_some(database),
-        built: None,
+        built: built(shop)?,
     };
     let mut count = |attrs| shop.board.update(|progress| progress.step = Some(format!("{attrs} packages")));
     let files = make(&recipe, &shop.nix, &|said| shop.log.say(said), &mut count)?;

@@ -207,6 +207,8 @@ impl Shared {
                     seen.pulses.push(serde_json::from_slice(body).expect("progress"));
                     serde_json::to_value(Pulse { lease_seconds: self.job.lease_seconds })
                 }
+                // Nothing was built before.
+                ("POST", "/lease/built") => Ok(json!({ "packages": [] })),
                 ("POST", "/lease/derivation") => {
                     seen.claims.push(serde_json::from_slice(body).expect("what it has evaluated to"));
                     serde_json::to_value(seen.turn)

@@ -5,8 +5,8 @@
 //! working on any more, and [`stop`] what somebody is. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
 //! who wait for that. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
 //! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
-//! longer. [`meaning`] turns what was asked into a build, for all who are
-//! asked; [`catalogue`] has what it takes for that made.
+//! longer. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
+//! [`built`] tells its maker what is known already.
 //!
 //! Every one of them may die between any two lines and be run again.
 
@@ -21,6 +21,7 @@ use crate::{
 };
 
 pub mod builds;
+pub mod built;
 mod catalogue;
 pub mod claim;
 pub mod dispatch;
