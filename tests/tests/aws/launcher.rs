@@ -4,7 +4,7 @@ use aws_sdk_ecs::types::{Compatibility, ContainerDefinition, NetworkMode, Task};
 use binplz_aws::launcher::{CONTAINER, EcsLauncher};
 use binplz_core::{
     build::Lease,
-    key::System,
+    key::{BuildKey, System},
     limits::Why,
     ports::{Launcher, NotLaunched},
 };
@@ -78,6 +78,20 @@ async fn a_task_has_its_machine_and_its_lease_and_runs_on_spot_only_at_first() {
         let url = format!("https://binplz.example/-/lease/{}/{}", key(1), lease_id(number));
         assert_eq!(value("BINPLZ_LEASE_URL"), Some(url.as_str()));
         assert_eq!(value("BINPLZ_LEASE_TOKEN"), Some(attempt(number, number).token.reveal()));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn each_systems_tasks_are_of_its_own_definition() {
+    let cluster = cluster().await;
+    for (n, system, family) in [(1, System::X86_64Linux, "builder-x86_64"), (2, System::Aarch64Linux, "builder-arm64")]
+    {
+        let key = BuildKey { system, ..key(1) };
+        let task = cluster.launcher.launch(&key, &attempt(n, 1)).await.expect("a task");
+        let task = cluster.task(&task).await;
+        let definition = task.task_definition_arn().expect("a definition");
+        assert!(definition.contains(&format!(":task-definition/{family}:")), "{definition}");
     }
 }
 
