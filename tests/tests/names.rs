@@ -371,7 +371,7 @@ async fn a_catalogues_maker_is_told_of_each_package_that_was_built_once_and_no_o
     }
     assert_eq!(answers, 3);
     let programs = |attr: &str| {
-        let of = |(known, manifest): &(Attr, Manifest)| (known.as_str() == attr).then(|| manifest.programs.len());
+        let of = |(known, manifest): &(Attr, Manifest)| (known.as_str() == attr).then_some(manifest.programs.len());
         told.iter().filter_map(of).collect::<Vec<_>>()
     };
     assert_eq!((told.len(), programs("built7"), programs("built8")), (60, vec![1], vec![2]));
