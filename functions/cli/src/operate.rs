@@ -131,11 +131,14 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     text
 }
 
-/// `$1.23`; less than a cent is not nothing.
+/// `$1.23`, rounded up; less than a cent is not nothing.
 fn dollars(Micros(micros): Micros) -> String {
     match micros {
-        1..10_000 => format!("${:.4}", micros as f64 / 1e6),
-        _ => format!("${:.2}", micros as f64 / 1e6),
+        1..10_000 => format!("$0.{:04}", micros.div_ceil(100)),
+        _ => {
+            let cents = micros.div_ceil(10_000);
+            format!("${}.{:02}", cents / 100, cents % 100)
+        }
     }
 }
 
@@ -163,12 +166,12 @@ mod tests {
         };
         assert_eq!(
             told(&overview, now),
-            "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.23 spent, $0.0005 reserved, of $20.00\n\
+            "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
              paused    x86_64-linux: the operator has paused builds, for 10 min\n"
         );
         overview = Overview { budget: None, queued: QUEUE_COUNT, paused: [].into(), ..overview };
         assert!(
-            told(&overview, now).contains("1000 or more waiting\nmonth     $1.23 spent, $0.0005 reserved, no limit\n")
+            told(&overview, now).contains("1000 or more waiting\nmonth     $1.24 spent, $0.0005 reserved, no limit\n")
         );
     }
 }
