@@ -138,6 +138,7 @@ fn variables(served: &Value) -> Vec<(String, String)> {
         ("BINPLZ_BUCKET", BUCKET),
         ("BINPLZ_FIRST_PINS", &pins.to_string()),
         ("BINPLZ_SYSTEM", system),
+        ("BINPLZ_NAMES", "known"),
         ("BINPLZ_ORIGIN", "https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"),
         ("BINPLZ_CDN", ""),
         ("BINPLZ_ORIGIN_SECRET", ""),
