@@ -24,7 +24,7 @@ impl Deployment {
         let environment: String = environment.iter().map(|(name, value)| format!(" --env '{name}={value}'")).collect();
         // The task's id in ECS is its container's name here. The set is a store path of this machine.
         let text = format!(
-            "#!/bin/sh\numask 077\necho \"$BINPLZ_LEASE_TOKEN\" > {dir}/token\nset=$(readlink -f {data}/nixpkgs)\n\
+            "#!/bin/sh\numask 077\necho \"$BINPLZ_LEASE_TOKEN\" > {dir}/token\nset=$(readlink -f {data}/roots/*)\n\
              echo binplz-test-$$ >> {dir}/containers\n\
              exec {repository}/infra/image/run --rm=false --name binplz-test-$$ --volume \"$set:$set:ro\"{environment} \
              localhost/binplz-builder-demo\n",
