@@ -45,8 +45,16 @@ const SANDBOX: [&str; 6] =
     ["namespace", "build-users-group", "nixbld", "sandbox", "setting uid", "unable to start build process"];
 /// In the words of Nix 2.8, and of 2.30 and newer.
 const NO_MACHINE: [&str; 2] = ["is required to build", "required system or feature not available"];
-const MACHINE: [&str; 5] =
-    ["permission denied", "cannot connect to", "read-only file system", "database is locked", "too many open files"];
+/// The last two are said where the first processes of Nix on a machine make its store together.
+const MACHINE: [&str; 7] = [
+    "permission denied",
+    "cannot connect to",
+    "read-only file system",
+    "database is locked",
+    "too many open files",
+    "db.sqlite' is busy",
+    "file exists",
+];
 
 /// What a failed `nix-store --realise` of the derivation `asked` means.
 pub(crate) fn realisation(ended: Ended, evidence: &Evidence, asked: &str) -> Failure {

@@ -76,7 +76,7 @@ fn a_builder_whose_derivation_another_build_has_realises_nothing_and_ends_well()
     // Nobody opens the gate: if it realised anything, it would not end.
     assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
     endpoint.see(|seen| {
-        assert!(seen.report.is_none() && seen.wrong.is_empty(), "{:?}", seen.wrong);
+        assert!(seen.report.is_none() && seen.wrong.is_empty(), "{:?} {:?}", seen.report, seen.wrong);
         let [claim] = seen.claims.as_slice() else { panic!("{:?}", seen.claims) };
         assert!(claim.drv_path.ends_with("-gated-1.0.drv"), "{claim:?}");
     });

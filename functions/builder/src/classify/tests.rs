@@ -151,6 +151,12 @@ fn failures_of_an_evaluation_are_told_apart_by_the_last_error() {
         ("error: unable to download 'http://x': HTTP error 404", SourceUnavailable, ""),
         ("error: cannot connect to daemon at '/nix/var/x': Connection refused", BuilderError, ""),
         ("error: getting status of '/nix/var': Permission denied", BuilderError, ""),
+        (
+            "error: creating symlink from '/nix/var/nix/gcroots/profiles' to '/nix/var/nix/profiles': File exists",
+            BuilderError,
+            "",
+        ),
+        ("error: SQLite database '/nix/var/nix/db/db.sqlite' is busy", BuilderError, ""),
         ("error: executing SQLite statement: database or disk is full", DiskFull, ""),
         ("error: out of memory", OutOfMemory, ""),
         ("error: interrupted by the user", Interrupted, ""),

@@ -182,13 +182,17 @@ impl Pid {
 /// A store that all tests of this run share, far from the machine's own.
 pub(crate) fn nix_environment() -> Vec<(&'static str, String)> {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
-    let root = STORE.get_or_init(|| {
-        let found = Command::new("nix-store").arg("--version").output();
-        assert!(found.is_ok_and(|found| found.status.success()), "these tests need Nix (scripts/test installs it)");
+    nix_environment_in(STORE.get_or_init(|| {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nix");
         fs::create_dir_all(root.join("home")).expect("a directory");
+        // Processes of Nix that make a new store together fail at times.
+        let made = Command::new("nix-store").arg("--init").envs(nix_environment_in(&root)).status();
+        assert!(made.is_ok_and(|status| status.success()), "these tests need Nix (scripts/test installs it)");
         root
-    });
+    }))
+}
+
+fn nix_environment_in(root: &Path) -> Vec<(&'static str, String)> {
     let path = |name: &str| root.join(name).to_string_lossy().into_owned();
     vec![
         ("NIX_STORE_DIR", path("store")),
