@@ -69,33 +69,6 @@ impl EcsTasks {
         let tasks = list.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
         tasks.map_err(|error| unavailable(ROLE, &error))
     }
-
-    async fn stop(&self, lease: &LeaseId, task: Option<&str>) -> Result<(), Unavailable> {
-        let tasks = match task {
-            Some(task) => vec![task.to_owned()],
-            None => self.list(Some(lease)).await?,
-        };
-        for task in tasks {
-            let stop = self.ecs.stop_task().cluster(&self.cluster).task(task).reason("the lease is over").send().await;
-            match stop {
-                Ok(_) => {}
-                Err(error) if gone(&error) => {}
-                Err(error) => return Err(unavailable(ROLE, &error)),
-            }
-        }
-        Ok(())
-    }
-
-    async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
-        let mut running = Vec::new();
-        for tasks in self.list(None).await?.chunks(DESCRIBED) {
-            let describe = self.ecs.describe_tasks().cluster(&self.cluster).set_tasks(Some(tasks.to_vec()));
-            let told = describe.send().await.map_err(|error| unavailable(ROLE, &error))?;
-            // What was started by somebody else is none of ours to stop.
-            running.extend(told.tasks().iter().filter_map(|task| task.started_by()?.parse().ok()));
-        }
-        Ok(running)
-    }
 }
 
 impl EcsLauncher {
@@ -184,11 +157,32 @@ impl Launcher for EcsTasks {
     async fn launch(&self, _: &BuildKey, _: &Lease) -> Result<String, NotLaunched> {
         Err(Unavailable::new(ROLE, "an operator starts no builder").into())
     }
+
     async fn stop(&self, lease: &LeaseId, task: Option<&str>) -> Result<(), Unavailable> {
-        EcsTasks::stop(self, lease, task).await
+        let tasks = match task {
+            Some(task) => vec![task.to_owned()],
+            None => self.list(Some(lease)).await?,
+        };
+        for task in tasks {
+            let stop = self.ecs.stop_task().cluster(&self.cluster).task(task).reason("the lease is over").send().await;
+            match stop {
+                Ok(_) => {}
+                Err(error) if gone(&error) => {}
+                Err(error) => return Err(unavailable(ROLE, &error)),
+            }
+        }
+        Ok(())
     }
+
     async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
-        EcsTasks::running(self).await
+        let mut running = Vec::new();
+        for tasks in self.list(None).await?.chunks(DESCRIBED) {
+            let describe = self.ecs.describe_tasks().cluster(&self.cluster).set_tasks(Some(tasks.to_vec()));
+            let told = describe.send().await.map_err(|error| unavailable(ROLE, &error))?;
+            // What was started by somebody else is none of ours to stop.
+            running.extend(told.tasks().iter().filter_map(|task| task.started_by()?.parse().ok()));
+        }
+        Ok(running)
     }
 }
 

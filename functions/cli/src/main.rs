@@ -12,7 +12,6 @@ mod socket;
 
 use std::process::ExitCode;
 
-use binplz_core::flow::operate::Act;
 use clap::{Parser, Subcommand};
 
 /// Static Linux binaries of any package in Nixpkgs, built on demand
@@ -32,32 +31,16 @@ enum Verb {
     Doctor(doctor::Args),
     /// Which nixpkgs are served, and under which names
     Pin(pin::Args),
-    /// How builds, queue and budget stand
-    Status(operate::Common),
-    /// Have nothing new built, and stop what is under way: it waits in the queue until builds go on
-    Pause(operate::Pause),
-    /// Let builds go on
-    Resume(operate::Common),
-    /// Try a build again that has failed
-    Retry(operate::One),
-    /// Forget that a build has failed
-    Forget(operate::One),
-    /// End a build that waits or is under way
-    Cancel(operate::One),
+    #[command(flatten)]
+    Operate(operate::Verb),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let operate = |verb| operate::run(verb).map(|()| ExitCode::SUCCESS).map_err(Into::into);
     let ended: Result<ExitCode, Box<dyn std::error::Error>> = match cli.verb {
         Verb::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Pin(args) => pin::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        Verb::Status(common) => operate(operate::Verb::Status(common)),
-        Verb::Pause(pause) => operate(operate::Verb::Pause(pause)),
-        Verb::Resume(common) => operate(operate::Verb::Resume(common)),
-        Verb::Retry(one) => operate(operate::Verb::Build(Act::Retry, one)),
-        Verb::Forget(one) => operate(operate::Verb::Build(Act::Forget, one)),
-        Verb::Cancel(one) => operate(operate::Verb::Build(Act::Cancel, one)),
+        Verb::Operate(verb) => operate::run(verb).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         #[cfg(feature = "aws")]
         Verb::Doctor(args) => doctor::run(&args).map_err(Into::into),
     };

@@ -3,15 +3,18 @@
 use std::fmt::Write;
 
 use binplz_core::{
-    flow::operate::{Act, Declined, Operator, Order, Overview, QUEUE_COUNT},
+    flow::{
+        QUEUE_COUNT,
+        operate::{Act, Declined, Operator, Order, Overview},
+    },
     limits::Micros,
     target::Target,
     time::Timestamp,
 };
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;
 
-use crate::site::{self, Site, Which};
+use crate::site::{self, Which};
 
 /// What all of these take.
 #[derive(ClapArgs)]
@@ -42,16 +45,21 @@ pub(crate) struct Pause {
     common: Common,
 }
 
-/// A verb with what it takes.
+/// What an operator may order.
+#[derive(Subcommand)]
 pub(crate) enum Verb {
-    /// `status`.
+    /// How builds, queue and budget stand
     Status(Common),
-    /// `pause`.
+    /// Have nothing new built, and stop what is under way: it waits in the queue until builds go on
     Pause(Pause),
-    /// `resume`.
+    /// Let builds go on
     Resume(Common),
-    /// `retry`, `forget`, `cancel`.
-    Build(Act, One),
+    /// Try a build again that has failed
+    Retry(One),
+    /// Forget that a build has failed
+    Forget(One),
+    /// End a build that waits or is under way
+    Cancel(One),
 }
 
 /// Why it was not done.
@@ -81,17 +89,20 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
         Verb::Status(common) => whole(common, Order::Overview).await,
         Verb::Pause(Pause { drain, common }) => whole(common, Order::Pause { drain }).await,
         Verb::Resume(common) => whole(common, Order::Resume).await,
-        Verb::Build(act, One { target, common }) => {
-            let site: Site = common.which.find().await?;
-            let key = site.carry_out(Order::Build { target, act }).await?.build()?;
-            if common.json {
-                println!("{}", serde_json::json!({ "build": key.to_string() }));
-            } else {
-                println!("{key} {}", done(act));
-            }
-            Ok(())
-        }
+        Verb::Retry(one) => build(one, Act::Retry).await,
+        Verb::Forget(one) => build(one, Act::Forget).await,
+        Verb::Cancel(one) => build(one, Act::Cancel).await,
     }
+}
+
+async fn build(One { target, common }: One, act: Act) -> Result<(), Fault> {
+    let key = common.which.find().await?.carry_out(Order::Build { target, act }).await?.build()?;
+    if common.json {
+        println!("{}", serde_json::json!({ "build": key.to_string() }));
+    } else {
+        println!("{key} {}", done(act));
+    }
+    Ok(())
 }
 
 async fn whole(common: Common, order: Order) -> Result<(), Fault> {

@@ -21,6 +21,15 @@ use binplz_tests::world::{World, rev, target};
 
 use crate::{ask, building, drv, evaluated, exhaust, fail, follows, hit, started, turn, world};
 
+/// `tree` has taken a derivation on, and `sets.tree` has left it to that one.
+async fn followed() -> Arc<World> {
+    let w = world();
+    building(&w, &["tree", "sets.tree"]).await;
+    turn(&w, "tree", 'a').await;
+    turn(&w, "sets.tree", 'a').await;
+    w
+}
+
 #[tokio::test]
 async fn two_attributes_of_one_derivation_are_one_realisation_and_each_is_served_by_its_own_name() {
     let w = world();
@@ -83,10 +92,7 @@ async fn the_main_program_is_the_attributes_own_though_the_programs_are_anothers
 
 #[tokio::test]
 async fn a_holder_that_dies_is_followed_to_its_next_attempt() {
-    let w = world();
-    building(&w, &["tree", "sets.tree"]).await;
-    turn(&w, "tree", 'a').await;
-    turn(&w, "sets.tree", 'a').await;
+    let w = followed().await;
     w.pass(w.policy().lease);
     sweep(&*w).await.expect("the ledger");
     dispatch(&*w).await.expect("the ledger");
@@ -131,10 +137,7 @@ async fn whoever_follows_one_that_gives_up_or_is_cancelled_goes_on_by_itself_and
 
 #[tokio::test]
 async fn a_failure_of_the_derivation_is_told_of_each_with_its_log_and_an_operator_may_try_any_of_them_again() {
-    let w = world();
-    building(&w, &["tree", "sets.tree"]).await;
-    turn(&w, "tree", 'a').await;
-    turn(&w, "sets.tree", 'a').await;
+    let w = followed().await;
     let bearer = w.bearer("tree").await;
     let segment = bearer.home().object(ObjectName::Log(1));
     w.store().write(&segment, b"it does not compile\n".to_vec()).await.expect("the store");
@@ -163,10 +166,7 @@ async fn a_failure_of_the_derivation_is_told_of_each_with_its_log_and_an_operato
 
 #[tokio::test]
 async fn a_failure_before_the_derivation_was_known_is_the_attributes_own() {
-    let w = world();
-    building(&w, &["tree", "sets.tree"]).await;
-    turn(&w, "tree", 'a').await;
-    turn(&w, "sets.tree", 'a').await;
+    let w = followed().await;
     fail(&w, "tree", Kind::SourceUnavailable).await;
     w.pass(w.policy().delay_after(1));
     dispatch(&*w).await.expect("the ledger");
@@ -177,10 +177,7 @@ async fn a_failure_before_the_derivation_was_known_is_the_attributes_own() {
 
 #[tokio::test]
 async fn programs_of_another_derivation_are_borrowed_by_nobody() {
-    let w = world();
-    building(&w, &["tree", "sets.tree"]).await;
-    turn(&w, "tree", 'a').await;
-    turn(&w, "sets.tree", 'a').await;
+    let w = followed().await;
     // Its next attempt comes to another one, as with another Nix it may.
     fail(&w, "tree", Kind::SourceUnavailable).await;
     w.pass(w.policy().delay_after(1));

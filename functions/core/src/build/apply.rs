@@ -209,9 +209,8 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         }
         (Event::Suspend, _) => Ok(Step::Stay),
 
-        (Event::Forget, State::Failed { .. }) => Ok(Step::Move(Build::unasked(build.key.clone()))),
         (Event::Forget, State::Unasked) if build.history.is_empty() => Ok(Step::Stay),
-        (Event::Forget, State::Unasked) => Ok(Step::Move(Build::unasked(build.key.clone()))),
+        (Event::Forget, State::Failed { .. } | State::Unasked) => Ok(Step::Move(Build::unasked(build.key.clone()))),
         (Event::Forget, _) => Err(Illegal::NotFailed),
     }
 }

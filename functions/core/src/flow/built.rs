@@ -4,13 +4,12 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    artifact::{Manifest, ObjectName},
     flow::{
         lease::{Bearer, Denied, admit},
-        load_build,
+        load_build, load_manifest,
     },
     key::Product,
-    ports::{Deployment, Ledger, Shelf, Store, Unavailable},
+    ports::{Deployment, Ledger, Shelf},
     protocol::{Built, Looked},
 };
 
@@ -40,8 +39,7 @@ pub async fn built<D: Deployment>(d: &D, bearer: &Bearer, seen: Looked) -> Resul
     for (attr, key) in keys.by_ref().skip(seen.packages).take(PAGE) {
         // The list may be late: what is not ready any more is passed over.
         let Some(home) = load_build(d, &key).await?.0.home() else { continue };
-        let Some(manifest) = d.store().read(&home.object(ObjectName::Manifest)).await? else { continue };
-        let manifest: Manifest = serde_json::from_slice(&manifest).map_err(|error| Unavailable::new("store", error))?;
+        let Some(manifest) = load_manifest(d, &home).await? else { continue };
         packages.push((attr, manifest));
     }
     let next = keys.next().map(|_| Looked { packages: seen.packages + PAGE });

@@ -4,16 +4,13 @@
 use crate::{
     build::{Event, Lease},
     failure::{Failure, Kind},
-    flow::{Halt, advance, follow, load_limits, pins, settle},
+    flow::{Halt, advance, follow, load_limits, pins, settle, shelf::Walk},
     key::BuildKey,
     limits::Full,
     news::{About, News},
-    ports::{Deployment, Launcher, Ledger, NotLaunched, Read, Shelf, Unavailable},
+    ports::{Deployment, Launcher, NotLaunched, Read, Shelf, Unavailable},
     time::Timestamp,
 };
-
-/// How many queued builds are looked at in one go.
-const PAGE: usize = 50;
 
 /// Claims all that is due and fits, and starts a builder for each. Returns when the next queued build is due, where that is all that it waits
 /// for; a build that ends rings the bell by itself.
@@ -25,9 +22,8 @@ const PAGE: usize = 50;
 pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     follow::follow_all(d).await?;
     let (limits, _) = load_limits(d, Read::Consistent).await?;
-    let mut after = None;
-    loop {
-        let page = d.ledger().list(Shelf::Queued, after.as_ref(), PAGE).await?;
+    let mut walk = Walk::along(Shelf::Queued);
+    while let Some(page) = walk.next(d).await? {
         // Looked at after the list, so that no build is on it whose pin is younger.
         let pins = if page.is_empty() { None } else { Some(pins::load(d).await?) };
         for listed in &page {
@@ -62,11 +58,8 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
                 Err(Halt::Unavailable(error)) => return Err(error),
             }
         }
-        match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.clone()),
-            _ => return Ok(None),
-        }
     }
+    Ok(None)
 }
 
 /// A build whose pin was moved or retired while it waited: nobody wants it any more.

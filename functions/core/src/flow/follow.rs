@@ -5,14 +5,11 @@ use crate::{
     artifact::Home,
     build::{Build, Event, State},
     derivation::{Derivation, Realisation},
-    flow::{Halt, advance, load_build, meaning::Known, ring},
+    flow::{Halt, advance, load_build, meaning::Known, ring, shelf::Walk},
     key::{BuildKey, DrvHash, System},
     news::About,
     ports::{Deployment, Ledger, Read, Row, RowKey, Shelf, Unavailable, Version},
 };
-
-/// How many builds are looked at in one go.
-const PAGE: usize = 50;
 
 /// A derivation's row.
 pub(crate) async fn load<D: Deployment>(
@@ -63,20 +60,16 @@ pub(crate) async fn follow<D: Deployment>(d: &D, build: Build) -> Result<Build, 
 /// # Errors
 /// [`Unavailable`]: run it again.
 pub(crate) async fn follow_all<D: Deployment>(d: &D) -> Result<(), Unavailable> {
-    let mut after = None;
-    loop {
-        let page = d.ledger().list(Shelf::Joined, after.as_ref(), PAGE).await?;
+    let mut walk = Walk::along(Shelf::Joined);
+    while let Some(page) = walk.next(d).await? {
         for listed in &page {
             let followed = async { follow(d, load_build(d, &listed.key).await?.0).await };
             if let Err(error) = followed.await {
                 d.note(About::Build(&listed.key), "whom it follows was not looked at", &error);
             }
         }
-        match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.clone()),
-            _ => return Ok(()),
-        }
     }
+    Ok(())
 }
 
 /// The build, ready if what its catalogue knows of it was made by another one. It needs no task then.

@@ -32,7 +32,8 @@ pub async fn log<D: Deployment>(d: &D, target: &Target, from: u32) -> Result<Res
     match meaning::of(d, target, false).await? {
         Ok(meaning) => {
             let (build, _) = load_build(d, &meaning.key).await?;
-            Ok(Ok(read(d, &build, from).await?))
+            let home = follow::teller(d, &build).await?;
+            Ok(Ok(read(d, &build, home.as_ref(), from).await?))
         }
         Err(nothing) => Ok(Err(nothing.into())),
     }
@@ -70,12 +71,13 @@ pub async fn tail<D: Deployment>(d: &D, target: &Target, max: usize) -> Result<R
         Ok(meaning) => load_build(d, &meaning.key).await?.0,
         Err(nothing) => return Ok(Err(nothing.into())),
     };
-    let told = match follow::teller(d, &build).await? {
-        Some(home) => segments(d, &home).await?,
+    let home = follow::teller(d, &build).await?;
+    let told = match &home {
+        Some(home) => segments(d, home).await?,
         None => 0,
     };
     let from = told.saturating_sub(TAIL_SEGMENTS - 1).max(1);
-    let Part { content, next, complete } = read(d, &build, from).await?;
+    let Part { content, next, complete } = read(d, &build, home.as_ref(), from).await?;
     let text = clean_lines(&String::from_utf8_lossy(&content));
     let start = last_lines(&text, max);
     Ok(Ok(Tail { text: text[start..].to_owned(), cut: from > 1 || start > 0, next, complete }))
@@ -100,15 +102,15 @@ fn last_lines(text: &str, max: usize) -> usize {
     }
 }
 
-/// The log of the attempt that [tells](follow::teller) of a build, from segment `from` (1 is the first) on, at most [`ANSWER_MAX`]
+/// The log of a build, which is that of the attempt that [tells](follow::teller) of it and has its home there, from segment `from` (1 is the first) on, at most [`ANSWER_MAX`]
 /// bytes, and always at least one segment where there is one.
 ///
 /// # Errors
 /// [`Unavailable`]: the store does not answer.
-async fn read<D: Deployment>(d: &D, build: &Build, from: u32) -> Result<Part, Unavailable> {
+async fn read<D: Deployment>(d: &D, build: &Build, home: Option<&Home>, from: u32) -> Result<Part, Unavailable> {
     let complete = !matches!(build.state, State::Building(_) | State::Joined { .. });
     let mut part = Part { content: Vec::new(), next: from.max(1), complete };
-    let Some(home) = follow::teller(d, build).await? else { return Ok(part) };
+    let Some(home) = home else { return Ok(part) };
     loop {
         let Some(segment) = d.store().read(&home.object(ObjectName::Log(part.next))).await? else { return Ok(part) };
         if !part.content.is_empty() && part.content.len() + segment.len() > ANSWER_MAX {

@@ -13,11 +13,12 @@
 use thiserror::Error;
 
 use crate::{
-    build::{Build, Event, Illegal, Step, apply},
+    artifact::{Home, Manifest, ObjectName},
+    build::{Build, Event, Illegal, Made, Step, apply},
     key::BuildKey,
     limits::{Full, Limits},
     news::{About, Moved, News},
-    ports::{Bell, Deployment, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
+    ports::{Bell, Deployment, Ledger, NotCommitted, Read, Row, RowKey, Shelf, Store, Swap, Unavailable, Version},
 };
 
 pub mod builds;
@@ -36,6 +37,7 @@ pub mod request;
 pub mod search;
 pub mod service;
 pub mod settle;
+mod shelf;
 pub mod status;
 pub mod stop;
 pub mod sweep;
@@ -46,6 +48,8 @@ pub mod wait;
 const CONFLICTS_MAX: usize = 100;
 /// How often a commit is tried again whose outcome is unknown.
 const RETRIES_MAX: usize = 3;
+/// How far the queue is counted, for whoever looks.
+pub const QUEUE_COUNT: usize = 1000;
 
 /// How often a change was tried: load, decide, commit.
 #[derive(Debug, Default)]
@@ -99,6 +103,26 @@ pub(crate) async fn load_limits<D: Deployment>(d: &D, read: Read) -> Result<(Lim
         Some(_) => Err(Unavailable::new("ledger", "another row lies where the limits should")),
         None => Ok((Limits::default(), Version(0))),
     }
+}
+
+/// The manifest that lies there, if one does.
+pub(crate) async fn load_manifest<D: Deployment>(d: &D, home: &Home) -> Result<Option<Manifest>, Unavailable> {
+    let content = d.store().read(&home.object(ObjectName::Manifest)).await?;
+    let read = |content: Vec<u8>| serde_json::from_slice(&content).map_err(|error| Unavailable::new("store", error));
+    content.map(read).transpose()
+}
+
+/// The manifest of what was made for a build.
+pub(crate) async fn manifest_of<D: Deployment>(d: &D, key: &BuildKey, made: &Made) -> Result<Manifest, Unavailable> {
+    let manifest = load_manifest(d, &made.home(key)).await?;
+    manifest
+        .map(|manifest| made.own(manifest))
+        .ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))
+}
+
+/// How many builds wait in the queue, those that wait for their time included; counted up to [`QUEUE_COUNT`].
+pub(crate) async fn queued<D: Deployment>(d: &D) -> Result<usize, Unavailable> {
+    Ok(d.ledger().list(Shelf::Queued, None, QUEUE_COUNT).await?.len())
 }
 
 /// Whether asking would queue it: nobody has asked for it, or it has cooled down; all else is as it is.

@@ -8,11 +8,11 @@ use thiserror::Error;
 
 use crate::{
     build::Event,
-    flow::{advance, load_limits, meaning, pins, ring, stop},
+    flow::{advance, load_limits, meaning, pins, queued, ring, stop},
     key::{BuildKey, System},
     limits::{Micros, Paused},
     pins::{Change, Pins},
-    ports::{Deployment, Ledger, Read, Shelf, Unavailable},
+    ports::{Deployment, Read, Unavailable},
     target::Target,
 };
 
@@ -110,7 +110,7 @@ pub struct Overview {
     pub running: usize,
     /// Slots that there are.
     pub slots: usize,
-    /// Builds that wait in the queue, those that wait for their time included; counted up to [`QUEUE_COUNT`].
+    /// Builds that wait in the queue, those that wait for their time included; counted up to [`super::QUEUE_COUNT`].
     pub queued: usize,
     /// This month's dollars, in millionths: spent.
     pub spent: Micros,
@@ -119,9 +119,6 @@ pub struct Overview {
     /// What may be spent; `None`: there is no limit.
     pub budget: Option<Micros>,
 }
-
-/// How many waiting builds are counted.
-pub const QUEUE_COUNT: usize = 1000;
 
 /// Why it was not carried out: a sentence for the operator.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,33 +144,32 @@ impl<D: Deployment> Operator for D {
         match order {
             Order::Pins => Ok(Outcome::Pins(pins::load(self).await?)),
             Order::ChangePins(change) => Ok(Outcome::Pins(pins::change(self, &change).await.map_err(declined)?)),
-            Order::Overview => Ok(Outcome::Overview(overview(self).await?)),
+            Order::Overview => overview(self).await,
             Order::Pause { drain } => {
                 stop::pause(self, drain).await?;
-                Ok(Outcome::Overview(overview(self).await?))
+                overview(self).await
             }
             Order::Resume => {
                 stop::resume(self).await?;
-                Ok(Outcome::Overview(overview(self).await?))
+                overview(self).await
             }
             Order::Build { target, act } => Ok(Outcome::Build(on_build(self, &target, act).await?)),
         }
     }
 }
 
-async fn overview<D: Deployment>(d: &D) -> Result<Overview, Unavailable> {
+async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
     let (limits, _) = load_limits(d, Read::Consistent).await?;
-    let queued = d.ledger().list(Shelf::Queued, None, QUEUE_COUNT).await?.len();
     let limits = limits.in_month(d.now());
-    Ok(Overview {
+    Ok(Outcome::Overview(Overview {
         paused: System::ALL.into_iter().filter_map(|system| Some((system, limits.paused(system)?))).collect(),
         running: limits.taken(),
         slots: d.policy().slots,
-        queued,
+        queued: queued(d).await?,
         spent: limits.spent(),
         reserved: limits.reserved(),
         budget: d.policy().budget,
-    })
+    }))
 }
 
 async fn on_build<D: Deployment>(d: &D, target: &Target, act: Act) -> Result<BuildKey, Declined> {

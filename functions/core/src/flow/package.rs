@@ -4,14 +4,14 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 
 use crate::{
-    artifact::{Main, Manifest, ObjectName, Verdict},
+    artifact::{Main, ObjectName, Verdict},
     build::{Build, Made, State},
     catalogue::{About, Resolution},
-    flow::{catalogue, load_build, pins, search, status},
+    flow::{catalogue, load_build, manifest_of, pins, search, status},
     key::{Attr, Bin, BuildKey, Product, Rev, Sha256, System},
     pins::{PinName, Pins, Resolved, Source},
     policy::Names,
-    ports::{Catalogue, Deployment, Store, Unavailable},
+    ports::{Catalogue, Deployment, Unavailable},
     protocol::Nixpkgs,
     reply::{Problem, Reply},
     shell::{self, word},
@@ -238,10 +238,7 @@ async fn built<D: Deployment>(
     target: &Target,
     about: About,
 ) -> Result<(Vec<Program>, About), Unavailable> {
-    let content = d.store().read(&made.home(&build.key).object(ObjectName::Manifest)).await?;
-    let content = content.ok_or_else(|| Unavailable::new("store", format!("{} has no manifest", build.key)))?;
-    let manifest: Manifest = serde_json::from_slice(&content).map_err(|error| Unavailable::new("store", error))?;
-    let manifest = made.own(manifest).cleaned();
+    let manifest = manifest_of(d, &build.key, made).await?.cleaned();
     let main = match manifest.main(target.wanted.attr().leaf()) {
         Main::Program(program) => Some(program.bin.clone()),
         Main::Many | Main::Missing(_) | Main::None => None,

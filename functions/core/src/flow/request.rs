@@ -4,7 +4,7 @@ use crate::{
     artifact::{Main, Manifest, ObjectName, Program, Verdict},
     build::{Event, Made, State},
     flow::{
-        Halt, advance, follow, load_build, load_limits,
+        Halt, advance, follow, load_build, load_limits, manifest_of,
         meaning::{self, Meaning, Nothing},
         ring, startable, status,
     },
@@ -102,10 +102,7 @@ async fn serve<D: Deployment>(
 ) -> Result<Reply, Unavailable> {
     let Meaning { pin, attr, key, .. } = meaning;
     let home = made.home(key);
-    let manifest = d.store().read(&home.object(ObjectName::Manifest)).await?;
-    let manifest = manifest.ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))?;
-    let manifest: Manifest = serde_json::from_slice(&manifest).map_err(|error| Unavailable::new("store", error))?;
-    let manifest = made.own(manifest);
+    let manifest = manifest_of(d, key, made).await?;
     let program = match choose(&target.wanted, attr, &manifest) {
         Ok(program) => program,
         Err(reply) => return Ok(*reply),

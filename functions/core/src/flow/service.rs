@@ -5,17 +5,14 @@ use serde::Serialize;
 
 use crate::{
     build::State,
-    flow::{load_build, load_limits, pins},
+    flow::{load_build, load_limits, pins, queued, status},
     key::{BuildKey, Product, Rev, System},
     limits::Paused,
     pins::PinName,
     policy::Names,
-    ports::{Deployment, Ledger, Read, Shelf, Unavailable},
+    ports::{Deployment, Read, Unavailable},
     time::Timestamp,
 };
-
-/// How far the queue is counted.
-const QUEUE_MOST: usize = 1000;
 
 /// How a deployment stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -89,7 +86,7 @@ pub async fn service<D: Deployment>(d: &D) -> Result<Service, Unavailable> {
         system: d.system(),
         building: limits.taken(),
         slots: d.policy().slots,
-        queued: d.ledger().list(Shelf::Queued, None, QUEUE_MOST).await?.len(),
+        queued: queued(d).await?,
         paused: System::ALL.into_iter().filter_map(paused).collect(),
         pins: try_join_all(served).await?,
     })
@@ -101,11 +98,9 @@ async fn catalogue<D: Deployment>(d: &D, rev: &Rev) -> Result<&'static str, Unav
     }
     let key = BuildKey { rev: rev.clone(), system: d.system(), product: Product::Catalogue };
     let (build, _) = load_build(d, &key).await?;
-    Ok(match build.state {
+    Ok(match &build.state {
         State::Unasked => "missing",
-        State::Queued { .. } => "queued",
-        State::Building(_) | State::Joined { .. } => "building",
-        State::Ready { .. } => "ready",
         State::Failed { .. } => "failed",
+        state => status::name(state),
     })
 }

@@ -2,15 +2,12 @@
 
 use crate::{
     build::{Event, Lease},
-    flow::{Advanced, Halt, Tries, advance, load_limits, ring},
+    flow::{Advanced, Halt, Tries, advance, load_limits, ring, shelf::Walk},
     key::BuildKey,
     limits::Limits,
     news::{About, News},
     ports::{Deployment, Launcher, Ledger, Read, Row, Shelf, Swap, Unavailable},
 };
-
-/// How many builds are looked at in one go.
-const PAGE: usize = 50;
 
 /// Ends a build that is queued or under way: nobody is told that it failed, and whoever asks next starts it anew.
 ///
@@ -38,9 +35,8 @@ pub async fn pause<D: Deployment>(d: &D, drain: bool) -> Result<(), Unavailable>
 
 /// Stops all that is under way, as far as the list shows it; a sweep sees the rest.
 pub(crate) async fn suspend<D: Deployment>(d: &D) -> Result<(), Unavailable> {
-    let mut after = None;
-    loop {
-        let page = d.ledger().list(Shelf::Building, after.as_ref(), PAGE).await?;
+    let mut walk = Walk::along(Shelf::Building);
+    while let Some(page) = walk.next(d).await? {
         for listed in &page {
             match advance(d, &listed.key, &Event::Suspend).await {
                 Ok(Advanced { before, .. }) => {
@@ -52,11 +48,8 @@ pub(crate) async fn suspend<D: Deployment>(d: &D) -> Result<(), Unavailable> {
                 Err(Halt::Illegal(_) | Halt::Full(_)) => {}
             }
         }
-        match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.clone()),
-            _ => return Ok(()),
-        }
     }
+    Ok(())
 }
 
 /// Lets builds go on.

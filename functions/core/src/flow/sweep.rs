@@ -3,15 +3,12 @@
 
 use crate::{
     build::Event,
-    flow::{Halt, advance, dispatch, load_build, load_limits, pins, ring, stop},
+    flow::{Halt, advance, dispatch, load_build, load_limits, pins, ring, shelf::Walk, stop},
     key::{BuildKey, System},
     news::{About, News},
     ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, Shelf, Swap, Unavailable},
     time::Timestamp,
 };
-
-/// How many leases are looked at in one go.
-const PAGE: usize = 50;
 
 /// Ends every lease whose time is over, starts the builder of every claim whose dispatcher died before it did, looks whether
 /// builders can be started, and rings, in case a ring was lost. Then it marks what is served under a meaning that a pin had until
@@ -22,9 +19,8 @@ const PAGE: usize = 50;
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
-    let (mut after, mut next) = (None, None);
-    loop {
-        let page = d.ledger().list(Shelf::Building, after.as_ref(), PAGE).await?;
+    let (mut walk, mut next) = (Walk::along(Shelf::Building), None);
+    while let Some(page) = walk.next(d).await? {
         for listed in &page {
             if listed.at > d.now() {
                 next = next.or(Some(listed.at));
@@ -32,10 +28,6 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
             } else {
                 lapse(d, &listed.key).await?;
             }
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.clone()),
-            _ => break,
         }
     }
     if load_limits(d, Read::Consistent).await?.0.halted() {
