@@ -406,7 +406,7 @@ impl World {
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
             programs,
         };
-        Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, log_segments: 0 } }
+        Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, log_segments: 0, memory: None } }
     }
 }
 

@@ -38,7 +38,7 @@ async fn order(w: &Arc<World>, order: Order) -> Result<Outcome, String> {
 }
 
 async fn act(w: &Arc<World>, act: Act) -> Result<Outcome, String> {
-    order(w, Order::Build { target: target("tree"), act }).await
+    order(w, Order::Build { of: target("tree").into(), act }).await
 }
 
 fn stopped_builders(w: &World) -> Vec<LeaseId> {
@@ -180,13 +180,13 @@ async fn a_failure_is_retried_or_forgotten_and_nothing_else_is() {
 #[tokio::test]
 async fn an_order_for_what_nobody_serves_is_declined_in_words() {
     let w = World::new();
-    let order = Order::Build { target: target("tree?pin=nobody"), act: Act::Retry };
+    let order = Order::Build { of: target("tree?pin=nobody").into(), act: Act::Retry };
     let why = w.carry_out(order).await.expect_err("no such pin").to_string();
     assert!(why.contains("it serves test"), "{why}");
     assert_eq!(w.commits(), 0);
     let why = act(&w, Act::Retry).await.expect_err("it has not failed");
     assert_eq!(why, format!("tree: {}", Illegal::NotFailed));
-    let line = serde_json::to_string(&Order::Build { target: target("tree?sys=aarch64-linux"), act: Act::Cancel });
-    assert_eq!(line.expect("an order"), r#"{"build":{"target":"tree?sys=aarch64-linux","act":"cancel"}}"#);
-    assert!(serde_json::from_str::<Order>(r#"{"build":{"target":"tree?wait","act":"cancel"}}"#).is_err());
+    let line = serde_json::to_string(&Order::Build { of: target("tree?sys=aarch64-linux").into(), act: Act::Cancel });
+    assert_eq!(line.expect("an order"), r#"{"build":{"of":{"target":"tree?sys=aarch64-linux"},"act":"cancel"}}"#);
+    assert!(serde_json::from_str::<Order>(r#"{"build":{"of":{"target":"tree?wait"},"act":"cancel"}}"#).is_err());
 }

@@ -145,6 +145,7 @@ impl Task {
     fn kind(&self) -> Kind {
         let out_of_memory = |container: &Container| container.reason.contains("OutOfMemory");
         match self.stop_code.as_str() {
+            "TaskFailedToStart" if self.has_no_image() => Kind::NoImage,
             "TaskFailedToStart" => Kind::NotStarted,
             "SpotInterruption" | "TerminationNotice" | "UserInitiated" | "ServiceSchedulerInitiated" => {
                 Kind::Interrupted
@@ -158,6 +159,15 @@ impl Task {
                 None => Kind::Killed,
             },
         }
+    }
+
+    /// Whether the image is not there, not for this machine, or not for this task to read: so it will be until somebody pushes one. A
+    /// registry that is slow or busy is another matter. (Amazon ECS developer guide, "CannotPullContainer task errors".)
+    fn has_no_image(&self) -> bool {
+        let lasting =
+            ["not found", "manifest unknown", "does not exist", "denied", "unauthorized", "403 forbidden", "platform"];
+        let said = self.stopped_reason.to_ascii_lowercase();
+        said.contains("cannotpull") && lasting.iter().any(|mark| said.contains(mark))
     }
 
     fn reason(&self) -> String {

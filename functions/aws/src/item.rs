@@ -2,11 +2,11 @@
 //! `tests/golden/` are items as earlier versions wrote them, and must stay readable.
 //!
 //! ```text
-//! pk     S  build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · limits · pins · progress/LEASE · waiters/WINDOW
-//!           (the table's only key)
+//! pk     S  build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR · doomed/SYSTEM · limits · pins ·
+//!           progress/LEASE · waiters/WINDOW    (the table's only key)
 //! v      N  the version, from 1
 //! body   S  the row, as its core type is written in JSON
-//! shelf  S  queued · building · joined · ready · failed: only on a build      (the index `shelves`: partition key)
+//! shelf  S  queued · warming · building · joined · ready · failed: only on a build      (the index `shelves`: partition key)
 //!           served/PIN/REV: only on what is served and not stale
 //! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
 //!           what was asked: tree?sys=x86_64-linux
@@ -63,6 +63,8 @@ pub fn pk(key: &RowKey) -> AttributeValue {
         RowKey::Build(key) => format!("build/{key}"),
         RowKey::Derivation(system, drv) => format!("derivation/{system}/{drv}"),
         RowKey::Served(asked) => format!("served/{asked}"),
+        RowKey::Past(system, attr) => format!("past/{system}/{attr}"),
+        RowKey::Doomed(system) => format!("doomed/{system}"),
         RowKey::Limits => "limits".to_owned(),
         RowKey::Pins => "pins".to_owned(),
     })
@@ -82,6 +84,7 @@ pub fn progress_pk(lease: &LeaseId) -> AttributeValue {
 pub fn shelf(shelf: Shelf) -> AttributeValue {
     let name = match shelf {
         Shelf::Queued => "queued",
+        Shelf::Warming => "warming",
         Shelf::Building => "building",
         Shelf::Joined => "joined",
         Shelf::Ready => "ready",
@@ -122,6 +125,8 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
             let place = (!served.stale).then(|| (served_shelf(&served.pinned()), served_at(&served.asked)));
             (serde_json::to_string(served), place)
         }
+        Row::Past(past) => (serde_json::to_string(past), None),
+        Row::Doomed(doomed) => (serde_json::to_string(doomed), None),
         Row::Limits(limits) => (serde_json::to_string(limits), None),
         Row::Pins(pins) => (serde_json::to_string(pins), None),
     };
@@ -148,6 +153,8 @@ pub fn read(key: &RowKey, item: &Item) -> Result<(Row, Version), Unreadable> {
         RowKey::Build(_) => serde_json::from_str(body).map(Row::Build),
         RowKey::Derivation(..) => serde_json::from_str(body).map(Row::Derivation),
         RowKey::Served(_) => serde_json::from_str(body).map(Row::Served),
+        RowKey::Past(..) => serde_json::from_str(body).map(Row::Past),
+        RowKey::Doomed(_) => serde_json::from_str(body).map(Row::Doomed),
         RowKey::Limits => serde_json::from_str(body).map(Row::Limits),
         RowKey::Pins => serde_json::from_str(body).map(Row::Pins),
     };

@@ -36,11 +36,13 @@ pub enum Metric {
     QueueSeconds,
     /// The budget kept a build from starting.
     BudgetRefused,
+    /// Builds for a system were paused, since something is amiss that only the operator can mend.
+    BuildsPaused,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Metric; 9] = [
+    pub const ALL: [Metric; 10] = [
         Metric::Hits,
         Metric::Misses,
         Metric::BuildsReady,
@@ -50,6 +52,7 @@ impl Metric {
         Metric::BuildSeconds,
         Metric::QueueSeconds,
         Metric::BudgetRefused,
+        Metric::BuildsPaused,
     ];
 
     /// What it is called: as here.
@@ -84,7 +87,8 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
         },
         News::Held(Full::Budget { .. }) => one(Metric::BudgetRefused),
         News::Held(Full::Slots | Full::Catalogue | Full::Paused(_)) => vec![],
-        News::Looked(..) | News::Stopped(_) | News::Trouble { .. } => vec![],
+        News::Looked(_, Some(_)) => one(Metric::BuildsPaused),
+        News::Looked(_, None) | News::Stopped(_) | News::Trouble { .. } => vec![],
         News::Moved(
             Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled | Moved::Suspended,
         ) => vec![],

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Duration,
 };
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -14,9 +15,11 @@ use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     build::{Attempt, Borrowed, Build, Lease, Made, State},
     derivation::Derivation,
+    doomed::Doomed,
     failure::{Failure, Kind},
     key::{Bin, BuildKey, DrvHash, LeaseId, Product},
     limits::{Limits, Micros, Why},
+    past::Past,
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
     ports::{Listed, Row, Shelf, Swap, Version},
@@ -45,9 +48,20 @@ fn lease() -> Lease {
 
 fn history() -> Vec<Attempt> {
     let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
-    let stats = Stats { derivations: 3, log_segments: 1 };
+    let stats = Stats { derivations: 3, log_segments: 1, memory: None };
     let (number, size, claimed) = (1, Size::default(), Timestamp(AT.0 - 60_000));
-    vec![Attempt { lease: id('a'), number, size, claimed, ended: AT, failure, left: None, stats }]
+    vec![Attempt {
+        lease: id('a'),
+        number,
+        size,
+        claimed,
+        ended: AT,
+        task: None,
+        failure,
+        left: None,
+        seen_in: None,
+        stats,
+    }]
 }
 
 fn drv() -> DrvHash {
@@ -119,7 +133,9 @@ fn rows() -> Vec<(&'static str, Row)> {
     let borrowed = Borrowed { from, main_program: main_program.clone() };
     vec![
         ("build-unasked", build(State::Unasked)),
-        ("build-queued", build(State::Queued { since: AT, due: Timestamp(AT.0 + 30_000), attempt: 2 })),
+        ("build-queued", build(State::Queued { since: AT, due: Timestamp(AT.0 + 30_000), attempt: 2, warming: false })),
+        ("build-warming", build(State::Queued { since: AT, due: AT, attempt: 1, warming: true })),
+        ("build-failed-by-dependency", Row::Build(doomed())),
         ("build-building", build(State::Building(lease()))),
         ("build-larger", larger()),
         ("build-holding", build(State::Building(Lease { derivation: Some(drv()), ..lease() }))),
@@ -133,8 +149,44 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("served-stale", served("perlPackages.ack?sys=x86_64-linux&pin=unstable", true)),
         ("pins", pins()),
         ("limits", limits()),
+        ("past", past()),
+        ("doomed", Row::Doomed(Doomed::none(key().system).after(&doomed(), AT).expect("it is new"))),
+        ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
+        ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
         ("limits-paused", Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), AT))),
     ]
+}
+
+/// A dependency fails, and another build has seen it.
+fn doomed() -> Build {
+    let failure = Failure {
+        derivation: Some("zlib-1.3".to_owned()),
+        drv: Some(drv()),
+        ..Failure::new(Kind::BuildFailed, "x.c:1: error").with_lines(["cc x.c", "x.c:1: error"].iter())
+    };
+    let attempt = Attempt {
+        lease: id('b'),
+        number: 1,
+        size: Size::default(),
+        claimed: AT,
+        ended: Timestamp(AT.0 + 60_000),
+        task: Some("the task".to_owned()),
+        failure: Some(failure.clone()),
+        left: None,
+        seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id('c') }),
+        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30) },
+    };
+    Build { key: key(), state: State::Failed { failure, since: AT, until: None }, history: vec![attempt] }
+}
+
+fn past() -> Row {
+    let Build { key, history, .. } = doomed();
+    let Product::Package(attr) = &key.product else { panic!("it is a package") };
+    Row::Past(Past::of(
+        attr,
+        key.system,
+        &Attempt { size: "8192/16384/50".parse().expect("a size"), ..history[0].clone() },
+    ))
 }
 
 fn to_json(item: &Item) -> Value {
@@ -220,10 +272,10 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
                 assert_eq!(item.get(item::SHELF), Some(&item::served_shelf(&served.pinned())));
                 assert_eq!(item::read_served(&item), Ok(served.asked));
             }
-            Row::Served(_) | Row::Derivation(_) | Row::Limits(_) | Row::Pins(_) => {}
+            Row::Served(_) | Row::Derivation(_) | Row::Past(_) | Row::Doomed(_) | Row::Limits(_) | Row::Pins(_) => {}
         }
     }
-    let shelves = [Shelf::Queued, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed];
+    let shelves = [Shelf::Queued, Shelf::Warming, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed];
     let shelves = shelves.map(|shelf| format!("{:?}", item::shelf(shelf)));
     assert_eq!(shelves.iter().collect::<BTreeSet<_>>().len(), shelves.len());
 }

@@ -5,7 +5,10 @@
 //! 8 a rebuild that differed. A fixed-output derivation (a download) that fails is for Nix "may pass": 1. And what Nix
 //! 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
 
-use binplz_core::failure::{Failure, Kind};
+use binplz_core::{
+    failure::{Failure, Kind},
+    key::DrvHash,
+};
 
 use crate::{
     evidence::{Evidence, Trace, looks_decisive, name_of},
@@ -71,9 +74,15 @@ pub(crate) fn realisation(ended: Ended, evidence: &Evidence, asked: &str) -> Fai
         _ => None,
     };
     let detail = detail.map(str::to_owned).or_else(|| said_of(ended, error));
-    Failure {
-        derivation: failing.filter(|drv| *drv != asked).map(|drv| name_of(drv).to_owned()),
+    let dependency = failing.filter(|drv| *drv != asked);
+    let failure = Failure {
+        derivation: dependency.map(|drv| name_of(drv).to_owned()),
+        drv: dependency.and_then(|drv| DrvHash::of_path(drv).ok()),
         ..Failure::new(kind, said(&detail.unwrap_or_default()))
+    };
+    match trace {
+        Some(trace) => failure.with_lines(trace.tail.iter()),
+        None => failure.with_lines(error.lines()),
     }
 }
 
@@ -138,7 +147,7 @@ pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
         Ended::Exit(Exit::Signal(11)) if error.is_empty() => Some("the evaluator's stack overflowed".to_owned()),
         _ => said_of(ended, error),
     };
-    Failure::new(kind, said(&detail.unwrap_or_default()))
+    Failure::new(kind, said(&detail.unwrap_or_default())).with_lines(error.lines())
 }
 
 /// Whether a text has one of the marks, in whatever case.

@@ -17,6 +17,7 @@ use crate::{
     closure::Closure,
     evaluate::Package,
     machine,
+    memory::Gauge,
     nix::Exit,
     scratch::Scratch,
     shop::{Ending, Shop, finished},
@@ -61,9 +62,11 @@ pub(crate) fn realise(
         limits.log_bytes.to_string().into(),
     ]
     .into();
+    let gauge = Gauge::start();
     let ran = shop.nix.run("nix-store", &arguments, deadline, |line| watch.hear(line));
     let mut evidence = watch.into_evidence();
     stats.derivations += evidence.builds.len() as u32;
+    stats.memory = gauge.peak();
     let ran = ran?;
     let ended = finished(ran.end)?;
     if ended == Ended::Exit(Exit::Code(0)) {

@@ -21,6 +21,7 @@ use crate::{
     lease::{CallError, Lease},
     log::{self, Log},
     nix::Nix,
+    plan,
     programs::{self, failure_of},
     pulse,
     realise::realise,
@@ -110,7 +111,11 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Optio
     let package = evaluate(shop, job, attr)?;
     shop.log.say(&format!("derivation: {}, output {}, by Nix {}", package.drv, package.output, package.nix));
 
-    let found = Evaluated { drv_path: package.drv.clone(), main_program: package.main_program.clone() };
+    let found = Evaluated {
+        drv_path: package.drv.clone(),
+        to_build: plan::to_build(shop, &package)?,
+        main_program: package.main_program.clone(),
+    };
     match shop.lease.claim(&found)? {
         Turn::Go => {}
         Turn::Elsewhere => return Ok(None),

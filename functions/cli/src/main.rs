@@ -4,6 +4,7 @@
 mod doctor;
 mod serve;
 
+mod confirm;
 mod nixpkgs;
 mod operate;
 mod pin;
@@ -12,7 +13,7 @@ mod socket;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Static Linux binaries of any package in Nixpkgs, built on demand
 #[derive(Parser)]
@@ -33,6 +34,11 @@ enum Verb {
     Pin(pin::Args),
     #[command(flatten)]
     Operate(operate::Verb),
+    /// Completions for a shell: source <(binplz completions bash)
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,10 @@ fn main() -> ExitCode {
     let ended: Result<ExitCode, Box<dyn std::error::Error>> = match cli.verb {
         Verb::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Pin(args) => pin::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "binplz", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Operate(verb) => operate::run(verb).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         #[cfg(feature = "aws")]
         Verb::Doctor(args) => doctor::run(&args).map_err(Into::into),

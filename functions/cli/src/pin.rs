@@ -14,6 +14,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;
 
 use crate::{
+    confirm::{Confirm, Unconfirmed},
     nixpkgs,
     site::{self, Site, Which},
 };
@@ -23,6 +24,8 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    confirm: Confirm,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -85,6 +88,9 @@ pub(crate) enum Fault {
     /// A directory, for a store of tarballs.
     #[error("on AWS a pin is a commit or a tarball: --tarball, instead of --path")]
     Directory,
+    /// The operator did not want it after all.
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
     /// The deployment did not do it.
     #[error(transparent)]
     Declined(#[from] Declined),
@@ -115,7 +121,10 @@ async fn carry_out(args: Args) -> Result<(), Fault> {
             let (rev, source) = named.keep(&site).await?;
             Order::ChangePins(Change::Move(named.name, rev, source))
         }
-        Verb::Retire { name } => Order::ChangePins(Change::Retire(name)),
+        Verb::Retire { name } => {
+            args.confirm.that(|| format!("ends {name}: nobody is served anything of it any more"))?;
+            Order::ChangePins(Change::Retire(name))
+        }
         Verb::Default { name } => Order::ChangePins(Change::Default(name)),
         Verb::List { json: wanted } => {
             json = wanted;

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 const NAME: &str = "operator";
-/// Longest order or outcome, in bytes.
-const LINE_MAX: u64 = 1 << 20;
+/// Longest order or outcome, in bytes: as much of a log as one answer has, each byte of it escaped.
+const LINE_MAX: u64 = 32 << 20;
 
 /// The socket's address. A data directory may lie deeper than the 107 bytes that an address has, so it goes by way of the open
 /// directory.

@@ -46,6 +46,9 @@ pub enum State {
         due: Timestamp,
         /// The number of the attempt that it waits for, from 1.
         attempt: u32,
+        /// Nobody has asked for it yet: an operator wants it there before somebody does. It waits behind all others.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        warming: bool,
     },
     /// One task works on it.
     Building(Lease),
@@ -150,12 +153,18 @@ pub struct Attempt {
     pub claimed: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
+    /// What the launcher called its task, if one was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// How; `None`: it built what was asked for, or left that to another build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The derivation that it left to another build. Then the failure is that one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<DrvHash>,
+    /// The attempt that has come to this failure before, in a dependency of both. Then this one has not tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_in: Option<Home>,
     /// What it took, as far as its builder told.
     #[serde(default)]
     pub stats: Stats,
@@ -186,6 +195,25 @@ impl Build {
     /// The newest attempt's lease, running or ended.
     pub fn newest_lease(&self) -> Option<&LeaseId> {
         self.lease().map(|lease| &lease.id).or(self.history.last().map(|attempt| &attempt.lease))
+    }
+
+    /// That lease's attempt, if it has built what was asked for.
+    pub fn built_by(&self, lease: &LeaseId) -> Option<&Attempt> {
+        let built = |last: &&Attempt| last.lease == *lease && last.failure.is_none() && last.left.is_none();
+        self.history.last().filter(built)
+    }
+
+    /// How that lease's attempt failed, if it is over and did.
+    pub fn failure_of(&self, lease: &LeaseId) -> Option<&Failure> {
+        self.history.iter().rfind(|attempt| attempt.lease == *lease)?.failure.as_ref()
+    }
+
+    /// The dependency that it has failed by, for good.
+    pub fn dependency(&self) -> Option<&DrvHash> {
+        match &self.state {
+            State::Failed { failure, until: None, .. } => failure.drv.as_ref(),
+            _ => None,
+        }
     }
 
     /// The derivation that its newest attempt has left to another build.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::clean_line;
+use crate::{key::DrvHash, text::clean_line};
 
 /// What went wrong. The classes are those that were seen of Nix 2.8 and 2.26 (`shared/facts-nix.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub enum Kind {
     Silent,
     /// Printed more than the deployment keeps.
     LogTooLong,
+    /// No machine of this deployment builds for that system, or has a feature that the build needs.
+    NoMachine,
     // Found by inspecting what was built.
     /// No program at all, or not the main program that the package names.
     NoProgram,
@@ -67,8 +69,8 @@ pub enum Kind {
     Signature,
     /// The build sandbox or the build users are not set up.
     Sandbox,
-    /// No machine of this deployment builds for that system, or has a feature that the build needs.
-    NoMachine,
+    /// The builder's image is not where the task was told to look for it, or it may not be read.
+    NoImage,
 }
 
 /// What a kind of failure means for the next try.
@@ -81,13 +83,14 @@ pub enum Class {
     Transient,
     /// It may pass with more memory or disk.
     TransientLarger,
-    /// Only an operator can mend it; tried again like a transient one.
+    /// Only an operator can mend it, and until then it would be so for every build: nothing more is started
+    /// for that system, and the build waits.
     Operator,
 }
 
 impl Kind {
     /// All kinds, for tests and tables.
-    pub const ALL: [Kind; 28] = [
+    pub const ALL: [Kind; 29] = [
         Kind::NoSuchPackage,
         Kind::EvaluationError,
         Kind::Broken,
@@ -101,6 +104,7 @@ impl Kind {
         Kind::TimedOut,
         Kind::Silent,
         Kind::LogTooLong,
+        Kind::NoMachine,
         Kind::NoProgram,
         Kind::NotStatic,
         Kind::TooLarge,
@@ -115,22 +119,56 @@ impl Kind {
         Kind::BuilderError,
         Kind::Signature,
         Kind::Sandbox,
-        Kind::NoMachine,
+        Kind::NoImage,
     ];
+
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::NoSuchPackage => "no-such-package",
+            Kind::EvaluationError => "evaluation-error",
+            Kind::Broken => "broken",
+            Kind::Unsupported => "unsupported",
+            Kind::Insecure => "insecure",
+            Kind::Unfree => "unfree",
+            Kind::BuildFailed => "build-failed",
+            Kind::TestFailed => "test-failed",
+            Kind::HashMismatch => "hash-mismatch",
+            Kind::NoOutput => "no-output",
+            Kind::TimedOut => "timed-out",
+            Kind::Silent => "silent",
+            Kind::LogTooLong => "log-too-long",
+            Kind::NoMachine => "no-machine",
+            Kind::NoProgram => "no-program",
+            Kind::NotStatic => "not-static",
+            Kind::TooLarge => "too-large",
+            Kind::SourceUnavailable => "source-unavailable",
+            Kind::CacheUnavailable => "cache-unavailable",
+            Kind::OutOfMemory => "out-of-memory",
+            Kind::DiskFull => "disk-full",
+            Kind::Interrupted => "interrupted",
+            Kind::Killed => "killed",
+            Kind::NotStarted => "not-started",
+            Kind::LostHeartbeat => "lost-heartbeat",
+            Kind::BuilderError => "builder-error",
+            Kind::Signature => "signature",
+            Kind::Sandbox => "sandbox",
+            Kind::NoImage => "no-image",
+        }
+    }
 
     /// What it means for the next try.
     pub fn class(self) -> Class {
         use Kind::*;
         match self {
             NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | BuildFailed | TestFailed
-            | HashMismatch | NoOutput | TimedOut | Silent | LogTooLong | NoProgram | NotStatic | TooLarge => {
-                Class::Permanent
-            }
+            | HashMismatch | NoOutput | TimedOut | Silent | LogTooLong | NoProgram | NotStatic | TooLarge
+            | NoMachine => Class::Permanent,
             SourceUnavailable | CacheUnavailable | Interrupted | Killed | NotStarted | LostHeartbeat | BuilderError => {
                 Class::Transient
             }
             OutOfMemory | DiskFull => Class::TransientLarger,
-            Signature | Sandbox | NoMachine => Class::Operator,
+            Signature | Sandbox | NoImage => Class::Operator,
         }
     }
 
@@ -165,6 +203,7 @@ impl Kind {
             Kind::Signature => "the binary cache's signature is not trusted here",
             Kind::Sandbox => "the build sandbox is not set up",
             Kind::NoMachine => "no machine here can build it",
+            Kind::NoImage => "the builder's image could not be pulled",
         }
     }
 }
@@ -180,22 +219,41 @@ pub struct Failure {
     /// The derivation that failed, where it is not the package's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation: Option<String>,
+    /// The same one's hash: it will fail whoever else needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drv: Option<DrvHash>,
+    /// The last lines that the derivation which failed has printed, or Nix where that was none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
 }
 
 /// Longest detail, in characters.
 const DETAIL_MAX: usize = 300;
+/// Most last lines, and the longest of them in characters: a row holds some of these, and is read whole.
+pub const LINES_MAX: usize = 8;
+const LINE_MAX: usize = 160;
 
 impl Failure {
     /// A failure with its evidence, which is cleaned first.
     pub fn new(kind: Kind, detail: impl AsRef<str>) -> Failure {
         let detail = clean_line(detail.as_ref(), DETAIL_MAX);
-        Failure { kind, detail: (!detail.is_empty()).then_some(detail), derivation: None }
+        Failure { kind, detail: (!detail.is_empty()).then_some(detail), derivation: None, drv: None, lines: Vec::new() }
+    }
+
+    /// The failure with the last of those lines that say something, cleaned.
+    #[must_use]
+    pub fn with_lines<S: AsRef<str>>(self, lines: impl DoubleEndedIterator<Item = S>) -> Failure {
+        let cleaned = lines.rev().map(|line| clean_line(line.as_ref(), LINE_MAX)).filter(|line| !line.is_empty());
+        let mut lines: Vec<String> = cleaned.take(LINES_MAX).collect();
+        lines.reverse();
+        Failure { lines, ..self }
     }
 
     /// The failure with all foreign text made harmless, whoever wrote it.
     pub fn cleaned(self) -> Failure {
         let derivation = self.derivation.map(|name| clean_line(&name, DETAIL_MAX));
-        Failure { derivation, ..Failure::new(self.kind, self.detail.unwrap_or_default()) }
+        let failure = Failure { derivation, drv: self.drv, ..Failure::new(self.kind, self.detail.unwrap_or_default()) };
+        failure.with_lines(self.lines.iter())
     }
 
     /// The sentence with its detail: "the build failed: hello.c:3: error: …". A dependency's failure is told as the dependency's.
@@ -229,7 +287,7 @@ mod tests {
         for kind in Kind::ALL {
             assert!(!kind.sentence().ends_with('.') && kind.sentence().len() < 80, "{kind:?}");
             let name = serde_json::to_string(&kind).expect("a unit variant");
-            assert_eq!(serde_json::from_str::<Kind>(&name).ok(), Some(kind));
+            assert_eq!((serde_json::from_str::<Kind>(&name).ok(), name), (Some(kind), format!("{:?}", kind.name())));
         }
     }
 

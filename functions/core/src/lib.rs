@@ -18,7 +18,9 @@ pub mod size;
 
 pub mod build;
 pub mod derivation;
+pub mod doomed;
 pub mod limits;
+pub mod past;
 pub mod served;
 
 pub mod flow;

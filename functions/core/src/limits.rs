@@ -6,13 +6,16 @@
 use std::{
     collections::BTreeMap,
     ops::{Add, Sub},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    failure::Kind,
     key::{LeaseId, Product, System},
+    past::Pace,
     policy::Policy,
     size::Size,
     time::{Month, Timestamp},
@@ -61,6 +64,12 @@ pub enum Why {
     NoImage,
     /// The operator wants none built.
     Operator,
+    /// A task could not pull the builder's image.
+    Unpulled,
+    /// A builder's machine can not isolate builds.
+    Sandbox,
+    /// A builder was given something by the binary cache that nobody it trusts has signed.
+    Signature,
 }
 
 impl Why {
@@ -69,6 +78,20 @@ impl Why {
         match self {
             Why::NoImage => "there is no builder image yet",
             Why::Operator => "the operator has paused builds",
+            Why::Unpulled => Kind::NoImage.sentence(),
+            Why::Sandbox => Kind::Sandbox.sentence(),
+            Why::Signature => Kind::Signature.sentence(),
+        }
+    }
+
+    /// What keeps all further builds of its system from being started after one has failed so: what is wrong there is wrong for
+    /// every other one, too.
+    pub fn after(kind: Kind) -> Option<Why> {
+        match kind {
+            Kind::NoImage => Some(Why::Unpulled),
+            Kind::Sandbox => Some(Why::Sandbox),
+            Kind::Signature => Some(Why::Signature),
+            _ => None,
         }
     }
 }
@@ -88,9 +111,15 @@ pub struct Limits {
     reserved: BTreeMap<LeaseId, Reservation>,
     month: Month,
     spent: Micros,
-    /// The systems for which nothing can be built.
+    /// How long builds take.
+    #[serde(default, skip_serializing_if = "Pace::is_empty")]
+    pace: Pace,
+    /// The systems for which nothing can be built, as long as somebody who looks sees so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     paused: BTreeMap<System, Paused>,
+    /// The systems for which a builder has found that nothing can be built, until an operator lets builds go on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    broken: BTreeMap<System, Paused>,
     /// The operator wants nothing built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stopped: Option<Stopped>,
@@ -128,7 +157,7 @@ impl Limits {
     /// Why nothing is built for a system, where that is so.
     pub fn paused(&self, system: System) -> Option<Paused> {
         let stopped = self.stopped.map(|stopped| Paused { why: Why::Operator, since: stopped.since });
-        stopped.or_else(|| self.paused.get(&system).copied())
+        stopped.or_else(|| self.broken.get(&system).or(self.paused.get(&system)).copied())
     }
 
     /// Whether nothing may be under way either.
@@ -143,10 +172,22 @@ impl Limits {
         Limits { stopped: Some(Stopped { since, drain }), ..self.clone() }
     }
 
-    /// The limits where the operator lets builds go on.
+    /// The limits where the operator lets builds go on, and has mended what builders have run into.
     #[must_use]
     pub fn resumed(&self) -> Limits {
-        Limits { stopped: None, ..self.clone() }
+        Limits { stopped: None, broken: BTreeMap::new(), ..self.clone() }
+    }
+
+    /// The limits after a builder has run into something that only an operator can mend. Where that is known, they are as they
+    /// were, since when included.
+    #[must_use]
+    pub fn broken(&self, system: System, why: Why, now: Timestamp) -> Limits {
+        let mut next = self.clone();
+        let known = next.broken.entry(system).or_insert(Paused { why, since: now });
+        if known.why != why {
+            *known = Paused { why, since: now };
+        }
+        next
     }
 
     /// The limits after a look at what keeps a system's builders from being started, `None` for nothing. Where that is known,
@@ -216,6 +257,19 @@ impl Limits {
         next
     }
 
+    /// How long builds take.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// The limits after a build has come to its programs: how long that took, is learnt.
+    #[must_use]
+    pub fn learnt(&self, derivations: u32, took: Duration) -> Limits {
+        let mut next = self.clone();
+        next.pace.learn(derivations, took);
+        next
+    }
+
     /// Whether a lease is live: what its builder does is paid for.
     pub fn holds(&self, lease: &LeaseId) -> bool {
         self.reserved.contains_key(lease)
@@ -247,8 +301,6 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;

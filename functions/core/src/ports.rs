@@ -10,9 +10,11 @@ use crate::{
     build::{Build, Lease},
     catalogue::{About, Entry, Resolution},
     derivation::Derivation,
+    doomed::Doomed,
     key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, System, Token},
     limits::{Limits, Why},
     news::{self, News},
+    past::Past,
     pins::{Pinned, Pins},
     policy::Policy,
     protocol::{Grant, Progress},
@@ -47,6 +49,10 @@ pub enum RowKey {
     Derivation(System, DrvHash),
     /// A served row.
     Served(ServedKey),
+    /// What a package took when it was built last.
+    Past(System, Attr),
+    /// The dependencies that fail for a system.
+    Doomed(System),
     /// The row of slots, money and pauses. There is one.
     Limits,
     /// The pins. There is one such row.
@@ -62,6 +68,10 @@ pub enum Row {
     Derivation(Derivation),
     /// What a path is served.
     Served(Served),
+    /// What a package took.
+    Past(Past),
+    /// Dependencies that fail.
+    Doomed(Doomed),
     /// Slots and money.
     Limits(Limits),
     /// What is served, by name.
@@ -75,6 +85,8 @@ impl Row {
             Row::Build(build) => RowKey::Build(build.key.clone()),
             Row::Derivation(taken) => RowKey::Derivation(taken.system(), taken.drv.clone()),
             Row::Served(served) => RowKey::Served(served.asked.clone()),
+            Row::Past(past) => RowKey::Past(past.system, past.attr.clone()),
+            Row::Doomed(doomed) => RowKey::Doomed(doomed.system),
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
         }
@@ -120,8 +132,10 @@ pub enum Read {
 /// Where a build stands in line, or among those that are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shelf {
-    /// Queued, ordered by when it is due.
+    /// Queued, and somebody waits for it; ordered by when it is due.
     Queued,
+    /// Queued, and nobody has asked for it yet; likewise.
+    Warming,
     /// Building, ordered by when its lease expires.
     Building,
     /// Left to another build, ordered by since when.
@@ -146,7 +160,8 @@ impl Build {
     pub fn shelf(&self) -> Option<(Shelf, Timestamp)> {
         use crate::build::State;
         match &self.state {
-            State::Queued { due, .. } => Some((Shelf::Queued, *due)),
+            State::Queued { due, warming: false, .. } => Some((Shelf::Queued, *due)),
+            State::Queued { due, warming: true, .. } => Some((Shelf::Warming, *due)),
             State::Building(lease) => Some((Shelf::Building, lease.expires)),
             State::Joined { since, .. } => Some((Shelf::Joined, *since)),
             State::Ready(made) => Some((Shelf::Ready, made.since)),
@@ -157,7 +172,7 @@ impl Build {
 
     /// Whether it is still to come to an end.
     pub fn is_under_way(&self) -> bool {
-        matches!(self.shelf(), Some((Shelf::Queued | Shelf::Building | Shelf::Joined, _)))
+        matches!(self.shelf(), Some((Shelf::Queued | Shelf::Warming | Shelf::Building | Shelf::Joined, _)))
     }
 }
 

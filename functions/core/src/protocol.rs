@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     artifact::{Manifest, ObjectName},
     failure::Failure,
-    key::{Attr, BuildKey, Sha256},
+    key::{Attr, BuildKey, DrvHash, Sha256},
     text::clean_line,
 };
 
@@ -167,11 +167,17 @@ pub struct Pulse {
     pub lease_seconds: u64,
 }
 
+/// How many derivations to build are told at most.
+pub const TO_BUILD_MAX: usize = 2000;
+
 /// What evaluating a package came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluated {
     /// Its derivation.
     pub drv_path: String,
+    /// The derivations that would be built for it, itself included, as far as that is known; no more than [`TO_BUILD_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to_build: Vec<DrvHash>,
     /// `meta.mainProgram`, as the package declares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub main_program: Option<String>,
@@ -183,7 +189,8 @@ pub struct Evaluated {
 pub enum Turn {
     /// Whoever asked: no other build will.
     Go,
-    /// Another build has, or does. The lease is over: the builder ends well, and says nothing more.
+    /// Another build has, or does; or one has shown that it can not be. The lease is over: the builder ends well, and says nothing
+    /// more.
     Elsewhere,
 }
 
@@ -252,4 +259,7 @@ pub struct Stats {
     pub derivations: u32,
     /// Log segments in the store.
     pub log_segments: u32,
+    /// The most memory in bytes that the builder and all that it started were seen to have; `None`: it was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
 }

@@ -62,6 +62,7 @@ fn building(step: &str, reason: &str) -> Status {
         progress: Some(Progress { step: Some(step.to_owned()), ..Progress::default() }),
         failure: None,
         reason: Some(reason.to_owned()),
+        estimate_seconds: None,
         retry_after: 2,
         derivations_started: 0,
         lease: None,
@@ -71,7 +72,12 @@ fn building(step: &str, reason: &str) -> Status {
 
 /// Every reply that foreign text may be in.
 fn replies(text: &str) -> Vec<Reply> {
-    let failure = Failure { kind: Kind::BuildFailed, detail: Some(text.to_owned()), derivation: Some(text.to_owned()) };
+    let failure = Failure {
+        detail: Some(text.to_owned()),
+        derivation: Some(text.to_owned()),
+        lines: vec![text.to_owned()],
+        ..Failure::new(Kind::BuildFailed, "")
+    };
     let attr: Attr = "procps".parse().expect("a name");
     let queued = Status { state: "queued", progress: None, ..building(text, text) };
     vec![
@@ -130,7 +136,13 @@ proptest! {
     fn what_is_stored_is_clean_before(text in foreign()) {
         let step = Progress { step: Some(text.clone()), ..Progress::default() }.cleaned().step.expect("a step");
         prop_assert!(can_be_seen(&step) && step.chars().count() <= 201, "{:?}", step);
-        let failure = Failure { kind: Kind::BuildFailed, detail: Some(text.clone()), derivation: Some(text) }.cleaned();
+        let failure = Failure {
+            detail: Some(text.clone()),
+            derivation: Some(text.clone()),
+            lines: vec![text],
+            ..Failure::new(Kind::BuildFailed, "")
+        }
+        .cleaned();
         prop_assert!(can_be_seen(&failure.sentence()), "{:?}", failure);
     }
 }

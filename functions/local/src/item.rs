@@ -1,7 +1,7 @@
 //! How rows lie in the embedded ledger, both ways. Whoever changes a row's shape in core finds out here: the golden
 //! files in `tests/golden/` are rows as earlier versions wrote them, and must stay readable.
 //!
-//! A key is text: `build/REV/SYSTEM/ATTR`, `derivation/SYSTEM/HASH`, `served/ASKED`, `limits`, `pins`. A row is the JSON of its core
+//! A key is text: `build/REV/SYSTEM/ATTR`, `derivation/SYSTEM/HASH`, `served/ASKED`, `past/SYSTEM/ATTR`, `doomed/SYSTEM`, `limits`, `pins`. A row is the JSON of its core
 //! type; of which type is said by its key.
 
 use binplz_core::{
@@ -32,6 +32,8 @@ pub fn key_text(key: &RowKey) -> String {
         RowKey::Build(build) => format!("build/{build}"),
         RowKey::Derivation(system, drv) => format!("derivation/{system}/{drv}"),
         RowKey::Served(asked) => format!("served/{asked}"),
+        RowKey::Past(system, attr) => format!("past/{system}/{attr}"),
+        RowKey::Doomed(system) => format!("doomed/{system}"),
         RowKey::Limits => "limits".to_owned(),
         RowKey::Pins => "pins".to_owned(),
     }
@@ -50,6 +52,11 @@ pub fn key_from_text(text: &str) -> Result<RowKey, Unreadable> {
             Ok(RowKey::Derivation(system.parse().map_err(|_| bad())?, drv.parse().map_err(|_| bad())?))
         }
         Some(("served", rest)) => rest.parse().map(RowKey::Served).map_err(|_| bad()),
+        Some(("past", rest)) => {
+            let (system, attr) = rest.split_once('/').ok_or_else(bad)?;
+            Ok(RowKey::Past(system.parse().map_err(|_| bad())?, attr.parse().map_err(|_| bad())?))
+        }
+        Some(("doomed", rest)) => rest.parse().map(RowKey::Doomed).map_err(|_| bad()),
         None if text == "limits" => Ok(RowKey::Limits),
         None if text == "pins" => Ok(RowKey::Pins),
         _ => Err(bad()),
@@ -65,6 +72,8 @@ pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
         Row::Build(build) => serde_json::to_vec(build),
         Row::Derivation(taken) => serde_json::to_vec(taken),
         Row::Served(served) => serde_json::to_vec(served),
+        Row::Past(past) => serde_json::to_vec(past),
+        Row::Doomed(doomed) => serde_json::to_vec(doomed),
         Row::Limits(limits) => serde_json::to_vec(limits),
         Row::Pins(pins) => serde_json::to_vec(pins),
     }
@@ -80,6 +89,8 @@ pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
         RowKey::Build(_) => serde_json::from_slice(bytes).map(Row::Build),
         RowKey::Derivation(..) => serde_json::from_slice(bytes).map(Row::Derivation),
         RowKey::Served(_) => serde_json::from_slice(bytes).map(Row::Served),
+        RowKey::Past(..) => serde_json::from_slice(bytes).map(Row::Past),
+        RowKey::Doomed(_) => serde_json::from_slice(bytes).map(Row::Doomed),
         RowKey::Limits => serde_json::from_slice(bytes).map(Row::Limits),
         RowKey::Pins => serde_json::from_slice(bytes).map(Row::Pins),
     }
@@ -106,6 +117,7 @@ pub fn progress_from_bytes(bytes: &[u8]) -> Result<Progress, Unreadable> {
 pub fn shelf_number(shelf: Shelf) -> u8 {
     match shelf {
         Shelf::Queued => 0,
+        Shelf::Warming => 6,
         Shelf::Building => 1,
         Shelf::Joined => 3,
         Shelf::Ready => 4,

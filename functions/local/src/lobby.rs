@@ -132,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn other_builds_and_other_moves_wake_nobody() {
-        let queued = State::Queued { since: Timestamp(1), due: Timestamp(1), attempt: 1 };
+        let queued = State::Queued { since: Timestamp(1), due: Timestamp(1), attempt: 1, warming: false };
         assert!(!hears(&[row("hello", ready()), row("tree", queued)]).await);
     }
 

@@ -38,7 +38,12 @@ impl Memo {
         let inner = self.inner();
         match key {
             RowKey::Served(key) => inner.rows.get(key).map(|(row, version)| (Row::Served(row.clone()), *version)),
-            RowKey::Build(_) | RowKey::Derivation(..) | RowKey::Limits | RowKey::Pins => None,
+            RowKey::Build(_)
+            | RowKey::Derivation(..)
+            | RowKey::Past(..)
+            | RowKey::Doomed(_)
+            | RowKey::Limits
+            | RowKey::Pins => None,
         }
         .ok_or(inner.epoch)
     }

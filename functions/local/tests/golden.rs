@@ -5,9 +5,11 @@ use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     build::{Attempt, Borrowed, Build, Lease, Made, State},
     derivation::Derivation,
+    doomed::Doomed,
     failure::{Failure, Kind},
     key::{BuildKey, DrvHash, LeaseId, Product, System},
     limits::{Limits, Micros, Why},
+    past::Past,
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
     ports::{Row, RowKey},
@@ -55,9 +57,11 @@ fn history() -> Vec<Attempt> {
         size: Size::default(),
         claimed: Timestamp(1_700_000_000_000),
         ended: Timestamp(1_700_000_030_000),
+        task: None,
         failure,
         left: None,
-        stats: Stats { derivations: 7, log_segments: 3 },
+        seen_in: None,
+        stats: Stats { derivations: 7, log_segments: 3, memory: None },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
 }
@@ -150,7 +154,11 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let derivation = Row::Derivation(Derivation { drv: drv(), home: Home { key: key(), lease: id(2) } });
     vec![
         (build(State::Unasked, vec![]), of_build, "build-unasked"),
-        (build(State::Queued { since: at, due: Timestamp(at.0 + 1), attempt: 1 }, vec![]), of_build, "build-queued"),
+        (
+            build(State::Queued { since: at, due: Timestamp(at.0 + 1), attempt: 1, warming: false }, vec![]),
+            of_build,
+            "build-queued",
+        ),
         (build(State::Building(lease(None)), vec![]), of_build, "build-claimed"),
         (build(State::Building(lease(Some("4711"))), history()), of_build, "build-launched"),
         (build(State::Building(Lease { derivation: Some(drv()), ..lease(None) }), vec![]), of_build, "build-holding"),
@@ -169,6 +177,14 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (served(package, false), "served/python3Packages.foo?sys=aarch64-linux", "served-default"),
         (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
         (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
+        (past(), "past/aarch64-linux/python3Packages.foo", "past"),
+        (Row::Build(failed_by_dependency()), of_build, "build-failed-by-dependency"),
+        (
+            Row::Doomed(Doomed::none(key().system).after(&failed_by_dependency(), at).expect("it is new")),
+            "doomed/aarch64-linux",
+            "doomed",
+        ),
+        (Row::Limits(Limits::default().broken(key().system, Why::Sandbox, at)), "limits", "limits-broken"),
         (pins(), "pins", "pins"),
         (limits(None), "limits", "limits"),
         (limits(Some(Product::Catalogue)), "limits", "limits-catalogue"),
@@ -177,8 +193,32 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     ]
 }
 
-fn golden(name: &str) -> Vec<u8> {
+/// A dependency fails, and another build has seen it.
+fn failed_by_dependency() -> Build {
+    let failure = Failure { drv: Some(drv()), ..failure() }.with_lines(["cc a.c", "a.c:1: error"].iter());
+    let attempt = Attempt {
+        task: Some("4711".to_owned()),
+        failure: Some(failure.clone()),
+        seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id(3) }),
+        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30) },
+        ..history().remove(0)
+    };
+    let since = attempt.ended;
+    Build { key: key(), state: State::Failed { failure, since, until: None }, history: vec![attempt] }
+}
+
+fn past() -> Row {
+    let Build { key, history, .. } = failed_by_dependency();
+    let Product::Package(attr) = &key.product else { panic!("it is a package") };
+    Row::Past(Past::of(attr, key.system, &history[0]))
+}
+
+/// `BINPLZ_GOLDEN=write` writes the files that are missing.
+fn golden(name: &str, written: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    if !std::fs::exists(&path).expect("a look") && std::env::var("BINPLZ_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, written()).expect("to write");
+    }
     std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
@@ -189,7 +229,7 @@ fn json(bytes: &[u8]) -> serde_json::Value {
 #[test]
 fn every_row_is_written_and_read_as_its_golden_file_says() {
     for (row, key, name) in rows() {
-        let bytes = golden(name);
+        let bytes = golden(name, || item::row_bytes(&row).expect(name));
         assert_eq!(item::row_from_bytes(&row.key(), &bytes).expect(name), row, "{name}");
         assert_eq!(json(&item::row_bytes(&row).expect(name)), json(&bytes), "{name}");
         assert_eq!(item::key_text(&row.key()), key, "{name}");
@@ -207,8 +247,8 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
         bytes_fetched: 123_456_789_012,
         log_segments: 5,
     };
-    assert_eq!(item::progress_from_bytes(&golden("progress")).expect("progress"), progress);
-    assert_eq!(json(&item::progress_bytes(&progress).expect("progress")), json(&golden("progress")));
+    assert_eq!(item::progress_from_bytes(&golden("progress", Vec::new)).expect("progress"), progress);
+    assert_eq!(json(&item::progress_bytes(&progress).expect("progress")), json(&golden("progress", Vec::new)));
 }
 
 #[test]

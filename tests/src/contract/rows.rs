@@ -6,9 +6,11 @@ use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     build::{Attempt, Borrowed, Build, Lease, Made, State},
     derivation::Derivation,
+    doomed::Doomed,
     failure::{Failure, Kind},
     key::{Attr, Bin, BuildKey, DrvHash, LeaseId, Product, Rev, Sha256, System, Token},
     limits::{Limits, Micros, Why},
+    past::Past,
     pins::{Change, PinName, Pinned, Pins, Source},
     policy::{Policy, Prices},
     ports::Row,
@@ -62,7 +64,7 @@ pub fn build(key: BuildKey, state: State) -> Row {
 
 /// The `n`th build, queued for `due`.
 pub fn queued(n: u32, due: u64) -> Row {
-    build(key(n), State::Queued { since: Timestamp(1), due: Timestamp(due), attempt: 1 })
+    build(key(n), State::Queued { since: Timestamp(1), due: Timestamp(due), attempt: 1, warming: false })
 }
 
 /// The `n`th build, held by the `holder`th lease until `expires`.
@@ -163,16 +165,48 @@ fn any_drv() -> impl Strategy<Value = DrvHash> {
 }
 
 fn any_derivation() -> impl Strategy<Value = Derivation> {
-    (any_drv(), any_key(), any_lease_id()).prop_map(|(drv, key, lease)| Derivation { drv, home: Home { key, lease } })
+    (any_drv(), any_home()).prop_map(|(drv, home)| Derivation { drv, home })
+}
+
+fn any_home() -> impl Strategy<Value = Home> {
+    (any_key(), any_lease_id()).prop_map(|(key, lease)| Home { key, lease })
+}
+
+fn any_past() -> impl Strategy<Value = Past> {
+    (any_attr(), select(&System::ALL[..]), any_attempt())
+        .prop_map(|(attr, system, attempt)| Past::of(&attr, system, &attempt))
+}
+
+/// What is known after some packages have failed by some dependencies.
+fn any_doomed() -> impl Strategy<Value = Doomed> {
+    let failed = (any_key(), any_failure(), any_attempt());
+    (select(&System::ALL[..]), vec(failed, 0..6)).prop_map(|(system, failed)| {
+        failed.into_iter().fold(Doomed::none(system), |doomed, (key, failure, attempt)| {
+            let since = attempt.ended;
+            let history = vec![Attempt { failure: Some(failure.clone()), ..attempt }];
+            let build = Build { key, state: State::Failed { failure, since, until: None }, history };
+            doomed.after(&build, since).unwrap_or(doomed)
+        })
+    })
 }
 
 fn any_failure() -> impl Strategy<Value = Failure> {
-    (select(&Kind::ALL[..]), "\\PC{0,40}", option::of("[a-z0-9-]{1,20}"))
-        .prop_map(|(kind, detail, derivation)| Failure { derivation, ..Failure::new(kind, detail) })
+    let dependency = (option::of("[a-z0-9-]{1,20}"), option::of(any_drv()));
+    (select(&Kind::ALL[..]), "\\PC{0,40}", dependency, vec("\\PC{0,40}", 0..9)).prop_map(
+        |(kind, detail, (derivation, drv), lines)| Failure {
+            derivation,
+            drv,
+            ..Failure::new(kind, detail).with_lines(lines.iter())
+        },
+    )
 }
 
 fn any_stats() -> impl Strategy<Value = Stats> {
-    (any::<u32>(), any::<u32>()).prop_map(|(derivations, log_segments)| Stats { derivations, log_segments })
+    (any::<u32>(), any::<u32>(), option::of(any::<u64>())).prop_map(|(derivations, log_segments, memory)| Stats {
+        derivations,
+        log_segments,
+        memory,
+    })
 }
 
 fn any_size() -> impl Strategy<Value = Size> {
@@ -199,16 +233,19 @@ fn any_lease() -> impl Strategy<Value = Lease> {
 
 fn any_attempt() -> impl Strategy<Value = Attempt> {
     let times = (any_timestamp(), any_timestamp());
-    let end = (option::of(any_failure()), option::of(any_drv()));
-    (any_lease_id(), any::<u32>(), any_size(), times, end, any_stats()).prop_map(
-        |(lease, number, size, (claimed, ended), (failure, left), stats)| Attempt {
+    let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_home()));
+    let task = option::of("\\PC{0,30}");
+    ((any_lease_id(), task), any::<u32>(), any_size(), times, end, any_stats()).prop_map(
+        |((lease, task), number, size, (claimed, ended), (failure, left, seen_in), stats)| Attempt {
             lease,
             number,
             size,
             claimed,
             ended,
+            task,
             failure,
             left,
+            seen_in,
             stats,
         },
     )
@@ -220,11 +257,8 @@ pub fn any_state() -> impl Strategy<Value = State> {
         (any_key(), option::of("\\PC{0,20}")).prop_map(|(from, main_program)| Borrowed { from, main_program });
     prop_oneof![
         Just(State::Unasked),
-        (any_timestamp(), any_timestamp(), any::<u32>()).prop_map(|(since, due, attempt)| State::Queued {
-            since,
-            due,
-            attempt
-        }),
+        (any_timestamp(), any_timestamp(), any::<u32>(), any::<bool>())
+            .prop_map(|(since, due, attempt, warming)| State::Queued { warming, since, due, attempt }),
         any_lease().prop_map(State::Building),
         (any_drv(), option::of("\\PC{0,20}"), any_timestamp())
             .prop_map(|(derivation, main_program, since)| State::Joined { derivation, main_program, since }),
@@ -318,6 +352,8 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         4 => (any_key(), any_state(), vec(any_attempt(), 0..9))
             .prop_map(|(key, state, history)| Row::Build(Build { key, state, history })),
         1 => any_derivation().prop_map(Row::Derivation),
+        1 => any_past().prop_map(Row::Past),
+        1 => any_doomed().prop_map(Row::Doomed),
         2 => any_served().prop_map(Row::Served),
         1 => any_limits().prop_map(Row::Limits),
         1 => any_pins().prop_map(Row::Pins),

@@ -48,17 +48,17 @@ fn a_cancelled_builds_processes_are_gone_and_whoever_asks_again_starts_it_anew()
     let server = Server::start(set.path(), &data.path().join("data"), &[]);
     let builder = begun(&server);
     assert!(
-        said(&server, &["cancel", "failing.endless"])
+        said(&server, &["cancel", "failing.endless", "--yes"])
             .ends_with("is cancelled: whoever asks for it next starts it anew\n")
     );
     is_gone(builder);
     assert_eq!(server.status("failing.endless")["state"], "unasked");
     let again = begun(&server);
     assert_ne!(again, builder);
-    said(&server, &["cancel", "/failing.endless", "--json"]);
+    said(&server, &["cancel", "/failing.endless", "--yes", "--json"]);
     is_gone(again);
 
-    let refused = binplz(&server, &["cancel", "failing.endless?pin=nobody"]);
+    let refused = binplz(&server, &["cancel", "failing.endless?pin=nobody", "--yes"]);
     let why = String::from_utf8(refused.stderr).expect("text");
     assert!(!refused.status.success() && why.contains("no such nixpkgs"), "{why}");
 }
@@ -70,7 +70,7 @@ fn a_pause_ends_builders_at_once_holds_new_ones_and_is_told_until_builds_go_on()
     let mut server = Server::start(set.path(), &data, &[]);
     assert_eq!(server.settled("tree").status, 302);
     let builder = begun(&server);
-    let told: Value = serde_json::from_str(&said(&server, &["pause", "--json"])).expect("JSON");
+    let told: Value = serde_json::from_str(&said(&server, &["pause", "--yes", "--json"])).expect("JSON");
     assert_eq!((&told["running"], &told["queued"]), (&Value::from(0), &Value::from(1)));
     is_gone(builder);
     // It outlives the server, as an operator would expect.
@@ -84,7 +84,7 @@ fn a_pause_ends_builders_at_once_holds_new_ones_and_is_told_until_builds_go_on()
     let told = said(&server, &["resume"]);
     assert!(!told.contains("paused") && told.starts_with("builds "), "{told}");
     let again = begun(&server);
-    said(&server, &["cancel", "failing.endless"]);
+    said(&server, &["cancel", "failing.endless", "--yes"]);
     is_gone(again);
 }
 
@@ -99,7 +99,7 @@ fn a_remembered_failure_is_tried_again_or_forgotten_at_an_operators_word() {
     said(&server, &["retry", path]);
     assert_eq!(server.settled(path).status, 422);
     assert_eq!(attempts(), 2);
-    said(&server, &["forget", path]);
+    said(&server, &["forget", path, "--yes"]);
     assert_eq!((server.status(path)["state"].as_str(), attempts()), (Some("unasked"), 0));
     assert!(!binplz(&server, &["retry", path]).status.success(), "it has not failed");
 }

@@ -110,7 +110,7 @@ fn several_nixpkgs_are_served_side_by_side_each_by_its_name_and_its_commit() {
     change(&server, &["default", "third"]);
     assert_eq!(served(&server, "failing.who").0, pins["third"]);
 
-    change(&server, &["retire", "second"]);
+    change(&server, &["retire", "second", "--yes"]);
     for target in ["failing.who?pin=second", &format!("failing.who?nixpkgs-commit={}", pins["second"])] {
         let refused = server.get(&format!("/{target}"));
         assert_eq!(refused.status, 400, "{target}");
@@ -151,8 +151,8 @@ fn what_can_not_be_a_pin_is_told_in_one_sentence_and_changes_nothing() {
         (&["add", "other", "--tarball", text(empty.path())], "nix-instantiate failed"),
         (&["add", "local", "--tarball", text(&tarball)], "there is a pin local already"),
         (&["move", "other", "--path", text(set.path())], "there is no pin other"),
-        (&["retire", "other"], "there is no pin other"),
-        (&["retire", "local"], "local is the default pin"),
+        (&["retire", "other", "--yes"], "there is no pin other"),
+        (&["retire", "local", "--yes"], "local is the default pin"),
         (&["default", "other"], "there is no pin other"),
     ] {
         let said = refusal(&server, arguments);

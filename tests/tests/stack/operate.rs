@@ -38,12 +38,12 @@ fn a_cancel_and_a_pause_end_the_task_at_once_and_a_task_that_nobody_told_is_foun
     // A builder would take minutes to hear from its lease that it is over.
     let watched = watched(ENDLESS, &["--env=BINPLZ_LEASE_SECONDS=600"]);
     begins(&watched);
-    order(&watched, &["cancel", TARGET]);
+    order(&watched, &["cancel", TARGET, "--yes"]);
     is_gone(&watched);
     assert_eq!(watched.build(TARGET).expect("a row").state, State::Unasked);
 
     begins(&watched);
-    assert!(order(&watched, &["pause"]).contains("the operator has paused builds"));
+    assert!(order(&watched, &["pause", "--yes"]).contains("the operator has paused builds"));
     is_gone(&watched);
     let row = watched.build(TARGET).expect("a row");
     assert!(matches!(row.state, State::Queued { attempt: 1, .. }) && row.history.is_empty(), "{row:?}");

@@ -109,7 +109,7 @@ fn an_operator_adds_moves_and_retires_pins_from_afar_and_who_asks_never_waits_fo
     assert_eq!(watched.status("failing.who")["derivations_started"], 0);
     assert!(says(&watched, "failing.who", "who of the third"));
 
-    change(&watched, &["retire", "second"]);
+    change(&watched, &["retire", "second", "--yes"]);
     assert_eq!(watched.get("/failing.who?pin=second").status, 400);
     let pins = same;
     assert_eq!(served(&watched, "failing.who"), pins["demo"]);

@@ -2,11 +2,12 @@
 //! if nobody wrote before them.
 //!
 //! ```text
-//! Unasked ─ask→ Queued ─claim→ Building ─settle→ Ready
+//! Unasked ─ask, warm→ Queued ─claim→ Building ─settle→ Ready
 //!    ↑            ↑ ↑             │  ├─(permanent)→ Failed ─retry→ Queued
 //!    │            │ └─(transient)─┘  └─(exhausted)→ Failed until… ─ask→ Queued
 //!    └─cancel─────┴───────────────┘   ─suspend→ Queued
 //!
+//! Building ─doom→ Failed                                       a dependency of it is known to fail
 //! Building ─join→ Joined ─follow→ Ready, Failed, Queued      as the build of its derivation stands, at once if it has ended
 //! Unasked, Queued, Failed until… ─adopt→ Ready               where the derivation was known before, and is made
 //! ```
@@ -86,8 +87,10 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
         size: lease.size,
         claimed: lease.claimed,
         ended: now,
+        task: lease.task.clone(),
         failure: None,
         left: None,
+        seen_in: None,
         stats: Stats::default(),
     }
 }
@@ -95,10 +98,13 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
 fn after_failure(failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
     match failure.kind.class() {
         Class::Permanent => State::Failed { failure, since: now, until: None },
-        Class::Transient | Class::TransientLarger | Class::Operator if attempt < policy.attempts => {
-            State::Queued { since: now, due: now + policy.delay_after(attempt), attempt: attempt + 1 }
+        // The attempt was in vain through no fault of the package; nothing is started until the operator has looked (`limits.rs`).
+        Class::Operator => State::Queued { since: now, due: now, attempt, warming: false },
+        Class::Transient | Class::TransientLarger if attempt < policy.attempts => {
+            let due = now + policy.delay_after(attempt);
+            State::Queued { since: now, due, attempt: attempt + 1, warming: false }
         }
-        Class::Transient | Class::TransientLarger | Class::Operator => {
+        Class::Transient | Class::TransientLarger => {
             State::Failed { failure, since: now, until: Some(now + policy.cool_down) }
         }
     }
@@ -114,7 +120,15 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
     match (event, &build.state) {
         (Event::Ask, State::Unasked) => Ok(queued()),
         (Event::Ask, State::Failed { until: Some(until), .. }) if now >= *until => Ok(queued()),
+        (Event::Ask, State::Queued { since, due, attempt, warming: true }) => {
+            Ok(build.with(State::Queued { since: *since, due: *due, attempt: *attempt, warming: false }))
+        }
         (Event::Ask, _) => Ok(Step::Stay),
+
+        (Event::Warm, State::Unasked) => {
+            Ok(build.with(State::Queued { since: now, due: now, attempt: 1, warming: true }))
+        }
+        (Event::Warm, _) => Ok(Step::Stay),
 
         (Event::Claim { id, .. }, State::Building(lease)) if &lease.id == id => Ok(Step::Stay),
         (Event::Claim { .. }, State::Queued { due, .. }) if now < *due => Err(Illegal::NotDue),
@@ -167,6 +181,12 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             }
         }
         (Event::Join { id, derivation, .. }, _) if build.has_left(id, derivation) => Ok(Step::Stay),
+        (Event::Doom { id, failure, seen_in }, State::Building(lease)) if live(lease, id, now) => {
+            let (told, failure) = (Some(failure.clone()), failure.clone());
+            let attempt = Attempt { failure: told, seen_in: Some(seen_in.clone()), ..over(lease, now) };
+            Ok(Step::Move(build.after(attempt, State::Failed { failure, since: now, until: None })))
+        }
+        (Event::Doom { id, failure, .. }, _) if build.heard(id, &Err(failure.clone())) => Ok(Step::Stay),
         (Event::Follow { derivation, realisation }, State::Joined { derivation: left, .. }) if left == derivation => {
             Ok(followed(build, realisation, now).map_or(Step::Stay, Step::Move))
         }
@@ -190,6 +210,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             | Event::Pulse { .. }
             | Event::Hold { .. }
             | Event::Join { .. }
+            | Event::Doom { .. }
             | Event::Settle { .. },
             _,
         ) => Err(Illegal::NotLive),
@@ -205,7 +226,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Cancel, _) => Err(Illegal::NotUnderWay),
 
         (Event::Suspend, State::Building(lease)) => {
-            Ok(build.with(State::Queued { since: now, due: now, attempt: lease.attempt }))
+            Ok(build.with(State::Queued { since: now, due: now, attempt: lease.attempt, warming: false }))
         }
         (Event::Suspend, _) => Ok(Step::Stay),
 
@@ -236,7 +257,7 @@ fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option
 }
 
 fn queued_at(now: Timestamp) -> State {
-    State::Queued { since: now, due: now, attempt: 1 }
+    State::Queued { since: now, due: now, attempt: 1, warming: false }
 }
 
 fn live(lease: &Lease, id: &LeaseId, now: Timestamp) -> bool {

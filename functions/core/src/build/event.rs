@@ -16,6 +16,8 @@ use crate::{
 pub enum Event {
     /// Somebody wants it.
     Ask,
+    /// Somebody may want it later.
+    Warm,
     /// A dispatcher takes it on, with a lease made for this.
     Claim {
         /// The new lease's name.
@@ -52,6 +54,15 @@ pub enum Event {
         main_program: Option<String>,
         /// How the other build stands.
         realisation: Realisation,
+    },
+    /// The builder that holds a lease has evaluated, and needs a dependency that is known to fail.
+    Doom {
+        /// Which lease.
+        id: LeaseId,
+        /// How it fails: for good.
+        failure: Failure,
+        /// The attempt whose log tells of it.
+        seen_in: Home,
     },
     /// Somebody has looked how the realisation of a derivation stands.
     Follow {

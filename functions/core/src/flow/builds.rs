@@ -75,9 +75,11 @@ pub async fn builds<D: Deployment>(d: &D) -> Result<Builds, Unavailable> {
     let line = |listed: &Listed| line(d, &pins, listed);
     let running = d.ledger().list(Shelf::Building, None, MOST).await?;
     let failed = d.ledger().latest(Shelf::Failed, MOST).await?;
+    let mut waiting = d.ledger().list(Shelf::Queued, None, MOST).await?;
+    waiting.extend(d.ledger().list(Shelf::Warming, None, MOST - waiting.len()).await?);
     Ok(Builds {
         building: try_join_all(running.iter().map(|listed| told(d, line(listed), listed))).await?,
-        queued: d.ledger().list(Shelf::Queued, None, MOST).await?.iter().map(line).collect(),
+        queued: waiting.iter().map(line).collect(),
         failed: try_join_all(failed.iter().map(|listed| told(d, line(listed), listed))).await?,
         ready: ready(d, &pins, MOST).await?,
     })

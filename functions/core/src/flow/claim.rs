@@ -4,7 +4,7 @@ use crate::{
     build::{Build, Event, Illegal},
     derivation::{Derivation, Realisation},
     flow::{
-        Halt, Tries, advance, decide, follow,
+        Halt, Tries, advance, decide, doomed, follow,
         lease::{Bearer, Denied, admit},
         load_build, ring,
     },
@@ -37,6 +37,12 @@ pub async fn claim<D: Deployment>(d: &D, bearer: &Bearer, found: Evaluated) -> R
         let realisation = follow::stands(d, row.as_ref(), &bearer.key).await?;
         let (build, version) = load_build(d, &bearer.key).await?;
         if realisation == Realisation::Free || was_told(&build, &drv, &realisation) {
+            if let Some((failure, seen_in)) = doomed::among(d, bearer.key.system, &found.to_build).await? {
+                let doom = Event::Doom { id: bearer.lease.clone(), failure, seen_in };
+                advance(d, &bearer.key, &doom).await.map_err(denied)?;
+                ring(d).await;
+                return Ok(Turn::Elsewhere);
+            }
             let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone() };
             let mut swaps =
                 decide(d, &build, version, &hold).await.map_err(denied)?.map_or(Vec::new(), |(_, swaps)| swaps);

@@ -21,14 +21,34 @@ use crate::{
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     follow::follow_all(d).await?;
+    let mut next = None;
+    // What nobody waits for yet comes last, and gets what is left.
+    for shelf in [Shelf::Queued, Shelf::Warming] {
+        match along(d, shelf).await? {
+            Room::None => return Ok(None),
+            Room::Left { due } => next = [next, due].into_iter().flatten().min(),
+        }
+    }
+    Ok(next)
+}
+
+/// Whether there is room for more builds, after those of a shelf were taken in.
+enum Room {
+    /// There is none until one of them ends.
+    None,
+    /// There is some, and when the next one is due.
+    Left { due: Option<Timestamp> },
+}
+
+async fn along<D: Deployment>(d: &D, shelf: Shelf) -> Result<Room, Unavailable> {
     let (limits, _) = load_limits(d, Read::Consistent).await?;
-    let mut walk = Walk::along(Shelf::Queued);
+    let mut walk = Walk::along(shelf);
     while let Some(page) = walk.next(d).await? {
         // Looked at after the list, so that no build is on it whose pin is younger.
         let pins = if page.is_empty() { None } else { Some(pins::load(d).await?) };
         for listed in &page {
             if listed.at > d.now() {
-                return Ok(Some(listed.at));
+                return Ok(Room::Left { due: Some(listed.at) });
             }
             if pins.as_ref().is_some_and(|pins| pins.nixpkgs(&listed.key.rev).is_none()) {
                 drop_unserved(d, &listed.key).await?;
@@ -52,14 +72,14 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
                         // What can not be paid on a larger machine may leave room for what needs the usual one.
                         Full::Budget { worst } if worst > d.policy().worst_price(d.policy().size) => {}
                         Full::Paused(_) | Full::Catalogue => {}
-                        Full::Budget { .. } | Full::Slots => return Ok(None),
+                        Full::Budget { .. } | Full::Slots => return Ok(Room::None),
                     }
                 }
                 Err(Halt::Unavailable(error)) => return Err(error),
             }
         }
     }
-    Ok(None)
+    Ok(Room::Left { due: None })
 }
 
 /// A build whose pin was moved or retired while it waited: nobody wants it any more.

@@ -125,5 +125,8 @@ pub(crate) async fn teller<D: Deployment>(d: &D, build: &Build) -> Result<Option
     {
         return Ok(Some(row.home));
     }
+    if let (None, Some(seen_in)) = (build.lease(), build.history.last().and_then(|last| last.seen_in.as_ref())) {
+        return Ok(Some(seen_in.clone()));
+    }
     Ok(build.newest_lease().map(|lease| Home { key: build.key.clone(), lease: lease.clone() }))
 }

@@ -107,7 +107,12 @@ fn last_lines(text: &str, max: usize) -> usize {
 ///
 /// # Errors
 /// [`Unavailable`]: the store does not answer.
-async fn read<D: Deployment>(d: &D, build: &Build, home: Option<&Home>, from: u32) -> Result<Part, Unavailable> {
+pub(crate) async fn read<D: Deployment>(
+    d: &D,
+    build: &Build,
+    home: Option<&Home>,
+    from: u32,
+) -> Result<Part, Unavailable> {
     let complete = !matches!(build.state, State::Building(_) | State::Joined { .. });
     let mut part = Part { content: Vec::new(), next: from.max(1), complete };
     let Some(home) = home else { return Ok(part) };

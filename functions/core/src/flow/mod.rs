@@ -15,9 +15,10 @@ use thiserror::Error;
 use crate::{
     artifact::{Home, Manifest, ObjectName},
     build::{Build, Event, Illegal, Made, Step, apply},
-    key::BuildKey,
-    limits::{Full, Limits},
+    key::{Attr, BuildKey, Product, System},
+    limits::{Full, Limits, Why},
     news::{About, Moved, News},
+    past::Past,
     ports::{Bell, Deployment, Ledger, NotCommitted, Read, Row, RowKey, Shelf, Store, Swap, Unavailable, Version},
 };
 
@@ -26,7 +27,9 @@ pub mod built;
 mod catalogue;
 pub mod claim;
 pub mod dispatch;
+mod doomed;
 mod follow;
+pub mod inspect;
 pub mod lease;
 pub mod log;
 mod meaning;
@@ -105,6 +108,20 @@ pub(crate) async fn load_limits<D: Deployment>(d: &D, read: Read) -> Result<(Lim
     }
 }
 
+/// What a package took when it was built last.
+pub(crate) async fn load_past<D: Deployment>(
+    d: &D,
+    system: System,
+    attr: &Attr,
+    read: Read,
+) -> Result<(Option<Past>, Version), Unavailable> {
+    match d.ledger().load(&RowKey::Past(system, attr.clone()), read).await? {
+        Some((Row::Past(past), version)) => Ok((Some(past), version)),
+        Some(_) => Err(Unavailable::new("ledger", "another row lies where a package's past should")),
+        None => Ok((None, Version(0))),
+    }
+}
+
 /// The manifest that lies there, if one does.
 pub(crate) async fn load_manifest<D: Deployment>(d: &D, home: &Home) -> Result<Option<Manifest>, Unavailable> {
     let content = d.store().read(&home.object(ObjectName::Manifest)).await?;
@@ -122,7 +139,9 @@ pub(crate) async fn manifest_of<D: Deployment>(d: &D, key: &BuildKey, made: &Mad
 
 /// How many builds wait in the queue, those that wait for their time included; counted up to [`QUEUE_COUNT`].
 pub(crate) async fn queued<D: Deployment>(d: &D) -> Result<usize, Unavailable> {
-    Ok(d.ledger().list(Shelf::Queued, None, QUEUE_COUNT).await?.len())
+    let waited_for = d.ledger().list(Shelf::Queued, None, QUEUE_COUNT).await?.len();
+    let warming = d.ledger().list(Shelf::Warming, None, QUEUE_COUNT - waited_for).await?.len();
+    Ok(waited_for + warming)
 }
 
 /// Whether asking would queue it: nobody has asked for it, or it has cooled down; all else is as it is.
@@ -185,6 +204,15 @@ pub(crate) async fn decide<D: Deployment>(
         let (mut limits, seen) = load_limits(d, Read::Consistent).await?;
         if let Some(old) = old {
             limits = limits.release(&old.id, old.size, now, d.policy());
+            if let Some(why) = after.failure_of(&old.id).and_then(|failure| Why::after(failure.kind)) {
+                limits = limits.broken(before.key.system, why, now);
+            }
+            if let (Some(attempt), Product::Package(attr)) = (after.built_by(&old.id), &before.key.product) {
+                limits = limits.learnt(attempt.stats.derivations, attempt.ended - attempt.claimed);
+                let past = Past::of(attr, before.key.system, attempt);
+                let seen = load_past(d, before.key.system, attr, Read::Consistent).await?.1;
+                swaps.push(Swap { seen, row: Row::Past(past) });
+            }
         }
         if let Some(new) = new {
             let Build { key, .. } = before;
@@ -201,6 +229,9 @@ fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
         let lease = before.lease().or(after.lease()).map(|lease| &lease.id);
         let about = lease.map_or(About::Build(&after.key), |lease| About::Attempt(&after.key, lease));
         d.tell(about, News::Moved(&moved));
+        if let Some(why) = moved.kind().and_then(Why::after) {
+            d.tell(About::Service, News::Looked(after.key.system, Some(why)));
+        }
     }
     advanced
 }

@@ -1,19 +1,23 @@
 //! What an operator may ask of a deployment. An order is data, so that it is carried out in the same way wherever the operator
 //! sits: beside the ledger, or at the other end of a socket.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, fmt, future::Future, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
     build::Event,
-    flow::{advance, load_limits, meaning, pins, queued, ring, stop},
+    flow::{
+        Halt, advance, doomed,
+        inspect::{self, Excerpt, Filter, Listing, Shown},
+        load_build, load_limits, meaning, pins, queued, ring, stop,
+    },
     key::{BuildKey, System},
     limits::{Micros, Paused},
     pins::{Change, Pins},
     ports::{Deployment, Read, Unavailable},
-    target::Target,
+    target::{BadTarget, Target},
 };
 
 /// One order.
@@ -33,19 +37,65 @@ pub enum Order {
     },
     /// Let builds go on.
     Resume,
+    /// Tell the builds that fit.
+    List(Filter),
+    /// Tell all that is known of one.
+    Show(Named),
+    /// Tell a part of its log.
+    Log {
+        /// Whose.
+        of: Named,
+        /// From which segment on; 1 is the first.
+        from: u32,
+    },
     /// Do something about one build.
     Build {
-        /// What the build is asked for as: `tree?sys=aarch64-linux`.
-        target: Target,
+        /// Which.
+        of: Named,
         /// What.
         act: Act,
     },
+}
+
+/// A build, as operators name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Named {
+    /// As people ask for it: `tree?sys=aarch64-linux`.
+    Target(Target),
+    /// As a list tells it: `REV/SYSTEM/ATTR`. So builds are named of nixpkgs that no pin stands for any more.
+    Key(BuildKey),
+}
+
+impl From<Target> for Named {
+    fn from(target: Target) -> Named {
+        Named::Target(target)
+    }
+}
+
+/// A key has two slashes and begins with a whole commit, a target never does.
+impl FromStr for Named {
+    type Err = BadTarget;
+    fn from_str(s: &str) -> Result<Named, BadTarget> {
+        s.parse().map(Named::Key).or_else(|_| s.parse().map(Named::Target))
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Named::Target(target) => target.fmt(f),
+            Named::Key(key) => key.fmt(f),
+        }
+    }
 }
 
 /// What can be done about a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
+    /// Have it built before somebody asks, when nothing else is to be built.
+    Warm,
     /// Try it again, though it failed.
     Retry,
     /// Forget that it failed: whoever asks next starts it.
@@ -62,8 +112,14 @@ pub enum Outcome {
     Pins(Pins),
     /// How the whole stands.
     Overview(Overview),
-    /// It is done, to that build.
-    Build(BuildKey),
+    /// These builds.
+    List(Vec<Listing>),
+    /// All that is known of one.
+    Show(Box<Shown>),
+    /// A part of a log.
+    Log(Excerpt),
+    /// It is done, to that build, which stands so now.
+    Build(Listing),
 }
 
 impl Outcome {
@@ -89,13 +145,46 @@ impl Outcome {
         }
     }
 
-    /// Which build it was done to.
+    /// The builds, where those were asked for.
     ///
     /// # Errors
     /// [`Declined`]: who answered is of another version.
-    pub fn build(self) -> Result<BuildKey, Declined> {
+    pub fn list(self) -> Result<Vec<Listing>, Declined> {
         match self {
-            Outcome::Build(key) => Ok(key),
+            Outcome::List(builds) => Ok(builds),
+            _ => Err(Declined::strange()),
+        }
+    }
+
+    /// What is known of a build, where that was asked.
+    ///
+    /// # Errors
+    /// [`Declined`]: who answered is of another version.
+    pub fn show(self) -> Result<Shown, Declined> {
+        match self {
+            Outcome::Show(shown) => Ok(*shown),
+            _ => Err(Declined::strange()),
+        }
+    }
+
+    /// A part of a log, where that was asked for.
+    ///
+    /// # Errors
+    /// [`Declined`]: who answered is of another version.
+    pub fn log(self) -> Result<Excerpt, Declined> {
+        match self {
+            Outcome::Log(excerpt) => Ok(excerpt),
+            _ => Err(Declined::strange()),
+        }
+    }
+
+    /// The build that it was done to.
+    ///
+    /// # Errors
+    /// [`Declined`]: who answered is of another version.
+    pub fn build(self) -> Result<Listing, Declined> {
+        match self {
+            Outcome::Build(build) => Ok(build),
             _ => Err(Declined::strange()),
         }
     }
@@ -153,7 +242,10 @@ impl<D: Deployment> Operator for D {
                 stop::resume(self).await?;
                 overview(self).await
             }
-            Order::Build { target, act } => Ok(Outcome::Build(on_build(self, &target, act).await?)),
+            Order::List(filter) => Ok(Outcome::List(inspect::list(self, &filter).await?)),
+            Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
+            Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
+            Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }
 }
@@ -172,19 +264,34 @@ async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
     }))
 }
 
-async fn on_build<D: Deployment>(d: &D, target: &Target, act: Act) -> Result<BuildKey, Declined> {
-    let meaning = meaning::of(d, target, false).await?.map_err(declined)?;
-    let key = meaning.key;
+/// Which build is meant.
+async fn key_of<D: Deployment>(d: &D, of: &Named) -> Result<BuildKey, Declined> {
+    match of {
+        Named::Key(key) => Ok(key.clone()),
+        Named::Target(target) => Ok(meaning::of(d, target, false).await?.map_err(declined)?.key),
+    }
+}
+
+async fn on_build<D: Deployment>(d: &D, of: &Named, act: Act) -> Result<Listing, Declined> {
+    let key = key_of(d, of).await?;
     match act {
         Act::Cancel => stop::cancel(d, &key).await,
-        Act::Retry => advance(d, &key, &Event::Retry).await.map(drop),
-        Act::Forget => advance(d, &key, &Event::Forget).await.map(drop),
+        Act::Warm => advance(d, &key, &Event::Warm).await.map(drop),
+        Act::Retry => again(d, &key, &Event::Retry).await,
+        Act::Forget => again(d, &key, &Event::Forget).await,
     }
-    .map_err(|halt| declined(format!("{target}: {halt}")))?;
-    if act == Act::Retry {
+    .map_err(|halt| declined(format!("{of}: {halt}")))?;
+    if matches!(act, Act::Retry | Act::Warm) {
         ring(d).await;
     }
-    Ok(key)
+    Ok(inspect::listing(d, load_build(d, &key).await?.0).await?)
+}
+
+/// A failure counts no more, and neither does that of the dependency that caused it.
+async fn again<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<(), Halt> {
+    // The pardon first: whoever dies between the two gives the order again, and the build still says which dependency it was.
+    doomed::pardon(d, &load_build(d, key).await?.0).await?;
+    advance(d, key, event).await.map(drop)
 }
 
 fn declined(why: impl ToString) -> Declined {

@@ -5,11 +5,12 @@ use crate::{
     build::Event,
     failure::Failure,
     flow::{
-        Halt, advance,
+        Halt, advance, doomed,
         lease::{Bearer, Denied, admit},
         ring,
     },
     key::{BuildKey, DrvHash, LeaseId, Product},
+    news::About,
     ports::{Deployment, Intake, Unavailable},
     protocol::{Outcome, Report},
 };
@@ -45,7 +46,10 @@ pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report
         (Outcome::Built(_) | Outcome::Catalogued, _) => return Err(Denied::Nonsense("that is not what was asked for")),
     };
     let event = Event::Settle { id: bearer.lease.clone(), end, stats: report.stats };
-    advance(d, &bearer.key, &event).await?;
+    let settled = advance(d, &bearer.key, &event).await?;
+    if let Err(error) = doomed::note(d, &settled.after).await {
+        d.note(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
+    }
     ring(d).await;
     Ok(())
 }

@@ -7,14 +7,15 @@ use serde::Serialize;
 use crate::{
     build::{Build, State},
     failure::Failure,
-    flow::{follow, load_build, load_limits, meaning},
-    key::{LeaseId, Product, Rev, System},
-    limits::Paused,
+    flow::{follow, load_build, load_limits, load_past, meaning},
+    key::{BuildKey, LeaseId, Product, Rev, System},
+    limits::{Limits, Paused},
     ports::{Deployment, Ledger, Read, Shelf, Unavailable},
     problem::BY_ATTRIBUTE,
     protocol::{Phase, Progress},
     reply::Reply,
     target::Target,
+    text::span,
     time::Timestamp,
 };
 
@@ -61,6 +62,9 @@ pub struct Status {
     /// The same as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// In how many seconds it will be there, by what it took before and what builds of like size took; less than nothing is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate_seconds: Option<u64>,
     /// When asking again is worth while, in seconds; 0 where nothing will change by itself.
     pub retry_after: u64,
     /// Derivations whose build was started for this, over all ended attempts that are remembered.
@@ -100,7 +104,10 @@ impl Status {
         if let Some(paused) = self.paused {
             return format!("waits: {}", paused.why.sentence());
         }
-        let headline = self.happening();
+        let mut headline = self.happening();
+        if let Some(left) = self.estimate_seconds {
+            headline.push_str(&format!(", about {} left", span(Duration::from_secs(left))));
+        }
         if self.by_attribute { format!("{headline} ({BY_ATTRIBUTE})") } else { headline }
     }
 
@@ -172,23 +179,26 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
         progress: None,
         failure: None,
         reason: None,
+        estimate_seconds: None,
         retry_after: 0,
         derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
         lease: follow::teller(d, &build).await?.map(|home| home.lease),
     };
     match &worker.state {
-        State::Queued { due, attempt, .. } => {
+        State::Queued { due, attempt, warming, .. } => {
             status.attempt = *attempt;
             status.failure = last.and_then(|attempt| attempt.failure.clone()).filter(|_| *attempt > 1);
             let (limits, _) = load_limits(d, Read::Eventual).await?;
-            status.paused = limits.paused(build.key.system);
+            status.paused = limits.paused(worker.key.system);
             if status.paused.is_some() {
                 status.retry_after = PAUSE_LOOK;
             } else if *due <= now {
-                let line = d.ledger().list(Shelf::Queued, None, QUEUE_LOOK).await?;
-                let ahead = line.iter().position(|listed| listed.key == worker.key).unwrap_or(line.len());
+                let ahead = ahead(d, &worker.key, *warming).await?;
+                let turn = limits.pace().of_any().map(|took| took * ahead as u32 / d.policy().slots.max(1) as u32);
+                let takes = expected(d, &worker.key, &limits, None).await?;
                 status.ahead = Some(ahead);
-                status.retry_after = (2 + 5 * ahead as u64).min(60);
+                status.estimate_seconds = takes.map(|takes| seconds_up(turn.unwrap_or_default() + takes));
+                status.retry_after = turn.map_or(2 + 5 * ahead as u64, |turn| 2 + turn.as_secs()).min(60);
             } else {
                 status.retry_after = seconds_up(*due - now) + 1;
             }
@@ -199,8 +209,13 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
             status.started = Some(lease.claimed);
             status.elapsed_seconds = Some(elapsed.as_secs());
             status.progress = d.ledger().progress(&lease.id).await?;
+            let (limits, _) = load_limits(d, Read::Eventual).await?;
+            let takes = expected(d, &worker.key, &limits, status.progress.as_ref()).await?;
+            let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
+            status.estimate_seconds = left.filter(|left| *left > 0);
             // Whoever asks at every half of what has passed is told at most half as late again as it took.
-            status.retry_after = (elapsed.as_secs() / 2).clamp(2, 30);
+            let soon = status.estimate_seconds.unwrap_or(u64::MAX);
+            status.retry_after = (elapsed.as_secs() / 2).min(soon).clamp(2, 30);
         }
         // The other one has ended, and this one is about to hear of it.
         _ if matches!(build.state, State::Joined { .. }) => (status.state, status.retry_after) = ("building", 2),
@@ -212,6 +227,34 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
     }
     status.reason = status.failure.as_ref().map(Failure::sentence);
     Ok(status)
+}
+
+/// Builds that are due before one that is queued; counted up to [`QUEUE_LOOK`].
+async fn ahead<D: Deployment>(d: &D, key: &BuildKey, warming: bool) -> Result<usize, Unavailable> {
+    let mut line = d.ledger().list(Shelf::Queued, None, QUEUE_LOOK).await?;
+    if warming {
+        line.extend(d.ledger().list(Shelf::Warming, None, QUEUE_LOOK - line.len()).await?);
+    }
+    Ok(line.iter().position(|listed| listed.key == *key).unwrap_or(line.len()))
+}
+
+/// How long an attempt at a build takes in all: as long as the last one of its package; else as those that had as much to build, if
+/// that is known by now; else as any.
+async fn expected<D: Deployment>(
+    d: &D,
+    key: &BuildKey,
+    limits: &Limits,
+    progress: Option<&Progress>,
+) -> Result<Option<Duration>, Unavailable> {
+    let Product::Package(attr) = &key.product else { return Ok(None) };
+    if let (Some(past), _) = load_past(d, key.system, attr, Read::Eventual).await? {
+        return Ok(Some(Duration::from_secs(past.seconds.max(1))));
+    }
+    let known = progress.filter(|progress| progress.expected > 0);
+    Ok(match known {
+        Some(progress) => limits.pace().of(u32::try_from(progress.expected).unwrap_or(u32::MAX)),
+        None => limits.pace().of_any(),
+    })
 }
 
 pub(crate) fn seconds_up(d: Duration) -> u64 {

@@ -26,12 +26,14 @@ struct Happening {
 #[derive(Clone, Debug)]
 enum Verb {
     Ask,
+    Warm,
     Claim,
     Launched,
     Pulse,
     Hold(char),
     Join(char, Realisation),
     Follow(char, Realisation),
+    Doom,
     Adopt,
     Settle(Result<(), Kind>),
     Stopped(Kind),
@@ -47,12 +49,14 @@ fn any_happening() -> impl Strategy<Value = Happening> {
     let drv = || prop::sample::select(&['a', 'a', 'a', 'b'][..]);
     let verb = prop_oneof![
         4 => Just(Verb::Ask),
+        1 => Just(Verb::Warm),
         6 => Just(Verb::Claim),
         2 => Just(Verb::Launched),
         2 => Just(Verb::Pulse),
         3 => drv().prop_map(Verb::Hold),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Join(drv, stands)),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Follow(drv, stands)),
+        1 => Just(Verb::Doom),
         1 => Just(Verb::Adopt),
         1 => Just(Verb::Settle(Ok(()))),
         4 => kind().prop_map(|kind| Verb::Settle(Err(kind))),
@@ -105,6 +109,7 @@ impl World {
         let n = self.leases.saturating_sub(happening.back);
         match &happening.verb {
             Verb::Ask => Event::Ask,
+            Verb::Warm => Event::Warm,
             Verb::Claim => {
                 self.leases += 1;
                 Event::Claim { id: id(self.leases), token: token(self.leases) }
@@ -119,6 +124,7 @@ impl World {
                 realisation: realisation.clone(),
             },
             Verb::Follow(letter, realisation) => follow(*letter, realisation.clone()),
+            Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
             Verb::Adopt => Event::Adopt { home: another(), main_program: None },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
             Verb::Stopped(kind) => Event::Stopped { id: id(n), failure: Failure::new(*kind, "y") },
@@ -213,7 +219,7 @@ proptest! {
                 // A round begins.
                 (State::Unasked | State::Failed { .. } | State::Joined { .. }, State::Queued { .. }) => claims = 0,
                 // It is as if that attempt had not begun.
-                (State::Building(_), State::Queued { .. }) if *event == Event::Suspend => claims -= 1,
+                (State::Building(lease), State::Queued { attempt, .. }) if *attempt == lease.attempt => claims -= 1,
                 (State::Queued { .. }, State::Building(lease)) => {
                     claims += 1;
                     prop_assert_eq!(lease.attempt, claims);

@@ -27,6 +27,7 @@ fn status(text: &str) -> Status {
         progress: Some(Progress { step: Some(text.to_owned()), expected: 2, ..Progress::default() }),
         failure: None,
         reason: Some(text.to_owned()),
+        estimate_seconds: None,
         retry_after: 2,
         derivations_started: 0,
         lease: Some("1".repeat(32).parse().expect("hex")),
@@ -100,7 +101,12 @@ fn pages(text: &str) -> Vec<String> {
     let builds = Builds { building: vec![line.clone()], queued: vec![], failed: vec![line], ready: vec![] };
     let target = Query::parse("a.b", None).expect("a target").target;
     let asked = Asked { origin: "https://h", target: Some(&target), format: Format::Html, retry: false };
-    let failure = Failure { kind: Kind::BuildFailed, detail: Some(text.to_owned()), derivation: Some(text.to_owned()) };
+    let failure = Failure {
+        detail: Some(text.to_owned()),
+        derivation: Some(text.to_owned()),
+        lines: vec![text.to_owned()],
+        ..Failure::new(Kind::BuildFailed, "")
+    };
     let attr = "a.b".parse().expect("a name");
     let replies = [Reply::Pending(status(text)), Reply::Problem(Problem::failed(&attr, &failure, None))];
     let told = replies.map(|reply| {

@@ -1,0 +1,45 @@
+//! What Nix would build for a package, so that the endpoint can say whether one of these is known to fail.
+
+use binplz_core::{key::DrvHash, protocol::TO_BUILD_MAX};
+
+use crate::{
+    evaluate::Package,
+    internal_json::{self, Event},
+    shop::{Ending, Shop, finished},
+};
+
+/// The derivations that Nix would build for a package, as it says before it does. None, where it would not say: then what is wrong
+/// is found by realising it.
+pub(crate) fn to_build(shop: &Shop, package: &Package) -> Result<Vec<DrvHash>, Ending> {
+    let arguments = ["--realise", "--dry-run", &format!("{}!{}", package.drv, package.output)].map(Into::into);
+    let mut found = Vec::new();
+    let ran = shop.nix.run("nix-store", &arguments, shop.lease.deadline(), |line| {
+        if let Event::Message { text, .. } | Event::Text(text) = internal_json::parse(line) {
+            found.extend(derivations(&text));
+        }
+    })?;
+    finished(ran.end)?;
+    found.truncate(TO_BUILD_MAX);
+    Ok(found)
+}
+
+/// "these 2 derivations will be built:" and then a path a line, indented. What would be fetched is listed likewise, and is no derivation.
+fn derivations(text: &str) -> impl Iterator<Item = DrvHash> {
+    let paths = text.lines().map(str::trim).filter(|line| line.starts_with('/') && line.ends_with(".drv"));
+    paths.filter_map(|path| DrvHash::of_path(path).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_would_be_built_is_in_the_plan() {
+        let one = "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4";
+        let text = format!(
+            "these 2 derivations will be built:\n  /nix/store/{one}-dep-1.0.drv\n  /nix/store/short.drv\n\
+             this path will be fetched (0.01 MiB download, 0.02 MiB unpacked):\n  /nix/store/{one}-glibc-2.40\n"
+        );
+        assert_eq!(derivations(&text).map(|drv| drv.to_string()).collect::<Vec<_>>(), [one]);
+    }
+}

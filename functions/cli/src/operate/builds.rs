@@ -1,0 +1,204 @@
+//! Builds, one or a list of them, as an operator looks at them.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use binplz_core::{
+    build::Attempt,
+    failure::{Class, Failure},
+    flow::{
+        inspect::{Current, Listing, Shown},
+        operate::{Act, Operator, Order},
+    },
+    text::{bytes, span},
+    time::Timestamp,
+};
+
+use crate::operate::{Common, Fault, List, Log, One, listed};
+
+/// How long to wait until a log that is followed is looked at again.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(crate) async fn list(List { state, which, common }: List) -> Result<(), Fault> {
+    let filter = which.filter(state);
+    let builds = listed(&common.which.find().await?, filter).await?;
+    if common.json {
+        println!("{}", serde_json::json!(builds));
+    } else if builds.is_empty() {
+        println!("There is no such build.");
+    } else {
+        print!("{}", table(&builds, binplz_clock::now()));
+    }
+    Ok(())
+}
+
+/// The shortest name by which a build can be named again.
+pub(crate) fn name(listing: &Listing) -> String {
+    listing.target.clone().unwrap_or_else(|| listing.key.to_string())
+}
+
+/// One line for each.
+fn table(builds: &[Listing], now: Timestamp) -> String {
+    let names: Vec<_> = builds.iter().map(name).collect();
+    let width = names.iter().map(String::len).max().unwrap_or(0);
+    let mut text = String::new();
+    for (build, name) in builds.iter().zip(names) {
+        let line = format!("{:12}  {name:width$}  {:>10}  {}", build.state, span(now - build.since), build.told);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+pub(crate) async fn act(One { of, common }: One, act: Act) -> Result<(), Fault> {
+    let build = common.which.find().await?.carry_out(Order::Build { of, act }).await?.build()?;
+    if common.json {
+        println!("{}", serde_json::json!(build));
+    } else {
+        println!("{} {}", name(&build), done(act));
+    }
+    Ok(())
+}
+
+fn done(act: Act) -> &'static str {
+    match act {
+        Act::Retry => "is queued",
+        Act::Warm => "is queued, behind all that somebody waits for",
+        Act::Forget => "is forgotten: whoever asks for it next starts it anew",
+        Act::Cancel => "is cancelled: whoever asks for it next starts it anew",
+    }
+}
+
+async fn shown(of: binplz_core::flow::operate::Named, common: Common) -> Result<(Shown, bool), Fault> {
+    let shown = common.which.find().await?.carry_out(Order::Show(of)).await?.show()?;
+    if common.json {
+        println!("{}", serde_json::json!(shown));
+    }
+    Ok((shown, common.json))
+}
+
+pub(crate) async fn show(One { of, common }: One) -> Result<(), Fault> {
+    let (shown, told) = shown(of, common).await?;
+    if !told {
+        print!("{}", all(&shown, binplz_clock::now()));
+    }
+    Ok(())
+}
+
+pub(crate) async fn why(One { of, common }: One) -> Result<(), Fault> {
+    let (shown, told) = shown(of, common).await?;
+    if !told {
+        print!("{}", reason(&shown, binplz_clock::now()));
+    }
+    Ok(())
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{name:<10}{value}");
+}
+
+/// All that is known of a build, in lines.
+fn all(shown: &Shown, now: Timestamp) -> String {
+    let Shown { listing, current, estimate_seconds, history, past, log, .. } = shown;
+    let mut text = String::new();
+    line(&mut text, "build", &listing.key.to_string());
+    let since = span(now - listing.since);
+    line(&mut text, "state", &format!("{}, for {since}", listing.state));
+    if !listing.told.is_empty() {
+        line(&mut text, "", &listing.told);
+    }
+    if let Some(seconds) = estimate_seconds {
+        line(&mut text, "ready in", &format!("about {}", span(Duration::from_secs(*seconds))));
+    }
+    if let Some(past) = past {
+        let memory = past.memory.map_or(String::new(), |memory| format!(", {} of memory", bytes(memory)));
+        let took = span(Duration::from_secs(past.seconds));
+        line(&mut text, "last time", &format!("{took}, {} derivations built{memory}", past.derivations));
+    }
+    for attempt in history {
+        line(&mut text, &format!("attempt {}", attempt.number), &ended(attempt, now));
+    }
+    if let Some(Current { attempt, size, claimed, task, .. }) = current {
+        let task = task.as_ref().map_or(String::new(), |task| format!(", task {task}"));
+        line(&mut text, &format!("attempt {attempt}"), &format!("for {} on {size}{task}", span(now - *claimed)));
+    }
+    if let Some(log) = log {
+        line(&mut text, "log", log);
+    }
+    text
+}
+
+/// How an attempt ended.
+fn ended(attempt: &Attempt, now: Timestamp) -> String {
+    let how = match (&attempt.failure, &attempt.left, &attempt.seen_in) {
+        (Some(failure), _, Some(other)) => format!("{}; {} had come to it before", failure.sentence(), other.key),
+        (Some(failure), ..) => failure.sentence(),
+        (None, Some(_), _) => "left to another build of the same derivation".to_owned(),
+        (None, None, _) => "ready".to_owned(),
+    };
+    let memory = attempt.stats.memory.map_or(String::new(), |memory| format!(", {} of memory", bytes(memory)));
+    let task = attempt.task.as_ref().map_or(String::new(), |task| format!(", task {task}"));
+    let (ago, took) = (span(now - attempt.ended), span(attempt.ended - attempt.claimed));
+    format!("{how} ({ago} ago, after {took} on {}{memory}{task})", attempt.size)
+}
+
+/// Why a build failed, and what can be done.
+fn reason(shown: &Shown, now: Timestamp) -> String {
+    let of = name(&shown.listing);
+    let Some(failure) = &shown.failure else {
+        return format!("{of} has not failed: it is {}\n", shown.listing.state);
+    };
+    let mut text = format!("{of}: {}\n", failure.sentence());
+    if !failure.lines.is_empty() {
+        let whose = failure.derivation.as_ref().map_or(String::new(), |name| format!(" of {name}"));
+        let _ = writeln!(text, "\nIts last lines{whose}:");
+        failure.lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
+    }
+    let _ = writeln!(text, "\n{}", advice(failure, shown, now));
+    let _ = writeln!(text, "The whole log: binplz log '{of}'");
+    text
+}
+
+fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
+    let of = name(&shown.listing);
+    let again = format!("binplz retry '{of}'");
+    match (failure.kind.class(), shown.until) {
+        _ if shown.listing.state != "failed" && shown.until.is_none() => {
+            format!("It is {} again, by itself.", shown.listing.state)
+        }
+        (Class::Permanent, _) => format!(
+            "It will fail so again: it is not tried any more until its nixpkgs moves. If you have changed something: {again}"
+        ),
+        (Class::Transient | Class::TransientLarger, Some(until)) => {
+            let rest = if until > now { format!("in {}", span(until - now)) } else { "now".to_owned() };
+            format!("This may pass. Whoever asks for it {rest} starts it again; or at once: {again}")
+        }
+        (Class::Transient | Class::TransientLarger, None) => format!("This may pass: {again}"),
+        (Class::Operator, _) => "Nothing more is built until you have mended that: then, binplz resume".to_owned(),
+    }
+}
+
+pub(crate) async fn log(Log { follow, one: One { of, common } }: Log) -> Result<(), Fault> {
+    let site = common.which.find().await?;
+    let mut from = 1;
+    loop {
+        let part = site.carry_out(Order::Log { of: of.clone(), from }).await?.log()?;
+        if common.json && (!part.text.is_empty() || part.complete) {
+            println!("{}", serde_json::json!(part));
+        } else {
+            print!("{}", part.text);
+            io::stdout().flush()?;
+        }
+        let more = part.next > from;
+        from = part.next;
+        if part.complete || !(more || follow) {
+            return Ok(());
+        }
+        if !more {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}

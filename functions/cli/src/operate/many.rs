@@ -1,0 +1,156 @@
+//! Many builds at once, with a bar that shows how far it is.
+
+use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
+
+use binplz_core::{
+    flow::{
+        inspect::Listing,
+        operate::{Act, Declined, Named, Operator, Order},
+    },
+    target::{BadTarget, Target},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    operate::{Common, Fault, State, Warm, Whose, builds, listed},
+    site::Site,
+};
+
+/// How long to wait until builds that are waited for are looked at again.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// On stderr, and only where that is a terminal.
+fn bar(of: usize, what: &'static str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(of as u64).with_style(style).with_message(what)
+}
+
+async fn act(site: &Site, of: Named, act: Act) -> Result<Listing, Declined> {
+    site.carry_out(Order::Build { of, act }).await?.build()
+}
+
+/// Tries all again that have failed for one reason.
+pub(crate) async fn retry(which: Whose, common: Common) -> Result<(), Fault> {
+    let site = common.which.find().await?;
+    let failed = listed(&site, which.filter(Some(State::Failed))).await?;
+    let reason = which.reason.map_or("", |kind| kind.name());
+    if !failed.is_empty() {
+        common.confirm.that(|| format!("tries {} builds again that failed with {reason}", failed.len()))?;
+    }
+    let bar = bar(failed.len(), "queueing");
+    let mut queued = Vec::new();
+    for build in failed {
+        match act(&site, Named::Key(build.key), Act::Retry).await {
+            Ok(build) => queued.push(build),
+            // It is queued or ready already.
+            Err(Declined(why)) => bar.suspend(|| eprintln!("binplz: {why}")),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    match common.json {
+        true => println!("{}", serde_json::json!(queued)),
+        false if queued.is_empty() => println!("No build has failed so."),
+        false => println!("{} builds are queued; watch them: binplz list --state building", queued.len()),
+    }
+    Ok(())
+}
+
+/// Has all of a list built.
+pub(crate) async fn warm(Warm { file, wait, common }: Warm) -> Result<(), Fault> {
+    let targets = read(&file)?;
+    let site = common.which.find().await?;
+    let queueing = bar(targets.len(), "queueing");
+    let (mut warmed, mut refused) = (Vec::new(), 0);
+    for target in targets {
+        match act(&site, target.into(), Act::Warm).await {
+            Ok(build) => warmed.push(build),
+            Err(Declined(why)) => {
+                refused += 1;
+                queueing.suspend(|| eprintln!("binplz: {why}"));
+            }
+        }
+        queueing.inc(1);
+    }
+    queueing.finish_and_clear();
+    if wait {
+        wait_for(&site, &mut warmed).await?;
+    }
+    if common.json {
+        println!("{}", serde_json::json!(warmed));
+    } else {
+        println!("{}", counted(&warmed));
+    }
+    match refused {
+        0 => Ok(()),
+        _ => Err(Fault::Some(format!("{refused} of these are nothing that can be built"))),
+    }
+}
+
+/// Looks until none of them is under way.
+async fn wait_for(site: &Site, builds: &mut [Listing]) -> Result<(), Fault> {
+    let bar = bar(builds.len(), "building");
+    bar.enable_steady_tick(Duration::from_millis(200));
+    loop {
+        let mut open = 0;
+        for build in builds.iter_mut().filter(|build| is_open(build)) {
+            *build = site.carry_out(Order::Show(Named::Key(build.key.clone()))).await?.show()?.listing;
+            open += usize::from(is_open(build));
+        }
+        bar.set_position((builds.len() - open) as u64);
+        if open == 0 {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn is_open(build: &Listing) -> bool {
+    matches!(build.state.as_str(), "queued" | "building")
+}
+
+/// "3 ready, 1 failed", and of those that failed which and why.
+fn counted(builds: &[Listing]) -> String {
+    let mut states = BTreeMap::<&str, usize>::new();
+    builds.iter().for_each(|build| *states.entry(&build.state).or_default() += 1);
+    let counts: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let failed = builds.iter().filter(|build| !is_open(build) && build.state != "ready");
+    let failed = failed.map(|build| format!("\n{}: {}", builds::name(build), build.told));
+    if counts.is_empty() { "nothing to build".to_owned() } else { counts.join(", ") + &failed.collect::<String>() }
+}
+
+fn read(file: &Path) -> Result<Vec<Target>, Fault> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text)?;
+    } else {
+        let told = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+        text = std::fs::read_to_string(file).map_err(told)?;
+    }
+    parse(&text).map_err(|(line, why)| Fault::Line(line, why))
+}
+
+/// The targets of a list; the number of the line that is none.
+fn parse(text: &str) -> Result<Vec<Target>, (usize, BadTarget)> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or("").trim());
+    let wanted = lines.enumerate().filter(|(_, line)| !line.is_empty());
+    wanted.map(|(number, line)| line.parse().map_err(|why| (number + 1, why))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_comments_and_empty_lines_and_its_first_bad_line_is_named() {
+        let text = "# what people use\ntree\n\n  procps/ps  # by its program\ntree?sys=aarch64-linux\n";
+        let targets = parse(text).expect("a list");
+        assert_eq!(
+            targets.iter().map(Target::to_string).collect::<Vec<_>>(),
+            ["tree", "procps/ps", "tree?sys=aarch64-linux"]
+        );
+        assert_eq!(parse("tree\nnot a name\n").map_err(|(line, _)| line), Err(2));
+    }
+}

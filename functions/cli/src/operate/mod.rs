@@ -1,0 +1,246 @@
+//! What an operator does about builds, with a server on this machine or a stack alike.
+
+mod builds;
+mod many;
+mod overview;
+
+use std::path::PathBuf;
+
+use binplz_core::{
+    failure::Kind,
+    flow::{
+        inspect::{Filter, Stands},
+        operate::{Act, Declined, Named, Operator, Order},
+    },
+    target::BadTarget,
+    time::Timestamp,
+};
+use clap::{
+    Args as ClapArgs, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use thiserror::Error;
+
+use crate::{
+    confirm::{Confirm, Unconfirmed},
+    site::{self, Site, Which},
+};
+
+/// What all of these take.
+#[derive(ClapArgs)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    which: Which,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// Of one build.
+#[derive(ClapArgs)]
+pub(crate) struct One {
+    /// The build, as people ask for it (tree, procps/ps, 'tree?sys=aarch64-linux&pin=unstable'), or as a list tells it (COMMIT/SYSTEM/PACKAGE)
+    #[arg(value_name = "BUILD")]
+    of: Named,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Of all builds.
+#[derive(ClapArgs)]
+pub(crate) struct Pause {
+    /// Let end what is under way
+    #[arg(long)]
+    drain: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Which builds.
+#[derive(ClapArgs)]
+pub(crate) struct List {
+    /// Only those that stand so
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    #[command(flatten)]
+    which: Whose,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Whose, among those of a state.
+#[derive(ClapArgs)]
+pub(crate) struct Whose {
+    /// Only those that have failed so
+    #[arg(long, value_parser = reasons(), value_name = "REASON")]
+    reason: Option<Kind>,
+    /// Only those that came to stand so within that time: 90m, 2h, 7days
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    since: Option<std::time::Duration>,
+}
+
+/// One build, or all that have failed for one reason.
+#[derive(ClapArgs)]
+#[command(override_usage = "binplz retry BUILD\n       binplz retry --reason REASON [--since TIME]")]
+pub(crate) struct Retry {
+    /// The build, as people ask for it (tree), or as a list tells it
+    #[arg(value_name = "BUILD", required_unless_present = "reason", conflicts_with_all = ["reason", "since"])]
+    of: Option<Named>,
+    #[command(flatten)]
+    which: Whose,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A log.
+#[derive(ClapArgs)]
+pub(crate) struct Log {
+    /// Go on until the build has ended
+    #[arg(long, short)]
+    follow: bool,
+    #[command(flatten)]
+    one: One,
+}
+
+/// A list of packages.
+#[derive(ClapArgs)]
+pub(crate) struct Warm {
+    /// A file with a package a line, as people ask for it; what follows a # is passed over. - is the standard input
+    file: PathBuf,
+    /// Wait until all have come to an end
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// How a build stands.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum State {
+    /// Waits for a slot, for its time, or for builds to go on
+    Queued,
+    /// Under way
+    Building,
+    /// Its programs are there
+    Ready,
+    /// It failed
+    Failed,
+}
+
+impl From<State> for Stands {
+    fn from(state: State) -> Stands {
+        match state {
+            State::Queued => Stands::Queued,
+            State::Building => Stands::Building,
+            State::Ready => Stands::Ready,
+            State::Failed => Stands::Failed,
+        }
+    }
+}
+
+fn reasons() -> impl TypedValueParser<Value = Kind> {
+    let known = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    PossibleValuesParser::new(
+        Kind::ALL.map(|kind| clap::builder::PossibleValue::new(kind.name()).help(kind.sentence())),
+    )
+    .try_map(move |name| known(&name).ok_or("there is no such reason"))
+}
+
+/// What an operator may order.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// How builds, queue and budget stand
+    Status(Common),
+    /// Which builds there are: those under way, those that wait, those that failed, those that are ready; the latest first
+    List(List),
+    /// All that is known of a build: its attempts, what they took, how they ended
+    Show(One),
+    /// Why a build failed, its last lines, and what can be done
+    Why(One),
+    /// A build's log
+    Log(Log),
+    /// Try again what has failed: one build, or all that failed for one reason
+    Retry(Retry),
+    /// Forget that a build has failed
+    Forget(One),
+    /// End a build that waits or is under way
+    Cancel(One),
+    /// Have packages built before somebody asks for them, when nothing else is to be built
+    Warm(Warm),
+    /// Have nothing new built, and stop what is under way: it waits in the queue until builds go on
+    Pause(Pause),
+    /// Let builds go on
+    Resume(Common),
+}
+
+/// Why it was not done.
+#[derive(Debug, Error)]
+pub(crate) enum Fault {
+    /// There is no such deployment.
+    #[error(transparent)]
+    Site(#[from] site::Fault),
+    /// The deployment did not do it.
+    #[error(transparent)]
+    Declined(#[from] Declined),
+    /// The operator did not want it after all.
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
+    /// A line of a list that names nothing.
+    #[error("line {0} of the list: {1}")]
+    Line(usize, BadTarget),
+    /// Not all of many came to an end that is wanted.
+    #[error("{0}")]
+    Some(String),
+    /// The operating system.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Does it.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn run(verb: Verb) -> Result<(), Fault> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(carry_out(verb))
+}
+
+async fn carry_out(verb: Verb) -> Result<(), Fault> {
+    match verb {
+        Verb::Status(common) => overview::whole(common, Order::Overview).await,
+        Verb::List(list) => builds::list(list).await,
+        Verb::Show(one) => builds::show(one).await,
+        Verb::Why(one) => builds::why(one).await,
+        Verb::Log(log) => builds::log(log).await,
+        Verb::Retry(Retry { of: Some(of), common, .. }) => builds::act(One { of, common }, Act::Retry).await,
+        Verb::Retry(Retry { of: None, which, common }) => many::retry(which, common).await,
+        Verb::Forget(one) => {
+            one.common.confirm.that(|| format!("forgets how {} has failed, and its attempts", one.of))?;
+            builds::act(one, Act::Forget).await
+        }
+        Verb::Cancel(one) => {
+            one.common.confirm.that(|| format!("ends the build of {}", one.of))?;
+            builds::act(one, Act::Cancel).await
+        }
+        Verb::Warm(warm) => many::warm(warm).await,
+        Verb::Pause(Pause { drain, common }) => {
+            if !drain {
+                common.confirm.that(|| "stops all builds that are under way: they begin anew later".to_owned())?;
+            }
+            overview::whole(common, Order::Pause { drain }).await
+        }
+        Verb::Resume(common) => overview::whole(common, Order::Resume).await,
+    }
+}
+
+impl Whose {
+    fn filter(&self, state: Option<State>) -> Filter {
+        let since = self.since.map(|time| Timestamp(binplz_clock::now().0.saturating_sub(time.as_millis() as u64)));
+        Filter { state: state.map(Stands::from), reason: self.reason, since }
+    }
+}
+
+async fn listed(site: &Site, filter: Filter) -> Result<Vec<binplz_core::flow::inspect::Listing>, Declined> {
+    site.carry_out(Order::List(filter)).await?.list()
+}

@@ -1,0 +1,88 @@
+//! How builds, queue and budget stand.
+
+use std::fmt::Write;
+
+use binplz_core::{
+    flow::{
+        QUEUE_COUNT,
+        operate::{Operator, Order, Overview},
+    },
+    limits::Micros,
+    time::Timestamp,
+};
+
+use crate::operate::{Common, Fault};
+
+pub(crate) async fn whole(common: Common, order: Order) -> Result<(), Fault> {
+    let overview = common.which.find().await?.carry_out(order).await?.overview()?;
+    if common.json {
+        println!("{}", serde_json::json!(overview));
+    } else {
+        print!("{}", told(&overview, binplz_clock::now()));
+    }
+    Ok(())
+}
+
+fn told(overview: &Overview, now: Timestamp) -> String {
+    let Overview { paused, running, slots, queued, spent, reserved, budget } = overview;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<10}{value}");
+    };
+    line("builds", format!("{running} of {slots} slots taken"));
+    let more = if *queued == QUEUE_COUNT { " or more" } else { "" };
+    line("queue", format!("{queued}{more} waiting"));
+    let of = budget.map_or("no limit".to_owned(), |budget| format!("of {}", dollars(budget)));
+    line("month", format!("{} spent, {} reserved, {of}", dollars(*spent), dollars(*reserved)));
+    for (system, pause) in paused {
+        let minutes = (now - pause.since).as_secs() / 60;
+        line("paused", format!("{system}: {}, for {minutes} min", pause.why.sentence()));
+    }
+    text
+}
+
+/// `$1.23`, rounded up; less than a cent is not nothing.
+fn dollars(Micros(micros): Micros) -> String {
+    match micros {
+        1..10_000 => format!("$0.{:04}", micros.div_ceil(100)),
+        _ => {
+            let cents = micros.div_ceil(10_000);
+            format!("${}.{:02}", cents / 100, cents % 100)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use binplz_core::{
+        key::System,
+        limits::{Paused, Why},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_whole_is_told_in_lines_that_a_person_reads() {
+        let now = Timestamp(1_800_000_000_000);
+        let since = Timestamp(now.0 - 600_000);
+        let mut overview = Overview {
+            paused: [(System::X86_64Linux, Paused { why: Why::Operator, since })].into(),
+            running: 1,
+            slots: 2,
+            queued: 3,
+            spent: Micros(1_234_567),
+            reserved: Micros(450),
+            budget: Some(Micros(20_000_000)),
+        };
+        assert_eq!(
+            told(&overview, now),
+            "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
+             paused    x86_64-linux: the operator has paused builds, for 10 min\n"
+        );
+        overview = Overview { budget: None, queued: QUEUE_COUNT, paused: [].into(), ..overview };
+        assert!(
+            told(&overview, now).contains("1000 or more waiting\nmonth     $1.24 spent, $0.0005 reserved, no limit\n")
+        );
+    }
+}

@@ -1,0 +1,267 @@
+//! What an operator wants to know of builds: which there are, and all that is known of one. Only looks.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    build::{Attempt, Build, State},
+    failure::{Failure, Kind},
+    flow::{follow, load_build, load_past, log, pins, status},
+    key::{BuildKey, LeaseId, Product},
+    past::Past,
+    pins::Pins,
+    ports::{Deployment, Ledger, Read, Shelf, Unavailable},
+    protocol::Progress,
+    size::Size,
+    text::clean_lines,
+    time::Timestamp,
+};
+
+/// How many builds of a shelf are looked through, the latest first.
+pub const LOOK: usize = 2000;
+/// How many rows are read at once.
+const AT_ONCE: usize = 32;
+
+/// Which builds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Only those that stand so; `None`: all.
+    pub state: Option<Stands>,
+    /// Only those that have failed so, the last time.
+    pub reason: Option<Kind>,
+    /// Only those that came to stand so at that instant or later.
+    pub since: Option<Timestamp>,
+}
+
+/// How a build stands, as operators ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stands {
+    /// Waits for a slot, for its time, or for builds to go on.
+    Queued,
+    /// Under way, by itself or by another build of its derivation.
+    Building,
+    /// Its programs are in the store.
+    Ready,
+    /// It failed, for good or until it has cooled down.
+    Failed,
+}
+
+impl Stands {
+    fn shelves(self) -> &'static [Shelf] {
+        match self {
+            Stands::Queued => &[Shelf::Queued, Shelf::Warming],
+            Stands::Building => &[Shelf::Building, Shelf::Joined],
+            Stands::Ready => &[Shelf::Ready],
+            Stands::Failed => &[Shelf::Failed],
+        }
+    }
+}
+
+/// A build in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Which.
+    pub key: BuildKey,
+    /// What people ask for to get it; `None`: no pin stands for its nixpkgs any more, or it is no package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// How it stands: as in the status document.
+    pub state: String,
+    /// Since when, in milliseconds since 1970.
+    pub since: Timestamp,
+    /// How it failed, the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Kind>,
+    /// What is happening, or why it failed, in a line.
+    pub told: String,
+}
+
+/// All that is known of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// What a list says.
+    #[serde(flatten)]
+    pub listing: Listing,
+    /// Why it failed, where it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// When it may be tried again, where it has failed in passing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The attempt that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Current>,
+    /// In how many seconds it will probably be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_seconds: Option<u64>,
+    /// The attempts that are over, oldest first.
+    pub history: Vec<Attempt>,
+    /// What its package took when it was built last, of whatever nixpkgs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<Past>,
+    /// Where people read its log; `None`: nobody can ask for it, or there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+}
+
+/// An attempt that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    /// Its lease's public name.
+    pub lease: LeaseId,
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Its machine.
+    pub size: Size,
+    /// Since when.
+    pub claimed: Timestamp,
+    /// What the launcher calls its task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What its builder said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// A part of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excerpt {
+    /// Text, made harmless for a terminal.
+    pub text: String,
+    /// Where to go on.
+    pub next: u32,
+    /// Whether the log is over.
+    pub complete: bool,
+}
+
+/// The builds that fit, those first that came to stand so last. Of each shelf the latest [`LOOK`] are looked at.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn list<D: Deployment>(d: &D, filter: &Filter) -> Result<Vec<Listing>, Unavailable> {
+    let all = [Stands::Building, Stands::Queued, Stands::Failed, Stands::Ready];
+    let wanted = all.into_iter().filter(|stands| filter.state.is_none_or(|wanted| wanted == *stands));
+    let pins = pins::load(d).await?;
+    let mut found = Vec::new();
+    for shelf in wanted.flat_map(Stands::shelves) {
+        let listed = d.ledger().latest(*shelf, LOOK).await?;
+        let rows = stream::iter(listed).map(|listed| async move { load_build(d, &listed.key).await });
+        let mut rows = rows.buffered(AT_ONCE);
+        while let Some((build, _)) = rows.try_next().await? {
+            // A list may be late, and the row has moved on: what is told is what the row says.
+            let fits = build.shelf().is_some_and(|(on, _)| on == *shelf)
+                && filter.since.is_none_or(|since| since_of(&build) >= since)
+                && filter.reason.is_none_or(|reason| failure_of(&build).is_some_and(|failure| failure.kind == reason));
+            if fits {
+                found.push(with_pins(d, &pins, build).await?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// One build, as a list tells it.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn listing<D: Deployment>(d: &D, build: Build) -> Result<Listing, Unavailable> {
+    let pins = pins::load(d).await?;
+    with_pins(d, &pins, build).await
+}
+
+async fn with_pins<D: Deployment>(d: &D, pins: &Pins, build: Build) -> Result<Listing, Unavailable> {
+    let target = match &build.key.product {
+        Product::Package(attr) => pins.target(attr, &build.key.rev, build.key.system, d.system()),
+        Product::Catalogue => None,
+    };
+    Ok(Listing {
+        key: build.key.clone(),
+        target: target.map(|target| target.to_string()),
+        since: since_of(&build),
+        reason: failure_of(&build).map(|failure| failure.kind),
+        state: status::name(&build.state).to_owned(),
+        told: told(d, build).await?,
+    })
+}
+
+/// What is happening, or why it failed. Only of those that are under way, and they are few, more is read than their rows.
+async fn told<D: Deployment>(d: &D, build: Build) -> Result<String, Unavailable> {
+    Ok(match (&build.state, failure_of(&build)) {
+        (State::Building(_) | State::Joined { .. }, _) => status::view(d, build, false).await?.headline(),
+        (State::Queued { .. }, Some(failure)) => format!("waits to try again: {}", failure.sentence()),
+        (State::Queued { warming: true, .. }, None) => "waits until nothing else is to be built".to_owned(),
+        (State::Queued { .. }, None) => "waits for its turn".to_owned(),
+        (_, Some(failure)) => failure.sentence(),
+        (State::Unasked | State::Ready(_) | State::Failed { .. }, None) => String::new(),
+    })
+}
+
+/// Since when it stands as it does.
+fn since_of(build: &Build) -> Timestamp {
+    match &build.state {
+        State::Unasked => build.history.last().map_or(Timestamp(0), |attempt| attempt.ended),
+        State::Building(lease) => lease.claimed,
+        State::Queued { since, .. } | State::Joined { since, .. } | State::Failed { since, .. } => *since,
+        State::Ready(made) => made.since,
+    }
+}
+
+/// How it failed, the last time that it did; one that is ready has not.
+fn failure_of(build: &Build) -> Option<&Failure> {
+    match &build.state {
+        State::Ready(_) | State::Unasked => None,
+        State::Failed { failure, .. } => Some(failure),
+        State::Queued { .. } | State::Building(_) | State::Joined { .. } => build.history.last()?.failure.as_ref(),
+    }
+}
+
+/// All that is known of a build.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn show<D: Deployment>(d: &D, key: BuildKey) -> Result<Shown, Unavailable> {
+    let (build, _) = load_build(d, &key).await?;
+    let current = match build.lease() {
+        Some(lease) => Some(Current {
+            lease: lease.id.clone(),
+            attempt: lease.attempt,
+            size: lease.size,
+            claimed: lease.claimed,
+            task: lease.task.clone(),
+            progress: d.ledger().progress(&lease.id).await?,
+        }),
+        None => None,
+    };
+    let past = match &key.product {
+        Product::Package(attr) => load_past(d, key.system, attr, Read::Eventual).await?.0,
+        Product::Catalogue => None,
+    };
+    let told = status::view(d, build.clone(), false).await?;
+    let listing = listing(d, build.clone()).await?;
+    let log = listing.target.as_ref().filter(|_| told.has_log());
+    Ok(Shown {
+        failure: failure_of(&build).cloned(),
+        until: match &build.state {
+            State::Failed { until, .. } => *until,
+            _ => None,
+        },
+        current,
+        estimate_seconds: told.estimate_seconds,
+        log: log.map(|target| format!("{}/-/log/{target}", d.origin())),
+        history: build.history,
+        past,
+        listing,
+    })
+}
+
+/// A part of a build's log.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn log<D: Deployment>(d: &D, key: &BuildKey, from: u32) -> Result<Excerpt, Unavailable> {
+    let (build, _) = load_build(d, key).await?;
+    let home = follow::teller(d, &build).await?;
+    let log::Part { content, next, complete } = log::read(d, &build, home.as_ref(), from).await?;
+    Ok(Excerpt { text: clean_lines(&String::from_utf8_lossy(&content)), next, complete })
+}

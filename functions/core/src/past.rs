@@ -1,0 +1,130 @@
+//! What builds took, so that it can be said how long the next one will take: those of the same package, and those of like size.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    build::Attempt,
+    key::{Attr, System},
+    size::Size,
+    time::Timestamp,
+};
+
+/// A package's row: what it took when it was built last, of whatever nixpkgs that was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The package.
+    pub attr: Attr,
+    /// For which system.
+    pub system: System,
+    /// When it was built.
+    pub at: Timestamp,
+    /// From its claim to its end, in seconds.
+    pub seconds: u64,
+    /// Derivations that were built for it.
+    pub derivations: u32,
+    /// The machine that it was built on.
+    #[serde(default, skip_serializing_if = "Size::is_usual")]
+    pub size: Size,
+    /// The most memory in bytes that this was seen to take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+}
+
+impl Past {
+    /// What an attempt took that has built what it should.
+    pub fn of(attr: &Attr, system: System, attempt: &Attempt) -> Past {
+        Past {
+            attr: attr.clone(),
+            system,
+            at: attempt.ended,
+            seconds: (attempt.ended - attempt.claimed).as_secs(),
+            derivations: attempt.stats.derivations,
+            size: attempt.size,
+            memory: attempt.stats.memory,
+        }
+    }
+}
+
+/// How long builds take, by how many derivations they build: 0, 1, 2 or 3, 4 to 7, and so on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pace(BTreeMap<u32, Mean>);
+
+/// A mean that forgets: each new value counts for as much as [`MEMORY`] of them do at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mean {
+    of: u32,
+    milliseconds: u64,
+}
+
+const MEMORY: u32 = 16;
+
+impl Pace {
+    /// Whether nothing was learnt yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Learns from a build that came to its programs.
+    pub fn learn(&mut self, derivations: u32, took: Duration) {
+        let took = took.as_millis().min(u128::from(u32::MAX)) as u64;
+        let mean = self.0.entry(magnitude(derivations)).or_insert(Mean { of: 0, milliseconds: took });
+        mean.of = (mean.of + 1).min(MEMORY);
+        let n = u64::from(mean.of);
+        mean.milliseconds = (mean.milliseconds * (n - 1) + took) / n;
+    }
+
+    /// How long builds of like size took; those of the next size that is known, where none was of this. `None`: nothing is known.
+    pub fn of(&self, derivations: u32) -> Option<Duration> {
+        let wanted = magnitude(derivations);
+        let (_, mean) = self.0.iter().min_by_key(|(size, _)| size.abs_diff(wanted))?;
+        Some(Duration::from_millis(mean.milliseconds))
+    }
+
+    /// How long a build takes of which nothing is known. `None`: nothing is known of others either.
+    pub fn of_any(&self) -> Option<Duration> {
+        let weight: u64 = self.0.values().map(|mean| u64::from(mean.of)).sum();
+        let sum: u64 = self.0.values().map(|mean| u64::from(mean.of) * mean.milliseconds).sum();
+        Some(Duration::from_millis(sum.checked_div(weight)?))
+    }
+}
+
+fn magnitude(derivations: u32) -> u32 {
+    derivations.checked_ilog2().map_or(0, |log| log + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn of_what_nothing_is_known_nothing_is_said() {
+        assert_eq!((Pace::default().of(3), Pace::default().of_any()), (None, None));
+    }
+
+    #[test]
+    fn like_sizes_are_learnt_together_and_the_nearest_stands_in_for_an_unknown_one() {
+        let mut pace = Pace::default();
+        for (derivations, took) in [(1, 10), (1, 20), (4, 100), (7, 300)] {
+            pace.learn(derivations, seconds(took));
+        }
+        for (derivations, took) in [(0, 15), (1, 15), (5, 200), (100, 200)] {
+            assert_eq!(pace.of(derivations), Some(seconds(took)), "{derivations}");
+        }
+        assert_eq!(pace.of_any(), Some(Duration::from_millis(107_500)));
+    }
+
+    #[test]
+    fn what_was_long_ago_is_forgotten() {
+        let mut pace = Pace::default();
+        pace.learn(1, seconds(10_000));
+        (0..200).for_each(|_| pace.learn(1, seconds(10)));
+        assert!(pace.of(1).expect("known") < seconds(11), "{pace:?}");
+    }
+}

@@ -1,0 +1,204 @@
+//! Failures, each remembered as what it is: what only an operator can mend pauses builds, a dependency that fails is not built by all
+//! who need it, and what nobody waits for waits.
+
+use std::{sync::Arc, time::Duration};
+
+use binplz_core::{
+    build::{Build, State},
+    failure::{Class, Failure, Kind},
+    flow::{
+        claim::claim,
+        dispatch::dispatch,
+        operate::{Act, Operator, Order},
+        request::request,
+        settle::settle,
+        status::status,
+        sweep::sweep,
+    },
+    key::DrvHash,
+    limits::Why,
+    policy::Policy,
+    ports::Method,
+    protocol::{Evaluated, Outcome, Report, Stats, Turn},
+    reply::Reply,
+};
+use binplz_tests::world::{World, target};
+
+async fn ask(w: &Arc<World>, path: &str) -> Reply {
+    request(&**w, &target(path), Method::Get, true).await
+}
+
+async fn building(w: &Arc<World>, path: &str) {
+    ask(w, path).await;
+    dispatch(&**w).await.expect("the ledger");
+    assert!(w.build(path).await.lease().is_some(), "{path}");
+}
+
+async fn fail(w: &Arc<World>, path: &str, failure: Failure) -> Build {
+    let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default() };
+    settle(&**w, &w.bearer(path).await, report).await.expect("a live lease");
+    w.build(path).await
+}
+
+async fn act(w: &Arc<World>, path: &str, act: Act) {
+    w.carry_out(Order::Build { of: target(path).into(), act }).await.expect("it is carried out");
+}
+
+fn with_slots(slots: usize) -> Arc<World> {
+    World::with(Policy { slots, ..Policy::default() })
+}
+
+#[tokio::test]
+async fn what_only_an_operator_can_mend_pauses_builds_and_no_package_is_blamed() {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.class() == Class::Operator) {
+        let why = Why::after(kind).expect("a reason to pause");
+        let w = with_slots(2);
+        building(&w, "tree").await;
+        building(&w, "dash").await;
+        // Both run into it, and neither is counted out by it.
+        for path in ["tree", "dash"] {
+            let build = fail(&w, path, Failure::new(kind, "")).await;
+            assert!(matches!(build.state, State::Queued { attempt: 1, .. }), "{build:?}");
+            assert_eq!(build.history[0].failure.as_ref().map(|failure| failure.kind), Some(kind));
+        }
+        // Nothing more is started, whoever asks and however often somebody looks; and people are told.
+        sweep(&*w).await.expect("the ledger");
+        dispatch(&*w).await.expect("the ledger");
+        assert_eq!(w.limits().await.taken(), 0);
+        let Reply::Problem(problem) = ask(&w, "ed").await else { panic!("it was queued") };
+        assert!(problem.status == 503 && problem.sentence.contains(why.sentence()), "{problem:?}");
+        let waiting = status(&*w, &target("tree")).await.expect("the ledger").expect("a build");
+        assert_eq!(waiting.headline(), format!("waits: {}", why.sentence()));
+        // It is mended.
+        w.carry_out(Order::Resume).await.expect("it is carried out");
+        dispatch(&*w).await.expect("the ledger");
+        for path in ["tree", "dash"] {
+            w.finish(path).await;
+            assert!(matches!(ask(&w, path).await, Reply::Hit { .. }), "{path}");
+        }
+    }
+}
+
+fn drv(n: u32) -> DrvHash {
+    format!("{n:032}").parse().expect("base 32")
+}
+
+/// A dependency's failure, as a builder tells it.
+fn by_dependency() -> Failure {
+    let failure = Failure::new(Kind::BuildFailed, "x.c:1: error").with_lines(["cc x.c", "x.c:1: error"].iter());
+    Failure { derivation: Some("zlib-1.3".to_owned()), drv: Some(drv(0)), ..failure }
+}
+
+/// The builder of a target has evaluated, and would build a package and the dependency.
+async fn turn(w: &Arc<World>, path: &str, n: u32) -> Turn {
+    let drv_path = format!("/nix/store/{}-x-1.0.drv", drv(n));
+    let evaluated = Evaluated { drv_path, to_build: vec![drv(0), drv(n)], main_program: None };
+    claim(&**w, &w.bearer(path).await, evaluated).await.expect("a live lease")
+}
+
+#[tokio::test]
+async fn a_hundred_packages_that_need_a_dependency_that_fails_build_it_twice() {
+    let w = with_slots(1);
+    let mut realised = Vec::new();
+    for n in 1..=100 {
+        let path = format!("p{n}");
+        building(&w, &path).await;
+        if turn(&w, &path, n).await == Turn::Go {
+            realised.push(n);
+            fail(&w, &path, by_dependency()).await;
+        }
+        let build = w.build(&path).await;
+        // Each is told of the dependency's failure, and of a log that shows it.
+        assert!(matches!(&build.state, State::Failed { failure, until: None, .. } if *failure == by_dependency()));
+        let told = status(&*w, &target(&path)).await.expect("the ledger").expect("a build");
+        let first = w.build("p1").await.history[0].lease.clone();
+        let log = if n <= 2 { build.history[0].lease.clone() } else { first };
+        assert_eq!(told.lease, Some(log), "{path}");
+        assert_eq!(w.limits().await.taken(), 0);
+    }
+    assert_eq!(realised, [1, 2]);
+
+    // An operator has it tried again: it is, by the next one and by all who come until it has failed twice again.
+    act(&w, "p50", Act::Retry).await;
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!(turn(&w, "p50", 50).await, Turn::Go);
+    w.finish("p50").await;
+    act(&w, "p51", Act::Retry).await;
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!(turn(&w, "p51", 51).await, Turn::Go);
+}
+
+#[tokio::test]
+async fn one_package_alone_convicts_no_dependency() {
+    let w = with_slots(1);
+    building(&w, "tree").await;
+    assert_eq!(turn(&w, "tree", 1).await, Turn::Go);
+    fail(&w, "tree", by_dependency()).await;
+    for n in 2..5 {
+        // The same package of another nixpkgs, or tried again, is no other witness.
+        w.move_pin(char::from_digit(n, 16).expect("a digit")).await;
+        building(&w, "tree").await;
+        assert_eq!(turn(&w, "tree", n).await, Turn::Go, "{n}");
+        fail(&w, "tree", by_dependency()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_passing_failure_of_a_dependency_convicts_nobody() {
+    let w = with_slots(1);
+    for (n, path) in (1..).zip(["a", "b", "c"]) {
+        building(&w, path).await;
+        assert_eq!(turn(&w, path, n).await, Turn::Go);
+        fail(&w, path, Failure { kind: Kind::SourceUnavailable, ..by_dependency() }).await;
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_waits_for_goes_before_what_is_warmed() {
+    let w = with_slots(1);
+    for path in ["warm1", "warm2", "warm3"] {
+        act(&w, path, Act::Warm).await;
+        w.pass(Duration::from_secs(1));
+    }
+    building(&w, "asked1").await;
+    ask(&w, "asked2").await;
+    // Somebody asks for one of those after all: it has waited for the longest.
+    ask(&w, "warm3").await;
+    let mut order = vec!["asked1"];
+    for _ in 0..4 {
+        w.finish(order[order.len() - 1]).await;
+        dispatch(&*w).await.expect("the ledger");
+        for path in ["asked2", "warm1", "warm2", "warm3"] {
+            if w.build(path).await.lease().is_some() {
+                order.push(path);
+            }
+        }
+    }
+    assert_eq!(order, ["asked1", "warm3", "asked2", "warm1", "warm2"]);
+}
+
+#[tokio::test]
+async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_ones() {
+    let w = with_slots(1);
+    let estimate =
+        async |path: &str| status(&*w, &target(path)).await.expect("a ledger").expect("a build").estimate_seconds;
+    // Of the very first one nothing is known.
+    building(&w, "tree").await;
+    assert_eq!(estimate("tree").await, None);
+    w.pass(Duration::from_secs(50));
+    w.finish("tree").await;
+    // Another one is expected to take as long; in the queue it waits for the one before it, too.
+    building(&w, "dash").await;
+    ask(&w, "ed").await;
+    assert_eq!((estimate("dash").await, estimate("ed").await), (Some(50), Some(50)));
+    w.pass(Duration::from_secs(20));
+    assert_eq!(estimate("dash").await, Some(30));
+    w.pass(Duration::from_secs(31));
+    assert_eq!(estimate("dash").await, None, "nobody knows any more");
+    w.finish("dash").await;
+    // The same package of a newer nixpkgs takes as long as the last one.
+    w.move_pin('b').await;
+    act(&w, "ed", Act::Cancel).await;
+    building(&w, "dash").await;
+    assert_eq!(estimate("dash").await, Some(51));
+}
