@@ -46,12 +46,12 @@ impl Which {
     ///
     /// # Errors
     /// [`Fault`].
-    pub(crate) async fn find(self) -> Result<Site, Fault> {
+    pub(crate) async fn find(&self) -> Result<Site, Fault> {
         #[cfg(feature = "aws")]
-        if let Some(name) = self.stack {
-            return Ok(Site::Stack(Box::new(stack::open(&name).await?)));
+        if let Some(name) = &self.stack {
+            return Ok(Site::Stack(Box::new(stack::open(name).await?)));
         }
-        Ok(Site::Server(Socket { data: self.data }))
+        Ok(Site::Server(Socket { data: self.data.clone() }))
     }
 }
 

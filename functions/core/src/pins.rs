@@ -12,8 +12,12 @@ use crate::{
     key::{Attr, BadName, BuildKey, Product, Rev, System, serde_as_text},
     protocol::Nixpkgs,
     target::{PinRef, Target, Wanted},
+    text::clean_line,
     time::Timestamp,
 };
+
+/// Longest reason for which a package is taken down, in characters.
+const WHY_MAX: usize = 200;
 
 /// For how long after a change served rows are looked through that it made stale: longer than the longest request, which may
 /// have looked at the pins before and write its row after, and longer than an index lags; and as much again as an
@@ -102,6 +106,18 @@ pub struct Pins {
     /// What requests were given lately, and no longer are, and until when they were.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left: Vec<(Pinned, Timestamp)>,
+    /// Packages that are served to nobody.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    withheld: BTreeMap<Attr, Withheld>,
+}
+
+/// A package that an operator has taken down, of every nixpkgs and for every system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withheld {
+    /// Why, for people: a few words without a full stop.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -110,12 +126,17 @@ struct Unchecked {
     pins: BTreeMap<PinName, Pin>,
     #[serde(default)]
     left: Vec<(Pinned, Timestamp)>,
+    #[serde(default)]
+    withheld: BTreeMap<Attr, Withheld>,
 }
 
 impl TryFrom<Unchecked> for Pins {
     type Error = Refused;
-    fn try_from(Unchecked { default, pins, left }: Unchecked) -> Result<Pins, Refused> {
-        if pins.contains_key(&default) { Ok(Pins { default, pins, left }) } else { Err(Refused::NoSuchPin(default)) }
+    fn try_from(Unchecked { default, pins, left, withheld }: Unchecked) -> Result<Pins, Refused> {
+        match pins.contains_key(&default) {
+            true => Ok(Pins { default, pins, left, withheld }),
+            false => Err(Refused::NoSuchPin(default)),
+        }
     }
 }
 
@@ -131,6 +152,10 @@ pub enum Change {
     Retire(PinName),
     /// What is meant where a request names none.
     Default(PinName),
+    /// A package is served no more, whatever it is asked for as; why, for people.
+    Withhold(Attr, String),
+    /// It is served again.
+    Restore(Attr),
 }
 
 /// Why the pins do not change.
@@ -145,6 +170,9 @@ pub enum Refused {
     /// A deployment always has a default.
     #[error("{0} is the default pin; make another one the default first: binplz pin default NAME")]
     IsDefault(PinName),
+    /// It is served.
+    #[error("{0} is not taken down")]
+    NotWithheld(Attr),
 }
 
 /// In which nixpkgs a target is looked for.
@@ -184,13 +212,14 @@ impl Pins {
     /// # Errors
     /// [`Refused::NoSuchPin`]: the default is none of them.
     pub fn new(default: PinName, pins: BTreeMap<PinName, Pin>) -> Result<Pins, Refused> {
-        Unchecked { default, pins, left: Vec::new() }.try_into()
+        Unchecked { default, pins, left: Vec::new(), withheld: BTreeMap::new() }.try_into()
     }
 
     /// One pin, which is the default.
     pub fn one(name: PinName, rev: Rev, nixpkgs: Source) -> Pins {
         let pin = Pin { rev, nixpkgs, since: Timestamp(0) };
-        Pins { default: name.clone(), pins: BTreeMap::from([(name, pin)]), left: Vec::new() }
+        let pins = BTreeMap::from([(name.clone(), pin)]);
+        Pins { default: name, pins, left: Vec::new(), withheld: BTreeMap::new() }
     }
 
     /// The default's name.
@@ -245,6 +274,22 @@ impl Pins {
         self.pins.values().find(|pin| &pin.rev == rev).map(|pin| &pin.nixpkgs)
     }
 
+    /// Whether what a build makes would be served to anybody.
+    pub fn serve(&self, key: &BuildKey) -> bool {
+        let withheld = matches!(&key.product, Product::Package(attr) if self.withheld.contains_key(attr));
+        !withheld && self.nixpkgs(&key.rev).is_some()
+    }
+
+    /// What is served to nobody.
+    pub fn withheld(&self) -> &BTreeMap<Attr, Withheld> {
+        &self.withheld
+    }
+
+    /// What has been taken down so lately that a request may just now write down that it is served.
+    pub fn lately_withheld(&self, now: Timestamp) -> impl Iterator<Item = &Attr> {
+        self.withheld.iter().filter(move |(_, withheld)| now < withheld.since + SETTLING).map(|(attr, _)| attr)
+    }
+
     /// What names meant until lately, so that a request may just now write down that it found something there. Whatever is
     /// fresh of it and meant by nobody any more is to be marked.
     pub fn lately_left(&self, now: Timestamp) -> impl Iterator<Item = &Pinned> {
@@ -275,8 +320,16 @@ impl Pins {
             }
             Change::Default(name) if !self.pins.contains_key(name) => return Err(none(name)),
             Change::Default(name) => next.default = name.clone(),
+            Change::Withhold(attr, why) => {
+                let known = self.withheld.get(attr).filter(|withheld| withheld.why == *why);
+                let withheld = known.cloned().unwrap_or(Withheld { why: clean_line(why, WHY_MAX), since: now });
+                next.withheld.insert(attr.clone(), withheld);
+            }
+            Change::Restore(attr) => {
+                next.withheld.remove(attr).ok_or_else(|| Refused::NotWithheld(attr.clone()))?;
+            }
         }
-        if (&next.default, &next.pins) == (&self.default, &self.pins) {
+        if (&next.default, &next.pins, &next.withheld) == (&self.default, &self.pins, &self.withheld) {
             return Ok(None);
         }
         next.left.retain(|(_, at)| now < *at + SETTLING);

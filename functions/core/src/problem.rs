@@ -8,7 +8,7 @@ use crate::{
     flow::status::{PAUSE_LOOK, seconds_up},
     key::{Attr, Bin, System},
     limits::Why,
-    pins::Unserved,
+    pins::{Unserved, Withheld},
     target::{BadTarget, Wanted},
 };
 
@@ -63,6 +63,11 @@ impl Problem {
     /// Another nixpkgs.
     pub fn unserved(why: &Unserved) -> Problem {
         Problem::new(400, why.to_string())
+    }
+
+    /// The operator has taken a package down.
+    pub fn withheld(attr: &Attr, withheld: &Withheld) -> Problem {
+        Problem::new(451, format!("{attr} is not served here any more: {}", withheld.why))
     }
 
     /// A log's segment that is no number.

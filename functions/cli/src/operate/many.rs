@@ -33,7 +33,9 @@ async fn act(site: &Site, of: Named, act: Act) -> Result<Listing, Declined> {
 /// Tries all again that have failed for one reason.
 pub(crate) async fn retry(which: Whose, common: Common) -> Result<(), Fault> {
     let site = common.which.find().await?;
-    let failed = listed(&site, which.filter(Some(State::Failed))).await?;
+    let mut failed = listed(&site, which.filter(Some(State::Failed))).await?;
+    // These are tried again by themselves, and need not wait for that any longer.
+    failed.extend(listed(&site, which.filter(Some(State::Queued))).await?);
     let reason = which.reason.map_or("", |kind| kind.name());
     if !failed.is_empty() {
         common.confirm.that(|| format!("tries {} builds again that failed with {reason}", failed.len()))?;

@@ -12,6 +12,8 @@ use binplz_core::{
         inspect::{Filter, Stands},
         operate::{Act, Declined, Named, Operator, Order},
     },
+    key::Attr,
+    pins::Change,
     target::BadTarget,
     time::Timestamp,
 };
@@ -104,6 +106,27 @@ pub(crate) struct Log {
     one: One,
 }
 
+/// A package that is to be served no more.
+#[derive(ClapArgs)]
+pub(crate) struct Takedown {
+    /// The package: its attribute
+    package: Attr,
+    /// Why, for those who ask for it
+    #[arg(long, value_name = "TEXT")]
+    why: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A package that is to be served again.
+#[derive(ClapArgs)]
+pub(crate) struct Restore {
+    /// The package: its attribute
+    package: Attr,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// A list of packages.
 #[derive(ClapArgs)]
 pub(crate) struct Warm {
@@ -167,6 +190,10 @@ pub(crate) enum Verb {
     Forget(One),
     /// End a build that waits or is under way
     Cancel(One),
+    /// Serve a package to nobody any more, of any nixpkgs and for any system: who asks is told why (451)
+    Takedown(Takedown),
+    /// Serve a package again that was taken down
+    Restore(Restore),
     /// Have packages built before somebody asks for them, when nothing else is to be built
     Warm(Warm),
     /// Have nothing new built, and stop what is under way: it waits in the queue until builds go on
@@ -208,7 +235,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Fault> {
 
 async fn carry_out(verb: Verb) -> Result<(), Fault> {
     match verb {
-        Verb::Status(common) => overview::whole(common, Order::Overview).await,
+        Verb::Status(common) => overview::after(common, []).await,
         Verb::List(list) => builds::list(list).await,
         Verb::Show(one) => builds::show(one).await,
         Verb::Why(one) => builds::why(one).await,
@@ -223,14 +250,21 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             one.common.confirm.that(|| format!("ends the build of {}", one.of))?;
             builds::act(one, Act::Cancel).await
         }
+        Verb::Takedown(Takedown { package, why, common }) => {
+            common.confirm.that(|| format!("takes {package} down, for everybody"))?;
+            overview::after(common, [Order::ChangePins(Change::Withhold(package, why))]).await
+        }
+        Verb::Restore(Restore { package, common }) => {
+            overview::after(common, [Order::ChangePins(Change::Restore(package))]).await
+        }
         Verb::Warm(warm) => many::warm(warm).await,
         Verb::Pause(Pause { drain, common }) => {
             if !drain {
                 common.confirm.that(|| "stops all builds that are under way: they begin anew later".to_owned())?;
             }
-            overview::whole(common, Order::Pause { drain }).await
+            overview::after(common, [Order::Pause { drain }]).await
         }
-        Verb::Resume(common) => overview::whole(common, Order::Resume).await,
+        Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
     }
 }
 

@@ -13,8 +13,13 @@ use binplz_core::{
 
 use crate::operate::{Common, Fault};
 
-pub(crate) async fn whole(common: Common, order: Order) -> Result<(), Fault> {
-    let overview = common.which.find().await?.carry_out(order).await?.overview()?;
+/// Gives these orders, and tells how the whole stands after the last.
+pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order>) -> Result<(), Fault> {
+    let site = common.which.find().await?;
+    for order in orders {
+        site.carry_out(order).await?;
+    }
+    let overview = site.carry_out(Order::Overview).await?.overview()?;
     if common.json {
         println!("{}", serde_json::json!(overview));
     } else {
@@ -24,7 +29,7 @@ pub(crate) async fn whole(common: Common, order: Order) -> Result<(), Fault> {
 }
 
 fn told(overview: &Overview, now: Timestamp) -> String {
-    let Overview { paused, running, slots, queued, spent, reserved, budget } = overview;
+    let Overview { paused, running, slots, queued, spent, reserved, budget, withheld } = overview;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string does not fail.
@@ -38,6 +43,9 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     for (system, pause) in paused {
         let minutes = (now - pause.since).as_secs() / 60;
         line("paused", format!("{system}: {}, for {minutes} min", pause.why.sentence()));
+    }
+    for (attr, withheld) in withheld {
+        line("down", format!("{attr}: {}", withheld.why));
     }
     text
 }
@@ -58,6 +66,7 @@ mod tests {
     use binplz_core::{
         key::System,
         limits::{Paused, Why},
+        pins::Withheld,
     };
 
     use super::*;
@@ -74,13 +83,15 @@ mod tests {
             spent: Micros(1_234_567),
             reserved: Micros(450),
             budget: Some(Micros(20_000_000)),
+            withheld: [("tree".parse().expect("a name"), Withheld { why: "no licence".to_owned(), since })].into(),
         };
         assert_eq!(
             told(&overview, now),
             "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
-             paused    x86_64-linux: the operator has paused builds, for 10 min\n"
+             paused    x86_64-linux: the operator has paused builds, for 10 min\n\
+             down      tree: no licence\n"
         );
-        overview = Overview { budget: None, queued: QUEUE_COUNT, paused: [].into(), ..overview };
+        overview = Overview { budget: None, queued: QUEUE_COUNT, paused: [].into(), withheld: [].into(), ..overview };
         assert!(
             told(&overview, now).contains("1000 or more waiting\nmonth     $1.24 spent, $0.0005 reserved, no limit\n")
         );

@@ -216,6 +216,9 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         ) => Err(Illegal::NotLive),
 
         (Event::Retry, State::Failed { .. }) => Ok(queued()),
+        (Event::Retry, State::Queued { since, due, attempt, .. }) if now < *due => {
+            Ok(build.with(State::Queued { since: *since, due: now, attempt: *attempt, warming: false }))
+        }
         (Event::Retry, State::Queued { .. } | State::Building(_) | State::Joined { .. }) => Ok(Step::Stay),
         (Event::Retry, _) => Err(Illegal::NotFailed),
 

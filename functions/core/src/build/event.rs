@@ -96,7 +96,7 @@ pub enum Event {
     },
     /// Time has passed: a lease may be over.
     Lapse,
-    /// An operator wants a failed build tried again.
+    /// An operator wants a failed build tried again, and now.
     Retry,
     /// An operator wants it stopped, or no longer queued.
     Cancel,

@@ -50,7 +50,7 @@ async fn along<D: Deployment>(d: &D, shelf: Shelf) -> Result<Room, Unavailable> 
             if listed.at > d.now() {
                 return Ok(Room::Left { due: Some(listed.at) });
             }
-            if pins.as_ref().is_some_and(|pins| pins.nixpkgs(&listed.key.rev).is_none()) {
+            if pins.as_ref().is_some_and(|pins| !pins.serve(&listed.key)) {
                 drop_unserved(d, &listed.key).await?;
                 continue;
             }
@@ -82,7 +82,7 @@ async fn along<D: Deployment>(d: &D, shelf: Shelf) -> Result<Room, Unavailable> 
     Ok(Room::Left { due: None })
 }
 
-/// A build whose pin was moved or retired while it waited: nobody wants it any more.
+/// A build whose pin was moved or retired while it waited, or whose package was taken down: nobody wants it any more.
 async fn drop_unserved<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     match advance(d, key, &Event::Cancel).await {
         Err(Halt::Unavailable(error)) => Err(error),

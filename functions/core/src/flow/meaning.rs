@@ -6,7 +6,7 @@ use crate::{
     catalogue::Resolution,
     flow::{catalogue, pins},
     key::{Attr, Bin, BuildKey, DrvHash, Product},
-    pins::{PinName, Resolved, Unserved},
+    pins::{PinName, Resolved, Unserved, Withheld},
     policy::Names,
     ports::{Catalogue, Deployment, Unavailable},
     reply::{Problem, Reply},
@@ -44,6 +44,8 @@ pub(crate) enum Nothing {
     Unserved(Unserved),
     /// Its nixpkgs has no such thing to build; what there is to say instead.
     There(Box<Reply>),
+    /// It is a package that is taken down.
+    Withheld(Attr, Withheld),
 }
 
 /// A sentence for people, without a full stop.
@@ -51,6 +53,7 @@ impl fmt::Display for Nothing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Nothing::Unserved(unserved) => unserved.fmt(f),
+            Nothing::Withheld(attr, withheld) => f.write_str(&Problem::withheld(attr, withheld).sentence),
             Nothing::There(reply) => match &**reply {
                 Reply::Problem(problem) => f.write_str(&problem.told()),
                 // What can be chosen from are programs of a package, which is named by each.
@@ -65,6 +68,7 @@ impl From<Nothing> for Reply {
         match nothing {
             Nothing::Unserved(unserved) => Reply::Problem(Problem::unserved(&unserved)),
             Nothing::There(reply) => *reply,
+            Nothing::Withheld(attr, withheld) => Reply::Problem(Problem::withheld(&attr, &withheld)),
         }
     }
 }
@@ -78,7 +82,8 @@ pub(crate) async fn of<D: Deployment>(
     target: &Target,
     may_start: bool,
 ) -> Result<Result<Meaning, Nothing>, Unavailable> {
-    let found = match pins::load(d).await?.resolve(target, d.system()) {
+    let pins = pins::load(d).await?;
+    let found = match pins.resolve(target, d.system()) {
         Ok(found) => found,
         Err(unserved) => return Ok(Err(Nothing::Unserved(unserved))),
     };
@@ -92,11 +97,16 @@ pub(crate) async fn of<D: Deployment>(
         None => Ok((target.wanted.attr().clone(), None)),
     };
     let by_attribute = catalogue.is_none() && names != Names::Attributes;
-    let meaning = package.map(|(attr, known)| {
-        let key = found.build(Product::Package(attr.clone()));
-        Meaning { pin: found.pin, attr, key, known, by_attribute }
-    });
-    Ok(meaning.map_err(Nothing::There))
+    Ok(match package {
+        Ok((attr, known)) => match pins.withheld().get(&attr) {
+            Some(withheld) => Err(Nothing::Withheld(attr, withheld.clone())),
+            None => {
+                let key = found.build(Product::Package(attr.clone()));
+                Ok(Meaning { pin: found.pin, attr, key, known, by_attribute })
+            }
+        },
+        Err(reply) => Err(Nothing::There(reply)),
+    })
 }
 
 fn by_catalogue(

@@ -13,9 +13,9 @@ use crate::{
         inspect::{self, Excerpt, Filter, Listing, Shown},
         load_build, load_limits, meaning, pins, queued, ring, stop,
     },
-    key::{BuildKey, System},
+    key::{Attr, BuildKey, System},
     limits::{Micros, Paused},
-    pins::{Change, Pins},
+    pins::{Change, Pins, Withheld},
     ports::{Deployment, Read, Unavailable},
     target::{BadTarget, Target},
 };
@@ -207,6 +207,9 @@ pub struct Overview {
     pub reserved: Micros,
     /// What may be spent; `None`: there is no limit.
     pub budget: Option<Micros>,
+    /// Packages that are taken down, and why.
+    #[serde(default)]
+    pub withheld: BTreeMap<Attr, Withheld>,
 }
 
 /// Why it was not carried out: a sentence for the operator.
@@ -261,6 +264,7 @@ async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
         spent: limits.spent(),
         reserved: limits.reserved(),
         budget: d.policy().budget,
+        withheld: pins::load(d).await?.withheld().clone(),
     }))
 }
 

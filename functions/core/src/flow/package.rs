@@ -137,6 +137,9 @@ pub async fn package<D: Deployment>(d: &D, asked: &Target) -> Result<Result<Pack
         Ok(known) => known,
         Err(reply) => return Ok(Err(*reply)),
     };
+    if let Some(withheld) = pins.withheld().get(&known.attr) {
+        return Ok(Err(Reply::Problem(Problem::withheld(&known.attr, withheld))));
+    }
     let target = Target { wanted: Wanted::Package(known.attr.clone()), ..asked.clone() };
     let (build, _) = load_build(d, &found.build(Product::Package(known.attr.clone()))).await?;
     let (programs, about) = match &build.state {

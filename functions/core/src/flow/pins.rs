@@ -5,6 +5,8 @@
 //! sweep marks again, for as long as a change [settles](crate::pins::SETTLING). A row that is marked without need costs the
 //! next request for it a look at the build, which writes it anew.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::try_join_all;
 use thiserror::Error;
 
@@ -83,27 +85,46 @@ pub(crate) async fn settle<D: Deployment>(d: &D) -> Result<(), Unavailable> {
 
 async fn mark<D: Deployment>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
     for left in pins.lately_left(d.now()) {
-        let mut after = None;
-        loop {
-            let page = d.ledger().list_served(left, after.as_ref(), PAGE).await?;
-            let meant =
-                |asked: &&ServedKey| pins.resolve(&asked.target(), asked.system()).is_ok_and(|now| now.is(left));
-            try_join_all(page.iter().filter(|asked| !meant(asked)).map(|asked| mark_one(d, asked, left))).await?;
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.clone()),
-                _ => break,
-            }
+        let meant = |asked: &ServedKey| pins.resolve(&asked.target(), asked.system()).is_ok_and(|now| now.is(left));
+        mark_all(d, left, |asked| !meant(asked), |_| true).await?;
+    }
+    let withheld: BTreeSet<_> = pins.lately_withheld(d.now()).collect();
+    if !withheld.is_empty() {
+        // What was asked does not say which package it means: the rows do.
+        for (name, pin) in pins.all() {
+            let pinned = Pinned { pin: name.clone(), rev: pin.rev.clone() };
+            mark_all(d, &pinned, |_| true, |served| withheld.contains(&served.attr)).await?;
         }
     }
     Ok(())
 }
 
-/// Marks a row, if it still is what the list said.
-async fn mark_one<D: Deployment>(d: &D, asked: &ServedKey, left: &Pinned) -> Result<(), Unavailable> {
+/// Marks the fresh rows of what was found under `pinned` where both what was asked and what the row says is such.
+async fn mark_all<D: Deployment>(
+    d: &D,
+    pinned: &Pinned,
+    asked_so: impl Fn(&ServedKey) -> bool,
+    says_so: impl Fn(&Served) -> bool,
+) -> Result<(), Unavailable> {
+    let mut after = None;
+    loop {
+        let page = d.ledger().list_served(pinned, after.as_ref(), PAGE).await?;
+        let rows = page.iter().filter(|asked| asked_so(asked));
+        try_join_all(rows.map(|asked| mark_one(d, asked, |served| served.pinned() == *pinned && says_so(served))))
+            .await?;
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Marks a row, if it is such.
+async fn mark_one<D: Deployment>(d: &D, asked: &ServedKey, such: impl Fn(&Served) -> bool) -> Result<(), Unavailable> {
     let mut tries = Tries::default();
     loop {
         match d.ledger().load(&RowKey::Served(asked.clone()), Read::Consistent).await? {
-            Some((Row::Served(served), seen)) if !served.stale && served.pinned() == *left => {
+            Some((Row::Served(served), seen)) if !served.stale && such(&served) => {
                 let row = Row::Served(Served { stale: true, ..served });
                 match d.ledger().commit(vec![Swap { seen, row }]).await {
                     Ok(()) => return Ok(()),

@@ -6,7 +6,7 @@ use crate::{
     flow::{
         Halt, advance, follow, load_build, load_limits, manifest_of,
         meaning::{self, Meaning, Nothing},
-        ring, startable, status,
+        pins, ring, startable, status,
     },
     key::Attr,
     news::About,
@@ -40,13 +40,18 @@ async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start
     let reply = match meaning::of(d, target, may_start).await? {
         Ok(meaning) => look(d, target, &meaning, version, method, may_start).await?,
         Err(Nothing::There(reply)) => *reply,
-        Err(unserved) => return Ok(unserved.into()),
+        Err(nothing) => return Ok(nothing.into()),
     };
     match (reply, old) {
         (reply @ Reply::Hit { .. }, _) => Ok(reply),
         // The pin has moved, and its new commit has no such program yet: the last good one, at once. A request that names a
-        // commit gets that commit or nothing.
-        (_, Some((served, _))) if !matches!(target.pin, Some(PinRef::Commit(_))) => hit(d, served, method).await,
+        // commit gets that commit or nothing, and what was taken down nobody gets.
+        (reply, Some((served, _))) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
+            match pins::load(d).await?.withheld().contains_key(&served.attr) {
+                true => Ok(reply),
+                false => hit(d, served, method).await,
+            }
+        }
         (reply, _) => Ok(reply),
     }
 }

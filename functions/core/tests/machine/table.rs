@@ -22,7 +22,7 @@ use crate::{NOW, drv, id, settle, token, unasked};
 /// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `pulse` the lease
 /// is longer, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
 /// failed until it has cooled down, `again` queued at once as the same attempt, `vain` likewise, and the attempt is remembered, `warm`
-/// queued for nobody, `wanted` no longer for nobody. There are two derivations, `a` and `b`; the states know `a`.
+/// queued for nobody, `wanted` no longer for nobody, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
 const TABLE: &str = "
                 unasked  queued   waiting  claimed  launched holding  last     other    expired  joined   ready    borrowed failed   cooling  cooled   warming
 ask             queue1   =        =        =        =        =        =        =        =        =        =        =        =        =        queue1   wanted
@@ -61,7 +61,7 @@ image-mine      !live    !live    !live    vain     vain     vain     vain     !
 stopped-mine    =        =        =        delay2   delay2   delay2   rest     =        delay2   =        =        =        =        =        =        =
 stopped-other   =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =
 lapse           =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =
-retry           !failed  =        =        =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1   =
+retry           !failed  =        now      =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1   =
 cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way     !way     unasked
 suspend         =        =        =        again    again    again    again    again    again    =        =        =        =        =        =        =
 forget          =        !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  unasked  unasked  unasked  !failed
@@ -201,6 +201,11 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
             if before.state == (State::Queued { since: *since, due: NOW, attempt: 1, warming: true }) =>
         {
             "wanted".to_owned()
+        }
+        (None, State::Queued { due: NOW, attempt: 2, warming: false, .. })
+            if matches!(before.state, State::Queued { attempt: 2, .. }) =>
+        {
+            "now".to_owned()
         }
         (None, State::Queued { since: NOW, due: NOW, attempt: 1, warming: true }) => "warm".to_owned(),
         (Some(lease), State::Queued { since: NOW, due: NOW, attempt, warming: false }) if *attempt == lease.attempt => {
