@@ -11,7 +11,11 @@ use std::{
 use binplz_core::policy::Policy;
 use serde_json::Value;
 
-use crate::{answers::Running, server::repository, site::Site};
+use crate::{
+    answers::Running,
+    server::{program, repository},
+    site::Site,
+};
 
 /// A stack of its own. Dropped, it is deleted.
 pub struct Stack {
@@ -71,6 +75,12 @@ impl Stack {
 }
 
 impl Running for Stack {
+    fn operator(&self, arguments: &[&str]) -> Command {
+        let endpoint = std::env::var("BINPLZ_BED").expect("BINPLZ_BED: run this by tests/bed/up --tasks");
+        let mut command = Command::new(program("binplz"));
+        command.args(arguments).args(["--stack", &self.name]).env("AWS_ENDPOINT_URL", endpoint);
+        command
+    }
     fn builders(&self) -> Vec<String> {
         list(&said(tool("tasks", &[&self.name]))).collect()
     }

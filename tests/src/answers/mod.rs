@@ -10,6 +10,8 @@ pub mod failing;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod names;
 #[expect(missing_docs, reason = "their names say what they promise")]
+pub mod operating;
+#[expect(missing_docs, reason = "their names say what they promise")]
 pub mod pages;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod refusing;
@@ -20,7 +22,7 @@ pub mod serving;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod waiting;
 
-use std::{ops::Deref, path::Path, time::Duration};
+use std::{ops::Deref, path::Path, process::Command, time::Duration};
 
 use binplz_core::policy::{Names, Policy};
 
@@ -35,8 +37,11 @@ pub trait Start {
     fn start(&self, set: &Path, policy: &Policy) -> Self::Running;
 }
 
-/// A service that runs: what its clients see, and one thing that they do not.
+/// A service that runs: what its clients see, and what its operator does.
 pub trait Running: Deref<Target = Site> {
+    /// `binplz` with these arguments, for its operator.
+    fn operator(&self, arguments: &[&str]) -> Command;
+
     /// The lease's URL of every builder that was ever started.
     fn builders(&self) -> Vec<String>;
 }
@@ -54,7 +59,7 @@ pub fn quick() -> Policy {
 }
 
 /// Names every promise to `$each`, by the row of the contract that it keeps. Rows of section 2 that do not exist so far: 429 (a
-/// client's allowance), 451, and 503 where the budget is spent.
+/// client's allowance), and 503 where the budget is spent.
 #[macro_export]
 macro_rules! answer_promises {
     ($each:ident) => {
@@ -87,6 +92,13 @@ macro_rules! answer_promises {
             a_program_beside_a_script_is_served_and_the_script_is_not,
             a_passing_failure_is_tried_again_by_itself_then_cools_down,
             a_source_that_comes_back_turns_the_failure_into_a_hit;
+        }
+        // Section 5: the CLI. Taken down: 451.
+        $each! { operating:
+            every_verb_does_what_its_help_says,
+            a_package_that_is_taken_down_is_told_so_to_everybody,
+            in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_again_and_watches,
+            a_dependency_that_fails_is_built_twice_however_many_need_it;
         }
         // Section 6: an unchanged derivation costs no realisation.
         $each! { derivations:

@@ -5,6 +5,7 @@ use std::{
     ops::Deref,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use binplz_core::policy::Policy;
@@ -37,6 +38,11 @@ impl Start for Here {
 }
 
 impl Running for Local {
+    fn operator(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("binplz"));
+        command.args(arguments).arg("--data").arg(&self.server.data);
+        command
+    }
     fn builders(&self) -> Vec<String> {
         let started = fs::read_to_string(self.dir.path().join("started")).unwrap_or_default();
         started.lines().map(str::to_owned).collect()

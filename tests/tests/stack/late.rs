@@ -1,7 +1,7 @@
 //! With every read that is not consistent one version late (`tests/bed/late_reads.py`): the same answers. Nothing is decided by such
 //! a read, and what it does not show is looked for again.
 
-use std::{ops::Deref, path::Path};
+use std::{ops::Deref, path::Path, process::Command};
 
 use binplz_core::policy::Policy;
 use binplz_tests::{
@@ -44,6 +44,9 @@ impl Deref for Deployed {
 }
 
 impl Running for Deployed {
+    fn operator(&self, arguments: &[&str]) -> Command {
+        self.stack.operator(arguments)
+    }
     fn builders(&self) -> Vec<String> {
         self.stack.builders()
     }

@@ -38,7 +38,7 @@ pub(crate) async fn retry(which: Whose, common: Common) -> Result<(), Fault> {
     failed.extend(listed(&site, which.filter(Some(State::Queued))).await?);
     let reason = which.reason.map_or("", |kind| kind.name());
     if !failed.is_empty() {
-        common.confirm.that(|| format!("tries {} builds again that failed with {reason}", failed.len()))?;
+        common.confirm.that(|| format!("tries {} again that failed with {reason}", builds_told(failed.len())))?;
     }
     let bar = bar(failed.len(), "queueing");
     let mut queued = Vec::new();
@@ -54,9 +54,13 @@ pub(crate) async fn retry(which: Whose, common: Common) -> Result<(), Fault> {
     match common.json {
         true => println!("{}", serde_json::json!(queued)),
         false if queued.is_empty() => println!("No build has failed so."),
-        false => println!("{} builds are queued; watch them: binplz list --state building", queued.len()),
+        false => println!("{} queued; watch: binplz list --state building", builds_told(queued.len())),
     }
     Ok(())
+}
+
+fn builds_told(count: usize) -> String {
+    if count == 1 { "1 build".to_owned() } else { format!("{count} builds") }
 }
 
 /// Has all of a list built.

@@ -197,7 +197,7 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
                 let turn = limits.pace().of_any().map(|took| took * ahead as u32 / d.policy().slots.max(1) as u32);
                 let takes = expected(d, &worker.key, &limits, None).await?;
                 status.ahead = Some(ahead);
-                status.estimate_seconds = takes.map(|takes| seconds_up(turn.unwrap_or_default() + takes));
+                status.estimate_seconds = takes.map(|takes| seconds_up(turn.unwrap_or_default() + takes).max(1));
                 status.retry_after = turn.map_or(2 + 5 * ahead as u64, |turn| 2 + turn.as_secs()).min(60);
             } else {
                 status.retry_after = seconds_up(*due - now) + 1;

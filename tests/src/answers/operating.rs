@@ -1,0 +1,274 @@
+//! What an operator does, with the same words wherever the service runs.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::Duration,
+};
+
+use binplz_core::policy::Policy;
+use rexpect::session::{Options, PtySession, spawn_with_options};
+use serde_json::Value;
+
+use super::{Running, Start, quick};
+use crate::{
+    server::{demo_set, fresh_set},
+    site::wait_for,
+};
+
+/// What a verb says on its standard output, where it ends well.
+fn said(site: &impl Running, arguments: &[&str]) -> String {
+    let output = site.operator(arguments).output().expect("binplz");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn json(site: &impl Running, arguments: &[&str]) -> Value {
+    serde_json::from_str(&said(site, &[arguments, &["--json"]].concat())).expect("JSON")
+}
+
+/// What it says on its standard error, where it does not.
+fn refused(site: &impl Running, arguments: &[&str]) -> String {
+    let output = site.operator(arguments).output().expect("binplz");
+    assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).expect("text")
+}
+
+fn ends(site: &impl Running, target: &str, state: &str) {
+    wait_for(state, || (site.status(target)["state"] == state).then_some(()));
+}
+
+const BAD: &str = "failing.compileError";
+const ENDLESS: &str = "failing.endless";
+
+pub fn every_verb_does_what_its_help_says(at: &impl Start) {
+    let set = fresh_set(r#"endless = package "endless" { buildPhase = "echo it has begun; sleep 86400"; };"#);
+    let site = at.start(set.path(), &quick());
+    assert!(said(&site, &["status"]).starts_with("builds    0 of 4 slots taken\nqueue     0 waiting\nmonth "));
+    assert_eq!(said(&site, &["list"]), "There is no such build.\n");
+    assert!(said(&site, &["pin", "list"]).contains("the default"));
+
+    // Before anybody asks.
+    let list = set.path().join("list");
+    fs::write(&list, format!("tree # a comment\n\n{BAD}\n")).expect("a list");
+    let list = list.to_str().expect("a path");
+    let warmed = said(&site, &["warm", list, "--wait"]);
+    assert!(warmed.starts_with(&format!("1 failed, 1 ready\n{BAD}: the build failed")), "{warmed}");
+    assert_eq!(site.get("/tree").status, 302);
+    fs::write(list, "tree\nno name\n").expect("a list");
+    assert!(refused(&site, &["warm", list]).contains("line 2 of the list"));
+
+    // Which there are.
+    let targets = |arguments: &[&str]| {
+        let listed = json(&site, &[&["list"], arguments].concat());
+        let target = |build: &Value| build["target"].as_str().expect("a target").to_owned();
+        listed.as_array().expect("a list").iter().map(target).collect::<Vec<_>>()
+    };
+    assert_eq!(targets(&[]), [BAD, "tree"]);
+    assert_eq!(
+        (targets(&["--state", "ready"]), targets(&["--state", "failed"])),
+        (vec!["tree".into()], vec![BAD.into()])
+    );
+    assert_eq!(targets(&["--reason", "build-failed", "--since", "1h"]), [BAD]);
+    assert_eq!(targets(&["--reason", "test-failed"]), [""; 0]);
+    assert_eq!(targets(&["--since", "0s"]), [""; 0]);
+    let lines = said(&site, &["list"]);
+    assert!(lines.lines().count() == 2 && lines.contains("the build failed: "), "{lines}");
+
+    // What is known of one.
+    let shown = said(&site, &["show", "tree"]);
+    assert!(shown.contains("state     ready") && shown.contains("attempt 1 ready ("), "{shown}");
+    let shown = json(&site, &["show", BAD]);
+    let attempt = &shown["history"][0];
+    assert_eq!((&shown["state"], &attempt["failure"]["kind"]), (&"failed".into(), &"build-failed".into()));
+    assert!(attempt["task"].is_string() && attempt["stats"]["memory"].as_u64() > Some(1 << 20), "{attempt}");
+    let whole = format!(
+        "{}/{}/{BAD}",
+        shown["key"]["rev"].as_str().expect("a commit"),
+        shown["key"]["system"].as_str().expect("a system")
+    );
+    assert_eq!(json(&site, &["show", &whole]), shown);
+    let why = said(&site, &["why", BAD]);
+    assert!(
+        why.contains("undeclared") && why.contains("It will fail so again") && why.contains("binplz retry"),
+        "{why}"
+    );
+    assert!(said(&site, &["why", "tree"]).starts_with("tree has not failed: it is ready"));
+    assert_eq!(said(&site, &["log", BAD]), site.get(&format!("/-/log/{BAD}")).text());
+    assert_eq!(said(&site, &["log", "-f", BAD]), said(&site, &["log", BAD]));
+
+    // Once more.
+    assert_eq!(said(&site, &["retry", BAD]), format!("{BAD} is queued\n"));
+    ends(&site, BAD, "failed");
+    assert!(said(&site, &["retry", "--reason", "build-failed", "--yes"]).starts_with("1 build queued"));
+    ends(&site, BAD, "failed");
+    assert_eq!(json(&site, &["show", BAD])["history"].as_array().map(Vec::len), Some(3));
+    assert_eq!(said(&site, &["retry", "--reason", "test-failed"]), "No build has failed so.\n");
+    assert!(refused(&site, &["retry", "tree"]).contains("the build has not failed"));
+
+    // What destroys is not done where nobody can be asked.
+    assert!(refused(&site, &["forget", BAD]).contains("--yes does it"));
+    said(&site, &["forget", BAD, "--yes"]);
+    assert_eq!(json(&site, &["show", BAD])["history"], Value::Array(vec![]));
+    assert_eq!(site.get(&format!("/{ENDLESS}")).status, 202);
+    wait_for("the build", || said(&site, &["log", ENDLESS]).contains("it has begun").then_some(()));
+    assert_eq!(targets(&["--state", "building"]), [ENDLESS]);
+    assert!(refused(&site, &["cancel", ENDLESS]).contains("--yes does it"));
+    said(&site, &["cancel", ENDLESS, "--yes"]);
+    assert_eq!(site.status(ENDLESS)["state"], "unasked");
+
+    assert!(refused(&site, &["pause"]).contains("--yes does it"));
+    assert!(said(&site, &["pause", "--yes"]).contains("the operator has paused builds"));
+    assert_eq!((site.get(&format!("/{ENDLESS}")).status, site.get("/tree").status), (503, 302));
+    assert!(!said(&site, &["resume"]).contains("paused"));
+}
+
+pub fn a_package_that_is_taken_down_is_told_so_to_everybody(at: &impl Start) {
+    let site = at.start(&demo_set(), &quick());
+    assert_eq!(site.settled("tree").status, 302);
+    let down = said(&site, &["takedown", "tree", "--why", "its authors ask for it", "--yes"]);
+    assert!(down.contains("down      tree: its authors ask for it"), "{down}");
+    for path in ["/tree", "/tree/tree", "/-/p/tree", "/-/status/tree", "/-/log/tree"] {
+        let gone = site.send("GET", path, &[("accept", "application/json")], b"");
+        assert_eq!(gone.status, 451, "{path}: {}", gone.text());
+        assert_eq!(gone.json()["detail"], "tree is not served here any more: its authors ask for it", "{path}");
+    }
+    assert_eq!(site.get("/tree").status, 451);
+    // The stub has asked for a line, and ends by it.
+    assert!(site.get("/-/status/tree").text().starts_with("failed 0 - - - tree is not served"));
+    assert_eq!(site.settled("dash").status, 302);
+    assert!(!said(&site, &["restore", "tree"]).contains("down "));
+    assert_eq!(site.get("/tree").status, 302);
+    assert!(refused(&site, &["restore", "tree"]).contains("tree is not taken down"));
+}
+
+/// A server of one source that answers nobody until it is let.
+struct Sources {
+    port: u16,
+    open: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Sources {
+    /// A port where nobody listens yet.
+    fn none() -> Sources {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Sources { port: listener.local_addr().expect("an address").port(), open: Arc::default() }
+    }
+
+    /// A package that needs a source from there. The names make its store paths new.
+    fn package(&self, name: &str) -> String {
+        let url = format!("http://127.0.0.1:{}/{name}-{}-{}.c", self.port, self.port, std::process::id());
+        format!(
+            r#"{name} = package "{name}" {{
+                 buildPhase = "$CC -o program ${{fetchurl {{
+                   url = "{url}";
+                   sha256 = builtins.hashFile "sha256" ./sourceGone/source-gone.c;
+                 }}}}";
+               }};"#
+        )
+    }
+
+    /// Somebody listens from now on.
+    fn listen(&self) {
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("the port again");
+        let open = Arc::clone(&self.open);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let open = Arc::clone(&open);
+                thread::spawn(move || serve(stream, &open));
+            }
+        });
+    }
+
+    fn let_go(&self) {
+        *self.open.0.lock().expect("no panic") = true;
+        self.open.1.notify_all();
+    }
+}
+
+fn serve(mut stream: TcpStream, open: &(Mutex<bool>, Condvar)) {
+    let content = fs::read(demo_set().join("sourceGone/source-gone.c")).expect("the source");
+    let _ = stream.read(&mut [0; 4096]);
+    drop(open.1.wait_while(open.0.lock().expect("no panic"), |open| !*open));
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", content.len());
+    // Whoever asked may be gone.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));
+}
+
+/// A verb at a terminal.
+fn at_a_terminal(site: &impl Running, arguments: &[&str]) -> PtySession {
+    let options = Options::default().timeout_ms(Some(600_000)).strip_ansi_escape_codes(true);
+    spawn_with_options(site.operator(arguments), options).expect("a terminal")
+}
+
+pub fn in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_again_and_watches(at: &impl Start) {
+    let sources = Sources::none();
+    let set = fresh_set(&format!("{}{}", sources.package("one"), sources.package("two")));
+    let policy = Policy { attempts: 1, cool_down: Duration::from_secs(3600), ..quick() };
+    let site = at.start(set.path(), &policy);
+    for target in ["failing.one", "failing.two"] {
+        assert_eq!(site.settled(target).status, 503, "{target}");
+    }
+
+    let mut list = at_a_terminal(&site, &["list", "--state", "failed"]);
+    list.exp_regex("cooling-down +failing.(one|two) .*a source could not be downloaded").expect("a list");
+    list.exp_eof().expect("its end");
+    let mut why = at_a_terminal(&site, &["why", "failing.one"]);
+    why.exp_string("failing.one: a source could not be downloaded").expect("a reason");
+    why.exp_string("This may pass").expect("advice");
+    why.exp_eof().expect("its end");
+
+    // The network is mended. Somebody who is not sure is believed.
+    sources.listen();
+    let mut unsure = at_a_terminal(&site, &["retry", "--reason", "source-unavailable"]);
+    unsure
+        .exp_string("This tries 2 builds again that failed with source-unavailable. Go on? [y/N]")
+        .expect("a question");
+    unsure.send_line("").expect("an answer");
+    unsure.exp_string("nothing was done").expect("the end");
+    let mut retry = at_a_terminal(&site, &["retry", "--reason", "source-unavailable"]);
+    retry.exp_string("Go on? [y/N]").expect("a question");
+    retry.send_line("y").expect("an answer");
+    retry.exp_string("2 builds queued").expect("the end");
+    retry.exp_eof().expect("its end");
+
+    let mut log = at_a_terminal(&site, &["log", "--follow", "failing.one"]);
+    // That is there while the build still waits for its source.
+    log.exp_string("binplz: derivation: ").expect("its beginning");
+    sources.let_go();
+    log.exp_string("binplz: built: one").expect("its end");
+    log.exp_eof().expect("its end");
+    for target in ["failing.one", "failing.two"] {
+        assert_eq!(site.settled(target).status, 302, "{target}");
+    }
+}
+
+pub fn a_dependency_that_fails_is_built_twice_however_many_need_it(at: &impl Start) {
+    let needs = |n: u32| {
+        format!(
+            r#"needs{n} = package "needs{n}" {{ buildPhase = "cat ${{pkgs.failing.hopeless}}; $CC -o program ${{good}}"; }};"#
+        )
+    };
+    let hopeless = r#"hopeless = package "hopeless" { buildPhase = "echo it is beyond repair; exit 1"; };"#;
+    let set = fresh_set(&(hopeless.to_owned() + &(1..=6).map(needs).collect::<String>()));
+    let site = at.start(set.path(), &Policy { slots: 1, ..quick() });
+    let targets: Vec<_> = (1..=6).map(|n| format!("failing.needs{n}")).collect();
+    targets.iter().for_each(|target| assert_eq!(site.get(&format!("/{target}")).status, 202, "{target}"));
+    let mut built = 0;
+    for target in &targets {
+        let failed = site.settled(target);
+        assert_eq!(failed.status, 422, "{}", failed.text());
+        assert!(failed.text().contains("in its dependency hopeless-1.0"), "{}", failed.text());
+        let log = site.get(&format!("/-/log/{target}")).text();
+        assert!(log.contains("it is beyond repair"), "{target}: {log}");
+        built += site.status(target)["derivations_started"].as_u64().expect("a number");
+    }
+    assert_eq!(built, 2);
+    // It is mended from outside, and an operator says so: it is built again.
+    said(&site, &["retry", "failing.needs6"]);
+    ends(&site, "failing.needs6", "failed");
+    assert_eq!(site.status("failing.needs6")["derivations_started"], 1);
+}
