@@ -47,6 +47,8 @@ fn table(w: &Watched) -> Vec<Row> {
         ("aldr", "dynamodb", "put_item", put("build/x")),
         ("ar", "dynamodb", "put_item", put("served/x")),
         ("l", "dynamodb", "put_item", put("derivation/x")),
+        ("l", "dynamodb", "put_item", put("past/x")),
+        ("l", "dynamodb", "put_item", put("doomed/x")),
         ("r", "dynamodb", "put_item", put("pins")),
         ("ldr", "dynamodb", "put_item", put("limits")),
         ("l", "dynamodb", "put_item", put("progress/x")),
