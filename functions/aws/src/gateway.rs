@@ -121,7 +121,7 @@ fn tidied(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Settings, log::Log};
+    use crate::log;
     use binplz_core::{
         limits::Full,
         news::{About, News},
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn an_answer_and_the_log_have_the_gateways_own_name_of_the_request() {
         let router = service_fn(async |_| {
-            let line = Log::open(&Settings::default()).line(About::Service, &News::Held(Full::Slots), Timestamp(0));
+            let line = log::line("binplz", About::Service, &News::Held(Full::Slots), Timestamp(0));
             Ok::<_, Infallible>(Response::new(line))
         });
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -154,6 +154,12 @@ impl Working {
 }
 
 impl<S, L> Aws<S, L> {
+    /// The same, and what goes wrong is told on standard error.
+    #[must_use]
+    pub fn told_at_a_terminal(self) -> Aws<S, L> {
+        Aws { log: Log::Terminal, ..self }
+    }
+
     fn with(account: &Account, settings: &Settings, store: S, launcher: L, origin: String) -> Result<Aws<S, L>, Fault> {
         let ledger = DynamoLedger::open(account, settings)?;
         Ok(Aws {

@@ -51,52 +51,62 @@ fn entry(level: &str, message: &str, error: Option<&dyn fmt::Display>) -> Map<St
     line
 }
 
-/// The log of one function.
+/// Where news go.
 #[derive(Clone, Debug)]
-pub struct Log {
-    stack: String,
+pub enum Log {
+    /// Into the log of a function of that stack.
+    Function {
+        /// Its name.
+        stack: String,
+    },
+    /// To an operator at a terminal, who hears of what goes wrong: what he orders is answered otherwise.
+    Terminal,
 }
 
 impl Log {
-    /// The log of the stack that the settings name.
+    /// That of a function of the stack that the settings name.
     pub fn open(settings: &Settings) -> Log {
-        Log { stack: settings.find("BINPLZ_STACK").unwrap_or("binplz").to_owned() }
+        Log::Function { stack: settings.find("BINPLZ_STACK").unwrap_or("binplz").to_owned() }
     }
 
-    /// Writes the line of a piece of news.
+    /// Tells a piece of news.
     pub fn tell(&self, about: About<'_>, news: &News<'_>, now: Timestamp) {
-        write(&self.line(about, news, now));
+        match (self, news) {
+            (Log::Function { stack }, _) => write(&line(stack, about, news, now)),
+            (Log::Terminal, News::Trouble { what, error }) => eprintln!("binplz: {what}: {error}"),
+            (Log::Terminal, _) => {}
+        }
     }
+}
 
-    /// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
-    /// kind), `viewer` (whose request was a miss), `error`, and the metrics.
-    pub fn line(&self, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
-        let (level, error) = match *news {
-            News::Trouble { error, .. } => ("WARN", Some(error)),
-            News::Looked(_, Some(_)) | News::Stopped(true) => ("WARN", None),
-            News::Moved(_) | News::Held(_) | News::Looked(_, None) | News::Stopped(false) | News::Answered { .. } => {
-                ("INFO", None)
-            }
-        };
-        let mut line = entry(level, &news.to_string(), error);
-        line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));
-        line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
-        match news {
-            News::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
-            // A hit's viewer is nobody's business; who makes us build may be.
-            News::Answered { reply, to: Some(viewer) } if !matches!(reply, Reply::Hit { .. }) => {
-                line.insert("viewer".to_owned(), json!(viewer));
-            }
-            _ => {}
+/// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
+/// kind), `viewer` (whose request was a miss), `error`, and the metrics.
+pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
+    let (level, error) = match *news {
+        News::Trouble { error, .. } => ("WARN", Some(error)),
+        News::Looked(_, Some(_)) | News::Stopped(true) => ("WARN", None),
+        News::Moved(_) | News::Held(_) | News::Looked(_, None) | News::Stopped(false) | News::Answered { .. } => {
+            ("INFO", None)
         }
-        let metrics = metrics::of(news);
-        if !metrics.is_empty() {
-            line.insert("_aws".to_owned(), metrics::directive(&metrics, now));
-            line.insert(DIMENSION.to_owned(), json!(self.stack));
-            line.extend(metrics.into_iter().map(|(metric, value)| (metric.name(), value)));
+    };
+    let mut line = entry(level, &news.to_string(), error);
+    line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));
+    line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
+    match news {
+        News::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
+        // A hit's viewer is nobody's business; who makes us build may be.
+        News::Answered { reply, to: Some(viewer) } if !matches!(reply, Reply::Hit { .. }) => {
+            line.insert("viewer".to_owned(), json!(viewer));
         }
-        json!(line).to_string()
+        _ => {}
     }
+    let metrics = metrics::of(news);
+    if !metrics.is_empty() {
+        line.insert("_aws".to_owned(), metrics::directive(&metrics, now));
+        line.insert(DIMENSION.to_owned(), json!(stack));
+        line.extend(metrics.into_iter().map(|(metric, value)| (metric.name(), value)));
+    }
+    json!(line).to_string()
 }
 
 /// Lambda takes what a function prints for its log, line by line.

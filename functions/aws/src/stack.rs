@@ -113,7 +113,7 @@ impl Stack {
             let value = self.outputs.get(*output).ok_or_else(|| NotFound::Output(self.name.clone(), output))?;
             settings = settings.with(setting, value);
         }
-        Ok(Operating::open(&settings)?)
+        Ok(Operating::open(&settings)?.told_at_a_terminal())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use binplz_aws::{config::Settings, log::Log};
+use binplz_aws::log;
 use binplz_core::{
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId},
@@ -24,8 +24,7 @@ fn lease() -> LeaseId {
 }
 
 fn line(about: About<'_>, news: News<'_>) -> Value {
-    let log = Log::open(&Settings::default().with("BINPLZ_STACK", "mine"));
-    let line = log.line(about, &news, NOW);
+    let line = log::line("mine", about, &news, NOW);
     assert!(!line.contains('\n'), "{line}");
     serde_json::from_str(&line).expect("JSON")
 }
