@@ -1,6 +1,7 @@
 //! What binplz is, without any I/O. The modules stand in reading order: names, what is asked, what is built, the state
 //! machine, the roles that the world fills, the stories told over them, the words that people read, and the news that operators hear.
 
+pub mod gzip;
 pub mod text;
 pub mod time;
 
