@@ -15,7 +15,7 @@ use crate::{
 /// Most bytes of log in one answer.
 pub const ANSWER_MAX: usize = 4 << 20;
 /// Bytes of a log that are looked at where the deployment's limit is lower: it may have been higher when the log was written.
-const LOG_MAX: u64 = 64 << 20;
+const LOG_MAX: usize = 64 << 20;
 
 /// A part of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +141,8 @@ pub(crate) async fn read<D: Deployment>(
     }
     // A segment that is gone was in the whole before. So whoever looks there second misses nothing, whenever they go.
     if let Some(whole) = d.store().read(&home.object(ObjectName::WholeLog)).await? {
-        for segment in gzip::segments(&whole, part.next, d.policy().job.log_bytes.max(LOG_MAX)) {
+        let most = usize::try_from(d.policy().job.log_bytes).unwrap_or(usize::MAX).max(LOG_MAX);
+        for segment in gzip::segments(&whole, most).skip(part.next as usize - 1) {
             match segment {
                 Ok(segment) if part.takes(&segment) => {}
                 Ok(_) => break,
