@@ -1,7 +1,6 @@
 //! What binplz is, without any I/O. The modules stand in reading order: names, what is asked, what is built, the state
 //! machine, the roles that the world fills, the stories told over them, the words that people read, and the news that operators hear.
 
-pub mod gzip;
 pub mod text;
 pub mod time;
 
@@ -12,6 +11,7 @@ pub mod wait;
 pub mod artifact;
 pub mod catalogue;
 pub mod failure;
+pub mod gzip;
 pub mod pins;
 pub mod policy;
 pub mod protocol;
