@@ -165,20 +165,16 @@ impl Home {
 
     /// What the paths of its log's segments begin with, and of no other object: a directory.
     pub fn segments(&self) -> String {
-        format!("{}{SEGMENTS}", Below(&self.key, &self.lease))
+        below(&self.key, &self.lease) + SEGMENTS
     }
 }
 
-/// Where the objects of an attempt begin.
-struct Below<'a>(&'a BuildKey, &'a LeaseId);
-
-impl fmt::Display for Below<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "builds/{}/{}/", self.0, self.1)
-    }
+/// What the paths of an attempt's objects begin with.
+fn below(key: &BuildKey, lease: &LeaseId) -> String {
+    format!("builds/{key}/{lease}/")
 }
 
-/// Where the segments of its log do.
+/// How those of its log's segments go on.
 const SEGMENTS: &str = "log/";
 
 /// An object that belongs to one attempt at one build.
@@ -245,7 +241,7 @@ pub struct ObjectPath {
 
 impl fmt::Display for ObjectPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", Below(&self.key, &self.lease), self.name)
+        write!(f, "{}{}", below(&self.key, &self.lease), self.name)
     }
 }
 

@@ -13,7 +13,7 @@ use miniz_oxide::{
 use thiserror::Error;
 
 /// Most bytes of one segment that are read: far more than a builder puts into one.
-pub const SEGMENT_MAX: usize = 4 << 20;
+const SEGMENT_MAX: usize = 4 << 20;
 /// To unpack a segment takes time, however short it is: each counts for this many bytes at least.
 const SEGMENT_MIN: usize = 1 << 10;
 /// What a member begins with (RFC 1952): DEFLATE follows; no name, no time, of no system in particular.
