@@ -11,6 +11,7 @@ functions. `delete` stops what runs first, as an operator would.
     … pins [--set DIR] [--pin NAME=DIR]...        the parameter FirstPins, for who deploys by other means
     … equip NAME [--set DIR] [--pin NAME=DIR]...  what such a stack lacks after that, tarballs and image; tells its outputs
     … tasks NAME                                  the lease's URL of every task that was ever started
+    … objects NAME                                the paths of all that builds have stored, each with a URL that reads it
     … resources NAME                              the physical ids of all that the stack made
     … inventory                                   those of all that there is, in any stack or none
 """
@@ -215,6 +216,14 @@ def tasks(name):
     return [v["value"] for variables in environments for v in variables if v["name"] == "BINPLZ_LEASE_URL"]
 
 
+def objects(name):
+    """What builds have stored, each with a URL that reads it."""
+    s3, bucket = client("s3"), outputs_of(name)["Bucket"]
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="builds/")
+    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    return {key: s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}) for key in keys}
+
+
 def delete(name):
     cluster, known = tasks_of(name)
     for task in known:
@@ -235,7 +244,7 @@ def pair(text):
 def main():
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("deploy", "pins", "equip", "tasks", "resources", "inventory", "delete"):
+    for verb in ("deploy", "pins", "equip", "tasks", "objects", "resources", "inventory", "delete"):
         arguments = verbs.add_parser(verb)
         if verb in ("deploy", "pins", "equip"):
             arguments.add_argument("--set", default=str(ROOT / "tests" / "fixtures" / "set"))
@@ -254,6 +263,7 @@ def main():
         "pins": lambda: json.loads(pins(sets)[0]),
         "equip": lambda: equip(asked.name, pins(sets)[1], image=True),
         "tasks": lambda: tasks(asked.name),
+        "objects": lambda: objects(asked.name),
         "resources": lambda: list(resources(asked.name).values()),
         "inventory": inventory,
         "delete": lambda: delete(asked.name),

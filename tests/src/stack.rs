@@ -84,6 +84,9 @@ impl Running for Stack {
     fn builders(&self) -> Vec<String> {
         list(&said(tool("tasks", &[&self.name]))).collect()
     }
+    fn objects(&self) -> Vec<(String, String)> {
+        texts(&said(tool("objects", &[&self.name]))).into_iter().collect()
+    }
 }
 
 impl Deref for Stack {

@@ -35,6 +35,10 @@ use binplz_local::{DataDir, LocalLedger, LocalStore};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+mod objects;
+
+pub use objects::Objects;
+
 /// Something that another actor does at a chosen moment.
 pub type Meddling = Boxed<Box<dyn Future<Output = ()> + Send>>;
 
@@ -202,7 +206,7 @@ impl Watch for Moments {
 pub struct World {
     catalogues: Opened,
     ledger: Stage,
-    store: LocalStore,
+    store: Objects,
     /// The launcher.
     pub launcher: Remembering,
     /// The bell.
@@ -256,7 +260,7 @@ impl World {
         Arc::new(World {
             catalogues: Opened::default(),
             ledger,
-            store: LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store"),
+            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store")),
             launcher: Remembering::default(),
             bell: Counting::default(),
             waiters: Waiters::default(),
@@ -420,7 +424,7 @@ impl Deployment for World {
     type Ledger = Stage;
     type Bell = Counting;
     type Launcher = Remembering;
-    type Store = LocalStore;
+    type Store = Objects;
     type Catalogue = Open;
     type Lobby = Waiters;
 
@@ -433,7 +437,7 @@ impl Deployment for World {
     fn launcher(&self) -> &Remembering {
         &self.launcher
     }
-    fn store(&self) -> &LocalStore {
+    fn store(&self) -> &Objects {
         &self.store
     }
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {

@@ -8,7 +8,8 @@ use std::{
 };
 
 /// All that the core may be made of: values, and their text.
-const CORES: &[&str] = &["serde", "serde_json", "thiserror", "sha2", "percent-encoding", "futures-util"];
+const CORES: &[&str] =
+    &["serde", "serde_json", "thiserror", "sha2", "percent-encoding", "futures-util", "crc32fast", "miniz_oxide"];
 /// What those are made of. A new one here wants a look: does it do I/O?
 const CORES_OWN: &[&str] = &[
     // serde and thiserror derive
@@ -19,6 +20,8 @@ const CORES_OWN: &[&str] = &[
     "block-buffer cfg-if const-oid cpufeatures crypto-common digest hybrid-array libc typenum",
     // futures-util
     "futures-core futures-task pin-project-lite slab",
+    // miniz_oxide
+    "adler2",
 ];
 /// What a crate that is not for AWS never has in its tree.
 const AWS: &[&str] = &["aws-", "aws_", "lambda_"];

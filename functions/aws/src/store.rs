@@ -7,11 +7,11 @@ use aws_sdk_s3::{
     Client,
     operation::{head_object::HeadObjectError, put_object::PutObjectError},
     primitives::ByteStream,
-    types::ChecksumMode,
+    types::{ChecksumMode, Delete, ObjectIdentifier},
 };
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath, nixpkgs_path},
+    artifact::{Home, ObjectName, ObjectPath, nixpkgs_path},
     key::{Rev, Sha256},
     ports::{Intake, Location, Method, Store, Unavailable},
     protocol::Grant,
@@ -84,6 +84,7 @@ fn media_type(path: &ObjectPath) -> &'static str {
     match path.name {
         ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
         ObjectName::Log(_) => "text/plain; charset=utf-8",
+        ObjectName::WholeLog => "application/gzip",
         ObjectName::Manifest => "application/json",
     }
 }
@@ -150,6 +151,33 @@ impl Intake for S3Store {
                 }
             }
             Err(error) => Err(unavailable(ROLE, &error)),
+        }
+    }
+
+    async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
+        loop {
+            let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(home.segments());
+            let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
+            let keys = list.contents().iter().filter_map(|object| object.key());
+            let keys: Result<Vec<_>, _> = keys.map(|key| ObjectIdentifier::builder().key(key).build()).collect();
+            let keys = keys.map_err(|error| Unavailable::new(ROLE, error))?;
+            // S3 refuses to remove nothing.
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let these = Delete::builder().set_objects(Some(keys)).quiet(true).build();
+            let these = these.map_err(|error| Unavailable::new(ROLE, error))?;
+            let removed = self.s3.delete_objects().bucket(&self.bucket).delete(these).send().await;
+            // A 200 that lists what it has not removed.
+            let removed = removed.map_err(|error| unavailable(ROLE, &error))?;
+            if let Some(error) = removed.errors().first() {
+                let (key, why) = (error.key().unwrap_or_default(), error.message().unwrap_or_default());
+                return Err(Unavailable::new(ROLE, format!("{key} was not removed: {why}")));
+            }
+            // A thousand at a time; what was removed is in no list any more.
+            if list.is_truncated() != Some(true) {
+                return Ok(());
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The build's log: plain text that is in the store while the build still runs, as immutable numbered segments.
+//! The build's log: plain text that is in the store while the build still runs, as immutable numbered segments, and packed, as one object,
+//! when it is over.
 //!
 //! Whoever reads it sees what Nix and the builds said, cleaned of what moves a terminal's cursor. It holds nothing of
 //! the task: Nix never sees the token, and should it appear all the same, it is blotted out.
@@ -11,6 +12,7 @@ use std::{
 
 use binplz_core::{
     artifact::ObjectName,
+    gzip,
     key::{Sha256, Token},
     protocol::Upload,
     text::clean_lines,
@@ -133,19 +135,25 @@ fn cut_segment(state: &mut State) -> Option<Vec<u8>> {
     (!segment.is_empty()).then_some(segment)
 }
 
-/// Carries the log to the store until it is closed. Returns how many segments are there, and the error that ended it
-/// early, if one did.
-pub(crate) fn ship(log: &Log, lease: &Lease, board: &Board) -> (u32, Option<CallError>) {
-    let mut stored = 0;
+/// Carries the log to the store until it is closed, and then the whole of it once more, packed. Returns how many segments were stored, and
+/// what went wrong: a log that lacks its end, or an endpoint that is older and knows of no packed one, is no reason to fail.
+pub(crate) fn ship(log: &Log, lease: &Lease, board: &Board) -> (u32, Option<String>) {
+    let (mut stored, mut whole) = (0, Vec::new());
     while let Some(segment) = log.next_segment(if stored == 0 { FIRST_AGE } else { SEGMENT_AGE }) {
-        let upload = Upload { name: ObjectName::Log(stored + 1), size: segment.len() as u64, sha256: sha256(&segment) };
-        if let Err(error) = lease.store(Weight::Words, &upload, Body::Bytes(&segment)) {
-            return (stored, Some(error));
+        if let Err(error) = store(lease, ObjectName::Log(stored + 1), &segment) {
+            return (stored, Some(format!("the log is not complete: {error}")));
         }
+        whole.extend(gzip::member(&segment));
         stored += 1;
         board.update(|progress| progress.log_segments = stored);
     }
-    (stored, None)
+    let packed = store(lease, ObjectName::WholeLog, &whole);
+    (stored, packed.err().map(|error| format!("the log stays in its segments: {error}")))
+}
+
+fn store(lease: &Lease, name: ObjectName, content: &[u8]) -> Result<(), CallError> {
+    let upload = Upload { name, size: content.len() as u64, sha256: sha256(content) };
+    lease.store(Weight::Words, &upload, Body::Bytes(content))
 }
 
 /// The sha256 of some bytes.

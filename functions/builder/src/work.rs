@@ -77,7 +77,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     let (segments, trouble) = shipping.join().unwrap_or((0, None));
     if let Some(trouble) = trouble {
         // A build is not worth less without its log.
-        eprintln!("binplz-builder: the log is not complete: {trouble}");
+        eprintln!("binplz-builder: {trouble}");
     }
     stats.log_segments = segments;
     let settled = lease.settle(&Report { outcome, stats });

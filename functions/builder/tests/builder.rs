@@ -61,7 +61,8 @@ fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_name
     let Verdict::Static { leftovers, .. } = &manifest.programs[1].verdict else { panic!("static") };
     assert!(matches!(leftovers.as_slice(), [one] if one.ends_with("-good-1.0/share/data")), "{leftovers:?}");
     assert_eq!(report.stats.derivations, 2);
-    assert_eq!(report.stats.log_segments as usize, endpoint.see(|seen| seen.objects.len()) - stored.len());
+    assert_eq!(report.stats.log_segments as usize, endpoint.see(|seen| seen.segments().len()));
+    assert!(endpoint.see(|seen| seen.has_whole_log()));
     let log = endpoint.see(|seen| seen.log());
     assert!(log.contains("good-1.0> made by the dependency\n"), "{log}");
     assert!(log.ends_with("binplz: built: better good; not static: outside script shared\n"), "{log}");
@@ -104,7 +105,23 @@ fn the_log_and_the_progress_are_there_while_the_build_still_runs() {
     endpoint.see(|seen| {
         assert!(early.iter().all(|(name, bytes)| seen.objects[name] == *bytes), "a segment was changed");
         assert!(seen.log().contains("through the gate"));
+        // Only now that it is over.
+        assert!(!early.contains_key("log.gz") && seen.has_whole_log());
+        assert!(seen.segments().len() > 1);
     });
+}
+
+#[test]
+fn a_builder_whose_endpoint_knows_no_packed_logs_leaves_the_segments() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("good"));
+    endpoint.set_mode(Mode::Old);
+    let (code, said) = bench.start(&endpoint).end();
+    assert_eq!(code, Some(0));
+    assert_eq!(said, "binplz-builder: the log stays in its segments: uploads was refused with 400\n");
+    assert!(matches!(endpoint.outcome(), Outcome::Built(_)));
+    endpoint.see(|seen| assert!(seen.log().contains("binplz: built: ") && !seen.has_whole_log()));
+    assert_eq!(endpoint.report().stats.log_segments as usize, endpoint.see(|seen| seen.segments().len()));
 }
 
 #[test]
@@ -176,8 +193,10 @@ fn a_task_that_is_told_to_end_stops_nix_and_settles_as_interrupted() {
         assert_eq!(builder.end(), (Some(0), String::new()));
         assert_eq!(failure(&endpoint).kind, Kind::Interrupted);
         assert_eq!(endpoint.report().stats.derivations, 1);
-        endpoint
-            .see(|seen| assert!(seen.log().ends_with("binplz: failed: the build was interrupted\n"), "{}", seen.log()));
+        endpoint.see(|seen| {
+            assert!(seen.log().ends_with("binplz: failed: the build was interrupted\n"), "{}", seen.log());
+            assert!(seen.has_whole_log());
+        });
         all_gone(&processes);
     }
 }
@@ -219,6 +238,7 @@ fn neither_a_build_nor_the_log_sees_the_token_even_where_a_download_asks_for_it(
         for (name, bytes) in &seen.objects {
             assert!(!bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()), "{name}");
         }
+        assert!(seen.has_whole_log());
     });
 }
 

@@ -162,7 +162,20 @@ impl Home {
     pub fn object(&self, name: ObjectName) -> ObjectPath {
         ObjectPath { key: self.key.clone(), lease: self.lease.clone(), name }
     }
+
+    /// What the paths of its log's segments begin with, and of no other object: a directory.
+    pub fn segments(&self) -> String {
+        below(&self.key, &self.lease) + SEGMENTS
+    }
 }
+
+/// What the paths of an attempt's objects begin with.
+fn below(key: &BuildKey, lease: &LeaseId) -> String {
+    format!("builds/{key}/{lease}/")
+}
+
+/// How those of its log's segments go on.
+const SEGMENTS: &str = "log/";
 
 /// An object that belongs to one attempt at one build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -170,8 +183,10 @@ impl Home {
 pub enum ObjectName {
     /// `bin/NAME`: a program.
     Program(Bin),
-    /// `log/NUMBER`: a segment of the log, numbered from 1; immutable once written.
+    /// `log/NUMBER`: a segment of the log, numbered from 1; immutable once written, and removed once the whole log is there.
     Log(u32),
+    /// `log.gz`: the whole log, once it is over ([`crate::gzip`]).
+    WholeLog,
     /// `manifest.json`: written by the service when the build settles, never by a builder.
     Manifest,
     /// `lookup`: a catalogue's names and what they mean.
@@ -184,7 +199,8 @@ impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ObjectName::Program(bin) => write!(f, "bin/{bin}"),
-            ObjectName::Log(number) => write!(f, "log/{number:06}"),
+            ObjectName::Log(number) => write!(f, "{SEGMENTS}{number:06}"),
+            ObjectName::WholeLog => f.write_str("log.gz"),
             ObjectName::Manifest => f.write_str("manifest.json"),
             ObjectName::Lookup => f.write_str("lookup"),
             ObjectName::Details => f.write_str("details"),
@@ -198,6 +214,7 @@ impl FromStr for ObjectName {
         let name = match s.split_once('/') {
             Some(("bin", bin)) => ObjectName::Program(bin.parse()?),
             Some(("log", number)) => ObjectName::Log(number.parse().map_err(|_| BadName::Form)?),
+            None if s == "log.gz" => ObjectName::WholeLog,
             None if s == "manifest.json" => ObjectName::Manifest,
             None if s == "lookup" => ObjectName::Lookup,
             None if s == "details" => ObjectName::Details,
@@ -224,7 +241,7 @@ pub struct ObjectPath {
 
 impl fmt::Display for ObjectPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "builds/{}/{}/{}", self.key, self.lease, self.name)
+        write!(f, "{}{}", below(&self.key, &self.lease), self.name)
     }
 }
 
@@ -284,12 +301,39 @@ mod tests {
     #[test]
     fn an_object_path_has_one_spelling_and_no_way_out() {
         let home = format!("builds/{}/x86_64-linux/tree/{}", "0".repeat(40), "1".repeat(32));
-        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "manifest.json", "lookup", "details"] {
+        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "log.gz", "manifest.json", "lookup", "details"] {
             let path = format!("{home}/{name}");
             assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path));
         }
-        for name in ["bin/../x", "bin/..", "bin/a/b", "log/1", "log/+00001", "log/-1", "", "bin/", "manifest.json/"] {
+        for name in [
+            "bin/../x",
+            "bin/..",
+            "bin/a/b",
+            "log",
+            "log/",
+            "log/gz",
+            "log/1",
+            "log/+00001",
+            "log/-1",
+            "",
+            "bin/",
+            "manifest.json/",
+        ] {
             assert!(format!("{home}/{name}").parse::<ObjectPath>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_segments_of_a_log_lie_in_a_directory_of_their_own() {
+        // Whatever a package and its programs are called.
+        let path = format!("builds/{}/x86_64-linux/log/{}/bin/log", "0".repeat(40), "1".repeat(32));
+        let program: ObjectPath = path.parse().expect("a program");
+        let home = Home { key: program.key.clone(), lease: program.lease.clone() };
+        let below = |name| home.object(name).to_string().starts_with(&home.segments());
+        assert!(below(ObjectName::Log(1)) && below(ObjectName::Log(u32::MAX)));
+        for name in [program.name, ObjectName::WholeLog, ObjectName::Manifest, ObjectName::Lookup, ObjectName::Details]
+        {
+            assert!(!below(name));
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod wait;
 pub mod artifact;
 pub mod catalogue;
 pub mod failure;
+pub mod gzip;
 pub mod pins;
 pub mod policy;
 pub mod protocol;

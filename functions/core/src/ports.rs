@@ -6,7 +6,7 @@ use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use crate::{
-    artifact::ObjectPath,
+    artifact::{Home, ObjectPath},
     build::{Build, Lease},
     catalogue::{About, Entry, Resolution},
     derivation::Derivation,
@@ -293,6 +293,9 @@ pub trait Intake: Store {
 
     /// Writes a small object.
     fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Removes the segments of an attempt's log, as many as there are: nothing else is ever removed here. Where it fails, some may be gone.
+    fn remove_segments(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
 /// A URL of an object.

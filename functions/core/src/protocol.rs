@@ -257,7 +257,7 @@ pub enum Outcome {
 pub struct Stats {
     /// Derivations whose build was started on this machine.
     pub derivations: u32,
-    /// Log segments in the store.
+    /// Segments of its log that were stored.
     pub log_segments: u32,
     /// The most memory in bytes that the builder and all that it started were seen to have; `None`: it was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]

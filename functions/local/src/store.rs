@@ -10,7 +10,7 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::ObjectPath,
+    artifact::{Home, ObjectPath},
     key::Sha256,
     ports::{Intake, Location, Method, Store, Unavailable},
     protocol::Grant,
@@ -228,6 +228,11 @@ impl Intake for LocalStore {
             Refused::Unavailable(error) => error,
             other => unavailable(other),
         })
+    }
+
+    async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
+        let segments = self.objects.join(home.segments());
+        spawn_blocking(move || absent(fs::remove_dir_all(segments)).map(drop)).await.map_err(unavailable)?
     }
 }
 

@@ -8,6 +8,8 @@ pub mod derivations;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod failing;
 #[expect(missing_docs, reason = "their names say what they promise")]
+pub mod logs;
+#[expect(missing_docs, reason = "their names say what they promise")]
 pub mod names;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod operating;
@@ -37,13 +39,16 @@ pub trait Start {
     fn start(&self, set: &Path, policy: &Policy) -> Self::Running;
 }
 
-/// A service that runs: what its clients see, and what its operator does.
+/// A service that runs: what its clients see, what its operator does, and two things that neither sees.
 pub trait Running: Deref<Target = Site> {
     /// `binplz` with these arguments, for its operator.
     fn operator(&self, arguments: &[&str]) -> Command;
 
     /// The lease's URL of every builder that was ever started.
     fn builders(&self) -> Vec<String>;
+
+    /// The paths of all objects that builds have left, each with a URL that reads it.
+    fn objects(&self) -> Vec<(String, String)>;
 }
 
 /// What the suite's services allow, unless a promise says otherwise: quick to try again, and without a catalogue, so that what is
@@ -112,6 +117,10 @@ macro_rules! answer_promises {
             a_program_is_served_by_its_own_name_and_says_of_which_package_it_is,
             until_there_is_a_catalogue_names_are_attributes_and_every_answer_says_so,
             an_open_service_tries_what_its_catalogue_does_not_know;
+        }
+        // Section 5: the log.
+        $each! { logs:
+            a_log_reads_on_when_it_is_over_and_is_one_gzip_file_then;
         }
         // Section 5, and the face of every answer for a browser and for a program.
         $each! { pages:

@@ -1,7 +1,7 @@
 //! The objects: whole or not there, and never another.
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
+    artifact::{Home, ObjectName, ObjectPath},
     key::Sha256,
     ports::{Intake, Store},
     protocol::Grant,
@@ -185,6 +185,47 @@ pub async fn an_object_never_changes(uploads: &impl Uploads) -> Kept {
     expect(uploads, &path, Some(CONTENT)).await?;
     same("the service's own write", &uploads.store().write(&path, OTHER.to_vec()).await.is_err(), &true)?;
     expect(uploads, &path, Some(CONTENT)).await
+}
+
+/// No other object of the attempt, and no segment of another attempt or another build.
+pub async fn the_segments_of_a_log_are_removed_and_nothing_else(uploads: &impl Uploads) -> Kept {
+    let (store, program) = (uploads.store(), program("log"));
+    let home = Home { key: program.key.clone(), lease: program.lease.clone() };
+    let other = Home { lease: lease_id(2), ..home.clone() };
+    let another = Home { key: key(2), ..home.clone() };
+    store.remove_segments(&home).await?;
+    let segments = [1, 2, 999_999, 1_000_000].map(|number| home.object(ObjectName::Log(number)));
+    let mut stay = [ObjectName::WholeLog, ObjectName::Manifest].map(|name| home.object(name)).to_vec();
+    stay.push(program);
+    stay.extend([&other, &another].map(|home| home.object(ObjectName::Log(1))));
+    for path in segments.iter().chain(&stay) {
+        store.write(path, CONTENT.to_vec()).await?;
+    }
+    // Twice: the first one's reply may have been lost.
+    for _ in 0..2 {
+        store.remove_segments(&home).await?;
+        for path in &segments {
+            expect(uploads, path, None).await?;
+        }
+        for path in &stay {
+            expect(uploads, path, Some(CONTENT)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// More than are removed at once.
+pub async fn all_segments_of_a_long_log_are_removed(uploads: &impl Uploads) -> Kept {
+    let (store, home) = (uploads.store(), Home { key: key(1), lease: lease_id(1) });
+    let segments: Vec<_> = (1..=1001).map(|number| home.object(ObjectName::Log(number))).collect();
+    for path in &segments {
+        store.write(path, b"x".to_vec()).await?;
+    }
+    store.remove_segments(&home).await?;
+    for path in &segments {
+        same("a segment", &store.size(path).await?, &None)?;
+    }
+    Ok(())
 }
 
 /// Every character that a program's name may have.

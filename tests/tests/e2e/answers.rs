@@ -47,6 +47,20 @@ impl Running for Local {
         let started = fs::read_to_string(self.dir.path().join("started")).unwrap_or_default();
         started.lines().map(str::to_owned).collect()
     }
+    fn objects(&self) -> Vec<(String, String)> {
+        let root = self.server.data.join("objects");
+        let paths = files(&root).into_iter().map(|file| {
+            let path = file.strip_prefix(&root).expect("below it");
+            path.to_str().expect("text").to_owned()
+        });
+        paths.map(|path| (path.clone(), format!("{}/-/objects/{path}", self.server.origin()))).collect()
+    }
+}
+
+/// The files below a directory. One that goes away meanwhile is none.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 impl Deref for Local {

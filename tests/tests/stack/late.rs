@@ -50,6 +50,9 @@ impl Running for Deployed {
     fn builders(&self) -> Vec<String> {
         self.stack.builders()
     }
+    fn objects(&self) -> Vec<(String, String)> {
+        self.stack.objects()
+    }
 }
 
 /// One test for each promise.

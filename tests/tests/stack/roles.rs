@@ -30,6 +30,10 @@ fn table(w: &Watched) -> Vec<Row> {
         query
     };
     let object = |key: &str| json!({ "Bucket": bucket, "Key": key });
+    let objects = |keys: [&str; 2]| {
+        let keys = keys.map(|key| json!({ "Key": key }));
+        json!({ "Bucket": bucket, "Delete": { "Objects": keys } })
+    };
     let content = |key: &str| json!({ "Bucket": bucket, "Key": key, "Body": "x" });
     let definition = |name: &str| {
         cluster.replace(":cluster/", ":task-definition/").replace(&format!("{}-Cluster", w.name), name) + ":1"
@@ -41,6 +45,7 @@ fn table(w: &Watched) -> Vec<Row> {
     let no_task = |cluster: &str| format!("{}/{}", cluster.replace(":cluster/", ":task/"), "0".repeat(32));
     let repository = w.outputs["BuilderRepository"].rsplit('/').next().expect("a name");
     let stream = |log: &str| json!({ "logGroupName": format!("{}{log}", w.outputs["Logs"]), "logStreamName": "x" });
+    let segment = "builds/rev/system/attr/lease/log/000001";
     let mut table = vec![
         // Rows, by what their keys begin with.
         ("aldr", "dynamodb", "get_item", row("build/x")),
@@ -77,7 +82,13 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "s3", "put_object", content("x")),
         ("", "s3", "get_object", object("x")),
         ("al", "s3", "list_objects_v2", json!({ "Bucket": bucket })),
+        ("l", "s3", "delete_object", object(segment)),
+        ("l", "s3", "delete_objects", objects([segment, "builds/rev/system/attr/lease/log/000002"])),
         ("", "s3", "delete_object", object("builds/y")),
+        ("", "s3", "delete_object", object("builds/rev/system/attr/lease/log.gz")),
+        ("", "s3", "delete_object", object("builds/rev/system/log/lease/bin/log")),
+        ("", "s3", "delete_object", object("builds/rev/system/attr/lease/manifest.json")),
+        ("", "s3", "delete_object", object("nixpkgs/a/b/c/d/log/e")),
         ("", "s3", "get_bucket_policy", json!({ "Bucket": bucket })),
         // Tasks.
         (

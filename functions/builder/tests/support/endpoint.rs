@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use binplz_core::protocol::{Evaluated, Grant, Job, Outcome, Progress, Pulse, Report, Turn, Upload};
+use binplz_core::{
+    artifact::ObjectName,
+    gzip,
+    protocol::{Evaluated, Grant, Job, Outcome, Progress, Pulse, Report, Turn, Upload},
+};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -30,6 +34,8 @@ pub(crate) enum Mode {
     Unknown,
     /// Refuses all content with 403.
     StoreRefuses,
+    /// 400 where a whole log is to be stored, as before there were any.
+    Old,
 }
 
 /// What happened so far.
@@ -53,8 +59,19 @@ pub(crate) struct Seen {
 impl Seen {
     /// The log, as far as it is in the store.
     pub(crate) fn log(&self) -> String {
+        self.segments().iter().map(|bytes| String::from_utf8_lossy(bytes)).collect()
+    }
+
+    /// Its segments.
+    pub(crate) fn segments(&self) -> Vec<&[u8]> {
         let segments = self.objects.iter().filter(|(name, _)| name.starts_with("log/"));
-        segments.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
+        segments.map(|(_, bytes)| bytes.as_slice()).collect()
+    }
+
+    /// Whether the whole log is in the store, too: of the same segments.
+    pub(crate) fn has_whole_log(&self) -> bool {
+        let Some(whole) = self.objects.get("log.gz") else { return false };
+        gzip::segments(whole, usize::MAX).map(|segment| segment.expect("gzip")).eq(self.segments())
     }
 }
 
@@ -215,6 +232,9 @@ impl Shared {
                 }
                 ("POST", "/lease/uploads") => {
                     let uploads: Vec<Upload> = serde_json::from_slice(body).expect("uploads");
+                    if seen.mode == Mode::Old && uploads.iter().any(|upload| upload.name == ObjectName::WholeLog) {
+                        return (400, json!({}));
+                    }
                     seen.grant_requests += 1;
                     let grant = |upload: &Upload| Grant {
                         url: format!("{}/store/{}", self.url, upload.name),

@@ -38,6 +38,7 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
     let media_type = match path.name {
         ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
         ObjectName::Log(_) => "text/plain; charset=utf-8",
+        ObjectName::WholeLog => "application/gzip",
         ObjectName::Manifest => "application/json",
     };
     let mime = media_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);

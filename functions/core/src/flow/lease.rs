@@ -104,7 +104,7 @@ pub async fn pulse<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progress) -
     Ok(Pulse { lease_seconds: d.policy().lease.as_secs() * 2 / 3 })
 }
 
-/// Permission to store objects: its own programs or its catalogue, and its log's segments, nothing else.
+/// Permission to store objects: its own programs or its catalogue, and its log, nothing else.
 ///
 /// # Errors
 /// [`Denied`].
@@ -118,7 +118,7 @@ pub async fn uploads<D: Deployment<Store: Intake>>(
     let mut grants = Vec::with_capacity(uploads.len());
     for upload in uploads {
         let most = match (&upload.name, &bearer.key.product) {
-            (ObjectName::Log(_), _) => job.log_bytes,
+            (ObjectName::Log(_) | ObjectName::WholeLog, _) => job.log_bytes,
             (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
             (ObjectName::Lookup | ObjectName::Details, Product::Catalogue) => catalogue::FILE_MAX,
             (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),

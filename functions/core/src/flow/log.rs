@@ -1,9 +1,11 @@
-//! A build's log, from its segments. Only looks.
+//! A build's log: from its segments, and from the whole once it is over. Only looks.
 
 use crate::{
     artifact::{Home, ObjectName},
     build::{Build, State},
     flow::{follow, load_build, meaning},
+    gzip,
+    news::About,
     ports::{Deployment, Ledger, Store, Unavailable},
     reply::Reply,
     target::Target,
@@ -12,6 +14,8 @@ use crate::{
 
 /// Most bytes of log in one answer.
 pub const ANSWER_MAX: usize = 4 << 20;
+/// Bytes of a log that are looked at where the deployment's limit is lower: it may have been higher when the log was written.
+const LOG_MAX: usize = 64 << 20;
 
 /// A part of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,20 @@ pub struct Part {
     pub next: u32,
     /// Whether the log is over, so that nothing will follow.
     pub complete: bool,
+}
+
+impl Part {
+    /// Takes the next segment, unless the answer would get too long; whether it did.
+    fn takes(&mut self, segment: &[u8]) -> bool {
+        let fits = self.content.is_empty() || self.content.len() + segment.len() <= ANSWER_MAX;
+        if fits {
+            self.content.extend_from_slice(segment);
+            self.next += 1;
+        } else {
+            self.complete = false;
+        }
+        fits
+    }
 }
 
 /// The log of what a target means, from segment `from` (1 is the first) on.
@@ -116,15 +134,23 @@ pub(crate) async fn read<D: Deployment>(
     let complete = !matches!(build.state, State::Building(_) | State::Joined { .. });
     let mut part = Part { content: Vec::new(), next: from.max(1), complete };
     let Some(home) = home else { return Ok(part) };
-    loop {
-        let Some(segment) = d.store().read(&home.object(ObjectName::Log(part.next))).await? else { return Ok(part) };
-        if !part.content.is_empty() && part.content.len() + segment.len() > ANSWER_MAX {
-            part.complete = false;
+    while let Some(segment) = d.store().read(&home.object(ObjectName::Log(part.next))).await? {
+        if !part.takes(&segment) {
             return Ok(part);
         }
-        part.content.extend_from_slice(&segment);
-        part.next += 1;
     }
+    // A segment that is gone was in the whole before. So whoever looks there second misses nothing, whenever they go.
+    if let Some(whole) = d.store().read(&home.object(ObjectName::WholeLog)).await? {
+        let most = usize::try_from(d.policy().job.log_bytes).unwrap_or(usize::MAX).max(LOG_MAX);
+        for segment in gzip::segments(&whole, most).skip(part.next as usize - 1) {
+            match segment {
+                Ok(segment) if part.takes(&segment) => {}
+                Ok(_) => break,
+                Err(damaged) => d.note(About::Attempt(&home.key, &home.lease), "its log is not whole", &damaged),
+            }
+        }
+    }
+    Ok(part)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A build comes to its end: by its builder's word, or by its launcher's.
 
 use crate::{
-    artifact::{Manifest, ObjectName, Verdict},
+    artifact::{Home, Manifest, ObjectName, Verdict},
     build::Event,
     failure::Failure,
     flow::{
@@ -51,7 +51,20 @@ pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report
         d.note(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
     }
     ring(d).await;
+    // Nothing depends on it: what stays is read all the same.
+    if let Err(error) = tidy_log(d, &bearer.home()).await {
+        d.note(About::Attempt(&bearer.key, &bearer.lease), "the segments of its log are still there", &error);
+    }
     Ok(())
+}
+
+/// Removes the segments of a log that is over, where the whole of it is in the store: a builder that is older, or could not store
+/// that, has left no other.
+async fn tidy_log<D: Deployment<Store: Intake>>(d: &D, home: &Home) -> Result<(), Unavailable> {
+    match d.store().size(&home.object(ObjectName::WholeLog)).await? {
+        Some(_) => d.store().remove_segments(home).await,
+        None => Ok(()),
+    }
 }
 
 async fn look_for_catalogue<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<(), Denied> {

@@ -1,0 +1,93 @@
+//! The local store, with what can go wrong around it.
+
+use std::{
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use binplz_core::{
+    artifact::{Home, ObjectPath},
+    key::{Rev, Sha256},
+    ports::{Intake, Location, Method, Store, Unavailable},
+    protocol::Grant,
+};
+use binplz_local::LocalStore;
+
+use super::Meddling;
+
+/// The objects.
+pub struct Objects {
+    inner: LocalStore,
+    /// Done once, right before this object is read next.
+    before_read: Mutex<Option<(ObjectPath, Meddling)>>,
+    /// Done once, right before segments are removed next.
+    before_removal: Mutex<Option<Meddling>>,
+    /// Whether nothing can be removed for now.
+    keeps_all: AtomicBool,
+}
+
+impl Objects {
+    pub(super) fn new(inner: LocalStore) -> Objects {
+        let (before_read, before_removal) = Default::default();
+        Objects { inner, before_read, before_removal, keeps_all: AtomicBool::default() }
+    }
+
+    /// The next read of an object comes too late: this happens first.
+    pub fn before_next_read(&self, path: ObjectPath, meddling: impl Future<Output = ()> + Send + 'static) {
+        *self.before_read.lock().expect("a lock") = Some((path, Box::pin(meddling)));
+    }
+
+    /// The next removal comes too late: this happens first.
+    pub fn before_next_removal(&self, meddling: impl Future<Output = ()> + Send + 'static) {
+        *self.before_removal.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// Whether nothing can be removed from now on.
+    pub fn keep_all(&self, keep: bool) {
+        self.keeps_all.store(keep, SeqCst);
+    }
+}
+
+impl Store for Objects {
+    async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
+        self.inner.url(path, method).await
+    }
+    async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
+        let meddling = self.before_read.lock().expect("a lock").take_if(|(at, _)| at == path);
+        if let Some((_, meddling)) = meddling {
+            meddling.await;
+        }
+        self.inner.read(path).await
+    }
+    async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.inner.part(path, range).await
+    }
+}
+
+impl Intake for Objects {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
+        self.inner.grant(path, size, sha256).await
+    }
+    async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
+        self.inner.nixpkgs(rev).await
+    }
+    async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
+        self.inner.size(path).await
+    }
+    async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
+        self.inner.write(path, content).await
+    }
+    async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
+        let meddling = self.before_removal.lock().expect("a lock").take();
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+        if self.keeps_all.load(SeqCst) {
+            return Err(Unavailable::new("store", "it removes nothing now"));
+        }
+        self.inner.remove_segments(home).await
+    }
+}
