@@ -50,7 +50,7 @@ impl Rings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// A builder's task has ended.
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// A task that is none of ours, or has not ended.
     OtherTask,
     /// The schedule.
@@ -133,7 +133,7 @@ impl Wake {
         Ok(match url.and_then(|url| lease_url::read(url)) {
             Some((key, lease)) => {
                 let failure = Failure::new(task.kind(), "");
-                Wake::Ended(Ended { key, lease, failure, reason: task.reason() })
+                Wake::Ended(Box::new(Ended { key, lease, failure, reason: task.reason() }))
             }
             None => Wake::OtherTask,
         })

@@ -133,5 +133,7 @@ async fn every_metric_is_counted_by_some_story() {
         ask(&w, path).await;
         dispatch(&*w).await.expect("the ledger");
     }
+    let bearer = w.bearer("a").await;
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::NoImage, "")).await.expect("the ledger");
     assert_eq!(*counted.lock().expect("a lock"), BTreeSet::from(Metric::ALL));
 }
