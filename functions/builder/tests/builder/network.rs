@@ -1,0 +1,139 @@
+//! Sources and binary caches that go wrong. The servers, the caches and their keys are real ones.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use binplz_core::{failure::Kind, protocol::Outcome};
+
+use crate::support::{
+    Bench,
+    endpoint::Endpoint,
+    verdict::{Next, assert_failed, failure},
+    web::{Gives, Web},
+};
+
+const SOURCE: &[u8] = b"the source\n";
+
+/// Builds what takes a source from there: by Nix itself, and by curl.
+fn fetched_from(url: &str) -> [Endpoint; 2] {
+    ["failing.onBuiltin", "failing.onCurl"].map(|name| {
+        let bench = Bench::new();
+        bench.has_source_at(url);
+        bench.work(bench.job(name))
+    })
+}
+
+#[test]
+fn a_source_that_can_not_be_had_is_tried_again_and_named() {
+    let half = Web::start(|_| Gives::Half(SOURCE.into()));
+    let gone = Web::start(|_| Gives::Status(404));
+    let unwell = Web::start(|_| Gives::Status(503));
+    // Nobody listens there.
+    let nobody = "http://127.0.0.1:9/source".to_owned();
+    for url in [half.url("/source"), gone.url("/source"), unwell.url("/source"), nobody] {
+        let [builtin, curl] = fetched_from(&url);
+        let said =
+            format!("a source could not be downloaded, in its dependency builtinSource: unable to download '{url}'");
+        assert_failed(&builtin, Kind::SourceUnavailable, Next::Again, &said);
+        let said = "a source could not be downloaded, in its dependency curlSource: cannot download curlSource from any mirror";
+        assert_failed(&curl, Kind::SourceUnavailable, Next::Again, said);
+    }
+    assert!([&half, &gone, &unwell].iter().all(|web| web.asked().iter().any(|path| path == "/source")));
+}
+
+#[test]
+fn a_source_that_is_another_one_by_now_is_not_tried_again() {
+    let web = Web::start(|_| Gives::All(b"another source\n".into()));
+    for (endpoint, name) in fetched_from(&web.url("/source")).iter().zip(["builtinSource", "curlSource"]) {
+        let said =
+            format!("a source has another hash than the package says, in its dependency {name}: hash mismatch in");
+        assert_failed(endpoint, Kind::HashMismatch, Next::Nothing, &said);
+    }
+}
+
+#[test]
+fn a_source_that_is_there_is_no_failure() {
+    let web = Web::start(|_| Gives::All(SOURCE.into()));
+    for endpoint in fetched_from(&web.url("/source")) {
+        assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
+    }
+}
+
+/// A bench whose package is in a binary cache, signed, and nowhere else; that cache's directory, and its public key.
+fn cached() -> (Bench, PathBuf, String) {
+    let bench = Bench::with_own_store();
+    let (cache, secret, public) = (bench.own().join("cache"), bench.own().join("secret"), bench.own().join("public"));
+    let run = |program: &str, args: &[&str]| {
+        let out = bench.nix(program).args(args).output().expect("Nix");
+        assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).expect("text").trim().to_owned()
+    };
+    let path = |path: &Path| path.to_str().expect("a path").to_owned();
+    run("nix-store", &["--generate-binary-cache-key", "cache-1", &path(&secret), &path(&public)]);
+    let set = format!(
+        "(import {} {{ system = builtins.currentSystem; config = {{ }}; overlays = [ ]; }})",
+        path(&bench.set())
+    );
+    let made = run("nix-build", &["--no-out-link", "--expr", &format!("{set}.pkgsStatic.good")]);
+    // What is not compressed can be cut and spoiled in the middle.
+    let to = format!("file://{}?compression=none&secret-key={}", path(&cache), path(&secret));
+    run("nix", &["--extra-experimental-features", "nix-command", "copy", "--to", &to, &made]);
+    for gone in ["store", "var"] {
+        fs::remove_dir_all(bench.own().join(gone)).expect("Nix's own");
+    }
+    let public = fs::read_to_string(public).expect("a key").trim().to_owned();
+    (bench, cache, public)
+}
+
+/// Builds what is in a cache that answers so, where `key` is trusted.
+fn substituted(gives: impl Fn(&str, Vec<u8>) -> Gives + Send + Sync + 'static, key: Option<&str>) -> (Endpoint, Web) {
+    let (bench, cache, public) = cached();
+    let web = Web::start(move |path| match fs::read(cache.join(&path[1..])) {
+        Ok(file) => gives(path, file),
+        Err(_) => Gives::Status(404),
+    });
+    let key = key.unwrap_or(&public);
+    let bench = bench.configure(&format!("substituters = {}\ntrusted-public-keys = {key}", web.url("")));
+    (bench.work(bench.job("good")), web)
+}
+
+fn is_nar(path: &str) -> bool {
+    path.starts_with("/nar/")
+}
+
+#[test]
+fn what_a_cache_has_is_not_built() {
+    let (endpoint, web) = substituted(|_, file| Gives::All(file), None);
+    assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
+    assert_eq!(endpoint.report().stats.derivations, 0);
+    assert!(web.asked().iter().any(|path| is_nar(path)));
+}
+
+#[test]
+fn a_cache_that_breaks_off_is_tried_again_and_nothing_is_built_instead() {
+    let only = |change: fn(Vec<u8>) -> Gives| {
+        move |path: &str, file| if is_nar(path) { change(file) } else { Gives::All(file) }
+    };
+    let spoiled = |mut file: Vec<u8>| {
+        let middle = file.len() / 2;
+        file[middle] ^= 1;
+        Gives::All(file)
+    };
+    for change in [|_| Gives::Status(503), Gives::Half, spoiled] {
+        let (endpoint, web) = substituted(only(change), None);
+        assert_failed(&endpoint, Kind::CacheUnavailable, Next::Again, "the binary cache could not be read");
+        assert_eq!(endpoint.report().stats.derivations, 0);
+        assert!(web.asked().iter().any(|path| is_nar(path)));
+    }
+}
+
+#[test]
+fn whose_signature_is_not_trusted_is_not_used() {
+    let stranger = "stranger-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let (endpoint, web) = substituted(|_, file| Gives::All(file), Some(stranger));
+    let _ = failure;
+    println!("{:?} {}", endpoint.report(), endpoint.see(|seen| seen.log()));
+    assert!(!web.asked().iter().any(|path| is_nar(path)));
+}
