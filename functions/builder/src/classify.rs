@@ -69,6 +69,8 @@ pub(crate) fn realisation(ended: Ended, evidence: &Evidence, asked: &str) -> Fai
         (Kind::BuildFailed | Kind::TestFailed | Kind::SourceUnavailable, Some(trace)) => decisive_line(kind, trace),
         (Kind::OutOfMemory, Some(trace)) => line_with(trace, &MEMORY),
         (Kind::DiskFull, Some(trace)) => line_with(trace, &DISK),
+        // The error itself only says what could not be done without it.
+        (Kind::Signature, _) => unsigned(evidence).map(|said| said.trim_start_matches("warning: ")),
         (Kind::LogTooLong, _) => error.find(LOG_CAP).map(|at| &error[at..]),
         (Kind::Silent | Kind::TimedOut, _) => error.find(TIMEOUT).map(|at| &error[at..]),
         _ => None,
@@ -114,13 +116,18 @@ fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidenc
             Some("checkPhase" | "installCheckPhase") => Kind::TestFailed,
             _ => Kind::BuildFailed,
         },
-        _ if evidence.errors.iter().chain(&evidence.remarks).any(|line| has(line, &SIGNATURE)) => Kind::Signature,
+        _ if unsigned(evidence).is_some() => Kind::Signature,
         _ if says(&["some substitutes", ".narinfo", "/nar/", "nix-cache-info"]) => Kind::CacheUnavailable,
         _ if says(&NETWORK) => Kind::SourceUnavailable,
         _ if says(&NO_MACHINE) => Kind::NoMachine,
         _ if says(&SANDBOX) => Kind::Sandbox,
         _ => Kind::BuilderError,
     }
+}
+
+/// What Nix said of a path without a signature that it trusts.
+fn unsigned(evidence: &Evidence) -> Option<&str> {
+    evidence.errors.iter().chain(&evidence.remarks).map(String::as_str).find(|line| has(line, &SIGNATURE))
 }
 
 /// What a failed evaluation means.

@@ -72,7 +72,7 @@ fn each_recorded_failure_of_a_build_has_its_kind_and_its_decisive_line() {
             "some substitutes for the outputs of derivation 'ok-1.0.drv' failed (usually happens due to networking \
              issues); try '--fallback' to build derivation from source",
         ),
-        ("signature", 1, Signature, "", "build of 'ok-1.0' failed"),
+        ("signature", 1, Signature, "", "the substitute for 'ok-1.0' from 'file:///tmp/cache' is not signed by any of"),
         ("sandbox-refused", 1, Sandbox, "", "unable to start build process"),
         ("no-build-users", 1, Sandbox, "", "the group 'nosuchgroup' specified in 'build-users-group' does not exist"),
         (

@@ -19,7 +19,8 @@ const SOURCE: &[u8] = b"the source\n";
 /// Builds what takes a source from there: by Nix itself, and by curl.
 fn fetched_from(url: &str) -> [Endpoint; 2] {
     ["failing.onBuiltin", "failing.onCurl"].map(|name| {
-        let bench = Bench::new();
+        // Whose output is fixed is known by its hash: what another test has fetched is not fetched again.
+        let bench = Bench::with_own_store();
         bench.has_source_at(url);
         bench.work(bench.job(name))
     })
@@ -87,15 +88,19 @@ fn cached() -> (Bench, PathBuf, String) {
     (bench, cache, public)
 }
 
-/// Builds what is in a cache that answers so, where `key` is trusted.
-fn substituted(gives: impl Fn(&str, Vec<u8>) -> Gives + Send + Sync + 'static, key: Option<&str>) -> (Endpoint, Web) {
+/// Builds what is in a cache that answers so, with such settings of Nix; `OURS` is the cache's own key.
+fn substituted(
+    gives: impl Fn(&str, Vec<u8>) -> Gives + Send + Sync + 'static,
+    key: &str,
+    settings: &str,
+) -> (Endpoint, Web) {
     let (bench, cache, public) = cached();
     let web = Web::start(move |path| match fs::read(cache.join(&path[1..])) {
         Ok(file) => gives(path, file),
         Err(_) => Gives::Status(404),
     });
-    let key = key.unwrap_or(&public);
-    let bench = bench.configure(&format!("substituters = {}\ntrusted-public-keys = {key}", web.url("")));
+    let key = if key == OURS { &public } else { key };
+    let bench = bench.configure(&format!("substituters = {}\ntrusted-public-keys = {key}\n{settings}", web.url("")));
     (bench.work(bench.job("good")), web)
 }
 
@@ -105,7 +110,7 @@ fn is_nar(path: &str) -> bool {
 
 #[test]
 fn what_a_cache_has_is_not_built() {
-    let (endpoint, web) = substituted(|_, file| Gives::All(file), None);
+    let (endpoint, web) = substituted(|_, file| Gives::All(file), OURS, "");
     assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
     assert_eq!(endpoint.report().stats.derivations, 0);
     assert!(web.asked().iter().any(|path| is_nar(path)));
@@ -122,7 +127,7 @@ fn a_cache_that_breaks_off_is_tried_again_and_nothing_is_built_instead() {
         Gives::All(file)
     };
     for change in [|_| Gives::Status(503), Gives::Half, spoiled] {
-        let (endpoint, web) = substituted(only(change), None);
+        let (endpoint, web) = substituted(only(change), OURS, "");
         assert_failed(&endpoint, Kind::CacheUnavailable, Next::Again, "the binary cache could not be read");
         assert_eq!(endpoint.report().stats.derivations, 0);
         assert!(web.asked().iter().any(|path| is_nar(path)));
@@ -130,10 +135,36 @@ fn a_cache_that_breaks_off_is_tried_again_and_nothing_is_built_instead() {
 }
 
 #[test]
-fn whose_signature_is_not_trusted_is_not_used() {
-    let stranger = "stranger-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    let (endpoint, web) = substituted(|_, file| Gives::All(file), Some(stranger));
-    let _ = failure;
-    println!("{:?} {}", endpoint.report(), endpoint.see(|seen| seen.log()));
+fn a_cache_that_is_not_there_at_all_is_done_without() {
+    let (endpoint, web) = substituted(|_, _| Gives::Status(503), OURS, "");
+    assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
+    assert_eq!(endpoint.report().stats.derivations, 2);
+    assert_ne!(web.asked(), [""; 0]);
+}
+
+/// The cache's own key; and somebody else's.
+const OURS: &str = "ours";
+const STRANGER: &str = "stranger-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+#[test]
+fn what_is_signed_by_a_stranger_is_not_taken_but_built() {
+    let (endpoint, web) = substituted(|_, file| Gives::All(file), STRANGER, "");
+    assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
+    assert_eq!(endpoint.report().stats.derivations, 2);
+    assert!(!web.asked().iter().any(|path| is_nar(path)));
+    // Who wonders why it took so long finds it in the log.
+    endpoint.see(|seen| assert!(seen.log().contains("not signed by any of the keys"), "{}", seen.log()));
+}
+
+#[test]
+fn where_nothing_may_be_built_a_strangers_signature_is_its_operators_business() {
+    let (endpoint, web) = substituted(|_, file| Gives::All(file), STRANGER, "max-jobs = 0");
+    let failure = failure(&endpoint);
+    assert_eq!(failure.kind, Kind::Signature);
+    let said = format!(
+        "the binary cache's signature is not trusted here: the substitute for 'good-1.0' from '{}' is not signed by any",
+        web.url("")
+    );
+    assert!(failure.sentence().starts_with(&said), "{}", failure.sentence());
     assert!(!web.asked().iter().any(|path| is_nar(path)));
 }
