@@ -100,6 +100,8 @@ fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidenc
     let built_badly = says(&["failed with exit code", "failed due to signal"]);
     let killed = built_badly && says(&["signal 9 ", "exit code 137"]);
     let trace_says = |marks| trace.is_some_and(|trace| line_with(trace, marks).is_some());
+    // What only an operator can mend stops all builds, so it has to be Nix that says it: a build that ran could have.
+    let alone = evidence.builds.is_empty();
     match evidence.download {
         _ if says(&["interrupted by the user"]) => Kind::Interrupted,
         _ if says(&[LOG_CAP]) => Kind::LogTooLong,
@@ -116,11 +118,11 @@ fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidenc
             Some("checkPhase" | "installCheckPhase") => Kind::TestFailed,
             _ => Kind::BuildFailed,
         },
-        _ if unsigned(evidence).is_some() => Kind::Signature,
+        _ if alone && unsigned(evidence).is_some() => Kind::Signature,
         _ if says(&["some substitutes", ".narinfo", "/nar/", "nix-cache-info"]) => Kind::CacheUnavailable,
         _ if says(&NETWORK) => Kind::SourceUnavailable,
         _ if says(&NO_MACHINE) => Kind::NoMachine,
-        _ if says(&SANDBOX) => Kind::Sandbox,
+        _ if alone && has(&without_paths(error), &SANDBOX) => Kind::Sandbox,
         _ => Kind::BuilderError,
     }
 }
@@ -161,6 +163,11 @@ pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
 fn has(text: &str, marks: &[&str]) -> bool {
     let text = text.to_ascii_lowercase();
     marks.iter().any(|mark| text.contains(mark))
+}
+
+/// An error without the paths that it quotes, which may be called anything.
+fn without_paths(error: &str) -> String {
+    error.split('\'').filter(|quoted| !quoted.starts_with('/')).collect::<Vec<_>>().join("'")
 }
 
 /// Nix's own words, or what we know where it had none.

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use binplz_core::{
-    failure::Kind,
+    failure::{Class, Kind},
     protocol::{Job, JobLimits, Nixpkgs},
 };
 
@@ -85,6 +85,16 @@ fn a_build_beyond_a_limit_is_ended_with_all_its_processes_and_is_not_tried_again
         let endpoint = bench.work(Job { limits, ..bench.job(&format!("failing.{name}")) });
         assert_failed(&endpoint, kind, Next::Nothing, sentence);
         bench.build_process().wait_gone();
+    }
+}
+
+#[test]
+fn a_build_that_talks_like_nix_of_a_machine_that_is_not_set_up_stops_nobody_else() {
+    for name in ["liesOfSandbox", "liesOfSignature"] {
+        let bench = Bench::new();
+        let endpoint = bench.work(bench.job(&format!("failing.{name}")));
+        let failure = failure(&endpoint);
+        assert_ne!(failure.kind.class(), Class::Operator, "{failure:?} {}", endpoint.see(|seen| seen.log()));
     }
 }
 
