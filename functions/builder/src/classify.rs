@@ -2,8 +2,8 @@
 //!
 //! The evidence is the exit code, what Nix and the failing build said, and what the machine knows. The exit code is
 //! 1, or `0x60` with one bit for each thing that happened: 1 a timeout, 2 a wrong hash, 4 a build that failed for good,
-//! 8 a rebuild that differed. A fixed-output derivation (a download) that fails is for Nix "may pass": 1. And what Nix
-//! 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
+//! 8 a rebuild that differed. A fixed-output derivation (a download) that fails, and a build on a full disk, "may pass" for
+//! Nix: 1. And what Nix 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
 
 use binplz_core::{
     failure::{Failure, Kind},
@@ -111,6 +111,8 @@ fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidenc
         _ if says(&["failed to produce output path"]) => Kind::NoOutput,
         _ if evidence.oom_killed || killed || says(&MEMORY) || trace_says(&MEMORY) => Kind::OutOfMemory,
         _ if evidence.disk_full || says(&DISK) || trace_says(&DISK) => Kind::DiskFull,
+        // What is no download may pass, says Nix, since its disk was full; the build is gone by now, and with it what filled it.
+        Some(false) if built_badly && code == 1 && !evidence.daemon => Kind::DiskFull,
         Some(true) if built_badly => Kind::SourceUnavailable,
         // Where it is not known: Nix gives 1 for what may pass. Its daemon gives 1 for everything.
         None if built_badly && !bit(4) => Kind::SourceUnavailable,
@@ -154,6 +156,8 @@ pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
     };
     let detail = match ended {
         Ended::Exit(Exit::Signal(11)) if error.is_empty() => Some("the evaluator's stack overflowed".to_owned()),
+        // SQLite's comes behind a whole statement.
+        _ if kind == Kind::DiskFull => error.lines().find(|line| has(line, &DISK)).map(str::to_owned),
         _ => said_of(ended, error),
     };
     Failure::new(kind, said(&detail.unwrap_or_default())).with_lines(error.lines())
@@ -216,7 +220,7 @@ fn line_with<'a>(trace: &'a Trace, marks: &[&str]) -> Option<&'a str> {
 
 /// A line as people read it, behind a sentence that says already that it is an error.
 fn said(line: &str) -> String {
-    without_store(line.trim_start().trim_start_matches("error: "))
+    without_store(line.trim_start_matches([' ', '\'', ':']).trim_start_matches("error: "))
 }
 
 /// `/nix/store/HASH-name` as `name`: the rest is noise to people.

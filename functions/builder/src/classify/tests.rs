@@ -110,9 +110,16 @@ fn nixs_daemon_says_1_to_everything_and_the_kinds_are_the_same() {
         ("hash-mismatch", true, HashMismatch),
         ("fetcher-fails", true, SourceUnavailable),
     ] {
-        let evidence = Evidence { download: Some(download), ..recorded(sample) };
+        let evidence = Evidence { download: Some(download), daemon: true, ..recorded(sample) };
         assert_eq!(realisation(code(1), &evidence, APP).kind, kind, "{sample}");
     }
+}
+
+#[test]
+fn nix_holds_a_build_on_a_full_disk_for_one_that_may_pass_and_says_so_by_its_code_alone() {
+    let evidence = Evidence { download: Some(false), ..recorded("compile-error") };
+    assert_eq!(realisation(code(1), &evidence, APP).kind, Kind::DiskFull);
+    assert_eq!(realisation(code(100), &evidence, APP).kind, Kind::BuildFailed);
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn what_is_no_package_is_told_from_what_does_not_evaluate() {
         let bench = Bench::new();
         let endpoint = Endpoint::new(bench.job(attr));
         assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+        assert_failed(&endpoint, kind, Next::Nothing, kind.sentence());
         let failure = failure(&endpoint);
         assert_eq!((failure.kind, failure.detail.as_deref(), failure.derivation), (kind, detail, None), "{attr}");
     }

@@ -37,18 +37,25 @@ fn enough_memory_is_no_failure() {
 #[test]
 fn a_full_disk_is_followed_by_a_larger_one_wherever_it_was_full() {
     let bench = Bench::new();
-    let endpoint = bench.work_in(&Place::with_disk(&bench.tmp(), 20), bench.job("failing.fullDirectory"));
+    let endpoint = bench.work_in(&Place::with_disk(&bench.tmp(), "20m"), bench.job("failing.fullDirectory"));
     let said = "the build ran out of disk: cp: error writing 'much': No space left on device";
     assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, said);
 
+    // Nix alone knows of this one.
+    let bench = Bench::new();
+    let endpoint = bench.work_in(&Place::with_disk(&bench.tmp(), "20m"), bench.job("failing.fullInSilence"));
+    let said = "the build ran out of disk: builder for 'fullInSilence-1.0.drv' failed with exit code 1";
+    assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, said);
+
     let bench = Bench::with_own_store();
-    let endpoint = bench.work_in(&Place::with_disk(&bench.own(), 40), bench.job("failing.fullStore"));
-    assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, "the build ran out of disk");
+    let endpoint = bench.work_in(&Place::with_disk(&bench.own(), "40m"), bench.job("failing.fullStore"));
+    let said = "the build ran out of disk: writing to file: No space left on device";
+    assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, said);
 
     // No room for the derivations even.
     let bench = Bench::with_own_store();
-    let endpoint = bench.work_in(&Place::with_disk(&bench.own(), 1), bench.job("failing.fullStore"));
-    assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, "the build ran out of disk");
+    let endpoint = bench.work_in(&Place::with_disk(&bench.own(), "64k"), bench.job("failing.fullStore"));
+    assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, "the build ran out of disk: database or disk is full");
 }
 
 #[test]
@@ -68,6 +75,18 @@ fn build_users_that_are_not_there_are_their_operators_business() {
         "the build sandbox is not set up: the group 'no-such-group' specified in 'build-users-group' does not exist";
     assert_eq!(failure(&endpoint).kind, Kind::Sandbox, "{}", endpoint.see(|seen| seen.log()));
     assert_eq!(failure(&endpoint).sentence(), said);
+}
+
+#[test]
+fn a_build_that_somebody_kills_is_held_for_one_that_had_too_little_memory() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("gated"));
+    let builder = bench.start(&endpoint);
+    endpoint.wait_for_gate();
+    bench.build_process().kill();
+    assert_eq!(builder.end(), (Some(0), String::new()));
+    let said = "the build ran out of memory: builder for 'gated-1.0.drv' failed due to signal 9";
+    assert_failed(&endpoint, Kind::OutOfMemory, Next::MoreMemory, said);
 }
 
 #[test]

@@ -75,5 +75,9 @@ rec {
   } "exit 1";
   # Of the directory in which it builds, and of the store.
   fullDirectory = package "fullDirectory" { } "phase buildPhase; cp /dev/zero much";
+  fullInSilence = package "fullInSilence" { } ''
+    phase buildPhase
+    cp /dev/zero much 2> /dev/null || { seq 50; echo "a step failed"; exit 1; }
+  '';
   fullStore = package "fullStore" { } "phase installPhase; cp /dev/zero $out";
 }

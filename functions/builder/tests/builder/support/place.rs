@@ -25,13 +25,13 @@ impl Place {
         Place::by(&[])
     }
 
-    /// Where no more than `megabytes` fit below a directory, which is empty at first.
-    pub(crate) fn with_disk(dir: &Path, megabytes: u32) -> Place {
+    /// Where no more than that (`40m`, `64k`) fits below a directory, which is empty at first.
+    pub(crate) fn with_disk(dir: &Path, size: &str) -> Place {
         // A user without rights needs a user namespace around it.
         let namespace = if geteuid().is_root() { "-m" } else { "-rm" };
         let script = r#"mount -t tmpfs -o "size=$1" none "$2"; shift 2; exec "$@""#;
         let dir = dir.to_str().expect("a path");
-        Place::by(&["unshare", namespace, "sh", "-ec", script, "sh", &format!("{megabytes}m"), dir])
+        Place::by(&["unshare", namespace, "sh", "-ec", script, "sh", size, dir])
     }
 
     /// A container as most are: nobody may make a namespace. To the kernel that is a root directory of one's own, and no CAP_SYS_ADMIN.
