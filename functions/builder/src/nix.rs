@@ -10,7 +10,6 @@ use std::{
     ffi::{OsStr, OsString},
     io::{self, BufRead, BufReader, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
-    path::Path,
     process::{Command, ExitStatus, Stdio},
     sync::{
         Arc,
@@ -20,7 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::{
@@ -154,15 +152,9 @@ impl Nix {
         self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
     }
 
-    /// Whether builds may be done by a daemon, as far as it can be told: Nix asks one where it may not write by itself.
+    /// Whether builds may be done by a daemon.
     pub(crate) fn by_daemon(&self) -> bool {
-        let state = Path::new(self.variable("NIX_STATE_DIR").unwrap_or(OsStr::new("/nix/var/nix")));
-        match self.variable("NIX_REMOTE").map(OsStr::as_encoded_bytes) {
-            None | Some(b"" | b"auto") => {
-                settings::mention("store", |name| self.variable(name)) || access(state, Access::WRITE_OK).is_err()
-            }
-            Some(remote) => remote != b"local",
-        }
+        settings::by_daemon(|name| self.variable(name))
     }
 
     /// A command with Nix's environment and no input.

@@ -26,10 +26,10 @@ fn a_thousand_requests_for_what_has_failed_for_good_start_no_task_and_cost_reads
 }
 
 /// A machine that ECS was asked for: MiB of memory, GiB of disk, by which capacity.
-type Machine = (u64, u64, String);
+pub(crate) type Machine = (u64, u64, String);
 
 /// Those of all tasks so far.
-fn machines(watched: &Watched) -> Vec<Machine> {
+pub(crate) fn machines(watched: &Watched) -> Vec<Machine> {
     let number =
         |value: &Value| value.as_u64().or(value.as_str().and_then(|text| text.parse().ok())).expect("a number");
     let asked = |parameters: &Value| {
@@ -41,7 +41,7 @@ fn machines(watched: &Watched) -> Vec<Machine> {
 }
 
 /// The first one by Spot; what failed there is not tried there again.
-fn by_size(sizes: &[(u64, u64)]) -> Vec<Machine> {
+pub(crate) fn by_size(sizes: &[(u64, u64)]) -> Vec<Machine> {
     let capacity = |n| if n == 0 { "FARGATE_SPOT" } else { "FARGATE" };
     sizes.iter().enumerate().map(|(n, &(memory, disk))| (memory, disk, capacity(n).to_owned())).collect()
 }

@@ -7,7 +7,10 @@ use binplz_core::{
 use binplz_tests::site::wait_for;
 use serde_json::{Value, json};
 
-use crate::watched::{Watched, ends, policy, watched};
+use crate::{
+    failures::{by_size, machines},
+    watched::{Watched, ends, policy, watched},
+};
 
 /// Packages that say when they are being built, and take long enough for something to happen to them.
 fn slow(names: &[&str]) -> String {
@@ -46,9 +49,11 @@ fn a_task_that_ends_too_early_is_followed_by_another_one_at_once() {
         ("failing.spot", json!({ "signal": "SIGTERM", "stop_code": "SpotInterruption" }), Kind::Interrupted),
     ];
     for (target, what, kind) in told {
+        let before = machines(&watched).len();
         being_built(&watched, target);
         watched.scenario.task(&what);
         is_ready(&watched, target, &[Some(kind), None]);
+        assert_eq!(machines(&watched)[before..], by_size(&[(8192, 50), (8192, 50)]), "{target}");
     }
     assert_eq!(minutes(&watched), 0, "nobody waited for the schedule");
 }
