@@ -159,11 +159,10 @@ fn what_is_signed_by_a_stranger_is_not_taken_but_built() {
 #[test]
 fn where_nothing_may_be_built_a_strangers_signature_is_its_operators_business() {
     let (endpoint, web) = substituted(|_, file| Gives::All(file), STRANGER, "max-jobs = 0");
-    let failure = failure(&endpoint);
-    assert_eq!(failure.kind, Kind::Signature);
+    let said = "the binary cache's signature is not trusted here: ";
+    assert_failed(&endpoint, Kind::Signature, Next::Mended, said);
     // Nix of other versions has other words around these.
-    let sentence = failure.sentence();
-    assert!(sentence.starts_with("the binary cache's signature is not trusted here: "), "{sentence}");
+    let sentence = failure(&endpoint).sentence();
     assert!(sentence.contains("'good-1.0'") && sentence.contains("not signed by any of the keys"), "{sentence}");
     assert!(!web.asked().iter().any(|path| is_nar(path)));
 }

@@ -4,6 +4,7 @@ use binplz_core::{
     build::{Build, Event, State, Step, apply},
     failure::{Failure, Kind},
     key::LeaseId,
+    limits::Why,
     policy::Policy,
     protocol::{Job, Outcome, Stats},
     time::Timestamp,
@@ -16,6 +17,8 @@ use super::endpoint::Endpoint;
 pub(crate) enum Next {
     /// Nothing, until an operator wants it.
     Nothing,
+    /// The same attempt again, once an operator has mended what would be wrong for every other build, too.
+    Mended,
     /// Another attempt, on such a machine as before.
     Again,
     /// On one of twice the memory.
@@ -56,8 +59,12 @@ fn next_after(job: &Job, failure: &Failure) -> Next {
     let claimed = step(&step(&Build::unasked(job.key.clone()), &Event::Ask, now), &claim('1'), now);
     let settle = Event::Settle { id: lease('1'), end: Err(failure.clone()), stats: Stats::default() };
     let settled = step(&claimed, &settle, now);
-    let State::Queued { due, .. } = settled.state else { return Next::Nothing };
-    assert!(due > now, "it waits before it tries again");
+    let State::Queued { due, attempt, .. } = settled.state else { return Next::Nothing };
+    match (Why::after(failure.kind), attempt) {
+        (Some(_), 1) => return Next::Mended,
+        (None, 2) => assert!(due > now, "it waits before it tries again"),
+        other => panic!("{other:?}"),
+    }
     let (first, second) = (policy.size, step(&settled, &claim('2'), due).lease().expect("a claim").size);
     match (second.memory() / first.memory(), second.disk() / first.disk()) {
         (1, 1) => Next::Again,
