@@ -4,7 +4,8 @@ use std::fs;
 
 use binplz_tests::{
     failures::asked_a_thousand_times,
-    server::{Server, demo_set},
+    server::{Server, children, demo_set},
+    site::wait_for,
 };
 
 #[test]
@@ -13,6 +14,7 @@ fn a_thousand_requests_for_what_has_failed_for_good_start_no_builder_and_write_n
     let server = Server::start(&demo_set(), &dir.path().join("data"), &["--lease", "30"]);
     for target in ["failing.compileError", "failing.dependencyFails"] {
         assert_eq!(server.settled(target).status, 422);
+        wait_for("its builder's end", || children(server.pid()).is_empty().then_some(()));
         let builders = || fs::read_dir(server.data.join("builders")).expect("the builders' outputs").count();
         // All that was ever written is in this file.
         let ledger = || fs::read(server.data.join("ledger.redb")).expect("the ledger");
