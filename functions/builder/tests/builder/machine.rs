@@ -116,6 +116,7 @@ fn a_task_that_is_told_to_end_stops_nix_and_is_tried_again() {
         assert_eq!(builder.end(), (Some(0), String::new()));
         assert_failed(&endpoint, Kind::Interrupted, Next::Again, "the build was interrupted");
         assert_eq!(endpoint.report().stats.derivations, 1);
+        endpoint.see(|seen| assert!(seen.has_whole_log()));
         [nix, bench.build_process()].iter().for_each(|process| process.wait_gone());
     }
 }
