@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod contract;
+pub mod failures;
 pub mod gate;
 pub mod http;
 pub mod leases;
@@ -10,5 +11,6 @@ pub mod random;
 pub mod scenario;
 pub mod server;
 pub mod site;
+pub mod sources;
 pub mod stack;
 pub mod world;

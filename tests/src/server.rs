@@ -72,7 +72,8 @@ fn fresh_copy() -> TempDir {
     copy
 }
 
-fn edit(copy: &TempDir, file: &str, change: impl Fn(String) -> String) {
+/// Changes a file of a set.
+pub(crate) fn edit(copy: &TempDir, file: &str, change: impl Fn(String) -> String) {
     let path = copy.path().join(file);
     let text = fs::read_to_string(&path).expect("a file of the set");
     let changed = change(text.clone());

@@ -2,8 +2,8 @@
 //!
 //! The evidence is the exit code, what Nix and the failing build said, and what the machine knows. The exit code is
 //! 1, or `0x60` with one bit for each thing that happened: 1 a timeout, 2 a wrong hash, 4 a build that failed for good,
-//! 8 a rebuild that differed. A fixed-output derivation (a download) that fails is for Nix "may pass": 1. And what Nix
-//! 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
+//! 8 a rebuild that differed. A fixed-output derivation (a download) that fails, and a build on a full disk, "may pass" for
+//! Nix: 1. And what Nix 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
 
 use binplz_core::{
     failure::{Failure, Kind},
@@ -69,6 +69,8 @@ pub(crate) fn realisation(ended: Ended, evidence: &Evidence, asked: &str) -> Fai
         (Kind::BuildFailed | Kind::TestFailed | Kind::SourceUnavailable, Some(trace)) => decisive_line(kind, trace),
         (Kind::OutOfMemory, Some(trace)) => line_with(trace, &MEMORY),
         (Kind::DiskFull, Some(trace)) => line_with(trace, &DISK),
+        // The error itself only says what could not be done without it.
+        (Kind::Signature, _) => unsigned(evidence).map(|said| said.trim_start_matches("warning: ")),
         (Kind::LogTooLong, _) => error.find(LOG_CAP).map(|at| &error[at..]),
         (Kind::Silent | Kind::TimedOut, _) => error.find(TIMEOUT).map(|at| &error[at..]),
         _ => None,
@@ -98,6 +100,8 @@ fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidenc
     let built_badly = says(&["failed with exit code", "failed due to signal"]);
     let killed = built_badly && says(&["signal 9 ", "exit code 137"]);
     let trace_says = |marks| trace.is_some_and(|trace| line_with(trace, marks).is_some());
+    // What only an operator can mend stops all builds, so it has to be Nix that says it: a build that ran could have.
+    let alone = evidence.builds.is_empty();
     match evidence.download {
         _ if says(&["interrupted by the user"]) => Kind::Interrupted,
         _ if says(&[LOG_CAP]) => Kind::LogTooLong,
@@ -107,6 +111,8 @@ fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidenc
         _ if says(&["failed to produce output path"]) => Kind::NoOutput,
         _ if evidence.oom_killed || killed || says(&MEMORY) || trace_says(&MEMORY) => Kind::OutOfMemory,
         _ if evidence.disk_full || says(&DISK) || trace_says(&DISK) => Kind::DiskFull,
+        // What is no download may pass, says Nix, since its disk was full; the build is gone by now, and with it what filled it.
+        Some(false) if built_badly && code == 1 && !evidence.daemon => Kind::DiskFull,
         Some(true) if built_badly => Kind::SourceUnavailable,
         // Where it is not known: Nix gives 1 for what may pass. Its daemon gives 1 for everything.
         None if built_badly && !bit(4) => Kind::SourceUnavailable,
@@ -114,13 +120,18 @@ fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidenc
             Some("checkPhase" | "installCheckPhase") => Kind::TestFailed,
             _ => Kind::BuildFailed,
         },
-        _ if evidence.errors.iter().chain(&evidence.remarks).any(|line| has(line, &SIGNATURE)) => Kind::Signature,
+        _ if alone && unsigned(evidence).is_some() => Kind::Signature,
         _ if says(&["some substitutes", ".narinfo", "/nar/", "nix-cache-info"]) => Kind::CacheUnavailable,
         _ if says(&NETWORK) => Kind::SourceUnavailable,
         _ if says(&NO_MACHINE) => Kind::NoMachine,
-        _ if says(&SANDBOX) => Kind::Sandbox,
+        _ if alone && has(&without_paths(error), &SANDBOX) => Kind::Sandbox,
         _ => Kind::BuilderError,
     }
+}
+
+/// What Nix said of a path without a signature that it trusts.
+fn unsigned(evidence: &Evidence) -> Option<&str> {
+    evidence.errors.iter().chain(&evidence.remarks).map(String::as_str).find(|line| has(line, &SIGNATURE))
 }
 
 /// What a failed evaluation means.
@@ -145,6 +156,8 @@ pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
     };
     let detail = match ended {
         Ended::Exit(Exit::Signal(11)) if error.is_empty() => Some("the evaluator's stack overflowed".to_owned()),
+        // SQLite's comes behind a whole statement.
+        _ if kind == Kind::DiskFull => error.lines().find(|line| has(line, &DISK)).map(str::to_owned),
         _ => said_of(ended, error),
     };
     Failure::new(kind, said(&detail.unwrap_or_default())).with_lines(error.lines())
@@ -154,6 +167,11 @@ pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
 fn has(text: &str, marks: &[&str]) -> bool {
     let text = text.to_ascii_lowercase();
     marks.iter().any(|mark| text.contains(mark))
+}
+
+/// An error without the paths that it quotes, which may be called anything.
+fn without_paths(error: &str) -> String {
+    error.split('\'').filter(|quoted| !quoted.starts_with('/')).collect::<Vec<_>>().join("'")
 }
 
 /// Nix's own words, or what we know where it had none.
@@ -202,7 +220,7 @@ fn line_with<'a>(trace: &'a Trace, marks: &[&str]) -> Option<&'a str> {
 
 /// A line as people read it, behind a sentence that says already that it is an error.
 fn said(line: &str) -> String {
-    without_store(line.trim_start().trim_start_matches("error: "))
+    without_store(line.trim_start_matches([' ', '\'', ':']).trim_start_matches("error: "))
 }
 
 /// `/nix/store/HASH-name` as `name`: the rest is noise to people.

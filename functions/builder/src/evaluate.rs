@@ -107,9 +107,13 @@ pub(crate) fn evaluate(shop: &Shop, job: &Job, attr: &Attr) -> Result<Package, E
     match finished(ran.end)? {
         Ended::Exit(Exit::Code(0)) => package(&ran.stdout),
         ended => {
-            version::ask(&shop.nix)?;
             evidence.oom_killed = machine::oom_kills() > kills;
-            Err(Ending::Failed(classify::evaluation(ended, &evidence)))
+            let failure = classify::evaluation(ended, &evidence);
+            // An old Nix does not know all that we ask of it, and the package is not to blame.
+            if failure.kind == Kind::EvaluationError {
+                version::ask(&shop.nix)?;
+            }
+            Err(Ending::Failed(failure))
         }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Evidence {
     pub(crate) builds: Vec<Trace>,
     /// Whether the derivation that failed is a download (has a fixed output), if that is known.
     pub(crate) download: Option<bool>,
+    /// Whether a daemon may have built, whose exit code says nothing.
+    pub(crate) daemon: bool,
     /// Whether the kernel killed something of ours for its memory meanwhile.
     pub(crate) oom_killed: bool,
     /// Whether there is hardly any disk left.

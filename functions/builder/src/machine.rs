@@ -7,17 +7,35 @@ const DISK_MIN: u64 = 4 << 20;
 
 /// How often the kernel killed something in our control group for its memory; `None` where it does not say.
 pub(crate) fn oom_kills() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    groups.lines().find_map(|line| {
-        let (hierarchy, path) = line.split_once(':')?.1.split_once(':')?;
-        let file = match hierarchy {
-            "" => format!("/sys/fs/cgroup{path}/memory.events"),
-            _ if hierarchy.split(',').any(|one| one == "memory") => {
-                format!("/sys/fs/cgroup/memory{path}/memory.oom_control")
+    let read = |file: &str| fs::read_to_string(file).ok();
+    count_in(&read(&counter(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)?)?)
+}
+
+/// The file that counts, by what groups this process is in, and where their hierarchies are mounted. In a container that is a part
+/// of a hierarchy: its own group's, while the group is named as the machine knows it.
+fn counter(groups: &str, mounts: &str) -> Option<String> {
+    let mut groups = groups.lines().filter_map(|line| {
+        let (hierarchy, group) = line.split_once(':')?.1.split_once(':')?;
+        match hierarchy {
+            "" => Some(("cgroup2", group, "memory.events")),
+            _ if hierarchy.split(',').any(|one| one == "memory") => Some(("cgroup", group, "memory.oom_control")),
+            _ => None,
+        }
+    });
+    groups.find_map(|(kind, group, file)| {
+        mounts.lines().find_map(|line| {
+            let (mount, filesystem) = line.split_once(" - ")?;
+            let (mount, filesystem): (Vec<&str>, Vec<&str>) =
+                (mount.split(' ').collect(), filesystem.split(' ').collect());
+            let ([_, _, _, root, point, ..], [of, _, options]) = (mount.as_slice(), filesystem.as_slice()) else {
+                return None;
+            };
+            if *of != kind || kind == "cgroup" && !options.split(',').any(|option| option == "memory") {
+                return None;
             }
-            _ => return None,
-        };
-        count_in(&fs::read_to_string(file).ok()?)
+            let below = group.strip_prefix(root.trim_end_matches('/'))?;
+            Some(format!("{point}{}/{file}", below.trim_end_matches('/')))
+        })
     })
 }
 
@@ -51,6 +69,27 @@ mod tests {
         let meminfo =
             "MemTotal:       25669496 kB\nMemFree:          430412 kB\nMemAvailable:   17102340 kB\nBuffers: 1 kB\n";
         assert_eq!((available_in(meminfo), available_in("MemTotal: 1 kB\n")), (Some(17_102_340 << 10), None));
+    }
+
+    #[test]
+    fn the_count_is_found_on_a_machine_and_in_a_container_of_either_generation() {
+        let first = "9:name=systemd:/\n4:memory:/pod/x\n1:cpu,cpuacct:/\n0::/\n";
+        let systemd = "30 29 0:26 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n";
+        let machine = "31 29 0:27 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n";
+        let container = "31 29 0:27 /pod/x /sys/fs/cgroup/memory ro,relatime - cgroup cgroup rw,memory\n";
+        let unified = "32 29 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        for (groups, mounts, file) in [
+            (first, [systemd, machine], Some("/sys/fs/cgroup/memory/pod/x/memory.oom_control")),
+            (first, [systemd, container], Some("/sys/fs/cgroup/memory/memory.oom_control")),
+            ("4:memory:/pod/x/own\n", [systemd, container], Some("/sys/fs/cgroup/memory/own/memory.oom_control")),
+            ("0::/user.slice/x.scope\n", [systemd, unified], Some("/sys/fs/cgroup/user.slice/x.scope/memory.events")),
+            ("0::/\n", ["", unified], Some("/sys/fs/cgroup/memory.events")),
+            // Somebody else's part of a hierarchy, and none.
+            ("4:memory:/pod/y\n", [systemd, container], None),
+            (first, [systemd, ""], None),
+        ] {
+            assert_eq!(counter(groups, &mounts.concat()).as_deref(), file, "{groups}{mounts:?}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::{
-    orphans,
+    orphans, settings,
     stop::{Stop, Why},
 };
 
@@ -150,6 +150,11 @@ impl Nix {
     /// Nix's view of one environment variable.
     pub(crate) fn variable(&self, name: &str) -> Option<&OsStr> {
         self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
+    }
+
+    /// Whether builds may be done by a daemon.
+    pub(crate) fn by_daemon(&self) -> bool {
+        settings::by_daemon(|name| self.variable(name))
     }
 
     /// A command with Nix's environment and no input.

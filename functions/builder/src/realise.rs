@@ -73,6 +73,7 @@ pub(crate) fn realise(
         return output(shop, &ran.stdout);
     }
     evidence.download = classify::failing_derivation(&evidence).and_then(is_download);
+    evidence.daemon = shop.nix.by_daemon();
     evidence.oom_killed = machine::oom_kills() > kills;
     let store = Path::new(&package.drv).parent().unwrap_or(Path::new("/"));
     evidence.disk_full = [store, &std::env::temp_dir()].into_iter().any(machine::disk_full);

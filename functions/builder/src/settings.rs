@@ -1,10 +1,12 @@
-//! The user's Nix settings hold; the builder has to know only whether they speak of one of them.
+//! The user's Nix settings hold; the builder has to know only whether they speak of one of them, and who builds.
 
 use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{Access, access};
 
 /// How deep files may include others.
 const DEPTH: usize = 8;
@@ -13,6 +15,15 @@ const DEPTH: usize = 8;
 pub(crate) fn mention<'a>(name: &str, variable: impl Fn(&str) -> Option<&'a OsStr>) -> bool {
     let inline = variable("NIX_CONFIG").map(OsStr::to_string_lossy).unwrap_or_default();
     text_sets(&inline, name, Path::new("/"), DEPTH) || files(variable).iter().any(|file| file_sets(file, name, DEPTH))
+}
+
+/// Whether builds may be done by a daemon, as far as it can be told: Nix asks one where it may not write by itself.
+pub(crate) fn by_daemon<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> bool {
+    let state = Path::new(variable("NIX_STATE_DIR").unwrap_or(OsStr::new("/nix/var/nix")));
+    match variable("NIX_REMOTE").map(OsStr::as_encoded_bytes) {
+        None | Some(b"" | b"auto") => access(state, Access::WRITE_OK).is_err() || mention("store", variable),
+        Some(remote) => remote != b"local",
+    }
 }
 
 /// Nix's configuration files, as Nix itself finds them.
@@ -72,5 +83,30 @@ mod tests {
         assert!(mention("sandbox-fallback", environment("")));
         conf("include nix.conf\n");
         assert!(!mention("sandbox-fallback", environment("")));
+    }
+
+    #[test]
+    fn a_daemon_builds_where_nix_is_told_so_or_may_not_write() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let daemon = |state: &Path, remote: Option<&str>, config: &str| {
+            by_daemon(|name| match name {
+                "NIX_STATE_DIR" => Some(state.as_os_str()),
+                "NIX_REMOTE" => remote.map(OsStr::new),
+                "NIX_CONFIG" => Some(OsStr::new(config)),
+                "NIX_CONF_DIR" | "HOME" => Some(dir.path().as_os_str()),
+                _ => None,
+            })
+        };
+        for (remote, config, by) in [
+            (None, "", false),
+            (Some(""), "", false),
+            (Some("local"), "", false),
+            (Some("daemon"), "", true),
+            (Some("ssh://else.where"), "", true),
+            (None, "store = daemon", true),
+        ] {
+            assert_eq!(daemon(dir.path(), remote, config), by, "{remote:?} {config}");
+        }
+        assert!(daemon(Path::new("/nonexistent"), None, ""));
     }
 }

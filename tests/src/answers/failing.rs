@@ -1,19 +1,14 @@
 //! Every way to fail: its status, its reason, and what a second request does.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::TcpListener,
-    thread,
-    time::Duration,
-};
+use std::time::Duration;
 
-use binplz_core::{policy::Policy, protocol::JobLimits};
+use binplz_core::{build::Attempt, failure::Kind, policy::Policy, protocol::JobLimits};
 
-use super::{Start, quick};
+use super::{Running, Start, operating::json, quick};
 use crate::{
-    server::{demo_set, fresh_set},
+    server::demo_set,
     site::wait_for,
+    sources::{Sources, TARGET},
 };
 
 /// The package below `failing`, the status, the kind, and words of the reason.
@@ -119,34 +114,41 @@ pub fn a_passing_failure_is_tried_again_by_itself_then_cools_down(at: &impl Star
     }
 }
 
-pub fn a_source_that_comes_back_turns_the_failure_into_a_hit(at: &impl Start) {
-    let set = fresh_set("");
-    // Its own port, so that this test's server is nobody else's.
-    let server_of_sources = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = server_of_sources.local_addr().expect("an address").port();
-    let failing = set.path().join("failing.nix");
-    let text = fs::read_to_string(&failing).expect("the set");
-    // Another name is another store path, so that no earlier run has it.
-    let fresh = format!("127.0.0.1:{port}/source-gone-{port}-{}.c", std::process::id());
-    fs::write(&failing, text.replace("127.0.0.1:18473/source-gone.c", &fresh)).expect("the set");
-    drop(server_of_sources);
+pub fn what_fails_twice_for_the_network_and_then_passes_takes_three_attempts_and_nobody(at: &impl Start) {
+    let sources = Sources::dying();
+    let set = sources.set();
+    let site = at.start(set.path(), &Policy { attempts: 3, first_delay: Duration::from_secs(2), ..quick() });
+    assert_eq!(site.get(&format!("/{TARGET}")).status, 202);
+    // From here on it is looked at, and not asked for.
+    wait_for("the third attempt", || (site.status(TARGET)["attempt"] == 3).then_some(()));
+    sources.mend();
+    wait_for("its end", || (site.status(TARGET)["state"] == "ready").then_some(()));
+    assert_eq!(site.get(&format!("/{TARGET}")).status, 302);
+    assert_eq!(site.builders().len(), 3);
 
+    let shown = json(&site, &["show", TARGET]);
+    let history: Vec<Attempt> = serde_json::from_value(shown["history"].clone()).expect("attempts");
+    let told: Vec<_> = history.iter().map(|attempt| (attempt.number, attempt.failure.as_ref())).collect();
+    let [(1, Some(first)), (2, Some(second)), (3, None)] = told.as_slice() else { panic!("{shown}") };
+    for failure in [first, second] {
+        assert_eq!(failure.kind, Kind::SourceUnavailable);
+        let sentence = failure.sentence();
+        assert!(sentence.starts_with("a source could not be downloaded, in its dependency source-gone-"), "{sentence}");
+    }
+    let pause = |n: usize| history[n].claimed - history[n - 1].ended;
+    assert!(pause(2) > pause(1) && pause(1) >= Duration::from_secs(2), "the delays do not grow: {shown}");
+}
+
+pub fn a_source_that_comes_back_turns_the_failure_into_a_hit(at: &impl Start) {
+    let sources = Sources::absent();
+    let set = sources.set();
     let policy = Policy { attempts: 1, cool_down: Duration::from_secs(1), ..quick() };
     let site = at.start(set.path(), &policy);
-    let gone = site.settled("failing.sourceGone");
+    let gone = site.settled(TARGET);
     assert_eq!(gone.status, 503, "{}", gone.text());
     // After the cool-down a request starts it again, where a permanent failure would stay.
-    wait_for("a second attempt", || (site.get("/failing.sourceGone").status == 202).then_some(()));
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port again");
-    let content = fs::read(demo_set().join("sourceGone/source-gone.c")).expect("the source");
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.expect("a connection");
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request);
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", content.len());
-            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));
-        }
-    });
-    wait_for("a hit", || (site.get("/failing.sourceGone").status == 302).then_some(()));
+    let ask = || site.get(&format!("/{TARGET}")).status;
+    wait_for("a second attempt", || (ask() == 202).then_some(()));
+    sources.begin();
+    wait_for("a hit", || (ask() == 302).then_some(()));
 }

@@ -96,6 +96,7 @@ macro_rules! answer_promises {
             a_package_whose_main_program_is_missing_names_those_it_has,
             a_program_beside_a_script_is_served_and_the_script_is_not,
             a_passing_failure_is_tried_again_by_itself_then_cools_down,
+            what_fails_twice_for_the_network_and_then_passes_takes_three_attempts_and_nobody,
             a_source_that_comes_back_turns_the_failure_into_a_hit;
         }
         // Section 5: the CLI. Taken down: 451.

@@ -26,7 +26,8 @@ fn said(site: &impl Running, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn json(site: &impl Running, arguments: &[&str]) -> Value {
+/// The same, as the JSON that it is with `--json`.
+pub(super) fn json(site: &impl Running, arguments: &[&str]) -> Value {
     serde_json::from_str(&said(site, &[arguments, &["--json"]].concat())).expect("JSON")
 }
 

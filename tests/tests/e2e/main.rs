@@ -3,6 +3,7 @@
 mod answers;
 mod bad_machine;
 mod clients;
+mod failures;
 mod flights;
 mod kills;
 mod names;

@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod failures;
 mod faults;
 mod first;
 mod flights;

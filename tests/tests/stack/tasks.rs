@@ -7,7 +7,10 @@ use binplz_core::{
 use binplz_tests::site::wait_for;
 use serde_json::{Value, json};
 
-use crate::watched::{Watched, ends, policy, watched};
+use crate::{
+    failures::{by_size, machines},
+    watched::{Watched, ends, policy, watched},
+};
 
 /// Packages that say when they are being built, and take long enough for something to happen to them.
 fn slow(names: &[&str]) -> String {
@@ -20,12 +23,12 @@ fn slow(names: &[&str]) -> String {
 }
 
 /// Asks for it, and waits until its task builds it.
-fn being_built(watched: &Watched, target: &str) {
+pub(crate) fn being_built(watched: &Watched, target: &str) {
     assert_eq!(watched.get(&format!("/{target}")).status, 202);
     watched.is_being_built(target);
 }
 
-fn is_ready(watched: &Watched, target: &str, ended: &[Option<Kind>]) -> Build {
+pub(crate) fn is_ready(watched: &Watched, target: &str, ended: &[Option<Kind>]) -> Build {
     let build = watched.ended(target);
     assert!(matches!(build.state, State::Ready { .. }), "{target}: {build:?}");
     assert_eq!(ends(&build), ended, "{target}");
@@ -46,9 +49,11 @@ fn a_task_that_ends_too_early_is_followed_by_another_one_at_once() {
         ("failing.spot", json!({ "signal": "SIGTERM", "stop_code": "SpotInterruption" }), Kind::Interrupted),
     ];
     for (target, what, kind) in told {
+        let before = machines(&watched).len();
         being_built(&watched, target);
         watched.scenario.task(&what);
         is_ready(&watched, target, &[Some(kind), None]);
+        assert_eq!(machines(&watched)[before..], by_size(&[(8192, 50), (8192, 50)]), "{target}");
     }
     assert_eq!(minutes(&watched), 0, "nobody waited for the schedule");
 }
@@ -148,28 +153,4 @@ fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_there_
     watched.stack.update(&set, &policy(), &[]);
     watched.scenario.tick();
     is_ready(&watched, "dash", &[None]);
-}
-
-#[test]
-#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
-fn a_task_that_is_out_of_memory_is_followed_by_another_one() {
-    let hungry = |name| {
-        let eat = "head -c 300000000 /dev/zero | tail -c 299999999 | wc -c";
-        format!(
-            "{name} = package \"{name}\" {{ buildPhase = \"echo under way; sleep 4; {eat}; $CC -o program ${{good}}\"; }};\n"
-        )
-    };
-    let watched = watched(&["build", "builder"].map(hungry).concat(), &[]);
-    // The kernel ends the build's process, and the builder tells it; or it ends the builder, and ECS does.
-    for (target, builder_first) in [("failing.build", false), ("failing.builder", true)] {
-        being_built(&watched, target);
-        let mut told = json!({ "memory": 200_000_000 });
-        if builder_first {
-            told["oom_score_adj"] = 1000.into();
-            told["reason"] = "OutOfMemoryError: Container killed due to memory usage".into();
-        }
-        watched.scenario.task(&told);
-        is_ready(&watched, target, &[Some(Kind::OutOfMemory), None]);
-    }
-    assert_eq!(minutes(&watched), 0);
 }

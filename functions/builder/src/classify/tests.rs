@@ -72,7 +72,7 @@ fn each_recorded_failure_of_a_build_has_its_kind_and_its_decisive_line() {
             "some substitutes for the outputs of derivation 'ok-1.0.drv' failed (usually happens due to networking \
              issues); try '--fallback' to build derivation from source",
         ),
-        ("signature", 1, Signature, "", "build of 'ok-1.0' failed"),
+        ("signature", 1, Signature, "", "the substitute for 'ok-1.0' from 'file:///tmp/cache' is not signed by any of"),
         ("sandbox-refused", 1, Sandbox, "", "unable to start build process"),
         ("no-build-users", 1, Sandbox, "", "the group 'nosuchgroup' specified in 'build-users-group' does not exist"),
         (
@@ -110,9 +110,16 @@ fn nixs_daemon_says_1_to_everything_and_the_kinds_are_the_same() {
         ("hash-mismatch", true, HashMismatch),
         ("fetcher-fails", true, SourceUnavailable),
     ] {
-        let evidence = Evidence { download: Some(download), ..recorded(sample) };
+        let evidence = Evidence { download: Some(download), daemon: true, ..recorded(sample) };
         assert_eq!(realisation(code(1), &evidence, APP).kind, kind, "{sample}");
     }
+}
+
+#[test]
+fn nix_holds_a_build_on_a_full_disk_for_one_that_may_pass_and_says_so_by_its_code_alone() {
+    let evidence = Evidence { download: Some(false), ..recorded("compile-error") };
+    assert_eq!(realisation(code(1), &evidence, APP).kind, Kind::DiskFull);
+    assert_eq!(realisation(code(100), &evidence, APP).kind, Kind::BuildFailed);
 }
 
 #[test]

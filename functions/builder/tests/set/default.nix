@@ -64,6 +64,9 @@ in
       mkdir -p $out/bin; compile -static -o $out/bin/chatty
     '';
 
+    # Fails, each for its own reason.
+    failing = import ./failing.nix { inherit here package script system; };
+
     # What leads nowhere, and what is no package.
     number = 42;
     function = x: x;

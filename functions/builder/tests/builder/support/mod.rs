@@ -1,6 +1,9 @@
 //! What the tests of the builder stand on: a lease endpoint, a Nix store of their own, and a builder to start.
 
 pub(crate) mod endpoint;
+pub(crate) mod place;
+pub(crate) mod verdict;
+pub(crate) mod web;
 
 use std::{
     fs,
@@ -14,20 +17,58 @@ use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use endpoint::Endpoint;
+use place::Place;
 
-/// One bench for a test: a copy of the package set, whose gate is closed, and a directory for temporary files.
+/// One bench for a test: a copy of the package set, whose gate is closed, a directory for temporary files, and a Nix store.
 pub(crate) struct Bench {
     dir: TempDir,
+    nix: Vec<(&'static str, String)>,
 }
 
 impl Bench {
+    /// With the store that all share.
     pub(crate) fn new() -> Bench {
         let dir = tempfile::tempdir().expect("a directory");
-        fs::create_dir_all(dir.path().join("set")).expect("a directory");
-        fs::create_dir_all(dir.path().join("tmp")).expect("a directory");
-        let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/set/default.nix");
-        fs::copy(set, dir.path().join("set/default.nix")).expect("the set");
-        Bench { dir }
+        for name in ["set", "tmp", "own"] {
+            fs::create_dir(dir.path().join(name)).expect("a directory");
+        }
+        let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/set");
+        for file in ["default.nix", "failing.nix"] {
+            fs::copy(set.join(file), dir.path().join("set").join(file)).expect("the set");
+        }
+        Bench { dir, nix: nix_environment() }
+    }
+
+    /// With a store of its own, which nobody has made yet.
+    pub(crate) fn with_own_store() -> Bench {
+        let bench = Bench::new();
+        let nix = nix_environment_in(&bench.own());
+        Bench { nix, ..bench }
+    }
+
+    /// Where that is.
+    pub(crate) fn own(&self) -> PathBuf {
+        self.dir.path().join("own")
+    }
+
+    /// More settings of Nix; a later one overrides.
+    pub(crate) fn configure(mut self, settings: &str) -> Bench {
+        let (_, config) = self.nix.iter_mut().find(|(name, _)| *name == "NIX_CONFIG").expect("settings");
+        config.push_str(settings);
+        config.push('\n');
+        self
+    }
+
+    /// One of Nix's programs, on this store.
+    pub(crate) fn nix(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.envs(self.nix.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Says where a source is to be had.
+    pub(crate) fn has_source_at(&self, url: &str) {
+        fs::write(self.set().join("url"), url).expect("a file");
     }
 
     pub(crate) fn set(&self) -> PathBuf {
@@ -77,23 +118,47 @@ impl Bench {
 
     /// A builder for that endpoint, not started yet.
     pub(crate) fn builder(&self, endpoint: &Endpoint) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_binplz-builder"));
+        self.builder_in(&Place::here(), endpoint)
+    }
+
+    fn builder_in(&self, place: &Place, endpoint: &Endpoint) -> Command {
+        let builder = env!("CARGO_BIN_EXE_binplz-builder").to_owned();
+        let words: Vec<&String> = place.command.iter().chain([&builder]).collect();
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("TMPDIR", self.tmp())
             .env("BINPLZ_LEASE_URL", endpoint.url())
             .env("BINPLZ_LEASE_TOKEN", endpoint::TOKEN)
-            .envs(nix_environment())
+            .envs(self.nix.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
     }
 
+    /// A builder's whole work, which it settles; what the endpoint has heard.
+    pub(crate) fn work(&self, job: Job) -> Endpoint {
+        self.work_in(&Place::here(), job)
+    }
+
+    /// The same in such a place.
+    pub(crate) fn work_in(&self, place: &Place, job: Job) -> Endpoint {
+        let endpoint = Endpoint::new(job);
+        assert_eq!(self.start_in(place, &endpoint).end(), (Some(0), String::new()));
+        endpoint
+    }
+
     /// Starts a builder.
     pub(crate) fn start(&self, endpoint: &Endpoint) -> Running {
-        Running(self.builder(endpoint).spawn().expect("the builder starts"))
+        self.start_in(&Place::here(), endpoint)
+    }
+
+    /// Starts a builder in such a place.
+    pub(crate) fn start_in(&self, place: &Place, endpoint: &Endpoint) -> Running {
+        Running(self.builder_in(place, endpoint).spawn().expect("the builder starts"))
     }
 }
 
@@ -167,6 +232,12 @@ impl Pid {
         found.split_off(1)
     }
 
+    /// Ends it, as nobody should.
+    pub(crate) fn kill(self) {
+        let pid = i32::try_from(self.0).ok().and_then(rustix::process::Pid::from_raw).expect("a process's number");
+        kill_process(pid, Signal::KILL).expect("it runs");
+    }
+
     /// Waits until it is gone.
     pub(crate) fn wait_gone(self) {
         endpoint::patiently(|| !self.runs(), &format!("process {} to be gone", self.0));
@@ -180,7 +251,7 @@ impl Pid {
 }
 
 /// A store that all tests of this run share, far from the machine's own.
-pub(crate) fn nix_environment() -> Vec<(&'static str, String)> {
+fn nix_environment() -> Vec<(&'static str, String)> {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
     nix_environment_in(STORE.get_or_init(|| {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nix");

@@ -1,27 +1,20 @@
-//! The builder as it is started for real: real Nix, a real child process, a lease endpoint that fails on demand.
+//! What a builder does with its lease: it builds, stores, tells, and ends when it must.
 
-mod support;
-
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, path::Path};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
     artifact::{Refusal, Verdict},
-    failure::{Failure, Kind},
+    failure::Kind,
     protocol::{Job, Nixpkgs, Outcome, Phase},
 };
 use rustix::process::Signal;
-use support::{
+
+use crate::support::{
     Bench, Pid,
     endpoint::{Endpoint, Mode, TOKEN},
+    verdict::failure,
 };
-
-fn failure(endpoint: &Endpoint) -> Failure {
-    match endpoint.outcome() {
-        Outcome::Failed(failure) => failure,
-        other => panic!("it did not fail: {other:?}"),
-    }
-}
 
 /// The builder, Nix and the build are gone.
 fn all_gone(processes: &[Pid]) {
@@ -182,26 +175,6 @@ fn an_endpoint_that_goes_away_and_comes_back_finds_the_build_going_on() {
 }
 
 #[test]
-fn a_task_that_is_told_to_end_stops_nix_and_settles_as_interrupted() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let bench = Bench::new();
-        let endpoint = Endpoint::new(bench.job("gated"));
-        let builder = bench.start(&endpoint);
-        endpoint.wait_for_gate();
-        let processes = [builder.pid().nix(), bench.build_process()];
-        builder.signal(signal);
-        assert_eq!(builder.end(), (Some(0), String::new()));
-        assert_eq!(failure(&endpoint).kind, Kind::Interrupted);
-        assert_eq!(endpoint.report().stats.derivations, 1);
-        endpoint.see(|seen| {
-            assert!(seen.log().ends_with("binplz: failed: the build was interrupted\n"), "{}", seen.log());
-            assert!(seen.has_whole_log());
-        });
-        all_gone(&processes);
-    }
-}
-
-#[test]
 fn nix_and_the_build_die_with_a_builder_that_is_killed() {
     let bench = Bench::new();
     let endpoint = Endpoint::new(bench.job("gated"));
@@ -258,59 +231,12 @@ fn a_log_is_cut_at_the_limit_and_still_tells_the_outcome() {
 }
 
 #[test]
-fn the_whole_job_ends_at_its_time() {
-    let bench = Bench::new();
-    let mut job = bench.job("gated");
-    job.limits.seconds = 2;
-    let endpoint = Endpoint::new(job);
-    let builder = bench.start(&endpoint);
-    assert_eq!(builder.end(), (Some(0), String::new()));
-    assert_eq!(failure(&endpoint).kind, Kind::TimedOut);
-    all_gone(&[bench.build_process()]);
-}
-
-#[test]
-fn what_is_no_package_is_told_from_what_does_not_evaluate() {
-    for (attr, kind, detail) in [
-        ("missing", Kind::NoSuchPackage, None),
-        ("nested", Kind::NoSuchPackage, None),
-        ("nested.deeper.missing", Kind::NoSuchPackage, None),
-        ("number", Kind::NoSuchPackage, None),
-        ("number.more", Kind::NoSuchPackage, None),
-        ("function", Kind::NoSuchPackage, None),
-        ("throws", Kind::EvaluationError, Some("this package is no more")),
-        ("throws.more", Kind::EvaluationError, Some("this package is no more")),
-    ] {
-        let bench = Bench::new();
-        let endpoint = Endpoint::new(bench.job(attr));
-        assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
-        let failure = failure(&endpoint);
-        assert_eq!((failure.kind, failure.detail.as_deref(), failure.derivation), (kind, detail, None), "{attr}");
-    }
-}
-
-#[test]
 fn odd_values_in_a_packages_meta_do_no_harm() {
     let bench = Bench::new();
     let endpoint = Endpoint::new(bench.job("odd"));
     assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
     let Outcome::Built(manifest) = endpoint.outcome() else { panic!("{:?}", endpoint.outcome()) };
     assert_eq!(manifest.main_program, None);
-}
-
-#[test]
-fn a_package_set_that_can_not_be_had_is_no_fault_of_the_package() {
-    let bench = Bench::new();
-    let mut job = bench.job("good");
-    job.nixpkgs = Nixpkgs::Path("/nonexistent".into());
-    let endpoint = Endpoint::new(job.clone());
-    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
-    assert_eq!(failure(&endpoint).kind, Kind::BuilderError);
-
-    job.nixpkgs = Nixpkgs::Tarball { url: "http://127.0.0.1:9/nixpkgs.tar.gz".into(), nar_hash: None };
-    let endpoint = Endpoint::new(job);
-    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
-    assert_eq!(failure(&endpoint).kind, Kind::SourceUnavailable);
 }
 
 #[test]
@@ -334,44 +260,6 @@ fn a_package_set_that_is_a_tarball_is_fetched_and_checked_by_its_hash() {
             }
         }
     }
-}
-
-#[test]
-fn a_machine_without_nix_or_with_an_old_one_says_so() {
-    let bench = Bench::new();
-    for (nix, says) in [(None, "there is no Nix here"), (Some("nix-store (Nix) 2.3.16"), "Nix 2.8 or newer is needed")]
-    {
-        let path = tempfile::tempdir().expect("a directory");
-        if let Some(version) = nix {
-            let program = path.path().join("nix-store");
-            fs::write(&program, format!("#!/bin/sh\necho '{version}'\n")).expect("a script");
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("permissions");
-        }
-        let endpoint = Endpoint::new(bench.job("good"));
-        let builder = bench.builder(&endpoint).env("PATH", path.path()).output().expect("the builder starts");
-        assert_eq!(builder.status.code(), Some(0));
-        let failure = failure(&endpoint);
-        assert_eq!(failure.kind, Kind::BuilderError);
-        assert!(failure.detail.as_ref().is_some_and(|detail| detail.contains(says)), "{failure:?}");
-    }
-}
-
-#[test]
-fn a_store_that_refuses_the_programs_is_a_failure_of_ours() {
-    let bench = Bench::new();
-    let endpoint = Endpoint::new(bench.job("gated"));
-    let builder = bench.start(&endpoint);
-    endpoint.wait_for_gate();
-    endpoint.set_mode(Mode::StoreRefuses);
-    bench.open_gate();
-    let (code, said) = builder.end();
-    assert_eq!(code, Some(0));
-    assert!(said.contains("the log is not complete"), "{said}");
-    let failure = failure(&endpoint);
-    assert_eq!(
-        (failure.kind, failure.detail.as_deref()),
-        (Kind::BuilderError, Some("bin/gated: an upload was refused with 403"))
-    );
 }
 
 #[test]

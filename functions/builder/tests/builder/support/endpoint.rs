@@ -115,6 +115,11 @@ impl Endpoint {
         format!("{}/lease", self.0.url)
     }
 
+    /// What it gives to do.
+    pub(crate) fn job(&self) -> &Job {
+        &self.0.job
+    }
+
     /// Another build has every derivation.
     pub(crate) fn has_all_elsewhere(&self) {
         self.0.change(|seen| seen.turn = Turn::Elsewhere);

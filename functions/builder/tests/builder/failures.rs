@@ -1,0 +1,193 @@
+//! What the package is to blame for, and what nobody is: each failure for real, as it is told, and what the service does next.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use binplz_core::{
+    failure::{Class, Kind},
+    protocol::{Job, JobLimits, Nixpkgs},
+};
+
+use crate::support::{
+    Bench,
+    endpoint::{Endpoint, Mode},
+    verdict::{Next, assert_failed, failure},
+};
+
+#[test]
+fn a_build_that_fails_is_told_by_its_decisive_line_and_is_not_tried_again() {
+    for (name, kind, sentence) in [
+        ("compileError", Kind::BuildFailed, "the build failed: main.c:1:25: error: 'missing' undeclared"),
+        ("testFailure", Kind::TestFailed, "the package's own tests failed: FAIL: two"),
+        (
+            "noOutput",
+            Kind::NoOutput,
+            "the build ended without making its output: builder for 'noOutput-1.0.drv' failed to",
+        ),
+    ] {
+        let bench = Bench::new();
+        let endpoint = bench.work(bench.job(&format!("failing.{name}")));
+        assert_failed(&endpoint, kind, Next::Nothing, sentence);
+        assert_eq!(failure(&endpoint).derivation, None, "{name}");
+        assert_eq!(endpoint.report().stats.derivations, 1, "{name}");
+    }
+}
+
+#[test]
+fn a_dependencys_failure_is_told_as_the_dependencys() {
+    for (name, dependency, kind, sentence) in [
+        (
+            "onCompileError",
+            "compileError-1.0",
+            Kind::BuildFailed,
+            "the build failed, in its dependency compileError-1.0: main.c:1:25: error: 'missing' undeclared",
+        ),
+        (
+            "onWrongHash",
+            "wrongHash",
+            Kind::HashMismatch,
+            "a source has another hash than the package says, in its dependency wrongHash: hash mismatch in \
+             fixed-output derivation 'wrongHash.drv'",
+        ),
+    ] {
+        let bench = Bench::new();
+        let endpoint = bench.work(bench.job(&format!("failing.{name}")));
+        assert_failed(&endpoint, kind, Next::Nothing, sentence);
+        assert_eq!(failure(&endpoint).derivation.as_deref(), Some(dependency));
+        let last = format!("binplz: failed in {dependency}: ");
+        endpoint.see(|seen| assert!(seen.log().lines().last().is_some_and(|line| line.starts_with(&last))));
+    }
+}
+
+#[test]
+fn a_build_beyond_a_limit_is_ended_with_all_its_processes_and_is_not_tried_again() {
+    let limits = JobLimits { seconds: 300, silent_seconds: 120, ..JobLimits::default() };
+    for (name, limits, kind, sentence) in [
+        (
+            "endless",
+            JobLimits { seconds: 2, ..limits.clone() },
+            Kind::TimedOut,
+            "the build took longer than is allowed: the job's time was over",
+        ),
+        (
+            "silent",
+            JobLimits { silent_seconds: 1, ..limits.clone() },
+            Kind::Silent,
+            "the build said nothing for longer than is allowed: timed out after 1 seconds of silence",
+        ),
+        (
+            "talkative",
+            JobLimits { log_bytes: 50_000, ..limits },
+            Kind::LogTooLong,
+            "the build's log grew longer than is allowed: killed after writing more than 50000 bytes of log output",
+        ),
+    ] {
+        let bench = Bench::new();
+        let endpoint = bench.work(Job { limits, ..bench.job(&format!("failing.{name}")) });
+        assert_failed(&endpoint, kind, Next::Nothing, sentence);
+        bench.build_process().wait_gone();
+    }
+}
+
+#[test]
+fn a_build_that_talks_like_nix_of_a_machine_that_is_not_set_up_stops_nobody_else() {
+    for name in ["liesOfSandbox", "liesOfSignature"] {
+        let bench = Bench::new();
+        let endpoint = bench.work(bench.job(&format!("failing.{name}")));
+        let failure = failure(&endpoint);
+        assert_ne!(failure.kind.class(), Class::Operator, "{failure:?} {}", endpoint.see(|seen| seen.log()));
+    }
+}
+
+#[test]
+fn a_package_for_another_machine_says_which_one_it_takes() {
+    let bench = Bench::new();
+    let endpoint = bench.work(bench.job("failing.elsewhere"));
+    let said = "no machine here can build it: a 'riscv64-linux' ";
+    assert_failed(&endpoint, Kind::NoMachine, Next::Nothing, said);
+}
+
+#[test]
+fn the_whole_job_ends_at_its_time() {
+    let bench = Bench::new();
+    let mut job = bench.job("gated");
+    job.limits.seconds = 2;
+    let endpoint = Endpoint::new(job);
+    let builder = bench.start(&endpoint);
+    assert_eq!(builder.end(), (Some(0), String::new()));
+    assert_eq!(failure(&endpoint).kind, Kind::TimedOut);
+    bench.build_process().wait_gone();
+}
+
+#[test]
+fn what_is_no_package_is_told_from_what_does_not_evaluate() {
+    for (attr, kind, detail) in [
+        ("missing", Kind::NoSuchPackage, None),
+        ("nested", Kind::NoSuchPackage, None),
+        ("nested.deeper.missing", Kind::NoSuchPackage, None),
+        ("number", Kind::NoSuchPackage, None),
+        ("number.more", Kind::NoSuchPackage, None),
+        ("function", Kind::NoSuchPackage, None),
+        ("throws", Kind::EvaluationError, Some("this package is no more")),
+        ("throws.more", Kind::EvaluationError, Some("this package is no more")),
+    ] {
+        let bench = Bench::new();
+        let endpoint = Endpoint::new(bench.job(attr));
+        assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+        assert_failed(&endpoint, kind, Next::Nothing, kind.sentence());
+        let failure = failure(&endpoint);
+        assert_eq!((failure.kind, failure.detail.as_deref(), failure.derivation), (kind, detail, None), "{attr}");
+    }
+}
+
+#[test]
+fn a_package_set_that_can_not_be_had_is_no_fault_of_the_package() {
+    let bench = Bench::new();
+    let mut job = bench.job("good");
+    job.nixpkgs = Nixpkgs::Path("/nonexistent".into());
+    let endpoint = Endpoint::new(job.clone());
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    assert_eq!(failure(&endpoint).kind, Kind::BuilderError);
+
+    job.nixpkgs = Nixpkgs::Tarball { url: "http://127.0.0.1:9/nixpkgs.tar.gz".into(), nar_hash: None };
+    let endpoint = Endpoint::new(job);
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    assert_eq!(failure(&endpoint).kind, Kind::SourceUnavailable);
+}
+
+#[test]
+fn a_machine_without_nix_or_with_an_old_one_says_so() {
+    let bench = Bench::new();
+    for (nix, says) in [(None, "there is no Nix here"), (Some("nix-store (Nix) 2.3.16"), "Nix 2.8 or newer is needed")]
+    {
+        let path = tempfile::tempdir().expect("a directory");
+        if let Some(version) = nix {
+            let program = path.path().join("nix-store");
+            fs::write(&program, format!("#!/bin/sh\necho '{version}'\n")).expect("a script");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("permissions");
+        }
+        let endpoint = Endpoint::new(bench.job("good"));
+        let builder = bench.builder(&endpoint).env("PATH", path.path()).output().expect("the builder starts");
+        assert_eq!(builder.status.code(), Some(0));
+        let failure = failure(&endpoint);
+        assert_eq!(failure.kind, Kind::BuilderError);
+        assert!(failure.detail.as_ref().is_some_and(|detail| detail.contains(says)), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_store_that_refuses_the_programs_is_a_failure_of_ours() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(bench.job("gated"));
+    let builder = bench.start(&endpoint);
+    endpoint.wait_for_gate();
+    endpoint.set_mode(Mode::StoreRefuses);
+    bench.open_gate();
+    let (code, said) = builder.end();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("the log is not complete"), "{said}");
+    let failure = failure(&endpoint);
+    assert_eq!(
+        (failure.kind, failure.detail.as_deref()),
+        (Kind::BuilderError, Some("bin/gated: an upload was refused with 403"))
+    );
+}

@@ -1,0 +1,10 @@
+//! The builder as it is started for real: real Nix, a real child process, a lease endpoint that fails on demand.
+
+mod support;
+
+mod work;
+
+mod failures;
+mod network;
+
+mod machine;
