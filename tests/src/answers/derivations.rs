@@ -2,9 +2,14 @@
 
 use std::{fs, process::Command};
 
+use binplz_core::policy::Policy;
 use serde_json::Value;
 
-use super::{Running, Start, quick};
+use super::{
+    Running, Start,
+    operating::{ends, said},
+    quick,
+};
 use crate::{gate::Gate, server::fresh_set, site::wait_for};
 
 /// How many derivations Nix has realised for a target.
@@ -83,4 +88,31 @@ pub fn a_failure_of_one_derivation_is_found_once_and_told_of_each_attribute_with
         assert_eq!(site.status(target)["failure"]["kind"], "build-failed");
     }
     assert_eq!(targets.map(|target| realised(&site.status(target))).iter().sum::<u64>(), 1);
+}
+
+pub fn a_dependency_that_fails_is_built_twice_however_many_need_it(at: &impl Start) {
+    let needs = |n: u32| {
+        format!(
+            r#"needs{n} = package "needs{n}" {{ buildPhase = "cat ${{pkgs.failing.hopeless}}; $CC -o program ${{good}}"; }};"#
+        )
+    };
+    let hopeless = r#"hopeless = package "hopeless" { buildPhase = "echo it is beyond repair; exit 1"; };"#;
+    let set = fresh_set(&(hopeless.to_owned() + &(1..=6).map(needs).collect::<String>()));
+    let site = at.start(set.path(), &Policy { slots: 1, ..quick() });
+    let targets: Vec<_> = (1..=6).map(|n| format!("failing.needs{n}")).collect();
+    targets.iter().for_each(|target| assert_eq!(site.get(&format!("/{target}")).status, 202, "{target}"));
+    let mut built = 0;
+    for target in &targets {
+        let failed = site.settled(target);
+        assert_eq!(failed.status, 422, "{}", failed.text());
+        assert!(failed.text().contains("in its dependency hopeless-1.0"), "{}", failed.text());
+        let log = site.get(&format!("/-/log/{target}")).text();
+        assert!(log.contains("it is beyond repair"), "{target}: {log}");
+        built += realised(&site.status(target));
+    }
+    assert_eq!(built, 2);
+    // It is mended from outside, and an operator says so: it is built again.
+    said(&site, &["retry", "failing.needs6"]);
+    ends(&site, "failing.needs6", "failed");
+    assert_eq!(realised(&site.status("failing.needs6")), 1);
 }

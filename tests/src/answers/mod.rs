@@ -99,18 +99,12 @@ macro_rules! answer_promises {
             what_fails_twice_for_the_network_and_then_passes_takes_three_attempts_and_nobody,
             a_source_that_comes_back_turns_the_failure_into_a_hit;
         }
-        // Section 5: the CLI. Taken down: 451.
-        $each! { operating:
-            every_verb_does_what_its_help_says,
-            a_package_that_is_taken_down_is_told_so_to_everybody,
-            in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_again_and_watches,
-            a_dependency_that_fails_is_built_twice_however_many_need_it;
-        }
         // Section 6: an unchanged derivation costs no realisation.
         $each! { derivations:
             two_attributes_of_one_derivation_are_one_realisation_however_late_the_second_is_asked_for,
             each_attribute_of_a_derivation_has_its_own_main_program,
-            a_failure_of_one_derivation_is_found_once_and_told_of_each_attribute_with_its_log;
+            a_failure_of_one_derivation_is_found_once_and_told_of_each_attribute_with_its_log,
+            a_dependency_that_fails_is_built_twice_however_many_need_it;
         }
         // Section 1: what names mean.
         $each! { names:
@@ -137,6 +131,19 @@ macro_rules! answer_promises {
             what_was_saved_without_dash_l_before_the_build_waits_becomes_the_program_and_runs_it,
             piped_into_sh_it_saves_beside_us_and_overwrites_nothing,
             a_stub_of_a_failing_build_tells_the_reason_and_the_log_and_stays;
+        }
+    };
+}
+
+/// The same for what an operator does, and sees at once: lists, which may be late where reads are.
+#[macro_export]
+macro_rules! operator_promises {
+    ($each:ident) => {
+        // Section 5: the CLI. Taken down: 451.
+        $each! { operating:
+            every_verb_does_what_its_help_says,
+            a_package_that_is_taken_down_is_told_so_to_everybody,
+            in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_again_and_watches;
         }
     };
 }

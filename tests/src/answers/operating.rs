@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What a verb says on its standard output, where it ends well.
-fn said(site: &impl Running, arguments: &[&str]) -> String {
+pub(super) fn said(site: &impl Running, arguments: &[&str]) -> String {
     let output = site.operator(arguments).output().expect("binplz");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
@@ -38,7 +38,7 @@ fn refused(site: &impl Running, arguments: &[&str]) -> String {
     String::from_utf8(output.stderr).expect("text")
 }
 
-fn ends(site: &impl Running, target: &str, state: &str) {
+pub(super) fn ends(site: &impl Running, target: &str, state: &str) {
     wait_for(state, || (site.status(target)["state"] == state).then_some(()));
 }
 
@@ -245,31 +245,4 @@ pub fn in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_agai
     for target in ["failing.one", "failing.two"] {
         assert_eq!(site.settled(target).status, 302, "{target}");
     }
-}
-
-pub fn a_dependency_that_fails_is_built_twice_however_many_need_it(at: &impl Start) {
-    let needs = |n: u32| {
-        format!(
-            r#"needs{n} = package "needs{n}" {{ buildPhase = "cat ${{pkgs.failing.hopeless}}; $CC -o program ${{good}}"; }};"#
-        )
-    };
-    let hopeless = r#"hopeless = package "hopeless" { buildPhase = "echo it is beyond repair; exit 1"; };"#;
-    let set = fresh_set(&(hopeless.to_owned() + &(1..=6).map(needs).collect::<String>()));
-    let site = at.start(set.path(), &Policy { slots: 1, ..quick() });
-    let targets: Vec<_> = (1..=6).map(|n| format!("failing.needs{n}")).collect();
-    targets.iter().for_each(|target| assert_eq!(site.get(&format!("/{target}")).status, 202, "{target}"));
-    let mut built = 0;
-    for target in &targets {
-        let failed = site.settled(target);
-        assert_eq!(failed.status, 422, "{}", failed.text());
-        assert!(failed.text().contains("in its dependency hopeless-1.0"), "{}", failed.text());
-        let log = site.get(&format!("/-/log/{target}")).text();
-        assert!(log.contains("it is beyond repair"), "{target}: {log}");
-        built += site.status(target)["derivations_started"].as_u64().expect("a number");
-    }
-    assert_eq!(built, 2);
-    // It is mended from outside, and an operator says so: it is built again.
-    said(&site, &["retry", "failing.needs6"]);
-    ends(&site, "failing.needs6", "failed");
-    assert_eq!(site.status("failing.needs6")["derivations_started"], 1);
 }

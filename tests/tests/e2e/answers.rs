@@ -120,3 +120,4 @@ macro_rules! here {
 }
 
 binplz_tests::answer_promises!(here);
+binplz_tests::operator_promises!(here);

@@ -31,3 +31,4 @@ macro_rules! deployed {
 }
 
 binplz_tests::answer_promises!(deployed);
+binplz_tests::operator_promises!(deployed);

@@ -10,8 +10,8 @@ use crate::{
     ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
 };
 
-async fn load<D: Deployment>(d: &D, system: System, read: Read) -> Result<(Doomed, Version), Unavailable> {
-    match d.ledger().load(&RowKey::Doomed(system), read).await? {
+async fn load<D: Deployment>(d: &D, system: System) -> Result<(Doomed, Version), Unavailable> {
+    match d.ledger().load(&RowKey::Doomed(system), Read::Consistent).await? {
         Some((Row::Doomed(doomed), version)) => Ok((doomed, version)),
         Some(_) => Err(Unavailable::new("ledger", "another row lies where failing dependencies should")),
         None => Ok((Doomed::none(system), Version(0))),
@@ -25,7 +25,7 @@ async fn change<D: Deployment>(
 ) -> Result<(), Unavailable> {
     let mut tries = Tries::default();
     loop {
-        let (doomed, seen) = load(d, system, Read::Consistent).await?;
+        let (doomed, seen) = load(d, system).await?;
         let Some(next) = change(&doomed) else { return Ok(()) };
         match d.ledger().commit(vec![Swap { seen, row: Row::Doomed(next) }]).await {
             Ok(()) => return Ok(()),
@@ -58,7 +58,7 @@ pub(crate) async fn among<D: Deployment>(
     if dependencies.is_empty() {
         return Ok(None);
     }
-    let (doomed, _) = load(d, system, Read::Eventual).await?;
+    let (doomed, _) = load(d, system).await?;
     Ok(doomed.among(dependencies).map(|(failure, home)| (failure.clone(), home.clone())))
 }
 
