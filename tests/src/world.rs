@@ -17,16 +17,17 @@ use binplz_core::{
     artifact::{Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Lease},
     flow::{self, lease::Bearer},
-    key::{Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
+    key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
     limits::{Limits, Why},
     news::{About, News},
     pins::{Change, Pinned, Pins},
     policy::{Names, Policy},
     ports::{
-        Bell, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey, Shelf,
-        Swap, Unavailable, Version, Watch,
+        Asked, Bell, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey,
+        Shelf, Swap, Tally, Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
+    reply::Reply,
     served::{Served, ServedKey},
     target::{Query, Target},
     time::Timestamp,
@@ -202,6 +203,20 @@ impl Watch for Moments {
     }
 }
 
+/// Every hit that was told.
+#[derive(Default)]
+pub struct Hits(Mutex<Vec<(Timestamp, Attr)>>);
+
+impl Tally for Hits {
+    async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
+        let mut sums = BTreeMap::<Attr, u64>::new();
+        for (_, package) in self.0.lock().expect("a lock").iter().filter(|(at, _)| *at >= since) {
+            *sums.entry(package.clone()).or_default() += 1;
+        }
+        Ok(Asked::most(sums, most))
+    }
+}
+
 /// The deployment.
 pub struct World {
     catalogues: Opened,
@@ -213,6 +228,7 @@ pub struct World {
     pub bell: Counting,
     /// Those who wait.
     pub waiters: Waiters,
+    hits: Hits,
     policy: Policy,
     first_pins: Pins,
     now: AtomicU64,
@@ -264,6 +280,7 @@ impl World {
             launcher: Remembering::default(),
             bell: Counting::default(),
             waiters: Waiters::default(),
+            hits: Hits::default(),
             policy,
             first_pins: Pins::one(PIN.parse().expect("a name"), rev('5'), Nixpkgs::Path("/set".to_owned()).into()),
             now: AtomicU64::new(now),
@@ -427,6 +444,7 @@ impl Deployment for World {
     type Store = Objects;
     type Catalogue = Open;
     type Lobby = Waiters;
+    type Tally = Hits;
 
     fn ledger(&self) -> &Stage {
         &self.ledger
@@ -445,6 +463,9 @@ impl Deployment for World {
     }
     fn lobby(&self) -> &Waiters {
         &self.waiters
+    }
+    fn tally(&self) -> &Hits {
+        &self.hits
     }
     fn policy(&self) -> &Policy {
         &self.policy
@@ -466,6 +487,9 @@ impl Deployment for World {
         (format!("{n:032x}").parse().expect("hex"), format!("{n:064x}").parse().expect("hex"))
     }
     fn tell(&self, about: About<'_>, news: News<'_>) {
+        if let News::Answered { reply: Reply::Hit { served, .. }, .. } = news {
+            self.hits.0.lock().expect("a lock").push((self.now(), served.attr.clone()));
+        }
         let hear = self.hear.lock().expect("a lock");
         if let Some(hear) = hear.as_ref() {
             hear(about, news);

@@ -32,6 +32,7 @@ mod lease_url;
 
 pub mod absent;
 pub mod lobby;
+pub mod tally;
 
 pub mod log;
 pub mod metrics;
@@ -69,6 +70,7 @@ use crate::{
     log::Log,
     objects::S3Objects,
     store::S3Store,
+    tally::HitsLog,
 };
 
 /// A deployment on AWS, as one of its functions sees it.
@@ -80,6 +82,7 @@ pub struct Aws<S, L> {
     store: S,
     launcher: L,
     lobby: DynamoLobby,
+    tally: HitsLog,
     policy: Policy,
     first_pins: Pins,
     system: System,
@@ -165,6 +168,7 @@ impl<S, L> Aws<S, L> {
         Ok(Aws {
             catalogues: Opened::default(),
             lobby: DynamoLobby::open(&ledger, settings)?,
+            tally: HitsLog::open(account, settings),
             ledger,
             bell: SqsBell::open(account, settings)?,
             store,
@@ -185,6 +189,7 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     type Store = S;
     type Catalogue = Open;
     type Lobby = DynamoLobby;
+    type Tally = HitsLog;
 
     fn ledger(&self) -> &DynamoLedger {
         &self.ledger
@@ -201,6 +206,9 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         let bad = |why| self.note(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
+    }
+    fn tally(&self) -> &HitsLog {
+        &self.tally
     }
     fn lobby(&self) -> &DynamoLobby {
         &self.lobby

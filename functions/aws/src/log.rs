@@ -80,7 +80,7 @@ impl Log {
 }
 
 /// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
-/// kind), `viewer` (whose request was a miss), `error`, and the metrics.
+/// kind), `viewer` (whose request was a miss), `package` and `bytes` (of a hit), `error`, and the metrics.
 pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
     let (level, error) = match *news {
         News::Trouble { error, .. } => ("WARN", Some(error)),
@@ -94,8 +94,12 @@ pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> S
     line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
     match news {
         News::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
+        // What is served, is counted from here (`tally.rs`).
+        News::Answered { reply: Reply::Hit { served, .. }, .. } => {
+            line.extend([("package".to_owned(), json!(served.attr)), ("bytes".to_owned(), json!(served.size))]);
+        }
         // A hit's viewer is nobody's business; who makes us build may be.
-        News::Answered { reply, to: Some(viewer) } if !matches!(reply, Reply::Hit { .. }) => {
+        News::Answered { to: Some(viewer), .. } => {
             line.insert("viewer".to_owned(), json!(viewer));
         }
         _ => {}

@@ -113,6 +113,9 @@ impl Stack {
             let value = self.outputs.get(*output).ok_or_else(|| NotFound::Output(self.name.clone(), output))?;
             settings = settings.with(setting, value);
         }
+        if let Some(logs) = self.outputs.get("Logs") {
+            settings = settings.with("BINPLZ_HITS_LOG", &format!("{logs}api"));
+        }
         Ok(Operating::open(&settings)?.told_at_a_terminal())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -377,6 +378,31 @@ pub trait Watch: Send {
     fn changed(&mut self) -> impl Future<Output = bool> + Send;
 }
 
+/// How often a package was served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The package.
+    pub package: Attr,
+    /// Hits.
+    pub hits: u64,
+}
+
+impl Asked {
+    /// Of counts, those with the most hits; of as many, those first that are first in the alphabet.
+    pub fn most(counts: impl IntoIterator<Item = (Attr, u64)>, most: usize) -> Vec<Asked> {
+        let mut all: Vec<_> = counts.into_iter().map(|(package, hits)| Asked { package, hits }).collect();
+        all.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.package.cmp(&b.package)));
+        all.truncate(most);
+        all
+    }
+}
+
+/// Counts hits, and writes nothing while somebody waits for one.
+pub trait Tally: Send + Sync {
+    /// The packages that were served most since an instant, up to `most` of them. The last minutes may be missing.
+    fn top(&self, since: Timestamp, most: usize) -> impl Future<Output = Result<Vec<Asked>, Unavailable>> + Send;
+}
+
 /// A deployment: its numbers, its clock, and who fills the roles.
 pub trait Deployment: Send + Sync + 'static {
     /// The rows.
@@ -391,6 +417,8 @@ pub trait Deployment: Send + Sync + 'static {
     type Catalogue: Catalogue;
     /// Those who wait.
     type Lobby: Lobby;
+    /// What was served.
+    type Tally: Tally;
 
     /// The rows.
     fn ledger(&self) -> &Self::Ledger;
@@ -407,6 +435,8 @@ pub trait Deployment: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Self::Catalogue>, Unavailable>> + Send;
     /// Those who wait.
     fn lobby(&self) -> &Self::Lobby;
+    /// What was served.
+    fn tally(&self) -> &Self::Tally;
     /// The numbers.
     fn policy(&self) -> &Policy;
     /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::pins`]).

@@ -19,6 +19,7 @@ pub mod item;
 pub mod ledger;
 mod lobby;
 mod memo;
+pub mod tally;
 mod writer;
 
 mod draft;
@@ -39,6 +40,7 @@ use binplz_core::{
     pins::Pins,
     policy::Policy,
     ports::{Deployment, Unavailable},
+    reply::Reply,
     text::without_secrets,
     time::Timestamp,
 };
@@ -50,6 +52,7 @@ pub use crate::{
     ledger::LocalLedger,
     lobby::LocalLobby,
     store::{LocalStore, Receiver, Refused},
+    tally::LocalTally,
 };
 
 /// What `binplz serve` is told.
@@ -77,6 +80,7 @@ pub struct Local {
     launcher: LocalLauncher,
     store: LocalStore,
     lobby: LocalLobby,
+    tally: LocalTally,
     policy: Policy,
     first_pins: Pins,
     system: System,
@@ -100,6 +104,7 @@ impl Local {
             bell: LocalBell::default(),
             launcher,
             store: LocalStore::open(&dir, &config.origin)?,
+            tally: LocalTally::open(&dir)?,
             policy: config.policy,
             first_pins: config.first_pins,
             system: config.system,
@@ -116,6 +121,7 @@ impl Deployment for Local {
     type Store = LocalStore;
     type Catalogue = Open;
     type Lobby = LocalLobby;
+    type Tally = LocalTally;
 
     fn ledger(&self) -> &LocalLedger {
         &self.ledger
@@ -135,6 +141,9 @@ impl Deployment for Local {
     }
     fn lobby(&self) -> &LocalLobby {
         &self.lobby
+    }
+    fn tally(&self) -> &LocalTally {
+        &self.tally
     }
     fn policy(&self) -> &Policy {
         &self.policy
@@ -164,6 +173,7 @@ impl Deployment for Local {
                 tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{news}");
             }
             // Thousands of them a second are the clients' affair.
+            News::Answered { reply: Reply::Hit { served, .. }, .. } => self.tally.count(&served.attr, self.now()),
             News::Answered { .. } => {}
         }
     }

@@ -101,6 +101,12 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     assert_eq!(said(&site, &["log", BAD]), site.get(&format!("/-/log/{BAD}")).text());
     assert_eq!(said(&site, &["log", "-f", BAD]), said(&site, &["log", BAD]));
 
+    // What is asked for most.
+    assert_eq!(site.get("/tree").status, 302);
+    let hits = || json(&site, &["top"])[0]["hits"].as_u64();
+    wait_for("the hits", || (hits() >= Some(2)).then_some(()));
+    assert!(said(&site, &["top", "--since", "1h", "--most", "1"]).ends_with("  tree\n"));
+
     // Once more.
     assert_eq!(said(&site, &["retry", BAD]), format!("{BAD} is queued\n"));
     ends(&site, BAD, "failed");

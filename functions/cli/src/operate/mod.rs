@@ -127,6 +127,19 @@ pub(crate) struct Restore {
     common: Common,
 }
 
+/// What is served most.
+#[derive(ClapArgs)]
+pub(crate) struct Top {
+    /// Within that time: 90m, 2h, 7days
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "24h", value_name = "TIME")]
+    since: std::time::Duration,
+    /// How many packages
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    most: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// A list of packages.
 #[derive(ClapArgs)]
 pub(crate) struct Warm {
@@ -190,6 +203,8 @@ pub(crate) enum Verb {
     Forget(One),
     /// End a build that waits or is under way
     Cancel(One),
+    /// Which packages are served most
+    Top(Top),
     /// Serve a package to nobody any more, of any nixpkgs and for any system: who asks is told why (451)
     Takedown(Takedown),
     /// Serve a package again that was taken down
@@ -250,6 +265,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             one.common.confirm.that(|| format!("ends the build of {}", one.of))?;
             builds::act(one, Act::Cancel).await
         }
+        Verb::Top(top) => overview::top(top).await,
         Verb::Takedown(Takedown { package, why, common }) => {
             common.confirm.that(|| format!("takes {package} down, for everybody"))?;
             overview::after(common, [Order::ChangePins(Change::Withhold(package, why))]).await
@@ -268,10 +284,14 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
     }
 }
 
+/// The instant that long ago.
+fn ago(time: std::time::Duration) -> Timestamp {
+    Timestamp(binplz_clock::now().0.saturating_sub(time.as_millis() as u64))
+}
+
 impl Whose {
     fn filter(&self, state: Option<State>) -> Filter {
-        let since = self.since.map(|time| Timestamp(binplz_clock::now().0.saturating_sub(time.as_millis() as u64)));
-        Filter { state: state.map(Stands::from), reason: self.reason, since }
+        Filter { state: state.map(Stands::from), reason: self.reason, since: self.since.map(ago) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How builds, queue and budget stand.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use binplz_core::{
     flow::{
@@ -8,10 +8,12 @@ use binplz_core::{
         operate::{Operator, Order, Overview},
     },
     limits::Micros,
+    ports::Asked,
     time::Timestamp,
 };
+use indicatif::ProgressBar;
 
-use crate::operate::{Common, Fault};
+use crate::operate::{Common, Fault, Top, ago};
 
 /// Gives these orders, and tells how the whole stands after the last.
 pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order>) -> Result<(), Fault> {
@@ -24,6 +26,22 @@ pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order
         println!("{}", serde_json::json!(overview));
     } else {
         print!("{}", told(&overview, binplz_clock::now()));
+    }
+    Ok(())
+}
+
+pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), Fault> {
+    // A busy service's log takes a while to read.
+    let reading = ProgressBar::new_spinner().with_message("counting");
+    reading.enable_steady_tick(Duration::from_millis(200));
+    let top = common.which.find().await?.carry_out(Order::Top { since: ago(since), most }).await?.top()?;
+    reading.finish_and_clear();
+    if common.json {
+        println!("{}", serde_json::json!(top));
+    } else if top.is_empty() {
+        println!("Nothing was served.");
+    } else {
+        top.iter().for_each(|Asked { package, hits }| println!("{hits:>9}  {package}"));
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ pub(crate) async fn dispatcher(d: Arc<Local>) {
 pub(crate) async fn sweeper(d: Arc<Local>) {
     loop {
         let next = noted(&d, "the sweep stopped half-way", sweep(&*d).await);
+        save_hits(&d);
         tokio::select! {
             () = until(&d, next) => {}
             // Leases that were given out meanwhile, and rings that were lost.
@@ -50,6 +51,13 @@ pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
 /// Stops all builders, and returns when they have reported and ended.
 pub(crate) async fn stop_builders(d: &Local) {
     d.launcher().stop_all().await;
+}
+
+/// Writes down what was counted of hits.
+pub(crate) fn save_hits(d: &Local) {
+    if let Err(error) = d.tally().save(d.now()) {
+        d.note(About::Service, "hits were not written down", &error);
+    }
 }
 
 async fn until(d: &Local, due: Option<Timestamp>) {

@@ -220,6 +220,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     // Whoever still downloads is cut off when this process ends, and can resume.
     drop(closing);
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+    loops::save_hits(&local);
     Ok(())
 }
 

@@ -16,8 +16,9 @@ use crate::{
     key::{Attr, BuildKey, System},
     limits::{Micros, Paused},
     pins::{Change, Pins, Withheld},
-    ports::{Deployment, Read, Unavailable},
+    ports::{Asked, Deployment, Read, Tally, Unavailable},
     target::{BadTarget, Target},
+    time::Timestamp,
 };
 
 /// One order.
@@ -47,6 +48,13 @@ pub enum Order {
         of: Named,
         /// From which segment on; 1 is the first.
         from: u32,
+    },
+    /// Tell what is served most.
+    Top {
+        /// Since when.
+        since: Timestamp,
+        /// How many packages, at most.
+        most: usize,
     },
     /// Do something about one build.
     Build {
@@ -118,6 +126,8 @@ pub enum Outcome {
     Show(Box<Shown>),
     /// A part of a log.
     Log(Excerpt),
+    /// What is served most.
+    Top(Vec<Asked>),
     /// It is done, to that build, which stands so now.
     Build(Listing),
 }
@@ -174,6 +184,17 @@ impl Outcome {
     pub fn log(self) -> Result<Excerpt, Declined> {
         match self {
             Outcome::Log(excerpt) => Ok(excerpt),
+            _ => Err(Declined::strange()),
+        }
+    }
+
+    /// What is served most, where that was asked.
+    ///
+    /// # Errors
+    /// [`Declined`]: who answered is of another version.
+    pub fn top(self) -> Result<Vec<Asked>, Declined> {
+        match self {
+            Outcome::Top(asked) => Ok(asked),
             _ => Err(Declined::strange()),
         }
     }
@@ -248,6 +269,7 @@ impl<D: Deployment> Operator for D {
             Order::List(filter) => Ok(Outcome::List(inspect::list(self, &filter).await?)),
             Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
+            Order::Top { since, most } => Ok(Outcome::Top(self.tally().top(since, most).await?)),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }
