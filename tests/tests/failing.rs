@@ -202,3 +202,23 @@ async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_on
     building(&w, "dash").await;
     assert_eq!(estimate("dash").await, Some(51));
 }
+
+#[tokio::test]
+async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_that_is_not_is_known_to_fail() {
+    let w = with_slots(2);
+    for (n, path) in [(1, "mended"), (2, "unchanged")] {
+        building(&w, path).await;
+        assert_eq!(turn(&w, path, n).await, Turn::Go);
+        fail(&w, path, Failure::new(Kind::TestFailed, "FAIL: two")).await;
+        assert!(matches!(ask(&w, path).await, Reply::Problem(problem) if problem.status == 422), "{path}");
+    }
+    w.move_pin('b').await;
+    for (n, path, expected) in [(3, "mended", Turn::Go), (2, "unchanged", Turn::Elsewhere)] {
+        // Nobody knows yet what it evaluates to.
+        building(&w, path).await;
+        assert_eq!(turn(&w, path, n).await, expected, "{path}");
+    }
+    w.finish("mended").await;
+    assert!(matches!(ask(&w, "mended").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "unchanged").await, Reply::Problem(problem) if problem.status == 422));
+}

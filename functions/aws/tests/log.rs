@@ -8,6 +8,7 @@ use binplz_core::{
     key::{BuildKey, LeaseId},
     limits::{Full, Micros},
     news::{About, End, Moved, News},
+    ports::Location,
     reply::{Problem, Reply},
     time::Timestamp,
 };
@@ -84,6 +85,16 @@ fn who_asked_is_told_of_a_miss() {
     let miss = Reply::Problem(Problem::down());
     let line = line(About::Service, News::Answered { reply: &miss, to: viewer });
     assert_eq!((&line["message"], &line["viewer"]), (&"a miss".into(), &"192.0.2.1".into()));
+}
+
+#[test]
+fn a_hit_names_its_package_and_its_bytes_and_not_who_asked() {
+    let item: Value = serde_json::from_str(include_str!("golden/served-program.json")).expect("JSON");
+    let served = serde_json::from_str(item["body"]["S"].as_str().expect("a row")).expect("a served row");
+    let hit = Reply::Hit { served, at: Location::Store("https://store.example/object".to_owned()) };
+    let line = line(About::Service, News::Answered { reply: &hit, to: "192.0.2.1".parse().ok() });
+    assert_eq!((&line["message"], &line["viewer"]), (&"a hit".into(), &Value::Null));
+    assert_eq!((&line["package"], &line["bytes"]), (&"perlPackages.ack".into(), &5_000_000_000_u64.into()));
 }
 
 /// What the specification of the embedded metric format demands of a log event: tells what it lacks.
