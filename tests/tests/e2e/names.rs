@@ -1,6 +1,6 @@
 //! What it costs to be asked for what nobody has, and what becomes of a set that does its worst.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use binplz_tests::{
     random::Random,
@@ -72,7 +72,7 @@ fn a_set_that_does_its_worst_gets_a_catalogue_of_the_rest_from_a_builder_and_its
     for (name, package) in [("a0000", "a0000"), ("p999", "a0999"), ("inner", "sets.inner")] {
         assert_eq!(server.status(name)["package"], package);
     }
-    let log = logs(&server.data.join("objects/builds"));
+    let log = log_of_catalogue(&server);
     // One in twenty throws, twenty never end, five take all memory.
     for (name, why) in [("a0003", "throws"), ("a0007", "endless"), ("a0115", "out-of-memory"), ("recurses", "fails")] {
         let answer = server.get(&format!("/{name}"));
@@ -85,12 +85,15 @@ fn a_set_that_does_its_worst_gets_a_catalogue_of_the_rest_from_a_builder_and_its
     assert!(server.get("/a0115").text().contains("it takes more memory than there is"));
 }
 
-/// The logs of all builds, in their store.
-fn logs(dir: &Path) -> String {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let text = |path: &Path| match path.parent().is_some_and(|parent| parent.ends_with("log")) {
-        true => fs::read_to_string(path).expect("a segment"),
-        false => logs(path),
+/// The log of the only catalogue there is, as an operator reads it.
+fn log_of_catalogue(server: &Server) -> String {
+    let said = |arguments: &[&str]| {
+        let mut command = Command::new(program("binplz"));
+        let output = command.args(arguments).arg("--data").arg(&server.data).output().expect("binplz");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     };
-    entries.map(|entry| text(&entry.path())).collect()
+    let ready = said(&["list", "--state", "ready"]);
+    let catalogue = ready.split_whitespace().find(|word| word.ends_with("/-catalogue")).expect("a catalogue");
+    said(&["log", catalogue])
 }

@@ -62,11 +62,11 @@ fn a_program_of_this_machine_is_not_served_to_another() {
 }
 
 #[test]
-fn what_no_machine_here_can_build_is_the_operators_matter() {
+fn what_no_machine_here_can_build_is_refused_for_good() {
     let (system, ..) = other();
     let data = tempfile::tempdir().expect("a temporary directory");
     let server = Server::start(&demo_set(), data.path(), &["--attempts", "1"]);
     let refused = server.settled(&format!("nq?sys={system}"));
-    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.status, 422, "{}", refused.text());
     assert!(refused.text().contains("no machine here can build it"), "{}", refused.text());
 }
