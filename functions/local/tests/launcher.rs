@@ -155,8 +155,11 @@ async fn a_program_that_can_not_be_run_is_refused_with_a_sentence() {
 
 #[tokio::test]
 async fn a_stopped_builder_is_told_to_end_with_all_that_it_started() {
-    // The child of the script keeps the output open, and with it the lock, for as long as it lives.
-    let machine = Machine::new(r#"trap 'echo told >"$DIR/told"; exit 3' TERM; sleep 1000 & echo up >"$DIR/up"; wait"#);
+    // The child of the script keeps the output open, and with it the lock, for as long as it lives. It says itself that it is up: until it
+    // is a program of its own, it has the script's trap, and is deaf.
+    let machine = Machine::new(
+        r#"trap 'echo told >"$DIR/told"; exit 3' TERM; sh -c "echo up >'$DIR/up'; exec sleep 1000" & wait"#,
+    );
     let up = machine.pipe("up");
     let (launcher, mut ends) = machine.launcher();
     launcher.launch(&key(), &lease(1)).await.expect("a builder");
