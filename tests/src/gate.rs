@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex},
     thread,
 };
@@ -31,6 +31,7 @@ struct State {
 /// A package whose source is at a server of the test's, which holds it back.
 pub struct Gate {
     name: String,
+    address: SocketAddr,
     url: String,
     source: String,
     state: Arc<(Mutex<State>, Condvar)>,
@@ -40,18 +41,36 @@ impl Gate {
     /// A package of that name, with a source that no store has.
     pub fn new(name: &str) -> Gate {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let gate = Gate::at(name, listener.local_addr().expect("an address"));
+        gate.serve(listener);
+        gate
+    }
+
+    /// The same, whose server is not there yet: until [`Gate::listen`], its source can not be had.
+    pub fn absent(name: &str) -> Gate {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Gate::at(name, listener.local_addr().expect("an address"))
+    }
+
+    /// The server is there from now on.
+    pub fn listen(&self) {
+        self.serve(TcpListener::bind(self.address).expect("the port again"));
+    }
+
+    fn at(name: &str, address: SocketAddr) -> Gate {
         let source = format!("// {name} of process {} at {address}\n{PROGRAM}", std::process::id());
         let url = format!("http://{address}/{name}-{}-{}.c", std::process::id(), address.port());
-        let gate = Gate { name: name.to_owned(), url, source, state: Arc::default() };
-        let (source, state) = (gate.source.clone(), Arc::clone(&gate.state));
+        Gate { name: name.to_owned(), address, url, source, state: Arc::default() }
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let (source, state) = (self.source.clone(), Arc::clone(&self.state));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (source, state) = (source.clone(), Arc::clone(&state));
                 thread::spawn(move || serve(stream, &source, &state));
             }
         });
-        gate
     }
 
     /// The package, for [`fresh_set`](crate::server::fresh_set); there it is `failing.NAME`.
@@ -66,8 +85,8 @@ impl Gate {
 
     /// Words of bash that wait at the gate, in a build that may use the network: a fixed-output derivation.
     pub fn wait(&self) -> String {
-        let host = self.url.trim_start_matches("http://").split('/').next().unwrap_or_default();
-        format!("exec 3<>/dev/tcp/{}; echo GET / >&3; cat <&3 >/dev/null", host.replace(':', "/"))
+        let (host, port) = (self.address.ip(), self.address.port());
+        format!("exec 3<>/dev/tcp/{host}/{port}; echo GET / >&3; cat <&3 >/dev/null")
     }
 
     /// What to ask for.

@@ -256,15 +256,17 @@ impl Pins {
         Ok(Resolved { pin: name.clone(), rev: pin.rev.clone(), system })
     }
 
-    /// The shortest spelling of a package of a nixpkgs for a system; `None`: no pin stands for that nixpkgs. `system` is the
-    /// deployment's.
-    pub fn target(&self, attr: &Attr, rev: &Rev, of: System, system: System) -> Option<Target> {
+    /// What to ask for to get what a build makes, as short as can be; `None`: no pin stands for its nixpkgs, or it is no package.
+    /// `system` is the deployment's.
+    pub fn target(&self, key: &BuildKey, system: System) -> Option<Target> {
+        let BuildKey { rev, system: of, product } = key;
+        let Product::Package(attr) = product else { return None };
         let stands = |(_, pin): &(&PinName, &Pin)| pin.rev == *rev;
         let default = self.pins.get_key_value(&self.default).filter(stands);
         let (name, _) = default.or_else(|| self.pins.iter().find(stands))?;
         Some(Target {
             wanted: Wanted::Package(attr.clone()),
-            system: (of != system).then_some(of),
+            system: (*of != system).then_some(*of),
             pin: (*name != self.default).then(|| PinRef::Name(name.clone())),
         })
     }

@@ -94,6 +94,22 @@ impl Row {
     }
 }
 
+/// A row's content, where it is of that kind.
+macro_rules! kinds_of_row {
+    ($($kind:ident),+) => {
+        $(impl TryFrom<Row> for $kind {
+            type Error = ();
+            fn try_from(row: Row) -> Result<$kind, ()> {
+                match row {
+                    Row::$kind(content) => Ok(content),
+                    _ => Err(()),
+                }
+            }
+        })+
+    };
+}
+kinds_of_row!(Build, Derivation, Served, Past, Doomed, Limits, Pins);
+
 /// How often a row was written, from 1. 0: there is no row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u64);

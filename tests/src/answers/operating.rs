@@ -1,13 +1,6 @@
 //! What an operator does, with the same words wherever the service runs.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
-    sync::{Arc, Condvar, Mutex},
-    thread,
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use binplz_core::policy::Policy;
 use rexpect::session::{Options, PtySession, spawn_with_options};
@@ -15,6 +8,7 @@ use serde_json::Value;
 
 use super::{Running, Start, quick};
 use crate::{
+    gate::Gate,
     server::{demo_set, fresh_set},
     site::wait_for,
 };
@@ -152,59 +146,6 @@ pub fn a_package_that_is_taken_down_is_told_so_to_everybody(at: &impl Start) {
     assert!(refused(&site, &["restore", "tree"]).contains("tree is not taken down"));
 }
 
-/// A server of one source that answers nobody until it is let.
-struct Sources {
-    port: u16,
-    open: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Sources {
-    /// A port where nobody listens yet.
-    fn none() -> Sources {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        Sources { port: listener.local_addr().expect("an address").port(), open: Arc::default() }
-    }
-
-    /// A package that needs a source from there. The names make its store paths new.
-    fn package(&self, name: &str) -> String {
-        let url = format!("http://127.0.0.1:{}/{name}-{}-{}.c", self.port, self.port, std::process::id());
-        format!(
-            r#"{name} = package "{name}" {{
-                 buildPhase = "$CC -o program ${{fetchurl {{
-                   url = "{url}";
-                   sha256 = builtins.hashFile "sha256" ./sourceGone/source-gone.c;
-                 }}}}";
-               }};"#
-        )
-    }
-
-    /// Somebody listens from now on.
-    fn listen(&self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("the port again");
-        let open = Arc::clone(&self.open);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let open = Arc::clone(&open);
-                thread::spawn(move || serve(stream, &open));
-            }
-        });
-    }
-
-    fn let_go(&self) {
-        *self.open.0.lock().expect("no panic") = true;
-        self.open.1.notify_all();
-    }
-}
-
-fn serve(mut stream: TcpStream, open: &(Mutex<bool>, Condvar)) {
-    let content = fs::read(demo_set().join("sourceGone/source-gone.c")).expect("the source");
-    let _ = stream.read(&mut [0; 4096]);
-    drop(open.1.wait_while(open.0.lock().expect("no panic"), |open| !*open));
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", content.len());
-    // Whoever asked may be gone.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));
-}
-
 /// A verb at a terminal.
 fn at_a_terminal(site: &impl Running, arguments: &[&str]) -> PtySession {
     let options = Options::default().timeout_ms(Some(600_000)).strip_ansi_escape_codes(true);
@@ -212,8 +153,8 @@ fn at_a_terminal(site: &impl Running, arguments: &[&str]) -> PtySession {
 }
 
 pub fn in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_again_and_watches(at: &impl Start) {
-    let sources = Sources::none();
-    let set = fresh_set(&format!("{}{}", sources.package("one"), sources.package("two")));
+    let gates = ["one", "two"].map(Gate::absent);
+    let set = fresh_set(&gates.iter().map(Gate::package).collect::<String>());
     let policy = Policy { attempts: 1, cool_down: Duration::from_secs(3600), ..quick() };
     let site = at.start(set.path(), &policy);
     for target in ["failing.one", "failing.two"] {
@@ -229,7 +170,7 @@ pub fn in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_agai
     why.exp_eof().expect("its end");
 
     // The network is mended. Somebody who is not sure is believed.
-    sources.listen();
+    gates.iter().for_each(Gate::listen);
     let mut unsure = at_a_terminal(&site, &["retry", "--reason", "source-unavailable"]);
     unsure
         .exp_string("This tries 2 builds again that failed with source-unavailable. Go on? [y/N]")
@@ -245,7 +186,7 @@ pub fn in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_agai
     let mut log = at_a_terminal(&site, &["log", "--follow", "failing.one"]);
     // That is there while the build still waits for its source.
     log.exp_string("binplz: derivation: ").expect("its beginning");
-    sources.let_go();
+    gates.iter().for_each(Gate::open);
     log.exp_string("binplz: built: one").expect("its end");
     log.exp_eof().expect("its end");
     for target in ["failing.one", "failing.two"] {

@@ -17,7 +17,7 @@ use binplz_core::{
     time::Timestamp,
 };
 
-use crate::operate::{Common, Fault, List, Log, One, listed};
+use crate::operate::{Fault, List, Log, One, listed};
 
 /// How long to wait until a log that is followed is looked at again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -71,26 +71,20 @@ fn done(act: Act) -> &'static str {
     }
 }
 
-async fn shown(of: binplz_core::flow::operate::Named, common: Common) -> Result<(Shown, bool), Fault> {
+pub(crate) async fn show(one: One) -> Result<(), Fault> {
+    tell(one, all).await
+}
+
+pub(crate) async fn why(one: One) -> Result<(), Fault> {
+    tell(one, reason).await
+}
+
+async fn tell(One { of, common }: One, told: fn(&Shown, Timestamp) -> String) -> Result<(), Fault> {
     let shown = common.which.find().await?.carry_out(Order::Show(of)).await?.show()?;
     if common.json {
         println!("{}", serde_json::json!(shown));
-    }
-    Ok((shown, common.json))
-}
-
-pub(crate) async fn show(One { of, common }: One) -> Result<(), Fault> {
-    let (shown, told) = shown(of, common).await?;
-    if !told {
-        print!("{}", all(&shown, binplz_clock::now()));
-    }
-    Ok(())
-}
-
-pub(crate) async fn why(One { of, common }: One) -> Result<(), Fault> {
-    let (shown, told) = shown(of, common).await?;
-    if !told {
-        print!("{}", reason(&shown, binplz_clock::now()));
+    } else {
+        print!("{}", told(&shown, binplz_clock::now()));
     }
     Ok(())
 }

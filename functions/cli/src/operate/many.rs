@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
 use binplz_core::{
     flow::{
         inspect::Listing,
-        operate::{Act, Declined, Named, Operator, Order},
+        operate::{Act, Declined, Named, Operator, Order, Outcome},
     },
     target::{BadTarget, Target},
 };
@@ -26,8 +26,19 @@ fn bar(of: usize, what: &'static str) -> ProgressBar {
     ProgressBar::new(of as u64).with_style(style).with_message(what)
 }
 
-async fn act(site: &Site, of: Named, act: Act) -> Result<Listing, Declined> {
-    site.carry_out(Order::Build { of, act }).await?.build()
+/// Does it to all of them. Returns how those stand then that it could be done to; of the others it is told why not.
+async fn each(site: &Site, all: Vec<Named>, act: Act) -> Vec<Listing> {
+    let bar = bar(all.len(), "queueing");
+    let mut done = Vec::new();
+    for of in all {
+        match site.carry_out(Order::Build { of, act }).await.and_then(Outcome::build) {
+            Ok(build) => done.push(build),
+            Err(Declined(why)) => bar.suspend(|| eprintln!("binplz: {why}")),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    done
 }
 
 /// Tries all again that have failed for one reason.
@@ -40,17 +51,7 @@ pub(crate) async fn retry(which: Whose, common: Common) -> Result<(), Fault> {
     if !failed.is_empty() {
         common.confirm.that(|| format!("tries {} again that failed with {reason}", builds_told(failed.len())))?;
     }
-    let bar = bar(failed.len(), "queueing");
-    let mut queued = Vec::new();
-    for build in failed {
-        match act(&site, Named::Key(build.key), Act::Retry).await {
-            Ok(build) => queued.push(build),
-            // It is queued or ready already.
-            Err(Declined(why)) => bar.suspend(|| eprintln!("binplz: {why}")),
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let queued = each(&site, failed.into_iter().map(|build| Named::Key(build.key)).collect(), Act::Retry).await;
     match common.json {
         true => println!("{}", serde_json::json!(queued)),
         false if queued.is_empty() => println!("No build has failed so."),
@@ -67,19 +68,9 @@ fn builds_told(count: usize) -> String {
 pub(crate) async fn warm(Warm { file, wait, common }: Warm) -> Result<(), Fault> {
     let targets = read(&file)?;
     let site = common.which.find().await?;
-    let queueing = bar(targets.len(), "queueing");
-    let (mut warmed, mut refused) = (Vec::new(), 0);
-    for target in targets {
-        match act(&site, target.into(), Act::Warm).await {
-            Ok(build) => warmed.push(build),
-            Err(Declined(why)) => {
-                refused += 1;
-                queueing.suspend(|| eprintln!("binplz: {why}"));
-            }
-        }
-        queueing.inc(1);
-    }
-    queueing.finish_and_clear();
+    let wanted = targets.len();
+    let mut warmed = each(&site, targets.into_iter().map(Named::Target).collect(), Act::Warm).await;
+    let refused = wanted - warmed.len();
     if wait {
         wait_for(&site, &mut warmed).await?;
     }

@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 
 use crate::{
-    flow::{load_build, pins, status},
+    flow::{load_build, pins, queued, status},
     key::{Product, Rev, System},
     pins::Pins,
     ports::{Deployment, Ledger, Listed, Shelf, Unavailable},
@@ -75,11 +75,9 @@ pub async fn builds<D: Deployment>(d: &D) -> Result<Builds, Unavailable> {
     let line = |listed: &Listed| line(d, &pins, listed);
     let running = d.ledger().list(Shelf::Building, None, MOST).await?;
     let failed = d.ledger().latest(Shelf::Failed, MOST).await?;
-    let mut waiting = d.ledger().list(Shelf::Queued, None, MOST).await?;
-    waiting.extend(d.ledger().list(Shelf::Warming, None, MOST - waiting.len()).await?);
     Ok(Builds {
         building: try_join_all(running.iter().map(|listed| told(d, line(listed), listed))).await?,
-        queued: waiting.iter().map(line).collect(),
+        queued: queued(d, MOST).await?.iter().map(line).collect(),
         failed: try_join_all(failed.iter().map(|listed| told(d, line(listed), listed))).await?,
         ready: ready(d, &pins, MOST).await?,
     })
@@ -103,15 +101,11 @@ async fn ready<D: Deployment>(d: &D, pins: &Pins, most: usize) -> Result<Vec<Lin
 
 fn line<D: Deployment>(d: &D, pins: &Pins, listed: &Listed) -> Line {
     let key = &listed.key;
-    let target = match &key.product {
-        Product::Package(attr) => pins.target(attr, &key.rev, key.system, d.system()),
-        Product::Catalogue => None,
-    };
     Line {
         package: key.product.clone(),
         system: key.system,
         nixpkgs: key.rev.clone(),
-        target: target.map(|target| target.to_string()),
+        target: pins.target(key, d.system()).map(|target| target.to_string()),
         at: listed.at,
         age_seconds: (d.now() - listed.at).as_secs(),
         told: None,

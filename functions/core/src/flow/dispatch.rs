@@ -6,7 +6,7 @@ use crate::{
     failure::{Failure, Kind},
     flow::{Halt, advance, follow, load_limits, pins, settle, shelf::Walk},
     key::BuildKey,
-    limits::Full,
+    limits::{Full, Limits},
     news::{About, News},
     ports::{Deployment, Launcher, NotLaunched, Read, Shelf, Unavailable},
     time::Timestamp,
@@ -21,10 +21,11 @@ use crate::{
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     follow::follow_all(d).await?;
+    let (limits, _) = load_limits(d, Read::Consistent).await?;
     let mut next = None;
     // What nobody waits for yet comes last, and gets what is left.
     for shelf in [Shelf::Queued, Shelf::Warming] {
-        match along(d, shelf).await? {
+        match along(d, shelf, &limits).await? {
             Room::None => return Ok(None),
             Room::Left { due } => next = [next, due].into_iter().flatten().min(),
         }
@@ -40,8 +41,7 @@ enum Room {
     Left { due: Option<Timestamp> },
 }
 
-async fn along<D: Deployment>(d: &D, shelf: Shelf) -> Result<Room, Unavailable> {
-    let (limits, _) = load_limits(d, Read::Consistent).await?;
+async fn along<D: Deployment>(d: &D, shelf: Shelf, limits: &Limits) -> Result<Room, Unavailable> {
     let mut walk = Walk::along(shelf);
     while let Some(page) = walk.next(d).await? {
         // Looked at after the list, so that no build is on it whose pin is younger.

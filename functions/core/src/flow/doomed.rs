@@ -5,17 +5,14 @@ use crate::{
     build::Build,
     doomed::Doomed,
     failure::Failure,
-    flow::Tries,
+    flow::{Tries, load_row},
     key::{DrvHash, System},
     ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
 };
 
 async fn load<D: Deployment>(d: &D, system: System) -> Result<(Doomed, Version), Unavailable> {
-    match d.ledger().load(&RowKey::Doomed(system), Read::Consistent).await? {
-        Some((Row::Doomed(doomed), version)) => Ok((doomed, version)),
-        Some(_) => Err(Unavailable::new("ledger", "another row lies where failing dependencies should")),
-        None => Ok((Doomed::none(system), Version(0))),
-    }
+    let (row, version) = load_row(d, &RowKey::Doomed(system), Read::Consistent).await?;
+    Ok((row.unwrap_or_else(|| Doomed::none(system)), version))
 }
 
 async fn change<D: Deployment>(

@@ -5,10 +5,10 @@ use crate::{
     artifact::Home,
     build::{Build, Event, State},
     derivation::{Derivation, Realisation},
-    flow::{Halt, advance, load_build, meaning::Known, ring, shelf::Walk},
+    flow::{Halt, advance, load_build, load_row, meaning::Known, ring, shelf::Walk},
     key::{BuildKey, DrvHash, System},
     news::About,
-    ports::{Deployment, Ledger, Read, Row, RowKey, Shelf, Unavailable, Version},
+    ports::{Deployment, Read, RowKey, Shelf, Unavailable, Version},
 };
 
 /// A derivation's row.
@@ -17,11 +17,7 @@ pub(crate) async fn load<D: Deployment>(
     system: System,
     drv: &DrvHash,
 ) -> Result<(Option<Derivation>, Version), Unavailable> {
-    match d.ledger().load(&RowKey::Derivation(system, drv.clone()), Read::Consistent).await? {
-        Some((Row::Derivation(row), version)) => Ok((Some(row), version)),
-        Some(_) => Err(Unavailable::new("ledger", "another row lies where a derivation should")),
-        None => Ok((None, Version(0))),
-    }
+    load_row(d, &RowKey::Derivation(system, drv.clone()), Read::Consistent).await
 }
 
 /// How the realisation of a derivation stands, for a build that has nothing of its own to wait for.

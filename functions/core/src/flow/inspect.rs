@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     build::{Attempt, Build, State},
     failure::{Failure, Kind},
-    flow::{follow, load_build, load_past, log, pins, status},
+    flow::{
+        follow, load_build, load_past, log, pins,
+        status::{self, Status},
+    },
     key::{BuildKey, LeaseId, Product},
     past::Past,
     pins::Pins,
@@ -166,35 +169,40 @@ pub(crate) async fn list<D: Deployment>(d: &D, filter: &Filter) -> Result<Vec<Li
 /// # Errors
 /// [`Unavailable`].
 pub(crate) async fn listing<D: Deployment>(d: &D, build: Build) -> Result<Listing, Unavailable> {
-    let pins = pins::load(d).await?;
-    with_pins(d, &pins, build).await
+    with_pins(d, &pins::load(d).await?, build).await
 }
 
 async fn with_pins<D: Deployment>(d: &D, pins: &Pins, build: Build) -> Result<Listing, Unavailable> {
-    let target = match &build.key.product {
-        Product::Package(attr) => pins.target(attr, &build.key.rev, build.key.system, d.system()),
-        Product::Catalogue => None,
+    // Only of those that are under way, and they are few, more is read than their rows.
+    let status = match &build.state {
+        State::Building(_) | State::Joined { .. } => Some(status::view(d, build.clone(), false).await?),
+        _ => None,
     };
-    Ok(Listing {
-        key: build.key.clone(),
-        target: target.map(|target| target.to_string()),
-        since: since_of(&build),
-        reason: failure_of(&build).map(|failure| failure.kind),
-        state: status::name(&build.state).to_owned(),
-        told: told(d, build).await?,
-    })
+    Ok(listed(d, pins, &build, status.as_ref()))
 }
 
-/// What is happening, or why it failed. Only of those that are under way, and they are few, more is read than their rows.
-async fn told<D: Deployment>(d: &D, build: Build) -> Result<String, Unavailable> {
-    Ok(match (&build.state, failure_of(&build)) {
-        (State::Building(_) | State::Joined { .. }, _) => status::view(d, build, false).await?.headline(),
+/// A build, as a list tells it; with its status, where it is under way.
+fn listed<D: Deployment>(d: &D, pins: &Pins, build: &Build, status: Option<&Status>) -> Listing {
+    Listing {
+        key: build.key.clone(),
+        target: pins.target(&build.key, d.system()).map(|target| target.to_string()),
+        since: since_of(build),
+        reason: failure_of(build).map(|failure| failure.kind),
+        state: status::name(&build.state).to_owned(),
+        told: told(build, status),
+    }
+}
+
+/// What is happening, or why it failed.
+fn told(build: &Build, status: Option<&Status>) -> String {
+    match (&build.state, failure_of(build)) {
+        (State::Building(_) | State::Joined { .. }, _) => status.map_or_else(String::new, Status::headline),
         (State::Queued { .. }, Some(failure)) => format!("waits to try again: {}", failure.sentence()),
         (State::Queued { warming: true, .. }, None) => "waits until nothing else is to be built".to_owned(),
         (State::Queued { .. }, None) => "waits for its turn".to_owned(),
         (_, Some(failure)) => failure.sentence(),
         (State::Unasked | State::Ready(_) | State::Failed { .. }, None) => String::new(),
-    })
+    }
 }
 
 /// Since when it stands as it does.
@@ -222,24 +230,21 @@ fn failure_of(build: &Build) -> Option<&Failure> {
 /// [`Unavailable`].
 pub(crate) async fn show<D: Deployment>(d: &D, key: BuildKey) -> Result<Shown, Unavailable> {
     let (build, _) = load_build(d, &key).await?;
-    let current = match build.lease() {
-        Some(lease) => Some(Current {
-            lease: lease.id.clone(),
-            attempt: lease.attempt,
-            size: lease.size,
-            claimed: lease.claimed,
-            task: lease.task.clone(),
-            progress: d.ledger().progress(&lease.id).await?,
-        }),
-        None => None,
-    };
+    let status = status::view(d, build.clone(), false).await?;
+    let current = build.lease().map(|lease| Current {
+        lease: lease.id.clone(),
+        attempt: lease.attempt,
+        size: lease.size,
+        claimed: lease.claimed,
+        task: lease.task.clone(),
+        progress: status.progress.clone(),
+    });
     let past = match &key.product {
         Product::Package(attr) => load_past(d, key.system, attr, Read::Eventual).await?.0,
         Product::Catalogue => None,
     };
-    let told = status::view(d, build.clone(), false).await?;
-    let listing = listing(d, build.clone()).await?;
-    let log = listing.target.as_ref().filter(|_| told.has_log());
+    let listing = listed(d, &pins::load(d).await?, &build, Some(&status));
+    let log = listing.target.as_ref().filter(|_| status.has_log());
     Ok(Shown {
         failure: failure_of(&build).cloned(),
         until: match &build.state {
@@ -247,7 +252,7 @@ pub(crate) async fn show<D: Deployment>(d: &D, key: BuildKey) -> Result<Shown, U
             _ => None,
         },
         current,
-        estimate_seconds: told.estimate_seconds,
+        estimate_seconds: status.estimate_seconds,
         log: log.map(|target| format!("{}/-/log/{target}", d.origin())),
         history: build.history,
         past,

@@ -19,7 +19,9 @@ use crate::{
     limits::{Full, Limits, Why},
     news::{About, Moved, News},
     past::Past,
-    ports::{Bell, Deployment, Ledger, NotCommitted, Read, Row, RowKey, Shelf, Store, Swap, Unavailable, Version},
+    ports::{
+        Bell, Deployment, Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Store, Swap, Unavailable, Version,
+    },
 };
 
 pub mod builds;
@@ -91,21 +93,26 @@ pub enum Halt {
     Unavailable(#[from] Unavailable),
 }
 
+/// The row of that key, and its version; `None` is version 0.
+pub(crate) async fn load_row<D: Deployment, R: TryFrom<Row>>(
+    d: &D,
+    key: &RowKey,
+    read: Read,
+) -> Result<(Option<R>, Version), Unavailable> {
+    let Some((row, version)) = d.ledger().load(key, read).await? else { return Ok((None, Version(0))) };
+    let other = |_| Unavailable::new("ledger", format!("another row lies where {key:?} should"));
+    Ok((Some(R::try_from(row).map_err(other)?), version))
+}
+
 /// A build's row, as a consistent read shows it.
 pub(crate) async fn load_build<D: Deployment>(d: &D, key: &BuildKey) -> Result<(Build, Version), Unavailable> {
-    match d.ledger().load(&RowKey::Build(key.clone()), Read::Consistent).await? {
-        Some((Row::Build(build), version)) => Ok((build, version)),
-        Some(_) => Err(Unavailable::new("ledger", format!("another row lies where the build {key} should"))),
-        None => Ok((Build::unasked(key.clone()), Version(0))),
-    }
+    let (row, version) = load_row(d, &RowKey::Build(key.clone()), Read::Consistent).await?;
+    Ok((row.unwrap_or_else(|| Build::unasked(key.clone())), version))
 }
 
 pub(crate) async fn load_limits<D: Deployment>(d: &D, read: Read) -> Result<(Limits, Version), Unavailable> {
-    match d.ledger().load(&RowKey::Limits, read).await? {
-        Some((Row::Limits(limits), version)) => Ok((limits, version)),
-        Some(_) => Err(Unavailable::new("ledger", "another row lies where the limits should")),
-        None => Ok((Limits::default(), Version(0))),
-    }
+    let (row, version) = load_row::<D, Limits>(d, &RowKey::Limits, read).await?;
+    Ok((row.unwrap_or_default(), version))
 }
 
 /// What a package took when it was built last.
@@ -115,11 +122,7 @@ pub(crate) async fn load_past<D: Deployment>(
     attr: &Attr,
     read: Read,
 ) -> Result<(Option<Past>, Version), Unavailable> {
-    match d.ledger().load(&RowKey::Past(system, attr.clone()), read).await? {
-        Some((Row::Past(past), version)) => Ok((Some(past), version)),
-        Some(_) => Err(Unavailable::new("ledger", "another row lies where a package's past should")),
-        None => Ok((None, Version(0))),
-    }
+    load_row(d, &RowKey::Past(system, attr.clone()), read).await
 }
 
 /// The manifest that lies there, if one does.
@@ -137,11 +140,11 @@ pub(crate) async fn manifest_of<D: Deployment>(d: &D, key: &BuildKey, made: &Mad
         .ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))
 }
 
-/// How many builds wait in the queue, those that wait for their time included; counted up to [`QUEUE_COUNT`].
-pub(crate) async fn queued<D: Deployment>(d: &D) -> Result<usize, Unavailable> {
-    let waited_for = d.ledger().list(Shelf::Queued, None, QUEUE_COUNT).await?.len();
-    let warming = d.ledger().list(Shelf::Warming, None, QUEUE_COUNT - waited_for).await?.len();
-    Ok(waited_for + warming)
+/// Up to `most` builds that wait in the queue, those that wait for their time included, in the order of their turns.
+pub(crate) async fn queued<D: Deployment>(d: &D, most: usize) -> Result<Vec<Listed>, Unavailable> {
+    let mut queued = d.ledger().list(Shelf::Queued, None, most).await?;
+    queued.extend(d.ledger().list(Shelf::Warming, None, most - queued.len()).await?);
+    Ok(queued)
 }
 
 /// Whether asking would queue it: nobody has asked for it, or it has cooled down; all else is as it is.

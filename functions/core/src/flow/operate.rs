@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     build::Event,
     flow::{
-        Halt, advance, doomed,
+        Halt, QUEUE_COUNT, advance, doomed,
         inspect::{self, Excerpt, Filter, Listing, Shown},
         load_build, load_limits, meaning, pins, queued, ring, stop,
     },
@@ -132,83 +132,41 @@ pub enum Outcome {
     Build(Listing),
 }
 
-impl Outcome {
+/// What was asked for, taken out of its outcome.
+macro_rules! outcomes {
+    ($($(#[$what:meta])* $name:ident: $kind:ident($content:ty);)+) => {
+        impl Outcome {
+            $(
+                $(#[$what])*
+                ///
+                /// # Errors
+                /// [`Declined`]: who answered is of another version.
+                pub fn $name(self) -> Result<$content, Declined> {
+                    match self {
+                        Outcome::$kind(content) => Ok(content),
+                        _ => Err(Declined::strange()),
+                    }
+                }
+            )+
+        }
+    };
+}
+
+outcomes! {
     /// The pins, where that was asked.
-    ///
-    /// # Errors
-    /// [`Declined`]: who answered is of another version.
-    pub fn pins(self) -> Result<Pins, Declined> {
-        match self {
-            Outcome::Pins(pins) => Ok(pins),
-            _ => Err(Declined::strange()),
-        }
-    }
-
+    pins: Pins(Pins);
     /// How the whole stands, where that was asked.
-    ///
-    /// # Errors
-    /// [`Declined`]: who answered is of another version.
-    pub fn overview(self) -> Result<Overview, Declined> {
-        match self {
-            Outcome::Overview(overview) => Ok(overview),
-            _ => Err(Declined::strange()),
-        }
-    }
-
+    overview: Overview(Overview);
     /// The builds, where those were asked for.
-    ///
-    /// # Errors
-    /// [`Declined`]: who answered is of another version.
-    pub fn list(self) -> Result<Vec<Listing>, Declined> {
-        match self {
-            Outcome::List(builds) => Ok(builds),
-            _ => Err(Declined::strange()),
-        }
-    }
-
+    list: List(Vec<Listing>);
     /// What is known of a build, where that was asked.
-    ///
-    /// # Errors
-    /// [`Declined`]: who answered is of another version.
-    pub fn show(self) -> Result<Shown, Declined> {
-        match self {
-            Outcome::Show(shown) => Ok(*shown),
-            _ => Err(Declined::strange()),
-        }
-    }
-
+    show: Show(Box<Shown>);
     /// A part of a log, where that was asked for.
-    ///
-    /// # Errors
-    /// [`Declined`]: who answered is of another version.
-    pub fn log(self) -> Result<Excerpt, Declined> {
-        match self {
-            Outcome::Log(excerpt) => Ok(excerpt),
-            _ => Err(Declined::strange()),
-        }
-    }
-
+    log: Log(Excerpt);
     /// What is served most, where that was asked.
-    ///
-    /// # Errors
-    /// [`Declined`]: who answered is of another version.
-    pub fn top(self) -> Result<Vec<Asked>, Declined> {
-        match self {
-            Outcome::Top(asked) => Ok(asked),
-            _ => Err(Declined::strange()),
-        }
-    }
-
+    top: Top(Vec<Asked>);
     /// The build that it was done to.
-    ///
-    /// # Errors
-    /// [`Declined`]: who answered is of another version.
-    pub fn build(self) -> Result<Listing, Declined> {
-        match self {
-            Outcome::Build(build) => Ok(build),
-            _ => Err(Declined::strange()),
-        }
-    }
+    build: Build(Listing);
 }
 
 /// How the whole stands.
@@ -282,7 +240,7 @@ async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
         paused: System::ALL.into_iter().filter_map(|system| Some((system, limits.paused(system)?))).collect(),
         running: limits.taken(),
         slots: d.policy().slots,
-        queued: queued(d).await?,
+        queued: queued(d, QUEUE_COUNT).await?.len(),
         spent: limits.spent(),
         reserved: limits.reserved(),
         budget: d.policy().budget,

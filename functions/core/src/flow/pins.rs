@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use thiserror::Error;
 
 use crate::{
-    flow::{Tries, catalogue},
+    flow::{Tries, catalogue, load_row},
     pins::{Change, Pinned, Pins, Refused},
     ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
     served::{Served, ServedKey},
@@ -36,15 +36,12 @@ pub enum NotChanged {
 /// # Errors
 /// [`Unavailable`].
 pub async fn load<D: Deployment>(d: &D) -> Result<Pins, Unavailable> {
-    load_row(d).await.map(|(pins, _)| pins)
+    load_pins(d).await.map(|(pins, _)| pins)
 }
 
-async fn load_row<D: Deployment>(d: &D) -> Result<(Pins, Version), Unavailable> {
-    match d.ledger().load(&RowKey::Pins, Read::Consistent).await? {
-        Some((Row::Pins(pins), version)) => Ok((pins, version)),
-        Some(_) => Err(Unavailable::new("ledger", "another row lies where the pins should")),
-        None => Ok((d.first_pins().clone(), Version(0))),
-    }
+async fn load_pins<D: Deployment>(d: &D) -> Result<(Pins, Version), Unavailable> {
+    let (row, version) = load_row(d, &RowKey::Pins, Read::Consistent).await?;
+    Ok((row.unwrap_or_else(|| d.first_pins().clone()), version))
 }
 
 /// Changes the pins, marks what is served under their old meaning, and asks for the new ones' catalogues. The same change again
@@ -55,7 +52,7 @@ async fn load_row<D: Deployment>(d: &D) -> Result<(Pins, Version), Unavailable> 
 pub async fn change<D: Deployment>(d: &D, change: &Change) -> Result<Pins, NotChanged> {
     let mut tries = Tries::default();
     let pins = loop {
-        let (pins, seen) = load_row(d).await?;
+        let (pins, seen) = load_pins(d).await?;
         let Some(next) = pins.changed(change, d.now())? else { break pins };
         match d.ledger().commit(vec![Swap { seen, row: Row::Pins(next.clone()) }]).await {
             Ok(()) => break next,
@@ -73,7 +70,7 @@ pub async fn change<D: Deployment>(d: &D, change: &Change) -> Result<Pins, NotCh
 /// # Errors
 /// [`Unavailable`]: run it again.
 pub(crate) async fn settle<D: Deployment>(d: &D) -> Result<(), Unavailable> {
-    let (pins, seen) = load_row(d).await?;
+    let (pins, seen) = load_pins(d).await?;
     if seen == Version(0) {
         let written = d.ledger().commit(vec![Swap { seen, row: Row::Pins(pins.clone()) }]).await;
         // Somebody else has, or the next sweep will.

@@ -4,7 +4,7 @@ use crate::{
     artifact::{Main, Manifest, ObjectName, Program, Verdict},
     build::{Event, Made, State},
     flow::{
-        Halt, advance, follow, load_build, load_limits, manifest_of,
+        Halt, advance, follow, load_build, load_limits, load_row, manifest_of,
         meaning::{self, Meaning, Nothing},
         pins, ring, startable, status,
     },
@@ -26,17 +26,18 @@ pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, may_
 }
 
 async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start: bool) -> Result<Reply, Unavailable> {
-    let mut old = None;
+    let asked = RowKey::Served(ServedKey::of(target, d.system()));
+    let mut seen = (None, Version(0));
     // The one read of a hit. Where it shows none it may be late, and the row is read again.
     for read in [Read::Eventual, Read::Consistent] {
-        old = match load_served(d, target, read).await? {
-            Some((served, _)) if !served.stale && served.is_of(target.pin.as_ref()) => {
+        seen = match load_row::<D, Served>(d, &asked, read).await? {
+            (Some(served), _) if !served.stale && served.is_of(target.pin.as_ref()) => {
                 return hit(d, served, method).await;
             }
-            old => old,
+            row => row,
         };
     }
-    let version = old.as_ref().map_or(Version(0), |(_, version)| *version);
+    let (old, version) = seen;
     let reply = match meaning::of(d, target, may_start).await? {
         Ok(meaning) => look(d, target, &meaning, version, method, may_start).await?,
         Err(Nothing::There(reply)) => *reply,
@@ -46,7 +47,7 @@ async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start
         (reply @ Reply::Hit { .. }, _) => Ok(reply),
         // The pin has moved, and its new commit has no such program yet: the last good one, at once. A request that names a
         // commit gets that commit or nothing, and what was taken down nobody gets.
-        (reply, Some((served, _))) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
+        (reply, Some(served)) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
             match pins::load(d).await?.withheld().contains_key(&served.attr) {
                 true => Ok(reply),
                 false => hit(d, served, method).await,
@@ -164,16 +165,4 @@ fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'
 async fn hit<D: Deployment>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
     let at = d.store().url(&served.object, method).await?;
     Ok(Reply::Hit { served, at })
-}
-
-async fn load_served<D: Deployment>(
-    d: &D,
-    target: &Target,
-    read: Read,
-) -> Result<Option<(Served, Version)>, Unavailable> {
-    match d.ledger().load(&RowKey::Served(ServedKey::of(target, d.system())), read).await? {
-        Some((Row::Served(served), version)) => Ok(Some((served, version))),
-        Some(_) => Err(Unavailable::new("ledger", "another row lies where a served row should")),
-        None => Ok(None),
-    }
 }

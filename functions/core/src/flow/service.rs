@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     build::State,
-    flow::{load_build, load_limits, pins, queued, status},
+    flow::{QUEUE_COUNT, load_build, load_limits, pins, queued, status},
     key::{BuildKey, Product, Rev, System},
     limits::Paused,
     pins::PinName,
@@ -86,7 +86,7 @@ pub async fn service<D: Deployment>(d: &D) -> Result<Service, Unavailable> {
         system: d.system(),
         building: limits.taken(),
         slots: d.policy().slots,
-        queued: queued(d).await?,
+        queued: queued(d, QUEUE_COUNT).await?.len(),
         paused: System::ALL.into_iter().filter_map(paused).collect(),
         pins: try_join_all(served).await?,
     })

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     build::{Build, State},
     failure::Failure,
-    flow::{follow, load_build, load_limits, load_past, meaning},
+    flow::{follow, load_build, load_limits, load_past, meaning, queued},
     key::{BuildKey, LeaseId, Product, Rev, System},
     limits::{Limits, Paused},
     ports::{Deployment, Ledger, Read, Shelf, Unavailable},
@@ -231,10 +231,10 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
 
 /// Builds that are due before one that is queued; counted up to [`QUEUE_LOOK`].
 async fn ahead<D: Deployment>(d: &D, key: &BuildKey, warming: bool) -> Result<usize, Unavailable> {
-    let mut line = d.ledger().list(Shelf::Queued, None, QUEUE_LOOK).await?;
-    if warming {
-        line.extend(d.ledger().list(Shelf::Warming, None, QUEUE_LOOK - line.len()).await?);
-    }
+    let line = match warming {
+        true => queued(d, QUEUE_LOOK).await?,
+        false => d.ledger().list(Shelf::Queued, None, QUEUE_LOOK).await?,
+    };
     Ok(line.iter().position(|listed| listed.key == *key).unwrap_or(line.len()))
 }
 
