@@ -16,6 +16,7 @@ use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     artifact::{Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Lease},
+    failure::{Failure, Kind},
     flow::{self, lease::Bearer},
     key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
     limits::{Limits, Why},
@@ -116,6 +117,8 @@ pub struct Remembering {
     pub started: Mutex<BTreeMap<LeaseId, Lease>>,
     /// Every lease whose builder was stopped.
     pub stopped: Mutex<Vec<LeaseId>>,
+    /// Every builder that has not ended, and for which build it is.
+    running: Mutex<BTreeMap<LeaseId, BuildKey>>,
     /// How often it was asked to start one.
     pub asked: AtomicUsize,
     /// What it says instead of starting.
@@ -127,12 +130,14 @@ pub struct Remembering {
 }
 
 impl Launcher for Remembering {
-    async fn launch(&self, _key: &BuildKey, lease: &Lease) -> Result<String, NotLaunched> {
+    async fn launch(&self, key: &BuildKey, lease: &Lease) -> Result<String, NotLaunched> {
         self.asked.fetch_add(1, SeqCst);
         if let Some(error) = self.refuses.lock().expect("a lock").clone() {
             return Err(error);
         }
-        self.started.lock().expect("a lock").insert(lease.id.clone(), lease.clone());
+        if self.started.lock().expect("a lock").insert(lease.id.clone(), lease.clone()).is_none() {
+            self.running.lock().expect("a lock").insert(lease.id.clone(), key.clone());
+        }
         Ok(format!("task of {}", lease.id))
     }
     async fn stop(&self, lease: &LeaseId, _task: Option<&str>) -> Result<(), Unavailable> {
@@ -144,8 +149,8 @@ impl Launcher for Remembering {
     }
     async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
         let stopped = self.stopped.lock().expect("a lock");
-        let started = self.started.lock().expect("a lock");
-        Ok(started.keys().filter(|lease| !stopped.contains(lease)).cloned().collect())
+        let running = self.running.lock().expect("a lock");
+        Ok(running.keys().filter(|lease| !stopped.contains(lease)).cloned().collect())
     }
     async fn obstacle(&self, system: System) -> Result<Option<Why>, Unavailable> {
         Ok(self.imageless.lock().expect("a lock").contains(&system).then_some(Why::NoImage))
@@ -392,11 +397,24 @@ impl World {
         Bearer { key: build.key.clone(), lease: lease.id.clone(), token: lease.token.clone() }
     }
 
-    /// Ends a build well, as its builder would: stores a program and settles.
+    /// Ends a build well, as its builder would: stores a program, settles, and is gone.
     pub async fn finish(&self, path: &str) {
         let bearer = self.bearer(path).await;
         let report = self.report(&bearer).await;
         flow::settle::settle(self, &bearer, report).await.expect("a live lease");
+        self.reap().await;
+    }
+
+    /// Every builder ends whose lease is over, and its launcher says so.
+    pub async fn reap(&self) {
+        let limits = self.limits().await;
+        let mut gone = self.launcher.running.lock().expect("a lock").clone();
+        gone.retain(|lease, _| !limits.is_live(lease));
+        for (lease, key) in gone {
+            self.launcher.running.lock().expect("a lock").remove(&lease);
+            let failure = Failure::new(Kind::Killed, "");
+            flow::settle::stopped(self, &key, &lease, failure, None).await.expect("the ledger");
+        }
     }
 
     /// Stores a program that is called like its package for a lease, and gives the report that tells of it.
@@ -427,7 +445,7 @@ impl World {
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
             programs,
         };
-        Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, log_segments: 0, memory: None } }
+        Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }
     }
 }
 

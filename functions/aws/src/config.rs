@@ -14,7 +14,13 @@ use thiserror::Error;
 
 /// Fargate in us-east-1: the dearest that may run there, x86 on demand, with a public IPv4 address (2026-11). Spot and ARM cost
 /// less, so that the budget errs on the safe side.
-const US_EAST_1: Prices = Prices { cpu: Micros(40_480), memory: Micros(4_445), disk: Micros(111), task: Micros(5_000) };
+const US_EAST_1: Prices = Prices {
+    cpu: Micros(40_480),
+    memory: Micros(4_445),
+    disk: Micros(111),
+    task: Micros(5_000),
+    minimum: Duration::from_secs(60),
+};
 
 /// A setting that a function can not start without, or can not read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -90,8 +96,8 @@ impl Settings {
     fn prices(&self) -> Result<Prices, Fault> {
         let percent = self.number("BINPLZ_PRICE_PERCENT", 100u64)?;
         let here = |price: Micros| Micros((price.0.saturating_mul(percent)).div_ceil(100));
-        let Prices { cpu, memory, disk, task } = US_EAST_1;
-        Ok(Prices { cpu: here(cpu), memory: here(memory), disk: here(disk), task: here(task) })
+        let Prices { cpu, memory, disk, task, minimum } = US_EAST_1;
+        Ok(Prices { cpu: here(cpu), memory: here(memory), disk: here(disk), task: here(task), minimum })
     }
 
     fn seconds(&self, name: &'static str, default: u64) -> Result<Duration, Fault> {
@@ -171,6 +177,8 @@ impl Settings {
             },
             slots: self.number("BINPLZ_SLOTS", 4)?,
             budget: Some(Micros(budget.saturating_mul(1_000_000))),
+            client_builds: Some(self.number("BINPLZ_CLIENT_BUILDS", 50)?).filter(|builds| *builds > 0),
+            store_bytes: Some(self.number("BINPLZ_STORE_GIGABYTES", 100u64)?.saturating_mul(1_000_000_000)),
             prices: self.prices()?,
             size: self.value("BINPLZ_SIZE", "a size", Size::default())?,
             hold: self.seconds("BINPLZ_HOLD_SECONDS", Policy::default().hold.as_secs())?,

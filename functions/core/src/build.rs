@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     artifact::{Home, Manifest},
-    failure::Failure,
+    failure::{Failure, Kind},
     key::{BuildKey, DrvHash, LeaseId, Token},
     protocol::Stats,
     size::Size,
@@ -168,6 +168,16 @@ pub struct Attempt {
     /// What it took, as far as its builder told.
     #[serde(default)]
     pub stats: Stats,
+}
+
+impl Attempt {
+    /// Bytes that it has left in the store; `None`: nobody has looked, and it may be as many as it was allowed to.
+    pub fn stored(&self) -> Option<u64> {
+        let not_begun = |failure: &Failure| matches!(failure.kind, Kind::NotStarted | Kind::NoImage);
+        // Whoever leaves its work to another, or was spared it, has built nothing yet.
+        let nothing = self.left.is_some() || self.seen_in.is_some() || self.failure.as_ref().is_some_and(not_begun);
+        if nothing { Some(0) } else { self.stats.stored }
+    }
 }
 
 impl Build {

@@ -18,6 +18,7 @@ pub mod protocol;
 pub mod size;
 
 pub mod build;
+pub mod client;
 pub mod derivation;
 pub mod doomed;
 pub mod limits;

@@ -7,7 +7,7 @@ use crate::{
     build::{Build, State},
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId, System},
-    limits::{Full, Why},
+    limits::{Full, Micros, Why},
     reply::Reply,
 };
 
@@ -51,6 +51,8 @@ pub enum News<'a> {
     Looked(System, Option<Why>),
     /// The operator has paused all builds (true), or lets them go on.
     Stopped(bool),
+    /// The operator lets builds cost so much in this month.
+    Granted(Micros),
     /// A program was asked for.
     Answered {
         /// What was answered.
@@ -197,6 +199,7 @@ impl fmt::Display for News<'_> {
             News::Looked(system, None) => write!(f, "builds for {system} go on"),
             News::Stopped(true) => f.write_str("the operator has paused builds"),
             News::Stopped(false) => f.write_str("the operator lets builds go on"),
+            News::Granted(budget) => write!(f, "builds may cost {budget} this month"),
             News::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
             News::Answered { .. } => f.write_str("a miss"),
             News::Trouble { what, .. } => f.write_str(what),

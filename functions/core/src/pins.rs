@@ -3,13 +3,13 @@
 //! They are one row of the ledger, and change while the service runs: [`Pins::changed`] says what is legal. What was
 //! served under another meaning of a name is told by [`Pins::lately_left`], and marked by [`crate::flow::pins`].
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::{Attr, BadName, BuildKey, Product, Rev, System, serde_as_text},
+    key::{Attr, BuildKey, Product, Rev, System},
     protocol::Nixpkgs,
     target::{PinRef, Target, Wanted},
     text::clean_line,
@@ -24,30 +24,7 @@ const WHY_MAX: usize = 200;
 /// operator's clock may be off (AWS hears nobody whose clock is off by more than five minutes).
 pub const SETTLING: Duration = Duration::from_secs(10 * 60);
 
-/// A pin's name: `nixos-26.05`, `unstable`. 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PinName(String);
-
-impl FromStr for PinName {
-    type Err = BadName;
-    fn from_str(s: &str) -> Result<Self, BadName> {
-        let fits = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
-        match s.as_bytes() {
-            [] => Err(BadName::Empty),
-            [b'.' | b'-', ..] => Err(BadName::Start),
-            bytes if bytes.len() > 64 => Err(BadName::TooLong),
-            bytes if bytes.iter().all(|b| fits(*b)) => Ok(PinName(s.to_owned())),
-            _ => Err(BadName::Character),
-        }
-    }
-}
-serde_as_text!(PinName, BadName);
-impl fmt::Display for PinName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use crate::key::PinName;
 
 /// One nixpkgs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

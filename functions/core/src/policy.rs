@@ -25,6 +25,10 @@ pub struct Policy {
     pub slots: usize,
     /// Money for builds in a calendar month (UTC); `None` is no limit.
     pub budget: Option<Micros>,
+    /// Builds that one client may have started in a day (UTC); `None` is no limit.
+    pub client_builds: Option<u32>,
+    /// Bytes that the store may hold; `None` is no limit.
+    pub store_bytes: Option<u64>,
     /// What a task's machine costs.
     pub prices: Prices,
     /// The machine that a build is tried on first.
@@ -82,6 +86,8 @@ pub struct Prices {
     pub disk: Micros,
     /// What a task costs whatever its size: a public address.
     pub task: Micros,
+    /// The shortest time that is paid for, of a task that ran at all.
+    pub minimum: Duration,
 }
 
 impl Prices {
@@ -109,6 +115,8 @@ impl Default for Policy {
             job: JobLimits::default(),
             slots: 2,
             budget: None,
+            client_builds: None,
+            store_bytes: None,
             prices: Prices::default(),
             size: Size::default(),
             hold: Duration::from_secs(25),
@@ -124,10 +132,18 @@ impl Policy {
         self.first_delay.saturating_mul(4u32.saturating_pow(number.saturating_sub(1)))
     }
 
-    /// What a task on such a machine costs that runs this long; a part of a second is a second.
+    /// What a task on such a machine costs that runs this long; a part of a second is a second. One that never ran costs nothing.
     pub fn price(&self, size: Size, time: Duration) -> Micros {
-        let seconds = time.as_secs_f64().ceil() as u64;
+        if time.is_zero() {
+            return Micros(0);
+        }
+        let seconds = time.max(self.prices.minimum).as_secs_f64().ceil() as u64;
         Micros(self.prices.hour(size).saturating_mul(seconds).div_ceil(3600))
+    }
+
+    /// The most bytes that one attempt can store.
+    pub fn worst_bytes(&self) -> u64 {
+        self.job.package_bytes.saturating_add(self.job.log_bytes)
     }
 
     /// The most that one attempt on such a machine can cost: reserved before it starts.

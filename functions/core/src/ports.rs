@@ -10,6 +10,7 @@ use crate::{
     artifact::{Home, ObjectPath},
     build::{Build, Lease},
     catalogue::{About, Entry, Resolution},
+    client::{Allowance, Client, Keys},
     derivation::Derivation,
     doomed::Doomed,
     key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, System, Token},
@@ -54,6 +55,10 @@ pub enum RowKey {
     Past(System, Attr),
     /// The dependencies that fail for a system.
     Doomed(System),
+    /// What a client has had started.
+    Allowance(Client),
+    /// The API keys. There is one such row.
+    Keys,
     /// The row of slots, money and pauses. There is one.
     Limits,
     /// The pins. There is one such row.
@@ -73,6 +78,10 @@ pub enum Row {
     Past(Past),
     /// Dependencies that fail.
     Doomed(Doomed),
+    /// What a client has had started.
+    Allowance(Allowance),
+    /// The API keys.
+    Keys(Keys),
     /// Slots and money.
     Limits(Limits),
     /// What is served, by name.
@@ -88,6 +97,8 @@ impl Row {
             Row::Served(served) => RowKey::Served(served.asked.clone()),
             Row::Past(past) => RowKey::Past(past.system, past.attr.clone()),
             Row::Doomed(doomed) => RowKey::Doomed(doomed.system),
+            Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
+            Row::Keys(_) => RowKey::Keys,
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
         }
@@ -108,7 +119,7 @@ macro_rules! kinds_of_row {
         })+
     };
 }
-kinds_of_row!(Build, Derivation, Served, Past, Doomed, Limits, Pins);
+kinds_of_row!(Build, Derivation, Served, Past, Doomed, Allowance, Keys, Limits, Pins);
 
 /// How often a row was written, from 1. 0: there is no row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -262,4 +262,7 @@ pub struct Stats {
     /// The most memory in bytes that the builder and all that it started were seen to have; `None`: it was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+    /// Bytes that are in the store now. What a builder says of it is replaced by what the store does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<u64>,
 }

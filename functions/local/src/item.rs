@@ -1,7 +1,7 @@
 //! How rows lie in the embedded ledger, both ways. Whoever changes a row's shape in core finds out here: the golden
 //! files in `tests/golden/` are rows as earlier versions wrote them, and must stay readable.
 //!
-//! A key is text: `build/REV/SYSTEM/ATTR`, `derivation/SYSTEM/HASH`, `served/ASKED`, `past/SYSTEM/ATTR`, `doomed/SYSTEM`, `limits`, `pins`. A row is the JSON of its core
+//! A key is text: `build/REV/SYSTEM/ATTR`, `derivation/SYSTEM/HASH`, `served/ASKED`, `past/SYSTEM/ATTR`, `doomed/SYSTEM`, `client/CLIENT`, `keys`, `limits`, `pins`. A row is the JSON of its core
 //! type; of which type is said by its key.
 
 use binplz_core::{
@@ -34,6 +34,8 @@ pub fn key_text(key: &RowKey) -> String {
         RowKey::Served(asked) => format!("served/{asked}"),
         RowKey::Past(system, attr) => format!("past/{system}/{attr}"),
         RowKey::Doomed(system) => format!("doomed/{system}"),
+        RowKey::Allowance(client) => format!("client/{client}"),
+        RowKey::Keys => "keys".to_owned(),
         RowKey::Limits => "limits".to_owned(),
         RowKey::Pins => "pins".to_owned(),
     }
@@ -57,6 +59,8 @@ pub fn key_from_text(text: &str) -> Result<RowKey, Unreadable> {
             Ok(RowKey::Past(system.parse().map_err(|_| bad())?, attr.parse().map_err(|_| bad())?))
         }
         Some(("doomed", rest)) => rest.parse().map(RowKey::Doomed).map_err(|_| bad()),
+        Some(("client", rest)) => rest.parse().map(RowKey::Allowance).map_err(|_| bad()),
+        None if text == "keys" => Ok(RowKey::Keys),
         None if text == "limits" => Ok(RowKey::Limits),
         None if text == "pins" => Ok(RowKey::Pins),
         _ => Err(bad()),
@@ -74,6 +78,8 @@ pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
         Row::Served(served) => serde_json::to_vec(served),
         Row::Past(past) => serde_json::to_vec(past),
         Row::Doomed(doomed) => serde_json::to_vec(doomed),
+        Row::Allowance(allowance) => serde_json::to_vec(allowance),
+        Row::Keys(keys) => serde_json::to_vec(keys),
         Row::Limits(limits) => serde_json::to_vec(limits),
         Row::Pins(pins) => serde_json::to_vec(pins),
     }
@@ -91,6 +97,8 @@ pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
         RowKey::Served(_) => serde_json::from_slice(bytes).map(Row::Served),
         RowKey::Past(..) => serde_json::from_slice(bytes).map(Row::Past),
         RowKey::Doomed(_) => serde_json::from_slice(bytes).map(Row::Doomed),
+        RowKey::Allowance(_) => serde_json::from_slice(bytes).map(Row::Allowance),
+        RowKey::Keys => serde_json::from_slice(bytes).map(Row::Keys),
         RowKey::Limits => serde_json::from_slice(bytes).map(Row::Limits),
         RowKey::Pins => serde_json::from_slice(bytes).map(Row::Pins),
     }

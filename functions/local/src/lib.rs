@@ -166,7 +166,7 @@ impl Deployment for Local {
     fn tell(&self, about: About<'_>, news: News<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));
         match news {
-            News::Moved(_) | News::Held(_) | News::Looked(..) | News::Stopped(_) => {
+            News::Moved(_) | News::Held(_) | News::Looked(..) | News::Stopped(_) | News::Granted(_) => {
                 tracing::info!(key, lease, "{news}")
             }
             News::Trouble { error, .. } => {

@@ -42,6 +42,8 @@ impl Memo {
             | RowKey::Derivation(..)
             | RowKey::Past(..)
             | RowKey::Doomed(_)
+            | RowKey::Allowance(_)
+            | RowKey::Keys
             | RowKey::Limits
             | RowKey::Pins => None,
         }

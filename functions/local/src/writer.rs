@@ -213,6 +213,13 @@ fn place(row: &Row) -> Option<(u8, u64, String)> {
         Row::Served(served) if !served.stale => {
             Some((item::SERVED, 0, format!("{}{}", item::served_place(&served.pinned()), served.asked)))
         }
-        Row::Served(_) | Row::Derivation(_) | Row::Past(_) | Row::Doomed(_) | Row::Limits(_) | Row::Pins(_) => None,
+        Row::Served(_)
+        | Row::Derivation(_)
+        | Row::Past(_)
+        | Row::Doomed(_)
+        | Row::Allowance(_)
+        | Row::Keys(_)
+        | Row::Limits(_)
+        | Row::Pins(_) => None,
     }
 }

@@ -4,6 +4,7 @@
 use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     build::{Attempt, Borrowed, Build, Lease, Made, State},
+    client::{Allowance, Client, KeyChange, Keys},
     derivation::Derivation,
     doomed::Doomed,
     failure::{Failure, Kind},
@@ -61,7 +62,7 @@ fn history() -> Vec<Attempt> {
         failure,
         left: None,
         seen_in: None,
-        stats: Stats { derivations: 7, log_segments: 3, memory: None },
+        stats: Stats { derivations: 7, log_segments: 3, memory: None, stored: None },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
 }
@@ -135,7 +136,7 @@ fn limits(more: Option<Product>) -> Row {
     let limits = Limits::default().reserve(&id(1), &key().product, size, at, &policy);
     let limits =
         limits.and_then(|limits| limits.reserve(&id(2), &key().product, size, at, &policy)).expect("free slots");
-    let limits = limits.release(&id(1), size, later, &policy);
+    let limits = limits.charged(&id(1), None, later, &policy);
     let reserve = |limits: Limits, product| limits.reserve(&id(3), &product, size, later, &policy).expect("no limit");
     Row::Limits(more.into_iter().fold(limits, reserve))
 }
@@ -186,11 +187,24 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         ),
         (Row::Limits(Limits::default().broken(key().system, Why::Sandbox, at)), "limits", "limits-broken"),
         (pins(), "pins", "pins"),
-        (limits(None), "limits", "limits"),
-        (limits(Some(Product::Catalogue)), "limits", "limits-catalogue"),
+        (limits(None), "limits", "limits-reserved"),
+        (limits(Some(Product::Catalogue)), "limits", "limits-and-catalogue"),
+        (client(), "client/2001:db8:0:7::/64", "client"),
+        (keys(), "keys", "keys"),
         (Row::Limits(Limits::default()), "limits", "limits-empty"),
         (Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), at)), "limits", "limits-paused"),
     ]
+}
+
+fn client() -> Row {
+    let (network, at): (Client, _) = ("2001:db8:0:7::/64".parse().expect("a client"), Timestamp(1_700_000_000_000));
+    Row::Allowance(Allowance::untouched(network, at).one_more(1, at).expect("the first one"))
+}
+
+fn keys() -> Row {
+    let name = "ci".parse().expect("a name");
+    let add = KeyChange::Add { name, sha256: "0f".repeat(32).parse().expect("64 hex digits"), builds: Some(500) };
+    Row::Keys(Keys::default().changed(&add, Timestamp(1_700_000_000_000)).expect("legal").expect("a change"))
 }
 
 /// A dependency fails, and another build has seen it.
@@ -200,7 +214,7 @@ fn failed_by_dependency() -> Build {
         task: Some("4711".to_owned()),
         failure: Some(failure.clone()),
         seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id(3) }),
-        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30) },
+        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), stored: None },
         ..history().remove(0)
     };
     let since = attempt.ended;
@@ -234,6 +248,16 @@ fn every_row_is_written_and_read_as_its_golden_file_says() {
         assert_eq!(json(&item::row_bytes(&row).expect(name)), json(&bytes), "{name}");
         assert_eq!(item::key_text(&row.key()), key, "{name}");
         assert_eq!(item::key_from_text(key).expect(name), row.key(), "{name}");
+    }
+}
+
+/// Their reservations said nothing of the store.
+#[test]
+fn limits_as_earlier_versions_wrote_them_are_read() {
+    for (name, live) in [("limits", &[2][..]), ("limits-catalogue", &[2, 3])] {
+        let row = item::row_from_bytes(&RowKey::Limits, &golden(name, Vec::new)).expect(name);
+        let Row::Limits(limits) = row else { panic!("{name}") };
+        assert!((1..4).all(|n| limits.is_live(&id(n)) == live.contains(&n)), "{name}");
     }
 }
 

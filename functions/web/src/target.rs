@@ -9,6 +9,7 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
+    client::Asker,
     flow::{
         log::{self, Tail},
         request, status, wait,
@@ -48,10 +49,11 @@ pub(crate) async fn binary<D: Deployment>(
         Ok(query) => query,
         Err(why) => return problem(&*d, Problem::bad_target(&why), format),
     };
+    let asker = asker(viewer, &headers);
     // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
-    let may_start = method == ports::Method::Get && format != Format::Html;
-    let reply = request::request(&*d, &query.target, method, may_start).await;
-    d.tell(About::Service, News::Answered { reply: &reply, to: viewer.map(|Extension(viewer)| viewer) });
+    let meant = method == ports::Method::Get && format != Format::Html && !is_nobody(&headers);
+    let reply = request::request(&*d, &query.target, method, meant.then_some(&asker)).await;
+    d.tell(About::Service, News::Answered { reply: &reply, to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     // A page asks again by itself.
@@ -97,6 +99,25 @@ fn patience(headers: &HeaderMap) -> Patience {
     Patience::of(header(headers, "user-agent"), header(headers, "prefer"))
 }
 
+/// Who asks. Of headers only an API key counts: all others, anybody can write.
+fn asker(viewer: Option<Extension<IpAddr>>, headers: &HeaderMap) -> Asker<'_> {
+    Asker {
+        address: viewer.map(|Extension(viewer)| viewer),
+        key: header(headers, "authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::trim),
+    }
+}
+
+/// What programs call themselves that fetch what nobody has asked them for.
+const CRAWLERS: [&str; 7] = ["bot", "crawl", "spider", "slurp", "preview", "facebookexternalhit", "archiver"];
+
+/// Whether nobody waits for the answer: it is fetched in case, or by a crawler.
+fn is_nobody(headers: &HeaderMap) -> bool {
+    let prefetched =
+        |name| header(headers, name).is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"));
+    let agent = header(headers, "user-agent").unwrap_or("").to_ascii_lowercase();
+    ["sec-purpose", "purpose", "x-moz"].into_iter().any(prefetched) || CRAWLERS.iter().any(|name| agent.contains(name))
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -110,7 +131,12 @@ pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, he
 }
 
 /// `POST /-/build/TARGET`: starts it, as the page's button does.
-pub(crate) async fn build<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn build<D: Deployment>(
+    State(d): State<Arc<D>>,
+    viewer: Option<Extension<IpAddr>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let format = respond::format(&headers);
     if is_from_another_site(&headers, d.origin()) {
         return problem(&*d, Problem::cross_site(), format);
@@ -119,7 +145,8 @@ pub(crate) async fn build<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, head
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
-    let reply = request::request(&*d, &target, ports::Method::Get, true).await;
+    let asker = asker(viewer, &headers);
+    let reply = request::request(&*d, &target, ports::Method::Get, Some(&asker)).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = respond::answer(reply.answer(&asked));
     // Another person's click may have been first; then it may be there already.
@@ -149,7 +176,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
-    let reply = request::request(&*d, &target, ports::Method::Get, false).await;
+    let reply = request::request(&*d, &target, ports::Method::Get, None).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = match format {
         Format::Shell => respond::plain(200, TEXT, reply.status_line(&asked)),

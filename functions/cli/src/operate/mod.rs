@@ -13,6 +13,7 @@ use binplz_core::{
         operate::{Act, Declined, Named, Operator, Order},
     },
     key::Attr,
+    limits::Micros,
     pins::Change,
     target::BadTarget,
     time::Timestamp,
@@ -140,6 +141,16 @@ pub(crate) struct Top {
     common: Common,
 }
 
+/// What builds may cost.
+#[derive(ClapArgs)]
+pub(crate) struct Budget {
+    /// Dollars: 30, or 0.25
+    #[arg(value_name = "DOLLARS")]
+    dollars: Option<Micros>,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// A list of packages.
 #[derive(ClapArgs)]
 pub(crate) struct Warm {
@@ -215,6 +226,8 @@ pub(crate) enum Verb {
     Pause(Pause),
     /// Let builds go on
     Resume(Common),
+    /// What builds may cost this month; with an amount: let them cost so much, in this month only
+    Budget(Budget),
 }
 
 /// Why it was not done.
@@ -281,6 +294,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             overview::after(common, [Order::Pause { drain }]).await
         }
         Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
+        Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::Grant)).await,
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) async fn sweeper(d: Arc<Local>) {
 /// Hears of builders that have ended.
 pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
     while let Some(end) = ends.recv().await {
-        if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure).await {
-            // The lease will lapse, which comes to the same.
+        if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure, Some(end.ran)).await {
+            // The lease will lapse, and a sweep sees that it is gone: that comes to the same.
             d.note(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
         }
     }
