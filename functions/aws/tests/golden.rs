@@ -17,12 +17,13 @@ use binplz_core::{
     derivation::Derivation,
     doomed::Doomed,
     failure::{Failure, Kind},
+    gc::Trash,
     key::{Bin, BuildKey, DrvHash, LeaseId, Product},
     limits::{Limits, Micros, Why},
     past::Past,
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
-    ports::{Listed, Row, Shelf, Swap, Version},
+    ports::{Listed, Row, RowKey, Shelf, Swap, Version},
     protocol::{Phase, Progress, Stats},
     served::Served,
     size::Size,
@@ -147,9 +148,10 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-catalogue-listed", catalogue()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
         ("served-stale", served("perlPackages.ack?sys=x86_64-linux&pin=unstable", true)),
-        ("pins", pins()),
+        ("pins-past", pins()),
         ("limits", limits()),
         ("past", past()),
+        ("trash", Row::Trash(Trash { home: Home { key: key(), lease: id('b') }, since: AT })),
         ("doomed", Row::Doomed(Doomed::none(key().system).after(&doomed(), AT).expect("it is new"))),
         ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
         ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
@@ -242,6 +244,10 @@ fn rows_as_earlier_versions_wrote_them_are_read() {
         let row = rows[format!("{name}-listed").as_str()].clone();
         assert_eq!(item::read(&row.key(), &of_json(&golden(name, &Value::Null))), Ok((row, Version(7))), "{name}");
     }
+    // Nobody was told until when what they have left is kept, so it is not.
+    let (now, earlier) = (&rows["pins-past"], item::read(&RowKey::Pins, &of_json(&golden("pins", &Value::Null))));
+    let (Row::Pins(now), Ok((Row::Pins(earlier), _))) = (now, earlier) else { panic!("pins") };
+    assert_eq!((earlier.all(), earlier.kept(AT).count(), now.kept(AT).count()), (now.all(), 0, 1));
 }
 
 #[test]
@@ -272,7 +278,13 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
                 assert_eq!(item.get(item::SHELF), Some(&item::served_shelf(&served.pinned())));
                 assert_eq!(item::read_served(&item), Ok(served.asked));
             }
-            Row::Served(_) | Row::Derivation(_) | Row::Past(_) | Row::Doomed(_) | Row::Limits(_) | Row::Pins(_) => {}
+            Row::Served(_)
+            | Row::Derivation(_)
+            | Row::Past(_)
+            | Row::Doomed(_)
+            | Row::Trash(_)
+            | Row::Limits(_)
+            | Row::Pins(_) => {}
         }
     }
     let shelves = [Shelf::Queued, Shelf::Warming, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed];

@@ -6,6 +6,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 use crate::{
     build::{Build, State},
     failure::{Failure, Kind},
+    gc::Report,
     key::{BuildKey, LeaseId, System},
     limits::{Full, Why},
     reply::Reply,
@@ -51,6 +52,8 @@ pub enum News<'a> {
     Looked(System, Option<Why>),
     /// The operator has paused all builds (true), or lets them go on.
     Stopped(bool),
+    /// What nobody needs any more was cleared away.
+    Cleared(&'a Report),
     /// A program was asked for.
     Answered {
         /// What was answered.
@@ -197,6 +200,11 @@ impl fmt::Display for News<'_> {
             News::Looked(system, None) => write!(f, "builds for {system} go on"),
             News::Stopped(true) => f.write_str("the operator has paused builds"),
             News::Stopped(false) => f.write_str("the operator lets builds go on"),
+            News::Cleared(Report { rows, removed, waiting, kept, .. }) => write!(
+                f,
+                "cleared away {} builds' rows and {} objects of {} bytes; {} bytes wait for that, and {} are kept",
+                rows.builds, removed.objects, removed.bytes, waiting.bytes, kept.bytes
+            ),
             News::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
             News::Answered { .. } => f.write_str("a miss"),
             News::Trouble { what, .. } => f.write_str(what),

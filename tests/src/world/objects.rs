@@ -3,24 +3,25 @@
 use std::{
     ops::Range,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
 
 use binplz_core::{
-    artifact::{Home, ObjectPath},
+    artifact::{Home, ObjectName, ObjectPath},
     key::{Rev, Sha256},
-    ports::{Intake, Location, Method, Store, Unavailable},
+    ports::{Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
     protocol::Grant,
 };
 use binplz_local::LocalStore;
 
-use super::Meddling;
+use super::{Life, Meddling};
 
 /// The objects.
 pub struct Objects {
     inner: LocalStore,
+    life: Arc<Life>,
     /// Done once, right before this object is read next.
     before_read: Mutex<Option<(ObjectPath, Meddling)>>,
     /// Done once, right before segments are removed next.
@@ -30,9 +31,9 @@ pub struct Objects {
 }
 
 impl Objects {
-    pub(super) fn new(inner: LocalStore) -> Objects {
+    pub(super) fn new(inner: LocalStore, life: Arc<Life>) -> Objects {
         let (before_read, before_removal) = Default::default();
-        Objects { inner, before_read, before_removal, keeps_all: AtomicBool::default() }
+        Objects { inner, life, before_read, before_removal, keeps_all: AtomicBool::default() }
     }
 
     /// The next read of an object comes too late: this happens first.
@@ -89,5 +90,26 @@ impl Intake for Objects {
             return Err(Unavailable::new("store", "it removes nothing now"));
         }
         self.inner.remove_segments(home).await
+    }
+}
+
+impl Collect for Objects {
+    async fn homes(&self, after: Option<&Home>, limit: usize) -> Result<Vec<Held>, Unavailable> {
+        self.inner.homes(after, limit).await
+    }
+    async fn remove_home(&self, home: &Home) -> Result<(), Unavailable> {
+        if let Err(dead) = self.life.spend("store") {
+            // It dies in the middle.
+            let _ = std::fs::remove_file(self.inner.file(&home.object(ObjectName::Manifest)));
+            return Err(dead);
+        }
+        self.inner.remove_home(home).await
+    }
+    async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
+        self.inner.kept_nixpkgs().await
+    }
+    async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
+        self.life.spend("store")?;
+        self.inner.remove_nixpkgs(rev).await
     }
 }

@@ -9,14 +9,15 @@ use thiserror::Error;
 use crate::{
     build::Event,
     flow::{
-        Halt, QUEUE_COUNT, advance, doomed,
+        Halt, QUEUE_COUNT, advance, doomed, gc,
         inspect::{self, Excerpt, Filter, Listing, Shown},
         load_build, load_limits, meaning, pins, queued, ring, stop,
     },
+    gc::Report,
     key::{Attr, BuildKey, System},
     limits::{Micros, Paused},
     pins::{Change, Pins, Withheld},
-    ports::{Asked, Deployment, Read, Tally, Unavailable},
+    ports::{Asked, Collect, Deployment, Read, Tally, Unavailable},
     target::{BadTarget, Target},
     time::Timestamp,
 };
@@ -55,6 +56,11 @@ pub enum Order {
         since: Timestamp,
         /// How many packages, at most.
         most: usize,
+    },
+    /// Clear away what nobody needs any more, or tell what that would be.
+    Gc {
+        /// Nothing is changed.
+        rehearsal: bool,
     },
     /// Do something about one build.
     Build {
@@ -128,6 +134,8 @@ pub enum Outcome {
     Log(Excerpt),
     /// What is served most.
     Top(Vec<Asked>),
+    /// What was cleared away.
+    Gc(Report),
     /// It is done, to that build, which stands so now.
     Build(Listing),
 }
@@ -165,6 +173,8 @@ outcomes! {
     log: Log(Excerpt);
     /// What is served most, where that was asked.
     top: Top(Vec<Asked>);
+    /// What was cleared away, where that was asked for.
+    cleared: Gc(Report);
     /// The build that it was done to.
     build: Build(Listing);
 }
@@ -210,7 +220,7 @@ pub trait Operator {
     fn carry_out(&self, order: Order) -> impl Future<Output = Result<Outcome, Declined>> + Send;
 }
 
-impl<D: Deployment> Operator for D {
+impl<D: Deployment<Store: Collect>> Operator for D {
     async fn carry_out(&self, order: Order) -> Result<Outcome, Declined> {
         match order {
             Order::Pins => Ok(Outcome::Pins(pins::load(self).await?)),
@@ -228,6 +238,7 @@ impl<D: Deployment> Operator for D {
             Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
             Order::Top { since, most } => Ok(Outcome::Top(self.tally().top(since, most).await?)),
+            Order::Gc { rehearsal } => Ok(Outcome::Gc(gc::gc(self, rehearsal).await?)),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }
