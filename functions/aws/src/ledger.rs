@@ -7,9 +7,7 @@ use aws_sdk_dynamodb::{
     Client,
     config::{Builder, retry::RetryConfig, timeout::TimeoutConfig},
     error::SdkError,
-    operation::{
-        delete_item::DeleteItemError, put_item::PutItemError, transact_write_items::TransactWriteItemsError,
-    },
+    operation::{delete_item::DeleteItemError, put_item::PutItemError, transact_write_items::TransactWriteItemsError},
     types::{AttributeValue, Put, TransactWriteItem},
 };
 use binplz_core::{
@@ -233,8 +231,7 @@ impl Ledger for DynamoLedger {
         let delete = delete.expression_attribute_values(":seen", AttributeValue::N(seen.0.to_string()));
         delete.send().await.map(drop).map_err(|error| match error.as_service_error() {
             Some(
-                DeleteItemError::ConditionalCheckFailedException(_)
-                | DeleteItemError::TransactionConflictException(_),
+                DeleteItemError::ConditionalCheckFailedException(_) | DeleteItemError::TransactionConflictException(_),
             ) => NotCommitted::Conflict,
             _ => unavailable(ROLE, &error).into(),
         })

@@ -222,9 +222,9 @@ fn table(pins: &Pins, now: Timestamp) -> String {
         let default = if is_default(name) { ", the default" } else { "" };
         format!("{:width$}  {}  {since}{default}\n", name.to_string(), pin.rev)
     };
-    let kept = pins.kept(now).map(|(rev, until)| {
-        format!("{:width$}  {rev}  kept for {} more\n", "", span((until - now).as_secs()))
-    });
+    let kept = pins
+        .kept(now)
+        .map(|(rev, until)| format!("{:width$}  {rev}  kept for {} more\n", "", span((until - now).as_secs())));
     all.into_iter().map(line).chain(kept).collect()
 }
 
@@ -253,7 +253,8 @@ mod tests {
         let expected =
             format!("nixos-26.05  {}  since it began, the default\na            {}  for 2 h\n", rev("a"), rev("b"));
         assert_eq!(table(&pins, Timestamp(10_000_000)), expected);
-        let retired = pins.changed(&Change::Retire(name("a")), Timestamp(10_000_000)).expect("legal").expect("a change");
+        let retired =
+            pins.changed(&Change::Retire(name("a")), Timestamp(10_000_000)).expect("legal").expect("a change");
         let expected = format!(
             "nixos-26.05  {}  since it began, the default\n             {}  kept for 29 days more\n",
             rev("a"),

@@ -100,6 +100,8 @@ pub fn homes(row: &Row) -> Vec<Home> {
 pub struct Census {
     rule: Rule,
     goes: Vec<(RowKey, Version)>,
+    /// What those that go have needed until now.
+    leaves: Vec<Home>,
     doomed: Vec<(Doomed, Version)>,
     /// Builds that stay only if others need what they have made.
     open: Vec<(Build, Version)>,
@@ -120,6 +122,9 @@ pub struct Verdict {
     pub pins: Pins,
     /// The rows that go, each as it was seen.
     pub goes: Vec<(RowKey, Version)>,
+    /// Homes that a row of these needs, and that were thought not to be needed. That is to be forgotten first: somebody may have been
+    /// sent there lately.
+    pub was_needed: Vec<(Home, Version)>,
     /// Rows that get shorter.
     pub doomed: Vec<(Doomed, Version)>,
     /// What is found once this is done, as far as can be told now.
@@ -130,8 +135,8 @@ impl Census {
     /// Nobody is counted yet.
     pub fn new(rule: Rule) -> Census {
         let found = Found { at: rule.now, grace: rule.grace, needed: HashSet::new(), trash: HashMap::new() };
-        let (goes, doomed, open, stay, derivations, left, pasts) = Default::default();
-        Census { rule, goes, doomed, open, stay, derivations, left, pasts, found }
+        let (goes, leaves, doomed, open, stay, derivations, left, pasts) = Default::default();
+        Census { rule, goes, leaves, doomed, open, stay, derivations, left, pasts, found }
     }
 
     /// Counts a row.
@@ -140,7 +145,7 @@ impl Census {
             Row::Build(build) if self.rule.keeps(&build) => self.stays(&build),
             Row::Build(build) => self.open.push((build, version)),
             Row::Derivation(taken) => self.derivations.push((taken, version)),
-            Row::Served(served) if !self.rule.serves(&served) => self.goes.push((RowKey::Served(served.asked), version)),
+            Row::Served(served) if !self.rule.serves(&served) => self.goes(&Row::Served(served), version),
             Row::Past(past) if self.rule.now >= past.at + FORGOTTEN => {
                 self.pasts.push((past.system, past.attr, version));
             }
@@ -153,6 +158,11 @@ impl Census {
             },
             row => self.found.count(&row, version),
         }
+    }
+
+    fn goes(&mut self, row: &Row, version: Version) {
+        self.leaves.extend(homes(row));
+        self.goes.push((row.key(), version));
     }
 
     fn stays(&mut self, build: &Build) {
@@ -178,13 +188,13 @@ impl Census {
         let (stay, go): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.open).into_iter().partition(|(build, _)| of_others.contains(&build.key));
         stay.iter().for_each(|(build, _)| self.stays(build));
-        self.goes.extend(go.into_iter().map(|(build, version)| (RowKey::Build(build.key), version)));
+        go.into_iter().for_each(|(build, version)| self.goes(&Row::Build(build), version));
         for (taken, version) in std::mem::take(&mut self.derivations) {
-            let left = (taken.system(), taken.drv.clone());
-            if self.stay.contains(&taken.home.key) || self.left.contains(&left) {
+            let left = self.left.contains(&(taken.system(), taken.drv.clone()));
+            if left || self.stay.contains(&taken.home.key) {
                 self.found.needed.insert(taken.home);
             } else {
-                self.goes.push((RowKey::Derivation(left.0, left.1), version));
+                self.goes(&Row::Derivation(taken), version);
             }
         }
         let packages: HashSet<_> = self.stay.iter().map(|key| (key.system, &key.product)).collect();
@@ -194,7 +204,11 @@ impl Census {
                 self.goes.push((RowKey::Past(system, attr), version));
             }
         }
-        Verdict { pins: self.rule.pins, goes: self.goes, doomed: self.doomed, found: self.found }
+        let trash = &mut self.found.trash;
+        let was_needed =
+            self.leaves.into_iter().filter_map(|home| trash.remove(&home).map(|(_, version)| (home, version)));
+        let was_needed = was_needed.collect();
+        Verdict { pins: self.rule.pins, goes: self.goes, was_needed, doomed: self.doomed, found: self.found }
     }
 }
 

@@ -485,7 +485,8 @@ mod tests {
         }
         // A name keeps what it was told, whatever it stands for; what another name stands for is not left.
         let moved = change(&soon, Change::Add(name("old"), rev("12"), source()));
-        let moved = change(&change(&moved, Change::Keep(name("old"), day)), Change::Move(name("old"), stable, source()));
+        let moved =
+            change(&change(&moved, Change::Keep(name("old"), day)), Change::Move(name("old"), stable, source()));
         assert_eq!((moved.all()[&name("old")].keep, moved.kept(NOW).count()), (day, 2));
         let moved = change(&moved, Change::Move(name("old"), rev("34"), source()));
         assert_eq!(moved.kept(NOW).count(), 2);

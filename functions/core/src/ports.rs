@@ -248,11 +248,7 @@ pub trait Ledger: Send + Sync {
     /// each row once that is there all that time, as it was at some instant of it.
     ///
     /// A row of a kind that this version does not know is an error: whoever scans wants to know what all rows need.
-    fn scan(
-        &self,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Scanned, Unavailable>> + Send;
+    fn scan(&self, after: Option<&Cursor>, limit: usize) -> impl Future<Output = Result<Scanned, Unavailable>> + Send;
 
     /// Removes a row, on the condition that nobody has replaced it since it was seen. One that is gone already is well.
     ///
@@ -376,11 +372,7 @@ pub struct KeptNixpkgs {
 /// The objects, for whoever clears away what nobody needs any more: nobody else can.
 pub trait Collect: Send + Sync {
     /// Up to `limit` homes that hold something, in an order of the store's own, beginning behind `after`.
-    fn homes(
-        &self,
-        after: Option<&Home>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
+    fn homes(&self, after: Option<&Home>, limit: usize) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
 
     /// Removes all that lies in a home. Where it fails, some may be gone.
     fn remove_home(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;

@@ -192,7 +192,11 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         ),
         (Row::Limits(Limits::default().broken(key().system, Why::Sandbox, at)), "limits", "limits-broken"),
         (pins(), "pins", "pins-past"),
-        (Row::Trash(trash), "trash/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo/00000000000000000000000000000002", "trash"),
+        (
+            Row::Trash(trash),
+            "trash/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo/00000000000000000000000000000002",
+            "trash",
+        ),
         (limits(None), "limits", "limits"),
         (limits(Some(Product::Catalogue)), "limits", "limits-catalogue"),
         (Row::Limits(Limits::default()), "limits", "limits-empty"),

@@ -22,6 +22,8 @@ use super::{Life, Meddling};
 pub struct Objects {
     inner: LocalStore,
     life: Arc<Life>,
+    /// Those that were put here, by this world's clock.
+    nixpkgs: Mutex<Vec<KeptNixpkgs>>,
     /// Done once, right before this object is read next.
     before_read: Mutex<Option<(ObjectPath, Meddling)>>,
     /// Done once, right before segments are removed next.
@@ -33,7 +35,14 @@ pub struct Objects {
 impl Objects {
     pub(super) fn new(inner: LocalStore, life: Arc<Life>) -> Objects {
         let (before_read, before_removal) = Default::default();
-        Objects { inner, life, before_read, before_removal, keeps_all: AtomicBool::default() }
+        Objects {
+            inner,
+            life,
+            nixpkgs: Mutex::default(),
+            before_read,
+            before_removal,
+            keeps_all: AtomicBool::default(),
+        }
     }
 
     /// The next read of an object comes too late: this happens first.
@@ -44,6 +53,18 @@ impl Objects {
     /// The next removal comes too late: this happens first.
     pub fn before_next_removal(&self, meddling: impl Future<Output = ()> + Send + 'static) {
         *self.before_removal.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// Puts a nixpkgs here, as an operator does.
+    pub fn keep_nixpkgs(&self, kept: KeptNixpkgs) {
+        let mut all = self.nixpkgs.lock().expect("a lock");
+        all.retain(|other| other.rev != kept.rev);
+        all.push(kept);
+    }
+
+    /// Those that are here.
+    pub fn nixpkgs_kept(&self) -> Vec<Rev> {
+        self.nixpkgs.lock().expect("a lock").iter().map(|kept| kept.rev.clone()).collect()
     }
 
     /// Whether nothing can be removed from now on.
@@ -106,10 +127,11 @@ impl Collect for Objects {
         self.inner.remove_home(home).await
     }
     async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
-        self.inner.kept_nixpkgs().await
+        Ok(self.nixpkgs.lock().expect("a lock").clone())
     }
     async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
         self.life.spend("store")?;
-        self.inner.remove_nixpkgs(rev).await
+        self.nixpkgs.lock().expect("a lock").retain(|kept| kept.rev != *rev);
+        Ok(())
     }
 }

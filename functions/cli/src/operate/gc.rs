@@ -33,7 +33,10 @@ fn told(report: &Report, now: Timestamp) -> String {
         let _ = writeln!(text, "{name:<10}{value}");
     };
     let goes = if *rehearsal { "would go" } else { "gone" };
-    line("rows", format!("{builds} of builds, {served} served, {derivations} of derivations, {past} of the past {goes}"));
+    line(
+        "rows",
+        format!("{builds} of builds, {served} served, {derivations} of derivations, {past} of the past {goes}"),
+    );
     line("objects", format!("{} {goes}", amount(removed)));
     if *nixpkgs > 0 {
         line("nixpkgs", format!("{nixpkgs} {goes}"));

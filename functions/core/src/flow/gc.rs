@@ -2,6 +2,7 @@
 //!
 //! A run looks at all rows, removes those that go, and then looks at all rows once more for what they need. A home in the store that none
 //! of them needs is written down as trash; a later run removes it if no row has come to need it until then, and not before the grace is over.
+//! A row that a late request has written makes the wait begin anew.
 //!
 //! Somebody new can come to need a home only through the row of the build that it belongs to, which has needed it since it was
 //! made; or by a sighting from before that row went, and then within the grace. So a home that two runs find unneeded, a grace
@@ -72,6 +73,9 @@ async fn scan<D: Deployment>(d: &D, mut count: impl FnMut(Row, Version)) -> Resu
 }
 
 async fn remove_rows<D: Deployment>(d: &D, verdict: Verdict, report: &mut Report) -> Result<(), Unavailable> {
+    for (home, version) in verdict.was_needed {
+        remove(d, &RowKey::Trash(home), version).await?;
+    }
     for page in verdict.goes.chunks(AT_ONCE) {
         // A pin that is there again wants what it had. The next run begins with that.
         if pins::load(d).await? != verdict.pins {
