@@ -38,7 +38,7 @@ from botocore.exceptions import ClientError
 ROOT = Path(__file__).resolve().parents[2]
 PODMAN = ROOT / "infra" / "image" / "podman"
 FUNCTIONS = {"api": "ApiFunction", "lease": "LeaseFunction", "dispatcher": "DispatcherFunction", "reaper": "ReaperFunction",
-             "wait": "WaitFunction"}
+             "wait": "WaitFunction", "collector": "CollectorFunction"}
 # Where a deployment's own files go before it has a bucket.
 DEPLOYS = "deploys"
 
