@@ -146,7 +146,9 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "secretsmanager", "list_secrets", json!({})),
     ];
     // Each its own log.
-    for (log, may) in [("api", "a"), ("lease", "l"), ("dispatcher", "d"), ("reaper", "r"), ("collector", "c"), ("builder", "t")] {
+    for (log, may) in
+        [("api", "a"), ("lease", "l"), ("dispatcher", "d"), ("reaper", "r"), ("collector", "c"), ("builder", "t")]
+    {
         table.push((may, "logs", "create_log_stream", stream(log)));
         table.push(("", "logs", "get_log_events", stream(log)));
     }
