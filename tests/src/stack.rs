@@ -24,7 +24,7 @@ pub struct Stack {
     pub name: String,
     /// The template's outputs, by name: `Table`, `Bucket`, `Queue`, `DeadLetters`, `Cluster`, `Logs`, `BuilderRepository`, …
     pub outputs: BTreeMap<String, String>,
-    /// The functions' names: of `api`, `lease`, `dispatcher` and `reaper`.
+    /// The functions' names: of `api`, `lease`, `wait`, `dispatcher`, `reaper` and `collector`.
     pub functions: BTreeMap<String, String>,
 }
 
@@ -63,6 +63,11 @@ impl Stack {
     /// The ids of all that it made.
     pub fn resources(&self) -> BTreeSet<String> {
         list(&said(tool("resources", &[&self.name]))).collect()
+    }
+
+    /// Calls one of its functions, as its schedule does, and waits until it has ended, or was killed.
+    pub fn invoke(&self, function: &str) {
+        said(tool("invoke", &[&self.name, function]));
     }
 
     /// Its builders' containers, as `podman ps` would list them: those of its tasks that run.

@@ -24,8 +24,8 @@ use binplz_core::{
     pins::{Change, Pinned, Pins},
     policy::{Names, Policy},
     ports::{
-        Asked, Bell, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey,
-        Shelf, Swap, Tally, Unavailable, Version, Watch,
+        Asked, Bell, Cursor, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row,
+        RowKey, Scanned, Shelf, Swap, Tally, Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     reply::Reply,
@@ -52,6 +52,9 @@ pub struct Stage {
     inner: LocalLedger,
     /// Done once, right before the next commit: what another actor does between a sighting and its swap.
     before_commit: Mutex<Option<Meddling>>,
+    /// Done once, right after the last page of the next scan.
+    after_scan: Mutex<Option<Meddling>>,
+    life: Arc<Life>,
     /// So many of the next commits happen, and their replies are lost.
     lost_replies: AtomicUsize,
     /// Commits that happened.
@@ -61,6 +64,37 @@ pub struct Stage {
     late: AtomicBool,
     /// What was read since somebody asked.
     reads: Mutex<Vec<(RowKey, Read)>>,
+}
+
+impl Stage {
+    async fn meddle(&self) {
+        let meddling = self.before_commit.lock().expect("a lock").take();
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+    }
+
+    fn reply(&self) -> Result<(), NotCommitted> {
+        let lost = self.lost_replies.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        if lost.is_ok() { Err(Unavailable::new("ledger", "the reply was lost").into()) } else { Ok(()) }
+    }
+}
+
+/// How many writes a process makes until it dies: none of it is heard from then on.
+#[derive(Default)]
+pub struct Life(Mutex<Option<usize>>);
+
+impl Life {
+    fn spend(&self, role: &'static str) -> Result<(), Unavailable> {
+        match &mut *self.0.lock().expect("a lock") {
+            None => Ok(()),
+            Some(0) => Err(Unavailable::new(role, "the process is dead")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Ledger for Stage {
@@ -74,10 +108,8 @@ impl Ledger for Stage {
         }
     }
     async fn commit(&self, swaps: Vec<Swap>) -> Result<(), NotCommitted> {
-        let meddling = self.before_commit.lock().expect("a lock").take();
-        if let Some(meddling) = meddling {
-            meddling.await;
-        }
+        self.meddle().await;
+        self.life.spend("ledger")?;
         let mut before = Vec::new();
         for key in swaps.iter().map(|swap| swap.row.key()) {
             before.push((key.clone(), self.inner.load(&key, Read::Consistent).await?));
@@ -85,8 +117,7 @@ impl Ledger for Stage {
         self.inner.commit(swaps).await?;
         self.before.lock().expect("a lock").extend(before);
         self.commits.fetch_add(1, SeqCst);
-        let lost = self.lost_replies.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
-        if lost.is_ok() { Err(Unavailable::new("ledger", "the reply was lost").into()) } else { Ok(()) }
+        self.reply()
     }
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.inner.list(shelf, after, limit).await
@@ -102,11 +133,29 @@ impl Ledger for Stage {
     ) -> Result<Vec<ServedKey>, Unavailable> {
         self.inner.list_served(pinned, after, limit).await
     }
+    async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
+        let page = self.inner.scan(after, limit).await?;
+        let meddling = self.after_scan.lock().expect("a lock").take_if(|_| page.next.is_none());
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+        Ok(page)
+    }
+    async fn remove(&self, key: &RowKey, seen: Version) -> Result<(), NotCommitted> {
+        self.meddle().await;
+        self.life.spend("ledger")?;
+        self.inner.remove(key, seen).await?;
+        self.reply()
+    }
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         self.inner.put_progress(lease, progress).await
     }
     async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
         self.inner.progress(lease).await
+    }
+    async fn remove_progress(&self, lease: &LeaseId) -> Result<(), Unavailable> {
+        self.life.spend("ledger")?;
+        self.inner.remove_progress(lease).await
     }
 }
 
@@ -269,9 +318,12 @@ impl World {
 
     fn open(policy: Policy, data: TempDir, now: u64) -> Arc<World> {
         let dir = DataDir::open(data.path()).expect("a data directory");
+        let life = Arc::<Life>::default();
         let ledger = Stage {
             inner: LocalLedger::open(&dir).expect("a ledger"),
             before_commit: Mutex::default(),
+            after_scan: Mutex::default(),
+            life: Arc::clone(&life),
             lost_replies: AtomicUsize::default(),
             commits: AtomicUsize::default(),
             before: Mutex::default(),
@@ -281,7 +333,7 @@ impl World {
         Arc::new(World {
             catalogues: Opened::default(),
             ledger,
-            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store")),
+            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store"), life),
             launcher: Remembering::default(),
             bell: Counting::default(),
             waiters: Waiters::default(),
@@ -311,7 +363,17 @@ impl World {
         self.now.fetch_add(u64::try_from(time.as_millis()).expect("a time"), SeqCst);
     }
 
-    /// The next commit comes too late: this happens first.
+    /// Whoever writes dies after so many writes; `None`: nobody does, from now on.
+    pub fn die_after(&self, writes: Option<usize>) {
+        *self.ledger.life.0.lock().expect("a lock") = writes;
+    }
+
+    /// Right after the next scan this happens.
+    pub fn after_next_scan(&self, meddling: impl Future<Output = ()> + Send + 'static) {
+        *self.ledger.after_scan.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// The next commit or removal of a row comes too late: this happens first.
     pub fn before_next_commit(&self, meddling: impl Future<Output = ()> + Send + 'static) {
         *self.ledger.before_commit.lock().expect("a lock") = Some(Box::pin(meddling));
     }

@@ -183,6 +183,7 @@ impl Settings {
             size: self.value("BINPLZ_SIZE", "a size", Size::default())?,
             hold: self.seconds("BINPLZ_HOLD_SECONDS", Policy::default().hold.as_secs())?,
             waiters: self.number("BINPLZ_WAITERS", 0)?,
+            grace: self.seconds("BINPLZ_GRACE_SECONDS", Policy::default().grace.as_secs())?,
             overhead: self.seconds("BINPLZ_OVERHEAD_SECONDS", 180)?,
         })
     }

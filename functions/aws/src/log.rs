@@ -90,6 +90,7 @@ pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> S
         | News::Looked(_, None)
         | News::Stopped(false)
         | News::Granted(_)
+        | News::Cleared(_)
         | News::Answered { .. } => ("INFO", None),
     };
     let mut line = entry(level, &news.to_string(), error);

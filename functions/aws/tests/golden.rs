@@ -18,6 +18,7 @@ use binplz_core::{
     derivation::Derivation,
     doomed::Doomed,
     failure::{Failure, Kind},
+    gc::Trash,
     key::{Bin, BuildKey, DrvHash, LeaseId, Product},
     limits::{Limits, Micros, Why},
     past::Past,
@@ -167,13 +168,17 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-catalogue-listed", catalogue()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
         ("served-stale", served("perlPackages.ack?sys=x86_64-linux&pin=unstable", true)),
-        ("pins", pins()),
+        ("pins-past", pins()),
         ("limits-reserved", limits()),
         ("limits-over", Row::Limits(spent(limits(), 1))),
-        ("limits-granted", Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(5_000_000_000))),
+        (
+            "limits-granted",
+            Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(5_000_000_000, u64::MAX)),
+        ),
         ("client", client()),
         ("keys", keys()),
         ("past", past()),
+        ("trash", Row::Trash(Trash { home: Home { key: key(), lease: id('b') }, since: AT })),
         ("doomed", Row::Doomed(Doomed::none(key().system).after(&doomed(), AT).expect("it is new"))),
         ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
         ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
@@ -271,6 +276,10 @@ fn rows_as_earlier_versions_wrote_them_are_read() {
         panic!("the limits")
     };
     assert!(limits.is_live(&id('b')) && limits.taken() == 1);
+    // Nobody was told until when what they have left is kept, so it is not.
+    let (now, earlier) = (&rows["pins-past"], item::read(&RowKey::Pins, &of_json(&golden("pins", &Value::Null))));
+    let (Row::Pins(now), Ok((Row::Pins(earlier), _))) = (now, earlier) else { panic!("pins") };
+    assert_eq!((earlier.all(), earlier.kept(AT).count(), now.kept(AT).count()), (now.all(), 0, 1));
 }
 
 #[test]
@@ -314,6 +323,7 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             | Row::Doomed(_)
             | Row::Allowance(_)
             | Row::Keys(_)
+            | Row::Trash(_)
             | Row::Limits(_)
             | Row::Pins(_) => {}
         }

@@ -149,12 +149,27 @@ impl Manifest {
 /// Where the objects of one attempt at one build lie.
 ///
 /// No two attempts can write the same object, and an object that a redirect points to is never written again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Home {
     /// Of which build.
     pub key: BuildKey,
     /// Of which attempt.
     pub lease: LeaseId,
+}
+
+/// `REV/SYSTEM/ATTR/LEASE`.
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.key, self.lease)
+    }
+}
+
+impl FromStr for Home {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let (key, lease) = s.rsplit_once('/').ok_or(BadName::Form)?;
+        Ok(Home { key: key.parse()?, lease: lease.parse()? })
+    }
 }
 
 impl Home {
@@ -163,16 +178,19 @@ impl Home {
         ObjectPath { key: self.key.clone(), lease: self.lease.clone(), name }
     }
 
+    /// What the paths of its objects begin with, and of no others: a directory.
+    pub fn objects(&self) -> String {
+        format!("{BUILDS}{self}/")
+    }
+
     /// What the paths of its log's segments begin with, and of no other object: a directory.
     pub fn segments(&self) -> String {
-        below(&self.key, &self.lease) + SEGMENTS
+        self.objects() + SEGMENTS
     }
 }
 
-/// What the paths of an attempt's objects begin with.
-fn below(key: &BuildKey, lease: &LeaseId) -> String {
-    format!("builds/{key}/{lease}/")
-}
+/// What the paths of all builds' objects begin with.
+pub const BUILDS: &str = "builds/";
 
 /// How those of its log's segments go on.
 const SEGMENTS: &str = "log/";
@@ -241,7 +259,7 @@ pub struct ObjectPath {
 
 impl fmt::Display for ObjectPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", below(&self.key, &self.lease), self.name)
+        write!(f, "{BUILDS}{}/{}/{}", self.key, self.lease, self.name)
     }
 }
 
@@ -250,7 +268,7 @@ impl FromStr for ObjectPath {
     fn from_str(s: &str) -> Result<Self, BadName> {
         let mut parts = s.splitn(6, '/');
         let mut next = || parts.next().ok_or(BadName::Form);
-        if next()? != "builds" {
+        if next()? != BUILDS.trim_end_matches('/') {
             return Err(BadName::Form);
         }
         let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? };
@@ -260,9 +278,17 @@ impl FromStr for ObjectPath {
 
 serde_as_text!(ObjectPath, BadName);
 
+/// What the paths of all nixpkgs' tarballs begin with.
+pub const NIXPKGS: &str = "nixpkgs/";
+
 /// Where a store keeps the tarball of a nixpkgs: `nixpkgs/REV.tar.gz`. An operator puts it there; no build can.
 pub fn nixpkgs_path(rev: &Rev) -> String {
-    format!("nixpkgs/{rev}.tar.gz")
+    format!("{NIXPKGS}{rev}.tar.gz")
+}
+
+/// Which nixpkgs lies there; `None`: none does.
+pub fn nixpkgs_at(path: &str) -> Option<Rev> {
+    path.strip_prefix(NIXPKGS)?.strip_suffix(".tar.gz")?.parse().ok()
 }
 
 #[cfg(test)]

@@ -202,6 +202,19 @@ impl Build {
         }
     }
 
+    /// Where what is told and served of it lies: its programs, or as long as there are none the log of its newest attempt, and the
+    /// one that has come to its failure before.
+    pub fn homes(&self) -> Vec<Home> {
+        let own = |lease: &LeaseId| Home { key: self.key.clone(), lease: lease.clone() };
+        match self.home() {
+            Some(home) => vec![home],
+            None => {
+                let seen_in = self.history.last().and_then(|last| last.seen_in.clone());
+                self.newest_lease().map(own).into_iter().chain(seen_in).collect()
+            }
+        }
+    }
+
     /// The newest attempt's lease, running or ended.
     pub fn newest_lease(&self) -> Option<&LeaseId> {
         self.lease().map(|lease| &lease.id).or(self.history.last().map(|attempt| &attempt.lease))

@@ -25,6 +25,9 @@ pub mod limits;
 pub mod past;
 pub mod served;
 
+pub mod gc;
+pub mod row;
+
 pub mod flow;
 pub mod ports;
 

@@ -251,10 +251,11 @@ impl Limits {
         Limits { granted: Some(Granted { month: now.month(), budget }), ..self.clone() }
     }
 
-    /// The limits after somebody has looked how much is in the store.
+    /// The limits after somebody has looked how much is in the store, who began when it was thought to be so much. What was
+    /// stored since then, may have been seen or not: it counts as not seen.
     #[must_use]
-    pub fn measured(&self, stored: u64) -> Limits {
-        Limits { stored, ..self.clone() }
+    pub fn measured(&self, there: u64, thought: u64) -> Limits {
+        Limits { stored: there.saturating_add(self.stored.saturating_sub(thought)), ..self.clone() }
     }
 
     /// What builds may cost in this month; `None`: there is no limit.
@@ -420,7 +421,9 @@ mod tests {
         let limits = reserve(&limits, 3).expect("room");
         // Nobody knows what the other two have stored, until somebody looks.
         let limits = limits.over(&lease(2), None, began).over(&lease(3), None, began);
-        assert_eq!((limits.stored(), limits.measured(20).stored()), (95, 20));
+        assert_eq!((limits.stored(), limits.measured(20, 95).stored()), (95, 20));
+        // The last one ended while somebody looked.
+        assert_eq!(limits.measured(20, 55).stored(), 60);
     }
 
     proptest! {

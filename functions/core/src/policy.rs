@@ -37,9 +37,15 @@ pub struct Policy {
     pub hold: Duration,
     /// Requests that may wait at a time.
     pub waiters: usize,
+    /// For how long what nobody needs any more is let alone before its objects go: the longest redirect's life and an hour.
+    pub grace: Duration,
     /// Seconds that a task is paid for beyond its job's limit: pulling its image, stopping.
     pub overhead: Duration,
 }
+
+/// A quarter of an hour is how long a presigned URL can be followed; a redirect to the CDN is kept for a minute. The hour is more than any
+/// request or function lives, and than clocks differ.
+const GRACE: Duration = Duration::from_secs((15 + 60) * 60);
 
 /// Which names mean something in a nixpkgs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,6 +127,7 @@ impl Default for Policy {
             size: Size::default(),
             hold: Duration::from_secs(25),
             waiters: 500,
+            grace: GRACE,
             overhead: Duration::ZERO,
         }
     }

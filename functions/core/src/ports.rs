@@ -13,6 +13,7 @@ use crate::{
     client::{Allowance, Client, Keys},
     derivation::Derivation,
     doomed::Doomed,
+    gc::Trash,
     key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, System, Token},
     limits::{Limits, Why},
     news::{self, News},
@@ -59,6 +60,8 @@ pub enum RowKey {
     Allowance(Client),
     /// The API keys. There is one such row.
     Keys,
+    /// That nobody needs what lies in a home any more.
+    Trash(Home),
     /// The row of slots, money and pauses. There is one.
     Limits,
     /// The pins. There is one such row.
@@ -82,6 +85,8 @@ pub enum Row {
     Allowance(Allowance),
     /// The API keys.
     Keys(Keys),
+    /// A home that nobody needs any more.
+    Trash(Trash),
     /// Slots and money.
     Limits(Limits),
     /// What is served, by name.
@@ -99,6 +104,7 @@ impl Row {
             Row::Doomed(doomed) => RowKey::Doomed(doomed.system),
             Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
             Row::Keys(_) => RowKey::Keys,
+            Row::Trash(trash) => RowKey::Trash(trash.home.clone()),
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
         }
@@ -204,6 +210,19 @@ impl Build {
     }
 }
 
+/// How far a scan has come, in a ledger's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub String);
+
+/// Some of all rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// The rows, each with its version; perhaps none.
+    pub rows: Vec<(Row, Version)>,
+    /// Where to go on; `None`: those were the last.
+    pub next: Option<Cursor>,
+}
+
 /// The rows. Knows compare-and-swap, and no rules.
 pub trait Ledger: Send + Sync {
     /// The row and its version; `None` is version 0.
@@ -236,6 +255,18 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<ServedKey>, Unavailable>> + Send;
 
+    /// Up to `limit` rows of every kind behind `after`, in an order of the ledger's own. From its first page to its last a scan shows
+    /// each row once that is there all that time, as it was at some instant of it.
+    ///
+    /// A row of a kind that this version does not know is an error: whoever scans wants to know what all rows need.
+    fn scan(&self, after: Option<&Cursor>, limit: usize) -> impl Future<Output = Result<Scanned, Unavailable>> + Send;
+
+    /// Removes a row, on the condition that nobody has replaced it since it was seen. One that is gone already is well.
+    ///
+    /// A row that is made anew begins with version 1 again. So only that may be removed which nobody writes on a sighting from before:
+    /// what was let alone for longer than any flow lives ([`crate::gc`]).
+    fn remove(&self, key: &RowKey, seen: Version) -> impl Future<Output = Result<(), NotCommitted>> + Send;
+
     /// Replaces what is known of a lease's progress. Unfenced: it is not state, and can fight nobody.
     fn put_progress(
         &self,
@@ -245,6 +276,9 @@ pub trait Ledger: Send + Sync {
 
     /// What a lease's builder said last.
     fn progress(&self, lease: &LeaseId) -> impl Future<Output = Result<Option<Progress>, Unavailable>> + Send;
+
+    /// Forgets it. What is not known is forgotten.
+    fn remove_progress(&self, lease: &LeaseId) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
 /// The doorbell: wakes the dispatcher, and carries nothing. A lost ring costs time, not a build: a sweep rings in case.
@@ -324,6 +358,41 @@ pub trait Intake: Store {
 
     /// Removes the segments of an attempt's log, as many as there are: nothing else is ever removed here. Where it fails, some may be gone.
     fn remove_segments(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// A home, and what lies in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub home: Home,
+    /// How many objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A nixpkgs that is kept for builders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptNixpkgs {
+    /// Of which revision.
+    pub rev: Rev,
+    /// When it was put there last.
+    pub since: Timestamp,
+}
+
+/// The objects, for whoever clears away what nobody needs any more: nobody else can.
+pub trait Collect: Send + Sync {
+    /// Up to `limit` homes that hold something, in an order of the store's own, beginning behind `after`.
+    fn homes(&self, after: Option<&Home>, limit: usize) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
+
+    /// Removes all that lies in a home. Where it fails, some may be gone.
+    fn remove_home(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Every nixpkgs that an operator has put where builders find it.
+    fn kept_nixpkgs(&self) -> impl Future<Output = Result<Vec<KeptNixpkgs>, Unavailable>> + Send;
+
+    /// Removes one. One that is gone already is well.
+    fn remove_nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
 /// A URL of an object.

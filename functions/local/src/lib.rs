@@ -4,6 +4,7 @@
 //! DATA/lock              held while a binplz serves this directory
 //! DATA/ledger.redb       the rows
 //! DATA/objects/builds/…  the objects, each under its object path
+//! DATA/roots/            links to the nixpkgs that Nix is to keep, as `binplz pin` makes them
 //! DATA/tmp/              objects that are still being written
 //! DATA/secret            what upload URLs are signed with
 //! DATA/builders/*.log    what builders wrote to their standard error
@@ -25,6 +26,8 @@ mod writer;
 mod draft;
 mod grant;
 pub mod store;
+
+mod attic;
 
 pub mod bell;
 pub mod launcher;
@@ -166,7 +169,12 @@ impl Deployment for Local {
     fn tell(&self, about: About<'_>, news: News<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));
         match news {
-            News::Moved(_) | News::Held(_) | News::Looked(..) | News::Stopped(_) | News::Granted(_) => {
+            News::Moved(_)
+            | News::Held(_)
+            | News::Looked(..)
+            | News::Stopped(_)
+            | News::Granted(_)
+            | News::Cleared(_) => {
                 tracing::info!(key, lease, "{news}")
             }
             News::Trouble { error, .. } => {

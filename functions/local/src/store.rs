@@ -33,7 +33,9 @@ const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
 /// and `PUT` with [`LocalStore::receive`].
 #[derive(Debug)]
 pub struct LocalStore {
-    objects: PathBuf,
+    pub(crate) objects: PathBuf,
+    /// Where `binplz pin` has links to what Nix is to keep.
+    pub(crate) roots: PathBuf,
     tmp: PathBuf,
     secret: Secret,
     origin: String,
@@ -64,12 +66,12 @@ pub enum Refused {
     Unavailable(#[from] Unavailable),
 }
 
-fn unavailable(cause: impl ToString) -> Unavailable {
+pub(crate) fn unavailable(cause: impl ToString) -> Unavailable {
     Unavailable::new("store", cause)
 }
 
 /// `None` where there is no such file.
-fn absent<T>(result: io::Result<T>) -> Result<Option<T>, Unavailable> {
+pub(crate) fn absent<T>(result: io::Result<T>) -> Result<Option<T>, Unavailable> {
     match result {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -97,7 +99,8 @@ impl LocalStore {
         }
         let path = dir.file("secret");
         let secret = secret(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
-        Ok(LocalStore { objects, tmp, secret, origin: origin.to_owned(), _dir: Arc::clone(dir) })
+        let roots = dir.file("roots");
+        Ok(LocalStore { objects, roots, tmp, secret, origin: origin.to_owned(), _dir: Arc::clone(dir) })
     }
 
     /// The file that an object is in, if it is there.

@@ -101,6 +101,12 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     wait_for("the hits", || (hits() >= Some(2)).then_some(()));
     assert!(said(&site, &["top", "--since", "1h", "--most", "1"]).ends_with("  tree\n"));
 
+    // What nobody needs any more: nothing that is served.
+    let kept = json(&site, &["gc", "--dry-run"])["kept"]["objects"].as_u64();
+    assert!(kept >= Some(4) && said(&site, &["gc", "--dry-run"]).contains("nothing was changed"), "{kept:?}");
+    assert!(said(&site, &["gc"]).starts_with("rows      0 of builds, 0 served"));
+    assert_eq!(site.get("/tree").status, 302);
+
     // Once more.
     assert_eq!(said(&site, &["retry", BAD]), format!("{BAD} is queued\n"));
     ends(&site, BAD, "failed");

@@ -9,6 +9,7 @@ use binplz_core::{
     derivation::Derivation,
     doomed::Doomed,
     failure::{Failure, Kind},
+    gc::Trash,
     key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
     limits::{Limits, Micros, Why},
     past::Past,
@@ -333,7 +334,7 @@ fn any_pins() -> impl Strategy<Value = Pins> {
         ("\\PC{0,20}", option::of("\\PC{0,20}")).prop_map(|(url, nar_hash)| Nixpkgs::Tarball { url, nar_hash }.into()),
     ];
     let rev = "[0-9a-f]{40}".prop_map(|hex| hex.parse::<Rev>().expect("hex"));
-    let step = (0..4u8, any_pin_name(), rev, source);
+    let step = (0..5u8, any_pin_name(), rev, source);
     (any_timestamp(), vec(step, 1..12)).prop_map(|(now, steps)| {
         let (_, name, rev, source) = steps[0].clone();
         let names: Vec<_> = steps.iter().map(|(_, name, ..)| name.clone()).collect();
@@ -342,6 +343,7 @@ fn any_pins() -> impl Strategy<Value = Pins> {
             let change = match what {
                 0 => Change::Retire(other),
                 1 => Change::Default(other),
+                4 => Change::Keep(other, Duration::from_secs(n as u64 * 1000)),
                 2 => Change::Move(other, rev, source),
                 _ => Change::Add(name, rev, source),
             };
@@ -380,6 +382,7 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         1 => any_derivation().prop_map(Row::Derivation),
         1 => any_past().prop_map(Row::Past),
         1 => any_doomed().prop_map(Row::Doomed),
+        1 => (any_home(), any_timestamp()).prop_map(|(home, since)| Row::Trash(Trash { home, since })),
         2 => any_served().prop_map(Row::Served),
         1 => any_allowance().prop_map(Row::Allowance),
         1 => any_keys().prop_map(Row::Keys),

@@ -1,6 +1,7 @@
 //! What an operator does about builds, with a server on this machine or a stack alike.
 
 mod builds;
+mod gc;
 mod many;
 mod overview;
 
@@ -151,6 +152,16 @@ pub(crate) struct Budget {
     common: Common,
 }
 
+/// What nobody needs any more.
+#[derive(ClapArgs)]
+pub(crate) struct Gc {
+    /// Only tell what would go
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// A list of packages.
 #[derive(ClapArgs)]
 pub(crate) struct Warm {
@@ -222,6 +233,9 @@ pub(crate) enum Verb {
     Restore(Restore),
     /// Have packages built before somebody asks for them, when nothing else is to be built
     Warm(Warm),
+    /// Clear away what nobody needs any more: what retired and moved pins have left once its time is over, what attempts that failed have
+    /// left, and what was taken down. The server, or the stack, does so once a day by itself
+    Gc(Gc),
     /// Have nothing new built, and stop what is under way: it waits in the queue until builds go on
     Pause(Pause),
     /// Let builds go on
@@ -287,6 +301,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             overview::after(common, [Order::ChangePins(Change::Restore(package))]).await
         }
         Verb::Warm(warm) => many::warm(warm).await,
+        Verb::Gc(order) => gc::gc(order).await,
         Verb::Pause(Pause { drain, common }) => {
             if !drain {
                 common.confirm.that(|| "stops all builds that are under way: they begin anew later".to_owned())?;

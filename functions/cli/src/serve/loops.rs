@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    flow::{dispatch::dispatch, settle::stopped, sweep::sweep},
+    flow::{dispatch::dispatch, gc::gc, settle::stopped, sweep::sweep},
     news::About,
     ports::{Deployment, Unavailable},
     time::Timestamp,
@@ -11,6 +11,9 @@ use binplz_core::{
 use binplz_local::{Ends, Local};
 use tokio::time::sleep;
 
+/// How long after its start a service clears away first, and how long it waits then.
+const AFTER_START: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The pause after a backend did not answer.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -35,6 +38,17 @@ pub(crate) async fn sweeper(d: Arc<Local>) {
             // Leases that were given out meanwhile, and rings that were lost.
             () = sleep(d.policy().lease) => {}
         }
+    }
+}
+
+/// Clears away once a day what nobody needs any more; the first time when a service that has just begun has had its time to settle.
+pub(crate) async fn collector(d: Arc<Local>) {
+    sleep(AFTER_START).await;
+    loop {
+        if let Err(error) = gc(&*d, false).await {
+            d.note(About::Service, "what nobody needs was not all cleared away", &error);
+        }
+        sleep(DAY).await;
     }
 }
 

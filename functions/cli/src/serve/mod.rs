@@ -111,6 +111,9 @@ struct Numbers {
     /// Seconds after which a builder that is not heard of is given up
     #[arg(long, default_value_t = Policy::default().lease.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
     lease: u64,
+    /// Seconds for which what nobody needs any more is let alone before it is cleared away: longer than any download takes
+    #[arg(long, default_value_t = Policy::default().grace.as_secs(), value_name = "SECONDS")]
+    grace: u64,
     /// Requests that may wait at a time (?wait); more are answered at once
     #[arg(long, default_value_t = Policy::default().waiters, value_name = "N")]
     waiters: usize,
@@ -131,6 +134,7 @@ impl Numbers {
             prices: Prices { task: self.hour_price, ..Prices::default() },
             client_builds: self.client_builds,
             store_bytes: self.store_size,
+            grace: Duration::from_secs(self.grace),
             waiters: self.waiters,
             hold: Duration::from_secs(self.hold),
             job: JobLimits {
@@ -217,6 +221,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
 
     let dispatcher = tokio::spawn(loops::dispatcher(Arc::clone(&local)));
     let sweeper = tokio::spawn(loops::sweeper(Arc::clone(&local)));
+    let collector = tokio::spawn(loops::collector(Arc::clone(&local)));
     let reaper = tokio::spawn(loops::reaper(Arc::clone(&local), ends));
 
     let service = binplz_web::router(Arc::clone(&local)).merge(objects::router(Arc::clone(&local)));
@@ -240,6 +245,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     orders.abort();
     sweeper.abort();
     reaper.abort();
+    collector.abort();
     // Whoever still downloads is cut off when this process ends, and can resume.
     drop(closing);
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;

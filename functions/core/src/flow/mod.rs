@@ -3,7 +3,7 @@
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
 //! working on any more, and [`stop`] what somebody is. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
-//! who wait for that. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
+//! who wait for that. [`gc`] clears away what nobody needs any more. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
 //! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
 //! longer. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
 //! [`built`] tells its maker what is known already.
@@ -33,6 +33,7 @@ pub mod claim;
 pub mod dispatch;
 mod doomed;
 mod follow;
+pub mod gc;
 pub mod inspect;
 mod keys;
 pub mod lease;

@@ -10,14 +10,15 @@ use crate::{
     build::Event,
     client::{KeyChange, Keys},
     flow::{
-        Halt, QUEUE_COUNT, advance, doomed,
+        Halt, QUEUE_COUNT, advance, doomed, gc,
         inspect::{self, Excerpt, Filter, Listing, Shown},
         keys, load_build, load_limits, meaning, pins, queued, ring, stop,
     },
+    gc::Report,
     key::{Attr, BuildKey, System},
     limits::{Micros, Paused},
     pins::{Change, Pins, Withheld},
-    ports::{Asked, Deployment, Read, Tally, Unavailable},
+    ports::{Asked, Collect, Deployment, Read, Tally, Unavailable},
     target::{BadTarget, Target},
     time::Timestamp,
 };
@@ -62,6 +63,11 @@ pub enum Order {
         since: Timestamp,
         /// How many packages, at most.
         most: usize,
+    },
+    /// Clear away what nobody needs any more, or tell what that would be.
+    Gc {
+        /// Nothing is changed.
+        rehearsal: bool,
     },
     /// Do something about one build.
     Build {
@@ -137,6 +143,8 @@ pub enum Outcome {
     Log(Excerpt),
     /// What is served most.
     Top(Vec<Asked>),
+    /// What was cleared away.
+    Gc(Report),
     /// It is done, to that build, which stands so now.
     Build(Listing),
 }
@@ -176,6 +184,8 @@ outcomes! {
     log: Log(Excerpt);
     /// What is served most, where that was asked.
     top: Top(Vec<Asked>);
+    /// What was cleared away, where that was asked for.
+    cleared: Gc(Report);
     /// The build that it was done to.
     build: Build(Listing);
 }
@@ -230,7 +240,7 @@ pub trait Operator {
     fn carry_out(&self, order: Order) -> impl Future<Output = Result<Outcome, Declined>> + Send;
 }
 
-impl<D: Deployment> Operator for D {
+impl<D: Deployment<Store: Collect>> Operator for D {
     async fn carry_out(&self, order: Order) -> Result<Outcome, Declined> {
         match order {
             Order::Pins => Ok(Outcome::Pins(pins::load(self).await?)),
@@ -254,6 +264,7 @@ impl<D: Deployment> Operator for D {
             Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
             Order::Top { since, most } => Ok(Outcome::Top(self.tally().top(since, most).await?)),
+            Order::Gc { rehearsal } => Ok(Outcome::Gc(gc::gc(self, rehearsal).await?)),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }
