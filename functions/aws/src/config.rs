@@ -7,14 +7,11 @@ use binplz_core::{
     limits::Micros,
     pins::Pins,
     policy::{Names, Policy, Prices},
+    prices::{Machine, PriceList},
     protocol::JobLimits,
     size::Size,
 };
 use thiserror::Error;
-
-/// Fargate in us-east-1: the dearest that may run there, x86 on demand, with a public IPv4 address (2026-11). Spot and ARM cost
-/// less, so that the budget errs on the safe side.
-const US_EAST_1: Prices = Prices { cpu: Micros(40_480), memory: Micros(4_445), disk: Micros(111), task: Micros(5_000) };
 
 /// A setting that a function can not start without, or can not read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -86,11 +83,17 @@ impl Settings {
         self.value(name, "a number", default)
     }
 
-    /// What a task costs here, as a part of what it costs in us-east-1.
+    /// What a task costs here, as a part of what the price file says: the dearest that may run. Spot and ARM cost less, so
+    /// that the budget errs on the safe side.
     fn prices(&self) -> Result<Prices, Fault> {
         let percent = self.number("BINPLZ_PRICE_PERCENT", 100u64)?;
         let here = |price: Micros| Micros((price.0.saturating_mul(percent)).div_ceil(100));
-        let Prices { cpu, memory, disk, task } = US_EAST_1;
+        let list = PriceList::known().map_err(|cause| Fault::Wrong {
+            name: "infra/prices.json",
+            what: "a price file",
+            cause: cause.to_string(),
+        })?;
+        let Prices { cpu, memory, disk, task } = list.task(Machine::X86);
         Ok(Prices { cpu: here(cpu), memory: here(memory), disk: here(disk), task: here(task) })
     }
 
@@ -210,7 +213,7 @@ mod tests {
     fn a_build_is_priced_by_its_machine_and_by_what_that_costs_here() {
         let hour = Duration::from_secs(3600);
         for (size, percent, micros) in [
-            // The sums of infra/README.md.
+            // What infra/prices.json says, in sum.
             ("", "", 205_810),
             ("4096/8192/50", "100", 205_810),
             ("2048/4096/50", "", 2 * 40_480 + 4 * 4_445 + 30 * 111 + 5_000),

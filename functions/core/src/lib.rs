@@ -22,7 +22,10 @@ pub mod derivation;
 pub mod doomed;
 pub mod limits;
 pub mod past;
+pub mod prices;
 pub mod served;
+
+pub mod cost;
 
 pub mod flow;
 pub mod ports;

@@ -1,6 +1,7 @@
 //! Instants as the ledger keeps them. Nobody in this crate reads a clock: `now` is always an argument or a port.
 
 use std::{
+    fmt,
     ops::{Add, Sub},
     time::Duration,
 };
@@ -51,8 +52,38 @@ impl Timestamp {
     }
 }
 
+impl Month {
+    /// The one after it.
+    #[must_use]
+    pub fn next(self) -> Month {
+        match self.month {
+            12 => Month { year: self.year + 1, month: 1 },
+            month => Month { month: month + 1, ..self },
+        }
+    }
+
+    /// Its first instant.
+    pub fn begins(self) -> Timestamp {
+        // The same days, the other way round.
+        let (year, march_month) =
+            if self.month < 3 { (self.year - 1, self.month + 9) } else { (self.year, self.month - 3) };
+        let year_of_era = year % 400;
+        let era_day = 365 * year_of_era + year_of_era / 4 - year_of_era / 100 + (153 * march_month + 2) / 5;
+        Timestamp((year / 400 * 146_097 + era_day - 719_468) * 86_400_000)
+    }
+}
+
+/// `2026-11`.
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:02}", self.year, self.month)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -68,6 +99,15 @@ mod tests {
             (4_107_542_399, 2100, 2),
         ] {
             assert_eq!(Timestamp(seconds * 1000).month(), Month { year, month }, "{seconds}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_instant_lies_between_its_months_beginning_and_the_next_ones(at in 0u64..8_000_000_000_000) {
+            let month = Timestamp(at).month();
+            prop_assert!(month.begins().0 <= at && at < month.next().begins().0, "{}", month);
+            prop_assert_eq!(month.begins().month(), month);
         }
     }
 }
