@@ -31,8 +31,8 @@ macro_rules! assumed {
 assumed! {
     PROGRAM_BYTES: 5_000_000, "bytes of a program that is fetched",
         "a static program in C has 0.1 to 2 MB, one in Go or Rust 5 to 20";
-    REDIRECT_BYTES: 6_000, "bytes of a redirect",
-        "4 kB of stub, a presigned URL with its session's token, headers";
+    REDIRECT_BYTES: 7_500, "bytes of a redirect",
+        "5 kB of stub, a presigned URL with its session's token, headers";
     HIT_MILLISECONDS: 6, "milliseconds of the function for a hit",
         "0.3 ms of a whole processor (README, \"How fast\"), of which 128 MB are given a fourteenth, and one read";
     FUNCTION_MEGABYTES: 128, "MB that a function has", "`template.yaml`";
@@ -95,10 +95,7 @@ pub fn hits(prices: &PriceList, way: Way, hits: u64) -> Vec<Item> {
         Way::Cdn => items.extend([
             Item { what: "S3, by requests", dollars: prices.s3_gets.of(hits).part(EDGE_MISSES_PERCENT.number, 100) },
             // The redirect, and the program.
-            Item {
-                what: "CloudFront, by requests",
-                dollars: prices.cloudfront_requests.of(hits.saturating_mul(2)),
-            },
+            Item { what: "CloudFront, by requests", dollars: prices.cloudfront_requests.of(hits.saturating_mul(2)) },
         ]),
     }
     items
@@ -191,9 +188,9 @@ mod tests {
         // 1.00 + .20 + .010 + .0625 + .20 + .20 + .40, and with the CDN 2.00 more and .36 less.
         let micros = |way| sum(&hits(&known(), way, 1_000_000)).micros().0;
         assert_eq!((micros(Way::Store), micros(Way::Cdn)), (2_072_501, 3_712_501));
-        // 5 MB and 6 kB a million times, of which 10.24 TB are not used up.
+        // 5 MB and 7.5 kB a million times, of which 10.24 TB are not used up.
         let out = |way| egress(&known(), way, 1_000_000, 5_000_000_000_000).micros().0;
-        assert_eq!((out(Way::Store), out(Way::Cdn)), (450_540_000, 425_510_000));
+        assert_eq!((out(Way::Store), out(Way::Cdn)), (450_675_000, 425_637_500));
     }
 
     #[test]
