@@ -43,7 +43,7 @@ fn any_price_that_changes_makes_the_guides_tables_wrong() {
 #[test]
 fn a_guide_that_was_changed_by_hand_or_has_lost_its_tables_is_found_out() {
     let prices = PriceList::known().expect("the price file");
-    let one = GUIDE.replacen("| HTTP API | 1.00 |", "| HTTP API | 1.01 |", 1);
+    let one = GUIDE.replacen("| HTTP API | ", "| HTTP API | 9", 1);
     assert!(one != GUIDE && !guide::is_of(&one, &prices));
     assert!(!guide::is_of("", &prices));
 }

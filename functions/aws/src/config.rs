@@ -212,13 +212,14 @@ mod tests {
     #[test]
     fn a_build_is_priced_by_its_machine_and_by_what_that_costs_here() {
         let hour = Duration::from_secs(3600);
+        let Prices { cpu, memory, disk, task } = PriceList::known().expect("the price file").task(Machine::X86);
+        let sum = |vcpus, gigabytes, paid| vcpus * cpu.0 + gigabytes * memory.0 + paid * disk.0 + task.0;
         for (size, percent, micros) in [
-            // What infra/prices.json says, in sum.
-            ("", "", 205_810),
-            ("4096/8192/50", "100", 205_810),
-            ("2048/4096/50", "", 2 * 40_480 + 4 * 4_445 + 30 * 111 + 5_000),
-            ("8192/16384/50", "", 8 * 40_480 + 16 * 4_445 + 30 * 111 + 5_000),
-            ("4096/8192/200", "150", (205_810 + 150 * 111) * 3 / 2),
+            ("", "", sum(4, 8, 30)),
+            ("4096/8192/50", "100", sum(4, 8, 30)),
+            ("2048/4096/50", "", sum(2, 4, 30)),
+            ("8192/16384/50", "", sum(8, 16, 30)),
+            ("4096/8192/200", "150", sum(4, 8, 180) * 3 / 2),
         ] {
             let policy =
                 settings(&[("BINPLZ_SIZE", size), ("BINPLZ_PRICE_PERCENT", percent)]).policy().expect("numbers");

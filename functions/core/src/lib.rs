@@ -25,6 +25,7 @@ pub mod past;
 pub mod prices;
 pub mod served;
 
+pub mod bill;
 pub mod cost;
 
 pub mod flow;

@@ -291,6 +291,18 @@ impl PriceList {
 }
 
 #[cfg(test)]
+impl PriceList {
+    /// Prices for tests, that stay as they are when the file changes: a dollar for each unit of everything.
+    pub(crate) fn of_a_dollar() -> PriceList {
+        let mut file: serde_json::Value = serde_json::from_str(FILE).expect("JSON");
+        for line in file["prices"].as_object_mut().expect("prices").values_mut() {
+            *line = serde_json::json!({ "dollars": "1", "unit": line["unit"], "said": "" });
+        }
+        file.to_string().parse().expect("prices")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -308,23 +320,35 @@ mod tests {
     }
 
     #[test]
-    fn a_task_costs_what_the_file_says() {
-        let micros = |machine| {
-            let policy::Prices { cpu, memory, disk, task } = known().task(machine);
+    fn a_task_costs_what_the_file_says_in_whole_millionths() {
+        let list = changed(|file| {
+            for (name, dollars) in
+                [("vcpu", "0.04048"), ("memory", "0.0044451"), ("spot-vcpu", "0.01"), ("disk", "0.0001")]
+            {
+                file["prices"][format!("fargate-{name}")]["dollars"] = dollars.into();
+            }
+            file["prices"]["public-ipv4"]["dollars"] = "0.005".into();
+        });
+        let task = |machine| {
+            let policy::Prices { cpu, memory, disk, task } = list.clone().expect("prices").task(machine);
             [cpu.0, memory.0, disk.0, task.0]
         };
-        assert_eq!(micros(Machine::X86), [40_480, 4_445, 111, 5_000]);
-        assert_eq!(micros(Machine::Arm), [32_380, 3_560, 111, 5_000]);
-        assert_eq!(micros(Machine::Spot), [12_144, 1_334, 111, 5_000]);
+        assert_eq!(task(Machine::X86), [40_480, 4_446, 100, 5_000]);
+        assert_eq!(task(Machine::Spot)[0], 10_000);
+        let hour =
+            |machine| known().task(machine).of(crate::size::Size::default(), std::time::Duration::from_secs(3600));
+        assert!(hour(Machine::Spot) < hour(Machine::Arm) && hour(Machine::Arm) < hour(Machine::X86));
     }
 
     #[test]
     fn a_price_by_steps_costs_each_part_its_own() {
-        let terabytes = |n: u64| known().egress.of(n * 1_024_000_000_000).micros().0;
-        // 10 TB at .09, 40 at .085, 100 at .07, the rest at .05.
-        assert_eq!(terabytes(10), 921_600_000);
-        assert_eq!(terabytes(11), 921_600_000 + 87_040_000);
-        assert_eq!(terabytes(151), 921_600_000 + 40 * 87_040_000 + 100 * 71_680_000 + 51_200_000);
+        let dollars = |text: &str| text.parse::<Dollars>().expect("an amount");
+        let steps = [(0, dollars("9")), (10, dollars("8.5")), (50, dollars("5"))].into();
+        let price = Price { per: 1000, steps };
+        for (count, told) in [(0, "0"), (1, "0.009"), (10_000, "90"), (10_001, "90.0085"), (60_000, "480")] {
+            assert_eq!(price.of(count), dollars(told), "{count}");
+        }
+        assert_eq!(price.unit(), dollars("9"));
     }
 
     #[test]

@@ -9,7 +9,9 @@ use thiserror::Error;
 use crate::{
     build::Event,
     flow::{
-        Halt, QUEUE_COUNT, advance, doomed,
+        Halt, QUEUE_COUNT, advance,
+        cost::{self, Cost},
+        doomed,
         inspect::{self, Excerpt, Filter, Listing, Shown},
         load_build, load_limits, meaning, pins, queued, ring, stop,
     },
@@ -56,6 +58,8 @@ pub enum Order {
         /// How many packages, at most.
         most: usize,
     },
+    /// Tell what the month has cost, and will.
+    Cost,
     /// Do something about one build.
     Build {
         /// Which.
@@ -128,6 +132,8 @@ pub enum Outcome {
     Log(Excerpt),
     /// What is served most.
     Top(Vec<Asked>),
+    /// What the month has cost, and will.
+    Cost(Box<Cost>),
     /// It is done, to that build, which stands so now.
     Build(Listing),
 }
@@ -165,6 +171,8 @@ outcomes! {
     log: Log(Excerpt);
     /// What is served most, where that was asked.
     top: Top(Vec<Asked>);
+    /// What the month has cost, where that was asked.
+    cost: Cost(Box<Cost>);
     /// The build that it was done to.
     build: Build(Listing);
 }
@@ -228,6 +236,7 @@ impl<D: Deployment> Operator for D {
             Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
             Order::Top { since, most } => Ok(Outcome::Top(self.tally().top(since, most).await?)),
+            Order::Cost => Ok(Outcome::Cost(Box::new(cost::cost(self).await?))),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }
