@@ -49,7 +49,7 @@ assumed! {
     SWEEPS: 43_200, "sweeps in a month", "one a minute";
     SWEEP_MILLISECONDS: 300, "milliseconds of the function for a sweep", "some reads one after the other, at a fourteenth of a processor";
     SWEEP_READS: 10, "reads of a sweep", "each shelf, the limits, the pins";
-    IMAGE_BYTES: 500_000_000, "bytes of the builder's image", "one architecture, packed";
+    IMAGE_BYTES: 100_000_000, "bytes of the builder's image", "as `scripts/image` makes it, for one architecture";
     ROWS_BYTES: 100_000_000, "bytes of rows", "25,000 builds, at 4 KB each";
     KEPT_BYTES: 50_000_000_000, "bytes of programs that are kept", "10,000 of the size above";
     BUDGET_DOLLARS: 20, "dollars a month for builds, at most", "`BudgetDollars`, unless you say otherwise: that bounds it, whatever people ask for";
