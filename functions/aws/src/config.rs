@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_build_is_priced_by_its_machine_and_by_what_that_costs_here() {
         let hour = Duration::from_secs(3600);
-        let Prices { cpu, memory, disk, task } = PriceList::known().expect("the price file").task(Machine::X86);
+        let Prices { cpu, memory, disk, task, .. } = PriceList::known().expect("the price file").task(Machine::X86);
         let sum = |vcpus, gigabytes, paid| vcpus * cpu.0 + gigabytes * memory.0 + paid * disk.0 + task.0;
         for (size, percent, micros) in [
             ("", "", sum(4, 8, 30)),

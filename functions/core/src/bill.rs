@@ -99,6 +99,21 @@ impl Bill {
     }
 }
 
+impl Attempt {
+    /// What it has cost, by its machine and its time: never more than was reserved.
+    pub fn cost(&self, policy: &Policy) -> Micros {
+        policy.price(self.size, self.ended - self.claimed).min(policy.worst_price(self.size))
+    }
+}
+
+impl Build {
+    /// What its attempts have cost that are over and remembered; `None`: nothing.
+    pub fn cost(&self, policy: &Policy) -> Option<Micros> {
+        let sum: Micros = self.history.iter().map(|attempt| attempt.cost(policy)).sum();
+        (sum > Micros(0)).then_some(sum)
+    }
+}
+
 /// What building a package has taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {

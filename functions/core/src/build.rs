@@ -6,8 +6,6 @@ use crate::{
     artifact::{Home, Manifest},
     failure::Failure,
     key::{BuildKey, DrvHash, LeaseId, Token},
-    limits::Micros,
-    policy::Policy,
     protocol::Stats,
     size::Size,
     time::Timestamp,
@@ -172,13 +170,6 @@ pub struct Attempt {
     pub stats: Stats,
 }
 
-impl Attempt {
-    /// What its task has cost, as the month's money has it: never more than was reserved.
-    pub fn cost(&self, policy: &Policy) -> Micros {
-        policy.price(self.size, self.ended - self.claimed).min(policy.worst_price(self.size))
-    }
-}
-
 impl Build {
     /// The build that no row speaks of.
     pub fn unasked(key: BuildKey) -> Build {
@@ -191,12 +182,6 @@ impl Build {
             State::Building(lease) => Some(lease),
             _ => None,
         }
-    }
-
-    /// What its attempts have cost that are over and remembered; `None`: nothing.
-    pub fn cost(&self, policy: &Policy) -> Option<Micros> {
-        let sum: Micros = self.history.iter().map(|attempt| attempt.cost(policy)).sum();
-        (sum > Micros(0)).then_some(sum)
     }
 
     /// Where its objects lie, once they do.

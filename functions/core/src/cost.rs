@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::{
+    policy::Policy,
     prices::{Dollars, Machine, PriceList},
     size::Size,
 };
@@ -134,7 +135,7 @@ pub fn standing(prices: &PriceList) -> Vec<Item> {
 
 /// What a task costs that runs this long, from the pull of its image to its stop.
 pub fn task(prices: &PriceList, machine: Machine, size: Size, time: Duration) -> Dollars {
-    prices.task(machine).of(size, time).into()
+    Policy { prices: prices.task(machine), ..Policy::default() }.price(size, time).into()
 }
 
 /// What goes with a build, whatever its task costs: rows, requests, objects.

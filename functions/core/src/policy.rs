@@ -96,12 +96,6 @@ impl Prices {
         parts.iter().fold(self.task.0, |sum, part| sum.saturating_add(*part))
     }
 
-    /// What a task on such a machine costs that runs this long; a part of a second is a second.
-    pub fn of(&self, size: Size, time: Duration) -> Micros {
-        let seconds = time.as_secs_f64().ceil() as u64;
-        Micros(self.hour(size).saturating_mul(seconds).div_ceil(3600))
-    }
-
     /// Whether building costs nothing.
     pub fn are_none(&self) -> bool {
         *self == Prices::default()
@@ -137,7 +131,8 @@ impl Policy {
 
     /// What a task on such a machine costs that runs this long; a part of a second is a second.
     pub fn price(&self, size: Size, time: Duration) -> Micros {
-        self.prices.of(size, time)
+        let seconds = time.as_secs_f64().ceil() as u64;
+        Micros(self.prices.hour(size).saturating_mul(seconds).div_ceil(3600))
     }
 
     /// The most that one attempt on such a machine can cost: reserved before it starts.

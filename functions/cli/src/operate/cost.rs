@@ -119,7 +119,7 @@ mod tests {
 
     fn month(bill: Option<Bill>) -> Cost {
         let november = Month { year: 2026, month: 11 };
-        let since = november.begins();
+        let since = november.first().start();
         let taken = |package: &str, attempts, seconds, micros| Taken {
             package: package.parse().expect("a name"),
             attempts,
@@ -130,7 +130,7 @@ mod tests {
             month: november.to_string(),
             since,
             at: Timestamp(since.0 + 22 * 86_400_000 + 7),
-            until: november.next().begins(),
+            until: november.next().first().start(),
             traffic: Traffic { hits: 12_345, bytes: 61_725_000_000 },
             stored: bill.as_ref().map(|_| 2_000_000_000),
             looked_at: 1234,

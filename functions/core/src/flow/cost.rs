@@ -48,7 +48,7 @@ pub struct Cost {
 pub(crate) async fn cost<D: Deployment>(d: &D) -> Result<Cost, Unavailable> {
     let (policy, at) = (d.policy(), d.now());
     let month = at.month();
-    let (since, until) = (month.begins(), month.next().begins());
+    let (since, until) = (month.first().start(), month.next().first().start());
 
     let limits = load_limits(d, Read::Consistent).await?.0.in_month(at);
     let traffic = d.tally().served(since).await?;
