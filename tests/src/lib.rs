@@ -4,6 +4,7 @@ pub mod answers;
 pub mod contract;
 pub mod failures;
 pub mod gate;
+pub mod guide;
 pub mod http;
 pub mod leases;
 pub mod openapi;

@@ -80,6 +80,8 @@ impl Stack {
 }
 
 impl Running for Stack {
+    const PAID: bool = true;
+
     fn operator(&self, arguments: &[&str]) -> Command {
         let endpoint = std::env::var("BINPLZ_BED").expect("BINPLZ_BED: run this by tests/bed/up --tasks");
         let mut command = Command::new(program("binplz"));

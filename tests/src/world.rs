@@ -25,7 +25,7 @@ use binplz_core::{
     policy::{Names, Policy},
     ports::{
         Asked, Bell, Cursor, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row,
-        RowKey, Scanned, Shelf, Swap, Tally, Unavailable, Version, Watch,
+        RowKey, Scanned, Shelf, Swap, Tally, Traffic, Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     reply::Reply,
@@ -259,15 +259,19 @@ impl Watch for Moments {
 
 /// Every hit that was told.
 #[derive(Default)]
-pub struct Hits(Mutex<Vec<(Timestamp, Attr)>>);
+pub struct Hits(Mutex<Vec<(Timestamp, Attr, u64)>>);
 
 impl Tally for Hits {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
         let mut sums = BTreeMap::<Attr, u64>::new();
-        for (_, package) in self.0.lock().expect("a lock").iter().filter(|(at, _)| *at >= since) {
+        for (_, package, _) in self.0.lock().expect("a lock").iter().filter(|(at, ..)| *at >= since) {
             *sums.entry(package.clone()).or_default() += 1;
         }
         Ok(Asked::most(sums, most))
+    }
+    async fn served(&self, since: Timestamp) -> Result<Traffic, Unavailable> {
+        let hits = self.0.lock().expect("a lock");
+        Ok(hits.iter().filter(|(at, ..)| *at >= since).map(|(.., bytes)| Traffic::hit(*bytes)).sum())
     }
 }
 
@@ -568,7 +572,7 @@ impl Deployment for World {
     }
     fn tell(&self, about: About<'_>, news: News<'_>) {
         if let News::Answered { reply: Reply::Hit { served, .. }, .. } = news {
-            self.hits.0.lock().expect("a lock").push((self.now(), served.attr.clone()));
+            self.hits.0.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
         }
         let hear = self.hear.lock().expect("a lock");
         if let Some(hear) = hear.as_ref() {

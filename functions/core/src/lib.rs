@@ -23,8 +23,11 @@ pub mod derivation;
 pub mod doomed;
 pub mod limits;
 pub mod past;
+pub mod prices;
 pub mod served;
 
+pub mod bill;
+pub mod cost;
 pub mod gc;
 pub mod row;
 

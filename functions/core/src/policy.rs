@@ -107,6 +107,11 @@ impl Prices {
         ];
         parts.iter().fold(self.task.0, |sum, part| sum.saturating_add(*part))
     }
+
+    /// Whether building costs nothing.
+    pub fn are_none(&self) -> bool {
+        *self == Prices::default()
+    }
 }
 
 impl Default for Policy {

@@ -1,7 +1,12 @@
 //! What the flows need of the world, by role. `local` and `aws` each fill these roles; one contract suite
 //! (`tests/src/contract`) holds them all to what is written here.
 
-use std::{future::Future, ops::Range, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    ops::{Add, Range},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -493,10 +498,42 @@ impl Asked {
     }
 }
 
+/// What was served, by a deployment or of a package.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Hits.
+    pub hits: u64,
+    /// Bytes of the programs that they led to. Whether all of them were fetched, nobody knows.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// A hit that led to so many bytes.
+    pub fn hit(bytes: u64) -> Traffic {
+        Traffic { hits: 1, bytes }
+    }
+}
+
+impl Add for Traffic {
+    type Output = Traffic;
+    fn add(self, rhs: Traffic) -> Traffic {
+        Traffic { hits: self.hits + rhs.hits, bytes: self.bytes.saturating_add(rhs.bytes) }
+    }
+}
+
+impl std::iter::Sum for Traffic {
+    fn sum<I: Iterator<Item = Traffic>>(iter: I) -> Traffic {
+        iter.fold(Traffic::default(), Add::add)
+    }
+}
+
 /// Counts hits, and writes nothing while somebody waits for one.
 pub trait Tally: Send + Sync {
     /// The packages that were served most since an instant, up to `most` of them. The last minutes may be missing.
     fn top(&self, since: Timestamp, most: usize) -> impl Future<Output = Result<Vec<Asked>, Unavailable>> + Send;
+
+    /// All that was served since an instant, as far back as it is remembered. The last minutes may be missing.
+    fn served(&self, since: Timestamp) -> impl Future<Output = Result<Traffic, Unavailable>> + Send;
 }
 
 /// A deployment: its numbers, its clock, and who fills the roles.

@@ -181,7 +181,9 @@ impl Deployment for Local {
                 tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{news}");
             }
             // Thousands of them a second are the clients' affair.
-            News::Answered { reply: Reply::Hit { served, .. }, .. } => self.tally.count(&served.attr, self.now()),
+            News::Answered { reply: Reply::Hit { served, .. }, .. } => {
+                self.tally.count(&served.attr, served.size, self.now());
+            }
             News::Answered { .. } => {}
         }
     }

@@ -15,8 +15,9 @@ use binplz_core::{
         request, status, wait,
     },
     news::{About, News},
+    page,
     ports::{self, Deployment},
-    reply::{Asked, Body, Format, Problem, Reply, onward, status_json},
+    reply::{Answer, Asked, Body, Format, Problem, Reply, onward, status_json},
     stub,
     target::{Query, Target},
     text::clean_lines,
@@ -61,12 +62,11 @@ pub(crate) async fn binary<D: Deployment>(
     if waits && let Some(path) = wait::first(&*d, &reply, &query, patience(&headers)).await {
         return respond::answer(onward(&path, &asked));
     }
-    told(&*d, &reply, &asked).await
+    respond_to(&*d, reply.answer(&asked), &asked).await
 }
 
-/// A reply in words. A page shows the end of the log, too, unless the program is there.
-async fn told<D: Deployment>(d: &D, reply: &Reply, asked: &Asked<'_>) -> Response {
-    let answer = reply.answer(asked);
+/// An answer. A page shows the end of the log, too, unless the program is there.
+async fn respond_to<D: Deployment>(d: &D, answer: Answer, asked: &Asked<'_>) -> Response {
     let shows = matches!(&answer.body, Body::Page(page) if page.log.is_some() && page.download.is_none());
     let Some(target) = asked.target.filter(|_| shows) else { return respond::answer(answer) };
     let tail = match log::tail(d, target, TAIL).await {
@@ -189,7 +189,11 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
             }
         },
         Format::Html => {
-            let mut page = told(&*d, &reply, &asked).await;
+            let mut answer = reply.answer(&asked);
+            if let Body::Page(page) = &mut answer.body {
+                page.facts.extend(cost(&*d, &target).await);
+            }
+            let mut page = respond_to(&*d, answer, &asked).await;
             *page.status_mut() = axum::http::StatusCode::OK;
             page.headers_mut().remove(header::LOCATION);
             page
@@ -198,6 +202,17 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
+}
+
+/// What a page says of what a build has cost, if it has.
+async fn cost<D: Deployment>(d: &D, target: &Target) -> Option<(&'static str, String)> {
+    match status::status(d, target).await {
+        Ok(status) => page::cost(&status.ok()?),
+        Err(error) => {
+            d.note(About::Service, "what a build has cost is not shown", &error);
+            None
+        }
+    }
 }
 
 /// `GET /-/log/TARGET?from=SEGMENT`: the log of the newest attempt, 4 MB at most; a `Link` with `rel="next"` leads on.

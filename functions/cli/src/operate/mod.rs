@@ -1,6 +1,7 @@
 //! What an operator does about builds, with a server on this machine or a stack alike.
 
 mod builds;
+mod cost;
 mod gc;
 mod many;
 mod overview;
@@ -227,6 +228,8 @@ pub(crate) enum Verb {
     Cancel(One),
     /// Which packages are served most
     Top(Top),
+    /// What the month has cost so far, by what, what it will come to, and which packages cost most
+    Cost(Common),
     /// Serve a package to nobody any more, of any nixpkgs and for any system: who asks is told why (451)
     Takedown(Takedown),
     /// Serve a package again that was taken down
@@ -293,6 +296,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             builds::act(one, Act::Cancel).await
         }
         Verb::Top(top) => overview::top(top).await,
+        Verb::Cost(common) => cost::cost(common).await,
         Verb::Takedown(Takedown { package, why, common }) => {
             common.confirm.that(|| format!("takes {package} down, for everybody"))?;
             overview::after(common, [Order::ChangePins(Change::Withhold(package, why))]).await

@@ -3,7 +3,8 @@
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
 //! working on any more, and [`stop`] what somebody is. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
-//! who wait for that. [`gc`] clears away what nobody needs any more. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
+//! who wait for that. [`gc`] clears away what nobody needs any more. [`pins`] changes what the names of nixpkgs stand for;
+//! [`operate`] is what an operator may ask for, [`cost`] what the month has cost.
 //! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
 //! longer. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
 //! [`built`] tells its maker what is known already.
@@ -30,6 +31,7 @@ pub mod built;
 mod catalogue;
 mod charge;
 pub mod claim;
+pub mod cost;
 pub mod dispatch;
 mod doomed;
 mod follow;

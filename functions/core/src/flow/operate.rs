@@ -10,7 +10,9 @@ use crate::{
     build::Event,
     client::{KeyChange, Keys},
     flow::{
-        Halt, QUEUE_COUNT, advance, doomed, gc,
+        Halt, QUEUE_COUNT, advance,
+        cost::{self, Cost},
+        doomed, gc,
         inspect::{self, Excerpt, Filter, Listing, Shown},
         keys, load_build, load_limits, meaning, pins, queued, ring, stop,
     },
@@ -69,6 +71,8 @@ pub enum Order {
         /// Nothing is changed.
         rehearsal: bool,
     },
+    /// Tell what the month has cost, and will.
+    Cost,
     /// Do something about one build.
     Build {
         /// Which.
@@ -145,6 +149,8 @@ pub enum Outcome {
     Top(Vec<Asked>),
     /// What was cleared away.
     Gc(Report),
+    /// What the month has cost, and will.
+    Cost(Box<Cost>),
     /// It is done, to that build, which stands so now.
     Build(Listing),
 }
@@ -186,6 +192,8 @@ outcomes! {
     top: Top(Vec<Asked>);
     /// What was cleared away, where that was asked for.
     cleared: Gc(Report);
+    /// What the month has cost, where that was asked.
+    cost: Cost(Box<Cost>);
     /// The build that it was done to.
     build: Build(Listing);
 }
@@ -265,6 +273,7 @@ impl<D: Deployment<Store: Collect>> Operator for D {
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
             Order::Top { since, most } => Ok(Outcome::Top(self.tally().top(since, most).await?)),
             Order::Gc { rehearsal } => Ok(Outcome::Gc(gc::gc(self, rehearsal).await?)),
+            Order::Cost => Ok(Outcome::Cost(Box::new(cost::cost(self).await?))),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }

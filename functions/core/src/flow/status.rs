@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     flow::{follow, load_build, load_limits, load_past, meaning, queued},
     key::{BuildKey, LeaseId, Product, Rev, System},
-    limits::{Limits, Paused},
+    limits::{Limits, Micros, Paused},
     ports::{Deployment, Ledger, Read, Shelf, Unavailable},
     problem::BY_ATTRIBUTE,
     protocol::{Phase, Progress},
@@ -69,6 +69,9 @@ pub struct Status {
     pub retry_after: u64,
     /// Derivations whose build was started for this, over all ended attempts that are remembered.
     pub derivations_started: u32,
+    /// What these attempts have cost, in millionths of a dollar; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Micros>,
     /// The public name of the attempt whose log is the build's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
@@ -182,6 +185,7 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
         estimate_seconds: None,
         retry_after: 0,
         derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
+        cost: build.cost(d.policy()),
         lease: follow::teller(d, &build).await?.map(|home| home.lease),
     };
     match &worker.state {
