@@ -8,7 +8,7 @@ use binplz_core::{
     flow::{dispatch::dispatch, gc::gc, log::log, request::request},
     gc::FORGOTTEN,
     pins::KEEP,
-    ports::{Deployment, Ledger, Method, RowKey},
+    ports::{Collect, Deployment, Ledger, Method, RowKey},
     protocol::Turn,
     reply::Reply,
 };
@@ -33,6 +33,21 @@ async fn what_a_pin_stands_for_stays_and_so_do_its_failures_that_are_for_good() 
     assert_eq!(everything(&w).await, before);
     hit(&w, "tree").await;
     assert_eq!(told(&w, "bad").await, "it works\n");
+}
+
+#[tokio::test]
+async fn a_run_tells_the_limits_how_much_the_store_holds() {
+    let w = world();
+    made(&w, "tree", 'a').await;
+    building(&w, "bad").await;
+    fail(&w, "bad", Kind::BuildFailed).await;
+    let thought = w.limits().await.stored();
+    gc(&*w, true).await.expect("the ledger");
+    assert_eq!(w.limits().await.stored(), thought, "a rehearsal changes nothing");
+    gc(&*w, false).await.expect("the ledger");
+    let bytes = w.store().homes(None, 999).await.expect("the store").iter().map(|held| held.bytes).sum::<u64>();
+    assert!(bytes > 0 && bytes != thought, "{bytes} {thought}");
+    assert_eq!(w.limits().await.stored(), bytes);
 }
 
 /// The log that is shown of a target.

@@ -143,9 +143,17 @@ async fn everything(w: &World) -> (BTreeMap<RowKey, Row>, BTreeMap<Home, u64>) {
     let rows = w.ledger().scan(None, 999).await.expect("the ledger").rows;
     let homes = w.store().homes(None, 999).await.expect("the store");
     (
-        rows.into_iter().map(|(row, _)| (row.key(), row)).collect(),
+        rows.into_iter().map(|(row, _)| (row.key(), unmeasured(row))).collect(),
         homes.into_iter().map(|held| (held.home, held.objects)).collect(),
     )
+}
+
+/// How much the store is thought to hold depends on when somebody looked.
+fn unmeasured(row: Row) -> Row {
+    match row {
+        Row::Limits(limits) => Row::Limits(limits.measured(0, u64::MAX)),
+        row => row,
+    }
 }
 
 /// The homes that there are.
