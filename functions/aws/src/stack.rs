@@ -31,6 +31,7 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("BuildSeconds", "BINPLZ_BUILD_SECONDS"),
     ("MaxBuilds", "BINPLZ_SLOTS"),
     ("PricePercent", "BINPLZ_PRICE_PERCENT"),
+    ("StoreGigabytes", "BINPLZ_STORE_GIGABYTES"),
 ];
 
 /// What a stack was deployed with, and what it has made.
