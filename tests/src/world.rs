@@ -44,6 +44,9 @@ pub use objects::Objects;
 /// Something that another actor does at a chosen moment.
 pub type Meddling = Boxed<Box<dyn Future<Output = ()> + Send>>;
 
+/// Somebody who sees what is written.
+pub type Witness = Box<dyn Fn(&Row) + Send + Sync>;
+
 /// Somebody who hears the news.
 pub type Ear = Box<dyn Fn(About<'_>, News<'_>) + Send + Sync>;
 
@@ -55,6 +58,8 @@ pub struct Stage {
     /// Done once, right after the last page of the next scan.
     after_scan: Mutex<Option<Meddling>>,
     life: Arc<Life>,
+    /// Sees each version of each row, as it is written.
+    witness: Mutex<Option<Witness>>,
     /// So many of the next commits happen, and their replies are lost.
     lost_replies: AtomicUsize,
     /// Commits that happened.
@@ -114,7 +119,11 @@ impl Ledger for Stage {
         for key in swaps.iter().map(|swap| swap.row.key()) {
             before.push((key.clone(), self.inner.load(&key, Read::Consistent).await?));
         }
+        let written: Vec<_> = swaps.iter().map(|swap| swap.row.clone()).collect();
         self.inner.commit(swaps).await?;
+        if let Some(witness) = self.witness.lock().expect("a lock").as_ref() {
+            written.iter().for_each(witness);
+        }
         self.before.lock().expect("a lock").extend(before);
         self.commits.fetch_add(1, SeqCst);
         self.reply()
@@ -328,6 +337,7 @@ impl World {
             before_commit: Mutex::default(),
             after_scan: Mutex::default(),
             life: Arc::clone(&life),
+            witness: Mutex::default(),
             lost_replies: AtomicUsize::default(),
             commits: AtomicUsize::default(),
             before: Mutex::default(),
@@ -355,6 +365,11 @@ impl World {
     pub fn restarted(self: Arc<World>) -> Arc<World> {
         let World { policy, data, now, .. } = Arc::into_inner(self).expect("nobody else looks at it");
         World::open(policy, data, now.into_inner())
+    }
+
+    /// Each version of each row is shown to this from now on, as it is written.
+    pub fn watch(&self, witness: impl Fn(&Row) + Send + Sync + 'static) {
+        *self.ledger.witness.lock().expect("a lock") = Some(Box::new(witness));
     }
 
     /// All news is told to this from now on.
@@ -469,6 +484,16 @@ impl World {
         let report = self.report(&bearer).await;
         flow::settle::settle(self, &bearer, report).await.expect("a live lease");
         self.reap().await;
+    }
+
+    /// The builders that have not ended, and for which builds they are.
+    pub fn tasks(&self) -> BTreeMap<LeaseId, BuildKey> {
+        self.launcher.running.lock().expect("a lock").clone()
+    }
+
+    /// A builder is gone; its launcher has not said so yet.
+    pub fn ends(&self, lease: &LeaseId) {
+        self.launcher.running.lock().expect("a lock").remove(lease);
     }
 
     /// Every builder ends whose lease is over, and its launcher says so.

@@ -1,22 +1,32 @@
 //! Limits that hold before money is spent: a client's allowance, the month's budget, the store's room. With somebody else at work at exactly
 //! the wrong moment, and with a crowd.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use binplz_core::{
     build::State,
     client::{Asker, KeyChange},
+    failure::{Failure, Kind},
     flow::{
         dispatch::dispatch,
         operate::{Operator, Order},
         request::request,
+        settle::{settle, stopped},
+        sweep::sweep,
     },
     key::Sha256,
     limits::Micros,
     policy::{Policy, Prices},
-    ports::{Deployment, Method},
+    ports::{Deployment, Method, Row},
     problem::Problem,
     reply::{Asked, Body, Format, Reply},
+    size::Size,
 };
 use binplz_tests::world::{World, target};
 
@@ -193,13 +203,9 @@ async fn what_waits_for_money_says_so_and_goes_on_when_there_is_some() {
     let until = (next.start() - w.now()).as_secs();
     assert!(answer.headers.contains(&("retry-after", until.to_string())), "{answer:?}");
 
-    let rings = w.bell.0.load(std::sync::atomic::Ordering::SeqCst);
+    let rings = w.bell.0.load(SeqCst);
     w.carry_out(Order::Grant(Micros(3_000_000))).await.expect("it is carried out");
-    assert_eq!(
-        w.bell.0.load(std::sync::atomic::Ordering::SeqCst),
-        rings + 1,
-        "whoever starts builds hears of it at once"
-    );
+    assert_eq!(w.bell.0.load(SeqCst), rings + 1, "whoever starts builds hears of it at once");
     dispatch(&*w).await.expect("the ledger");
     assert!(w.build("ed").await.lease().is_some());
 }
@@ -231,4 +237,88 @@ async fn a_full_store_takes_no_build_until_there_is_room_and_serves_what_it_has(
     let refused = problem(ask(&w, "dash").await);
     assert!(refused.status == 503 && refused.sentence.contains("full"), "{refused:?}");
     assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+}
+
+/// Limits of 5 at a time, 20 a client and a budget worth 50 builds, and a crowd; dispatchers die after any of their writes, and builders anywhere.
+/// What holds is looked at in *every* version of the row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
+    const SLOTS: usize = 5;
+    const CLIENT: u32 = 20;
+    const BUDGET: u64 = 50_000_000;
+    let w = World::with(Policy { client_builds: Some(CLIENT), ..paid(SLOTS, 50) });
+    let versions = Arc::new(AtomicUsize::default());
+    let seen = Arc::clone(&versions);
+    w.watch(move |row| match row {
+        Row::Limits(limits) => {
+            seen.fetch_add(1, SeqCst);
+            assert!(limits.taken() <= SLOTS, "{limits:?}");
+            assert!(limits.spent() + limits.reserved() <= Micros(BUDGET), "{limits:?}");
+        }
+        Row::Allowance(allowance) => assert!(allowance.started <= CLIENT, "{allowance:?}"),
+        _ => {}
+    });
+
+    // 80 clients want 25 packages each.
+    let requests = (0..2000u32).map(|n| {
+        let w = Arc::clone(&w);
+        tokio::spawn(async move { ask_from(&w, &format!("192.0.2.{}", n / 25), &format!("p{n}")).await })
+    });
+    let (mut queued, mut refused) = (0, 0);
+    for reply in requests.collect::<Vec<_>>() {
+        match reply.await.expect("it does not panic") {
+            Reply::Pending(_) => queued += 1,
+            Reply::Problem(problem) if problem.status == 429 => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((queued, refused), (1600, 400));
+
+    // What ran for how long: a builder that is killed has cost what it ran, and its build waits for its next attempt.
+    let (mut real, mut started) = (Micros(0), 0);
+    let mut seed = 1u64;
+    let mut below = |most: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % most
+    };
+    loop {
+        // Two dispatchers at once, of which one dies.
+        w.die_after(Some(below(12) as usize));
+        let _ = tokio::join!(dispatch(&*w), dispatch(&*w));
+        w.die_after(None);
+        w.pass(Duration::from_millis(1));
+        sweep(&*w).await.expect("the ledger");
+        dispatch(&*w).await.expect("the ledger");
+        let tasks = w.tasks();
+        assert!(tasks.len() <= SLOTS, "{tasks:?}");
+        if tasks.is_empty() {
+            break;
+        }
+        started += 1;
+        // The first of them comes to an end; the others run on.
+        let (lease, key) = tasks.into_iter().next().expect("there is one");
+        let ran = match below(4) {
+            0 => Duration::from_secs(1 + below(3599)),
+            _ => Duration::from_secs(3600),
+        };
+        let path = key.product.to_string();
+        if ran == Duration::from_secs(3600) {
+            let bearer = w.bearer(&path).await;
+            let report = w.report(&bearer).await;
+            settle(&*w, &bearer, report).await.expect("a live lease");
+        }
+        w.ends(&lease);
+        // Told twice, as events may be.
+        for _ in 0..2 {
+            let killed = Failure::new(Kind::Killed, "");
+            stopped(&*w, &key, &lease, killed, Some(ran)).await.expect("the ledger");
+        }
+        real = real + w.policy().price(Size::default(), ran);
+    }
+    let limits = w.limits().await;
+    assert_eq!((limits.taken(), limits.reserved(), limits.spent()), (0, Micros(0), real));
+    // There is no money for one more, and there was for each that began.
+    assert!(real <= Micros(BUDGET) && real + w.policy().worst_price(Size::default()) > Micros(BUDGET));
+    assert!(started >= 50 && versions.load(SeqCst) > 100, "{started}");
+    assert!(matches!(ask_from(&w, "198.51.100.1", "late").await, Reply::Problem(problem) if problem.status == 503));
 }
