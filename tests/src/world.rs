@@ -14,11 +14,12 @@ use std::{
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    artifact::{Manifest, ObjectName, ObjectPath, Program, Verdict},
+    artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Lease},
     flow::{self, lease::Bearer},
     key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
     limits::{Limits, Why},
+    narinfo::StoreDir,
     news::{About, News},
     pins::{Change, Pinned, Pins},
     policy::{Names, Policy},
@@ -32,7 +33,7 @@ use binplz_core::{
     target::{Query, Target},
     time::Timestamp,
 };
-use binplz_local::{DataDir, LocalLedger, LocalStore};
+use binplz_local::{DataDir, LocalLedger, LocalStore, LocalVault};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -234,6 +235,8 @@ pub struct World {
     now: AtomicU64,
     leases: AtomicU64,
     hear: Mutex<Option<Ear>>,
+    /// The builders' cache.
+    pub vault: LocalVault,
     data: TempDir,
 }
 
@@ -273,10 +276,12 @@ impl World {
             late: AtomicBool::default(),
             reads: Mutex::default(),
         };
+        let vault = LocalVault::open(&dir, StoreDir::default()).expect("a cache");
         Arc::new(World {
             catalogues: Opened::default(),
             ledger,
-            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store")),
+            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&vault)),
+            vault,
             launcher: Remembering::default(),
             bell: Counting::default(),
             waiters: Waiters::default(),
@@ -385,6 +390,11 @@ impl World {
         found.build(Product::Package(target.wanted.attr().clone()))
     }
 
+    /// A file of the builders' cache, if it is there.
+    pub fn cached(&self, name: &CacheName) -> Option<Vec<u8>> {
+        std::fs::read(self.data.path().join(name.to_string())).ok()
+    }
+
     /// The live lease of a target, as its builder would show it.
     pub async fn bearer(&self, path: &str) -> Bearer {
         let build = self.build(path).await;
@@ -427,7 +437,10 @@ impl World {
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
             programs,
         };
-        Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, log_segments: 0, memory: None } }
+        Report {
+            outcome: Outcome::Built(manifest),
+            stats: Stats { derivations: 1, log_segments: 0, memory: None, offers: 0 },
+        }
     }
 }
 

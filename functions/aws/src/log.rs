@@ -85,9 +85,12 @@ pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> S
     let (level, error) = match *news {
         News::Trouble { error, .. } => ("WARN", Some(error)),
         News::Looked(_, Some(_)) | News::Stopped(true) => ("WARN", None),
-        News::Moved(_) | News::Held(_) | News::Looked(_, None) | News::Stopped(false) | News::Answered { .. } => {
-            ("INFO", None)
-        }
+        News::Moved(_)
+        | News::Held(_)
+        | News::Looked(_, None)
+        | News::Stopped(false)
+        | News::Promoted(_)
+        | News::Answered { .. } => ("INFO", None),
     };
     let mut line = entry(level, &news.to_string(), error);
     line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));

@@ -88,7 +88,7 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
         News::Held(Full::Budget { .. }) => one(Metric::BudgetRefused),
         News::Held(Full::Slots | Full::Catalogue | Full::Paused(_)) => vec![],
         News::Looked(_, Some(_)) => one(Metric::BuildsPaused),
-        News::Looked(_, None) | News::Stopped(_) | News::Trouble { .. } => vec![],
+        News::Looked(_, None) | News::Stopped(_) | News::Promoted(_) | News::Trouble { .. } => vec![],
         News::Moved(
             Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled | Moved::Suspended,
         ) => vec![],

@@ -51,6 +51,8 @@ pub enum News<'a> {
     Looked(System, Option<Why>),
     /// The operator has paused all builds (true), or lets them go on.
     Stopped(bool),
+    /// So many store paths of an attempt have come into the shared cache.
+    Promoted(usize),
     /// A program was asked for.
     Answered {
         /// What was answered.
@@ -197,6 +199,7 @@ impl fmt::Display for News<'_> {
             News::Looked(system, None) => write!(f, "builds for {system} go on"),
             News::Stopped(true) => f.write_str("the operator has paused builds"),
             News::Stopped(false) => f.write_str("the operator lets builds go on"),
+            News::Promoted(paths) => write!(f, "{paths} of its store paths are in the cache"),
             News::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
             News::Answered { .. } => f.write_str("a miss"),
             News::Trouble { what, .. } => f.write_str(what),

@@ -4,6 +4,9 @@
 //! DATA/lock              held while a binplz serves this directory
 //! DATA/ledger.redb       the rows
 //! DATA/objects/builds/…  the objects, each under its object path
+//! DATA/objects/quarantine/…  what builders offer to the cache
+//! DATA/cache/            the builders' Nix cache, where there is one
+//! DATA/cache-key         what it is signed with
 //! DATA/tmp/              objects that are still being written
 //! DATA/secret            what upload URLs are signed with
 //! DATA/builders/*.log    what builders wrote to their standard error
@@ -25,6 +28,7 @@ mod writer;
 mod draft;
 mod grant;
 pub mod store;
+mod vault;
 
 pub mod bell;
 pub mod launcher;
@@ -36,6 +40,7 @@ use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     artifact::ObjectPath,
     key::{LeaseId, System, Token},
+    narinfo::StoreDir,
     news::{About, News},
     pins::Pins,
     policy::Policy,
@@ -53,6 +58,7 @@ pub use crate::{
     lobby::LocalLobby,
     store::{LocalStore, Receiver, Refused},
     tally::LocalTally,
+    vault::LocalVault,
 };
 
 /// What `binplz serve` is told.
@@ -70,6 +76,8 @@ pub struct Config {
     pub system: System,
     /// The builder's program.
     pub builder: PathBuf,
+    /// Of which store its builders share a Nix cache; `None`: they share none.
+    pub cache: Option<StoreDir>,
 }
 
 /// A deployment on one machine.
@@ -79,6 +87,7 @@ pub struct Local {
     bell: LocalBell,
     launcher: LocalLauncher,
     store: LocalStore,
+    vault: Option<LocalVault>,
     lobby: LocalLobby,
     tally: LocalTally,
     policy: Policy,
@@ -97,13 +106,20 @@ impl Local {
         let dir = DataDir::open(&config.data)?;
         let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
         let ledger = LocalLedger::open(&dir)?;
+        let store = LocalStore::open(&dir, &config.origin)?;
+        let vault = config.cache.map(|of| LocalVault::open(&dir, of)).transpose()?;
+        let store = match &vault {
+            Some(vault) => store.sharing(vault),
+            None => store,
+        };
         let local = Local {
             catalogues: Opened::default(),
             lobby: LocalLobby::new(config.policy.waiters, ledger.settled.clone()),
             ledger,
             bell: LocalBell::default(),
             launcher,
-            store: LocalStore::open(&dir, &config.origin)?,
+            store,
+            vault,
             tally: LocalTally::open(&dir)?,
             policy: config.policy,
             first_pins: config.first_pins,
@@ -111,6 +127,11 @@ impl Local {
             origin: config.origin,
         };
         Ok((local, ends))
+    }
+
+    /// The cache that its builders share, if they do.
+    pub fn vault(&self) -> Option<&LocalVault> {
+        self.vault.as_ref()
     }
 }
 
@@ -166,7 +187,7 @@ impl Deployment for Local {
     fn tell(&self, about: About<'_>, news: News<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));
         match news {
-            News::Moved(_) | News::Held(_) | News::Looked(..) | News::Stopped(_) => {
+            News::Moved(_) | News::Held(_) | News::Looked(..) | News::Stopped(_) | News::Promoted(_) => {
                 tracing::info!(key, lease, "{news}")
             }
             News::Trouble { error, .. } => {

@@ -6,7 +6,7 @@
 //! who wait for that. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
 //! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
 //! longer. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
-//! [`built`] tells its maker what is known already.
+//! [`built`] tells its maker what is known already. [`promote`] lets into the shared Nix cache what builders offer.
 //!
 //! Every one of them may die between any two lines and be run again.
 
@@ -38,6 +38,7 @@ mod meaning;
 pub mod operate;
 pub mod package;
 pub mod pins;
+pub mod promote;
 pub mod request;
 pub mod search;
 pub mod service;
