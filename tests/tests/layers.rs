@@ -61,7 +61,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-clock", &["binplz-core"]),
         ("binplz-cache", &["binplz-core"]),
         ("binplz-local", &["binplz-cache", "binplz-catalogue", "binplz-clock", "binplz-core"]),
-        ("binplz-aws", &["binplz-cache", "binplz-catalogue", "binplz-clock", "binplz-core"]),
+        ("binplz-aws", &["binplz-catalogue", "binplz-clock", "binplz-core"]),
         ("binplz-web", &["binplz-core"]),
         ("binplz-builder", &["binplz-cache", "binplz-catalogue", "binplz-core"]),
         ("binplz-api", &["binplz-aws", "binplz-web"]),
