@@ -97,7 +97,7 @@ fn what_one_builder_has_built_for_its_package_another_one_fetches() {
     let [dependency] = &offered(&first, &shared.of)[..] else { panic!("the package itself is nobody else's") };
     assert_eq!(dependency.path.name(), "dependency-1.0");
     // It was said before anything was built.
-    assert_eq!(first.see(|seen| seen.claims[0].to_offer.clone()), [dependency.path.hash.clone()]);
+    assert_eq!(first.see(|seen| seen.claims[0].to_offer.clone()), std::slice::from_ref(&dependency.path.hash));
     assert!(log(&first).contains("offered to other builds: 1 store paths, "), "{}", log(&first));
     // Nix says the same of it.
     let ask = |what: &str| {
