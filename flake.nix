@@ -19,7 +19,7 @@
         inherit (workspace.package) version;
         src = pkgs.lib.fileset.toSource {
           root = ./.;
-          fileset = pkgs.lib.fileset.unions [ ./Cargo.toml ./Cargo.lock ./functions ./tests ./infra/pins.json ];
+          fileset = pkgs.lib.fileset.unions [ ./Cargo.toml ./Cargo.lock ./functions ./tests ./infra/pins.json ./infra/prices.json ];
         };
         cargoLock.lockFile = ./Cargo.lock;
         cargoBuildFlags = builtins.concatMap (name: [ "--package" name ]) names;

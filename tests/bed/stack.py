@@ -13,6 +13,7 @@ functions. `delete` stops what runs first, as an operator would.
     … tasks NAME                                  the lease's URL of every task that was ever started
     … objects NAME                                the paths of all that builds have stored, each with a URL that reads it
     … resources NAME                              the physical ids of all that the stack made
+    … invoke NAME FUNCTION                        calls one of its functions, as its schedule does, and waits for its end
     … inventory                                   those of all that there is, in any stack or none
 """
 
@@ -38,7 +39,7 @@ from botocore.exceptions import ClientError
 ROOT = Path(__file__).resolve().parents[2]
 PODMAN = ROOT / "infra" / "image" / "podman"
 FUNCTIONS = {"api": "ApiFunction", "lease": "LeaseFunction", "dispatcher": "DispatcherFunction", "reaper": "ReaperFunction",
-             "wait": "WaitFunction"}
+             "wait": "WaitFunction", "collector": "CollectorFunction"}
 # Where a deployment's own files go before it has a bucket.
 DEPLOYS = "deploys"
 
@@ -224,6 +225,12 @@ def objects(name):
     return {key: s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}) for key in keys}
 
 
+def invoke(name, function):
+    """What it answers; of one that was killed, what Lambda says."""
+    answer = client("lambda").invoke(FunctionName=resources(name)[FUNCTIONS[function]], Payload=b"{}")
+    return json.loads(answer["Payload"].read() or b"null")
+
+
 def delete(name):
     cluster, known = tasks_of(name)
     for task in known:
@@ -244,7 +251,7 @@ def pair(text):
 def main():
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("deploy", "pins", "equip", "tasks", "objects", "resources", "inventory", "delete"):
+    for verb in ("deploy", "pins", "equip", "tasks", "objects", "resources", "invoke", "inventory", "delete"):
         arguments = verbs.add_parser(verb)
         if verb in ("deploy", "pins", "equip"):
             arguments.add_argument("--set", default=str(ROOT / "tests" / "fixtures" / "set"))
@@ -256,6 +263,8 @@ def main():
             arguments.add_argument("--new-code", action="store_const", const="new", default="old")
         if verb not in ("pins", "inventory"):
             arguments.add_argument("name")
+        if verb == "invoke":
+            arguments.add_argument("function", choices=FUNCTIONS)
     asked = parser.parse_args()
     sets = {"demo": asked.set, **dict(asked.pin)} if "set" in asked else {}
     answer = {
@@ -265,6 +274,7 @@ def main():
         "tasks": lambda: tasks(asked.name),
         "objects": lambda: objects(asked.name),
         "resources": lambda: list(resources(asked.name).values()),
+        "invoke": lambda: invoke(asked.name, asked.function),
         "inventory": inventory,
         "delete": lambda: delete(asked.name),
     }[asked.verb]()

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod contract;
 pub mod failures;
 pub mod gate;
+pub mod guide;
 pub mod http;
 pub mod leases;
 pub mod openapi;

@@ -24,7 +24,7 @@ pub struct Stack {
     pub name: String,
     /// The template's outputs, by name: `Table`, `Bucket`, `Queue`, `DeadLetters`, `Cluster`, `Logs`, `BuilderRepository`, …
     pub outputs: BTreeMap<String, String>,
-    /// The functions' names: of `api`, `lease`, `dispatcher` and `reaper`.
+    /// The functions' names: of `api`, `lease`, `wait`, `dispatcher`, `reaper` and `collector`.
     pub functions: BTreeMap<String, String>,
 }
 
@@ -65,6 +65,11 @@ impl Stack {
         list(&said(tool("resources", &[&self.name]))).collect()
     }
 
+    /// Calls one of its functions, as its schedule does, and waits until it has ended, or was killed.
+    pub fn invoke(&self, function: &str) {
+        said(tool("invoke", &[&self.name, function]));
+    }
+
     /// Its builders' containers, as `podman ps` would list them: those of its tasks that run.
     pub fn containers(&self) -> Vec<String> {
         let mine = format!("label=com.amazonaws.ecs.cluster={}", self.outputs["Cluster"]);
@@ -75,6 +80,8 @@ impl Stack {
 }
 
 impl Running for Stack {
+    const PAID: bool = true;
+
     fn operator(&self, arguments: &[&str]) -> Command {
         let endpoint = std::env::var("BINPLZ_BED").expect("BINPLZ_BED: run this by tests/bed/up --tasks");
         let mut command = Command::new(program("binplz"));

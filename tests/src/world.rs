@@ -16,6 +16,7 @@ use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Lease},
+    failure::{Failure, Kind},
     flow::{self, lease::Bearer},
     key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
     limits::{Limits, Why},
@@ -24,8 +25,8 @@ use binplz_core::{
     pins::{Change, Pinned, Pins},
     policy::{Names, Policy},
     ports::{
-        Asked, Bell, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row, RowKey,
-        Shelf, Swap, Tally, Unavailable, Version, Watch,
+        Asked, Bell, Cursor, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row,
+        RowKey, Scanned, Shelf, Swap, Tally, Traffic, Unavailable, Version, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     reply::Reply,
@@ -52,6 +53,9 @@ pub struct Stage {
     inner: LocalLedger,
     /// Done once, right before the next commit: what another actor does between a sighting and its swap.
     before_commit: Mutex<Option<Meddling>>,
+    /// Done once, right after the last page of the next scan.
+    after_scan: Mutex<Option<Meddling>>,
+    life: Arc<Life>,
     /// So many of the next commits happen, and their replies are lost.
     lost_replies: AtomicUsize,
     /// Commits that happened.
@@ -61,6 +65,37 @@ pub struct Stage {
     late: AtomicBool,
     /// What was read since somebody asked.
     reads: Mutex<Vec<(RowKey, Read)>>,
+}
+
+impl Stage {
+    async fn meddle(&self) {
+        let meddling = self.before_commit.lock().expect("a lock").take();
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+    }
+
+    fn reply(&self) -> Result<(), NotCommitted> {
+        let lost = self.lost_replies.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        if lost.is_ok() { Err(Unavailable::new("ledger", "the reply was lost").into()) } else { Ok(()) }
+    }
+}
+
+/// How many writes a process makes until it dies: none of it is heard from then on.
+#[derive(Default)]
+pub struct Life(Mutex<Option<usize>>);
+
+impl Life {
+    fn spend(&self, role: &'static str) -> Result<(), Unavailable> {
+        match &mut *self.0.lock().expect("a lock") {
+            None => Ok(()),
+            Some(0) => Err(Unavailable::new(role, "the process is dead")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Ledger for Stage {
@@ -74,10 +109,8 @@ impl Ledger for Stage {
         }
     }
     async fn commit(&self, swaps: Vec<Swap>) -> Result<(), NotCommitted> {
-        let meddling = self.before_commit.lock().expect("a lock").take();
-        if let Some(meddling) = meddling {
-            meddling.await;
-        }
+        self.meddle().await;
+        self.life.spend("ledger")?;
         let mut before = Vec::new();
         for key in swaps.iter().map(|swap| swap.row.key()) {
             before.push((key.clone(), self.inner.load(&key, Read::Consistent).await?));
@@ -85,8 +118,7 @@ impl Ledger for Stage {
         self.inner.commit(swaps).await?;
         self.before.lock().expect("a lock").extend(before);
         self.commits.fetch_add(1, SeqCst);
-        let lost = self.lost_replies.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
-        if lost.is_ok() { Err(Unavailable::new("ledger", "the reply was lost").into()) } else { Ok(()) }
+        self.reply()
     }
     async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.inner.list(shelf, after, limit).await
@@ -102,11 +134,29 @@ impl Ledger for Stage {
     ) -> Result<Vec<ServedKey>, Unavailable> {
         self.inner.list_served(pinned, after, limit).await
     }
+    async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
+        let page = self.inner.scan(after, limit).await?;
+        let meddling = self.after_scan.lock().expect("a lock").take_if(|_| page.next.is_none());
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+        Ok(page)
+    }
+    async fn remove(&self, key: &RowKey, seen: Version) -> Result<(), NotCommitted> {
+        self.meddle().await;
+        self.life.spend("ledger")?;
+        self.inner.remove(key, seen).await?;
+        self.reply()
+    }
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         self.inner.put_progress(lease, progress).await
     }
     async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
         self.inner.progress(lease).await
+    }
+    async fn remove_progress(&self, lease: &LeaseId) -> Result<(), Unavailable> {
+        self.life.spend("ledger")?;
+        self.inner.remove_progress(lease).await
     }
 }
 
@@ -117,6 +167,8 @@ pub struct Remembering {
     pub started: Mutex<BTreeMap<LeaseId, Lease>>,
     /// Every lease whose builder was stopped.
     pub stopped: Mutex<Vec<LeaseId>>,
+    /// Every builder that has not ended, and for which build it is.
+    running: Mutex<BTreeMap<LeaseId, BuildKey>>,
     /// How often it was asked to start one.
     pub asked: AtomicUsize,
     /// What it says instead of starting.
@@ -128,12 +180,14 @@ pub struct Remembering {
 }
 
 impl Launcher for Remembering {
-    async fn launch(&self, _key: &BuildKey, lease: &Lease) -> Result<String, NotLaunched> {
+    async fn launch(&self, key: &BuildKey, lease: &Lease) -> Result<String, NotLaunched> {
         self.asked.fetch_add(1, SeqCst);
         if let Some(error) = self.refuses.lock().expect("a lock").clone() {
             return Err(error);
         }
-        self.started.lock().expect("a lock").insert(lease.id.clone(), lease.clone());
+        if self.started.lock().expect("a lock").insert(lease.id.clone(), lease.clone()).is_none() {
+            self.running.lock().expect("a lock").insert(lease.id.clone(), key.clone());
+        }
         Ok(format!("task of {}", lease.id))
     }
     async fn stop(&self, lease: &LeaseId, _task: Option<&str>) -> Result<(), Unavailable> {
@@ -145,8 +199,8 @@ impl Launcher for Remembering {
     }
     async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
         let stopped = self.stopped.lock().expect("a lock");
-        let started = self.started.lock().expect("a lock");
-        Ok(started.keys().filter(|lease| !stopped.contains(lease)).cloned().collect())
+        let running = self.running.lock().expect("a lock");
+        Ok(running.keys().filter(|lease| !stopped.contains(lease)).cloned().collect())
     }
     async fn obstacle(&self, system: System) -> Result<Option<Why>, Unavailable> {
         Ok(self.imageless.lock().expect("a lock").contains(&system).then_some(Why::NoImage))
@@ -206,15 +260,19 @@ impl Watch for Moments {
 
 /// Every hit that was told.
 #[derive(Default)]
-pub struct Hits(Mutex<Vec<(Timestamp, Attr)>>);
+pub struct Hits(Mutex<Vec<(Timestamp, Attr, u64)>>);
 
 impl Tally for Hits {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
         let mut sums = BTreeMap::<Attr, u64>::new();
-        for (_, package) in self.0.lock().expect("a lock").iter().filter(|(at, _)| *at >= since) {
+        for (_, package, _) in self.0.lock().expect("a lock").iter().filter(|(at, ..)| *at >= since) {
             *sums.entry(package.clone()).or_default() += 1;
         }
         Ok(Asked::most(sums, most))
+    }
+    async fn served(&self, since: Timestamp) -> Result<Traffic, Unavailable> {
+        let hits = self.0.lock().expect("a lock");
+        Ok(hits.iter().filter(|(at, ..)| *at >= since).map(|(.., bytes)| Traffic::hit(*bytes)).sum())
     }
 }
 
@@ -267,9 +325,12 @@ impl World {
 
     fn open(policy: Policy, data: TempDir, now: u64) -> Arc<World> {
         let dir = DataDir::open(data.path()).expect("a data directory");
+        let life = Arc::<Life>::default();
         let ledger = Stage {
             inner: LocalLedger::open(&dir).expect("a ledger"),
             before_commit: Mutex::default(),
+            after_scan: Mutex::default(),
+            life: Arc::clone(&life),
             lost_replies: AtomicUsize::default(),
             commits: AtomicUsize::default(),
             before: Mutex::default(),
@@ -280,7 +341,7 @@ impl World {
         Arc::new(World {
             catalogues: Opened::default(),
             ledger,
-            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&vault)),
+            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&vault), life),
             vault,
             launcher: Remembering::default(),
             bell: Counting::default(),
@@ -311,7 +372,17 @@ impl World {
         self.now.fetch_add(u64::try_from(time.as_millis()).expect("a time"), SeqCst);
     }
 
-    /// The next commit comes too late: this happens first.
+    /// Whoever writes dies after so many writes; `None`: nobody does, from now on.
+    pub fn die_after(&self, writes: Option<usize>) {
+        *self.ledger.life.0.lock().expect("a lock") = writes;
+    }
+
+    /// Right after the next scan this happens.
+    pub fn after_next_scan(&self, meddling: impl Future<Output = ()> + Send + 'static) {
+        *self.ledger.after_scan.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// The next commit or removal of a row comes too late: this happens first.
     pub fn before_next_commit(&self, meddling: impl Future<Output = ()> + Send + 'static) {
         *self.ledger.before_commit.lock().expect("a lock") = Some(Box::pin(meddling));
     }
@@ -402,11 +473,24 @@ impl World {
         Bearer { key: build.key.clone(), lease: lease.id.clone(), token: lease.token.clone() }
     }
 
-    /// Ends a build well, as its builder would: stores a program and settles.
+    /// Ends a build well, as its builder would: stores a program, settles, and is gone.
     pub async fn finish(&self, path: &str) {
         let bearer = self.bearer(path).await;
         let report = self.report(&bearer).await;
         flow::settle::settle(self, &bearer, report).await.expect("a live lease");
+        self.reap().await;
+    }
+
+    /// Every builder ends whose lease is over, and its launcher says so.
+    pub async fn reap(&self) {
+        let limits = self.limits().await;
+        let mut gone = self.launcher.running.lock().expect("a lock").clone();
+        gone.retain(|lease, _| !limits.is_live(lease));
+        for (lease, key) in gone {
+            self.launcher.running.lock().expect("a lock").remove(&lease);
+            let failure = Failure::new(Kind::Killed, "");
+            flow::settle::stopped(self, &key, &lease, failure, None).await.expect("the ledger");
+        }
     }
 
     /// Stores a program that is called like its package for a lease, and gives the report that tells of it.
@@ -437,10 +521,7 @@ impl World {
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
             programs,
         };
-        Report {
-            outcome: Outcome::Built(manifest),
-            stats: Stats { derivations: 1, log_segments: 0, memory: None, offers: 0 },
-        }
+        Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }
     }
 }
 
@@ -501,7 +582,7 @@ impl Deployment for World {
     }
     fn tell(&self, about: About<'_>, news: News<'_>) {
         if let News::Answered { reply: Reply::Hit { served, .. }, .. } = news {
-            self.hits.0.lock().expect("a lock").push((self.now(), served.attr.clone()));
+            self.hits.0.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
         }
         let hear = self.hear.lock().expect("a lock");
         if let Some(hear) = hear.as_ref() {

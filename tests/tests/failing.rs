@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
     build::{Build, State},
+    client::Asker,
     failure::{Class, Failure, Kind},
     flow::{
         claim::claim,
@@ -25,7 +26,7 @@ use binplz_core::{
 use binplz_tests::world::{World, target};
 
 async fn ask(w: &Arc<World>, path: &str) -> Reply {
-    request(&**w, &target(path), Method::Get, true).await
+    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 async fn building(w: &Arc<World>, path: &str) {
@@ -37,6 +38,7 @@ async fn building(w: &Arc<World>, path: &str) {
 async fn fail(w: &Arc<World>, path: &str, failure: Failure) -> Build {
     let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default() };
     settle(&**w, &w.bearer(path).await, report).await.expect("a live lease");
+    w.reap().await;
     w.build(path).await
 }
 
@@ -93,7 +95,9 @@ fn by_dependency() -> Failure {
 async fn turn(w: &Arc<World>, path: &str, n: u32) -> Turn {
     let drv_path = format!("/nix/store/{}-x-1.0.drv", drv(n));
     let evaluated = Evaluated { drv_path, to_build: vec![drv(0), drv(n)], to_offer: vec![], main_program: None };
-    claim(&**w, &w.bearer(path).await, evaluated).await.expect("a live lease")
+    let turn = claim(&**w, &w.bearer(path).await, evaluated).await.expect("a live lease");
+    w.reap().await;
+    turn
 }
 
 #[tokio::test]

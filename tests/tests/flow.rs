@@ -7,6 +7,7 @@ use std::{
 
 use binplz_core::{
     build::{Event, State},
+    client::Asker,
     failure::{Failure, Kind},
     flow::{
         advance,
@@ -27,7 +28,7 @@ use binplz_core::{
 use binplz_tests::world::{World, rev, target};
 
 async fn ask(w: &Arc<World>, path: &str) -> Reply {
-    request(&**w, &target(path), Method::Get, true).await
+    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 fn is_hit(reply: &Reply) -> bool {
@@ -137,9 +138,40 @@ async fn money_is_reserved_before_a_build_starts_and_its_price_is_spent_when_it_
 }
 
 #[tokio::test]
+async fn what_a_task_holds_comes_back_when_it_is_gone_also_where_nobody_tells_so() {
+    let prices = Prices { task: Micros(3600), ..Prices::default() };
+    let overhead = Duration::from_secs(100);
+    let w = World::with(Policy { slots: 1, budget: Some(Micros(9000)), prices, overhead, ..Policy::default() });
+    ask(&w, "tree").await;
+    dispatch(&*w).await.expect("the ledger");
+    w.pass(Duration::from_secs(30));
+    let bearer = w.bearer("tree").await;
+    let report = w.report(&bearer).await;
+    settle(&*w, &bearer, report).await.expect("a live lease");
+    ask(&w, "hello").await;
+    let held = async |what: &str| {
+        sweep(&*w).await.expect("the ledger");
+        dispatch(&*w).await.expect("the ledger");
+        let limits = w.limits().await;
+        assert_eq!((started(&w), limits.taken(), limits.spent()), (1, 1, Micros(0)), "{what}");
+    };
+    held("its task may run on").await;
+    w.pass(overhead);
+    held("its task has had its time to stop, and its end is perhaps about to be told").await;
+    w.pass(Duration::from_secs(10));
+    sweep(&*w).await.expect("the ledger");
+    assert_eq!((w.limits().await.taken(), w.limits().await.spent()), (0, Micros(30)));
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!(started(&w), 2);
+    // Whoever tells after all, tells nothing new.
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, ""), Some(overhead)).await.expect("the ledger");
+    assert_eq!((w.limits().await.taken(), w.limits().await.spent()), (1, Micros(30)));
+}
+
+#[tokio::test]
 async fn what_memory_or_disk_was_too_small_for_is_tried_again_on_a_larger_machine_and_its_price_reserved() {
     // A micro-dollar an hour for each vCPU, GiB of memory and GiB of disk; an hour at most.
-    let prices = Prices { cpu: Micros(1), memory: Micros(1), disk: Micros(1), task: Micros(0) };
+    let prices = Prices { cpu: Micros(1), memory: Micros(1), disk: Micros(1), ..Prices::default() };
     let mut policy = Policy { attempts: 4, prices, ..Policy::default() };
     policy.job.seconds = 3600;
     let w = World::with(policy);
@@ -155,6 +187,7 @@ async fn what_memory_or_disk_was_too_small_for_is_tried_again_on_a_larger_machin
         assert_eq!((lease.size.to_string().as_str(), w.limits().await.reserved()), (size, Micros(worst)));
         let report = Report { outcome: Outcome::Failed(Failure::new(kind, "")), stats: Stats::default() };
         settle(&*w, &w.bearer("tree").await, report).await.expect("a live lease");
+        w.reap().await;
         w.pass(w.policy().delay_after(lease.attempt));
     }
     let sizes: Vec<_> = w.build("tree").await.history.iter().map(|attempt| attempt.size.memory()).collect();
@@ -170,7 +203,7 @@ async fn a_larger_machine_that_the_budget_can_not_pay_leaves_the_others_their_tu
     ask(&w, "tree").await;
     dispatch(&*w).await.expect("the ledger");
     let bearer = w.bearer("tree").await;
-    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::OutOfMemory, "")).await.expect("the ledger");
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::OutOfMemory, ""), None).await.expect("the ledger");
     w.pass(w.policy().delay_after(1));
     ask(&w, "hello").await;
     dispatch(&*w).await.expect("the ledger");
@@ -191,6 +224,7 @@ async fn a_write_whose_reply_was_lost_is_not_a_lost_write() {
     let report = w.report(&bearer).await;
     w.lose_replies(1);
     settle(&*w, &bearer, report.clone()).await.expect("settled");
+    w.reap().await;
     assert_eq!((w.build("tree").await.history.len(), w.limits().await.taken()), (1, 0));
     // The builder did not hear of it either, and says it again.
     settle(&*w, &bearer, report).await.expect("settled before");
@@ -264,6 +298,7 @@ async fn a_builder_that_is_not_heard_of_is_stopped_and_its_build_tried_again_unt
         assert_eq!(w.build("tree").await.lease().map(|lease| lease.attempt), Some(attempt));
         w.pass(w.policy().lease);
         sweep(&*w).await.expect("the ledger");
+        w.reap().await;
         assert_eq!((started(&w), w.limits().await.taken()), (attempt as usize, 0));
         w.pass(w.policy().delay_after(attempt));
     }
@@ -316,12 +351,15 @@ async fn a_settle_that_races_with_the_sweep_counts_once() {
         } else {
             // The sweep saw a lease that is over by its clock; before it commits, a settle by a slower clock came.
             w.before_next_commit(async move {
-                stopped(&*other, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "")).await.expect("the ledger");
+                stopped(&*other, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, ""), None)
+                    .await
+                    .expect("the ledger");
             });
             w.pass(w.policy().lease);
             sweep(&*w).await.expect("the ledger");
             assert_eq!(w.build("tree").await.history.len(), 1);
         }
+        w.reap().await;
         assert_eq!(w.limits().await.taken(), 0);
     }
 }

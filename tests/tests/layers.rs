@@ -69,6 +69,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-wait", &["binplz-aws", "binplz-web"]),
         ("binplz-dispatcher", &["binplz-aws", "binplz-core"]),
         ("binplz-reaper", &["binplz-aws", "binplz-core"]),
+        ("binplz-collector", &["binplz-aws", "binplz-core"]),
         ("binplz-cli", &["binplz-aws", "binplz-clock", "binplz-core", "binplz-local", "binplz-web"]),
     ] {
         assert_eq!(ours(package), may, "what {package} depends on");
@@ -93,6 +94,7 @@ fn every_crate_below_functions_has_a_rule_here() {
             "catalogue",
             "cli",
             "clock",
+            "collector",
             "core",
             "dispatcher",
             "lease",

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use binplz_core::{
     artifact::{Home, ObjectName},
     build::State,
+    client::Asker,
     flow::{
         dispatch::dispatch,
         lease::{self, Bearer, Denied},
@@ -24,7 +25,7 @@ use tokio::sync::Notify;
 /// A build under way.
 async fn building() -> (Arc<World>, Bearer) {
     let w = World::new();
-    request(&*w, &target("tree"), Method::Get, true).await;
+    request(&*w, &target("tree"), Method::Get, Some(&Asker::default())).await;
     dispatch(&*w).await.expect("the ledger");
     let bearer = w.bearer("tree").await;
     (w, bearer)

@@ -10,6 +10,7 @@ use binplz_catalogue::{About, Obstacle, Record, Standing, Writer};
 use binplz_core::{
     artifact::{Manifest, ObjectName, ObjectPath},
     build::{Build, Event, State},
+    client::Asker,
     failure::{Failure, Kind},
     flow::{
         advance,
@@ -43,7 +44,7 @@ fn world(names: Names) -> Arc<World> {
 }
 
 async fn ask(w: &Arc<World>, path: &str) -> Reply {
-    request(&**w, &target(path), Method::Get, true).await
+    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// What an answer says in a terminal, with its status.
@@ -102,6 +103,7 @@ async fn make(w: &World, digit: char, system: System) {
         w.store().write(&path, bytes).await.expect("the store");
     }
     settle(w, &bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default() }).await.expect("a live lease");
+    w.reap().await;
 }
 
 /// A world with the catalogue of its pin.
@@ -296,6 +298,7 @@ async fn a_catalogue_that_fails_for_good_is_not_tried_again_and_one_that_cooled_
         let bearer = bearer(&catalogue(&w, '5', X86).await);
         let failed = Report { outcome: Outcome::Failed(Failure::new(kind, "no")), stats: Stats::default() };
         settle(&*w, &bearer, failed).await.expect("a live lease");
+        w.reap().await;
         sweep(&*w).await.expect("the ledger");
         let state = catalogue(&w, '5', X86).await.state;
         assert!(
@@ -352,6 +355,7 @@ async fn a_catalogues_maker_is_told_of_each_package_that_was_built_once_and_no_o
         assert!(matches!(denied, Err(Denied::Forbidden(_))), "{denied:?}");
         let report = w.report_of(&bearer, &["first", "second"]).await;
         settle(&*w, &bearer, report).await.expect("a live lease");
+        w.reap().await;
     }
     // One of them again, from another nixpkgs: it counts as what it is by now.
     w.move_pin('6').await;

@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use binplz_core::{
     build::{Illegal, State},
+    client::Asker,
     failure::{Failure, Kind},
     flow::{
         dispatch::dispatch,
@@ -21,7 +22,7 @@ use binplz_core::{
 use binplz_tests::world::{World, target};
 
 async fn ask(w: &Arc<World>, path: &str) -> Reply {
-    request(&**w, &target(path), Method::Get, true).await
+    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// A build under way.
@@ -54,7 +55,10 @@ async fn a_pause_stops_what_is_under_way_and_it_begins_again_when_builds_go_on()
         panic!("no overview")
     };
     assert_eq!(paused.keys().copied().collect::<Vec<_>>(), System::ALL);
-    assert_eq!((running, queued, stopped_builders(&w)), (0, 1, vec![lease]));
+    // Its slot is free when its task is gone.
+    assert_eq!((running, queued, stopped_builders(&w)), (1, 1, vec![lease]));
+    w.reap().await;
+    assert_eq!(w.limits().await.taken(), 0);
     let build = w.build("tree").await;
     assert!(matches!(build.state, State::Queued { attempt: 1, .. }) && build.history.is_empty(), "{build:?}");
 
@@ -100,7 +104,7 @@ async fn a_pause_whose_operator_died_is_carried_out_by_the_sweep() {
     w.ledger().commit(vec![Swap { seen, row: Row::Limits(halted) }]).await.expect("the ledger");
     w.launcher.deaf.store(true, SeqCst);
     sweep(&*w).await.expect("the ledger");
-    assert_eq!((w.limits().await.taken(), stopped_builders(&w)), (0, vec![]));
+    assert!(!w.limits().await.is_live(&lease) && stopped_builders(&w).is_empty());
     // Its builder could not be told. It is found when it can be.
     w.launcher.deaf.store(false, SeqCst);
     sweep(&*w).await.expect("the ledger");
@@ -122,10 +126,10 @@ async fn a_cancelled_build_stops_gives_its_slot_back_and_is_nobodys_failure() {
     let (w, lease) = building("tree").await;
     w.lose_replies(1);
     act(&w, Act::Cancel).await.expect("it is cancelled");
-    assert_eq!((w.limits().await.taken(), stopped_builders(&w)), (0, vec![lease.clone()]));
-    // The end of its task is what should be.
-    stopped(&*w, &w.key("tree").await, &lease, Failure::new(Kind::Interrupted, "")).await.expect("the ledger");
-    assert_eq!(w.build("tree").await.state, State::Unasked);
+    assert_eq!((w.limits().await.taken(), stopped_builders(&w)), (1, vec![lease.clone()]));
+    // The end of its task is what should be, and frees its slot.
+    stopped(&*w, &w.key("tree").await, &lease, Failure::new(Kind::Interrupted, ""), None).await.expect("the ledger");
+    assert_eq!((w.build("tree").await.state, w.limits().await.taken()), (State::Unasked, 0));
     assert!(matches!(ask(&w, "tree").await, Reply::Pending(status) if status.attempt == 1));
     act(&w, Act::Cancel).await.expect("what waits can be cancelled too");
 }
@@ -150,6 +154,7 @@ async fn a_builder_whose_build_was_cancelled_first_settles_nothing() {
         stop::cancel(&*other, &other.key("tree").await).await.expect("it is under way");
     });
     settle(&*w, &bearer, report).await.expect_err("its lease is over");
+    w.reap().await;
     assert_eq!((w.build("tree").await.state, w.limits().await.taken()), (State::Unasked, 0));
 }
 
@@ -161,7 +166,7 @@ async fn a_failure_is_retried_or_forgotten_and_nothing_else_is() {
         assert_eq!(done.is_ok(), act_of_failures == Act::Retry, "a retry of what is under way is no trouble");
     }
     let failed = Failure::new(Kind::BuildFailed, "tree.c:1: error");
-    stopped(&*w, &w.key("tree").await, &lease, failed).await.expect("the ledger");
+    stopped(&*w, &w.key("tree").await, &lease, failed, None).await.expect("the ledger");
     assert!(matches!(ask(&w, "tree").await, Reply::Problem(problem) if problem.status == 422));
 
     act(&w, Act::Retry).await.expect("it has failed");
@@ -170,7 +175,7 @@ async fn a_failure_is_retried_or_forgotten_and_nothing_else_is() {
     dispatch(&*w).await.expect("the ledger");
     let lease = w.bearer("tree").await.lease;
     let failed = Failure::new(Kind::BuildFailed, "tree.c:2: error");
-    stopped(&*w, &w.key("tree").await, &lease, failed).await.expect("the ledger");
+    stopped(&*w, &w.key("tree").await, &lease, failed, None).await.expect("the ledger");
     act(&w, Act::Forget).await.expect("it has failed");
     let build = w.build("tree").await;
     assert!(build.state == State::Unasked && build.history.is_empty(), "{build:?}");

@@ -4,6 +4,7 @@ use std::{future::pending, sync::Arc};
 
 use binplz_core::{
     build::State,
+    client::Asker,
     flow::{
         dispatch::dispatch,
         lease::{self, Denied},
@@ -22,7 +23,7 @@ use binplz_tests::world::{PIN, World, rev, target};
 use tokio::sync::oneshot;
 
 async fn ask(w: &World, path: &str) -> Reply {
-    request(w, &target(path), Method::Get, true).await
+    request(w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// Of which revision the program is that a request gets.
@@ -76,7 +77,7 @@ async fn a_moved_pin_serves_the_last_good_program_and_builds_the_new_one_once_an
     w.move_pin('6').await;
     sweep(&*w).await.expect("the ledger");
     assert_eq!(w.ledger().list(Shelf::Queued, None, 9).await, Ok(vec![]), "nobody asked yet");
-    let looked = request(&*w, &target("tree"), Method::Head, false).await;
+    let looked = request(&*w, &target("tree"), Method::Head, None).await;
     assert!(matches!(looked, Reply::Hit { served, .. } if served.rev == rev('5')));
     assert!(matches!(w.build("tree").await.state, State::Unasked), "whoever looks starts nothing");
     for _ in 0..3 {

@@ -12,6 +12,7 @@ use std::{
 use binplz_cache::Packer;
 use binplz_core::{
     artifact::{CacheName, Home, ObjectName},
+    client::Asker,
     failure::{Failure, Kind},
     flow::{
         claim::claim,
@@ -73,7 +74,7 @@ impl Offer {
 
 /// A build whose builder has said what it is going to make, and runs it now.
 async fn building(w: &Arc<World>, attr: &str, to_offer: &[char]) -> Bearer {
-    request(&**w, &target(attr), Method::Get, true).await;
+    request(&**w, &target(attr), Method::Get, Some(&Asker::default())).await;
     dispatch(&**w).await.expect("the ledger");
     let bearer = w.bearer(attr).await;
     say(w, &bearer, to_offer).await.expect("a live lease");
@@ -223,7 +224,7 @@ async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left
     Offer::new('1', b"stranger").put(&w, &stranger).await;
     assert_eq!(promoted(&w, &stranger.home()).await, Promoted::Done { new: 0, refused: 1 });
     // It was killed after it had offered: what it had is good.
-    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why")).await.expect("the ledger");
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
     assert_eq!(promoted(&w, &bearer.home()).await, new(1));
     assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use binplz_core::{
     build::State,
+    client::Asker,
     flow::{dispatch::dispatch, package::package, pins, request::request, status::status, sweep::sweep},
     key::Attr,
     pins::{Change, SETTLING},
@@ -14,7 +15,7 @@ use binplz_core::{
 use binplz_tests::world::{World, target};
 
 async fn ask(w: &Arc<World>, path: &str) -> Reply {
-    request(&**w, &target(path), Method::Get, true).await
+    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 fn tree() -> Attr {

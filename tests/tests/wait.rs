@@ -6,6 +6,7 @@ use std::{
 };
 
 use binplz_core::{
+    client::Asker,
     failure::{Failure, Kind},
     flow::{dispatch::dispatch, request::request, settle::stopped, wait},
     policy::Policy,
@@ -27,7 +28,7 @@ fn curl() -> Patience {
 /// The first answer to a request that would like to wait.
 async fn first(w: &Arc<World>, url: &str, patience: Patience) -> Option<String> {
     let query = query(url);
-    let reply = request(&**w, &query.target, Method::Get, true).await;
+    let reply = request(&**w, &query.target, Method::Get, Some(&Asker::default())).await;
     wait::first(&**w, &reply, &query, patience).await
 }
 
@@ -71,7 +72,9 @@ async fn an_attempt_that_fails_and_is_tried_again_is_waited_for_and_one_that_is_
         let other = Arc::clone(&w);
         w.while_waiting(async move {
             let bearer = other.bearer("tree").await;
-            stopped(&*other, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "")).await.expect("the ledger");
+            stopped(&*other, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, ""), None)
+                .await
+                .expect("the ledger");
             dispatch(&*other).await.expect("the ledger");
         });
     }

@@ -7,14 +7,11 @@ use binplz_core::{
     limits::Micros,
     pins::Pins,
     policy::{Names, Policy, Prices},
+    prices::{Machine, PriceList},
     protocol::JobLimits,
     size::Size,
 };
 use thiserror::Error;
-
-/// Fargate in us-east-1: the dearest that may run there, x86 on demand, with a public IPv4 address (2026-11). Spot and ARM cost
-/// less, so that the budget errs on the safe side.
-const US_EAST_1: Prices = Prices { cpu: Micros(40_480), memory: Micros(4_445), disk: Micros(111), task: Micros(5_000) };
 
 /// A setting that a function can not start without, or can not read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -86,12 +83,18 @@ impl Settings {
         self.value(name, "a number", default)
     }
 
-    /// What a task costs here, as a part of what it costs in us-east-1.
+    /// What a task costs here, as a part of what the price file says: the dearest that may run. Spot and ARM cost less, so
+    /// that the budget errs on the safe side.
     fn prices(&self) -> Result<Prices, Fault> {
         let percent = self.number("BINPLZ_PRICE_PERCENT", 100u64)?;
         let here = |price: Micros| Micros((price.0.saturating_mul(percent)).div_ceil(100));
-        let Prices { cpu, memory, disk, task } = US_EAST_1;
-        Ok(Prices { cpu: here(cpu), memory: here(memory), disk: here(disk), task: here(task) })
+        let list = PriceList::known().map_err(|cause| Fault::Wrong {
+            name: "infra/prices.json",
+            what: "a price file",
+            cause: cause.to_string(),
+        })?;
+        let Prices { cpu, memory, disk, task, minimum } = list.task(Machine::X86);
+        Ok(Prices { cpu: here(cpu), memory: here(memory), disk: here(disk), task: here(task), minimum })
     }
 
     fn seconds(&self, name: &'static str, default: u64) -> Result<Duration, Fault> {
@@ -172,10 +175,13 @@ impl Settings {
             },
             slots: self.number("BINPLZ_SLOTS", 4)?,
             budget: Some(Micros(budget.saturating_mul(1_000_000))),
+            client_builds: Some(self.number("BINPLZ_CLIENT_BUILDS", 50)?).filter(|builds| *builds > 0),
+            store_bytes: Some(self.number("BINPLZ_STORE_GIGABYTES", 100u64)?.saturating_mul(1_000_000_000)),
             prices: self.prices()?,
             size: self.value("BINPLZ_SIZE", "a size", Size::default())?,
             hold: self.seconds("BINPLZ_HOLD_SECONDS", Policy::default().hold.as_secs())?,
             waiters: self.number("BINPLZ_WAITERS", 0)?,
+            grace: self.seconds("BINPLZ_GRACE_SECONDS", Policy::default().grace.as_secs())?,
             overhead: self.seconds("BINPLZ_OVERHEAD_SECONDS", 180)?,
         })
     }
@@ -210,13 +216,14 @@ mod tests {
     #[test]
     fn a_build_is_priced_by_its_machine_and_by_what_that_costs_here() {
         let hour = Duration::from_secs(3600);
+        let Prices { cpu, memory, disk, task, .. } = PriceList::known().expect("the price file").task(Machine::X86);
+        let sum = |vcpus, gigabytes, paid| vcpus * cpu.0 + gigabytes * memory.0 + paid * disk.0 + task.0;
         for (size, percent, micros) in [
-            // The sums of infra/README.md.
-            ("", "", 205_810),
-            ("4096/8192/50", "100", 205_810),
-            ("2048/4096/50", "", 2 * 40_480 + 4 * 4_445 + 30 * 111 + 5_000),
-            ("8192/16384/50", "", 8 * 40_480 + 16 * 4_445 + 30 * 111 + 5_000),
-            ("4096/8192/200", "150", (205_810 + 150 * 111) * 3 / 2),
+            ("", "", sum(4, 8, 30)),
+            ("4096/8192/50", "100", sum(4, 8, 30)),
+            ("2048/4096/50", "", sum(2, 4, 30)),
+            ("8192/16384/50", "", sum(8, 16, 30)),
+            ("4096/8192/200", "150", sum(4, 8, 180) * 3 / 2),
         ] {
             let policy =
                 settings(&[("BINPLZ_SIZE", size), ("BINPLZ_PRICE_PERCENT", percent)]).policy().expect("numbers");

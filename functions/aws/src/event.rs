@@ -1,9 +1,13 @@
 //! What queues, rules and schedules tell a function: our own small structs of foreign JSON. What is not named here is passed
 //! over, for such events gain fields.
 
+use std::time::Duration;
+
+use aws_smithy_types::{DateTime, date_time::Format};
 use binplz_core::{
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId},
+    time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -66,6 +70,8 @@ pub struct Ended {
     pub lease: LeaseId,
     /// What its end means, if it had not settled.
     pub failure: Failure,
+    /// For how long it is paid for, as far as ECS says.
+    pub ran: Option<Duration>,
     /// What ECS says of it: for the operator.
     pub reason: String,
 }
@@ -84,6 +90,8 @@ struct Task {
     last_status: String,
     stop_code: String,
     stopped_reason: String,
+    pull_started_at: Option<String>,
+    stopped_at: Option<String>,
     containers: Vec<Container>,
     overrides: Overrides,
 }
@@ -133,7 +141,7 @@ impl Wake {
         Ok(match url.and_then(|url| lease_url::read(url)) {
             Some((key, lease)) => {
                 let failure = Failure::new(task.kind(), "");
-                Wake::Ended(Box::new(Ended { key, lease, failure, reason: task.reason() }))
+                Wake::Ended(Box::new(Ended { key, lease, failure, ran: task.ran(), reason: task.reason() }))
             }
             None => Wake::OtherTask,
         })
@@ -168,6 +176,19 @@ impl Task {
             ["not found", "manifest unknown", "does not exist", "denied", "unauthorized", "403 forbidden", "platform"];
         let said = self.stopped_reason.to_ascii_lowercase();
         said.contains("cannotpull") && lasting.iter().any(|mark| said.contains(mark))
+    }
+
+    /// From the beginning of the image's pull to the end: that is what Fargate counts. One whose pull was never begun costs nothing.
+    fn ran(&self) -> Option<Duration> {
+        let at = |text: &String| {
+            let at = DateTime::from_str(text, Format::DateTimeWithOffset).ok()?;
+            u64::try_from(at.to_millis().ok()?).ok().map(Timestamp)
+        };
+        let stopped = self.stopped_at.as_ref().and_then(at)?;
+        match &self.pull_started_at {
+            None => Some(Duration::ZERO),
+            Some(began) => Some(stopped - at(began)?),
+        }
     }
 
     fn reason(&self) -> String {

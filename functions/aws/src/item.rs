@@ -2,15 +2,14 @@
 //! `tests/golden/` are items as earlier versions wrote them, and must stay readable.
 //!
 //! ```text
-//! pk     S  build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR · doomed/SYSTEM · limits · pins ·
-//!           progress/LEASE · waiters/WINDOW    (the table's only key)
-//! v      N  the version, from 1
+//! pk     S  a row's name (core's row.rs) · progress/LEASE · waiters/WINDOW    (the table's only key)
+//! v      N  the version, from 1: only on rows
 //! body   S  the row, as its core type is written in JSON
 //! shelf  S  queued · warming · building · joined · ready · failed: only on a build      (the index `shelves`: partition key)
 //!           served/PIN/REV: only on what is served and not stale
 //! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
 //!           what was asked: tree?sys=x86_64-linux
-//! ttl    N  seconds since 1970: only on progress and on who waits, which nobody wants any more then
+//! ttl    N  seconds since 1970: only on progress, on what a client has had started, and on who waits: nobody wants it any more then
 //! new, more  N  counts: only on who waits
 //! ```
 //!
@@ -59,15 +58,16 @@ pub struct Unreadable(String);
 
 /// A row's key.
 pub fn pk(key: &RowKey) -> AttributeValue {
-    AttributeValue::S(match key {
-        RowKey::Build(key) => format!("build/{key}"),
-        RowKey::Derivation(system, drv) => format!("derivation/{system}/{drv}"),
-        RowKey::Served(asked) => format!("served/{asked}"),
-        RowKey::Past(system, attr) => format!("past/{system}/{attr}"),
-        RowKey::Doomed(system) => format!("doomed/{system}"),
-        RowKey::Limits => "limits".to_owned(),
-        RowKey::Pins => "pins".to_owned(),
-    })
+    AttributeValue::S(key.to_string())
+}
+
+/// The key of an item that is a row.
+///
+/// # Errors
+/// [`Unreadable`]: a row of a kind that this version does not know.
+pub fn row_key(item: &Item) -> Result<RowKey, Unreadable> {
+    let pk = text(item, PK)?;
+    pk.parse().map_err(|_| Unreadable(format!("this version knows no such row: {pk}")))
 }
 
 /// The key of those who wait, by the number of their window of time.
@@ -127,6 +127,9 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
         }
         Row::Past(past) => (serde_json::to_string(past), None),
         Row::Doomed(doomed) => (serde_json::to_string(doomed), None),
+        Row::Allowance(allowance) => (serde_json::to_string(allowance), None),
+        Row::Keys(keys) => (serde_json::to_string(keys), None),
+        Row::Trash(trash) => (serde_json::to_string(trash), None),
         Row::Limits(limits) => (serde_json::to_string(limits), None),
         Row::Pins(pins) => (serde_json::to_string(pins), None),
     };
@@ -139,6 +142,11 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
     if let Some((on, at)) = place {
         item.insert(SHELF.to_owned(), on);
         item.insert(AT.to_owned(), at);
+    }
+    if let Row::Allowance(allowance) = &swap.row {
+        // A day later than it has any meaning, for clocks differ.
+        let until = allowance.day.next().next().start().0 / 1000;
+        item.insert(TTL.to_owned(), AttributeValue::N(until.to_string()));
     }
     Ok(Some(item))
 }
@@ -155,6 +163,9 @@ pub fn read(key: &RowKey, item: &Item) -> Result<(Row, Version), Unreadable> {
         RowKey::Served(_) => serde_json::from_str(body).map(Row::Served),
         RowKey::Past(..) => serde_json::from_str(body).map(Row::Past),
         RowKey::Doomed(_) => serde_json::from_str(body).map(Row::Doomed),
+        RowKey::Allowance(_) => serde_json::from_str(body).map(Row::Allowance),
+        RowKey::Keys => serde_json::from_str(body).map(Row::Keys),
+        RowKey::Trash(_) => serde_json::from_str(body).map(Row::Trash),
         RowKey::Limits => serde_json::from_str(body).map(Row::Limits),
         RowKey::Pins => serde_json::from_str(body).map(Row::Pins),
     };

@@ -7,13 +7,15 @@ use aws_sdk_dynamodb::{
     Client,
     config::{Builder, retry::RetryConfig, timeout::TimeoutConfig},
     error::SdkError,
-    operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError},
+    operation::{delete_item::DeleteItemError, put_item::PutItemError, transact_write_items::TransactWriteItemsError},
     types::{AttributeValue, Put, TransactWriteItem},
 };
 use binplz_core::{
     key::{LeaseId, hex},
     pins::Pinned,
-    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Shelf, Swap, Unavailable, Version},
+    ports::{
+        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Scanned, Shelf, Swap, Unavailable, Version,
+    },
     protocol::Progress,
     served::ServedKey,
 };
@@ -209,6 +211,32 @@ impl Ledger for DynamoLedger {
         self.query(item::served_shelf(pinned), from, limit, item::read_served).await
     }
 
+    async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
+        let start = after.map(|Cursor(pk)| Item::from([(PK.to_owned(), AttributeValue::S(pk.clone()))]));
+        let scan = self.dynamo.scan().table_name(&self.table).consistent_read(true).set_exclusive_start_key(start);
+        // What has no version is no row.
+        let rows = scan.filter_expression("attribute_exists(#v)").expression_attribute_names("#v", VERSION);
+        let page = rows.limit(i32::try_from(limit).unwrap_or(i32::MAX)).send().await;
+        let page = page.map_err(|error| unavailable(ROLE, &error))?;
+        let read = |found: &Item| item::read(&item::row_key(found)?, found);
+        let rows = page.items().iter().map(read).collect::<Result<_, _>>().map_err(broken)?;
+        let next = page.last_evaluated_key().and_then(|last| last.get(PK)?.as_s().ok());
+        Ok(Scanned { rows, next: next.cloned().map(Cursor) })
+    }
+
+    async fn remove(&self, key: &RowKey, seen: Version) -> Result<(), NotCommitted> {
+        let delete = self.dynamo.delete_item().table_name(&self.table).key(PK, item::pk(key));
+        let delete = delete.condition_expression("attribute_not_exists(#pk) OR #v = :seen");
+        let delete = delete.expression_attribute_names("#pk", PK).expression_attribute_names("#v", VERSION);
+        let delete = delete.expression_attribute_values(":seen", AttributeValue::N(seen.0.to_string()));
+        delete.send().await.map(drop).map_err(|error| match error.as_service_error() {
+            Some(
+                DeleteItemError::ConditionalCheckFailedException(_) | DeleteItemError::TransactionConflictException(_),
+            ) => NotCommitted::Conflict,
+            _ => unavailable(ROLE, &error).into(),
+        })
+    }
+
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         let item = item::write_progress(lease, progress, binplz_clock::now()).map_err(broken)?;
         let put = self.dynamo.put_item().table_name(&self.table).set_item(Some(item)).send().await;
@@ -219,6 +247,11 @@ impl Ledger for DynamoLedger {
         let get = self.dynamo.get_item().table_name(&self.table).key(PK, item::progress_pk(lease)).send().await;
         let found = get.map_err(|error| unavailable(ROLE, &error))?;
         found.item().map(item::read_progress).transpose().map_err(broken)
+    }
+
+    async fn remove_progress(&self, lease: &LeaseId) -> Result<(), Unavailable> {
+        let delete = self.dynamo.delete_item().table_name(&self.table).key(PK, item::progress_pk(lease)).send().await;
+        delete.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
 }
 

@@ -90,6 +90,8 @@ pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> S
         | News::Looked(_, None)
         | News::Stopped(false)
         | News::Promoted(_)
+        | News::Granted(_)
+        | News::Cleared(_)
         | News::Answered { .. } => ("INFO", None),
     };
     let mut line = entry(level, &news.to_string(), error);

@@ -36,13 +36,15 @@ pub enum Metric {
     QueueSeconds,
     /// The budget kept a build from starting.
     BudgetRefused,
+    /// The store's ceiling kept a build from starting.
+    StoreRefused,
     /// Builds for a system were paused, since something is amiss that only the operator can mend.
     BuildsPaused,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Metric; 10] = [
+    pub const ALL: [Metric; 11] = [
         Metric::Hits,
         Metric::Misses,
         Metric::BuildsReady,
@@ -52,6 +54,7 @@ impl Metric {
         Metric::BuildSeconds,
         Metric::QueueSeconds,
         Metric::BudgetRefused,
+        Metric::StoreRefused,
         Metric::BuildsPaused,
     ];
 
@@ -86,9 +89,15 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
             End::Joined => vec![],
         },
         News::Held(Full::Budget { .. }) => one(Metric::BudgetRefused),
-        News::Held(Full::Slots | Full::Catalogue | Full::Paused(_)) => vec![],
+        News::Held(Full::Store) => one(Metric::StoreRefused),
+        News::Held(Full::Slots | Full::Catalogue | Full::Paused(_) | Full::Client { .. }) => vec![],
         News::Looked(_, Some(_)) => one(Metric::BuildsPaused),
-        News::Looked(_, None) | News::Stopped(_) | News::Promoted(_) | News::Trouble { .. } => vec![],
+        News::Looked(_, None)
+        | News::Stopped(_)
+        | News::Granted(_)
+        | News::Cleared(_)
+        | News::Promoted(_)
+        | News::Trouble { .. } => vec![],
         News::Moved(
             Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled | Moved::Suspended,
         ) => vec![],

@@ -25,6 +25,14 @@ const OUTPUTS: &[(&str, &str)] = &[
     ("Names", "BINPLZ_NAMES"),
 ];
 
+/// Which of its parameters are: what an operator counts with is what its functions count with.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("BudgetDollars", "BINPLZ_BUDGET_DOLLARS"),
+    ("BuildSeconds", "BINPLZ_BUILD_SECONDS"),
+    ("MaxBuilds", "BINPLZ_SLOTS"),
+    ("PricePercent", "BINPLZ_PRICE_PERCENT"),
+];
+
 /// What a stack was deployed with, and what it has made.
 pub struct Stack {
     /// Its name.
@@ -112,6 +120,13 @@ impl Stack {
         for (output, setting) in OUTPUTS {
             let value = self.outputs.get(*output).ok_or_else(|| NotFound::Output(self.name.clone(), output))?;
             settings = settings.with(setting, value);
+        }
+        for (parameter, setting) in PARAMETERS {
+            settings = match self.parameters.get(*parameter) {
+                Some(value) => settings.with(setting, value),
+                // A stack of an earlier version has fewer.
+                None => settings,
+            };
         }
         if let Some(logs) = self.outputs.get("Logs") {
             settings = settings.with("BINPLZ_HITS_LOG", &format!("{logs}api"));

@@ -11,10 +11,11 @@ use aws_sdk_s3::{
 };
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath, nixpkgs_path},
+    artifact::{BUILDS, Home, NIXPKGS, ObjectName, ObjectPath, nixpkgs_at, nixpkgs_path},
     key::{Rev, Sha256},
-    ports::{Intake, Location, Method, Store, Unavailable},
+    ports::{Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
     protocol::Grant,
+    time::Timestamp,
 };
 use sha2::Digest;
 
@@ -69,6 +70,34 @@ impl S3Store {
             Ok(_) => Ok(true),
             Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(false),
             Err(error) => Err(unavailable(ROLE, &error)),
+        }
+    }
+
+    /// Removes all objects whose names begin so.
+    async fn remove_below(&self, prefix: &str) -> Result<(), Unavailable> {
+        loop {
+            let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+            let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
+            let keys = list.contents().iter().filter_map(|object| object.key());
+            let keys: Result<Vec<_>, _> = keys.map(|key| ObjectIdentifier::builder().key(key).build()).collect();
+            let keys = keys.map_err(|error| Unavailable::new(ROLE, error))?;
+            // S3 refuses to remove nothing.
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let these = Delete::builder().set_objects(Some(keys)).quiet(true).build();
+            let these = these.map_err(|error| Unavailable::new(ROLE, error))?;
+            let removed = self.s3.delete_objects().bucket(&self.bucket).delete(these).send().await;
+            // A 200 that lists what it has not removed.
+            let removed = removed.map_err(|error| unavailable(ROLE, &error))?;
+            if let Some(error) = removed.errors().first() {
+                let (key, why) = (error.key().unwrap_or_default(), error.message().unwrap_or_default());
+                return Err(Unavailable::new(ROLE, format!("{key} was not removed: {why}")));
+            }
+            // A thousand at a time; what was removed is in no list any more.
+            if list.is_truncated() != Some(true) {
+                return Ok(());
+            }
         }
     }
 
@@ -153,31 +182,68 @@ impl Intake for S3Store {
     }
 
     async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
+        self.remove_below(&home.segments()).await
+    }
+}
+
+impl Collect for S3Store {
+    async fn homes(&self, after: Option<&Home>, limit: usize) -> Result<Vec<Held>, Unavailable> {
+        // S3 lists by name, so that a home's objects stand together. 0 is what comes after a slash: the first name behind all of them.
+        let behind = |home: &Home| home.objects().trim_end_matches('/').to_owned() + "0";
+        let (mut homes, mut next) = (Vec::<Held>::new(), after.map(behind));
         loop {
-            let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(home.segments());
+            let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(BUILDS).set_start_after(next);
             let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
-            let keys = list.contents().iter().filter_map(|object| object.key());
-            let keys: Result<Vec<_>, _> = keys.map(|key| ObjectIdentifier::builder().key(key).build()).collect();
-            let keys = keys.map_err(|error| Unavailable::new(ROLE, error))?;
-            // S3 refuses to remove nothing.
-            if keys.is_empty() {
-                return Ok(());
+            for object in list.contents() {
+                // What is in no home, nobody here has put there.
+                let Some(home) = object.key().and_then(home_of) else { continue };
+                if homes.last().is_none_or(|last| last.home != home) {
+                    if homes.len() == limit {
+                        return Ok(homes);
+                    }
+                    homes.push(Held { home, objects: 0, bytes: 0 });
+                }
+                if let Some(held) = homes.last_mut() {
+                    held.objects += 1;
+                    held.bytes += object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                }
             }
-            let these = Delete::builder().set_objects(Some(keys)).quiet(true).build();
-            let these = these.map_err(|error| Unavailable::new(ROLE, error))?;
-            let removed = self.s3.delete_objects().bucket(&self.bucket).delete(these).send().await;
-            // A 200 that lists what it has not removed.
-            let removed = removed.map_err(|error| unavailable(ROLE, &error))?;
-            if let Some(error) = removed.errors().first() {
-                let (key, why) = (error.key().unwrap_or_default(), error.message().unwrap_or_default());
-                return Err(Unavailable::new(ROLE, format!("{key} was not removed: {why}")));
-            }
-            // A thousand at a time; what was removed is in no list any more.
+            next = list.contents().last().and_then(|object| object.key()).map(str::to_owned);
             if list.is_truncated() != Some(true) {
-                return Ok(());
+                return Ok(homes);
             }
         }
     }
+
+    async fn remove_home(&self, home: &Home) -> Result<(), Unavailable> {
+        self.remove_below(&home.objects()).await
+    }
+
+    async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
+        let mut pages = self.s3.list_objects_v2().bucket(&self.bucket).prefix(NIXPKGS).into_paginator().send();
+        let mut kept = Vec::new();
+        while let Some(page) = pages.next().await {
+            for object in page.map_err(|error| unavailable(ROLE, &error))?.contents() {
+                let at = object.last_modified().and_then(|at| u64::try_from(at.secs()).ok());
+                if let (Some(rev), Some(at)) = (object.key().and_then(nixpkgs_at), at) {
+                    kept.push(KeptNixpkgs { rev, since: Timestamp(at * 1000) });
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
+        let removed = self.s3.delete_object().bucket(&self.bucket).key(nixpkgs_path(rev)).send().await;
+        removed.map(drop).map_err(|error| unavailable(ROLE, &error))
+    }
+}
+
+/// In which home an object lies.
+fn home_of(key: &str) -> Option<Home> {
+    let path = key.strip_prefix(BUILDS)?;
+    let (fourth, _) = path.match_indices('/').nth(3)?;
+    path[..fourth].parse().ok()
 }
 
 fn already_there(error: &PutObjectError) -> bool {

@@ -7,7 +7,7 @@ use aws_sdk_cloudwatchlogs::Client;
 use aws_types::SdkConfig;
 use binplz_core::{
     key::Attr,
-    ports::{Asked, Tally, Unavailable},
+    ports::{Asked, Tally, Traffic, Unavailable},
     time::Timestamp,
 };
 use serde::Deserialize;
@@ -28,6 +28,7 @@ pub struct HitsLog {
 #[derive(Deserialize)]
 struct Hit {
     package: Attr,
+    bytes: u64,
 }
 
 impl HitsLog {
@@ -35,25 +36,34 @@ impl HitsLog {
     pub(crate) fn open(account: &Account, settings: &Settings) -> HitsLog {
         HitsLog { sdk: account.sdk().clone(), group: settings.find("BINPLZ_HITS_LOG").map(str::to_owned) }
     }
-}
 
-impl Tally for HitsLog {
-    async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
+    /// Counts every hit since an instant.
+    async fn each(&self, since: Timestamp, mut count: impl FnMut(Hit) + Send) -> Result<(), Unavailable> {
         let group = self.group.as_ref().ok_or_else(|| Unavailable::new(ROLE, "no log of hits is named"))?;
         let since = i64::try_from(since.0).unwrap_or(i64::MAX);
         let lines = Client::new(&self.sdk).filter_log_events().log_group_name(group);
         let lines = lines.filter_pattern(HITS).start_time(since);
         let mut pages = lines.into_paginator().send();
-        let mut sums = BTreeMap::<Attr, u64>::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| unavailable(ROLE, &error))?;
-            for line in page.events().iter().filter_map(|event| event.message()) {
-                // An earlier version's line names no package.
-                if let Ok(Hit { package }) = serde_json::from_str(line) {
-                    *sums.entry(package).or_default() += 1;
-                }
-            }
+            let lines = page.events().iter().filter_map(|event| event.message());
+            // An earlier version's line names no package.
+            lines.filter_map(|line| serde_json::from_str(line).ok()).for_each(&mut count);
         }
+        Ok(())
+    }
+}
+
+impl Tally for HitsLog {
+    async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
+        let mut sums = BTreeMap::<Attr, u64>::new();
+        self.each(since, |hit| *sums.entry(hit.package).or_default() += 1).await?;
         Ok(Asked::most(sums, most))
+    }
+
+    async fn served(&self, since: Timestamp) -> Result<Traffic, Unavailable> {
+        let mut sum = Traffic::default();
+        self.each(since, |hit| sum = sum + Traffic::hit(hit.bytes)).await?;
+        Ok(sum)
     }
 }

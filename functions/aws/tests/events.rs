@@ -1,6 +1,8 @@
 //! Foreign events, as their services document them, in files.
 
-use binplz_aws::event::{Rings, Wake};
+use std::time::Duration;
+
+use binplz_aws::event::{Ended, Rings, Wake};
 use binplz_core::failure::Kind;
 use serde_json::{Value, json};
 
@@ -9,16 +11,21 @@ fn event(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }
 
-/// What a task's end means, with some of its fields replaced.
-fn kind(changes: Value) -> Kind {
+/// A task's end, with some of its fields replaced.
+fn ended(changes: Value) -> Ended {
     let mut event = event("task-stopped");
     for (name, value) in changes.as_object().expect("fields") {
         event["detail"][name] = value.clone();
     }
     match Wake::read(event) {
-        Ok(Wake::Ended(ended)) => ended.failure.kind,
+        Ok(Wake::Ended(ended)) => *ended,
         other => panic!("{other:?}"),
     }
+}
+
+/// What it means.
+fn kind(changes: Value) -> Kind {
+    ended(changes).failure.kind
 }
 
 #[test]
@@ -29,6 +36,19 @@ fn a_task_that_ended_names_its_build_and_its_lease() {
     assert_eq!(ended.reason, "EssentialContainerExited: Essential container in task exited [137]");
     // What ECS says is for the operator: people read the kind's own sentence.
     assert_eq!((ended.failure.kind, ended.failure.detail), (Kind::OutOfMemory, None));
+}
+
+/// From its image's pull to its end, as Fargate counts; not from when it was asked for.
+#[test]
+fn a_task_is_paid_for_by_its_own_timestamps() {
+    let ran = |changes: Value| ended(changes).ran;
+    assert_eq!(ran(json!({})), Some(Duration::from_millis(19 * 60_000 + 42_500)));
+    assert_eq!(ran(json!({ "stoppedAt": "2026-11-22T12:10:22.407+00:30" })), Some(Duration::from_secs(1)));
+    // It has never begun.
+    assert_eq!(ran(json!({ "pullStartedAt": null, "stopCode": "TaskFailedToStart" })), Some(Duration::ZERO));
+    // Nobody knows, or it can not be read.
+    assert_eq!(ran(json!({ "stoppedAt": null })), None);
+    assert_eq!(ran(json!({ "pullStartedAt": "yesterday" })), None);
 }
 
 #[test]

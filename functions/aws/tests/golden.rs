@@ -14,15 +14,17 @@ use binplz_aws::item::{self, Item};
 use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     build::{Attempt, Borrowed, Build, Lease, Made, State},
+    client::{Allowance, Client, KeyChange, Keys},
     derivation::Derivation,
     doomed::Doomed,
     failure::{Failure, Kind},
+    gc::Trash,
     key::{Bin, BuildKey, DrvHash, LeaseId, Product},
     limits::{Limits, Micros, Why},
     past::Past,
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
-    ports::{Listed, Row, Shelf, Swap, Version},
+    ports::{Listed, Row, RowKey, Shelf, Swap, Version},
     protocol::{Phase, Progress, Stats},
     served::Served,
     size::Size,
@@ -48,7 +50,7 @@ fn lease() -> Lease {
 
 fn history() -> Vec<Attempt> {
     let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
-    let stats = Stats { derivations: 3, log_segments: 1, memory: None, offers: 0 };
+    let stats = Stats { derivations: 3, log_segments: 1, memory: None, offers: 0, stored: None };
     let (number, size, claimed) = (1, Size::default(), Timestamp(AT.0 - 60_000));
     vec![Attempt {
         lease: id('a'),
@@ -125,6 +127,25 @@ fn limits() -> Row {
     Row::Limits(Limits::default().reserve(&id('b'), &key().product, Size::default(), AT, &policy).expect("a free slot"))
 }
 
+/// Its lease is over; and, where that is asked, its task is gone.
+fn spent(limits: Row, steps: u8) -> Limits {
+    let Row::Limits(limits) = limits else { panic!("these are limits") };
+    let (later, policy) = (AT + Duration::from_secs(10), Policy::default());
+    let over = limits.over(&id('b'), Some(1_000_000), later);
+    if steps == 1 { over } else { over.charged(&id('b'), Some(Duration::from_secs(12)), later, &policy) }
+}
+
+fn client() -> Row {
+    let network: Client = "2001:db8:0:7::/64".parse().expect("a client");
+    Row::Allowance(Allowance::untouched(network, AT).one_more(1, AT).expect("the first one"))
+}
+
+fn keys() -> Row {
+    let name = "ci".parse().expect("a name");
+    let add = KeyChange::Add { name, sha256: "0f".repeat(32).parse().expect("64 hex digits"), builds: Some(500) };
+    Row::Keys(Keys::default().changed(&add, AT).expect("legal").expect("a change"))
+}
+
 fn rows() -> Vec<(&'static str, Row)> {
     let failure =
         Failure { derivation: Some("zlib-1.3".to_owned()), ..Failure::new(Kind::BuildFailed, "x.c:1: error") };
@@ -147,9 +168,17 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-catalogue-listed", catalogue()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
         ("served-stale", served("perlPackages.ack?sys=x86_64-linux&pin=unstable", true)),
-        ("pins", pins()),
-        ("limits", limits()),
+        ("pins-past", pins()),
+        ("limits-reserved", limits()),
+        ("limits-over", Row::Limits(spent(limits(), 1))),
+        (
+            "limits-granted",
+            Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(5_000_000_000, u64::MAX)),
+        ),
+        ("client", client()),
+        ("keys", keys()),
         ("past", past()),
+        ("trash", Row::Trash(Trash { home: Home { key: key(), lease: id('b') }, since: AT })),
         ("doomed", Row::Doomed(Doomed::none(key().system).after(&doomed(), AT).expect("it is new"))),
         ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
         ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
@@ -174,7 +203,7 @@ fn doomed() -> Build {
         failure: Some(failure.clone()),
         left: None,
         seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id('c') }),
-        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), offers: 0 },
+        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), offers: 0, stored: None },
     };
     Build { key: key(), state: State::Failed { failure, since: AT, until: None }, history: vec![attempt] }
 }
@@ -242,6 +271,22 @@ fn rows_as_earlier_versions_wrote_them_are_read() {
         let row = rows[format!("{name}-listed").as_str()].clone();
         assert_eq!(item::read(&row.key(), &of_json(&golden(name, &Value::Null))), Ok((row, Version(7))), "{name}");
     }
+    // A reservation said nothing of the store.
+    let Ok((Row::Limits(limits), _)) = item::read(&RowKey::Limits, &of_json(&golden("limits", &Value::Null))) else {
+        panic!("the limits")
+    };
+    assert!(limits.is_live(&id('b')) && limits.taken() == 1);
+    // Nobody was told until when what they have left is kept, so it is not.
+    let (now, earlier) = (&rows["pins-past"], item::read(&RowKey::Pins, &of_json(&golden("pins", &Value::Null))));
+    let (Row::Pins(now), Ok((Row::Pins(earlier), _))) = (now, earlier) else { panic!("pins") };
+    assert_eq!((earlier.all(), earlier.kept(AT).count(), now.kept(AT).count()), (now.all(), 0, 1));
+}
+
+#[test]
+fn what_a_client_has_had_started_is_forgotten_when_it_means_nothing_any_more() {
+    let item = item::write(&Swap { seen: Version(0), row: client() }).expect("an item").expect("a version");
+    let Some(AttributeValue::N(until)) = item.get(item::TTL) else { panic!("no end: {item:?}") };
+    assert_eq!(Timestamp(until.parse::<u64>().expect("seconds") * 1000).day(), AT.day().next().next());
 }
 
 #[test]
@@ -272,7 +317,15 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
                 assert_eq!(item.get(item::SHELF), Some(&item::served_shelf(&served.pinned())));
                 assert_eq!(item::read_served(&item), Ok(served.asked));
             }
-            Row::Served(_) | Row::Derivation(_) | Row::Past(_) | Row::Doomed(_) | Row::Limits(_) | Row::Pins(_) => {}
+            Row::Served(_)
+            | Row::Derivation(_)
+            | Row::Past(_)
+            | Row::Doomed(_)
+            | Row::Allowance(_)
+            | Row::Keys(_)
+            | Row::Trash(_)
+            | Row::Limits(_)
+            | Row::Pins(_) => {}
         }
     }
     let shelves = [Shelf::Queued, Shelf::Warming, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed];

@@ -10,7 +10,7 @@ use std::{
 use binplz_core::{
     key::Rev,
     narinfo::StoreDir,
-    pins::{Pin, PinName, Pins, Source},
+    pins::{KEEP, Pin, PinName, Pins, Source},
     protocol::Nixpkgs,
     text::clean_line,
     time::Timestamp,
@@ -100,6 +100,7 @@ impl Known {
             rev: commit.rev.clone(),
             nixpkgs: on_github(&commit.rev, Some(&commit.nar_hash)),
             since: Timestamp(0),
+            keep: KEEP,
         };
         let pins = self.pins.iter().map(|(name, commit)| (name.clone(), pin(commit))).collect();
         Pins::new(self.default, pins).map_err(|error| Fault::Pins(error.to_string()))

@@ -1,6 +1,6 @@
 //! `binplz pin`: which nixpkgs are served, and under which names.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use binplz_core::{
     flow::operate::{Declined, Operator, Order},
@@ -40,6 +40,8 @@ enum Verb {
     Retire {
         /// The pin
         name: PinName,
+        #[command(flatten)]
+        keep: Keep,
     },
     /// What is meant where a request names no nixpkgs
     Default {
@@ -52,6 +54,14 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// A retention.
+#[derive(ClapArgs)]
+struct Keep {
+    /// For how long what the pin stands for no more is kept: 30days [default: as it was told before; at first 30days]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    keep: Option<Duration>,
 }
 
 /// A name, and a nixpkgs for it.
@@ -71,6 +81,8 @@ struct Named {
     /// The hash of the tarball's content: sha256-…
     #[arg(long, value_name = "HASH")]
     nar_hash: Option<String>,
+    #[command(flatten)]
+    keep: Keep,
 }
 
 /// Why it was not done.
@@ -112,26 +124,31 @@ async fn carry_out(args: Args) -> Result<(), Fault> {
     // Before anything is fetched: whether somebody is there to take it.
     site.carry_out(Order::Pins).await?;
     let mut json = false;
-    let order = match args.verb {
+    // For how long what is left is kept, has to be said before it is left.
+    let changes = match args.verb {
         Verb::Add(named) => {
-            let (rev, source) = named.keep(&site).await?;
-            Order::ChangePins(Change::Add(named.name, rev, source))
+            let (rev, source) = named.store(&site).await?;
+            let keep = named.keep.of(&named.name);
+            [Some(Change::Add(named.name, rev, source)), keep]
         }
         Verb::Move(named) => {
-            let (rev, source) = named.keep(&site).await?;
-            Order::ChangePins(Change::Move(named.name, rev, source))
+            let (rev, source) = named.store(&site).await?;
+            [named.keep.of(&named.name), Some(Change::Move(named.name, rev, source))]
         }
-        Verb::Retire { name } => {
+        Verb::Retire { name, keep } => {
             args.confirm.that(|| format!("ends {name}: nobody is served anything of it any more"))?;
-            Order::ChangePins(Change::Retire(name))
+            [keep.of(&name), Some(Change::Retire(name))]
         }
-        Verb::Default { name } => Order::ChangePins(Change::Default(name)),
+        Verb::Default { name } => [None, Some(Change::Default(name))],
         Verb::List { json: wanted } => {
             json = wanted;
-            Order::Pins
+            [None, None]
         }
     };
-    let pins = site.carry_out(order).await?.pins()?;
+    for change in changes.into_iter().flatten() {
+        site.carry_out(Order::ChangePins(change)).await?;
+    }
+    let pins = site.carry_out(Order::Pins).await?.pins()?;
     if json {
         println!("{}", serde_json::json!(pins));
     } else {
@@ -140,9 +157,15 @@ async fn carry_out(args: Args) -> Result<(), Fault> {
     Ok(())
 }
 
+impl Keep {
+    fn of(&self, name: &PinName) -> Option<Change> {
+        self.keep.map(|keep| Change::Keep(name.clone(), keep))
+    }
+}
+
 impl Named {
     /// Fetches it with the Nix of this machine, checks it, and keeps it where the deployment's builders find it.
-    async fn keep(&self, site: &Site) -> Result<(Rev, Source), Fault> {
+    async fn store(&self, site: &Site) -> Result<(Rev, Source), Fault> {
         nixpkgs::check_nix()?;
         match site {
             Site::Server(server) => {
@@ -185,7 +208,7 @@ impl Named {
     }
 }
 
-/// One line for each, with the default first.
+/// One line for each, with the default first; then what none of them stands for any more, as long as that is kept.
 fn table(pins: &Pins, now: Timestamp) -> String {
     let width = pins.all().keys().map(|name| name.to_string().len()).max().unwrap_or(0);
     let is_default = |name: &PinName| name == pins.default_name();
@@ -199,7 +222,10 @@ fn table(pins: &Pins, now: Timestamp) -> String {
         let default = if is_default(name) { ", the default" } else { "" };
         format!("{:width$}  {}  {since}{default}\n", name.to_string(), pin.rev)
     };
-    all.into_iter().map(line).collect()
+    let kept = pins
+        .kept(now)
+        .map(|(rev, until)| format!("{:width$}  {rev}  kept for {} more\n", "", span((until - now).as_secs())));
+    all.into_iter().map(line).chain(kept).collect()
 }
 
 /// A time as people say it, from seconds.
@@ -227,5 +253,13 @@ mod tests {
         let expected =
             format!("nixos-26.05  {}  since it began, the default\na            {}  for 2 h\n", rev("a"), rev("b"));
         assert_eq!(table(&pins, Timestamp(10_000_000)), expected);
+        let retired =
+            pins.changed(&Change::Retire(name("a")), Timestamp(10_000_000)).expect("legal").expect("a change");
+        let expected = format!(
+            "nixos-26.05  {}  since it began, the default\n             {}  kept for 29 days more\n",
+            rev("a"),
+            rev("b")
+        );
+        assert_eq!(table(&retired, Timestamp(20_000_000)), expected);
     }
 }

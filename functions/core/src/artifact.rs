@@ -149,12 +149,27 @@ impl Manifest {
 /// Where the objects of one attempt at one build lie.
 ///
 /// No two attempts can write the same object, and an object that a redirect points to is never written again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Home {
     /// Of which build.
     pub key: BuildKey,
     /// Of which attempt.
     pub lease: LeaseId,
+}
+
+/// `REV/SYSTEM/ATTR/LEASE`.
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.key, self.lease)
+    }
+}
+
+impl FromStr for Home {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let (key, lease) = s.rsplit_once('/').ok_or(BadName::Form)?;
+        Ok(Home { key: key.parse()?, lease: lease.parse()? })
+    }
 }
 
 impl Home {
@@ -163,28 +178,28 @@ impl Home {
         ObjectPath { key: self.key.clone(), lease: self.lease.clone(), name }
     }
 
+    /// What the paths of its objects begin with, and of no others: a directory.
+    pub fn objects(&self) -> String {
+        format!("{BUILDS}{self}/")
+    }
+
     /// What the paths of its log's segments begin with, and of no other object: a directory.
     pub fn segments(&self) -> String {
-        below(BUILDS, &self.key, &self.lease) + SEGMENTS
+        self.objects() + SEGMENTS
     }
 
     /// What the paths begin with of all that it offers to the shared cache, and of no other object: a directory.
     pub fn quarantine(&self) -> String {
-        below(QUARANTINE, &self.key, &self.lease)
+        format!("{QUARANTINE}{self}/")
     }
 }
 
-/// Where that lies which a build is made of, and what people are served.
-const BUILDS: &str = "builds";
-/// Where that lies which nobody may trust yet.
-pub const QUARANTINE: &str = "quarantine";
+/// What the paths of all builds' objects begin with: of what they are made of, and of what people are served.
+pub const BUILDS: &str = "builds/";
+/// The same of what nobody may trust yet.
+pub const QUARANTINE: &str = "quarantine/";
 /// Where the shared Nix cache is.
 pub const CACHE: &str = "cache";
-
-/// What the paths of an attempt's objects begin with.
-fn below(root: &str, key: &BuildKey, lease: &LeaseId) -> String {
-    format!("{root}/{key}/{lease}/")
-}
 
 /// How those of its log's segments go on.
 const SEGMENTS: &str = "log/";
@@ -280,7 +295,7 @@ pub struct ObjectPath {
 
 impl fmt::Display for ObjectPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", below(self.name.root(), &self.key, &self.lease), self.name)
+        write!(f, "{}{}/{}/{}", self.name.root(), self.key, self.lease, self.name)
     }
 }
 
@@ -292,7 +307,7 @@ impl FromStr for ObjectPath {
         let root = next()?;
         let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? };
         let path = ObjectPath { key, lease: next()?.parse()?, name: next()?.parse()? };
-        if path.name.root() == root { Ok(path) } else { Err(BadName::Form) }
+        if path.name.root().strip_suffix('/') == Some(root) { Ok(path) } else { Err(BadName::Form) }
     }
 }
 
@@ -322,10 +337,17 @@ impl fmt::Display for CacheName {
         }
     }
 }
+/// What the paths of all nixpkgs' tarballs begin with.
+pub const NIXPKGS: &str = "nixpkgs/";
 
 /// Where a store keeps the tarball of a nixpkgs: `nixpkgs/REV.tar.gz`. An operator puts it there; no build can.
 pub fn nixpkgs_path(rev: &Rev) -> String {
-    format!("nixpkgs/{rev}.tar.gz")
+    format!("{NIXPKGS}{rev}.tar.gz")
+}
+
+/// Which nixpkgs lies there; `None`: none does.
+pub fn nixpkgs_at(path: &str) -> Option<Rev> {
+    path.strip_prefix(NIXPKGS)?.strip_suffix(".tar.gz")?.parse().ok()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     artifact::{Home, Manifest},
-    failure::Failure,
+    failure::{Failure, Kind},
     key::{BuildKey, DrvHash, LeaseId, Token},
     protocol::Stats,
     size::Size,
@@ -170,6 +170,16 @@ pub struct Attempt {
     pub stats: Stats,
 }
 
+impl Attempt {
+    /// Bytes that it has left in the store; `None`: nobody has looked, and it may be as many as it was allowed to.
+    pub fn stored(&self) -> Option<u64> {
+        let not_begun = |failure: &Failure| matches!(failure.kind, Kind::NotStarted | Kind::NoImage);
+        // Whoever leaves its work to another, or was spared it, has built nothing yet.
+        let nothing = self.left.is_some() || self.seen_in.is_some() || self.failure.as_ref().is_some_and(not_begun);
+        if nothing { Some(0) } else { self.stats.stored }
+    }
+}
+
 impl Build {
     /// The build that no row speaks of.
     pub fn unasked(key: BuildKey) -> Build {
@@ -189,6 +199,19 @@ impl Build {
         match &self.state {
             State::Ready(made) => Some(made.home(&self.key)),
             _ => None,
+        }
+    }
+
+    /// Where what is told and served of it lies: its programs, or as long as there are none the log of its newest attempt, and the
+    /// one that has come to its failure before.
+    pub fn homes(&self) -> Vec<Home> {
+        let own = |lease: &LeaseId| Home { key: self.key.clone(), lease: lease.clone() };
+        match self.home() {
+            Some(home) => vec![home],
+            None => {
+                let seen_in = self.history.last().and_then(|last| last.seen_in.clone());
+                self.newest_lease().map(own).into_iter().chain(seen_in).collect()
+            }
         }
     }
 

@@ -76,6 +76,18 @@ impl Doomed {
         dependencies.iter().find_map(believed).map(|doom| (&doom.failure, &doom.home))
     }
 
+    /// Where the logs lie that tell of them.
+    pub fn homes(&self) -> impl Iterator<Item = &Home> {
+        self.dependencies.values().map(|doom| &doom.home)
+    }
+
+    /// The row without those whose log is of no use any more; `None`: all are.
+    pub fn without(&self, useless: impl Fn(&Home) -> bool) -> Option<Doomed> {
+        let mut next = self.clone();
+        next.dependencies.retain(|_, doom| !useless(&doom.home));
+        (next != *self).then_some(next)
+    }
+
     /// The row where an operator wants that one tried again; `None`: nothing was known of it.
     pub fn pardoned(&self, drv: &DrvHash) -> Option<Doomed> {
         let mut next = self.clone();

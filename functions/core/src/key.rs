@@ -107,6 +107,14 @@ name_type! {
     Bin, check_bin
 }
 name_type! {
+    /// A pin's name: `nixos-26.05`, `unstable`. 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
+    PinName, check_plain
+}
+name_type! {
+    /// An API key's name, which is no secret; spelled as a pin's.
+    KeyName, check_plain
+}
+name_type! {
     /// The revision of a nixpkgs: 40 lower-case hex digits. A git commit, or, for a set given as a
     /// path, the first 40 digits of the sha256 of its NAR.
     Rev, |s| check_hex(s, 40)
@@ -224,6 +232,25 @@ fn check_store_hash(s: &str) -> Result<(), BadName> {
     // Nix's alphabet has no e, o, u and t.
     let base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'z') && !matches!(b, b'e' | b'o' | b'u' | b't');
     if s.len() == 32 && s.bytes().all(base32) { Ok(()) } else { Err(BadName::Form) }
+}
+
+impl Sha256 {
+    /// That of some bytes.
+    pub fn of(content: &[u8]) -> Sha256 {
+        use sha2::Digest;
+        Sha256(hex(&sha2::Sha256::digest(content)))
+    }
+}
+
+/// A name that operators give: 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
+fn check_plain(s: &str) -> Result<(), BadName> {
+    match s.as_bytes() {
+        [] => Err(BadName::Empty),
+        [b'.' | b'-', ..] => Err(BadName::Start),
+        bytes if bytes.len() > 64 => Err(BadName::TooLong),
+        bytes if bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-')) => Ok(()),
+        _ => Err(BadName::Character),
+    }
 }
 
 /// The lower-case hex digits of some bytes.

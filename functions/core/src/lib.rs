@@ -19,11 +19,18 @@ pub mod protocol;
 pub mod size;
 
 pub mod build;
+pub mod client;
 pub mod derivation;
 pub mod doomed;
 pub mod limits;
 pub mod past;
+pub mod prices;
 pub mod served;
+
+pub mod bill;
+pub mod cost;
+pub mod gc;
+pub mod row;
 
 pub mod flow;
 pub mod ports;

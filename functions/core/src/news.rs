@@ -6,8 +6,9 @@ use std::{fmt, net::IpAddr, time::Duration};
 use crate::{
     build::{Build, State},
     failure::{Failure, Kind},
+    gc::Report,
     key::{BuildKey, LeaseId, System},
-    limits::{Full, Why},
+    limits::{Full, Micros, Why},
     reply::Reply,
 };
 
@@ -53,6 +54,10 @@ pub enum News<'a> {
     Stopped(bool),
     /// So many store paths of an attempt have come into the shared cache.
     Promoted(usize),
+    /// The operator lets builds cost so much in this month.
+    Granted(Micros),
+    /// What nobody needs any more was cleared away.
+    Cleared(&'a Report),
     /// A program was asked for.
     Answered {
         /// What was answered.
@@ -200,6 +205,12 @@ impl fmt::Display for News<'_> {
             News::Stopped(true) => f.write_str("the operator has paused builds"),
             News::Stopped(false) => f.write_str("the operator lets builds go on"),
             News::Promoted(paths) => write!(f, "{paths} of its store paths are in the cache"),
+            News::Granted(budget) => write!(f, "builds may cost {budget} this month"),
+            News::Cleared(Report { rows, removed, waiting, kept, .. }) => write!(
+                f,
+                "cleared away {} builds' rows and {} objects of {} bytes; {} bytes wait for that, and {} are kept",
+                rows.builds, removed.objects, removed.bytes, waiting.bytes, kept.bytes
+            ),
             News::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
             News::Answered { .. } => f.write_str("a miss"),
             News::Trouble { what, .. } => f.write_str(what),

@@ -6,7 +6,7 @@ use crate::{
     served::Served,
     stub,
     target::{Target, Wanted},
-    text::{bytes, clean_line},
+    text::{bytes, clean_line, dollars},
 };
 
 /// A page about one target.
@@ -56,6 +56,11 @@ impl Page {
             ..Page::default()
         }
     }
+}
+
+/// What a page says of a build's cost, where there is any.
+pub fn cost(status: &Status) -> Option<(&'static str, String)> {
+    status.cost.map(|cost| ("cost", format!("{} $", dollars(cost))))
 }
 
 /// What a page says of a program.

@@ -3,17 +3,17 @@
 //! They are one row of the ledger, and change while the service runs: [`Pins::changed`] says what is legal. What was
 //! served under another meaning of a name is told by [`Pins::lately_left`], and marked by [`crate::flow::pins`].
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    key::{Attr, BadName, BuildKey, Product, Rev, System, serde_as_text},
+    key::{Attr, BuildKey, Product, Rev, System},
     protocol::Nixpkgs,
     target::{PinRef, Target, Wanted},
     text::clean_line,
-    time::Timestamp,
+    time::{Timestamp, seconds},
 };
 
 /// Longest reason for which a package is taken down, in characters.
@@ -24,30 +24,9 @@ const WHY_MAX: usize = 200;
 /// operator's clock may be off (AWS hears nobody whose clock is off by more than five minutes).
 pub const SETTLING: Duration = Duration::from_secs(10 * 60);
 
-/// A pin's name: `nixos-26.05`, `unstable`. 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PinName(String);
-
-impl FromStr for PinName {
-    type Err = BadName;
-    fn from_str(s: &str) -> Result<Self, BadName> {
-        let fits = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
-        match s.as_bytes() {
-            [] => Err(BadName::Empty),
-            [b'.' | b'-', ..] => Err(BadName::Start),
-            bytes if bytes.len() > 64 => Err(BadName::TooLong),
-            bytes if bytes.iter().all(|b| fits(*b)) => Ok(PinName(s.to_owned())),
-            _ => Err(BadName::Character),
-        }
-    }
-}
-serde_as_text!(PinName, BadName);
-impl fmt::Display for PinName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use crate::key::PinName;
+/// For how long after its time it is remembered until when something was kept: longer than the longest grace.
+const PAST_ENTRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One nixpkgs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +38,20 @@ pub struct Pin {
     /// Since when it stands for it.
     #[serde(default)]
     pub since: Timestamp,
+    /// For how long that is kept which it stands for no more.
+    #[serde(default = "usually_kept", with = "seconds", skip_serializing_if = "is_usually_kept")]
+    pub keep: Duration,
+}
+
+/// For how long what a pin has left is kept where its operator says nothing else.
+pub const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+fn usually_kept() -> Duration {
+    KEEP
+}
+
+fn is_usually_kept(keep: &Duration) -> bool {
+    *keep == KEEP
 }
 
 /// Where a pin's nixpkgs is.
@@ -106,6 +99,9 @@ pub struct Pins {
     /// What requests were given lately, and no longer are, and until when they were.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left: Vec<(Pinned, Timestamp)>,
+    /// What no pin stands for any more, and until when it is kept.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    past: BTreeMap<Rev, Timestamp>,
     /// Packages that are served to nobody.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     withheld: BTreeMap<Attr, Withheld>,
@@ -127,14 +123,16 @@ struct Unchecked {
     #[serde(default)]
     left: Vec<(Pinned, Timestamp)>,
     #[serde(default)]
+    past: BTreeMap<Rev, Timestamp>,
+    #[serde(default)]
     withheld: BTreeMap<Attr, Withheld>,
 }
 
 impl TryFrom<Unchecked> for Pins {
     type Error = Refused;
-    fn try_from(Unchecked { default, pins, left, withheld }: Unchecked) -> Result<Pins, Refused> {
+    fn try_from(Unchecked { default, pins, left, past, withheld }: Unchecked) -> Result<Pins, Refused> {
         match pins.contains_key(&default) {
-            true => Ok(Pins { default, pins, left, withheld }),
+            true => Ok(Pins { default, pins, left, past, withheld }),
             false => Err(Refused::NoSuchPin(default)),
         }
     }
@@ -148,6 +146,8 @@ pub enum Change {
     Add(PinName, Rev, Source),
     /// A name stands for another nixpkgs.
     Move(PinName, Rev, Source),
+    /// What a name stands for no more, is kept for so many seconds from now on.
+    Keep(PinName, #[serde(with = "seconds")] Duration),
     /// A name is served no more.
     Retire(PinName),
     /// What is meant where a request names none.
@@ -212,14 +212,16 @@ impl Pins {
     /// # Errors
     /// [`Refused::NoSuchPin`]: the default is none of them.
     pub fn new(default: PinName, pins: BTreeMap<PinName, Pin>) -> Result<Pins, Refused> {
-        Unchecked { default, pins, left: Vec::new(), withheld: BTreeMap::new() }.try_into()
+        let (left, past, withheld) = Default::default();
+        Unchecked { default, pins, left, past, withheld }.try_into()
     }
 
     /// One pin, which is the default.
     pub fn one(name: PinName, rev: Rev, nixpkgs: Source) -> Pins {
-        let pin = Pin { rev, nixpkgs, since: Timestamp(0) };
+        let pin = Pin { rev, nixpkgs, since: Timestamp(0), keep: KEEP };
         let pins = BTreeMap::from([(name.clone(), pin)]);
-        Pins { default: name, pins, left: Vec::new(), withheld: BTreeMap::new() }
+        let (left, past, withheld) = Default::default();
+        Pins { default: name, pins, left, past, withheld }
     }
 
     /// The default's name.
@@ -282,6 +284,16 @@ impl Pins {
         !withheld && self.nixpkgs(&key.rev).is_some()
     }
 
+    /// What no pin stands for any more and is kept yet, and until when.
+    pub fn kept(&self, now: Timestamp) -> impl Iterator<Item = (&Rev, Timestamp)> {
+        self.past.iter().filter(move |(_, until)| now < **until).map(|(rev, until)| (rev, *until))
+    }
+
+    /// Whether a revision is needed: a pin stands for it, or what was built of it was kept until less than `grace` ago.
+    pub fn needs(&self, rev: &Rev, now: Timestamp, grace: Duration) -> bool {
+        self.nixpkgs(rev).is_some() || self.past.get(rev).is_some_and(|until| now < *until + grace)
+    }
+
     /// What is served to nobody.
     pub fn withheld(&self) -> &BTreeMap<Attr, Withheld> {
         &self.withheld
@@ -304,15 +316,19 @@ impl Pins {
     /// [`Refused`].
     pub fn changed(&self, change: &Change, now: Timestamp) -> Result<Option<Pins>, Refused> {
         let mut next = self.clone();
-        let pin = |rev: &Rev, nixpkgs: &Source| Pin { rev: rev.clone(), nixpkgs: nixpkgs.clone(), since: now };
+        let pin = |name, rev: &Rev, nixpkgs: &Source| {
+            let keep = self.pins.get(name).map_or(KEEP, |old| old.keep);
+            Pin { rev: rev.clone(), nixpkgs: nixpkgs.clone(), since: now, keep }
+        };
         let none = |name: &PinName| Refused::NoSuchPin(name.clone());
         match change {
             Change::Add(name, rev, nixpkgs) | Change::Move(name, rev, nixpkgs) => match self.pins.get(name) {
                 Some(old) if (&old.rev, &old.nixpkgs) == (rev, nixpkgs) => {}
                 Some(_) if matches!(change, Change::Add(..)) => return Err(Refused::Exists(name.clone())),
                 None if matches!(change, Change::Move(..)) => return Err(none(name)),
-                _ => drop(next.pins.insert(name.clone(), pin(rev, nixpkgs))),
+                _ => drop(next.pins.insert(name.clone(), pin(name, rev, nixpkgs))),
             },
+            Change::Keep(name, keep) => next.pins.get_mut(name).ok_or_else(|| none(name))?.keep = *keep,
             Change::Retire(name) if *name == self.default => return Err(Refused::IsDefault(name.clone())),
             Change::Retire(name) => {
                 let lately = self.left.iter().any(|(left, _)| left.pin == *name);
@@ -340,7 +356,13 @@ impl Pins {
             if moved || (*name == self.default && next.default != self.default) {
                 next.left.push((Pinned { pin: name.clone(), rev: old.rev.clone() }, now));
             }
+            if moved {
+                next.past.insert(old.rev.clone(), now + old.keep);
+            }
         }
+        let Pins { pins, past, .. } = &mut next;
+        // Without an entry, what no pin stands for is not kept: so one is dropped long after it says nothing any more.
+        past.retain(|rev, until| now < *until + PAST_ENTRY && pins.values().all(|pin| pin.rev != *rev));
         Ok(Some(next))
     }
 }
@@ -423,6 +445,34 @@ mod tests {
     }
 
     #[test]
+    fn what_no_pin_stands_for_any_more_is_kept_for_as_long_as_its_pin_said() {
+        let (stable, unstable, day) = (rev("ab"), rev("cd"), Duration::from_secs(24 * 3600));
+        let grace = Duration::from_secs(3600);
+        let change = |pins: &Pins, change| pins.changed(&change, NOW).expect("legal").expect("a change");
+        let retire = Change::Retire(name("unstable"));
+        let soon = change(&change(&pins(), Change::Keep(name("unstable"), day)), retire.clone());
+        for (pins, keep) in [(&change(&pins(), retire), KEEP), (&soon, day)] {
+            let told = pins.kept(NOW + keep / 2).map(|(rev, until)| (rev.clone(), until)).collect::<Vec<_>>();
+            assert_eq!(told, [(unstable.clone(), NOW + keep)]);
+            assert_eq!(pins.kept(NOW + keep).count(), 0);
+            let needs = |rev, after| pins.needs(rev, NOW + after, grace);
+            assert_eq!((needs(&unstable, keep), needs(&unstable, keep + grace)), (true, false));
+            assert!(needs(&stable, 99 * keep) && !needs(&rev("12"), Duration::ZERO));
+        }
+        // A name keeps what it was told, whatever it stands for; what another name stands for is not left.
+        let moved = change(&soon, Change::Add(name("old"), rev("12"), source()));
+        let moved =
+            change(&change(&moved, Change::Keep(name("old"), day)), Change::Move(name("old"), stable, source()));
+        assert_eq!((moved.all()[&name("old")].keep, moved.kept(NOW).count()), (day, 2));
+        let moved = change(&moved, Change::Move(name("old"), rev("34"), source()));
+        assert_eq!(moved.kept(NOW).count(), 2);
+        // What is stood for again is as if it had never been left.
+        let back = change(&moved, Change::Move(name("old"), unstable, source()));
+        assert_eq!(back.kept(NOW).map(|(rev, _)| rev.clone()).collect::<Vec<_>>(), [rev("12"), rev("34")]);
+        assert_eq!(serde_json::from_value::<Pins>(serde_json::json!(back)).ok(), Some(back));
+    }
+
+    #[test]
     fn what_can_not_be_changed_says_why() {
         for (change, why) in [
             (Change::Add(name("stable"), rev("12"), source()), Refused::Exists(name("stable"))),
@@ -430,6 +480,7 @@ mod tests {
             (Change::Retire(name("old")), Refused::NoSuchPin(name("old"))),
             (Change::Retire(name("stable")), Refused::IsDefault(name("stable"))),
             (Change::Default(name("old")), Refused::NoSuchPin(name("old"))),
+            (Change::Keep(name("old"), KEEP), Refused::NoSuchPin(name("old"))),
         ] {
             assert_eq!(pins().changed(&change, NOW), Err(why));
         }

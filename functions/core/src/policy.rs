@@ -25,6 +25,10 @@ pub struct Policy {
     pub slots: usize,
     /// Money for builds in a calendar month (UTC); `None` is no limit.
     pub budget: Option<Micros>,
+    /// Builds that one client may have started in a day (UTC); `None` is no limit.
+    pub client_builds: Option<u32>,
+    /// Bytes that the store may hold; `None` is no limit.
+    pub store_bytes: Option<u64>,
     /// What a task's machine costs.
     pub prices: Prices,
     /// The machine that a build is tried on first.
@@ -33,9 +37,15 @@ pub struct Policy {
     pub hold: Duration,
     /// Requests that may wait at a time.
     pub waiters: usize,
+    /// For how long what nobody needs any more is let alone before its objects go: the longest redirect's life and an hour.
+    pub grace: Duration,
     /// Seconds that a task is paid for beyond its job's limit: pulling its image, stopping.
     pub overhead: Duration,
 }
+
+/// A quarter of an hour is how long a presigned URL can be followed; a redirect to the CDN is kept for a minute. The hour is more than any
+/// request or function lives, and than clocks differ.
+const GRACE: Duration = Duration::from_secs((15 + 60) * 60);
 
 /// Which names mean something in a nixpkgs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +92,8 @@ pub struct Prices {
     pub disk: Micros,
     /// What a task costs whatever its size: a public address.
     pub task: Micros,
+    /// The shortest time that is paid for, of a task that ran at all.
+    pub minimum: Duration,
 }
 
 impl Prices {
@@ -94,6 +106,11 @@ impl Prices {
             part(self.disk, size.disk_paid().into(), 1),
         ];
         parts.iter().fold(self.task.0, |sum, part| sum.saturating_add(*part))
+    }
+
+    /// Whether building costs nothing.
+    pub fn are_none(&self) -> bool {
+        *self == Prices::default()
     }
 }
 
@@ -109,10 +126,13 @@ impl Default for Policy {
             job: JobLimits::default(),
             slots: 2,
             budget: None,
+            client_builds: None,
+            store_bytes: None,
             prices: Prices::default(),
             size: Size::default(),
             hold: Duration::from_secs(25),
             waiters: 500,
+            grace: GRACE,
             overhead: Duration::ZERO,
         }
     }
@@ -124,10 +144,18 @@ impl Policy {
         self.first_delay.saturating_mul(4u32.saturating_pow(number.saturating_sub(1)))
     }
 
-    /// What a task on such a machine costs that runs this long; a part of a second is a second.
+    /// What a task on such a machine costs that runs this long; a part of a second is a second. One that never ran costs nothing.
     pub fn price(&self, size: Size, time: Duration) -> Micros {
-        let seconds = time.as_secs_f64().ceil() as u64;
+        if time.is_zero() {
+            return Micros(0);
+        }
+        let seconds = time.max(self.prices.minimum).as_secs_f64().ceil() as u64;
         Micros(self.prices.hour(size).saturating_mul(seconds).div_ceil(3600))
+    }
+
+    /// The most bytes that one attempt can store.
+    pub fn worst_bytes(&self) -> u64 {
+        self.job.package_bytes.saturating_add(self.job.log_bytes)
     }
 
     /// The most that one attempt on such a machine can cost: reserved before it starts.

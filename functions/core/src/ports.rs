@@ -1,7 +1,12 @@
 //! What the flows need of the world, by role. `local` and `aws` each fill these roles; one contract suite
 //! (`tests/src/contract`) holds them all to what is written here.
 
-use std::{future::Future, ops::Range, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    ops::{Add, Range},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -10,8 +15,10 @@ use crate::{
     artifact::{Home, ObjectName, ObjectPath},
     build::{Build, Lease},
     catalogue::{About, Entry, Resolution},
+    client::{Allowance, Client, Keys},
     derivation::Derivation,
     doomed::Doomed,
+    gc::Trash,
     key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, StoreHash, System, Token},
     limits::{Limits, Why},
     narinfo::{Content, StoreDir},
@@ -55,6 +62,12 @@ pub enum RowKey {
     Past(System, Attr),
     /// The dependencies that fail for a system.
     Doomed(System),
+    /// What a client has had started.
+    Allowance(Client),
+    /// The API keys. There is one such row.
+    Keys,
+    /// That nobody needs what lies in a home any more.
+    Trash(Home),
     /// The row of slots, money and pauses. There is one.
     Limits,
     /// The pins. There is one such row.
@@ -74,6 +87,12 @@ pub enum Row {
     Past(Past),
     /// Dependencies that fail.
     Doomed(Doomed),
+    /// What a client has had started.
+    Allowance(Allowance),
+    /// The API keys.
+    Keys(Keys),
+    /// A home that nobody needs any more.
+    Trash(Trash),
     /// Slots and money.
     Limits(Limits),
     /// What is served, by name.
@@ -89,6 +108,9 @@ impl Row {
             Row::Served(served) => RowKey::Served(served.asked.clone()),
             Row::Past(past) => RowKey::Past(past.system, past.attr.clone()),
             Row::Doomed(doomed) => RowKey::Doomed(doomed.system),
+            Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
+            Row::Keys(_) => RowKey::Keys,
+            Row::Trash(trash) => RowKey::Trash(trash.home.clone()),
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
         }
@@ -109,7 +131,7 @@ macro_rules! kinds_of_row {
         })+
     };
 }
-kinds_of_row!(Build, Derivation, Served, Past, Doomed, Limits, Pins);
+kinds_of_row!(Build, Derivation, Served, Past, Doomed, Allowance, Keys, Limits, Pins);
 
 /// How often a row was written, from 1. 0: there is no row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,6 +216,19 @@ impl Build {
     }
 }
 
+/// How far a scan has come, in a ledger's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub String);
+
+/// Some of all rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// The rows, each with its version; perhaps none.
+    pub rows: Vec<(Row, Version)>,
+    /// Where to go on; `None`: those were the last.
+    pub next: Option<Cursor>,
+}
+
 /// The rows. Knows compare-and-swap, and no rules.
 pub trait Ledger: Send + Sync {
     /// The row and its version; `None` is version 0.
@@ -226,6 +261,18 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<ServedKey>, Unavailable>> + Send;
 
+    /// Up to `limit` rows of every kind behind `after`, in an order of the ledger's own. From its first page to its last a scan shows
+    /// each row once that is there all that time, as it was at some instant of it.
+    ///
+    /// A row of a kind that this version does not know is an error: whoever scans wants to know what all rows need.
+    fn scan(&self, after: Option<&Cursor>, limit: usize) -> impl Future<Output = Result<Scanned, Unavailable>> + Send;
+
+    /// Removes a row, on the condition that nobody has replaced it since it was seen. One that is gone already is well.
+    ///
+    /// A row that is made anew begins with version 1 again. So only that may be removed which nobody writes on a sighting from before:
+    /// what was let alone for longer than any flow lives ([`crate::gc`]).
+    fn remove(&self, key: &RowKey, seen: Version) -> impl Future<Output = Result<(), NotCommitted>> + Send;
+
     /// Replaces what is known of a lease's progress. Unfenced: it is not state, and can fight nobody.
     fn put_progress(
         &self,
@@ -235,6 +282,9 @@ pub trait Ledger: Send + Sync {
 
     /// What a lease's builder said last.
     fn progress(&self, lease: &LeaseId) -> impl Future<Output = Result<Option<Progress>, Unavailable>> + Send;
+
+    /// Forgets it. What is not known is forgotten.
+    fn remove_progress(&self, lease: &LeaseId) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
 /// The doorbell: wakes the dispatcher, and carries nothing. A lost ring costs time, not a build: a sweep rings in case.
@@ -374,6 +424,41 @@ pub struct Measured {
     pub unpacked: Option<Content>,
 }
 
+/// A home, and what lies in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub home: Home,
+    /// How many objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A nixpkgs that is kept for builders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptNixpkgs {
+    /// Of which revision.
+    pub rev: Rev,
+    /// When it was put there last.
+    pub since: Timestamp,
+}
+
+/// The objects, for whoever clears away what nobody needs any more: nobody else can.
+pub trait Collect: Send + Sync {
+    /// Up to `limit` homes that hold something, in an order of the store's own, beginning behind `after`.
+    fn homes(&self, after: Option<&Home>, limit: usize) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
+
+    /// Removes all that lies in a home. Where it fails, some may be gone.
+    fn remove_home(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Every nixpkgs that an operator has put where builders find it.
+    fn kept_nixpkgs(&self) -> impl Future<Output = Result<Vec<KeptNixpkgs>, Unavailable>> + Send;
+
+    /// Removes one. One that is gone already is well.
+    fn remove_nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
 /// A URL of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
@@ -472,10 +557,42 @@ impl Asked {
     }
 }
 
+/// What was served, by a deployment or of a package.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Hits.
+    pub hits: u64,
+    /// Bytes of the programs that they led to. Whether all of them were fetched, nobody knows.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// A hit that led to so many bytes.
+    pub fn hit(bytes: u64) -> Traffic {
+        Traffic { hits: 1, bytes }
+    }
+}
+
+impl Add for Traffic {
+    type Output = Traffic;
+    fn add(self, rhs: Traffic) -> Traffic {
+        Traffic { hits: self.hits + rhs.hits, bytes: self.bytes.saturating_add(rhs.bytes) }
+    }
+}
+
+impl std::iter::Sum for Traffic {
+    fn sum<I: Iterator<Item = Traffic>>(iter: I) -> Traffic {
+        iter.fold(Traffic::default(), Add::add)
+    }
+}
+
 /// Counts hits, and writes nothing while somebody waits for one.
 pub trait Tally: Send + Sync {
     /// The packages that were served most since an instant, up to `most` of them. The last minutes may be missing.
     fn top(&self, since: Timestamp, most: usize) -> impl Future<Output = Result<Vec<Asked>, Unavailable>> + Send;
+
+    /// All that was served since an instant, as far back as it is remembered. The last minutes may be missing.
+    fn served(&self, since: Timestamp) -> impl Future<Output = Result<Traffic, Unavailable>> + Send;
 }
 
 /// A deployment: its numbers, its clock, and who fills the roles.

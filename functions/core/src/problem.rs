@@ -5,11 +5,12 @@ use std::time::Duration;
 use crate::{
     artifact::Refusal,
     failure::{Failure, Kind},
-    flow::status::{PAUSE_LOOK, seconds_up},
+    flow::status::seconds_up,
     key::{Attr, Bin, System},
-    limits::Why,
+    limits::Paused,
     pins::{Unserved, Withheld},
     target::{BadTarget, Wanted},
+    time::{Day, Timestamp},
 };
 
 /// Why there is no binary: a sentence for people.
@@ -95,10 +96,25 @@ impl Problem {
         Problem { retry_after: Some(10), ..Problem::new(503, "the service has a problem; try again in a moment") }
     }
 
-    /// Nothing new is built for a system.
-    pub fn paused(system: System, why: Why) -> Problem {
-        let sentence = format!("nothing new can be built for {system} now: {}", why.sentence());
-        Problem { retry_after: Some(PAUSE_LOOK), ..Problem::new(503, sentence) }
+    /// Nothing new is built for a system; asking again can help after so many seconds.
+    pub fn paused(system: System, paused: Paused, retry_after: u64) -> Problem {
+        let sentence = format!("nothing new can be built for {system} now: {}", paused.sentence());
+        Problem { retry_after: Some(retry_after), ..Problem::new(503, sentence) }
+    }
+
+    /// Whoever asks has had as many builds started as it may in a day.
+    pub fn too_many(most: u32, until: Day, now: Timestamp) -> Problem {
+        let builds = if most == 1 { "one new build".to_owned() } else { format!("{most} new builds") };
+        let sentence = format!(
+            "{builds} a day can be started from one address, and yours has had that; what is built already is \
+             served all the same, and new builds again at {until} (UTC)"
+        );
+        Problem { retry_after: Some(seconds_up(until.start() - now).max(1)), ..Problem::new(429, sentence) }
+    }
+
+    /// An API key that nobody has given out.
+    pub fn unknown_key() -> Problem {
+        Problem::new(401, "this API key is not known here; without one, the allowance of your address counts")
     }
 
     /// The build failed; `rest` is how long it cools down, where it does.
@@ -160,7 +176,7 @@ impl Problem {
     pub fn state(&self) -> &'static str {
         match self.status {
             400 => "not understood",
-            403 | 405 => "not allowed",
+            401 | 403 | 405 => "not allowed",
             404 => "not found",
             422 if self.log => "failed",
             422 => "not available",

@@ -286,6 +286,9 @@ pub struct Stats {
     /// Store paths that were offered to the shared cache.
     #[serde(default, skip_serializing_if = "is_none_of_them")]
     pub offers: u32,
+    /// Bytes that are in the store now. What a builder says of it is replaced by what the store does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<u64>,
 }
 
 fn is_none_of_them(count: &u32) -> bool {

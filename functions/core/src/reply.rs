@@ -143,8 +143,8 @@ const JSON: &str = "application/json";
 impl Reply {
     /// Puts the reply into words.
     pub fn answer(&self, asked: &Asked) -> Answer {
-        if let Reply::Pending(Status { paused: Some(paused), system, .. }) = self {
-            return Reply::Problem(Problem::paused(*system, paused.why)).answer(asked);
+        if let Reply::Pending(Status { paused: Some(paused), system, retry_after, .. }) = self {
+            return Reply::Problem(Problem::paused(*system, *paused, *retry_after)).answer(asked);
         }
         let mut headers = vec![("cache-control", self.cache_control().to_owned()), ("vary", "Accept".to_owned())];
         if self.by_attribute() {

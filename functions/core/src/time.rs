@@ -1,6 +1,7 @@
 //! Instants as the ledger keeps them. Nobody in this crate reads a clock: `now` is always an argument or a port.
 
 use std::{
+    fmt,
     ops::{Add, Sub},
     time::Duration,
 };
@@ -36,18 +37,111 @@ pub struct Month {
     pub month: u64,
 }
 
+/// `2026-11`.
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
+    }
+}
+
+/// A day in UTC: the window of a client's allowance. Written `2026-12-31`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Day(
+    /// Since 1970-01-01.
+    pub u64,
+);
+
+const DAY: u64 = 86_400_000;
+
 impl Timestamp {
+    /// The day that this instant is in.
+    pub fn day(self) -> Day {
+        Day(self.0 / DAY)
+    }
+
     /// The month that this instant is in.
     pub fn month(self) -> Month {
+        let (year, month, _) = self.day().civil();
+        Month { year, month }
+    }
+}
+
+impl Day {
+    /// Its first instant.
+    pub fn start(self) -> Timestamp {
+        Timestamp(self.0.saturating_mul(DAY))
+    }
+
+    /// The day after it.
+    #[must_use]
+    pub fn next(self) -> Day {
+        Day(self.0.saturating_add(1))
+    }
+
+    /// Year, month and day of the month, both from 1.
+    fn civil(self) -> (u64, u64, u64) {
         // Days are counted from 0000-03-01, so that a leap day ends its year and each month starts at a day that one
         // linear formula gives (30.6 days a month, rounded).
-        let days = self.0 / 86_400_000 + 719_468;
+        let days = self.0.saturating_add(MARCH);
         let era_day = days % 146_097;
         let year_of_era = (era_day - era_day / 1_460 + era_day / 36_524 - era_day / 146_096) / 365;
         let year_day = era_day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let march_month = (5 * year_day + 2) / 153;
+        let day = year_day - (153 * march_month + 2) / 5 + 1;
         let (month, next_year) = if march_month < 10 { (march_month + 3, 0) } else { (march_month - 9, 1) };
-        Month { year: days / 146_097 * 400 + year_of_era + next_year, month }
+        (days / 146_097 * 400 + year_of_era + next_year, month, day)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = self.civil();
+        write!(f, "{year:04}-{month:02}-{day:02}")
+    }
+}
+
+/// Days from 0000-03-01 to 1970-01-01.
+const MARCH: u64 = 719_468;
+
+impl Month {
+    /// The month after it.
+    #[must_use]
+    pub fn next(self) -> Month {
+        let Month { year, month } = self;
+        if month == 12 { Month { year: year + 1, month: 1 } } else { Month { year, month: month + 1 } }
+    }
+
+    /// Its first day.
+    pub fn first(self) -> Day {
+        // The same formula, the other way round; a month before March belongs to the year before.
+        let (year, march_month) =
+            if self.month > 2 { (self.year, self.month - 3) } else { (self.year.saturating_sub(1), self.month + 9) };
+        let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * march_month + 2) / 5;
+        Day(days.saturating_sub(MARCH))
+    }
+}
+
+/// A time in whole seconds, as rows have it: for serde's `with`.
+pub mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes it; a part of a second is lost.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        time.as_secs().serialize(serializer)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The deserializer's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_secs)
     }
 }
 
@@ -68,6 +162,29 @@ mod tests {
             (4_107_542_399, 2100, 2),
         ] {
             assert_eq!(Timestamp(seconds * 1000).month(), Month { year, month }, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_written_as_in_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_798_761_599, "2026-12-31"),
+            (4_107_542_399, "2100-02-28"),
+        ] {
+            assert_eq!(Timestamp(seconds * 1000).day().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_month_begins_where_the_one_before_it_ends() {
+        let mut month = Month { year: 1970, month: 1 };
+        for _ in 0..12 * 500 {
+            let next = month.next();
+            let first = next.first().start();
+            assert_eq!((first.month(), Timestamp(first.0 - 1).month()), (next, month));
+            month = next;
         }
     }
 }

@@ -65,6 +65,7 @@ fn building(step: &str, reason: &str) -> Status {
         estimate_seconds: None,
         retry_after: 2,
         derivations_started: 0,
+        cost: None,
         lease: None,
         by_attribute: false,
     }

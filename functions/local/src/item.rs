@@ -1,8 +1,7 @@
 //! How rows lie in the embedded ledger, both ways. Whoever changes a row's shape in core finds out here: the golden
 //! files in `tests/golden/` are rows as earlier versions wrote them, and must stay readable.
 //!
-//! A key is text: `build/REV/SYSTEM/ATTR`, `derivation/SYSTEM/HASH`, `served/ASKED`, `past/SYSTEM/ATTR`, `doomed/SYSTEM`, `limits`, `pins`. A row is the JSON of its core
-//! type; of which type is said by its key.
+//! A key is a row's name as text (core's `row.rs`). A row is the JSON of its core type; of which type is said by its key.
 
 use binplz_core::{
     key::BuildKey,
@@ -26,43 +25,6 @@ impl Unreadable {
     }
 }
 
-/// A row's key as text.
-pub fn key_text(key: &RowKey) -> String {
-    match key {
-        RowKey::Build(build) => format!("build/{build}"),
-        RowKey::Derivation(system, drv) => format!("derivation/{system}/{drv}"),
-        RowKey::Served(asked) => format!("served/{asked}"),
-        RowKey::Past(system, attr) => format!("past/{system}/{attr}"),
-        RowKey::Doomed(system) => format!("doomed/{system}"),
-        RowKey::Limits => "limits".to_owned(),
-        RowKey::Pins => "pins".to_owned(),
-    }
-}
-
-/// A key from its text.
-///
-/// # Errors
-/// [`Unreadable`], where [`key_text`] writes no such text.
-pub fn key_from_text(text: &str) -> Result<RowKey, Unreadable> {
-    let bad = || Unreadable::new("key", text);
-    match text.split_once('/') {
-        Some(("build", rest)) => rest.parse().map(RowKey::Build).map_err(|_| bad()),
-        Some(("derivation", rest)) => {
-            let (system, drv) = rest.split_once('/').ok_or_else(bad)?;
-            Ok(RowKey::Derivation(system.parse().map_err(|_| bad())?, drv.parse().map_err(|_| bad())?))
-        }
-        Some(("served", rest)) => rest.parse().map(RowKey::Served).map_err(|_| bad()),
-        Some(("past", rest)) => {
-            let (system, attr) = rest.split_once('/').ok_or_else(bad)?;
-            Ok(RowKey::Past(system.parse().map_err(|_| bad())?, attr.parse().map_err(|_| bad())?))
-        }
-        Some(("doomed", rest)) => rest.parse().map(RowKey::Doomed).map_err(|_| bad()),
-        None if text == "limits" => Ok(RowKey::Limits),
-        None if text == "pins" => Ok(RowKey::Pins),
-        _ => Err(bad()),
-    }
-}
-
 /// A row's content.
 ///
 /// # Errors
@@ -74,6 +36,9 @@ pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
         Row::Served(served) => serde_json::to_vec(served),
         Row::Past(past) => serde_json::to_vec(past),
         Row::Doomed(doomed) => serde_json::to_vec(doomed),
+        Row::Allowance(allowance) => serde_json::to_vec(allowance),
+        Row::Keys(keys) => serde_json::to_vec(keys),
+        Row::Trash(trash) => serde_json::to_vec(trash),
         Row::Limits(limits) => serde_json::to_vec(limits),
         Row::Pins(pins) => serde_json::to_vec(pins),
     }
@@ -91,6 +56,9 @@ pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
         RowKey::Served(_) => serde_json::from_slice(bytes).map(Row::Served),
         RowKey::Past(..) => serde_json::from_slice(bytes).map(Row::Past),
         RowKey::Doomed(_) => serde_json::from_slice(bytes).map(Row::Doomed),
+        RowKey::Allowance(_) => serde_json::from_slice(bytes).map(Row::Allowance),
+        RowKey::Keys => serde_json::from_slice(bytes).map(Row::Keys),
+        RowKey::Trash(_) => serde_json::from_slice(bytes).map(Row::Trash),
         RowKey::Limits => serde_json::from_slice(bytes).map(Row::Limits),
         RowKey::Pins => serde_json::from_slice(bytes).map(Row::Pins),
     }

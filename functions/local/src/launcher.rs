@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use binplz_core::{
@@ -47,6 +47,8 @@ pub struct Ended {
     pub lease: LeaseId,
     /// What its end means, if it had not settled.
     pub failure: Failure,
+    /// For how long it ran.
+    pub ran: Duration,
 }
 
 /// Every end of a builder that this process started.
@@ -186,6 +188,7 @@ impl Launcher for LocalLauncher {
             return Ok(fs::read_to_string(self.pid_file(&lease.id)).unwrap_or_else(|_| "unknown".to_owned()));
         }
         let child = self.start(key, lease, &log)?;
+        let began = Instant::now();
         let task = child.id().map(|id| id.to_string()).unwrap_or_default();
         let pid_file = self.pid_file(&lease.id);
         // Only a later server reads it: without it, that one still sees the lock.
@@ -203,7 +206,7 @@ impl Launcher for LocalLauncher {
             }
             let _ = fs::remove_file(pid_file);
             // Nobody to tell: the server is going down, and the lease lapses.
-            let _ = ends.send(Ended { key, lease, failure: end.failure() });
+            let _ = ends.send(Ended { key, lease, failure: end.failure(), ran: began.elapsed() });
             running.send_modify(|running| *running -= 1);
         });
         Ok(task)

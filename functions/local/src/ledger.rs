@@ -12,7 +12,7 @@ use std::{
 use binplz_core::{
     key::LeaseId,
     pins::Pinned,
-    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Unavailable, Version},
+    ports::{Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, Shelf, Swap, Unavailable, Version},
     protocol::Progress,
     served::ServedKey,
     time::Timestamp,
@@ -102,6 +102,14 @@ impl LocalLedger {
         works.send(Work { write, reply }).map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone().into()))
     }
+
+    async fn write_unfenced(&self, write: Write) -> Result<(), Unavailable> {
+        match self.write(write).await {
+            Ok(()) => Ok(()),
+            Err(NotCommitted::Conflict) => Err(unavailable("progress is not fenced, and conflicted")),
+            Err(NotCommitted::Unavailable(error)) => Err(error),
+        }
+    }
 }
 
 impl Drop for LocalLedger {
@@ -124,7 +132,7 @@ impl Ledger for LocalLedger {
         };
         let found = self.read(|transaction| {
             let rows = transaction.open_table(ROWS)?;
-            let Some(found) = rows.get(item::key_text(key).as_str())? else { return Ok(None) };
+            let Some(found) = rows.get(key.to_string().as_str())? else { return Ok(None) };
             let (version, bytes) = found.value();
             Ok(Some((item::row_from_bytes(key, bytes)?, Version(version))))
         })?;
@@ -201,13 +209,32 @@ impl Ledger for LocalLedger {
         })
     }
 
+    async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, |Cursor(key)| Bound::Excluded(key.as_str()));
+        self.read(|transaction| {
+            let table = transaction.open_table(ROWS)?;
+            let (mut rows, mut last) = (Vec::new(), None);
+            for entry in table.range::<&str>((from, Bound::Unbounded))?.take(limit) {
+                let (name, found) = entry?;
+                let (version, bytes) = found.value();
+                let unknown = |_| format!("this version knows no such row: {}", name.value());
+                let key = name.value().parse().map_err(unknown)?;
+                rows.push((item::row_from_bytes(&key, bytes)?, Version(version)));
+                last = Some(Cursor(name.value().to_owned()));
+            }
+            let next = last.filter(|_| rows.len() == limit);
+            Ok(Scanned { rows, next })
+        })
+    }
+
+    async fn remove(&self, key: &RowKey, seen: Version) -> Result<(), NotCommitted> {
+        self.write(Write::Removal(key.clone(), seen)).await
+    }
+
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         let bytes = item::progress_bytes(progress).map_err(unavailable)?;
-        match self.write(Write::Progress(lease.to_string(), bytes)).await {
-            Ok(()) => Ok(()),
-            Err(NotCommitted::Conflict) => Err(unavailable("progress is not fenced, and conflicted")),
-            Err(NotCommitted::Unavailable(error)) => Err(error),
-        }
+        self.write_unfenced(Write::Progress(lease.to_string(), Some(bytes))).await
     }
 
     async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
@@ -216,6 +243,10 @@ impl Ledger for LocalLedger {
             let found = table.get(lease.as_str())?;
             Ok(found.map(|bytes| item::progress_from_bytes(bytes.value())).transpose()?)
         })
+    }
+
+    async fn remove_progress(&self, lease: &LeaseId) -> Result<(), Unavailable> {
+        self.write_unfenced(Write::Progress(lease.to_string(), None)).await
     }
 }
 

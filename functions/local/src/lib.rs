@@ -7,6 +7,7 @@
 //! DATA/objects/quarantine/…  what builders offer to the cache
 //! DATA/cache/            the builders' Nix cache, where there is one
 //! DATA/cache-key         what it is signed with
+//! DATA/roots/            links to the nixpkgs that Nix is to keep, as `binplz pin` makes them
 //! DATA/tmp/              objects that are still being written
 //! DATA/secret            what upload URLs are signed with
 //! DATA/builders/*.log    what builders wrote to their standard error
@@ -29,6 +30,8 @@ mod draft;
 mod grant;
 pub mod store;
 mod vault;
+
+mod attic;
 
 pub mod bell;
 pub mod launcher;
@@ -187,14 +190,22 @@ impl Deployment for Local {
     fn tell(&self, about: About<'_>, news: News<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));
         match news {
-            News::Moved(_) | News::Held(_) | News::Looked(..) | News::Stopped(_) | News::Promoted(_) => {
+            News::Moved(_)
+            | News::Held(_)
+            | News::Looked(..)
+            | News::Stopped(_)
+            | News::Granted(_)
+            | News::Cleared(_)
+            | News::Promoted(_) => {
                 tracing::info!(key, lease, "{news}")
             }
             News::Trouble { error, .. } => {
                 tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{news}");
             }
             // Thousands of them a second are the clients' affair.
-            News::Answered { reply: Reply::Hit { served, .. }, .. } => self.tally.count(&served.attr, self.now()),
+            News::Answered { reply: Reply::Hit { served, .. }, .. } => {
+                self.tally.count(&served.attr, served.size, self.now());
+            }
             News::Answered { .. } => {}
         }
     }

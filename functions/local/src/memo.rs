@@ -42,6 +42,9 @@ impl Memo {
             | RowKey::Derivation(..)
             | RowKey::Past(..)
             | RowKey::Doomed(_)
+            | RowKey::Allowance(_)
+            | RowKey::Keys
+            | RowKey::Trash(_)
             | RowKey::Limits
             | RowKey::Pins => None,
         }
@@ -63,6 +66,14 @@ impl Memo {
         let mut inner = self.inner_mut();
         inner.epoch.0 += 1;
         inner.insert(served, version);
+    }
+
+    /// A row is gone, and nobody has been told yet.
+    pub(crate) fn removed(&self, key: &RowKey) {
+        let RowKey::Served(asked) = key else { return };
+        let mut inner = self.inner_mut();
+        inner.epoch.0 += 1;
+        inner.rows.remove(asked);
     }
 
     /// What is in the database is not known any more.

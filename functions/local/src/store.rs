@@ -34,7 +34,9 @@ const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
 /// and `PUT` with [`LocalStore::receive`].
 #[derive(Debug)]
 pub struct LocalStore {
-    objects: PathBuf,
+    pub(crate) objects: PathBuf,
+    /// Where `binplz pin` has links to what Nix is to keep.
+    pub(crate) roots: PathBuf,
     tmp: PathBuf,
     secret: Secret,
     origin: String,
@@ -101,7 +103,8 @@ impl LocalStore {
         let path = dir.file("secret");
         let secret = secret_in(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
         let secret = Secret(secret);
-        Ok(LocalStore { objects, tmp, secret, origin: origin.to_owned(), shared: None, _dir: Arc::clone(dir) })
+        let roots = dir.file("roots");
+        Ok(LocalStore { objects, roots, tmp, secret, origin: origin.to_owned(), shared: None, _dir: Arc::clone(dir) })
     }
 
     /// The same, and its builders share a cache.

@@ -10,9 +10,10 @@ use std::{
 
 use binplz_core::{
     key::Attr,
-    ports::{Asked, Tally, Unavailable},
+    ports::{Asked, Tally, Traffic, Unavailable},
     time::Timestamp,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::dir::{DataDir, OpenError, private};
 
@@ -20,8 +21,30 @@ const HOUR: u64 = 3_600_000;
 /// Hours that are remembered: five weeks.
 const KEPT: u64 = 35 * 24;
 
-/// Hits by the hour, in hours since 1970, and by package.
-type Hours = BTreeMap<u64, BTreeMap<Attr, u64>>;
+/// What was served by the hour, in hours since 1970, and by package.
+type Hours = BTreeMap<u64, BTreeMap<Attr, Count>>;
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Written")]
+struct Count(Traffic);
+
+/// How a file has it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Traffic(Traffic),
+    /// Hits alone: an earlier version's.
+    Hits(u64),
+}
+
+impl From<Written> for Count {
+    fn from(written: Written) -> Count {
+        Count(match written {
+            Written::Traffic(traffic) => traffic,
+            Written::Hits(hits) => Traffic { hits, bytes: 0 },
+        })
+    }
+}
 
 /// The hits of one machine.
 #[derive(Debug)]
@@ -56,14 +79,14 @@ impl LocalTally {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a hit.
-    pub(crate) fn count(&self, package: &Attr, now: Timestamp) {
+    /// Counts a hit of so many bytes.
+    pub(crate) fn count(&self, package: &Attr, bytes: u64, now: Timestamp) {
         let mut counted = self.counted();
         counted.more = true;
         let hour = counted.hours.entry(now.0 / HOUR).or_default();
         match hour.get_mut(package) {
-            Some(hits) => *hits += 1,
-            None => drop(hour.insert(package.clone(), 1)),
+            Some(Count(traffic)) => *traffic = *traffic + Traffic::hit(bytes),
+            None => drop(hour.insert(package.clone(), Count(Traffic::hit(bytes)))),
         }
     }
 
@@ -93,10 +116,14 @@ impl LocalTally {
 impl Tally for LocalTally {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
         let mut sums = BTreeMap::<Attr, u64>::new();
-        for (package, hits) in self.counted().hours.range(since.0 / HOUR..).flat_map(|(_, hour)| hour) {
-            *sums.entry(package.clone()).or_default() += hits;
+        for (package, Count(traffic)) in self.counted().hours.range(since.0 / HOUR..).flat_map(|(_, hour)| hour) {
+            *sums.entry(package.clone()).or_default() += traffic.hits;
         }
         Ok(Asked::most(sums, most))
+    }
+
+    async fn served(&self, since: Timestamp) -> Result<Traffic, Unavailable> {
+        Ok(self.counted().hours.range(since.0 / HOUR..).flat_map(|(_, hour)| hour.values()).map(|count| count.0).sum())
     }
 }
 
@@ -118,7 +145,7 @@ mod tests {
         let dir = DataDir::open(data.path()).expect("a data directory");
         let tally = LocalTally::open(&dir).expect("no file yet");
         for (name, hour, hits) in [("tree", 0, 2), ("dash", 0, 9), ("tree", 5, 3), ("ed", 5, 3)] {
-            (0..hits).for_each(|_| tally.count(&attr(name), at(hour)));
+            (0..hits).for_each(|_| tally.count(&attr(name), 1000, at(hour)));
         }
         tally.save(at(5)).expect("a disk");
         let top = async |tally: &LocalTally, since, most| {
@@ -126,12 +153,19 @@ mod tests {
             top.iter().map(|asked| (asked.package.to_string(), asked.hits)).collect::<Vec<_>>()
         };
         let tally = LocalTally::open(&dir).expect("a file");
+        assert_eq!(tally.served(at(0)).await, Ok(Traffic { hits: 17, bytes: 17_000 }));
+        assert_eq!(tally.served(at(1)).await, Ok(Traffic { hits: 6, bytes: 6_000 }));
         assert_eq!(top(&tally, at(0), 9).await, [("dash".into(), 9), ("tree".into(), 5), ("ed".into(), 3)]);
         assert_eq!(top(&tally, at(0), 1).await, [("dash".into(), 9)]);
         assert_eq!(top(&tally, at(1), 9).await, [("ed".into(), 3), ("tree".into(), 3)]);
-        tally.count(&attr("tree"), at(3 + KEPT));
+        tally.count(&attr("tree"), 1000, at(3 + KEPT));
         tally.save(at(3 + KEPT)).expect("a disk");
         assert_eq!(top(&tally, at(0), 9).await, [("tree".into(), 4), ("ed".into(), 3)]);
+        // An earlier version counted no bytes.
+        fs::write(data.path().join("hits.json"), format!(r#"{{"{}":{{"tree":7}}}}"#, at(5).0 / HOUR)).expect("a file");
+        let tally = LocalTally::open(&dir).expect("a start");
+        tally.count(&attr("tree"), 1000, at(5));
+        assert_eq!(tally.served(at(0)).await, Ok(Traffic { hits: 8, bytes: 1000 }));
         // A file that somebody has spoilt is none.
         fs::write(data.path().join("hits.json"), "{").expect("a file");
         assert_eq!(top(&LocalTally::open(&dir).expect("a start"), at(0), 9).await, []);

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, mpsc},
 };
 
-use binplz_core::ports::{NotCommitted, Row, SWAPS_MAX, Swap, Version};
+use binplz_core::ports::{NotCommitted, Row, RowKey, SWAPS_MAX, Swap, Version};
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 use tokio::sync::oneshot;
 
@@ -26,8 +26,10 @@ const BATCH_MAX: usize = 128;
 pub(crate) enum Write {
     /// All of these, or none.
     Swaps(Vec<Prepared>),
-    /// A lease's progress: lease, JSON.
-    Progress(String, Vec<u8>),
+    /// No such row any more, if it is the one that was seen.
+    Removal(RowKey, Version),
+    /// A lease's progress: lease, JSON; `None`: none any more.
+    Progress(String, Option<Vec<u8>>),
 }
 
 /// A swap in the form that the tables have.
@@ -52,7 +54,7 @@ impl Write {
         }
         let mut prepared: Vec<Prepared> = Vec::with_capacity(swaps.len());
         for swap in swaps {
-            let key = item::key_text(&swap.row.key());
+            let key = swap.row.key().to_string();
             if prepared.iter().any(|other| other.key == key) {
                 return Err(unavailable("a commit that writes a row twice").into());
             }
@@ -114,9 +116,13 @@ impl Writer {
     /// Puts what was committed into the readers' memory, before anybody is told of it; then tells those who wait.
     fn remember(&self, writes: &[Write], outcomes: &[Result<(), NotCommitted>]) {
         for (write, outcome) in writes.iter().zip(outcomes) {
-            if let (Write::Swaps(swaps), Ok(())) = (write, outcome) {
-                swaps.iter().for_each(|swap| self.memo.written(&swap.row, Version(swap.seen + 1)));
-                swaps.iter().for_each(|swap| self.settled.written(&swap.row));
+            match (write, outcome) {
+                (Write::Swaps(swaps), Ok(())) => {
+                    swaps.iter().for_each(|swap| self.memo.written(&swap.row, Version(swap.seen + 1)));
+                    swaps.iter().for_each(|swap| self.settled.written(&swap.row));
+                }
+                (Write::Removal(key, _), Ok(())) => self.memo.removed(key),
+                _ => {}
             }
         }
     }
@@ -160,8 +166,13 @@ fn write_all(transaction: &WriteTransaction, writes: &[Write]) -> Result<Vec<Res
     for write in writes {
         outcomes.push(match write {
             Write::Swaps(swaps) => swap_all(&mut rows, &mut shelves, swaps)?,
-            Write::Progress(lease, bytes) => {
+            Write::Removal(key, seen) => remove(&mut rows, &mut shelves, key, *seen)?,
+            Write::Progress(lease, Some(bytes)) => {
                 progress.insert(lease.as_str(), bytes.as_slice())?;
+                Ok(())
+            }
+            Write::Progress(lease, None) => {
+                progress.remove(lease.as_str())?;
                 Ok(())
             }
         });
@@ -203,6 +214,29 @@ fn swap_all(
     Ok(Ok(()))
 }
 
+/// Takes a row out of both tables, if it is at that version.
+fn remove(
+    rows: &mut Rows<'_>,
+    shelves: &mut Shelves<'_>,
+    key: &RowKey,
+    seen: Version,
+) -> Result<Result<(), NotCommitted>, redb::Error> {
+    let name = key.to_string();
+    let place = match rows.get(name.as_str())?.as_ref().map(|found| found.value()) {
+        None => return Ok(Ok(())),
+        Some((version, _)) if version != seen.0 => return Ok(Err(NotCommitted::Conflict)),
+        Some((_, bytes)) => match item::row_from_bytes(key, bytes) {
+            Ok(row) => place(&row),
+            Err(error) => return Ok(Err(unavailable(error).into())),
+        },
+    };
+    if let Some((shelf, at, key)) = place {
+        shelves.remove((shelf, at, key.as_str()))?;
+    }
+    rows.remove(name.as_str())?;
+    Ok(Ok(()))
+}
+
 /// Where a row stands in the index.
 fn place(row: &Row) -> Option<(u8, u64, String)> {
     match row {
@@ -213,6 +247,14 @@ fn place(row: &Row) -> Option<(u8, u64, String)> {
         Row::Served(served) if !served.stale => {
             Some((item::SERVED, 0, format!("{}{}", item::served_place(&served.pinned()), served.asked)))
         }
-        Row::Served(_) | Row::Derivation(_) | Row::Past(_) | Row::Doomed(_) | Row::Limits(_) | Row::Pins(_) => None,
+        Row::Served(_)
+        | Row::Derivation(_)
+        | Row::Past(_)
+        | Row::Doomed(_)
+        | Row::Allowance(_)
+        | Row::Keys(_)
+        | Row::Trash(_)
+        | Row::Limits(_)
+        | Row::Pins(_) => None,
     }
 }

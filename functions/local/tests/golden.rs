@@ -1,12 +1,16 @@
 //! Rows as this version writes them, in files: a later version must still read them, and whoever changes a row's shape
 //! sees it here. A file that is here once is never changed; a new shape gets a new file beside it.
 
+use std::time::Duration;
+
 use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     build::{Attempt, Borrowed, Build, Lease, Made, State},
+    client::{Allowance, Client, KeyChange, Keys},
     derivation::Derivation,
     doomed::Doomed,
     failure::{Failure, Kind},
+    gc::Trash,
     key::{BuildKey, DrvHash, LeaseId, Product, System},
     limits::{Limits, Micros, Why},
     past::Past,
@@ -61,7 +65,7 @@ fn history() -> Vec<Attempt> {
         failure,
         left: None,
         seen_in: None,
-        stats: Stats { derivations: 7, log_segments: 3, memory: None, offers: 0 },
+        stats: Stats { derivations: 7, log_segments: 3, memory: None, offers: 0, stored: None },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
 }
@@ -94,6 +98,7 @@ fn pins() -> Row {
         Change::Add(name("nixos-26.05"), rev("2"), stored),
         Change::Add(name("local"), rev("3"), path.clone()),
         Change::Move(name("unstable"), rev("4"), path),
+        Change::Keep(name("nixos-26.05"), Duration::from_secs(7 * 24 * 3600)),
         Change::Retire(name("local")),
     ];
     let at = Timestamp(1_700_000_000_000);
@@ -135,7 +140,7 @@ fn limits(more: Option<Product>) -> Row {
     let limits = Limits::default().reserve(&id(1), &key().product, size, at, &policy);
     let limits =
         limits.and_then(|limits| limits.reserve(&id(2), &key().product, size, at, &policy)).expect("free slots");
-    let limits = limits.release(&id(1), size, later, &policy);
+    let limits = limits.charged(&id(1), None, later, &policy);
     let reserve = |limits: Limits, product| limits.reserve(&id(3), &product, size, later, &policy).expect("no limit");
     Row::Limits(more.into_iter().fold(limits, reserve))
 }
@@ -151,7 +156,9 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let borrowed =
         Borrowed { from: BuildKey { product: "foo".parse().expect("a package"), ..key() }, main_program: main() };
     let borrowed = Made { lease: id(3), borrowed: Some(borrowed), since: at };
-    let derivation = Row::Derivation(Derivation { drv: drv(), home: Home { key: key(), lease: id(2) } });
+    let home = Home { key: key(), lease: id(2) };
+    let trash = Trash { home: home.clone(), since: at };
+    let derivation = Row::Derivation(Derivation { drv: drv(), home });
     vec![
         (build(State::Unasked, vec![]), of_build, "build-unasked"),
         (
@@ -185,12 +192,30 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
             "doomed",
         ),
         (Row::Limits(Limits::default().broken(key().system, Why::Sandbox, at)), "limits", "limits-broken"),
-        (pins(), "pins", "pins"),
-        (limits(None), "limits", "limits"),
-        (limits(Some(Product::Catalogue)), "limits", "limits-catalogue"),
+        (pins(), "pins", "pins-past"),
+        (
+            Row::Trash(trash),
+            "trash/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo/00000000000000000000000000000002",
+            "trash",
+        ),
+        (limits(None), "limits", "limits-reserved"),
+        (limits(Some(Product::Catalogue)), "limits", "limits-and-catalogue"),
+        (client(), "client/2001:db8:0:7::/64", "client"),
+        (keys(), "keys", "keys"),
         (Row::Limits(Limits::default()), "limits", "limits-empty"),
         (Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), at)), "limits", "limits-paused"),
     ]
+}
+
+fn client() -> Row {
+    let (network, at): (Client, _) = ("2001:db8:0:7::/64".parse().expect("a client"), Timestamp(1_700_000_000_000));
+    Row::Allowance(Allowance::untouched(network, at).one_more(1, at).expect("the first one"))
+}
+
+fn keys() -> Row {
+    let name = "ci".parse().expect("a name");
+    let add = KeyChange::Add { name, sha256: "0f".repeat(32).parse().expect("64 hex digits"), builds: Some(500) };
+    Row::Keys(Keys::default().changed(&add, Timestamp(1_700_000_000_000)).expect("legal").expect("a change"))
 }
 
 /// A dependency fails, and another build has seen it.
@@ -200,7 +225,7 @@ fn failed_by_dependency() -> Build {
         task: Some("4711".to_owned()),
         failure: Some(failure.clone()),
         seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id(3) }),
-        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), offers: 0 },
+        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), offers: 0, stored: None },
         ..history().remove(0)
     };
     let since = attempt.ended;
@@ -232,9 +257,29 @@ fn every_row_is_written_and_read_as_its_golden_file_says() {
         let bytes = golden(name, || item::row_bytes(&row).expect(name));
         assert_eq!(item::row_from_bytes(&row.key(), &bytes).expect(name), row, "{name}");
         assert_eq!(json(&item::row_bytes(&row).expect(name)), json(&bytes), "{name}");
-        assert_eq!(item::key_text(&row.key()), key, "{name}");
-        assert_eq!(item::key_from_text(key).expect(name), row.key(), "{name}");
+        assert_eq!(row.key().to_string(), key, "{name}");
+        assert_eq!(key.parse::<RowKey>().expect(name), row.key(), "{name}");
     }
+}
+
+/// Their reservations said nothing of the store.
+#[test]
+fn limits_as_earlier_versions_wrote_them_are_read() {
+    for (name, live) in [("limits", &[2][..]), ("limits-catalogue", &[2, 3])] {
+        let row = item::row_from_bytes(&RowKey::Limits, &golden(name, Vec::new)).expect(name);
+        let Row::Limits(limits) = row else { panic!("{name}") };
+        assert!((1..4).all(|n| limits.is_live(&id(n)) == live.contains(&n)), "{name}");
+    }
+}
+
+#[test]
+fn pins_as_earlier_versions_wrote_them_are_read() {
+    let read = |name| item::row_from_bytes(&RowKey::Pins, &golden(name, Vec::new));
+    let (Ok(Row::Pins(earlier)), Ok(Row::Pins(now))) = (read("pins"), read("pins-past")) else { panic!("pins") };
+    let names = |pins: &Pins| pins.all().keys().cloned().collect::<Vec<_>>();
+    // Nobody was told until when what they have left is kept, so it is not.
+    let at = Timestamp(1_700_000_000_000);
+    assert_eq!((names(&earlier), earlier.kept(at).count(), now.kept(at).count()), (names(&now), 0, 2));
 }
 
 #[test]
@@ -267,7 +312,7 @@ fn what_is_no_key_is_refused() {
         "derivation/x86_64-linux/x",
         "derivation/x/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4",
     ] {
-        assert!(item::key_from_text(text).is_err(), "{text}");
+        assert!(text.parse::<RowKey>().is_err(), "{text}");
     }
 }
 

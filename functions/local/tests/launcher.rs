@@ -88,8 +88,19 @@ fn lease(n: u32) -> Lease {
     }
 }
 
+/// The next end.
+async fn end(ends: &mut Ends) -> Option<Ended> {
+    ends.recv().await.map(whenever)
+}
+
+/// An end of one that has run, for however long.
+fn whenever(end: Ended) -> Ended {
+    assert!(end.ran > Duration::ZERO, "{end:?}");
+    Ended { ran: Duration::ZERO, ..end }
+}
+
 fn ended(n: u32, kind: Kind, how: &str) -> Ended {
-    Ended { key: key(), lease: lease(n).id, failure: Failure::new(kind, how) }
+    Ended { key: key(), lease: lease(n).id, failure: Failure::new(kind, how), ran: Duration::ZERO }
 }
 
 #[tokio::test]
@@ -131,7 +142,7 @@ async fn every_end_is_told_once_and_how() {
         let machine = Machine::new(script);
         let (launcher, mut ends) = machine.launcher();
         launcher.launch(&key(), &lease(1)).await.expect("a builder");
-        assert_eq!(ends.recv().await, Some(ended(1, kind, how)), "{script}");
+        assert_eq!(end(&mut ends).await, Some(ended(1, kind, how)), "{script}");
         drop(launcher);
         assert_eq!(ends.recv().await, None, "once");
     }
@@ -165,7 +176,7 @@ async fn a_stopped_builder_is_told_to_end_with_all_that_it_started() {
     launcher.launch(&key(), &lease(1)).await.expect("a builder");
     assert_eq!(read(up).await, "up\n");
     launcher.stop(&lease(1).id, None).await.expect("to stop it");
-    assert_eq!(ends.recv().await, Some(ended(1, Kind::Interrupted, "it was told to stop")));
+    assert_eq!(end(&mut ends).await, Some(ended(1, Kind::Interrupted, "it was told to stop")));
     assert_eq!(machine.told("told"), "told\n");
     let output = fs::File::open(machine.output_of(&lease(1))).expect("its output");
     tokio::task::spawn_blocking(move || output.lock()).await.expect("a thread").expect("nobody of its group lives");
@@ -182,7 +193,7 @@ async fn a_builder_that_does_not_end_when_told_is_killed() {
     launcher.launch(&key(), &lease(1)).await.expect("a builder");
     assert_eq!(read(up).await, "up\n");
     launcher.stop(&lease(1).id, None).await.expect("to stop it");
-    assert_eq!(ends.recv().await, Some(ended(1, Kind::Interrupted, "it was told to stop")));
+    assert_eq!(end(&mut ends).await, Some(ended(1, Kind::Interrupted, "it was told to stop")));
 }
 
 #[tokio::test]
@@ -196,7 +207,7 @@ async fn the_next_server_starts_no_second_builder_for_a_lease_and_can_stop_the_f
     let (second, _) = machine.launcher();
     assert_eq!(second.launch(&key(), &lease(1)).await.as_ref(), Ok(&task));
     second.stop(&lease(1).id, None).await.expect("to stop it");
-    assert_eq!(ends.recv().await, Some(ended(1, Kind::Killed, "it was ended by signal 15")));
+    assert_eq!(end(&mut ends).await, Some(ended(1, Kind::Killed, "it was ended by signal 15")));
     assert_eq!(machine.told("told"), "started\n");
 }
 
@@ -208,7 +219,7 @@ async fn a_stopping_server_ends_every_builder_and_starts_none() {
         launcher.launch(&key(), &lease(n)).await.expect("a builder");
     }
     launcher.stop_all().await;
-    let mut told: Vec<Ended> = std::iter::from_fn(|| ends.try_recv().ok()).collect();
+    let mut told: Vec<Ended> = std::iter::from_fn(|| ends.try_recv().ok().map(whenever)).collect();
     told.sort_by(|a, b| a.lease.cmp(&b.lease));
     assert_eq!(told, [1, 2, 3].map(|n| ended(n, Kind::Interrupted, "it was told to stop")));
     assert!(matches!(launcher.launch(&key(), &lease(4)).await, Err(NotLaunched::Unavailable(_))));

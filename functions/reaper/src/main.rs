@@ -34,7 +34,7 @@ async fn woken(d: &Working, event: Value) -> Result<(), Error> {
 async fn act(d: &Working, event: Value) -> Result<(), Error> {
     match Wake::read(event)? {
         Wake::Ended(end) => {
-            if stopped(d, &end.key, &end.lease, end.failure).await? {
+            if stopped(d, &end.key, &end.lease, end.failure, end.ran).await? {
                 d.note(About::Attempt(&end.key, &end.lease), "its builder ended without a word", &end.reason);
             }
         }

@@ -9,13 +9,15 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
+    client::Asker,
     flow::{
         log::{self, Tail},
         request, status, wait,
     },
     news::{About, News},
+    page,
     ports::{self, Deployment},
-    reply::{Asked, Body, Format, Problem, Reply, onward, status_json},
+    reply::{Answer, Asked, Body, Format, Problem, Reply, onward, status_json},
     stub,
     target::{Query, Target},
     text::clean_lines,
@@ -48,10 +50,11 @@ pub(crate) async fn binary<D: Deployment>(
         Ok(query) => query,
         Err(why) => return problem(&*d, Problem::bad_target(&why), format),
     };
+    let asker = asker(viewer, &headers);
     // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
-    let may_start = method == ports::Method::Get && format != Format::Html;
-    let reply = request::request(&*d, &query.target, method, may_start).await;
-    d.tell(About::Service, News::Answered { reply: &reply, to: viewer.map(|Extension(viewer)| viewer) });
+    let meant = method == ports::Method::Get && format != Format::Html && !is_nobody(&headers);
+    let reply = request::request(&*d, &query.target, method, meant.then_some(&asker)).await;
+    d.tell(About::Service, News::Answered { reply: &reply, to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     // A page asks again by itself.
@@ -59,12 +62,11 @@ pub(crate) async fn binary<D: Deployment>(
     if waits && let Some(path) = wait::first(&*d, &reply, &query, patience(&headers)).await {
         return respond::answer(onward(&path, &asked));
     }
-    told(&*d, &reply, &asked).await
+    respond_to(&*d, reply.answer(&asked), &asked).await
 }
 
-/// A reply in words. A page shows the end of the log, too, unless the program is there.
-async fn told<D: Deployment>(d: &D, reply: &Reply, asked: &Asked<'_>) -> Response {
-    let answer = reply.answer(asked);
+/// An answer. A page shows the end of the log, too, unless the program is there.
+async fn respond_to<D: Deployment>(d: &D, answer: Answer, asked: &Asked<'_>) -> Response {
     let shows = matches!(&answer.body, Body::Page(page) if page.log.is_some() && page.download.is_none());
     let Some(target) = asked.target.filter(|_| shows) else { return respond::answer(answer) };
     let tail = match log::tail(d, target, TAIL).await {
@@ -97,6 +99,25 @@ fn patience(headers: &HeaderMap) -> Patience {
     Patience::of(header(headers, "user-agent"), header(headers, "prefer"))
 }
 
+/// Who asks. Of headers only an API key counts: all others, anybody can write.
+fn asker(viewer: Option<Extension<IpAddr>>, headers: &HeaderMap) -> Asker<'_> {
+    Asker {
+        address: viewer.map(|Extension(viewer)| viewer),
+        key: header(headers, "authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::trim),
+    }
+}
+
+/// What programs call themselves that fetch what nobody has asked them for.
+const CRAWLERS: [&str; 7] = ["bot", "crawl", "spider", "slurp", "preview", "facebookexternalhit", "archiver"];
+
+/// Whether nobody waits for the answer: it is fetched in case, or by a crawler.
+fn is_nobody(headers: &HeaderMap) -> bool {
+    let prefetched =
+        |name| header(headers, name).is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"));
+    let agent = header(headers, "user-agent").unwrap_or("").to_ascii_lowercase();
+    ["sec-purpose", "purpose", "x-moz"].into_iter().any(prefetched) || CRAWLERS.iter().any(|name| agent.contains(name))
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -110,7 +131,12 @@ pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, he
 }
 
 /// `POST /-/build/TARGET`: starts it, as the page's button does.
-pub(crate) async fn build<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn build<D: Deployment>(
+    State(d): State<Arc<D>>,
+    viewer: Option<Extension<IpAddr>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let format = respond::format(&headers);
     if is_from_another_site(&headers, d.origin()) {
         return problem(&*d, Problem::cross_site(), format);
@@ -119,7 +145,8 @@ pub(crate) async fn build<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, head
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
-    let reply = request::request(&*d, &target, ports::Method::Get, true).await;
+    let asker = asker(viewer, &headers);
+    let reply = request::request(&*d, &target, ports::Method::Get, Some(&asker)).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = respond::answer(reply.answer(&asked));
     // Another person's click may have been first; then it may be there already.
@@ -149,7 +176,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
-    let reply = request::request(&*d, &target, ports::Method::Get, false).await;
+    let reply = request::request(&*d, &target, ports::Method::Get, None).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = match format {
         Format::Shell => respond::plain(200, TEXT, reply.status_line(&asked)),
@@ -162,7 +189,11 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
             }
         },
         Format::Html => {
-            let mut page = told(&*d, &reply, &asked).await;
+            let mut answer = reply.answer(&asked);
+            if let Body::Page(page) = &mut answer.body {
+                page.facts.extend(cost(&*d, &target).await);
+            }
+            let mut page = respond_to(&*d, answer, &asked).await;
             *page.status_mut() = axum::http::StatusCode::OK;
             page.headers_mut().remove(header::LOCATION);
             page
@@ -171,6 +202,17 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
+}
+
+/// What a page says of what a build has cost, if it has.
+async fn cost<D: Deployment>(d: &D, target: &Target) -> Option<(&'static str, String)> {
+    match status::status(d, target).await {
+        Ok(status) => page::cost(&status.ok()?),
+        Err(error) => {
+            d.note(About::Service, "what a build has cost is not shown", &error);
+            None
+        }
+    }
 }
 
 /// `GET /-/log/TARGET?from=SEGMENT`: the log of the newest attempt, 4 MB at most; a `Link` with `rel="next"` leads on.

@@ -44,6 +44,9 @@ pub trait Running: Deref<Target = Site> {
     /// `binplz` with these arguments, for its operator.
     fn operator(&self, arguments: &[&str]) -> Command;
 
+    /// Whether its operator pays for builds.
+    const PAID: bool;
+
     /// The lease's URL of every builder that was ever started.
     fn builders(&self) -> Vec<String>;
 
@@ -143,6 +146,7 @@ macro_rules! operator_promises {
         $each! { operating:
             every_verb_does_what_its_help_says,
             a_package_that_is_taken_down_is_told_so_to_everybody,
+            what_the_month_has_cost_is_the_sum_of_what_its_builds_have_cost_and_what_was_served,
             in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_again_and_watches;
         }
     };

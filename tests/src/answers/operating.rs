@@ -1,14 +1,15 @@
 //! What an operator does, with the same words wherever the service runs.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use binplz_core::policy::Policy;
+use binplz_core::{limits::Micros, policy::Policy, text::dollars};
 use rexpect::session::{Options, PtySession, spawn_with_options};
 use serde_json::Value;
 
 use super::{Running, Start, quick};
 use crate::{
     gate::Gate,
+    http::Answer,
     server::{demo_set, fresh_set},
     site::wait_for,
 };
@@ -101,6 +102,12 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     wait_for("the hits", || (hits() >= Some(2)).then_some(()));
     assert!(said(&site, &["top", "--since", "1h", "--most", "1"]).ends_with("  tree\n"));
 
+    // What nobody needs any more: nothing that is served.
+    let kept = json(&site, &["gc", "--dry-run"])["kept"]["objects"].as_u64();
+    assert!(kept >= Some(4) && said(&site, &["gc", "--dry-run"]).contains("nothing was changed"), "{kept:?}");
+    assert!(said(&site, &["gc"]).starts_with("rows      0 of builds, 0 served"));
+    assert_eq!(site.get("/tree").status, 302);
+
     // Once more.
     assert_eq!(said(&site, &["retry", BAD]), format!("{BAD} is queued\n"));
     ends(&site, BAD, "failed");
@@ -144,6 +151,60 @@ pub fn a_package_that_is_taken_down_is_told_so_to_everybody(at: &impl Start) {
     assert!(!said(&site, &["restore", "tree"]).contains("down "));
     assert_eq!(site.get("/tree").status, 302);
     assert!(refused(&site, &["restore", "tree"]).contains("tree is not taken down"));
+}
+
+/// What is told of the cost of a build: by its status document, by `binplz show`, and by its page.
+fn told_of<R: Running>(site: &R, target: &str) -> Option<u64> {
+    let cost = json(site, &["show", target])["cost"].as_u64();
+    assert_eq!(site.status(target)["cost"].as_u64(), cost, "{target}");
+    let page = site.send("GET", &format!("/-/status/{target}"), &[("accept", "text/html")], b"").text();
+    let told = cost.map(|cost| format!("{} $", dollars(Micros(cost))));
+    let line =
+        said(site, &["show", target]).lines().find_map(|line| line.strip_prefix("cost      ").map(str::to_owned));
+    assert_eq!(line, told, "{target}");
+    match told {
+        Some(told) => assert!(page.contains(&format!("<dt>cost</dt><dd><bdi>{told}</bdi></dd>")), "{page}"),
+        None => assert!(!page.contains("<dt>cost</dt>"), "{page}"),
+    }
+    cost
+}
+
+pub fn what_the_month_has_cost_is_the_sum_of_what_its_builds_have_cost_and_what_was_served<S: Start>(at: &S) {
+    let site = at.start(&demo_set(), &quick());
+    assert_eq!((told_of(&site, "tree"), told_of(&site, BAD)), (None, None));
+    for (target, status) in [("tree", 302), (BAD, 422)] {
+        assert_eq!(site.settled(target).status, status, "{target}");
+    }
+    let bytes = |hit: Answer| hit.header("x-binplz-size").and_then(|size| size.parse::<u64>().ok()).expect("a size");
+    let size = bytes(site.get("/tree"));
+    // The first of them was the one that found it ready.
+    let traffic = |cost: &Value| (cost["traffic"]["hits"].as_u64(), cost["traffic"]["bytes"].as_u64());
+    let cost = wait_for("the hits, and the money of what is over", || {
+        let cost = json(&site, &["cost"]);
+        let settled = cost["bill"].is_null() || cost["bill"]["reserved"] == 0;
+        (traffic(&cost) == (Some(2), Some(2 * size)) && settled).then_some(cost)
+    });
+
+    let dearest = cost["dearest"].as_array().expect("a list");
+    let packages: BTreeSet<_> = dearest.iter().map(|taken| taken["package"].as_str().expect("a name")).collect();
+    assert_eq!((packages, &cost["looked_at"]), (["tree", BAD].into(), &2.into()));
+    let costs = ["tree", BAD].map(|target| told_of(&site, target).unwrap_or_default());
+    let sum: u64 = dearest.iter().map(|taken| taken["cost"].as_u64().expect("millionths")).sum();
+    assert_eq!(sum, costs.iter().sum::<u64>());
+    let text = said(&site, &["cost"]);
+    if S::Running::PAID {
+        assert!(costs.iter().all(|cost| *cost > 0), "{costs:?}");
+        let bill = &cost["bill"];
+        assert_eq!(bill["so_far"]["builds"], json(&site, &["status"])["spent"]);
+        assert!(bill["so_far"]["builds"].as_u64() > Some(0), "{bill}");
+        assert!(bill["forecast"]["total"].as_u64() > bill["so_far"]["total"].as_u64(), "{bill}");
+        assert!(text.contains(" days, in dollars of us-east-1 as of 20") && text.contains("\nstanding "), "{text}");
+        assert!(text.contains("\nWhat cost most, of the 2 builds looked at:\n"), "{text}");
+    } else {
+        assert_eq!((&cost["bill"], sum), (&Value::Null, 0));
+        assert!(text.contains(": building costs nothing here\nbuilding  0.0 hours, by the 2 builds"), "{text}");
+        assert!(text.contains("\nWhat took most, of the 2 builds looked at:\n"), "{text}");
+    }
 }
 
 /// A verb at a terminal.

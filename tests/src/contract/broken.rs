@@ -3,7 +3,7 @@
 use binplz_core::{
     key::LeaseId,
     pins::Pinned,
-    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Unavailable, Version},
+    ports::{Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, Shelf, Swap, Unavailable, Version},
     protocol::Progress,
     served::ServedKey,
 };
@@ -44,11 +44,21 @@ impl<L: Ledger> Ledger for Forgetful<'_, L> {
     ) -> Result<Vec<ServedKey>, Unavailable> {
         self.0.list_served(pinned, after, limit).await
     }
+    async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
+        self.0.scan(after, limit).await
+    }
+    async fn remove(&self, key: &RowKey, _seen: Version) -> Result<(), NotCommitted> {
+        let current = self.0.load(key, Read::Consistent).await?;
+        self.0.remove(key, current.map_or(Version(0), |(_, version)| version)).await
+    }
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         self.0.put_progress(lease, progress).await
     }
     async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
         self.0.progress(lease).await
+    }
+    async fn remove_progress(&self, lease: &LeaseId) -> Result<(), Unavailable> {
+        self.0.remove_progress(lease).await
     }
 }
 
@@ -76,10 +86,19 @@ impl<L: Ledger> Ledger for Piecemeal<'_, L> {
     ) -> Result<Vec<ServedKey>, Unavailable> {
         self.0.list_served(pinned, after, limit).await
     }
+    async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
+        self.0.scan(after, limit).await
+    }
+    async fn remove(&self, key: &RowKey, seen: Version) -> Result<(), NotCommitted> {
+        self.0.remove(key, seen).await
+    }
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         self.0.put_progress(lease, progress).await
     }
     async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
         self.0.progress(lease).await
+    }
+    async fn remove_progress(&self, lease: &LeaseId) -> Result<(), Unavailable> {
+        self.0.remove_progress(lease).await
     }
 }

@@ -148,6 +148,27 @@ pub async fn of_two_commits_at_once_exactly_one_wins(ledger: &impl Ledger) -> Ke
     expect_nothing(ledger, lost[0].key()).await
 }
 
+/// A version of the past, or of the future, removes nothing; the current one does, and then there is nothing to remove.
+pub async fn a_removal_needs_the_version_that_was_seen(ledger: &impl Ledger) -> Kept {
+    ledger.commit(vec![swap(0, queued(1, 10)), swap(0, queued(2, 10)), swap(0, served(1, 10))]).await?;
+    ledger.commit(vec![swap(1, building(1, 1, 20)), swap(1, served(1, 20))]).await?;
+    for row in [building(1, 1, 20), served(1, 20)] {
+        for seen in [0, 1, 3, u64::MAX] {
+            let removed = ledger.remove(&row.key(), Version(seen)).await;
+            same("a version that is not current", &removed, &Err(NotCommitted::Conflict))?;
+            expect_row(ledger, 2, &row).await?;
+        }
+        for seen in [2, 2, 7] {
+            same("the removal", &ledger.remove(&row.key(), Version(seen)).await, &Ok(()))?;
+            expect_nothing(ledger, row.key()).await?;
+        }
+    }
+    expect_conflict(ledger, "a replacement of what is gone", vec![swap(2, ready(1, 30))]).await?;
+    ledger.commit(vec![swap(0, queued(1, 40))]).await?;
+    expect_row(ledger, 1, &queued(1, 40)).await?;
+    expect_row(ledger, 1, &queued(2, 10)).await
+}
+
 /// Made again, it conflicts with itself; the row tells that it was made.
 pub async fn a_commit_whose_reply_was_lost_shows_as_a_conflict(ledger: &impl Ledger) -> Kept {
     ledger.commit(vec![swap(0, queued(1, 10)), swap(0, limits(0))]).await?;

@@ -67,7 +67,10 @@ macro_rules! ledger_promises {
             lists_say_exactly_what_the_rows_say,
             what_is_served_is_listed_under_its_pin_until_it_is_stale,
             pages_of_what_is_served_lose_nothing_and_repeat_nothing,
+            a_scan_shows_each_row_once_that_is_there_all_the_time,
+            what_was_removed_is_in_no_list,
             progress_is_replaced_lease_by_lease,
+            progress_is_forgotten_lease_by_lease,
             every_row_comes_back_as_it_was_written;
         }
     };
@@ -85,6 +88,7 @@ macro_rules! ledger_fences {
             of_two_replacements_from_one_sighting_the_first_wins,
             of_two_overlapping_commits_from_one_sighting_the_first_wins,
             of_two_commits_at_once_exactly_one_wins,
+            a_removal_needs_the_version_that_was_seen,
             a_commit_whose_reply_was_lost_shows_as_a_conflict;
         }
     };
@@ -108,6 +112,9 @@ macro_rules! store_promises {
             what_is_offered_is_written_once_and_by_its_own_grant,
             the_segments_of_a_log_are_removed_and_nothing_else,
             all_segments_of_a_long_log_are_removed,
+            homes_are_told_with_what_lies_in_them,
+            a_home_is_removed_and_no_other,
+            a_nixpkgs_is_told_and_removed,
             a_program_may_have_an_odd_name;
         }
     };

@@ -6,7 +6,7 @@ use binplz_core::{
     build::Build,
     key::BuildKey,
     pins::Pinned,
-    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Swap, Version},
+    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, Shelf, Swap, Version},
     served::{Served, ServedKey},
     time::Timestamp,
 };
@@ -221,6 +221,70 @@ pub async fn pages_of_what_is_served_lose_nothing_and_repeat_nothing(ledger: &im
     let behind = all.iter().position(|key| *key == asked(9)).map_or(0, |at| at + 1);
     let rest = ledger.list_served(&pinned(0), Some(&asked(9)), 99).await?;
     same("what is behind it", &rest, &all[behind..].to_vec())
+}
+
+/// Rows of every kind, in pages of any size, while others are written, and beside what is no row.
+pub async fn a_scan_shows_each_row_once_that_is_there_all_the_time(ledger: &impl Ledger) -> Kept {
+    same("nothing", &ledger.scan(None, 9).await?, &Scanned { rows: Vec::new(), next: None })?;
+    let mut all = BTreeMap::new();
+    for row in cases(any_row()).take(60) {
+        let seen = all.get(&row.key()).map_or(0, |(_, Version(seen))| *seen);
+        write(ledger, seen, row.clone()).await?;
+        all.insert(row.key(), (row, Version(seen + 1)));
+    }
+    for n in 0..9 {
+        ledger.put_progress(&lease_id(n), &progress(n)).await?;
+    }
+    for (round, limit) in [1, 2, 7, 1000].into_iter().enumerate() {
+        let (mut found, mut after, mut pages) = (BTreeMap::new(), None, 0);
+        let others = u32::try_from(round * 1000).unwrap_or(0)..;
+        for n in others {
+            let page = ledger.scan(after.as_ref(), limit).await?;
+            same("no more than was asked for", &(page.rows.len() <= limit), &true)?;
+            for (row, version) in page.rows {
+                same("a second time", &found.insert(row.key(), (row, version)), &None)?;
+            }
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+            // Behind or before where it stands.
+            write(ledger, 0, queued(n, 1)).await?;
+        }
+        found.retain(|key, _| all.contains_key(key));
+        same("all that was there", &found, &all)?;
+        same("pages", &(pages * limit >= all.len()), &true)?;
+    }
+    Ok(())
+}
+
+/// Nor on the shelf that it stood on, whatever stands beside it.
+pub async fn what_was_removed_is_in_no_list(ledger: &impl Ledger) -> Kept {
+    for n in 1..4 {
+        write(ledger, 0, ready(n, 10)).await?;
+        write(ledger, 0, served(n, 1)).await?;
+    }
+    ledger.remove(&RowKey::Build(key(2)), Version(1)).await?;
+    ledger.remove(&RowKey::Served(asked(2)), Version(1)).await?;
+    let left = vec![listed(1, 10), listed(3, 10)];
+    same("the shelf", &sorted(ledger.list(Shelf::Ready, None, 9).await?), &left)?;
+    same("the shelf, from its end", &sorted(ledger.latest(Shelf::Ready, 9).await?), &left)?;
+    same("what is served", &ledger.list_served(&pinned(0), None, 9).await?, &vec![asked(1), asked(3)])?;
+    let rows: BTreeMap<_, _> = ledger.scan(None, 99).await?.rows.iter().map(|(row, _)| (row.key(), ())).collect();
+    same("rows", &rows.len(), &4)
+}
+
+/// And there is none to forget after that.
+pub async fn progress_is_forgotten_lease_by_lease(ledger: &impl Ledger) -> Kept {
+    for n in [1, 2] {
+        ledger.put_progress(&lease_id(n), &progress(n)).await?;
+    }
+    for _ in 0..2 {
+        ledger.remove_progress(&lease_id(1)).await?;
+        same("the first lease's", &ledger.progress(&lease_id(1)).await?, &None)?;
+    }
+    same("the second lease's", &ledger.progress(&lease_id(2)).await?, &Some(progress(2)))
 }
 
 /// The last word counts, each lease has its own, and rows and versions are not touched.

@@ -5,10 +5,12 @@ use std::time::Duration;
 use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     build::{Attempt, Borrowed, Build, Lease, Made, State},
+    client::{Allowance, Client, KeyChange, Keys},
     derivation::Derivation,
     doomed::Doomed,
     failure::{Failure, Kind},
-    key::{Attr, Bin, BuildKey, DrvHash, LeaseId, Product, Rev, Sha256, System, Token},
+    gc::Trash,
+    key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
     limits::{Limits, Micros, Why},
     past::Past,
     pins::{Change, PinName, Pinned, Pins, Source},
@@ -190,6 +192,30 @@ fn any_doomed() -> impl Strategy<Value = Doomed> {
     })
 }
 
+fn any_client() -> impl Strategy<Value = Client> {
+    let address = any::<std::net::IpAddr>().prop_map(|address| Client::from(Some(address)));
+    prop_oneof![3 => address, 1 => any_key_name().prop_map(Client::Key), 1 => Just(Client::Unknown)]
+}
+
+fn any_key_name() -> impl Strategy<Value = KeyName> {
+    "[a-z0-9][a-z0-9.-]{0,9}".prop_map(|name| name.parse().expect("a key's name"))
+}
+
+fn any_allowance() -> impl Strategy<Value = Allowance> {
+    let row = |(client, at, started): (_, Timestamp, _)| Allowance { client, day: at.day(), started };
+    (any_client(), any_timestamp(), any::<u32>()).prop_map(row)
+}
+
+fn any_keys() -> impl Strategy<Value = Keys> {
+    let key = (any_key_name(), any::<u8>(), option::of(any::<u32>()), any_timestamp());
+    vec(key, 0..4).prop_map(|all| {
+        all.into_iter().fold(Keys::default(), |keys, (name, secret, builds, at)| {
+            let add = KeyChange::Add { name, sha256: sha256(secret), builds };
+            keys.changed(&add, at).ok().flatten().unwrap_or(keys)
+        })
+    })
+}
+
 fn any_failure() -> impl Strategy<Value = Failure> {
     let dependency = (option::of("[a-z0-9-]{1,20}"), option::of(any_drv()));
     (select(&Kind::ALL[..]), "\\PC{0,40}", dependency, vec("\\PC{0,40}", 0..9)).prop_map(
@@ -202,8 +228,15 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 }
 
 fn any_stats() -> impl Strategy<Value = Stats> {
-    (any::<u32>(), any::<u32>(), option::of(any::<u64>()), any::<u32>())
-        .prop_map(|(derivations, log_segments, memory, offers)| Stats { derivations, log_segments, memory, offers })
+    (any::<u32>(), any::<u32>(), option::of(any::<u64>()), option::of(any::<u64>()), any::<u32>()).prop_map(
+        |(derivations, log_segments, memory, stored, offers)| Stats {
+            derivations,
+            log_segments,
+            memory,
+            stored,
+            offers,
+        },
+    )
 }
 
 fn any_size() -> impl Strategy<Value = Size> {
@@ -308,7 +341,7 @@ fn any_pins() -> impl Strategy<Value = Pins> {
         ("\\PC{0,20}", option::of("\\PC{0,20}")).prop_map(|(url, nar_hash)| Nixpkgs::Tarball { url, nar_hash }.into()),
     ];
     let rev = "[0-9a-f]{40}".prop_map(|hex| hex.parse::<Rev>().expect("hex"));
-    let step = (0..4u8, any_pin_name(), rev, source);
+    let step = (0..5u8, any_pin_name(), rev, source);
     (any_timestamp(), vec(step, 1..12)).prop_map(|(now, steps)| {
         let (_, name, rev, source) = steps[0].clone();
         let names: Vec<_> = steps.iter().map(|(_, name, ..)| name.clone()).collect();
@@ -317,6 +350,7 @@ fn any_pins() -> impl Strategy<Value = Pins> {
             let change = match what {
                 0 => Change::Retire(other),
                 1 => Change::Default(other),
+                4 => Change::Keep(other, Duration::from_secs(n as u64 * 1000)),
                 2 => Change::Move(other, rev, source),
                 _ => Change::Add(name, rev, source),
             };
@@ -326,18 +360,22 @@ fn any_pins() -> impl Strategy<Value = Pins> {
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
-    let steps = vec((any_lease_id(), 0..2_000_000_000_000u64, any::<bool>()), 0..30);
+    let steps = vec((any_lease_id(), 0..2_000_000_000_000u64, 0u8..3), 0..30);
     let product = any_key().prop_map(|key| key.product);
     (steps, option::of(Just(Why::NoImage)), select(&System::ALL[..]), product).prop_map(
         |(steps, obstacle, system, product)| {
             let prices = Prices { task: Micros(17 * 3600), ..Prices::default() };
             let policy = Policy { slots: 20, budget: Some(Micros(u64::MAX)), prices, ..Policy::default() };
             let paused = Limits::default().looked_at(system, obstacle, Timestamp(1));
-            steps.into_iter().fold(paused, |limits, (lease, at, release)| {
+            steps.into_iter().fold(paused.granted(Micros(1 << 60), Timestamp(2)), |limits, (lease, at, step)| {
                 let now = Timestamp(at);
                 let held = limits.reserve(&lease, &product, Size::default(), now, &policy).unwrap_or(limits);
                 let later = now + Duration::from_secs(at % 10_000);
-                if release { held.release(&lease, Size::default(), later, &policy) } else { held }
+                match step {
+                    0 => held,
+                    1 => held.over(&lease, Some(at), later),
+                    _ => held.charged(&lease, None, later, &policy),
+                }
             })
         },
     )
@@ -351,7 +389,10 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         1 => any_derivation().prop_map(Row::Derivation),
         1 => any_past().prop_map(Row::Past),
         1 => any_doomed().prop_map(Row::Doomed),
+        1 => (any_home(), any_timestamp()).prop_map(|(home, since)| Row::Trash(Trash { home, since })),
         2 => any_served().prop_map(Row::Served),
+        1 => any_allowance().prop_map(Row::Allowance),
+        1 => any_keys().prop_map(Row::Keys),
         1 => any_limits().prop_map(Row::Limits),
         1 => any_pins().prop_map(Row::Pins),
     ]

@@ -1,10 +1,13 @@
 //! The objects: whole or not there, and never another.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
-    key::Sha256,
-    ports::{Intake, Store},
+    key::{Rev, Sha256},
+    ports::{Collect, Held, Intake, KeptNixpkgs, Store},
     protocol::Grant,
+    time::Timestamp,
 };
 
 use super::{
@@ -16,13 +19,16 @@ use super::{
 /// A store, and how a builder's upload reaches it.
 pub trait Uploads {
     /// The store.
-    fn store(&self) -> &impl Intake;
+    fn store(&self) -> &(impl Intake + Collect);
 
     /// `PUT`s a body to a grant's URL, with its headers; whether it was taken.
     fn put(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;
 
     /// The same after the grant's life is over.
     fn put_late(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;
+
+    /// Puts a nixpkgs where builders find it, as an operator does.
+    fn keep_nixpkgs(&self, rev: &Rev) -> impl Future<Output = ()>;
 
     /// Whether a `GET` of the object's public URL gives exactly this; `None`: that it gives nothing.
     fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> impl Future<Output = bool>;
@@ -243,6 +249,101 @@ pub async fn all_segments_of_a_long_log_are_removed(uploads: &impl Uploads) -> K
     store.remove_segments(&home).await?;
     for path in &segments {
         same("a segment", &store.size(path).await?, &None)?;
+    }
+    Ok(())
+}
+
+/// Homes of several builds and attempts, in pages of any size: each once, with all that lies in it and nothing else.
+pub async fn homes_are_told_with_what_lies_in_them(uploads: &impl Uploads) -> Kept {
+    let store = uploads.store();
+    same("nothing", &store.homes(None, 9).await?, &Vec::new())?;
+    let mut all = Vec::new();
+    for (build, lease) in [(1, 1), (1, 2), (2, 1), (10, 3), (3, 1)] {
+        let home = Home { key: key(build), lease: lease_id(lease) };
+        let bin = ObjectName::Program("tree".parse().map_err(|_| Violation("a name".to_owned()))?);
+        let names = [ObjectName::Log(1), ObjectName::Log(2), bin, ObjectName::Manifest];
+        let objects = 1 + all.len() % names.len();
+        for name in names.into_iter().take(objects) {
+            store.write(&home.object(name), CONTENT.to_vec()).await?;
+        }
+        let objects = objects as u64;
+        all.push(Held { home, objects, bytes: objects * CONTENT.len() as u64 });
+    }
+    uploads.keep_nixpkgs(&key(1).rev).await;
+    let by_home = |mut homes: Vec<Held>| {
+        homes.sort_by(|a, b| a.home.cmp(&b.home));
+        homes
+    };
+    let all = by_home(all);
+    for limit in [1, 2, 5, 99] {
+        let mut told: Vec<Held> = Vec::new();
+        loop {
+            let page = store.homes(told.last().map(|held| &held.home), limit).await?;
+            same("no more than was asked for", &(page.len() <= limit), &true)?;
+            if page.is_empty() {
+                break;
+            }
+            told.extend(page);
+        }
+        same("every home once", &by_home(told), &all)?;
+    }
+    // Where the last one that was told is gone meanwhile.
+    let [first, rest @ ..] = &store.homes(None, 99).await?[..] else { return Err(Violation("no home".to_owned())) };
+    store.remove_home(&first.home).await?;
+    same("what is behind it", &store.homes(Some(&first.home), 99).await?, &rest.to_vec())
+}
+
+/// More than is removed at once, of every kind; a home of the same build stays, and one of another.
+pub async fn a_home_is_removed_and_no_other(uploads: &impl Uploads) -> Kept {
+    let (store, program) = (uploads.store(), program("tree"));
+    let home = Home { key: program.key.clone(), lease: program.lease.clone() };
+    let others = [Home { lease: lease_id(2), ..home.clone() }, Home { key: key(11), ..home.clone() }];
+    let names = [ObjectName::Manifest, ObjectName::WholeLog, ObjectName::Lookup, ObjectName::Details];
+    let names: Vec<_> = names.into_iter().chain((1..=1001).map(ObjectName::Log)).chain([program.name]).collect();
+    for name in &names {
+        store.write(&home.object(name.clone()), b"x".to_vec()).await?;
+    }
+    for other in &others {
+        store.write(&other.object(ObjectName::Manifest), CONTENT.to_vec()).await?;
+    }
+    // Twice: the first one's reply may have been lost.
+    for _ in 0..2 {
+        store.remove_home(&home).await?;
+        for name in &names {
+            same("an object", &store.size(&home.object(name.clone())).await?, &None)?;
+        }
+        for other in &others {
+            expect(uploads, &other.object(ObjectName::Manifest), Some(CONTENT)).await?;
+        }
+    }
+    let mut left: Vec<_> = store.homes(None, 9).await?.into_iter().map(|held| held.home).collect();
+    left.sort();
+    same("homes", &left, &others.to_vec())?;
+    // What is not there can be there again.
+    store.write(&home.object(ObjectName::Manifest), CONTENT.to_vec()).await?;
+    expect(uploads, &home.object(ObjectName::Manifest), Some(CONTENT)).await
+}
+
+/// Since when, is told by a clock like everybody's.
+pub async fn a_nixpkgs_is_told_and_removed(uploads: &impl Uploads) -> Kept {
+    let (store, revs) = (uploads.store(), ["a", "b"].map(|digit| digit.repeat(40)));
+    same("nothing", &store.kept_nixpkgs().await?, &Vec::new())?;
+    let revs = revs.map(|rev| rev.parse::<Rev>().expect("hex"));
+    for rev in &revs {
+        uploads.keep_nixpkgs(rev).await;
+    }
+    let kept = store.kept_nixpkgs().await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    let now = Timestamp(u64::try_from(now).expect("a time"));
+    for kept in &kept {
+        let seconds = (now - kept.since).as_secs() + (kept.since - now).as_secs();
+        same("within an hour", &(seconds < 3600), &true)?;
+    }
+    let told = |kept: Vec<KeptNixpkgs>| kept.into_iter().map(|kept| kept.rev).collect::<Vec<_>>();
+    same("both", &told(kept), &revs.to_vec())?;
+    for _ in 0..2 {
+        store.remove_nixpkgs(&revs[0]).await?;
+        same("the other one", &told(store.kept_nixpkgs().await?), &revs[1..].to_vec())?;
     }
     Ok(())
 }

@@ -3,24 +3,27 @@
 use std::{
     ops::Range,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
 
 use binplz_core::{
-    artifact::{Home, ObjectPath},
+    artifact::{Home, ObjectName, ObjectPath},
     key::{Rev, Sha256},
-    ports::{Intake, Location, Method, Store, Unavailable},
+    ports::{Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
     protocol::{Cache, Grant},
 };
 use binplz_local::LocalStore;
 
-use super::Meddling;
+use super::{Life, Meddling};
 
 /// The objects.
 pub struct Objects {
     inner: LocalStore,
+    life: Arc<Life>,
+    /// Those that were put here, by this world's clock.
+    nixpkgs: Mutex<Vec<KeptNixpkgs>>,
     /// Done once, right before this object is read next.
     before_read: Mutex<Option<(ObjectPath, Meddling)>>,
     /// Done once, right before segments are removed next.
@@ -30,9 +33,16 @@ pub struct Objects {
 }
 
 impl Objects {
-    pub(super) fn new(inner: LocalStore) -> Objects {
+    pub(super) fn new(inner: LocalStore, life: Arc<Life>) -> Objects {
         let (before_read, before_removal) = Default::default();
-        Objects { inner, before_read, before_removal, keeps_all: AtomicBool::default() }
+        Objects {
+            inner,
+            life,
+            nixpkgs: Mutex::default(),
+            before_read,
+            before_removal,
+            keeps_all: AtomicBool::default(),
+        }
     }
 
     /// The next read of an object comes too late: this happens first.
@@ -43,6 +53,18 @@ impl Objects {
     /// The next removal comes too late: this happens first.
     pub fn before_next_removal(&self, meddling: impl Future<Output = ()> + Send + 'static) {
         *self.before_removal.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// Puts a nixpkgs here, as an operator does.
+    pub fn keep_nixpkgs(&self, kept: KeptNixpkgs) {
+        let mut all = self.nixpkgs.lock().expect("a lock");
+        all.retain(|other| other.rev != kept.rev);
+        all.push(kept);
+    }
+
+    /// Those that are here.
+    pub fn nixpkgs_kept(&self) -> Vec<Rev> {
+        self.nixpkgs.lock().expect("a lock").iter().map(|kept| kept.rev.clone()).collect()
     }
 
     /// Whether nothing can be removed from now on.
@@ -95,5 +117,27 @@ impl Intake for Objects {
     }
     async fn offered(&self, home: &Home) -> Result<(), Unavailable> {
         self.inner.offered(home).await
+    }
+}
+
+impl Collect for Objects {
+    async fn homes(&self, after: Option<&Home>, limit: usize) -> Result<Vec<Held>, Unavailable> {
+        self.inner.homes(after, limit).await
+    }
+    async fn remove_home(&self, home: &Home) -> Result<(), Unavailable> {
+        if let Err(dead) = self.life.spend("store") {
+            // It dies in the middle.
+            let _ = std::fs::remove_file(self.inner.file(&home.object(ObjectName::Manifest)));
+            return Err(dead);
+        }
+        self.inner.remove_home(home).await
+    }
+    async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
+        Ok(self.nixpkgs.lock().expect("a lock").clone())
+    }
+    async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
+        self.life.spend("store")?;
+        self.nixpkgs.lock().expect("a lock").retain(|kept| kept.rev != *rev);
+        Ok(())
     }
 }

@@ -16,7 +16,8 @@ use binplz_aws::{
 };
 use binplz_core::{
     artifact::ObjectPath,
-    ports::{Intake, Method, Store},
+    key::Rev,
+    ports::{Collect, Intake, Method, Store},
     protocol::Grant,
 };
 use binplz_tests::{contract::store::Uploads, http::ask};
@@ -162,7 +163,7 @@ fn futures_now<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Uploads for S3Uploads {
-    fn store(&self) -> &impl Intake {
+    fn store(&self) -> &(impl Intake + Collect) {
         &self.0
     }
     async fn put(&self, grant: &Grant, body: &[u8]) -> bool {
@@ -171,6 +172,9 @@ impl Uploads for S3Uploads {
     async fn put_late(&self, grant: &Grant, body: &[u8]) -> bool {
         let seconds = (GRANT_LIFE.as_secs() + 1).to_string();
         self.put_with(grant, &[("x-bed-seconds-ahead", &seconds)], body)
+    }
+    async fn keep_nixpkgs(&self, rev: &Rev) {
+        self.0.keep_nixpkgs(rev, b"a tarball".to_vec()).await.expect("the bucket");
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
         let get = ask("GET", self.0.url(path, Method::Get).await.expect("a URL").url(), &[], b"");

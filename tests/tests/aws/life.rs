@@ -6,6 +6,7 @@ use binplz_aws::{Receiving, Serving, Working, config::Settings};
 use binplz_core::{
     artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
     build::{Build, Lease, State},
+    client::Asker,
     failure::{Failure, Kind},
     flow::{
         dispatch::dispatch,
@@ -69,7 +70,7 @@ fn key() -> BuildKey {
 
 impl World {
     async fn get(&self) -> Reply {
-        request(&*self.serving, &target(), Method::Get, true).await
+        request(&*self.serving, &target(), Method::Get, Some(&Asker::default())).await
     }
     async fn build(&self) -> Build {
         let loaded = self.serving.ledger().load(&RowKey::Build(key()), Read::Consistent).await.expect("the ledger");
@@ -131,7 +132,7 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     assert!(matches!(lease::job(&world.receiving, &me).await, Err(Denied::NotLive)));
 
     // The task's end, and a sweep, change nothing any more.
-    stopped(&world.working, &key(), &lease.id, Failure::new(Kind::Killed, "")).await.expect("it is heard");
+    stopped(&world.working, &key(), &lease.id, Failure::new(Kind::Killed, ""), None).await.expect("it is heard");
     sweep(&world.working).await.expect("a sweep");
     for _ in 0..2 {
         let Reply::Hit { served, at } = world.get().await else { panic!("no hit") };
@@ -146,7 +147,9 @@ async fn a_task_that_never_started_is_tried_again_later() {
     let world = world().await;
     let lease = world.building().await;
     for _ in 0..2 {
-        stopped(&world.working, &key(), &lease.id, Failure::new(Kind::NotStarted, "")).await.expect("it is heard");
+        stopped(&world.working, &key(), &lease.id, Failure::new(Kind::NotStarted, ""), None)
+            .await
+            .expect("it is heard");
     }
     let State::Queued { due, attempt: 2, .. } = world.build().await.state else { panic!("not queued again") };
     let listed = world.working.ledger().list(Shelf::Queued, None, 9).await.expect("a list");

@@ -7,6 +7,7 @@ use std::{
 
 use binplz_aws::metrics::{self, Metric};
 use binplz_core::{
+    client::Asker,
     failure::{Failure, Kind},
     flow::{dispatch::dispatch, request::request, settle::stopped},
     limits::Micros,
@@ -95,7 +96,7 @@ fn every_variable_that_the_template_sets_is_read() {
 }
 
 async fn ask(w: &World, path: &str) {
-    let reply = request(w, &target(path), Method::Get, true).await;
+    let reply = request(w, &target(path), Method::Get, Some(&Asker::default())).await;
     w.tell(About::Service, News::Answered { reply: &reply, to: None });
 }
 
@@ -107,10 +108,11 @@ async fn every_metric_is_counted_by_some_story() {
     let counted = Arc::new(Mutex::new(BTreeSet::new()));
     let w = World::with(policy);
     let heard = Arc::clone(&counted);
-    w.hear(move |_, news| {
+    let count = move |_: About<'_>, news: News<'_>| {
         let metrics = metrics::of(&news).into_iter().map(|(metric, _)| metric);
         heard.lock().expect("a lock").extend(metrics);
-    });
+    };
+    w.hear(count.clone());
 
     ask(&w, "tree").await;
     dispatch(&*w).await.expect("the ledger");
@@ -121,19 +123,24 @@ async fn every_metric_is_counted_by_some_story() {
     for kind in [Kind::Killed, Kind::Killed] {
         dispatch(&*w).await.expect("the ledger");
         let bearer = w.bearer("broken").await;
-        stopped(&*w, &bearer.key, &bearer.lease, Failure::new(kind, "")).await.expect("the ledger");
+        stopped(&*w, &bearer.key, &bearer.lease, Failure::new(kind, ""), None).await.expect("the ledger");
         w.pass(w.policy().first_delay);
     }
     ask(&w, "wrong").await;
     dispatch(&*w).await.expect("the ledger");
     let bearer = w.bearer("wrong").await;
-    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::BuildFailed, "")).await.expect("the ledger");
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::BuildFailed, ""), None).await.expect("the ledger");
 
     for path in ["a", "b", "c", "d"] {
         ask(&w, path).await;
         dispatch(&*w).await.expect("the ledger");
     }
     let bearer = w.bearer("a").await;
-    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::NoImage, "")).await.expect("the ledger");
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::NoImage, ""), None).await.expect("the ledger");
+
+    // Another one, whose store is full.
+    let w = World::with(Policy { store_bytes: Some(0), ..Policy::default() });
+    w.hear(count);
+    ask(&w, "tree").await;
     assert_eq!(*counted.lock().expect("a lock"), BTreeSet::from(Metric::ALL));
 }

@@ -1,10 +1,14 @@
 //! The local adapters, as the suite wants them: new ones for each promise.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use binplz_core::{
     artifact::ObjectPath,
-    ports::{Intake, Method, Store},
+    key::Rev,
+    ports::{Collect, Intake, Method, Store},
     protocol::Grant,
     time::Timestamp,
 };
@@ -27,7 +31,7 @@ pub(crate) fn fresh() -> Fresh {
     let dir = DataDir::open(tmp.path()).expect("a data directory");
     Fresh {
         ledger: LocalLedger::open(&dir).expect("a ledger"),
-        store: LocalUploads(LocalStore::open(&dir, ORIGIN).expect("a store")),
+        store: LocalUploads(LocalStore::open(&dir, ORIGIN).expect("a store"), tmp.path().to_owned()),
         bell: LocalBell::default(),
         _dir: tmp,
     }
@@ -47,7 +51,7 @@ impl Fresh {
 }
 
 /// The store, with uploads as the HTTP layer makes them.
-pub(crate) struct LocalUploads(LocalStore);
+pub(crate) struct LocalUploads(LocalStore, PathBuf);
 
 impl LocalUploads {
     async fn put_at(&self, grant: &Grant, body: &[u8], now: Timestamp) -> Result<(), Refused> {
@@ -74,7 +78,7 @@ fn now() -> Timestamp {
 }
 
 impl Uploads for LocalUploads {
-    fn store(&self) -> &impl Intake {
+    fn store(&self) -> &(impl Intake + Collect) {
         &self.0
     }
     async fn put(&self, grant: &Grant, body: &[u8]) -> bool {
@@ -82,6 +86,12 @@ impl Uploads for LocalUploads {
     }
     async fn put_late(&self, grant: &Grant, body: &[u8]) -> bool {
         self.put_at(grant, body, now() + Duration::from_secs(24 * 3600)).await.is_ok()
+    }
+    async fn keep_nixpkgs(&self, rev: &Rev) {
+        // As Nix does it: it leads into the store.
+        let roots = self.1.join("roots");
+        std::fs::create_dir_all(&roots).expect("a directory");
+        std::os::unix::fs::symlink("/nix/store/none", roots.join(rev.as_str())).expect("a link");
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
         let at = self.0.url(path, Method::Get).await.expect("a URL");

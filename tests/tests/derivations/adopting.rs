@@ -6,6 +6,7 @@ use binplz_catalogue::{About, Record, Standing, Writer};
 use binplz_core::{
     artifact::ObjectName,
     build::{Event, State},
+    client::Asker,
     failure::Kind,
     flow::{advance, claim::claim, dispatch::dispatch, lease::Bearer, request::request, settle::settle, sweep::sweep},
     key::{BuildKey, Product, System},
@@ -39,6 +40,7 @@ async fn catalogue(w: &World, digit: char) {
         w.store().write(&bearer.home().object(name), bytes).await.expect("the store");
     }
     settle(w, &bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default() }).await.expect("a live lease");
+    w.reap().await;
 }
 
 /// A world with the catalogue of its pin, in which `tree` is made, with two programs, and served.
@@ -91,7 +93,7 @@ async fn who_only_looks_finds_what_is_made_too_and_a_pause_of_builds_hides_nothi
             w.launcher.imageless.lock().expect("a lock").push(System::X86_64Linux);
             sweep(&*w).await.expect("the ledger");
         }
-        let looks = request(&*w, &target("sets.tree"), Method::Head, paused).await;
+        let looks = request(&*w, &target("sets.tree"), Method::Head, paused.then_some(&Asker::default())).await;
         assert!(matches!(looks, Reply::Hit { .. }), "{looks:?}");
     }
 }

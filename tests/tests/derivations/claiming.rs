@@ -104,6 +104,7 @@ async fn a_reply_that_was_lost_changes_no_turn_and_the_same_word_again_gets_the_
         assert_eq!(claim(&*w, bearer, evaluated('a')).await, Ok(told));
         assert_eq!(w.commits(), commits, "it was heard before");
     }
+    w.reap().await;
     assert_eq!(w.limits().await.taken(), 1);
     w.finish("tree").await;
     w.lose_replies(1);
@@ -174,12 +175,17 @@ async fn what_was_reserved_is_settled_when_a_build_joins() {
     turn(&w, "tree", 'a').await;
     w.lose_replies(1);
     turn(&w, "sets.tree", 'a').await;
-    assert_eq!((w.limits().await.reserved(), w.limits().await.spent()), (Micros(100), Micros(7)));
-    w.pass(Duration::from_secs(3));
+    assert_eq!((w.limits().await.reserved(), w.limits().await.spent()), (Micros(200), Micros(0)));
     // Its task ends, and is heard of, when it has nothing to do with the build any more.
     let key = w.key("sets.tree").await;
     let id = w.build("sets.tree").await.newest_lease().cloned().expect("an attempt");
-    assert_eq!(stopped(&*w, &key, &id, Failure::new(Kind::Killed, "")).await, Ok(false));
+    for _ in 0..2 {
+        w.lose_replies(1);
+        assert_eq!(stopped(&*w, &key, &id, Failure::new(Kind::Killed, ""), None).await, Ok(false));
+        w.lose_replies(0);
+        assert_eq!((w.limits().await.reserved(), w.limits().await.spent()), (Micros(100), Micros(7)));
+    }
+    w.pass(Duration::from_secs(3));
     w.finish("tree").await;
     assert_eq!((w.limits().await.reserved(), w.limits().await.spent()), (Micros(0), Micros(17)));
     assert!(matches!(ask(&w, "sets.tree").await, Reply::Hit { .. }));

@@ -37,6 +37,7 @@ async fn two_attributes_of_one_derivation_are_one_realisation_and_each_is_served
     assert_eq!(turn(&w, "tree", 'a').await, Turn::Go);
     assert_eq!(turn(&w, "sets.tree", 'a').await, Turn::Elsewhere);
     assert!(follows(&w.build("sets.tree").await));
+    w.reap().await;
     assert_eq!(w.limits().await.taken(), 1, "who follows takes no slot");
     w.finish("tree").await;
     dispatch(&*w).await.expect("the ledger");
@@ -49,6 +50,7 @@ async fn two_attributes_of_one_derivation_are_one_realisation_and_each_is_served
     building(&w, &["more.tree"]).await;
     assert_eq!(turn(&w, "more.tree", 'a').await, Turn::Elsewhere);
     assert_eq!(hit(&w, "more.tree").await.object, tree.object);
+    w.reap().await;
     assert_eq!(w.limits().await.taken(), 0);
 }
 

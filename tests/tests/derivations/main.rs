@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use binplz_core::{
     build::{Build, State},
+    client::Asker,
     failure::{Failure, Kind},
     flow::{claim::claim, dispatch::dispatch, request::request, settle::settle},
     key::DrvHash,
@@ -26,7 +27,7 @@ fn world() -> Arc<World> {
 }
 
 async fn ask(w: &Arc<World>, path: &str) -> Reply {
-    request(&**w, &target(path), Method::Get, true).await
+    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// Asks for what is there.

@@ -38,6 +38,8 @@ impl Start for Here {
 }
 
 impl Running for Local {
+    const PAID: bool = false;
+
     fn operator(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("binplz"));
         command.args(arguments).arg("--data").arg(&self.server.data);

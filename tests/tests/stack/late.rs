@@ -44,6 +44,8 @@ impl Deref for Deployed {
 }
 
 impl Running for Deployed {
+    const PAID: bool = Stack::PAID;
+
     fn operator(&self, arguments: &[&str]) -> Command {
         self.stack.operator(arguments)
     }

@@ -10,6 +10,7 @@ mod failures;
 mod faults;
 mod first;
 mod flights;
+mod gc;
 mod hits;
 mod kills;
 mod late;

@@ -6,6 +6,8 @@ use std::process::Command;
 use binplz_core::build::State;
 use binplz_tests::{server::program, site::wait_for};
 
+use serde_json::Value;
+
 use crate::watched::{Watched, endpoint, watched};
 
 /// A package that builds for longer than any test runs.
@@ -36,7 +38,7 @@ fn is_gone(watched: &Watched) {
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_cancel_and_a_pause_end_the_task_at_once_and_a_task_that_nobody_told_is_found_within_a_minute() {
     // A builder would take minutes to hear from its lease that it is over.
-    let watched = watched(ENDLESS, &["--env=BINPLZ_LEASE_SECONDS=600"]);
+    let watched = watched(ENDLESS, &["--env=BINPLZ_LEASE_SECONDS=600", "--parameter=BudgetDollars=7"]);
     begins(&watched);
     order(&watched, &["cancel", TARGET, "--yes"]);
     is_gone(&watched);
@@ -45,6 +47,12 @@ fn a_cancel_and_a_pause_end_the_task_at_once_and_a_task_that_nobody_told_is_foun
     begins(&watched);
     assert!(order(&watched, &["pause", "--yes"]).contains("the operator has paused builds"));
     is_gone(&watched);
+    // What the operator sees of the money is what the functions count with.
+    let bill = wait_for("the money of the tasks that were stopped", || {
+        let cost: Value = serde_json::from_str(&order(&watched, &["cost", "--json"])).expect("JSON");
+        (cost["bill"]["reserved"] == 0).then(|| cost["bill"].clone())
+    });
+    assert!(bill["budget"] == 7_000_000 && bill["so_far"]["builds"].as_u64() > Some(0), "{bill}");
     let row = watched.build(TARGET).expect("a row");
     assert!(matches!(row.state, State::Queued { attempt: 1, .. }) && row.history.is_empty(), "{row:?}");
     assert_eq!(watched.get("/dash").status, 503);

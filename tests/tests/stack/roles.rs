@@ -11,8 +11,14 @@ use serde_json::{Value, json};
 use crate::watched::{Watched, watched};
 
 /// The roles of the template, each with its letter in the table.
-const ROLES: [(char, &str); 5] =
-    [('a', "ApiRole"), ('l', "LeaseRole"), ('d', "DispatcherRole"), ('r', "ReaperRole"), ('t', "TaskExecutionRole")];
+const ROLES: [(char, &str); 6] = [
+    ('a', "ApiRole"),
+    ('l', "LeaseRole"),
+    ('d', "DispatcherRole"),
+    ('r', "ReaperRole"),
+    ('c', "CollectorRole"),
+    ('t', "TaskExecutionRole"),
+];
 
 /// A request: who may make it; then its service, operation and parameters, by boto3's names.
 type Row = (&'static str, &'static str, &'static str, Value);
@@ -53,9 +59,13 @@ fn table(w: &Watched) -> Vec<Row> {
         ("ar", "dynamodb", "put_item", put("served/x")),
         ("l", "dynamodb", "put_item", put("derivation/x")),
         ("l", "dynamodb", "put_item", put("past/x")),
-        ("l", "dynamodb", "put_item", put("doomed/x")),
+        ("lc", "dynamodb", "put_item", put("doomed/x")),
         ("r", "dynamodb", "put_item", put("pins")),
-        ("ldr", "dynamodb", "put_item", put("limits")),
+        ("ldrc", "dynamodb", "put_item", put("limits")),
+        ("a", "dynamodb", "put_item", put("client/x")),
+        ("", "dynamodb", "put_item", put("keys")),
+        ("a", "dynamodb", "transact_write_items", both("build/x", "client/x")),
+        ("", "dynamodb", "transact_write_items", both("client/x", "limits")),
         ("l", "dynamodb", "put_item", put("progress/x")),
         ("", "dynamodb", "put_item", put("limits2")),
         ("", "dynamodb", "put_item", put("other")),
@@ -65,9 +75,22 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "dynamodb", "transact_write_items", both("build/x", "other")),
         ("adr", "dynamodb", "query", with("shelf = :v", "queued", Some("shelves"))),
         ("", "dynamodb", "query", with("pk = :v", "limits", None)),
-        ("", "dynamodb", "scan", json!({ "TableName": w.outputs["Table"] })),
+        ("c", "dynamodb", "scan", json!({ "TableName": w.outputs["Table"] })),
         ("", "dynamodb", "update_item", row("build/x")),
-        ("", "dynamodb", "delete_item", row("build/x")),
+        ("aldrc", "dynamodb", "get_item", row("pins")),
+        ("aldrc", "dynamodb", "get_item", row("limits")),
+        ("c", "dynamodb", "put_item", put("trash/x")),
+        ("c", "dynamodb", "delete_item", row("build/x")),
+        ("c", "dynamodb", "delete_item", row("derivation/x")),
+        ("c", "dynamodb", "delete_item", row("served/x")),
+        ("c", "dynamodb", "delete_item", row("past/x")),
+        ("c", "dynamodb", "delete_item", row("client/x")),
+        ("", "dynamodb", "delete_item", row("keys")),
+        ("c", "dynamodb", "delete_item", row("trash/x")),
+        ("c", "dynamodb", "delete_item", row("progress/x")),
+        ("", "dynamodb", "delete_item", row("pins")),
+        ("", "dynamodb", "delete_item", row("limits")),
+        ("", "dynamodb", "delete_item", row("doomed/x")),
         // The doorbell. (What is sent here comes when nobody is here any more.)
         ("aldr", "sqs", "send_message", json!({ "QueueUrl": queue, "MessageBody": "ring", "DelaySeconds": 900 })),
         ("d", "sqs", "receive_message", json!({ "QueueUrl": queue })),
@@ -81,14 +104,15 @@ fn table(w: &Watched) -> Vec<Row> {
         ("l", "s3", "get_object", object("nixpkgs/x")),
         ("", "s3", "put_object", content("x")),
         ("", "s3", "get_object", object("x")),
-        ("al", "s3", "list_objects_v2", json!({ "Bucket": bucket })),
-        ("l", "s3", "delete_object", object(segment)),
-        ("l", "s3", "delete_objects", objects([segment, "builds/rev/system/attr/lease/log/000002"])),
-        ("", "s3", "delete_object", object("builds/y")),
-        ("", "s3", "delete_object", object("builds/rev/system/attr/lease/log.gz")),
-        ("", "s3", "delete_object", object("builds/rev/system/log/lease/bin/log")),
-        ("", "s3", "delete_object", object("builds/rev/system/attr/lease/manifest.json")),
-        ("", "s3", "delete_object", object("nixpkgs/a/b/c/d/log/e")),
+        ("alc", "s3", "list_objects_v2", json!({ "Bucket": bucket })),
+        ("lc", "s3", "delete_object", object(segment)),
+        ("lc", "s3", "delete_objects", objects([segment, "builds/rev/system/attr/lease/log/000002"])),
+        ("c", "s3", "delete_object", object("builds/y")),
+        ("c", "s3", "delete_object", object("builds/rev/system/attr/lease/log.gz")),
+        ("c", "s3", "delete_object", object("builds/rev/system/log/lease/bin/log")),
+        ("c", "s3", "delete_object", object("builds/rev/system/attr/lease/manifest.json")),
+        ("c", "s3", "delete_object", object("nixpkgs/a/b/c/d/log/e")),
+        ("", "s3", "delete_object", object("x")),
         ("", "s3", "get_bucket_policy", json!({ "Bucket": bucket })),
         // Tasks.
         (
@@ -129,7 +153,9 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "secretsmanager", "list_secrets", json!({})),
     ];
     // Each its own log.
-    for (log, may) in [("api", "a"), ("lease", "l"), ("dispatcher", "d"), ("reaper", "r"), ("builder", "t")] {
+    for (log, may) in
+        [("api", "a"), ("lease", "l"), ("dispatcher", "d"), ("reaper", "r"), ("collector", "c"), ("builder", "t")]
+    {
         table.push((may, "logs", "create_log_stream", stream(log)));
         table.push(("", "logs", "get_log_events", stream(log)));
     }

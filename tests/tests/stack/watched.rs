@@ -14,7 +14,7 @@ use binplz_core::{
     key::{LeaseId, Product},
     pins::Pins,
     policy::{Names, Policy},
-    ports::{Ledger, Read, Row, RowKey},
+    ports::{Collect, Deployment, Ledger, Read, Row, RowKey},
     target::Query,
     time::Timestamp,
 };
@@ -84,6 +84,27 @@ impl Watched {
             Some((Row::Build(build), _)) => Some(build),
             _ => None,
         }
+    }
+
+    /// All rows.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let deployment = Receiving::open(&self.settings()).expect("settings");
+        let (mut rows, mut after) = (Vec::new(), None);
+        loop {
+            let page = now_and_here(deployment.ledger().scan(after.as_ref(), 100)).expect("the ledger");
+            rows.extend(page.rows.into_iter().map(|(row, _)| row));
+            after = page.next;
+            if after.is_none() {
+                return rows;
+            }
+        }
+    }
+
+    /// The nixpkgs whose tarballs are in the bucket.
+    pub(crate) fn nixpkgs(&self) -> Vec<String> {
+        let deployment = Receiving::open(&self.settings()).expect("settings");
+        let kept = now_and_here(deployment.store().kept_nixpkgs()).expect("the bucket");
+        kept.into_iter().map(|kept| kept.rev.to_string()).collect()
     }
 
     /// Cancels a build, as an operator does who dies before its task is told.

@@ -13,7 +13,7 @@ use binplz_core::{
         inspect::{Current, Listing, Shown},
         operate::{Act, Operator, Order},
     },
-    text::{bytes, span},
+    text::{bytes, dollars, span},
     time::Timestamp,
 };
 
@@ -96,7 +96,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 
 /// All that is known of a build, in lines.
 fn all(shown: &Shown, now: Timestamp) -> String {
-    let Shown { listing, current, estimate_seconds, history, past, log, .. } = shown;
+    let Shown { listing, current, estimate_seconds, history, cost, past, log, .. } = shown;
     let mut text = String::new();
     line(&mut text, "build", &listing.key.to_string());
     let since = span(now - listing.since);
@@ -114,6 +114,9 @@ fn all(shown: &Shown, now: Timestamp) -> String {
     }
     for attempt in history {
         line(&mut text, &format!("attempt {}", attempt.number), &ended(attempt, now));
+    }
+    if let Some(cost) = cost {
+        line(&mut text, "cost", &format!("{} $", dollars(*cost)));
     }
     if let Some(Current { attempt, size, claimed, task, .. }) = current {
         let task = task.as_ref().map_or(String::new(), |task| format!(", task {task}"));

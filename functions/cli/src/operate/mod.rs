@@ -1,6 +1,8 @@
 //! What an operator does about builds, with a server on this machine or a stack alike.
 
 mod builds;
+mod cost;
+mod gc;
 mod many;
 mod overview;
 
@@ -13,6 +15,7 @@ use binplz_core::{
         operate::{Act, Declined, Named, Operator, Order},
     },
     key::Attr,
+    limits::Micros,
     pins::Change,
     target::BadTarget,
     time::Timestamp,
@@ -140,6 +143,26 @@ pub(crate) struct Top {
     common: Common,
 }
 
+/// What builds may cost.
+#[derive(ClapArgs)]
+pub(crate) struct Budget {
+    /// Dollars: 30, or 0.25
+    #[arg(value_name = "DOLLARS")]
+    dollars: Option<Micros>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What nobody needs any more.
+#[derive(ClapArgs)]
+pub(crate) struct Gc {
+    /// Only tell what would go
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// A list of packages.
 #[derive(ClapArgs)]
 pub(crate) struct Warm {
@@ -205,16 +228,23 @@ pub(crate) enum Verb {
     Cancel(One),
     /// Which packages are served most
     Top(Top),
+    /// What the month has cost so far, by what, what it will come to, and which packages cost most
+    Cost(Common),
     /// Serve a package to nobody any more, of any nixpkgs and for any system: who asks is told why (451)
     Takedown(Takedown),
     /// Serve a package again that was taken down
     Restore(Restore),
     /// Have packages built before somebody asks for them, when nothing else is to be built
     Warm(Warm),
+    /// Clear away what nobody needs any more: what retired and moved pins have left once its time is over, what attempts that failed have
+    /// left, and what was taken down. The server, or the stack, does so once a day by itself
+    Gc(Gc),
     /// Have nothing new built, and stop what is under way: it waits in the queue until builds go on
     Pause(Pause),
     /// Let builds go on
     Resume(Common),
+    /// What builds may cost this month; with an amount: let them cost so much, in this month only
+    Budget(Budget),
 }
 
 /// Why it was not done.
@@ -266,6 +296,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             builds::act(one, Act::Cancel).await
         }
         Verb::Top(top) => overview::top(top).await,
+        Verb::Cost(common) => cost::cost(common).await,
         Verb::Takedown(Takedown { package, why, common }) => {
             common.confirm.that(|| format!("takes {package} down, for everybody"))?;
             overview::after(common, [Order::ChangePins(Change::Withhold(package, why))]).await
@@ -274,6 +305,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             overview::after(common, [Order::ChangePins(Change::Restore(package))]).await
         }
         Verb::Warm(warm) => many::warm(warm).await,
+        Verb::Gc(order) => gc::gc(order).await,
         Verb::Pause(Pause { drain, common }) => {
             if !drain {
                 common.confirm.that(|| "stops all builds that are under way: they begin anew later".to_owned())?;
@@ -281,6 +313,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             overview::after(common, [Order::Pause { drain }]).await
         }
         Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
+        Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::Grant)).await,
     }
 }
 

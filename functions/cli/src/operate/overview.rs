@@ -7,7 +7,6 @@ use binplz_core::{
         QUEUE_COUNT,
         operate::{Operator, Order, Overview},
     },
-    limits::Micros,
     ports::Asked,
     time::Timestamp,
 };
@@ -47,7 +46,8 @@ pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), Fault> {
 }
 
 fn told(overview: &Overview, now: Timestamp) -> String {
-    let Overview { paused, running, slots, queued, spent, reserved, budget, withheld } = overview;
+    let Overview { paused, running, slots, queued, spent, reserved, budget, withheld, .. } = overview;
+    let Overview { stored, stored_at_most, store_bytes, .. } = overview;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string does not fail.
@@ -56,11 +56,16 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     line("builds", format!("{running} of {slots} slots taken"));
     let more = if *queued == QUEUE_COUNT { " or more" } else { "" };
     line("queue", format!("{queued}{more} waiting"));
-    let of = budget.map_or("no limit".to_owned(), |budget| format!("of {}", dollars(budget)));
-    line("month", format!("{} spent, {} reserved, {of}", dollars(*spent), dollars(*reserved)));
+    let of = budget.map_or("no limit".to_owned(), |budget| format!("of {budget}"));
+    line("month", format!("{spent} spent, {reserved} reserved, {of}"));
+    let of = store_bytes.map_or("no limit".to_owned(), |most| format!("of {}", gigabytes(most)));
+    line(
+        "store",
+        format!("{}, {} when all is stored that is under way, {of}", gigabytes(*stored), gigabytes(*stored_at_most)),
+    );
     for (system, pause) in paused {
         let minutes = (now - pause.since).as_secs() / 60;
-        line("paused", format!("{system}: {}, for {minutes} min", pause.why.sentence()));
+        line("paused", format!("{system}: {}, for {minutes} min", pause.sentence()));
     }
     for (attr, withheld) in withheld {
         line("down", format!("{attr}: {}", withheld.why));
@@ -68,22 +73,17 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     text
 }
 
-/// `$1.23`, rounded up; less than a cent is not nothing.
-fn dollars(Micros(micros): Micros) -> String {
-    match micros {
-        1..10_000 => format!("$0.{:04}", micros.div_ceil(100)),
-        _ => {
-            let cents = micros.div_ceil(10_000);
-            format!("${}.{:02}", cents / 100, cents % 100)
-        }
-    }
+/// `1.23 GB`, rounded up.
+fn gigabytes(bytes: u64) -> String {
+    let hundredths = bytes.div_ceil(10_000_000);
+    format!("{}.{:02} GB", hundredths / 100, hundredths % 100)
 }
 
 #[cfg(test)]
 mod tests {
     use binplz_core::{
         key::System,
-        limits::{Paused, Why},
+        limits::{Micros, Paused, Why},
         pins::Withheld,
     };
 
@@ -94,18 +94,22 @@ mod tests {
         let now = Timestamp(1_800_000_000_000);
         let since = Timestamp(now.0 - 600_000);
         let mut overview = Overview {
-            paused: [(System::X86_64Linux, Paused { why: Why::Operator, since })].into(),
+            paused: [(System::X86_64Linux, Paused::since(Why::Operator, since))].into(),
             running: 1,
             slots: 2,
             queued: 3,
             spent: Micros(1_234_567),
             reserved: Micros(450),
             budget: Some(Micros(20_000_000)),
+            stored: 12_340_000_000,
+            stored_at_most: 12_340_000_001,
+            store_bytes: Some(100_000_000_000),
             withheld: [("tree".parse().expect("a name"), Withheld { why: "no licence".to_owned(), since })].into(),
         };
         assert_eq!(
             told(&overview, now),
             "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
+             store     12.34 GB, 12.35 GB when all is stored that is under way, of 100.00 GB\n\
              paused    x86_64-linux: the operator has paused builds, for 10 min\n\
              down      tree: no licence\n"
         );

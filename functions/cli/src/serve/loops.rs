@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    flow::{dispatch::dispatch, promote::promote, settle::stopped, sweep::sweep},
+    flow::{dispatch::dispatch, gc::gc, promote::promote, settle::stopped, sweep::sweep},
     news::About,
     ports::{Deployment, Unavailable},
     time::Timestamp,
@@ -11,6 +11,9 @@ use binplz_core::{
 use binplz_local::{Ends, Local, LocalVault};
 use tokio::time::sleep;
 
+/// How long after its start a service clears away first, and how long it waits then.
+const AFTER_START: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The pause after a backend did not answer.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -38,11 +41,22 @@ pub(crate) async fn sweeper(d: Arc<Local>) {
     }
 }
 
+/// Clears away once a day what nobody needs any more; the first time when a service that has just begun has had its time to settle.
+pub(crate) async fn collector(d: Arc<Local>) {
+    sleep(AFTER_START).await;
+    loop {
+        if let Err(error) = gc(&*d, false).await {
+            d.note(About::Service, "what nobody needs was not all cleared away", &error);
+        }
+        sleep(DAY).await;
+    }
+}
+
 /// Hears of builders that have ended.
 pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
     while let Some(end) = ends.recv().await {
-        if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure).await {
-            // The lease will lapse, which comes to the same.
+        if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure, Some(end.ran)).await {
+            // The lease will lapse, and a sweep sees that it is gone: that comes to the same.
             d.note(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
         }
     }

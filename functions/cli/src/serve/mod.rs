@@ -11,11 +11,16 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    extract::{ConnectInfo, Request},
+    middleware::map_request,
+};
 use binplz_core::{
     flow::pins::{self, NotChanged},
     key::System,
+    limits::Micros,
     pins::{Change, Pins, Source},
-    policy::{Names, Policy},
+    policy::{Names, Policy, Prices},
     ports::{Deployment, Unavailable},
     protocol::{JobLimits, Nixpkgs},
 };
@@ -64,6 +69,18 @@ struct Numbers {
     /// Builds in parallel
     #[arg(long, default_value_t = Policy::default().slots, value_name = "N")]
     jobs: usize,
+    /// Builds that one client (an IPv4 address, an IPv6 /64) may have started in a day [default: no limit]
+    #[arg(long, value_name = "N")]
+    client_builds: Option<u32>,
+    /// Bytes that the store may hold; when a build might make it more, none is started [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    store_size: Option<u64>,
+    /// Dollars that an hour of building costs on this machine
+    #[arg(long, default_value = "0", value_name = "DOLLARS")]
+    hour_price: Micros,
+    /// Dollars that builds may cost in a calendar month [default: no limit]
+    #[arg(long, value_name = "DOLLARS")]
+    budget: Option<Micros>,
     /// Seconds that a build may take
     #[arg(long, default_value_t = JobLimits::default().seconds, value_name = "SECONDS")]
     build_time: u64,
@@ -100,6 +117,9 @@ struct Numbers {
     /// Seconds after which a builder that is not heard of is given up
     #[arg(long, default_value_t = Policy::default().lease.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
     lease: u64,
+    /// Seconds for which what nobody needs any more is let alone before it is cleared away: longer than any download takes
+    #[arg(long, default_value_t = Policy::default().grace.as_secs(), value_name = "SECONDS")]
+    grace: u64,
     /// Requests that may wait at a time (?wait); more are answered at once
     #[arg(long, default_value_t = Policy::default().waiters, value_name = "N")]
     waiters: usize,
@@ -116,6 +136,11 @@ impl Numbers {
             first_delay: Duration::from_secs(self.retry_delay),
             cool_down: Duration::from_secs(self.cool_down),
             slots: self.jobs,
+            budget: self.budget,
+            prices: Prices { task: self.hour_price, ..Prices::default() },
+            client_builds: self.client_builds,
+            store_bytes: self.store_size,
+            grace: Duration::from_secs(self.grace),
             waiters: self.waiters,
             hold: Duration::from_secs(self.hold),
             job: JobLimits {
@@ -204,12 +229,15 @@ async fn serve(args: Args) -> Result<(), Fatal> {
 
     let dispatcher = tokio::spawn(loops::dispatcher(Arc::clone(&local)));
     let sweeper = tokio::spawn(loops::sweeper(Arc::clone(&local)));
+    let collector = tokio::spawn(loops::collector(Arc::clone(&local)));
     let reaper = tokio::spawn(loops::reaper(Arc::clone(&local), ends));
     let promoter = tokio::spawn(loops::promoter(Arc::clone(&local)));
 
     let service = binplz_web::router(Arc::clone(&local)).merge(objects::router(Arc::clone(&local)));
     let (closing, closed) = oneshot::channel::<()>();
-    let server = axum::serve(listener, binplz_web::with_request_ids(service)).with_graceful_shutdown(async {
+    let service = binplz_web::with_request_ids(service.layer(map_request(peer)));
+    let service = service.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async {
         // An error means that the sender is gone, which is the same news.
         let _ = closed.await;
     });
@@ -227,11 +255,20 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     sweeper.abort();
     reaper.abort();
     promoter.abort();
+    collector.abort();
     // Whoever still downloads is cut off when this process ends, and can resume.
     drop(closing);
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     loops::save_hits(&local);
     Ok(())
+}
+
+/// The request with its peer's address, which is whom an allowance is charged to.
+async fn peer(mut request: Request) -> Request {
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
+        request.extensions_mut().insert(peer.ip());
+    }
+    request
 }
 
 /// What `--nixpkgs` names is what its operator wants served, whatever the pins said before: as `binplz pin` would do it.

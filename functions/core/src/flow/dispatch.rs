@@ -1,6 +1,8 @@
 //! What is queued gets a builder, as far as slots and money go. First of all, what has left its work to another build hears of that one's
 //! end, if it has come: each end of a build rings, and so does the sweep.
 
+use std::time::Duration;
+
 use crate::{
     build::{Event, Lease},
     failure::{Failure, Kind},
@@ -71,8 +73,8 @@ async fn along<D: Deployment>(d: &D, shelf: Shelf, limits: &Limits) -> Result<Ro
                     match full {
                         // What can not be paid on a larger machine may leave room for what needs the usual one.
                         Full::Budget { worst } if worst > d.policy().worst_price(d.policy().size) => {}
-                        Full::Paused(_) | Full::Catalogue => {}
-                        Full::Budget { .. } | Full::Slots => return Ok(Room::None),
+                        Full::Paused(_) | Full::Catalogue | Full::Client { .. } => {}
+                        Full::Budget { .. } | Full::Slots | Full::Store => return Ok(Room::None),
                     }
                 }
                 Err(Halt::Unavailable(error)) => return Err(error),
@@ -106,7 +108,7 @@ pub(crate) async fn launch<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) 
         },
         Err(NotLaunched::Refused(why)) => {
             d.note(About::Attempt(key, &lease.id), "a builder was not started", &why);
-            settle::stopped(d, key, &lease.id, Failure::new(Kind::NotStarted, "")).await.map(drop)
+            settle::stopped(d, key, &lease.id, Failure::new(Kind::NotStarted, ""), Some(Duration::ZERO)).await.map(drop)
         }
         Err(NotLaunched::Unavailable(error)) => {
             d.note(About::Attempt(key, &lease.id), "a builder may not have been started", &error);

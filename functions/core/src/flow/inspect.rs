@@ -11,6 +11,7 @@ use crate::{
         status::{self, Status},
     },
     key::{BuildKey, LeaseId, Product},
+    limits::Micros,
     past::Past,
     pins::Pins,
     ports::{Deployment, Ledger, Read, Shelf, Unavailable},
@@ -100,6 +101,9 @@ pub struct Shown {
     pub estimate_seconds: Option<u64>,
     /// The attempts that are over, oldest first.
     pub history: Vec<Attempt>,
+    /// What those have cost, in millionths of a dollar; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Micros>,
     /// What its package took when it was built last, of whatever nixpkgs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub past: Option<Past>,
@@ -148,13 +152,8 @@ pub(crate) async fn list<D: Deployment>(d: &D, filter: &Filter) -> Result<Vec<Li
     let pins = pins::load(d).await?;
     let mut found = Vec::new();
     for shelf in wanted.flat_map(Stands::shelves) {
-        let listed = d.ledger().latest(*shelf, LOOK).await?;
-        let rows = stream::iter(listed).map(|listed| async move { load_build(d, &listed.key).await });
-        let mut rows = rows.buffered(AT_ONCE);
-        while let Some((build, _)) = rows.try_next().await? {
-            // A list may be late, and the row has moved on: what is told is what the row says.
-            let fits = build.shelf().is_some_and(|(on, _)| on == *shelf)
-                && filter.since.is_none_or(|since| since_of(&build) >= since)
+        for build in shelved(d, *shelf, Timestamp(0)).await? {
+            let fits = filter.since.is_none_or(|since| since_of(&build) >= since)
                 && filter.reason.is_none_or(|reason| failure_of(&build).is_some_and(|failure| failure.kind == reason));
             if fits {
                 found.push(with_pins(d, &pins, build).await?);
@@ -162,6 +161,19 @@ pub(crate) async fn list<D: Deployment>(d: &D, filter: &Filter) -> Result<Vec<Li
         }
     }
     Ok(found)
+}
+
+/// The latest builds of a shelf, [`LOOK`] at most, of those that came there at an instant or later.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn shelved<D: Deployment>(d: &D, shelf: Shelf, since: Timestamp) -> Result<Vec<Build>, Unavailable> {
+    let listed = d.ledger().latest(shelf, LOOK).await?.into_iter().filter(|listed| listed.at >= since);
+    let rows = stream::iter(listed).map(|listed| async move { load_build(d, &listed.key).await });
+    // A list may be late, and the row has moved on: what is told is what the row says.
+    let there =
+        |(build, _): (Build, _)| async move { Ok(build.shelf().is_some_and(|(on, _)| on == shelf).then_some(build)) };
+    rows.buffered(AT_ONCE).try_filter_map(there).try_collect().await
 }
 
 /// One build, as a list tells it.
@@ -254,6 +266,7 @@ pub(crate) async fn show<D: Deployment>(d: &D, key: BuildKey) -> Result<Shown, U
         current,
         estimate_seconds: status.estimate_seconds,
         log: log.map(|target| format!("{}/-/log/{target}", d.origin())),
+        cost: status.cost,
         history: build.history,
         past,
         listing,

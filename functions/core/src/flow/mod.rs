@@ -3,18 +3,20 @@
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
 //! working on any more, and [`stop`] what somebody is. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
-//! who wait for that. [`pins`] changes what the names of nixpkgs stand for; [`operate`] is what an operator may ask for.
+//! who wait for that. [`gc`] clears away what nobody needs any more. [`pins`] changes what the names of nixpkgs stand for;
+//! [`operate`] is what an operator may ask for, [`cost`] what the month has cost.
 //! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
 //! longer. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
 //! [`built`] tells its maker what is known already. [`promote`] lets into the shared Nix cache what builders offer.
 //!
 //! Every one of them may die between any two lines and be run again.
 
+use charge::Charge;
 use thiserror::Error;
 
 use crate::{
     artifact::{Home, Manifest, ObjectName},
-    build::{Build, Event, Illegal, Made, Step, apply},
+    build::{Attempt, Build, Event, Illegal, Made, Step, apply},
     key::{Attr, BuildKey, Product, System},
     limits::{Full, Limits, Why},
     news::{About, Moved, News},
@@ -27,11 +29,15 @@ use crate::{
 pub mod builds;
 pub mod built;
 mod catalogue;
+mod charge;
 pub mod claim;
+pub mod cost;
 pub mod dispatch;
 mod doomed;
 mod follow;
+pub mod gc;
 pub mod inspect;
+mod keys;
 pub mod lease;
 pub mod log;
 mod meaning;
@@ -116,6 +122,25 @@ pub(crate) async fn load_limits<D: Deployment>(d: &D, read: Read) -> Result<(Lim
     Ok((row.unwrap_or_default(), version))
 }
 
+/// Changes the limits, and tells whether they were otherwise.
+pub(crate) async fn change_limits<D: Deployment>(
+    d: &D,
+    change: impl Fn(&Limits) -> Limits,
+) -> Result<bool, Unavailable> {
+    let mut tries = Tries::default();
+    loop {
+        let (limits, seen) = load_limits(d, Read::Consistent).await?;
+        let next = change(&limits);
+        if next == limits {
+            return Ok(false);
+        }
+        match d.ledger().commit(vec![Swap { seen, row: Row::Limits(next) }]).await {
+            Ok(()) => return Ok(true),
+            Err(error) => tries.again(error)?,
+        }
+    }
+}
+
 /// What a package took when it was built last.
 pub(crate) async fn load_past<D: Deployment>(
     d: &D,
@@ -170,6 +195,19 @@ pub struct Advanced {
 /// # Errors
 /// [`Halt`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
 pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, Halt> {
+    advance_for(d, key, event, None).await
+}
+
+/// The same; and where a build comes to be under way by it, that is charged to whoever wants it, in the same commit.
+///
+/// # Errors
+/// [`Halt`].
+pub(crate) async fn advance_for<D: Deployment>(
+    d: &D,
+    key: &BuildKey,
+    event: &Event,
+    charge: Option<&Charge>,
+) -> Result<Advanced, Halt> {
     let mut tries = Tries::default();
     // What a commit would have done that was not acknowledged. Where it is found done, it is this call's doing.
     let mut unheard: Option<Advanced> = None;
@@ -178,9 +216,12 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
         if let Some(advanced) = unheard.take().filter(|advanced| advanced.after == before) {
             return Ok(told(d, advanced));
         }
-        let Some((after, swaps)) = decide(d, &before, seen, event).await? else {
+        let Some((after, mut swaps)) = decide(d, &before, seen, event).await? else {
             return Ok(Advanced { after: before.clone(), before });
         };
+        if let Some(charge) = charge.filter(|_| !before.is_under_way() && after.is_under_way()) {
+            swaps.push(charge.swap(d).await?);
+        }
         let advanced = Advanced { before, after };
         match d.ledger().commit(swaps).await {
             Ok(()) => return Ok(told(d, advanced)),
@@ -207,7 +248,8 @@ pub(crate) async fn decide<D: Deployment>(
     if old.map(|lease| &lease.id) != new.map(|lease| &lease.id) {
         let (mut limits, seen) = load_limits(d, Read::Consistent).await?;
         if let Some(old) = old {
-            limits = limits.release(&old.id, old.size, now, d.policy());
+            let ended = after.history.last().filter(|attempt| attempt.lease == old.id);
+            limits = limits.over(&old.id, ended.and_then(Attempt::stored), now);
             if let Some(why) = after.failure_of(&old.id).and_then(|failure| Why::after(failure.kind)) {
                 limits = limits.broken(before.key.system, why, now);
             }

@@ -8,15 +8,19 @@ use thiserror::Error;
 
 use crate::{
     build::Event,
+    client::{KeyChange, Keys},
     flow::{
-        Halt, QUEUE_COUNT, advance, doomed,
+        Halt, QUEUE_COUNT, advance,
+        cost::{self, Cost},
+        doomed, gc,
         inspect::{self, Excerpt, Filter, Listing, Shown},
-        load_build, load_limits, meaning, pins, queued, ring, stop,
+        keys, load_build, load_limits, meaning, pins, queued, ring, stop,
     },
+    gc::Report,
     key::{Attr, BuildKey, System},
     limits::{Micros, Paused},
     pins::{Change, Pins, Withheld},
-    ports::{Asked, Deployment, Read, Tally, Unavailable},
+    ports::{Asked, Collect, Deployment, Read, Tally, Unavailable},
     target::{BadTarget, Target},
     time::Timestamp,
 };
@@ -38,6 +42,12 @@ pub enum Order {
     },
     /// Let builds go on.
     Resume,
+    /// Let builds cost so much in this month, whatever they may in others.
+    Grant(Micros),
+    /// Tell the API keys.
+    Keys,
+    /// Change them, and tell what they are then.
+    ChangeKeys(KeyChange),
     /// Tell the builds that fit.
     List(Filter),
     /// Tell all that is known of one.
@@ -56,6 +66,13 @@ pub enum Order {
         /// How many packages, at most.
         most: usize,
     },
+    /// Clear away what nobody needs any more, or tell what that would be.
+    Gc {
+        /// Nothing is changed.
+        rehearsal: bool,
+    },
+    /// Tell what the month has cost, and will.
+    Cost,
     /// Do something about one build.
     Build {
         /// Which.
@@ -120,6 +137,8 @@ pub enum Outcome {
     Pins(Pins),
     /// How the whole stands.
     Overview(Overview),
+    /// The API keys, as they are now.
+    Keys(Keys),
     /// These builds.
     List(Vec<Listing>),
     /// All that is known of one.
@@ -128,6 +147,10 @@ pub enum Outcome {
     Log(Excerpt),
     /// What is served most.
     Top(Vec<Asked>),
+    /// What was cleared away.
+    Gc(Report),
+    /// What the month has cost, and will.
+    Cost(Box<Cost>),
     /// It is done, to that build, which stands so now.
     Build(Listing),
 }
@@ -157,6 +180,8 @@ outcomes! {
     pins: Pins(Pins);
     /// How the whole stands, where that was asked.
     overview: Overview(Overview);
+    /// The API keys, where that was asked.
+    keys: Keys(Keys);
     /// The builds, where those were asked for.
     list: List(Vec<Listing>);
     /// What is known of a build, where that was asked.
@@ -165,6 +190,10 @@ outcomes! {
     log: Log(Excerpt);
     /// What is served most, where that was asked.
     top: Top(Vec<Asked>);
+    /// What was cleared away, where that was asked for.
+    cleared: Gc(Report);
+    /// What the month has cost, where that was asked.
+    cost: Cost(Box<Cost>);
     /// The build that it was done to.
     build: Build(Listing);
 }
@@ -186,6 +215,15 @@ pub struct Overview {
     pub reserved: Micros,
     /// What may be spent; `None`: there is no limit.
     pub budget: Option<Micros>,
+    /// Bytes in the store, as far as that is known.
+    #[serde(default)]
+    pub stored: u64,
+    /// The same, when all that is under way has stored the most that it may.
+    #[serde(default)]
+    pub stored_at_most: u64,
+    /// Bytes that it may hold; `None`: there is no limit.
+    #[serde(default)]
+    pub store_bytes: Option<u64>,
     /// Packages that are taken down, and why.
     #[serde(default)]
     pub withheld: BTreeMap<Attr, Withheld>,
@@ -210,7 +248,7 @@ pub trait Operator {
     fn carry_out(&self, order: Order) -> impl Future<Output = Result<Outcome, Declined>> + Send;
 }
 
-impl<D: Deployment> Operator for D {
+impl<D: Deployment<Store: Collect>> Operator for D {
     async fn carry_out(&self, order: Order) -> Result<Outcome, Declined> {
         match order {
             Order::Pins => Ok(Outcome::Pins(pins::load(self).await?)),
@@ -224,10 +262,18 @@ impl<D: Deployment> Operator for D {
                 stop::resume(self).await?;
                 overview(self).await
             }
+            Order::Grant(budget) => {
+                stop::grant(self, budget).await?;
+                overview(self).await
+            }
+            Order::Keys => Ok(Outcome::Keys(keys::load(self).await?)),
+            Order::ChangeKeys(change) => Ok(Outcome::Keys(keys::change(self, &change).await.map_err(declined)?)),
             Order::List(filter) => Ok(Outcome::List(inspect::list(self, &filter).await?)),
             Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
             Order::Top { since, most } => Ok(Outcome::Top(self.tally().top(since, most).await?)),
+            Order::Gc { rehearsal } => Ok(Outcome::Gc(gc::gc(self, rehearsal).await?)),
+            Order::Cost => Ok(Outcome::Cost(Box::new(cost::cost(self).await?))),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }
@@ -236,14 +282,18 @@ impl<D: Deployment> Operator for D {
 async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let limits = limits.in_month(d.now());
+    let closed = |system| limits.closed(system, d.policy(), d.now());
     Ok(Outcome::Overview(Overview {
-        paused: System::ALL.into_iter().filter_map(|system| Some((system, limits.paused(system)?))).collect(),
+        paused: System::ALL.into_iter().filter_map(|system| Some((system, closed(system)?))).collect(),
         running: limits.taken(),
         slots: d.policy().slots,
         queued: queued(d, QUEUE_COUNT).await?.len(),
         spent: limits.spent(),
         reserved: limits.reserved(),
-        budget: d.policy().budget,
+        budget: limits.budget(d.policy(), d.now()),
+        stored: limits.stored(),
+        stored_at_most: limits.stored_at_most(),
+        store_bytes: d.policy().store_bytes,
         withheld: pins::load(d).await?.withheld().clone(),
     }))
 }

@@ -2,30 +2,39 @@
 
 use crate::{
     artifact::{Main, Manifest, ObjectName, Program, Verdict},
-    build::{Event, Made, State},
+    build::{Build, Event, Made, State},
+    client::Asker,
     flow::{
-        Halt, advance, follow, load_build, load_limits, load_row, manifest_of,
+        Halt, advance_for,
+        charge::Charge,
+        follow, load_build, load_limits, load_row, manifest_of,
         meaning::{self, Meaning, Nothing},
         pins, ring, startable, status,
     },
     key::Attr,
-    news::About,
+    limits::{Full, Why},
+    news::{About, News},
     ports::{Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
     reply::{Problem, Reply},
     served::{Served, ServedKey},
     target::{PinRef, Target, Wanted},
 };
 
-/// Answers a request for `target`. `may_start`: the request is one that a person meant (contract §2), so that a miss may start a
-/// build.
-pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, may_start: bool) -> Reply {
-    answer(d, target, method, may_start).await.unwrap_or_else(|error| {
+/// Answers a request for `target`. `starts`: the request is one that a person meant (contract §2), so that a miss may start a
+/// build, at their expense.
+pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, starts: Option<&Asker<'_>>) -> Reply {
+    answer(d, target, method, starts).await.unwrap_or_else(|error| {
         d.note(About::Service, "a request was not answered", &error);
         Reply::Problem(Problem::down())
     })
 }
 
-async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start: bool) -> Result<Reply, Unavailable> {
+async fn answer<D: Deployment>(
+    d: &D,
+    target: &Target,
+    method: Method,
+    starts: Option<&Asker<'_>>,
+) -> Result<Reply, Unavailable> {
     let asked = RowKey::Served(ServedKey::of(target, d.system()));
     let mut seen = (None, Version(0));
     // The one read of a hit. Where it shows none it may be late, and the row is read again.
@@ -38,8 +47,8 @@ async fn answer<D: Deployment>(d: &D, target: &Target, method: Method, may_start
         };
     }
     let (old, version) = seen;
-    let reply = match meaning::of(d, target, may_start).await? {
-        Ok(meaning) => look(d, target, &meaning, version, method, may_start).await?,
+    let reply = match meaning::of(d, target, starts.is_some()).await? {
+        Ok(meaning) => look(d, target, &meaning, version, method, starts).await?,
         Err(Nothing::There(reply)) => *reply,
         Err(nothing) => return Ok(nothing.into()),
     };
@@ -64,7 +73,7 @@ async fn look<D: Deployment>(
     meaning: &Meaning,
     served: Version,
     method: Method,
-    may_start: bool,
+    starts: Option<&Asker<'_>>,
 ) -> Result<Reply, Unavailable> {
     let by_attribute = meaning.by_attribute;
     let (build, _) = load_build(d, &meaning.key).await?;
@@ -72,17 +81,11 @@ async fn look<D: Deployment>(
     if let Some(known) = &meaning.known {
         build = follow::adopt(d, build, known).await?;
     }
-    if may_start && startable(d, &build) {
-        let (limits, _) = load_limits(d, Read::Eventual).await?;
-        if let Some(paused) = limits.paused(build.key.system) {
-            return Ok(Reply::Problem(Problem::paused(build.key.system, paused.why)));
-        }
-        match advance(d, &build.key, &Event::Ask).await {
-            Ok(asked) => build = asked.after,
-            Err(Halt::Unavailable(error)) => return Err(error),
-            Err(Halt::Illegal(_) | Halt::Full(_)) => return Ok(Reply::Problem(Problem::down())),
-        }
-        ring(d).await;
+    if let Some(asker) = starts.filter(|_| startable(d, &build)) {
+        build = match start(d, build, asker).await? {
+            Ok(build) => build,
+            Err(problem) => return Ok(Reply::Problem(problem)),
+        };
     }
     match &build.state {
         State::Ready(made) => serve(d, target, meaning, made, served, method).await,
@@ -95,6 +98,32 @@ async fn look<D: Deployment>(
         }
         State::Unasked => Ok(Reply::Unbuilt { by_attribute }),
     }
+}
+
+/// Queues a build, unless it would wait there for long, or whoever asks has had enough started.
+async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<Result<Build, Problem>, Unavailable> {
+    let (limits, _) = load_limits(d, Read::Eventual).await?;
+    if let Some(paused) = limits.closed(build.key.system, d.policy(), d.now()) {
+        let held = match paused.why {
+            Why::Budget => Some(Full::Budget { worst: d.policy().worst_price(d.policy().size) }),
+            Why::Store => Some(Full::Store),
+            _ => None,
+        };
+        held.into_iter().for_each(|full| d.tell(About::Build(&build.key), News::Held(full)));
+        return Ok(Err(Problem::paused(build.key.system, paused, status::paused_for(&paused, d.now()))));
+    }
+    let charge = match Charge::to(d, asker).await? {
+        Ok(charge) => charge,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let asked = match advance_for(d, &build.key, &Event::Ask, charge.as_ref()).await {
+        Ok(asked) => asked.after,
+        Err(Halt::Unavailable(error)) => return Err(error),
+        Err(Halt::Full(Full::Client { most, until })) => return Ok(Err(Problem::too_many(most, until, d.now()))),
+        Err(Halt::Illegal(_) | Halt::Full(_)) => return Ok(Err(Problem::down())),
+    };
+    ring(d).await;
+    Ok(Ok(asked))
 }
 
 /// A ready build: the program that the path means, remembered in a served row, so that the next one is a hit.

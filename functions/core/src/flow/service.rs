@@ -1,5 +1,7 @@
 //! How the service itself stands. Only looks.
 
+use std::borrow::Cow;
+
 use futures_util::future::try_join_all;
 use serde::Serialize;
 
@@ -42,7 +44,7 @@ pub struct Pause {
     #[serde(flatten)]
     pub paused: Paused,
     /// The same in words.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 /// A nixpkgs that is served.
@@ -68,8 +70,8 @@ pub async fn service<D: Deployment>(d: &D) -> Result<Service, Unavailable> {
     let pins = pins::load(d).await?;
     let (limits, _) = load_limits(d, Read::Eventual).await?;
     let paused = |system| {
-        let paused = limits.paused(system)?;
-        Some(Pause { system, paused, reason: paused.why.sentence() })
+        let paused = limits.closed(system, d.policy(), d.now())?;
+        Some(Pause { system, paused, reason: paused.sentence() })
     };
     let default = pins.default_name();
     let served = pins.all().iter().map(async |(name, pin)| {

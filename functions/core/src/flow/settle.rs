@@ -1,18 +1,20 @@
 //! A build comes to its end: by its builder's word, or by its launcher's.
 
+use std::time::Duration;
+
 use crate::{
     artifact::{Home, Manifest, ObjectName, Verdict},
     build::Event,
     failure::Failure,
     flow::{
-        Halt, advance, doomed,
+        Halt, advance, change_limits, doomed,
         lease::{Bearer, Denied, admit},
         ring,
     },
     key::{BuildKey, DrvHash, LeaseId, Product},
     news::About,
     ports::{Deployment, Intake, Unavailable},
-    protocol::{Outcome, Report},
+    protocol::{Outcome, Report, Stats},
 };
 
 /// A builder reports its end. What it says it has stored is looked at first: a row that is Ready has its objects.
@@ -26,26 +28,35 @@ pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report
         Err(Denied::NotLive) => None,
         Err(denied) => return Err(denied),
     };
+    let mut stored = 0;
     let end = match (report.outcome, &bearer.key.product) {
         (Outcome::Built(manifest), Product::Package(_)) => {
-            if let Some(lease) = live {
-                if lease.derivation.is_some_and(|held| DrvHash::of_path(&manifest.drv_path) != Ok(held)) {
+            if let Some(lease) = &live {
+                if lease
+                    .derivation
+                    .as_ref()
+                    .is_some_and(|held| DrvHash::of_path(&manifest.drv_path).as_ref() != Ok(held))
+                {
                     return Err(Denied::Nonsense("that is another derivation than it was to realise"));
                 }
-                store_manifest(d, bearer, &manifest.cleaned()).await?;
+                stored = store_manifest(d, bearer, &manifest.cleaned()).await?;
             }
             Ok(())
         }
         (Outcome::Catalogued, Product::Catalogue) => {
             if live.is_some() {
-                look_for_catalogue(d, bearer).await?;
+                stored = look_for_catalogue(d, bearer).await?;
             }
             Ok(())
         }
         (Outcome::Failed(failure), _) => Err(failure.cleaned()),
         (Outcome::Built(_) | Outcome::Catalogued, _) => return Err(Denied::Nonsense("that is not what was asked for")),
     };
-    let event = Event::Settle { id: bearer.lease.clone(), end, stats: report.stats };
+    if live.is_some() {
+        stored += d.store().size(&bearer.home().object(ObjectName::WholeLog)).await?.unwrap_or(0);
+    }
+    let stats = Stats { stored: Some(stored), ..report.stats };
+    let event = Event::Settle { id: bearer.lease.clone(), end, stats };
     let settled = advance(d, &bearer.key, &event).await?;
     if let Err(error) = doomed::note(d, &settled.after).await {
         d.note(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
@@ -72,40 +83,46 @@ async fn tidy_log<D: Deployment<Store: Intake>>(d: &D, home: &Home) -> Result<()
     }
 }
 
-async fn look_for_catalogue<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<(), Denied> {
+/// How many bytes it has, if it is there.
+async fn look_for_catalogue<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<u64, Denied> {
+    let mut bytes = 0;
     for name in [ObjectName::Lookup, ObjectName::Details] {
-        if d.store().size(&bearer.home().object(name)).await?.is_none() {
-            return Err(Denied::Nonsense("the catalogue is not in the store"));
-        }
+        let size = d.store().size(&bearer.home().object(name)).await?;
+        bytes += size.ok_or(Denied::Nonsense("the catalogue is not in the store"))?;
     }
-    Ok(())
+    Ok(bytes)
 }
 
+/// Writes it beside its programs, if these are there, and tells how many bytes all that has.
 async fn store_manifest<D: Deployment<Store: Intake>>(
     d: &D,
     bearer: &Bearer,
     manifest: &Manifest,
-) -> Result<(), Denied> {
+) -> Result<u64, Denied> {
     if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
     }
-    let (home, mut served) = (bearer.home(), 0);
+    let (home, mut served, mut bytes) = (bearer.home(), 0, 0);
     for program in &manifest.programs {
         if let Verdict::Static { size, .. } = program.verdict {
             if d.store().size(&home.object(ObjectName::Program(program.bin.clone()))).await? != Some(size) {
                 return Err(Denied::Nonsense("a program is not in the store"));
             }
             served += 1;
+            bytes += size;
         }
     }
     if served == 0 {
         return Err(Denied::Nonsense("no program is static"));
     }
     let json = serde_json::to_vec(manifest).map_err(|error| Unavailable::new("manifest", error))?;
-    Ok(d.store().write(&home.object(ObjectName::Manifest), json).await?)
+    bytes += json.len() as u64;
+    d.store().write(&home.object(ObjectName::Manifest), json).await?;
+    Ok(bytes)
 }
 
-/// A launcher says that a lease's task is gone, or never came to be. Tells whether that was news: whether it ended the lease.
+/// A launcher says that a lease's task is gone, or never came to be; `ran`: for how long it was paid for, if that is known. Tells
+/// whether that was news: whether it ended the lease.
 ///
 /// # Errors
 /// [`Unavailable`]: say it again, or let the lease lapse.
@@ -114,13 +131,22 @@ pub async fn stopped<D: Deployment>(
     key: &BuildKey,
     lease: &LeaseId,
     failure: Failure,
+    ran: Option<Duration>,
 ) -> Result<bool, Unavailable> {
-    match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
-        Ok(advanced) => {
-            ring(d).await;
-            Ok(advanced.before != advanced.after)
-        }
-        Err(Halt::Unavailable(error)) => Err(error),
-        Err(Halt::Illegal(_) | Halt::Full(_)) => Ok(false),
+    let news = match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
+        Ok(advanced) => advanced.before != advanced.after,
+        Err(Halt::Unavailable(error)) => return Err(error),
+        Err(Halt::Illegal(_) | Halt::Full(_)) => false,
+    };
+    charge(d, lease, ran).await?;
+    Ok(news)
+}
+
+/// The task of a lease is gone: what it cost is spent, and its slot is free for whoever waits for one.
+pub(crate) async fn charge<D: Deployment>(d: &D, lease: &LeaseId, ran: Option<Duration>) -> Result<(), Unavailable> {
+    let now = d.now();
+    if change_limits(d, |limits| limits.charged(lease, ran, now, d.policy())).await? {
+        ring(d).await;
     }
+    Ok(())
 }

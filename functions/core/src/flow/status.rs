@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     flow::{follow, load_build, load_limits, load_past, meaning, queued},
     key::{BuildKey, LeaseId, Product, Rev, System},
-    limits::{Limits, Paused},
+    limits::{Limits, Micros, Paused},
     ports::{Deployment, Ledger, Read, Shelf, Unavailable},
     problem::BY_ATTRIBUTE,
     protocol::{Phase, Progress},
@@ -22,8 +22,8 @@ use crate::{
 /// How far ahead in the queue a build is looked for; further back it is "more than this many".
 const QUEUE_LOOK: usize = 100;
 
-/// Seconds after which to ask again whether builds go on: whoever looks what keeps them looks once a minute.
-pub(crate) const PAUSE_LOOK: u64 = 60;
+/// The same where nobody knows until when they do not: whoever looks what keeps them looks once a minute.
+const PAUSE_LOOK: u64 = 60;
 
 /// The status document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -69,6 +69,9 @@ pub struct Status {
     pub retry_after: u64,
     /// Derivations whose build was started for this, over all ended attempts that are remembered.
     pub derivations_started: u32,
+    /// What these attempts have cost, in millionths of a dollar; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Micros>,
     /// The public name of the attempt whose log is the build's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
@@ -102,7 +105,7 @@ impl Status {
     /// What is happening, as a few words for a progress line: "tree-2.1.0 buildPhase, 3 of 7 built".
     pub fn headline(&self) -> String {
         if let Some(paused) = self.paused {
-            return format!("waits: {}", paused.why.sentence());
+            return format!("waits: {}", paused.sentence());
         }
         let mut headline = self.happening();
         if let Some(left) = self.estimate_seconds {
@@ -182,6 +185,7 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
         estimate_seconds: None,
         retry_after: 0,
         derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
+        cost: build.cost(d.policy()),
         lease: follow::teller(d, &build).await?.map(|home| home.lease),
     };
     match &worker.state {
@@ -189,9 +193,9 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
             status.attempt = *attempt;
             status.failure = last.and_then(|attempt| attempt.failure.clone()).filter(|_| *attempt > 1);
             let (limits, _) = load_limits(d, Read::Eventual).await?;
-            status.paused = limits.paused(worker.key.system);
-            if status.paused.is_some() {
-                status.retry_after = PAUSE_LOOK;
+            status.paused = limits.closed(worker.key.system, d.policy(), now);
+            if let Some(paused) = status.paused {
+                status.retry_after = paused_for(&paused, now);
             } else if *due <= now {
                 let ahead = ahead(d, &worker.key, *warming).await?;
                 let turn = limits.pace().of_any().map(|took| took * ahead as u32 / d.policy().slots.max(1) as u32);
@@ -255,6 +259,11 @@ async fn expected<D: Deployment>(
         Some(progress) => limits.pace().of(u32::try_from(progress.expected).unwrap_or(u32::MAX)),
         None => limits.pace().of_any(),
     })
+}
+
+/// Seconds after which to ask again whether builds go on.
+pub(crate) fn paused_for(paused: &Paused, now: Timestamp) -> u64 {
+    paused.until.map_or(PAUSE_LOOK, |until| seconds_up(until - now).max(1))
 }
 
 pub(crate) fn seconds_up(d: Duration) -> u64 {

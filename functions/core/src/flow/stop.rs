@@ -1,12 +1,15 @@
-//! What is built is stopped: one build, or all of them until further notice.
+//! What is built is stopped: one build, or all of them until further notice, or until there is money again.
+
+use std::time::Duration;
 
 use crate::{
     build::{Event, Lease},
-    flow::{Advanced, Halt, Tries, advance, load_limits, ring, shelf::Walk},
+    flow::{Advanced, Halt, advance, change_limits, load_limits, ring, settle, shelf::Walk},
     key::BuildKey,
-    limits::Limits,
+    limits::{Limits, Micros},
     news::{About, News},
-    ports::{Deployment, Launcher, Ledger, Read, Row, Shelf, Swap, Unavailable},
+    ports::{Deployment, Launcher, Read, Shelf, Unavailable},
+    time::Timestamp,
 };
 
 /// Ends a build that is queued or under way: nobody is told that it failed, and whoever asks next starts it anew.
@@ -17,8 +20,6 @@ pub async fn cancel<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Halt> {
     let Advanced { before, .. } = advance(d, key, &Event::Cancel).await?;
     if let Some(lease) = before.lease() {
         tell(d, key, lease).await;
-        // Its slot is free.
-        ring(d).await;
     }
     Ok(())
 }
@@ -29,7 +30,9 @@ pub async fn cancel<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Halt> {
 /// [`Unavailable`]: some may run on; say it again.
 pub async fn pause<D: Deployment>(d: &D, drain: bool) -> Result<(), Unavailable> {
     let now = d.now();
-    change(d, true, |limits| limits.stopped(drain, now)).await?;
+    if change_limits(d, |limits| limits.stopped(drain, now)).await? {
+        d.tell(About::Service, News::Stopped(true));
+    }
     if drain { Ok(()) } else { suspend(d).await }
 }
 
@@ -57,23 +60,48 @@ pub(crate) async fn suspend<D: Deployment>(d: &D) -> Result<(), Unavailable> {
 /// # Errors
 /// [`Unavailable`].
 pub async fn resume<D: Deployment>(d: &D) -> Result<(), Unavailable> {
-    change(d, false, Limits::resumed).await?;
+    if change_limits(d, Limits::resumed).await? {
+        d.tell(About::Service, News::Stopped(false));
+    }
     ring(d).await;
     Ok(())
 }
 
-/// Stops builders that work for nobody: whoever ended their lease died before they were told, or they were not reached.
-pub(crate) async fn strays<D: Deployment>(d: &D) -> Result<(), Unavailable> {
-    let running = d.launcher().running().await?;
-    if running.is_empty() {
-        return Ok(());
+/// Lets builds cost so much in this month, whatever they may in others. What waits for money goes on at once.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn grant<D: Deployment>(d: &D, budget: Micros) -> Result<(), Unavailable> {
+    let now = d.now();
+    if change_limits(d, |limits| limits.granted(budget, now)).await? {
+        d.tell(About::Service, News::Granted(budget));
     }
+    ring(d).await;
+    Ok(())
+}
+
+/// How long after a lease is over its launcher is given to tell of its task's end, beyond the time that a task takes to stop.
+const LINGERS: Duration = Duration::from_secs(10);
+
+/// Stops builders that work for nobody: whoever ended their lease died before they were told, or they were not reached. And where a
+/// task is gone and nobody has told so, what it holds is given back. Returns when there may be more of these.
+pub(crate) async fn strays<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+    let running = d.launcher().running().await?;
     // Read after the list: a lease is written down before its builder is started.
     let (limits, _) = load_limits(d, Read::Consistent).await?;
-    for lease in running.iter().filter(|lease| !limits.holds(lease)) {
+    for lease in running.iter().filter(|lease| !limits.is_live(lease)) {
         d.launcher().stop(lease, None).await?;
     }
-    Ok(())
+    let mut next = None;
+    for (lease, over) in limits.lingering().filter(|(lease, _)| !running.contains(lease)) {
+        let gone = over + d.policy().overhead + LINGERS;
+        if gone <= d.now() {
+            settle::charge(d, lease, None).await?;
+        } else {
+            next = [next, Some(gone)].into_iter().flatten().min();
+        }
+    }
+    Ok(next)
 }
 
 /// Tells the builder of a lease that is over to stop. One that is not reached is heard no more, hears so itself at its next pulse, and
@@ -81,23 +109,5 @@ pub(crate) async fn strays<D: Deployment>(d: &D) -> Result<(), Unavailable> {
 pub(crate) async fn tell<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) {
     if let Err(error) = d.launcher().stop(&lease.id, lease.task.as_deref()).await {
         d.note(About::Attempt(key, &lease.id), "a builder was not stopped yet", &error);
-    }
-}
-
-async fn change<D: Deployment>(d: &D, stopped: bool, change: impl Fn(&Limits) -> Limits) -> Result<(), Unavailable> {
-    let mut tries = Tries::default();
-    loop {
-        let (limits, seen) = load_limits(d, Read::Consistent).await?;
-        let next = change(&limits);
-        if next == limits {
-            return Ok(());
-        }
-        match d.ledger().commit(vec![Swap { seen, row: Row::Limits(next) }]).await {
-            Ok(()) => {
-                d.tell(About::Service, News::Stopped(stopped));
-                return Ok(());
-            }
-            Err(error) => tries.again(error)?,
-        }
     }
 }

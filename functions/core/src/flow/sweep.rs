@@ -12,7 +12,7 @@ use crate::{
 
 /// Ends every lease whose time is over, starts the builder of every claim whose dispatcher died before it did, looks whether
 /// builders can be started, and rings, in case a ring was lost. Then it marks what is served under a meaning that a pin had until
-/// lately. Returns when the next lease would be over.
+/// lately. Returns when there may be more to do: the next lease would be over, or the next task gone.
 ///
 /// It looks at every build that holds a slot, and those are few.
 ///
@@ -33,8 +33,9 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
     if load_limits(d, Read::Consistent).await?.0.halted() {
         stop::suspend(d).await?;
     }
-    if let Err(error) = stop::strays(d).await {
-        d.note(About::Service, "builders that work for nobody may run", &error);
+    match stop::strays(d).await {
+        Ok(more) => next = [next, more].into_iter().flatten().min(),
+        Err(error) => d.note(About::Service, "builders that work for nobody may run", &error),
     }
     for system in System::ALL {
         look(d, system).await?;

@@ -30,6 +30,7 @@ fn status(text: &str) -> Status {
         estimate_seconds: None,
         retry_after: 2,
         derivations_started: 0,
+        cost: None,
         lease: Some("1".repeat(32).parse().expect("hex")),
     }
 }

@@ -1,0 +1,98 @@
+//! What nobody needs any more is cleared away.
+
+use std::fmt::Write;
+
+use binplz_core::{
+    flow::operate::{Operator, Order},
+    gc::{Amount, Report, Rows},
+    time::Timestamp,
+};
+
+use crate::operate::{Fault, Gc};
+
+/// Clears away, and tells what.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) async fn gc(Gc { dry_run, common }: Gc) -> Result<(), Fault> {
+    let report = common.which.find().await?.carry_out(Order::Gc { rehearsal: dry_run }).await?.cleared()?;
+    if common.json {
+        println!("{}", serde_json::json!(report));
+    } else {
+        print!("{}", told(&report, binplz_clock::now()));
+    }
+    Ok(())
+}
+
+fn told(report: &Report, now: Timestamp) -> String {
+    let Report { rehearsal, rows, removed, waiting, waiting_until, kept, nixpkgs } = report;
+    let Rows { builds, served, derivations, past, busy } = rows;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<10}{value}");
+    };
+    let goes = if *rehearsal { "would go" } else { "gone" };
+    line(
+        "rows",
+        format!("{builds} of builds, {served} served, {derivations} of derivations, {past} of the past {goes}"),
+    );
+    line("objects", format!("{} {goes}", amount(removed)));
+    if *nixpkgs > 0 {
+        line("nixpkgs", format!("{nixpkgs} {goes}"));
+    }
+    if let Some(until) = waiting_until {
+        // By then nobody can be on the way to one.
+        let minutes = (*until - now).as_secs().div_ceil(60);
+        line("waiting", format!("{}, which nobody needs: to go in {minutes} min at the earliest", amount(waiting)));
+    }
+    line("kept", amount(kept));
+    if *busy > 0 {
+        line("busy", format!("{busy} rows were written meanwhile: run it again"));
+    }
+    if *rehearsal {
+        line("", "nothing was changed; what goes first is let alone for a while before its objects go".to_owned());
+    }
+    text
+}
+
+fn amount(Amount { homes, objects, bytes }: &Amount) -> String {
+    let (unit, name) = match bytes {
+        0..1_000_000 => (1_000, "kB"),
+        1_000_000..1_000_000_000 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    };
+    let tenths = (bytes * 10).div_ceil(unit);
+    format!("{objects} of {homes} builds, {}.{} {name}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_and_what_is_left_is_told_in_lines_that_a_person_reads() {
+        let now = Timestamp(1_800_000_000_000);
+        let mut report = Report {
+            rows: Rows { builds: 3, served: 5, derivations: 2, past: 1, busy: 0 },
+            removed: Amount { homes: 2, objects: 9, bytes: 1_234_567 },
+            kept: Amount { homes: 1, objects: 4, bytes: 12_000_000_001 },
+            ..Report::default()
+        };
+        assert_eq!(
+            told(&report, now),
+            "rows      3 of builds, 5 served, 2 of derivations, 1 of the past gone\n\
+             objects   9 of 2 builds, 1.3 MB gone\n\
+             kept      4 of 1 builds, 12.1 GB\n"
+        );
+        let waiting = Amount { homes: 1, objects: 1, bytes: 1 };
+        let waiting_until = Some(now + std::time::Duration::from_secs(75 * 60));
+        report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, ..report };
+        let told = told(&report, now);
+        assert!(told.contains("1.3 MB would go\nnixpkgs   1 would go\n"), "{told}");
+        assert!(
+            told.contains("waiting   1 of 1 builds, 0.1 kB, which nobody needs: to go in 75 min at the earliest"),
+            "{told}"
+        );
+    }
+}

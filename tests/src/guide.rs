@@ -1,0 +1,131 @@
+//! The tables of the operator's guide (`infra/README.md`, "What it costs"): made from the price file, and never by hand.
+
+use std::{fmt::Write, time::Duration};
+
+use binplz_core::{
+    cost::{self, Item, Way},
+    prices::{Dollars, Machine, PriceList},
+    size::Size,
+    text::{bytes, dollars, thousands},
+};
+
+/// Between these two lines the guide has the tables.
+const BEGIN: &str = "<!-- scripts/cost --write makes these tables from infra/prices.json: whatever is changed by hand here is lost. -->\n";
+const END: &str = "<!-- The tables end. -->\n";
+
+/// The machines that `BuilderSize` names in the template.
+pub const SIZES: [(&str, &str); 3] =
+    [("small", "2048/4096/50"), ("medium", "4096/8192/50"), ("large", "8192/16384/50")];
+/// How long tasks run: a small program whose toolchain is there; a large one; as long as one may, which is what is reserved for each.
+const TIMES: [(&str, u64); 3] = [("3 minutes", 180), ("20 minutes", 1200), ("2 hours", 7200)];
+/// Downloads a day.
+const DOWNLOADS: [u64; 3] = [1000, 100_000, 10_000_000];
+
+/// The guide with other tables; `None`: it has no place for them.
+pub fn with_tables(guide: &str, tables: &str) -> Option<String> {
+    let (before, rest) = guide.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{tables}\n{END}{after}"))
+}
+
+/// Whether the guide's tables are those of these prices.
+pub fn is_of(guide: &str, prices: &PriceList) -> bool {
+    with_tables(guide, &tables(prices)).is_some_and(|made| made == guide)
+}
+
+/// All tables, in Markdown.
+///
+/// # Panics
+/// Where [`SIZES`] are none.
+pub fn tables(prices: &PriceList) -> String {
+    let titles = ["a million hits", "from S3", "with a domain: CloudFront"];
+    let mut text = table(&titles, hits(prices));
+    text.push('\n');
+    let titles = ["a build, by its machine and its time", "x86", "ARM", "x86, Spot"];
+    text.push_str(&table(&titles, builds(prices)));
+    text.push('\n');
+    text.push_str(&table(&["a month in which nobody asks", ""], standing(prices)));
+    text.push('\n');
+    let counts = DOWNLOADS.map(|count| format!("{} downloads a day", thousands(count)));
+    let titles: Vec<&str> = std::iter::once("a month").chain(counts.iter().map(String::as_str)).collect();
+    text.push_str(&table(&titles, months(prices)));
+    text.push('\n');
+    let number =
+        |assumed: &cost::Assumed| vec![thousands(assumed.number), assumed.what.to_owned(), assumed.why.to_owned()];
+    text.push_str(&table(&["what is assumed", "of what", "why"], cost::ASSUMED.iter().map(number).collect()));
+    text
+}
+
+fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
+    let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(titles);
+    let _ = writeln!(text, "|{}", "---|".repeat(titles.len()));
+    for row in rows {
+        text.push_str(&line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
+    text
+}
+
+fn row(what: impl Into<String>, amounts: impl IntoIterator<Item = Dollars>) -> Vec<String> {
+    let amounts = amounts.into_iter().map(|amount| match amount.micros() {
+        micros if micros.0 == 0 => "–".to_owned(),
+        micros => dollars(micros),
+    });
+    std::iter::once(what.into()).chain(amounts).collect()
+}
+
+fn of(items: &[Item], what: &str) -> Dollars {
+    items.iter().filter(|item| item.what == what).map(|item| item.dollars).sum()
+}
+
+fn hits(prices: &PriceList) -> Vec<Vec<String>> {
+    const COUNT: u64 = 1_000_000;
+    let ways = [Way::Store, Way::Cdn];
+    let bills = ways.map(|way| cost::hits(prices, way, COUNT));
+    // The CDN's has all that the other one has, and more.
+    let mut rows: Vec<_> =
+        bills[1].iter().map(|item| row(item.what, bills.each_ref().map(|bill| of(bill, item.what)))).collect();
+    rows.push(row("**together**", bills.each_ref().map(|bill| cost::sum(bill))));
+    let redirects = format!("and the redirects' bytes, {} each", bytes(cost::REDIRECT_BYTES.number));
+    rows.push(row(redirects, ways.map(|way| cost::egress(prices, way, COUNT, 0))));
+    let programs = format!("and the programs' bytes, {} each", bytes(cost::PROGRAM_BYTES.number));
+    rows.push(row(programs, ways.map(|way| cost::egress(prices, way, 0, COUNT * cost::PROGRAM_BYTES.number))));
+    rows
+}
+
+fn builds(prices: &PriceList) -> Vec<Vec<String>> {
+    let machines = [Machine::X86, Machine::Arm, Machine::Spot];
+    let mut rows = Vec::new();
+    for (name, size) in SIZES {
+        let size: Size = size.parse().expect("a machine that Fargate has");
+        for (told, seconds) in TIMES {
+            let what = format!("{name} ({} vCPU, {} GB), {told}", size.cpu() / 1024, size.memory() / 1024);
+            let time = Duration::from_secs(seconds);
+            rows.push(row(what, machines.map(|machine| cost::task(prices, machine, size, time))));
+        }
+    }
+    rows.push(row("and its rows, requests and objects", machines.map(|_| cost::beside_a_task(prices))));
+    rows
+}
+
+fn standing(prices: &PriceList) -> Vec<Vec<String>> {
+    let items = cost::standing(prices);
+    let mut rows: Vec<_> = items.iter().map(|item| row(item.what, [item.dollars])).collect();
+    rows.push(row("**together**", [cost::sum(&items)]));
+    rows.push(row("with a domain, a secret more", [prices.secrets.of(1)]));
+    rows
+}
+
+fn months(prices: &PriceList) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for (way, name) in [(Way::Store, "from S3"), (Way::Cdn, "with CloudFront")] {
+        let bills = DOWNLOADS.map(|downloads| cost::month(prices, way, downloads));
+        rows.extend(
+            bills[0]
+                .iter()
+                .map(|item| row(format!("{name}: {}", item.what), bills.each_ref().map(|bill| of(bill, item.what)))),
+        );
+        rows.push(row(format!("**{name}**"), bills.each_ref().map(|bill| cost::sum(bill))));
+    }
+    rows
+}

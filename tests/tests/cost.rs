@@ -1,0 +1,112 @@
+//! What the operator's guide says that things cost is what the price file says; and what the model counts is what there is.
+
+use binplz_aws::{log, metrics::Metric};
+use binplz_core::{
+    cost::{self, Assumed},
+    news::{About, News},
+    ports::Location,
+    prices::{FILE, PriceList},
+    reply::{Asked, Body, Format, Reply},
+    served::{Served, ServedKey},
+    target::Target,
+    time::Timestamp,
+};
+use binplz_tests::{guide, world::target};
+use serde_json::Value;
+
+const GUIDE: &str = include_str!("../../infra/README.md");
+const TEMPLATE: &str = include_str!("../../template.yaml");
+
+#[test]
+fn the_guides_tables_are_those_of_the_price_file() {
+    let prices = PriceList::known().expect("the price file");
+    assert!(guide::is_of(GUIDE, &prices), "infra/README.md is not of infra/prices.json: run scripts/cost --write");
+}
+
+#[test]
+fn any_price_that_changes_makes_the_guides_tables_wrong() {
+    let file: Value = serde_json::from_str(FILE).expect("JSON");
+    let names: Vec<_> = file["prices"].as_object().expect("prices").keys().collect();
+    for name in names {
+        let mut changed = file.clone();
+        // Ten times as dear, so that it shows whatever is rounded.
+        let price = changed["prices"][name]["dollars"].as_str().expect("an amount");
+        let (whole, decimals) = price.split_once('.').expect("a point");
+        changed["prices"][name]["dollars"] = format!("{whole}{}.{}", &decimals[..1], &decimals[1..]).into();
+        let prices: PriceList = changed.to_string().parse().expect("prices");
+        assert!(!guide::is_of(GUIDE, &prices), "{name} is in no table");
+        let mended = guide::with_tables(GUIDE, &guide::tables(&prices)).expect("a place for the tables");
+        assert!(guide::is_of(&mended, &prices) && !guide::is_of(&mended, &PriceList::known().expect("prices")));
+    }
+}
+
+#[test]
+fn a_guide_that_was_changed_by_hand_or_has_lost_its_tables_is_found_out() {
+    let prices = PriceList::known().expect("the price file");
+    let one = GUIDE.replacen("| HTTP API | ", "| HTTP API | 9", 1);
+    assert!(one != GUIDE && !guide::is_of(&one, &prices));
+    assert!(!guide::is_of("", &prices));
+}
+
+#[test]
+fn what_is_counted_by_the_piece_is_what_the_template_and_the_code_have() {
+    let says = |assumed: Assumed, there: usize| {
+        assert_eq!(
+            assumed.number, there as u64,
+            "{}: change it in core/src/cost.rs; scripts/cost --write",
+            assumed.what
+        );
+    };
+    says(cost::METRICS, Metric::ALL.len());
+    says(cost::ALARMS, TEMPLATE.matches("Type: AWS::CloudWatch::Alarm\n").count());
+    let default = |parameter: &str| {
+        let rest = TEMPLATE.split_once(&format!("\n  {parameter}:\n")).expect("a parameter").1;
+        let default = rest.split_once("Default: ").expect("a default").1;
+        default.lines().next().expect("a value").parse::<usize>().expect("a number")
+    };
+    says(cost::BUDGET_DOLLARS, default("BudgetDollars"));
+    assert!(TEMPLATE.contains(&format!("MemorySize: {}\n", cost::FUNCTION_MEGABYTES.number)));
+    for (name, size) in guide::SIZES {
+        let [cpu, memory, disk] = size.split('/').collect::<Vec<_>>()[..] else { panic!("{size}") };
+        let line = format!("    {name}: {{Cpu: '{cpu}', Memory: '{memory}', Disk: '{disk}'}}\n");
+        assert!(TEMPLATE.contains(&line), "{line}");
+    }
+}
+
+fn hit() -> (Target, Reply) {
+    let target = target("tree");
+    let object = format!("builds/{}/x86_64-linux/tree/{}/bin/tree", "0".repeat(40), "1".repeat(32));
+    // A function's credentials come with a token that is this long, or a little more.
+    let url = format!("https://b.s3.us-east-1.amazonaws.com/{object}?X-Amz-Security-Token={}", "a".repeat(1200));
+    let served = Served {
+        asked: ServedKey::of(&target, "x86_64-linux".parse().expect("a system")),
+        pin: "unstable".parse().expect("a name"),
+        rev: "0".repeat(40).parse().expect("hex"),
+        attr: "tree".parse().expect("a name"),
+        bin: "tree".parse().expect("a name"),
+        version: "2.1.0".to_owned(),
+        sha256: "2".repeat(64).parse().expect("hex"),
+        size: 5_000_000,
+        object: object.parse().expect("a path"),
+        stale: false,
+    };
+    (target, Reply::Hit { served, at: Location::Store(url) })
+}
+
+/// As many as are assumed, and not much less.
+fn is_about(assumed: Assumed, bytes: usize) {
+    assert!((assumed.number / 2..=assumed.number).contains(&(bytes as u64)), "{}: {bytes}", assumed.what);
+}
+
+#[test]
+fn a_hits_redirect_and_its_line_have_the_bytes_that_are_counted() {
+    let (target, hit) = hit();
+    let line =
+        log::line("binplz", About::Service, &News::Answered { reply: &hit, to: None }, Timestamp(1_800_000_000_000));
+    is_about(cost::HIT_LINE_BYTES, line.len());
+    let asked = Asked { origin: "https://binplz.example", target: Some(&target), format: Format::Shell, retry: false };
+    let answer = hit.answer(&asked);
+    let Body::Text(body) = answer.body else { panic!("no stub") };
+    let headers: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    is_about(cost::REDIRECT_BYTES, body.len() + headers);
+}
