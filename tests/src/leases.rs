@@ -78,7 +78,12 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
     assert_eq!(site.status("tree")["state"], "building");
 
     // Its own objects: programs and log segments, nothing else, no way out.
-    for name in ["manifest.json", "../../x", "bin/../../hello", "/etc/passwd", "bin/", "log/0"] {
+    // Nor anything of a cache, where there is none.
+    let (nar, narinfo) = (format!("nar/{}.nar.gz", "0".repeat(64)), format!("{}.narinfo", "0".repeat(32)));
+    let offers = [&*nar, &*narinfo, "plan.json", "cache/nix-cache-info", "public-key"];
+    for name in
+        ["manifest.json", "../../x", "bin/../../hello", "/etc/passwd", "bin/", "log/0"].into_iter().chain(offers)
+    {
         let object = json!([{ "name": name, "size": 3, "sha256": "0".repeat(64) }]);
         let refused = a.call(site, "POST", "/uploads", &a.token, &object).status;
         assert!([400, 403].contains(&refused), "{name}: {refused}");

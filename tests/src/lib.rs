@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod answers;
+pub mod cache;
 pub mod contract;
 pub mod failures;
 pub mod gate;

@@ -89,6 +89,7 @@ pub struct Server {
     pub data: PathBuf,
     set: PathBuf,
     options: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     /// What it wrote to its standard error.
     log: PathBuf,
 }
@@ -97,11 +98,22 @@ impl Server {
     /// A server of `set` with its data in `data`. The retry delay and the lease are short, and there is no catalogue, unless `options`
     /// says otherwise.
     pub fn start(set: &Path, data: &Path, options: &[&str]) -> Server {
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Server::start_at("127.0.0.1:0", set, data, options)
+        Server::start_in(&[], set, data, options)
     }
 
-    fn start_at(listen: &str, set: &Path, data: &Path, options: Vec<String>) -> Server {
+    /// The same with more variables in its environment, and in that of its builders.
+    pub fn start_in(environment: &[(&'static str, String)], set: &Path, data: &Path, options: &[&str]) -> Server {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Server::start_at("127.0.0.1:0", set, data, options, environment.to_vec())
+    }
+
+    fn start_at(
+        listen: &str,
+        set: &Path,
+        data: &Path,
+        options: Vec<String>,
+        environment: Vec<(&'static str, String)>,
+    ) -> Server {
         assert_set_up();
         let log = data.with_extension("server.log");
         let output = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
@@ -109,9 +121,11 @@ impl Server {
         let mut command = Command::new(program("binplz"));
         command.arg("serve").args(["--listen", listen, "--retry-delay", "1", "--lease", "4", "--names", "attributes"]);
         command.arg("--nixpkgs").arg(set).arg("--data").arg(data).args(&options);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let child = command.stdin(Stdio::null()).stderr(output).spawn().expect("binplz");
         let site = Site { address: String::new() };
-        let mut server = Server { child, site, data: data.to_path_buf(), set: set.to_path_buf(), options, log };
+        let mut server =
+            Server { child, site, data: data.to_path_buf(), set: set.to_path_buf(), options, environment, log };
         server.site.address = wait_for("the server to listen", || server.told_address(seen));
         server
     }
@@ -144,7 +158,8 @@ impl Server {
 
     /// Starts it again, on the same port, data, set and options.
     pub fn restart(&mut self) {
-        let again = Server::start_at(&self.site.address, &self.set, &self.data, self.options.clone());
+        let again =
+            Server::start_at(&self.site.address, &self.set, &self.data, self.options.clone(), self.environment.clone());
         let old = std::mem::replace(self, again);
         // What is left of it is a process that was waited for.
         std::mem::forget(old);

@@ -14,12 +14,13 @@ use std::{
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    artifact::{Manifest, ObjectName, ObjectPath, Program, Verdict},
+    artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
     build::{Build, Lease},
     failure::{Failure, Kind},
     flow::{self, lease::Bearer},
     key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
     limits::{Limits, Why},
+    narinfo::StoreDir,
     news::{About, News},
     pins::{Change, Pinned, Pins},
     policy::{Names, Policy},
@@ -33,7 +34,7 @@ use binplz_core::{
     target::{Query, Target},
     time::Timestamp,
 };
-use binplz_local::{DataDir, LocalLedger, LocalStore};
+use binplz_local::{DataDir, LocalLedger, LocalStore, LocalVault};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -301,6 +302,8 @@ pub struct World {
     now: AtomicU64,
     leases: AtomicU64,
     hear: Mutex<Option<Ear>>,
+    /// The builders' cache.
+    pub vault: LocalVault,
     data: TempDir,
 }
 
@@ -344,10 +347,12 @@ impl World {
             late: AtomicBool::default(),
             reads: Mutex::default(),
         };
+        let vault = LocalVault::open(&dir, StoreDir::default()).expect("a cache");
         Arc::new(World {
             catalogues: Opened::default(),
             ledger,
-            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store"), life),
+            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&vault), life),
+            vault,
             launcher: Remembering::default(),
             bell: Counting::default(),
             waiters: Waiters::default(),
@@ -469,6 +474,11 @@ impl World {
         let target = target(path);
         let found = pins.resolve(&target, self.system()).expect("a served pin");
         found.build(Product::Package(target.wanted.attr().clone()))
+    }
+
+    /// A file of the builders' cache, if it is there.
+    pub fn cached(&self, name: &CacheName) -> Option<Vec<u8>> {
+        std::fs::read(self.data.path().join(name.to_string())).ok()
     }
 
     /// The live lease of a target, as its builder would show it.

@@ -89,6 +89,7 @@ pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> S
         | News::Held(_)
         | News::Looked(_, None)
         | News::Stopped(false)
+        | News::Promoted(_)
         | News::Granted(_)
         | News::Cleared(_)
         | News::Answered { .. } => ("INFO", None),

@@ -92,7 +92,12 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
         News::Held(Full::Store) => one(Metric::StoreRefused),
         News::Held(Full::Slots | Full::Catalogue | Full::Paused(_) | Full::Client { .. }) => vec![],
         News::Looked(_, Some(_)) => one(Metric::BuildsPaused),
-        News::Looked(_, None) | News::Stopped(_) | News::Granted(_) | News::Cleared(_) | News::Trouble { .. } => vec![],
+        News::Looked(_, None)
+        | News::Stopped(_)
+        | News::Granted(_)
+        | News::Cleared(_)
+        | News::Promoted(_)
+        | News::Trouble { .. } => vec![],
         News::Moved(
             Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled | Moved::Suspended,
         ) => vec![],

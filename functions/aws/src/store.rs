@@ -112,17 +112,15 @@ impl S3Store {
 fn media_type(path: &ObjectPath) -> &'static str {
     match path.name {
         ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
-        ObjectName::Log(_) => "text/plain; charset=utf-8",
-        ObjectName::WholeLog => "application/gzip",
-        ObjectName::Manifest => "application/json",
+        ObjectName::Log(_) | ObjectName::Narinfo(_) => "text/plain; charset=utf-8",
+        ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
+        ObjectName::Manifest | ObjectName::Plan => "application/json",
     }
 }
 
 /// As S3 writes it.
 fn base64_of(sha256: &Sha256) -> String {
-    let digit = |digit: u8| u8::try_from(char::from(digit).to_digit(16).unwrap_or(0)).unwrap_or(0);
-    let bytes: Vec<u8> = sha256.as_str().as_bytes().chunks(2).map(|two| digit(two[0]) << 4 | digit(two[1])).collect();
-    base64::encode(bytes)
+    base64::encode(sha256.bytes())
 }
 
 impl Store for S3Store {

@@ -50,7 +50,7 @@ fn lease() -> Lease {
 
 fn history() -> Vec<Attempt> {
     let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
-    let stats = Stats { derivations: 3, log_segments: 1, memory: None, stored: None };
+    let stats = Stats { derivations: 3, log_segments: 1, memory: None, offers: 0, stored: None };
     let (number, size, claimed) = (1, Size::default(), Timestamp(AT.0 - 60_000));
     vec![Attempt {
         lease: id('a'),
@@ -203,7 +203,7 @@ fn doomed() -> Build {
         failure: Some(failure.clone()),
         left: None,
         seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id('c') }),
-        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), stored: None },
+        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), offers: 0, stored: None },
     };
     Build { key: key(), state: State::Failed { failure, since: AT, until: None }, history: vec![attempt] }
 }

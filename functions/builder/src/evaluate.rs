@@ -200,6 +200,7 @@ mod tests {
             nixpkgs: Nixpkgs::Path("/a\" + throw \"b".into()),
             limits: Default::default(),
             lease_seconds: 1,
+            cache: None,
         };
         let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"));
         let after = |name: &str| arguments.iter().skip_while(|one| *one != name).nth(1).and_then(|one| one.to_str());

@@ -30,12 +30,14 @@ mod machine;
 mod watch;
 
 mod closure;
+mod drv;
 mod elf;
 mod evaluate;
 mod hand_over;
 mod leftovers;
 mod memory;
 mod nixpkgs;
+mod offer;
 mod plan;
 mod programs;
 mod realise;

@@ -1,4 +1,5 @@
-//! What Nix would build for a package, so that the endpoint can say whether one of these is known to fail.
+//! What Nix would build for a package, so that the endpoint can say whether one of these is known to fail, and knows what may be
+//! offered to other builds.
 
 use binplz_core::{key::DrvHash, protocol::TO_BUILD_MAX};
 
@@ -8,9 +9,9 @@ use crate::{
     shop::{Ending, Shop, finished},
 };
 
-/// The derivations that Nix would build for a package, as it says before it does. None, where it would not say: then what is wrong
+/// The paths of the derivations that Nix would build for a package, as it says before it does: what others need before these. None, where it would not say: then what is wrong
 /// is found by realising it.
-pub(crate) fn to_build(shop: &Shop, package: &Package) -> Result<Vec<DrvHash>, Ending> {
+pub(crate) fn to_build(shop: &Shop, package: &Package) -> Result<Vec<String>, Ending> {
     let arguments = ["--realise", "--dry-run", &format!("{}!{}", package.drv, package.output)].map(Into::into);
     let mut found = Vec::new();
     let ran = shop.nix.run("nix-store", &arguments, shop.lease.deadline(), |line| {
@@ -24,9 +25,9 @@ pub(crate) fn to_build(shop: &Shop, package: &Package) -> Result<Vec<DrvHash>, E
 }
 
 /// "these 2 derivations will be built:" and then a path a line, indented. What would be fetched is listed likewise, and is no derivation.
-fn derivations(text: &str) -> impl Iterator<Item = DrvHash> {
+fn derivations(text: &str) -> impl Iterator<Item = String> {
     let paths = text.lines().map(str::trim).filter(|line| line.starts_with('/') && line.ends_with(".drv"));
-    paths.filter_map(|path| DrvHash::of_path(path).ok())
+    paths.filter(|path| DrvHash::of_path(path).is_ok()).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -40,6 +41,6 @@ mod tests {
             "these 2 derivations will be built:\n  /nix/store/{one}-dep-1.0.drv\n  /nix/store/short.drv\n\
              this path will be fetched (0.01 MiB download, 0.02 MiB unpacked):\n  /nix/store/{one}-glibc-2.40\n"
         );
-        assert_eq!(derivations(&text).map(|drv| drv.to_string()).collect::<Vec<_>>(), [one]);
+        assert_eq!(derivations(&text).collect::<Vec<_>>(), [format!("/nix/store/{one}-dep-1.0.drv")]);
     }
 }

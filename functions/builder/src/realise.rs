@@ -15,6 +15,7 @@ use binplz_core::{
 use crate::{
     classify::{self, Ended},
     closure::Closure,
+    drv,
     evaluate::Package,
     machine,
     memory::Gauge,
@@ -72,7 +73,7 @@ pub(crate) fn realise(
     if ended == Ended::Exit(Exit::Code(0)) {
         return output(shop, &ran.stdout);
     }
-    evidence.download = classify::failing_derivation(&evidence).and_then(is_download);
+    evidence.download = classify::failing_derivation(&evidence).and_then(drv::is_download);
     evidence.daemon = shop.nix.by_daemon();
     evidence.oom_killed = machine::oom_kills() > kills;
     let store = Path::new(&package.drv).parent().unwrap_or(Path::new("/"));
@@ -92,36 +93,4 @@ fn output(shop: &Shop, stdout: &[u8]) -> Result<Output, Ending> {
     })?;
     let closure = Closure::new(store, closure.lines());
     Ok(Output { closure, path })
-}
-
-/// Whether a derivation has a fixed output, by its file: `Derive([("out","/nix/store/…","sha256","…")],…`.
-fn is_download(drv: &str) -> Option<bool> {
-    let text = fs::read(drv).ok()?;
-    has_fixed_output(&String::from_utf8_lossy(&text))
-}
-
-fn has_fixed_output(drv: &str) -> Option<bool> {
-    let (first, _) = drv.strip_prefix("Derive([(")?.split_once(')')?;
-    let mut fields = first.split(',').map(|field| field.trim_matches('"'));
-    // One with an algorithm and no hash is addressed by its content, and nothing is fixed.
-    fields.nth(3).map(|hash| !hash.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_download_is_known_by_its_derivation() {
-        for (drv, fixed) in [
-            (r#"Derive([("out","/nix/store/x-a.tar.gz","sha256","0f")],[],[]"#, Some(true)),
-            (r#"Derive([("out","/nix/store/x-a","r:sha256","0f")],[],[]"#, Some(true)),
-            (r#"Derive([("bin","/nix/store/x-a","",""),("out","/nix/store/x-b","","")],[],[]"#, Some(false)),
-            (r#"Derive([("out","","r:sha256","")],[],[]"#, Some(false)),
-            (r#"Derive([])"#, None),
-            ("", None),
-        ] {
-            assert_eq!(has_fixed_output(drv), fixed, "{drv}");
-        }
-    }
 }

@@ -33,6 +33,11 @@ impl Scratch {
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("result")
     }
+
+    /// Where a file may lie for a while.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.dir.path().join("file")
+    }
 }
 
 /// What can not be removed is another user's, or another builder's work at this very moment.

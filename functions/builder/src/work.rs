@@ -9,19 +9,19 @@ use std::{
 use binplz_core::{
     artifact::{Manifest, Verdict},
     failure::{Failure, Kind},
-    key::{Attr, Product, Token},
-    protocol::{Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, Turn},
+    key::{Attr, DrvHash, Product, Token},
+    protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, Turn},
 };
 
 use crate::{
     board::Board,
     catalogue::work::catalogue,
-    evaluate::evaluate,
+    evaluate::{Package, evaluate},
     hand_over::hand_over,
     lease::{CallError, Lease},
     log::{self, Log},
     nix::Nix,
-    plan,
+    offer, plan,
     programs::{self, failure_of},
     pulse,
     realise::realise,
@@ -59,6 +59,10 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     let mut nix = Nix::new(std::env::vars_os(), Arc::clone(&stop));
     if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
         nix.set_option("sandbox-fallback", "false");
+    }
+    if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
+        nix.set_option("extra-substituters", url);
+        nix.set_option("extra-trusted-public-keys", key);
     }
     let shop = Shop { lease: Arc::clone(&lease), board, log, nix };
 
@@ -111,9 +115,12 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Optio
     let package = evaluate(shop, job, attr)?;
     shop.log.say(&format!("derivation: {}, output {}, by Nix {}", package.drv, package.output, package.nix));
 
+    let to_build = plan::to_build(shop, &package)?;
+    let to_offer = if job.cache.is_some() { offer::needed_by_others(&to_build, &package.drv) } else { Vec::new() };
     let found = Evaluated {
         drv_path: package.drv.clone(),
-        to_build: plan::to_build(shop, &package)?,
+        to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).collect(),
+        to_offer: to_offer.iter().map(|made| made.path.hash.clone()).collect(),
         main_program: package.main_program.clone(),
     };
     match shop.lease.claim(&found)? {
@@ -122,7 +129,24 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Optio
     }
 
     let scratch = Scratch::new()?;
-    let output = realise(shop, &package, &job.limits, &scratch, stats)?;
+    let made = program(shop, job, attr, package, &scratch, stats);
+    // What they need was made, also where they were not; and whoever waits for them has them by now.
+    if !matches!(made, Err(Ending::Stopped)) {
+        stats.offers = offer::offer(shop, &to_offer, job.limits.cache_bytes, &scratch);
+    }
+    made.map(Some)
+}
+
+/// From a package that is this task's to build to its programs in the store.
+fn program(
+    shop: &Shop,
+    job: &Job,
+    attr: &Attr,
+    package: Package,
+    scratch: &Scratch,
+    stats: &mut Stats,
+) -> Result<Manifest, Ending> {
+    let output = realise(shop, &package, &job.limits, scratch, stats)?;
 
     shop.board.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
     let main: Vec<&str> =
@@ -130,7 +154,7 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Optio
     let found = programs::inspect(&output.path, &output.closure, job.key.system, &job.limits, &main)?;
     match failure_of(&found) {
         Some(failure) => Err(Ending::Failed(failure)),
-        None => hand_over(shop, package, found).map(Some),
+        None => hand_over(shop, package, found),
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use binplz_core::{
     key::Rev,
+    narinfo::StoreDir,
     pins::{KEEP, Pin, PinName, Pins, Source},
     protocol::Nixpkgs,
     text::clean_line,
@@ -57,6 +58,13 @@ pub(crate) fn check_nix() -> Result<(), Fault> {
     let mut numbers = version.split(['.', 'p']).map(|number| number.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if found >= OLDEST { Ok(()) } else { Err(Fault::OldNix(version)) }
+}
+
+/// Where this machine's Nix store lies.
+pub(crate) fn store_dir() -> Result<StoreDir, Fault> {
+    let told = run("nix-instantiate", &["--eval", "--json", "--expr", "builtins.storeDir"])?;
+    let dir = serde_json::from_str::<String>(&told).ok().and_then(|dir| dir.parse().ok());
+    dir.ok_or_else(|| Fault::Nix("a cache", format!("the store is at {}", told.trim())))
 }
 
 /// The pins that `infra/pins.json` knows.

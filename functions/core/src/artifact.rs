@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Rev, Sha256, serde_as_text},
+    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Rev, Sha256, StoreHash, serde_as_text},
     text::clean_line,
 };
 
@@ -187,10 +187,19 @@ impl Home {
     pub fn segments(&self) -> String {
         self.objects() + SEGMENTS
     }
+
+    /// What the paths begin with of all that it offers to the shared cache, and of no other object: a directory.
+    pub fn quarantine(&self) -> String {
+        format!("{QUARANTINE}{self}/")
+    }
 }
 
-/// What the paths of all builds' objects begin with.
+/// What the paths of all builds' objects begin with: of what they are made of, and of what people are served.
 pub const BUILDS: &str = "builds/";
+/// The same of what nobody may trust yet.
+pub const QUARANTINE: &str = "quarantine/";
+/// Where the shared Nix cache is.
+pub const CACHE: &str = "cache";
 
 /// How those of its log's segments go on.
 const SEGMENTS: &str = "log/";
@@ -211,6 +220,24 @@ pub enum ObjectName {
     Lookup,
     /// `details`: what there is to say on a catalogue's packages.
     Details,
+    /// `plan.json`, in the quarantine: which store paths the attempt may offer to the shared cache. Written by the service before
+    /// anything of it is run, never by a builder.
+    Plan,
+    /// `nar/SHA256.nar.gz`, in the quarantine: a store path's content, packed, by the packed file's own hash.
+    Nar(Sha256),
+    /// `HASH.narinfo`, in the quarantine: what a builder says of a store path ([`crate::narinfo`]).
+    Narinfo(StoreHash),
+}
+
+impl ObjectName {
+    /// Whether it is for the shared cache: it lies in the quarantine, and is served to nobody.
+    pub fn is_offer(&self) -> bool {
+        matches!(self, ObjectName::Plan | ObjectName::Nar(_) | ObjectName::Narinfo(_))
+    }
+
+    fn root(&self) -> &'static str {
+        if self.is_offer() { QUARANTINE } else { BUILDS }
+    }
 }
 
 impl fmt::Display for ObjectName {
@@ -222,9 +249,15 @@ impl fmt::Display for ObjectName {
             ObjectName::Manifest => f.write_str("manifest.json"),
             ObjectName::Lookup => f.write_str("lookup"),
             ObjectName::Details => f.write_str("details"),
+            ObjectName::Plan => f.write_str("plan.json"),
+            ObjectName::Nar(sha256) => write!(f, "nar/{sha256}{NAR}"),
+            ObjectName::Narinfo(hash) => write!(f, "{hash}{NARINFO}"),
         }
     }
 }
+
+const NAR: &str = ".nar.gz";
+const NARINFO: &str = ".narinfo";
 
 impl FromStr for ObjectName {
     type Err = BadName;
@@ -236,6 +269,9 @@ impl FromStr for ObjectName {
             None if s == "manifest.json" => ObjectName::Manifest,
             None if s == "lookup" => ObjectName::Lookup,
             None if s == "details" => ObjectName::Details,
+            None if s == "plan.json" => ObjectName::Plan,
+            Some(("nar", file)) => ObjectName::Nar(file.strip_suffix(NAR).ok_or(BadName::Form)?.parse()?),
+            None if s.ends_with(NARINFO) => ObjectName::Narinfo(s.trim_end_matches(NARINFO).parse()?),
             _ => return Err(BadName::Form),
         };
         // One spelling each: what is not written as it would be printed is refused.
@@ -245,7 +281,7 @@ impl FromStr for ObjectName {
 
 serde_as_text!(ObjectName, BadName);
 
-/// Where an object lies: `builds/REV/SYSTEM/ATTR/LEASE/NAME`, its [`Home`] and its name.
+/// Where an object lies: `builds/REV/SYSTEM/ATTR/LEASE/NAME`, its [`Home`] and its name; below `quarantine/` where it is an offer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectPath {
@@ -259,7 +295,7 @@ pub struct ObjectPath {
 
 impl fmt::Display for ObjectPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{BUILDS}{}/{}/{}", self.key, self.lease, self.name)
+        write!(f, "{}{}/{}/{}", self.name.root(), self.key, self.lease, self.name)
     }
 }
 
@@ -268,16 +304,39 @@ impl FromStr for ObjectPath {
     fn from_str(s: &str) -> Result<Self, BadName> {
         let mut parts = s.splitn(6, '/');
         let mut next = || parts.next().ok_or(BadName::Form);
-        if next()? != BUILDS.trim_end_matches('/') {
-            return Err(BadName::Form);
-        }
+        let root = next()?;
         let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? };
-        Ok(ObjectPath { key, lease: next()?.parse()?, name: next()?.parse()? })
+        let path = ObjectPath { key, lease: next()?.parse()?, name: next()?.parse()? };
+        if path.name.root().strip_suffix('/') == Some(root) { Ok(path) } else { Err(BadName::Form) }
     }
 }
 
 serde_as_text!(ObjectPath, BadName);
 
+/// A file of the shared Nix cache: `cache/NAME`, in the form that Nix reads. Written by a promotion ([`crate::flow::promote`]), by nobody
+/// else, and once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CacheName {
+    /// `nix-cache-info`: of which store its paths are.
+    Info,
+    /// `public-key`: by whom it is signed, as in Nix's `trusted-public-keys`.
+    PublicKey,
+    /// `HASH.narinfo`: a store path.
+    Narinfo(StoreHash),
+    /// `nar/SHA256.nar.gz`: its content.
+    Nar(Sha256),
+}
+
+impl fmt::Display for CacheName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheName::Info => write!(f, "{CACHE}/nix-cache-info"),
+            CacheName::PublicKey => write!(f, "{CACHE}/public-key"),
+            CacheName::Narinfo(hash) => write!(f, "{CACHE}/{hash}{NARINFO}"),
+            CacheName::Nar(sha256) => write!(f, "{CACHE}/nar/{sha256}{NAR}"),
+        }
+    }
+}
 /// What the paths of all nixpkgs' tarballs begin with.
 pub const NIXPKGS: &str = "nixpkgs/";
 
@@ -329,7 +388,25 @@ mod tests {
         let home = format!("builds/{}/x86_64-linux/tree/{}", "0".repeat(40), "1".repeat(32));
         for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "log.gz", "manifest.json", "lookup", "details"] {
             let path = format!("{home}/{name}");
+            assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path.clone()));
+            assert!(path.replace("builds/", "quarantine/").parse::<ObjectPath>().is_err(), "{path}");
+        }
+        let (sha256, hash) = ("a".repeat(64), "b".repeat(32));
+        for name in ["plan.json".to_owned(), format!("nar/{sha256}.nar.gz"), format!("{hash}.narinfo")] {
+            let path = format!("{home}/{name}");
+            assert!(path.parse::<ObjectPath>().is_err(), "{path}");
+            let path = path.replace("builds/", "quarantine/");
             assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path));
+        }
+        for name in [
+            &format!("nar/{sha256}"),
+            "nar/../x.nar.gz",
+            ".narinfo",
+            &format!("{hash}.narinfo.narinfo"),
+            &format!("../{hash}.narinfo"),
+        ] {
+            let path = format!("{home}/{name}").replace("builds/", "quarantine/");
+            assert!(path.parse::<ObjectPath>().is_err(), "{path}");
         }
         for name in [
             "bin/../x",

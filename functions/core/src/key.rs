@@ -129,7 +129,29 @@ name_type! {
 }
 name_type! {
     /// What tells one derivation from all others: the hash in its store path, 32 characters of Nix's base 32.
-    DrvHash, check_drv_hash
+    DrvHash, check_store_hash
+}
+name_type! {
+    /// What tells one path in a Nix store from all others: `HASH` in `/nix/store/HASH-tree-2.1.0`, written as [`DrvHash`] is.
+    StoreHash, check_store_hash
+}
+
+impl Sha256 {
+    /// As bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        let digit = |digit: u8| u8::try_from(char::from(digit).to_digit(16).unwrap_or(0)).unwrap_or(0);
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(self.0.as_bytes().chunks(2)) {
+            *byte = digit(pair[0]) << 4 | digit(pair[1]);
+        }
+        bytes
+    }
+}
+
+impl From<[u8; 32]> for Sha256 {
+    fn from(bytes: [u8; 32]) -> Sha256 {
+        Sha256(hex(&bytes))
+    }
 }
 
 impl DrvHash {
@@ -206,7 +228,7 @@ fn check_hex(s: &str, digits: usize) -> Result<(), BadName> {
     if s.len() == digits && s.bytes().all(hex) { Ok(()) } else { Err(BadName::Form) }
 }
 
-fn check_drv_hash(s: &str) -> Result<(), BadName> {
+fn check_store_hash(s: &str) -> Result<(), BadName> {
     // Nix's alphabet has no e, o, u and t.
     let base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'z') && !matches!(b, b'e' | b'o' | b'u' | b't');
     if s.len() == 32 && s.bytes().all(base32) { Ok(()) } else { Err(BadName::Form) }

@@ -12,6 +12,7 @@ pub mod artifact;
 pub mod catalogue;
 pub mod failure;
 pub mod gzip;
+pub mod narinfo;
 pub mod pins;
 pub mod policy;
 pub mod protocol;

@@ -52,6 +52,8 @@ pub enum News<'a> {
     Looked(System, Option<Why>),
     /// The operator has paused all builds (true), or lets them go on.
     Stopped(bool),
+    /// So many store paths of an attempt have come into the shared cache.
+    Promoted(usize),
     /// The operator lets builds cost so much in this month.
     Granted(Micros),
     /// What nobody needs any more was cleared away.
@@ -202,6 +204,7 @@ impl fmt::Display for News<'_> {
             News::Looked(system, None) => write!(f, "builds for {system} go on"),
             News::Stopped(true) => f.write_str("the operator has paused builds"),
             News::Stopped(false) => f.write_str("the operator lets builds go on"),
+            News::Promoted(paths) => write!(f, "{paths} of its store paths are in the cache"),
             News::Granted(budget) => write!(f, "builds may cost {budget} this month"),
             News::Cleared(Report { rows, removed, waiting, kept, .. }) => write!(
                 f,

@@ -12,20 +12,21 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    artifact::{Home, ObjectPath},
+    artifact::{Home, ObjectName, ObjectPath},
     build::{Build, Lease},
     catalogue::{About, Entry, Resolution},
     client::{Allowance, Client, Keys},
     derivation::Derivation,
     doomed::Doomed,
     gc::Trash,
-    key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, System, Token},
+    key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, StoreHash, System, Token},
     limits::{Limits, Why},
+    narinfo::{Content, StoreDir},
     news::{self, News},
     past::Past,
     pins::{Pinned, Pins},
     policy::Policy,
-    protocol::{Grant, Progress},
+    protocol::{Cache, Grant, Progress},
     served::{Served, ServedKey},
     target::Wanted,
     time::Timestamp,
@@ -363,6 +364,64 @@ pub trait Intake: Store {
 
     /// Removes the segments of an attempt's log, as many as there are: nothing else is ever removed here. Where it fails, some may be gone.
     fn remove_segments(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// The Nix cache that builders share, as they are sent there; `None`: there is none, and nobody need say more.
+    fn cache(&self) -> impl Future<Output = Result<Option<Cache>, Unavailable>> + Send {
+        async { Ok(None) }
+    }
+
+    /// An attempt is over that has offered something to that cache: whoever promotes should look. A word that is lost costs the cache a
+    /// path, and nobody a build.
+    fn offered(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send {
+        let _ = home;
+        async { Ok(()) }
+    }
+}
+
+/// The quarantine, and the shared Nix cache behind it, for the one step that may write the latter ([`crate::flow::promote`]). All
+/// that is written stays as it is: a second write under a name is passed over.
+pub trait Vault: Send + Sync {
+    /// Where the store lies whose paths these are.
+    fn store_dir(&self) -> &StoreDir;
+
+    /// A small offer's content; `None`: it is not there.
+    fn read(&self, home: &Home, offer: ObjectName)
+    -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
+
+    /// The store paths that an attempt has offered, by its narinfos.
+    fn offers(&self, home: &Home) -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
+
+    /// What an offered file is, and what it unpacks to, of which no more than `most` bytes are looked at; `None`: it is not there.
+    fn measure(
+        &self,
+        home: &Home,
+        nar: &Sha256,
+        most: u64,
+    ) -> impl Future<Output = Result<Option<Measured>, Unavailable>> + Send;
+
+    /// Whether the cache has a store path.
+    fn has(&self, path: &StoreHash) -> impl Future<Output = Result<bool, Unavailable>> + Send;
+
+    /// Puts an offered file into the cache.
+    fn keep(&self, home: &Home, nar: &Sha256) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Puts a narinfo into the cache, whose file is there by now.
+    fn publish(&self, path: &StoreHash, narinfo: String) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// The cache's signature of a text, as it stands in a narinfo.
+    fn sign(&self, text: &str) -> String;
+
+    /// Removes all that an attempt has offered. Where it fails, some may be gone.
+    fn clear(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// What a packed file turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// The file.
+    pub packed: Content,
+    /// What it unpacks to; `None`: to nothing, or to more than was looked at.
+    pub unpacked: Option<Content>,
 }
 
 /// A home, and what lies in it.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     artifact::{Manifest, ObjectName},
     failure::Failure,
-    key::{Attr, BuildKey, DrvHash, Sha256},
+    key::{Attr, BuildKey, DrvHash, Sha256, StoreHash},
     text::clean_line,
 };
 
@@ -38,6 +38,20 @@ pub struct Job {
     pub limits: JobLimits,
     /// How long the lease lasts without a [`Pulse`].
     pub lease_seconds: u64,
+    /// The Nix cache that the deployment's builders share: what is there is not built again. `None`: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+}
+
+/// A Nix cache: to be read by anybody who is sent there, and written by no builder. What a builder may do is to offer: it uploads
+/// [`ObjectName::Nar`] and then [`ObjectName::Narinfo`], and when it has settled somebody looks at these and signs them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// For Nix's `substituters`.
+    pub url: String,
+    /// By whom it is signed, for Nix's `trusted-public-keys`. `None`: nothing is in there yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
 }
 
 /// Where a nixpkgs is.
@@ -70,6 +84,8 @@ pub struct JobLimits {
     pub program_bytes: u64,
     /// Bytes of all programs of a package together.
     pub package_bytes: u64,
+    /// Bytes of packed files that a build may offer to the shared cache.
+    pub cache_bytes: u64,
     /// Seconds of a processor for each attribute of a catalogue.
     pub attribute_seconds: u64,
     /// Bytes of memory for each process that evaluates a part of a catalogue.
@@ -85,6 +101,7 @@ impl Default for JobLimits {
             log_bytes: 16 << 20,
             program_bytes: 512 << 20,
             package_bytes: 2 << 30,
+            cache_bytes: 4 << 30,
             attribute_seconds: 60,
             attribute_bytes: 4 << 30,
         }
@@ -178,6 +195,10 @@ pub struct Evaluated {
     /// The derivations that would be built for it, itself included, as far as that is known; no more than [`TO_BUILD_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to_build: Vec<DrvHash>,
+    /// The store paths that these would make, as far as others may need them: what it may then offer to the shared cache, and nothing
+    /// else. It is said before anything of them is run, so that nothing that runs has a say in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to_offer: Vec<StoreHash>,
     /// `meta.mainProgram`, as the package declares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub main_program: Option<String>,
@@ -262,7 +283,14 @@ pub struct Stats {
     /// The most memory in bytes that the builder and all that it started were seen to have; `None`: it was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+    /// Store paths that were offered to the shared cache.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub offers: u32,
     /// Bytes that are in the store now. What a builder says of it is replaced by what the store does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<u64>,
+}
+
+fn is_none_of_them(count: &u32) -> bool {
+    *count == 0
 }

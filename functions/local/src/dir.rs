@@ -25,6 +25,9 @@ pub enum OpenError {
     /// No space, no inodes, or no quota left.
     #[error("the disk that holds {} is full: make room, then start again", .0.display())]
     Full(PathBuf),
+    /// A path that can not stand in a URL as it is, where one has to.
+    #[error("{} has characters that Nix does not take in the URL of a cache: give a plainer path, or leave --cache away", .0.display())]
+    NotPlain(PathBuf),
     /// A later binplz, or a later database, wrote it.
     #[error("{} was written by a newer binplz (format {found}, this one knows {known}): run that version", path.display())]
     Newer {

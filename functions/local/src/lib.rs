@@ -4,6 +4,9 @@
 //! DATA/lock              held while a binplz serves this directory
 //! DATA/ledger.redb       the rows
 //! DATA/objects/builds/…  the objects, each under its object path
+//! DATA/objects/quarantine/…  what builders offer to the cache
+//! DATA/cache/            the builders' Nix cache, where there is one
+//! DATA/cache-key         what it is signed with
 //! DATA/roots/            links to the nixpkgs that Nix is to keep, as `binplz pin` makes them
 //! DATA/tmp/              objects that are still being written
 //! DATA/secret            what upload URLs are signed with
@@ -26,6 +29,7 @@ mod writer;
 mod draft;
 mod grant;
 pub mod store;
+mod vault;
 
 mod attic;
 
@@ -39,6 +43,7 @@ use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     artifact::ObjectPath,
     key::{LeaseId, System, Token},
+    narinfo::StoreDir,
     news::{About, News},
     pins::Pins,
     policy::Policy,
@@ -56,6 +61,7 @@ pub use crate::{
     lobby::LocalLobby,
     store::{LocalStore, Receiver, Refused},
     tally::LocalTally,
+    vault::LocalVault,
 };
 
 /// What `binplz serve` is told.
@@ -73,6 +79,8 @@ pub struct Config {
     pub system: System,
     /// The builder's program.
     pub builder: PathBuf,
+    /// Of which store its builders share a Nix cache; `None`: they share none.
+    pub cache: Option<StoreDir>,
 }
 
 /// A deployment on one machine.
@@ -82,6 +90,7 @@ pub struct Local {
     bell: LocalBell,
     launcher: LocalLauncher,
     store: LocalStore,
+    vault: Option<LocalVault>,
     lobby: LocalLobby,
     tally: LocalTally,
     policy: Policy,
@@ -100,13 +109,20 @@ impl Local {
         let dir = DataDir::open(&config.data)?;
         let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
         let ledger = LocalLedger::open(&dir)?;
+        let store = LocalStore::open(&dir, &config.origin)?;
+        let vault = config.cache.map(|of| LocalVault::open(&dir, of)).transpose()?;
+        let store = match &vault {
+            Some(vault) => store.sharing(vault),
+            None => store,
+        };
         let local = Local {
             catalogues: Opened::default(),
             lobby: LocalLobby::new(config.policy.waiters, ledger.settled.clone()),
             ledger,
             bell: LocalBell::default(),
             launcher,
-            store: LocalStore::open(&dir, &config.origin)?,
+            store,
+            vault,
             tally: LocalTally::open(&dir)?,
             policy: config.policy,
             first_pins: config.first_pins,
@@ -114,6 +130,11 @@ impl Local {
             origin: config.origin,
         };
         Ok((local, ends))
+    }
+
+    /// The cache that its builders share, if they do.
+    pub fn vault(&self) -> Option<&LocalVault> {
+        self.vault.as_ref()
     }
 }
 
@@ -174,7 +195,8 @@ impl Deployment for Local {
             | News::Looked(..)
             | News::Stopped(_)
             | News::Granted(_)
-            | News::Cleared(_) => {
+            | News::Cleared(_)
+            | News::Promoted(_) => {
                 tracing::info!(key, lease, "{news}")
             }
             News::Trouble { error, .. } => {

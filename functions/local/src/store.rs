@@ -13,17 +13,18 @@ use binplz_core::{
     artifact::{Home, ObjectPath},
     key::Sha256,
     ports::{Intake, Location, Method, Store, Unavailable},
-    protocol::Grant,
+    protocol::{Cache, Grant},
     time::Timestamp,
 };
 use thiserror::Error;
-use tokio::task::spawn_blocking;
+use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
     dir::{DataDir, OpenError, private},
     draft::{Draft, Published},
     grant::{Secret, Terms},
     origin,
+    vault::LocalVault,
 };
 
 /// How long an upload URL is good for. A builder asks right before it uploads, and asks again where that was too short.
@@ -39,6 +40,8 @@ pub struct LocalStore {
     tmp: PathBuf,
     secret: Secret,
     origin: String,
+    /// The cache that builders share, and who is told when they offer something to it.
+    shared: Option<(Cache, Arc<Notify>)>,
     /// The directory stays locked for as long as somebody writes to it.
     _dir: Arc<DataDir>,
 }
@@ -98,9 +101,15 @@ impl LocalStore {
             fs::remove_file(leftover.map_err(of)?.path()).map_err(of)?;
         }
         let path = dir.file("secret");
-        let secret = secret(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
+        let secret = secret_in(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
+        let secret = Secret(secret);
         let roots = dir.file("roots");
-        Ok(LocalStore { objects, roots, tmp, secret, origin: origin.to_owned(), _dir: Arc::clone(dir) })
+        Ok(LocalStore { objects, roots, tmp, secret, origin: origin.to_owned(), shared: None, _dir: Arc::clone(dir) })
+    }
+
+    /// The same, and its builders share a cache.
+    pub fn sharing(self, vault: &LocalVault) -> LocalStore {
+        LocalStore { shared: Some((vault.for_builders(), vault.offered())), ..self }
     }
 
     /// The file that an object is in, if it is there.
@@ -237,15 +246,26 @@ impl Intake for LocalStore {
         let segments = self.objects.join(home.segments());
         spawn_blocking(move || absent(fs::remove_dir_all(segments)).map(drop)).await.map_err(unavailable)?
     }
+
+    async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
+        Ok(self.shared.as_ref().map(|(cache, _)| cache.clone()))
+    }
+
+    async fn offered(&self, _: &Home) -> Result<(), Unavailable> {
+        if let Some((_, offered)) = &self.shared {
+            offered.notify_one();
+        }
+        Ok(())
+    }
 }
 
-/// The store's secret: made once, and whole or not there.
-fn secret(path: &Path, tmp: &Path) -> io::Result<Secret> {
+/// The secret in a file: made once, and whole or not there.
+pub(crate) fn secret_in(path: &Path, tmp: &Path) -> io::Result<[u8; 32]> {
     match File::open(path) {
         Ok(mut file) => {
             let mut bytes = [0; 32];
             file.read_exact(&mut bytes)?;
-            Ok(Secret(bytes))
+            Ok(bytes)
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let bytes = binplz_clock::random();
@@ -254,7 +274,7 @@ fn secret(path: &Path, tmp: &Path) -> io::Result<Secret> {
             file.write_all(&bytes)?;
             file.sync_all()?;
             fs::rename(draft, path)?;
-            Ok(Secret(bytes))
+            Ok(bytes)
         }
         Err(e) => Err(e),
     }

@@ -65,7 +65,7 @@ fn history() -> Vec<Attempt> {
         failure,
         left: None,
         seen_in: None,
-        stats: Stats { derivations: 7, log_segments: 3, memory: None, stored: None },
+        stats: Stats { derivations: 7, log_segments: 3, memory: None, offers: 0, stored: None },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
 }
@@ -225,7 +225,7 @@ fn failed_by_dependency() -> Build {
         task: Some("4711".to_owned()),
         failure: Some(failure.clone()),
         seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id(3) }),
-        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), stored: None },
+        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), offers: 0, stored: None },
         ..history().remove(0)
     };
     let since = attempt.ended;

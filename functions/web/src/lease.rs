@@ -98,7 +98,7 @@ pub(crate) async fn pulse<D: Deployment>(State(d): State<Arc<D>>, word: Word) ->
 }
 
 /// `POST …/derivation`: what it has evaluated to, and whose turn that is.
-pub(crate) async fn derivation<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn derivation<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { claim::claim(&*d, &word.bearer, word.read()?).await }.await)
 }
 

@@ -109,6 +109,7 @@ macro_rules! store_promises {
             a_grant_ends,
             the_same_content_again_is_fine,
             an_object_never_changes,
+            what_is_offered_is_written_once_and_by_its_own_grant,
             the_segments_of_a_log_are_removed_and_nothing_else,
             all_segments_of_a_long_log_are_removed,
             homes_are_told_with_what_lies_in_them,

@@ -228,8 +228,15 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 }
 
 fn any_stats() -> impl Strategy<Value = Stats> {
-    (any::<u32>(), any::<u32>(), option::of(any::<u64>()), option::of(any::<u64>()))
-        .prop_map(|(derivations, log_segments, memory, stored)| Stats { stored, derivations, log_segments, memory })
+    (any::<u32>(), any::<u32>(), option::of(any::<u64>()), option::of(any::<u64>()), any::<u32>()).prop_map(
+        |(derivations, log_segments, memory, stored, offers)| Stats {
+            derivations,
+            log_segments,
+            memory,
+            stored,
+            offers,
+        },
+    )
 }
 
 fn any_size() -> impl Strategy<Value = Size> {

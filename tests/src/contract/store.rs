@@ -193,6 +193,25 @@ pub async fn an_object_never_changes(uploads: &impl Uploads) -> Kept {
     expect(uploads, &path, Some(CONTENT)).await
 }
 
+/// In the quarantine, too, which lies elsewhere: neither an object of the build is written by its grant nor another's offer.
+pub async fn what_is_offered_is_written_once_and_by_its_own_grant(uploads: &impl Uploads) -> Kept {
+    let (store, own) = (uploads.store(), Home { key: key(1), lease: lease_id(1) });
+    let offer = || ObjectName::Narinfo("0".repeat(32).parse().expect("base 32"));
+    let (path, stranger) = (own.object(offer()), Home { lease: lease_id(2), ..own.clone() }.object(offer()));
+    let granted = grant(uploads, &path).await?;
+    for (part, instead) in
+        [("quarantine", "builds"), ("quarantine", "cache"), (own.lease.as_str(), lease_id(2).as_str())]
+    {
+        let moved = Grant { url: granted.url.replacen(part, instead, 1), ..granted.clone() };
+        refused(uploads, "a grant of another path", &moved, CONTENT).await?;
+    }
+    same("what a stranger has offered", &store.size(&stranger).await?, &None)?;
+    same("the upload", &uploads.put(&granted, CONTENT).await, &true)?;
+    let other = store.grant(&path, OTHER.len() as u64, &sha256(OTHER_SHA256)).await?;
+    refused(uploads, "another offer of the same path", &other, OTHER).await?;
+    same("the offer", &store.read(&path).await?, &Some(CONTENT.to_vec()))
+}
+
 /// No other object of the attempt, and no segment of another attempt or another build.
 pub async fn the_segments_of_a_log_are_removed_and_nothing_else(uploads: &impl Uploads) -> Kept {
     let (store, program) = (uploads.store(), program("log"));

@@ -12,7 +12,7 @@ use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     key::{Rev, Sha256},
     ports::{Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
-    protocol::Grant,
+    protocol::{Cache, Grant},
 };
 use binplz_local::LocalStore;
 
@@ -111,6 +111,12 @@ impl Intake for Objects {
             return Err(Unavailable::new("store", "it removes nothing now"));
         }
         self.inner.remove_segments(home).await
+    }
+    async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
+        self.inner.cache().await
+    }
+    async fn offered(&self, home: &Home) -> Result<(), Unavailable> {
+        self.inner.offered(home).await
     }
 }
 

@@ -54,7 +54,12 @@ fn drv(letter: char) -> DrvHash {
 }
 
 fn evaluated(letter: char) -> Evaluated {
-    Evaluated { drv_path: format!("/nix/store/{}-x-1.0.drv", drv(letter)), to_build: vec![], main_program: None }
+    Evaluated {
+        drv_path: format!("/nix/store/{}-x-1.0.drv", drv(letter)),
+        to_build: vec![],
+        to_offer: vec![],
+        main_program: None,
+    }
 }
 
 /// What the builder of a target is told that has evaluated to a derivation.

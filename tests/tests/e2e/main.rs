@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_machine;
+mod cache;
 mod clients;
 mod failures;
 mod flights;

@@ -7,4 +7,6 @@ mod work;
 mod failures;
 mod network;
 
+mod cache;
+
 mod machine;

@@ -38,6 +38,9 @@ in
     '';
     nested.deeper.good = good;
 
+    # Builds what it needs, and fails itself.
+    halfway = package "halfway" { } "cat ${dependency}; exit 1";
+
     # Says something, waits, ends well.
     gated = package "gated" { } ''
       phase buildPhase

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    flow::{dispatch::dispatch, gc::gc, settle::stopped, sweep::sweep},
+    flow::{dispatch::dispatch, gc::gc, promote::promote, settle::stopped, sweep::sweep},
     news::About,
     ports::{Deployment, Unavailable},
     time::Timestamp,
 };
-use binplz_local::{Ends, Local};
+use binplz_local::{Ends, Local, LocalVault};
 use tokio::time::sleep;
 
 /// How long after its start a service clears away first, and how long it waits then.
@@ -60,6 +60,24 @@ pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
             d.note(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
         }
     }
+}
+
+/// Lets into the builders' cache what they offer, when they have settled; and what was left from before.
+pub(crate) async fn promoter(d: Arc<Local>) {
+    let Some(vault) = d.vault() else { return };
+    loop {
+        if let Err(error) = promote_all(&d, vault).await {
+            d.note(About::Service, "what builders offer to the cache was not looked at", &error);
+        }
+        vault.wait_for_offers().await;
+    }
+}
+
+async fn promote_all(d: &Local, vault: &LocalVault) -> Result<(), Unavailable> {
+    for home in vault.in_quarantine().await? {
+        promote(d, vault, &home).await?;
+    }
+    Ok(())
 }
 
 /// Stops all builders, and returns when they have reported and ended.

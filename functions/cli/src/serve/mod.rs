@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// The builder's program [default: binplz-builder beside this program]
     #[arg(long, value_name = "FILE")]
     builder: Option<PathBuf>,
+    /// Keep a Nix cache of what builders build for packages, in the data directory: for builders that do not share a Nix store anyway
+    #[arg(long)]
+    cache: bool,
     #[command(flatten)]
     numbers: Numbers,
     /// Which names mean something: those that the nixpkgs' catalogue knows; or also, as attributes, what it does not know (open); or only attributes, and no catalogue is made
@@ -93,6 +96,9 @@ struct Numbers {
     /// Bytes that all programs of a package together may have
     #[arg(long, default_value_t = JobLimits::default().package_bytes, value_name = "BYTES")]
     package_size: u64,
+    /// Bytes of packed files that a build may offer to the builders' cache
+    #[arg(long, default_value_t = JobLimits::default().cache_bytes, value_name = "BYTES")]
+    cache_size: u64,
     /// Seconds of a processor that evaluating one attribute of a catalogue may take
     #[arg(long, default_value_t = JobLimits::default().attribute_seconds, value_name = "SECONDS")]
     attribute_time: u64,
@@ -143,6 +149,7 @@ impl Numbers {
                 log_bytes: self.log_size,
                 program_bytes: self.program_size,
                 package_bytes: self.package_size,
+                cache_bytes: self.cache_size,
                 attribute_seconds: self.attribute_time,
                 attribute_bytes: self.attribute_memory,
             },
@@ -210,7 +217,8 @@ async fn serve(args: Args) -> Result<(), Fatal> {
         None => nixpkgs::Known::read()?.pins()?,
     };
     let policy = Policy { names: args.names, ..args.numbers.policy() };
-    let config = Config { data: args.data.clone(), origin, policy, first_pins, system, builder };
+    let cache = args.cache.then(nixpkgs::store_dir).transpose()?;
+    let config = Config { data: args.data.clone(), origin, policy, first_pins, system, builder, cache };
     let (local, ends) = Local::open(config)?;
     let local = Arc::new(local);
     if let Some(named) = named {
@@ -223,6 +231,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     let sweeper = tokio::spawn(loops::sweeper(Arc::clone(&local)));
     let collector = tokio::spawn(loops::collector(Arc::clone(&local)));
     let reaper = tokio::spawn(loops::reaper(Arc::clone(&local), ends));
+    let promoter = tokio::spawn(loops::promoter(Arc::clone(&local)));
 
     let service = binplz_web::router(Arc::clone(&local)).merge(objects::router(Arc::clone(&local)));
     let (closing, closed) = oneshot::channel::<()>();
@@ -245,6 +254,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     orders.abort();
     sweeper.abort();
     reaper.abort();
+    promoter.abort();
     collector.abort();
     // Whoever still downloads is cut off when this process ends, and can resume.
     drop(closing);

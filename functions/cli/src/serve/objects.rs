@@ -34,12 +34,15 @@ fn parse(uri: &Uri) -> Option<ObjectPath> {
 }
 
 async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
-    let Some(path) = parse(request.uri()) else { return StatusCode::NOT_FOUND.into_response() };
+    // What is offered to the cache was looked at by nobody yet.
+    let Some(path) = parse(request.uri()).filter(|path| !path.name.is_offer()) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let media_type = match path.name {
         ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
-        ObjectName::Log(_) => "text/plain; charset=utf-8",
-        ObjectName::WholeLog => "application/gzip",
-        ObjectName::Manifest => "application/json",
+        ObjectName::Log(_) | ObjectName::Narinfo(_) => "text/plain; charset=utf-8",
+        ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
+        ObjectName::Manifest | ObjectName::Plan => "application/json",
     };
     let mime = media_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
     let served = ServeFile::new_with_mime(d.store().file(&path), &mime).oneshot(request).await;

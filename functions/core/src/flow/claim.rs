@@ -1,6 +1,7 @@
 //! A builder has evaluated, and asks who realises what it came to: one build does for each derivation, and all others follow it.
 
 use crate::{
+    artifact::ObjectName,
     build::{Build, Event, Illegal},
     derivation::{Derivation, Realisation},
     flow::{
@@ -8,8 +9,8 @@ use crate::{
         lease::{Bearer, Denied, admit},
         load_build, ring,
     },
-    key::{DrvHash, NAME_MAX, Product},
-    ports::{Deployment, Ledger, Row, Swap},
+    key::{DrvHash, NAME_MAX, Product, StoreHash},
+    ports::{Deployment, Intake, Ledger, Row, Swap, Unavailable},
     protocol::{Evaluated, Turn},
     text::clean_line,
 };
@@ -20,7 +21,7 @@ use crate::{
 ///
 /// # Errors
 /// [`Denied`]; then nothing is to be realised.
-pub async fn claim<D: Deployment>(d: &D, bearer: &Bearer, found: Evaluated) -> Result<Turn, Denied> {
+pub async fn claim<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, found: Evaluated) -> Result<Turn, Denied> {
     let Product::Package(_) = &bearer.key.product else {
         return Err(Denied::Nonsense("a catalogue has no derivation"));
     };
@@ -49,6 +50,7 @@ pub async fn claim<D: Deployment>(d: &D, bearer: &Bearer, found: Evaluated) -> R
             if row.is_some_and(|row| row.home == mine) {
                 return Ok(Turn::Go);
             }
+            plan(d, &build, bearer, &found.to_offer).await?;
             // One commit: so the lease was live when the derivation became its own.
             swaps.push(Swap { seen, row: Row::Derivation(Derivation { drv: drv.clone(), home: mine.clone() }) });
             match d.ledger().commit(swaps).await {
@@ -63,6 +65,22 @@ pub async fn claim<D: Deployment>(d: &D, bearer: &Bearer, found: Evaluated) -> R
             return Ok(Turn::Elsewhere);
         }
     }
+}
+
+/// Writes down what the attempt may offer to the shared cache, unless it holds a derivation already: by then that may run, and it is
+/// too late.
+async fn plan<D: Deployment<Store: Intake>>(
+    d: &D,
+    build: &Build,
+    bearer: &Bearer,
+    to_offer: &[StoreHash],
+) -> Result<(), Denied> {
+    let begins = build.lease().is_some_and(|lease| lease.id == bearer.lease && lease.derivation.is_none());
+    if !begins || to_offer.is_empty() || d.store().cache().await?.is_none() {
+        return Ok(());
+    }
+    let json = serde_json::to_vec(to_offer).map_err(|error| Unavailable::new("plan", error))?;
+    Ok(d.store().write(&bearer.home().object(ObjectName::Plan), json).await?)
 }
 
 /// Whether a build has been told of this very failure before. Then an operator wants the derivation tried again.

@@ -6,6 +6,7 @@ use crate::{
     catalogue,
     flow::{Halt, advance, load_build, pins},
     key::{BuildKey, LeaseId, Product, Token},
+    narinfo,
     pins::Source,
     ports::{Deployment, Intake, Ledger, Unavailable},
     protocol::{Grant, Job, Nixpkgs, Progress, Pulse, Upload},
@@ -87,6 +88,7 @@ pub async fn job<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result
         nixpkgs,
         limits: d.policy().job.clone(),
         lease_seconds: d.policy().lease.as_secs(),
+        cache: d.store().cache().await?,
     })
 }
 
@@ -104,7 +106,7 @@ pub async fn pulse<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progress) -
     Ok(Pulse { lease_seconds: d.policy().lease.as_secs() * 2 / 3 })
 }
 
-/// Permission to store objects: its own programs or its catalogue, and its log, nothing else.
+/// Permission to store objects: its own programs or its catalogue, its log, and what it offers to the shared cache; nothing else.
 ///
 /// # Errors
 /// [`Denied`].
@@ -122,6 +124,15 @@ pub async fn uploads<D: Deployment<Store: Intake>>(
             (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
             (ObjectName::Lookup | ObjectName::Details, Product::Catalogue) => catalogue::FILE_MAX,
             (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),
+            (ObjectName::Plan, _) => return Err(Denied::Forbidden("what may be offered was said before")),
+            (ObjectName::Nar(_) | ObjectName::Narinfo(_), Product::Package(_))
+                if d.store().cache().await?.is_none() =>
+            {
+                return Err(Denied::Forbidden("this service has no cache"));
+            }
+            // By its name it has one content for ever: what was looked at in the quarantine is what comes into the cache.
+            (ObjectName::Nar(sha256), Product::Package(_)) if *sha256 == upload.sha256 => job.cache_bytes,
+            (ObjectName::Narinfo(_), Product::Package(_)) => narinfo::LENGTH_MAX,
             _ => return Err(Denied::Forbidden("the object is of other work than this")),
         };
         if upload.size > most {

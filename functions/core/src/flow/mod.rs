@@ -7,7 +7,7 @@
 //! [`operate`] is what an operator may ask for, [`cost`] what the month has cost.
 //! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
 //! longer. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
-//! [`built`] tells its maker what is known already.
+//! [`built`] tells its maker what is known already. [`promote`] lets into the shared Nix cache what builders offer.
 //!
 //! Every one of them may die between any two lines and be run again.
 
@@ -44,6 +44,7 @@ mod meaning;
 pub mod operate;
 pub mod package;
 pub mod pins;
+pub mod promote;
 pub mod request;
 pub mod search;
 pub mod service;

@@ -62,6 +62,11 @@ pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report
         d.note(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
     }
     ring(d).await;
+    if report.stats.offers > 0
+        && let Err(error) = d.store().offered(&bearer.home()).await
+    {
+        d.note(About::Attempt(&bearer.key, &bearer.lease), "nobody looks at what it offers to the cache", &error);
+    }
     // Nothing depends on it: what stays is read all the same.
     if let Err(error) = tidy_log(d, &bearer.home()).await {
         d.note(About::Attempt(&bearer.key, &bearer.lease), "the segments of its log are still there", &error);

@@ -34,5 +34,9 @@ fn unasked() -> Build {
 }
 
 fn settle(n: u32, end: Result<(), Failure>) -> Event {
-    Event::Settle { id: id(n), end, stats: Stats { derivations: 3, log_segments: 2, memory: None, stored: None } }
+    Event::Settle {
+        id: id(n),
+        end,
+        stats: Stats { derivations: 3, log_segments: 2, memory: None, offers: 0, stored: None },
+    }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Seen {
     pub(crate) claims: Vec<Evaluated>,
     /// What it is told then.
     pub(crate) turn: Turn,
+    /// What it takes no object of whose name begins so.
+    pub(crate) refused: Option<&'static str>,
     /// Requests that came while the mode was another than [`Mode::Serves`].
     pub(crate) turned_away: usize,
     /// What the builder did wrong.
@@ -97,6 +99,7 @@ impl Endpoint {
             report: None,
             claims: Vec::new(),
             turn: Turn::Go,
+            refused: None,
             turned_away: 0,
             wrong: Vec::new(),
         };
@@ -123,6 +126,11 @@ impl Endpoint {
     /// Another build has every derivation.
     pub(crate) fn has_all_elsewhere(&self) {
         self.0.change(|seen| seen.turn = Turn::Elsewhere);
+    }
+
+    /// No object is taken whose name begins so.
+    pub(crate) fn refuses(&self, names: &'static str) {
+        self.0.change(|seen| seen.refused = Some(names));
     }
 
     pub(crate) fn set_mode(&self, mode: Mode) {
@@ -264,6 +272,9 @@ impl Shared {
 
     fn store(&self, name: &str, headers: &BTreeMap<String, String>, body: Vec<u8>) -> (u16, serde_json::Value) {
         self.change(|seen| {
+            if seen.refused.is_some_and(|names| name.starts_with(names)) {
+                return (403, json!({}));
+            }
             let granted = seen.granted.get(name);
             let sha256: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
             let matches =

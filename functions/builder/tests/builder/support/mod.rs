@@ -113,6 +113,7 @@ impl Bench {
             nixpkgs: Nixpkgs::Path(self.set().to_string_lossy().into_owned()),
             limits: JobLimits { seconds: 300, silent_seconds: 120, ..JobLimits::default() },
             lease_seconds: 30,
+            cache: None,
         }
     }
 

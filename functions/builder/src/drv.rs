@@ -1,0 +1,52 @@
+//! What a derivation makes, by its file: `Derive([("out","/nix/store/…","",""),("dev",…)],…`.
+
+use std::fs;
+
+/// An output of a derivation.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// Where it will be; empty where its content decides that.
+    pub(crate) path: String,
+    /// Its hash is known before: it is a download.
+    pub(crate) fixed: bool,
+}
+
+/// The outputs of the derivation in that file; `None`: it can not be read.
+pub(crate) fn outputs(drv: &str) -> Option<Vec<Output>> {
+    parse(&String::from_utf8_lossy(&fs::read(drv).ok()?))
+}
+
+/// Whether a derivation is a download, by its file.
+pub(crate) fn is_download(drv: &str) -> Option<bool> {
+    outputs(drv)?.first().map(|output| output.fixed)
+}
+
+fn parse(drv: &str) -> Option<Vec<Output>> {
+    // No part of an output has a parenthesis.
+    let (outputs, _) = drv.strip_prefix("Derive([(")?.split_once(")],")?;
+    let output = |fields: &str| {
+        let mut fields = fields.split(',').map(|field| field.trim_matches('"'));
+        // One with an algorithm and no hash is addressed by its content, and nothing is fixed.
+        Some(Output { path: fields.nth(1)?.to_owned(), fixed: !fields.nth(1)?.is_empty() })
+    };
+    outputs.split("),(").map(output).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_known_by_the_derivation() {
+        let made = |path: &str, fixed| Output { path: path.into(), fixed };
+        let fixed = r#"Derive([("out","/nix/store/x-source","r:sha256","1234")],[],[],"x","builtin",[],[])"#;
+        assert_eq!(parse(fixed), Some(vec![made("/nix/store/x-source", true)]));
+        let two = r#"Derive([("dev","/nix/store/y-tree-dev","",""),("out","/nix/store/x-tree","","")],[("/nix/store/z.drv",["out"])],[],"x","sh",[],[])"#;
+        assert_eq!(parse(two), Some(vec![made("/nix/store/y-tree-dev", false), made("/nix/store/x-tree", false)]));
+        let by_content = r#"Derive([("out","","r:sha256","")],[],[],"x","sh",[],[])"#;
+        assert_eq!(parse(by_content), Some(vec![made("", false)]));
+        for bad in ["", "Derive([])", "Derive([(", r#"Derive([("out")],"#, r#"Derive([("out","x",)"#] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What builders offer to the cache that they share, and what of it comes in: with builders that lie, and with a death between any
+//! two steps.
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use binplz_cache::Packer;
+use binplz_core::{
+    artifact::{CacheName, Home, ObjectName},
+    client::Asker,
+    failure::{Failure, Kind},
+    flow::{
+        claim::claim,
+        dispatch::dispatch,
+        lease::{Bearer, Denied, uploads},
+        promote::{NAR_MAX, Promoted, promote},
+        request::request,
+        settle::{settle, stopped},
+    },
+    key::{Sha256, StoreHash},
+    narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
+    ports::{Deployment, Intake, Measured, Method, Unavailable, Vault},
+    protocol::{Evaluated, Outcome, Report, Stats, Upload},
+};
+use binplz_local::LocalVault;
+use binplz_tests::world::{World, target};
+
+fn hash(letter: char) -> StoreHash {
+    String::from_iter([letter; 32]).parse().expect("base 32")
+}
+
+/// What a builder offers: a path that is called by a letter.
+#[derive(Clone)]
+struct Offer {
+    path: StoreHash,
+    narinfo: Narinfo,
+    text: String,
+    file: Vec<u8>,
+}
+
+impl Offer {
+    fn new(letter: char, content: &[u8]) -> Offer {
+        let mut file = Vec::new();
+        let mut packer = Packer::new(&mut file, u64::MAX);
+        packer.write_all(content).expect("memory");
+        let (packed, nar) = packer.finish().expect("memory");
+        let name = |what: &str| format!("{}-{what}", hash(letter)).parse().expect("a name");
+        let narinfo =
+            Narinfo { path: name("dep"), packed, nar, references: vec![name("dep")], deriver: Some(name("dep.drv")) };
+        Offer { path: hash(letter), text: narinfo.text(&StoreDir::default()), narinfo, file }
+    }
+
+    /// With another narinfo, well written.
+    fn saying(mut self, change: impl FnOnce(&mut Narinfo)) -> Offer {
+        change(&mut self.narinfo);
+        self.text = self.narinfo.text(&StoreDir::default());
+        self
+    }
+
+    /// Puts it into the quarantine, as a builder with a grant does.
+    async fn put(&self, w: &World, bearer: &Bearer) {
+        let object = |name| bearer.home().object(name);
+        let nar = ObjectName::Nar(self.narinfo.packed.sha256.clone());
+        w.store().write(&object(nar), self.file.clone()).await.expect("the store");
+        let narinfo = ObjectName::Narinfo(self.path.clone());
+        w.store().write(&object(narinfo), self.text.clone().into_bytes()).await.expect("the store");
+    }
+}
+
+/// A build whose builder has said what it is going to make, and runs it now.
+async fn building(w: &Arc<World>, attr: &str, to_offer: &[char]) -> Bearer {
+    request(&**w, &target(attr), Method::Get, Some(&Asker::default())).await;
+    dispatch(&**w).await.expect("the ledger");
+    let bearer = w.bearer(attr).await;
+    say(w, &bearer, to_offer).await.expect("a live lease");
+    bearer
+}
+
+/// Says what it is going to make.
+async fn say(w: &Arc<World>, bearer: &Bearer, to_offer: &[char]) -> Result<(), Denied> {
+    let letter = bearer.key.product.to_string().chars().next().expect("a letter");
+    let found = Evaluated {
+        drv_path: format!("/nix/store/{}-x.drv", String::from_iter([letter; 32])),
+        to_build: vec![],
+        to_offer: to_offer.iter().map(|letter| hash(*letter)).collect(),
+        main_program: None,
+    };
+    claim(&**w, bearer, found).await.map(drop)
+}
+
+/// Ends a build that has offered something, as `a` package that does not work itself.
+async fn end(w: &Arc<World>, bearer: &Bearer) {
+    let stats = Stats { offers: 1, ..Stats::default() };
+    let report = Report { outcome: Outcome::Failed(Failure::new(Kind::BuildFailed, "why")), stats };
+    settle(&**w, bearer, report).await.expect("a live lease");
+}
+
+async fn promoted(w: &Arc<World>, home: &Home) -> Promoted {
+    promote(&**w, &w.vault, home).await.expect("the vault")
+}
+
+fn new(new: usize) -> Promoted {
+    Promoted::Done { new, refused: 0 }
+}
+
+fn narinfo(w: &World, path: &StoreHash) -> Option<String> {
+    w.cached(&CacheName::Narinfo(path.clone())).map(|text| String::from_utf8(text).expect("text"))
+}
+
+/// What it is as the cache has to have it.
+fn signed(w: &World, offer: &Offer) -> String {
+    let dir = StoreDir::default();
+    offer.narinfo.signed(&dir, &w.vault.sign(&offer.narinfo.fingerprint(&dir)))
+}
+
+#[tokio::test]
+async fn what_was_to_be_made_comes_into_the_cache_with_its_signature_and_with_no_other() {
+    let w = World::new();
+    let bearer = building(&w, "a", &['1', '2', '3']).await;
+    // One with a signature of its builder's own; one that it has not come to.
+    let (one, mut two) = (Offer::new('1', b"one"), Offer::new('2', b""));
+    two.text += "Sig: cache.nixos.org-1:AAAA\nSig: binplz-1:AAAA\n";
+    one.put(&w, &bearer).await;
+    two.put(&w, &bearer).await;
+    assert_eq!(promoted(&w, &bearer.home()).await, Promoted::NotYet);
+    assert_eq!(narinfo(&w, &one.path), None);
+    let waits = w.vault.wait_for_offers();
+    end(&w, &bearer).await;
+    // Whoever promotes was told.
+    waits.await;
+    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [bearer.home()]);
+    assert_eq!(promoted(&w, &bearer.home()).await, new(2));
+    for offer in [&one, &two] {
+        assert_eq!(narinfo(&w, &offer.path), Some(signed(&w, offer)));
+        assert_eq!(w.cached(&CacheName::Nar(offer.narinfo.packed.sha256.clone())), Some(offer.file.clone()));
+    }
+    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
+    assert_eq!(promoted(&w, &bearer.home()).await, new(0));
+}
+
+#[tokio::test]
+async fn what_is_not_what_it_says_is_not_promoted() {
+    let other = |content: &Content| Content { sha256: [7; 32].into(), ..content.clone() };
+    let w = World::new();
+    let good = Offer::new('1', b"content");
+    let cut = good.file[..good.file.len() - 1].to_vec();
+    let bomb = Offer::new('1', &vec![0; 1 << 20]);
+    let tampered = [
+        ("its content", good.clone().saying(|it| it.nar = other(&it.nar))),
+        ("less than its content", bomb.clone().saying(|it| it.nar.size -= 1)),
+        ("more than its content", good.clone().saying(|it| it.nar.size = u64::MAX)),
+        ("more than is looked at", good.clone().saying(|it| it.nar.size = NAR_MAX + 1)),
+        ("its file's size", good.clone().saying(|it| it.packed.size += 1)),
+        ("a file that was cut off", Offer { file: cut.clone(), ..good.clone() }),
+        ("a file that is none", Offer { file: b"content".to_vec(), ..good.clone() }),
+        ("another path", Offer { text: Offer::new('2', b"content").text, ..good.clone() }),
+        ("what nobody said", Offer { path: hash('9'), ..Offer::new('9', b"content") }),
+        ("no narinfo", Offer { text: "StorePath: /nix/store/x\n".to_owned(), ..good.clone() }),
+        ("another store", Offer { text: good.text.replace("/nix/store/", "/gnu/store/"), ..good.clone() }),
+        ("a file elsewhere", Offer { text: good.text.replace("URL: nar/", "URL: ../nar/"), ..good.clone() }),
+    ];
+    for (what, offer) in tampered {
+        let w = World::new();
+        let bearer = building(&w, "a", &['1', '2']).await;
+        offer.put(&w, &bearer).await;
+        end(&w, &bearer).await;
+        assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 }, "{what}");
+        for path in ['1', '2', '9'] {
+            assert_eq!(narinfo(&w, &hash(path)), None, "{what}");
+        }
+        assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [], "{what}");
+    }
+    // And a narinfo whose file was never there.
+    let bearer = building(&w, "a", &['1']).await;
+    let object = bearer.home().object(ObjectName::Narinfo(good.path.clone()));
+    w.store().write(&object, good.text.into_bytes()).await.expect("the store");
+    end(&w, &bearer).await;
+    assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 });
+}
+
+#[tokio::test]
+async fn what_has_begun_to_run_says_nothing_more_of_what_it_makes() {
+    let w = World::new();
+    let said = building(&w, "a", &['1']).await;
+    let silent = building(&w, "b", &[]).await;
+    for bearer in [&said, &silent] {
+        say(&w, bearer, &['9']).await.expect("its own derivation");
+        Offer::new('9', b"stolen token").put(&w, bearer).await;
+        end(&w, bearer).await;
+        assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 });
+    }
+    assert_eq!(narinfo(&w, &hash('9')), None);
+}
+
+#[tokio::test]
+async fn what_the_cache_has_stays() {
+    let w = World::new();
+    let (a, b) = (building(&w, "a", &['1']).await, building(&w, "b", &['1']).await);
+    let (first, second) = (Offer::new('1', b"first"), Offer::new('1', b"second"));
+    for (bearer, offer, come) in [(&a, &first, 1), (&b, &second, 0)] {
+        offer.put(&w, bearer).await;
+        end(&w, bearer).await;
+        assert_eq!(promoted(&w, &bearer.home()).await, new(come));
+        assert_eq!(narinfo(&w, &hash('1')), Some(signed(&w, &first)));
+    }
+    // Also where two are looked at at once, and the other one was quicker.
+    w.vault.publish(&hash('1'), "StorePath: /nix/store/x\n".to_owned()).await.expect("the vault");
+    assert_eq!(narinfo(&w, &hash('1')), Some(signed(&w, &first)));
+}
+
+#[tokio::test]
+async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left_that_died_too() {
+    let w = World::new();
+    let bearer = building(&w, "a", &['1']).await;
+    Offer::new('1', b"one").put(&w, &bearer).await;
+    let stranger = Bearer { lease: "f".repeat(32).parse().expect("hex"), ..bearer.clone() };
+    let plan = serde_json::to_vec(&[hash('1')]).expect("JSON");
+    w.store().write(&stranger.home().object(ObjectName::Plan), plan).await.expect("the store");
+    Offer::new('1', b"stranger").put(&w, &stranger).await;
+    assert_eq!(promoted(&w, &stranger.home()).await, Promoted::Done { new: 0, refused: 1 });
+    // It was killed after it had offered: what it had is good.
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
+    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
+    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
+}
+
+#[tokio::test]
+async fn a_builder_may_write_its_own_offers_and_nothing_else_of_the_cache() {
+    let w = World::new();
+    let (a, b) = (building(&w, "a", &['1']).await, building(&w, "b", &['1']).await);
+    let sha256 = |digit: char| String::from_iter([digit; 64]).parse::<Sha256>().expect("hex");
+    let ask = async |bearer: &Bearer, name, size| {
+        let upload = Upload { name, size, sha256: sha256('1') };
+        uploads(&*w, bearer, &[upload]).await.map(|mut grants| grants.remove(0).url)
+    };
+    let narinfo = || ObjectName::Narinfo(hash('1'));
+    let url = ask(&a, narinfo(), 5).await.expect("a grant");
+    assert!(url.contains(&format!("/quarantine/{}/{}/{}.narinfo?", a.key, a.lease, hash('1'))), "{url}");
+    assert!(ask(&a, ObjectName::Nar(sha256('1')), 5).await.is_ok());
+    for (name, size) in [
+        // By another name than its content's.
+        (ObjectName::Nar(sha256('2')), 5),
+        (ObjectName::Nar(sha256('1')), w.policy().job.cache_bytes + 1),
+        (narinfo(), LENGTH_MAX + 1),
+        (ObjectName::Plan, 5),
+    ] {
+        assert!(matches!(ask(&a, name.clone(), size).await, Err(Denied::Forbidden(_))), "{name}");
+    }
+    // Another's quarantine, by its own token.
+    let thief = Bearer { token: a.token.clone(), ..b.clone() };
+    assert_eq!(ask(&thief, narinfo(), 5).await, Err(Denied::Token));
+    let thief = Bearer { lease: b.lease.clone(), ..a.clone() };
+    assert_eq!(ask(&thief, narinfo(), 5).await, Err(Denied::NotLive));
+    // What it has written it can not write again.
+    w.store().write(&a.home().object(narinfo()), b"first".to_vec()).await.expect("the store");
+    assert!(w.store().write(&a.home().object(narinfo()), b"other".to_vec()).await.is_err());
+    end(&w, &a).await;
+    assert_eq!(ask(&a, narinfo(), 5).await, Err(Denied::NotLive));
+}
+
+#[tokio::test]
+async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
+    for die_at in 0.. {
+        let w = World::new();
+        let bearer = building(&w, "a", &['1', '2', '3']).await;
+        let offers = [Offer::new('1', b"one"), Offer::new('2', b"two"), Offer::new('3', b"three")];
+        let lie = offers[2].clone().saying(|it| it.nar.size += 1);
+        for offer in offers[..2].iter().chain([&lie]) {
+            offer.put(&w, &bearer).await;
+        }
+        end(&w, &bearer).await;
+        let dying = Dying { vault: &w.vault, steps: AtomicUsize::new(die_at) };
+        let died = promote(&*w, &dying, &bearer.home()).await;
+        // Whatever there is of it by now: who finds a narinfo finds its file.
+        for offer in &offers {
+            assert!(
+                narinfo(&w, &offer.path).is_none()
+                    || w.cached(&CacheName::Nar(offer.narinfo.packed.sha256.clone())).is_some()
+            );
+        }
+        promoted(&w, &bearer.home()).await;
+        for offer in &offers[..2] {
+            assert_eq!(narinfo(&w, &offer.path), Some(signed(&w, offer)), "died at {die_at}");
+        }
+        assert_eq!(narinfo(&w, &hash('3')), None, "died at {die_at}");
+        assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [], "died at {die_at}");
+        if died.is_ok() {
+            assert!(die_at > 20, "{die_at}");
+            return;
+        }
+    }
+}
+
+/// A vault whose user dies: before some step, or after it.
+struct Dying<'a> {
+    vault: &'a LocalVault,
+    /// Before and after each are two.
+    steps: AtomicUsize,
+}
+
+impl Dying<'_> {
+    fn live(&self) -> Result<(), Unavailable> {
+        let left = self.steps.fetch_update(SeqCst, SeqCst, |steps| steps.checked_sub(1));
+        left.map(drop).map_err(|_| Unavailable::new("vault", "killed"))
+    }
+
+    async fn step<T>(&self, step: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
+        self.live()?;
+        let done = step.await?;
+        self.live()?;
+        Ok(done)
+    }
+}
+
+impl Vault for Dying<'_> {
+    fn store_dir(&self) -> &StoreDir {
+        self.vault.store_dir()
+    }
+    async fn read(&self, home: &Home, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.step(self.vault.read(home, offer)).await
+    }
+    async fn offers(&self, home: &Home) -> Result<Vec<StoreHash>, Unavailable> {
+        self.step(self.vault.offers(home)).await
+    }
+    async fn measure(&self, home: &Home, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
+        self.step(self.vault.measure(home, nar, most)).await
+    }
+    async fn has(&self, path: &StoreHash) -> Result<bool, Unavailable> {
+        self.step(self.vault.has(path)).await
+    }
+    async fn keep(&self, home: &Home, nar: &Sha256) -> Result<(), Unavailable> {
+        self.step(self.vault.keep(home, nar)).await
+    }
+    async fn publish(&self, path: &StoreHash, narinfo: String) -> Result<(), Unavailable> {
+        self.step(self.vault.publish(path, narinfo)).await
+    }
+    fn sign(&self, text: &str) -> String {
+        self.vault.sign(text)
+    }
+    async fn clear(&self, home: &Home) -> Result<(), Unavailable> {
+        self.step(self.vault.clear(home)).await
+    }
+}
