@@ -15,7 +15,7 @@ use binplz_aws::{
     store::{GRANT_LIFE, S3Store},
 };
 use binplz_core::{
-    artifact::ObjectPath,
+    artifact::{BUILDS, ObjectPath, QUARANTINE},
     key::Rev,
     ports::{Collect, Intake, Method, Store},
     protocol::Grant,
@@ -146,9 +146,10 @@ impl S3Uploads {
     /// A URL that reads what a grant's writes.
     fn plain(&self, granted: &str) -> String {
         let (object, _) = granted.split_once('?').expect("a query");
-        let path = object.split_once("/builds/").expect("an object").1;
+        let root = [BUILDS, QUARANTINE].into_iter().find_map(|root| object.find(&format!("/{root}")));
+        let path = &object[root.expect("an object") + 1..];
         let path = percent_encoding::percent_decode_str(path).decode_utf8().expect("text");
-        let path: ObjectPath = format!("builds/{path}").parse().expect("an object's path");
+        let path: ObjectPath = path.parse().expect("an object's path");
         futures_now(self.0.url(&path, Method::Get)).expect("a URL").url().to_owned()
     }
 }
