@@ -207,9 +207,13 @@ def mend_events(events, scenarios):
                 if not scenario:
                     continue
                 since = now - fired.setdefault(place, now)
-                due = scenario.minute is not None and since >= interval * scenario.minute / 60 or scenario.minute_is_over
+                # The one that is told to be over is the minute's alone: the day's is not.
+                told = interval == 60 and scenario.minute_is_over
+                due = told or scenario.minute is not None and since >= interval * scenario.minute / 60
                 if due:
-                    fired[place], scenario.minute_is_over = now, False
+                    fired[place] = now
+                if told:
+                    scenario.minute_is_over = False
                 events._rule_last_fired[place] = now - interval if due else now
             tick()
 

@@ -26,8 +26,8 @@ pub struct Used {
     pub budget: Option<Micros>,
     /// What was served.
     pub traffic: Traffic,
-    /// Bytes that the store holds; `None`: nobody has counted.
-    pub stored: Option<u64>,
+    /// Bytes that the store holds.
+    pub stored: u64,
 }
 
 /// A bill, in millionths of a dollar.
@@ -54,8 +54,8 @@ pub struct Sums {
     pub requests: Micros,
     /// Redirects, and what they lead to.
     pub egress: Micros,
-    /// What the store holds now, as if it had held it from the beginning; `None`: nobody has counted.
-    pub storage: Option<Micros>,
+    /// What the store holds now, as if it had held it from the beginning.
+    pub storage: Micros,
     /// What is paid for while nobody asks.
     pub standing: Micros,
     /// All of these.
@@ -64,20 +64,13 @@ pub struct Sums {
 
 impl Sums {
     /// `gone` of the `whole` month.
-    fn of(
-        prices: &PriceList,
-        builds: Micros,
-        traffic: Traffic,
-        stored: Option<u64>,
-        gone: Duration,
-        whole: Duration,
-    ) -> Sums {
+    fn of(prices: &PriceList, builds: Micros, traffic: Traffic, stored: u64, gone: Duration, whole: Duration) -> Sums {
         let part = |dollars: crate::prices::Dollars| dollars.part(gone.as_secs(), whole.as_secs()).micros();
         let requests = cost::sum(&cost::hits(prices, Way::Store, traffic.hits)).micros();
         let egress = cost::egress(prices, Way::Store, traffic.hits, traffic.bytes).micros();
-        let storage = stored.map(|bytes| part(cost::storage(prices, bytes)));
+        let storage = part(cost::storage(prices, stored));
         let standing = part(cost::sum(&cost::standing(prices)));
-        let total = builds + requests + egress + storage.unwrap_or_default() + standing;
+        let total = builds + requests + egress + storage + standing;
         Sums { builds, requests, egress, storage, standing, total }
     }
 }
@@ -169,15 +162,15 @@ mod tests {
         let used = Used {
             spent: Micros(1_000_000),
             traffic: Traffic { hits: 1_000_000, bytes: 1_000_000_000_000 },
-            stored: Some(100_000_000_000),
+            stored: 100_000_000_000,
             ..Used::default()
         };
         let Bill { so_far, forecast, .. } = bill(used, 10);
         // A dollar for each of all units, as in the cost model's own tests.
         assert_eq!((so_far.requests, so_far.egress), (Micros(1_753_300_000), Micros(1_007_500_000)));
-        assert_eq!((so_far.storage, forecast.storage), (Some(Micros(33_333_334)), Some(Micros(100_000_000))));
+        assert_eq!((so_far.storage, forecast.storage), (Micros(33_333_334), Micros(100_000_000)));
         let Sums { builds, requests, egress, storage, standing, total } = so_far;
-        assert_eq!(total, builds + requests + egress + storage.expect("it was counted") + standing);
+        assert_eq!(total, builds + requests + egress + storage + standing);
         assert_eq!((forecast.builds, forecast.requests), (Micros(3_000_000), Micros(3 * 1_753_300_000)));
         assert_eq!((forecast.egress, forecast.standing.0.div_ceil(3)), (Micros(3_022_500_000), standing.0));
     }
@@ -197,9 +190,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_forecast_is_less_than_what_is_spent_already(
-            spent in 0u64..1 << 40, hits in 0u64..1 << 40, bytes in 0u64..1 << 60, stored: Option<u32>, days in 0u32..31,
+            spent in 0u64..1 << 40, hits in 0u64..1 << 40, bytes in 0u64..1 << 60, stored: u32, days in 0u32..31,
         ) {
-            let (spent, traffic, stored) = (Micros(spent), Traffic { hits, bytes }, stored.map(u64::from));
+            let (spent, traffic, stored) = (Micros(spent), Traffic { hits, bytes }, u64::from(stored));
             let Bill { so_far, forecast, .. } = bill(Used { spent, traffic, stored, ..Used::default() }, days);
             prop_assert!(forecast.builds >= so_far.builds && forecast.total >= so_far.total);
             prop_assert!(forecast.requests >= so_far.requests && forecast.egress >= so_far.egress);

@@ -53,23 +53,17 @@ fn paid(cost: &Cost, bill: &Bill) -> String {
     let _ = writeln!(text, "{:10}{:>12}{:>15}", "", "so far", "by its end");
     let limit = budget.map_or("no limit".to_owned(), |budget| format!("{} at most", cents(budget)));
     let Traffic { hits, bytes: out } = cost.traffic;
-    let mut line = |name: &str, of: fn(&Sums) -> Option<Micros>, why: String| {
-        let told = |sums| of(sums).map_or("?".to_owned(), cents);
+    let mut line = |name: &str, of: fn(&Sums) -> Micros, why: String| {
+        let told = |sums| cents(of(sums));
         let line = format!("{name:10}{:>12}{:>15}   {why}", told(so_far), told(forecast));
         let _ = writeln!(text, "{}", line.trim_end());
     };
-    line("builds", |sums| Some(sums.builds), format!("{} more reserved; {limit}", cents(*reserved)));
-    line("requests", |sums| Some(sums.requests), format!("{} hits", thousands(hits)));
-    line("egress", |sums| Some(sums.egress), format!("{} of programs, and the redirects", bytes(out)));
-    let kept =
-        cost.stored.map_or("nobody has counted what is kept".to_owned(), |stored| format!("{} kept", bytes(stored)));
-    line("storage", |sums| sums.storage, kept);
-    line(
-        "standing",
-        |sums| Some(sums.standing),
-        "metrics, alarms, the queue, the sweep, the image, the rows".to_owned(),
-    );
-    line("in all", |sums| Some(sums.total), String::new());
+    line("builds", |sums| sums.builds, format!("{} more reserved; {limit}", cents(*reserved)));
+    line("requests", |sums| sums.requests, format!("{} hits", thousands(hits)));
+    line("egress", |sums| sums.egress, format!("{} of programs, and the redirects", bytes(out)));
+    line("storage", |sums| sums.storage, format!("{} kept", bytes(cost.stored)));
+    line("standing", |sums| sums.standing, "metrics, alarms, the queue, the sweep, the image, the rows".to_owned());
+    line("in all", |sums| sums.total, String::new());
     text
 }
 
@@ -80,9 +74,7 @@ fn free(cost: &Cost) -> String {
     let (took, count) = (hours(cost.building_seconds), thousands(cost.looked_at as u64));
     let _ = writeln!(text, "building  {took}, by the {count} builds looked at");
     let _ = writeln!(text, "served    {} hits, {} of programs", thousands(hits), bytes(out));
-    if let Some(stored) = cost.stored {
-        let _ = writeln!(text, "storage   {} kept", bytes(stored));
-    }
+    let _ = writeln!(text, "storage   {} kept", bytes(cost.stored));
     text
 }
 
@@ -132,7 +124,7 @@ mod tests {
             at: Timestamp(since.0 + 22 * 86_400_000 + 7),
             until: november.next().first().start(),
             traffic: Traffic { hits: 12_345, bytes: 61_725_000_000 },
-            stored: bill.as_ref().map(|_| 2_000_000_000),
+            stored: 2_000_000_000,
             looked_at: 1234,
             building_seconds: 8000,
             dearest: match &bill {
@@ -149,7 +141,7 @@ mod tests {
             builds: Micros(n * 1_000_000),
             requests: Micros(n * 25_000),
             egress: Micros(n * 5_660_000),
-            storage: Some(Micros(33_000)),
+            storage: Micros(33_000),
             standing: Micros(n * 3_000_000),
             total: Micros(n * 1_234_567_800),
         };
@@ -175,10 +167,7 @@ What cost most, of the 1,234 builds looked at:
                   0.01   tree: 1 attempt, 1 minute
 ";
         assert_eq!(told(&month(Some(bill.clone()))), expected);
-        let unknown = |sums: Sums| Sums { storage: None, ..sums };
-        let bill = Bill { budget: None, so_far: unknown(sums(1)), forecast: unknown(sums(2)), ..bill };
-        let told = told(&Cost { stored: None, ..month(Some(bill)) });
-        assert!(told.contains("\nstorage              ?              ?   nobody has counted what is kept\n"), "{told}");
+        let told = told(&month(Some(Bill { budget: None, ..bill })));
         assert!(told.contains("reserved; no limit\n"), "{told}");
     }
 
@@ -188,6 +177,7 @@ What cost most, of the 1,234 builds looked at:
 2026-11: building costs nothing here
 building  2.2 hours, by the 1,234 builds looked at
 served    12,345 hits, 61.7 GB of programs
+storage   2.0 GB kept
 
 What took most, of the 1,234 builds looked at:
                2 hours   rustc: 2 attempts

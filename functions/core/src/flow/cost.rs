@@ -29,9 +29,8 @@ pub struct Cost {
     pub bill: Option<Bill>,
     /// What was served since the month began, as far back as that is remembered.
     pub traffic: Traffic,
-    /// Bytes that the store holds; `None`: nobody has counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stored: Option<u64>,
+    /// Bytes that the store holds, as far as that is known.
+    pub stored: u64,
     /// How many builds were looked at for what follows: the latest of those that came to an end this month, up to [`super::inspect::LOOK`]
     /// of those that are ready and as many that have failed.
     pub looked_at: usize,
@@ -55,9 +54,9 @@ pub(crate) async fn cost<D: Deployment>(d: &D) -> Result<Cost, Unavailable> {
     let used = Used {
         spent: limits.spent(),
         reserved: limits.reserved(),
-        budget: limits.budget(policy, d.now()),
+        budget: limits.budget(policy, at),
         traffic,
-        stored: Some(limits.stored()),
+        stored: limits.stored(),
     };
     let bill = match policy.prices.are_none() {
         true => None,
