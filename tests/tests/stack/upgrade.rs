@@ -43,7 +43,7 @@ fn a_task_that_runs_while_its_stack_is_updated_settles() {
 fn a_deleted_stack_leaves_its_bucket_and_its_table_and_nothing_else() {
     let stack = Stack::deploy(&demo_set(), &quick());
     assert_eq!(stack.settled("tree").status, 302);
-    let made = stack.resources();
+    let mut made = stack.resources();
     let kept = BTreeSet::from([stack.outputs["Bucket"].clone(), stack.outputs["Table"].clone()]);
     let listed = inventory().intersection(&made).count();
     // Of the others some have no id of their own: a policy, a permission, a route, a stage.
@@ -51,6 +51,9 @@ fn a_deleted_stack_leaves_its_bucket_and_its_table_and_nothing_else() {
     // A build that runs goes too.
     assert_eq!(stack.get("/failing.hangs").status, 202);
     wait_for("a task", || (stack.containers().len() == 1).then_some(()));
+    // A slot that is free wakes the dispatcher. One that ends behind the stack writes its last line, and the bed makes its log group
+    // anew for that, where AWS would let no role of ours do so (`roles.rs`).
+    made.remove(&format!("{}dispatcher", stack.outputs["Logs"]));
     drop(stack);
     assert_eq!(&inventory() & &made, kept);
 }
