@@ -5,7 +5,6 @@ mod doctor;
 mod serve;
 
 mod confirm;
-mod key;
 mod nixpkgs;
 mod operate;
 mod pin;
@@ -33,8 +32,6 @@ enum Verb {
     Doctor(doctor::Args),
     /// Which nixpkgs are served, and under which names
     Pin(pin::Args),
-    /// API keys, for clients that may have more builds started than an address may
-    Key(key::Args),
     #[command(flatten)]
     Operate(operate::Verb),
     /// Completions for a shell: source <(binplz completions bash)
@@ -49,7 +46,6 @@ fn main() -> ExitCode {
     let ended: Result<ExitCode, Box<dyn std::error::Error>> = match cli.verb {
         Verb::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Pin(args) => pin::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        Verb::Key(args) => key::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "binplz", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -134,7 +134,7 @@ pub struct Verdict {
 impl Census {
     /// Nobody is counted yet.
     pub fn new(rule: Rule) -> Census {
-        let found = Found { at: rule.now, grace: rule.grace, needed: HashSet::new(), trash: HashMap::new() };
+        let found = Found::none(rule.now, rule.grace);
         let (goes, leaves, doomed, open, stay, derivations, left, pasts) = Default::default();
         Census { rule, goes, leaves, doomed, open, stay, derivations, left, pasts, found }
     }

@@ -3,6 +3,7 @@
 mod builds;
 mod cost;
 mod gc;
+mod key;
 mod many;
 mod overview;
 
@@ -245,6 +246,8 @@ pub(crate) enum Verb {
     Resume(Common),
     /// What builds may cost this month; with an amount: let them cost so much, in this month only
     Budget(Budget),
+    /// API keys, for clients that may have more builds started than an address may
+    Key(key::Args),
 }
 
 /// Why it was not done.
@@ -313,6 +316,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             overview::after(common, [Order::Pause { drain }]).await
         }
         Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
+        Verb::Key(args) => key::key(args).await,
         Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::Grant)).await,
     }
 }

@@ -4,13 +4,12 @@ use std::fmt;
 
 use binplz_core::{
     client::{Key, KeyChange},
-    flow::operate::{Declined, Operator, Order},
+    flow::operate::{Operator, Order},
     key::{KeyName, Sha256, hex},
 };
 use clap::{Args as ClapArgs, Subcommand};
-use thiserror::Error;
 
-use crate::site::{self, Which};
+use crate::{operate::Fault, site::Which};
 
 /// What `binplz key` takes.
 #[derive(ClapArgs)]
@@ -44,29 +43,11 @@ enum Verb {
     },
 }
 
-/// Why it was not done.
-#[derive(Debug, Error)]
-pub(crate) enum Fault {
-    /// There is no such deployment.
-    #[error(transparent)]
-    Site(#[from] site::Fault),
-    /// The deployment did not do it.
-    #[error(transparent)]
-    Declined(#[from] Declined),
-    /// The operating system.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
-
 /// Does it.
 ///
 /// # Errors
 /// [`Fault`].
-pub(crate) fn run(args: Args) -> Result<(), Fault> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(carry_out(args))
-}
-
-async fn carry_out(Args { which, verb }: Args) -> Result<(), Fault> {
+pub(crate) async fn key(Args { which, verb }: Args) -> Result<(), Fault> {
     let site = which.find().await?;
     let change = async |change| site.carry_out(Order::ChangeKeys(change)).await?.keys();
     match verb {
