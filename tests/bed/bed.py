@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 import faults
 import mends
+import network
 from scenario import Scenarios
 
 MINISTACK = "1.5.33"
@@ -58,7 +59,7 @@ def main():
     from hypercorn.config import Config
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses
-    from ministack.services import ecr, ecs, eventbridge, lambda_svc, s3
+    from ministack.services import ec2, ecr, ecs, eventbridge, lambda_svc, s3
     from ministack.services.cloudformation import provisioners
 
     apis = {other.getsockname()[1]: None for other in others}
@@ -66,6 +67,7 @@ def main():
     mends.mend_s3(s3)
     mends.mend_ecr(ecr)
     mends.mend_iam(iam_actions, iam_evaluator, ecs)
+    network.mend_s3_context(iam_actions, ecs, ec2)
     mends.mend_http_api(provisioners, apis)
     mends.mend_concurrency(provisioners, lambda_svc)
     mends.mend_lambda(provisioners, lambda_svc, lambda_runtime)
@@ -80,7 +82,7 @@ def main():
                 scope.update(path=prefix + scope["path"], raw_path=prefix.encode() + scope["raw_path"])
         await app.app(scope, receive, send)
 
-    front = faults.install(Scenarios(), front)
+    front = faults.install(Scenarios(), network.noting_who_asks(front))
 
     print(port, flush=True)
     config = Config()

@@ -39,7 +39,7 @@ from botocore.exceptions import ClientError
 ROOT = Path(__file__).resolve().parents[2]
 PODMAN = ROOT / "infra" / "image" / "podman"
 FUNCTIONS = {"api": "ApiFunction", "lease": "LeaseFunction", "dispatcher": "DispatcherFunction", "reaper": "ReaperFunction",
-             "wait": "WaitFunction", "collector": "CollectorFunction"}
+             "wait": "WaitFunction", "collector": "CollectorFunction", "promoter": "PromoterFunction"}
 # Where a deployment's own files go before it has a bucket.
 DEPLOYS = "deploys"
 
@@ -157,7 +157,7 @@ def deploy(name, sets, environment, parameters, image, version):
     defaults = {"FirstPins": served, "System": f"{os.uname().machine}-linux", "FunctionArchitecture": architecture()}
     create_or_update(client("cloudformation"), name, package(client("s3"), version), {**defaults, **parameters})
     outputs, made = equip(name, trees, image), resources(name)
-    functions = {short: made[logical] for short, logical in FUNCTIONS.items()}
+    functions = {short: made[logical] for short, logical in FUNCTIONS.items() if logical in made}
     set_environment(functions, environment)
     return {**outputs, "functions": functions}
 
@@ -188,6 +188,7 @@ LISTS = [
     ("lambda", "list_functions", "Functions[].FunctionName"),
     ("logs", "describe_log_groups", "logGroups[].logGroupName"),
     ("s3", "list_buckets", "Buckets[].Name"),
+    ("secretsmanager", "list_secrets", "SecretList[].ARN"),
     ("sns", "list_topics", "Topics[].TopicArn"),
     ("sqs", "list_queues", "QueueUrls[]"),
 ]

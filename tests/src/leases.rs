@@ -24,6 +24,28 @@ impl Lease {
         Some(Lease { path: url.strip_prefix(&site.origin())?.to_owned(), token: token.to_owned() })
     }
 
+    /// Uploads an object with a grant for it; the store's answer's status.
+    pub fn upload(&self, site: &Site, name: &str, content: &[u8]) -> u16 {
+        self.upload_to(site, name, content, |url| url)
+    }
+
+    /// The same, to another URL than was granted.
+    pub fn upload_to(&self, site: &Site, name: &str, content: &[u8], other: impl Fn(String) -> String) -> u16 {
+        let object = json!([{ "name": name, "size": content.len(), "sha256": hex(&Sha256::digest(content)) }]);
+        let granted = self.call(site, "POST", "/uploads", &self.token, &object);
+        assert_eq!(granted.status, 200, "{}", granted.text());
+        let grant = &granted.json()[0];
+        let url = other(grant["url"].as_str().expect("a URL").to_owned());
+        http::ask("PUT", &url, &headers(grant), content).status
+    }
+
+    /// Says that it has failed, and has offered something to the cache; the answer's status.
+    pub fn settle_as_failed(&self, site: &Site, offers: u32) -> u16 {
+        let mut report = failed();
+        report["stats"]["offers"] = offers.into();
+        self.call(site, "POST", "/settle", &self.token, &report).status
+    }
+
     fn call(&self, site: &Site, method: &str, verb: &str, token: &str, body: &Value) -> Answer {
         let authorization = format!("Bearer {token}");
         let headers = [("authorization", authorization.as_str())];
@@ -35,6 +57,13 @@ impl Lease {
         let attr = self.path.rsplit('/').nth(1).expect("an attribute");
         &self.path[self.path.rfind(attr).expect("it is there")..]
     }
+}
+
+/// What a grant's URL is to be used with, beside what every client says by itself: its body's length.
+fn headers(grant: &Value) -> Vec<(&str, &str)> {
+    let pairs = grant["headers"].as_array().into_iter().flatten();
+    let pairs = pairs.filter_map(|pair| Some((pair[0].as_str()?, pair[1].as_str()?)));
+    pairs.filter(|(name, _)| *name != "content-length").collect()
 }
 
 const PROGRAM: &[u8] = b"bad";
@@ -93,14 +122,7 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
     assert_eq!(granted.status, 200, "{}", granted.text());
     let grant = granted.json()[0].clone();
     let url = grant["url"].as_str().expect("a URL");
-    let headers: Vec<(&str, &str)> = grant["headers"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|pair| Some((pair[0].as_str()?, pair[1].as_str()?)))
-        // Every client says its body's own length.
-        .filter(|(name, _)| *name != "content-length")
-        .collect();
+    let headers = headers(&grant);
     let put = |url: &str, body: &[u8]| http::ask("PUT", url, &headers, body).status;
     for (url, body) in [
         (url.to_owned(), &b"BAD"[..]),

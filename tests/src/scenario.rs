@@ -24,7 +24,7 @@ pub struct Request {
     pub operation: String,
     /// Its body.
     pub parameters: Value,
-    /// The function that signed it, as the template calls it: `Api`, `Lease`, `Dispatcher`, `Reaper`, `Collector`.
+    /// The function that signed it, as the template calls it: `Api`, `Lease`, `Dispatcher`, `Reaper`, `Collector`, `Promoter`.
     pub function: Option<String>,
     /// That function's process.
     pub pid: Option<u64>,

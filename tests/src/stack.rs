@@ -24,7 +24,7 @@ pub struct Stack {
     pub name: String,
     /// The template's outputs, by name: `Table`, `Bucket`, `Queue`, `DeadLetters`, `Cluster`, `Logs`, `BuilderRepository`, …
     pub outputs: BTreeMap<String, String>,
-    /// The functions' names: of `api`, `lease`, `wait`, `dispatcher`, `reaper` and `collector`.
+    /// The functions' names: of `api`, `lease`, `wait`, `dispatcher`, `reaper`, `collector` and `promoter`.
     pub functions: BTreeMap<String, String>,
 }
 

@@ -61,7 +61,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-clock", &["binplz-core"]),
         ("binplz-cache", &["binplz-core"]),
         ("binplz-local", &["binplz-cache", "binplz-catalogue", "binplz-clock", "binplz-core"]),
-        ("binplz-aws", &["binplz-catalogue", "binplz-clock", "binplz-core"]),
+        ("binplz-aws", &["binplz-cache", "binplz-catalogue", "binplz-clock", "binplz-core"]),
         ("binplz-web", &["binplz-core"]),
         ("binplz-builder", &["binplz-cache", "binplz-catalogue", "binplz-core"]),
         ("binplz-api", &["binplz-aws", "binplz-web"]),
@@ -70,6 +70,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-dispatcher", &["binplz-aws", "binplz-core"]),
         ("binplz-reaper", &["binplz-aws", "binplz-core"]),
         ("binplz-collector", &["binplz-aws", "binplz-core"]),
+        ("binplz-promoter", &["binplz-aws", "binplz-core"]),
         ("binplz-cli", &["binplz-aws", "binplz-clock", "binplz-core", "binplz-local", "binplz-web"]),
     ] {
         assert_eq!(ours(package), may, "what {package} depends on");
@@ -99,6 +100,7 @@ fn every_crate_below_functions_has_a_rule_here() {
             "dispatcher",
             "lease",
             "local",
+            "promoter",
             "reaper",
             "wait",
             "web"

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use binplz_core::{
+    artifact::Home,
     failure::{Failure, Kind},
     key::{BuildKey, LeaseId},
     time::Timestamp,
@@ -47,6 +48,31 @@ impl Rings {
     pub fn strange(&self) -> Kept {
         let strange = self.records.iter().filter(|message| message.body != RING);
         Kept { batch_item_failures: strange.map(|m| Item { item_identifier: m.message_id.clone() }).collect() }
+    }
+}
+
+/// What builders have offered to the cache that they share: a batch of messages, each of one attempt.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Offered {
+    #[serde(rename = "Records", default)]
+    records: Vec<Message>,
+}
+
+impl Offered {
+    /// The attempts, each with its message; `None` where that is about none.
+    pub fn attempts(self) -> impl Iterator<Item = (Option<Home>, MessageId)> {
+        self.records.into_iter().map(|message| (message.body.parse().ok(), MessageId(message.message_id)))
+    }
+}
+
+/// A message's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageId(String);
+
+impl Kept {
+    /// This one comes again.
+    pub fn keep(&mut self, MessageId(id): MessageId) {
+        self.batch_item_failures.push(Item { item_identifier: id });
     }
 }
 

@@ -4,7 +4,8 @@
 //! | function | what it plays | where it reads what |
 //! |---|---|---|
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_BUCKET` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
-//! | `lease`, `collector` | [`Receiving`] | `BINPLZ_BUCKET` |
+//! | `lease`, `collector` | [`Receiving`] | `BINPLZ_BUCKET`, and where builders share a cache `_OFFERS_URL` |
+//! | `promoter` | [`Receiving`] and [`vault::S3Vault`] | `BINPLZ_BUCKET` `_CACHE_SECRET` |
 //! | `wait` | [`Serving`], of which it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!
@@ -21,8 +22,11 @@ pub mod ledger;
 
 mod presign;
 
+mod attic;
 pub mod objects;
+mod shared;
 pub mod store;
+pub mod vault;
 
 pub mod bell;
 
@@ -92,7 +96,7 @@ pub struct Aws<S, L> {
 
 /// What answers people: it can start no task, and store nothing.
 pub type Serving = Aws<S3Objects, Absent>;
-/// What answers builders, and what clears away: it can start no task.
+/// What answers builders, what promotes their offers, and what clears away: it can start no task.
 pub type Receiving = Aws<S3Store, Absent>;
 /// What an operator works on: it can stop tasks, and start none.
 pub type Operating = Aws<S3Store, EcsTasks>;
@@ -121,7 +125,7 @@ impl Serving {
 }
 
 impl Receiving {
-    /// What the builders' endpoint sees, and the collector: they name no URL of the site.
+    /// What the builders' endpoint sees, the promoter and the collector: they name no URL of the site.
     ///
     /// # Errors
     /// [`Fault`].

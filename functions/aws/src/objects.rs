@@ -62,9 +62,20 @@ impl S3Objects {
         self.signed("GET", "-", &[], URL_LIFE).map(drop)
     }
 
-    async fn fetch(&self, path: &ObjectPath, range: Option<Range<u64>>) -> Result<Option<Vec<u8>>, Unavailable> {
-        let url = self.signed("GET", &path.to_string(), &[], URL_LIFE)?;
+    async fn fetch(&self, object: &str, range: Option<Range<u64>>) -> Result<Option<Vec<u8>>, Unavailable> {
+        let url = self.signed("GET", object, &[], URL_LIFE)?;
         self.get.invoke(Wanted { url, range }).await.map_err(|error| unavailable(ROLE, &error))
+    }
+
+    /// An object that is a text; `None`: it is not there.
+    pub(crate) async fn text(&self, object: &str) -> Result<Option<String>, Unavailable> {
+        let text = self.fetch(object, None).await?.map(String::from_utf8).transpose();
+        text.map_err(|error| Unavailable::new(ROLE, format!("{object}: {error}")))
+    }
+
+    /// Where an object is, or what lies below it, for whoever may read that without a signature.
+    pub(crate) fn unsigned(&self, object: &str) -> String {
+        self.presigner.unsigned(object)
     }
 
     pub(crate) fn signed(
@@ -114,12 +125,12 @@ impl Store for S3Objects {
     }
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.fetch(path, None).await
+        self.fetch(&path.to_string(), None).await
     }
 
     async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
         let length = range.end.saturating_sub(range.start);
-        let part = self.fetch(path, Some(range)).await?;
+        let part = self.fetch(&path.to_string(), Some(range)).await?;
         Ok(part.filter(|part| part.len() as u64 == length))
     }
 }

@@ -51,6 +51,11 @@ impl Presigner {
         &self.origin
     }
 
+    /// Where an object is, for whoever may read it without a signature.
+    pub(crate) fn unsigned(&self, object: &str) -> String {
+        format!("{}{}/{}", self.origin, self.bucket, encoded(object))
+    }
+
     /// A URL for one method, which is good from `now` for `life`, and only with exactly these headers (and any others).
     pub(crate) fn url(
         &self,
@@ -60,7 +65,7 @@ impl Presigner {
         now: SystemTime,
         life: Duration,
     ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-        let mut url = format!("{}{}/{}", self.origin, self.bucket, encoded(object));
+        let mut url = self.unsigned(object);
         // S3 takes the path as it is sent, encoded once, and does not want the content's hash in the signature.
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;

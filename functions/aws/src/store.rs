@@ -11,11 +11,10 @@ use aws_sdk_s3::{
 };
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
-    artifact::{BUILDS, Home, NIXPKGS, ObjectName, ObjectPath, nixpkgs_at, nixpkgs_path},
+    artifact::{Home, ObjectName, ObjectPath, nixpkgs_path},
     key::{Rev, Sha256},
-    ports::{Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
-    protocol::Grant,
-    time::Timestamp,
+    ports::{Intake, Location, Method, Store, Unavailable},
+    protocol::{Cache, Grant},
 };
 use sha2::Digest;
 
@@ -23,6 +22,7 @@ use crate::{
     account::Account,
     config::{Fault, Settings},
     objects::{ROLE, S3Objects, URL_LIFE},
+    shared::Shared,
     unavailable,
 };
 
@@ -34,9 +34,11 @@ const UPLOAD: Duration = Duration::from_secs(3600);
 /// The bucket.
 #[derive(Clone, Debug)]
 pub struct S3Store {
-    s3: Client,
-    bucket: String,
-    objects: S3Objects,
+    pub(crate) s3: Client,
+    pub(crate) bucket: String,
+    pub(crate) objects: S3Objects,
+    /// The cache that builders share, where there is one.
+    shared: Option<Shared>,
 }
 
 impl S3Store {
@@ -47,7 +49,8 @@ impl S3Store {
     pub fn open(account: &Account, settings: &Settings) -> Result<S3Store, Fault> {
         let bucket = settings.need("BINPLZ_BUCKET")?;
         let config = aws_sdk_s3::config::Builder::from(&account.sdk).force_path_style(account.endpoint.is_some());
-        Ok(S3Store { s3: Client::from_conf(config.build()), bucket, objects: S3Objects::open(account, settings)? })
+        let (objects, shared) = (S3Objects::open(account, settings)?, Shared::open(account, settings));
+        Ok(S3Store { s3: Client::from_conf(config.build()), bucket, objects, shared })
     }
 
     /// Puts the tarball of a nixpkgs where builders are sent for it.
@@ -57,9 +60,7 @@ impl S3Store {
     pub async fn keep_nixpkgs(&self, rev: &Rev, tarball: Vec<u8>) -> Result<(), Unavailable> {
         let put = self.s3.put_object().bucket(&self.bucket).key(nixpkgs_path(rev)).content_type("application/gzip");
         // Some 50 MB, over whatever line the operator has.
-        let patient = TimeoutConfig::builder().operation_attempt_timeout(UPLOAD).operation_timeout(UPLOAD).build();
-        let patient = aws_sdk_s3::config::Builder::new().timeout_config(patient);
-        let put = put.body(ByteStream::from(tarball)).customize().config_override(patient).send().await;
+        let put = put.body(ByteStream::from(tarball)).customize().config_override(within(UPLOAD)).send().await;
         put.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
 
@@ -74,7 +75,7 @@ impl S3Store {
     }
 
     /// Removes all objects whose names begin so.
-    async fn remove_below(&self, prefix: &str) -> Result<(), Unavailable> {
+    pub(crate) async fn remove_below(&self, prefix: &str) -> Result<(), Unavailable> {
         loop {
             let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(prefix);
             let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
@@ -101,6 +102,18 @@ impl S3Store {
         }
     }
 
+    /// Writes a small object; false: there is one by that name, and it stays.
+    pub(crate) async fn put_new(&self, key: &str, media_type: &str, content: Vec<u8>) -> Result<bool, Unavailable> {
+        let checksum = checksum_of(&content);
+        let put = self.s3.put_object().bucket(&self.bucket).key(key).content_type(media_type);
+        let put = put.if_none_match("*").checksum_sha256(checksum).body(ByteStream::from(content));
+        match put.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(already_there) => Ok(false),
+            Err(error) => Err(unavailable(ROLE, &error)),
+        }
+    }
+
     /// Whether the object that is there has this content.
     async fn holds(&self, path: &ObjectPath, checksum: &str) -> Result<bool, Unavailable> {
         let head = self.s3.head_object().bucket(&self.bucket).key(path.to_string());
@@ -116,6 +129,16 @@ fn media_type(path: &ObjectPath) -> &'static str {
         ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
         ObjectName::Manifest | ObjectName::Plan => "application/json",
     }
+}
+
+/// What a request may take that moves many bytes.
+pub(crate) fn within(time: Duration) -> aws_sdk_s3::config::Builder {
+    let patient = TimeoutConfig::builder().operation_attempt_timeout(time).operation_timeout(time).build();
+    aws_sdk_s3::config::Builder::new().timeout_config(patient)
+}
+
+fn checksum_of(content: &[u8]) -> String {
+    base64::encode(sha2::Sha256::digest(content))
 }
 
 /// As S3 writes it.
@@ -165,85 +188,29 @@ impl Intake for S3Store {
     }
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
-        let checksum = base64::encode(sha2::Sha256::digest(&content));
-        let put = self.s3.put_object().bucket(&self.bucket).key(path.to_string()).content_type(media_type(path));
-        let put = put.if_none_match("*").checksum_sha256(&checksum).body(ByteStream::from(content));
-        match put.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(already_there) => {
-                match self.holds(path, &checksum).await? {
-                    // It was written before, and perhaps only the reply was lost.
-                    true => Ok(()),
-                    false => Err(Unavailable::new(ROLE, format!("{path} is there, with other content"))),
-                }
-            }
-            Err(error) => Err(unavailable(ROLE, &error)),
+        let checksum = checksum_of(&content);
+        // What was written before may be this, and only the reply was lost.
+        if self.put_new(&path.to_string(), media_type(path), content).await? || self.holds(path, &checksum).await? {
+            return Ok(());
         }
+        Err(Unavailable::new(ROLE, format!("{path} is there, with other content")))
     }
 
     async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
         self.remove_below(&home.segments()).await
     }
-}
 
-impl Collect for S3Store {
-    async fn homes(&self, after: Option<&Home>, limit: usize) -> Result<Vec<Held>, Unavailable> {
-        // S3 lists by name, so that a home's objects stand together. 0 is what comes after a slash: the first name behind all of them.
-        let behind = |home: &Home| home.objects().trim_end_matches('/').to_owned() + "0";
-        let (mut homes, mut next) = (Vec::<Held>::new(), after.map(behind));
-        loop {
-            let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(BUILDS).set_start_after(next);
-            let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
-            for object in list.contents() {
-                // What is in no home, nobody here has put there.
-                let Some(home) = object.key().and_then(home_of) else { continue };
-                if homes.last().is_none_or(|last| last.home != home) {
-                    if homes.len() == limit {
-                        return Ok(homes);
-                    }
-                    homes.push(Held { home, objects: 0, bytes: 0 });
-                }
-                if let Some(held) = homes.last_mut() {
-                    held.objects += 1;
-                    held.bytes += object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-                }
-            }
-            next = list.contents().last().and_then(|object| object.key()).map(str::to_owned);
-            if list.is_truncated() != Some(true) {
-                return Ok(homes);
-            }
+    async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        shared.cache(&self.objects).await.map(Some)
+    }
+
+    async fn offered(&self, home: &Home) -> Result<(), Unavailable> {
+        match &self.shared {
+            Some(shared) => shared.tell(home).await,
+            None => Ok(()),
         }
     }
-
-    async fn remove_home(&self, home: &Home) -> Result<(), Unavailable> {
-        self.remove_below(&home.objects()).await
-    }
-
-    async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
-        let mut pages = self.s3.list_objects_v2().bucket(&self.bucket).prefix(NIXPKGS).into_paginator().send();
-        let mut kept = Vec::new();
-        while let Some(page) = pages.next().await {
-            for object in page.map_err(|error| unavailable(ROLE, &error))?.contents() {
-                let at = object.last_modified().and_then(|at| u64::try_from(at.secs()).ok());
-                if let (Some(rev), Some(at)) = (object.key().and_then(nixpkgs_at), at) {
-                    kept.push(KeptNixpkgs { rev, since: Timestamp(at * 1000) });
-                }
-            }
-        }
-        Ok(kept)
-    }
-
-    async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
-        let removed = self.s3.delete_object().bucket(&self.bucket).key(nixpkgs_path(rev)).send().await;
-        removed.map(drop).map_err(|error| unavailable(ROLE, &error))
-    }
-}
-
-/// In which home an object lies.
-fn home_of(key: &str) -> Option<Home> {
-    let path = key.strip_prefix(BUILDS)?;
-    let (fourth, _) = path.match_indices('/').nth(3)?;
-    path[..fourth].parse().ok()
 }
 
 fn already_there(error: &PutObjectError) -> bool {

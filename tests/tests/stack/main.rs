@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod cache;
 mod failures;
 mod faults;
 mod first;

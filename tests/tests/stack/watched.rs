@@ -107,6 +107,39 @@ impl Watched {
         kept.into_iter().map(|kept| kept.rev.to_string()).collect()
     }
 
+    fn s3(&self) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::config::Builder::from(account(&self.settings()).sdk()).force_path_style(true);
+        aws_sdk_s3::Client::from_conf(config.build())
+    }
+
+    /// The bucket's objects whose names begin so.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+        let list = self.s3().list_objects_v2().bucket(&self.outputs["Bucket"]).prefix(prefix);
+        let listed = now_and_here(list.send()).expect("the bucket");
+        listed.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect()
+    }
+
+    /// What is in one of them.
+    pub(crate) fn object(&self, key: &str) -> Vec<u8> {
+        let get = self.s3().get_object().bucket(&self.outputs["Bucket"]).key(key);
+        let read = async { get.send().await.expect("an object").body.collect().await.expect("its bytes").to_vec() };
+        now_and_here(read)
+    }
+
+    /// Writes one, as only who has the account may.
+    pub(crate) fn put_as_the_account(&self, key: &str, content: &[u8]) {
+        let put = self.s3().put_object().bucket(&self.outputs["Bucket"]).key(key);
+        now_and_here(put.body(content.to_vec().into()).send()).expect("the bucket");
+    }
+
+    /// Lets a message come again so many seconds after it was received, if it was not dealt with.
+    pub(crate) fn comes_again_after(&self, queue: &str, seconds: u32) {
+        let sqs = aws_sdk_sqs::Client::new(account(&self.settings()).sdk());
+        let set = sqs.set_queue_attributes().queue_url(&self.outputs[queue]);
+        let set = set.attributes(aws_sdk_sqs::types::QueueAttributeName::VisibilityTimeout, seconds.to_string());
+        now_and_here(set.send()).expect("the queue");
+    }
+
     /// Cancels a build, as an operator does who dies before its task is told.
     pub(crate) fn cancel_and_die(&self, target: &str) {
         let (key, settings) = (self.build(target).expect("a row").key, self.settings());

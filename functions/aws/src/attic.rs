@@ -1,0 +1,70 @@
+//! What lies in the bucket and may not be needed any more: found, and removed where that is so.
+
+use binplz_core::{
+    artifact::{BUILDS, Home, NIXPKGS, nixpkgs_at, nixpkgs_path},
+    key::Rev,
+    ports::{Collect, Held, KeptNixpkgs, Unavailable},
+    time::Timestamp,
+};
+
+use crate::{objects::ROLE, store::S3Store, unavailable};
+
+impl Collect for S3Store {
+    async fn homes(&self, after: Option<&Home>, limit: usize) -> Result<Vec<Held>, Unavailable> {
+        // S3 lists by name, so that a home's objects stand together. 0 is what comes after a slash: the first name behind all of them.
+        let behind = |home: &Home| home.objects().trim_end_matches('/').to_owned() + "0";
+        let (mut homes, mut next) = (Vec::<Held>::new(), after.map(behind));
+        loop {
+            let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(BUILDS).set_start_after(next);
+            let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
+            for object in list.contents() {
+                // What is in no home, nobody here has put there.
+                let Some(home) = object.key().and_then(home_of) else { continue };
+                if homes.last().is_none_or(|last| last.home != home) {
+                    if homes.len() == limit {
+                        return Ok(homes);
+                    }
+                    homes.push(Held { home, objects: 0, bytes: 0 });
+                }
+                if let Some(held) = homes.last_mut() {
+                    held.objects += 1;
+                    held.bytes += object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                }
+            }
+            next = list.contents().last().and_then(|object| object.key()).map(str::to_owned);
+            if list.is_truncated() != Some(true) {
+                return Ok(homes);
+            }
+        }
+    }
+
+    async fn remove_home(&self, home: &Home) -> Result<(), Unavailable> {
+        self.remove_below(&home.objects()).await
+    }
+
+    async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
+        let mut pages = self.s3.list_objects_v2().bucket(&self.bucket).prefix(NIXPKGS).into_paginator().send();
+        let mut kept = Vec::new();
+        while let Some(page) = pages.next().await {
+            for object in page.map_err(|error| unavailable(ROLE, &error))?.contents() {
+                let at = object.last_modified().and_then(|at| u64::try_from(at.secs()).ok());
+                if let (Some(rev), Some(at)) = (object.key().and_then(nixpkgs_at), at) {
+                    kept.push(KeptNixpkgs { rev, since: Timestamp(at * 1000) });
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
+        let removed = self.s3.delete_object().bucket(&self.bucket).key(nixpkgs_path(rev)).send().await;
+        removed.map(drop).map_err(|error| unavailable(ROLE, &error))
+    }
+}
+
+/// In which home an object lies.
+fn home_of(key: &str) -> Option<Home> {
+    let path = key.strip_prefix(BUILDS)?;
+    let (fourth, _) = path.match_indices('/').nth(3)?;
+    path[..fourth].parse().ok()
+}
