@@ -17,15 +17,18 @@ use binplz_core::{
     flow::{
         claim::claim,
         dispatch::dispatch,
+        gc::gc,
         lease::{Bearer, Denied, uploads},
         promote::{NAR_MAX, Promoted, promote},
         request::request,
         settle::{settle, stopped},
     },
+    gc::CACHED,
     key::{Sha256, StoreHash},
     narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
-    ports::{Deployment, Intake, Measured, Method, Unavailable, Vault},
+    ports::{Collect, Deployment, Intake, Measured, Method, Unavailable, Vault},
     protocol::{Evaluated, Outcome, Report, Stats, Upload},
+    time::Timestamp,
 };
 use binplz_local::LocalVault;
 use binplz_tests::world::{World, target};
@@ -227,6 +230,48 @@ async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
     assert_eq!(promoted(&w, &bearer.home()).await, new(1));
     assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
+}
+
+#[tokio::test]
+async fn what_is_offered_counts_as_stored() {
+    let w = World::new();
+    let bearer = building(&w, "a", &['1']).await;
+    let offer = Offer::new('1', b"one");
+    offer.put(&w, &bearer).await;
+    end(&w, &bearer).await;
+    let plan = w.store().size(&bearer.home().object(ObjectName::Plan)).await.expect("the store").expect("it is there");
+    let bytes = plan + (offer.file.len() + offer.text.len()) as u64;
+    assert_eq!(w.limits().await.stored(), bytes);
+    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
+    // Whoever looks finds what the cache has of it.
+    gc(&*w, false).await.expect("the store");
+    let cached: u64 = w.store().cached().await.expect("the store").iter().map(|file| file.bytes).sum();
+    assert_eq!(w.limits().await.stored(), cached);
+}
+
+#[tokio::test]
+async fn what_is_old_goes_from_the_cache_a_path_first_and_its_file_with_the_next_run() {
+    let w = World::new();
+    let (old, young) = (Offer::new('1', b"one"), Offer::new('2', b"two"));
+    let bearer = building(&w, "a", &['1', '2']).await;
+    for offer in [&old, &young] {
+        offer.put(&w, &bearer).await;
+    }
+    end(&w, &bearer).await;
+    assert_eq!(promoted(&w, &bearer.home()).await, new(2));
+    let files =
+        |offer: &Offer| [CacheName::Narinfo(offer.path.clone()), CacheName::Nar(offer.narinfo.packed.sha256.clone())];
+    let there = |offer: &Offer| files(offer).map(|name| w.cached(&name).is_some());
+    let age = u64::try_from((CACHED + w.policy().grace).as_millis()).expect("a time");
+    let then = Timestamp(w.now().0 - age);
+    files(&young).iter().for_each(|name| w.was_cached(name, w.now()));
+    files(&old).iter().for_each(|name| w.was_cached(name, then));
+    for (rehearsal, left) in [(true, [true, true]), (false, [false, true]), (false, [false, false])] {
+        let report = gc(&*w, rehearsal).await.expect("the store");
+        assert_eq!((there(&old), there(&young)), (left, [true, true]));
+        assert_eq!(report.cache.removed.files, 1);
+    }
+    assert_eq!(gc(&*w, false).await.expect("the store").cache.removed.files, 0);
 }
 
 #[tokio::test]

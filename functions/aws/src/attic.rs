@@ -1,9 +1,10 @@
 //! What lies in the bucket and may not be needed any more: found, and removed where that is so.
 
+use aws_sdk_s3::types::Object;
 use binplz_core::{
-    artifact::{BUILDS, Home, NIXPKGS, nixpkgs_at, nixpkgs_path},
+    artifact::{BUILDS, CACHE, CacheName, Home, NIXPKGS, QUARANTINE, nixpkgs_at, nixpkgs_path},
     key::Rev,
-    ports::{Collect, Held, KeptNixpkgs, Unavailable},
+    ports::{Cached, Collect, Held, KeptNixpkgs, Unavailable},
     time::Timestamp,
 };
 
@@ -28,7 +29,7 @@ impl Collect for S3Store {
                 }
                 if let Some(held) = homes.last_mut() {
                     held.objects += 1;
-                    held.bytes += object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                    held.bytes += bytes_of(object);
                 }
             }
             next = list.contents().last().and_then(|object| object.key()).map(str::to_owned);
@@ -43,23 +44,67 @@ impl Collect for S3Store {
     }
 
     async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
-        let mut pages = self.s3.list_objects_v2().bucket(&self.bucket).prefix(NIXPKGS).into_paginator().send();
-        let mut kept = Vec::new();
-        while let Some(page) = pages.next().await {
-            for object in page.map_err(|error| unavailable(ROLE, &error))?.contents() {
-                let at = object.last_modified().and_then(|at| u64::try_from(at.secs()).ok());
-                if let (Some(rev), Some(at)) = (object.key().and_then(nixpkgs_at), at) {
-                    kept.push(KeptNixpkgs { rev, since: Timestamp(at * 1000) });
-                }
-            }
-        }
-        Ok(kept)
+        let there = self.below(NIXPKGS).await?.into_iter();
+        Ok(there.filter_map(|Found { key, since, .. }| Some(KeptNixpkgs { rev: nixpkgs_at(&key)?, since })).collect())
     }
 
     async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
-        let removed = self.s3.delete_object().bucket(&self.bucket).key(nixpkgs_path(rev)).send().await;
+        self.remove(&nixpkgs_path(rev)).await
+    }
+
+    async fn cached(&self) -> Result<Vec<Cached>, Unavailable> {
+        let there = self.below(&format!("{CACHE}/")).await?.into_iter();
+        let named = |Found { key, bytes, since }| Some(Cached { name: CacheName::at(&key)?, bytes, since });
+        Ok(there.filter_map(named).collect())
+    }
+
+    async fn remove_cached(&self, name: &CacheName) -> Result<(), Unavailable> {
+        self.remove(&name.to_string()).await
+    }
+
+    async fn in_quarantine(&self) -> Result<u64, Unavailable> {
+        self.bytes_below(QUARANTINE).await
+    }
+}
+
+impl S3Store {
+    /// All objects whose names begin so.
+    async fn below(&self, prefix: &str) -> Result<Vec<Found>, Unavailable> {
+        let mut pages = self.s3.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            for object in page.map_err(|error| unavailable(ROLE, &error))?.contents() {
+                let at = object.last_modified().and_then(|at| u64::try_from(at.secs()).ok());
+                if let (Some(key), Some(at)) = (object.key(), at) {
+                    let since = Timestamp(at * 1000);
+                    found.push(Found { key: key.to_owned(), bytes: bytes_of(object), since });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), Unavailable> {
+        let removed = self.s3.delete_object().bucket(&self.bucket).key(key).send().await;
         removed.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
+
+    /// The bytes of all objects whose names begin so.
+    pub(crate) async fn bytes_below(&self, prefix: &str) -> Result<u64, Unavailable> {
+        Ok(self.below(prefix).await?.iter().map(|found| found.bytes).sum())
+    }
+}
+
+/// An object that is there.
+struct Found {
+    key: String,
+    bytes: u64,
+    /// When it was written last.
+    since: Timestamp,
+}
+
+fn bytes_of(object: &Object) -> u64 {
+    object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
 }
 
 /// In which home an object lies.

@@ -205,6 +205,10 @@ impl Intake for S3Store {
         shared.cache(&self.objects).await.map(Some)
     }
 
+    async fn offered_bytes(&self, home: &Home) -> Result<u64, Unavailable> {
+        self.bytes_below(&home.quarantine()).await
+    }
+
     async fn offered(&self, home: &Home) -> Result<(), Unavailable> {
         match &self.shared {
             Some(shared) => shared.tell(home).await,

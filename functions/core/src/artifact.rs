@@ -327,6 +327,23 @@ pub enum CacheName {
     Nar(Sha256),
 }
 
+impl CacheName {
+    /// Which of them lies there; `None`: none does.
+    pub fn at(path: &str) -> Option<CacheName> {
+        let rest = path.strip_prefix(CACHE)?.strip_prefix('/')?;
+        let name = match rest {
+            "nix-cache-info" => CacheName::Info,
+            "public-key" => CacheName::PublicKey,
+            _ => match rest.parse().ok()? {
+                ObjectName::Narinfo(hash) => CacheName::Narinfo(hash),
+                ObjectName::Nar(sha256) => CacheName::Nar(sha256),
+                _ => return None,
+            },
+        };
+        Some(name)
+    }
+}
+
 impl fmt::Display for CacheName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -381,6 +398,20 @@ mod tests {
         assert_eq!(name(&manifest(Some("fgrep"), &["egrep", "grep"])), "Missing(\"fgrep\")");
         assert_eq!(name(&manifest(None, &["egrep", "grep"])), "Many");
         assert_eq!(name(&manifest(Some("grep"), &[])), "None");
+    }
+
+    #[test]
+    fn a_file_of_the_cache_is_known_by_its_path() {
+        let (sha256, hash) = ("a".repeat(64), "b".repeat(32));
+        for name in ["nix-cache-info", "public-key", &format!("{hash}.narinfo"), &format!("nar/{sha256}.nar.gz")] {
+            let path = format!("cache/{name}");
+            assert_eq!(CacheName::at(&path).map(|name| name.to_string()), Some(path));
+        }
+        for path in
+            ["cache", "cache/", "cache/x", "cache/plan.json", "cache/log.gz", "cachenix-cache-info", "public-key"]
+        {
+            assert_eq!(CacheName::at(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -45,8 +45,8 @@ assumed! {
     BUILD_REQUESTS: 60, "requests of a builder to its lease", "a pulse now and then, a grant for each object";
     BUILD_OBJECTS: 40, "objects that a builder stores", "programs, the manifest, the log in segments";
     METRICS: 11, "metrics of our own", "`functions/aws/src/metrics.rs`";
-    ALARMS: 12, "alarms", "`template.yaml`";
-    POLLS: 648_000, "requests to the queue in a month", "Lambda asks over 5 connections, every 20 seconds";
+    ALARMS: 13, "alarms", "`template.yaml`";
+    POLLS: 1_296_000, "requests to the two queues in a month", "Lambda asks each over 5 connections, every 20 seconds";
     SWEEPS: 43_200, "sweeps in a month", "one a minute";
     SWEEP_MILLISECONDS: 300, "milliseconds of the function for a sweep", "some reads one after the other, at a fourteenth of a processor";
     SWEEP_READS: 10, "reads of a sweep", "each shelf, the limits, the pins";
@@ -126,8 +126,9 @@ pub fn standing(prices: &PriceList) -> Vec<Item> {
     vec![
         Item { what: "metrics", dollars: prices.metrics.of(METRICS.number) },
         Item { what: "alarms", dollars: prices.alarms.of(ALARMS.number) },
-        Item { what: "polling the queue", dollars: prices.sqs.of(POLLS.number) },
+        Item { what: "polling the queues", dollars: prices.sqs.of(POLLS.number) },
         Item { what: "the minute's sweep", dollars: sweeps.into_iter().sum() },
+        Item { what: "what the builders' cache is signed with", dollars: prices.secrets.of(1) },
         Item { what: "the image", dollars: prices.ecr.of(IMAGE_BYTES.number) },
         Item { what: "the rows", dollars: prices.dynamodb_storage.of(ROWS_BYTES.number) },
     ]

@@ -6,6 +6,10 @@
 //! So what goes was let alone for longer than any request or function lives: none of them comes, after it, with a sighting from
 //! before. That matters for rows, whose versions begin anew, and for objects, which somebody may be on the way to.
 
+mod cached;
+
+pub use cached::{CACHED, Files, Shared, shared};
+
 use std::{
     collections::{HashMap, HashSet},
     ops::AddAssign,
@@ -288,6 +292,15 @@ pub struct Report {
     pub kept: Amount,
     /// Nixpkgs that went.
     pub nixpkgs: u64,
+    /// The builders' cache.
+    pub cache: Shared,
+}
+
+impl Report {
+    /// Bytes in the store, when it was looked at.
+    pub fn there(&self) -> u64 {
+        self.kept.bytes + self.waiting.bytes + self.cache.kept.bytes + self.cache.offered
+    }
 }
 
 /// Rows that went, by kind.

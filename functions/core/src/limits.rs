@@ -412,7 +412,7 @@ mod tests {
     fn the_store_never_holds_more_than_its_ceiling_whatever_builds_store() {
         let began = Timestamp(1_800_000_000_000);
         let mut policy = Policy { store_bytes: Some(100), budget: None, ..policy() };
-        (policy.job.package_bytes, policy.job.log_bytes) = (30, 10);
+        (policy.job.package_bytes, policy.job.log_bytes, policy.job.cache_bytes) = (20, 10, 10);
         let reserve = |limits: &Limits, n| limits.reserve(&lease(n), &tree(), Size::default(), began, &policy);
         let limits = reserve(&reserve(&Limits::default(), 1).expect("room"), 2).expect("room");
         assert_eq!((reserve(&limits, 3), limits.stored_at_most()), (Err(Full::Store), 80));

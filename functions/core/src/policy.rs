@@ -155,7 +155,8 @@ impl Policy {
 
     /// The most bytes that one attempt can store.
     pub fn worst_bytes(&self) -> u64 {
-        self.job.package_bytes.saturating_add(self.job.log_bytes)
+        let JobLimits { package_bytes, log_bytes, cache_bytes, .. } = &self.job;
+        [package_bytes, log_bytes, cache_bytes].into_iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
     /// The most that one attempt on such a machine can cost: reserved before it starts.

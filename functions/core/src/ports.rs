@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    artifact::{Home, ObjectName, ObjectPath},
+    artifact::{CacheName, Home, ObjectName, ObjectPath},
     build::{Build, Lease},
     catalogue::{About, Entry, Resolution},
     client::{Allowance, Client, Keys},
@@ -370,6 +370,9 @@ pub trait Intake: Store {
         async { Ok(None) }
     }
 
+    /// How many bytes an attempt has offered to that cache by now.
+    fn offered_bytes(&self, home: &Home) -> impl Future<Output = Result<u64, Unavailable>> + Send;
+
     /// An attempt is over that has offered something to that cache: whoever promotes should look. A word that is lost costs the cache a
     /// path, and nobody a build.
     fn offered(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send {
@@ -444,6 +447,17 @@ pub struct KeptNixpkgs {
     pub since: Timestamp,
 }
 
+/// A file of the shared Nix cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// Which.
+    pub name: CacheName,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was put there last.
+    pub since: Timestamp,
+}
+
 /// The objects, for whoever clears away what nobody needs any more: nobody else can.
 pub trait Collect: Send + Sync {
     /// Up to `limit` homes that hold something, in an order of the store's own, beginning behind `after`.
@@ -457,6 +471,15 @@ pub trait Collect: Send + Sync {
 
     /// Removes one. One that is gone already is well.
     fn remove_nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Every file of the shared Nix cache.
+    fn cached(&self) -> impl Future<Output = Result<Vec<Cached>, Unavailable>> + Send;
+
+    /// Removes one. One that is gone already is well.
+    fn remove_cached(&self, name: &CacheName) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// How many bytes have been offered to it that nobody has looked at yet.
+    fn in_quarantine(&self) -> impl Future<Output = Result<u64, Unavailable>> + Send;
 }
 
 /// A URL of an object.

@@ -84,7 +84,7 @@ pub struct JobLimits {
     pub program_bytes: u64,
     /// Bytes of all programs of a package together.
     pub package_bytes: u64,
-    /// Bytes of packed files that a build may offer to the shared cache.
+    /// Bytes of packed files that a build may offer to the shared cache; none, where there is no such.
     pub cache_bytes: u64,
     /// Seconds of a processor for each attribute of a catalogue.
     pub attribute_seconds: u64,

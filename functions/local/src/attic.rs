@@ -7,9 +7,9 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{BUILDS, Home},
+    artifact::{BUILDS, CACHE, CacheName, Home, QUARANTINE},
     key::Rev,
-    ports::{Collect, Held, KeptNixpkgs, Unavailable},
+    ports::{Cached, Collect, Held, KeptNixpkgs, Unavailable},
     time::Timestamp,
 };
 use tokio::task::spawn_blocking;
@@ -61,6 +61,38 @@ impl Collect for LocalStore {
         let root = self.roots.join(rev.as_str());
         spawn_blocking(move || absent(fs::remove_file(root)).map(drop)).await.map_err(unavailable)?
     }
+
+    async fn cached(&self) -> Result<Vec<Cached>, Unavailable> {
+        let dir = self.cached.clone();
+        let look = move || {
+            let mut cached = Vec::new();
+            for (below, dir) in [("", dir.clone()), ("nar/", dir.join("nar"))] {
+                for (name, path) in entries(&dir)? {
+                    if let (Some(name), Ok(about)) = (CacheName::at(&format!("{CACHE}/{below}{name}")), path.metadata())
+                    {
+                        cached.push(Cached { name, bytes: about.len(), since: instant(about.modified()?) });
+                    }
+                }
+            }
+            io::Result::Ok(cached)
+        };
+        spawn_blocking(look).await.map_err(unavailable)?.map_err(unavailable)
+    }
+
+    async fn remove_cached(&self, name: &CacheName) -> Result<(), Unavailable> {
+        let file = self.cached.with_file_name(name.to_string());
+        spawn_blocking(move || absent(fs::remove_file(file)).map(drop)).await.map_err(unavailable)?
+    }
+
+    async fn in_quarantine(&self) -> Result<u64, Unavailable> {
+        bytes_below(self.objects.join(QUARANTINE)).await
+    }
+}
+
+/// The bytes of all files below a directory.
+pub(crate) async fn bytes_below(dir: PathBuf) -> Result<u64, Unavailable> {
+    let measured = spawn_blocking(move || measure(&dir)).await.map_err(unavailable)?.map_err(unavailable)?;
+    Ok(measured.1)
 }
 
 /// The homes below a directory in the order of their names, behind that one whose names are left to go. What is removed

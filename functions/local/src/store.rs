@@ -10,7 +10,7 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{Home, ObjectPath},
+    artifact::{CACHE, Home, ObjectPath},
     key::Sha256,
     ports::{Intake, Location, Method, Store, Unavailable},
     protocol::{Cache, Grant},
@@ -20,6 +20,7 @@ use thiserror::Error;
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
+    attic::bytes_below,
     dir::{DataDir, OpenError, private},
     draft::{Draft, Published},
     grant::{Secret, Terms},
@@ -35,6 +36,8 @@ const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 pub struct LocalStore {
     pub(crate) objects: PathBuf,
+    /// Where the cache is that builders share, if they do.
+    pub(crate) cached: PathBuf,
     /// Where `binplz pin` has links to what Nix is to keep.
     pub(crate) roots: PathBuf,
     tmp: PathBuf,
@@ -103,8 +106,17 @@ impl LocalStore {
         let path = dir.file("secret");
         let secret = secret_in(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
         let secret = Secret(secret);
-        let roots = dir.file("roots");
-        Ok(LocalStore { objects, roots, tmp, secret, origin: origin.to_owned(), shared: None, _dir: Arc::clone(dir) })
+        let (roots, cached) = (dir.file("roots"), dir.file(CACHE));
+        Ok(LocalStore {
+            objects,
+            roots,
+            cached,
+            tmp,
+            secret,
+            origin: origin.to_owned(),
+            shared: None,
+            _dir: Arc::clone(dir),
+        })
     }
 
     /// The same, and its builders share a cache.
@@ -249,6 +261,10 @@ impl Intake for LocalStore {
 
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
         Ok(self.shared.as_ref().map(|(cache, _)| cache.clone()))
+    }
+
+    async fn offered_bytes(&self, home: &Home) -> Result<u64, Unavailable> {
+        bytes_below(self.objects.join(home.quarantine())).await
     }
 
     async fn offered(&self, _: &Home) -> Result<(), Unavailable> {

@@ -6,6 +6,7 @@ use std::{
     io::{self, Cursor, Read},
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use binplz_cache::{Key, Meter};
@@ -176,8 +177,12 @@ impl Vault for LocalVault {
     }
 
     async fn keep(&self, home: &Home, nar: &Sha256) -> Result<(), Unavailable> {
-        let offered = File::open(self.offer(home, ObjectName::Nar(nar.clone()))).map_err(unavailable)?;
-        self.write(CacheName::Nar(nar.clone()), offered).await
+        let (offer, name) = (self.offer(home, ObjectName::Nar(nar.clone())), CacheName::Nar(nar.clone()));
+        let kept = self.data.join(name.to_string());
+        self.write(name, File::open(offer).map_err(unavailable)?).await?;
+        // Where it was there already it is as good as new: by its age it is cleared away.
+        let touched = move || File::open(kept)?.set_modified(SystemTime::now());
+        spawn_blocking(touched).await.map_err(unavailable)?.map_err(unavailable)
     }
 
     async fn publish(&self, path: &StoreHash, narinfo: String) -> Result<(), Unavailable> {

@@ -17,6 +17,7 @@ pub mod reading;
 
 pub mod bell;
 pub mod store;
+pub mod vault;
 
 use std::fmt;
 
@@ -116,6 +117,13 @@ macro_rules! store_promises {
             a_home_is_removed_and_no_other,
             a_nixpkgs_is_told_and_removed,
             a_program_may_have_an_odd_name;
+        }
+        $each! { vault:
+            what_an_attempt_offers_is_told_and_nothing_of_another,
+            all_of_many_offers_are_told,
+            a_file_is_measured_to_its_end_and_no_further_than_it_may,
+            what_was_let_in_is_there_and_stays,
+            what_is_cleared_is_one_attempts_and_no_others;
         }
     };
 }

@@ -9,9 +9,9 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath},
+    artifact::{CacheName, Home, ObjectName, ObjectPath},
     key::{Rev, Sha256},
-    ports::{Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
+    ports::{Cached, Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
     protocol::{Cache, Grant},
 };
 use binplz_local::LocalStore;
@@ -115,6 +115,9 @@ impl Intake for Objects {
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
         self.inner.cache().await
     }
+    async fn offered_bytes(&self, home: &Home) -> Result<u64, Unavailable> {
+        self.inner.offered_bytes(home).await
+    }
     async fn offered(&self, home: &Home) -> Result<(), Unavailable> {
         self.inner.offered(home).await
     }
@@ -139,5 +142,15 @@ impl Collect for Objects {
         self.life.spend("store")?;
         self.nixpkgs.lock().expect("a lock").retain(|kept| kept.rev != *rev);
         Ok(())
+    }
+    async fn cached(&self) -> Result<Vec<Cached>, Unavailable> {
+        self.inner.cached().await
+    }
+    async fn remove_cached(&self, name: &CacheName) -> Result<(), Unavailable> {
+        self.life.spend("store")?;
+        self.inner.remove_cached(name).await
+    }
+    async fn in_quarantine(&self) -> Result<u64, Unavailable> {
+        self.inner.in_quarantine().await
     }
 }

@@ -13,14 +13,18 @@ use binplz_aws::{
     item,
     ledger::DynamoLedger,
     store::{GRANT_LIFE, S3Store},
+    vault::S3Vault,
 };
 use binplz_core::{
-    artifact::{BUILDS, ObjectPath, QUARANTINE},
+    artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
     key::Rev,
-    ports::{Collect, Intake, Method, Store},
+    ports::{Collect, Intake, Method, Store, Vault},
     protocol::Grant,
 };
-use binplz_tests::{contract::store::Uploads, http::ask};
+use binplz_tests::{
+    contract::{store::Uploads, vault::Promotes},
+    http::ask,
+};
 
 /// What `tests/bed/up` says.
 pub(crate) fn endpoint() -> String {
@@ -33,6 +37,7 @@ pub(crate) struct Fresh {
     pub(crate) settings: Settings,
     ledger: DynamoLedger,
     store: S3Uploads,
+    vault: S3Vault,
     pub(crate) bell: SqsBell,
 }
 
@@ -54,10 +59,13 @@ pub(crate) async fn fresh() -> Fresh {
         .with("BINPLZ_TASK_ARM64", "builder-arm64")
         .with("BINPLZ_SUBNETS", "subnet-1,subnet-2")
         .with("BINPLZ_SECURITY_GROUPS", "sg-1")
+        .with("BINPLZ_CACHE_SECRET", "a secret")
         .with("BINPLZ_ORIGIN", "https://binplz.example");
+    let store = S3Store::open(&account, &settings).expect("settings");
     Fresh {
         ledger: DynamoLedger::open(&account, &settings).expect("settings"),
-        store: S3Uploads(S3Store::open(&account, &settings).expect("settings")),
+        vault: S3Vault::open(&store, &settings).expect("settings"),
+        store: S3Uploads(store),
         bell: SqsBell::open(&account, &settings).expect("settings"),
         account,
         settings,
@@ -104,6 +112,9 @@ impl Fresh {
     pub(crate) fn store(&self) -> &S3Uploads {
         &self.store
     }
+    pub(crate) fn vault(&self) -> &Fresh {
+        self
+    }
 
     /// Waits for a message, and takes it: what the dispatcher's event source does.
     pub(crate) async fn rung(&self) {
@@ -120,6 +131,21 @@ impl Fresh {
                 return;
             }
         }
+    }
+}
+
+impl Promotes for Fresh {
+    fn store(&self) -> &(impl Intake + Collect) {
+        &self.store.0
+    }
+    fn vault(&self) -> &impl Vault {
+        &self.vault
+    }
+    async fn cached(&self, name: &CacheName) -> Option<Vec<u8>> {
+        let s3 = aws_sdk_s3::config::Builder::from(self.account.sdk()).force_path_style(true).build();
+        let bucket = self.settings.need("BINPLZ_BUCKET").expect("its name");
+        let get = aws_sdk_s3::Client::from_conf(s3).get_object().bucket(bucket).key(name.to_string());
+        Some(get.send().await.ok()?.body.collect().await.ok()?.to_vec())
     }
 }
 

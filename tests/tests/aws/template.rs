@@ -88,6 +88,8 @@ fn every_variable_that_the_template_sets_is_read() {
         include_str!("../../../functions/aws/src/ledger.rs"),
         include_str!("../../../functions/aws/src/log.rs"),
         include_str!("../../../functions/aws/src/objects.rs"),
+        include_str!("../../../functions/aws/src/shared.rs"),
+        include_str!("../../../functions/aws/src/vault.rs"),
         include_str!("../../../functions/api/src/main.rs"),
     ];
     let read: BTreeSet<_> = read.iter().flat_map(|source| variables(source)).collect();

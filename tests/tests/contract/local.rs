@@ -6,14 +6,15 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::ObjectPath,
+    artifact::{CacheName, ObjectPath},
     key::Rev,
-    ports::{Collect, Intake, Method, Store},
+    narinfo::StoreDir,
+    ports::{Collect, Intake, Method, Store, Vault},
     protocol::Grant,
     time::Timestamp,
 };
-use binplz_local::{DataDir, LocalBell, LocalLedger, LocalStore, Refused};
-use binplz_tests::contract::store::Uploads;
+use binplz_local::{DataDir, LocalBell, LocalLedger, LocalStore, LocalVault, Refused};
+use binplz_tests::contract::{store::Uploads, vault::Promotes};
 use tempfile::TempDir;
 
 const ORIGIN: &str = "http://localhost:8080";
@@ -22,8 +23,9 @@ const ORIGIN: &str = "http://localhost:8080";
 pub(crate) struct Fresh {
     ledger: LocalLedger,
     store: LocalUploads,
+    vault: LocalVault,
     pub(crate) bell: LocalBell,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 pub(crate) fn fresh() -> Fresh {
@@ -32,8 +34,9 @@ pub(crate) fn fresh() -> Fresh {
     Fresh {
         ledger: LocalLedger::open(&dir).expect("a ledger"),
         store: LocalUploads(LocalStore::open(&dir, ORIGIN).expect("a store"), tmp.path().to_owned()),
+        vault: LocalVault::open(&dir, StoreDir::default()).expect("a cache"),
         bell: LocalBell::default(),
-        _dir: tmp,
+        dir: tmp,
     }
 }
 
@@ -47,6 +50,21 @@ impl Fresh {
     }
     pub(crate) fn store(&self) -> &LocalUploads {
         &self.store
+    }
+    pub(crate) fn vault(&self) -> &Fresh {
+        self
+    }
+}
+
+impl Promotes for Fresh {
+    fn store(&self) -> &(impl Intake + Collect) {
+        &self.store.0
+    }
+    fn vault(&self) -> &impl Vault {
+        &self.vault
+    }
+    async fn cached(&self, name: &CacheName) -> Option<Vec<u8>> {
+        std::fs::read(self.dir.path().join(name.to_string())).ok()
     }
 }
 

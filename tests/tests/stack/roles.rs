@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use crate::watched::{Watched, watched};
 
 /// The roles of the template, each with its letter in the table.
-const ROLES: [(char, &str); 6] = [
+const ROLES: [(char, &str); 7] = [
     ('a', "ApiRole"),
     ('l', "LeaseRole"),
     ('d', "DispatcherRole"),
     ('r', "ReaperRole"),
     ('c', "CollectorRole"),
+    ('p', "PromoterRole"),
     ('t', "TaskExecutionRole"),
 ];
 
@@ -25,7 +26,8 @@ type Row = (&'static str, &'static str, &'static str, Value);
 
 /// All of these are good requests: whoever has the account makes each of them once.
 fn table(w: &Watched) -> Vec<Row> {
-    let (queue, bucket, cluster) = (&w.outputs["Queue"], &w.outputs["Bucket"], &w.outputs["Cluster"]);
+    let (queue, offers, bucket, cluster) =
+        (&w.outputs["Queue"], &w.outputs["Offers"], &w.outputs["Bucket"], &w.outputs["Cluster"]);
     let row = |pk: &str| json!({ "TableName": w.outputs["Table"], "Key": { "pk": { "S": pk } } });
     let put = |pk: &str| json!({ "TableName": w.outputs["Table"], "Item": { "pk": { "S": pk } } });
     let both = |a, b| json!({ "TransactItems": [{ "Put": put(a) }, { "Put": put(b) }] });
@@ -51,10 +53,12 @@ fn table(w: &Watched) -> Vec<Row> {
     let no_task = |cluster: &str| format!("{}/{}", cluster.replace(":cluster/", ":task/"), "0".repeat(32));
     let repository = w.outputs["BuilderRepository"].rsplit('/').next().expect("a name");
     let stream = |log: &str| json!({ "logGroupName": format!("{}{log}", w.outputs["Logs"]), "logStreamName": "x" });
+    let secret =
+        w.resources().into_iter().find(|id| id.contains("CacheSecret")).expect("what the cache is signed with");
     let segment = "builds/rev/system/attr/lease/log/000001";
     let mut table = vec![
         // Rows, by what their keys begin with.
-        ("aldr", "dynamodb", "get_item", row("build/x")),
+        ("aldrp", "dynamodb", "get_item", row("build/x")),
         ("aldr", "dynamodb", "put_item", put("build/x")),
         ("ar", "dynamodb", "put_item", put("served/x")),
         ("l", "dynamodb", "put_item", put("derivation/x")),
@@ -95,6 +99,8 @@ fn table(w: &Watched) -> Vec<Row> {
         ("aldr", "sqs", "send_message", json!({ "QueueUrl": queue, "MessageBody": "ring", "DelaySeconds": 900 })),
         ("d", "sqs", "receive_message", json!({ "QueueUrl": queue })),
         ("d", "sqs", "get_queue_attributes", json!({ "QueueUrl": queue, "AttributeNames": ["QueueArn"] })),
+        ("l", "sqs", "send_message", json!({ "QueueUrl": offers, "MessageBody": "x", "DelaySeconds": 900 })),
+        ("p", "sqs", "receive_message", json!({ "QueueUrl": offers })),
         ("", "sqs", "purge_queue", json!({ "QueueUrl": queue })),
         ("", "sqs", "receive_message", json!({ "QueueUrl": w.outputs["DeadLetters"] })),
         // Objects.
@@ -104,7 +110,7 @@ fn table(w: &Watched) -> Vec<Row> {
         ("l", "s3", "get_object", object("nixpkgs/x")),
         ("", "s3", "put_object", content("x")),
         ("", "s3", "get_object", object("x")),
-        ("alc", "s3", "list_objects_v2", json!({ "Bucket": bucket })),
+        ("alcp", "s3", "list_objects_v2", json!({ "Bucket": bucket })),
         ("lc", "s3", "delete_object", object(segment)),
         ("lc", "s3", "delete_objects", objects([segment, "builds/rev/system/attr/lease/log/000002"])),
         ("c", "s3", "delete_object", object("builds/y")),
@@ -113,6 +119,22 @@ fn table(w: &Watched) -> Vec<Row> {
         ("c", "s3", "delete_object", object("builds/rev/system/attr/lease/manifest.json")),
         ("c", "s3", "delete_object", object("nixpkgs/a/b/c/d/log/e")),
         ("", "s3", "delete_object", object("x")),
+        // The builders' cache, and what is offered to it.
+        ("l", "s3", "put_object", content("quarantine/x")),
+        ("lp", "s3", "get_object", object("quarantine/x")),
+        ("p", "s3", "put_object", content("cache/x")),
+        ("p", "s3", "put_object", content("cache/public-key")),
+        ("p", "s3", "get_object", object("cache/x")),
+        ("lp", "s3", "get_object", object("cache/public-key")),
+        (
+            "p",
+            "s3",
+            "copy_object",
+            json!({ "Bucket": bucket, "Key": "cache/y", "CopySource": format!("{bucket}/quarantine/x") }),
+        ),
+        ("", "s3", "copy_object", json!({ "Bucket": bucket, "Key": "cache/y", "CopySource": format!("{bucket}/x") })),
+        ("p", "s3", "delete_object", object("quarantine/x")),
+        ("c", "s3", "delete_object", object("cache/x")),
         ("", "s3", "get_bucket_policy", json!({ "Bucket": bucket })),
         // Tasks.
         (
@@ -151,11 +173,18 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "lambda", "invoke", json!({ "FunctionName": w.functions["reaper"], "Payload": "{}" })),
         ("", "cloudformation", "describe_stacks", json!({ "StackName": w.name })),
         ("", "secretsmanager", "list_secrets", json!({})),
+        ("", "secretsmanager", "get_secret_value", json!({ "SecretId": secret })),
     ];
     // Each its own log.
-    for (log, may) in
-        [("api", "a"), ("lease", "l"), ("dispatcher", "d"), ("reaper", "r"), ("collector", "c"), ("builder", "t")]
-    {
+    for (log, may) in [
+        ("api", "a"),
+        ("lease", "l"),
+        ("dispatcher", "d"),
+        ("reaper", "r"),
+        ("collector", "c"),
+        ("promoter", "p"),
+        ("builder", "t"),
+    ] {
         table.push((may, "logs", "create_log_stream", stream(log)));
         table.push(("", "logs", "get_log_events", stream(log)));
     }

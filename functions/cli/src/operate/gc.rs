@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use binplz_core::{
     flow::operate::{Operator, Order},
-    gc::{Amount, Report, Rows},
+    gc::{Amount, Files, Report, Rows, Shared},
     time::Timestamp,
 };
 
@@ -25,7 +25,7 @@ pub(crate) async fn gc(Gc { dry_run, common }: Gc) -> Result<(), Fault> {
 }
 
 fn told(report: &Report, now: Timestamp) -> String {
-    let Report { rehearsal, rows, removed, waiting, waiting_until, kept, nixpkgs } = report;
+    let Report { rehearsal, rows, removed, waiting, waiting_until, kept, nixpkgs, cache } = report;
     let Rows { builds, served, derivations, past, busy } = rows;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -40,6 +40,11 @@ fn told(report: &Report, now: Timestamp) -> String {
     line("objects", format!("{} {goes}", amount(removed)));
     if *nixpkgs > 0 {
         line("nixpkgs", format!("{nixpkgs} {goes}"));
+    }
+    let Shared { removed, kept: shared, offered } = cache;
+    if (removed.files, shared.files, *offered) != (0, 0, 0) {
+        let files = |Files { files, bytes }: &Files| format!("{files} files, {}", size(*bytes));
+        line("cache", format!("{} {goes}, {} kept, and {} offered", files(removed), files(shared), size(*offered)));
     }
     if let Some(until) = waiting_until {
         // By then nobody can be on the way to one.
@@ -57,13 +62,17 @@ fn told(report: &Report, now: Timestamp) -> String {
 }
 
 fn amount(Amount { homes, objects, bytes }: &Amount) -> String {
+    format!("{objects} of {homes} builds, {}", size(*bytes))
+}
+
+fn size(bytes: u64) -> String {
     let (unit, name) = match bytes {
         0..1_000_000 => (1_000, "kB"),
         1_000_000..1_000_000_000 => (1_000_000, "MB"),
         _ => (1_000_000_000, "GB"),
     };
     let tenths = (bytes * 10).div_ceil(unit);
-    format!("{objects} of {homes} builds, {}.{} {name}", tenths / 10, tenths % 10)
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
@@ -87,9 +96,15 @@ mod tests {
         );
         let waiting = Amount { homes: 1, objects: 1, bytes: 1 };
         let waiting_until = Some(now + std::time::Duration::from_secs(75 * 60));
-        report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, ..report };
+        let cache =
+            Shared { removed: Files { files: 2, bytes: 1 }, kept: Files { files: 1, bytes: 2_000_000 }, offered: 2000 };
+        report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, cache, ..report };
         let told = told(&report, now);
         assert!(told.contains("1.3 MB would go\nnixpkgs   1 would go\n"), "{told}");
+        assert!(
+            told.contains("cache     2 files, 0.1 kB would go, 1 files, 2.0 MB kept, and 2.0 kB offered\n"),
+            "{told}"
+        );
         assert!(
             told.contains("waiting   1 of 1 builds, 0.1 kB, which nobody needs: to go in 75 min at the earliest"),
             "{told}"

@@ -129,7 +129,8 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn policy(&self) -> Policy {
+    /// `cache`: whether builders share one.
+    fn policy(&self, cache: bool) -> Policy {
         Policy {
             lease: Duration::from_secs(self.lease),
             attempts: self.attempts,
@@ -149,7 +150,7 @@ impl Numbers {
                 log_bytes: self.log_size,
                 program_bytes: self.program_size,
                 package_bytes: self.package_size,
-                cache_bytes: self.cache_size,
+                cache_bytes: if cache { self.cache_size } else { 0 },
                 attribute_seconds: self.attribute_time,
                 attribute_bytes: self.attribute_memory,
             },
@@ -216,7 +217,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
         Some(Named { name, rev, source }) => Pins::one(name, rev, source),
         None => nixpkgs::Known::read()?.pins()?,
     };
-    let policy = Policy { names: args.names, ..args.numbers.policy() };
+    let policy = Policy { names: args.names, ..args.numbers.policy(args.cache) };
     let cache = args.cache.then(nixpkgs::store_dir).transpose()?;
     let config = Config { data: args.data.clone(), origin, policy, first_pins, system, builder, cache };
     let (local, ends) = Local::open(config)?;

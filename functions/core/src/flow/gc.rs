@@ -15,7 +15,7 @@ use futures_util::future::try_join_all;
 use crate::{
     artifact::Home,
     flow::{Tries, change_limits, load_limits, pins},
-    gc::{Census, Fate, Found, Report, Rule, Trash, Verdict},
+    gc::{self, Census, Fate, Found, Report, Rule, Trash, Verdict},
     news::{About, News},
     ports::{Collect, Deployment, Held, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
 };
@@ -42,9 +42,9 @@ pub async fn gc<D: Deployment<Store: Collect>>(d: &D, rehearsal: bool) -> Result
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     clear_homes(d, &found, &mut report).await?;
     clear_nixpkgs(d, &mut report).await?;
+    clear_cache(d, &mut report).await?;
     if !rehearsal {
-        let there = report.kept.bytes + report.waiting.bytes;
-        change_limits(d, |now| now.measured(there, limits.stored())).await?;
+        change_limits(d, |now| now.measured(report.there(), limits.stored())).await?;
         d.tell(About::Service, News::Cleared(&report));
     }
     Ok(report)
@@ -187,5 +187,19 @@ async fn clear_nixpkgs<D: Deployment<Store: Collect>>(d: &D, report: &mut Report
             report.nixpkgs += 1;
         }
     }
+    Ok(())
+}
+
+/// What is too old in the builders' cache. Whoever still needs it builds it again, and offers it.
+async fn clear_cache<D: Deployment<Store: Collect>>(d: &D, report: &mut Report) -> Result<(), Unavailable> {
+    let (goes, stays) = gc::shared(d.store().cached().await?, d.now(), d.policy().grace);
+    for some in goes.chunks(AT_ONCE) {
+        if !report.rehearsal {
+            try_join_all(some.iter().map(|file| d.store().remove_cached(&file.name))).await?;
+        }
+    }
+    goes.iter().for_each(|file| report.cache.removed += file);
+    stays.iter().for_each(|file| report.cache.kept += file);
+    report.cache.offered = d.store().in_quarantine().await?;
     Ok(())
 }

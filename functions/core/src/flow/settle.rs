@@ -54,6 +54,9 @@ pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report
     };
     if live.is_some() {
         stored += d.store().size(&bearer.home().object(ObjectName::WholeLog)).await?.unwrap_or(0);
+        if report.stats.offers > 0 {
+            stored += d.store().offered_bytes(&bearer.home()).await?;
+        }
     }
     let stats = Stats { stored: Some(stored), ..report.stats };
     let event = Event::Settle { id: bearer.lease.clone(), end, stats };

@@ -1,0 +1,153 @@
+//! The quarantine, and the builders' cache behind it: what is offered is told as it is, and what was let in stays.
+
+use std::io::Write;
+
+use binplz_cache::Packer;
+use binplz_core::{
+    artifact::{CacheName, Home, ObjectName},
+    key::{Sha256, StoreHash},
+    narinfo::Content,
+    ports::{Collect, Intake, Measured, Vault},
+};
+
+use super::{
+    Kept,
+    rows::{key, lease_id},
+    same,
+};
+
+/// The store of builders' uploads, and what promotes them.
+pub trait Promotes {
+    /// Where builders' uploads come to.
+    fn store(&self) -> &(impl Intake + Collect);
+
+    /// The cache, and the quarantine.
+    fn vault(&self) -> &impl Vault;
+
+    /// A file of the cache.
+    fn cached(&self, name: &CacheName) -> impl Future<Output = Option<Vec<u8>>>;
+}
+
+fn home(n: u32) -> Home {
+    Home { key: key(n), lease: lease_id(n) }
+}
+
+fn hash(letter: char) -> StoreHash {
+    String::from_iter([letter; 32]).parse().expect("base 32")
+}
+
+/// A file, with what it is and what it unpacks to.
+fn packed(content: &[u8]) -> (Vec<u8>, Content, Content) {
+    let mut file = Vec::new();
+    let mut packer = Packer::new(&mut file, u64::MAX);
+    packer.write_all(content).expect("memory");
+    let (packed, nar) = packer.finish().expect("memory");
+    (file, packed, nar)
+}
+
+async fn offer(store: &impl Intake, home: &Home, name: ObjectName, content: &[u8]) -> Kept {
+    Ok(store.write(&home.object(name), content.to_vec()).await?)
+}
+
+/// By its narinfos, whatever else lies there; and how many bytes all that has.
+pub async fn what_an_attempt_offers_is_told_and_nothing_of_another(it: &impl Promotes) -> Kept {
+    let (vault, store, home, other) = (it.vault(), it.store(), home(1), home(2));
+    same("nothing", &vault.offers(&home).await?, &Vec::new())?;
+    same("no bytes", &(store.offered_bytes(&home).await?, store.in_quarantine().await?), &(0, 0))?;
+    let (file, packed, _) = packed(b"content");
+    offer(store, &home, ObjectName::Plan, b"[]").await?;
+    offer(store, &home, ObjectName::Nar(packed.sha256), &file).await?;
+    offer(store, &home, ObjectName::Narinfo(hash('1')), b"one").await?;
+    offer(store, &home, ObjectName::Narinfo(hash('2')), b"two").await?;
+    offer(store, &other, ObjectName::Narinfo(hash('3')), b"three").await?;
+    // What people are served is no offer.
+    offer(store, &home, ObjectName::Manifest, b"{}").await?;
+    let mut offers = vault.offers(&home).await?;
+    offers.sort();
+    same("offers", &offers, &vec![hash('1'), hash('2')])?;
+    let bytes = 2 + packed.size + 3 + 3;
+    same("bytes", &store.offered_bytes(&home).await?, &bytes)?;
+    same("all bytes", &store.in_quarantine().await?, &(bytes + 5))?;
+    same("its text", &vault.read(&home, ObjectName::Narinfo(hash('2'))).await?, &Some(b"two".to_vec()))?;
+    same("another's", &vault.read(&home, ObjectName::Narinfo(hash('3'))).await?, &None)
+}
+
+/// More of them than one page of a list has.
+pub async fn all_of_many_offers_are_told(it: &impl Promotes) -> Kept {
+    let home = home(1);
+    let name = |n: usize| format!("{n:032}").parse::<StoreHash>().expect("digits");
+    for n in 0..1001 {
+        offer(it.store(), &home, ObjectName::Narinfo(name(n)), b"x").await?;
+    }
+    let mut offers = it.vault().offers(&home).await?;
+    offers.sort();
+    same("offers", &offers, &(0..1001).map(name).collect())?;
+    same("bytes", &it.store().offered_bytes(&home).await?, &1001)?;
+    it.vault().clear(&home).await?;
+    same("none", &it.vault().offers(&home).await?, &Vec::new())
+}
+
+/// A file is what it is, whatever it is called.
+pub async fn a_file_is_measured_to_its_end_and_no_further_than_it_may(it: &impl Promotes) -> Kept {
+    // Larger than what is read at a time.
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (vault, home, (file, packed, nar)) = (it.vault(), home(1), packed(&content));
+    same("no file", &vault.measure(&home, &packed.sha256, 1).await?, &None)?;
+    let called: Sha256 = "a".repeat(64).parse().expect("hex");
+    offer(it.store(), &home, ObjectName::Nar(called.clone()), &file).await?;
+    let all = Measured { packed: packed.clone(), unpacked: Some(nar.clone()) };
+    same("all", &vault.measure(&home, &called, nar.size).await?, &Some(all))?;
+    let too_large = Measured { packed, unpacked: None };
+    same("too large", &vault.measure(&home, &called, nar.size - 1).await?, &Some(too_large))
+}
+
+/// Whoever comes second changes nothing.
+pub async fn what_was_let_in_is_there_and_stays(it: &impl Promotes) -> Kept {
+    let (vault, home, other) = (it.vault(), home(1), home(2));
+    let (file, packed, _) = packed(b"content");
+    let (nar, narinfo) = (CacheName::Nar(packed.sha256.clone()), CacheName::Narinfo(hash('1')));
+    for home in [&home, &other] {
+        offer(it.store(), home, ObjectName::Nar(packed.sha256.clone()), &file).await?;
+        vault.keep(home, &packed.sha256).await?;
+    }
+    same("it has it", &vault.has(&hash('1')).await?, &false)?;
+    vault.publish(&hash('1'), "one".to_owned()).await?;
+    vault.publish(&hash('1'), "another".to_owned()).await?;
+    same("it has it", &vault.has(&hash('1')).await?, &true)?;
+    vault.clear(&home).await?;
+    same("the file", &it.cached(&nar).await, &Some(file.clone()))?;
+    same("the text", &it.cached(&narinfo).await, &Some(b"one".to_vec()))?;
+    let mut files = it.store().cached().await?;
+    files.retain(|file| file.name != CacheName::Info);
+    files.sort_by_key(|file| file.name.to_string());
+    let told: Vec<_> = files.into_iter().map(|file| (file.name, file.bytes)).collect();
+    same("files", &told, &vec![(narinfo.clone(), 3), (nar.clone(), packed.size)])?;
+    // Twice: the first one's reply may have been lost.
+    for _ in 0..2 {
+        it.store().remove_cached(&narinfo).await?;
+        same("it has it", &vault.has(&hash('1')).await?, &false)?;
+        same("the file stays", &it.cached(&nar).await, &Some(file.clone()))?;
+    }
+    it.store().remove_cached(&nar).await?;
+    same("the file", &it.cached(&nar).await, &None)
+}
+
+/// And what nobody offered is cleared as well.
+pub async fn what_is_cleared_is_one_attempts_and_no_others(it: &impl Promotes) -> Kept {
+    let (vault, home, other) = (it.vault(), home(1), home(2));
+    let (file, packed, _) = packed(b"content");
+    for home in [&home, &other] {
+        offer(it.store(), home, ObjectName::Plan, b"[]").await?;
+        offer(it.store(), home, ObjectName::Nar(packed.sha256.clone()), &file).await?;
+        offer(it.store(), home, ObjectName::Narinfo(hash('1')), b"one").await?;
+        offer(it.store(), home, ObjectName::Manifest, b"{}").await?;
+    }
+    for _ in 0..2 {
+        vault.clear(&home).await?;
+        same("bytes", &it.store().offered_bytes(&home).await?, &0)?;
+        same("the plan", &vault.read(&home, ObjectName::Plan).await?, &None)?;
+        same("the other's", &vault.offers(&other).await?, &vec![hash('1')])?;
+        same("what is served", &it.store().size(&home.object(ObjectName::Manifest)).await?, &Some(2))?;
+    }
+    Ok(())
+}
