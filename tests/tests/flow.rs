@@ -195,6 +195,33 @@ async fn what_memory_or_disk_was_too_small_for_is_tried_again_on_a_larger_machin
 }
 
 #[tokio::test]
+async fn what_took_a_larger_machine_begins_there_of_the_next_nixpkgs_too() {
+    let w = World::with(Policy { attempts: 4, ..Policy::default() });
+    ask(&w, "tree").await;
+    for size in ["4096/8192/50", "4096/16384/50"] {
+        dispatch(&*w).await.expect("the ledger");
+        let lease = w.build("tree").await.lease().cloned().expect("a lease");
+        assert_eq!(lease.size.to_string(), size);
+        if lease.attempt == 2 {
+            break;
+        }
+        let report = Report { outcome: Outcome::Failed(Failure::new(Kind::OutOfMemory, "")), stats: Stats::default() };
+        settle(&*w, &w.bearer("tree").await, report).await.expect("a live lease");
+        w.reap().await;
+        w.pass(w.policy().delay_after(1));
+    }
+    w.finish("tree").await;
+    w.move_pin('6').await;
+    ask(&w, "tree").await;
+    ask(&w, "hello").await;
+    dispatch(&*w).await.expect("the ledger");
+    for (path, size) in [("tree", "4096/16384/50"), ("hello", "4096/8192/50")] {
+        let lease = w.build(path).await.lease().cloned().expect("a lease");
+        assert_eq!((lease.size.to_string().as_str(), lease.attempt), (size, 1), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_larger_machine_that_the_budget_can_not_pay_leaves_the_others_their_turn() {
     let prices = Prices { memory: Micros(1), ..Prices::default() };
     let mut policy = Policy { slots: 9, budget: Some(Micros(15)), prices, ..Policy::default() };
@@ -280,7 +307,9 @@ async fn a_claim_whose_dispatcher_died_is_launched_by_the_sweep_and_once() {
     let w = World::new();
     ask(&w, "tree").await;
     let (id, token) = w.new_lease();
-    advance(&*w, &w.key("tree").await, &Event::Claim { id: id.clone(), token }).await.expect("claimed");
+    advance(&*w, &w.key("tree").await, &Event::Claim { id: id.clone(), token, size: w.policy().size })
+        .await
+        .expect("claimed");
     assert_eq!(started(&w), 0);
     sweep(&*w).await.expect("the ledger");
     sweep(&*w).await.expect("the ledger");

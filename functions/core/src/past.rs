@@ -47,6 +47,22 @@ impl Past {
     }
 }
 
+/// Of a machine's memory, what a build may take that is tried on such a one again: it may be a little more the next time.
+const AMPLE: (u64, u64) = (3, 4);
+
+impl Past {
+    /// The machine that its next build is tried on first: the deployment's usual one, with as much memory and disk as the last one
+    /// did not do without.
+    pub fn machine(&self, usual: Size) -> Size {
+        let enough = u64::from(usual.memory()) * (1 << 20) * AMPLE.0 / AMPLE.1;
+        let memory = match self.memory {
+            Some(taken) if taken <= enough => usual.memory(),
+            _ => self.size.memory(),
+        };
+        usual.with_at_least(memory, self.size.disk())
+    }
+}
+
 /// How long builds take, by how many derivations they build: 0, 1, 2 or 3, 4 to 7, and so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -101,6 +117,37 @@ mod tests {
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
+    }
+
+    fn size(text: &str) -> Size {
+        text.parse().expect("a size")
+    }
+
+    #[test]
+    fn a_build_begins_on_the_usual_machine_or_on_the_smallest_that_was_enough_the_last_time() {
+        let usual = size("4096/8192/50");
+        for (was, gigabytes, next) in [
+            ("4096/8192/50", None, "4096/8192/50"),
+            ("4096/16384/50", None, "4096/16384/50"),
+            ("4096/16384/50", Some(12), "4096/16384/50"),
+            ("4096/16384/50", Some(7), "4096/16384/50"),
+            ("4096/16384/50", Some(6), "4096/8192/50"),
+            ("4096/8192/100", Some(1), "4096/8192/100"),
+            ("8192/61440/100", Some(50), "8192/61440/100"),
+            // It was tried on less, by another policy.
+            ("2048/4096/30", Some(3), "4096/8192/50"),
+        ] {
+            let past = Past {
+                attr: "tree".parse().expect("an attribute"),
+                system: System::X86_64Linux,
+                at: Timestamp(1),
+                seconds: 1,
+                derivations: 1,
+                size: size(was),
+                memory: gigabytes.map(|gigabytes: u64| gigabytes << 30),
+            };
+            assert_eq!(past.machine(usual), size(next), "{was} {gigabytes:?}");
+        }
     }
 
     #[test]

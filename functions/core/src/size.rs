@@ -101,6 +101,12 @@ impl Size {
         }
     }
 
+    /// The same with at least so much memory, in MiB, and disk, in GiB.
+    #[must_use]
+    pub(crate) fn with_at_least(self, memory: u32, disk: u8) -> Size {
+        Size { disk: self.disk.max(disk), ..self.with_memory(self.memory.max(memory)) }
+    }
+
     /// At least so much memory, and as few more CPUs as that takes; the most there is, where there is no more.
     fn with_memory(self, wanted: u32) -> Size {
         let enough = MEMORY.iter().find(|row| row.0 >= self.cpu && row.2 >= wanted).or(MEMORY.last());

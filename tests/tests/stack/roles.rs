@@ -132,7 +132,12 @@ fn table(w: &Watched) -> Vec<Row> {
             "copy_object",
             json!({ "Bucket": bucket, "Key": "cache/y", "CopySource": format!("{bucket}/quarantine/x") }),
         ),
-        ("", "s3", "copy_object", json!({ "Bucket": bucket, "Key": "cache/y", "CopySource": format!("{bucket}/builds/x") })),
+        (
+            "",
+            "s3",
+            "copy_object",
+            json!({ "Bucket": bucket, "Key": "cache/y", "CopySource": format!("{bucket}/builds/x") }),
+        ),
         ("p", "s3", "delete_object", object("quarantine/x")),
         ("c", "s3", "delete_object", object("cache/x")),
         ("", "s3", "get_bucket_policy", json!({ "Bucket": bucket })),

@@ -59,11 +59,11 @@ impl Build {
         matches!(self.state, State::Unasked | State::Queued { .. } | State::Failed { until: Some(_), .. })
     }
 
-    /// The machine for an attempt: the deployment's usual one, and what the attempt before has shown to be needed.
-    fn next_size(&self, attempt: u32, policy: &Policy) -> Size {
+    /// The machine for an attempt: the one for a first attempt, and what the attempt before has shown to be needed.
+    fn next_size(&self, attempt: u32, first: Size) -> Size {
         match self.history.last() {
             Some(Attempt { size, failure: Some(failure), .. }) if attempt > 1 => size.after(failure.kind),
-            _ => policy.size,
+            _ => first,
         }
     }
 
@@ -132,11 +132,11 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
 
         (Event::Claim { id, .. }, State::Building(lease)) if &lease.id == id => Ok(Step::Stay),
         (Event::Claim { .. }, State::Queued { due, .. }) if now < *due => Err(Illegal::NotDue),
-        (Event::Claim { id, token }, State::Queued { attempt, .. }) => Ok(build.with(State::Building(Lease {
+        (Event::Claim { id, token, size }, State::Queued { attempt, .. }) => Ok(build.with(State::Building(Lease {
             id: id.clone(),
             token: token.clone(),
             attempt: *attempt,
-            size: build.next_size(*attempt, policy),
+            size: build.next_size(*attempt, *size),
             claimed: now,
             expires: now + policy.lease,
             task: None,

@@ -9,6 +9,7 @@ use crate::{
     failure::Failure,
     key::{DrvHash, LeaseId, Token},
     protocol::Stats,
+    size::Size,
 };
 
 /// What happens to a build.
@@ -24,6 +25,8 @@ pub enum Event {
         id: LeaseId,
         /// The new lease's secret.
         token: Token,
+        /// The machine for a first attempt.
+        size: Size,
     },
     /// The launcher has started a task for a lease.
     Launched {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::{
     build::{Event, Lease},
     failure::{Failure, Kind},
-    flow::{Halt, advance, follow, load_limits, pins, settle, shelf::Walk},
-    key::BuildKey,
+    flow::{Halt, advance, follow, load_limits, load_past, pins, settle, shelf::Walk},
+    key::{BuildKey, Product},
     limits::{Full, Limits},
     news::{About, News},
     ports::{Deployment, Launcher, NotLaunched, Read, Shelf, Unavailable},
+    size::Size,
     time::Timestamp,
 };
 
@@ -59,8 +60,9 @@ async fn along<D: Deployment>(d: &D, shelf: Shelf, limits: &Limits) -> Result<Ro
             if limits.paused(listed.key.system).is_some() {
                 continue;
             }
+            let size = machine(d, &listed.key).await?;
             let (id, token) = d.new_lease();
-            match advance(d, &listed.key, &Event::Claim { id, token }).await {
+            match advance(d, &listed.key, &Event::Claim { id, token, size }).await {
                 Ok(claimed) => {
                     if let Some(lease) = claimed.after.lease() {
                         launch(d, &listed.key, lease).await?;
@@ -82,6 +84,15 @@ async fn along<D: Deployment>(d: &D, shelf: Shelf, limits: &Limits) -> Result<Ro
         }
     }
     Ok(Room::Left { due: None })
+}
+
+/// What it is tried on first.
+async fn machine<D: Deployment>(d: &D, key: &BuildKey) -> Result<Size, Unavailable> {
+    let usual = d.policy().size;
+    let Product::Package(attr) = &key.product else { return Ok(usual) };
+    // An older one costs an attempt or some cents.
+    let (past, _) = load_past(d, key.system, attr, Read::Eventual).await?;
+    Ok(past.map_or(usual, |past| past.machine(usual)))
 }
 
 /// A build whose pin was moved or retired while it waited, or whose package was taken down: nobody wants it any more.

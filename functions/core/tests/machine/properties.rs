@@ -9,6 +9,7 @@ use binplz_core::{
     failure::{Class, Failure, Kind},
     key::{BuildKey, LeaseId},
     policy::Policy,
+    size::Size,
     time::Timestamp,
 };
 use proptest::prelude::*;
@@ -112,7 +113,7 @@ impl World {
             Verb::Warm => Event::Warm,
             Verb::Claim => {
                 self.leases += 1;
-                Event::Claim { id: id(self.leases), token: token(self.leases) }
+                Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default() }
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
             Verb::Pulse => Event::Pulse { id: id(n) },
@@ -414,7 +415,7 @@ fn claim(world: &mut World) {
     pass_time(world);
     if matches!(world.build.state, State::Queued { .. }) {
         world.leases += 1;
-        let claim = Event::Claim { id: id(world.leases), token: token(world.leases) };
+        let claim = Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default() };
         assert!(world.take(&claim), "what is due can be claimed");
     }
 }

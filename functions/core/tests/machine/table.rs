@@ -148,7 +148,7 @@ fn event(name: &str) -> Event {
     match verb {
         "ask" => Event::Ask,
         "warm" => Event::Warm,
-        "claim" => Event::Claim { id: id(n), token: token(n) },
+        "claim" => Event::Claim { id: id(n), token: token(n), size: Size::default() },
         "launched" => Event::Launched { id: id(n), task: "task".to_owned() },
         "relaunched" => Event::Launched { id: id(n), task: "another task".to_owned() },
         "pulse" => Event::Pulse { id: id(n) },

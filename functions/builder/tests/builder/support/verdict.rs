@@ -7,6 +7,7 @@ use binplz_core::{
     limits::Why,
     policy::Policy,
     protocol::{Job, Outcome, Stats},
+    size::Size,
     time::Timestamp,
 };
 
@@ -51,7 +52,11 @@ pub(crate) fn assert_failed(endpoint: &Endpoint, kind: Kind, next: Next, sentenc
 fn next_after(job: &Job, failure: &Failure) -> Next {
     let (policy, now) = (Policy::default(), Timestamp(0));
     let lease = |digit: char| String::from_iter([digit; 32]).parse::<LeaseId>().expect("a name");
-    let claim = |digit| Event::Claim { id: lease(digit), token: "0".repeat(64).parse().expect("a token") };
+    let claim = |digit| Event::Claim {
+        id: lease(digit),
+        token: "0".repeat(64).parse().expect("a token"),
+        size: Size::default(),
+    };
     let step = |build: &Build, event: &Event, now| match apply(build, event, now, &policy) {
         Ok(Step::Move(build)) => build,
         other => panic!("{event:?} of {build:?}: {other:?}"),
