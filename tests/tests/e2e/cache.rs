@@ -1,12 +1,12 @@
 //! `binplz serve --cache`: what one builder has built for its package, a builder with another store fetches.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use binplz_core::{artifact::ObjectName, key::StoreHash};
 use binplz_tests::{
     cache::{PACKAGES, the_first_one_builds_what_it_needs, the_second_one_fetches_it},
     http,
-    server::{Server, fresh_set},
+    server::{Server, fresh_set, program},
     site::wait_for,
 };
 
@@ -39,14 +39,24 @@ fn of_two_packages_that_need_a_slow_one_the_second_fetches_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (set, data, store) = (fresh_set(PACKAGES), dir.path().join("data"), dir.path().join("nix"));
     let mut server = Server::start_in(&nix(&store), set.path(), &data, &["--cache"]);
+    // Before anybody asks.
+    let list = dir.path().join("list");
+    fs::write(&list, "failing.needsSlow\n").expect("a list");
+    let list = list.to_str().expect("a path");
+    let seed = |more: &[&str]| {
+        let mut command = Command::new(program("binplz"));
+        command.args(["seed", "--list", list, "--data"]).arg(&data).args(more).output().expect("binplz")
+    };
+    assert!(!seed(&["--pin", "nowhere"]).status.success(), "there is no such pin");
+    let seeded = seed(&["--wait"]);
+    assert_eq!(String::from_utf8_lossy(&seeded.stdout), "1 ready\n", "{}", String::from_utf8_lossy(&seeded.stderr));
     the_first_one_builds_what_it_needs(&server);
     let [slow] = &wait_for("the promotion", || Some(cached(&data)).filter(|cached| !cached.is_empty()))[..] else {
         panic!("the packages themselves are nobody else's")
     };
     wait_for("an empty quarantine", || {
         let leases = fs::read_dir(data.join("objects/quarantine")).ok()?.count();
-        let found =
-            std::process::Command::new("find").arg(data.join("objects/quarantine")).args(["-type", "f"]).output();
+        let found = Command::new("find").arg(data.join("objects/quarantine")).args(["-type", "f"]).output();
         (leases > 0 && found.ok()?.stdout.is_empty()).then_some(())
     });
     // A store of its own for the second one, and a server that was killed between.
@@ -68,7 +78,7 @@ fn of_two_packages_that_need_a_slow_one_the_second_fetches_it() {
 fn a_data_directory_that_no_url_can_name_is_said_at_once() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("da ta");
-    let output = std::process::Command::new(binplz_tests::server::program("binplz"))
+    let output = Command::new(program("binplz"))
         .args(["serve", "--cache", "--listen", "127.0.0.1:0", "--nixpkgs"])
         .arg(binplz_tests::server::demo_set())
         .arg("--data")

@@ -7,12 +7,12 @@ use binplz_core::{
         inspect::Listing,
         operate::{Act, Declined, Named, Operator, Order, Outcome},
     },
-    target::{BadTarget, Target},
+    target::{BadTarget, PinRef, Target},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    operate::{Common, Fault, State, Warm, Whose, builds, listed},
+    operate::{Common, Fault, Seed, State, Warm, Whose, builds, listed},
     site::Site,
 };
 
@@ -64,9 +64,25 @@ fn builds_told(count: usize) -> String {
     if count == 1 { "1 build".to_owned() } else { format!("{count} builds") }
 }
 
+/// What is in the builders' cache when these are built, is what most packages need.
+const SEED: &str = include_str!("../../../../infra/seed.txt");
+
 /// Has all of a list built.
 pub(crate) async fn warm(Warm { file, wait, common }: Warm) -> Result<(), Fault> {
-    let targets = read(&file)?;
+    warm_all(read(&file)?, wait, common).await
+}
+
+/// Has those built that bring compilers with them.
+pub(crate) async fn seed(Seed { list, pin, wait, common }: Seed) -> Result<(), Fault> {
+    let targets = match list {
+        Some(file) => read(&file)?,
+        None => parse(SEED).map_err(|(line, why)| Fault::Line(line, why))?,
+    };
+    let of = |target: Target| Target { pin: pin.clone().map(PinRef::Name).or(target.pin), ..target };
+    warm_all(targets.into_iter().map(of).collect(), wait, common).await
+}
+
+async fn warm_all(targets: Vec<Target>, wait: bool, common: Common) -> Result<(), Fault> {
     let site = common.which.find().await?;
     let wanted = targets.len();
     let mut warmed = each(&site, targets.into_iter().map(Named::Target).collect(), Act::Warm).await;
@@ -148,6 +164,7 @@ mod tests {
             targets.iter().map(Target::to_string).collect::<Vec<_>>(),
             ["tree", "procps/ps", "tree?sys=aarch64-linux"]
         );
+        assert!(parse(SEED).is_ok_and(|targets| !targets.is_empty()));
         assert_eq!(parse("tree\nnot a name\n").map_err(|(line, _)| line), Err(2));
     }
 }

@@ -17,7 +17,7 @@ use binplz_core::{
     },
     key::Attr,
     limits::Micros,
-    pins::Change,
+    pins::{Change, PinName},
     target::BadTarget,
     time::Timestamp,
 };
@@ -176,6 +176,22 @@ pub(crate) struct Warm {
     common: Common,
 }
 
+/// What fills the builders' cache.
+#[derive(ClapArgs)]
+pub(crate) struct Seed {
+    /// Other packages than those of infra/seed.txt: a file with one a line
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// Of the nixpkgs that is served under this name [default: the default pin]
+    #[arg(long, value_name = "NAME")]
+    pin: Option<PinName>,
+    /// Wait until all have come to an end
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// How a build stands.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum State {
@@ -237,6 +253,8 @@ pub(crate) enum Verb {
     Restore(Restore),
     /// Have packages built before somebody asks for them, when nothing else is to be built
     Warm(Warm),
+    /// Have one small package of each language built, so that their compilers are in the builders' cache: after a pin was added or moved
+    Seed(Seed),
     /// Clear away what nobody needs any more: what retired and moved pins have left once its time is over, what attempts that failed have
     /// left, and what was taken down. The server, or the stack, does so once a day by itself
     Gc(Gc),
@@ -308,6 +326,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
             overview::after(common, [Order::ChangePins(Change::Restore(package))]).await
         }
         Verb::Warm(warm) => many::warm(warm).await,
+        Verb::Seed(seed) => many::seed(seed).await,
         Verb::Gc(order) => gc::gc(order).await,
         Verb::Pause(Pause { drain, common }) => {
             if !drain {
