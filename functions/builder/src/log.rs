@@ -101,7 +101,7 @@ impl Log {
 
     /// The text as lines of the log, each with its newline.
     fn cleaned(&self, text: &str) -> String {
-        let text = text.replace(&self.secret, "[token]");
+        let text = unsigned(&text.replace(&self.secret, "[token]"));
         text.split('\n').map(|line| plain(line) + "\n").collect()
     }
 
@@ -119,6 +119,16 @@ impl Log {
             state = wait.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }
+}
+
+/// A text whose URLs into a bucket can not be followed: a signature says nothing to whoever reads a log.
+fn unsigned(text: &str) -> String {
+    let mut parts = text.split("?X-Amz-");
+    let first = parts.next().unwrap_or("").to_owned();
+    parts.fold(first, |clean, signature| {
+        let end = signature.find(|c: char| c.is_whitespace() || "'\"<>".contains(c)).unwrap_or(signature.len());
+        clean + "?[signature]" + &signature[end..]
+    })
 }
 
 /// Takes as many whole lines as a segment holds.
@@ -216,6 +226,20 @@ mod tests {
         let token = "ab".repeat(32);
         log.line(&format!("BINPLZ_LEASE_TOKEN={token}"));
         assert_eq!(all(&log).concat(), "BINPLZ_LEASE_TOKEN=[token]\n");
+    }
+
+    #[test]
+    fn no_url_in_the_log_is_signed() {
+        for (said, told) in [
+            (
+                "unpacking 'http://b/n.tar.gz?X-Amz-Algorithm=A&X-Amz-Signature=1' into …",
+                "unpacking 'http://b/n.tar.gz?[signature]' into …",
+            ),
+            ("a?X-Amz-b c?X-Amz-d", "a?[signature] c?[signature]"),
+            ("http://b/x?y=1", "http://b/x?y=1"),
+        ] {
+            assert_eq!(unsigned(said), told);
+        }
     }
 
     #[test]

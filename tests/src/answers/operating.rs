@@ -101,6 +101,11 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     let hits = || json(&site, &["top"])[0]["hits"].as_u64();
     wait_for("the hits", || (hits() >= Some(2)).then_some(()));
     assert!(said(&site, &["top", "--since", "1h", "--most", "1"]).ends_with("  tree\n"));
+    // What people use, beside a list of one's own.
+    fs::write(list, "hello\n").expect("a list");
+    let seeded = json(&site, &["seed", "--list", list, "--top", "1", "--wait"]);
+    let seeded: Vec<_> = seeded.as_array().expect("builds").iter().map(|build| &build["key"]["attr"]).collect();
+    assert_eq!(seeded, ["hello", "tree"]);
 
     // What nobody needs any more: nothing that is served.
     let kept = json(&site, &["gc", "--dry-run"])["kept"]["objects"].as_u64();

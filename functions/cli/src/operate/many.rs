@@ -12,7 +12,7 @@ use binplz_core::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    operate::{Common, Fault, Seed, State, Warm, Whose, builds, listed},
+    operate::{Common, Fault, Seed, State, Warm, Whose, builds, listed, overview},
     site::Site,
 };
 
@@ -66,29 +66,36 @@ fn builds_told(count: usize) -> String {
 
 /// What is in the builders' cache when these are built, is what most packages need.
 const SEED: &str = include_str!("../../../../infra/seed.txt");
+/// For how long what was served says what people use.
+const USED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Has all of a list built.
 pub(crate) async fn warm(Warm { file, wait, common }: Warm) -> Result<(), Fault> {
-    warm_all(read(&file)?, wait, common).await
+    let targets = read(&file)?;
+    warm_all(&common.which.find().await?, targets, wait, common).await
 }
 
 /// Has those built that bring compilers with them.
-pub(crate) async fn seed(Seed { list, pin, wait, common }: Seed) -> Result<(), Fault> {
-    let targets = match list {
+pub(crate) async fn seed(Seed { list, top, pin, wait, common }: Seed) -> Result<(), Fault> {
+    let mut targets = match list {
         Some(file) => read(&file)?,
         None => parse(SEED).map_err(|(line, why)| Fault::Line(line, why))?,
     };
+    let site = common.which.find().await?;
+    if top > 0 {
+        let used = overview::counted(&site, USED, top).await?;
+        targets.extend(used.into_iter().filter_map(|used| used.package.as_str().parse().ok()));
+    }
     let of = |target: Target| Target { pin: pin.clone().map(PinRef::Name).or(target.pin), ..target };
-    warm_all(targets.into_iter().map(of).collect(), wait, common).await
+    warm_all(&site, targets.into_iter().map(of).collect(), wait, common).await
 }
 
-async fn warm_all(targets: Vec<Target>, wait: bool, common: Common) -> Result<(), Fault> {
-    let site = common.which.find().await?;
+async fn warm_all(site: &Site, targets: Vec<Target>, wait: bool, common: Common) -> Result<(), Fault> {
     let wanted = targets.len();
-    let mut warmed = each(&site, targets.into_iter().map(Named::Target).collect(), Act::Warm).await;
+    let mut warmed = each(site, targets.into_iter().map(Named::Target).collect(), Act::Warm).await;
     let refused = wanted - warmed.len();
     if wait {
-        wait_for(&site, &mut warmed).await?;
+        wait_for(site, &mut warmed).await?;
     }
     if common.json {
         println!("{}", serde_json::json!(warmed));

@@ -182,6 +182,9 @@ pub(crate) struct Seed {
     /// Other packages than those of infra/seed.txt: a file with one a line
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
+    /// And so many of those packages that were served most in the last 30 days
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top: usize,
     /// Of the nixpkgs that is served under this name [default: the default pin]
     #[arg(long, value_name = "NAME")]
     pin: Option<PinName>,
@@ -253,7 +256,8 @@ pub(crate) enum Verb {
     Restore(Restore),
     /// Have packages built before somebody asks for them, when nothing else is to be built
     Warm(Warm),
-    /// Have one small package of each language built, so that their compilers are in the builders' cache: after a pin was added or moved
+    /// After a pin was added or moved: have one small package of each language built, so that their compilers are in the builders' cache,
+    /// and what people use
     Seed(Seed),
     /// Clear away what nobody needs any more: what retired and moved pins have left once its time is over, what attempts that failed have
     /// left, and what was taken down. The server, or the stack, does so once a day by itself

@@ -12,7 +12,10 @@ use binplz_core::{
 };
 use indicatif::ProgressBar;
 
-use crate::operate::{Common, Fault, Top, ago};
+use crate::{
+    operate::{Common, Fault, Top, ago},
+    site::Site,
+};
 
 /// Gives these orders, and tells how the whole stands after the last.
 pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order>) -> Result<(), Fault> {
@@ -30,11 +33,7 @@ pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order
 }
 
 pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), Fault> {
-    // A busy service's log takes a while to read.
-    let reading = ProgressBar::new_spinner().with_message("counting");
-    reading.enable_steady_tick(Duration::from_millis(200));
-    let top = common.which.find().await?.carry_out(Order::Top { since: ago(since), most }).await?.top()?;
-    reading.finish_and_clear();
+    let top = counted(&common.which.find().await?, since, most).await?;
     if common.json {
         println!("{}", serde_json::json!(top));
     } else if top.is_empty() {
@@ -43,6 +42,16 @@ pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), Fault> {
         top.iter().for_each(|Asked { package, hits }| println!("{hits:>9}  {package}"));
     }
     Ok(())
+}
+
+/// The packages that were served most within that time.
+pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result<Vec<Asked>, Fault> {
+    // A busy service's log takes a while to read.
+    let reading = ProgressBar::new_spinner().with_message("counting");
+    reading.enable_steady_tick(Duration::from_millis(200));
+    let top = site.carry_out(Order::Top { since: ago(since), most }).await?.top()?;
+    reading.finish_and_clear();
+    Ok(top)
 }
 
 fn told(overview: &Overview, now: Timestamp) -> String {
