@@ -18,7 +18,7 @@ use binplz_core::{
         claim::claim,
         dispatch::dispatch,
         gc::gc,
-        lease::{Bearer, Denied, uploads},
+        lease::{Bearer, Denied, job, uploads},
         promote::{NAR_MAX, Promoted, promote},
         request::request,
         settle::{settle, stopped},
@@ -230,6 +230,28 @@ async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
     assert_eq!(promoted(&w, &bearer.home()).await, new(1));
     assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
+}
+
+#[tokio::test]
+async fn of_what_a_killed_builder_has_offered_the_next_attempt_tells() {
+    let w = World::new();
+    let bearer = building(&w, "a", &['1']).await;
+    Offer::new('1', b"one").put(&w, &bearer).await;
+    stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
+    w.reap().await;
+    w.pass(w.policy().delay_after(1));
+    let told = async || {
+        tokio::select! {
+            biased;
+            () = w.vault.wait_for_offers() => true,
+            () = async {} => false,
+        }
+    };
+    assert!(!told().await);
+    dispatch(&*w).await.expect("the ledger");
+    job(&*w, &w.bearer("a").await).await.expect("a live lease");
+    assert!(told().await);
+    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
 }
 
 #[tokio::test]

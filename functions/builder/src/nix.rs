@@ -10,7 +10,7 @@ use std::{
     ffi::{OsStr, OsString},
     io::{self, BufRead, BufReader, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Command, ExitStatus, Stdio},
+    process::{ChildStdout, Command, ExitStatus, Stdio},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
@@ -22,7 +22,8 @@ use std::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::{
-    orphans, settings,
+    orphans::{self, Wards},
+    settings,
     stop::{Stop, Why},
 };
 
@@ -118,6 +119,7 @@ pub(crate) struct Nix {
     environment: Vec<(OsString, OsString)>,
     options: Vec<OsString>,
     stop: Arc<Stop>,
+    wards: Wards,
 }
 
 impl Nix {
@@ -127,7 +129,7 @@ impl Nix {
         let mut environment: Vec<_> = environment.filter(|(name, _)| allowed(name)).collect();
         // Nix's and the system's messages are evidence: they must be in the language that we know.
         environment.push(("LC_ALL".into(), "C".into()));
-        let mut nix = Nix { wrapper: Vec::new(), environment, options: Vec::new(), stop };
+        let mut nix = Nix { wrapper: Vec::new(), environment, options: Vec::new(), stop, wards: Wards::default() };
         let wrapper = ["setpriv", "--pdeathsig", "TERM"].map(OsString::from);
         let mut probe = nix.command(&wrapper[0]);
         probe.args(&wrapper[1..]).arg("true").stdout(Stdio::null()).stderr(Stdio::null());
@@ -177,9 +179,28 @@ impl Nix {
         command
     }
 
+    /// Has a program of Nix say something at length, while others may run: from its standard output, which `hear` reads. It has to come to a
+    /// good end.
+    pub(crate) fn listen<T>(
+        &self,
+        program: &str,
+        args: &[OsString],
+        hear: impl FnOnce(ChildStdout) -> T,
+    ) -> io::Result<(T, ExitStatus)> {
+        let mut command = self.child(program, args);
+        let (mut child, _ward) = self.wards.spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))?;
+        // A child whose pipe is closed ends by itself.
+        let heard = child.stdout.take().map(hear);
+        let status = child.wait()?;
+        heard.map(|heard| (heard, status)).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+
     /// Asks Nix something that takes no time, such as its version. `Err` is what it had to say on stderr.
     pub(crate) fn ask(&self, program: &str, args: &[&OsStr]) -> io::Result<Result<String, String>> {
-        let output = self.command(program.as_ref()).args(args).output()?;
+        let mut command = self.command(program.as_ref());
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (child, _ward) = self.wards.spawn(&mut command)?;
+        let output = child.wait_with_output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
     }
@@ -219,7 +240,7 @@ impl Nix {
 
         let (why, silent) = self.watch(group, deadline, &queue, &mut on_line);
         let status = child.wait()?;
-        orphans::end(Duration::from_secs(1));
+        orphans::end(&self.wards, Duration::from_secs(1));
         if !silent {
             drain(&queue, &mut on_line);
         }

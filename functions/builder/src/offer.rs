@@ -1,19 +1,21 @@
 //! Offers to other builds what this one has built for its package: the compilers and libraries, and not the package itself, which
 //! nobody else realises. The builder packs and describes them; whether they come into the cache is decided by somebody else, who
 //! believes nothing of it.
+//!
+//! Each is offered as soon as it is built, while the build goes on: a compiler takes an hour, and the machine may be taken away.
 
 use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{self, Read, Write},
-    process::Stdio,
+    sync::mpsc::Receiver,
 };
 
 use binplz_cache::Packer;
 use binplz_core::{
     artifact::ObjectName,
     narinfo::{Content, Narinfo, StoreDir, StoreName},
-    protocol::{Phase, Upload},
+    protocol::Upload,
 };
 use thiserror::Error;
 
@@ -62,41 +64,71 @@ impl ToOffer {
     }
 }
 
-/// Offers what there is by now, and says how many paths that were. What goes wrong is told in the log, and is no failure of the build.
-pub(crate) fn offer(shop: &Shop, to_offer: &[ToOffer], most: u64, scratch: &Scratch) -> u32 {
-    if to_offer.is_empty() {
-        return 0;
+/// Offers these, each after it was built: `built` says that there may be more by now, and ends when nothing more is built. How many
+/// that were. What goes wrong is told in the log, and is no failure of the build.
+pub(crate) fn offer(shop: &Shop, to_offer: &[ToOffer], most: u64, scratch: &Scratch, built: Receiver<()>) -> u32 {
+    let mut offers = Offers { shop, most, scratch, left: to_offer.iter().collect(), offered: 0, bytes: 0 };
+    for () in &built {
+        // Several at once are one.
+        while built.try_recv().is_ok() {}
+        offers.round();
     }
-    shop.board.update(|progress| progress.phase = Phase::Uploading);
-    let (mut offered, mut bytes) = (0, 0);
-    let made = made(shop, to_offer);
-    for one in &made {
-        shop.board.update(|progress| progress.step = Some(format!("{}, for other builds", one.path.name())));
-        match offer_one(shop, one, most - bytes, scratch) {
-            Ok(size) => (offered, bytes) = (offered + 1, bytes + size),
-            Err(why) => {
-                shop.log.say(&format!("{} is not offered to other builds: {why}", one.path.name()));
-                if !matches!(why, NotOffered::TooLarge) {
-                    break;
+    offers.round();
+    if offers.offered > 0 {
+        shop.log.say(&format!("offered to other builds: {} store paths, {} bytes", offers.offered, offers.bytes));
+    }
+    offers.offered
+}
+
+/// What is offered, and what is still to be.
+struct Offers<'a> {
+    shop: &'a Shop,
+    /// Bytes that all of it may have.
+    most: u64,
+    scratch: &'a Scratch,
+    left: Vec<&'a ToOffer>,
+    offered: u32,
+    bytes: u64,
+}
+
+impl<'a> Offers<'a> {
+    /// Offers what has been built since the last time.
+    fn round(&mut self) {
+        let made = self.made();
+        for one in made {
+            self.left.retain(|left| left.path != one.path);
+            match offer_one(self.shop, one, self.most - self.bytes, self.scratch) {
+                Ok(size) => (self.offered, self.bytes) = (self.offered + 1, self.bytes + size),
+                // It is told at its end why it ends, or there is nobody who hears.
+                Err(NotOffered::Stopped) => return self.left.clear(),
+                Err(why) => {
+                    self.shop.log.say(&format!("{} is not offered to other builds: {why}", one.path.name()));
+                    if !matches!(why, NotOffered::TooLarge) {
+                        return self.left.clear();
+                    }
                 }
             }
         }
     }
-    if offered > 0 {
-        shop.log.say(&format!("offered to other builds: {offered} store paths, {bytes} bytes"));
-    }
-    offered
-}
 
-/// Those that the store has by now.
-fn made<'a>(shop: &Shop, to_offer: &'a [ToOffer]) -> Vec<&'a ToOffer> {
-    let paths: Vec<String> = to_offer.iter().map(ToOffer::full).collect();
-    let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
-    let Ok(Ok(missing)) = shop.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) else {
-        return Vec::new();
-    };
-    let missing: Vec<&str> = missing.lines().collect();
-    to_offer.iter().zip(&paths).filter(|(_, path)| !missing.contains(&path.as_str())).map(|(one, _)| one).collect()
+    /// Those that the store has by now.
+    fn made(&self) -> Vec<&'a ToOffer> {
+        if self.left.is_empty() {
+            return Vec::new();
+        }
+        let paths: Vec<String> = self.left.iter().map(|one| one.full()).collect();
+        let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
+        let Ok(Ok(missing)) = self.shop.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) else {
+            return Vec::new();
+        };
+        let missing: Vec<&str> = missing.lines().collect();
+        self.left
+            .iter()
+            .zip(&paths)
+            .filter(|(_, path)| !missing.contains(&path.as_str()))
+            .map(|(one, _)| *one)
+            .collect()
+    }
 }
 
 /// Why a path is not offered.
@@ -105,6 +137,9 @@ enum NotOffered {
     /// Packed, it is more than what is left of what may be offered. Another one may be less.
     #[error("it is too large")]
     TooLarge,
+    /// The builder is to end.
+    #[error("the builder ends")]
+    Stopped,
     /// Whatever it is, it would go wrong again.
     #[error("{0}")]
     Other(String),
@@ -121,7 +156,10 @@ impl From<io::Error> for NotOffered {
 
 impl From<CallError> for NotOffered {
     fn from(error: CallError) -> NotOffered {
-        NotOffered::Other(error.to_string())
+        match error {
+            CallError::Stopped => NotOffered::Stopped,
+            error => NotOffered::Other(error.to_string()),
+        }
     }
 }
 
@@ -160,15 +198,12 @@ fn references(shop: &Shop, one: &ToOffer) -> Result<Vec<StoreName>, NotOffered> 
 
 /// Packs a path as Nix dumps it, and tells the file and its content.
 fn pack(shop: &Shop, one: &ToOffer, file: File, most: u64) -> Result<(Content, Content), NotOffered> {
-    let mut dump = shop.nix.child("nix-store", &["--dump".into(), one.full().into()]);
-    let mut dump = dump.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    // A child whose pipe is closed ends by itself.
-    let packed = dump.stdout.take().map(|pipe| copy(shop, pipe, Packer::new(file, most)));
-    let ended = dump.wait()?;
+    let dump = ["--dump".into(), one.full().into()];
+    let (packed, ended) = shop.nix.listen("nix-store", &dump, |pipe| copy(shop, pipe, Packer::new(file, most)))?;
     match packed {
-        Some(Err(why)) => Err(why),
-        Some(Ok(packed)) if ended.success() => Ok(packed),
-        _ => Err(format!("nix-store --dump: {ended}").into()),
+        Ok(packed) if ended.success() => Ok(packed),
+        Ok(_) => Err(format!("nix-store --dump: {ended}").into()),
+        Err(why) => Err(why),
     }
 }
 
@@ -176,7 +211,7 @@ fn copy(shop: &Shop, mut pipe: impl Read, mut packer: Packer<File>) -> Result<(C
     let mut piece = vec![0; PIECE];
     loop {
         if shop.nix.stop().why().is_some() {
-            return Err(CallError::Stopped.into());
+            return Err(NotOffered::Stopped);
         }
         match pipe.read(&mut piece) {
             Ok(0) => return Ok(packer.finish()?),

@@ -4,23 +4,57 @@
 //! (`adopt`), and ends them after each run of Nix. With build users, or with Nix's daemon, Nix does that itself.
 
 use std::{
-    fs,
+    collections::HashSet,
+    fs, io,
+    process::{Child, Command},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
+
+use crate::stop::lock;
 
 /// From now on orphans below us become our children. Where the kernel does not know this, nothing is lost.
 pub(crate) fn adopt() {
     let _ = set_child_subreaper(Some(getpid()));
 }
 
+/// The children that somebody here waits for while others are ended.
+#[derive(Default)]
+pub(crate) struct Wards(Mutex<HashSet<Pid>>);
+
+/// One of them is no orphan for as long as this lives: until it was waited for.
+pub(crate) struct Ward<'a> {
+    child: Pid,
+    wards: &'a Wards,
+}
+
+impl Wards {
+    /// Starts a child that is no orphan.
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Child, Ward<'_>)> {
+        // Held meanwhile, so that nobody takes it for one.
+        let mut wards = lock(&self.0);
+        let child = command.spawn()?;
+        let ward = Ward { child: Pid::from_child(&child), wards: self };
+        wards.insert(ward.child);
+        Ok((child, ward))
+    }
+}
+
+impl Drop for Ward<'_> {
+    fn drop(&mut self) {
+        lock(&self.wards.0).remove(&self.child);
+    }
+}
+
 /// Ends all children that are left, and those that they leave, for at most `time`. To be called while no run of Nix is
-/// under way: every child that there is then is an orphan.
-pub(crate) fn end(time: Duration) {
+/// under way: every child that there is then is an orphan, but for these.
+pub(crate) fn end(wards: &Wards, time: Duration) {
     let until = Instant::now() + time;
+    let wards = lock(&wards.0);
     loop {
-        let orphans = children();
+        let orphans: Vec<_> = children().into_iter().filter(|child| !wards.contains(child)).collect();
         if orphans.is_empty() || Instant::now() >= until {
             return;
         }

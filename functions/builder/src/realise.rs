@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    sync::mpsc::Sender,
     time::Instant,
 };
 
@@ -33,17 +34,19 @@ pub(crate) struct Output {
     pub(crate) closure: Closure,
 }
 
-/// Realises the output that holds the programs. The root that keeps it lies in `scratch`.
+/// Realises the output that holds the programs. The root that keeps it lies in `scratch`. `built` is told of each derivation that is built,
+/// and is gone when nothing more is.
 pub(crate) fn realise(
     shop: &Shop,
     package: &Package,
     limits: &JobLimits,
     scratch: &Scratch,
+    built: Sender<()>,
     stats: &mut Stats,
 ) -> Result<Output, Ending> {
     shop.board.update(|progress| progress.phase = Phase::Building);
     let kills = machine::oom_kills();
-    let mut watch = Watch::new(&shop.board, &shop.log);
+    let mut watch = Watch::new(&shop.board, &shop.log).telling(built);
     let deadline = shop.lease.deadline();
     let left = deadline.saturating_duration_since(Instant::now()).as_secs() + 1;
     let arguments: Vec<OsString> = [

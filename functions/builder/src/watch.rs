@@ -1,7 +1,7 @@
 //! Listens to one run of Nix: what it says becomes progress on the board, lines in the log, and evidence for the case
 //! that it fails.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::mpsc::Sender};
 
 use binplz_core::protocol::Progress;
 
@@ -30,6 +30,8 @@ pub(crate) struct Watch<'a> {
     transfers: HashMap<u64, u64>,
     copies: HashMap<u64, u64>,
     expected: u64,
+    /// Who is told of each derivation that is built.
+    built: Option<Sender<()>>,
 }
 
 impl<'a> Watch<'a> {
@@ -44,7 +46,13 @@ impl<'a> Watch<'a> {
             transfers: HashMap::new(),
             copies: HashMap::new(),
             expected: 0,
+            built: None,
         }
+    }
+
+    /// The same, which tells of each derivation that is built.
+    pub(crate) fn telling(self, built: Sender<()>) -> Watch<'a> {
+        Watch { built: Some(built), ..self }
     }
 
     /// Hears one line of Nix's stderr.
@@ -131,6 +139,8 @@ impl<'a> Watch<'a> {
     fn progress(&mut self, id: u64, done: u64, expected: u64) {
         if self.builds == Some(id) {
             self.expected = self.expected.max(expected);
+            // Where nobody listens any more, nobody needs to know.
+            let _ = self.built.as_ref().map(|built| built.send(()));
             return self.board.update(|progress: &mut Progress| {
                 progress.done = progress.done.max(done);
                 progress.expected = progress.expected.max(expected);

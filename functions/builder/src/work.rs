@@ -2,7 +2,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
     thread,
 };
 
@@ -129,12 +132,15 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Optio
     }
 
     let scratch = Scratch::new()?;
-    let made = program(shop, job, attr, package, &scratch, stats);
-    // What they need was made, also where they were not; and whoever waits for them has them by now.
-    if !matches!(made, Err(Ending::Stopped)) {
-        stats.offers = offer::offer(shop, &to_offer, job.limits.cache_bytes, &scratch);
-    }
-    made.map(Some)
+    let (built, more) = mpsc::channel();
+    let (to_offer, scratch) = (&to_offer, &scratch);
+    thread::scope(|scope| {
+        let offering = scope.spawn(move || offer::offer(shop, to_offer, job.limits.cache_bytes, scratch, more));
+        let made = program(shop, job, attr, package, scratch, built, stats);
+        // What they need was made, also where they were not.
+        stats.offers = offering.join().unwrap_or(0);
+        made.map(Some)
+    })
 }
 
 /// From a package that is this task's to build to its programs in the store.
@@ -144,9 +150,10 @@ fn program(
     attr: &Attr,
     package: Package,
     scratch: &Scratch,
+    built: Sender<()>,
     stats: &mut Stats,
 ) -> Result<Manifest, Ending> {
-    let output = realise(shop, &package, &job.limits, scratch, stats)?;
+    let output = realise(shop, &package, &job.limits, scratch, built, stats)?;
 
     shop.board.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
     let main: Vec<&str> =

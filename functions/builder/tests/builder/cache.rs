@@ -11,6 +11,8 @@ use binplz_core::{
     protocol::{Cache, Job, JobLimits, Outcome},
 };
 
+use rustix::process::Signal;
+
 use crate::support::{
     Bench,
     endpoint::Endpoint,
@@ -125,6 +127,22 @@ fn what_a_package_needs_is_offered_also_where_the_package_fails() {
     assert_failed(&failed, Kind::BuildFailed, Next::Nothing, "");
     assert_eq!(failed.report().stats.offers, 1);
     shared.takes(&failed);
+    assert_eq!(derivations(&shared.work(shared.job("good"))), 1);
+}
+
+#[test]
+fn what_is_built_is_offered_at_once_and_counts_also_where_the_machine_is_taken_away() {
+    let shared = Shared::new();
+    let endpoint = Endpoint::new(shared.job("patient"));
+    let builder = shared.bench.start(&endpoint);
+    endpoint.wait_for_gate();
+    let narinfo = |name: &String| matches!(name.parse(), Ok(ObjectName::Narinfo(_)));
+    endpoint.wait("what the dependency is offered with", |seen| seen.objects.keys().any(narinfo));
+    builder.signal(Signal::TERM);
+    builder.end();
+    assert_failed(&endpoint, Kind::Interrupted, Next::Again, "");
+    assert_eq!(endpoint.report().stats.offers, 1);
+    shared.takes(&endpoint);
     assert_eq!(derivations(&shared.work(shared.job("good"))), 1);
 }
 

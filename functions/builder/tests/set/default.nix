@@ -41,6 +41,9 @@ in
     # Builds what it needs, and fails itself.
     halfway = package "halfway" { } "cat ${dependency}; exit 1";
 
+    # Builds what it needs, and waits.
+    patient = package "patient" { } "phase buildPhase; cat ${dependency}; gate";
+
     # Says something, waits, ends well.
     gated = package "gated" { } ''
       phase buildPhase

@@ -7,6 +7,7 @@ use crate::{
     flow::{Halt, advance, load_build, pins},
     key::{BuildKey, LeaseId, Product, Token},
     narinfo,
+    news::About,
     pins::Source,
     ports::{Deployment, Intake, Ledger, Unavailable},
     protocol::{Grant, Job, Nixpkgs, Progress, Pulse, Upload},
@@ -75,7 +76,15 @@ pub(crate) async fn admit<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(Buil
 /// # Errors
 /// [`Denied`].
 pub async fn job<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
-    admit(d, bearer).await?;
+    let (build, _) = admit(d, bearer).await?;
+    let cache = d.store().cache().await?;
+    // What the attempt before has offered, if it was killed: nobody else tells of it.
+    if let (Some(_), Some(last)) = (&cache, build.history.last()) {
+        let home = Home { key: bearer.key.clone(), lease: last.lease.clone() };
+        if let Err(error) = d.store().offered(&home).await {
+            d.note(About::Attempt(&home.key, &home.lease), "nobody looks at what it offers to the cache", &error);
+        }
+    }
     // A pin that was moved or retired since the claim: nobody wants it built any more.
     let nixpkgs = match pins::load(d).await?.nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
         Source::Elsewhere(nixpkgs) => nixpkgs.clone(),
@@ -88,7 +97,7 @@ pub async fn job<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result
         nixpkgs,
         limits: d.policy().job.clone(),
         lease_seconds: d.policy().lease.as_secs(),
-        cache: d.store().cache().await?,
+        cache,
     })
 }
 
