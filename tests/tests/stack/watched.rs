@@ -184,7 +184,7 @@ impl Watched {
     pub(crate) fn is_being_built(&self, target: &str) {
         wait_for(&format!("{target} to be built"), || {
             let status = self.status(target);
-            assert_ne!(status["state"], "ready", "{target} was ready too soon");
+            assert!(["queued", "building"].contains(&status["state"].as_str().unwrap_or("")), "it is over: {status}");
             status["progress"]["step"].as_str()?.contains("buildPhase").then_some(())
         });
     }
