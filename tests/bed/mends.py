@@ -9,6 +9,7 @@ import datetime
 import functools
 import http.server
 import inspect
+import itertools
 import json
 import re
 import threading
@@ -161,6 +162,29 @@ def mend_s3(s3):
 
     mend(s3, "_verify_presigned_sigv4", ["method", "path", "headers", "query_params"], with_clock)
     mend(s3, "presigned_request_is_expired", ["amz_date", "expires", "now"], later)
+
+
+def mend_cloudwatch(logs, cloudwatch):
+    """A line of a log in the embedded metric format counts as what it says, as soon as it is there."""
+
+    def counting(append):
+        def appended(stream, events):
+            append(stream, events)
+            for event in events:
+                # Most lines are none, and need not be read for it.
+                line = json.loads(event["message"]) if '"_aws"' in event["message"] else {}
+                for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
+                    for names, metric in itertools.product(directive["Dimensions"], directive["Metrics"]):
+                        cloudwatch._store_datum(
+                            directive["Namespace"], metric["Name"], {name: line[name] for name in names},
+                            line["_aws"]["Timestamp"] / 1000, metric.get("Unit", "None"), line[metric["Name"]], None, None, None,
+                        )
+
+        return appended
+
+    names = ["namespace", "name", "dims", "ts", "unit", "value", "values", "counts", "stat_values"]
+    assert list(inspect.signature(cloudwatch._store_datum).parameters) == names
+    mend(logs, "_append_log_events", ["stream", "events"], counting)
 
 
 def mend_ecr(ecr):
