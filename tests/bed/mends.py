@@ -167,18 +167,22 @@ def mend_s3(s3):
 def mend_cloudwatch(logs, cloudwatch):
     """A line of a log in the embedded metric format counts as what it says, as soon as it is there."""
 
+    def metrics(message):
+        """The namespace, name, dimensions, time, unit and value of each. Of a line that is of another kind, there are none."""
+        try:
+            line = json.loads(message) if '"_aws"' in message else {}
+        except ValueError:
+            return
+        for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
+            for names, metric in itertools.product(directive["Dimensions"], directive["Metrics"]):
+                dimensions, at = {name: line[name] for name in names}, line["_aws"]["Timestamp"] / 1000
+                yield directive["Namespace"], metric["Name"], dimensions, at, metric["Unit"], line[metric["Name"]]
+
     def counting(append):
         def appended(stream, events):
             append(stream, events)
-            for event in events:
-                # Most lines are none, and need not be read for it.
-                line = json.loads(event["message"]) if '"_aws"' in event["message"] else {}
-                for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
-                    for names, metric in itertools.product(directive["Dimensions"], directive["Metrics"]):
-                        cloudwatch._store_datum(
-                            directive["Namespace"], metric["Name"], {name: line[name] for name in names},
-                            line["_aws"]["Timestamp"] / 1000, metric.get("Unit", "None"), line[metric["Name"]], None, None, None,
-                        )
+            for metric in itertools.chain.from_iterable(metrics(event["message"]) for event in events):
+                cloudwatch._store_datum(*metric, None, None, None)
 
         return appended
 

@@ -132,7 +132,8 @@ fn violation(event: &Value) -> Option<String> {
                 return Some(wrong);
             }
             let value = metric["Name"].as_str().map(|name| &event[name]);
-            if !value.is_some_and(Value::is_number) || !["Count", "Seconds", "Bytes"].map(Value::from).contains(&metric["Unit"])
+            if !value.is_some_and(Value::is_number)
+                || !["Count", "Seconds", "Bytes"].map(Value::from).contains(&metric["Unit"])
             {
                 return Some(format!("{metric} is no number with a unit"));
             }

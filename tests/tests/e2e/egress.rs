@@ -46,7 +46,9 @@ fn when_a_days_ceiling_is_reached_everybody_is_told_until_when_and_a_higher_one_
     assert!((1..=86_400).contains(&seconds) && refused.text().contains(WORDS), "{}", refused.text());
     assert_eq!(refused.header("cache-control"), Some("no-store"));
     assert!(refused.header("location").is_none());
-    for (method, path, accept) in [("HEAD", "/tree", "*/*"), ("GET", "/tree/tree", "application/json"), ("GET", "/tree", "text/html")] {
+    for (method, path, accept) in
+        [("HEAD", "/tree", "*/*"), ("GET", "/tree/tree", "application/json"), ("GET", "/tree", "text/html")]
+    {
         assert_eq!(server.send(method, path, &[("accept", accept)], b"").status, 503, "{method} {path} {accept}");
     }
     let polled = server.get("/tree?retry");

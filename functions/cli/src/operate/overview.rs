@@ -132,7 +132,14 @@ mod tests {
         let until = Some(now.day().next().start());
         overview.egress = Some(Egress { served: 5_000_000_001, ceiling: 5_000_000_000, until });
         assert!(told(&overview, now).contains("5.01 GB today, of 5.00 GB; none is served until 2027-01-16 (UTC)\n"));
-        overview = Overview { budget: None, egress: None, queued: QUEUE_COUNT, paused: [].into(), withheld: [].into(), ..overview };
+        overview = Overview {
+            budget: None,
+            egress: None,
+            queued: QUEUE_COUNT,
+            paused: [].into(),
+            withheld: [].into(),
+            ..overview
+        };
         assert!(
             told(&overview, now).contains("1000 or more waiting\nmonth     $1.24 spent, $0.0005 reserved, no limit\n")
         );

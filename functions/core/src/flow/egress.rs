@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn under_a_ceiling_no_redirect_is_kept_by_a_cdn() {
-        let (url, of) = ("https://cdn.example/x".to_owned(), |egress_bytes| Policy { egress_bytes, ..Policy::default() });
+        let (url, of) =
+            ("https://cdn.example/x".to_owned(), |egress_bytes| Policy { egress_bytes, ..Policy::default() });
         assert_eq!(counted(&of(None), Location::Cdn(url.clone())), Location::Cdn(url.clone()));
         assert_eq!(counted(&of(Some(1)), Location::Cdn(url.clone())), Location::Store(url.clone()));
         assert_eq!(counted(&of(Some(1)), Location::Store(url.clone())), Location::Store(url));
