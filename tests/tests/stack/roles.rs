@@ -73,7 +73,7 @@ fn table(w: &Watched) -> Vec<Row> {
         ("l", "dynamodb", "transact_write_items", both("build/x", "derivation/x")),
         ("a", "dynamodb", "transact_write_items", both("build/x", "served/x")),
         ("", "dynamodb", "transact_write_items", both("build/x", "other")),
-        ("adr", "dynamodb", "query", with("shelf = :v", "queued", Some("shelves"))),
+        ("aldr", "dynamodb", "query", with("shelf = :v", "queued", Some("shelves"))),
         ("", "dynamodb", "query", with("pk = :v", "limits", None)),
         ("c", "dynamodb", "scan", json!({ "TableName": w.outputs["Table"] })),
         ("", "dynamodb", "update_item", row("build/x")),
