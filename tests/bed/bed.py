@@ -59,12 +59,13 @@ def main():
     from hypercorn.config import Config
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses
-    from ministack.services import ec2, ecr, ecs, eventbridge, lambda_svc, s3
+    from ministack.services import cloudwatch, cloudwatch_logs, ec2, ecr, ecs, eventbridge, lambda_svc, s3
     from ministack.services.cloudformation import provisioners
 
     apis = {other.getsockname()[1]: None for other in others}
     mends.mend_ecs(ecs, eventbridge, responses)
     mends.mend_s3(s3)
+    mends.mend_cloudwatch(cloudwatch_logs, cloudwatch)
     mends.mend_ecr(ecr)
     mends.mend_iam(iam_actions, iam_evaluator, ecs)
     network.mend_s3_context(iam_actions, ecs, ec2)

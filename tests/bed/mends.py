@@ -9,6 +9,7 @@ import datetime
 import functools
 import http.server
 import inspect
+import itertools
 import json
 import re
 import threading
@@ -161,6 +162,41 @@ def mend_s3(s3):
 
     mend(s3, "_verify_presigned_sigv4", ["method", "path", "headers", "query_params"], with_clock)
     mend(s3, "presigned_request_is_expired", ["amz_date", "expires", "now"], later)
+
+
+def mend_cloudwatch(logs, cloudwatch):
+    """A line of a log in the embedded metric format counts as what it says, as soon as it is there."""
+
+    def metrics(message):
+        """The namespace, name, dimensions, time, unit and value of each. Of a line that is of another kind, there are none."""
+        try:
+            line = json.loads(message) if '"_aws"' in message else {}
+        except ValueError:
+            return
+        for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
+            for names, metric in itertools.product(directive["Dimensions"], directive["Metrics"]):
+                dimensions, at = {name: line[name] for name in names}, line["_aws"]["Timestamp"] / 1000
+                yield directive["Namespace"], metric["Name"], dimensions, at, metric["Unit"], line[metric["Name"]]
+
+    lock = threading.Lock()
+
+    def counting(append):
+        def appended(stream, events):
+            append(stream, events)
+            with lock:
+                store(events)
+
+        return appended
+
+    def store(events):
+        for metric in itertools.chain.from_iterable(metrics(event["message"]) for event in events):
+            cloudwatch._store_datum(*metric, None, None, None)
+
+    names = ["namespace", "name", "dims", "ts", "unit", "value", "values", "counts", "stat_values"]
+    assert list(inspect.signature(cloudwatch._store_datum).parameters) == names
+    mend(logs, "_append_log_events", ["stream", "events"], counting)
+    # Each request let go of what is two weeks old, by lists that took the place of those that others were appending to.
+    mend(cloudwatch, "_evict_old_metrics", [], lambda _evict: lambda: None)
 
 
 def mend_ecr(ecr):

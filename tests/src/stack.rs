@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Write,
     ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use binplz_core::policy::Policy;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     answers::Running,
@@ -120,10 +121,28 @@ pub fn inventory() -> BTreeSet<String> {
     list(&said(tool("inventory", &[]))).collect()
 }
 
-fn tool(verb: &str, arguments: &[&str]) -> Command {
+/// Asks AWS as boto3 does, each with its credentials (`{}`: of whoever has the account): a service, an operation and its parameters.
+/// The error's code, and the answer.
+pub fn ask(asked: &[(Value, &str, &str, Value)]) -> Vec<(Option<String>, Value)> {
+    let mut child = script("ask.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the bed's Python");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(json!(asked).to_string().as_bytes()).expect("it reads all");
+    drop(input);
+    let output = child.wait_with_output().expect("a child");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// A script of the bed's.
+fn script(name: &str) -> Command {
     let python = std::env::var_os("BINPLZ_BED_PYTHON").map(PathBuf::from);
-    let mut command = Command::new(python.expect("BINPLZ_BED_PYTHON: run this by tests/bed/up --tasks"));
-    command.arg(repository().join("tests/bed/stack.py")).arg(verb).args(arguments).stdin(Stdio::null());
+    let mut command = Command::new(python.expect("BINPLZ_BED_PYTHON: run this by tests/bed/up"));
+    command.arg(repository().join("tests/bed").join(name));
+    command
+}
+
+fn tool(verb: &str, arguments: &[&str]) -> Command {
+    let mut command = script("stack.py");
+    command.arg(verb).args(arguments).stdin(Stdio::null());
     command
 }
 

@@ -269,18 +269,25 @@ impl Watch for Moments {
 
 /// Every hit that was told.
 #[derive(Default)]
-pub struct Hits(Mutex<Vec<(Timestamp, Attr, u64)>>);
+pub struct Hits {
+    told: Mutex<Vec<(Timestamp, Attr, u64)>>,
+    /// Nobody can say how many.
+    pub lost: AtomicBool,
+}
 
 impl Tally for Hits {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
         let mut sums = BTreeMap::<Attr, u64>::new();
-        for (_, package, _) in self.0.lock().expect("a lock").iter().filter(|(at, ..)| *at >= since) {
+        for (_, package, _) in self.told.lock().expect("a lock").iter().filter(|(at, ..)| *at >= since) {
             *sums.entry(package.clone()).or_default() += 1;
         }
         Ok(Asked::most(sums, most))
     }
     async fn served(&self, since: Timestamp) -> Result<Traffic, Unavailable> {
-        let hits = self.0.lock().expect("a lock");
+        if self.lost.load(SeqCst) {
+            return Err(Unavailable::new("tally", "lost"));
+        }
+        let hits = self.told.lock().expect("a lock");
         Ok(hits.iter().filter(|(at, ..)| *at >= since).map(|(.., bytes)| Traffic::hit(*bytes)).sum())
     }
 }
@@ -296,7 +303,8 @@ pub struct World {
     pub bell: Counting,
     /// Those who wait.
     pub waiters: Waiters,
-    hits: Hits,
+    /// What was served.
+    pub hits: Hits,
     policy: Policy,
     first_pins: Pins,
     now: AtomicU64,
@@ -368,7 +376,13 @@ impl World {
 
     /// The same data, in a process that has just begun.
     pub fn restarted(self: Arc<World>) -> Arc<World> {
-        let World { policy, data, now, .. } = Arc::into_inner(self).expect("nobody else looks at it");
+        let policy = self.policy.clone();
+        self.redeployed(policy)
+    }
+
+    /// The same, with other numbers.
+    pub fn redeployed(self: Arc<World>, policy: Policy) -> Arc<World> {
+        let World { data, now, .. } = Arc::into_inner(self).expect("nobody else looks at it");
         World::open(policy, data, now.into_inner())
     }
 
@@ -613,7 +627,7 @@ impl Deployment for World {
     }
     fn tell(&self, about: About<'_>, news: News<'_>) {
         if let News::Answered { reply: Reply::Hit { served, .. }, .. } = news {
-            self.hits.0.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
+            self.hits.told.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
         }
         let hear = self.hear.lock().expect("a lock");
         if let Some(hear) = hear.as_ref() {

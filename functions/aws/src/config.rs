@@ -56,6 +56,11 @@ impl Settings {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The stack that a function or an operator is of: the dimension of its metrics.
+    pub fn stack(&self) -> &str {
+        self.find("BINPLZ_STACK").unwrap_or("binplz")
+    }
+
     /// What must be there.
     ///
     /// # Errors
@@ -177,6 +182,8 @@ impl Settings {
             budget: Some(Micros(budget.saturating_mul(1_000_000))),
             client_builds: Some(self.number("BINPLZ_CLIENT_BUILDS", 50)?).filter(|builds| *builds > 0),
             store_bytes: Some(self.number("BINPLZ_STORE_GIGABYTES", 100u64)?.saturating_mul(1_000_000_000)),
+            egress_bytes: Some(self.number("BINPLZ_EGRESS_GIGABYTES", 0u64)?.saturating_mul(1_000_000_000))
+                .filter(|bytes| *bytes > 0),
             prices: self.prices()?,
             size: self.value("BINPLZ_SIZE", "a size", Size::default())?,
             hold: self.seconds("BINPLZ_HOLD_SECONDS", Policy::default().hold.as_secs())?,
@@ -209,6 +216,10 @@ mod tests {
     fn a_number_that_is_none_is_told_and_one_left_out_has_its_default() {
         let policy = settings(&[("BINPLZ_SLOTS", "7"), ("BINPLZ_ATTEMPTS", "0")]).policy().expect("numbers");
         assert_eq!((policy.slots, policy.attempts, policy.budget), (7, 1, Some(Micros(20_000_000))));
+        for (gigabytes, ceiling) in [("", None), ("0", None), ("50", Some(50_000_000_000))] {
+            let policy = settings(&[("BINPLZ_EGRESS_GIGABYTES", gigabytes)]).policy().expect("numbers");
+            assert_eq!(policy.egress_bytes, ceiling, "{gigabytes}");
+        }
         let fault = settings(&[("BINPLZ_SLOTS", "many")]).policy().expect_err("no number");
         assert_eq!(fault.to_string(), "BINPLZ_SLOTS is not a number: invalid digit found in string");
     }

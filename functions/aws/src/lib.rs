@@ -74,7 +74,7 @@ use crate::{
     log::Log,
     objects::S3Objects,
     store::S3Store,
-    tally::HitsLog,
+    tally::HitsTally,
 };
 
 /// A deployment on AWS, as one of its functions sees it.
@@ -86,7 +86,7 @@ pub struct Aws<S, L> {
     store: S,
     launcher: L,
     lobby: DynamoLobby,
-    tally: HitsLog,
+    tally: HitsTally,
     policy: Policy,
     first_pins: Pins,
     system: System,
@@ -172,7 +172,7 @@ impl<S, L> Aws<S, L> {
         Ok(Aws {
             catalogues: Opened::default(),
             lobby: DynamoLobby::open(&ledger, settings)?,
-            tally: HitsLog::open(account, settings),
+            tally: HitsTally::open(account, settings),
             ledger,
             bell: SqsBell::open(account, settings)?,
             store,
@@ -193,7 +193,7 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     type Store = S;
     type Catalogue = Open;
     type Lobby = DynamoLobby;
-    type Tally = HitsLog;
+    type Tally = HitsTally;
 
     fn ledger(&self) -> &DynamoLedger {
         &self.ledger
@@ -211,7 +211,7 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
         let bad = |why| self.note(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
     }
-    fn tally(&self) -> &HitsLog {
+    fn tally(&self) -> &HitsTally {
         &self.tally
     }
     fn lobby(&self) -> &DynamoLobby {

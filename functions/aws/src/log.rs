@@ -66,7 +66,7 @@ pub enum Log {
 impl Log {
     /// That of a function of the stack that the settings name.
     pub fn open(settings: &Settings) -> Log {
-        Log::Function { stack: settings.find("BINPLZ_STACK").unwrap_or("binplz").to_owned() }
+        Log::Function { stack: settings.stack().to_owned() }
     }
 
     /// Tells a piece of news.
@@ -80,11 +80,11 @@ impl Log {
 }
 
 /// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
-/// kind), `viewer` (whose request was a miss), `package` and `bytes` (of a hit), `error`, and the metrics.
+/// kind), `viewer` (whose request was a miss), `package` (of a hit), `error`, and the metrics.
 pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
     let (level, error) = match *news {
         News::Trouble { error, .. } => ("WARN", Some(error)),
-        News::Looked(_, Some(_)) | News::Stopped(true) => ("WARN", None),
+        News::Looked(_, Some(_)) | News::Stopped(true) | News::Exceeded(_) => ("WARN", None),
         News::Moved(_)
         | News::Held(_)
         | News::Looked(_, None)
@@ -99,9 +99,9 @@ pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> S
     line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
     match news {
         News::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
-        // What is served, is counted from here (`tally.rs`).
+        // What is asked for most, is counted from here (`tally.rs`).
         News::Answered { reply: Reply::Hit { served, .. }, .. } => {
-            line.extend([("package".to_owned(), json!(served.attr)), ("bytes".to_owned(), json!(served.size))]);
+            line.insert("package".to_owned(), json!(served.attr));
         }
         // A hit's viewer is nobody's business; who makes us build may be.
         News::Answered { to: Some(viewer), .. } => {

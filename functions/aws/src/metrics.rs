@@ -20,6 +20,8 @@ pub const DIMENSION: &str = "Stack";
 pub enum Metric {
     /// A redirect to a program.
     Hits,
+    /// How many bytes that program has.
+    ServedBytes,
     /// Any other answer about one.
     Misses,
     /// Programs came out.
@@ -40,12 +42,15 @@ pub enum Metric {
     StoreRefused,
     /// Builds for a system were paused, since something is amiss that only the operator can mend.
     BuildsPaused,
+    /// A minute in which no program is served, since as much was today as may be.
+    EgressExceeded,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Metric; 11] = [
+    pub const ALL: [Metric; 13] = [
         Metric::Hits,
+        Metric::ServedBytes,
         Metric::Misses,
         Metric::BuildsReady,
         Metric::BuildsFailed,
@@ -56,6 +61,7 @@ impl Metric {
         Metric::BudgetRefused,
         Metric::StoreRefused,
         Metric::BuildsPaused,
+        Metric::EgressExceeded,
     ];
 
     /// What it is called: as here.
@@ -67,6 +73,7 @@ impl Metric {
     pub fn unit(self) -> &'static str {
         match self {
             Metric::BuildSeconds | Metric::QueueSeconds => "Seconds",
+            Metric::ServedBytes => "Bytes",
             _ => "Count",
         }
     }
@@ -77,7 +84,9 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
     let one = |metric| vec![(metric, json!(1))];
     let seconds = |metric, time: Duration| (metric, json!(time.as_secs_f64()));
     match news {
-        News::Answered { reply: Reply::Hit { .. }, .. } => one(Metric::Hits),
+        News::Answered { reply: Reply::Hit { served, .. }, .. } => {
+            vec![(Metric::Hits, json!(1)), (Metric::ServedBytes, json!(served.size))]
+        }
         News::Answered { .. } => one(Metric::Misses),
         News::Moved(Moved::Claimed { waited }) => vec![seconds(Metric::QueueSeconds, *waited)],
         News::Moved(Moved::Ended { end, took }) => match end {
@@ -92,6 +101,7 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
         News::Held(Full::Store) => one(Metric::StoreRefused),
         News::Held(Full::Slots | Full::Catalogue | Full::Paused(_) | Full::Client { .. }) => vec![],
         News::Looked(_, Some(_)) => one(Metric::BuildsPaused),
+        News::Exceeded(_) => one(Metric::EgressExceeded),
         News::Looked(_, None)
         | News::Stopped(_)
         | News::Granted(_)

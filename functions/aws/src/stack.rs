@@ -32,6 +32,7 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("MaxBuilds", "BINPLZ_SLOTS"),
     ("PricePercent", "BINPLZ_PRICE_PERCENT"),
     ("StoreGigabytes", "BINPLZ_STORE_GIGABYTES"),
+    ("EgressGigabytesPerDay", "BINPLZ_EGRESS_GIGABYTES"),
 ];
 
 /// What a stack was deployed with, and what it has made.
@@ -114,6 +115,7 @@ impl Stack {
         let credentials = credentials.map_err(|error| NoLogin::Credentials(causes(&error)))?;
         let region = sdk.region().ok_or(NoLogin::Region)?;
         let mut settings = Settings::of_process()
+            .with("BINPLZ_STACK", &self.name)
             .with("AWS_REGION", region.as_ref())
             .with("AWS_ACCESS_KEY_ID", credentials.access_key_id())
             .with("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key())

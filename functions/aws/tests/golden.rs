@@ -182,6 +182,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("doomed", Row::Doomed(Doomed::none(key().system).after(&doomed(), AT).expect("it is new"))),
         ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
         ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
+        ("limits-served", Row::Limits(Limits::default().counted(AT.day(), 5_000_000_000_000))),
         ("limits-paused", Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), AT))),
     ]
 }

@@ -94,7 +94,7 @@ fn a_hit_names_its_package_and_its_bytes_and_not_who_asked() {
     let hit = Reply::Hit { served, at: Location::Store("https://store.example/object".to_owned()) };
     let line = line(About::Service, News::Answered { reply: &hit, to: "192.0.2.1".parse().ok() });
     assert_eq!((&line["message"], &line["viewer"]), (&"a hit".into(), &Value::Null));
-    assert_eq!((&line["package"], &line["bytes"]), (&"perlPackages.ack".into(), &5_000_000_000_u64.into()));
+    assert_eq!((&line["package"], &line["ServedBytes"]), (&"perlPackages.ack".into(), &5_000_000_000_u64.into()));
 }
 
 /// What the specification of the embedded metric format demands of a log event: tells what it lacks.
@@ -132,7 +132,8 @@ fn violation(event: &Value) -> Option<String> {
                 return Some(wrong);
             }
             let value = metric["Name"].as_str().map(|name| &event[name]);
-            if !value.is_some_and(Value::is_number) || !["Count", "Seconds"].map(Value::from).contains(&metric["Unit"])
+            if !value.is_some_and(Value::is_number)
+                || !["Count", "Seconds", "Bytes"].map(Value::from).contains(&metric["Unit"])
             {
                 return Some(format!("{metric} is no number with a unit"));
             }

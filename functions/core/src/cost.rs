@@ -38,14 +38,14 @@ assumed! {
         "0.3 ms of a whole processor (README, \"How fast\"), of which 128 MB are given a fourteenth, and one read";
     FUNCTION_MEGABYTES: 128, "MB that a function has", "`template.yaml`";
     ACCESS_LINE_BYTES: 400, "bytes of a line of the access log", "its format in `template.yaml`, filled in";
-    HIT_LINE_BYTES: 400, "bytes of the function's line for a hit", "one with its metric, as `functions/aws/src/log.rs` writes it";
+    HIT_LINE_BYTES: 400, "bytes of the function's line for a hit", "one with its metrics, as `functions/aws/src/log.rs` writes it";
     EDGE_MISSES_PERCENT: 10, "percent of what the CDN is asked for that it has to fetch first",
         "few programs are most of what is fetched. That no redirect is kept is assumed, too, though it may be for a minute";
     BUILD_ROWS: 100, "KB of rows that are written for a build", "its row at each step, and its progress at each pulse";
     BUILD_REQUESTS: 60, "requests of a builder to its lease", "a pulse now and then, a grant for each object";
     BUILD_OBJECTS: 40, "objects that a builder stores", "programs, the manifest, the log in segments";
-    METRICS: 11, "metrics of our own", "`functions/aws/src/metrics.rs`";
-    ALARMS: 13, "alarms", "`template.yaml`";
+    METRICS: 13, "metrics of our own", "`functions/aws/src/metrics.rs`";
+    ALARMS: 14, "alarms", "`template.yaml`; one of them where `EgressGigabytesPerDay` is set";
     POLLS: 1_296_000, "requests to the two queues in a month", "Lambda asks each over 5 connections, every 20 seconds";
     SWEEPS: 43_200, "sweeps in a month", "one a minute";
     SWEEP_MILLISECONDS: 300, "milliseconds of the function for a sweep", "some reads one after the other, at a fourteenth of a processor";

@@ -26,10 +26,13 @@ use crate::{
     time::{Day, Month, Timestamp},
 };
 
+mod egress;
 mod pauses;
 
+pub use egress::Egress;
 pub use pauses::{Paused, Why};
 
+use egress::Counted;
 use pauses::Stopped;
 
 /// Millionths of a dollar.
@@ -128,6 +131,9 @@ pub struct Limits {
     /// Bytes in the store.
     #[serde(default, skip_serializing_if = "is_zero")]
     stored: u64,
+    /// What was served in a day, where somebody counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    served: Option<Counted>,
     /// How long builds take.
     #[serde(default, skip_serializing_if = "Pace::is_empty")]
     pace: Pace,

@@ -8,7 +8,7 @@ use crate::{
     failure::{Failure, Kind},
     gc::Report,
     key::{BuildKey, LeaseId, System},
-    limits::{Full, Micros, Why},
+    limits::{Egress, Full, Micros, Why},
     reply::Reply,
 };
 
@@ -50,6 +50,8 @@ pub enum News<'a> {
     Held(Full),
     /// Builds for a system are paused, or go on.
     Looked(System, Option<Why>),
+    /// As much was served today as may be: no program is, until the next day.
+    Exceeded(Egress),
     /// The operator has paused all builds (true), or lets them go on.
     Stopped(bool),
     /// So many store paths of an attempt have come into the shared cache.
@@ -202,6 +204,9 @@ impl fmt::Display for News<'_> {
             News::Held(full) => write!(f, "waits: {full}"),
             News::Looked(system, Some(why)) => write!(f, "builds for {system} are paused: {}", why.sentence()),
             News::Looked(system, None) => write!(f, "builds for {system} go on"),
+            News::Exceeded(Egress { served, ceiling, .. }) => {
+                write!(f, "no program is served any more today: {served} bytes were, of {ceiling} that may be")
+            }
             News::Stopped(true) => f.write_str("the operator has paused builds"),
             News::Stopped(false) => f.write_str("the operator lets builds go on"),
             News::Promoted(paths) => write!(f, "{paths} of its store paths are in the cache"),

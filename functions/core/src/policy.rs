@@ -29,6 +29,9 @@ pub struct Policy {
     pub client_builds: Option<u32>,
     /// Bytes that the store may hold; `None` is no limit.
     pub store_bytes: Option<u64>,
+    /// Bytes of programs that may be served in a day (UTC); `None` is no limit. A day, unlike the budget's month: what is counted late
+    /// can cost one day too much, and nobody is without programs for weeks.
+    pub egress_bytes: Option<u64>,
     /// What a task's machine costs.
     pub prices: Prices,
     /// The machine that a build is tried on first.
@@ -128,6 +131,7 @@ impl Default for Policy {
             budget: None,
             client_builds: None,
             store_bytes: None,
+            egress_bytes: None,
             prices: Prices::default(),
             size: Size::default(),
             hold: Duration::from_secs(25),

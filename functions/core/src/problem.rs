@@ -102,6 +102,15 @@ impl Problem {
         Problem { retry_after: Some(retry_after), ..Problem::new(503, sentence) }
     }
 
+    /// As much was served today as the operator lets it be.
+    pub fn served_out(until: Timestamp, now: Timestamp) -> Problem {
+        let sentence = format!(
+            "as much was downloaded from here today as the operator allows; programs are served again at {} (UTC)",
+            until.day()
+        );
+        Problem { retry_after: Some(seconds_up(until - now).max(1)), ..Problem::new(503, sentence) }
+    }
+
     /// Whoever asks has had as many builds started as it may in a day.
     pub fn too_many(most: u32, until: Day, now: Timestamp) -> Problem {
         let builds = if most == 1 { "one new build".to_owned() } else { format!("{most} new builds") };

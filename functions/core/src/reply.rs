@@ -303,12 +303,20 @@ pub fn onward(path: &str, asked: &Asked) -> Answer {
     Answer { status: 307, headers: vec![("cache-control", "no-store".to_owned()), ("location", url)], body }
 }
 
-/// The status document as JSON; `hit` is the reply that the target itself would get.
-pub fn status_json(status: &Status, hit: Option<&Reply>) -> String {
+/// The status document as JSON; `reply` is what the target itself would get.
+pub fn status_json(status: &Status, reply: Option<&Reply>) -> String {
     let mut document = json!(status);
     document["headline"] = status.headline().into();
-    if let Some(Reply::Hit { served, at }) = hit {
-        document["artifact"] = artifact(served, at.url());
+    match reply {
+        Some(Reply::Hit { served, at }) => document["artifact"] = artifact(served, at.url()),
+        // It is built, and can not be had all the same.
+        Some(Reply::Problem(problem)) if status.state == "ready" => {
+            let reason = clean_line(&problem.told(), stub::LINE_MAX);
+            document["headline"] = reason.clone().into();
+            document["reason"] = reason.into();
+            document["retry_after"] = problem.retry_after.unwrap_or(0).into();
+        }
+        _ => {}
     }
     document.to_string()
 }

@@ -199,6 +199,7 @@ impl Deployment for Local {
             | News::Promoted(_) => {
                 tracing::info!(key, lease, "{news}")
             }
+            News::Exceeded(_) => tracing::warn!("{news}"),
             News::Trouble { error, .. } => {
                 tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{news}");
             }

@@ -203,6 +203,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (client(), "client/2001:db8:0:7::/64", "client"),
         (keys(), "keys", "keys"),
         (Row::Limits(Limits::default()), "limits", "limits-empty"),
+        (Row::Limits(Limits::default().counted(at.day(), 5_000_000_000_000)), "limits", "limits-served"),
         (Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), at)), "limits", "limits-paused"),
     ]
 }

@@ -177,6 +177,10 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
         Err(wrong) => return problem(&*d, wrong, format),
     };
     let reply = request::request(&*d, &target, ports::Method::Get, None).await;
+    // The stub and the installer follow the URL that stands in their line, as others a redirect.
+    if format != Format::Html && matches!(reply, Reply::Hit { .. }) {
+        d.tell(About::Service, News::Answered { reply: &reply, to: None });
+    }
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = match format {
         Format::Shell => respond::plain(200, TEXT, reply.status_line(&asked)),

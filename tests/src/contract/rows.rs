@@ -20,7 +20,7 @@ use binplz_core::{
     served::{Served, ServedKey},
     size::Size,
     target::{PinRef, Target, Wanted},
-    time::Timestamp,
+    time::{Day, Timestamp},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -366,7 +366,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
         |(steps, obstacle, system, product)| {
             let prices = Prices { task: Micros(17 * 3600), ..Prices::default() };
             let policy = Policy { slots: 20, budget: Some(Micros(u64::MAX)), prices, ..Policy::default() };
-            let paused = Limits::default().looked_at(system, obstacle, Timestamp(1));
+            let paused = Limits::default().looked_at(system, obstacle, Timestamp(1)).counted(Day(3), u64::MAX);
             steps.into_iter().fold(paused.granted(Micros(1 << 60), Timestamp(2)), |limits, (lease, at, step)| {
                 let now = Timestamp(at);
                 let held = limits.reserve(&lease, &product, Size::default(), now, &policy).unwrap_or(limits);

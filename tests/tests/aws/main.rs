@@ -11,6 +11,7 @@ mod faults;
 mod launcher;
 mod life;
 mod lobby;
+mod tally;
 mod template;
 
 use std::time::Duration;

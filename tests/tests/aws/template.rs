@@ -9,7 +9,7 @@ use binplz_aws::metrics::{self, Metric};
 use binplz_core::{
     client::Asker,
     failure::{Failure, Kind},
-    flow::{dispatch::dispatch, request::request, settle::stopped},
+    flow::{dispatch::dispatch, request::request, settle::stopped, sweep::sweep},
     limits::Micros,
     news::{About, News},
     policy::{Policy, Prices},
@@ -140,9 +140,10 @@ async fn every_metric_is_counted_by_some_story() {
     let bearer = w.bearer("a").await;
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::NoImage, ""), None).await.expect("the ledger");
 
-    // Another one, whose store is full.
-    let w = World::with(Policy { store_bytes: Some(0), ..Policy::default() });
+    // Another one, whose store is full, and which may serve nothing.
+    let w = World::with(Policy { store_bytes: Some(0), egress_bytes: Some(0), ..Policy::default() });
     w.hear(count);
     ask(&w, "tree").await;
+    sweep(&*w).await.expect("the ledger");
     assert_eq!(*counted.lock().expect("a lock"), BTreeSet::from(Metric::ALL));
 }

@@ -7,6 +7,7 @@
 
 mod answers;
 mod cache;
+mod egress;
 mod failures;
 mod faults;
 mod first;

@@ -1,11 +1,6 @@
 //! What each role may do, and nothing else: by the policies of the template, as the bed enforces them in all tests.
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
-
-use binplz_tests::server::repository;
+use binplz_tests::stack::ask;
 use serde_json::{Value, json};
 
 use crate::watched::{Watched, watched};
@@ -55,6 +50,7 @@ fn table(w: &Watched) -> Vec<Row> {
     let stream = |log: &str| json!({ "logGroupName": format!("{}{log}", w.outputs["Logs"]), "logStreamName": "x" });
     let secret =
         w.resources().into_iter().find(|id| id.contains("CacheSecret")).expect("what the cache is signed with");
+    let metric = json!({ "Namespace": "binplz", "MetricName": "ServedBytes", "StartTime": 0, "EndTime": 60, "Period": 60, "Statistics": ["Sum"] });
     let segment = "builds/rev/system/attr/lease/log/000001";
     let mut table = vec![
         // Rows, by what their keys begin with.
@@ -77,7 +73,7 @@ fn table(w: &Watched) -> Vec<Row> {
         ("l", "dynamodb", "transact_write_items", both("build/x", "derivation/x")),
         ("a", "dynamodb", "transact_write_items", both("build/x", "served/x")),
         ("", "dynamodb", "transact_write_items", both("build/x", "other")),
-        ("adr", "dynamodb", "query", with("shelf = :v", "queued", Some("shelves"))),
+        ("aldr", "dynamodb", "query", with("shelf = :v", "queued", Some("shelves"))),
         ("", "dynamodb", "query", with("pk = :v", "limits", None)),
         ("c", "dynamodb", "scan", json!({ "TableName": w.outputs["Table"] })),
         ("", "dynamodb", "update_item", row("build/x")),
@@ -157,6 +153,8 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "ecs", "list_tasks", json!({ "cluster": another })),
         ("r", "ecs", "stop_task", json!({ "cluster": cluster, "task": no_task(cluster) })),
         ("", "ecs", "stop_task", json!({ "cluster": another, "task": no_task(&another) })),
+        // What was downloaded.
+        ("r", "cloudwatch", "get_metric_statistics", metric),
         // The image.
         ("t", "ecr", "get_authorization_token", json!({})),
         (
@@ -194,19 +192,6 @@ fn table(w: &Watched) -> Vec<Row> {
         table.push(("", "logs", "get_log_events", stream(log)));
     }
     table
-}
-
-/// Asks, each with its credentials (`{}`: of whoever has the account); the error's code, and the answer.
-fn ask(asked: &[(Value, &str, &str, Value)]) -> Vec<(Option<String>, Value)> {
-    let python = std::env::var_os("BINPLZ_BED_PYTHON").expect("BINPLZ_BED_PYTHON: run this by tests/bed/up --tasks");
-    let mut command = Command::new(python);
-    command.arg(repository().join("tests/bed/ask.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().expect("the bed's Python");
-    let mut input = child.stdin.take().expect("a pipe");
-    input.write_all(json!(asked).to_string().as_bytes()).expect("it reads all");
-    drop(input);
-    let output = child.wait_with_output().expect("a child");
-    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 fn is_refusal(code: &Option<String>) -> bool {

@@ -7,6 +7,7 @@ use binplz_core::{
         QUEUE_COUNT,
         operate::{Operator, Order, Overview},
     },
+    limits::Egress,
     ports::Asked,
     time::Timestamp,
 };
@@ -56,7 +57,7 @@ pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result
 
 fn told(overview: &Overview, now: Timestamp) -> String {
     let Overview { paused, running, slots, queued, spent, reserved, budget, withheld, .. } = overview;
-    let Overview { stored, stored_at_most, store_bytes, .. } = overview;
+    let Overview { stored, stored_at_most, store_bytes, egress, .. } = overview;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string does not fail.
@@ -72,6 +73,10 @@ fn told(overview: &Overview, now: Timestamp) -> String {
         "store",
         format!("{}, {} when all is stored that is under way, {of}", gigabytes(*stored), gigabytes(*stored_at_most)),
     );
+    if let Some(Egress { served, ceiling, until }) = egress {
+        let then = until.map_or(String::new(), |until| format!("; none is served until {} (UTC)", until.day()));
+        line("egress", format!("{} today, of {}{then}", gigabytes(*served), gigabytes(*ceiling)));
+    }
     for (system, pause) in paused {
         let minutes = (now - pause.since).as_secs() / 60;
         line("paused", format!("{system}: {}, for {minutes} min", pause.sentence()));
@@ -113,16 +118,28 @@ mod tests {
             stored: 12_340_000_000,
             stored_at_most: 12_340_000_001,
             store_bytes: Some(100_000_000_000),
+            egress: Some(Egress { served: 4_990_000_001, ceiling: 5_000_000_000, until: None }),
             withheld: [("tree".parse().expect("a name"), Withheld { why: "no licence".to_owned(), since })].into(),
         };
         assert_eq!(
             told(&overview, now),
             "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
              store     12.34 GB, 12.35 GB when all is stored that is under way, of 100.00 GB\n\
+             egress    5.00 GB today, of 5.00 GB\n\
              paused    x86_64-linux: the operator has paused builds, for 10 min\n\
              down      tree: no licence\n"
         );
-        overview = Overview { budget: None, queued: QUEUE_COUNT, paused: [].into(), withheld: [].into(), ..overview };
+        let until = Some(now.day().next().start());
+        overview.egress = Some(Egress { served: 5_000_000_001, ceiling: 5_000_000_000, until });
+        assert!(told(&overview, now).contains("5.01 GB today, of 5.00 GB; none is served until 2027-01-16 (UTC)\n"));
+        overview = Overview {
+            budget: None,
+            egress: None,
+            queued: QUEUE_COUNT,
+            paused: [].into(),
+            withheld: [].into(),
+            ..overview
+        };
         assert!(
             told(&overview, now).contains("1000 or more waiting\nmonth     $1.24 spent, $0.0005 reserved, no limit\n")
         );

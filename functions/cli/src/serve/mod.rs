@@ -75,6 +75,9 @@ struct Numbers {
     /// Bytes that the store may hold; when a build might make it more, none is started [default: no limit]
     #[arg(long, value_name = "BYTES")]
     store_size: Option<u64>,
+    /// Bytes of programs that may be downloaded in a day (UTC); when that is reached, none is served until the next [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    egress: Option<u64>,
     /// Dollars that an hour of building costs on this machine
     #[arg(long, default_value = "0", value_name = "DOLLARS")]
     hour_price: Micros,
@@ -141,6 +144,7 @@ impl Numbers {
             prices: Prices { task: self.hour_price, ..Prices::default() },
             client_builds: self.client_builds,
             store_bytes: self.store_size,
+            egress_bytes: self.egress,
             grace: Duration::from_secs(self.grace),
             waiters: self.waiters,
             hold: Duration::from_secs(self.hold),

@@ -2,7 +2,7 @@
 //!
 //! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
 //! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
-//! working on any more, and [`stop`] what somebody is. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
+//! working on any more, and [`stop`] what somebody is. [`egress`] counts what is served, where that has a ceiling. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
 //! who wait for that. [`gc`] clears away what nobody needs any more. [`pins`] changes what the names of nixpkgs stand for;
 //! [`operate`] is what an operator may ask for, [`cost`] what the month has cost.
 //! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
@@ -34,6 +34,7 @@ pub mod claim;
 pub mod cost;
 pub mod dispatch;
 mod doomed;
+mod egress;
 mod follow;
 pub mod gc;
 pub mod inspect;

@@ -18,7 +18,7 @@ use crate::{
     },
     gc::Report,
     key::{Attr, BuildKey, System},
-    limits::{Micros, Paused},
+    limits::{Egress, Micros, Paused},
     pins::{Change, Pins, Withheld},
     ports::{Asked, Collect, Deployment, Read, Tally, Unavailable},
     target::{BadTarget, Target},
@@ -224,6 +224,9 @@ pub struct Overview {
     /// Bytes that it may hold; `None`: there is no limit.
     #[serde(default)]
     pub store_bytes: Option<u64>,
+    /// What was served today, and may be; `None`: there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
     /// Packages that are taken down, and why.
     #[serde(default)]
     pub withheld: BTreeMap<Attr, Withheld>,
@@ -294,6 +297,7 @@ async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
         stored: limits.stored(),
         stored_at_most: limits.stored_at_most(),
         store_bytes: d.policy().store_bytes,
+        egress: limits.egress(d.policy(), d.now()),
         withheld: pins::load(d).await?.withheld().clone(),
     }))
 }

@@ -7,7 +7,7 @@ use crate::{
     flow::{
         Halt, advance_for,
         charge::Charge,
-        follow, load_build, load_limits, load_row, manifest_of,
+        egress, follow, load_build, load_limits, load_row, manifest_of,
         meaning::{self, Meaning, Nothing},
         pins, ring, startable, status,
     },
@@ -100,7 +100,7 @@ async fn look<D: Deployment>(
     }
 }
 
-/// Queues a build, unless it would wait there for long, or whoever asks has had enough started.
+/// Queues a build, unless it would wait there for long, nobody would get what it makes, or whoever asks has had enough started.
 async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<Result<Build, Problem>, Unavailable> {
     let (limits, _) = load_limits(d, Read::Eventual).await?;
     if let Some(paused) = limits.closed(build.key.system, d.policy(), d.now()) {
@@ -111,6 +111,9 @@ async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<
         };
         held.into_iter().for_each(|full| d.tell(About::Build(&build.key), News::Held(full)));
         return Ok(Err(Problem::paused(build.key.system, paused, status::paused_for(&paused, d.now()))));
+    }
+    if let Some(until) = limits.shut(d.policy(), d.now()) {
+        return Ok(Err(Problem::served_out(until, d.now())));
     }
     let charge = match Charge::to(d, asker).await? {
         Ok(charge) => charge,
@@ -191,7 +194,11 @@ fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'
     manifest.program(program).ok_or_else(|| problem(Problem::no_such_program(attr, program, &names())))
 }
 
+/// The one place where a program is handed out.
 async fn hit<D: Deployment>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
-    let at = d.store().url(&served.object, method).await?;
+    if let Some(until) = egress::shut(d).await? {
+        return Ok(Reply::Problem(Problem::served_out(until, d.now())));
+    }
+    let at = egress::counted(d.policy(), d.store().url(&served.object, method).await?);
     Ok(Reply::Hit { served, at })
 }

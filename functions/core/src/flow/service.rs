@@ -9,11 +9,12 @@ use crate::{
     build::State,
     flow::{QUEUE_COUNT, load_build, load_limits, pins, queued, status},
     key::{BuildKey, Product, Rev, System},
-    limits::Paused,
+    limits::{Egress, Paused},
     pins::PinName,
     policy::Names,
     ports::{Deployment, Read, Unavailable},
-    time::Timestamp,
+    text::bytes,
+    time::{Day, Timestamp},
 };
 
 /// How a deployment stands.
@@ -31,8 +32,24 @@ pub struct Service {
     pub queued: usize,
     /// Systems for which nothing new is built, and why.
     pub paused: Vec<Pause>,
+    /// What was served today, and may be; left out where there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
     /// What is served.
     pub pins: Vec<Served>,
+}
+
+impl Service {
+    /// The day on which programs are served again, where none are today.
+    pub fn served_again(&self) -> Option<Day> {
+        Some(self.egress?.until?.day())
+    }
+
+    /// How much was downloaded today, and may be, for people.
+    pub fn downloaded(&self) -> Option<String> {
+        let Egress { served, ceiling, .. } = self.egress?;
+        Some(format!("{} of {}", bytes(served), bytes(ceiling)))
+    }
 }
 
 /// A system for which nothing new is built.
@@ -90,6 +107,7 @@ pub async fn service<D: Deployment>(d: &D) -> Result<Service, Unavailable> {
         slots: d.policy().slots,
         queued: queued(d, QUEUE_COUNT).await?.len(),
         paused: System::ALL.into_iter().filter_map(paused).collect(),
+        egress: limits.egress(d.policy(), d.now()),
         pins: try_join_all(served).await?,
     })
 }

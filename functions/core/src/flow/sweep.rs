@@ -1,9 +1,9 @@
 //! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost,
-//! builders that work for nobody, pins that have moved and are not settled. And whether anything can be built is looked at.
+//! builders that work for nobody, pins that have moved and are not settled. And whether anything can be built, and served, is looked at.
 
 use crate::{
     build::Event,
-    flow::{Halt, advance, dispatch, load_build, load_limits, pins, ring, shelf::Walk, stop},
+    flow::{Halt, advance, dispatch, egress, load_build, load_limits, pins, ring, shelf::Walk, stop},
     key::{BuildKey, System},
     news::{About, News},
     ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, Shelf, Swap, Unavailable},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Ends every lease whose time is over, starts the builder of every claim whose dispatcher died before it did, looks whether
-/// builders can be started, and rings, in case a ring was lost. Then it marks what is served under a meaning that a pin had until
+/// builders can be started, and how much was served today, and rings, in case a ring was lost. Then it marks what is served under a meaning that a pin had until
 /// lately. Returns when there may be more to do: the next lease would be over, or the next task gone.
 ///
 /// It looks at every build that holds a slot, and those are few.
@@ -40,6 +40,7 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
     for system in System::ALL {
         look(d, system).await?;
     }
+    egress::count(d).await?;
     ring(d).await;
     pins::settle(d).await?;
     Ok(next)
