@@ -1,9 +1,7 @@
 //! `binplz key`: API keys, for clients that are trusted with more builds a day than an address is.
 
-use std::fmt;
-
 use binplz_core::{
-    client::{Key, KeyChange},
+    client::{Key, KeyChange, Keys},
     flow::operate::{Operator, Order},
     key::{KeyName, Sha256, hex},
 };
@@ -63,21 +61,46 @@ pub(crate) async fn key(Args { which, verb }: Args) -> Result<(), Fault> {
             let keys = site.carry_out(Order::Keys).await?.keys()?;
             match json {
                 true => println!("{}", serde_json::json!(keys)),
-                false => keys.all().iter().for_each(|(name, key)| println!("{name:<20} {}", Told(key))),
+                false => print!("{}", told(&keys)),
             }
         }
     }
     Ok(())
 }
 
-struct Told<'a>(&'a Key);
+fn told(keys: &Keys) -> String {
+    let line = |(name, key): (&KeyName, &Key)| {
+        let builds = match key.builds {
+            Some(1) => "1 build a day".to_owned(),
+            Some(builds) => format!("{builds} builds a day"),
+            None => "any number of builds".to_owned(),
+        };
+        // A name does not fill its column by itself.
+        format!("{:<20} {builds}, since {}\n", name.to_string(), key.since.day())
+    };
+    keys.all().iter().map(line).collect()
+}
 
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.builds {
-            Some(builds) => write!(f, "{builds} builds a day")?,
-            None => f.write_str("any number of builds")?,
-        }
-        write!(f, ", since {}", self.0.since.day())
+#[cfg(test)]
+mod tests {
+    use binplz_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_told_in_columns_and_without_their_secrets() {
+        let add = |keys: &Keys, name: &str, builds| {
+            let (name, sha256) = (name.parse().expect("a name"), Sha256::of(name.as_bytes()));
+            let change = KeyChange::Add { name, sha256, builds };
+            keys.changed(&change, Timestamp(1_800_000_000_000)).expect("a new one").expect("a change")
+        };
+        let keys = add(&add(&add(&Keys::default(), "ci", Some(1)), "mirror.example", Some(500)), "open", None);
+        assert_eq!(
+            told(&keys),
+            "ci                   1 build a day, since 2027-01-15\n\
+             mirror.example       500 builds a day, since 2027-01-15\n\
+             open                 any number of builds, since 2027-01-15\n"
+        );
+        assert_eq!(told(&Keys::default()), "");
     }
 }
