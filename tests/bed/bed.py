@@ -69,7 +69,7 @@ def main():
     mends.mend_ecr(ecr)
     mends.mend_iam(iam_actions, iam_evaluator, ecs)
     network.mend_s3_context(iam_actions, ecs, ec2)
-    mends.mend_http_api(provisioners, apis)
+    mends.mend_http_api(provisioners, lambda_svc, responses, apis)
     mends.mend_concurrency(provisioners, lambda_svc)
     mends.mend_lambda(provisioners, lambda_svc, lambda_runtime)
 

@@ -292,9 +292,10 @@ def mend_iam(actions, evaluator, ecs):
     mend(actions, "dynamodb_service_context", ["body"], with_keys)
 
 
-def mend_http_api(provisioners, ports):
+def mend_http_api(provisioners, functions, responses, ports):
     """An HTTP API has a host of its own on AWS, and a port of its own here, so that its paths begin at `/` for every client: one of
-    `ports`, which is a table from port to API."""
+    `ports`, which is a table from port to API. And it knows where a request comes from: it says so in its context, and behind what the
+    client itself has written into `X-Forwarded-For`."""
 
     def with_port(create):
         def created(logical_id, props, stack_name):
@@ -314,6 +315,19 @@ def mend_http_api(provisioners, ports):
             return delete(physical_id, props)
 
         return deleted
+
+    def with_peer(execute):
+        def executed(func, event):
+            api = event.get("requestContext", {}).get("apiId")
+            if api is not None and api in ports.values():
+                peer, written = responses.get_request_client_ip(), event["headers"].get("x-forwarded-for")
+                event["requestContext"]["http"]["sourceIp"] = peer
+                event["headers"]["x-forwarded-for"] = ", ".join(filter(None, [written, peer]))
+            return execute(func, event)
+
+        return executed
+
+    mend(functions, "_execute_function_with_config_scope", ["func", "event"], with_peer)
 
     handlers = provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"]
     for verb, names, make in [

@@ -2,8 +2,10 @@
 
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{IpAddr, SocketAddr, TcpStream},
 };
+
+use socket2::{Domain, Socket, Type};
 
 use crate::site::PATIENCE;
 
@@ -39,15 +41,23 @@ impl Answer {
 pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("{url} is not of http"));
     let (address, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    send(address, method, target.as_bytes(), headers, body).unwrap_or_else(|e| panic!("{method} {url}: {e}"))
+    send(None, address, method, target.as_bytes(), headers, body).unwrap_or_else(|e| panic!("{method} {url}: {e}"))
 }
 
-/// Sends a request, its target byte for byte as given, and reads the whole answer.
+/// Sends a request, its target byte for byte as given, and reads the whole answer. `from`: one of this machine's addresses, of which
+/// 127.0.0.0/8 has many; any, if none is named.
 ///
 /// # Errors
 /// The connection's.
-pub fn send(address: &str, method: &str, target: &[u8], headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(address)?;
+pub fn send(
+    from: Option<IpAddr>,
+    address: &str,
+    method: &str,
+    target: &[u8],
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let mut stream = connect(from, address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut request = [method.as_bytes(), b" ", target, b" HTTP/1.1\r\nhost: ", address.as_bytes()].concat();
     for (name, value) in headers {
@@ -58,6 +68,15 @@ pub fn send(address: &str, method: &str, target: &[u8], headers: &[(&str, &str)]
     // A server may answer, and close, before it has read all of a request that it refuses.
     let _ = stream.write_all(&request);
     receive(stream)
+}
+
+fn connect(from: Option<IpAddr>, address: &str) -> io::Result<TcpStream> {
+    let Some(from) = from else { return TcpStream::connect(address) };
+    let to: SocketAddr = address.parse().map_err(io::Error::other)?;
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
 }
 
 /// Reads the whole answer to a request that was sent, after which the server closes the connection.

@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod cache;
 pub mod contract;
+pub mod crowd;
 pub mod failures;
 pub mod gate;
 pub mod guide;

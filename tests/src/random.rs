@@ -10,6 +10,11 @@ impl Random {
         usize::try_from(self.0 >> 33).expect("31 bits") % most
     }
 
+    /// One of them, if there are any.
+    pub fn of<'l, T>(&mut self, list: &'l [T]) -> Option<&'l T> {
+        if list.is_empty() { None } else { list.get(self.below(list.len())) }
+    }
+
     /// One of a to z.
     pub fn letter(&mut self) -> char {
         char::from(b"abcdefghijklmnopqrstuvwxyz"[self.below(26)])

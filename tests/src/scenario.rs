@@ -99,7 +99,7 @@ impl Scenario {
 
     fn send(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
         let target = format!("/_bed/{}{path}", self.name);
-        http::send(&self.address, method, target.as_bytes(), &[], body.to_string().as_bytes())
+        http::send(None, &self.address, method, target.as_bytes(), &[], body.to_string().as_bytes())
     }
 
     fn tell(&self, method: &str, path: &str, body: &Value) -> Value {

@@ -123,7 +123,7 @@ impl Server {
         command.arg("--nixpkgs").arg(set).arg("--data").arg(data).args(&options);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         let child = command.stdin(Stdio::null()).stderr(output).spawn().expect("binplz");
-        let site = Site { address: String::new() };
+        let site = Site::at("");
         let mut server =
             Server { child, site, data: data.to_path_buf(), set: set.to_path_buf(), options, environment, log };
         server.site.address = wait_for("the server to listen", || server.told_address(seen));

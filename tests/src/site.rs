@@ -1,6 +1,8 @@
 //! A running binplz as its users see it, wherever it runs: one URL, and what they ask it.
 
 use std::{
+    io,
+    net::IpAddr,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -18,9 +20,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 pub struct Site {
     /// `127.0.0.1:PORT`.
     pub address: String,
+    from: Option<IpAddr>,
 }
 
 impl Site {
+    /// The one at `127.0.0.1:PORT`.
+    pub fn at(address: impl Into<String>) -> Site {
+        Site { address: address.into(), from: None }
+    }
+
+    /// The same, asked by somebody at that address: one of this machine's, of which 127.0.0.0/8 has many.
+    #[must_use]
+    pub fn asked_from(&self, address: &str) -> Site {
+        Site { from: Some(address.parse().expect("an address")), ..self.clone() }
+    }
+
     /// `http://127.0.0.1:PORT`.
     pub fn origin(&self) -> String {
         format!("http://{}", self.address)
@@ -31,9 +45,18 @@ impl Site {
         self.send("GET", path, &[("accept", "*/*")], b"")
     }
 
+    /// The same, of a service that may be gone for a moment, or of which only the gateway may be there.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn try_get(&self, path: &str) -> io::Result<Answer> {
+        http::send(self.from, &self.address, "GET", path.as_bytes(), &[("accept", "*/*")], b"")
+    }
+
     /// Any request; the code that answers it says so with a request's id, and what it says is in the OpenAPI document.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let answer = http::ask(method, &format!("{}{path}", self.origin()), headers, body);
+        let answer = http::send(self.from, &self.address, method, path.as_bytes(), headers, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         assert!(answer.header("x-request-id").is_some(), "{method} {path}: {answer:?}");
         openapi::assert_told(method, path, &answer);
         answer

@@ -39,8 +39,7 @@ impl Stack {
     pub fn deploy_with(set: &Path, policy: &Policy, more: &[&str]) -> Stack {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut stack =
-            Stack { site: Site { address: String::new() }, name, outputs: BTreeMap::new(), functions: BTreeMap::new() };
+        let mut stack = Stack { site: Site::at(""), name, outputs: BTreeMap::new(), functions: BTreeMap::new() };
         stack.update(set, policy, more);
         stack
     }
@@ -178,6 +177,8 @@ fn environment(policy: &Policy) -> Vec<String> {
         ("SLOTS", policy.slots as u64),
         ("HOLD_SECONDS", policy.hold.as_secs()),
         ("WAITERS", policy.waiters as u64),
+        // There 0 is no limit.
+        ("CLIENT_BUILDS", policy.client_builds.unwrap_or(0).into()),
     ];
     let numbers = numbers.map(|(name, number)| format!("BINPLZ_{name}={number}"));
     numbers.into_iter().chain([format!("BINPLZ_SIZE={}", policy.size)]).collect()

@@ -8,6 +8,10 @@ pub mod derivations;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod failing;
 #[expect(missing_docs, reason = "their names say what they promise")]
+pub mod granting;
+#[expect(missing_docs, reason = "their names say what they promise")]
+pub mod limits;
+#[expect(missing_docs, reason = "their names say what they promise")]
 pub mod logs;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod names;
@@ -66,8 +70,7 @@ pub fn quick() -> Policy {
     }
 }
 
-/// Names every promise to `$each`, by the row of the contract that it keeps. Rows of section 2 that do not exist so far: 429 (a
-/// client's allowance), and 503 where the budget is spent.
+/// Names every promise to `$each`, by the row of the contract that it keeps.
 #[macro_export]
 macro_rules! answer_promises {
     ($each:ident) => {
@@ -101,6 +104,10 @@ macro_rules! answer_promises {
             a_passing_failure_is_tried_again_by_itself_then_cools_down,
             what_fails_twice_for_the_network_and_then_passes_takes_three_attempts_and_nobody,
             a_source_that_comes_back_turns_the_failure_into_a_hit;
+        }
+        // This client asked for too many: 429.
+        $each! { limits:
+            whatever_a_client_writes_into_its_headers_its_allowance_is_that_of_its_address;
         }
         // Section 6: an unchanged derivation costs no realisation.
         $each! { derivations:
@@ -148,6 +155,11 @@ macro_rules! operator_promises {
             a_package_that_is_taken_down_is_told_so_to_everybody,
             what_the_month_has_cost_is_the_sum_of_what_its_builds_have_cost_and_what_was_served,
             in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_again_and_watches;
+        }
+        // An API key in place of an address: 429, 401. The budget is spent: 503.
+        $each! { granting:
+            a_key_is_told_once_has_its_own_allowance_and_counts_until_it_is_removed,
+            when_the_budget_is_spent_hits_are_served_and_misses_told_the_date_until_it_is_raised;
         }
     };
 }

@@ -27,7 +27,7 @@ pub(super) fn json(site: &impl Running, arguments: &[&str]) -> Value {
 }
 
 /// What it says on its standard error, where it does not.
-fn refused(site: &impl Running, arguments: &[&str]) -> String {
+pub(super) fn refused(site: &impl Running, arguments: &[&str]) -> String {
     let output = site.operator(arguments).output().expect("binplz");
     assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stderr).expect("text")

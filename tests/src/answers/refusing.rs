@@ -35,7 +35,7 @@ pub fn hostile_targets_are_refused_and_no_builder_is_started_for_any_of_them(at:
     for target in &targets {
         for method in ["GET", "POST"] {
             let shown = String::from_utf8_lossy(target);
-            let answer = http::send(&site.address, method, target, &[("accept", "*/*")], b"")
+            let answer = http::send(None, &site.address, method, target, &[("accept", "*/*")], b"")
                 .unwrap_or_else(|e| panic!("{method} {shown}: {e}"));
             let fine: &[u16] = match method {
                 "GET" => &[400, 401, 404],

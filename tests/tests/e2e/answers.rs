@@ -10,7 +10,7 @@ use std::{
 
 use binplz_core::policy::Policy;
 use binplz_tests::{
-    answers::{Running, Start},
+    answers::{Running, Start, granting::decimal},
     server::{Server, program},
     site::Site,
 };
@@ -72,7 +72,7 @@ impl Deref for Local {
     }
 }
 
-fn tripwire(dir: &Path) -> PathBuf {
+pub(crate) fn tripwire(dir: &Path) -> PathBuf {
     let script = dir.join("builder");
     let real = program("binplz-builder");
     fs::write(
@@ -103,7 +103,9 @@ fn flags(policy: &Policy) -> Vec<String> {
     ]
     .map(|(name, value)| format!("--{name}={value}"))
     .into_iter()
-    .chain([format!("--names={}", policy.names)])
+    .chain([format!("--names={}", policy.names), format!("--hour-price={}", decimal(policy.prices.task))])
+    .chain(policy.client_builds.map(|builds| format!("--client-builds={builds}")))
+    .chain(policy.budget.map(|budget| format!("--budget={}", decimal(budget))))
     .collect()
 }
 

@@ -8,6 +8,7 @@ mod egress;
 mod failures;
 mod flights;
 mod kills;
+mod limits;
 mod names;
 mod operate;
 mod packages;

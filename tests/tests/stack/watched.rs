@@ -1,9 +1,6 @@
 //! A deployment that is looked at from inside: its scenario on the bed, and its rows.
 
-use std::{
-    ops::Deref,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{ops::Deref, time::Duration};
 
 use aws_sdk_ecs::types::DesiredStatus;
 use binplz_aws::{Receiving, account::Account, config::Settings, ledger::DynamoLedger};
@@ -16,7 +13,6 @@ use binplz_core::{
     policy::{Names, Policy},
     ports::{Collect, Deployment, Ledger, Read, Row, RowKey},
     target::Query,
-    time::Timestamp,
 };
 use binplz_tests::{scenario::Scenario, server::fresh_set, site::wait_for, stack::Stack};
 use serde_json::json;
@@ -169,7 +165,7 @@ impl Watched {
     /// Waits until the lease is over that the build is held by.
     pub(crate) fn lease_is_over(&self, target: &str) {
         let expires = self.build(target).expect("a row").lease().expect("a lease").expires;
-        wait_for("the lease to be over", || (now() >= expires).then_some(()));
+        wait_for("the lease to be over", || (binplz_clock::now() >= expires).then_some(()));
     }
 
     /// Waits until the build may be tried again.
@@ -177,7 +173,7 @@ impl Watched {
         let State::Queued { due, .. } = self.build(target).expect("a row").state else {
             panic!("{target} waits for nothing")
         };
-        wait_for("its time", || (now() >= due).then_some(()));
+        wait_for("its time", || (binplz_clock::now() >= due).then_some(()));
     }
 
     /// Waits until a build step of the program is under way.
@@ -202,9 +198,4 @@ fn account(settings: &Settings) -> Account {
 /// The value of a future, in a test that is not async: it sends and waits more than it asks AWS.
 fn now_and_here<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    Timestamp(u64::try_from(since.as_millis()).expect("a time"))
 }

@@ -1,0 +1,90 @@
+//! A crowd: many clients who ask at the same moment, each time for something that nobody has built.
+
+use std::{
+    sync::{Arc, Barrier},
+    thread::{self, JoinHandle},
+};
+
+use crate::{
+    http::Answer,
+    site::{Site, wait_for},
+};
+
+/// Its clients, each at an address of its own.
+pub const CLIENTS: usize = 80;
+/// What each of them wants.
+pub const EACH: usize = 25;
+/// The builds that each of them may have started: so not all that it wants.
+pub const ALLOWED: u32 = 20;
+
+/// A package for each wish, for [`fresh_set`](crate::server::fresh_set): `failing.crowd.p0` and so on. One in eight can not be evaluated;
+/// the others are built in seconds, but for those whose number `slow` divides: these take more than a minute.
+pub fn packages(slow: usize) -> String {
+    format!(
+        r#"
+  crowd = builtins.listToAttrs (builtins.genList (n: let
+    name = "p${{toString n}}";
+    divides = d: n / d * d == n;
+  in {{
+    inherit name;
+    value = if divides 8 then throw "${{name}} can not be evaluated" else package name {{
+      buildPhase = "echo it has begun; $CC -o program ${{good}}"
+        + (if divides {slow} then "; for second in {{1..65}}; do echo $second; sleep 1; done" else "");
+    }};
+  }}) {});
+"#,
+        CLIENTS * EACH
+    )
+}
+
+/// The nth wish.
+fn target(n: usize) -> String {
+    format!("failing.crowd.p{n}")
+}
+
+/// All wishes, shuffled by nothing but who is first.
+pub fn targets() -> impl Iterator<Item = String> {
+    (0..CLIENTS * EACH).map(target)
+}
+
+/// All ask at the same moment, and again where nobody answers, or a busy back end says that this helps, as `curl --retry` does. Gives
+/// what each client was answered.
+pub fn asks(site: &Site) -> JoinHandle<Vec<Vec<Answer>>> {
+    let start = Arc::new(Barrier::new(CLIENTS * EACH));
+    let asks = |client: usize, n: usize| {
+        let site = site.asked_from(&format!("127.0.1.{}", 1 + client));
+        let (start, path) = (Arc::clone(&start), format!("/{}", target(client * EACH + n)));
+        let thread = thread::Builder::new().stack_size(1 << 18).spawn(move || {
+            start.wait();
+            wait_for(&path, || site.answered(&path))
+        });
+        thread.expect("a thread")
+    };
+    let clients: Vec<Vec<_>> = (0..CLIENTS).map(|client| (0..EACH).map(|n| asks(client, n)).collect()).collect();
+    let answers =
+        |client: Vec<JoinHandle<Answer>>| client.into_iter().map(|one| one.join().expect("an answer")).collect();
+    thread::spawn(move || clients.into_iter().map(answers).collect())
+}
+
+/// Looks at what each client was answered: as many builds as it may, and no more; and who came when the budget was spent was told so.
+/// Tells how many were asked for with success.
+pub fn was_allowed(clients: &[Vec<Answer>]) -> usize {
+    let mut accepted = 0;
+    for answers in clients {
+        let count = |statuses: &[u16]| answers.iter().filter(|answer| statuses.contains(&answer.status)).count();
+        // Whose first answer was lost may find the build at its end.
+        let (mine, refused, spent) = (count(&[202, 302, 422]), count(&[429]), count(&[503]));
+        assert_eq!(mine + refused + spent, EACH, "{:?}", answers.iter().map(|a| a.status).collect::<Vec<_>>());
+        assert!(mine <= ALLOWED as usize && (refused == 0 || mine == ALLOWED as usize), "{mine} {refused} {spent}");
+        accepted += mine;
+    }
+    accepted
+}
+
+impl Site {
+    /// A final answer of the service itself, if there is one.
+    fn answered(&self, path: &str) -> Option<Answer> {
+        let answer = self.try_get(path).ok().filter(|answer| answer.header("x-request-id").is_some())?;
+        (answer.status != 503 || answer.text().contains("what builds may cost")).then_some(answer)
+    }
+}
