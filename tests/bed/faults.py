@@ -150,6 +150,25 @@ def mend_functions(functions, runtime, sts, scenarios, processes):
     mend(runtime.ProvidedWorker, "_mark_first_poll", ["self", "generation"], asked)
 
 
+def mend_gateway(gateway, scenarios):
+    """Where a scenario has functions for so many requests at a time, the others wait for their turn."""
+
+    def in_turn(invoke):
+        async def invoked(integration, *rest, **named):
+            uri = integration.get("integrationUri", "")
+            scenario = scenarios.named_in(uri)
+            if scenario is None or scenario.at_once is None:
+                return await invoke(integration, *rest, **named)
+            async with scenario.turns[uri]:
+                return await invoke(integration, *rest, **named)
+
+        return invoked
+
+    names = ["integration", "api_id", "stage", "path", "method", "headers", "body", "query_params", "route_key", "path_params"]
+    names += ["authorizer_claims", "authorizer_scopes", "authorizer_lambda_context", "authorizer_iam"]
+    mend(gateway, "_invoke_lambda_proxy", [*names, "owner_account_id", "owner_region", "raw_query_string"], in_turn)
+
+
 def mend_queues(sqs, scenarios):
     """A message that is lost is never seen. Where all come twice, they come the last one first, and each again in a batch of its own."""
 
@@ -281,12 +300,13 @@ def install(scenarios, application):
     """Changes all of them; returns the application with its control."""
     from ministack import app
     from ministack.core import lambda_runtime
-    from ministack.services import dynamodb, ecs, eventbridge, iam, lambda_svc, sqs, sts
+    from ministack.services import apigateway, dynamodb, ecs, eventbridge, iam, lambda_svc, sqs, sts
 
     assert app.AUTH, "without AUTH nobody knows who asks"
     processes = Processes(lambda_runtime)
     mend_requests(app, scenarios, processes)
     mend_functions(lambda_svc, lambda_runtime, sts, scenarios, processes)
+    mend_gateway(apigateway, scenarios)
     mend_queues(sqs, scenarios)
     mend_events(eventbridge, scenarios)
     late_reads.mend_dynamodb(dynamodb, scenarios)

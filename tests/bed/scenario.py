@@ -5,8 +5,9 @@ of the other tests beside it. It is made by the first request that names it:
 
     DELETE /_bed/NAME                    forgets its log, faults and settings; lets go what is held
     GET    /_bed/NAME/log                its requests so far, in order
-    PUT    /_bed/NAME/settings           {"late_reads": true, "twice": true, "minute": 2.5}: what is not named is as AWS has it;
-                                         minute null: the schedule stands still
+    PUT    /_bed/NAME/settings           {"late_reads": true, "twice": true, "minute": 2.5, "at_once": 50}: what is not named is as AWS has it;
+                                         minute null: the schedule stands still; at_once: of each function no more work on requests at a
+                                         time, and the other requests wait, where AWS has a machine for each of a thousand
     POST   /_bed/NAME/tick               the schedule's next minute is over
     POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
@@ -24,6 +25,7 @@ import json
 import re
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -103,9 +105,11 @@ class Scenario:
         self.set({})
 
     def set(self, settings):
-        usual = {"late_reads": False, "twice": False, "minute": 60}
+        usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None}
         assert settings.keys() <= usual.keys(), settings
         vars(self).update({**usual, **settings})
+        # Of each function, by its integration with the gateway.
+        self.turns = defaultdict(lambda: asyncio.Semaphore(self.at_once))
         self.minute_is_over = False
 
     def note(self, request):

@@ -13,7 +13,7 @@ functions. `delete` stops what runs first, as an operator would.
     … tasks NAME                                  the lease's URL of every task that was ever started
     … objects NAME                                the paths of all that builds have stored, each with a URL that reads it
     … resources NAME                              the physical ids of all that the stack made
-    … invoke NAME FUNCTION                        calls one of its functions, as its schedule does, and waits for its end
+    … invoke NAME FUNCTION [--event JSON]         calls one of its functions, as its schedule does, or with that event; tells its answer
     … inventory                                   those of all that there is, in any stack or none
 """
 
@@ -226,9 +226,9 @@ def objects(name):
     return {key: s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}) for key in keys}
 
 
-def invoke(name, function):
+def invoke(name, function, event):
     """What it answers; of one that was killed, what Lambda says."""
-    answer = client("lambda").invoke(FunctionName=resources(name)[FUNCTIONS[function]], Payload=b"{}")
+    answer = client("lambda").invoke(FunctionName=resources(name)[FUNCTIONS[function]], Payload=event.encode())
     return json.loads(answer["Payload"].read() or b"null")
 
 
@@ -266,6 +266,7 @@ def main():
             arguments.add_argument("name")
         if verb == "invoke":
             arguments.add_argument("function", choices=FUNCTIONS)
+            arguments.add_argument("--event", default="{}")
     asked = parser.parse_args()
     sets = {"demo": asked.set, **dict(asked.pin)} if "set" in asked else {}
     answer = {
@@ -275,7 +276,7 @@ def main():
         "tasks": lambda: tasks(asked.name),
         "objects": lambda: objects(asked.name),
         "resources": lambda: list(resources(asked.name).values()),
-        "invoke": lambda: invoke(asked.name, asked.function),
+        "invoke": lambda: invoke(asked.name, asked.function, asked.event),
         "inventory": inventory,
         "delete": lambda: delete(asked.name),
     }[asked.verb]()

@@ -18,19 +18,15 @@ pub const EACH: usize = 25;
 pub const ALLOWED: u32 = 20;
 
 /// A package for each wish, for [`fresh_set`](crate::server::fresh_set): `failing.crowd.p0` and so on. One in eight can not be evaluated;
-/// the others are built in seconds, but for those whose number `slow` divides: these take more than a minute.
-pub fn packages(slow: usize) -> String {
+/// the others are built in seconds.
+pub fn packages() -> String {
     format!(
         r#"
   crowd = builtins.listToAttrs (builtins.genList (n: let
     name = "p${{toString n}}";
-    divides = d: n / d * d == n;
   in {{
     inherit name;
-    value = if divides 8 then throw "${{name}} can not be evaluated" else package name {{
-      buildPhase = "echo it has begun; $CC -o program ${{good}}"
-        + (if divides {slow} then "; for second in {{1..65}}; do echo $second; sleep 1; done" else "");
-    }};
+    value = if n / 8 * 8 == n then throw "${{name}} can not be evaluated" else package name {{ }};
   }}) {});
 "#,
         CLIENTS * EACH
@@ -42,7 +38,7 @@ fn target(n: usize) -> String {
     format!("failing.crowd.p{n}")
 }
 
-/// All wishes, shuffled by nothing but who is first.
+/// All wishes.
 pub fn targets() -> impl Iterator<Item = String> {
     (0..CLIENTS * EACH).map(target)
 }

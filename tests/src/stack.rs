@@ -67,7 +67,12 @@ impl Stack {
 
     /// Calls one of its functions, as its schedule does, and waits until it has ended, or was killed.
     pub fn invoke(&self, function: &str) {
-        said(tool("invoke", &[&self.name, function]));
+        self.answer(function, &Value::Object(serde_json::Map::new()));
+    }
+
+    /// What one of its functions answers to an event.
+    pub fn answer(&self, function: &str, event: &Value) -> Value {
+        said(tool("invoke", &[&self.name, function, "--event", &event.to_string()]))
     }
 
     /// Its builders' containers, as `podman ps` would list them: those of its tasks that run.

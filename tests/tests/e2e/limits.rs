@@ -73,8 +73,7 @@ fn watch(data: &Path, over: &Arc<AtomicBool>) -> JoinHandle<usize> {
 
 #[test]
 fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
-    let (set, dir) =
-        (fresh_set(&crowd::packages(crowd::CLIENTS * crowd::EACH)), tempfile::tempdir().expect("a directory"));
+    let (set, dir) = (fresh_set(&crowd::packages()), tempfile::tempdir().expect("a directory"));
     let (data, builder) = (dir.path().join("data"), tripwire(dir.path()));
     let (slots, allowed) = (SLOTS.to_string(), crowd::ALLOWED.to_string());
     // An hour costs a millionth of a dollar, and what is begun of one costs that: so each build costs as much as it may at most,

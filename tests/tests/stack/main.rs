@@ -16,6 +16,7 @@ mod gc;
 mod hits;
 mod kills;
 mod late;
+mod limits;
 mod names;
 mod operate;
 mod pins;

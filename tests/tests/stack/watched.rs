@@ -2,16 +2,17 @@
 
 use std::{ops::Deref, time::Duration};
 
-use aws_sdk_ecs::types::DesiredStatus;
+use aws_sdk_ecs::types::{DesiredStatus, Task};
 use binplz_aws::{Receiving, account::Account, config::Settings, ledger::DynamoLedger};
 use binplz_core::{
     build::{Build, State},
     failure::Kind,
     flow::stop::cancel,
     key::{LeaseId, Product},
+    limits::Limits,
     pins::Pins,
     policy::{Names, Policy},
-    ports::{Collect, Deployment, Ledger, Read, Row, RowKey},
+    ports::{Collect, Deployment, Ledger, Read, Row, RowKey, Version},
     target::Query,
 };
 use binplz_tests::{scenario::Scenario, server::fresh_set, site::wait_for, stack::Stack};
@@ -32,8 +33,13 @@ pub(crate) struct Watched {
 
 /// `packages`: more for the set, in the words of failing.nix. `more`: arguments of `stack.py`.
 pub(crate) fn watched(packages: &str, more: &[&str]) -> Watched {
+    watched_with(packages, &policy(), more)
+}
+
+/// The same, with other numbers than usual.
+pub(crate) fn watched_with(packages: &str, policy: &Policy, more: &[&str]) -> Watched {
     let set = fresh_set(packages);
-    let stack = Stack::deploy_with(set.path(), &policy(), more);
+    let stack = Stack::deploy_with(set.path(), policy, more);
     let scenario = Scenario::begin(&endpoint(), &stack.name);
     scenario.set(&json!({ "minute": null }));
     Watched { scenario, stack, set }
@@ -145,13 +151,39 @@ impl Watched {
 
     /// How many tasks a lease has had.
     pub(crate) fn tasks_of(&self, lease: &LeaseId) -> usize {
-        let ecs = aws_sdk_ecs::Client::new(account(&self.settings()).sdk());
-        let list = |status| {
-            let list =
-                ecs.list_tasks().cluster(&self.outputs["Cluster"]).started_by(lease.as_str()).desired_status(status);
-            now_and_here(list.send()).expect("tasks").task_arns().len()
+        self.task_arns(Some(lease)).len()
+    }
+
+    /// All tasks that ever were, as ECS tells of them.
+    pub(crate) fn tasks(&self) -> Vec<Task> {
+        // As many as are described at once, at most.
+        let describe = |arns: &[String]| {
+            let describe = self.ecs().describe_tasks().cluster(&self.outputs["Cluster"]).set_tasks(Some(arns.to_vec()));
+            now_and_here(describe.send()).expect("tasks").tasks().to_vec()
         };
-        list(DesiredStatus::Running) + list(DesiredStatus::Stopped)
+        self.task_arns(None).chunks(100).flat_map(describe).collect()
+    }
+
+    fn task_arns(&self, lease: Option<&LeaseId>) -> Vec<String> {
+        let list = |status| {
+            let list = self.ecs().list_tasks().cluster(&self.outputs["Cluster"]).desired_status(status);
+            let pages = list.set_started_by(lease.map(ToString::to_string)).into_paginator().items().send();
+            now_and_here(pages.collect::<Result<Vec<_>, _>>()).expect("tasks")
+        };
+        [DesiredStatus::Running, DesiredStatus::Stopped].into_iter().flat_map(list).collect()
+    }
+
+    fn ecs(&self) -> aws_sdk_ecs::Client {
+        aws_sdk_ecs::Client::new(account(&self.settings()).sdk())
+    }
+
+    /// The row of slots and money, and its version.
+    pub(crate) fn limits(&self) -> (Limits, Version) {
+        let deployment = Receiving::open(&self.settings()).expect("settings");
+        match now_and_here(deployment.ledger().load(&RowKey::Limits, Read::Consistent)).expect("the ledger") {
+            Some((Row::Limits(limits), version)) => (limits, version),
+            _ => (Limits::default(), Version(0)),
+        }
     }
 
     /// Waits, without asking for the program, until its build has come to an end.
