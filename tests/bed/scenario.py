@@ -5,7 +5,7 @@ of the other tests beside it. It is made by the first request that names it:
 
     DELETE /_bed/NAME                    forgets its log, faults and settings; lets go what is held
     GET    /_bed/NAME/log                its requests so far, in order
-    PUT    /_bed/NAME/settings           {"late_reads": true, "twice": true, "minute": 2.5, "at_once": 50}: what is not named is as AWS has it;
+    PUT    /_bed/NAME/settings           {"late_reads": true, "twice": true, "minute": 2.5, "at_once": 24}: what is not named is as AWS has it;
                                          minute null: the schedule stands still; at_once: of each function no more work on requests at a
                                          time, and the other requests wait, where AWS has a machine for each of a thousand
     POST   /_bed/NAME/tick               the schedule's next minute is over

@@ -130,7 +130,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     // There is money for the fiftieth, whatever that one may cost, where the others cost what they must; and never for one more.
     let budget = Micros(minute.0 * (BUILDS as u64 - 1)) + worst;
     order(&watched, &["budget", &decimal(budget)]);
-    watched.scenario.set(&json!({ "minute": 3, "at_once": 40 }));
+    watched.scenario.set(&json!({ "minute": 3, "at_once": 24 }));
     for slow in ["failing.slow1", "failing.slow2"] {
         assert_eq!(watched.asked_from("127.0.2.1").get(&format!("/{slow}")).status, 202);
         watched.is_being_built(slow);
@@ -169,7 +169,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     for (version, limits) in &versions_of_limits {
         assert!(limits.taken() <= SLOTS && limits.spent() + limits.reserved() <= budget, "{version}: {limits:?}");
     }
-    let allowances = versions::<Allowance>(&log, "allowance/");
+    let allowances = versions::<Allowance>(&log, "client/");
     assert!(allowances.values().flat_map(BTreeMap::values).all(|allowance| allowance.started <= crowd::ALLOWED));
     // The two slow ones were asked for by somebody else.
     let started = allowances.values().filter_map(|versions| Some(versions.last_key_value()?.1.started as usize));
