@@ -1,6 +1,7 @@
 //! A crowd: many clients who ask at the same moment, each time for something that nobody has built.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, Barrier},
     thread::{self, JoinHandle},
 };
@@ -62,19 +63,20 @@ pub fn asks(site: &Site) -> JoinHandle<Vec<Vec<Answer>>> {
     thread::spawn(move || clients.into_iter().map(answers).collect())
 }
 
-/// Looks at what each client was answered: as many builds as it may, and no more; and who came when the budget was spent was told so.
-/// Tells how many were asked for with success.
-pub fn was_allowed(clients: &[Vec<Answer>]) -> usize {
-    let mut accepted = 0;
+/// Looks at what each client was answered: as many builds as it may, and no more; and who was answered when the budget was spent was
+/// told so, also where the build had been queued just then. Tells how many builds were charged, at least and at most.
+pub fn was_allowed(clients: &[Vec<Answer>]) -> RangeInclusive<usize> {
+    let (mut least, mut most) = (0, 0);
     for answers in clients {
         let count = |statuses: &[u16]| answers.iter().filter(|answer| statuses.contains(&answer.status)).count();
         // Whose first answer was lost may find the build at its end.
         let (mine, refused, spent) = (count(&[202, 302, 422]), count(&[429]), count(&[503]));
         assert_eq!(mine + refused + spent, EACH, "{:?}", answers.iter().map(|a| a.status).collect::<Vec<_>>());
-        assert!(mine <= ALLOWED as usize && (refused == 0 || mine == ALLOWED as usize), "{mine} {refused} {spent}");
-        accepted += mine;
+        let allowed = ALLOWED as usize;
+        assert!(mine <= allowed && (refused == 0 || mine + spent >= allowed), "{mine} {refused} {spent}");
+        (least, most) = (least + mine, most + allowed.min(mine + spent));
     }
-    accepted
+    least..=most
 }
 
 impl Site {

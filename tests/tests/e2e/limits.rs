@@ -104,7 +104,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
         }
     }
     assert!(killed > 5, "{killed}");
-    let accepted = crowd::was_allowed(&answers.join().expect("the crowd"));
+    let charged = crowd::was_allowed(&answers.join().expect("the crowd"));
 
     let end = wait_for("the money to be spent", || {
         status(&data).filter(|status| status["reserved"] == 0 && status["spent"].as_u64() >= Some(BUILDS as u64))
@@ -128,11 +128,11 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     server.kill();
     let ((limits, Version(versions)), allowances, attempts) = rows(&data);
     println!(
-        "{killed} builders killed, {accepted} requests accepted, {looks} looks at {versions} versions of the limits"
+        "{killed} builders killed, {charged:?} builds charged, {looks} looks at {versions} versions of the limits"
     );
     assert_eq!((limits.taken(), limits.reserved(), limits.spent()), (0, Micros(0), Micros(BUILDS as u64)));
     assert!(allowances.iter().all(|allowance| allowance.started <= crowd::ALLOWED), "{allowances:?}");
-    assert_eq!(allowances.iter().map(|allowance| allowance.started as usize).sum::<usize>(), accepted);
+    assert!(charged.contains(&allowances.iter().map(|allowance| allowance.started as usize).sum()), "{allowances:?}");
     assert!(attempts.iter().all(|lease| leases.iter().any(|url| url.ends_with(lease))) && attempts.len() == BUILDS);
 }
 

@@ -123,9 +123,9 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     };
     let packages = format!("{}{}{}", slow("slow1"), slow("slow2"), crowd::packages());
     let mut numbers = Policy { slots: SLOTS, client_builds: Some(crowd::ALLOWED), lease: MINUTE, ..policy() };
-    numbers.job.seconds = 120;
+    numbers.job.seconds = 180;
     let watched = watched_with(&packages, &numbers, &["--env=BINPLZ_OVERHEAD_SECONDS=60"]);
-    let counted = counted(&[("BINPLZ_BUILD_SECONDS", "120"), ("BINPLZ_OVERHEAD_SECONDS", "60")]);
+    let counted = counted(&[("BINPLZ_BUILD_SECONDS", "180"), ("BINPLZ_OVERHEAD_SECONDS", "60")]);
     let (minute, worst) = (counted.price(Size::default(), MINUTE), counted.worst_price(Size::default()));
     // There is money for the fiftieth, whatever that one may cost, where the others cost what they must; and never for one more.
     let budget = Micros(minute.0 * (BUILDS as u64 - 1)) + worst;
@@ -155,13 +155,13 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
         moment.release();
     }
     rows.iter().chain(&tasks).for_each(|fault| drop(fault.happened()));
-    let accepted = crowd::was_allowed(&answers.join().expect("the crowd"));
+    let charged = crowd::was_allowed(&answers.join().expect("the crowd"));
 
     let is_spent = |limits: &Limits| limits.spent() + worst > budget && limits.reserved() == Micros(0);
     let (end, version) =
         wait_for("the money to be spent", || Some(watched.limits()).filter(|(limits, _)| is_spent(limits)));
     let (log, tasks) = (watched.scenario.log(), watched.tasks());
-    println!("{killed} builders killed, {} tasks, {accepted} accepted, {} requests", tasks.len(), log.len());
+    println!("{killed} builders killed, {} tasks, {charged:?} builds charged, {} requests", tasks.len(), log.len());
     assert!(killed > 4 && (BUILDS - 10..=BUILDS).contains(&tasks.len()), "{killed} {}", tasks.len());
 
     let versions_of_limits = versions::<Limits>(&log, "limits").remove("limits").expect("a row");
@@ -173,7 +173,8 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     assert!(allowances.values().flat_map(BTreeMap::values).all(|allowance| allowance.started <= crowd::ALLOWED));
     // The two slow ones were asked for by somebody else.
     let started = allowances.values().filter_map(|versions| Some(versions.last_key_value()?.1.started as usize));
-    assert_eq!((allowances.len(), started.sum::<usize>()), (crowd::CLIENTS + 1, accepted + 2));
+    let started: usize = started.sum();
+    assert!(allowances.len() <= crowd::CLIENTS + 1 && charged.contains(&(started - 2)), "{started} {charged:?}");
 
     // A task for each lease, and never more at once than there are slots; what they cost is what was spent.
     let leases: BTreeSet<_> = tasks.iter().filter_map(Task::started_by).collect();
@@ -189,10 +190,9 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn what_waits_for_money_goes_on_when_it_is_raised_and_nobody_waits_for_the_schedule() {
-    let watched = watched("", &["--env=BINPLZ_BUILD_SECONDS=60", "--env=BINPLZ_OVERHEAD_SECONDS=0"]);
-    // For one of them, and a little.
-    let one = counted(&[("BINPLZ_BUILD_SECONDS", "60"), ("BINPLZ_OVERHEAD_SECONDS", "0")]).worst_price(Size::default());
-    order(&watched, &["budget", &decimal(one + Micros(1))]);
+    let watched = watched("", &[]);
+    // For one at a time, and not for another once one has cost something.
+    order(&watched, &["budget", &decimal(counted(&[]).worst_price(Size::default()))]);
     for target in ["/dash", "/tree"] {
         assert_eq!(watched.get(target).status, 202);
     }
@@ -200,7 +200,7 @@ fn what_waits_for_money_goes_on_when_it_is_raised_and_nobody_waits_for_the_sched
         ["dash", "tree"].into_iter().find(|target| watched.status(target)["state"] == "ready")
     });
     let second = if first == "dash" { "tree" } else { "dash" };
-    wait_for("its money", || (watched.limits().0.spent() == one).then_some(()));
+    wait_for("its money", || (watched.limits().0.spent() > Micros(0)).then_some(()));
     assert_eq!((watched.get(&format!("/{first}")).status, watched.tasks().len()), (302, 1));
     for target in [second, "lz4"] {
         is_told_the_date(&watched.get(&format!("/{target}")));
