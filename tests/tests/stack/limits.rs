@@ -68,6 +68,21 @@ fn versions<R: DeserializeOwned>(log: &[Request], begins: &str) -> BTreeMap<Stri
     versions
 }
 
+/// What was spent for each lease: in the version in which it is gone.
+fn charges(log: &[Request]) -> BTreeMap<String, u64> {
+    let versions: Vec<_> = versions::<Value>(log, "limits").remove("limits").expect("a row").into_values().collect();
+    let leases =
+        |limits: &Value| limits["reserved"].as_object().expect("leases").keys().cloned().collect::<BTreeSet<_>>();
+    let spent = |limits: &Value| limits["spent"].as_u64().expect("millionths");
+    let gone = |pair: &[Value]| {
+        let gone: Vec<_> = leases(&pair[0]).difference(&leases(&pair[1])).cloned().collect();
+        let cost = spent(&pair[1]) - spent(&pair[0]);
+        assert!(gone.len() == 1 || (gone.len(), cost) == (0, 0), "{gone:?} {cost}");
+        Some((gone.into_iter().next()?, cost))
+    };
+    versions.windows(2).filter_map(gone).collect()
+}
+
 fn millis(at: &DateTime) -> i64 {
     at.to_millis().expect("a time")
 }
@@ -179,8 +194,12 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     // A task for each lease, and never more at once than there are slots; what they cost is what was spent.
     let leases: BTreeSet<_> = tasks.iter().filter_map(Task::started_by).collect();
     assert_eq!((leases.len(), at_once(&tasks)), (tasks.len(), SLOTS));
-    let cost: Micros = tasks.iter().map(|task| counted.price(size(task), ran(task))).sum();
-    assert_eq!((end.taken(), end.reserved(), end.spent()), (0, Micros(0), cost));
+    let charged = charges(&log);
+    for task in &tasks {
+        let (lease, cost) = (task.started_by().expect("a lease"), counted.price(size(task), ran(task)));
+        assert_eq!(charged.get(lease), Some(&cost.0), "{:?} {task:?}", ran(task));
+    }
+    assert_eq!((end.taken(), end.reserved(), end.spent()), (0, Micros(0), Micros(charged.values().sum())));
     assert!(tasks.iter().filter(|task| ran(task) > MINUTE).count() >= 2);
     // Hits are served, and there is no money for anybody else.
     assert_eq!(watched.get("/failing.slow1").status, 302);
