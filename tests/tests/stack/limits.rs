@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use aws_sdk_ecs::{primitives::DateTime, types::Task};
+use aws_sdk_ecs::primitives::{DateTime, DateTimeFormat};
 use binplz_aws::config::Settings;
 use binplz_core::{
     client::Allowance,
@@ -83,37 +83,41 @@ fn charges(log: &[Request]) -> BTreeMap<String, u64> {
     versions.windows(2).filter_map(gone).collect()
 }
 
-fn millis(at: &DateTime) -> i64 {
-    at.to_millis().expect("a time")
+/// A task that has ended, as ECS has told of it.
+struct Ended {
+    lease: String,
+    size: Size,
+    /// From when to when there was a task, in milliseconds since 1970.
+    there: (i64, i64),
+    /// For how long it is paid for: from its image's pull, if that was begun.
+    ran: Duration,
 }
 
-/// For how long a task that has ended is paid for: from its image's pull, if that was begun.
-fn ran(task: &Task) -> Duration {
-    let ended = millis(task.stopped_at().expect("it has ended"));
-    let began = task.pull_started_at().map_or(ended, millis);
-    Duration::from_millis(u64::try_from(ended - began).expect("it ended after it began"))
-}
-
-fn size(task: &Task) -> Size {
-    let overrides = task.overrides().expect("what it was started with");
-    let disk = overrides.ephemeral_storage().expect("a disk").size_in_gib();
-    let (cpu, memory) = (overrides.cpu().expect("a number"), overrides.memory().expect("a number"));
-    format!("{cpu}/{memory}/{disk}").parse().expect("a size")
+impl Ended {
+    fn read(told: &Value) -> Ended {
+        let at = |name: &str| {
+            let at = DateTime::from_str(told[name].as_str()?, DateTimeFormat::DateTimeWithOffset).expect("a time");
+            Some(at.to_millis().expect("a time"))
+        };
+        let (created, stopped) = (at("createdAt").expect("a beginning"), at("stoppedAt").expect("an end"));
+        let machine = &told["overrides"];
+        let number = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let size = [&machine["cpu"], &machine["memory"], &machine["ephemeralStorage"]["sizeInGiB"]].map(number);
+        let ran = stopped - at("pullStartedAt").unwrap_or(stopped);
+        Ended {
+            lease: told["startedBy"].as_str().expect("a lease").to_owned(),
+            size: size.join("/").parse().expect("a size"),
+            there: (created, stopped),
+            ran: Duration::from_millis(u64::try_from(ran).expect("it ended after it began")),
+        }
+    }
 }
 
 /// The most tasks that there were at a moment, from RunTask to the end.
-fn at_once(tasks: &[Task]) -> usize {
-    // Of what happens in one millisecond the end is first: a slot is given back by it.
-    let ends = tasks.iter().map(|task| (millis(task.stopped_at().expect("it has ended")), false));
-    let mut turns: Vec<_> =
-        tasks.iter().map(|task| (millis(task.created_at().expect("a time")), true)).chain(ends).collect();
-    turns.sort_unstable();
-    let (mut now, mut most) = (0, 0);
-    for (_, begins) in turns {
-        now = if begins { now + 1 } else { now - 1 };
-        most = most.max(now);
-    }
-    most
+fn at_once(tasks: &[Ended]) -> usize {
+    let there = |at: i64| tasks.iter().filter(|task| task.there.0 <= at && at < task.there.1).count();
+    // There are more only when one begins.
+    tasks.iter().map(|task| there(task.there.0)).max().unwrap_or(0)
 }
 
 /// Faults at random requests of a function for a service, one behind the other: each so many requests, at most, after the last.
@@ -175,7 +179,10 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     let is_spent = |limits: &Limits| limits.spent() + worst > budget && limits.reserved() == Micros(0);
     let (end, version) =
         wait_for("the money to be spent", || Some(watched.limits()).filter(|(limits, _)| is_spent(limits)));
-    let (log, tasks) = (watched.scenario.log(), watched.tasks());
+    let log = watched.scenario.log();
+    let told = log.iter().filter(|r| r.operation == "ECS Task State Change" && r.parameters["lastStatus"] == "STOPPED");
+    let tasks: Vec<_> = told.map(|request| Ended::read(&request.parameters)).collect();
+    assert_eq!(tasks.len(), watched.tasks());
     println!("{killed} builders killed, {} tasks, {charged:?} builds charged, {} requests", tasks.len(), log.len());
     assert!(killed > 4 && (BUILDS - 10..=BUILDS).contains(&tasks.len()), "{killed} {}", tasks.len());
 
@@ -192,15 +199,14 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     assert!(allowances.len() <= crowd::CLIENTS + 1 && charged.contains(&(started - 2)), "{started} {charged:?}");
 
     // A task for each lease, and never more at once than there are slots; what they cost is what was spent.
-    let leases: BTreeSet<_> = tasks.iter().filter_map(Task::started_by).collect();
+    let leases: BTreeSet<_> = tasks.iter().map(|task| &task.lease).collect();
     assert_eq!((leases.len(), at_once(&tasks)), (tasks.len(), SLOTS));
     let charged = charges(&log);
-    for task in &tasks {
-        let (lease, cost) = (task.started_by().expect("a lease"), counted.price(size(task), ran(task)));
-        assert_eq!(charged.get(lease), Some(&cost.0), "{:?} {task:?}", ran(task));
+    for Ended { lease, size, ran, .. } in &tasks {
+        assert_eq!(charged.get(lease), Some(&counted.price(*size, *ran).0), "{ran:?}");
     }
     assert_eq!((end.taken(), end.reserved(), end.spent()), (0, Micros(0), Micros(charged.values().sum())));
-    assert!(tasks.iter().filter(|task| ran(task) > MINUTE).count() >= 2);
+    assert!(tasks.iter().filter(|task| task.ran > MINUTE).count() >= 2);
     // Hits are served, and there is no money for anybody else.
     assert_eq!(watched.get("/failing.slow1").status, 302);
     is_told_the_date(&watched.asked_from("127.0.2.1").get("/tree"));
@@ -220,7 +226,7 @@ fn what_waits_for_money_goes_on_when_it_is_raised_and_nobody_waits_for_the_sched
     });
     let second = if first == "dash" { "tree" } else { "dash" };
     wait_for("its money", || (watched.limits().0.spent() > Micros(0)).then_some(()));
-    assert_eq!((watched.get(&format!("/{first}")).status, watched.tasks().len()), (302, 1));
+    assert_eq!((watched.get(&format!("/{first}")).status, watched.tasks()), (302, 1));
     for target in [second, "lz4"] {
         is_told_the_date(&watched.get(&format!("/{target}")));
     }

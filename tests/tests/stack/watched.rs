@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, time::Duration};
 
-use aws_sdk_ecs::types::{DesiredStatus, Task};
+use aws_sdk_ecs::types::DesiredStatus;
 use binplz_aws::{Receiving, account::Account, config::Settings, ledger::DynamoLedger};
 use binplz_core::{
     build::{Build, State},
@@ -154,27 +154,19 @@ impl Watched {
         self.task_arns(Some(lease)).len()
     }
 
-    /// All tasks that ever were, as ECS tells of them.
-    pub(crate) fn tasks(&self) -> Vec<Task> {
-        // As many as are described at once, at most.
-        let describe = |arns: &[String]| {
-            let describe = self.ecs().describe_tasks().cluster(&self.outputs["Cluster"]).set_tasks(Some(arns.to_vec()));
-            now_and_here(describe.send()).expect("tasks").tasks().to_vec()
-        };
-        self.task_arns(None).chunks(100).flat_map(describe).collect()
+    /// How many tasks there ever were.
+    pub(crate) fn tasks(&self) -> usize {
+        self.task_arns(None).len()
     }
 
     fn task_arns(&self, lease: Option<&LeaseId>) -> Vec<String> {
+        let ecs = aws_sdk_ecs::Client::new(account(&self.settings()).sdk());
         let list = |status| {
-            let list = self.ecs().list_tasks().cluster(&self.outputs["Cluster"]).desired_status(status);
+            let list = ecs.list_tasks().cluster(&self.outputs["Cluster"]).desired_status(status);
             let pages = list.set_started_by(lease.map(ToString::to_string)).into_paginator().items().send();
             now_and_here(pages.collect::<Result<Vec<_>, _>>()).expect("tasks")
         };
         [DesiredStatus::Running, DesiredStatus::Stopped].into_iter().flat_map(list).collect()
-    }
-
-    fn ecs(&self) -> aws_sdk_ecs::Client {
-        aws_sdk_ecs::Client::new(account(&self.settings()).sdk())
     }
 
     /// The row of slots and money, and its version.
