@@ -112,10 +112,11 @@ impl Problem {
     }
 
     /// Whoever asks has had as many builds started as it may in a day.
-    pub fn too_many(most: u32, until: Day, now: Timestamp) -> Problem {
+    pub fn too_many(most: u32, by_key: bool, until: Day, now: Timestamp) -> Problem {
         let builds = if most == 1 { "one new build".to_owned() } else { format!("{most} new builds") };
+        let whose = if by_key { "with this API key" } else { "from your address" };
         let sentence = format!(
-            "{builds} a day can be started from one address, and yours has had that; what is built already is \
+            "{builds} a day can be started {whose}, and that many were; what is built already is \
              served all the same, and new builds again at {until} (UTC)"
         );
         Problem { retry_after: Some(seconds_up(until.start() - now).max(1)), ..Problem::new(429, sentence) }

@@ -122,7 +122,9 @@ async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<
     let asked = match advance_for(d, &build.key, &Event::Ask, charge.as_ref()).await {
         Ok(asked) => asked.after,
         Err(Halt::Unavailable(error)) => return Err(error),
-        Err(Halt::Full(Full::Client { most, until })) => return Ok(Err(Problem::too_many(most, until, d.now()))),
+        Err(Halt::Full(Full::Client { most, until })) => {
+            return Ok(Err(Problem::too_many(most, asker.key.is_some(), until, d.now())));
+        }
         Err(Halt::Illegal(_) | Halt::Full(_)) => return Ok(Err(Problem::down())),
     };
     ring(d).await;
