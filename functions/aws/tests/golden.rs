@@ -123,7 +123,10 @@ fn pins() -> Row {
 }
 
 fn limits() -> Row {
-    let policy = Policy { prices: Prices { task: Micros(55 * 3600), ..Prices::default() }, ..Policy::default() };
+    let prices = Prices { task: Micros(55 * 3600), ..Prices::default() };
+    let mut policy = Policy { prices, ..Policy::default() };
+    // Without a cache.
+    policy.job.cache_bytes = 0;
     Row::Limits(Limits::default().reserve(&id('b'), &key().product, Size::default(), AT, &policy).expect("a free slot"))
 }
 

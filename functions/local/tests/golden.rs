@@ -134,7 +134,8 @@ fn limits(more: Option<Product>) -> Row {
         prices: Prices { task: Micros(3 * 3600), ..Prices::default() },
         ..Policy::default()
     };
-    policy.job.seconds = 100;
+    // Without a cache.
+    (policy.job.seconds, policy.job.cache_bytes) = (100, 0);
     let at = Timestamp(1_700_000_000_000);
     let (size, later) = (Size::default(), Timestamp(1_700_000_010_000));
     let limits = Limits::default().reserve(&id(1), &key().product, size, at, &policy);
