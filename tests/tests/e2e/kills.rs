@@ -33,7 +33,7 @@ fn slow_packages(count: usize) -> String {
   slow{n} = package "slow{n}" {{
     sum = builtins.foldl' (a: _: builtins.foldl' (a: b: a + b) a (builtins.genList (x: x) 4000)) {n} (builtins.genList (x: x) 4000);
     buildPhase = "for step in one two three four; do echo step $step; sleep 1; done; $CC -o program ${{good}}";
-    fixupPhase = "head -c 40000000 /dev/urandom >> $out/bin/slow{n}";
+    fixupPhase = "head -c 120000000 /dev/urandom >> $out/bin/slow{n}";
   }};
 "#
         )
