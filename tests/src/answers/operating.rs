@@ -139,7 +139,9 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     assert!(refused(&site, &["pause"]).contains("--yes does it"));
     assert!(said(&site, &["pause", "--yes"]).contains("the operator has paused builds"));
     assert_eq!((site.get(&format!("/{ENDLESS}")).status, site.get("/tree").status), (503, 302));
-    assert!(!said(&site, &["resume"]).contains("paused"));
+    // A stack may say by now that it lacks an image for other machines.
+    let resumed = said(&site, &["resume"]);
+    assert!(!resumed.contains("the operator"), "{resumed}");
 }
 
 pub fn a_package_that_is_taken_down_is_told_so_to_everybody(at: &impl Start) {

@@ -11,13 +11,16 @@ use binplz_core::{
     failure::{Class, Failure},
     flow::{
         inspect::{Current, Listing, Shown},
-        operate::{Act, Operator, Order},
+        operate::{Act, Named, Operator, Order},
     },
     text::{bytes, dollars, span},
     time::Timestamp,
 };
 
-use crate::operate::{Fault, List, Log, One, listed};
+use crate::{
+    operate::{Fault, List, Log, One, listed},
+    site::Site,
+};
 
 /// How long to wait until a log that is followed is looked at again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -178,8 +181,27 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
     }
 }
 
+/// Waits for as long as a build does: what there is of its log until then is that of the attempt before.
+async fn until_it_begins(site: &Site, of: &Named) -> Result<(), Fault> {
+    let mut told = String::new();
+    loop {
+        let build = site.carry_out(Order::Show(of.clone())).await?.show()?.listing;
+        if build.state != "queued" {
+            return Ok(());
+        }
+        if build.told != told {
+            eprintln!("binplz: {}", build.told);
+            told = build.told;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 pub(crate) async fn log(Log { follow, one: One { of, common } }: Log) -> Result<(), Fault> {
     let site = common.which.find().await?;
+    if follow {
+        until_it_begins(&site, &of).await?;
+    }
     let mut from = 1;
     loop {
         let part = site.carry_out(Order::Log { of: of.clone(), from }).await?.log()?;
