@@ -21,20 +21,20 @@ use binplz_core::{
     key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
     limits::{Limits, Why},
     narinfo::StoreDir,
-    news::{About, News},
     pins::{Change, Pinned, Pins},
     policy::{Names, Policy},
     ports::{
-        Asked, Bell, Cursor, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row,
-        RowKey, Scanned, Shelf, Swap, Tally, Traffic, Unavailable, Version, Watch,
+        Asked, Bell, Cursor, Deployment, DownloadStats, Intake, Launcher, Ledger, Listed, NotCommitted, NotLaunched,
+        Read, Row, RowKey, Scanned, StatusIndex, Swap, Traffic, Unavailable, Version, WaitLimiter, Watch,
     },
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     reply::Reply,
     served::{Served, ServedKey},
     target::{Query, Target},
+    telemetry::{About, Signal},
     time::Timestamp,
 };
-use binplz_local::{DataDir, LocalLedger, LocalStore, LocalVault};
+use binplz_local::{DataDir, LocalBinaryCache, LocalLedger, LocalStore};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -49,7 +49,7 @@ pub type Meddling = Boxed<Box<dyn Future<Output = ()> + Send>>;
 pub type Witness = Box<dyn Fn(&Row) + Send + Sync>;
 
 /// Somebody who hears the news.
-pub type Ear = Box<dyn Fn(About<'_>, News<'_>) + Send + Sync>;
+pub type Ear = Box<dyn Fn(About<'_>, Signal<'_>) + Send + Sync>;
 
 /// The local ledger, with what can go wrong around a commit.
 pub struct Stage {
@@ -129,11 +129,16 @@ impl Ledger for Stage {
         self.commits.fetch_add(1, SeqCst);
         self.reply()
     }
-    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.inner.list(shelf, after, limit).await
+    async fn list(
+        &self,
+        status_index: StatusIndex,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Unavailable> {
+        self.inner.list(status_index, after, limit).await
     }
-    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.inner.latest(shelf, limit).await
+    async fn latest(&self, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.inner.latest(status_index, limit).await
     }
     async fn list_served(
         &self,
@@ -238,7 +243,7 @@ pub struct Waiters {
     moments: Arc<Mutex<VecDeque<Meddling>>>,
 }
 
-impl Lobby for Waiters {
+impl WaitLimiter for Waiters {
     type Watch = Moments;
 
     async fn admits(&self) -> Result<bool, Unavailable> {
@@ -275,7 +280,7 @@ pub struct Hits {
     pub lost: AtomicBool,
 }
 
-impl Tally for Hits {
+impl DownloadStats for Hits {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
         let mut sums = BTreeMap::<Attr, u64>::new();
         for (_, package, _) in self.told.lock().expect("a lock").iter().filter(|(at, ..)| *at >= since) {
@@ -311,7 +316,7 @@ pub struct World {
     leases: AtomicU64,
     hear: Mutex<Option<Ear>>,
     /// The builders' cache.
-    pub vault: LocalVault,
+    pub binary_cache: LocalBinaryCache,
     data: TempDir,
 }
 
@@ -355,12 +360,15 @@ impl World {
             late: AtomicBool::default(),
             reads: Mutex::default(),
         };
-        let vault = LocalVault::open(&dir, StoreDir::default()).expect("a cache");
+        let binary_cache = LocalBinaryCache::open(&dir, StoreDir::default()).expect("a cache");
         Arc::new(World {
             catalogues: Opened::default(),
             ledger,
-            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&vault), life),
-            vault,
+            store: Objects::new(
+                LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&binary_cache),
+                life,
+            ),
+            binary_cache,
             launcher: Remembering::default(),
             bell: Counting::default(),
             waiters: Waiters::default(),
@@ -392,7 +400,7 @@ impl World {
     }
 
     /// All news is told to this from now on.
-    pub fn hear(&self, ear: impl Fn(About<'_>, News<'_>) + Send + Sync + 'static) {
+    pub fn hear(&self, ear: impl Fn(About<'_>, Signal<'_>) + Send + Sync + 'static) {
         *self.hear.lock().expect("a lock") = Some(Box::new(ear));
     }
 
@@ -582,8 +590,8 @@ impl Deployment for World {
     type Launcher = Remembering;
     type Store = Objects;
     type Catalogue = Open;
-    type Lobby = Waiters;
-    type Tally = Hits;
+    type WaitLimiter = Waiters;
+    type DownloadStats = Hits;
 
     fn ledger(&self) -> &Stage {
         &self.ledger
@@ -600,10 +608,10 @@ impl Deployment for World {
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         self.catalogues.get(&self.store, lookup, |why| panic!("{lookup}: {why}")).await
     }
-    fn lobby(&self) -> &Waiters {
+    fn wait_limiter(&self) -> &Waiters {
         &self.waiters
     }
-    fn tally(&self) -> &Hits {
+    fn download_stats(&self) -> &Hits {
         &self.hits
     }
     fn policy(&self) -> &Policy {
@@ -625,13 +633,13 @@ impl Deployment for World {
         let n = self.leases.fetch_add(1, SeqCst);
         (format!("{n:032x}").parse().expect("hex"), format!("{n:064x}").parse().expect("hex"))
     }
-    fn tell(&self, about: About<'_>, news: News<'_>) {
-        if let News::Answered { reply: Reply::Hit { served, .. }, .. } = news {
+    fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
+        if let Signal::Answered { reply: Reply::Hit { served, .. }, .. } = telemetry {
             self.hits.told.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
         }
         let hear = self.hear.lock().expect("a lock");
         if let Some(hear) = hear.as_ref() {
-            hear(about, news);
+            hear(about, telemetry);
         }
     }
 }

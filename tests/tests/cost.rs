@@ -3,12 +3,12 @@
 use binplz_aws::{log, metrics::Metric};
 use binplz_core::{
     cost::{self, Assumed},
-    news::{About, News},
     ports::Location,
     prices::{FILE, PriceList},
     reply::{Asked, Body, Format, Reply},
     served::{Served, ServedKey},
     target::Target,
+    telemetry::{About, Signal},
     time::Timestamp,
 };
 use binplz_tests::{guide, world::target};
@@ -102,7 +102,7 @@ fn is_about(assumed: Assumed, bytes: usize) {
 fn a_hits_redirect_and_its_line_have_the_bytes_that_are_counted() {
     let (target, hit) = hit();
     let line =
-        log::line("binplz", About::Service, &News::Answered { reply: &hit, to: None }, Timestamp(1_800_000_000_000));
+        log::line("binplz", About::Service, &Signal::Answered { reply: &hit, to: None }, Timestamp(1_800_000_000_000));
     is_about(cost::HIT_LINE_BYTES, line.len());
     let asked = Asked { origin: "https://binplz.example", target: Some(&target), format: Format::Shell, retry: false };
     let answer = hit.answer(&asked);

@@ -20,11 +20,11 @@ use binplz_core::{
         sweep::sweep,
     },
     limits::{Egress, Limits},
-    news::{About, News},
     policy::Policy,
     ports::{Deployment, Method, Read, Row, RowKey},
     problem::Problem,
     reply::{Asked, Format, Reply, status_json},
+    telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};
 use serde_json::Value;
@@ -32,7 +32,7 @@ use serde_json::Value;
 /// Asks, and the answer is told, as the web layer does it.
 async fn ask_by(w: &World, path: &str, method: Method) -> Reply {
     let reply = request(w, &target(path), method, Some(&Asker::default())).await;
-    w.tell(About::Service, News::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
     reply
 }
 
@@ -199,9 +199,9 @@ async fn without_a_ceiling_a_hit_is_one_read_and_with_one_it_is_two() {
 fn alarms(w: &World) -> [Arc<AtomicUsize>; 2] {
     let counts = [(); 2].map(|()| Arc::<AtomicUsize>::default());
     let [exceeded, unknown] = counts.clone();
-    w.hear(move |_, news| match news {
-        News::Exceeded(_) => drop(exceeded.fetch_add(1, SeqCst)),
-        News::Trouble { .. } => drop(unknown.fetch_add(1, SeqCst)),
+    w.hear(move |_, telemetry| match telemetry {
+        Signal::Exceeded(_) => drop(exceeded.fetch_add(1, SeqCst)),
+        Signal::Trouble { .. } => drop(unknown.fetch_add(1, SeqCst)),
         _ => {}
     });
     counts

@@ -263,9 +263,9 @@ async fn what_becomes_of_a_build_is_told_once_also_where_the_ledgers_reply_was_l
     let w = World::new();
     let told = Arc::new(Mutex::new(Vec::new()));
     let ear = Arc::clone(&told);
-    w.hear(move |about, news| {
+    w.hear(move |about, telemetry| {
         let lease = about.lease().map(|lease| lease.as_str()[31..].to_owned());
-        ear.lock().expect("a lock").push(format!("{} {news}", lease.unwrap_or_default()));
+        ear.lock().expect("a lock").push(format!("{} {telemetry}", lease.unwrap_or_default()));
     });
     w.lose_replies(1);
     ask(&w, "tree").await;
@@ -348,12 +348,12 @@ async fn a_builder_that_pulses_keeps_its_lease_and_one_that_is_late_has_lost_it(
     let bearer = w.bearer("tree").await;
     for _ in 0..10 {
         w.pass(w.policy().lease / 2);
-        lease::pulse(&*w, &bearer, &Progress::default()).await.expect("a live lease");
+        lease::heartbeat(&*w, &bearer, &Progress::default()).await.expect("a live lease");
         sweep(&*w).await.expect("the ledger");
     }
     w.pass(w.policy().lease);
     // At that instant it is over, whether or not a sweep has come by.
-    let late = lease::pulse(&*w, &bearer, &Progress::default()).await;
+    let late = lease::heartbeat(&*w, &bearer, &Progress::default()).await;
     assert_eq!(late.err(), Some(Denied::NotLive));
     let report = w.report(&bearer).await;
     assert_eq!(settle(&*w, &bearer, report).await.err(), Some(Denied::NotLive));

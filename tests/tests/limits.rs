@@ -167,7 +167,7 @@ async fn when_the_budget_is_spent_hits_are_served_and_misses_are_told_the_date_o
     assert!(refused.sentence.contains(&next.first().to_string()), "{}", refused.sentence);
     assert_eq!(w.build("ed").await.state, State::Unasked);
     // More is granted, for this month.
-    w.carry_out(Order::Grant(Micros(10_000_000))).await.expect("it is carried out");
+    w.carry_out(Order::OverrideBudget(Micros(10_000_000))).await.expect("it is carried out");
     build(&w, "ed", Duration::from_secs(3600)).await;
     while w.now().month() == month {
         w.pass(DAY);
@@ -204,7 +204,7 @@ async fn what_waits_for_money_says_so_and_goes_on_when_there_is_some() {
     assert!(answer.headers.contains(&("retry-after", until.to_string())), "{answer:?}");
 
     let rings = w.bell.0.load(SeqCst);
-    w.carry_out(Order::Grant(Micros(3_000_000))).await.expect("it is carried out");
+    w.carry_out(Order::OverrideBudget(Micros(3_000_000))).await.expect("it is carried out");
     assert_eq!(w.bell.0.load(SeqCst), rings + 1, "whoever starts builds hears of it at once");
     dispatch(&*w).await.expect("the ledger");
     assert!(w.build("ed").await.lease().is_some());

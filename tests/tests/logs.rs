@@ -15,9 +15,9 @@ use binplz_core::{
         sweep::sweep,
     },
     gzip,
-    news::News,
     ports::{Deployment, Intake, Ledger, Method},
     protocol::{Progress, Report, Upload},
+    telemetry::Signal,
 };
 use binplz_tests::world::{World, target};
 use tokio::sync::Notify;
@@ -105,8 +105,8 @@ async fn read_on(w: &World, mut from: u32) -> Vec<u8> {
 fn troubles(w: &World) -> Arc<Mutex<Vec<String>>> {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
-    w.hear(move |_, news| {
-        if let News::Trouble { what, error } = news {
+    w.hear(move |_, telemetry| {
+        if let Signal::Trouble { what, error } = telemetry {
             hears.lock().expect("a lock").push(format!("{what}: {error}"));
         }
     });

@@ -15,11 +15,11 @@ use binplz_core::{
         status::status,
     },
     limits::Micros,
-    news::{About, News},
     policy::{Policy, Prices},
     ports::{Deployment, Method, Traffic},
     reply::Reply,
     size::Size,
+    telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};
 
@@ -33,7 +33,7 @@ fn paying() -> Policy {
 
 async fn asked(w: &World, path: &str) -> Reply {
     let reply = request(w, &target(path), Method::Get, Some(&Asker::default())).await;
-    w.tell(About::Service, News::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
     reply
 }
 

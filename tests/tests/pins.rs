@@ -14,8 +14,8 @@ use binplz_core::{
         sweep::sweep,
     },
     key::Rev,
-    pins::{Change, PinName, Refused, SETTLING, Source},
-    ports::{Deployment, Ledger, Method, Read, RowKey, Shelf},
+    pins::{Change, PinName, PinRefusal, SETTLING, Source},
+    ports::{Deployment, Ledger, Method, Read, RowKey, StatusIndex},
     protocol::Nixpkgs,
     reply::Reply,
 };
@@ -76,7 +76,7 @@ async fn a_moved_pin_serves_the_last_good_program_and_builds_the_new_one_once_an
     }
     w.move_pin('6').await;
     sweep(&*w).await.expect("the ledger");
-    assert_eq!(w.ledger().list(Shelf::Queued, None, 9).await, Ok(vec![]), "nobody asked yet");
+    assert_eq!(w.ledger().list(StatusIndex::Queued, None, 9).await, Ok(vec![]), "nobody asked yet");
     let looked = request(&*w, &target("tree"), Method::Head, None).await;
     assert!(matches!(looked, Reply::Hit { served, .. } if served.rev == rev('5')));
     assert!(matches!(w.build("tree").await.state, State::Unasked), "whoever looks starts nothing");
@@ -229,7 +229,7 @@ async fn two_operators_of_whom_each_saw_the_same_pins_both_have_their_way() {
     let pins = pins::load(&*w).await.expect("the ledger");
     assert_eq!(pins.all().keys().map(PinName::to_string).collect::<Vec<_>>(), ["old", "stable", PIN]);
     let again = pins::change(&*w, &add("old", '8')).await;
-    assert_eq!(again, Err(NotChanged::Refused(Refused::Exists(name("old")))));
+    assert_eq!(again, Err(NotChanged::Refused(PinRefusal::Exists(name("old")))));
 }
 
 #[tokio::test]
@@ -290,7 +290,7 @@ async fn a_pin_that_is_retired_during_its_builds_has_the_running_one_settle_and_
     let report = w.report(&running).await;
     settle(&*w, &running, report).await.expect("a live lease");
     dispatch(&*w).await.expect("the ledger");
-    assert_eq!(w.ledger().list(Shelf::Queued, None, 9).await, Ok(vec![]));
+    assert_eq!(w.ledger().list(StatusIndex::Queued, None, 9).await, Ok(vec![]));
     assert_eq!(started(&w), 3);
     // Added again, it has what was built, and what was not is built when somebody asks.
     w.change(add("old", '7')).await;

@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use binplz_cache::Packer;
 use binplz_core::{
     artifact::{CacheName, Home, ObjectName},
     client::Asker,
@@ -26,11 +25,12 @@ use binplz_core::{
     gc::CACHED,
     key::{Sha256, StoreHash},
     narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
-    ports::{Collect, Deployment, Intake, Measured, Method, Unavailable, Vault},
+    ports::{BinaryCache, Collect, Deployment, Intake, Measured, Method, Unavailable},
     protocol::{Evaluated, Outcome, Report, Stats, Upload},
     time::Timestamp,
 };
-use binplz_local::LocalVault;
+use binplz_local::LocalBinaryCache;
+use binplz_nar::Packer;
 use binplz_tests::world::{World, target};
 
 fn hash(letter: char) -> StoreHash {
@@ -104,7 +104,7 @@ async fn end(w: &Arc<World>, bearer: &Bearer) {
 }
 
 async fn promoted(w: &Arc<World>, home: &Home) -> Promoted {
-    promote(&**w, &w.vault, home).await.expect("the vault")
+    promote(&**w, &w.binary_cache, home).await.expect("the vault")
 }
 
 fn new(new: usize) -> Promoted {
@@ -118,7 +118,7 @@ fn narinfo(w: &World, path: &StoreHash) -> Option<String> {
 /// What it is as the cache has to have it.
 fn signed(w: &World, offer: &Offer) -> String {
     let dir = StoreDir::default();
-    offer.narinfo.signed(&dir, &w.vault.sign(&offer.narinfo.fingerprint(&dir)))
+    offer.narinfo.signed(&dir, &w.binary_cache.sign(&offer.narinfo.fingerprint(&dir)))
 }
 
 #[tokio::test]
@@ -132,17 +132,17 @@ async fn what_was_to_be_made_comes_into_the_cache_with_its_signature_and_with_no
     two.put(&w, &bearer).await;
     assert_eq!(promoted(&w, &bearer.home()).await, Promoted::NotYet);
     assert_eq!(narinfo(&w, &one.path), None);
-    let waits = w.vault.wait_for_offers();
+    let waits = w.binary_cache.wait_for_offers();
     end(&w, &bearer).await;
     // Whoever promotes was told.
     waits.await;
-    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [bearer.home()]);
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [bearer.home()]);
     assert_eq!(promoted(&w, &bearer.home()).await, new(2));
     for offer in [&one, &two] {
         assert_eq!(narinfo(&w, &offer.path), Some(signed(&w, offer)));
         assert_eq!(w.cached(&CacheName::Nar(offer.narinfo.packed.sha256.clone())), Some(offer.file.clone()));
     }
-    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), []);
     assert_eq!(promoted(&w, &bearer.home()).await, new(0));
 }
 
@@ -176,7 +176,7 @@ async fn what_is_not_what_it_says_is_not_promoted() {
         for path in ['1', '2', '9'] {
             assert_eq!(narinfo(&w, &hash(path)), None, "{what}");
         }
-        assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [], "{what}");
+        assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [], "{what}");
     }
     // And a narinfo whose file was never there.
     let bearer = building(&w, "a", &['1']).await;
@@ -212,7 +212,7 @@ async fn what_the_cache_has_stays() {
         assert_eq!(narinfo(&w, &hash('1')), Some(signed(&w, &first)));
     }
     // Also where two are looked at at once, and the other one was quicker.
-    w.vault.publish(&hash('1'), "StorePath: /nix/store/x\n".to_owned()).await.expect("the vault");
+    w.binary_cache.publish(&hash('1'), "StorePath: /nix/store/x\n".to_owned()).await.expect("the vault");
     assert_eq!(narinfo(&w, &hash('1')), Some(signed(&w, &first)));
 }
 
@@ -229,7 +229,7 @@ async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left
     // It was killed after it had offered: what it had is good.
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
     assert_eq!(promoted(&w, &bearer.home()).await, new(1));
-    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), []);
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn of_what_a_killed_builder_has_offered_the_next_attempt_tells() {
     let told = async || {
         tokio::select! {
             biased;
-            () = w.vault.wait_for_offers() => true,
+            () = w.binary_cache.wait_for_offers() => true,
             () = async {} => false,
         }
     };
@@ -341,7 +341,7 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
             offer.put(&w, &bearer).await;
         }
         end(&w, &bearer).await;
-        let dying = Dying { vault: &w.vault, steps: AtomicUsize::new(die_at) };
+        let dying = Dying { binary_cache: &w.binary_cache, steps: AtomicUsize::new(die_at) };
         let died = promote(&*w, &dying, &bearer.home()).await;
         // Whatever there is of it by now: who finds a narinfo finds its file.
         for offer in &offers {
@@ -355,7 +355,7 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
             assert_eq!(narinfo(&w, &offer.path), Some(signed(&w, offer)), "died at {die_at}");
         }
         assert_eq!(narinfo(&w, &hash('3')), None, "died at {die_at}");
-        assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [], "died at {die_at}");
+        assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [], "died at {die_at}");
         if died.is_ok() {
             assert!(die_at > 20, "{die_at}");
             return;
@@ -365,7 +365,7 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
 
 /// A vault whose user dies: before some step, or after it.
 struct Dying<'a> {
-    vault: &'a LocalVault,
+    binary_cache: &'a LocalBinaryCache,
     /// Before and after each are two.
     steps: AtomicUsize,
 }
@@ -384,32 +384,32 @@ impl Dying<'_> {
     }
 }
 
-impl Vault for Dying<'_> {
+impl BinaryCache for Dying<'_> {
     fn store_dir(&self) -> &StoreDir {
-        self.vault.store_dir()
+        self.binary_cache.store_dir()
     }
     async fn read(&self, home: &Home, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.step(self.vault.read(home, offer)).await
+        self.step(self.binary_cache.read(home, offer)).await
     }
     async fn offers(&self, home: &Home) -> Result<Vec<StoreHash>, Unavailable> {
-        self.step(self.vault.offers(home)).await
+        self.step(self.binary_cache.offers(home)).await
     }
     async fn measure(&self, home: &Home, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
-        self.step(self.vault.measure(home, nar, most)).await
+        self.step(self.binary_cache.measure(home, nar, most)).await
     }
     async fn has(&self, path: &StoreHash) -> Result<bool, Unavailable> {
-        self.step(self.vault.has(path)).await
+        self.step(self.binary_cache.has(path)).await
     }
     async fn keep(&self, home: &Home, nar: &Sha256) -> Result<(), Unavailable> {
-        self.step(self.vault.keep(home, nar)).await
+        self.step(self.binary_cache.keep(home, nar)).await
     }
     async fn publish(&self, path: &StoreHash, narinfo: String) -> Result<(), Unavailable> {
-        self.step(self.vault.publish(path, narinfo)).await
+        self.step(self.binary_cache.publish(path, narinfo)).await
     }
     fn sign(&self, text: &str) -> String {
-        self.vault.sign(text)
+        self.binary_cache.sign(text)
     }
     async fn clear(&self, home: &Home) -> Result<(), Unavailable> {
-        self.step(self.vault.clear(home)).await
+        self.step(self.binary_cache.clear(home)).await
     }
 }

@@ -15,7 +15,7 @@ use binplz_core::{
 
 use crate::{
     account::Account,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     presign::{Presigner, encoded},
     unavailable,
 };
@@ -50,8 +50,8 @@ impl S3Objects {
     /// Those of the bucket that the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<S3Objects, Fault> {
+    /// [`ConfigError`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<S3Objects, ConfigError> {
         let presigner = Presigner::new(account, &settings.need("BINPLZ_BUCKET")?);
         let get = get(account, presigner.origin());
         Ok(S3Objects { presigner, get, cdn: settings.find_origin("BINPLZ_CDN")? })

@@ -14,13 +14,13 @@ use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath, nixpkgs_path},
     key::{Rev, Sha256},
     ports::{Intake, Location, Method, Store, Unavailable},
-    protocol::{Cache, Grant},
+    protocol::{Cache, PresignedUpload},
 };
 use sha2::Digest;
 
 use crate::{
     account::Account,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     objects::{ROLE, S3Objects, URL_LIFE},
     shared::Shared,
     unavailable,
@@ -45,8 +45,8 @@ impl S3Store {
     /// The bucket that the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<S3Store, Fault> {
+    /// [`ConfigError`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<S3Store, ConfigError> {
         let bucket = settings.need("BINPLZ_BUCKET")?;
         let config = aws_sdk_s3::config::Builder::from(&account.sdk).force_path_style(account.endpoint.is_some());
         let (objects, shared) = (S3Objects::open(account, settings)?, Shared::open(account, settings));
@@ -161,7 +161,7 @@ impl Store for S3Store {
 }
 
 impl Intake for S3Store {
-    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         let (size, checksum) = (size.to_string(), base64_of(sha256));
         // In the order of their names, as they are signed.
         let headers = [
@@ -172,7 +172,7 @@ impl Intake for S3Store {
             ("x-amz-checksum-sha256", checksum.as_str()),
         ];
         let url = self.objects.signed("PUT", &path.to_string(), &headers, GRANT_LIFE)?;
-        Ok(Grant { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
+        Ok(PresignedUpload { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
     }
 
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {

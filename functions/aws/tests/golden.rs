@@ -16,15 +16,15 @@ use binplz_core::{
     build::{Attempt, Borrowed, Build, Lease, Made, State},
     client::{Allowance, Client, KeyChange, Keys},
     derivation::Derivation,
-    doomed::Doomed,
+    failed_dependencies::FailedDependencies,
     failure::{Failure, Kind},
     gc::Trash,
     key::{Bin, BuildKey, DrvHash, LeaseId, Product},
     limits::{Limits, Micros, Why},
-    past::Past,
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
-    ports::{Listed, Row, RowKey, Shelf, Swap, Version},
+    ports::{Listed, Row, RowKey, StatusIndex, Swap, Version},
+    profile::BuildProfile,
     protocol::{Phase, Progress, Stats},
     served::Served,
     size::Size,
@@ -159,7 +159,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-unasked", build(State::Unasked)),
         ("build-queued", build(State::Queued { since: AT, due: Timestamp(AT.0 + 30_000), attempt: 2, warming: false })),
         ("build-warming", build(State::Queued { since: AT, due: AT, attempt: 1, warming: true })),
-        ("build-failed-by-dependency", Row::Build(doomed())),
+        ("build-failed-by-dependency", Row::Build(failed_dependencies())),
         ("build-building", build(State::Building(lease()))),
         ("build-larger", larger()),
         ("build-holding", build(State::Building(Lease { derivation: Some(drv()), ..lease() }))),
@@ -182,7 +182,12 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("keys", keys()),
         ("past", past()),
         ("trash", Row::Trash(Trash { home: Home { key: key(), lease: id('b') }, since: AT })),
-        ("doomed", Row::Doomed(Doomed::none(key().system).after(&doomed(), AT).expect("it is new"))),
+        (
+            "doomed",
+            Row::FailedDependencies(
+                FailedDependencies::none(key().system).after(&failed_dependencies(), AT).expect("it is new"),
+            ),
+        ),
         ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
         ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
         ("limits-served", Row::Limits(Limits::default().counted(AT.day(), 5_000_000_000_000))),
@@ -191,7 +196,7 @@ fn rows() -> Vec<(&'static str, Row)> {
 }
 
 /// A dependency fails, and another build has seen it.
-fn doomed() -> Build {
+fn failed_dependencies() -> Build {
     let failure = Failure {
         derivation: Some("zlib-1.3".to_owned()),
         drv: Some(drv()),
@@ -213,9 +218,9 @@ fn doomed() -> Build {
 }
 
 fn past() -> Row {
-    let Build { key, history, .. } = doomed();
+    let Build { key, history, .. } = failed_dependencies();
     let Product::Package(attr) = &key.product else { panic!("it is a package") };
-    Row::Past(Past::of(
+    Row::BuildProfile(BuildProfile::of(
         attr,
         key.system,
         &Attempt { size: "8192/16384/50".parse().expect("a size"), ..history[0].clone() },
@@ -312,8 +317,8 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
         assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
         match row {
             Row::Build(build) => {
-                if let Some((shelf, at)) = build.shelf() {
-                    assert_eq!(item.get(item::SHELF), Some(&item::shelf(shelf)));
+                if let Some((status_index, at)) = build.status_index() {
+                    assert_eq!(item.get(item::SHELF), Some(&item::status_index(status_index)));
                     assert_eq!(item::read_listed(&item), Ok(Listed { key: build.key, at }));
                 }
             }
@@ -323,8 +328,8 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             }
             Row::Served(_)
             | Row::Derivation(_)
-            | Row::Past(_)
-            | Row::Doomed(_)
+            | Row::BuildProfile(_)
+            | Row::FailedDependencies(_)
             | Row::Allowance(_)
             | Row::Keys(_)
             | Row::Trash(_)
@@ -332,9 +337,16 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             | Row::Pins(_) => {}
         }
     }
-    let shelves = [Shelf::Queued, Shelf::Warming, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed];
-    let shelves = shelves.map(|shelf| format!("{:?}", item::shelf(shelf)));
-    assert_eq!(shelves.iter().collect::<BTreeSet<_>>().len(), shelves.len());
+    let status_indexes = [
+        StatusIndex::Queued,
+        StatusIndex::Warming,
+        StatusIndex::Building,
+        StatusIndex::Joined,
+        StatusIndex::Ready,
+        StatusIndex::Failed,
+    ];
+    let status_indexes = status_indexes.map(|status_index| format!("{:?}", item::status_index(status_index)));
+    assert_eq!(status_indexes.iter().collect::<BTreeSet<_>>().len(), status_indexes.len());
 }
 
 #[test]

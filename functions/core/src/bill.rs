@@ -11,7 +11,7 @@ use crate::{
     limits::Micros,
     policy::Policy,
     ports::Traffic,
-    prices::{PriceList, Stand},
+    prices::{PriceBasis, PriceList},
     time::Timestamp,
 };
 
@@ -34,7 +34,7 @@ pub struct Used {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
     /// Of where and when its prices are.
-    pub prices: Stand,
+    pub prices: PriceBasis,
     /// What is reserved for builds that run, beside what is spent.
     pub reserved: Micros,
     /// What builds may cost in the month; `None`: there is no limit.

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::{
     key::{BadName, KeyName, Sha256, serde_as_text},
-    limits::Full,
+    limits::LimitExceeded,
     time::{Day, Timestamp},
 };
 
@@ -105,13 +105,13 @@ impl Allowance {
     /// The row after one more build, of at most `most` in a day.
     ///
     /// # Errors
-    /// [`Full::Client`].
-    pub fn one_more(&self, most: u32, now: Timestamp) -> Result<Allowance, Full> {
+    /// [`LimitExceeded::Client`].
+    pub fn one_more(&self, most: u32, now: Timestamp) -> Result<Allowance, LimitExceeded> {
         // A machine whose clock is behind must not bring back a day that is over.
         let day = self.day.max(now.day());
         let started = if day > self.day { 0 } else { self.started };
         if started >= most {
-            return Err(Full::Client { most, until: day.next() });
+            return Err(LimitExceeded::Client { most, until: day.next() });
         }
         Ok(Allowance { client: self.client.clone(), day, started: started + 1 })
     }
@@ -270,7 +270,7 @@ mod tests {
                         prop_assert!(next.day >= row.day);
                         row = next;
                     }
-                    Err(full) => prop_assert_eq!(full, Full::Client { most, until: row.day.next() }),
+                    Err(full) => prop_assert_eq!(full, LimitExceeded::Client { most, until: row.day.next() }),
                 }
             }
             prop_assert!(started.values().all(|n| *n <= most));

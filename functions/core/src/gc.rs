@@ -22,7 +22,7 @@ use crate::{
     artifact::Home,
     build::{Build, State},
     derivation::Derivation,
-    doomed::Doomed,
+    failed_dependencies::FailedDependencies,
     key::{Attr, BuildKey, DrvHash, Product, System},
     pins::Pins,
     ports::{Row, RowKey, Version},
@@ -83,8 +83,8 @@ impl Rule {
     }
 
     /// What is known of failing dependencies without those whose log belongs to a build that nobody wants; `None`: all stays.
-    pub fn doomed(&self, doomed: &Doomed) -> Option<Doomed> {
-        doomed.without(|home| !self.needs(&home.key))
+    pub fn failed_dependencies(&self, failed_dependencies: &FailedDependencies) -> Option<FailedDependencies> {
+        failed_dependencies.without(|home| !self.needs(&home.key))
     }
 }
 
@@ -94,8 +94,10 @@ pub fn homes(row: &Row) -> Vec<Home> {
         Row::Build(build) => build.homes(),
         Row::Derivation(taken) => vec![taken.home.clone()],
         Row::Served(served) => vec![Home { key: served.object.key.clone(), lease: served.object.lease.clone() }],
-        Row::Doomed(doomed) => doomed.homes().cloned().collect(),
-        Row::Trash(_) | Row::Past(_) | Row::Allowance(_) | Row::Keys(_) | Row::Limits(_) | Row::Pins(_) => Vec::new(),
+        Row::FailedDependencies(failed_dependencies) => failed_dependencies.homes().cloned().collect(),
+        Row::Trash(_) | Row::BuildProfile(_) | Row::Allowance(_) | Row::Keys(_) | Row::Limits(_) | Row::Pins(_) => {
+            Vec::new()
+        }
     }
 }
 
@@ -106,7 +108,7 @@ pub struct Census {
     goes: Vec<(RowKey, Version)>,
     /// What those that go have needed until now.
     leaves: Vec<Home>,
-    doomed: Vec<(Doomed, Version)>,
+    failed_dependencies: Vec<(FailedDependencies, Version)>,
     /// Builds that stay only if others need what they have made.
     open: Vec<(Build, Version)>,
     /// All others.
@@ -130,7 +132,7 @@ pub struct Verdict {
     /// sent there lately.
     pub was_needed: Vec<(Home, Version)>,
     /// Rows that get shorter.
-    pub doomed: Vec<(Doomed, Version)>,
+    pub failed_dependencies: Vec<(FailedDependencies, Version)>,
     /// What is found once this is done, as far as can be told now.
     pub found: Found,
 }
@@ -139,8 +141,8 @@ impl Census {
     /// Nobody is counted yet.
     pub fn new(rule: Rule) -> Census {
         let found = Found::none(rule.now, rule.grace);
-        let (goes, leaves, doomed, open, stay, derivations, left, pasts) = Default::default();
-        Census { rule, goes, leaves, doomed, open, stay, derivations, left, pasts, found }
+        let (goes, leaves, failed_dependencies, open, stay, derivations, left, pasts) = Default::default();
+        Census { rule, goes, leaves, failed_dependencies, open, stay, derivations, left, pasts, found }
     }
 
     /// Counts a row.
@@ -150,19 +152,19 @@ impl Census {
             Row::Build(build) => self.open.push((build, version)),
             Row::Derivation(taken) => self.derivations.push((taken, version)),
             Row::Served(served) if !self.rule.serves(&served) => self.goes(&Row::Served(served), version),
-            Row::Past(past) if self.rule.now >= past.at + FORGOTTEN => {
+            Row::BuildProfile(past) if self.rule.now >= past.at + FORGOTTEN => {
                 self.pasts.push((past.system, past.attr, version));
             }
             // What it says of a day that is over means nothing; a clock may be behind.
             Row::Allowance(allowance) if self.rule.now >= allowance.day.next().next().start() => {
                 self.goes(&Row::Allowance(allowance), version);
             }
-            Row::Doomed(doomed) => match self.rule.doomed(&doomed) {
+            Row::FailedDependencies(failed_dependencies) => match self.rule.failed_dependencies(&failed_dependencies) {
                 Some(shorter) => {
                     self.found.needed.extend(shorter.homes().cloned());
-                    self.doomed.push((shorter, version));
+                    self.failed_dependencies.push((shorter, version));
                 }
-                None => self.found.needed.extend(doomed.homes().cloned()),
+                None => self.found.needed.extend(failed_dependencies.homes().cloned()),
             },
             row => self.found.count(&row, version),
         }
@@ -209,14 +211,20 @@ impl Census {
         for (system, attr, version) in self.pasts {
             let product = Product::Package(attr.clone());
             if !packages.contains(&(system, &product)) {
-                self.goes.push((RowKey::Past(system, attr), version));
+                self.goes.push((RowKey::BuildProfile(system, attr), version));
             }
         }
         let trash = &mut self.found.trash;
         let was_needed =
             self.leaves.into_iter().filter_map(|home| trash.remove(&home).map(|(_, version)| (home, version)));
         let was_needed = was_needed.collect();
-        Verdict { pins: self.rule.pins, goes: self.goes, was_needed, doomed: self.doomed, found: self.found }
+        Verdict {
+            pins: self.rule.pins,
+            goes: self.goes,
+            was_needed,
+            failed_dependencies: self.failed_dependencies,
+            found: self.found,
+        }
     }
 }
 
@@ -325,9 +333,9 @@ impl Rows {
             RowKey::Build(_) => self.builds += 1,
             RowKey::Served(_) => self.served += 1,
             RowKey::Derivation(..) => self.derivations += 1,
-            RowKey::Past(..) => self.past += 1,
+            RowKey::BuildProfile(..) => self.past += 1,
             // No verdict names these.
-            RowKey::Doomed(_)
+            RowKey::FailedDependencies(_)
             | RowKey::Trash(_)
             | RowKey::Allowance(_)
             | RowKey::Keys

@@ -21,10 +21,10 @@ pub mod size;
 pub mod build;
 pub mod client;
 pub mod derivation;
-pub mod doomed;
+pub mod failed_dependencies;
 pub mod limits;
-pub mod past;
 pub mod prices;
+pub mod profile;
 pub mod served;
 
 pub mod bill;
@@ -41,4 +41,4 @@ pub mod reply;
 pub mod shell;
 pub mod stub;
 
-pub mod news;
+pub mod telemetry;

@@ -20,8 +20,8 @@ use thiserror::Error;
 
 use crate::{
     key::{LeaseId, Product, System},
-    past::Pace,
     policy::Policy,
+    profile::DurationEstimate,
     size::Size,
     time::{Day, Month, Timestamp},
 };
@@ -135,8 +135,8 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     served: Option<Counted>,
     /// How long builds take.
-    #[serde(default, skip_serializing_if = "Pace::is_empty")]
-    pace: Pace,
+    #[serde(default, skip_serializing_if = "DurationEstimate::is_empty")]
+    pace: DurationEstimate,
     /// The systems for which nothing can be built, as long as somebody who looks sees so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     paused: BTreeMap<System, Paused>,
@@ -161,7 +161,7 @@ struct Granted {
 
 /// Why nothing more may start now.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Full {
+pub enum LimitExceeded {
     /// As many builds run as may.
     #[error("as many builds run as may")]
     Slots,
@@ -196,7 +196,7 @@ impl Limits {
     /// Slots are for packages. A catalogue is made beside them, so that nobody's program waits for it; one at a time.
     ///
     /// # Errors
-    /// [`Full`], where a limit would be passed.
+    /// [`LimitExceeded`], where a limit would be passed.
     pub fn reserve(
         &self,
         lease: &LeaseId,
@@ -204,7 +204,7 @@ impl Limits {
         size: Size,
         now: Timestamp,
         policy: &Policy,
-    ) -> Result<Limits, Full> {
+    ) -> Result<Limits, LimitExceeded> {
         if self.reserved.contains_key(lease) {
             return Ok(self.clone());
         }
@@ -212,15 +212,15 @@ impl Limits {
         let (worst, bytes) = (policy.worst_price(size), policy.worst_bytes());
         let catalogue = *product == Product::Catalogue;
         match catalogue {
-            true if next.reserved.len() > next.taken() => return Err(Full::Catalogue),
-            false if next.taken() >= policy.slots => return Err(Full::Slots),
+            true if next.reserved.len() > next.taken() => return Err(LimitExceeded::Catalogue),
+            false if next.taken() >= policy.slots => return Err(LimitExceeded::Slots),
             _ => {}
         }
         if next.budget(policy, now).is_some_and(|budget| next.spent + next.reserved() + worst > budget) {
-            return Err(Full::Budget { worst });
+            return Err(LimitExceeded::Budget { worst });
         }
         if policy.store_bytes.is_some_and(|most| next.stored_at_most().saturating_add(bytes) > most) {
-            return Err(Full::Store);
+            return Err(LimitExceeded::Store);
         }
         next.reserved.insert(lease.clone(), Reservation { worst, since: now, catalogue, size, bytes, over: None });
         Ok(next)
@@ -271,7 +271,7 @@ impl Limits {
     }
 
     /// How long builds take.
-    pub fn pace(&self) -> &Pace {
+    pub fn pace(&self) -> &DurationEstimate {
         &self.pace
     }
 
@@ -378,7 +378,10 @@ mod tests {
             Limits::default().reserve(&lease(1), &tree(), Size::default(), began, &policy).expect("a free slot");
         let over = limits.over(&lease(1), Some(7), later(10));
         assert_eq!((over.is_live(&lease(1)), over.taken(), over.reserved(), over.stored()), (false, 1, Micros(20), 7));
-        assert_eq!((reserve(&over, 2), over.over(&lease(1), Some(7), later(11))), (Err(Full::Slots), over.clone()));
+        assert_eq!(
+            (reserve(&over, 2), over.over(&lease(1), Some(7), later(11))),
+            (Err(LimitExceeded::Slots), over.clone())
+        );
         let gone = over.charged(&lease(1), Some(Duration::from_secs(13)), later(14), &policy);
         assert_eq!((gone.taken(), gone.reserved(), gone.spent(), gone.stored()), (0, Micros(0), Micros(13), 7));
         assert_eq!(gone.charged(&lease(1), Some(Duration::from_secs(13)), later(15), &policy), gone);
@@ -409,7 +412,7 @@ mod tests {
         let (policy, december) = (policy(), Timestamp(1_798_761_590_000));
         let limits = Limits::default().granted(Micros(10), december);
         let reserve = |limits: &Limits, at| limits.reserve(&lease(1), &tree(), Size::default(), at, &policy);
-        assert_eq!(reserve(&limits, december), Err(Full::Budget { worst: Micros(20) }));
+        assert_eq!(reserve(&limits, december), Err(LimitExceeded::Budget { worst: Micros(20) }));
         assert!(reserve(&limits.granted(Micros(20), december), december).is_ok());
         assert_eq!(limits.budget(&policy, december + Duration::from_secs(10)), Some(Micros(100)));
     }
@@ -421,7 +424,7 @@ mod tests {
         (policy.job.package_bytes, policy.job.log_bytes, policy.job.cache_bytes) = (20, 10, 10);
         let reserve = |limits: &Limits, n| limits.reserve(&lease(n), &tree(), Size::default(), began, &policy);
         let limits = reserve(&reserve(&Limits::default(), 1).expect("room"), 2).expect("room");
-        assert_eq!((reserve(&limits, 3), limits.stored_at_most()), (Err(Full::Store), 80));
+        assert_eq!((reserve(&limits, 3), limits.stored_at_most()), (Err(LimitExceeded::Store), 80));
         let limits = limits.over(&lease(1), Some(15), began);
         assert_eq!(limits.stored_at_most(), 55);
         let limits = reserve(&limits, 3).expect("room");

@@ -129,11 +129,11 @@ struct Unchecked {
 }
 
 impl TryFrom<Unchecked> for Pins {
-    type Error = Refused;
-    fn try_from(Unchecked { default, pins, left, past, withheld }: Unchecked) -> Result<Pins, Refused> {
+    type Error = PinRefusal;
+    fn try_from(Unchecked { default, pins, left, past, withheld }: Unchecked) -> Result<Pins, PinRefusal> {
         match pins.contains_key(&default) {
             true => Ok(Pins { default, pins, left, past, withheld }),
-            false => Err(Refused::NoSuchPin(default)),
+            false => Err(PinRefusal::NoSuchPin(default)),
         }
     }
 }
@@ -160,7 +160,7 @@ pub enum Change {
 
 /// Why the pins do not change.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Refused {
+pub enum PinRefusal {
     /// The name stands for another nixpkgs already.
     #[error("there is a pin {0} already; `binplz pin move` makes it stand for another nixpkgs")]
     Exists(PinName),
@@ -177,7 +177,7 @@ pub enum Refused {
 
 /// In which nixpkgs a target is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
+pub struct ResolvedPin {
     /// Under which pin.
     pub pin: PinName,
     /// What that stands for.
@@ -186,7 +186,7 @@ pub struct Resolved {
     pub system: System,
 }
 
-impl Resolved {
+impl ResolvedPin {
     /// The build of something of it.
     pub fn build(&self, product: Product) -> BuildKey {
         BuildKey { rev: self.rev.clone(), system: self.system, product }
@@ -210,8 +210,8 @@ impl Pins {
     /// These pins, and which one is meant where a request names none.
     ///
     /// # Errors
-    /// [`Refused::NoSuchPin`]: the default is none of them.
-    pub fn new(default: PinName, pins: BTreeMap<PinName, Pin>) -> Result<Pins, Refused> {
+    /// [`PinRefusal::NoSuchPin`]: the default is none of them.
+    pub fn new(default: PinName, pins: BTreeMap<PinName, Pin>) -> Result<Pins, PinRefusal> {
         let (left, past, withheld) = Default::default();
         Unchecked { default, pins, left, past, withheld }.try_into()
     }
@@ -238,7 +238,7 @@ impl Pins {
     ///
     /// # Errors
     /// [`Unserved`], where it names another nixpkgs: nobody can make the store grow by naming commits.
-    pub fn resolve(&self, target: &Target, system: System) -> Result<Resolved, Unserved> {
+    pub fn resolve(&self, target: &Target, system: System) -> Result<ResolvedPin, Unserved> {
         self.find(target.pin.as_ref(), target.system.unwrap_or(system))
     }
 
@@ -246,7 +246,7 @@ impl Pins {
     ///
     /// # Errors
     /// [`Unserved`].
-    pub fn find(&self, pin: Option<&PinRef>, system: System) -> Result<Resolved, Unserved> {
+    pub fn find(&self, pin: Option<&PinRef>, system: System) -> Result<ResolvedPin, Unserved> {
         let found = match pin {
             None => self.pins.get_key_value(&self.default),
             Some(PinRef::Name(name)) => self.pins.get_key_value(name),
@@ -255,7 +255,7 @@ impl Pins {
         let (name, pin) = found.ok_or_else(|| Unserved {
             served: self.pins.iter().map(|(name, pin)| format!("{name} ({})", pin.rev)).collect(),
         })?;
-        Ok(Resolved { pin: name.clone(), rev: pin.rev.clone(), system })
+        Ok(ResolvedPin { pin: name.clone(), rev: pin.rev.clone(), system })
     }
 
     /// What to ask for to get what a build makes, as short as can be; `None`: no pin stands for its nixpkgs, or it is no package.
@@ -313,23 +313,23 @@ impl Pins {
     /// The pins after a change; `None` where they are so already, so that a change whose reply was lost can be made again.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub fn changed(&self, change: &Change, now: Timestamp) -> Result<Option<Pins>, Refused> {
+    /// [`PinRefusal`].
+    pub fn changed(&self, change: &Change, now: Timestamp) -> Result<Option<Pins>, PinRefusal> {
         let mut next = self.clone();
         let pin = |name, rev: &Rev, nixpkgs: &Source| {
             let keep = self.pins.get(name).map_or(KEEP, |old| old.keep);
             Pin { rev: rev.clone(), nixpkgs: nixpkgs.clone(), since: now, keep }
         };
-        let none = |name: &PinName| Refused::NoSuchPin(name.clone());
+        let none = |name: &PinName| PinRefusal::NoSuchPin(name.clone());
         match change {
             Change::Add(name, rev, nixpkgs) | Change::Move(name, rev, nixpkgs) => match self.pins.get(name) {
                 Some(old) if (&old.rev, &old.nixpkgs) == (rev, nixpkgs) => {}
-                Some(_) if matches!(change, Change::Add(..)) => return Err(Refused::Exists(name.clone())),
+                Some(_) if matches!(change, Change::Add(..)) => return Err(PinRefusal::Exists(name.clone())),
                 None if matches!(change, Change::Move(..)) => return Err(none(name)),
                 _ => drop(next.pins.insert(name.clone(), pin(name, rev, nixpkgs))),
             },
             Change::Keep(name, keep) => next.pins.get_mut(name).ok_or_else(|| none(name))?.keep = *keep,
-            Change::Retire(name) if *name == self.default => return Err(Refused::IsDefault(name.clone())),
+            Change::Retire(name) if *name == self.default => return Err(PinRefusal::IsDefault(name.clone())),
             Change::Retire(name) => {
                 let lately = self.left.iter().any(|(left, _)| left.pin == *name);
                 if next.pins.remove(name).is_none() && !lately {
@@ -344,7 +344,7 @@ impl Pins {
                 next.withheld.insert(attr.clone(), withheld);
             }
             Change::Restore(attr) => {
-                next.withheld.remove(attr).ok_or_else(|| Refused::NotWithheld(attr.clone()))?;
+                next.withheld.remove(attr).ok_or_else(|| PinRefusal::NotWithheld(attr.clone()))?;
             }
         }
         if (&next.default, &next.pins, &next.withheld) == (&self.default, &self.pins, &self.withheld) {
@@ -475,12 +475,12 @@ mod tests {
     #[test]
     fn what_can_not_be_changed_says_why() {
         for (change, why) in [
-            (Change::Add(name("stable"), rev("12"), source()), Refused::Exists(name("stable"))),
-            (Change::Move(name("old"), rev("12"), source()), Refused::NoSuchPin(name("old"))),
-            (Change::Retire(name("old")), Refused::NoSuchPin(name("old"))),
-            (Change::Retire(name("stable")), Refused::IsDefault(name("stable"))),
-            (Change::Default(name("old")), Refused::NoSuchPin(name("old"))),
-            (Change::Keep(name("old"), KEEP), Refused::NoSuchPin(name("old"))),
+            (Change::Add(name("stable"), rev("12"), source()), PinRefusal::Exists(name("stable"))),
+            (Change::Move(name("old"), rev("12"), source()), PinRefusal::NoSuchPin(name("old"))),
+            (Change::Retire(name("old")), PinRefusal::NoSuchPin(name("old"))),
+            (Change::Retire(name("stable")), PinRefusal::IsDefault(name("stable"))),
+            (Change::Default(name("old")), PinRefusal::NoSuchPin(name("old"))),
+            (Change::Keep(name("old"), KEEP), PinRefusal::NoSuchPin(name("old"))),
         ] {
             assert_eq!(pins().changed(&change, NOW), Err(why));
         }

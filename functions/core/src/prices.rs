@@ -153,7 +153,7 @@ impl Line {
 
 /// Where and when prices were looked up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stand {
+pub struct PriceBasis {
     /// The region: `us-east-1`.
     pub region: String,
     /// The month: `2026-11`.
@@ -167,7 +167,7 @@ macro_rules! prices {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct PriceList {
             /// Of where and when.
-            pub stand: Stand,
+            pub stand: PriceBasis,
             $($(#[$what])+ pub $name: Price,)+
         }
 
@@ -191,7 +191,7 @@ macro_rules! prices {
                 let Document { region, date, prices } =
                     serde_json::from_str(file).map_err(|why| BadPrices::Form(why.to_string()))?;
                 Ok(PriceList {
-                    stand: Stand { region, date },
+                    stand: PriceBasis { region, date },
                     $($name: prices.$name.price(stringify!($name), $unit, $per)?,)+
                 })
             }

@@ -5,10 +5,10 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `GET  URL` | – | [`Job`] |
-//! | `POST URL/pulse` | [`Progress`] | [`Pulse`]: the lease was renewed |
+//! | `POST URL/pulse` | [`Progress`] | [`Heartbeat`]: the lease was renewed |
 //! | `POST URL/derivation` | [`Evaluated`] | [`Turn`]: before it realises anything |
 //! | `POST URL/built` | [`Looked`] | [`Built`]: for a catalogue |
-//! | `POST URL/uploads` | list of [`Upload`] | list of [`Grant`], in the same order |
+//! | `POST URL/uploads` | list of [`Upload`] | list of [`PresignedUpload`], in the same order |
 //! | `POST URL/settle` | [`Report`] | `{}`: the build is over |
 //!
 //! Every request carries `Authorization: Bearer TOKEN`. 401: not the lease's token. 409: the lease is no longer live
@@ -36,7 +36,7 @@ pub struct Job {
     pub nixpkgs: Nixpkgs,
     /// What the work may use.
     pub limits: JobLimits,
-    /// How long the lease lasts without a [`Pulse`].
+    /// How long the lease lasts without a [`Heartbeat`].
     pub lease_seconds: u64,
     /// The Nix cache that the deployment's builders share: what is there is not built again. `None`: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +179,7 @@ impl Phase {
 
 /// The lease was renewed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pulse {
+pub struct Heartbeat {
     /// How long it lasts from now on.
     pub lease_seconds: u64,
 }
@@ -245,7 +245,7 @@ pub struct Upload {
 
 /// How to store one object: a `PUT` of exactly the announced bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grant {
+pub struct PresignedUpload {
     /// Where to.
     pub url: String,
     /// Headers that must be sent.

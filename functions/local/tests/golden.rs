@@ -8,15 +8,15 @@ use binplz_core::{
     build::{Attempt, Borrowed, Build, Lease, Made, State},
     client::{Allowance, Client, KeyChange, Keys},
     derivation::Derivation,
-    doomed::Doomed,
+    failed_dependencies::FailedDependencies,
     failure::{Failure, Kind},
     gc::Trash,
     key::{BuildKey, DrvHash, LeaseId, Product, System},
     limits::{Limits, Micros, Why},
-    past::Past,
     pins::{Change, Pins, Source},
     policy::{Policy, Prices},
     ports::{Row, RowKey},
+    profile::BuildProfile,
     protocol::{Nixpkgs, Phase, Progress, Stats},
     served::Served,
     size::Size,
@@ -188,7 +188,9 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (past(), "past/aarch64-linux/python3Packages.foo", "past"),
         (Row::Build(failed_by_dependency()), of_build, "build-failed-by-dependency"),
         (
-            Row::Doomed(Doomed::none(key().system).after(&failed_by_dependency(), at).expect("it is new")),
+            Row::FailedDependencies(
+                FailedDependencies::none(key().system).after(&failed_by_dependency(), at).expect("it is new"),
+            ),
             "doomed/aarch64-linux",
             "doomed",
         ),
@@ -237,7 +239,7 @@ fn failed_by_dependency() -> Build {
 fn past() -> Row {
     let Build { key, history, .. } = failed_by_dependency();
     let Product::Package(attr) = &key.product else { panic!("it is a package") };
-    Row::Past(Past::of(attr, key.system, &history[0]))
+    Row::BuildProfile(BuildProfile::of(attr, key.system, &history[0]))
 }
 
 /// `BINPLZ_GOLDEN=write` writes the files that are missing.

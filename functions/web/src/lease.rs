@@ -15,8 +15,8 @@ use binplz_core::{
         settle as settling,
     },
     key::BuildKey,
-    news::About,
     ports::{Deployment, Intake},
+    telemetry::About,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -64,7 +64,7 @@ impl Word {
             Ok(value) => json_of(200, &json!(value)),
             Err(denied) => {
                 if let Denied::Unavailable(error) = &denied {
-                    d.note(About::Attempt(&self.bearer.key, &self.bearer.lease), "a builder was not answered", error);
+                    d.warn(About::Attempt(&self.bearer.key, &self.bearer.lease), "a builder was not answered", error);
                 }
                 refusal(&denied)
             }
@@ -93,8 +93,8 @@ pub(crate) async fn job<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, w
 }
 
 /// `POST …/pulse`: the builder is alive.
-pub(crate) async fn pulse<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
-    word.answer(&*d, async { lease::pulse(&*d, &word.bearer, &word.read()?).await }.await)
+pub(crate) async fn heartbeat<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+    word.answer(&*d, async { lease::heartbeat(&*d, &word.bearer, &word.read()?).await }.await)
 }
 
 /// `POST …/derivation`: what it has evaluated to, and whose turn that is.

@@ -14,12 +14,12 @@ use binplz_core::{
         log::{self, Tail},
         request, status, wait,
     },
-    news::{About, News},
     page,
     ports::{self, Deployment},
     reply::{Answer, Asked, Body, Format, Problem, Reply, onward, status_json},
     stub,
     target::{Query, Target},
+    telemetry::{About, Signal},
     text::clean_lines,
     wait::{Patience, preferred_wait},
 };
@@ -54,7 +54,7 @@ pub(crate) async fn binary<D: Deployment>(
     // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
     let meant = method == ports::Method::Get && format != Format::Html && !is_nobody(&headers);
     let reply = request::request(&*d, &query.target, method, meant.then_some(&asker)).await;
-    d.tell(About::Service, News::Answered { reply: &reply, to: asker.address });
+    d.emit(About::Service, Signal::Answered { reply: &reply, to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     // A page asks again by itself.
@@ -72,7 +72,7 @@ async fn respond_to<D: Deployment>(d: &D, answer: Answer, asked: &Asked<'_>) -> 
     let tail = match log::tail(d, target, TAIL).await {
         Ok(tail) => tail.unwrap_or_else(|_| Tail::none()),
         Err(error) => {
-            d.note(About::Service, "the end of a log is not shown", &error);
+            d.warn(About::Service, "the end of a log is not shown", &error);
             Tail::none()
         }
     };
@@ -179,7 +179,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
     let reply = request::request(&*d, &target, ports::Method::Get, None).await;
     // The stub and the installer follow the URL that stands in their line, as others a redirect.
     if format != Format::Html && matches!(reply, Reply::Hit { .. }) {
-        d.tell(About::Service, News::Answered { reply: &reply, to: None });
+        d.emit(About::Service, Signal::Answered { reply: &reply, to: None });
     }
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = match format {
@@ -188,7 +188,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
             Ok(Ok(status)) => respond::plain(200, "application/json", status_json(&status, Some(&reply))),
             Ok(Err(nothing)) => return respond::answer(nothing.answer(&asked)),
             Err(error) => {
-                d.note(About::Service, "a status was not answered", &error);
+                d.warn(About::Service, "a status was not answered", &error);
                 return problem(&*d, Problem::down(), format);
             }
         },
@@ -213,7 +213,7 @@ async fn cost<D: Deployment>(d: &D, target: &Target) -> Option<(&'static str, St
     match status::status(d, target).await {
         Ok(status) => page::cost(&status.ok()?),
         Err(error) => {
-            d.note(About::Service, "what a build has cost is not shown", &error);
+            d.warn(About::Service, "what a build has cost is not shown", &error);
             None
         }
     }
@@ -248,7 +248,7 @@ pub(crate) async fn log<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, header
             respond::answer(nothing.answer(&asked))
         }
         Err(error) => {
-            d.note(About::Service, "a log was not answered", &error);
+            d.warn(About::Service, "a log was not answered", &error);
             problem(&*d, Problem::down(), format)
         }
     }

@@ -3,7 +3,9 @@
 use binplz_core::{
     key::LeaseId,
     pins::Pinned,
-    ports::{Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, Shelf, Swap, Unavailable, Version},
+    ports::{
+        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Unavailable, Version,
+    },
     protocol::Progress,
     served::ServedKey,
 };
@@ -30,11 +32,16 @@ impl<L: Ledger> Ledger for Forgetful<'_, L> {
             }
         }
     }
-    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.0.list(shelf, after, limit).await
+    async fn list(
+        &self,
+        status_index: StatusIndex,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Unavailable> {
+        self.0.list(status_index, after, limit).await
     }
-    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.0.latest(shelf, limit).await
+    async fn latest(&self, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.0.latest(status_index, limit).await
     }
     async fn list_served(
         &self,
@@ -72,11 +79,16 @@ impl<L: Ledger> Ledger for Piecemeal<'_, L> {
         }
         Ok(())
     }
-    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.0.list(shelf, after, limit).await
+    async fn list(
+        &self,
+        status_index: StatusIndex,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Unavailable> {
+        self.0.list(status_index, after, limit).await
     }
-    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.0.latest(shelf, limit).await
+    async fn latest(&self, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.0.latest(status_index, limit).await
     }
     async fn list_served(
         &self,

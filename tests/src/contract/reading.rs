@@ -6,7 +6,7 @@ use binplz_core::{
     build::Build,
     key::BuildKey,
     pins::Pinned,
-    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, Shelf, Swap, Version},
+    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Version},
     served::{Served, ServedKey},
     time::Timestamp,
 };
@@ -39,10 +39,10 @@ async fn write(ledger: &impl Ledger, seen: u64, row: Row) -> Kept {
 }
 
 /// Everything on a shelf, in pages of `limit`.
-async fn pages(ledger: &impl Ledger, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Violation> {
+async fn pages(ledger: &impl Ledger, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Violation> {
     let mut all: Vec<Listed> = Vec::new();
     loop {
-        let page = ledger.list(shelf, all.last(), limit).await?;
+        let page = ledger.list(status_index, all.last(), limit).await?;
         if page.len() > limit {
             return Err(Violation(format!("a page of {} where {limit} were asked for", page.len())));
         }
@@ -72,7 +72,7 @@ pub async fn a_row_that_nobody_wrote_is_not_there(ledger: &impl Ledger) -> Kept 
         }
     }
     same("progress", &ledger.progress(&lease_id(1)).await?, &None)?;
-    same("a shelf", &ledger.list(Shelf::Queued, None, 9).await?, &Vec::new())?;
+    same("a shelf", &ledger.list(StatusIndex::Queued, None, 9).await?, &Vec::new())?;
     same("what is served", &ledger.list_served(&pinned(0), None, 9).await?, &Vec::new())
 }
 
@@ -114,13 +114,13 @@ pub async fn a_list_is_ordered_and_a_shelf_holds_its_own(ledger: &impl Ledger) -
     write(ledger, 0, served(31, 1)).await?;
     write(ledger, 0, limits(2)).await?;
     let waiting = [(2, 9), (1, 10), (4, 100), (3, 1_700_000_000_000)].map(|(n, at)| listed(n, at));
-    same("the queue", &ledger.list(Shelf::Queued, None, 99).await?, &waiting.to_vec())?;
+    same("the queue", &ledger.list(StatusIndex::Queued, None, 99).await?, &waiting.to_vec())?;
     let leased = [(12, 10), (11, 11), (14, 101), (13, 1_700_000_000_001)].map(|(n, at)| listed(n, at));
-    same("the leases", &ledger.list(Shelf::Building, None, 99).await?, &leased.to_vec())?;
+    same("the leases", &ledger.list(StatusIndex::Building, None, 99).await?, &leased.to_vec())?;
     let following = [(22, 11), (21, 12), (24, 102), (23, 1_700_000_000_002)].map(|(n, at)| listed(n, at));
-    same("who follows", &ledger.list(Shelf::Joined, None, 99).await?, &following.to_vec())?;
-    same("its first two", &ledger.list(Shelf::Queued, None, 2).await?, &waiting[..2].to_vec())?;
-    same("a list of none", &ledger.list(Shelf::Queued, None, 0).await?, &Vec::new())
+    same("who follows", &ledger.list(StatusIndex::Joined, None, 99).await?, &following.to_vec())?;
+    same("its first two", &ledger.list(StatusIndex::Queued, None, 2).await?, &waiting[..2].to_vec())?;
+    same("a list of none", &ledger.list(StatusIndex::Queued, None, 0).await?, &Vec::new())
 }
 
 /// Also where many are due at one instant, and where the last of a page has left the shelf meanwhile.
@@ -130,16 +130,16 @@ pub async fn pages_lose_nothing_and_repeat_nothing(ledger: &impl Ledger) -> Kept
         write(ledger, 0, queued(n, 5 + u64::from(n) / 8)).await?;
     }
     for limit in [1, 2, 5, 8, 24, 100] {
-        let read = pages(ledger, Shelf::Queued, limit).await?;
+        let read = pages(ledger, StatusIndex::Queued, limit).await?;
         let instants: Vec<Timestamp> = read.iter().map(|listed| listed.at).collect();
         same("ordered", &instants.is_sorted(), &true)?;
         same("every build once", &sorted(read), &sorted(all.clone()))?;
     }
-    let first = ledger.list(Shelf::Queued, None, 10).await?;
+    let first = ledger.list(StatusIndex::Queued, None, 10).await?;
     let Some(last) = first.last() else { return Err(Violation("an empty page".to_owned())) };
     let taken = Build { key: last.key.clone(), ..Build::unasked(last.key.clone()) };
     write(ledger, 1, Row::Build(taken)).await?;
-    let rest = ledger.list(Shelf::Queued, Some(last), 99).await?;
+    let rest = ledger.list(StatusIndex::Queued, Some(last), 99).await?;
     same("both pages", &sorted([first, rest].concat()), &sorted(all))
 }
 
@@ -149,12 +149,12 @@ pub async fn the_latest_of_a_shelf_come_first(ledger: &impl Ledger) -> Kept {
         write(ledger, 0, queued(n, at)).await?;
         write(ledger, 0, ready(10 + n, at)).await?;
     }
-    for (shelf, first) in [(Shelf::Queued, 0), (Shelf::Ready, 10)] {
+    for (status_index, first) in [(StatusIndex::Queued, 0), (StatusIndex::Ready, 10)] {
         let latest = [(3, 1_700_000_000_000), (4, 100), (1, 10), (2, 9)].map(|(n, at)| listed(first + n, at));
-        same("all", &ledger.latest(shelf, 99).await?, &latest.to_vec())?;
-        same("the first two", &ledger.latest(shelf, 2).await?, &latest[..2].to_vec())?;
+        same("all", &ledger.latest(status_index, 99).await?, &latest.to_vec())?;
+        same("the first two", &ledger.latest(status_index, 2).await?, &latest[..2].to_vec())?;
     }
-    same("an empty shelf", &ledger.latest(Shelf::Failed, 9).await?, &Vec::new())
+    same("an empty shelf", &ledger.latest(StatusIndex::Failed, 9).await?, &Vec::new())
 }
 
 /// After any moves of any builds: no entry is left on an old shelf or under an old instant, and none is missing.
@@ -165,10 +165,12 @@ pub async fn lists_say_exactly_what_the_rows_say(ledger: &impl Ledger) -> Kept {
         let version = rows.get(&build.key).map_or(0, |(version, _)| *version);
         write(ledger, version, Row::Build(build.clone())).await?;
         rows.insert(build.key.clone(), (version + 1, build));
-        for shelf in [Shelf::Queued, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed] {
-            let at = |build: &Build| build.shelf().filter(|(on, _)| *on == shelf).map(|(_, at)| at);
+        for status_index in
+            [StatusIndex::Queued, StatusIndex::Building, StatusIndex::Joined, StatusIndex::Ready, StatusIndex::Failed]
+        {
+            let at = |build: &Build| build.status_index().filter(|(on, _)| *on == status_index).map(|(_, at)| at);
             let said = rows.values().filter_map(|(_, b)| at(b).map(|at| Listed { key: b.key.clone(), at })).collect();
-            same("the shelf", &sorted(ledger.list(shelf, None, 99).await?), &sorted(said))?;
+            same("the shelf", &sorted(ledger.list(status_index, None, 99).await?), &sorted(said))?;
         }
     }
     Ok(())
@@ -268,8 +270,8 @@ pub async fn what_was_removed_is_in_no_list(ledger: &impl Ledger) -> Kept {
     ledger.remove(&RowKey::Build(key(2)), Version(1)).await?;
     ledger.remove(&RowKey::Served(asked(2)), Version(1)).await?;
     let left = vec![listed(1, 10), listed(3, 10)];
-    same("the shelf", &sorted(ledger.list(Shelf::Ready, None, 9).await?), &left)?;
-    same("the shelf, from its end", &sorted(ledger.latest(Shelf::Ready, 9).await?), &left)?;
+    same("the shelf", &sorted(ledger.list(StatusIndex::Ready, None, 9).await?), &left)?;
+    same("the shelf, from its end", &sorted(ledger.latest(StatusIndex::Ready, 9).await?), &left)?;
     same("what is served", &ledger.list_served(&pinned(0), None, 9).await?, &vec![asked(1), asked(3)])?;
     let rows: BTreeMap<_, _> = ledger.scan(None, 99).await?.rows.iter().map(|(row, _)| (row.key(), ())).collect();
     same("rows", &rows.len(), &4)

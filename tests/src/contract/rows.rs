@@ -7,15 +7,15 @@ use binplz_core::{
     build::{Attempt, Borrowed, Build, Lease, Made, State},
     client::{Allowance, Client, KeyChange, Keys},
     derivation::Derivation,
-    doomed::Doomed,
+    failed_dependencies::FailedDependencies,
     failure::{Failure, Kind},
     gc::Trash,
     key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
     limits::{Limits, Micros, Why},
-    past::Past,
     pins::{Change, PinName, Pinned, Pins, Source},
     policy::{Policy, Prices},
     ports::Row,
+    profile::BuildProfile,
     protocol::{Nixpkgs, Phase, Progress, Stats},
     served::{Served, ServedKey},
     size::Size,
@@ -174,20 +174,20 @@ fn any_home() -> impl Strategy<Value = Home> {
     (any_key(), any_lease_id()).prop_map(|(key, lease)| Home { key, lease })
 }
 
-fn any_past() -> impl Strategy<Value = Past> {
+fn any_past() -> impl Strategy<Value = BuildProfile> {
     (any_attr(), select(&System::ALL[..]), any_attempt())
-        .prop_map(|(attr, system, attempt)| Past::of(&attr, system, &attempt))
+        .prop_map(|(attr, system, attempt)| BuildProfile::of(&attr, system, &attempt))
 }
 
 /// What is known after some packages have failed by some dependencies.
-fn any_doomed() -> impl Strategy<Value = Doomed> {
+fn any_doomed() -> impl Strategy<Value = FailedDependencies> {
     let failed = (any_key(), any_failure(), any_attempt());
     (select(&System::ALL[..]), vec(failed, 0..6)).prop_map(|(system, failed)| {
-        failed.into_iter().fold(Doomed::none(system), |doomed, (key, failure, attempt)| {
+        failed.into_iter().fold(FailedDependencies::none(system), |failed_dependencies, (key, failure, attempt)| {
             let since = attempt.ended;
             let history = vec![Attempt { failure: Some(failure.clone()), ..attempt }];
             let build = Build { key, state: State::Failed { failure, since, until: None }, history };
-            doomed.after(&build, since).unwrap_or(doomed)
+            failed_dependencies.after(&build, since).unwrap_or(failed_dependencies)
         })
     })
 }
@@ -387,8 +387,8 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         4 => (any_key(), any_state(), vec(any_attempt(), 0..9))
             .prop_map(|(key, state, history)| Row::Build(Build { key, state, history })),
         1 => any_derivation().prop_map(Row::Derivation),
-        1 => any_past().prop_map(Row::Past),
-        1 => any_doomed().prop_map(Row::Doomed),
+        1 => any_past().prop_map(Row::BuildProfile),
+        1 => any_doomed().prop_map(Row::FailedDependencies),
         1 => (any_home(), any_timestamp()).prop_map(|(home, since)| Row::Trash(Trash { home, since })),
         2 => any_served().prop_map(Row::Served),
         1 => any_allowance().prop_map(Row::Allowance),

@@ -6,7 +6,7 @@ use binplz_core::{
     artifact::{Home, ObjectName, ObjectPath},
     key::{Rev, Sha256},
     ports::{Collect, Held, Intake, KeptNixpkgs, Store},
-    protocol::Grant,
+    protocol::PresignedUpload,
     time::Timestamp,
 };
 
@@ -22,10 +22,10 @@ pub trait Uploads {
     fn store(&self) -> &(impl Intake + Collect);
 
     /// `PUT`s a body to a grant's URL, with its headers; whether it was taken.
-    fn put(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;
+    fn put(&self, grant: &PresignedUpload, body: &[u8]) -> impl Future<Output = bool>;
 
     /// The same after the grant's life is over.
-    fn put_late(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;
+    fn put_late(&self, grant: &PresignedUpload, body: &[u8]) -> impl Future<Output = bool>;
 
     /// Puts a nixpkgs where builders find it, as an operator does.
     fn keep_nixpkgs(&self, rev: &Rev) -> impl Future<Output = ()>;
@@ -51,7 +51,7 @@ fn sha256(hex: &str) -> Sha256 {
     hex.parse().expect("64 hex digits")
 }
 
-async fn grant(uploads: &impl Uploads, path: &ObjectPath) -> Result<Grant, Violation> {
+async fn grant(uploads: &impl Uploads, path: &ObjectPath) -> Result<PresignedUpload, Violation> {
     Ok(uploads.store().grant(path, CONTENT.len() as u64, &sha256(CONTENT_SHA256)).await?)
 }
 
@@ -63,7 +63,7 @@ async fn expect(uploads: &impl Uploads, path: &ObjectPath, content: Option<&[u8]
     same("what its URL gives", &uploads.serves(path, content).await, &true)
 }
 
-async fn refused(uploads: &impl Uploads, what: &str, grant: &Grant, body: &[u8]) -> Kept {
+async fn refused(uploads: &impl Uploads, what: &str, grant: &PresignedUpload, body: &[u8]) -> Kept {
     same(what, &uploads.put(grant, body).await, &false)
 }
 
@@ -139,7 +139,8 @@ pub async fn a_grant_is_for_its_path_alone(uploads: &impl Uploads) -> Kept {
     {
         let at = before.rfind(part).ok_or_else(|| Violation(format!("no {part} in {before}")))?;
         let moved = format!("{}{instead}{}?{query}", &before[..at], &before[at + part.len()..]);
-        refused(uploads, "a grant of another path", &Grant { url: moved, ..granted.clone() }, CONTENT).await?;
+        refused(uploads, "a grant of another path", &PresignedUpload { url: moved, ..granted.clone() }, CONTENT)
+            .await?;
         expect(uploads, other, None).await?;
     }
     expect(uploads, &path, None).await
@@ -154,11 +155,11 @@ pub async fn a_changed_grant_is_refused(uploads: &impl Uploads) -> Kept {
         let (before, after) = (&granted.url[..at], &granted.url[at + 1..]);
         let other = if granted.url.as_bytes()[at] == b'1' { '2' } else { '1' };
         for url in [format!("{before}{after}"), format!("{before}{other}{after}")] {
-            refused(uploads, &url, &Grant { url: url.clone(), ..granted.clone() }, CONTENT).await?;
+            refused(uploads, &url, &PresignedUpload { url: url.clone(), ..granted.clone() }, CONTENT).await?;
         }
     }
     let bare = granted.url[..query].to_owned();
-    refused(uploads, "no query", &Grant { url: bare, ..granted.clone() }, CONTENT).await?;
+    refused(uploads, "no query", &PresignedUpload { url: bare, ..granted.clone() }, CONTENT).await?;
     expect(uploads, &path, None).await
 }
 
@@ -202,7 +203,7 @@ pub async fn what_is_offered_is_written_once_and_by_its_own_grant(uploads: &impl
     for (part, instead) in
         [("quarantine", "builds"), ("quarantine", "cache"), (own.lease.as_str(), lease_id(2).as_str())]
     {
-        let moved = Grant { url: granted.url.replacen(part, instead, 1), ..granted.clone() };
+        let moved = PresignedUpload { url: granted.url.replacen(part, instead, 1), ..granted.clone() };
         refused(uploads, "a grant of another path", &moved, CONTENT).await?;
     }
     same("what a stranger has offered", &store.size(&stranger).await?, &None)?;

@@ -12,7 +12,7 @@ use binplz_core::{
     artifact::{CacheName, Home, ObjectName, ObjectPath},
     key::{Rev, Sha256},
     ports::{Cached, Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
-    protocol::{Cache, Grant},
+    protocol::{Cache, PresignedUpload},
 };
 use binplz_local::LocalStore;
 
@@ -90,7 +90,7 @@ impl Store for Objects {
 }
 
 impl Intake for Objects {
-    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         self.inner.grant(path, size, sha256).await
     }
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {

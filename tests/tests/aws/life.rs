@@ -16,7 +16,7 @@ use binplz_core::{
         sweep::sweep,
     },
     key::{BuildKey, Sha256},
-    ports::{Deployment, Ledger, Method, Read, Row, RowKey, Shelf},
+    ports::{Deployment, Ledger, Method, Read, Row, RowKey, StatusIndex},
     protocol::{Nixpkgs, Outcome, Progress, Report, Stats, Upload},
     reply::Reply,
     target::{Query, Target},
@@ -109,7 +109,7 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     assert_eq!((hash.as_str(), ask("GET", &url, &[], b"").body.as_slice()), ("sha256-x", &b"a tarball"[..]));
 
     // It says how far it is, stores its program, and settles.
-    lease::pulse(&world.receiving, &me, &Progress::default()).await.expect("a live lease");
+    lease::heartbeat(&world.receiving, &me, &Progress::default()).await.expect("a live lease");
     let sha256: Sha256 = binplz_core::key::hex(&sha2::Sha256::digest(PROGRAM)).parse().expect("64 hex digits");
     let bin: binplz_core::key::Bin = "tree".parse().expect("a program's name");
     let size = PROGRAM.len() as u64;
@@ -152,7 +152,7 @@ async fn a_task_that_never_started_is_tried_again_later() {
             .expect("it is heard");
     }
     let State::Queued { due, attempt: 2, .. } = world.build().await.state else { panic!("not queued again") };
-    let listed = world.working.ledger().list(Shelf::Queued, None, 9).await.expect("a list");
+    let listed = world.working.ledger().list(StatusIndex::Queued, None, 9).await.expect("a list");
     assert_eq!(listed.iter().map(|listed| listed.at).collect::<Vec<_>>(), [due]);
     // The dispatcher says when to ring again.
     assert_eq!(dispatch(&world.working).await, Ok(Some(due)));

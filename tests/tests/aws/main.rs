@@ -7,12 +7,12 @@
 
 mod bed;
 mod doctor;
+mod download_stats;
 mod faults;
 mod launcher;
 mod life;
-mod lobby;
-mod tally;
 mod template;
+mod wait_limiter;
 
 use std::time::Duration;
 

@@ -11,10 +11,10 @@ use binplz_core::{
     failure::{Failure, Kind},
     flow::{dispatch::dispatch, request::request, settle::stopped, sweep::sweep},
     limits::Micros,
-    news::{About, News},
     policy::{Policy, Prices},
     ports::{Deployment, Method},
     size::Size,
+    telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};
 use serde_json::Value;
@@ -99,7 +99,7 @@ fn every_variable_that_the_template_sets_is_read() {
 
 async fn ask(w: &World, path: &str) {
     let reply = request(w, &target(path), Method::Get, Some(&Asker::default())).await;
-    w.tell(About::Service, News::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
 }
 
 #[tokio::test]
@@ -110,8 +110,8 @@ async fn every_metric_is_counted_by_some_story() {
     let counted = Arc::new(Mutex::new(BTreeSet::new()));
     let w = World::with(policy);
     let heard = Arc::clone(&counted);
-    let count = move |_: About<'_>, news: News<'_>| {
-        let metrics = metrics::of(&news).into_iter().map(|(metric, _)| metric);
+    let count = move |_: About<'_>, telemetry: Signal<'_>| {
+        let metrics = metrics::of(&telemetry).into_iter().map(|(metric, _)| metric);
         heard.lock().expect("a lock").extend(metrics);
     };
     w.hear(count.clone());

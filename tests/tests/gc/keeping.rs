@@ -109,7 +109,7 @@ async fn run_with_no_grace(w: &World) {
 async fn a_log_that_tells_of_a_failure_elsewhere_stays_as_long_as_it_is_told() {
     let w = world();
     w.change(add("old", '6')).await;
-    let teller = building(&w, "bad?pin=old").await.home();
+    let log_source = building(&w, "bad?pin=old").await.home();
     assert_eq!(turn(&w, "bad?pin=old", 'b').await, Turn::Go);
     fail(&w, "bad?pin=old", Kind::BuildFailed).await;
     building(&w, "bad").await;
@@ -118,7 +118,7 @@ async fn a_log_that_tells_of_a_failure_elsewhere_stays_as_long_as_it_is_told() {
     retire(&w, "old", Duration::ZERO).await;
     w.pass(YEAR);
     run_to_the_end(&w).await;
-    assert!(homes(&w).await.contains(&teller));
+    assert!(homes(&w).await.contains(&log_source));
     assert_eq!(told(&w, "bad").await, "it works\n");
     // And no longer.
     w.move_pin('7').await;
@@ -138,7 +138,7 @@ async fn what_a_package_took_is_forgotten_when_there_is_no_build_of_it() {
     w.pass(YEAR);
     run_to_the_end(&w).await;
     let past = async |attr: &str| {
-        let key = RowKey::Past(w.system(), attr.parse().expect("a package"));
+        let key = RowKey::BuildProfile(w.system(), attr.parse().expect("a package"));
         w.ledger().load(&key, binplz_core::ports::Read::Consistent).await.expect("the ledger").is_some()
     };
     assert_eq!((past("tree").await, past("dash").await), (false, true));

@@ -3,12 +3,12 @@
 
 use std::io::Write;
 
-use binplz_cache::Packer;
 use binplz_core::{
     artifact::{CacheName, ObjectName},
     key::StoreHash,
     narinfo::{Narinfo, StoreDir},
 };
+use binplz_nar::Packer;
 use binplz_tests::{
     cache::{PACKAGES, the_first_one_builds_what_it_needs, the_second_one_fetches_it},
     http,

@@ -84,7 +84,7 @@ fn charges(log: &[Request]) -> BTreeMap<String, u64> {
 }
 
 /// A task that has ended, as ECS has told of it.
-struct Ended {
+struct StoppedTask {
     lease: String,
     size: Size,
     /// From when to when there was a task, in milliseconds since 1970.
@@ -93,8 +93,8 @@ struct Ended {
     ran: Duration,
 }
 
-impl Ended {
-    fn read(told: &Value) -> Ended {
+impl StoppedTask {
+    fn read(told: &Value) -> StoppedTask {
         let at = |name: &str| {
             let at = DateTime::from_str(told[name].as_str()?, DateTimeFormat::DateTimeWithOffset).expect("a time");
             Some(at.to_millis().expect("a time"))
@@ -104,7 +104,7 @@ impl Ended {
         let number = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let size = [&machine["cpu"], &machine["memory"], &machine["ephemeralStorage"]["sizeInGiB"]].map(number);
         let ran = stopped - at("pullStartedAt").unwrap_or(stopped);
-        Ended {
+        StoppedTask {
             lease: told["startedBy"].as_str().expect("a lease").to_owned(),
             size: size.join("/").parse().expect("a size"),
             there: (created, stopped),
@@ -114,7 +114,7 @@ impl Ended {
 }
 
 /// The most tasks that there were at a moment, from RunTask to the end.
-fn at_once(tasks: &[Ended]) -> usize {
+fn at_once(tasks: &[StoppedTask]) -> usize {
     let there = |at: i64| tasks.iter().filter(|task| task.there.0 <= at && at < task.there.1).count();
     // There are more only when one begins.
     tasks.iter().map(|task| there(task.there.0)).max().unwrap_or(0)
@@ -181,7 +181,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
         wait_for("the money to be spent", || Some(watched.limits()).filter(|(limits, _)| is_spent(limits)));
     let log = watched.scenario.log();
     let told = log.iter().filter(|r| r.operation == "ECS Task State Change" && r.parameters["lastStatus"] == "STOPPED");
-    let tasks: Vec<_> = told.map(|request| Ended::read(&request.parameters)).collect();
+    let tasks: Vec<_> = told.map(|request| StoppedTask::read(&request.parameters)).collect();
     assert_eq!(tasks.len(), watched.tasks());
     println!("{killed} builders killed, {} tasks, {charged:?} builds charged, {} requests", tasks.len(), log.len());
     assert!(killed > 4 && (BUILDS - 10..=BUILDS).contains(&tasks.len()), "{killed} {}", tasks.len());
@@ -202,7 +202,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     let leases: BTreeSet<_> = tasks.iter().map(|task| &task.lease).collect();
     assert_eq!((leases.len(), at_once(&tasks)), (tasks.len(), SLOTS));
     let charged = charges(&log);
-    for Ended { lease, size, ran, .. } in &tasks {
+    for StoppedTask { lease, size, ran, .. } in &tasks {
         assert_eq!(charged.get(lease), Some(&counted.price(*size, *ran).0), "{ran:?}");
     }
     assert_eq!((end.taken(), end.reserved(), end.spent()), (0, Micros(0), Micros(charged.values().sum())));

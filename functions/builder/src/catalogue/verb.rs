@@ -16,8 +16,8 @@ use clap::Parser;
 
 use crate::{
     catalogue::{DATABASE, ENTER, Recipe, make, programs::read_builds, survey::Plan, worker::Limits},
+    context::Ending,
     nix::Nix,
-    shop::Ending,
     stop::Stop,
     version,
 };

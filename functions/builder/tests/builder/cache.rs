@@ -3,13 +3,13 @@
 
 use std::{fs, path::PathBuf};
 
-use binplz_cache::Key;
 use binplz_core::{
     artifact::{CacheName, ObjectName},
     failure::Kind,
     narinfo::{Narinfo, StoreDir},
     protocol::{Cache, Job, JobLimits, Outcome},
 };
+use binplz_nar::Key;
 
 use rustix::process::Signal;
 

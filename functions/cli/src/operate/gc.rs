@@ -8,13 +8,13 @@ use binplz_core::{
     time::Timestamp,
 };
 
-use crate::operate::{Fault, Gc};
+use crate::operate::{Gc, OperateError};
 
 /// Clears away, and tells what.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) async fn gc(Gc { dry_run, common }: Gc) -> Result<(), Fault> {
+/// [`OperateError`].
+pub(crate) async fn gc(Gc { dry_run, common }: Gc) -> Result<(), OperateError> {
     let report = common.which.find().await?.carry_out(Order::Gc { rehearsal: dry_run }).await?.cleared()?;
     if common.json {
         println!("{}", serde_json::json!(report));

@@ -7,7 +7,7 @@ use binplz_core::{
 };
 use clap::{Args as ClapArgs, Subcommand};
 
-use crate::{operate::Fault, site::Which};
+use crate::{operate::OperateError, site::Which};
 
 /// What `binplz key` takes.
 #[derive(ClapArgs)]
@@ -44,8 +44,8 @@ enum Verb {
 /// Does it.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) async fn key(Args { which, verb }: Args) -> Result<(), Fault> {
+/// [`OperateError`].
+pub(crate) async fn key(Args { which, verb }: Args) -> Result<(), OperateError> {
     let site = which.find().await?;
     let change = async |change| site.carry_out(Order::ChangeKeys(change)).await?.keys();
     match verb {

@@ -14,12 +14,12 @@ use binplz_core::{
 use indicatif::ProgressBar;
 
 use crate::{
-    operate::{Common, Fault, Top, ago},
+    operate::{Common, OperateError, Top, ago},
     site::Site,
 };
 
 /// Gives these orders, and tells how the whole stands after the last.
-pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order>) -> Result<(), Fault> {
+pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order>) -> Result<(), OperateError> {
     let site = common.which.find().await?;
     for order in orders {
         site.carry_out(order).await?;
@@ -33,7 +33,7 @@ pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order
     Ok(())
 }
 
-pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), Fault> {
+pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), OperateError> {
     let top = counted(&common.which.find().await?, since, most).await?;
     if common.json {
         println!("{}", serde_json::json!(top));
@@ -46,7 +46,7 @@ pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), Fault> {
 }
 
 /// The packages that were served most within that time.
-pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result<Vec<Asked>, Fault> {
+pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result<Vec<Asked>, OperateError> {
     // A busy service's log takes a while to read.
     let reading = ProgressBar::new_spinner().with_message("counting");
     reading.enable_steady_tick(Duration::from_millis(200));

@@ -171,7 +171,7 @@ pub(crate) enum Fatal {
     Open(#[from] OpenError),
     /// Nix, or the package set.
     #[error(transparent)]
-    Nixpkgs(#[from] nixpkgs::Fault),
+    Nixpkgs(#[from] nixpkgs::NixpkgsError),
     /// The port.
     #[error("cannot listen on {address}: {cause}; another program may use that port: --listen takes another")]
     Listen {
@@ -219,7 +219,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     let named = args.nixpkgs.as_deref().map(nixpkgs::named).transpose()?;
     let first_pins = match named.clone() {
         Some(Named { name, rev, source }) => Pins::one(name, rev, source),
-        None => nixpkgs::Known::read()?.pins()?,
+        None => nixpkgs::PinsFile::read()?.pins()?,
     };
     let policy = Policy { names: args.names, ..args.numbers.policy(args.cache) };
     let cache = args.cache.then(nixpkgs::store_dir).transpose()?;

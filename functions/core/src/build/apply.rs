@@ -157,7 +157,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             Some(known) if known == task => Ok(Step::Stay),
             _ => Ok(build.with(State::Building(Lease { task: Some(task.clone()), ..lease.clone() }))),
         },
-        (Event::Pulse { id }, State::Building(lease)) if live(lease, id, now) => match now + policy.lease {
+        (Event::Heartbeat { id }, State::Building(lease)) if live(lease, id, now) => match now + policy.lease {
             expires if expires > lease.expires => Ok(build.with(State::Building(Lease { expires, ..lease.clone() }))),
             _ => Ok(Step::Stay),
         },
@@ -207,7 +207,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Stopped { .. }, _) => Ok(Step::Stay),
         (
             Event::Launched { .. }
-            | Event::Pulse { .. }
+            | Event::Heartbeat { .. }
             | Event::Hold { .. }
             | Event::Join { .. }
             | Event::Doom { .. }

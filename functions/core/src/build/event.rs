@@ -36,7 +36,7 @@ pub enum Event {
         task: String,
     },
     /// The builder that holds a lease is alive.
-    Pulse {
+    Heartbeat {
         /// Which lease.
         id: LeaseId,
     },

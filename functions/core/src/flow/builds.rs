@@ -9,7 +9,7 @@ use crate::{
     flow::{load_build, pins, queued, status},
     key::{Product, Rev, System},
     pins::Pins,
-    ports::{Deployment, Ledger, Listed, Shelf, Unavailable},
+    ports::{Deployment, Ledger, Listed, StatusIndex, Unavailable},
     text::span,
     time::Timestamp,
 };
@@ -73,8 +73,8 @@ impl Line {
 pub async fn builds<D: Deployment>(d: &D) -> Result<Builds, Unavailable> {
     let pins = pins::load(d).await?;
     let line = |listed: &Listed| line(d, &pins, listed);
-    let running = d.ledger().list(Shelf::Building, None, MOST).await?;
-    let failed = d.ledger().latest(Shelf::Failed, MOST).await?;
+    let running = d.ledger().list(StatusIndex::Building, None, MOST).await?;
+    let failed = d.ledger().latest(StatusIndex::Failed, MOST).await?;
     Ok(Builds {
         building: try_join_all(running.iter().map(|listed| told(d, line(listed), listed))).await?,
         queued: queued(d, MOST).await?.iter().map(line).collect(),
@@ -96,7 +96,7 @@ pub async fn lately<D: Deployment>(d: &D, most: usize) -> Result<Vec<Line>, Unav
 }
 
 async fn ready<D: Deployment>(d: &D, pins: &Pins, most: usize) -> Result<Vec<Line>, Unavailable> {
-    Ok(d.ledger().latest(Shelf::Ready, most).await?.iter().map(|listed| line(d, pins, listed)).collect())
+    Ok(d.ledger().latest(StatusIndex::Ready, most).await?.iter().map(|listed| line(d, pins, listed)).collect())
 }
 
 fn line<D: Deployment>(d: &D, pins: &Pins, listed: &Listed) -> Line {

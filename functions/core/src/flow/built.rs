@@ -9,7 +9,7 @@ use crate::{
         load_build, load_manifest,
     },
     key::Product,
-    ports::{Deployment, Ledger, Shelf},
+    ports::{Deployment, Ledger, StatusIndex},
     protocol::{Built, Looked},
 };
 
@@ -28,7 +28,7 @@ pub async fn built<D: Deployment>(d: &D, bearer: &Bearer, seen: Looked) -> Resul
         return Err(Denied::Forbidden("only a catalogue's maker is told what was built"));
     }
     let mut names = BTreeSet::new();
-    let latest = d.ledger().latest(Shelf::Ready, BACK).await?;
+    let latest = d.ledger().latest(StatusIndex::Ready, BACK).await?;
     let keys = latest.into_iter().map(|listed| listed.key).filter(|key| key.system == bearer.key.system);
     // Each package once, as it was built last.
     let mut keys = keys.filter_map(|key| match &key.product {

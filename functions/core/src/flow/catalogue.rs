@@ -6,12 +6,12 @@
 use crate::{
     artifact::{Home, ObjectName},
     build::{Build, Event},
-    flow::{Halt, advance, load_build, ring, startable},
+    flow::{AdvanceError, advance, load_build, ring, startable},
     key::{BuildKey, Product},
-    news::About,
-    pins::{Pins, Resolved},
+    pins::{Pins, ResolvedPin},
     policy::Names,
     ports::{Deployment, Unavailable},
+    telemetry::About,
 };
 
 /// Asks for the catalogue of every pin, for the deployment's own system, where it is neither made nor on its way. Those for other
@@ -34,7 +34,7 @@ pub(crate) async fn ask_for_all<D: Deployment>(d: &D, pins: &Pins) -> Result<(),
 /// The catalogue of what a target is looked for in; `None`: it is not made. `may_start`: then it is asked for.
 pub(crate) async fn load<D: Deployment>(
     d: &D,
-    found: &Resolved,
+    found: &ResolvedPin,
     may_start: bool,
 ) -> Result<Option<D::Catalogue>, Unavailable> {
     let key = found.build(Product::Catalogue);
@@ -44,13 +44,13 @@ pub(crate) async fn load<D: Deployment>(
     }
     // Whoever asks for a program gets it with or without one.
     if may_start && let Err(error) = ask(d, &build).await {
-        d.note(About::Build(&key), "a catalogue was not asked for", &error);
+        d.warn(About::Build(&key), "a catalogue was not asked for", &error);
     }
     Ok(None)
 }
 
 /// The catalogue with where its files lie, for those who only look.
-pub(crate) async fn open<D: Deployment>(d: &D, found: &Resolved) -> Result<Option<(Home, D::Catalogue)>, Unavailable> {
+pub(crate) async fn open<D: Deployment>(d: &D, found: &ResolvedPin) -> Result<Option<(Home, D::Catalogue)>, Unavailable> {
     let key = found.build(Product::Catalogue);
     let (build, _) = load_build(d, &key).await?;
     let Some(home) = build.home() else { return Ok(None) };
@@ -67,8 +67,8 @@ async fn ask<D: Deployment>(d: &D, build: &Build) -> Result<(), Unavailable> {
     }
     match advance(d, &build.key, &Event::Ask).await {
         Ok(_) => ring(d).await,
-        Err(Halt::Unavailable(error)) => return Err(error),
-        Err(Halt::Illegal(_) | Halt::Full(_)) => {}
+        Err(AdvanceError::Unavailable(error)) => return Err(error),
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => {}
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Allowance, Asker, Client},
-    flow::{Halt, keys, load_row},
+    flow::{AdvanceError, keys, load_row},
     ports::{Deployment, Read, Row, RowKey, Swap, Unavailable},
     problem::Problem,
 };
@@ -35,7 +35,7 @@ impl Charge {
     }
 
     /// One more, to be committed with what it is for.
-    pub(crate) async fn swap<D: Deployment>(&self, d: &D) -> Result<Swap, Halt> {
+    pub(crate) async fn swap<D: Deployment>(&self, d: &D) -> Result<Swap, AdvanceError> {
         let key = RowKey::Allowance(self.client.clone());
         let (row, seen) = load_row::<D, Allowance>(d, &key, Read::Consistent).await?;
         let row = row.unwrap_or_else(|| Allowance::untouched(self.client.clone(), d.now()));

@@ -5,7 +5,7 @@ use crate::{
     build::{Build, Event, Illegal},
     derivation::{Derivation, Realisation},
     flow::{
-        Halt, Tries, advance, decide, doomed, follow,
+        AdvanceError, Tries, advance, decide, failed_dependencies, follow,
         lease::{Bearer, Denied, admit},
         load_build, ring,
     },
@@ -38,7 +38,7 @@ pub async fn claim<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, found: 
         let realisation = follow::stands(d, row.as_ref(), &bearer.key).await?;
         let (build, version) = load_build(d, &bearer.key).await?;
         if realisation == Realisation::Free || was_told(&build, &drv, &realisation) {
-            if let Some((failure, seen_in)) = doomed::among(d, bearer.key.system, &found.to_build).await? {
+            if let Some((failure, seen_in)) = failed_dependencies::among(d, bearer.key.system, &found.to_build).await? {
                 let doom = Event::Doom { id: bearer.lease.clone(), failure, seen_in };
                 advance(d, &bearer.key, &doom).await.map_err(denied)?;
                 ring(d).await;
@@ -89,9 +89,9 @@ fn was_told(build: &Build, drv: &DrvHash, realisation: &Realisation) -> bool {
     build.history.last().is_some_and(|last| last.left.as_ref() == Some(drv) && last.failure.as_ref() == Some(failure))
 }
 
-fn denied(halt: Halt) -> Denied {
+fn denied(halt: AdvanceError) -> Denied {
     match halt {
-        Halt::Illegal(Illegal::OtherDerivation) => Denied::Forbidden("a lease is for one derivation"),
+        AdvanceError::Illegal(Illegal::OtherDerivation) => Denied::Forbidden("a lease is for one derivation"),
         halt => halt.into(),
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bill::{self, Bill, Taken, Used},
     flow::{inspect::shelved, load_limits},
-    ports::{Deployment, Read, Shelf, Tally, Traffic, Unavailable},
+    ports::{Deployment, DownloadStats, Read, StatusIndex, Traffic, Unavailable},
     prices::PriceList,
     time::Timestamp,
 };
@@ -50,7 +50,7 @@ pub(crate) async fn cost<D: Deployment>(d: &D) -> Result<Cost, Unavailable> {
     let (since, until) = (month.first().start(), month.next().first().start());
 
     let limits = load_limits(d, Read::Consistent).await?.0.in_month(at);
-    let traffic = d.tally().served(since).await?;
+    let traffic = d.download_stats().served(since).await?;
     let used = Used {
         spent: limits.spent(),
         reserved: limits.reserved(),
@@ -66,8 +66,8 @@ pub(crate) async fn cost<D: Deployment>(d: &D) -> Result<Cost, Unavailable> {
         }
     };
 
-    let mut builds = shelved(d, Shelf::Ready, since).await?;
-    builds.extend(shelved(d, Shelf::Failed, since).await?);
+    let mut builds = shelved(d, StatusIndex::Ready, since).await?;
+    builds.extend(shelved(d, StatusIndex::Failed, since).await?);
     let mut dearest = bill::taken(&builds, since, policy);
     let building_seconds = dearest.iter().map(|taken| taken.seconds).sum();
     dearest.truncate(DEAREST);

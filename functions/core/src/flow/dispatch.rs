@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::{
     build::{Event, Lease},
     failure::{Failure, Kind},
-    flow::{Halt, advance, follow, load_limits, load_past, pins, settle, shelf::Walk},
+    flow::{AdvanceError, advance, follow, load_limits, load_profile, pins, settle, status_index::Walk},
     key::{BuildKey, Product},
-    limits::{Full, Limits},
-    news::{About, News},
-    ports::{Deployment, Launcher, NotLaunched, Read, Shelf, Unavailable},
+    limits::{LimitExceeded, Limits},
+    ports::{Deployment, Launcher, NotLaunched, Read, StatusIndex, Unavailable},
     size::Size,
+    telemetry::{About, Signal},
     time::Timestamp,
 };
 
@@ -27,8 +27,8 @@ pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavail
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let mut next = None;
     // What nobody waits for yet comes last, and gets what is left.
-    for shelf in [Shelf::Queued, Shelf::Warming] {
-        match along(d, shelf, &limits).await? {
+    for status_index in [StatusIndex::Queued, StatusIndex::Warming] {
+        match along(d, status_index, &limits).await? {
             Room::None => return Ok(None),
             Room::Left { due } => next = [next, due].into_iter().flatten().min(),
         }
@@ -44,8 +44,8 @@ enum Room {
     Left { due: Option<Timestamp> },
 }
 
-async fn along<D: Deployment>(d: &D, shelf: Shelf, limits: &Limits) -> Result<Room, Unavailable> {
-    let mut walk = Walk::along(shelf);
+async fn along<D: Deployment>(d: &D, status_index: StatusIndex, limits: &Limits) -> Result<Room, Unavailable> {
+    let mut walk = Walk::along(status_index);
     while let Some(page) = walk.next(d).await? {
         // Looked at after the list, so that no build is on it whose pin is younger.
         let pins = if page.is_empty() { None } else { Some(pins::load(d).await?) };
@@ -69,17 +69,19 @@ async fn along<D: Deployment>(d: &D, shelf: Shelf, limits: &Limits) -> Result<Ro
                     }
                 }
                 // The list was late: somebody else has it.
-                Err(Halt::Illegal(_)) => {}
-                Err(Halt::Full(full)) => {
-                    d.tell(About::Build(&listed.key), News::Held(full));
+                Err(AdvanceError::Illegal(_)) => {}
+                Err(AdvanceError::LimitExceeded(full)) => {
+                    d.emit(About::Build(&listed.key), Signal::Held(full));
                     match full {
                         // What can not be paid on a larger machine may leave room for what needs the usual one.
-                        Full::Budget { worst } if worst > d.policy().worst_price(d.policy().size) => {}
-                        Full::Paused(_) | Full::Catalogue | Full::Client { .. } => {}
-                        Full::Budget { .. } | Full::Slots | Full::Store => return Ok(Room::None),
+                        LimitExceeded::Budget { worst } if worst > d.policy().worst_price(d.policy().size) => {}
+                        LimitExceeded::Paused(_) | LimitExceeded::Catalogue | LimitExceeded::Client { .. } => {}
+                        LimitExceeded::Budget { .. } | LimitExceeded::Slots | LimitExceeded::Store => {
+                            return Ok(Room::None);
+                        }
                     }
                 }
-                Err(Halt::Unavailable(error)) => return Err(error),
+                Err(AdvanceError::Unavailable(error)) => return Err(error),
             }
         }
     }
@@ -91,15 +93,15 @@ async fn machine<D: Deployment>(d: &D, key: &BuildKey) -> Result<Size, Unavailab
     let usual = d.policy().size;
     let Product::Package(attr) = &key.product else { return Ok(usual) };
     // An older one costs an attempt or some cents.
-    let (past, _) = load_past(d, key.system, attr, Read::Eventual).await?;
+    let (past, _) = load_profile(d, key.system, attr, Read::Eventual).await?;
     Ok(past.map_or(usual, |past| past.machine(usual)))
 }
 
 /// A build whose pin was moved or retired while it waited, or whose package was taken down: nobody wants it any more.
 async fn drop_unserved<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     match advance(d, key, &Event::Cancel).await {
-        Err(Halt::Unavailable(error)) => Err(error),
-        Ok(_) | Err(Halt::Illegal(_) | Halt::Full(_)) => Ok(()),
+        Err(AdvanceError::Unavailable(error)) => Err(error),
+        Ok(_) | Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => Ok(()),
     }
 }
 
@@ -113,16 +115,16 @@ pub(crate) async fn launch<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) 
     match launched {
         Ok(task) => match advance(d, key, &Event::Launched { id: lease.id.clone(), task }).await {
             // A quick builder has settled already.
-            Ok(_) | Err(Halt::Illegal(_)) => Ok(()),
-            Err(Halt::Unavailable(error)) => Err(error),
-            Err(Halt::Full(_)) => Ok(()),
+            Ok(_) | Err(AdvanceError::Illegal(_)) => Ok(()),
+            Err(AdvanceError::Unavailable(error)) => Err(error),
+            Err(AdvanceError::LimitExceeded(_)) => Ok(()),
         },
         Err(NotLaunched::Refused(why)) => {
-            d.note(About::Attempt(key, &lease.id), "a builder was not started", &why);
+            d.warn(About::Attempt(key, &lease.id), "a builder was not started", &why);
             settle::stopped(d, key, &lease.id, Failure::new(Kind::NotStarted, ""), Some(Duration::ZERO)).await.map(drop)
         }
         Err(NotLaunched::Unavailable(error)) => {
-            d.note(About::Attempt(key, &lease.id), "a builder may not have been started", &error);
+            d.warn(About::Attempt(key, &lease.id), "a builder may not have been started", &error);
             Ok(())
         }
     }

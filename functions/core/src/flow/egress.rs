@@ -3,9 +3,9 @@
 
 use crate::{
     flow::{change_limits, load_limits},
-    news::{About, News},
     policy::Policy,
-    ports::{Deployment, Location, Read, Tally, Unavailable},
+    ports::{Deployment, DownloadStats, Location, Read, Unavailable},
+    telemetry::{About, Signal},
     time::Timestamp,
 };
 
@@ -21,13 +21,13 @@ pub(crate) async fn count<D: Deployment>(d: &D) -> Result<(), Unavailable> {
         return Ok(());
     }
     let today = d.now().day();
-    match d.tally().served(today.start()).await {
+    match d.download_stats().served(today.start()).await {
         Ok(traffic) => drop(change_limits(d, |limits| limits.counted(today, traffic.bytes)).await?),
-        Err(error) => d.note(About::Service, "nobody knows how much was served", &error),
+        Err(error) => d.warn(About::Service, "nobody knows how much was served", &error),
     }
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     if let Some(egress) = limits.egress(d.policy(), d.now()).filter(|egress| egress.until.is_some()) {
-        d.tell(About::Service, News::Exceeded(egress));
+        d.emit(About::Service, Signal::Exceeded(egress));
     }
     Ok(())
 }

@@ -5,10 +5,10 @@ use crate::{
     artifact::Home,
     build::{Build, Event, State},
     derivation::{Derivation, Realisation},
-    flow::{Halt, advance, load_build, load_row, meaning::Known, ring, shelf::Walk},
+    flow::{AdvanceError, advance, load_build, load_row, resolve::KnownDerivation, ring, status_index::Walk},
     key::{BuildKey, DrvHash, System},
-    news::About,
-    ports::{Deployment, Read, RowKey, Shelf, Unavailable, Version},
+    ports::{Deployment, Read, RowKey, StatusIndex, Unavailable, Version},
+    telemetry::About,
 };
 
 /// A derivation's row.
@@ -56,12 +56,12 @@ pub(crate) async fn follow<D: Deployment>(d: &D, build: Build) -> Result<Build, 
 /// # Errors
 /// [`Unavailable`]: run it again.
 pub(crate) async fn follow_all<D: Deployment>(d: &D) -> Result<(), Unavailable> {
-    let mut walk = Walk::along(Shelf::Joined);
+    let mut walk = Walk::along(StatusIndex::Joined);
     while let Some(page) = walk.next(d).await? {
         for listed in &page {
             let followed = async { follow(d, load_build(d, &listed.key).await?.0).await };
             if let Err(error) = followed.await {
-                d.note(About::Build(&listed.key), "whom it follows was not looked at", &error);
+                d.warn(About::Build(&listed.key), "whom it follows was not looked at", &error);
             }
         }
     }
@@ -72,7 +72,7 @@ pub(crate) async fn follow_all<D: Deployment>(d: &D) -> Result<(), Unavailable> 
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn adopt<D: Deployment>(d: &D, build: Build, known: &Known) -> Result<Build, Unavailable> {
+pub(crate) async fn adopt<D: Deployment>(d: &D, build: Build, known: &KnownDerivation) -> Result<Build, Unavailable> {
     if !build.may_adopt() {
         return Ok(build);
     }
@@ -89,8 +89,8 @@ pub(crate) async fn adopt<D: Deployment>(d: &D, build: Build, known: &Known) -> 
 async fn applied<D: Deployment>(d: &D, build: Build, event: &Event) -> Result<Build, Unavailable> {
     match advance(d, &build.key, event).await {
         Ok(advanced) => Ok(advanced.after),
-        Err(Halt::Unavailable(error)) => Err(error),
-        Err(Halt::Illegal(_) | Halt::Full(_)) => Ok(build),
+        Err(AdvanceError::Unavailable(error)) => Err(error),
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => Ok(build),
     }
 }
 
@@ -98,11 +98,11 @@ async fn applied<D: Deployment>(d: &D, build: Build, event: &Event) -> Result<Bu
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn worker<D: Deployment>(d: &D, build: &Build) -> Result<Build, Unavailable> {
+pub(crate) async fn leader<D: Deployment>(d: &D, build: &Build) -> Result<Build, Unavailable> {
     if let State::Joined { derivation, .. } = &build.state
         && let (Some(row), _) = load(d, build.key.system, derivation).await?
     {
-        return load_build(d, &row.home.key).await.map(|(worker, _)| worker);
+        return load_build(d, &row.home.key).await.map(|(leader, _)| leader);
     }
     Ok(build.clone())
 }
@@ -112,7 +112,7 @@ pub(crate) async fn worker<D: Deployment>(d: &D, build: &Build) -> Result<Build,
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn teller<D: Deployment>(d: &D, build: &Build) -> Result<Option<Home>, Unavailable> {
+pub(crate) async fn log_source<D: Deployment>(d: &D, build: &Build) -> Result<Option<Home>, Unavailable> {
     if let Some(home) = build.home() {
         return Ok(Some(home));
     }

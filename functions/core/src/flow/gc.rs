@@ -16,8 +16,8 @@ use crate::{
     artifact::Home,
     flow::{Tries, change_limits, load_limits, pins},
     gc::{self, Census, Fate, Found, Report, Rule, Trash, Verdict},
-    news::{About, News},
     ports::{Collect, Deployment, Held, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
+    telemetry::{About, Signal},
 };
 
 /// How many rows, or homes, are looked at in one go.
@@ -45,7 +45,7 @@ pub async fn gc<D: Deployment<Store: Collect>>(d: &D, rehearsal: bool) -> Result
     clear_cache(d, &mut report).await?;
     if !rehearsal {
         change_limits(d, |now| now.measured(report.there(), limits.stored())).await?;
-        d.tell(About::Service, News::Cleared(&report));
+        d.emit(About::Service, Signal::Cleared(&report));
     }
     Ok(report)
 }
@@ -89,9 +89,9 @@ async fn remove_rows<D: Deployment>(d: &D, verdict: Verdict, report: &mut Report
             if removed { report.rows.count(key) } else { report.rows.busy += 1 }
         }
     }
-    for (shorter, seen) in verdict.doomed {
+    for (shorter, seen) in verdict.failed_dependencies {
         // Somebody else has written it: the next run.
-        put(d, Row::Doomed(shorter), seen).await?;
+        put(d, Row::FailedDependencies(shorter), seen).await?;
     }
     Ok(())
 }

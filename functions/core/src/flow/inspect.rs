@@ -7,14 +7,14 @@ use crate::{
     build::{Attempt, Build, State},
     failure::{Failure, Kind},
     flow::{
-        follow, load_build, load_past, log, pins,
+        follow, load_build, load_profile, log, pins,
         status::{self, Status},
     },
     key::{BuildKey, LeaseId, Product},
     limits::Micros,
-    past::Past,
     pins::Pins,
-    ports::{Deployment, Ledger, Read, Shelf, Unavailable},
+    ports::{Deployment, Ledger, Read, StatusIndex, Unavailable},
+    profile::BuildProfile,
     protocol::Progress,
     size::Size,
     text::clean_lines,
@@ -30,7 +30,7 @@ const AT_ONCE: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// Only those that stand so; `None`: all.
-    pub state: Option<Stands>,
+    pub state: Option<StatusFilter>,
     /// Only those that have failed so, the last time.
     pub reason: Option<Kind>,
     /// Only those that came to stand so at that instant or later.
@@ -40,7 +40,7 @@ pub struct Filter {
 /// How a build stands, as operators ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stands {
+pub enum StatusFilter {
     /// Waits for a slot, for its time, or for builds to go on.
     Queued,
     /// Under way, by itself or by another build of its derivation.
@@ -51,13 +51,13 @@ pub enum Stands {
     Failed,
 }
 
-impl Stands {
-    fn shelves(self) -> &'static [Shelf] {
+impl StatusFilter {
+    fn status_indexes(self) -> &'static [StatusIndex] {
         match self {
-            Stands::Queued => &[Shelf::Queued, Shelf::Warming],
-            Stands::Building => &[Shelf::Building, Shelf::Joined],
-            Stands::Ready => &[Shelf::Ready],
-            Stands::Failed => &[Shelf::Failed],
+            StatusFilter::Queued => &[StatusIndex::Queued, StatusIndex::Warming],
+            StatusFilter::Building => &[StatusIndex::Building, StatusIndex::Joined],
+            StatusFilter::Ready => &[StatusIndex::Ready],
+            StatusFilter::Failed => &[StatusIndex::Failed],
         }
     }
 }
@@ -106,7 +106,7 @@ pub struct Shown {
     pub cost: Option<Micros>,
     /// What its package took when it was built last, of whatever nixpkgs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub past: Option<Past>,
+    pub past: Option<BuildProfile>,
     /// Where people read its log; `None`: nobody can ask for it, or there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
@@ -147,12 +147,12 @@ pub struct Excerpt {
 /// # Errors
 /// [`Unavailable`].
 pub(crate) async fn list<D: Deployment>(d: &D, filter: &Filter) -> Result<Vec<Listing>, Unavailable> {
-    let all = [Stands::Building, Stands::Queued, Stands::Failed, Stands::Ready];
+    let all = [StatusFilter::Building, StatusFilter::Queued, StatusFilter::Failed, StatusFilter::Ready];
     let wanted = all.into_iter().filter(|stands| filter.state.is_none_or(|wanted| wanted == *stands));
     let pins = pins::load(d).await?;
     let mut found = Vec::new();
-    for shelf in wanted.flat_map(Stands::shelves) {
-        for build in shelved(d, *shelf, Timestamp(0)).await? {
+    for status_index in wanted.flat_map(StatusFilter::status_indexes) {
+        for build in shelved(d, *status_index, Timestamp(0)).await? {
             let fits = filter.since.is_none_or(|since| since_of(&build) >= since)
                 && filter.reason.is_none_or(|reason| failure_of(&build).is_some_and(|failure| failure.kind == reason));
             if fits {
@@ -167,12 +167,17 @@ pub(crate) async fn list<D: Deployment>(d: &D, filter: &Filter) -> Result<Vec<Li
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn shelved<D: Deployment>(d: &D, shelf: Shelf, since: Timestamp) -> Result<Vec<Build>, Unavailable> {
-    let listed = d.ledger().latest(shelf, LOOK).await?.into_iter().filter(|listed| listed.at >= since);
+pub(crate) async fn shelved<D: Deployment>(
+    d: &D,
+    status_index: StatusIndex,
+    since: Timestamp,
+) -> Result<Vec<Build>, Unavailable> {
+    let listed = d.ledger().latest(status_index, LOOK).await?.into_iter().filter(|listed| listed.at >= since);
     let rows = stream::iter(listed).map(|listed| async move { load_build(d, &listed.key).await });
     // A list may be late, and the row has moved on: what is told is what the row says.
-    let there =
-        |(build, _): (Build, _)| async move { Ok(build.shelf().is_some_and(|(on, _)| on == shelf).then_some(build)) };
+    let there = |(build, _): (Build, _)| async move {
+        Ok(build.status_index().is_some_and(|(on, _)| on == status_index).then_some(build))
+    };
     rows.buffered(AT_ONCE).try_filter_map(there).try_collect().await
 }
 
@@ -252,7 +257,7 @@ pub(crate) async fn show<D: Deployment>(d: &D, key: BuildKey) -> Result<Shown, U
         progress: status.progress.clone(),
     });
     let past = match &key.product {
-        Product::Package(attr) => load_past(d, key.system, attr, Read::Eventual).await?.0,
+        Product::Package(attr) => load_profile(d, key.system, attr, Read::Eventual).await?.0,
         Product::Catalogue => None,
     };
     let listing = listed(d, &pins::load(d).await?, &build, Some(&status));
@@ -279,7 +284,7 @@ pub(crate) async fn show<D: Deployment>(d: &D, key: BuildKey) -> Result<Shown, U
 /// [`Unavailable`].
 pub(crate) async fn log<D: Deployment>(d: &D, key: &BuildKey, from: u32) -> Result<Excerpt, Unavailable> {
     let (build, _) = load_build(d, key).await?;
-    let home = follow::teller(d, &build).await?;
+    let home = follow::log_source(d, &build).await?;
     let log::Part { content, next, complete } = log::read(d, &build, home.as_ref(), from).await?;
     Ok(Excerpt { text: clean_lines(&String::from_utf8_lossy(&content)), next, complete })
 }

@@ -4,13 +4,13 @@ use crate::{
     artifact::{Home, ObjectName},
     build::{Build, Event, Lease},
     catalogue,
-    flow::{Halt, advance, load_build, pins},
+    flow::{AdvanceError, advance, load_build, pins},
     key::{BuildKey, LeaseId, Product, Token},
     narinfo,
-    news::About,
     pins::Source,
     ports::{Deployment, Intake, Ledger, Unavailable},
-    protocol::{Grant, Job, Nixpkgs, Progress, Pulse, Upload},
+    protocol::{Heartbeat, Job, Nixpkgs, PresignedUpload, Progress, Upload},
+    telemetry::About,
 };
 
 /// A builder's word: which build and lease it speaks for, and its proof.
@@ -52,11 +52,11 @@ impl From<Unavailable> for Denied {
     }
 }
 
-impl From<Halt> for Denied {
-    fn from(halt: Halt) -> Denied {
+impl From<AdvanceError> for Denied {
+    fn from(halt: AdvanceError) -> Denied {
         match halt {
-            Halt::Unavailable(error) => Denied::Unavailable(error),
-            Halt::Illegal(_) | Halt::Full(_) => Denied::NotLive,
+            AdvanceError::Unavailable(error) => Denied::Unavailable(error),
+            AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_) => Denied::NotLive,
         }
     }
 }
@@ -82,7 +82,7 @@ pub async fn job<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result
     if let (Some(_), Some(last)) = (&cache, build.history.last()) {
         let home = Home { key: bearer.key.clone(), lease: last.lease.clone() };
         if let Err(error) = d.store().offered(&home).await {
-            d.note(About::Attempt(&home.key, &home.lease), "nobody looks at what it offers to the cache", &error);
+            d.warn(About::Attempt(&home.key, &home.lease), "nobody looks at what it offers to the cache", &error);
         }
     }
     // A pin that was moved or retired since the claim: nobody wants it built any more.
@@ -105,14 +105,14 @@ pub async fn job<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result
 ///
 /// # Errors
 /// [`Denied`].
-pub async fn pulse<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progress) -> Result<Pulse, Denied> {
+pub async fn heartbeat<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progress) -> Result<Heartbeat, Denied> {
     let (_, lease) = admit(d, bearer).await?;
     d.ledger().put_progress(&lease.id, &progress.clone().cleaned()).await?;
     // A write a second for a progress bar is one row's business, not the ledger's: the lease moves once a third of it is used.
     if lease.expires - d.now() < d.policy().lease * 2 / 3 {
-        advance(d, &bearer.key, &Event::Pulse { id: lease.id }).await?;
+        advance(d, &bearer.key, &Event::Heartbeat { id: lease.id }).await?;
     }
-    Ok(Pulse { lease_seconds: d.policy().lease.as_secs() * 2 / 3 })
+    Ok(Heartbeat { lease_seconds: d.policy().lease.as_secs() * 2 / 3 })
 }
 
 /// Permission to store objects: its own programs or its catalogue, its log, and what it offers to the shared cache; nothing else.
@@ -123,7 +123,7 @@ pub async fn uploads<D: Deployment<Store: Intake>>(
     d: &D,
     bearer: &Bearer,
     uploads: &[Upload],
-) -> Result<Vec<Grant>, Denied> {
+) -> Result<Vec<PresignedUpload>, Denied> {
     admit(d, bearer).await?;
     let job = &d.policy().job;
     let mut grants = Vec::with_capacity(uploads.len());

@@ -3,12 +3,12 @@
 use crate::{
     artifact::{Home, ObjectName},
     build::{Build, State},
-    flow::{follow, load_build, meaning},
+    flow::{follow, load_build, resolve},
     gzip,
-    news::About,
     ports::{Deployment, Ledger, Store, Unavailable},
     reply::Reply,
     target::Target,
+    telemetry::About,
     text::clean_lines,
 };
 
@@ -47,10 +47,10 @@ impl Part {
 /// # Errors
 /// A [`Reply`] inside, where it means no build; [`Unavailable`], where a backend does not answer.
 pub async fn log<D: Deployment>(d: &D, target: &Target, from: u32) -> Result<Result<Part, Reply>, Unavailable> {
-    match meaning::of(d, target, false).await? {
-        Ok(meaning) => {
-            let (build, _) = load_build(d, &meaning.key).await?;
-            let home = follow::teller(d, &build).await?;
+    match resolve::of(d, target, false).await? {
+        Ok(resolve) => {
+            let (build, _) = load_build(d, &resolve.key).await?;
+            let home = follow::log_source(d, &build).await?;
             Ok(Ok(read(d, &build, home.as_ref(), from).await?))
         }
         Err(nothing) => Ok(Err(nothing.into())),
@@ -85,11 +85,11 @@ const TAIL_SEGMENTS: u32 = 3;
 /// # Errors
 /// As [`log`]'s.
 pub async fn tail<D: Deployment>(d: &D, target: &Target, max: usize) -> Result<Result<Tail, Reply>, Unavailable> {
-    let build = match meaning::of(d, target, false).await? {
-        Ok(meaning) => load_build(d, &meaning.key).await?.0,
+    let build = match resolve::of(d, target, false).await? {
+        Ok(resolve) => load_build(d, &resolve.key).await?.0,
         Err(nothing) => return Ok(Err(nothing.into())),
     };
-    let home = follow::teller(d, &build).await?;
+    let home = follow::log_source(d, &build).await?;
     let told = match &home {
         Some(home) => segments(d, home).await?,
         None => 0,
@@ -146,7 +146,7 @@ pub(crate) async fn read<D: Deployment>(
             match segment {
                 Ok(segment) if part.takes(&segment) => {}
                 Ok(_) => break,
-                Err(damaged) => d.note(About::Attempt(&home.key, &home.lease), "its log is not whole", &damaged),
+                Err(damaged) => d.warn(About::Attempt(&home.key, &home.lease), "its log is not whole", &damaged),
             }
         }
     }

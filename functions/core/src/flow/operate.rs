@@ -10,17 +10,17 @@ use crate::{
     build::Event,
     client::{KeyChange, Keys},
     flow::{
-        Halt, QUEUE_COUNT, advance,
+        AdvanceError, QUEUE_COUNT, advance,
         cost::{self, Cost},
-        doomed, gc,
+        failed_dependencies, gc,
         inspect::{self, Excerpt, Filter, Listing, Shown},
-        keys, load_build, load_limits, meaning, pins, queued, ring, stop,
+        keys, load_build, load_limits, pins, queued, resolve, ring, stop,
     },
     gc::Report,
     key::{Attr, BuildKey, System},
     limits::{Egress, Micros, Paused},
     pins::{Change, Pins, Withheld},
-    ports::{Asked, Collect, Deployment, Read, Tally, Unavailable},
+    ports::{Asked, Collect, Deployment, DownloadStats, Read, Unavailable},
     target::{BadTarget, Target},
     time::Timestamp,
 };
@@ -43,7 +43,7 @@ pub enum Order {
     /// Let builds go on.
     Resume,
     /// Let builds cost so much in this month, whatever they may in others.
-    Grant(Micros),
+    OverrideBudget(Micros),
     /// Tell the API keys.
     Keys,
     /// Change them, and tell what they are then.
@@ -265,7 +265,7 @@ impl<D: Deployment<Store: Collect>> Operator for D {
                 stop::resume(self).await?;
                 overview(self).await
             }
-            Order::Grant(budget) => {
+            Order::OverrideBudget(budget) => {
                 stop::grant(self, budget).await?;
                 overview(self).await
             }
@@ -274,7 +274,7 @@ impl<D: Deployment<Store: Collect>> Operator for D {
             Order::List(filter) => Ok(Outcome::List(inspect::list(self, &filter).await?)),
             Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
-            Order::Top { since, most } => Ok(Outcome::Top(self.tally().top(since, most).await?)),
+            Order::Top { since, most } => Ok(Outcome::Top(self.download_stats().top(since, most).await?)),
             Order::Gc { rehearsal } => Ok(Outcome::Gc(gc::gc(self, rehearsal).await?)),
             Order::Cost => Ok(Outcome::Cost(Box::new(cost::cost(self).await?))),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
@@ -306,7 +306,7 @@ async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
 async fn key_of<D: Deployment>(d: &D, of: &Named) -> Result<BuildKey, Declined> {
     match of {
         Named::Key(key) => Ok(key.clone()),
-        Named::Target(target) => Ok(meaning::of(d, target, false).await?.map_err(declined)?.key),
+        Named::Target(target) => Ok(resolve::of(d, target, false).await?.map_err(declined)?.key),
     }
 }
 
@@ -326,9 +326,9 @@ async fn on_build<D: Deployment>(d: &D, of: &Named, act: Act) -> Result<Listing,
 }
 
 /// A failure counts no more, and neither does that of the dependency that caused it.
-async fn again<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<(), Halt> {
+async fn again<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<(), AdvanceError> {
     // The pardon first: whoever dies between the two gives the order again, and the build still says which dependency it was.
-    doomed::pardon(d, &load_build(d, key).await?.0).await?;
+    failed_dependencies::clear(d, &load_build(d, key).await?.0).await?;
     advance(d, key, event).await.map(drop)
 }
 

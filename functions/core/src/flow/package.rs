@@ -9,7 +9,7 @@ use crate::{
     catalogue::{About, Resolution},
     flow::{catalogue, load_build, manifest_of, pins, search, status},
     key::{Attr, Bin, BuildKey, Product, Rev, Sha256, System},
-    pins::{PinName, Pins, Resolved, Source},
+    pins::{PinName, Pins, ResolvedPin, Source},
     policy::Names,
     ports::{Catalogue, Deployment, Unavailable},
     protocol::Nixpkgs,
@@ -167,7 +167,7 @@ pub async fn package<D: Deployment>(d: &D, asked: &Target) -> Result<Result<Pack
 }
 
 /// What is known of a package before it is built.
-struct Known {
+struct PackageFacts {
     attr: Attr,
     by_attribute: bool,
     about: About,
@@ -178,11 +178,11 @@ struct Known {
 
 async fn known<D: Deployment>(
     d: &D,
-    found: &Resolved,
+    found: &ResolvedPin,
     wanted: &Wanted,
-) -> Result<Result<Known, Box<Reply>>, Unavailable> {
+) -> Result<Result<PackageFacts, Box<Reply>>, Unavailable> {
     let names = d.policy().names;
-    let nothing = |by_attribute| Known {
+    let nothing = |by_attribute| PackageFacts {
         attr: wanted.attr().clone(),
         by_attribute,
         about: About::default(),
@@ -209,7 +209,7 @@ async fn known<D: Deployment>(
     };
     let details = home.object(ObjectName::Details);
     let about = search::abouts(d, &details, &catalogue, std::slice::from_ref(&entry)).await.pop();
-    Ok(Ok(Known {
+    Ok(Ok(PackageFacts {
         by_attribute: false,
         about: about.unwrap_or_default(),
         main: entry.main,
@@ -287,7 +287,7 @@ async fn places<D: Deployment>(d: &D, pins: &Pins, target: &Target, attr: &Attr)
 
 /// The command that builds the same derivation as a builder does: from the same nixpkgs, for the same system, with no configuration
 /// of its user's.
-fn nix_build(pins: &Pins, found: &Resolved, attr: &Attr) -> String {
+fn nix_build(pins: &Pins, found: &ResolvedPin, attr: &Attr) -> String {
     let file = match pins.nixpkgs(&found.rev) {
         Some(Source::Elsewhere(Nixpkgs::Path(path))) => path.clone(),
         Some(Source::Elsewhere(Nixpkgs::Tarball { url, .. })) => url.clone(),

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     flow::{Tries, catalogue, load_row},
-    pins::{Change, Pinned, Pins, Refused},
+    pins::{Change, PinRefusal, Pinned, Pins},
     ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
     served::{Served, ServedKey},
 };
@@ -25,7 +25,7 @@ const PAGE: usize = 64;
 pub enum NotChanged {
     /// It would not be right.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] PinRefusal),
     /// The ledger does not answer: make the change again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -12,8 +12,8 @@ use crate::{
     flow::load_build,
     key::StoreHash,
     narinfo::{BadNarinfo, Narinfo},
-    news::{About, News},
-    ports::{Deployment, Measured, Unavailable, Vault},
+    ports::{BinaryCache, Deployment, Measured, Unavailable},
+    telemetry::{About, Signal},
 };
 
 /// Longest content of a store path, in bytes: a few minutes of a small machine's time to look at.
@@ -35,7 +35,7 @@ pub enum Promoted {
 
 /// Why an offer is refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Refused {
+pub enum OfferRefusal {
     /// It is of something else than the attempt was to make.
     #[error("it was not to be made there")]
     NotPlanned,
@@ -61,7 +61,11 @@ pub enum Refused {
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
-pub async fn promote<D: Deployment, V: Vault>(d: &D, vault: &V, home: &Home) -> Result<Promoted, Unavailable> {
+pub async fn promote<D: Deployment, V: BinaryCache>(
+    d: &D,
+    binary_cache: &V,
+    home: &Home,
+) -> Result<Promoted, Unavailable> {
     let (build, _) = load_build(d, &home.key).await?;
     if build.lease().is_some_and(|lease| lease.id == home.lease) {
         return Ok(Promoted::NotYet);
@@ -69,59 +73,59 @@ pub async fn promote<D: Deployment, V: Vault>(d: &D, vault: &V, home: &Home) -> 
     let about = About::Attempt(&home.key, &home.lease);
     let (mut new, mut refused) = (0, 0);
     let ours = build.history.iter().any(|attempt| attempt.lease == home.lease);
-    let planned = if ours { planned(vault, home).await? } else { Vec::new() };
-    for path in vault.offers(home).await? {
-        if vault.has(&path).await? {
+    let planned = if ours { planned(binary_cache, home).await? } else { Vec::new() };
+    for path in binary_cache.offers(home).await? {
+        if binary_cache.has(&path).await? {
             continue;
         }
-        match look(vault, home, &planned, &path).await? {
+        match look(binary_cache, home, &planned, &path).await? {
             Ok(narinfo) => {
-                let dir = vault.store_dir();
-                let signature = vault.sign(&narinfo.fingerprint(dir));
+                let dir = binary_cache.store_dir();
+                let signature = binary_cache.sign(&narinfo.fingerprint(dir));
                 // The file first: whoever finds a narinfo finds its file.
-                vault.keep(home, &narinfo.packed.sha256).await?;
-                vault.publish(&path, narinfo.signed(dir, &signature)).await?;
+                binary_cache.keep(home, &narinfo.packed.sha256).await?;
+                binary_cache.publish(&path, narinfo.signed(dir, &signature)).await?;
                 new += 1;
             }
             Err(why) => {
-                d.note(about, "what it offers to the cache is dropped", &format!("{path}: {why}"));
+                d.warn(about, "what it offers to the cache is dropped", &format!("{path}: {why}"));
                 refused += 1;
             }
         }
     }
-    vault.clear(home).await?;
+    binary_cache.clear(home).await?;
     if new > 0 {
-        d.tell(about, News::Promoted(new));
+        d.emit(about, Signal::Promoted(new));
     }
     Ok(Promoted::Done { new, refused })
 }
 
 /// What the attempt may offer; nothing, where it has not said so in time.
-async fn planned<V: Vault>(vault: &V, home: &Home) -> Result<Vec<StoreHash>, Unavailable> {
-    let Some(json) = vault.read(home, ObjectName::Plan).await? else { return Ok(Vec::new()) };
+async fn planned<V: BinaryCache>(binary_cache: &V, home: &Home) -> Result<Vec<StoreHash>, Unavailable> {
+    let Some(json) = binary_cache.read(home, ObjectName::Plan).await? else { return Ok(Vec::new()) };
     serde_json::from_slice(&json).map_err(|error| Unavailable::new("plan", error))
 }
 
-async fn look<V: Vault>(
-    vault: &V,
+async fn look<V: BinaryCache>(
+    binary_cache: &V,
     home: &Home,
     planned: &[StoreHash],
     path: &StoreHash,
-) -> Result<Result<Narinfo, Refused>, Unavailable> {
+) -> Result<Result<Narinfo, OfferRefusal>, Unavailable> {
     if !planned.contains(path) {
-        return Ok(Err(Refused::NotPlanned));
+        return Ok(Err(OfferRefusal::NotPlanned));
     }
-    let text = vault.read(home, ObjectName::Narinfo(path.clone())).await?.unwrap_or_default();
-    let narinfo = match Narinfo::parse(&String::from_utf8_lossy(&text), vault.store_dir()) {
+    let text = binary_cache.read(home, ObjectName::Narinfo(path.clone())).await?.unwrap_or_default();
+    let narinfo = match Narinfo::parse(&String::from_utf8_lossy(&text), binary_cache.store_dir()) {
         Ok(narinfo) if narinfo.path.hash == *path => narinfo,
-        Ok(_) => return Ok(Err(Refused::OtherPath)),
+        Ok(_) => return Ok(Err(OfferRefusal::OtherPath)),
         Err(bad) => return Ok(Err(bad.into())),
     };
     let most = narinfo.nar.size.min(NAR_MAX);
-    Ok(match vault.measure(home, &narinfo.packed.sha256, most).await? {
-        None => Err(Refused::NoFile),
-        Some(Measured { packed, .. }) if packed != narinfo.packed => Err(Refused::File),
-        Some(Measured { unpacked, .. }) if unpacked.as_ref() != Some(&narinfo.nar) => Err(Refused::Content),
+    Ok(match binary_cache.measure(home, &narinfo.packed.sha256, most).await? {
+        None => Err(OfferRefusal::NoFile),
+        Some(Measured { packed, .. }) if packed != narinfo.packed => Err(OfferRefusal::File),
+        Some(Measured { unpacked, .. }) if unpacked.as_ref() != Some(&narinfo.nar) => Err(OfferRefusal::Content),
         Some(_) => Ok(narinfo),
     })
 }

@@ -5,26 +5,26 @@ use crate::{
     build::{Build, Event, Made, State},
     client::Asker,
     flow::{
-        Halt, advance_for,
+        AdvanceError, advance_for,
         charge::Charge,
-        egress, follow, load_build, load_limits, load_row, manifest_of,
-        meaning::{self, Meaning, Nothing},
-        pins, ring, startable, status,
+        egress, follow, load_build, load_limits, load_row, manifest_of, pins,
+        resolve::{self, ResolveError, Resolved},
+        ring, startable, status,
     },
     key::Attr,
-    limits::{Full, Why},
-    news::{About, News},
+    limits::{LimitExceeded, Why},
     ports::{Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
     reply::{Problem, Reply},
     served::{Served, ServedKey},
     target::{PinRef, Target, Wanted},
+    telemetry::{About, Signal},
 };
 
 /// Answers a request for `target`. `starts`: the request is one that a person meant (contract §2), so that a miss may start a
 /// build, at their expense.
 pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, starts: Option<&Asker<'_>>) -> Reply {
     answer(d, target, method, starts).await.unwrap_or_else(|error| {
-        d.note(About::Service, "a request was not answered", &error);
+        d.warn(About::Service, "a request was not answered", &error);
         Reply::Problem(Problem::down())
     })
 }
@@ -47,9 +47,9 @@ async fn answer<D: Deployment>(
         };
     }
     let (old, version) = seen;
-    let reply = match meaning::of(d, target, starts.is_some()).await? {
-        Ok(meaning) => look(d, target, &meaning, version, method, starts).await?,
-        Err(Nothing::There(reply)) => *reply,
+    let reply = match resolve::of(d, target, starts.is_some()).await? {
+        Ok(resolved) => look(d, target, &resolved, version, method, starts).await?,
+        Err(ResolveError::There(reply)) => *reply,
         Err(nothing) => return Ok(nothing.into()),
     };
     match (reply, old) {
@@ -70,15 +70,15 @@ async fn answer<D: Deployment>(
 async fn look<D: Deployment>(
     d: &D,
     target: &Target,
-    meaning: &Meaning,
+    resolved: &Resolved,
     served: Version,
     method: Method,
     starts: Option<&Asker<'_>>,
 ) -> Result<Reply, Unavailable> {
-    let by_attribute = meaning.by_attribute;
-    let (build, _) = load_build(d, &meaning.key).await?;
+    let by_attribute = resolved.by_attribute;
+    let (build, _) = load_build(d, &resolved.key).await?;
     let mut build = follow::follow(d, build).await?;
-    if let Some(known) = &meaning.known {
+    if let Some(known) = &resolved.known {
         build = follow::adopt(d, build, known).await?;
     }
     if let Some(asker) = starts.filter(|_| startable(d, &build)) {
@@ -88,10 +88,10 @@ async fn look<D: Deployment>(
         };
     }
     match &build.state {
-        State::Ready(made) => serve(d, target, meaning, made, served, method).await,
+        State::Ready(made) => serve(d, target, resolved, made, served, method).await,
         State::Failed { failure, until, .. } => {
             let rest = until.map(|until| until - d.now());
-            Ok(Reply::Problem(Problem { by_attribute, ..Problem::failed(&meaning.attr, failure, rest) }))
+            Ok(Reply::Problem(Problem { by_attribute, ..Problem::failed(&resolved.attr, failure, rest) }))
         }
         State::Queued { .. } | State::Building(_) | State::Joined { .. } => {
             Ok(Reply::Pending(status::view(d, build, by_attribute).await?))
@@ -105,11 +105,11 @@ async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<
     let (limits, _) = load_limits(d, Read::Eventual).await?;
     if let Some(paused) = limits.closed(build.key.system, d.policy(), d.now()) {
         let held = match paused.why {
-            Why::Budget => Some(Full::Budget { worst: d.policy().worst_price(d.policy().size) }),
-            Why::Store => Some(Full::Store),
+            Why::Budget => Some(LimitExceeded::Budget { worst: d.policy().worst_price(d.policy().size) }),
+            Why::Store => Some(LimitExceeded::Store),
             _ => None,
         };
-        held.into_iter().for_each(|full| d.tell(About::Build(&build.key), News::Held(full)));
+        held.into_iter().for_each(|full| d.emit(About::Build(&build.key), Signal::Held(full)));
         return Ok(Err(Problem::paused(build.key.system, paused, status::paused_for(&paused, d.now()))));
     }
     if let Some(until) = limits.shut(d.policy(), d.now()) {
@@ -121,11 +121,11 @@ async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<
     };
     let asked = match advance_for(d, &build.key, &Event::Ask, charge.as_ref()).await {
         Ok(asked) => asked.after,
-        Err(Halt::Unavailable(error)) => return Err(error),
-        Err(Halt::Full(Full::Client { most, until })) => {
+        Err(AdvanceError::Unavailable(error)) => return Err(error),
+        Err(AdvanceError::LimitExceeded(LimitExceeded::Client { most, until })) => {
             return Ok(Err(Problem::too_many(most, asker.key.is_some(), until, d.now())));
         }
-        Err(Halt::Illegal(_) | Halt::Full(_)) => return Ok(Err(Problem::down())),
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => return Ok(Err(Problem::down())),
     };
     ring(d).await;
     Ok(Ok(asked))
@@ -135,12 +135,12 @@ async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<
 async fn serve<D: Deployment>(
     d: &D,
     target: &Target,
-    meaning: &Meaning,
+    resolved: &Resolved,
     made: &Made,
     version: Version,
     method: Method,
 ) -> Result<Reply, Unavailable> {
-    let Meaning { pin, attr, key, .. } = meaning;
+    let Resolved { pin, attr, key, .. } = resolved;
     let home = made.home(key);
     let manifest = manifest_of(d, key, made).await?;
     let program = match choose(&target.wanted, attr, &manifest) {
@@ -167,7 +167,7 @@ async fn serve<D: Deployment>(
         // Somebody else has remembered it; what was found stands either way.
         Ok(()) | Err(NotCommitted::Conflict) => {}
         Err(NotCommitted::Unavailable(error)) => {
-            d.note(About::Attempt(key, &made.lease), "a served row was not written", &error);
+            d.warn(About::Attempt(key, &made.lease), "a served row was not written", &error);
         }
     }
     hit(d, served, method).await

@@ -8,11 +8,11 @@ use crate::{
     catalogue::{About, Entry, Resolution},
     flow::{catalogue, pins},
     key::{Attr, Rev, System},
-    news,
     pins::{PinName, Unserved},
     policy::Names,
     ports::{Catalogue, Deployment, Store, Unavailable},
     target::{Search, Target, Wanted},
+    telemetry,
 };
 
 /// Most packages in an answer.
@@ -187,7 +187,7 @@ pub(crate) async fn abouts<D: Deployment>(
         match &blocks[at] {
             Ok(block) => catalogue.about(block.as_deref()?, &entry.attr),
             Err(error) => {
-                d.note(news::About::Build(&details.key), "a catalogue's details were not read", error);
+                d.warn(telemetry::About::Build(&details.key), "a catalogue's details were not read", error);
                 None
             }
         }

@@ -7,14 +7,14 @@ use crate::{
     build::Event,
     failure::Failure,
     flow::{
-        Halt, advance, change_limits, doomed,
+        AdvanceError, advance, change_limits, failed_dependencies,
         lease::{Bearer, Denied, admit},
         ring,
     },
     key::{BuildKey, DrvHash, LeaseId, Product},
-    news::About,
     ports::{Deployment, Intake, Unavailable},
     protocol::{Outcome, Report, Stats},
+    telemetry::About,
 };
 
 /// A builder reports its end. What it says it has stored is looked at first: a row that is Ready has its objects.
@@ -61,18 +61,18 @@ pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report
     let stats = Stats { stored: Some(stored), ..report.stats };
     let event = Event::Settle { id: bearer.lease.clone(), end, stats };
     let settled = advance(d, &bearer.key, &event).await?;
-    if let Err(error) = doomed::note(d, &settled.after).await {
-        d.note(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
+    if let Err(error) = failed_dependencies::note(d, &settled.after).await {
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
     }
     ring(d).await;
     if report.stats.offers > 0
         && let Err(error) = d.store().offered(&bearer.home()).await
     {
-        d.note(About::Attempt(&bearer.key, &bearer.lease), "nobody looks at what it offers to the cache", &error);
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "nobody looks at what it offers to the cache", &error);
     }
     // Nothing depends on it: what stays is read all the same.
     if let Err(error) = tidy_log(d, &bearer.home()).await {
-        d.note(About::Attempt(&bearer.key, &bearer.lease), "the segments of its log are still there", &error);
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "the segments of its log are still there", &error);
     }
     Ok(())
 }
@@ -136,13 +136,13 @@ pub async fn stopped<D: Deployment>(
     failure: Failure,
     ran: Option<Duration>,
 ) -> Result<bool, Unavailable> {
-    let news = match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
+    let telemetry = match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
         Ok(advanced) => advanced.before != advanced.after,
-        Err(Halt::Unavailable(error)) => return Err(error),
-        Err(Halt::Illegal(_) | Halt::Full(_)) => false,
+        Err(AdvanceError::Unavailable(error)) => return Err(error),
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => false,
     };
     charge(d, lease, ran).await?;
-    Ok(news)
+    Ok(telemetry)
 }
 
 /// The task of a lease is gone: what it cost is spent, and its slot is free for whoever waits for one.

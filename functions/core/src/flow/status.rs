@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::{
     build::{Build, State},
     failure::Failure,
-    flow::{follow, load_build, load_limits, load_past, meaning, queued},
+    flow::{follow, load_build, load_limits, load_profile, queued, resolve},
     key::{BuildKey, LeaseId, Product, Rev, System},
     limits::{Limits, Micros, Paused},
-    ports::{Deployment, Ledger, Read, Shelf, Unavailable},
+    ports::{Deployment, Ledger, Read, StatusIndex, Unavailable},
     problem::BY_ATTRIBUTE,
     protocol::{Phase, Progress},
     reply::Reply,
@@ -142,10 +142,10 @@ impl Status {
 /// # Errors
 /// A [`Reply`] inside, where it means no build; [`Unavailable`], where the ledger does not answer.
 pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Status, Reply>, Unavailable> {
-    match meaning::of(d, target, false).await? {
-        Ok(meaning) => {
-            let (build, _) = load_build(d, &meaning.key).await?;
-            Ok(Ok(view(d, build, meaning.by_attribute).await?))
+    match resolve::of(d, target, false).await? {
+        Ok(resolve) => {
+            let (build, _) = load_build(d, &resolve.key).await?;
+            Ok(Ok(view(d, build, resolve.by_attribute).await?))
         }
         Err(nothing) => Ok(Err(nothing.into())),
     }
@@ -166,10 +166,10 @@ pub(crate) fn name(state: &State) -> &'static str {
 /// The status document of a build's row. Where another build is at its work, it shows how far that one is.
 pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool) -> Result<Status, Unavailable> {
     let now = d.now();
-    let worker = follow::worker(d, &build).await?;
-    let last = worker.history.last();
+    let leader = follow::leader(d, &build).await?;
+    let last = leader.history.last();
     let mut status = Status {
-        state: name(&worker.state),
+        state: name(&leader.state),
         package: build.key.product.clone(),
         system: build.key.system,
         nixpkgs: build.key.rev.clone(),
@@ -186,20 +186,20 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
         retry_after: 0,
         derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
         cost: build.cost(d.policy()),
-        lease: follow::teller(d, &build).await?.map(|home| home.lease),
+        lease: follow::log_source(d, &build).await?.map(|home| home.lease),
     };
-    match &worker.state {
+    match &leader.state {
         State::Queued { due, attempt, warming, .. } => {
             status.attempt = *attempt;
             status.failure = last.and_then(|attempt| attempt.failure.clone()).filter(|_| *attempt > 1);
             let (limits, _) = load_limits(d, Read::Eventual).await?;
-            status.paused = limits.closed(worker.key.system, d.policy(), now);
+            status.paused = limits.closed(leader.key.system, d.policy(), now);
             if let Some(paused) = status.paused {
                 status.retry_after = paused_for(&paused, now);
             } else if *due <= now {
-                let ahead = ahead(d, &worker.key, *warming).await?;
+                let ahead = ahead(d, &leader.key, *warming).await?;
                 let turn = limits.pace().of_any().map(|took| took * ahead as u32 / d.policy().slots.max(1) as u32);
-                let takes = expected(d, &worker.key, &limits, None).await?;
+                let takes = expected(d, &leader.key, &limits, None).await?;
                 status.ahead = Some(ahead);
                 status.estimate_seconds = takes.map(|takes| seconds_up(turn.unwrap_or_default() + takes).max(1));
                 status.retry_after = turn.map_or(2 + 5 * ahead as u64, |turn| 2 + turn.as_secs()).min(60);
@@ -214,7 +214,7 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
             status.elapsed_seconds = Some(elapsed.as_secs());
             status.progress = d.ledger().progress(&lease.id).await?;
             let (limits, _) = load_limits(d, Read::Eventual).await?;
-            let takes = expected(d, &worker.key, &limits, status.progress.as_ref()).await?;
+            let takes = expected(d, &leader.key, &limits, status.progress.as_ref()).await?;
             let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
             status.estimate_seconds = left.filter(|left| *left > 0);
             // Whoever asks at every half of what has passed is told at most half as late again as it took.
@@ -237,7 +237,7 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
 async fn ahead<D: Deployment>(d: &D, key: &BuildKey, warming: bool) -> Result<usize, Unavailable> {
     let line = match warming {
         true => queued(d, QUEUE_LOOK).await?,
-        false => d.ledger().list(Shelf::Queued, None, QUEUE_LOOK).await?,
+        false => d.ledger().list(StatusIndex::Queued, None, QUEUE_LOOK).await?,
     };
     Ok(line.iter().position(|listed| listed.key == *key).unwrap_or(line.len()))
 }
@@ -251,7 +251,7 @@ async fn expected<D: Deployment>(
     progress: Option<&Progress>,
 ) -> Result<Option<Duration>, Unavailable> {
     let Product::Package(attr) = &key.product else { return Ok(None) };
-    if let (Some(past), _) = load_past(d, key.system, attr, Read::Eventual).await? {
+    if let (Some(past), _) = load_profile(d, key.system, attr, Read::Eventual).await? {
         return Ok(Some(Duration::from_secs(past.seconds.max(1))));
     }
     let known = progress.filter(|progress| progress.expected > 0);

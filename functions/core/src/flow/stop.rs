@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use crate::{
     build::{Event, Lease},
-    flow::{Advanced, Halt, advance, change_limits, load_limits, ring, settle, shelf::Walk},
+    flow::{AdvanceError, Advanced, advance, change_limits, load_limits, ring, settle, status_index::Walk},
     key::BuildKey,
     limits::{Limits, Micros},
-    news::{About, News},
-    ports::{Deployment, Launcher, Read, Shelf, Unavailable},
+    ports::{Deployment, Launcher, Read, StatusIndex, Unavailable},
+    telemetry::{About, Signal},
     time::Timestamp,
 };
 
 /// Ends a build that is queued or under way: nobody is told that it failed, and whoever asks next starts it anew.
 ///
 /// # Errors
-/// [`Halt`]; [`crate::build::Illegal::NotUnderWay`] where there is nothing to end.
-pub async fn cancel<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Halt> {
+/// [`AdvanceError`]; [`crate::build::Illegal::NotUnderWay`] where there is nothing to end.
+pub async fn cancel<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), AdvanceError> {
     let Advanced { before, .. } = advance(d, key, &Event::Cancel).await?;
     if let Some(lease) = before.lease() {
         tell(d, key, lease).await;
@@ -31,14 +31,14 @@ pub async fn cancel<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Halt> {
 pub async fn pause<D: Deployment>(d: &D, drain: bool) -> Result<(), Unavailable> {
     let now = d.now();
     if change_limits(d, |limits| limits.stopped(drain, now)).await? {
-        d.tell(About::Service, News::Stopped(true));
+        d.emit(About::Service, Signal::Stopped(true));
     }
     if drain { Ok(()) } else { suspend(d).await }
 }
 
 /// Stops all that is under way, as far as the list shows it; a sweep sees the rest.
 pub(crate) async fn suspend<D: Deployment>(d: &D) -> Result<(), Unavailable> {
-    let mut walk = Walk::along(Shelf::Building);
+    let mut walk = Walk::along(StatusIndex::Building);
     while let Some(page) = walk.next(d).await? {
         for listed in &page {
             match advance(d, &listed.key, &Event::Suspend).await {
@@ -47,8 +47,8 @@ pub(crate) async fn suspend<D: Deployment>(d: &D) -> Result<(), Unavailable> {
                         tell(d, &listed.key, lease).await;
                     }
                 }
-                Err(Halt::Unavailable(error)) => return Err(error),
-                Err(Halt::Illegal(_) | Halt::Full(_)) => {}
+                Err(AdvanceError::Unavailable(error)) => return Err(error),
+                Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => {}
             }
         }
     }
@@ -61,7 +61,7 @@ pub(crate) async fn suspend<D: Deployment>(d: &D) -> Result<(), Unavailable> {
 /// [`Unavailable`].
 pub async fn resume<D: Deployment>(d: &D) -> Result<(), Unavailable> {
     if change_limits(d, Limits::resumed).await? {
-        d.tell(About::Service, News::Stopped(false));
+        d.emit(About::Service, Signal::Stopped(false));
     }
     ring(d).await;
     Ok(())
@@ -74,7 +74,7 @@ pub async fn resume<D: Deployment>(d: &D) -> Result<(), Unavailable> {
 pub async fn grant<D: Deployment>(d: &D, budget: Micros) -> Result<(), Unavailable> {
     let now = d.now();
     if change_limits(d, |limits| limits.granted(budget, now)).await? {
-        d.tell(About::Service, News::Granted(budget));
+        d.emit(About::Service, Signal::Granted(budget));
     }
     ring(d).await;
     Ok(())
@@ -108,6 +108,6 @@ pub(crate) async fn strays<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Un
 /// is found by the next sweep.
 pub(crate) async fn tell<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) {
     if let Err(error) = d.launcher().stop(&lease.id, lease.task.as_deref()).await {
-        d.note(About::Attempt(key, &lease.id), "a builder was not stopped yet", &error);
+        d.warn(About::Attempt(key, &lease.id), "a builder was not stopped yet", &error);
     }
 }

@@ -3,10 +3,10 @@
 
 use crate::{
     build::Event,
-    flow::{Halt, advance, dispatch, egress, load_build, load_limits, pins, ring, shelf::Walk, stop},
+    flow::{AdvanceError, advance, dispatch, egress, load_build, load_limits, pins, ring, status_index::Walk, stop},
     key::{BuildKey, System},
-    news::{About, News},
-    ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, Shelf, Swap, Unavailable},
+    ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, StatusIndex, Swap, Unavailable},
+    telemetry::{About, Signal},
     time::Timestamp,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
-    let (mut walk, mut next) = (Walk::along(Shelf::Building), None);
+    let (mut walk, mut next) = (Walk::along(StatusIndex::Building), None);
     while let Some(page) = walk.next(d).await? {
         for listed in &page {
             if listed.at > d.now() {
@@ -35,7 +35,7 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
     }
     match stop::strays(d).await {
         Ok(more) => next = [next, more].into_iter().flatten().min(),
-        Err(error) => d.note(About::Service, "builders that work for nobody may run", &error),
+        Err(error) => d.warn(About::Service, "builders that work for nobody may run", &error),
     }
     for system in System::ALL {
         look(d, system).await?;
@@ -49,8 +49,8 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
 async fn lapse<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     let lapsed = match advance(d, key, &Event::Lapse).await {
         Ok(lapsed) => lapsed,
-        Err(Halt::Unavailable(error)) => return Err(error),
-        Err(Halt::Illegal(_) | Halt::Full(_)) => return Ok(()),
+        Err(AdvanceError::Unavailable(error)) => return Err(error),
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => return Ok(()),
     };
     if let Some(lease) = lapsed.before.lease().filter(|_| lapsed.after.lease().is_none()) {
         stop::tell(d, key, lease).await;
@@ -74,7 +74,7 @@ async fn look<D: Deployment>(d: &D, system: System) -> Result<(), Unavailable> {
     let obstacle = match d.launcher().obstacle(system).await {
         Ok(obstacle) => obstacle,
         Err(error) => {
-            d.note(About::Service, "nobody knows whether builders can be started", &error);
+            d.warn(About::Service, "nobody knows whether builders can be started", &error);
             return Ok(());
         }
     };
@@ -84,7 +84,7 @@ async fn look<D: Deployment>(d: &D, system: System) -> Result<(), Unavailable> {
         return Ok(());
     }
     match d.ledger().commit(vec![Swap { seen, row: Row::Limits(limits) }]).await {
-        Ok(()) => d.tell(About::Service, News::Looked(system, obstacle)),
+        Ok(()) => d.emit(About::Service, Signal::Looked(system, obstacle)),
         Err(NotCommitted::Conflict) => {}
         Err(NotCommitted::Unavailable(error)) => return Err(error),
     }

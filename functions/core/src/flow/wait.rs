@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    flow::{load_build, meaning},
+    flow::{load_build, resolve},
     key::BuildKey,
-    news::About,
-    ports::{Deployment, Lobby, Watch},
+    ports::{Deployment, WaitLimiter, Watch},
     reply::Reply,
     target::Query,
+    telemetry::About,
     wait::{Patience, hop_path},
 };
 
@@ -19,8 +19,8 @@ pub async fn first<D: Deployment>(d: &D, reply: &Reply, query: &Query, patience:
     if !under_way || patience.hold(1, d.policy().hold).is_none() {
         return None;
     }
-    let admitted = d.lobby().admits().await.unwrap_or_else(|error| {
-        d.note(About::Service, "nobody knows how many wait", &error);
+    let admitted = d.wait_limiter().admits().await.unwrap_or_else(|error| {
+        d.warn(About::Service, "nobody knows how many wait", &error);
         false
     });
     admitted.then(|| hop_path(1, query))
@@ -33,9 +33,9 @@ pub async fn hop<D: Deployment>(d: &D, query: &Query, number: u32, patience: Pat
         && let Some(key) = key(d, query).await
     {
         if number > 1
-            && let Err(error) = d.lobby().keeps().await
+            && let Err(error) = d.wait_limiter().keeps().await
         {
-            d.note(About::Build(&key), "a waiter was not counted", &error);
+            d.warn(About::Build(&key), "a waiter was not counted", &error);
         }
         if !settled(d, &key, hold).await && patience.hold(number + 1, d.policy().hold).is_some() {
             return hop_path(number + 1, query);
@@ -46,10 +46,10 @@ pub async fn hop<D: Deployment>(d: &D, query: &Query, number: u32, patience: Pat
 
 /// What is waited for; `None` where that can not be said, and the target's answer says why.
 async fn key<D: Deployment>(d: &D, query: &Query) -> Option<BuildKey> {
-    match meaning::of(d, &query.target, false).await {
-        Ok(meaning) => Some(meaning.ok()?.key),
+    match resolve::of(d, &query.target, false).await {
+        Ok(resolve) => Some(resolve.ok()?.key),
         Err(error) => {
-            d.note(About::Service, "a waiter could not look what is meant", &error);
+            d.warn(About::Service, "a waiter could not look what is meant", &error);
             None
         }
     }
@@ -59,13 +59,13 @@ async fn key<D: Deployment>(d: &D, query: &Query) -> Option<BuildKey> {
 /// wait for: true.
 async fn settled<D: Deployment>(d: &D, key: &BuildKey, patience: Duration) -> bool {
     // Watched before it is looked at, so that nothing falls between.
-    let Some(mut watch) = d.lobby().watch(key, patience) else { return true };
+    let Some(mut watch) = d.wait_limiter().watch(key, patience) else { return true };
     loop {
         match load_build(d, key).await {
             Ok((build, _)) if !build.is_under_way() => return true,
             Ok(_) => {}
             // The next look may do.
-            Err(error) => d.note(About::Build(key), "a waiter could not look", &error),
+            Err(error) => d.warn(About::Build(key), "a waiter could not look", &error),
         }
         if !watch.changed().await {
             return false;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::Kind,
     key::System,
-    limits::{Full, Limits},
+    limits::{LimitExceeded, Limits},
     policy::Policy,
     time::Timestamp,
 };
@@ -163,8 +163,8 @@ impl Limits {
     /// The limits, where builders for that system may be started.
     ///
     /// # Errors
-    /// [`Full::Paused`].
-    pub fn open_for(&self, system: System) -> Result<&Limits, Full> {
-        self.paused(system).map_or(Ok(self), |paused| Err(Full::Paused(paused.why)))
+    /// [`LimitExceeded::Paused`].
+    pub fn open_for(&self, system: System) -> Result<&Limits, LimitExceeded> {
+        self.paused(system).map_or(Ok(self), |paused| Err(LimitExceeded::Paused(paused.why)))
     }
 }

@@ -30,7 +30,7 @@ enum Verb {
     Warm,
     Claim,
     Launched,
-    Pulse,
+    Heartbeat,
     Hold(char),
     Join(char, Realisation),
     Follow(char, Realisation),
@@ -53,7 +53,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => Just(Verb::Warm),
         6 => Just(Verb::Claim),
         2 => Just(Verb::Launched),
-        2 => Just(Verb::Pulse),
+        2 => Just(Verb::Heartbeat),
         3 => drv().prop_map(Verb::Hold),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Join(drv, stands)),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Follow(drv, stands)),
@@ -116,7 +116,7 @@ impl World {
                 Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default() }
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
-            Verb::Pulse => Event::Pulse { id: id(n) },
+            Verb::Heartbeat => Event::Heartbeat { id: id(n) },
             Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter) },
             Verb::Join(letter, realisation) => Event::Join {
                 id: id(n),
@@ -179,7 +179,7 @@ proptest! {
         tell(story, |_, _, world| {
             // Older ones than the last few are as those.
             let leases = world.leases.saturating_sub(4)..=world.leases;
-            let pulses = leases.clone().filter(|n| world.apply(&Event::Pulse { id: id(*n) }).is_ok()).count();
+            let pulses = leases.clone().filter(|n| world.apply(&Event::Heartbeat { id: id(*n) }).is_ok()).count();
             let settles = leases.filter(|n| matches!(world.apply(&settle(*n, Ok(()))), Ok(Step::Move(_)))).count();
             prop_assert!(pulses <= 1);
             prop_assert_eq!(settles, pulses);
@@ -193,7 +193,7 @@ proptest! {
             let of_the_past = |lease: &LeaseId| {
                 before.build.lease().is_none_or(|held| &held.id != lease || before.now >= held.expires)
             };
-            if let Event::Settle { id, .. } | Event::Pulse { id } = event
+            if let Event::Settle { id, .. } | Event::Heartbeat { id } = event
                 && of_the_past(id)
             {
                 prop_assert_eq!(&before.build, &after.build);
@@ -392,7 +392,7 @@ fn of_many_attempts_the_newest_are_remembered() {
 
 /// On to when the queued is due, or the lease over.
 fn pass_time(world: &mut World) {
-    if let Some((_, at)) = world.build.shelf().filter(|_| world.build.is_under_way()) {
+    if let Some((_, at)) = world.build.status_index().filter(|_| world.build.is_under_way()) {
         world.now = world.now.max(at);
     }
 }

@@ -19,7 +19,7 @@ use crate::{NOW, drv, id, settle, token, unasked};
 ///
 /// `=` stays; `!…` is illegal (`!queued`: not queued, `!due`: not due, `!live`: not the live lease, `!failed`: has not
 /// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: nobody has it); `queue1` queued at once as
-/// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `pulse` the lease
+/// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `heartbeat` the lease
 /// is longer, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
 /// failed until it has cooled down, `again` queued at once as the same attempt, `vain` likewise, and the attempt is remembered, `warm`
 /// queued for nobody, `wanted` no longer for nobody, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
@@ -151,7 +151,7 @@ fn event(name: &str) -> Event {
         "claim" => Event::Claim { id: id(n), token: token(n), size: Size::default() },
         "launched" => Event::Launched { id: id(n), task: "task".to_owned() },
         "relaunched" => Event::Launched { id: id(n), task: "another task".to_owned() },
-        "pulse" => Event::Pulse { id: id(n) },
+        "pulse" => Event::Heartbeat { id: id(n) },
         "built" => settle(n, Ok(())),
         "broken" => settle(n, Err(broken())),
         "unlucky" => settle(n, Err(unlucky())),

@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
-use binplz_cache::Packer;
 use binplz_core::{
     artifact::{CacheName, Home, ObjectName},
     key::{Sha256, StoreHash},
     narinfo::Content,
-    ports::{Collect, Intake, Measured, Vault},
+    ports::{BinaryCache, Collect, Intake, Measured},
 };
+use binplz_nar::Packer;
 
 use super::{
     Kept,
@@ -22,7 +22,7 @@ pub trait Promotes {
     fn store(&self) -> &(impl Intake + Collect);
 
     /// The cache, and the quarantine.
-    fn vault(&self) -> &impl Vault;
+    fn binary_cache(&self) -> &impl BinaryCache;
 
     /// A file of the cache.
     fn cached(&self, name: &CacheName) -> impl Future<Output = Option<Vec<u8>>>;
@@ -51,8 +51,8 @@ async fn offer(store: &impl Intake, home: &Home, name: ObjectName, content: &[u8
 
 /// By its narinfos, whatever else lies there; and how many bytes all that has.
 pub async fn what_an_attempt_offers_is_told_and_nothing_of_another(it: &impl Promotes) -> Kept {
-    let (vault, store, home, other) = (it.vault(), it.store(), home(1), home(2));
-    same("nothing", &vault.offers(&home).await?, &Vec::new())?;
+    let (binary_cache, store, home, other) = (it.binary_cache(), it.store(), home(1), home(2));
+    same("nothing", &binary_cache.offers(&home).await?, &Vec::new())?;
     same("no bytes", &(store.offered_bytes(&home).await?, store.in_quarantine().await?), &(0, 0))?;
     let (file, packed, _) = packed(b"content");
     offer(store, &home, ObjectName::Plan, b"[]").await?;
@@ -62,14 +62,14 @@ pub async fn what_an_attempt_offers_is_told_and_nothing_of_another(it: &impl Pro
     offer(store, &other, ObjectName::Narinfo(hash('3')), b"three").await?;
     // What people are served is no offer.
     offer(store, &home, ObjectName::Manifest, b"{}").await?;
-    let mut offers = vault.offers(&home).await?;
+    let mut offers = binary_cache.offers(&home).await?;
     offers.sort();
     same("offers", &offers, &vec![hash('1'), hash('2')])?;
     let bytes = 2 + packed.size + 3 + 3;
     same("bytes", &store.offered_bytes(&home).await?, &bytes)?;
     same("all bytes", &store.in_quarantine().await?, &(bytes + 5))?;
-    same("its text", &vault.read(&home, ObjectName::Narinfo(hash('2'))).await?, &Some(b"two".to_vec()))?;
-    same("another's", &vault.read(&home, ObjectName::Narinfo(hash('3'))).await?, &None)
+    same("its text", &binary_cache.read(&home, ObjectName::Narinfo(hash('2'))).await?, &Some(b"two".to_vec()))?;
+    same("another's", &binary_cache.read(&home, ObjectName::Narinfo(hash('3'))).await?, &None)
 }
 
 /// More of them than one page of a list has.
@@ -79,42 +79,42 @@ pub async fn all_of_many_offers_are_told(it: &impl Promotes) -> Kept {
     for n in 0..1001 {
         offer(it.store(), &home, ObjectName::Narinfo(name(n)), b"x").await?;
     }
-    let mut offers = it.vault().offers(&home).await?;
+    let mut offers = it.binary_cache().offers(&home).await?;
     offers.sort();
     same("offers", &offers, &(0..1001).map(name).collect())?;
     same("bytes", &it.store().offered_bytes(&home).await?, &1001)?;
-    it.vault().clear(&home).await?;
-    same("none", &it.vault().offers(&home).await?, &Vec::new())
+    it.binary_cache().clear(&home).await?;
+    same("none", &it.binary_cache().offers(&home).await?, &Vec::new())
 }
 
 /// A file is what it is, whatever it is called.
 pub async fn a_file_is_measured_to_its_end_and_no_further_than_it_may(it: &impl Promotes) -> Kept {
     // Larger than what is read at a time.
     let content: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let (vault, home, (file, packed, nar)) = (it.vault(), home(1), packed(&content));
-    same("no file", &vault.measure(&home, &packed.sha256, 1).await?, &None)?;
+    let (binary_cache, home, (file, packed, nar)) = (it.binary_cache(), home(1), packed(&content));
+    same("no file", &binary_cache.measure(&home, &packed.sha256, 1).await?, &None)?;
     let called: Sha256 = "a".repeat(64).parse().expect("hex");
     offer(it.store(), &home, ObjectName::Nar(called.clone()), &file).await?;
     let all = Measured { packed: packed.clone(), unpacked: Some(nar.clone()) };
-    same("all", &vault.measure(&home, &called, nar.size).await?, &Some(all))?;
+    same("all", &binary_cache.measure(&home, &called, nar.size).await?, &Some(all))?;
     let too_large = Measured { packed, unpacked: None };
-    same("too large", &vault.measure(&home, &called, nar.size - 1).await?, &Some(too_large))
+    same("too large", &binary_cache.measure(&home, &called, nar.size - 1).await?, &Some(too_large))
 }
 
 /// Whoever comes second changes nothing.
 pub async fn what_was_let_in_is_there_and_stays(it: &impl Promotes) -> Kept {
-    let (vault, home, other) = (it.vault(), home(1), home(2));
+    let (binary_cache, home, other) = (it.binary_cache(), home(1), home(2));
     let (file, packed, _) = packed(b"content");
     let (nar, narinfo) = (CacheName::Nar(packed.sha256.clone()), CacheName::Narinfo(hash('1')));
     for home in [&home, &other] {
         offer(it.store(), home, ObjectName::Nar(packed.sha256.clone()), &file).await?;
-        vault.keep(home, &packed.sha256).await?;
+        binary_cache.keep(home, &packed.sha256).await?;
     }
-    same("it has it", &vault.has(&hash('1')).await?, &false)?;
-    vault.publish(&hash('1'), "one".to_owned()).await?;
-    vault.publish(&hash('1'), "another".to_owned()).await?;
-    same("it has it", &vault.has(&hash('1')).await?, &true)?;
-    vault.clear(&home).await?;
+    same("it has it", &binary_cache.has(&hash('1')).await?, &false)?;
+    binary_cache.publish(&hash('1'), "one".to_owned()).await?;
+    binary_cache.publish(&hash('1'), "another".to_owned()).await?;
+    same("it has it", &binary_cache.has(&hash('1')).await?, &true)?;
+    binary_cache.clear(&home).await?;
     same("the file", &it.cached(&nar).await, &Some(file.clone()))?;
     same("the text", &it.cached(&narinfo).await, &Some(b"one".to_vec()))?;
     let mut files = it.store().cached().await?;
@@ -125,7 +125,7 @@ pub async fn what_was_let_in_is_there_and_stays(it: &impl Promotes) -> Kept {
     // Twice: the first one's reply may have been lost.
     for _ in 0..2 {
         it.store().remove_cached(&narinfo).await?;
-        same("it has it", &vault.has(&hash('1')).await?, &false)?;
+        same("it has it", &binary_cache.has(&hash('1')).await?, &false)?;
         same("the file stays", &it.cached(&nar).await, &Some(file.clone()))?;
     }
     it.store().remove_cached(&nar).await?;
@@ -134,7 +134,7 @@ pub async fn what_was_let_in_is_there_and_stays(it: &impl Promotes) -> Kept {
 
 /// And what nobody offered is cleared as well.
 pub async fn what_is_cleared_is_one_attempts_and_no_others(it: &impl Promotes) -> Kept {
-    let (vault, home, other) = (it.vault(), home(1), home(2));
+    let (binary_cache, home, other) = (it.binary_cache(), home(1), home(2));
     let (file, packed, _) = packed(b"content");
     for home in [&home, &other] {
         offer(it.store(), home, ObjectName::Plan, b"[]").await?;
@@ -143,10 +143,10 @@ pub async fn what_is_cleared_is_one_attempts_and_no_others(it: &impl Promotes) -
         offer(it.store(), home, ObjectName::Manifest, b"{}").await?;
     }
     for _ in 0..2 {
-        vault.clear(&home).await?;
+        binary_cache.clear(&home).await?;
         same("bytes", &it.store().offered_bytes(&home).await?, &0)?;
-        same("the plan", &vault.read(&home, ObjectName::Plan).await?, &None)?;
-        same("the other's", &vault.offers(&other).await?, &vec![hash('1')])?;
+        same("the plan", &binary_cache.read(&home, ObjectName::Plan).await?, &None)?;
+        same("the other's", &binary_cache.offers(&other).await?, &vec![hash('1')])?;
         same("what is served", &it.store().size(&home.object(ObjectName::Manifest)).await?, &Some(2))?;
     }
     Ok(())

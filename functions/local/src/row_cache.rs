@@ -19,7 +19,7 @@ const ROWS_MAX: usize = 20_000;
 
 /// The remembered rows.
 #[derive(Debug, Default)]
-pub(crate) struct Memo(RwLock<Inner>);
+pub(crate) struct RowCache(RwLock<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -32,7 +32,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Epoch(u64);
 
-impl Memo {
+impl RowCache {
     /// The row, if it is remembered; else when the reading that follows began.
     pub(crate) fn get(&self, key: &RowKey) -> Result<(Row, Version), Epoch> {
         let inner = self.inner();
@@ -40,8 +40,8 @@ impl Memo {
             RowKey::Served(key) => inner.rows.get(key).map(|(row, version)| (Row::Served(row.clone()), *version)),
             RowKey::Build(_)
             | RowKey::Derivation(..)
-            | RowKey::Past(..)
-            | RowKey::Doomed(_)
+            | RowKey::BuildProfile(..)
+            | RowKey::FailedDependencies(_)
             | RowKey::Allowance(_)
             | RowKey::Keys
             | RowKey::Trash(_)
@@ -123,19 +123,19 @@ mod tests {
 
     #[test]
     fn a_reader_that_was_overtaken_by_a_writer_leaves_the_writers_row() {
-        let memo = Memo::default();
-        let epoch = memo.get(&row(1).key()).expect_err("nothing is remembered");
-        memo.written(&row(2), Version(2));
-        memo.fill(epoch, &row(1), Version(1));
-        assert_eq!(memo.get(&row(1).key()), Ok((row(2), Version(2))));
+        let row_cache = RowCache::default();
+        let epoch = row_cache.get(&row(1).key()).expect_err("nothing is remembered");
+        row_cache.written(&row(2), Version(2));
+        row_cache.fill(epoch, &row(1), Version(1));
+        assert_eq!(row_cache.get(&row(1).key()), Ok((row(2), Version(2))));
     }
 
     #[test]
     fn a_reader_that_began_before_the_database_was_opened_again_leaves_nothing() {
-        let memo = Memo::default();
-        let epoch = memo.get(&row(1).key()).expect_err("nothing is remembered");
-        memo.forget();
-        memo.fill(epoch, &row(1), Version(1));
-        assert!(memo.get(&row(1).key()).is_err());
+        let row_cache = RowCache::default();
+        let epoch = row_cache.get(&row(1).key()).expect_err("nothing is remembered");
+        row_cache.forget();
+        row_cache.fill(epoch, &row(1), Version(1));
+        assert!(row_cache.get(&row(1).key()).is_err());
     }
 }

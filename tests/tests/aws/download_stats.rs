@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use binplz_aws::{log, tally::HitsTally};
+use binplz_aws::{download_stats::LogDownloadStats, log};
 use binplz_core::{
-    news::{About, News},
-    ports::{Asked, Location, Tally, Traffic},
+    ports::{Asked, DownloadStats, Location, Traffic},
     reply::Reply,
     served::{Served, ServedKey},
+    telemetry::{About, Signal},
     time::Timestamp,
 };
 use binplz_tests::{stack::ask, world::target};
@@ -31,7 +31,7 @@ fn line(stack: &str, package: &str, size: u64, at: Timestamp) -> Value {
         stale: false,
     };
     let hit = Reply::Hit { served, at: Location::Store("https://store.example/object".to_owned()) };
-    let line = log::line(stack, About::Service, &News::Answered { reply: &hit, to: None }, at);
+    let line = log::line(stack, About::Service, &Signal::Answered { reply: &hit, to: None }, at);
     json!({ "timestamp": at.0, "message": line })
 }
 
@@ -57,11 +57,11 @@ async fn what_was_served_is_the_sum_of_its_lines_for_each_stack_and_since_an_hou
     let stack = adapters.settings.need("BINPLZ_TABLE").expect("a name of its own");
     let another = format!("{stack}-another");
     let settings = adapters.settings.clone().with("BINPLZ_STACK", &stack).with("BINPLZ_HITS_LOG", &stack);
-    let tally = HitsTally::open(&adapters.account, &settings);
+    let download_stats = LogDownloadStats::open(&adapters.account, &settings);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let now = Timestamp(u64::try_from(now.as_millis()).expect("a time"));
     let hour = |before: u64| Timestamp((now.0 / 3_600_000 - before) * 3_600_000);
-    assert_eq!(tally.served(hour(30)).await, Ok(Traffic::default()));
+    assert_eq!(download_stats.served(hour(30)).await, Ok(Traffic::default()));
 
     // More than 2⁵³ bytes would not be exact, and nobody has served them.
     let big = 5_000_000_000_000;
@@ -75,13 +75,13 @@ async fn what_was_served_is_the_sum_of_its_lines_for_each_stack_and_since_an_hou
     ];
     write(&stack, &lines[..5]);
     write(&format!("{stack}-noise"), &lines[5..]);
-    assert_eq!(tally.served(hour(30)).await, Ok(Traffic { hits: 4, bytes: 1008 + big }));
-    assert_eq!(tally.served(hour(2)).await, Ok(Traffic { hits: 3, bytes: 1001 + big }));
-    assert_eq!(tally.served(hour(0)).await, Ok(Traffic { hits: 2, bytes: 1 + big }));
-    assert_eq!(tally.served(now + Duration::from_secs(3600)).await.map(|later| later.hits), Ok(0));
-    let top = tally.top(hour(2), 1).await;
+    assert_eq!(download_stats.served(hour(30)).await, Ok(Traffic { hits: 4, bytes: 1008 + big }));
+    assert_eq!(download_stats.served(hour(2)).await, Ok(Traffic { hits: 3, bytes: 1001 + big }));
+    assert_eq!(download_stats.served(hour(0)).await, Ok(Traffic { hits: 2, bytes: 1 + big }));
+    assert_eq!(download_stats.served(now + Duration::from_secs(3600)).await.map(|later| later.hits), Ok(0));
+    let top = download_stats.top(hour(2), 1).await;
     let tree = Asked { package: "tree".parse().expect("a name"), hits: 3 };
     assert_eq!(top, Ok(vec![tree]));
-    let log = HitsTally::open(&adapters.account, &adapters.settings).top(hour(2), 1).await;
+    let log = LogDownloadStats::open(&adapters.account, &adapters.settings).top(hour(2), 1).await;
     assert_eq!(log.expect_err("no function reads a log").cause, "no log of hits is named");
 }

@@ -12,13 +12,13 @@ use std::time::Duration;
 use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError, types::AttributeValue};
 use binplz_core::{
     key::BuildKey,
-    ports::{Lobby, Unavailable, Watch},
+    ports::{Unavailable, WaitLimiter, Watch},
     time::Timestamp,
 };
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     item::{self, Item, PK, TTL},
     ledger::DynamoLedger,
     unavailable,
@@ -33,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(4);
 
 /// The counts.
 #[derive(Clone, Debug)]
-pub struct DynamoLobby {
+pub struct DynamoWaitLimiter {
     dynamo: Client,
     table: String,
     seats: u64,
@@ -47,14 +47,14 @@ const NEW: &str = "new";
 /// Those who went on.
 const MORE: &str = "more";
 
-impl DynamoLobby {
+impl DynamoWaitLimiter {
     /// The lobby beside these rows, with the seats that the settings name. It asks by the same client: a start makes one only.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(rows: &DynamoLedger, settings: &Settings) -> Result<DynamoLobby, Fault> {
+    /// [`ConfigError`].
+    pub fn open(rows: &DynamoLedger, settings: &Settings) -> Result<DynamoWaitLimiter, ConfigError> {
         let policy = settings.policy()?;
-        Ok(DynamoLobby {
+        Ok(DynamoWaitLimiter {
             dynamo: rows.dynamo.clone(),
             table: rows.table.clone(),
             seats: policy.waiters as u64,
@@ -63,7 +63,7 @@ impl DynamoLobby {
         })
     }
 
-    /// [`Lobby::admits`], at an instant.
+    /// [`WaitLimiter::admits`], at an instant.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -78,7 +78,7 @@ impl DynamoLobby {
         }
     }
 
-    /// [`Lobby::keeps`], at an instant.
+    /// [`WaitLimiter::keeps`], at an instant.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -125,7 +125,7 @@ fn number(item: &Item, name: &str) -> u64 {
     item.get(name).and_then(|value| value.as_n().ok()?.parse().ok()).unwrap_or(0)
 }
 
-impl Lobby for DynamoLobby {
+impl WaitLimiter for DynamoWaitLimiter {
     type Watch = Polling;
 
     async fn admits(&self) -> Result<bool, Unavailable> {

@@ -25,7 +25,7 @@ const MOST: usize = 100;
 
 /// The row: what is known to fail for a system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doomed {
+pub struct FailedDependencies {
     /// For which system.
     pub system: System,
     dependencies: BTreeMap<DrvHash, Doom>,
@@ -44,14 +44,14 @@ struct Doom {
     seen: Timestamp,
 }
 
-impl Doomed {
+impl FailedDependencies {
     /// Nothing is.
-    pub fn none(system: System) -> Doomed {
-        Doomed { system, dependencies: BTreeMap::new() }
+    pub fn none(system: System) -> FailedDependencies {
+        FailedDependencies { system, dependencies: BTreeMap::new() }
     }
 
     /// The row after a build has failed for good; `None`: not in a dependency, or that is known.
-    pub fn after(&self, build: &Build, now: Timestamp) -> Option<Doomed> {
+    pub fn after(&self, build: &Build, now: Timestamp) -> Option<FailedDependencies> {
         let (drv, last) = (build.dependency()?, build.history.last()?);
         let (Product::Package(attr), Some(failure)) = (&build.key.product, &last.failure) else { return None };
         let home = Home { key: build.key.clone(), lease: last.lease.clone() };
@@ -82,14 +82,14 @@ impl Doomed {
     }
 
     /// The row without those whose log is of no use any more; `None`: all are.
-    pub fn without(&self, useless: impl Fn(&Home) -> bool) -> Option<Doomed> {
+    pub fn without(&self, useless: impl Fn(&Home) -> bool) -> Option<FailedDependencies> {
         let mut next = self.clone();
         next.dependencies.retain(|_, doom| !useless(&doom.home));
         (next != *self).then_some(next)
     }
 
     /// The row where an operator wants that one tried again; `None`: nothing was known of it.
-    pub fn pardoned(&self, drv: &DrvHash) -> Option<Doomed> {
+    pub fn pardoned(&self, drv: &DrvHash) -> Option<FailedDependencies> {
         let mut next = self.clone();
         next.dependencies.remove(drv).map(|_| next)
     }

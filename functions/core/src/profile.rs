@@ -13,7 +13,7 @@ use crate::{
 
 /// A package's row: what it took when it was built last, of whatever nixpkgs that was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
+pub struct BuildProfile {
     /// The package.
     pub attr: Attr,
     /// For which system.
@@ -32,10 +32,10 @@ pub struct Past {
     pub memory: Option<u64>,
 }
 
-impl Past {
+impl BuildProfile {
     /// What an attempt took that has built what it should.
-    pub fn of(attr: &Attr, system: System, attempt: &Attempt) -> Past {
-        Past {
+    pub fn of(attr: &Attr, system: System, attempt: &Attempt) -> BuildProfile {
+        BuildProfile {
             attr: attr.clone(),
             system,
             at: attempt.ended,
@@ -50,7 +50,7 @@ impl Past {
 /// Of a machine's memory, what a build may take that is tried on such a one again: it may be a little more the next time.
 const AMPLE: (u64, u64) = (3, 4);
 
-impl Past {
+impl BuildProfile {
     /// The machine that its next build is tried on first: the deployment's usual one, with as much memory and disk as the last one
     /// did not do without.
     pub fn machine(&self, usual: Size) -> Size {
@@ -66,7 +66,7 @@ impl Past {
 /// How long builds take, by how many derivations they build: 0, 1, 2 or 3, 4 to 7, and so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Pace(BTreeMap<u32, Mean>);
+pub struct DurationEstimate(BTreeMap<u32, Mean>);
 
 /// A mean that forgets: each new value counts for as much as [`MEMORY`] of them do at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ struct Mean {
 
 const MEMORY: u32 = 16;
 
-impl Pace {
+impl DurationEstimate {
     /// Whether nothing was learnt yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -137,7 +137,7 @@ mod tests {
             // It was tried on less, by another policy.
             ("2048/4096/30", Some(3), "4096/8192/50"),
         ] {
-            let past = Past {
+            let past = BuildProfile {
                 attr: "tree".parse().expect("an attribute"),
                 system: System::X86_64Linux,
                 at: Timestamp(1),
@@ -152,12 +152,12 @@ mod tests {
 
     #[test]
     fn of_what_nothing_is_known_nothing_is_said() {
-        assert_eq!((Pace::default().of(3), Pace::default().of_any()), (None, None));
+        assert_eq!((DurationEstimate::default().of(3), DurationEstimate::default().of_any()), (None, None));
     }
 
     #[test]
     fn like_sizes_are_learnt_together_and_the_nearest_stands_in_for_an_unknown_one() {
-        let mut pace = Pace::default();
+        let mut pace = DurationEstimate::default();
         for (derivations, took) in [(1, 10), (1, 20), (4, 100), (7, 300)] {
             pace.learn(derivations, seconds(took));
         }
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_was_long_ago_is_forgotten() {
-        let mut pace = Pace::default();
+        let mut pace = DurationEstimate::default();
         pace.learn(1, seconds(10_000));
         (0..200).for_each(|_| pace.learn(1, seconds(10)));
         assert!(pace.of(1).expect("known") < seconds(11), "{pace:?}");

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use binplz_core::failure::{Failure, Kind};
 
 use crate::{
-    board::Board,
-    classify::Ended,
+    classify::NixExit,
     lease::{CallError, Lease},
     log::Log,
     nix::{End, Nix},
+    progress_channel::ProgressChannel,
 };
 
 /// The tools of one build.
-pub(crate) struct Shop {
+pub(crate) struct BuildContext {
     /// The endpoint.
     pub(crate) lease: Arc<Lease>,
     /// What the pulse tells.
-    pub(crate) board: Arc<Board>,
+    pub(crate) progress_channel: Arc<ProgressChannel>,
     /// What people read.
     pub(crate) log: Arc<Log>,
     /// How to run Nix.
@@ -61,10 +61,10 @@ impl From<CallError> for Ending {
 }
 
 /// The end of a run of Nix that is to be judged; one that was stopped is not.
-pub(crate) fn finished(end: End) -> Result<Ended, Ending> {
+pub(crate) fn finished(end: End) -> Result<NixExit, Ending> {
     match end {
-        End::Exited(exit) => Ok(Ended::Exit(exit)),
-        End::Deadline => Ok(Ended::Deadline),
+        End::Exited(exit) => Ok(NixExit::Exit(exit)),
+        End::Deadline => Ok(NixExit::Deadline),
         End::Stopped(_) => Err(Ending::Stopped),
     }
 }

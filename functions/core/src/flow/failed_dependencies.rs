@@ -3,28 +3,28 @@
 use crate::{
     artifact::Home,
     build::Build,
-    doomed::Doomed,
+    failed_dependencies::FailedDependencies,
     failure::Failure,
     flow::{Tries, load_row},
     key::{DrvHash, System},
     ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
 };
 
-async fn load<D: Deployment>(d: &D, system: System) -> Result<(Doomed, Version), Unavailable> {
-    let (row, version) = load_row(d, &RowKey::Doomed(system), Read::Consistent).await?;
-    Ok((row.unwrap_or_else(|| Doomed::none(system)), version))
+async fn load<D: Deployment>(d: &D, system: System) -> Result<(FailedDependencies, Version), Unavailable> {
+    let (row, version) = load_row(d, &RowKey::FailedDependencies(system), Read::Consistent).await?;
+    Ok((row.unwrap_or_else(|| FailedDependencies::none(system)), version))
 }
 
 async fn change<D: Deployment>(
     d: &D,
     system: System,
-    change: impl Fn(&Doomed) -> Option<Doomed>,
+    change: impl Fn(&FailedDependencies) -> Option<FailedDependencies>,
 ) -> Result<(), Unavailable> {
     let mut tries = Tries::default();
     loop {
-        let (doomed, seen) = load(d, system).await?;
-        let Some(next) = change(&doomed) else { return Ok(()) };
-        match d.ledger().commit(vec![Swap { seen, row: Row::Doomed(next) }]).await {
+        let (failed_dependencies, seen) = load(d, system).await?;
+        let Some(next) = change(&failed_dependencies) else { return Ok(()) };
+        match d.ledger().commit(vec![Swap { seen, row: Row::FailedDependencies(next) }]).await {
             Ok(()) => return Ok(()),
             Err(error) => tries.again(error)?,
         }
@@ -40,7 +40,7 @@ pub(crate) async fn note<D: Deployment>(d: &D, ended: &Build) -> Result<(), Unav
     if ended.dependency().is_none() {
         return Ok(());
     }
-    change(d, ended.key.system, |doomed| doomed.after(ended, d.now())).await
+    change(d, ended.key.system, |failed_dependencies| failed_dependencies.after(ended, d.now())).await
 }
 
 /// How one of these fails, and whose log tells of it, if that is known.
@@ -55,15 +55,15 @@ pub(crate) async fn among<D: Deployment>(
     if dependencies.is_empty() {
         return Ok(None);
     }
-    let (doomed, _) = load(d, system).await?;
-    Ok(doomed.among(dependencies).map(|(failure, home)| (failure.clone(), home.clone())))
+    let (failed_dependencies, _) = load(d, system).await?;
+    Ok(failed_dependencies.among(dependencies).map(|(failure, home)| (failure.clone(), home.clone())))
 }
 
 /// Lets the dependency go that a build has failed by: an operator wants that build tried again.
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn pardon<D: Deployment>(d: &D, failed: &Build) -> Result<(), Unavailable> {
+pub(crate) async fn clear<D: Deployment>(d: &D, failed: &Build) -> Result<(), Unavailable> {
     let Some(drv) = failed.dependency() else { return Ok(()) };
-    change(d, failed.key.system, |doomed| doomed.pardoned(drv)).await
+    change(d, failed.key.system, |failed_dependencies| failed_dependencies.pardoned(drv)).await
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{board::Board, lease::Lease, stop::Stop};
+use crate::{lease::Lease, progress_channel::ProgressChannel, stop::Stop};
 
 /// The least time between two pulses, however fast progress is.
 const LEAST: Duration = Duration::from_millis(500);
@@ -13,18 +13,18 @@ const LAST_DELAY: Duration = Duration::from_secs(5);
 
 /// Pulses until the board is closed or the lease is lost: within a second of every change, and often enough that two
 /// lost pulses in a row do not lose the lease.
-pub(crate) fn run(lease: &Lease, board: &Board, stop: &Stop, lease_seconds: u64) {
+pub(crate) fn run(lease: &Lease, progress_channel: &ProgressChannel, stop: &Stop, lease_seconds: u64) {
     let mut interval = interval_of(Duration::from_secs(lease_seconds));
     let mut delay = FIRST_DELAY;
     let mut seen = None;
     let mut due = Instant::now();
     loop {
-        let reading = board.read(seen, due);
+        let reading = progress_channel.read(seen, due);
         if reading.closed || stop.lease_lost() {
             return;
         }
         let sent = Instant::now();
-        let rest = match lease.pulse(&reading.progress) {
+        let rest = match lease.heartbeat(&reading.progress) {
             Ok(time) => {
                 interval = interval_of(time);
                 delay = FIRST_DELAY;
@@ -40,7 +40,7 @@ pub(crate) fn run(lease: &Lease, board: &Board, stop: &Stop, lease_seconds: u64)
             }
         };
         // An interruption does not end the pulse: the last words need the lease.
-        board.rest(sent + rest);
+        progress_channel.rest(sent + rest);
     }
 }
 

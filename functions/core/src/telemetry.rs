@@ -8,7 +8,7 @@ use crate::{
     failure::{Failure, Kind},
     gc::Report,
     key::{BuildKey, LeaseId, System},
-    limits::{Egress, Full, Micros, Why},
+    limits::{Egress, LimitExceeded, Micros, Why},
     reply::Reply,
 };
 
@@ -43,11 +43,11 @@ impl<'a> About<'a> {
 
 /// A piece of news. Its text is a few words without a full stop; which build it is about is said beside it.
 #[derive(Clone, Copy)]
-pub enum News<'a> {
+pub enum Signal<'a> {
     /// A build's row has changed.
     Moved(&'a Moved),
     /// A queued build that is due stays where it is.
-    Held(Full),
+    Held(LimitExceeded),
     /// Builds for a system are paused, or go on.
     Looked(System, Option<Why>),
     /// As much was served today as may be: no program is, until the next day.
@@ -197,28 +197,28 @@ impl Moved {
     }
 }
 
-impl fmt::Display for News<'_> {
+impl fmt::Display for Signal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            News::Moved(moved) => moved.fmt(f),
-            News::Held(full) => write!(f, "waits: {full}"),
-            News::Looked(system, Some(why)) => write!(f, "builds for {system} are paused: {}", why.sentence()),
-            News::Looked(system, None) => write!(f, "builds for {system} go on"),
-            News::Exceeded(Egress { served, ceiling, .. }) => {
+            Signal::Moved(moved) => moved.fmt(f),
+            Signal::Held(full) => write!(f, "waits: {full}"),
+            Signal::Looked(system, Some(why)) => write!(f, "builds for {system} are paused: {}", why.sentence()),
+            Signal::Looked(system, None) => write!(f, "builds for {system} go on"),
+            Signal::Exceeded(Egress { served, ceiling, .. }) => {
                 write!(f, "no program is served any more today: {served} bytes were, of {ceiling} that may be")
             }
-            News::Stopped(true) => f.write_str("the operator has paused builds"),
-            News::Stopped(false) => f.write_str("the operator lets builds go on"),
-            News::Promoted(paths) => write!(f, "{paths} of its store paths are in the cache"),
-            News::Granted(budget) => write!(f, "builds may cost {budget} this month"),
-            News::Cleared(Report { rows, removed, waiting, kept, .. }) => write!(
+            Signal::Stopped(true) => f.write_str("the operator has paused builds"),
+            Signal::Stopped(false) => f.write_str("the operator lets builds go on"),
+            Signal::Promoted(paths) => write!(f, "{paths} of its store paths are in the cache"),
+            Signal::Granted(budget) => write!(f, "builds may cost {budget} this month"),
+            Signal::Cleared(Report { rows, removed, waiting, kept, .. }) => write!(
                 f,
                 "cleared away {} builds' rows and {} objects of {} bytes; {} bytes wait for that, and {} are kept",
                 rows.builds, removed.objects, removed.bytes, waiting.bytes, kept.bytes
             ),
-            News::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
-            News::Answered { .. } => f.write_str("a miss"),
-            News::Trouble { what, .. } => f.write_str(what),
+            Signal::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
+            Signal::Answered { .. } => f.write_str("a miss"),
+            Signal::Trouble { what, .. } => f.write_str(what),
         }
     }
 }

@@ -7,16 +7,16 @@ use aws_sdk_s3::{
     operation::{get_object::GetObjectError, head_object::HeadObjectError},
     primitives::ByteStream,
 };
-use binplz_cache::{Key, Meter};
 use binplz_core::{
     artifact::{CacheName, Home, ObjectName},
     key::{Sha256, StoreHash},
     narinfo::StoreDir,
-    ports::{Measured, Store, Unavailable, Vault},
+    ports::{BinaryCache, Measured, Store, Unavailable},
 };
+use binplz_nar::{Key, Meter};
 
 use crate::{
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     objects::ROLE,
     presign::encoded,
     store::{S3Store, within},
@@ -28,20 +28,20 @@ const COPY: Duration = Duration::from_secs(300);
 
 /// The cache, and what it is signed with.
 #[derive(Debug)]
-pub struct S3Vault {
+pub struct S3BinaryCache {
     store: S3Store,
     of: StoreDir,
     key: Key,
 }
 
-impl S3Vault {
+impl S3BinaryCache {
     /// The one in that bucket, of builders whose store is where nearly all are, signed with the key that the settings' secret makes.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(store: &S3Store, settings: &Settings) -> Result<S3Vault, Fault> {
+    /// [`ConfigError`].
+    pub fn open(store: &S3Store, settings: &Settings) -> Result<S3BinaryCache, ConfigError> {
         let key = Key::of_secret(&settings.need("BINPLZ_CACHE_SECRET")?);
-        Ok(S3Vault { store: store.clone(), of: StoreDir::default(), key })
+        Ok(S3BinaryCache { store: store.clone(), of: StoreDir::default(), key })
     }
 
     /// Lets builders know whose cache it is, and by whom it is signed: from then on they read it.
@@ -73,7 +73,7 @@ fn offer(home: &Home, name: ObjectName) -> String {
     home.object(name).to_string()
 }
 
-impl Vault for S3Vault {
+impl BinaryCache for S3BinaryCache {
     fn store_dir(&self) -> &StoreDir {
         &self.of
     }

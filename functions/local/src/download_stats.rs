@@ -10,7 +10,7 @@ use std::{
 
 use binplz_core::{
     key::Attr,
-    ports::{Asked, Tally, Traffic, Unavailable},
+    ports::{Asked, DownloadStats, Traffic, Unavailable},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ impl From<Written> for Count {
 
 /// The hits of one machine.
 #[derive(Debug)]
-pub struct LocalTally {
+pub struct LocalDownloadStats {
     path: PathBuf,
     counted: Mutex<Counted>,
 }
@@ -60,19 +60,19 @@ struct Counted {
     more: bool,
 }
 
-impl LocalTally {
+impl LocalDownloadStats {
     /// What was counted in a data directory so far. A file that is unreadable counts for none: nothing depends on it.
     ///
     /// # Errors
     /// [`OpenError`]: the operating system's.
-    pub(crate) fn open(dir: &DataDir) -> Result<LocalTally, OpenError> {
+    pub(crate) fn open(dir: &DataDir) -> Result<LocalDownloadStats, OpenError> {
         let path = dir.file("hits.json");
         let hours = match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Hours::new(),
             Err(error) => return Err(OpenError::of(&path, error)),
         };
-        Ok(LocalTally { path, counted: Mutex::new(Counted { hours, more: false }) })
+        Ok(LocalDownloadStats { path, counted: Mutex::new(Counted { hours, more: false }) })
     }
 
     fn counted(&self) -> MutexGuard<'_, Counted> {
@@ -113,7 +113,7 @@ impl LocalTally {
     }
 }
 
-impl Tally for LocalTally {
+impl DownloadStats for LocalDownloadStats {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
         let mut sums = BTreeMap::<Attr, u64>::new();
         for (package, Count(traffic)) in self.counted().hours.range(since.0 / HOUR..).flat_map(|(_, hour)| hour) {
@@ -143,31 +143,31 @@ mod tests {
     async fn what_was_counted_and_saved_is_there_after_a_restart_for_five_weeks() {
         let data = tempfile::tempdir().expect("a directory");
         let dir = DataDir::open(data.path()).expect("a data directory");
-        let tally = LocalTally::open(&dir).expect("no file yet");
+        let download_stats = LocalDownloadStats::open(&dir).expect("no file yet");
         for (name, hour, hits) in [("tree", 0, 2), ("dash", 0, 9), ("tree", 5, 3), ("ed", 5, 3)] {
-            (0..hits).for_each(|_| tally.count(&attr(name), 1000, at(hour)));
+            (0..hits).for_each(|_| download_stats.count(&attr(name), 1000, at(hour)));
         }
-        tally.save(at(5)).expect("a disk");
-        let top = async |tally: &LocalTally, since, most| {
-            let top = tally.top(since, most).await.expect("counts");
+        download_stats.save(at(5)).expect("a disk");
+        let top = async |download_stats: &LocalDownloadStats, since, most| {
+            let top = download_stats.top(since, most).await.expect("counts");
             top.iter().map(|asked| (asked.package.to_string(), asked.hits)).collect::<Vec<_>>()
         };
-        let tally = LocalTally::open(&dir).expect("a file");
-        assert_eq!(tally.served(at(0)).await, Ok(Traffic { hits: 17, bytes: 17_000 }));
-        assert_eq!(tally.served(at(1)).await, Ok(Traffic { hits: 6, bytes: 6_000 }));
-        assert_eq!(top(&tally, at(0), 9).await, [("dash".into(), 9), ("tree".into(), 5), ("ed".into(), 3)]);
-        assert_eq!(top(&tally, at(0), 1).await, [("dash".into(), 9)]);
-        assert_eq!(top(&tally, at(1), 9).await, [("ed".into(), 3), ("tree".into(), 3)]);
-        tally.count(&attr("tree"), 1000, at(3 + KEPT));
-        tally.save(at(3 + KEPT)).expect("a disk");
-        assert_eq!(top(&tally, at(0), 9).await, [("tree".into(), 4), ("ed".into(), 3)]);
+        let download_stats = LocalDownloadStats::open(&dir).expect("a file");
+        assert_eq!(download_stats.served(at(0)).await, Ok(Traffic { hits: 17, bytes: 17_000 }));
+        assert_eq!(download_stats.served(at(1)).await, Ok(Traffic { hits: 6, bytes: 6_000 }));
+        assert_eq!(top(&download_stats, at(0), 9).await, [("dash".into(), 9), ("tree".into(), 5), ("ed".into(), 3)]);
+        assert_eq!(top(&download_stats, at(0), 1).await, [("dash".into(), 9)]);
+        assert_eq!(top(&download_stats, at(1), 9).await, [("ed".into(), 3), ("tree".into(), 3)]);
+        download_stats.count(&attr("tree"), 1000, at(3 + KEPT));
+        download_stats.save(at(3 + KEPT)).expect("a disk");
+        assert_eq!(top(&download_stats, at(0), 9).await, [("tree".into(), 4), ("ed".into(), 3)]);
         // An earlier version counted no bytes.
         fs::write(data.path().join("hits.json"), format!(r#"{{"{}":{{"tree":7}}}}"#, at(5).0 / HOUR)).expect("a file");
-        let tally = LocalTally::open(&dir).expect("a start");
-        tally.count(&attr("tree"), 1000, at(5));
-        assert_eq!(tally.served(at(0)).await, Ok(Traffic { hits: 8, bytes: 1000 }));
+        let download_stats = LocalDownloadStats::open(&dir).expect("a start");
+        download_stats.count(&attr("tree"), 1000, at(5));
+        assert_eq!(download_stats.served(at(0)).await, Ok(Traffic { hits: 8, bytes: 1000 }));
         // A file that somebody has spoilt is none.
         fs::write(data.path().join("hits.json"), "{").expect("a file");
-        assert_eq!(top(&LocalTally::open(&dir).expect("a start"), at(0), 9).await, []);
+        assert_eq!(top(&LocalDownloadStats::open(&dir).expect("a start"), at(0), 9).await, []);
     }
 }

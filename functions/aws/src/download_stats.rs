@@ -11,7 +11,7 @@ use aws_sdk_cloudwatch::{
 use aws_types::SdkConfig;
 use binplz_core::{
     key::Attr,
-    ports::{Asked, Tally, Traffic, Unavailable},
+    ports::{Asked, DownloadStats, Traffic, Unavailable},
     time::Timestamp,
 };
 use serde::Deserialize;
@@ -24,7 +24,7 @@ use crate::{
 };
 
 const ROLE: &str = "tally";
-/// The lines of hits (`News`), as CloudWatch filters JSON.
+/// The lines of hits (`Signal`), as CloudWatch filters JSON.
 const HITS: &str = r#"{ $.message = "a hit" }"#;
 /// What is summed up is summed up by the hour: all instants that are asked for begin one, and a month has fewer than the 1,440 sums
 /// that one answer holds.
@@ -32,7 +32,7 @@ const PERIOD: Duration = Duration::from_secs(3600);
 
 /// The hits of a stack.
 #[derive(Debug)]
-pub struct HitsTally {
+pub struct LogDownloadStats {
     sdk: SdkConfig,
     stack: String,
     log: Option<String>,
@@ -43,16 +43,16 @@ struct Hit {
     package: Attr,
 }
 
-impl HitsTally {
+impl LogDownloadStats {
     /// That of the stack that `BINPLZ_STACK` names, with the log group that `BINPLZ_HITS_LOG` does. Only an operator has that: no
     /// function reads a log.
-    pub fn open(account: &Account, settings: &Settings) -> HitsTally {
+    pub fn open(account: &Account, settings: &Settings) -> LogDownloadStats {
         let log = settings.find("BINPLZ_HITS_LOG").map(str::to_owned);
-        HitsTally { sdk: account.sdk().clone(), stack: settings.stack().to_owned(), log }
+        LogDownloadStats { sdk: account.sdk().clone(), stack: settings.stack().to_owned(), log }
     }
 }
 
-impl Tally for HitsTally {
+impl DownloadStats for LogDownloadStats {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
         let log = self.log.as_ref().ok_or_else(|| Unavailable::new(ROLE, "no log of hits is named"))?;
         let since = i64::try_from(since.0).unwrap_or(i64::MAX);

@@ -1,6 +1,6 @@
 //! A shelf is looked through, page by page: what lies there is looked at, and nothing is decided by it.
 
-use crate::ports::{Deployment, Ledger, Listed, Shelf, Unavailable};
+use crate::ports::{Deployment, Ledger, Listed, StatusIndex, Unavailable};
 
 /// How many builds are looked at in one go.
 const PAGE: usize = 50;
@@ -8,15 +8,15 @@ const PAGE: usize = 50;
 /// How far a shelf has been looked through.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    shelf: Shelf,
+    status_index: StatusIndex,
     after: Option<Listed>,
     over: bool,
 }
 
 impl Walk {
     /// From its first build on.
-    pub(crate) fn along(shelf: Shelf) -> Walk {
-        Walk { shelf, after: None, over: false }
+    pub(crate) fn along(status_index: StatusIndex) -> Walk {
+        Walk { status_index, after: None, over: false }
     }
 
     /// The next builds; `None`: those were all.
@@ -27,7 +27,7 @@ impl Walk {
         if self.over {
             return Ok(None);
         }
-        let page = d.ledger().list(self.shelf, self.after.as_ref(), PAGE).await?;
+        let page = d.ledger().list(self.status_index, self.after.as_ref(), PAGE).await?;
         self.over = page.len() < PAGE;
         self.after = page.last().cloned();
         Ok(Some(page))

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
     key::BuildKey,
-    ports::{Lobby, Row, Unavailable, Watch},
+    ports::{Row, Unavailable, WaitLimiter, Watch},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, broadcast},
@@ -36,18 +36,18 @@ impl Settled {
 
 /// The seats, and the news.
 #[derive(Debug)]
-pub struct LocalLobby {
+pub struct LocalWaitLimiter {
     seats: Arc<Semaphore>,
     settled: Settled,
 }
 
-impl LocalLobby {
-    pub(crate) fn new(seats: usize, settled: Settled) -> LocalLobby {
-        LocalLobby { seats: Arc::new(Semaphore::new(seats.min(Semaphore::MAX_PERMITS))), settled }
+impl LocalWaitLimiter {
+    pub(crate) fn new(seats: usize, settled: Settled) -> LocalWaitLimiter {
+        LocalWaitLimiter { seats: Arc::new(Semaphore::new(seats.min(Semaphore::MAX_PERMITS))), settled }
     }
 }
 
-impl Lobby for LocalLobby {
+impl WaitLimiter for LocalWaitLimiter {
     type Watch = LocalWatch;
 
     async fn admits(&self) -> Result<bool, Unavailable> {
@@ -118,7 +118,7 @@ mod tests {
     /// Whether one who waits for `tree` hears something of what is written after the watch began, if it does not wait at all.
     async fn hears(rows: &[Row]) -> bool {
         let settled = Settled::new();
-        let mut watch = LocalLobby::new(1, settled.clone()).watch(&key("tree"), Duration::ZERO).expect("a seat");
+        let mut watch = LocalWaitLimiter::new(1, settled.clone()).watch(&key("tree"), Duration::ZERO).expect("a seat");
         rows.iter().for_each(|row| settled.written(row));
         watch.changed().await
     }
@@ -144,12 +144,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_seat_is_taken_while_one_waits_and_then_free_again() {
-        let lobby = LocalLobby::new(1, Settled::new());
-        assert_eq!(lobby.admits().await, Ok(true));
-        let seated = lobby.watch(&key("tree"), Duration::ZERO).expect("a seat");
-        assert_eq!(lobby.admits().await, Ok(false));
-        assert!(lobby.watch(&key("tree"), Duration::ZERO).is_none());
+        let wait_limiter = LocalWaitLimiter::new(1, Settled::new());
+        assert_eq!(wait_limiter.admits().await, Ok(true));
+        let seated = wait_limiter.watch(&key("tree"), Duration::ZERO).expect("a seat");
+        assert_eq!(wait_limiter.admits().await, Ok(false));
+        assert!(wait_limiter.watch(&key("tree"), Duration::ZERO).is_none());
         drop(seated);
-        assert_eq!(lobby.admits().await, Ok(true));
+        assert_eq!(wait_limiter.admits().await, Ok(true));
     }
 }

@@ -9,14 +9,14 @@ use std::{
     time::SystemTime,
 };
 
-use binplz_cache::{Key, Meter};
 use binplz_core::{
     artifact::{CACHE, CacheName, Home, ObjectName, ObjectPath, QUARANTINE},
     key::{Sha256, StoreHash},
     narinfo::StoreDir,
-    ports::{Measured, Unavailable, Vault},
+    ports::{BinaryCache, Measured, Unavailable},
     protocol::Cache,
 };
+use binplz_nar::{Key, Meter};
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
@@ -30,7 +30,7 @@ const PIECE: usize = 1 << 20;
 
 /// The cache, and what it is signed with.
 #[derive(Debug)]
-pub struct LocalVault {
+pub struct LocalBinaryCache {
     /// The data directory, which has `cache/`.
     data: PathBuf,
     objects: PathBuf,
@@ -41,12 +41,12 @@ pub struct LocalVault {
     _dir: Arc<DataDir>,
 }
 
-impl LocalVault {
+impl LocalBinaryCache {
     /// Opens the cache in a data directory, or makes it: of the store that lies at `of`.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(dir: &Arc<DataDir>, of: StoreDir) -> Result<LocalVault, OpenError> {
+    pub fn open(dir: &Arc<DataDir>, of: StoreDir) -> Result<LocalBinaryCache, OpenError> {
         let (objects, tmp) = (dir.subdir("objects")?, dir.subdir("tmp")?);
         let data = std::path::absolute(dir.file("")).map_err(|e| OpenError::of(&dir.file(""), e))?;
         let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-".contains(b);
@@ -62,7 +62,7 @@ impl LocalVault {
         let path = dir.file("cache-key");
         let seed = secret_in(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
         let (key, offered) = (Key::of_seed(seed), Arc::new(Notify::new()));
-        Ok(LocalVault { data, objects, tmp, of, key, offered, _dir: Arc::clone(dir) })
+        Ok(LocalBinaryCache { data, objects, tmp, of, key, offered, _dir: Arc::clone(dir) })
     }
 
     /// As builders are sent there.
@@ -137,7 +137,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, Unavailable> {
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(unavailable)).collect()
 }
 
-impl Vault for LocalVault {
+impl BinaryCache for LocalBinaryCache {
     fn store_dir(&self) -> &StoreDir {
         &self.of
     }

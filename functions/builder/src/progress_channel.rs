@@ -11,7 +11,7 @@ use crate::stop::lock;
 
 /// The board.
 #[derive(Default)]
-pub(crate) struct Board {
+pub(crate) struct ProgressChannel {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Reading {
     pub(crate) closed: bool,
 }
 
-impl Board {
+impl ProgressChannel {
     /// Writes on the board; what changes nothing wakes nobody.
     pub(crate) fn update(&self, write: impl FnOnce(&mut Progress)) {
         let mut state = lock(&self.state);

@@ -6,7 +6,7 @@ use crate::{
     catalogue::Resolution,
     flow::{catalogue, pins},
     key::{Attr, Bin, BuildKey, DrvHash, Product},
-    pins::{PinName, Resolved, Unserved, Withheld},
+    pins::{PinName, ResolvedPin, Unserved, Withheld},
     policy::Names,
     ports::{Catalogue, Deployment, Unavailable},
     reply::{Problem, Reply},
@@ -15,7 +15,7 @@ use crate::{
 
 /// A build that a target means.
 #[derive(Clone, Debug)]
-pub(crate) struct Meaning {
+pub(crate) struct Resolved {
     /// Under which pin.
     pub(crate) pin: PinName,
     /// Which package.
@@ -23,14 +23,14 @@ pub(crate) struct Meaning {
     /// Its build.
     pub(crate) key: BuildKey,
     /// What is known of it before it is built.
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<KnownDerivation>,
     /// There should be a catalogue, and there is none: the name was taken for an attribute.
     pub(crate) by_attribute: bool,
 }
 
 /// What a catalogue knows of a package that it has evaluated.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct KnownDerivation {
     /// Its derivation.
     pub(crate) drv: DrvHash,
     /// Its main program.
@@ -39,7 +39,7 @@ pub(crate) struct Known {
 
 /// Why a target means no build.
 #[derive(Clone, Debug)]
-pub(crate) enum Nothing {
+pub(crate) enum ResolveError {
     /// It names a nixpkgs that is not served.
     Unserved(Unserved),
     /// Its nixpkgs has no such thing to build; what there is to say instead.
@@ -49,12 +49,12 @@ pub(crate) enum Nothing {
 }
 
 /// A sentence for people, without a full stop.
-impl fmt::Display for Nothing {
+impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Nothing::Unserved(unserved) => unserved.fmt(f),
-            Nothing::Withheld(attr, withheld) => f.write_str(&Problem::withheld(attr, withheld).sentence),
-            Nothing::There(reply) => match &**reply {
+            ResolveError::Unserved(unserved) => unserved.fmt(f),
+            ResolveError::Withheld(attr, withheld) => f.write_str(&Problem::withheld(attr, withheld).sentence),
+            ResolveError::There(reply) => match &**reply {
                 Reply::Problem(problem) => f.write_str(&problem.told()),
                 // What can be chosen from are programs of a package, which is named by each.
                 _ => f.write_str("it has several programs: name one of them"),
@@ -63,12 +63,12 @@ impl fmt::Display for Nothing {
     }
 }
 
-impl From<Nothing> for Reply {
-    fn from(nothing: Nothing) -> Reply {
+impl From<ResolveError> for Reply {
+    fn from(nothing: ResolveError) -> Reply {
         match nothing {
-            Nothing::Unserved(unserved) => Reply::Problem(Problem::unserved(&unserved)),
-            Nothing::There(reply) => *reply,
-            Nothing::Withheld(attr, withheld) => Reply::Problem(Problem::withheld(&attr, &withheld)),
+            ResolveError::Unserved(unserved) => Reply::Problem(Problem::unserved(&unserved)),
+            ResolveError::There(reply) => *reply,
+            ResolveError::Withheld(attr, withheld) => Reply::Problem(Problem::withheld(&attr, &withheld)),
         }
     }
 }
@@ -81,11 +81,11 @@ pub(crate) async fn of<D: Deployment>(
     d: &D,
     target: &Target,
     may_start: bool,
-) -> Result<Result<Meaning, Nothing>, Unavailable> {
+) -> Result<Result<Resolved, ResolveError>, Unavailable> {
     let pins = pins::load(d).await?;
     let found = match pins.resolve(target, d.system()) {
         Ok(found) => found,
-        Err(unserved) => return Ok(Err(Nothing::Unserved(unserved))),
+        Err(unserved) => return Ok(Err(ResolveError::Unserved(unserved))),
     };
     let names = d.policy().names;
     let catalogue = match names {
@@ -99,25 +99,25 @@ pub(crate) async fn of<D: Deployment>(
     let by_attribute = catalogue.is_none() && names != Names::Attributes;
     Ok(match package {
         Ok((attr, known)) => match pins.withheld().get(&attr) {
-            Some(withheld) => Err(Nothing::Withheld(attr, withheld.clone())),
+            Some(withheld) => Err(ResolveError::Withheld(attr, withheld.clone())),
             None => {
                 let key = found.build(Product::Package(attr.clone()));
-                Ok(Meaning { pin: found.pin, attr, key, known, by_attribute })
+                Ok(Resolved { pin: found.pin, attr, key, known, by_attribute })
             }
         },
-        Err(reply) => Err(Nothing::There(reply)),
+        Err(reply) => Err(ResolveError::There(reply)),
     })
 }
 
 fn by_catalogue(
     catalogue: &impl Catalogue,
     target: &Target,
-    found: &Resolved,
+    found: &ResolvedPin,
     names: Names,
-) -> Result<(Attr, Option<Known>), Box<Reply>> {
+) -> Result<(Attr, Option<KnownDerivation>), Box<Reply>> {
     let wanted = &target.wanted;
     let reply = match catalogue.resolve(wanted, found.system) {
-        Resolution::Found { attr, main, drv, .. } => return Ok((attr, drv.map(|drv| Known { drv, main }))),
+        Resolution::Found { attr, main, drv, .. } => return Ok((attr, drv.map(|drv| KnownDerivation { drv, main }))),
         Resolution::Unknown { .. } if names == Names::Open => return Ok((wanted.attr().clone(), None)),
         Resolution::Unknown { near } => Reply::Problem(Problem::unknown(wanted, near)),
         Resolution::Choice { attr, programs } => Reply::choice(&attr, &programs),
