@@ -3,10 +3,12 @@
 use std::{fmt::Write, time::Duration};
 
 use binplz_core::{
-    cost::{self, Item, Way},
-    prices::{Dollars, Machine, PriceList},
-    size::Size,
-    text::{bytes, dollars, thousands},
+    billing::{
+        cost::{self, Item, Way},
+        prices::{Dollars, Machine, PriceList},
+    },
+    build::size::Size,
+    id::text::{bytes, dollars, thousands},
 };
 
 /// Between these two lines the guide has the tables.

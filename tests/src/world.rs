@@ -14,25 +14,33 @@ use std::{
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
-    build::{Build, Lease},
-    failure::{Failure, Kind},
-    flow::{self, lease::Bearer},
-    key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
-    limits::{Limits, Why},
-    narinfo::StoreDir,
-    pins::{Change, Pinned, Pins},
+    answer::reply::Reply,
+    build::{
+        Build, Lease,
+        failure::{Failure, Kind},
+        protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
+    },
+    flow::{self, lease::job::Bearer},
+    id::{
+        key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
+        target::{Query, Target},
+        time::Timestamp,
+    },
+    nixpkgs::{
+        pins::{Change, Pinned, Pins},
+        served::{Served, ServedKey},
+    },
+    objects::{
+        artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
+        narinfo::StoreDir,
+    },
     policy::{Names, Policy},
     ports::{
         Asked, Bell, Cursor, Deployment, DownloadStats, Intake, Launcher, Ledger, Listed, NotCommitted, NotLaunched,
         Read, Row, RowKey, Scanned, StatusIndex, Swap, Traffic, Unavailable, Version, WaitLimiter, Watch,
     },
-    protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
-    reply::Reply,
-    served::{Served, ServedKey},
-    target::{Query, Target},
+    quota::limits::{Limits, Why},
     telemetry::{About, Signal},
-    time::Timestamp,
 };
 use binplz_local::{DataDir, LocalBinaryCache, LocalLedger, LocalStore};
 use sha2::{Digest, Sha256};
@@ -451,7 +459,7 @@ impl World {
 
     /// Changes the pins.
     pub async fn change(&self, change: Change) {
-        flow::pins::change(self, &change).await.expect("a legal change");
+        flow::operator::pins::change(self, &change).await.expect("a legal change");
     }
 
     /// Makes the one pin stand for another revision.
@@ -492,7 +500,7 @@ impl World {
 
     /// The key of a target's build, as the pins are now.
     pub async fn key(&self, path: &str) -> BuildKey {
-        let pins = flow::pins::load(self).await.expect("the ledger");
+        let pins = flow::operator::pins::load(self).await.expect("the ledger");
         let target = target(path);
         let found = pins.resolve(&target, self.system()).expect("a served pin");
         found.build(Product::Package(target.wanted.attr().clone()))
@@ -520,7 +528,7 @@ impl World {
     pub async fn finish(&self, path: &str) {
         let bearer = self.bearer(path).await;
         let report = self.report(&bearer).await;
-        flow::settle::settle(self, &bearer, report).await.expect("a live lease");
+        flow::lease::settle::settle(self, &bearer, report).await.expect("a live lease");
         self.reap().await;
     }
 
@@ -542,7 +550,7 @@ impl World {
         for (lease, key) in gone {
             self.launcher.running.lock().expect("a lock").remove(&lease);
             let failure = Failure::new(Kind::Killed, "");
-            flow::settle::stopped(self, &key, &lease, failure, None).await.expect("the ledger");
+            flow::lease::settle::stopped(self, &key, &lease, failure, None).await.expect("the ledger");
         }
     }
 

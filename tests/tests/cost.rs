@@ -2,14 +2,15 @@
 
 use binplz_aws::{log, metrics::Metric};
 use binplz_core::{
-    cost::{self, Assumed},
+    answer::reply::{Asked, Body, Format, Reply},
+    billing::{
+        cost::{self, Assumed},
+        prices::{FILE, PriceList},
+    },
+    id::{target::Target, time::Timestamp},
+    nixpkgs::served::{Served, ServedKey},
     ports::Location,
-    prices::{FILE, PriceList},
-    reply::{Asked, Body, Format, Reply},
-    served::{Served, ServedKey},
-    target::Target,
     telemetry::{About, Signal},
-    time::Timestamp,
 };
 use binplz_tests::{guide, world::target};
 use serde_json::Value;
@@ -53,7 +54,7 @@ fn what_is_counted_by_the_piece_is_what_the_template_and_the_code_have() {
     let says = |assumed: Assumed, there: usize| {
         assert_eq!(
             assumed.number, there as u64,
-            "{}: change it in core/src/cost.rs; scripts/cost --write",
+            "{}: change it in core/src/billing/cost.rs; scripts/cost --write",
             assumed.what
         );
     };

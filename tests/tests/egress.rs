@@ -9,21 +9,22 @@ use std::{
 };
 
 use binplz_core::{
-    build::State,
-    client::Asker,
-    flow::{
-        dispatch::dispatch,
-        operate::{Operator, Order},
-        request::request,
-        service::service,
-        status::status,
-        sweep::sweep,
+    answer::{
+        problem::Problem,
+        reply::{Asked, Format, Reply, status_json},
     },
-    limits::{Egress, Limits},
+    build::State,
+    flow::{
+        operator::orders::{Operator, Order},
+        request::{program::request, service::service, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
     policy::Policy,
     ports::{Deployment, Method, Read, Row, RowKey},
-    problem::Problem,
-    reply::{Asked, Format, Reply, status_json},
+    quota::{
+        client::Asker,
+        limits::{Egress, Limits},
+    },
     telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};

@@ -4,24 +4,22 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    build::{Build, State},
-    client::Asker,
-    failure::{Class, Failure, Kind},
-    flow::{
-        claim::claim,
-        dispatch::dispatch,
-        operate::{Act, Operator, Order},
-        request::request,
-        settle::settle,
-        status::status,
-        sweep::sweep,
+    answer::reply::Reply,
+    build::{
+        Build, State,
+        failure::{Class, Failure, Kind},
+        protocol::{Evaluated, Outcome, Report, Stats, Turn},
     },
-    key::DrvHash,
-    limits::Why,
+    flow::{
+        lease::{claim::claim, settle::settle},
+        operator::orders::{Act, Operator, Order},
+        request::{program::request, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::DrvHash,
     policy::Policy,
     ports::Method,
-    protocol::{Evaluated, Outcome, Report, Stats, Turn},
-    reply::Reply,
+    quota::{client::Asker, limits::Why},
 };
 use binplz_tests::world::{World, target};
 

@@ -6,24 +6,26 @@ use std::{
 };
 
 use binplz_core::{
-    build::{Event, State},
-    client::Asker,
-    failure::{Failure, Kind},
+    answer::reply::{Asked, Body, Format, Reply},
+    build::{
+        Event, State,
+        failure::{Failure, Kind},
+        protocol::{Outcome, Progress, Report, Stats},
+    },
     flow::{
         advance,
-        dispatch::dispatch,
-        lease::{self, Denied},
-        request::request,
-        settle::{settle, stopped},
-        status::status,
-        sweep::sweep,
+        lease::{
+            job,
+            job::Denied,
+            settle::{settle, stopped},
+        },
+        request::{program::request, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
     },
-    key::System,
-    limits::Micros,
+    id::key::System,
     policy::{Policy, Prices},
     ports::{Deployment, Method, NotLaunched, Unavailable},
-    protocol::{Outcome, Progress, Report, Stats},
-    reply::{Asked, Body, Format, Reply},
+    quota::{client::Asker, limits::Micros},
 };
 use binplz_tests::world::{World, rev, target};
 
@@ -348,12 +350,12 @@ async fn a_builder_that_pulses_keeps_its_lease_and_one_that_is_late_has_lost_it(
     let bearer = w.bearer("tree").await;
     for _ in 0..10 {
         w.pass(w.policy().lease / 2);
-        lease::heartbeat(&*w, &bearer, &Progress::default()).await.expect("a live lease");
+        job::heartbeat(&*w, &bearer, &Progress::default()).await.expect("a live lease");
         sweep(&*w).await.expect("the ledger");
     }
     w.pass(w.policy().lease);
     // At that instant it is over, whether or not a sweep has come by.
-    let late = lease::heartbeat(&*w, &bearer, &Progress::default()).await;
+    let late = job::heartbeat(&*w, &bearer, &Progress::default()).await;
     assert_eq!(late.err(), Some(Denied::NotLive));
     let report = w.report(&bearer).await;
     assert_eq!(settle(&*w, &bearer, report).await.err(), Some(Denied::NotLive));

@@ -10,23 +10,28 @@ use std::{
 };
 
 use binplz_core::{
-    build::State,
-    client::{Asker, KeyChange},
-    failure::{Failure, Kind},
-    flow::{
-        dispatch::dispatch,
-        operate::{Operator, Order},
-        request::request,
-        settle::{settle, stopped},
-        sweep::sweep,
+    answer::{
+        problem::Problem,
+        reply::{Asked, Body, Format, Reply},
     },
-    key::Sha256,
-    limits::Micros,
+    build::{
+        State,
+        failure::{Failure, Kind},
+        size::Size,
+    },
+    flow::{
+        lease::settle::{settle, stopped},
+        operator::orders::{Operator, Order},
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::Sha256,
     policy::{Policy, Prices},
     ports::{Deployment, Method, Row},
-    problem::Problem,
-    reply::{Asked, Body, Format, Reply},
-    size::Size,
+    quota::{
+        client::{Asker, KeyChange},
+        limits::Micros,
+    },
 };
 use binplz_tests::world::{World, target};
 

@@ -3,22 +3,24 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    bill::{Bill, Taken},
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{
-        cost::Cost,
-        dispatch::dispatch,
-        operate::{Operator, Order},
-        request::request,
-        settle::stopped,
-        status::status,
+    answer::reply::Reply,
+    billing::bill::{Bill, Taken},
+    build::{
+        failure::{Failure, Kind},
+        size::Size,
     },
-    limits::Micros,
+    flow::{
+        lease::settle::stopped,
+        operator::{
+            cost::Cost,
+            orders::{Operator, Order},
+        },
+        request::{program::request, status::status},
+        schedule::dispatch::dispatch,
+    },
     policy::{Policy, Prices},
     ports::{Deployment, Method, Traffic},
-    reply::Reply,
-    size::Size,
+    quota::{client::Asker, limits::Micros},
     telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};

@@ -8,27 +8,29 @@ use std::{
 
 use binplz_catalogue::{About, Obstacle, Record, Standing, Writer};
 use binplz_core::{
-    artifact::{Manifest, ObjectName, ObjectPath},
-    build::{Build, Event, State},
-    client::Asker,
-    failure::{Failure, Kind},
+    answer::reply::{Asked, Body, Format, Reply},
+    build::{
+        Build, Event, State,
+        failure::{Failure, Kind},
+        protocol::{Looked, Nixpkgs, Outcome, Report, Stats, Upload},
+    },
     flow::{
         advance,
-        built::built,
-        dispatch::dispatch,
-        lease::{self, Bearer, Denied},
-        log,
-        request::request,
-        settle::settle,
-        status::status,
-        sweep::sweep,
+        lease::{
+            built::built,
+            job,
+            job::{Bearer, Denied},
+            settle::settle,
+        },
+        request::{log, program::request, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
     },
-    key::{Attr, BuildKey, Product, System},
-    pins::Change,
+    id::key::{Attr, BuildKey, Product, System},
+    nixpkgs::pins::Change,
+    objects::artifact::{Manifest, ObjectName, ObjectPath},
     policy::{Names, Policy},
     ports::{Deployment, Intake, Method, Read, RowKey},
-    protocol::{Looked, Nixpkgs, Outcome, Report, Stats, Upload},
-    reply::{Asked, Body, Format, Reply},
+    quota::client::Asker,
 };
 use binplz_tests::{
     random::Random,
@@ -315,7 +317,7 @@ async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
     ask(&w, "tree").await;
     dispatch(&*w).await.expect("the ledger");
     let (tree, all) = (w.bearer("tree").await, bearer(&catalogue(&w, '5', X86).await));
-    let job = lease::job(&*w, &all).await.expect("a live lease");
+    let job = job::job(&*w, &all).await.expect("a live lease");
     assert_eq!(job.key, all.key);
     let upload = |name: &str| {
         let sha256 = "0".repeat(64).parse().expect("hex");
@@ -330,7 +332,7 @@ async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
         (&all, "manifest.json", false),
         (&all, "log/000001", true),
     ] {
-        let granted = lease::uploads(&*w, bearer, &upload(name)).await;
+        let granted = job::uploads(&*w, bearer, &upload(name)).await;
         assert_eq!(granted.is_ok(), may, "{name}: {granted:?}");
     }
     let catalogued = || Report { outcome: Outcome::Catalogued, stats: Stats::default() };

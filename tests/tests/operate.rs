@@ -3,21 +3,23 @@
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use binplz_core::{
-    build::{Illegal, State},
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{
-        dispatch::dispatch,
-        operate::{Act, Operator, Order, Outcome, Overview},
-        request::request,
-        settle::{settle, stopped},
-        stop,
-        sweep::sweep,
+    answer::reply::Reply,
+    build::{
+        Illegal, State,
+        failure::{Failure, Kind},
     },
-    key::{LeaseId, System},
-    limits::Why,
+    flow::{
+        lease::settle::{settle, stopped},
+        operator::{
+            orders::{Act, Operator, Order, Outcome, Overview},
+            stop,
+        },
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::{LeaseId, System},
     ports::{Deployment, Ledger, Method, Read, Row, RowKey, Swap},
-    reply::Reply,
+    quota::{client::Asker, limits::Why},
 };
 use binplz_tests::world::{World, target};
 

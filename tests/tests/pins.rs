@@ -3,21 +3,18 @@
 use std::{future::pending, sync::Arc};
 
 use binplz_core::{
-    build::State,
-    client::Asker,
+    answer::reply::Reply,
+    build::{State, protocol::Nixpkgs},
     flow::{
-        dispatch::dispatch,
-        lease::{self, Denied},
-        pins::{self, NotChanged},
-        request::request,
-        settle::settle,
-        sweep::sweep,
+        lease::{job, job::Denied, settle::settle},
+        operator::pins::{self, NotChanged},
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
     },
-    key::Rev,
-    pins::{Change, PinName, PinRefusal, SETTLING, Source},
+    id::key::Rev,
+    nixpkgs::pins::{Change, PinName, PinRefusal, SETTLING, Source},
     ports::{Deployment, Ledger, Method, Read, RowKey, StatusIndex},
-    protocol::Nixpkgs,
-    reply::Reply,
+    quota::client::Asker,
 };
 use binplz_tests::world::{PIN, World, rev, target};
 use tokio::sync::oneshot;
@@ -280,13 +277,13 @@ async fn a_pin_that_is_retired_during_its_builds_has_the_running_one_settle_and_
     }
     dispatch(&*w).await.expect("the ledger");
     let (running, late) = (w.bearer("a?pin=old").await, w.bearer("b?pin=old").await);
-    lease::job(&*w, &running).await.expect("a live lease");
+    job::job(&*w, &running).await.expect("a live lease");
     let waiting = w.key("c?pin=old").await;
     w.change(Change::Retire(name("old"))).await;
     for path in ["tree?pin=old", "a?pin=old", "tree?nixpkgs-commit=7777777"] {
         assert_eq!(status(&ask(&w, path).await), Some(400), "{path}");
     }
-    assert_eq!(lease::job(&*w, &late).await, Err(Denied::NotLive));
+    assert_eq!(job::job(&*w, &late).await, Err(Denied::NotLive));
     let report = w.report(&running).await;
     settle(&*w, &running, report).await.expect("a live lease");
     dispatch(&*w).await.expect("the ledger");

@@ -10,24 +10,34 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{CacheName, Home, ObjectName},
-    client::Asker,
-    failure::{Failure, Kind},
+    build::{
+        failure::{Failure, Kind},
+        protocol::{Evaluated, Outcome, Report, Stats, Upload},
+    },
     flow::{
-        claim::claim,
-        dispatch::dispatch,
-        gc::gc,
-        lease::{Bearer, Denied, job, uploads},
-        promote::{NAR_MAX, Promoted, promote},
-        request::request,
-        settle::{settle, stopped},
+        lease::{
+            claim::claim,
+            job::{Bearer, Denied, job, uploads},
+            settle::{settle, stopped},
+        },
+        operator::gc::gc,
+        request::program::request,
+        schedule::{
+            dispatch::dispatch,
+            promote::{NAR_MAX, Promoted, promote},
+        },
     },
     gc::CACHED,
-    key::{Sha256, StoreHash},
-    narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
+    id::{
+        key::{Sha256, StoreHash},
+        time::Timestamp,
+    },
+    objects::{
+        artifact::{AttemptPrefix, CacheName, ObjectName},
+        narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
+    },
     ports::{BinaryCache, Collect, Deployment, Intake, Measured, Method, Unavailable},
-    protocol::{Evaluated, Outcome, Report, Stats, Upload},
-    time::Timestamp,
+    quota::client::Asker,
 };
 use binplz_local::LocalBinaryCache;
 use binplz_nar::Packer;
@@ -67,7 +77,7 @@ impl Offer {
 
     /// Puts it into the quarantine, as a builder with a grant does.
     async fn put(&self, w: &World, bearer: &Bearer) {
-        let object = |name| bearer.home().object(name);
+        let object = |name| bearer.prefix().object(name);
         let nar = ObjectName::Nar(self.narinfo.packed.sha256.clone());
         w.store().write(&object(nar), self.file.clone()).await.expect("the store");
         let narinfo = ObjectName::Narinfo(self.path.clone());
@@ -103,8 +113,8 @@ async fn end(w: &Arc<World>, bearer: &Bearer) {
     settle(&**w, bearer, report).await.expect("a live lease");
 }
 
-async fn promoted(w: &Arc<World>, home: &Home) -> Promoted {
-    promote(&**w, &w.binary_cache, home).await.expect("the vault")
+async fn promoted(w: &Arc<World>, prefix: &AttemptPrefix) -> Promoted {
+    promote(&**w, &w.binary_cache, prefix).await.expect("the vault")
 }
 
 fn new(new: usize) -> Promoted {
@@ -130,20 +140,20 @@ async fn what_was_to_be_made_comes_into_the_cache_with_its_signature_and_with_no
     two.text += "Sig: cache.nixos.org-1:AAAA\nSig: binplz-1:AAAA\n";
     one.put(&w, &bearer).await;
     two.put(&w, &bearer).await;
-    assert_eq!(promoted(&w, &bearer.home()).await, Promoted::NotYet);
+    assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::NotYet);
     assert_eq!(narinfo(&w, &one.path), None);
     let waits = w.binary_cache.wait_for_offers();
     end(&w, &bearer).await;
     // Whoever promotes was told.
     waits.await;
-    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [bearer.home()]);
-    assert_eq!(promoted(&w, &bearer.home()).await, new(2));
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [bearer.prefix()]);
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(2));
     for offer in [&one, &two] {
         assert_eq!(narinfo(&w, &offer.path), Some(signed(&w, offer)));
         assert_eq!(w.cached(&CacheName::Nar(offer.narinfo.packed.sha256.clone())), Some(offer.file.clone()));
     }
     assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), []);
-    assert_eq!(promoted(&w, &bearer.home()).await, new(0));
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(0));
 }
 
 #[tokio::test]
@@ -172,7 +182,7 @@ async fn what_is_not_what_it_says_is_not_promoted() {
         let bearer = building(&w, "a", &['1', '2']).await;
         offer.put(&w, &bearer).await;
         end(&w, &bearer).await;
-        assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 }, "{what}");
+        assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::Done { new: 0, refused: 1 }, "{what}");
         for path in ['1', '2', '9'] {
             assert_eq!(narinfo(&w, &hash(path)), None, "{what}");
         }
@@ -180,10 +190,10 @@ async fn what_is_not_what_it_says_is_not_promoted() {
     }
     // And a narinfo whose file was never there.
     let bearer = building(&w, "a", &['1']).await;
-    let object = bearer.home().object(ObjectName::Narinfo(good.path.clone()));
+    let object = bearer.prefix().object(ObjectName::Narinfo(good.path.clone()));
     w.store().write(&object, good.text.into_bytes()).await.expect("the store");
     end(&w, &bearer).await;
-    assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 });
+    assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::Done { new: 0, refused: 1 });
 }
 
 #[tokio::test]
@@ -195,7 +205,7 @@ async fn what_has_begun_to_run_says_nothing_more_of_what_it_makes() {
         say(&w, bearer, &['9']).await.expect("its own derivation");
         Offer::new('9', b"stolen token").put(&w, bearer).await;
         end(&w, bearer).await;
-        assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 });
+        assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::Done { new: 0, refused: 1 });
     }
     assert_eq!(narinfo(&w, &hash('9')), None);
 }
@@ -208,7 +218,7 @@ async fn what_the_cache_has_stays() {
     for (bearer, offer, come) in [(&a, &first, 1), (&b, &second, 0)] {
         offer.put(&w, bearer).await;
         end(&w, bearer).await;
-        assert_eq!(promoted(&w, &bearer.home()).await, new(come));
+        assert_eq!(promoted(&w, &bearer.prefix()).await, new(come));
         assert_eq!(narinfo(&w, &hash('1')), Some(signed(&w, &first)));
     }
     // Also where two are looked at at once, and the other one was quicker.
@@ -223,12 +233,12 @@ async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left
     Offer::new('1', b"one").put(&w, &bearer).await;
     let stranger = Bearer { lease: "f".repeat(32).parse().expect("hex"), ..bearer.clone() };
     let plan = serde_json::to_vec(&[hash('1')]).expect("JSON");
-    w.store().write(&stranger.home().object(ObjectName::Plan), plan).await.expect("the store");
+    w.store().write(&stranger.prefix().object(ObjectName::Plan), plan).await.expect("the store");
     Offer::new('1', b"stranger").put(&w, &stranger).await;
-    assert_eq!(promoted(&w, &stranger.home()).await, Promoted::Done { new: 0, refused: 1 });
+    assert_eq!(promoted(&w, &stranger.prefix()).await, Promoted::Done { new: 0, refused: 1 });
     // It was killed after it had offered: what it had is good.
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
-    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
     assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), []);
 }
 
@@ -251,7 +261,7 @@ async fn of_what_a_killed_builder_has_offered_the_next_attempt_tells() {
     dispatch(&*w).await.expect("the ledger");
     job(&*w, &w.bearer("a").await).await.expect("a live lease");
     assert!(told().await);
-    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
 }
 
 #[tokio::test]
@@ -261,10 +271,11 @@ async fn what_is_offered_counts_as_stored() {
     let offer = Offer::new('1', b"one");
     offer.put(&w, &bearer).await;
     end(&w, &bearer).await;
-    let plan = w.store().size(&bearer.home().object(ObjectName::Plan)).await.expect("the store").expect("it is there");
+    let plan =
+        w.store().size(&bearer.prefix().object(ObjectName::Plan)).await.expect("the store").expect("it is there");
     let bytes = plan + (offer.file.len() + offer.text.len()) as u64;
     assert_eq!(w.limits().await.stored(), bytes);
-    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
     // Whoever looks finds what the cache has of it.
     gc(&*w, false).await.expect("the store");
     let cached: u64 = w.store().cached().await.expect("the store").iter().map(|file| file.bytes).sum();
@@ -280,7 +291,7 @@ async fn what_is_old_goes_from_the_cache_a_path_first_and_its_file_with_the_next
         offer.put(&w, &bearer).await;
     }
     end(&w, &bearer).await;
-    assert_eq!(promoted(&w, &bearer.home()).await, new(2));
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(2));
     let files =
         |offer: &Offer| [CacheName::Narinfo(offer.path.clone()), CacheName::Nar(offer.narinfo.packed.sha256.clone())];
     let there = |offer: &Offer| files(offer).map(|name| w.cached(&name).is_some());
@@ -324,8 +335,8 @@ async fn a_builder_may_write_its_own_offers_and_nothing_else_of_the_cache() {
     let thief = Bearer { lease: b.lease.clone(), ..a.clone() };
     assert_eq!(ask(&thief, narinfo(), 5).await, Err(Denied::NotLive));
     // What it has written it can not write again.
-    w.store().write(&a.home().object(narinfo()), b"first".to_vec()).await.expect("the store");
-    assert!(w.store().write(&a.home().object(narinfo()), b"other".to_vec()).await.is_err());
+    w.store().write(&a.prefix().object(narinfo()), b"first".to_vec()).await.expect("the store");
+    assert!(w.store().write(&a.prefix().object(narinfo()), b"other".to_vec()).await.is_err());
     end(&w, &a).await;
     assert_eq!(ask(&a, narinfo(), 5).await, Err(Denied::NotLive));
 }
@@ -342,7 +353,7 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
         }
         end(&w, &bearer).await;
         let dying = Dying { binary_cache: &w.binary_cache, steps: AtomicUsize::new(die_at) };
-        let died = promote(&*w, &dying, &bearer.home()).await;
+        let died = promote(&*w, &dying, &bearer.prefix()).await;
         // Whatever there is of it by now: who finds a narinfo finds its file.
         for offer in &offers {
             assert!(
@@ -350,7 +361,7 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
                     || w.cached(&CacheName::Nar(offer.narinfo.packed.sha256.clone())).is_some()
             );
         }
-        promoted(&w, &bearer.home()).await;
+        promoted(&w, &bearer.prefix()).await;
         for offer in &offers[..2] {
             assert_eq!(narinfo(&w, &offer.path), Some(signed(&w, offer)), "died at {die_at}");
         }
@@ -388,20 +399,20 @@ impl BinaryCache for Dying<'_> {
     fn store_dir(&self) -> &StoreDir {
         self.binary_cache.store_dir()
     }
-    async fn read(&self, home: &Home, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.step(self.binary_cache.read(home, offer)).await
+    async fn read(&self, prefix: &AttemptPrefix, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.step(self.binary_cache.read(prefix, offer)).await
     }
-    async fn offers(&self, home: &Home) -> Result<Vec<StoreHash>, Unavailable> {
-        self.step(self.binary_cache.offers(home)).await
+    async fn offers(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+        self.step(self.binary_cache.offers(prefix)).await
     }
-    async fn measure(&self, home: &Home, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
-        self.step(self.binary_cache.measure(home, nar, most)).await
+    async fn measure(&self, prefix: &AttemptPrefix, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
+        self.step(self.binary_cache.measure(prefix, nar, most)).await
     }
     async fn has(&self, path: &StoreHash) -> Result<bool, Unavailable> {
         self.step(self.binary_cache.has(path)).await
     }
-    async fn keep(&self, home: &Home, nar: &Sha256) -> Result<(), Unavailable> {
-        self.step(self.binary_cache.keep(home, nar)).await
+    async fn keep(&self, prefix: &AttemptPrefix, nar: &Sha256) -> Result<(), Unavailable> {
+        self.step(self.binary_cache.keep(prefix, nar)).await
     }
     async fn publish(&self, path: &StoreHash, narinfo: String) -> Result<(), Unavailable> {
         self.step(self.binary_cache.publish(path, narinfo)).await
@@ -409,7 +420,7 @@ impl BinaryCache for Dying<'_> {
     fn sign(&self, text: &str) -> String {
         self.binary_cache.sign(text)
     }
-    async fn clear(&self, home: &Home) -> Result<(), Unavailable> {
-        self.step(self.binary_cache.clear(home)).await
+    async fn clear(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.step(self.binary_cache.clear(prefix)).await
     }
 }

@@ -6,13 +6,16 @@ use std::{
 };
 
 use binplz_core::{
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{dispatch::dispatch, request::request, settle::stopped, wait},
+    build::failure::{Failure, Kind},
+    flow::{
+        lease::settle::stopped,
+        request::{program::request, wait},
+        schedule::dispatch::dispatch,
+    },
+    id::{target::Query, wait::Patience},
     policy::Policy,
     ports::Method,
-    target::Query,
-    wait::Patience,
+    quota::client::Asker,
 };
 use binplz_tests::world::World;
 

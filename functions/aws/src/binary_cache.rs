@@ -8,9 +8,11 @@ use aws_sdk_s3::{
     primitives::ByteStream,
 };
 use binplz_core::{
-    artifact::{CacheName, Home, ObjectName},
-    key::{Sha256, StoreHash},
-    narinfo::StoreDir,
+    id::key::{Sha256, StoreHash},
+    objects::{
+        artifact::{AttemptPrefix, CacheName, ObjectName},
+        narinfo::StoreDir,
+    },
     ports::{BinaryCache, Measured, Store, Unavailable},
 };
 use binplz_nar::{Key, Meter};
@@ -69,8 +71,8 @@ impl S3BinaryCache {
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The key of an offer.
-fn offer(home: &Home, name: ObjectName) -> String {
-    home.object(name).to_string()
+fn offer(prefix: &AttemptPrefix, name: ObjectName) -> String {
+    prefix.object(name).to_string()
 }
 
 impl BinaryCache for S3BinaryCache {
@@ -78,12 +80,12 @@ impl BinaryCache for S3BinaryCache {
         &self.of
     }
 
-    async fn read(&self, home: &Home, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.store.read(&home.object(offer)).await
+    async fn read(&self, prefix: &AttemptPrefix, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.store.read(&prefix.object(offer)).await
     }
 
-    async fn offers(&self, home: &Home) -> Result<Vec<StoreHash>, Unavailable> {
-        let prefix = home.quarantine();
+    async fn offers(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+        let prefix = prefix.quarantine();
         // The files lie one level deeper.
         let list = self.store.s3.list_objects_v2().bucket(&self.store.bucket).prefix(&prefix).delimiter("/");
         let (mut pages, mut paths) = (list.into_paginator().send(), Vec::new());
@@ -98,8 +100,8 @@ impl BinaryCache for S3BinaryCache {
         Ok(paths)
     }
 
-    async fn measure(&self, home: &Home, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
-        let key = offer(home, ObjectName::Nar(nar.clone()));
+    async fn measure(&self, prefix: &AttemptPrefix, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
+        let key = offer(prefix, ObjectName::Nar(nar.clone()));
         let mut body = match self.store.s3.get_object().bucket(&self.store.bucket).key(key).send().await {
             Ok(object) => object.body,
             Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => return Ok(None),
@@ -121,8 +123,8 @@ impl BinaryCache for S3BinaryCache {
         }
     }
 
-    async fn keep(&self, home: &Home, nar: &Sha256) -> Result<(), Unavailable> {
-        let from = format!("{}/{}", self.store.bucket, encoded(&offer(home, ObjectName::Nar(nar.clone()))));
+    async fn keep(&self, prefix: &AttemptPrefix, nar: &Sha256) -> Result<(), Unavailable> {
+        let from = format!("{}/{}", self.store.bucket, encoded(&offer(prefix, ObjectName::Nar(nar.clone()))));
         let copy = self.store.s3.copy_object().copy_source(from).bucket(&self.store.bucket);
         // What is there by that name is the same.
         let copy = copy.key(CacheName::Nar(nar.clone()).to_string()).customize().config_override(within(COPY));
@@ -137,7 +139,7 @@ impl BinaryCache for S3BinaryCache {
         self.key.sign(text)
     }
 
-    async fn clear(&self, home: &Home) -> Result<(), Unavailable> {
-        self.store.remove_below(&home.quarantine()).await
+    async fn clear(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.store.remove_below(&prefix.quarantine()).await
     }
 }

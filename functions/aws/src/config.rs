@@ -3,13 +3,12 @@
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use binplz_core::{
-    key::System,
-    limits::Micros,
-    pins::Pins,
+    billing::prices::{Machine, PriceList},
+    build::{protocol::JobLimits, size::Size},
+    id::key::System,
+    nixpkgs::pins::Pins,
     policy::{Names, Policy, Prices},
-    prices::{Machine, PriceList},
-    protocol::JobLimits,
-    size::Size,
+    quota::limits::Micros,
 };
 use thiserror::Error;
 

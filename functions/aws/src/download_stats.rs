@@ -10,9 +10,8 @@ use aws_sdk_cloudwatch::{
 };
 use aws_types::SdkConfig;
 use binplz_core::{
-    key::Attr,
+    id::{key::Attr, time::Timestamp},
     ports::{Asked, DownloadStats, Traffic, Unavailable},
-    time::Timestamp,
 };
 use serde::Deserialize;
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use binplz_core::{
-    artifact::Home,
-    failure::{Failure, Kind},
-    key::{BuildKey, LeaseId},
-    time::Timestamp,
+    build::failure::{Failure, Kind},
+    id::{
+        key::{BuildKey, LeaseId},
+        time::Timestamp,
+    },
+    objects::artifact::AttemptPrefix,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -62,7 +64,7 @@ pub struct Offered {
 
 impl Offered {
     /// The attempts, each with its message; `None` where that is about none.
-    pub fn attempts(self) -> impl Iterator<Item = (Option<Home>, MessageId)> {
+    pub fn attempts(self) -> impl Iterator<Item = (Option<AttemptPrefix>, MessageId)> {
         self.records.into_iter().map(|message| (message.body.parse().ok(), MessageId(message.message_id)))
     }
 }

@@ -123,9 +123,9 @@ mod tests {
     use super::*;
     use crate::log;
     use binplz_core::{
-        limits::LimitExceeded,
+        id::time::Timestamp,
+        quota::limits::LimitExceeded,
         telemetry::{About, Signal},
-        time::Timestamp,
     };
     use lambda_http::Context;
 

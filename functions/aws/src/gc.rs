@@ -2,45 +2,44 @@
 
 use aws_sdk_s3::types::Object;
 use binplz_core::{
-    artifact::{BUILDS, CACHE, CacheName, Home, NIXPKGS, QUARANTINE, nixpkgs_at, nixpkgs_path},
-    key::Rev,
+    id::{key::Rev, time::Timestamp},
+    objects::artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, NIXPKGS, QUARANTINE, nixpkgs_at, nixpkgs_path},
     ports::{Cached, Collect, Held, KeptNixpkgs, Unavailable},
-    time::Timestamp,
 };
 
 use crate::{objects::ROLE, store::S3Store, unavailable};
 
 impl Collect for S3Store {
-    async fn homes(&self, after: Option<&Home>, limit: usize) -> Result<Vec<Held>, Unavailable> {
+    async fn prefixes(&self, after: Option<&AttemptPrefix>, limit: usize) -> Result<Vec<Held>, Unavailable> {
         // S3 lists by name, so that a home's objects stand together. 0 is what comes after a slash: the first name behind all of them.
-        let behind = |home: &Home| home.objects().trim_end_matches('/').to_owned() + "0";
-        let (mut homes, mut next) = (Vec::<Held>::new(), after.map(behind));
+        let behind = |prefix: &AttemptPrefix| prefix.objects().trim_end_matches('/').to_owned() + "0";
+        let (mut prefixes, mut next) = (Vec::<Held>::new(), after.map(behind));
         loop {
             let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(BUILDS).set_start_after(next);
             let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
             for object in list.contents() {
                 // What is in no home, nobody here has put there.
-                let Some(home) = object.key().and_then(home_of) else { continue };
-                if homes.last().is_none_or(|last| last.home != home) {
-                    if homes.len() == limit {
-                        return Ok(homes);
+                let Some(prefix) = object.key().and_then(home_of) else { continue };
+                if prefixes.last().is_none_or(|last| last.prefix != prefix) {
+                    if prefixes.len() == limit {
+                        return Ok(prefixes);
                     }
-                    homes.push(Held { home, objects: 0, bytes: 0 });
+                    prefixes.push(Held { prefix, objects: 0, bytes: 0 });
                 }
-                if let Some(held) = homes.last_mut() {
+                if let Some(held) = prefixes.last_mut() {
                     held.objects += 1;
                     held.bytes += bytes_of(object);
                 }
             }
             next = list.contents().last().and_then(|object| object.key()).map(str::to_owned);
             if list.is_truncated() != Some(true) {
-                return Ok(homes);
+                return Ok(prefixes);
             }
         }
     }
 
-    async fn remove_home(&self, home: &Home) -> Result<(), Unavailable> {
-        self.remove_below(&home.objects()).await
+    async fn remove_prefix(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.remove_below(&prefix.objects()).await
     }
 
     async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
@@ -108,7 +107,7 @@ fn bytes_of(object: &Object) -> u64 {
 }
 
 /// In which home an object lies.
-fn home_of(key: &str) -> Option<Home> {
+fn home_of(key: &str) -> Option<AttemptPrefix> {
     let path = key.strip_prefix(BUILDS)?;
     let (fourth, _) = path.match_indices('/').nth(3)?;
     path[..fourth].parse().ok()

@@ -3,7 +3,7 @@
 
 use aws_sdk_ecr::{Client, operation::describe_images::DescribeImagesError, types::ImageIdentifier};
 use aws_types::SdkConfig;
-use binplz_core::{key::System, ports::Unavailable};
+use binplz_core::{id::key::System, ports::Unavailable};
 
 use crate::{
     account::Account,

@@ -22,12 +22,10 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use binplz_core::{
-    key::LeaseId,
-    pins::Pinned,
+    build::protocol::Progress,
+    id::{key::LeaseId, time::Timestamp},
+    nixpkgs::{pins::Pinned, served::ServedKey},
     ports::{Listed, Row, RowKey, StatusIndex, Swap, Version},
-    protocol::Progress,
-    served::ServedKey,
-    time::Timestamp,
 };
 use thiserror::Error;
 

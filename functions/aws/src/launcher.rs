@@ -14,9 +14,9 @@ use aws_sdk_ecs::{
 };
 use binplz_core::{
     build::Lease,
-    key::{BuildKey, LeaseId, System},
-    limits::Why,
+    id::key::{BuildKey, LeaseId, System},
     ports::{Launcher, NotLaunched, Unavailable},
+    quota::limits::Why,
 };
 
 use crate::{

@@ -11,14 +11,13 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, Put, TransactWriteItem},
 };
 use binplz_core::{
-    key::{LeaseId, hex},
-    pins::Pinned,
+    build::protocol::Progress,
+    id::key::{LeaseId, hex},
+    nixpkgs::{pins::Pinned, served::ServedKey},
     ports::{
         Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Scanned, StatusIndex, Swap, Unavailable,
         Version,
     },
-    protocol::Progress,
-    served::ServedKey,
 };
 
 use crate::{

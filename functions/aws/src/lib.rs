@@ -54,13 +54,15 @@ pub mod stack;
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    artifact::ObjectPath,
-    key::{LeaseId, System, Token},
-    pins::Pins,
+    id::{
+        key::{LeaseId, System, Token},
+        time::Timestamp,
+    },
+    nixpkgs::pins::Pins,
+    objects::artifact::ObjectPath,
     policy::Policy,
     ports::{Deployment, Launcher, Store, Unavailable},
     telemetry::{About, Signal},
-    time::Timestamp,
 };
 
 use crate::{

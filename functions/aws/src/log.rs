@@ -4,10 +4,9 @@
 use std::{fmt, process::ExitCode};
 
 use binplz_core::{
-    reply::Reply,
+    answer::reply::Reply,
+    id::{text::without_secrets, time::Timestamp},
     telemetry::{About, Signal},
-    text::without_secrets,
-    time::Timestamp,
 };
 use serde_json::{Map, Value, json};
 
@@ -99,7 +98,7 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
     line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
     match telemetry {
         Signal::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
-        // What is asked for most, is counted from here (`tally.rs`).
+        // What is asked for most, is counted from here (`download_stats.rs`).
         Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
             line.insert("package".to_owned(), json!(served.attr));
         }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use binplz_core::{
-    limits::LimitExceeded,
-    reply::Reply,
+    answer::reply::Reply,
+    id::time::Timestamp,
+    quota::limits::LimitExceeded,
     telemetry::{End, Moved, Signal},
-    time::Timestamp,
 };
 use serde_json::{Value, json};
 

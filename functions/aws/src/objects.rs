@@ -9,7 +9,7 @@ use std::{
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use binplz_core::{
-    artifact::ObjectPath,
+    objects::artifact::ObjectPath,
     ports::{Location, Method, Store, Unavailable},
 };
 
@@ -139,8 +139,8 @@ impl Store for S3Objects {
 mod tests {
     use super::*;
     use binplz_core::{
-        reply::{Asked, Format, Reply},
-        served::Served,
+        answer::reply::{Asked, Format, Reply},
+        nixpkgs::served::Served,
     };
 
     /// What a hit is answered, in a deployment with or without a CDN: where to, and how long that may be kept.

@@ -11,10 +11,10 @@ use aws_sdk_s3::{
 };
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath, nixpkgs_path},
-    key::{Rev, Sha256},
+    build::protocol::{Cache, PresignedUpload},
+    id::key::{Rev, Sha256},
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path},
     ports::{Intake, Location, Method, Store, Unavailable},
-    protocol::{Cache, PresignedUpload},
 };
 use sha2::Digest;
 
@@ -196,8 +196,8 @@ impl Intake for S3Store {
         Err(Unavailable::new(ROLE, format!("{path} is there, with other content")))
     }
 
-    async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
-        self.remove_below(&home.segments()).await
+    async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.remove_below(&prefix.segments()).await
     }
 
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
@@ -205,13 +205,13 @@ impl Intake for S3Store {
         shared.cache(&self.objects).await.map(Some)
     }
 
-    async fn offered_bytes(&self, home: &Home) -> Result<u64, Unavailable> {
-        self.bytes_below(&home.quarantine()).await
+    async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
+        self.bytes_below(&prefix.quarantine()).await
     }
 
-    async fn offered(&self, home: &Home) -> Result<(), Unavailable> {
+    async fn offered(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         match &self.shared {
-            Some(shared) => shared.tell(home).await,
+            Some(shared) => shared.tell(prefix).await,
             None => Ok(()),
         }
     }

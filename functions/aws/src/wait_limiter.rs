@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError, types::AttributeValue};
 use binplz_core::{
-    key::BuildKey,
+    id::{key::BuildKey, time::Timestamp},
     ports::{Unavailable, WaitLimiter, Watch},
-    time::Timestamp,
 };
 use tokio::time::{Instant, sleep_until};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use binplz_aws::event::{DoorbellBatch, TaskStopped, Wake};
-use binplz_core::failure::Kind;
+use binplz_core::build::failure::Kind;
 use serde_json::{Value, json};
 
 fn event(name: &str) -> Value {

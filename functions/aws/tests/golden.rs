@@ -12,23 +12,31 @@ use std::{
 use aws_sdk_dynamodb::types::AttributeValue;
 use binplz_aws::item::{self, Item};
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath},
-    build::{Attempt, Borrowed, Build, Lease, Made, State},
-    client::{Allowance, Client, KeyChange, Keys},
-    derivation::Derivation,
-    failed_dependencies::FailedDependencies,
-    failure::{Failure, Kind},
+    build::{
+        Attempt, Borrowed, Build, Lease, Made, State,
+        derivation::Derivation,
+        failed_dependencies::FailedDependencies,
+        failure::{Failure, Kind},
+        profile::BuildProfile,
+        protocol::{Phase, Progress, Stats},
+        size::Size,
+    },
     gc::Trash,
-    key::{Bin, BuildKey, DrvHash, LeaseId, Product},
-    limits::{Limits, Micros, Why},
-    pins::{Change, Pins, Source},
+    id::{
+        key::{Bin, BuildKey, DrvHash, LeaseId, Product},
+        time::Timestamp,
+    },
+    nixpkgs::{
+        pins::{Change, Pins, Source},
+        served::Served,
+    },
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
     policy::{Policy, Prices},
     ports::{Listed, Row, RowKey, StatusIndex, Swap, Version},
-    profile::BuildProfile,
-    protocol::{Phase, Progress, Stats},
-    served::Served,
-    size::Size,
-    time::Timestamp,
+    quota::{
+        client::{Allowance, Client, KeyChange, Keys},
+        limits::{Limits, Micros, Why},
+    },
 };
 use serde_json::{Value, json};
 
@@ -166,7 +174,10 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-joined", left(State::Joined { derivation: drv(), main_program, since: AT })),
         ("build-ready-listed", build(State::Ready(made(None)))),
         ("build-borrowed", left(State::Ready(made(Some(borrowed))))),
-        ("derivation", Row::Derivation(Derivation { drv: drv(), home: Home { key: key(), lease: id('b') } })),
+        (
+            "derivation",
+            Row::Derivation(Derivation { drv: drv(), prefix: AttemptPrefix { key: key(), lease: id('b') } }),
+        ),
         ("build-failed-listed", build(State::Failed { failure, since: AT, until: None })),
         ("build-catalogue-listed", catalogue()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
@@ -181,7 +192,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("client", client()),
         ("keys", keys()),
         ("past", past()),
-        ("trash", Row::Trash(Trash { home: Home { key: key(), lease: id('b') }, since: AT })),
+        ("trash", Row::Trash(Trash { prefix: AttemptPrefix { key: key(), lease: id('b') }, since: AT })),
         (
             "doomed",
             Row::FailedDependencies(
@@ -211,7 +222,10 @@ fn failed_dependencies() -> Build {
         task: Some("the task".to_owned()),
         failure: Some(failure.clone()),
         left: None,
-        seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id('c') }),
+        seen_in: Some(AttemptPrefix {
+            key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
+            lease: id('c'),
+        }),
         stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), offers: 0, stored: None },
     };
     Build { key: key(), state: State::Failed { failure, since: AT, until: None }, history: vec![attempt] }

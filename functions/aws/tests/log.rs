@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use binplz_aws::log;
 use binplz_core::{
-    failure::{Failure, Kind},
-    key::{BuildKey, LeaseId},
-    limits::{LimitExceeded, Micros},
+    answer::reply::{Problem, Reply},
+    build::failure::{Failure, Kind},
+    id::{
+        key::{BuildKey, LeaseId},
+        time::Timestamp,
+    },
     ports::Location,
-    reply::{Problem, Reply},
+    quota::limits::{LimitExceeded, Micros},
     telemetry::{About, End, Moved, Signal},
-    time::Timestamp,
 };
 use serde_json::{Value, json};
 

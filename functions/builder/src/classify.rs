@@ -6,8 +6,8 @@
 //! Nix: 1. And what Nix 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
 
 use binplz_core::{
-    failure::{Failure, Kind},
-    key::DrvHash,
+    build::failure::{Failure, Kind},
+    id::key::DrvHash,
 };
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use binplz_core::failure::{Failure, Kind};
+use binplz_core::build::failure::{Failure, Kind};
 
 use crate::{
     classify::NixExit,

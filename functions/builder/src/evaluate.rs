@@ -7,9 +7,11 @@
 use std::{ffi::OsString, path::Path};
 
 use binplz_core::{
-    failure::{Failure, Kind},
-    key::Attr,
-    protocol::{Job, Nixpkgs, Phase},
+    build::{
+        failure::{Failure, Kind},
+        protocol::{Job, Nixpkgs, Phase},
+    },
+    id::key::Attr,
 };
 use serde::Deserialize;
 

@@ -1,8 +1,8 @@
 //! Hands the static programs over to the store, and says what came out.
 
 use binplz_core::{
-    artifact::{Manifest, ObjectName, Verdict},
-    protocol::{Phase, Upload},
+    build::protocol::{Phase, Upload},
+    objects::artifact::{Manifest, ObjectName, Verdict},
 };
 
 use crate::{

@@ -11,8 +11,8 @@ use std::{
 };
 
 use binplz_core::{
-    key::Token,
-    protocol::{Built, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload},
+    build::protocol::{Built, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload},
+    id::key::Token,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;

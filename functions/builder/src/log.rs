@@ -11,11 +11,12 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::ObjectName,
-    gzip,
-    key::{Sha256, Token},
-    protocol::Upload,
-    text::clean_lines,
+    build::protocol::Upload,
+    id::{
+        key::{Sha256, Token},
+        text::clean_lines,
+    },
+    objects::{artifact::ObjectName, gzip},
 };
 use sha2::{Digest, Sha256 as Hasher};
 
@@ -173,7 +174,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Sha256 {
 
 /// What a hasher came to.
 pub(crate) fn name_of(hasher: Hasher) -> Sha256 {
-    let digits = binplz_core::key::hex(&hasher.finalize());
+    let digits = binplz_core::id::key::hex(&hasher.finalize());
     digits.parse().unwrap_or_else(|_| unreachable!("a sha256 is 64 hex digits"))
 }
 

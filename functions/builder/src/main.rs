@@ -55,7 +55,7 @@ use std::{
     thread,
 };
 
-use binplz_core::key::Token;
+use binplz_core::id::key::Token;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,

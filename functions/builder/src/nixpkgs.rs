@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use binplz_core::protocol::Nixpkgs;
+use binplz_core::build::protocol::Nixpkgs;
 
 use crate::{
     classify::{self, NixExit},

@@ -12,9 +12,11 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::ObjectName,
-    narinfo::{Content, Narinfo, StoreDir, StoreName},
-    protocol::Upload,
+    build::protocol::Upload,
+    objects::{
+        artifact::ObjectName,
+        narinfo::{Content, Narinfo, StoreDir, StoreName},
+    },
 };
 use binplz_nar::Packer;
 use thiserror::Error;

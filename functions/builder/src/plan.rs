@@ -1,7 +1,7 @@
 //! What Nix would build for a package, so that the endpoint can say whether one of these is known to fail, and knows what may be
 //! offered to other builds.
 
-use binplz_core::{key::DrvHash, protocol::TO_BUILD_MAX};
+use binplz_core::{build::protocol::TO_BUILD_MAX, id::key::DrvHash};
 
 use crate::{
     context::{BuildContext, Ending, finished},

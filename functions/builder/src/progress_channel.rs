@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use binplz_core::protocol::Progress;
+use binplz_core::build::protocol::Progress;
 
 use crate::stop::lock;
 

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use binplz_core::{
+use binplz_core::build::{
     failure::{Failure, Kind},
     protocol::{JobLimits, Phase, Stats},
 };

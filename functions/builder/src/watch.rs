@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::mpsc::Sender};
 
-use binplz_core::protocol::Progress;
+use binplz_core::build::protocol::Progress;
 
 use crate::{
     evidence::{Evidence, Trace, keep, name_of},

@@ -10,10 +10,12 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{Manifest, Verdict},
-    failure::{Failure, Kind},
-    key::{Attr, DrvHash, Product, Token},
-    protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, Turn},
+    build::{
+        failure::{Failure, Kind},
+        protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, Turn},
+    },
+    id::key::{Attr, DrvHash, Product, Token},
+    objects::artifact::{Manifest, Verdict},
 };
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use binplz_core::{
+use binplz_core::id::{
     key::{Bin, Rev, System},
     text::clean_line,
 };

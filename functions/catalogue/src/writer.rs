@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use binplz_core::{
-    artifact::{Main, Manifest, Verdict},
-    catalogue::About,
-    key::{Attr, Bin, DrvHash, Rev, System},
+    id::key::{Attr, Bin, DrvHash, Rev, System},
+    nixpkgs::catalogue::About,
+    objects::artifact::{Main, Manifest, Verdict},
 };
 use thiserror::Error;
 

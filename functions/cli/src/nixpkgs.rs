@@ -8,12 +8,10 @@ use std::{
 };
 
 use binplz_core::{
-    key::Rev,
-    narinfo::StoreDir,
-    pins::{KEEP, Pin, PinName, Pins, Source},
-    protocol::Nixpkgs,
-    text::clean_line,
-    time::Timestamp,
+    build::protocol::Nixpkgs,
+    id::{key::Rev, text::clean_line, time::Timestamp},
+    nixpkgs::pins::{KEEP, Pin, PinName, Pins, Source},
+    objects::narinfo::StoreDir,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;

@@ -3,12 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use binplz_core::{
-    flow::operate::{Declined, Operator, Order},
-    key::Rev,
-    pins::{Change, PinName, Pins, Source},
+    build::protocol::Nixpkgs,
+    flow::operator::orders::{Declined, Operator, Order},
+    id::{key::Rev, time::Timestamp},
+    nixpkgs::pins::{Change, PinName, Pins, Source},
     ports::{Deployment, Unavailable},
-    protocol::Nixpkgs,
-    time::Timestamp,
 };
 use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;
@@ -214,7 +213,7 @@ fn table(pins: &Pins, now: Timestamp) -> String {
     let is_default = |name: &PinName| name == pins.default_name();
     let mut all: Vec<_> = pins.all().iter().collect();
     all.sort_by_key(|(name, _)| !is_default(name));
-    let line = |(name, pin): (&PinName, &binplz_core::pins::Pin)| {
+    let line = |(name, pin): (&PinName, &binplz_core::nixpkgs::pins::Pin)| {
         let since = match pin.since {
             Timestamp(0) => "since it began".to_owned(),
             since => format!("for {}", span((now - since).as_secs())),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "aws")]
 use binplz_aws::{Operating, stack};
-use binplz_core::flow::operate::{Declined, Operator, Order, Outcome};
+use binplz_core::flow::operator::orders::{Declined, Operator, Order, Outcome};
 use clap::Args;
 use thiserror::Error;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use binplz_core::{
-    flow::operate::{Declined, Operator, Order, Outcome},
+    flow::operator::orders::{Declined, Operator, Order, Outcome},
     ports::{Collect, Deployment},
     telemetry::About,
 };

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use binplz_aws::{Receiving, config::Settings, log};
-use binplz_core::{flow::gc::gc, ports::Deployment, telemetry::About};
+use binplz_core::{flow::operator::gc::gc, ports::Deployment, telemetry::About};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 

@@ -12,24 +12,34 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    artifact::{CacheName, Home, ObjectName, ObjectPath},
-    build::{Build, Lease},
-    catalogue::{About, Entry, Resolution},
-    client::{Allowance, Client, Keys},
-    derivation::Derivation,
-    failed_dependencies::FailedDependencies,
+    build::{
+        Build, Lease,
+        derivation::Derivation,
+        failed_dependencies::FailedDependencies,
+        profile::BuildProfile,
+        protocol::{Cache, PresignedUpload, Progress},
+    },
     gc::Trash,
-    key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, StoreHash, System, Token},
-    limits::{Limits, Why},
-    narinfo::{Content, StoreDir},
-    pins::{Pinned, Pins},
+    id::{
+        key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, StoreHash, System, Token},
+        target::Wanted,
+        time::Timestamp,
+    },
+    nixpkgs::{
+        catalogue::{About, Entry, Resolution},
+        pins::{Pinned, Pins},
+        served::{Served, ServedKey},
+    },
+    objects::{
+        artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
+        narinfo::{Content, StoreDir},
+    },
     policy::Policy,
-    profile::BuildProfile,
-    protocol::{Cache, PresignedUpload, Progress},
-    served::{Served, ServedKey},
-    target::Wanted,
+    quota::{
+        client::{Allowance, Client, Keys},
+        limits::{Limits, Why},
+    },
     telemetry::{self, Signal},
-    time::Timestamp,
 };
 
 /// A backend did not do what it was asked, or its answer was lost: the outcome is unknown, and trying again is right.
@@ -67,7 +77,7 @@ pub enum RowKey {
     /// The API keys. There is one such row.
     Keys,
     /// That nobody needs what lies in a home any more.
-    Trash(Home),
+    Trash(AttemptPrefix),
     /// The row of slots, money and pauses. There is one.
     Limits,
     /// The pins. There is one such row.
@@ -110,7 +120,7 @@ impl Row {
             Row::FailedDependencies(failed_dependencies) => RowKey::FailedDependencies(failed_dependencies.system),
             Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
             Row::Keys(_) => RowKey::Keys,
-            Row::Trash(trash) => RowKey::Trash(trash.home.clone()),
+            Row::Trash(trash) => RowKey::Trash(trash.prefix.clone()),
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
         }
@@ -370,7 +380,7 @@ pub trait Intake: Store {
     fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Removes the segments of an attempt's log, as many as there are: nothing else is ever removed here. Where it fails, some may be gone.
-    fn remove_segments(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn remove_segments(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// The Nix cache that builders share, as they are sent there; `None`: there is none, and nobody need say more.
     fn cache(&self) -> impl Future<Output = Result<Option<Cache>, Unavailable>> + Send {
@@ -378,33 +388,36 @@ pub trait Intake: Store {
     }
 
     /// How many bytes an attempt has offered to that cache by now.
-    fn offered_bytes(&self, home: &Home) -> impl Future<Output = Result<u64, Unavailable>> + Send;
+    fn offered_bytes(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<u64, Unavailable>> + Send;
 
     /// An attempt is over that has offered something to that cache: whoever promotes should look. A word that is lost costs the cache a
     /// path, and nobody a build.
-    fn offered(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send {
-        let _ = home;
+    fn offered(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send {
+        let _ = prefix;
         async { Ok(()) }
     }
 }
 
-/// The quarantine, and the shared Nix cache behind it, for the one step that may write the latter ([`crate::flow::promote`]). All
+/// The quarantine, and the shared Nix cache behind it, for the one step that may write the latter ([`crate::flow::schedule::promote`]). All
 /// that is written stays as it is: a second write under a name is passed over.
 pub trait BinaryCache: Send + Sync {
     /// Where the store lies whose paths these are.
     fn store_dir(&self) -> &StoreDir;
 
     /// A small offer's content; `None`: it is not there.
-    fn read(&self, home: &Home, offer: ObjectName)
-    -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
+    fn read(
+        &self,
+        prefix: &AttemptPrefix,
+        offer: ObjectName,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
 
     /// The store paths that an attempt has offered, by its narinfos.
-    fn offers(&self, home: &Home) -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
+    fn offers(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
 
     /// What an offered file is, and what it unpacks to, of which no more than `most` bytes are looked at; `None`: it is not there.
     fn measure(
         &self,
-        home: &Home,
+        prefix: &AttemptPrefix,
         nar: &Sha256,
         most: u64,
     ) -> impl Future<Output = Result<Option<Measured>, Unavailable>> + Send;
@@ -413,7 +426,7 @@ pub trait BinaryCache: Send + Sync {
     fn has(&self, path: &StoreHash) -> impl Future<Output = Result<bool, Unavailable>> + Send;
 
     /// Puts an offered file into the cache.
-    fn keep(&self, home: &Home, nar: &Sha256) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn keep(&self, prefix: &AttemptPrefix, nar: &Sha256) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Puts a narinfo into the cache, whose file is there by now.
     fn publish(&self, path: &StoreHash, narinfo: String) -> impl Future<Output = Result<(), Unavailable>> + Send;
@@ -422,7 +435,7 @@ pub trait BinaryCache: Send + Sync {
     fn sign(&self, text: &str) -> String;
 
     /// Removes all that an attempt has offered. Where it fails, some may be gone.
-    fn clear(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn clear(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
 /// What a packed file turned out to be.
@@ -438,7 +451,7 @@ pub struct Measured {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Which.
-    pub home: Home,
+    pub prefix: AttemptPrefix,
     /// How many objects.
     pub objects: u64,
     /// Their bytes.
@@ -468,10 +481,14 @@ pub struct Cached {
 /// The objects, for whoever clears away what nobody needs any more: nobody else can.
 pub trait Collect: Send + Sync {
     /// Up to `limit` homes that hold something, in an order of the store's own, beginning behind `after`.
-    fn homes(&self, after: Option<&Home>, limit: usize) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
+    fn prefixes(
+        &self,
+        after: Option<&AttemptPrefix>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
 
     /// Removes all that lies in a home. Where it fails, some may be gone.
-    fn remove_home(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn remove_prefix(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Every nixpkgs that an operator has put where builders find it.
     fn kept_nixpkgs(&self) -> impl Future<Output = Result<Vec<KeptNixpkgs>, Unavailable>> + Send;
@@ -661,7 +678,7 @@ pub trait Deployment: Send + Sync + 'static {
     fn download_stats(&self) -> &Self::DownloadStats;
     /// The numbers.
     fn policy(&self) -> &Policy;
-    /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::pins`]).
+    /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::operator::pins`]).
     fn first_pins(&self) -> &Pins;
     /// The system that is meant where a request names none.
     fn system(&self) -> System;

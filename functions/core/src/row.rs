@@ -7,7 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{key::BadName, ports::RowKey};
+use crate::{id::key::BadName, ports::RowKey};
 
 impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,7 +17,7 @@ impl fmt::Display for RowKey {
             RowKey::Served(asked) => write!(f, "served/{asked}"),
             RowKey::BuildProfile(system, attr) => write!(f, "past/{system}/{attr}"),
             RowKey::FailedDependencies(system) => write!(f, "doomed/{system}"),
-            RowKey::Trash(home) => write!(f, "trash/{home}"),
+            RowKey::Trash(prefix) => write!(f, "trash/{prefix}"),
             RowKey::Allowance(client) => write!(f, "client/{client}"),
             RowKey::Keys => f.write_str("keys"),
             RowKey::Limits => f.write_str("limits"),

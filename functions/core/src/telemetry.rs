@@ -4,12 +4,14 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use crate::{
-    build::{Build, State},
-    failure::{Failure, Kind},
+    answer::reply::Reply,
+    build::{
+        Build, State,
+        failure::{Failure, Kind},
+    },
     gc::Report,
-    key::{BuildKey, LeaseId, System},
-    limits::{Egress, LimitExceeded, Micros, Why},
-    reply::Reply,
+    id::key::{BuildKey, LeaseId, System},
+    quota::limits::{Egress, LimitExceeded, Micros, Why},
 };
 
 /// What a piece of news is about.

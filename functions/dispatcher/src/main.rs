@@ -8,7 +8,7 @@ use binplz_aws::{
     event::{DoorbellBatch, SqsBatchResponse},
     log,
 };
-use binplz_core::{flow::dispatch::dispatch, ports::Deployment, telemetry::About};
+use binplz_core::{flow::schedule::dispatch::dispatch, ports::Deployment, telemetry::About};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
 /// The pause after a service did not answer.

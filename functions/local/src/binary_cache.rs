@@ -10,11 +10,13 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{CACHE, CacheName, Home, ObjectName, ObjectPath, QUARANTINE},
-    key::{Sha256, StoreHash},
-    narinfo::StoreDir,
+    build::protocol::Cache,
+    id::key::{Sha256, StoreHash},
+    objects::{
+        artifact::{AttemptPrefix, CACHE, CacheName, ObjectName, ObjectPath, QUARANTINE},
+        narinfo::StoreDir,
+    },
     ports::{BinaryCache, Measured, Unavailable},
-    protocol::Cache,
 };
 use binplz_nar::{Key, Meter};
 use tokio::{sync::Notify, task::spawn_blocking};
@@ -85,7 +87,7 @@ impl LocalBinaryCache {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn in_quarantine(&self) -> Result<Vec<Home>, Unavailable> {
+    pub async fn in_quarantine(&self) -> Result<Vec<AttemptPrefix>, Unavailable> {
         let objects = self.objects.clone();
         let walk = move || {
             // REV/SYSTEM/ATTR/LEASE
@@ -93,19 +95,19 @@ impl LocalBinaryCache {
                 let below: Vec<Vec<PathBuf>> = dirs.iter().map(|dir| entries(dir)).collect::<Result<_, _>>()?;
                 Ok::<_, Unavailable>(below.concat())
             });
-            let home = |dir: &PathBuf| {
+            let prefix = |dir: &PathBuf| {
                 // As the path of an object that may lie there.
                 let path = dir.join(ObjectName::Plan.to_string());
                 let ObjectPath { key, lease, .. } = path.strip_prefix(&objects).ok()?.to_str()?.parse().ok()?;
-                Some(Home { key, lease })
+                Some(AttemptPrefix { key, lease })
             };
-            Ok(leases?.iter().filter_map(home).collect())
+            Ok(leases?.iter().filter_map(prefix).collect())
         };
         spawn_blocking(walk).await.map_err(unavailable)?
     }
 
-    fn offer(&self, home: &Home, name: ObjectName) -> PathBuf {
-        self.objects.join(home.object(name).to_string())
+    fn offer(&self, prefix: &AttemptPrefix, name: ObjectName) -> PathBuf {
+        self.objects.join(prefix.object(name).to_string())
     }
 
     /// Writes a file of the cache, unless it is there.
@@ -142,13 +144,13 @@ impl BinaryCache for LocalBinaryCache {
         &self.of
     }
 
-    async fn read(&self, home: &Home, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
-        let path = self.offer(home, offer);
+    async fn read(&self, prefix: &AttemptPrefix, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
+        let path = self.offer(prefix, offer);
         spawn_blocking(move || absent(fs::read(path))).await.map_err(unavailable)?
     }
 
-    async fn offers(&self, home: &Home) -> Result<Vec<StoreHash>, Unavailable> {
-        let dir = self.objects.join(home.quarantine());
+    async fn offers(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+        let dir = self.objects.join(prefix.quarantine());
         let paths = spawn_blocking(move || entries(&dir)).await.map_err(unavailable)??;
         let name = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
         let offered = |path| match name(path) {
@@ -158,8 +160,8 @@ impl BinaryCache for LocalBinaryCache {
         Ok(paths.iter().filter_map(offered).collect())
     }
 
-    async fn measure(&self, home: &Home, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
-        let path = self.offer(home, ObjectName::Nar(nar.clone()));
+    async fn measure(&self, prefix: &AttemptPrefix, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
+        let path = self.offer(prefix, ObjectName::Nar(nar.clone()));
         let measure = move || {
             let Some(mut file) = absent(File::open(path))? else { return Ok(None) };
             let mut meter = Meter::new(most);
@@ -176,8 +178,8 @@ impl BinaryCache for LocalBinaryCache {
         fs::exists(self.data.join(CacheName::Narinfo(path.clone()).to_string())).map_err(unavailable)
     }
 
-    async fn keep(&self, home: &Home, nar: &Sha256) -> Result<(), Unavailable> {
-        let (offer, name) = (self.offer(home, ObjectName::Nar(nar.clone())), CacheName::Nar(nar.clone()));
+    async fn keep(&self, prefix: &AttemptPrefix, nar: &Sha256) -> Result<(), Unavailable> {
+        let (offer, name) = (self.offer(prefix, ObjectName::Nar(nar.clone())), CacheName::Nar(nar.clone()));
         let kept = self.data.join(name.to_string());
         self.write(name, File::open(offer).map_err(unavailable)?).await?;
         // Where it was there already it is as good as new: by its age it is cleared away.
@@ -193,8 +195,8 @@ impl BinaryCache for LocalBinaryCache {
         self.key.sign(text)
     }
 
-    async fn clear(&self, home: &Home) -> Result<(), Unavailable> {
-        let dir = self.objects.join(home.quarantine());
+    async fn clear(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        let dir = self.objects.join(prefix.quarantine());
         spawn_blocking(move || absent(fs::remove_dir_all(dir)).map(drop)).await.map_err(unavailable)?
     }
 }

@@ -9,9 +9,8 @@ use std::{
 };
 
 use binplz_core::{
-    key::Attr,
+    id::{key::Attr, time::Timestamp},
     ports::{Asked, DownloadStats, Traffic, Unavailable},
-    time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 

@@ -7,10 +7,9 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{BUILDS, CACHE, CacheName, Home, QUARANTINE},
-    key::Rev,
+    id::{key::Rev, time::Timestamp},
+    objects::artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, QUARANTINE},
     ports::{Cached, Collect, Held, KeptNixpkgs, Unavailable},
-    time::Timestamp,
 };
 use tokio::task::spawn_blocking;
 
@@ -20,18 +19,18 @@ use crate::store::{LocalStore, absent, unavailable};
 const LEVELS: usize = 4;
 
 impl Collect for LocalStore {
-    async fn homes(&self, after: Option<&Home>, limit: usize) -> Result<Vec<Held>, Unavailable> {
+    async fn prefixes(&self, after: Option<&AttemptPrefix>, limit: usize) -> Result<Vec<Held>, Unavailable> {
         let (builds, after) = (self.objects.join(BUILDS), after.map(ToString::to_string));
         let find = move || {
             let after: Vec<&str> = after.iter().flat_map(|after| after.split('/')).collect();
-            let mut homes = Vec::new();
-            find(&builds, String::new(), &after, limit, &mut homes).map(|()| homes)
+            let mut prefixes = Vec::new();
+            find(&builds, String::new(), &after, limit, &mut prefixes).map(|()| prefixes)
         };
         spawn_blocking(find).await.map_err(unavailable)?.map_err(unavailable)
     }
 
-    async fn remove_home(&self, home: &Home) -> Result<(), Unavailable> {
-        let dir = self.objects.join(home.objects());
+    async fn remove_prefix(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        let dir = self.objects.join(prefix.objects());
         let remove = move || {
             absent(fs::remove_dir_all(&dir))?;
             // Of what leads there, as much as leads nowhere else.
@@ -97,7 +96,7 @@ pub(crate) async fn bytes_below(dir: PathBuf) -> Result<u64, Unavailable> {
 
 /// The homes below a directory in the order of their names, behind that one whose names are left to go. What is removed
 /// meanwhile is not there.
-fn find(dir: &Path, name: String, after: &[&str], limit: usize, homes: &mut Vec<Held>) -> io::Result<()> {
+fn find(dir: &Path, name: String, after: &[&str], limit: usize, prefixes: &mut Vec<Held>) -> io::Result<()> {
     for (entry, path) in entries(dir)? {
         let rest = match after.split_first() {
             Some((first, _)) if entry.as_str() < *first => continue,
@@ -106,14 +105,14 @@ fn find(dir: &Path, name: String, after: &[&str], limit: usize, homes: &mut Vec<
         };
         let name = if name.is_empty() { entry } else { format!("{name}/{entry}") };
         if name.matches('/').count() + 1 < LEVELS {
-            find(&path, name, rest, limit, homes)?;
-        } else if let Ok(home) = name.parse::<Home>()
-            && after.last().is_none_or(|last| *last != home.lease.as_str())
+            find(&path, name, rest, limit, prefixes)?;
+        } else if let Ok(prefix) = name.parse::<AttemptPrefix>()
+            && after.last().is_none_or(|last| *last != prefix.lease.as_str())
         {
             let (objects, bytes) = measure(&path)?;
-            homes.push(Held { home, objects, bytes });
+            prefixes.push(Held { prefix, objects, bytes });
         }
-        if homes.len() >= limit {
+        if prefixes.len() >= limit {
             break;
         }
     }

@@ -2,9 +2,11 @@
 //! So the endpoint that takes uploads needs no list of what was granted.
 
 use binplz_core::{
-    artifact::ObjectPath,
-    key::{Sha256, hex},
-    time::Timestamp,
+    id::{
+        key::{Sha256, hex},
+        time::Timestamp,
+    },
+    objects::artifact::ObjectPath,
 };
 use hmac::{Hmac, KeyInit, Mac};
 

@@ -4,11 +4,10 @@
 //! A key is a row's name as text (core's `row.rs`). A row is the JSON of its core type; of which type is said by its key.
 
 use binplz_core::{
-    key::BuildKey,
-    pins::Pinned,
+    build::protocol::Progress,
+    id::key::BuildKey,
+    nixpkgs::{pins::Pinned, served::ServedKey},
     ports::{Row, RowKey, StatusIndex},
-    protocol::Progress,
-    served::ServedKey,
 };
 
 /// What is stored under a key is not what belongs there.

@@ -17,9 +17,8 @@ use std::{
 };
 
 use binplz_core::{
-    build::Lease,
-    failure::Failure,
-    key::{BuildKey, LeaseId},
+    build::{Lease, failure::Failure},
+    id::key::{BuildKey, LeaseId},
     ports::{Launcher, NotLaunched, Unavailable},
 };
 use tokio::{

@@ -10,14 +10,12 @@ use std::{
 };
 
 use binplz_core::{
-    key::LeaseId,
-    pins::Pinned,
+    build::protocol::Progress,
+    id::{key::LeaseId, time::Timestamp},
+    nixpkgs::{pins::Pinned, served::ServedKey},
     ports::{
         Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Unavailable, Version,
     },
-    protocol::Progress,
-    served::ServedKey,
-    time::Timestamp,
 };
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;

@@ -41,16 +41,17 @@ use std::path::PathBuf;
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    artifact::ObjectPath,
-    key::{LeaseId, System, Token},
-    narinfo::StoreDir,
-    pins::Pins,
+    answer::reply::Reply,
+    id::{
+        key::{LeaseId, System, Token},
+        text::without_secrets,
+        time::Timestamp,
+    },
+    nixpkgs::pins::Pins,
+    objects::{artifact::ObjectPath, narinfo::StoreDir},
     policy::Policy,
     ports::{Deployment, Unavailable},
-    reply::Reply,
     telemetry::{About, Signal},
-    text::without_secrets,
-    time::Timestamp,
 };
 
 pub use crate::{

@@ -10,8 +10,8 @@ use std::{
 };
 
 use binplz_core::{
+    nixpkgs::served::{Served, ServedKey},
     ports::{Row, RowKey, Version},
-    served::{Served, ServedKey},
 };
 
 /// Most rows that are remembered (some 10 MB); beyond that it starts anew.
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn row(size: u64) -> Row {
-        let home = format!("builds/{}/x86_64-linux/tree/{}/bin/tree", "0".repeat(40), "1".repeat(32));
+        let prefix = format!("builds/{}/x86_64-linux/tree/{}/bin/tree", "0".repeat(40), "1".repeat(32));
         Row::Served(Served {
             asked: "tree?sys=x86_64-linux".parse().expect("a key"),
             pin: "p".parse().expect("a name"),
@@ -116,7 +116,7 @@ mod tests {
             version: String::new(),
             sha256: "0".repeat(64).parse().expect("hex"),
             size,
-            object: home.parse().expect("a path"),
+            object: prefix.parse().expect("a path"),
             stale: false,
         })
     }

@@ -10,20 +10,19 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{CACHE, Home, ObjectPath},
-    key::Sha256,
+    build::protocol::{Cache, PresignedUpload},
+    id::{key::Sha256, time::Timestamp},
+    objects::artifact::{AttemptPrefix, CACHE, ObjectPath},
     ports::{Intake, Location, Method, Store, Unavailable},
-    protocol::{Cache, PresignedUpload},
-    time::Timestamp,
 };
 use thiserror::Error;
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
-    attic::bytes_below,
     binary_cache::LocalBinaryCache,
     dir::{DataDir, OpenError, private},
     draft::{Draft, Published},
+    gc::bytes_below,
     grant::{Secret, Terms},
     origin,
 };
@@ -254,8 +253,8 @@ impl Intake for LocalStore {
         })
     }
 
-    async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
-        let segments = self.objects.join(home.segments());
+    async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        let segments = self.objects.join(prefix.segments());
         spawn_blocking(move || absent(fs::remove_dir_all(segments)).map(drop)).await.map_err(unavailable)?
     }
 
@@ -263,11 +262,11 @@ impl Intake for LocalStore {
         Ok(self.shared.as_ref().map(|(cache, _)| cache.clone()))
     }
 
-    async fn offered_bytes(&self, home: &Home) -> Result<u64, Unavailable> {
-        bytes_below(self.objects.join(home.quarantine())).await
+    async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
+        bytes_below(self.objects.join(prefix.quarantine())).await
     }
 
-    async fn offered(&self, _: &Home) -> Result<(), Unavailable> {
+    async fn offered(&self, _: &AttemptPrefix) -> Result<(), Unavailable> {
         if let Some((_, offered)) = &self.shared {
             offered.notify_one();
         }

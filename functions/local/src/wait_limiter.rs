@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    key::BuildKey,
+    id::key::BuildKey,
     ports::{Row, Unavailable, WaitLimiter, Watch},
 };
 use tokio::{
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use binplz_core::{
         build::{Build, Made, State},
-        time::Timestamp,
+        id::time::Timestamp,
     };
 
     fn key(attr: &str) -> BuildKey {

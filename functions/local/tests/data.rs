@@ -3,11 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
     build::{Build, State},
-    key::{BuildKey, System, hex},
+    id::{
+        key::{BuildKey, System, hex},
+        time::Timestamp,
+    },
+    objects::artifact::{ObjectName, ObjectPath},
     ports::{Intake, Ledger, NotCommitted, Read, Row, RowKey, Store, Swap, Version},
-    time::Timestamp,
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError, UploadError};
 use redb::{Database, TableDefinition};

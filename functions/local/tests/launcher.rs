@@ -9,12 +9,16 @@ use std::{
 };
 
 use binplz_core::{
-    build::Lease,
-    failure::{Failure, Kind},
-    key::{BuildKey, System},
+    build::{
+        Lease,
+        failure::{Failure, Kind},
+        size::Size,
+    },
+    id::{
+        key::{BuildKey, System},
+        time::Timestamp,
+    },
     ports::{Launcher, NotLaunched},
-    size::Size,
-    time::Timestamp,
 };
 use binplz_local::{BuilderExit, DataDir, Ends, LocalLauncher};
 use tempfile::TempDir;

@@ -1,5 +1,5 @@
 //! What the files of a Nix cache are made of. A builder packs ([`Packer`]); whoever promotes looks at what that came to, without
-//! believing it ([`Meter`]), and signs ([`Key`]). What a narinfo says is the core's (`binplz_core::narinfo`).
+//! believing it ([`Meter`]), and signs ([`Key`]). What a narinfo says is the core's (`binplz_core::objects::narinfo`).
 //!
 //! gzip, since it is read by every Nix, and unpacked in safe Rust: it is a stranger's bytes that the step with the key unpacks.
 
@@ -11,7 +11,7 @@ pub use crate::{key::Key, meter::Meter, packer::Packer};
 
 use std::io::{self, Write};
 
-use binplz_core::narinfo::Content;
+use binplz_core::objects::narinfo::Content;
 use sha2::{Digest, Sha256};
 
 /// Bytes on their way to `to`, looked at.

@@ -11,8 +11,8 @@ use binplz_aws::{
     log,
 };
 use binplz_core::{
-    artifact::Home,
-    flow::promote::promote,
+    flow::schedule::promote::promote,
+    objects::artifact::AttemptPrefix,
     ports::{Deployment, Unavailable},
     telemetry::About,
 };
@@ -35,21 +35,21 @@ async fn main() -> ExitCode {
 /// A message stays that could not be dealt with: it comes again, and ends in the queue for such.
 async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, offered: Offered) -> Result<SqsBatchResponse, Error> {
     let mut kept = SqsBatchResponse::default();
-    for (home, message) in offered.attempts() {
-        let Some(home) = home else {
+    for (prefix, message) in offered.attempts() {
+        let Some(prefix) = prefix else {
             kept.keep(message);
             continue;
         };
-        if let Err(error) = look_at(d, binary_cache, &home).await {
-            d.warn(About::Attempt(&home.key, &home.lease), "what it offers to the cache was not looked at", &error);
+        if let Err(error) = look_at(d, binary_cache, &prefix).await {
+            d.warn(About::Attempt(&prefix.key, &prefix.lease), "what it offers to the cache was not looked at", &error);
             kept.keep(message);
         }
     }
     Ok(kept)
 }
 
-async fn look_at(d: &Receiving, binary_cache: &S3BinaryCache, home: &Home) -> Result<(), Unavailable> {
-    promote(d, binary_cache, home).await?;
+async fn look_at(d: &Receiving, binary_cache: &S3BinaryCache, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+    promote(d, binary_cache, prefix).await?;
     // Last: before there is anything, a builder need not look.
     binary_cache.announce().await
 }

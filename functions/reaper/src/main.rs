@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use binplz_aws::{Working, config::Settings, event::Wake, log};
 use binplz_core::{
-    flow::{settle::stopped, sweep::sweep},
+    flow::{lease::settle::stopped, schedule::sweep::sweep},
     ports::Deployment,
     telemetry::About,
 };

@@ -9,16 +9,18 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    flow::{
+    answer::{
+        reply::{Asked, Format, Problem, Reply},
+        shell,
+    },
+    flow::request::{
         builds::{self, Builds, Line},
         package::{self, Package, Program},
         search::{self, Results},
         service::{self, Service},
     },
+    id::target::{Query, Search, Target},
     ports::{Deployment, Unavailable},
-    reply::{Asked, Format, Problem, Reply},
-    shell,
-    target::{Query, Search, Target},
     telemetry::About,
 };
 use serde::Serialize;

@@ -9,19 +9,23 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    client::Asker,
-    flow::{
-        log::{self, Tail},
-        request, status, wait,
+    answer::{
+        page,
+        reply::{Answer, Asked, Body, Format, Problem, Reply, onward, status_json},
+        stub,
     },
-    page,
+    flow::request::{
+        log::{self, Tail},
+        program, status, wait,
+    },
+    id::{
+        target::{Query, Target},
+        text::clean_lines,
+        wait::{Patience, preferred_wait},
+    },
     ports::{self, Deployment},
-    reply::{Answer, Asked, Body, Format, Problem, Reply, onward, status_json},
-    stub,
-    target::{Query, Target},
+    quota::client::Asker,
     telemetry::{About, Signal},
-    text::clean_lines,
-    wait::{Patience, preferred_wait},
 };
 
 use crate::respond::{self, TEXT};
@@ -53,7 +57,7 @@ pub(crate) async fn binary<D: Deployment>(
     let asker = asker(viewer, &headers);
     // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
     let meant = method == ports::Method::Get && format != Format::Html && !is_nobody(&headers);
-    let reply = request::request(&*d, &query.target, method, meant.then_some(&asker)).await;
+    let reply = program::request(&*d, &query.target, method, meant.then_some(&asker)).await;
     d.emit(About::Service, Signal::Answered { reply: &reply, to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
@@ -146,7 +150,7 @@ pub(crate) async fn build<D: Deployment>(
         Err(wrong) => return problem(&*d, wrong, format),
     };
     let asker = asker(viewer, &headers);
-    let reply = request::request(&*d, &target, ports::Method::Get, Some(&asker)).await;
+    let reply = program::request(&*d, &target, ports::Method::Get, Some(&asker)).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = respond::answer(reply.answer(&asked));
     // Another person's click may have been first; then it may be there already.
@@ -176,7 +180,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
-    let reply = request::request(&*d, &target, ports::Method::Get, None).await;
+    let reply = program::request(&*d, &target, ports::Method::Get, None).await;
     // The stub and the installer follow the URL that stands in their line, as others a redirect.
     if format != Format::Html && matches!(reply, Reply::Hit { .. }) {
         d.emit(About::Service, Signal::Answered { reply: &reply, to: None });

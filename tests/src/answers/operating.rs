@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use binplz_core::{limits::Micros, policy::Policy, text::dollars};
+use binplz_core::{id::text::dollars, policy::Policy, quota::limits::Micros};
 use rexpect::session::{Options, PtySession, spawn_with_options};
 use serde_json::Value;
 

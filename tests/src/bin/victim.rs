@@ -4,10 +4,9 @@
 use std::{io::Write, path::Path, sync::Arc};
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
-    key::hex,
+    id::{key::hex, time::Timestamp},
+    objects::artifact::{ObjectName, ObjectPath},
     ports::{Intake, Ledger, NotCommitted, Swap, Version},
-    time::Timestamp,
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore};
 use binplz_tests::contract::rows::{building, key, lease_id, served};

@@ -1,13 +1,12 @@
 //! Ledgers that are wrong on purpose, around one that is right: the suite must find each out.
 
 use binplz_core::{
-    key::LeaseId,
-    pins::Pinned,
+    build::protocol::Progress,
+    id::key::LeaseId,
+    nixpkgs::{pins::Pinned, served::ServedKey},
     ports::{
         Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Unavailable, Version,
     },
-    protocol::Progress,
-    served::ServedKey,
 };
 
 /// A ledger without the version condition: whoever writes last wins.

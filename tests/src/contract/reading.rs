@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use binplz_core::{
     build::Build,
-    key::BuildKey,
-    pins::Pinned,
+    id::{key::BuildKey, time::Timestamp},
+    nixpkgs::{
+        pins::Pinned,
+        served::{Served, ServedKey},
+    },
     ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Version},
-    served::{Served, ServedKey},
-    time::Timestamp,
 };
 use proptest::{
     prelude::*,

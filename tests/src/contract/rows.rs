@@ -3,24 +3,32 @@
 use std::time::Duration;
 
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath},
-    build::{Attempt, Borrowed, Build, Lease, Made, State},
-    client::{Allowance, Client, KeyChange, Keys},
-    derivation::Derivation,
-    failed_dependencies::FailedDependencies,
-    failure::{Failure, Kind},
+    build::{
+        Attempt, Borrowed, Build, Lease, Made, State,
+        derivation::Derivation,
+        failed_dependencies::FailedDependencies,
+        failure::{Failure, Kind},
+        profile::BuildProfile,
+        protocol::{Nixpkgs, Phase, Progress, Stats},
+        size::Size,
+    },
     gc::Trash,
-    key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
-    limits::{Limits, Micros, Why},
-    pins::{Change, PinName, Pinned, Pins, Source},
+    id::{
+        key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
+        target::{PinRef, Target, Wanted},
+        time::{Day, Timestamp},
+    },
+    nixpkgs::{
+        pins::{Change, PinName, Pinned, Pins, Source},
+        served::{Served, ServedKey},
+    },
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
     policy::{Policy, Prices},
     ports::Row,
-    profile::BuildProfile,
-    protocol::{Nixpkgs, Phase, Progress, Stats},
-    served::{Served, ServedKey},
-    size::Size,
-    target::{PinRef, Target, Wanted},
-    time::{Day, Timestamp},
+    quota::{
+        client::{Allowance, Client, KeyChange, Keys},
+        limits::{Limits, Micros, Why},
+    },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -86,7 +94,7 @@ pub fn joined(n: u32, since: u64) -> Row {
 
 /// The `n`th derivation, taken on by the `holder`th lease of the build of that number.
 pub fn derivation(n: u32, holder: u32) -> Row {
-    Row::Derivation(Derivation { drv: drv(n), home: Home { key: key(holder), lease: lease_id(holder) } })
+    Row::Derivation(Derivation { drv: drv(n), prefix: AttemptPrefix { key: key(holder), lease: lease_id(holder) } })
 }
 
 /// What tells the `n`th derivation from others.
@@ -167,11 +175,11 @@ fn any_drv() -> impl Strategy<Value = DrvHash> {
 }
 
 fn any_derivation() -> impl Strategy<Value = Derivation> {
-    (any_drv(), any_home()).prop_map(|(drv, home)| Derivation { drv, home })
+    (any_drv(), any_home()).prop_map(|(drv, prefix)| Derivation { drv, prefix })
 }
 
-fn any_home() -> impl Strategy<Value = Home> {
-    (any_key(), any_lease_id()).prop_map(|(key, lease)| Home { key, lease })
+fn any_home() -> impl Strategy<Value = AttemptPrefix> {
+    (any_key(), any_lease_id()).prop_map(|(key, lease)| AttemptPrefix { key, lease })
 }
 
 fn any_past() -> impl Strategy<Value = BuildProfile> {
@@ -389,7 +397,7 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         1 => any_derivation().prop_map(Row::Derivation),
         1 => any_past().prop_map(Row::BuildProfile),
         1 => any_doomed().prop_map(Row::FailedDependencies),
-        1 => (any_home(), any_timestamp()).prop_map(|(home, since)| Row::Trash(Trash { home, since })),
+        1 => (any_home(), any_timestamp()).prop_map(|(prefix, since)| Row::Trash(Trash { prefix, since })),
         2 => any_served().prop_map(Row::Served),
         1 => any_allowance().prop_map(Row::Allowance),
         1 => any_keys().prop_map(Row::Keys),

@@ -16,10 +16,10 @@ use binplz_aws::{
     store::{GRANT_LIFE, S3Store},
 };
 use binplz_core::{
-    artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
-    key::Rev,
+    build::protocol::PresignedUpload,
+    id::key::Rev,
+    objects::artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
     ports::{BinaryCache, Collect, Intake, Method, Store},
-    protocol::PresignedUpload,
 };
 use binplz_tests::{
     contract::{binary_cache::Promotes, store::Uploads},

@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use binplz_aws::{download_stats::LogDownloadStats, log};
 use binplz_core::{
+    answer::reply::Reply,
+    id::time::Timestamp,
+    nixpkgs::served::{Served, ServedKey},
     ports::{Asked, DownloadStats, Location, Traffic},
-    reply::Reply,
-    served::{Served, ServedKey},
     telemetry::{About, Signal},
-    time::Timestamp,
 };
 use binplz_tests::{stack::ask, world::target};
 use serde_json::{Value, json};

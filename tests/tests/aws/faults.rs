@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use binplz_aws::launcher::EcsLauncher;
+use binplz_core::id::time::Timestamp;
 use binplz_core::ports::{Bell, Launcher, Ledger, Listed, NotLaunched, Read, RowKey, StatusIndex, Swap, Version};
-use binplz_core::time::Timestamp;
 use binplz_tests::{
     contract::rows::{self, key, lease, queued, ready},
     scenario::Scenario,

@@ -7,13 +7,18 @@ use std::{
 
 use binplz_aws::metrics::{self, Metric};
 use binplz_core::{
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{dispatch::dispatch, request::request, settle::stopped, sweep::sweep},
-    limits::Micros,
+    build::{
+        failure::{Failure, Kind},
+        size::Size,
+    },
+    flow::{
+        lease::settle::stopped,
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
     policy::{Policy, Prices},
     ports::{Deployment, Method},
-    size::Size,
+    quota::{client::Asker, limits::Micros},
     telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};
@@ -89,7 +94,7 @@ fn every_variable_that_the_template_sets_is_read() {
         include_str!("../../../functions/aws/src/log.rs"),
         include_str!("../../../functions/aws/src/objects.rs"),
         include_str!("../../../functions/aws/src/shared.rs"),
-        include_str!("../../../functions/aws/src/vault.rs"),
+        include_str!("../../../functions/aws/src/binary_cache.rs"),
         include_str!("../../../functions/api/src/main.rs"),
     ];
     let read: BTreeSet<_> = read.iter().flat_map(|source| variables(source)).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use binplz_aws::{ledger::DynamoLedger, wait_limiter::DynamoWaitLimiter};
-use binplz_core::{ports::WaitLimiter, time::Timestamp};
+use binplz_core::{id::time::Timestamp, ports::WaitLimiter};
 
 use crate::bed::{Fresh, fresh};
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
+    objects::artifact::{ObjectName, ObjectPath},
     ports::{Intake, Ledger, Read, Row, StatusIndex, Store, Version},
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError};

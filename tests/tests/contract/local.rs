@@ -6,12 +6,13 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{CacheName, ObjectPath},
-    key::Rev,
-    narinfo::StoreDir,
+    build::protocol::PresignedUpload,
+    id::{key::Rev, time::Timestamp},
+    objects::{
+        artifact::{CacheName, ObjectPath},
+        narinfo::StoreDir,
+    },
     ports::{BinaryCache, Collect, Intake, Method, Store},
-    protocol::PresignedUpload,
-    time::Timestamp,
 };
 use binplz_local::{DataDir, LocalBell, LocalBinaryCache, LocalLedger, LocalStore, UploadError};
 use binplz_tests::contract::{binary_cache::Promotes, store::Uploads};

@@ -3,19 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    build::{Event, State},
-    failure::{Failure, Kind},
+    answer::reply::Reply,
+    build::{
+        Event, State,
+        failure::{Failure, Kind},
+        protocol::{Evaluated, Outcome, Turn},
+    },
     flow::{
         advance,
-        claim::claim,
-        lease::{Bearer, Denied},
-        settle::{settle, stopped},
+        lease::{
+            claim::claim,
+            job::{Bearer, Denied},
+            settle::{settle, stopped},
+        },
     },
-    limits::Micros,
     policy::{Policy, Prices},
     ports::Deployment,
-    protocol::{Evaluated, Outcome, Turn},
-    reply::Reply,
+    quota::limits::Micros,
 };
 use binplz_tests::world::World;
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use binplz_core::{artifact::ObjectName, key::StoreHash};
+use binplz_core::{id::key::StoreHash, objects::artifact::ObjectName};
 use binplz_tests::{
     cache::{PACKAGES, the_first_one_builds_what_it_needs, the_second_one_fetches_it},
     http,

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, thread};
 
-use binplz_core::key::hex;
+use binplz_core::id::key::hex;
 use binplz_tests::http::Answer;
 use binplz_tests::{
     server::{Server, children, fresh_set, kill, name_of},

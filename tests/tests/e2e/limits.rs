@@ -13,9 +13,11 @@ use std::{
 };
 
 use binplz_core::{
-    client::Allowance,
-    limits::{Limits, Micros},
     ports::{Ledger, Row, Version},
+    quota::{
+        client::Allowance,
+        limits::{Limits, Micros},
+    },
 };
 use binplz_local::{DataDir, LocalLedger};
 use binplz_tests::{

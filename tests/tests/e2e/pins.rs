@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use binplz_core::key::hex;
+use binplz_core::id::key::hex;
 use binplz_tests::{
     server::{Server, fresh_set, program},
     site::wait_for,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use binplz_core::{failure::Kind, flow::gc::gc};
+use binplz_core::{build::failure::Kind, flow::operator::gc::gc};
 use binplz_tests::world::{World, rev};
 
 use crate::{add, again, building, catalogued, everything, fail, grace, made, retire, world};

@@ -4,9 +4,11 @@
 use std::io::Write;
 
 use binplz_core::{
-    artifact::{CacheName, ObjectName},
-    key::StoreHash,
-    narinfo::{Narinfo, StoreDir},
+    id::key::StoreHash,
+    objects::{
+        artifact::{CacheName, ObjectName},
+        narinfo::{Narinfo, StoreDir},
+    },
 };
 use binplz_nar::Packer;
 use binplz_tests::{

@@ -1,6 +1,6 @@
 //! What it costs to be asked for what has failed for good, as AWS sees it; and the machines that passing failures are tried on.
 
-use binplz_core::{build::State, failure::Kind};
+use binplz_core::build::{State, failure::Kind};
 use binplz_tests::{answers::Running, failures::asked_a_thousand_times};
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 //! stands still, but for the minutes that a test lets pass: so each test says who noticed, and how soon.
 //! `tests/README.md` has the table.
 
-use binplz_core::{build::State, failure::Kind};
+use binplz_core::build::{State, failure::Kind};
 use binplz_tests::http;
 use serde_json::{Value, json};
 

@@ -8,10 +8,12 @@ use std::{
 use aws_sdk_ecs::primitives::{DateTime, DateTimeFormat};
 use binplz_aws::config::Settings;
 use binplz_core::{
-    client::Allowance,
-    limits::{Limits, Micros},
+    build::size::Size,
     policy::Policy,
-    size::Size,
+    quota::{
+        client::Allowance,
+        limits::{Limits, Micros},
+    },
 };
 use binplz_tests::{
     answers::{

@@ -1,9 +1,6 @@
 //! A task that ends before its build does, and ends that nobody hears of.
 
-use binplz_core::{
-    build::{Build, State},
-    failure::Kind,
-};
+use binplz_core::build::{Build, State, failure::Kind};
 use binplz_tests::site::wait_for;
 use serde_json::{Value, json};
 

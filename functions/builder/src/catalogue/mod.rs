@@ -15,9 +15,9 @@ use std::path::PathBuf;
 
 use binplz_catalogue::{Files, Writer};
 use binplz_core::{
-    artifact::Manifest,
-    failure::{Failure, Kind},
-    key::{Attr, Rev, System},
+    build::failure::{Failure, Kind},
+    id::key::{Attr, Rev, System},
+    objects::artifact::Manifest,
 };
 
 use crate::{context::Ending, nix::Nix};

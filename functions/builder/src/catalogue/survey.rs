@@ -10,7 +10,7 @@ use std::{
 };
 
 use binplz_catalogue::{About, Obstacle, Record, Standing};
-use binplz_core::key::Attr;
+use binplz_core::id::key::Attr;
 
 use crate::{
     catalogue::{

@@ -11,7 +11,7 @@ use std::{
 };
 
 use binplz_catalogue::Lookup;
-use binplz_core::key::{Attr, Rev, System};
+use binplz_core::id::key::{Attr, Rev, System};
 use clap::Parser;
 
 use crate::{

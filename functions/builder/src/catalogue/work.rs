@@ -4,9 +4,9 @@ use std::{fs, num::NonZeroUsize, thread, time::Duration};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
-    artifact::{Manifest, ObjectName},
-    key::Attr,
-    protocol::{Job, Looked, Phase, Upload},
+    build::protocol::{Job, Looked, Phase, Upload},
+    id::key::Attr,
+    objects::artifact::{Manifest, ObjectName},
 };
 use rustix::process::nice;
 

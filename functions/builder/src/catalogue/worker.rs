@@ -18,8 +18,8 @@ use std::{
 
 use binplz_catalogue::Obstacle;
 use binplz_core::{
-    failure::{Failure, Kind},
-    key::System,
+    build::failure::{Failure, Kind},
+    id::key::System,
 };
 use rustix::{
     param::clock_ticks_per_second,

@@ -4,10 +4,14 @@
 use std::{fs, path::PathBuf};
 
 use binplz_core::{
-    artifact::{CacheName, ObjectName},
-    failure::Kind,
-    narinfo::{Narinfo, StoreDir},
-    protocol::{Cache, Job, JobLimits, Outcome},
+    build::{
+        failure::Kind,
+        protocol::{Cache, Job, JobLimits, Outcome},
+    },
+    objects::{
+        artifact::{CacheName, ObjectName},
+        narinfo::{Narinfo, StoreDir},
+    },
 };
 use binplz_nar::Key;
 

@@ -7,14 +7,18 @@ use std::{
 };
 
 use binplz_core::{
-    build::Attempt,
-    failure::{Class, Failure},
-    flow::{
-        inspect::{Current, Listing, Shown},
-        operate::{Act, Named, Operator, Order},
+    build::{
+        Attempt,
+        failure::{Class, Failure},
     },
-    text::{bytes, dollars, span},
-    time::Timestamp,
+    flow::operator::{
+        inspect::{Current, Listing, Shown},
+        orders::{Act, Named, Operator, Order},
+    },
+    id::{
+        text::{bytes, dollars, span},
+        time::Timestamp,
+    },
 };
 
 use crate::{

@@ -3,14 +3,14 @@
 use std::{fmt::Write, time::Duration};
 
 use binplz_core::{
-    bill::{Bill, Sums, Taken},
-    flow::{
+    billing::bill::{Bill, Sums, Taken},
+    flow::operator::{
         cost::Cost,
-        operate::{Operator, Order},
+        orders::{Operator, Order},
     },
-    limits::Micros,
+    id::text::{bytes, span, thousands},
     ports::Traffic,
-    text::{bytes, span, thousands},
+    quota::limits::Micros,
 };
 use indicatif::ProgressBar;
 
@@ -103,8 +103,8 @@ fn cents(Micros(micros): Micros) -> String {
 #[cfg(test)]
 mod tests {
     use binplz_core::{
-        prices::PriceBasis,
-        time::{Month, Timestamp},
+        billing::prices::PriceBasis,
+        id::time::{Month, Timestamp},
     };
 
     use super::*;

@@ -1,9 +1,9 @@
 //! `binplz key`: API keys, for clients that are trusted with more builds a day than an address is.
 
 use binplz_core::{
-    client::{Key, KeyChange, Keys},
-    flow::operate::{Operator, Order},
-    key::{KeyName, Sha256, hex},
+    flow::operator::orders::{Operator, Order},
+    id::key::{KeyName, Sha256, hex},
+    quota::client::{Key, KeyChange, Keys},
 };
 use clap::{Args as ClapArgs, Subcommand};
 
@@ -83,7 +83,7 @@ fn told(keys: &Keys) -> String {
 
 #[cfg(test)]
 mod tests {
-    use binplz_core::time::Timestamp;
+    use binplz_core::id::time::Timestamp;
 
     use super::*;
 

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
 
 use binplz_core::{
-    flow::{
+    flow::operator::{
         inspect::Listing,
-        operate::{Act, Declined, Named, Operator, Order, Outcome},
+        orders::{Act, Declined, Named, Operator, Order, Outcome},
     },
-    target::{BadTarget, PinRef, Target},
+    id::target::{BadTarget, PinRef, Target},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 

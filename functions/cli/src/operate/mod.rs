@@ -10,16 +10,14 @@ mod overview;
 use std::path::PathBuf;
 
 use binplz_core::{
-    failure::Kind,
-    flow::{
+    build::failure::Kind,
+    flow::operator::{
         inspect::{Filter, StatusFilter},
-        operate::{Act, Declined, Named, Operator, Order},
+        orders::{Act, Declined, Named, Operator, Order},
     },
-    key::Attr,
-    limits::Micros,
-    pins::{Change, PinName},
-    target::BadTarget,
-    time::Timestamp,
+    id::{key::Attr, target::BadTarget, time::Timestamp},
+    nixpkgs::pins::{Change, PinName},
+    quota::limits::Micros,
 };
 use clap::{
     Args as ClapArgs, Subcommand, ValueEnum,
@@ -355,6 +353,6 @@ impl Whose {
     }
 }
 
-async fn listed(site: &Site, filter: Filter) -> Result<Vec<binplz_core::flow::inspect::Listing>, Declined> {
+async fn listed(site: &Site, filter: Filter) -> Result<Vec<binplz_core::flow::operator::inspect::Listing>, Declined> {
     site.carry_out(Order::List(filter)).await?.list()
 }

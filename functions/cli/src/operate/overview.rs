@@ -5,11 +5,11 @@ use std::{fmt::Write, time::Duration};
 use binplz_core::{
     flow::{
         QUEUE_COUNT,
-        operate::{Operator, Order, Overview},
+        operator::orders::{Operator, Order, Overview},
     },
-    limits::Egress,
+    id::time::Timestamp,
     ports::Asked,
-    time::Timestamp,
+    quota::limits::Egress,
 };
 use indicatif::ProgressBar;
 
@@ -96,9 +96,9 @@ fn gigabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use binplz_core::{
-        key::System,
-        limits::{Micros, Paused, Why},
-        pins::Withheld,
+        id::key::System,
+        nixpkgs::pins::Withheld,
+        quota::limits::{Micros, Paused, Why},
     };
 
     use super::*;

@@ -3,10 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    flow::{dispatch::dispatch, gc::gc, promote::promote, settle::stopped, sweep::sweep},
+    flow::{
+        lease::settle::stopped,
+        operator::gc::gc,
+        schedule::{dispatch::dispatch, promote::promote, sweep::sweep},
+    },
+    id::time::Timestamp,
     ports::{Deployment, Unavailable},
     telemetry::About,
-    time::Timestamp,
 };
 use binplz_local::{Ends, Local, LocalBinaryCache};
 use tokio::time::sleep;
@@ -74,8 +78,8 @@ pub(crate) async fn promoter(d: Arc<Local>) {
 }
 
 async fn promote_all(d: &Local, binary_cache: &LocalBinaryCache) -> Result<(), Unavailable> {
-    for home in binary_cache.in_quarantine().await? {
-        promote(d, binary_cache, &home).await?;
+    for prefix in binary_cache.in_quarantine().await? {
+        promote(d, binary_cache, &prefix).await?;
     }
     Ok(())
 }

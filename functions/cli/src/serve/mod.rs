@@ -16,13 +16,13 @@ use axum::{
     middleware::map_request,
 };
 use binplz_core::{
-    flow::pins::{self, NotChanged},
-    key::System,
-    limits::Micros,
-    pins::{Change, Pins, Source},
+    build::protocol::{JobLimits, Nixpkgs},
+    flow::operator::pins::{self, NotChanged},
+    id::key::System,
+    nixpkgs::pins::{Change, Pins, Source},
     policy::{Names, Policy, Prices},
     ports::{Deployment, Unavailable},
-    protocol::{JobLimits, Nixpkgs},
+    quota::limits::Micros,
 };
 use binplz_local::{Config, Local, OpenError};
 use clap::Args as ClapArgs;

@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
+    objects::artifact::{ObjectName, ObjectPath},
     ports::Deployment,
     telemetry::About,
 };

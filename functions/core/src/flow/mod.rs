@@ -11,51 +11,25 @@
 //!
 //! Every one of them may die between any two lines and be run again.
 
-use charge::Charge;
+use request::charge::Charge;
 use thiserror::Error;
 
 use crate::{
-    artifact::{Home, Manifest, ObjectName},
-    build::{Attempt, Build, Event, Illegal, Made, Step, apply},
-    key::{Attr, BuildKey, Product, System},
-    limits::{LimitExceeded, Limits, Why},
+    build::{Attempt, Build, Event, Illegal, Made, Step, apply, profile::BuildProfile},
+    id::key::{Attr, BuildKey, Product, System},
+    objects::artifact::{AttemptPrefix, Manifest, ObjectName},
     ports::{
         Bell, Deployment, Ledger, Listed, NotCommitted, Read, Row, RowKey, StatusIndex, Store, Swap, Unavailable,
         Version,
     },
-    profile::BuildProfile,
+    quota::limits::{LimitExceeded, Limits, Why},
     telemetry::{About, Moved, Signal},
 };
 
-pub mod builds;
-pub mod built;
-mod catalogue;
-mod charge;
-pub mod claim;
-pub mod cost;
-pub mod dispatch;
-mod egress;
-mod failed_dependencies;
-mod follow;
-pub mod gc;
-pub mod inspect;
-mod keys;
 pub mod lease;
-pub mod log;
-pub mod operate;
-pub mod package;
-pub mod pins;
-pub mod promote;
+pub mod operator;
 pub mod request;
-mod resolve;
-pub mod search;
-pub mod service;
-pub mod settle;
-pub mod status;
-mod status_index;
-pub mod stop;
-pub mod sweep;
-pub mod wait;
+pub mod schedule;
 
 /// How often a commit is tried again after somebody else wrote first. Each conflict means that another writer got on, so this many in a row
 /// mean that something is wrong.
@@ -154,15 +128,18 @@ pub(crate) async fn load_profile<D: Deployment>(
 }
 
 /// The manifest that lies there, if one does.
-pub(crate) async fn load_manifest<D: Deployment>(d: &D, home: &Home) -> Result<Option<Manifest>, Unavailable> {
-    let content = d.store().read(&home.object(ObjectName::Manifest)).await?;
+pub(crate) async fn load_manifest<D: Deployment>(
+    d: &D,
+    prefix: &AttemptPrefix,
+) -> Result<Option<Manifest>, Unavailable> {
+    let content = d.store().read(&prefix.object(ObjectName::Manifest)).await?;
     let read = |content: Vec<u8>| serde_json::from_slice(&content).map_err(|error| Unavailable::new("store", error));
     content.map(read).transpose()
 }
 
 /// The manifest of what was made for a build.
 pub(crate) async fn manifest_of<D: Deployment>(d: &D, key: &BuildKey, made: &Made) -> Result<Manifest, Unavailable> {
-    let manifest = load_manifest(d, &made.home(key)).await?;
+    let manifest = load_manifest(d, &made.prefix(key)).await?;
     manifest
         .map(|manifest| made.own(manifest))
         .ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use binplz_core::{
-    artifact::Home,
-    build::{Build, Event, HISTORY_MAX, Illegal, State, Step, apply},
-    derivation::Realisation,
-    failure::{Class, Failure, Kind},
-    key::{BuildKey, LeaseId},
+    build::{
+        Build, Event, HISTORY_MAX, Illegal, State, Step, apply,
+        derivation::Realisation,
+        failure::{Class, Failure, Kind},
+        size::Size,
+    },
+    id::{
+        key::{BuildKey, LeaseId},
+        time::Timestamp,
+    },
+    objects::artifact::AttemptPrefix,
     policy::Policy,
-    size::Size,
-    time::Timestamp,
 };
 use proptest::prelude::*;
 
@@ -84,8 +88,11 @@ fn any_realisation() -> impl Strategy<Value = Realisation> {
 }
 
 /// Where another build has made something.
-fn another() -> Home {
-    Home { key: BuildKey { product: "another".parse().expect("a package"), ..unasked().key }, lease: id(u32::MAX) }
+fn another() -> AttemptPrefix {
+    AttemptPrefix {
+        key: BuildKey { product: "another".parse().expect("a package"), ..unasked().key },
+        lease: id(u32::MAX),
+    }
 }
 
 fn follow(letter: char, realisation: Realisation) -> Event {
@@ -126,7 +133,7 @@ impl World {
             },
             Verb::Follow(letter, realisation) => follow(*letter, realisation.clone()),
             Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
-            Verb::Adopt => Event::Adopt { home: another(), main_program: None },
+            Verb::Adopt => Event::Adopt { prefix: another(), main_program: None },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
             Verb::Stopped(kind) => Event::Stopped { id: id(n), failure: Failure::new(*kind, "y") },
             Verb::Lapse => Event::Lapse,
@@ -316,12 +323,12 @@ proptest! {
             if let State::Joined { derivation: own, .. } = &before.build.state
                 && before.build != after.build
             {
-                let home = after.build.home();
+                let prefix = after.build.prefix();
                 let as_it_should = match (event, &after.build.state) {
                     (Event::Cancel, State::Unasked) => true,
                     (Event::Follow { derivation, realisation }, state) if derivation == own => match (realisation, state) {
                         (Realisation::Free, State::Queued { attempt: 1, .. }) => true,
-                        (Realisation::Made(made), State::Ready(_)) => home.as_ref() == Some(made),
+                        (Realisation::Made(made), State::Ready(_)) => prefix.as_ref() == Some(made),
                         (Realisation::Failed(why), State::Failed { failure, until: None, .. }) => why == failure,
                         _ => false,
                     },

@@ -10,9 +10,8 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::ObjectName,
-    gzip,
-    protocol::{Evaluated, Heartbeat, Job, Outcome, PresignedUpload, Progress, Report, Turn, Upload},
+    build::protocol::{Evaluated, Heartbeat, Job, Outcome, PresignedUpload, Progress, Report, Turn, Upload},
+    objects::{artifact::ObjectName, gzip},
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
