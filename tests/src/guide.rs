@@ -12,7 +12,7 @@ use binplz_core::{
 };
 
 /// Between these two lines the guide has the tables.
-const BEGIN: &str = "<!-- scripts/cost --write makes these tables from infra/prices.json: whatever is changed by hand here is lost. -->\n";
+const BEGIN: &str = "<!-- scripts/cost --write makes these tables from infra/prices.json: changes by hand are lost. -->\n";
 const END: &str = "<!-- The tables end. -->\n";
 
 /// The machines that `BuilderSize` names in the template.
@@ -46,7 +46,7 @@ pub fn tables(prices: &PriceList) -> String {
     let titles = ["a build, by its machine and its time", "x86", "ARM", "x86, Spot"];
     text.push_str(&table(&titles, builds(prices)));
     text.push('\n');
-    text.push_str(&table(&["a month in which nobody asks", ""], standing(prices)));
+    text.push_str(&table(&["a month without requests", ""], standing(prices)));
     text.push('\n');
     let counts = DOWNLOADS.map(|count| format!("{} downloads a day", thousands(count)));
     let titles: Vec<&str> = std::iter::once("a month").chain(counts.iter().map(String::as_str)).collect();

@@ -99,7 +99,7 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
         assert_eq!(b.call(site, method, verb, &a.token, body).status, 401, "{verb} with another's token");
         assert_eq!(b.call(site, method, verb, "", body).status, 401, "{verb} without a token");
         assert_eq!(b.call(site, method, verb, &"0".repeat(64), body).status, 401, "{verb} with a guess");
-        // A's own lease under B's build is nobody's lease.
+        // A's lease under B's build is not a lease.
         let mixed = Lease { path: b.path.replace("/hello/", "/tree/"), token: a.token.clone() };
         assert_eq!(mixed.call(site, method, verb, &a.token, body).status, 409, "{verb} of no lease");
     }

@@ -53,10 +53,10 @@ pub use objects::Objects;
 /// Something that another actor does at a chosen moment.
 pub type Meddling = Boxed<Box<dyn Future<Output = ()> + Send>>;
 
-/// Somebody who sees what is written.
+/// An observer of writes.
 pub type Witness = Box<dyn Fn(&Row) + Send + Sync>;
 
-/// Somebody who hears the news.
+/// A listener for telemetry.
 pub type Ear = Box<dyn Fn(About<'_>, Signal<'_>) + Send + Sync>;
 
 /// The local ledger, with what can go wrong around a commit.
@@ -76,7 +76,7 @@ pub struct Stage {
     /// Each row as it was before its last commit: what a read shows that is not consistent, if these are late.
     before: Mutex<BTreeMap<RowKey, Option<(Row, Version)>>>,
     late: AtomicBool,
-    /// What was read since somebody asked.
+    /// The reads since the last look at them.
     reads: Mutex<Vec<(RowKey, Read)>>,
 }
 
@@ -247,7 +247,7 @@ pub struct Waiters {
     pub full: AtomicBool,
     /// How often one kept its seat.
     pub kept: AtomicUsize,
-    /// What happens while somebody waits, one after the other; when nothing more does, the time is over.
+    /// The events that happen while a client waits, in order; when none is left, the wait times out.
     moments: Arc<Mutex<VecDeque<Meddling>>>,
 }
 
@@ -284,7 +284,7 @@ impl Watch for Moments {
 #[derive(Default)]
 pub struct Hits {
     told: Mutex<Vec<(Timestamp, Attr, u64)>>,
-    /// Nobody can say how many.
+    /// The count is unavailable.
     pub lost: AtomicBool,
 }
 
@@ -398,7 +398,7 @@ impl World {
 
     /// The same, with other numbers.
     pub fn redeployed(self: Arc<World>, policy: Policy) -> Arc<World> {
-        let World { data, now, .. } = Arc::into_inner(self).expect("nobody else looks at it");
+        let World { data, now, .. } = Arc::into_inner(self).expect("this is the last reference");
         World::open(policy, data, now.into_inner())
     }
 
@@ -417,7 +417,7 @@ impl World {
         self.now.fetch_add(u64::try_from(time.as_millis()).expect("a time"), SeqCst);
     }
 
-    /// Whoever writes dies after so many writes; `None`: nobody does, from now on.
+    /// The writer dies after so many writes; `None`: no writer dies from now on.
     pub fn die_after(&self, writes: Option<usize>) {
         *self.ledger.life.0.lock().expect("a lock") = writes;
     }
@@ -432,7 +432,7 @@ impl World {
         *self.ledger.before_commit.lock().expect("a lock") = Some(Box::pin(meddling));
     }
 
-    /// This happens next while somebody waits.
+    /// This happens next while a client waits.
     pub fn while_waiting(&self, moment: impl Future<Output = ()> + Send + 'static) {
         self.waiters.moments.lock().expect("a lock").push_back(Box::pin(moment));
     }

@@ -30,7 +30,7 @@ fn any_price_that_changes_makes_the_guides_tables_wrong() {
     let names: Vec<_> = file["prices"].as_object().expect("prices").keys().collect();
     for name in names {
         let mut changed = file.clone();
-        // Ten times as dear, so that it shows whatever is rounded.
+        // Ten times the price, so that the difference survives rounding.
         let price = changed["prices"][name]["dollars"].as_str().expect("an amount");
         let (whole, decimals) = price.split_once('.').expect("a point");
         changed["prices"][name]["dollars"] = format!("{whole}{}.{}", &decimals[..1], &decimals[1..]).into();

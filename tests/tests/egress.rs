@@ -107,7 +107,7 @@ async fn when_as_much_was_downloaded_as_may_be_in_a_day_nobody_gets_a_program_un
         is_swept(&w).await;
         assert!(is_hit(&w, "tree").await);
     }
-    // Until somebody has counted, it goes on: so late the ceiling is.
+    // Until the next count, downloads go on: the ceiling is that late.
     assert!(is_hit(&w, "tree").await && told(&w).await.is_some_and(|egress| egress.until.is_none()));
     is_swept(&w).await;
     let tomorrow = w.now().day().next();
@@ -123,7 +123,7 @@ async fn when_as_much_was_downloaded_as_may_be_in_a_day_nobody_gets_a_program_un
     let egress = Egress { served: 3 * size, ceiling: 2 * size, until: Some(tomorrow.start()) };
     assert_eq!(told(&w).await, Some(egress));
 
-    // Nobody has to open it again.
+    // It opens again by itself.
     midnight(&w).await;
     assert!(is_hit(&w, "tree").await);
     assert_eq!(told(&w).await, Some(Egress { served: 0, until: None, ..egress }));
@@ -139,7 +139,7 @@ async fn meanwhile_no_build_begins_that_nobody_could_fetch_and_those_under_way_g
     is_swept(&w).await;
     refused(ask(&w, "ed").await);
     assert_eq!(w.build("ed").await.state, State::Unasked);
-    // Somebody has asked for this one before, and it is paid for out of another purse.
+    // This build was requested before, and is charged to another client.
     assert!(matches!(ask(&w, "hello").await, Reply::Pending(_)));
     dispatch(&*w).await.expect("the ledger");
     w.finish("hello").await;
@@ -151,7 +151,7 @@ async fn meanwhile_no_build_begins_that_nobody_could_fetch_and_those_under_way_g
 #[tokio::test]
 async fn a_ceiling_that_is_raised_or_taken_away_serves_again_at_once() {
     for ceiling in [Some(1_000_000), None] {
-        // Whoever restarts forgets nothing of the day.
+        // A restart keeps the day's count.
         let w = shut().await.restarted();
         refused(ask(&w, "tree").await);
         let policy = Policy { egress_bytes: ceiling, ..w.policy().clone() };

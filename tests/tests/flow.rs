@@ -1,4 +1,4 @@
-//! The stories, with somebody else at work at exactly the wrong moment, and with a death between any two steps.
+//! The flows, with a second actor at work at exactly the wrong moment, and with a death between any two steps.
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
@@ -165,7 +165,7 @@ async fn what_a_task_holds_comes_back_when_it_is_gone_also_where_nobody_tells_so
     assert_eq!((w.limits().await.taken(), w.limits().await.spent()), (0, Micros(30)));
     dispatch(&*w).await.expect("the ledger");
     assert_eq!(started(&w), 2);
-    // Whoever tells after all, tells nothing new.
+    // A late report changes nothing.
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, ""), Some(overhead)).await.expect("the ledger");
     assert_eq!((w.limits().await.taken(), w.limits().await.spent()), (1, Micros(30)));
 }
@@ -408,7 +408,7 @@ async fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_
     // The other system's image is there.
     assert!(matches!(ask(&w, arm).await, Reply::Pending(status) if status.state == "building"));
     let commits = w.commits();
-    // What was queued before, and what nobody has asked for yet.
+    // A build that was queued before, and one that was not requested yet.
     for (path, state) in [("tree", "queued"), ("hello", "unasked")] {
         let reply = ask(&w, path).await;
         let asked = Asked { origin: "http://h", target: None, format: Format::Json, retry: false };

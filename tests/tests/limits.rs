@@ -1,4 +1,4 @@
-//! Limits that hold before money is spent: a client's allowance, the month's budget, the store's room. With somebody else at work at exactly
+//! Limits that hold before money is spent: a client's allowance, the month's budget, the store's room. With a second actor at work at exactly
 //! the wrong moment, and with a crowd.
 
 use std::{
@@ -86,7 +86,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 async fn a_client_has_so_many_builds_started_in_a_day_and_is_then_told_when_it_may_go_on() {
     let w = allowing(2);
     for path in ["tree", "hello", "tree", "hello"] {
-        assert!(is_pending(&ask(&w, path).await), "{path}: what somebody has asked for costs nothing");
+        assert!(is_pending(&ask(&w, path).await), "{path}: a build that was requested before costs nothing");
     }
     let refused = problem(ask(&w, "ed").await);
     assert_eq!(refused.status, 429);
@@ -153,7 +153,7 @@ async fn an_api_key_has_an_allowance_of_its_own_and_one_that_nobody_gave_out_has
     }
     w.carry_out(Order::ChangeKeys(KeyChange::Remove("boss".parse().expect("a name")))).await.expect("it is there");
     assert_eq!(problem(ask_with(&w, "0pen", "bash").await).status, 401);
-    // What is there is served whatever key is shown.
+    // A stored program is served with any key.
     dispatch(&*w).await.expect("the ledger");
     w.finish("tree").await;
     assert!(matches!(ask_with(&w, "guess", "tree").await, Reply::Hit { .. }));
@@ -210,7 +210,7 @@ async fn what_waits_for_money_says_so_and_goes_on_when_there_is_some() {
 
     let rings = w.bell.0.load(SeqCst);
     w.carry_out(Order::OverrideBudget(Micros(3_000_000))).await.expect("it is carried out");
-    assert_eq!(w.bell.0.load(SeqCst), rings + 1, "whoever starts builds hears of it at once");
+    assert_eq!(w.bell.0.load(SeqCst), rings + 1, "the dispatcher hears of it at once");
     dispatch(&*w).await.expect("the ledger");
     assert!(w.build("ed").await.lease().is_some());
 }

@@ -214,7 +214,7 @@ async fn a_death_between_settling_and_removing_loses_nothing_and_the_builder_tha
     });
     tokio::select! {
         biased;
-        _ = settle(&*w, &bearer, report.clone()) => panic!("nobody died"),
+        _ = settle(&*w, &bearer, report.clone()) => panic!("no process died"),
         () = reached.notified() => {}
     }
     assert!(is_ready(&w).await);

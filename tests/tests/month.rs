@@ -100,7 +100,7 @@ async fn a_months_builds_cost_what_was_spent_and_the_dearest_package_is_the_one_
     fails(&w, "running", Kind::BuildFailed).await;
     let Cost { month, bill, traffic, looked_at, dearest, .. } = cost(&w).await;
     assert_eq!((month.as_str(), looked_at, traffic), ("2027-02", 1, Traffic::default()));
-    // It ran for longer than it may: nobody is paid for that here.
+    // It ran for longer than its limit: the excess is not charged.
     assert_eq!(dearest, [taken("running", 1, 17 * 86_400, 1000)]);
     assert_eq!(bill.expect("prices").so_far.builds, w.limits().await.spent());
 }

@@ -122,11 +122,11 @@ async fn a_sweep_asks_for_the_catalogue_of_each_pin_once_and_a_changed_pin_for_i
     let w = world(Names::Known);
     sweep(&*w).await.expect("the ledger");
     assert!(matches!(catalogue(&w, '5', X86).await.state, State::Queued { .. }));
-    assert_eq!(catalogue(&w, '5', ARM).await.state, State::Unasked, "nobody asked for that system");
+    assert_eq!(catalogue(&w, '5', ARM).await.state, State::Unasked, "that system was not requested");
     w.move_pin('6').await;
     assert!(matches!(catalogue(&w, '6', X86).await.state, State::Queued { .. }));
     dispatch(&*w).await.expect("the ledger");
-    // Nobody wants the old one any more.
+    // The old one is no longer needed.
     assert_eq!(catalogue(&w, '5', X86).await.state, State::Unasked);
     make(&w, '6', X86).await;
     let commits = w.commits();
@@ -175,7 +175,7 @@ async fn until_there_is_a_catalogue_names_are_attributes_and_the_answer_says_so(
     let w = world(Names::Known);
     assert!(by_attribute(&w, "tree").await);
     assert!(by_attribute(&w, "rg").await);
-    let Reply::Pending(status) = ask(&w, "rg").await else { panic!("nobody knows better") };
+    let Reply::Pending(status) = ask(&w, "rg").await else { panic!("there is no catalogue yet") };
     assert!(status.headline().contains("catalogue"), "{}", status.headline());
     dispatch(&*w).await.expect("the ledger");
     let bearer = w.bearer("rg").await;
@@ -219,7 +219,7 @@ async fn a_programs_name_is_built_as_its_package_and_a_hit_by_it_is_one_read_of_
     assert!(matches!(ask(&w, "sponge").await, Reply::Hit { .. }));
     let row = RowKey::Served("sponge?sys=x86_64-linux".parse().expect("a key"));
     assert_eq!((w.reads(), w.commits()), (vec![(row, Read::Eventual)], commits));
-    // Its log is its package's, by whatever name.
+    // Its log is its package's, under each of its names.
     for path in ["sponge", "moreutils/ts", "ts"] {
         assert!(log::log(&*w, &target(path), 1).await.expect("the store").is_ok());
         let status = status(&*w, &target(path)).await.expect("the ledger").expect("a build");

@@ -1,4 +1,4 @@
-//! What an operator orders, with somebody else at work at exactly the wrong moment, and with a death between any two steps.
+//! An operator's orders, with a second actor at work at exactly the wrong moment, and with a death between any two steps.
 
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
@@ -64,7 +64,7 @@ async fn a_pause_stops_what_is_under_way_and_it_begins_again_when_builds_go_on()
     let build = w.build("tree").await;
     assert!(matches!(build.state, State::Queued { attempt: 1, .. }) && build.history.is_empty(), "{build:?}");
 
-    // Nothing begins: neither what waits, nor what somebody asks for.
+    // Nothing begins: neither a waiting build nor a new request.
     dispatch(&*w).await.expect("the ledger");
     sweep(&*w).await.expect("the ledger");
     assert!(w.build("tree").await.lease().is_none());
@@ -187,7 +187,7 @@ async fn a_failure_is_retried_or_forgotten_and_nothing_else_is() {
 #[tokio::test]
 async fn an_order_for_what_nobody_serves_is_declined_in_words() {
     let w = World::new();
-    let order = Order::Build { of: target("tree?pin=nobody").into(), act: Act::Retry };
+    let order = Order::Build { of: target("tree?pin=absent").into(), act: Act::Retry };
     let why = w.carry_out(order).await.expect_err("no such pin").to_string();
     assert!(why.contains("it serves test"), "{why}");
     assert_eq!(w.commits(), 0);

@@ -1,4 +1,4 @@
-//! Pins that change while the service runs, with somebody else at work at exactly the wrong moment.
+//! Pins that change while the service runs, with a second actor at work at exactly the wrong moment.
 
 use std::{future::pending, sync::Arc};
 
@@ -73,10 +73,10 @@ async fn a_moved_pin_serves_the_last_good_program_and_builds_the_new_one_once_an
     }
     w.move_pin('6').await;
     sweep(&*w).await.expect("the ledger");
-    assert_eq!(w.ledger().list(StatusIndex::Queued, None, 9).await, Ok(vec![]), "nobody asked yet");
+    assert_eq!(w.ledger().list(StatusIndex::Queued, None, 9).await, Ok(vec![]), "it was not requested yet");
     let looked = request(&*w, &target("tree"), Method::Head, None).await;
     assert!(matches!(looked, Reply::Hit { served, .. } if served.rev == rev('5')));
-    assert!(matches!(w.build("tree").await.state, State::Unasked), "whoever looks starts nothing");
+    assert!(matches!(w.build("tree").await.state, State::Unasked), "a look starts nothing");
     for _ in 0..3 {
         assert_eq!(hit(&w, "tree").await, rev('5'));
         dispatch(&*w).await.expect("the ledger");
@@ -188,7 +188,7 @@ async fn an_operator_who_dies_between_the_change_and_its_marks_is_made_up_for_by
     let first = Arc::clone(&w);
     w.before_next_commit(async move {
         first.before_next_commit(async move {
-            died.send(()).expect("somebody waits");
+            died.send(()).expect("the test waits");
             pending().await
         });
     });
@@ -289,7 +289,7 @@ async fn a_pin_that_is_retired_during_its_builds_has_the_running_one_settle_and_
     dispatch(&*w).await.expect("the ledger");
     assert_eq!(w.ledger().list(StatusIndex::Queued, None, 9).await, Ok(vec![]));
     assert_eq!(started(&w), 3);
-    // Added again, it has what was built, and what was not is built when somebody asks.
+    // Added again, the pin serves its old builds; other packages are built on request.
     w.change(add("old", '7')).await;
     assert_eq!((hit(&w, "a?pin=old").await, w.key("c?pin=old").await), (rev('7'), waiting));
     assert!(matches!(ask(&w, "c?pin=old").await, Reply::Pending(_)));
@@ -314,11 +314,11 @@ async fn a_pin_that_moves_during_its_build_never_makes_it_the_new_ones() {
 async fn the_first_pins_are_written_down_by_the_first_sweep_and_mean_nothing_afterwards() {
     let w = World::new();
     let row = async || w.ledger().load(&RowKey::Pins, Read::Consistent).await.expect("the ledger");
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)), "nobody has to wait for that");
+    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)), "this request does not wait");
     assert_eq!(row().await, None);
     let other = Arc::clone(&w);
     w.before_next_commit(async move { other.move_pin('6').await });
-    // Somebody else was first.
+    // Another writer was first.
     sweep(&*w).await.expect("the ledger");
     sweep(&*w).await.expect("the ledger");
     assert_eq!((w.key("tree").await.rev, row().await.map(|(_, version)| version.0)), (rev('6'), Some(1)));

@@ -144,7 +144,7 @@ async fn what_was_to_be_made_comes_into_the_cache_with_its_signature_and_with_no
     assert_eq!(narinfo(&w, &one.path), None);
     let waits = w.binary_cache.wait_for_offers();
     end(&w, &bearer).await;
-    // Whoever promotes was told.
+    // The promoter was notified.
     waits.await;
     assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [bearer.prefix()]);
     assert_eq!(promoted(&w, &bearer.prefix()).await, new(2));
@@ -172,7 +172,7 @@ async fn what_is_not_what_it_says_is_not_promoted() {
         ("a file that was cut off", Offer { file: cut.clone(), ..good.clone() }),
         ("a file that is none", Offer { file: b"content".to_vec(), ..good.clone() }),
         ("another path", Offer { text: Offer::new('2', b"content").text, ..good.clone() }),
-        ("what nobody said", Offer { path: hash('9'), ..Offer::new('9', b"content") }),
+        ("an unplanned path", Offer { path: hash('9'), ..Offer::new('9', b"content") }),
         ("no narinfo", Offer { text: "StorePath: /nix/store/x\n".to_owned(), ..good.clone() }),
         ("another store", Offer { text: good.text.replace("/nix/store/", "/gnu/store/"), ..good.clone() }),
         ("a file elsewhere", Offer { text: good.text.replace("URL: nar/", "URL: ../nar/"), ..good.clone() }),
@@ -276,7 +276,7 @@ async fn what_is_offered_counts_as_stored() {
     let bytes = plan + (offer.file.len() + offer.text.len()) as u64;
     assert_eq!(w.limits().await.stored(), bytes);
     assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
-    // Whoever looks finds what the cache has of it.
+    // A look at the quarantine finds all of its offers.
     gc(&*w, false).await.expect("the store");
     let cached: u64 = w.store().cached().await.expect("the store").iter().map(|file| file.bytes).sum();
     assert_eq!(w.limits().await.stored(), cached);
@@ -354,7 +354,7 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
         end(&w, &bearer).await;
         let dying = Dying { binary_cache: &w.binary_cache, steps: AtomicUsize::new(die_at) };
         let died = promote(&*w, &dying, &bearer.prefix()).await;
-        // Whatever there is of it by now: who finds a narinfo finds its file.
+        // At every step, a narinfo in the cache has its file.
         for offer in &offers {
             assert!(
                 narinfo(&w, &offer.path).is_none()

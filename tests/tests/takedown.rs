@@ -1,4 +1,4 @@
-//! A package that is taken down is served to nobody from then on, however it is asked for, and whatever runs at that moment.
+//! A package that is taken down is not served from then on, by any of its names, also when requests and builds are under way.
 
 use std::sync::Arc;
 

@@ -51,7 +51,7 @@ async fn offer(store: &impl Intake, prefix: &AttemptPrefix, name: ObjectName, co
     Ok(store.write(&prefix.object(name), content.to_vec()).await?)
 }
 
-/// By its narinfos, whatever else lies there; and how many bytes all that has.
+/// Offers are found by their narinfos, and the bytes of all offered objects are counted.
 pub async fn what_an_attempt_offers_is_told_and_nothing_of_another(it: &impl Promotes) -> Kept {
     let (binary_cache, store, prefix, other) = (it.binary_cache(), it.store(), prefix(1), prefix(2));
     same("nothing", &binary_cache.offers(&prefix).await?, &Vec::new())?;
@@ -89,7 +89,7 @@ pub async fn all_of_many_offers_are_told(it: &impl Promotes) -> Kept {
     same("none", &it.binary_cache().offers(&prefix).await?, &Vec::new())
 }
 
-/// A file is what it is, whatever it is called.
+/// A file's measure does not depend on its name.
 pub async fn a_file_is_measured_to_its_end_and_no_further_than_it_may(it: &impl Promotes) -> Kept {
     // Larger than what is read at a time.
     let content: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -103,7 +103,7 @@ pub async fn a_file_is_measured_to_its_end_and_no_further_than_it_may(it: &impl 
     same("too large", &binary_cache.measure(&prefix, &called, nar.size - 1).await?, &Some(too_large))
 }
 
-/// Whoever comes second changes nothing.
+/// A second write changes nothing.
 pub async fn what_was_let_in_is_there_and_stays(it: &impl Promotes) -> Kept {
     let (binary_cache, prefix, other) = (it.binary_cache(), prefix(1), prefix(2));
     let (file, packed, _) = packed(b"content");
@@ -134,7 +134,7 @@ pub async fn what_was_let_in_is_there_and_stays(it: &impl Promotes) -> Kept {
     same("the file", &it.cached(&nar).await, &None)
 }
 
-/// And what nobody offered is cleared as well.
+/// Clearing an attempt that offered nothing succeeds.
 pub async fn what_is_cleared_is_one_attempts_and_no_others(it: &impl Promotes) -> Kept {
     let (binary_cache, prefix, other) = (it.binary_cache(), prefix(1), prefix(2));
     let (file, packed, _) = packed(b"content");

@@ -9,7 +9,7 @@ use binplz_core::{
     },
 };
 
-/// A ledger without the version condition: whoever writes last wins.
+/// A ledger without the version condition: the last writer wins.
 pub struct Forgetful<'l, L>(pub &'l L);
 
 /// A ledger without transactions: each swap is checked, and written, on its own.

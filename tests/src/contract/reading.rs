@@ -87,7 +87,7 @@ pub async fn a_consistent_read_sees_every_acknowledged_commit(ledger: &impl Ledg
     Ok(())
 }
 
-/// Anything else is refused as a whole, whatever versions it names.
+/// Any other commit is refused as a whole, for all versions that it names.
 pub async fn a_commit_has_one_to_four_swaps_of_different_rows(ledger: &impl Ledger) -> Kept {
     let swaps = |count: u32| (0..count).map(|n| Swap { seen: Version(0), row: queued(n, 1) }).collect::<Vec<_>>();
     let twice = vec![swaps(1)[0].clone(), Swap { seen: Version(0), row: ready(0, 1) }];
@@ -144,7 +144,7 @@ pub async fn pages_lose_nothing_and_repeat_nothing(ledger: &impl Ledger) -> Kept
     same("both pages", &sorted([first, rest].concat()), &sorted(all))
 }
 
-/// Whatever the shelf; a list of all is the shelf's own, backwards.
+/// For every status index, the latest entries are the list's entries in reverse order.
 pub async fn the_latest_of_a_shelf_come_first(ledger: &impl Ledger) -> Kept {
     for (n, at) in [(1, 10), (2, 9), (3, 1_700_000_000_000), (4, 100)] {
         write(ledger, 0, queued(n, at)).await?;
@@ -178,7 +178,7 @@ pub async fn lists_say_exactly_what_the_rows_say(ledger: &impl Ledger) -> Kept {
 }
 
 /// What was found under another pin, or under another revision of the same, or is stale, is on another shelf or on none; and
-/// whatever becomes of a row, its shelf says so.
+/// the index follows every change of a row.
 pub async fn what_is_served_is_listed_under_its_pin_until_it_is_stale(ledger: &impl Ledger) -> Kept {
     let mut rows: BTreeMap<ServedKey, (u64, Served)> = BTreeMap::new();
     // Few pins and few questions, so that rows replace each other and share shelves.
@@ -262,7 +262,7 @@ pub async fn a_scan_shows_each_row_once_that_is_there_all_the_time(ledger: &impl
     Ok(())
 }
 
-/// Nor on the shelf that it stood on, whatever stands beside it.
+/// It is gone from its index, and its neighbours stay.
 pub async fn what_was_removed_is_in_no_list(ledger: &impl Ledger) -> Kept {
     for n in 1..4 {
         write(ledger, 0, ready(n, 10)).await?;

@@ -185,7 +185,7 @@ pub async fn the_same_content_again_is_fine(uploads: &impl Uploads) -> Kept {
     expect(uploads, &path, Some(CONTENT)).await
 }
 
-/// Whoever tries to replace it, it stays what it was.
+/// An attempt to replace an object leaves it unchanged.
 pub async fn an_object_never_changes(uploads: &impl Uploads) -> Kept {
     let path = program("tree");
     same("the upload", &uploads.put(&grant(uploads, &path).await?, CONTENT).await, &true)?;

@@ -180,7 +180,7 @@ impl S3Uploads {
     }
 }
 
-/// The value of a future that waits for nothing: signing asks nobody.
+/// The value of a future that waits for nothing: signing needs no request.
 fn futures_now<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {

@@ -63,7 +63,7 @@ async fn what_was_served_is_the_sum_of_its_lines_for_each_stack_and_since_an_hou
     let hour = |before: u64| Timestamp((now.0 / 3_600_000 - before) * 3_600_000);
     assert_eq!(download_stats.served(hour(30)).await, Ok(Traffic::default()));
 
-    // More than 2⁵³ bytes would not be exact, and nobody has served them.
+    // Sums above 2⁵³ bytes would not be exact; no deployment serves that much.
     let big = 5_000_000_000_000;
     let lines = [
         line(&stack, "ed", 7, hour(26)),

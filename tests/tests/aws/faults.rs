@@ -177,5 +177,5 @@ async fn what_is_held_waits_and_others_overtake_it() {
     tokio::task::block_in_place(|| held.happened());
     write(adapters.fencing(), 0, queued(1, 2)).await;
     held.release();
-    late.await.expect("a task").expect_err("somebody else wrote first");
+    late.await.expect("a task").expect_err("another writer was first");
 }

@@ -50,7 +50,7 @@ macro_rules! forgetful_breaks {
                     let adapters = super::fresh().await;
                     let ledger = super::broken::Forgetful(adapters.$module());
                     let kept = binplz_tests::contract::$module::$promise(&ledger).await;
-                    assert!(kept.is_err(), "nobody notices that the condition is gone");
+                    assert!(kept.is_err(), "the missing condition is not noticed");
                 }
             )+
         }

@@ -39,7 +39,7 @@ async fn no_more_come_in_than_there_are_seats_however_many_ask_at_once() {
     let wait_limiter = wait_limiter(&adapters, 4);
     assert_eq!(admitted(&wait_limiter, NOW).await, 4);
     assert_eq!(admitted(&wait_limiter, NOW).await, 0);
-    // Whoever went on waiting keeps its seat in the next window, before it has been counted there and after.
+    // A waiter that goes on keeps its permit in the next window, before it has been counted there and after.
     assert_eq!(admitted(&wait_limiter, NOW + WINDOW).await, 0);
     for _ in 0..3 {
         wait_limiter.keeps_at(NOW + WINDOW).await.expect("the table");
@@ -47,7 +47,7 @@ async fn no_more_come_in_than_there_are_seats_however_many_ask_at_once() {
     assert_eq!(admitted(&wait_limiter, NOW + WINDOW).await, 0);
     // One of the four did not, and one seat is free.
     assert_eq!(admitted(&wait_limiter, NOW + 2 * WINDOW).await, 1);
-    // Nobody else went on: all seats but that of the newest.
+    // No other waiter went on: all permits but the newest one's are free.
     assert_eq!(admitted(&wait_limiter, NOW + 3 * WINDOW).await, 3);
     assert_eq!(admitted(&wait_limiter, NOW + 5 * WINDOW).await, 4);
 }

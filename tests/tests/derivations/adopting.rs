@@ -29,7 +29,7 @@ use crate::{ask, building, evaluated, exhaust, fail, hit, started, turn};
 /// Its packages, their derivations, and their main programs.
 const PACKAGES: [(&str, char, &str); 3] = [("tree", 'a', "tree"), ("sets.tree", 'a', "other"), ("hello", 'b', "hello")];
 
-/// Makes the catalogue of a nixpkgs that somebody has asked for.
+/// Makes the catalogue of a nixpkgs that was requested.
 async fn catalogue(w: &World, digit: char) {
     dispatch(w).await.expect("the ledger");
     let key = BuildKey { rev: rev(digit), system: System::X86_64Linux, product: Product::Catalogue };

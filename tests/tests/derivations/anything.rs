@@ -68,7 +68,7 @@ async fn whatever_happens_a_derivation_has_one_at_work_and_nobody_is_stuck() {
     }
 }
 
-/// Whoever is at work on a derivation is the one that its row names.
+/// Only the attempt that a derivation's row names works on it.
 async fn one_at_work(w: &World, paths: &[(&str, char)]) {
     let mut at_work: Vec<(char, LeaseId)> = Vec::new();
     for (path, letter) in paths {

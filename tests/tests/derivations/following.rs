@@ -136,7 +136,7 @@ async fn whoever_follows_one_that_gives_up_or_is_cancelled_goes_on_by_itself_and
         dispatch(&*w).await.expect("the ledger");
         assert_eq!(turn(&w, "more.tree", 'a').await, Turn::Go);
         assert_eq!(turn(&w, "sets.tree", 'a').await, Turn::Elsewhere);
-        // And the first one, if somebody wants it again.
+        // The first one too, when it is requested again.
         w.pass(w.policy().cool_down);
         building(&w, &["tree"]).await;
         assert_eq!(turn(&w, "tree", 'a').await, Turn::Elsewhere);

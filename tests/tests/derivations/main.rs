@@ -1,5 +1,5 @@
 //! The second claim: however many attributes, and however many commits of a nixpkgs, have one derivation, it is realised once; with
-//! somebody else at work at exactly the wrong moment, and with lost replies.
+//! a second actor at work at exactly the wrong moment, and with lost replies.
 
 mod adopting;
 mod anything;

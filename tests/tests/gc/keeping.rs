@@ -1,4 +1,4 @@
-//! What is needed stays, however long ago it was made; and what is of use to nobody goes, however young its pin.
+//! What is needed stays, however long ago it was made; and garbage goes, however young its pin.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn a_failure_that_passes_is_forgotten_when_nobody_has_asked_for_a_month() 
     w.pass(grace(&w));
     run(&w).await;
     assert!(prefixes(&w).await.is_empty());
-    // Whoever asks next begins anew.
+    // The next request begins anew.
     assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
 }
 
@@ -96,7 +96,7 @@ async fn what_is_under_way_goes_on_whatever_becomes_of_its_pin() {
     run_with_no_grace(&w).await;
     assert!(prefixes(&w).await.contains(&lease));
     binplz_core::flow::lease::settle::settle(&*w, &bearer, report).await.expect("its lease is live");
-    // It is made, for the one that follows: nobody has looked yet.
+    // It is made, for the one that follows: no request has come yet.
     run_to_the_end(&w).await;
     dispatch(&*w).await.expect("the ledger");
     assert_eq!((prefix(&w, "tree").await, hit(&w, "tree").await.object.lease), (lease.clone(), lease.lease));

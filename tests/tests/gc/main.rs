@@ -1,4 +1,4 @@
-//! What nobody needs any more goes, and nothing else: whoever dies meanwhile, and whoever does something at exactly the wrong
+//! Garbage collection removes what is no longer needed, and nothing else: also when it is killed, and when a second actor interferes at exactly the wrong
 //! moment. What may go is said in `functions/core/src/gc/mod.rs`.
 
 mod dying;
@@ -155,7 +155,7 @@ async fn everything(w: &World) -> (BTreeMap<RowKey, Row>, BTreeMap<AttemptPrefix
     )
 }
 
-/// How much the store is thought to hold depends on when somebody looked.
+/// How much the store is thought to hold depends on the time of the last look.
 fn unmeasured(row: Row) -> Row {
     match row {
         Row::Limits(limits) => Row::Limits(limits.measured(0, u64::MAX)),

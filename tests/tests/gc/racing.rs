@@ -1,4 +1,4 @@
-//! Somebody does something at exactly the wrong moment.
+//! A second actor interferes at exactly the wrong moment.
 
 use std::{sync::Arc, time::Duration};
 

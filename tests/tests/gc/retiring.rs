@@ -77,14 +77,14 @@ async fn what_a_pin_has_left_is_kept_for_as_long_as_its_operator_said_and_serves
     for _ in 0..29 {
         w.pass(DAY);
         run(&w).await;
-        // The last good one, at once, and nobody has built the new one yet.
+        // The last good one, at once, and the new one is not built yet.
         assert_eq!(hit(&w, "tree").await.rev, rev('5'));
     }
     assert!(prefixes(&w).await.contains(&kept));
     w.pass(KEEP - 29 * DAY);
     run_to_the_end(&w).await;
     assert_eq!((rows_of(&w, '5').await, prefixes(&w).await.contains(&kept)), (vec![], false));
-    // Whoever asks now gets the new one, in time.
+    // A request now gets the new one, in time.
     assert!(matches!(w.build("tree").await.state, State::Queued { .. }));
 }
 

@@ -22,7 +22,7 @@ struct Case {
     /// In words, as in the table.
     what: &'static str,
     fault: Value,
-    /// The function lives to answer whoever asked.
+    /// The function lives, and answers the request.
     answered: bool,
     takes: Takes,
     /// How the attempts end.

@@ -1,4 +1,4 @@
-//! Limits that hold before money is spent, on AWS: with a crowd, and whoever is killed; whose an allowance is; and what waits for money.
+//! Limits that hold before money is spent, on AWS: with a crowd and kills; to whom an allowance belongs; and builds that wait for money.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -148,7 +148,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     let watched = watched_with(&packages, &numbers, &["--env=BINPLZ_OVERHEAD_SECONDS=60"]);
     let counted = counted(&[("BINPLZ_BUILD_SECONDS", "180"), ("BINPLZ_OVERHEAD_SECONDS", "60")]);
     let (minute, worst) = (counted.price(Size::default(), MINUTE), counted.worst_price(Size::default()));
-    // There is money for the fiftieth, whatever that one may cost, where the others cost what they must; and never for one more.
+    // There is money for the fiftieth at its highest price, if the others cost their minimum; and never for one more.
     let budget = Micros(minute.0 * (BUILDS as u64 - 1)) + worst;
     order(&watched, &["budget", &decimal(budget)]);
     watched.scenario.set(&json!({ "minute": 3, "at_once": 24 }));
@@ -195,7 +195,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     }
     let allowances = versions::<Allowance>(&log, "client/");
     assert!(allowances.values().flat_map(BTreeMap::values).all(|allowance| allowance.started <= crowd::ALLOWED));
-    // The two slow ones were asked for by somebody else.
+    // Another client requested the two slow ones.
     let started = allowances.values().filter_map(|versions| Some(versions.last_key_value()?.1.started as usize));
     let started: usize = started.sum();
     assert!(allowances.len() <= crowd::CLIENTS + 1 && charged.contains(&(started - 2)), "{started} {charged:?}");
@@ -240,7 +240,7 @@ fn what_waits_for_money_goes_on_when_it_is_raised_and_nobody_waits_for_the_sched
     );
 
     order(&watched, &["budget", "5"]);
-    // Whoever asked has gone.
+    // The client has gone.
     assert_eq!(crate::watched::ends(&watched.ended(second)), [None]);
     assert_eq!(watched.settled("lz4").status, 302);
     assert_eq!(watched.scenario.requests("events", "Scheduled Event").len(), 0);
@@ -280,7 +280,7 @@ fn a_viewer_is_believed_with_the_origins_secret_only_and_ipv6_neighbours_share_o
 }
 
 /// What is answered to an IPv6 client with an allowance of one, to it again, to its neighbour, to another network, to that again and to an IPv4
-/// client that is written as IPv6: each asks for what nobody has asked for. They are others for each way to ask.
+/// client that is written as IPv6: each requests packages that are not built yet, other ones for each way to ask.
 fn shared(way: u8, ask: impl Fn(&str, &str) -> u16) -> [u16; 6] {
     let asked = [
         (format!("2001:db8:{way}:7::1"), "a"),
