@@ -94,7 +94,7 @@ impl fmt::Display for End {
             End::Code(code) => write!(f, "ended with code {code}"),
             End::Signal(signal) => write!(f, "was ended by signal {signal}"),
             End::Stopped => f.write_str("was told to stop"),
-            End::Unknown => f.write_str("ended, nobody knows how"),
+            End::Unknown => f.write_str("ended in an unknown way"),
         }
     }
 }

@@ -184,7 +184,7 @@ async fn a_stopped_builder_is_told_to_end_with_all_that_it_started() {
     assert_eq!(end(&mut ends).await, Some(ended(1, Kind::Interrupted, "it was told to stop")));
     assert_eq!(machine.told("told"), "told\n");
     let output = fs::File::open(machine.output_of(&lease(1))).expect("its output");
-    tokio::task::spawn_blocking(move || output.lock()).await.expect("a thread").expect("nobody of its group lives");
+    tokio::task::spawn_blocking(move || output.lock()).await.expect("a thread").expect("the whole group is gone");
     launcher.stop(&lease(1).id, None).await.expect("one that is gone is fine");
     launcher.stop(&lease(2).id, None).await.expect("one that never was is fine");
 }

@@ -69,7 +69,7 @@ fn no_more_is_unpacked_than_was_announced() {
 #[test]
 fn what_would_come_to_more_than_it_may_is_not_packed() {
     let mut packer = Packer::new(Vec::new(), 20);
-    let packed = packer.write_all(b"no more than twenty bytes, says whoever takes it");
+    let packed = packer.write_all(b"no more than twenty bytes, says the one that takes");
     let ended = packed.and_then(|()| packer.finish().map(drop));
     assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::FileTooLarge));
 }
