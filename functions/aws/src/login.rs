@@ -1,4 +1,4 @@
-//! Who the operator is, and where: as the AWS CLI would take it, from the environment, a profile, SSO, …
+//! The operator's credentials and region, found as the AWS CLI finds them: environment, profile, SSO.
 
 use aws_config::BehaviorVersion;
 use aws_credential_types::provider::ProvideCredentials;
@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use crate::causes;
 
-/// Why nothing can be asked of AWS; a sentence that says what to do.
+/// Why AWS cannot be used; a sentence that says what to do.
 #[derive(Debug, Error)]
 pub enum NoLogin {
-    /// No region.
+    /// No region is configured.
     #[error("no AWS region is chosen: set AWS_REGION, or choose one with aws configure")]
     Region,
     /// No credentials, or none that are valid.
@@ -25,7 +25,7 @@ impl NoLogin {
     }
 }
 
-/// What clients of AWS's services are made from.
+/// The configuration from which clients of AWS's services are made.
 ///
 /// # Errors
 /// [`NoLogin`].
