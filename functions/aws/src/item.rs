@@ -205,7 +205,7 @@ pub fn read_progress(item: &Item) -> Result<Progress, Unreadable> {
 /// [`Unreadable`].
 pub fn read_served(item: &Item) -> Result<ServedKey, Unreadable> {
     let place = text(item, AT)?;
-    place.parse().map_err(|_| Unreadable(format!("nobody asks so: {place}")))
+    place.parse().map_err(|_| Unreadable(format!("malformed target: {place}")))
 }
 
 /// Decodes a build's index entry.

@@ -20,8 +20,8 @@ pub enum NoLogin {
 }
 
 impl NoLogin {
-    pub(crate) fn nobody() -> NoLogin {
-        NoLogin::Credentials("nobody provides them".to_owned())
+    pub(crate) fn no_provider() -> NoLogin {
+        NoLogin::Credentials("no provider is configured".to_owned())
     }
 }
 
@@ -36,7 +36,7 @@ pub async fn login() -> Result<SdkConfig, NoLogin> {
     if sdk.region().is_none() {
         return Err(NoLogin::Region);
     }
-    let provider = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?;
+    let provider = sdk.credentials_provider().ok_or_else(NoLogin::no_provider)?;
     provider.provide_credentials().await.map_err(|error| NoLogin::Credentials(causes(&error)))?;
     Ok(sdk)
 }

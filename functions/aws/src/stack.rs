@@ -112,7 +112,7 @@ impl Stack {
     /// # Errors
     /// [`NotFound`].
     pub async fn operating(&self, sdk: &SdkConfig) -> Result<Operating, NotFound> {
-        let credentials = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?.provide_credentials().await;
+        let credentials = sdk.credentials_provider().ok_or_else(NoLogin::no_provider)?.provide_credentials().await;
         let credentials = credentials.map_err(|error| NoLogin::Credentials(causes(&error)))?;
         let region = sdk.region().ok_or(NoLogin::Region)?;
         let mut settings = Settings::of_process()

@@ -167,7 +167,7 @@ fn what_is_no_such_line_is_found() {
     let good = line(About::Service, Signal::Held(LimitExceeded::Budget { worst: Micros(1) }));
     for (change, to) in [
         ("/_aws/Timestamp", json!("2026")),
-        ("/_aws/CloudWatchMetrics/0/Dimensions", json!([["Nobody"]])),
+        ("/_aws/CloudWatchMetrics/0/Dimensions", json!([["Unknown"]])),
         ("/_aws/CloudWatchMetrics/0/Metrics", json!([])),
         ("/_aws/CloudWatchMetrics/0/Metrics/0/Name", json!("Other")),
         ("/_aws/CloudWatchMetrics/0/Metrics/0/Unit", json!("Dollars")),
