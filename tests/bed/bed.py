@@ -42,7 +42,7 @@ class Podman:
 
 
 def main():
-    # The sockets are there before the first module of ministack is: whoever is told its port can ask at once, and is answered
+    # The sockets are there before the first module of ministack is: a client that knows the port can ask at once, and is answered
     # when the bed has come up.
     listener, *others = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in range(1 + APIS)]
     port = listener.getsockname()[1]

@@ -302,7 +302,7 @@ def install(scenarios, application):
     from ministack.core import lambda_runtime
     from ministack.services import apigateway, dynamodb, ecs, eventbridge, iam, lambda_svc, sqs, sts
 
-    assert app.AUTH, "without AUTH nobody knows who asks"
+    assert app.AUTH, "without AUTH the caller is unknown"
     processes = Processes(lambda_runtime)
     mend_requests(app, scenarios, processes)
     mend_functions(lambda_svc, lambda_runtime, sts, scenarios, processes)

@@ -1,6 +1,6 @@
 """Reads that are not consistent, one version late: what DynamoDB may answer, and hardly ever does.
 
-An item is answered as it was before its last write, until it is written again. An index is late too, and catches up: whoever queries a
+An item is answered as it was before its last write, until it is written again. An index is late too, and catches up: a query of a
 partition sees an item's last version from the second query on. (In one that never caught up, what is written once could never be found.)
 """
 

@@ -1,7 +1,7 @@
 """What ministack lacks of AWS and binplz relies on.
 
 Every change is made by `mend`, which fails where what it mends is no longer what was read when the change was written: then
-nobody goes on with half a bed.
+no test goes on with half a bed.
 """
 
 import copy
@@ -67,7 +67,7 @@ def mend_ecs(ecs, events, responses):
 
     mend(ecs, "_run_task", ["data"], tokens, tables=1)
 
-    # Whoever watches tasks hears of every step.
+    # An observer of tasks hears of every step.
     def told(mark):
         def marked(task_arn, task, *rest, **named):
             changed = mark(task_arn, task, *rest, **named)
@@ -217,7 +217,7 @@ def mend_ecr(ecr):
 
 def mend_iam(actions, evaluator, ecs):
     """What AWS tells the policies of a request, and ministack does not: of ECS's, which task definition or task it is about, and in
-    which cluster; of DynamoDB's, the keys that are read and written; of CloudWatch's, which log stream. And whoever starts a task
+    which cluster; of DynamoDB's, the keys that are read and written; of CloudWatch's, which log stream. And the caller that starts a task
     passes its roles on, and must be allowed to."""
 
     def asked(body):

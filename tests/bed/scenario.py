@@ -41,7 +41,7 @@ class Request:
     # Whose credentials it was signed with, as the template calls it: Api, Lease, Dispatcher, Reaper; and that process.
     function: str | None = None
     pid: int | None = None
-    # Signed in its URL: by the function, for somebody else.
+    # Signed in its URL: by the function, for another caller.
     presigned: bool = False
     # HTTP's, once there is an answer.
     status: int | None = None

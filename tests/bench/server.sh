@@ -7,7 +7,7 @@ runs=${RUNS:-7}
 scripts/sources
 cargo build --release --package binplz-cli --package binplz-builder
 mkfifo "$dir/said"
-# A tree of this run's own, so that its output can be deleted whoever else builds the set's.
+# A tree of this run's own, so that its output can be deleted while other builds use the set's.
 cp -r tests/fixtures/set "$dir/set"
 sed -i "s/pname = \"tree\";/pname = \"tree\"; bench = \"$$ $(date +%s%N)\";/" "$dir/set/packages.nix"
 

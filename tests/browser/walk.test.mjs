@@ -194,7 +194,7 @@ test("a hostile package shows as text on every page", async () => {
       scripts: document.querySelectorAll("script").length,
       odd: document.querySelectorAll("main b, main script, main style, main img, main iframe, [onerror], [onclick]").length,
     }));
-    assert.ok(scripts <= 1 && odd === 0, `${path}: ${odd} elements that nobody wrote`);
+    assert.ok(scripts <= 1 && odd === 0, `${path}: ${odd} unknown elements`);
     assert.doesNotMatch(text, /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u061c]/, path);
     await shoot(page, `hostile-${path.replaceAll(/\W+/g, "-")}`);
   }
@@ -236,7 +236,7 @@ test("every page is for everybody: contrast, names, roles, no wider than a phone
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
         assert.ok(wide <= 0, `${where}: ${wide} px too wide`);
         await shoot(page, `${name}-${width}-${colorScheme}`);
-        // Axe is no part of the page, which lets nobody else's script in.
+        // Axe is no part of the page, whose policy refuses foreign scripts.
         await page.evaluate(axe);
         const { violations } = await page.evaluate(() => window.axe.run());
         const told = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html).join(" ")}`);

@@ -1,4 +1,4 @@
-//! Two packages that need a third, which takes its time: whoever builds the second one does not build that again. Asked of every
+//! Two packages that need a third, which takes its time: the builder of the second one does not build it again. Asked of every
 //! kind of deployment.
 
 use crate::site::Site;

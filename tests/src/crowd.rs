@@ -1,4 +1,4 @@
-//! A crowd: many clients who ask at the same moment, each time for something that nobody has built.
+//! A crowd: many clients who ask at the same moment, each time for a package that is not built yet.
 
 use std::{
     ops::RangeInclusive,
@@ -44,7 +44,7 @@ pub fn targets() -> impl Iterator<Item = String> {
     (0..CLIENTS * EACH).map(target)
 }
 
-/// All ask at the same moment, and again where nobody answers, or a busy back end says that this helps, as `curl --retry` does. Gives
+/// All ask at the same moment, and again after no answer or a 503, as `curl --retry` does. Gives
 /// what each client was answered.
 pub fn asks(site: &Site) -> JoinHandle<Vec<Vec<Answer>>> {
     let start = Arc::new(Barrier::new(CLIENTS * EACH));

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use binplz_core::key::hex;
+use binplz_core::id::key::hex;
 use sha2::{Digest, Sha256};
 
 /// Says what it was called, its arguments and its standard input, and exits with its first argument.

@@ -3,14 +3,16 @@
 use std::{fmt::Write, time::Duration};
 
 use binplz_core::{
-    cost::{self, Item, Way},
-    prices::{Dollars, Machine, PriceList},
-    size::Size,
-    text::{bytes, dollars, thousands},
+    billing::{
+        cost::{self, Item, Way},
+        prices::{Dollars, Machine, PriceList},
+    },
+    build::size::Size,
+    id::text::{bytes, dollars, thousands},
 };
 
 /// Between these two lines the guide has the tables.
-const BEGIN: &str = "<!-- scripts/cost --write makes these tables from infra/prices.json. Edits by hand are overwritten. -->\n";
+const BEGIN: &str = "<!-- scripts/cost --write makes these tables from infra/prices.json: changes by hand are lost. -->\n";
 const END: &str = "<!-- The tables end. -->\n";
 
 /// The machines that `BuilderSize` names in the template.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use binplz_core::key::hex;
+use binplz_core::id::key::hex;
 
 use crate::{
     http::{self, Answer},
@@ -53,7 +53,7 @@ impl Lease {
     }
 
     /// `ATTR/LEASE`, as in the names of its objects.
-    fn home(&self) -> &str {
+    fn prefix(&self) -> &str {
         let attr = self.path.rsplit('/').nth(1).expect("an attribute");
         &self.path[self.path.rfind(attr).expect("it is there")..]
     }
@@ -99,7 +99,7 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
         assert_eq!(b.call(site, method, verb, &a.token, body).status, 401, "{verb} with another's token");
         assert_eq!(b.call(site, method, verb, "", body).status, 401, "{verb} without a token");
         assert_eq!(b.call(site, method, verb, &"0".repeat(64), body).status, 401, "{verb} with a guess");
-        // A's own lease under B's build is nobody's lease.
+        // A's lease under B's build is not a lease.
         let mixed = Lease { path: b.path.replace("/hello/", "/tree/"), token: a.token.clone() };
         assert_eq!(mixed.call(site, method, verb, &a.token, body).status, 409, "{verb} of no lease");
     }
@@ -128,7 +128,7 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
         (url.to_owned(), &b"BAD"[..]),
         (url.to_owned(), &b"bad!"[..]),
         (url.replace("size=3", "size=4"), b"bad!"),
-        (url.replace(a.home(), b.home()), PROGRAM),
+        (url.replace(a.prefix(), b.prefix()), PROGRAM),
         (url.replace("/tree/", "/hello/"), PROGRAM),
         (url.replace("bin/tree", "bin/other"), PROGRAM),
     ] {

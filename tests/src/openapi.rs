@@ -1,4 +1,4 @@
-//! The OpenAPI document, as a judge of answers: whatever a test asks, what comes is what the document says.
+//! The OpenAPI document as a judge of answers: every answer that a test gets has to be one that the document describes.
 
 use std::sync::OnceLock;
 

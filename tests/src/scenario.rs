@@ -15,7 +15,7 @@ pub struct Scenario {
     name: String,
 }
 
-/// Something that was asked: of AWS by a function, by a test or by whoever follows a presigned URL; or of a function by AWS.
+/// A request: to AWS by a function, a test or the follower of a presigned URL; or to a function by AWS.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `dynamodb`, `sqs`, `ecs`, `s3`, `lambda`, `events`.
@@ -28,7 +28,7 @@ pub struct Request {
     pub function: Option<String>,
     /// That function's process.
     pub pid: Option<u64>,
-    /// It was signed in its URL, for somebody else.
+    /// It was signed in its URL, by another caller.
     pub presigned: bool,
     /// The status of its answer.
     pub status: Option<u64>,
@@ -48,7 +48,7 @@ impl Request {
         }
     }
 
-    /// `Api dynamodb:GetItem`; `dynamodb:GetItem` of whoever is no function.
+    /// `Api dynamodb:GetItem`; `dynamodb:GetItem` of a caller that is not a function.
     pub fn what(&self) -> String {
         let who = self.function.iter().filter(|_| !self.presigned).map(|function| format!("{function} "));
         format!("{}{}:{}", who.collect::<String>(), self.service, self.operation)

@@ -29,7 +29,7 @@ impl Site {
         Site { address: address.into(), from: None }
     }
 
-    /// The same, asked by somebody at that address: one of this machine's, of which 127.0.0.0/8 has many.
+    /// The same, asked from that address: one of this machine's, of which 127.0.0.0/8 has many.
     #[must_use]
     pub fn asked_from(&self, address: &str) -> Site {
         Site { from: Some(address.parse().expect("an address")), ..self.clone() }

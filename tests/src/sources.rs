@@ -25,7 +25,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Not there yet: nobody listens.
+    /// Not there yet: the port is closed.
     pub fn absent() -> Sources {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
         Sources { port, well: Arc::new(AtomicBool::new(true)) }

@@ -125,7 +125,7 @@ pub fn inventory() -> BTreeSet<String> {
     list(&said(tool("inventory", &[]))).collect()
 }
 
-/// Asks AWS as boto3 does, each with its credentials (`{}`: of whoever has the account): a service, an operation and its parameters.
+/// Asks AWS as boto3 does, each with its credentials (`{}`: the account's root): a service, an operation and its parameters.
 /// The error's code, and the answer.
 pub fn ask(asked: &[(Value, &str, &str, Value)]) -> Vec<(Option<String>, Value)> {
     let mut child = script("ask.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the bed's Python");

@@ -14,27 +14,35 @@ use std::{
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
-    build::{Build, Lease},
-    failure::{Failure, Kind},
-    flow::{self, lease::Bearer},
-    key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
-    limits::{Limits, Why},
-    narinfo::StoreDir,
-    news::{About, News},
-    pins::{Change, Pinned, Pins},
+    answer::reply::Reply,
+    build::{
+        Build, Lease,
+        failure::{Failure, Kind},
+        protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
+    },
+    flow::{self, lease::job::Bearer},
+    id::{
+        key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
+        target::{Query, Target},
+        time::Timestamp,
+    },
+    nixpkgs::{
+        pins::{Change, Pinned, Pins},
+        served::{Served, ServedKey},
+    },
+    objects::{
+        artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
+        narinfo::StoreDir,
+    },
     policy::{Names, Policy},
     ports::{
-        Asked, Bell, Cursor, Deployment, Intake, Launcher, Ledger, Listed, Lobby, NotCommitted, NotLaunched, Read, Row,
-        RowKey, Scanned, Shelf, Swap, Tally, Traffic, Unavailable, Version, Watch,
+        Asked, Bell, Cursor, Deployment, DownloadStats, Intake, Launcher, Ledger, Listed, NotCommitted, NotLaunched,
+        Read, Row, RowKey, Scanned, StatusIndex, Swap, Traffic, Unavailable, Version, WaitLimiter, Watch,
     },
-    protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
-    reply::Reply,
-    served::{Served, ServedKey},
-    target::{Query, Target},
-    time::Timestamp,
+    quota::limits::{Limits, Why},
+    telemetry::{About, Signal},
 };
-use binplz_local::{DataDir, LocalLedger, LocalStore, LocalVault};
+use binplz_local::{DataDir, LocalBinaryCache, LocalLedger, LocalStore};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -45,11 +53,11 @@ pub use objects::Objects;
 /// Something that another actor does at a chosen moment.
 pub type Meddling = Boxed<Box<dyn Future<Output = ()> + Send>>;
 
-/// Somebody who sees what is written.
+/// An observer of writes.
 pub type Witness = Box<dyn Fn(&Row) + Send + Sync>;
 
-/// Somebody who hears the news.
-pub type Ear = Box<dyn Fn(About<'_>, News<'_>) + Send + Sync>;
+/// A listener for telemetry.
+pub type Ear = Box<dyn Fn(About<'_>, Signal<'_>) + Send + Sync>;
 
 /// The local ledger, with what can go wrong around a commit.
 pub struct Stage {
@@ -68,7 +76,7 @@ pub struct Stage {
     /// Each row as it was before its last commit: what a read shows that is not consistent, if these are late.
     before: Mutex<BTreeMap<RowKey, Option<(Row, Version)>>>,
     late: AtomicBool,
-    /// What was read since somebody asked.
+    /// The reads since the last look at them.
     reads: Mutex<Vec<(RowKey, Read)>>,
 }
 
@@ -129,11 +137,16 @@ impl Ledger for Stage {
         self.commits.fetch_add(1, SeqCst);
         self.reply()
     }
-    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.inner.list(shelf, after, limit).await
+    async fn list(
+        &self,
+        status_index: StatusIndex,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Unavailable> {
+        self.inner.list(status_index, after, limit).await
     }
-    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.inner.latest(shelf, limit).await
+    async fn latest(&self, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.inner.latest(status_index, limit).await
     }
     async fn list_served(
         &self,
@@ -234,11 +247,11 @@ pub struct Waiters {
     pub full: AtomicBool,
     /// How often one kept its seat.
     pub kept: AtomicUsize,
-    /// What happens while somebody waits, one after the other; when nothing more does, the time is over.
+    /// The events that happen while a client waits, in order; when none is left, the wait times out.
     moments: Arc<Mutex<VecDeque<Meddling>>>,
 }
 
-impl Lobby for Waiters {
+impl WaitLimiter for Waiters {
     type Watch = Moments;
 
     async fn admits(&self) -> Result<bool, Unavailable> {
@@ -271,11 +284,11 @@ impl Watch for Moments {
 #[derive(Default)]
 pub struct Hits {
     told: Mutex<Vec<(Timestamp, Attr, u64)>>,
-    /// Nobody can say how many.
+    /// The count is unavailable.
     pub lost: AtomicBool,
 }
 
-impl Tally for Hits {
+impl DownloadStats for Hits {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
         let mut sums = BTreeMap::<Attr, u64>::new();
         for (_, package, _) in self.told.lock().expect("a lock").iter().filter(|(at, ..)| *at >= since) {
@@ -311,7 +324,7 @@ pub struct World {
     leases: AtomicU64,
     hear: Mutex<Option<Ear>>,
     /// The builders' cache.
-    pub vault: LocalVault,
+    pub binary_cache: LocalBinaryCache,
     data: TempDir,
 }
 
@@ -355,12 +368,15 @@ impl World {
             late: AtomicBool::default(),
             reads: Mutex::default(),
         };
-        let vault = LocalVault::open(&dir, StoreDir::default()).expect("a cache");
+        let binary_cache = LocalBinaryCache::open(&dir, StoreDir::default()).expect("a cache");
         Arc::new(World {
             catalogues: Opened::default(),
             ledger,
-            store: Objects::new(LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&vault), life),
-            vault,
+            store: Objects::new(
+                LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&binary_cache),
+                life,
+            ),
+            binary_cache,
             launcher: Remembering::default(),
             bell: Counting::default(),
             waiters: Waiters::default(),
@@ -382,7 +398,7 @@ impl World {
 
     /// The same, with other numbers.
     pub fn redeployed(self: Arc<World>, policy: Policy) -> Arc<World> {
-        let World { data, now, .. } = Arc::into_inner(self).expect("nobody else looks at it");
+        let World { data, now, .. } = Arc::into_inner(self).expect("this is the last reference");
         World::open(policy, data, now.into_inner())
     }
 
@@ -392,7 +408,7 @@ impl World {
     }
 
     /// All news is told to this from now on.
-    pub fn hear(&self, ear: impl Fn(About<'_>, News<'_>) + Send + Sync + 'static) {
+    pub fn hear(&self, ear: impl Fn(About<'_>, Signal<'_>) + Send + Sync + 'static) {
         *self.hear.lock().expect("a lock") = Some(Box::new(ear));
     }
 
@@ -401,7 +417,7 @@ impl World {
         self.now.fetch_add(u64::try_from(time.as_millis()).expect("a time"), SeqCst);
     }
 
-    /// Whoever writes dies after so many writes; `None`: nobody does, from now on.
+    /// The writer dies after so many writes; `None`: no writer dies from now on.
     pub fn die_after(&self, writes: Option<usize>) {
         *self.ledger.life.0.lock().expect("a lock") = writes;
     }
@@ -416,7 +432,7 @@ impl World {
         *self.ledger.before_commit.lock().expect("a lock") = Some(Box::pin(meddling));
     }
 
-    /// This happens next while somebody waits.
+    /// This happens next while a client waits.
     pub fn while_waiting(&self, moment: impl Future<Output = ()> + Send + 'static) {
         self.waiters.moments.lock().expect("a lock").push_back(Box::pin(moment));
     }
@@ -443,7 +459,7 @@ impl World {
 
     /// Changes the pins.
     pub async fn change(&self, change: Change) {
-        flow::pins::change(self, &change).await.expect("a legal change");
+        flow::operator::pins::change(self, &change).await.expect("a legal change");
     }
 
     /// Makes the one pin stand for another revision.
@@ -484,7 +500,7 @@ impl World {
 
     /// The key of a target's build, as the pins are now.
     pub async fn key(&self, path: &str) -> BuildKey {
-        let pins = flow::pins::load(self).await.expect("the ledger");
+        let pins = flow::operator::pins::load(self).await.expect("the ledger");
         let target = target(path);
         let found = pins.resolve(&target, self.system()).expect("a served pin");
         found.build(Product::Package(target.wanted.attr().clone()))
@@ -512,7 +528,7 @@ impl World {
     pub async fn finish(&self, path: &str) {
         let bearer = self.bearer(path).await;
         let report = self.report(&bearer).await;
-        flow::settle::settle(self, &bearer, report).await.expect("a live lease");
+        flow::lease::settle::settle(self, &bearer, report).await.expect("a live lease");
         self.reap().await;
     }
 
@@ -534,7 +550,7 @@ impl World {
         for (lease, key) in gone {
             self.launcher.running.lock().expect("a lock").remove(&lease);
             let failure = Failure::new(Kind::Killed, "");
-            flow::settle::stopped(self, &key, &lease, failure, None).await.expect("the ledger");
+            flow::lease::settle::stopped(self, &key, &lease, failure, None).await.expect("the ledger");
         }
     }
 
@@ -582,8 +598,8 @@ impl Deployment for World {
     type Launcher = Remembering;
     type Store = Objects;
     type Catalogue = Open;
-    type Lobby = Waiters;
-    type Tally = Hits;
+    type WaitLimiter = Waiters;
+    type DownloadStats = Hits;
 
     fn ledger(&self) -> &Stage {
         &self.ledger
@@ -600,10 +616,10 @@ impl Deployment for World {
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         self.catalogues.get(&self.store, lookup, |why| panic!("{lookup}: {why}")).await
     }
-    fn lobby(&self) -> &Waiters {
+    fn wait_limiter(&self) -> &Waiters {
         &self.waiters
     }
-    fn tally(&self) -> &Hits {
+    fn download_stats(&self) -> &Hits {
         &self.hits
     }
     fn policy(&self) -> &Policy {
@@ -625,13 +641,13 @@ impl Deployment for World {
         let n = self.leases.fetch_add(1, SeqCst);
         (format!("{n:032x}").parse().expect("hex"), format!("{n:064x}").parse().expect("hex"))
     }
-    fn tell(&self, about: About<'_>, news: News<'_>) {
-        if let News::Answered { reply: Reply::Hit { served, .. }, .. } = news {
+    fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
+        if let Signal::Answered { reply: Reply::Hit { served, .. }, .. } = telemetry {
             self.hits.told.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
         }
         let hear = self.hear.lock().expect("a lock");
         if let Some(hear) = hear.as_ref() {
-            hear(about, news);
+            hear(about, telemetry);
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use binplz_aws::{log, metrics::Metric};
 use binplz_core::{
-    cost::{self, Assumed},
-    news::{About, News},
+    answer::reply::{Asked, Body, Format, Reply},
+    billing::{
+        cost::{self, Assumed},
+        prices::{FILE, PriceList},
+    },
+    id::{target::Target, time::Timestamp},
+    nixpkgs::served::{Served, ServedKey},
     ports::Location,
-    prices::{FILE, PriceList},
-    reply::{Asked, Body, Format, Reply},
-    served::{Served, ServedKey},
-    target::Target,
-    time::Timestamp,
+    telemetry::{About, Signal},
 };
 use binplz_tests::{guide, world::target};
 use serde_json::Value;
@@ -29,7 +30,7 @@ fn any_price_that_changes_makes_the_guides_tables_wrong() {
     let names: Vec<_> = file["prices"].as_object().expect("prices").keys().collect();
     for name in names {
         let mut changed = file.clone();
-        // Ten times as dear, so that it shows whatever is rounded.
+        // Ten times the price, so that the difference survives rounding.
         let price = changed["prices"][name]["dollars"].as_str().expect("an amount");
         let (whole, decimals) = price.split_once('.').expect("a point");
         changed["prices"][name]["dollars"] = format!("{whole}{}.{}", &decimals[..1], &decimals[1..]).into();
@@ -53,7 +54,7 @@ fn what_is_counted_by_the_piece_is_what_the_template_and_the_code_have() {
     let says = |assumed: Assumed, there: usize| {
         assert_eq!(
             assumed.number, there as u64,
-            "{}: change it in core/src/cost.rs; scripts/cost --write",
+            "{}: change it in core/src/billing/cost.rs; scripts/cost --write",
             assumed.what
         );
     };
@@ -102,7 +103,7 @@ fn is_about(assumed: Assumed, bytes: usize) {
 fn a_hits_redirect_and_its_line_have_the_bytes_that_are_counted() {
     let (target, hit) = hit();
     let line =
-        log::line("binplz", About::Service, &News::Answered { reply: &hit, to: None }, Timestamp(1_800_000_000_000));
+        log::line("binplz", About::Service, &Signal::Answered { reply: &hit, to: None }, Timestamp(1_800_000_000_000));
     is_about(cost::HIT_LINE_BYTES, line.len());
     let asked = Asked { origin: "https://binplz.example", target: Some(&target), format: Format::Shell, retry: false };
     let answer = hit.answer(&asked);

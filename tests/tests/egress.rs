@@ -9,22 +9,23 @@ use std::{
 };
 
 use binplz_core::{
-    build::State,
-    client::Asker,
-    flow::{
-        dispatch::dispatch,
-        operate::{Operator, Order},
-        request::request,
-        service::service,
-        status::status,
-        sweep::sweep,
+    answer::{
+        problem::Problem,
+        reply::{Asked, Format, Reply, status_json},
     },
-    limits::{Egress, Limits},
-    news::{About, News},
+    build::State,
+    flow::{
+        operator::orders::{Operator, Order},
+        request::{program::request, service::service, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
     policy::Policy,
     ports::{Deployment, Method, Read, Row, RowKey},
-    problem::Problem,
-    reply::{Asked, Format, Reply, status_json},
+    quota::{
+        client::Asker,
+        limits::{Egress, Limits},
+    },
+    telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};
 use serde_json::Value;
@@ -32,7 +33,7 @@ use serde_json::Value;
 /// Asks, and the answer is told, as the web layer does it.
 async fn ask_by(w: &World, path: &str, method: Method) -> Reply {
     let reply = request(w, &target(path), method, Some(&Asker::default())).await;
-    w.tell(About::Service, News::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
     reply
 }
 
@@ -106,7 +107,7 @@ async fn when_as_much_was_downloaded_as_may_be_in_a_day_nobody_gets_a_program_un
         is_swept(&w).await;
         assert!(is_hit(&w, "tree").await);
     }
-    // Until somebody has counted, it goes on: so late the ceiling is.
+    // Until the next count, downloads go on: the ceiling is that late.
     assert!(is_hit(&w, "tree").await && told(&w).await.is_some_and(|egress| egress.until.is_none()));
     is_swept(&w).await;
     let tomorrow = w.now().day().next();
@@ -122,7 +123,7 @@ async fn when_as_much_was_downloaded_as_may_be_in_a_day_nobody_gets_a_program_un
     let egress = Egress { served: 3 * size, ceiling: 2 * size, until: Some(tomorrow.start()) };
     assert_eq!(told(&w).await, Some(egress));
 
-    // Nobody has to open it again.
+    // It opens again by itself.
     midnight(&w).await;
     assert!(is_hit(&w, "tree").await);
     assert_eq!(told(&w).await, Some(Egress { served: 0, until: None, ..egress }));
@@ -138,7 +139,7 @@ async fn meanwhile_no_build_begins_that_nobody_could_fetch_and_those_under_way_g
     is_swept(&w).await;
     refused(ask(&w, "ed").await);
     assert_eq!(w.build("ed").await.state, State::Unasked);
-    // Somebody has asked for this one before, and it is paid for out of another purse.
+    // This build was requested before, and is charged to another client.
     assert!(matches!(ask(&w, "hello").await, Reply::Pending(_)));
     dispatch(&*w).await.expect("the ledger");
     w.finish("hello").await;
@@ -150,7 +151,7 @@ async fn meanwhile_no_build_begins_that_nobody_could_fetch_and_those_under_way_g
 #[tokio::test]
 async fn a_ceiling_that_is_raised_or_taken_away_serves_again_at_once() {
     for ceiling in [Some(1_000_000), None] {
-        // Whoever restarts forgets nothing of the day.
+        // A restart keeps the day's count.
         let w = shut().await.restarted();
         refused(ask(&w, "tree").await);
         let policy = Policy { egress_bytes: ceiling, ..w.policy().clone() };
@@ -199,9 +200,9 @@ async fn without_a_ceiling_a_hit_is_one_read_and_with_one_it_is_two() {
 fn alarms(w: &World) -> [Arc<AtomicUsize>; 2] {
     let counts = [(); 2].map(|()| Arc::<AtomicUsize>::default());
     let [exceeded, unknown] = counts.clone();
-    w.hear(move |_, news| match news {
-        News::Exceeded(_) => drop(exceeded.fetch_add(1, SeqCst)),
-        News::Trouble { .. } => drop(unknown.fetch_add(1, SeqCst)),
+    w.hear(move |_, telemetry| match telemetry {
+        Signal::Exceeded(_) => drop(exceeded.fetch_add(1, SeqCst)),
+        Signal::Trouble { .. } => drop(unknown.fetch_add(1, SeqCst)),
         _ => {}
     });
     counts

@@ -1,27 +1,25 @@
 //! Failures, each remembered as what it is: what only an operator can mend pauses builds, a dependency that fails is not built by all
-//! who need it, and what nobody waits for waits.
+//! that need it, and a warmed build waits behind requested ones.
 
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    build::{Build, State},
-    client::Asker,
-    failure::{Class, Failure, Kind},
-    flow::{
-        claim::claim,
-        dispatch::dispatch,
-        operate::{Act, Operator, Order},
-        request::request,
-        settle::settle,
-        status::status,
-        sweep::sweep,
+    answer::reply::Reply,
+    build::{
+        Build, State,
+        failure::{Class, Failure, Kind},
+        protocol::{Evaluated, Outcome, Report, Stats, Turn},
     },
-    key::DrvHash,
-    limits::Why,
+    flow::{
+        lease::{claim::claim, settle::settle},
+        operator::orders::{Act, Operator, Order},
+        request::{program::request, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::DrvHash,
     policy::Policy,
     ports::Method,
-    protocol::{Evaluated, Outcome, Report, Stats, Turn},
-    reply::Reply,
+    quota::{client::Asker, limits::Why},
 };
 use binplz_tests::world::{World, target};
 
@@ -63,7 +61,7 @@ async fn what_only_an_operator_can_mend_pauses_builds_and_no_package_is_blamed()
             assert!(matches!(build.state, State::Queued { attempt: 1, .. }), "{build:?}");
             assert_eq!(build.history[0].failure.as_ref().map(|failure| failure.kind), Some(kind));
         }
-        // Nothing more is started, whoever asks and however often somebody looks; and people are told.
+        // No request and no look starts anything more, and answers say so.
         sweep(&*w).await.expect("the ledger");
         dispatch(&*w).await.expect("the ledger");
         assert_eq!(w.limits().await.taken(), 0);
@@ -166,7 +164,7 @@ async fn what_somebody_waits_for_goes_before_what_is_warmed() {
     }
     building(&w, "asked1").await;
     ask(&w, "asked2").await;
-    // Somebody asks for one of those after all: it has waited for the longest.
+    // One of those is requested after all: it has waited for the longest.
     ask(&w, "warm3").await;
     let mut order = vec!["asked1"];
     for _ in 0..4 {
@@ -198,7 +196,7 @@ async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_on
     w.pass(Duration::from_secs(20));
     assert_eq!(estimate("dash").await, Some(30));
     w.pass(Duration::from_secs(31));
-    assert_eq!(estimate("dash").await, None, "nobody knows any more");
+    assert_eq!(estimate("dash").await, None, "the estimate is gone");
     w.finish("dash").await;
     // The same package of a newer nixpkgs takes as long as the last one.
     w.move_pin('b').await;
@@ -218,7 +216,7 @@ async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_t
     }
     w.move_pin('b').await;
     for (n, path, expected) in [(3, "mended", Turn::Go), (2, "unchanged", Turn::Elsewhere)] {
-        // Nobody knows yet what it evaluates to.
+        // It was not evaluated yet.
         building(&w, path).await;
         assert_eq!(turn(&w, path, n).await, expected, "{path}");
     }

@@ -1,4 +1,4 @@
-//! The stories, with somebody else at work at exactly the wrong moment, and with a death between any two steps.
+//! The flows, with a second actor at work at exactly the wrong moment, and with a death between any two steps.
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
@@ -6,24 +6,26 @@ use std::{
 };
 
 use binplz_core::{
-    build::{Event, State},
-    client::Asker,
-    failure::{Failure, Kind},
+    answer::reply::{Asked, Body, Format, Reply},
+    build::{
+        Event, State,
+        failure::{Failure, Kind},
+        protocol::{Outcome, Progress, Report, Stats},
+    },
     flow::{
         advance,
-        dispatch::dispatch,
-        lease::{self, Denied},
-        request::request,
-        settle::{settle, stopped},
-        status::status,
-        sweep::sweep,
+        lease::{
+            job,
+            job::Denied,
+            settle::{settle, stopped},
+        },
+        request::{program::request, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
     },
-    key::System,
-    limits::Micros,
+    id::key::System,
     policy::{Policy, Prices},
     ports::{Deployment, Method, NotLaunched, Unavailable},
-    protocol::{Outcome, Progress, Report, Stats},
-    reply::{Asked, Body, Format, Reply},
+    quota::{client::Asker, limits::Micros},
 };
 use binplz_tests::world::{World, rev, target};
 
@@ -163,7 +165,7 @@ async fn what_a_task_holds_comes_back_when_it_is_gone_also_where_nobody_tells_so
     assert_eq!((w.limits().await.taken(), w.limits().await.spent()), (0, Micros(30)));
     dispatch(&*w).await.expect("the ledger");
     assert_eq!(started(&w), 2);
-    // Whoever tells after all, tells nothing new.
+    // A late report changes nothing.
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, ""), Some(overhead)).await.expect("the ledger");
     assert_eq!((w.limits().await.taken(), w.limits().await.spent()), (1, Micros(30)));
 }
@@ -263,9 +265,9 @@ async fn what_becomes_of_a_build_is_told_once_also_where_the_ledgers_reply_was_l
     let w = World::new();
     let told = Arc::new(Mutex::new(Vec::new()));
     let ear = Arc::clone(&told);
-    w.hear(move |about, news| {
+    w.hear(move |about, telemetry| {
         let lease = about.lease().map(|lease| lease.as_str()[31..].to_owned());
-        ear.lock().expect("a lock").push(format!("{} {news}", lease.unwrap_or_default()));
+        ear.lock().expect("a lock").push(format!("{} {telemetry}", lease.unwrap_or_default()));
     });
     w.lose_replies(1);
     ask(&w, "tree").await;
@@ -348,12 +350,12 @@ async fn a_builder_that_pulses_keeps_its_lease_and_one_that_is_late_has_lost_it(
     let bearer = w.bearer("tree").await;
     for _ in 0..10 {
         w.pass(w.policy().lease / 2);
-        lease::pulse(&*w, &bearer, &Progress::default()).await.expect("a live lease");
+        job::heartbeat(&*w, &bearer, &Progress::default()).await.expect("a live lease");
         sweep(&*w).await.expect("the ledger");
     }
     w.pass(w.policy().lease);
     // At that instant it is over, whether or not a sweep has come by.
-    let late = lease::pulse(&*w, &bearer, &Progress::default()).await;
+    let late = job::heartbeat(&*w, &bearer, &Progress::default()).await;
     assert_eq!(late.err(), Some(Denied::NotLive));
     let report = w.report(&bearer).await;
     assert_eq!(settle(&*w, &bearer, report).await.err(), Some(Denied::NotLive));
@@ -406,7 +408,7 @@ async fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_
     // The other system's image is there.
     assert!(matches!(ask(&w, arm).await, Reply::Pending(status) if status.state == "building"));
     let commits = w.commits();
-    // What was queued before, and what nobody has asked for yet.
+    // A build that was queued before, and one that was not requested yet.
     for (path, state) in [("tree", "queued"), ("hello", "unasked")] {
         let reply = ask(&w, path).await;
         let asked = Asked { origin: "http://h", target: None, format: Format::Json, retry: false };

@@ -1,4 +1,4 @@
-//! Limits that hold before money is spent: a client's allowance, the month's budget, the store's room. With somebody else at work at exactly
+//! Limits that hold before money is spent: a client's allowance, the month's budget, the store's room. With a second actor at work at exactly
 //! the wrong moment, and with a crowd.
 
 use std::{
@@ -10,23 +10,28 @@ use std::{
 };
 
 use binplz_core::{
-    build::State,
-    client::{Asker, KeyChange},
-    failure::{Failure, Kind},
-    flow::{
-        dispatch::dispatch,
-        operate::{Operator, Order},
-        request::request,
-        settle::{settle, stopped},
-        sweep::sweep,
+    answer::{
+        problem::Problem,
+        reply::{Asked, Body, Format, Reply},
     },
-    key::Sha256,
-    limits::Micros,
+    build::{
+        State,
+        failure::{Failure, Kind},
+        size::Size,
+    },
+    flow::{
+        lease::settle::{settle, stopped},
+        operator::orders::{Operator, Order},
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::Sha256,
     policy::{Policy, Prices},
     ports::{Deployment, Method, Row},
-    problem::Problem,
-    reply::{Asked, Body, Format, Reply},
-    size::Size,
+    quota::{
+        client::{Asker, KeyChange},
+        limits::Micros,
+    },
 };
 use binplz_tests::world::{World, target};
 
@@ -81,7 +86,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 async fn a_client_has_so_many_builds_started_in_a_day_and_is_then_told_when_it_may_go_on() {
     let w = allowing(2);
     for path in ["tree", "hello", "tree", "hello"] {
-        assert!(is_pending(&ask(&w, path).await), "{path}: what somebody has asked for costs nothing");
+        assert!(is_pending(&ask(&w, path).await), "{path}: a build that was requested before costs nothing");
     }
     let refused = problem(ask(&w, "ed").await);
     assert_eq!(refused.status, 429);
@@ -148,7 +153,7 @@ async fn an_api_key_has_an_allowance_of_its_own_and_one_that_nobody_gave_out_has
     }
     w.carry_out(Order::ChangeKeys(KeyChange::Remove("boss".parse().expect("a name")))).await.expect("it is there");
     assert_eq!(problem(ask_with(&w, "0pen", "bash").await).status, 401);
-    // What is there is served whatever key is shown.
+    // A stored program is served with any key.
     dispatch(&*w).await.expect("the ledger");
     w.finish("tree").await;
     assert!(matches!(ask_with(&w, "guess", "tree").await, Reply::Hit { .. }));
@@ -167,7 +172,7 @@ async fn when_the_budget_is_spent_hits_are_served_and_misses_are_told_the_date_o
     assert!(refused.sentence.contains(&next.first().to_string()), "{}", refused.sentence);
     assert_eq!(w.build("ed").await.state, State::Unasked);
     // More is granted, for this month.
-    w.carry_out(Order::Grant(Micros(10_000_000))).await.expect("it is carried out");
+    w.carry_out(Order::OverrideBudget(Micros(10_000_000))).await.expect("it is carried out");
     build(&w, "ed", Duration::from_secs(3600)).await;
     while w.now().month() == month {
         w.pass(DAY);
@@ -204,8 +209,8 @@ async fn what_waits_for_money_says_so_and_goes_on_when_there_is_some() {
     assert!(answer.headers.contains(&("retry-after", until.to_string())), "{answer:?}");
 
     let rings = w.bell.0.load(SeqCst);
-    w.carry_out(Order::Grant(Micros(3_000_000))).await.expect("it is carried out");
-    assert_eq!(w.bell.0.load(SeqCst), rings + 1, "whoever starts builds hears of it at once");
+    w.carry_out(Order::OverrideBudget(Micros(3_000_000))).await.expect("it is carried out");
+    assert_eq!(w.bell.0.load(SeqCst), rings + 1, "the dispatcher hears of it at once");
     dispatch(&*w).await.expect("the ledger");
     assert!(w.build("ed").await.lease().is_some());
 }

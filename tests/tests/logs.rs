@@ -3,21 +3,29 @@
 use std::sync::{Arc, Mutex};
 
 use binplz_core::{
-    artifact::{Home, ObjectName},
-    build::State,
-    client::Asker,
-    flow::{
-        dispatch::dispatch,
-        lease::{self, Bearer, Denied},
-        log::{ANSWER_MAX, Part, Tail, log, tail},
-        request::request,
-        settle::settle,
-        sweep::sweep,
+    build::{
+        State,
+        protocol::{Progress, Report, Upload},
     },
-    gzip,
-    news::News,
+    flow::{
+        lease::{
+            job,
+            job::{Bearer, Denied},
+            settle::settle,
+        },
+        request::{
+            log::{ANSWER_MAX, Part, Tail, log, tail},
+            program::request,
+        },
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    objects::{
+        artifact::{AttemptPrefix, ObjectName},
+        gzip,
+    },
     ports::{Deployment, Intake, Ledger, Method},
-    protocol::{Progress, Report, Upload},
+    quota::client::Asker,
+    telemetry::Signal,
 };
 use binplz_tests::world::{World, target};
 use tokio::sync::Notify;
@@ -40,17 +48,17 @@ fn segments() -> Vec<Vec<u8>> {
     segments
 }
 
-async fn store_segments(w: &World, home: &Home, segments: &[Vec<u8>]) {
+async fn store_segments(w: &World, prefix: &AttemptPrefix, segments: &[Vec<u8>]) {
     for (number, segment) in (1..).zip(segments) {
-        w.store().write(&home.object(ObjectName::Log(number)), segment.clone()).await.expect("the store");
+        w.store().write(&prefix.object(ObjectName::Log(number)), segment.clone()).await.expect("the store");
     }
     let progress = Progress { log_segments: u32::try_from(segments.len()).expect("few"), ..Progress::default() };
-    w.ledger().put_progress(&home.lease, &progress).await.expect("the ledger");
+    w.ledger().put_progress(&prefix.lease, &progress).await.expect("the ledger");
 }
 
-async fn store_whole(w: &World, home: &Home, segments: &[Vec<u8>]) {
+async fn store_whole(w: &World, prefix: &AttemptPrefix, segments: &[Vec<u8>]) {
     let whole = segments.iter().flat_map(|segment| gzip::member(segment)).collect();
-    w.store().write(&home.object(ObjectName::WholeLog), whole).await.expect("the store");
+    w.store().write(&prefix.object(ObjectName::WholeLog), whole).await.expect("the store");
 }
 
 /// What a builder says at its end.
@@ -62,7 +70,7 @@ async fn report(w: &World, bearer: &Bearer, segments: &[Vec<u8>]) -> Report {
 
 /// Ends the build as a builder does: the whole log, then its word.
 async fn close(w: &World, bearer: &Bearer, segments: &[Vec<u8>]) {
-    store_whole(w, &bearer.home(), segments).await;
+    store_whole(w, &bearer.prefix(), segments).await;
     let report = report(w, bearer, segments).await;
     settle(w, bearer, report).await.expect("a live lease");
 }
@@ -80,10 +88,10 @@ async fn end(w: &World) -> Tail {
 }
 
 /// How many of the segments are in the store.
-async fn stored(w: &World, home: &Home, segments: &[Vec<u8>]) -> usize {
+async fn stored(w: &World, prefix: &AttemptPrefix, segments: &[Vec<u8>]) -> usize {
     let mut stored = 0;
     for (number, _) in (1..).zip(segments) {
-        stored += usize::from(w.store().size(&home.object(ObjectName::Log(number))).await.expect("it").is_some());
+        stored += usize::from(w.store().size(&prefix.object(ObjectName::Log(number))).await.expect("it").is_some());
     }
     stored
 }
@@ -105,8 +113,8 @@ async fn read_on(w: &World, mut from: u32) -> Vec<u8> {
 fn troubles(w: &World) -> Arc<Mutex<Vec<String>>> {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
-    w.hear(move |_, news| {
-        if let News::Trouble { what, error } = news {
+    w.hear(move |_, telemetry| {
+        if let Signal::Trouble { what, error } = telemetry {
             hears.lock().expect("a lock").push(format!("{what}: {error}"));
         }
     });
@@ -118,14 +126,14 @@ async fn a_log_reads_the_same_from_every_segment_on_in_either_form() {
     let ((old, bearer), (new, other)) = (building().await, building().await);
     let segments = segments();
     for (w, bearer) in [(&old, &bearer), (&new, &other)] {
-        store_segments(w, &bearer.home(), &segments).await;
+        store_segments(w, &bearer.prefix(), &segments).await;
     }
     // An older builder stores no whole.
     let report = report(&old, &bearer, &segments).await;
     settle(&*old, &bearer, report).await.expect("a live lease");
     close(&new, &other, &segments).await;
-    assert_eq!(stored(&old, &bearer.home(), &segments).await, segments.len());
-    assert_eq!(stored(&new, &other.home(), &segments).await, 0);
+    assert_eq!(stored(&old, &bearer.prefix(), &segments).await, segments.len());
+    assert_eq!(stored(&new, &other.prefix(), &segments).await, 0);
     for from in (0..segments.len() as u32 + 3).chain([u32::MAX]) {
         let (old, new) = (part(&old, from).await, part(&new, from).await);
         assert!(old == new, "from {from}: {} and {}", old.next, new.next);
@@ -143,21 +151,21 @@ async fn whoever_follows_a_log_misses_nothing_when_it_closes_between_two_segment
     for late in [false, true] {
         for closes_at in [1, 2, 5, 47, 48] {
             let (w, bearer) = building().await;
-            store_segments(&w, &bearer.home(), &segments).await;
+            store_segments(&w, &bearer.prefix(), &segments).await;
             if late {
                 w.store().keep_all(true);
                 close(&w, &bearer, &segments).await;
                 w.store().keep_all(false);
             }
             let (other, its, all) = (Arc::clone(&w), bearer.clone(), segments.clone());
-            w.store().before_next_read(bearer.home().object(ObjectName::Log(closes_at)), async move {
+            w.store().before_next_read(bearer.prefix().object(ObjectName::Log(closes_at)), async move {
                 match late {
-                    true => other.store().remove_segments(&its.home()).await.expect("the store"),
+                    true => other.store().remove_segments(&its.prefix()).await.expect("the store"),
                     false => close(&other, &its, &all).await,
                 }
             });
             assert!(read_on(&w, 1).await == segments.concat(), "{closes_at}");
-            assert_eq!(stored(&w, &bearer.home(), &segments).await, 0);
+            assert_eq!(stored(&w, &bearer.prefix(), &segments).await, 0);
         }
     }
 }
@@ -166,11 +174,11 @@ async fn whoever_follows_a_log_misses_nothing_when_it_closes_between_two_segment
 async fn a_page_shows_the_end_of_a_log_that_closes_while_it_looks() {
     let (w, bearer) = building().await;
     let segments = segments();
-    store_segments(&w, &bearer.home(), &segments).await;
+    store_segments(&w, &bearer.prefix(), &segments).await;
     let before = end(&w).await;
     assert!(!before.text.is_empty() && !before.complete);
     let (other, its, all) = (Arc::clone(&w), bearer.clone(), segments.clone());
-    let first_that_it_reads = bearer.home().object(ObjectName::Log(before.next - 3));
+    let first_that_it_reads = bearer.prefix().object(ObjectName::Log(before.next - 3));
     w.store().before_next_read(first_that_it_reads, async move { close(&other, &its, &all).await });
     assert_eq!(end(&w).await, before);
     assert_eq!(end(&w).await, Tail { complete: true, ..before });
@@ -180,13 +188,13 @@ async fn a_page_shows_the_end_of_a_log_that_closes_while_it_looks() {
 async fn a_settle_whose_reply_was_lost_and_that_is_said_again_leaves_one_whole_log() {
     let (w, bearer) = building().await;
     let segments = segments();
-    store_segments(&w, &bearer.home(), &segments).await;
-    store_whole(&w, &bearer.home(), &segments).await;
+    store_segments(&w, &bearer.prefix(), &segments).await;
+    store_whole(&w, &bearer.prefix(), &segments).await;
     let report = report(&w, &bearer, &segments).await;
     w.lose_replies(1);
     for _ in 0..2 {
         settle(&*w, &bearer, report.clone()).await.expect("its word");
-        assert_eq!(stored(&w, &bearer.home(), &segments).await, 0);
+        assert_eq!(stored(&w, &bearer.prefix(), &segments).await, 0);
         assert!(read_on(&w, 1).await == segments.concat());
     }
 }
@@ -195,8 +203,8 @@ async fn a_settle_whose_reply_was_lost_and_that_is_said_again_leaves_one_whole_l
 async fn a_death_between_settling_and_removing_loses_nothing_and_the_builder_that_asks_again_tidies_up() {
     let (w, bearer) = building().await;
     let segments = segments();
-    store_segments(&w, &bearer.home(), &segments).await;
-    store_whole(&w, &bearer.home(), &segments).await;
+    store_segments(&w, &bearer.prefix(), &segments).await;
+    store_whole(&w, &bearer.prefix(), &segments).await;
     let report = report(&w, &bearer, &segments).await;
     let reached = Arc::new(Notify::new());
     let there = Arc::clone(&reached);
@@ -206,14 +214,14 @@ async fn a_death_between_settling_and_removing_loses_nothing_and_the_builder_tha
     });
     tokio::select! {
         biased;
-        _ = settle(&*w, &bearer, report.clone()) => panic!("nobody died"),
+        _ = settle(&*w, &bearer, report.clone()) => panic!("no process died"),
         () = reached.notified() => {}
     }
     assert!(is_ready(&w).await);
-    assert_eq!(stored(&w, &bearer.home(), &segments).await, segments.len());
+    assert_eq!(stored(&w, &bearer.prefix(), &segments).await, segments.len());
     assert!(read_on(&w, 1).await == segments.concat());
     settle(&*w, &bearer, report).await.expect("its word");
-    assert_eq!(stored(&w, &bearer.home(), &segments).await, 0);
+    assert_eq!(stored(&w, &bearer.prefix(), &segments).await, 0);
     assert!(read_on(&w, 1).await == segments.concat());
 }
 
@@ -222,10 +230,10 @@ async fn a_log_of_which_some_segments_were_removed_reads_as_before() {
     let segments = segments();
     for gone in [1..=1, 1..=20, 2..=40, 48..=48, 3..=4] {
         let (w, bearer) = building().await;
-        let home = bearer.home();
-        store_whole(&w, &home, &segments).await;
+        let prefix = bearer.prefix();
+        store_whole(&w, &prefix, &segments).await;
         for (number, segment) in (1..).zip(&segments).filter(|(number, _)| !gone.contains(number)) {
-            w.store().write(&home.object(ObjectName::Log(number)), segment.clone()).await.expect("the store");
+            w.store().write(&prefix.object(ObjectName::Log(number)), segment.clone()).await.expect("the store");
         }
         w.finish("tree").await;
         assert!(read_on(&w, 1).await == segments.concat());
@@ -237,7 +245,7 @@ async fn segments_that_can_not_be_removed_are_no_reason_to_fail_and_are_told_of(
     let (w, bearer) = building().await;
     let heard = troubles(&w);
     let segments = segments();
-    store_segments(&w, &bearer.home(), &segments).await;
+    store_segments(&w, &bearer.prefix(), &segments).await;
     w.store().keep_all(true);
     close(&w, &bearer, &segments).await;
     assert!(is_ready(&w).await);
@@ -252,13 +260,13 @@ async fn segments_that_can_not_be_removed_are_no_reason_to_fail_and_are_told_of(
 async fn the_segments_of_an_attempt_that_did_not_settle_stay() {
     let (w, bearer) = building().await;
     let segments = segments();
-    store_segments(&w, &bearer.home(), &segments).await;
-    store_whole(&w, &bearer.home(), &segments).await;
+    store_segments(&w, &bearer.prefix(), &segments).await;
+    store_whole(&w, &bearer.prefix(), &segments).await;
     let report = report(&w, &bearer, &segments).await;
     w.pass(w.policy().lease);
     sweep(&*w).await.expect("the ledger");
     assert_eq!(settle(&*w, &bearer, report).await, Err(Denied::NotLive));
-    assert_eq!(stored(&w, &bearer.home(), &segments).await, segments.len());
+    assert_eq!(stored(&w, &bearer.prefix(), &segments).await, segments.len());
     assert!(read_on(&w, 1).await == segments.concat());
 }
 
@@ -277,7 +285,7 @@ async fn of_a_damaged_log_there_is_what_comes_before_the_damage() {
     ] {
         let (w, bearer) = building().await;
         let heard = troubles(&w);
-        w.store().write(&bearer.home().object(ObjectName::WholeLog), damaged.clone()).await.expect("the store");
+        w.store().write(&bearer.prefix().object(ObjectName::WholeLog), damaged.clone()).await.expect("the store");
         w.finish("tree").await;
         let part = part(&w, 1).await;
         let expected = Part { content: segments[..reads].concat(), next: reads as u32 + 1, complete: true };
@@ -295,6 +303,6 @@ async fn a_builder_may_store_a_whole_log_that_is_no_longer_than_a_log_may_be() {
     for (size, granted) in [(1, true), (most, true), (most + 1, false)] {
         let sha256 = "0".repeat(64).parse().expect("hex");
         let upload = Upload { name: ObjectName::WholeLog, size, sha256 };
-        assert_eq!(lease::uploads(&*w, &bearer, &[upload]).await.is_ok(), granted, "{size}");
+        assert_eq!(job::uploads(&*w, &bearer, &[upload]).await.is_ok(), granted, "{size}");
     }
 }

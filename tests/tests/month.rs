@@ -3,23 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    bill::{Bill, Taken},
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{
-        cost::Cost,
-        dispatch::dispatch,
-        operate::{Operator, Order},
-        request::request,
-        settle::stopped,
-        status::status,
+    answer::reply::Reply,
+    billing::bill::{Bill, Taken},
+    build::{
+        failure::{Failure, Kind},
+        size::Size,
     },
-    limits::Micros,
-    news::{About, News},
+    flow::{
+        lease::settle::stopped,
+        operator::{
+            cost::Cost,
+            orders::{Operator, Order},
+        },
+        request::{program::request, status::status},
+        schedule::dispatch::dispatch,
+    },
     policy::{Policy, Prices},
     ports::{Deployment, Method, Traffic},
-    reply::Reply,
-    size::Size,
+    quota::{client::Asker, limits::Micros},
+    telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};
 
@@ -33,7 +35,7 @@ fn paying() -> Policy {
 
 async fn asked(w: &World, path: &str) -> Reply {
     let reply = request(w, &target(path), Method::Get, Some(&Asker::default())).await;
-    w.tell(About::Service, News::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
     reply
 }
 
@@ -98,7 +100,7 @@ async fn a_months_builds_cost_what_was_spent_and_the_dearest_package_is_the_one_
     fails(&w, "running", Kind::BuildFailed).await;
     let Cost { month, bill, traffic, looked_at, dearest, .. } = cost(&w).await;
     assert_eq!((month.as_str(), looked_at, traffic), ("2027-02", 1, Traffic::default()));
-    // It ran for longer than it may: nobody is paid for that here.
+    // It ran for longer than its limit: the excess is not charged.
     assert_eq!(dearest, [taken("running", 1, 17 * 86_400, 1000)]);
     assert_eq!(bill.expect("prices").so_far.builds, w.limits().await.spent());
 }

@@ -8,27 +8,29 @@ use std::{
 
 use binplz_catalogue::{About, Obstacle, Record, Standing, Writer};
 use binplz_core::{
-    artifact::{Manifest, ObjectName, ObjectPath},
-    build::{Build, Event, State},
-    client::Asker,
-    failure::{Failure, Kind},
+    answer::reply::{Asked, Body, Format, Reply},
+    build::{
+        Build, Event, State,
+        failure::{Failure, Kind},
+        protocol::{Looked, Nixpkgs, Outcome, Report, Stats, Upload},
+    },
     flow::{
         advance,
-        built::built,
-        dispatch::dispatch,
-        lease::{self, Bearer, Denied},
-        log,
-        request::request,
-        settle::settle,
-        status::status,
-        sweep::sweep,
+        lease::{
+            built::built,
+            job,
+            job::{Bearer, Denied},
+            settle::settle,
+        },
+        request::{log, program::request, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
     },
-    key::{Attr, BuildKey, Product, System},
-    pins::Change,
+    id::key::{Attr, BuildKey, Product, System},
+    nixpkgs::pins::Change,
+    objects::artifact::{Manifest, ObjectName, ObjectPath},
     policy::{Names, Policy},
     ports::{Deployment, Intake, Method, Read, RowKey},
-    protocol::{Looked, Nixpkgs, Outcome, Report, Stats, Upload},
-    reply::{Asked, Body, Format, Reply},
+    quota::client::Asker,
 };
 use binplz_tests::{
     random::Random,
@@ -120,11 +122,11 @@ async fn a_sweep_asks_for_the_catalogue_of_each_pin_once_and_a_changed_pin_for_i
     let w = world(Names::Known);
     sweep(&*w).await.expect("the ledger");
     assert!(matches!(catalogue(&w, '5', X86).await.state, State::Queued { .. }));
-    assert_eq!(catalogue(&w, '5', ARM).await.state, State::Unasked, "nobody asked for that system");
+    assert_eq!(catalogue(&w, '5', ARM).await.state, State::Unasked, "that system was not requested");
     w.move_pin('6').await;
     assert!(matches!(catalogue(&w, '6', X86).await.state, State::Queued { .. }));
     dispatch(&*w).await.expect("the ledger");
-    // Nobody wants the old one any more.
+    // The old one is no longer needed.
     assert_eq!(catalogue(&w, '5', X86).await.state, State::Unasked);
     make(&w, '6', X86).await;
     let commits = w.commits();
@@ -173,7 +175,7 @@ async fn until_there_is_a_catalogue_names_are_attributes_and_the_answer_says_so(
     let w = world(Names::Known);
     assert!(by_attribute(&w, "tree").await);
     assert!(by_attribute(&w, "rg").await);
-    let Reply::Pending(status) = ask(&w, "rg").await else { panic!("nobody knows better") };
+    let Reply::Pending(status) = ask(&w, "rg").await else { panic!("there is no catalogue yet") };
     assert!(status.headline().contains("catalogue"), "{}", status.headline());
     dispatch(&*w).await.expect("the ledger");
     let bearer = w.bearer("rg").await;
@@ -217,7 +219,7 @@ async fn a_programs_name_is_built_as_its_package_and_a_hit_by_it_is_one_read_of_
     assert!(matches!(ask(&w, "sponge").await, Reply::Hit { .. }));
     let row = RowKey::Served("sponge?sys=x86_64-linux".parse().expect("a key"));
     assert_eq!((w.reads(), w.commits()), (vec![(row, Read::Eventual)], commits));
-    // Its log is its package's, by whatever name.
+    // Its log is its package's, under each of its names.
     for path in ["sponge", "moreutils/ts", "ts"] {
         assert!(log::log(&*w, &target(path), 1).await.expect("the store").is_ok());
         let status = status(&*w, &target(path)).await.expect("the ledger").expect("a build");
@@ -315,7 +317,7 @@ async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
     ask(&w, "tree").await;
     dispatch(&*w).await.expect("the ledger");
     let (tree, all) = (w.bearer("tree").await, bearer(&catalogue(&w, '5', X86).await));
-    let job = lease::job(&*w, &all).await.expect("a live lease");
+    let job = job::job(&*w, &all).await.expect("a live lease");
     assert_eq!(job.key, all.key);
     let upload = |name: &str| {
         let sha256 = "0".repeat(64).parse().expect("hex");
@@ -330,7 +332,7 @@ async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
         (&all, "manifest.json", false),
         (&all, "log/000001", true),
     ] {
-        let granted = lease::uploads(&*w, bearer, &upload(name)).await;
+        let granted = job::uploads(&*w, bearer, &upload(name)).await;
         assert_eq!(granted.is_ok(), may, "{name}: {granted:?}");
     }
     let catalogued = || Report { outcome: Outcome::Catalogued, stats: Stats::default() };

@@ -1,23 +1,25 @@
-//! What an operator orders, with somebody else at work at exactly the wrong moment, and with a death between any two steps.
+//! An operator's orders, with a second actor at work at exactly the wrong moment, and with a death between any two steps.
 
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use binplz_core::{
-    build::{Illegal, State},
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{
-        dispatch::dispatch,
-        operate::{Act, Operator, Order, Outcome, Overview},
-        request::request,
-        settle::{settle, stopped},
-        stop,
-        sweep::sweep,
+    answer::reply::Reply,
+    build::{
+        Illegal, State,
+        failure::{Failure, Kind},
     },
-    key::{LeaseId, System},
-    limits::Why,
+    flow::{
+        lease::settle::{settle, stopped},
+        operator::{
+            orders::{Act, Operator, Order, Outcome, Overview},
+            stop,
+        },
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::{LeaseId, System},
     ports::{Deployment, Ledger, Method, Read, Row, RowKey, Swap},
-    reply::Reply,
+    quota::{client::Asker, limits::Why},
 };
 use binplz_tests::world::{World, target};
 
@@ -62,7 +64,7 @@ async fn a_pause_stops_what_is_under_way_and_it_begins_again_when_builds_go_on()
     let build = w.build("tree").await;
     assert!(matches!(build.state, State::Queued { attempt: 1, .. }) && build.history.is_empty(), "{build:?}");
 
-    // Nothing begins: neither what waits, nor what somebody asks for.
+    // Nothing begins: neither a waiting build nor a new request.
     dispatch(&*w).await.expect("the ledger");
     sweep(&*w).await.expect("the ledger");
     assert!(w.build("tree").await.lease().is_none());
@@ -185,7 +187,7 @@ async fn a_failure_is_retried_or_forgotten_and_nothing_else_is() {
 #[tokio::test]
 async fn an_order_for_what_nobody_serves_is_declined_in_words() {
     let w = World::new();
-    let order = Order::Build { of: target("tree?pin=nobody").into(), act: Act::Retry };
+    let order = Order::Build { of: target("tree?pin=absent").into(), act: Act::Retry };
     let why = w.carry_out(order).await.expect_err("no such pin").to_string();
     assert!(why.contains("it serves test"), "{why}");
     assert_eq!(w.commits(), 0);

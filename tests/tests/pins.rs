@@ -1,23 +1,20 @@
-//! Pins that change while the service runs, with somebody else at work at exactly the wrong moment.
+//! Pins that change while the service runs, with a second actor at work at exactly the wrong moment.
 
 use std::{future::pending, sync::Arc};
 
 use binplz_core::{
-    build::State,
-    client::Asker,
+    answer::reply::Reply,
+    build::{State, protocol::Nixpkgs},
     flow::{
-        dispatch::dispatch,
-        lease::{self, Denied},
-        pins::{self, NotChanged},
-        request::request,
-        settle::settle,
-        sweep::sweep,
+        lease::{job, job::Denied, settle::settle},
+        operator::pins::{self, NotChanged},
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
     },
-    key::Rev,
-    pins::{Change, PinName, Refused, SETTLING, Source},
-    ports::{Deployment, Ledger, Method, Read, RowKey, Shelf},
-    protocol::Nixpkgs,
-    reply::Reply,
+    id::key::Rev,
+    nixpkgs::pins::{Change, PinName, PinRefusal, SETTLING, Source},
+    ports::{Deployment, Ledger, Method, Read, RowKey, StatusIndex},
+    quota::client::Asker,
 };
 use binplz_tests::world::{PIN, World, rev, target};
 use tokio::sync::oneshot;
@@ -76,10 +73,10 @@ async fn a_moved_pin_serves_the_last_good_program_and_builds_the_new_one_once_an
     }
     w.move_pin('6').await;
     sweep(&*w).await.expect("the ledger");
-    assert_eq!(w.ledger().list(Shelf::Queued, None, 9).await, Ok(vec![]), "nobody asked yet");
+    assert_eq!(w.ledger().list(StatusIndex::Queued, None, 9).await, Ok(vec![]), "it was not requested yet");
     let looked = request(&*w, &target("tree"), Method::Head, None).await;
     assert!(matches!(looked, Reply::Hit { served, .. } if served.rev == rev('5')));
-    assert!(matches!(w.build("tree").await.state, State::Unasked), "whoever looks starts nothing");
+    assert!(matches!(w.build("tree").await.state, State::Unasked), "a look starts nothing");
     for _ in 0..3 {
         assert_eq!(hit(&w, "tree").await, rev('5'));
         dispatch(&*w).await.expect("the ledger");
@@ -191,7 +188,7 @@ async fn an_operator_who_dies_between_the_change_and_its_marks_is_made_up_for_by
     let first = Arc::clone(&w);
     w.before_next_commit(async move {
         first.before_next_commit(async move {
-            died.send(()).expect("somebody waits");
+            died.send(()).expect("the test waits");
             pending().await
         });
     });
@@ -229,7 +226,7 @@ async fn two_operators_of_whom_each_saw_the_same_pins_both_have_their_way() {
     let pins = pins::load(&*w).await.expect("the ledger");
     assert_eq!(pins.all().keys().map(PinName::to_string).collect::<Vec<_>>(), ["old", "stable", PIN]);
     let again = pins::change(&*w, &add("old", '8')).await;
-    assert_eq!(again, Err(NotChanged::Refused(Refused::Exists(name("old")))));
+    assert_eq!(again, Err(NotChanged::Refused(PinRefusal::Exists(name("old")))));
 }
 
 #[tokio::test]
@@ -280,19 +277,19 @@ async fn a_pin_that_is_retired_during_its_builds_has_the_running_one_settle_and_
     }
     dispatch(&*w).await.expect("the ledger");
     let (running, late) = (w.bearer("a?pin=old").await, w.bearer("b?pin=old").await);
-    lease::job(&*w, &running).await.expect("a live lease");
+    job::job(&*w, &running).await.expect("a live lease");
     let waiting = w.key("c?pin=old").await;
     w.change(Change::Retire(name("old"))).await;
     for path in ["tree?pin=old", "a?pin=old", "tree?nixpkgs-commit=7777777"] {
         assert_eq!(status(&ask(&w, path).await), Some(400), "{path}");
     }
-    assert_eq!(lease::job(&*w, &late).await, Err(Denied::NotLive));
+    assert_eq!(job::job(&*w, &late).await, Err(Denied::NotLive));
     let report = w.report(&running).await;
     settle(&*w, &running, report).await.expect("a live lease");
     dispatch(&*w).await.expect("the ledger");
-    assert_eq!(w.ledger().list(Shelf::Queued, None, 9).await, Ok(vec![]));
+    assert_eq!(w.ledger().list(StatusIndex::Queued, None, 9).await, Ok(vec![]));
     assert_eq!(started(&w), 3);
-    // Added again, it has what was built, and what was not is built when somebody asks.
+    // Added again, the pin serves its old builds; other packages are built on request.
     w.change(add("old", '7')).await;
     assert_eq!((hit(&w, "a?pin=old").await, w.key("c?pin=old").await), (rev('7'), waiting));
     assert!(matches!(ask(&w, "c?pin=old").await, Reply::Pending(_)));
@@ -317,11 +314,11 @@ async fn a_pin_that_moves_during_its_build_never_makes_it_the_new_ones() {
 async fn the_first_pins_are_written_down_by_the_first_sweep_and_mean_nothing_afterwards() {
     let w = World::new();
     let row = async || w.ledger().load(&RowKey::Pins, Read::Consistent).await.expect("the ledger");
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)), "nobody has to wait for that");
+    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)), "this request does not wait");
     assert_eq!(row().await, None);
     let other = Arc::clone(&w);
     w.before_next_commit(async move { other.move_pin('6').await });
-    // Somebody else was first.
+    // Another writer was first.
     sweep(&*w).await.expect("the ledger");
     sweep(&*w).await.expect("the ledger");
     assert_eq!((w.key("tree").await.rev, row().await.map(|(_, version)| version.0)), (rev('6'), Some(1)));

@@ -9,28 +9,38 @@ use std::{
     },
 };
 
-use binplz_cache::Packer;
 use binplz_core::{
-    artifact::{CacheName, Home, ObjectName},
-    client::Asker,
-    failure::{Failure, Kind},
+    build::{
+        failure::{Failure, Kind},
+        protocol::{Evaluated, Outcome, Report, Stats, Upload},
+    },
     flow::{
-        claim::claim,
-        dispatch::dispatch,
-        gc::gc,
-        lease::{Bearer, Denied, job, uploads},
-        promote::{NAR_MAX, Promoted, promote},
-        request::request,
-        settle::{settle, stopped},
+        lease::{
+            claim::claim,
+            job::{Bearer, Denied, job, uploads},
+            settle::{settle, stopped},
+        },
+        operator::gc::gc,
+        request::program::request,
+        schedule::{
+            dispatch::dispatch,
+            promote::{NAR_MAX, Promoted, promote},
+        },
     },
     gc::CACHED,
-    key::{Sha256, StoreHash},
-    narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
-    ports::{Collect, Deployment, Intake, Measured, Method, Unavailable, Vault},
-    protocol::{Evaluated, Outcome, Report, Stats, Upload},
-    time::Timestamp,
+    id::{
+        key::{Sha256, StoreHash},
+        time::Timestamp,
+    },
+    objects::{
+        artifact::{AttemptPrefix, CacheName, ObjectName},
+        narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
+    },
+    ports::{BinaryCache, Collect, Deployment, Intake, Measured, Method, Unavailable},
+    quota::client::Asker,
 };
-use binplz_local::LocalVault;
+use binplz_local::LocalBinaryCache;
+use binplz_nar::Packer;
 use binplz_tests::world::{World, target};
 
 fn hash(letter: char) -> StoreHash {
@@ -67,7 +77,7 @@ impl Offer {
 
     /// Puts it into the quarantine, as a builder with a grant does.
     async fn put(&self, w: &World, bearer: &Bearer) {
-        let object = |name| bearer.home().object(name);
+        let object = |name| bearer.prefix().object(name);
         let nar = ObjectName::Nar(self.narinfo.packed.sha256.clone());
         w.store().write(&object(nar), self.file.clone()).await.expect("the store");
         let narinfo = ObjectName::Narinfo(self.path.clone());
@@ -103,8 +113,8 @@ async fn end(w: &Arc<World>, bearer: &Bearer) {
     settle(&**w, bearer, report).await.expect("a live lease");
 }
 
-async fn promoted(w: &Arc<World>, home: &Home) -> Promoted {
-    promote(&**w, &w.vault, home).await.expect("the vault")
+async fn promoted(w: &Arc<World>, prefix: &AttemptPrefix) -> Promoted {
+    promote(&**w, &w.binary_cache, prefix).await.expect("the vault")
 }
 
 fn new(new: usize) -> Promoted {
@@ -118,7 +128,7 @@ fn narinfo(w: &World, path: &StoreHash) -> Option<String> {
 /// What it is as the cache has to have it.
 fn signed(w: &World, offer: &Offer) -> String {
     let dir = StoreDir::default();
-    offer.narinfo.signed(&dir, &w.vault.sign(&offer.narinfo.fingerprint(&dir)))
+    offer.narinfo.signed(&dir, &w.binary_cache.sign(&offer.narinfo.fingerprint(&dir)))
 }
 
 #[tokio::test]
@@ -130,20 +140,20 @@ async fn what_was_to_be_made_comes_into_the_cache_with_its_signature_and_with_no
     two.text += "Sig: cache.nixos.org-1:AAAA\nSig: binplz-1:AAAA\n";
     one.put(&w, &bearer).await;
     two.put(&w, &bearer).await;
-    assert_eq!(promoted(&w, &bearer.home()).await, Promoted::NotYet);
+    assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::NotYet);
     assert_eq!(narinfo(&w, &one.path), None);
-    let waits = w.vault.wait_for_offers();
+    let waits = w.binary_cache.wait_for_offers();
     end(&w, &bearer).await;
-    // Whoever promotes was told.
+    // The promoter was notified.
     waits.await;
-    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [bearer.home()]);
-    assert_eq!(promoted(&w, &bearer.home()).await, new(2));
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [bearer.prefix()]);
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(2));
     for offer in [&one, &two] {
         assert_eq!(narinfo(&w, &offer.path), Some(signed(&w, offer)));
         assert_eq!(w.cached(&CacheName::Nar(offer.narinfo.packed.sha256.clone())), Some(offer.file.clone()));
     }
-    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
-    assert_eq!(promoted(&w, &bearer.home()).await, new(0));
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), []);
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(0));
 }
 
 #[tokio::test]
@@ -162,7 +172,7 @@ async fn what_is_not_what_it_says_is_not_promoted() {
         ("a file that was cut off", Offer { file: cut.clone(), ..good.clone() }),
         ("a file that is none", Offer { file: b"content".to_vec(), ..good.clone() }),
         ("another path", Offer { text: Offer::new('2', b"content").text, ..good.clone() }),
-        ("what nobody said", Offer { path: hash('9'), ..Offer::new('9', b"content") }),
+        ("an unplanned path", Offer { path: hash('9'), ..Offer::new('9', b"content") }),
         ("no narinfo", Offer { text: "StorePath: /nix/store/x\n".to_owned(), ..good.clone() }),
         ("another store", Offer { text: good.text.replace("/nix/store/", "/gnu/store/"), ..good.clone() }),
         ("a file elsewhere", Offer { text: good.text.replace("URL: nar/", "URL: ../nar/"), ..good.clone() }),
@@ -172,18 +182,18 @@ async fn what_is_not_what_it_says_is_not_promoted() {
         let bearer = building(&w, "a", &['1', '2']).await;
         offer.put(&w, &bearer).await;
         end(&w, &bearer).await;
-        assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 }, "{what}");
+        assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::Done { new: 0, refused: 1 }, "{what}");
         for path in ['1', '2', '9'] {
             assert_eq!(narinfo(&w, &hash(path)), None, "{what}");
         }
-        assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [], "{what}");
+        assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [], "{what}");
     }
     // And a narinfo whose file was never there.
     let bearer = building(&w, "a", &['1']).await;
-    let object = bearer.home().object(ObjectName::Narinfo(good.path.clone()));
+    let object = bearer.prefix().object(ObjectName::Narinfo(good.path.clone()));
     w.store().write(&object, good.text.into_bytes()).await.expect("the store");
     end(&w, &bearer).await;
-    assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 });
+    assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::Done { new: 0, refused: 1 });
 }
 
 #[tokio::test]
@@ -195,7 +205,7 @@ async fn what_has_begun_to_run_says_nothing_more_of_what_it_makes() {
         say(&w, bearer, &['9']).await.expect("its own derivation");
         Offer::new('9', b"stolen token").put(&w, bearer).await;
         end(&w, bearer).await;
-        assert_eq!(promoted(&w, &bearer.home()).await, Promoted::Done { new: 0, refused: 1 });
+        assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::Done { new: 0, refused: 1 });
     }
     assert_eq!(narinfo(&w, &hash('9')), None);
 }
@@ -208,11 +218,11 @@ async fn what_the_cache_has_stays() {
     for (bearer, offer, come) in [(&a, &first, 1), (&b, &second, 0)] {
         offer.put(&w, bearer).await;
         end(&w, bearer).await;
-        assert_eq!(promoted(&w, &bearer.home()).await, new(come));
+        assert_eq!(promoted(&w, &bearer.prefix()).await, new(come));
         assert_eq!(narinfo(&w, &hash('1')), Some(signed(&w, &first)));
     }
     // Also where two are looked at at once, and the other one was quicker.
-    w.vault.publish(&hash('1'), "StorePath: /nix/store/x\n".to_owned()).await.expect("the vault");
+    w.binary_cache.publish(&hash('1'), "StorePath: /nix/store/x\n".to_owned()).await.expect("the vault");
     assert_eq!(narinfo(&w, &hash('1')), Some(signed(&w, &first)));
 }
 
@@ -223,13 +233,13 @@ async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left
     Offer::new('1', b"one").put(&w, &bearer).await;
     let stranger = Bearer { lease: "f".repeat(32).parse().expect("hex"), ..bearer.clone() };
     let plan = serde_json::to_vec(&[hash('1')]).expect("JSON");
-    w.store().write(&stranger.home().object(ObjectName::Plan), plan).await.expect("the store");
+    w.store().write(&stranger.prefix().object(ObjectName::Plan), plan).await.expect("the store");
     Offer::new('1', b"stranger").put(&w, &stranger).await;
-    assert_eq!(promoted(&w, &stranger.home()).await, Promoted::Done { new: 0, refused: 1 });
+    assert_eq!(promoted(&w, &stranger.prefix()).await, Promoted::Done { new: 0, refused: 1 });
     // It was killed after it had offered: what it had is good.
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
-    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
-    assert_eq!(w.vault.in_quarantine().await.expect("the vault"), []);
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), []);
 }
 
 #[tokio::test]
@@ -243,7 +253,7 @@ async fn of_what_a_killed_builder_has_offered_the_next_attempt_tells() {
     let told = async || {
         tokio::select! {
             biased;
-            () = w.vault.wait_for_offers() => true,
+            () = w.binary_cache.wait_for_offers() => true,
             () = async {} => false,
         }
     };
@@ -251,7 +261,7 @@ async fn of_what_a_killed_builder_has_offered_the_next_attempt_tells() {
     dispatch(&*w).await.expect("the ledger");
     job(&*w, &w.bearer("a").await).await.expect("a live lease");
     assert!(told().await);
-    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
 }
 
 #[tokio::test]
@@ -261,11 +271,12 @@ async fn what_is_offered_counts_as_stored() {
     let offer = Offer::new('1', b"one");
     offer.put(&w, &bearer).await;
     end(&w, &bearer).await;
-    let plan = w.store().size(&bearer.home().object(ObjectName::Plan)).await.expect("the store").expect("it is there");
+    let plan =
+        w.store().size(&bearer.prefix().object(ObjectName::Plan)).await.expect("the store").expect("it is there");
     let bytes = plan + (offer.file.len() + offer.text.len()) as u64;
     assert_eq!(w.limits().await.stored(), bytes);
-    assert_eq!(promoted(&w, &bearer.home()).await, new(1));
-    // Whoever looks finds what the cache has of it.
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
+    // A look at the quarantine finds all of its offers.
     gc(&*w, false).await.expect("the store");
     let cached: u64 = w.store().cached().await.expect("the store").iter().map(|file| file.bytes).sum();
     assert_eq!(w.limits().await.stored(), cached);
@@ -280,7 +291,7 @@ async fn what_is_old_goes_from_the_cache_a_path_first_and_its_file_with_the_next
         offer.put(&w, &bearer).await;
     }
     end(&w, &bearer).await;
-    assert_eq!(promoted(&w, &bearer.home()).await, new(2));
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(2));
     let files =
         |offer: &Offer| [CacheName::Narinfo(offer.path.clone()), CacheName::Nar(offer.narinfo.packed.sha256.clone())];
     let there = |offer: &Offer| files(offer).map(|name| w.cached(&name).is_some());
@@ -324,8 +335,8 @@ async fn a_builder_may_write_its_own_offers_and_nothing_else_of_the_cache() {
     let thief = Bearer { lease: b.lease.clone(), ..a.clone() };
     assert_eq!(ask(&thief, narinfo(), 5).await, Err(Denied::NotLive));
     // What it has written it can not write again.
-    w.store().write(&a.home().object(narinfo()), b"first".to_vec()).await.expect("the store");
-    assert!(w.store().write(&a.home().object(narinfo()), b"other".to_vec()).await.is_err());
+    w.store().write(&a.prefix().object(narinfo()), b"first".to_vec()).await.expect("the store");
+    assert!(w.store().write(&a.prefix().object(narinfo()), b"other".to_vec()).await.is_err());
     end(&w, &a).await;
     assert_eq!(ask(&a, narinfo(), 5).await, Err(Denied::NotLive));
 }
@@ -341,21 +352,21 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
             offer.put(&w, &bearer).await;
         }
         end(&w, &bearer).await;
-        let dying = Dying { vault: &w.vault, steps: AtomicUsize::new(die_at) };
-        let died = promote(&*w, &dying, &bearer.home()).await;
-        // Whatever there is of it by now: who finds a narinfo finds its file.
+        let dying = Dying { binary_cache: &w.binary_cache, steps: AtomicUsize::new(die_at) };
+        let died = promote(&*w, &dying, &bearer.prefix()).await;
+        // At every step, a narinfo in the cache has its file.
         for offer in &offers {
             assert!(
                 narinfo(&w, &offer.path).is_none()
                     || w.cached(&CacheName::Nar(offer.narinfo.packed.sha256.clone())).is_some()
             );
         }
-        promoted(&w, &bearer.home()).await;
+        promoted(&w, &bearer.prefix()).await;
         for offer in &offers[..2] {
             assert_eq!(narinfo(&w, &offer.path), Some(signed(&w, offer)), "died at {die_at}");
         }
         assert_eq!(narinfo(&w, &hash('3')), None, "died at {die_at}");
-        assert_eq!(w.vault.in_quarantine().await.expect("the vault"), [], "died at {die_at}");
+        assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [], "died at {die_at}");
         if died.is_ok() {
             assert!(die_at > 20, "{die_at}");
             return;
@@ -365,7 +376,7 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
 
 /// A vault whose user dies: before some step, or after it.
 struct Dying<'a> {
-    vault: &'a LocalVault,
+    binary_cache: &'a LocalBinaryCache,
     /// Before and after each are two.
     steps: AtomicUsize,
 }
@@ -384,32 +395,32 @@ impl Dying<'_> {
     }
 }
 
-impl Vault for Dying<'_> {
+impl BinaryCache for Dying<'_> {
     fn store_dir(&self) -> &StoreDir {
-        self.vault.store_dir()
+        self.binary_cache.store_dir()
     }
-    async fn read(&self, home: &Home, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.step(self.vault.read(home, offer)).await
+    async fn read(&self, prefix: &AttemptPrefix, offer: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.step(self.binary_cache.read(prefix, offer)).await
     }
-    async fn offers(&self, home: &Home) -> Result<Vec<StoreHash>, Unavailable> {
-        self.step(self.vault.offers(home)).await
+    async fn offers(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+        self.step(self.binary_cache.offers(prefix)).await
     }
-    async fn measure(&self, home: &Home, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
-        self.step(self.vault.measure(home, nar, most)).await
+    async fn measure(&self, prefix: &AttemptPrefix, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {
+        self.step(self.binary_cache.measure(prefix, nar, most)).await
     }
     async fn has(&self, path: &StoreHash) -> Result<bool, Unavailable> {
-        self.step(self.vault.has(path)).await
+        self.step(self.binary_cache.has(path)).await
     }
-    async fn keep(&self, home: &Home, nar: &Sha256) -> Result<(), Unavailable> {
-        self.step(self.vault.keep(home, nar)).await
+    async fn keep(&self, prefix: &AttemptPrefix, nar: &Sha256) -> Result<(), Unavailable> {
+        self.step(self.binary_cache.keep(prefix, nar)).await
     }
     async fn publish(&self, path: &StoreHash, narinfo: String) -> Result<(), Unavailable> {
-        self.step(self.vault.publish(path, narinfo)).await
+        self.step(self.binary_cache.publish(path, narinfo)).await
     }
     fn sign(&self, text: &str) -> String {
-        self.vault.sign(text)
+        self.binary_cache.sign(text)
     }
-    async fn clear(&self, home: &Home) -> Result<(), Unavailable> {
-        self.step(self.vault.clear(home)).await
+    async fn clear(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.step(self.binary_cache.clear(prefix)).await
     }
 }

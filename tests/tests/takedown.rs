@@ -1,16 +1,22 @@
-//! A package that is taken down is served to nobody from then on, however it is asked for, and whatever runs at that moment.
+//! A package that is taken down is not served from then on, by any of its names, also when requests and builds are under way.
 
 use std::sync::Arc;
 
 use binplz_core::{
+    answer::reply::Reply,
     build::State,
-    client::Asker,
-    flow::{dispatch::dispatch, package::package, pins, request::request, status::status, sweep::sweep},
-    key::Attr,
-    pins::{Change, SETTLING},
+    flow::{
+        operator::pins,
+        request::{package::package, program::request, status::status},
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::Attr,
+    nixpkgs::{
+        pins::{Change, SETTLING},
+        served::{Served, ServedKey},
+    },
     ports::{Deployment, Ledger, Method, Read, Row, RowKey, Swap, Version},
-    reply::Reply,
-    served::{Served, ServedKey},
+    quota::client::Asker,
 };
 use binplz_tests::world::{World, target};
 
@@ -107,6 +113,6 @@ async fn its_build_that_waits_is_dropped() {
     take_down(&w).await;
     dispatch(&*w).await.expect("the ledger");
     let key = w.key("dash").await;
-    let key = binplz_core::key::BuildKey { product: "tree".parse().expect("a package"), ..key };
+    let key = binplz_core::id::key::BuildKey { product: "tree".parse().expect("a package"), ..key };
     assert_eq!((w.build_of(&key).await.state, w.limits().await.taken()), (State::Unasked, 0));
 }

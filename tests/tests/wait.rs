@@ -6,13 +6,16 @@ use std::{
 };
 
 use binplz_core::{
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{dispatch::dispatch, request::request, settle::stopped, wait},
+    build::failure::{Failure, Kind},
+    flow::{
+        lease::settle::stopped,
+        request::{program::request, wait},
+        schedule::dispatch::dispatch,
+    },
+    id::{target::Query, wait::Patience},
     policy::Policy,
     ports::Method,
-    target::Query,
-    wait::Patience,
+    quota::client::Asker,
 };
 use binplz_tests::world::World;
 
@@ -51,7 +54,7 @@ async fn a_build_that_ends_while_one_waits_sends_back_to_the_target() {
     w.while_waiting(async move { ends.finish("tree").await });
     w.while_waiting(async { panic!("it is over") });
     assert_eq!(hop(&w, 7, "tree").await, "/tree");
-    // There it is a hit, and nobody is led into the chain again.
+    // There it is a hit; no client enters the chain again.
     assert_eq!(first(&w, "tree?wait", curl()).await, None);
 }
 
@@ -109,7 +112,7 @@ async fn a_hop_keeps_what_was_asked() {
 #[tokio::test]
 async fn a_pin_that_is_not_served_is_not_waited_for() {
     let w = World::new();
-    w.while_waiting(async { panic!("nobody knows for what") });
+    w.while_waiting(async { panic!("there is nothing to wait for") });
     // There the answer says why.
     assert_eq!(hop(&w, 1, "tree?pin=other").await, "/tree?pin=other");
 }
@@ -119,7 +122,7 @@ async fn a_pin_that_moves_while_one_waits_is_waited_for_as_it_is_now() {
     let w = World::new();
     building(&w).await;
     w.move_pin('6').await;
-    // Nobody has asked for that one yet: the target's answer starts its build.
+    // It was not requested yet: the target's answer starts its build.
     assert_eq!(hop(&w, 2, "tree").await, "/tree");
     building(&w).await;
     assert_eq!(hop(&w, 1, "tree").await, "/-/wait/2/tree");
@@ -144,7 +147,7 @@ async fn where_as_many_wait_as_may_one_is_sent_back_at_once() {
 #[tokio::test]
 async fn what_nobody_asked_for_is_not_waited_for() {
     let w = World::new();
-    w.while_waiting(async { panic!("nobody builds it") });
+    w.while_waiting(async { panic!("it is not being built") });
     assert_eq!(hop(&w, 1, "tree").await, "/tree");
     assert_eq!(w.commits(), 0, "a hop starts nothing");
 }

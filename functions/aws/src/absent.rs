@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use binplz_core::{
-    artifact::ObjectPath,
     build::Lease,
-    key::{BuildKey, LeaseId},
+    id::key::{BuildKey, LeaseId},
+    objects::artifact::ObjectPath,
     ports::{Launcher, Location, Method, NotLaunched, Store, Unavailable},
 };
 

@@ -20,7 +20,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
 
-use crate::config::{Fault, Settings};
+use crate::config::{ConfigError, Settings};
 
 /// A gateway ends a request after 30 s: what hangs is given up, and tried once more, well before that.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -42,8 +42,8 @@ impl Account {
     /// The account that Lambda's variables name. A sandbox does not outlive its credentials.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(settings: &Settings) -> Result<Account, Fault> {
+    /// [`ConfigError`].
+    pub fn open(settings: &Settings) -> Result<Account, ConfigError> {
         let region = settings.need("AWS_REGION")?;
         let credentials = Credentials::new(
             settings.need("AWS_ACCESS_KEY_ID")?,

@@ -7,7 +7,7 @@ use binplz_core::ports::{Bell, Unavailable};
 
 use crate::{
     account::Account,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     unavailable,
 };
 
@@ -27,8 +27,8 @@ impl SqsBell {
     /// The queue that the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<SqsBell, Fault> {
+    /// [`ConfigError`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<SqsBell, ConfigError> {
         Ok(SqsBell { sqs: Client::new(&account.sdk), queue: settings.need("BINPLZ_QUEUE_URL")? })
     }
 

@@ -3,19 +3,18 @@
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use binplz_core::{
-    key::System,
-    limits::Micros,
-    pins::Pins,
+    billing::prices::{Machine, PriceList},
+    build::{protocol::JobLimits, size::Size},
+    id::key::System,
+    nixpkgs::pins::Pins,
     policy::{Names, Policy, Prices},
-    prices::{Machine, PriceList},
-    protocol::JobLimits,
-    size::Size,
+    quota::limits::Micros,
 };
 use thiserror::Error;
 
 /// A setting that a function can not start without, or can not read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Fault {
+pub enum ConfigError {
     /// It is not set, or empty.
     #[error("{0} is not set")]
     Missing(&'static str),
@@ -64,36 +63,41 @@ impl Settings {
     /// What must be there.
     ///
     /// # Errors
-    /// [`Fault::Missing`].
-    pub fn need(&self, name: &'static str) -> Result<String, Fault> {
-        self.find(name).map(str::to_owned).ok_or(Fault::Missing(name))
+    /// [`ConfigError::Missing`].
+    pub fn need(&self, name: &'static str) -> Result<String, ConfigError> {
+        self.find(name).map(str::to_owned).ok_or(ConfigError::Missing(name))
     }
 
     /// A list with commas; at least one entry.
     ///
     /// # Errors
-    /// [`Fault::Missing`].
-    pub fn list(&self, name: &'static str) -> Result<Vec<String>, Fault> {
+    /// [`ConfigError::Missing`].
+    pub fn list(&self, name: &'static str) -> Result<Vec<String>, ConfigError> {
         let entries = self.need(name)?;
         let entries = entries.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned);
-        Some(entries.collect::<Vec<_>>()).filter(|entries| !entries.is_empty()).ok_or(Fault::Missing(name))
+        Some(entries.collect::<Vec<_>>()).filter(|entries| !entries.is_empty()).ok_or(ConfigError::Missing(name))
     }
 
-    fn value<T: FromStr<Err: ToString>>(&self, name: &'static str, what: &'static str, default: T) -> Result<T, Fault> {
+    fn value<T: FromStr<Err: ToString>>(
+        &self,
+        name: &'static str,
+        what: &'static str,
+        default: T,
+    ) -> Result<T, ConfigError> {
         let Some(text) = self.find(name) else { return Ok(default) };
-        text.parse().map_err(|cause: T::Err| Fault::Wrong { name, what, cause: cause.to_string() })
+        text.parse().map_err(|cause: T::Err| ConfigError::Wrong { name, what, cause: cause.to_string() })
     }
 
-    fn number<T: FromStr<Err: ToString>>(&self, name: &'static str, default: T) -> Result<T, Fault> {
+    fn number<T: FromStr<Err: ToString>>(&self, name: &'static str, default: T) -> Result<T, ConfigError> {
         self.value(name, "a number", default)
     }
 
     /// What a task costs here, as a part of what the price file says: the dearest that may run. Spot and ARM cost less, so
     /// that the budget errs on the safe side.
-    fn prices(&self) -> Result<Prices, Fault> {
+    fn prices(&self) -> Result<Prices, ConfigError> {
         let percent = self.number("BINPLZ_PRICE_PERCENT", 100u64)?;
         let here = |price: Micros| Micros((price.0.saturating_mul(percent)).div_ceil(100));
-        let list = PriceList::known().map_err(|cause| Fault::Wrong {
+        let list = PriceList::known().map_err(|cause| ConfigError::Wrong {
             name: "infra/prices.json",
             what: "a price file",
             cause: cause.to_string(),
@@ -102,24 +106,24 @@ impl Settings {
         Ok(Prices { cpu: here(cpu), memory: here(memory), disk: here(disk), task: here(task), minimum })
     }
 
-    fn seconds(&self, name: &'static str, default: u64) -> Result<Duration, Fault> {
+    fn seconds(&self, name: &'static str, default: u64) -> Result<Duration, ConfigError> {
         self.number(name, default).map(Duration::from_secs)
     }
 
     /// `https://host`, without a slash at its end.
     ///
     /// # Errors
-    /// [`Fault`]. It stands in the stub between single quotes, and in URLs: so it has a URL's plainest characters only.
-    pub fn origin(&self) -> Result<String, Fault> {
+    /// [`ConfigError`]. It stands in the stub between single quotes, and in URLs: so it has a URL's plainest characters only.
+    pub fn origin(&self) -> Result<String, ConfigError> {
         const NAME: &str = "BINPLZ_ORIGIN";
-        self.find_origin(NAME)?.ok_or(Fault::Missing(NAME))
+        self.find_origin(NAME)?.ok_or(ConfigError::Missing(NAME))
     }
 
     /// Another such, that may be left out.
     ///
     /// # Errors
-    /// [`Fault::Wrong`].
-    pub fn find_origin(&self, name: &'static str) -> Result<Option<String>, Fault> {
+    /// [`ConfigError::Wrong`].
+    pub fn find_origin(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         let Some(origin) = self.find(name) else { return Ok(None) };
         let origin = origin.trim_end_matches('/');
         let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or("");
@@ -128,18 +132,18 @@ impl Settings {
             Ok(Some(origin.to_owned()))
         } else {
             let cause = "it has other characters than a plain URL, or no host".to_owned();
-            Err(Fault::Wrong { name, what: "an origin", cause })
+            Err(ConfigError::Wrong { name, what: "an origin", cause })
         }
     }
 
     /// The pins that a deployment begins with, as [`Pins`] is written in JSON.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn first_pins(&self) -> Result<Pins, Fault> {
+    /// [`ConfigError`].
+    pub fn first_pins(&self) -> Result<Pins, ConfigError> {
         const NAME: &str = "BINPLZ_FIRST_PINS";
         let json = self.need(NAME)?;
-        serde_json::from_str(&json).map_err(|cause| Fault::Wrong {
+        serde_json::from_str(&json).map_err(|cause| ConfigError::Wrong {
             name: NAME,
             what: "a list of pins",
             cause: cause.to_string(),
@@ -149,16 +153,16 @@ impl Settings {
     /// The system that is meant where a request names none; x86_64-linux, if nothing else is said.
     ///
     /// # Errors
-    /// [`Fault::Wrong`].
-    pub fn system(&self) -> Result<System, Fault> {
+    /// [`ConfigError::Wrong`].
+    pub fn system(&self) -> Result<System, ConfigError> {
         self.value("BINPLZ_SYSTEM", "a system", System::X86_64Linux)
     }
 
     /// The numbers; each has a default.
     ///
     /// # Errors
-    /// [`Fault::Wrong`].
-    pub fn policy(&self) -> Result<Policy, Fault> {
+    /// [`ConfigError::Wrong`].
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
         let job = JobLimits::default();
         let budget = self.number("BINPLZ_BUDGET_DOLLARS", 20u64)?;
         Ok(Policy {
@@ -205,11 +209,11 @@ mod tests {
     #[test]
     fn what_is_missing_is_told_by_its_name() {
         for empty in [settings(&[]), settings(&[("BINPLZ_TABLE", ""), ("BINPLZ_SUBNETS", " , ")])] {
-            assert_eq!(empty.need("BINPLZ_TABLE"), Err(Fault::Missing("BINPLZ_TABLE")));
-            assert_eq!(empty.list("BINPLZ_SUBNETS"), Err(Fault::Missing("BINPLZ_SUBNETS")));
-            assert_eq!(empty.first_pins(), Err(Fault::Missing("BINPLZ_FIRST_PINS")));
+            assert_eq!(empty.need("BINPLZ_TABLE"), Err(ConfigError::Missing("BINPLZ_TABLE")));
+            assert_eq!(empty.list("BINPLZ_SUBNETS"), Err(ConfigError::Missing("BINPLZ_SUBNETS")));
+            assert_eq!(empty.first_pins(), Err(ConfigError::Missing("BINPLZ_FIRST_PINS")));
         }
-        assert_eq!(Fault::Missing("BINPLZ_TABLE").to_string(), "BINPLZ_TABLE is not set");
+        assert_eq!(ConfigError::Missing("BINPLZ_TABLE").to_string(), "BINPLZ_TABLE is not set");
     }
 
     #[test]
@@ -253,7 +257,7 @@ mod tests {
     fn a_system_that_nobody_knows_is_told() {
         let system = |text| settings(&[("BINPLZ_SYSTEM", text)]).system();
         assert_eq!((system(""), system("aarch64-linux")), (Ok(System::X86_64Linux), Ok(System::Aarch64Linux)));
-        assert!(matches!(system("vax"), Err(Fault::Wrong { name: "BINPLZ_SYSTEM", .. })));
+        assert!(matches!(system("vax"), Err(ConfigError::Wrong { name: "BINPLZ_SYSTEM", .. })));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 
 use aws_types::SdkConfig;
 use binplz_core::{
-    flow::pins,
-    key::System,
-    pins::{Pin, Source},
-    size::Size,
+    build::size::Size,
+    flow::operator::pins,
+    id::key::System,
+    nixpkgs::pins::{Pin, Source},
 };
 use serde::Serialize;
 

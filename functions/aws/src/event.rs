@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use binplz_core::{
-    artifact::Home,
-    failure::{Failure, Kind},
-    key::{BuildKey, LeaseId},
-    time::Timestamp,
+    build::failure::{Failure, Kind},
+    id::{
+        key::{BuildKey, LeaseId},
+        time::Timestamp,
+    },
+    objects::artifact::AttemptPrefix,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,7 +19,7 @@ use crate::{bell::RING, launcher::LEASE_URL, lease_url};
 
 /// A batch of messages from the queue.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Rings {
+pub struct DoorbellBatch {
     #[serde(rename = "Records", default)]
     records: Vec<Message>,
 }
@@ -33,7 +35,7 @@ struct Message {
 /// Which messages of a batch are to be kept: the queue deletes the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Kept {
+pub struct SqsBatchResponse {
     batch_item_failures: Vec<Item>,
 }
 
@@ -43,11 +45,13 @@ struct Item {
     item_identifier: String,
 }
 
-impl Rings {
+impl DoorbellBatch {
     /// The messages that are no ring, whoever sent them: they come again, and end in the queue for such.
-    pub fn strange(&self) -> Kept {
-        let strange = self.records.iter().filter(|message| message.body != RING);
-        Kept { batch_item_failures: strange.map(|m| Item { item_identifier: m.message_id.clone() }).collect() }
+    pub fn unrecognized(&self) -> SqsBatchResponse {
+        let unrecognized = self.records.iter().filter(|message| message.body != RING);
+        SqsBatchResponse {
+            batch_item_failures: unrecognized.map(|m| Item { item_identifier: m.message_id.clone() }).collect(),
+        }
     }
 }
 
@@ -60,7 +64,7 @@ pub struct Offered {
 
 impl Offered {
     /// The attempts, each with its message; `None` where that is about none.
-    pub fn attempts(self) -> impl Iterator<Item = (Option<Home>, MessageId)> {
+    pub fn attempts(self) -> impl Iterator<Item = (Option<AttemptPrefix>, MessageId)> {
         self.records.into_iter().map(|message| (message.body.parse().ok(), MessageId(message.message_id)))
     }
 }
@@ -69,7 +73,7 @@ impl Offered {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageId(String);
 
-impl Kept {
+impl SqsBatchResponse {
     /// This one comes again.
     pub fn keep(&mut self, MessageId(id): MessageId) {
         self.batch_item_failures.push(Item { item_identifier: id });
@@ -80,7 +84,7 @@ impl Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// A builder's task has ended.
-    Ended(Box<Ended>),
+    TaskStopped(Box<TaskStopped>),
     /// A task that is none of ours, or has not ended.
     OtherTask,
     /// The schedule.
@@ -89,7 +93,7 @@ pub enum Wake {
 
 /// A task that is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct TaskStopped {
     /// Which build it was for.
     pub key: BuildKey,
     /// Which attempt.
@@ -167,7 +171,7 @@ impl Wake {
         Ok(match url.and_then(|url| lease_url::read(url)) {
             Some((key, lease)) => {
                 let failure = Failure::new(task.kind(), "");
-                Wake::Ended(Box::new(Ended { key, lease, failure, ran: task.ran(), reason: task.reason() }))
+                Wake::TaskStopped(Box::new(TaskStopped { key, lease, failure, ran: task.ran(), reason: task.reason() }))
             }
             None => Wake::OtherTask,
         })

@@ -123,9 +123,9 @@ mod tests {
     use super::*;
     use crate::log;
     use binplz_core::{
-        limits::Full,
-        news::{About, News},
-        time::Timestamp,
+        id::time::Timestamp,
+        quota::limits::LimitExceeded,
+        telemetry::{About, Signal},
     };
     use lambda_http::Context;
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn an_answer_and_the_log_have_the_gateways_own_name_of_the_request() {
         let router = service_fn(async |_| {
-            let line = log::line("binplz", About::Service, &News::Held(Full::Slots), Timestamp(0));
+            let line = log::line("binplz", About::Service, &Signal::Held(LimitExceeded::Slots), Timestamp(0));
             Ok::<_, Infallible>(Response::new(line))
         });
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -3,11 +3,11 @@
 
 use aws_sdk_ecr::{Client, operation::describe_images::DescribeImagesError, types::ImageIdentifier};
 use aws_types::SdkConfig;
-use binplz_core::{key::System, ports::Unavailable};
+use binplz_core::{id::key::System, ports::Unavailable};
 
 use crate::{
     account::Account,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     unavailable,
 };
 
@@ -24,14 +24,14 @@ pub(crate) struct Images {
 
 impl Images {
     /// The repository that the settings name. Without one the images are elsewhere, and nobody is asked for them.
-    pub(crate) fn open(account: &Account, settings: &Settings) -> Result<Option<Images>, Fault> {
+    pub(crate) fn open(account: &Account, settings: &Settings) -> Result<Option<Images>, ConfigError> {
         let Some(repository) = settings.find("BINPLZ_REPOSITORY") else { return Ok(None) };
         Images::of(&account.sdk, repository, settings.list(TAGS)?).map(Some)
     }
 
     /// A repository whose images have these tags, the first for x86_64 and the second for arm64.
-    pub(crate) fn of(sdk: &SdkConfig, repository: &str, tags: Vec<String>) -> Result<Images, Fault> {
-        let [x86_64, arm64] = tags.try_into().map_err(|tags: Vec<String>| Fault::Wrong {
+    pub(crate) fn of(sdk: &SdkConfig, repository: &str, tags: Vec<String>) -> Result<Images, ConfigError> {
+        let [x86_64, arm64] = tags.try_into().map_err(|tags: Vec<String>| ConfigError::Wrong {
             name: TAGS,
             what: "a tag for x86_64 and one for arm64",
             cause: format!("it has {}", tags.len()),

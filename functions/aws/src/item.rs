@@ -5,7 +5,7 @@
 //! pk     S  a row's name (core's row.rs) · progress/LEASE · waiters/WINDOW    (the table's only key)
 //! v      N  the version, from 1: only on rows
 //! body   S  the row, as its core type is written in JSON
-//! shelf  S  queued · warming · building · joined · ready · failed: only on a build      (the index `shelves`: partition key)
+//! shelf  S  queued · warming · building · joined · ready · failed: only on a build      (the index `status_indexes`: partition key)
 //!           served/PIN/REV: only on what is served and not stale
 //! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
 //!           what was asked: tree?sys=x86_64-linux
@@ -22,12 +22,10 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use binplz_core::{
-    key::LeaseId,
-    pins::Pinned,
-    ports::{Listed, Row, RowKey, Shelf, Swap, Version},
-    protocol::Progress,
-    served::ServedKey,
-    time::Timestamp,
+    build::protocol::Progress,
+    id::{key::LeaseId, time::Timestamp},
+    nixpkgs::{pins::Pinned, served::ServedKey},
+    ports::{Listed, Row, RowKey, StatusIndex, Swap, Version},
 };
 use thiserror::Error;
 
@@ -81,14 +79,14 @@ pub fn progress_pk(lease: &LeaseId) -> AttributeValue {
 }
 
 /// A shelf's name in the index.
-pub fn shelf(shelf: Shelf) -> AttributeValue {
-    let name = match shelf {
-        Shelf::Queued => "queued",
-        Shelf::Warming => "warming",
-        Shelf::Building => "building",
-        Shelf::Joined => "joined",
-        Shelf::Ready => "ready",
-        Shelf::Failed => "failed",
+pub fn status_index(status_index: StatusIndex) -> AttributeValue {
+    let name = match status_index {
+        StatusIndex::Queued => "queued",
+        StatusIndex::Warming => "warming",
+        StatusIndex::Building => "building",
+        StatusIndex::Joined => "joined",
+        StatusIndex::Ready => "ready",
+        StatusIndex::Failed => "failed",
     };
     AttributeValue::S(name.to_owned())
 }
@@ -117,7 +115,9 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
     let Some(version) = swap.seen.0.checked_add(1) else { return Ok(None) };
     let (body, place) = match &swap.row {
         Row::Build(build) => {
-            let place = build.shelf().map(|(on, at)| (shelf(on), self::at(&Listed { key: build.key.clone(), at })));
+            let place = build
+                .status_index()
+                .map(|(on, at)| (status_index(on), self::at(&Listed { key: build.key.clone(), at })));
             (serde_json::to_string(build), place)
         }
         Row::Derivation(taken) => (serde_json::to_string(taken), None),
@@ -125,8 +125,8 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
             let place = (!served.stale).then(|| (served_shelf(&served.pinned()), served_at(&served.asked)));
             (serde_json::to_string(served), place)
         }
-        Row::Past(past) => (serde_json::to_string(past), None),
-        Row::Doomed(doomed) => (serde_json::to_string(doomed), None),
+        Row::BuildProfile(past) => (serde_json::to_string(past), None),
+        Row::FailedDependencies(failed_dependencies) => (serde_json::to_string(failed_dependencies), None),
         Row::Allowance(allowance) => (serde_json::to_string(allowance), None),
         Row::Keys(keys) => (serde_json::to_string(keys), None),
         Row::Trash(trash) => (serde_json::to_string(trash), None),
@@ -161,8 +161,8 @@ pub fn read(key: &RowKey, item: &Item) -> Result<(Row, Version), Unreadable> {
         RowKey::Build(_) => serde_json::from_str(body).map(Row::Build),
         RowKey::Derivation(..) => serde_json::from_str(body).map(Row::Derivation),
         RowKey::Served(_) => serde_json::from_str(body).map(Row::Served),
-        RowKey::Past(..) => serde_json::from_str(body).map(Row::Past),
-        RowKey::Doomed(_) => serde_json::from_str(body).map(Row::Doomed),
+        RowKey::BuildProfile(..) => serde_json::from_str(body).map(Row::BuildProfile),
+        RowKey::FailedDependencies(_) => serde_json::from_str(body).map(Row::FailedDependencies),
         RowKey::Allowance(_) => serde_json::from_str(body).map(Row::Allowance),
         RowKey::Keys => serde_json::from_str(body).map(Row::Keys),
         RowKey::Trash(_) => serde_json::from_str(body).map(Row::Trash),

@@ -14,14 +14,14 @@ use aws_sdk_ecs::{
 };
 use binplz_core::{
     build::Lease,
-    key::{BuildKey, LeaseId, System},
-    limits::Why,
+    id::key::{BuildKey, LeaseId, System},
     ports::{Launcher, NotLaunched, Unavailable},
+    quota::limits::Why,
 };
 
 use crate::{
     account::Account,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     images::Images,
     lease_url, unavailable,
 };
@@ -58,8 +58,8 @@ impl EcsTasks {
     /// Those of the cluster that the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<EcsTasks, Fault> {
+    /// [`ConfigError`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<EcsTasks, ConfigError> {
         Ok(EcsTasks { ecs: Client::new(&account.sdk), cluster: settings.need("BINPLZ_CLUSTER")? })
     }
 
@@ -75,15 +75,15 @@ impl EcsLauncher {
     /// The cluster that the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<EcsLauncher, Fault> {
+    /// [`ConfigError`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<EcsLauncher, ConfigError> {
         // A public subnet: there is no NAT, and what a build fetches comes from the internet.
         let network = AwsVpcConfiguration::builder()
             .set_subnets(Some(settings.list("BINPLZ_SUBNETS")?))
             .set_security_groups(Some(settings.list("BINPLZ_SECURITY_GROUPS")?))
             .assign_public_ip(AssignPublicIp::Enabled)
             .build()
-            .map_err(|_| Fault::Missing("BINPLZ_SUBNETS"))?;
+            .map_err(|_| ConfigError::Missing("BINPLZ_SUBNETS"))?;
         Ok(EcsLauncher {
             tasks: EcsTasks::open(account, settings)?,
             x86_64: settings.need("BINPLZ_TASK_X86_64")?,

@@ -1,6 +1,6 @@
 //! Where a builder finds its lease: also how a task that has ended is known again.
 
-use binplz_core::key::{BuildKey, LeaseId};
+use binplz_core::id::key::{BuildKey, LeaseId};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 const ROUTE: &str = "/-/lease/";

@@ -11,18 +11,18 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, Put, TransactWriteItem},
 };
 use binplz_core::{
-    key::{LeaseId, hex},
-    pins::Pinned,
+    build::protocol::Progress,
+    id::key::{LeaseId, hex},
+    nixpkgs::{pins::Pinned, served::ServedKey},
     ports::{
-        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Scanned, Shelf, Swap, Unavailable, Version,
+        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Scanned, StatusIndex, Swap, Unavailable,
+        Version,
     },
-    protocol::Progress,
-    served::ServedKey,
 };
 
 use crate::{
     account::Account,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     item::{self, AT, Item, PK, SHELF, SHELVES, Unreadable, VERSION},
     unavailable,
 };
@@ -42,8 +42,8 @@ impl DynamoLedger {
     /// The table that the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<DynamoLedger, Fault> {
+    /// [`ConfigError`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<DynamoLedger, ConfigError> {
         Ok(DynamoLedger { dynamo: Client::new(&account.sdk), table: settings.need("BINPLZ_TABLE")? })
     }
 
@@ -87,13 +87,14 @@ impl DynamoLedger {
     /// Up to `limit` entries of a shelf, in order, beginning behind the place `after`, or from the end backwards.
     async fn query<T>(
         &self,
-        shelf: AttributeValue,
+        status_index: AttributeValue,
         from: Begin,
         limit: usize,
         read: impl Fn(&Item) -> Result<T, Unreadable>,
     ) -> Result<Vec<T>, Unavailable> {
         let query = self.dynamo.query().table_name(&self.table).index_name(SHELVES);
-        let query = query.expression_attribute_names("#shelf", SHELF).expression_attribute_values(":shelf", shelf);
+        let query =
+            query.expression_attribute_names("#shelf", SHELF).expression_attribute_values(":shelf", status_index);
         let query = match from {
             Begin::Start => query.key_condition_expression("#shelf = :shelf"),
             Begin::End => query.key_condition_expression("#shelf = :shelf").scan_index_forward(false),
@@ -193,12 +194,17 @@ impl Ledger for DynamoLedger {
         }
     }
 
-    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.query(item::shelf(shelf), Begin::after(after.map(item::at)), limit, item::read_listed).await
+    async fn list(
+        &self,
+        status_index: StatusIndex,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Unavailable> {
+        self.query(item::status_index(status_index), Begin::after(after.map(item::at)), limit, item::read_listed).await
     }
 
-    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.query(item::shelf(shelf), Begin::End, limit, item::read_listed).await
+    async fn latest(&self, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.query(item::status_index(status_index), Begin::End, limit, item::read_listed).await
     }
 
     async fn list_served(

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_BUCKET` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
 //! | `lease`, `collector` | [`Receiving`] | `BINPLZ_BUCKET`, and where builders share a cache `_OFFERS_URL` |
-//! | `promoter` | [`Receiving`] and [`vault::S3Vault`] | `BINPLZ_BUCKET` `_CACHE_SECRET` |
+//! | `promoter` | [`Receiving`] and [`binary_cache::S3BinaryCache`] | `BINPLZ_BUCKET` `_CACHE_SECRET` |
 //! | `wait` | [`Serving`], of which it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!
@@ -22,11 +22,11 @@ pub mod ledger;
 
 mod presign;
 
-mod attic;
+pub mod binary_cache;
+mod gc;
 pub mod objects;
 mod shared;
 pub mod store;
-pub mod vault;
 
 pub mod bell;
 
@@ -35,8 +35,8 @@ pub mod launcher;
 mod lease_url;
 
 pub mod absent;
-pub mod lobby;
-pub mod tally;
+pub mod download_stats;
+pub mod wait_limiter;
 
 pub mod log;
 pub mod metrics;
@@ -54,27 +54,29 @@ pub mod stack;
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    artifact::ObjectPath,
-    key::{LeaseId, System, Token},
-    news::{About, News},
-    pins::Pins,
+    id::{
+        key::{LeaseId, System, Token},
+        time::Timestamp,
+    },
+    nixpkgs::pins::Pins,
+    objects::artifact::ObjectPath,
     policy::Policy,
     ports::{Deployment, Launcher, Store, Unavailable},
-    time::Timestamp,
+    telemetry::{About, Signal},
 };
 
 use crate::{
     absent::Absent,
     account::Account,
     bell::SqsBell,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
+    download_stats::LogDownloadStats,
     launcher::{EcsLauncher, EcsTasks},
     ledger::DynamoLedger,
-    lobby::DynamoLobby,
     log::Log,
     objects::S3Objects,
     store::S3Store,
-    tally::HitsTally,
+    wait_limiter::DynamoWaitLimiter,
 };
 
 /// A deployment on AWS, as one of its functions sees it.
@@ -85,8 +87,8 @@ pub struct Aws<S, L> {
     bell: SqsBell,
     store: S,
     launcher: L,
-    lobby: DynamoLobby,
-    tally: HitsTally,
+    wait_limiter: DynamoWaitLimiter,
+    download_stats: LogDownloadStats,
     policy: Policy,
     first_pins: Pins,
     system: System,
@@ -107,8 +109,8 @@ impl Serving {
     /// What the site's function sees, and the one that holds those who wait.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(settings: &Settings) -> Result<Serving, Fault> {
+    /// [`ConfigError`].
+    pub fn open(settings: &Settings) -> Result<Serving, ConfigError> {
         let account = Account::open(settings)?;
         let store = S3Objects::open(&account, settings)?;
         Aws::with(&account, settings, store, Absent, settings.origin()?)
@@ -119,7 +121,7 @@ impl Serving {
     /// of each hit. Where it fails, the function starts all the same, and its first request finds out.
     pub async fn warm(&self) {
         if let Err(error) = self.ledger.warm().await.and_then(|()| self.store.warm()) {
-            self.note(About::Service, "warming up did not work", &error);
+            self.warn(About::Service, "warming up did not work", &error);
         }
     }
 }
@@ -128,8 +130,8 @@ impl Receiving {
     /// What the builders' endpoint sees, the promoter and the collector: they name no URL of the site.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(settings: &Settings) -> Result<Receiving, Fault> {
+    /// [`ConfigError`].
+    pub fn open(settings: &Settings) -> Result<Receiving, ConfigError> {
         let account = Account::open(settings)?;
         let store = S3Store::open(&account, settings)?;
         Aws::with(&account, settings, store, Absent, String::new())
@@ -140,8 +142,8 @@ impl Operating {
     /// What the operator of a stack sees.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(settings: &Settings) -> Result<Operating, Fault> {
+    /// [`ConfigError`].
+    pub fn open(settings: &Settings) -> Result<Operating, ConfigError> {
         let account = Account::open(settings)?;
         let (store, tasks) = (S3Store::open(&account, settings)?, EcsTasks::open(&account, settings)?);
         Aws::with(&account, settings, store, tasks, settings.origin()?)
@@ -152,8 +154,8 @@ impl Working {
     /// Opens what the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(settings: &Settings) -> Result<Working, Fault> {
+    /// [`ConfigError`].
+    pub fn open(settings: &Settings) -> Result<Working, ConfigError> {
         let account = Account::open(settings)?;
         let launcher = EcsLauncher::open(&account, settings)?;
         Aws::with(&account, settings, Absent, launcher, settings.origin()?)
@@ -167,12 +169,18 @@ impl<S, L> Aws<S, L> {
         Aws { log: Log::Terminal, ..self }
     }
 
-    fn with(account: &Account, settings: &Settings, store: S, launcher: L, origin: String) -> Result<Aws<S, L>, Fault> {
+    fn with(
+        account: &Account,
+        settings: &Settings,
+        store: S,
+        launcher: L,
+        origin: String,
+    ) -> Result<Aws<S, L>, ConfigError> {
         let ledger = DynamoLedger::open(account, settings)?;
         Ok(Aws {
             catalogues: Opened::default(),
-            lobby: DynamoLobby::open(&ledger, settings)?,
-            tally: HitsTally::open(account, settings),
+            wait_limiter: DynamoWaitLimiter::open(&ledger, settings)?,
+            download_stats: LogDownloadStats::open(account, settings),
             ledger,
             bell: SqsBell::open(account, settings)?,
             store,
@@ -192,8 +200,8 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     type Launcher = L;
     type Store = S;
     type Catalogue = Open;
-    type Lobby = DynamoLobby;
-    type Tally = HitsTally;
+    type WaitLimiter = DynamoWaitLimiter;
+    type DownloadStats = LogDownloadStats;
 
     fn ledger(&self) -> &DynamoLedger {
         &self.ledger
@@ -208,14 +216,14 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
         &self.store
     }
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
-        let bad = |why| self.note(About::Build(&lookup.key), "a catalogue is not read", &why);
+        let bad = |why| self.warn(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
     }
-    fn tally(&self) -> &HitsTally {
-        &self.tally
+    fn download_stats(&self) -> &LogDownloadStats {
+        &self.download_stats
     }
-    fn lobby(&self) -> &DynamoLobby {
-        &self.lobby
+    fn wait_limiter(&self) -> &DynamoWaitLimiter {
+        &self.wait_limiter
     }
     fn policy(&self) -> &Policy {
         &self.policy
@@ -235,8 +243,8 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     fn new_lease(&self) -> (LeaseId, Token) {
         binplz_clock::new_lease()
     }
-    fn tell(&self, about: About<'_>, news: News<'_>) {
-        self.log.tell(about, &news, self.now());
+    fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
+        self.log.emit(about, &telemetry, self.now());
     }
 }
 

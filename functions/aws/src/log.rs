@@ -4,10 +4,9 @@
 use std::{fmt, process::ExitCode};
 
 use binplz_core::{
-    news::{About, News},
-    reply::Reply,
-    text::without_secrets,
-    time::Timestamp,
+    answer::reply::Reply,
+    id::{text::without_secrets, time::Timestamp},
+    telemetry::{About, Signal},
 };
 use serde_json::{Map, Value, json};
 
@@ -70,10 +69,10 @@ impl Log {
     }
 
     /// Tells a piece of news.
-    pub fn tell(&self, about: About<'_>, news: &News<'_>, now: Timestamp) {
-        match (self, news) {
-            (Log::Function { stack }, _) => write(&line(stack, about, news, now)),
-            (Log::Terminal, News::Trouble { what, error }) => eprintln!("binplz: {what}: {error}"),
+    pub fn emit(&self, about: About<'_>, telemetry: &Signal<'_>, now: Timestamp) {
+        match (self, telemetry) {
+            (Log::Function { stack }, _) => write(&line(stack, about, telemetry, now)),
+            (Log::Terminal, Signal::Trouble { what, error }) => eprintln!("binplz: {what}: {error}"),
             (Log::Terminal, _) => {}
         }
     }
@@ -81,35 +80,35 @@ impl Log {
 
 /// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
 /// kind), `viewer` (whose request was a miss), `package` (of a hit), `error`, and the metrics.
-pub fn line(stack: &str, about: About<'_>, news: &News<'_>, now: Timestamp) -> String {
-    let (level, error) = match *news {
-        News::Trouble { error, .. } => ("WARN", Some(error)),
-        News::Looked(_, Some(_)) | News::Stopped(true) | News::Exceeded(_) => ("WARN", None),
-        News::Moved(_)
-        | News::Held(_)
-        | News::Looked(_, None)
-        | News::Stopped(false)
-        | News::Promoted(_)
-        | News::Granted(_)
-        | News::Cleared(_)
-        | News::Answered { .. } => ("INFO", None),
+pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestamp) -> String {
+    let (level, error) = match *telemetry {
+        Signal::Trouble { error, .. } => ("WARN", Some(error)),
+        Signal::Looked(_, Some(_)) | Signal::Stopped(true) | Signal::Exceeded(_) => ("WARN", None),
+        Signal::Moved(_)
+        | Signal::Held(_)
+        | Signal::Looked(_, None)
+        | Signal::Stopped(false)
+        | Signal::Promoted(_)
+        | Signal::Granted(_)
+        | Signal::Cleared(_)
+        | Signal::Answered { .. } => ("INFO", None),
     };
-    let mut line = entry(level, &news.to_string(), error);
+    let mut line = entry(level, &telemetry.to_string(), error);
     line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));
     line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
-    match news {
-        News::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
-        // What is asked for most, is counted from here (`tally.rs`).
-        News::Answered { reply: Reply::Hit { served, .. }, .. } => {
+    match telemetry {
+        Signal::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
+        // What is asked for most, is counted from here (`download_stats.rs`).
+        Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
             line.insert("package".to_owned(), json!(served.attr));
         }
         // A hit's viewer is nobody's business; who makes us build may be.
-        News::Answered { to: Some(viewer), .. } => {
+        Signal::Answered { to: Some(viewer), .. } => {
             line.insert("viewer".to_owned(), json!(viewer));
         }
         _ => {}
     }
-    let metrics = metrics::of(news);
+    let metrics = metrics::of(telemetry);
     if !metrics.is_empty() {
         line.insert("_aws".to_owned(), metrics::directive(&metrics, now));
         line.insert(DIMENSION.to_owned(), json!(stack));

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use binplz_core::{
-    limits::Full,
-    news::{End, Moved, News},
-    reply::Reply,
-    time::Timestamp,
+    answer::reply::Reply,
+    id::time::Timestamp,
+    quota::limits::LimitExceeded,
+    telemetry::{End, Moved, Signal},
 };
 use serde_json::{Value, json};
 
@@ -80,16 +80,16 @@ impl Metric {
 }
 
 /// What a piece of news counts as: metrics with their values.
-pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
+pub fn of(telemetry: &Signal<'_>) -> Vec<(Metric, Value)> {
     let one = |metric| vec![(metric, json!(1))];
     let seconds = |metric, time: Duration| (metric, json!(time.as_secs_f64()));
-    match news {
-        News::Answered { reply: Reply::Hit { served, .. }, .. } => {
+    match telemetry {
+        Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
             vec![(Metric::Hits, json!(1)), (Metric::ServedBytes, json!(served.size))]
         }
-        News::Answered { .. } => one(Metric::Misses),
-        News::Moved(Moved::Claimed { waited }) => vec![seconds(Metric::QueueSeconds, *waited)],
-        News::Moved(Moved::Ended { end, took }) => match end {
+        Signal::Answered { .. } => one(Metric::Misses),
+        Signal::Moved(Moved::Claimed { waited }) => vec![seconds(Metric::QueueSeconds, *waited)],
+        Signal::Moved(Moved::Ended { end, took }) => match end {
             End::Ready => vec![(Metric::BuildsReady, json!(1)), seconds(Metric::BuildSeconds, *took)],
             End::Failed(_) => vec![(Metric::BuildsFailed, json!(1)), seconds(Metric::BuildSeconds, *took)],
             End::Delayed(_) => one(Metric::BuildsDelayed),
@@ -97,18 +97,20 @@ pub fn of(news: &News<'_>) -> Vec<(Metric, Value)> {
             // The other one counts.
             End::Joined => vec![],
         },
-        News::Held(Full::Budget { .. }) => one(Metric::BudgetRefused),
-        News::Held(Full::Store) => one(Metric::StoreRefused),
-        News::Held(Full::Slots | Full::Catalogue | Full::Paused(_) | Full::Client { .. }) => vec![],
-        News::Looked(_, Some(_)) => one(Metric::BuildsPaused),
-        News::Exceeded(_) => one(Metric::EgressExceeded),
-        News::Looked(_, None)
-        | News::Stopped(_)
-        | News::Granted(_)
-        | News::Cleared(_)
-        | News::Promoted(_)
-        | News::Trouble { .. } => vec![],
-        News::Moved(
+        Signal::Held(LimitExceeded::Budget { .. }) => one(Metric::BudgetRefused),
+        Signal::Held(LimitExceeded::Store) => one(Metric::StoreRefused),
+        Signal::Held(
+            LimitExceeded::Slots | LimitExceeded::Catalogue | LimitExceeded::Paused(_) | LimitExceeded::Client { .. },
+        ) => vec![],
+        Signal::Looked(_, Some(_)) => one(Metric::BuildsPaused),
+        Signal::Exceeded(_) => one(Metric::EgressExceeded),
+        Signal::Looked(_, None)
+        | Signal::Stopped(_)
+        | Signal::Granted(_)
+        | Signal::Cleared(_)
+        | Signal::Promoted(_)
+        | Signal::Trouble { .. } => vec![],
+        Signal::Moved(
             Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled | Moved::Suspended,
         ) => vec![],
     }

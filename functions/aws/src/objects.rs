@@ -9,13 +9,13 @@ use std::{
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use binplz_core::{
-    artifact::ObjectPath,
+    objects::artifact::ObjectPath,
     ports::{Location, Method, Store, Unavailable},
 };
 
 use crate::{
     account::Account,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     presign::{Presigner, encoded},
     unavailable,
 };
@@ -50,8 +50,8 @@ impl S3Objects {
     /// Those of the bucket that the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<S3Objects, Fault> {
+    /// [`ConfigError`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<S3Objects, ConfigError> {
         let presigner = Presigner::new(account, &settings.need("BINPLZ_BUCKET")?);
         let get = get(account, presigner.origin());
         Ok(S3Objects { presigner, get, cdn: settings.find_origin("BINPLZ_CDN")? })
@@ -139,8 +139,8 @@ impl Store for S3Objects {
 mod tests {
     use super::*;
     use binplz_core::{
-        reply::{Asked, Format, Reply},
-        served::Served,
+        answer::reply::{Asked, Format, Reply},
+        nixpkgs::served::Served,
     };
 
     /// What a hit is answered, in a deployment with or without a CDN: where to, and how long that may be kept.

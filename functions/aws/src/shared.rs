@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use aws_sdk_sqs::Client;
 use binplz_core::{
-    artifact::{CACHE, CacheName, Home},
+    build::protocol::Cache,
+    objects::artifact::{AttemptPrefix, CACHE, CacheName},
     ports::Unavailable,
-    protocol::Cache,
 };
 
 use crate::{account::Account, config::Settings, objects::S3Objects, unavailable};
@@ -40,8 +40,8 @@ impl Shared {
     }
 
     /// Tells of an attempt that is over, and has offered something.
-    pub(crate) async fn tell(&self, home: &Home) -> Result<(), Unavailable> {
-        let send = self.sqs.send_message().queue_url(&self.queue).message_body(home.to_string());
+    pub(crate) async fn tell(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        let send = self.sqs.send_message().queue_url(&self.queue).message_body(prefix.to_string());
         send.send().await.map(drop).map_err(|error| unavailable("offers", &error))
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::{
     Operating, causes,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     login::{NoLogin, login},
 };
 
@@ -67,7 +67,7 @@ pub enum NotFound {
     Output(String, &'static str),
     /// It is binplz's, and not as this version knows it.
     #[error("the stack's settings: {0}")]
-    Settings(#[from] Fault),
+    Settings(#[from] ConfigError),
 }
 
 /// What an operator of the stack works on.

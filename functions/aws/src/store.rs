@@ -11,16 +11,16 @@ use aws_sdk_s3::{
 };
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath, nixpkgs_path},
-    key::{Rev, Sha256},
+    build::protocol::{Cache, PresignedUpload},
+    id::key::{Rev, Sha256},
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path},
     ports::{Intake, Location, Method, Store, Unavailable},
-    protocol::{Cache, Grant},
 };
 use sha2::Digest;
 
 use crate::{
     account::Account,
-    config::{Fault, Settings},
+    config::{ConfigError, Settings},
     objects::{ROLE, S3Objects, URL_LIFE},
     shared::Shared,
     unavailable,
@@ -45,8 +45,8 @@ impl S3Store {
     /// The bucket that the settings name.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn open(account: &Account, settings: &Settings) -> Result<S3Store, Fault> {
+    /// [`ConfigError`].
+    pub fn open(account: &Account, settings: &Settings) -> Result<S3Store, ConfigError> {
         let bucket = settings.need("BINPLZ_BUCKET")?;
         let config = aws_sdk_s3::config::Builder::from(&account.sdk).force_path_style(account.endpoint.is_some());
         let (objects, shared) = (S3Objects::open(account, settings)?, Shared::open(account, settings));
@@ -161,7 +161,7 @@ impl Store for S3Store {
 }
 
 impl Intake for S3Store {
-    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         let (size, checksum) = (size.to_string(), base64_of(sha256));
         // In the order of their names, as they are signed.
         let headers = [
@@ -172,7 +172,7 @@ impl Intake for S3Store {
             ("x-amz-checksum-sha256", checksum.as_str()),
         ];
         let url = self.objects.signed("PUT", &path.to_string(), &headers, GRANT_LIFE)?;
-        Ok(Grant { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
+        Ok(PresignedUpload { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
     }
 
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
@@ -196,8 +196,8 @@ impl Intake for S3Store {
         Err(Unavailable::new(ROLE, format!("{path} is there, with other content")))
     }
 
-    async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
-        self.remove_below(&home.segments()).await
+    async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.remove_below(&prefix.segments()).await
     }
 
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
@@ -205,13 +205,13 @@ impl Intake for S3Store {
         shared.cache(&self.objects).await.map(Some)
     }
 
-    async fn offered_bytes(&self, home: &Home) -> Result<u64, Unavailable> {
-        self.bytes_below(&home.quarantine()).await
+    async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
+        self.bytes_below(&prefix.quarantine()).await
     }
 
-    async fn offered(&self, home: &Home) -> Result<(), Unavailable> {
+    async fn offered(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         match &self.shared {
-            Some(shared) => shared.tell(home).await,
+            Some(shared) => shared.tell(prefix).await,
             None => Ok(()),
         }
     }

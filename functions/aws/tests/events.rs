@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use binplz_aws::event::{Ended, Rings, Wake};
-use binplz_core::failure::Kind;
+use binplz_aws::event::{DoorbellBatch, TaskStopped, Wake};
+use binplz_core::build::failure::Kind;
 use serde_json::{Value, json};
 
 fn event(name: &str) -> Value {
@@ -12,13 +12,13 @@ fn event(name: &str) -> Value {
 }
 
 /// A task's end, with some of its fields replaced.
-fn ended(changes: Value) -> Ended {
+fn ended(changes: Value) -> TaskStopped {
     let mut event = event("task-stopped");
     for (name, value) in changes.as_object().expect("fields") {
         event["detail"][name] = value.clone();
     }
     match Wake::read(event) {
-        Ok(Wake::Ended(ended)) => *ended,
+        Ok(Wake::TaskStopped(ended)) => *ended,
         other => panic!("{other:?}"),
     }
 }
@@ -30,7 +30,7 @@ fn kind(changes: Value) -> Kind {
 
 #[test]
 fn a_task_that_ended_names_its_build_and_its_lease() {
-    let Ok(Wake::Ended(ended)) = Wake::read(event("task-stopped")) else { panic!("no end") };
+    let Ok(Wake::TaskStopped(ended)) = Wake::read(event("task-stopped")) else { panic!("no end") };
     assert_eq!(ended.key.to_string(), "89abcdef0123456789abcdef0123456789abcdef/x86_64-linux/libsigc++");
     assert_eq!(ended.lease.as_str(), "b".repeat(32));
     assert_eq!(ended.reason, "EssentialContainerExited: Essential container in task exited [137]");
@@ -91,10 +91,10 @@ fn all_else_is_the_schedule() {
 
 #[test]
 fn a_message_that_is_no_ring_stays_in_the_queue() {
-    let rings: Rings = serde_json::from_value(event("queue")).expect("a batch");
-    let kept = serde_json::to_value(rings.strange()).expect("JSON");
-    let strange = "2e1424d4-f796-459a-8184-9c92662be6da";
-    assert_eq!(kept, json!({ "batchItemFailures": [{ "itemIdentifier": strange }] }));
-    let none: Rings = serde_json::from_value(json!({ "Records": [] })).expect("a batch");
-    assert_eq!(serde_json::to_value(none.strange()).expect("JSON"), json!({ "batchItemFailures": [] }));
+    let rings: DoorbellBatch = serde_json::from_value(event("queue")).expect("a batch");
+    let kept = serde_json::to_value(rings.unrecognized()).expect("JSON");
+    let unrecognized = "2e1424d4-f796-459a-8184-9c92662be6da";
+    assert_eq!(kept, json!({ "batchItemFailures": [{ "itemIdentifier": unrecognized }] }));
+    let none: DoorbellBatch = serde_json::from_value(json!({ "Records": [] })).expect("a batch");
+    assert_eq!(serde_json::to_value(none.unrecognized()).expect("JSON"), json!({ "batchItemFailures": [] }));
 }

@@ -12,23 +12,31 @@ use std::{
 use aws_sdk_dynamodb::types::AttributeValue;
 use binplz_aws::item::{self, Item};
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath},
-    build::{Attempt, Borrowed, Build, Lease, Made, State},
-    client::{Allowance, Client, KeyChange, Keys},
-    derivation::Derivation,
-    doomed::Doomed,
-    failure::{Failure, Kind},
+    build::{
+        Attempt, Borrowed, Build, Lease, Made, State,
+        derivation::Derivation,
+        failed_dependencies::FailedDependencies,
+        failure::{Failure, Kind},
+        profile::BuildProfile,
+        protocol::{Phase, Progress, Stats},
+        size::Size,
+    },
     gc::Trash,
-    key::{Bin, BuildKey, DrvHash, LeaseId, Product},
-    limits::{Limits, Micros, Why},
-    past::Past,
-    pins::{Change, Pins, Source},
+    id::{
+        key::{Bin, BuildKey, DrvHash, LeaseId, Product},
+        time::Timestamp,
+    },
+    nixpkgs::{
+        pins::{Change, Pins, Source},
+        served::Served,
+    },
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
     policy::{Policy, Prices},
-    ports::{Listed, Row, RowKey, Shelf, Swap, Version},
-    protocol::{Phase, Progress, Stats},
-    served::Served,
-    size::Size,
-    time::Timestamp,
+    ports::{Listed, Row, RowKey, StatusIndex, Swap, Version},
+    quota::{
+        client::{Allowance, Client, KeyChange, Keys},
+        limits::{Limits, Micros, Why},
+    },
 };
 use serde_json::{Value, json};
 
@@ -159,14 +167,17 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-unasked", build(State::Unasked)),
         ("build-queued", build(State::Queued { since: AT, due: Timestamp(AT.0 + 30_000), attempt: 2, warming: false })),
         ("build-warming", build(State::Queued { since: AT, due: AT, attempt: 1, warming: true })),
-        ("build-failed-by-dependency", Row::Build(doomed())),
+        ("build-failed-by-dependency", Row::Build(failed_dependencies())),
         ("build-building", build(State::Building(lease()))),
         ("build-larger", larger()),
         ("build-holding", build(State::Building(Lease { derivation: Some(drv()), ..lease() }))),
         ("build-joined", left(State::Joined { derivation: drv(), main_program, since: AT })),
         ("build-ready-listed", build(State::Ready(made(None)))),
         ("build-borrowed", left(State::Ready(made(Some(borrowed))))),
-        ("derivation", Row::Derivation(Derivation { drv: drv(), home: Home { key: key(), lease: id('b') } })),
+        (
+            "derivation",
+            Row::Derivation(Derivation { drv: drv(), prefix: AttemptPrefix { key: key(), lease: id('b') } }),
+        ),
         ("build-failed-listed", build(State::Failed { failure, since: AT, until: None })),
         ("build-catalogue-listed", catalogue()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
@@ -181,8 +192,13 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("client", client()),
         ("keys", keys()),
         ("past", past()),
-        ("trash", Row::Trash(Trash { home: Home { key: key(), lease: id('b') }, since: AT })),
-        ("doomed", Row::Doomed(Doomed::none(key().system).after(&doomed(), AT).expect("it is new"))),
+        ("trash", Row::Trash(Trash { prefix: AttemptPrefix { key: key(), lease: id('b') }, since: AT })),
+        (
+            "doomed",
+            Row::FailedDependencies(
+                FailedDependencies::none(key().system).after(&failed_dependencies(), AT).expect("it is new"),
+            ),
+        ),
         ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
         ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
         ("limits-served", Row::Limits(Limits::default().counted(AT.day(), 5_000_000_000_000))),
@@ -191,7 +207,7 @@ fn rows() -> Vec<(&'static str, Row)> {
 }
 
 /// A dependency fails, and another build has seen it.
-fn doomed() -> Build {
+fn failed_dependencies() -> Build {
     let failure = Failure {
         derivation: Some("zlib-1.3".to_owned()),
         drv: Some(drv()),
@@ -206,16 +222,19 @@ fn doomed() -> Build {
         task: Some("the task".to_owned()),
         failure: Some(failure.clone()),
         left: None,
-        seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id('c') }),
+        seen_in: Some(AttemptPrefix {
+            key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
+            lease: id('c'),
+        }),
         stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), offers: 0, stored: None },
     };
     Build { key: key(), state: State::Failed { failure, since: AT, until: None }, history: vec![attempt] }
 }
 
 fn past() -> Row {
-    let Build { key, history, .. } = doomed();
+    let Build { key, history, .. } = failed_dependencies();
     let Product::Package(attr) = &key.product else { panic!("it is a package") };
-    Row::Past(Past::of(
+    Row::BuildProfile(BuildProfile::of(
         attr,
         key.system,
         &Attempt { size: "8192/16384/50".parse().expect("a size"), ..history[0].clone() },
@@ -312,8 +331,8 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
         assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
         match row {
             Row::Build(build) => {
-                if let Some((shelf, at)) = build.shelf() {
-                    assert_eq!(item.get(item::SHELF), Some(&item::shelf(shelf)));
+                if let Some((status_index, at)) = build.status_index() {
+                    assert_eq!(item.get(item::SHELF), Some(&item::status_index(status_index)));
                     assert_eq!(item::read_listed(&item), Ok(Listed { key: build.key, at }));
                 }
             }
@@ -323,8 +342,8 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             }
             Row::Served(_)
             | Row::Derivation(_)
-            | Row::Past(_)
-            | Row::Doomed(_)
+            | Row::BuildProfile(_)
+            | Row::FailedDependencies(_)
             | Row::Allowance(_)
             | Row::Keys(_)
             | Row::Trash(_)
@@ -332,9 +351,16 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             | Row::Pins(_) => {}
         }
     }
-    let shelves = [Shelf::Queued, Shelf::Warming, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed];
-    let shelves = shelves.map(|shelf| format!("{:?}", item::shelf(shelf)));
-    assert_eq!(shelves.iter().collect::<BTreeSet<_>>().len(), shelves.len());
+    let status_indexes = [
+        StatusIndex::Queued,
+        StatusIndex::Warming,
+        StatusIndex::Building,
+        StatusIndex::Joined,
+        StatusIndex::Ready,
+        StatusIndex::Failed,
+    ];
+    let status_indexes = status_indexes.map(|status_index| format!("{:?}", item::status_index(status_index)));
+    assert_eq!(status_indexes.iter().collect::<BTreeSet<_>>().len(), status_indexes.len());
 }
 
 #[test]

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use binplz_aws::log;
 use binplz_core::{
-    failure::{Failure, Kind},
-    key::{BuildKey, LeaseId},
-    limits::{Full, Micros},
-    news::{About, End, Moved, News},
+    answer::reply::{Problem, Reply},
+    build::failure::{Failure, Kind},
+    id::{
+        key::{BuildKey, LeaseId},
+        time::Timestamp,
+    },
     ports::Location,
-    reply::{Problem, Reply},
-    time::Timestamp,
+    quota::limits::{LimitExceeded, Micros},
+    telemetry::{About, End, Moved, Signal},
 };
 use serde_json::{Value, json};
 
@@ -24,8 +26,8 @@ fn lease() -> LeaseId {
     "c".repeat(32).parse().expect("a lease")
 }
 
-fn line(about: About<'_>, news: News<'_>) -> Value {
-    let line = log::line("mine", about, &news, NOW);
+fn line(about: About<'_>, telemetry: Signal<'_>) -> Value {
+    let line = log::line("mine", about, &telemetry, NOW);
     assert!(!line.contains('\n'), "{line}");
     serde_json::from_str(&line).expect("JSON")
 }
@@ -43,7 +45,7 @@ fn a_line_names_its_build_its_lease_and_its_metrics() {
     };
     let about = (key(), lease());
     assert_eq!(
-        line(About::Attempt(&about.0, &about.1), News::Moved(&ended(End::Ready))),
+        line(About::Attempt(&about.0, &about.1), Signal::Moved(&ended(End::Ready))),
         json!({
             "level": "INFO", "message": "ready after 12 s",
             "build": key().to_string(), "lease": lease(),
@@ -55,7 +57,7 @@ fn a_line_names_its_build_its_lease_and_its_metrics() {
     );
     let delayed = ended(End::Delayed(Failure::new(Kind::OutOfMemory, "")));
     assert_eq!(
-        line(About::Attempt(&about.0, &about.1), News::Moved(&delayed)),
+        line(About::Attempt(&about.0, &about.1), Signal::Moved(&delayed)),
         json!({
             "level": "INFO", "failure": "out-of-memory",
             "message": "will be tried again; this attempt ended after 12 s: the build ran out of memory",
@@ -63,7 +65,7 @@ fn a_line_names_its_build_its_lease_and_its_metrics() {
             "Stack": "mine", "BuildsDelayed": 1, "_aws": directive(json!([{ "Name": "BuildsDelayed", "Unit": "Count" }])),
         })
     );
-    let trouble = News::Trouble { what: "the bell was not rung", error: &"no answer" };
+    let trouble = Signal::Trouble { what: "the bell was not rung", error: &"no answer" };
     assert_eq!(
         line(About::Service, trouble),
         json!({ "level": "WARN", "message": "the bell was not rung", "error": "no answer" })
@@ -74,7 +76,7 @@ fn a_line_names_its_build_its_lease_and_its_metrics() {
 fn no_line_tells_a_token_or_a_signed_url() {
     let token = "5e".repeat(32);
     let error = format!("ValidationException: https://b/builds/x?X-Amz-Signature={token} for {token}");
-    let line = line(About::Service, News::Trouble { what: "a builder was not started", error: &error });
+    let line = line(About::Service, Signal::Trouble { what: "a builder was not started", error: &error });
     let told = "ValidationException: https://b/builds/x?X-Amz-Signatur… for 5e5e5e5e…";
     assert_eq!(line["error"], told);
 }
@@ -83,7 +85,7 @@ fn no_line_tells_a_token_or_a_signed_url() {
 fn who_asked_is_told_of_a_miss() {
     let viewer = "192.0.2.1".parse().ok();
     let miss = Reply::Problem(Problem::down());
-    let line = line(About::Service, News::Answered { reply: &miss, to: viewer });
+    let line = line(About::Service, Signal::Answered { reply: &miss, to: viewer });
     assert_eq!((&line["message"], &line["viewer"]), (&"a miss".into(), &"192.0.2.1".into()));
 }
 
@@ -92,7 +94,7 @@ fn a_hit_names_its_package_and_its_bytes_and_not_who_asked() {
     let item: Value = serde_json::from_str(include_str!("golden/served-program.json")).expect("JSON");
     let served = serde_json::from_str(item["body"]["S"].as_str().expect("a row")).expect("a served row");
     let hit = Reply::Hit { served, at: Location::Store("https://store.example/object".to_owned()) };
-    let line = line(About::Service, News::Answered { reply: &hit, to: "192.0.2.1".parse().ok() });
+    let line = line(About::Service, Signal::Answered { reply: &hit, to: "192.0.2.1".parse().ok() });
     assert_eq!((&line["message"], &line["viewer"]), (&"a hit".into(), &Value::Null));
     assert_eq!((&line["package"], &line["ServedBytes"]), (&"perlPackages.ack".into(), &5_000_000_000_u64.into()));
 }
@@ -103,8 +105,8 @@ fn violation(event: &Value) -> Option<String> {
     let members = |value: &Value, must: &[&str], may: &[&str]| -> Option<String> {
         let Some(object) = value.as_object() else { return Some(format!("no object: {value}")) };
         let missing = must.iter().find(|name| !object.contains_key(**name));
-        let strange = object.keys().find(|name| !must.contains(&name.as_str()) && !may.contains(&name.as_str()));
-        missing.map(|name| format!("no {name}")).or(strange.map(|name| format!("{name} is not known")))
+        let unrecognized = object.keys().find(|name| !must.contains(&name.as_str()) && !may.contains(&name.as_str()));
+        missing.map(|name| format!("no {name}")).or(unrecognized.map(|name| format!("{name} is not known")))
     };
     let metadata = &event["_aws"];
     if let Some(wrong) = members(metadata, &["Timestamp", "CloudWatchMetrics"], &["LogGroupName"]) {
@@ -146,23 +148,23 @@ fn violation(event: &Value) -> Option<String> {
 fn every_line_with_metrics_is_what_the_specification_of_the_format_demands() {
     let failure = || Failure::new(Kind::BuildFailed, "x.c:1: error");
     let problem = Reply::Problem(Problem::down());
-    for news in [
-        News::Answered { reply: &problem, to: None },
-        News::Held(Full::Budget { worst: Micros(1) }),
-        News::Moved(&Moved::Claimed { waited: Duration::from_millis(1) }),
-        News::Moved(&ended(End::Ready)),
-        News::Moved(&ended(End::Failed(failure()))),
-        News::Moved(&ended(End::Delayed(failure()))),
-        News::Moved(&ended(End::Exhausted(failure()))),
+    for telemetry in [
+        Signal::Answered { reply: &problem, to: None },
+        Signal::Held(LimitExceeded::Budget { worst: Micros(1) }),
+        Signal::Moved(&Moved::Claimed { waited: Duration::from_millis(1) }),
+        Signal::Moved(&ended(End::Ready)),
+        Signal::Moved(&ended(End::Failed(failure()))),
+        Signal::Moved(&ended(End::Delayed(failure()))),
+        Signal::Moved(&ended(End::Exhausted(failure()))),
     ] {
-        let line = line(About::Service, news);
+        let line = line(About::Service, telemetry);
         assert_eq!(violation(&line), None, "{line}");
     }
 }
 
 #[test]
 fn what_is_no_such_line_is_found() {
-    let good = line(About::Service, News::Held(Full::Budget { worst: Micros(1) }));
+    let good = line(About::Service, Signal::Held(LimitExceeded::Budget { worst: Micros(1) }));
     for (change, to) in [
         ("/_aws/Timestamp", json!("2026")),
         ("/_aws/CloudWatchMetrics/0/Dimensions", json!([["Nobody"]])),

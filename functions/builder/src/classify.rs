@@ -6,8 +6,8 @@
 //! Nix: 1. And what Nix 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
 
 use binplz_core::{
-    failure::{Failure, Kind},
-    key::DrvHash,
+    build::failure::{Failure, Kind},
+    id::key::DrvHash,
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 
 /// How a run of Nix ended that did not do what it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum NixExit {
     /// By itself.
     Exit(Exit),
     /// At the job's deadline.
@@ -60,7 +60,7 @@ const MACHINE: [&str; 7] = [
 ];
 
 /// What a failed `nix-store --realise` of the derivation `asked` means.
-pub(crate) fn realisation(ended: Ended, evidence: &Evidence, asked: &str) -> Failure {
+pub(crate) fn realisation(ended: NixExit, evidence: &Evidence, asked: &str) -> Failure {
     let error = evidence.decisive_error();
     let failing = failing_derivation(evidence);
     let trace = failing.and_then(|drv| evidence.builds.iter().rfind(|trace| trace.drv == drv));
@@ -88,12 +88,12 @@ pub(crate) fn realisation(ended: Ended, evidence: &Evidence, asked: &str) -> Fai
     }
 }
 
-fn kind_of_realisation(ended: Ended, error: &str, trace: Option<&Trace>, evidence: &Evidence) -> Kind {
+fn kind_of_realisation(ended: NixExit, error: &str, trace: Option<&Trace>, evidence: &Evidence) -> Kind {
     let code = match ended {
-        Ended::Deadline => return Kind::TimedOut,
-        Ended::Exit(Exit::Signal(9)) if evidence.oom_killed => return Kind::OutOfMemory,
-        Ended::Exit(Exit::Signal(_)) => return Kind::Killed,
-        Ended::Exit(Exit::Code(code)) => code,
+        NixExit::Deadline => return Kind::TimedOut,
+        NixExit::Exit(Exit::Signal(9)) if evidence.oom_killed => return Kind::OutOfMemory,
+        NixExit::Exit(Exit::Signal(_)) => return Kind::Killed,
+        NixExit::Exit(Exit::Code(code)) => code,
     };
     let bit = |bit: i32| code & !0xf == 0x60 && code & bit != 0;
     let says = |marks: &[&str]| has(error, marks);
@@ -135,27 +135,27 @@ fn unsigned(evidence: &Evidence) -> Option<&str> {
 }
 
 /// What a failed evaluation means.
-pub(crate) fn evaluation(ended: Ended, evidence: &Evidence) -> Failure {
+pub(crate) fn evaluation(ended: NixExit, evidence: &Evidence) -> Failure {
     let error = evidence.errors.last().map_or("", String::as_str);
     let remark = |marks: &[&str]| evidence.remarks.iter().any(|line| has(line, marks));
     let kind = match ended {
-        Ended::Deadline => Kind::TimedOut,
-        Ended::Exit(Exit::Signal(_)) if evidence.oom_killed => Kind::OutOfMemory,
+        NixExit::Deadline => Kind::TimedOut,
+        NixExit::Exit(Exit::Signal(_)) if evidence.oom_killed => Kind::OutOfMemory,
         // The collector says so and aborts.
-        Ended::Exit(_) if has(error, &MEMORY) || remark(&MEMORY) => Kind::OutOfMemory,
+        NixExit::Exit(_) if has(error, &MEMORY) || remark(&MEMORY) => Kind::OutOfMemory,
         // A segmentation fault is a stack that overflowed: endless recursion that Nix did not notice.
-        Ended::Exit(Exit::Signal(11)) => Kind::EvaluationError,
-        Ended::Exit(Exit::Signal(_)) => Kind::Killed,
-        Ended::Exit(Exit::Code(_)) if has(error, &["interrupted by the user"]) => Kind::Interrupted,
-        Ended::Exit(Exit::Code(_)) if has(error, &DISK) => Kind::DiskFull,
-        Ended::Exit(Exit::Code(_)) if has(error, &NETWORK) => Kind::SourceUnavailable,
+        NixExit::Exit(Exit::Signal(11)) => Kind::EvaluationError,
+        NixExit::Exit(Exit::Signal(_)) => Kind::Killed,
+        NixExit::Exit(Exit::Code(_)) if has(error, &["interrupted by the user"]) => Kind::Interrupted,
+        NixExit::Exit(Exit::Code(_)) if has(error, &DISK) => Kind::DiskFull,
+        NixExit::Exit(Exit::Code(_)) if has(error, &NETWORK) => Kind::SourceUnavailable,
         // What is fetched while a set is evaluated is the set itself: another one came than its pin says.
-        Ended::Exit(Exit::Code(_)) if has(error, &["hash mismatch"]) => Kind::BuilderError,
-        Ended::Exit(Exit::Code(_)) if has(error, &MACHINE) => Kind::BuilderError,
-        Ended::Exit(Exit::Code(_)) => Kind::EvaluationError,
+        NixExit::Exit(Exit::Code(_)) if has(error, &["hash mismatch"]) => Kind::BuilderError,
+        NixExit::Exit(Exit::Code(_)) if has(error, &MACHINE) => Kind::BuilderError,
+        NixExit::Exit(Exit::Code(_)) => Kind::EvaluationError,
     };
     let detail = match ended {
-        Ended::Exit(Exit::Signal(11)) if error.is_empty() => Some("the evaluator's stack overflowed".to_owned()),
+        NixExit::Exit(Exit::Signal(11)) if error.is_empty() => Some("the evaluator's stack overflowed".to_owned()),
         // SQLite's comes behind a whole statement.
         _ if kind == Kind::DiskFull => error.lines().find(|line| has(line, &DISK)).map(str::to_owned),
         _ => said_of(ended, error),
@@ -175,12 +175,12 @@ fn without_paths(error: &str) -> String {
 }
 
 /// Nix's own words, or what we know where it had none.
-fn said_of(ended: Ended, error: &str) -> Option<String> {
+fn said_of(ended: NixExit, error: &str) -> Option<String> {
     match ended {
-        Ended::Deadline => Some("the job's time was over".to_owned()),
-        Ended::Exit(Exit::Signal(signal)) if error.is_empty() => Some(format!("Nix was ended by signal {signal}")),
-        Ended::Exit(Exit::Code(code)) if error.is_empty() => Some(format!("Nix ended with status {code}")),
-        Ended::Exit(_) => last_error(error),
+        NixExit::Deadline => Some("the job's time was over".to_owned()),
+        NixExit::Exit(Exit::Signal(signal)) if error.is_empty() => Some(format!("Nix was ended by signal {signal}")),
+        NixExit::Exit(Exit::Code(code)) if error.is_empty() => Some(format!("Nix ended with status {code}")),
+        NixExit::Exit(_) => last_error(error),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{fs::File, io};
 
-use binplz_core::{artifact::Refusal, key::System};
+use binplz_core::{id::key::System, objects::artifact::Refusal};
 use object::{
     Endianness, elf,
     read::{

@@ -7,18 +7,20 @@
 use std::{ffi::OsString, path::Path};
 
 use binplz_core::{
-    failure::{Failure, Kind},
-    key::Attr,
-    protocol::{Job, Nixpkgs, Phase},
+    build::{
+        failure::{Failure, Kind},
+        protocol::{Job, Nixpkgs, Phase},
+    },
+    id::key::Attr,
 };
 use serde::Deserialize;
 
 use crate::{
-    classify::{self, Ended},
+    classify::{self, NixExit},
+    context::{BuildContext, Ending, finished},
     machine,
     nix::Exit,
     nixpkgs::TARBALL_TTL,
-    shop::{Ending, Shop, finished},
     version,
     watch::Watch,
 };
@@ -86,32 +88,33 @@ impl Marks {
 }
 
 /// Evaluates.
-pub(crate) fn evaluate(shop: &Shop, job: &Job, attr: &Attr) -> Result<Package, Ending> {
-    shop.board.update(|progress| progress.phase = Phase::Evaluating);
+pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result<Package, Ending> {
+    context.progress_channel.update(|progress| progress.phase = Phase::Evaluating);
     if let Nixpkgs::Path(path) = &job.nixpkgs
         && !Path::new(path).exists()
     {
         return Err(Ending::ours(format!("the package set is not there: {path}")));
     }
     let kills = machine::oom_kills();
-    let mut watch = Watch::new(&shop.board, &shop.log);
-    let ran = shop.nix.run("nix-instantiate", &arguments(job, attr), shop.lease.deadline(), |line| watch.hear(line));
+    let mut watch = Watch::new(&context.progress_channel, &context.log);
+    let ran =
+        context.nix.run("nix-instantiate", &arguments(job, attr), context.lease.deadline(), |line| watch.hear(line));
     let ran = match ran {
         Ok(ran) => ran,
         Err(error) => {
-            version::ask(&shop.nix)?;
+            version::ask(&context.nix)?;
             return Err(error.into());
         }
     };
     let mut evidence = watch.into_evidence();
     match finished(ran.end)? {
-        Ended::Exit(Exit::Code(0)) => package(&ran.stdout),
+        NixExit::Exit(Exit::Code(0)) => package(&ran.stdout),
         ended => {
             evidence.oom_killed = machine::oom_kills() > kills;
             let failure = classify::evaluation(ended, &evidence);
             // An old Nix does not know all that we ask of it, and the package is not to blame.
             if failure.kind == Kind::EvaluationError {
-                version::ask(&shop.nix)?;
+                version::ask(&context.nix)?;
             }
             Err(Ending::Failed(failure))
         }

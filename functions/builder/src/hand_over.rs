@@ -1,23 +1,23 @@
 //! Hands the static programs over to the store, and says what came out.
 
 use binplz_core::{
-    artifact::{Manifest, ObjectName, Verdict},
-    protocol::{Phase, Upload},
+    build::protocol::{Phase, Upload},
+    objects::artifact::{Manifest, ObjectName, Verdict},
 };
 
 use crate::{
+    context::{BuildContext, Ending},
     evaluate::Package,
-    lease::{Body, Weight},
+    lease::{Body, CallPriority},
     programs::Found,
-    shop::{Ending, Shop},
 };
 
 /// Grants that are asked for at once: enough to be quick, few enough not to expire before their turn.
 const BATCH: usize = 50;
 
 /// Uploads every static program, exactly as it was inspected: the store refuses bytes of another hash.
-pub(crate) fn hand_over(shop: &Shop, package: Package, found: Vec<Found>) -> Result<Manifest, Ending> {
-    shop.board.update(|progress| progress.phase = Phase::Uploading);
+pub(crate) fn hand_over(context: &BuildContext, package: Package, found: Vec<Found>) -> Result<Manifest, Ending> {
+    context.progress_channel.update(|progress| progress.phase = Phase::Uploading);
     let uploads: Vec<_> = found
         .iter()
         .filter_map(|found| match (&found.program.verdict, &found.file) {
@@ -30,9 +30,9 @@ pub(crate) fn hand_over(shop: &Shop, package: Package, found: Vec<Found>) -> Res
         .collect();
     for batch in uploads.chunks(BATCH) {
         let asked: Vec<Upload> = batch.iter().map(|(upload, _)| upload.clone()).collect();
-        let grants = shop.lease.grants(Weight::Work, &asked)?;
+        let grants = context.lease.grants(CallPriority::Work, &asked)?;
         for ((upload, file), grant) in batch.iter().zip(grants) {
-            shop.lease.store_granted(Weight::Work, upload, Some(grant), Body::File(file))?;
+            context.lease.store_granted(CallPriority::Work, upload, Some(grant), Body::File(file))?;
         }
     }
     Ok(Manifest {

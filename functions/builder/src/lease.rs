@@ -11,8 +11,8 @@ use std::{
 };
 
 use binplz_core::{
-    key::Token,
-    protocol::{Built, Evaluated, Grant, Job, Looked, Progress, Pulse, Report, Turn, Upload},
+    build::protocol::{Built, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload},
+    id::key::Token,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -51,11 +51,11 @@ pub(crate) enum CallError {
 
 /// How important a call is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Weight {
+pub(crate) enum CallPriority {
     /// Ends with the work: when it is stopped, and when the job's time is over.
     Work,
     /// Also said when the task is interrupted, for [`LAST_WORDS`], and after the job's time.
-    Words,
+    Final,
 }
 
 /// Why one try came to nothing.
@@ -108,7 +108,7 @@ impl Lease {
     /// What to build. From here on the lease's and the job's times run.
     pub(crate) fn job(&self) -> Result<Job, CallError> {
         let sent = Instant::now();
-        let job: Job = self.insist(Weight::Work, || self.ask("the job", "", None::<&()>))?;
+        let job: Job = self.insist(CallPriority::Work, || self.ask("the job", "", None::<&()>))?;
         let mut times = lock(&self.times);
         times.lease = Instant::now() + Duration::from_secs(job.lease_seconds);
         times.work = sent + Duration::from_secs(job.limits.seconds);
@@ -121,11 +121,11 @@ impl Lease {
     }
 
     /// Renews the lease, in a single try. `Err` means that another try may succeed, unless the end was announced.
-    pub(crate) fn pulse(&self, progress: &Progress) -> Result<Duration, String> {
+    pub(crate) fn heartbeat(&self, progress: &Progress) -> Result<Duration, String> {
         let sent = Instant::now();
-        match self.ask::<Pulse>("a pulse", "/pulse", Some(progress)) {
-            Ok(pulse) => {
-                let time = Duration::from_secs(pulse.lease_seconds);
+        match self.ask::<Heartbeat>("a pulse", "/pulse", Some(progress)) {
+            Ok(heartbeat) => {
+                let time = Duration::from_secs(heartbeat.lease_seconds);
                 lock(&self.times).lease = sent + time;
                 Ok(time)
             }
@@ -138,7 +138,7 @@ impl Lease {
     }
 
     /// Stores one object: a grant, then the very bytes.
-    pub(crate) fn store(&self, weight: Weight, upload: &Upload, body: Body<'_>) -> Result<(), CallError> {
+    pub(crate) fn store(&self, weight: CallPriority, upload: &Upload, body: Body<'_>) -> Result<(), CallError> {
         let grants = self.grants(weight, std::slice::from_ref(upload))?;
         self.store_granted(weight, upload, grants.into_iter().next(), body)
     }
@@ -146,9 +146,9 @@ impl Lease {
     /// Stores one object for which a grant was given already.
     pub(crate) fn store_granted(
         &self,
-        weight: Weight,
+        weight: CallPriority,
         upload: &Upload,
-        mut grant: Option<Grant>,
+        mut grant: Option<PresignedUpload>,
         body: Body<'_>,
     ) -> Result<(), CallError> {
         let mut refusal = String::new();
@@ -167,17 +167,17 @@ impl Lease {
 
     /// Says what it has evaluated to, and hears whether to realise it.
     pub(crate) fn claim(&self, found: &Evaluated) -> Result<Turn, CallError> {
-        self.insist(Weight::Work, || self.ask("the derivation", "/derivation", Some(found)))
+        self.insist(CallPriority::Work, || self.ask("the derivation", "/derivation", Some(found)))
     }
 
     /// Asks which programs packages turned out to have.
     pub(crate) fn built(&self, seen: Looked) -> Result<Built, CallError> {
-        self.insist(Weight::Work, || self.ask("what was built", "/built", Some(&seen)))
+        self.insist(CallPriority::Work, || self.ask("what was built", "/built", Some(&seen)))
     }
 
     /// Asks for the right to store some objects.
-    pub(crate) fn grants(&self, weight: Weight, uploads: &[Upload]) -> Result<Vec<Grant>, CallError> {
-        let grants: Vec<Grant> = self.insist(weight, || self.ask("uploads", "/uploads", Some(&uploads)))?;
+    pub(crate) fn grants(&self, weight: CallPriority, uploads: &[Upload]) -> Result<Vec<PresignedUpload>, CallError> {
+        let grants: Vec<PresignedUpload> = self.insist(weight, || self.ask("uploads", "/uploads", Some(&uploads)))?;
         if grants.len() == uploads.len() {
             Ok(grants)
         } else {
@@ -187,11 +187,12 @@ impl Lease {
 
     /// Says how the build ended. After this the lease is over.
     pub(crate) fn settle(&self, report: &Report) -> Result<(), CallError> {
-        self.insist(Weight::Words, || self.ask::<serde_json::Value>("the report", "/settle", Some(report))).map(drop)
+        self.insist(CallPriority::Final, || self.ask::<serde_json::Value>("the report", "/settle", Some(report)))
+            .map(drop)
     }
 
     /// Tries until it works, is refused, or there is no sense in trying any more.
-    fn insist<T>(&self, weight: Weight, mut once: impl FnMut() -> Result<T, Try>) -> Result<T, CallError> {
+    fn insist<T>(&self, weight: CallPriority, mut once: impl FnMut() -> Result<T, Try>) -> Result<T, CallError> {
         let mut delay = FIRST_DELAY;
         loop {
             let why = match once() {
@@ -205,9 +206,9 @@ impl Lease {
             let now = Instant::now();
             let times = *lock(&self.times);
             let until = match (self.stop.why(), weight) {
-                (None, Weight::Work) => times.work,
-                (None, Weight::Words) => times.lease,
-                (Some((Why::Interrupted, since)), Weight::Words) => since + LAST_WORDS,
+                (None, CallPriority::Work) => times.work,
+                (None, CallPriority::Final) => times.lease,
+                (Some((Why::Interrupted, since)), CallPriority::Final) => since + LAST_WORDS,
                 (Some(_), _) => return Err(CallError::Stopped),
             };
             let left = until.saturating_duration_since(now);
@@ -215,7 +216,7 @@ impl Lease {
                 return Err(CallError::Late(why));
             }
             let pause = delay.min(left).min(times.lease.saturating_duration_since(now));
-            self.stop.pause(pause, |why| weight == Weight::Work || matches!(why, Why::LeaseLost(_)));
+            self.stop.pause(pause, |why| weight == CallPriority::Work || matches!(why, Why::LeaseLost(_)));
             delay = (delay * 2).min(LAST_DELAY);
         }
     }
@@ -255,7 +256,7 @@ impl Lease {
     }
 
     /// One `PUT` to the store.
-    fn put(&self, grant: &Grant, upload: &Upload, body: Body<'_>) -> Result<(), Try> {
+    fn put(&self, grant: &PresignedUpload, upload: &Upload, body: Body<'_>) -> Result<(), Try> {
         // Slower than 64 KiB a second is no connection.
         let patience = 6 * PATIENCE + Duration::from_secs(upload.size >> 16);
         let mut request = Request::builder().method("PUT").uri(&grant.url);

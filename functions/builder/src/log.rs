@@ -11,17 +11,18 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::ObjectName,
-    gzip,
-    key::{Sha256, Token},
-    protocol::Upload,
-    text::clean_lines,
+    build::protocol::Upload,
+    id::{
+        key::{Sha256, Token},
+        text::clean_lines,
+    },
+    objects::{artifact::ObjectName, gzip},
 };
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::{
-    board::Board,
-    lease::{Body, CallError, Lease, Weight},
+    lease::{Body, CallError, CallPriority, Lease},
+    progress_channel::ProgressChannel,
     stop::lock,
 };
 
@@ -147,7 +148,7 @@ fn cut_segment(state: &mut State) -> Option<Vec<u8>> {
 
 /// Carries the log to the store until it is closed, and then the whole of it once more, packed. Returns how many segments were stored, and
 /// what went wrong: a log that lacks its end, or an endpoint that is older and knows of no packed one, is no reason to fail.
-pub(crate) fn ship(log: &Log, lease: &Lease, board: &Board) -> (u32, Option<String>) {
+pub(crate) fn ship(log: &Log, lease: &Lease, progress_channel: &ProgressChannel) -> (u32, Option<String>) {
     let (mut stored, mut whole) = (0, Vec::new());
     while let Some(segment) = log.next_segment(if stored == 0 { FIRST_AGE } else { SEGMENT_AGE }) {
         if let Err(error) = store(lease, ObjectName::Log(stored + 1), &segment) {
@@ -155,7 +156,7 @@ pub(crate) fn ship(log: &Log, lease: &Lease, board: &Board) -> (u32, Option<Stri
         }
         whole.extend(gzip::member(&segment));
         stored += 1;
-        board.update(|progress| progress.log_segments = stored);
+        progress_channel.update(|progress| progress.log_segments = stored);
     }
     let packed = store(lease, ObjectName::WholeLog, &whole);
     (stored, packed.err().map(|error| format!("the log stays in its segments: {error}")))
@@ -163,7 +164,7 @@ pub(crate) fn ship(log: &Log, lease: &Lease, board: &Board) -> (u32, Option<Stri
 
 fn store(lease: &Lease, name: ObjectName, content: &[u8]) -> Result<(), CallError> {
     let upload = Upload { name, size: content.len() as u64, sha256: sha256(content) };
-    lease.store(Weight::Words, &upload, Body::Bytes(content))
+    lease.store(CallPriority::Final, &upload, Body::Bytes(content))
 }
 
 /// The sha256 of some bytes.
@@ -173,7 +174,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Sha256 {
 
 /// What a hasher came to.
 pub(crate) fn name_of(hasher: Hasher) -> Sha256 {
-    let digits = binplz_core::key::hex(&hasher.finalize());
+    let digits = binplz_core::id::key::hex(&hasher.finalize());
     digits.parse().unwrap_or_else(|_| unreachable!("a sha256 is 64 hex digits"))
 }
 

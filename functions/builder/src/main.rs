@@ -13,10 +13,10 @@
 
 mod stop;
 
-mod board;
+mod heartbeat;
 mod lease;
 mod log;
-mod pulse;
+mod progress_channel;
 
 mod internal_json;
 mod nix;
@@ -30,6 +30,7 @@ mod machine;
 mod watch;
 
 mod closure;
+mod context;
 mod drv;
 mod elf;
 mod evaluate;
@@ -41,7 +42,6 @@ mod offer;
 mod plan;
 mod programs;
 mod realise;
-mod shop;
 mod version;
 
 mod work;
@@ -55,7 +55,7 @@ use std::{
     thread,
 };
 
-use binplz_core::key::Token;
+use binplz_core::id::key::Token;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,

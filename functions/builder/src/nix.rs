@@ -22,7 +22,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::{
-    orphans::{self, Wards},
+    orphans::{self, TrackedChildren},
     settings,
     stop::{Stop, Why},
 };
@@ -119,7 +119,7 @@ pub(crate) struct Nix {
     environment: Vec<(OsString, OsString)>,
     options: Vec<OsString>,
     stop: Arc<Stop>,
-    wards: Wards,
+    wards: TrackedChildren,
 }
 
 impl Nix {
@@ -129,7 +129,8 @@ impl Nix {
         let mut environment: Vec<_> = environment.filter(|(name, _)| allowed(name)).collect();
         // Nix's and the system's messages are evidence: they must be in the language that we know.
         environment.push(("LC_ALL".into(), "C".into()));
-        let mut nix = Nix { wrapper: Vec::new(), environment, options: Vec::new(), stop, wards: Wards::default() };
+        let mut nix =
+            Nix { wrapper: Vec::new(), environment, options: Vec::new(), stop, wards: TrackedChildren::default() };
         let wrapper = ["setpriv", "--pdeathsig", "TERM"].map(OsString::from);
         let mut probe = nix.command(&wrapper[0]);
         probe.args(&wrapper[1..]).arg("true").stdout(Stdio::null()).stderr(Stdio::null());

@@ -2,12 +2,12 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use binplz_core::protocol::Nixpkgs;
+use binplz_core::build::protocol::Nixpkgs;
 
 use crate::{
-    classify::{self, Ended},
+    classify::{self, NixExit},
+    context::{BuildContext, Ending, finished},
     nix::Exit,
-    shop::{Ending, Shop, finished},
     watch::Watch,
 };
 
@@ -18,7 +18,7 @@ const FETCH: &str = r#"{ url, narHash ? "" }:
 pub(crate) const TARBALL_TTL: &str = "31536000";
 
 /// Where it is; a tarball is fetched, unless Nix has it.
-pub(crate) fn directory(shop: &Shop, nixpkgs: &Nixpkgs) -> Result<PathBuf, Ending> {
+pub(crate) fn directory(context: &BuildContext, nixpkgs: &Nixpkgs) -> Result<PathBuf, Ending> {
     let (url, nar_hash) = match nixpkgs {
         Nixpkgs::Path(path) => {
             return fs::canonicalize(path)
@@ -30,10 +30,10 @@ pub(crate) fn directory(shop: &Shop, nixpkgs: &Nixpkgs) -> Result<PathBuf, Endin
     let data = [("url", Some(url)), ("narHash", nar_hash.as_ref())];
     let data = data.iter().filter_map(|(name, value)| Some(["--argstr", name, value.as_ref()?]));
     let arguments: Vec<OsString> = fixed.into_iter().chain(data.flatten()).map(OsString::from).collect();
-    let mut watch = Watch::new(&shop.board, &shop.log);
-    let ran = shop.nix.run("nix-instantiate", &arguments, shop.lease.deadline(), |line| watch.hear(line))?;
+    let mut watch = Watch::new(&context.progress_channel, &context.log);
+    let ran = context.nix.run("nix-instantiate", &arguments, context.lease.deadline(), |line| watch.hear(line))?;
     match finished(ran.end)? {
-        Ended::Exit(Exit::Code(0)) => {
+        NixExit::Exit(Exit::Code(0)) => {
             serde_json::from_slice(&ran.stdout).map_err(|error| Ending::ours(format!("a nixpkgs has no path: {error}")))
         }
         ended => Err(Ending::Failed(classify::evaluation(ended, &watch.into_evidence()))),

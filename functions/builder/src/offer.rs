@@ -11,20 +11,22 @@ use std::{
     sync::mpsc::Receiver,
 };
 
-use binplz_cache::Packer;
 use binplz_core::{
-    artifact::ObjectName,
-    narinfo::{Content, Narinfo, StoreDir, StoreName},
-    protocol::Upload,
+    build::protocol::Upload,
+    objects::{
+        artifact::ObjectName,
+        narinfo::{Content, Narinfo, StoreDir, StoreName},
+    },
 };
+use binplz_nar::Packer;
 use thiserror::Error;
 
 use crate::{
+    context::BuildContext,
     drv,
-    lease::{Body, CallError, Weight},
+    lease::{Body, CallError, CallPriority},
     log::sha256,
     scratch::Scratch,
-    shop::Shop,
 };
 
 /// Most store paths that are offered: two outputs for each derivation that there may be.
@@ -66,8 +68,14 @@ impl ToOffer {
 
 /// Offers these, each after it was built: `built` says that there may be more by now, and ends when nothing more is built. How many
 /// that were. What goes wrong is told in the log, and is no failure of the build.
-pub(crate) fn offer(shop: &Shop, to_offer: &[ToOffer], most: u64, scratch: &Scratch, built: Receiver<()>) -> u32 {
-    let mut offers = Offers { shop, most, scratch, left: to_offer.iter().collect(), offered: 0, bytes: 0 };
+pub(crate) fn offer(
+    context: &BuildContext,
+    to_offer: &[ToOffer],
+    most: u64,
+    scratch: &Scratch,
+    built: Receiver<()>,
+) -> u32 {
+    let mut offers = Offers { context, most, scratch, left: to_offer.iter().collect(), offered: 0, bytes: 0 };
     for () in &built {
         // Several at once are one.
         while built.try_recv().is_ok() {}
@@ -75,14 +83,14 @@ pub(crate) fn offer(shop: &Shop, to_offer: &[ToOffer], most: u64, scratch: &Scra
     }
     offers.round();
     if offers.offered > 0 {
-        shop.log.say(&format!("offered to other builds: {} store paths, {} bytes", offers.offered, offers.bytes));
+        context.log.say(&format!("offered to other builds: {} store paths, {} bytes", offers.offered, offers.bytes));
     }
     offers.offered
 }
 
 /// What is offered, and what is still to be.
 struct Offers<'a> {
-    shop: &'a Shop,
+    context: &'a BuildContext,
     /// Bytes that all of it may have.
     most: u64,
     scratch: &'a Scratch,
@@ -97,12 +105,12 @@ impl<'a> Offers<'a> {
         let made = self.made();
         for one in made {
             self.left.retain(|left| left.path != one.path);
-            match offer_one(self.shop, one, self.most - self.bytes, self.scratch) {
+            match offer_one(self.context, one, self.most - self.bytes, self.scratch) {
                 Ok(size) => (self.offered, self.bytes) = (self.offered + 1, self.bytes + size),
                 // It is told at its end why it ends, or there is nobody who hears.
                 Err(NotOffered::Stopped) => return self.left.clear(),
                 Err(why) => {
-                    self.shop.log.say(&format!("{} is not offered to other builds: {why}", one.path.name()));
+                    self.context.log.say(&format!("{} is not offered to other builds: {why}", one.path.name()));
                     if !matches!(why, NotOffered::TooLarge) {
                         return self.left.clear();
                     }
@@ -118,7 +126,7 @@ impl<'a> Offers<'a> {
         }
         let paths: Vec<String> = self.left.iter().map(|one| one.full()).collect();
         let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
-        let Ok(Ok(missing)) = self.shop.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) else {
+        let Ok(Ok(missing)) = self.context.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) else {
             return Vec::new();
         };
         let missing: Vec<&str> = missing.lines().collect();
@@ -170,25 +178,25 @@ impl From<String> for NotOffered {
 }
 
 /// Packs a path, and uploads it: the file first, for whoever finds a narinfo looks for its file. How many bytes that came to.
-fn offer_one(shop: &Shop, one: &ToOffer, most: u64, scratch: &Scratch) -> Result<u64, NotOffered> {
+fn offer_one(context: &BuildContext, one: &ToOffer, most: u64, scratch: &Scratch) -> Result<u64, NotOffered> {
     let file = scratch.file();
-    let (packed, nar) = pack(shop, one, File::create(&file)?, most)?;
-    let (size, references) = (packed.size, references(shop, one)?);
+    let (packed, nar) = pack(context, one, File::create(&file)?, most)?;
+    let (size, references) = (packed.size, references(context, one)?);
     let upload = Upload { name: ObjectName::Nar(packed.sha256.clone()), size, sha256: packed.sha256.clone() };
-    shop.lease.store(Weight::Work, &upload, Body::File(&file))?;
+    context.lease.store(CallPriority::Work, &upload, Body::File(&file))?;
     // Room for the next one.
     fs::remove_file(&file)?;
     let narinfo = Narinfo { path: one.path.clone(), packed, nar, references, deriver: Some(one.deriver.clone()) };
     let text = narinfo.text(&one.dir).into_bytes();
     let name = ObjectName::Narinfo(one.path.hash.clone());
     let upload = Upload { name, size: text.len() as u64, sha256: sha256(&text) };
-    shop.lease.store(Weight::Work, &upload, Body::Bytes(&text))?;
+    context.lease.store(CallPriority::Work, &upload, Body::Bytes(&text))?;
     Ok(size)
 }
 
-fn references(shop: &Shop, one: &ToOffer) -> Result<Vec<StoreName>, NotOffered> {
+fn references(context: &BuildContext, one: &ToOffer) -> Result<Vec<StoreName>, NotOffered> {
     let path = one.full();
-    let told = shop.nix.ask("nix-store", &["-q", "--references", &path].map(OsStr::new))??;
+    let told = context.nix.ask("nix-store", &["-q", "--references", &path].map(OsStr::new))??;
     let name = |path: &str| path.strip_prefix(&format!("{}/", one.dir))?.parse().ok();
     let names: Option<Vec<StoreName>> = told.lines().map(name).collect();
     let mut references = names.ok_or_else(|| format!("it names what is no store path: {told}"))?;
@@ -197,9 +205,10 @@ fn references(shop: &Shop, one: &ToOffer) -> Result<Vec<StoreName>, NotOffered> 
 }
 
 /// Packs a path as Nix dumps it, and tells the file and its content.
-fn pack(shop: &Shop, one: &ToOffer, file: File, most: u64) -> Result<(Content, Content), NotOffered> {
+fn pack(context: &BuildContext, one: &ToOffer, file: File, most: u64) -> Result<(Content, Content), NotOffered> {
     let dump = ["--dump".into(), one.full().into()];
-    let (packed, ended) = shop.nix.listen("nix-store", &dump, |pipe| copy(shop, pipe, Packer::new(file, most)))?;
+    let (packed, ended) =
+        context.nix.listen("nix-store", &dump, |pipe| copy(context, pipe, Packer::new(file, most)))?;
     match packed {
         Ok(packed) if ended.success() => Ok(packed),
         Ok(_) => Err(format!("nix-store --dump: {ended}").into()),
@@ -207,10 +216,14 @@ fn pack(shop: &Shop, one: &ToOffer, file: File, most: u64) -> Result<(Content, C
     }
 }
 
-fn copy(shop: &Shop, mut pipe: impl Read, mut packer: Packer<File>) -> Result<(Content, Content), NotOffered> {
+fn copy(
+    context: &BuildContext,
+    mut pipe: impl Read,
+    mut packer: Packer<File>,
+) -> Result<(Content, Content), NotOffered> {
     let mut piece = vec![0; PIECE];
     loop {
-        if shop.nix.stop().why().is_some() {
+        if context.nix.stop().why().is_some() {
             return Err(NotOffered::Stopped);
         }
         match pipe.read(&mut piece) {

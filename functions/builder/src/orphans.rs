@@ -22,15 +22,15 @@ pub(crate) fn adopt() {
 
 /// The children that somebody here waits for while others are ended.
 #[derive(Default)]
-pub(crate) struct Wards(Mutex<HashSet<Pid>>);
+pub(crate) struct TrackedChildren(Mutex<HashSet<Pid>>);
 
 /// One of them is no orphan for as long as this lives: until it was waited for.
 pub(crate) struct Ward<'a> {
     child: Pid,
-    wards: &'a Wards,
+    wards: &'a TrackedChildren,
 }
 
-impl Wards {
+impl TrackedChildren {
     /// Starts a child that is no orphan.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Child, Ward<'_>)> {
         // Held meanwhile, so that nobody takes it for one.
@@ -50,7 +50,7 @@ impl Drop for Ward<'_> {
 
 /// Ends all children that are left, and those that they leave, for at most `time`. To be called while no run of Nix is
 /// under way: every child that there is then is an orphan, but for these.
-pub(crate) fn end(wards: &Wards, time: Duration) {
+pub(crate) fn end(wards: &TrackedChildren, time: Duration) {
     let until = Instant::now() + time;
     let wards = lock(&wards.0);
     loop {

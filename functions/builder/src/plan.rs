@@ -1,20 +1,20 @@
 //! What Nix would build for a package, so that the endpoint can say whether one of these is known to fail, and knows what may be
 //! offered to other builds.
 
-use binplz_core::{key::DrvHash, protocol::TO_BUILD_MAX};
+use binplz_core::{build::protocol::TO_BUILD_MAX, id::key::DrvHash};
 
 use crate::{
+    context::{BuildContext, Ending, finished},
     evaluate::Package,
     internal_json::{self, Event},
-    shop::{Ending, Shop, finished},
 };
 
 /// The paths of the derivations that Nix would build for a package, as it says before it does: what others need before these. None, where it would not say: then what is wrong
 /// is found by realising it.
-pub(crate) fn to_build(shop: &Shop, package: &Package) -> Result<Vec<String>, Ending> {
+pub(crate) fn to_build(context: &BuildContext, package: &Package) -> Result<Vec<String>, Ending> {
     let arguments = ["--realise", "--dry-run", &format!("{}!{}", package.drv, package.output)].map(Into::into);
     let mut found = Vec::new();
-    let ran = shop.nix.run("nix-store", &arguments, shop.lease.deadline(), |line| {
+    let ran = context.nix.run("nix-store", &arguments, context.lease.deadline(), |line| {
         if let Event::Message { text, .. } | Event::Text(text) = internal_json::parse(line) {
             found.extend(derivations(&text));
         }

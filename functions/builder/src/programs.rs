@@ -9,10 +9,12 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{Program, Refusal, Verdict},
-    failure::{Failure, Kind},
-    key::{Bin, System},
-    protocol::JobLimits,
+    build::{
+        failure::{Failure, Kind},
+        protocol::JobLimits,
+    },
+    id::key::{Bin, System},
+    objects::artifact::{Program, Refusal, Verdict},
 };
 use sha2::{Digest, Sha256};
 

@@ -8,21 +8,21 @@ use std::{
     time::Instant,
 };
 
-use binplz_core::{
+use binplz_core::build::{
     failure::{Failure, Kind},
     protocol::{JobLimits, Phase, Stats},
 };
 
 use crate::{
-    classify::{self, Ended},
+    classify::{self, NixExit},
     closure::Closure,
+    context::{BuildContext, Ending, finished},
     drv,
     evaluate::Package,
     machine,
     memory::Gauge,
     nix::Exit,
     scratch::Scratch,
-    shop::{Ending, Shop, finished},
     watch::Watch,
 };
 
@@ -37,17 +37,17 @@ pub(crate) struct Output {
 /// Realises the output that holds the programs. The root that keeps it lies in `scratch`. `built` is told of each derivation that is built,
 /// and is gone when nothing more is.
 pub(crate) fn realise(
-    shop: &Shop,
+    context: &BuildContext,
     package: &Package,
     limits: &JobLimits,
     scratch: &Scratch,
     built: Sender<()>,
     stats: &mut Stats,
 ) -> Result<Output, Ending> {
-    shop.board.update(|progress| progress.phase = Phase::Building);
+    context.progress_channel.update(|progress| progress.phase = Phase::Building);
     let kills = machine::oom_kills();
-    let mut watch = Watch::new(&shop.board, &shop.log).telling(built);
-    let deadline = shop.lease.deadline();
+    let mut watch = Watch::new(&context.progress_channel, &context.log).telling(built);
+    let deadline = context.lease.deadline();
     let left = deadline.saturating_duration_since(Instant::now()).as_secs() + 1;
     let arguments: Vec<OsString> = [
         "--realise".into(),
@@ -67,17 +67,17 @@ pub(crate) fn realise(
     ]
     .into();
     let gauge = Gauge::start();
-    let ran = shop.nix.run("nix-store", &arguments, deadline, |line| watch.hear(line));
+    let ran = context.nix.run("nix-store", &arguments, deadline, |line| watch.hear(line));
     let mut evidence = watch.into_evidence();
     stats.derivations += evidence.builds.len() as u32;
     stats.memory = gauge.peak();
     let ran = ran?;
     let ended = finished(ran.end)?;
-    if ended == Ended::Exit(Exit::Code(0)) {
-        return output(shop, &ran.stdout);
+    if ended == NixExit::Exit(Exit::Code(0)) {
+        return output(context, &ran.stdout);
     }
     evidence.download = classify::failing_derivation(&evidence).and_then(drv::is_download);
-    evidence.daemon = shop.nix.by_daemon();
+    evidence.daemon = context.nix.by_daemon();
     evidence.oom_killed = machine::oom_kills() > kills;
     let store = Path::new(&package.drv).parent().unwrap_or(Path::new("/"));
     evidence.disk_full = [store, &std::env::temp_dir()].into_iter().any(machine::disk_full);
@@ -85,13 +85,13 @@ pub(crate) fn realise(
 }
 
 /// Nix printed the root's link, which leads to the output.
-fn output(shop: &Shop, stdout: &[u8]) -> Result<Output, Ending> {
+fn output(context: &BuildContext, stdout: &[u8]) -> Result<Output, Ending> {
     let printed = String::from_utf8_lossy(stdout);
     let link = printed.lines().next_back().unwrap_or_default();
     let path = fs::read_link(link).map_err(|error| Ending::ours(format!("Nix named no output ({link}): {error}")))?;
     let Some(store) = path.parent() else { return Err(Ending::ours("an output outside of every store")) };
     let query = ["-qR".as_ref(), path.as_os_str()];
-    let closure = shop.nix.ask("nix-store", &query)?.map_err(|error| {
+    let closure = context.nix.ask("nix-store", &query)?.map_err(|error| {
         Ending::Failed(Failure::new(Kind::BuilderError, format!("the output's closure is not known: {error}")))
     })?;
     let closure = Closure::new(store, closure.lines());

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use crate::{nix::Nix, shop::Ending};
+use crate::{context::Ending, nix::Nix};
 
 /// The oldest Nix that this was tried with.
 const LEAST: (u32, u32) = (2, 8);

@@ -3,13 +3,13 @@
 
 use std::{collections::HashMap, sync::mpsc::Sender};
 
-use binplz_core::protocol::Progress;
+use binplz_core::build::protocol::Progress;
 
 use crate::{
-    board::Board,
     evidence::{Evidence, Trace, keep, name_of},
     internal_json::{Activity, Event, parse},
     log::{Log, plain},
+    progress_channel::ProgressChannel,
 };
 
 /// Nix's own messages that are kept as evidence.
@@ -19,7 +19,7 @@ const FOR_PEOPLE: u64 = 3;
 
 /// The listener.
 pub(crate) struct Watch<'a> {
-    board: &'a Board,
+    progress_channel: &'a ProgressChannel,
     log: &'a Log,
     evidence: Evidence,
     /// Build activities, by their number: where their trace is.
@@ -35,10 +35,10 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// A listener that writes to `board` and `log`.
-    pub(crate) fn new(board: &'a Board, log: &'a Log) -> Watch<'a> {
+    /// A listener that writes to `progress_channel` and `log`.
+    pub(crate) fn new(progress_channel: &'a ProgressChannel, log: &'a Log) -> Watch<'a> {
         Watch {
-            board,
+            progress_channel,
             log,
             evidence: Evidence::default(),
             running: HashMap::new(),
@@ -133,7 +133,7 @@ impl<'a> Watch<'a> {
 
     fn step(&self, step: String) {
         let step = step.chars().take(200).collect();
-        self.board.update(|progress| progress.step = Some(step));
+        self.progress_channel.update(|progress| progress.step = Some(step));
     }
 
     fn progress(&mut self, id: u64, done: u64, expected: u64) {
@@ -141,7 +141,7 @@ impl<'a> Watch<'a> {
             self.expected = self.expected.max(expected);
             // Where nobody listens any more, nobody needs to know.
             let _ = self.built.as_ref().map(|built| built.send(()));
-            return self.board.update(|progress: &mut Progress| {
+            return self.progress_channel.update(|progress: &mut Progress| {
                 progress.done = progress.done.max(done);
                 progress.expected = progress.expected.max(expected);
             });
@@ -151,7 +151,7 @@ impl<'a> Watch<'a> {
         // What is downloaded is copied, too; from a store on this machine it is only copied.
         let sum = |bytes: &HashMap<u64, u64>| bytes.values().fold(0u64, |sum, &n| sum.saturating_add(n));
         let fetched = sum(&self.transfers).max(sum(&self.copies));
-        self.board.update(|progress| progress.bytes_fetched = progress.bytes_fetched.max(fetched));
+        self.progress_channel.update(|progress| progress.bytes_fetched = progress.bytes_fetched.max(fetched));
     }
 }
 
@@ -170,11 +170,12 @@ mod tests {
 
     /// What stands on the board and what is known after these lines.
     fn heard(lines: &[&str]) -> (Progress, Evidence) {
-        let (board, log) = (Board::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
-        let mut watch = Watch::new(&board, &log);
+        let (progress_channel, log) =
+            (ProgressChannel::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
+        let mut watch = Watch::new(&progress_channel, &log);
         lines.iter().for_each(|line| watch.hear(line.as_bytes()));
         let evidence = watch.into_evidence();
-        (board.read(None, Instant::now()).progress, evidence)
+        (progress_channel.read(None, Instant::now()).progress, evidence)
     }
 
     const BUILDS: &str = r#"@nix {"action":"start","id":1,"level":0,"text":"","type":104}"#;

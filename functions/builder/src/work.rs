@@ -10,27 +10,29 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{Manifest, Verdict},
-    failure::{Failure, Kind},
-    key::{Attr, DrvHash, Product, Token},
-    protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, Turn},
+    build::{
+        failure::{Failure, Kind},
+        protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, Turn},
+    },
+    id::key::{Attr, DrvHash, Product, Token},
+    objects::artifact::{Manifest, Verdict},
 };
 
 use crate::{
-    board::Board,
     catalogue::work::catalogue,
+    context::{BuildContext, Ending},
     evaluate::{Package, evaluate},
     hand_over::hand_over,
+    heartbeat,
     lease::{CallError, Lease},
     log::{self, Log},
     nix::Nix,
     offer, plan,
     programs::{self, failure_of},
-    pulse,
+    progress_channel::ProgressChannel,
     realise::realise,
     scratch::Scratch,
     settings,
-    shop::{Ending, Shop},
     stop::{Stop, Why},
 };
 
@@ -49,15 +51,15 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         Err(CallError::Stopped) => return interrupted_early(&lease, &stop),
         Err(error) => return Err(error.to_string()),
     };
-    let board = Arc::new(Board::default());
+    let progress_channel = Arc::new(ProgressChannel::default());
     let log = Arc::new(Log::new(job.limits.log_bytes, token));
     let shipping = {
-        let (lease, board, log) = (Arc::clone(&lease), Arc::clone(&board), Arc::clone(&log));
-        thread::spawn(move || log::ship(&log, &lease, &board))
+        let (lease, progress_channel, log) = (Arc::clone(&lease), Arc::clone(&progress_channel), Arc::clone(&log));
+        thread::spawn(move || log::ship(&log, &lease, &progress_channel))
     };
     {
-        let (lease, board, stop) = (Arc::clone(&lease), Arc::clone(&board), Arc::clone(&stop));
-        thread::spawn(move || pulse::run(&lease, &board, &stop, job.lease_seconds));
+        let (lease, progress_channel, stop) = (Arc::clone(&lease), Arc::clone(&progress_channel), Arc::clone(&stop));
+        thread::spawn(move || heartbeat::run(&lease, &progress_channel, &stop, job.lease_seconds));
     }
     let mut nix = Nix::new(std::env::vars_os(), Arc::clone(&stop));
     if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
@@ -67,10 +69,10 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         nix.set_option("extra-substituters", url);
         nix.set_option("extra-trusted-public-keys", key);
     }
-    let shop = Shop { lease: Arc::clone(&lease), board, log, nix };
+    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, nix };
 
     let mut stats = Stats::default();
-    let made = catch_unwind(AssertUnwindSafe(|| make(&shop, &job, &mut stats)));
+    let made = catch_unwind(AssertUnwindSafe(|| make(&context, &job, &mut stats)));
     let outcome = match made.unwrap_or_else(|_| Err(Ending::ours("it panicked"))) {
         Ok(Some(outcome)) => outcome,
         // The lease is over, and with it what could still be said.
@@ -79,8 +81,8 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),
         Err(Ending::Stopped) => Outcome::Failed(Failure::new(Kind::Interrupted, "")),
     };
-    shop.log.say(&sentence(&outcome));
-    shop.log.close();
+    context.log.say(&sentence(&outcome));
+    context.log.close();
     let (segments, trouble) = shipping.join().unwrap_or((0, None));
     if let Some(trouble) = trouble {
         // A build is not worth less without its log.
@@ -88,7 +90,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     }
     stats.log_segments = segments;
     let settled = lease.settle(&Report { outcome, stats });
-    shop.board.close();
+    context.progress_channel.close();
     match settled {
         Ok(()) => Ok(Done::Settled),
         Err(_) if stop.lease_lost() => Ok(Done::Lost),
@@ -97,28 +99,28 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
 }
 
 /// What the job is about; `None`: another build does it, and the endpoint knows.
-fn make(shop: &Shop, job: &Job, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
+fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
     let name = match &job.key.product {
         Product::Package(attr) => attr.as_str(),
         Product::Catalogue => "the catalogue",
     };
-    shop.log.say(&format!("{name} for {}", job.key.system));
-    shop.log.say(&match &job.nixpkgs {
+    context.log.say(&format!("{name} for {}", job.key.system));
+    context.log.say(&match &job.nixpkgs {
         Nixpkgs::Path(path) => format!("nixpkgs: {path}"),
         Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
     });
     match &job.key.product {
-        Product::Package(attr) => Ok(build(shop, job, attr, stats)?.map(Outcome::Built)),
-        Product::Catalogue => catalogue(shop, job).map(|()| Some(Outcome::Catalogued)),
+        Product::Package(attr) => Ok(build(context, job, attr, stats)?.map(Outcome::Built)),
+        Product::Catalogue => catalogue(context, job).map(|()| Some(Outcome::Catalogued)),
     }
 }
 
 /// From a package's name to its manifest, unless another build has its derivation.
-fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Manifest>, Ending> {
-    let package = evaluate(shop, job, attr)?;
-    shop.log.say(&format!("derivation: {}, output {}, by Nix {}", package.drv, package.output, package.nix));
+fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Manifest>, Ending> {
+    let package = evaluate(context, job, attr)?;
+    context.log.say(&format!("derivation: {}, output {}, by Nix {}", package.drv, package.output, package.nix));
 
-    let to_build = plan::to_build(shop, &package)?;
+    let to_build = plan::to_build(context, &package)?;
     let to_offer = if job.cache.is_some() { offer::needed_by_others(&to_build, &package.drv) } else { Vec::new() };
     let found = Evaluated {
         drv_path: package.drv.clone(),
@@ -126,7 +128,7 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Optio
         to_offer: to_offer.iter().map(|made| made.path.hash.clone()).collect(),
         main_program: package.main_program.clone(),
     };
-    match shop.lease.claim(&found)? {
+    match context.lease.claim(&found)? {
         Turn::Go => {}
         Turn::Elsewhere => return Ok(None),
     }
@@ -135,8 +137,8 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Optio
     let (built, more) = mpsc::channel();
     let (to_offer, scratch) = (&to_offer, &scratch);
     thread::scope(|scope| {
-        let offering = scope.spawn(move || offer::offer(shop, to_offer, job.limits.cache_bytes, scratch, more));
-        let made = program(shop, job, attr, package, scratch, built, stats);
+        let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
+        let made = program(context, job, attr, package, scratch, built, stats);
         // What they need was made, also where they were not.
         stats.offers = offering.join().unwrap_or(0);
         made.map(Some)
@@ -145,7 +147,7 @@ fn build(shop: &Shop, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Optio
 
 /// From a package that is this task's to build to its programs in the store.
 fn program(
-    shop: &Shop,
+    context: &BuildContext,
     job: &Job,
     attr: &Attr,
     package: Package,
@@ -153,15 +155,15 @@ fn program(
     built: Sender<()>,
     stats: &mut Stats,
 ) -> Result<Manifest, Ending> {
-    let output = realise(shop, &package, &job.limits, scratch, built, stats)?;
+    let output = realise(context, &package, &job.limits, scratch, built, stats)?;
 
-    shop.board.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
+    context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
     let main: Vec<&str> =
         package.main_program.iter().map(String::as_str).chain([attr.leaf(), &package.pname]).collect();
     let found = programs::inspect(&output.path, &output.closure, job.key.system, &job.limits, &main)?;
     match failure_of(&found) {
         Some(failure) => Err(Ending::Failed(failure)),
-        None => hand_over(shop, package, found),
+        None => hand_over(context, package, found),
     }
 }
 

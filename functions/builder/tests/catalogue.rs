@@ -9,8 +9,8 @@ use std::{
 
 use binplz_catalogue::{Lookup, Obstacle, details};
 use binplz_core::{
-    catalogue::Resolution,
-    key::{DrvHash, System},
+    id::key::{DrvHash, System},
+    nixpkgs::catalogue::Resolution,
     ports::Catalogue,
 };
 use tempfile::TempDir;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use binplz_core::{
-    catalogue::About,
-    key::{Attr, Rev, System},
+    id::key::{Attr, Rev, System},
+    nixpkgs::catalogue::About,
 };
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
 use serde::{Deserialize, Serialize};

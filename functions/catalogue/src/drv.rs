@@ -1,6 +1,6 @@
 //! The hash of a derivation's path in 20 bytes: its 32 characters hold five bits each.
 
-use binplz_core::key::DrvHash;
+use binplz_core::id::key::DrvHash;
 
 /// Bytes of a packed hash.
 pub(crate) const DRV_BYTES: usize = 20;

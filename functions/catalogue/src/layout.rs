@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use binplz_core::{
+use binplz_core::id::{
     key::{Bin, Rev, System},
     text::clean_line,
 };
@@ -14,14 +14,14 @@ use crate::{
     lookup::{Header, Lookup, Tier, reason_key},
     names::Names,
     record::{Obstacle, Standing},
-    writer::{Files, Known, drv},
+    writer::{Files, PackageRecord, drv},
 };
 
 /// Longest reason in the lookup file, in characters; the details have all of it.
 const REASON_MAX: usize = 160;
 
 /// Both files. The packages are in the order of their attributes.
-pub(crate) fn files(rev: Rev, packages: &[Known]) -> Result<Files, TooLarge> {
+pub(crate) fn files(rev: Rev, packages: &[PackageRecord]) -> Result<Files, TooLarge> {
     let mut body = Body::default();
     let names: BTreeSet<&Bin> = packages.iter().flat_map(|known| known.programs.keys().chain(&known.main)).collect();
     let ranks: BTreeMap<&Bin, u32> = names.iter().copied().zip(0..).collect();
@@ -52,7 +52,7 @@ pub(crate) fn files(rev: Rev, packages: &[Known]) -> Result<Files, TooLarge> {
     let mut blocks = Vec::new();
     for block in packages.chunks(details::BLOCK) {
         blocks.push(small(details.len())?);
-        details.extend(details::pack(block.iter().map(Known::details)));
+        details.extend(details::pack(block.iter().map(PackageRecord::details)));
     }
     blocks.push(small(details.len())?);
     let blocks = body.column(&blocks)?;
@@ -92,7 +92,7 @@ fn lists(
 
 /// Who ships each program, the best first.
 fn shippers(
-    packages: &[Known],
+    packages: &[PackageRecord],
     programs: usize,
     rank: impl Fn(&Bin) -> u32,
 ) -> Result<Vec<std::vec::IntoIter<u32>>, TooLarge> {
@@ -143,7 +143,7 @@ struct Reasons {
 }
 
 /// What there is to say on obstacles. Many say the same, which is kept once.
-fn reasons(body: &mut Body, packages: &[Known]) -> Result<Reasons, TooLarge> {
+fn reasons(body: &mut Body, packages: &[PackageRecord]) -> Result<Reasons, TooLarge> {
     let (mut keys, mut of_keys, mut known, mut from, mut texts) = (vec![], vec![], BTreeMap::new(), vec![0], vec![]);
     for (attr, package) in packages.iter().enumerate() {
         for system in System::ALL {

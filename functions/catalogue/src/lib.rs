@@ -27,7 +27,7 @@ mod search;
 mod layout;
 mod writer;
 
-pub use binplz_core::catalogue::About;
+pub use binplz_core::nixpkgs::catalogue::About;
 pub use bytes::TooLarge;
 pub use lookup::{BadCatalogue, Lookup, Lost, Package};
 pub use opened::{Open, Opened};

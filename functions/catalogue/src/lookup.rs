@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 
-use binplz_core::key::{Attr, Bin, DrvHash, Rev, System};
+use binplz_core::id::key::{Attr, Bin, DrvHash, Rev, System};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

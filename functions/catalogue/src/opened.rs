@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use binplz_core::{
-    artifact::ObjectPath,
+    objects::artifact::ObjectPath,
     ports::{Store, Unavailable},
 };
 

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use binplz_core::{
-    catalogue::About,
-    failure::{Failure, Kind},
-    key::{Attr, System},
-    text::clean_line,
+    build::failure::{Failure, Kind},
+    id::{
+        key::{Attr, System},
+        text::clean_line,
+    },
+    nixpkgs::catalogue::About,
 };
 use serde::{Deserialize, Serialize};
 

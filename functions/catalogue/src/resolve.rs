@@ -6,10 +6,12 @@
 //! choose, or for a build to find out. (3) Nothing, and what is near.
 
 use binplz_core::{
-    catalogue::{About, Entry, NEAR_MAX, Resolution},
-    key::{Attr, Bin, System},
+    id::{
+        key::{Attr, Bin, System},
+        target::Wanted,
+    },
+    nixpkgs::catalogue::{About, Entry, NEAR_MAX, Resolution},
     ports::Catalogue,
-    target::Wanted,
 };
 
 use crate::{

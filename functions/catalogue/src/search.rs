@@ -3,8 +3,8 @@
 //! Descriptions are not searched: they lie compressed in the other file, and it would take reading all of that.
 
 use binplz_core::{
-    catalogue::{About, Entry},
-    key::{Attr, NAME_MAX, System},
+    id::key::{Attr, NAME_MAX, System},
+    nixpkgs::catalogue::{About, Entry},
 };
 
 use crate::{

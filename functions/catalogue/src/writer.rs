@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use binplz_core::{
-    artifact::{Main, Manifest, Verdict},
-    catalogue::About,
-    key::{Attr, Bin, DrvHash, Rev, System},
+    id::key::{Attr, Bin, DrvHash, Rev, System},
+    nixpkgs::catalogue::About,
+    objects::artifact::{Main, Manifest, Verdict},
 };
 use thiserror::Error;
 
@@ -69,14 +69,14 @@ impl Told {
 
 /// A package, with everything that was told of it put together.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct PackageRecord {
     pub(crate) attr: Attr,
     pub(crate) told: Told,
     pub(crate) programs: Programs,
     pub(crate) main: Option<Bin>,
 }
 
-impl Known {
+impl PackageRecord {
     /// Its name without its version.
     pub(crate) fn pname(&self) -> &str {
         &self.told.about.pname
@@ -151,7 +151,7 @@ impl Writer {
             let inherited = || told.drvs().find_map(|drv| by_drv.get(&drv)).cloned();
             let programs = built.remove(&attr).or(listed).or_else(inherited).unwrap_or_default();
             let main = main(&attr, &told.about, &programs);
-            known.push(Known { attr, told, programs, main });
+            known.push(PackageRecord { attr, told, programs, main });
         }
         layout::files(rev, &known)
     }

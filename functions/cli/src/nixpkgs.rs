@@ -8,12 +8,10 @@ use std::{
 };
 
 use binplz_core::{
-    key::Rev,
-    narinfo::StoreDir,
-    pins::{KEEP, Pin, PinName, Pins, Source},
-    protocol::Nixpkgs,
-    text::clean_line,
-    time::Timestamp,
+    build::protocol::Nixpkgs,
+    id::{key::Rev, text::clean_line, time::Timestamp},
+    nixpkgs::pins::{KEEP, Pin, PinName, Pins, Source},
+    objects::narinfo::StoreDir,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -26,7 +24,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// Why there is nothing to build from or with.
 #[derive(Debug, Error)]
-pub(crate) enum Fault {
+pub(crate) enum NixpkgsError {
     /// No `nix-store` in PATH.
     #[error(
         "there is no Nix here (nix-store is not in PATH); install it: apt install nix-bin, or https://nixos.org/download"
@@ -51,25 +49,25 @@ pub(crate) enum Fault {
 /// Checks that Nix is there and new enough.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) fn check_nix() -> Result<(), Fault> {
+/// [`NixpkgsError`].
+pub(crate) fn check_nix() -> Result<(), NixpkgsError> {
     let told = run("nix-store", &["--version"])?;
     let version = told.rsplit(' ').next().unwrap_or("").trim().to_owned();
     let mut numbers = version.split(['.', 'p']).map(|number| number.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found >= OLDEST { Ok(()) } else { Err(Fault::OldNix(version)) }
+    if found >= OLDEST { Ok(()) } else { Err(NixpkgsError::OldNix(version)) }
 }
 
 /// Where this machine's Nix store lies.
-pub(crate) fn store_dir() -> Result<StoreDir, Fault> {
+pub(crate) fn store_dir() -> Result<StoreDir, NixpkgsError> {
     let told = run("nix-instantiate", &["--eval", "--json", "--expr", "builtins.storeDir"])?;
     let dir = serde_json::from_str::<String>(&told).ok().and_then(|dir| dir.parse().ok());
-    dir.ok_or_else(|| Fault::Nix("a cache", format!("the store is at {}", told.trim())))
+    dir.ok_or_else(|| NixpkgsError::Nix("a cache", format!("the store is at {}", told.trim())))
 }
 
 /// The pins that `infra/pins.json` knows.
 #[derive(Deserialize)]
-pub(crate) struct Known {
+pub(crate) struct PinsFile {
     default: PinName,
     pins: BTreeMap<PinName, Commit>,
 }
@@ -81,21 +79,21 @@ struct Commit {
     nar_hash: String,
 }
 
-impl Known {
+impl PinsFile {
     /// As it was compiled in.
     ///
     /// # Errors
-    /// [`Fault::Pins`].
-    pub(crate) fn read() -> Result<Known, Fault> {
+    /// [`NixpkgsError::Pins`].
+    pub(crate) fn read() -> Result<PinsFile, NixpkgsError> {
         let file = include_str!("../../../infra/pins.json");
-        serde_json::from_str(file).map_err(|error| Fault::Pins(error.to_string()))
+        serde_json::from_str(file).map_err(|error| NixpkgsError::Pins(error.to_string()))
     }
 
     /// Its pins, each fetched when it is first asked for.
     ///
     /// # Errors
-    /// [`Fault::Pins`].
-    pub(crate) fn pins(self) -> Result<Pins, Fault> {
+    /// [`NixpkgsError::Pins`].
+    pub(crate) fn pins(self) -> Result<Pins, NixpkgsError> {
         let pin = |commit: &Commit| Pin {
             rev: commit.rev.clone(),
             nixpkgs: on_github(&commit.rev, Some(&commit.nar_hash)),
@@ -103,7 +101,7 @@ impl Known {
             keep: KEEP,
         };
         let pins = self.pins.iter().map(|(name, commit)| (name.clone(), pin(commit))).collect();
-        Pins::new(self.default, pins).map_err(|error| Fault::Pins(error.to_string()))
+        Pins::new(self.default, pins).map_err(|error| NixpkgsError::Pins(error.to_string()))
     }
 
     /// The hash of a commit's tree.
@@ -123,15 +121,15 @@ pub(crate) struct Named {
 /// What `binplz serve --nixpkgs` names. A commit is fetched when it is first asked for.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) fn named(text: &str) -> Result<Named, Fault> {
-    let name = |name: &str| name.parse().map_err(|why| Fault::Pins(format!("{name} {why}")));
+/// [`NixpkgsError`].
+pub(crate) fn named(text: &str) -> Result<Named, NixpkgsError> {
+    let name = |name: &str| name.parse().map_err(|why| NixpkgsError::Pins(format!("{name} {why}")));
     let Some(commit) = text.strip_prefix("github:NixOS/nixpkgs/") else {
         let set = snapshot(Path::new(text))?;
         return Ok(Named { name: name("local")?, source: Nixpkgs::Path(set.path).into(), rev: set.rev });
     };
-    let rev: Rev = commit.parse().map_err(|_| Fault::NoSet(text.to_owned()))?;
-    let known = Known::read()?;
+    let rev: Rev = commit.parse().map_err(|_| NixpkgsError::NoSet(text.to_owned()))?;
+    let known = PinsFile::read()?;
     let its_name = known.pins.iter().find(|(_, commit)| commit.rev == rev).map(|(name, _)| name.clone());
     let its_name = its_name.map_or_else(|| name("github"), Ok)?;
     Ok(Named { name: its_name, source: on_github(&rev, known.nar_hash(&rev)), rev })
@@ -160,58 +158,59 @@ pub(crate) struct Fetched {
 /// Copies a directory into the Nix store. Its revision is the hash of its content, so a changed set is another one.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) fn snapshot(dir: &Path) -> Result<Fetched, Fault> {
-    let no_set = |error: io::Error| Fault::NoSet(format!("{} ({error})", dir.display()));
+/// [`NixpkgsError`].
+pub(crate) fn snapshot(dir: &Path) -> Result<Fetched, NixpkgsError> {
+    let no_set = |error: io::Error| NixpkgsError::NoSet(format!("{} ({error})", dir.display()));
     let set: PathBuf = dir.canonicalize().map_err(no_set)?;
     match set.to_str() {
         Some(set_text) if set.join("default.nix").is_file() => fetch(&[("path", set_text)]),
-        _ => Err(Fault::NoSet(dir.display().to_string())),
+        _ => Err(NixpkgsError::NoSet(dir.display().to_string())),
     }
 }
 
 /// Unpacks a tarball into the Nix store. With a hash, Nix takes no other content.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) fn unpack(url: &str, nar_hash: Option<&str>) -> Result<Fetched, Fault> {
+/// [`NixpkgsError`].
+pub(crate) fn unpack(url: &str, nar_hash: Option<&str>) -> Result<Fetched, NixpkgsError> {
     fetch(&[("url", url), ("narHash", nar_hash.unwrap_or_default())])
 }
 
 /// Downloads a tarball into the Nix store, as it is.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) fn download(url: &str) -> Result<PathBuf, Fault> {
+/// [`NixpkgsError`].
+pub(crate) fn download(url: &str) -> Result<PathBuf, NixpkgsError> {
     let told = run("nix-prefetch-url", &["--print-path", "--name", "nixpkgs.tar.gz", url])?;
-    told.lines().last().map(PathBuf::from).ok_or(Fault::Nix("nix-prefetch-url", told))
+    told.lines().last().map(PathBuf::from).ok_or(NixpkgsError::Nix("nix-prefetch-url", told))
 }
 
 /// A file's URL.
 ///
 /// # Errors
-/// [`Fault::NoSet`]: there is no such file.
-pub(crate) fn file_url(file: &Path) -> Result<String, Fault> {
-    let no_file = |why: String| Fault::NoSet(format!("{} ({why})", file.display()));
+/// [`NixpkgsError::NoSet`]: there is no such file.
+pub(crate) fn file_url(file: &Path) -> Result<String, NixpkgsError> {
+    let no_file = |why: String| NixpkgsError::NoSet(format!("{} ({why})", file.display()));
     let file = file.canonicalize().map_err(|error| no_file(error.to_string()))?;
     let text = file.to_str().ok_or_else(|| no_file("its name is no text".to_owned()))?;
     Ok(format!("file://{}", utf8_percent_encode(text, PLAIN)))
 }
 
-fn fetch(data: &[(&str, &str)]) -> Result<Fetched, Fault> {
+fn fetch(data: &[(&str, &str)]) -> Result<Fetched, NixpkgsError> {
     let expression = include_str!("fetch.nix");
     // A tarball that was fetched before may be another one by now.
     let mut arguments = vec!["--eval", "--strict", "--json", "--read-write-mode", "--option", "tarball-ttl", "0"];
     arguments.extend(data.iter().flat_map(|(name, value)| ["--argstr", name, value]));
     arguments.extend(["--expr", expression]);
     let told = run("nix-instantiate", &arguments)?;
-    let path: String = serde_json::from_str(&told).map_err(|error| Fault::Nix("nix-instantiate", error.to_string()))?;
+    let path: String =
+        serde_json::from_str(&told).map_err(|error| NixpkgsError::Nix("nix-instantiate", error.to_string()))?;
     if !Path::new(&path).join("default.nix").is_file() {
-        return Err(Fault::NoSet(path));
+        return Err(NixpkgsError::NoSet(path));
     }
     let nar_hash = run("nix-hash", &["--type", "sha256", &path])?;
     let rev = nar_hash.get(..40).and_then(|digits| digits.parse().ok());
-    let rev = rev.ok_or_else(|| Fault::Nix("nix-hash", nar_hash.clone()))?;
+    let rev = rev.ok_or_else(|| NixpkgsError::Nix("nix-hash", nar_hash.clone()))?;
     Ok(Fetched { rev, path, nar_hash })
 }
 
@@ -219,16 +218,16 @@ fn fetch(data: &[(&str, &str)]) -> Result<Fetched, Fault> {
 /// roots.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) fn keep(rev: &Rev, path: &str, data: &Path) -> Result<(), Fault> {
-    let failed = |error: io::Error| Fault::Nix("nix-store", error.to_string());
+/// [`NixpkgsError`].
+pub(crate) fn keep(rev: &Rev, path: &str, data: &Path) -> Result<(), NixpkgsError> {
+    let failed = |error: io::Error| NixpkgsError::Nix("nix-store", error.to_string());
     let roots = std::path::absolute(data.join("roots")).map_err(failed)?;
     fs::create_dir_all(&roots).map_err(failed)?;
     let root = roots.join(rev.as_str());
     run("nix-store", &["--realise", path, "--add-root", &root.to_string_lossy(), "--indirect"]).map(|_| ())
 }
 
-fn run(program: &'static str, arguments: &[&str]) -> Result<String, Fault> {
+fn run(program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError> {
     let out = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).output();
     match out {
         Ok(out) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
@@ -236,9 +235,9 @@ fn run(program: &'static str, arguments: &[&str]) -> Result<String, Fault> {
             let said = String::from_utf8_lossy(&out.stderr);
             // The last error, with the lines that belong to it, as one.
             let said = said.rfind("error:").map_or(&*said, |at| &said[at..]);
-            Err(Fault::Nix(program, clean_line(said, 400)))
+            Err(NixpkgsError::Nix(program, clean_line(said, 400)))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::NoNix),
-        Err(error) => Err(Fault::Nix(program, error.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NixpkgsError::NoNix),
+        Err(error) => Err(NixpkgsError::Nix(program, error.to_string())),
     }
 }

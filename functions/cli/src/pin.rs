@@ -3,12 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use binplz_core::{
-    flow::operate::{Declined, Operator, Order},
-    key::Rev,
-    pins::{Change, PinName, Pins, Source},
+    build::protocol::Nixpkgs,
+    flow::operator::orders::{Declined, Operator, Order},
+    id::{key::Rev, time::Timestamp},
+    nixpkgs::pins::{Change, PinName, Pins, Source},
     ports::{Deployment, Unavailable},
-    protocol::Nixpkgs,
-    time::Timestamp,
 };
 use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;
@@ -87,13 +86,13 @@ struct Named {
 
 /// Why it was not done.
 #[derive(Debug, Error)]
-pub(crate) enum Fault {
+pub(crate) enum PinError {
     /// There is no such deployment.
     #[error(transparent)]
-    Site(#[from] site::Fault),
+    Site(#[from] site::SiteError),
     /// The nixpkgs could not be fetched.
     #[error(transparent)]
-    Nixpkgs(#[from] nixpkgs::Fault),
+    Nixpkgs(#[from] nixpkgs::NixpkgsError),
     /// The store did not take it.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -114,12 +113,12 @@ pub(crate) enum Fault {
 /// Does it.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) fn run(args: Args) -> Result<(), Fault> {
+/// [`PinError`].
+pub(crate) fn run(args: Args) -> Result<(), PinError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(carry_out(args))
 }
 
-async fn carry_out(args: Args) -> Result<(), Fault> {
+async fn carry_out(args: Args) -> Result<(), PinError> {
     let site = args.which.find().await?;
     // Before anything is fetched: whether somebody is there to take it.
     site.carry_out(Order::Pins).await?;
@@ -165,7 +164,7 @@ impl Keep {
 
 impl Named {
     /// Fetches it with the Nix of this machine, checks it, and keeps it where the deployment's builders find it.
-    async fn store(&self, site: &Site) -> Result<(Rev, Source), Fault> {
+    async fn store(&self, site: &Site) -> Result<(Rev, Source), PinError> {
         nixpkgs::check_nix()?;
         match site {
             Site::Server(server) => {
@@ -178,7 +177,7 @@ impl Named {
                 Ok((rev, Nixpkgs::Path(set.path).into()))
             }
             #[cfg(feature = "aws")]
-            Site::Stack(_) if self.path.is_some() => Err(Fault::Directory),
+            Site::Stack(_) if self.path.is_some() => Err(PinError::Directory),
             #[cfg(feature = "aws")]
             Site::Stack(stack) => {
                 let (tarball, known) = (nixpkgs::download(&self.url()?)?, self.known_hash()?);
@@ -191,18 +190,18 @@ impl Named {
     }
 
     /// Where its tarball is.
-    fn url(&self) -> Result<String, nixpkgs::Fault> {
+    fn url(&self) -> Result<String, nixpkgs::NixpkgsError> {
         match (&self.tarball, &self.rev) {
             (Some(url), _) if url.contains("://") => Ok(url.clone()),
             (Some(file), _) => nixpkgs::file_url(file.as_ref()),
             (None, Some(rev)) => Ok(nixpkgs::github_url(rev)),
-            (None, None) => Err(nixpkgs::Fault::NoSet("nowhere".to_owned())),
+            (None, None) => Err(nixpkgs::NixpkgsError::NoSet("nowhere".to_owned())),
         }
     }
 
     /// What its tarball's content must be: what the operator says, else what this program knows of the commit.
-    fn known_hash(&self) -> Result<Option<String>, nixpkgs::Fault> {
-        let known = nixpkgs::Known::read()?;
+    fn known_hash(&self) -> Result<Option<String>, nixpkgs::NixpkgsError> {
+        let known = nixpkgs::PinsFile::read()?;
         let of_rev = self.rev.as_ref().and_then(|rev| known.nar_hash(rev)).map(str::to_owned);
         Ok(self.nar_hash.clone().or(of_rev))
     }
@@ -214,7 +213,7 @@ fn table(pins: &Pins, now: Timestamp) -> String {
     let is_default = |name: &PinName| name == pins.default_name();
     let mut all: Vec<_> = pins.all().iter().collect();
     all.sort_by_key(|(name, _)| !is_default(name));
-    let line = |(name, pin): (&PinName, &binplz_core::pins::Pin)| {
+    let line = |(name, pin): (&PinName, &binplz_core::nixpkgs::pins::Pin)| {
         let since = match pin.since {
             Timestamp(0) => "since it began".to_owned(),
             since => format!("for {}", span((now - since).as_secs())),

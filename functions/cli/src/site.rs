@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "aws")]
 use binplz_aws::{Operating, stack};
-use binplz_core::flow::operate::{Declined, Operator, Order, Outcome};
+use binplz_core::flow::operator::orders::{Declined, Operator, Order, Outcome};
 use clap::Args;
 use thiserror::Error;
 
@@ -34,7 +34,7 @@ pub(crate) enum Site {
 
 /// Why there is none.
 #[derive(Debug, Error)]
-pub(crate) enum Fault {
+pub(crate) enum SiteError {
     /// No stack.
     #[cfg(feature = "aws")]
     #[error(transparent)]
@@ -45,8 +45,8 @@ impl Which {
     /// Finds it.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub(crate) async fn find(&self) -> Result<Site, Fault> {
+    /// [`SiteError`].
+    pub(crate) async fn find(&self) -> Result<Site, SiteError> {
         #[cfg(feature = "aws")]
         if let Some(name) = &self.stack {
             return Ok(Site::Stack(Box::new(stack::open(name).await?)));

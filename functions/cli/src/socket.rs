@@ -10,9 +10,9 @@ use std::{
 };
 
 use binplz_core::{
-    flow::operate::{Declined, Operator, Order, Outcome},
-    news::About,
+    flow::operator::orders::{Declined, Operator, Order, Outcome},
     ports::{Collect, Deployment},
+    telemetry::About,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -59,7 +59,7 @@ pub(crate) async fn hear<D: Deployment<Store: Collect>>(listener: UnixListener, 
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&d)))),
             Err(error) => {
-                d.note(About::Service, "an operator was not heard", &error);
+                d.warn(About::Service, "an operator was not heard", &error);
                 // Out of descriptors, perhaps: some will be free again.
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
@@ -77,7 +77,7 @@ async fn answer<D: Deployment<Store: Collect>>(stream: UnixStream, d: Arc<D>) {
         write_line(stream.get_mut(), &outcome).await
     };
     if let Err(error) = answered.await {
-        d.note(About::Service, "an operator was not answered", &error);
+        d.warn(About::Service, "an operator was not answered", &error);
     }
 }
 

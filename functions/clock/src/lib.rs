@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use binplz_core::{
+use binplz_core::id::{
     key::{LeaseId, Token, hex},
     time::Timestamp,
 };

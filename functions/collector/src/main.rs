@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use binplz_aws::{Receiving, config::Settings, log};
-use binplz_core::{flow::gc::gc, news::About, ports::Deployment};
+use binplz_core::{flow::operator::gc::gc, ports::Deployment, telemetry::About};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
 /// What is not done today is done tomorrow.
 async fn clear(d: &Receiving) -> Result<(), Error> {
     if let Err(error) = gc(d, false).await {
-        d.note(About::Service, "what nobody needs was not all cleared away", &error);
+        d.warn(About::Service, "what nobody needs was not all cleared away", &error);
         return Err(error.into());
     }
     Ok(())

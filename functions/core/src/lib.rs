@@ -1,44 +1,21 @@
-//! What binplz is, without any I/O. The modules stand in reading order: names, what is asked, what is built, the state
-//! machine, the roles that the world fills, the stories told over them, the words that people read, and the news that operators hear.
+//! binplz without I/O. A folder is one idea, and they stand in reading order: small values, a build and its state machine,
+//! quotas, prices, objects, a nixpkgs as it is served, rows, the ports that a deployment fills, the flows over them, and
+//! the answers that users read.
 
-pub mod text;
-pub mod time;
-
-pub mod key;
-pub mod target;
-pub mod wait;
-
-pub mod artifact;
-pub mod catalogue;
-pub mod failure;
-pub mod gzip;
-pub mod narinfo;
-pub mod pins;
-pub mod policy;
-pub mod protocol;
-pub mod size;
+pub mod id;
 
 pub mod build;
-pub mod client;
-pub mod derivation;
-pub mod doomed;
-pub mod limits;
-pub mod past;
-pub mod prices;
-pub mod served;
+pub mod policy;
 
-pub mod bill;
-pub mod cost;
+pub mod billing;
 pub mod gc;
+pub mod nixpkgs;
+pub mod objects;
+pub mod quota;
 pub mod row;
 
 pub mod flow;
 pub mod ports;
+pub mod telemetry;
 
-pub mod page;
-pub mod problem;
-pub mod reply;
-pub mod shell;
-pub mod stub;
-
-pub mod news;
+pub mod answer;

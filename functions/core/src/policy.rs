@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
-use crate::{limits::Micros, protocol::JobLimits, size::Size};
+use crate::{
+    build::{protocol::JobLimits, size::Size},
+    quota::limits::Micros,
+};
 
 /// What a deployment allows.
 #[derive(Clone, Debug, PartialEq, Eq)]

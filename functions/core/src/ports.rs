@@ -12,24 +12,34 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    artifact::{CacheName, Home, ObjectName, ObjectPath},
-    build::{Build, Lease},
-    catalogue::{About, Entry, Resolution},
-    client::{Allowance, Client, Keys},
-    derivation::Derivation,
-    doomed::Doomed,
+    build::{
+        Build, Lease,
+        derivation::Derivation,
+        failed_dependencies::FailedDependencies,
+        profile::BuildProfile,
+        protocol::{Cache, PresignedUpload, Progress},
+    },
     gc::Trash,
-    key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, StoreHash, System, Token},
-    limits::{Limits, Why},
-    narinfo::{Content, StoreDir},
-    news::{self, News},
-    past::Past,
-    pins::{Pinned, Pins},
+    id::{
+        key::{Attr, BuildKey, DrvHash, LeaseId, Rev, Sha256, StoreHash, System, Token},
+        target::Wanted,
+        time::Timestamp,
+    },
+    nixpkgs::{
+        catalogue::{About, Entry, Resolution},
+        pins::{Pinned, Pins},
+        served::{Served, ServedKey},
+    },
+    objects::{
+        artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
+        narinfo::{Content, StoreDir},
+    },
     policy::Policy,
-    protocol::{Cache, Grant, Progress},
-    served::{Served, ServedKey},
-    target::Wanted,
-    time::Timestamp,
+    quota::{
+        client::{Allowance, Client, Keys},
+        limits::{Limits, Why},
+    },
+    telemetry::{self, Signal},
 };
 
 /// A backend did not do what it was asked, or its answer was lost: the outcome is unknown, and trying again is right.
@@ -59,15 +69,15 @@ pub enum RowKey {
     /// A served row.
     Served(ServedKey),
     /// What a package took when it was built last.
-    Past(System, Attr),
+    BuildProfile(System, Attr),
     /// The dependencies that fail for a system.
-    Doomed(System),
+    FailedDependencies(System),
     /// What a client has had started.
     Allowance(Client),
     /// The API keys. There is one such row.
     Keys,
     /// That nobody needs what lies in a home any more.
-    Trash(Home),
+    Trash(AttemptPrefix),
     /// The row of slots, money and pauses. There is one.
     Limits,
     /// The pins. There is one such row.
@@ -84,9 +94,9 @@ pub enum Row {
     /// What a path is served.
     Served(Served),
     /// What a package took.
-    Past(Past),
+    BuildProfile(BuildProfile),
     /// Dependencies that fail.
-    Doomed(Doomed),
+    FailedDependencies(FailedDependencies),
     /// What a client has had started.
     Allowance(Allowance),
     /// The API keys.
@@ -106,11 +116,11 @@ impl Row {
             Row::Build(build) => RowKey::Build(build.key.clone()),
             Row::Derivation(taken) => RowKey::Derivation(taken.system(), taken.drv.clone()),
             Row::Served(served) => RowKey::Served(served.asked.clone()),
-            Row::Past(past) => RowKey::Past(past.system, past.attr.clone()),
-            Row::Doomed(doomed) => RowKey::Doomed(doomed.system),
+            Row::BuildProfile(past) => RowKey::BuildProfile(past.system, past.attr.clone()),
+            Row::FailedDependencies(failed_dependencies) => RowKey::FailedDependencies(failed_dependencies.system),
             Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
             Row::Keys(_) => RowKey::Keys,
-            Row::Trash(trash) => RowKey::Trash(trash.home.clone()),
+            Row::Trash(trash) => RowKey::Trash(trash.prefix.clone()),
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
         }
@@ -131,7 +141,7 @@ macro_rules! kinds_of_row {
         })+
     };
 }
-kinds_of_row!(Build, Derivation, Served, Past, Doomed, Allowance, Keys, Limits, Pins);
+kinds_of_row!(Build, Derivation, Served, BuildProfile, FailedDependencies, Allowance, Keys, Limits, Pins);
 
 /// How often a row was written, from 1. 0: there is no row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,7 +181,7 @@ pub enum Read {
 
 /// Where a build stands in line, or among those that are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Shelf {
+pub enum StatusIndex {
     /// Queued, and somebody waits for it; ordered by when it is due.
     Queued,
     /// Queued, and nobody has asked for it yet; likewise.
@@ -197,22 +207,25 @@ pub struct Listed {
 
 impl Build {
     /// On which shelf it belongs, and under which instant; `None` where nobody wants it.
-    pub fn shelf(&self) -> Option<(Shelf, Timestamp)> {
+    pub fn status_index(&self) -> Option<(StatusIndex, Timestamp)> {
         use crate::build::State;
         match &self.state {
-            State::Queued { due, warming: false, .. } => Some((Shelf::Queued, *due)),
-            State::Queued { due, warming: true, .. } => Some((Shelf::Warming, *due)),
-            State::Building(lease) => Some((Shelf::Building, lease.expires)),
-            State::Joined { since, .. } => Some((Shelf::Joined, *since)),
-            State::Ready(made) => Some((Shelf::Ready, made.since)),
-            State::Failed { since, .. } => Some((Shelf::Failed, *since)),
+            State::Queued { due, warming: false, .. } => Some((StatusIndex::Queued, *due)),
+            State::Queued { due, warming: true, .. } => Some((StatusIndex::Warming, *due)),
+            State::Building(lease) => Some((StatusIndex::Building, lease.expires)),
+            State::Joined { since, .. } => Some((StatusIndex::Joined, *since)),
+            State::Ready(made) => Some((StatusIndex::Ready, made.since)),
+            State::Failed { since, .. } => Some((StatusIndex::Failed, *since)),
             State::Unasked => None,
         }
     }
 
     /// Whether it is still to come to an end.
     pub fn is_under_way(&self) -> bool {
-        matches!(self.shelf(), Some((Shelf::Queued | Shelf::Warming | Shelf::Building | Shelf::Joined, _)))
+        matches!(
+            self.status_index(),
+            Some((StatusIndex::Queued | StatusIndex::Warming | StatusIndex::Building | StatusIndex::Joined, _))
+        )
     }
 }
 
@@ -244,13 +257,17 @@ pub trait Ledger: Send + Sync {
     /// Up to `limit` builds of a shelf, the earliest first, beginning after `after`. A list for looking, never for deciding.
     fn list(
         &self,
-        shelf: Shelf,
+        status_index: StatusIndex,
         after: Option<&Listed>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
 
     /// Up to `limit` builds of a shelf, the latest first. A list for looking.
-    fn latest(&self, shelf: Shelf, limit: usize) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
+    fn latest(
+        &self,
+        status_index: StatusIndex,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
 
     /// Up to `limit` served rows that are not stale and were found under `pinned`, by what was asked, in the order of its
     /// text, beginning after `after`. A list for looking.
@@ -348,7 +365,7 @@ pub trait Intake: Store {
         path: &ObjectPath,
         size: u64,
         sha256: &Sha256,
-    ) -> impl Future<Output = Result<Grant, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<PresignedUpload, Unavailable>> + Send;
 
     /// A URL of the tarball of a nixpkgs that an operator has put into the store, for a while. A store that keeps none needs not say more.
     fn nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<String, Unavailable>> + Send {
@@ -363,7 +380,7 @@ pub trait Intake: Store {
     fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Removes the segments of an attempt's log, as many as there are: nothing else is ever removed here. Where it fails, some may be gone.
-    fn remove_segments(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn remove_segments(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// The Nix cache that builders share, as they are sent there; `None`: there is none, and nobody need say more.
     fn cache(&self) -> impl Future<Output = Result<Option<Cache>, Unavailable>> + Send {
@@ -371,33 +388,36 @@ pub trait Intake: Store {
     }
 
     /// How many bytes an attempt has offered to that cache by now.
-    fn offered_bytes(&self, home: &Home) -> impl Future<Output = Result<u64, Unavailable>> + Send;
+    fn offered_bytes(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<u64, Unavailable>> + Send;
 
     /// An attempt is over that has offered something to that cache: whoever promotes should look. A word that is lost costs the cache a
     /// path, and nobody a build.
-    fn offered(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send {
-        let _ = home;
+    fn offered(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send {
+        let _ = prefix;
         async { Ok(()) }
     }
 }
 
-/// The quarantine, and the shared Nix cache behind it, for the one step that may write the latter ([`crate::flow::promote`]). All
+/// The quarantine, and the shared Nix cache behind it, for the one step that may write the latter ([`crate::flow::schedule::promote`]). All
 /// that is written stays as it is: a second write under a name is passed over.
-pub trait Vault: Send + Sync {
+pub trait BinaryCache: Send + Sync {
     /// Where the store lies whose paths these are.
     fn store_dir(&self) -> &StoreDir;
 
     /// A small offer's content; `None`: it is not there.
-    fn read(&self, home: &Home, offer: ObjectName)
-    -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
+    fn read(
+        &self,
+        prefix: &AttemptPrefix,
+        offer: ObjectName,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
 
     /// The store paths that an attempt has offered, by its narinfos.
-    fn offers(&self, home: &Home) -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
+    fn offers(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
 
     /// What an offered file is, and what it unpacks to, of which no more than `most` bytes are looked at; `None`: it is not there.
     fn measure(
         &self,
-        home: &Home,
+        prefix: &AttemptPrefix,
         nar: &Sha256,
         most: u64,
     ) -> impl Future<Output = Result<Option<Measured>, Unavailable>> + Send;
@@ -406,7 +426,7 @@ pub trait Vault: Send + Sync {
     fn has(&self, path: &StoreHash) -> impl Future<Output = Result<bool, Unavailable>> + Send;
 
     /// Puts an offered file into the cache.
-    fn keep(&self, home: &Home, nar: &Sha256) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn keep(&self, prefix: &AttemptPrefix, nar: &Sha256) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Puts a narinfo into the cache, whose file is there by now.
     fn publish(&self, path: &StoreHash, narinfo: String) -> impl Future<Output = Result<(), Unavailable>> + Send;
@@ -415,7 +435,7 @@ pub trait Vault: Send + Sync {
     fn sign(&self, text: &str) -> String;
 
     /// Removes all that an attempt has offered. Where it fails, some may be gone.
-    fn clear(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn clear(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
 /// What a packed file turned out to be.
@@ -431,7 +451,7 @@ pub struct Measured {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Which.
-    pub home: Home,
+    pub prefix: AttemptPrefix,
     /// How many objects.
     pub objects: u64,
     /// Their bytes.
@@ -461,10 +481,14 @@ pub struct Cached {
 /// The objects, for whoever clears away what nobody needs any more: nobody else can.
 pub trait Collect: Send + Sync {
     /// Up to `limit` homes that hold something, in an order of the store's own, beginning behind `after`.
-    fn homes(&self, after: Option<&Home>, limit: usize) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
+    fn prefixes(
+        &self,
+        after: Option<&AttemptPrefix>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
 
     /// Removes all that lies in a home. Where it fails, some may be gone.
-    fn remove_home(&self, home: &Home) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn remove_prefix(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Every nixpkgs that an operator has put where builders find it.
     fn kept_nixpkgs(&self) -> impl Future<Output = Result<Vec<KeptNixpkgs>, Unavailable>> + Send;
@@ -540,7 +564,7 @@ pub enum Method {
 }
 
 /// Where those are who wait for a build: apart from hits, and no more of them than there are seats.
-pub trait Lobby: Send + Sync {
+pub trait WaitLimiter: Send + Sync {
     /// One of them.
     type Watch: Watch;
 
@@ -610,7 +634,7 @@ impl std::iter::Sum for Traffic {
 }
 
 /// Counts hits, and writes nothing while somebody waits for one.
-pub trait Tally: Send + Sync {
+pub trait DownloadStats: Send + Sync {
     /// The packages that were served most since an instant, up to `most` of them. The last minutes may be missing.
     fn top(&self, since: Timestamp, most: usize) -> impl Future<Output = Result<Vec<Asked>, Unavailable>> + Send;
 
@@ -631,9 +655,9 @@ pub trait Deployment: Send + Sync + 'static {
     /// A catalogue that was read.
     type Catalogue: Catalogue;
     /// Those who wait.
-    type Lobby: Lobby;
+    type WaitLimiter: WaitLimiter;
     /// What was served.
-    type Tally: Tally;
+    type DownloadStats: DownloadStats;
 
     /// The rows.
     fn ledger(&self) -> &Self::Ledger;
@@ -649,12 +673,12 @@ pub trait Deployment: Send + Sync + 'static {
         lookup: &ObjectPath,
     ) -> impl Future<Output = Result<Option<Self::Catalogue>, Unavailable>> + Send;
     /// Those who wait.
-    fn lobby(&self) -> &Self::Lobby;
+    fn wait_limiter(&self) -> &Self::WaitLimiter;
     /// What was served.
-    fn tally(&self) -> &Self::Tally;
+    fn download_stats(&self) -> &Self::DownloadStats;
     /// The numbers.
     fn policy(&self) -> &Policy;
-    /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::pins`]).
+    /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::operator::pins`]).
     fn first_pins(&self) -> &Pins;
     /// The system that is meant where a request names none.
     fn system(&self) -> System;
@@ -665,10 +689,10 @@ pub trait Deployment: Send + Sync + 'static {
     /// A new lease's name and secret, from a cryptographic random source.
     fn new_lease(&self) -> (LeaseId, Token);
     /// Hears what happened: for the operator's log and metrics.
-    fn tell(&self, about: news::About<'_>, news: News<'_>);
+    fn emit(&self, about: telemetry::About<'_>, telemetry: Signal<'_>);
 
     /// Hears of something that was passed over, or will be tried again.
-    fn note(&self, about: news::About<'_>, what: &str, error: &dyn std::fmt::Display) {
-        self.tell(about, News::Trouble { what, error });
+    fn warn(&self, about: telemetry::About<'_>, what: &str, error: &dyn std::fmt::Display) {
+        self.emit(about, Signal::Trouble { what, error });
     }
 }

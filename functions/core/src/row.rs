@@ -7,7 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{key::BadName, ports::RowKey};
+use crate::{id::key::BadName, ports::RowKey};
 
 impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,9 +15,9 @@ impl fmt::Display for RowKey {
             RowKey::Build(key) => write!(f, "build/{key}"),
             RowKey::Derivation(system, drv) => write!(f, "derivation/{system}/{drv}"),
             RowKey::Served(asked) => write!(f, "served/{asked}"),
-            RowKey::Past(system, attr) => write!(f, "past/{system}/{attr}"),
-            RowKey::Doomed(system) => write!(f, "doomed/{system}"),
-            RowKey::Trash(home) => write!(f, "trash/{home}"),
+            RowKey::BuildProfile(system, attr) => write!(f, "past/{system}/{attr}"),
+            RowKey::FailedDependencies(system) => write!(f, "doomed/{system}"),
+            RowKey::Trash(prefix) => write!(f, "trash/{prefix}"),
             RowKey::Allowance(client) => write!(f, "client/{client}"),
             RowKey::Keys => f.write_str("keys"),
             RowKey::Limits => f.write_str("limits"),
@@ -39,9 +39,9 @@ impl FromStr for RowKey {
             Some(("served", rest)) => rest.parse().map(RowKey::Served),
             Some(("past", rest)) => {
                 let (system, attr) = two(rest)?;
-                Ok(RowKey::Past(system.parse()?, attr.parse()?))
+                Ok(RowKey::BuildProfile(system.parse()?, attr.parse()?))
             }
-            Some(("doomed", rest)) => rest.parse().map(RowKey::Doomed),
+            Some(("doomed", rest)) => rest.parse().map(RowKey::FailedDependencies),
             Some(("trash", rest)) => rest.parse().map(RowKey::Trash),
             Some(("client", rest)) => rest.parse().map(RowKey::Allowance),
             None if s == "keys" => Ok(RowKey::Keys),

@@ -2,14 +2,18 @@
 //! and a header nothing that ends it.
 
 use binplz_core::{
-    failure::{Failure, Kind},
-    flow::status::Status,
-    key::{Attr, Bin, System},
+    answer::reply::{Answer, Asked, Body, Format, Problem, Reply},
+    build::{
+        failure::{Failure, Kind},
+        protocol::Progress,
+    },
+    flow::request::status::Status,
+    id::{
+        key::{Attr, Bin, System},
+        target::{Query, Target},
+    },
+    nixpkgs::served::{Served, ServedKey},
     ports::Location,
-    protocol::Progress,
-    reply::{Answer, Asked, Body, Format, Problem, Reply},
-    served::{Served, ServedKey},
-    target::{Query, Target},
 };
 use proptest::prelude::*;
 
@@ -33,7 +37,7 @@ fn program(name: &str) -> Bin {
 }
 
 fn served(version: &str) -> Served {
-    let home = format!("builds/{}/x86_64-linux/procps/{}/bin/ps", "0".repeat(40), "1".repeat(32));
+    let prefix = format!("builds/{}/x86_64-linux/procps/{}/bin/ps", "0".repeat(40), "1".repeat(32));
     Served {
         asked: ServedKey::of(&target(), System::X86_64Linux),
         pin: "unstable".parse().expect("a name"),
@@ -43,7 +47,7 @@ fn served(version: &str) -> Served {
         version: version.to_owned(),
         sha256: "2".repeat(64).parse().expect("hex"),
         size: 7,
-        object: home.parse().expect("a path"),
+        object: prefix.parse().expect("a path"),
         stale: false,
     }
 }

@@ -7,14 +7,17 @@ use std::{
 };
 
 use binplz_core::{
-    stub::{LINE_MAX, installer, line, stub},
-    target::{Query, Wanted},
-    text::clean_line,
+    answer::stub::{LINE_MAX, installer, line, stub},
+    id::{
+        target::{Query, Wanted},
+        text::clean_line,
+    },
 };
 use proptest::prelude::*;
 
-const STUB: &str = concat!(include_str!("../src/stub/stub.sh"), include_str!("../src/stub/steps.sh"));
-const INSTALLER: &str = concat!(include_str!("../src/stub/install.sh"), include_str!("../src/stub/steps.sh"));
+const STUB: &str = concat!(include_str!("../src/answer/stub/stub.sh"), include_str!("../src/answer/stub/steps.sh"));
+const INSTALLER: &str =
+    concat!(include_str!("../src/answer/stub/install.sh"), include_str!("../src/answer/stub/steps.sh"));
 
 const ORIGIN: &str = "https://binplz.example";
 

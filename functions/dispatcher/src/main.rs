@@ -5,10 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use binplz_aws::{
     Working,
     config::Settings,
-    event::{Kept, Rings},
+    event::{DoorbellBatch, SqsBatchResponse},
     log,
 };
-use binplz_core::{flow::dispatch::dispatch, news::About, ports::Deployment};
+use binplz_core::{flow::schedule::dispatch::dispatch, ports::Deployment, telemetry::About};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
 /// The pause after a service did not answer.
@@ -18,8 +18,9 @@ const PAUSE: Duration = Duration::from_secs(10);
 async fn main() -> ExitCode {
     let run = async {
         let deployment = Working::open(&Settings::of_process())?;
-        let woken =
-            |event: LambdaEvent<Rings>| log::within(event.context.request_id, woken(&deployment, event.payload));
+        let woken = |event: LambdaEvent<DoorbellBatch>| {
+            log::within(event.context.request_id, woken(&deployment, event.payload))
+        };
         lambda_runtime::run(service_fn(woken)).await
     };
     log::function(run).await
@@ -27,11 +28,11 @@ async fn main() -> ExitCode {
 
 /// However many rings there are, one look at the rows answers them all. Trouble is not the messages' fault: it is looked at
 /// again later, and only a message that is no ring stays.
-async fn woken(d: &Working, rings: Rings) -> Result<Kept, Error> {
+async fn woken(d: &Working, rings: DoorbellBatch) -> Result<SqsBatchResponse, Error> {
     let later = match dispatch(d).await {
         Ok(due) => due.map(|due| due - d.now()),
         Err(error) => {
-            d.note(About::Service, "the dispatcher stopped half-way", &error);
+            d.warn(About::Service, "the dispatcher stopped half-way", &error);
             Some(PAUSE)
         }
     };
@@ -39,7 +40,7 @@ async fn woken(d: &Working, rings: Rings) -> Result<Kept, Error> {
         && let Err(error) = d.bell().ring_in(delay).await
     {
         // The schedule's sweep rings too.
-        d.note(About::Service, "the bell was not rung for later", &error);
+        d.warn(About::Service, "the bell was not rung for later", &error);
     }
-    Ok(rings.strange())
+    Ok(rings.unrecognized())
 }

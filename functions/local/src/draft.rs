@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use binplz_core::key::{Sha256, hex};
+use binplz_core::id::key::{Sha256, hex};
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::dir::private;
@@ -61,8 +61,8 @@ impl Draft {
     pub(crate) fn publish(self, root: &Path, name: &str) -> io::Result<Published> {
         self.file.sync_all()?;
         let target = root.join(name);
-        let home = target.parent().unwrap_or(root);
-        fs::create_dir_all(home)?;
+        let prefix = target.parent().unwrap_or(root);
+        fs::create_dir_all(prefix)?;
         match fs::hard_link(&self.path, &target) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -73,7 +73,7 @@ impl Draft {
             Err(e) => return Err(e),
         }
         // A name is on the disk when every directory that leads to it is.
-        for dir in home.ancestors().take_while(|dir| dir.starts_with(root)) {
+        for dir in prefix.ancestors().take_while(|dir| dir.starts_with(root)) {
             File::open(dir)?.sync_all()?;
         }
         Ok(Published::Whole)

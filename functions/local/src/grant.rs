@@ -2,13 +2,15 @@
 //! So the endpoint that takes uploads needs no list of what was granted.
 
 use binplz_core::{
-    artifact::ObjectPath,
-    key::{Sha256, hex},
-    time::Timestamp,
+    id::{
+        key::{Sha256, hex},
+        time::Timestamp,
+    },
+    objects::artifact::ObjectPath,
 };
 use hmac::{Hmac, KeyInit, Mac};
 
-use crate::store::Refused;
+use crate::store::UploadError;
 
 /// What a grant allows, beside its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +48,11 @@ impl Secret {
     }
 
     /// What a query allows for this path, now.
-    pub(crate) fn check(&self, path: &ObjectPath, query: &str, now: Timestamp) -> Result<Terms, Refused> {
-        let (terms, signature) = parse(query).ok_or(Refused::Forged)?;
+    pub(crate) fn check(&self, path: &ObjectPath, query: &str, now: Timestamp) -> Result<Terms, UploadError> {
+        let (terms, signature) = parse(query).ok_or(UploadError::Forged)?;
         // Compares in constant time.
-        self.mac(path, &terms).verify_slice(&signature).map_err(|_| Refused::Forged)?;
-        if now < terms.expires { Ok(terms) } else { Err(Refused::Expired) }
+        self.mac(path, &terms).verify_slice(&signature).map_err(|_| UploadError::Forged)?;
+        if now < terms.expires { Ok(terms) } else { Err(UploadError::Expired) }
     }
 }
 

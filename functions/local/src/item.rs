@@ -4,11 +4,10 @@
 //! A key is a row's name as text (core's `row.rs`). A row is the JSON of its core type; of which type is said by its key.
 
 use binplz_core::{
-    key::BuildKey,
-    pins::Pinned,
-    ports::{Row, RowKey, Shelf},
-    protocol::Progress,
-    served::ServedKey,
+    build::protocol::Progress,
+    id::key::BuildKey,
+    nixpkgs::{pins::Pinned, served::ServedKey},
+    ports::{Row, RowKey, StatusIndex},
 };
 
 /// What is stored under a key is not what belongs there.
@@ -34,8 +33,8 @@ pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
         Row::Build(build) => serde_json::to_vec(build),
         Row::Derivation(taken) => serde_json::to_vec(taken),
         Row::Served(served) => serde_json::to_vec(served),
-        Row::Past(past) => serde_json::to_vec(past),
-        Row::Doomed(doomed) => serde_json::to_vec(doomed),
+        Row::BuildProfile(past) => serde_json::to_vec(past),
+        Row::FailedDependencies(failed_dependencies) => serde_json::to_vec(failed_dependencies),
         Row::Allowance(allowance) => serde_json::to_vec(allowance),
         Row::Keys(keys) => serde_json::to_vec(keys),
         Row::Trash(trash) => serde_json::to_vec(trash),
@@ -54,8 +53,8 @@ pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
         RowKey::Build(_) => serde_json::from_slice(bytes).map(Row::Build),
         RowKey::Derivation(..) => serde_json::from_slice(bytes).map(Row::Derivation),
         RowKey::Served(_) => serde_json::from_slice(bytes).map(Row::Served),
-        RowKey::Past(..) => serde_json::from_slice(bytes).map(Row::Past),
-        RowKey::Doomed(_) => serde_json::from_slice(bytes).map(Row::Doomed),
+        RowKey::BuildProfile(..) => serde_json::from_slice(bytes).map(Row::BuildProfile),
+        RowKey::FailedDependencies(_) => serde_json::from_slice(bytes).map(Row::FailedDependencies),
         RowKey::Allowance(_) => serde_json::from_slice(bytes).map(Row::Allowance),
         RowKey::Keys => serde_json::from_slice(bytes).map(Row::Keys),
         RowKey::Trash(_) => serde_json::from_slice(bytes).map(Row::Trash),
@@ -82,14 +81,14 @@ pub fn progress_from_bytes(bytes: &[u8]) -> Result<Progress, Unreadable> {
 }
 
 /// A shelf's number in the index.
-pub fn shelf_number(shelf: Shelf) -> u8 {
-    match shelf {
-        Shelf::Queued => 0,
-        Shelf::Warming => 6,
-        Shelf::Building => 1,
-        Shelf::Joined => 3,
-        Shelf::Ready => 4,
-        Shelf::Failed => 5,
+pub fn shelf_number(status_index: StatusIndex) -> u8 {
+    match status_index {
+        StatusIndex::Queued => 0,
+        StatusIndex::Warming => 6,
+        StatusIndex::Building => 1,
+        StatusIndex::Joined => 3,
+        StatusIndex::Ready => 4,
+        StatusIndex::Failed => 5,
     }
 }
 

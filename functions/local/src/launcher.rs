@@ -17,9 +17,8 @@ use std::{
 };
 
 use binplz_core::{
-    build::Lease,
-    failure::Failure,
-    key::{BuildKey, LeaseId},
+    build::{Lease, failure::Failure},
+    id::key::{BuildKey, LeaseId},
     ports::{Launcher, NotLaunched, Unavailable},
 };
 use tokio::{
@@ -40,7 +39,7 @@ const LOG_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A builder came to an end. Whoever serves applies `Stopped` for it: where it had settled before, that changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct BuilderExit {
     /// Which build.
     pub key: BuildKey,
     /// Which attempt.
@@ -52,7 +51,7 @@ pub struct Ended {
 }
 
 /// Every end of a builder that this process started.
-pub type Ends = mpsc::UnboundedReceiver<Ended>;
+pub type Ends = mpsc::UnboundedReceiver<BuilderExit>;
 
 /// The launcher of one machine.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ pub struct LocalLauncher {
     grace: Duration,
     tasks: Mutex<Tasks>,
     running: watch::Sender<usize>,
-    ends: mpsc::UnboundedSender<Ended>,
+    ends: mpsc::UnboundedSender<BuilderExit>,
 }
 
 /// Every builder that this process started, ended ones too: the same lease never starts a second one.
@@ -206,7 +205,7 @@ impl Launcher for LocalLauncher {
             }
             let _ = fs::remove_file(pid_file);
             // Nobody to tell: the server is going down, and the lease lapses.
-            let _ = ends.send(Ended { key, lease, failure: end.failure(), ran: began.elapsed() });
+            let _ = ends.send(BuilderExit { key, lease, failure: end.failure(), ran: began.elapsed() });
             running.send_modify(|running| *running -= 1);
         });
         Ok(task)

@@ -10,12 +10,12 @@ use std::{
 };
 
 use binplz_core::{
-    key::LeaseId,
-    pins::Pinned,
-    ports::{Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, Shelf, Swap, Unavailable, Version},
-    protocol::Progress,
-    served::ServedKey,
-    time::Timestamp,
+    build::protocol::Progress,
+    id::{key::LeaseId, time::Timestamp},
+    nixpkgs::{pins::Pinned, served::ServedKey},
+    ports::{
+        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Unavailable, Version,
+    },
 };
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;
@@ -23,8 +23,8 @@ use tokio::sync::oneshot;
 use crate::{
     dir::{DataDir, OpenError, private},
     item,
-    lobby::Settled,
-    memo::Memo,
+    row_cache::RowCache,
+    wait_limiter::Settled,
     writer::{Work, Write, Writer},
 };
 
@@ -49,7 +49,7 @@ pub(crate) type Slot = RwLock<Option<Database>>;
 #[derive(Debug)]
 pub struct LocalLedger {
     slot: Arc<Slot>,
-    memo: Arc<Memo>,
+    row_cache: Arc<RowCache>,
     pub(crate) settled: Settled,
     works: Option<mpsc::Sender<Work>>,
     writer: Option<JoinHandle<()>>,
@@ -68,11 +68,11 @@ impl LocalLedger {
         let path = dir.file("ledger.redb");
         let slot = Arc::new(RwLock::new(Some(open_database(&path)?)));
         let (works, inbox) = mpsc::channel();
-        let memo = Arc::new(Memo::default());
+        let row_cache = Arc::new(RowCache::default());
         let settled = Settled::new();
         let writer = Writer {
             slot: Arc::clone(&slot),
-            memo: Arc::clone(&memo),
+            row_cache: Arc::clone(&row_cache),
             settled: settled.clone(),
             path: path.clone(),
             _dir: Arc::clone(dir),
@@ -81,7 +81,7 @@ impl LocalLedger {
             .name("ledger".to_owned())
             .spawn(move || writer.run(&inbox))
             .map_err(|cause| OpenError::Io { path, cause })?;
-        Ok(LocalLedger { slot, memo, settled, works: Some(works), writer: Some(writer) })
+        Ok(LocalLedger { slot, row_cache, settled, works: Some(works), writer: Some(writer) })
     }
 
     fn read<T>(
@@ -126,7 +126,7 @@ impl Drop for LocalLedger {
 impl Ledger for LocalLedger {
     // Both kinds of read see every acknowledged commit here.
     async fn load(&self, key: &RowKey, _read: Read) -> Result<Option<(Row, Version)>, Unavailable> {
-        let began = match self.memo.get(key) {
+        let began = match self.row_cache.get(key) {
             Ok(remembered) => return Ok(Some(remembered)),
             Err(began) => began,
         };
@@ -137,7 +137,7 @@ impl Ledger for LocalLedger {
             Ok(Some((item::row_from_bytes(key, bytes)?, Version(version))))
         })?;
         if let Some((row, version)) = &found {
-            self.memo.fill(began, row, *version);
+            self.row_cache.fill(began, row, *version);
         }
         Ok(found)
     }
@@ -146,18 +146,23 @@ impl Ledger for LocalLedger {
         self.write(Write::swaps(&swaps)?).await
     }
 
-    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+    async fn list(
+        &self,
+        status_index: StatusIndex,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Unavailable> {
         use std::ops::Bound;
-        let number = item::shelf_number(shelf);
+        let number = item::shelf_number(status_index);
         let after = after.map(|listed| (listed.at.0, listed.key.to_string()));
         let from = match &after {
             Some((at, key)) => Bound::Excluded((number, *at, key.as_str())),
             None => Bound::Included((number, 0, "")),
         };
         self.read(|transaction| {
-            let shelves = transaction.open_table(SHELVES)?;
+            let status_indexes = transaction.open_table(SHELVES)?;
             let mut listed = Vec::new();
-            for entry in shelves.range((from, Bound::Excluded((number + 1, 0, ""))))?.take(limit) {
+            for entry in status_indexes.range((from, Bound::Excluded((number + 1, 0, ""))))?.take(limit) {
                 let (entry, _) = entry?;
                 let (_, at, key) = entry.value();
                 listed.push(Listed { key: item::listed_key(key)?, at: Timestamp(at) });
@@ -166,12 +171,12 @@ impl Ledger for LocalLedger {
         })
     }
 
-    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        let number = item::shelf_number(shelf);
+    async fn latest(&self, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        let number = item::shelf_number(status_index);
         self.read(|transaction| {
-            let shelves = transaction.open_table(SHELVES)?;
+            let status_indexes = transaction.open_table(SHELVES)?;
             let mut listed = Vec::new();
-            for entry in shelves.range((number, 0, "")..(number + 1, 0, ""))?.rev().take(limit) {
+            for entry in status_indexes.range((number, 0, "")..(number + 1, 0, ""))?.rev().take(limit) {
                 let (entry, _) = entry?;
                 let (_, at, key) = entry.value();
                 listed.push(Listed { key: item::listed_key(key)?, at: Timestamp(at) });
@@ -193,14 +198,14 @@ impl Ledger for LocalLedger {
             None => first.clone(),
         };
         self.read(|transaction| {
-            let shelves = transaction.open_table(SHELVES)?;
+            let status_indexes = transaction.open_table(SHELVES)?;
             // What was asked is never empty, so that nothing stands at the very beginning.
             let range = (Bound::Excluded((item::SERVED, 0, from.as_str())), Bound::Unbounded);
             let mut listed = Vec::new();
-            for entry in shelves.range::<(u8, u64, &str)>(range)?.take(limit) {
+            for entry in status_indexes.range::<(u8, u64, &str)>(range)?.take(limit) {
                 let (entry, _) = entry?;
-                let (shelf, _, place) = entry.value();
-                if shelf != item::SERVED || !place.starts_with(&first) {
+                let (status_index, _, place) = entry.value();
+                if status_index != item::SERVED || !place.starts_with(&first) {
                     break;
                 }
                 listed.push(item::listed_served(place)?);

@@ -19,19 +19,19 @@
 mod dir;
 mod origin;
 
+pub mod download_stats;
 pub mod item;
 pub mod ledger;
-mod lobby;
-mod memo;
-pub mod tally;
+mod row_cache;
+mod wait_limiter;
 mod writer;
 
+mod binary_cache;
 mod draft;
 mod grant;
 pub mod store;
-mod vault;
 
-mod attic;
+mod gc;
 
 pub mod bell;
 pub mod launcher;
@@ -41,27 +41,28 @@ use std::path::PathBuf;
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    artifact::ObjectPath,
-    key::{LeaseId, System, Token},
-    narinfo::StoreDir,
-    news::{About, News},
-    pins::Pins,
+    answer::reply::Reply,
+    id::{
+        key::{LeaseId, System, Token},
+        text::without_secrets,
+        time::Timestamp,
+    },
+    nixpkgs::pins::Pins,
+    objects::{artifact::ObjectPath, narinfo::StoreDir},
     policy::Policy,
     ports::{Deployment, Unavailable},
-    reply::Reply,
-    text::without_secrets,
-    time::Timestamp,
+    telemetry::{About, Signal},
 };
 
 pub use crate::{
     bell::LocalBell,
+    binary_cache::LocalBinaryCache,
     dir::{DataDir, OpenError},
-    launcher::{Ended, Ends, LocalLauncher},
+    download_stats::LocalDownloadStats,
+    launcher::{BuilderExit, Ends, LocalLauncher},
     ledger::LocalLedger,
-    lobby::LocalLobby,
-    store::{LocalStore, Receiver, Refused},
-    tally::LocalTally,
-    vault::LocalVault,
+    store::{LocalStore, Receiver, UploadError},
+    wait_limiter::LocalWaitLimiter,
 };
 
 /// What `binplz serve` is told.
@@ -90,9 +91,9 @@ pub struct Local {
     bell: LocalBell,
     launcher: LocalLauncher,
     store: LocalStore,
-    vault: Option<LocalVault>,
-    lobby: LocalLobby,
-    tally: LocalTally,
+    binary_cache: Option<LocalBinaryCache>,
+    wait_limiter: LocalWaitLimiter,
+    download_stats: LocalDownloadStats,
     policy: Policy,
     first_pins: Pins,
     system: System,
@@ -110,20 +111,20 @@ impl Local {
         let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
         let ledger = LocalLedger::open(&dir)?;
         let store = LocalStore::open(&dir, &config.origin)?;
-        let vault = config.cache.map(|of| LocalVault::open(&dir, of)).transpose()?;
-        let store = match &vault {
-            Some(vault) => store.sharing(vault),
+        let binary_cache = config.cache.map(|of| LocalBinaryCache::open(&dir, of)).transpose()?;
+        let store = match &binary_cache {
+            Some(binary_cache) => store.sharing(binary_cache),
             None => store,
         };
         let local = Local {
             catalogues: Opened::default(),
-            lobby: LocalLobby::new(config.policy.waiters, ledger.settled.clone()),
+            wait_limiter: LocalWaitLimiter::new(config.policy.waiters, ledger.settled.clone()),
             ledger,
             bell: LocalBell::default(),
             launcher,
             store,
-            vault,
-            tally: LocalTally::open(&dir)?,
+            binary_cache,
+            download_stats: LocalDownloadStats::open(&dir)?,
             policy: config.policy,
             first_pins: config.first_pins,
             system: config.system,
@@ -133,8 +134,8 @@ impl Local {
     }
 
     /// The cache that its builders share, if they do.
-    pub fn vault(&self) -> Option<&LocalVault> {
-        self.vault.as_ref()
+    pub fn binary_cache(&self) -> Option<&LocalBinaryCache> {
+        self.binary_cache.as_ref()
     }
 }
 
@@ -144,8 +145,8 @@ impl Deployment for Local {
     type Launcher = LocalLauncher;
     type Store = LocalStore;
     type Catalogue = Open;
-    type Lobby = LocalLobby;
-    type Tally = LocalTally;
+    type WaitLimiter = LocalWaitLimiter;
+    type DownloadStats = LocalDownloadStats;
 
     fn ledger(&self) -> &LocalLedger {
         &self.ledger
@@ -160,14 +161,14 @@ impl Deployment for Local {
         &self.store
     }
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
-        let bad = |why| self.note(About::Build(&lookup.key), "a catalogue is not read", &why);
+        let bad = |why| self.warn(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
     }
-    fn lobby(&self) -> &LocalLobby {
-        &self.lobby
+    fn wait_limiter(&self) -> &LocalWaitLimiter {
+        &self.wait_limiter
     }
-    fn tally(&self) -> &LocalTally {
-        &self.tally
+    fn download_stats(&self) -> &LocalDownloadStats {
+        &self.download_stats
     }
     fn policy(&self) -> &Policy {
         &self.policy
@@ -187,27 +188,27 @@ impl Deployment for Local {
     fn new_lease(&self) -> (LeaseId, Token) {
         binplz_clock::new_lease()
     }
-    fn tell(&self, about: About<'_>, news: News<'_>) {
+    fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));
-        match news {
-            News::Moved(_)
-            | News::Held(_)
-            | News::Looked(..)
-            | News::Stopped(_)
-            | News::Granted(_)
-            | News::Cleared(_)
-            | News::Promoted(_) => {
-                tracing::info!(key, lease, "{news}")
+        match telemetry {
+            Signal::Moved(_)
+            | Signal::Held(_)
+            | Signal::Looked(..)
+            | Signal::Stopped(_)
+            | Signal::Granted(_)
+            | Signal::Cleared(_)
+            | Signal::Promoted(_) => {
+                tracing::info!(key, lease, "{telemetry}")
             }
-            News::Exceeded(_) => tracing::warn!("{news}"),
-            News::Trouble { error, .. } => {
-                tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{news}");
+            Signal::Exceeded(_) => tracing::warn!("{telemetry}"),
+            Signal::Trouble { error, .. } => {
+                tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{telemetry}");
             }
             // Thousands of them a second are the clients' affair.
-            News::Answered { reply: Reply::Hit { served, .. }, .. } => {
-                self.tally.count(&served.attr, served.size, self.now());
+            Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
+                self.download_stats.count(&served.attr, served.size, self.now());
             }
-            News::Answered { .. } => {}
+            Signal::Answered { .. } => {}
         }
     }
 }

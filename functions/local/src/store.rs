@@ -10,22 +10,21 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{CACHE, Home, ObjectPath},
-    key::Sha256,
+    build::protocol::{Cache, PresignedUpload},
+    id::{key::Sha256, time::Timestamp},
+    objects::artifact::{AttemptPrefix, CACHE, ObjectPath},
     ports::{Intake, Location, Method, Store, Unavailable},
-    protocol::{Cache, Grant},
-    time::Timestamp,
 };
 use thiserror::Error;
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
-    attic::bytes_below,
+    binary_cache::LocalBinaryCache,
     dir::{DataDir, OpenError, private},
     draft::{Draft, Published},
+    gc::bytes_below,
     grant::{Secret, Terms},
     origin,
-    vault::LocalVault,
 };
 
 /// How long an upload URL is good for. A builder asks right before it uploads, and asks again where that was too short.
@@ -51,7 +50,7 @@ pub struct LocalStore {
 
 /// Why an upload is refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Refused {
+pub enum UploadError {
     /// This store signed no such grant for this path. 403.
     #[error("the upload URL is not one of this service's")]
     Forged,
@@ -87,8 +86,8 @@ pub(crate) fn absent<T>(result: io::Result<T>) -> Result<Option<T>, Unavailable>
 
 /// File work that may wait for the disk, away from the threads that answer requests.
 async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
-) -> Result<T, Refused> {
+    work: impl FnOnce() -> Result<T, UploadError> + Send + 'static,
+) -> Result<T, UploadError> {
     spawn_blocking(work).await.unwrap_or_else(|panic| Err(unavailable(panic).into()))
 }
 
@@ -120,8 +119,8 @@ impl LocalStore {
     }
 
     /// The same, and its builders share a cache.
-    pub fn sharing(self, vault: &LocalVault) -> LocalStore {
-        LocalStore { shared: Some((vault.for_builders(), vault.offered())), ..self }
+    pub fn sharing(self, binary_cache: &LocalBinaryCache) -> LocalStore {
+        LocalStore { shared: Some((binary_cache.for_builders(), binary_cache.offered())), ..self }
     }
 
     /// The file that an object is in, if it is there.
@@ -137,8 +136,8 @@ impl LocalStore {
     /// Begins an upload to a URL that [`Store::grant`] gave: `query` is what stands behind its `?`.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub async fn receive(&self, path: &ObjectPath, query: &str, now: Timestamp) -> Result<Receiver, Refused> {
+    /// [`UploadError`].
+    pub async fn receive(&self, path: &ObjectPath, query: &str, now: Timestamp) -> Result<Receiver, UploadError> {
         let terms = self.secret.check(path, query, now)?;
         let tmp = self.tmp.clone();
         let draft = off_thread(move || Ok(Draft::new(&tmp).map_err(unavailable)?)).await?;
@@ -165,11 +164,11 @@ impl Receiver {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// [`Refused::Size`], as soon as there are more than were announced; [`Refused::Unavailable`]. The upload is over then.
-    pub async fn write(&mut self, chunk: impl AsRef<[u8]> + Send + 'static) -> Result<(), Refused> {
+    /// [`UploadError::Size`], as soon as there are more than were announced; [`UploadError::Unavailable`]. The upload is over then.
+    pub async fn write(&mut self, chunk: impl AsRef<[u8]> + Send + 'static) -> Result<(), UploadError> {
         let mut draft = self.draft.take().ok_or_else(broken_off)?;
         if chunk.as_ref().len() as u64 > self.terms.size - draft.size() {
-            return Err(Refused::Size);
+            return Err(UploadError::Size);
         }
         let written = off_thread(move || {
             draft.write(chunk.as_ref()).map_err(unavailable)?;
@@ -182,27 +181,27 @@ impl Receiver {
     /// Ends the upload: if it is what was announced, the object is there, and on the disk.
     ///
     /// # Errors
-    /// [`Refused`]; then it is not there.
-    pub async fn finish(mut self) -> Result<(), Refused> {
+    /// [`UploadError`]; then it is not there.
+    pub async fn finish(mut self) -> Result<(), UploadError> {
         let draft = self.draft.take().ok_or_else(broken_off)?;
         if draft.size() != self.terms.size {
-            return Err(Refused::Size);
+            return Err(UploadError::Size);
         }
         if draft.sha256() != self.terms.sha256 {
-            return Err(Refused::Content);
+            return Err(UploadError::Content);
         }
         off_thread(move || publish(draft, &self.objects, &self.name)).await
     }
 }
 
-fn broken_off() -> Refused {
+fn broken_off() -> UploadError {
     unavailable("the upload was broken off before").into()
 }
 
-fn publish(draft: Draft, objects: &Path, name: &str) -> Result<(), Refused> {
+fn publish(draft: Draft, objects: &Path, name: &str) -> Result<(), UploadError> {
     match draft.publish(objects, name).map_err(unavailable)? {
         Published::Whole => Ok(()),
-        Published::Taken => Err(Refused::Taken),
+        Published::Taken => Err(UploadError::Taken),
     }
 }
 
@@ -231,10 +230,10 @@ impl Store for LocalStore {
 }
 
 impl Intake for LocalStore {
-    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         let terms = Terms { size, sha256: sha256.clone(), expires: binplz_clock::now() + GRANT_LIFE };
         let url = format!("{}?{}", self.object_url(path), self.secret.query(path, &terms));
-        Ok(Grant { url, headers: Vec::new() })
+        Ok(PresignedUpload { url, headers: Vec::new() })
     }
 
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
@@ -249,13 +248,13 @@ impl Intake for LocalStore {
             publish(draft, &objects, &name)
         });
         written.await.map_err(|refused| match refused {
-            Refused::Unavailable(error) => error,
+            UploadError::Unavailable(error) => error,
             other => unavailable(other),
         })
     }
 
-    async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
-        let segments = self.objects.join(home.segments());
+    async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        let segments = self.objects.join(prefix.segments());
         spawn_blocking(move || absent(fs::remove_dir_all(segments)).map(drop)).await.map_err(unavailable)?
     }
 
@@ -263,11 +262,11 @@ impl Intake for LocalStore {
         Ok(self.shared.as_ref().map(|(cache, _)| cache.clone()))
     }
 
-    async fn offered_bytes(&self, home: &Home) -> Result<u64, Unavailable> {
-        bytes_below(self.objects.join(home.quarantine())).await
+    async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
+        bytes_below(self.objects.join(prefix.quarantine())).await
     }
 
-    async fn offered(&self, _: &Home) -> Result<(), Unavailable> {
+    async fn offered(&self, _: &AttemptPrefix) -> Result<(), Unavailable> {
         if let Some((_, offered)) = &self.shared {
             offered.notify_one();
         }

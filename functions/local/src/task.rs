@@ -3,7 +3,7 @@
 
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
 
-use binplz_core::failure::{Failure, Kind};
+use binplz_core::build::failure::{Failure, Kind};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{process::Child, sync::Notify, time::timeout};
 

@@ -15,8 +15,8 @@ use crate::{
     dir::DataDir,
     item,
     ledger::{PROGRESS, ROWS, SHELVES, Slot, open_database, unavailable},
-    lobby::Settled,
-    memo::Memo,
+    row_cache::RowCache,
+    wait_limiter::Settled,
 };
 
 /// Most writes in one transaction: no reply waits long for others.
@@ -68,7 +68,7 @@ impl Write {
 /// The writer: the thread's own state.
 pub(crate) struct Writer {
     pub(crate) slot: Arc<Slot>,
-    pub(crate) memo: Arc<Memo>,
+    pub(crate) row_cache: Arc<RowCache>,
     pub(crate) settled: Settled,
     pub(crate) path: PathBuf,
     /// The directory stays locked until the last write is made.
@@ -118,10 +118,10 @@ impl Writer {
         for (write, outcome) in writes.iter().zip(outcomes) {
             match (write, outcome) {
                 (Write::Swaps(swaps), Ok(())) => {
-                    swaps.iter().for_each(|swap| self.memo.written(&swap.row, Version(swap.seen + 1)));
+                    swaps.iter().for_each(|swap| self.row_cache.written(&swap.row, Version(swap.seen + 1)));
                     swaps.iter().for_each(|swap| self.settled.written(&swap.row));
                 }
-                (Write::Removal(key, _), Ok(())) => self.memo.removed(key),
+                (Write::Removal(key, _), Ok(())) => self.row_cache.removed(key),
                 _ => {}
             }
         }
@@ -132,7 +132,7 @@ impl Writer {
     fn reopen(&self) {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         *slot = None;
-        self.memo.forget();
+        self.row_cache.forget();
         match open_database(&self.path) {
             Ok(database) => *slot = Some(database),
             Err(error) => tracing::error!(%error, "the ledger could not be opened again"),
@@ -160,13 +160,13 @@ fn transact(database: &Database, writes: &[Write]) -> Result<Vec<Result<(), NotC
 
 fn write_all(transaction: &WriteTransaction, writes: &[Write]) -> Result<Vec<Result<(), NotCommitted>>, redb::Error> {
     let mut rows = transaction.open_table(ROWS)?;
-    let mut shelves = transaction.open_table(SHELVES)?;
+    let mut status_indexes = transaction.open_table(SHELVES)?;
     let mut progress = transaction.open_table(PROGRESS)?;
     let mut outcomes = Vec::with_capacity(writes.len());
     for write in writes {
         outcomes.push(match write {
-            Write::Swaps(swaps) => swap_all(&mut rows, &mut shelves, swaps)?,
-            Write::Removal(key, seen) => remove(&mut rows, &mut shelves, key, *seen)?,
+            Write::Swaps(swaps) => swap_all(&mut rows, &mut status_indexes, swaps)?,
+            Write::Removal(key, seen) => remove(&mut rows, &mut status_indexes, key, *seen)?,
             Write::Progress(lease, Some(bytes)) => {
                 progress.insert(lease.as_str(), bytes.as_slice())?;
                 Ok(())
@@ -183,7 +183,7 @@ fn write_all(transaction: &WriteTransaction, writes: &[Write]) -> Result<Vec<Res
 /// Checks every version, then writes every row: a conflict is found before anything was changed.
 fn swap_all(
     rows: &mut Rows<'_>,
-    shelves: &mut Shelves<'_>,
+    status_indexes: &mut Shelves<'_>,
     swaps: &[Prepared],
 ) -> Result<Result<(), NotCommitted>, redb::Error> {
     let mut shelved = Vec::with_capacity(swaps.len());
@@ -203,11 +203,11 @@ fn swap_all(
         shelved.push(before);
     }
     for (swap, before) in swaps.iter().zip(shelved) {
-        if let Some((shelf, at, key)) = before {
-            shelves.remove((shelf, at, key.as_str()))?;
+        if let Some((status_index, at, key)) = before {
+            status_indexes.remove((status_index, at, key.as_str()))?;
         }
-        if let Some((shelf, at, key)) = place(&swap.row) {
-            shelves.insert((shelf, at, key.as_str()), ())?;
+        if let Some((status_index, at, key)) = place(&swap.row) {
+            status_indexes.insert((status_index, at, key.as_str()), ())?;
         }
         rows.insert(swap.key.as_str(), (swap.seen + 1, swap.bytes.as_slice()))?;
     }
@@ -217,7 +217,7 @@ fn swap_all(
 /// Takes a row out of both tables, if it is at that version.
 fn remove(
     rows: &mut Rows<'_>,
-    shelves: &mut Shelves<'_>,
+    status_indexes: &mut Shelves<'_>,
     key: &RowKey,
     seen: Version,
 ) -> Result<Result<(), NotCommitted>, redb::Error> {
@@ -230,8 +230,8 @@ fn remove(
             Err(error) => return Ok(Err(unavailable(error).into())),
         },
     };
-    if let Some((shelf, at, key)) = place {
-        shelves.remove((shelf, at, key.as_str()))?;
+    if let Some((status_index, at, key)) = place {
+        status_indexes.remove((status_index, at, key.as_str()))?;
     }
     rows.remove(name.as_str())?;
     Ok(Ok(()))
@@ -241,16 +241,16 @@ fn remove(
 fn place(row: &Row) -> Option<(u8, u64, String)> {
     match row {
         Row::Build(build) => {
-            let (shelf, at) = build.shelf()?;
-            Some((item::shelf_number(shelf), at.0, build.key.to_string()))
+            let (status_index, at) = build.status_index()?;
+            Some((item::shelf_number(status_index), at.0, build.key.to_string()))
         }
         Row::Served(served) if !served.stale => {
             Some((item::SERVED, 0, format!("{}{}", item::served_place(&served.pinned()), served.asked)))
         }
         Row::Served(_)
         | Row::Derivation(_)
-        | Row::Past(_)
-        | Row::Doomed(_)
+        | Row::BuildProfile(_)
+        | Row::FailedDependencies(_)
         | Row::Allowance(_)
         | Row::Keys(_)
         | Row::Trash(_)

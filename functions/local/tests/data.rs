@@ -3,13 +3,15 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
     build::{Build, State},
-    key::{BuildKey, System, hex},
+    id::{
+        key::{BuildKey, System, hex},
+        time::Timestamp,
+    },
+    objects::artifact::{ObjectName, ObjectPath},
     ports::{Intake, Ledger, NotCommitted, Read, Row, RowKey, Store, Swap, Version},
-    time::Timestamp,
 };
-use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError, Refused};
+use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError, UploadError};
 use redb::{Database, TableDefinition};
 use sha2::Digest;
 use tempfile::TempDir;
@@ -75,13 +77,13 @@ async fn an_upload_that_is_broken_off_or_wrong_leaves_no_file() {
     assert_eq!(files_below(dir.path().join("tmp").as_path()), 0);
 
     let mut long = receive().await;
-    assert_eq!(long.write(&b"a program!"[..]).await, Err(Refused::Size));
-    assert!(matches!(long.write(&b"a program"[..]).await, Err(Refused::Unavailable(_))), "it is over");
+    assert_eq!(long.write(&b"a program!"[..]).await, Err(UploadError::Size));
+    assert!(matches!(long.write(&b"a program"[..]).await, Err(UploadError::Unavailable(_))), "it is over");
     assert!(long.finish().await.is_err());
-    assert_eq!(receive().await.finish().await, Err(Refused::Size));
+    assert_eq!(receive().await.finish().await, Err(UploadError::Size));
     let mut other = receive().await;
     other.write(&b"a prograM"[..]).await.expect("as many bytes");
-    assert_eq!(other.finish().await, Err(Refused::Content));
+    assert_eq!(other.finish().await, Err(UploadError::Content));
     assert_eq!(files_below(&dir.path().join("tmp")) + files_below(&dir.path().join("objects")), 0);
 }
 

@@ -4,23 +4,31 @@
 use std::time::Duration;
 
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath},
-    build::{Attempt, Borrowed, Build, Lease, Made, State},
-    client::{Allowance, Client, KeyChange, Keys},
-    derivation::Derivation,
-    doomed::Doomed,
-    failure::{Failure, Kind},
+    build::{
+        Attempt, Borrowed, Build, Lease, Made, State,
+        derivation::Derivation,
+        failed_dependencies::FailedDependencies,
+        failure::{Failure, Kind},
+        profile::BuildProfile,
+        protocol::{Nixpkgs, Phase, Progress, Stats},
+        size::Size,
+    },
     gc::Trash,
-    key::{BuildKey, DrvHash, LeaseId, Product, System},
-    limits::{Limits, Micros, Why},
-    past::Past,
-    pins::{Change, Pins, Source},
+    id::{
+        key::{BuildKey, DrvHash, LeaseId, Product, System},
+        time::Timestamp,
+    },
+    nixpkgs::{
+        pins::{Change, Pins, Source},
+        served::Served,
+    },
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
     policy::{Policy, Prices},
     ports::{Row, RowKey},
-    protocol::{Nixpkgs, Phase, Progress, Stats},
-    served::Served,
-    size::Size,
-    time::Timestamp,
+    quota::{
+        client::{Allowance, Client, KeyChange, Keys},
+        limits::{Limits, Micros, Why},
+    },
 };
 use binplz_local::item;
 
@@ -71,7 +79,7 @@ fn history() -> Vec<Attempt> {
 }
 
 fn served(asked: &str, stale: bool) -> Row {
-    let bin: binplz_core::key::Bin = "[".parse().expect("a program's name");
+    let bin: binplz_core::id::key::Bin = "[".parse().expect("a program's name");
     Row::Served(Served {
         asked: asked.parse().expect("a key"),
         pin: "nixos-26.05".parse().expect("a pin's name"),
@@ -157,9 +165,9 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let borrowed =
         Borrowed { from: BuildKey { product: "foo".parse().expect("a package"), ..key() }, main_program: main() };
     let borrowed = Made { lease: id(3), borrowed: Some(borrowed), since: at };
-    let home = Home { key: key(), lease: id(2) };
-    let trash = Trash { home: home.clone(), since: at };
-    let derivation = Row::Derivation(Derivation { drv: drv(), home });
+    let prefix = AttemptPrefix { key: key(), lease: id(2) };
+    let trash = Trash { prefix: prefix.clone(), since: at };
+    let derivation = Row::Derivation(Derivation { drv: drv(), prefix });
     vec![
         (build(State::Unasked, vec![]), of_build, "build-unasked"),
         (
@@ -188,7 +196,9 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (past(), "past/aarch64-linux/python3Packages.foo", "past"),
         (Row::Build(failed_by_dependency()), of_build, "build-failed-by-dependency"),
         (
-            Row::Doomed(Doomed::none(key().system).after(&failed_by_dependency(), at).expect("it is new")),
+            Row::FailedDependencies(
+                FailedDependencies::none(key().system).after(&failed_by_dependency(), at).expect("it is new"),
+            ),
             "doomed/aarch64-linux",
             "doomed",
         ),
@@ -226,7 +236,10 @@ fn failed_by_dependency() -> Build {
     let attempt = Attempt {
         task: Some("4711".to_owned()),
         failure: Some(failure.clone()),
-        seen_in: Some(Home { key: BuildKey { product: "gzip".parse().expect("a package"), ..key() }, lease: id(3) }),
+        seen_in: Some(AttemptPrefix {
+            key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
+            lease: id(3),
+        }),
         stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), offers: 0, stored: None },
         ..history().remove(0)
     };
@@ -237,7 +250,7 @@ fn failed_by_dependency() -> Build {
 fn past() -> Row {
     let Build { key, history, .. } = failed_by_dependency();
     let Product::Package(attr) = &key.product else { panic!("it is a package") };
-    Row::Past(Past::of(attr, key.system, &history[0]))
+    Row::BuildProfile(BuildProfile::of(attr, key.system, &history[0]))
 }
 
 /// `BINPLZ_GOLDEN=write` writes the files that are missing.

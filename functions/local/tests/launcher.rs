@@ -9,14 +9,18 @@ use std::{
 };
 
 use binplz_core::{
-    build::Lease,
-    failure::{Failure, Kind},
-    key::{BuildKey, System},
+    build::{
+        Lease,
+        failure::{Failure, Kind},
+        size::Size,
+    },
+    id::{
+        key::{BuildKey, System},
+        time::Timestamp,
+    },
     ports::{Launcher, NotLaunched},
-    size::Size,
-    time::Timestamp,
 };
-use binplz_local::{DataDir, Ended, Ends, LocalLauncher};
+use binplz_local::{BuilderExit, DataDir, Ends, LocalLauncher};
 use tempfile::TempDir;
 
 struct Machine {
@@ -89,18 +93,18 @@ fn lease(n: u32) -> Lease {
 }
 
 /// The next end.
-async fn end(ends: &mut Ends) -> Option<Ended> {
+async fn end(ends: &mut Ends) -> Option<BuilderExit> {
     ends.recv().await.map(whenever)
 }
 
 /// An end of one that has run, for however long.
-fn whenever(end: Ended) -> Ended {
+fn whenever(end: BuilderExit) -> BuilderExit {
     assert!(end.ran > Duration::ZERO, "{end:?}");
-    Ended { ran: Duration::ZERO, ..end }
+    BuilderExit { ran: Duration::ZERO, ..end }
 }
 
-fn ended(n: u32, kind: Kind, how: &str) -> Ended {
-    Ended { key: key(), lease: lease(n).id, failure: Failure::new(kind, how), ran: Duration::ZERO }
+fn ended(n: u32, kind: Kind, how: &str) -> BuilderExit {
+    BuilderExit { key: key(), lease: lease(n).id, failure: Failure::new(kind, how), ran: Duration::ZERO }
 }
 
 #[tokio::test]
@@ -219,7 +223,7 @@ async fn a_stopping_server_ends_every_builder_and_starts_none() {
         launcher.launch(&key(), &lease(n)).await.expect("a builder");
     }
     launcher.stop_all().await;
-    let mut told: Vec<Ended> = std::iter::from_fn(|| ends.try_recv().ok().map(whenever)).collect();
+    let mut told: Vec<BuilderExit> = std::iter::from_fn(|| ends.try_recv().ok().map(whenever)).collect();
     told.sort_by(|a, b| a.lease.cmp(&b.lease));
     assert_eq!(told, [1, 2, 3].map(|n| ended(n, Kind::Interrupted, "it was told to stop")));
     assert!(matches!(launcher.launch(&key(), &lease(4)).await, Err(NotLaunched::Unavailable(_))));

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 
 use binplz_aws::{
     Receiving,
+    binary_cache::S3BinaryCache,
     config::Settings,
-    event::{Kept, Offered},
+    event::{Offered, SqsBatchResponse},
     log,
-    vault::S3Vault,
 };
 use binplz_core::{
-    artifact::Home,
-    flow::promote::promote,
-    news::About,
+    flow::schedule::promote::promote,
+    objects::artifact::AttemptPrefix,
     ports::{Deployment, Unavailable},
+    telemetry::About,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
@@ -23,9 +23,9 @@ async fn main() -> ExitCode {
     let run = async {
         let settings = Settings::of_process();
         let deployment = Receiving::open(&settings)?;
-        let vault = S3Vault::open(deployment.store(), &settings)?;
+        let binary_cache = S3BinaryCache::open(deployment.store(), &settings)?;
         let woken = |event: LambdaEvent<Offered>| {
-            log::within(event.context.request_id, woken(&deployment, &vault, event.payload))
+            log::within(event.context.request_id, woken(&deployment, &binary_cache, event.payload))
         };
         lambda_runtime::run(service_fn(woken)).await
     };
@@ -33,23 +33,23 @@ async fn main() -> ExitCode {
 }
 
 /// A message stays that could not be dealt with: it comes again, and ends in the queue for such.
-async fn woken(d: &Receiving, vault: &S3Vault, offered: Offered) -> Result<Kept, Error> {
-    let mut kept = Kept::default();
-    for (home, message) in offered.attempts() {
-        let Some(home) = home else {
+async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, offered: Offered) -> Result<SqsBatchResponse, Error> {
+    let mut kept = SqsBatchResponse::default();
+    for (prefix, message) in offered.attempts() {
+        let Some(prefix) = prefix else {
             kept.keep(message);
             continue;
         };
-        if let Err(error) = look_at(d, vault, &home).await {
-            d.note(About::Attempt(&home.key, &home.lease), "what it offers to the cache was not looked at", &error);
+        if let Err(error) = look_at(d, binary_cache, &prefix).await {
+            d.warn(About::Attempt(&prefix.key, &prefix.lease), "what it offers to the cache was not looked at", &error);
             kept.keep(message);
         }
     }
     Ok(kept)
 }
 
-async fn look_at(d: &Receiving, vault: &S3Vault, home: &Home) -> Result<(), Unavailable> {
-    promote(d, vault, home).await?;
+async fn look_at(d: &Receiving, binary_cache: &S3BinaryCache, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+    promote(d, binary_cache, prefix).await?;
     // Last: before there is anything, a builder need not look.
-    vault.announce().await
+    binary_cache.announce().await
 }

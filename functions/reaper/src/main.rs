@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use binplz_aws::{Working, config::Settings, event::Wake, log};
 use binplz_core::{
-    flow::{settle::stopped, sweep::sweep},
-    news::About,
+    flow::{lease::settle::stopped, schedule::sweep::sweep},
     ports::Deployment,
+    telemetry::About,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -26,16 +26,16 @@ async fn main() -> ExitCode {
 async fn woken(d: &Working, event: Value) -> Result<(), Error> {
     let done = act(d, event).await;
     if let Err(error) = &done {
-        d.note(About::Service, "the reaper stopped half-way", error);
+        d.warn(About::Service, "the reaper stopped half-way", error);
     }
     done
 }
 
 async fn act(d: &Working, event: Value) -> Result<(), Error> {
     match Wake::read(event)? {
-        Wake::Ended(end) => {
+        Wake::TaskStopped(end) => {
             if stopped(d, &end.key, &end.lease, end.failure, end.ran).await? {
-                d.note(About::Attempt(&end.key, &end.lease), "its builder ended without a word", &end.reason);
+                d.warn(About::Attempt(&end.key, &end.lease), "its builder ended without a word", &end.reason);
             }
         }
         Wake::OtherTask => {}

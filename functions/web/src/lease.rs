@@ -1,4 +1,4 @@
-//! The builders' endpoint (`binplz_core::protocol`).
+//! The builders' endpoint (`binplz_core::build::protocol`).
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use binplz_core::{
-    flow::{
-        built, claim,
-        lease::{self, Bearer, Denied},
+    flow::lease::{
+        built, claim, job,
+        job::{Bearer, Denied},
         settle as settling,
     },
-    key::BuildKey,
-    news::About,
+    id::key::BuildKey,
     ports::{Deployment, Intake},
+    telemetry::About,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -64,7 +64,7 @@ impl Word {
             Ok(value) => json_of(200, &json!(value)),
             Err(denied) => {
                 if let Denied::Unavailable(error) = &denied {
-                    d.note(About::Attempt(&self.bearer.key, &self.bearer.lease), "a builder was not answered", error);
+                    d.warn(About::Attempt(&self.bearer.key, &self.bearer.lease), "a builder was not answered", error);
                 }
                 refusal(&denied)
             }
@@ -89,12 +89,12 @@ fn json_of(status: u16, body: &serde_json::Value) -> Response {
 
 /// `GET …`: what to build.
 pub(crate) async fn job<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
-    word.answer(&*d, lease::job(&*d, &word.bearer).await)
+    word.answer(&*d, job::job(&*d, &word.bearer).await)
 }
 
 /// `POST …/pulse`: the builder is alive.
-pub(crate) async fn pulse<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
-    word.answer(&*d, async { lease::pulse(&*d, &word.bearer, &word.read()?).await }.await)
+pub(crate) async fn heartbeat<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+    word.answer(&*d, async { job::heartbeat(&*d, &word.bearer, &word.read()?).await }.await)
 }
 
 /// `POST …/derivation`: what it has evaluated to, and whose turn that is.
@@ -109,7 +109,7 @@ pub(crate) async fn built<D: Deployment>(State(d): State<Arc<D>>, word: Word) ->
 
 /// `POST …/uploads`: permission to store objects.
 pub(crate) async fn uploads<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
-    word.answer(&*d, async { lease::uploads(&*d, &word.bearer, &word.read::<Vec<_>>()?).await }.await)
+    word.answer(&*d, async { job::uploads(&*d, &word.bearer, &word.read::<Vec<_>>()?).await }.await)
 }
 
 /// `POST …/settle`: the build is over.

@@ -65,7 +65,7 @@ pub fn site<D: Deployment>(deployment: Arc<D>) -> Router {
 pub fn leases<D: Deployment<Store: Intake>>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/-/lease/{rev}/{system}/{attr}/{lease}", get(lease::job::<D>))
-        .route("/-/lease/{rev}/{system}/{attr}/{lease}/pulse", post(lease::pulse::<D>))
+        .route("/-/lease/{rev}/{system}/{attr}/{lease}/pulse", post(lease::heartbeat::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/derivation", post(lease::derivation::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/built", post(lease::built::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/uploads", post(lease::uploads::<D>))

@@ -9,17 +9,19 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    flow::{
+    answer::{
+        reply::{Asked, Format, Problem, Reply},
+        shell,
+    },
+    flow::request::{
         builds::{self, Builds, Line},
         package::{self, Package, Program},
         search::{self, Results},
         service::{self, Service},
     },
-    news::About,
+    id::target::{Query, Search, Target},
     ports::{Deployment, Unavailable},
-    reply::{Asked, Format, Problem, Reply},
-    shell,
-    target::{Query, Search, Target},
+    telemetry::About,
 };
 use serde::Serialize;
 
@@ -62,7 +64,7 @@ pub(crate) async fn home<D: Deployment>(State(d): State<Arc<D>>, headers: Header
         // The text has no list.
         Format::Shell => Vec::new(),
         Format::Json | Format::Html => builds::lately(&*d, LATELY).await.unwrap_or_else(|error| {
-            d.note(About::Service, "what was built lately is not shown", &error);
+            d.warn(About::Service, "what was built lately is not shown", &error);
             Vec::new()
         }),
     };
@@ -204,7 +206,7 @@ async fn look<D: Deployment, T>(
         Ok(Ok(seen)) => return Ok(seen),
         Ok(Err(reply)) => reply,
         Err(error) => {
-            d.note(About::Service, "a page was not answered", &error);
+            d.warn(About::Service, "a page was not answered", &error);
             Reply::Problem(Problem::down())
         }
     };

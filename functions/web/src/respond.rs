@@ -7,8 +7,8 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    flow::log::Tail,
-    reply::{self, Answer, Format, Page},
+    answer::reply::{self, Answer, Format, Page},
+    flow::request::log::Tail,
 };
 
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";

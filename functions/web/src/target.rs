@@ -9,19 +9,23 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    client::Asker,
-    flow::{
-        log::{self, Tail},
-        request, status, wait,
+    answer::{
+        page,
+        reply::{Answer, Asked, Body, Format, Problem, Reply, onward, status_json},
+        stub,
     },
-    news::{About, News},
-    page,
+    flow::request::{
+        log::{self, Tail},
+        program, status, wait,
+    },
+    id::{
+        target::{Query, Target},
+        text::clean_lines,
+        wait::{Patience, preferred_wait},
+    },
     ports::{self, Deployment},
-    reply::{Answer, Asked, Body, Format, Problem, Reply, onward, status_json},
-    stub,
-    target::{Query, Target},
-    text::clean_lines,
-    wait::{Patience, preferred_wait},
+    quota::client::Asker,
+    telemetry::{About, Signal},
 };
 
 use crate::respond::{self, TEXT};
@@ -53,8 +57,8 @@ pub(crate) async fn binary<D: Deployment>(
     let asker = asker(viewer, &headers);
     // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
     let meant = method == ports::Method::Get && format != Format::Html && !is_nobody(&headers);
-    let reply = request::request(&*d, &query.target, method, meant.then_some(&asker)).await;
-    d.tell(About::Service, News::Answered { reply: &reply, to: asker.address });
+    let reply = program::request(&*d, &query.target, method, meant.then_some(&asker)).await;
+    d.emit(About::Service, Signal::Answered { reply: &reply, to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     // A page asks again by itself.
@@ -72,7 +76,7 @@ async fn respond_to<D: Deployment>(d: &D, answer: Answer, asked: &Asked<'_>) -> 
     let tail = match log::tail(d, target, TAIL).await {
         Ok(tail) => tail.unwrap_or_else(|_| Tail::none()),
         Err(error) => {
-            d.note(About::Service, "the end of a log is not shown", &error);
+            d.warn(About::Service, "the end of a log is not shown", &error);
             Tail::none()
         }
     };
@@ -146,7 +150,7 @@ pub(crate) async fn build<D: Deployment>(
         Err(wrong) => return problem(&*d, wrong, format),
     };
     let asker = asker(viewer, &headers);
-    let reply = request::request(&*d, &target, ports::Method::Get, Some(&asker)).await;
+    let reply = program::request(&*d, &target, ports::Method::Get, Some(&asker)).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = respond::answer(reply.answer(&asked));
     // Another person's click may have been first; then it may be there already.
@@ -176,10 +180,10 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
-    let reply = request::request(&*d, &target, ports::Method::Get, None).await;
+    let reply = program::request(&*d, &target, ports::Method::Get, None).await;
     // The stub and the installer follow the URL that stands in their line, as others a redirect.
     if format != Format::Html && matches!(reply, Reply::Hit { .. }) {
-        d.tell(About::Service, News::Answered { reply: &reply, to: None });
+        d.emit(About::Service, Signal::Answered { reply: &reply, to: None });
     }
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = match format {
@@ -188,7 +192,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
             Ok(Ok(status)) => respond::plain(200, "application/json", status_json(&status, Some(&reply))),
             Ok(Err(nothing)) => return respond::answer(nothing.answer(&asked)),
             Err(error) => {
-                d.note(About::Service, "a status was not answered", &error);
+                d.warn(About::Service, "a status was not answered", &error);
                 return problem(&*d, Problem::down(), format);
             }
         },
@@ -213,7 +217,7 @@ async fn cost<D: Deployment>(d: &D, target: &Target) -> Option<(&'static str, St
     match status::status(d, target).await {
         Ok(status) => page::cost(&status.ok()?),
         Err(error) => {
-            d.note(About::Service, "what a build has cost is not shown", &error);
+            d.warn(About::Service, "what a build has cost is not shown", &error);
             None
         }
     }
@@ -248,7 +252,7 @@ pub(crate) async fn log<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, header
             respond::answer(nothing.answer(&asked))
         }
         Err(error) => {
-            d.note(About::Service, "a log was not answered", &error);
+            d.warn(About::Service, "a log was not answered", &error);
             problem(&*d, Problem::down(), format)
         }
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use binplz_core::{build::Attempt, failure::Kind, policy::Policy, protocol::JobLimits};
+use binplz_core::{
+    build::{Attempt, failure::Kind, protocol::JobLimits},
+    policy::Policy,
+};
 
 use super::{Running, Start, operating::json, quick};
 use crate::{

@@ -1,8 +1,8 @@
 //! What an operator grants: API keys to those whom he trusts, and money to builds.
 
 use binplz_core::{
-    limits::Micros,
     policy::{Policy, Prices},
+    quota::limits::Micros,
 };
 use serde_json::{Value, json as object};
 
@@ -48,7 +48,7 @@ pub fn a_key_is_told_once_has_its_own_allowance_and_counts_until_it_is_removed(a
     assert_eq!((&keys["ci"]["builds"], keys.as_object().map(|keys| keys.len())), (&1.into(), Some(2)));
     assert!(![lines, keys.to_string()].iter().any(|told| told.contains(&secret) || told.contains(&open)));
 
-    // Its own allowance, whoever's address is spent; and none for a guess.
+    // A key has an allowance of its own, also from an address whose allowance is used up. A guessed key has none.
     assert_eq!(ask(&secret, "two").status, 202);
     let third = ask(&secret, "three");
     assert!(third.status == 429 && third.text().contains("with this API key"), "{}", third.text());
@@ -57,7 +57,7 @@ pub fn a_key_is_told_once_has_its_own_allowance_and_counts_until_it_is_removed(a
     assert_eq!(ask(&open, "four").status, 401);
     assert!(refused(&site, &["key", "remove", "open"]).contains("there is no key open"));
     assert_eq!(site.status("failing.four")["state"], "unasked");
-    // What is there is served to everybody, whatever key is shown.
+    // A program that is stored is served with any key, or none.
     gates.iter().for_each(Gate::open);
     for target in ["one", "two", "three"] {
         assert_eq!(site.settled(&format!("failing.{target}")).status, 302, "{target}");

@@ -1,11 +1,11 @@
-//! A client's allowance: whose it is, whatever the client says.
+//! A client's allowance belongs to its address; no header that a client sends changes that.
 
 use binplz_core::policy::Policy;
 
 use super::{Running, Start, quick};
 use crate::{http::Answer, server::demo_set, site::Site};
 
-/// What clients write to be somebody else: at `as_if`.
+/// The headers with which a client claims another address: at `as_if`.
 fn forged(as_if: &str) -> Vec<Vec<(&'static str, String)>> {
     let one = |name, value: &str| vec![(name, value.to_owned())];
     let chain = format!("203.0.113.9, {as_if}");
@@ -37,7 +37,7 @@ fn is_refused(answer: &Answer) {
     assert!(answer.text().contains("one new build a day can be started from your address"), "{}", answer.text());
 }
 
-/// A client with an allowance of one, which another one shares in nothing, whatever either writes.
+/// A client with an allowance of one. Another client's allowance is separate, whichever headers either of them sends.
 pub fn has_an_allowance_of_its_own(site: &Site, other: &Site, own: &str, others: &str) {
     let [mut first, forged_mine] = [forged(others), forged(own)];
     // Not at the other's expense.
@@ -47,7 +47,7 @@ pub fn has_an_allowance_of_its_own(site: &Site, other: &Site, own: &str, others:
     }
     is_refused(&site.get("/dash"));
     is_refused(&site.send("POST", "/-/build/dash", &[("accept", "*/*")], b""));
-    // What somebody has started costs nothing, and what is known is told.
+    // A build that another client started costs nothing, and a known failure is answered.
     assert_eq!((site.status("dash")["state"].as_str(), site.get("/tree").status == 429), (Some("unasked"), false));
     assert_eq!(asks(other, "/dash", &forged_mine[0]).status, 202);
     for headers in &forged_mine {

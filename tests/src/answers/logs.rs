@@ -39,7 +39,7 @@ pub fn a_log_reads_on_when_it_is_over_and_is_one_gzip_file_then(at: &impl Start)
     let log = |from: u32| site.get(&format!("/-/log/{target}?from={from}"));
     assert_eq!(site.get(&format!("/{target}")).status, 202);
     gate.arrived();
-    // Somebody follows it, and is in the middle when it closes.
+    // A client follows the log, and is in its middle when it closes.
     let early = wait_for("the log so far", || Some(log(1)).filter(|log| log.text().contains("logged-1.0.drv")));
     let middle = next(&early).expect("it is not over");
     gate.open();

@@ -47,11 +47,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("the-only-one", "solo"),
     ("kit-cut", "kit"),
     ("view-more", "viewer"),
-    // One program of one package; a package whose programs nobody knows may have any.
+    // One program of one package. A package whose programs are unknown may have any.
     ("kit/kit-paste", "kit"),
     ("moreutils/%5B", "moreutils"),
     ("zip-b/zcatx", "zip-b"),
-    ("hello/whatever", "hello"),
+    ("hello/anything", "hello"),
 ];
 
 /// Paths that mean no build: the status, and words of the answer.
@@ -128,7 +128,7 @@ pub fn a_program_is_served_by_its_own_name_and_says_of_which_package_it_is(at: &
         assert_eq!((hit.status, hit.header("x-binplz-package")), (302, Some(package)), "{name}: {}", hit.text());
         assert!(hit.header("location").is_some_and(|url| url.contains(&format!("/bin/{program}"))), "{hit:?}");
         assert!(site.download(name).starts_with(b"\x7fELF"), "{name}");
-        // By whatever name, it is one build, with one log.
+        // Under each of its names it is one build, with one log.
         assert!(site.get(&format!("/-/log/{name}")).text().contains(&format!("{package} for ")), "{name}");
     }
     // What was built wins: the database has it, and the package has no such program.
@@ -155,7 +155,7 @@ pub fn an_open_service_tries_what_its_catalogue_does_not_know(at: &impl Start) {
     let site = at.start(&demo_set(), &Policy { names: Names::Open, ..quick() });
     site.catalogued("tree");
     assert_eq!(site.status("grep")["package"], "gnugrep");
-    // Not entered by whoever surveys a set, and there all the same; and what is nowhere.
+    // A set that the survey does not enter still resolves; a missing attribute does not.
     assert_eq!(site.get("/nothing.like.it").status, 202);
     let nothing = site.settled("nothing.like.it");
     assert_eq!((nothing.status, nothing.header("x-binplz-catalogue")), (404, None));
@@ -166,7 +166,7 @@ impl Site {
     pub(super) fn catalogued(&self, package: &str) -> crate::http::Answer {
         let settled = self.settled(package);
         wait_for("the catalogue", || {
-            let look = self.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
+            let look = self.send("HEAD", "/no-such-thing-exists", &[], b"");
             look.header("x-binplz-catalogue").is_none().then_some(())
         });
         settled

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use binplz_core::{limits::Micros, policy::Policy, text::dollars};
+use binplz_core::{id::text::dollars, policy::Policy, quota::limits::Micros};
 use rexpect::session::{Options, PtySession, spawn_with_options};
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     let seeded: Vec<_> = seeded.as_array().expect("builds").iter().map(|build| &build["key"]["attr"]).collect();
     assert_eq!(seeded, ["hello", "tree"]);
 
-    // What nobody needs any more: nothing that is served.
+    // Garbage collection removes nothing that is served.
     let kept = json(&site, &["gc", "--dry-run"])["kept"]["objects"].as_u64();
     assert!(kept >= Some(4) && said(&site, &["gc", "--dry-run"]).contains("nothing was changed"), "{kept:?}");
     assert!(said(&site, &["gc"]).starts_with("rows      0 of builds, 0 served"));
@@ -125,7 +125,7 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     assert_eq!(said(&site, &["retry", "--reason", "test-failed"]), "No build has failed so.\n");
     assert!(refused(&site, &["retry", "tree"]).contains("the build has not failed"));
 
-    // What destroys is not done where nobody can be asked.
+    // Without a terminal to confirm at, a destructive command does nothing.
     assert!(refused(&site, &["forget", BAD]).contains("--yes does it"));
     said(&site, &["forget", BAD, "--yes"]);
     assert_eq!(json(&site, &["show", BAD])["history"], Value::Array(vec![]));
@@ -246,7 +246,7 @@ pub fn in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_agai
     why.exp_string("This may pass").expect("advice");
     why.exp_eof().expect("its end");
 
-    // The network is mended. Somebody who is not sure is believed.
+    // The network works again. An answer other than yes cancels.
     gates.iter().for_each(Gate::listen);
     let mut unsure = at_a_terminal(&site, &["retry", "--reason", "source-unavailable"]);
     unsure

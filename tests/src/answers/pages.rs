@@ -48,7 +48,7 @@ pub fn every_page_is_also_json_and_text_and_lets_no_foreign_script_in(at: &impl 
     let problem = accepting(&site, "/-/p/a..b", "text/html");
     assert_eq!((problem.status, problem.header("content-type")), (400, Some("text/html; charset=utf-8")));
     assert_eq!(accepting(&site, "/-/search?nosuch=1", "application/json").status, 400);
-    assert_eq!(accepting(&site, "/-/p/tree?pin=nobody", "application/json").status, 400);
+    assert_eq!(accepting(&site, "/-/p/tree?pin=absent", "application/json").status, 400);
 }
 
 pub fn search_finds_packages_by_their_names_and_by_their_programs(at: &impl Start) {

@@ -11,7 +11,7 @@ pub fn what_is_no_request_is_told_which_part_of_it_and_why(at: &impl Start) {
     for (path, part) in [
         ("/a..b", "name has an empty part"),
         ("/tree?sys=vax", "sys"),
-        ("/tree?pin=nobody", "no such nixpkgs"),
+        ("/tree?pin=absent", "no such nixpkgs"),
         ("/tree?nixpkgs-commit=deadbeef", "no such nixpkgs"),
         ("/tree?speed=9", "a parameter that does not exist"),
     ] {

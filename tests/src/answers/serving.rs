@@ -24,7 +24,7 @@ pub fn a_hit_is_a_redirect_that_says_what_it_leads_to(at: &impl Start) {
         ("x-binplz-version", "2.1.0"),
         ("x-binplz-nixpkgs", &commit),
         ("link", "</-/log/tree>; rel=\"describedby\""),
-        // The URL ends; whoever kept the redirect would be sent to nothing.
+        // The URL expires, so a cached redirect would lead to nothing.
         ("cache-control", "no-store"),
     ] {
         assert_eq!(hit.header(name), Some(value), "{name}");

@@ -97,7 +97,7 @@ pub fn one_command_waits_from_hop_to_hop_and_brings_the_binary(at: &impl Start) 
 pub fn a_build_that_outlives_the_chain_ends_in_a_202_and_its_stub(at: &impl Start) {
     let (gate, home) = (Gate::new("gated"), tempfile::tempdir().expect("a temporary directory"));
     let set = fresh_set(&gate.package());
-    // Nobody is held, so that all of a chain is over at once.
+    // No hop holds its answer, so the whole chain ends at once.
     let site = at.start(set.path(), &Policy { hold: Duration::ZERO, ..quick() });
     let (url, saved) = (format!("{}/{}", site.origin(), gate.target()), home.path().join("saved"));
     let stub = site.get(&format!("/{}", gate.target())).body;

@@ -2,7 +2,7 @@
 
 use std::{fs, process::ExitCode};
 
-use binplz_core::prices::PriceList;
+use binplz_core::billing::prices::PriceList;
 use binplz_tests::{guide, server::repository};
 
 fn main() -> ExitCode {

@@ -1,13 +1,12 @@
 //! A process that writes to a data directory until something stops it: the disk, or a signal. It prints what was
-//! acknowledged, line by line, so that whoever stops it knows what must be there afterwards.
+//! acknowledged, line by line, so that the test that kills it knows what must be there afterwards.
 
 use std::{io::Write, path::Path, sync::Arc};
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
-    key::hex,
+    id::{key::hex, time::Timestamp},
+    objects::artifact::{ObjectName, ObjectPath},
     ports::{Intake, Ledger, NotCommitted, Swap, Version},
-    time::Timestamp,
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore};
 use binplz_tests::contract::rows::{building, key, lease_id, served};
@@ -29,7 +28,7 @@ async fn main() {
 /// One line, at once.
 fn say(line: impl std::fmt::Display) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).expect("somebody reads");
+    writeln!(out, "{line}").and_then(|()| out.flush()).expect("the test reads");
 }
 
 fn open(path: &Path) -> (LocalLedger, LocalStore) {
@@ -94,7 +93,7 @@ async fn fill(path: &Path) {
             // The disk has room for far fewer.
             Ok(()) if acknowledged < 100_000 => acknowledged += 1,
             Ok(()) => panic!("the disk does not fill"),
-            Err(NotCommitted::Conflict) => panic!("nobody else writes"),
+            Err(NotCommitted::Conflict) => panic!("this is the only writer"),
             Err(NotCommitted::Unavailable(error)) => break error,
         }
     };

@@ -14,7 +14,7 @@ pub async fn a_ring_that_came_early_is_heard(bell: &impl Bell, wait: impl AsyncF
     Ok(())
 }
 
-/// Rung while somebody waits, it wakes them.
+/// A ring wakes a waiter.
 pub async fn a_ring_wakes_who_waits(bell: &impl Bell, wait: impl AsyncFn()) -> Kept {
     let (rung, ()) = tokio::join!(bell.ring(), wait());
     Ok(rung?)

@@ -1,14 +1,15 @@
 //! Ledgers that are wrong on purpose, around one that is right: the suite must find each out.
 
 use binplz_core::{
-    key::LeaseId,
-    pins::Pinned,
-    ports::{Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, Shelf, Swap, Unavailable, Version},
-    protocol::Progress,
-    served::ServedKey,
+    build::protocol::Progress,
+    id::key::LeaseId,
+    nixpkgs::{pins::Pinned, served::ServedKey},
+    ports::{
+        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Unavailable, Version,
+    },
 };
 
-/// A ledger without the version condition: whoever writes last wins.
+/// A ledger without the version condition: the last writer wins.
 pub struct Forgetful<'l, L>(pub &'l L);
 
 /// A ledger without transactions: each swap is checked, and written, on its own.
@@ -30,11 +31,16 @@ impl<L: Ledger> Ledger for Forgetful<'_, L> {
             }
         }
     }
-    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.0.list(shelf, after, limit).await
+    async fn list(
+        &self,
+        status_index: StatusIndex,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Unavailable> {
+        self.0.list(status_index, after, limit).await
     }
-    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.0.latest(shelf, limit).await
+    async fn latest(&self, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.0.latest(status_index, limit).await
     }
     async fn list_served(
         &self,
@@ -72,11 +78,16 @@ impl<L: Ledger> Ledger for Piecemeal<'_, L> {
         }
         Ok(())
     }
-    async fn list(&self, shelf: Shelf, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.0.list(shelf, after, limit).await
+    async fn list(
+        &self,
+        status_index: StatusIndex,
+        after: Option<&Listed>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Unavailable> {
+        self.0.list(status_index, after, limit).await
     }
-    async fn latest(&self, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Unavailable> {
-        self.0.latest(shelf, limit).await
+    async fn latest(&self, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        self.0.latest(status_index, limit).await
     }
     async fn list_served(
         &self,

@@ -24,7 +24,7 @@ async fn expect_row(ledger: &impl Ledger, version: u64, row: &Row) -> Kept {
 }
 
 async fn expect_nothing(ledger: &impl Ledger, key: RowKey) -> Kept {
-    same("a row that nobody wrote", &ledger.load(&key, Read::Consistent).await?, &None)
+    same("a row that was never written", &ledger.load(&key, Read::Consistent).await?, &None)
 }
 
 /// What a decision is made on: the version that a load shows, 0 where there is no row.
@@ -79,7 +79,7 @@ pub async fn several_swaps_are_all_or_nothing_whichever_conflicts(ledger: &impl 
     Ok(())
 }
 
-/// Two see that there is no row; whoever writes first has made it.
+/// Two writers see that there is no row; the first write creates it.
 pub async fn of_two_creations_from_one_sighting_the_first_wins(ledger: &impl Ledger) -> Kept {
     for (n, (first, second)) in [(1, (10, 20)), (2, (20, 10))] {
         let name = RowKey::Build(key(n));

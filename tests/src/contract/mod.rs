@@ -16,8 +16,8 @@ pub mod fencing;
 pub mod reading;
 
 pub mod bell;
+pub mod binary_cache;
 pub mod store;
-pub mod vault;
 
 use std::fmt;
 
@@ -118,7 +118,7 @@ macro_rules! store_promises {
             a_nixpkgs_is_told_and_removed,
             a_program_may_have_an_odd_name;
         }
-        $each! { vault:
+        $each! { binary_cache:
             what_an_attempt_offers_is_told_and_nothing_of_another,
             all_of_many_offers_are_told,
             a_file_is_measured_to_its_end_and_no_further_than_it_may,

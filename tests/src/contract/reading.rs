@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use binplz_core::{
     build::Build,
-    key::BuildKey,
-    pins::Pinned,
-    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, Shelf, Swap, Version},
-    served::{Served, ServedKey},
-    time::Timestamp,
+    id::{key::BuildKey, time::Timestamp},
+    nixpkgs::{
+        pins::Pinned,
+        served::{Served, ServedKey},
+    },
+    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Version},
 };
 use proptest::{
     prelude::*,
@@ -39,10 +40,10 @@ async fn write(ledger: &impl Ledger, seen: u64, row: Row) -> Kept {
 }
 
 /// Everything on a shelf, in pages of `limit`.
-async fn pages(ledger: &impl Ledger, shelf: Shelf, limit: usize) -> Result<Vec<Listed>, Violation> {
+async fn pages(ledger: &impl Ledger, status_index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Violation> {
     let mut all: Vec<Listed> = Vec::new();
     loop {
-        let page = ledger.list(shelf, all.last(), limit).await?;
+        let page = ledger.list(status_index, all.last(), limit).await?;
         if page.len() > limit {
             return Err(Violation(format!("a page of {} where {limit} were asked for", page.len())));
         }
@@ -72,7 +73,7 @@ pub async fn a_row_that_nobody_wrote_is_not_there(ledger: &impl Ledger) -> Kept 
         }
     }
     same("progress", &ledger.progress(&lease_id(1)).await?, &None)?;
-    same("a shelf", &ledger.list(Shelf::Queued, None, 9).await?, &Vec::new())?;
+    same("a shelf", &ledger.list(StatusIndex::Queued, None, 9).await?, &Vec::new())?;
     same("what is served", &ledger.list_served(&pinned(0), None, 9).await?, &Vec::new())
 }
 
@@ -86,7 +87,7 @@ pub async fn a_consistent_read_sees_every_acknowledged_commit(ledger: &impl Ledg
     Ok(())
 }
 
-/// Anything else is refused as a whole, whatever versions it names.
+/// Any other commit is refused as a whole, for all versions that it names.
 pub async fn a_commit_has_one_to_four_swaps_of_different_rows(ledger: &impl Ledger) -> Kept {
     let swaps = |count: u32| (0..count).map(|n| Swap { seen: Version(0), row: queued(n, 1) }).collect::<Vec<_>>();
     let twice = vec![swaps(1)[0].clone(), Swap { seen: Version(0), row: ready(0, 1) }];
@@ -114,13 +115,13 @@ pub async fn a_list_is_ordered_and_a_shelf_holds_its_own(ledger: &impl Ledger) -
     write(ledger, 0, served(31, 1)).await?;
     write(ledger, 0, limits(2)).await?;
     let waiting = [(2, 9), (1, 10), (4, 100), (3, 1_700_000_000_000)].map(|(n, at)| listed(n, at));
-    same("the queue", &ledger.list(Shelf::Queued, None, 99).await?, &waiting.to_vec())?;
+    same("the queue", &ledger.list(StatusIndex::Queued, None, 99).await?, &waiting.to_vec())?;
     let leased = [(12, 10), (11, 11), (14, 101), (13, 1_700_000_000_001)].map(|(n, at)| listed(n, at));
-    same("the leases", &ledger.list(Shelf::Building, None, 99).await?, &leased.to_vec())?;
+    same("the leases", &ledger.list(StatusIndex::Building, None, 99).await?, &leased.to_vec())?;
     let following = [(22, 11), (21, 12), (24, 102), (23, 1_700_000_000_002)].map(|(n, at)| listed(n, at));
-    same("who follows", &ledger.list(Shelf::Joined, None, 99).await?, &following.to_vec())?;
-    same("its first two", &ledger.list(Shelf::Queued, None, 2).await?, &waiting[..2].to_vec())?;
-    same("a list of none", &ledger.list(Shelf::Queued, None, 0).await?, &Vec::new())
+    same("who follows", &ledger.list(StatusIndex::Joined, None, 99).await?, &following.to_vec())?;
+    same("its first two", &ledger.list(StatusIndex::Queued, None, 2).await?, &waiting[..2].to_vec())?;
+    same("a list of none", &ledger.list(StatusIndex::Queued, None, 0).await?, &Vec::new())
 }
 
 /// Also where many are due at one instant, and where the last of a page has left the shelf meanwhile.
@@ -130,31 +131,31 @@ pub async fn pages_lose_nothing_and_repeat_nothing(ledger: &impl Ledger) -> Kept
         write(ledger, 0, queued(n, 5 + u64::from(n) / 8)).await?;
     }
     for limit in [1, 2, 5, 8, 24, 100] {
-        let read = pages(ledger, Shelf::Queued, limit).await?;
+        let read = pages(ledger, StatusIndex::Queued, limit).await?;
         let instants: Vec<Timestamp> = read.iter().map(|listed| listed.at).collect();
         same("ordered", &instants.is_sorted(), &true)?;
         same("every build once", &sorted(read), &sorted(all.clone()))?;
     }
-    let first = ledger.list(Shelf::Queued, None, 10).await?;
+    let first = ledger.list(StatusIndex::Queued, None, 10).await?;
     let Some(last) = first.last() else { return Err(Violation("an empty page".to_owned())) };
     let taken = Build { key: last.key.clone(), ..Build::unasked(last.key.clone()) };
     write(ledger, 1, Row::Build(taken)).await?;
-    let rest = ledger.list(Shelf::Queued, Some(last), 99).await?;
+    let rest = ledger.list(StatusIndex::Queued, Some(last), 99).await?;
     same("both pages", &sorted([first, rest].concat()), &sorted(all))
 }
 
-/// Whatever the shelf; a list of all is the shelf's own, backwards.
+/// For every status index, the latest entries are the list's entries in reverse order.
 pub async fn the_latest_of_a_shelf_come_first(ledger: &impl Ledger) -> Kept {
     for (n, at) in [(1, 10), (2, 9), (3, 1_700_000_000_000), (4, 100)] {
         write(ledger, 0, queued(n, at)).await?;
         write(ledger, 0, ready(10 + n, at)).await?;
     }
-    for (shelf, first) in [(Shelf::Queued, 0), (Shelf::Ready, 10)] {
+    for (status_index, first) in [(StatusIndex::Queued, 0), (StatusIndex::Ready, 10)] {
         let latest = [(3, 1_700_000_000_000), (4, 100), (1, 10), (2, 9)].map(|(n, at)| listed(first + n, at));
-        same("all", &ledger.latest(shelf, 99).await?, &latest.to_vec())?;
-        same("the first two", &ledger.latest(shelf, 2).await?, &latest[..2].to_vec())?;
+        same("all", &ledger.latest(status_index, 99).await?, &latest.to_vec())?;
+        same("the first two", &ledger.latest(status_index, 2).await?, &latest[..2].to_vec())?;
     }
-    same("an empty shelf", &ledger.latest(Shelf::Failed, 9).await?, &Vec::new())
+    same("an empty shelf", &ledger.latest(StatusIndex::Failed, 9).await?, &Vec::new())
 }
 
 /// After any moves of any builds: no entry is left on an old shelf or under an old instant, and none is missing.
@@ -165,17 +166,19 @@ pub async fn lists_say_exactly_what_the_rows_say(ledger: &impl Ledger) -> Kept {
         let version = rows.get(&build.key).map_or(0, |(version, _)| *version);
         write(ledger, version, Row::Build(build.clone())).await?;
         rows.insert(build.key.clone(), (version + 1, build));
-        for shelf in [Shelf::Queued, Shelf::Building, Shelf::Joined, Shelf::Ready, Shelf::Failed] {
-            let at = |build: &Build| build.shelf().filter(|(on, _)| *on == shelf).map(|(_, at)| at);
+        for status_index in
+            [StatusIndex::Queued, StatusIndex::Building, StatusIndex::Joined, StatusIndex::Ready, StatusIndex::Failed]
+        {
+            let at = |build: &Build| build.status_index().filter(|(on, _)| *on == status_index).map(|(_, at)| at);
             let said = rows.values().filter_map(|(_, b)| at(b).map(|at| Listed { key: b.key.clone(), at })).collect();
-            same("the shelf", &sorted(ledger.list(shelf, None, 99).await?), &sorted(said))?;
+            same("the shelf", &sorted(ledger.list(status_index, None, 99).await?), &sorted(said))?;
         }
     }
     Ok(())
 }
 
 /// What was found under another pin, or under another revision of the same, or is stale, is on another shelf or on none; and
-/// whatever becomes of a row, its shelf says so.
+/// the index follows every change of a row.
 pub async fn what_is_served_is_listed_under_its_pin_until_it_is_stale(ledger: &impl Ledger) -> Kept {
     let mut rows: BTreeMap<ServedKey, (u64, Served)> = BTreeMap::new();
     // Few pins and few questions, so that rows replace each other and share shelves.
@@ -259,7 +262,7 @@ pub async fn a_scan_shows_each_row_once_that_is_there_all_the_time(ledger: &impl
     Ok(())
 }
 
-/// Nor on the shelf that it stood on, whatever stands beside it.
+/// It is gone from its index, and its neighbours stay.
 pub async fn what_was_removed_is_in_no_list(ledger: &impl Ledger) -> Kept {
     for n in 1..4 {
         write(ledger, 0, ready(n, 10)).await?;
@@ -268,8 +271,8 @@ pub async fn what_was_removed_is_in_no_list(ledger: &impl Ledger) -> Kept {
     ledger.remove(&RowKey::Build(key(2)), Version(1)).await?;
     ledger.remove(&RowKey::Served(asked(2)), Version(1)).await?;
     let left = vec![listed(1, 10), listed(3, 10)];
-    same("the shelf", &sorted(ledger.list(Shelf::Ready, None, 9).await?), &left)?;
-    same("the shelf, from its end", &sorted(ledger.latest(Shelf::Ready, 9).await?), &left)?;
+    same("the shelf", &sorted(ledger.list(StatusIndex::Ready, None, 9).await?), &left)?;
+    same("the shelf, from its end", &sorted(ledger.latest(StatusIndex::Ready, 9).await?), &left)?;
     same("what is served", &ledger.list_served(&pinned(0), None, 9).await?, &vec![asked(1), asked(3)])?;
     let rows: BTreeMap<_, _> = ledger.scan(None, 99).await?.rows.iter().map(|(row, _)| (row.key(), ())).collect();
     same("rows", &rows.len(), &4)

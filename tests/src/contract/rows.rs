@@ -3,24 +3,32 @@
 use std::time::Duration;
 
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath},
-    build::{Attempt, Borrowed, Build, Lease, Made, State},
-    client::{Allowance, Client, KeyChange, Keys},
-    derivation::Derivation,
-    doomed::Doomed,
-    failure::{Failure, Kind},
+    build::{
+        Attempt, Borrowed, Build, Lease, Made, State,
+        derivation::Derivation,
+        failed_dependencies::FailedDependencies,
+        failure::{Failure, Kind},
+        profile::BuildProfile,
+        protocol::{Nixpkgs, Phase, Progress, Stats},
+        size::Size,
+    },
     gc::Trash,
-    key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
-    limits::{Limits, Micros, Why},
-    past::Past,
-    pins::{Change, PinName, Pinned, Pins, Source},
+    id::{
+        key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
+        target::{PinRef, Target, Wanted},
+        time::{Day, Timestamp},
+    },
+    nixpkgs::{
+        pins::{Change, PinName, Pinned, Pins, Source},
+        served::{Served, ServedKey},
+    },
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
     policy::{Policy, Prices},
     ports::Row,
-    protocol::{Nixpkgs, Phase, Progress, Stats},
-    served::{Served, ServedKey},
-    size::Size,
-    target::{PinRef, Target, Wanted},
-    time::{Day, Timestamp},
+    quota::{
+        client::{Allowance, Client, KeyChange, Keys},
+        limits::{Limits, Micros, Why},
+    },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -86,7 +94,7 @@ pub fn joined(n: u32, since: u64) -> Row {
 
 /// The `n`th derivation, taken on by the `holder`th lease of the build of that number.
 pub fn derivation(n: u32, holder: u32) -> Row {
-    Row::Derivation(Derivation { drv: drv(n), home: Home { key: key(holder), lease: lease_id(holder) } })
+    Row::Derivation(Derivation { drv: drv(n), prefix: AttemptPrefix { key: key(holder), lease: lease_id(holder) } })
 }
 
 /// What tells the `n`th derivation from others.
@@ -167,27 +175,27 @@ fn any_drv() -> impl Strategy<Value = DrvHash> {
 }
 
 fn any_derivation() -> impl Strategy<Value = Derivation> {
-    (any_drv(), any_home()).prop_map(|(drv, home)| Derivation { drv, home })
+    (any_drv(), any_home()).prop_map(|(drv, prefix)| Derivation { drv, prefix })
 }
 
-fn any_home() -> impl Strategy<Value = Home> {
-    (any_key(), any_lease_id()).prop_map(|(key, lease)| Home { key, lease })
+fn any_home() -> impl Strategy<Value = AttemptPrefix> {
+    (any_key(), any_lease_id()).prop_map(|(key, lease)| AttemptPrefix { key, lease })
 }
 
-fn any_past() -> impl Strategy<Value = Past> {
+fn any_past() -> impl Strategy<Value = BuildProfile> {
     (any_attr(), select(&System::ALL[..]), any_attempt())
-        .prop_map(|(attr, system, attempt)| Past::of(&attr, system, &attempt))
+        .prop_map(|(attr, system, attempt)| BuildProfile::of(&attr, system, &attempt))
 }
 
 /// What is known after some packages have failed by some dependencies.
-fn any_doomed() -> impl Strategy<Value = Doomed> {
+fn any_doomed() -> impl Strategy<Value = FailedDependencies> {
     let failed = (any_key(), any_failure(), any_attempt());
     (select(&System::ALL[..]), vec(failed, 0..6)).prop_map(|(system, failed)| {
-        failed.into_iter().fold(Doomed::none(system), |doomed, (key, failure, attempt)| {
+        failed.into_iter().fold(FailedDependencies::none(system), |failed_dependencies, (key, failure, attempt)| {
             let since = attempt.ended;
             let history = vec![Attempt { failure: Some(failure.clone()), ..attempt }];
             let build = Build { key, state: State::Failed { failure, since, until: None }, history };
-            doomed.after(&build, since).unwrap_or(doomed)
+            failed_dependencies.after(&build, since).unwrap_or(failed_dependencies)
         })
     })
 }
@@ -387,9 +395,9 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         4 => (any_key(), any_state(), vec(any_attempt(), 0..9))
             .prop_map(|(key, state, history)| Row::Build(Build { key, state, history })),
         1 => any_derivation().prop_map(Row::Derivation),
-        1 => any_past().prop_map(Row::Past),
-        1 => any_doomed().prop_map(Row::Doomed),
-        1 => (any_home(), any_timestamp()).prop_map(|(home, since)| Row::Trash(Trash { home, since })),
+        1 => any_past().prop_map(Row::BuildProfile),
+        1 => any_doomed().prop_map(Row::FailedDependencies),
+        1 => (any_home(), any_timestamp()).prop_map(|(prefix, since)| Row::Trash(Trash { prefix, since })),
         2 => any_served().prop_map(Row::Served),
         1 => any_allowance().prop_map(Row::Allowance),
         1 => any_keys().prop_map(Row::Keys),

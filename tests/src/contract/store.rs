@@ -3,11 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use binplz_core::{
-    artifact::{Home, ObjectName, ObjectPath},
-    key::{Rev, Sha256},
+    build::protocol::PresignedUpload,
+    id::{
+        key::{Rev, Sha256},
+        time::Timestamp,
+    },
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
     ports::{Collect, Held, Intake, KeptNixpkgs, Store},
-    protocol::Grant,
-    time::Timestamp,
 };
 
 use super::{
@@ -22,10 +24,10 @@ pub trait Uploads {
     fn store(&self) -> &(impl Intake + Collect);
 
     /// `PUT`s a body to a grant's URL, with its headers; whether it was taken.
-    fn put(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;
+    fn put(&self, grant: &PresignedUpload, body: &[u8]) -> impl Future<Output = bool>;
 
     /// The same after the grant's life is over.
-    fn put_late(&self, grant: &Grant, body: &[u8]) -> impl Future<Output = bool>;
+    fn put_late(&self, grant: &PresignedUpload, body: &[u8]) -> impl Future<Output = bool>;
 
     /// Puts a nixpkgs where builders find it, as an operator does.
     fn keep_nixpkgs(&self, rev: &Rev) -> impl Future<Output = ()>;
@@ -51,7 +53,7 @@ fn sha256(hex: &str) -> Sha256 {
     hex.parse().expect("64 hex digits")
 }
 
-async fn grant(uploads: &impl Uploads, path: &ObjectPath) -> Result<Grant, Violation> {
+async fn grant(uploads: &impl Uploads, path: &ObjectPath) -> Result<PresignedUpload, Violation> {
     Ok(uploads.store().grant(path, CONTENT.len() as u64, &sha256(CONTENT_SHA256)).await?)
 }
 
@@ -63,7 +65,7 @@ async fn expect(uploads: &impl Uploads, path: &ObjectPath, content: Option<&[u8]
     same("what its URL gives", &uploads.serves(path, content).await, &true)
 }
 
-async fn refused(uploads: &impl Uploads, what: &str, grant: &Grant, body: &[u8]) -> Kept {
+async fn refused(uploads: &impl Uploads, what: &str, grant: &PresignedUpload, body: &[u8]) -> Kept {
     same(what, &uploads.put(grant, body).await, &false)
 }
 
@@ -139,7 +141,8 @@ pub async fn a_grant_is_for_its_path_alone(uploads: &impl Uploads) -> Kept {
     {
         let at = before.rfind(part).ok_or_else(|| Violation(format!("no {part} in {before}")))?;
         let moved = format!("{}{instead}{}?{query}", &before[..at], &before[at + part.len()..]);
-        refused(uploads, "a grant of another path", &Grant { url: moved, ..granted.clone() }, CONTENT).await?;
+        refused(uploads, "a grant of another path", &PresignedUpload { url: moved, ..granted.clone() }, CONTENT)
+            .await?;
         expect(uploads, other, None).await?;
     }
     expect(uploads, &path, None).await
@@ -154,11 +157,11 @@ pub async fn a_changed_grant_is_refused(uploads: &impl Uploads) -> Kept {
         let (before, after) = (&granted.url[..at], &granted.url[at + 1..]);
         let other = if granted.url.as_bytes()[at] == b'1' { '2' } else { '1' };
         for url in [format!("{before}{after}"), format!("{before}{other}{after}")] {
-            refused(uploads, &url, &Grant { url: url.clone(), ..granted.clone() }, CONTENT).await?;
+            refused(uploads, &url, &PresignedUpload { url: url.clone(), ..granted.clone() }, CONTENT).await?;
         }
     }
     let bare = granted.url[..query].to_owned();
-    refused(uploads, "no query", &Grant { url: bare, ..granted.clone() }, CONTENT).await?;
+    refused(uploads, "no query", &PresignedUpload { url: bare, ..granted.clone() }, CONTENT).await?;
     expect(uploads, &path, None).await
 }
 
@@ -182,7 +185,7 @@ pub async fn the_same_content_again_is_fine(uploads: &impl Uploads) -> Kept {
     expect(uploads, &path, Some(CONTENT)).await
 }
 
-/// Whoever tries to replace it, it stays what it was.
+/// An attempt to replace an object leaves it unchanged.
 pub async fn an_object_never_changes(uploads: &impl Uploads) -> Kept {
     let path = program("tree");
     same("the upload", &uploads.put(&grant(uploads, &path).await?, CONTENT).await, &true)?;
@@ -195,14 +198,14 @@ pub async fn an_object_never_changes(uploads: &impl Uploads) -> Kept {
 
 /// In the quarantine, too, which lies elsewhere: neither an object of the build is written by its grant nor another's offer.
 pub async fn what_is_offered_is_written_once_and_by_its_own_grant(uploads: &impl Uploads) -> Kept {
-    let (store, own) = (uploads.store(), Home { key: key(1), lease: lease_id(1) });
+    let (store, own) = (uploads.store(), AttemptPrefix { key: key(1), lease: lease_id(1) });
     let offer = || ObjectName::Narinfo("0".repeat(32).parse().expect("base 32"));
-    let (path, stranger) = (own.object(offer()), Home { lease: lease_id(2), ..own.clone() }.object(offer()));
+    let (path, stranger) = (own.object(offer()), AttemptPrefix { lease: lease_id(2), ..own.clone() }.object(offer()));
     let granted = grant(uploads, &path).await?;
     for (part, instead) in
         [("quarantine", "builds"), ("quarantine", "cache"), (own.lease.as_str(), lease_id(2).as_str())]
     {
-        let moved = Grant { url: granted.url.replacen(part, instead, 1), ..granted.clone() };
+        let moved = PresignedUpload { url: granted.url.replacen(part, instead, 1), ..granted.clone() };
         refused(uploads, "a grant of another path", &moved, CONTENT).await?;
     }
     same("what a stranger has offered", &store.size(&stranger).await?, &None)?;
@@ -215,20 +218,20 @@ pub async fn what_is_offered_is_written_once_and_by_its_own_grant(uploads: &impl
 /// No other object of the attempt, and no segment of another attempt or another build.
 pub async fn the_segments_of_a_log_are_removed_and_nothing_else(uploads: &impl Uploads) -> Kept {
     let (store, program) = (uploads.store(), program("log"));
-    let home = Home { key: program.key.clone(), lease: program.lease.clone() };
-    let other = Home { lease: lease_id(2), ..home.clone() };
-    let another = Home { key: key(2), ..home.clone() };
-    store.remove_segments(&home).await?;
-    let segments = [1, 2, 999_999, 1_000_000].map(|number| home.object(ObjectName::Log(number)));
-    let mut stay = [ObjectName::WholeLog, ObjectName::Manifest].map(|name| home.object(name)).to_vec();
+    let prefix = AttemptPrefix { key: program.key.clone(), lease: program.lease.clone() };
+    let other = AttemptPrefix { lease: lease_id(2), ..prefix.clone() };
+    let another = AttemptPrefix { key: key(2), ..prefix.clone() };
+    store.remove_segments(&prefix).await?;
+    let segments = [1, 2, 999_999, 1_000_000].map(|number| prefix.object(ObjectName::Log(number)));
+    let mut stay = [ObjectName::WholeLog, ObjectName::Manifest].map(|name| prefix.object(name)).to_vec();
     stay.push(program);
-    stay.extend([&other, &another].map(|home| home.object(ObjectName::Log(1))));
+    stay.extend([&other, &another].map(|prefix| prefix.object(ObjectName::Log(1))));
     for path in segments.iter().chain(&stay) {
         store.write(path, CONTENT.to_vec()).await?;
     }
     // Twice: the first one's reply may have been lost.
     for _ in 0..2 {
-        store.remove_segments(&home).await?;
+        store.remove_segments(&prefix).await?;
         for path in &segments {
             expect(uploads, path, None).await?;
         }
@@ -241,12 +244,12 @@ pub async fn the_segments_of_a_log_are_removed_and_nothing_else(uploads: &impl U
 
 /// More than are removed at once.
 pub async fn all_segments_of_a_long_log_are_removed(uploads: &impl Uploads) -> Kept {
-    let (store, home) = (uploads.store(), Home { key: key(1), lease: lease_id(1) });
-    let segments: Vec<_> = (1..=1001).map(|number| home.object(ObjectName::Log(number))).collect();
+    let (store, prefix) = (uploads.store(), AttemptPrefix { key: key(1), lease: lease_id(1) });
+    let segments: Vec<_> = (1..=1001).map(|number| prefix.object(ObjectName::Log(number))).collect();
     for path in &segments {
         store.write(path, b"x".to_vec()).await?;
     }
-    store.remove_segments(&home).await?;
+    store.remove_segments(&prefix).await?;
     for path in &segments {
         same("a segment", &store.size(path).await?, &None)?;
     }
@@ -256,29 +259,29 @@ pub async fn all_segments_of_a_long_log_are_removed(uploads: &impl Uploads) -> K
 /// Homes of several builds and attempts, in pages of any size: each once, with all that lies in it and nothing else.
 pub async fn homes_are_told_with_what_lies_in_them(uploads: &impl Uploads) -> Kept {
     let store = uploads.store();
-    same("nothing", &store.homes(None, 9).await?, &Vec::new())?;
+    same("nothing", &store.prefixes(None, 9).await?, &Vec::new())?;
     let mut all = Vec::new();
     for (build, lease) in [(1, 1), (1, 2), (2, 1), (10, 3), (3, 1)] {
-        let home = Home { key: key(build), lease: lease_id(lease) };
+        let prefix = AttemptPrefix { key: key(build), lease: lease_id(lease) };
         let bin = ObjectName::Program("tree".parse().map_err(|_| Violation("a name".to_owned()))?);
         let names = [ObjectName::Log(1), ObjectName::Log(2), bin, ObjectName::Manifest];
         let objects = 1 + all.len() % names.len();
         for name in names.into_iter().take(objects) {
-            store.write(&home.object(name), CONTENT.to_vec()).await?;
+            store.write(&prefix.object(name), CONTENT.to_vec()).await?;
         }
         let objects = objects as u64;
-        all.push(Held { home, objects, bytes: objects * CONTENT.len() as u64 });
+        all.push(Held { prefix, objects, bytes: objects * CONTENT.len() as u64 });
     }
     uploads.keep_nixpkgs(&key(1).rev).await;
-    let by_home = |mut homes: Vec<Held>| {
-        homes.sort_by(|a, b| a.home.cmp(&b.home));
-        homes
+    let by_home = |mut prefixes: Vec<Held>| {
+        prefixes.sort_by(|a, b| a.prefix.cmp(&b.prefix));
+        prefixes
     };
     let all = by_home(all);
     for limit in [1, 2, 5, 99] {
         let mut told: Vec<Held> = Vec::new();
         loop {
-            let page = store.homes(told.last().map(|held| &held.home), limit).await?;
+            let page = store.prefixes(told.last().map(|held| &held.prefix), limit).await?;
             same("no more than was asked for", &(page.len() <= limit), &true)?;
             if page.is_empty() {
                 break;
@@ -288,40 +291,41 @@ pub async fn homes_are_told_with_what_lies_in_them(uploads: &impl Uploads) -> Ke
         same("every home once", &by_home(told), &all)?;
     }
     // Where the last one that was told is gone meanwhile.
-    let [first, rest @ ..] = &store.homes(None, 99).await?[..] else { return Err(Violation("no home".to_owned())) };
-    store.remove_home(&first.home).await?;
-    same("what is behind it", &store.homes(Some(&first.home), 99).await?, &rest.to_vec())
+    let [first, rest @ ..] = &store.prefixes(None, 99).await?[..] else { return Err(Violation("no home".to_owned())) };
+    store.remove_prefix(&first.prefix).await?;
+    same("what is behind it", &store.prefixes(Some(&first.prefix), 99).await?, &rest.to_vec())
 }
 
 /// More than is removed at once, of every kind; a home of the same build stays, and one of another.
 pub async fn a_home_is_removed_and_no_other(uploads: &impl Uploads) -> Kept {
     let (store, program) = (uploads.store(), program("tree"));
-    let home = Home { key: program.key.clone(), lease: program.lease.clone() };
-    let others = [Home { lease: lease_id(2), ..home.clone() }, Home { key: key(11), ..home.clone() }];
+    let prefix = AttemptPrefix { key: program.key.clone(), lease: program.lease.clone() };
+    let others =
+        [AttemptPrefix { lease: lease_id(2), ..prefix.clone() }, AttemptPrefix { key: key(11), ..prefix.clone() }];
     let names = [ObjectName::Manifest, ObjectName::WholeLog, ObjectName::Lookup, ObjectName::Details];
     let names: Vec<_> = names.into_iter().chain((1..=1001).map(ObjectName::Log)).chain([program.name]).collect();
     for name in &names {
-        store.write(&home.object(name.clone()), b"x".to_vec()).await?;
+        store.write(&prefix.object(name.clone()), b"x".to_vec()).await?;
     }
     for other in &others {
         store.write(&other.object(ObjectName::Manifest), CONTENT.to_vec()).await?;
     }
     // Twice: the first one's reply may have been lost.
     for _ in 0..2 {
-        store.remove_home(&home).await?;
+        store.remove_prefix(&prefix).await?;
         for name in &names {
-            same("an object", &store.size(&home.object(name.clone())).await?, &None)?;
+            same("an object", &store.size(&prefix.object(name.clone())).await?, &None)?;
         }
         for other in &others {
             expect(uploads, &other.object(ObjectName::Manifest), Some(CONTENT)).await?;
         }
     }
-    let mut left: Vec<_> = store.homes(None, 9).await?.into_iter().map(|held| held.home).collect();
+    let mut left: Vec<_> = store.prefixes(None, 9).await?.into_iter().map(|held| held.prefix).collect();
     left.sort();
     same("homes", &left, &others.to_vec())?;
     // What is not there can be there again.
-    store.write(&home.object(ObjectName::Manifest), CONTENT.to_vec()).await?;
-    expect(uploads, &home.object(ObjectName::Manifest), Some(CONTENT)).await
+    store.write(&prefix.object(ObjectName::Manifest), CONTENT.to_vec()).await?;
+    expect(uploads, &prefix.object(ObjectName::Manifest), Some(CONTENT)).await
 }
 
 /// Since when, is told by a clock like everybody's.

@@ -9,10 +9,10 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{CacheName, Home, ObjectName, ObjectPath},
-    key::{Rev, Sha256},
+    build::protocol::{Cache, PresignedUpload},
+    id::key::{Rev, Sha256},
+    objects::artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
     ports::{Cached, Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
-    protocol::{Cache, Grant},
 };
 use binplz_local::LocalStore;
 
@@ -90,7 +90,7 @@ impl Store for Objects {
 }
 
 impl Intake for Objects {
-    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<Grant, Unavailable> {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         self.inner.grant(path, size, sha256).await
     }
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
@@ -102,7 +102,7 @@ impl Intake for Objects {
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         self.inner.write(path, content).await
     }
-    async fn remove_segments(&self, home: &Home) -> Result<(), Unavailable> {
+    async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         let meddling = self.before_removal.lock().expect("a lock").take();
         if let Some(meddling) = meddling {
             meddling.await;
@@ -110,30 +110,30 @@ impl Intake for Objects {
         if self.keeps_all.load(SeqCst) {
             return Err(Unavailable::new("store", "it removes nothing now"));
         }
-        self.inner.remove_segments(home).await
+        self.inner.remove_segments(prefix).await
     }
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
         self.inner.cache().await
     }
-    async fn offered_bytes(&self, home: &Home) -> Result<u64, Unavailable> {
-        self.inner.offered_bytes(home).await
+    async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
+        self.inner.offered_bytes(prefix).await
     }
-    async fn offered(&self, home: &Home) -> Result<(), Unavailable> {
-        self.inner.offered(home).await
+    async fn offered(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.inner.offered(prefix).await
     }
 }
 
 impl Collect for Objects {
-    async fn homes(&self, after: Option<&Home>, limit: usize) -> Result<Vec<Held>, Unavailable> {
-        self.inner.homes(after, limit).await
+    async fn prefixes(&self, after: Option<&AttemptPrefix>, limit: usize) -> Result<Vec<Held>, Unavailable> {
+        self.inner.prefixes(after, limit).await
     }
-    async fn remove_home(&self, home: &Home) -> Result<(), Unavailable> {
+    async fn remove_prefix(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         if let Err(dead) = self.life.spend("store") {
             // It dies in the middle.
-            let _ = std::fs::remove_file(self.inner.file(&home.object(ObjectName::Manifest)));
+            let _ = std::fs::remove_file(self.inner.file(&prefix.object(ObjectName::Manifest)));
             return Err(dead);
         }
-        self.inner.remove_home(home).await
+        self.inner.remove_prefix(prefix).await
     }
     async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
         Ok(self.nixpkgs.lock().expect("a lock").clone())

@@ -9,20 +9,20 @@ use aws_sdk_dynamodb::types::{
 use binplz_aws::{
     account::Account,
     bell::{RING, SqsBell},
+    binary_cache::S3BinaryCache,
     config::Settings,
     item,
     ledger::DynamoLedger,
     store::{GRANT_LIFE, S3Store},
-    vault::S3Vault,
 };
 use binplz_core::{
-    artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
-    key::Rev,
-    ports::{Collect, Intake, Method, Store, Vault},
-    protocol::Grant,
+    build::protocol::PresignedUpload,
+    id::key::Rev,
+    objects::artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
+    ports::{BinaryCache, Collect, Intake, Method, Store},
 };
 use binplz_tests::{
-    contract::{store::Uploads, vault::Promotes},
+    contract::{binary_cache::Promotes, store::Uploads},
     http::ask,
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct Fresh {
     pub(crate) settings: Settings,
     ledger: DynamoLedger,
     store: S3Uploads,
-    vault: S3Vault,
+    binary_cache: S3BinaryCache,
     pub(crate) bell: SqsBell,
 }
 
@@ -64,7 +64,7 @@ pub(crate) async fn fresh() -> Fresh {
     let store = S3Store::open(&account, &settings).expect("settings");
     Fresh {
         ledger: DynamoLedger::open(&account, &settings).expect("settings"),
-        vault: S3Vault::open(&store, &settings).expect("settings"),
+        binary_cache: S3BinaryCache::open(&store, &settings).expect("settings"),
         store: S3Uploads(store),
         bell: SqsBell::open(&account, &settings).expect("settings"),
         account,
@@ -112,7 +112,7 @@ impl Fresh {
     pub(crate) fn store(&self) -> &S3Uploads {
         &self.store
     }
-    pub(crate) fn vault(&self) -> &Fresh {
+    pub(crate) fn binary_cache(&self) -> &Fresh {
         self
     }
 
@@ -138,8 +138,8 @@ impl Promotes for Fresh {
     fn store(&self) -> &(impl Intake + Collect) {
         &self.store.0
     }
-    fn vault(&self) -> &impl Vault {
-        &self.vault
+    fn binary_cache(&self) -> &impl BinaryCache {
+        &self.binary_cache
     }
     async fn cached(&self, name: &CacheName) -> Option<Vec<u8>> {
         let s3 = aws_sdk_s3::config::Builder::from(self.account.sdk()).force_path_style(true).build();
@@ -155,7 +155,7 @@ pub(crate) struct S3Uploads(S3Store);
 impl S3Uploads {
     /// 412 is how S3 says that the object is there already. A builder asks for no other object than its own, so it takes that for
     /// done; whether it is the same is looked up here.
-    fn put_with(&self, grant: &Grant, more: &[(&str, &str)], body: &[u8]) -> bool {
+    fn put_with(&self, grant: &PresignedUpload, more: &[(&str, &str)], body: &[u8]) -> bool {
         // Every client says its body's own length.
         let own = grant.headers.iter().filter(|(name, _)| name != "content-length");
         let headers: Vec<_> =
@@ -180,7 +180,7 @@ impl S3Uploads {
     }
 }
 
-/// The value of a future that waits for nothing: signing asks nobody.
+/// The value of a future that waits for nothing: signing needs no request.
 fn futures_now<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
@@ -193,10 +193,10 @@ impl Uploads for S3Uploads {
     fn store(&self) -> &(impl Intake + Collect) {
         &self.0
     }
-    async fn put(&self, grant: &Grant, body: &[u8]) -> bool {
+    async fn put(&self, grant: &PresignedUpload, body: &[u8]) -> bool {
         self.put_with(grant, &[], body)
     }
-    async fn put_late(&self, grant: &Grant, body: &[u8]) -> bool {
+    async fn put_late(&self, grant: &PresignedUpload, body: &[u8]) -> bool {
         let seconds = (GRANT_LIFE.as_secs() + 1).to_string();
         self.put_with(grant, &[("x-bed-seconds-ahead", &seconds)], body)
     }

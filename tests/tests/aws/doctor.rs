@@ -156,7 +156,7 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
     for check in ["image x86_64-linux", "nixpkgs p"] {
         assert_eq!(found[check], json!(["ok", null]), "{check}");
     }
-    // Where nobody can be asked, nobody claims to know; and nothing else is missing.
+    // A check that cannot be made is reported as unknown, and all others are made.
     let (code, found) = doctor(&name, "http://127.0.0.1:1");
     assert_eq!((code, &found["lambda"]), (Some(0), &json!(["unknown", null])));
 }

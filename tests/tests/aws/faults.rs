@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use binplz_aws::launcher::EcsLauncher;
-use binplz_core::ports::{Bell, Launcher, Ledger, Listed, NotLaunched, Read, RowKey, Shelf, Swap, Version};
-use binplz_core::time::Timestamp;
+use binplz_core::id::time::Timestamp;
+use binplz_core::ports::{Bell, Launcher, Ledger, Listed, NotLaunched, Read, RowKey, StatusIndex, Swap, Version};
 use binplz_tests::{
     contract::rows::{self, key, lease, queued, ready},
     scenario::Scenario,
@@ -89,17 +89,17 @@ async fn a_late_index_shows_a_write_from_the_second_query_of_its_partition_on() 
     let ledger = adapters.fencing();
     scenario.set(&json!({ "late_reads": true }));
     let entry = |at| vec![Listed { key: key(1), at: Timestamp(at) }];
-    let looks = async |shelf| {
-        let first = ledger.list(shelf, None, 9).await.expect("a list");
-        (first, ledger.list(shelf, None, 9).await.expect("a list"))
+    let looks = async |status_index| {
+        let first = ledger.list(status_index, None, 9).await.expect("a list");
+        (first, ledger.list(status_index, None, 9).await.expect("a list"))
     };
     write(ledger, 0, queued(1, 1)).await;
-    assert_eq!(looks(Shelf::Building).await, (vec![], vec![]));
-    assert_eq!(looks(Shelf::Queued).await, (vec![], entry(1)));
+    assert_eq!(looks(StatusIndex::Building).await, (vec![], vec![]));
+    assert_eq!(looks(StatusIndex::Queued).await, (vec![], entry(1)));
     write(ledger, 1, queued(1, 2)).await;
-    assert_eq!(looks(Shelf::Queued).await, (entry(1), entry(2)));
+    assert_eq!(looks(StatusIndex::Queued).await, (entry(1), entry(2)));
     write(ledger, 2, ready(1, 3)).await;
-    assert_eq!(looks(Shelf::Queued).await, (entry(2), vec![]));
+    assert_eq!(looks(StatusIndex::Queued).await, (entry(2), vec![]));
 }
 
 #[tokio::test]
@@ -177,5 +177,5 @@ async fn what_is_held_waits_and_others_overtake_it() {
     tokio::task::block_in_place(|| held.happened());
     write(adapters.fencing(), 0, queued(1, 2)).await;
     held.release();
-    late.await.expect("a task").expect_err("somebody else wrote first");
+    late.await.expect("a task").expect_err("another writer was first");
 }

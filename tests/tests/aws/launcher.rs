@@ -4,9 +4,9 @@ use aws_sdk_ecs::types::{Compatibility, ContainerDefinition, NetworkMode, Task};
 use binplz_aws::launcher::{CONTAINER, EcsLauncher};
 use binplz_core::{
     build::Lease,
-    key::{BuildKey, System},
-    limits::Why,
+    id::key::{BuildKey, System},
     ports::{Launcher, NotLaunched},
+    quota::limits::Why,
 };
 use binplz_tests::contract::rows::{key, lease, lease_id};
 

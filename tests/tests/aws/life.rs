@@ -4,22 +4,28 @@ use std::sync::Arc;
 
 use binplz_aws::{Receiving, Serving, Working, config::Settings};
 use binplz_core::{
-    artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
-    build::{Build, Lease, State},
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{
-        dispatch::dispatch,
-        lease::{self, Bearer, Denied},
-        request::request,
-        settle::{settle, stopped},
-        sweep::sweep,
+    answer::reply::Reply,
+    build::{
+        Build, Lease, State,
+        failure::{Failure, Kind},
+        protocol::{Nixpkgs, Outcome, Progress, Report, Stats, Upload},
     },
-    key::{BuildKey, Sha256},
-    ports::{Deployment, Ledger, Method, Read, Row, RowKey, Shelf},
-    protocol::{Nixpkgs, Outcome, Progress, Report, Stats, Upload},
-    reply::Reply,
-    target::{Query, Target},
+    flow::{
+        lease::{
+            job,
+            job::{Bearer, Denied},
+            settle::{settle, stopped},
+        },
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::{
+        key::{BuildKey, Sha256},
+        target::{Query, Target},
+    },
+    objects::artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
+    ports::{Deployment, Ledger, Method, Read, Row, RowKey, StatusIndex},
+    quota::client::Asker,
 };
 use binplz_tests::http::ask;
 use sha2::Digest;
@@ -104,17 +110,17 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     let bucket = world.adapters.settings.need("BINPLZ_BUCKET").expect("its name");
     let put = aws_sdk_s3::Client::from_conf(s3).put_object().bucket(bucket).key(nixpkgs_path(&key().rev));
     put.body(b"a tarball".to_vec().into()).send().await.expect("it is stored");
-    let job = lease::job(&world.receiving, &me).await.expect("a job");
+    let job = job::job(&world.receiving, &me).await.expect("a job");
     let Nixpkgs::Tarball { url, nar_hash: Some(hash) } = job.nixpkgs else { panic!("no tarball with its hash") };
     assert_eq!((hash.as_str(), ask("GET", &url, &[], b"").body.as_slice()), ("sha256-x", &b"a tarball"[..]));
 
     // It says how far it is, stores its program, and settles.
-    lease::pulse(&world.receiving, &me, &Progress::default()).await.expect("a live lease");
-    let sha256: Sha256 = binplz_core::key::hex(&sha2::Sha256::digest(PROGRAM)).parse().expect("64 hex digits");
-    let bin: binplz_core::key::Bin = "tree".parse().expect("a program's name");
+    job::heartbeat(&world.receiving, &me, &Progress::default()).await.expect("a live lease");
+    let sha256: Sha256 = binplz_core::id::key::hex(&sha2::Sha256::digest(PROGRAM)).parse().expect("64 hex digits");
+    let bin: binplz_core::id::key::Bin = "tree".parse().expect("a program's name");
     let size = PROGRAM.len() as u64;
     let upload = Upload { name: ObjectName::Program(bin.clone()), size, sha256: sha256.clone() };
-    let grants = lease::uploads(&world.receiving, &me, &[upload]).await.expect("a grant");
+    let grants = job::uploads(&world.receiving, &me, &[upload]).await.expect("a grant");
     let headers: Vec<_> = grants[0].headers.iter().filter(|(name, _)| name != "content-length").collect();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(ask("PUT", &grants[0].url, &headers, PROGRAM).status, 200);
@@ -129,7 +135,7 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     for _ in 0..2 {
         settle(&world.receiving, &me, report.clone()).await.expect("it is settled, also where the reply was lost");
     }
-    assert!(matches!(lease::job(&world.receiving, &me).await, Err(Denied::NotLive)));
+    assert!(matches!(job::job(&world.receiving, &me).await, Err(Denied::NotLive)));
 
     // The task's end, and a sweep, change nothing any more.
     stopped(&world.working, &key(), &lease.id, Failure::new(Kind::Killed, ""), None).await.expect("it is heard");
@@ -152,7 +158,7 @@ async fn a_task_that_never_started_is_tried_again_later() {
             .expect("it is heard");
     }
     let State::Queued { due, attempt: 2, .. } = world.build().await.state else { panic!("not queued again") };
-    let listed = world.working.ledger().list(Shelf::Queued, None, 9).await.expect("a list");
+    let listed = world.working.ledger().list(StatusIndex::Queued, None, 9).await.expect("a list");
     assert_eq!(listed.iter().map(|listed| listed.at).collect::<Vec<_>>(), [due]);
     // The dispatcher says when to ring again.
     assert_eq!(dispatch(&world.working).await, Ok(Some(due)));

@@ -7,12 +7,12 @@
 
 mod bed;
 mod doctor;
+mod download_stats;
 mod faults;
 mod launcher;
 mod life;
-mod lobby;
-mod tally;
 mod template;
+mod wait_limiter;
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ macro_rules! forgetful_breaks {
                     let adapters = super::fresh().await;
                     let ledger = super::broken::Forgetful(adapters.$module());
                     let kept = binplz_tests::contract::$module::$promise(&ledger).await;
-                    assert!(kept.is_err(), "nobody notices that the condition is gone");
+                    assert!(kept.is_err(), "the missing condition is not noticed");
                 }
             )+
         }

@@ -7,14 +7,19 @@ use std::{
 
 use binplz_aws::metrics::{self, Metric};
 use binplz_core::{
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{dispatch::dispatch, request::request, settle::stopped, sweep::sweep},
-    limits::Micros,
-    news::{About, News},
+    build::{
+        failure::{Failure, Kind},
+        size::Size,
+    },
+    flow::{
+        lease::settle::stopped,
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
     policy::{Policy, Prices},
     ports::{Deployment, Method},
-    size::Size,
+    quota::{client::Asker, limits::Micros},
+    telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};
 use serde_json::Value;
@@ -89,7 +94,7 @@ fn every_variable_that_the_template_sets_is_read() {
         include_str!("../../../functions/aws/src/log.rs"),
         include_str!("../../../functions/aws/src/objects.rs"),
         include_str!("../../../functions/aws/src/shared.rs"),
-        include_str!("../../../functions/aws/src/vault.rs"),
+        include_str!("../../../functions/aws/src/binary_cache.rs"),
         include_str!("../../../functions/api/src/main.rs"),
     ];
     let read: BTreeSet<_> = read.iter().flat_map(|source| variables(source)).collect();
@@ -99,7 +104,7 @@ fn every_variable_that_the_template_sets_is_read() {
 
 async fn ask(w: &World, path: &str) {
     let reply = request(w, &target(path), Method::Get, Some(&Asker::default())).await;
-    w.tell(About::Service, News::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
 }
 
 #[tokio::test]
@@ -110,8 +115,8 @@ async fn every_metric_is_counted_by_some_story() {
     let counted = Arc::new(Mutex::new(BTreeSet::new()));
     let w = World::with(policy);
     let heard = Arc::clone(&counted);
-    let count = move |_: About<'_>, news: News<'_>| {
-        let metrics = metrics::of(&news).into_iter().map(|(metric, _)| metric);
+    let count = move |_: About<'_>, telemetry: Signal<'_>| {
+        let metrics = metrics::of(&telemetry).into_iter().map(|(metric, _)| metric);
         heard.lock().expect("a lock").extend(metrics);
     };
     w.hear(count.clone());

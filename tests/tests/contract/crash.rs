@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
-    ports::{Intake, Ledger, Read, Row, Shelf, Store, Version},
+    objects::artifact::{ObjectName, ObjectPath},
+    ports::{Intake, Ledger, Read, Row, StatusIndex, Store, Version},
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError};
 use binplz_tests::contract::rows::{building, key, lease_id, served};
@@ -51,7 +51,7 @@ async fn killed_while_it_commits_it_has_every_acknowledged_commit_and_no_half_of
         }
         let data = DataDir::open(dir.path()).expect("the lock went with its process");
         let ledger = LocalLedger::open(&data).expect("a whole ledger");
-        let listed = ledger.list(Shelf::Building, None, 9).await.expect("a list");
+        let listed = ledger.list(StatusIndex::Building, None, 9).await.expect("a list");
         for (writer, version) in acknowledged {
             let load = async |row: Row| ledger.load(&row.key(), Read::Consistent).await.expect("a readable row");
             let rows = (load(building(writer, 1, 0)).await, load(served(writer, 0)).await);

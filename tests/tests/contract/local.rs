@@ -6,15 +6,16 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{CacheName, ObjectPath},
-    key::Rev,
-    narinfo::StoreDir,
-    ports::{Collect, Intake, Method, Store, Vault},
-    protocol::Grant,
-    time::Timestamp,
+    build::protocol::PresignedUpload,
+    id::{key::Rev, time::Timestamp},
+    objects::{
+        artifact::{CacheName, ObjectPath},
+        narinfo::StoreDir,
+    },
+    ports::{BinaryCache, Collect, Intake, Method, Store},
 };
-use binplz_local::{DataDir, LocalBell, LocalLedger, LocalStore, LocalVault, Refused};
-use binplz_tests::contract::{store::Uploads, vault::Promotes};
+use binplz_local::{DataDir, LocalBell, LocalBinaryCache, LocalLedger, LocalStore, UploadError};
+use binplz_tests::contract::{binary_cache::Promotes, store::Uploads};
 use tempfile::TempDir;
 
 const ORIGIN: &str = "http://localhost:8080";
@@ -23,7 +24,7 @@ const ORIGIN: &str = "http://localhost:8080";
 pub(crate) struct Fresh {
     ledger: LocalLedger,
     store: LocalUploads,
-    vault: LocalVault,
+    binary_cache: LocalBinaryCache,
     pub(crate) bell: LocalBell,
     dir: TempDir,
 }
@@ -34,7 +35,7 @@ pub(crate) fn fresh() -> Fresh {
     Fresh {
         ledger: LocalLedger::open(&dir).expect("a ledger"),
         store: LocalUploads(LocalStore::open(&dir, ORIGIN).expect("a store"), tmp.path().to_owned()),
-        vault: LocalVault::open(&dir, StoreDir::default()).expect("a cache"),
+        binary_cache: LocalBinaryCache::open(&dir, StoreDir::default()).expect("a cache"),
         bell: LocalBell::default(),
         dir: tmp,
     }
@@ -51,7 +52,7 @@ impl Fresh {
     pub(crate) fn store(&self) -> &LocalUploads {
         &self.store
     }
-    pub(crate) fn vault(&self) -> &Fresh {
+    pub(crate) fn binary_cache(&self) -> &Fresh {
         self
     }
 }
@@ -60,8 +61,8 @@ impl Promotes for Fresh {
     fn store(&self) -> &(impl Intake + Collect) {
         &self.store.0
     }
-    fn vault(&self) -> &impl Vault {
-        &self.vault
+    fn binary_cache(&self) -> &impl BinaryCache {
+        &self.binary_cache
     }
     async fn cached(&self, name: &CacheName) -> Option<Vec<u8>> {
         std::fs::read(self.dir.path().join(name.to_string())).ok()
@@ -72,10 +73,10 @@ impl Promotes for Fresh {
 pub(crate) struct LocalUploads(LocalStore, PathBuf);
 
 impl LocalUploads {
-    async fn put_at(&self, grant: &Grant, body: &[u8], now: Timestamp) -> Result<(), Refused> {
+    async fn put_at(&self, grant: &PresignedUpload, body: &[u8], now: Timestamp) -> Result<(), UploadError> {
         let (url, query) = grant.url.split_once('?').unwrap_or((&grant.url, ""));
         // A URL that names no object is not routed to the store.
-        let Some(path) = object_of(url) else { return Err(Refused::Forged) };
+        let Some(path) = object_of(url) else { return Err(UploadError::Forged) };
         let mut receiver = self.0.receive(&path, query, now).await?;
         for chunk in body.chunks(5) {
             receiver.write(chunk.to_vec()).await?;
@@ -99,10 +100,10 @@ impl Uploads for LocalUploads {
     fn store(&self) -> &(impl Intake + Collect) {
         &self.0
     }
-    async fn put(&self, grant: &Grant, body: &[u8]) -> bool {
+    async fn put(&self, grant: &PresignedUpload, body: &[u8]) -> bool {
         self.put_at(grant, body, now()).await.is_ok()
     }
-    async fn put_late(&self, grant: &Grant, body: &[u8]) -> bool {
+    async fn put_late(&self, grant: &PresignedUpload, body: &[u8]) -> bool {
         self.put_at(grant, body, now() + Duration::from_secs(24 * 3600)).await.is_ok()
     }
     async fn keep_nixpkgs(&self, rev: &Rev) {

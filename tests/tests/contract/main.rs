@@ -36,7 +36,7 @@ macro_rules! forgetful_breaks {
                     let adapters = super::fresh();
                     let ledger = super::broken::Forgetful(adapters.$module());
                     let kept = binplz_tests::contract::$module::$promise(&ledger).await;
-                    assert!(kept.is_err(), "nobody notices that the condition is gone");
+                    assert!(kept.is_err(), "the missing condition is not noticed");
                 }
             )+
         }
@@ -52,11 +52,11 @@ async fn without_transactions_several_swaps_are_not_all_or_nothing() {
     let adapters = fresh();
     let ledger = broken::Piecemeal(adapters.fencing());
     let kept = fencing::several_swaps_are_all_or_nothing_whichever_conflicts(&ledger).await;
-    assert!(kept.is_err(), "nobody notices a commit by halves");
+    assert!(kept.is_err(), "half a commit is not noticed");
     let adapters = fresh();
     let ledger = broken::Piecemeal(adapters.fencing());
     let kept = fencing::of_two_overlapping_commits_from_one_sighting_the_first_wins(&ledger).await;
-    assert!(kept.is_err(), "nobody notices the half that was written");
+    assert!(kept.is_err(), "the half that was written is not noticed");
 }
 
 #[tokio::test]

@@ -4,16 +4,23 @@ use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use binplz_catalogue::{About, Record, Standing, Writer};
 use binplz_core::{
-    artifact::ObjectName,
-    build::{Event, State},
-    client::Asker,
-    failure::Kind,
-    flow::{advance, claim::claim, dispatch::dispatch, lease::Bearer, request::request, settle::settle, sweep::sweep},
-    key::{BuildKey, Product, System},
+    answer::reply::Reply,
+    build::{
+        Event, State,
+        failure::Kind,
+        protocol::{Evaluated, Outcome, Report, Stats, Turn},
+    },
+    flow::{
+        advance,
+        lease::{claim::claim, job::Bearer, settle::settle},
+        request::program::request,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::{BuildKey, Product, System},
+    objects::artifact::ObjectName,
     policy::{Names, Policy},
     ports::{Deployment, Intake, Method},
-    protocol::{Evaluated, Outcome, Report, Stats, Turn},
-    reply::Reply,
+    quota::client::Asker,
 };
 use binplz_tests::world::{World, rev, target};
 
@@ -22,7 +29,7 @@ use crate::{ask, building, evaluated, exhaust, fail, hit, started, turn};
 /// Its packages, their derivations, and their main programs.
 const PACKAGES: [(&str, char, &str); 3] = [("tree", 'a', "tree"), ("sets.tree", 'a', "other"), ("hello", 'b', "hello")];
 
-/// Makes the catalogue of a nixpkgs that somebody has asked for.
+/// Makes the catalogue of a nixpkgs that was requested.
 async fn catalogue(w: &World, digit: char) {
     dispatch(w).await.expect("the ledger");
     let key = BuildKey { rev: rev(digit), system: System::X86_64Linux, product: Product::Catalogue };
@@ -37,7 +44,7 @@ async fn catalogue(w: &World, digit: char) {
     }
     let files = writer.finish().expect("small");
     for (name, bytes) in [(ObjectName::Details, files.details), (ObjectName::Lookup, files.lookup)] {
-        w.store().write(&bearer.home().object(name), bytes).await.expect("the store");
+        w.store().write(&bearer.prefix().object(name), bytes).await.expect("the store");
     }
     settle(w, &bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default() }).await.expect("a live lease");
     w.reap().await;

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use binplz_core::{
-    build::Event,
-    failure::Kind,
-    flow::{advance, claim::claim, dispatch::dispatch, sweep::sweep},
-    key::LeaseId,
+    answer::reply::Reply,
+    build::{Event, failure::Kind, protocol::Turn},
+    flow::{
+        advance,
+        lease::claim::claim,
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::key::LeaseId,
     policy::Policy,
     ports::{Deployment, Ledger, Read, Row, RowKey},
-    protocol::Turn,
-    reply::Reply,
 };
 use binplz_tests::{random::Random, world::World};
 
@@ -66,7 +68,7 @@ async fn whatever_happens_a_derivation_has_one_at_work_and_nobody_is_stuck() {
     }
 }
 
-/// Whoever is at work on a derivation is the one that its row names.
+/// Only the attempt that a derivation's row names works on it.
 async fn one_at_work(w: &World, paths: &[(&str, char)]) {
     let mut at_work: Vec<(char, LeaseId)> = Vec::new();
     for (path, letter) in paths {
@@ -77,7 +79,7 @@ async fn one_at_work(w: &World, paths: &[(&str, char)]) {
     for letter in ['a', 'b'] {
         let row = w.ledger().load(&RowKey::Derivation(w.system(), drv(letter)), Read::Consistent).await;
         let named = match row.expect("the ledger") {
-            Some((Row::Derivation(row), _)) => Some(row.home.lease),
+            Some((Row::Derivation(row), _)) => Some(row.prefix.lease),
             _ => None,
         };
         let of_it: Vec<_> = at_work.iter().filter(|(of, _)| *of == letter).map(|(_, lease)| lease.clone()).collect();

@@ -3,19 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    build::{Event, State},
-    failure::{Failure, Kind},
+    answer::reply::Reply,
+    build::{
+        Event, State,
+        failure::{Failure, Kind},
+        protocol::{Evaluated, Outcome, Turn},
+    },
     flow::{
         advance,
-        claim::claim,
-        lease::{Bearer, Denied},
-        settle::{settle, stopped},
+        lease::{
+            claim::claim,
+            job::{Bearer, Denied},
+            settle::{settle, stopped},
+        },
     },
-    limits::Micros,
     policy::{Policy, Prices},
     ports::Deployment,
-    protocol::{Evaluated, Outcome, Turn},
-    reply::Reply,
+    quota::limits::Micros,
 };
 use binplz_tests::world::World;
 
@@ -31,10 +35,10 @@ async fn one_derivation_for_two_systems_is_two_realisations() {
 
 #[tokio::test]
 async fn of_two_who_evaluate_at_once_one_realises_whoever_else_has_held_it_before() {
-    // Nobody before; one that rests; one that was cancelled.
-    for before in ["nobody", "resting", "cancelled"] {
+    // No attempt before; one that rests; one that was cancelled.
+    for before in ["none", "resting", "cancelled"] {
         let w = world();
-        if before != "nobody" {
+        if before != "none" {
             building(&w, &["first"]).await;
             turn(&w, "first", 'a').await;
         }
@@ -45,7 +49,7 @@ async fn of_two_who_evaluate_at_once_one_realises_whoever_else_has_held_it_befor
         }
         building(&w, &["tree", "sets.tree"]).await;
         let other = Arc::clone(&w);
-        // It has seen that nobody is at it, and so has the other one, which is quicker.
+        // It has seen that no attempt holds the derivation, and so has the other one, which is quicker.
         w.before_next_commit(async move { assert_eq!(turn(&other, "sets.tree", 'a').await, Turn::Go) });
         assert_eq!(turn(&w, "tree", 'a').await, Turn::Elsewhere, "{before}");
         w.finish("sets.tree").await;
@@ -62,7 +66,7 @@ async fn of_one_that_takes_over_and_a_holder_that_comes_back_meanwhile_one_reali
     exhaust(&w, "tree", 'a').await;
     building(&w, &["sets.tree"]).await;
     let other = Arc::clone(&w);
-    // Whoever takes over has seen it rest; before that is written, the holder is asked for again, evaluates, and goes on.
+    // The build that takes over has seen it rest; before that is written, the holder is asked for again, evaluates, and goes on.
     w.before_next_commit(async move {
         other.pass(other.policy().cool_down);
         building(&other, &["tree"]).await;
@@ -79,7 +83,7 @@ async fn whoever_joins_while_the_holder_settles_is_ready_at_the_next_look() {
         turn(&w, "tree", 'a').await;
         let other = Arc::clone(&w);
         if joins_first {
-            // The settle has seen nobody who follows.
+            // The settle has seen no follower.
             w.before_next_commit(async move { assert_eq!(turn(&other, "sets.tree", 'a').await, Turn::Elsewhere) });
             w.finish("tree").await;
         } else {
@@ -126,7 +130,7 @@ async fn a_lease_takes_on_one_derivation_and_settles_no_other() {
     building(&w, &["tree", "evil"]).await;
     let evil = w.bearer("evil").await;
     assert_eq!(turn(&w, "evil", 'b').await, Turn::Go);
-    // Whoever has got hold of its token by now can not speak for what others will want.
+    // A thief of its token cannot claim a derivation that others will need.
     let second = claim(&*w, &evil, evaluated('a')).await;
     assert_eq!(second, Err(Denied::Forbidden("a lease is for one derivation")));
     let mut report = w.report(&evil).await;

@@ -6,16 +6,22 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::ObjectName,
-    build::{Event, State},
-    failure::Kind,
-    flow::{advance, claim::claim, dispatch::dispatch, log::log, settle::settle, status::status, sweep::sweep, wait},
+    answer::reply::{Asked, Format, Reply},
+    build::{
+        Event, State,
+        failure::Kind,
+        protocol::{Evaluated, Outcome, Progress, Turn},
+    },
+    flow::{
+        advance,
+        lease::{claim::claim, settle::settle},
+        request::{log::log, status::status, wait},
+        schedule::{dispatch::dispatch, sweep::sweep},
+    },
+    id::{target::Query, wait::Patience},
+    objects::artifact::ObjectName,
     policy::Policy,
     ports::{Deployment, Intake, Ledger},
-    protocol::{Evaluated, Outcome, Progress, Turn},
-    reply::{Asked, Format, Reply},
-    target::Query,
-    wait::Patience,
 };
 use binplz_tests::world::{World, rev, target};
 
@@ -130,7 +136,7 @@ async fn whoever_follows_one_that_gives_up_or_is_cancelled_goes_on_by_itself_and
         dispatch(&*w).await.expect("the ledger");
         assert_eq!(turn(&w, "more.tree", 'a').await, Turn::Go);
         assert_eq!(turn(&w, "sets.tree", 'a').await, Turn::Elsewhere);
-        // And the first one, if somebody wants it again.
+        // The first one too, when it is requested again.
         w.pass(w.policy().cool_down);
         building(&w, &["tree"]).await;
         assert_eq!(turn(&w, "tree", 'a').await, Turn::Elsewhere);
@@ -141,7 +147,7 @@ async fn whoever_follows_one_that_gives_up_or_is_cancelled_goes_on_by_itself_and
 async fn a_failure_of_the_derivation_is_told_of_each_with_its_log_and_an_operator_may_try_any_of_them_again() {
     let w = followed().await;
     let bearer = w.bearer("tree").await;
-    let segment = bearer.home().object(ObjectName::Log(1));
+    let segment = bearer.prefix().object(ObjectName::Log(1));
     w.store().write(&segment, b"it does not compile\n".to_vec()).await.expect("the store");
     fail(&w, "tree", Kind::BuildFailed).await;
     for path in ["tree", "sets.tree"] {
@@ -200,7 +206,7 @@ async fn whoever_follows_is_shown_how_far_the_other_is_its_log_and_nothing_of_th
     let progress =
         Progress { step: Some("tree-2.1.0 buildPhase".to_owned()), done: 3, expected: 7, ..Progress::default() };
     w.ledger().put_progress(&bearer.lease, &progress).await.expect("the ledger");
-    let segment = bearer.home().object(ObjectName::Log(1));
+    let segment = bearer.prefix().object(ObjectName::Log(1));
     w.store().write(&segment, b"so far\n".to_vec()).await.expect("the store");
     turn(&w, "sets.tree", 'a').await;
     let Reply::Pending(shown) = ask(&w, "sets.tree").await else { panic!("not under way") };

@@ -1,5 +1,5 @@
 //! The second claim: however many attributes, and however many commits of a nixpkgs, have one derivation, it is realised once; with
-//! somebody else at work at exactly the wrong moment, and with lost replies.
+//! a second actor at work at exactly the wrong moment, and with lost replies.
 
 mod adopting;
 mod anything;
@@ -9,16 +9,22 @@ mod following;
 use std::sync::Arc;
 
 use binplz_core::{
-    build::{Build, State},
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{claim::claim, dispatch::dispatch, request::request, settle::settle},
-    key::DrvHash,
+    answer::reply::Reply,
+    build::{
+        Build, State,
+        failure::{Failure, Kind},
+        protocol::{Evaluated, Outcome, Report, Stats, Turn},
+    },
+    flow::{
+        lease::{claim::claim, settle::settle},
+        request::program::request,
+        schedule::dispatch::dispatch,
+    },
+    id::key::DrvHash,
+    nixpkgs::served::Served,
     policy::Policy,
     ports::{Deployment, Method},
-    protocol::{Evaluated, Outcome, Report, Stats, Turn},
-    reply::Reply,
-    served::Served,
+    quota::client::Asker,
 };
 use binplz_tests::world::{World, target};
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use binplz_core::{artifact::ObjectName, key::StoreHash};
+use binplz_core::{id::key::StoreHash, objects::artifact::ObjectName};
 use binplz_tests::{
     cache::{PACKAGES, the_first_one_builds_what_it_needs, the_second_one_fetches_it},
     http,
@@ -52,7 +52,7 @@ fn of_two_packages_that_need_a_slow_one_the_second_fetches_it() {
     assert_eq!(String::from_utf8_lossy(&seeded.stdout), "1 ready\n", "{}", String::from_utf8_lossy(&seeded.stderr));
     the_first_one_builds_what_it_needs(&server);
     let [slow] = &wait_for("the promotion", || Some(cached(&data)).filter(|cached| !cached.is_empty()))[..] else {
-        panic!("the packages themselves are nobody else's")
+        panic!("no other package needs the packages themselves")
     };
     wait_for("an empty quarantine", || {
         let leases = fs::read_dir(data.join("objects/quarantine")).ok()?.count();
@@ -67,7 +67,7 @@ fn of_two_packages_that_need_a_slow_one_the_second_fetches_it() {
     server.restart();
     the_second_one_fetches_it(&server);
     assert_eq!(cached(&data), std::slice::from_ref(slow));
-    // It is for builders: over HTTP nobody gets it, nor what is offered.
+    // It is for builders: neither the cache nor the offers can be read over HTTP.
     for path in [format!("cache/{slow}.narinfo"), format!("quarantine/x/{slow}.narinfo")] {
         let answer = http::ask("GET", &format!("{}/-/objects/{path}", server.origin()), &[], b"");
         assert_eq!(answer.status, 404, "{path}");

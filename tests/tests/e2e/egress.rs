@@ -53,7 +53,7 @@ fn when_a_days_ceiling_is_reached_everybody_is_told_until_when_and_a_higher_one_
     }
     let polled = server.get("/tree?retry");
     assert_eq!((polled.status, polled.text().as_str()), (503, ""));
-    // Nothing is built that nobody could fetch.
+    // No build starts whose program could not be downloaded.
     assert_eq!(server.get("/dash").status, 503);
     assert_eq!(server.status("dash")["state"], "unasked");
 
@@ -70,7 +70,7 @@ fn when_a_days_ceiling_is_reached_everybody_is_told_until_when_and_a_higher_one_
     assert!(status(&data, &[]).contains("; none is served until 20"));
     assert!(server.log().contains("no program is served any more today"), "{}", server.log());
 
-    // Whoever has saved a stub, or installs, does not wait for tomorrow.
+    // A saved stub and the installer do not wait until tomorrow.
     let install = |server: &Server| sh(home, &format!("curl -fsS {}/-/install/tree | sh", server.origin()));
     for ended in [sh(home, "sh ./stub --version"), install(&server)] {
         let words = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -78,7 +78,7 @@ fn when_a_days_ceiling_is_reached_everybody_is_told_until_when_and_a_higher_one_
     }
     assert!(!home.join(".local/bin/tree").exists());
 
-    // What was counted is known to whoever starts next; and how much it may be is his to say.
+    // A restarted server keeps the count, and its own ceiling applies.
     server.kill();
     server.restart();
     assert_eq!(server.get("/tree").status, 503);

@@ -1,8 +1,8 @@
-//! Whoever is killed, and whenever: the build ends by itself, nothing partial is served, and what was stored is not built again.
+//! Whichever process is killed, at whichever point: the build ends by itself, nothing partial is served, and what was stored is not built again.
 
 use std::{fs, sync::Arc, thread};
 
-use binplz_core::key::hex;
+use binplz_core::id::key::hex;
 use binplz_tests::http::Answer;
 use binplz_tests::{
     server::{Server, children, fresh_set, kill, name_of},
@@ -10,7 +10,7 @@ use binplz_tests::{
 };
 use sha2::{Digest, Sha256};
 
-/// A point of a build at which somebody is killed.
+/// A point of a build at which a process is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Point {
     /// The builder has been started.

@@ -1,4 +1,4 @@
-//! Limits that hold before money is spent, on one machine: with a crowd, and whoever is killed; and whose an allowance is.
+//! Limits that hold before money is spent, on one machine: with a crowd and kills; and to whom an allowance belongs.
 
 use std::{
     collections::BTreeSet,
@@ -13,9 +13,11 @@ use std::{
 };
 
 use binplz_core::{
-    client::Allowance,
-    limits::{Limits, Micros},
     ports::{Ledger, Row, Version},
+    quota::{
+        client::Allowance,
+        limits::{Limits, Micros},
+    },
 };
 use binplz_local::{DataDir, LocalLedger};
 use binplz_tests::{
@@ -32,7 +34,7 @@ use crate::answers::tripwire;
 const SLOTS: usize = 5;
 const BUILDS: usize = 50;
 
-/// Whether a process runs. One that has ended, and that nobody has waited for, does not.
+/// Whether a process runs. A zombie does not.
 fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -136,7 +138,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     assert!(attempts.iter().all(|lease| leases.iter().any(|url| url.ends_with(lease))) && attempts.len() == BUILDS);
 }
 
-/// The ledger, which nobody serves from: the limits, what each client has had started, and the leases of all attempts.
+/// The ledger, while no server runs: the limits, what each client has had started, and the leases of all attempts.
 fn rows(data: &Path) -> ((Limits, Version), Vec<Allowance>, BTreeSet<String>) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let ledger =
@@ -186,7 +188,7 @@ fn neighbours_of_an_ipv6_network_share_one_allowance_and_others_have_their_own()
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
-    // It takes whoever comes, of both families. No build is begun.
+    // It listens for both address families. No build begins.
     let options = ["--listen", "[::]:0", "--client-builds", "1", "--jobs", "0"];
     let server = Server::start(&demo_set(), &dir.path().join("data"), &options);
     let asked = |address: &str, path: &str| server.asked_from(address).get(path).status;

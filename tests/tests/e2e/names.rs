@@ -1,4 +1,4 @@
-//! What it costs to be asked for what nobody has, and what becomes of a set that does its worst.
+//! The cost of requests for unknown names, and the catalogue of a hostile package set.
 
 use std::{fs, process::Command};
 
@@ -11,7 +11,7 @@ use binplz_tests::{
 /// Waits until the catalogue is made, and its builder is gone.
 fn catalogued(server: &Server) {
     wait_for("the catalogue", || {
-        let look = server.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
+        let look = server.send("HEAD", "/no-such-thing-exists", &[], b"");
         look.header("x-binplz-catalogue").is_none().then_some(())
     });
     wait_for("its builder's end", || children(server.pid()).is_empty().then_some(()));
@@ -51,7 +51,7 @@ fn the_programs_of_what_was_built_are_known_by_their_own_names_when_the_next_cat
     let dir = tempfile::tempdir().expect("a temporary directory");
     let server = Server::start(set.path(), &dir.path().join("data"), &["--names", "known", "--lease", "30"]);
     catalogued(&server);
-    // Nobody has told of it: this set has no database of programs.
+    // It is unknown: this set has no database of programs.
     assert_eq!(server.get("/sponge").status, 404);
     assert_eq!(server.settled("moreutils/sponge").status, 302);
     let mut moved = Command::new(program("binplz"));

@@ -58,7 +58,7 @@ fn a_cancelled_builds_processes_are_gone_and_whoever_asks_again_starts_it_anew()
     said(&server, &["cancel", "/failing.endless", "--yes", "--json"]);
     is_gone(again);
 
-    let refused = binplz(&server, &["cancel", "failing.endless?pin=nobody", "--yes"]);
+    let refused = binplz(&server, &["cancel", "failing.endless?pin=absent", "--yes"]);
     let why = String::from_utf8(refused.stderr).expect("text");
     assert!(!refused.status.success() && why.contains("no such nixpkgs"), "{why}");
 }

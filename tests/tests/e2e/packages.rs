@@ -124,7 +124,7 @@ fn a_moved_pin_never_makes_anyone_wait() {
     let server = Server::start(set.path(), data.path(), &[]);
     let first = server.get("/tree");
     assert_eq!((first.status, first.header("x-binplz-nixpkgs")), (302, Some(old.as_str())));
-    // Behind it the new one is built, once, and served from then on. Nobody ever waits.
+    // Behind it the new one is built, once, and served from then on. No request ever waits.
     let new = wait_for("the new commit's binary", || {
         let answer = server.get("/tree");
         assert_eq!(answer.status, 302);

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use binplz_core::key::hex;
+use binplz_core::id::key::hex;
 use binplz_tests::{
     server::{Server, fresh_set, program},
     site::wait_for,
@@ -249,7 +249,7 @@ fn a_moved_pin_whose_derivation_is_unchanged_realises_nothing_and_needs_no_build
     let server = Server::start(first.path(), data.path(), &["--names", "known"]);
     let catalogued = || {
         wait_for("the catalogue", || {
-            let look = server.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
+            let look = server.send("HEAD", "/no-such-thing-exists", &[], b"");
             look.header("x-binplz-catalogue").is_none().then_some(())
         });
     };

@@ -1,8 +1,8 @@
-//! Whoever clears away is killed, at each of its writes; the next one ends as if nobody had been.
+//! The collector is killed at each of its writes; the next run ends as if there had been no run before.
 
 use std::{sync::Arc, time::Duration};
 
-use binplz_core::{failure::Kind, flow::gc::gc};
+use binplz_core::{build::failure::Kind, flow::operator::gc::gc};
 use binplz_tests::world::{World, rev};
 
 use crate::{add, again, building, catalogued, everything, fail, grace, made, retire, world};
@@ -26,7 +26,7 @@ async fn lived() -> Arc<World> {
     w
 }
 
-/// Runs it twice, a grace apart; in one of both whoever runs it is killed after so many writes, and somebody else runs it then.
+/// Runs it twice, a grace apart; in one of the two the collector is killed after so many writes, and another one runs then.
 /// Tells what is there in the end, and whether anybody was killed.
 async fn killed(run: usize, writes: usize) -> (String, bool) {
     let (w, mut killed) = (lived().await, false);
@@ -36,7 +36,7 @@ async fn killed(run: usize, writes: usize) -> (String, bool) {
             killed = gc(&*w, false).await.is_err();
             w.die_after(None);
         }
-        gc(&*w, false).await.expect("nobody is killed");
+        gc(&*w, false).await.expect("this run is not killed");
         w.pass(grace(&w));
     }
     (format!("{:#?}", everything(&w).await), killed)

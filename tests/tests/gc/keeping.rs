@@ -1,22 +1,24 @@
-//! What is needed stays, however long ago it was made; and what is of use to nobody goes, however young its pin.
+//! What is needed stays, however long ago it was made; and garbage goes, however young its pin.
 
 use std::time::Duration;
 
 use binplz_core::{
-    build::State,
-    failure::Kind,
-    flow::{dispatch::dispatch, gc::gc, log::log, request::request},
+    answer::reply::Reply,
+    build::{State, failure::Kind, protocol::Turn},
+    flow::{
+        operator::gc::gc,
+        request::{log::log, program::request},
+        schedule::dispatch::dispatch,
+    },
     gc::FORGOTTEN,
-    pins::KEEP,
+    nixpkgs::pins::KEEP,
     ports::{Collect, Deployment, Ledger, Method, RowKey},
-    protocol::Turn,
-    reply::Reply,
 };
 use binplz_tests::world::{World, target};
 
 use crate::{
-    add, again, ask, building, everything, fail, grace, hit, home, homes, made, retire, rows_of, run, run_to_the_end,
-    turn, world,
+    add, again, ask, building, everything, fail, grace, hit, made, prefix, prefixes, retire, rows_of, run,
+    run_to_the_end, turn, world,
 };
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -45,7 +47,7 @@ async fn a_run_tells_the_limits_how_much_the_store_holds() {
     gc(&*w, true).await.expect("the ledger");
     assert_eq!(w.limits().await.stored(), thought, "a rehearsal changes nothing");
     gc(&*w, false).await.expect("the ledger");
-    let bytes = w.store().homes(None, 999).await.expect("the store").iter().map(|held| held.bytes).sum::<u64>();
+    let bytes = w.store().prefixes(None, 999).await.expect("the store").iter().map(|held| held.bytes).sum::<u64>();
     // The builders' cache says whose it is.
     let cached: u64 = w.store().cached().await.expect("the store").iter().map(|file| file.bytes).sum();
     let bytes = bytes + cached;
@@ -75,8 +77,8 @@ async fn a_failure_that_passes_is_forgotten_when_nobody_has_asked_for_a_month() 
     assert_eq!(run(&w).await.rows.builds, 1);
     w.pass(grace(&w));
     run(&w).await;
-    assert!(homes(&w).await.is_empty());
-    // Whoever asks next begins anew.
+    assert!(prefixes(&w).await.is_empty());
+    // The next request begins anew.
     assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
 }
 
@@ -90,14 +92,14 @@ async fn what_is_under_way_goes_on_whatever_becomes_of_its_pin() {
     assert_eq!(turn(&w, "tree", 'a').await, Turn::Elsewhere, "it follows the other one");
     retire(&w, "old", Duration::ZERO).await;
     w.pass(Duration::from_secs(1));
-    let (lease, report) = (bearer.home(), w.report(&bearer).await);
+    let (lease, report) = (bearer.prefix(), w.report(&bearer).await);
     run_with_no_grace(&w).await;
-    assert!(homes(&w).await.contains(&lease));
-    binplz_core::flow::settle::settle(&*w, &bearer, report).await.expect("its lease is live");
-    // It is made, for the one that follows: nobody has looked yet.
+    assert!(prefixes(&w).await.contains(&lease));
+    binplz_core::flow::lease::settle::settle(&*w, &bearer, report).await.expect("its lease is live");
+    // It is made, for the one that follows: no request has come yet.
     run_to_the_end(&w).await;
     dispatch(&*w).await.expect("the ledger");
-    assert_eq!((home(&w, "tree").await, hit(&w, "tree").await.object.lease), (lease.clone(), lease.lease));
+    assert_eq!((prefix(&w, "tree").await, hit(&w, "tree").await.object.lease), (lease.clone(), lease.lease));
 }
 
 /// As if all had been let alone for long.
@@ -109,7 +111,7 @@ async fn run_with_no_grace(w: &World) {
 async fn a_log_that_tells_of_a_failure_elsewhere_stays_as_long_as_it_is_told() {
     let w = world();
     w.change(add("old", '6')).await;
-    let teller = building(&w, "bad?pin=old").await.home();
+    let log_source = building(&w, "bad?pin=old").await.prefix();
     assert_eq!(turn(&w, "bad?pin=old", 'b').await, Turn::Go);
     fail(&w, "bad?pin=old", Kind::BuildFailed).await;
     building(&w, "bad").await;
@@ -118,14 +120,14 @@ async fn a_log_that_tells_of_a_failure_elsewhere_stays_as_long_as_it_is_told() {
     retire(&w, "old", Duration::ZERO).await;
     w.pass(YEAR);
     run_to_the_end(&w).await;
-    assert!(homes(&w).await.contains(&teller));
+    assert!(prefixes(&w).await.contains(&log_source));
     assert_eq!(told(&w, "bad").await, "it works\n");
     // And no longer.
     w.move_pin('7').await;
     w.pass(KEEP);
     run_to_the_end(&w).await;
     run_to_the_end(&w).await;
-    assert_eq!((homes(&w).await, rows_of(&w, '6').await), (Default::default(), vec![]));
+    assert_eq!((prefixes(&w).await, rows_of(&w, '6').await), (Default::default(), vec![]));
 }
 
 #[tokio::test]
@@ -138,7 +140,7 @@ async fn what_a_package_took_is_forgotten_when_there_is_no_build_of_it() {
     w.pass(YEAR);
     run_to_the_end(&w).await;
     let past = async |attr: &str| {
-        let key = RowKey::Past(w.system(), attr.parse().expect("a package"));
+        let key = RowKey::BuildProfile(w.system(), attr.parse().expect("a package"));
         w.ledger().load(&key, binplz_core::ports::Read::Consistent).await.expect("the ledger").is_some()
     };
     assert_eq!((past("tree").await, past("dash").await), (false, true));

@@ -1,5 +1,5 @@
-//! What nobody needs any more goes, and nothing else: whoever dies meanwhile, and whoever does something at exactly the wrong
-//! moment. What may go is said in `functions/core/src/gc.rs`.
+//! Garbage collection removes what is no longer needed, and nothing else: also when it is killed, and when a second actor interferes at exactly the wrong
+//! moment. What may go is said in `functions/core/src/gc/mod.rs`.
 
 mod dying;
 mod keeping;
@@ -13,19 +13,26 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::{Home, ObjectName},
-    build::{Event, State},
-    client::Asker,
-    failure::{Failure, Kind},
-    flow::{advance, claim::claim, dispatch::dispatch, gc::gc, lease::Bearer, request::request, settle::settle},
+    answer::reply::Reply,
+    build::{
+        Event, State,
+        failure::{Failure, Kind},
+        protocol::{Evaluated, Nixpkgs, Outcome, Phase, Progress, Report as Told, Stats, Turn},
+    },
+    flow::{
+        advance,
+        lease::{claim::claim, job::Bearer, settle::settle},
+        operator::gc::gc,
+        request::program::request,
+        schedule::dispatch::dispatch,
+    },
     gc::Report,
-    key::{BuildKey, DrvHash, Product, Rev, System},
-    pins::Change,
+    id::key::{BuildKey, DrvHash, Product, Rev, System},
+    nixpkgs::{pins::Change, served::Served},
+    objects::artifact::{AttemptPrefix, ObjectName},
     policy::Policy,
     ports::{Collect, Deployment, Intake, Ledger, Method, Row, RowKey},
-    protocol::{Evaluated, Nixpkgs, Outcome, Phase, Progress, Report as Told, Stats, Turn},
-    reply::Reply,
-    served::Served,
+    quota::client::Asker,
 };
 use binplz_tests::world::{World, rev, target};
 
@@ -66,7 +73,7 @@ async fn building(w: &World, path: &str) -> Bearer {
 }
 
 async fn works(w: &World, bearer: &Bearer) {
-    w.store().write(&bearer.home().object(ObjectName::Log(1)), b"it works\n".to_vec()).await.expect("the store");
+    w.store().write(&bearer.prefix().object(ObjectName::Log(1)), b"it works\n".to_vec()).await.expect("the store");
     let (phase, step) = (Phase::Building, None);
     let progress = Progress { phase, step, done: 0, expected: 1, bytes_fetched: 0, log_segments: 1 };
     w.ledger().put_progress(&bearer.lease, &progress).await.expect("the ledger");
@@ -104,7 +111,7 @@ async fn catalogued(w: &World, rev: Rev) {
     let bearer = Bearer { key, lease: lease.id, token: lease.token };
     works(w, &bearer).await;
     for name in [ObjectName::Details, ObjectName::Lookup] {
-        w.store().write(&bearer.home().object(name), b"a catalogue".to_vec()).await.expect("the store");
+        w.store().write(&bearer.prefix().object(name), b"a catalogue".to_vec()).await.expect("the store");
     }
     let report = Told { outcome: Outcome::Catalogued, stats: Stats::default() };
     settle(w, &bearer, report).await.expect("a live lease");
@@ -139,16 +146,16 @@ async fn run_to_the_end(w: &World) {
 }
 
 /// All that there is: rows, and the homes with how many objects they hold.
-async fn everything(w: &World) -> (BTreeMap<RowKey, Row>, BTreeMap<Home, u64>) {
+async fn everything(w: &World) -> (BTreeMap<RowKey, Row>, BTreeMap<AttemptPrefix, u64>) {
     let rows = w.ledger().scan(None, 999).await.expect("the ledger").rows;
-    let homes = w.store().homes(None, 999).await.expect("the store");
+    let prefixes = w.store().prefixes(None, 999).await.expect("the store");
     (
         rows.into_iter().map(|(row, _)| (row.key(), unmeasured(row))).collect(),
-        homes.into_iter().map(|held| (held.home, held.objects)).collect(),
+        prefixes.into_iter().map(|held| (held.prefix, held.objects)).collect(),
     )
 }
 
-/// How much the store is thought to hold depends on when somebody looked.
+/// How much the store is thought to hold depends on the time of the last look.
 fn unmeasured(row: Row) -> Row {
     match row {
         Row::Limits(limits) => Row::Limits(limits.measured(0, u64::MAX)),
@@ -157,13 +164,13 @@ fn unmeasured(row: Row) -> Row {
 }
 
 /// The homes that there are.
-async fn homes(w: &World) -> BTreeSet<Home> {
+async fn prefixes(w: &World) -> BTreeSet<AttemptPrefix> {
     everything(w).await.1.into_keys().collect()
 }
 
 /// Where what a target means lies.
-async fn home(w: &World, path: &str) -> Home {
-    w.build(path).await.home().expect("it is ready")
+async fn prefix(w: &World, path: &str) -> AttemptPrefix {
+    w.build(path).await.prefix().expect("it is ready")
 }
 
 /// The names of the rows that have to do with a revision.

@@ -1,39 +1,38 @@
-//! Somebody does something at exactly the wrong moment.
+//! A second actor interferes at exactly the wrong moment.
 
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    build::{Event, State},
-    failure::Kind,
-    flow::{advance, gc::gc},
+    build::{Event, State, failure::Kind, protocol::Turn},
+    flow::{advance, operator::gc::gc},
     gc::FORGOTTEN,
-    pins::KEEP,
+    nixpkgs::{pins::KEEP, served::Served},
     ports::{Deployment, Ledger, Row, Swap, Version},
-    protocol::Turn,
-    served::Served,
 };
 use binplz_tests::world::rev;
 
-use crate::{add, again, ask, building, fail, grace, hit, home, homes, made, retire, run, run_to_the_end, turn, world};
+use crate::{
+    add, again, ask, building, fail, grace, hit, made, prefix, prefixes, retire, run, run_to_the_end, turn, world,
+};
 
 #[tokio::test]
 async fn whoever_borrows_what_is_about_to_go_keeps_it() {
     let w = world();
     w.change(add("old", '6')).await;
     made(&w, "tree?pin=old", 'a').await;
-    let made_once = home(&w, "tree?pin=old").await;
+    let made_once = prefix(&w, "tree?pin=old").await;
     building(&w, "tree").await;
     retire(&w, "old", Duration::ZERO).await;
     w.pass(grace(&w));
     // Its lease is over by its time: what asks now has another one.
-    binplz_core::flow::sweep::sweep(&*w).await.expect("the ledger");
+    binplz_core::flow::schedule::sweep::sweep(&*w).await.expect("the ledger");
     again(&w, "tree").await;
     let borrower = Arc::clone(&w);
     w.after_next_scan(async move { assert_eq!(turn(&borrower, "tree", 'a').await, Turn::Elsewhere) });
     let report = run(&w).await;
-    assert_eq!((report.rows.builds, home(&w, "tree").await), (1, made_once.clone()));
+    assert_eq!((report.rows.builds, prefix(&w, "tree").await), (1, made_once.clone()));
     run_to_the_end(&w).await;
-    assert!(homes(&w).await.contains(&made_once));
+    assert!(prefixes(&w).await.contains(&made_once));
     hit(&w, "tree").await;
 }
 
@@ -42,7 +41,7 @@ async fn what_a_late_request_has_written_is_found_and_begins_the_wait_anew() {
     let w = world();
     made(&w, "tree", 'a').await;
     w.move_pin('6').await;
-    let (old, served) = (homes(&w).await, w.served("tree").await.expect("a row"));
+    let (old, served) = (prefixes(&w).await, w.served("tree").await.expect("a row"));
     w.pass(KEEP + grace(&w));
     run(&w).await;
     assert_eq!(w.served("tree").await, None);
@@ -52,13 +51,13 @@ async fn what_a_late_request_has_written_is_found_and_begins_the_wait_anew() {
     w.ledger().commit(vec![swap]).await.expect("the ledger");
     w.pass(grace(&w));
     let found = run(&w).await;
-    assert_eq!((found.rows.served, found.removed.homes, homes(&w).await), (1, 0, old.clone()));
+    assert_eq!((found.rows.served, found.removed.prefixes, prefixes(&w).await), (1, 0, old.clone()));
     w.pass(grace(&w) - Duration::from_millis(1));
     run(&w).await;
-    assert_eq!(homes(&w).await, old, "so long after it was seen");
+    assert_eq!(prefixes(&w).await, old, "so long after it was seen");
     w.pass(Duration::from_millis(1));
     run(&w).await;
-    assert!(homes(&w).await.is_empty());
+    assert!(prefixes(&w).await.is_empty());
 }
 
 #[tokio::test]
@@ -77,9 +76,9 @@ async fn the_wait_begins_anew_also_where_whoever_found_the_late_row_was_killed()
         let killed = gc(&*w, false).await.is_err();
         w.die_after(None);
         run(&w).await;
-        assert_eq!(homes(&w).await.len(), 1, "killed after {writes} writes");
+        assert_eq!(prefixes(&w).await.len(), 1, "killed after {writes} writes");
         run_to_the_end(&w).await;
-        assert!(homes(&w).await.is_empty());
+        assert!(prefixes(&w).await.is_empty());
         if !killed {
             assert!(writes >= 3, "{writes} writes");
             return;
@@ -130,7 +129,7 @@ async fn of_two_runs_at_once_neither_minds_the_other() {
         w.before_next_commit(async move { assert_eq!(run(&other).await.rows.busy, 0) });
         run(&w).await;
     }
-    assert_eq!(homes(&w).await, [home(&w, "tree").await].into());
+    assert_eq!(prefixes(&w).await, [prefix(&w, "tree").await].into());
     hit(&w, "tree").await;
 }
 
@@ -145,9 +144,9 @@ async fn a_removal_whose_reply_was_lost_is_done() {
         w.lose_replies(1);
         run(&w).await;
     }
-    assert!(homes(&w).await.is_empty());
+    assert!(prefixes(&w).await.is_empty());
     // Its name means nothing any more.
     assert!(
-        matches!(ask(&w, "dash?pin=old").await, binplz_core::reply::Reply::Problem(problem) if problem.status == 400)
+        matches!(ask(&w, "dash?pin=old").await, binplz_core::answer::reply::Reply::Problem(problem) if problem.status == 400)
     );
 }

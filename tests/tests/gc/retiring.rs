@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use binplz_core::{
-    build::State,
-    failure::Kind,
-    key::LeaseId,
-    pins::{Change, KEEP},
+    build::{State, failure::Kind, protocol::Turn},
+    id::key::LeaseId,
+    nixpkgs::pins::{Change, KEEP},
     ports::{Deployment, KeptNixpkgs, Ledger},
-    protocol::Turn,
 };
 use binplz_tests::world::{World, rev};
 
 use crate::{
-    add, again, building, catalogued, everything, fail, grace, hit, home, homes, made, retire, rows_of, run,
+    add, again, building, catalogued, everything, fail, grace, hit, made, prefix, prefixes, retire, rows_of, run,
     run_to_the_end, turn, world,
 };
 
@@ -37,9 +35,9 @@ async fn a_retired_pins_objects_rows_logs_and_catalogue_are_gone_and_another_pin
     hit(&w, "dash/dash?pin=old").await;
     building(&w, "worse?pin=old").await;
     fail(&w, "worse?pin=old", Kind::BuildFailed).await;
-    let dash = home(&w, "dash?pin=old").await;
+    let dash = prefix(&w, "dash?pin=old").await;
     assert_eq!(
-        (rows_of(&w, '6').await.len(), homes(&w).await.len(), has_progress(&w, &dash.lease).await),
+        (rows_of(&w, '6').await.len(), prefixes(&w).await.len(), has_progress(&w, &dash.lease).await),
         (6, 6, true)
     );
 
@@ -48,13 +46,13 @@ async fn a_retired_pins_objects_rows_logs_and_catalogue_are_gone_and_another_pin
     let first = run(&w).await;
     assert_eq!((first.rows.builds, first.rows.served, first.rows.derivations), (3, 2, 1));
     // A redirect may have been given out a moment ago.
-    assert_eq!((first.removed.homes, first.waiting.homes, first.kept.homes), (0, 3, 3));
+    assert_eq!((first.removed.prefixes, first.waiting.prefixes, first.kept.prefixes), (0, 3, 3));
     assert_eq!(first.waiting_until, Some(w.now() + grace(&w)));
     w.pass(grace(&w) - Duration::from_millis(1));
-    assert_eq!(run(&w).await.removed.homes, 0);
+    assert_eq!(run(&w).await.removed.prefixes, 0);
     w.pass(Duration::from_millis(1));
     let last = run(&w).await;
-    assert_eq!((last.removed.homes, last.waiting.homes, last.kept.homes), (3, 0, 3));
+    assert_eq!((last.removed.prefixes, last.waiting.prefixes, last.kept.prefixes), (3, 0, 3));
     assert!(last.removed.objects >= 7 && last.removed.bytes > 0, "{last:?}");
 
     assert_eq!((rows_of(&w, '6').await, has_progress(&w, &dash.lease).await), (vec![], false));
@@ -79,20 +77,20 @@ async fn what_a_pin_has_left_is_kept_for_as_long_as_its_operator_said_and_serves
     for _ in 0..29 {
         w.pass(DAY);
         run(&w).await;
-        // The last good one, at once, and nobody has built the new one yet.
+        // The last good one, at once, and the new one is not built yet.
         assert_eq!(hit(&w, "tree").await.rev, rev('5'));
     }
-    assert!(homes(&w).await.contains(&kept));
+    assert!(prefixes(&w).await.contains(&kept));
     w.pass(KEEP - 29 * DAY);
     run_to_the_end(&w).await;
-    assert_eq!((rows_of(&w, '5').await, homes(&w).await.contains(&kept)), (vec![], false));
-    // Whoever asks now gets the new one, in time.
+    assert_eq!((rows_of(&w, '5').await, prefixes(&w).await.contains(&kept)), (vec![], false));
+    // A request now gets the new one, in time.
     assert!(matches!(w.build("tree").await.state, State::Queued { .. }));
 }
 
-async fn home_of_5(w: &World) -> binplz_core::artifact::Home {
-    let homes = homes(w).await;
-    homes.into_iter().find(|home| home.key.rev == rev('5')).expect("one of the first")
+async fn home_of_5(w: &World) -> binplz_core::objects::artifact::AttemptPrefix {
+    let prefixes = prefixes(w).await;
+    prefixes.into_iter().find(|prefix| prefix.key.rev == rev('5')).expect("one of the first")
 }
 
 #[tokio::test]
@@ -113,7 +111,7 @@ async fn a_pin_that_comes_back_in_time_has_all_that_it_had() {
 async fn what_another_pin_has_borrowed_stays_and_can_be_borrowed_again() {
     let w = world();
     made(&w, "tree", 'a').await;
-    let made_once = home(&w, "tree").await;
+    let made_once = prefix(&w, "tree").await;
     w.change(add("second", '6')).await;
     made(&w, "tree?pin=second", 'a').await;
     w.move_pin('7').await;
@@ -123,7 +121,7 @@ async fn what_another_pin_has_borrowed_stays_and_can_be_borrowed_again() {
     // Its derivation is known still: a third commit of it costs no build.
     building(&w, "tree").await;
     assert_eq!(turn(&w, "tree", 'a').await, Turn::Elsewhere);
-    assert_eq!(home(&w, "tree").await, made_once);
+    assert_eq!(prefix(&w, "tree").await, made_once);
     // When the last one is gone that has it, all of it goes.
     w.move_pin('8').await;
     retire(&w, "second", Duration::ZERO).await;
@@ -133,23 +131,23 @@ async fn what_another_pin_has_borrowed_stays_and_can_be_borrowed_again() {
     for digit in ['5', '6', '7'] {
         assert_eq!(rows_of(&w, digit).await, [""; 0]);
     }
-    assert!(homes(&w).await.is_empty());
+    assert!(prefixes(&w).await.is_empty());
 }
 
 #[tokio::test]
 async fn attempts_that_came_to_nothing_leave_nothing() {
     let w = world();
-    let first = building(&w, "tree").await.home();
+    let first = building(&w, "tree").await.prefix();
     assert_eq!(turn(&w, "tree", 'a').await, Turn::Go);
     fail(&w, "tree", Kind::SourceUnavailable).await;
     again(&w, "tree").await;
-    let second = w.bearer("tree").await.home();
+    let second = w.bearer("tree").await.prefix();
     let report = run(&w).await;
-    assert_eq!((report.kept.homes, report.waiting.homes), (2, 0), "its derivation is the first one's still");
+    assert_eq!((report.kept.prefixes, report.waiting.prefixes), (2, 0), "its derivation is the first one's still");
     assert_eq!(turn(&w, "tree", 'a').await, Turn::Go);
     w.finish("tree").await;
     run_to_the_end(&w).await;
-    assert_eq!((homes(&w).await, has_progress(&w, &first.lease).await), ([second].into(), false));
+    assert_eq!((prefixes(&w).await, has_progress(&w, &first.lease).await), ([second].into(), false));
     hit(&w, "tree").await;
 }
 
@@ -158,10 +156,10 @@ async fn what_was_taken_down_is_gone_and_is_built_anew_where_it_may_be_served_ag
     let w = world();
     made(&w, "tree", 'a').await;
     made(&w, "dash", 'b').await;
-    let tree = home(&w, "tree").await;
+    let tree = prefix(&w, "tree").await;
     w.change(Change::Withhold("tree".parse().expect("a package"), "its authors ask for it".to_owned())).await;
     run_to_the_end(&w).await;
-    assert!(!homes(&w).await.contains(&tree));
+    assert!(!prefixes(&w).await.contains(&tree));
     hit(&w, "dash").await;
     w.change(Change::Restore("tree".parse().expect("a package"))).await;
     made(&w, "tree", 'a').await;

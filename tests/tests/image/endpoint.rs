@@ -1,4 +1,4 @@
-//! The address where ECS (or EC2) gives credentials to whoever knows what to ask for.
+//! The address where ECS (or EC2) gives credentials to any process that knows the path.
 
 use std::{
     io::{BufRead, BufReader, Write},

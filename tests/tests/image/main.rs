@@ -76,7 +76,7 @@ fn a_hostile_build_learns_no_secret_and_changes_nothing() {
             assert_eq!(leak, None, "{who} saw {}", String::from_utf8_lossy(secret));
         }
     }
-    // The endpoints were there and were asked, by somebody who did not know what for.
+    // The endpoints were reachable, and were asked for the wrong paths.
     for endpoint in [&ecs, &ec2] {
         let asked = endpoint.asked();
         assert!(!asked.is_empty(), "{} was not asked", endpoint.address);

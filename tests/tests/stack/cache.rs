@@ -3,12 +3,14 @@
 
 use std::io::Write;
 
-use binplz_cache::Packer;
 use binplz_core::{
-    artifact::{CacheName, ObjectName},
-    key::StoreHash,
-    narinfo::{Narinfo, StoreDir},
+    id::key::StoreHash,
+    objects::{
+        artifact::{CacheName, ObjectName},
+        narinfo::{Narinfo, StoreDir},
+    },
 };
+use binplz_nar::Packer;
 use binplz_tests::{
     cache::{PACKAGES, the_first_one_builds_what_it_needs, the_second_one_fetches_it},
     http,
@@ -39,13 +41,13 @@ fn of_two_packages_that_need_a_slow_one_the_second_task_fetches_it() {
     let w = watched(PACKAGES, &[]);
     the_first_one_builds_what_it_needs(&w);
     let [slow] = &wait_for("the promotion", || Some(cached(&w)).filter(|cached| !cached.is_empty()))[..] else {
-        panic!("the packages themselves are nobody else's")
+        panic!("no other package needs the packages themselves")
     };
     wait_for("an empty quarantine", || w.keys("quarantine/").is_empty().then_some(()));
     wait_for("the cache to be known", || w.keys(&CacheName::PublicKey.to_string()).pop());
     the_second_one_fetches_it(&w);
     assert_eq!(cached(&w), std::slice::from_ref(slow));
-    // It is for builders: nobody else gets it, nor may he look what there is.
+    // It is for builders: other clients can neither read nor list it.
     for key in w.keys("cache/") {
         assert_eq!(http::ask("GET", &url(&w, &key), &[], b"").status, 403, "{key}");
     }

@@ -92,8 +92,8 @@ fn what_a_stack_has_redirected_to_is_counted_each_minute_and_beyond_its_ceiling_
     assert_eq!((w.get("/dash").status, w.status("dash")["state"].as_str()), (503, Some("unasked")));
     assert!(w.status("tree")["artifact"].is_null());
     wait_for("the alarm", || {
-        // The bed looks at its alarms when somebody tells a metric.
-        put_metric(&w, "Nobody", 0);
+        // The bed evaluates its alarms when a metric is put.
+        put_metric(&w, "Unused", 0);
         (alarm(&w).as_deref() == Some("ALARM")).then_some(())
     });
 

@@ -1,6 +1,6 @@
 //! What it costs to be asked for what has failed for good, as AWS sees it; and the machines that passing failures are tried on.
 
-use binplz_core::{build::State, failure::Kind};
+use binplz_core::build::{State, failure::Kind};
 use binplz_tests::{answers::Running, failures::asked_a_thousand_times};
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ fn a_task_that_is_out_of_memory_is_followed_by_one_with_twice_as_much() {
         is_ready(&watched, target, &[Some(Kind::OutOfMemory), None]);
         assert_eq!(machines(&watched)[before..], by_size(&[(8192, 50), (16_384, 50)]), "{target}");
     }
-    assert_eq!(watched.scenario.requests("events", "Scheduled Event").len(), 0, "nobody waited for the schedule");
+    assert_eq!(watched.scenario.requests("events", "Scheduled Event").len(), 0, "the schedule did not run");
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn are_one_build(watched: &Watched, target: &str) {
     assert_eq!(done(watched, "Dispatcher ecs:RunTask", &build.history[0].lease.to_string()).len(), 1);
     let tasks = watched.scenario.requests("ecs", "RunTask");
     assert_eq!(tasks.len(), 1, "{tasks:#?}");
-    // However many rang, somebody was heard.
+    // Of all the rings, at least one was heard.
     assert!(!done(watched, "Api sqs:SendMessage", "ring").is_empty());
     assert_eq!(watched.settled(target).status, 302);
 }

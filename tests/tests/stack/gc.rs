@@ -1,4 +1,4 @@
-//! What nobody needs any more goes from a deployed stack: by the function that a schedule wakes, killed in its middle, and by the
+//! Garbage collection on a deployed stack: by the function that a schedule wakes, killed in its middle, and by the
 //! operator; rows first, objects a grace later.
 
 use std::{collections::BTreeSet, process::Command};
@@ -80,7 +80,7 @@ fn a_retired_pin_goes_though_the_collector_is_killed_in_its_middle_and_another_p
     // Its tarball, too; that of the other one is there.
     assert_eq!(w.nixpkgs(), [stays]);
 
-    // The operator's own run finds nothing, with his own credentials and by the grace of a stack that nobody has told another.
+    // The operator's own run finds nothing, with the operator's own credentials and the default grace period.
     let report = gc(&w, &["--dry-run"]);
     assert_eq!((&report["rehearsal"], &report["rows"]["builds"]), (&json!(true), &json!(0)), "{report}");
     assert_eq!(gc(&w, &[])["removed"]["objects"], 0);

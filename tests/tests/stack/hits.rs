@@ -51,7 +51,7 @@ fn a_hit_is_one_eventually_consistent_read_and_no_other_request_warm_and_cold_by
     }
     // A program's own name, which the catalogue knows. A hit by it does not read that, however large it is.
     wait_for("the catalogue", || {
-        let look = watched.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
+        let look = watched.send("HEAD", "/no-such-thing-exists", &[], b"");
         look.header("x-binplz-catalogue").is_none().then_some(())
     });
     targets.push("xxhsum".to_owned());
@@ -71,7 +71,7 @@ fn a_hit_is_one_eventually_consistent_read_and_no_other_request_warm_and_cold_by
     }
 }
 
-/// No process of the function is left, and then somebody asks.
+/// No process of the function is left, and then a request comes.
 fn one_read_of_a_cold_process(watched: &Watched, target: &str) {
     let log = watched.scenario.log();
     let mut gone: Vec<_> = log.iter().filter(|r| r.function.as_deref() == Some("Api")).filter_map(|r| r.pid).collect();

@@ -2,7 +2,7 @@
 //! stands still, but for the minutes that a test lets pass: so each test says who noticed, and how soon.
 //! `tests/README.md` has the table.
 
-use binplz_core::{build::State, failure::Kind};
+use binplz_core::build::{State, failure::Kind};
 use binplz_tests::http;
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ struct Case {
     /// In words, as in the table.
     what: &'static str,
     fault: Value,
-    /// The function lives to answer whoever asked.
+    /// The function lives, and answers the request.
     answered: bool,
     takes: Takes,
     /// How the attempts end.

@@ -117,7 +117,7 @@ fn a_served_row_that_is_late_is_read_again_and_the_last_good_binary_is_served_wh
         .collect();
     assert_eq!(asked, [false, true]);
 
-    // The pin moves. Nobody waits, and in the end the new one is served.
+    // The pin moves. No request waits, and in the end the new program is served.
     let (moved, scratch) = (fresh_set(""), tempfile::tempdir().expect("a temporary directory"));
     let tarball = pack(moved.path(), scratch.path());
     change(&watched, &["move", "demo", "--tarball", tarball.to_str().expect("a path")]);

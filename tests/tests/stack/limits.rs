@@ -1,4 +1,4 @@
-//! Limits that hold before money is spent, on AWS: with a crowd, and whoever is killed; whose an allowance is; and what waits for money.
+//! Limits that hold before money is spent, on AWS: with a crowd and kills; to whom an allowance belongs; and builds that wait for money.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,10 +8,12 @@ use std::{
 use aws_sdk_ecs::primitives::{DateTime, DateTimeFormat};
 use binplz_aws::config::Settings;
 use binplz_core::{
-    client::Allowance,
-    limits::{Limits, Micros},
+    build::size::Size,
     policy::Policy,
-    size::Size,
+    quota::{
+        client::Allowance,
+        limits::{Limits, Micros},
+    },
 };
 use binplz_tests::{
     answers::{
@@ -84,7 +86,7 @@ fn charges(log: &[Request]) -> BTreeMap<String, u64> {
 }
 
 /// A task that has ended, as ECS has told of it.
-struct Ended {
+struct StoppedTask {
     lease: String,
     size: Size,
     /// From when to when there was a task, in milliseconds since 1970.
@@ -93,8 +95,8 @@ struct Ended {
     ran: Duration,
 }
 
-impl Ended {
-    fn read(told: &Value) -> Ended {
+impl StoppedTask {
+    fn read(told: &Value) -> StoppedTask {
         let at = |name: &str| {
             let at = DateTime::from_str(told[name].as_str()?, DateTimeFormat::DateTimeWithOffset).expect("a time");
             Some(at.to_millis().expect("a time"))
@@ -104,7 +106,7 @@ impl Ended {
         let number = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let size = [&machine["cpu"], &machine["memory"], &machine["ephemeralStorage"]["sizeInGiB"]].map(number);
         let ran = stopped - at("pullStartedAt").unwrap_or(stopped);
-        Ended {
+        StoppedTask {
             lease: told["startedBy"].as_str().expect("a lease").to_owned(),
             size: size.join("/").parse().expect("a size"),
             there: (created, stopped),
@@ -114,7 +116,7 @@ impl Ended {
 }
 
 /// The most tasks that there were at a moment, from RunTask to the end.
-fn at_once(tasks: &[Ended]) -> usize {
+fn at_once(tasks: &[StoppedTask]) -> usize {
     let there = |at: i64| tasks.iter().filter(|task| task.there.0 <= at && at < task.there.1).count();
     // There are more only when one begins.
     tasks.iter().map(|task| there(task.there.0)).max().unwrap_or(0)
@@ -146,7 +148,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     let watched = watched_with(&packages, &numbers, &["--env=BINPLZ_OVERHEAD_SECONDS=60"]);
     let counted = counted(&[("BINPLZ_BUILD_SECONDS", "180"), ("BINPLZ_OVERHEAD_SECONDS", "60")]);
     let (minute, worst) = (counted.price(Size::default(), MINUTE), counted.worst_price(Size::default()));
-    // There is money for the fiftieth, whatever that one may cost, where the others cost what they must; and never for one more.
+    // There is money for the fiftieth at its highest price, if the others cost their minimum; and never for one more.
     let budget = Micros(minute.0 * (BUILDS as u64 - 1)) + worst;
     order(&watched, &["budget", &decimal(budget)]);
     watched.scenario.set(&json!({ "minute": 3, "at_once": 24 }));
@@ -181,7 +183,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
         wait_for("the money to be spent", || Some(watched.limits()).filter(|(limits, _)| is_spent(limits)));
     let log = watched.scenario.log();
     let told = log.iter().filter(|r| r.operation == "ECS Task State Change" && r.parameters["lastStatus"] == "STOPPED");
-    let tasks: Vec<_> = told.map(|request| Ended::read(&request.parameters)).collect();
+    let tasks: Vec<_> = told.map(|request| StoppedTask::read(&request.parameters)).collect();
     assert_eq!(tasks.len(), watched.tasks());
     println!("{killed} builders killed, {} tasks, {charged:?} builds charged, {} requests", tasks.len(), log.len());
     assert!(killed > 4 && (BUILDS - 10..=BUILDS).contains(&tasks.len()), "{killed} {}", tasks.len());
@@ -193,7 +195,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     }
     let allowances = versions::<Allowance>(&log, "client/");
     assert!(allowances.values().flat_map(BTreeMap::values).all(|allowance| allowance.started <= crowd::ALLOWED));
-    // The two slow ones were asked for by somebody else.
+    // Another client requested the two slow ones.
     let started = allowances.values().filter_map(|versions| Some(versions.last_key_value()?.1.started as usize));
     let started: usize = started.sum();
     assert!(allowances.len() <= crowd::CLIENTS + 1 && charged.contains(&(started - 2)), "{started} {charged:?}");
@@ -202,7 +204,7 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     let leases: BTreeSet<_> = tasks.iter().map(|task| &task.lease).collect();
     assert_eq!((leases.len(), at_once(&tasks)), (tasks.len(), SLOTS));
     let charged = charges(&log);
-    for Ended { lease, size, ran, .. } in &tasks {
+    for StoppedTask { lease, size, ran, .. } in &tasks {
         assert_eq!(charged.get(lease), Some(&counted.price(*size, *ran).0), "{ran:?}");
     }
     assert_eq!((end.taken(), end.reserved(), end.spent()), (0, Micros(0), Micros(charged.values().sum())));
@@ -238,7 +240,7 @@ fn what_waits_for_money_goes_on_when_it_is_raised_and_nobody_waits_for_the_sched
     );
 
     order(&watched, &["budget", "5"]);
-    // Whoever asked has gone.
+    // The client has gone.
     assert_eq!(crate::watched::ends(&watched.ended(second)), [None]);
     assert_eq!(watched.settled("lz4").status, 302);
     assert_eq!(watched.scenario.requests("events", "Scheduled Event").len(), 0);
@@ -278,7 +280,7 @@ fn a_viewer_is_believed_with_the_origins_secret_only_and_ipv6_neighbours_share_o
 }
 
 /// What is answered to an IPv6 client with an allowance of one, to it again, to its neighbour, to another network, to that again and to an IPv4
-/// client that is written as IPv6: each asks for what nobody has asked for. They are others for each way to ask.
+/// client that is written as IPv6: each requests packages that are not built yet, other ones for each way to ask.
 fn shared(way: u8, ask: impl Fn(&str, &str) -> u16) -> [u16; 6] {
     let asked = [
         (format!("2001:db8:{way}:7::1"), "a"),

@@ -1,4 +1,4 @@
-//! What asking for what nobody has costs, as AWS sees it.
+//! The cost of requests for unknown names, as AWS sees it.
 
 use binplz_tests::{answers::Running, site::wait_for};
 
@@ -10,13 +10,13 @@ fn names_that_nobody_has_start_no_task_and_cost_reads_only() {
     let watched = watched("", &["--parameter=Names=known"]);
     assert_eq!(watched.settled("tree").status, 302);
     wait_for("the catalogue", || {
-        let look = watched.send("HEAD", "/nobody-has-a-thing-of-that-name", &[], b"");
+        let look = watched.send("HEAD", "/no-such-thing-exists", &[], b"");
         look.header("x-binplz-catalogue").is_none().then_some(())
     });
     assert_eq!(watched.get("/xxhsun").status, 404);
     let (tasks, from) = (watched.builders(), watched.scenario.log().len());
     for number in 0..300 {
-        assert_eq!(watched.get(&format!("/nobody-{number}")).status, 404);
+        assert_eq!(watched.get(&format!("/unknown-{number}")).status, 404);
     }
     for near in ["tre", "treee", "rtee", "hell", "helloo", "hlelo", "gnugrap", "xxhsun", "games.figlit", "kello"] {
         assert!(watched.get(&format!("/{near}")).text().contains("did you mean"), "{near}");

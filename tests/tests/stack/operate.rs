@@ -60,7 +60,7 @@ fn a_cancel_and_a_pause_end_the_task_at_once_and_a_task_that_nobody_told_is_foun
 
     order(&watched, &["resume"]);
     watched.is_being_built(TARGET);
-    // The operator's machine dies between the row and the task: whoever looks each minute ends it. The reaper's role lets it.
+    // The operator's machine dies between the row and the task: the sweep of the next minute stops the task. The reaper's role allows it.
     watched.cancel_and_die(TARGET);
     assert_eq!(watched.containers().len(), 1);
     watched.scenario.tick();

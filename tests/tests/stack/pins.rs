@@ -135,7 +135,7 @@ fn what_a_request_writes_after_its_pin_has_moved_is_marked_by_the_next_minutes_s
     change(&watched, &["move", "demo", "--tarball", pack(second.path(), scratch.path()).to_str().expect("a path")]);
     late.release();
     assert_eq!(request.join().expect("an answer"), 302);
-    assert_eq!(watched.get(&by_commit).status, 302, "nobody has looked yet");
+    assert_eq!(watched.get(&by_commit).status, 302, "no request has come yet");
     watched.scenario.tick();
     wait_for("the sweep", || (watched.get(&by_commit).status == 400).then_some(()));
     let marked = |put: &&Request| {

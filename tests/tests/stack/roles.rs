@@ -19,7 +19,7 @@ const ROLES: [(char, &str); 7] = [
 /// A request: who may make it; then its service, operation and parameters, by boto3's names.
 type Row = (&'static str, &'static str, &'static str, Value);
 
-/// All of these are good requests: whoever has the account makes each of them once.
+/// All of these are valid requests: the account's root makes each of them once.
 fn table(w: &Watched) -> Vec<Row> {
     let (queue, offers, bucket, cluster) =
         (&w.outputs["Queue"], &w.outputs["Offers"], &w.outputs["Bucket"], &w.outputs["Cluster"]);
@@ -91,7 +91,7 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "dynamodb", "delete_item", row("pins")),
         ("", "dynamodb", "delete_item", row("limits")),
         ("", "dynamodb", "delete_item", row("doomed/x")),
-        // The doorbell. (What is sent here comes when nobody is here any more.)
+        // The doorbell. (A message that is sent here arrives after the test.)
         ("aldr", "sqs", "send_message", json!({ "QueueUrl": queue, "MessageBody": "ring", "DelaySeconds": 900 })),
         ("d", "sqs", "receive_message", json!({ "QueueUrl": queue })),
         ("d", "sqs", "get_queue_attributes", json!({ "QueueUrl": queue, "AttributeNames": ["QueueArn"] })),
@@ -204,7 +204,7 @@ fn each_role_may_do_what_it_must_and_is_refused_all_else() {
     let w = watched("", &[]);
     let table = table(&w);
     let mut wrong = Vec::new();
-    // Whoever has the account first: then there is what the others ask for.
+    // The account's root first, so that what the others ask for exists.
     let whole: Vec<_> = table
         .iter()
         .map(|(_, service, operation, parameters)| (json!({}), *service, *operation, parameters.clone()))
@@ -234,7 +234,7 @@ fn nobody_takes_a_role_by_himself() {
     let w = watched("", &[]);
     let arns = ROLES.map(|(_, role)| w.scenario.session(role).role);
     // Not even who may take any role that lets itself be taken.
-    let name = format!("{}-somebody", w.name);
+    let name = format!("{}-stranger", w.name);
     let policy = json!({ "Version": "2012-10-17",
         "Statement": [{ "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*" }] });
     let made = ask(&[
@@ -248,9 +248,9 @@ fn nobody_takes_a_role_by_himself() {
         (json!({}), "iam", "create_access_key", json!({ "UserName": name })),
     ]);
     let key = &made[2].1["AccessKey"];
-    let somebody = json!({ "AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"] });
+    let stranger = json!({ "AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"] });
     let sessions = ROLES.map(|(_, role)| w.scenario.session(role).credentials);
-    for who in sessions.iter().chain([&somebody]) {
+    for who in sessions.iter().chain([&stranger]) {
         let take = |arn| (who.clone(), "sts", "assume_role", json!({ "RoleArn": arn, "RoleSessionName": "test" }));
         for (arn, (code, answer)) in arns.iter().zip(ask(&arns.each_ref().map(take))) {
             assert!(is_refusal(&code), "{arn} is taken: {answer}");

@@ -1,9 +1,6 @@
-//! A task that ends before its build does, and ends that nobody hears of.
+//! A task that ends before its build does, and a task whose end event is lost.
 
-use binplz_core::{
-    build::{Build, State},
-    failure::Kind,
-};
+use binplz_core::build::{Build, State, failure::Kind};
 use binplz_tests::site::wait_for;
 use serde_json::{Value, json};
 
@@ -55,7 +52,7 @@ fn a_task_that_ends_too_early_is_followed_by_another_one_at_once() {
         is_ready(&watched, target, &[Some(kind), None]);
         assert_eq!(machines(&watched)[before..], by_size(&[(8192, 50), (8192, 50)]), "{target}");
     }
-    assert_eq!(minutes(&watched), 0, "nobody waited for the schedule");
+    assert_eq!(minutes(&watched), 0, "the schedule did not run");
 }
 
 #[test]
@@ -144,7 +141,7 @@ fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_there_
     lost.happened();
     watched.scenario.tick();
     wait_for("the sweep to say so", || (watched.get("/dash").status == 503).then_some(()));
-    // Its ring was heard too, and nobody tried.
+    // Its ring was heard too, and started nothing.
     wait_for("the dispatcher", || {
         watched.scenario.log().into_iter().find(|request| request.what() == "Dispatcher lambda:Next")
     });

@@ -5,15 +5,16 @@ use std::{ops::Deref, time::Duration};
 use aws_sdk_ecs::types::DesiredStatus;
 use binplz_aws::{Receiving, account::Account, config::Settings, ledger::DynamoLedger};
 use binplz_core::{
-    build::{Build, State},
-    failure::Kind,
-    flow::stop::cancel,
-    key::{LeaseId, Product},
-    limits::Limits,
-    pins::Pins,
+    build::{Build, State, failure::Kind},
+    flow::operator::stop::cancel,
+    id::{
+        key::{LeaseId, Product},
+        target::Query,
+    },
+    nixpkgs::pins::Pins,
     policy::{Names, Policy},
     ports::{Collect, Deployment, Ledger, Read, Row, RowKey, Version},
-    target::Query,
+    quota::limits::Limits,
 };
 use binplz_tests::{scenario::Scenario, server::fresh_set, site::wait_for, stack::Stack};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! What `catalogue.nix` says of an attribute, and what that means.
 
 use binplz_catalogue::{About, Obstacle, Standing};
-use binplz_core::failure::Kind;
+use binplz_core::build::failure::Kind;
 use serde::Deserialize;
 
 use crate::evaluate::Marks;

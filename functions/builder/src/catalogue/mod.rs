@@ -15,13 +15,13 @@ use std::path::PathBuf;
 
 use binplz_catalogue::{Files, Writer};
 use binplz_core::{
-    artifact::Manifest,
-    failure::{Failure, Kind},
-    key::{Attr, Rev, System},
+    build::failure::{Failure, Kind},
+    id::key::{Attr, Rev, System},
+    objects::artifact::Manifest,
 };
 
-use crate::{nix::Nix, shop::Ending};
-use survey::{Plan, Tally, survey};
+use crate::{context::Ending, nix::Nix};
+use survey::{Counts, Plan, survey};
 use worker::{Limits, Worker};
 
 /// One in so many attributes may take too much time or memory. More of them mean that the limits are wrong, or the machine.
@@ -58,15 +58,15 @@ fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(u
     for &system in &recipe.systems {
         let worker = Worker::new(nix, &recipe.nixpkgs, system, &enter, recipe.limits);
         let mut kept = 0;
-        let tally = survey(&worker, recipe.plan, &mut |record| {
+        let counts = survey(&worker, recipe.plan, &mut |record| {
             kept += 1;
             if kept % 100 == 0 {
                 count(kept);
             }
             writer.evaluated(record).map_err(Ending::ours)
         })?;
-        check(&tally)?;
-        let Tally { attrs, exhausting, unaskable } = tally;
+        check(&counts)?;
+        let Counts { attrs, exhausting, unaskable } = counts;
         tell(&format!(
             "{system}: {attrs} attributes, {exhausting} of them took too much time or memory; {unaskable} names that nobody can ask for"
         ));
@@ -80,12 +80,12 @@ fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(u
 }
 
 /// A catalogue refuses what it has lost, so one that lost a good part is worse than none.
-fn check(tally: &Tally) -> Result<(), Ending> {
-    if tally.attrs == 0 {
+fn check(counts: &Counts) -> Result<(), Ending> {
+    if counts.attrs == 0 {
         return Err(of_set("the set has no packages"));
     }
-    if tally.exhausting > tally.attrs / EXHAUSTING {
-        let Tally { attrs, exhausting, .. } = tally;
+    if counts.exhausting > counts.attrs / EXHAUSTING {
+        let Counts { attrs, exhausting, .. } = counts;
         return Err(of_set(&format!(
             "{exhausting} of {attrs} attributes took too much time or memory: allow them more of it"
         )));

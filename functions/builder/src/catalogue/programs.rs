@@ -12,8 +12,8 @@ use std::{
 
 use binplz_catalogue::Writer;
 use binplz_core::{
-    artifact::Manifest,
-    key::{Attr, Bin},
+    id::key::{Attr, Bin},
+    objects::artifact::Manifest,
 };
 use serde::Deserialize;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use binplz_catalogue::{About, Obstacle, Record, Standing};
-use binplz_core::key::Attr;
+use binplz_core::id::key::Attr;
 
 use crate::{
     catalogue::{
@@ -18,7 +18,7 @@ use crate::{
         of_set,
         worker::{Path, Worker},
     },
-    shop::Ending,
+    context::Ending,
 };
 
 /// Most bytes of paths for one process: an argument may have 128 KiB.
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
 
 /// What there is besides the records.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct Counts {
     /// Attributes, lost ones included.
     pub(crate) attrs: usize,
     /// Attributes that took too much time or memory.
@@ -56,8 +56,8 @@ pub(crate) fn survey(
     worker: &Worker,
     plan: Plan,
     keep: &mut impl FnMut(Record) -> Result<(), Ending>,
-) -> Result<Tally, Ending> {
-    let (mut tally, mut thrown) = (Tally::default(), Vec::new());
+) -> Result<Counts, Ending> {
+    let (mut counts, mut thrown) = (Counts::default(), Vec::new());
     let mut level = vec![Path::new()];
     while !level.is_empty() {
         let mut next = Vec::new();
@@ -65,8 +65,8 @@ pub(crate) fn survey(
             match found {
                 Found::Other => {}
                 Found::Set(names) => {
-                    next.extend(inside(&path, names, &mut tally.unaskable));
-                    if tally.attrs + next.len() > plan.most {
+                    next.extend(inside(&path, names, &mut counts.unaskable));
+                    if counts.attrs + next.len() > plan.most {
                         let set = path.join(".");
                         let most = plan.most;
                         return Err(of_set(&format!(
@@ -76,14 +76,14 @@ pub(crate) fn survey(
                 }
                 Found::Attribute(about, standing) => {
                     let Some(attr) = attr_of(&path) else { return Err(no_set(worker, &standing)) };
-                    tally.attrs += 1;
+                    counts.attrs += 1;
                     match &standing {
                         Standing::Refused { why: Obstacle::Throws, .. } => {
                             thrown.push((path, about));
                             return Ok(());
                         }
                         Standing::Refused { why: Obstacle::Endless | Obstacle::OutOfMemory, .. } => {
-                            tally.exhausting += 1
+                            counts.exhausting += 1
                         }
                         _ => {}
                     }
@@ -95,7 +95,7 @@ pub(crate) fn survey(
         level = next;
     }
     explain(worker, plan, thrown, keep)?;
-    Ok(tally)
+    Ok(counts)
 }
 
 /// Why there is nothing to survey.

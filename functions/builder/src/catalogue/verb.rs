@@ -11,13 +11,13 @@ use std::{
 };
 
 use binplz_catalogue::Lookup;
-use binplz_core::key::{Attr, Rev, System};
+use binplz_core::id::key::{Attr, Rev, System};
 use clap::Parser;
 
 use crate::{
     catalogue::{DATABASE, ENTER, Recipe, make, programs::read_builds, survey::Plan, worker::Limits},
+    context::Ending,
     nix::Nix,
-    shop::Ending,
     stop::Stop,
     version,
 };

@@ -4,19 +4,18 @@ use std::{fs, num::NonZeroUsize, thread, time::Duration};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
-    artifact::{Manifest, ObjectName},
-    key::Attr,
-    protocol::{Job, Looked, Phase, Upload},
+    build::protocol::{Job, Looked, Phase, Upload},
+    id::key::Attr,
+    objects::artifact::{Manifest, ObjectName},
 };
 use rustix::process::nice;
 
 use crate::{
     catalogue::{DATABASE, ENTER, Recipe, make, survey::Plan, worker::Limits},
-    lease::{Body, Weight},
+    context::{BuildContext, Ending},
+    lease::{Body, CallPriority},
     log::sha256,
-    machine, nixpkgs,
-    shop::{Ending, Shop},
-    version,
+    machine, nixpkgs, version,
 };
 
 /// Attributes for each process.
@@ -38,24 +37,24 @@ fn jobs(memory: u64) -> usize {
 }
 
 /// What was built before, of whatever nixpkgs. Its programs are known, and all others as far as somebody has written them down.
-fn built(shop: &Shop) -> Result<Vec<(Attr, Manifest)>, Ending> {
+fn built(context: &BuildContext) -> Result<Vec<(Attr, Manifest)>, Ending> {
     let (mut built, mut looked) = (Vec::new(), Some(Looked::default()));
     while let Some(seen) = looked {
-        let answer = shop.lease.built(seen)?;
+        let answer = context.lease.built(seen)?;
         built.extend(answer.packages);
         looked = answer.next;
     }
-    shop.log.say(&format!("programs: of {} packages that were built", built.len()));
+    context.log.say(&format!("programs: of {} packages that were built", built.len()));
     Ok(built)
 }
 
 /// Makes the catalogue, and stores its files.
-pub(crate) fn catalogue(shop: &Shop, job: &Job) -> Result<(), Ending> {
+pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending> {
     // Of this thread, and of those and the processes that it starts; the pulse is another.
     nice(NICE).map_err(std::io::Error::from)?;
-    shop.board.update(|progress| progress.phase = Phase::Evaluating);
-    version::ask(&shop.nix)?;
-    let nixpkgs = nixpkgs::directory(shop, &job.nixpkgs)?;
+    context.progress_channel.update(|progress| progress.phase = Phase::Evaluating);
+    version::ask(&context.nix)?;
+    let nixpkgs = nixpkgs::directory(context, &job.nixpkgs)?;
     let database = nixpkgs.join(DATABASE);
     let recipe = Recipe {
         nixpkgs: nixpkgs.to_str().ok_or_else(|| Ending::ours("the nixpkgs has a path that is no text"))?.to_owned(),
@@ -66,22 +65,23 @@ pub(crate) fn catalogue(shop: &Shop, job: &Job) -> Result<(), Ending> {
         limits: Limits {
             memory: job.limits.attribute_bytes,
             time: Duration::from_secs(job.limits.attribute_seconds),
-            until: Some(shop.lease.deadline()),
+            until: Some(context.lease.deadline()),
         },
         programs: fs::exists(&database)?.then_some(database),
-        built: built(shop)?,
+        built: built(context)?,
     };
-    let mut count = |attrs| shop.board.update(|progress| progress.step = Some(format!("{attrs} packages")));
-    let files = make(&recipe, &shop.nix, &|said| shop.log.say(said), &mut count)?;
+    let mut count =
+        |attrs| context.progress_channel.update(|progress| progress.step = Some(format!("{attrs} packages")));
+    let files = make(&recipe, &context.nix, &|said| context.log.say(said), &mut count)?;
 
-    shop.board.update(|progress| (progress.phase, progress.step) = (Phase::Uploading, None));
+    context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Uploading, None));
     for (name, bytes) in [(ObjectName::Details, &files.details), (ObjectName::Lookup, &files.lookup)] {
         let upload = Upload { name, size: bytes.len() as u64, sha256: sha256(bytes) };
-        shop.lease.store(Weight::Work, &upload, Body::Bytes(bytes))?;
+        context.lease.store(CallPriority::Work, &upload, Body::Bytes(bytes))?;
     }
     let lookup = Lookup::open(files.lookup).map_err(Ending::ours)?;
     let lost = lookup.lost().count();
-    shop.log.say(&format!("{} attributes, {} names of programs; {lost} lost", lookup.attrs(), lookup.programs()));
-    lookup.lost().take(NAMED).for_each(|lost| shop.log.say(&format!("lost: {lost}")));
+    context.log.say(&format!("{} attributes, {} names of programs; {lost} lost", lookup.attrs(), lookup.programs()));
+    lookup.lost().take(NAMED).for_each(|lost| context.log.say(&format!("lost: {lost}")));
     Ok(())
 }

@@ -18,8 +18,8 @@ use std::{
 
 use binplz_catalogue::Obstacle;
 use binplz_core::{
-    failure::{Failure, Kind},
-    key::System,
+    build::failure::{Failure, Kind},
+    id::key::System,
 };
 use rustix::{
     param::clock_ticks_per_second,
@@ -31,13 +31,13 @@ use crate::{
         found::{Death, Found, Line},
         of_set,
     },
-    classify::{self, Ended},
+    classify::{self, NixExit},
+    context::Ending,
     evaluate::DESCRIBE,
     evidence::{Evidence, keep},
     internal_json::{Event, parse},
     log::plain,
     nix::{Nix, each_line},
-    shop::Ending,
     stop::lock,
 };
 
@@ -197,7 +197,7 @@ impl<'a> Worker<'a> {
             return Err(Ending::Failed(Failure::new(Kind::TimedOut, "")));
         }
         limited.map_err(io::Error::from)?;
-        let ended = if endless { Ended::Deadline } else { Ended::Exit(status.into()) };
+        let ended = if endless { NixExit::Deadline } else { NixExit::Exit(status.into()) };
         let death = (endless || !status.success()).then(|| classify::evaluation(ended, &evidence));
         Ok(Run { said, death })
     }

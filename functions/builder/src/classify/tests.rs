@@ -1,7 +1,7 @@
 //! Each kind of failure, from what Nix really said (`tests/samples`).
 
 use super::*;
-use crate::{board::Board, log::Log, watch::Watch};
+use crate::{log::Log, progress_channel::ProgressChannel, watch::Watch};
 
 const APP: &str = "the derivation that was asked for";
 
@@ -9,8 +9,9 @@ const APP: &str = "the derivation that was asked for";
 fn recorded_with(version: &str, sample: &str) -> Option<Evidence> {
     let file = format!("{}/tests/samples/{version}/{sample}.stderr", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read(file).ok()?;
-    let (board, log) = (Board::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
-    let mut watch = Watch::new(&board, &log);
+    let (progress_channel, log) =
+        (ProgressChannel::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
+    let mut watch = Watch::new(&progress_channel, &log);
     text.split(|&byte| byte == b'\n').for_each(|line| watch.hear(line));
     Some(watch.into_evidence())
 }
@@ -19,8 +20,8 @@ fn recorded(sample: &str) -> Evidence {
     recorded_with("2.8", sample).expect("a sample")
 }
 
-fn code(code: i32) -> Ended {
-    Ended::Exit(Exit::Code(code))
+fn code(code: i32) -> NixExit {
+    NixExit::Exit(Exit::Code(code))
 }
 
 #[test]
@@ -138,15 +139,15 @@ fn the_machine_knows_what_nobody_said() {
 fn a_nix_that_was_ended_says_nothing_and_is_judged_all_the_same() {
     let nothing = Evidence::default();
     let starved = Evidence { oom_killed: true, ..Evidence::default() };
-    let signal = |signal| Ended::Exit(Exit::Signal(signal));
+    let signal = |signal| NixExit::Exit(Exit::Signal(signal));
     assert_eq!(realisation(signal(9), &nothing, APP).kind, Kind::Killed);
     assert_eq!(realisation(signal(9), &starved, APP).kind, Kind::OutOfMemory);
-    assert_eq!(realisation(Ended::Deadline, &nothing, APP).kind, Kind::TimedOut);
+    assert_eq!(realisation(NixExit::Deadline, &nothing, APP).kind, Kind::TimedOut);
     assert_eq!(realisation(code(1), &nothing, APP).kind, Kind::BuilderError);
     assert_eq!(evaluation(signal(9), &nothing).kind, Kind::Killed);
     assert_eq!(evaluation(signal(9), &starved).kind, Kind::OutOfMemory);
     assert_eq!(evaluation(signal(11), &nothing).kind, Kind::EvaluationError);
-    assert_eq!(evaluation(Ended::Deadline, &nothing).kind, Kind::TimedOut);
+    assert_eq!(evaluation(NixExit::Deadline, &nothing).kind, Kind::TimedOut);
 }
 
 #[test]

@@ -3,13 +3,17 @@
 
 use std::{fs, path::PathBuf};
 
-use binplz_cache::Key;
 use binplz_core::{
-    artifact::{CacheName, ObjectName},
-    failure::Kind,
-    narinfo::{Narinfo, StoreDir},
-    protocol::{Cache, Job, JobLimits, Outcome},
+    build::{
+        failure::Kind,
+        protocol::{Cache, Job, JobLimits, Outcome},
+    },
+    objects::{
+        artifact::{CacheName, ObjectName},
+        narinfo::{Narinfo, StoreDir},
+    },
 };
+use binplz_nar::Key;
 
 use rustix::process::Signal;
 

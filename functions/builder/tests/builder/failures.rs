@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use binplz_core::{
+use binplz_core::build::{
     failure::{Class, Kind},
     protocol::{Job, JobLimits, Nixpkgs},
 };

@@ -1,6 +1,6 @@
 //! What the machine is to blame for: its memory, its disk, its settings, and whoever ends its processes.
 
-use binplz_core::failure::Kind;
+use binplz_core::build::failure::Kind;
 use rustix::process::Signal;
 
 use crate::support::{

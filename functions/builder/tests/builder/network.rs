@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use binplz_core::{failure::Kind, protocol::Outcome};
+use binplz_core::build::{failure::Kind, protocol::Outcome};
 
 use crate::support::{
     Bench,

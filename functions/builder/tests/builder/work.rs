@@ -4,9 +4,11 @@ use std::{fs, path::Path};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
-    artifact::{Refusal, Verdict},
-    failure::Kind,
-    protocol::{Job, Nixpkgs, Outcome, Phase},
+    build::{
+        failure::Kind,
+        protocol::{Job, Nixpkgs, Outcome, Phase},
+    },
+    objects::artifact::{Refusal, Verdict},
 };
 use rustix::process::Signal;
 

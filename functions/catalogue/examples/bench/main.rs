@@ -15,7 +15,11 @@ use std::{
 };
 
 use binplz_catalogue::{About, Lookup, Obstacle, Record, Standing, Writer};
-use binplz_core::{catalogue::Resolution, key::System, ports::Catalogue, target::Wanted};
+use binplz_core::{
+    id::{key::System, target::Wanted},
+    nixpkgs::catalogue::Resolution,
+    ports::Catalogue,
+};
 
 use synthetic::{Package, Random};
 

@@ -1,7 +1,7 @@
 //! What may be done to a file of any bytes. The fuzz target does it, too.
 
 use binplz_catalogue::{Lookup, Obstacle};
-use binplz_core::{key::System, ports::Catalogue};
+use binplz_core::{id::key::System, ports::Catalogue};
 
 use crate::set::Set;
 

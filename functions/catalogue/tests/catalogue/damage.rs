@@ -105,6 +105,6 @@ fn a_whole_file_answers() {
     assert_eq!(lookup.attrs(), 43);
     assert!(matches!(
         lookup.resolve(&"program-7".parse().expect("a path"), X86),
-        binplz_core::catalogue::Resolution::Found { .. }
+        binplz_core::nixpkgs::catalogue::Resolution::Found { .. }
     ));
 }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use binplz_catalogue::{About, Files, Lookup, Obstacle, Record, Standing, Writer, details};
 use binplz_core::{
-    catalogue::Resolution,
-    key::{Attr, Bin, System},
+    id::{
+        key::{Attr, Bin, System},
+        target::Wanted,
+    },
+    nixpkgs::catalogue::Resolution,
     ports::Catalogue,
-    target::Wanted,
 };
 use proptest::prelude::*;
 

@@ -2,8 +2,8 @@
 
 use binplz_catalogue::{About, Files, Lookup, Obstacle, Record, Standing, Writer};
 use binplz_core::{
-    artifact::{Manifest, Program, Refusal, Verdict},
-    key::System,
+    id::key::System,
+    objects::artifact::{Manifest, Program, Refusal, Verdict},
 };
 
 pub(crate) const X86: System = System::X86_64Linux;

@@ -1,13 +1,13 @@
 //! Names and what they mean, each rule of contract §1 by itself.
 
 use binplz_catalogue::{Lookup, Obstacle, Standing};
-use binplz_core::{catalogue::Resolution, key::System, ports::Catalogue};
+use binplz_core::{id::key::System, nixpkgs::catalogue::Resolution, ports::Catalogue};
 
 use crate::set::{ARM, Set, X86};
 
 /// Short for a table: `=procps/ps` found, `=x/?` found and only a build knows the program, `300 a: x y`, `404 a: x y`, `404 ~ near`, `422 a: why`.
 fn told(lookup: &Lookup<Vec<u8>>, path: &str, system: System) -> String {
-    let list = |bins: &[binplz_core::key::Bin]| bins.iter().map(|bin| format!(" {bin}")).collect::<String>();
+    let list = |bins: &[binplz_core::id::key::Bin]| bins.iter().map(|bin| format!(" {bin}")).collect::<String>();
     match lookup.resolve(&path.parse().expect("a path"), system) {
         Resolution::Found { attr, bin, .. } => format!("={attr}/{}", bin.map_or("?".to_owned(), |bin| bin.to_string())),
         Resolution::Choice { attr, programs } => format!("300 {attr}:{}", list(&programs)),

@@ -7,25 +7,29 @@ use std::{
 };
 
 use binplz_core::{
-    build::Attempt,
-    failure::{Class, Failure},
-    flow::{
-        inspect::{Current, Listing, Shown},
-        operate::{Act, Named, Operator, Order},
+    build::{
+        Attempt,
+        failure::{Class, Failure},
     },
-    text::{bytes, dollars, span},
-    time::Timestamp,
+    flow::operator::{
+        inspect::{Current, Listing, Shown},
+        orders::{Act, Named, Operator, Order},
+    },
+    id::{
+        text::{bytes, dollars, span},
+        time::Timestamp,
+    },
 };
 
 use crate::{
-    operate::{Fault, List, Log, One, listed},
+    operate::{List, Log, One, OperateError, listed},
     site::Site,
 };
 
 /// How long to wait until a log that is followed is looked at again.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(crate) async fn list(List { state, which, common }: List) -> Result<(), Fault> {
+pub(crate) async fn list(List { state, which, common }: List) -> Result<(), OperateError> {
     let filter = which.filter(state);
     let builds = listed(&common.which.find().await?, filter).await?;
     if common.json {
@@ -55,7 +59,7 @@ fn table(builds: &[Listing], now: Timestamp) -> String {
     text
 }
 
-pub(crate) async fn act(One { of, common }: One, act: Act) -> Result<(), Fault> {
+pub(crate) async fn act(One { of, common }: One, act: Act) -> Result<(), OperateError> {
     let build = common.which.find().await?.carry_out(Order::Build { of, act }).await?.build()?;
     if common.json {
         println!("{}", serde_json::json!(build));
@@ -74,15 +78,15 @@ fn done(act: Act) -> &'static str {
     }
 }
 
-pub(crate) async fn show(one: One) -> Result<(), Fault> {
+pub(crate) async fn show(one: One) -> Result<(), OperateError> {
     tell(one, all).await
 }
 
-pub(crate) async fn why(one: One) -> Result<(), Fault> {
+pub(crate) async fn why(one: One) -> Result<(), OperateError> {
     tell(one, reason).await
 }
 
-async fn tell(One { of, common }: One, told: fn(&Shown, Timestamp) -> String) -> Result<(), Fault> {
+async fn tell(One { of, common }: One, told: fn(&Shown, Timestamp) -> String) -> Result<(), OperateError> {
     let shown = common.which.find().await?.carry_out(Order::Show(of)).await?.show()?;
     if common.json {
         println!("{}", serde_json::json!(shown));
@@ -182,7 +186,7 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
 }
 
 /// Waits for as long as a build does: what there is of its log until then is that of the attempt before.
-async fn until_it_begins(site: &Site, of: &Named) -> Result<(), Fault> {
+async fn until_it_begins(site: &Site, of: &Named) -> Result<(), OperateError> {
     let mut told = String::new();
     loop {
         let build = site.carry_out(Order::Show(of.clone())).await?.show()?.listing;
@@ -197,7 +201,7 @@ async fn until_it_begins(site: &Site, of: &Named) -> Result<(), Fault> {
     }
 }
 
-pub(crate) async fn log(Log { follow, one: One { of, common } }: Log) -> Result<(), Fault> {
+pub(crate) async fn log(Log { follow, one: One { of, common } }: Log) -> Result<(), OperateError> {
     let site = common.which.find().await?;
     if follow {
         until_it_begins(&site, &of).await?;

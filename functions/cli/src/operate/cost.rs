@@ -3,20 +3,20 @@
 use std::{fmt::Write, time::Duration};
 
 use binplz_core::{
-    bill::{Bill, Sums, Taken},
-    flow::{
+    billing::bill::{Bill, Sums, Taken},
+    flow::operator::{
         cost::Cost,
-        operate::{Operator, Order},
+        orders::{Operator, Order},
     },
-    limits::Micros,
+    id::text::{bytes, span, thousands},
     ports::Traffic,
-    text::{bytes, span, thousands},
+    quota::limits::Micros,
 };
 use indicatif::ProgressBar;
 
-use crate::operate::{Common, Fault};
+use crate::operate::{Common, OperateError};
 
-pub(crate) async fn cost(common: Common) -> Result<(), Fault> {
+pub(crate) async fn cost(common: Common) -> Result<(), OperateError> {
     // A busy service's log takes a while to read.
     let reading = ProgressBar::new_spinner().with_message("counting");
     reading.enable_steady_tick(Duration::from_millis(200));
@@ -103,8 +103,8 @@ fn cents(Micros(micros): Micros) -> String {
 #[cfg(test)]
 mod tests {
     use binplz_core::{
-        prices::Stand,
-        time::{Month, Timestamp},
+        billing::prices::PriceBasis,
+        id::time::{Month, Timestamp},
     };
 
     use super::*;
@@ -146,7 +146,7 @@ mod tests {
             total: Micros(n * 1_234_567_800),
         };
         let bill = Bill {
-            prices: Stand { region: "us-east-1".to_owned(), date: "2026-10".to_owned() },
+            prices: PriceBasis { region: "us-east-1".to_owned(), date: "2026-10".to_owned() },
             reserved: Micros(411_620),
             budget: Some(Micros(20_000_000)),
             so_far: sums(1),

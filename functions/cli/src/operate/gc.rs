@@ -3,18 +3,18 @@
 use std::fmt::Write;
 
 use binplz_core::{
-    flow::operate::{Operator, Order},
+    flow::operator::orders::{Operator, Order},
     gc::{Amount, Files, Report, Rows, Shared},
-    time::Timestamp,
+    id::time::Timestamp,
 };
 
-use crate::operate::{Fault, Gc};
+use crate::operate::{Gc, OperateError};
 
 /// Clears away, and tells what.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) async fn gc(Gc { dry_run, common }: Gc) -> Result<(), Fault> {
+/// [`OperateError`].
+pub(crate) async fn gc(Gc { dry_run, common }: Gc) -> Result<(), OperateError> {
     let report = common.which.find().await?.carry_out(Order::Gc { rehearsal: dry_run }).await?.cleared()?;
     if common.json {
         println!("{}", serde_json::json!(report));
@@ -61,8 +61,8 @@ fn told(report: &Report, now: Timestamp) -> String {
     text
 }
 
-fn amount(Amount { homes, objects, bytes }: &Amount) -> String {
-    format!("{objects} of {homes} builds, {}", size(*bytes))
+fn amount(Amount { prefixes, objects, bytes }: &Amount) -> String {
+    format!("{objects} of {prefixes} builds, {}", size(*bytes))
 }
 
 fn size(bytes: u64) -> String {
@@ -84,8 +84,8 @@ mod tests {
         let now = Timestamp(1_800_000_000_000);
         let mut report = Report {
             rows: Rows { builds: 3, served: 5, derivations: 2, past: 1, busy: 0 },
-            removed: Amount { homes: 2, objects: 9, bytes: 1_234_567 },
-            kept: Amount { homes: 1, objects: 4, bytes: 12_000_000_001 },
+            removed: Amount { prefixes: 2, objects: 9, bytes: 1_234_567 },
+            kept: Amount { prefixes: 1, objects: 4, bytes: 12_000_000_001 },
             ..Report::default()
         };
         assert_eq!(
@@ -94,7 +94,7 @@ mod tests {
              objects   9 of 2 builds, 1.3 MB gone\n\
              kept      4 of 1 builds, 12.1 GB\n"
         );
-        let waiting = Amount { homes: 1, objects: 1, bytes: 1 };
+        let waiting = Amount { prefixes: 1, objects: 1, bytes: 1 };
         let waiting_until = Some(now + std::time::Duration::from_secs(75 * 60));
         let cache =
             Shared { removed: Files { files: 2, bytes: 1 }, kept: Files { files: 1, bytes: 2_000_000 }, offered: 2000 };

@@ -1,13 +1,13 @@
 //! `binplz key`: API keys, for clients that are trusted with more builds a day than an address is.
 
 use binplz_core::{
-    client::{Key, KeyChange, Keys},
-    flow::operate::{Operator, Order},
-    key::{KeyName, Sha256, hex},
+    flow::operator::orders::{Operator, Order},
+    id::key::{KeyName, Sha256, hex},
+    quota::client::{Key, KeyChange, Keys},
 };
 use clap::{Args as ClapArgs, Subcommand};
 
-use crate::{operate::Fault, site::Which};
+use crate::{operate::OperateError, site::Which};
 
 /// What `binplz key` takes.
 #[derive(ClapArgs)]
@@ -44,8 +44,8 @@ enum Verb {
 /// Does it.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) async fn key(Args { which, verb }: Args) -> Result<(), Fault> {
+/// [`OperateError`].
+pub(crate) async fn key(Args { which, verb }: Args) -> Result<(), OperateError> {
     let site = which.find().await?;
     let change = async |change| site.carry_out(Order::ChangeKeys(change)).await?.keys();
     match verb {
@@ -83,7 +83,7 @@ fn told(keys: &Keys) -> String {
 
 #[cfg(test)]
 mod tests {
-    use binplz_core::time::Timestamp;
+    use binplz_core::id::time::Timestamp;
 
     use super::*;
 

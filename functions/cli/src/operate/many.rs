@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
 
 use binplz_core::{
-    flow::{
+    flow::operator::{
         inspect::Listing,
-        operate::{Act, Declined, Named, Operator, Order, Outcome},
+        orders::{Act, Declined, Named, Operator, Order, Outcome},
     },
-    target::{BadTarget, PinRef, Target},
+    id::target::{BadTarget, PinRef, Target},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    operate::{Common, Fault, Seed, State, Warm, Whose, builds, listed, overview},
+    operate::{Common, OperateError, Seed, State, Warm, Whose, builds, listed, overview},
     site::Site,
 };
 
@@ -42,7 +42,7 @@ async fn each(site: &Site, all: Vec<Named>, act: Act) -> Vec<Listing> {
 }
 
 /// Tries all again that have failed for one reason.
-pub(crate) async fn retry(which: Whose, common: Common) -> Result<(), Fault> {
+pub(crate) async fn retry(which: Whose, common: Common) -> Result<(), OperateError> {
     let site = common.which.find().await?;
     let mut failed = listed(&site, which.filter(Some(State::Failed))).await?;
     // These are tried again by themselves, and need not wait for that any longer.
@@ -70,16 +70,16 @@ const SEED: &str = include_str!("../../../../infra/seed.txt");
 const USED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Has all of a list built.
-pub(crate) async fn warm(Warm { file, wait, common }: Warm) -> Result<(), Fault> {
+pub(crate) async fn warm(Warm { file, wait, common }: Warm) -> Result<(), OperateError> {
     let targets = read(&file)?;
     warm_all(&common.which.find().await?, targets, wait, common).await
 }
 
 /// Has those built that bring compilers with them.
-pub(crate) async fn seed(Seed { list, top, pin, wait, common }: Seed) -> Result<(), Fault> {
+pub(crate) async fn seed(Seed { list, top, pin, wait, common }: Seed) -> Result<(), OperateError> {
     let mut targets = match list {
         Some(file) => read(&file)?,
-        None => parse(SEED).map_err(|(line, why)| Fault::Line(line, why))?,
+        None => parse(SEED).map_err(|(line, why)| OperateError::Line(line, why))?,
     };
     let site = common.which.find().await?;
     if top > 0 {
@@ -90,7 +90,7 @@ pub(crate) async fn seed(Seed { list, top, pin, wait, common }: Seed) -> Result<
     warm_all(&site, targets.into_iter().map(of).collect(), wait, common).await
 }
 
-async fn warm_all(site: &Site, targets: Vec<Target>, wait: bool, common: Common) -> Result<(), Fault> {
+async fn warm_all(site: &Site, targets: Vec<Target>, wait: bool, common: Common) -> Result<(), OperateError> {
     let wanted = targets.len();
     let mut warmed = each(site, targets.into_iter().map(Named::Target).collect(), Act::Warm).await;
     let refused = wanted - warmed.len();
@@ -104,12 +104,12 @@ async fn warm_all(site: &Site, targets: Vec<Target>, wait: bool, common: Common)
     }
     match refused {
         0 => Ok(()),
-        _ => Err(Fault::Some(format!("{refused} of these are nothing that can be built"))),
+        _ => Err(OperateError::Some(format!("{refused} of these are nothing that can be built"))),
     }
 }
 
 /// Looks until none of them is under way.
-async fn wait_for(site: &Site, builds: &mut [Listing]) -> Result<(), Fault> {
+async fn wait_for(site: &Site, builds: &mut [Listing]) -> Result<(), OperateError> {
     let bar = bar(builds.len(), "building");
     bar.enable_steady_tick(Duration::from_millis(200));
     loop {
@@ -141,7 +141,7 @@ fn counted(builds: &[Listing]) -> String {
     if counts.is_empty() { "nothing to build".to_owned() } else { counts.join(", ") + &failed.collect::<String>() }
 }
 
-fn read(file: &Path) -> Result<Vec<Target>, Fault> {
+fn read(file: &Path) -> Result<Vec<Target>, OperateError> {
     let mut text = String::new();
     if file == Path::new("-") {
         std::io::stdin().read_to_string(&mut text)?;
@@ -149,7 +149,7 @@ fn read(file: &Path) -> Result<Vec<Target>, Fault> {
         let told = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", file.display()));
         text = std::fs::read_to_string(file).map_err(told)?;
     }
-    parse(&text).map_err(|(line, why)| Fault::Line(line, why))
+    parse(&text).map_err(|(line, why)| OperateError::Line(line, why))
 }
 
 /// The targets of a list; the number of the line that is none.

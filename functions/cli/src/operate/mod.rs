@@ -10,16 +10,14 @@ mod overview;
 use std::path::PathBuf;
 
 use binplz_core::{
-    failure::Kind,
-    flow::{
-        inspect::{Filter, Stands},
-        operate::{Act, Declined, Named, Operator, Order},
+    build::failure::Kind,
+    flow::operator::{
+        inspect::{Filter, StatusFilter},
+        orders::{Act, Declined, Named, Operator, Order},
     },
-    key::Attr,
-    limits::Micros,
-    pins::{Change, PinName},
-    target::BadTarget,
-    time::Timestamp,
+    id::{key::Attr, target::BadTarget, time::Timestamp},
+    nixpkgs::pins::{Change, PinName},
+    quota::limits::Micros,
 };
 use clap::{
     Args as ClapArgs, Subcommand, ValueEnum,
@@ -208,13 +206,13 @@ pub(crate) enum State {
     Failed,
 }
 
-impl From<State> for Stands {
-    fn from(state: State) -> Stands {
+impl From<State> for StatusFilter {
+    fn from(state: State) -> StatusFilter {
         match state {
-            State::Queued => Stands::Queued,
-            State::Building => Stands::Building,
-            State::Ready => Stands::Ready,
-            State::Failed => Stands::Failed,
+            State::Queued => StatusFilter::Queued,
+            State::Building => StatusFilter::Building,
+            State::Ready => StatusFilter::Ready,
+            State::Failed => StatusFilter::Failed,
         }
     }
 }
@@ -274,10 +272,10 @@ pub(crate) enum Verb {
 
 /// Why it was not done.
 #[derive(Debug, Error)]
-pub(crate) enum Fault {
+pub(crate) enum OperateError {
     /// There is no such deployment.
     #[error(transparent)]
-    Site(#[from] site::Fault),
+    Site(#[from] site::SiteError),
     /// The deployment did not do it.
     #[error(transparent)]
     Declined(#[from] Declined),
@@ -298,12 +296,12 @@ pub(crate) enum Fault {
 /// Does it.
 ///
 /// # Errors
-/// [`Fault`].
-pub(crate) fn run(verb: Verb) -> Result<(), Fault> {
+/// [`OperateError`].
+pub(crate) fn run(verb: Verb) -> Result<(), OperateError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(carry_out(verb))
 }
 
-async fn carry_out(verb: Verb) -> Result<(), Fault> {
+async fn carry_out(verb: Verb) -> Result<(), OperateError> {
     match verb {
         Verb::Status(common) => overview::after(common, []).await,
         Verb::List(list) => builds::list(list).await,
@@ -340,7 +338,7 @@ async fn carry_out(verb: Verb) -> Result<(), Fault> {
         }
         Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
         Verb::Key(args) => key::key(args).await,
-        Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::Grant)).await,
+        Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::OverrideBudget)).await,
     }
 }
 
@@ -351,10 +349,10 @@ fn ago(time: std::time::Duration) -> Timestamp {
 
 impl Whose {
     fn filter(&self, state: Option<State>) -> Filter {
-        Filter { state: state.map(Stands::from), reason: self.reason, since: self.since.map(ago) }
+        Filter { state: state.map(StatusFilter::from), reason: self.reason, since: self.since.map(ago) }
     }
 }
 
-async fn listed(site: &Site, filter: Filter) -> Result<Vec<binplz_core::flow::inspect::Listing>, Declined> {
+async fn listed(site: &Site, filter: Filter) -> Result<Vec<binplz_core::flow::operator::inspect::Listing>, Declined> {
     site.carry_out(Order::List(filter)).await?.list()
 }

@@ -5,21 +5,21 @@ use std::{fmt::Write, time::Duration};
 use binplz_core::{
     flow::{
         QUEUE_COUNT,
-        operate::{Operator, Order, Overview},
+        operator::orders::{Operator, Order, Overview},
     },
-    limits::Egress,
+    id::time::Timestamp,
     ports::Asked,
-    time::Timestamp,
+    quota::limits::Egress,
 };
 use indicatif::ProgressBar;
 
 use crate::{
-    operate::{Common, Fault, Top, ago},
+    operate::{Common, OperateError, Top, ago},
     site::Site,
 };
 
 /// Gives these orders, and tells how the whole stands after the last.
-pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order>) -> Result<(), Fault> {
+pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order>) -> Result<(), OperateError> {
     let site = common.which.find().await?;
     for order in orders {
         site.carry_out(order).await?;
@@ -33,7 +33,7 @@ pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order
     Ok(())
 }
 
-pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), Fault> {
+pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), OperateError> {
     let top = counted(&common.which.find().await?, since, most).await?;
     if common.json {
         println!("{}", serde_json::json!(top));
@@ -46,7 +46,7 @@ pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), Fault> {
 }
 
 /// The packages that were served most within that time.
-pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result<Vec<Asked>, Fault> {
+pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result<Vec<Asked>, OperateError> {
     // A busy service's log takes a while to read.
     let reading = ProgressBar::new_spinner().with_message("counting");
     reading.enable_steady_tick(Duration::from_millis(200));
@@ -96,9 +96,9 @@ fn gigabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use binplz_core::{
-        key::System,
-        limits::{Micros, Paused, Why},
-        pins::Withheld,
+        id::key::System,
+        nixpkgs::pins::Withheld,
+        quota::limits::{Micros, Paused, Why},
     };
 
     use super::*;

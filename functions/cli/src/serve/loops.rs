@@ -3,12 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    flow::{dispatch::dispatch, gc::gc, promote::promote, settle::stopped, sweep::sweep},
-    news::About,
+    flow::{
+        lease::settle::stopped,
+        operator::gc::gc,
+        schedule::{dispatch::dispatch, promote::promote, sweep::sweep},
+    },
+    id::time::Timestamp,
     ports::{Deployment, Unavailable},
-    time::Timestamp,
+    telemetry::About,
 };
-use binplz_local::{Ends, Local, LocalVault};
+use binplz_local::{Ends, Local, LocalBinaryCache};
 use tokio::time::sleep;
 
 /// How long after its start a service clears away first, and how long it waits then.
@@ -46,7 +50,7 @@ pub(crate) async fn collector(d: Arc<Local>) {
     sleep(AFTER_START).await;
     loop {
         if let Err(error) = gc(&*d, false).await {
-            d.note(About::Service, "what nobody needs was not all cleared away", &error);
+            d.warn(About::Service, "what nobody needs was not all cleared away", &error);
         }
         sleep(DAY).await;
     }
@@ -57,25 +61,25 @@ pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
     while let Some(end) = ends.recv().await {
         if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure, Some(end.ran)).await {
             // The lease will lapse, and a sweep sees that it is gone: that comes to the same.
-            d.note(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
+            d.warn(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
         }
     }
 }
 
 /// Lets into the builders' cache what they offer, when they have settled; and what was left from before.
 pub(crate) async fn promoter(d: Arc<Local>) {
-    let Some(vault) = d.vault() else { return };
+    let Some(binary_cache) = d.binary_cache() else { return };
     loop {
-        if let Err(error) = promote_all(&d, vault).await {
-            d.note(About::Service, "what builders offer to the cache was not looked at", &error);
+        if let Err(error) = promote_all(&d, binary_cache).await {
+            d.warn(About::Service, "what builders offer to the cache was not looked at", &error);
         }
-        vault.wait_for_offers().await;
+        binary_cache.wait_for_offers().await;
     }
 }
 
-async fn promote_all(d: &Local, vault: &LocalVault) -> Result<(), Unavailable> {
-    for home in vault.in_quarantine().await? {
-        promote(d, vault, &home).await?;
+async fn promote_all(d: &Local, binary_cache: &LocalBinaryCache) -> Result<(), Unavailable> {
+    for prefix in binary_cache.in_quarantine().await? {
+        promote(d, binary_cache, &prefix).await?;
     }
     Ok(())
 }
@@ -87,8 +91,8 @@ pub(crate) async fn stop_builders(d: &Local) {
 
 /// Writes down what was counted of hits.
 pub(crate) fn save_hits(d: &Local) {
-    if let Err(error) = d.tally().save(d.now()) {
-        d.note(About::Service, "hits were not written down", &error);
+    if let Err(error) = d.download_stats().save(d.now()) {
+        d.warn(About::Service, "hits were not written down", &error);
     }
 }
 
@@ -101,7 +105,7 @@ async fn until(d: &Local, due: Option<Timestamp>) {
 
 fn noted(d: &Local, what: &str, result: Result<Option<Timestamp>, Unavailable>) -> Option<Timestamp> {
     result.unwrap_or_else(|error| {
-        d.note(About::Service, what, &error);
+        d.warn(About::Service, what, &error);
         Some(d.now() + PAUSE)
     })
 }

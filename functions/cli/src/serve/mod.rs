@@ -16,13 +16,13 @@ use axum::{
     middleware::map_request,
 };
 use binplz_core::{
-    flow::pins::{self, NotChanged},
-    key::System,
-    limits::Micros,
-    pins::{Change, Pins, Source},
+    build::protocol::{JobLimits, Nixpkgs},
+    flow::operator::pins::{self, NotChanged},
+    id::key::System,
+    nixpkgs::pins::{Change, Pins, Source},
     policy::{Names, Policy, Prices},
     ports::{Deployment, Unavailable},
-    protocol::{JobLimits, Nixpkgs},
+    quota::limits::Micros,
 };
 use binplz_local::{Config, Local, OpenError};
 use clap::Args as ClapArgs;
@@ -171,7 +171,7 @@ pub(crate) enum Fatal {
     Open(#[from] OpenError),
     /// Nix, or the package set.
     #[error(transparent)]
-    Nixpkgs(#[from] nixpkgs::Fault),
+    Nixpkgs(#[from] nixpkgs::NixpkgsError),
     /// The port.
     #[error("cannot listen on {address}: {cause}; another program may use that port: --listen takes another")]
     Listen {
@@ -219,7 +219,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     let named = args.nixpkgs.as_deref().map(nixpkgs::named).transpose()?;
     let first_pins = match named.clone() {
         Some(Named { name, rev, source }) => Pins::one(name, rev, source),
-        None => nixpkgs::Known::read()?.pins()?,
+        None => nixpkgs::PinsFile::read()?.pins()?,
     };
     let policy = Policy { names: args.names, ..args.numbers.policy(args.cache) };
     let cache = args.cache.then(nixpkgs::store_dir).transpose()?;

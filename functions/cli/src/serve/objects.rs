@@ -11,11 +11,11 @@ use axum::{
     routing::get,
 };
 use binplz_core::{
-    artifact::{ObjectName, ObjectPath},
-    news::About,
+    objects::artifact::{ObjectName, ObjectPath},
     ports::Deployment,
+    telemetry::About,
 };
-use binplz_local::{Local, Refused};
+use binplz_local::{Local, UploadError};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use tower::ServiceExt;
@@ -64,11 +64,11 @@ async fn write(State(d): State<Arc<Local>>, request: Request) -> Response {
         Ok(()) => StatusCode::OK.into_response(),
         Err(refused) => {
             let status = match &refused {
-                Refused::Forged | Refused::Expired => StatusCode::FORBIDDEN,
-                Refused::Size | Refused::Content => StatusCode::BAD_REQUEST,
-                Refused::Taken => StatusCode::CONFLICT,
-                Refused::Unavailable(error) => {
-                    d.note(About::Attempt(&path.key, &path.lease), "an upload was not taken", error);
+                UploadError::Forged | UploadError::Expired => StatusCode::FORBIDDEN,
+                UploadError::Size | UploadError::Content => StatusCode::BAD_REQUEST,
+                UploadError::Taken => StatusCode::CONFLICT,
+                UploadError::Unavailable(error) => {
+                    d.warn(About::Attempt(&path.key, &path.lease), "an upload was not taken", error);
                     StatusCode::SERVICE_UNAVAILABLE
                 }
             };
@@ -77,11 +77,11 @@ async fn write(State(d): State<Arc<Local>>, request: Request) -> Response {
     }
 }
 
-async fn receive(d: &Local, path: &ObjectPath, query: &str, mut body: Body) -> Result<(), Refused> {
+async fn receive(d: &Local, path: &ObjectPath, query: &str, mut body: Body) -> Result<(), UploadError> {
     let mut receiver = d.store().receive(path, query, d.now()).await?;
     while let Some(frame) = body.frame().await {
         // A body that breaks off is shorter than was announced.
-        if let Ok(chunk) = frame.map_err(|_| Refused::Size)?.into_data() {
+        if let Ok(chunk) = frame.map_err(|_| UploadError::Size)?.into_data() {
             receiver.write(chunk).await?;
         }
     }

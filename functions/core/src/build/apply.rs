@@ -13,15 +13,19 @@
 //! ```
 
 use crate::{
-    artifact::Home,
-    build::{Attempt, Borrowed, Build, Event, HISTORY_MAX, Illegal, Lease, Made, State, Step},
-    derivation::Realisation,
-    failure::{Class, Failure, Kind},
-    key::{DrvHash, LeaseId},
+    build::{
+        Attempt, Borrowed, Build, Event, HISTORY_MAX, Illegal, Lease, Made, State, Step,
+        derivation::Realisation,
+        failure::{Class, Failure, Kind},
+        protocol::Stats,
+        size::Size,
+    },
+    id::{
+        key::{DrvHash, LeaseId},
+        time::Timestamp,
+    },
+    objects::artifact::AttemptPrefix,
     policy::Policy,
-    protocol::Stats,
-    size::Size,
-    time::Timestamp,
 };
 
 impl Build {
@@ -48,10 +52,10 @@ impl Build {
     }
 
     /// Ready, with objects that may be another build's.
-    fn ready(&self, home: &Home, main_program: &Option<String>, now: Timestamp) -> State {
-        let borrow = || Borrowed { from: home.key.clone(), main_program: main_program.clone() };
-        let borrowed = (home.key != self.key).then(borrow);
-        State::Ready(Made { lease: home.lease.clone(), borrowed, since: now })
+    fn ready(&self, prefix: &AttemptPrefix, main_program: &Option<String>, now: Timestamp) -> State {
+        let borrow = || Borrowed { from: prefix.key.clone(), main_program: main_program.clone() };
+        let borrowed = (prefix.key != self.key).then(borrow);
+        State::Ready(Made { lease: prefix.lease.clone(), borrowed, since: now })
     }
 
     /// Whether what another build has made of its derivation would help it: nobody is at it, and it has not failed for good.
@@ -157,7 +161,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             Some(known) if known == task => Ok(Step::Stay),
             _ => Ok(build.with(State::Building(Lease { task: Some(task.clone()), ..lease.clone() }))),
         },
-        (Event::Pulse { id }, State::Building(lease)) if live(lease, id, now) => match now + policy.lease {
+        (Event::Heartbeat { id }, State::Building(lease)) if live(lease, id, now) => match now + policy.lease {
             expires if expires > lease.expires => Ok(build.with(State::Building(Lease { expires, ..lease.clone() }))),
             _ => Ok(Step::Stay),
         },
@@ -191,8 +195,8 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             Ok(followed(build, realisation, now).map_or(Step::Stay, Step::Move))
         }
         (Event::Follow { .. }, _) => Ok(Step::Stay),
-        (Event::Adopt { home, main_program }, _) if build.may_adopt() => {
-            Ok(build.with(build.ready(home, main_program, now)))
+        (Event::Adopt { prefix, main_program }, _) if build.may_adopt() => {
+            Ok(build.with(build.ready(prefix, main_program, now)))
         }
         (Event::Adopt { .. }, _) => Ok(Step::Stay),
 
@@ -207,7 +211,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Stopped { .. }, _) => Ok(Step::Stay),
         (
             Event::Launched { .. }
-            | Event::Pulse { .. }
+            | Event::Heartbeat { .. }
             | Event::Hold { .. }
             | Event::Join { .. }
             | Event::Doom { .. }
@@ -247,7 +251,7 @@ fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option
     followed.state = match realisation {
         Realisation::UnderWay => return None,
         Realisation::Free => queued_at(now),
-        Realisation::Made(home) => joined.ready(home, main_program, now),
+        Realisation::Made(prefix) => joined.ready(prefix, main_program, now),
         Realisation::Failed(failure) => {
             // So it is known later that this failure was told before.
             if let Some(attempt) = followed.history.last_mut() {

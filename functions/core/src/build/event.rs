@@ -3,13 +3,9 @@
 use thiserror::Error;
 
 use crate::{
-    artifact::Home,
-    build::Build,
-    derivation::Realisation,
-    failure::Failure,
-    key::{DrvHash, LeaseId, Token},
-    protocol::Stats,
-    size::Size,
+    build::{Build, derivation::Realisation, failure::Failure, protocol::Stats, size::Size},
+    id::key::{DrvHash, LeaseId, Token},
+    objects::artifact::AttemptPrefix,
 };
 
 /// What happens to a build.
@@ -36,7 +32,7 @@ pub enum Event {
         task: String,
     },
     /// The builder that holds a lease is alive.
-    Pulse {
+    Heartbeat {
         /// Which lease.
         id: LeaseId,
     },
@@ -65,7 +61,7 @@ pub enum Event {
         /// How it fails: for good.
         failure: Failure,
         /// The attempt whose log tells of it.
-        seen_in: Home,
+        seen_in: AttemptPrefix,
     },
     /// Somebody has looked how the realisation of a derivation stands.
     Follow {
@@ -77,7 +73,7 @@ pub enum Event {
     /// Its derivation is known without a builder, and was made by another build.
     Adopt {
         /// Where that lies.
-        home: Home,
+        prefix: AttemptPrefix,
         /// The attribute's main program, where that is known.
         main_program: Option<String>,
     },

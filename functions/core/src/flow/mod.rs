@@ -6,55 +6,30 @@
 //! who wait for that. [`gc`] clears away what nobody needs any more. [`pins`] changes what the names of nixpkgs stand for;
 //! [`operate`] is what an operator may ask for, [`cost`] what the month has cost.
 //! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
-//! longer. [`meaning`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
+//! longer. [`resolve`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
 //! [`built`] tells its maker what is known already. [`promote`] lets into the shared Nix cache what builders offer.
 //!
 //! Every one of them may die between any two lines and be run again.
 
-use charge::Charge;
+use request::charge::Charge;
 use thiserror::Error;
 
 use crate::{
-    artifact::{Home, Manifest, ObjectName},
-    build::{Attempt, Build, Event, Illegal, Made, Step, apply},
-    key::{Attr, BuildKey, Product, System},
-    limits::{Full, Limits, Why},
-    news::{About, Moved, News},
-    past::Past,
+    build::{Attempt, Build, Event, Illegal, Made, Step, apply, profile::BuildProfile},
+    id::key::{Attr, BuildKey, Product, System},
+    objects::artifact::{AttemptPrefix, Manifest, ObjectName},
     ports::{
-        Bell, Deployment, Ledger, Listed, NotCommitted, Read, Row, RowKey, Shelf, Store, Swap, Unavailable, Version,
+        Bell, Deployment, Ledger, Listed, NotCommitted, Read, Row, RowKey, StatusIndex, Store, Swap, Unavailable,
+        Version,
     },
+    quota::limits::{LimitExceeded, Limits, Why},
+    telemetry::{About, Moved, Signal},
 };
 
-pub mod builds;
-pub mod built;
-mod catalogue;
-mod charge;
-pub mod claim;
-pub mod cost;
-pub mod dispatch;
-mod doomed;
-mod egress;
-mod follow;
-pub mod gc;
-pub mod inspect;
-mod keys;
 pub mod lease;
-pub mod log;
-mod meaning;
-pub mod operate;
-pub mod package;
-pub mod pins;
-pub mod promote;
+pub mod operator;
 pub mod request;
-pub mod search;
-pub mod service;
-pub mod settle;
-mod shelf;
-pub mod status;
-pub mod stop;
-pub mod sweep;
-pub mod wait;
+pub mod schedule;
 
 /// How often a commit is tried again after somebody else wrote first. Each conflict means that another writer got on, so this many in a row
 /// mean that something is wrong.
@@ -89,13 +64,13 @@ impl Tries {
 
 /// Why an event was not applied.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Halt {
+pub enum AdvanceError {
     /// The state machine refuses it.
     #[error(transparent)]
     Illegal(#[from] Illegal),
     /// There is no slot or no money.
     #[error(transparent)]
-    Full(#[from] Full),
+    LimitExceeded(#[from] LimitExceeded),
     /// The ledger does not answer.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -143,25 +118,28 @@ pub(crate) async fn change_limits<D: Deployment>(
 }
 
 /// What a package took when it was built last.
-pub(crate) async fn load_past<D: Deployment>(
+pub(crate) async fn load_profile<D: Deployment>(
     d: &D,
     system: System,
     attr: &Attr,
     read: Read,
-) -> Result<(Option<Past>, Version), Unavailable> {
-    load_row(d, &RowKey::Past(system, attr.clone()), read).await
+) -> Result<(Option<BuildProfile>, Version), Unavailable> {
+    load_row(d, &RowKey::BuildProfile(system, attr.clone()), read).await
 }
 
 /// The manifest that lies there, if one does.
-pub(crate) async fn load_manifest<D: Deployment>(d: &D, home: &Home) -> Result<Option<Manifest>, Unavailable> {
-    let content = d.store().read(&home.object(ObjectName::Manifest)).await?;
+pub(crate) async fn load_manifest<D: Deployment>(
+    d: &D,
+    prefix: &AttemptPrefix,
+) -> Result<Option<Manifest>, Unavailable> {
+    let content = d.store().read(&prefix.object(ObjectName::Manifest)).await?;
     let read = |content: Vec<u8>| serde_json::from_slice(&content).map_err(|error| Unavailable::new("store", error));
     content.map(read).transpose()
 }
 
 /// The manifest of what was made for a build.
 pub(crate) async fn manifest_of<D: Deployment>(d: &D, key: &BuildKey, made: &Made) -> Result<Manifest, Unavailable> {
-    let manifest = load_manifest(d, &made.home(key)).await?;
+    let manifest = load_manifest(d, &made.prefix(key)).await?;
     manifest
         .map(|manifest| made.own(manifest))
         .ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))
@@ -169,8 +147,8 @@ pub(crate) async fn manifest_of<D: Deployment>(d: &D, key: &BuildKey, made: &Mad
 
 /// Up to `most` builds that wait in the queue, those that wait for their time included, in the order of their turns.
 pub(crate) async fn queued<D: Deployment>(d: &D, most: usize) -> Result<Vec<Listed>, Unavailable> {
-    let mut queued = d.ledger().list(Shelf::Queued, None, most).await?;
-    queued.extend(d.ledger().list(Shelf::Warming, None, most - queued.len()).await?);
+    let mut queued = d.ledger().list(StatusIndex::Queued, None, most).await?;
+    queued.extend(d.ledger().list(StatusIndex::Warming, None, most - queued.len()).await?);
     Ok(queued)
 }
 
@@ -194,21 +172,21 @@ pub struct Advanced {
 /// one back, the slots-and-money row changes in the same commit.
 ///
 /// # Errors
-/// [`Halt`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
-pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, Halt> {
+/// [`AdvanceError`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
+pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, AdvanceError> {
     advance_for(d, key, event, None).await
 }
 
 /// The same; and where a build comes to be under way by it, that is charged to whoever wants it, in the same commit.
 ///
 /// # Errors
-/// [`Halt`].
+/// [`AdvanceError`].
 pub(crate) async fn advance_for<D: Deployment>(
     d: &D,
     key: &BuildKey,
     event: &Event,
     charge: Option<&Charge>,
-) -> Result<Advanced, Halt> {
+) -> Result<Advanced, AdvanceError> {
     let mut tries = Tries::default();
     // What a commit would have done that was not acknowledged. Where it is found done, it is this call's doing.
     let mut unheard: Option<Advanced> = None;
@@ -241,7 +219,7 @@ pub(crate) async fn decide<D: Deployment>(
     before: &Build,
     seen: Version,
     event: &Event,
-) -> Result<Option<(Build, Vec<Swap>)>, Halt> {
+) -> Result<Option<(Build, Vec<Swap>)>, AdvanceError> {
     let now = d.now();
     let Step::Move(after) = apply(before, event, now, d.policy())? else { return Ok(None) };
     let mut swaps = vec![Swap { seen, row: Row::Build(after.clone()) }];
@@ -256,9 +234,9 @@ pub(crate) async fn decide<D: Deployment>(
             }
             if let (Some(attempt), Product::Package(attr)) = (after.built_by(&old.id), &before.key.product) {
                 limits = limits.learnt(attempt.stats.derivations, attempt.ended - attempt.claimed);
-                let past = Past::of(attr, before.key.system, attempt);
-                let seen = load_past(d, before.key.system, attr, Read::Consistent).await?.1;
-                swaps.push(Swap { seen, row: Row::Past(past) });
+                let past = BuildProfile::of(attr, before.key.system, attempt);
+                let seen = load_profile(d, before.key.system, attr, Read::Consistent).await?.1;
+                swaps.push(Swap { seen, row: Row::BuildProfile(past) });
             }
         }
         if let Some(new) = new {
@@ -275,9 +253,9 @@ fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
     if let Some(moved) = Moved::between(before, after) {
         let lease = before.lease().or(after.lease()).map(|lease| &lease.id);
         let about = lease.map_or(About::Build(&after.key), |lease| About::Attempt(&after.key, lease));
-        d.tell(about, News::Moved(&moved));
+        d.emit(about, Signal::Moved(&moved));
         if let Some(why) = moved.kind().and_then(Why::after) {
-            d.tell(About::Service, News::Looked(after.key.system, Some(why)));
+            d.emit(About::Service, Signal::Looked(after.key.system, Some(why)));
         }
     }
     advanced
@@ -287,6 +265,6 @@ fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
 /// next one, or a sweep, finds them.
 pub(crate) async fn ring<D: Deployment>(d: &D) {
     if let Err(error) = d.bell().ring().await {
-        d.note(About::Service, "the bell was not rung", &error);
+        d.warn(About::Service, "the bell was not rung", &error);
     }
 }

@@ -5,7 +5,7 @@ use std::{ops::AddAssign, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{artifact::CacheName, ports::Cached, time::Timestamp};
+use crate::{id::time::Timestamp, objects::artifact::CacheName, ports::Cached};
 
 /// For how long a store path is kept once it is in the cache. Which of them builds still fetch, nobody tells; and to build a toolchain
 /// once more in three months costs less than to keep those of all nixpkgs that ever were.

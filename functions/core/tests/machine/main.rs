@@ -4,11 +4,11 @@ mod properties;
 mod table;
 
 use binplz_core::{
-    build::{Build, Event},
-    failure::Failure,
-    key::{BuildKey, DrvHash, LeaseId, System, Token},
-    protocol::Stats,
-    time::Timestamp,
+    build::{Build, Event, failure::Failure, protocol::Stats},
+    id::{
+        key::{BuildKey, DrvHash, LeaseId, System, Token},
+        time::Timestamp,
+    },
 };
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use binplz_core::{
-    artifact::Home,
-    build::{Build, Event, HISTORY_MAX, Illegal, State, Step, apply},
-    derivation::Realisation,
-    failure::{Class, Failure, Kind},
-    key::{BuildKey, LeaseId},
+    build::{
+        Build, Event, HISTORY_MAX, Illegal, State, Step, apply,
+        derivation::Realisation,
+        failure::{Class, Failure, Kind},
+        size::Size,
+    },
+    id::{
+        key::{BuildKey, LeaseId},
+        time::Timestamp,
+    },
+    objects::artifact::AttemptPrefix,
     policy::Policy,
-    size::Size,
-    time::Timestamp,
 };
 use proptest::prelude::*;
 
@@ -30,7 +34,7 @@ enum Verb {
     Warm,
     Claim,
     Launched,
-    Pulse,
+    Heartbeat,
     Hold(char),
     Join(char, Realisation),
     Follow(char, Realisation),
@@ -53,7 +57,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => Just(Verb::Warm),
         6 => Just(Verb::Claim),
         2 => Just(Verb::Launched),
-        2 => Just(Verb::Pulse),
+        2 => Just(Verb::Heartbeat),
         3 => drv().prop_map(Verb::Hold),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Join(drv, stands)),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Follow(drv, stands)),
@@ -84,8 +88,11 @@ fn any_realisation() -> impl Strategy<Value = Realisation> {
 }
 
 /// Where another build has made something.
-fn another() -> Home {
-    Home { key: BuildKey { product: "another".parse().expect("a package"), ..unasked().key }, lease: id(u32::MAX) }
+fn another() -> AttemptPrefix {
+    AttemptPrefix {
+        key: BuildKey { product: "another".parse().expect("a package"), ..unasked().key },
+        lease: id(u32::MAX),
+    }
 }
 
 fn follow(letter: char, realisation: Realisation) -> Event {
@@ -116,7 +123,7 @@ impl World {
                 Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default() }
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
-            Verb::Pulse => Event::Pulse { id: id(n) },
+            Verb::Heartbeat => Event::Heartbeat { id: id(n) },
             Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter) },
             Verb::Join(letter, realisation) => Event::Join {
                 id: id(n),
@@ -126,7 +133,7 @@ impl World {
             },
             Verb::Follow(letter, realisation) => follow(*letter, realisation.clone()),
             Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
-            Verb::Adopt => Event::Adopt { home: another(), main_program: None },
+            Verb::Adopt => Event::Adopt { prefix: another(), main_program: None },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
             Verb::Stopped(kind) => Event::Stopped { id: id(n), failure: Failure::new(*kind, "y") },
             Verb::Lapse => Event::Lapse,
@@ -179,7 +186,7 @@ proptest! {
         tell(story, |_, _, world| {
             // Older ones than the last few are as those.
             let leases = world.leases.saturating_sub(4)..=world.leases;
-            let pulses = leases.clone().filter(|n| world.apply(&Event::Pulse { id: id(*n) }).is_ok()).count();
+            let pulses = leases.clone().filter(|n| world.apply(&Event::Heartbeat { id: id(*n) }).is_ok()).count();
             let settles = leases.filter(|n| matches!(world.apply(&settle(*n, Ok(()))), Ok(Step::Move(_)))).count();
             prop_assert!(pulses <= 1);
             prop_assert_eq!(settles, pulses);
@@ -193,7 +200,7 @@ proptest! {
             let of_the_past = |lease: &LeaseId| {
                 before.build.lease().is_none_or(|held| &held.id != lease || before.now >= held.expires)
             };
-            if let Event::Settle { id, .. } | Event::Pulse { id } = event
+            if let Event::Settle { id, .. } | Event::Heartbeat { id } = event
                 && of_the_past(id)
             {
                 prop_assert_eq!(&before.build, &after.build);
@@ -316,12 +323,12 @@ proptest! {
             if let State::Joined { derivation: own, .. } = &before.build.state
                 && before.build != after.build
             {
-                let home = after.build.home();
+                let prefix = after.build.prefix();
                 let as_it_should = match (event, &after.build.state) {
                     (Event::Cancel, State::Unasked) => true,
                     (Event::Follow { derivation, realisation }, state) if derivation == own => match (realisation, state) {
                         (Realisation::Free, State::Queued { attempt: 1, .. }) => true,
-                        (Realisation::Made(made), State::Ready(_)) => home.as_ref() == Some(made),
+                        (Realisation::Made(made), State::Ready(_)) => prefix.as_ref() == Some(made),
                         (Realisation::Failed(why), State::Failed { failure, until: None, .. }) => why == failure,
                         _ => false,
                     },
@@ -392,7 +399,7 @@ fn of_many_attempts_the_newest_are_remembered() {
 
 /// On to when the queued is due, or the lease over.
 fn pass_time(world: &mut World) {
-    if let Some((_, at)) = world.build.shelf().filter(|_| world.build.is_under_way()) {
+    if let Some((_, at)) = world.build.status_index().filter(|_| world.build.is_under_way()) {
         world.now = world.now.max(at);
     }
 }

@@ -1,15 +1,16 @@
 //! Every event in every state.
 
 use binplz_core::{
-    artifact::Home,
-    build::{Attempt, Borrowed, Build, Event, Illegal, Lease, Made, State, Step, apply},
-    derivation::Realisation,
-    failure::{Failure, Kind},
-    key::BuildKey,
+    build::{
+        Attempt, Borrowed, Build, Event, Illegal, Lease, Made, State, Step, apply,
+        derivation::Realisation,
+        failure::{Failure, Kind},
+        protocol::Stats,
+        size::Size,
+    },
+    id::{key::BuildKey, time::Timestamp},
+    objects::artifact::AttemptPrefix,
     policy::Policy,
-    protocol::Stats,
-    size::Size,
-    time::Timestamp,
 };
 
 use crate::{NOW, drv, id, settle, token, unasked};
@@ -19,7 +20,7 @@ use crate::{NOW, drv, id, settle, token, unasked};
 ///
 /// `=` stays; `!…` is illegal (`!queued`: not queued, `!due`: not due, `!live`: not the live lease, `!failed`: has not
 /// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: nobody has it); `queue1` queued at once as
-/// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `pulse` the lease
+/// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `heartbeat` the lease
 /// is longer, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
 /// failed until it has cooled down, `again` queued at once as the same attempt, `vain` likewise, and the attempt is remembered, `warm`
 /// queued for nobody, `wanted` no longer for nobody, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
@@ -80,9 +81,9 @@ fn unlucky() -> Failure {
 }
 
 /// Where another build has made the derivation.
-fn home() -> Home {
+fn prefix() -> AttemptPrefix {
     let key = BuildKey { product: "another".parse().expect("a package"), ..unasked().key };
-    Home { key, lease: id(THIRD) }
+    AttemptPrefix { key, lease: id(THIRD) }
 }
 
 fn join(n: u32, derivation: char, realisation: Realisation) -> Event {
@@ -127,7 +128,7 @@ fn state(name: &str, policy: &Policy) -> Build {
         "expired" => (State::Building(lease(MINE, 1, NOW, Some("task"))), vec![]),
         "joined" => (State::Joined { derivation: drv('a'), main_program: None, since: long_ago }, left()),
         "ready" => (made(None), after(None)),
-        "borrowed" => (made(Some(Borrowed { from: home().key, main_program: None })), left()),
+        "borrowed" => (made(Some(Borrowed { from: prefix().key, main_program: None })), left()),
         "failed" => (failed(broken(), None), after(Some(broken()))),
         "cooling" => (failed(unlucky(), Some(next)), after(Some(unlucky()))),
         "cooled" => (failed(unlucky(), Some(NOW)), after(Some(unlucky()))),
@@ -151,25 +152,25 @@ fn event(name: &str) -> Event {
         "claim" => Event::Claim { id: id(n), token: token(n), size: Size::default() },
         "launched" => Event::Launched { id: id(n), task: "task".to_owned() },
         "relaunched" => Event::Launched { id: id(n), task: "another task".to_owned() },
-        "pulse" => Event::Pulse { id: id(n) },
+        "pulse" => Event::Heartbeat { id: id(n) },
         "built" => settle(n, Ok(())),
         "broken" => settle(n, Err(broken())),
         "unlucky" => settle(n, Err(unlucky())),
         "image" => settle(n, Err(Failure::new(Kind::NoImage, ""))),
-        "doom" => Event::Doom { id: id(n), failure: broken(), seen_in: home() },
+        "doom" => Event::Doom { id: id(n), failure: broken(), seen_in: prefix() },
         "hold" => Event::Hold { id: id(n), derivation: drv('a') },
         "hold2" => Event::Hold { id: id(n), derivation: drv('b') },
         "join" => join(n, 'a', Realisation::UnderWay),
-        "joinmade" => join(n, 'a', Realisation::Made(home())),
+        "joinmade" => join(n, 'a', Realisation::Made(prefix())),
         "joinbad" => join(n, 'a', Realisation::Failed(broken())),
         "joinfree" => join(n, 'a', Realisation::Free),
         "join2" => join(n, 'b', Realisation::UnderWay),
         "follow" => follow('a', Realisation::UnderWay),
         "follownone" => follow('a', Realisation::Free),
-        "followmade" => follow('a', Realisation::Made(home())),
+        "followmade" => follow('a', Realisation::Made(prefix())),
         "followbad" => follow('a', Realisation::Failed(broken())),
-        "follow2made" => follow('b', Realisation::Made(home())),
-        "adopt" => Event::Adopt { home: home(), main_program: Some("it".to_owned()) },
+        "follow2made" => follow('b', Realisation::Made(prefix())),
+        "adopt" => Event::Adopt { prefix: prefix(), main_program: Some("it".to_owned()) },
         "stopped" => Event::Stopped { id: id(n), failure: Failure::new(Kind::Killed, "") },
         "lapse" => Event::Lapse,
         "retry" => Event::Retry,
@@ -240,7 +241,7 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
             "join".to_owned()
         }
         (Some(old), State::Ready(Made { lease, borrowed: None, since: NOW })) if lease == &old.id => "ready".to_owned(),
-        (_, State::Ready(made @ Made { borrowed: Some(_), since: NOW, .. })) if made.home(&after.key) == home() => {
+        (_, State::Ready(made @ Made { borrowed: Some(_), since: NOW, .. })) if made.prefix(&after.key) == prefix() => {
             "borrow".to_owned()
         }
         (_, State::Failed { failure, since: NOW, until: None }) if *failure == broken() => {

@@ -1,12 +1,14 @@
 //! Whatever a package says of itself, a page's markup is the one of its template.
 
 use binplz_core::{
-    artifact::Refusal,
-    catalogue::About,
-    failure::{Failure, Kind},
-    flow::{log::Tail, search::Listing, status::Status},
-    protocol::Progress,
-    reply::{Answer, Body},
+    answer::reply::{Answer, Body},
+    build::{
+        failure::{Failure, Kind},
+        protocol::Progress,
+    },
+    flow::request::{log::Tail, search::Listing, status::Status},
+    nixpkgs::catalogue::About,
+    objects::artifact::Refusal,
 };
 use proptest::prelude::*;
 
@@ -95,7 +97,7 @@ fn pages(text: &str) -> Vec<String> {
         system: package.system,
         nixpkgs: package.nixpkgs.clone(),
         target: Some("a.b".to_owned()),
-        at: binplz_core::time::Timestamp(0),
+        at: binplz_core::id::time::Timestamp(0),
         age_seconds: 1,
         told: Some(text.to_owned()),
     };

@@ -68,9 +68,9 @@ impl<'w> Life<'w> {
 
     /// Hands an event over and takes the answer, which must be right; how long that took.
     pub async fn invoke(&mut self) -> Fallible<Duration> {
-        let (nobody, _) = oneshot::channel();
+        let (unused, _) = oneshot::channel();
         let began = Instant::now();
-        std::mem::replace(&mut self.next, nobody).send(self.world.job.event()).map_err(|_| "it hung up")?;
+        std::mem::replace(&mut self.next, unused).send(self.world.job.event()).map_err(|_| "it hung up")?;
         let (at, answer) = match hear(self.world, &mut self.process).await? {
             Said::Answer(at, answer) => (at, answer),
             Said::Next(..) => return Err("it asked for the next event without an answer to the last".into()),

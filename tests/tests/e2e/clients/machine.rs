@@ -104,7 +104,7 @@ impl Machine {
         self.root.path().join("bin")
     }
 
-    /// Saves a file in the home directory, as curl and wget do: for everybody to read, and for nobody to run.
+    /// Saves a file in the home directory, as curl and wget do: readable, and not executable.
     pub(super) fn save(&self, name: &str, content: &[u8]) {
         fs::write(self.home().join(name), content).expect("a file");
     }
@@ -190,14 +190,14 @@ pub(super) struct Shim {
 }
 
 impl Shim {
-    /// Waits until somebody has come to it.
+    /// Waits until a process has come to it.
     pub(super) fn arrived(&self) {
         wait_for("a tool to be called", || self.at.join("here").exists().then_some(()));
     }
 
     /// Lets it go on.
     pub(super) fn release(&self) {
-        fs::write(self.at.join("go"), "\n").expect("somebody waits");
+        fs::write(self.at.join("go"), "\n").expect("a process waits");
     }
 }
 

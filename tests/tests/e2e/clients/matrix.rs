@@ -1,4 +1,4 @@
-//! What people really type, and what they then have: the binary, a stub, a line that tells why not, or nothing. Whatever it is, it
+//! What people really type, and what they then have: the binary, a stub, a line with the reason, or nothing. In every case it
 //! is run.
 
 use std::{
@@ -195,7 +195,7 @@ fn run(cell: &Cell, binary: &[u8], says: &str) {
 fn whatever_is_typed_what_is_saved_is_the_binary_or_a_stub_or_a_line_or_nothing() {
     let gate = Gate::new("gated");
     let (few, all) = (ways(true), ways(false));
-    // All of these are `tree`, under names that nobody has asked for yet.
+    // All of these are `tree`, under names that were not requested yet.
     let misses: String = (0..few.len()).map(|n| format!("  miss{n} = pkgs.tree;\n")).collect();
     let set = fresh_set(&(misses + &gate.package()));
     let home = tempfile::tempdir().expect("a temporary directory");

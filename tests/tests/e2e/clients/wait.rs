@@ -81,7 +81,7 @@ fn one_command_brings_a_binary_that_nobody_had_built() {
 
 #[test]
 fn a_build_that_outlives_the_chain_leaves_wget_with_a_stub_too() {
-    // Nobody is held, so that all of a chain is over at once.
+    // No hop holds its answer, so the whole chain ends at once.
     let scene = scene(&["--hold", "0"]);
     let stub = scene.server.get(&format!("/{}", scene.gate.target())).body;
     scene.gate.arrived();

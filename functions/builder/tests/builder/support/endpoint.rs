@@ -10,9 +10,8 @@ use std::{
 };
 
 use binplz_core::{
-    artifact::ObjectName,
-    gzip,
-    protocol::{Evaluated, Grant, Job, Outcome, Progress, Pulse, Report, Turn, Upload},
+    build::protocol::{Evaluated, Heartbeat, Job, Outcome, PresignedUpload, Progress, Report, Turn, Upload},
+    objects::{artifact::ObjectName, gzip},
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -235,7 +234,7 @@ impl Shared {
                 ("GET", "/lease") => serde_json::to_value(&self.job),
                 ("POST", "/lease/pulse") => {
                     seen.pulses.push(serde_json::from_slice(body).expect("progress"));
-                    serde_json::to_value(Pulse { lease_seconds: self.job.lease_seconds })
+                    serde_json::to_value(Heartbeat { lease_seconds: self.job.lease_seconds })
                 }
                 // Nothing was built before.
                 ("POST", "/lease/built") => Ok(json!({ "packages": [] })),
@@ -249,11 +248,11 @@ impl Shared {
                         return (400, json!({}));
                     }
                     seen.grant_requests += 1;
-                    let grant = |upload: &Upload| Grant {
+                    let grant = |upload: &Upload| PresignedUpload {
                         url: format!("{}/store/{}", self.url, upload.name),
                         headers: vec![("x-granted".into(), upload.name.to_string())],
                     };
-                    let grants: Vec<Grant> = uploads.iter().map(grant).collect();
+                    let grants: Vec<PresignedUpload> = uploads.iter().map(grant).collect();
                     seen.granted.extend(uploads.into_iter().map(|upload| (upload.name.to_string(), upload)));
                     serde_json::to_value(grants)
                 }

@@ -12,7 +12,7 @@ use std::{
     sync::OnceLock,
 };
 
-use binplz_core::protocol::{Job, JobLimits, Nixpkgs};
+use binplz_core::build::protocol::{Job, JobLimits, Nixpkgs};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 

@@ -1,14 +1,15 @@
 //! What the service makes of a failure that a builder has settled with.
 
 use binplz_core::{
-    build::{Build, Event, State, Step, apply},
-    failure::{Failure, Kind},
-    key::LeaseId,
-    limits::Why,
+    build::{
+        Build, Event, State, Step, apply,
+        failure::{Failure, Kind},
+        protocol::{Job, Outcome, Stats},
+        size::Size,
+    },
+    id::{key::LeaseId, time::Timestamp},
     policy::Policy,
-    protocol::{Job, Outcome, Stats},
-    size::Size,
-    time::Timestamp,
+    quota::limits::Why,
 };
 
 use super::endpoint::Endpoint;

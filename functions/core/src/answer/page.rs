@@ -1,0 +1,80 @@
+//! What a page about a target shows. The words come from [`crate::answer::reply`]; the web layer has the template.
+
+use crate::{
+    answer::{reply::Asked, stub},
+    flow::request::status::Status,
+    id::{
+        target::{Target, Wanted},
+        text::{bytes, clean_line, dollars},
+    },
+    nixpkgs::served::Served,
+};
+
+/// A page about one target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The target, or "binplz".
+    pub title: String,
+    /// How it stands, in a word or two.
+    pub state: &'static str,
+    /// What there is to say.
+    pub sentence: String,
+    /// The target's path, where there is one.
+    pub target: Option<String>,
+    /// The path of the package's page.
+    pub package: Option<String>,
+    /// What brings the program, and what installs it: commands to copy.
+    pub commands: Vec<String>,
+    /// A path to download the binary from.
+    pub download: Option<String>,
+    /// What is known of the binary: names and values.
+    pub facts: Vec<(&'static str, String)>,
+    /// Paths to choose from.
+    pub choices: Vec<String>,
+    /// What may be searched for instead.
+    pub search: Option<String>,
+    /// What a button that starts the build says.
+    pub button: Option<&'static str>,
+    /// The path of the log.
+    pub log: Option<String>,
+    /// Seconds after which the page asks again.
+    pub refresh: Option<u64>,
+    /// The build, while it is under way.
+    pub status: Option<Status>,
+}
+
+impl Page {
+    /// A page that names what was asked for, and says nothing of it so far.
+    pub(crate) fn about(asked: &Asked) -> Page {
+        let package = |target: &Target| {
+            let package = Target { wanted: Wanted::Package(target.wanted.attr().clone()), ..target.clone() };
+            format!("/-/p/{package}")
+        };
+        Page {
+            title: asked.target.map_or("binplz".to_owned(), Target::to_string),
+            target: asked.target.map(Target::to_string),
+            package: asked.target.map(package),
+            ..Page::default()
+        }
+    }
+}
+
+/// What a page says of a build's cost, where there is any.
+pub fn cost(status: &Status) -> Option<(&'static str, String)> {
+    status.cost.map(|cost| ("cost", format!("{} $", dollars(cost))))
+}
+
+/// What a page says of a program.
+pub(crate) fn facts(served: &Served) -> Vec<(&'static str, String)> {
+    let version = clean_line(&served.version, stub::LINE_MAX);
+    let facts = [
+        ("program", served.bin.to_string()),
+        ("package", served.attr.to_string()),
+        ("version", version),
+        ("system", served.asked.system().to_string()),
+        ("size", bytes(served.size)),
+        ("sha256", served.sha256.to_string()),
+        ("nixpkgs", served.rev.to_string()),
+    ];
+    facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}

@@ -1,0 +1,60 @@
+//! Commands as people copy them.
+
+use crate::{answer::stub::quote, id::target::Target};
+
+/// A text as one word of a POSIX shell, in quotes only where it takes them.
+pub fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
+    // A word that begins with a `-` would be an option.
+    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') { text.to_owned() } else { quote(text) }
+}
+
+/// What brings a program: `curl -L https://host/tree -o tree && chmod +x tree`. `wait`: it is not there yet.
+pub fn fetch(origin: &str, target: &Target, wait: bool) -> String {
+    fetch_as(origin, target, wait, target.wanted.file_name())
+}
+
+/// The same under another name.
+pub fn fetch_as(origin: &str, target: &Target, wait: bool, name: &str) -> String {
+    let query = match (wait, target.has_query()) {
+        (false, _) => "",
+        (true, false) => "?wait",
+        (true, true) => "&wait",
+    };
+    let name = word(name);
+    format!("curl -L {} -o {name} && chmod +x {name}", word(&format!("{origin}/{target}{query}")))
+}
+
+/// What installs it.
+pub fn install(origin: &str, target: &Target) -> String {
+    format!("curl -fsSL {} | sh", word(&format!("{origin}/-/install/{target}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::target::Query;
+
+    fn target(url: &str) -> Target {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        Query::parse(path, Some(query)).expect("a target").target
+    }
+
+    #[test]
+    fn a_command_has_quotes_where_the_shell_would_read_something_else() {
+        let origin = "https://binplz.example";
+        for (url, wait, command) in [
+            ("/tree", false, "curl -L https://binplz.example/tree -o tree && chmod +x tree"),
+            ("/tree", true, "curl -L 'https://binplz.example/tree?wait' -o tree && chmod +x tree"),
+            (
+                "/tree?sys=aarch64-linux",
+                true,
+                "curl -L 'https://binplz.example/tree?sys=aarch64-linux&wait' -o tree && chmod +x tree",
+            ),
+            ("/coreutils/[", false, "curl -L https://binplz.example/coreutils/%5B -o '[' && chmod +x '['"),
+        ] {
+            assert_eq!(fetch(origin, &target(url), wait), command);
+        }
+        assert_eq!(install(origin, &target("/tree")), "curl -fsSL https://binplz.example/-/install/tree | sh");
+    }
+}

@@ -1,0 +1,222 @@
+//! What running binplz costs: pure arithmetic over the price file. A number that is assumed, and not known, has a name, and says why.
+//!
+//! Without free tiers and taxes, so that the bill is rather lower.
+
+use std::time::Duration;
+
+use crate::{
+    billing::prices::{Dollars, Machine, PriceList},
+    build::size::Size,
+    policy::Policy,
+};
+
+/// A number that nobody knows before there are people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assumed {
+    /// The number.
+    pub number: u64,
+    /// Of what.
+    pub what: &'static str,
+    /// Why it.
+    pub why: &'static str,
+}
+
+macro_rules! assumed {
+    ($($name:ident: $number:literal, $what:literal, $why:literal;)+) => {
+        $(#[doc = $what] pub const $name: Assumed = Assumed { number: $number, what: $what, why: $why };)+
+        /// All of them.
+        pub const ASSUMED: &[Assumed] = &[$($name),+];
+    };
+}
+
+assumed! {
+    PROGRAM_BYTES: 5_000_000, "bytes of a downloaded program",
+        "a static program in C has 0.1 to 2 MB, one in Go or Rust 5 to 20";
+    REDIRECT_BYTES: 7_500, "bytes of a redirect",
+        "5 kB of stub, a presigned URL with its session's token, headers";
+    HIT_MILLISECONDS: 6, "milliseconds of the function for a hit",
+        "0.3 ms of a whole vCPU (`tests/bench/README.md`), of which a function with 128 MB has a fourteenth, and one read";
+    FUNCTION_MEGABYTES: 128, "MB of memory of a function", "`template.yaml`";
+    ACCESS_LINE_BYTES: 400, "bytes of a line of the access log", "its format in `template.yaml`, filled in";
+    HIT_LINE_BYTES: 400, "bytes of the function's line for a hit", "one with its metrics, as `functions/aws/src/log.rs` writes it";
+    EDGE_MISSES_PERCENT: 10, "percent of the CDN's requests for which it has to fetch the program first",
+        "most downloads are of a few programs. Redirects count as never cached, although the CDN may keep them for a minute";
+    BUILD_ROWS: 100, "KB of rows written for a build", "its row at each step, and its progress at each heartbeat";
+    BUILD_REQUESTS: 60, "requests of a builder to its lease", "heartbeats, and an upload URL for each object";
+    BUILD_OBJECTS: 40, "objects that a builder stores", "programs, the manifest, the log in segments";
+    METRICS: 13, "custom metrics", "`functions/aws/src/metrics.rs`";
+    ALARMS: 14, "alarms", "`template.yaml`; one of them where `EgressGigabytesPerDay` is set";
+    POLLS: 1_296_000, "requests to the two queues in a month", "Lambda asks each over 5 connections, every 20 seconds";
+    SWEEPS: 43_200, "sweeps in a month", "one a minute";
+    SWEEP_MILLISECONDS: 300, "milliseconds of the function for a sweep", "a few reads in sequence, at a fourteenth of a vCPU";
+    SWEEP_READS: 10, "reads of a sweep", "each status, the limits, the pins";
+    IMAGE_BYTES: 100_000_000, "bytes of the builder's image", "as `scripts/image` builds it, for one architecture";
+    ROWS_BYTES: 100_000_000, "bytes of rows", "25,000 builds, at 4 KB each";
+    KEPT_BYTES: 50_000_000_000, "bytes of stored programs", "10,000 of the size above";
+    BUDGET_DOLLARS: 20, "dollars a month for builds, at most", "the default of `BudgetDollars`, which is the most that builds can cost";
+    MONTH_DAYS: 30, "days of a month", "as in AWS's examples";
+}
+
+/// A line of a bill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What for.
+    pub what: &'static str,
+    /// How much.
+    pub dollars: Dollars,
+}
+
+/// The sum of a bill.
+pub fn sum(items: &[Item]) -> Dollars {
+    items.iter().map(|item| item.dollars).sum()
+}
+
+/// How programs come to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the bucket, by a presigned URL.
+    Store,
+    /// From CloudFront, which is in front of everything where there is a domain.
+    Cdn,
+}
+
+/// What so many hits cost in a month, without what leaves AWS.
+pub fn hits(prices: &PriceList, way: Way, hits: u64) -> Vec<Item> {
+    let milliseconds = hits.saturating_mul(FUNCTION_MEGABYTES.number * HIT_MILLISECONDS.number);
+    let mut items = vec![
+        Item { what: "HTTP API", dollars: prices.http_api.of(hits) },
+        Item { what: "the function, by requests", dollars: prices.lambda_requests.of(hits) },
+        Item { what: "the function, by time", dollars: prices.lambda_time.of(milliseconds) },
+        Item { what: "one read of a row", dollars: prices.dynamodb_reads.of(hits) },
+        Item { what: "the access log's line", dollars: prices.logs.of(hits.saturating_mul(ACCESS_LINE_BYTES.number)) },
+        Item { what: "the function's line", dollars: prices.logs.of(hits.saturating_mul(HIT_LINE_BYTES.number)) },
+    ];
+    match way {
+        Way::Store => items.push(Item { what: "S3, by requests", dollars: prices.s3_gets.of(hits) }),
+        Way::Cdn => items.extend([
+            Item { what: "S3, by requests", dollars: prices.s3_gets.of(hits).part(EDGE_MISSES_PERCENT.number, 100) },
+            // The redirect, and the program.
+            Item { what: "CloudFront, by requests", dollars: prices.cloudfront_requests.of(hits.saturating_mul(2)) },
+        ]),
+    }
+    items
+}
+
+/// What it costs in a month that so many redirects, and so many bytes of programs, leave AWS.
+pub fn egress(prices: &PriceList, way: Way, hits: u64, bytes: u64) -> Dollars {
+    let all = bytes.saturating_add(hits.saturating_mul(REDIRECT_BYTES.number));
+    match way {
+        Way::Store => prices.egress.of(all),
+        Way::Cdn => prices.cloudfront_egress.of(all),
+    }
+}
+
+/// What it costs to keep so many bytes of programs for a month.
+pub fn storage(prices: &PriceList, bytes: u64) -> Dollars {
+    prices.s3_storage.of(bytes)
+}
+
+/// What a month costs in which nobody asks.
+pub fn standing(prices: &PriceList) -> Vec<Item> {
+    let sweeps = [
+        prices.lambda_requests.of(SWEEPS.number),
+        prices.lambda_time.of(SWEEPS.number * SWEEP_MILLISECONDS.number * FUNCTION_MEGABYTES.number),
+        prices.dynamodb_reads.of(SWEEPS.number * SWEEP_READS.number),
+    ];
+    vec![
+        Item { what: "metrics", dollars: prices.metrics.of(METRICS.number) },
+        Item { what: "alarms", dollars: prices.alarms.of(ALARMS.number) },
+        Item { what: "polling the queues", dollars: prices.sqs.of(POLLS.number) },
+        Item { what: "the minute's sweep", dollars: sweeps.into_iter().sum() },
+        Item { what: "the signing key of the builders' cache", dollars: prices.secrets.of(1) },
+        Item { what: "the image", dollars: prices.ecr.of(IMAGE_BYTES.number) },
+        Item { what: "the rows", dollars: prices.dynamodb_storage.of(ROWS_BYTES.number) },
+    ]
+}
+
+/// What a task costs that runs this long, from the pull of its image to its stop.
+pub fn task(prices: &PriceList, machine: Machine, size: Size, time: Duration) -> Dollars {
+    Policy { prices: prices.task(machine), ..Policy::default() }.price(size, time).into()
+}
+
+/// What goes with a build, whatever its task costs: rows, requests, objects.
+pub fn beside_a_task(prices: &PriceList) -> Dollars {
+    let requests = BUILD_REQUESTS.number;
+    [
+        prices.dynamodb_writes.of(BUILD_ROWS.number),
+        prices.http_api.of(requests),
+        prices.lambda_requests.of(requests),
+        prices.s3_puts.of(BUILD_OBJECTS.number),
+    ]
+    .into_iter()
+    .sum()
+}
+
+/// What a month costs with so many downloads a day.
+pub fn month(prices: &PriceList, way: Way, downloads: u64) -> Vec<Item> {
+    let hits = downloads.saturating_mul(MONTH_DAYS.number);
+    let bytes = hits.saturating_mul(PROGRAM_BYTES.number);
+    let secret = match way {
+        Way::Store => Dollars::default(),
+        Way::Cdn => prices.secrets.of(1),
+    };
+    vec![
+        Item { what: "requests", dollars: sum(&self::hits(prices, way, hits)) },
+        Item { what: "egress", dollars: egress(prices, way, hits, bytes) },
+        Item {
+            what: "builds, at most",
+            dollars: crate::quota::limits::Micros(BUDGET_DOLLARS.number * 1_000_000).into(),
+        },
+        Item { what: "storage", dollars: storage(prices, KEPT_BYTES.number) },
+        Item { what: "fixed costs", dollars: sum(&standing(prices)) + secret },
+    ]
+}
+
+/// What a count comes to by a month's end, if it goes on as in the month's first `gone` of `whole`. Of less than a day nothing is
+/// concluded: that much counts as a day.
+pub fn forecast(so_far: u64, gone: Duration, whole: Duration) -> u64 {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let seconds = |time: Duration| u128::from(time.as_secs().max(1));
+    let by_the_end = u128::from(so_far) * seconds(whole) / seconds(gone.max(DAY).min(whole));
+    u64::try_from(by_the_end).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_hits_cost_what_each_takes_a_million_times() {
+        let prices = PriceList::of_a_dollar();
+        let dollars = |text: &str| text.parse::<Dollars>().expect("an amount");
+        // The gateway, the function, 750 of its GB-seconds, half a unit of reads, two lines of 400 bytes, a thousand thousands of GETs.
+        assert_eq!(sum(&hits(&prices, Way::Store, 1_000_000)), dollars("1753.3"));
+        // A tenth of the GETs, and two hundred ten thousands of CloudFront's requests.
+        assert_eq!(sum(&hits(&prices, Way::Cdn, 1_000_000)), dollars("1053.3"));
+        // 5 MB and 7.5 kB.
+        assert_eq!(egress(&prices, Way::Store, 1_000_000, 5_000_000_000_000), dollars("5007.5"));
+    }
+
+    #[test]
+    fn a_month_has_all_its_lines() {
+        let prices = PriceList::of_a_dollar();
+        let at = |items: &[Item], what| items.iter().find(|item| item.what == what).expect("a line").dollars.micros().0;
+        let (store, cdn) = (month(&prices, Way::Store, 1), month(&prices, Way::Cdn, 1));
+        assert_eq!(at(&store, "egress"), 150_225);
+        assert_eq!((at(&store, "builds, at most"), at(&store, "storage")), (20_000_000, 50_000_000));
+        assert_eq!(at(&cdn, "fixed costs") - at(&store, "fixed costs"), 1_000_000);
+        // What people ask for changes nothing of these.
+        let more = month(&prices, Way::Store, 1000);
+        assert_eq!(at(&more, "fixed costs"), at(&store, "fixed costs"));
+        assert_eq!(at(&more, "egress"), 150_225_000);
+    }
+
+    #[test]
+    fn a_forecast_goes_on_as_the_month_has_gone_so_far() {
+        let (day, month) = (Duration::from_secs(86_400), Duration::from_secs(30 * 86_400));
+        for (gone, count) in [(Duration::ZERO, 90), (day, 90), (day * 2, 45), (month, 3), (month * 2, 3)] {
+            assert_eq!(forecast(3, gone, month), count, "{gone:?}");
+        }
+        assert_eq!(forecast(u64::MAX, day, month), u64::MAX);
+    }
+}

@@ -1,0 +1,303 @@
+//! Why a build failed: its kind, what that means for the next try, and one sentence for people.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{key::DrvHash, text::clean_line};
+
+/// What went wrong. The classes are those that were seen of Nix 2.8 and 2.26 (`shared/facts-nix.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    // Found by evaluating.
+    /// The set has no such attribute, or what is there is no package.
+    NoSuchPackage,
+    /// The package does not evaluate.
+    EvaluationError,
+    /// `meta.broken`.
+    Broken,
+    /// `meta.unsupported`: not for this system.
+    Unsupported,
+    /// `meta.insecure`.
+    Insecure,
+    /// `meta.unfree`.
+    Unfree,
+    // Found by building.
+    /// A build step failed.
+    BuildFailed,
+    /// The build's own tests failed.
+    TestFailed,
+    /// A download has another hash than the package says.
+    HashMismatch,
+    /// The builder ended well and made no output.
+    NoOutput,
+    /// Longer than the deployment lets a build run.
+    TimedOut,
+    /// No output for longer than the deployment waits.
+    Silent,
+    /// Printed more than the deployment keeps.
+    LogTooLong,
+    /// No machine of this deployment builds for that system, or has a feature that the build needs.
+    NoMachine,
+    // Found by inspecting what was built.
+    /// No program at all, or not the main program that the package names.
+    NoProgram,
+    /// Programs, but none that is static and for the asked system.
+    NotStatic,
+    /// Static, but larger than the deployment stores.
+    TooLarge,
+    // Passing.
+    /// A source could not be fetched.
+    SourceUnavailable,
+    /// The binary cache gave errors.
+    CacheUnavailable,
+    /// Memory ran out.
+    OutOfMemory,
+    /// The disk was full.
+    DiskFull,
+    /// The task was told to stop (Spot, a shutdown).
+    Interrupted,
+    /// The task was killed.
+    Killed,
+    /// The task never started.
+    NotStarted,
+    /// The task was not heard of for a whole lease.
+    LostHeartbeat,
+    /// The builder itself failed: a defect of ours, or of the machine it ran on.
+    BuilderError,
+    // For the operator.
+    /// A path of the cache has no trusted signature.
+    Signature,
+    /// The build sandbox or the build users are not set up.
+    Sandbox,
+    /// The builder's image is not where the task was told to look for it, or it may not be read.
+    NoImage,
+}
+
+/// What a kind of failure means for the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// It will fail again: remembered for the life of the pin, until an operator retries.
+    Permanent,
+    /// It may pass: tried again by itself with growing delays, then cooled down.
+    Transient,
+    /// It may pass with more memory or disk.
+    TransientLarger,
+    /// Only an operator can mend it, and until then it would be so for every build: nothing more is started
+    /// for that system, and the build waits.
+    Operator,
+}
+
+impl Kind {
+    /// All kinds, for tests and tables.
+    pub const ALL: [Kind; 29] = [
+        Kind::NoSuchPackage,
+        Kind::EvaluationError,
+        Kind::Broken,
+        Kind::Unsupported,
+        Kind::Insecure,
+        Kind::Unfree,
+        Kind::BuildFailed,
+        Kind::TestFailed,
+        Kind::HashMismatch,
+        Kind::NoOutput,
+        Kind::TimedOut,
+        Kind::Silent,
+        Kind::LogTooLong,
+        Kind::NoMachine,
+        Kind::NoProgram,
+        Kind::NotStatic,
+        Kind::TooLarge,
+        Kind::SourceUnavailable,
+        Kind::CacheUnavailable,
+        Kind::OutOfMemory,
+        Kind::DiskFull,
+        Kind::Interrupted,
+        Kind::Killed,
+        Kind::NotStarted,
+        Kind::LostHeartbeat,
+        Kind::BuilderError,
+        Kind::Signature,
+        Kind::Sandbox,
+        Kind::NoImage,
+    ];
+
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::NoSuchPackage => "no-such-package",
+            Kind::EvaluationError => "evaluation-error",
+            Kind::Broken => "broken",
+            Kind::Unsupported => "unsupported",
+            Kind::Insecure => "insecure",
+            Kind::Unfree => "unfree",
+            Kind::BuildFailed => "build-failed",
+            Kind::TestFailed => "test-failed",
+            Kind::HashMismatch => "hash-mismatch",
+            Kind::NoOutput => "no-output",
+            Kind::TimedOut => "timed-out",
+            Kind::Silent => "silent",
+            Kind::LogTooLong => "log-too-long",
+            Kind::NoMachine => "no-machine",
+            Kind::NoProgram => "no-program",
+            Kind::NotStatic => "not-static",
+            Kind::TooLarge => "too-large",
+            Kind::SourceUnavailable => "source-unavailable",
+            Kind::CacheUnavailable => "cache-unavailable",
+            Kind::OutOfMemory => "out-of-memory",
+            Kind::DiskFull => "disk-full",
+            Kind::Interrupted => "interrupted",
+            Kind::Killed => "killed",
+            Kind::NotStarted => "not-started",
+            Kind::LostHeartbeat => "lost-heartbeat",
+            Kind::BuilderError => "builder-error",
+            Kind::Signature => "signature",
+            Kind::Sandbox => "sandbox",
+            Kind::NoImage => "no-image",
+        }
+    }
+
+    /// What it means for the next try.
+    pub fn class(self) -> Class {
+        use Kind::*;
+        match self {
+            NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | BuildFailed | TestFailed
+            | HashMismatch | NoOutput | TimedOut | Silent | LogTooLong | NoProgram | NotStatic | TooLarge
+            | NoMachine => Class::Permanent,
+            SourceUnavailable | CacheUnavailable | Interrupted | Killed | NotStarted | LostHeartbeat | BuilderError => {
+                Class::Transient
+            }
+            OutOfMemory | DiskFull => Class::TransientLarger,
+            Signature | Sandbox | NoImage => Class::Operator,
+        }
+    }
+
+    /// One sentence for people, without a full stop; the failure's detail may follow it.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Kind::NoSuchPackage => "there is no such package",
+            Kind::EvaluationError => "its Nix expression does not evaluate",
+            Kind::Broken => "it is marked broken in this nixpkgs",
+            Kind::Unsupported => "it is not available on this system",
+            Kind::Insecure => "it is marked insecure in this nixpkgs",
+            Kind::Unfree => "its licence is unfree",
+            Kind::BuildFailed => "the build failed",
+            Kind::TestFailed => "the package's own tests failed",
+            Kind::HashMismatch => "a source has another hash than the package says",
+            Kind::NoOutput => "the build ended without making its output",
+            Kind::TimedOut => "the build took longer than is allowed",
+            Kind::Silent => "the build said nothing for longer than is allowed",
+            Kind::LogTooLong => "the build's log grew longer than is allowed",
+            Kind::NoProgram => "it was built, but the program is not in it",
+            Kind::NotStatic => "it was built, but no static program for this system came out",
+            Kind::TooLarge => "it was built, but it is larger than this service stores",
+            Kind::SourceUnavailable => "a source could not be downloaded",
+            Kind::CacheUnavailable => "the binary cache could not be read",
+            Kind::OutOfMemory => "the build ran out of memory",
+            Kind::DiskFull => "the build ran out of disk",
+            Kind::Interrupted => "the build was interrupted",
+            Kind::Killed => "the build was killed",
+            Kind::NotStarted => "the build could not be started",
+            Kind::LostHeartbeat => "the builder was not heard of any more",
+            Kind::BuilderError => "the builder itself failed",
+            Kind::Signature => "the binary cache's signature is not trusted here",
+            Kind::Sandbox => "the build sandbox is not set up",
+            Kind::NoMachine => "no machine here can build it",
+            Kind::NoImage => "the builder's image could not be pulled",
+        }
+    }
+}
+
+/// One failure, as it is remembered and shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: Kind,
+    /// The decisive line of evidence: plain text on one line, already cleaned by [`clean_line`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The derivation that failed, where it is not the package's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation: Option<String>,
+    /// The same one's hash: it will fail whoever else needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drv: Option<DrvHash>,
+    /// The last lines that the derivation which failed has printed, or Nix where that was none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+}
+
+/// Longest detail, in characters.
+const DETAIL_MAX: usize = 300;
+/// Most last lines, and the longest of them in characters: a row holds some of these, and is read whole.
+pub const LINES_MAX: usize = 8;
+const LINE_MAX: usize = 160;
+
+impl Failure {
+    /// A failure with its evidence, which is cleaned first.
+    pub fn new(kind: Kind, detail: impl AsRef<str>) -> Failure {
+        let detail = clean_line(detail.as_ref(), DETAIL_MAX);
+        Failure { kind, detail: (!detail.is_empty()).then_some(detail), derivation: None, drv: None, lines: Vec::new() }
+    }
+
+    /// The failure with the last of those lines that say something, cleaned.
+    #[must_use]
+    pub fn with_lines<S: AsRef<str>>(self, lines: impl DoubleEndedIterator<Item = S>) -> Failure {
+        let cleaned = lines.rev().map(|line| clean_line(line.as_ref(), LINE_MAX)).filter(|line| !line.is_empty());
+        let mut lines: Vec<String> = cleaned.take(LINES_MAX).collect();
+        lines.reverse();
+        Failure { lines, ..self }
+    }
+
+    /// The failure with all foreign text made harmless, whoever wrote it.
+    pub fn cleaned(self) -> Failure {
+        let derivation = self.derivation.map(|name| clean_line(&name, DETAIL_MAX));
+        let failure = Failure { derivation, drv: self.drv, ..Failure::new(self.kind, self.detail.unwrap_or_default()) };
+        failure.with_lines(self.lines.iter())
+    }
+
+    /// The sentence with its detail: "the build failed: hello.c:3: error: …". A dependency's failure is told as the dependency's.
+    pub fn sentence(&self) -> String {
+        let mut sentence = self.kind.sentence().to_owned();
+        if let Some(derivation) = &self.derivation {
+            sentence.push_str(&format!(", in its dependency {}", package_name(derivation)));
+        }
+        if let Some(detail) = &self.detail {
+            sentence.push_str(&format!(": {detail}"));
+        }
+        sentence
+    }
+}
+
+/// `/nix/store/HASH-hello-2.10.drv` as people know it, and as some builders say it at once: `hello-2.10`.
+fn package_name(derivation: &str) -> &str {
+    let name = match derivation.rsplit_once('/') {
+        Some((_store, file)) => file.split_once('-').map_or(file, |(_hash, name)| name),
+        None => derivation,
+    };
+    name.strip_suffix(".drv").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_class_and_a_sentence_that_fits_a_line() {
+        for kind in Kind::ALL {
+            assert!(!kind.sentence().ends_with('.') && kind.sentence().len() < 80, "{kind:?}");
+            let name = serde_json::to_string(&kind).expect("a unit variant");
+            assert_eq!((serde_json::from_str::<Kind>(&name).ok(), name), (Some(kind), format!("{:?}", kind.name())));
+        }
+    }
+
+    #[test]
+    fn a_dependencys_failure_is_told_as_the_dependencys() {
+        let own = Failure::new(Kind::BuildFailed, "x.c:1: error");
+        assert_eq!(own.sentence(), "the build failed: x.c:1: error");
+        for told in ["/nix/store/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4-hello-2.10.drv", "hello-2.10"] {
+            let other = Failure { derivation: Some(told.to_owned()), ..own.clone() };
+            assert_eq!(other.sentence(), "the build failed, in its dependency hello-2.10: x.c:1: error");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What was built, for whoever makes a catalogue: which programs packages turned out to have. A package of another nixpkgs
+//! most likely has the same ones; and what is built of this one decides in the end.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    build::protocol::{Built, Looked},
+    flow::{
+        lease::job::{Bearer, Denied, admit},
+        load_build, load_manifest,
+    },
+    id::key::Product,
+    ports::{Deployment, Ledger, StatusIndex},
+};
+
+/// How many builds are looked back.
+const BACK: usize = 2000;
+/// Packages in an answer.
+const PAGE: usize = 25;
+
+/// The packages behind those that the builder has seen.
+///
+/// # Errors
+/// [`Denied`].
+pub async fn built<D: Deployment>(d: &D, bearer: &Bearer, seen: Looked) -> Result<Built, Denied> {
+    admit(d, bearer).await?;
+    if bearer.key.product != Product::Catalogue {
+        return Err(Denied::Forbidden("only a catalogue's maker is told what was built"));
+    }
+    let mut names = BTreeSet::new();
+    let latest = d.ledger().latest(StatusIndex::Ready, BACK).await?;
+    let keys = latest.into_iter().map(|listed| listed.key).filter(|key| key.system == bearer.key.system);
+    // Each package once, as it was built last.
+    let mut keys = keys.filter_map(|key| match &key.product {
+        Product::Package(attr) => names.insert(attr.clone()).then(|| (attr.clone(), key.clone())),
+        Product::Catalogue => None,
+    });
+    let mut packages = Vec::new();
+    for (attr, key) in keys.by_ref().skip(seen.packages).take(PAGE) {
+        // The list may be late: what is not ready any more is passed over.
+        let Some(prefix) = load_build(d, &key).await?.0.prefix() else { continue };
+        let Some(manifest) = load_manifest(d, &prefix).await? else { continue };
+        packages.push((attr, manifest));
+    }
+    let next = keys.next().map(|_| Looked { packages: seen.packages + PAGE });
+    Ok(Built { packages, next })
+}

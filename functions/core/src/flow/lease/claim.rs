@@ -1,0 +1,102 @@
+//! A builder has evaluated, and asks who realises what it came to: one build does for each derivation, and all others follow it.
+
+use crate::{
+    build::{
+        Build, Event, Illegal,
+        derivation::{Derivation, Realisation},
+        protocol::{Evaluated, Turn},
+    },
+    flow::{
+        AdvanceError, Tries, advance, decide,
+        lease::job::{Bearer, Denied, admit},
+        load_build, ring,
+        schedule::{failed_dependencies, follow},
+    },
+    id::{
+        key::{DrvHash, NAME_MAX, Product, StoreHash},
+        text::clean_line,
+    },
+    objects::artifact::ObjectName,
+    ports::{Deployment, Intake, Ledger, Row, Swap, Unavailable},
+};
+
+/// Whose turn it is. Whoever is told [`Turn::Go`] has written the derivation's row after it had seen that nobody else is at it; so of
+/// two who saw that at once, one sees the other. Whoever is told [`Turn::Elsewhere`] is joined, ready or failed by then,
+/// and its slot is free.
+///
+/// # Errors
+/// [`Denied`]; then nothing is to be realised.
+pub async fn claim<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, found: Evaluated) -> Result<Turn, Denied> {
+    let Product::Package(_) = &bearer.key.product else {
+        return Err(Denied::Nonsense("a catalogue has no derivation"));
+    };
+    let drv = DrvHash::of_path(&found.drv_path).map_err(|_| Denied::Nonsense("that is no derivation"))?;
+    match admit(d, bearer).await {
+        // It may have left it already, and not have heard.
+        Err(Denied::NotLive) => {}
+        admitted => drop(admitted?),
+    }
+    let mine = bearer.prefix();
+    let mut tries = Tries::default();
+    loop {
+        let (row, seen) = follow::load(d, bearer.key.system, &drv).await?;
+        let realisation = follow::stands(d, row.as_ref(), &bearer.key).await?;
+        let (build, version) = load_build(d, &bearer.key).await?;
+        if realisation == Realisation::Free || was_told(&build, &drv, &realisation) {
+            if let Some((failure, seen_in)) = failed_dependencies::among(d, bearer.key.system, &found.to_build).await? {
+                let doom = Event::Doom { id: bearer.lease.clone(), failure, seen_in };
+                advance(d, &bearer.key, &doom).await.map_err(denied)?;
+                ring(d).await;
+                return Ok(Turn::Elsewhere);
+            }
+            let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone() };
+            let mut swaps =
+                decide(d, &build, version, &hold).await.map_err(denied)?.map_or(Vec::new(), |(_, swaps)| swaps);
+            if row.is_some_and(|row| row.prefix == mine) {
+                return Ok(Turn::Go);
+            }
+            plan(d, &build, bearer, &found.to_offer).await?;
+            // One commit: so the lease was live when the derivation became its own.
+            swaps.push(Swap { seen, row: Row::Derivation(Derivation { drv: drv.clone(), prefix: mine.clone() }) });
+            match d.ledger().commit(swaps).await {
+                Ok(()) => return Ok(Turn::Go),
+                Err(error) => tries.again(error)?,
+            }
+        } else {
+            let main_program = found.main_program.map(|name| clean_line(&name, NAME_MAX));
+            let join = Event::Join { id: bearer.lease.clone(), derivation: drv, main_program, realisation };
+            advance(d, &bearer.key, &join).await.map_err(denied)?;
+            ring(d).await;
+            return Ok(Turn::Elsewhere);
+        }
+    }
+}
+
+/// Writes down what the attempt may offer to the shared cache, unless it holds a derivation already: by then that may run, and it is
+/// too late.
+async fn plan<D: Deployment<Store: Intake>>(
+    d: &D,
+    build: &Build,
+    bearer: &Bearer,
+    to_offer: &[StoreHash],
+) -> Result<(), Denied> {
+    let begins = build.lease().is_some_and(|lease| lease.id == bearer.lease && lease.derivation.is_none());
+    if !begins || to_offer.is_empty() || d.store().cache().await?.is_none() {
+        return Ok(());
+    }
+    let json = serde_json::to_vec(to_offer).map_err(|error| Unavailable::new("plan", error))?;
+    Ok(d.store().write(&bearer.prefix().object(ObjectName::Plan), json).await?)
+}
+
+/// Whether a build has been told of this very failure before. Then an operator wants the derivation tried again.
+fn was_told(build: &Build, drv: &DrvHash, realisation: &Realisation) -> bool {
+    let Realisation::Failed(failure) = realisation else { return false };
+    build.history.last().is_some_and(|last| last.left.as_ref() == Some(drv) && last.failure.as_ref() == Some(failure))
+}
+
+fn denied(halt: AdvanceError) -> Denied {
+    match halt {
+        AdvanceError::Illegal(Illegal::OtherDerivation) => Denied::Forbidden("a lease is for one derivation"),
+        halt => halt.into(),
+    }
+}

@@ -1,0 +1,6 @@
+//! Flows of a builder, under its lease: the job, heartbeats, uploads, claiming a derivation, settling.
+
+pub mod built;
+pub mod claim;
+pub mod job;
+pub mod settle;

@@ -1,0 +1,158 @@
+//! A build comes to its end: by its builder's word, or by its launcher's.
+
+use std::time::Duration;
+
+use crate::{
+    build::{
+        Event,
+        failure::Failure,
+        protocol::{Outcome, Report, Stats},
+    },
+    flow::{
+        AdvanceError, advance, change_limits,
+        lease::job::{Bearer, Denied, admit},
+        ring,
+        schedule::failed_dependencies,
+    },
+    id::key::{BuildKey, DrvHash, LeaseId, Product},
+    objects::artifact::{AttemptPrefix, Manifest, ObjectName, Verdict},
+    ports::{Deployment, Intake, Unavailable},
+    telemetry::About,
+};
+
+/// A builder reports its end. What it says it has stored is looked at first: a row that is Ready has its objects.
+///
+/// # Errors
+/// [`Denied`]; then the build is as it was.
+pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report: Report) -> Result<(), Denied> {
+    let live = match admit(d, bearer).await {
+        Ok((_, lease)) => Some(lease),
+        // Perhaps its settling was heard and the reply lost: the state machine knows. No object is written for it.
+        Err(Denied::NotLive) => None,
+        Err(denied) => return Err(denied),
+    };
+    let mut stored = 0;
+    let end = match (report.outcome, &bearer.key.product) {
+        (Outcome::Built(manifest), Product::Package(_)) => {
+            if let Some(lease) = &live {
+                if lease
+                    .derivation
+                    .as_ref()
+                    .is_some_and(|held| DrvHash::of_path(&manifest.drv_path).as_ref() != Ok(held))
+                {
+                    return Err(Denied::Nonsense("that is another derivation than it was to realise"));
+                }
+                stored = store_manifest(d, bearer, &manifest.cleaned()).await?;
+            }
+            Ok(())
+        }
+        (Outcome::Catalogued, Product::Catalogue) => {
+            if live.is_some() {
+                stored = look_for_catalogue(d, bearer).await?;
+            }
+            Ok(())
+        }
+        (Outcome::Failed(failure), _) => Err(failure.cleaned()),
+        (Outcome::Built(_) | Outcome::Catalogued, _) => return Err(Denied::Nonsense("that is not what was asked for")),
+    };
+    if live.is_some() {
+        stored += d.store().size(&bearer.prefix().object(ObjectName::WholeLog)).await?.unwrap_or(0);
+        if report.stats.offers > 0 {
+            stored += d.store().offered_bytes(&bearer.prefix()).await?;
+        }
+    }
+    let stats = Stats { stored: Some(stored), ..report.stats };
+    let event = Event::Settle { id: bearer.lease.clone(), end, stats };
+    let settled = advance(d, &bearer.key, &event).await?;
+    if let Err(error) = failed_dependencies::note(d, &settled.after).await {
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
+    }
+    ring(d).await;
+    if report.stats.offers > 0
+        && let Err(error) = d.store().offered(&bearer.prefix()).await
+    {
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "nobody looks at what it offers to the cache", &error);
+    }
+    // Nothing depends on it: what stays is read all the same.
+    if let Err(error) = tidy_log(d, &bearer.prefix()).await {
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "the segments of its log are still there", &error);
+    }
+    Ok(())
+}
+
+/// Removes the segments of a log that is over, where the whole of it is in the store: a builder that is older, or could not store
+/// that, has left no other.
+async fn tidy_log<D: Deployment<Store: Intake>>(d: &D, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+    match d.store().size(&prefix.object(ObjectName::WholeLog)).await? {
+        Some(_) => d.store().remove_segments(prefix).await,
+        None => Ok(()),
+    }
+}
+
+/// How many bytes it has, if it is there.
+async fn look_for_catalogue<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<u64, Denied> {
+    let mut bytes = 0;
+    for name in [ObjectName::Lookup, ObjectName::Details] {
+        let size = d.store().size(&bearer.prefix().object(name)).await?;
+        bytes += size.ok_or(Denied::Nonsense("the catalogue is not in the store"))?;
+    }
+    Ok(bytes)
+}
+
+/// Writes it beside its programs, if these are there, and tells how many bytes all that has.
+async fn store_manifest<D: Deployment<Store: Intake>>(
+    d: &D,
+    bearer: &Bearer,
+    manifest: &Manifest,
+) -> Result<u64, Denied> {
+    if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
+        return Err(Denied::Nonsense("the programs are not in order, each once"));
+    }
+    let (prefix, mut served, mut bytes) = (bearer.prefix(), 0, 0);
+    for program in &manifest.programs {
+        if let Verdict::Static { size, .. } = program.verdict {
+            if d.store().size(&prefix.object(ObjectName::Program(program.bin.clone()))).await? != Some(size) {
+                return Err(Denied::Nonsense("a program is not in the store"));
+            }
+            served += 1;
+            bytes += size;
+        }
+    }
+    if served == 0 {
+        return Err(Denied::Nonsense("no program is static"));
+    }
+    let json = serde_json::to_vec(manifest).map_err(|error| Unavailable::new("manifest", error))?;
+    bytes += json.len() as u64;
+    d.store().write(&prefix.object(ObjectName::Manifest), json).await?;
+    Ok(bytes)
+}
+
+/// A launcher says that a lease's task is gone, or never came to be; `ran`: for how long it was paid for, if that is known. Tells
+/// whether that was news: whether it ended the lease.
+///
+/// # Errors
+/// [`Unavailable`]: say it again, or let the lease lapse.
+pub async fn stopped<D: Deployment>(
+    d: &D,
+    key: &BuildKey,
+    lease: &LeaseId,
+    failure: Failure,
+    ran: Option<Duration>,
+) -> Result<bool, Unavailable> {
+    let telemetry = match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
+        Ok(advanced) => advanced.before != advanced.after,
+        Err(AdvanceError::Unavailable(error)) => return Err(error),
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => false,
+    };
+    charge(d, lease, ran).await?;
+    Ok(telemetry)
+}
+
+/// The task of a lease is gone: what it cost is spent, and its slot is free for whoever waits for one.
+pub(crate) async fn charge<D: Deployment>(d: &D, lease: &LeaseId, ran: Option<Duration>) -> Result<(), Unavailable> {
+    let now = d.now();
+    if change_limits(d, |limits| limits.charged(lease, ran, now, d.policy())).await? {
+        ring(d).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! The API keys, and how an operator changes them.
+
+use thiserror::Error;
+
+use crate::{
+    flow::{Tries, load_row},
+    ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
+    quota::client::{KeyChange, KeyRefused, Keys},
+};
+
+/// Why the keys were not changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum NotChanged {
+    /// It would not be right.
+    #[error(transparent)]
+    Refused(#[from] KeyRefused),
+    /// The ledger does not answer: make the change again.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The keys, as they are now.
+pub(crate) async fn load<D: Deployment>(d: &D) -> Result<Keys, Unavailable> {
+    load_keys(d).await.map(|(keys, _)| keys)
+}
+
+async fn load_keys<D: Deployment>(d: &D) -> Result<(Keys, Version), Unavailable> {
+    let (row, seen) = load_row(d, &RowKey::Keys, Read::Consistent).await?;
+    Ok((row.unwrap_or_default(), seen))
+}
+
+/// Changes them. The same change again is well.
+pub(crate) async fn change<D: Deployment>(d: &D, change: &KeyChange) -> Result<Keys, NotChanged> {
+    let mut tries = Tries::default();
+    loop {
+        let (keys, seen) = load_keys(d).await?;
+        let Some(next) = keys.changed(change, d.now())? else { return Ok(keys) };
+        match d.ledger().commit(vec![Swap { seen, row: Row::Keys(next.clone()) }]).await {
+            Ok(()) => return Ok(next),
+            Err(error) => tries.again(error)?,
+        }
+    }
+}

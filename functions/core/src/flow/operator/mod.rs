@@ -1,0 +1,9 @@
+//! Flows of an operator: orders, inspection, pins, API keys, cost, garbage collection, pause and cancel.
+
+pub mod cost;
+pub mod gc;
+pub mod inspect;
+pub(crate) mod keys;
+pub mod orders;
+pub mod pins;
+pub mod stop;

@@ -1,0 +1,136 @@
+//! What the names of nixpkgs stand for: looked up, changed, and what is served under another meaning marked.
+//!
+//! A hit knows no pin: it is a served row that nobody has marked stale. So whoever changes the pins marks, right after, the rows
+//! that mean another nixpkgs by now. A request that had looked at the pins before may write such a row after that; so every
+//! sweep marks again, for as long as a change [settles](crate::nixpkgs::pins::SETTLING). A row that is marked without need costs the
+//! next request for it a look at the build, which writes it anew.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::try_join_all;
+use thiserror::Error;
+
+use crate::{
+    flow::{Tries, load_row, request::catalogue},
+    nixpkgs::{
+        pins::{Change, PinRefusal, Pinned, Pins},
+        served::{Served, ServedKey},
+    },
+    ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
+};
+
+/// How many rows are looked at, and marked, at once.
+const PAGE: usize = 64;
+
+/// Why the pins were not changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NotChanged {
+    /// It would not be right.
+    #[error(transparent)]
+    Refused(#[from] PinRefusal),
+    /// The ledger does not answer: make the change again.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The pins as they are now. Read anew each time, for it is not on a hit's way: so whoever marks rows is seen by all who come after.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn load<D: Deployment>(d: &D) -> Result<Pins, Unavailable> {
+    load_pins(d).await.map(|(pins, _)| pins)
+}
+
+async fn load_pins<D: Deployment>(d: &D) -> Result<(Pins, Version), Unavailable> {
+    let (row, version) = load_row(d, &RowKey::Pins, Read::Consistent).await?;
+    Ok((row.unwrap_or_else(|| d.first_pins().clone()), version))
+}
+
+/// Changes the pins, marks what is served under their old meaning, and asks for the new ones' catalogues. The same change again
+/// is well.
+///
+/// # Errors
+/// [`NotChanged`]. Unavailable: perhaps it is changed, and some rows are marked; a sweep does the rest.
+pub async fn change<D: Deployment>(d: &D, change: &Change) -> Result<Pins, NotChanged> {
+    let mut tries = Tries::default();
+    let pins = loop {
+        let (pins, seen) = load_pins(d).await?;
+        let Some(next) = pins.changed(change, d.now())? else { break pins };
+        match d.ledger().commit(vec![Swap { seen, row: Row::Pins(next.clone()) }]).await {
+            Ok(()) => break next,
+            Err(error) => tries.again(error)?,
+        }
+    };
+    mark(d, &pins).await?;
+    catalogue::ask_for_all(d, &pins).await?;
+    Ok(pins)
+}
+
+/// Writes the first pins down where nobody has, marks what late requests have written since a change, and asks for catalogues
+/// that nobody has asked for, or that may be tried again.
+///
+/// # Errors
+/// [`Unavailable`]: run it again.
+pub(crate) async fn settle<D: Deployment>(d: &D) -> Result<(), Unavailable> {
+    let (pins, seen) = load_pins(d).await?;
+    if seen == Version(0) {
+        let written = d.ledger().commit(vec![Swap { seen, row: Row::Pins(pins.clone()) }]).await;
+        // Somebody else has, or the next sweep will.
+        written.or_else(|error| Tries::default().again(error))?;
+    }
+    mark(d, &pins).await?;
+    catalogue::ask_for_all(d, &pins).await
+}
+
+async fn mark<D: Deployment>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
+    for left in pins.lately_left(d.now()) {
+        let meant = |asked: &ServedKey| pins.resolve(&asked.target(), asked.system()).is_ok_and(|now| now.is(left));
+        mark_all(d, left, |asked| !meant(asked), |_| true).await?;
+    }
+    let withheld: BTreeSet<_> = pins.lately_withheld(d.now()).collect();
+    if !withheld.is_empty() {
+        // What was asked does not say which package it means: the rows do.
+        for (name, pin) in pins.all() {
+            let pinned = Pinned { pin: name.clone(), rev: pin.rev.clone() };
+            mark_all(d, &pinned, |_| true, |served| withheld.contains(&served.attr)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Marks the fresh rows of what was found under `pinned` where both what was asked and what the row says is such.
+async fn mark_all<D: Deployment>(
+    d: &D,
+    pinned: &Pinned,
+    asked_so: impl Fn(&ServedKey) -> bool,
+    says_so: impl Fn(&Served) -> bool,
+) -> Result<(), Unavailable> {
+    let mut after = None;
+    loop {
+        let page = d.ledger().list_served(pinned, after.as_ref(), PAGE).await?;
+        let rows = page.iter().filter(|asked| asked_so(asked));
+        try_join_all(rows.map(|asked| mark_one(d, asked, |served| served.pinned() == *pinned && says_so(served))))
+            .await?;
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Marks a row, if it is such.
+async fn mark_one<D: Deployment>(d: &D, asked: &ServedKey, such: impl Fn(&Served) -> bool) -> Result<(), Unavailable> {
+    let mut tries = Tries::default();
+    loop {
+        match d.ledger().load(&RowKey::Served(asked.clone()), Read::Consistent).await? {
+            Some((Row::Served(served), seen)) if !served.stale && such(&served) => {
+                let row = Row::Served(Served { stale: true, ..served });
+                match d.ledger().commit(vec![Swap { seen, row }]).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => tries.again(error)?,
+                }
+            }
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Which builds run, wait, and came to an end lately. Only looks.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use serde::Serialize;
+
+use crate::{
+    flow::{load_build, operator::pins, queued, request::status},
+    id::{
+        key::{Product, Rev, System},
+        text::span,
+        time::Timestamp,
+    },
+    nixpkgs::pins::Pins,
+    ports::{Deployment, Ledger, Listed, StatusIndex, Unavailable},
+};
+
+/// Most builds of a kind in an answer.
+pub const MOST: usize = 20;
+
+/// The builds of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Builds {
+    /// Under way.
+    pub building: Vec<Line>,
+    /// Waiting, those that are due first at the top.
+    pub queued: Vec<Line>,
+    /// Failed, the latest first.
+    pub failed: Vec<Line>,
+    /// Ready, the latest first.
+    pub ready: Vec<Line>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What is built.
+    pub package: Product,
+    /// For which system.
+    pub system: System,
+    /// From which nixpkgs.
+    pub nixpkgs: Rev,
+    /// What to ask for; `None`: no pin stands for its nixpkgs any more, or it is no package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Started, due, or settled at, in milliseconds since 1970.
+    pub at: Timestamp,
+    /// How long ago that is, in seconds; 0 where it is still to come.
+    pub age_seconds: u64,
+    /// What is happening, or why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
+}
+
+impl Line {
+    /// What is built, for people.
+    pub fn name(&self) -> &str {
+        match &self.package {
+            Product::Package(attr) => attr.as_str(),
+            Product::Catalogue => "the catalogue",
+        }
+    }
+
+    /// How long ago it started or came to an end, for people.
+    pub fn age(&self) -> String {
+        span(Duration::from_secs(self.age_seconds))
+    }
+}
+
+/// The builds of a deployment.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn builds<D: Deployment>(d: &D) -> Result<Builds, Unavailable> {
+    let pins = pins::load(d).await?;
+    let line = |listed: &Listed| line(d, &pins, listed);
+    let running = d.ledger().list(StatusIndex::Building, None, MOST).await?;
+    let failed = d.ledger().latest(StatusIndex::Failed, MOST).await?;
+    Ok(Builds {
+        building: try_join_all(running.iter().map(|listed| told(d, line(listed), listed))).await?,
+        queued: queued(d, MOST).await?.iter().map(line).collect(),
+        failed: try_join_all(failed.iter().map(|listed| told(d, line(listed), listed))).await?,
+        ready: ready(d, &pins, MOST).await?,
+    })
+}
+
+/// The packages that were built last, of nixpkgs that are served.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn lately<D: Deployment>(d: &D, most: usize) -> Result<Vec<Line>, Unavailable> {
+    // A catalogue is nothing that anybody asked for.
+    let mut lines = ready(d, &pins::load(d).await?, most + 2).await?;
+    lines.retain(|line| line.target.is_some());
+    lines.truncate(most);
+    Ok(lines)
+}
+
+async fn ready<D: Deployment>(d: &D, pins: &Pins, most: usize) -> Result<Vec<Line>, Unavailable> {
+    Ok(d.ledger().latest(StatusIndex::Ready, most).await?.iter().map(|listed| line(d, pins, listed)).collect())
+}
+
+fn line<D: Deployment>(d: &D, pins: &Pins, listed: &Listed) -> Line {
+    let key = &listed.key;
+    Line {
+        package: key.product.clone(),
+        system: key.system,
+        nixpkgs: key.rev.clone(),
+        target: pins.target(key, d.system()).map(|target| target.to_string()),
+        at: listed.at,
+        age_seconds: (d.now() - listed.at).as_secs(),
+        told: None,
+    }
+}
+
+/// The line with what its row says; a list may be late, and the row has moved on.
+async fn told<D: Deployment>(d: &D, line: Line, listed: &Listed) -> Result<Line, Unavailable> {
+    let (build, _) = load_build(d, &listed.key).await?;
+    let at = build.lease().map_or(listed.at, |lease| lease.claimed);
+    let status = status::view(d, build, false).await?;
+    Ok(Line { told: Some(status.headline()), at, age_seconds: (d.now() - at).as_secs(), ..line })
+}

@@ -1,0 +1,44 @@
+//! Whose allowance a new build is charged to.
+
+use crate::{
+    answer::problem::Problem,
+    flow::{AdvanceError, load_row, operator::keys},
+    ports::{Deployment, Read, Row, RowKey, Swap, Unavailable},
+    quota::client::{Allowance, Asker, Client},
+};
+
+/// Who pays for a new build with a part of an allowance.
+#[derive(Clone, Debug)]
+pub(crate) struct Charge {
+    client: Client,
+    /// Builds that it may have started in a day.
+    most: u32,
+}
+
+impl Charge {
+    /// That of whoever asks; `None`: it may have as many started as it likes.
+    ///
+    /// # Errors
+    /// A [`Problem`] inside: it shows a key that nobody knows.
+    pub(crate) async fn to<D: Deployment>(
+        d: &D,
+        asker: &Asker<'_>,
+    ) -> Result<Result<Option<Charge>, Problem>, Unavailable> {
+        let (client, most) = match asker.key {
+            None => (Client::from(asker.address), d.policy().client_builds),
+            Some(secret) => match keys::load(d).await?.find(secret) {
+                Some((name, key)) => (Client::Key(name.clone()), key.builds),
+                None => return Ok(Err(Problem::unknown_key())),
+            },
+        };
+        Ok(Ok(most.map(|most| Charge { client, most })))
+    }
+
+    /// One more, to be committed with what it is for.
+    pub(crate) async fn swap<D: Deployment>(&self, d: &D) -> Result<Swap, AdvanceError> {
+        let key = RowKey::Allowance(self.client.clone());
+        let (row, seen) = load_row::<D, Allowance>(d, &key, Read::Consistent).await?;
+        let row = row.unwrap_or_else(|| Allowance::untouched(self.client.clone(), d.now()));
+        Ok(Swap { seen, row: Row::Allowance(row.one_more(self.most, d.now())?) })
+    }
+}

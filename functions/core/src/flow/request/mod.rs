@@ -1,0 +1,13 @@
+//! Flows of clients' requests: a program, its status, its log, and the pages.
+
+pub mod builds;
+pub(crate) mod catalogue;
+pub(crate) mod charge;
+pub mod log;
+pub mod package;
+pub mod program;
+pub(crate) mod resolve;
+pub mod search;
+pub mod service;
+pub mod status;
+pub mod wait;

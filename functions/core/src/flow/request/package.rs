@@ -1,0 +1,312 @@
+//! All there is to say on a package. Only looks.
+
+use futures_util::future::try_join_all;
+use serde::Serialize;
+
+use crate::{
+    answer::{
+        reply::{Problem, Reply},
+        shell::{self, word},
+    },
+    build::{Build, Made, State, protocol::Nixpkgs},
+    flow::{
+        load_build, manifest_of,
+        operator::pins,
+        request::{catalogue, search, status},
+    },
+    id::{
+        key::{Attr, Bin, BuildKey, Product, Rev, Sha256, System},
+        target::{PinRef, Target, Wanted},
+        text::bytes,
+    },
+    nixpkgs::{
+        catalogue::{About, Resolution},
+        pins::{PinName, Pins, ResolvedPin, Source},
+    },
+    objects::artifact::{Main, ObjectName, Verdict},
+    policy::Names,
+    ports::{Catalogue, Deployment, Unavailable},
+};
+
+/// A package's page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Package {
+    /// Its attribute.
+    pub package: Attr,
+    /// What to ask for.
+    pub target: String,
+    /// For which system.
+    pub system: System,
+    /// Under which pin.
+    pub pin: PinName,
+    /// From which nixpkgs.
+    pub nixpkgs: Rev,
+    /// The catalogue is not made: nobody knows whether there is such a package.
+    pub by_attribute: bool,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub about: About,
+    /// Its programs; none: nobody knows them yet.
+    pub programs: Vec<Program>,
+    /// Why it can not be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Its build.
+    pub build: status::Status,
+    /// How it stands elsewhere: every pin and every system.
+    pub states: Vec<Place>,
+    /// What brings its main program; `None`: it has several programs, and none is that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<String>,
+    /// What builds the same derivation on any machine with Nix.
+    pub nix_build: String,
+}
+
+impl Package {
+    /// How it stands, in a word or two.
+    pub fn state(&self) -> &'static str {
+        if self.is_refused() { "not available" } else { self.build.state }
+    }
+
+    /// What a link to its build says; `None`: there will be no build.
+    pub fn link(&self) -> Option<&'static str> {
+        let link = match self.build.state {
+            "ready" if self.fetch.is_none() => "Choose a program",
+            "ready" => "Download",
+            "queued" | "building" => "Watch the build",
+            "unasked" => "Build it",
+            _ => "Why it failed",
+        };
+        (!self.is_refused()).then_some(link)
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.is_some() && self.build.state == "unasked"
+    }
+
+    /// Whether its home page is one that a link may lead to.
+    pub fn has_link(&self) -> bool {
+        self.about.homepage.starts_with("https://") || self.about.homepage.starts_with("http://")
+    }
+}
+
+/// A program of a package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// Its name.
+    pub program: Bin,
+    /// What to ask for.
+    pub target: String,
+    /// Whether it is what the package's own path serves.
+    pub main: bool,
+    /// In bytes, once it is built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// Why it is not served, once it is built; reads on after its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<&'static str>,
+}
+
+impl Program {
+    /// How large it is, for people.
+    pub fn size_told(&self) -> String {
+        self.size.map(bytes).unwrap_or_default()
+    }
+}
+
+/// A package in one nixpkgs on one system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Under which pin.
+    pub pin: PinName,
+    /// Which nixpkgs that is.
+    pub nixpkgs: Rev,
+    /// For which system.
+    pub system: System,
+    /// What to ask for.
+    pub target: String,
+    /// As in the status document.
+    pub state: &'static str,
+}
+
+/// All there is to say on what a target means. A program's name leads to its package.
+///
+/// # Errors
+/// A [`Reply`] inside, where there is no such package; [`Unavailable`].
+pub async fn package<D: Deployment>(d: &D, asked: &Target) -> Result<Result<Package, Reply>, Unavailable> {
+    let pins = pins::load(d).await?;
+    let found = match pins.resolve(asked, d.system()) {
+        Ok(found) => found,
+        Err(unserved) => return Ok(Err(Reply::Problem(Problem::unserved(&unserved)))),
+    };
+    let known = match known(d, &found, &asked.wanted).await? {
+        Ok(known) => known,
+        Err(reply) => return Ok(Err(*reply)),
+    };
+    if let Some(withheld) = pins.withheld().get(&known.attr) {
+        return Ok(Err(Reply::Problem(Problem::withheld(&known.attr, withheld))));
+    }
+    let target = Target { wanted: Wanted::Package(known.attr.clone()), ..asked.clone() };
+    let (build, _) = load_build(d, &found.build(Product::Package(known.attr.clone()))).await?;
+    let (programs, about) = match &build.state {
+        State::Ready(made) => built(d, &build, made, &target, known.about).await?,
+        _ => (expected(&target, known.main.as_ref(), &known.programs), known.about),
+    };
+    let main = programs.iter().find(|program| program.main).map(|program| program.program.as_str());
+    let name = main.unwrap_or(target.wanted.file_name());
+    let wait = !matches!(build.state, State::Ready { .. });
+    Ok(Ok(Package {
+        target: target.to_string(),
+        fetch: (main.is_some() || programs.is_empty()).then(|| shell::fetch_as(d.origin(), &target, wait, name)),
+        system: found.system,
+        by_attribute: known.by_attribute,
+        about,
+        programs,
+        refused: known.refused,
+        nix_build: nix_build(&pins, &found, &known.attr),
+        states: places(d, &pins, &target, &known.attr).await?,
+        build: status::view(d, build, known.by_attribute).await?,
+        package: known.attr,
+        pin: found.pin,
+        nixpkgs: found.rev,
+    }))
+}
+
+/// What is known of a package before it is built.
+struct PackageFacts {
+    attr: Attr,
+    by_attribute: bool,
+    about: About,
+    main: Option<Bin>,
+    programs: Vec<Bin>,
+    refused: Option<String>,
+}
+
+async fn known<D: Deployment>(
+    d: &D,
+    found: &ResolvedPin,
+    wanted: &Wanted,
+) -> Result<Result<PackageFacts, Box<Reply>>, Unavailable> {
+    let names = d.policy().names;
+    let nothing = |by_attribute| PackageFacts {
+        attr: wanted.attr().clone(),
+        by_attribute,
+        about: About::default(),
+        main: None,
+        programs: Vec::new(),
+        refused: None,
+    };
+    let open = match names {
+        Names::Attributes => return Ok(Ok(nothing(false))),
+        Names::Known | Names::Open => catalogue::open(d, found).await?,
+    };
+    let Some((prefix, catalogue)) = open else { return Ok(Ok(nothing(true))) };
+    let entry =
+        catalogue.entry(wanted.attr(), found.system).or_else(|| match catalogue.resolve(wanted, found.system) {
+            Resolution::Found { attr, .. } | Resolution::Refused { attr, .. } => catalogue.entry(&attr, found.system),
+            _ => None,
+        });
+    let Some(entry) = entry else {
+        return Ok(match (names, catalogue.resolve(wanted, found.system)) {
+            (Names::Open, _) => Ok(nothing(false)),
+            (_, Resolution::Unknown { near }) => Err(Box::new(Reply::Problem(Problem::unknown(wanted, near)))),
+            _ => Err(Box::new(Reply::Problem(Problem::unknown(wanted, Vec::new())))),
+        });
+    };
+    let details = prefix.object(ObjectName::Details);
+    let about = search::abouts(d, &details, &catalogue, std::slice::from_ref(&entry)).await.pop();
+    Ok(Ok(PackageFacts {
+        by_attribute: false,
+        about: about.unwrap_or_default(),
+        main: entry.main,
+        programs: entry.programs,
+        refused: entry.refused.map(|failure| failure.sentence()),
+        attr: entry.attr,
+    }))
+}
+
+/// The programs that a package should have, before anybody has looked.
+fn expected(target: &Target, main: Option<&Bin>, programs: &[Bin]) -> Vec<Program> {
+    let unlisted = main.filter(|main| !programs.contains(main));
+    let program = |bin: &Bin| Program {
+        program: bin.clone(),
+        target: of(target, bin),
+        main: main == Some(bin),
+        size: None,
+        sha256: None,
+        refused: None,
+    };
+    unlisted.into_iter().chain(programs).map(program).collect()
+}
+
+/// The programs that it has.
+async fn built<D: Deployment>(
+    d: &D,
+    build: &Build,
+    made: &Made,
+    target: &Target,
+    about: About,
+) -> Result<(Vec<Program>, About), Unavailable> {
+    let manifest = manifest_of(d, &build.key, made).await?.cleaned();
+    let main = match manifest.main(target.wanted.attr().leaf()) {
+        Main::Program(program) => Some(program.bin.clone()),
+        Main::Many | Main::Missing(_) | Main::None => None,
+    };
+    let program = |program: &crate::objects::artifact::Program| {
+        let (size, sha256, refused) = match &program.verdict {
+            Verdict::Static { sha256, size, .. } => (Some(*size), Some(sha256.clone()), None),
+            Verdict::Refused { why } => (None, None, Some(why.sentence())),
+        };
+        let bin = program.bin.clone();
+        Program { target: of(target, &bin), main: main.as_ref() == Some(&bin), program: bin, size, sha256, refused }
+    };
+    let programs = manifest.programs.iter().map(program).collect();
+    // What was built says which version it is, also where there is no catalogue.
+    Ok((programs, About { pname: manifest.pname, version: manifest.version, ..about }))
+}
+
+/// What asks for a program of a package.
+fn of(package: &Target, bin: &Bin) -> String {
+    let wanted = Wanted::Program(package.wanted.attr().clone(), bin.clone());
+    Target { wanted, ..package.clone() }.to_string()
+}
+
+/// How the package stands under every pin, for every system.
+async fn places<D: Deployment>(d: &D, pins: &Pins, target: &Target, attr: &Attr) -> Result<Vec<Place>, Unavailable> {
+    let everywhere = pins.all().iter().flat_map(|(name, pin)| System::ALL.map(|system| (name, pin, system)));
+    let place = |(name, pin, system): (&PinName, &crate::nixpkgs::pins::Pin, System)| {
+        let key = BuildKey { rev: pin.rev.clone(), system, product: Product::Package(attr.clone()) };
+        let target = Target {
+            wanted: target.wanted.clone(),
+            system: (system != d.system()).then_some(system),
+            pin: (name != pins.default_name()).then(|| PinRef::Name(name.clone())),
+        };
+        let (pin, nixpkgs) = (name.clone(), pin.rev.clone());
+        async move {
+            let (build, _) = load_build(d, &key).await?;
+            let state = status::name(&build.state);
+            Ok(Place { pin, nixpkgs, system, target: target.to_string(), state })
+        }
+    };
+    try_join_all(everywhere.map(place)).await
+}
+
+/// The command that builds the same derivation as a builder does: from the same nixpkgs, for the same system, with no configuration
+/// of its user's.
+fn nix_build(pins: &Pins, found: &ResolvedPin, attr: &Attr) -> String {
+    let file = match pins.nixpkgs(&found.rev) {
+        Some(Source::Elsewhere(Nixpkgs::Path(path))) => path.clone(),
+        Some(Source::Elsewhere(Nixpkgs::Tarball { url, .. })) => url.clone(),
+        // What an operator has put into the store is a commit of nixpkgs, which is where everybody finds it.
+        Some(Source::Stored { .. }) | None => format!("https://github.com/NixOS/nixpkgs/archive/{}.tar.gz", found.rev),
+    };
+    let attr = word(&format!("pkgsStatic.{attr}"));
+    format!(
+        "nix build --file {} --argstr system {} --arg config '{{}}' --arg overlays '[]' {attr}",
+        word(&file),
+        found.system
+    )
+}

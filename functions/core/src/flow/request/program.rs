@@ -1,0 +1,215 @@
+//! Somebody asks for a program.
+
+use crate::{
+    answer::reply::{Problem, Reply},
+    build::{Build, Event, Made, State},
+    flow::{
+        AdvanceError, advance_for, load_build, load_limits, load_row, manifest_of,
+        operator::pins,
+        request::{
+            charge::Charge,
+            resolve::{self, ResolveError, Resolved},
+            status,
+        },
+        ring,
+        schedule::{egress, follow},
+        startable,
+    },
+    id::{
+        key::Attr,
+        target::{PinRef, Target, Wanted},
+    },
+    nixpkgs::served::{Served, ServedKey},
+    objects::artifact::{Main, Manifest, ObjectName, Program, Verdict},
+    ports::{Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
+    quota::{
+        client::Asker,
+        limits::{LimitExceeded, Why},
+    },
+    telemetry::{About, Signal},
+};
+
+/// Answers a request for `target`. `starts`: the request is one that a person meant (contract §2), so that a miss may start a
+/// build, at their expense.
+pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, starts: Option<&Asker<'_>>) -> Reply {
+    answer(d, target, method, starts).await.unwrap_or_else(|error| {
+        d.warn(About::Service, "a request was not answered", &error);
+        Reply::Problem(Problem::down())
+    })
+}
+
+async fn answer<D: Deployment>(
+    d: &D,
+    target: &Target,
+    method: Method,
+    starts: Option<&Asker<'_>>,
+) -> Result<Reply, Unavailable> {
+    let asked = RowKey::Served(ServedKey::of(target, d.system()));
+    let mut seen = (None, Version(0));
+    // The one read of a hit. Where it shows none it may be late, and the row is read again.
+    for read in [Read::Eventual, Read::Consistent] {
+        seen = match load_row::<D, Served>(d, &asked, read).await? {
+            (Some(served), _) if !served.stale && served.is_of(target.pin.as_ref()) => {
+                return hit(d, served, method).await;
+            }
+            row => row,
+        };
+    }
+    let (old, version) = seen;
+    let reply = match resolve::of(d, target, starts.is_some()).await? {
+        Ok(resolved) => look(d, target, &resolved, version, method, starts).await?,
+        Err(ResolveError::There(reply)) => *reply,
+        Err(nothing) => return Ok(nothing.into()),
+    };
+    match (reply, old) {
+        (reply @ Reply::Hit { .. }, _) => Ok(reply),
+        // The pin has moved, and its new commit has no such program yet: the last good one, at once. A request that names a
+        // commit gets that commit or nothing, and what was taken down nobody gets.
+        (reply, Some(served)) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
+            match pins::load(d).await?.withheld().contains_key(&served.attr) {
+                true => Ok(reply),
+                false => hit(d, served, method).await,
+            }
+        }
+        (reply, _) => Ok(reply),
+    }
+}
+
+/// What the build's row says.
+async fn look<D: Deployment>(
+    d: &D,
+    target: &Target,
+    resolved: &Resolved,
+    served: Version,
+    method: Method,
+    starts: Option<&Asker<'_>>,
+) -> Result<Reply, Unavailable> {
+    let by_attribute = resolved.by_attribute;
+    let (build, _) = load_build(d, &resolved.key).await?;
+    let mut build = follow::follow(d, build).await?;
+    if let Some(known) = &resolved.known {
+        build = follow::adopt(d, build, known).await?;
+    }
+    if let Some(asker) = starts.filter(|_| startable(d, &build)) {
+        build = match start(d, build, asker).await? {
+            Ok(build) => build,
+            Err(problem) => return Ok(Reply::Problem(problem)),
+        };
+    }
+    match &build.state {
+        State::Ready(made) => serve(d, target, resolved, made, served, method).await,
+        State::Failed { failure, until, .. } => {
+            let rest = until.map(|until| until - d.now());
+            Ok(Reply::Problem(Problem { by_attribute, ..Problem::failed(&resolved.attr, failure, rest) }))
+        }
+        State::Queued { .. } | State::Building(_) | State::Joined { .. } => {
+            Ok(Reply::Pending(status::view(d, build, by_attribute).await?))
+        }
+        State::Unasked => Ok(Reply::Unbuilt { by_attribute }),
+    }
+}
+
+/// Queues a build, unless it would wait there for long, nobody would get what it makes, or whoever asks has had enough started.
+async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<Result<Build, Problem>, Unavailable> {
+    let (limits, _) = load_limits(d, Read::Eventual).await?;
+    if let Some(paused) = limits.closed(build.key.system, d.policy(), d.now()) {
+        let held = match paused.why {
+            Why::Budget => Some(LimitExceeded::Budget { worst: d.policy().worst_price(d.policy().size) }),
+            Why::Store => Some(LimitExceeded::Store),
+            _ => None,
+        };
+        held.into_iter().for_each(|full| d.emit(About::Build(&build.key), Signal::Held(full)));
+        return Ok(Err(Problem::paused(build.key.system, paused, status::paused_for(&paused, d.now()))));
+    }
+    if let Some(until) = limits.shut(d.policy(), d.now()) {
+        return Ok(Err(Problem::served_out(until, d.now())));
+    }
+    let charge = match Charge::to(d, asker).await? {
+        Ok(charge) => charge,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let asked = match advance_for(d, &build.key, &Event::Ask, charge.as_ref()).await {
+        Ok(asked) => asked.after,
+        Err(AdvanceError::Unavailable(error)) => return Err(error),
+        Err(AdvanceError::LimitExceeded(LimitExceeded::Client { most, until })) => {
+            return Ok(Err(Problem::too_many(most, asker.key.is_some(), until, d.now())));
+        }
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => return Ok(Err(Problem::down())),
+    };
+    ring(d).await;
+    Ok(Ok(asked))
+}
+
+/// A ready build: the program that the path means, remembered in a served row, so that the next one is a hit.
+async fn serve<D: Deployment>(
+    d: &D,
+    target: &Target,
+    resolved: &Resolved,
+    made: &Made,
+    version: Version,
+    method: Method,
+) -> Result<Reply, Unavailable> {
+    let Resolved { pin, attr, key, .. } = resolved;
+    let prefix = made.prefix(key);
+    let manifest = manifest_of(d, key, made).await?;
+    let program = match choose(&target.wanted, attr, &manifest) {
+        Ok(program) => program,
+        Err(reply) => return Ok(*reply),
+    };
+    let (sha256, size) = match &program.verdict {
+        Verdict::Static { sha256, size, .. } => (sha256.clone(), *size),
+        Verdict::Refused { why } => return Ok(Reply::Problem(Problem::not_static(attr, &program.bin, *why))),
+    };
+    let served = Served {
+        asked: ServedKey::of(target, d.system()),
+        pin: pin.clone(),
+        rev: key.rev.clone(),
+        attr: attr.clone(),
+        bin: program.bin.clone(),
+        version: manifest.version.clone(),
+        sha256,
+        size,
+        object: prefix.object(ObjectName::Program(program.bin.clone())),
+        stale: false,
+    };
+    match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
+        // Somebody else has remembered it; what was found stands either way.
+        Ok(()) | Err(NotCommitted::Conflict) => {}
+        Err(NotCommitted::Unavailable(error)) => {
+            d.warn(About::Attempt(key, &made.lease), "a served row was not written", &error);
+        }
+    }
+    hit(d, served, method).await
+}
+
+/// What was built decides, whatever a catalogue may have expected. A path that is not the package's own names a program of it.
+fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Box<Reply>> {
+    let problem = |problem| Box::new(Reply::Problem(problem));
+    let names = || manifest.programs.iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
+    let program = match wanted {
+        Wanted::Program(_, bin) => bin.as_str(),
+        Wanted::Package(name) if name != attr => name.as_str(),
+        Wanted::Package(_) => {
+            return match manifest.main(attr.leaf()) {
+                Main::Program(program) => Ok(program),
+                Main::Many => {
+                    let servable = |program: &&Program| matches!(program.verdict, Verdict::Static { .. });
+                    let servable = manifest.programs.iter().filter(servable).map(|program| program.bin.clone());
+                    Err(Box::new(Reply::choice(attr, &servable.collect::<Vec<_>>())))
+                }
+                Main::Missing(declared) => Err(problem(Problem::main_missing(attr, declared, &names()))),
+                Main::None => Err(problem(Problem::no_programs(attr))),
+            };
+        }
+    };
+    manifest.program(program).ok_or_else(|| problem(Problem::no_such_program(attr, program, &names())))
+}
+
+/// The one place where a program is handed out.
+async fn hit<D: Deployment>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
+    if let Some(until) = egress::shut(d).await? {
+        return Ok(Reply::Problem(Problem::served_out(until, d.now())));
+    }
+    let at = egress::counted(d.policy(), d.store().url(&served.object, method).await?);
+    Ok(Reply::Hit { served, at })
+}

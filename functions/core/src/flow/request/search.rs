@@ -1,0 +1,200 @@
+//! Somebody looks for a package. Only looks.
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use crate::{
+    flow::{operator::pins, request::catalogue},
+    id::{
+        key::{Attr, Rev, System},
+        target::{Search, Target, Wanted},
+    },
+    nixpkgs::{
+        catalogue::{About, Entry, Resolution},
+        pins::{PinName, Unserved},
+    },
+    objects::artifact::{ObjectName, ObjectPath},
+    policy::Names,
+    ports::{Catalogue, Deployment, Store, Unavailable},
+    telemetry,
+};
+
+/// Most packages in an answer.
+pub const MOST: usize = 20;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Results {
+    /// What was looked for.
+    pub query: String,
+    /// For which system.
+    pub system: System,
+    /// Under which pin.
+    pub pin: PinName,
+    /// In which nixpkgs.
+    pub nixpkgs: Rev,
+    /// Its catalogue is not made: then the text was taken for an attribute, and nobody knows whether there is one.
+    pub by_attribute: bool,
+    /// Nothing is called so; these are called nearly so.
+    pub near: bool,
+    /// The best first.
+    pub packages: Vec<Listing>,
+}
+
+impl Results {
+    /// What was found, in a sentence.
+    pub fn headline(&self) -> String {
+        let Results { query, packages, .. } = self;
+        match (packages.len(), self.near) {
+            _ if query.is_empty() => "Type a part of a name".to_owned(),
+            (0, _) => format!("Nothing is called {query}"),
+            _ if self.by_attribute => {
+                format!("The catalogue of this nixpkgs is not made yet: {query} may be a package, or none")
+            }
+            (_, true) => format!("Nothing is called {query}; did you mean one of these?"),
+            (1, _) => "1 package".to_owned(),
+            (MOST, _) => format!("The first {MOST} packages"),
+            (count, _) => format!("{count} packages"),
+        }
+    }
+}
+
+/// A package in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    /// Its attribute.
+    pub package: Attr,
+    /// What to ask for.
+    pub target: String,
+    /// Its programs that may be asked for, the main one first; none: nobody knows them.
+    pub programs: Vec<String>,
+    /// Its version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// One line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Why it can not be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// Most of a package's programs that a list tells.
+const PROGRAMS_MAX: usize = 6;
+
+/// Looks for packages by a part of a name; where nothing is called so, by nearly that name.
+///
+/// # Errors
+/// [`Unserved`] inside, where it names another nixpkgs; [`Unavailable`].
+pub async fn search<D: Deployment>(d: &D, asked: &Search) -> Result<Result<Results, Unserved>, Unavailable> {
+    let found = match pins::load(d).await?.find(asked.pin.as_ref(), asked.system.unwrap_or(d.system())) {
+        Ok(found) => found,
+        Err(unserved) => return Ok(Err(unserved)),
+    };
+    let mut results = Results {
+        query: asked.text.clone(),
+        system: found.system,
+        pin: found.pin.clone(),
+        nixpkgs: found.rev.clone(),
+        by_attribute: false,
+        near: false,
+        packages: Vec::new(),
+    };
+    let spelled = |attr: &Attr| {
+        let wanted = Wanted::Package(attr.clone());
+        Target { wanted, system: asked.system, pin: asked.pin.clone() }.to_string()
+    };
+    let open = match d.policy().names {
+        Names::Attributes => None,
+        Names::Known | Names::Open => catalogue::open(d, &found).await?,
+    };
+    let Some((prefix, catalogue)) = open else {
+        results.by_attribute = true;
+        results.packages = asked
+            .text
+            .parse()
+            .ok()
+            .map(|attr| listing(&attr, &spelled, &[], About::default(), None))
+            .into_iter()
+            .collect();
+        return Ok(Ok(results));
+    };
+    let mut entries = catalogue.search(&asked.text, found.system, MOST);
+    if entries.is_empty()
+        && let Ok(attr) = asked.text.parse()
+    {
+        entries = near(&catalogue, attr, found.system);
+        results.near = !entries.is_empty();
+    }
+    let details = prefix.object(ObjectName::Details);
+    let abouts = abouts(d, &details, &catalogue, &entries).await;
+    results.packages = entries
+        .iter()
+        .zip(abouts)
+        .map(|(entry, about)| {
+            let programs: Vec<String> = entry
+                .main
+                .iter()
+                .chain(entry.programs.iter().filter(|bin| Some(*bin) != entry.main.as_ref()))
+                .take(PROGRAMS_MAX)
+                .map(ToString::to_string)
+                .collect();
+            listing(&entry.attr, &spelled, &programs, about, entry.refused.as_ref().map(|failure| failure.sentence()))
+        })
+        .collect();
+    Ok(Ok(results))
+}
+
+fn listing(
+    attr: &Attr,
+    spelled: &impl Fn(&Attr) -> String,
+    programs: &[String],
+    about: About,
+    refused: Option<String>,
+) -> Listing {
+    Listing {
+        package: attr.clone(),
+        target: spelled(attr),
+        programs: programs.to_vec(),
+        version: about.version,
+        description: about.description,
+        refused,
+    }
+}
+
+/// Packages of nearly that name, or with a program of nearly that name.
+fn near(catalogue: &impl Catalogue, attr: Attr, system: System) -> Vec<Entry> {
+    let Resolution::Unknown { near } = catalogue.resolve(&Wanted::Package(attr), system) else { return Vec::new() };
+    let means = |wanted| match catalogue.resolve(wanted, system) {
+        Resolution::Found { attr, .. } | Resolution::Choice { attr, .. } | Resolution::Refused { attr, .. } => {
+            catalogue.entry(&attr, system)
+        }
+        Resolution::NoSuchProgram { .. } | Resolution::Unknown { .. } => None,
+    };
+    near.iter().filter_map(means).collect()
+}
+
+/// What packages say of themselves, in their order: each block of the details is read once. A list without descriptions is better
+/// than none, so that what can not be read is empty.
+pub(crate) async fn abouts<D: Deployment>(
+    d: &D,
+    details: &ObjectPath,
+    catalogue: &impl Catalogue,
+    entries: &[Entry],
+) -> Vec<About> {
+    let mut ranges: Vec<_> = entries.iter().map(|entry| (entry.details.start, entry.details.end)).collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    let blocks = join_all(ranges.iter().map(|(start, end)| d.store().part(details, *start..*end))).await;
+    let about = |entry: &Entry| {
+        let at = ranges.binary_search(&(entry.details.start, entry.details.end)).ok()?;
+        match &blocks[at] {
+            Ok(block) => catalogue.about(block.as_deref()?, &entry.attr),
+            Err(error) => {
+                d.warn(telemetry::About::Build(&details.key), "a catalogue's details were not read", error);
+                None
+            }
+        }
+    };
+    entries.iter().map(|entry| about(entry).unwrap_or_default()).collect()
+}

@@ -1,0 +1,274 @@
+//! How a build stands, for people and for the stub. Only looks.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    answer::{problem::BY_ATTRIBUTE, reply::Reply},
+    build::{
+        Build, State,
+        failure::Failure,
+        protocol::{Phase, Progress},
+    },
+    flow::{load_build, load_limits, load_profile, queued, request::resolve, schedule::follow},
+    id::{
+        key::{BuildKey, LeaseId, Product, Rev, System},
+        target::Target,
+        text::span,
+        time::Timestamp,
+    },
+    ports::{Deployment, Ledger, Read, StatusIndex, Unavailable},
+    quota::limits::{Limits, Micros, Paused},
+};
+
+/// How far ahead in the queue a build is looked for; further back it is "more than this many".
+const QUEUE_LOOK: usize = 100;
+
+/// The same where nobody knows until when they do not: whoever looks what keeps them looks once a minute.
+const PAUSE_LOOK: u64 = 60;
+
+/// The status document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// `unasked`, `queued`, `building`, `ready`, `failed` or `cooling-down`.
+    pub state: &'static str,
+    /// The package.
+    pub package: Product,
+    /// The system.
+    pub system: System,
+    /// The nixpkgs.
+    pub nixpkgs: Rev,
+    /// Its catalogue is not made, so that the name was taken for an attribute.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_attribute: bool,
+    /// The number of the current or newest attempt, from 1; of the build that is at it, if another is.
+    pub attempt: u32,
+    /// Builds that are due before this one, where it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
+    /// Why it is not begun, where nothing is, for its system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+    /// When the current attempt started, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// How long it has run, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_seconds: Option<u64>,
+    /// What the builder said last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Why it failed, the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The same as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// In how many seconds it will be there, by what it took before and what builds of like size took; less than nothing is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate_seconds: Option<u64>,
+    /// When asking again is worth while, in seconds; 0 where nothing will change by itself.
+    pub retry_after: u64,
+    /// Derivations whose build was started for this, over all ended attempts that are remembered.
+    pub derivations_started: u32,
+    /// What these attempts have cost, in millionths of a dollar; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Micros>,
+    /// The public name of the attempt whose log is the build's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseId>,
+}
+
+impl Status {
+    /// Whether a builder has had it, so that there may be a log.
+    pub fn has_log(&self) -> bool {
+        self.lease.is_some()
+    }
+
+    /// The steps of a build by the names of their phases, and in words.
+    pub const STEPS: [(&'static str, &'static str); 6] = [
+        ("queued", "queue"),
+        ("starting", "start"),
+        ("evaluating", "evaluate"),
+        ("building", "build"),
+        ("inspecting", "inspect"),
+        ("uploading", "store"),
+    ];
+
+    /// The name of the step that it is at.
+    pub fn step(&self) -> &'static str {
+        match (self.state, &self.progress) {
+            ("building", Some(progress)) => progress.phase.name(),
+            ("building", None) => Phase::Starting.name(),
+            (state, _) => state,
+        }
+    }
+
+    /// What is happening, as a few words for a progress line: "tree-2.1.0 buildPhase, 3 of 7 built".
+    pub fn headline(&self) -> String {
+        if let Some(paused) = self.paused {
+            return format!("waits: {}", paused.sentence());
+        }
+        let mut headline = self.happening();
+        if let Some(left) = self.estimate_seconds {
+            headline.push_str(&format!(", about {} left", span(Duration::from_secs(left))));
+        }
+        if self.by_attribute { format!("{headline} ({BY_ATTRIBUTE})") } else { headline }
+    }
+
+    fn happening(&self) -> String {
+        let tried = if self.attempt > 1 { format!(", attempt {}", self.attempt) } else { String::new() };
+        match (self.state, &self.progress, self.ahead) {
+            ("building", Some(progress), _) => {
+                let step = progress.step.clone().unwrap_or_else(|| progress.phase.sentence().to_owned());
+                let of = match progress.expected {
+                    0 | 1 => String::new(),
+                    expected => format!(", {} of {expected} built", progress.done),
+                };
+                format!("{step}{of}{tried}")
+            }
+            ("building", None, _) => format!("starting{tried}"),
+            ("queued", _, Some(0)) => format!("next in the queue{tried}"),
+            ("queued", _, Some(ahead)) if ahead < QUEUE_LOOK => format!("{ahead} ahead in the queue{tried}"),
+            ("queued", _, _) => match &self.reason {
+                Some(reason) => format!("waits to try again: {reason}{tried}"),
+                None => format!("queued{tried}"),
+            },
+            _ => self.reason.clone().unwrap_or_else(|| self.state.to_owned()),
+        }
+    }
+}
+
+/// The status of what a target means.
+///
+/// # Errors
+/// A [`Reply`] inside, where it means no build; [`Unavailable`], where the ledger does not answer.
+pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Status, Reply>, Unavailable> {
+    match resolve::of(d, target, false).await? {
+        Ok(resolve) => {
+            let (build, _) = load_build(d, &resolve.key).await?;
+            Ok(Ok(view(d, build, resolve.by_attribute).await?))
+        }
+        Err(nothing) => Ok(Err(nothing.into())),
+    }
+}
+
+/// A state's name in the status document.
+pub(crate) fn name(state: &State) -> &'static str {
+    match state {
+        State::Unasked => "unasked",
+        State::Queued { .. } => "queued",
+        State::Building(_) | State::Joined { .. } => "building",
+        State::Ready { .. } => "ready",
+        State::Failed { until: None, .. } => "failed",
+        State::Failed { until: Some(_), .. } => "cooling-down",
+    }
+}
+
+/// The status document of a build's row. Where another build is at its work, it shows how far that one is.
+pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool) -> Result<Status, Unavailable> {
+    let now = d.now();
+    let leader = follow::leader(d, &build).await?;
+    let last = leader.history.last();
+    let mut status = Status {
+        state: name(&leader.state),
+        package: build.key.product.clone(),
+        system: build.key.system,
+        nixpkgs: build.key.rev.clone(),
+        by_attribute,
+        attempt: last.map_or(0, |attempt| attempt.number),
+        ahead: None,
+        paused: None,
+        started: None,
+        elapsed_seconds: None,
+        progress: None,
+        failure: None,
+        reason: None,
+        estimate_seconds: None,
+        retry_after: 0,
+        derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
+        cost: build.cost(d.policy()),
+        lease: follow::log_source(d, &build).await?.map(|prefix| prefix.lease),
+    };
+    match &leader.state {
+        State::Queued { due, attempt, warming, .. } => {
+            status.attempt = *attempt;
+            status.failure = last.and_then(|attempt| attempt.failure.clone()).filter(|_| *attempt > 1);
+            let (limits, _) = load_limits(d, Read::Eventual).await?;
+            status.paused = limits.closed(leader.key.system, d.policy(), now);
+            if let Some(paused) = status.paused {
+                status.retry_after = paused_for(&paused, now);
+            } else if *due <= now {
+                let ahead = ahead(d, &leader.key, *warming).await?;
+                let turn = limits.pace().of_any().map(|took| took * ahead as u32 / d.policy().slots.max(1) as u32);
+                let takes = expected(d, &leader.key, &limits, None).await?;
+                status.ahead = Some(ahead);
+                status.estimate_seconds = takes.map(|takes| seconds_up(turn.unwrap_or_default() + takes).max(1));
+                status.retry_after = turn.map_or(2 + 5 * ahead as u64, |turn| 2 + turn.as_secs()).min(60);
+            } else {
+                status.retry_after = seconds_up(*due - now) + 1;
+            }
+        }
+        State::Building(lease) => {
+            let elapsed = now - lease.claimed;
+            status.attempt = lease.attempt;
+            status.started = Some(lease.claimed);
+            status.elapsed_seconds = Some(elapsed.as_secs());
+            status.progress = d.ledger().progress(&lease.id).await?;
+            let (limits, _) = load_limits(d, Read::Eventual).await?;
+            let takes = expected(d, &leader.key, &limits, status.progress.as_ref()).await?;
+            let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
+            status.estimate_seconds = left.filter(|left| *left > 0);
+            // Whoever asks at every half of what has passed is told at most half as late again as it took.
+            let soon = status.estimate_seconds.unwrap_or(u64::MAX);
+            status.retry_after = (elapsed.as_secs() / 2).min(soon).clamp(2, 30);
+        }
+        // The other one has ended, and this one is about to hear of it.
+        _ if matches!(build.state, State::Joined { .. }) => (status.state, status.retry_after) = ("building", 2),
+        State::Unasked | State::Joined { .. } | State::Ready(_) => {}
+        State::Failed { failure, until, .. } => {
+            status.failure = Some(failure.clone());
+            status.retry_after = until.map_or(0, |until| seconds_up(until - now).max(1));
+        }
+    }
+    status.reason = status.failure.as_ref().map(Failure::sentence);
+    Ok(status)
+}
+
+/// Builds that are due before one that is queued; counted up to [`QUEUE_LOOK`].
+async fn ahead<D: Deployment>(d: &D, key: &BuildKey, warming: bool) -> Result<usize, Unavailable> {
+    let line = match warming {
+        true => queued(d, QUEUE_LOOK).await?,
+        false => d.ledger().list(StatusIndex::Queued, None, QUEUE_LOOK).await?,
+    };
+    Ok(line.iter().position(|listed| listed.key == *key).unwrap_or(line.len()))
+}
+
+/// How long an attempt at a build takes in all: as long as the last one of its package; else as those that had as much to build, if
+/// that is known by now; else as any.
+async fn expected<D: Deployment>(
+    d: &D,
+    key: &BuildKey,
+    limits: &Limits,
+    progress: Option<&Progress>,
+) -> Result<Option<Duration>, Unavailable> {
+    let Product::Package(attr) = &key.product else { return Ok(None) };
+    if let (Some(past), _) = load_profile(d, key.system, attr, Read::Eventual).await? {
+        return Ok(Some(Duration::from_secs(past.seconds.max(1))));
+    }
+    let known = progress.filter(|progress| progress.expected > 0);
+    Ok(match known {
+        Some(progress) => limits.pace().of(u32::try_from(progress.expected).unwrap_or(u32::MAX)),
+        None => limits.pace().of_any(),
+    })
+}
+
+/// Seconds after which to ask again whether builds go on.
+pub(crate) fn paused_for(paused: &Paused, now: Timestamp) -> u64 {
+    paused.until.map_or(PAUSE_LOOK, |until| seconds_up(until - now).max(1))
+}
+
+pub(crate) fn seconds_up(d: Duration) -> u64 {
+    d.as_millis().div_ceil(1000) as u64
+}

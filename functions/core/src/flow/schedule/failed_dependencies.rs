@@ -1,0 +1,67 @@
+//! What is known of dependencies that fail: noted when a build ends so, looked at before one begins, and let go by an operator.
+
+use crate::{
+    build::{Build, failed_dependencies::FailedDependencies, failure::Failure},
+    flow::{Tries, load_row},
+    id::key::{DrvHash, System},
+    objects::artifact::AttemptPrefix,
+    ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
+};
+
+async fn load<D: Deployment>(d: &D, system: System) -> Result<(FailedDependencies, Version), Unavailable> {
+    let (row, version) = load_row(d, &RowKey::FailedDependencies(system), Read::Consistent).await?;
+    Ok((row.unwrap_or_else(|| FailedDependencies::none(system)), version))
+}
+
+async fn change<D: Deployment>(
+    d: &D,
+    system: System,
+    change: impl Fn(&FailedDependencies) -> Option<FailedDependencies>,
+) -> Result<(), Unavailable> {
+    let mut tries = Tries::default();
+    loop {
+        let (failed_dependencies, seen) = load(d, system).await?;
+        let Some(next) = change(&failed_dependencies) else { return Ok(()) };
+        match d.ledger().commit(vec![Swap { seen, row: Row::FailedDependencies(next) }]).await {
+            Ok(()) => return Ok(()),
+            Err(error) => tries.again(error)?,
+        }
+    }
+}
+
+/// Notes how a build has ended, where that was by a dependency that fails for good.
+///
+/// # Errors
+/// [`Unavailable`]: others will come to it.
+pub(crate) async fn note<D: Deployment>(d: &D, ended: &Build) -> Result<(), Unavailable> {
+    // Nothing is read for the many that end otherwise.
+    if ended.dependency().is_none() {
+        return Ok(());
+    }
+    change(d, ended.key.system, |failed_dependencies| failed_dependencies.after(ended, d.now())).await
+}
+
+/// How one of these fails, and whose log tells of it, if that is known.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn among<D: Deployment>(
+    d: &D,
+    system: System,
+    dependencies: &[DrvHash],
+) -> Result<Option<(Failure, AttemptPrefix)>, Unavailable> {
+    if dependencies.is_empty() {
+        return Ok(None);
+    }
+    let (failed_dependencies, _) = load(d, system).await?;
+    Ok(failed_dependencies.among(dependencies).map(|(failure, prefix)| (failure.clone(), prefix.clone())))
+}
+
+/// Lets the dependency go that a build has failed by: an operator wants that build tried again.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn clear<D: Deployment>(d: &D, failed: &Build) -> Result<(), Unavailable> {
+    let Some(drv) = failed.dependency() else { return Ok(()) };
+    change(d, failed.key.system, |failed_dependencies| failed_dependencies.pardoned(drv)).await
+}

@@ -1,0 +1,9 @@
+//! Flows that run by themselves: dispatching due builds, sweeping lapsed leases, following another build of a derivation, promoting offers into the binary cache.
+
+pub mod dispatch;
+pub(crate) mod egress;
+pub(crate) mod failed_dependencies;
+pub(crate) mod follow;
+pub mod promote;
+pub(crate) mod status_index;
+pub mod sweep;

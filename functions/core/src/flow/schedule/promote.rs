@@ -1,0 +1,133 @@
+//! What builders offer comes into the Nix cache that all of them share: the one step that signs, and it believes no builder.
+//!
+//! Whether a store path has the content that its derivation makes is known to nobody who has not made it himself. So what counts is
+//! who says so, and when: a builder says what it is going to make before anything of that is run, and has its lease's token to
+//! itself, which no build can see. What is looked at here is that it offers that and nothing else, that it is whole and what it
+//! says it is, and that the attempt was one of ours and is over. What the cache has stays, whoever offers it again.
+
+use thiserror::Error;
+
+use crate::{
+    flow::load_build,
+    id::key::StoreHash,
+    objects::{
+        artifact::{AttemptPrefix, ObjectName},
+        narinfo::{BadNarinfo, Narinfo},
+    },
+    ports::{BinaryCache, Deployment, Measured, Unavailable},
+    telemetry::{About, Signal},
+};
+
+/// Longest content of a store path, in bytes: a few minutes of a small machine's time to look at.
+pub const NAR_MAX: u64 = 16 << 30;
+
+/// What became of an attempt's offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promoted {
+    /// The attempt is not over: they are looked at when it is.
+    NotYet,
+    /// They are looked at, and gone from the quarantine.
+    Done {
+        /// Store paths that the cache had not had.
+        new: usize,
+        /// Offers that were not what they should be.
+        refused: usize,
+    },
+}
+
+/// Why an offer is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OfferRefusal {
+    /// It is of something else than the attempt was to make.
+    #[error("it was not to be made there")]
+    NotPlanned,
+    /// What describes it is no narinfo.
+    #[error("its narinfo can not be read: {0}")]
+    Narinfo(#[from] BadNarinfo),
+    /// It describes another path.
+    #[error("its narinfo is of another path")]
+    OtherPath,
+    /// There is no file.
+    #[error("its file is not there")]
+    NoFile,
+    /// There is another file.
+    #[error("its file is another one than its narinfo says")]
+    File,
+    /// It unpacks to something else, to more, or to nothing.
+    #[error("its content is another one than its narinfo says")]
+    Content,
+}
+
+/// Looks at all that an attempt has offered: what is as it should be is signed and put into the cache, and then all of it is removed.
+/// Died anywhere and run again, or twice at once, it comes to the same.
+///
+/// # Errors
+/// [`Unavailable`]: run it again.
+pub async fn promote<D: Deployment, V: BinaryCache>(
+    d: &D,
+    binary_cache: &V,
+    prefix: &AttemptPrefix,
+) -> Result<Promoted, Unavailable> {
+    let (build, _) = load_build(d, &prefix.key).await?;
+    if build.lease().is_some_and(|lease| lease.id == prefix.lease) {
+        return Ok(Promoted::NotYet);
+    }
+    let about = About::Attempt(&prefix.key, &prefix.lease);
+    let (mut new, mut refused) = (0, 0);
+    let ours = build.history.iter().any(|attempt| attempt.lease == prefix.lease);
+    let planned = if ours { planned(binary_cache, prefix).await? } else { Vec::new() };
+    for path in binary_cache.offers(prefix).await? {
+        if binary_cache.has(&path).await? {
+            continue;
+        }
+        match look(binary_cache, prefix, &planned, &path).await? {
+            Ok(narinfo) => {
+                let dir = binary_cache.store_dir();
+                let signature = binary_cache.sign(&narinfo.fingerprint(dir));
+                // The file first: whoever finds a narinfo finds its file.
+                binary_cache.keep(prefix, &narinfo.packed.sha256).await?;
+                binary_cache.publish(&path, narinfo.signed(dir, &signature)).await?;
+                new += 1;
+            }
+            Err(why) => {
+                d.warn(about, "what it offers to the cache is dropped", &format!("{path}: {why}"));
+                refused += 1;
+            }
+        }
+    }
+    binary_cache.clear(prefix).await?;
+    if new > 0 {
+        d.emit(about, Signal::Promoted(new));
+    }
+    Ok(Promoted::Done { new, refused })
+}
+
+/// What the attempt may offer; nothing, where it has not said so in time.
+async fn planned<V: BinaryCache>(binary_cache: &V, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+    let Some(json) = binary_cache.read(prefix, ObjectName::Plan).await? else { return Ok(Vec::new()) };
+    serde_json::from_slice(&json).map_err(|error| Unavailable::new("plan", error))
+}
+
+async fn look<V: BinaryCache>(
+    binary_cache: &V,
+    prefix: &AttemptPrefix,
+    planned: &[StoreHash],
+    path: &StoreHash,
+) -> Result<Result<Narinfo, OfferRefusal>, Unavailable> {
+    if !planned.contains(path) {
+        return Ok(Err(OfferRefusal::NotPlanned));
+    }
+    let text = binary_cache.read(prefix, ObjectName::Narinfo(path.clone())).await?.unwrap_or_default();
+    let narinfo = match Narinfo::parse(&String::from_utf8_lossy(&text), binary_cache.store_dir()) {
+        Ok(narinfo) if narinfo.path.hash == *path => narinfo,
+        Ok(_) => return Ok(Err(OfferRefusal::OtherPath)),
+        Err(bad) => return Ok(Err(bad.into())),
+    };
+    let most = narinfo.nar.size.min(NAR_MAX);
+    Ok(match binary_cache.measure(prefix, &narinfo.packed.sha256, most).await? {
+        None => Err(OfferRefusal::NoFile),
+        Some(Measured { packed, .. }) if packed != narinfo.packed => Err(OfferRefusal::File),
+        Some(Measured { unpacked, .. }) if unpacked.as_ref() != Some(&narinfo.nar) => Err(OfferRefusal::Content),
+        Some(_) => Ok(narinfo),
+    })
+}

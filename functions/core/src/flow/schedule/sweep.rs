@@ -1,0 +1,99 @@
+//! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost,
+//! builders that work for nobody, pins that have moved and are not settled. And whether anything can be built, and served, is looked at.
+
+use crate::{
+    build::Event,
+    flow::{
+        AdvanceError, advance, load_build, load_limits,
+        operator::{pins, stop},
+        ring,
+        schedule::{dispatch, egress, status_index::Walk},
+    },
+    id::{
+        key::{BuildKey, System},
+        time::Timestamp,
+    },
+    ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, StatusIndex, Swap, Unavailable},
+    telemetry::{About, Signal},
+};
+
+/// Ends every lease whose time is over, starts the builder of every claim whose dispatcher died before it did, looks whether
+/// builders can be started, and how much was served today, and rings, in case a ring was lost. Then it marks what is served under a meaning that a pin had until
+/// lately. Returns when there may be more to do: the next lease would be over, or the next task gone.
+///
+/// It looks at every build that holds a slot, and those are few.
+///
+/// # Errors
+/// [`Unavailable`]: the ledger does not answer; run it again.
+pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+    let (mut walk, mut next) = (Walk::along(StatusIndex::Building), None);
+    while let Some(page) = walk.next(d).await? {
+        for listed in &page {
+            if listed.at > d.now() {
+                next = next.or(Some(listed.at));
+                relaunch(d, &listed.key).await?;
+            } else {
+                lapse(d, &listed.key).await?;
+            }
+        }
+    }
+    if load_limits(d, Read::Consistent).await?.0.halted() {
+        stop::suspend(d).await?;
+    }
+    match stop::strays(d).await {
+        Ok(more) => next = [next, more].into_iter().flatten().min(),
+        Err(error) => d.warn(About::Service, "builders that work for nobody may run", &error),
+    }
+    for system in System::ALL {
+        look(d, system).await?;
+    }
+    egress::count(d).await?;
+    ring(d).await;
+    pins::settle(d).await?;
+    Ok(next)
+}
+
+async fn lapse<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
+    let lapsed = match advance(d, key, &Event::Lapse).await {
+        Ok(lapsed) => lapsed,
+        Err(AdvanceError::Unavailable(error)) => return Err(error),
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => return Ok(()),
+    };
+    if let Some(lease) = lapsed.before.lease().filter(|_| lapsed.after.lease().is_none()) {
+        stop::tell(d, key, lease).await;
+    }
+    Ok(())
+}
+
+/// A claim without a task: its dispatcher died between the two, or is about to write the task down. The same lease starts
+/// no second builder, so launching it again is right in both cases.
+async fn relaunch<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
+    let (build, _) = load_build(d, key).await?;
+    match build.lease() {
+        Some(lease) if lease.task.is_none() => dispatch::launch(d, key, lease).await,
+        _ => Ok(()),
+    }
+}
+
+/// Whether builders for a system can be started. What keeps them from it is written down, for whoever asks for a program; and
+/// when it is gone, that too. Somebody else who writes first is no harm: the next sweep looks again.
+async fn look<D: Deployment>(d: &D, system: System) -> Result<(), Unavailable> {
+    let obstacle = match d.launcher().obstacle(system).await {
+        Ok(obstacle) => obstacle,
+        Err(error) => {
+            d.warn(About::Service, "nobody knows whether builders can be started", &error);
+            return Ok(());
+        }
+    };
+    let (known, seen) = load_limits(d, Read::Consistent).await?;
+    let limits = known.looked_at(system, obstacle, d.now());
+    if limits == known {
+        return Ok(());
+    }
+    match d.ledger().commit(vec![Swap { seen, row: Row::Limits(limits) }]).await {
+        Ok(()) => d.emit(About::Service, Signal::Looked(system, obstacle)),
+        Err(NotCommitted::Conflict) => {}
+        Err(NotCommitted::Unavailable(error)) => return Err(error),
+    }
+    Ok(())
+}

@@ -1,0 +1,476 @@
+//! What a thing *is*: names that are valid by construction.
+//!
+//! Every type here has private fields and one way in (`FromStr`), which serde uses too, so a row,
+//! a message or a request can not smuggle in what the constructor refuses. Nothing that has not
+//! passed through here reaches Nix, an object path or a ledger key.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Longest name, in bytes (contract §1).
+pub const NAME_MAX: usize = 128;
+/// Most parts of an attribute path (contract §1).
+pub const ATTR_PARTS_MAX: usize = 4;
+
+/// Why a name was refused; reads on after "the name …".
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum BadName {
+    /// The empty string.
+    #[error("is empty")]
+    Empty,
+    /// More than [`NAME_MAX`] bytes.
+    #[error("is longer than {NAME_MAX} bytes")]
+    TooLong,
+    /// A byte outside the alphabet of that kind of name.
+    #[error("has a character that no name has")]
+    Character,
+    /// Starts with something else than a letter, a digit or `_`.
+    #[error("does not start with a letter, a digit or `_`")]
+    Start,
+    /// `a..b`, `a.`, or a part that is nothing but dots.
+    #[error("has an empty part")]
+    EmptyPart,
+    /// More than [`ATTR_PARTS_MAX`] parts.
+    #[error("has more than {ATTR_PARTS_MAX} parts")]
+    Parts,
+    /// A part that leads out of the package set (`pkgs*`, `buildPackages`, `builtins`, `__*`).
+    #[error("leads to another package set")]
+    Reserved,
+    /// Not 40 lower-case hex digits, not a known system, and the like.
+    #[error("is not what it should be")]
+    Form,
+}
+
+/// Lets serde read and write a type as text, through its `FromStr` and `Display`: with
+/// `#[serde(try_from = "String", into = "String")]` on the type.
+macro_rules! serde_as_text {
+    ($type:ty, $error:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = $error;
+            fn try_from(s: String) -> Result<Self, $error> {
+                s.parse()
+            }
+        }
+        impl From<$type> for String {
+            fn from(value: $type) -> String {
+                value.to_string()
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;
+
+/// Gives a validated string type its `FromStr`, `Display`, `Debug` and serde, all through `$check`.
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as it was validated.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $name {
+            type Err = BadName;
+            fn from_str(s: &str) -> Result<Self, BadName> {
+                let check: fn(&str) -> Result<(), BadName> = $check;
+                check(s).map(|()| Self(s.to_owned()))
+            }
+        }
+        serde_as_text!($name, BadName);
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.0)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// An attribute path below `pkgsStatic`: `tree`, `python3Packages.foo`. At most four parts, none
+    /// of which leads to another package set.
+    Attr, check_attr
+}
+name_type! {
+    /// A program's file name in a package's `bin/`: `ps`, `[`, `c++`.
+    Bin, check_bin
+}
+name_type! {
+    /// A pin's name: `nixos-26.05`, `unstable`. 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
+    PinName, check_plain
+}
+name_type! {
+    /// An API key's name, which is no secret; spelled as a pin's.
+    KeyName, check_plain
+}
+name_type! {
+    /// The revision of a nixpkgs: 40 lower-case hex digits. A git commit, or, for a set given as a
+    /// path, the first 40 digits of the sha256 of its NAR.
+    Rev, |s| check_hex(s, 40)
+}
+name_type! {
+    /// The public name of one attempt at one build: 32 lower-case hex digits, random. Part of object paths.
+    LeaseId, |s| check_hex(s, 32)
+}
+name_type! {
+    /// A sha256 as 64 lower-case hex digits.
+    Sha256, |s| check_hex(s, 64)
+}
+name_type! {
+    /// What tells one derivation from all others: the hash in its store path, 32 characters of Nix's base 32.
+    DrvHash, check_store_hash
+}
+name_type! {
+    /// What tells one path in a Nix store from all others: `HASH` in `/nix/store/HASH-tree-2.1.0`, written as [`DrvHash`] is.
+    StoreHash, check_store_hash
+}
+
+impl Sha256 {
+    /// As bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        let digit = |digit: u8| u8::try_from(char::from(digit).to_digit(16).unwrap_or(0)).unwrap_or(0);
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(self.0.as_bytes().chunks(2)) {
+            *byte = digit(pair[0]) << 4 | digit(pair[1]);
+        }
+        bytes
+    }
+}
+
+impl From<[u8; 32]> for Sha256 {
+    fn from(bytes: [u8; 32]) -> Sha256 {
+        Sha256(hex(&bytes))
+    }
+}
+
+impl DrvHash {
+    /// The hash in `/nix/store/HASH-tree-2.1.0.drv`.
+    ///
+    /// # Errors
+    /// [`BadName`], where that is no derivation's path.
+    pub fn of_path(path: &str) -> Result<DrvHash, BadName> {
+        let file = path.strip_suffix(".drv").ok_or(BadName::Form)?.rsplit('/').next().unwrap_or_default();
+        file.split_once('-').ok_or(BadName::Form)?.0.parse()
+    }
+}
+
+impl Attr {
+    /// The parts of the path, outermost first.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.split('.')
+    }
+
+    /// The last part: what people call the package.
+    pub fn leaf(&self) -> &str {
+        self.0.rsplit('.').next().unwrap_or(&self.0)
+    }
+}
+
+fn check_attr(s: &str) -> Result<(), BadName> {
+    check_length(s)?;
+    check_start(s, |b| b == b'_')?;
+    check_alphabet(s, |b| matches!(b, b'_' | b'.' | b'+' | b'\'' | b'-'))?;
+    if s.split('.').any(str::is_empty) {
+        return Err(BadName::EmptyPart);
+    }
+    if s.split('.').count() > ATTR_PARTS_MAX {
+        return Err(BadName::Parts);
+    }
+    let leads_out = |p: &str| {
+        p.starts_with("pkgs") || p.starts_with("__") || matches!(p, "buildPackages" | "targetPackages" | "builtins")
+    };
+    if s.split('.').any(leads_out) {
+        return Err(BadName::Reserved);
+    }
+    Ok(())
+}
+
+fn check_bin(s: &str) -> Result<(), BadName> {
+    check_length(s)?;
+    check_start(s, |b| matches!(b, b'_' | b'['))?;
+    check_alphabet(s, |b| {
+        matches!(b, b'_' | b'.' | b'+' | b'\'' | b'-' | b'[' | b']' | b'@' | b':' | b',' | b'=' | b'~')
+    })
+}
+
+fn check_length(s: &str) -> Result<(), BadName> {
+    match s.len() {
+        0 => Err(BadName::Empty),
+        1..=NAME_MAX => Ok(()),
+        _ => Err(BadName::TooLong),
+    }
+}
+
+fn check_start(s: &str, more: fn(u8) -> bool) -> Result<(), BadName> {
+    match s.bytes().next() {
+        Some(b) if b.is_ascii_alphanumeric() || more(b) => Ok(()),
+        _ => Err(BadName::Start),
+    }
+}
+
+fn check_alphabet(s: &str, more: fn(u8) -> bool) -> Result<(), BadName> {
+    if s.bytes().all(|b| b.is_ascii_alphanumeric() || more(b)) { Ok(()) } else { Err(BadName::Character) }
+}
+
+fn check_hex(s: &str, digits: usize) -> Result<(), BadName> {
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if s.len() == digits && s.bytes().all(hex) { Ok(()) } else { Err(BadName::Form) }
+}
+
+fn check_store_hash(s: &str) -> Result<(), BadName> {
+    // Nix's alphabet has no e, o, u and t.
+    let base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'z') && !matches!(b, b'e' | b'o' | b'u' | b't');
+    if s.len() == 32 && s.bytes().all(base32) { Ok(()) } else { Err(BadName::Form) }
+}
+
+impl Sha256 {
+    /// That of some bytes.
+    pub fn of(content: &[u8]) -> Sha256 {
+        use sha2::Digest;
+        Sha256(hex(&sha2::Sha256::digest(content)))
+    }
+}
+
+/// A name that operators give: 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
+fn check_plain(s: &str) -> Result<(), BadName> {
+    match s.as_bytes() {
+        [] => Err(BadName::Empty),
+        [b'.' | b'-', ..] => Err(BadName::Start),
+        bytes if bytes.len() > 64 => Err(BadName::TooLong),
+        bytes if bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-')) => Ok(()),
+        _ => Err(BadName::Character),
+    }
+}
+
+/// The lower-case hex digits of some bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A system as Nix names it. A program is for exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum System {
+    /// 64-bit x86 Linux.
+    #[serde(rename = "x86_64-linux")]
+    X86_64Linux,
+    /// 64-bit ARM Linux.
+    #[serde(rename = "aarch64-linux")]
+    Aarch64Linux,
+}
+
+impl System {
+    /// All systems that binplz knows.
+    pub const ALL: [System; 2] = [System::X86_64Linux, System::Aarch64Linux];
+
+    /// Nix's name: `x86_64-linux`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            System::X86_64Linux => "x86_64-linux",
+            System::Aarch64Linux => "aarch64-linux",
+        }
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for System {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        System::ALL.into_iter().find(|system| system.as_str() == s).ok_or(BadName::Form)
+    }
+}
+
+/// What a builder makes of a nixpkgs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Product {
+    /// The programs of a package.
+    Package(Attr),
+    /// The [catalogue](crate::nixpkgs::catalogue) of all its packages.
+    Catalogue,
+}
+
+/// How a catalogue stands where otherwise an attribute does: no attribute starts so.
+const CATALOGUE: &str = "-catalogue";
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Product::Package(attr) => attr.fmt(f),
+            Product::Catalogue => f.write_str(CATALOGUE),
+        }
+    }
+}
+
+impl FromStr for Product {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        if s == CATALOGUE { Ok(Product::Catalogue) } else { s.parse().map(Product::Package) }
+    }
+}
+
+serde_as_text!(Product, BadName);
+
+/// The identity of a build: one key has at most one live lease, on however many machines.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BuildKey {
+    /// Of which nixpkgs.
+    pub rev: Rev,
+    /// For which system.
+    pub system: System,
+    /// What is made. It is called `attr` where it is written, as when there were packages only.
+    #[serde(rename = "attr")]
+    pub product: Product,
+}
+
+/// `REV/SYSTEM/ATTR`: also how a key stands in ledger keys, object paths and the lease endpoint's URLs.
+impl fmt::Display for BuildKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.rev, self.system, self.product)
+    }
+}
+
+impl FromStr for BuildKey {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let mut parts = s.splitn(3, '/');
+        let mut next = || parts.next().ok_or(BadName::Form);
+        Ok(BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? })
+    }
+}
+
+/// The secret that proves a lease: 64 lower-case hex digits, random. `Debug` never shows it.
+///
+/// It stands in the ledger in the clear, because a dispatcher that died between its claim and its launch must be
+/// able to launch the same task with the same parameters again; whoever reads the ledger needs no token.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token(String);
+
+impl Token {
+    /// The secret itself, to hand to the one builder it is for.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Token {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        check_hex(s, 64).map(|()| Token(s.to_owned()))
+    }
+}
+impl TryFrom<String> for Token {
+    type Error = BadName;
+    fn try_from(s: String) -> Result<Self, BadName> {
+        s.parse()
+    }
+}
+impl From<Token> for String {
+    fn from(t: Token) -> String {
+        t.0
+    }
+}
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+/// Compares without stopping at the first difference, so that time tells nothing about the secret.
+impl PartialEq for Token {
+    fn eq(&self, other: &Token) -> bool {
+        self.0.bytes().zip(other.0.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+    }
+}
+impl Eq for Token {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_that_lead_out_of_the_set_are_refused() {
+        for s in ["pkgsStatic.tree", "tree.pkgsCross", "pkgs", "buildPackages.tree", "a.b.__toString", "builtins"] {
+            assert_eq!(s.parse::<Attr>(), Err(BadName::Reserved), "{s}");
+        }
+    }
+
+    #[test]
+    fn attributes_have_one_to_four_parts() {
+        for s in ["tree", "python3Packages.foo", "a.b.c.d", "_7zz", "7zz", "libsigc++", "x'"] {
+            assert!(s.parse::<Attr>().is_ok(), "{s}");
+        }
+        for (s, why) in [
+            ("", BadName::Empty),
+            ("a.b.c.d.e", BadName::Parts),
+            ("a..b", BadName::EmptyPart),
+            ("a.", BadName::EmptyPart),
+            (".a", BadName::Start),
+            ("-a", BadName::Start),
+            ("a^out", BadName::Character),
+            ("a b", BadName::Character),
+            ("ä", BadName::Start),
+        ] {
+            assert_eq!(s.parse::<Attr>(), Err(why), "{s}");
+        }
+        assert_eq!("a".repeat(129).parse::<Attr>(), Err(BadName::TooLong));
+    }
+
+    #[test]
+    fn a_program_may_be_called_what_real_packages_ship() {
+        for s in ["[", "[[", "c++", "x86_64-unknown-linux-musl-gcc", "7z", "perl5.38"] {
+            assert!(s.parse::<Bin>().is_ok(), "{s}");
+        }
+        for s in [".", "..", "-rf", ".tree-wrapped", "a/b", "a b", "a$b", "a\"b", "a`b", "a\\b", "a%b", "a\0"] {
+            assert!(s.parse::<Bin>().is_err(), "{s}");
+        }
+    }
+
+    #[test]
+    fn serde_goes_through_the_same_check_as_the_constructor() {
+        assert!(serde_json::from_str::<Attr>("\"pkgsStatic.tree\"").is_err());
+        assert!(serde_json::from_str::<Sha256>("\"../../etc/passwd\"").is_err());
+        assert_eq!(serde_json::to_string(&"tree".parse::<Attr>().ok()).ok().as_deref(), Some("\"tree\""));
+    }
+
+    #[test]
+    fn a_key_is_read_back_from_its_text() {
+        for product in ["a.b", "-catalogue"] {
+            let text = format!("{}/x86_64-linux/{product}", "0".repeat(40));
+            assert_eq!(text.parse::<BuildKey>().map(|k| k.to_string()), Ok(text));
+        }
+        assert!("-tree".parse::<Product>().is_err());
+    }
+
+    #[test]
+    fn a_derivation_is_known_by_the_hash_in_its_path() {
+        let hash = "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4";
+        let path = format!("/nix/store/{hash}-hello-2.10.drv");
+        assert_eq!(DrvHash::of_path(&path).as_ref().map(DrvHash::as_str), Ok(hash));
+        for path in [hash, "/nix/store/hello-2.10.drv", &path.replace("0c8", "0e8"), &path.replace(".drv", "")] {
+            assert!(DrvHash::of_path(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_token_never_shows_itself() {
+        let token: Token = "ab".repeat(32).parse().expect("64 hex digits");
+        assert_eq!(format!("{token:?}"), "Token(…)");
+        assert_ne!(token, "ac".repeat(32).parse().expect("64 hex digits"));
+    }
+}

@@ -1,0 +1,394 @@
+//! What was *asked*: a URL's path and query, read once and strictly.
+//!
+//! A target is not an identity: it may leave out the system and may name a pin, whose commit changes.
+//! [`crate::nixpkgs::pins`] turns it into a [`crate::id::key::BuildKey`].
+
+use std::{fmt, str::FromStr};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    id::{
+        key::{Attr, BadName, Bin, NAME_MAX, System, serde_as_text},
+        text::clean_line,
+    },
+    nixpkgs::pins::PinName,
+};
+
+/// What is written as it is in a target: the unreserved characters of RFC 3986. All else is percent-encoded, so that a target can stand in a
+/// URL, a header and between a shell's single quotes.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What the path names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Wanted {
+    /// `/NAME`: a package's main program.
+    Package(Attr),
+    /// `/ATTR/BIN`: one program of a package.
+    Program(Attr, Bin),
+}
+
+impl Wanted {
+    /// The package that is asked for.
+    pub fn attr(&self) -> &Attr {
+        match self {
+            Wanted::Package(attr) | Wanted::Program(attr, _) => attr,
+        }
+    }
+
+    /// The file name that a person would save it under.
+    pub fn file_name(&self) -> &str {
+        match self {
+            Wanted::Package(attr) => attr.leaf(),
+            Wanted::Program(_, bin) => bin.as_str(),
+        }
+    }
+}
+
+/// `tree`, `procps/ps`: the path without its leading slash, percent-encoded.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", utf8_percent_encode(self.attr().as_str(), ENCODED))?;
+        if let Wanted::Program(_, bin) = self {
+            write!(f, "/{}", utf8_percent_encode(bin.as_str(), ENCODED))?;
+        }
+        Ok(())
+    }
+}
+
+serde_as_text!(Wanted, BadTarget);
+
+impl FromStr for Wanted {
+    type Err = BadTarget;
+    fn from_str(path: &str) -> Result<Self, BadTarget> {
+        let (attr, bin) = match path.split_once('/') {
+            Some((attr, bin)) => (attr, Some(bin)),
+            None => (path, None),
+        };
+        let attr = decode(attr).ok_or(BadTarget::Package(BadName::Character))?;
+        let attr = attr.parse().map_err(|why| match (why, bin) {
+            // `/%5B`: a program's name that can be no package's.
+            (BadName::Start, None) if attr.parse::<Bin>().is_ok() => BadTarget::Unknown,
+            _ => BadTarget::Package(why),
+        })?;
+        let Some(bin) = bin else { return Ok(Wanted::Package(attr)) };
+        let bin = decode(bin).ok_or(BadTarget::Program(BadName::Character))?;
+        Ok(Wanted::Program(attr, bin.parse().map_err(BadTarget::Program)?))
+    }
+}
+
+/// Which nixpkgs was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PinRef {
+    /// `pin=NAME`.
+    Name(PinName),
+    /// `nixpkgs-commit=HEX`: 7 to 40 lower-case hex digits, the start of a served pin's revision.
+    Commit(String),
+}
+
+/// Fewest digits that name a commit.
+pub const COMMIT_MIN: usize = 7;
+
+/// A program, as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Target {
+    /// What.
+    pub wanted: Wanted,
+    /// For which system; `None` is the deployment's.
+    pub system: Option<System>,
+    /// From which nixpkgs; `None` is the default pin.
+    pub pin: Option<PinRef>,
+}
+
+/// A target, and how the client would like to wait for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// What was asked for.
+    pub target: Target,
+    /// `?wait`: hold the answer until the binary is there ([`crate::id::wait`]).
+    pub wait: bool,
+    /// `?retry`: while it builds, answer 503 with an empty body (contract §3).
+    pub retry: bool,
+}
+
+/// Why a URL is no target; a sentence for people. It never repeats what was sent.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum BadTarget {
+    /// The path's first part.
+    #[error("the package's name {0}")]
+    Package(BadName),
+    /// The path's second part.
+    #[error("the program's name {0}")]
+    Program(BadName),
+    /// A well-formed program's name that no package has.
+    #[error("there is no such package or program")]
+    Unknown,
+    /// A parameter that does not exist.
+    #[error("there is a parameter that does not exist; there are sys, pin, nixpkgs-commit, wait and retry")]
+    Parameter,
+    /// The same, where something is looked for.
+    #[error("there is a parameter that does not exist; there are q, sys, pin and nixpkgs-commit")]
+    SearchParameter,
+    /// A parameter that was given twice, or two that exclude each other.
+    #[error("the parameter {0} is given twice")]
+    Twice(&'static str),
+    /// A parameter's value.
+    #[error("the parameter {0} is not understood: {1}")]
+    Value(&'static str, &'static str),
+}
+
+impl Query {
+    /// Reads a request's path (as it is on the wire, with or without its leading slash) and query. Percent-escapes are decoded
+    /// once; what a gateway has decoded already reads the same, since no valid name holds a `%`.
+    ///
+    /// # Errors
+    /// [`BadTarget`] tells which part is wrong.
+    pub fn parse(path: &str, query: Option<&str>) -> Result<Query, BadTarget> {
+        let wanted = path.strip_prefix('/').unwrap_or(path).parse()?;
+        let mut parsed = Query { target: Target { wanted, system: None, pin: None }, wait: false, retry: false };
+        for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decode(value).unwrap_or_default();
+            let Target { system, pin, .. } = &mut parsed.target;
+            match name {
+                _ if place(name, &value, system, pin)? => {}
+                "wait" => flag("wait", &mut parsed.wait, &value)?,
+                "retry" => flag("retry", &mut parsed.retry, &value)?,
+                _ => return Err(BadTarget::Parameter),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// What somebody looks for, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// A part of a name; may be empty.
+    pub text: String,
+    /// For which system; `None` is the deployment's.
+    pub system: Option<System>,
+    /// In which nixpkgs; `None` is the default pin.
+    pub pin: Option<PinRef>,
+}
+
+impl Search {
+    /// Reads `q=…` as a form sends it, and the parameters that a target has, too. The text is made harmless, and short.
+    ///
+    /// # Errors
+    /// [`BadTarget`] tells which part is wrong.
+    pub fn parse(query: Option<&str>) -> Result<Search, BadTarget> {
+        let mut parsed = Search { text: String::new(), system: None, pin: None };
+        let mut text = None;
+        for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decode(&value.replace('+', "%20")).unwrap_or_default();
+            match name {
+                "q" => once("q", &mut text, clean_line(&value, NAME_MAX))?,
+                // A form sends what was left empty, too.
+                "sys" | "pin" if value.is_empty() => {}
+                _ if place(name, &value, &mut parsed.system, &mut parsed.pin)? => {}
+                _ => return Err(BadTarget::SearchParameter),
+            }
+        }
+        Ok(Search { text: text.unwrap_or_default(), ..parsed })
+    }
+}
+
+/// Reads a parameter that says for which system, or in which nixpkgs; false: it is another one.
+fn place(name: &str, value: &str, system: &mut Option<System>, pin: &mut Option<PinRef>) -> Result<bool, BadTarget> {
+    match name {
+        "sys" => {
+            let value = value.parse().map_err(|_| BadTarget::Value("sys", "x86_64-linux or aarch64-linux"))?;
+            once("sys", system, value)?;
+        }
+        "pin" => {
+            let value = value.parse().map_err(|_| BadTarget::Value("pin", "no pin has such a name"))?;
+            once("pin", pin, PinRef::Name(value))?;
+        }
+        "nixpkgs-commit" => once("nixpkgs-commit", pin, commit(value)?)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The target's spelling, and `retry` where it was asked for. `wait` is no part of it: a hop's path has said so already.
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.target)?;
+        match (self.retry, self.target.has_query()) {
+            (true, true) => write!(f, "&retry"),
+            (true, false) => write!(f, "?retry"),
+            (false, _) => Ok(()),
+        }
+    }
+}
+
+fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), BadTarget> {
+    if slot.replace(value).is_none() { Ok(()) } else { Err(BadTarget::Twice(name)) }
+}
+
+fn flag(name: &'static str, slot: &mut bool, value: &str) -> Result<(), BadTarget> {
+    match value {
+        "" | "1" | "true" if !*slot => *slot = true,
+        "" | "1" | "true" => return Err(BadTarget::Twice(name)),
+        _ => return Err(BadTarget::Value(name, "it takes no value")),
+    }
+    Ok(())
+}
+
+fn commit(value: &str) -> Result<PinRef, BadTarget> {
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if (COMMIT_MIN..=40).contains(&value.len()) && value.bytes().all(hex) {
+        Ok(PinRef::Commit(value.to_owned()))
+    } else {
+        Err(BadTarget::Value("nixpkgs-commit", "7 to 40 lower-case hex digits"))
+    }
+}
+
+/// Decodes percent-escapes; `None` where the result is not UTF-8.
+fn decode(s: &str) -> Option<String> {
+    percent_decode_str(s).decode_utf8().ok().map(|s| s.into_owned())
+}
+
+serde_as_text!(Target, BadTarget);
+
+/// Its spelling, with or without a leading slash. How a client would like to wait is no part of it.
+impl FromStr for Target {
+    type Err = BadTarget;
+    fn from_str(text: &str) -> Result<Self, BadTarget> {
+        let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+        match Query::parse(path, query)? {
+            Query { target, wait: false, retry: false } => Ok(target),
+            _ => Err(BadTarget::Parameter),
+        }
+    }
+}
+
+impl Target {
+    /// Whether its canonical spelling has a query.
+    pub fn has_query(&self) -> bool {
+        self.system.is_some() || self.pin.is_some()
+    }
+}
+
+/// The one canonical spelling, without a leading slash: `procps/ps?sys=x86_64-linux&pin=unstable`.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.wanted)?;
+        let mut separator = '?';
+        if let Some(system) = self.system {
+            write!(f, "?sys={system}")?;
+            separator = '&';
+        }
+        match &self.pin {
+            None => Ok(()),
+            Some(PinRef::Name(pin)) => write!(f, "{separator}pin={pin}"),
+            Some(PinRef::Commit(commit)) => write!(f, "{separator}nixpkgs-commit={commit}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(url: &str) -> Result<Query, BadTarget> {
+        let (path, query) = match url.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (url, None),
+        };
+        Query::parse(path, query)
+    }
+
+    #[test]
+    fn targets_are_read_and_printed_in_one_spelling() {
+        for (url, canonical) in [
+            ("/tree", "tree"),
+            ("/tr%65e", "tree"),
+            ("/coreutils/%5B", "coreutils/%5B"),
+            ("/coreutils/[", "coreutils/%5B"),
+            ("/x'", "x%27"),
+            ("/libsigc++", "libsigc%2B%2B"),
+            ("/procps/ps?pin=unstable&sys=aarch64-linux", "procps/ps?sys=aarch64-linux&pin=unstable"),
+            ("/tree?nixpkgs-commit=0ba2543&retry&wait", "tree?nixpkgs-commit=0ba2543"),
+        ] {
+            assert_eq!(parse(url).map(|q| q.target.to_string()), Ok(canonical.to_owned()), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_search_is_read_as_a_form_sends_it() {
+        let text = |query| Search::parse(Some(query)).map(|search| search.text);
+        for (query, found) in [
+            ("q=tree", "tree"),
+            ("q=c%2B%2B", "c++"),
+            ("q=google+chrome", "google chrome"),
+            ("q=a%1b[31m%E2%80%AE", "a"),
+            ("q=", ""),
+            ("", ""),
+            ("sys=&pin=&q=x", "x"),
+        ] {
+            assert_eq!(text(query), Ok(found.to_owned()), "{query}");
+        }
+        assert_eq!(text("q=a&q=b"), Err(BadTarget::Twice("q")));
+        assert_eq!(text("q=a&wait"), Err(BadTarget::SearchParameter));
+        assert_eq!(text("sys=vax"), Err(BadTarget::Value("sys", "x86_64-linux or aarch64-linux")));
+    }
+
+    #[test]
+    fn a_bad_target_tells_which_part_is_wrong() {
+        for (url, why) in [
+            ("/", BadTarget::Package(BadName::Empty)),
+            ("/a/b/c", BadTarget::Program(BadName::Character)),
+            ("/tree/", BadTarget::Program(BadName::Empty)),
+            ("//tree", BadTarget::Package(BadName::Empty)),
+            ("/%ff", BadTarget::Package(BadName::Character)),
+            ("/%5B", BadTarget::Unknown),
+            ("/tree?sys=vax", BadTarget::Value("sys", "x86_64-linux or aarch64-linux")),
+            ("/tree?commit=1", BadTarget::Parameter),
+            ("/tree?sys=x86_64-linux&sys=x86_64-linux", BadTarget::Twice("sys")),
+            ("/tree?pin=a&nixpkgs-commit=0ba2543", BadTarget::Twice("nixpkgs-commit")),
+            ("/tree?nixpkgs-commit=0BA2543", BadTarget::Value("nixpkgs-commit", "7 to 40 lower-case hex digits")),
+            ("/tree?wait=no", BadTarget::Value("wait", "it takes no value")),
+        ] {
+            assert_eq!(parse(url), Err(why), "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics_and_what_is_accepted_is_a_fixed_point(path in ".{0,200}", query in ".{0,80}") {
+            if let Ok(q) = Query::parse(&path, Some(&query)) {
+                let canonical = q.target.to_string();
+                prop_assert_eq!(parse(&canonical).map(|q| q.target), Ok(q.target.clone()));
+                let again = parse(&q.to_string());
+                prop_assert_eq!(again, Ok(Query { wait: false, ..q }));
+            }
+        }
+
+        #[test]
+        fn whatever_is_looked_for_is_a_short_line_of_text(query in "(q|sys|pin|%[0-9a-f]{2}|[=&+?]|.){0,200}") {
+            if let Ok(search) = Search::parse(Some(&query)) {
+                prop_assert!(search.text.chars().count() <= NAME_MAX + 1, "{:?}", search);
+                prop_assert_eq!(clean_line(&search.text, NAME_MAX + 1), search.text);
+            }
+        }
+
+        #[test]
+        fn a_canonical_target_is_harmless_in_a_shell_a_header_and_a_url(
+            attr in "[A-Za-z_][A-Za-z0-9_+'-]{0,9}(\\.[A-Za-z0-9_+'-]{1,9}){0,3}", bin in "[A-Za-z_\\[][ -~]{0,9}",
+        ) {
+            if let (Ok(attr), Ok(bin)) = (attr.parse(), bin.parse()) {
+                let text = Wanted::Program(attr, bin).to_string();
+                prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%/".contains(&b)), "{}", text);
+            }
+        }
+    }
+}

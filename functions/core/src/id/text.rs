@@ -1,0 +1,269 @@
+//! Foreign text made harmless: what Nix, a package or a builder says is read by people, in terminals, headers and pages.
+
+use std::time::Duration;
+
+use crate::quota::limits::Micros;
+
+/// Foreign text made fit for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control
+/// characters and Unicode's hidden marks become spaces, runs of spaces become one, and it is cut at `max` characters.
+pub fn clean_line(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    let mut count = 0;
+    let mut space = false;
+    for c in without_escapes(text) {
+        if c.is_control() || is_hidden(c) || c.is_whitespace() {
+            space = !out.is_empty();
+        } else if count + usize::from(space) >= max {
+            out.push('…');
+            break;
+        } else {
+            count += 1 + usize::from(space);
+            if std::mem::take(&mut space) {
+                out.push(' ');
+            }
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Foreign text made fit for a terminal, line by line: without ANSI escape sequences, hidden marks and control characters, but with its tabs
+/// and newlines, and as long as it is.
+pub fn clean_lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        // An escape sequence that was never ended takes the rest of its line, and no more.
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        out.extend(without_escapes(line).filter(|c| *c == '\t' || !(c.is_control() || is_hidden(*c))));
+        out.push_str(end);
+    }
+    out
+}
+
+/// A number of bytes for people, in decimal units: "51.3 kB".
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 3] = ["kB", "MB", "GB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    // Tenths, rounded; what rounds up to a thousand is one of the next unit.
+    let mut tenths = count.saturating_add(50) / 100;
+    let mut unit = 0;
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths = (tenths + 500) / 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// An amount of money for people, in dollars, from millionths of one: two digits that mean something where it is less than a dollar
+/// ("0.010"), cents where it is less than a hundred, and whole dollars beyond ("12,345").
+pub fn dollars(Micros(micros): Micros) -> String {
+    // What the last digit that is told counts.
+    let last = |micros: u64| match micros {
+        0..1_000_000 => 10u64.pow(micros.max(10).ilog10() - 1),
+        1_000_000..100_000_000 => 10_000,
+        _ => 1_000_000,
+    };
+    let round = |micros: u64| micros.saturating_add(last(micros) / 2) / last(micros) * last(micros);
+    let rounded = round(micros);
+    let (whole, decimals) = (rounded / 1_000_000, format!("{:06}", rounded % 1_000_000));
+    // What rounds up to ten of a kind has a digit less.
+    let told = 6 - last(rounded).ilog10() as usize;
+    match (micros, told) {
+        (0, _) => "0".to_owned(),
+        (_, 0) => thousands(whole),
+        _ => format!("{whole}.{}", &decimals[..told]),
+    }
+}
+
+/// A number for people: "12,345".
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+/// A time for people, in its largest unit: "3 minutes".
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
+    let (name, length) = units.into_iter().find(|(_, length)| seconds >= *length).unwrap_or(("second", 1));
+    match seconds / length {
+        1 => format!("1 {name}"),
+        count => format!("{count} {name}s"),
+    }
+}
+
+/// The longest run of such characters that may be no secret: a commit has 40. A lease's token and a URL's signature have 64.
+const PLAIN_MAX: usize = 47;
+
+/// Text for a log, in which no token and no signature is told, whoever put it there: of whatever may be one, the beginning is
+/// left, to know it again by.
+pub fn without_secrets(text: &str) -> String {
+    let encoded = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '=' | '%');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let run = rest.find(|c| !encoded(c)).unwrap_or(rest.len());
+        let (told, end) = match run {
+            0 => (c.len_utf8(), c.len_utf8()),
+            1..=PLAIN_MAX => (run, run),
+            _ => (8, run),
+        };
+        out.push_str(&rest[..told]);
+        if told < end {
+            out.push('…');
+        }
+        rest = &rest[end..];
+    }
+    out
+}
+
+/// The text without ANSI escape sequences, whole or cut off.
+pub fn without_escapes(text: &str) -> impl Iterator<Item = char> {
+    let mut chars = text.chars().peekable();
+    std::iter::from_fn(move || {
+        while let Some(c) = chars.next() {
+            if c != '\x1b' {
+                return Some(c);
+            }
+            skip_escape(&mut chars);
+        }
+        None
+    })
+}
+
+/// Leaves out the rest of an ANSI escape sequence: CSI up to its final byte, OSC up to BEL or ST, else one character.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => while chars.next().is_some_and(|c| !('\x40'..='\x7e').contains(&c)) {},
+        Some(']') => {
+            while let Some(c) = chars.next() {
+                if c == '\x07' || (c == '\x1b' && chars.next_if_eq(&'\\').is_some()) {
+                    break;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a reader does not see, or what turns around what is seen: marks of direction and of joining, spaces without width,
+/// separators of lines, annotations, tags.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}'
+        | '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Text as the worst of packages would write it.
+    fn hostile() -> impl Strategy<Value = String> {
+        prop_oneof![
+            ".{0,60}",
+            "[\\x00-\\x1f\\x7f-\\x9f\\[\\]a-c;m\u{202e}\u{200b}\u{feff}\u{e0041}\\\\]{0,60}",
+            "(\x1b\\[[0-9;]{0,4}[A-Za-z]?|\x1b\\]0;.{0,9}\x07?|\r|\n|x){0,30}"
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_cleaned_line_is_one_line_of_what_can_be_seen_and_stays_as_it_is(text in hostile(), max in 0usize..80) {
+            let line = clean_line(&text, max);
+            prop_assert!(!line.chars().any(|c| c.is_control() || is_hidden(c)), "{:?}", line);
+            prop_assert!(line.chars().count() <= max + 1);
+            prop_assert_eq!(clean_line(&line, max + 1), line);
+        }
+
+        #[test]
+        fn cleaned_lines_are_as_many_as_they_were_and_hold_what_can_be_seen(text in hostile()) {
+            let lines = clean_lines(&text);
+            prop_assert!(!lines.chars().any(|c| (c.is_control() && !"\n\t".contains(c)) || is_hidden(c)), "{:?}", lines);
+            prop_assert_eq!(lines.matches('\n').count(), text.matches('\n').count());
+            prop_assert_eq!(clean_lines(&lines), lines.clone());
+        }
+
+        #[test]
+        fn plain_lines_stay_as_they_are(text in "([ -~\t\u{e0}-\u{17f}]{0,40}\n){0,5}") {
+            prop_assert_eq!(clean_lines(&text), text);
+        }
+
+        #[test]
+        fn no_token_is_told_wherever_it_stands(before in ".*", token in "[0-9a-f]{64}|[A-Za-z0-9+=%]{48,300}", after in ".*") {
+            let told = without_secrets(&format!("{before}{token}{after}"));
+            prop_assert!(!told.contains(&token), "{told}");
+        }
+
+        #[test]
+        fn what_is_short_enough_is_told(text in "([a-z0-9:/. -]{0,40}[^a-z0-9])*") {
+            prop_assume!(text.split(|c: char| !c.is_ascii_alphanumeric()).all(|word| word.len() <= PLAIN_MAX));
+            prop_assert_eq!(without_secrets(&text), text);
+        }
+    }
+
+    #[test]
+    fn of_a_presigned_url_the_object_is_told_and_the_signature_is_not() {
+        let key = format!("{}/x86_64-linux/tree/{}", "ab".repeat(20), "c".repeat(32));
+        let object =
+            format!("https://b.s3.amazonaws.com/builds/{key}/bin/tree?X-Amz-Date=20261122T000000Z&X-Amz-Signatur");
+        assert_eq!(without_secrets(&format!("{object}e={}", "d".repeat(64))), format!("{object}…"));
+    }
+
+    #[test]
+    fn sizes_and_times_are_told_in_their_largest_unit() {
+        for (count, told) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (51_349, "51.3 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (12_345_678, "12.3 MB"),
+            (5_000_000_000_000, "5000.0 GB"),
+        ] {
+            assert_eq!(bytes(count), told, "{count}");
+        }
+        for (seconds, told) in
+            [(0, "0 seconds"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (90_000, "1 day")]
+        {
+            assert_eq!(span(Duration::from_secs(seconds)), told);
+        }
+    }
+
+    #[test]
+    fn money_is_told_with_as_many_digits_as_mean_something() {
+        for (micros, told) in [
+            (0, "0"),
+            (1, "0.000001"),
+            (99, "0.000099"),
+            (454, "0.00045"),
+            (10_290, "0.010"),
+            (99_600, "0.10"),
+            (205_810, "0.21"),
+            (994_999, "0.99"),
+            (999_999, "1.00"),
+            (1_234_567, "1.23"),
+            (99_994_999, "99.99"),
+            (99_999_999, "100"),
+            (999_499_999, "999"),
+            (12_345_678_901, "12,346"),
+            (u64::MAX, "18,446,744,073,709"),
+        ] {
+            assert_eq!(dollars(Micros(micros)), told, "{micros}");
+        }
+    }
+
+    #[test]
+    fn hostile_text_becomes_one_harmless_line() {
+        assert_eq!(clean_line("\x1b[31;1merror:\x1b[0m  a\n\tb\x07", 99), "error: a b");
+        assert_eq!(clean_line("\x1b]0;title\x07x\x1b]8;;u\x1b\\y", 99), "xy");
+        assert_eq!(clean_line("a\u{202e}b\u{2066}c", 99), "a b c");
+        assert_eq!(clean_line(&"x".repeat(1_000_000), 3), "xxx…");
+        assert_eq!(clean_line("ab   ", 2), "ab");
+    }
+}

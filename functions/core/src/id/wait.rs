@@ -1,0 +1,98 @@
+//! `?wait` (contract §3): a chain of redirects that plain clients follow while the build runs. Every hop holds its answer for as long as a
+//! gateway lets it, and its number is in its URL, so that nobody remembers who waits.
+
+use std::time::Duration;
+
+use crate::id::target::Query;
+
+/// Redirects that a chain needs beside those that lead to its hops: the one back to the target, and the target's own, to the
+/// binary. And one before all of them, from http to https.
+const OTHERS: u32 = 3;
+
+/// How long a client lets itself be kept waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How many redirects it follows in all.
+    redirects: u32,
+    /// In all, from the first request on; `None`: as long as it takes.
+    most: Option<Duration>,
+}
+
+impl Patience {
+    /// The patience of a client that says this of itself in `User-Agent` and `Prefer`.
+    pub fn of(agent: Option<&str>, prefer: Option<&str>) -> Patience {
+        // Seen of curl 7.88 and 8.23, Wget 1.21 and busybox 1.35. Go's client follows 9; who else is quiet about it, no fewer.
+        let redirects = match agent.unwrap_or("") {
+            agent if agent.starts_with("curl/") => 50,
+            agent if agent.starts_with("Wget/") => 20,
+            "Wget" => 15,
+            _ => 9,
+        };
+        Patience { redirects, most: prefer.and_then(preferred_wait) }
+    }
+
+    /// How long hop `number` (from 1) holds its answer, where one may be held for `hold`; `None`: the chain ends before it.
+    pub fn hold(self, number: u32, hold: Duration) -> Option<Duration> {
+        if number == 0 || number.saturating_add(OTHERS) > self.redirects {
+            return None;
+        }
+        let Some(most) = self.most else { return Some(hold) };
+        let left = most.saturating_sub(hold.saturating_mul(number - 1)).min(hold);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// The seconds of `wait=N` in a `Prefer` header (RFC 7240 §4.3).
+pub fn preferred_wait(prefer: &str) -> Option<Duration> {
+    let seconds = prefer.split(',').find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().trim_matches('"').parse().ok())?
+    })?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// A hop's path, below the origin.
+pub fn hop_path(number: u32, query: &Query) -> String {
+    format!("/-/wait/{number}/{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(25);
+
+    /// How long each hop of a chain holds, in seconds.
+    fn chain(agent: &str, prefer: Option<&str>) -> Vec<u64> {
+        let patience = Patience::of(Some(agent), prefer);
+        (1..).map_while(|number| patience.hold(number, HOLD)).map(|hold| hold.as_secs()).collect()
+    }
+
+    #[test]
+    fn a_chain_with_all_its_redirects_is_as_long_as_its_client_follows() {
+        for (agent, follows) in
+            [("curl/7.88.1", 50), ("Wget/1.21.3", 20), ("Wget", 15), ("Go-http-client/1.1", 9), ("", 9), ("curl", 9)]
+        {
+            let hops = chain(agent, None);
+            // To https, to each hop, back to the target, to the binary.
+            assert_eq!(1 + hops.len() + 1 + 1, follows, "{agent}");
+            assert!(hops.iter().all(|seconds| *seconds == 25));
+        }
+    }
+
+    #[test]
+    fn prefer_wait_is_the_most_that_all_hops_hold_together() {
+        for (prefer, holds) in [
+            ("wait=10", vec![10]),
+            ("respond-async, Wait = 60", vec![25, 25, 10]),
+            ("wait=\"50\"; x=y", vec![25, 25]),
+            ("wait=0", vec![]),
+            ("wait=99999999999", vec![25; 6]),
+        ] {
+            assert_eq!(chain("", Some(prefer)), holds, "{prefer}");
+        }
+        for no_wait in ["", "wait", "wait=", "wait=soon", "wait=-1", "awaits=5", "respond-async"] {
+            assert_eq!(preferred_wait(no_wait), None, "{no_wait}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! A nixpkgs as it is served: the pins, the catalogue of its names, and the served row, which makes a hit one read.
+
+pub mod catalogue;
+pub mod pins;
+pub mod served;

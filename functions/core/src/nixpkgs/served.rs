@@ -1,0 +1,157 @@
+//! The served row: all that a hit needs, in one read.
+//!
+//! It is keyed by what was *asked*, so that a hit needs to know no pin; and it stays when its pin moves, marked
+//! [stale](Served::stale), until there is a newer one. `flow/pins.rs` does the marking.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{
+        key::{Attr, BadName, Bin, Rev, Sha256, System, serde_as_text},
+        target::{COMMIT_MIN, PinRef, Query, Target, Wanted},
+    },
+    nixpkgs::pins::{PinName, Pinned},
+    objects::artifact::ObjectPath,
+};
+
+/// What a hit is looked up by: a target with its system, and of a commit no more than its first seven digits, so that
+/// however much of a commit people write, they find one row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServedKey {
+    wanted: Wanted,
+    system: System,
+    pin: Option<PinRef>,
+}
+
+impl ServedKey {
+    /// The key of a target; `system` is the deployment's, for targets that name none.
+    pub fn of(target: &Target, system: System) -> ServedKey {
+        let pin = target.pin.clone().map(|pin| match pin {
+            PinRef::Commit(start) => PinRef::Commit(start.chars().take(COMMIT_MIN).collect()),
+            name => name,
+        });
+        ServedKey { wanted: target.wanted.clone(), system: target.system.unwrap_or(system), pin }
+    }
+
+    /// For which system.
+    pub fn system(&self) -> System {
+        self.system
+    }
+
+    /// A target of this key; it names its system.
+    pub fn target(&self) -> Target {
+        Target { wanted: self.wanted.clone(), system: Some(self.system), pin: self.pin.clone() }
+    }
+}
+
+/// The target's one spelling: `procps/ps?sys=x86_64-linux&pin=unstable`.
+impl fmt::Display for ServedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.target().fmt(f)
+    }
+}
+
+impl FromStr for ServedKey {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let (path, query) = s.split_once('?').ok_or(BadName::Form)?;
+        let target = Query::parse(path, Some(query)).map_err(|_| BadName::Form)?.target;
+        let key = ServedKey::of(&target, target.system.ok_or(BadName::Form)?);
+        // One spelling each: what is not written as it would be printed is refused.
+        if key.to_string() == s { Ok(key) } else { Err(BadName::Form) }
+    }
+}
+
+serde_as_text!(ServedKey, BadName);
+
+/// The last good artifact of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// What was asked for.
+    pub asked: ServedKey,
+    /// Under which pin it was found.
+    pub pin: PinName,
+    /// The nixpkgs that it was built from: what the pin stood for.
+    pub rev: Rev,
+    /// The package.
+    pub attr: Attr,
+    /// The program.
+    pub bin: Bin,
+    /// The package's version; may be empty.
+    pub version: String,
+    /// Of the file.
+    pub sha256: Sha256,
+    /// Of the file, in bytes.
+    pub size: u64,
+    /// Where the file is.
+    pub object: ObjectPath,
+    /// What was asked for means another nixpkgs by now, or none. It is still served while the newer one is built.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stale: bool,
+}
+
+// serde hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Served {
+    /// What it was found under.
+    pub fn pinned(&self) -> Pinned {
+        Pinned { pin: self.pin.clone(), rev: self.rev.clone() }
+    }
+
+    /// Whether it is of the nixpkgs that a request means: one that names a commit means that commit, to its last digit.
+    pub fn is_of(&self, pin: Option<&PinRef>) -> bool {
+        match pin {
+            Some(PinRef::Commit(start)) => self.rev.as_str().starts_with(start),
+            Some(PinRef::Name(_)) | None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(url: &str) -> String {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let query = Query::parse(path, Some(query)).expect("a target");
+        ServedKey::of(&query.target, System::X86_64Linux).to_string()
+    }
+
+    #[test]
+    fn a_key_is_what_was_asked_and_the_same_for_the_same() {
+        for (url, text) in [
+            ("/tree", "tree?sys=x86_64-linux"),
+            ("/tree?sys=x86_64-linux&retry", "tree?sys=x86_64-linux"),
+            ("/tree?sys=aarch64-linux", "tree?sys=aarch64-linux"),
+            ("/coreutils/[?pin=abcdef0", "coreutils/%5B?sys=x86_64-linux&pin=abcdef0"),
+            ("/tree?nixpkgs-commit=abcdef0", "tree?sys=x86_64-linux&nixpkgs-commit=abcdef0"),
+            ("/tree?nixpkgs-commit=abcdef0123456789", "tree?sys=x86_64-linux&nixpkgs-commit=abcdef0"),
+        ] {
+            assert_eq!(key(url), text, "{url}");
+            assert_eq!(text.parse::<ServedKey>().map(|key| key.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_keys_one_spelling_is_refused() {
+        for text in [
+            "tree",
+            "tree?",
+            "/tree?sys=x86_64-linux",
+            "tr%65e?sys=x86_64-linux",
+            "tree?pin=a&sys=x86_64-linux",
+            "tree?sys=x86_64-linux&retry",
+            "tree?sys=x86_64-linux&nixpkgs-commit=abcdef01",
+            "nixos-26.05/x86_64-linux/tree",
+        ] {
+            assert!(text.parse::<ServedKey>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! What a build hands over, and the one spelling of every object path.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{
+    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Rev, Sha256, StoreHash, serde_as_text},
+    text::clean_line,
+};
+
+/// What one build made: `manifest.json` beside its programs. A package may ship hundreds of programs, so this list
+/// lives in the store, not in a ledger row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The package's name without its version.
+    pub pname: String,
+    /// The package's version; may be empty.
+    pub version: String,
+    /// `meta.mainProgram`, as the package declares it: it may name what is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_program: Option<String>,
+    /// The derivation that was realised.
+    pub drv_path: String,
+    /// Every program in the package's `bin/`, by name.
+    pub programs: Vec<Program>,
+}
+
+/// One file in `bin/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its file name.
+    pub bin: Bin,
+    /// Whether it can be served.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// What the inspection found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// A static program for the asked system; it is in the store.
+    Static {
+        /// Of the file.
+        sha256: Sha256,
+        /// Of the file, in bytes.
+        size: u64,
+        /// Store paths that it names *and* that exist in the built closure: data which it may miss elsewhere.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leftovers: Vec<String>,
+    },
+    /// Not served.
+    Refused {
+        /// Why not.
+        why: Refusal,
+    },
+}
+
+/// Why a file in `bin/` is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// It needs a dynamic linker or shared libraries.
+    Dynamic,
+    /// It starts with `#!`.
+    Script,
+    /// It is for another machine.
+    OtherMachine,
+    /// It is a link that leads out of the package's closure.
+    OutsideLink,
+    /// It is larger than the deployment stores.
+    TooLarge,
+    /// It is no regular, executable ELF file.
+    NotAProgram,
+}
+
+impl Refusal {
+    /// Reads on after "`NAME` …".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Refusal::Dynamic => "is dynamically linked",
+            Refusal::Script => "is a script",
+            Refusal::OtherMachine => "is for another machine",
+            Refusal::OutsideLink => "is a link that leads out of the package",
+            Refusal::TooLarge => "is larger than this service stores",
+            Refusal::NotAProgram => "is no executable program",
+        }
+    }
+}
+
+/// Which program a request without a program's name means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Main<'a, P = Program> {
+    /// This one.
+    Program(&'a P),
+    /// The package ships several programs, and none is its main one.
+    Many,
+    /// It declares a main program that it does not ship.
+    Missing(&'a str),
+    /// It ships no programs.
+    None,
+}
+
+impl<'a, P> Main<'a, P> {
+    /// The main one of a package's programs (contract §1): the declared one, else the one named like the package (its
+    /// attribute's last part, or its pname), else the only one. A declaration that names nothing is passed over where the
+    /// next rules find a program: declarations are wrong at times, and the person wants the program.
+    pub fn of(
+        programs: &'a [P],
+        name: impl Fn(&P) -> &Bin,
+        declared: Option<&'a str>,
+        leaf: &str,
+        pname: &str,
+    ) -> Main<'a, P> {
+        let called = |wanted: &str| programs.iter().find(|program| name(program).as_str() == wanted);
+        let by_name = declared.into_iter().chain([leaf, pname]).find_map(called);
+        match (by_name, programs, declared) {
+            (Some(program), _, _) | (None, [program], _) => Main::Program(program),
+            (None, [], _) => Main::None,
+            (None, _, Some(declared)) => Main::Missing(declared),
+            (None, _, None) => Main::Many,
+        }
+    }
+}
+
+impl Manifest {
+    /// The manifest with all foreign text made harmless, whoever wrote it.
+    pub fn cleaned(self) -> Manifest {
+        Manifest {
+            pname: clean_line(&self.pname, NAME_MAX),
+            version: clean_line(&self.version, NAME_MAX),
+            main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)),
+            ..self
+        }
+    }
+
+    /// The program of that name.
+    pub fn program(&self, name: &str) -> Option<&Program> {
+        self.programs.iter().find(|program| program.bin.as_str() == name)
+    }
+
+    /// The package's main program; `leaf` is its attribute's last part.
+    pub fn main<'a>(&'a self, leaf: &str) -> Main<'a> {
+        Main::of(&self.programs, |program| &program.bin, self.main_program.as_deref(), leaf, &self.pname)
+    }
+}
+
+/// Where the objects of one attempt at one build lie.
+///
+/// No two attempts can write the same object, and an object that a redirect points to is never written again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttemptPrefix {
+    /// Of which build.
+    pub key: BuildKey,
+    /// Of which attempt.
+    pub lease: LeaseId,
+}
+
+/// `REV/SYSTEM/ATTR/LEASE`.
+impl fmt::Display for AttemptPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.key, self.lease)
+    }
+}
+
+impl FromStr for AttemptPrefix {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let (key, lease) = s.rsplit_once('/').ok_or(BadName::Form)?;
+        Ok(AttemptPrefix { key: key.parse()?, lease: lease.parse()? })
+    }
+}
+
+impl AttemptPrefix {
+    /// One of them.
+    pub fn object(&self, name: ObjectName) -> ObjectPath {
+        ObjectPath { key: self.key.clone(), lease: self.lease.clone(), name }
+    }
+
+    /// What the paths of its objects begin with, and of no others: a directory.
+    pub fn objects(&self) -> String {
+        format!("{BUILDS}{self}/")
+    }
+
+    /// What the paths of its log's segments begin with, and of no other object: a directory.
+    pub fn segments(&self) -> String {
+        self.objects() + SEGMENTS
+    }
+
+    /// What the paths begin with of all that it offers to the shared cache, and of no other object: a directory.
+    pub fn quarantine(&self) -> String {
+        format!("{QUARANTINE}{self}/")
+    }
+}
+
+/// What the paths of all builds' objects begin with: of what they are made of, and of what people are served.
+pub const BUILDS: &str = "builds/";
+/// The same of what nobody may trust yet.
+pub const QUARANTINE: &str = "quarantine/";
+/// Where the shared Nix cache is.
+pub const CACHE: &str = "cache";
+
+/// How those of its log's segments go on.
+const SEGMENTS: &str = "log/";
+
+/// An object that belongs to one attempt at one build.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ObjectName {
+    /// `bin/NAME`: a program.
+    Program(Bin),
+    /// `log/NUMBER`: a segment of the log, numbered from 1; immutable once written, and removed once the whole log is there.
+    Log(u32),
+    /// `log.gz`: the whole log, once it is over ([`crate::objects::gzip`]).
+    WholeLog,
+    /// `manifest.json`: written by the service when the build settles, never by a builder.
+    Manifest,
+    /// `lookup`: a catalogue's names and what they mean.
+    Lookup,
+    /// `details`: what there is to say on a catalogue's packages.
+    Details,
+    /// `plan.json`, in the quarantine: which store paths the attempt may offer to the shared cache. Written by the service before
+    /// anything of it is run, never by a builder.
+    Plan,
+    /// `nar/SHA256.nar.gz`, in the quarantine: a store path's content, packed, by the packed file's own hash.
+    Nar(Sha256),
+    /// `HASH.narinfo`, in the quarantine: what a builder says of a store path ([`crate::objects::narinfo`]).
+    Narinfo(StoreHash),
+}
+
+impl ObjectName {
+    /// Whether it is for the shared cache: it lies in the quarantine, and is served to nobody.
+    pub fn is_offer(&self) -> bool {
+        matches!(self, ObjectName::Plan | ObjectName::Nar(_) | ObjectName::Narinfo(_))
+    }
+
+    fn root(&self) -> &'static str {
+        if self.is_offer() { QUARANTINE } else { BUILDS }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ObjectName::Program(bin) => write!(f, "bin/{bin}"),
+            ObjectName::Log(number) => write!(f, "{SEGMENTS}{number:06}"),
+            ObjectName::WholeLog => f.write_str("log.gz"),
+            ObjectName::Manifest => f.write_str("manifest.json"),
+            ObjectName::Lookup => f.write_str("lookup"),
+            ObjectName::Details => f.write_str("details"),
+            ObjectName::Plan => f.write_str("plan.json"),
+            ObjectName::Nar(sha256) => write!(f, "nar/{sha256}{NAR}"),
+            ObjectName::Narinfo(hash) => write!(f, "{hash}{NARINFO}"),
+        }
+    }
+}
+
+const NAR: &str = ".nar.gz";
+const NARINFO: &str = ".narinfo";
+
+impl FromStr for ObjectName {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let name = match s.split_once('/') {
+            Some(("bin", bin)) => ObjectName::Program(bin.parse()?),
+            Some(("log", number)) => ObjectName::Log(number.parse().map_err(|_| BadName::Form)?),
+            None if s == "log.gz" => ObjectName::WholeLog,
+            None if s == "manifest.json" => ObjectName::Manifest,
+            None if s == "lookup" => ObjectName::Lookup,
+            None if s == "details" => ObjectName::Details,
+            None if s == "plan.json" => ObjectName::Plan,
+            Some(("nar", file)) => ObjectName::Nar(file.strip_suffix(NAR).ok_or(BadName::Form)?.parse()?),
+            None if s.ends_with(NARINFO) => ObjectName::Narinfo(s.trim_end_matches(NARINFO).parse()?),
+            _ => return Err(BadName::Form),
+        };
+        // One spelling each: what is not written as it would be printed is refused.
+        if name.to_string() == s { Ok(name) } else { Err(BadName::Form) }
+    }
+}
+
+serde_as_text!(ObjectName, BadName);
+
+/// Where an object lies: `builds/REV/SYSTEM/ATTR/LEASE/NAME`, its [`AttemptPrefix`] and its name; below `quarantine/` where it is an offer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ObjectPath {
+    /// Of which build.
+    pub key: BuildKey,
+    /// Of which attempt.
+    pub lease: LeaseId,
+    /// Which of its objects.
+    pub name: ObjectName,
+}
+
+impl fmt::Display for ObjectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}/{}/{}", self.name.root(), self.key, self.lease, self.name)
+    }
+}
+
+impl FromStr for ObjectPath {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let mut parts = s.splitn(6, '/');
+        let mut next = || parts.next().ok_or(BadName::Form);
+        let root = next()?;
+        let key = BuildKey { rev: next()?.parse()?, system: next()?.parse()?, product: next()?.parse()? };
+        let path = ObjectPath { key, lease: next()?.parse()?, name: next()?.parse()? };
+        if path.name.root().strip_suffix('/') == Some(root) { Ok(path) } else { Err(BadName::Form) }
+    }
+}
+
+serde_as_text!(ObjectPath, BadName);
+
+/// A file of the shared Nix cache: `cache/NAME`, in the form that Nix reads. Written by a promotion ([`crate::flow::schedule::promote`]), by nobody
+/// else, and once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CacheName {
+    /// `nix-cache-info`: of which store its paths are.
+    Info,
+    /// `public-key`: by whom it is signed, as in Nix's `trusted-public-keys`.
+    PublicKey,
+    /// `HASH.narinfo`: a store path.
+    Narinfo(StoreHash),
+    /// `nar/SHA256.nar.gz`: its content.
+    Nar(Sha256),
+}
+
+impl CacheName {
+    /// Which of them lies there; `None`: none does.
+    pub fn at(path: &str) -> Option<CacheName> {
+        let rest = path.strip_prefix(CACHE)?.strip_prefix('/')?;
+        let name = match rest {
+            "nix-cache-info" => CacheName::Info,
+            "public-key" => CacheName::PublicKey,
+            _ => match rest.parse().ok()? {
+                ObjectName::Narinfo(hash) => CacheName::Narinfo(hash),
+                ObjectName::Nar(sha256) => CacheName::Nar(sha256),
+                _ => return None,
+            },
+        };
+        Some(name)
+    }
+}
+
+impl fmt::Display for CacheName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheName::Info => write!(f, "{CACHE}/nix-cache-info"),
+            CacheName::PublicKey => write!(f, "{CACHE}/public-key"),
+            CacheName::Narinfo(hash) => write!(f, "{CACHE}/{hash}{NARINFO}"),
+            CacheName::Nar(sha256) => write!(f, "{CACHE}/nar/{sha256}{NAR}"),
+        }
+    }
+}
+/// What the paths of all nixpkgs' tarballs begin with.
+pub const NIXPKGS: &str = "nixpkgs/";
+
+/// Where a store keeps the tarball of a nixpkgs: `nixpkgs/REV.tar.gz`. An operator puts it there; no build can.
+pub fn nixpkgs_path(rev: &Rev) -> String {
+    format!("{NIXPKGS}{rev}.tar.gz")
+}
+
+/// Which nixpkgs lies there; `None`: none does.
+pub fn nixpkgs_at(path: &str) -> Option<Rev> {
+    path.strip_prefix(NIXPKGS)?.strip_suffix(".tar.gz")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(main: Option<&str>, programs: &[&str]) -> Manifest {
+        let program = |name: &&str| Program {
+            bin: name.parse().expect("a program's name"),
+            verdict: Verdict::Refused { why: Refusal::Script },
+        };
+        Manifest {
+            pname: "gnugrep".into(),
+            version: "3.8".into(),
+            main_program: main.map(str::to_owned),
+            drv_path: "/nix/store/x.drv".into(),
+            programs: programs.iter().map(program).collect(),
+        }
+    }
+
+    #[test]
+    fn the_main_program_is_the_declared_else_the_namesake_else_the_only_one() {
+        let name = |m: &Manifest| match m.main("gnugrep") {
+            Main::Program(p) => p.bin.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(name(&manifest(Some("grep"), &["egrep", "grep", "gnugrep"])), "grep");
+        assert_eq!(name(&manifest(None, &["egrep", "gnugrep"])), "gnugrep");
+        assert_eq!(name(&manifest(None, &["egrep"])), "egrep");
+        assert_eq!(name(&manifest(Some("fgrep"), &["egrep"])), "egrep");
+        assert_eq!(name(&manifest(Some("fgrep"), &["egrep", "grep"])), "Missing(\"fgrep\")");
+        assert_eq!(name(&manifest(None, &["egrep", "grep"])), "Many");
+        assert_eq!(name(&manifest(Some("grep"), &[])), "None");
+    }
+
+    #[test]
+    fn a_file_of_the_cache_is_known_by_its_path() {
+        let (sha256, hash) = ("a".repeat(64), "b".repeat(32));
+        for name in ["nix-cache-info", "public-key", &format!("{hash}.narinfo"), &format!("nar/{sha256}.nar.gz")] {
+            let path = format!("cache/{name}");
+            assert_eq!(CacheName::at(&path).map(|name| name.to_string()), Some(path));
+        }
+        for path in
+            ["cache", "cache/", "cache/x", "cache/plan.json", "cache/log.gz", "cachenix-cache-info", "public-key"]
+        {
+            assert_eq!(CacheName::at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_object_path_has_one_spelling_and_no_way_out() {
+        let prefix = format!("builds/{}/x86_64-linux/tree/{}", "0".repeat(40), "1".repeat(32));
+        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "log.gz", "manifest.json", "lookup", "details"] {
+            let path = format!("{prefix}/{name}");
+            assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path.clone()));
+            assert!(path.replace("builds/", "quarantine/").parse::<ObjectPath>().is_err(), "{path}");
+        }
+        let (sha256, hash) = ("a".repeat(64), "b".repeat(32));
+        for name in ["plan.json".to_owned(), format!("nar/{sha256}.nar.gz"), format!("{hash}.narinfo")] {
+            let path = format!("{prefix}/{name}");
+            assert!(path.parse::<ObjectPath>().is_err(), "{path}");
+            let path = path.replace("builds/", "quarantine/");
+            assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path));
+        }
+        for name in [
+            &format!("nar/{sha256}"),
+            "nar/../x.nar.gz",
+            ".narinfo",
+            &format!("{hash}.narinfo.narinfo"),
+            &format!("../{hash}.narinfo"),
+        ] {
+            let path = format!("{prefix}/{name}").replace("builds/", "quarantine/");
+            assert!(path.parse::<ObjectPath>().is_err(), "{path}");
+        }
+        for name in [
+            "bin/../x",
+            "bin/..",
+            "bin/a/b",
+            "log",
+            "log/",
+            "log/gz",
+            "log/1",
+            "log/+00001",
+            "log/-1",
+            "",
+            "bin/",
+            "manifest.json/",
+        ] {
+            assert!(format!("{prefix}/{name}").parse::<ObjectPath>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_segments_of_a_log_lie_in_a_directory_of_their_own() {
+        // Whatever a package and its programs are called.
+        let path = format!("builds/{}/x86_64-linux/log/{}/bin/log", "0".repeat(40), "1".repeat(32));
+        let program: ObjectPath = path.parse().expect("a program");
+        let prefix = AttemptPrefix { key: program.key.clone(), lease: program.lease.clone() };
+        let below = |name| prefix.object(name).to_string().starts_with(&prefix.segments());
+        assert!(below(ObjectName::Log(1)) && below(ObjectName::Log(u32::MAX)));
+        for name in [program.name, ObjectName::WholeLog, ObjectName::Manifest, ObjectName::Lookup, ObjectName::Details]
+        {
+            assert!(!below(name));
+        }
+    }
+}

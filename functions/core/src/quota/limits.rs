@@ -1,0 +1,466 @@
+//! Slots, money, the store's room, and whether anything may be built at all: pure arithmetic over one row.
+//!
+//! The row maps each lease to what was reserved for it, and is swapped together with the build's own row. So a crash between two steps can
+//! leak nothing: there is no step between.
+//!
+//! A reservation lives for as long as its task may. A lease that is over gives back what no task can use any more (room in the
+//! store); its slot and its money stay held until it is known that the task is gone, and for how long it was there. Doing either
+//! twice changes nothing.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::{Add, Sub},
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    build::{profile::DurationEstimate, size::Size},
+    id::{
+        key::{LeaseId, Product, System},
+        time::{Day, Month, Timestamp},
+    },
+    policy::Policy,
+};
+
+mod egress;
+mod pauses;
+
+pub use egress::Egress;
+pub use pauses::{Paused, Why};
+
+use egress::Counted;
+use pauses::Stopped;
+
+/// Millionths of a dollar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Micros(pub u64);
+
+/// `$1.23`, rounded up; less than a cent is not nothing.
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            micros @ 1..10_000 => write!(f, "$0.{:04}", micros.div_ceil(100)),
+            micros => {
+                let cents = micros.div_ceil(10_000);
+                write!(f, "${}.{:02}", cents / 100, cents % 100)
+            }
+        }
+    }
+}
+
+/// That is no amount of money.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("an amount of dollars: 30, or 0.25")]
+pub struct BadAmount;
+
+/// Dollars, to the millionth.
+impl FromStr for Micros {
+    type Err = BadAmount;
+    fn from_str(s: &str) -> Result<Micros, BadAmount> {
+        let (whole, part) = s.split_once('.').unwrap_or((s, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(part) || part.len() > 6 {
+            return Err(BadAmount);
+        }
+        let micros = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(1_000_000)).ok_or(BadAmount)?;
+        let part: u64 = format!("{part:0<6}").parse().map_err(|_| BadAmount)?;
+        micros.checked_add(part).map(Micros).ok_or(BadAmount)
+    }
+}
+
+impl Add for Micros {
+    type Output = Micros;
+    fn add(self, rhs: Micros) -> Micros {
+        Micros(self.0.saturating_add(rhs.0))
+    }
+}
+impl Sub for Micros {
+    type Output = Micros;
+    fn sub(self, rhs: Micros) -> Micros {
+        Micros(self.0.saturating_sub(rhs.0))
+    }
+}
+impl std::iter::Sum for Micros {
+    fn sum<I: Iterator<Item = Micros>>(iter: I) -> Micros {
+        iter.fold(Micros(0), Add::add)
+    }
+}
+
+/// What is held for one lease, and for its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// The most that it may cost.
+    pub worst: Micros,
+    /// Since when it is paid for.
+    pub since: Timestamp,
+    /// Whether it is for a catalogue, which takes no slot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub catalogue: bool,
+    /// The machine.
+    #[serde(default, skip_serializing_if = "Size::is_usual")]
+    pub size: Size,
+    /// The most that it may still store, in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+    /// When the lease was over, once it is. Its task may not be gone yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Timestamp>,
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
+/// The row of slots, money and room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    reserved: BTreeMap<LeaseId, Reservation>,
+    month: Month,
+    spent: Micros,
+    /// When something was spent last.
+    #[serde(default, skip_serializing_if = "never")]
+    charged: Timestamp,
+    /// What the operator lets builds cost in one month, in place of what the deployment's policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    granted: Option<Granted>,
+    /// Bytes in the store.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    stored: u64,
+    /// What was served in a day, where somebody counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    served: Option<Counted>,
+    /// How long builds take.
+    #[serde(default, skip_serializing_if = "DurationEstimate::is_empty")]
+    pace: DurationEstimate,
+    /// The systems for which nothing can be built, as long as somebody who looks sees so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    paused: BTreeMap<System, Paused>,
+    /// The systems for which a builder has found that nothing can be built, until an operator lets builds go on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    broken: BTreeMap<System, Paused>,
+    /// The operator wants nothing built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stopped: Option<Stopped>,
+}
+
+fn never(at: &Timestamp) -> bool {
+    *at == Timestamp(0)
+}
+
+/// Another budget for one month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Granted {
+    month: Month,
+    budget: Micros,
+}
+
+/// Why nothing more may start now.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum LimitExceeded {
+    /// As many builds run as may.
+    #[error("as many builds run as may")]
+    Slots,
+    /// A catalogue is being made.
+    #[error("one catalogue is made at a time")]
+    Catalogue,
+    /// The month's money does not cover the worst case of this one.
+    #[error("the build budget of this month is spent")]
+    Budget {
+        /// What it could cost.
+        worst: Micros,
+    },
+    /// The store has no room for the worst case of this one.
+    #[error("the store is full")]
+    Store,
+    /// Nothing can be built for its system.
+    #[error("builds are paused: {}", .0.sentence())]
+    Paused(Why),
+    /// Who asks has had as many builds started as they may in a day.
+    #[error("this client has had {most} builds started today, and that is as many as it may")]
+    Client {
+        /// As many as that.
+        most: u32,
+        /// The day that it may go on.
+        until: Day,
+    },
+}
+
+impl Limits {
+    /// The limits with one more lease, the worst case of its machine reserved. The same lease again changes nothing.
+    ///
+    /// Slots are for packages. A catalogue is made beside them, so that nobody's program waits for it; one at a time.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`], where a limit would be passed.
+    pub fn reserve(
+        &self,
+        lease: &LeaseId,
+        product: &Product,
+        size: Size,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Result<Limits, LimitExceeded> {
+        if self.reserved.contains_key(lease) {
+            return Ok(self.clone());
+        }
+        let mut next = self.in_month(now);
+        let (worst, bytes) = (policy.worst_price(size), policy.worst_bytes());
+        let catalogue = *product == Product::Catalogue;
+        match catalogue {
+            true if next.reserved.len() > next.taken() => return Err(LimitExceeded::Catalogue),
+            false if next.taken() >= policy.slots => return Err(LimitExceeded::Slots),
+            _ => {}
+        }
+        if next.budget(policy, now).is_some_and(|budget| next.spent + next.reserved() + worst > budget) {
+            return Err(LimitExceeded::Budget { worst });
+        }
+        if policy.store_bytes.is_some_and(|most| next.stored_at_most().saturating_add(bytes) > most) {
+            return Err(LimitExceeded::Store);
+        }
+        next.reserved.insert(lease.clone(), Reservation { worst, since: now, catalogue, size, bytes, over: None });
+        Ok(next)
+    }
+
+    /// The limits after a lease is over: it has stored so many bytes, and stores no more. Where nobody knows how many, it may have
+    /// been all that it might, until somebody [looks](Limits::measured). A lease that holds nothing changes nothing.
+    #[must_use]
+    pub fn over(&self, lease: &LeaseId, stored: Option<u64>, now: Timestamp) -> Limits {
+        let mut next = self.clone();
+        if let Some(held) = next.reserved.get_mut(lease).filter(|held| held.over.is_none()) {
+            next.stored = next.stored.saturating_add(stored.unwrap_or(held.bytes));
+            (held.bytes, held.over) = (0, Some(now));
+        }
+        next
+    }
+
+    /// The limits after the task of a lease is gone: its slot is free, and what its machine cost is spent, never more than was
+    /// reserved. `ran`: for how long it is paid for, by its own timestamps; where nobody knows, it ran until its lease was
+    /// over. A lease that holds nothing changes nothing.
+    #[must_use]
+    pub fn charged(&self, lease: &LeaseId, ran: Option<Duration>, now: Timestamp, policy: &Policy) -> Limits {
+        let mut next = self.over(lease, None, now).in_month(now);
+        let Some(held) = next.reserved.remove(lease) else { return self.clone() };
+        let ran = ran.unwrap_or(held.over.unwrap_or(now) - held.since);
+        next.spent = next.spent + policy.price(held.size, ran).min(held.worst);
+        next.charged = next.charged.max(now);
+        next
+    }
+
+    /// The limits where builds may cost so much in this month, whatever they may in others.
+    #[must_use]
+    pub fn granted(&self, budget: Micros, now: Timestamp) -> Limits {
+        Limits { granted: Some(Granted { month: now.month(), budget }), ..self.clone() }
+    }
+
+    /// The limits after somebody has looked how much is in the store, who began when it was thought to be so much. What was
+    /// stored since then, may have been seen or not: it counts as not seen.
+    #[must_use]
+    pub fn measured(&self, there: u64, thought: u64) -> Limits {
+        Limits { stored: there.saturating_add(self.stored.saturating_sub(thought)), ..self.clone() }
+    }
+
+    /// What builds may cost in this month; `None`: there is no limit.
+    pub fn budget(&self, policy: &Policy, now: Timestamp) -> Option<Micros> {
+        let granted = self.granted.filter(|granted| granted.month == now.month());
+        granted.map(|granted| granted.budget).or(policy.budget)
+    }
+
+    /// How long builds take.
+    pub fn pace(&self) -> &DurationEstimate {
+        &self.pace
+    }
+
+    /// The limits after a build has come to its programs: how long that took, is learnt.
+    #[must_use]
+    pub fn learnt(&self, derivations: u32, took: Duration) -> Limits {
+        let mut next = self.clone();
+        next.pace.learn(derivations, took);
+        next
+    }
+
+    /// Whether a lease is live: what its builder does counts.
+    pub fn is_live(&self, lease: &LeaseId) -> bool {
+        self.reserved.get(lease).is_some_and(|held| held.over.is_none())
+    }
+
+    /// The leases that are over whose tasks are not known to be gone, and since when.
+    pub fn lingering(&self) -> impl Iterator<Item = (&LeaseId, Timestamp)> {
+        self.reserved.iter().filter_map(|(lease, held)| Some((lease, held.over?)))
+    }
+
+    /// Slots that are taken.
+    pub fn taken(&self) -> usize {
+        self.reserved.values().filter(|held| !held.catalogue).count()
+    }
+
+    /// The sum of all reservations.
+    pub fn reserved(&self) -> Micros {
+        self.reserved.values().map(|held| held.worst).sum()
+    }
+
+    /// Spent in the current month.
+    pub fn spent(&self) -> Micros {
+        self.spent
+    }
+
+    /// Bytes in the store, as far as that is known: what was there when somebody looked, and what was stored since.
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// The same, when all that is under way has stored the most that it may.
+    pub fn stored_at_most(&self) -> u64 {
+        self.reserved.values().fold(self.stored, |sum, held| sum.saturating_add(held.bytes))
+    }
+
+    /// A new month starts with nothing spent; what is reserved stays reserved.
+    pub(crate) fn in_month(&self, now: Timestamp) -> Limits {
+        let month = now.month();
+        // A machine whose clock is behind must not bring back a month that is over.
+        let spent = if month > self.month { Micros(0) } else { self.spent };
+        Limits { month: month.max(self.month), spent, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::Prices;
+
+    fn lease(n: u8) -> LeaseId {
+        format!("{n:032x}").parse().expect("32 hex digits")
+    }
+
+    fn tree() -> Product {
+        "tree".parse().expect("a package")
+    }
+
+    fn policy() -> Policy {
+        let mut policy = Policy {
+            slots: 3,
+            budget: Some(Micros(100)),
+            prices: Prices { task: Micros(3600), ..Prices::default() },
+            ..Policy::default()
+        };
+        policy.job.seconds = 20;
+        policy
+    }
+
+    #[test]
+    fn the_next_month_starts_with_nothing_spent_and_what_is_reserved_stays() {
+        let (policy, december) = (policy(), Timestamp(1_798_761_590_000));
+        let january = december + Duration::from_secs(10);
+        let limits =
+            Limits::default().reserve(&lease(1), &tree(), Size::default(), december, &policy).expect("a free slot");
+        let limits = limits.charged(&lease(1), None, december + Duration::from_secs(5), &policy);
+        assert_eq!((limits.spent(), limits.reserved()), (Micros(5), Micros(0)));
+        let limits = limits.reserve(&lease(2), &tree(), Size::default(), december, &policy).expect("a free slot");
+        let limits = limits.reserve(&lease(3), &tree(), Size::default(), january, &policy).expect("a free slot");
+        assert_eq!((limits.spent(), limits.reserved()), (Micros(0), Micros(40)));
+        // A clock that is behind does not bring December's spending back, nor forgets January's.
+        let limits = limits.charged(&lease(3), None, january + Duration::from_secs(7), &policy);
+        assert_eq!(limits.charged(&lease(2), None, december, &policy).spent(), Micros(7));
+    }
+
+    #[test]
+    fn a_slot_and_its_money_stay_held_until_the_task_is_gone_and_then_its_own_time_is_spent() {
+        let (policy, began) = (Policy { slots: 1, ..policy() }, Timestamp(1_800_000_000_000));
+        let later = |seconds| began + Duration::from_secs(seconds);
+        let reserve = |limits: &Limits, n| limits.reserve(&lease(n), &tree(), Size::default(), later(12), &policy);
+        let limits =
+            Limits::default().reserve(&lease(1), &tree(), Size::default(), began, &policy).expect("a free slot");
+        let over = limits.over(&lease(1), Some(7), later(10));
+        assert_eq!((over.is_live(&lease(1)), over.taken(), over.reserved(), over.stored()), (false, 1, Micros(20), 7));
+        assert_eq!(
+            (reserve(&over, 2), over.over(&lease(1), Some(7), later(11))),
+            (Err(LimitExceeded::Slots), over.clone())
+        );
+        let gone = over.charged(&lease(1), Some(Duration::from_secs(13)), later(14), &policy);
+        assert_eq!((gone.taken(), gone.reserved(), gone.spent(), gone.stored()), (0, Micros(0), Micros(13), 7));
+        assert_eq!(gone.charged(&lease(1), Some(Duration::from_secs(13)), later(15), &policy), gone);
+        // Of whose task nobody has heard, the lease's own time is spent.
+        assert_eq!(over.charged(&lease(1), None, later(99), &policy).spent(), Micros(10));
+        assert!(reserve(&gone, 2).is_ok());
+    }
+
+    #[test]
+    fn an_amount_is_read_to_the_millionth_and_told_to_the_cent() {
+        for (text, micros, told) in [
+            ("30", 30_000_000, "$30.00"),
+            ("0.25", 250_000, "$0.25"),
+            ("1.000001", 1_000_001, "$1.01"),
+            ("0.00045", 450, "$0.0005"),
+            ("0", 0, "$0.00"),
+        ] {
+            assert_eq!(text.parse(), Ok(Micros(micros)), "{text}");
+            assert_eq!(Micros(micros).to_string(), told);
+        }
+        for text in ["", ".", "1.", ".5", "-1", "1e3", "$1", "1.0000001", "99999999999999999999"] {
+            assert_eq!(text.parse::<Micros>(), Err(BadAmount), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_budget_that_the_operator_has_granted_is_that_months() {
+        let (policy, december) = (policy(), Timestamp(1_798_761_590_000));
+        let limits = Limits::default().granted(Micros(10), december);
+        let reserve = |limits: &Limits, at| limits.reserve(&lease(1), &tree(), Size::default(), at, &policy);
+        assert_eq!(reserve(&limits, december), Err(LimitExceeded::Budget { worst: Micros(20) }));
+        assert!(reserve(&limits.granted(Micros(20), december), december).is_ok());
+        assert_eq!(limits.budget(&policy, december + Duration::from_secs(10)), Some(Micros(100)));
+    }
+
+    #[test]
+    fn the_store_never_holds_more_than_its_ceiling_whatever_builds_store() {
+        let began = Timestamp(1_800_000_000_000);
+        let mut policy = Policy { store_bytes: Some(100), budget: None, ..policy() };
+        (policy.job.package_bytes, policy.job.log_bytes, policy.job.cache_bytes) = (20, 10, 10);
+        let reserve = |limits: &Limits, n| limits.reserve(&lease(n), &tree(), Size::default(), began, &policy);
+        let limits = reserve(&reserve(&Limits::default(), 1).expect("room"), 2).expect("room");
+        assert_eq!((reserve(&limits, 3), limits.stored_at_most()), (Err(LimitExceeded::Store), 80));
+        let limits = limits.over(&lease(1), Some(15), began);
+        assert_eq!(limits.stored_at_most(), 55);
+        let limits = reserve(&limits, 3).expect("room");
+        // Nobody knows what the other two have stored, until somebody looks.
+        let limits = limits.over(&lease(2), None, began).over(&lease(3), None, began);
+        assert_eq!((limits.stored(), limits.measured(20, 95).stored()), (95, 20));
+        // The last one ended while somebody looked.
+        assert_eq!(limits.measured(20, 55).stored(), 60);
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_passes_a_limit_or_leaks(steps in prop::collection::vec((0u8..3, 0u8..8, 0u64..30), 0..200)) {
+            // Two of the leases are for catalogues.
+            let product = |n| if n < 2 { Product::Catalogue } else { tree() };
+            let policy = policy();
+            let (mut limits, mut now) = (Limits::default(), Timestamp(0));
+            for (step, n, seconds) in steps {
+                now = now + Duration::from_secs(seconds);
+                let next = |limits: &Limits| match step {
+                    0 => limits.reserve(&lease(n), &product(n), Size::default(), now, &policy).ok(),
+                    1 => Some(limits.over(&lease(n), None, now)),
+                    _ => Some(limits.charged(&lease(n), Some(Duration::from_secs(seconds)), now, &policy)),
+                };
+                if let Some(once) = next(&limits) {
+                    prop_assert_eq!(next(&once), Some(once.clone()));
+                    limits = once;
+                }
+                prop_assert!(limits.taken() <= policy.slots && limits.reserved.len() <= limits.taken() + 1);
+                prop_assert!(limits.spent() + limits.reserved() <= Micros(100));
+            }
+            for n in 0..8 {
+                limits = limits.charged(&lease(n), None, now, &policy);
+            }
+            prop_assert_eq!((limits.taken(), limits.reserved()), (0, Micros(0)));
+        }
+    }
+}

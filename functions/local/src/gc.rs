@@ -1,0 +1,158 @@
+//! What lies in the data directory and may not be needed any more: found, and removed where that is so.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use binplz_core::{
+    id::{key::Rev, time::Timestamp},
+    objects::artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, QUARANTINE},
+    ports::{Cached, Collect, Held, KeptNixpkgs, Unavailable},
+};
+use tokio::task::spawn_blocking;
+
+use crate::store::{LocalStore, absent, unavailable};
+
+/// `REV/SYSTEM/ATTR/LEASE`: so many directories lead to a home.
+const LEVELS: usize = 4;
+
+impl Collect for LocalStore {
+    async fn prefixes(&self, after: Option<&AttemptPrefix>, limit: usize) -> Result<Vec<Held>, Unavailable> {
+        let (builds, after) = (self.objects.join(BUILDS), after.map(ToString::to_string));
+        let find = move || {
+            let after: Vec<&str> = after.iter().flat_map(|after| after.split('/')).collect();
+            let mut prefixes = Vec::new();
+            find(&builds, String::new(), &after, limit, &mut prefixes).map(|()| prefixes)
+        };
+        spawn_blocking(find).await.map_err(unavailable)?.map_err(unavailable)
+    }
+
+    async fn remove_prefix(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        let dir = self.objects.join(prefix.objects());
+        let remove = move || {
+            absent(fs::remove_dir_all(&dir))?;
+            // Of what leads there, as much as leads nowhere else.
+            let above = dir.ancestors().skip(1).take(LEVELS - 1);
+            above.map(fs::remove_dir).take_while(Result::is_ok).for_each(drop);
+            Ok(())
+        };
+        spawn_blocking(remove).await.map_err(unavailable)?
+    }
+
+    /// What `binplz pin` keeps from Nix's own collector.
+    async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
+        let roots = self.roots.clone();
+        let look = move || {
+            let mut kept = Vec::new();
+            for (name, path) in entries(&roots)? {
+                if let (Ok(rev), Ok(about)) = (name.parse(), path.symlink_metadata()) {
+                    kept.push(KeptNixpkgs { rev, since: instant(about.modified()?) });
+                }
+            }
+            io::Result::Ok(kept)
+        };
+        spawn_blocking(look).await.map_err(unavailable)?.map_err(unavailable)
+    }
+
+    async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
+        let root = self.roots.join(rev.as_str());
+        spawn_blocking(move || absent(fs::remove_file(root)).map(drop)).await.map_err(unavailable)?
+    }
+
+    async fn cached(&self) -> Result<Vec<Cached>, Unavailable> {
+        let dir = self.cached.clone();
+        let look = move || {
+            let mut cached = Vec::new();
+            for (below, dir) in [("", dir.clone()), ("nar/", dir.join("nar"))] {
+                for (name, path) in entries(&dir)? {
+                    if let (Some(name), Ok(about)) = (CacheName::at(&format!("{CACHE}/{below}{name}")), path.metadata())
+                    {
+                        cached.push(Cached { name, bytes: about.len(), since: instant(about.modified()?) });
+                    }
+                }
+            }
+            io::Result::Ok(cached)
+        };
+        spawn_blocking(look).await.map_err(unavailable)?.map_err(unavailable)
+    }
+
+    async fn remove_cached(&self, name: &CacheName) -> Result<(), Unavailable> {
+        let file = self.cached.with_file_name(name.to_string());
+        spawn_blocking(move || absent(fs::remove_file(file)).map(drop)).await.map_err(unavailable)?
+    }
+
+    async fn in_quarantine(&self) -> Result<u64, Unavailable> {
+        bytes_below(self.objects.join(QUARANTINE)).await
+    }
+}
+
+/// The bytes of all files below a directory.
+pub(crate) async fn bytes_below(dir: PathBuf) -> Result<u64, Unavailable> {
+    let measured = spawn_blocking(move || measure(&dir)).await.map_err(unavailable)?.map_err(unavailable)?;
+    Ok(measured.1)
+}
+
+/// The homes below a directory in the order of their names, behind that one whose names are left to go. What is removed
+/// meanwhile is not there.
+fn find(dir: &Path, name: String, after: &[&str], limit: usize, prefixes: &mut Vec<Held>) -> io::Result<()> {
+    for (entry, path) in entries(dir)? {
+        let rest = match after.split_first() {
+            Some((first, _)) if entry.as_str() < *first => continue,
+            Some((first, rest)) if entry == *first => rest,
+            _ => &[],
+        };
+        let name = if name.is_empty() { entry } else { format!("{name}/{entry}") };
+        if name.matches('/').count() + 1 < LEVELS {
+            find(&path, name, rest, limit, prefixes)?;
+        } else if let Ok(prefix) = name.parse::<AttemptPrefix>()
+            && after.last().is_none_or(|last| *last != prefix.lease.as_str())
+        {
+            let (objects, bytes) = measure(&path)?;
+            prefixes.push(Held { prefix, objects, bytes });
+        }
+        if prefixes.len() >= limit {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How many files there are below a directory, and their bytes.
+fn measure(dir: &Path) -> io::Result<(u64, u64)> {
+    let (mut files, mut bytes) = (0, 0);
+    for (_, path) in entries(dir)? {
+        let (more, larger) = match path.symlink_metadata() {
+            Ok(about) if about.is_dir() => measure(&path)?,
+            Ok(about) => (1, about.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, 0),
+            Err(error) => return Err(error),
+        };
+        (files, bytes) = (files + more, bytes + larger);
+    }
+    Ok((files, bytes))
+}
+
+/// What is in a directory, in the order of the names; of what is no text, or no directory, nothing.
+fn entries(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let found = match fs::read_dir(dir) {
+        Ok(found) => found,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut entries = Vec::new();
+    for entry in found {
+        let entry = entry?;
+        entries.extend(entry.file_name().into_string().ok().map(|name| (name, entry.path())));
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+fn instant(at: SystemTime) -> Timestamp {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
