@@ -12,7 +12,8 @@ use binplz_core::{
 };
 
 /// Between these two lines the guide has the tables.
-const BEGIN: &str = "<!-- scripts/cost --write makes these tables from infra/prices.json: changes by hand are lost. -->\n";
+const BEGIN: &str =
+    "<!-- scripts/cost --write makes these tables from infra/prices.json: changes by hand are lost. -->\n";
 const END: &str = "<!-- The tables end. -->\n";
 
 /// The machines that `BuilderSize` names in the template.

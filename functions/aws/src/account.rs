@@ -1,5 +1,5 @@
-//! Where the services are and who asks them: the clients' common ground, built by hand from what Lambda puts into the
-//! environment. (The usual loader looks in more places than a function has, and takes longer than a hit.)
+//! The account, region and endpoint of the AWS clients, built by hand from the variables that Lambda sets. (The SDK's
+//! default loader searches more places than a function has, and takes longer than a hit.)
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use aws_types::{SdkConfig, region::Region};
 
 use crate::config::{ConfigError, Settings};
 
-/// A gateway ends a request after 30 s: what hangs is given up, and tried once more, well before that.
+/// A gateway ends a request after 30 s: a call that hangs is cancelled, and tried once more, well before that.
 const CONNECT: Duration = Duration::from_secs(3);
 const ONE_TRY: Duration = Duration::from_secs(5);
 const ALL_TRIES: Duration = Duration::from_secs(20);
@@ -32,14 +32,14 @@ const ALL_TRIES: Duration = Duration::from_secs(20);
 pub struct Account {
     pub(crate) region: String,
     pub(crate) credentials: Credentials,
-    /// Set where the services are not AWS's own: all of them are there.
+    /// The endpoint of all services, if they are not AWS's own.
     pub(crate) endpoint: Option<String>,
     pub(crate) sdk: SdkConfig,
     http_client: SharedHttpClient,
 }
 
 impl Account {
-    /// The account that Lambda's variables name. A sandbox does not outlive its credentials.
+    /// Reads the account from Lambda's variables. A sandbox does not outlive its credentials.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -66,8 +66,8 @@ impl Account {
         Ok(Account { region, credentials, endpoint, sdk: sdk.build(), http_client })
     }
 
-    /// A request that is signed already, to what is at `origin`: with the SDK's connections, limits of time, and tries, which take
-    /// `E` for final.
+    /// An operation for requests that are already signed, to `origin`, with the SDK's connections, timeouts and
+    /// retries. Errors of type `E` are not retried.
     pub(crate) fn signed<E: std::error::Error + Send + Sync + 'static>(&self, origin: &str) -> OperationBuilder {
         Operation::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -82,7 +82,7 @@ impl Account {
             .timeout_config(timeouts())
     }
 
-    /// What a client of another service is made from.
+    /// The configuration from which clients of other services are made.
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
     }
@@ -92,9 +92,9 @@ fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder().operation_attempt_timeout(ONE_TRY).operation_timeout(ALL_TRIES).build()
 }
 
-/// One connector for the clients of all services. The usual one is made once for each client and once more, and reads the
-/// machine's certificate authorities each time: half of a start. Which authorities is for `SSL_CERT_FILE` to say, else they are
-/// where the system has them.
+/// One connector for the clients of all services. By default each client makes its own and reads the machine's
+/// certificate authorities each time, which takes half of a cold start. `SSL_CERT_FILE` names the authorities;
+/// otherwise the system's are used.
 fn http_client() -> SharedHttpClient {
     let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
     let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).build();

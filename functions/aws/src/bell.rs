@@ -1,4 +1,4 @@
-//! The doorbell: a message in a queue that wakes the dispatcher. It carries nothing; the rows are the queue.
+//! The doorbell: an SQS message that wakes the dispatcher. It carries no data; the rows are the queue.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::{
     unavailable,
 };
 
-/// What every message says.
+/// The body of every message.
 pub const RING: &str = "ring";
-/// The longest that a queue holds a message back.
+/// SQS's longest message delay.
 const DELAY_MAX: Duration = Duration::from_secs(900);
 
 /// The queue.
@@ -32,12 +32,13 @@ impl SqsBell {
         Ok(SqsBell { sqs: Client::new(&account.sdk), queue: settings.need("BINPLZ_QUEUE_URL")? })
     }
 
-    /// Rings after a while, as far as a queue can wait: for what is queued for later. A ring that comes too early finds that out.
+    /// Rings after a delay, up to the longest that SQS allows: for builds that are due later. A ring that comes too
+    /// early rings again.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn ring_in(&self, delay: Duration) -> Result<(), Unavailable> {
-        // Rounded up: a message that comes just before its time is one that has to be sent again.
+        // Rounded up: a message that arrives just before the time would have to be sent again.
         let seconds = delay.min(DELAY_MAX).as_millis().div_ceil(1000);
         let send = self.sqs.send_message().queue_url(&self.queue).message_body(RING);
         let sent = send.set_delay_seconds(i32::try_from(seconds).ok().filter(|seconds| *seconds > 0)).send().await;

@@ -1,5 +1,5 @@
-//! The builders' Nix cache in the bucket, and the quarantine before it. What an offered file comes to is found out while it streams
-//! by; into the cache it is copied by S3 itself.
+//! The builders' Nix binary cache in the bucket, and the quarantine in front of it. An offered file is measured while
+//! it streams through; S3 itself copies it into the cache.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ use crate::{
     unavailable,
 };
 
-/// How long S3 may take to copy a file: of the 5 GB that one upload can have, at 100 MB in a second, some fifty seconds.
+/// The timeout of S3's copy of a file. One upload has at most 5 GB, which takes about fifty seconds at 100 MB a second.
 const COPY: Duration = Duration::from_secs(300);
 
-/// The cache, and what it is signed with.
+/// The binary cache, and the key that signs it.
 #[derive(Debug)]
 pub struct S3BinaryCache {
     store: S3Store,
@@ -37,7 +37,8 @@ pub struct S3BinaryCache {
 }
 
 impl S3BinaryCache {
-    /// The one in that bucket, of builders whose store is where nearly all are, signed with the key that the settings' secret makes.
+    /// Opens the cache in the store's bucket, for the default Nix store directory, with the key that the settings'
+    /// secret makes.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -46,7 +47,7 @@ impl S3BinaryCache {
         Ok(S3BinaryCache { store: store.clone(), of: StoreDir::default(), key })
     }
 
-    /// Lets builders know whose cache it is, and by whom it is signed: from then on they read it.
+    /// Publishes the cache's store directory and public key. Builders read the cache from then on.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -55,9 +56,9 @@ impl S3BinaryCache {
         if self.store.objects.text(&at).await?.as_ref() == Some(&ours) {
             return Ok(());
         }
-        // Without it Nix takes it for no cache.
+        // Nix does not accept a cache without this file.
         self.put_new(&CacheName::Info, format!("StoreDir: {}\n", self.of)).await?;
-        // The one thing that is ever replaced: where the stack's secret is another one now.
+        // The only object that is ever replaced: after the stack's secret has changed.
         let put = self.store.s3.put_object().bucket(&self.store.bucket).key(at).content_type(TEXT);
         put.body(ByteStream::from(ours.into_bytes())).send().await.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
@@ -67,10 +68,10 @@ impl S3BinaryCache {
     }
 }
 
-/// What narinfos and all that describes the cache are.
+/// The media type of narinfos and of the cache's description.
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The key of an offer.
+/// The S3 key of an offered object.
 fn offer(prefix: &AttemptPrefix, name: ObjectName) -> String {
     prefix.object(name).to_string()
 }
@@ -86,7 +87,7 @@ impl BinaryCache for S3BinaryCache {
 
     async fn offers(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
         let prefix = prefix.quarantine();
-        // The files lie one level deeper.
+        // The NAR files lie one level deeper.
         let list = self.store.s3.list_objects_v2().bucket(&self.store.bucket).prefix(&prefix).delimiter("/");
         let (mut pages, mut paths) = (list.into_paginator().send(), Vec::new());
         while let Some(page) = pages.next().await {
@@ -126,7 +127,7 @@ impl BinaryCache for S3BinaryCache {
     async fn keep(&self, prefix: &AttemptPrefix, nar: &Sha256) -> Result<(), Unavailable> {
         let from = format!("{}/{}", self.store.bucket, encoded(&offer(prefix, ObjectName::Nar(nar.clone()))));
         let copy = self.store.s3.copy_object().copy_source(from).bucket(&self.store.bucket);
-        // What is there by that name is the same.
+        // An object of that name has the same content: the name is its hash.
         let copy = copy.key(CacheName::Nar(nar.clone()).to_string()).customize().config_override(within(COPY));
         copy.send().await.map(drop).map_err(|error| unavailable(ROLE, &error))
     }

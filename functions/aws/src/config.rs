@@ -1,4 +1,4 @@
-//! The environment, read once, at the start. What is missing is named there and then, not at the first request.
+//! The environment, read once at the start. A missing setting is reported then, not at the first request.
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
@@ -12,30 +12,30 @@ use binplz_core::{
 };
 use thiserror::Error;
 
-/// A setting that a function can not start without, or can not read.
+/// A setting that is missing or cannot be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// It is not set, or empty.
     #[error("{0} is not set")]
     Missing(&'static str),
-    /// It is set to what it can not be.
+    /// The value cannot be parsed.
     #[error("{name} is not {what}: {cause}")]
     Wrong {
-        /// Which.
+        /// The variable.
         name: &'static str,
-        /// What it should be.
+        /// What the value should be, with its article: "a number".
         what: &'static str,
         /// Why it is not.
         cause: String,
     },
 }
 
-/// The variables, as they were when the function started. Whoever needs one asks for it by name.
+/// The environment's variables at the start of the function, by name.
 #[derive(Clone, Debug, Default)]
 pub struct Settings(BTreeMap<String, String>);
 
 impl Settings {
-    /// Those of this process. What is no text is no setting.
+    /// Reads this process's variables. Values that are not UTF-8 are ignored.
     pub fn of_process() -> Settings {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -43,24 +43,24 @@ impl Settings {
         Settings(std::env::vars_os().filter_map(text).collect())
     }
 
-    /// The same with one more, or with another value.
+    /// Sets or replaces one variable.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Settings {
         self.0.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// What may be left out; the template writes an empty value for it.
+    /// An optional setting; the template writes an empty value for one that is not set.
     pub fn find(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The stack that a function or an operator is of: the dimension of its metrics.
+    /// The stack of this function or operator: the dimension of its metrics.
     pub fn stack(&self) -> &str {
         self.find("BINPLZ_STACK").unwrap_or("binplz")
     }
 
-    /// What must be there.
+    /// A required setting.
     ///
     /// # Errors
     /// [`ConfigError::Missing`].
@@ -68,7 +68,7 @@ impl Settings {
         self.find(name).map(str::to_owned).ok_or(ConfigError::Missing(name))
     }
 
-    /// A list with commas; at least one entry.
+    /// A list of at least one entry, separated by commas.
     ///
     /// # Errors
     /// [`ConfigError::Missing`].
@@ -92,8 +92,8 @@ impl Settings {
         self.value(name, "a number", default)
     }
 
-    /// What a task costs here, as a part of what the price file says: the dearest that may run. Spot and ARM cost less, so
-    /// that the budget errs on the safe side.
+    /// The price of a task in this region, as a fraction of the price file's: that of the most expensive kind that may
+    /// run. Spot and ARM cost less, so the budget errs on the safe side.
     fn prices(&self) -> Result<Prices, ConfigError> {
         let percent = self.number("BINPLZ_PRICE_PERCENT", 100u64)?;
         let here = |price: Micros| Micros((price.0.saturating_mul(percent)).div_ceil(100));
@@ -110,16 +110,17 @@ impl Settings {
         self.number(name, default).map(Duration::from_secs)
     }
 
-    /// `https://host`, without a slash at its end.
+    /// The service's own origin: `https://host` without a trailing slash.
     ///
     /// # Errors
-    /// [`ConfigError`]. It stands in the stub between single quotes, and in URLs: so it has a URL's plainest characters only.
+    /// [`ConfigError`]. The origin stands between single quotes in the stub, and in URLs, so only a URL's plainest
+    /// characters are accepted.
     pub fn origin(&self) -> Result<String, ConfigError> {
         const NAME: &str = "BINPLZ_ORIGIN";
         self.find_origin(NAME)?.ok_or(ConfigError::Missing(NAME))
     }
 
-    /// Another such, that may be left out.
+    /// An optional origin, such as the CDN's.
     ///
     /// # Errors
     /// [`ConfigError::Wrong`].
@@ -136,7 +137,7 @@ impl Settings {
         }
     }
 
-    /// The pins that a deployment begins with, as [`Pins`] is written in JSON.
+    /// The pins of a new deployment, as the JSON of [`Pins`].
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -150,7 +151,7 @@ impl Settings {
         })
     }
 
-    /// The system that is meant where a request names none; x86_64-linux, if nothing else is said.
+    /// The default system of requests that name none; x86_64-linux if it is not set.
     ///
     /// # Errors
     /// [`ConfigError::Wrong`].
@@ -158,7 +159,7 @@ impl Settings {
         self.value("BINPLZ_SYSTEM", "a system", System::X86_64Linux)
     }
 
-    /// The numbers; each has a default.
+    /// The limits and durations; each has a default.
     ///
     /// # Errors
     /// [`ConfigError::Wrong`].
@@ -167,7 +168,7 @@ impl Settings {
         let budget = self.number("BINPLZ_BUDGET_DOLLARS", 20u64)?;
         Ok(Policy {
             names: self.value("BINPLZ_NAMES", "how names are known", Names::default())?,
-            // A task pulls its image before its builder can say its first word.
+            // The lease must outlast the image pull, before the builder's first heartbeat.
             lease: self.seconds("BINPLZ_LEASE_SECONDS", 300)?,
             attempts: self.number("BINPLZ_ATTEMPTS", Policy::default().attempts)?.max(1),
             first_delay: self.seconds("BINPLZ_RETRY_DELAY_SECONDS", 30)?,
@@ -242,7 +243,7 @@ mod tests {
         ] {
             let policy =
                 settings(&[("BINPLZ_SIZE", size), ("BINPLZ_PRICE_PERCENT", percent)]).policy().expect("numbers");
-            // A part of a cent more, where a price is no whole number.
+            // Rounded up to the next micro-dollar.
             let price = policy.price(policy.size, hour).0;
             assert!((micros..micros + 300).contains(&price), "{size} {percent}: {price}");
         }

@@ -1,5 +1,5 @@
-//! What a deployment needs of its account, looked at one by one: what a new account lacks, and what an operator forgets. Nothing
-//! is changed here; each thing that is missing comes with the command that mends it.
+//! Checks of an AWS account and a stack: what a new account lacks, and what operators forget. A check changes nothing;
+//! each finding comes with the command that fixes it.
 
 use aws_types::SdkConfig;
 use binplz_core::{
@@ -12,31 +12,31 @@ use serde::Serialize;
 
 use crate::{causes, images::Images, stack::Stack};
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What, in one word or two.
+    /// The check's name, one or two words.
     pub check: String,
-    /// How it stands.
+    /// The result.
     pub state: State,
-    /// That in words.
+    /// The result as a sentence.
     pub told: String,
-    /// The command that mends it.
+    /// The command that fixes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }
 
-/// How a thing stands.
+/// The state of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// It has to be mended.
+    /// It must be fixed before the service works.
     Missing,
-    /// It is not there, and only who wants it has to mend it.
+    /// An optional feature is not set up.
     Optional,
-    /// It could not be looked at.
+    /// The check could not be made.
     Unknown,
 }
 
@@ -52,7 +52,7 @@ impl Finding {
     }
 }
 
-/// A quota, by Service Quotas' own names.
+/// A quota, by the names of Service Quotas.
 struct Quota {
     check: &'static str,
     service: &'static str,
@@ -65,13 +65,13 @@ const QUOTAS: [Quota; 3] = [
     Quota { check: "fargate-spot", service: "fargate", code: "L-36FBB829", of: "vCPUs of Fargate Spot" },
     Quota { check: "lambda", service: "lambda", code: "L-B99A9384", of: "Lambda functions at once" },
 ];
-/// Functions at once below which people are refused when a few come together. A new account has 10.
+/// The number of concurrent functions below which a few simultaneous requests are refused. A new account has 10.
 const FUNCTIONS_MIN: u32 = 50;
 
-/// Builds in parallel, by the template's own default.
+/// Parallel builds, by the template's default.
 const BUILDS: u32 = 4;
 
-/// Looks at all of it, for the stack of that name.
+/// Makes all checks for the stack of that name.
 pub async fn examine(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
     let (found, stack) = look_at_stack(sdk, name).await;
     let mut findings = vec![ecs_role(sdk).await, found];
@@ -88,7 +88,8 @@ pub async fn examine(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
     findings
 }
 
-/// ECS's own role in the account. ECS makes it with the first cluster, but not in time for that cluster's own stack.
+/// ECS's service-linked role. ECS creates it with the account's first cluster, but too late for that cluster's own
+/// stack.
 async fn ecs_role(sdk: &SdkConfig) -> Finding {
     const CHECK: &str = "ecs-role";
     const PATH: &str = "/aws-service-role/ecs.amazonaws.com/";
@@ -140,7 +141,7 @@ async fn look_at_stack(sdk: &SdkConfig, name: &str) -> (Finding, Option<Stack>) 
 
 fn judge(name: &str, status: &str) -> Finding {
     let told = format!("the stack {name} is {status}");
-    // A failed update leaves what was there before, and that works.
+    // A failed update leaves the previous deployment, which works.
     if ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"].contains(&status) {
         Finding::ok(STACK, told)
     } else {
@@ -149,12 +150,12 @@ fn judge(name: &str, status: &str) -> Finding {
 }
 
 impl Stack {
-    /// Builds in parallel.
+    /// The number of parallel builds.
     fn builds(&self) -> u32 {
         self.parameters.get("MaxBuilds").and_then(|builds| builds.parse().ok()).unwrap_or(BUILDS)
     }
 
-    /// A builder's machine.
+    /// The size of a builder's task.
     fn size(&self) -> Size {
         self.outputs.get("BuilderMachine").and_then(|size| size.parse().ok()).unwrap_or_default()
     }
@@ -188,7 +189,7 @@ impl Stack {
         findings
     }
 
-    /// The tarballs of the pins that are served now.
+    /// The tarballs of the pins that are served.
     async fn nixpkgs(&self, sdk: &SdkConfig) -> Vec<Finding> {
         let operating = match self.operating(sdk).await {
             Ok(operating) => operating,
@@ -200,7 +201,7 @@ impl Stack {
         };
         let mut findings = Vec::new();
         for (name, Pin { rev, nixpkgs, .. }) in pins.all() {
-            // What is elsewhere is asked for by builders.
+            // Builders download other sources themselves.
             let Source::Stored { .. } = nixpkgs else { continue };
             let check = format!("nixpkgs {name}");
             findings.push(match operating.store.has_nixpkgs(rev).await {

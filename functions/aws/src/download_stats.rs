@@ -1,6 +1,6 @@
-//! What was served, by what the function `api` has written of each hit: a hit itself waits for nothing else. How much it was, CloudWatch
-//! has summed up by itself, in the metrics that stand in these lines. What it was, is in the lines alone, and reading them costs
-//! nothing but time, some ten seconds for a million. Both show a hit a minute or two after it was.
+//! Download statistics from the log lines that the function `api` writes for each hit, so that a hit makes no further
+//! request. CloudWatch sums up the counts and bytes as metrics. Which package was served is in the lines alone; reading
+//! them is free but slow, about ten seconds for a million. Both lag a hit by a minute or two.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,13 +23,13 @@ use crate::{
 };
 
 const ROLE: &str = "tally";
-/// The lines of hits (`Signal`), as CloudWatch filters JSON.
+/// CloudWatch's filter for the log lines of hits.
 const HITS: &str = r#"{ $.message = "a hit" }"#;
-/// What is summed up is summed up by the hour: all instants that are asked for begin one, and a month has fewer than the 1,440 sums
-/// that one answer holds.
+/// The period of the sums. All requested instants begin an hour, and a month has fewer than the 1,440 hours that one
+/// answer holds.
 const PERIOD: Duration = Duration::from_secs(3600);
 
-/// The hits of a stack.
+/// The download statistics of a stack.
 #[derive(Debug)]
 pub struct LogDownloadStats {
     sdk: SdkConfig,
@@ -43,8 +43,8 @@ struct Hit {
 }
 
 impl LogDownloadStats {
-    /// That of the stack that `BINPLZ_STACK` names, with the log group that `BINPLZ_HITS_LOG` does. Only an operator has that: no
-    /// function reads a log.
+    /// Opens the statistics of the stack that `BINPLZ_STACK` names, with the log group in `BINPLZ_HITS_LOG`. Only
+    /// operators have the latter: no function reads a log.
     pub fn open(account: &Account, settings: &Settings) -> LogDownloadStats {
         let log = settings.find("BINPLZ_HITS_LOG").map(str::to_owned);
         LogDownloadStats { sdk: account.sdk().clone(), stack: settings.stack().to_owned(), log }
@@ -61,7 +61,7 @@ impl DownloadStats for LogDownloadStats {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| unavailable(ROLE, &error))?;
             let lines = page.events().iter().filter_map(|event| event.message());
-            // An earlier version's line names no package.
+            // An earlier version's line has no package.
             for Hit { package } in lines.filter_map(|line| serde_json::from_str(line).ok()) {
                 *sums.entry(package).or_default() += 1;
             }
@@ -80,7 +80,7 @@ impl DownloadStats for LogDownloadStats {
             .end_time(instant(binplz_clock::now() + PERIOD))
             .period(i32::try_from(PERIOD.as_secs()).unwrap_or(i32::MAX))
             .statistics(Statistic::Sum)
-            // Each hit has told the metric once.
+            // Each hit put one value into the metric.
             .statistics(Statistic::SampleCount);
         let sums = sums.send().await.map_err(|error| unavailable(ROLE, &error))?;
         let whole = |sum: Option<f64>| sum.unwrap_or_default() as u64;

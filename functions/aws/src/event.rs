@@ -1,5 +1,5 @@
-//! What queues, rules and schedules tell a function: our own small structs of foreign JSON. What is not named here is passed
-//! over, for such events gain fields.
+//! Events from queues, rules and schedules, as our own small structs of the foreign JSON. Unknown fields are ignored,
+//! since such events gain fields.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{bell::RING, launcher::LEASE_URL, lease_url};
 
-/// A batch of messages from the queue.
+/// A batch of SQS messages for the dispatcher.
 #[derive(Clone, Debug, Deserialize)]
 pub struct DoorbellBatch {
     #[serde(rename = "Records", default)]
@@ -32,7 +32,7 @@ struct Message {
     body: String,
 }
 
-/// Which messages of a batch are to be kept: the queue deletes the others.
+/// The answer to an SQS batch (`ReportBatchItemFailures`): the messages to keep. SQS deletes the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SqsBatchResponse {
@@ -46,7 +46,7 @@ struct Item {
 }
 
 impl DoorbellBatch {
-    /// The messages that are no ring, whoever sent them: they come again, and end in the queue for such.
+    /// The messages that are not rings. SQS delivers them again, and moves them to the dead letter queue in the end.
     pub fn unrecognized(&self) -> SqsBatchResponse {
         let unrecognized = self.records.iter().filter(|message| message.body != RING);
         SqsBatchResponse {
@@ -55,7 +55,7 @@ impl DoorbellBatch {
     }
 }
 
-/// What builders have offered to the cache that they share: a batch of messages, each of one attempt.
+/// A batch of SQS messages for the promoter, each about one attempt that offered something to the binary cache.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Offered {
     #[serde(rename = "Records", default)]
@@ -63,46 +63,46 @@ pub struct Offered {
 }
 
 impl Offered {
-    /// The attempts, each with its message; `None` where that is about none.
+    /// The attempts, each with its message; `None` if a message is about none.
     pub fn attempts(self) -> impl Iterator<Item = (Option<AttemptPrefix>, MessageId)> {
         self.records.into_iter().map(|message| (message.body.parse().ok(), MessageId(message.message_id)))
     }
 }
 
-/// A message's name.
+/// A message's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageId(String);
 
 impl SqsBatchResponse {
-    /// This one comes again.
+    /// Keeps a message, so that SQS delivers it again.
     pub fn keep(&mut self, MessageId(id): MessageId) {
         self.batch_item_failures.push(Item { item_identifier: id });
     }
 }
 
-/// What wakes the reaper.
+/// An event that wakes the reaper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// A builder's task has ended.
+    /// A builder's task has stopped.
     TaskStopped(Box<TaskStopped>),
-    /// A task that is none of ours, or has not ended.
+    /// A task of another service, or one that has not stopped.
     OtherTask,
     /// The schedule.
     Tick,
 }
 
-/// A task that is no more.
+/// A task that has stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStopped {
-    /// Which build it was for.
+    /// The build.
     pub key: BuildKey,
-    /// Which attempt.
+    /// The attempt.
     pub lease: LeaseId,
-    /// What its end means, if it had not settled.
+    /// The failure that the stop means, unless the build had settled.
     pub failure: Failure,
-    /// For how long it is paid for, as far as ECS says.
+    /// The time that Fargate charges for, if ECS reports it.
     pub ran: Option<Duration>,
-    /// What ECS says of it: for the operator.
+    /// ECS's reason, for the operator.
     pub reason: String,
 }
 
@@ -153,10 +153,10 @@ struct Variable {
 }
 
 impl Wake {
-    /// Reads an event. One that tells of no task is the schedule's, whatever it looks like.
+    /// Reads an event. An event without a task counts as the schedule's.
     ///
     /// # Errors
-    /// Where it tells of a task in a way that nobody knows.
+    /// If the event describes a task in an unknown form.
     pub fn read(event: Value) -> Result<Wake, serde_json::Error> {
         let Ok(envelope) = serde_json::from_value::<Envelope>(event) else { return Ok(Wake::Tick) };
         if envelope.detail_type != "ECS Task State Change" {
@@ -179,7 +179,7 @@ impl Wake {
 }
 
 impl Task {
-    /// What its end means for a build that it did not settle.
+    /// The kind of failure that the stop means, unless the build had settled.
     fn kind(&self) -> Kind {
         let out_of_memory = |container: &Container| container.reason.contains("OutOfMemory");
         match self.stop_code.as_str() {
@@ -190,7 +190,7 @@ impl Task {
             }
             _ if self.containers.iter().any(out_of_memory) => Kind::OutOfMemory,
             _ => match self.containers.iter().find_map(|container| container.exit_code) {
-                // SIGTERM came, and the builder could not say so any more.
+                // SIGTERM arrived, and the builder could no longer settle.
                 Some(143) => Kind::Interrupted,
                 Some(code) if code > 128 => Kind::Killed,
                 Some(_) => Kind::BuilderError,
@@ -199,8 +199,9 @@ impl Task {
         }
     }
 
-    /// Whether the image is not there, not for this machine, or not for this task to read: so it will be until somebody pushes one. A
-    /// registry that is slow or busy is another matter. (Amazon ECS developer guide, "CannotPullContainer task errors".)
+    /// Whether the image is missing, is for another machine, or may not be read by this task: a condition that lasts
+    /// until an operator pushes an image. A slow or busy registry is a different failure. (Amazon ECS developer guide,
+    /// "CannotPullContainer task errors".)
     fn has_no_image(&self) -> bool {
         let lasting =
             ["not found", "manifest unknown", "does not exist", "denied", "unauthorized", "403 forbidden", "platform"];
@@ -208,7 +209,8 @@ impl Task {
         said.contains("cannotpull") && lasting.iter().any(|mark| said.contains(mark))
     }
 
-    /// From the beginning of the image's pull to the end: that is what Fargate counts. One whose pull was never begun costs nothing.
+    /// From the start of the image pull to the stop, which is the time that Fargate charges for. A task whose pull
+    /// never began costs nothing.
     fn ran(&self) -> Option<Duration> {
         let at = |text: &String| {
             let at = DateTime::from_str(text, Format::DateTimeWithOffset).ok()?;

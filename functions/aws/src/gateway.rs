@@ -1,11 +1,11 @@
 //! HTTP API events as requests to a router.
 //!
-//! An HTTP API hands the path over *decoded* (every escape but `%25`), and lambda_http makes a URL of it as it is: a path
-//! with a `?` in it would become a query, `/a/..` the home page, and one that is no URL would be a panic. So the path, and what else
-//! is not a URL's, is encoded again first.
+//! An HTTP API hands over the path *decoded* (every escape but `%25`), and lambda_http makes a URL of it unchanged: a
+//! `?` in the path would become a query, `/a/..` the home page, and a path that is not a URL would panic. So this
+//! module first encodes the path, and all else that a URL cannot contain.
 //!
-//! It has named the request already, for its own log: by that name it is answered (`X-Request-Id`), and known in ours. And it
-//! knows its peer, whose address the router finds in the request's extensions.
+//! The gateway has given the request an id for its own log. The answer (`X-Request-Id`) and our log use the same id.
+//! The gateway also knows the peer, whose address the router finds in the request's extensions.
 
 use std::{borrow::Cow, convert::Infallible, net::IpAddr};
 
@@ -24,9 +24,9 @@ use crate::log;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What may stand in a path: `%` too, for it still begins an escape.
+/// The characters of a path; `%` is one, since it still begins an escape.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'%');
-/// What may stand in a query: RFC 3986's characters.
+/// The characters of a query, by RFC 3986.
 const QUERY: &AsciiSet = &PATH
     .remove(b'!')
     .remove(b'$')
@@ -43,7 +43,7 @@ const QUERY: &AsciiSet = &PATH
     .remove(b'@')
     .remove(b'?');
 
-/// Answers events with a router, until the sandbox ends.
+/// Answers events with a router until the sandbox ends.
 ///
 /// # Errors
 /// The runtime's.
@@ -72,7 +72,7 @@ where
     log::within(id, Adapter::from(named).oneshot(tidied(event))).await
 }
 
-/// The request with its peer's address.
+/// Adds the peer's address to the request.
 fn with_peer(mut request: Request) -> Request {
     let peer = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref().and_then(|ip| ip.parse().ok()),
@@ -84,7 +84,7 @@ fn with_peer(mut request: Request) -> Request {
     request
 }
 
-/// The gateway's name for a request; Lambda's own, where it has none.
+/// The gateway's request id, or Lambda's if there is none.
 fn request_id(event: &LambdaEvent<LambdaRequest>) -> String {
     let named = match &event.payload {
         LambdaRequest::ApiGatewayV2(request) => request.request_context.request_id.clone(),
@@ -93,8 +93,8 @@ fn request_id(event: &LambdaEvent<LambdaRequest>) -> String {
     named.unwrap_or_else(|| event.context.request_id.clone())
 }
 
-/// A segment that means "here" or "above" is somebody's odd name, which the router refuses: no URL's reader may follow it first, and
-/// they know `%2e` too.
+/// A segment such as `..` or `%2e` must reach the router as an odd name, which it refuses; no URL parser may resolve it
+/// before.
 fn kept(segment: &str) -> Cow<'_, str> {
     match segment.to_ascii_lowercase().replace("%2e", ".").as_str() {
         dots @ ("." | "..") => dots.replace('.', "%252e").into(),
@@ -111,7 +111,7 @@ fn tidied(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
         if let Some(query) = &mut request.raw_query_string {
             *query = utf8_percent_encode(query, QUERY).to_string();
         }
-        // Whose host it is says the configuration. What a client sent here becomes part of no URL.
+        // The service's host comes from the configuration. The client's `Host` becomes part of no URL.
         request.headers.remove("host");
         request.request_context.domain_name = None;
     }

@@ -1,4 +1,4 @@
-//! What lies in the bucket and may not be needed any more: found, and removed where that is so.
+//! Garbage collection's view of the bucket: lists what is stored, and removes it.
 
 use aws_sdk_s3::types::Object;
 use binplz_core::{
@@ -11,14 +11,15 @@ use crate::{objects::ROLE, store::S3Store, unavailable};
 
 impl Collect for S3Store {
     async fn prefixes(&self, after: Option<&AttemptPrefix>, limit: usize) -> Result<Vec<Held>, Unavailable> {
-        // S3 lists by name, so that a home's objects stand together. 0 is what comes after a slash: the first name behind all of them.
+        // S3 lists keys in order, so an attempt's objects are adjacent. `0` is the character after the slash: the first
+        // key behind all of them.
         let behind = |prefix: &AttemptPrefix| prefix.objects().trim_end_matches('/').to_owned() + "0";
         let (mut prefixes, mut next) = (Vec::<Held>::new(), after.map(behind));
         loop {
             let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(BUILDS).set_start_after(next);
             let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
             for object in list.contents() {
-                // What is in no home, nobody here has put there.
+                // A key outside of any attempt was not written by this service.
                 let Some(prefix) = object.key().and_then(home_of) else { continue };
                 if prefixes.last().is_none_or(|last| last.prefix != prefix) {
                     if prefixes.len() == limit {
@@ -67,7 +68,7 @@ impl Collect for S3Store {
 }
 
 impl S3Store {
-    /// All objects whose names begin so.
+    /// All objects whose keys begin with `prefix`.
     async fn below(&self, prefix: &str) -> Result<Vec<Found>, Unavailable> {
         let mut pages = self.s3.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
         let mut found = Vec::new();
@@ -88,17 +89,17 @@ impl S3Store {
         removed.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
 
-    /// The bytes of all objects whose names begin so.
+    /// The bytes of all objects whose keys begin with `prefix`.
     pub(crate) async fn bytes_below(&self, prefix: &str) -> Result<u64, Unavailable> {
         Ok(self.below(prefix).await?.iter().map(|found| found.bytes).sum())
     }
 }
 
-/// An object that is there.
+/// A listed object.
 struct Found {
     key: String,
     bytes: u64,
-    /// When it was written last.
+    /// The time of its last write.
     since: Timestamp,
 }
 
@@ -106,7 +107,7 @@ fn bytes_of(object: &Object) -> u64 {
     object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
 }
 
-/// In which home an object lies.
+/// The attempt that an object's key belongs to.
 fn home_of(key: &str) -> Option<AttemptPrefix> {
     let path = key.strip_prefix(BUILDS)?;
     let (fourth, _) = path.match_indices('/').nth(3)?;

@@ -1,5 +1,5 @@
-//! Whether there is an image of the builder: the one question that is asked of ECR, by the reaper, once a minute. So it is known
-//! before anybody's build fails for it; nobody has to say that an image has been pushed; and it costs nothing.
+//! Whether the builder's image exists: the only question to ECR, asked by the reaper once a minute. So a missing image
+//! is known before a build fails for it, a pushed image is found by itself, and the question costs nothing.
 
 use aws_sdk_ecr::{Client, operation::describe_images::DescribeImagesError, types::ImageIdentifier};
 use aws_types::SdkConfig;
@@ -13,7 +13,7 @@ use crate::{
 
 const TAGS: &str = "BINPLZ_IMAGE_TAGS";
 
-/// The repository of the builder's images.
+/// The ECR repository of the builder's images.
 #[derive(Clone, Debug)]
 pub(crate) struct Images {
     ecr: Client,
@@ -23,13 +23,13 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// The repository that the settings name. Without one the images are elsewhere, and nobody is asked for them.
+    /// Opens the repository that the settings name. Without one the images are elsewhere, and are not checked.
     pub(crate) fn open(account: &Account, settings: &Settings) -> Result<Option<Images>, ConfigError> {
         let Some(repository) = settings.find("BINPLZ_REPOSITORY") else { return Ok(None) };
         Images::of(&account.sdk, repository, settings.list(TAGS)?).map(Some)
     }
 
-    /// A repository whose images have these tags, the first for x86_64 and the second for arm64.
+    /// A repository whose images have these tags, first the one for x86_64, then the one for arm64.
     pub(crate) fn of(sdk: &SdkConfig, repository: &str, tags: Vec<String>) -> Result<Images, ConfigError> {
         let [x86_64, arm64] = tags.try_into().map_err(|tags: Vec<String>| ConfigError::Wrong {
             name: TAGS,
@@ -39,7 +39,7 @@ impl Images {
         Ok(Images { ecr: Client::new(sdk), repository: repository.to_owned(), x86_64, arm64 })
     }
 
-    /// Whether there is one for a system.
+    /// Whether there is an image for a system.
     pub(crate) async fn has(&self, system: System) -> Result<bool, Unavailable> {
         let tag = match system {
             System::X86_64Linux => &self.x86_64,

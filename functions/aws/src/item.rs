@@ -1,22 +1,22 @@
-//! How rows lie in the table, both ways. Whoever changes a row's shape in core finds out here: the golden files in
-//! `tests/golden/` are items as earlier versions wrote them, and must stay readable.
+//! The encoding of rows in the DynamoDB table, in both directions. The golden files in `tests/golden/` are items as
+//! earlier versions wrote them, which must stay readable: a change of a row's shape in core fails there.
 //!
 //! ```text
-//! pk     S  a row's name (core's row.rs) · progress/LEASE · waiters/WINDOW    (the table's only key)
-//! v      N  the version, from 1: only on rows
-//! body   S  the row, as its core type is written in JSON
-//! shelf  S  queued · warming · building · joined · ready · failed: only on a build      (the index `status_indexes`: partition key)
-//!           served/PIN/REV: only on what is served and not stale
+//! pk     S  a row's name (core's `row` module) · progress/LEASE · waiters/WINDOW    (the table's only key)
+//! v      N  the version, from 1: on rows only
+//! body   S  the row, as the JSON of its core type
+//! shelf  S  queued · warming · building · joined · ready · failed: on builds only      (the index `shelves`: partition key)
+//!           served/PIN/REV: on served rows that are not stale
 //! at     S  a build's instant, padded, then its key: 00000001700000000000/REV/SYSTEM/ATTR        (… sort key)
-//!           what was asked: tree?sys=x86_64-linux
-//! ttl    N  seconds since 1970: only on progress, on what a client has had started, and on who waits: nobody wants it any more then
-//! new, more  N  counts: only on who waits
+//!           the requested target: tree?sys=x86_64-linux
+//! ttl    N  seconds since 1970, when the item is no longer needed: on progress, allowances and waiters only
+//! new, more  N  counts: on waiters only
 //! ```
 //!
-//! The body is one text, not a map of attributes: nothing is asked of its inside (no condition, no index), so that a row has
-//! one shape in every ledger, core's own, and a hit parses it in one go. What conditions and the index look at stands beside
-//! it. The index's sort key holds the build's key too: so it orders all entries, also those of one instant, and a page
-//! begins behind an entry that has left the shelf meanwhile.
+//! The body is one text, not a map of attributes: no condition and no index needs its inside, so a row has one shape in
+//! every ledger, and a hit parses it in one go. The attributes that conditions and the index need stand beside it. The
+//! index's sort key includes the build's key, so it orders all entries, also those of one instant, and a page can begin
+//! behind an entry that has left the index meanwhile.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -36,7 +36,7 @@ pub type Item = HashMap<String, AttributeValue>;
 pub const PK: &str = "pk";
 /// The version.
 pub const VERSION: &str = "v";
-/// The index of builds by where they stand, and of what is served.
+/// The index of builds by status, and of served rows.
 pub const SHELVES: &str = "shelves";
 /// The index's partition key.
 pub const SHELF: &str = "shelf";
@@ -46,10 +46,10 @@ pub const AT: &str = "at";
 pub const TTL: &str = "ttl";
 const BODY: &str = "body";
 
-/// How long a lease's last progress is kept after it was told: longer than any build takes.
+/// How long a lease's last progress is kept after its write: longer than any build takes.
 const PROGRESS_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// An item is not what belongs there; tells what is wrong with it.
+/// An item that does not match its key, with the reason.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("an item is unreadable: {0}")]
 pub struct Unreadable(String);
@@ -68,7 +68,7 @@ pub fn row_key(item: &Item) -> Result<RowKey, Unreadable> {
     pk.parse().map_err(|_| Unreadable(format!("this version knows no such row: {pk}")))
 }
 
-/// The key of those who wait, by the number of their window of time.
+/// The key of the waiters' counts in a window of time.
 pub fn waiters_pk(window: u64) -> AttributeValue {
     AttributeValue::S(format!("waiters/{window}"))
 }
@@ -78,7 +78,7 @@ pub fn progress_pk(lease: &LeaseId) -> AttributeValue {
     AttributeValue::S(format!("progress/{lease}"))
 }
 
-/// A shelf's name in the index.
+/// A status index's value of the partition key.
 pub fn status_index(status_index: StatusIndex) -> AttributeValue {
     let name = match status_index {
         StatusIndex::Queued => "queued",
@@ -91,26 +91,26 @@ pub fn status_index(status_index: StatusIndex) -> AttributeValue {
     AttributeValue::S(name.to_owned())
 }
 
-/// The name in the index of the shelf on which stands what was found under `pinned`, and is not stale.
+/// The partition key of served rows under `pinned` that are not stale.
 pub fn served_shelf(pinned: &Pinned) -> AttributeValue {
     AttributeValue::S(format!("served/{pinned}"))
 }
 
-/// The place there of what was asked.
+/// The sort key of a served row.
 pub fn served_at(asked: &ServedKey) -> AttributeValue {
     AttributeValue::S(asked.to_string())
 }
 
-/// An entry's place on its shelf: by instant, then by key. The instant has as many digits as the latest one, so that the order
-/// of the texts is that of the numbers.
+/// The sort key of a build: instant, then key. The instant is padded to the digits of the latest possible one, so that
+/// the order of the texts is that of the numbers.
 pub fn at(listed: &Listed) -> AttributeValue {
     AttributeValue::S(format!("{:020}/{}", listed.at.0, listed.key))
 }
 
-/// What a swap writes; `None` where there is no version after the one that was seen.
+/// The item that a swap writes; `None` if the version that was seen is the last possible one.
 ///
 /// # Errors
-/// [`Unreadable`], where JSON can not say the row; none of core's is such.
+/// [`Unreadable`], if JSON cannot express the row; no row of core is such.
 pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
     let Some(version) = swap.seen.0.checked_add(1) else { return Ok(None) };
     let (body, place) = match &swap.row {
@@ -144,14 +144,14 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
         item.insert(AT.to_owned(), at);
     }
     if let Row::Allowance(allowance) = &swap.row {
-        // A day later than it has any meaning, for clocks differ.
+        // A day later than it has a meaning, since clocks differ.
         let until = allowance.day.next().next().start().0 / 1000;
         item.insert(TTL.to_owned(), AttributeValue::N(until.to_string()));
     }
     Ok(Some(item))
 }
 
-/// The row that lies under a key.
+/// Decodes the row that is stored under `key`.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -177,10 +177,10 @@ pub fn read(key: &RowKey, item: &Item) -> Result<(Row, Version), Unreadable> {
     Ok((row, Version(version.ok_or_else(|| Unreadable("it has no version".to_owned()))?)))
 }
 
-/// What a lease's builder said last.
+/// Encodes a lease's progress.
 ///
 /// # Errors
-/// [`Unreadable`], where JSON can not say it.
+/// [`Unreadable`], if JSON cannot express it.
 pub fn write_progress(lease: &LeaseId, progress: &Progress, now: Timestamp) -> Result<Item, Unreadable> {
     let body = serde_json::to_string(progress).map_err(|error| Unreadable(error.to_string()))?;
     let until = (now + PROGRESS_LIFE).0 / 1000;
@@ -191,7 +191,7 @@ pub fn write_progress(lease: &LeaseId, progress: &Progress, now: Timestamp) -> R
     ]))
 }
 
-/// The same, read back.
+/// Decodes a lease's progress.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -199,16 +199,16 @@ pub fn read_progress(item: &Item) -> Result<Progress, Unreadable> {
     serde_json::from_str(text(item, BODY)?).map_err(|error| Unreadable(error.to_string()))
 }
 
-/// What was asked, of an entry of a shelf of what is served.
+/// Decodes the requested target of an index entry of served rows.
 ///
 /// # Errors
 /// [`Unreadable`].
 pub fn read_served(item: &Item) -> Result<ServedKey, Unreadable> {
     let place = text(item, AT)?;
-    place.parse().map_err(|_| Unreadable(format!("nobody asks so: {place}")))
+    place.parse().map_err(|_| Unreadable(format!("malformed target: {place}")))
 }
 
-/// A build's entry of the index.
+/// Decodes a build's index entry.
 ///
 /// # Errors
 /// [`Unreadable`].

@@ -1,4 +1,4 @@
-//! Builders as ECS tasks on Fargate: Spot at first, and on demand where an attempt has failed before.
+//! Builders as ECS tasks on Fargate: the first attempt on Spot, later attempts on demand.
 
 use aws_sdk_ecs::{
     Client,
@@ -27,23 +27,23 @@ use crate::{
 };
 
 const ROLE: &str = "launcher";
-/// How many tasks are described in one call, at most.
+/// DescribeTasks's limit per call.
 const DESCRIBED: usize = 100;
-/// The name of the one container in both task definitions.
+/// The name of the only container in both task definitions.
 pub const CONTAINER: &str = "builder";
-/// How a builder is told where its lease is.
+/// The variable with the lease's URL.
 pub(crate) const LEASE_URL: &str = "BINPLZ_LEASE_URL";
-/// How it is told its lease's secret.
+/// The variable with the lease's token.
 const LEASE_TOKEN: &str = "BINPLZ_LEASE_TOKEN";
 
-/// The tasks of the cluster: what can be stopped.
+/// The cluster's tasks, for stopping them.
 #[derive(Clone, Debug)]
 pub struct EcsTasks {
     ecs: Client,
     cluster: String,
 }
 
-/// The cluster, and how a task is started in it.
+/// The cluster, and the parameters of a new task.
 #[derive(Clone, Debug)]
 pub struct EcsLauncher {
     tasks: EcsTasks,
@@ -63,7 +63,7 @@ impl EcsTasks {
         Ok(EcsTasks { ecs: Client::new(&account.sdk), cluster: settings.need("BINPLZ_CLUSTER")? })
     }
 
-    /// Those that run or are about to: of one lease, or of all.
+    /// Lists the tasks that run or are about to: of one lease, or all.
     async fn list(&self, lease: Option<&LeaseId>) -> Result<Vec<String>, Unavailable> {
         let list = self.ecs.list_tasks().cluster(&self.cluster).set_started_by(lease.map(ToString::to_string));
         let tasks = list.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
@@ -77,7 +77,7 @@ impl EcsLauncher {
     /// # Errors
     /// [`ConfigError`].
     pub fn open(account: &Account, settings: &Settings) -> Result<EcsLauncher, ConfigError> {
-        // A public subnet: there is no NAT, and what a build fetches comes from the internet.
+        // A public subnet: there is no NAT gateway, and builds download from the internet.
         let network = AwsVpcConfiguration::builder()
             .set_subnets(Some(settings.list("BINPLZ_SUBNETS")?))
             .set_security_groups(Some(settings.list("BINPLZ_SECURITY_GROUPS")?))
@@ -124,7 +124,8 @@ impl Launcher for EcsLauncher {
             .cluster(&self.tasks.cluster)
             .task_definition(self.definition(key.system))
             .count(1)
-            // A lease is one attempt, and its name is unique: the same lease again is the same task.
+            // A lease is one attempt and its id is unique: the same lease again gives the same task. This makes RunTask
+            // idempotent.
             .client_token(lease.id.as_str())
             .started_by(lease.id.as_str())
             .capacity_provider_strategy(capacity.map_err(refused)?)
@@ -152,7 +153,7 @@ impl Launcher for EcsLauncher {
     }
 }
 
-/// Of an operator, who stops builders and starts none.
+/// For an operator, who stops builders and starts none.
 impl Launcher for EcsTasks {
     async fn launch(&self, _: &BuildKey, _: &Lease) -> Result<String, NotLaunched> {
         Err(Unavailable::new(ROLE, "an operator starts no builder").into())
@@ -179,7 +180,7 @@ impl Launcher for EcsTasks {
         for tasks in self.list(None).await?.chunks(DESCRIBED) {
             let describe = self.ecs.describe_tasks().cluster(&self.cluster).set_tasks(Some(tasks.to_vec()));
             let told = describe.send().await.map_err(|error| unavailable(ROLE, &error))?;
-            // What was started by somebody else is none of ours to stop.
+            // Tasks that another service started are not ours to stop.
             running.extend(told.tasks().iter().filter_map(|task| task.started_by()?.parse().ok()));
         }
         Ok(running)
@@ -190,7 +191,7 @@ fn refused(cause: impl ToString) -> NotLaunched {
     NotLaunched::Refused(cause.to_string())
 }
 
-/// A 200 says that the request was understood. Whether a task will run is in what it lists.
+/// A 200 means that the request was understood. Its lists say whether a task will run.
 fn started(answer: &RunTaskOutput) -> Result<String, NotLaunched> {
     let task = answer.tasks().first().and_then(|task| task.task_arn());
     task.map(str::to_owned).ok_or_else(|| match answer.failures() {
@@ -199,12 +200,12 @@ fn started(answer: &RunTaskOutput) -> Result<String, NotLaunched> {
     })
 }
 
-/// No task where the service says no, also where it says "too many requests" or "no capacity": the row waits, and is tried
-/// again. Where nobody says anything, or the service itself fails, there may be one.
+/// If the service refuses, no task exists, also for "too many requests" or "no capacity": the row waits, and is tried
+/// again. Without an answer, or if the service itself fails, there may be one.
 fn not_started(error: &SdkError<RunTaskError>) -> Result<String, NotLaunched> {
     let failing = error.raw_response().is_none_or(|response| response.status().is_server_error());
     match error.as_service_error() {
-        // The lease's task was started before, by an earlier version of these settings: it is that one.
+        // The lease's task was started before, with other settings: that task is it.
         Some(RunTaskError::ConflictException(conflict)) if !conflict.resource_ids().is_empty() => {
             Ok(conflict.resource_ids()[0].clone())
         }
@@ -217,7 +218,7 @@ fn not_started(error: &SdkError<RunTaskError>) -> Result<String, NotLaunched> {
     }
 }
 
-/// "The referenced task was not found": it ended an hour ago or more.
+/// "The referenced task was not found": it stopped an hour ago or more.
 fn gone(error: &SdkError<StopTaskError>) -> bool {
     error.as_service_error().is_some_and(|error| {
         error.is_invalid_parameter_exception() && error.meta().message().is_some_and(|text| text.contains("not found"))

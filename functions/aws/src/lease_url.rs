@@ -1,4 +1,4 @@
-//! Where a builder finds its lease: also how a task that has ended is known again.
+//! The URL of a builder's lease, which also identifies a stopped task.
 
 use binplz_core::id::key::{BuildKey, LeaseId};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -11,7 +11,7 @@ pub(crate) fn write(origin: &str, key: &BuildKey, lease: &LeaseId) -> String {
     format!("{origin}{ROUTE}{}/{lease}", utf8_percent_encode(&key.to_string(), PATH))
 }
 
-/// Which build and which lease a URL speaks of.
+/// Parses the build and the lease of a URL.
 pub(crate) fn read(url: &str) -> Option<(BuildKey, LeaseId)> {
     let (_, path) = url.split_once(ROUTE)?;
     let path = percent_decode_str(path).decode_utf8().ok()?;

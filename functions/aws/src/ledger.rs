@@ -1,5 +1,5 @@
-//! The rows, in one DynamoDB table. A swap is a put on the condition that the version is the one that was seen; several
-//! swaps are one transaction of such puts. These two conditions are all the table knows of the rules.
+//! The rows in one DynamoDB table. A swap is a put with the condition that the version is unchanged; several swaps are
+//! one transaction of such puts. This optimistic concurrency is all that the table knows of the rules.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::{
 };
 
 const ROLE: &str = "ledger";
-/// A function has 10 s to start, and should not need them.
+/// A function has 10 s to start; warming up takes at most this.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// The table.
@@ -47,7 +47,7 @@ impl DynamoLedger {
         Ok(DynamoLedger { dynamo: Client::new(&account.sdk), table: settings.need("BINPLZ_TABLE")? })
     }
 
-    /// Reads a row as a hit does, there or not, once.
+    /// Reads a row as a hit does, present or not, once.
     pub(crate) async fn warm(&self) -> Result<(), Unavailable> {
         let get = self.dynamo.get_item().table_name(&self.table).key(PK, item::pk(&RowKey::Limits));
         let soon = TimeoutConfig::builder().operation_timeout(WARM_UP).build();
@@ -63,7 +63,7 @@ impl DynamoLedger {
         put.send().await.map(drop).map_err(|error| match error.as_service_error() {
             Some(
                 PutItemError::ConditionalCheckFailedException(_)
-                // A transaction on the row was under way: nothing was written here.
+                // A transaction on the row was under way: this put wrote nothing.
                 | PutItemError::TransactionConflictException(_),
             ) => NotCommitted::Conflict,
             _ => unavailable(ROLE, &error).into(),
@@ -71,8 +71,8 @@ impl DynamoLedger {
     }
 
     async fn transact(&self, swaps: &[Swap]) -> Result<(), NotCommitted> {
-        // One token for one commit, however often the client sends it: a reply that was lost does not make it conflict with
-        // itself. The same commit by another call has another token, and does.
+        // One token per commit, however often the client sends it: after a lost reply, a commit does not conflict with
+        // itself. Another call with the same swaps has another token, and does conflict.
         let mut call = self.dynamo.transact_write_items().client_request_token(hex(&binplz_clock::random::<16>()));
         for swap in swaps {
             let Some(item) = item::write(swap).map_err(broken)? else { return Err(NotCommitted::Conflict) };
@@ -84,7 +84,7 @@ impl DynamoLedger {
         call.send().await.map(drop).map_err(not_transacted)
     }
 
-    /// Up to `limit` entries of a shelf, in order, beginning behind the place `after`, or from the end backwards.
+    /// Up to `limit` entries of an index partition, in order from behind `after`, or backwards from the end.
     async fn query<T>(
         &self,
         status_index: AttributeValue,
@@ -105,7 +105,7 @@ impl DynamoLedger {
         };
         let mut listed = Vec::new();
         let mut next: Option<Item> = None;
-        // An answer may be shorter than was asked for and not the last.
+        // A page may be shorter than the limit without being the last.
         while listed.len() < limit {
             let page = i32::try_from(limit - listed.len()).unwrap_or(i32::MAX);
             let answer = query.clone().limit(page).set_exclusive_start_key(next).send().await;
@@ -122,13 +122,13 @@ impl DynamoLedger {
     }
 }
 
-/// Where a list begins.
+/// The start of a list.
 enum Begin {
-    /// With the first.
+    /// The first entry.
     Start,
-    /// With the one behind a place.
+    /// The entry behind this sort key.
     Behind(AttributeValue),
-    /// With the last, and backwards.
+    /// The last entry, going backwards.
     End,
 }
 
@@ -138,7 +138,7 @@ impl Begin {
     }
 }
 
-/// On what a swap is written: nobody has replaced what was seen.
+/// The condition of a put: the version that was seen is still there.
 struct Condition {
     says: &'static str,
     of: &'static str,
@@ -159,8 +159,8 @@ impl Condition {
     }
 }
 
-/// A cancelled transaction says for each of its items why. Where one was written by somebody else, or was being written, this
-/// commit lost; any other reason is the table's trouble.
+/// A cancelled transaction gives a reason for each of its items. If another writer wrote one, or was writing it, this
+/// commit conflicts; any other reason is a failure of the table.
 fn not_transacted(error: SdkError<TransactWriteItemsError>) -> NotCommitted {
     if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
         let mut reasons = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
@@ -220,7 +220,7 @@ impl Ledger for DynamoLedger {
     async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
         let start = after.map(|Cursor(pk)| Item::from([(PK.to_owned(), AttributeValue::S(pk.clone()))]));
         let scan = self.dynamo.scan().table_name(&self.table).consistent_read(true).set_exclusive_start_key(start);
-        // What has no version is no row.
+        // An item without a version is not a row.
         let rows = scan.filter_expression("attribute_exists(#v)").expression_attribute_names("#v", VERSION);
         let page = rows.limit(i32::try_from(limit).unwrap_or(i32::MAX)).send().await;
         let page = page.map_err(|error| unavailable(ROLE, &error))?;

@@ -79,7 +79,7 @@ use crate::{
     wait_limiter::DynamoWaitLimiter,
 };
 
-/// A deployment on AWS, as one of its functions sees it.
+/// A deployment on AWS, as one of its functions uses it.
 #[derive(Debug)]
 pub struct Aws<S, L> {
     catalogues: Opened,
@@ -96,17 +96,17 @@ pub struct Aws<S, L> {
     log: Log,
 }
 
-/// What answers people: it can start no task, and store nothing.
+/// The ports of the functions that answer clients: no task is started, no object is stored.
 pub type Serving = Aws<S3Objects, Absent>;
-/// What answers builders, what promotes their offers, and what clears away: it can start no task.
+/// The ports of the lease, promoter and collector functions: no task is started.
 pub type Receiving = Aws<S3Store, Absent>;
-/// What an operator works on: it can stop tasks, and start none.
+/// An operator's ports: tasks are stopped, none is started.
 pub type Operating = Aws<S3Store, EcsTasks>;
-/// What starts tasks and ends leases: it can read no object.
+/// The ports of the dispatcher and the reaper: no object is read.
 pub type Working = Aws<Absent, EcsLauncher>;
 
 impl Serving {
-    /// What the site's function sees, and the one that holds those who wait.
+    /// Opens the ports of the functions `api` and `wait`.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -116,9 +116,9 @@ impl Serving {
         Aws::with(&account, settings, store, Absent, settings.origin()?)
     }
 
-    /// Does what a hit does, before the first one comes, while a start has the processor to itself and nobody waits: the
-    /// connection, TLS and all that is made once are then there. It costs one eventually consistent read a start, beside the one
-    /// of each hit. Where it fails, the function starts all the same, and its first request finds out.
+    /// Does the work of a hit before the first one comes, while the cold start has the processor to itself: afterwards
+    /// the TLS connection and all lazily created state exist. It costs one eventually consistent read per cold start.
+    /// If it fails, the function starts all the same, and its first request reports the failure.
     pub async fn warm(&self) {
         if let Err(error) = self.ledger.warm().await.and_then(|()| self.store.warm()) {
             self.warn(About::Service, "warming up did not work", &error);
@@ -127,7 +127,7 @@ impl Serving {
 }
 
 impl Receiving {
-    /// What the builders' endpoint sees, the promoter and the collector: they name no URL of the site.
+    /// Opens the ports of the functions `lease`, `promoter` and `collector`, which make no URL of the site.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -139,7 +139,7 @@ impl Receiving {
 }
 
 impl Operating {
-    /// What the operator of a stack sees.
+    /// Opens an operator's ports.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -151,7 +151,7 @@ impl Operating {
 }
 
 impl Working {
-    /// Opens what the settings name.
+    /// Opens the ports of the functions `dispatcher` and `reaper`.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -163,7 +163,7 @@ impl Working {
 }
 
 impl<S, L> Aws<S, L> {
-    /// The same, and what goes wrong is told on standard error.
+    /// Prints warnings on standard error instead of as JSON.
     #[must_use]
     pub fn told_at_a_terminal(self) -> Aws<S, L> {
         Aws { log: Log::Terminal, ..self }
@@ -248,13 +248,13 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     }
 }
 
-/// A service did not do what it was asked.
+/// A service that failed or did not answer.
 fn unavailable(role: &'static str, error: &dyn std::error::Error) -> Unavailable {
     Unavailable::new(role, causes(error))
 }
 
-/// An error with all its causes. (Not with the whole request and its answer, which the SDK's errors have in their `Debug`: nobody has
-/// looked at what is in them.)
+/// An error with all its causes. (The `Debug` of an SDK error would include the whole request and answer, whose content
+/// is not checked for secrets.)
 fn causes(error: &dyn std::error::Error) -> String {
     let mut causes: Vec<String> =
         std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();

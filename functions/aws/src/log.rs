@@ -1,5 +1,5 @@
-//! A function's log: a line of JSON for each piece of news, with the metrics that it counts as embedded in it. CloudWatch
-//! makes metrics of such lines by itself, so that nobody here waits for it.
+//! A function's log: one line of JSON per signal, with its metrics in CloudWatch's embedded metric format. CloudWatch
+//! extracts the metrics itself, so no request waits for them.
 
 use std::{fmt, process::ExitCode};
 
@@ -19,14 +19,14 @@ tokio::task_local! {
     static REQUEST: String;
 }
 
-/// Does something for a request, whose id stands in each line that is written meanwhile: the HTTP API's, which its access log and
-/// the answer's `X-Request-Id` have too, or Lambda's own.
+/// Runs the work of a request, whose id is in every line written meanwhile: the HTTP API's id, which its access log and
+/// the answer's `X-Request-Id` have too, or Lambda's.
 pub fn within<T>(request: String, work: impl Future<Output = T>) -> impl Future<Output = T> {
-    // Boxed, or the compiler gives up on how deep a sweep's future is.
+    // Boxed, since the compiler's recursion limit is too low for the type of a sweep's future.
     REQUEST.scope(request, Box::pin(work))
 }
 
-/// Runs a function until its sandbox ends. What ends it before, or makes it panic, becomes a line too.
+/// Runs a function until its sandbox ends. An error that ends it before, or a panic, becomes a log line too.
 pub async fn function<E: fmt::Display>(run: impl Future<Output = Result<(), E>>) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| write(&failure("it panicked", panic))));
     match run.await {
@@ -42,7 +42,7 @@ fn failure(what: &str, error: &dyn fmt::Display) -> String {
     json!(entry("ERROR", what, Some(error))).to_string()
 }
 
-/// What every line has.
+/// The members that every line has.
 fn entry(level: &str, message: &str, error: Option<&dyn fmt::Display>) -> Map<String, Value> {
     let mut line = Map::from_iter([("level".to_owned(), json!(level)), ("message".to_owned(), json!(message))]);
     line.extend(error.map(|error| ("error".to_owned(), json!(without_secrets(&error.to_string())))));
@@ -50,25 +50,25 @@ fn entry(level: &str, message: &str, error: Option<&dyn fmt::Display>) -> Map<St
     line
 }
 
-/// Where news go.
+/// The destination of signals.
 #[derive(Clone, Debug)]
 pub enum Log {
-    /// Into the log of a function of that stack.
+    /// The log of a function of that stack.
     Function {
-        /// Its name.
+        /// The stack's name.
         stack: String,
     },
-    /// To an operator at a terminal, who hears of what goes wrong: what he orders is answered otherwise.
+    /// An operator's terminal, which shows warnings only: the result of an order is printed elsewhere.
     Terminal,
 }
 
 impl Log {
-    /// That of a function of the stack that the settings name.
+    /// The log of a function of the stack that the settings name.
     pub fn open(settings: &Settings) -> Log {
         Log::Function { stack: settings.stack().to_owned() }
     }
 
-    /// Tells a piece of news.
+    /// Writes a signal.
     pub fn emit(&self, about: About<'_>, telemetry: &Signal<'_>, now: Timestamp) {
         match (self, telemetry) {
             (Log::Function { stack }, _) => write(&line(stack, about, telemetry, now)),
@@ -78,8 +78,8 @@ impl Log {
     }
 }
 
-/// `{"level": …, "message": …}`, and as far as there are any: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
-/// kind), `viewer` (whose request was a miss), `package` (of a hit), `error`, and the metrics.
+/// `{"level": …, "message": …}` and, if present: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
+/// kind), `viewer` (the client of a miss), `package` (of a hit), `error`, and the metrics.
 pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestamp) -> String {
     let (level, error) = match *telemetry {
         Signal::Trouble { error, .. } => ("WARN", Some(error)),
@@ -98,11 +98,11 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
     line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
     match telemetry {
         Signal::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
-        // What is asked for most, is counted from here (`download_stats.rs`).
+        // The most requested packages are counted from here (`download_stats.rs`).
         Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
             line.insert("package".to_owned(), json!(served.attr));
         }
-        // A hit's viewer is nobody's business; who makes us build may be.
+        // The address of a hit's viewer is not logged; that of a client whose request may start a build is.
         Signal::Answered { to: Some(viewer), .. } => {
             line.insert("viewer".to_owned(), json!(viewer));
         }
@@ -117,7 +117,7 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
     json!(line).to_string()
 }
 
-/// Lambda takes what a function prints for its log, line by line.
+/// Lambda logs a function's standard output line by line.
 fn write(line: &str) {
     println!("{line}");
 }

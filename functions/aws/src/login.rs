@@ -1,4 +1,4 @@
-//! Who the operator is, and where: as the AWS CLI would take it, from the environment, a profile, SSO, …
+//! The operator's credentials and region, found as the AWS CLI finds them: environment, profile, SSO.
 
 use aws_config::BehaviorVersion;
 use aws_credential_types::provider::ProvideCredentials;
@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use crate::causes;
 
-/// Why nothing can be asked of AWS; a sentence that says what to do.
+/// Why AWS cannot be used; a sentence that says what to do.
 #[derive(Debug, Error)]
 pub enum NoLogin {
-    /// No region.
+    /// No region is configured.
     #[error("no AWS region is chosen: set AWS_REGION, or choose one with aws configure")]
     Region,
     /// No credentials, or none that are valid.
@@ -20,12 +20,12 @@ pub enum NoLogin {
 }
 
 impl NoLogin {
-    pub(crate) fn nobody() -> NoLogin {
-        NoLogin::Credentials("nobody provides them".to_owned())
+    pub(crate) fn no_provider() -> NoLogin {
+        NoLogin::Credentials("no provider is configured".to_owned())
     }
 }
 
-/// What clients of AWS's services are made from.
+/// The configuration from which clients of AWS's services are made.
 ///
 /// # Errors
 /// [`NoLogin`].
@@ -36,7 +36,7 @@ pub async fn login() -> Result<SdkConfig, NoLogin> {
     if sdk.region().is_none() {
         return Err(NoLogin::Region);
     }
-    let provider = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?;
+    let provider = sdk.credentials_provider().ok_or_else(NoLogin::no_provider)?;
     provider.provide_credentials().await.map_err(|error| NoLogin::Credentials(causes(&error)))?;
     Ok(sdk)
 }

@@ -1,4 +1,4 @@
-//! The metrics: what a piece of news counts as. `template.yaml` has alarms and a dashboard of them, by these names.
+//! The metrics of signals. `template.yaml` has alarms and a dashboard of them, by these names.
 
 use std::time::Duration;
 
@@ -10,44 +10,44 @@ use binplz_core::{
 };
 use serde_json::{Value, json};
 
-/// Their namespace in CloudWatch.
+/// The metrics' namespace in CloudWatch.
 pub const NAMESPACE: &str = "binplz";
-/// Their one dimension: the stack's name, so that two stacks in one account are told apart.
+/// Their only dimension, the stack's name, which separates two stacks of one account.
 pub const DIMENSION: &str = "Stack";
 
-/// A metric of ours.
+/// A metric of this service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     /// A redirect to a program.
     Hits,
-    /// How many bytes that program has.
+    /// The bytes of that program.
     ServedBytes,
-    /// Any other answer about one.
+    /// Any other answer to a request for a program.
     Misses,
-    /// Programs came out.
+    /// A build became ready.
     BuildsReady,
-    /// The package itself fails.
+    /// A build failed permanently.
     BuildsFailed,
-    /// A passing failure: tried again later.
+    /// A transient failure that will be retried.
     BuildsDelayed,
-    /// A passing failure, and the attempts are used up.
+    /// A transient failure whose attempts are used up.
     BuildsExhausted,
-    /// From an attempt's claim to its end, where it came to one by itself: ready, or failed for good.
+    /// Seconds from an attempt's claim to its end, if it became ready or failed permanently.
     BuildSeconds,
-    /// From when a build was due to its claim.
+    /// Seconds from a build's due time to its claim.
     QueueSeconds,
     /// The budget kept a build from starting.
     BudgetRefused,
     /// The store's ceiling kept a build from starting.
     StoreRefused,
-    /// Builds for a system were paused, since something is amiss that only the operator can mend.
+    /// Builds for a system were paused for a reason that only the operator can fix.
     BuildsPaused,
-    /// A minute in which no program is served, since as much was today as may be.
+    /// A minute in which the egress ceiling stopped all downloads.
     EgressExceeded,
 }
 
 impl Metric {
-    /// All of them.
+    /// All metrics.
     pub const ALL: [Metric; 13] = [
         Metric::Hits,
         Metric::ServedBytes,
@@ -64,7 +64,7 @@ impl Metric {
         Metric::EgressExceeded,
     ];
 
-    /// What it is called: as here.
+    /// The metric's name, as written here.
     pub fn name(self) -> String {
         format!("{self:?}")
     }
@@ -79,7 +79,7 @@ impl Metric {
     }
 }
 
-/// What a piece of news counts as: metrics with their values.
+/// The metrics of a signal, with their values.
 pub fn of(telemetry: &Signal<'_>) -> Vec<(Metric, Value)> {
     let one = |metric| vec![(metric, json!(1))];
     let seconds = |metric, time: Duration| (metric, json!(time.as_secs_f64()));
@@ -94,7 +94,7 @@ pub fn of(telemetry: &Signal<'_>) -> Vec<(Metric, Value)> {
             End::Failed(_) => vec![(Metric::BuildsFailed, json!(1)), seconds(Metric::BuildSeconds, *took)],
             End::Delayed(_) => one(Metric::BuildsDelayed),
             End::Exhausted(_) => one(Metric::BuildsExhausted),
-            // The other one counts.
+            // The other build counts.
             End::Joined => vec![],
         },
         Signal::Held(LimitExceeded::Budget { .. }) => one(Metric::BudgetRefused),
@@ -116,7 +116,7 @@ pub fn of(telemetry: &Signal<'_>) -> Vec<(Metric, Value)> {
     }
 }
 
-/// The member `_aws` of a line that has these metrics as members: CloudWatch's embedded metric format.
+/// The member `_aws` of a line whose other members are these metrics, in CloudWatch's embedded metric format.
 pub(crate) fn directive(metrics: &[(Metric, Value)], at: Timestamp) -> Value {
     let metrics: Vec<_> = metrics.iter().map(|(m, _)| json!({ "Name": m.name(), "Unit": m.unit() })).collect();
     json!({

@@ -1,5 +1,5 @@
-//! The objects of one S3 bucket, by URLs that are signed here: to redirect to, and to read. The whole S3 client would be the largest
-//! part of a function that asks for nothing else.
+//! The objects of one S3 bucket by presigned URLs, for redirects and for reading. The whole S3 client would be the
+//! largest part of a function that needs nothing else of it.
 
 use std::{
     ops::Range,
@@ -21,33 +21,33 @@ use crate::{
 };
 
 pub(crate) const ROLE: &str = "store";
-/// How long a redirect's URL can be followed. A download that has begun goes on.
+/// The lifetime of a redirect's URL. A download that has begun continues.
 pub const URL_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// A bucket's objects.
 #[derive(Clone, Debug)]
 pub struct S3Objects {
     presigner: Presigner,
-    /// From a signed URL to what is there, if anything is.
+    /// Reads the content at a signed URL, if the object exists.
     get: Operation<Wanted, Option<Vec<u8>>, Refusal>,
-    /// Where a CDN has the bucket's programs, without a slash at its end.
+    /// The CDN's origin for the bucket's programs, without a trailing slash.
     cdn: Option<String>,
 }
 
-/// What is there at a signed URL, or a range of its bytes.
+/// The signed URL to read, and a range of its bytes.
 #[derive(Debug)]
 struct Wanted {
     url: String,
     range: Option<Range<u64>>,
 }
 
-/// S3 says neither that an object is there nor that it is not.
+/// An answer of S3 that means neither that the object exists nor that it does not.
 #[derive(Debug, thiserror::Error)]
 #[error("S3 answered {0}")]
 struct Refusal(u16);
 
 impl S3Objects {
-    /// Those of the bucket that the settings name.
+    /// Opens the bucket that the settings name.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -57,7 +57,7 @@ impl S3Objects {
         Ok(S3Objects { presigner, get, cdn: settings.find_origin("BINPLZ_CDN")? })
     }
 
-    /// Signs a URL for nothing.
+    /// Signs a URL and drops it.
     pub(crate) fn warm(&self) -> Result<(), Unavailable> {
         self.signed("GET", "-", &[], URL_LIFE).map(drop)
     }
@@ -67,13 +67,13 @@ impl S3Objects {
         self.get.invoke(Wanted { url, range }).await.map_err(|error| unavailable(ROLE, &error))
     }
 
-    /// An object that is a text; `None`: it is not there.
+    /// The content of a text object; `None` if it does not exist.
     pub(crate) async fn text(&self, object: &str) -> Result<Option<String>, Unavailable> {
         let text = self.fetch(object, None).await?.map(String::from_utf8).transpose();
         text.map_err(|error| Unavailable::new(ROLE, format!("{object}: {error}")))
     }
 
-    /// Where an object is, or what lies below it, for whoever may read that without a signature.
+    /// The unsigned URL of an object or prefix, for clients that may read it without a signature.
     pub(crate) fn unsigned(&self, object: &str) -> String {
         self.presigner.unsigned(object)
     }
@@ -90,7 +90,7 @@ impl S3Objects {
     }
 }
 
-/// As the SDK's own operations: the same connections, limits of time and tries.
+/// An operation like the SDK's own: the same connections, timeouts and retries.
 fn get(account: &Account, origin: &str) -> Operation<Wanted, Option<Vec<u8>>, Refusal> {
     account
         .signed::<Refusal>(origin)
@@ -105,7 +105,7 @@ fn get(account: &Account, origin: &str) -> Operation<Wanted, Option<Vec<u8>>, Re
         })
         .deserializer(|answer: &HttpResponse| match answer.status() {
             status if status.is_success() => Ok(answer.body().bytes().map(<[u8]>::to_vec)),
-            // 416: it is shorter than where the range begins.
+            // 416: the object is shorter than the start of the range.
             status if matches!(status.as_u16(), 404 | 416) => Ok(None),
             status => Err(OrchestratorError::operation(Refusal(status.as_u16()))),
         })
@@ -143,7 +143,7 @@ mod tests {
         nixpkgs::served::Served,
     };
 
-    /// What a hit is answered, in a deployment with or without a CDN: where to, and how long that may be kept.
+    /// The `Location` and `Cache-Control` of a hit, with or without a CDN.
     async fn hit(cdn: &str) -> (String, String) {
         let settings = [
             ("AWS_REGION", "us-east-1"),

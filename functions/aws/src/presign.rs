@@ -1,4 +1,4 @@
-//! URLs that prove themselves: signed here, without asking S3. A hit is one of these.
+//! Presigned S3 URLs, made here without a request to S3. A hit is one of these.
 
 use std::{
     borrow::Cow,
@@ -17,11 +17,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 
 use crate::account::Account;
 
-/// What stands for itself in a query: RFC 3986's unreserved characters. In a path, the slashes do too.
+/// The characters that a query does not escape: RFC 3986's unreserved ones. A path does not escape slashes either.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const PATH: &AsciiSet = &VALUE.remove(b'/');
 
-/// An object's path as a URL has it.
+/// An object's path, percent-encoded.
 pub(crate) fn encoded(object: &str) -> PercentEncode<'_> {
     utf8_percent_encode(object, PATH)
 }
@@ -33,7 +33,7 @@ pub(crate) struct Presigner {
     region: String,
     /// `https://bucket.…`, without a path.
     origin: String,
-    /// The bucket in an object's path: none, or with a slash before it.
+    /// The bucket in an object's path: empty, or with a leading slash.
     bucket: String,
 }
 
@@ -46,17 +46,18 @@ impl Presigner {
         Presigner { identity: account.credentials.clone().into(), region: account.region.clone(), origin, bucket }
     }
 
-    /// Where its URLs lead: scheme and authority.
+    /// The scheme and authority of its URLs.
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// Where an object is, for whoever may read it without a signature.
+    /// The unsigned URL of an object.
     pub(crate) fn unsigned(&self, object: &str) -> String {
         format!("{}{}/{}", self.origin, self.bucket, encoded(object))
     }
 
-    /// A URL for one method, which is good from `now` for `life`, and only with exactly these headers (and any others).
+    /// A URL for one method, valid from `now` for `life`, and only for requests with exactly these headers (others may
+    /// be added).
     pub(crate) fn url(
         &self,
         method: &str,
@@ -66,7 +67,7 @@ impl Presigner {
         life: Duration,
     ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
         let mut url = self.unsigned(object);
-        // S3 takes the path as it is sent, encoded once, and does not want the content's hash in the signature.
+        // S3's variant of SigV4: the path is encoded once, and the content's hash is not signed.
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
         settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_url_is_signed_as_the_documentation_of_s3_says() {
-        // The example "Authenticating Requests: Using Query Parameters", whose host is written without the region.
+        // AWS's example "Authenticating Requests: Using Query Parameters", whose host has no region.
         let presigner = Presigner { origin: "https://examplebucket.s3.amazonaws.com".to_owned(), ..presigner("") };
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
         let url = presigner.url("GET", "test.txt", &[], then, Duration::from_secs(86_400)).expect("a URL");

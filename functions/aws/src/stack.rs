@@ -1,4 +1,4 @@
-//! A deployed stack, as its operator sees it: found by its name, with the credentials and the region that the AWS CLI would use.
+//! A deployed stack, found by its name with the operator's credentials and region.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
     login::{NoLogin, login},
 };
 
-/// Which outputs of the template are which settings.
+/// The template's outputs, and the settings that they are.
 const OUTPUTS: &[(&str, &str)] = &[
     ("Table", "BINPLZ_TABLE"),
     ("Bucket", "BINPLZ_BUCKET"),
@@ -25,7 +25,8 @@ const OUTPUTS: &[(&str, &str)] = &[
     ("Names", "BINPLZ_NAMES"),
 ];
 
-/// Which of its parameters are: what an operator counts with is what its functions count with.
+/// The template's parameters, and the settings that they are: an operator calculates with the same numbers as the
+/// functions.
 const PARAMETERS: &[(&str, &str)] = &[
     ("BudgetDollars", "BINPLZ_BUDGET_DOLLARS"),
     ("BuildSeconds", "BINPLZ_BUILD_SECONDS"),
@@ -35,42 +36,42 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("EgressGigabytesPerDay", "BINPLZ_EGRESS_GIGABYTES"),
 ];
 
-/// What a stack was deployed with, and what it has made.
+/// A stack's parameters and outputs.
 pub struct Stack {
     /// Its name.
     pub name: String,
-    /// CloudFormation's word for how it stands: `UPDATE_COMPLETE`.
+    /// CloudFormation's status, such as `UPDATE_COMPLETE`.
     pub status: String,
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) outputs: BTreeMap<String, String>,
 }
 
-/// Why a stack can not be operated; a sentence that says what to do.
+/// Why a stack cannot be operated; a sentence that says what to do.
 #[derive(Debug, Error)]
 pub enum NotFound {
-    /// Nobody may look.
+    /// There are no credentials or no region.
     #[error(transparent)]
     Login(#[from] NoLogin),
-    /// There is none.
+    /// There is no such stack.
     #[error("there is no stack {0} in this region: deploy it (sam build && sam deploy --guided), or set AWS_REGION")]
     None(String),
-    /// It can not be looked at.
+    /// The stack cannot be read.
     #[error("the stack {name} can not be looked at: {cause}")]
     Unseen {
         /// Its name.
         name: String,
-        /// Why not.
+        /// The error.
         cause: String,
     },
-    /// There is such a stack, and it is another's.
+    /// The stack of that name is not binplz's.
     #[error("the stack {0} is not binplz's, or of another version: it has no output {1}")]
     Output(String, &'static str),
-    /// It is binplz's, and not as this version knows it.
+    /// The stack is binplz's, and lacks a setting that this version needs.
     #[error("the stack's settings: {0}")]
     Settings(#[from] ConfigError),
 }
 
-/// What an operator of the stack works on.
+/// Opens an operator's ports of the stack.
 ///
 /// # Errors
 /// [`NotFound`].
@@ -83,7 +84,7 @@ pub async fn open(name: &str) -> Result<Operating, NotFound> {
 }
 
 impl Stack {
-    /// Looks for it.
+    /// Finds a stack by its name.
     ///
     /// # Errors
     /// [`NotFound::Unseen`].
@@ -106,12 +107,12 @@ impl Stack {
         Stack { name: name.to_owned(), status, parameters: parameters.collect(), outputs: outputs.collect() }
     }
 
-    /// What an operator of it works on.
+    /// Opens an operator's ports of this stack.
     ///
     /// # Errors
     /// [`NotFound`].
     pub async fn operating(&self, sdk: &SdkConfig) -> Result<Operating, NotFound> {
-        let credentials = sdk.credentials_provider().ok_or_else(NoLogin::nobody)?.provide_credentials().await;
+        let credentials = sdk.credentials_provider().ok_or_else(NoLogin::no_provider)?.provide_credentials().await;
         let credentials = credentials.map_err(|error| NoLogin::Credentials(causes(&error)))?;
         let region = sdk.region().ok_or(NoLogin::Region)?;
         let mut settings = Settings::of_process()
@@ -127,7 +128,7 @@ impl Stack {
         for (parameter, setting) in PARAMETERS {
             settings = match self.parameters.get(*parameter) {
                 Some(value) => settings.with(setting, value),
-                // A stack of an earlier version has fewer.
+                // A stack of an earlier version has fewer outputs.
                 None => settings,
             };
         }
@@ -138,7 +139,7 @@ impl Stack {
     }
 }
 
-/// CloudFormation has no code of its own for this.
+/// CloudFormation has no error code of its own for this.
 fn no_such_stack(error: &DescribeStacksError) -> bool {
     error.meta().message().is_some_and(|message| message.contains("does not exist"))
 }

@@ -1,5 +1,5 @@
-//! The objects of one S3 bucket, for whoever takes them in. What a builder may write is signed into its URL: the size, the content's sha256, and that
-//! nothing is there yet. S3 refuses all else, so that nobody here has to look at what was uploaded.
+//! The objects of one S3 bucket, with uploads. What a builder may write is signed into its URL: the size, the content's
+//! sha256, and that no object of that name exists. S3 refuses all else, so uploads need no further check here.
 
 use std::{ops::Range, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::{
 
 /// How long a builder may take to begin an upload.
 pub const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
-/// How long the upload of a nixpkgs may take.
+/// The timeout of the upload of a nixpkgs tarball.
 const UPLOAD: Duration = Duration::from_secs(3600);
 
 /// The bucket.
@@ -37,7 +37,7 @@ pub struct S3Store {
     pub(crate) s3: Client,
     pub(crate) bucket: String,
     pub(crate) objects: S3Objects,
-    /// The cache that builders share, where there is one.
+    /// The builders' shared binary cache, if enabled.
     shared: Option<Shared>,
 }
 
@@ -53,18 +53,18 @@ impl S3Store {
         Ok(S3Store { s3: Client::from_conf(config.build()), bucket, objects, shared })
     }
 
-    /// Puts the tarball of a nixpkgs where builders are sent for it.
+    /// Stores the tarball of a nixpkgs for builders.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn keep_nixpkgs(&self, rev: &Rev, tarball: Vec<u8>) -> Result<(), Unavailable> {
         let put = self.s3.put_object().bucket(&self.bucket).key(nixpkgs_path(rev)).content_type("application/gzip");
-        // Some 50 MB, over whatever line the operator has.
+        // About 50 MB over the operator's line, which may be slow.
         let put = put.body(ByteStream::from(tarball)).customize().config_override(within(UPLOAD)).send().await;
         put.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
 
-    /// Whether the tarball of a nixpkgs is where builders are sent for it.
+    /// Whether the tarball of a nixpkgs is stored for builders.
     #[cfg(feature = "operator")]
     pub(crate) async fn has_nixpkgs(&self, rev: &Rev) -> Result<bool, Unavailable> {
         match self.s3.head_object().bucket(&self.bucket).key(nixpkgs_path(rev)).send().await {
@@ -74,7 +74,7 @@ impl S3Store {
         }
     }
 
-    /// Removes all objects whose names begin so.
+    /// Removes all objects whose keys begin with `prefix`.
     pub(crate) async fn remove_below(&self, prefix: &str) -> Result<(), Unavailable> {
         loop {
             let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(prefix);
@@ -82,27 +82,27 @@ impl S3Store {
             let keys = list.contents().iter().filter_map(|object| object.key());
             let keys: Result<Vec<_>, _> = keys.map(|key| ObjectIdentifier::builder().key(key).build()).collect();
             let keys = keys.map_err(|error| Unavailable::new(ROLE, error))?;
-            // S3 refuses to remove nothing.
+            // S3 refuses a request that removes nothing.
             if keys.is_empty() {
                 return Ok(());
             }
             let these = Delete::builder().set_objects(Some(keys)).quiet(true).build();
             let these = these.map_err(|error| Unavailable::new(ROLE, error))?;
             let removed = self.s3.delete_objects().bucket(&self.bucket).delete(these).send().await;
-            // A 200 that lists what it has not removed.
+            // A 200 lists the objects that were not removed.
             let removed = removed.map_err(|error| unavailable(ROLE, &error))?;
             if let Some(error) = removed.errors().first() {
                 let (key, why) = (error.key().unwrap_or_default(), error.message().unwrap_or_default());
                 return Err(Unavailable::new(ROLE, format!("{key} was not removed: {why}")));
             }
-            // A thousand at a time; what was removed is in no list any more.
+            // A thousand at a time; removed objects are no longer listed.
             if list.is_truncated() != Some(true) {
                 return Ok(());
             }
         }
     }
 
-    /// Writes a small object; false: there is one by that name, and it stays.
+    /// Writes a small object. Returns false if an object of that name exists, which stays.
     pub(crate) async fn put_new(&self, key: &str, media_type: &str, content: Vec<u8>) -> Result<bool, Unavailable> {
         let checksum = checksum_of(&content);
         let put = self.s3.put_object().bucket(&self.bucket).key(key).content_type(media_type);
@@ -114,7 +114,7 @@ impl S3Store {
         }
     }
 
-    /// Whether the object that is there has this content.
+    /// Whether the existing object has this content.
     async fn holds(&self, path: &ObjectPath, checksum: &str) -> Result<bool, Unavailable> {
         let head = self.s3.head_object().bucket(&self.bucket).key(path.to_string());
         let head = head.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| unavailable(ROLE, &error))?;
@@ -131,7 +131,7 @@ fn media_type(path: &ObjectPath) -> &'static str {
     }
 }
 
-/// What a request may take that moves many bytes.
+/// The timeouts of a request that moves many bytes.
 pub(crate) fn within(time: Duration) -> aws_sdk_s3::config::Builder {
     let patient = TimeoutConfig::builder().operation_attempt_timeout(time).operation_timeout(time).build();
     aws_sdk_s3::config::Builder::new().timeout_config(patient)
@@ -141,7 +141,7 @@ fn checksum_of(content: &[u8]) -> String {
     base64::encode(sha2::Sha256::digest(content))
 }
 
-/// As S3 writes it.
+/// S3's form of a checksum.
 fn base64_of(sha256: &Sha256) -> String {
     base64::encode(sha256.bytes())
 }
@@ -167,7 +167,7 @@ impl Intake for S3Store {
         let headers = [
             ("content-length", size.as_str()),
             ("content-type", media_type(path)),
-            // 412 tells the uploader that its object is there already.
+            // The uploader gets a 412 if its object exists already.
             ("if-none-match", "*"),
             ("x-amz-checksum-sha256", checksum.as_str()),
         ];
@@ -189,7 +189,7 @@ impl Intake for S3Store {
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         let checksum = checksum_of(&content);
-        // What was written before may be this, and only the reply was lost.
+        // An earlier write whose reply was lost may have stored the same content.
         if self.put_new(&path.to_string(), media_type(path), content).await? || self.holds(path, &checksum).await? {
             return Ok(());
         }

@@ -1,11 +1,12 @@
-//! Those who wait, in functions that know nothing of each other: counted in the table, so that one too many is told so by the
-//! function that still can. (The gateway's answer to a request for which a function has no room would be an error.)
+//! Limits long polling across functions that know nothing of each other: waiters are counted in the table, so that a
+//! waiter beyond the limit is refused by a function that still can answer. (For a request without a free function, the
+//! gateway's answer would be an error.)
 //!
-//! A window of time has an item with two counts: of those who came in, and of those who went on waiting for another hop. No hop is longer than
-//! a window. So whoever waits now has come in in this window, or had a hop begin in the one before: to add these never says too few,
-//! nothing is ever taken back, and whoever dies while it waits leaves no trace for longer than that.
+//! A window of time has an item with two counts: waiters that came in, and waiters that went on to another hop. No hop
+//! is longer than a window, so every current waiter either came in in this window or began a hop in the one before. The
+//! sum never counts too few, no count is ever decremented, and a waiter that dies leaves no trace after two windows.
 //!
-//! Whether its build is settled nobody tells one who waits, so it looks again and again, less and less often.
+//! A waiter gets no notification of the settle, so it polls, less and less often (backoff).
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::{
 
 const ROLE: &str = "lobby";
 
-/// The first pause between two looks; each later one is half as long again …
+/// The first pause between two reads; each later one is half as long again …
 const FIRST: Duration = Duration::from_millis(500);
 /// … up to this.
 const LONGEST: Duration = Duration::from_secs(4);
@@ -41,13 +42,14 @@ pub struct DynamoWaitLimiter {
 
 /// How much longer than its hold a hop may take.
 const SLACK: Duration = Duration::from_secs(5);
-/// Those who came in.
+/// The count of waiters that came in.
 const NEW: &str = "new";
-/// Those who went on.
+/// The count of waiters that went on.
 const MORE: &str = "more";
 
 impl DynamoWaitLimiter {
-    /// The lobby beside these rows, with the seats that the settings name. It asks by the same client: a start makes one only.
+    /// A limiter in the ledger's table, with as many permits as the settings say. It shares the ledger's client, so
+    /// that a cold start makes only one.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -57,7 +59,7 @@ impl DynamoWaitLimiter {
             dynamo: rows.dynamo.clone(),
             table: rows.table.clone(),
             seats: policy.waiters as u64,
-            // A hop takes a little longer than it holds: a look is under way, a function starts.
+            // A hop takes a little longer than its hold: a read is under way, or a function starts.
             window: policy.hold + SLACK,
         })
     }
@@ -89,7 +91,7 @@ impl DynamoWaitLimiter {
         now.0 / u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// All that had a hop begin in a window.
+    /// All hops that began in a window.
     async fn hops(&self, window: u64) -> Result<u64, Unavailable> {
         let get =
             self.dynamo.get_item().table_name(&self.table).key(PK, item::waiters_pk(window)).consistent_read(true);
@@ -97,7 +99,7 @@ impl DynamoWaitLimiter {
         Ok(found.item().map_or(0, |item| number(item, NEW) + number(item, MORE)))
     }
 
-    /// Counts one more in the window of now; false, where there are `most` already.
+    /// Increments a count of the current window; false if it has reached `most`.
     async fn count(&self, now: Timestamp, what: &str, most: Option<u64>) -> Result<bool, Unavailable> {
         let ttl = (now + 4 * self.window).0 / 1000;
         let mut update =
@@ -140,7 +142,7 @@ impl WaitLimiter for DynamoWaitLimiter {
     }
 }
 
-/// One who waits.
+/// A waiter.
 #[derive(Debug)]
 pub struct Polling {
     until: Instant,
@@ -148,12 +150,12 @@ pub struct Polling {
 }
 
 impl Polling {
-    /// Waits for `patience` at most, from now on.
+    /// Waits for `patience` at most from now.
     pub fn new(patience: Duration) -> Polling {
         Polling { until: Instant::now() + patience, pause: FIRST }
     }
 
-    /// When to look next, after a look that was made now. The last one is at the very end.
+    /// The instant of the next read after one that was made now. The last read is at the end of the wait.
     fn next(&mut self, now: Instant) -> Option<Instant> {
         let next = self.until.min(now + self.pause);
         self.pause = (self.pause * 3 / 2).min(LONGEST);

@@ -11,7 +11,7 @@ fn event(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }
 
-/// A task's end, with some of its fields replaced.
+/// A task's stop event with some of its fields replaced.
 fn ended(changes: Value) -> TaskStopped {
     let mut event = event("task-stopped");
     for (name, value) in changes.as_object().expect("fields") {
@@ -23,7 +23,7 @@ fn ended(changes: Value) -> TaskStopped {
     }
 }
 
-/// What it means.
+/// The kind of failure that it means.
 fn kind(changes: Value) -> Kind {
     ended(changes).failure.kind
 }
@@ -34,19 +34,19 @@ fn a_task_that_ended_names_its_build_and_its_lease() {
     assert_eq!(ended.key.to_string(), "89abcdef0123456789abcdef0123456789abcdef/x86_64-linux/libsigc++");
     assert_eq!(ended.lease.as_str(), "b".repeat(32));
     assert_eq!(ended.reason, "EssentialContainerExited: Essential container in task exited [137]");
-    // What ECS says is for the operator: people read the kind's own sentence.
+    // ECS's reason is for the operator; clients read the kind's own sentence.
     assert_eq!((ended.failure.kind, ended.failure.detail), (Kind::OutOfMemory, None));
 }
 
-/// From its image's pull to its end, as Fargate counts; not from when it was asked for.
+/// From the start of the image pull to the stop, as Fargate charges; not from the request.
 #[test]
 fn a_task_is_paid_for_by_its_own_timestamps() {
     let ran = |changes: Value| ended(changes).ran;
     assert_eq!(ran(json!({})), Some(Duration::from_millis(19 * 60_000 + 42_500)));
     assert_eq!(ran(json!({ "stoppedAt": "2026-11-22T12:10:22.407+00:30" })), Some(Duration::from_secs(1)));
-    // It has never begun.
+    // The task never began.
     assert_eq!(ran(json!({ "pullStartedAt": null, "stopCode": "TaskFailedToStart" })), Some(Duration::ZERO));
-    // Nobody knows, or it can not be read.
+    // The time is missing or cannot be read.
     assert_eq!(ran(json!({ "stoppedAt": null })), None);
     assert_eq!(ran(json!({ "pullStartedAt": "yesterday" })), None);
 }

@@ -1,5 +1,5 @@
-//! Items as this version writes them, in files, as DynamoDB's own JSON: a later version must still read them, and whoever
-//! changes a row's shape sees it here. A file that is here once is never changed; a new shape gets a new file beside it.
+//! Items as this version writes them, in files, as DynamoDB's own JSON. Later versions must read them, and a change of
+//! a row's shape fails here. A golden file is never changed; a new shape gets a new file beside it.
 //!
 //! `BINPLZ_GOLDEN=write cargo test -p binplz-aws --test golden` writes the files that are missing.
 
@@ -78,13 +78,13 @@ fn drv() -> DrvHash {
     "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4".parse().expect("base 32")
 }
 
-/// A build whose only attempt has left its derivation to another.
+/// A build whose only attempt left its derivation to another build.
 fn left(state: State) -> Row {
     let left = history().into_iter().map(|attempt| Attempt { failure: None, left: Some(drv()), ..attempt });
     Row::Build(Build { key: key(), state, history: left.collect() })
 }
 
-/// An attempt on a larger machine, after one on a machine that was not the usual one.
+/// An attempt on a larger machine, after one on a machine of unusual size.
 fn larger() -> Row {
     let size = |text: &str| text.parse().expect("a size");
     let mut history = history();
@@ -121,7 +121,7 @@ fn served(asked: &str, stale: bool) -> Row {
     })
 }
 
-/// The default has moved.
+/// The default pin has moved.
 fn pins() -> Row {
     let (name, rev) = ("unstable".parse().expect("a pin's name"), "1".repeat(40).parse().expect("hex"));
     let stored = |nar_hash: &str| Source::Stored { nar_hash: nar_hash.to_owned() };
@@ -138,7 +138,7 @@ fn limits() -> Row {
     Row::Limits(Limits::default().reserve(&id('b'), &key().product, Size::default(), AT, &policy).expect("a free slot"))
 }
 
-/// Its lease is over; and, where that is asked, its task is gone.
+/// Its lease has ended and, if asked for, its task is gone.
 fn spent(limits: Row, steps: u8) -> Limits {
     let Row::Limits(limits) = limits else { panic!("these are limits") };
     let (later, policy) = (AT + Duration::from_secs(10), Policy::default());
@@ -206,7 +206,7 @@ fn rows() -> Vec<(&'static str, Row)> {
     ]
 }
 
-/// A dependency fails, and another build has seen it.
+/// A dependency failed, as seen by another build.
 fn failed_dependencies() -> Build {
     let failure = Failure {
         derivation: Some("zlib-1.3".to_owned()),
@@ -268,7 +268,7 @@ fn golden(name: &str, written: &Value) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// The body is a text that holds JSON, whose order of fields says nothing.
+/// The body is JSON as a text, in which the order of members has no meaning.
 fn opened(mut item: Value) -> Value {
     let body = item["body"]["S"].as_str().expect("a body").to_owned();
     item["body"] = serde_json::from_str(&body).expect("JSON");
@@ -286,7 +286,7 @@ fn every_row_is_written_and_read_as_its_golden_file_says() {
     }
 }
 
-/// Builds that are over were on no shelf.
+/// That version put ended builds into no index.
 #[test]
 fn rows_as_earlier_versions_wrote_them_are_read() {
     let rows: BTreeMap<_, _> = rows().into_iter().collect();
@@ -294,12 +294,12 @@ fn rows_as_earlier_versions_wrote_them_are_read() {
         let row = rows[format!("{name}-listed").as_str()].clone();
         assert_eq!(item::read(&row.key(), &of_json(&golden(name, &Value::Null))), Ok((row, Version(7))), "{name}");
     }
-    // A reservation said nothing of the store.
+    // Reservations of that version had no bytes of the store.
     let Ok((Row::Limits(limits), _)) = item::read(&RowKey::Limits, &of_json(&golden("limits", &Value::Null))) else {
         panic!("the limits")
     };
     assert!(limits.is_live(&id('b')) && limits.taken() == 1);
-    // Nobody was told until when what they have left is kept, so it is not.
+    // That version stored no date until which a retired pin is kept, so it is not kept.
     let (now, earlier) = (&rows["pins-past"], item::read(&RowKey::Pins, &of_json(&golden("pins", &Value::Null))));
     let (Row::Pins(now), Ok((Row::Pins(earlier), _))) = (now, earlier) else { panic!("pins") };
     assert_eq!((earlier.all(), earlier.kept(AT).count(), now.kept(AT).count()), (now.all(), 0, 1));

@@ -1,4 +1,4 @@
-//! Lines of a function's log: what they hold, and that CloudWatch makes metrics of them.
+//! Lines of a function's log: their members, and the metrics that CloudWatch makes of them.
 
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ fn a_hit_names_its_package_and_its_bytes_and_not_who_asked() {
     assert_eq!((&line["package"], &line["ServedBytes"]), (&"perlPackages.ack".into(), &5_000_000_000_u64.into()));
 }
 
-/// What the specification of the embedded metric format demands of a log event: tells what it lacks.
+/// The first violation of the embedded metric format's specification in a log event.
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 fn violation(event: &Value) -> Option<String> {
     let members = |value: &Value, must: &[&str], may: &[&str]| -> Option<String> {
@@ -167,7 +167,7 @@ fn what_is_no_such_line_is_found() {
     let good = line(About::Service, Signal::Held(LimitExceeded::Budget { worst: Micros(1) }));
     for (change, to) in [
         ("/_aws/Timestamp", json!("2026")),
-        ("/_aws/CloudWatchMetrics/0/Dimensions", json!([["Nobody"]])),
+        ("/_aws/CloudWatchMetrics/0/Dimensions", json!([["Unknown"]])),
         ("/_aws/CloudWatchMetrics/0/Metrics", json!([])),
         ("/_aws/CloudWatchMetrics/0/Metrics/0/Name", json!("Other")),
         ("/_aws/CloudWatchMetrics/0/Metrics/0/Unit", json!("Dollars")),

@@ -1,4 +1,5 @@
-//! The machine's clock and its random numbers: what the core is given and never asks for. Every deployment has the same.
+//! The machine's clock and random numbers, which core receives as values and never reads itself. All deployments share
+//! them.
 
 use std::{
     fmt::Debug,
@@ -17,7 +18,7 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A new lease's name and secret.
+/// A new lease's id and secret token.
 pub fn new_lease() -> (LeaseId, Token) {
     (parse(&hex(&random::<16>())), parse(&hex(&random::<32>())))
 }
@@ -25,7 +26,7 @@ pub fn new_lease() -> (LeaseId, Token) {
 /// Random bytes from the operating system.
 ///
 /// # Panics
-/// Where the system has none to give: no secret can be made then, and none may be guessed.
+/// If the system has none: a secret must not be guessable.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");

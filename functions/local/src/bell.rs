@@ -3,12 +3,12 @@
 use binplz_core::ports::{Bell, Unavailable};
 use tokio::sync::Notify;
 
-/// Wakes the dispatcher. A ring that nobody waits for is kept until somebody does; several such are one.
+/// Wakes the dispatcher. A ring without a waiter is kept until one comes; several such rings count as one.
 #[derive(Debug, Default)]
 pub struct LocalBell(Notify);
 
 impl LocalBell {
-    /// Returns after a ring: at once, where one came since the last return.
+    /// Waits for a ring. Returns at once if one came since the last return.
     pub async fn wait(&self) {
         self.0.notified().await;
     }

@@ -1,5 +1,5 @@
-//! The builders' Nix cache as a directory, which Nix reads by a `file://` URL, and the quarantine before it. On AWS both are
-//! in the bucket.
+//! The builders' Nix binary cache as a directory, which Nix reads by a `file://` URL, and the quarantine in front of
+//! it. On AWS both are in the bucket.
 
 use std::{
     fs::{self, File},
@@ -27,13 +27,13 @@ use crate::{
     store::{absent, secret_in, unavailable},
 };
 
-/// Bytes that are read at a time.
+/// Size of one read, in bytes.
 const PIECE: usize = 1 << 20;
 
-/// The cache, and what it is signed with.
+/// The binary cache, and the key that signs it.
 #[derive(Debug)]
 pub struct LocalBinaryCache {
-    /// The data directory, which has `cache/`.
+    /// The data directory, which contains `cache/`.
     data: PathBuf,
     objects: PathBuf,
     tmp: PathBuf,
@@ -44,7 +44,7 @@ pub struct LocalBinaryCache {
 }
 
 impl LocalBinaryCache {
-    /// Opens the cache in a data directory, or makes it: of the store that lies at `of`.
+    /// Opens the binary cache in a data directory, or creates it. `of`: the Nix store whose paths it holds.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -55,7 +55,7 @@ impl LocalBinaryCache {
         if !data.as_os_str().as_encoded_bytes().iter().all(plain) {
             return Err(OpenError::NotPlain(data));
         }
-        // Nix makes what is missing of these, also where it only reads.
+        // Nix creates these directories if they are missing, even when it only reads.
         for name in ["nar", "realisations"] {
             dir.subdir(&format!("{CACHE}/{name}"))?;
         }
@@ -67,23 +67,23 @@ impl LocalBinaryCache {
         Ok(LocalBinaryCache { data, objects, tmp, of, key, offered, _dir: Arc::clone(dir) })
     }
 
-    /// As builders are sent there.
+    /// The cache's URL and public key, for builders.
     pub(crate) fn for_builders(&self) -> Cache {
         let url = format!("file://{}", self.data.join(CACHE).display());
         Cache { url, public_key: Some(self.key.public()) }
     }
 
-    /// Told when there may be something to promote.
+    /// Notified when there may be something to promote.
     pub(crate) fn offered(&self) -> Arc<Notify> {
         Arc::clone(&self.offered)
     }
 
-    /// Returns when there may be something to promote.
+    /// Waits until there may be something to promote.
     pub async fn wait_for_offers(&self) {
         self.offered.notified().await;
     }
 
-    /// Every attempt that has something in the quarantine.
+    /// Every attempt that has objects in the quarantine.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -96,7 +96,7 @@ impl LocalBinaryCache {
                 Ok::<_, Unavailable>(below.concat())
             });
             let prefix = |dir: &PathBuf| {
-                // As the path of an object that may lie there.
+                // Parsed as the path of an object that may lie there.
                 let path = dir.join(ObjectName::Plan.to_string());
                 let ObjectPath { key, lease, .. } = path.strip_prefix(&objects).ok()?.to_str()?.parse().ok()?;
                 Some(AttemptPrefix { key, lease })
@@ -110,13 +110,13 @@ impl LocalBinaryCache {
         self.objects.join(prefix.object(name).to_string())
     }
 
-    /// Writes a file of the cache, unless it is there.
+    /// Writes a file of the cache, unless it exists.
     async fn write(&self, name: CacheName, mut content: impl Read + Send + 'static) -> Result<(), Unavailable> {
         let (tmp, data) = (self.tmp.clone(), self.data.clone());
         let write = move || {
             let mut draft = Draft::new(&tmp)?;
             each_piece(&mut content, |piece| draft.write(piece))?;
-            // Of two that come together the first one stays, whether they are the same or not.
+            // Of two concurrent writes the first one stays, whether their content is the same or not.
             draft.publish(&data, &name.to_string()).map(drop)
         };
         spawn_blocking(write).await.map_err(unavailable)?.map_err(unavailable)
@@ -133,7 +133,7 @@ fn each_piece(content: &mut impl Read, mut take: impl FnMut(&[u8]) -> io::Result
     }
 }
 
-/// What is in a directory, if there is one.
+/// The entries of a directory; none if it does not exist.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, Unavailable> {
     let entries = absent(fs::read_dir(dir))?.into_iter().flatten();
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(unavailable)).collect()
@@ -182,7 +182,7 @@ impl BinaryCache for LocalBinaryCache {
         let (offer, name) = (self.offer(prefix, ObjectName::Nar(nar.clone())), CacheName::Nar(nar.clone()));
         let kept = self.data.join(name.to_string());
         self.write(name, File::open(offer).map_err(unavailable)?).await?;
-        // Where it was there already it is as good as new: by its age it is cleared away.
+        // A file that exists counts as new again: garbage collection goes by its age.
         let touched = move || File::open(kept)?.set_modified(SystemTime::now());
         spawn_blocking(touched).await.map_err(unavailable)?.map_err(unavailable)
     }

@@ -1,4 +1,4 @@
-//! The data directory: made, found fit, and locked once, before any role looks into it.
+//! The data directory: created, checked and locked once, before any port opens files in it.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -10,13 +10,13 @@ use std::{
 
 use thiserror::Error;
 
-/// Why a data directory can not be served from: what is wrong, and what to do.
+/// Why a data directory cannot be used. Each message says what is wrong and what to do.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process holds the lock.
     #[error("another binplz serves {}: stop it, or give this one a data directory of its own", .0.display())]
     InUse(PathBuf),
-    /// A file lies where the directory should be.
+    /// The path is a file.
     #[error("{} is not a directory: give another path, or move the file away", .0.display())]
     NotADirectory(PathBuf),
     /// No permission, or a file system that is mounted read-only.
@@ -25,39 +25,39 @@ pub enum OpenError {
     /// No space, no inodes, or no quota left.
     #[error("the disk that holds {} is full: make room, then start again", .0.display())]
     LimitExceeded(PathBuf),
-    /// A path that can not stand in a URL as it is, where one has to.
+    /// A path with characters that a `file://` URL would have to escape.
     #[error("{} has characters that Nix does not take in the URL of a cache: give a plainer path, or leave --cache away", .0.display())]
     NotPlain(PathBuf),
-    /// A later binplz, or a later database, wrote it.
+    /// A later binplz, or a later database version, wrote the file.
     #[error("{} was written by a newer binplz (format {found}, this one knows {known}): run that version", path.display())]
     Newer {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its format.
         found: u64,
         /// The newest format that this version reads.
         known: u64,
     },
-    /// It is no database, or a damaged one.
+    /// The file is not a database, or is damaged.
     #[error("{} can not be read ({cause}): restore it from a copy, or move it away to start with an empty one", path.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The database's error.
         cause: String,
     },
-    /// Anything else that the operating system says.
+    /// Any other error of the operating system.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it says.
+        /// The operating system's error.
         cause: io::Error,
     },
 }
 
 impl OpenError {
-    /// What the operating system said of `path`, told apart.
+    /// Maps the operating system's error for `path` to its kind.
     pub(crate) fn of(path: &Path, cause: io::Error) -> OpenError {
         let path = path.to_owned();
         match cause.kind() {
@@ -69,8 +69,8 @@ impl OpenError {
     }
 }
 
-/// A data directory that this process, and no other, serves from. The kernel gives the lock back when the process
-/// ends, however it ends.
+/// A data directory that only this process serves from. The kernel releases the lock when the process ends, however it
+/// ends.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -78,14 +78,14 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if it is missing, and locks it.
+    /// Creates the directory if it is missing, and locks it.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: &Path) -> Result<Arc<DataDir>, OpenError> {
         make_dir(path)?;
         let lock = path.join("lock");
-        // Opened for writing, so that a directory which can not be written to is found out here.
+        // Opened for writing, so that a read-only directory is found here.
         let file = private().create(true).truncate(false).open(&lock).map_err(|e| OpenError::of(path, e))?;
         match file.try_lock() {
             Ok(()) => Ok(Arc::new(DataDir { path: path.to_owned(), _lock: file })),
@@ -94,12 +94,12 @@ impl DataDir {
         }
     }
 
-    /// A file in the directory.
+    /// The path of a file in the directory.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// A directory in the directory, made if it is missing.
+    /// A subdirectory, created if it is missing.
     pub(crate) fn subdir(&self, name: &str) -> Result<PathBuf, OpenError> {
         let path = self.path.join(name);
         make_dir(&path)?;
@@ -107,7 +107,7 @@ impl DataDir {
     }
 }
 
-/// A file for this user alone: the ledger holds tokens.
+/// Options for a file that only this user can read: the ledger holds tokens.
 pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);

@@ -1,4 +1,5 @@
-//! Hits, counted in memory and written down now and then: a hit waits for no disk. What a crash loses is a minute of counts.
+//! Counts hits in memory and saves the counts periodically, so that a hit waits for no disk. A crash loses at most a
+//! minute of counts.
 
 use std::{
     collections::BTreeMap,
@@ -17,22 +18,22 @@ use serde::{Deserialize, Serialize};
 use crate::dir::{DataDir, OpenError, private};
 
 const HOUR: u64 = 3_600_000;
-/// Hours that are remembered: five weeks.
+/// How many hours of counts are kept: five weeks.
 const KEPT: u64 = 35 * 24;
 
-/// What was served by the hour, in hours since 1970, and by package.
+/// Downloads by hour (hours since 1970) and by package.
 type Hours = BTreeMap<u64, BTreeMap<Attr, Count>>;
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Written")]
 struct Count(Traffic);
 
-/// How a file has it.
+/// A count, as the file stores it.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
     Traffic(Traffic),
-    /// Hits alone: an earlier version's.
+    /// Hits alone, as an earlier version wrote them.
     Hits(u64),
 }
 
@@ -45,7 +46,7 @@ impl From<Written> for Count {
     }
 }
 
-/// The hits of one machine.
+/// The download counts of one machine.
 #[derive(Debug)]
 pub struct LocalDownloadStats {
     path: PathBuf,
@@ -55,12 +56,12 @@ pub struct LocalDownloadStats {
 #[derive(Debug, Default)]
 struct Counted {
     hours: Hours,
-    /// Whether there is more than the file says.
+    /// Whether memory holds counts that the file does not.
     more: bool,
 }
 
 impl LocalDownloadStats {
-    /// What was counted in a data directory so far. A file that is unreadable counts for none: nothing depends on it.
+    /// Loads the counts of a data directory. An unreadable file counts as empty: nothing depends on it.
     ///
     /// # Errors
     /// [`OpenError`]: the operating system's.
@@ -78,7 +79,7 @@ impl LocalDownloadStats {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a hit of so many bytes.
+    /// Counts a hit of `bytes` bytes.
     pub(crate) fn count(&self, package: &Attr, bytes: u64, now: Timestamp) {
         let mut counted = self.counted();
         counted.more = true;
@@ -89,10 +90,10 @@ impl LocalDownloadStats {
         }
     }
 
-    /// Writes down what was counted since the last time, whole or not at all, and lets go of what is long ago.
+    /// Saves the counts atomically, and drops hours that are too old.
     ///
     /// # Errors
-    /// The operating system's; then it is written down the next time.
+    /// The operating system's; the next call saves the same counts.
     pub fn save(&self, now: Timestamp) -> io::Result<()> {
         let text = {
             let mut counted = self.counted();
@@ -165,7 +166,7 @@ mod tests {
         let download_stats = LocalDownloadStats::open(&dir).expect("a start");
         download_stats.count(&attr("tree"), 1000, at(5));
         assert_eq!(download_stats.served(at(0)).await, Ok(Traffic { hits: 8, bytes: 1000 }));
-        // A file that somebody has spoilt is none.
+        // A damaged file counts as empty.
         fs::write(data.path().join("hits.json"), "{").expect("a file");
         assert_eq!(top(&LocalDownloadStats::open(&dir).expect("a start"), at(0), 9).await, []);
     }

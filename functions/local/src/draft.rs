@@ -1,5 +1,5 @@
-//! An object on its way: written beside the objects, and given its name when it is whole and on the disk. Dropped
-//! before that, it is gone.
+//! An object while it is written: a temporary file, which gets its name when it is complete and on the disk. Dropping
+//! it before that deletes it.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256 as Hasher};
 
 use crate::dir::private;
 
-/// A file in `tmp/` that has no name among the objects yet.
+/// A file in `tmp/` without a name among the objects.
 #[derive(Debug)]
 pub(crate) struct Draft {
     file: File,
@@ -21,24 +21,24 @@ pub(crate) struct Draft {
     size: u64,
 }
 
-/// What came of giving a draft its name.
+/// The outcome of publishing a draft.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Published {
-    /// The object is there, and on the disk.
+    /// The object exists, and is on the disk.
     Whole,
-    /// An object of that name has other content; it stays.
+    /// An object of that name with other content exists; it stays.
     Taken,
 }
 
 impl Draft {
-    /// An empty one.
+    /// Creates an empty draft.
     pub(crate) fn new(tmp: &Path) -> io::Result<Draft> {
         let path = tmp.join(hex(&binplz_clock::random::<16>()));
         let file = private().create_new(true).open(&path)?;
         Ok(Draft { file, path, hasher: Hasher::new(), size: 0 })
     }
 
-    /// Adds to it.
+    /// Appends a chunk.
     pub(crate) fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.file.write_all(chunk)?;
         self.hasher.update(chunk);
@@ -46,18 +46,18 @@ impl Draft {
         Ok(())
     }
 
-    /// Bytes so far.
+    /// Bytes written so far.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// The hash of the bytes so far.
+    /// The sha256 of the bytes written so far.
     pub(crate) fn sha256(&self) -> Sha256 {
         hex(&self.hasher.clone().finalize()).parse().expect("64 hex digits")
     }
 
-    /// Gives it its name below `root`, without replacing: of two that come together with other content one is refused,
-    /// and the same content again is as good as the first.
+    /// Gives the file its name below `root`, without replacing an existing one: of two concurrent drafts with different
+    /// content one is refused; the same content again succeeds.
     pub(crate) fn publish(self, root: &Path, name: &str) -> io::Result<Published> {
         self.file.sync_all()?;
         let target = root.join(name);
@@ -72,7 +72,7 @@ impl Draft {
             }
             Err(e) => return Err(e),
         }
-        // A name is on the disk when every directory that leads to it is.
+        // A name is durable once every directory that leads to it is synced.
         for dir in prefix.ancestors().take_while(|dir| dir.starts_with(root)) {
             File::open(dir)?.sync_all()?;
         }
@@ -81,7 +81,8 @@ impl Draft {
 }
 
 impl Drop for Draft {
-    /// Takes the name in `tmp/` away: of an unfinished object nothing stays, and a finished one has its own.
+    /// Removes the name in `tmp/`: an unfinished object leaves nothing behind, and a finished one has a name of its
+    /// own.
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "a temporary file stays until the next start");

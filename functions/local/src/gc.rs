@@ -1,4 +1,4 @@
-//! What lies in the data directory and may not be needed any more: found, and removed where that is so.
+//! Garbage collection's view of the data directory: lists what is stored, and removes it.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::store::{LocalStore, absent, unavailable};
 
-/// `REV/SYSTEM/ATTR/LEASE`: so many directories lead to a home.
+/// `REV/SYSTEM/ATTR/LEASE`: the number of directories above an attempt's objects.
 const LEVELS: usize = 4;
 
 impl Collect for LocalStore {
@@ -33,7 +33,7 @@ impl Collect for LocalStore {
         let dir = self.objects.join(prefix.objects());
         let remove = move || {
             absent(fs::remove_dir_all(&dir))?;
-            // Of what leads there, as much as leads nowhere else.
+            // Parent directories that became empty.
             let above = dir.ancestors().skip(1).take(LEVELS - 1);
             above.map(fs::remove_dir).take_while(Result::is_ok).for_each(drop);
             Ok(())
@@ -41,7 +41,7 @@ impl Collect for LocalStore {
         spawn_blocking(remove).await.map_err(unavailable)?
     }
 
-    /// What `binplz pin` keeps from Nix's own collector.
+    /// The nixpkgs that `binplz pin` protects from Nix's own garbage collector.
     async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
         let roots = self.roots.clone();
         let look = move || {
@@ -94,8 +94,8 @@ pub(crate) async fn bytes_below(dir: PathBuf) -> Result<u64, Unavailable> {
     Ok(measured.1)
 }
 
-/// The homes below a directory in the order of their names, behind that one whose names are left to go. What is removed
-/// meanwhile is not there.
+/// Collects up to `limit` attempt prefixes below a directory in name order, starting after `after`. Directories that
+/// disappear meanwhile are skipped.
 fn find(dir: &Path, name: String, after: &[&str], limit: usize, prefixes: &mut Vec<Held>) -> io::Result<()> {
     for (entry, path) in entries(dir)? {
         let rest = match after.split_first() {
@@ -119,7 +119,7 @@ fn find(dir: &Path, name: String, after: &[&str], limit: usize, prefixes: &mut V
     Ok(())
 }
 
-/// How many files there are below a directory, and their bytes.
+/// The number of files below a directory, and their bytes.
 fn measure(dir: &Path) -> io::Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     for (_, path) in entries(dir)? {
@@ -134,7 +134,8 @@ fn measure(dir: &Path) -> io::Result<(u64, u64)> {
     Ok((files, bytes))
 }
 
-/// What is in a directory, in the order of the names; of what is no text, or no directory, nothing.
+/// The entries of a directory in name order. Names that are not UTF-8 are skipped; a path that is not a directory has
+/// none.
 fn entries(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let found = match fs::read_dir(dir) {
         Ok(found) => found,

@@ -1,5 +1,5 @@
-//! Upload URLs that prove themselves: what may be written where, how long, and a signature that only this store can make.
-//! So the endpoint that takes uploads needs no list of what was granted.
+//! Signed upload URLs. The URL carries the path, size, sha256 and expiry, and a signature that only this store can
+//! make, so the upload endpoint needs no list of URLs that were issued.
 
 use binplz_core::{
     id::{
@@ -12,18 +12,18 @@ use hmac::{Hmac, KeyInit, Mac};
 
 use crate::store::UploadError;
 
-/// What a grant allows, beside its path.
+/// The conditions of an upload, beside its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// Exactly so many bytes.
+    /// The exact size, in bytes.
     pub(crate) size: u64,
-    /// Of exactly this content.
+    /// The content's sha256.
     pub(crate) sha256: Sha256,
-    /// At that instant it is over.
+    /// The instant from which the URL is refused.
     pub(crate) expires: Timestamp,
 }
 
-/// The store's secret.
+/// The secret that signs upload URLs.
 #[derive(Clone)]
 pub(crate) struct Secret(pub(crate) [u8; 32]);
 
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Secret {
 impl Secret {
     fn mac(&self, path: &ObjectPath, terms: &Terms) -> Hmac<sha2::Sha256> {
         let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
-        // None of the parts can hold a line feed, so no two grants are signed as the same text.
+        // None of the parts can contain a line feed, so two different uploads never sign the same text.
         mac.update(format!("PUT\n{path}\n{}\n{}\n{}", terms.size, terms.sha256, terms.expires.0).as_bytes());
         mac
     }
@@ -47,16 +47,16 @@ impl Secret {
         format!("size={}&sha256={}&expires={}&signature={signature}", terms.size, terms.sha256, terms.expires.0)
     }
 
-    /// What a query allows for this path, now.
+    /// Checks the query of an upload to `path`, and returns its conditions.
     pub(crate) fn check(&self, path: &ObjectPath, query: &str, now: Timestamp) -> Result<Terms, UploadError> {
         let (terms, signature) = parse(query).ok_or(UploadError::Forged)?;
-        // Compares in constant time.
+        // A constant-time comparison.
         self.mac(path, &terms).verify_slice(&signature).map_err(|_| UploadError::Forged)?;
         if now < terms.expires { Ok(terms) } else { Err(UploadError::Expired) }
     }
 }
 
-/// Reads the four parameters in the order in which they are written: nobody but this store makes such a query.
+/// Parses the four parameters in the fixed order in which this store writes them.
 fn parse(query: &str) -> Option<(Terms, Vec<u8>)> {
     let mut parts = query.split('&');
     let mut value = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=');

@@ -1,7 +1,7 @@
-//! How rows lie in the embedded ledger, both ways. Whoever changes a row's shape in core finds out here: the golden
-//! files in `tests/golden/` are rows as earlier versions wrote them, and must stay readable.
+//! The encoding of rows in the embedded ledger, in both directions. The golden files in `tests/golden/` are rows as
+//! earlier versions wrote them, which must stay readable: a change of a row's shape in core fails there.
 //!
-//! A key is a row's name as text (core's `row.rs`). A row is the JSON of its core type; of which type is said by its key.
+//! A key is the row's name as text (core's `row` module). A row is the JSON of its core type; the key says which type.
 
 use binplz_core::{
     build::protocol::Progress,
@@ -10,7 +10,7 @@ use binplz_core::{
     ports::{Row, RowKey, StatusIndex},
 };
 
-/// What is stored under a key is not what belongs there.
+/// A stored row that does not match its key.
 #[derive(Debug, thiserror::Error)]
 #[error("unreadable {what}: {cause}")]
 pub struct Unreadable {
@@ -24,10 +24,10 @@ impl Unreadable {
     }
 }
 
-/// A row's content.
+/// Encodes a row.
 ///
 /// # Errors
-/// [`Unreadable`], where JSON can not say it; no row of core's is such.
+/// [`Unreadable`], if JSON cannot express it; no row of core is such.
 pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
     match row {
         Row::Build(build) => serde_json::to_vec(build),
@@ -44,7 +44,7 @@ pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
     .map_err(|e| Unreadable::new("row", e))
 }
 
-/// The row that was stored under `key`.
+/// Decodes the row that is stored under `key`.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -64,15 +64,15 @@ pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
     .map_err(|e| Unreadable::new("row", e))
 }
 
-/// A lease's progress, as JSON.
+/// Encodes a lease's progress as JSON.
 ///
 /// # Errors
-/// [`Unreadable`], where JSON can not say it.
+/// [`Unreadable`], if JSON cannot express it.
 pub fn progress_bytes(progress: &Progress) -> Result<Vec<u8>, Unreadable> {
     serde_json::to_vec(progress).map_err(|e| Unreadable::new("progress", e))
 }
 
-/// A lease's progress from JSON.
+/// Decodes a lease's progress from JSON.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -80,7 +80,7 @@ pub fn progress_from_bytes(bytes: &[u8]) -> Result<Progress, Unreadable> {
     serde_json::from_slice(bytes).map_err(|e| Unreadable::new("progress", e))
 }
 
-/// A shelf's number in the index.
+/// A status index's number in the database's index table.
 pub fn shelf_number(status_index: StatusIndex) -> u8 {
     match status_index {
         StatusIndex::Queued => 0,
@@ -92,25 +92,25 @@ pub fn shelf_number(status_index: StatusIndex) -> u8 {
     }
 }
 
-/// The number of the shelf that all served rows share which are not stale.
+/// The index number that all served rows share that are not stale.
 pub const SERVED: u8 = 2;
 
-/// Where what was found under `pinned` begins on that shelf: `NAME/REV/`. Behind it stands what was asked.
+/// The start of the index entries of served rows under `pinned`: `NAME/REV/`. The requested target follows.
 pub fn served_place(pinned: &Pinned) -> String {
     format!("{pinned}/")
 }
 
-/// What was asked, of an entry of that shelf.
+/// Parses the requested target from such an index entry.
 ///
 /// # Errors
 /// [`Unreadable`].
 pub fn listed_served(place: &str) -> Result<ServedKey, Unreadable> {
-    // Neither a name nor a revision has a slash; a target may.
+    // A pin's name and a revision contain no slash; a target may.
     let asked = place.splitn(3, '/').nth(2).and_then(|asked| asked.parse().ok());
     asked.ok_or_else(|| Unreadable::new("index entry", place))
 }
 
-/// The build that an index entry names.
+/// Parses the build key of an index entry.
 ///
 /// # Errors
 /// [`Unreadable`].

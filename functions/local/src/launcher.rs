@@ -1,9 +1,8 @@
-//! Builders as child processes, each in a process group of its own.
+//! Builders as child processes, each in its own process group.
 //!
-//! A builder outlives the server that started it: a server that was killed and started again hears of it through its
-//! lease, as before. So its output goes to a file and not to a pipe, whose other end would die with the server. The
-//! builder holds the lock on that file for as long as it runs, and that is how the next server knows that a lease's
-//! builder was started already.
+//! A builder outlives the server that started it: a restarted server hears of it through its lease, as before. Its
+//! output therefore goes to a file, not to a pipe that would break with the server. The builder holds a lock on that
+//! file while it runs, which is how the next server knows that the lease's builder was started already.
 
 use std::{
     collections::HashMap,
@@ -32,25 +31,26 @@ use crate::{
     task::{self, Task},
 };
 
-/// How long a builder may take to end by itself once it was told to.
+/// How long a builder may take to end after SIGTERM before it is killed.
 pub const GRACE: Duration = Duration::from_secs(10);
-/// How long a builder's output is kept after its last line.
+/// How long a builder's output file is kept after its last line.
 const LOG_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A builder came to an end. Whoever serves applies `Stopped` for it: where it had settled before, that changes nothing.
+/// The end of a builder's process. The server applies `Stopped` for it, which changes nothing if the builder had
+/// settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuilderExit {
-    /// Which build.
+    /// The build.
     pub key: BuildKey,
-    /// Which attempt.
+    /// The attempt.
     pub lease: LeaseId,
-    /// What its end means, if it had not settled.
+    /// The failure that this end means, unless the builder had settled.
     pub failure: Failure,
-    /// For how long it ran.
+    /// How long the process ran.
     pub ran: Duration,
 }
 
-/// Every end of a builder that this process started.
+/// Receives the end of every builder that this process started.
 pub type Ends = mpsc::UnboundedReceiver<BuilderExit>;
 
 /// The launcher of one machine.
@@ -65,7 +65,7 @@ pub struct LocalLauncher {
     ends: mpsc::UnboundedSender<BuilderExit>,
 }
 
-/// Every builder that this process started, ended ones too: the same lease never starts a second one.
+/// Every builder that this process started, including ended ones: a lease never starts a second builder.
 #[derive(Debug, Default)]
 struct Tasks {
     closed: bool,
@@ -83,10 +83,10 @@ fn unavailable(cause: impl ToString) -> Unavailable {
 }
 
 impl LocalLauncher {
-    /// A launcher of `program`, whose builders speak to `origin`.
+    /// Opens a launcher of `program`, whose builders talk to `origin`.
     ///
     /// # Errors
-    /// [`OpenError`], where there is no place for their output.
+    /// [`OpenError`], if the directory for their output cannot be created.
     pub fn open(dir: &Arc<DataDir>, origin: &str, program: PathBuf) -> Result<(LocalLauncher, Ends), OpenError> {
         let logs = dir.subdir("builders")?;
         forget_old(&logs).map_err(|e| OpenError::of(&logs, e))?;
@@ -103,21 +103,20 @@ impl LocalLauncher {
         Ok((launcher, receiver))
     }
 
-    /// The same with another time to end in: for tests.
+    /// Sets another time to end in, for tests.
     #[must_use]
     pub fn with_grace(self, grace: Duration) -> LocalLauncher {
         LocalLauncher { grace, ..self }
     }
 
-    /// Stops every builder that this process started, starts none any more, and returns when all have ended: by
-    /// themselves, or killed after their time.
+    /// Stops every builder that this process started, starts no more, and returns when all have ended or were killed.
     pub async fn stop_all(&self) {
         {
             let mut tasks = self.tasks();
             tasks.closed = true;
             tasks.known.values().for_each(|started| started.stop.notify_one());
         }
-        // Can not fail: the sender is here.
+        // This cannot fail while `self` owns the sender.
         let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
@@ -125,17 +124,18 @@ impl LocalLauncher {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a builder writes to its standard output and error. It holds the lock on it.
+    /// The file of a builder's standard output and error, which the builder locks.
     fn log(&self, lease: &LeaseId) -> PathBuf {
         self.logs.join(format!("{lease}.log"))
     }
 
-    /// Its process id, for a later server. Not in the log, into which foreign text may come.
+    /// The file with the builder's process id, for a later server. A file of its own, since the log may contain foreign
+    /// text.
     fn pid_file(&self, lease: &LeaseId) -> PathBuf {
         self.logs.join(format!("{lease}.pid"))
     }
 
-    /// Whether somebody holds the lock on a builder's output.
+    /// Whether a process holds the lock on a builder's output.
     fn runs(&self, lease: &LeaseId) -> io::Result<bool> {
         match File::open(self.log(lease)) {
             Ok(log) => Ok(!lock(&log)?),
@@ -157,7 +157,7 @@ impl LocalLauncher {
             .map_err(|error| self.not_started(&error))
     }
 
-    /// A program that is not there, or is no program, will not be there at the next try either.
+    /// A missing or unusable program will not appear before the next try, so this is a refusal.
     fn not_started(&self, error: &io::Error) -> NotLaunched {
         tracing::error!(%error, program = %self.program.display(), "the builder could not be started");
         match error.kind() {
@@ -183,14 +183,14 @@ impl Launcher for LocalLauncher {
         let path = self.log(&lease.id);
         let log = open_log(&path).map_err(unavailable)?;
         if !lock(&log).map_err(unavailable)? {
-            // A server before this one started it, and did not live to say so.
+            // An earlier server started it, and died before it wrote that down.
             return Ok(fs::read_to_string(self.pid_file(&lease.id)).unwrap_or_else(|_| "unknown".to_owned()));
         }
         let child = self.start(key, lease, &log)?;
         let began = Instant::now();
         let task = child.id().map(|id| id.to_string()).unwrap_or_default();
         let pid_file = self.pid_file(&lease.id);
-        // Only a later server reads it: without it, that one still sees the lock.
+        // Only a later server reads this file; without it, the lock still shows that the builder runs.
         let _ = fs::write(&pid_file, &task);
         let stop = Arc::new(Notify::new());
         tasks.known.insert(lease.id.clone(), Started { task: task.clone(), stop: Arc::clone(&stop) });
@@ -204,7 +204,7 @@ impl Launcher for LocalLauncher {
                 tracing::warn!(%key, %lease, log = %path.display(), "a builder {end}");
             }
             let _ = fs::remove_file(pid_file);
-            // Nobody to tell: the server is going down, and the lease lapses.
+            // The receiver is gone when the server shuts down; the lease then expires.
             let _ = ends.send(BuilderExit { key, lease, failure: end.failure(), ran: began.elapsed() });
             running.send_modify(|running| *running -= 1);
         });
@@ -216,7 +216,7 @@ impl Launcher for LocalLauncher {
             started.stop.notify_one();
             return Ok(());
         }
-        // A builder of a server before this one: its process id is its own for as long as it holds the lock.
+        // A builder of an earlier server: its process id is its own while it holds the lock.
         if self.runs(lease).map_err(unavailable)?
             && let Some(pid) = fs::read_to_string(self.pid_file(lease)).ok().and_then(|pid| pid.parse().ok())
         {
@@ -226,7 +226,7 @@ impl Launcher for LocalLauncher {
     }
 
     async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
-        // A look at a lock takes it for a moment, and nobody is started meanwhile.
+        // Checking a lock takes it for a moment, so no builder may start meanwhile.
         let _tasks = self.tasks();
         let names = fs::read_dir(&self.logs).map_err(unavailable)?;
         let mut running = Vec::new();
@@ -248,7 +248,7 @@ fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Takes the lock on a builder's output, if nobody holds it.
+/// Takes the lock on a builder's output, unless another process holds it.
 fn lock(log: &File) -> io::Result<bool> {
     match log.try_lock() {
         Ok(()) => Ok(true),
@@ -257,7 +257,7 @@ fn lock(log: &File) -> io::Result<bool> {
     }
 }
 
-/// Removes the output of builders that ended long ago.
+/// Removes the output of builders that ended longer than [`LOG_LIFE`] ago.
 fn forget_old(logs: &Path) -> io::Result<()> {
     let now = SystemTime::now();
     for entry in fs::read_dir(logs)? {

@@ -1,7 +1,7 @@
-//! The rows, in an embedded database: transactions that are on the disk before they are acknowledged.
+//! The rows, in an embedded database whose transactions are durable before they are acknowledged.
 //!
-//! Reads look at the newest committed snapshot, take microseconds and run where they are asked for. Writes go to one
-//! thread ([`crate::writer`]), which lets writes that come together share one sync of the disk.
+//! Reads use the newest committed snapshot, take microseconds and run on the caller's thread. Writes go to one thread
+//! ([`crate::writer`]), which lets concurrent writes share one sync of the disk.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,19 +30,20 @@ use crate::{
 
 /// The rows: key to version and JSON.
 pub(crate) const ROWS: TableDefinition<&str, (u64, &[u8])> = TableDefinition::new("rows");
-/// Shelf, instant and build, or what was asked: written together with the rows, so that it says exactly what they say.
+/// Index number, instant and build (or requested target): written in the row's transaction, so that the index always
+/// matches the rows.
 pub(crate) const SHELVES: TableDefinition<(u8, u64, &str), ()> = TableDefinition::new("shelves");
-/// Lease to the progress it told last.
+/// Lease to its last progress.
 pub(crate) const PROGRESS: TableDefinition<&str, &[u8]> = TableDefinition::new("progress");
-/// What this file is.
+/// The file's format.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;
-/// Memory for pages that were read: enough for some 50 000 rows, so that a busy service never waits for its disk.
+/// Page cache of the database: room for about 50,000 rows, so that reads of a busy service rarely touch the disk.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// The database; `None` between a failure of the disk and the next try to open it.
+/// The database; `None` between a failure of the disk and the next attempt to reopen it.
 pub(crate) type Slot = RwLock<Option<Database>>;
 
 /// The ledger of one machine.
@@ -60,7 +61,7 @@ pub(crate) fn unavailable(cause: impl ToString) -> Unavailable {
 }
 
 impl LocalLedger {
-    /// Opens the ledger in a data directory, or makes it. After a crash this puts the file right first.
+    /// Opens the ledger in a data directory, or creates it. After a crash, opening repairs the file.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -113,11 +114,11 @@ impl LocalLedger {
 }
 
 impl Drop for LocalLedger {
-    /// What was sent is still written; then the database is closed, and the directory is free.
+    /// Writes everything that was sent, then closes the database and releases the directory.
     fn drop(&mut self) {
         self.works = None;
         if let Some(writer) = self.writer.take() {
-            // It has logged its own panic, if that is how it ended.
+            // If the thread panicked, it has logged that itself.
             let _ = writer.join();
         }
     }
@@ -199,7 +200,7 @@ impl Ledger for LocalLedger {
         };
         self.read(|transaction| {
             let status_indexes = transaction.open_table(SHELVES)?;
-            // What was asked is never empty, so that nothing stands at the very beginning.
+            // A requested target is never empty, so no entry equals the bare prefix.
             let range = (Bound::Excluded((item::SERVED, 0, from.as_str())), Bound::Unbounded);
             let mut listed = Vec::new();
             for entry in status_indexes.range::<(u8, u64, &str)>(range)?.take(limit) {
@@ -255,9 +256,9 @@ impl Ledger for LocalLedger {
     }
 }
 
-/// Opens the file, and makes sure that it is ours and of a format that this version knows.
+/// Opens the file, and checks that it is a ledger of a format that this version knows.
 pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
-    // Made here, and not by the database, for its mode.
+    // Created here rather than by the database, to set its mode.
     private().create(true).truncate(false).open(path).map_err(|e| OpenError::of(path, e))?;
     let database =
         Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| told_apart(path, e.into()))?;
@@ -268,7 +269,7 @@ pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
     Ok(database)
 }
 
-/// Makes every table, so that readers find them, and says of which format the file is.
+/// Creates every table, so that readers find them, and returns the file's format.
 fn prepare(database: &Database) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     let found = {

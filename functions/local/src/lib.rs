@@ -1,20 +1,21 @@
-//! One machine, one process, one data directory: the roles of [`binplz_core::ports`], filled without a service.
+//! One machine, one process, one data directory: every port of [`binplz_core::ports`], filled without an external
+//! service.
 //!
 //! ```text
-//! DATA/lock              held while a binplz serves this directory
+//! DATA/lock              locked by the binplz that serves this directory
 //! DATA/ledger.redb       the rows
 //! DATA/objects/builds/…  the objects, each under its object path
-//! DATA/objects/quarantine/…  what builders offer to the cache
-//! DATA/cache/            the builders' Nix cache, where there is one
-//! DATA/cache-key         what it is signed with
-//! DATA/roots/            links to the nixpkgs that Nix is to keep, as `binplz pin` makes them
-//! DATA/tmp/              objects that are still being written
-//! DATA/secret            what upload URLs are signed with
-//! DATA/builders/*.log    what builders wrote to their standard error
+//! DATA/objects/quarantine/…  builders' offers to the binary cache
+//! DATA/cache/            the builders' Nix binary cache, if enabled
+//! DATA/cache-key         the key that signs it
+//! DATA/roots/            links to the nixpkgs that Nix must keep, made by `binplz pin`
+//! DATA/tmp/              objects that are being written
+//! DATA/secret            the key that signs upload URLs
+//! DATA/builders/*.log    builders' standard output and error
 //! ```
 //!
-//! Whatever is killed, and whenever, the directory is whole: rows are written in transactions, objects appear under their
-//! name when they are complete, and builders go on without the server.
+//! A kill at any moment leaves the directory consistent: rows are written in transactions, objects get their name when
+//! they are complete, and builders go on without the server.
 
 mod dir;
 mod origin;
@@ -65,22 +66,22 @@ pub use crate::{
     wait_limiter::LocalWaitLimiter,
 };
 
-/// What `binplz serve` is told.
+/// The configuration of `binplz serve`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The data directory; made if it is missing.
+    /// The data directory; created if it is missing.
     pub data: PathBuf,
-    /// `http://127.0.0.1:8080`: how clients and builders reach this service, without a slash at its end.
+    /// `http://127.0.0.1:8080`: the URL by which clients and builders reach this service, without a trailing slash.
     pub origin: String,
-    /// The numbers.
+    /// The limits and durations.
     pub policy: Policy,
-    /// Which nixpkgs it begins with.
+    /// The pins of a new data directory.
     pub first_pins: Pins,
-    /// The system that is meant where a request names none.
+    /// The default system of requests that name none.
     pub system: System,
-    /// The builder's program.
+    /// The path of the builder's program.
     pub builder: PathBuf,
-    /// Of which store its builders share a Nix cache; `None`: they share none.
+    /// The Nix store directory of the builders' shared binary cache; `None`: there is no shared cache.
     pub cache: Option<StoreDir>,
 }
 
@@ -101,8 +102,8 @@ pub struct Local {
 }
 
 impl Local {
-    /// Opens the data directory and fills every role from it. The second value tells of each builder that came to an
-    /// end: whoever serves applies `Stopped` for it, and rings the bell.
+    /// Opens the data directory and every port in it. The second value receives the end of each builder: the server
+    /// applies `Stopped` for it, and rings the doorbell.
     ///
     /// # Errors
     /// [`OpenError`]: one sentence that says what is wrong with the directory, and what to do.
@@ -133,7 +134,7 @@ impl Local {
         Ok((local, ends))
     }
 
-    /// The cache that its builders share, if they do.
+    /// The builders' shared binary cache, if enabled.
     pub fn binary_cache(&self) -> Option<&LocalBinaryCache> {
         self.binary_cache.as_ref()
     }
@@ -204,7 +205,7 @@ impl Deployment for Local {
             Signal::Trouble { error, .. } => {
                 tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{telemetry}");
             }
-            // Thousands of them a second are the clients' affair.
+            // Hits are counted but not logged: there may be thousands a second.
             Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
                 self.download_stats.count(&served.attr, served.size, self.now());
             }

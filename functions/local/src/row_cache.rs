@@ -1,8 +1,8 @@
-//! Served rows as they were decoded last: a hit then costs a look into a map. Reading and decoding a row is most of what a hit
-//! would take otherwise (measured with `scripts/bench`: 0.46 of nginx's rate without this).
+//! Decoded served rows in memory, so that a hit costs one look into a map. Reading and decoding a row is otherwise the
+//! largest part of a hit (`scripts/bench` measured 0.46 of nginx's rate without this cache).
 //!
-//! It says what the database says: the writer replaces what it wrote before it acknowledges, and a reader that was
-//! overtaken by a writer puts nothing in.
+//! The cache never differs from the database: the writer updates it before it acknowledges a commit, and a reader that
+//! was overtaken by a writer does not fill it.
 
 use std::{
     collections::HashMap,
@@ -14,26 +14,26 @@ use binplz_core::{
     ports::{Row, RowKey, Version},
 };
 
-/// Most rows that are remembered (some 10 MB); beyond that it starts anew.
+/// The cache's size in rows (about 10 MB); a full cache is cleared.
 const ROWS_MAX: usize = 20_000;
 
-/// The remembered rows.
+/// The cached rows.
 #[derive(Debug, Default)]
 pub(crate) struct RowCache(RwLock<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Raised by every write of a served row.
+    /// Incremented by every write of a served row.
     epoch: Epoch,
     rows: HashMap<ServedKey, (Served, Version)>,
 }
 
-/// When a reader began: before or after a write.
+/// When a reader began, relative to writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Epoch(u64);
 
 impl RowCache {
-    /// The row, if it is remembered; else when the reading that follows began.
+    /// The cached row, or the epoch in which the caller's read begins.
     pub(crate) fn get(&self, key: &RowKey) -> Result<(Row, Version), Epoch> {
         let inner = self.inner();
         match key {
@@ -51,7 +51,7 @@ impl RowCache {
         .ok_or(inner.epoch)
     }
 
-    /// Remembers what a reader that began at `epoch` has read, unless somebody has written since.
+    /// Caches a row that was read since `epoch`, unless a write came in between.
     pub(crate) fn fill(&self, epoch: Epoch, row: &Row, version: Version) {
         let Row::Served(served) = row else { return };
         let mut inner = self.inner_mut();
@@ -60,7 +60,7 @@ impl RowCache {
         }
     }
 
-    /// A row has been committed, and nobody has been told yet.
+    /// Updates the cache after a commit, before the commit is acknowledged.
     pub(crate) fn written(&self, row: &Row, version: Version) {
         let Row::Served(served) = row else { return };
         let mut inner = self.inner_mut();
@@ -68,7 +68,7 @@ impl RowCache {
         inner.insert(served, version);
     }
 
-    /// A row is gone, and nobody has been told yet.
+    /// Removes a row after its removal, before that is acknowledged.
     pub(crate) fn removed(&self, key: &RowKey) {
         let RowKey::Served(asked) = key else { return };
         let mut inner = self.inner_mut();
@@ -76,7 +76,7 @@ impl RowCache {
         inner.rows.remove(asked);
     }
 
-    /// What is in the database is not known any more.
+    /// Clears the cache after a failed write, when the database's content is unknown.
     pub(crate) fn forget(&self) {
         let mut inner = self.inner_mut();
         inner.epoch.0 += 1;

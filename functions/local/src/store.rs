@@ -1,4 +1,4 @@
-//! The objects, as files. A file has its name when it is whole and on the disk, and never changes afterwards.
+//! The objects, as files. A file gets its name when it is complete and on the disk, and never changes afterwards.
 
 use std::{
     fs::{self, File},
@@ -27,7 +27,8 @@ use crate::{
     origin,
 };
 
-/// How long an upload URL is good for. A builder asks right before it uploads, and asks again where that was too short.
+/// The lifetime of an upload URL. A builder requests one right before it uploads, and requests another if that was too
+/// short.
 const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// The object store of one machine. The HTTP layer serves `GET` and `HEAD /-/objects/{path}` from [`LocalStore::file`],
@@ -35,38 +36,38 @@ const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 pub struct LocalStore {
     pub(crate) objects: PathBuf,
-    /// Where the cache is that builders share, if they do.
+    /// The directory of the shared binary cache, if enabled.
     pub(crate) cached: PathBuf,
-    /// Where `binplz pin` has links to what Nix is to keep.
+    /// The directory of `binplz pin`'s links, which Nix's garbage collector respects.
     pub(crate) roots: PathBuf,
     tmp: PathBuf,
     secret: Secret,
     origin: String,
-    /// The cache that builders share, and who is told when they offer something to it.
+    /// The shared binary cache, and the notification of an offer to it.
     shared: Option<(Cache, Arc<Notify>)>,
-    /// The directory stays locked for as long as somebody writes to it.
+    /// Keeps the directory locked while any write is under way.
     _dir: Arc<DataDir>,
 }
 
 /// Why an upload is refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UploadError {
-    /// This store signed no such grant for this path. 403.
+    /// The signature is not this store's, or is for another path. 403.
     #[error("the upload URL is not one of this service's")]
     Forged,
-    /// It did, and its time is over. 403.
+    /// The URL has expired. 403.
     #[error("the upload URL has expired")]
     Expired,
-    /// More or fewer bytes than were announced. 400.
+    /// More or fewer bytes than announced. 400.
     #[error("the upload has another size than was announced")]
     Size,
-    /// Other bytes than were announced. 400.
+    /// Other content than announced. 400.
     #[error("the upload has another sha256 than was announced")]
     Content,
-    /// There is an object of this name with other content. 409.
+    /// An object of this name with other content exists. 409.
     #[error("there is such an object already, with other content")]
     Taken,
-    /// The disk did not take it. 503.
+    /// The disk did not take the write. 503.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -75,7 +76,7 @@ pub(crate) fn unavailable(cause: impl ToString) -> Unavailable {
     Unavailable::new("store", cause)
 }
 
-/// `None` where there is no such file.
+/// `None` if the file does not exist.
 pub(crate) fn absent<T>(result: io::Result<T>) -> Result<Option<T>, Unavailable> {
     match result {
         Ok(found) => Ok(Some(found)),
@@ -84,7 +85,7 @@ pub(crate) fn absent<T>(result: io::Result<T>) -> Result<Option<T>, Unavailable>
     }
 }
 
-/// File work that may wait for the disk, away from the threads that answer requests.
+/// Runs file operations on a blocking thread, so that requests do not wait for the disk.
 async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, UploadError> + Send + 'static,
 ) -> Result<T, UploadError> {
@@ -92,7 +93,7 @@ async fn off_thread<T: Send + 'static>(
 }
 
 impl LocalStore {
-    /// Opens the store in a data directory, or makes it. What was being written when the last process ended is removed.
+    /// Opens the store in a data directory, or creates it. Unfinished objects of an earlier process are removed.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -118,14 +119,14 @@ impl LocalStore {
         })
     }
 
-    /// The same, and its builders share a cache.
+    /// Adds the builders' shared binary cache.
     pub fn sharing(self, binary_cache: &LocalBinaryCache) -> LocalStore {
         LocalStore { shared: Some((binary_cache.for_builders(), binary_cache.offered())), ..self }
     }
 
-    /// The file that an object is in, if it is there.
+    /// The file of an object; it may not exist.
     pub fn file(&self, path: &ObjectPath) -> PathBuf {
-        // An object path is valid by construction: none of its parts is empty, starts with a dot or holds a slash.
+        // An object path is valid by construction: no component is empty, starts with a dot or contains a slash.
         self.objects.join(path.to_string())
     }
 
@@ -133,7 +134,7 @@ impl LocalStore {
         origin::url(&self.origin, &format!("objects/{path}"))
     }
 
-    /// Begins an upload to a URL that [`Store::grant`] gave: `query` is what stands behind its `?`.
+    /// Begins an upload to a URL from [`binplz_core::ports::Intake::grant`]. `query`: the part of the URL after `?`.
     ///
     /// # Errors
     /// [`UploadError`].
@@ -145,7 +146,8 @@ impl LocalStore {
     }
 }
 
-/// One upload. Nothing of it can be seen before [`Receiver::finish`] said Ok; dropped before, it leaves nothing behind.
+/// An upload in progress. The object appears when [`Receiver::finish`] returns `Ok`; dropping the receiver before that
+/// leaves nothing behind.
 #[derive(Debug)]
 pub struct Receiver {
     /// `None` while a write is under way, and after one that failed.
@@ -156,15 +158,16 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// How many bytes were announced.
+    /// The announced size, in bytes.
     pub fn size(&self) -> u64 {
         self.terms.size
     }
 
-    /// Takes the next bytes.
+    /// Writes the next bytes.
     ///
     /// # Errors
-    /// [`UploadError::Size`], as soon as there are more than were announced; [`UploadError::Unavailable`]. The upload is over then.
+    /// [`UploadError::Size`] as soon as there are more bytes than announced; [`UploadError::Unavailable`]. Either ends
+    /// the upload.
     pub async fn write(&mut self, chunk: impl AsRef<[u8]> + Send + 'static) -> Result<(), UploadError> {
         let mut draft = self.draft.take().ok_or_else(broken_off)?;
         if chunk.as_ref().len() as u64 > self.terms.size - draft.size() {
@@ -178,10 +181,10 @@ impl Receiver {
         Ok(())
     }
 
-    /// Ends the upload: if it is what was announced, the object is there, and on the disk.
+    /// Ends the upload. If the content matches the announcement, the object exists and is on the disk.
     ///
     /// # Errors
-    /// [`UploadError`]; then it is not there.
+    /// [`UploadError`]; then the object does not exist.
     pub async fn finish(mut self) -> Result<(), UploadError> {
         let draft = self.draft.take().ok_or_else(broken_off)?;
         if draft.size() != self.terms.size {
@@ -274,7 +277,7 @@ impl Intake for LocalStore {
     }
 }
 
-/// The secret in a file: made once, and whole or not there.
+/// Reads the secret of a file, which is created atomically at the first call.
 pub(crate) fn secret_in(path: &Path, tmp: &Path) -> io::Result<[u8; 32]> {
     match File::open(path) {
         Ok(mut file) => {

@@ -1,5 +1,5 @@
-//! One builder's process, from its start to its end. It is signalled only from here while it runs, where it is also
-//! awaited: so its process id can not have become another process's.
+//! One builder's process, from start to end. Only this module signals it, and only before it has been waited for, so
+//! its process id cannot belong to another process.
 
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
 
@@ -10,30 +10,30 @@ use tokio::{process::Child, sync::Notify, time::timeout};
 /// A running builder.
 pub(crate) struct Task {
     pub(crate) child: Child,
-    /// Tells it to stop.
+    /// Notified to stop the process.
     pub(crate) stop: Arc<Notify>,
-    /// How long it may then take.
+    /// How long it may take to end after SIGTERM.
     pub(crate) grace: Duration,
 }
 
-/// How it ended.
+/// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// By itself, with this code.
+    /// It exited with this code.
     Code(i32),
-    /// By this signal, and not because of us.
+    /// A signal ended it that this server did not send.
     Signal(i32),
-    /// Because it was told to.
+    /// This server stopped it.
     Stopped,
-    /// Nobody can say.
+    /// Unknown: it could not be waited for.
     Unknown,
 }
 
-/// What a builder ends with that has settled, or whose lease was no longer live: both are as they should be.
+/// The exit codes of a builder that settled, or whose lease had expired: both are normal.
 const ORDINARY: [i32; 2] = [0, 3];
 
 impl Task {
-    /// Waits for its end, and stops it if it is told to.
+    /// Waits for its end, and stops it when asked to.
     pub(crate) async fn wait(mut self) -> End {
         let group = self.child.id().and_then(|id| i32::try_from(id).ok());
         let tell = |signal| group.into_iter().for_each(|pid| tell_group(pid, signal));
@@ -50,8 +50,7 @@ impl Task {
                 }
             }
         };
-        // What it started and left behind (Nix, after a kill) works for nobody any more. The group keeps its number for
-        // as long as it has a member.
+        // Ends orphans of the process group (Nix, after a kill). The group keeps its number while it has a member.
         tell(Signal::TERM);
         match status {
             _ if stopped => End::Stopped,
@@ -73,12 +72,12 @@ impl End {
         }
     }
 
-    /// Whether the operator should hear of it.
+    /// Whether the operator should read about this end.
     pub(crate) fn is_news(self) -> bool {
         !matches!(self, End::Stopped) && !ORDINARY.map(End::Code).contains(&self)
     }
 
-    /// What it means for the build, if the builder had not settled.
+    /// The failure that this end means, unless the builder had settled.
     pub(crate) fn failure(self) -> Failure {
         let kind = match self {
             End::Code(_) | End::Unknown => Kind::BuilderError,
@@ -95,14 +94,14 @@ impl fmt::Display for End {
             End::Code(code) => write!(f, "ended with code {code}"),
             End::Signal(signal) => write!(f, "was ended by signal {signal}"),
             End::Stopped => f.write_str("was told to stop"),
-            End::Unknown => f.write_str("ended, nobody knows how"),
+            End::Unknown => f.write_str("ended in an unknown way"),
         }
     }
 }
 
-/// Signals a process group; one that has no member any more needs none.
+/// Signals a process group; an empty group is ignored.
 pub(crate) fn tell_group(pid: i32, signal: Signal) {
-    // To a signal, "group 1" is everybody.
+    // As a target of `kill`, group 1 would mean every process.
     let Some(group) = Pid::from_raw(pid).filter(|_| pid > 1) else { return };
     if let Err(error) = kill_process_group(group, signal)
         && error != rustix::io::Errno::SRCH

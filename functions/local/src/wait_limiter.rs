@@ -1,4 +1,4 @@
-//! Waiting for a build inside one process: whoever waits has a seat, and hears of every build that is settled.
+//! Long polling inside one process: each waiter holds a permit, and is notified of every build that settles.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// How many settled builds a waiter may be behind; one who is further behind looks at its own row instead.
+/// How many notifications a waiter may lag behind; beyond that it reads its row instead.
 const BACKLOG: usize = 64;
 
-/// Tells all who wait of builds that are settled.
+/// Notifies all waiters of settled builds.
 #[derive(Clone, Debug)]
 pub(crate) struct Settled(broadcast::Sender<Arc<BuildKey>>);
 
@@ -28,13 +28,13 @@ impl Settled {
         if let Row::Build(build) = row
             && !build.is_under_way()
         {
-            // Nobody waits: that is no error here.
+            // Without waiters, sending fails, and that is fine.
             let _ = self.0.send(Arc::new(build.key.clone()));
         }
     }
 }
 
-/// The seats, and the news.
+/// The permits, and the notifications.
 #[derive(Debug)]
 pub struct LocalWaitLimiter {
     seats: Arc<Semaphore>,
@@ -54,7 +54,7 @@ impl WaitLimiter for LocalWaitLimiter {
         Ok(self.seats.available_permits() > 0)
     }
 
-    /// A seat is held by the connection that waits, and by nothing else.
+    /// Here the waiting connection itself holds the permit.
     async fn keeps(&self) -> Result<(), Unavailable> {
         Ok(())
     }
@@ -66,7 +66,7 @@ impl WaitLimiter for LocalWaitLimiter {
     }
 }
 
-/// One who waits for a build, and the seat that it takes.
+/// A waiter for one build, and the permit that it holds.
 #[derive(Debug)]
 pub struct LocalWatch {
     key: BuildKey,
@@ -82,7 +82,7 @@ impl LocalWatch {
             match self.settled.recv().await {
                 Ok(key) if *key != self.key => {}
                 Ok(_) | Err(Lagged(_)) => return,
-                // The ledger is gone, and there will be no news.
+                // The ledger is closed: no notification will come.
                 Err(Closed) => std::future::pending().await,
             }
         }
@@ -115,7 +115,7 @@ mod tests {
         State::Ready(Made { lease: "1".repeat(32).parse().expect("hex"), borrowed: None, since: Timestamp(1) })
     }
 
-    /// Whether one who waits for `tree` hears something of what is written after the watch began, if it does not wait at all.
+    /// Whether a waiter for `tree` is notified of writes that come after its watch began, without waiting.
     async fn hears(rows: &[Row]) -> bool {
         let settled = Settled::new();
         let mut watch = LocalWaitLimiter::new(1, settled.clone()).watch(&key("tree"), Duration::ZERO).expect("a seat");

@@ -1,4 +1,4 @@
-//! What is particular to the data directory of one machine: its files, their modes, and what a damaged one says.
+//! The data directory of one machine: its files, their modes, and the errors of a damaged one.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
@@ -32,7 +32,7 @@ fn program() -> ObjectPath {
     ObjectPath { key: key(), lease, name: ObjectName::Program("tree".parse().expect("a name")) }
 }
 
-/// The query of a grant to write this content.
+/// The query of an upload URL for this content.
 async fn grant(store: &LocalStore, content: &[u8]) -> String {
     let sha256 = hex(&sha2::Sha256::digest(content)).parse().expect("64 hex digits");
     let grant = store.grant(&program(), content.len() as u64, &sha256).await.expect("a grant");
@@ -110,7 +110,7 @@ async fn what_holds_secrets_is_for_its_owner_alone() {
     }
 }
 
-/// Opens the ledger's file as no binplz does.
+/// Changes the ledger's file in a way that no binplz does.
 fn tamper(dir: &Path, work: impl FnOnce(&redb::WriteTransaction)) {
     let database = Database::create(dir.join("ledger.redb")).expect("a database");
     let transaction = database.begin_write().expect("a transaction");

@@ -1,5 +1,5 @@
-//! Rows as this version writes them, in files: a later version must still read them, and whoever changes a row's shape
-//! sees it here. A file that is here once is never changed; a new shape gets a new file beside it.
+//! Rows as this version writes them, in files. Later versions must read them, and a change of a row's shape fails here.
+//! A golden file is never changed; a new shape gets a new file beside it.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ fn served(asked: &str, stale: bool) -> Row {
     })
 }
 
-/// A default that moved, one in the bucket, and one that was retired.
+/// A default pin that moved, one whose tarball is in the bucket, and a retired one.
 fn pins() -> Row {
     let name = |name: &str| name.parse().expect("a pin's name");
     let rev = |digit: &str| digit.repeat(40).parse().expect("40 hex digits");
@@ -121,7 +121,7 @@ fn main() -> Option<String> {
     Some("foo".to_owned())
 }
 
-/// The history of a build whose only attempt has left its derivation to another.
+/// The history of a build whose only attempt left its derivation to another build.
 fn left(failure: Option<Failure>) -> Vec<Attempt> {
     let [_, last] = history().try_into().expect("two");
     vec![Attempt { left: Some(drv()), failure, ..last }]
@@ -135,7 +135,7 @@ fn catalogue() -> Row {
     })
 }
 
-/// One that has ended, one that runs, and one of something more.
+/// A reservation that has ended, one that runs, and one of another product.
 fn limits(more: Option<Product>) -> Row {
     let mut policy = Policy {
         budget: Some(Micros(1_000_000)),
@@ -154,7 +154,7 @@ fn limits(more: Option<Product>) -> Row {
     Row::Limits(more.into_iter().fold(limits, reserve))
 }
 
-/// Each kind of row, in each state; its key's text; its file's name.
+/// Each kind of row in each state, its key's text, and its file's name.
 fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let of_build = "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo";
     let at = Timestamp(1_700_000_000_000);
@@ -230,7 +230,7 @@ fn keys() -> Row {
     Row::Keys(Keys::default().changed(&add, Timestamp(1_700_000_000_000)).expect("legal").expect("a change"))
 }
 
-/// A dependency fails, and another build has seen it.
+/// A dependency failed, as seen by another build.
 fn failed_by_dependency() -> Build {
     let failure = Failure { drv: Some(drv()), ..failure() }.with_lines(["cc a.c", "a.c:1: error"].iter());
     let attempt = Attempt {
@@ -277,7 +277,7 @@ fn every_row_is_written_and_read_as_its_golden_file_says() {
     }
 }
 
-/// Their reservations said nothing of the store.
+/// Reservations of that version had no bytes of the store.
 #[test]
 fn limits_as_earlier_versions_wrote_them_are_read() {
     for (name, live) in [("limits", &[2][..]), ("limits-catalogue", &[2, 3])] {
@@ -292,7 +292,7 @@ fn pins_as_earlier_versions_wrote_them_are_read() {
     let read = |name| item::row_from_bytes(&RowKey::Pins, &golden(name, Vec::new));
     let (Ok(Row::Pins(earlier)), Ok(Row::Pins(now))) = (read("pins"), read("pins-past")) else { panic!("pins") };
     let names = |pins: &Pins| pins.all().keys().cloned().collect::<Vec<_>>();
-    // Nobody was told until when what they have left is kept, so it is not.
+    // That version stored no date until which a retired pin is kept, so it is not kept.
     let at = Timestamp(1_700_000_000_000);
     assert_eq!((names(&earlier), earlier.kept(at).count(), now.kept(at).count()), (names(&now), 0, 2));
 }

@@ -1,4 +1,4 @@
-//! Builders as processes: scripts stand in for the builder's program.
+//! Builders as processes; shell scripts stand in for the builder's program.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// A machine whose builder is this script; `$DIR` is a directory for what it tells.
+    /// A machine whose builder is this script; `$DIR` is a directory for its reports.
     fn new(script: &str) -> Machine {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let program = dir.path().join("builder");
@@ -47,8 +47,8 @@ impl Machine {
         fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
     }
 
-    /// A pipe through which a script tells that it has come so far: opening it to read waits until somebody opens it
-    /// to write.
+    /// A pipe through which a script reports that it has reached a point: opening it for reading waits until it is
+    /// opened for writing.
     fn pipe(&self, name: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo, of coreutils");
@@ -61,7 +61,8 @@ impl Machine {
     }
 }
 
-/// Written by another process: a test that forks while this one has a program open for writing would keep it busy.
+/// Written by another process: if a test forks while this process has the program open for writing, executing it fails
+/// with "text file busy".
 fn write_program(path: &Path, text: &str) {
     let draft = path.with_extension("draft");
     fs::write(&draft, text).expect("a file");
@@ -92,12 +93,12 @@ fn lease(n: u32) -> Lease {
     }
 }
 
-/// The next end.
+/// The next builder's end.
 async fn end(ends: &mut Ends) -> Option<BuilderExit> {
     ends.recv().await.map(whenever)
 }
 
-/// An end of one that has run, for however long.
+/// The same end with a run time of zero.
 fn whenever(end: BuilderExit) -> BuilderExit {
     assert!(end.ran > Duration::ZERO, "{end:?}");
     BuilderExit { ran: Duration::ZERO, ..end }
@@ -170,8 +171,8 @@ async fn a_program_that_can_not_be_run_is_refused_with_a_sentence() {
 
 #[tokio::test]
 async fn a_stopped_builder_is_told_to_end_with_all_that_it_started() {
-    // The child of the script keeps the output open, and with it the lock, for as long as it lives. It says itself that it is up: until it
-    // is a program of its own, it has the script's trap, and is deaf.
+    // The script's child holds the output open, and so the lock, while it lives. The child reports itself that it is
+    // up: before it has executed its own program it still has the script's trap, and ignores the signal.
     let machine = Machine::new(
         r#"trap 'echo told >"$DIR/told"; exit 3' TERM; sh -c "echo up >'$DIR/up'; exec sleep 1000" & wait"#,
     );
@@ -183,7 +184,7 @@ async fn a_stopped_builder_is_told_to_end_with_all_that_it_started() {
     assert_eq!(end(&mut ends).await, Some(ended(1, Kind::Interrupted, "it was told to stop")));
     assert_eq!(machine.told("told"), "told\n");
     let output = fs::File::open(machine.output_of(&lease(1))).expect("its output");
-    tokio::task::spawn_blocking(move || output.lock()).await.expect("a thread").expect("nobody of its group lives");
+    tokio::task::spawn_blocking(move || output.lock()).await.expect("a thread").expect("the whole group is gone");
     launcher.stop(&lease(1).id, None).await.expect("one that is gone is fine");
     launcher.stop(&lease(2).id, None).await.expect("one that never was is fine");
 }
@@ -207,7 +208,7 @@ async fn the_next_server_starts_no_second_builder_for_a_lease_and_can_stop_the_f
     let (first, mut ends) = machine.launcher();
     let task = first.launch(&key(), &lease(1)).await.expect("a builder");
     assert_eq!(read(up).await, "up\n");
-    // It knows nothing of the first but its directory.
+    // It shares only the directory with the first one.
     let (second, _) = machine.launcher();
     assert_eq!(second.launch(&key(), &lease(1)).await.as_ref(), Ok(&task));
     second.stop(&lease(1).id, None).await.expect("to stop it");

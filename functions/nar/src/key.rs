@@ -1,4 +1,4 @@
-//! Who signs.
+//! The signing key of a binary cache.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use sha2::{Digest, Sha256};
 
-/// What the key is called, in Nix's settings and before each signature. It says who signs, and is not part of what is signed.
+/// The key's name, as in Nix's settings and in front of each signature. The name is not part of the signed text.
 const NAME: &str = "binplz-1";
 
-/// The cache's key pair.
+/// An Ed25519 key pair.
 pub struct Key(Ed25519KeyPair);
 
 impl fmt::Debug for Key {
@@ -19,22 +19,22 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// Of 32 random bytes.
+    /// Makes the key of 32 random bytes.
     pub fn of_seed(seed: [u8; 32]) -> Key {
         Key(Ed25519KeyPair::from_seed_unchecked(&seed).expect("any 32 bytes are a seed"))
     }
 
-    /// Of a random text, as a store of secrets makes them. The same text is the same key.
+    /// Makes the key of a random text, such as Secrets Manager generates. The same text makes the same key.
     pub fn of_secret(secret: &str) -> Key {
         Key::of_seed(Sha256::digest(secret.as_bytes()).into())
     }
 
-    /// As in Nix's `trusted-public-keys`.
+    /// The public key, in the form of Nix's `trusted-public-keys`.
     pub fn public(&self) -> String {
         named(self.0.public_key().as_ref())
     }
 
-    /// A signature, as it stands in a narinfo.
+    /// Signs a text; the form is that of a narinfo's `Sig`.
     pub fn sign(&self, text: &str) -> String {
         named(self.0.sign(text.as_bytes()).as_ref())
     }

@@ -1,7 +1,8 @@
-//! What the files of a Nix cache are made of. A builder packs ([`Packer`]); whoever promotes looks at what that came to, without
-//! believing it ([`Meter`]), and signs ([`Key`]). What a narinfo says is the core's (`binplz_core::objects::narinfo`).
+//! The files of a Nix binary cache. A builder packs them ([`Packer`]); the promoter measures what was uploaded, without
+//! trusting it ([`Meter`]), and signs it ([`Key`]). Narinfos are core's (`binplz_core::objects::narinfo`).
 //!
-//! gzip, since it is read by every Nix, and unpacked in safe Rust: it is a stranger's bytes that the step with the key unpacks.
+//! The compression is gzip: every Nix reads it, and safe Rust unpacks it. That matters because the step with the
+//! signing key unpacks a stranger's bytes.
 
 mod key;
 mod meter;
@@ -14,13 +15,13 @@ use std::io::{self, Write};
 use binplz_core::objects::narinfo::Content;
 use sha2::{Digest, Sha256};
 
-/// Bytes on their way to `to`, looked at.
+/// Counts and hashes bytes on their way to `to`.
 #[derive(Debug)]
 struct Counted<W> {
     to: W,
     hasher: Sha256,
     size: u64,
-    /// No more than so many.
+    /// The limit, in bytes.
     most: u64,
 }
 

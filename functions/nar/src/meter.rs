@@ -1,4 +1,4 @@
-//! What a packed file is.
+//! Measures a packed file.
 
 use std::io::{Sink, Write, sink};
 
@@ -7,31 +7,31 @@ use flate2::write::GzDecoder;
 
 use crate::Counted;
 
-/// Looks at a packed file as it comes, in pieces of any size, and keeps nothing of it.
+/// Measures a packed file that arrives in pieces of any size, and stores none of it.
 #[derive(Debug)]
 pub struct Meter {
     packed: Counted<Sink>,
-    /// `None`: it is no gzip file of one member, or unpacks to more than it may.
+    /// `None`: the file is not one gzip member, or unpacks to more than the limit.
     unpacked: Option<GzDecoder<Counted<Sink>>>,
 }
 
 impl Meter {
-    /// One that unpacks no more than `most` bytes.
+    /// A meter that unpacks at most `most` bytes.
     pub fn new(most: u64) -> Meter {
         let unpacked = GzDecoder::new(Counted::new(sink(), most));
         Meter { packed: Counted::new(sink(), u64::MAX), unpacked: Some(unpacked) }
     }
 
-    /// The next piece.
+    /// Feeds the next piece.
     pub fn feed(&mut self, piece: &[u8]) {
         self.packed.write_all(piece).expect("there is room for all bytes that there are");
-        // What stands behind its end is an error, too: another reader might unpack that.
+        // Bytes after the end of the member are an error too: another reader might unpack them.
         if self.unpacked.as_mut().is_some_and(|unpacked| unpacked.write_all(piece).is_err()) {
             self.unpacked = None;
         }
     }
 
-    /// What it was. Its end is a checksum of what it unpacks to.
+    /// Ends the measurement. The file's end holds a checksum of the unpacked content.
     pub fn finish(self) -> Measured {
         let unpacked = self.unpacked.and_then(|unpacked| unpacked.finish().ok());
         Measured { packed: self.packed.content(), unpacked: unpacked.map(|unpacked| unpacked.content()) }

@@ -1,4 +1,4 @@
-//! How a file is packed.
+//! Packs a file.
 
 use std::io::{self, Write};
 
@@ -7,21 +7,22 @@ use flate2::{Compression, write::GzEncoder};
 
 use crate::Counted;
 
-/// Packs what is written to it into `to`. The same content makes the same file.
+/// Compresses what is written to it into `to`. The same content makes the same file.
 #[derive(Debug)]
 pub struct Packer<W: Write>(Counted<GzEncoder<Counted<W>>>);
 
 impl<W: Write> Packer<W> {
-    /// Packs into `to`, which may come to `most` bytes.
+    /// Packs into `to`, at most `most` bytes.
     pub fn new(to: W, most: u64) -> Packer<W> {
-        // Twice as fast as the usual level, and a tenth larger: somebody waits for this, and it is read on a fast line.
+        // Twice as fast as the default level for a tenth more bytes: a build waits for this, and the file is read over
+        // a fast network.
         Packer(Counted::new(GzEncoder::new(Counted::new(to, most), Compression::new(4)), u64::MAX))
     }
 
-    /// Ends it; what came out, and what went in.
+    /// Ends the file. Returns the measures of the packed and of the unpacked content.
     ///
     /// # Errors
-    /// What `to` says; [`io::ErrorKind::FileTooLarge`], also of each write, where it would come to more than it may.
+    /// The error of `to`; [`io::ErrorKind::FileTooLarge`], also from each write, if the result would exceed the limit.
     pub fn finish(self) -> io::Result<(Content, Content)> {
         let nar = self.0.content();
         let mut packed = self.0.to.finish()?;

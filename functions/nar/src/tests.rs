@@ -34,7 +34,8 @@ proptest! {
         file[at] = to;
         let measured = measure(&file, u64::MAX);
         prop_assert_ne!(&measured.packed, &said.packed);
-        // Some bits mean nothing (its time, what fills up its last byte); and of all others its checksum tells.
+        // Some bits of a gzip file carry no meaning (its time, the padding of its last byte); its checksum covers all
+        // others.
         prop_assert!(measured.unpacked.is_none() || measured.unpacked == said.unpacked, "{} of {}", at, file.len());
     }
 
@@ -52,7 +53,7 @@ fn a_file_that_is_cut_off_or_goes_on_unpacks_to_nothing() {
     for length in 0..file.len() {
         assert_eq!(measure(&file[..length], 7).unpacked, None, "{length}");
     }
-    // Other readers would unpack both members, and what stands behind them.
+    // Other readers would unpack both members, and the bytes after them.
     assert_eq!(measure(&[file.as_slice(), &file].concat(), 14).unpacked, None);
     assert_eq!(measure(&[file.as_slice(), b"\0"].concat(), 7).unpacked, None);
 }
@@ -68,7 +69,7 @@ fn no_more_is_unpacked_than_was_announced() {
 #[test]
 fn what_would_come_to_more_than_it_may_is_not_packed() {
     let mut packer = Packer::new(Vec::new(), 20);
-    let packed = packer.write_all(b"no more than twenty bytes, says whoever takes it");
+    let packed = packer.write_all(b"no more than twenty bytes, says the one that takes");
     let ended = packed.and_then(|()| packer.finish().map(drop));
     assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::FileTooLarge));
 }
@@ -83,6 +84,6 @@ fn a_signature_is_what_others_make_of_the_same_key() {
     assert!(!format!("{key:?}").contains("0123456789"));
 }
 
-/// What OpenSSL makes of that seed and that text.
+/// OpenSSL's result for that seed and that text.
 const PUBLIC: &str = "I7xUkSwebpLEqGglyGfif/3FVb/71CRPF6Jqv//ull0=";
 const SIGNATURE: &str = "MfSaDouKH2314Im4p0E649FCyx0tCfy3E+1UHEa5G4QtG2vvW5zC1GCW8WJYgAT0yl4yuvNwq0MesdAkNaUDAQ==";
