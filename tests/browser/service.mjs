@@ -60,8 +60,8 @@ function withResolvers() {
   return all;
 }
 
-// Starts a service whose set has these packages, too; it has its catalogue when this returns.
-export async function serve(packages) {
+// Starts a service whose set also has these packages, and returns when its catalogue is ready.
+export async function serve(packages, { listen = "127.0.0.1:0", origin } = {}) {
   const dir = await mkdtemp(join(tmpdir(), "binplz-browser."));
   const set = join(dir, "set");
   await cp(join(repository, "tests/fixtures/set"), set, { recursive: true });
@@ -69,7 +69,8 @@ export async function serve(packages) {
   const failing = join(set, "failing.nix");
   const text = await readFile(failing, "utf8");
   await writeFile(failing, text.replace("lib.recurseIntoAttrs {", () => `lib.recurseIntoAttrs {\n${packages}`));
-  const options = ["serve", "--nixpkgs", set, "--data", join(dir, "data"), "--listen", "127.0.0.1:0"];
+  const options = ["serve", "--nixpkgs", set, "--data", join(dir, "data"), "--listen", listen];
+  if (origin) options.push("--origin", origin);
   const child = spawn(process.env.BINPLZ_PROGRAM, options, { stdio: ["ignore", "ignore", "pipe"] });
   const ended = new Promise((done) => child.on("exit", done));
   const said = [];

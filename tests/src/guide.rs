@@ -55,7 +55,7 @@ pub fn tables(prices: &PriceList) -> String {
     text.push('\n');
     let number =
         |assumed: &cost::Assumed| vec![thousands(assumed.number), assumed.what.to_owned(), assumed.why.to_owned()];
-    text.push_str(&table(&["what is assumed", "of what", "why"], cost::ASSUMED.iter().map(number).collect()));
+    text.push_str(&table(&["assumption", "unit", "reason"], cost::ASSUMED.iter().map(number).collect()));
     text
 }
 
@@ -88,10 +88,10 @@ fn hits(prices: &PriceList) -> Vec<Vec<String>> {
     // The CDN's has all that the other one has, and more.
     let mut rows: Vec<_> =
         bills[1].iter().map(|item| row(item.what, bills.each_ref().map(|bill| of(bill, item.what)))).collect();
-    rows.push(row("**together**", bills.each_ref().map(|bill| cost::sum(bill))));
-    let redirects = format!("and the redirects' bytes, {} each", bytes(cost::REDIRECT_BYTES.number));
+    rows.push(row("**total**", bills.each_ref().map(|bill| cost::sum(bill))));
+    let redirects = format!("plus the redirects' bytes, {} each", bytes(cost::REDIRECT_BYTES.number));
     rows.push(row(redirects, ways.map(|way| cost::egress(prices, way, COUNT, 0))));
-    let programs = format!("and the programs' bytes, {} each", bytes(cost::PROGRAM_BYTES.number));
+    let programs = format!("plus the programs' bytes, {} each", bytes(cost::PROGRAM_BYTES.number));
     rows.push(row(programs, ways.map(|way| cost::egress(prices, way, 0, COUNT * cost::PROGRAM_BYTES.number))));
     rows
 }
@@ -107,15 +107,15 @@ fn builds(prices: &PriceList) -> Vec<Vec<String>> {
             rows.push(row(what, machines.map(|machine| cost::task(prices, machine, size, time))));
         }
     }
-    rows.push(row("and its rows, requests and objects", machines.map(|_| cost::beside_a_task(prices))));
+    rows.push(row("plus its rows, requests and objects", machines.map(|_| cost::beside_a_task(prices))));
     rows
 }
 
 fn standing(prices: &PriceList) -> Vec<Vec<String>> {
     let items = cost::standing(prices);
     let mut rows: Vec<_> = items.iter().map(|item| row(item.what, [item.dollars])).collect();
-    rows.push(row("**together**", [cost::sum(&items)]));
-    rows.push(row("with a domain, a secret more", [prices.secrets.of(1)]));
+    rows.push(row("**total**", [cost::sum(&items)]));
+    rows.push(row("plus a secret, with a domain", [prices.secrets.of(1)]));
     rows
 }
 

@@ -1,4 +1,4 @@
-//! What the catalogue costs at the size of nixpkgs: `cargo run --release --example bench` prints a table for README.
+//! What the catalogue costs at the size of nixpkgs: `cargo run --release --example bench` prints a table for `tests/bench/README.md`.
 //!
 //! Each figure of an opened catalogue comes from a process that does nothing else (`open`, `lookups`, `near`, `search`); the
 //! files are read from the disk cache.

@@ -30,31 +30,31 @@ macro_rules! assumed {
 }
 
 assumed! {
-    PROGRAM_BYTES: 5_000_000, "bytes of a program that is fetched",
+    PROGRAM_BYTES: 5_000_000, "bytes of a downloaded program",
         "a static program in C has 0.1 to 2 MB, one in Go or Rust 5 to 20";
     REDIRECT_BYTES: 7_500, "bytes of a redirect",
         "5 kB of stub, a presigned URL with its session's token, headers";
     HIT_MILLISECONDS: 6, "milliseconds of the function for a hit",
-        "0.3 ms of a whole processor (README, \"How fast\"), of which 128 MB are given a fourteenth, and one read";
-    FUNCTION_MEGABYTES: 128, "MB that a function has", "`template.yaml`";
+        "0.3 ms of a whole vCPU (`tests/bench/README.md`), of which a function with 128 MB has a fourteenth, and one read";
+    FUNCTION_MEGABYTES: 128, "MB of memory of a function", "`template.yaml`";
     ACCESS_LINE_BYTES: 400, "bytes of a line of the access log", "its format in `template.yaml`, filled in";
     HIT_LINE_BYTES: 400, "bytes of the function's line for a hit", "one with its metrics, as `functions/aws/src/log.rs` writes it";
-    EDGE_MISSES_PERCENT: 10, "percent of what the CDN is asked for that it has to fetch first",
-        "few programs are most of what is fetched. That no redirect is kept is assumed, too, though it may be for a minute";
-    BUILD_ROWS: 100, "KB of rows that are written for a build", "its row at each step, and its progress at each pulse";
-    BUILD_REQUESTS: 60, "requests of a builder to its lease", "a pulse now and then, a grant for each object";
+    EDGE_MISSES_PERCENT: 10, "percent of the CDN's requests for which it has to fetch the program first",
+        "most downloads are of a few programs. Redirects count as never cached, although the CDN may keep them for a minute";
+    BUILD_ROWS: 100, "KB of rows written for a build", "its row at each step, and its progress at each heartbeat";
+    BUILD_REQUESTS: 60, "requests of a builder to its lease", "heartbeats, and an upload URL for each object";
     BUILD_OBJECTS: 40, "objects that a builder stores", "programs, the manifest, the log in segments";
-    METRICS: 13, "metrics of our own", "`functions/aws/src/metrics.rs`";
+    METRICS: 13, "custom metrics", "`functions/aws/src/metrics.rs`";
     ALARMS: 14, "alarms", "`template.yaml`; one of them where `EgressGigabytesPerDay` is set";
     POLLS: 1_296_000, "requests to the two queues in a month", "Lambda asks each over 5 connections, every 20 seconds";
     SWEEPS: 43_200, "sweeps in a month", "one a minute";
-    SWEEP_MILLISECONDS: 300, "milliseconds of the function for a sweep", "some reads one after the other, at a fourteenth of a processor";
-    SWEEP_READS: 10, "reads of a sweep", "each shelf, the limits, the pins";
-    IMAGE_BYTES: 100_000_000, "bytes of the builder's image", "as `scripts/image` makes it, for one architecture";
+    SWEEP_MILLISECONDS: 300, "milliseconds of the function for a sweep", "a few reads in sequence, at a fourteenth of a vCPU";
+    SWEEP_READS: 10, "reads of a sweep", "each status, the limits, the pins";
+    IMAGE_BYTES: 100_000_000, "bytes of the builder's image", "as `scripts/image` builds it, for one architecture";
     ROWS_BYTES: 100_000_000, "bytes of rows", "25,000 builds, at 4 KB each";
-    KEPT_BYTES: 50_000_000_000, "bytes of programs that are kept", "10,000 of the size above";
-    BUDGET_DOLLARS: 20, "dollars a month for builds, at most", "`BudgetDollars`, unless you say otherwise: that bounds it, whatever people ask for";
-    MONTH_DAYS: 30, "days of a month", "as AWS's examples count";
+    KEPT_BYTES: 50_000_000_000, "bytes of stored programs", "10,000 of the size above";
+    BUDGET_DOLLARS: 20, "dollars a month for builds, at most", "the default of `BudgetDollars`, which is the most that builds can cost";
+    MONTH_DAYS: 30, "days of a month", "as in AWS's examples";
 }
 
 /// A line of a bill.
@@ -128,7 +128,7 @@ pub fn standing(prices: &PriceList) -> Vec<Item> {
         Item { what: "alarms", dollars: prices.alarms.of(ALARMS.number) },
         Item { what: "polling the queues", dollars: prices.sqs.of(POLLS.number) },
         Item { what: "the minute's sweep", dollars: sweeps.into_iter().sum() },
-        Item { what: "what the builders' cache is signed with", dollars: prices.secrets.of(1) },
+        Item { what: "the signing key of the builders' cache", dollars: prices.secrets.of(1) },
         Item { what: "the image", dollars: prices.ecr.of(IMAGE_BYTES.number) },
         Item { what: "the rows", dollars: prices.dynamodb_storage.of(ROWS_BYTES.number) },
     ]
@@ -168,7 +168,7 @@ pub fn month(prices: &PriceList, way: Way, downloads: u64) -> Vec<Item> {
             dollars: crate::quota::limits::Micros(BUDGET_DOLLARS.number * 1_000_000).into(),
         },
         Item { what: "storage", dollars: storage(prices, KEPT_BYTES.number) },
-        Item { what: "what stands still", dollars: sum(&standing(prices)) + secret },
+        Item { what: "fixed costs", dollars: sum(&standing(prices)) + secret },
     ]
 }
 
@@ -204,10 +204,10 @@ mod tests {
         let (store, cdn) = (month(&prices, Way::Store, 1), month(&prices, Way::Cdn, 1));
         assert_eq!(at(&store, "egress"), 150_225);
         assert_eq!((at(&store, "builds, at most"), at(&store, "storage")), (20_000_000, 50_000_000));
-        assert_eq!(at(&cdn, "what stands still") - at(&store, "what stands still"), 1_000_000);
+        assert_eq!(at(&cdn, "fixed costs") - at(&store, "fixed costs"), 1_000_000);
         // What people ask for changes nothing of these.
         let more = month(&prices, Way::Store, 1000);
-        assert_eq!(at(&more, "what stands still"), at(&store, "what stands still"));
+        assert_eq!(at(&more, "fixed costs"), at(&store, "fixed costs"));
         assert_eq!(at(&more, "egress"), 150_225_000);
     }
 

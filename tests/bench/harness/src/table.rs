@@ -1,4 +1,4 @@
-//! What was measured, as README shows it.
+//! What was measured, as the tables of tests/bench/README.md.
 
 use std::time::Duration;
 
