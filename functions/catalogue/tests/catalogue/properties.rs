@@ -1,4 +1,4 @@
-//! All input can be read back, whatever its order.
+//! All input can be read back, in any order of writing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
