@@ -15,17 +15,16 @@ use binplz_core::{
     flow::{
         advance,
         lease::{
-            job,
-            job::Denied,
+            job::{self, Denied},
             settle::{settle, stopped},
         },
         request::{program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
-    id::key::System,
+    id::{key::System, money::Micros},
     policy::{Policy, Prices},
     ports::{Deployment, Method, NotLaunched, Unavailable},
-    quota::{client::Asker, limits::Micros},
+    quota::client::Asker,
 };
 use binplz_tests::world::{World, rev, target};
 

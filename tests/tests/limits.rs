@@ -25,13 +25,10 @@ use binplz_core::{
         request::program::request,
         schedule::{dispatch::dispatch, sweep::sweep},
     },
-    id::key::Sha256,
+    id::{key::Sha256, money::Micros},
     policy::{Policy, Prices},
     ports::{Deployment, Method, Row},
-    quota::{
-        client::{Asker, KeyChange},
-        limits::Micros,
-    },
+    quota::client::{Asker, KeyChange},
 };
 use binplz_tests::world::{World, target};
 

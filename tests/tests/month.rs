@@ -18,9 +18,10 @@ use binplz_core::{
         request::{program::request, status::status},
         schedule::dispatch::dispatch,
     },
+    id::money::Micros,
     policy::{Policy, Prices},
     ports::{Deployment, Method, Traffic},
-    quota::{client::Asker, limits::Micros},
+    quota::client::Asker,
     telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};

@@ -5,10 +5,9 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 use binplz_core::{
     billing::prices::{Machine, PriceList},
     build::{protocol::JobLimits, size::Size},
-    id::key::System,
+    id::{key::System, money::Micros},
     nixpkgs::pins::Pins,
     policy::{Names, Policy, Prices},
-    quota::limits::Micros,
 };
 use thiserror::Error;
 

@@ -24,6 +24,7 @@ use binplz_core::{
     gc::Trash,
     id::{
         key::{Bin, BuildKey, DrvHash, LeaseId, Product},
+        money::Micros,
         time::Timestamp,
     },
     nixpkgs::{
@@ -35,7 +36,7 @@ use binplz_core::{
     ports::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
-        limits::{Limits, Micros, Why},
+        limits::{Limits, Why},
     },
 };
 use serde_json::{Value, json};

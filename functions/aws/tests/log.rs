@@ -8,10 +8,11 @@ use binplz_core::{
     build::failure::{Failure, Kind},
     id::{
         key::{BuildKey, LeaseId},
+        money::Micros,
         time::Timestamp,
     },
     ports::Location,
-    quota::limits::{LimitExceeded, Micros},
+    quota::limits::LimitExceeded,
     telemetry::{About, End, Moved, Signal},
 };
 use serde_json::{Value, json};

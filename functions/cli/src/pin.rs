@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use binplz_core::{
     build::protocol::Nixpkgs,
     flow::operator::orders::{Declined, Operator, Order},
-    id::{key::Rev, time::Timestamp},
+    id::{key::Rev, text::span, time::Timestamp},
     nixpkgs::pins::{Change, PinName, Pins, Source},
     ports::{Deployment, Unavailable},
 };
@@ -216,25 +216,14 @@ fn table(pins: &Pins, now: Timestamp) -> String {
     let line = |(name, pin): (&PinName, &binplz_core::nixpkgs::pins::Pin)| {
         let since = match pin.since {
             Timestamp(0) => "since it began".to_owned(),
-            since => format!("for {}", span((now - since).as_secs())),
+            since => format!("for {}", span(now - since)),
         };
         let default = if is_default(name) { ", the default" } else { "" };
         format!("{:width$}  {}  {since}{default}\n", name.to_string(), pin.rev)
     };
-    let kept = pins
-        .kept(now)
-        .map(|(rev, until)| format!("{:width$}  {rev}  kept for {} more\n", "", span((until - now).as_secs())));
+    let kept =
+        pins.kept(now).map(|(rev, until)| format!("{:width$}  {rev}  kept for {} more\n", "", span(until - now)));
     all.into_iter().map(line).chain(kept).collect()
-}
-
-/// A time as people say it, from seconds.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]
@@ -250,7 +239,7 @@ mod tests {
         let added = Change::Add(name("a"), rev("b"), source);
         let pins = pins.changed(&added, Timestamp(1_000_000)).expect("legal").expect("a change");
         let expected =
-            format!("nixos-26.05  {}  since it began, the default\na            {}  for 2 h\n", rev("a"), rev("b"));
+            format!("nixos-26.05  {}  since it began, the default\na            {}  for 2 hours\n", rev("a"), rev("b"));
         assert_eq!(table(&pins, Timestamp(10_000_000)), expected);
         let retired =
             pins.changed(&Change::Retire(name("a")), Timestamp(10_000_000)).expect("legal").expect("a change");

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     build::{protocol::JobLimits, size::Size},
-    quota::limits::Micros,
+    id::money::Micros,
 };
 
 /// A deployment's limits and durations.

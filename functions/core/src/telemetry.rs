@@ -10,8 +10,11 @@ use crate::{
         failure::{Failure, Kind},
     },
     gc::Report,
-    id::key::{BuildKey, LeaseId, System},
-    quota::limits::{Egress, LimitExceeded, Micros, Why},
+    id::{
+        key::{BuildKey, LeaseId, System},
+        money::Micros,
+    },
+    quota::limits::{Egress, LimitExceeded, Why},
 };
 
 /// The subject of a signal.

@@ -16,6 +16,7 @@ use binplz_core::{
     gc::Trash,
     id::{
         key::{BuildKey, DrvHash, LeaseId, Product, System},
+        money::Micros,
         time::Timestamp,
     },
     nixpkgs::{
@@ -27,7 +28,7 @@ use binplz_core::{
     ports::{Row, RowKey},
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
-        limits::{Limits, Micros, Why},
+        limits::{Limits, Why},
     },
 };
 use binplz_local::item;

@@ -15,6 +15,7 @@ use binplz_core::{
     gc::Trash,
     id::{
         key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
+        money::Micros,
         target::{PinRef, Target, Wanted},
         time::{Day, Timestamp},
     },
@@ -27,7 +28,7 @@ use binplz_core::{
     ports::Row,
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
-        limits::{Limits, Micros, Why},
+        limits::{Limits, Why},
     },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};

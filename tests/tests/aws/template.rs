@@ -16,9 +16,10 @@ use binplz_core::{
         request::program::request,
         schedule::{dispatch::dispatch, sweep::sweep},
     },
+    id::money::Micros,
     policy::{Policy, Prices},
     ports::{Deployment, Method},
-    quota::{client::Asker, limits::Micros},
+    quota::client::Asker,
     telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};

@@ -17,9 +17,9 @@ use binplz_core::{
             settle::{settle, stopped},
         },
     },
+    id::money::Micros,
     policy::{Policy, Prices},
     ports::Deployment,
-    quota::limits::Micros,
 };
 use binplz_tests::world::World;
 

@@ -13,11 +13,9 @@ use std::{
 };
 
 use binplz_core::{
+    id::money::Micros,
     ports::{Ledger, Row, Version},
-    quota::{
-        client::Allowance,
-        limits::{Limits, Micros},
-    },
+    quota::{client::Allowance, limits::Limits},
 };
 use binplz_local::{DataDir, LocalLedger};
 use binplz_tests::{

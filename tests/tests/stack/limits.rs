@@ -9,11 +9,9 @@ use aws_sdk_ecs::primitives::{DateTime, DateTimeFormat};
 use binplz_aws::config::Settings;
 use binplz_core::{
     build::size::Size,
+    id::money::Micros,
     policy::Policy,
-    quota::{
-        client::Allowance,
-        limits::{Limits, Micros},
-    },
+    quota::{client::Allowance, limits::Limits},
 };
 use binplz_tests::{
     answers::{

@@ -16,7 +16,7 @@ use binplz_core::{
         orders::{Act, Named, Operator, Order},
     },
     id::{
-        text::{bytes, dollars, span},
+        text::{bytes, span},
         time::Timestamp,
     },
 };
@@ -123,7 +123,7 @@ fn all(shown: &Shown, now: Timestamp) -> String {
         line(&mut text, &format!("attempt {}", attempt.number), &ended(attempt, now));
     }
     if let Some(cost) = cost {
-        line(&mut text, "cost", &format!("{} $", dollars(*cost)));
+        line(&mut text, "cost", &cost.to_string());
     }
     if let Some(Current { attempt, size, claimed, task, .. }) = current {
         let task = task.as_ref().map_or(String::new(), |task| format!(", task {task}"));

@@ -8,9 +8,11 @@ use binplz_core::{
         cost::Cost,
         orders::{Operator, Order},
     },
-    id::text::{bytes, span, thousands},
+    id::{
+        money::Micros,
+        text::{bytes, span, thousands},
+    },
     ports::Traffic,
-    quota::limits::Micros,
 };
 use indicatif::ProgressBar;
 

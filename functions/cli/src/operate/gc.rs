@@ -5,7 +5,7 @@ use std::fmt::Write;
 use binplz_core::{
     flow::operator::orders::{Operator, Order},
     gc::{Amount, Files, Report, Rows, Shared},
-    id::time::Timestamp,
+    id::{text, time::Timestamp},
 };
 
 use crate::operate::{Gc, OperateError};
@@ -43,13 +43,16 @@ fn told(report: &Report, now: Timestamp) -> String {
     }
     let Shared { removed, kept: shared, offered } = cache;
     if (removed.files, shared.files, *offered) != (0, 0, 0) {
-        let files = |Files { files, bytes }: &Files| format!("{files} files, {}", size(*bytes));
-        line("cache", format!("{} {goes}, {} kept, and {} offered", files(removed), files(shared), size(*offered)));
+        let files = |Files { files, bytes }: &Files| format!("{files} files, {}", text::bytes(*bytes));
+        line(
+            "cache",
+            format!("{} {goes}, {} kept, and {} offered", files(removed), files(shared), text::bytes(*offered)),
+        );
     }
     if let Some(until) = waiting_until {
-        // By then nobody can be on the way to one.
-        let minutes = (*until - now).as_secs().div_ceil(60);
-        line("waiting", format!("{}, which nobody needs: to go in {minutes} min at the earliest", amount(waiting)));
+        // By then no client can be downloading one.
+        let left = text::span(*until - now);
+        line("waiting", format!("{}, unneeded, to go in {left} at the earliest", amount(waiting)));
     }
     line("kept", amount(kept));
     if *busy > 0 {
@@ -62,17 +65,7 @@ fn told(report: &Report, now: Timestamp) -> String {
 }
 
 fn amount(Amount { prefixes, objects, bytes }: &Amount) -> String {
-    format!("{objects} of {prefixes} builds, {}", size(*bytes))
-}
-
-fn size(bytes: u64) -> String {
-    let (unit, name) = match bytes {
-        0..1_000_000 => (1_000, "kB"),
-        1_000_000..1_000_000_000 => (1_000_000, "MB"),
-        _ => (1_000_000_000, "GB"),
-    };
-    let tenths = (bytes * 10).div_ceil(unit);
-    format!("{}.{} {name}", tenths / 10, tenths % 10)
+    format!("{objects} of {prefixes} builds, {}", text::bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -91,8 +84,8 @@ mod tests {
         assert_eq!(
             told(&report, now),
             "rows      3 of builds, 5 served, 2 of derivations, 1 of the past gone\n\
-             objects   9 of 2 builds, 1.3 MB gone\n\
-             kept      4 of 1 builds, 12.1 GB\n"
+             objects   9 of 2 builds, 1.2 MB gone\n\
+             kept      4 of 1 builds, 12.0 GB\n"
         );
         let waiting = Amount { prefixes: 1, objects: 1, bytes: 1 };
         let waiting_until = Some(now + std::time::Duration::from_secs(75 * 60));
@@ -100,14 +93,8 @@ mod tests {
             Shared { removed: Files { files: 2, bytes: 1 }, kept: Files { files: 1, bytes: 2_000_000 }, offered: 2000 };
         report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, cache, ..report };
         let told = told(&report, now);
-        assert!(told.contains("1.3 MB would go\nnixpkgs   1 would go\n"), "{told}");
-        assert!(
-            told.contains("cache     2 files, 0.1 kB would go, 1 files, 2.0 MB kept, and 2.0 kB offered\n"),
-            "{told}"
-        );
-        assert!(
-            told.contains("waiting   1 of 1 builds, 0.1 kB, which nobody needs: to go in 75 min at the earliest"),
-            "{told}"
-        );
+        assert!(told.contains("1.2 MB would go\nnixpkgs   1 would go\n"), "{told}");
+        assert!(told.contains("cache     2 files, 1 B would go, 1 files, 2.0 MB kept, and 2.0 kB offered\n"), "{told}");
+        assert!(told.contains("waiting   1 of 1 builds, 1 B, unneeded, to go in 1 hour at the earliest"), "{told}");
     }
 }

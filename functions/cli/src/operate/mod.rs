@@ -15,9 +15,8 @@ use binplz_core::{
         inspect::{Filter, StatusFilter},
         orders::{Act, Declined, Named, Operator, Order},
     },
-    id::{key::Attr, target::BadTarget, time::Timestamp},
+    id::{key::Attr, money::Micros, target::BadTarget, time::Timestamp},
     nixpkgs::pins::{Change, PinName},
-    quota::limits::Micros,
 };
 use clap::{
     Args as ClapArgs, Subcommand, ValueEnum,

@@ -7,7 +7,7 @@ use binplz_core::{
         QUEUE_COUNT,
         operator::orders::{Operator, Order, Overview},
     },
-    id::time::Timestamp,
+    id::{text, time::Timestamp},
     ports::Asked,
     quota::limits::Egress,
 };
@@ -68,18 +68,21 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     line("queue", format!("{queued}{more} waiting"));
     let of = budget.map_or("no limit".to_owned(), |budget| format!("of {budget}"));
     line("month", format!("{spent} spent, {reserved} reserved, {of}"));
-    let of = store_bytes.map_or("no limit".to_owned(), |most| format!("of {}", gigabytes(most)));
+    let of = store_bytes.map_or("no limit".to_owned(), |most| format!("of {}", text::bytes(most)));
     line(
         "store",
-        format!("{}, {} when all is stored that is under way, {of}", gigabytes(*stored), gigabytes(*stored_at_most)),
+        format!(
+            "{}, {} when all is stored that is under way, {of}",
+            text::bytes(*stored),
+            text::bytes(*stored_at_most)
+        ),
     );
     if let Some(Egress { served, ceiling, until }) = egress {
         let then = until.map_or(String::new(), |until| format!("; none is served until {} (UTC)", until.day()));
-        line("egress", format!("{} today, of {}{then}", gigabytes(*served), gigabytes(*ceiling)));
+        line("egress", format!("{} today, of {}{then}", text::bytes(*served), text::bytes(*ceiling)));
     }
     for (system, pause) in paused {
-        let minutes = (now - pause.since).as_secs() / 60;
-        line("paused", format!("{system}: {}, for {minutes} min", pause.sentence()));
+        line("paused", format!("{system}: {}, for {}", pause.sentence(), text::span(now - pause.since)));
     }
     for (attr, withheld) in withheld {
         line("down", format!("{attr}: {}", withheld.why));
@@ -87,18 +90,12 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     text
 }
 
-/// `1.23 GB`, rounded up.
-fn gigabytes(bytes: u64) -> String {
-    let hundredths = bytes.div_ceil(10_000_000);
-    format!("{}.{:02} GB", hundredths / 100, hundredths % 100)
-}
-
 #[cfg(test)]
 mod tests {
     use binplz_core::{
-        id::key::System,
+        id::{key::System, money::Micros},
         nixpkgs::pins::Withheld,
-        quota::limits::{Micros, Paused, Why},
+        quota::limits::{Paused, Why},
     };
 
     use super::*;
@@ -124,14 +121,14 @@ mod tests {
         assert_eq!(
             told(&overview, now),
             "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
-             store     12.34 GB, 12.35 GB when all is stored that is under way, of 100.00 GB\n\
-             egress    5.00 GB today, of 5.00 GB\n\
+             store     12.3 GB, 12.3 GB when all is stored that is under way, of 100.0 GB\n\
+             egress    5.0 GB today, of 5.0 GB\n\
              paused    x86_64-linux: the operator has paused builds, for 10 min\n\
              down      tree: no licence\n"
         );
         let until = Some(now.day().next().start());
         overview.egress = Some(Egress { served: 5_000_000_001, ceiling: 5_000_000_000, until });
-        assert!(told(&overview, now).contains("5.01 GB today, of 5.00 GB; none is served until 2027-01-16 (UTC)\n"));
+        assert!(told(&overview, now).contains("5.0 GB today, of 5.0 GB; none is served until 2027-01-16 (UTC)\n"));
         overview = Overview {
             budget: None,
             egress: None,

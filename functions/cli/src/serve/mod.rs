@@ -18,11 +18,10 @@ use axum::{
 use binplz_core::{
     build::protocol::{JobLimits, Nixpkgs},
     flow::operator::pins::{self, NotChanged},
-    id::key::System,
+    id::{key::System, money::Micros},
     nixpkgs::pins::{Change, Pins, Source},
     policy::{Names, Policy, Prices},
     ports::{Deployment, Unavailable},
-    quota::limits::Micros,
 };
 use binplz_local::{Config, Local, OpenError};
 use clap::Args as ClapArgs;

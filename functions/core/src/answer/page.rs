@@ -5,7 +5,7 @@ use crate::{
     flow::request::status::Status,
     id::{
         target::{Target, Wanted},
-        text::{bytes, clean_line, dollars},
+        text::{bytes, clean_line},
     },
     nixpkgs::served::Served,
 };
@@ -61,7 +61,7 @@ impl Page {
 
 /// What a page says of a build's cost, where there is any.
 pub fn cost(status: &Status) -> Option<(&'static str, String)> {
-    status.cost.map(|cost| ("cost", format!("{} $", dollars(cost))))
+    status.cost.map(|cost| ("cost", cost.to_string()))
 }
 
 /// What a page says of a program.

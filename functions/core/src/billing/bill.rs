@@ -10,10 +10,9 @@ use crate::{
         prices::{PriceBasis, PriceList},
     },
     build::{Attempt, Build},
-    id::{key::Product, time::Timestamp},
+    id::{key::Product, money::Micros, time::Timestamp},
     policy::Policy,
     ports::Traffic,
-    quota::limits::Micros,
 };
 
 /// A month's usage so far.

@@ -164,10 +164,7 @@ pub fn month(prices: &PriceList, way: Way, downloads: u64) -> Vec<Item> {
     vec![
         Item { what: "requests", dollars: sum(&self::hits(prices, way, hits)) },
         Item { what: "egress", dollars: egress(prices, way, hits, bytes) },
-        Item {
-            what: "builds, at most",
-            dollars: crate::quota::limits::Micros(BUDGET_DOLLARS.number * 1_000_000).into(),
-        },
+        Item { what: "builds, at most", dollars: crate::id::money::Micros(BUDGET_DOLLARS.number * 1_000_000).into() },
         Item { what: "storage", dollars: storage(prices, KEPT_BYTES.number) },
         Item { what: "fixed costs", dollars: sum(&standing(prices)) + secret },
     ]

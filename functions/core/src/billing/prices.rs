@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{policy, quota::limits::Micros};
+use crate::{id::money::Micros, policy};
 
 /// The price file of this version.
 pub const FILE: &str = include_str!("../../../../infra/prices.json");

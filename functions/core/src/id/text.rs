@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::quota::limits::Micros;
-
 /// Foreign text for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control characters
 /// and Unicode's hidden marks become spaces, runs of spaces become one, and the text is cut at `max` characters.
 pub fn clean_line(text: &str, max: usize) -> String {
@@ -54,27 +52,6 @@ pub fn bytes(count: u64) -> String {
         unit += 1;
     }
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
-/// An amount of money in dollars, from millionths: two significant digits below a dollar ("0.010"), cents below a
-/// hundred, and whole dollars beyond ("12,345").
-pub fn dollars(Micros(micros): Micros) -> String {
-    // The value of the last printed digit.
-    let last = |micros: u64| match micros {
-        0..1_000_000 => 10u64.pow(micros.max(10).ilog10() - 1),
-        1_000_000..100_000_000 => 10_000,
-        _ => 1_000_000,
-    };
-    let round = |micros: u64| micros.saturating_add(last(micros) / 2) / last(micros) * last(micros);
-    let rounded = round(micros);
-    let (whole, decimals) = (rounded / 1_000_000, format!("{:06}", rounded % 1_000_000));
-    // A value that rounds up to the next power of ten has a digit less.
-    let told = 6 - last(rounded).ilog10() as usize;
-    match (micros, told) {
-        (0, _) => "0".to_owned(),
-        (_, 0) => thousands(whole),
-        _ => format!("{whole}.{}", &decimals[..told]),
-    }
 }
 
 /// A number with separators: "12,345".
@@ -233,29 +210,6 @@ mod tests {
             [(0, "0 seconds"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (90_000, "1 day")]
         {
             assert_eq!(span(Duration::from_secs(seconds)), told);
-        }
-    }
-
-    #[test]
-    fn money_is_told_with_as_many_digits_as_mean_something() {
-        for (micros, told) in [
-            (0, "0"),
-            (1, "0.000001"),
-            (99, "0.000099"),
-            (454, "0.00045"),
-            (10_290, "0.010"),
-            (99_600, "0.10"),
-            (205_810, "0.21"),
-            (994_999, "0.99"),
-            (999_999, "1.00"),
-            (1_234_567, "1.23"),
-            (99_994_999, "99.99"),
-            (99_999_999, "100"),
-            (999_499_999, "999"),
-            (12_345_678_901, "12,346"),
-            (u64::MAX, "18,446,744,073,709"),
-        ] {
-            assert_eq!(dollars(Micros(micros)), told, "{micros}");
         }
     }
 

@@ -22,12 +22,12 @@ use crate::{
     },
     id::{
         key::{BuildKey, LeaseId, Product},
+        money::Micros,
         text::clean_lines,
         time::Timestamp,
     },
     nixpkgs::pins::Pins,
     ports::{Deployment, Ledger, Read, StatusIndex, Unavailable},
-    quota::limits::Micros,
 };
 
 /// How many builds of a shelf are looked through, the latest first.

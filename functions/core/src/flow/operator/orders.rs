@@ -24,6 +24,7 @@ use crate::{
     gc::Report,
     id::{
         key::{Attr, BuildKey, System},
+        money::Micros,
         target::{BadTarget, Target},
         time::Timestamp,
     },
@@ -31,7 +32,7 @@ use crate::{
     ports::{Asked, Collect, Deployment, DownloadStats, Read, Unavailable},
     quota::{
         client::{KeyChange, Keys},
-        limits::{Egress, Micros, Paused},
+        limits::{Egress, Paused},
     },
 };
 

@@ -7,9 +7,9 @@ use crate::{
     flow::{
         AdvanceError, Advanced, advance, change_limits, lease::settle, load_limits, ring, schedule::status_index::Walk,
     },
-    id::{key::BuildKey, time::Timestamp},
+    id::{key::BuildKey, money::Micros, time::Timestamp},
     ports::{Deployment, Launcher, Read, StatusIndex, Unavailable},
-    quota::limits::{Limits, Micros},
+    quota::limits::Limits,
     telemetry::{About, Signal},
 };
 

@@ -14,12 +14,13 @@ use crate::{
     flow::{load_build, load_limits, load_profile, queued, request::resolve, schedule::follow},
     id::{
         key::{BuildKey, LeaseId, Product, Rev, System},
+        money::Micros,
         target::Target,
         text::span,
         time::Timestamp,
     },
     ports::{Deployment, Ledger, Read, StatusIndex, Unavailable},
-    quota::limits::{Limits, Micros, Paused},
+    quota::limits::{Limits, Paused},
 };
 
 /// How far ahead in the queue a build is looked for; further back it is "more than this many".
