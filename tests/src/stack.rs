@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 use serde_json::{Value, json};
 
 use crate::{

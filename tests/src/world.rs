@@ -15,9 +15,11 @@ use std::{
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     answer::reply::Reply,
+    billing::traffic::{Asked, Traffic},
     build::{
         Build, Lease,
         failure::{Failure, Kind},
+        policy::{Names, Policy},
         protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     },
     flow::{self, lease::job::Bearer},
@@ -34,12 +36,12 @@ use binplz_core::{
         artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
         narinfo::StoreDir,
     },
-    policy::{Names, Policy},
     ports::{
-        Asked, Bell, Cursor, Deployment, DownloadStats, Intake, Launcher, Ledger, Listed, NotCommitted, NotLaunched,
-        Read, Row, RowKey, Scanned, StatusIndex, Swap, Traffic, Unavailable, Version, WaitLimiter, Watch,
+        Bell, Cursor, Deployment, DownloadStats, Intake, Launcher, Ledger, NotCommitted, NotLaunched, Read, Scanned,
+        Unavailable, WaitLimiter, Watch,
     },
     quota::limits::{Limits, Why},
+    row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     telemetry::{About, Signal},
 };
 use binplz_local::{DataDir, LocalBinaryCache, LocalLedger, LocalStore};

@@ -9,7 +9,7 @@ use binplz_core::{
     },
     id::{target::Target, time::Timestamp},
     nixpkgs::served::{Served, ServedKey},
-    ports::Location,
+    objects::stored::Location,
     telemetry::{About, Signal},
 };
 use binplz_tests::{guide, world::target};

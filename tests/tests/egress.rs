@@ -13,18 +13,19 @@ use binplz_core::{
         problem::Problem,
         reply::{Asked, Format, Reply, status_json},
     },
-    build::State,
+    build::{State, policy::Policy},
     flow::{
         operator::orders::{Operator, Order},
         request::{program::request, service::service, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
-    policy::Policy,
-    ports::{Deployment, Method, Read, Row, RowKey},
+    objects::stored::Method,
+    ports::{Deployment, Read},
     quota::{
         client::Asker,
         limits::{Egress, Limits},
     },
+    row::{Row, RowKey},
     telemetry::{About, Signal},
 };
 use binplz_tests::world::{World, target};

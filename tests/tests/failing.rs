@@ -8,6 +8,7 @@ use binplz_core::{
     build::{
         Build, State,
         failure::{Class, Failure, Kind},
+        policy::Policy,
         protocol::{Evaluated, Outcome, Report, Stats, Turn},
     },
     flow::{
@@ -17,8 +18,7 @@ use binplz_core::{
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::DrvHash,
-    policy::Policy,
-    ports::Method,
+    objects::stored::Method,
     quota::{client::Asker, limits::Why},
 };
 use binplz_tests::world::{World, target};

@@ -10,6 +10,7 @@ use binplz_core::{
     build::{
         Event, State,
         failure::{Failure, Kind},
+        policy::{Policy, Prices},
         protocol::{Outcome, Progress, Report, Stats},
     },
     flow::{
@@ -22,8 +23,8 @@ use binplz_core::{
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{key::System, money::Micros},
-    policy::{Policy, Prices},
-    ports::{Deployment, Method, NotLaunched, Unavailable},
+    objects::stored::Method,
+    ports::{Deployment, NotLaunched, Unavailable},
     quota::client::Asker,
 };
 use binplz_tests::world::{World, rev, target};

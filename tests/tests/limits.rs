@@ -17,6 +17,7 @@ use binplz_core::{
     build::{
         State,
         failure::{Failure, Kind},
+        policy::{Policy, Prices},
         size::Size,
     },
     flow::{
@@ -26,9 +27,10 @@ use binplz_core::{
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{key::Sha256, money::Micros},
-    policy::{Policy, Prices},
-    ports::{Deployment, Method, Row},
+    objects::stored::Method,
+    ports::Deployment,
     quota::client::{Asker, KeyChange},
+    row::Row,
 };
 use binplz_tests::world::{World, target};
 

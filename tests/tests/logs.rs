@@ -9,8 +9,7 @@ use binplz_core::{
     },
     flow::{
         lease::{
-            job,
-            job::{Bearer, Denied},
+            job::{self, Bearer, Denied},
             settle::settle,
         },
         request::{
@@ -22,8 +21,9 @@ use binplz_core::{
     objects::{
         artifact::{AttemptPrefix, ObjectName},
         gzip,
+        stored::Method,
     },
-    ports::{Deployment, Intake, Ledger, Method},
+    ports::{Deployment, Intake, Ledger},
     quota::client::Asker,
     telemetry::Signal,
 };

@@ -4,9 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
     answer::reply::Reply,
-    billing::bill::{Bill, Taken},
+    billing::{
+        bill::{Bill, Taken},
+        traffic::Traffic,
+    },
     build::{
         failure::{Failure, Kind},
+        policy::{Policy, Prices},
         size::Size,
     },
     flow::{
@@ -19,8 +23,8 @@ use binplz_core::{
         schedule::dispatch::dispatch,
     },
     id::money::Micros,
-    policy::{Policy, Prices},
-    ports::{Deployment, Method, Traffic},
+    objects::stored::Method,
+    ports::Deployment,
     quota::client::Asker,
     telemetry::{About, Signal},
 };

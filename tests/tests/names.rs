@@ -12,14 +12,14 @@ use binplz_core::{
     build::{
         Build, Event, State,
         failure::{Failure, Kind},
+        policy::{Names, Policy},
         protocol::{Looked, Nixpkgs, Outcome, Report, Stats, Upload},
     },
     flow::{
         advance,
         lease::{
             built::built,
-            job,
-            job::{Bearer, Denied},
+            job::{self, Bearer, Denied},
             settle::settle,
         },
         request::{log, program::request, status::status},
@@ -27,10 +27,13 @@ use binplz_core::{
     },
     id::key::{Attr, BuildKey, Product, System},
     nixpkgs::pins::Change,
-    objects::artifact::{Manifest, ObjectName, ObjectPath},
-    policy::{Names, Policy},
-    ports::{Deployment, Intake, Method, Read, RowKey},
+    objects::{
+        artifact::{Manifest, ObjectName, ObjectPath},
+        stored::Method,
+    },
+    ports::{Deployment, Intake, Read},
     quota::client::Asker,
+    row::RowKey,
 };
 use binplz_tests::{
     random::Random,

@@ -18,8 +18,10 @@ use binplz_core::{
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::{LeaseId, System},
-    ports::{Deployment, Ledger, Method, Read, Row, RowKey, Swap},
+    objects::stored::Method,
+    ports::{Deployment, Ledger, Read},
     quota::{client::Asker, limits::Why},
+    row::{Row, RowKey, Swap},
 };
 use binplz_tests::world::{World, target};
 

@@ -6,15 +6,20 @@ use binplz_core::{
     answer::reply::Reply,
     build::{State, protocol::Nixpkgs},
     flow::{
-        lease::{job, job::Denied, settle::settle},
+        lease::{
+            job::{self, Denied},
+            settle::settle,
+        },
         operator::pins::{self, NotChanged},
         request::program::request,
         schedule::{dispatch::dispatch, sweep::sweep},
     },
-    id::key::Rev,
-    nixpkgs::pins::{Change, PinName, PinRefusal, SETTLING, Source},
-    ports::{Deployment, Ledger, Method, Read, RowKey, StatusIndex},
+    id::key::{PinName, Rev},
+    nixpkgs::pins::{Change, PinRefusal, SETTLING, Source},
+    objects::stored::Method,
+    ports::{Deployment, Ledger, Read},
     quota::client::Asker,
+    row::{RowKey, StatusIndex},
 };
 use binplz_tests::world::{PIN, World, rev, target};
 use tokio::sync::oneshot;

@@ -35,8 +35,9 @@ use binplz_core::{
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName},
         narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
+        stored::{Measured, Method},
     },
-    ports::{BinaryCache, Collect, Deployment, Intake, Measured, Method, Unavailable},
+    ports::{BinaryCache, Collect, Deployment, Intake, Unavailable},
     quota::client::Asker,
 };
 use binplz_local::LocalBinaryCache;

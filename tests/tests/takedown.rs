@@ -15,8 +15,10 @@ use binplz_core::{
         pins::{Change, SETTLING},
         served::{Served, ServedKey},
     },
-    ports::{Deployment, Ledger, Method, Read, Row, RowKey, Swap, Version},
+    objects::stored::Method,
+    ports::{Deployment, Ledger, Read},
     quota::client::Asker,
+    row::{Row, RowKey, Swap, Version},
 };
 use binplz_tests::world::{World, target};
 

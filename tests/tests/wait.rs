@@ -6,15 +6,17 @@ use std::{
 };
 
 use binplz_core::{
-    build::failure::{Failure, Kind},
+    build::{
+        failure::{Failure, Kind},
+        policy::Policy,
+    },
     flow::{
         lease::settle::stopped,
         request::{program::request, wait},
         schedule::dispatch::dispatch,
     },
     id::{target::Query, wait::Patience},
-    policy::Policy,
-    ports::Method,
+    objects::stored::Method,
     quota::client::Asker,
 };
 use binplz_tests::world::World;

@@ -6,8 +6,11 @@ use std::ops::Range;
 use binplz_core::{
     build::Lease,
     id::key::{BuildKey, LeaseId},
-    objects::artifact::ObjectPath,
-    ports::{Launcher, Location, Method, NotLaunched, Store, Unavailable},
+    objects::{
+        artifact::ObjectPath,
+        stored::{Location, Method},
+    },
+    ports::{Launcher, NotLaunched, Store, Unavailable},
 };
 
 /// Nobody.

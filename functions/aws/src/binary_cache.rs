@@ -12,8 +12,9 @@ use binplz_core::{
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName},
         narinfo::StoreDir,
+        stored::Measured,
     },
-    ports::{BinaryCache, Measured, Store, Unavailable},
+    ports::{BinaryCache, Store, Unavailable},
 };
 use binplz_nar::{Key, Meter};
 

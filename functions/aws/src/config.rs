@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use binplz_core::{
     billing::prices::{Machine, PriceList},
-    build::{protocol::JobLimits, size::Size},
+    build::{
+        policy::{Names, Policy, Prices},
+        protocol::JobLimits,
+        size::Size,
+    },
     id::{key::System, money::Micros},
     nixpkgs::pins::Pins,
-    policy::{Names, Policy, Prices},
 };
 use thiserror::Error;
 

@@ -10,8 +10,9 @@ use aws_sdk_cloudwatch::{
 };
 use aws_types::SdkConfig;
 use binplz_core::{
+    billing::traffic::{Asked, Traffic},
     id::{key::Attr, time::Timestamp},
-    ports::{Asked, DownloadStats, Traffic, Unavailable},
+    ports::{DownloadStats, Unavailable},
 };
 use serde::Deserialize;
 

@@ -3,8 +3,11 @@
 use aws_sdk_s3::types::Object;
 use binplz_core::{
     id::{key::Rev, time::Timestamp},
-    objects::artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, NIXPKGS, QUARANTINE, nixpkgs_at, nixpkgs_path},
-    ports::{Cached, Collect, Held, KeptNixpkgs, Unavailable},
+    objects::{
+        artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, NIXPKGS, QUARANTINE, nixpkgs_at, nixpkgs_path},
+        stored::{Cached, Held, KeptNixpkgs},
+    },
+    ports::{Collect, Unavailable},
 };
 
 use crate::{objects::ROLE, store::S3Store, unavailable};

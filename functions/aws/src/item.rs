@@ -25,7 +25,7 @@ use binplz_core::{
     build::protocol::Progress,
     id::{key::LeaseId, time::Timestamp},
     nixpkgs::{pins::Pinned, served::ServedKey},
-    ports::{Listed, Row, RowKey, StatusIndex, Swap, Version},
+    row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
 };
 use thiserror::Error;
 
@@ -113,27 +113,14 @@ pub fn at(listed: &Listed) -> AttributeValue {
 /// [`Unreadable`], if JSON cannot express the row; no row of core is such.
 pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
     let Some(version) = swap.seen.0.checked_add(1) else { return Ok(None) };
-    let (body, place) = match &swap.row {
+    let body = swap.row.to_json().map_err(|error| Unreadable(error.to_string()))?;
+    let place = match &swap.row {
         Row::Build(build) => {
-            let place = build
-                .status_index()
-                .map(|(on, at)| (status_index(on), self::at(&Listed { key: build.key.clone(), at })));
-            (serde_json::to_string(build), place)
+            build.status_index().map(|(on, at)| (status_index(on), self::at(&Listed { key: build.key.clone(), at })))
         }
-        Row::Derivation(taken) => (serde_json::to_string(taken), None),
-        Row::Served(served) => {
-            let place = (!served.stale).then(|| (served_shelf(&served.pinned()), served_at(&served.asked)));
-            (serde_json::to_string(served), place)
-        }
-        Row::BuildProfile(past) => (serde_json::to_string(past), None),
-        Row::FailedDependencies(failed_dependencies) => (serde_json::to_string(failed_dependencies), None),
-        Row::Allowance(allowance) => (serde_json::to_string(allowance), None),
-        Row::Keys(keys) => (serde_json::to_string(keys), None),
-        Row::Trash(trash) => (serde_json::to_string(trash), None),
-        Row::Limits(limits) => (serde_json::to_string(limits), None),
-        Row::Pins(pins) => (serde_json::to_string(pins), None),
+        Row::Served(served) if !served.stale => Some((served_shelf(&served.pinned()), served_at(&served.asked))),
+        _ => None,
     };
-    let body = body.map_err(|error| Unreadable(error.to_string()))?;
     let mut item = Item::from([
         (PK.to_owned(), pk(&swap.row.key())),
         (VERSION.to_owned(), AttributeValue::N(version.to_string())),
@@ -156,20 +143,7 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
 /// # Errors
 /// [`Unreadable`].
 pub fn read(key: &RowKey, item: &Item) -> Result<(Row, Version), Unreadable> {
-    let body = text(item, BODY)?;
-    let row = match key {
-        RowKey::Build(_) => serde_json::from_str(body).map(Row::Build),
-        RowKey::Derivation(..) => serde_json::from_str(body).map(Row::Derivation),
-        RowKey::Served(_) => serde_json::from_str(body).map(Row::Served),
-        RowKey::BuildProfile(..) => serde_json::from_str(body).map(Row::BuildProfile),
-        RowKey::FailedDependencies(_) => serde_json::from_str(body).map(Row::FailedDependencies),
-        RowKey::Allowance(_) => serde_json::from_str(body).map(Row::Allowance),
-        RowKey::Keys => serde_json::from_str(body).map(Row::Keys),
-        RowKey::Trash(_) => serde_json::from_str(body).map(Row::Trash),
-        RowKey::Limits => serde_json::from_str(body).map(Row::Limits),
-        RowKey::Pins => serde_json::from_str(body).map(Row::Pins),
-    };
-    let row = row.map_err(|error| Unreadable(error.to_string()))?;
+    let row = Row::from_json(key, text(item, BODY)?.as_bytes()).map_err(|error| Unreadable(error.to_string()))?;
     let version = match item.get(VERSION) {
         Some(AttributeValue::N(number)) => number.parse().ok(),
         _ => None,

@@ -14,10 +14,8 @@ use binplz_core::{
     build::protocol::Progress,
     id::key::{LeaseId, hex},
     nixpkgs::{pins::Pinned, served::ServedKey},
-    ports::{
-        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, SWAPS_MAX, Scanned, StatusIndex, Swap, Unavailable,
-        Version,
-    },
+    ports::{Cursor, Ledger, NotCommitted, Read, Scanned, Unavailable},
+    row::{Listed, Row, RowKey, SWAPS_MAX, StatusIndex, Swap, Version},
 };
 
 use crate::{

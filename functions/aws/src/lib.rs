@@ -54,13 +54,13 @@ pub mod stack;
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
+    build::policy::Policy,
     id::{
         key::{LeaseId, System, Token},
         time::Timestamp,
     },
     nixpkgs::pins::Pins,
     objects::artifact::ObjectPath,
-    policy::Policy,
     ports::{Deployment, Launcher, Store, Unavailable},
     telemetry::{About, Signal},
 };

@@ -9,8 +9,11 @@ use std::{
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use binplz_core::{
-    objects::artifact::ObjectPath,
-    ports::{Location, Method, Store, Unavailable},
+    objects::{
+        artifact::ObjectPath,
+        stored::{Location, Method},
+    },
+    ports::{Store, Unavailable},
 };
 
 use crate::{

@@ -13,8 +13,11 @@ use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
     id::key::{Rev, Sha256},
-    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path},
-    ports::{Intake, Location, Method, Store, Unavailable},
+    objects::{
+        artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path},
+        stored::{Location, Method},
+    },
+    ports::{Intake, Store, Unavailable},
 };
 use sha2::Digest;
 

@@ -17,11 +17,11 @@ use binplz_core::{
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Phase, Progress, Stats},
         size::Size,
     },
-    gc::Trash,
     id::{
         key::{Bin, BuildKey, DrvHash, LeaseId, Product},
         money::Micros,
@@ -32,12 +32,11 @@ use binplz_core::{
         served::Served,
     },
     objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
-    policy::{Policy, Prices},
-    ports::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
     },
+    row::{Listed, Row, RowKey, StatusIndex, Swap, Trash, Version},
 };
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use binplz_core::{
         money::Micros,
         time::Timestamp,
     },
-    ports::Location,
+    objects::stored::Location,
     quota::limits::LimitExceeded,
     telemetry::{About, End, Moved, Signal},
 };

@@ -9,8 +9,12 @@ use std::{
 
 use binplz_core::{
     build::protocol::Nixpkgs,
-    id::{key::Rev, text::clean_line, time::Timestamp},
-    nixpkgs::pins::{KEEP, Pin, PinName, Pins, Source},
+    id::{
+        key::{PinName, Rev},
+        text::clean_line,
+        time::Timestamp,
+    },
+    nixpkgs::pins::{KEEP, Pin, Pins, Source},
     objects::narinfo::StoreDir,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

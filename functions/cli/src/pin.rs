@@ -5,8 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use binplz_core::{
     build::protocol::Nixpkgs,
     flow::operator::orders::{Declined, Operator, Order},
-    id::{key::Rev, text::span, time::Timestamp},
-    nixpkgs::pins::{Change, PinName, Pins, Source},
+    id::{
+        key::{PinName, Rev},
+        text::span,
+        time::Timestamp,
+    },
+    nixpkgs::pins::{Change, Pins, Source},
     ports::{Deployment, Unavailable},
 };
 use clap::{Args as ClapArgs, Subcommand};

@@ -5,7 +5,6 @@
 pub mod id;
 
 pub mod build;
-pub mod policy;
 
 pub mod billing;
 pub mod gc;

@@ -13,7 +13,7 @@ use binplz_core::{
         target::{Query, Target},
     },
     nixpkgs::served::{Served, ServedKey},
-    ports::Location,
+    objects::stored::Location,
 };
 use proptest::prelude::*;
 

@@ -15,8 +15,9 @@ use binplz_core::{
     objects::{
         artifact::{AttemptPrefix, CACHE, CacheName, ObjectName, ObjectPath, QUARANTINE},
         narinfo::StoreDir,
+        stored::Measured,
     },
-    ports::{BinaryCache, Measured, Unavailable},
+    ports::{BinaryCache, Unavailable},
 };
 use binplz_nar::{Key, Meter};
 use tokio::{sync::Notify, task::spawn_blocking};

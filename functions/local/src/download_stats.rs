@@ -10,8 +10,9 @@ use std::{
 };
 
 use binplz_core::{
+    billing::traffic::{Asked, Traffic},
     id::{key::Attr, time::Timestamp},
-    ports::{Asked, DownloadStats, Traffic, Unavailable},
+    ports::{DownloadStats, Unavailable},
 };
 use serde::{Deserialize, Serialize};
 

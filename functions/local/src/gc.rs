@@ -8,8 +8,11 @@ use std::{
 
 use binplz_core::{
     id::{key::Rev, time::Timestamp},
-    objects::artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, QUARANTINE},
-    ports::{Cached, Collect, Held, KeptNixpkgs, Unavailable},
+    objects::{
+        artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, QUARANTINE},
+        stored::{Cached, Held, KeptNixpkgs},
+    },
+    ports::{Collect, Unavailable},
 };
 use tokio::task::spawn_blocking;
 

@@ -7,7 +7,7 @@ use binplz_core::{
     build::protocol::Progress,
     id::key::BuildKey,
     nixpkgs::{pins::Pinned, served::ServedKey},
-    ports::{Row, RowKey, StatusIndex},
+    row::{Row, RowKey, StatusIndex},
 };
 
 /// A stored row that does not match its key.
@@ -29,19 +29,7 @@ impl Unreadable {
 /// # Errors
 /// [`Unreadable`], if JSON cannot express it; no row of core is such.
 pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
-    match row {
-        Row::Build(build) => serde_json::to_vec(build),
-        Row::Derivation(taken) => serde_json::to_vec(taken),
-        Row::Served(served) => serde_json::to_vec(served),
-        Row::BuildProfile(past) => serde_json::to_vec(past),
-        Row::FailedDependencies(failed_dependencies) => serde_json::to_vec(failed_dependencies),
-        Row::Allowance(allowance) => serde_json::to_vec(allowance),
-        Row::Keys(keys) => serde_json::to_vec(keys),
-        Row::Trash(trash) => serde_json::to_vec(trash),
-        Row::Limits(limits) => serde_json::to_vec(limits),
-        Row::Pins(pins) => serde_json::to_vec(pins),
-    }
-    .map_err(|e| Unreadable::new("row", e))
+    row.to_json().map(String::into_bytes).map_err(|e| Unreadable::new("row", e))
 }
 
 /// Decodes the row that is stored under `key`.
@@ -49,19 +37,7 @@ pub fn row_bytes(row: &Row) -> Result<Vec<u8>, Unreadable> {
 /// # Errors
 /// [`Unreadable`].
 pub fn row_from_bytes(key: &RowKey, bytes: &[u8]) -> Result<Row, Unreadable> {
-    match key {
-        RowKey::Build(_) => serde_json::from_slice(bytes).map(Row::Build),
-        RowKey::Derivation(..) => serde_json::from_slice(bytes).map(Row::Derivation),
-        RowKey::Served(_) => serde_json::from_slice(bytes).map(Row::Served),
-        RowKey::BuildProfile(..) => serde_json::from_slice(bytes).map(Row::BuildProfile),
-        RowKey::FailedDependencies(_) => serde_json::from_slice(bytes).map(Row::FailedDependencies),
-        RowKey::Allowance(_) => serde_json::from_slice(bytes).map(Row::Allowance),
-        RowKey::Keys => serde_json::from_slice(bytes).map(Row::Keys),
-        RowKey::Trash(_) => serde_json::from_slice(bytes).map(Row::Trash),
-        RowKey::Limits => serde_json::from_slice(bytes).map(Row::Limits),
-        RowKey::Pins => serde_json::from_slice(bytes).map(Row::Pins),
-    }
-    .map_err(|e| Unreadable::new("row", e))
+    Row::from_json(key, bytes).map_err(|e| Unreadable::new("row", e))
 }
 
 /// Encodes a lease's progress as JSON.

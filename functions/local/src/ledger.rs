@@ -13,9 +13,8 @@ use binplz_core::{
     build::protocol::Progress,
     id::{key::LeaseId, time::Timestamp},
     nixpkgs::{pins::Pinned, served::ServedKey},
-    ports::{
-        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Unavailable, Version,
-    },
+    ports::{Cursor, Ledger, NotCommitted, Read, Scanned, Unavailable},
+    row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
 };
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;

@@ -43,6 +43,7 @@ use std::path::PathBuf;
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     answer::reply::Reply,
+    build::policy::Policy,
     id::{
         key::{LeaseId, System, Token},
         text::without_secrets,
@@ -50,7 +51,6 @@ use binplz_core::{
     },
     nixpkgs::pins::Pins,
     objects::{artifact::ObjectPath, narinfo::StoreDir},
-    policy::Policy,
     ports::{Deployment, Unavailable},
     telemetry::{About, Signal},
 };

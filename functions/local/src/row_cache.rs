@@ -11,7 +11,7 @@ use std::{
 
 use binplz_core::{
     nixpkgs::served::{Served, ServedKey},
-    ports::{Row, RowKey, Version},
+    row::{Row, RowKey, Version},
 };
 
 /// The cache's size in rows (about 10 MB); a full cache is cleared.

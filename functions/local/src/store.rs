@@ -12,8 +12,11 @@ use std::{
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
     id::{key::Sha256, time::Timestamp},
-    objects::artifact::{AttemptPrefix, CACHE, ObjectPath},
-    ports::{Intake, Location, Method, Store, Unavailable},
+    objects::{
+        artifact::{AttemptPrefix, CACHE, ObjectPath},
+        stored::{Location, Method},
+    },
+    ports::{Intake, Store, Unavailable},
 };
 use thiserror::Error;
 use tokio::{sync::Notify, task::spawn_blocking};

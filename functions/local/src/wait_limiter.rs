@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
     id::key::BuildKey,
-    ports::{Row, Unavailable, WaitLimiter, Watch},
+    ports::{Unavailable, WaitLimiter, Watch},
+    row::Row,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, broadcast},

@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, PoisonError, mpsc},
 };
 
-use binplz_core::ports::{NotCommitted, Row, RowKey, SWAPS_MAX, Swap, Version};
+use binplz_core::{
+    ports::NotCommitted,
+    row::{Row, RowKey, SWAPS_MAX, Swap, Version},
+};
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 use tokio::sync::oneshot;
 

@@ -9,7 +9,8 @@ use binplz_core::{
         time::Timestamp,
     },
     objects::artifact::{ObjectName, ObjectPath},
-    ports::{Intake, Ledger, NotCommitted, Read, Row, RowKey, Store, Swap, Version},
+    ports::{Intake, Ledger, NotCommitted, Read, Store},
+    row::{Row, RowKey, Swap, Version},
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError, UploadError};
 use redb::{Database, TableDefinition};

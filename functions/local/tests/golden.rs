@@ -9,11 +9,11 @@ use binplz_core::{
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
     },
-    gc::Trash,
     id::{
         key::{BuildKey, DrvHash, LeaseId, Product, System},
         money::Micros,
@@ -24,12 +24,11 @@ use binplz_core::{
         served::Served,
     },
     objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
-    policy::{Policy, Prices},
-    ports::{Row, RowKey},
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
     },
+    row::{Row, RowKey, Trash},
 };
 use binplz_local::item;
 

@@ -2,7 +2,7 @@
 
 use std::io::{Sink, Write, sink};
 
-use binplz_core::ports::Measured;
+use binplz_core::objects::stored::Measured;
 use flate2::write::GzDecoder;
 
 use crate::Counted;

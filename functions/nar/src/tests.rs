@@ -1,4 +1,4 @@
-use binplz_core::ports::Measured;
+use binplz_core::objects::stored::Measured;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;

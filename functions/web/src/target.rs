@@ -23,7 +23,8 @@ use binplz_core::{
         text::clean_lines,
         wait::{Patience, preferred_wait},
     },
-    ports::{self, Deployment},
+    objects::stored,
+    ports::Deployment,
     quota::client::Asker,
     telemetry::{About, Signal},
 };
@@ -43,8 +44,8 @@ pub(crate) async fn binary<D: Deployment>(
 ) -> Response {
     let format = respond::format(&headers);
     let method = match method {
-        Method::GET => ports::Method::Get,
-        Method::HEAD => ports::Method::Head,
+        Method::GET => stored::Method::Get,
+        Method::HEAD => stored::Method::Head,
         _ => return problem(&*d, Problem::method(), format),
     };
     if uri.path().starts_with("/-/") {
@@ -56,7 +57,7 @@ pub(crate) async fn binary<D: Deployment>(
     };
     let asker = asker(viewer, &headers);
     // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
-    let meant = method == ports::Method::Get && format != Format::Html && !is_nobody(&headers);
+    let meant = method == stored::Method::Get && format != Format::Html && !is_nobody(&headers);
     let reply = program::request(&*d, &query.target, method, meant.then_some(&asker)).await;
     d.emit(About::Service, Signal::Answered { reply: &reply, to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
@@ -150,7 +151,7 @@ pub(crate) async fn build<D: Deployment>(
         Err(wrong) => return problem(&*d, wrong, format),
     };
     let asker = asker(viewer, &headers);
-    let reply = program::request(&*d, &target, ports::Method::Get, Some(&asker)).await;
+    let reply = program::request(&*d, &target, stored::Method::Get, Some(&asker)).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = respond::answer(reply.answer(&asked));
     // Another person's click may have been first; then it may be there already.
@@ -180,7 +181,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
-    let reply = program::request(&*d, &target, ports::Method::Get, None).await;
+    let reply = program::request(&*d, &target, stored::Method::Get, None).await;
     // The stub and the installer follow the URL that stands in their line, as others a redirect.
     if format != Format::Html && matches!(reply, Reply::Hit { .. }) {
         d.emit(About::Service, Signal::Answered { reply: &reply, to: None });

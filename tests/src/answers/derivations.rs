@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 use serde_json::Value;
 
 use super::{

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use binplz_core::{
-    build::{Attempt, failure::Kind, protocol::JobLimits},
-    policy::Policy,
-};
+use binplz_core::build::{Attempt, failure::Kind, policy::Policy, protocol::JobLimits};
 
 use super::{Running, Start, operating::json, quick};
 use crate::{

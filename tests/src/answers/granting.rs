@@ -1,8 +1,8 @@
 //! What an operator grants: API keys to those whom he trusts, and money to builds.
 
 use binplz_core::{
+    build::policy::{Policy, Prices},
     id::money::Micros,
-    policy::{Policy, Prices},
 };
 use serde_json::{Value, json as object};
 

@@ -1,6 +1,6 @@
 //! A client's allowance belongs to its address; no header that a client sends changes that.
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 
 use super::{Running, Start, quick};
 use crate::{http::Answer, server::demo_set, site::Site};

@@ -30,7 +30,7 @@ pub mod waiting;
 
 use std::{ops::Deref, path::Path, process::Command, time::Duration};
 
-use binplz_core::policy::{Names, Policy};
+use binplz_core::build::policy::{Names, Policy};
 
 use crate::site::Site;
 

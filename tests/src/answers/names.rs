@@ -1,6 +1,6 @@
 //! What names mean: the contract's section 1, rule by rule, and what asking for what is not there starts.
 
-use binplz_core::policy::{Names, Policy};
+use binplz_core::build::policy::{Names, Policy};
 
 use super::{Running, Start, quick};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use binplz_core::{id::money::Micros, policy::Policy};
+use binplz_core::{build::policy::Policy, id::money::Micros};
 use rexpect::session::{Options, PtySession, spawn_with_options};
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Pages, and the same as JSON and as text.
 
-use binplz_core::policy::{Names, Policy};
+use binplz_core::build::policy::{Names, Policy};
 
 use super::{Running, Start, quick};
 use crate::{

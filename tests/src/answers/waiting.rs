@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 
 use super::{Running, Start, quick};
 use crate::{gate::Gate, server::fresh_set, site::wait_for};

@@ -6,7 +6,8 @@ use std::{io::Write, path::Path, sync::Arc};
 use binplz_core::{
     id::{key::hex, time::Timestamp},
     objects::artifact::{ObjectName, ObjectPath},
-    ports::{Intake, Ledger, NotCommitted, Swap, Version},
+    ports::{Intake, Ledger, NotCommitted},
+    row::{Swap, Version},
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore};
 use binplz_tests::contract::rows::{building, key, lease_id, served};

@@ -7,8 +7,9 @@ use binplz_core::{
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName},
         narinfo::Content,
+        stored::Measured,
     },
-    ports::{BinaryCache, Collect, Intake, Measured},
+    ports::{BinaryCache, Collect, Intake},
 };
 use binplz_nar::Packer;
 

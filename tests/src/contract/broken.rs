@@ -4,9 +4,8 @@ use binplz_core::{
     build::protocol::Progress,
     id::key::LeaseId,
     nixpkgs::{pins::Pinned, served::ServedKey},
-    ports::{
-        Cursor, Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Unavailable, Version,
-    },
+    ports::{Cursor, Ledger, NotCommitted, Read, Scanned, Unavailable},
+    row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
 };
 
 /// A ledger without the version condition: the last writer wins.

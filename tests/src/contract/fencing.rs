@@ -1,7 +1,10 @@
 //! The version condition: what makes two machines agree. Every race here is laid out step by step, both ways round;
 //! every promise is broken by [`super::broken::Forgetful`].
 
-use binplz_core::ports::{Ledger, NotCommitted, Read, Row, RowKey, Swap, Version};
+use binplz_core::{
+    ports::{Ledger, NotCommitted, Read},
+    row::{Row, RowKey, Swap, Version},
+};
 
 use super::{
     Kept, Violation,

@@ -9,7 +9,8 @@ use binplz_core::{
         pins::Pinned,
         served::{Served, ServedKey},
     },
-    ports::{Ledger, Listed, NotCommitted, Read, Row, RowKey, Scanned, StatusIndex, Swap, Version},
+    ports::{Ledger, NotCommitted, Read, Scanned},
+    row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
 };
 use proptest::{
     prelude::*,

@@ -8,28 +8,27 @@ use binplz_core::{
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
     },
-    gc::Trash,
     id::{
-        key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, Product, Rev, Sha256, System, Token},
+        key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, PinName, Product, Rev, Sha256, System, Token},
         money::Micros,
         target::{PinRef, Target, Wanted},
         time::{Day, Timestamp},
     },
     nixpkgs::{
-        pins::{Change, PinName, Pinned, Pins, Source},
+        pins::{Change, Pinned, Pins, Source},
         served::{Served, ServedKey},
     },
     objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
-    policy::{Policy, Prices},
-    ports::Row,
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
     },
+    row::{Row, Trash},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 

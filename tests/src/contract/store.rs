@@ -8,8 +8,11 @@ use binplz_core::{
         key::{Rev, Sha256},
         time::Timestamp,
     },
-    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
-    ports::{Collect, Held, Intake, KeptNixpkgs, Store},
+    objects::{
+        artifact::{AttemptPrefix, ObjectName, ObjectPath},
+        stored::{Held, KeptNixpkgs},
+    },
+    ports::{Collect, Intake, Store},
 };
 
 use super::{

@@ -11,8 +11,11 @@ use std::{
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
     id::key::{Rev, Sha256},
-    objects::artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
-    ports::{Cached, Collect, Held, Intake, KeptNixpkgs, Location, Method, Store, Unavailable},
+    objects::{
+        artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
+        stored::{Cached, Held, KeptNixpkgs, Location, Method},
+    },
+    ports::{Collect, Intake, Store, Unavailable},
 };
 use binplz_local::LocalStore;
 

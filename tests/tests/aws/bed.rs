@@ -18,8 +18,11 @@ use binplz_aws::{
 use binplz_core::{
     build::protocol::PresignedUpload,
     id::key::Rev,
-    objects::artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
-    ports::{BinaryCache, Collect, Intake, Method, Store},
+    objects::{
+        artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
+        stored::Method,
+    },
+    ports::{BinaryCache, Collect, Intake, Store},
 };
 use binplz_tests::{
     contract::{binary_cache::Promotes, store::Uploads},

@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use binplz_aws::{download_stats::LogDownloadStats, log};
 use binplz_core::{
     answer::reply::Reply,
+    billing::traffic::{Asked, Traffic},
     id::time::Timestamp,
     nixpkgs::served::{Served, ServedKey},
-    ports::{Asked, DownloadStats, Location, Traffic},
+    objects::stored::Location,
+    ports::DownloadStats,
     telemetry::{About, Signal},
 };
 use binplz_tests::{stack::ask, world::target};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use binplz_aws::launcher::EcsLauncher;
 use binplz_core::id::time::Timestamp;
-use binplz_core::ports::{Bell, Launcher, Ledger, Listed, NotLaunched, Read, RowKey, StatusIndex, Swap, Version};
+use binplz_core::{
+    ports::{Bell, Launcher, Ledger, NotLaunched, Read},
+    row::{Listed, RowKey, StatusIndex, Swap, Version},
+};
 use binplz_tests::{
     contract::rows::{self, key, lease, queued, ready},
     scenario::Scenario,
@@ -23,7 +26,7 @@ async fn watched() -> (Fresh, Scenario) {
 }
 
 /// Writes the `n`th build, due or ready, over what was seen.
-async fn write(ledger: &impl Ledger, seen: u64, row: binplz_core::ports::Row) {
+async fn write(ledger: &impl Ledger, seen: u64, row: binplz_core::row::Row) {
     ledger.commit(vec![Swap { seen: Version(seen), row }]).await.expect("it is written");
 }
 

@@ -12,8 +12,7 @@ use binplz_core::{
     },
     flow::{
         lease::{
-            job,
-            job::{Bearer, Denied},
+            job::{self, Bearer, Denied},
             settle::{settle, stopped},
         },
         request::program::request,
@@ -23,9 +22,13 @@ use binplz_core::{
         key::{BuildKey, Sha256},
         target::{Query, Target},
     },
-    objects::artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
-    ports::{Deployment, Ledger, Method, Read, Row, RowKey, StatusIndex},
+    objects::{
+        artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
+        stored::Method,
+    },
+    ports::{Deployment, Ledger, Read},
     quota::client::Asker,
+    row::{Row, RowKey, StatusIndex},
 };
 use binplz_tests::http::ask;
 use sha2::Digest;

@@ -9,6 +9,7 @@ use binplz_aws::metrics::{self, Metric};
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
+        policy::{Policy, Prices},
         size::Size,
     },
     flow::{
@@ -17,8 +18,8 @@ use binplz_core::{
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::money::Micros,
-    policy::{Policy, Prices},
-    ports::{Deployment, Method},
+    objects::stored::Method,
+    ports::Deployment,
     quota::client::Asker,
     telemetry::{About, Signal},
 };

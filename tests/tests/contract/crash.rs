@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use binplz_core::{
     objects::artifact::{ObjectName, ObjectPath},
-    ports::{Intake, Ledger, Read, Row, StatusIndex, Store, Version},
+    ports::{Intake, Ledger, Read, Store},
+    row::{Row, StatusIndex, Version},
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError};
 use binplz_tests::contract::rows::{building, key, lease_id, served};

@@ -11,8 +11,9 @@ use binplz_core::{
     objects::{
         artifact::{CacheName, ObjectPath},
         narinfo::StoreDir,
+        stored::Method,
     },
-    ports::{BinaryCache, Collect, Intake, Method, Store},
+    ports::{BinaryCache, Collect, Intake, Store},
 };
 use binplz_local::{DataDir, LocalBell, LocalBinaryCache, LocalLedger, LocalStore, UploadError};
 use binplz_tests::contract::{binary_cache::Promotes, store::Uploads};

@@ -8,6 +8,7 @@ use binplz_core::{
     build::{
         Event, State,
         failure::Kind,
+        policy::{Names, Policy},
         protocol::{Evaluated, Outcome, Report, Stats, Turn},
     },
     flow::{
@@ -17,9 +18,8 @@ use binplz_core::{
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::{BuildKey, Product, System},
-    objects::artifact::ObjectName,
-    policy::{Names, Policy},
-    ports::{Deployment, Intake, Method},
+    objects::{artifact::ObjectName, stored::Method},
+    ports::{Deployment, Intake},
     quota::client::Asker,
 };
 use binplz_tests::world::{World, rev, target};

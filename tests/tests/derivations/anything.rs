@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use binplz_core::{
     answer::reply::Reply,
-    build::{Event, failure::Kind, protocol::Turn},
+    build::{Event, failure::Kind, policy::Policy, protocol::Turn},
     flow::{
         advance,
         lease::claim::claim,
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::LeaseId,
-    policy::Policy,
-    ports::{Deployment, Ledger, Read, Row, RowKey},
+    ports::{Deployment, Ledger, Read},
+    row::{Row, RowKey},
 };
 use binplz_tests::{random::Random, world::World};
 

@@ -7,6 +7,7 @@ use binplz_core::{
     build::{
         Event, State,
         failure::{Failure, Kind},
+        policy::{Policy, Prices},
         protocol::{Evaluated, Outcome, Turn},
     },
     flow::{
@@ -18,7 +19,6 @@ use binplz_core::{
         },
     },
     id::money::Micros,
-    policy::{Policy, Prices},
     ports::Deployment,
 };
 use binplz_tests::world::World;

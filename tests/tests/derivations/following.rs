@@ -10,6 +10,7 @@ use binplz_core::{
     build::{
         Event, State,
         failure::Kind,
+        policy::Policy,
         protocol::{Evaluated, Outcome, Progress, Turn},
     },
     flow::{
@@ -20,7 +21,6 @@ use binplz_core::{
     },
     id::{target::Query, wait::Patience},
     objects::artifact::ObjectName,
-    policy::Policy,
     ports::{Deployment, Intake, Ledger},
 };
 use binplz_tests::world::{World, rev, target};

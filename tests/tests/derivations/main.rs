@@ -13,6 +13,7 @@ use binplz_core::{
     build::{
         Build, State,
         failure::{Failure, Kind},
+        policy::Policy,
         protocol::{Evaluated, Outcome, Report, Stats, Turn},
     },
     flow::{
@@ -22,8 +23,8 @@ use binplz_core::{
     },
     id::key::DrvHash,
     nixpkgs::served::Served,
-    policy::Policy,
-    ports::{Deployment, Method},
+    objects::stored::Method,
+    ports::Deployment,
     quota::client::Asker,
 };
 use binplz_tests::world::{World, target};

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 use binplz_tests::{
     answers::{Running, Start, granting::decimal},
     server::{Server, program},

@@ -14,8 +14,9 @@ use std::{
 
 use binplz_core::{
     id::money::Micros,
-    ports::{Ledger, Row, Version},
+    ports::Ledger,
     quota::{client::Allowance, limits::Limits},
+    row::{Row, Version},
 };
 use binplz_local::{DataDir, LocalLedger};
 use binplz_tests::{

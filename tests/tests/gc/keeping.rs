@@ -12,7 +12,9 @@ use binplz_core::{
     },
     gc::FORGOTTEN,
     nixpkgs::pins::KEEP,
-    ports::{Collect, Deployment, Ledger, Method, RowKey},
+    objects::stored::Method,
+    ports::{Collect, Deployment, Ledger},
+    row::RowKey,
 };
 use binplz_tests::world::{World, target};
 

@@ -17,6 +17,7 @@ use binplz_core::{
     build::{
         Event, State,
         failure::{Failure, Kind},
+        policy::Policy,
         protocol::{Evaluated, Nixpkgs, Outcome, Phase, Progress, Report as Told, Stats, Turn},
     },
     flow::{
@@ -29,10 +30,13 @@ use binplz_core::{
     gc::Report,
     id::key::{BuildKey, DrvHash, Product, Rev, System},
     nixpkgs::{pins::Change, served::Served},
-    objects::artifact::{AttemptPrefix, ObjectName},
-    policy::Policy,
-    ports::{Collect, Deployment, Intake, Ledger, Method, Row, RowKey},
+    objects::{
+        artifact::{AttemptPrefix, ObjectName},
+        stored::Method,
+    },
+    ports::{Collect, Deployment, Intake, Ledger},
     quota::client::Asker,
+    row::{Row, RowKey},
 };
 use binplz_tests::world::{World, rev, target};
 

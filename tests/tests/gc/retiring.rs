@@ -6,7 +6,8 @@ use binplz_core::{
     build::{State, failure::Kind, protocol::Turn},
     id::key::LeaseId,
     nixpkgs::pins::{Change, KEEP},
-    ports::{Deployment, KeptNixpkgs, Ledger},
+    objects::stored::KeptNixpkgs,
+    ports::{Deployment, Ledger},
 };
 use binplz_tests::world::{World, rev};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 use binplz_tests::{answers::Start, stack::Stack};
 
 /// On the bed.

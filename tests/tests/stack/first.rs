@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 use binplz_tests::{server::fresh_set, site::wait_for, stack::Stack};
 
 #[test]

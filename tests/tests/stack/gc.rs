@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-use binplz_core::ports::Row;
+use binplz_core::row::Row;
 use binplz_tests::{
     answers::Running,
     server::{fresh_set, program},

@@ -3,7 +3,7 @@
 
 use std::{ops::Deref, path::Path, process::Command};
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 use binplz_tests::{
     answers::{Running, Start},
     scenario::Scenario,

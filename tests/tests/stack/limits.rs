@@ -8,9 +8,8 @@ use std::{
 use aws_sdk_ecs::primitives::{DateTime, DateTimeFormat};
 use binplz_aws::config::Settings;
 use binplz_core::{
-    build::size::Size,
+    build::{policy::Policy, size::Size},
     id::money::Micros,
-    policy::Policy,
     quota::{client::Allowance, limits::Limits},
 };
 use binplz_tests::{

@@ -6,7 +6,7 @@ use std::{
     net::TcpListener,
 };
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 use binplz_tests::{
     answers::{Running, quick},
     server::{demo_set, fresh_set},

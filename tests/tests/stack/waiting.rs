@@ -9,7 +9,7 @@ use std::{
     thread::scope,
 };
 
-use binplz_core::policy::Policy;
+use binplz_core::build::policy::Policy;
 use binplz_tests::{answers::quick, gate::Gate, http, server::fresh_set, site::wait_for, stack::Stack};
 
 /// A stack, a package whose build waits for the test, and a hit.

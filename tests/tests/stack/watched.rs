@@ -5,16 +5,20 @@ use std::{ops::Deref, time::Duration};
 use aws_sdk_ecs::types::DesiredStatus;
 use binplz_aws::{Receiving, account::Account, config::Settings, ledger::DynamoLedger};
 use binplz_core::{
-    build::{Build, State, failure::Kind},
+    build::{
+        Build, State,
+        failure::Kind,
+        policy::{Names, Policy},
+    },
     flow::operator::stop::cancel,
     id::{
         key::{LeaseId, Product},
         target::Query,
     },
     nixpkgs::pins::Pins,
-    policy::{Names, Policy},
-    ports::{Collect, Deployment, Ledger, Read, Row, RowKey, Version},
+    ports::{Collect, Deployment, Ledger, Read},
     quota::limits::Limits,
+    row::{Row, RowKey, Version},
 };
 use binplz_tests::{scenario::Scenario, server::fresh_set, site::wait_for, stack::Stack};
 use serde_json::json;

@@ -3,7 +3,10 @@
 use std::{fmt::Write, time::Duration};
 
 use binplz_core::{
-    billing::bill::{Bill, Sums, Taken},
+    billing::{
+        bill::{Bill, Sums, Taken},
+        traffic::Traffic,
+    },
     flow::operator::{
         cost::Cost,
         orders::{Operator, Order},
@@ -12,7 +15,6 @@ use binplz_core::{
         money::Micros,
         text::{bytes, span, thousands},
     },
-    ports::Traffic,
 };
 use indicatif::ProgressBar;
 

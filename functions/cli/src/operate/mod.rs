@@ -15,8 +15,13 @@ use binplz_core::{
         inspect::{Filter, StatusFilter},
         orders::{Act, Declined, Named, Operator, Order},
     },
-    id::{key::Attr, money::Micros, target::BadTarget, time::Timestamp},
-    nixpkgs::pins::{Change, PinName},
+    id::{
+        key::{Attr, PinName},
+        money::Micros,
+        target::BadTarget,
+        time::Timestamp,
+    },
+    nixpkgs::pins::Change,
 };
 use clap::{
     Args as ClapArgs, Subcommand, ValueEnum,

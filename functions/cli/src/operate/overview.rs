@@ -3,12 +3,12 @@
 use std::{fmt::Write, time::Duration};
 
 use binplz_core::{
+    billing::traffic::Asked,
     flow::{
         QUEUE_COUNT,
         operator::orders::{Operator, Order, Overview},
     },
     id::{text, time::Timestamp},
-    ports::Asked,
     quota::limits::Egress,
 };
 use indicatif::ProgressBar;

@@ -16,11 +16,13 @@ use axum::{
     middleware::map_request,
 };
 use binplz_core::{
-    build::protocol::{JobLimits, Nixpkgs},
+    build::{
+        policy::{Names, Policy, Prices},
+        protocol::{JobLimits, Nixpkgs},
+    },
     flow::operator::pins::{self, NotChanged},
     id::{key::System, money::Micros},
     nixpkgs::pins::{Change, Pins, Source},
-    policy::{Names, Policy, Prices},
     ports::{Deployment, Unavailable},
 };
 use binplz_local::{Config, Local, OpenError};

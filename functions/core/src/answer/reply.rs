@@ -12,7 +12,7 @@ use crate::{
         text::clean_line,
     },
     nixpkgs::served::Served,
-    ports::Location,
+    objects::stored::Location,
 };
 
 pub use crate::answer::{page::Page, problem::Problem};

@@ -8,11 +8,10 @@ use crate::{
     billing::{
         cost::{self, Way},
         prices::{PriceBasis, PriceList},
+        traffic::Traffic,
     },
-    build::{Attempt, Build},
+    build::{Attempt, Build, policy::Policy},
     id::{key::Product, money::Micros, time::Timestamp},
-    policy::Policy,
-    ports::Traffic,
 };
 
 /// A month's usage so far.

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use crate::{
     billing::prices::{Dollars, Machine, PriceList},
-    build::size::Size,
-    policy::Policy,
+    build::{policy::Policy, size::Size},
 };
 
 /// A number that has to be assumed.

@@ -3,3 +3,4 @@
 pub mod bill;
 pub mod cost;
 pub mod prices;
+pub mod traffic;

@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{id::money::Micros, policy};
+use crate::{build::policy, id::money::Micros};
 
 /// The price file of this version.
 pub const FILE: &str = include_str!("../../../../infra/prices.json");

@@ -17,6 +17,7 @@ use crate::{
         Attempt, Borrowed, Build, Event, HISTORY_MAX, Illegal, Lease, Made, State, Step,
         derivation::Realisation,
         failure::{Class, Failure, Kind},
+        policy::Policy,
         protocol::Stats,
         size::Size,
     },
@@ -25,7 +26,6 @@ use crate::{
         time::Timestamp,
     },
     objects::artifact::AttemptPrefix,
-    policy::Policy,
 };
 
 impl Build {

@@ -20,6 +20,7 @@ pub mod derivation;
 mod event;
 pub mod failed_dependencies;
 pub mod failure;
+pub mod policy;
 pub mod profile;
 pub mod protocol;
 pub mod size;

@@ -18,11 +18,9 @@ use crate::{
     build::{Attempt, Build, Event, Illegal, Made, Step, apply, profile::BuildProfile},
     id::key::{Attr, BuildKey, Product, System},
     objects::artifact::{AttemptPrefix, Manifest, ObjectName},
-    ports::{
-        Bell, Deployment, Ledger, Listed, NotCommitted, Read, Row, RowKey, StatusIndex, Store, Swap, Unavailable,
-        Version,
-    },
+    ports::{Bell, Deployment, Ledger, NotCommitted, Read, Store, Unavailable},
     quota::limits::{LimitExceeded, Limits, Why},
+    row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     telemetry::{About, Moved, Signal},
 };
 

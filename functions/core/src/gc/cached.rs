@@ -5,7 +5,10 @@ use std::{ops::AddAssign, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::time::Timestamp, objects::artifact::CacheName, ports::Cached};
+use crate::{
+    id::time::Timestamp,
+    objects::{artifact::CacheName, stored::Cached},
+};
 
 /// How long a store path is kept in the binary cache. Reads are not recorded, and building a toolchain once more in
 /// three months costs less than keeping those of every nixpkgs.

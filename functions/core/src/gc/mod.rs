@@ -1,7 +1,7 @@
 //! Garbage collection: pure decisions over all rows, which [`crate::flow::operator::gc`] carries out.
 //!
 //! Rows are kept by pins, objects by rows. A row is deleted when no pin needs its nixpkgs and the retention of its pin
-//! has ended, or its package was taken down, and both are older than a [grace period](crate::policy::Policy::grace). An
+//! has ended, or its package was taken down, and both are older than a [grace period](crate::build::policy::Policy::grace). An
 //! attempt's objects are deleted when no row has needed them for a grace period.
 //!
 //! So everything that is deleted has been unreferenced for longer than any request or function lives: none of them can
@@ -28,21 +28,11 @@ use crate::{
     },
     nixpkgs::{pins::Pins, served::Served},
     objects::artifact::AttemptPrefix,
-    ports::{Row, RowKey, Version},
+    row::{Row, RowKey, Version},
 };
 
 /// How long information without further use is kept: a retryable failure, and the profile of a package without builds.
 pub const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// The row of an attempt's prefix that no row needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trash {
-    /// The prefix.
-    #[serde(rename = "home")]
-    pub prefix: AttemptPrefix,
-    /// Since when at least.
-    pub since: Timestamp,
-}
 
 /// The basis of all decisions.
 #[derive(Clone, Debug)]
@@ -361,8 +351,8 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-impl AddAssign<&crate::ports::Held> for Amount {
-    fn add_assign(&mut self, held: &crate::ports::Held) {
+impl AddAssign<&crate::objects::stored::Held> for Amount {
+    fn add_assign(&mut self, held: &crate::objects::stored::Held) {
         self.prefixes += 1;
         self.objects += held.objects;
         self.bytes += held.bytes;

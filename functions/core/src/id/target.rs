@@ -9,12 +9,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{
-    id::{
-        key::{Attr, BadName, Bin, NAME_MAX, System, serde_as_text},
-        text::clean_line,
-    },
-    nixpkgs::pins::PinName,
+use crate::id::{
+    key::{Attr, BadName, Bin, NAME_MAX, PinName, System, serde_as_text},
+    text::clean_line,
 };
 
 /// The characters that a target does not escape: RFC 3986's unreserved ones. So a target can stand in a URL, in a

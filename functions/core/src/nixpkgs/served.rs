@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{
-        key::{Attr, BadName, Bin, Rev, Sha256, System, serde_as_text},
+        key::{Attr, BadName, Bin, PinName, Rev, Sha256, System, serde_as_text},
         target::{COMMIT_MIN, PinRef, Query, Target, Wanted},
     },
-    nixpkgs::pins::{PinName, Pinned},
+    nixpkgs::pins::Pinned,
     objects::artifact::ObjectPath,
 };
 

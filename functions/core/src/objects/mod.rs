@@ -3,3 +3,4 @@
 pub mod artifact;
 pub mod gzip;
 pub mod narinfo;
+pub mod stored;

@@ -13,13 +13,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    build::{profile::DurationEstimate, size::Size},
+    build::{policy::Policy, profile::DurationEstimate, size::Size},
     id::{
         key::{LeaseId, Product, System},
         money::Micros,
         time::{Day, Month, Timestamp},
     },
-    policy::Policy,
 };
 
 mod egress;
@@ -272,7 +271,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::Prices;
+    use crate::build::policy::Prices;
 
     fn lease(n: u8) -> LeaseId {
         format!("{n:032x}").parse().expect("32 hex digits")

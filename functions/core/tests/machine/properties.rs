@@ -7,6 +7,7 @@ use binplz_core::{
         Build, Event, HISTORY_MAX, Illegal, State, Step, apply,
         derivation::Realisation,
         failure::{Class, Failure, Kind},
+        policy::Policy,
         size::Size,
     },
     id::{
@@ -14,7 +15,6 @@ use binplz_core::{
         time::Timestamp,
     },
     objects::artifact::AttemptPrefix,
-    policy::Policy,
 };
 use proptest::prelude::*;
 

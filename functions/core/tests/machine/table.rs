@@ -5,12 +5,12 @@ use binplz_core::{
         Attempt, Borrowed, Build, Event, Illegal, Lease, Made, State, Step, apply,
         derivation::Realisation,
         failure::{Failure, Kind},
+        policy::Policy,
         protocol::Stats,
         size::Size,
     },
     id::{key::BuildKey, time::Timestamp},
     objects::artifact::AttemptPrefix,
-    policy::Policy,
 };
 
 use crate::{NOW, drv, id, settle, token, unasked};

@@ -4,11 +4,11 @@ use binplz_core::{
     build::{
         Build, Event, State, Step, apply,
         failure::{Failure, Kind},
+        policy::Policy,
         protocol::{Job, Outcome, Stats},
         size::Size,
     },
     id::{key::LeaseId, time::Timestamp},
-    policy::Policy,
     quota::limits::Why,
 };
 

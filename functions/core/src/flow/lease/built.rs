@@ -10,7 +10,8 @@ use crate::{
         load_build, load_manifest,
     },
     id::key::Product,
-    ports::{Deployment, Ledger, StatusIndex},
+    ports::{Deployment, Ledger},
+    row::StatusIndex,
 };
 
 /// How many builds are looked back.

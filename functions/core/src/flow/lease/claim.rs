@@ -17,7 +17,8 @@ use crate::{
         text::clean_line,
     },
     objects::artifact::ObjectName,
-    ports::{Deployment, Intake, Ledger, Row, Swap, Unavailable},
+    ports::{Deployment, Intake, Ledger, Unavailable},
+    row::{Row, Swap},
 };
 
 /// Whose turn it is. Whoever is told [`Turn::Go`] has written the derivation's row after it had seen that nobody else is at it; so of

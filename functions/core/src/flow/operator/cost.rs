@@ -6,10 +6,12 @@ use crate::{
     billing::{
         bill::{self, Bill, Taken, Used},
         prices::PriceList,
+        traffic::Traffic,
     },
     flow::{load_limits, operator::inspect::shelved},
     id::time::Timestamp,
-    ports::{Deployment, DownloadStats, Read, StatusIndex, Traffic, Unavailable},
+    ports::{Deployment, DownloadStats, Read, Unavailable},
+    row::StatusIndex,
 };
 
 /// How many packages are told, of those that took the most.

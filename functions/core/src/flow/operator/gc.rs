@@ -14,9 +14,10 @@ use futures_util::future::try_join_all;
 
 use crate::{
     flow::{Tries, change_limits, load_limits, operator::pins},
-    gc::{self, Census, Fate, Found, Report, Rule, Trash, Verdict},
-    objects::artifact::AttemptPrefix,
-    ports::{Collect, Deployment, Held, Ledger, NotCommitted, Read, Row, RowKey, Swap, Unavailable, Version},
+    gc::{self, Census, Fate, Found, Report, Rule, Verdict},
+    objects::{artifact::AttemptPrefix, stored::Held},
+    ports::{Collect, Deployment, Ledger, NotCommitted, Read, Unavailable},
+    row::{Row, RowKey, Swap, Trash, Version},
     telemetry::{About, Signal},
 };
 

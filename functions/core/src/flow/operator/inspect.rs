@@ -27,7 +27,8 @@ use crate::{
         time::Timestamp,
     },
     nixpkgs::pins::Pins,
-    ports::{Deployment, Ledger, Read, StatusIndex, Unavailable},
+    ports::{Deployment, Ledger, Read, Unavailable},
+    row::StatusIndex,
 };
 
 /// How many builds of a shelf are looked through, the latest first.

@@ -4,8 +4,9 @@ use thiserror::Error;
 
 use crate::{
     flow::{Tries, load_row},
-    ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
+    ports::{Deployment, Ledger, Read, Unavailable},
     quota::client::{KeyChange, KeyRefused, Keys},
+    row::{Row, RowKey, Swap, Version},
 };
 
 /// Why the keys were not changed.

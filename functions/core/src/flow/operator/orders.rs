@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    billing::traffic::Asked,
     build::Event,
     flow::{
         AdvanceError, QUEUE_COUNT, advance, load_build, load_limits,
@@ -29,7 +30,7 @@ use crate::{
         time::Timestamp,
     },
     nixpkgs::pins::{Change, Pins, Withheld},
-    ports::{Asked, Collect, Deployment, DownloadStats, Read, Unavailable},
+    ports::{Collect, Deployment, DownloadStats, Read, Unavailable},
     quota::{
         client::{KeyChange, Keys},
         limits::{Egress, Paused},

@@ -16,7 +16,8 @@ use crate::{
         pins::{Change, PinRefusal, Pinned, Pins},
         served::{Served, ServedKey},
     },
-    ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
+    ports::{Deployment, Ledger, Read, Unavailable},
+    row::{Row, RowKey, Swap, Version},
 };
 
 /// How many rows are looked at, and marked, at once.

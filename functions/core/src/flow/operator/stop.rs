@@ -8,8 +8,9 @@ use crate::{
         AdvanceError, Advanced, advance, change_limits, lease::settle, load_limits, ring, schedule::status_index::Walk,
     },
     id::{key::BuildKey, money::Micros, time::Timestamp},
-    ports::{Deployment, Launcher, Read, StatusIndex, Unavailable},
+    ports::{Deployment, Launcher, Read, Unavailable},
     quota::limits::Limits,
+    row::StatusIndex,
     telemetry::{About, Signal},
 };
 

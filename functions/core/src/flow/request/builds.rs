@@ -13,7 +13,8 @@ use crate::{
         time::Timestamp,
     },
     nixpkgs::pins::Pins,
-    ports::{Deployment, Ledger, Listed, StatusIndex, Unavailable},
+    ports::{Deployment, Ledger, Unavailable},
+    row::{Listed, StatusIndex},
 };
 
 /// Most builds of a kind in an answer.

@@ -4,12 +4,11 @@
 //! names are attributes.
 
 use crate::{
-    build::{Build, Event},
+    build::{Build, Event, policy::Names},
     flow::{AdvanceError, advance, load_build, ring, startable},
     id::key::{BuildKey, Product},
     nixpkgs::pins::{Pins, ResolvedPin},
     objects::artifact::{AttemptPrefix, ObjectName},
-    policy::Names,
     ports::{Deployment, Unavailable},
     telemetry::About,
 };

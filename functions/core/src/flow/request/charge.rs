@@ -3,8 +3,9 @@
 use crate::{
     answer::problem::Problem,
     flow::{AdvanceError, load_row, operator::keys},
-    ports::{Deployment, Read, Row, RowKey, Swap, Unavailable},
+    ports::{Deployment, Read, Unavailable},
     quota::client::{Allowance, Asker, Client},
+    row::{Row, RowKey, Swap},
 };
 
 /// Who pays for a new build with a part of an allowance.

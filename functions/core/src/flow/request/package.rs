@@ -8,23 +8,22 @@ use crate::{
         reply::{Problem, Reply},
         shell::{self, word},
     },
-    build::{Build, Made, State, protocol::Nixpkgs},
+    build::{Build, Made, State, policy::Names, protocol::Nixpkgs},
     flow::{
         load_build, manifest_of,
         operator::pins,
         request::{catalogue, search, status},
     },
     id::{
-        key::{Attr, Bin, BuildKey, Product, Rev, Sha256, System},
+        key::{Attr, Bin, BuildKey, PinName, Product, Rev, Sha256, System},
         target::{PinRef, Target, Wanted},
         text::bytes,
     },
     nixpkgs::{
         catalogue::{About, Resolution},
-        pins::{PinName, Pins, ResolvedPin, Source},
+        pins::{Pins, ResolvedPin, Source},
     },
     objects::artifact::{Main, ObjectName, Verdict},
-    policy::Names,
     ports::{Catalogue, Deployment, Unavailable},
 };
 

@@ -20,12 +20,16 @@ use crate::{
         target::{PinRef, Target, Wanted},
     },
     nixpkgs::served::{Served, ServedKey},
-    objects::artifact::{Main, Manifest, ObjectName, Program, Verdict},
-    ports::{Deployment, Ledger, Method, NotCommitted, Read, Row, RowKey, Store, Swap, Unavailable, Version},
+    objects::{
+        artifact::{Main, Manifest, ObjectName, Program, Verdict},
+        stored::Method,
+    },
+    ports::{Deployment, Ledger, NotCommitted, Read, Store, Unavailable},
     quota::{
         client::Asker,
         limits::{LimitExceeded, Why},
     },
+    row::{Row, RowKey, Swap, Version},
     telemetry::{About, Signal},
 };
 

@@ -4,16 +4,16 @@ use std::fmt;
 
 use crate::{
     answer::reply::{Problem, Reply},
+    build::policy::Names,
     flow::{operator::pins, request::catalogue},
     id::{
-        key::{Attr, Bin, BuildKey, DrvHash, Product},
+        key::{Attr, Bin, BuildKey, DrvHash, PinName, Product},
         target::Target,
     },
     nixpkgs::{
         catalogue::Resolution,
-        pins::{PinName, ResolvedPin, Unserved, Withheld},
+        pins::{ResolvedPin, Unserved, Withheld},
     },
-    policy::Names,
     ports::{Catalogue, Deployment, Unavailable},
 };
 

@@ -4,17 +4,17 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::{
+    build::policy::Names,
     flow::{operator::pins, request::catalogue},
     id::{
-        key::{Attr, Rev, System},
+        key::{Attr, PinName, Rev, System},
         target::{Search, Target, Wanted},
     },
     nixpkgs::{
         catalogue::{About, Entry, Resolution},
-        pins::{PinName, Unserved},
+        pins::Unserved,
     },
     objects::artifact::{ObjectName, ObjectPath},
-    policy::Names,
     ports::{Catalogue, Deployment, Store, Unavailable},
     telemetry,
 };

@@ -6,15 +6,13 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 
 use crate::{
-    build::State,
+    build::{State, policy::Names},
     flow::{QUEUE_COUNT, load_build, load_limits, operator::pins, queued, request::status},
     id::{
-        key::{BuildKey, Product, Rev, System},
+        key::{BuildKey, PinName, Product, Rev, System},
         text::bytes,
         time::{Day, Timestamp},
     },
-    nixpkgs::pins::PinName,
-    policy::Names,
     ports::{Deployment, Read, Unavailable},
     quota::limits::{Egress, Paused},
 };

@@ -19,8 +19,9 @@ use crate::{
         text::span,
         time::Timestamp,
     },
-    ports::{Deployment, Ledger, Read, StatusIndex, Unavailable},
+    ports::{Deployment, Ledger, Read, Unavailable},
     quota::limits::{Limits, Paused},
+    row::StatusIndex,
 };
 
 /// How far ahead in the queue a build is looked for; further back it is "more than this many".

@@ -20,8 +20,9 @@ use crate::{
         key::{BuildKey, Product},
         time::Timestamp,
     },
-    ports::{Deployment, Launcher, NotLaunched, Read, StatusIndex, Unavailable},
+    ports::{Deployment, Launcher, NotLaunched, Read, Unavailable},
     quota::limits::{LimitExceeded, Limits},
+    row::StatusIndex,
     telemetry::{About, Signal},
 };
 

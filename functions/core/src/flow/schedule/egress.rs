@@ -2,10 +2,11 @@
 //! served until the next day.
 
 use crate::{
+    build::policy::Policy,
     flow::{change_limits, load_limits},
     id::time::Timestamp,
-    policy::Policy,
-    ports::{Deployment, DownloadStats, Location, Read, Unavailable},
+    objects::stored::Location,
+    ports::{Deployment, DownloadStats, Read, Unavailable},
     telemetry::{About, Signal},
 };
 

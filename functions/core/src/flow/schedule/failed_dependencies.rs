@@ -5,7 +5,8 @@ use crate::{
     flow::{Tries, load_row},
     id::key::{DrvHash, System},
     objects::artifact::AttemptPrefix,
-    ports::{Deployment, Ledger, Read, Row, RowKey, Swap, Unavailable, Version},
+    ports::{Deployment, Ledger, Read, Unavailable},
+    row::{Row, RowKey, Swap, Version},
 };
 
 async fn load<D: Deployment>(d: &D, system: System) -> Result<(FailedDependencies, Version), Unavailable> {

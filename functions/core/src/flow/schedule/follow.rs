@@ -12,7 +12,8 @@ use crate::{
     },
     id::key::{BuildKey, DrvHash, System},
     objects::artifact::AttemptPrefix,
-    ports::{Deployment, Read, RowKey, StatusIndex, Unavailable, Version},
+    ports::{Deployment, Read, Unavailable},
+    row::{RowKey, StatusIndex, Version},
     telemetry::About,
 };
 

@@ -13,8 +13,9 @@ use crate::{
     objects::{
         artifact::{AttemptPrefix, ObjectName},
         narinfo::{BadNarinfo, Narinfo},
+        stored::Measured,
     },
-    ports::{BinaryCache, Deployment, Measured, Unavailable},
+    ports::{BinaryCache, Deployment, Unavailable},
     telemetry::{About, Signal},
 };
 

@@ -1,6 +1,9 @@
 //! A shelf is looked through, page by page: what lies there is looked at, and nothing is decided by it.
 
-use crate::ports::{Deployment, Ledger, Listed, StatusIndex, Unavailable};
+use crate::{
+    ports::{Deployment, Ledger, Unavailable},
+    row::{Listed, StatusIndex},
+};
 
 /// How many builds are looked at in one go.
 const PAGE: usize = 50;

@@ -13,7 +13,8 @@ use crate::{
         key::{BuildKey, System},
         time::Timestamp,
     },
-    ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Row, StatusIndex, Swap, Unavailable},
+    ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Unavailable},
+    row::{Row, StatusIndex, Swap},
     telemetry::{About, Signal},
 };
 

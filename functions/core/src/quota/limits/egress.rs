@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    build::policy::Policy,
     id::time::{Day, Timestamp},
-    policy::Policy,
     quota::limits::Limits,
 };
 

@@ -5,9 +5,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    build::failure::Kind,
+    build::{failure::Kind, policy::Policy},
     id::{key::System, time::Timestamp},
-    policy::Policy,
     quota::limits::{LimitExceeded, Limits},
 };
 

@@ -1,4 +1,4 @@
-//! A row's name as text: the same in every ledger. Roles' permissions are limited by its prefix.
+//! A row's name, and its text: the same in every ledger. Roles' permissions are limited by its prefix.
 //!
 //! ```text
 //! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR · doomed/SYSTEM ·
@@ -7,7 +7,37 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{id::key::BadName, ports::RowKey};
+use crate::{
+    id::key::{Attr, BadName, BuildKey, DrvHash, System},
+    nixpkgs::served::ServedKey,
+    objects::artifact::AttemptPrefix,
+    quota::client::Client,
+};
+
+/// A row's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey {
+    /// A build's row.
+    Build(BuildKey),
+    /// A derivation's row: for which system, and which.
+    Derivation(System, DrvHash),
+    /// A served row.
+    Served(ServedKey),
+    /// What a package took when it was built last.
+    BuildProfile(System, Attr),
+    /// The dependencies that fail for a system.
+    FailedDependencies(System),
+    /// What a client has had started.
+    Allowance(Client),
+    /// The API keys. There is one such row.
+    Keys,
+    /// That nobody needs what lies in a home any more.
+    Trash(AttemptPrefix),
+    /// The row of slots, money and pauses. There is one.
+    Limits,
+    /// The pins. There is one such row.
+    Pins,
+}
 
 impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

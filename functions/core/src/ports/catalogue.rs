@@ -1,0 +1,41 @@
+//! The catalogue of a nixpkgs.
+
+use std::sync::Arc;
+
+use crate::{
+    id::{
+        key::{Attr, System},
+        target::Wanted,
+    },
+    nixpkgs::catalogue::{About, Entry, Resolution},
+};
+
+/// What is known of the names of one nixpkgs. It was read before: it answers without I/O, in microseconds.
+pub trait Catalogue: Send + Sync {
+    /// What a path means on a system.
+    fn resolve(&self, wanted: &Wanted, system: System) -> Resolution;
+
+    /// Up to `most` packages that have to do with a text, the best first: by what they, or their programs, are called.
+    fn search(&self, text: &str, system: System, most: usize) -> Vec<Entry>;
+
+    /// What is known of a package on a system; `None`: there is no such attribute.
+    fn entry(&self, attr: &Attr, system: System) -> Option<Entry>;
+
+    /// What a package says of itself, from its block of the details file; `None`: it is not in there.
+    fn about(&self, block: &[u8], attr: &Attr) -> Option<About>;
+}
+
+impl<C: Catalogue> Catalogue for Arc<C> {
+    fn resolve(&self, wanted: &Wanted, system: System) -> Resolution {
+        self.as_ref().resolve(wanted, system)
+    }
+    fn search(&self, text: &str, system: System, most: usize) -> Vec<Entry> {
+        self.as_ref().search(text, system, most)
+    }
+    fn entry(&self, attr: &Attr, system: System) -> Option<Entry> {
+        self.as_ref().entry(attr, system)
+    }
+    fn about(&self, block: &[u8], attr: &Attr) -> Option<About> {
+        self.as_ref().about(block, attr)
+    }
+}

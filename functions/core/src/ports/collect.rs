@@ -1,0 +1,40 @@
+//! Garbage collection's access to the store.
+
+use std::future::Future;
+
+use crate::{
+    id::key::Rev,
+    objects::{
+        artifact::{AttemptPrefix, CacheName},
+        stored::{Cached, Held, KeptNixpkgs},
+    },
+    ports::Unavailable,
+};
+
+/// The objects, for whoever clears away what nobody needs any more: nobody else can.
+pub trait Collect: Send + Sync {
+    /// Up to `limit` homes that hold something, in an order of the store's own, beginning behind `after`.
+    fn prefixes(
+        &self,
+        after: Option<&AttemptPrefix>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
+
+    /// Removes all that lies in a home. Where it fails, some may be gone.
+    fn remove_prefix(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Every nixpkgs that an operator has put where builders find it.
+    fn kept_nixpkgs(&self) -> impl Future<Output = Result<Vec<KeptNixpkgs>, Unavailable>> + Send;
+
+    /// Removes one. One that is gone already is well.
+    fn remove_nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Every file of the shared Nix cache.
+    fn cached(&self) -> impl Future<Output = Result<Vec<Cached>, Unavailable>> + Send;
+
+    /// Removes one. One that is gone already is well.
+    fn remove_cached(&self, name: &CacheName) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// How many bytes have been offered to it that nobody has looked at yet.
+    fn in_quarantine(&self) -> impl Future<Output = Result<u64, Unavailable>> + Send;
+}

@@ -1,0 +1,43 @@
+//! Ports: what the flows need of the world, one role a file. `local` and `aws` each fill them; one contract suite
+//! (`tests/src/contract`) holds every adapter to what is written here.
+
+use thiserror::Error;
+
+mod binary_cache;
+mod catalogue;
+mod collect;
+mod deployment;
+mod doorbell;
+mod download_stats;
+mod launcher;
+mod ledger;
+mod store;
+mod wait_limiter;
+
+pub use binary_cache::BinaryCache;
+pub use catalogue::Catalogue;
+pub use collect::Collect;
+pub use deployment::Deployment;
+pub use doorbell::Bell;
+pub use download_stats::DownloadStats;
+pub use launcher::{Launcher, NotLaunched};
+pub use ledger::{Cursor, Ledger, NotCommitted, Read, Scanned};
+pub use store::{Intake, Store};
+pub use wait_limiter::{WaitLimiter, Watch};
+
+/// A backend did not do what it was asked, or its answer was lost: the outcome is unknown, and trying again is right.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{role}: {cause}")]
+pub struct Unavailable {
+    /// Which role failed.
+    pub role: &'static str,
+    /// For the operator's log, never for a client.
+    pub cause: String,
+}
+
+impl Unavailable {
+    /// A failure of `role`, with its cause.
+    pub fn new(role: &'static str, cause: impl ToString) -> Unavailable {
+        Unavailable { role, cause: cause.to_string() }
+    }
+}

@@ -1,0 +1,123 @@
+//! Rows: everything that the ledger stores. To add a kind, add it to `rows!`, to [`RowKey`] and its text, and to [`Row::key`].
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    build::{Build, derivation::Derivation, failed_dependencies::FailedDependencies, profile::BuildProfile},
+    nixpkgs::{pins::Pins, served::Served},
+    quota::{
+        client::{Allowance, Keys},
+        limits::Limits,
+    },
+};
+
+mod key;
+mod status_index;
+mod trash;
+
+pub use key::RowKey;
+pub use status_index::{Listed, StatusIndex};
+pub use trash::Trash;
+
+/// The kinds of rows. The kind is part of a row's key, so its JSON does not repeat it.
+macro_rules! rows {
+    ($($(#[$doc:meta])+ $kind:ident,)+) => {
+        /// A row.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Row {
+            $($(#[$doc])+ $kind($kind),)+
+        }
+
+        impl Row {
+            /// Its content as JSON: the form in every ledger.
+            ///
+            /// # Errors
+            /// serde's; no row is such that JSON cannot express it.
+            pub fn to_json(&self) -> serde_json::Result<String> {
+                match self {
+                    $(Row::$kind(content) => serde_json::to_string(content),)+
+                }
+            }
+
+            /// Reads the content of the row that is stored under `key`.
+            ///
+            /// # Errors
+            /// serde's, if the JSON is not of the key's kind.
+            pub fn from_json(key: &RowKey, json: &[u8]) -> serde_json::Result<Row> {
+                fn read<R: DeserializeOwned>(json: &[u8]) -> serde_json::Result<R> {
+                    serde_json::from_slice(json)
+                }
+                match key {
+                    $(RowKey::$kind { .. } => read(json).map(Row::$kind),)+
+                }
+            }
+        }
+
+        $(impl TryFrom<Row> for $kind {
+            type Error = ();
+            fn try_from(row: Row) -> Result<$kind, ()> {
+                match row {
+                    Row::$kind(content) => Ok(content),
+                    _ => Err(()),
+                }
+            }
+        })+
+    };
+}
+
+rows! {
+    /// A build.
+    Build,
+    /// The attempt that has claimed a derivation.
+    Derivation,
+    /// The last good program of a target.
+    Served,
+    /// The duration and memory of a package's last build.
+    BuildProfile,
+    /// Dependencies that are known to fail.
+    FailedDependencies,
+    /// The builds that a client has had started.
+    Allowance,
+    /// The API keys.
+    Keys,
+    /// An attempt's prefix that no row needs.
+    Trash,
+    /// Slots, budget and pauses.
+    Limits,
+    /// The pins.
+    Pins,
+}
+
+impl Row {
+    /// Its name, which is part of what it says.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Row::Build(build) => RowKey::Build(build.key.clone()),
+            Row::Derivation(taken) => RowKey::Derivation(taken.system(), taken.drv.clone()),
+            Row::Served(served) => RowKey::Served(served.asked.clone()),
+            Row::BuildProfile(past) => RowKey::BuildProfile(past.system, past.attr.clone()),
+            Row::FailedDependencies(failed_dependencies) => RowKey::FailedDependencies(failed_dependencies.system),
+            Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
+            Row::Keys(_) => RowKey::Keys,
+            Row::Trash(trash) => RowKey::Trash(trash.prefix.clone()),
+            Row::Limits(_) => RowKey::Limits,
+            Row::Pins(_) => RowKey::Pins,
+        }
+    }
+}
+
+/// How often a row was written, from 1. 0: there is no row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u64);
+
+/// One row's replacement, on the condition that nobody has replaced it since it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    /// The version that this decision was made on.
+    pub seen: Version,
+    /// What to write.
+    pub row: Row,
+}
+
+/// Most swaps in one commit.
+pub const SWAPS_MAX: usize = 4;
