@@ -317,9 +317,9 @@ pub struct World {
     /// The bell.
     pub bell: Counting,
     /// Those who wait.
-    pub waiters: Waiters,
+    pub wait_limiter: Waiters,
     /// What was served.
-    pub hits: Hits,
+    pub download_stats: Hits,
     policy: Policy,
     first_pins: Pins,
     now: AtomicU64,
@@ -381,8 +381,8 @@ impl World {
             binary_cache,
             launcher: Remembering::default(),
             bell: Counting::default(),
-            waiters: Waiters::default(),
-            hits: Hits::default(),
+            wait_limiter: Waiters::default(),
+            download_stats: Hits::default(),
             policy,
             first_pins: Pins::one(PIN.parse().expect("a name"), rev('5'), Nixpkgs::Path("/set".to_owned()).into()),
             now: AtomicU64::new(now),
@@ -436,7 +436,7 @@ impl World {
 
     /// This happens next while a client waits.
     pub fn while_waiting(&self, moment: impl Future<Output = ()> + Send + 'static) {
-        self.waiters.moments.lock().expect("a lock").push_back(Box::pin(moment));
+        self.wait_limiter.moments.lock().expect("a lock").push_back(Box::pin(moment));
     }
 
     /// The replies of the next `n` commits are lost.
@@ -594,36 +594,22 @@ pub fn target(path: &str) -> Target {
     Query::parse(path, query).expect("a target").target
 }
 
-impl Deployment for World {
-    type Ledger = Stage;
-    type Bell = Counting;
-    type Launcher = Remembering;
-    type Store = Objects;
-    type Catalogue = Open;
-    type WaitLimiter = Waiters;
-    type DownloadStats = Hits;
+has_ports!([] World:
+    HasLedger(Ledger = Stage, ledger),
+    HasBell(Bell = Counting, bell),
+    HasLauncher(Launcher = Remembering, launcher),
+    HasStore(Store = Objects, store),
+    HasWaitLimiter(WaitLimiter = Waiters, wait_limiter),
+    HasDownloadStats(DownloadStats = Hits, download_stats));
 
-    fn ledger(&self) -> &Stage {
-        &self.ledger
-    }
-    fn bell(&self) -> &Counting {
-        &self.bell
-    }
-    fn launcher(&self) -> &Remembering {
-        &self.launcher
-    }
-    fn store(&self) -> &Objects {
-        &self.store
-    }
+impl HasCatalogues for World {
+    type Catalogue = Open;
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         self.catalogues.get(&self.store, lookup, |why| panic!("{lookup}: {why}")).await
     }
-    fn wait_limiter(&self) -> &Waiters {
-        &self.waiters
-    }
-    fn download_stats(&self) -> &Hits {
-        &self.hits
-    }
+}
+
+impl Deployment for World {
     fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -645,7 +631,7 @@ impl Deployment for World {
     }
     fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
         if let Signal::Answered { reply: Reply::Hit { served, .. }, .. } = telemetry {
-            self.hits.told.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
+            self.download_stats.told.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
         }
         let hear = self.hear.lock().expect("a lock");
         if let Some(hear) = hear.as_ref() {

@@ -232,15 +232,15 @@ async fn where_nobody_can_count_it_is_as_it_was_and_somebody_hears_of_it() {
     let [_, trouble] = alarms(&w);
     assert!(is_hit(&w, "tree").await);
     is_swept(&w).await;
-    w.hits.lost.store(true, SeqCst);
+    w.download_stats.lost.store(true, SeqCst);
     assert!(is_hit(&w, "tree").await);
     is_swept(&w).await;
     assert_eq!(trouble.load(SeqCst), 1);
     assert!(is_hit(&w, "tree").await);
-    w.hits.lost.store(false, SeqCst);
+    w.download_stats.lost.store(false, SeqCst);
     is_swept(&w).await;
     refused(ask(&w, "tree").await);
-    w.hits.lost.store(true, SeqCst);
+    w.download_stats.lost.store(true, SeqCst);
     is_swept(&w).await;
     refused(ask(&w, "tree").await);
 }
@@ -276,7 +276,7 @@ async fn where_there_is_no_ceiling_nobody_counts_and_nothing_is_written() {
     build(&w, "tree").await;
     assert!(is_hit(&w, "tree").await);
     is_swept(&w).await;
-    w.hits.lost.store(true, SeqCst);
+    w.download_stats.lost.store(true, SeqCst);
     let [alarm, trouble] = alarms(&w);
     let commits = w.commits();
     is_swept(&w).await;

@@ -95,7 +95,7 @@ async fn a_build_that_takes_longer_leads_from_hop_to_hop_and_at_the_end_back() {
     assert_eq!(hop(&w, 46, "tree").await, "/-/wait/47/tree");
     assert_eq!(hop(&w, 47, "tree").await, "/tree");
     // Of these three the first had just come in.
-    assert_eq!(w.waiters.kept.load(SeqCst), 2);
+    assert_eq!(w.wait_limiter.kept.load(SeqCst), 2);
     for beyond in [0, 48, u32::MAX] {
         w.while_waiting(async { panic!("there is no such hop") });
         assert_eq!(hop(&w, beyond, "tree").await, "/tree");
@@ -140,7 +140,7 @@ async fn one_who_prefers_not_to_wait_is_answered_at_once() {
 async fn where_as_many_wait_as_may_one_is_sent_back_at_once() {
     let w = World::new();
     building(&w).await;
-    w.waiters.full.store(true, SeqCst);
+    w.wait_limiter.full.store(true, SeqCst);
     w.while_waiting(async { panic!("it has no seat") });
     assert_eq!(first(&w, "tree?wait", curl()).await, None);
     assert_eq!(hop(&w, 1, "tree").await, "/tree");

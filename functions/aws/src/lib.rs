@@ -34,8 +34,7 @@ mod images;
 pub mod launcher;
 mod lease_url;
 
-pub mod absent;
-pub mod download_stats;
+pub pub mod download_stats;
 pub mod wait_limiter;
 
 pub mod log;
@@ -61,12 +60,12 @@ use binplz_core::{
     },
     nixpkgs::pins::Pins,
     objects::artifact::ObjectPath,
-    ports::{Deployment, Launcher, Store, Unavailable},
+    has_ports,
+    ports::{Deployment, HasCatalogues, Launcher, Store, Unavailable},
     telemetry::{About, Signal},
 };
 
 use crate::{
-    absent::Absent,
     account::Account,
     bell::SqsBell,
     config::{ConfigError, Settings},
@@ -97,13 +96,13 @@ pub struct Aws<S, L> {
 }
 
 /// The ports of the functions that answer clients: no task is started, no object is stored.
-pub type Serving = Aws<S3Objects, Absent>;
+pub type Serving = Aws<S3Objects, ()>;
 /// The ports of the lease, promoter and collector functions: no task is started.
-pub type Receiving = Aws<S3Store, Absent>;
+pub type Receiving = Aws<S3Store, ()>;
 /// An operator's ports: tasks are stopped, none is started.
 pub type Operating = Aws<S3Store, EcsTasks>;
 /// The ports of the dispatcher and the reaper: no object is read.
-pub type Working = Aws<Absent, EcsLauncher>;
+pub type Working = Aws<(), EcsLauncher>;
 
 impl Serving {
     /// Opens the ports of the functions `api` and `wait`.
@@ -113,7 +112,7 @@ impl Serving {
     pub fn open(settings: &Settings) -> Result<Serving, ConfigError> {
         let account = Account::open(settings)?;
         let store = S3Objects::open(&account, settings)?;
-        Aws::with(&account, settings, store, Absent, settings.origin()?)
+        Aws::with(&account, settings, store, (), settings.origin()?)
     }
 
     /// Does the work of a hit before the first one comes, while the cold start has the processor to itself: afterwards
@@ -134,7 +133,7 @@ impl Receiving {
     pub fn open(settings: &Settings) -> Result<Receiving, ConfigError> {
         let account = Account::open(settings)?;
         let store = S3Store::open(&account, settings)?;
-        Aws::with(&account, settings, store, Absent, String::new())
+        Aws::with(&account, settings, store, (), String::new())
     }
 }
 
@@ -158,7 +157,7 @@ impl Working {
     pub fn open(settings: &Settings) -> Result<Working, ConfigError> {
         let account = Account::open(settings)?;
         let launcher = EcsLauncher::open(&account, settings)?;
-        Aws::with(&account, settings, Absent, launcher, settings.origin()?)
+        Aws::with(&account, settings, (), launcher, settings.origin()?)
     }
 }
 
@@ -194,37 +193,23 @@ impl<S, L> Aws<S, L> {
     }
 }
 
-impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
-    type Ledger = DynamoLedger;
-    type Bell = SqsBell;
-    type Launcher = L;
-    type Store = S;
-    type Catalogue = Open;
-    type WaitLimiter = DynamoWaitLimiter;
-    type DownloadStats = LogDownloadStats;
+has_ports!([S: Held, L: Held] Aws<S, L>:
+    HasLedger(Ledger = DynamoLedger, ledger),
+    HasBell(Bell = SqsBell, bell),
+    HasWaitLimiter(WaitLimiter = DynamoWaitLimiter, wait_limiter),
+    HasDownloadStats(DownloadStats = LogDownloadStats, download_stats));
+has_ports!([S: Held, L: Launcher + 'static] Aws<S, L>: HasLauncher(Launcher = L, launcher));
+has_ports!([S: Store + 'static, L: Held] Aws<S, L>: HasStore(Store = S, store));
 
-    fn ledger(&self) -> &DynamoLedger {
-        &self.ledger
-    }
-    fn bell(&self) -> &SqsBell {
-        &self.bell
-    }
-    fn launcher(&self) -> &L {
-        &self.launcher
-    }
-    fn store(&self) -> &S {
-        &self.store
-    }
+impl<S: Store + 'static, L: Held> HasCatalogues for Aws<S, L> {
+    type Catalogue = Open;
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         let bad = |why| self.warn(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
     }
-    fn download_stats(&self) -> &LogDownloadStats {
-        &self.download_stats
-    }
-    fn wait_limiter(&self) -> &DynamoWaitLimiter {
-        &self.wait_limiter
-    }
+}
+
+impl<S: Held, L: Held> Deployment for Aws<S, L> {
     fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -243,10 +228,14 @@ impl<S: Store + 'static, L: Launcher + 'static> Deployment for Aws<S, L> {
     fn new_lease(&self) -> (LeaseId, Token) {
         binplz_clock::new_lease()
     }
-    fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
-        self.log.emit(about, &telemetry, self.now());
+    fn emit(&self, about: About<'_>, signal: Signal<'_>) {
+        self.log.emit(about, &signal, self.now());
     }
 }
+
+/// Held by a deployment: a port, or `()` in the place of one that its role has no permission for.
+pub trait Held: Send + Sync + 'static {}
+impl<T: Send + Sync + 'static> Held for T {}
 
 /// A service that failed or did not answer.
 fn unavailable(role: &'static str, error: &dyn std::error::Error) -> Unavailable {

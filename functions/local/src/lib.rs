@@ -44,6 +44,7 @@ use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     answer::reply::Reply,
     build::policy::Policy,
+    has_ports,
     id::{
         key::{LeaseId, System, Token},
         text::without_secrets,
@@ -51,7 +52,7 @@ use binplz_core::{
     },
     nixpkgs::pins::Pins,
     objects::{artifact::ObjectPath, narinfo::StoreDir},
-    ports::{Deployment, Unavailable},
+    ports::{Deployment, HasCatalogues, Unavailable},
     telemetry::{About, Signal},
 };
 
@@ -140,37 +141,23 @@ impl Local {
     }
 }
 
-impl Deployment for Local {
-    type Ledger = LocalLedger;
-    type Bell = LocalBell;
-    type Launcher = LocalLauncher;
-    type Store = LocalStore;
-    type Catalogue = Open;
-    type WaitLimiter = LocalWaitLimiter;
-    type DownloadStats = LocalDownloadStats;
+has_ports!([] Local:
+    HasLedger(Ledger = LocalLedger, ledger),
+    HasBell(Bell = LocalBell, bell),
+    HasLauncher(Launcher = LocalLauncher, launcher),
+    HasStore(Store = LocalStore, store),
+    HasWaitLimiter(WaitLimiter = LocalWaitLimiter, wait_limiter),
+    HasDownloadStats(DownloadStats = LocalDownloadStats, download_stats));
 
-    fn ledger(&self) -> &LocalLedger {
-        &self.ledger
-    }
-    fn bell(&self) -> &LocalBell {
-        &self.bell
-    }
-    fn launcher(&self) -> &LocalLauncher {
-        &self.launcher
-    }
-    fn store(&self) -> &LocalStore {
-        &self.store
-    }
+impl HasCatalogues for Local {
+    type Catalogue = Open;
     async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
         let bad = |why| self.warn(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
     }
-    fn wait_limiter(&self) -> &LocalWaitLimiter {
-        &self.wait_limiter
-    }
-    fn download_stats(&self) -> &LocalDownloadStats {
-        &self.download_stats
-    }
+}
+
+impl Deployment for Local {
     fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -18,7 +18,7 @@ use crate::{
     build::{Attempt, Build, Event, Illegal, Made, Step, apply, profile::BuildProfile},
     id::key::{Attr, BuildKey, Product, System},
     objects::artifact::{AttemptPrefix, Manifest, ObjectName},
-    ports::{Bell, Deployment, Ledger, NotCommitted, Read, Store, Unavailable},
+    ports::{Bell, Deployment, HasBell, HasLedger, HasStore, Ledger, NotCommitted, Read, Store, Unavailable},
     quota::limits::{LimitExceeded, Limits, Why},
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     telemetry::{About, Moved, Signal},
@@ -75,7 +75,7 @@ pub enum AdvanceError {
 }
 
 /// The row of that key, and its version; `None` is version 0.
-pub(crate) async fn load_row<D: Deployment, R: TryFrom<Row>>(
+pub(crate) async fn load_row<D: HasLedger, R: TryFrom<Row>>(
     d: &D,
     key: &RowKey,
     read: Read,
@@ -86,18 +86,18 @@ pub(crate) async fn load_row<D: Deployment, R: TryFrom<Row>>(
 }
 
 /// A build's row, as a consistent read shows it.
-pub(crate) async fn load_build<D: Deployment>(d: &D, key: &BuildKey) -> Result<(Build, Version), Unavailable> {
+pub(crate) async fn load_build<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(Build, Version), Unavailable> {
     let (row, version) = load_row(d, &RowKey::Build(key.clone()), Read::Consistent).await?;
     Ok((row.unwrap_or_else(|| Build::unasked(key.clone())), version))
 }
 
-pub(crate) async fn load_limits<D: Deployment>(d: &D, read: Read) -> Result<(Limits, Version), Unavailable> {
+pub(crate) async fn load_limits<D: HasLedger>(d: &D, read: Read) -> Result<(Limits, Version), Unavailable> {
     let (row, version) = load_row::<D, Limits>(d, &RowKey::Limits, read).await?;
     Ok((row.unwrap_or_default(), version))
 }
 
 /// Changes the limits, and tells whether they were otherwise.
-pub(crate) async fn change_limits<D: Deployment>(
+pub(crate) async fn change_limits<D: HasLedger>(
     d: &D,
     change: impl Fn(&Limits) -> Limits,
 ) -> Result<bool, Unavailable> {
@@ -116,7 +116,7 @@ pub(crate) async fn change_limits<D: Deployment>(
 }
 
 /// What a package took when it was built last.
-pub(crate) async fn load_profile<D: Deployment>(
+pub(crate) async fn load_profile<D: HasLedger>(
     d: &D,
     system: System,
     attr: &Attr,
@@ -126,17 +126,14 @@ pub(crate) async fn load_profile<D: Deployment>(
 }
 
 /// The manifest that lies there, if one does.
-pub(crate) async fn load_manifest<D: Deployment>(
-    d: &D,
-    prefix: &AttemptPrefix,
-) -> Result<Option<Manifest>, Unavailable> {
+pub(crate) async fn load_manifest<D: HasStore>(d: &D, prefix: &AttemptPrefix) -> Result<Option<Manifest>, Unavailable> {
     let content = d.store().read(&prefix.object(ObjectName::Manifest)).await?;
     let read = |content: Vec<u8>| serde_json::from_slice(&content).map_err(|error| Unavailable::new("store", error));
     content.map(read).transpose()
 }
 
 /// The manifest of what was made for a build.
-pub(crate) async fn manifest_of<D: Deployment>(d: &D, key: &BuildKey, made: &Made) -> Result<Manifest, Unavailable> {
+pub(crate) async fn manifest_of<D: HasStore>(d: &D, key: &BuildKey, made: &Made) -> Result<Manifest, Unavailable> {
     let manifest = load_manifest(d, &made.prefix(key)).await?;
     manifest
         .map(|manifest| made.own(manifest))
@@ -144,7 +141,7 @@ pub(crate) async fn manifest_of<D: Deployment>(d: &D, key: &BuildKey, made: &Mad
 }
 
 /// Up to `most` builds that wait in the queue, those that wait for their time included, in the order of their turns.
-pub(crate) async fn queued<D: Deployment>(d: &D, most: usize) -> Result<Vec<Listed>, Unavailable> {
+pub(crate) async fn queued<D: HasLedger>(d: &D, most: usize) -> Result<Vec<Listed>, Unavailable> {
     let mut queued = d.ledger().list(StatusIndex::Queued, None, most).await?;
     queued.extend(d.ledger().list(StatusIndex::Warming, None, most - queued.len()).await?);
     Ok(queued)
@@ -171,7 +168,7 @@ pub struct Advanced {
 ///
 /// # Errors
 /// [`AdvanceError`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
-pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, AdvanceError> {
+pub async fn advance<D: HasLedger>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, AdvanceError> {
     advance_for(d, key, event, None).await
 }
 
@@ -179,7 +176,7 @@ pub async fn advance<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Res
 ///
 /// # Errors
 /// [`AdvanceError`].
-pub(crate) async fn advance_for<D: Deployment>(
+pub(crate) async fn advance_for<D: HasLedger>(
     d: &D,
     key: &BuildKey,
     event: &Event,
@@ -212,7 +209,7 @@ pub(crate) async fn advance_for<D: Deployment>(
 }
 
 /// What an event makes of a build, and all that is to be committed with it; `None`: it brings nothing new.
-pub(crate) async fn decide<D: Deployment>(
+pub(crate) async fn decide<D: HasLedger>(
     d: &D,
     before: &Build,
     seen: Version,
@@ -261,7 +258,7 @@ fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
 
 /// Wakes the dispatcher: a build is queued, or a slot is free. The rows say so already, so a ring that fails costs time only: the
 /// next one, or a sweep, finds them.
-pub(crate) async fn ring<D: Deployment>(d: &D) {
+pub(crate) async fn ring<D: HasBell>(d: &D) {
     if let Err(error) = d.bell().ring().await {
         d.warn(About::Service, "the bell was not rung", &error);
     }

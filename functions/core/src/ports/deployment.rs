@@ -1,4 +1,5 @@
-//! A deployment: its configuration, its clock, and its ports.
+//! A deployment: its configuration and clock, and a trait for each port that it may have. A flow's bounds name the ports
+//! that it uses, so a function without one of them does not compile with that flow.
 
 use std::{fmt, future::Future};
 
@@ -14,57 +15,101 @@ use crate::{
     telemetry::{About, Signal},
 };
 
-/// A deployment: its numbers, its clock, and who fills the roles.
+/// What every deployment has: its configuration, its clock, and its telemetry.
 pub trait Deployment: Send + Sync + 'static {
-    /// The rows.
-    type Ledger: Ledger;
-    /// The doorbell.
-    type Bell: Bell;
-    /// The builders.
-    type Launcher: Launcher;
-    /// The objects.
-    type Store: Store;
-    /// A catalogue that was read.
-    type Catalogue: Catalogue;
-    /// Those who wait.
-    type WaitLimiter: WaitLimiter;
-    /// What was served.
-    type DownloadStats: DownloadStats;
+    /// The limits and durations.
+    fn policy(&self) -> &Policy;
+    /// The pins of a new deployment: without meaning once the ledger has a row of pins ([`crate::flow::operator::pins`]).
+    fn first_pins(&self) -> &Pins;
+    /// The default system of requests that name none.
+    fn system(&self) -> System;
+    /// `https://host` without a trailing slash: from configuration, never from a client's header.
+    fn origin(&self) -> &str;
+    /// The current instant.
+    fn now(&self) -> Timestamp;
+    /// A new lease's id and secret, from a cryptographic random source.
+    fn new_lease(&self) -> (LeaseId, Token);
+    /// Emits a signal, for the operator's log and metrics.
+    fn emit(&self, about: About<'_>, signal: Signal<'_>);
 
-    /// The rows.
+    /// Emits a warning: something was skipped, or will be retried.
+    fn warn(&self, about: About<'_>, what: &str, error: &dyn fmt::Display) {
+        self.emit(about, Signal::Trouble { what, error });
+    }
+}
+
+/// Has a ledger.
+pub trait HasLedger: Deployment {
+    /// The ledger's type.
+    type Ledger: Ledger;
+    /// The ledger.
     fn ledger(&self) -> &Self::Ledger;
+}
+
+/// Has a doorbell.
+pub trait HasBell: Deployment {
+    /// The doorbell's type.
+    type Bell: Bell;
     /// The doorbell.
     fn bell(&self) -> &Self::Bell;
-    /// The builders.
+}
+
+/// Can start or stop builders.
+pub trait HasLauncher: Deployment {
+    /// The launcher's type.
+    type Launcher: Launcher;
+    /// The launcher.
     fn launcher(&self) -> &Self::Launcher;
-    /// The objects.
+}
+
+/// Has a store.
+pub trait HasStore: Deployment {
+    /// The store's type.
+    type Store: Store;
+    /// The store.
     fn store(&self) -> &Self::Store;
-    /// The catalogue of a lookup file, read once and then kept for a while; `None`: there is none, or none that this version reads.
+}
+
+/// Can read catalogues.
+pub trait HasCatalogues: Deployment {
+    /// An open catalogue.
+    type Catalogue: Catalogue;
+    /// The catalogue of a lookup file, read once and then kept for a while; `None` if there is none, or none that this
+    /// version can read.
     fn catalogue(
         &self,
         lookup: &ObjectPath,
     ) -> impl Future<Output = Result<Option<Self::Catalogue>, Unavailable>> + Send;
-    /// Those who wait.
-    fn wait_limiter(&self) -> &Self::WaitLimiter;
-    /// What was served.
-    fn download_stats(&self) -> &Self::DownloadStats;
-    /// The numbers.
-    fn policy(&self) -> &Policy;
-    /// The pins that it begins with: of no meaning once the ledger has a row of them ([`crate::flow::operator::pins`]).
-    fn first_pins(&self) -> &Pins;
-    /// The system that is meant where a request names none.
-    fn system(&self) -> System;
-    /// `https://host`, without a slash at its end: from configuration, never from a client's header.
-    fn origin(&self) -> &str;
-    /// The current instant.
-    fn now(&self) -> Timestamp;
-    /// A new lease's name and secret, from a cryptographic random source.
-    fn new_lease(&self) -> (LeaseId, Token);
-    /// Hears what happened: for the operator's log and metrics.
-    fn emit(&self, about: About<'_>, telemetry: Signal<'_>);
+}
 
-    /// Hears of something that was passed over, or will be tried again.
-    fn warn(&self, about: About<'_>, what: &str, error: &dyn fmt::Display) {
-        self.emit(about, Signal::Trouble { what, error });
-    }
+/// Limits waiting requests.
+pub trait HasWaitLimiter: Deployment {
+    /// The limiter's type.
+    type WaitLimiter: WaitLimiter;
+    /// The limiter.
+    fn wait_limiter(&self) -> &Self::WaitLimiter;
+}
+
+/// Counts downloads.
+pub trait HasDownloadStats: Deployment {
+    /// The statistics' type.
+    type DownloadStats: DownloadStats;
+    /// The statistics.
+    fn download_stats(&self) -> &Self::DownloadStats;
+}
+
+/// Gives a deployment ports, each in a field of its own: `has_ports!([] Local: HasLedger(Ledger = LocalLedger, ledger))`.
+#[macro_export]
+macro_rules! has_ports {
+    ($generics:tt $type:ty: $($port:ident($name:ident = $of:ty, $field:ident)),+ $(,)?) => {
+        $($crate::has_ports!(@one $generics $type: $port($name = $of, $field));)+
+    };
+    (@one [$($generics:tt)*] $type:ty: $port:ident($name:ident = $of:ty, $field:ident)) => {
+        impl<$($generics)*> $crate::ports::$port for $type {
+            type $name = $of;
+            fn $field(&self) -> &$of {
+                &self.$field
+            }
+        }
+    };
 }

@@ -17,7 +17,9 @@ mod wait_limiter;
 pub use binary_cache::BinaryCache;
 pub use catalogue::Catalogue;
 pub use collect::Collect;
-pub use deployment::Deployment;
+pub use deployment::{
+    Deployment, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore, HasWaitLimiter,
+};
 pub use doorbell::Bell;
 pub use download_stats::DownloadStats;
 pub use launcher::{Launcher, NotLaunched};

@@ -10,7 +10,7 @@ use crate::{
         load_build, load_manifest,
     },
     id::key::Product,
-    ports::{Deployment, Ledger},
+    ports::{HasLedger, HasStore, Ledger},
     row::StatusIndex,
 };
 
@@ -23,7 +23,7 @@ const PAGE: usize = 25;
 ///
 /// # Errors
 /// [`Denied`].
-pub async fn built<D: Deployment>(d: &D, bearer: &Bearer, seen: Looked) -> Result<Built, Denied> {
+pub async fn built<D: HasLedger + HasStore>(d: &D, bearer: &Bearer, seen: Looked) -> Result<Built, Denied> {
     admit(d, bearer).await?;
     if bearer.key.product != Product::Catalogue {
         return Err(Denied::Forbidden("only a catalogue's maker is told what was built"));

@@ -17,7 +17,7 @@ use crate::{
         text::clean_line,
     },
     objects::artifact::ObjectName,
-    ports::{Deployment, Intake, Ledger, Unavailable},
+    ports::{HasBell, HasLedger, HasStore, Intake, Ledger, Unavailable},
     row::{Row, Swap},
 };
 
@@ -27,7 +27,11 @@ use crate::{
 ///
 /// # Errors
 /// [`Denied`]; then nothing is to be realised.
-pub async fn claim<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, found: Evaluated) -> Result<Turn, Denied> {
+pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
+    d: &D,
+    bearer: &Bearer,
+    found: Evaluated,
+) -> Result<Turn, Denied> {
     let Product::Package(_) = &bearer.key.product else {
         return Err(Denied::Nonsense("a catalogue has no derivation"));
     };
@@ -75,7 +79,7 @@ pub async fn claim<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, found: 
 
 /// Writes down what the attempt may offer to the shared cache, unless it holds a derivation already: by then that may run, and it is
 /// too late.
-async fn plan<D: Deployment<Store: Intake>>(
+async fn plan<D: HasStore<Store: Intake>>(
     d: &D,
     build: &Build,
     bearer: &Bearer,

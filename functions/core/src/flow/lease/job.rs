@@ -12,7 +12,7 @@ use crate::{
         artifact::{AttemptPrefix, ObjectName},
         narinfo,
     },
-    ports::{Deployment, Intake, Ledger, Unavailable},
+    ports::{HasLedger, HasStore, Intake, Ledger, Unavailable},
     telemetry::About,
 };
 
@@ -65,7 +65,7 @@ impl From<AdvanceError> for Denied {
 }
 
 /// Lets a builder in that holds the build's live lease.
-pub(crate) async fn admit<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(Build, Lease), Denied> {
+pub(crate) async fn admit<D: HasLedger>(d: &D, bearer: &Bearer) -> Result<(Build, Lease), Denied> {
     let (build, _) = load_build(d, &bearer.key).await?;
     match build.lease().cloned() {
         Some(lease) if lease.id == bearer.lease && lease.token != bearer.token => Err(Denied::Token),
@@ -78,7 +78,7 @@ pub(crate) async fn admit<D: Deployment>(d: &D, bearer: &Bearer) -> Result<(Buil
 ///
 /// # Errors
 /// [`Denied`].
-pub async fn job<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
+pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
     let (build, _) = admit(d, bearer).await?;
     let cache = d.store().cache().await?;
     // What the attempt before has offered, if it was killed: nobody else tells of it.
@@ -108,7 +108,7 @@ pub async fn job<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result
 ///
 /// # Errors
 /// [`Denied`].
-pub async fn heartbeat<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progress) -> Result<Heartbeat, Denied> {
+pub async fn heartbeat<D: HasLedger>(d: &D, bearer: &Bearer, progress: &Progress) -> Result<Heartbeat, Denied> {
     let (_, lease) = admit(d, bearer).await?;
     d.ledger().put_progress(&lease.id, &progress.clone().cleaned()).await?;
     // A write a second for a progress bar is one row's business, not the ledger's: the lease moves once a third of it is used.
@@ -122,7 +122,7 @@ pub async fn heartbeat<D: Deployment>(d: &D, bearer: &Bearer, progress: &Progres
 ///
 /// # Errors
 /// [`Denied`].
-pub async fn uploads<D: Deployment<Store: Intake>>(
+pub async fn uploads<D: HasLedger + HasStore<Store: Intake>>(
     d: &D,
     bearer: &Bearer,
     uploads: &[Upload],

@@ -16,7 +16,7 @@ use crate::{
     },
     id::key::{BuildKey, DrvHash, LeaseId, Product},
     objects::artifact::{AttemptPrefix, Manifest, ObjectName, Verdict},
-    ports::{Deployment, Intake, Unavailable},
+    ports::{HasBell, HasLedger, HasStore, Intake, Unavailable},
     telemetry::About,
 };
 
@@ -24,7 +24,11 @@ use crate::{
 ///
 /// # Errors
 /// [`Denied`]; then the build is as it was.
-pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report: Report) -> Result<(), Denied> {
+pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
+    d: &D,
+    bearer: &Bearer,
+    report: Report,
+) -> Result<(), Denied> {
     let live = match admit(d, bearer).await {
         Ok((_, lease)) => Some(lease),
         // Perhaps its settling was heard and the reply lost: the state machine knows. No object is written for it.
@@ -82,7 +86,7 @@ pub async fn settle<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer, report
 
 /// Removes the segments of a log that is over, where the whole of it is in the store: a builder that is older, or could not store
 /// that, has left no other.
-async fn tidy_log<D: Deployment<Store: Intake>>(d: &D, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+async fn tidy_log<D: HasStore<Store: Intake>>(d: &D, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
     match d.store().size(&prefix.object(ObjectName::WholeLog)).await? {
         Some(_) => d.store().remove_segments(prefix).await,
         None => Ok(()),
@@ -90,7 +94,7 @@ async fn tidy_log<D: Deployment<Store: Intake>>(d: &D, prefix: &AttemptPrefix) -
 }
 
 /// How many bytes it has, if it is there.
-async fn look_for_catalogue<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<u64, Denied> {
+async fn look_for_catalogue<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<u64, Denied> {
     let mut bytes = 0;
     for name in [ObjectName::Lookup, ObjectName::Details] {
         let size = d.store().size(&bearer.prefix().object(name)).await?;
@@ -100,7 +104,7 @@ async fn look_for_catalogue<D: Deployment<Store: Intake>>(d: &D, bearer: &Bearer
 }
 
 /// Writes it beside its programs, if these are there, and tells how many bytes all that has.
-async fn store_manifest<D: Deployment<Store: Intake>>(
+async fn store_manifest<D: HasStore<Store: Intake>>(
     d: &D,
     bearer: &Bearer,
     manifest: &Manifest,
@@ -132,7 +136,7 @@ async fn store_manifest<D: Deployment<Store: Intake>>(
 ///
 /// # Errors
 /// [`Unavailable`]: say it again, or let the lease lapse.
-pub async fn stopped<D: Deployment>(
+pub async fn stopped<D: HasLedger + HasBell>(
     d: &D,
     key: &BuildKey,
     lease: &LeaseId,
@@ -149,7 +153,11 @@ pub async fn stopped<D: Deployment>(
 }
 
 /// The task of a lease is gone: what it cost is spent, and its slot is free for whoever waits for one.
-pub(crate) async fn charge<D: Deployment>(d: &D, lease: &LeaseId, ran: Option<Duration>) -> Result<(), Unavailable> {
+pub(crate) async fn charge<D: HasLedger + HasBell>(
+    d: &D,
+    lease: &LeaseId,
+    ran: Option<Duration>,
+) -> Result<(), Unavailable> {
     let now = d.now();
     if change_limits(d, |limits| limits.charged(lease, ran, now, d.policy())).await? {
         ring(d).await;

@@ -10,7 +10,7 @@ use crate::{
     },
     flow::{load_limits, operator::inspect::shelved},
     id::time::Timestamp,
-    ports::{Deployment, DownloadStats, Read, Unavailable},
+    ports::{DownloadStats, HasDownloadStats, HasLedger, Read, Unavailable},
     row::StatusIndex,
 };
 
@@ -48,7 +48,7 @@ pub struct Cost {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn cost<D: Deployment>(d: &D) -> Result<Cost, Unavailable> {
+pub(crate) async fn cost<D: HasLedger + HasDownloadStats>(d: &D) -> Result<Cost, Unavailable> {
     let (policy, at) = (d.policy(), d.now());
     let month = at.month();
     let (since, until) = (month.first().start(), month.next().first().start());

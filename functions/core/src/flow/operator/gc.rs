@@ -16,7 +16,7 @@ use crate::{
     flow::{Tries, change_limits, load_limits, operator::pins},
     gc::{self, Census, Fate, Found, Report, Rule, Verdict},
     objects::{artifact::AttemptPrefix, stored::Held},
-    ports::{Collect, Deployment, Ledger, NotCommitted, Read, Unavailable},
+    ports::{Collect, Deployment, HasLedger, HasStore, Ledger, NotCommitted, Read, Unavailable},
     row::{Row, RowKey, Swap, Trash, Version},
     telemetry::{About, Signal},
 };
@@ -30,7 +30,7 @@ const AT_ONCE: usize = 25;
 ///
 /// # Errors
 /// [`Unavailable`]: some of it is done; run it again.
-pub async fn gc<D: Deployment<Store: Collect>>(d: &D, rehearsal: bool) -> Result<Report, Unavailable> {
+pub async fn gc<D: HasLedger + HasStore<Store: Collect>>(d: &D, rehearsal: bool) -> Result<Report, Unavailable> {
     let mut report = Report { rehearsal, ..Report::default() };
     let verdict = look(d).await?;
     let found = if rehearsal {
@@ -51,20 +51,20 @@ pub async fn gc<D: Deployment<Store: Collect>>(d: &D, rehearsal: bool) -> Result
     Ok(report)
 }
 
-async fn look<D: Deployment>(d: &D) -> Result<Verdict, Unavailable> {
+async fn look<D: HasLedger>(d: &D) -> Result<Verdict, Unavailable> {
     let now = d.now();
     let mut census = Census::new(Rule { pins: pins::load(d).await?, now, grace: d.policy().grace });
     scan(d, |row, version| census.count(row, version)).await?;
     Ok(census.verdict())
 }
 
-async fn look_again<D: Deployment>(d: &D) -> Result<Found, Unavailable> {
+async fn look_again<D: HasLedger>(d: &D) -> Result<Found, Unavailable> {
     let mut found = Found::none(d.now(), d.policy().grace);
     scan(d, |row, version| found.count(&row, version)).await?;
     Ok(found)
 }
 
-async fn scan<D: Deployment>(d: &D, mut count: impl FnMut(Row, Version)) -> Result<(), Unavailable> {
+async fn scan<D: HasLedger>(d: &D, mut count: impl FnMut(Row, Version)) -> Result<(), Unavailable> {
     let mut after = None;
     loop {
         let page = d.ledger().scan(after.as_ref(), PAGE).await?;
@@ -76,7 +76,7 @@ async fn scan<D: Deployment>(d: &D, mut count: impl FnMut(Row, Version)) -> Resu
     }
 }
 
-async fn remove_rows<D: Deployment>(d: &D, verdict: Verdict, report: &mut Report) -> Result<(), Unavailable> {
+async fn remove_rows<D: HasLedger>(d: &D, verdict: Verdict, report: &mut Report) -> Result<(), Unavailable> {
     for (prefix, version) in verdict.was_needed {
         remove(d, &RowKey::Trash(prefix), version).await?;
     }
@@ -98,7 +98,7 @@ async fn remove_rows<D: Deployment>(d: &D, verdict: Verdict, report: &mut Report
 }
 
 /// Removes a row; false: somebody has written it since.
-async fn remove<D: Deployment>(d: &D, key: &RowKey, seen: Version) -> Result<bool, Unavailable> {
+async fn remove<D: HasLedger>(d: &D, key: &RowKey, seen: Version) -> Result<bool, Unavailable> {
     let mut tries = Tries::default();
     loop {
         match d.ledger().remove(key, seen).await {
@@ -110,14 +110,14 @@ async fn remove<D: Deployment>(d: &D, key: &RowKey, seen: Version) -> Result<boo
     }
 }
 
-async fn put<D: Deployment>(d: &D, row: Row, seen: Version) -> Result<(), Unavailable> {
+async fn put<D: HasLedger>(d: &D, row: Row, seen: Version) -> Result<(), Unavailable> {
     match d.ledger().commit(vec![Swap { seen, row }]).await {
         Ok(()) | Err(NotCommitted::Conflict) => Ok(()),
         Err(NotCommitted::Unavailable(error)) => Err(error),
     }
 }
 
-async fn clear_homes<D: Deployment<Store: Collect>>(
+async fn clear_homes<D: HasLedger + HasStore<Store: Collect>>(
     d: &D,
     found: &Found,
     report: &mut Report,
@@ -149,7 +149,11 @@ async fn clear_homes<D: Deployment<Store: Collect>>(
     Ok(())
 }
 
-async fn clear<D: Deployment<Store: Collect>>(d: &D, prefix: &AttemptPrefix, fate: Fate) -> Result<(), Unavailable> {
+async fn clear<D: HasLedger + HasStore<Store: Collect>>(
+    d: &D,
+    prefix: &AttemptPrefix,
+    fate: Fate,
+) -> Result<(), Unavailable> {
     match fate {
         Fate::Needed(None) | Fate::Waits(_) => {}
         Fate::Needed(Some(version)) => drop(remove(d, &RowKey::Trash(prefix.clone()), version).await?),
@@ -178,7 +182,7 @@ fn tell<D: Deployment>(d: &D, held: &Held, fate: Fate, report: &mut Report) {
 
 /// The nixpkgs that no pin stands for. An operator puts one there first, and then changes the pins: so one is let alone for as long as
 /// everything else.
-async fn clear_nixpkgs<D: Deployment<Store: Collect>>(d: &D, report: &mut Report) -> Result<(), Unavailable> {
+async fn clear_nixpkgs<D: HasLedger + HasStore<Store: Collect>>(d: &D, report: &mut Report) -> Result<(), Unavailable> {
     let (now, grace) = (d.now(), d.policy().grace);
     for kept in d.store().kept_nixpkgs().await? {
         if now >= kept.since + grace && !pins::load(d).await?.needs(&kept.rev, now, grace) {
@@ -192,7 +196,7 @@ async fn clear_nixpkgs<D: Deployment<Store: Collect>>(d: &D, report: &mut Report
 }
 
 /// What is too old in the builders' cache. Whoever still needs it builds it again, and offers it.
-async fn clear_cache<D: Deployment<Store: Collect>>(d: &D, report: &mut Report) -> Result<(), Unavailable> {
+async fn clear_cache<D: HasStore<Store: Collect>>(d: &D, report: &mut Report) -> Result<(), Unavailable> {
     let (goes, stays) = gc::shared(d.store().cached().await?, d.now(), d.policy().grace);
     for some in goes.chunks(AT_ONCE) {
         if !report.rehearsal {

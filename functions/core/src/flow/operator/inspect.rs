@@ -27,7 +27,7 @@ use crate::{
         time::Timestamp,
     },
     nixpkgs::pins::Pins,
-    ports::{Deployment, Ledger, Read, Unavailable},
+    ports::{Deployment, HasLedger, HasStore, Ledger, Read, Unavailable},
     row::StatusIndex,
 };
 
@@ -156,7 +156,7 @@ pub struct Excerpt {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn list<D: Deployment>(d: &D, filter: &Filter) -> Result<Vec<Listing>, Unavailable> {
+pub(crate) async fn list<D: HasLedger>(d: &D, filter: &Filter) -> Result<Vec<Listing>, Unavailable> {
     let all = [StatusFilter::Building, StatusFilter::Queued, StatusFilter::Failed, StatusFilter::Ready];
     let wanted = all.into_iter().filter(|stands| filter.state.is_none_or(|wanted| wanted == *stands));
     let pins = pins::load(d).await?;
@@ -177,7 +177,7 @@ pub(crate) async fn list<D: Deployment>(d: &D, filter: &Filter) -> Result<Vec<Li
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn shelved<D: Deployment>(
+pub(crate) async fn shelved<D: HasLedger>(
     d: &D,
     status_index: StatusIndex,
     since: Timestamp,
@@ -195,11 +195,11 @@ pub(crate) async fn shelved<D: Deployment>(
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn listing<D: Deployment>(d: &D, build: Build) -> Result<Listing, Unavailable> {
+pub(crate) async fn listing<D: HasLedger>(d: &D, build: Build) -> Result<Listing, Unavailable> {
     with_pins(d, &pins::load(d).await?, build).await
 }
 
-async fn with_pins<D: Deployment>(d: &D, pins: &Pins, build: Build) -> Result<Listing, Unavailable> {
+async fn with_pins<D: HasLedger>(d: &D, pins: &Pins, build: Build) -> Result<Listing, Unavailable> {
     // Only of those that are under way, and they are few, more is read than their rows.
     let status = match &build.state {
         State::Building(_) | State::Joined { .. } => Some(status::view(d, build.clone(), false).await?),
@@ -255,7 +255,7 @@ fn failure_of(build: &Build) -> Option<&Failure> {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn show<D: Deployment>(d: &D, key: BuildKey) -> Result<Shown, Unavailable> {
+pub(crate) async fn show<D: HasLedger>(d: &D, key: BuildKey) -> Result<Shown, Unavailable> {
     let (build, _) = load_build(d, &key).await?;
     let status = status::view(d, build.clone(), false).await?;
     let current = build.lease().map(|lease| Current {
@@ -292,7 +292,7 @@ pub(crate) async fn show<D: Deployment>(d: &D, key: BuildKey) -> Result<Shown, U
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn log<D: Deployment>(d: &D, key: &BuildKey, from: u32) -> Result<Excerpt, Unavailable> {
+pub(crate) async fn log<D: HasLedger + HasStore>(d: &D, key: &BuildKey, from: u32) -> Result<Excerpt, Unavailable> {
     let (build, _) = load_build(d, key).await?;
     let prefix = follow::log_source(d, &build).await?;
     let log::Part { content, next, complete } = log::read(d, &build, prefix.as_ref(), from).await?;

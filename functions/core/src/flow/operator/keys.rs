@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::{
     flow::{Tries, load_row},
-    ports::{Deployment, Ledger, Read, Unavailable},
+    ports::{HasLedger, Ledger, Read, Unavailable},
     quota::client::{KeyChange, KeyRefused, Keys},
     row::{Row, RowKey, Swap, Version},
 };
@@ -21,17 +21,17 @@ pub(crate) enum NotChanged {
 }
 
 /// The keys, as they are now.
-pub(crate) async fn load<D: Deployment>(d: &D) -> Result<Keys, Unavailable> {
+pub(crate) async fn load<D: HasLedger>(d: &D) -> Result<Keys, Unavailable> {
     load_keys(d).await.map(|(keys, _)| keys)
 }
 
-async fn load_keys<D: Deployment>(d: &D) -> Result<(Keys, Version), Unavailable> {
+async fn load_keys<D: HasLedger>(d: &D) -> Result<(Keys, Version), Unavailable> {
     let (row, seen) = load_row(d, &RowKey::Keys, Read::Consistent).await?;
     Ok((row.unwrap_or_default(), seen))
 }
 
 /// Changes them. The same change again is well.
-pub(crate) async fn change<D: Deployment>(d: &D, change: &KeyChange) -> Result<Keys, NotChanged> {
+pub(crate) async fn change<D: HasLedger>(d: &D, change: &KeyChange) -> Result<Keys, NotChanged> {
     let mut tries = Tries::default();
     loop {
         let (keys, seen) = load_keys(d).await?;

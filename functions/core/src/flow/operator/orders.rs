@@ -30,7 +30,10 @@ use crate::{
         time::Timestamp,
     },
     nixpkgs::pins::{Change, Pins, Withheld},
-    ports::{Collect, Deployment, DownloadStats, Read, Unavailable},
+    ports::{
+        Collect, DownloadStats, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore, Read,
+        Unavailable,
+    },
     quota::{
         client::{KeyChange, Keys},
         limits::{Egress, Paused},
@@ -263,7 +266,9 @@ pub trait Operator {
     fn carry_out(&self, order: Order) -> impl Future<Output = Result<Outcome, Declined>> + Send;
 }
 
-impl<D: Deployment<Store: Collect>> Operator for D {
+impl<D: HasLedger + HasStore<Store: Collect> + HasBell + HasLauncher + HasCatalogues + HasDownloadStats> Operator
+    for D
+{
     async fn carry_out(&self, order: Order) -> Result<Outcome, Declined> {
         match order {
             Order::Pins => Ok(Outcome::Pins(pins::load(self).await?)),
@@ -294,7 +299,7 @@ impl<D: Deployment<Store: Collect>> Operator for D {
     }
 }
 
-async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
+async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let limits = limits.in_month(d.now());
     let closed = |system| limits.closed(system, d.policy(), d.now());
@@ -315,14 +320,18 @@ async fn overview<D: Deployment>(d: &D) -> Result<Outcome, Declined> {
 }
 
 /// Which build is meant.
-async fn key_of<D: Deployment>(d: &D, of: &Named) -> Result<BuildKey, Declined> {
+async fn key_of<D: HasLedger + HasBell + HasCatalogues>(d: &D, of: &Named) -> Result<BuildKey, Declined> {
     match of {
         Named::Key(key) => Ok(key.clone()),
         Named::Target(target) => Ok(resolve::of(d, target, false).await?.map_err(declined)?.key),
     }
 }
 
-async fn on_build<D: Deployment>(d: &D, of: &Named, act: Act) -> Result<Listing, Declined> {
+async fn on_build<D: HasLedger + HasBell + HasLauncher + HasCatalogues>(
+    d: &D,
+    of: &Named,
+    act: Act,
+) -> Result<Listing, Declined> {
     let key = key_of(d, of).await?;
     match act {
         Act::Cancel => stop::cancel(d, &key).await,
@@ -338,7 +347,7 @@ async fn on_build<D: Deployment>(d: &D, of: &Named, act: Act) -> Result<Listing,
 }
 
 /// A failure counts no more, and neither does that of the dependency that caused it.
-async fn again<D: Deployment>(d: &D, key: &BuildKey, event: &Event) -> Result<(), AdvanceError> {
+async fn again<D: HasLedger>(d: &D, key: &BuildKey, event: &Event) -> Result<(), AdvanceError> {
     // The pardon first: whoever dies between the two gives the order again, and the build still says which dependency it was.
     failed_dependencies::clear(d, &load_build(d, key).await?.0).await?;
     advance(d, key, event).await.map(drop)

@@ -16,7 +16,7 @@ use crate::{
         pins::{Change, PinRefusal, Pinned, Pins},
         served::{Served, ServedKey},
     },
-    ports::{Deployment, Ledger, Read, Unavailable},
+    ports::{HasBell, HasLedger, Ledger, Read, Unavailable},
     row::{Row, RowKey, Swap, Version},
 };
 
@@ -38,11 +38,11 @@ pub enum NotChanged {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub async fn load<D: Deployment>(d: &D) -> Result<Pins, Unavailable> {
+pub async fn load<D: HasLedger>(d: &D) -> Result<Pins, Unavailable> {
     load_pins(d).await.map(|(pins, _)| pins)
 }
 
-async fn load_pins<D: Deployment>(d: &D) -> Result<(Pins, Version), Unavailable> {
+async fn load_pins<D: HasLedger>(d: &D) -> Result<(Pins, Version), Unavailable> {
     let (row, version) = load_row(d, &RowKey::Pins, Read::Consistent).await?;
     Ok((row.unwrap_or_else(|| d.first_pins().clone()), version))
 }
@@ -52,7 +52,7 @@ async fn load_pins<D: Deployment>(d: &D) -> Result<(Pins, Version), Unavailable>
 ///
 /// # Errors
 /// [`NotChanged`]. Unavailable: perhaps it is changed, and some rows are marked; a sweep does the rest.
-pub async fn change<D: Deployment>(d: &D, change: &Change) -> Result<Pins, NotChanged> {
+pub async fn change<D: HasLedger + HasBell>(d: &D, change: &Change) -> Result<Pins, NotChanged> {
     let mut tries = Tries::default();
     let pins = loop {
         let (pins, seen) = load_pins(d).await?;
@@ -72,7 +72,7 @@ pub async fn change<D: Deployment>(d: &D, change: &Change) -> Result<Pins, NotCh
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
-pub(crate) async fn settle<D: Deployment>(d: &D) -> Result<(), Unavailable> {
+pub(crate) async fn settle<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavailable> {
     let (pins, seen) = load_pins(d).await?;
     if seen == Version(0) {
         let written = d.ledger().commit(vec![Swap { seen, row: Row::Pins(pins.clone()) }]).await;
@@ -83,7 +83,7 @@ pub(crate) async fn settle<D: Deployment>(d: &D) -> Result<(), Unavailable> {
     catalogue::ask_for_all(d, &pins).await
 }
 
-async fn mark<D: Deployment>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
+async fn mark<D: HasLedger>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
     for left in pins.lately_left(d.now()) {
         let meant = |asked: &ServedKey| pins.resolve(&asked.target(), asked.system()).is_ok_and(|now| now.is(left));
         mark_all(d, left, |asked| !meant(asked), |_| true).await?;
@@ -100,7 +100,7 @@ async fn mark<D: Deployment>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
 }
 
 /// Marks the fresh rows of what was found under `pinned` where both what was asked and what the row says is such.
-async fn mark_all<D: Deployment>(
+async fn mark_all<D: HasLedger>(
     d: &D,
     pinned: &Pinned,
     asked_so: impl Fn(&ServedKey) -> bool,
@@ -120,7 +120,7 @@ async fn mark_all<D: Deployment>(
 }
 
 /// Marks a row, if it is such.
-async fn mark_one<D: Deployment>(d: &D, asked: &ServedKey, such: impl Fn(&Served) -> bool) -> Result<(), Unavailable> {
+async fn mark_one<D: HasLedger>(d: &D, asked: &ServedKey, such: impl Fn(&Served) -> bool) -> Result<(), Unavailable> {
     let mut tries = Tries::default();
     loop {
         match d.ledger().load(&RowKey::Served(asked.clone()), Read::Consistent).await? {

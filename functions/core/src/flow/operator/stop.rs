@@ -8,7 +8,7 @@ use crate::{
         AdvanceError, Advanced, advance, change_limits, lease::settle, load_limits, ring, schedule::status_index::Walk,
     },
     id::{key::BuildKey, money::Micros, time::Timestamp},
-    ports::{Deployment, Launcher, Read, Unavailable},
+    ports::{HasBell, HasLauncher, HasLedger, Launcher, Read, Unavailable},
     quota::limits::Limits,
     row::StatusIndex,
     telemetry::{About, Signal},
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// [`AdvanceError`]; [`crate::build::Illegal::NotUnderWay`] where there is nothing to end.
-pub async fn cancel<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), AdvanceError> {
+pub async fn cancel<D: HasLedger + HasLauncher>(d: &D, key: &BuildKey) -> Result<(), AdvanceError> {
     let Advanced { before, .. } = advance(d, key, &Event::Cancel).await?;
     if let Some(lease) = before.lease() {
         tell(d, key, lease).await;
@@ -30,7 +30,7 @@ pub async fn cancel<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), AdvanceE
 ///
 /// # Errors
 /// [`Unavailable`]: some may run on; say it again.
-pub async fn pause<D: Deployment>(d: &D, drain: bool) -> Result<(), Unavailable> {
+pub async fn pause<D: HasLedger + HasLauncher>(d: &D, drain: bool) -> Result<(), Unavailable> {
     let now = d.now();
     if change_limits(d, |limits| limits.stopped(drain, now)).await? {
         d.emit(About::Service, Signal::Stopped(true));
@@ -39,7 +39,7 @@ pub async fn pause<D: Deployment>(d: &D, drain: bool) -> Result<(), Unavailable>
 }
 
 /// Stops all that is under way, as far as the list shows it; a sweep sees the rest.
-pub(crate) async fn suspend<D: Deployment>(d: &D) -> Result<(), Unavailable> {
+pub(crate) async fn suspend<D: HasLedger + HasLauncher>(d: &D) -> Result<(), Unavailable> {
     let mut walk = Walk::along(StatusIndex::Building);
     while let Some(page) = walk.next(d).await? {
         for listed in &page {
@@ -61,7 +61,7 @@ pub(crate) async fn suspend<D: Deployment>(d: &D) -> Result<(), Unavailable> {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub async fn resume<D: Deployment>(d: &D) -> Result<(), Unavailable> {
+pub async fn resume<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavailable> {
     if change_limits(d, Limits::resumed).await? {
         d.emit(About::Service, Signal::Stopped(false));
     }
@@ -73,7 +73,7 @@ pub async fn resume<D: Deployment>(d: &D) -> Result<(), Unavailable> {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub async fn grant<D: Deployment>(d: &D, budget: Micros) -> Result<(), Unavailable> {
+pub async fn grant<D: HasLedger + HasBell>(d: &D, budget: Micros) -> Result<(), Unavailable> {
     let now = d.now();
     if change_limits(d, |limits| limits.granted(budget, now)).await? {
         d.emit(About::Service, Signal::Granted(budget));
@@ -87,7 +87,7 @@ const LINGERS: Duration = Duration::from_secs(10);
 
 /// Stops builders that work for nobody: whoever ended their lease died before they were told, or they were not reached. And where a
 /// task is gone and nobody has told so, what it holds is given back. Returns when there may be more of these.
-pub(crate) async fn strays<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+pub(crate) async fn strays<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     let running = d.launcher().running().await?;
     // Read after the list: a lease is written down before its builder is started.
     let (limits, _) = load_limits(d, Read::Consistent).await?;
@@ -108,7 +108,7 @@ pub(crate) async fn strays<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Un
 
 /// Tells the builder of a lease that is over to stop. One that is not reached is heard no more, hears so itself at its next pulse, and
 /// is found by the next sweep.
-pub(crate) async fn tell<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) {
+pub(crate) async fn tell<D: HasLauncher>(d: &D, key: &BuildKey, lease: &Lease) {
     if let Err(error) = d.launcher().stop(&lease.id, lease.task.as_deref()).await {
         d.warn(About::Attempt(key, &lease.id), "a builder was not stopped yet", &error);
     }

@@ -13,7 +13,7 @@ use crate::{
         time::Timestamp,
     },
     nixpkgs::pins::Pins,
-    ports::{Deployment, Ledger, Unavailable},
+    ports::{Deployment, HasLedger, Ledger, Unavailable},
     row::{Listed, StatusIndex},
 };
 
@@ -73,7 +73,7 @@ impl Line {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub async fn builds<D: Deployment>(d: &D) -> Result<Builds, Unavailable> {
+pub async fn builds<D: HasLedger>(d: &D) -> Result<Builds, Unavailable> {
     let pins = pins::load(d).await?;
     let line = |listed: &Listed| line(d, &pins, listed);
     let running = d.ledger().list(StatusIndex::Building, None, MOST).await?;
@@ -90,7 +90,7 @@ pub async fn builds<D: Deployment>(d: &D) -> Result<Builds, Unavailable> {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub async fn lately<D: Deployment>(d: &D, most: usize) -> Result<Vec<Line>, Unavailable> {
+pub async fn lately<D: HasLedger>(d: &D, most: usize) -> Result<Vec<Line>, Unavailable> {
     // A catalogue is nothing that anybody asked for.
     let mut lines = ready(d, &pins::load(d).await?, most + 2).await?;
     lines.retain(|line| line.target.is_some());
@@ -98,7 +98,7 @@ pub async fn lately<D: Deployment>(d: &D, most: usize) -> Result<Vec<Line>, Unav
     Ok(lines)
 }
 
-async fn ready<D: Deployment>(d: &D, pins: &Pins, most: usize) -> Result<Vec<Line>, Unavailable> {
+async fn ready<D: HasLedger>(d: &D, pins: &Pins, most: usize) -> Result<Vec<Line>, Unavailable> {
     Ok(d.ledger().latest(StatusIndex::Ready, most).await?.iter().map(|listed| line(d, pins, listed)).collect())
 }
 
@@ -116,7 +116,7 @@ fn line<D: Deployment>(d: &D, pins: &Pins, listed: &Listed) -> Line {
 }
 
 /// The line with what its row says; a list may be late, and the row has moved on.
-async fn told<D: Deployment>(d: &D, line: Line, listed: &Listed) -> Result<Line, Unavailable> {
+async fn told<D: HasLedger>(d: &D, line: Line, listed: &Listed) -> Result<Line, Unavailable> {
     let (build, _) = load_build(d, &listed.key).await?;
     let at = build.lease().map_or(listed.at, |lease| lease.claimed);
     let status = status::view(d, build, false).await?;

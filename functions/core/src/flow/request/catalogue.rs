@@ -9,7 +9,7 @@ use crate::{
     id::key::{BuildKey, Product},
     nixpkgs::pins::{Pins, ResolvedPin},
     objects::artifact::{AttemptPrefix, ObjectName},
-    ports::{Deployment, Unavailable},
+    ports::{HasBell, HasCatalogues, HasLedger, Unavailable},
     telemetry::About,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
-pub(crate) async fn ask_for_all<D: Deployment>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
+pub(crate) async fn ask_for_all<D: HasLedger + HasBell>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
     if d.policy().names == Names::Attributes {
         return Ok(());
     }
@@ -31,7 +31,7 @@ pub(crate) async fn ask_for_all<D: Deployment>(d: &D, pins: &Pins) -> Result<(),
 }
 
 /// The catalogue of what a target is looked for in; `None`: it is not made. `may_start`: then it is asked for.
-pub(crate) async fn load<D: Deployment>(
+pub(crate) async fn load<D: HasLedger + HasBell + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,
     may_start: bool,
@@ -49,7 +49,7 @@ pub(crate) async fn load<D: Deployment>(
 }
 
 /// The catalogue with where its files lie, for those who only look.
-pub(crate) async fn open<D: Deployment>(
+pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,
 ) -> Result<Option<(AttemptPrefix, D::Catalogue)>, Unavailable> {
@@ -59,11 +59,11 @@ pub(crate) async fn open<D: Deployment>(
     Ok(read(d, &prefix).await?.map(|catalogue| (prefix, catalogue)))
 }
 
-async fn read<D: Deployment>(d: &D, prefix: &AttemptPrefix) -> Result<Option<D::Catalogue>, Unavailable> {
+async fn read<D: HasCatalogues>(d: &D, prefix: &AttemptPrefix) -> Result<Option<D::Catalogue>, Unavailable> {
     d.catalogue(&prefix.object(ObjectName::Lookup)).await
 }
 
-async fn ask<D: Deployment>(d: &D, build: &Build) -> Result<(), Unavailable> {
+async fn ask<D: HasLedger + HasBell>(d: &D, build: &Build) -> Result<(), Unavailable> {
     if !startable(d, build) {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use crate::{
     answer::problem::Problem,
     flow::{AdvanceError, load_row, operator::keys},
-    ports::{Deployment, Read, Unavailable},
+    ports::{HasLedger, Read, Unavailable},
     quota::client::{Allowance, Asker, Client},
     row::{Row, RowKey, Swap},
 };
@@ -21,7 +21,7 @@ impl Charge {
     ///
     /// # Errors
     /// A [`Problem`] inside: it shows a key that nobody knows.
-    pub(crate) async fn to<D: Deployment>(
+    pub(crate) async fn to<D: HasLedger>(
         d: &D,
         asker: &Asker<'_>,
     ) -> Result<Result<Option<Charge>, Problem>, Unavailable> {
@@ -36,7 +36,7 @@ impl Charge {
     }
 
     /// One more, to be committed with what it is for.
-    pub(crate) async fn swap<D: Deployment>(&self, d: &D) -> Result<Swap, AdvanceError> {
+    pub(crate) async fn swap<D: HasLedger>(&self, d: &D) -> Result<Swap, AdvanceError> {
         let key = RowKey::Allowance(self.client.clone());
         let (row, seen) = load_row::<D, Allowance>(d, &key, Read::Consistent).await?;
         let row = row.unwrap_or_else(|| Allowance::untouched(self.client.clone(), d.now()));

@@ -9,7 +9,7 @@ use crate::{
         artifact::{AttemptPrefix, ObjectName},
         gzip,
     },
-    ports::{Deployment, Ledger, Store, Unavailable},
+    ports::{HasBell, HasCatalogues, HasLedger, HasStore, Ledger, Store, Unavailable},
     telemetry::About,
 };
 
@@ -47,7 +47,11 @@ impl Part {
 ///
 /// # Errors
 /// A [`Reply`] inside, where it means no build; [`Unavailable`], where a backend does not answer.
-pub async fn log<D: Deployment>(d: &D, target: &Target, from: u32) -> Result<Result<Part, Reply>, Unavailable> {
+pub async fn log<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    d: &D,
+    target: &Target,
+    from: u32,
+) -> Result<Result<Part, Reply>, Unavailable> {
     match resolve::of(d, target, false).await? {
         Ok(resolve) => {
             let (build, _) = load_build(d, &resolve.key).await?;
@@ -85,7 +89,11 @@ const TAIL_SEGMENTS: u32 = 3;
 ///
 /// # Errors
 /// As [`log`]'s.
-pub async fn tail<D: Deployment>(d: &D, target: &Target, max: usize) -> Result<Result<Tail, Reply>, Unavailable> {
+pub async fn tail<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    d: &D,
+    target: &Target,
+    max: usize,
+) -> Result<Result<Tail, Reply>, Unavailable> {
     let build = match resolve::of(d, target, false).await? {
         Ok(resolve) => load_build(d, &resolve.key).await?.0,
         Err(nothing) => return Ok(Err(nothing.into())),
@@ -103,7 +111,7 @@ pub async fn tail<D: Deployment>(d: &D, target: &Target, max: usize) -> Result<R
 }
 
 /// How many segments the log of an attempt has, as far as its builder has told. One that was lost has told, but not in its attempt.
-async fn segments<D: Deployment>(d: &D, prefix: &AttemptPrefix) -> Result<u32, Unavailable> {
+async fn segments<D: HasLedger>(d: &D, prefix: &AttemptPrefix) -> Result<u32, Unavailable> {
     let (build, _) = load_build(d, &prefix.key).await?;
     let attempt = build.history.iter().rfind(|attempt| attempt.lease == prefix.lease);
     let told = d.ledger().progress(&prefix.lease).await?.map_or(0, |progress| progress.log_segments);
@@ -126,7 +134,7 @@ fn last_lines(text: &str, max: usize) -> usize {
 ///
 /// # Errors
 /// [`Unavailable`]: the store does not answer.
-pub(crate) async fn read<D: Deployment>(
+pub(crate) async fn read<D: HasStore>(
     d: &D,
     build: &Build,
     prefix: Option<&AttemptPrefix>,

@@ -24,7 +24,7 @@ use crate::{
         pins::{Pins, ResolvedPin, Source},
     },
     objects::artifact::{Main, ObjectName, Verdict},
-    ports::{Catalogue, Deployment, Unavailable},
+    ports::{Catalogue, HasCatalogues, HasLedger, HasStore, Unavailable},
 };
 
 /// A package's page.
@@ -135,7 +135,10 @@ pub struct Place {
 ///
 /// # Errors
 /// A [`Reply`] inside, where there is no such package; [`Unavailable`].
-pub async fn package<D: Deployment>(d: &D, asked: &Target) -> Result<Result<Package, Reply>, Unavailable> {
+pub async fn package<D: HasLedger + HasStore + HasCatalogues>(
+    d: &D,
+    asked: &Target,
+) -> Result<Result<Package, Reply>, Unavailable> {
     let pins = pins::load(d).await?;
     let found = match pins.resolve(asked, d.system()) {
         Ok(found) => found,
@@ -184,7 +187,7 @@ struct PackageFacts {
     refused: Option<String>,
 }
 
-async fn known<D: Deployment>(
+async fn known<D: HasLedger + HasStore + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,
     wanted: &Wanted,
@@ -242,7 +245,7 @@ fn expected(target: &Target, main: Option<&Bin>, programs: &[Bin]) -> Vec<Progra
 }
 
 /// The programs that it has.
-async fn built<D: Deployment>(
+async fn built<D: HasStore>(
     d: &D,
     build: &Build,
     made: &Made,
@@ -274,7 +277,7 @@ fn of(package: &Target, bin: &Bin) -> String {
 }
 
 /// How the package stands under every pin, for every system.
-async fn places<D: Deployment>(d: &D, pins: &Pins, target: &Target, attr: &Attr) -> Result<Vec<Place>, Unavailable> {
+async fn places<D: HasLedger>(d: &D, pins: &Pins, target: &Target, attr: &Attr) -> Result<Vec<Place>, Unavailable> {
     let everywhere = pins.all().iter().flat_map(|(name, pin)| System::ALL.map(|system| (name, pin, system)));
     let place = |(name, pin, system): (&PinName, &crate::nixpkgs::pins::Pin, System)| {
         let key = BuildKey { rev: pin.rev.clone(), system, product: Product::Package(attr.clone()) };

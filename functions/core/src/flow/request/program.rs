@@ -24,7 +24,7 @@ use crate::{
         artifact::{Main, Manifest, ObjectName, Program, Verdict},
         stored::Method,
     },
-    ports::{Deployment, Ledger, NotCommitted, Read, Store, Unavailable},
+    ports::{HasBell, HasCatalogues, HasLedger, HasStore, Ledger, NotCommitted, Read, Store, Unavailable},
     quota::{
         client::Asker,
         limits::{LimitExceeded, Why},
@@ -35,14 +35,19 @@ use crate::{
 
 /// Answers a request for `target`. `starts`: the request is one that a person meant (contract §2), so that a miss may start a
 /// build, at their expense.
-pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, starts: Option<&Asker<'_>>) -> Reply {
+pub async fn request<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    d: &D,
+    target: &Target,
+    method: Method,
+    starts: Option<&Asker<'_>>,
+) -> Reply {
     answer(d, target, method, starts).await.unwrap_or_else(|error| {
         d.warn(About::Service, "a request was not answered", &error);
         Reply::Problem(Problem::down())
     })
 }
 
-async fn answer<D: Deployment>(
+async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     d: &D,
     target: &Target,
     method: Method,
@@ -80,7 +85,7 @@ async fn answer<D: Deployment>(
 }
 
 /// What the build's row says.
-async fn look<D: Deployment>(
+async fn look<D: HasLedger + HasStore + HasBell>(
     d: &D,
     target: &Target,
     resolved: &Resolved,
@@ -114,7 +119,11 @@ async fn look<D: Deployment>(
 }
 
 /// Queues a build, unless it would wait there for long, nobody would get what it makes, or whoever asks has had enough started.
-async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<Result<Build, Problem>, Unavailable> {
+async fn start<D: HasLedger + HasBell>(
+    d: &D,
+    build: Build,
+    asker: &Asker<'_>,
+) -> Result<Result<Build, Problem>, Unavailable> {
     let (limits, _) = load_limits(d, Read::Eventual).await?;
     if let Some(paused) = limits.closed(build.key.system, d.policy(), d.now()) {
         let held = match paused.why {
@@ -145,7 +154,7 @@ async fn start<D: Deployment>(d: &D, build: Build, asker: &Asker<'_>) -> Result<
 }
 
 /// A ready build: the program that the path means, remembered in a served row, so that the next one is a hit.
-async fn serve<D: Deployment>(
+async fn serve<D: HasLedger + HasStore>(
     d: &D,
     target: &Target,
     resolved: &Resolved,
@@ -210,7 +219,7 @@ fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'
 }
 
 /// The one place where a program is handed out.
-async fn hit<D: Deployment>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
+async fn hit<D: HasLedger + HasStore>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
     if let Some(until) = egress::shut(d).await? {
         return Ok(Reply::Problem(Problem::served_out(until, d.now())));
     }

@@ -14,7 +14,7 @@ use crate::{
         catalogue::Resolution,
         pins::{ResolvedPin, Unserved, Withheld},
     },
-    ports::{Catalogue, Deployment, Unavailable},
+    ports::{Catalogue, HasBell, HasCatalogues, HasLedger, Unavailable},
 };
 
 /// A build that a target means.
@@ -81,7 +81,7 @@ impl From<ResolveError> for Reply {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn of<D: Deployment>(
+pub(crate) async fn of<D: HasLedger + HasBell + HasCatalogues>(
     d: &D,
     target: &Target,
     may_start: bool,

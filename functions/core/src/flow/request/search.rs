@@ -15,7 +15,7 @@ use crate::{
         pins::Unserved,
     },
     objects::artifact::{ObjectName, ObjectPath},
-    ports::{Catalogue, Deployment, Store, Unavailable},
+    ports::{Catalogue, HasCatalogues, HasLedger, HasStore, Store, Unavailable},
     telemetry,
 };
 
@@ -86,7 +86,10 @@ const PROGRAMS_MAX: usize = 6;
 ///
 /// # Errors
 /// [`Unserved`] inside, where it names another nixpkgs; [`Unavailable`].
-pub async fn search<D: Deployment>(d: &D, asked: &Search) -> Result<Result<Results, Unserved>, Unavailable> {
+pub async fn search<D: HasLedger + HasStore + HasCatalogues>(
+    d: &D,
+    asked: &Search,
+) -> Result<Result<Results, Unserved>, Unavailable> {
     let found = match pins::load(d).await?.find(asked.pin.as_ref(), asked.system.unwrap_or(d.system())) {
         Ok(found) => found,
         Err(unserved) => return Ok(Err(unserved)),
@@ -176,7 +179,7 @@ fn near(catalogue: &impl Catalogue, attr: Attr, system: System) -> Vec<Entry> {
 
 /// What packages say of themselves, in their order: each block of the details is read once. A list without descriptions is better
 /// than none, so that what can not be read is empty.
-pub(crate) async fn abouts<D: Deployment>(
+pub(crate) async fn abouts<D: HasStore>(
     d: &D,
     details: &ObjectPath,
     catalogue: &impl Catalogue,

@@ -13,7 +13,7 @@ use crate::{
         text::bytes,
         time::{Day, Timestamp},
     },
-    ports::{Deployment, Read, Unavailable},
+    ports::{HasLedger, Read, Unavailable},
     quota::limits::{Egress, Paused},
 };
 
@@ -83,7 +83,7 @@ pub struct Served {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub async fn service<D: Deployment>(d: &D) -> Result<Service, Unavailable> {
+pub async fn service<D: HasLedger>(d: &D) -> Result<Service, Unavailable> {
     let pins = pins::load(d).await?;
     let (limits, _) = load_limits(d, Read::Eventual).await?;
     let paused = |system| {
@@ -112,7 +112,7 @@ pub async fn service<D: Deployment>(d: &D) -> Result<Service, Unavailable> {
     })
 }
 
-async fn catalogue<D: Deployment>(d: &D, rev: &Rev) -> Result<&'static str, Unavailable> {
+async fn catalogue<D: HasLedger>(d: &D, rev: &Rev) -> Result<&'static str, Unavailable> {
     if d.policy().names == Names::Attributes {
         return Ok("off");
     }

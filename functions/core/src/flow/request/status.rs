@@ -19,7 +19,7 @@ use crate::{
         text::span,
         time::Timestamp,
     },
-    ports::{Deployment, Ledger, Read, Unavailable},
+    ports::{HasBell, HasCatalogues, HasLedger, Ledger, Read, Unavailable},
     quota::limits::{Limits, Paused},
     row::StatusIndex,
 };
@@ -146,7 +146,10 @@ impl Status {
 ///
 /// # Errors
 /// A [`Reply`] inside, where it means no build; [`Unavailable`], where the ledger does not answer.
-pub async fn status<D: Deployment>(d: &D, target: &Target) -> Result<Result<Status, Reply>, Unavailable> {
+pub async fn status<D: HasLedger + HasBell + HasCatalogues>(
+    d: &D,
+    target: &Target,
+) -> Result<Result<Status, Reply>, Unavailable> {
     match resolve::of(d, target, false).await? {
         Ok(resolve) => {
             let (build, _) = load_build(d, &resolve.key).await?;
@@ -169,7 +172,7 @@ pub(crate) fn name(state: &State) -> &'static str {
 }
 
 /// The status document of a build's row. Where another build is at its work, it shows how far that one is.
-pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool) -> Result<Status, Unavailable> {
+pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) -> Result<Status, Unavailable> {
     let now = d.now();
     let leader = follow::leader(d, &build).await?;
     let last = leader.history.last();
@@ -239,7 +242,7 @@ pub(crate) async fn view<D: Deployment>(d: &D, build: Build, by_attribute: bool)
 }
 
 /// Builds that are due before one that is queued; counted up to [`QUEUE_LOOK`].
-async fn ahead<D: Deployment>(d: &D, key: &BuildKey, warming: bool) -> Result<usize, Unavailable> {
+async fn ahead<D: HasLedger>(d: &D, key: &BuildKey, warming: bool) -> Result<usize, Unavailable> {
     let line = match warming {
         true => queued(d, QUEUE_LOOK).await?,
         false => d.ledger().list(StatusIndex::Queued, None, QUEUE_LOOK).await?,
@@ -249,7 +252,7 @@ async fn ahead<D: Deployment>(d: &D, key: &BuildKey, warming: bool) -> Result<us
 
 /// How long an attempt at a build takes in all: as long as the last one of its package; else as those that had as much to build, if
 /// that is known by now; else as any.
-async fn expected<D: Deployment>(
+async fn expected<D: HasLedger>(
     d: &D,
     key: &BuildKey,
     limits: &Limits,

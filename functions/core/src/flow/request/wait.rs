@@ -10,13 +10,13 @@ use crate::{
         target::Query,
         wait::{Patience, hop_path},
     },
-    ports::{Deployment, WaitLimiter, Watch},
+    ports::{HasBell, HasCatalogues, HasLedger, HasWaitLimiter, WaitLimiter, Watch},
     telemetry::About,
 };
 
 /// Where one who would like to wait goes, instead of taking `reply` for the answer: into the chain, while the build is under way and a seat
 /// is free.
-pub async fn first<D: Deployment>(d: &D, reply: &Reply, query: &Query, patience: Patience) -> Option<String> {
+pub async fn first<D: HasWaitLimiter>(d: &D, reply: &Reply, query: &Query, patience: Patience) -> Option<String> {
     let under_way = matches!(reply, Reply::Pending(status) if status.paused.is_none());
     if !under_way || patience.hold(1, d.policy().hold).is_none() {
         return None;
@@ -30,7 +30,12 @@ pub async fn first<D: Deployment>(d: &D, reply: &Reply, query: &Query, patience:
 
 /// Hop `number` of a chain: takes its time until the build is settled, and says where to go on: to the next hop, or, where there is
 /// something to be told or the chain ends, back to the target. So a hop needs to know nothing but what is meant and the build's row.
-pub async fn hop<D: Deployment>(d: &D, query: &Query, number: u32, patience: Patience) -> String {
+pub async fn hop<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(
+    d: &D,
+    query: &Query,
+    number: u32,
+    patience: Patience,
+) -> String {
     if let Some(hold) = patience.hold(number, d.policy().hold)
         && let Some(key) = key(d, query).await
     {
@@ -47,7 +52,7 @@ pub async fn hop<D: Deployment>(d: &D, query: &Query, number: u32, patience: Pat
 }
 
 /// What is waited for; `None` where that can not be said, and the target's answer says why.
-async fn key<D: Deployment>(d: &D, query: &Query) -> Option<BuildKey> {
+async fn key<D: HasLedger + HasBell + HasCatalogues>(d: &D, query: &Query) -> Option<BuildKey> {
     match resolve::of(d, &query.target, false).await {
         Ok(resolve) => Some(resolve.ok()?.key),
         Err(error) => {
@@ -59,7 +64,7 @@ async fn key<D: Deployment>(d: &D, query: &Query) -> Option<BuildKey> {
 
 /// Waits until a build is neither queued nor building; false, where it still is after `patience`. Without a seat there is nothing to
 /// wait for: true.
-async fn settled<D: Deployment>(d: &D, key: &BuildKey, patience: Duration) -> bool {
+async fn settled<D: HasLedger + HasWaitLimiter>(d: &D, key: &BuildKey, patience: Duration) -> bool {
     // Watched before it is looked at, so that nothing falls between.
     let Some(mut watch) = d.wait_limiter().watch(key, patience) else { return true };
     loop {

@@ -20,7 +20,7 @@ use crate::{
         key::{BuildKey, Product},
         time::Timestamp,
     },
-    ports::{Deployment, Launcher, NotLaunched, Read, Unavailable},
+    ports::{HasBell, HasLauncher, HasLedger, Launcher, NotLaunched, Read, Unavailable},
     quota::limits::{LimitExceeded, Limits},
     row::StatusIndex,
     telemetry::{About, Signal},
@@ -33,7 +33,7 @@ use crate::{
 ///
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer; run it again.
-pub async fn dispatch<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     follow::follow_all(d).await?;
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let mut next = None;
@@ -55,7 +55,11 @@ enum Room {
     Left { due: Option<Timestamp> },
 }
 
-async fn along<D: Deployment>(d: &D, status_index: StatusIndex, limits: &Limits) -> Result<Room, Unavailable> {
+async fn along<D: HasLedger + HasBell + HasLauncher>(
+    d: &D,
+    status_index: StatusIndex,
+    limits: &Limits,
+) -> Result<Room, Unavailable> {
     let mut walk = Walk::along(status_index);
     while let Some(page) = walk.next(d).await? {
         // Looked at after the list, so that no build is on it whose pin is younger.
@@ -100,7 +104,7 @@ async fn along<D: Deployment>(d: &D, status_index: StatusIndex, limits: &Limits)
 }
 
 /// What it is tried on first.
-async fn machine<D: Deployment>(d: &D, key: &BuildKey) -> Result<Size, Unavailable> {
+async fn machine<D: HasLedger>(d: &D, key: &BuildKey) -> Result<Size, Unavailable> {
     let usual = d.policy().size;
     let Product::Package(attr) = &key.product else { return Ok(usual) };
     // An older one costs an attempt or some cents.
@@ -109,7 +113,7 @@ async fn machine<D: Deployment>(d: &D, key: &BuildKey) -> Result<Size, Unavailab
 }
 
 /// A build whose pin was moved or retired while it waited, or whose package was taken down: nobody wants it any more.
-async fn drop_unserved<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
+async fn drop_unserved<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     match advance(d, key, &Event::Cancel).await {
         Err(AdvanceError::Unavailable(error)) => Err(error),
         Ok(_) | Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => Ok(()),
@@ -117,7 +121,11 @@ async fn drop_unserved<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unava
 }
 
 /// Starts the builder of a lease. Whatever happens here, the lease ends: by the builder's word, by the launcher's, or by its time.
-pub(crate) async fn launch<D: Deployment>(d: &D, key: &BuildKey, lease: &Lease) -> Result<(), Unavailable> {
+pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
+    d: &D,
+    key: &BuildKey,
+    lease: &Lease,
+) -> Result<(), Unavailable> {
     let mut launched = d.launcher().launch(key, lease).await;
     if matches!(launched, Err(NotLaunched::Unavailable(_))) {
         // The same lease starts no second task, so asking again is safe.

@@ -6,7 +6,7 @@ use crate::{
     flow::{change_limits, load_limits},
     id::time::Timestamp,
     objects::stored::Location,
-    ports::{Deployment, DownloadStats, Read, Unavailable},
+    ports::{DownloadStats, HasDownloadStats, HasLedger, Read, Unavailable},
     telemetry::{About, Signal},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer.
-pub(crate) async fn count<D: Deployment>(d: &D) -> Result<(), Unavailable> {
+pub(crate) async fn count<D: HasLedger + HasDownloadStats>(d: &D) -> Result<(), Unavailable> {
     if d.policy().egress_bytes.is_none() {
         return Ok(());
     }
@@ -34,7 +34,7 @@ pub(crate) async fn count<D: Deployment>(d: &D) -> Result<(), Unavailable> {
 }
 
 /// When programs are served again, where they are not any more. It takes a read, where there is a ceiling.
-pub(crate) async fn shut<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+pub(crate) async fn shut<D: HasLedger>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     match d.policy().egress_bytes {
         Some(_) => Ok(load_limits(d, Read::Eventual).await?.0.shut(d.policy(), d.now())),
         None => Ok(None),

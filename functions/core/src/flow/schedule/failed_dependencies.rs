@@ -5,16 +5,16 @@ use crate::{
     flow::{Tries, load_row},
     id::key::{DrvHash, System},
     objects::artifact::AttemptPrefix,
-    ports::{Deployment, Ledger, Read, Unavailable},
+    ports::{HasLedger, Ledger, Read, Unavailable},
     row::{Row, RowKey, Swap, Version},
 };
 
-async fn load<D: Deployment>(d: &D, system: System) -> Result<(FailedDependencies, Version), Unavailable> {
+async fn load<D: HasLedger>(d: &D, system: System) -> Result<(FailedDependencies, Version), Unavailable> {
     let (row, version) = load_row(d, &RowKey::FailedDependencies(system), Read::Consistent).await?;
     Ok((row.unwrap_or_else(|| FailedDependencies::none(system)), version))
 }
 
-async fn change<D: Deployment>(
+async fn change<D: HasLedger>(
     d: &D,
     system: System,
     change: impl Fn(&FailedDependencies) -> Option<FailedDependencies>,
@@ -34,7 +34,7 @@ async fn change<D: Deployment>(
 ///
 /// # Errors
 /// [`Unavailable`]: others will come to it.
-pub(crate) async fn note<D: Deployment>(d: &D, ended: &Build) -> Result<(), Unavailable> {
+pub(crate) async fn note<D: HasLedger>(d: &D, ended: &Build) -> Result<(), Unavailable> {
     // Nothing is read for the many that end otherwise.
     if ended.dependency().is_none() {
         return Ok(());
@@ -46,7 +46,7 @@ pub(crate) async fn note<D: Deployment>(d: &D, ended: &Build) -> Result<(), Unav
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn among<D: Deployment>(
+pub(crate) async fn among<D: HasLedger>(
     d: &D,
     system: System,
     dependencies: &[DrvHash],
@@ -62,7 +62,7 @@ pub(crate) async fn among<D: Deployment>(
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn clear<D: Deployment>(d: &D, failed: &Build) -> Result<(), Unavailable> {
+pub(crate) async fn clear<D: HasLedger>(d: &D, failed: &Build) -> Result<(), Unavailable> {
     let Some(drv) = failed.dependency() else { return Ok(()) };
     change(d, failed.key.system, |failed_dependencies| failed_dependencies.pardoned(drv)).await
 }

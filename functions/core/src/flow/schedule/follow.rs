@@ -12,13 +12,13 @@ use crate::{
     },
     id::key::{BuildKey, DrvHash, System},
     objects::artifact::AttemptPrefix,
-    ports::{Deployment, Read, Unavailable},
+    ports::{HasBell, HasLedger, Read, Unavailable},
     row::{RowKey, StatusIndex, Version},
     telemetry::About,
 };
 
 /// A derivation's row.
-pub(crate) async fn load<D: Deployment>(
+pub(crate) async fn load<D: HasLedger>(
     d: &D,
     system: System,
     drv: &DrvHash,
@@ -27,7 +27,7 @@ pub(crate) async fn load<D: Deployment>(
 }
 
 /// How the realisation of a derivation stands, for a build that has nothing of its own to wait for.
-pub(crate) async fn stands<D: Deployment>(
+pub(crate) async fn stands<D: HasLedger>(
     d: &D,
     row: Option<&Derivation>,
     of: &BuildKey,
@@ -42,7 +42,7 @@ pub(crate) async fn stands<D: Deployment>(
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn follow<D: Deployment>(d: &D, build: Build) -> Result<Build, Unavailable> {
+pub(crate) async fn follow<D: HasLedger + HasBell>(d: &D, build: Build) -> Result<Build, Unavailable> {
     let State::Joined { derivation, .. } = &build.state else { return Ok(build) };
     let (row, _) = load(d, build.key.system, derivation).await?;
     let realisation = stands(d, row.as_ref(), &build.key).await?;
@@ -61,7 +61,7 @@ pub(crate) async fn follow<D: Deployment>(d: &D, build: Build) -> Result<Build, 
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
-pub(crate) async fn follow_all<D: Deployment>(d: &D) -> Result<(), Unavailable> {
+pub(crate) async fn follow_all<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavailable> {
     let mut walk = Walk::along(StatusIndex::Joined);
     while let Some(page) = walk.next(d).await? {
         for listed in &page {
@@ -78,7 +78,7 @@ pub(crate) async fn follow_all<D: Deployment>(d: &D) -> Result<(), Unavailable> 
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn adopt<D: Deployment>(d: &D, build: Build, known: &KnownDerivation) -> Result<Build, Unavailable> {
+pub(crate) async fn adopt<D: HasLedger>(d: &D, build: Build, known: &KnownDerivation) -> Result<Build, Unavailable> {
     if !build.may_adopt() {
         return Ok(build);
     }
@@ -92,7 +92,7 @@ pub(crate) async fn adopt<D: Deployment>(d: &D, build: Build, known: &KnownDeriv
     }
 }
 
-async fn applied<D: Deployment>(d: &D, build: Build, event: &Event) -> Result<Build, Unavailable> {
+async fn applied<D: HasLedger>(d: &D, build: Build, event: &Event) -> Result<Build, Unavailable> {
     match advance(d, &build.key, event).await {
         Ok(advanced) => Ok(advanced.after),
         Err(AdvanceError::Unavailable(error)) => Err(error),
@@ -104,7 +104,7 @@ async fn applied<D: Deployment>(d: &D, build: Build, event: &Event) -> Result<Bu
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn leader<D: Deployment>(d: &D, build: &Build) -> Result<Build, Unavailable> {
+pub(crate) async fn leader<D: HasLedger>(d: &D, build: &Build) -> Result<Build, Unavailable> {
     if let State::Joined { derivation, .. } = &build.state
         && let (Some(row), _) = load(d, build.key.system, derivation).await?
     {
@@ -118,7 +118,7 @@ pub(crate) async fn leader<D: Deployment>(d: &D, build: &Build) -> Result<Build,
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn log_source<D: Deployment>(d: &D, build: &Build) -> Result<Option<AttemptPrefix>, Unavailable> {
+pub(crate) async fn log_source<D: HasLedger>(d: &D, build: &Build) -> Result<Option<AttemptPrefix>, Unavailable> {
     if let Some(prefix) = build.prefix() {
         return Ok(Some(prefix));
     }

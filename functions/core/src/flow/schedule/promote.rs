@@ -15,7 +15,7 @@ use crate::{
         narinfo::{BadNarinfo, Narinfo},
         stored::Measured,
     },
-    ports::{BinaryCache, Deployment, Unavailable},
+    ports::{BinaryCache, HasLedger, Unavailable},
     telemetry::{About, Signal},
 };
 
@@ -64,7 +64,7 @@ pub enum OfferRefusal {
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
-pub async fn promote<D: Deployment, V: BinaryCache>(
+pub async fn promote<D: HasLedger, V: BinaryCache>(
     d: &D,
     binary_cache: &V,
     prefix: &AttemptPrefix,

@@ -1,7 +1,7 @@
 //! A shelf is looked through, page by page: what lies there is looked at, and nothing is decided by it.
 
 use crate::{
-    ports::{Deployment, Ledger, Unavailable},
+    ports::{HasLedger, Ledger, Unavailable},
     row::{Listed, StatusIndex},
 };
 
@@ -26,7 +26,7 @@ impl Walk {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub(crate) async fn next<D: Deployment>(&mut self, d: &D) -> Result<Option<Vec<Listed>>, Unavailable> {
+    pub(crate) async fn next<D: HasLedger>(&mut self, d: &D) -> Result<Option<Vec<Listed>>, Unavailable> {
         if self.over {
             return Ok(None);
         }

@@ -13,7 +13,7 @@ use crate::{
         key::{BuildKey, System},
         time::Timestamp,
     },
-    ports::{Deployment, Launcher, Ledger, NotCommitted, Read, Unavailable},
+    ports::{HasBell, HasDownloadStats, HasLauncher, HasLedger, Launcher, Ledger, NotCommitted, Read, Unavailable},
     row::{Row, StatusIndex, Swap},
     telemetry::{About, Signal},
 };
@@ -26,7 +26,9 @@ use crate::{
 ///
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer; run it again.
-pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
+pub async fn sweep<D: HasLedger + HasBell + HasLauncher + HasDownloadStats>(
+    d: &D,
+) -> Result<Option<Timestamp>, Unavailable> {
     let (mut walk, mut next) = (Walk::along(StatusIndex::Building), None);
     while let Some(page) = walk.next(d).await? {
         for listed in &page {
@@ -54,7 +56,7 @@ pub async fn sweep<D: Deployment>(d: &D) -> Result<Option<Timestamp>, Unavailabl
     Ok(next)
 }
 
-async fn lapse<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
+async fn lapse<D: HasLedger + HasLauncher>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     let lapsed = match advance(d, key, &Event::Lapse).await {
         Ok(lapsed) => lapsed,
         Err(AdvanceError::Unavailable(error)) => return Err(error),
@@ -68,7 +70,7 @@ async fn lapse<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> 
 
 /// A claim without a task: its dispatcher died between the two, or is about to write the task down. The same lease starts
 /// no second builder, so launching it again is right in both cases.
-async fn relaunch<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
+async fn relaunch<D: HasLedger + HasBell + HasLauncher>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     let (build, _) = load_build(d, key).await?;
     match build.lease() {
         Some(lease) if lease.task.is_none() => dispatch::launch(d, key, lease).await,
@@ -78,7 +80,7 @@ async fn relaunch<D: Deployment>(d: &D, key: &BuildKey) -> Result<(), Unavailabl
 
 /// Whether builders for a system can be started. What keeps them from it is written down, for whoever asks for a program; and
 /// when it is gone, that too. Somebody else who writes first is no harm: the next sweep looks again.
-async fn look<D: Deployment>(d: &D, system: System) -> Result<(), Unavailable> {
+async fn look<D: HasLedger + HasLauncher>(d: &D, system: System) -> Result<(), Unavailable> {
     let obstacle = match d.launcher().obstacle(system).await {
         Ok(obstacle) => obstacle,
         Err(error) => {
