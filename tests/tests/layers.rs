@@ -64,13 +64,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-aws", &["binplz-nar", "binplz-catalogue", "binplz-clock", "binplz-core"]),
         ("binplz-web", &["binplz-core"]),
         ("binplz-builder", &["binplz-nar", "binplz-catalogue", "binplz-core"]),
-        ("binplz-api", &["binplz-aws", "binplz-web"]),
-        ("binplz-lease", &["binplz-aws", "binplz-web"]),
-        ("binplz-wait", &["binplz-aws", "binplz-web"]),
-        ("binplz-dispatcher", &["binplz-aws", "binplz-core"]),
-        ("binplz-reaper", &["binplz-aws", "binplz-core"]),
-        ("binplz-collector", &["binplz-aws", "binplz-core"]),
-        ("binplz-promoter", &["binplz-aws", "binplz-core"]),
+        ("binplz-lambda", &["binplz-aws", "binplz-core", "binplz-web"]),
         ("binplz-cli", &["binplz-aws", "binplz-clock", "binplz-core", "binplz-local", "binplz-web"]),
     ] {
         assert_eq!(ours(package), may, "what {package} depends on");
@@ -88,21 +82,15 @@ fn every_crate_below_functions_has_a_rule_here() {
     assert_eq!(
         crates,
         [
-            "api",
             "aws",
             "builder",
-            "cache",
             "catalogue",
             "cli",
             "clock",
-            "collector",
             "core",
-            "dispatcher",
-            "lease",
+            "lambda",
             "local",
-            "promoter",
-            "reaper",
-            "wait",
+            "nar",
             "web"
         ]
     );
