@@ -79,21 +79,7 @@ fn every_crate_below_functions_has_a_rule_here() {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     crates.sort();
-    assert_eq!(
-        crates,
-        [
-            "aws",
-            "builder",
-            "catalogue",
-            "cli",
-            "clock",
-            "core",
-            "lambda",
-            "local",
-            "nar",
-            "web"
-        ]
-    );
+    assert_eq!(crates, ["aws", "builder", "catalogue", "cli", "clock", "core", "lambda", "local", "nar", "web"]);
 }
 
 #[test]
