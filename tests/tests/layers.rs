@@ -60,10 +60,10 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-catalogue", &["binplz-core"]),
         ("binplz-clock", &["binplz-core"]),
         ("binplz-nar", &["binplz-core"]),
-        ("binplz-local", &["binplz-nar", "binplz-catalogue", "binplz-clock", "binplz-core"]),
-        ("binplz-aws", &["binplz-nar", "binplz-catalogue", "binplz-clock", "binplz-core"]),
+        ("binplz-local", &["binplz-catalogue", "binplz-clock", "binplz-core", "binplz-nar"]),
+        ("binplz-aws", &["binplz-catalogue", "binplz-clock", "binplz-core", "binplz-nar"]),
         ("binplz-web", &["binplz-core"]),
-        ("binplz-builder", &["binplz-nar", "binplz-catalogue", "binplz-core"]),
+        ("binplz-builder", &["binplz-catalogue", "binplz-core", "binplz-nar"]),
         ("binplz-lambda", &["binplz-aws", "binplz-core", "binplz-web"]),
         ("binplz-cli", &["binplz-aws", "binplz-clock", "binplz-core", "binplz-local", "binplz-web"]),
     ] {
