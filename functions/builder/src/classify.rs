@@ -1,9 +1,10 @@
-//! What a failed run of Nix means.
+//! Classifies a failed run of Nix.
 //!
-//! The evidence is the exit code, what Nix and the failing build said, and what the machine knows. The exit code is
-//! 1, or `0x60` with one bit for each thing that happened: 1 a timeout, 2 a wrong hash, 4 a build that failed for good,
-//! 8 a rebuild that differed. A fixed-output derivation (a download) that fails, and a build on a full disk, "may pass" for
-//! Nix: 1. And what Nix 2.8's daemon builds exits with 1 in every case. So words come first, and the code where they leave something open.
+//! The evidence is the exit code, the messages of Nix and of the failing build, and the machine's state. The exit code
+//! is 1, or `0x60` with one bit for each event: 1 a timeout, 2 a hash mismatch, 4 a permanent build failure, 8 a
+//! rebuild that differed. A fixed-output derivation (a download) that fails, and a build on a full disk, are transient
+//! for Nix: 1. With Nix 2.8's daemon, every failure exits with 1. So messages come first, and the code where they leave
+//! a question open.
 
 use binplz_core::{
     build::failure::{Failure, Kind},
@@ -15,10 +16,10 @@ use crate::{
     nix::Exit,
 };
 
-/// How a run of Nix ended that did not do what it should.
+/// How a failed run of Nix ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NixExit {
-    /// By itself.
+    /// It exited.
     Exit(Exit),
     /// At the job's deadline.
     Deadline,
@@ -46,9 +47,9 @@ const SIGNATURE: [&str; 4] = [
 ];
 const SANDBOX: [&str; 6] =
     ["namespace", "build-users-group", "nixbld", "sandbox", "setting uid", "unable to start build process"];
-/// In the words of Nix 2.8, and of 2.30 and newer.
+/// The messages of Nix 2.8, and of 2.30 and newer.
 const NO_MACHINE: [&str; 2] = ["is required to build", "required system or feature not available"];
-/// The last two are said where the first processes of Nix on a machine make its store together.
+/// The last two occur when the first Nix processes on a machine create its store at the same time.
 const MACHINE: [&str; 7] = [
     "permission denied",
     "cannot connect to",
@@ -59,7 +60,7 @@ const MACHINE: [&str; 7] = [
     "file exists",
 ];
 
-/// What a failed `nix-store --realise` of the derivation `asked` means.
+/// Classifies a failed `nix-store --realise` of the derivation `asked`.
 pub(crate) fn realisation(ended: NixExit, evidence: &Evidence, asked: &str) -> Failure {
     let error = evidence.decisive_error();
     let failing = failing_derivation(evidence);
@@ -69,7 +70,7 @@ pub(crate) fn realisation(ended: NixExit, evidence: &Evidence, asked: &str) -> F
         (Kind::BuildFailed | Kind::TestFailed | Kind::SourceUnavailable, Some(trace)) => decisive_line(kind, trace),
         (Kind::OutOfMemory, Some(trace)) => line_with(trace, &MEMORY),
         (Kind::DiskFull, Some(trace)) => line_with(trace, &DISK),
-        // The error itself only says what could not be done without it.
+        // The error itself only names what could not be done without the path.
         (Kind::Signature, _) => unsigned(evidence).map(|said| said.trim_start_matches("warning: ")),
         (Kind::LogTooLong, _) => error.find(LOG_CAP).map(|at| &error[at..]),
         (Kind::Silent | Kind::TimedOut, _) => error.find(TIMEOUT).map(|at| &error[at..]),
@@ -100,7 +101,8 @@ fn kind_of_realisation(ended: NixExit, error: &str, trace: Option<&Trace>, evide
     let built_badly = says(&["failed with exit code", "failed due to signal"]);
     let killed = built_badly && says(&["signal 9 ", "exit code 137"]);
     let trace_says = |marks| trace.is_some_and(|trace| line_with(trace, marks).is_some());
-    // What only an operator can mend stops all builds, so it has to be Nix that says it: a build that ran could have.
+    // A failure that only an operator can fix pauses all builds, so only Nix's own message counts: a build that ran
+    // could have printed it.
     let alone = evidence.builds.is_empty();
     match evidence.download {
         _ if says(&["interrupted by the user"]) => Kind::Interrupted,
@@ -111,10 +113,11 @@ fn kind_of_realisation(ended: NixExit, error: &str, trace: Option<&Trace>, evide
         _ if says(&["failed to produce output path"]) => Kind::NoOutput,
         _ if evidence.oom_killed || killed || says(&MEMORY) || trace_says(&MEMORY) => Kind::OutOfMemory,
         _ if evidence.disk_full || says(&DISK) || trace_says(&DISK) => Kind::DiskFull,
-        // What is no download may pass, says Nix, since its disk was full; the build is gone by now, and with it what filled it.
+        // Nix calls this failure transient although it is not a download: its disk was full. The build is gone by now,
+        // and with it the files that filled the disk.
         Some(false) if built_badly && code == 1 && !evidence.daemon => Kind::DiskFull,
         Some(true) if built_badly => Kind::SourceUnavailable,
-        // Where it is not known: Nix gives 1 for what may pass. Its daemon gives 1 for everything.
+        // Without that knowledge: Nix exits with 1 for a transient failure, and its daemon with 1 for every failure.
         None if built_badly && !bit(4) => Kind::SourceUnavailable,
         _ if built_badly || bit(4) => match trace.map(|trace| trace.phase.as_str()) {
             Some("checkPhase" | "installCheckPhase") => Kind::TestFailed,
@@ -129,52 +132,52 @@ fn kind_of_realisation(ended: NixExit, error: &str, trace: Option<&Trace>, evide
     }
 }
 
-/// What Nix said of a path without a signature that it trusts.
+/// Nix's message about a path without a trusted signature.
 fn unsigned(evidence: &Evidence) -> Option<&str> {
     evidence.errors.iter().chain(&evidence.remarks).map(String::as_str).find(|line| has(line, &SIGNATURE))
 }
 
-/// What a failed evaluation means.
+/// Classifies a failed evaluation.
 pub(crate) fn evaluation(ended: NixExit, evidence: &Evidence) -> Failure {
     let error = evidence.errors.last().map_or("", String::as_str);
     let remark = |marks: &[&str]| evidence.remarks.iter().any(|line| has(line, marks));
     let kind = match ended {
         NixExit::Deadline => Kind::TimedOut,
         NixExit::Exit(Exit::Signal(_)) if evidence.oom_killed => Kind::OutOfMemory,
-        // The collector says so and aborts.
+        // The garbage collector of Nix's evaluator prints this and aborts.
         NixExit::Exit(_) if has(error, &MEMORY) || remark(&MEMORY) => Kind::OutOfMemory,
-        // A segmentation fault is a stack that overflowed: endless recursion that Nix did not notice.
+        // A segmentation fault is a stack overflow: an infinite recursion that Nix did not detect.
         NixExit::Exit(Exit::Signal(11)) => Kind::EvaluationError,
         NixExit::Exit(Exit::Signal(_)) => Kind::Killed,
         NixExit::Exit(Exit::Code(_)) if has(error, &["interrupted by the user"]) => Kind::Interrupted,
         NixExit::Exit(Exit::Code(_)) if has(error, &DISK) => Kind::DiskFull,
         NixExit::Exit(Exit::Code(_)) if has(error, &NETWORK) => Kind::SourceUnavailable,
-        // What is fetched while a set is evaluated is the set itself: another one came than its pin says.
+        // The only download of an evaluation is the set itself: its content differs from the pin's hash.
         NixExit::Exit(Exit::Code(_)) if has(error, &["hash mismatch"]) => Kind::BuilderError,
         NixExit::Exit(Exit::Code(_)) if has(error, &MACHINE) => Kind::BuilderError,
         NixExit::Exit(Exit::Code(_)) => Kind::EvaluationError,
     };
     let detail = match ended {
         NixExit::Exit(Exit::Signal(11)) if error.is_empty() => Some("the evaluator's stack overflowed".to_owned()),
-        // SQLite's comes behind a whole statement.
+        // SQLite's message follows a whole statement.
         _ if kind == Kind::DiskFull => error.lines().find(|line| has(line, &DISK)).map(str::to_owned),
         _ => said_of(ended, error),
     };
     Failure::new(kind, said(&detail.unwrap_or_default())).with_lines(error.lines())
 }
 
-/// Whether a text has one of the marks, in whatever case.
+/// Whether a text contains one of the marks, ignoring case.
 fn has(text: &str, marks: &[&str]) -> bool {
     let text = text.to_ascii_lowercase();
     marks.iter().any(|mark| text.contains(mark))
 }
 
-/// An error without the paths that it quotes, which may be called anything.
+/// An error without the quoted paths, which may contain any words.
 fn without_paths(error: &str) -> String {
     error.split('\'').filter(|quoted| !quoted.starts_with('/')).collect::<Vec<_>>().join("'")
 }
 
-/// Nix's own words, or what we know where it had none.
+/// Nix's own message, or a sentence of ours if there is none.
 fn said_of(ended: NixExit, error: &str) -> Option<String> {
     match ended {
         NixExit::Deadline => Some("the job's time was over".to_owned()),
@@ -184,7 +187,7 @@ fn said_of(ended: NixExit, error: &str) -> Option<String> {
     }
 }
 
-/// Newer versions of Nix tell a whole trace, and the error itself last. Its first paragraph says it.
+/// Newer versions of Nix print a whole trace, with the error last; its first paragraph is the message.
 fn last_error(error: &str) -> Option<String> {
     let start = error.rfind("error:")? + "error:".len();
     let lines = error[start..].lines().map(str::trim).skip_while(|line| line.is_empty());
@@ -199,7 +202,7 @@ pub(crate) fn failing_derivation(evidence: &Evidence) -> Option<&str> {
     })
 }
 
-/// The line that tells people most about a build that failed.
+/// The most informative line of a failed build.
 fn decisive_line(kind: Kind, trace: &Trace) -> Option<&str> {
     let said = || trace.tail.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
     let from_make = |line: &&str| line.starts_with("make") && line.contains(": ");
@@ -213,17 +216,17 @@ fn decisive_line(kind: Kind, trace: &Trace) -> Option<&str> {
     }
 }
 
-/// The last of a build's very last lines that has one of the marks. Further up it may be a test's harmless noise.
+/// The last of a build's final lines that has one of the marks. An earlier one may be a test's harmless output.
 fn line_with<'a>(trace: &'a Trace, marks: &[&str]) -> Option<&'a str> {
     trace.tail.iter().rev().take(20).find(|line| has(line, marks)).map(String::as_str)
 }
 
-/// A line as people read it, behind a sentence that says already that it is an error.
+/// A line as a detail behind a sentence that already says that it is an error.
 fn said(line: &str) -> String {
     without_store(line.trim_start_matches([' ', '\'', ':']).trim_start_matches("error: "))
 }
 
-/// `/nix/store/HASH-name` as `name`: the rest is noise to people.
+/// `/nix/store/HASH-name` as `name`: the rest does not help people.
 fn without_store(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,7 +1,8 @@
-//! The closure of what was built, and how to follow a link without ever leaving it.
+//! The closure of a build's output, and a way to follow links without leaving it.
 //!
-//! `bin/x -> /etc/shadow` builds well. So links are followed by hand, part by part, and nothing is opened before the
-//! whole path is known to lie below a store path of the closure. Store paths never change, so what was resolved stays.
+//! A package with `bin/x -> /etc/shadow` builds without an error. So links are followed component by component, and a
+//! file is opened only after its whole path is known to lie below a store path of the closure. Store paths never
+//! change, so a resolved path stays valid.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +12,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// Most links on one way, as the kernel has it.
+/// The most links on one path, as in the kernel.
 const LINKS_MAX: usize = 40;
 
 /// Store paths, all of one store.
@@ -20,14 +21,14 @@ pub(crate) struct Closure {
     names: BTreeSet<OsString>,
 }
 
-/// Where a path leads.
+/// The end of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// To this, which is there, lies in the closure, and is no link.
+    /// An existing path in the closure that is not a link.
     To(PathBuf),
-    /// Out of the closure.
+    /// A path outside of the closure.
     Out,
-    /// To nothing.
+    /// A path that does not exist.
     Nowhere,
 }
 
@@ -44,10 +45,10 @@ impl Closure {
         &self.store
     }
 
-    /// Follows every link on the way.
+    /// Follows every link of a path.
     pub(crate) fn resolve(&self, path: &Path) -> Way {
         let Ok(below) = path.strip_prefix(&self.store) else { return Way::Out };
-        // What is still to walk, last part first.
+        // The components that are left, the last one first.
         let mut ahead: Vec<OsString> = parts(below);
         let mut here = self.store.clone();
         let mut links = 0;
@@ -153,7 +154,7 @@ mod tests {
         symlink("../b/bin", store.join("a/sbin")).expect("a link");
         assert_eq!(closure.resolve(&store.join("a/etc/passwd")), Way::Out);
         assert_eq!(closure.resolve(&store.join("a/sbin/y")), Way::To(store.join("b/bin/y")));
-        // `..` behind a link is the parent of where the link leads, as for the kernel.
+        // `..` behind a link is the parent of the link's target, as in the kernel.
         assert_eq!(closure.resolve(&store.join("a/sbin/../bin/y")), Way::To(store.join("b/bin/y")));
     }
 }

@@ -1,4 +1,4 @@
-//! What every step of a build works with, and how a step may end without its result.
+//! The tools of every step of a build, and the ways in which a step may end without a result.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::{
 
 /// The tools of one build.
 pub(crate) struct BuildContext {
-    /// The endpoint.
+    /// The lease endpoint.
     pub(crate) lease: Arc<Lease>,
-    /// What the pulse tells.
+    /// The progress that heartbeats report.
     pub(crate) progress_channel: Arc<ProgressChannel>,
-    /// What people read.
+    /// The build's public log.
     pub(crate) log: Arc<Log>,
     /// How to run Nix.
     pub(crate) nix: Nix,
@@ -29,7 +29,7 @@ pub(crate) struct BuildContext {
 pub(crate) enum Ending {
     /// The build failed.
     Failed(Failure),
-    /// The work was stopped; [`Stop`] knows why.
+    /// The work was stopped; [`Stop`] has the reason.
     Stopped,
 }
 
@@ -60,7 +60,7 @@ impl From<CallError> for Ending {
     }
 }
 
-/// The end of a run of Nix that is to be judged; one that was stopped is not.
+/// The end of a run of Nix, for classification; a stopped run has none.
 pub(crate) fn finished(end: End) -> Result<NixExit, Ending> {
     match end {
         End::Exited(exit) => Ok(NixExit::Exit(exit)),

@@ -1,17 +1,17 @@
-//! What a derivation makes, by its file: `Derive([("out","/nix/store/…","",""),("dev",…)],…`.
+//! The outputs of a derivation, read from its file: `Derive([("out","/nix/store/…","",""),("dev",…)],…`.
 
 use std::fs;
 
 /// An output of a derivation.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Output {
-    /// Where it will be; empty where its content decides that.
+    /// Its store path; empty if it depends on the content.
     pub(crate) path: String,
-    /// Its hash is known before: it is a download.
+    /// Whether its hash is fixed, that is, it is a download.
     pub(crate) fixed: bool,
 }
 
-/// The outputs of the derivation in that file; `None`: it can not be read.
+/// The outputs of the derivation in that file; `None` if it cannot be read.
 pub(crate) fn outputs(drv: &str) -> Option<Vec<Output>> {
     parse(&String::from_utf8_lossy(&fs::read(drv).ok()?))
 }
@@ -22,11 +22,11 @@ pub(crate) fn is_download(drv: &str) -> Option<bool> {
 }
 
 fn parse(drv: &str) -> Option<Vec<Output>> {
-    // No part of an output has a parenthesis.
+    // No field of an output contains a parenthesis.
     let (outputs, _) = drv.strip_prefix("Derive([(")?.split_once(")],")?;
     let output = |fields: &str| {
         let mut fields = fields.split(',').map(|field| field.trim_matches('"'));
-        // One with an algorithm and no hash is addressed by its content, and nothing is fixed.
+        // An output with an algorithm and no hash is content-addressed, not fixed.
         Some(Output { path: fields.nth(1)?.to_owned(), fixed: !fields.nth(1)?.is_empty() })
     };
     outputs.split("),(").map(output).collect()

@@ -1,5 +1,5 @@
-//! Whether a file is a static program for a system, by its ELF headers. They are another's data: nothing is believed
-//! beyond the file's end, and what can not be read is no program.
+//! Decides by the ELF headers whether a file is a static program for a system. The headers are foreign data: no offset
+//! beyond the file's end is trusted, and an unreadable file is not a program.
 
 use std::{fs::File, io};
 
@@ -12,7 +12,7 @@ use object::{
     },
 };
 
-/// Judges an open file that is no script.
+/// Judges an open file that is not a script.
 pub(crate) fn judge(file: &File, system: System) -> io::Result<Result<(), Refusal>> {
     let cache = ReadCache::new(file);
     let data = cache.range(0, file.metadata()?.len());
@@ -53,7 +53,7 @@ fn judge_header<'data, Elf: FileHeader<Endian = Endianness>>(
             return Err(Refusal::Dynamic);
         }
     }
-    // A shared library has no interpreter either, and at times needs no other; but nowhere to start.
+    // A shared library has no interpreter either, and at times needs no other library; but it has no entry point.
     let starts = header.e_entry(endian).into() != 0;
     let loads = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_LOAD);
     if starts && loads { Ok(()) } else { Err(Refusal::NotAProgram) }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(judged(&exec, System::X86_64Linux), Ok(()));
         assert_eq!(judged(&exec, System::Aarch64Linux), Err(Refusal::OtherMachine));
         assert_eq!(judged(&program(EXEC, AARCH64, 1, std::slice::from_ref(&load)), System::Aarch64Linux), Ok(()));
-        // A static PIE has a dynamic section, for its relocations.
+        // A static PIE has a dynamic section for its relocations.
         let pie = program(DYN, X86_64, 1, &[load.clone(), (DYNAMIC, entries(&[FLAGS_1]))]);
         assert_eq!(judged(&pie, System::X86_64Linux), Ok(()));
     }

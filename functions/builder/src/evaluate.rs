@@ -1,8 +1,9 @@
-//! One evaluation of the asked attribute: what the package is, and its derivation, written to the store.
+//! One evaluation of the requested attribute: the package's description, and its derivation, which is written to the
+//! store.
 //!
-//! `restrict-eval` stays as the user has it: the set is the operator's own choice and may import what it likes (sets
-//! given as a path import their siblings), and what strangers choose, the attribute path, is data. Building during the
-//! evaluation is refused, since such builds would escape the limits.
+//! `restrict-eval` stays as the user has set it: the set is the operator's own choice and may import other files (sets
+//! given as a path import their siblings), and the attribute path, which strangers choose, is passed as data. Building
+//! during the evaluation is refused, since such builds would escape the limits.
 
 use std::{ffi::OsString, path::Path};
 
@@ -26,7 +27,7 @@ use crate::{
 };
 
 const INSPECT: &str = include_str!("inspect.nix");
-/// A package's description, as a function: for every expression of ours that looks at packages.
+/// A Nix function that describes a package, for every expression here that inspects packages.
 pub(crate) const DESCRIBE: &str = include_str!("describe.nix");
 
 /// A package that can be built.
@@ -42,11 +43,11 @@ pub(crate) struct Package {
     pub(crate) drv: String,
     /// The output that holds its programs.
     pub(crate) output: String,
-    /// The version of the Nix that said so.
+    /// The version of Nix that evaluated it.
     pub(crate) nix: String,
 }
 
-/// What `inspect.nix` says.
+/// The output of `inspect.nix`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Inspection {
@@ -65,7 +66,7 @@ struct Inspection {
     nix_version: String,
 }
 
-/// What a set marks a package with.
+/// The marks of a package in its set.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Marks {
     broken: bool,
@@ -75,7 +76,7 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// The worst mark: what makes trying elsewhere, or later, least useful.
+    /// The most severe mark: the one for which a retry or another system helps least.
     pub(crate) fn kind(&self) -> Option<Kind> {
         let marks = [
             (self.unsupported, Kind::Unsupported),
@@ -87,7 +88,7 @@ impl Marks {
     }
 }
 
-/// Evaluates.
+/// Evaluates the job's attribute.
 pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result<Package, Ending> {
     context.progress_channel.update(|progress| progress.phase = Phase::Evaluating);
     if let Nixpkgs::Path(path) = &job.nixpkgs
@@ -112,7 +113,7 @@ pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result
         ended => {
             evidence.oom_killed = machine::oom_kills() > kills;
             let failure = classify::evaluation(ended, &evidence);
-            // An old Nix does not know all that we ask of it, and the package is not to blame.
+            // An old Nix fails on our own expression; then the package is not to blame.
             if failure.kind == Kind::EvaluationError {
                 version::ask(&context.nix)?;
             }
@@ -121,7 +122,7 @@ pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result
     }
 }
 
-/// Everything that is not ours goes in by `--argstr`, as data.
+/// Foreign values are passed by `--argstr`, as data.
 fn arguments(job: &Job, attr: &Attr) -> Vec<OsString> {
     let parts = serde_json::Value::from_iter(attr.parts()).to_string();
     let mut data = vec![("attrPath", parts), ("system", job.key.system.to_string())];

@@ -1,4 +1,4 @@
-//! Hands the static programs over to the store, and says what came out.
+//! Uploads the static programs to the store, and writes the manifest.
 
 use binplz_core::{
     build::protocol::{Phase, Upload},
@@ -12,10 +12,10 @@ use crate::{
     programs::Found,
 };
 
-/// Grants that are asked for at once: enough to be quick, few enough not to expire before their turn.
+/// How many upload URLs are requested at once: enough to be quick, few enough not to expire before their turn.
 const BATCH: usize = 50;
 
-/// Uploads every static program, exactly as it was inspected: the store refuses bytes of another hash.
+/// Uploads every static program exactly as it was inspected: the store refuses bytes of another hash.
 pub(crate) fn hand_over(context: &BuildContext, package: Package, found: Vec<Found>) -> Result<Manifest, Ending> {
     context.progress_channel.update(|progress| progress.phase = Phase::Uploading);
     let uploads: Vec<_> = found

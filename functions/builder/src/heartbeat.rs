@@ -1,18 +1,18 @@
-//! The pulse: keeps the lease alive, and tells how far the build is.
+//! The heartbeat: renews the lease, and reports the build's progress.
 
 use std::time::{Duration, Instant};
 
 use crate::{lease::Lease, progress_channel::ProgressChannel, stop::Stop};
 
-/// The least time between two pulses, however fast progress is.
+/// The least time between two heartbeats, however fast progress is.
 const LEAST: Duration = Duration::from_millis(500);
-/// The first pause after a pulse that was not answered.
+/// The first pause after a heartbeat without an answer; it doubles each time (backoff).
 const FIRST_DELAY: Duration = Duration::from_millis(200);
-/// The longest.
+/// The longest such pause.
 const LAST_DELAY: Duration = Duration::from_secs(5);
 
-/// Pulses until the board is closed or the lease is lost: within a second of every change, and often enough that two
-/// lost pulses in a row do not lose the lease.
+/// Sends heartbeats until the channel is closed or the lease is lost: within a second of every change, and often enough
+/// that two lost heartbeats in a row do not lose the lease.
 pub(crate) fn run(lease: &Lease, progress_channel: &ProgressChannel, stop: &Stop, lease_seconds: u64) {
     let mut interval = interval_of(Duration::from_secs(lease_seconds));
     let mut delay = FIRST_DELAY;
@@ -39,7 +39,7 @@ pub(crate) fn run(lease: &Lease, progress_channel: &ProgressChannel, stop: &Stop
                 rest
             }
         };
-        // An interruption does not end the pulse: the last words need the lease.
+        // An interruption does not end the heartbeat: the last calls need the lease.
         progress_channel.rest(sent + rest);
     }
 }

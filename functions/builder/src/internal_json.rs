@@ -1,29 +1,29 @@
-//! Nix's `--log-format internal-json`: one line each, `@nix {…}`, on stderr.
+//! Nix's `--log-format internal-json`: one event per line of stderr, `@nix {…}`.
 //!
-//! The format has no specification; the numbers are those of Nix's `logging.hh`, the same in 2.8 and 2.26. A line that
-//! is anything else is text for people: no input is an error, and no text is lost.
+//! The format has no specification; the numbers are those of Nix's `logging.hh`, which are the same in 2.8 and 2.26.
+//! Any other line is text for people: no input is an error, and no text is lost.
 
 use serde_json::Value;
 
-/// One line, understood.
+/// One parsed line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Nix says something.
+    /// A message of Nix.
     Message {
-        /// How important: 0 error, 1 warning, 2 notice, 3 information, more is debugging.
+        /// Its level: 0 error, 1 warning, 2 notice, 3 information; higher ones are for debugging.
         level: u64,
-        /// What.
+        /// The message.
         text: String,
     },
     /// An activity starts.
     Start {
-        /// Its number, which later events name.
+        /// Its id, which later events refer to.
         id: u64,
-        /// What kind of activity.
+        /// Its kind.
         activity: Activity,
-        /// How important, as for messages.
+        /// Its level, as for messages.
         level: u64,
-        /// What Nix says about it; may be empty.
+        /// Nix's description; may be empty.
         text: String,
     },
     /// A line of a build's log.
@@ -37,21 +37,21 @@ pub(crate) enum Event {
     Phase {
         /// The build's activity.
         id: u64,
-        /// `buildPhase` and the like.
+        /// `buildPhase`, for example.
         name: String,
     },
-    /// How far an activity is.
+    /// The progress of an activity.
     Progress {
         /// The activity.
         id: u64,
         /// Units done: builds, or bytes.
         done: u64,
-        /// Units in all, as far as is known.
+        /// Units in total, as far as known.
         expected: u64,
     },
-    /// An event that says nothing to us.
+    /// An event without use here.
     Other,
-    /// No event, but text.
+    /// Not an event: text.
     Text(String),
 }
 
@@ -64,19 +64,19 @@ pub(crate) enum Activity {
     Builds,
     /// A download (101).
     Transfer,
-    /// A path comes from another store (100).
+    /// A path is copied from another store (100).
     Copy,
-    /// Anything else.
+    /// Any other kind.
     Other,
 }
 
-/// Understands a line.
+/// Parses a line.
 pub(crate) fn parse(line: &[u8]) -> Event {
     let json = line.strip_prefix(b"@nix ").and_then(|json| serde_json::from_slice::<Value>(json).ok());
     json.and_then(|json| understand(&json)).unwrap_or_else(|| Event::Text(String::from_utf8_lossy(line).into_owned()))
 }
 
-/// `None`: nothing that Nix is known to say, so its text must not be lost.
+/// `None` for JSON that Nix is not known to print, whose text must not be lost.
 fn understand(json: &Value) -> Option<Event> {
     let number = |name: &str| json.get(name).and_then(Value::as_u64);
     let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);

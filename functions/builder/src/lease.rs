@@ -1,7 +1,7 @@
-//! The lease endpoint, as the builder sees it: a few requests that are tried again for as long as the lease lasts.
+//! The builder's client of the lease endpoint: a few requests that are retried while the lease lasts.
 //!
-//! The server may be restarted under a build, so no answer and 5xx mean "later". 401 and 409 mean that the lease is
-//! gone, and are announced at once. No error text from here holds a URL: grants are URLs that work without a token.
+//! The server may restart during a build, so no answer and 5xx mean "retry". 401 and 409 mean that the lease is lost,
+//! which is announced at once. No error text contains a URL: presigned upload URLs work without a token.
 
 use std::{
     fs::File,
@@ -20,45 +20,45 @@ use ureq::http::{Request, Response};
 
 use crate::stop::{Stop, Why, lock};
 
-/// The first pause before another try; each next one is twice as long.
+/// The first pause before a retry; it doubles each time (backoff).
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 /// The longest pause.
 const LAST_DELAY: Duration = Duration::from_secs(5);
-/// How long one small request may take.
+/// The timeout of a small request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the endpoint may be away before the job is known, and with it the lease.
+/// How long the endpoint may be unreachable before the job, and so the lease, is known.
 const FIRST_LEASE: Duration = Duration::from_secs(60);
-/// How much time an interrupted builder has for its last words.
+/// How long an interrupted builder has for its final calls.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(8);
-/// How often a grant that the store refuses is asked for again (it may have expired).
+/// How many upload URLs are requested for an object that the store refuses (the URL may have expired).
 const GRANTS: usize = 3;
-/// Largest answer that is read.
+/// The largest answer that is read, in bytes.
 const ANSWER_MAX: u64 = 4 << 20;
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum CallError {
-    /// The lease is gone, or the task is being stopped and the call was not among its last words.
+    /// The lease is lost, or the task is being stopped and the call was not final.
     #[error("the work was stopped")]
     Stopped,
-    /// The endpoint or the store understood the request and refuses it: a defect of ours.
+    /// The endpoint or the store refused the request: a bug in the builder.
     #[error("{0}")]
     Refused(String),
-    /// The job's time is over.
+    /// The job's deadline has passed.
     #[error("no time was left: {0}")]
     Late(String),
 }
 
-/// How important a call is.
+/// The priority of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallPriority {
-    /// Ends with the work: when it is stopped, and when the job's time is over.
+    /// Ends when the work is stopped, and at the job's deadline.
     Work,
-    /// Also said when the task is interrupted, for [`LAST_WORDS`], and after the job's time.
+    /// Also made when the task is interrupted, for [`LAST_WORDS`], and after the deadline.
     Final,
 }
 
-/// Why one try came to nothing.
+/// Why one try failed.
 enum Try {
     Again(String),
     Over(CallError),
@@ -75,14 +75,14 @@ pub(crate) struct Lease {
 
 #[derive(Clone, Copy)]
 struct Times {
-    /// Until when the lease lasts by our own clock, if nothing more is heard.
+    /// The end of the lease by our own clock, unless it is renewed.
     lease: Instant,
-    /// Until when the work must be done.
+    /// The deadline of the work.
     work: Instant,
 }
 
 impl Lease {
-    /// A lease that was not heard of yet.
+    /// A lease before its first call.
     pub(crate) fn new(base: &str, token: Token, stop: Arc<Stop>) -> Lease {
         let local = ["http://127.", "http://localhost", "http://[::1]"].iter().any(|host| base.starts_with(host));
         let mut config = ureq::config::Config::builder()
@@ -91,7 +91,7 @@ impl Lease {
             .user_agent("binplz-builder")
             .timeout_connect(Some(PATIENCE / 2));
         if local {
-            // The user's proxy is for the world outside.
+            // The user's proxy is for the internet, not for the endpoint.
             config = config.proxy(None);
         }
         let start = Instant::now();
@@ -105,7 +105,7 @@ impl Lease {
         }
     }
 
-    /// What to build. From here on the lease's and the job's times run.
+    /// Fetches the job. The lease's and the job's times run from here.
     pub(crate) fn job(&self) -> Result<Job, CallError> {
         let sent = Instant::now();
         let job: Job = self.insist(CallPriority::Work, || self.ask("the job", "", None::<&()>))?;
@@ -115,12 +115,12 @@ impl Lease {
         Ok(job)
     }
 
-    /// Until when the work must be done.
+    /// The deadline of the work.
     pub(crate) fn deadline(&self) -> Instant {
         lock(&self.times).work
     }
 
-    /// Renews the lease, in a single try. `Err` means that another try may succeed, unless the end was announced.
+    /// Renews the lease, in a single try. After an `Err` another try may succeed, unless the end was announced.
     pub(crate) fn heartbeat(&self, progress: &Progress) -> Result<Duration, String> {
         let sent = Instant::now();
         match self.ask::<Heartbeat>("a pulse", "/pulse", Some(progress)) {
@@ -137,13 +137,13 @@ impl Lease {
         }
     }
 
-    /// Stores one object: a grant, then the very bytes.
+    /// Stores one object: requests an upload URL, then uploads the bytes.
     pub(crate) fn store(&self, weight: CallPriority, upload: &Upload, body: Body<'_>) -> Result<(), CallError> {
         let grants = self.grants(weight, std::slice::from_ref(upload))?;
         self.store_granted(weight, upload, grants.into_iter().next(), body)
     }
 
-    /// Stores one object for which a grant was given already.
+    /// Stores one object for which there is an upload URL already.
     pub(crate) fn store_granted(
         &self,
         weight: CallPriority,
@@ -165,17 +165,17 @@ impl Lease {
         Err(CallError::Refused(format!("{}: {refusal}", upload.name)))
     }
 
-    /// Says what it has evaluated to, and hears whether to realise it.
+    /// Reports the derivation, and learns whether to realise it (single-flight).
     pub(crate) fn claim(&self, found: &Evaluated) -> Result<Turn, CallError> {
         self.insist(CallPriority::Work, || self.ask("the derivation", "/derivation", Some(found)))
     }
 
-    /// Asks which programs packages turned out to have.
+    /// Asks which programs earlier builds of packages have.
     pub(crate) fn built(&self, seen: Looked) -> Result<Built, CallError> {
         self.insist(CallPriority::Work, || self.ask("what was built", "/built", Some(&seen)))
     }
 
-    /// Asks for the right to store some objects.
+    /// Requests upload URLs for some objects.
     pub(crate) fn grants(&self, weight: CallPriority, uploads: &[Upload]) -> Result<Vec<PresignedUpload>, CallError> {
         let grants: Vec<PresignedUpload> = self.insist(weight, || self.ask("uploads", "/uploads", Some(&uploads)))?;
         if grants.len() == uploads.len() {
@@ -185,13 +185,13 @@ impl Lease {
         }
     }
 
-    /// Says how the build ended. After this the lease is over.
+    /// Reports the outcome of the build, which ends the lease. Idempotent.
     pub(crate) fn settle(&self, report: &Report) -> Result<(), CallError> {
         self.insist(CallPriority::Final, || self.ask::<serde_json::Value>("the report", "/settle", Some(report)))
             .map(drop)
     }
 
-    /// Tries until it works, is refused, or there is no sense in trying any more.
+    /// Retries with backoff until the call succeeds, is refused, or cannot succeed any more.
     fn insist<T>(&self, weight: CallPriority, mut once: impl FnMut() -> Result<T, Try>) -> Result<T, CallError> {
         let mut delay = FIRST_DELAY;
         loop {
@@ -221,7 +221,7 @@ impl Lease {
         }
     }
 
-    /// Announces the end when the lease has run out by our own clock.
+    /// Announces the end when the lease has expired by our own clock.
     fn still_ours(&self, why: &str) -> bool {
         if Instant::now() < lock(&self.times).lease {
             return true;
@@ -257,11 +257,11 @@ impl Lease {
 
     /// One `PUT` to the store.
     fn put(&self, grant: &PresignedUpload, upload: &Upload, body: Body<'_>) -> Result<(), Try> {
-        // Slower than 64 KiB a second is no connection.
+        // A connection slower than 64 KiB a second counts as broken.
         let patience = 6 * PATIENCE + Duration::from_secs(upload.size >> 16);
         let mut request = Request::builder().method("PUT").uri(&grant.url);
         for (name, value) in &grant.headers {
-            // The length is the body's own, and it was announced.
+            // The body sets its own length, which is the announced one.
             if !name.eq_ignore_ascii_case("content-length") {
                 request = request.header(name, value);
             }
@@ -274,7 +274,8 @@ impl Lease {
             }
         }?;
         match answer.status().as_u16() {
-            // 412: it is there already, under a name that only this lease may write. The reply to an earlier try was lost.
+            // 412: the object exists, under a name that only this lease may write. The reply to an earlier try was
+            // lost.
             200..300 | 412 => Ok(()),
             status => Err(self.by_status("an upload", status)),
         }
@@ -313,7 +314,7 @@ impl Lease {
     }
 }
 
-/// What to store.
+/// The content of an upload.
 #[derive(Clone, Copy)]
 pub(crate) enum Body<'a> {
     /// These bytes.

@@ -1,7 +1,7 @@
-//! Store paths in a program's bytes that it may miss on another machine.
+//! Store paths in a program's bytes that the program may miss on another machine.
 //!
-//! Many static programs name a store path harmlessly: a prefix under which nothing lies. What counts is a path that
-//! exists in the built closure (figlet's fonts): there the program has its data, elsewhere it has not.
+//! Many static programs contain a store path harmlessly: a prefix under which nothing exists. A path that exists in the
+//! built closure (figlet's fonts) counts: on another machine its data is missing.
 
 use std::{collections::BTreeSet, os::unix::ffi::OsStrExt, path::Path};
 
@@ -9,17 +9,17 @@ use crate::closure::{Closure, Way};
 
 /// Most paths that are reported.
 const MAX: usize = 8;
-/// Longest path that is looked at.
+/// The longest path that is checked.
 const PATH_MAX: usize = 1024;
-/// Paths that are tried at most: a program full of store paths must not cost minutes.
+/// The most paths that are checked: a program full of store paths must not cost minutes.
 const TRIES: usize = 4096;
 
 /// A scan over a program's bytes, in pieces.
 pub(crate) struct Leftovers<'a> {
     closure: &'a Closure,
-    /// What every path starts with.
+    /// The start of every store path.
     start: Vec<u8>,
-    /// The end of what was scanned, which may be the beginning of a path.
+    /// The end of the last piece, which may be the start of a path.
     carried: Vec<u8>,
     tried: BTreeSet<String>,
     found: BTreeSet<String>,
@@ -41,7 +41,7 @@ impl<'a> Leftovers<'a> {
         while let Some(start) = find(&bytes[at..], &self.start).map(|found| at + found) {
             let length = path_length(&bytes[start..]);
             if start + length == bytes.len() && length < PATH_MAX {
-                // It may go on in the next piece.
+                // The path may continue in the next piece.
                 self.carried = bytes.split_off(start);
                 return;
             }
@@ -52,7 +52,7 @@ impl<'a> Leftovers<'a> {
         self.carried = bytes.split_off(rest);
     }
 
-    /// What was found, in order, as paths.
+    /// The paths, in order.
     pub(crate) fn end(mut self) -> Vec<String> {
         let last = std::mem::take(&mut self.carried);
         if last.starts_with(&self.start) {
@@ -63,7 +63,7 @@ impl<'a> Leftovers<'a> {
 
     fn consider(&mut self, path: &[u8]) {
         let path = String::from_utf8_lossy(path);
-        // Text goes on behind a path: "see /nix/store/HASH-x/share."
+        // Text may follow a path: "see /nix/store/HASH-x/share."
         let path = path.trim_end_matches(['/', '.']);
         if self.tried.len() < TRIES
             && self.tried.insert(path.to_owned())
@@ -86,7 +86,8 @@ fn find(bytes: &[u8], start: &[u8]) -> Option<usize> {
     None
 }
 
-/// How long the path at the start of these bytes is: store paths, and what packages put into them, use this alphabet.
+/// The length of the path at the start of these bytes: store paths, and the files that packages put into them, use this
+/// alphabet.
 fn path_length(bytes: &[u8]) -> usize {
     let path = |byte: &&u8| byte.is_ascii_alphanumeric() || b"/+-._?=@~".contains(byte);
     bytes.iter().take(PATH_MAX).take_while(path).count()
@@ -98,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    /// What is found in `bytes` when they come in pieces of that size.
+    /// The paths in `bytes`, scanned in pieces of that size.
     fn found(closure: &Closure, bytes: &[u8], piece: usize) -> Vec<String> {
         let mut leftovers = Leftovers::new(closure);
         bytes.chunks(piece).for_each(|piece| leftovers.scan(piece));

@@ -1,8 +1,8 @@
-//! The build's log: plain text that is in the store while the build still runs, as immutable numbered segments, and packed, as one object,
-//! when it is over.
+//! The build's log: plain text, stored while the build runs as immutable numbered segments, and at its end once more as
+//! one compressed object.
 //!
-//! Whoever reads it sees what Nix and the builds said, cleaned of what moves a terminal's cursor. It holds nothing of
-//! the task: Nix never sees the token, and should it appear all the same, it is blotted out.
+//! It contains the output of Nix and of the builds, without terminal control codes. It contains no secret of the task:
+//! Nix never sees the token, and if the token should appear all the same, it is masked.
 
 use std::{
     mem,
@@ -26,18 +26,18 @@ use crate::{
     stop::lock,
 };
 
-/// A segment is closed when it would get larger than this …
+/// A segment is closed before it gets larger than this …
 const SEGMENT_MAX: usize = 256 << 10;
 /// … or older than this, …
 const SEGMENT_AGE: Duration = Duration::from_secs(2);
-/// … the first one sooner, since somebody waits for a sign of life.
+/// … the first one sooner, as a sign of life for the person who waits.
 const FIRST_AGE: Duration = Duration::from_millis(500);
 /// Longer lines are cut: they are data, not messages.
 const LINE_MAX: usize = 16 << 10;
-/// What the cap leaves for the builder's own last lines.
+/// The room below the limit for the builder's own last lines.
 const RESERVE: u64 = 4 << 10;
 
-/// The log: lines go in here, and `ship` carries them to the store.
+/// The log: lines go in here, and `ship` stores them.
 pub(crate) struct Log {
     state: Mutex<State>,
     changed: Condvar,
@@ -46,9 +46,9 @@ pub(crate) struct Log {
 
 struct State {
     waiting: Vec<u8>,
-    /// When the oldest waiting line came.
+    /// When the oldest waiting line arrived.
     since: Option<Instant>,
-    /// Bytes taken so far.
+    /// Bytes accepted so far.
     taken: u64,
     max: u64,
     cut: bool,
@@ -62,7 +62,7 @@ impl Log {
         Log { state: Mutex::new(state), changed: Condvar::new(), secret: token.reveal().to_owned() }
     }
 
-    /// A line of what is being built.
+    /// Adds a line of the build's output.
     pub(crate) fn line(&self, text: &str) {
         let line = self.cleaned(text);
         let mut state = lock(&self.state);
@@ -78,7 +78,7 @@ impl Log {
         self.take(&mut state, &line);
     }
 
-    /// A line of the builder's own; there is room for a few of them even when the log was cut.
+    /// Adds a line of the builder's own; a few of them fit even when the log has reached its limit.
     pub(crate) fn say(&self, text: &str) {
         let line = self.cleaned(&format!("binplz: {text}"));
         let mut state = lock(&self.state);
@@ -87,7 +87,7 @@ impl Log {
         }
     }
 
-    /// Nothing more will come.
+    /// Closes the log.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
         self.changed.notify_all();
@@ -106,7 +106,7 @@ impl Log {
         text.split('\n').map(|line| plain(line) + "\n").collect()
     }
 
-    /// Waits for the next segment to be due and takes it; `None` when the log is closed and all of it was taken.
+    /// Waits until the next segment is due and takes it; `None` when the log is closed and was taken completely.
     fn next_segment(&self, age: Duration) -> Option<Vec<u8>> {
         let mut state = lock(&self.state);
         loop {
@@ -115,14 +115,14 @@ impl Log {
             if due {
                 return cut_segment(&mut state);
             }
-            // Woken by every change; until the first line comes there is nothing to be late for.
+            // Every change wakes it; without a line no segment is due.
             let wait = self.changed.wait_timeout(state, left.unwrap_or(Duration::from_secs(3600)));
             state = wait.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }
 }
 
-/// A text whose URLs into a bucket can not be followed: a signature says nothing to whoever reads a log.
+/// The text without the signatures of presigned URLs, which must not become public.
 fn unsigned(text: &str) -> String {
     let mut parts = text.split("?X-Amz-");
     let first = parts.next().unwrap_or("").to_owned();
@@ -146,8 +146,9 @@ fn cut_segment(state: &mut State) -> Option<Vec<u8>> {
     (!segment.is_empty()).then_some(segment)
 }
 
-/// Carries the log to the store until it is closed, and then the whole of it once more, packed. Returns how many segments were stored, and
-/// what went wrong: a log that lacks its end, or an endpoint that is older and knows of no packed one, is no reason to fail.
+/// Stores the log until it is closed, and then the whole of it once more, compressed. Returns how many segments were
+/// stored, and what went wrong: an incomplete log, or an older endpoint that refuses a compressed one, does not fail
+/// the build.
 pub(crate) fn ship(log: &Log, lease: &Lease, progress_channel: &ProgressChannel) -> (u32, Option<String>) {
     let (mut stored, mut whole) = (0, Vec::new());
     while let Some(segment) = log.next_segment(if stored == 0 { FIRST_AGE } else { SEGMENT_AGE }) {
@@ -172,13 +173,13 @@ pub(crate) fn sha256(bytes: &[u8]) -> Sha256 {
     name_of(Hasher::new_with_prefix(bytes))
 }
 
-/// What a hasher came to.
+/// A hasher's result.
 pub(crate) fn name_of(hasher: Hasher) -> Sha256 {
     let digits = binplz_core::id::key::hex(&hasher.finalize());
     digits.parse().unwrap_or_else(|_| unreachable!("a sha256 is 64 hex digits"))
 }
 
-/// A line without what a terminal would obey, and not longer than [`LINE_MAX`].
+/// A line without terminal control codes, cut at [`LINE_MAX`].
 pub(crate) fn plain(line: &str) -> String {
     let mut out = clean_lines(line);
     if out.len() > LINE_MAX {

@@ -1,18 +1,18 @@
-//! What the machine knows: of a failure that nobody put into words (memory that ran out, a full disk), and of its memory.
+//! The machine's state: evidence of failures without a message (memory that ran out, a full disk), and its memory.
 
 use std::{fs, path::Path};
 
-/// Less than this much free disk is none.
+/// Less free disk than this counts as none.
 const DISK_MIN: u64 = 4 << 20;
 
-/// How often the kernel killed something in our control group for its memory; `None` where it does not say.
+/// The OOM killer's count in our control group; `None` if the kernel does not report it.
 pub(crate) fn oom_kills() -> Option<u64> {
     let read = |file: &str| fs::read_to_string(file).ok();
     count_in(&read(&counter(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)?)?)
 }
 
-/// The file that counts, by what groups this process is in, and where their hierarchies are mounted. In a container that is a part
-/// of a hierarchy: its own group's, while the group is named as the machine knows it.
+/// The file with the count, found from this process's groups and the mounts of their hierarchies. In a container the
+/// mount shows a part of a hierarchy, its own group's, while the group's name is the host's.
 fn counter(groups: &str, mounts: &str) -> Option<String> {
     let mut groups = groups.lines().filter_map(|line| {
         let (hierarchy, group) = line.split_once(':')?.1.split_once(':')?;
@@ -43,7 +43,7 @@ fn count_in(events: &str) -> Option<u64> {
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// Memory that new processes may have without others being pushed out, in bytes; `None` where the kernel does not say.
+/// Memory that is available to new processes, in bytes; `None` if the kernel does not report it.
 pub(crate) fn memory() -> Option<u64> {
     available_in(&fs::read_to_string("/proc/meminfo").ok()?)
 }
@@ -53,7 +53,7 @@ fn available_in(meminfo: &str) -> Option<u64> {
     Some(kilobytes.parse::<u64>().ok()? << 10)
 }
 
-/// Whether there is no room left where that path is.
+/// Whether the disk of that path is full.
 pub(crate) fn disk_full(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|disk| {
         disk.f_bavail.saturating_mul(disk.f_frsize) < DISK_MIN || (disk.f_files > 0 && disk.f_favail == 0)
@@ -84,7 +84,7 @@ mod tests {
             ("4:memory:/pod/x/own\n", [systemd, container], Some("/sys/fs/cgroup/memory/own/memory.oom_control")),
             ("0::/user.slice/x.scope\n", [systemd, unified], Some("/sys/fs/cgroup/user.slice/x.scope/memory.events")),
             ("0::/\n", ["", unified], Some("/sys/fs/cgroup/memory.events")),
-            // Somebody else's part of a hierarchy, and none.
+            // Another container's part of a hierarchy, and none.
             ("4:memory:/pod/y\n", [systemd, container], None),
             (first, [systemd, ""], None),
         ] {

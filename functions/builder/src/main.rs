@@ -1,15 +1,15 @@
-//! `binplz-builder`: the program in a build's task.
+//! `binplz-builder`: the program of a build's task.
 //!
-//! It is started with the URL of a lease endpoint and the lease's token (`BINPLZ_LEASE_URL`, `BINPLZ_LEASE_TOKEN`), asks
-//! there what to make, has Nix evaluate and build it, looks at what came out, stores the static programs by the grants
-//! that the endpoint gives, and says how it ended. It knows no ledger and no store. What it makes is a package's programs, or
-//! the catalogue of a whole nixpkgs ([`catalogue`]).
+//! It is started with the URL of a lease endpoint and the lease's token (`BINPLZ_LEASE_URL`, `BINPLZ_LEASE_TOKEN`). It
+//! fetches its job from the endpoint, has Nix evaluate and build it, inspects the output, uploads the static programs
+//! to the endpoint's presigned URLs, and settles with the outcome. It has no access to the ledger or the store. A job
+//! is a package, or the catalogue of a whole nixpkgs ([`catalogue`]).
 //!
-//! The main thread waits for the end, the work's own or an announced one ([`stop`]); the work, the pulse and the log
-//! are a thread each. Exit codes: 0 settled, whatever the outcome; 3 the lease was lost, and nothing more was said;
-//! 1 the builder itself failed.
+//! The main thread waits for the end of the work, or for an announced end ([`stop`]); work, heartbeat and log have a
+//! thread each. Exit codes: 0 settled with any outcome; 3 the lease was lost, and nothing more was reported; 1 the
+//! builder itself failed.
 //!
-//! `binplz-builder catalogue …` makes such a catalogue without a lease.
+//! `binplz-builder catalogue …` makes a catalogue without a lease.
 
 mod stop;
 
@@ -68,7 +68,7 @@ use crate::{
     work::Done,
 };
 
-/// What the main thread waits for.
+/// The events of the main thread.
 enum Event {
     Done(Result<Done, String>),
     Announced,
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     if args.nth(1).is_some_and(|verb| verb == verb::VERB) {
         return verb::main(std::env::args_os().skip(1));
     }
-    // Nobody of the same user, above all no build, may read our memory or `/proc/PID/environ`.
+    // Other processes of the same user, above all builds, may not read our memory or `/proc/PID/environ`.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         return failed(&format!("this process can not be protected: {error}"));
     }
@@ -105,7 +105,7 @@ fn main() -> ExitCode {
         drop(events.send(Event::Done(done)));
     });
 
-    // The work ends by itself soon after an announcement; a request that hangs must not hold the task.
+    // The work ends by itself soon after an announcement; a request that hangs must not delay the task's end.
     let mut end = ends.recv();
     while matches!(end, Ok(Event::Announced)) {
         end = ends.recv_timeout(LAST_WORDS + LAST_WORDS / 4).map_err(|_| mpsc::RecvError);

@@ -1,7 +1,7 @@
-//! How much memory the builder and all that it started have had at most, by looking every second.
+//! The peak memory of the builder and its descendants, sampled every second.
 //!
-//! Builds that a daemon runs are not among these; a task's are. A spike between two looks is missed, so this tells how large a
-//! machine is needed and not how small a one would do.
+//! Builds of a Nix daemon are not included; a task's builds are. A spike between two samples is missed, so the result
+//! shows how large a machine is needed, not how small a one would do.
 
 use std::{
     collections::HashMap,
@@ -17,14 +17,14 @@ use std::{
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Looks for as long as it is there.
+/// Samples while it exists.
 pub(crate) struct Gauge {
     peak: Arc<AtomicU64>,
     _until: Sender<()>,
 }
 
 impl Gauge {
-    /// Begins to look.
+    /// Begins to sample.
     pub(crate) fn start() -> Gauge {
         let peak = Arc::new(AtomicU64::new(0));
         let (until, dropped) = channel();
@@ -42,21 +42,21 @@ impl Gauge {
         Gauge { peak, _until: until }
     }
 
-    /// The most so far, in bytes; `None`: nothing could be seen.
+    /// The peak so far, in bytes; `None` if no sample succeeded.
     pub(crate) fn peak(&self) -> Option<u64> {
         Some(self.peak.load(Ordering::Relaxed)).filter(|peak| *peak > 0)
     }
 }
 
-/// The memory in bytes that this process and all below it have now.
+/// The current memory of this process and its descendants, in bytes.
 fn resident() -> Option<u64> {
     let processes = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // One that ends meanwhile is passed over.
+    // A process that ends meanwhile is skipped.
     let all: HashMap<u32, Process> = processes.filter_map(|pid| Some((pid, Process::read(pid)?))).collect();
     let us = std::process::id();
     let below_us = |pid: u32| {
         let mut above = std::iter::successors(Some(pid), |pid| all.get(pid).map(|process| process.parent));
-        // A process's number may be taken again between two readings, and make a circle.
+        // A process id may be reused between two readings, and form a cycle.
         above.by_ref().take(all.len() + 1).any(|pid| pid == us)
     };
     let pages: u64 = all.iter().filter(|(pid, _)| below_us(**pid)).map(|(_, process)| process.pages).sum();
@@ -73,7 +73,8 @@ impl Process {
         Process::from_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Of a line of `/proc/PID/stat`: its second field, in parentheses, may hold anything; fields 4 and 24 (proc_pid_stat(5)).
+    /// Parses a line of `/proc/PID/stat`: the second field, in parentheses, may contain anything; fields 4 and 24 count
+    /// (proc_pid_stat(5)).
     fn from_stat(stat: &str) -> Option<Process> {
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         Some(Process { parent: fields.nth(1)?.parse().ok()?, pages: fields.nth(19)?.parse().ok()? })

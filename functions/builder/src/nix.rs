@@ -1,10 +1,9 @@
-//! Nix as a child process: with the user's settings and nothing else of our environment, in a process group of its
-//! own, watched until its end, and never outliving the builder.
+//! Nix as a child process: with the user's settings and no other part of our environment, in its own process group,
+//! watched until its end, and never outliving the builder.
 //!
-//! What was seen of Nix's own children, the builds: on SIGTERM Nix kills them; on SIGKILL it can not, and they are
-//! orphaned (`sh` and all below it go on until they end). So Nix gets SIGTERM when the builder dies, by
-//! `setpriv --pdeathsig TERM`, and SIGKILL only five seconds after a SIGTERM that had no effect; and the builder
-//! adopts what is orphaned while it lives itself, and ends it (`orphans`).
+//! On SIGTERM, Nix kills its builds; after SIGKILL they are orphaned (`sh` and its descendants go on until they end).
+//! So Nix gets SIGTERM when the builder dies, by `setpriv --pdeathsig TERM`, and SIGKILL only five seconds after a
+//! SIGTERM without effect. While the builder lives, it adopts orphans and ends them (`orphans`).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -31,15 +30,15 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 /// How long after Nix's end its last lines may take to arrive.
 const LINGER: Duration = Duration::from_secs(2);
-/// A line of stderr longer than this is read in pieces.
+/// Longer lines of stderr are read in pieces.
 const LINE_MAX: u64 = 1 << 20;
-/// Most of stdout that is kept.
+/// The most bytes of stdout that are kept.
 const STDOUT_MAX: u64 = 8 << 20;
-/// Lines that may wait to be looked at.
+/// The capacity of the queue of lines.
 const QUEUE: usize = 256;
 
-/// What of our environment Nix gets: where it finds programs and its settings, and how it reaches the network. Above
-/// all not the lease's token: a fixed-output derivation can ask Nix for any variable (`impureEnvVars`).
+/// The variables that Nix gets: those for finding programs and settings, and for the network. Above all not the lease's
+/// token: a fixed-output derivation can ask Nix for any variable (`impureEnvVars`).
 const ALLOWED: [&str; 31] = [
     "PATH",
     "HOME",
@@ -77,15 +76,15 @@ const ALLOWED: [&str; 31] = [
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// By itself, with this status.
+    /// It exited with this status.
     Code(i32),
-    /// By this signal.
+    /// A signal ended it.
     Signal(i32),
 }
 
 impl From<ExitStatus> for Exit {
     fn from(status: ExitStatus) -> Exit {
-        // A shell or wrapper around Nix says 128 + N for signal N.
+        // A shell or wrapper around Nix exits with 128 + N for signal N.
         match (status.code(), status.signal()) {
             (Some(code @ 129..=159), _) => Exit::Signal(code - 128),
             (Some(code), _) => Exit::Code(code),
@@ -94,22 +93,22 @@ impl From<ExitStatus> for Exit {
     }
 }
 
-/// How a run came to its end.
+/// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Nix ended by itself.
     Exited(Exit),
-    /// It was stopped, since the builder must stop.
+    /// It was stopped because the builder must stop.
     Stopped(Why),
     /// It was stopped at the job's deadline.
     Deadline,
 }
 
-/// A run of Nix, when it is over.
+/// A finished run of Nix.
 pub(crate) struct Ran {
     /// How it ended.
     pub(crate) end: End,
-    /// What it printed.
+    /// Its standard output.
     pub(crate) stdout: Vec<u8>,
 }
 
@@ -123,11 +122,11 @@ pub(crate) struct Nix {
 }
 
 impl Nix {
-    /// Finds out how. `setpriv` is part of util-linux; without it a killed builder leaves Nix to finish by itself.
+    /// Looks for `setpriv`, a part of util-linux; without it, Nix goes on to its end after the builder was killed.
     pub(crate) fn new(environment: impl Iterator<Item = (OsString, OsString)>, stop: Arc<Stop>) -> Nix {
         let allowed = |name: &OsStr| ALLOWED.iter().any(|known| name == *known);
         let mut environment: Vec<_> = environment.filter(|(name, _)| allowed(name)).collect();
-        // Nix's and the system's messages are evidence: they must be in the language that we know.
+        // Messages of Nix and the system are evidence, so they must be in English.
         environment.push(("LC_ALL".into(), "C".into()));
         let mut nix =
             Nix { wrapper: Vec::new(), environment, options: Vec::new(), stop, wards: TrackedChildren::default() };
@@ -140,22 +139,22 @@ impl Nix {
         nix
     }
 
-    /// What ends its runs.
+    /// The event that ends its runs.
     pub(crate) fn stop(&self) -> &Stop {
         &self.stop
     }
 
-    /// A setting for all runs.
+    /// Adds a Nix option to all runs.
     pub(crate) fn set_option(&mut self, name: &str, value: &str) {
         self.options.extend(["--option", name, value].map(OsString::from));
     }
 
-    /// Nix's view of one environment variable.
+    /// A variable of Nix's environment.
     pub(crate) fn variable(&self, name: &str) -> Option<&OsStr> {
         self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
     }
 
-    /// Whether builds may be done by a daemon.
+    /// Whether a daemon may do the builds.
     pub(crate) fn by_daemon(&self) -> bool {
         settings::by_daemon(|name| self.variable(name))
     }
@@ -167,7 +166,7 @@ impl Nix {
         command
     }
 
-    /// A child that runs Nix, in a process group of its own, and that ends with us. What it says comes as internal-json.
+    /// A command that runs Nix in its own process group, dies with us, and logs as internal-json.
     pub(crate) fn child(&self, program: &str, args: &[OsString]) -> Command {
         let argv: Vec<OsString> = self.wrapper.iter().cloned().chain([program.into()]).collect();
         let mut command = self.command(&argv[0]);
@@ -180,8 +179,8 @@ impl Nix {
         command
     }
 
-    /// Has a program of Nix say something at length, while others may run: from its standard output, which `hear` reads. It has to come to a
-    /// good end.
+    /// Runs a Nix program with a long output, which `hear` reads from its stdout, while others may run. It has to exit
+    /// with 0.
     pub(crate) fn listen<T>(
         &self,
         program: &str,
@@ -196,7 +195,7 @@ impl Nix {
         heard.map(|heard| (heard, status)).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Asks Nix something that takes no time, such as its version. `Err` is what it had to say on stderr.
+    /// Runs a quick command, such as one that prints the version. `Err` holds its stderr.
     pub(crate) fn ask(&self, program: &str, args: &[&OsStr]) -> io::Result<Result<String, String>> {
         let mut command = self.command(program.as_ref());
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -206,7 +205,7 @@ impl Nix {
         Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
     }
 
-    /// Runs Nix to its end, or ends it; `on_line` sees every line of stderr as it comes, without its newline.
+    /// Runs Nix to its end, or ends it; `on_line` receives every line of stderr as it comes, without its newline.
     pub(crate) fn run(
         &self,
         program: &str,
@@ -228,7 +227,7 @@ impl Nix {
                 drop(events.send(Event::Silent));
             });
         }
-        // Watched without being reaped, so that its process group stays its own until nothing is to be killed any more.
+        // Watched without being reaped, so that the process group's number stays its own until nothing is left to kill.
         let group = Pid::from_child(&child);
         let exits = events.clone();
         thread::spawn(move || {
@@ -236,7 +235,7 @@ impl Nix {
             while matches!(waitid(WaitId::Pid(group), watch), Err(rustix::io::Errno::INTR)) {}
             drop(exits.send(Event::Exited));
         });
-        // A full queue needs no waking up.
+        // A full queue wakes the receiver anyway.
         self.stop.listen(move || drop(events.try_send(Event::Wake)));
 
         let (why, silent) = self.watch(group, deadline, &queue, &mut on_line);
@@ -254,8 +253,8 @@ impl Nix {
         Ok(Ran { end, stdout })
     }
 
-    /// Waits until the child has ended, and ends it where that is due. Says why it did, and whether stderr is read to
-    /// its end already.
+    /// Waits until the child has ended, and ends it when due. Returns the cause, and whether stderr was read to its
+    /// end.
     fn watch(
         &self,
         group: Pid,
@@ -299,7 +298,7 @@ enum Cause {
     Deadline,
 }
 
-/// What happens to a child.
+/// An event of a child.
 enum Event {
     Line(Vec<u8>),
     /// Its stderr is closed.
@@ -308,7 +307,7 @@ enum Event {
     Wake,
 }
 
-/// The lines that were still on their way when the child ended.
+/// The lines that were still in the queue when the child ended.
 fn drain(queue: &Receiver<Event>, on_line: &mut impl FnMut(&[u8])) {
     let until = Instant::now() + LINGER;
     loop {
@@ -320,7 +319,7 @@ fn drain(queue: &Receiver<Event>, on_line: &mut impl FnMut(&[u8])) {
     }
 }
 
-/// Reads lines, without their newlines, until `go_on` says no.
+/// Reads lines, without their newlines, until `go_on` returns false.
 pub(crate) fn each_line(pipe: impl Read, mut go_on: impl FnMut(Vec<u8>) -> bool) {
     let mut pipe = BufReader::new(pipe);
     loop {
@@ -342,7 +341,7 @@ pub(crate) fn each_line(pipe: impl Read, mut go_on: impl FnMut(Vec<u8>) -> bool)
 fn read_all(mut pipe: impl Read) -> Vec<u8> {
     let mut kept = Vec::new();
     let read = pipe.by_ref().take(STDOUT_MAX).read_to_end(&mut kept);
-    // What is too much is read all the same, so that the child does not wait for us.
+    // The rest is read and dropped, so that the child does not block.
     drop(read.and_then(|_| io::copy(&mut pipe, &mut io::sink())));
     kept
 }

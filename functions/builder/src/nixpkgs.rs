@@ -11,13 +11,13 @@ use crate::{
     watch::Watch,
 };
 
-/// What has Nix fetch a tarball, and say where it is.
+/// A Nix expression that fetches a tarball and returns its store path.
 const FETCH: &str = r#"{ url, narHash ? "" }:
 "${builtins.fetchTarball ({ inherit url; } // (if narHash == "" then { } else { sha256 = narHash; }))}""#;
-/// A tarball without a hash is named by its commit: it does not change while the machine lives.
+/// How long Nix may reuse a tarball without a hash. Its URL contains the commit, so its content does not change.
 pub(crate) const TARBALL_TTL: &str = "31536000";
 
-/// Where it is; a tarball is fetched, unless Nix has it.
+/// Its directory; a tarball is fetched, unless Nix has it.
 pub(crate) fn directory(context: &BuildContext, nixpkgs: &Nixpkgs) -> Result<PathBuf, Ending> {
     let (url, nar_hash) = match nixpkgs {
         Nixpkgs::Path(path) => {

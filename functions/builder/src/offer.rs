@@ -1,8 +1,9 @@
-//! Offers to other builds what this one has built for its package: the compilers and libraries, and not the package itself, which
-//! nobody else realises. The builder packs and describes them; whether they come into the cache is decided by somebody else, who
-//! believes nothing of it.
+//! Offers to other builds the dependencies that this build has built: compilers and libraries, but not the package
+//! itself, which no other build realises. The builder packs and describes them; the promoter decides what enters the
+//! cache, without trusting the builder.
 //!
-//! Each is offered as soon as it is built, while the build goes on: a compiler takes an hour, and the machine may be taken away.
+//! Each dependency is offered as soon as it is built, while the build goes on: a compiler takes an hour, and the
+//! machine may be taken away.
 
 use std::{
     ffi::OsStr,
@@ -29,23 +30,23 @@ use crate::{
     scratch::Scratch,
 };
 
-/// Most store paths that are offered: two outputs for each derivation that there may be.
+/// The most store paths that are offered: two outputs for each of the most derivations.
 const MOST: usize = 4000;
-/// Bytes that are packed at a time.
+/// Size of one read, in bytes.
 const PIECE: usize = 1 << 20;
 
 /// A store path that this build will make.
 pub(crate) struct ToOffer {
-    /// Where its store is.
+    /// Its store directory.
     dir: StoreDir,
-    /// Which.
+    /// The path.
     pub(crate) path: StoreName,
-    /// By which derivation.
+    /// Its derivation.
     deriver: StoreName,
 }
 
-/// What these derivations will make that others may need: not what is downloaded, which is to be had elsewhere, nor the package
-/// itself. What another path needs stands before it.
+/// The paths of these derivations that other builds may need: not downloads, which are available elsewhere, nor the
+/// package itself. A path stands behind those that it needs.
 pub(crate) fn needed_by_others(to_build: &[String], package: &str) -> Vec<ToOffer> {
     let of = |drv: &String| {
         let outputs = drv::outputs(drv).unwrap_or_default().into_iter().filter(|output| !output.fixed);
@@ -66,8 +67,8 @@ impl ToOffer {
     }
 }
 
-/// Offers these, each after it was built: `built` says that there may be more by now, and ends when nothing more is built. How many
-/// that were. What goes wrong is told in the log, and is no failure of the build.
+/// Offers these paths, each after it was built: `built` signals that there may be more, and ends when nothing more is
+/// built. Returns how many were offered. Errors go to the log, and do not fail the build.
 pub(crate) fn offer(
     context: &BuildContext,
     to_offer: &[ToOffer],
@@ -77,7 +78,7 @@ pub(crate) fn offer(
 ) -> u32 {
     let mut offers = Offers { context, most, scratch, left: to_offer.iter().collect(), offered: 0, bytes: 0 };
     for () in &built {
-        // Several at once are one.
+        // Several signals count as one.
         while built.try_recv().is_ok() {}
         offers.round();
     }
@@ -88,10 +89,10 @@ pub(crate) fn offer(
     offers.offered
 }
 
-/// What is offered, and what is still to be.
+/// The paths that are still to be offered.
 struct Offers<'a> {
     context: &'a BuildContext,
-    /// Bytes that all of it may have.
+    /// The most bytes of all offers.
     most: u64,
     scratch: &'a Scratch,
     left: Vec<&'a ToOffer>,
@@ -100,14 +101,14 @@ struct Offers<'a> {
 }
 
 impl<'a> Offers<'a> {
-    /// Offers what has been built since the last time.
+    /// Offers the paths that were built since the last round.
     fn round(&mut self) {
         let made = self.made();
         for one in made {
             self.left.retain(|left| left.path != one.path);
             match offer_one(self.context, one, self.most - self.bytes, self.scratch) {
                 Ok(size) => (self.offered, self.bytes) = (self.offered + 1, self.bytes + size),
-                // It is told at its end why it ends, or there is nobody who hears.
+                // The reason was reported by the stop, or cannot be reported any more.
                 Err(NotOffered::Stopped) => return self.left.clear(),
                 Err(why) => {
                     self.context.log.say(&format!("{} is not offered to other builds: {why}", one.path.name()));
@@ -119,7 +120,7 @@ impl<'a> Offers<'a> {
         }
     }
 
-    /// Those that the store has by now.
+    /// The paths that the store has by now.
     fn made(&self) -> Vec<&'a ToOffer> {
         if self.left.is_empty() {
             return Vec::new();
@@ -142,13 +143,13 @@ impl<'a> Offers<'a> {
 /// Why a path is not offered.
 #[derive(Debug, Error)]
 enum NotOffered {
-    /// Packed, it is more than what is left of what may be offered. Another one may be less.
+    /// Its packed size exceeds what is left of the limit. A later path may be smaller.
     #[error("it is too large")]
     TooLarge,
-    /// The builder is to end.
+    /// The builder stops.
     #[error("the builder ends")]
     Stopped,
-    /// Whatever it is, it would go wrong again.
+    /// Another failure, which a retry would repeat.
     #[error("{0}")]
     Other(String),
 }
@@ -177,14 +178,15 @@ impl From<String> for NotOffered {
     }
 }
 
-/// Packs a path, and uploads it: the file first, for whoever finds a narinfo looks for its file. How many bytes that came to.
+/// Packs a path and uploads it: the file before the narinfo, since a reader of the narinfo expects its file. Returns
+/// the bytes.
 fn offer_one(context: &BuildContext, one: &ToOffer, most: u64, scratch: &Scratch) -> Result<u64, NotOffered> {
     let file = scratch.file();
     let (packed, nar) = pack(context, one, File::create(&file)?, most)?;
     let (size, references) = (packed.size, references(context, one)?);
     let upload = Upload { name: ObjectName::Nar(packed.sha256.clone()), size, sha256: packed.sha256.clone() };
     context.lease.store(CallPriority::Work, &upload, Body::File(&file))?;
-    // Room for the next one.
+    // Makes room for the next file.
     fs::remove_file(&file)?;
     let narinfo = Narinfo { path: one.path.clone(), packed, nar, references, deriver: Some(one.deriver.clone()) };
     let text = narinfo.text(&one.dir).into_bytes();
@@ -204,7 +206,7 @@ fn references(context: &BuildContext, one: &ToOffer) -> Result<Vec<StoreName>, N
     Ok(references)
 }
 
-/// Packs a path as Nix dumps it, and tells the file and its content.
+/// Packs a path in Nix's archive format; returns the measures of the file and of its content.
 fn pack(context: &BuildContext, one: &ToOffer, file: File, most: u64) -> Result<(Content, Content), NotOffered> {
     let dump = ["--dump".into(), one.full().into()];
     let (packed, ended) =

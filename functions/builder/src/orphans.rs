@@ -1,7 +1,8 @@
-//! Processes that outlived Nix: builds whose Nix was killed, and what builds left behind.
+//! Processes that outlived Nix: builds whose Nix was killed, and processes that builds left behind.
 //!
-//! Without build users Nix can not end what it does not know. The builder makes itself the one that adopts orphans
-//! (`adopt`), and ends them after each run of Nix. With build users, or with Nix's daemon, Nix does that itself.
+//! Without build users Nix cannot end processes that it does not know. The builder becomes the subreaper of its
+//! descendants (`adopt`), and ends orphans after each run of Nix. With build users, or with a daemon, Nix does that
+//! itself.
 
 use std::{
     collections::HashSet,
@@ -15,25 +16,25 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_
 
 use crate::stop::lock;
 
-/// From now on orphans below us become our children. Where the kernel does not know this, nothing is lost.
+/// Makes orphaned descendants our children from now on. A kernel without this feature does no harm.
 pub(crate) fn adopt() {
     let _ = set_child_subreaper(Some(getpid()));
 }
 
-/// The children that somebody here waits for while others are ended.
+/// The children that another thread waits for while orphans are ended.
 #[derive(Default)]
 pub(crate) struct TrackedChildren(Mutex<HashSet<Pid>>);
 
-/// One of them is no orphan for as long as this lives: until it was waited for.
+/// A child that is not an orphan while this value lives: until it was reaped.
 pub(crate) struct Ward<'a> {
     child: Pid,
     wards: &'a TrackedChildren,
 }
 
 impl TrackedChildren {
-    /// Starts a child that is no orphan.
+    /// Starts a child that is not an orphan.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Child, Ward<'_>)> {
-        // Held meanwhile, so that nobody takes it for one.
+        // Locked meanwhile, so that it is not taken for an orphan.
         let mut wards = lock(&self.0);
         let child = command.spawn()?;
         let ward = Ward { child: Pid::from_child(&child), wards: self };
@@ -48,8 +49,8 @@ impl Drop for Ward<'_> {
     }
 }
 
-/// Ends all children that are left, and those that they leave, for at most `time`. To be called while no run of Nix is
-/// under way: every child that there is then is an orphan, but for these.
+/// Ends all remaining children, and their orphans, for at most `time`. Must be called while no run of Nix is under way:
+/// except for the tracked ones, every child is then an orphan.
 pub(crate) fn end(wards: &TrackedChildren, time: Duration) {
     let until = Instant::now() + time;
     let wards = lock(&wards.0);
@@ -60,14 +61,14 @@ pub(crate) fn end(wards: &TrackedChildren, time: Duration) {
         }
         let ended = orphans.into_iter().filter(|&orphan| kill_process(orphan, Signal::KILL).is_ok());
         let reaped = ended.filter(|&orphan| waitpid(Some(orphan), WaitOptions::empty()).is_ok()).count();
-        // What belongs to another user is not ours to end.
+        // Another user's process cannot be ended by us.
         if reaped == 0 {
             return;
         }
     }
 }
 
-/// Our children, as `/proc` has them: the parent stands two fields behind the name, which is in parentheses.
+/// Our children, from `/proc`: the parent stands two fields behind the name, which is in parentheses.
 fn children() -> Vec<Pid> {
     let me = getpid().as_raw_nonzero().get().to_string();
     let parent_of = |pid: i32| {

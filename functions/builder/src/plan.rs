@@ -1,5 +1,5 @@
-//! What Nix would build for a package, so that the endpoint can say whether one of these is known to fail, and knows what may be
-//! offered to other builds.
+//! The derivations that Nix would build for a package, so that the endpoint can report known failures among them, and
+//! knows which may be offered to other builds.
 
 use binplz_core::{build::protocol::TO_BUILD_MAX, id::key::DrvHash};
 
@@ -9,8 +9,8 @@ use crate::{
     internal_json::{self, Event},
 };
 
-/// The paths of the derivations that Nix would build for a package, as it says before it does: what others need before these. None, where it would not say: then what is wrong
-/// is found by realising it.
+/// The derivations that Nix would build for a package, from a dry run, dependencies first. Empty if the dry run fails:
+/// realising then finds the reason.
 pub(crate) fn to_build(context: &BuildContext, package: &Package) -> Result<Vec<String>, Ending> {
     let arguments = ["--realise", "--dry-run", &format!("{}!{}", package.drv, package.output)].map(Into::into);
     let mut found = Vec::new();
@@ -24,7 +24,8 @@ pub(crate) fn to_build(context: &BuildContext, package: &Package) -> Result<Vec<
     Ok(found)
 }
 
-/// "these 2 derivations will be built:" and then a path a line, indented. What would be fetched is listed likewise, and is no derivation.
+/// Parses "these 2 derivations will be built:", followed by one indented path a line. Paths to fetch are listed
+/// likewise, and are not derivations.
 fn derivations(text: &str) -> impl Iterator<Item = String> {
     let paths = text.lines().map(str::trim).filter(|line| line.starts_with('/') && line.ends_with(".drv"));
     paths.filter(|path| DrvHash::of_path(path).is_ok()).map(str::to_owned)

@@ -1,4 +1,4 @@
-//! What the package's `bin/` holds, and what of it can be served.
+//! The programs in a package's `bin/`, and whether each can be served.
 
 use std::{
     collections::HashMap,
@@ -27,15 +27,15 @@ use crate::{
 
 /// A program, and the file that holds it.
 pub(crate) struct Found {
-    /// What the manifest says of it.
+    /// Its entry in the manifest.
     pub(crate) program: Program,
-    /// The file, resolved: no link, in the closure.
+    /// The resolved file: not a link, and in the closure.
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Looks at every file in `OUT/bin` whose name can be a program's; others (`.x-wrapped`) can not be asked for.
+/// Inspects every file in `OUT/bin` whose name can be a program's; others (`.x-wrapped`) cannot be requested.
 ///
-/// The package's allowance goes to its main program first, so that a package that is too large in all serves that.
+/// The package's size limit goes to its main program first, so that a package that exceeds it serves that one.
 pub(crate) fn inspect(
     out: &Path,
     closure: &Closure,
@@ -53,7 +53,7 @@ pub(crate) fn inspect(
     }
     names.sort_by_key(|name| (!main.contains(&name.as_str()), name.clone()));
 
-    // Many names may lead to one file; it is read once.
+    // Several names may lead to one file, which is read once.
     let mut known: HashMap<(u64, u64), Verdict> = HashMap::new();
     let mut room = limits.package_bytes;
     let mut found = Vec::new();
@@ -86,7 +86,7 @@ pub(crate) fn inspect(
     Ok(found)
 }
 
-/// Why nothing of this can be served, if that is so.
+/// Why no program of these can be served, if that is so.
 pub(crate) fn failure_of(found: &[Found]) -> Option<Failure> {
     let refusals: Vec<(&Bin, Refusal)> = found
         .iter()
@@ -111,7 +111,7 @@ fn refused(why: Refusal) -> Verdict {
     Verdict::Refused { why }
 }
 
-/// Looks at one file, which is no link.
+/// Inspects one file that is not a link.
 fn look(
     path: &Path,
     metadata: &fs::Metadata,
@@ -119,7 +119,7 @@ fn look(
     system: System,
     limits: &JobLimits,
 ) -> io::Result<Verdict> {
-    // A pipe or a device would be opened for ever.
+    // Opening a pipe or a device could block forever.
     if !metadata.is_file() {
         return Ok(refused(Refusal::NotAProgram));
     }
@@ -141,7 +141,7 @@ fn look(
     read(File::open(path)?, closure)
 }
 
-/// Reads the whole of a static program: its hash, its size, and what it names.
+/// Reads a whole static program: its hash, its size, and the store paths in it.
 fn read(mut file: File, closure: &Closure) -> io::Result<Verdict> {
     let mut hasher = Sha256::new();
     let mut leftovers = Leftovers::new(closure);

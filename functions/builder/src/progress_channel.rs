@@ -1,4 +1,4 @@
-//! The newest progress, on a board that the pulse reads. What is written over before it was read is not missed.
+//! The newest progress, for the heartbeat to read. Progress that is replaced before it was read is dropped.
 
 use std::{
     sync::{Condvar, Mutex},
@@ -9,7 +9,7 @@ use binplz_core::build::protocol::Progress;
 
 use crate::stop::lock;
 
-/// The board.
+/// The channel.
 #[derive(Default)]
 pub(crate) struct ProgressChannel {
     state: Mutex<State>,
@@ -23,18 +23,18 @@ struct State {
     closed: bool,
 }
 
-/// A reading of the board.
+/// One reading.
 pub(crate) struct Reading {
-    /// What stood there.
+    /// The progress.
     pub(crate) progress: Progress,
-    /// Grows with every change.
+    /// Incremented by every change.
     pub(crate) edition: u64,
-    /// Nothing more will come: the work is over.
+    /// The work has ended: nothing more will come.
     pub(crate) closed: bool,
 }
 
 impl ProgressChannel {
-    /// Writes on the board; what changes nothing wakes nobody.
+    /// Updates the progress; wakes the reader if something changed.
     pub(crate) fn update(&self, write: impl FnOnce(&mut Progress)) {
         let mut state = lock(&self.state);
         let before = state.progress.clone();
@@ -45,13 +45,13 @@ impl ProgressChannel {
         }
     }
 
-    /// No more pulses.
+    /// Closes the channel, which ends the heartbeat.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
         self.changed.notify_all();
     }
 
-    /// Reads as soon as there is a newer edition than `seen` or the board is closed, and at `due` in any case.
+    /// Waits for an edition newer than `seen`, for the channel's end, or until `due`.
     pub(crate) fn read(&self, seen: Option<u64>, due: Instant) -> Reading {
         let time = due.saturating_duration_since(Instant::now());
         let waiting = |state: &mut State| !state.closed && Some(state.edition) <= seen;
@@ -62,7 +62,7 @@ impl ProgressChannel {
         Reading { progress: state.progress.clone(), edition: state.edition, closed: state.closed }
     }
 
-    /// Waits until `due`, or until the board is closed.
+    /// Waits until `due`, or until the channel is closed.
     pub(crate) fn rest(&self, due: Instant) {
         self.read(Some(u64::MAX), due);
     }

@@ -1,4 +1,4 @@
-//! Has Nix build the derivation's output, or fetch it, and keeps it alive until it was handed over.
+//! Has Nix build or fetch the derivation's output, and protects it from garbage collection until it was uploaded.
 
 use std::{
     ffi::OsString,
@@ -26,16 +26,16 @@ use crate::{
     watch::Watch,
 };
 
-/// What was built.
+/// A realised output.
 pub(crate) struct Output {
     /// The output's store path.
     pub(crate) path: PathBuf,
-    /// Everything that it refers to.
+    /// All store paths that it refers to.
     pub(crate) closure: Closure,
 }
 
-/// Realises the output that holds the programs. The root that keeps it lies in `scratch`. `built` is told of each derivation that is built,
-/// and is gone when nothing more is.
+/// Realises the output that contains the programs. The root that protects it is in `scratch`. `built` receives a signal
+/// for each derivation that is built, and is dropped at the end.
 pub(crate) fn realise(
     context: &BuildContext,
     package: &Package,
@@ -84,7 +84,7 @@ pub(crate) fn realise(
     Err(Ending::Failed(classify::realisation(ended, &evidence, &package.drv)))
 }
 
-/// Nix printed the root's link, which leads to the output.
+/// Nix prints the root's link, which leads to the output.
 fn output(context: &BuildContext, stdout: &[u8]) -> Result<Output, Ending> {
     let printed = String::from_utf8_lossy(stdout);
     let link = printed.lines().next_back().unwrap_or_default();

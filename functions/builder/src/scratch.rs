@@ -1,7 +1,7 @@
-//! A private directory: the garbage collector's root that keeps the output alive while it is handed over.
+//! A private directory with the garbage collector root that protects the output while it is uploaded.
 //!
-//! A builder that was killed can not tidy up, and its root would keep the output for ever. So each directory holds a
-//! lock for as long as its builder lives, and every builder removes the directories whose lock is free.
+//! A killed builder cannot clean up, and its root would protect the output forever. So each builder locks its directory
+//! while it lives, and removes directories that are not locked.
 
 use std::{
     fs::{self, File},
@@ -12,14 +12,14 @@ use std::{
 const PREFIX: &str = "binplz-builder-";
 const LOCK: &str = "lock";
 
-/// The directory; it goes away with this value.
+/// The directory; dropping the value removes it.
 pub(crate) struct Scratch {
     dir: tempfile::TempDir,
     _lock: File,
 }
 
 impl Scratch {
-    /// Makes the directory, and removes those of dead builders.
+    /// Creates the directory, and removes those of dead builders.
     pub(crate) fn new() -> io::Result<Scratch> {
         let home = std::env::temp_dir();
         sweep(&home);
@@ -29,22 +29,22 @@ impl Scratch {
         Ok(Scratch { dir, _lock: lock })
     }
 
-    /// Where the root's link is to be.
+    /// The path of the root's link.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("result")
     }
 
-    /// Where a file may lie for a while.
+    /// The path of a temporary file.
     pub(crate) fn file(&self) -> PathBuf {
         self.dir.path().join("file")
     }
 }
 
-/// What can not be removed is another user's, or another builder's work at this very moment.
+/// A directory that cannot be removed belongs to another user, or is being created by another builder.
 fn sweep(home: &Path) {
     let dirs = fs::read_dir(home).into_iter().flatten().flatten();
     for dir in dirs.filter(|dir| dir.file_name().to_string_lossy().starts_with(PREFIX)) {
-        // Without a lock file it is being made.
+        // Without a lock file, it is being created.
         let Ok(lock) = File::open(dir.path().join(LOCK)) else { continue };
         if lock.try_lock().is_ok() {
             drop(fs::remove_dir_all(dir.path()));
@@ -67,7 +67,7 @@ mod tests {
         };
         let (dead, _) = make("dead");
         let (live, lock) = make("live");
-        lock.try_lock().expect("nobody else has it");
+        lock.try_lock().expect("it is free");
         sweep(home.path());
         assert!(!dead.exists() && live.exists());
     }

@@ -1,4 +1,5 @@
-//! The user's Nix settings hold; the builder has to know only whether they speak of one of them, and who builds.
+//! Reads the user's Nix settings, which stay in force: the builder only needs to know whether they set an option, and
+//! who builds.
 
 use std::{
     ffi::OsStr,
@@ -8,16 +9,16 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-/// How deep files may include others.
+/// The deepest nesting of included files.
 const DEPTH: usize = 8;
 
-/// Whether `NIX_CONFIG` or a configuration file sets `name`. `variable` is Nix's environment.
+/// Whether `NIX_CONFIG` or a configuration file sets the option `name`. `variable` reads Nix's environment.
 pub(crate) fn mention<'a>(name: &str, variable: impl Fn(&str) -> Option<&'a OsStr>) -> bool {
     let inline = variable("NIX_CONFIG").map(OsStr::to_string_lossy).unwrap_or_default();
     text_sets(&inline, name, Path::new("/"), DEPTH) || files(variable).iter().any(|file| file_sets(file, name, DEPTH))
 }
 
-/// Whether builds may be done by a daemon, as far as it can be told: Nix asks one where it may not write by itself.
+/// Whether a daemon may do the builds: Nix uses one if it may not write the store itself.
 pub(crate) fn by_daemon<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> bool {
     let state = Path::new(variable("NIX_STATE_DIR").unwrap_or(OsStr::new("/nix/var/nix")));
     match variable("NIX_REMOTE").map(OsStr::as_encoded_bytes) {
@@ -26,7 +27,7 @@ pub(crate) fn by_daemon<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> boo
     }
 }
 
-/// Nix's configuration files, as Nix itself finds them.
+/// Nix's configuration files, found as Nix finds them.
 fn files<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> Vec<PathBuf> {
     let system = variable("NIX_CONF_DIR").map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from);
     let mut files = vec![system.join("nix.conf")];

@@ -5,16 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What ends the work early.
+/// The cause of an early end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// A signal told this task to end (Spot, a shutdown): say what there is to say, then go.
+    /// A signal asked this task to end (Spot, a shutdown): make the final calls, then exit.
     Interrupted,
-    /// The lease is over, somebody else may hold the build by now: not another word.
+    /// The lease is lost and another attempt may hold the build: make no more calls.
     LeaseLost(String),
 }
 
-/// The one place where the end is announced. A lost lease overrides an interruption, never the reverse.
+/// The announcement of the end. A lost lease overrides an interruption, never the reverse.
 #[derive(Default)]
 pub(crate) struct Stop {
     state: Mutex<State>,
@@ -40,17 +40,17 @@ impl Stop {
         state.listeners.iter().for_each(|listener| listener());
     }
 
-    /// Why to stop, and since when, if at all.
+    /// The cause, and when it was announced, if it was.
     pub(crate) fn why(&self) -> Option<(Why, Instant)> {
         lock(&self.state).why.clone()
     }
 
-    /// Whether the lease is gone.
+    /// Whether the lease is lost.
     pub(crate) fn lease_lost(&self) -> bool {
         matches!(self.why(), Some((Why::LeaseLost(_), _)))
     }
 
-    /// Calls `listener`, which must not block, once something is announced, at once if that has happened already.
+    /// Calls `listener`, which must not block, at an announcement; at once if there was one already.
     pub(crate) fn listen(&self, listener: impl Fn() + Send + 'static) {
         let mut state = lock(&self.state);
         if state.why.is_some() {
@@ -59,14 +59,14 @@ impl Stop {
         state.listeners.push(Box::new(listener));
     }
 
-    /// Waits for `time`, or until an announcement for which `enough` holds.
+    /// Waits for `time`, or until an announcement for which `enough` is true.
     pub(crate) fn pause(&self, time: Duration, enough: impl Fn(&Why) -> bool) {
         let waiting = |state: &mut State| !state.why.as_ref().is_some_and(|(why, _)| enough(why));
         drop(self.announced.wait_timeout_while(lock(&self.state), time, waiting));
     }
 }
 
-/// Locks even after another thread panicked: everything that is guarded here is valid after every statement.
+/// Locks even after another thread panicked: every guarded value is valid after every statement.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -90,7 +90,7 @@ mod tests {
         let stop = Stop::default();
         stop.announce(Why::Interrupted);
         let (tx, rx) = std::sync::mpsc::channel();
-        stop.listen(move || tx.send(()).expect("somebody listens"));
+        stop.listen(move || tx.send(()).expect("the test listens"));
         assert_eq!(rx.try_recv(), Ok(()));
     }
 }

@@ -1,14 +1,14 @@
-//! Which Nix this is. An evaluation tells its version in passing; Nix is asked for it only where that failed, since a Nix
-//! that is missing or too old is then the likelier reason.
+//! The version of Nix. An evaluation reports it; Nix is asked separately only after a failure, for which a missing or
+//! old Nix is then the likelier reason.
 
 use std::ffi::OsStr;
 
 use crate::{context::Ending, nix::Nix};
 
-/// The oldest Nix that this was tried with.
+/// The oldest Nix that is tested.
 const LEAST: (u32, u32) = (2, 8);
 
-/// Refuses a Nix that is too old, by what it says of itself.
+/// Refuses a Nix that is too old, by the version that it reports.
 pub(crate) fn check(said: &str) -> Result<(), Ending> {
     match parse_version(said) {
         Some(version) if version >= LEAST => Ok(()),
@@ -16,7 +16,7 @@ pub(crate) fn check(said: &str) -> Result<(), Ending> {
     }
 }
 
-/// Asks Nix, and says what is wrong with it, if something is.
+/// Asks Nix for its version, and fails if Nix is missing or too old.
 pub(crate) fn ask(nix: &Nix) -> Result<(), Ending> {
     let asked = nix.ask("nix-store", &[OsStr::new("--version")]);
     let said = asked.map_err(|error| Ending::ours(format!("there is no Nix here (`nix-store`): {error}")))?;

@@ -1,5 +1,4 @@
-//! Listens to one run of Nix: what it says becomes progress on the board, lines in the log, and evidence for the case
-//! that it fails.
+//! Listens to one run of Nix: its messages become progress, lines of the log, and evidence in case that it fails.
 
 use std::{collections::HashMap, sync::mpsc::Sender};
 
@@ -12,9 +11,9 @@ use crate::{
     progress_channel::ProgressChannel,
 };
 
-/// Nix's own messages that are kept as evidence.
+/// How many of Nix's own messages are kept as evidence.
 const MESSAGES: usize = 200;
-/// Nix's levels up to "information"; what is beyond is for people who debug Nix.
+/// The highest level that goes to the log, "information"; higher ones are for debugging Nix.
 const FOR_PEOPLE: u64 = 3;
 
 /// The listener.
@@ -22,15 +21,15 @@ pub(crate) struct Watch<'a> {
     progress_channel: &'a ProgressChannel,
     log: &'a Log,
     evidence: Evidence,
-    /// Build activities, by their number: where their trace is.
+    /// Build activities by id, with the index of their trace.
     running: HashMap<u64, usize>,
     /// The activity that counts all builds.
     builds: Option<u64>,
-    /// Bytes so far of each download, and of each copy between stores.
+    /// Bytes of each download, and of each copy between stores.
     transfers: HashMap<u64, u64>,
     copies: HashMap<u64, u64>,
     expected: u64,
-    /// Who is told of each derivation that is built.
+    /// Receives a signal for each derivation that is built.
     built: Option<Sender<()>>,
 }
 
@@ -50,18 +49,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The same, which tells of each derivation that is built.
+    /// The same, with a signal for each derivation that is built.
     pub(crate) fn telling(self, built: Sender<()>) -> Watch<'a> {
         Watch { built: Some(built), ..self }
     }
 
-    /// Hears one line of Nix's stderr.
+    /// Processes one line of Nix's stderr.
     pub(crate) fn hear(&mut self, line: &[u8]) {
         match parse(line) {
             Event::Message { level: 0, text } => {
                 let text = text.lines().map(plain).collect::<Vec<_>>().join("\n");
                 self.log.line(&text);
-                // Nix uses this level for hints and for warnings about its settings, too.
+                // Nix uses this level for hints and for warnings about its settings too.
                 if !text.trim_start().starts_with("error:") {
                     keep(&mut self.evidence.remarks, &text, MESSAGES);
                 } else if self.evidence.errors.len() < MESSAGES {
@@ -83,7 +82,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What there is to judge a failure by.
+    /// The evidence, in case that the run failed.
     pub(crate) fn into_evidence(self) -> Evidence {
         self.evidence
     }
@@ -107,7 +106,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Lines are marked with their derivation only where lines of several may mix.
+    /// Lines are marked with their derivation only if those of several may mix.
     fn log_line(&mut self, id: u64, text: &str) {
         let several = self.expected > 1 || self.evidence.builds.len() > 1;
         let Some(trace) = self.running.get(&id).and_then(|&build| self.evidence.builds.get_mut(build)) else {
@@ -139,7 +138,7 @@ impl<'a> Watch<'a> {
     fn progress(&mut self, id: u64, done: u64, expected: u64) {
         if self.builds == Some(id) {
             self.expected = self.expected.max(expected);
-            // Where nobody listens any more, nobody needs to know.
+            // Fails when the receiver is gone, which does not matter.
             let _ = self.built.as_ref().map(|built| built.send(()));
             return self.progress_channel.update(|progress: &mut Progress| {
                 progress.done = progress.done.max(done);
@@ -148,15 +147,15 @@ impl<'a> Watch<'a> {
         }
         let Some(bytes) = self.transfers.get_mut(&id).or(self.copies.get_mut(&id)) else { return };
         *bytes = done;
-        // What is downloaded is copied, too; from a store on this machine it is only copied.
+        // A download is copied as well; a path from a store on this machine is only copied.
         let sum = |bytes: &HashMap<u64, u64>| bytes.values().fold(0u64, |sum, &n| sum.saturating_add(n));
         let fetched = sum(&self.transfers).max(sum(&self.copies));
         self.progress_channel.update(|progress| progress.bytes_fetched = progress.bytes_fetched.max(fetched));
     }
 }
 
-/// What Nix's side of a build's process says when it can not even start the build. Nix 2.8 lets that into the log as it
-/// is meant for itself: a length and a text, several times, between NULs.
+/// Nix's message if it cannot start a build's process. Nix 2.8 writes it to the build's log in its internal form: a
+/// length and a text, several times, between NULs.
 fn setup_error(text: &str) -> Option<&str> {
     let words = text.contains('\0').then(|| text.split('\0'))?;
     words.max_by_key(|word| word.len())
@@ -168,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands on the board and what is known after these lines.
+    /// The progress and the evidence after these lines.
     fn heard(lines: &[&str]) -> (Progress, Evidence) {
         let (progress_channel, log) =
             (ProgressChannel::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
@@ -192,7 +191,7 @@ mod tests {
             ONE,
             r#"@nix {"action":"result","fields":["buildPhase"],"id":2,"type":104}"#,
             r#"@nix {"action":"result","fields":[1,2,0,0],"id":1,"type":105}"#,
-            // Of another activity: not of builds.
+            // Of another activity, not of builds.
             r#"@nix {"action":"result","fields":[7,9,0,0],"id":4,"type":105}"#,
         ]);
         assert_eq!((progress.done, progress.expected, progress.step.as_deref()), (1, 2, Some("one-1.0 buildPhase")));

@@ -1,4 +1,4 @@
-//! The work, from the job to the report.
+//! The work from the job to the report.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -44,7 +44,7 @@ pub(crate) enum Done {
     Lost,
 }
 
-/// Does the whole job. `Err` is a failure of ours that could not be settled.
+/// Does the whole job. `Err` is a failure of the builder that could not be settled.
 pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<Done, String> {
     let job = match lease.job() {
         Ok(job) => job,
@@ -75,7 +75,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     let made = catch_unwind(AssertUnwindSafe(|| make(&context, &job, &mut stats)));
     let outcome = match made.unwrap_or_else(|_| Err(Ending::ours("it panicked"))) {
         Ok(Some(outcome)) => outcome,
-        // The lease is over, and with it what could still be said.
+        // The lease is lost: nothing more can be reported.
         Ok(None) => return Ok(Done::Settled),
         Err(Ending::Failed(failure)) => Outcome::Failed(failure),
         Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),
@@ -85,7 +85,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     context.log.close();
     let (segments, trouble) = shipping.join().unwrap_or((0, None));
     if let Some(trouble) = trouble {
-        // A build is not worth less without its log.
+        // A build is valid without its log.
         eprintln!("binplz-builder: {trouble}");
     }
     stats.log_segments = segments;
@@ -98,7 +98,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     }
 }
 
-/// What the job is about; `None`: another build does it, and the endpoint knows.
+/// Makes the job's product; `None` if another build does it, which the endpoint knows.
 fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
     let name = match &job.key.product {
         Product::Package(attr) => attr.as_str(),
@@ -139,13 +139,13 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     thread::scope(|scope| {
         let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
         let made = program(context, job, attr, package, scratch, built, stats);
-        // What they need was made, also where they were not.
+        // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
         made.map(Some)
     })
 }
 
-/// From a package that is this task's to build to its programs in the store.
+/// From a package that this task realises to its programs in the store.
 fn program(
     context: &BuildContext,
     job: &Job,
@@ -191,7 +191,7 @@ fn sentence(outcome: &Outcome) -> String {
     }
 }
 
-/// Told to end before the job was known: there is nothing to tell but that.
+/// The stop came before the job was known: nothing else can be reported.
 fn interrupted_early(lease: &Lease, stop: &Stop) -> Result<Done, String> {
     if !matches!(stop.why(), Some((Why::Interrupted, _))) {
         return Ok(Done::Lost);

@@ -1,4 +1,4 @@
-//! `binplz-builder catalogue`, with real Nix and real SQLite: the demo set, and a set that does its worst.
+//! `binplz-builder catalogue` with real Nix and real SQLite, over the demo set and a hostile set.
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +40,7 @@ fn resolve(lookup: &Lookup<Vec<u8>>, path: &str) -> Resolution {
     lookup.resolve(&path.parse().expect("a path"), System::X86_64Linux)
 }
 
-/// `procps/ps`, `x/?` where only a build can tell, or what else it is.
+/// `procps/ps`; `x/?` if only a build can decide; or the kind of resolution.
 fn found(lookup: &Lookup<Vec<u8>>, path: &str) -> String {
     match resolve(lookup, path) {
         Resolution::Found { attr, bin, .. } => format!("{attr}/{}", bin.map_or("?".to_owned(), |bin| bin.to_string())),
@@ -48,7 +48,7 @@ fn found(lookup: &Lookup<Vec<u8>>, path: &str) -> String {
     }
 }
 
-/// What Nix itself says of a derivation.
+/// Nix's own hash of an attribute's derivation.
 fn drv(set: &Path, attr: &str) -> DrvHash {
     let mut nix = Command::new("nix-instantiate");
     nix.args(["--eval", "--json", "--argstr", "system", "x86_64-linux", "--arg", "config", "{ }"]);
@@ -102,7 +102,7 @@ fn a_hostile_set_gets_a_catalogue_of_the_rest_and_names_what_it_lost() {
     assert_eq!(found(&lookup, "a0000"), "a0000/p0");
     assert_eq!(found(&lookup, "p999"), "a0999/p999");
     assert_eq!(found(&lookup, "inner"), "sets.inner/inner");
-    // Something that is known of what is lost at its derivation only.
+    // An attribute that is lost only at its derivation keeps its description.
     assert_eq!(
         lookup.package(&"a0023".parse().expect("a name")).and_then(|known| known.main).map(|bin| bin.to_string()),
         Some("p23".into())
@@ -193,7 +193,7 @@ fn programs_come_from_the_channels_database_and_from_what_was_built() {
     };
     assert_eq!(names("moreutils"), "[ errno sponge");
     assert_eq!(names("bsdiff"), "bsdiff bspatch");
-    // Another attribute of lua's derivation, which the database has no row of.
+    // Another attribute of lua's derivation, without a row in the database.
     assert_eq!(names("luaPackages.lua"), "lua luac");
     assert!(matches!(resolve(&lookup, "moreutils"), Resolution::Choice { .. }));
     assert_eq!(found(&lookup, "sponge"), "moreutils/sponge");

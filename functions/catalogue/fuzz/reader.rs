@@ -1,5 +1,5 @@
-//! No file makes the reader panic or run for ever: neither any bytes at all, nor a catalogue in which some are others. The checksum
-//! is put right first, which accidents do not do.
+//! No file makes the reader panic or loop: neither arbitrary bytes, nor a catalogue with some bytes changed. The
+//! checksum is corrected first, which accidents do not do.
 #![no_main]
 
 #[path = "../tests/catalogue/ask.rs"]

@@ -1,9 +1,9 @@
-//! The smallest parts of the file: where a section lies, and columns of small numbers. Every read is checked: what is damaged
-//! is `None`, never a panic.
+//! The smallest parts of the file: the place of a section, and columns of small numbers. Every read is checked: damage
+//! gives `None`, never a panic.
 
 use serde::{Deserialize, Serialize};
 
-/// Where a section lies, in bytes from where sections begin.
+/// The place of a section, in bytes from the start of the sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {
     at: u32,
@@ -27,12 +27,12 @@ pub(crate) struct Column {
 }
 
 impl Column {
-    /// How many there are.
+    /// The count of numbers.
     pub(crate) fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// Whether all its numbers are there.
+    /// Whether the section is long enough for all numbers.
     pub(crate) fn is_whole(&self, body: &[u8]) -> bool {
         let need = u64::from(self.count) * u64::from(self.bits);
         self.bits <= 32 && self.span.of(body).is_some_and(|bytes| bytes.len() as u64 * 8 >= need)
@@ -52,12 +52,12 @@ impl Column {
         u32::try_from((u64::from_le_bytes(window) >> (bit % 8)) & mask).ok()
     }
 
-    /// The numbers at an index and at the one behind it: where the entries of that index lie in another column.
+    /// The numbers at an index and behind it: the range of that index's entries in another column.
     pub(crate) fn range(&self, body: &[u8], index: usize) -> Option<std::ops::Range<usize>> {
         Some(self.get(body, index)? as usize..self.get(body, index + 1)? as usize)
     }
 
-    /// The index of a number in a column whose numbers rise.
+    /// The index of a number in an ascending column.
     pub(crate) fn search(&self, body: &[u8], wanted: u32) -> Option<usize> {
         let (mut low, mut high) = (0, self.count());
         while low < high {
@@ -72,17 +72,17 @@ impl Column {
     }
 }
 
-/// The file is larger than its format can tell.
+/// The content exceeds the format's limits.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("this is more than a catalogue can hold")]
 pub struct TooLarge;
 
-/// A number as the format has it.
+/// Converts a number to the format's width.
 pub(crate) fn small(number: usize) -> Result<u32, TooLarge> {
     u32::try_from(number).map_err(|_| TooLarge)
 }
 
-/// The sections, as they are written one behind the other.
+/// The sections, written one behind the other.
 #[derive(Default)]
 pub(crate) struct Body {
     bytes: Vec<u8>,
@@ -117,7 +117,7 @@ impl Body {
         Ok(Column { span: self.section(&packed)?, bits: bits.to_le_bytes()[0], count })
     }
 
-    /// All of them.
+    /// The bytes of all sections.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -1,5 +1,5 @@
-//! The second file: what pages show. Blocks of packages in the order of their attributes, compressed, one JSON object a line. The
-//! lookup file knows where each block lies, so that a page takes one read of one range.
+//! The second file, with the descriptions that pages show: blocks of packages in attribute order, compressed, one JSON
+//! object a line. The lookup file has the place of each block, so a page reads one range.
 
 use std::collections::BTreeMap;
 
@@ -13,32 +13,32 @@ use thiserror::Error;
 
 use crate::record::Standing;
 
-/// Packages in a block.
+/// Packages per block.
 pub(crate) const BLOCK: usize = 64;
-/// Largest block, unpacked, in bytes: far more than 64 packages with the longest texts.
+/// The largest unpacked block, in bytes: far more than 64 packages with the longest texts.
 const UNPACKED_MAX: usize = 1 << 20;
-/// The middle: 9 takes three times as long for 1 % less.
+/// A medium level: 9 takes three times as long for 1 % less.
 const LEVEL: u8 = 6;
 
-/// All that is known of a package.
+/// The details of a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
-    /// Which.
+    /// The attribute.
     pub attr: Attr,
-    /// What it says of itself.
+    /// Its description.
     #[serde(flatten)]
     pub about: About,
-    /// Whether it can be built, by system. A system that was not evaluated is not there.
+    /// Whether it can be built, by system. Systems that were not evaluated are missing.
     pub standings: BTreeMap<System, Standing>,
 }
 
-/// A range of the details file is not what the lookup file says.
+/// A range of the details file that does not match the lookup file.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadBlock {
-    /// Cut, or changed.
+    /// The block is truncated or changed.
     #[error("a block of the catalogue's details is damaged")]
     Damaged,
-    /// Whole, and another one: the two files are not of the same making.
+    /// The block is intact, but another one: the two files were not made together.
     #[error("the catalogue's two files do not belong together")]
     Other,
 }
@@ -48,17 +48,17 @@ pub(crate) fn title(rev: &Rev) -> String {
     format!("binplz details 1 {rev}\n")
 }
 
-/// A block as it lies in the file: a checksum, then its lines, compressed.
+/// A block of the file: a checksum, then its lines, compressed.
 pub(crate) fn pack(packages: impl Iterator<Item = Details>) -> Vec<u8> {
     let lines: Vec<String> = packages.map(|details| serde_json::json!(details).to_string()).collect();
     let packed = compress_to_vec(lines.join("\n").as_bytes(), LEVEL);
     [crc32fast::hash(&packed).to_le_bytes().as_slice(), &packed].concat()
 }
 
-/// Reads a package from its block: the bytes of the range that [`crate::Lookup::details`] names.
+/// Reads a package from its block: the bytes of the range that [`crate::Lookup::details`] returns.
 ///
 /// # Errors
-/// [`BadBlock`], where these are other bytes.
+/// [`BadBlock`], if these are other bytes.
 pub fn read(block: &[u8], attr: &Attr) -> Result<Details, BadBlock> {
     let (sum, packed) = block.split_first_chunk().ok_or(BadBlock::Damaged)?;
     if u32::from_le_bytes(*sum) != crc32fast::hash(packed) {

@@ -1,4 +1,4 @@
-//! The hash of a derivation's path in 20 bytes: its 32 characters hold five bits each.
+//! The hash of a derivation's path in 20 bytes: each of its 32 characters carries five bits.
 
 use binplz_core::id::key::DrvHash;
 
@@ -7,7 +7,7 @@ pub(crate) const DRV_BYTES: usize = 20;
 /// Nix's digits.
 const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
-/// Zeros stand for no hash at all: one in 2^160 would be mistaken.
+/// Zeros mean "no hash": one in 2^160 hashes would be mistaken for that.
 pub(crate) fn pack(hash: Option<&DrvHash>) -> [u8; DRV_BYTES] {
     let mut packed = [0; DRV_BYTES];
     for (group, bytes) in hash.map_or(&[][..], |hash| hash.as_str().as_bytes()).chunks(8).zip(packed.chunks_mut(5)) {

@@ -1,4 +1,4 @@
-//! What is known of all packages, as sections of the two files.
+//! Lays out the records of all packages as sections of the two files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ use crate::{
     writer::{Files, PackageRecord, drv},
 };
 
-/// Longest reason in the lookup file, in characters; the details have all of it.
+/// The longest reason in the lookup file, in characters; the details file has all of it.
 const REASON_MAX: usize = 160;
 
-/// Both files. The packages are in the order of their attributes.
+/// Both files, from packages in attribute order.
 pub(crate) fn files(rev: Rev, packages: &[PackageRecord]) -> Result<Files, TooLarge> {
     let mut body = Body::default();
     let names: BTreeSet<&Bin> = packages.iter().flat_map(|known| known.programs.keys().chain(&known.main)).collect();
@@ -77,7 +77,7 @@ pub(crate) fn files(rev: Rev, packages: &[PackageRecord]) -> Result<Files, TooLa
     Ok(Files { lookup: Lookup::<&[u8]>::file(&header, &body.into_bytes()), details })
 }
 
-/// A list for each rank: where each begins, and what is in them.
+/// A list for each rank: the start of each list, and the concatenated lists.
 fn lists(
     body: &mut Body,
     lists: impl Iterator<Item = impl Iterator<Item = u32>>,
@@ -90,7 +90,7 @@ fn lists(
     Ok((body.column(&from)?, body.column(&all)?))
 }
 
-/// Who ships each program, the best first.
+/// The packages that ship each program, the best first.
 fn shippers(
     packages: &[PackageRecord],
     programs: usize,
@@ -99,7 +99,7 @@ fn shippers(
     let mut shippers: Vec<Vec<(Tier, u32)>> = vec![Vec::new(); programs];
     for (attr, known) in packages.iter().enumerate() {
         let attr = small(attr)?;
-        // A main program that is only declared is one that the package ships, as far as anybody knows.
+        // A main program that is only declared counts as shipped.
         let declared = known.main.iter().filter(|main| !known.programs.contains_key(main)).map(|main| (main, &true));
         for (bin, useful) in known.programs.iter().chain(declared) {
             let namesake = [known.attr.leaf(), known.pname()].contains(&bin.as_str());
@@ -124,7 +124,7 @@ fn shippers(
         .collect())
 }
 
-/// A standing as the lookup file has it. An attribute that another system has, and this one has not, is not for this one.
+/// A standing's number in the lookup file. An attribute that only another system has is unsupported on this one.
 fn standing_number(standing: Option<&Standing>) -> u32 {
     let obstacle = match standing {
         Some(Standing::Buildable { .. }) => None,
@@ -142,7 +142,7 @@ struct Reasons {
     texts: Span,
 }
 
-/// What there is to say on obstacles. Many say the same, which is kept once.
+/// The reasons of obstacles. Equal texts are stored once.
 fn reasons(body: &mut Body, packages: &[PackageRecord]) -> Result<Reasons, TooLarge> {
     let (mut keys, mut of_keys, mut known, mut from, mut texts) = (vec![], vec![], BTreeMap::new(), vec![0], vec![]);
     for (attr, package) in packages.iter().enumerate() {

@@ -1,16 +1,18 @@
 //! The catalogue of a nixpkgs: what every name in it means, without asking Nix.
 //!
-//! A builder tells a [`Writer`] what it evaluated ([`Record`]), and what is known of programs; out come two files. The *lookup*
-//! file is opened as it lies ([`Lookup::open`]) and answers in microseconds, through [`binplz_core::ports::Catalogue`]. The
-//! *details* file has what pages show, in compressed blocks that are read one at a time ([`details::read`]).
+//! A builder passes a [`Writer`] the evaluated attributes ([`Record`]) and the known programs; the result is two files.
+//! The *lookup* file is used as it lies in memory ([`Lookup::open`]) and answers in microseconds, through
+//! [`binplz_core::ports::Catalogue`]. The *details* file has the descriptions that pages show, in compressed blocks
+//! that are read one at a time ([`details::read`]).
 //!
-//! The lookup file: `binplz lookup `, the format's number, a checksum (CRC-32) of all that follows, the length of a header, the
-//! header as JSON, the sections. The header says where each section lies (`lookup.rs`): two lists of sorted names
-//! (`names.rs`), and columns of numbers that are as narrow as their largest one (`bytes.rs`). Numbers are little-endian.
+//! The lookup file consists of `binplz lookup `, the format's number, a checksum (CRC-32) of all that follows, the
+//! length of a header, the header as JSON, and the sections. The header gives the place of each section (`lookup.rs`):
+//! two lists of sorted names (`names.rs`), and columns of numbers that are as narrow as their largest one (`bytes.rs`).
+//! Numbers are little-endian.
 //!
-//! A process that answers requests keeps those that it has read ([`Opened`]).
+//! A process that answers requests keeps the catalogues that it has read ([`Opened`]).
 //!
-//! No input makes a reader panic: a checksum finds accidents, and every read behind it is checked all the same.
+//! No input makes a reader panic: the checksum detects accidents, and every later read is checked all the same.
 
 mod bytes;
 mod names;

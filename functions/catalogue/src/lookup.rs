@@ -1,4 +1,5 @@
-//! The first file, read as it lies: opening it checks its checksum and that its sections are there, and unpacks nothing.
+//! The lookup file, used as it lies in memory: opening it checks its checksum and the presence of its sections, and
+//! unpacks nothing.
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 
@@ -15,76 +16,76 @@ use crate::{
     writer::place,
 };
 
-/// What the file begins with.
+/// The start of the file.
 pub(crate) const MAGIC: &[u8; 14] = b"binplz lookup ";
 /// The format that this code reads and writes.
 pub(crate) const FORMAT: u16 = 1;
-/// Behind the magic: format, checksum of all that follows, the header's length.
+/// The fixed part: magic, format, checksum of all that follows, the header's length.
 const FIXED: usize = MAGIC.len() + 2 + 4 + 4;
 
-/// What the sections are, as JSON. Ranks are those of `attrs` and `programs`.
+/// The header, as JSON. Ranks are those of `attrs` and `programs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Header {
-    /// The nixpkgs that this is of.
+    /// The revision of the nixpkgs.
     pub(crate) rev: Rev,
     /// Attribute paths.
     pub(crate) attrs: Names,
-    /// Programs' names.
+    /// Program names.
     pub(crate) programs: Names,
-    /// By system that was evaluated, of each attribute: 0 buildable, else the number of its obstacle.
+    /// By evaluated system, for each attribute: 0 if it is buildable, else the number of its obstacle.
     pub(crate) standings: BTreeMap<System, Column>,
-    /// By system, of each attribute: its derivation's hash in 20 bytes; zeros where it is not known.
+    /// By system, for each attribute: its derivation's hash in 20 bytes; zeros if it is unknown.
     pub(crate) drvs: BTreeMap<System, Span>,
-    /// Of each attribute: 1 + the rank of its main program; 0: none is known.
+    /// For each attribute: 1 + the rank of its main program; 0 if none is known.
     pub(crate) mains: Column,
     /// Of each attribute, where its programs begin in `ships`; and where the last one's end.
     pub(crate) ships_from: Column,
     /// Programs: twice the rank, plus 1 where it is known to be nothing that can be served.
     pub(crate) ships: Column,
-    /// Of each program, where its packages begin in `shippers`; and where the last one's end.
+    /// For each program, the start of its packages in `shippers`; and the end of the last one's.
     pub(crate) shippers_from: Column,
     /// Packages, the best first: four times the rank, plus the [`Tier`].
     pub(crate) shippers: Column,
-    /// Why something is refused, where there is more to say: twice an attribute's rank, plus the system's number.
+    /// The attributes with a reason: twice an attribute's rank, plus the system's number.
     pub(crate) reasons: Column,
-    /// Which text each of them is.
+    /// The index of each reason's text.
     pub(crate) reason_texts: Column,
-    /// Where the texts begin; and where the last one ends.
+    /// The start of each text; and the end of the last one.
     pub(crate) texts_from: Column,
     /// The texts.
     pub(crate) texts: Span,
-    /// Where the blocks of the details file begin; and where the last one ends.
+    /// The start of each block of the details file; and the end of the last one.
     pub(crate) blocks: Column,
 }
 
-/// How much a package has a program for its own (contract §1), the most first.
+/// How strongly a package is associated with a program, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tier {
-    /// It is its main program.
+    /// The program is its main program.
     Main,
-    /// They are named the same.
+    /// The program has the package's name.
     Namesake,
-    /// It ships it among others.
+    /// The package ships it among others.
     Other,
-    /// It ships something of that name that can not be served: a script, say.
+    /// The package's file of that name cannot be served, for example a script.
     Useless,
 }
 
-/// This is no catalogue that can be read.
+/// Why a file cannot be read as a catalogue.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadCatalogue {
-    /// It begins with something else.
+    /// The file is not a catalogue.
     #[error("this is no catalogue")]
     Foreign,
-    /// It was written by another version of binplz.
+    /// Another version of binplz wrote it.
     #[error("this catalogue has format {0}, and this binplz reads {FORMAT}: it must be made again")]
     Format(u16),
-    /// Cut, or changed.
+    /// The file is truncated or changed.
     #[error("this catalogue is damaged")]
     Damaged,
 }
 
-/// A catalogue, ready to be asked. `B` holds the file's bytes: a vector, a slice, a mapped file.
+/// An open catalogue. `B` holds the file's bytes: a vector, a slice, a mapped file.
 #[derive(Debug)]
 pub struct Lookup<B> {
     bytes: B,
@@ -92,27 +93,27 @@ pub struct Lookup<B> {
     header: Header,
 }
 
-/// What is known of a package.
+/// The record of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// Its main program, if it has one that is known.
+    /// Its main program, if one is known.
     pub main: Option<Bin>,
-    /// Its programs. None: nobody knows them.
+    /// Its programs; empty if they are unknown.
     pub programs: Vec<Bin>,
-    /// Its derivations, where they are known.
+    /// Its derivations, as far as they are known.
     pub drvs: BTreeMap<System, DrvHash>,
 }
 
 /// An attribute that could not be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// Which.
+    /// The attribute.
     pub attr: Attr,
-    /// On which system.
+    /// The system.
     pub system: System,
-    /// Why.
+    /// The obstacle.
     pub why: Obstacle,
-    /// What Nix had to say on it.
+    /// Nix's error.
     pub detail: Option<String>,
 }
 
@@ -128,7 +129,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     /// Opens a catalogue.
     ///
     /// # Errors
-    /// [`BadCatalogue`], where it is none that this code can read.
+    /// [`BadCatalogue`], if this code cannot read it.
     pub fn open(bytes: B) -> Result<Lookup<B>, BadCatalogue> {
         let all = bytes.as_ref();
         let (magic, behind) = all.split_first_chunk().ok_or(BadCatalogue::Foreign)?;
@@ -152,7 +153,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         if lookup.is_whole() { Ok(lookup) } else { Err(BadCatalogue::Damaged) }
     }
 
-    /// The file of a header and its sections.
+    /// Writes the file of a header and its sections.
     pub(crate) fn file(header: &Header, body: &[u8]) -> Vec<u8> {
         let header = serde_json::json!(header).to_string();
         let length = u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -161,7 +162,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         [MAGIC.as_slice(), &FORMAT.to_le_bytes(), &sum, &behind].concat()
     }
 
-    /// Whether all sections have the room that they need. What they hold is checked when it is read.
+    /// Whether all sections are long enough. Their content is checked when it is read.
     fn is_whole(&self) -> bool {
         let (header, body) = (&self.header, self.body());
         let (attrs, programs) = (header.attrs.count(), header.programs.count());
@@ -192,27 +193,27 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         self.bytes.as_ref().get(self.body_at..).unwrap_or_default()
     }
 
-    /// What the sections are.
+    /// The header.
     pub(crate) fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The nixpkgs that this is of.
+    /// The revision of the nixpkgs.
     pub fn rev(&self) -> &Rev {
         &self.header.rev
     }
 
-    /// How large the file is, in bytes.
+    /// The file's size in bytes.
     pub(crate) fn size(&self) -> usize {
         self.bytes.as_ref().len()
     }
 
-    /// How many attributes there are, lost ones included.
+    /// The number of attributes, lost ones included.
     pub fn attrs(&self) -> usize {
         self.header.attrs.count()
     }
 
-    /// How many names of programs there are.
+    /// The number of program names.
     pub fn programs(&self) -> usize {
         self.header.programs.count()
     }
@@ -224,7 +225,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         Some(range.start as u64..range.end as u64)
     }
 
-    /// What is known of a package; `None`: there is no such attribute.
+    /// The record of a package; `None` if there is no such attribute.
     pub fn package(&self, attr: &Attr) -> Option<Package> {
         let rank = self.header.attrs.rank(self.body(), attr.as_str())?;
         let drvs = System::ALL.into_iter().filter_map(|system| Some((system, self.drv(rank, system)?)));
@@ -255,13 +256,13 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         self.header.programs.name(self.body(), rank)?.parse().ok()
     }
 
-    /// Why a package can not be built on a system. `None`: nothing speaks against it, or nobody has looked.
+    /// Why a package cannot be built on a system. `None` if it is buildable, or was not evaluated.
     pub(crate) fn obstacle(&self, attr: usize, system: System) -> Option<Obstacle> {
         let number = self.header.standings.get(&system)?.get(self.body(), attr)? as usize;
         Obstacle::ALL.get(number.checked_sub(1)?).copied()
     }
 
-    /// What there is to say on an obstacle.
+    /// The reason of an obstacle.
     pub(crate) fn reason(&self, attr: usize, system: System) -> Option<&str> {
         let (header, body) = (&self.header, self.body());
         let at = header.reasons.search(body, reason_key(attr, system)?)?;
@@ -280,7 +281,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         self.program((self.header.mains.get(self.body(), attr)? as usize).checked_sub(1)?)
     }
 
-    /// A package's programs, by rank, and whether each may be one that can be served.
+    /// A package's programs, by rank, and whether each may be servable.
     pub(crate) fn ships(&self, attr: usize) -> impl Iterator<Item = (usize, bool)> {
         let range = self.header.ships_from.range(self.body(), attr).unwrap_or(0..0);
         let entries = range.map_while(|at| self.header.ships.get(self.body(), at));
@@ -298,7 +299,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     }
 }
 
-/// What reasons are looked up by.
+/// The key by which a reason is found.
 pub(crate) fn reason_key(attr: usize, system: System) -> Option<u32> {
     u32::try_from(attr * System::ALL.len() + place(system)).ok()
 }

@@ -1,39 +1,41 @@
-//! Sorted names, each known by its rank. Names in order share their beginnings: an entry tells only in what it differs from the one
-//! before. Every sixteenth also stands there whole, so that a name is found by halving, and a rank by counting.
+//! Sorted names, each identified by its rank. Sorted names share prefixes, so an entry stores only its difference from
+//! the entry before. Every sixteenth name is stored whole, so that a name is found by binary search, and a rank by
+//! counting.
 //!
-//! An entry is two bytes and a text: how many bytes it shares with the entry before, the text's length, the text. The text is what
-//! is not shared; of the first in a block, all of it.
+//! An entry is two bytes and a text: the number of bytes that it shares with the entry before, the text's length, and
+//! the text that is not shared. The first entry of a block shares nothing.
 //!
-//! Measured against maps of the `fst` crate: as small (13 % less for the bench's names, 8 % more for Debian's), near names in three
-//! quarters of the time and half of the worst one, and no byte of it makes a panic, which a damaged map does.
+//! Measured against maps of the `fst` crate: as small (13 % less for the bench's names, 8 % more for Debian's), near
+//! names in three quarters of the time and half of the worst one; and no byte of it causes a panic, as a damaged `fst`
+//! map does.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::{Body, Column, Span, TooLarge, small};
 
-/// Entries in a block.
+/// Entries per block.
 const BLOCK: usize = 16;
 
-/// Where the names lie.
+/// The place of the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Names {
     count: u32,
     text: Span,
-    /// Where each block begins in the text.
+    /// The start of each block in the text.
     blocks: Column,
 }
 
 /// One entry.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'a> {
-    /// How many bytes it shares with the entry before it.
+    /// The number of bytes that it shares with the entry before.
     pub(crate) shared: usize,
-    /// What follows those.
+    /// The remaining bytes.
     pub(crate) rest: &'a [u8],
 }
 
 impl Names {
-    /// Writes names, which must be in ascending order, without the same one twice, and of 255 bytes or less.
+    /// Writes names, which must be ascending, distinct, and at most 255 bytes long.
     pub(crate) fn write<'n>(names: impl Iterator<Item = &'n str>, body: &mut Body) -> Result<Names, TooLarge> {
         let (mut text, mut blocks, mut before, mut count) = (Vec::new(), Vec::new(), "", 0);
         for name in names {
@@ -51,15 +53,15 @@ impl Names {
         Ok(Names { count: small(count)?, text: body.section(&text)?, blocks: body.column(&blocks)? })
     }
 
-    /// How many there are.
+    /// The number of names.
     pub(crate) fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// Whether there is room for what the header says.
+    /// Whether the sections are long enough for the header.
     pub(crate) fn is_whole(&self, body: &[u8]) -> bool {
         let blocks = self.blocks.count() == self.count().div_ceil(BLOCK) && self.blocks.is_whole(body);
-        // An entry takes two bytes at least, so that a count can not be made up.
+        // An entry takes at least two bytes, which limits a false count.
         blocks && self.text.of(body).is_some_and(|text| text.len() / 2 >= self.count())
     }
 
@@ -95,7 +97,7 @@ impl Names {
         found
     }
 
-    /// Puts the names of one block together, until `go_on` says no.
+    /// Decodes the names of one block until `go_on` returns false.
     fn each(&self, body: &[u8], block: usize, mut go_on: impl FnMut(usize, &[u8]) -> bool) {
         let mut name = Vec::with_capacity(64);
         for (place, entry) in self.entries(body, block).take(BLOCK).enumerate() {
@@ -107,7 +109,7 @@ impl Names {
         }
     }
 
-    /// The entries as they lie, from the first of a block to the end. The rest of the first one is its whole name.
+    /// The entries from the first of a block to the end. The rest of the first one is its whole name.
     fn entries<'a>(&self, body: &'a [u8], block: usize) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let from = self.blocks.get(body, block).and_then(|from| self.text.of(body)?.get(from as usize..));
         let left = self.count().saturating_sub(block * BLOCK);
@@ -121,7 +123,7 @@ impl Names {
         .take(left)
     }
 
-    /// All entries, each with what it shares with the one before it.
+    /// All entries, each with the length that it shares with the one before.
     pub(crate) fn all<'a>(&self, body: &'a [u8]) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         self.entries(body, 0).enumerate().map(|(rank, entry)| match rank % BLOCK {
             0 => Entry { rest: entry.rest.get(entry.shared..).unwrap_or_default(), ..entry },

@@ -1,33 +1,33 @@
-//! Near names: those that one or two slips of the finger away from what was asked. A slip is a letter too many, too few, another
-//! one, or two that changed places (the edit distance that is called optimal string alignment). Capitals do not count.
+//! Near names: one or two typing errors away from the requested name. A typing error is a letter too many, too few,
+//! replaced, or swapped with its neighbour (the edit distance called optimal string alignment), ignoring case.
 //!
-//! The names are walked in their order, with the table of distances as far as the name before shared it. As soon as no
-//! entry of a row is within reach, all names that begin like this are passed over.
+//! The names are walked in order, with the table of distances kept for the prefix that they share. As soon as no entry
+//! of a row is within reach, all names with that prefix are skipped.
 
 use crate::names::Names;
 
-/// Most slips.
+/// The most typing errors.
 const REACH: usize = 2;
-/// Names this short have other names everywhere around them: one slip.
+/// Names up to this length have too many neighbours: one typing error.
 const SHORT: usize = 3;
-/// A row of the table, as far as it matters: the diagonal, and [`REACH`] to both sides.
+/// The relevant part of a row of the table: the diagonal, and [`REACH`] to both sides.
 const WIDTH: usize = 2 * REACH + 1;
-/// Longer names there are not.
+/// The longest name.
 const LONGEST: usize = 256;
-/// Too far.
+/// A distance out of reach.
 const FAR: u8 = 1 + REACH as u8;
 
 type Row = [u8; WIDTH];
 
-/// How near a name is; the least is the nearest.
+/// A near name, ordered from near to far.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Near {
     slips: u8,
-    /// People seldom mistake the first letter.
+    /// People seldom mistype the first letter.
     other_start: bool,
     /// The name.
     pub(crate) name: String,
-    /// Where it was found: names of several lists may be the same.
+    /// The list that contains it: several lists may contain the same name.
     pub(crate) list: usize,
     /// Its rank there.
     pub(crate) rank: usize,
@@ -42,30 +42,30 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Looks for up to `most` names near `query`.
+    /// Searches for up to `most` names near `query`.
     pub(crate) fn new(query: &str, most: usize) -> Search {
         let query = query.to_ascii_lowercase().into_bytes();
         let reach = if query.len() <= SHORT { 1 } else { FAR - 1 };
         Search { query, reach, most, found: Vec::new() }
     }
 
-    /// The nearest first.
+    /// The names, the nearest first.
     pub(crate) fn into_found(self) -> Vec<Near> {
         self.found
     }
 
-    /// Goes through a list of names, and takes those that `may` says yes to.
+    /// Walks a list of names, and takes those that `may` accepts.
     pub(crate) fn walk(&mut self, names: &Names, body: &[u8], list: usize, may: impl Fn(usize) -> bool) {
         let mut rows = [[FAR; WIDTH]; LONGEST + 1];
         rows[0] = self.first_row();
         let mut name = [0; LONGEST];
-        // The prefix that has its rows, and the shortest one that is known to lead nowhere.
+        // The length of the prefix whose rows are known, and of the shortest prefix out of reach.
         let (mut known, mut dead) = (0, usize::MAX);
         for (rank, entry) in names.all(body).enumerate() {
             if entry.shared >= dead {
                 continue;
             }
-            // What is damaged may say that it shares more than there was.
+            // A damaged entry may claim to share more than there was.
             let mut depth = entry.shared.min(known);
             dead = usize::MAX;
             for &letter in entry.rest.iter().take(LONGEST - depth) {
@@ -85,7 +85,7 @@ impl Search {
         }
     }
 
-    /// The distances of the empty prefix: all that must be added.
+    /// The distances of the empty prefix: all letters must be added.
     fn first_row(&self) -> Row {
         let mut row = [FAR; WIDTH];
         for (added, slips) in row[REACH..].iter_mut().enumerate() {
@@ -94,7 +94,8 @@ impl Search {
         row
     }
 
-    /// The distances between a prefix and all beginnings of the query: place `p` of row `i` is that of the first `i + p - REACH` letters.
+    /// The distances between a prefix and all prefixes of the query: place `p` of row `i` belongs to the first `i + p -
+    /// REACH` letters.
     fn next_row(&self, before: &[Row], prefix: &[u8], row: &mut Row) {
         let depth = prefix.len();
         let letter = prefix[depth - 1].to_ascii_lowercase();
@@ -122,7 +123,7 @@ impl Search {
         }
     }
 
-    /// Remembers a name, if it is one of the nearest so far.
+    /// Keeps a name, if it is one of the nearest so far.
     fn take(&mut self, row: &Row, name: &[u8], list: usize, rank: usize, may: &impl Fn(usize) -> bool) {
         let Some(&slips) = (self.query.len() + REACH).checked_sub(name.len()).and_then(|place| row.get(place)) else {
             return;
@@ -139,7 +140,7 @@ impl Search {
         let at = self.found.partition_point(|found| *found < near);
         self.found.insert(at, near);
         self.found.truncate(self.most);
-        // Where there are enough, nothing that is farther than the last of them can become one.
+        // With enough names, only a nearer one than the last of them can replace one.
         if let Some(last) = self.found.get(self.most - 1) {
             self.reach = last.slips;
         }

@@ -1,4 +1,4 @@
-//! The catalogues that a process has open: read from the store when they are first asked for, and kept for as long as there is room.
+//! The catalogues that a process has open: read from the store at the first request, and kept while there is room.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,22 +9,23 @@ use binplz_core::{
 
 use crate::lookup::{BadCatalogue, Lookup};
 
-/// Most bytes of files that are kept: the smallest function has 128 MB, and one file more while it is being read. The newest one is
-/// kept whatever its size.
+/// The most bytes of files that are kept: the smallest function has 128 MB, and needs room for one file more while it
+/// is read. The newest one is kept at any size.
 const ROOM: usize = 48 << 20;
 
 /// A catalogue in memory.
 pub type Open = Arc<Lookup<Vec<u8>>>;
 
-/// Those in memory. An object never changes under its name, so none is ever read again that is still here.
+/// The catalogues in memory. An object never changes under its name, so a kept one never needs a second read.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// The one that was asked for last comes last.
+    /// The most recently used one comes last.
     open: Mutex<Vec<(ObjectPath, Open)>>,
 }
 
 impl Opened {
-    /// The catalogue of a lookup file; `None`: it is not there, or `bad` was told what is wrong with it.
+    /// The catalogue of a lookup file; `None` if it does not exist, or if `bad` received the reason why it cannot be
+    /// read.
     ///
     /// # Errors
     /// [`Unavailable`]: the store does not answer.
@@ -57,7 +58,7 @@ impl Opened {
 
     fn keep(&self, path: &ObjectPath, lookup: Open) -> Open {
         let mut open = self.lock();
-        // Two who asked at once have both read it.
+        // Two concurrent requests may both have read it.
         open.retain(|(known, _)| known != path);
         open.push((path.clone(), Arc::clone(&lookup)));
         while open.len() > 1 && open.iter().map(|(_, lookup)| lookup.size()).sum::<usize>() > ROOM {
@@ -67,7 +68,7 @@ impl Opened {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(ObjectPath, Open)>> {
-        // Every statement above leaves it whole.
+        // Every statement above leaves it consistent, so a panic does no harm.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

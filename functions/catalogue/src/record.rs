@@ -1,4 +1,4 @@
-//! What goes in: what evaluating told of one attribute on one system.
+//! The input of the catalogue: the evaluation of one attribute on one system.
 
 use std::fmt;
 
@@ -12,17 +12,17 @@ use binplz_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Longest reason, in characters.
+/// The longest reason, in characters.
 const TEXT_MAX: usize = 300;
 
 /// One attribute on one system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Which.
+    /// The attribute.
     pub attr: Attr,
-    /// On which.
+    /// The system.
     pub system: System,
-    /// What it says of itself; nothing, where not even that could be had.
+    /// Its description; empty if not even that could be evaluated.
     pub about: About,
     /// Whether it can be built.
     pub standing: Standing,
@@ -32,28 +32,28 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Standing {
-    /// Nothing speaks against it.
+    /// It can be built.
     Buildable {
-        /// Its derivation, if it was asked for.
+        /// Its derivation, if it was evaluated.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         drv_path: Option<String>,
     },
-    /// It can not.
+    /// It cannot be built.
     Refused {
-        /// Why not.
+        /// The obstacle.
         why: Obstacle,
-        /// What Nix, or the package, has to say on it.
+        /// The error of Nix or the package's own text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
 }
 
-/// Why a package can not be built on a system. The first four are marks that the set gives it; where it has several, the
-/// first of them here counts. The others are attributes that are *lost*: nobody could evaluate them.
+/// Why a package cannot be built on a system. The first four are marks in the set; of several, the first one here
+/// counts. The others are attributes that are *lost*: they could not be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Obstacle {
-    /// Not for this system.
+    /// Not available on this system.
     Unsupported,
     /// Marked broken.
     Broken,
@@ -65,9 +65,9 @@ pub enum Obstacle {
     Throws,
     /// Any other error: infinite recursion, a missing attribute.
     Fails,
-    /// It did not come to an end.
+    /// The evaluation did not end.
     Endless,
-    /// It took all the memory that it was given.
+    /// The evaluation reached its memory limit.
     OutOfMemory,
 }
 
@@ -101,12 +101,12 @@ impl Obstacle {
         Obstacle::OutOfMemory,
     ];
 
-    /// Whether the attribute is lost: nobody knows whether it could be built.
+    /// Whether the attribute is lost: it is unknown whether it could be built.
     pub fn is_loss(self) -> bool {
         self >= Obstacle::Throws
     }
 
-    /// The failure that people are told.
+    /// The failure that clients see.
     pub fn failure(self, detail: Option<&str>) -> Failure {
         let (kind, otherwise) = match self {
             Obstacle::Unsupported => (Kind::Unsupported, ""),
@@ -122,7 +122,7 @@ impl Obstacle {
 }
 
 impl Record {
-    /// The record with all foreign text made harmless, and short.
+    /// The record with all foreign text sanitised and cut.
     pub(crate) fn cleaned(self) -> Record {
         let standing = match self.standing {
             Standing::Buildable { drv_path } => {

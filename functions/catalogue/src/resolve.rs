@@ -1,9 +1,9 @@
-//! What a path means: contract §1's order, first match wins.
+//! What a path means. The first match wins.
 //!
-//! `/{name}`: (1) the attribute of that name, if a main program of it is known; (2) who ships a program of that name: whose main
-//! program it is, then who is named the same, then the first by name. Within each of these three, a package that can be built
-//! here comes before one that can not. Then an attribute of that name after all: what programs it has is for people to
-//! choose, or for a build to find out. (3) Nothing, and what is near.
+//! `/{name}`: (1) the attribute of that name, if its main program is known; (2) a package that ships a program of that
+//! name: the one whose main program it is, else the one of the same name, else the first by name. Within each of these
+//! three, a package that is buildable here comes before one that is not. Then an attribute of that name whose programs
+//! are unknown: the client chooses, or a build finds out. (3) None, with the near names.
 
 use binplz_core::{
     id::{
@@ -73,7 +73,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         };
         let ships = self.header().programs.rank(self.body(), bin.as_str());
         let ships = ships.is_some_and(|program| self.ships(attr).any(|(one, _)| one == program));
-        // A package whose programs nobody knows may have any.
+        // A package whose programs are unknown may have any.
         if ships || self.ships(attr).next().is_none() {
             return self.offer(attr, Some(bin.clone()), system);
         }
@@ -83,7 +83,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         }
     }
 
-    /// An attribute of which no main program is known.
+    /// An attribute without a known main program.
     fn whole_package(&self, attr: usize, name: &Attr, system: System) -> Resolution {
         let (useful, useless): (Vec<_>, Vec<_>) = self.ships(attr).partition(|(_, useful)| *useful);
         let shown = if useful.is_empty() { useless } else { useful };
@@ -94,7 +94,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         Resolution::Choice { attr: name.clone(), programs }
     }
 
-    /// A package, unless something speaks against it on this system.
+    /// A package, or its obstacle on this system.
     fn offer(&self, rank: usize, bin: Option<Bin>, system: System) -> Resolution {
         match (self.attr(rank), self.obstacle(rank, system)) {
             (Some(attr), None) => Resolution::Found { attr, bin, main: self.main(rank), drv: self.drv(rank, system) },
@@ -111,10 +111,10 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         Some(equals.find(|(attr, _)| self.obstacle(*attr, system).is_none()).map_or(first, |(attr, _)| attr))
     }
 
-    /// What people may have meant: paths that lead somewhere, the nearest first.
+    /// Suggestions for an unknown name: paths that resolve, the nearest first.
     fn near(&self, name: &str) -> Vec<Wanted> {
         let mut search = Search::new(name, NEAR_MAX);
-        // Nobody means what can not even be evaluated.
+        // Lost attributes are no useful suggestion.
         let lost =
             |attr| System::ALL.into_iter().any(|system| self.obstacle(attr, system).is_some_and(|why| why.is_loss()));
         search.walk(&self.header().attrs, self.body(), ATTRS, |attr| !lost(attr));
@@ -125,7 +125,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     fn path_of(&self, near: &Near) -> Option<Wanted> {
         match near.name.parse() {
             Ok(attr) => Some(Wanted::Package(attr)),
-            // A program like `[`, which no package can be named like.
+            // A program such as `[`, which is not a valid package name.
             Err(_) if near.list == PROGRAMS => {
                 let (attr, _) = self.shippers(near.rank).next()?;
                 Some(Wanted::Program(self.attr(attr)?, self.program(near.rank)?))

@@ -1,6 +1,6 @@
-//! Search: packages by a part of a name, their own or a program's of theirs. Both lists of names are walked once, as they lie.
+//! Search: packages by a part of their own name or of a program's name. Both lists of names are walked once.
 //!
-//! Descriptions are not searched: they lie compressed in the other file, and it would take reading all of that.
+//! Descriptions are not searched: they are compressed in the other file, and a search would have to read all of it.
 
 use binplz_core::{
     id::key::{Attr, NAME_MAX, System},
@@ -13,40 +13,41 @@ use crate::{
     names::Names,
 };
 
-/// How well a name fits, the best first.
+/// How well a name matches, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
-    /// The attribute is called so.
+    /// The attribute equals the text.
     Attribute,
-    /// Its main program is.
+    /// Its main program does.
     Main,
-    /// Another program of its is.
+    /// Another of its programs does.
     Program,
-    /// The last part of its attribute is.
+    /// The last component of its attribute does.
     Leaf,
-    /// The attribute begins so.
+    /// The attribute begins with the text.
     Start,
     /// Its main program does.
     MainStart,
-    /// The last part of its attribute does, or what follows a `-` in it.
+    /// The last component of its attribute does, or a word behind a `-` in it.
     WordStart,
-    /// It is somewhere in the attribute.
+    /// The attribute contains the text.
     Within,
-    /// It is somewhere in its main program's name.
+    /// Its main program's name contains the text.
     MainWithin,
 }
 
-/// A place in the list of what was found: how well it fits, then those that can be had, those at the top level, short ones, by name.
+/// The order of results: by match, then buildable before others, top level before nested, short before long, then by
+/// name.
 type Place = (Fit, bool, usize, usize, String);
 
-/// The best so far, each package once.
+/// The best results so far, each package once.
 struct Best {
     most: usize,
     found: Vec<(Place, usize)>,
 }
 
 impl Best {
-    /// Whether a package that fits so may still come in.
+    /// Whether a package that matches so may still enter the list.
     fn wants(&self, fit: Fit) -> bool {
         self.found.len() < self.most || self.found.last().is_some_and(|(place, _)| fit <= place.0)
     }
@@ -65,7 +66,7 @@ impl Best {
 }
 
 impl<B: AsRef<[u8]>> Lookup<B> {
-    /// Up to `most` packages, the best first; what can not even be evaluated is none.
+    /// Up to `most` packages, the best first, without lost attributes.
     pub(crate) fn find(&self, text: &str, system: System, most: usize) -> Vec<Entry> {
         let text = text.split_whitespace().collect::<Vec<_>>().join("-").to_ascii_lowercase();
         if text.is_empty() || text.len() > NAME_MAX || most == 0 {
@@ -90,7 +91,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
                 0 => Fit::MainStart,
                 _ => Fit::MainWithin,
             };
-            // Who ships a program for its own comes first.
+            // Its main packages come first.
             for (attr, tier) in self.shippers(rank).take(most) {
                 match (tier, whole) {
                     (Tier::Main | Tier::Namesake, _) => self.take(&mut best, main, attr, system),
@@ -102,7 +103,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         best.found.into_iter().filter_map(|(_, attr)| self.entry_of(attr, system)).collect()
     }
 
-    /// The names that hold a text, each with where it begins there. Capitals do not count.
+    /// The names that contain a text, ignoring case, each with the position of the match.
     fn each(&self, names: &Names, text: &[u8], mut found: impl FnMut(usize, &[u8], usize)) {
         let mut name: Vec<u8> = Vec::with_capacity(NAME_MAX);
         let mut last = None;
@@ -110,7 +111,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
             name.truncate(entry.shared);
             let kept = name.len();
             name.extend(entry.rest.iter().map(u8::to_ascii_lowercase));
-            // What the name shares with the one before was looked through there.
+            // A match in the shared prefix was found in the name before.
             last = last.filter(|at| at + text.len() <= kept).or_else(|| {
                 let from = kept.saturating_sub(text.len() - 1);
                 let fits = |part: &[u8]| part[0] == text[0] && part == text;
@@ -136,7 +137,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         best.offer(place, attr);
     }
 
-    /// What is known of the attribute of a rank.
+    /// The entry of the attribute of a rank.
     pub(crate) fn entry_of(&self, rank: usize, system: System) -> Option<Entry> {
         let block = self.header().blocks.range(self.body(), rank / details::BLOCK)?;
         Some(Entry {
@@ -148,19 +149,19 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         })
     }
 
-    /// What is known of an attribute.
+    /// The entry of an attribute.
     pub(crate) fn entry_named(&self, attr: &Attr, system: System) -> Option<Entry> {
         self.entry_of(self.header().attrs.rank(self.body(), attr.as_str())?, system)
     }
 }
 
-/// What a package says of itself, read from its block.
+/// A package's description, read from its block.
 pub(crate) fn about(block: &[u8], attr: &Attr) -> Option<About> {
-    // Whoever wrote the file may have written anything.
+    // The file's writer is not trusted.
     Some(details::read(block, attr).ok()?.about.cleaned())
 }
 
-/// Whether a word begins there.
+/// Whether a word begins at that position.
 fn starts_word(name: &[u8], at: usize) -> bool {
     at.checked_sub(1).and_then(|before| name.get(before)).is_some_and(|byte| b".-_".contains(byte))
 }

@@ -1,6 +1,6 @@
-//! Makes the two files. What is told may come in any order, and the same gives the same bytes.
+//! Writes the two files. The input may come in any order; the same input gives the same bytes.
 //!
-//! All of it is kept in memory until the end, with every text cut to a line on its way in: about a kilobyte an attribute.
+//! All of it is kept in memory until the end, with every text cut to a line: about a kilobyte per attribute.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ pub struct Files {
     pub details: Vec<u8>,
 }
 
-/// An attribute was told of twice for one system: which telling counts, nobody knows.
+/// An attribute was added twice for one system, so it is unknown which record counts.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{attr} was told of twice on {system}")]
 pub struct Twice {
@@ -35,10 +35,10 @@ pub struct Twice {
     system: System,
 }
 
-/// A package's programs, in their order, and whether each may be one that can be served.
+/// A package's programs in order, and whether each may be servable.
 pub(crate) type Programs = BTreeMap<Bin, bool>;
 
-/// A catalogue in the making.
+/// A catalogue under construction.
 #[derive(Debug)]
 pub struct Writer {
     rev: Rev,
@@ -47,7 +47,7 @@ pub struct Writer {
     built: BTreeMap<Attr, Programs>,
 }
 
-/// What evaluating told of an attribute.
+/// The evaluations of an attribute.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     about: About,
@@ -56,7 +56,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// What was told of it on a system.
+    /// Its standing on a system.
     pub(crate) fn on(&self, system: System) -> Option<&Standing> {
         self.standings.get(place(system))?.as_ref()
     }
@@ -67,7 +67,7 @@ impl Told {
     }
 }
 
-/// A package, with everything that was told of it put together.
+/// A package, with all that was added about it.
 #[derive(Debug)]
 pub(crate) struct PackageRecord {
     pub(crate) attr: Attr,
@@ -82,7 +82,7 @@ impl PackageRecord {
         &self.told.about.pname
     }
 
-    /// What pages show of it.
+    /// The details that pages show.
     pub(crate) fn details(&self) -> Details {
         let standings = System::ALL.into_iter().filter_map(|system| Some((system, self.told.on(system)?.clone())));
         Details { attr: self.attr.clone(), about: self.told.about.clone(), standings: standings.collect() }
@@ -95,24 +95,24 @@ pub(crate) fn place(system: System) -> usize {
 }
 
 impl Writer {
-    /// A catalogue of a nixpkgs, without anything in it.
+    /// An empty catalogue of a nixpkgs.
     pub fn new(rev: Rev) -> Writer {
         Writer { rev, packages: BTreeMap::new(), database: BTreeMap::new(), built: BTreeMap::new() }
     }
 
-    /// How many attributes there are so far.
+    /// The number of attributes so far.
     pub fn attrs(&self) -> usize {
         self.packages.len()
     }
 
-    /// An attribute was evaluated, or lost.
+    /// Adds an attribute that was evaluated or lost.
     ///
     /// # Errors
-    /// [`Twice`], if that was said before.
+    /// [`Twice`], if it was added before.
     pub fn evaluated(&mut self, record: Record) -> Result<(), Twice> {
         let Record { attr, system, about, standing } = record.cleaned();
         let told = self.packages.entry(attr.clone()).or_default();
-        // One system's words will do: those of the first that has any.
+        // The description of one system suffices: the first that has any.
         let others_first = told.standings.iter().position(Option::is_some).is_some_and(|first| first < place(system));
         if told.about == About::default() || (!others_first && about != About::default()) {
             told.about = about;
@@ -126,12 +126,12 @@ impl Writer {
         }
     }
 
-    /// A row of the channel's database: the package has that program, where Hydra built it.
+    /// Adds a row of the channel's database: the package ships that program, according to Hydra's build.
     pub fn in_database(&mut self, attr: Attr, bin: Bin) {
         self.database.entry(attr).or_default().insert(bin);
     }
 
-    /// The package was built here: it has exactly these programs, whatever the database says.
+    /// Adds a build made here: the package has exactly these programs, which overrides the database.
     pub fn built(&mut self, attr: Attr, manifest: &Manifest) {
         let programs = manifest.programs.iter();
         let programs = programs.map(|one| (one.bin.clone(), matches!(one.verdict, Verdict::Static { .. })));
@@ -141,7 +141,7 @@ impl Writer {
     /// The files.
     ///
     /// # Errors
-    /// [`TooLarge`], where there is more than the format can hold: 4 GiB, or half a billion attributes.
+    /// [`TooLarge`], if the content exceeds the format's limits: 4 GiB, or half a billion attributes.
     pub fn finish(self) -> Result<Files, TooLarge> {
         let Writer { rev, packages, mut database, mut built } = self;
         let by_drv = programs_by_drv(&packages, &database, &built);
@@ -161,8 +161,8 @@ fn from_database(programs: BTreeSet<Bin>) -> Programs {
     programs.into_iter().map(|bin| (bin, true)).collect()
 }
 
-/// The programs of each derivation, from those of its attributes that somebody knows them of: a database names one attribute of
-/// a derivation only, the one with the shortest name.
+/// The programs of each derivation, from those of its attributes whose programs are known: a database names only one
+/// attribute of a derivation, the one with the shortest name.
 fn programs_by_drv(
     packages: &BTreeMap<Attr, Told>,
     database: &BTreeMap<Attr, BTreeSet<Bin>>,
@@ -180,7 +180,7 @@ fn programs_by_drv(
     by_drv
 }
 
-/// The derivation of a standing, as far as it is known.
+/// The derivation of a standing, if it is known.
 pub(crate) fn drv(standing: &Standing) -> Option<DrvHash> {
     match standing {
         Standing::Buildable { drv_path } => DrvHash::of_path(drv_path.as_deref()?).ok(),
@@ -188,7 +188,7 @@ pub(crate) fn drv(standing: &Standing) -> Option<DrvHash> {
     }
 }
 
-/// The main program. Where nobody knows the programs, the declared one is believed.
+/// The main program. If the programs are unknown, the declared one counts.
 fn main(attr: &Attr, about: &About, programs: &Programs) -> Option<Bin> {
     let bins: Vec<&Bin> = programs.keys().collect();
     let declared = about.main_program.as_deref();

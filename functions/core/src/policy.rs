@@ -1,4 +1,4 @@
-//! A deployment's numbers, in one place. Adapters fill them in from flags or the environment.
+//! A deployment's limits and durations, in one place. Adapters fill them from flags or the environment.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -9,63 +9,63 @@ use crate::{
     quota::limits::Micros,
 };
 
-/// What a deployment allows.
+/// A deployment's limits and durations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Which names mean something.
+    /// The names that requests may use.
     pub names: Names,
-    /// How long a lease lasts without a pulse.
+    /// How long a lease lasts without a heartbeat.
     pub lease: Duration,
-    /// How often a transient failure is tried in all before it cools down; at least 1.
+    /// How many attempts a transient failure gets before it cools down; at least 1.
     pub attempts: u32,
-    /// The delay before the second attempt; each later one is four times as long.
+    /// The retry delay (backoff): the delay before the second attempt; each later one is four times as long.
     pub first_delay: Duration,
-    /// How long a build rests after its last attempt before a request may start it again.
+    /// How long a build cools down after its last attempt before a request may start it again.
     pub cool_down: Duration,
-    /// What one build may use.
+    /// The limits of one build.
     pub job: JobLimits,
     /// Builds in parallel.
     pub slots: usize,
-    /// Money for builds in a calendar month (UTC); `None` is no limit.
+    /// The budget for builds in a calendar month (UTC); `None`: no limit.
     pub budget: Option<Micros>,
-    /// Builds that one client may have started in a day (UTC); `None` is no limit.
+    /// The rate limit: new builds per client and day (UTC); `None`: no limit.
     pub client_builds: Option<u32>,
-    /// Bytes that the store may hold; `None` is no limit.
+    /// The most bytes in the store; `None`: no limit.
     pub store_bytes: Option<u64>,
-    /// Bytes of programs that may be served in a day (UTC); `None` is no limit. A day, unlike the budget's month: what is counted late
-    /// can cost one day too much, and nobody is without programs for weeks.
+    /// The most bytes of programs served in a day (UTC); `None`: no limit. A day, unlike the budget's month: a late
+    /// count costs at most one day too much, and downloads never stop for weeks.
     pub egress_bytes: Option<u64>,
-    /// What a task's machine costs.
+    /// The prices of a task.
     pub prices: Prices,
-    /// The machine that a build is tried on first.
+    /// The machine of a build's first attempt.
     pub size: Size,
-    /// How long an answer is held for one who waits, at most: a gateway has no patience for longer.
+    /// How long a waiting request's answer is held at most, below the gateway's timeout.
     pub hold: Duration,
-    /// Requests that may wait at a time.
+    /// Concurrent waiting requests.
     pub waiters: usize,
-    /// For how long what nobody needs any more is let alone before its objects go: the longest redirect's life and an hour.
+    /// The grace period before unreferenced objects are deleted: the longest redirect's life and an hour.
     pub grace: Duration,
-    /// Seconds that a task is paid for beyond its job's limit: pulling its image, stopping.
+    /// The time that a task is charged beyond its job's limit: image pull and stop.
     pub overhead: Duration,
 }
 
-/// A quarter of an hour is how long a presigned URL can be followed; a redirect to the CDN is kept for a minute. The hour is more than any
-/// request or function lives, and than clocks differ.
+/// A presigned URL is valid for a quarter of an hour, and a redirect to the CDN is cached for a minute. The hour is
+/// longer than any request or function lives, and than clocks differ.
 const GRACE: Duration = Duration::from_secs((15 + 60) * 60);
 
-/// Which names mean something in a nixpkgs.
+/// The names that requests may use in a nixpkgs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Names {
-    /// Those that its catalogue knows. Until that is made, attributes.
+    /// Names in the catalogue. Until it is made, attributes.
     #[default]
     Known,
-    /// What its catalogue knows, it knows; all else is tried as an attribute. Whoever makes names up costs a build each.
+    /// Names in the catalogue; unknown names are tried as attributes. Each invented name costs a build.
     Open,
-    /// Attributes: no catalogue is made.
+    /// Attributes only: no catalogue is made.
     Attributes,
 }
 
-/// Not one of the three.
+/// The text is none of the three.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("it is known, open or attributes")]
 pub struct BadNames;
@@ -87,23 +87,23 @@ impl FromStr for Names {
     }
 }
 
-/// What an hour of a task's parts costs; all zero where building is free.
+/// The hourly prices of a task's parts; all zero if building is free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prices {
     /// A vCPU.
     pub cpu: Micros,
     /// A GiB of memory.
     pub memory: Micros,
-    /// A GiB of disk, beyond what is free.
+    /// A GiB of disk, beyond the free part.
     pub disk: Micros,
-    /// What a task costs whatever its size: a public address.
+    /// The part of a task's price that does not depend on its size: a public address.
     pub task: Micros,
-    /// The shortest time that is paid for, of a task that ran at all.
+    /// The minimum charge of a task that ran at all.
     pub minimum: Duration,
 }
 
 impl Prices {
-    /// What an hour of a machine costs.
+    /// The price of an hour of a machine.
     fn hour(&self, size: Size) -> u64 {
         let part = |price: Micros, amount: u32, of: u64| (price.0.saturating_mul(amount.into())).div_ceil(of);
         let parts = [
@@ -114,14 +114,14 @@ impl Prices {
         parts.iter().fold(self.task.0, |sum, part| sum.saturating_add(*part))
     }
 
-    /// Whether building costs nothing.
+    /// Whether building is free.
     pub fn are_none(&self) -> bool {
         *self == Prices::default()
     }
 }
 
 impl Default for Policy {
-    /// One machine that costs nothing.
+    /// One machine on which building is free.
     fn default() -> Policy {
         Policy {
             names: Names::default(),
@@ -146,12 +146,12 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The delay after attempt `number` (from 1) failed.
+    /// The retry delay (backoff) after attempt `number` (from 1) failed.
     pub fn delay_after(&self, number: u32) -> Duration {
         self.first_delay.saturating_mul(4u32.saturating_pow(number.saturating_sub(1)))
     }
 
-    /// What a task on such a machine costs that runs this long; a part of a second is a second. One that never ran costs nothing.
+    /// The price of a task of that size that runs for `time`, rounded up to seconds. A task that never ran is free.
     pub fn price(&self, size: Size, time: Duration) -> Micros {
         if time.is_zero() {
             return Micros(0);
@@ -166,7 +166,7 @@ impl Policy {
         [package_bytes, log_bytes, cache_bytes].into_iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
-    /// The most that one attempt on such a machine can cost: reserved before it starts.
+    /// The worst-case price of one attempt on such a machine: reserved before it starts.
     pub fn worst_price(&self, size: Size) -> Micros {
         self.price(size, Duration::from_secs(self.job.seconds).saturating_add(self.overhead))
     }

@@ -1,4 +1,4 @@
-//! A row's name as text: the same in every ledger, and the start of it is what a role's rights are fenced by.
+//! A row's name as text: the same in every ledger. Roles' permissions are limited by its prefix.
 //!
 //! ```text
 //! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR · doomed/SYSTEM ·

@@ -1,5 +1,5 @@
-//! What happened, for whoever runs the service: flows [tell](crate::ports::Deployment::tell) it, and a deployment makes lines
-//! of a log and metrics of it. Nothing is decided by it.
+//! Signals for the operator: flows emit them, and a deployment turns them into log lines and metrics. No decision
+//! depends on them.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     quota::limits::{Egress, LimitExceeded, Micros, Why},
 };
 
-/// What a piece of news is about.
+/// The subject of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About<'a> {
     /// The service.
@@ -26,7 +26,7 @@ pub enum About<'a> {
 }
 
 impl<'a> About<'a> {
-    /// Which build, if it is about one.
+    /// The build, if the signal is about one.
     pub fn key(self) -> Option<&'a BuildKey> {
         match self {
             About::Service => None,
@@ -34,7 +34,7 @@ impl<'a> About<'a> {
         }
     }
 
-    /// Which attempt, if it is about one.
+    /// The attempt, if the signal is about one.
     pub fn lease(self) -> Option<&'a LeaseId> {
         match self {
             About::Service | About::Build(_) => None,
@@ -43,91 +43,92 @@ impl<'a> About<'a> {
     }
 }
 
-/// A piece of news. Its text is a few words without a full stop; which build it is about is said beside it.
+/// A signal. Its text is a few words without a full stop; its subject is shown beside it.
 #[derive(Clone, Copy)]
 pub enum Signal<'a> {
     /// A build's row has changed.
     Moved(&'a Moved),
-    /// A queued build that is due stays where it is.
+    /// A due build stays in the queue.
     Held(LimitExceeded),
-    /// Builds for a system are paused, or go on.
+    /// Builds for a system were paused (`Some`) or resumed.
     Looked(System, Option<Why>),
-    /// As much was served today as may be: no program is, until the next day.
+    /// The day's egress ceiling is reached: downloads stop until the next day.
     Exceeded(Egress),
-    /// The operator has paused all builds (true), or lets them go on.
+    /// The operator has paused all builds (true) or resumed them.
     Stopped(bool),
-    /// So many store paths of an attempt have come into the shared cache.
+    /// So many store paths of an attempt were promoted into the binary cache.
     Promoted(usize),
-    /// The operator lets builds cost so much in this month.
+    /// The operator has set this month's budget.
     Granted(Micros),
-    /// What nobody needs any more was cleared away.
+    /// Garbage was collected.
     Cleared(&'a Report),
-    /// A program was asked for.
+    /// A request for a program was answered.
     Answered {
-        /// What was answered.
+        /// The answer.
         reply: &'a Reply,
-        /// To whom, where that is known.
+        /// The client's address, if known.
         to: Option<IpAddr>,
     },
-    /// Something was passed over, or will be tried again.
+    /// A warning: something was skipped, or will be retried.
     Trouble {
-        /// What, as a sentence.
+        /// What happened, as a sentence.
         what: &'a str,
-        /// Why.
+        /// The error.
         error: &'a dyn fmt::Display,
     },
 }
 
-/// What became of a build.
+/// A change of a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// Somebody wants it.
+    /// It was requested.
     Queued,
-    /// An attempt begins, this long after the build was due.
+    /// An attempt has begun.
     Claimed {
-        /// How long it waited.
+        /// How long the build was due before.
         waited: Duration,
     },
     /// The launcher has started the attempt's task.
     Launched {
-        /// What the launcher calls it.
+        /// The launcher's name for the task.
         task: String,
     },
     /// An attempt has ended.
     Ended {
-        /// How.
+        /// The end.
         end: End,
-        /// From its claim to its end.
+        /// The time from its claim to its end.
         took: Duration,
     },
-    /// It has come to the end that another build of its derivation has come to, without a task.
+    /// It has ended without a task, like the other build of its derivation that it followed.
     Followed {
-        /// Which.
+        /// The end.
         end: End,
     },
-    /// An operator wants it no more.
+    /// An operator cancelled it.
     Cancelled,
-    /// An operator wants nothing built: it waits again.
+    /// An operator paused builds: it is queued again.
     Suspended,
 }
 
-/// How an attempt has ended.
+/// The end of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Its programs are in the store.
+    /// Its programs are stored.
     Ready,
-    /// Another build has its derivation, and it follows that one.
+    /// Another build has its derivation, which it follows.
     Joined,
-    /// The package itself fails: for good.
+    /// A permanent failure.
     Failed(Failure),
-    /// It failed, and is tried again.
+    /// A transient failure, which will be retried.
     Delayed(Failure),
-    /// It failed, and was the last attempt for a while.
+    /// A transient failure of the last attempt before the cool-down.
     Exhausted(Failure),
 }
 
 impl Moved {
-    /// What happened between two states of a build's row; `None` where that is nobody's news: a lease was renewed.
+    /// The change between two states of a build's row; `None` if operators need not hear of it, such as a renewed
+    /// lease.
     pub fn between(before: &Build, after: &Build) -> Option<Moved> {
         match (&before.state, &after.state) {
             (_, State::Unasked) => Some(Moved::Cancelled),

@@ -1,4 +1,4 @@
-//! What `catalogue.nix` says of an attribute, and what that means.
+//! The lines that `catalogue.nix` prints for an attribute, and what they mean.
 
 use binplz_catalogue::{About, Obstacle, Standing};
 use binplz_core::build::failure::Kind;
@@ -12,17 +12,17 @@ use crate::evaluate::Marks;
 pub(crate) enum Line {
     /// The attribute of this number begins.
     At(usize),
-    /// It is nothing that a catalogue has.
+    /// It is neither a package nor a set.
     Other(()),
     /// It throws.
     Throws(()),
     /// It is a set of attributes.
     Set(()),
-    /// One of their names.
+    /// A name in the set.
     Name(String),
     /// It is a package.
     Package(Box<Described>),
-    /// The package's derivation; `None`: that throws.
+    /// The package's derivation; `None` if evaluating it throws.
     Drv(Option<String>),
 }
 
@@ -32,7 +32,7 @@ impl Line {
     }
 }
 
-/// A package, as `describe.nix` has it.
+/// A package, as `describe.nix` describes it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Described {
@@ -46,40 +46,40 @@ pub(crate) struct Described {
     reason: Option<String>,
 }
 
-/// How a process ended before its time.
+/// Why an evaluator ended early.
 #[derive(Clone, Debug)]
 pub(crate) struct Death {
-    /// What the attribute did.
+    /// The attribute's obstacle.
     pub(crate) why: Obstacle,
-    /// What Nix said.
+    /// Nix's error.
     pub(crate) detail: Option<String>,
-    /// Whether nothing else can have done it.
+    /// Whether the attribute was the only one in that process, and so is to blame.
     pub(crate) alone: bool,
 }
 
 impl Death {
-    /// For people.
+    /// A text for people.
     pub(crate) fn said(&self) -> String {
         self.why.failure(self.detail.as_deref()).sentence()
     }
 }
 
-/// What an attribute is.
+/// The result of evaluating an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Found {
-    /// Nothing that a catalogue has.
+    /// Neither a package nor a set.
     Other,
-    /// A set, with these names in it.
+    /// A set, with the names in it.
     Set(Vec<String>),
-    /// A package, or an attribute that is lost.
+    /// A package, or an attribute whose evaluation failed.
     Attribute(About, Standing),
 }
 
 impl Found {
-    /// What was said of an attribute; `death` is what came between.
+    /// Reads an attribute's lines; `death` is why the process ended before all came.
     pub(crate) fn of(lines: &[Line], death: Option<Death>) -> Found {
         let lost = |about, death: Option<Death>| {
-            // A process that ends well says a line of each kind that is due.
+            // A process that ends normally has printed a line of each expected kind.
             let (why, detail) = death.map_or((Obstacle::Fails, None), |death| (death.why, death.detail));
             Found::Attribute(about, Standing::Refused { why, detail })
         };

@@ -1,8 +1,9 @@
 //! The catalogue of a whole nixpkgs.
 //!
-//! The set is evaluated attribute by attribute into records ([`survey`]), whatever some of them do to the processes that evaluate
-//! them ([`worker`]). Of those, and of what is known of programs ([`programs`]), the two files are made. A lease's work gives them to
-//! the store ([`work`]); `binplz-builder catalogue` writes them where one likes, for whoever wants to see what a set gives ([`verb`]).
+//! The set is evaluated attribute by attribute into records ([`survey`]); an attribute that kills its evaluator costs
+//! only itself ([`worker`]). From the records and the known programs ([`programs`]) the writer makes two files. Under a
+//! lease they are stored ([`work`]); `binplz-builder catalogue` writes them to a directory, to show what a set contains
+//! ([`verb`]).
 
 mod found;
 mod programs;
@@ -24,14 +25,15 @@ use crate::{context::Ending, nix::Nix};
 use survey::{Counts, Plan, survey};
 use worker::{Limits, Worker};
 
-/// One in so many attributes may take too much time or memory. More of them mean that the limits are wrong, or the machine.
+/// At most one in so many attributes may run out of time or memory. More of them mean that the limits or the machine
+/// are wrong.
 const EXHAUSTING: usize = 10;
-/// Which package has which program, as channels have it, in the nixpkgs.
+/// The channel's database of packages and their programs, in the nixpkgs.
 const DATABASE: &str = "programs.sqlite";
-/// Sets of packages to enter though they do not ask for it: nixpkgs' aliases of other sets.
+/// Sets of packages that are entered although nixpkgs does not mark them for recursion: aliases of other sets.
 const ENTER: [&str; 3] = ["python3Packages", "haskellPackages", "rubyPackages"];
 
-/// What to make a catalogue of, and how.
+/// The parameters of a catalogue.
 struct Recipe {
     /// The nixpkgs: a directory with a `default.nix`.
     nixpkgs: String,
@@ -39,19 +41,19 @@ struct Recipe {
     rev: Rev,
     /// The systems to evaluate it for.
     systems: Vec<System>,
-    /// Sets of packages to enter though they do not ask for it.
+    /// Sets of packages that are entered although they are not marked for recursion.
     enter: Vec<Attr>,
-    /// How to go about it.
+    /// The size of shards and the number of processes.
     plan: Plan,
-    /// What evaluating may take.
+    /// The limits of evaluation.
     limits: Limits,
-    /// Which package has which program, where there is such a database.
+    /// The database of packages and their programs, if there is one.
     programs: Option<PathBuf>,
-    /// What was built before, each package once.
+    /// The manifests of earlier builds, one per package.
     built: Vec<(Attr, Manifest)>,
 }
 
-/// Makes the files; `tell` hears how that goes, and `count` of every hundredth attribute.
+/// Makes the files; `tell` gets progress messages, and `count` every hundredth attribute's number.
 fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(usize)) -> Result<Files, Ending> {
     let enter: Vec<worker::Path> = recipe.enter.iter().map(|attr| attr.parts().map(str::to_owned).collect()).collect();
     let mut writer = Writer::new(recipe.rev.clone());
@@ -68,7 +70,7 @@ fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(u
         check(&counts)?;
         let Counts { attrs, exhausting, unaskable } = counts;
         tell(&format!(
-            "{system}: {attrs} attributes, {exhausting} of them took too much time or memory; {unaskable} names that nobody can ask for"
+            "{system}: {attrs} attributes, {exhausting} of them took too much time or memory; {unaskable} names that cannot be requested"
         ));
     }
     if let Some(database) = &recipe.programs {
@@ -79,7 +81,7 @@ fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(u
     writer.finish().map_err(Ending::ours)
 }
 
-/// A catalogue refuses what it has lost, so one that lost a good part is worse than none.
+/// A catalogue answers 404 for attributes that were lost, so one that lost too many is worse than none.
 fn check(counts: &Counts) -> Result<(), Ending> {
     if counts.attrs == 0 {
         return Err(of_set("the set has no packages"));
@@ -93,7 +95,7 @@ fn check(counts: &Counts) -> Result<(), Ending> {
     Ok(())
 }
 
-/// The set is to blame.
+/// A failure of the set itself.
 fn of_set(why: &str) -> Ending {
     Ending::Failed(Failure::new(Kind::EvaluationError, why))
 }

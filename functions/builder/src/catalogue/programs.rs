@@ -1,7 +1,8 @@
-//! Which programs packages have: from the database that comes with a channel, and from what was built here.
+//! The programs of packages: from the database that comes with a channel, and from earlier builds here.
 //!
-//! The database is SQLite, and is read by SQLite's own `sqlite3`: a job that runs once for each nixpkgs needs no database engine
-//! compiled into it (rusqlite brings 9 MB of C), and a reader of our own would be one more that is not SQLite's.
+//! The database is SQLite, and SQLite's own `sqlite3` reads it: a job that runs once per nixpkgs does not justify a
+//! compiled-in database engine (rusqlite brings 9 MB of C), and a reader of our own would be less reliable than
+//! SQLite's.
 
 use std::{
     fs,
@@ -17,10 +18,11 @@ use binplz_core::{
 };
 use serde::Deserialize;
 
-/// What a package has on one Linux it has on the other: the database knows them from builds for x86_64 in the main.
+/// Programs on one Linux system are assumed on the others: the database is made mostly from builds for x86_64.
 const QUERY: &str = "SELECT json_array(package, name) FROM Programs WHERE system LIKE '%-linux'";
 
-/// Tells the writer of a `programs.sqlite`; returns how many rows it took. Names that no request can have are left out.
+/// Passes the rows of a `programs.sqlite` to the writer; returns how many it took. Names that no request can contain
+/// are skipped.
 pub(crate) fn from_database(file: &Path, writer: &mut Writer) -> Result<usize, String> {
     let failed = |why: &dyn std::fmt::Display| format!("{} can not be read: {why}", file.display());
     let mut sqlite = Command::new("sqlite3");
@@ -45,7 +47,7 @@ pub(crate) fn from_database(file: &Path, writer: &mut Writer) -> Result<usize, S
     }
 }
 
-/// A line of a list of what was built.
+/// A line of a list of builds.
 #[derive(Deserialize)]
 struct Line {
     attr: Attr,

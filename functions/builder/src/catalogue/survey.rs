@@ -1,5 +1,5 @@
-//! All attributes of a set, evaluated by several processes at once: first the set itself, then what is in it, then what is in the
-//! sets in it.
+//! Evaluates all attributes of a set with several processes: first the set itself, then its attributes, then those of
+//! the sets in it.
 
 use std::{
     sync::{
@@ -21,37 +21,37 @@ use crate::{
     context::Ending,
 };
 
-/// Most bytes of paths for one process: an argument may have 128 KiB.
+/// The most bytes of attribute paths for one process: an argument has at most 128 KiB.
 const SHARD_BYTES: usize = 100 << 10;
 
-/// How to go about it.
+/// The size of shards and the number of processes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Processes at once.
+    /// Concurrent processes.
     pub(crate) jobs: usize,
-    /// Attributes for one process.
+    /// Attributes per process.
     pub(crate) shard: usize,
-    /// Attributes that throw and are asked why, each by a process of its own.
+    /// How many throwing attributes are evaluated again for their error, each in a process of its own.
     pub(crate) explain: usize,
-    /// Most attributes: a set that contains itself has no end.
+    /// The most attributes: a set that contains itself has no end.
     pub(crate) most: usize,
 }
 
-/// What there is besides the records.
+/// The counts of a survey, beside its records.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Attributes, lost ones included.
     pub(crate) attrs: usize,
-    /// Attributes that took too much time or memory.
+    /// Attributes that ran out of time or memory.
     pub(crate) exhausting: usize,
-    /// Names that no request can have.
+    /// Names that no request can contain.
     pub(crate) unaskable: usize,
 }
 
-/// Evaluates a whole set; `keep` gets a record of each attribute.
+/// Evaluates a whole set; `keep` receives the record of each attribute.
 ///
 /// # Errors
-/// [`Ending`], where it is not an attribute that stands in the way.
+/// [`Ending`], if something other than an attribute fails.
 pub(crate) fn survey(
     worker: &Worker,
     plan: Plan,
@@ -98,7 +98,7 @@ pub(crate) fn survey(
     Ok(counts)
 }
 
-/// Why there is nothing to survey.
+/// Why the set itself cannot be evaluated.
 fn no_set(worker: &Worker, standing: &Standing) -> Ending {
     let said = match standing {
         Standing::Refused { why: Obstacle::Throws, .. } => worker.explain(&Path::new()).ok().flatten(),
@@ -129,7 +129,7 @@ fn each_shard(
     )
 }
 
-/// Has threads do something with each of `all`, and gives what they answer to `take`, here, until it fails.
+/// Runs `each` over all of `all` on several threads, and passes the results to `take` on this thread until it fails.
 fn in_turn<T: Sync, A: Send>(
     jobs: usize,
     all: &[T],
@@ -148,7 +148,7 @@ fn in_turn<T: Sync, A: Send>(
             });
         }
         drop(answers);
-        // Who works on hears that nobody listens any more.
+        // Dropping the receiver makes the threads stop.
         let done = taken.into_iter().try_for_each(&mut take);
         if done.is_err() {
             next.store(all.len(), Ordering::Relaxed);
@@ -157,7 +157,7 @@ fn in_turn<T: Sync, A: Send>(
     })
 }
 
-/// The shards of a list: so many attributes, and not too long as an argument.
+/// Splits a list into shards of at most `most` attributes whose paths fit into one argument.
 fn shards(mut paths: &[Path], most: usize) -> Vec<&[Path]> {
     let mut shards = Vec::new();
     while !paths.is_empty() {
@@ -166,7 +166,7 @@ fn shards(mut paths: &[Path], most: usize) -> Vec<&[Path]> {
             bytes += path.iter().map(|part| part.len() + 3).sum::<usize>() + 2;
             bytes <= SHARD_BYTES
         });
-        // One that is too long by itself can be no name that is asked for, and does not come here.
+        // A path that is too long by itself cannot be requested, and was skipped before.
         let (shard, rest) = paths.split_at(fits.count().max(1));
         shards.push(shard);
         paths = rest;
@@ -174,9 +174,9 @@ fn shards(mut paths: &[Path], most: usize) -> Vec<&[Path]> {
     shards
 }
 
-/// The paths of what is in a set, as far as they can be asked for.
+/// The paths of the names in a set that can be requested.
 fn inside(set: &Path, names: Vec<String>, unaskable: &mut usize) -> Vec<Path> {
-    // Not an attribute of its own, but how a set asks to be entered.
+    // The mark by which a set asks to be entered, not an attribute.
     let names = names.into_iter().filter(|name| name != "recurseForDerivations");
     let all: Vec<Path> = names.map(|name| set.iter().cloned().chain([name]).collect()).collect();
     let (askable, others): (Vec<Path>, Vec<Path>) = all.into_iter().partition(|path| attr_of(path).is_some());
@@ -184,12 +184,13 @@ fn inside(set: &Path, names: Vec<String>, unaskable: &mut usize) -> Vec<Path> {
     askable
 }
 
-/// The attribute's name, if a request can have it. A part may hold a dot in Nix, and never here.
+/// The attribute's name, if a request can contain it. In Nix a component may contain a dot, here it may not.
 fn attr_of(path: &Path) -> Option<Attr> {
     if path.iter().any(|part| part.contains('.')) { None } else { path.join(".").parse().ok() }
 }
 
-/// Asks attributes that throw for what they say, those first that say nothing else: mostly names that packages had before.
+/// Evaluates throwing attributes again for their error, first those without any other information: mostly removed
+/// aliases.
 fn explain(
     worker: &Worker,
     plan: Plan,

@@ -1,4 +1,4 @@
-//! `binplz-builder catalogue`: no lease and no store, but the files.
+//! `binplz-builder catalogue`: makes the files without a lease or a store.
 
 use std::{
     fs,
@@ -22,55 +22,55 @@ use crate::{
     version,
 };
 
-/// The verb, as `main` knows it.
+/// The verb's name for `main`.
 pub(crate) const VERB: &str = "catalogue";
 
-/// Makes the catalogue of a nixpkgs: the files `lookup` and `details`. What is lost is named on stdout.
+/// Make the catalogue of a nixpkgs: the files `lookup` and `details`. Lost attributes are listed on stdout.
 #[derive(Debug, Parser)]
 #[command(name = "binplz-builder catalogue")]
 struct Options {
-    /// The nixpkgs: a directory with a `default.nix`.
+    /// Directory of the nixpkgs, with a `default.nix`.
     #[arg(long, value_name = "DIR")]
     nixpkgs: PathBuf,
-    /// Its revision: 40 hex digits.
+    /// Revision of the nixpkgs: 40 hex digits.
     #[arg(long)]
     rev: Rev,
-    /// Where the files go.
+    /// Directory for the two files.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The systems to evaluate it for.
+    /// System to evaluate for; may be repeated.
     #[arg(long = "system", value_name = "SYSTEM", default_values_t = [System::X86_64Linux])]
     systems: Vec<System>,
-    /// Which package has which program, as channels have it [default: programs.sqlite in the nixpkgs, if it is there].
+    /// Database of packages and their programs, as in channels [default: programs.sqlite in the nixpkgs, if present].
     #[arg(long, value_name = "FILE")]
     programs: Option<PathBuf>,
-    /// What was built before: JSON lines of `attr` and `manifest`.
+    /// File of earlier builds: JSON lines of `attr` and `manifest`.
     #[arg(long, value_name = "FILE")]
     built: Option<PathBuf>,
-    /// Sets of packages to enter though they do not ask for it: nixpkgs' aliases of other sets.
+    /// Set of packages to enter although it is not marked for recursion; may be repeated.
     #[arg(long = "enter", value_name = "ATTR", default_values = ENTER)]
     enter: Vec<Attr>,
-    /// Processes at once [default: one for each processor].
+    /// Concurrent processes [default: one per processor].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Memory of each process, in MiB of address space.
+    /// Memory limit of each process, in MiB of address space.
     #[arg(long, value_name = "MIB", default_value_t = 4096)]
     memory: u64,
-    /// Time for each attribute, in seconds of a processor.
+    /// Time limit of each attribute, in seconds of processor time.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time: u64,
-    /// Attributes for each process.
+    /// Attributes per process.
     #[arg(long, value_name = "N", default_value = "500")]
     shard: NonZeroUsize,
-    /// Attributes that throw, and are asked for what they say.
+    /// How many throwing attributes to evaluate again for their error.
     #[arg(long, value_name = "N", default_value_t = 3000)]
     explain: usize,
-    /// Most attributes of a set that is still a set of packages.
+    /// Most attributes before the set counts as endless.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     most: usize,
 }
 
-/// The verb, with the arguments behind it.
+/// Runs the verb with its arguments.
 pub(crate) fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     match run(&Options::parse_from(args)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,7 +119,7 @@ fn run(options: &Options) -> Result<(), Ending> {
     Ok(())
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a file atomically.
 fn put(file: &Path, content: &[u8]) -> Result<(), Ending> {
     let new = file.with_extension("new");
     fs::write(&new, content).and_then(|()| fs::rename(&new, file)).map_err(|error| at(file, &error))

@@ -1,4 +1,4 @@
-//! The catalogue as a lease's work.
+//! The catalogue as a job under a lease.
 
 use std::{fs, num::NonZeroUsize, thread, time::Duration};
 
@@ -18,25 +18,25 @@ use crate::{
     machine, nixpkgs, version,
 };
 
-/// Attributes for each process.
+/// Attributes per process.
 const SHARD: usize = 500;
-/// Attributes that throw, and are asked for what they say.
+/// How many throwing attributes are evaluated again for their error.
 const EXPLAIN: usize = 3000;
-/// Most attributes of a set that is still a set of packages.
+/// Most attributes before the set counts as endless.
 const MOST: usize = 1_000_000;
-/// Most lost attributes that the log names.
+/// How many lost attributes the log lists.
 const NAMED: usize = 1000;
-/// How much more than others this gives way: builds, for which people wait, may run on the same machine.
+/// The niceness of evaluation: builds that people wait for may run on the same machine.
 const NICE: i32 = 10;
 
-/// As many processes as there are processors, if there is memory for that: what the kernel ends for want of it counts as lost.
+/// One process per processor, as far as memory suffices: an attribute whose process the kernel kills counts as lost.
 fn jobs(memory: u64) -> usize {
     let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let fitting = machine::memory().map_or(1, |all| usize::try_from(all / memory.max(1)).unwrap_or(usize::MAX));
     fitting.clamp(1, processors)
 }
 
-/// What was built before, of whatever nixpkgs. Its programs are known, and all others as far as somebody has written them down.
+/// The manifests of earlier builds, of any nixpkgs. For other packages only the database knows programs.
 fn built(context: &BuildContext) -> Result<Vec<(Attr, Manifest)>, Ending> {
     let (mut built, mut looked) = (Vec::new(), Some(Looked::default()));
     while let Some(seen) = looked {
@@ -50,7 +50,7 @@ fn built(context: &BuildContext) -> Result<Vec<(Attr, Manifest)>, Ending> {
 
 /// Makes the catalogue, and stores its files.
 pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending> {
-    // Of this thread, and of those and the processes that it starts; the pulse is another.
+    // Applies to this thread and the threads and processes that it starts, not to the heartbeat's thread.
     nice(NICE).map_err(std::io::Error::from)?;
     context.progress_channel.update(|progress| progress.phase = Phase::Evaluating);
     version::ask(&context.nix)?;

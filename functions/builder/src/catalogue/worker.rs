@@ -1,7 +1,8 @@
-//! One run of Nix over some attributes (`catalogue.nix`), under limits of memory and of time for each.
+//! One run of Nix over some attributes (`catalogue.nix`), with limits on memory and on the time of each.
 //!
-//! Nix keeps all that it has evaluated until it ends, so a process that has seen many attributes is a large one. Where memory or
-//! time was the end, the attribute is to blame only if it was alone with the set: else it is asked again, first in a new process.
+//! Nix keeps everything that it has evaluated until it ends, so a process grows with every attribute. An attribute that
+//! runs into a limit is to blame only if it was the process's only one; otherwise it is evaluated again, first in a new
+//! process.
 
 use std::{
     collections::HashSet,
@@ -42,45 +43,45 @@ use crate::{
 };
 
 const CATALOGUE: &str = include_str!("catalogue.nix");
-/// What our lines begin with.
+/// The start of our lines on stderr.
 const MARK: &str = "binplz-catalogue ";
-/// Lines that may wait to be looked at.
+/// The capacity of the queue of lines.
 const QUEUE: usize = 256;
-/// How much longer than its time an attribute may take that does nothing meanwhile.
+/// An attribute may take this many times its processor time while it idles.
 const PATIENCE: u32 = 10;
-/// Remarks that are kept as evidence.
+/// How many remarks are kept as evidence.
 const REMARKS: usize = 60;
 
-/// An attribute's path, in its parts; the empty one is the set itself.
+/// An attribute's path as components; the empty path is the set itself.
 pub(crate) type Path = Vec<String>;
 
-/// How to evaluate.
+/// The parameters of an evaluation.
 pub(crate) struct Worker<'a> {
     /// Nix.
     pub(crate) nix: &'a Nix,
-    /// Where the set is.
+    /// The set's directory.
     pub(crate) nixpkgs: &'a str,
-    /// For which system.
+    /// The system.
     pub(crate) system: System,
-    /// Sets that are entered though they do not ask for it.
+    /// Sets that are entered although they are not marked for recursion.
     pub(crate) enter: &'a [Path],
-    /// What it may take.
+    /// The limits.
     pub(crate) limits: Limits,
     running: Arc<Running>,
 }
 
-/// What evaluating may take.
+/// The limits of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Of address space for each process, in bytes.
+    /// Address space of each process, in bytes.
     pub(crate) memory: u64,
-    /// Of a processor, for each attribute.
+    /// Processor time of each attribute.
     pub(crate) time: Duration,
-    /// Until when all of it must be done.
+    /// The deadline of the whole evaluation.
     pub(crate) until: Option<Instant>,
 }
 
-/// The processes that run, by their groups: they are ended when the work is to stop.
+/// The running processes, by process group; they are killed when the work is stopped.
 #[derive(Debug, Default)]
 struct Running(Mutex<HashSet<Pid>>);
 
@@ -92,16 +93,16 @@ impl Running {
     }
 }
 
-/// A run of Nix, when it is over.
+/// A finished run of Nix.
 struct Run {
-    /// What was said of each attribute, in their order. The last one may be cut short.
+    /// The lines of each attribute, in order. Those of the last one may be incomplete.
     said: Vec<Vec<Line>>,
-    /// What ended it before its time.
+    /// What ended the process early.
     death: Option<Failure>,
 }
 
 impl<'a> Worker<'a> {
-    /// Evaluates so, until it is told to stop.
+    /// A worker that evaluates until the builder is stopped.
     pub(crate) fn new(nix: &'a Nix, nixpkgs: &'a str, system: System, enter: &'a [Path], limits: Limits) -> Worker<'a> {
         let running = Arc::<Running>::default();
         let ended = Arc::clone(&running);
@@ -109,10 +110,10 @@ impl<'a> Worker<'a> {
         Worker { nix, nixpkgs, system, enter, limits, running }
     }
 
-    /// Evaluates attributes, whatever they do; `tell` hears of each.
+    /// Evaluates attributes; one that kills its process costs only itself. `tell` receives each result.
     ///
     /// # Errors
-    /// [`Ending`], where it is not an attribute that stands in the way; or what `tell` said.
+    /// [`Ending`], if something other than an attribute fails, or the error of `tell`.
     pub(crate) fn evaluate(
         &self,
         mut paths: &[Path],
@@ -130,7 +131,7 @@ impl<'a> Worker<'a> {
             match (death, last.first(), paths.split_first()) {
                 (None, ..) if paths.is_empty() => {}
                 (None, ..) => return Err(Ending::ours("Nix came to its end and left attributes out")),
-                // It is asked again, first.
+                // It is evaluated again, first in its process.
                 (Some(Death { alone: false, .. }), Some(_), _) => {}
                 (Some(death), Some(lines), Some((path, rest))) => {
                     tell(path, Found::of(lines, Some(death)))?;
@@ -142,7 +143,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// What Nix says to an attribute that throws, which `tryEval` hides; `None`: it does not throw this time.
+    /// The error of a throwing attribute, which `tryEval` hides; `None` if it does not throw this time.
     pub(crate) fn explain(&self, path: &Path) -> Result<Option<String>, Ending> {
         let run = self.run(std::slice::from_ref(path), true)?;
         Ok(run.death.filter(|failure| failure.kind == Kind::EvaluationError).and_then(|failure| failure.detail))
@@ -155,10 +156,10 @@ impl<'a> Worker<'a> {
         let group = Pid::from_child(&child);
         lock(&self.running.0).insert(group);
         if self.nix.stop().why().is_some() {
-            // It was announced before this one could be ended with the others.
+            // The stop was announced before this process could be killed with the others.
             self.running.end();
         }
-        // The child's own first allocations are not what the limit is for.
+        // Set after the fork, so the child's own first allocations do not count.
         let memory = Rlimit { current: Some(self.limits.memory), maximum: Some(self.limits.memory) };
         let limited = prlimit(Some(group), Resource::As, memory);
 
@@ -177,17 +178,17 @@ impl<'a> Worker<'a> {
                         watch.restart();
                     }
                 }
-                // Its end closes the pipe.
+                // The process's end closes the pipe.
                 Err(RecvTimeoutError::Disconnected) => break false,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            // Not only after a silence: a package may talk without end.
+            // Checked after every line too: a package may print without end.
             if watch.is_over() || until().is_some_and(|left| left.is_zero()) {
                 let _ = kill_process_group(group, Signal::KILL);
                 break true;
             }
         };
-        // It has not been waited for, so that its number is its own.
+        // The process was not reaped yet, so its number still belongs to it.
         lock(&self.running.0).remove(&group);
         let status = child.wait()?;
         if self.nix.stop().why().is_some() {
@@ -202,7 +203,7 @@ impl<'a> Worker<'a> {
         Ok(Run { said, death })
     }
 
-    /// Everything that is not ours goes in by `--argstr`, as data.
+    /// Foreign values are passed by `--argstr`, as data.
     fn arguments(&self, paths: &[Path], bare: bool) -> Vec<OsString> {
         let json = |paths: &[Path]| serde_json::json!(paths).to_string();
         let data = [
@@ -219,8 +220,8 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Measures the time that a process takes for one attribute, in seconds of a processor: a machine that is busy with other things is
-/// not the attribute's fault. One that waits for something is ended, too, after [`PATIENCE`] times as long.
+/// Measures an attribute's processor time, so that a busy machine is not blamed on the attribute. An idle attribute is
+/// ended after [`PATIENCE`] times as long.
 struct Stopwatch {
     process: Pid,
     time: Duration,
@@ -240,7 +241,7 @@ impl Stopwatch {
         *self = Stopwatch { spent: processor_time(self.process), ..Stopwatch::new(self.process, self.time) };
     }
 
-    /// When it is worth while to look again.
+    /// When to look again.
     fn left(&self) -> Duration {
         self.look.saturating_duration_since(Instant::now())
     }
@@ -255,7 +256,7 @@ impl Stopwatch {
     }
 }
 
-/// What a process has had of the processors, as `/proc` has it: two numbers of clock ticks, 12 fields behind the name. None, where it
+/// A process's processor time from `/proc`: two counts of clock ticks, 12 fields behind the name. Zero if the process
 /// is gone.
 fn processor_time(process: Pid) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
@@ -284,7 +285,7 @@ fn hear(line: &[u8], evidence: &mut Evidence) -> Option<Line> {
     None
 }
 
-/// Puts a line to those of its attribute.
+/// Adds a line to those of its attribute.
 fn note(line: Line, said: &mut Vec<Vec<Line>>) {
     match line {
         Line::At(number) if number == said.len() => said.push(Vec::new()),
@@ -296,15 +297,15 @@ fn note(line: Line, said: &mut Vec<Vec<Line>>) {
     }
 }
 
-/// Whose fault it was. `alone`: nothing else was evaluated in that process.
+/// Whether the attribute is to blame. `alone`: it was the process's only one.
 fn blame(failure: Failure, alone: bool) -> Death {
     match failure.kind {
         Kind::TimedOut => Death { why: Obstacle::Endless, detail: None, alone },
-        // Killed, but not by us: where memory is short, that is the kernel.
+        // A kill that was not ours: when memory is short, the kernel's.
         Kind::OutOfMemory | Kind::Killed => Death { why: Obstacle::OutOfMemory, detail: None, alone },
-        // It would say the same again.
+        // A second evaluation would give the same error.
         Kind::EvaluationError => Death { why: Obstacle::Fails, detail: failure.detail, alone: true },
-        // Words that sound like the machine's trouble. A machine that has it does not come as far as an attribute.
+        // Words that sound like a problem of the machine. Such a problem would have shown before the first attribute.
         _ => Death { why: Obstacle::Fails, detail: failure.detail, alone },
     }
 }

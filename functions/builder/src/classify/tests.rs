@@ -1,11 +1,11 @@
-//! Each kind of failure, from what Nix really said (`tests/samples`).
+//! Each kind of failure, from recorded output of Nix (`tests/samples`).
 
 use super::*;
 use crate::{log::Log, progress_channel::ProgressChannel, watch::Watch};
 
 const APP: &str = "the derivation that was asked for";
 
-/// The evidence of a run that was recorded with a version of Nix, if it was.
+/// The evidence of a run that was recorded with a version of Nix, if there is one.
 fn recorded_with(version: &str, sample: &str) -> Option<Evidence> {
     let file = format!("{}/tests/samples/{version}/{sample}.stderr", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read(file).ok()?;

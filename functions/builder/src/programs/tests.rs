@@ -1,4 +1,4 @@
-//! What is found in a `bin/`, and what it means when nothing of it can be served.
+//! The programs found in a `bin/`, and the failure if none of them can be served.
 
 use std::os::unix::fs::symlink;
 

@@ -1,5 +1,5 @@
-//! The cache that builders share: what one has built for its package, the next one fetches. Each has a Nix store of its own, and the
-//! cache is Nix's own to read. What comes between, in a service, is the signature; here the test gives it.
+//! The builders' shared binary cache: what one builder builds as a dependency, the next one fetches. Each has a Nix
+//! store of its own, and Nix itself reads the cache. The test signs the offers, as the promoter does in a service.
 
 use std::{fs, path::PathBuf};
 
@@ -51,7 +51,7 @@ impl Shared {
         Job { cache: Some(cache), ..self.bench.job(product) }
     }
 
-    /// A builder's whole work, in a store in which nothing is.
+    /// A builder's whole work, in an empty store.
     fn work(&self, job: Job) -> Endpoint {
         for gone in ["store", "var"] {
             let dir = self.bench.own().join(gone);
@@ -60,7 +60,7 @@ impl Shared {
         self.bench.work(job)
     }
 
-    /// Whatever was offered comes into the cache.
+    /// Lets all offers into the cache.
     fn takes(&self, endpoint: &Endpoint) -> Vec<Narinfo> {
         let offered = offered(endpoint, &self.of);
         for narinfo in &offered {
@@ -95,17 +95,17 @@ fn derivations(endpoint: &Endpoint) -> u32 {
 #[test]
 fn what_one_builder_has_built_for_its_package_another_one_fetches() {
     let shared = Shared::new();
-    // The first of all: nobody has signed anything yet.
+    // The first build of all: the cache has no signature yet.
     let mut job = shared.job("good");
     job.cache.as_mut().expect("a cache").public_key = None;
     let first = shared.work(job);
     assert_eq!((derivations(&first), first.report().stats.offers), (2, 1), "{}", log(&first));
-    let [dependency] = &offered(&first, &shared.of)[..] else { panic!("the package itself is nobody else's") };
+    let [dependency] = &offered(&first, &shared.of)[..] else { panic!("no other package needs this one") };
     assert_eq!(dependency.path.name(), "dependency-1.0");
-    // It was said before anything was built.
+    // It was reported before anything was built.
     assert_eq!(first.see(|seen| seen.claims[0].to_offer.clone()), std::slice::from_ref(&dependency.path.hash));
     assert!(log(&first).contains("offered to other builds: 1 store paths, "), "{}", log(&first));
-    // Nix says the same of it.
+    // Nix agrees.
     let ask = |what: &str| {
         let path = format!("{}/{}", shared.of, dependency.path);
         let told = shared.bench.nix("nix-store").args(["-q", what, &path]).output().expect("Nix");
@@ -183,9 +183,9 @@ fn what_a_stranger_has_signed_is_built_and_so_is_all_where_the_cache_is_gone() {
     let mut strange = shared.job("good");
     strange.cache.as_mut().expect("a cache").public_key = Some(Key::of_seed([8; 32]).public());
     assert_eq!(derivations(&shared.work(strange)), 2);
-    // Neither what is not there nor what can not be read keeps anybody from building.
-    let nobody = Cache { url: "http://127.0.0.1:9/cache".to_owned(), public_key: Some(shared.key.public()) };
-    assert_eq!(derivations(&shared.work(Job { cache: Some(nobody), ..shared.job("good") })), 2);
+    // Neither a missing nor an unreadable cache prevents a build.
+    let unreachable = Cache { url: "http://127.0.0.1:9/cache".to_owned(), public_key: Some(shared.key.public()) };
+    assert_eq!(derivations(&shared.work(Job { cache: Some(unreachable), ..shared.job("good") })), 2);
     fs::remove_dir_all(&shared.dir).expect("a directory");
     assert_eq!(derivations(&shared.work(shared.job("good"))), 2);
 }

@@ -1,4 +1,4 @@
-//! What the package is to blame for, and what nobody is: each failure for real, as it is told, and what the service does next.
+//! Failures of the package and of its set: each for real, with its kind, its message, and the service's next step.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 

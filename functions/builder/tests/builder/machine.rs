@@ -1,4 +1,4 @@
-//! What the machine is to blame for: its memory, its disk, its settings, and whoever ends its processes.
+//! Failures of the machine: its memory, its disk, its settings, and signals to its processes.
 
 use binplz_core::build::failure::Kind;
 use rustix::process::Signal;
@@ -14,7 +14,7 @@ use crate::support::{
 fn what_the_kernel_ends_for_its_memory_is_tried_again_with_more_whether_anybody_says_so_or_not() {
     for (name, sentence) in [
         ("hungryCompiler", "the build ran out of memory: gcc: fatal error: Killed signal terminated program cc1"),
-        // Only the control group's count knows of this one.
+        // Only the control group's count shows this one.
         (
             "hungryInSilence",
             "the build ran out of memory: builder for 'hungryInSilence-1.0.drv' failed with exit code 1",
@@ -41,7 +41,7 @@ fn a_full_disk_is_followed_by_a_larger_one_wherever_it_was_full() {
     let said = "the build ran out of disk: cp: error writing 'much': No space left on device";
     assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, said);
 
-    // Nix alone knows of this one.
+    // Only Nix knows of this one.
     let bench = Bench::new();
     let endpoint = bench.work_in(&Place::with_disk(&bench.tmp(), "20m"), bench.job("failing.fullInSilence"));
     let said = "the build ran out of disk: builder for 'fullInSilence-1.0.drv' failed with exit code 1";
@@ -52,7 +52,7 @@ fn a_full_disk_is_followed_by_a_larger_one_wherever_it_was_full() {
     let said = "the build ran out of disk: writing to file: No space left on device";
     assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, said);
 
-    // No room for the derivations even.
+    // Not even the derivations fit.
     let bench = Bench::with_own_store();
     let endpoint = bench.work_in(&Place::with_disk(&bench.own(), "64k"), bench.job("failing.fullStore"));
     assert_failed(&endpoint, Kind::DiskFull, Next::MoreDisk, "the build ran out of disk: database or disk is full");
@@ -64,7 +64,7 @@ fn a_machine_that_is_not_set_up_for_builds_is_its_operators_business() {
     let place = Place::without_namespaces(&bench.own());
     let endpoint = bench.work_in(&place, bench.job("good"));
     assert_failed(&endpoint, Kind::Sandbox, Next::Mended, "the build sandbox is not set up: ");
-    // In the words of Nix 2.8, and of newer ones.
+    // The messages of Nix 2.8, and of newer versions.
     let sentence = failure(&endpoint).sentence();
     let said = ["unable to start build process", "this system does not support the kernel namespaces"];
     let said = said.map(|words| format!("the build sandbox is not set up: {words}"));

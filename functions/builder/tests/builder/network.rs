@@ -1,4 +1,4 @@
-//! Sources and binary caches that go wrong. The servers, the caches and their keys are real ones.
+//! Sources and binary caches that fail. The servers, the caches and their keys are real.
 
 use std::{
     fs,
@@ -16,10 +16,10 @@ use crate::support::{
 
 const SOURCE: &[u8] = b"the source\n";
 
-/// Builds what takes a source from there: by Nix itself, and by curl.
+/// Builds packages that take a source from there, one by Nix itself and one by curl.
 fn fetched_from(url: &str) -> [Endpoint; 2] {
     ["failing.onBuiltin", "failing.onCurl"].map(|name| {
-        // Whose output is fixed is known by its hash: what another test has fetched is not fetched again.
+        // A fixed output is known by its hash: a source that another test has fetched is not fetched again.
         let bench = Bench::with_own_store();
         bench.has_source_at(url);
         bench.work(bench.job(name))
@@ -31,9 +31,9 @@ fn a_source_that_can_not_be_had_is_tried_again_and_named() {
     let half = Web::start(|_| Gives::Half(SOURCE.into()));
     let gone = Web::start(|_| Gives::Status(404));
     let unwell = Web::start(|_| Gives::Status(503));
-    // Nobody listens there.
-    let nobody = "http://127.0.0.1:9/source".to_owned();
-    for url in [half.url("/source"), gone.url("/source"), unwell.url("/source"), nobody] {
+    // That port is closed.
+    let closed = "http://127.0.0.1:9/source".to_owned();
+    for url in [half.url("/source"), gone.url("/source"), unwell.url("/source"), closed] {
         let [builtin, curl] = fetched_from(&url);
         let said =
             format!("a source could not be downloaded, in its dependency builtinSource: unable to download '{url}'");
@@ -62,7 +62,7 @@ fn a_source_that_is_there_is_no_failure() {
     }
 }
 
-/// A bench whose package is in a binary cache, signed, and nowhere else; that cache's directory, and its public key.
+/// A bench whose package is in a signed binary cache and nowhere else; the cache's directory, and its public key.
 fn cached() -> (Bench, PathBuf, String) {
     let bench = Bench::with_own_store();
     let (cache, secret, public) = (bench.own().join("cache"), bench.own().join("secret"), bench.own().join("public"));
@@ -78,7 +78,7 @@ fn cached() -> (Bench, PathBuf, String) {
         path(&bench.set())
     );
     let made = run("nix-build", &["--no-out-link", "--expr", &format!("{set}.pkgsStatic.good")]);
-    // What is not compressed can be cut and spoiled in the middle.
+    // An uncompressed file can be cut and damaged in the middle.
     let to = format!("file://{}?compression=none&secret-key={}", path(&cache), path(&secret));
     run("nix", &["--extra-experimental-features", "nix-command", "copy", "--to", &to, &made]);
     for gone in ["store", "var"] {
@@ -88,7 +88,7 @@ fn cached() -> (Bench, PathBuf, String) {
     (bench, cache, public)
 }
 
-/// Builds what is in a cache that answers so, with such settings of Nix; `OURS` is the cache's own key.
+/// Builds a package of a cache that answers so, with such settings of Nix; `OURS` is the cache's own key.
 fn substituted(
     gives: impl Fn(&str, Vec<u8>) -> Gives + Send + Sync + 'static,
     key: &str,
@@ -142,7 +142,7 @@ fn a_cache_that_is_not_there_at_all_is_done_without() {
     assert_ne!(web.asked(), [""; 0]);
 }
 
-/// The cache's own key; and somebody else's.
+/// The cache's own key, and a stranger's.
 const OURS: &str = "ours";
 const STRANGER: &str = "stranger-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
@@ -152,7 +152,7 @@ fn what_is_signed_by_a_stranger_is_not_taken_but_built() {
     assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
     assert_eq!(endpoint.report().stats.derivations, 2);
     assert!(!web.asked().iter().any(|path| is_nar(path)));
-    // Who wonders why it took so long finds it in the log.
+    // The log says why it took so long.
     endpoint.see(|seen| assert!(seen.log().contains("not signed by any of the keys"), "{}", seen.log()));
 }
 
@@ -161,7 +161,7 @@ fn where_nothing_may_be_built_a_strangers_signature_is_its_operators_business() 
     let (endpoint, web) = substituted(|_, file| Gives::All(file), STRANGER, "max-jobs = 0");
     let said = "the binary cache's signature is not trusted here: ";
     assert_failed(&endpoint, Kind::Signature, Next::Mended, said);
-    // Nix of other versions has other words around these.
+    // Other versions of Nix surround this with other words.
     let sentence = failure(&endpoint).sentence();
     assert!(sentence.contains("'good-1.0'") && sentence.contains("not signed by any of the keys"), "{sentence}");
     assert!(!web.asked().iter().any(|path| is_nar(path)));

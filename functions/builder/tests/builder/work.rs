@@ -1,4 +1,4 @@
-//! What a builder does with its lease: it builds, stores, tells, and ends when it must.
+//! A builder under its lease: it builds, stores, reports, and ends when it must.
 
 use std::{fs, path::Path};
 
@@ -69,7 +69,7 @@ fn a_builder_whose_derivation_another_build_has_realises_nothing_and_ends_well()
     let bench = Bench::new();
     let endpoint = Endpoint::new(bench.job("gated"));
     endpoint.has_all_elsewhere();
-    // Nobody opens the gate: if it realised anything, it would not end.
+    // The gate stays closed: a builder that realised anything would not end.
     assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
     endpoint.see(|seen| {
         assert!(seen.report.is_none() && seen.wrong.is_empty(), "{:?} {:?}", seen.report, seen.wrong);
@@ -100,7 +100,7 @@ fn the_log_and_the_progress_are_there_while_the_build_still_runs() {
     endpoint.see(|seen| {
         assert!(early.iter().all(|(name, bytes)| seen.objects[name] == *bytes), "a segment was changed");
         assert!(seen.log().contains("through the gate"));
-        // Only now that it is over.
+        // Stored only now, at the end.
         assert!(!early.contains_key("log.gz") && seen.has_whole_log());
         assert!(seen.segments().len() > 1);
     });
@@ -129,7 +129,7 @@ fn when_the_lease_is_taken_away_nix_and_the_build_are_killed_and_nothing_more_is
         let processes = [builder.pid().nix(), bench.build_process()];
         assert!(processes.iter().all(|process| process.runs()));
         endpoint.set_mode(mode);
-        // The next pulse comes by itself.
+        // The next heartbeat comes by itself.
         let (code, said) = builder.end();
         assert_eq!(code, Some(3), "{said}");
         assert!(said.contains("the lease is lost: the endpoint answered a pulse with 4"), "{said}");
@@ -186,7 +186,7 @@ fn nix_and_the_build_die_with_a_builder_that_is_killed() {
     builder.signal(Signal::KILL);
     assert_eq!(builder.end().0, None);
     all_gone(&processes);
-    // What it left is removed by the next one.
+    // The next builder removes its files.
     assert_eq!(fs::read_dir(bench.tmp()).expect("a directory").count(), 1);
     let endpoint = Endpoint::new(bench.job("good"));
     assert_eq!(bench.start(&endpoint).end().0, Some(0));
@@ -200,7 +200,7 @@ fn neither_a_build_nor_the_log_sees_the_token_even_where_a_download_asks_for_it(
     assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
     assert!(matches!(endpoint.outcome(), Outcome::Built(_)));
     endpoint.see(|seen| {
-        // It was looked at: both builds showed their environment.
+        // Both builds printed their environment.
         assert!(seen.log().contains("snooping> HOME=") && seen.log().contains("curious-1.0> HOME="), "{}", seen.log());
         assert!(!seen.log().contains(TOKEN) && !seen.log().contains("[token]"));
         let lease: Vec<_> = seen
@@ -221,7 +221,7 @@ fn neither_a_build_nor_the_log_sees_the_token_even_where_a_download_asks_for_it(
 fn a_log_is_cut_at_the_limit_and_still_tells_the_outcome() {
     let bench = Bench::new();
     let mut job = bench.job("chatty");
-    // Nix counts the build's own lines; the stored log has the builder's, too.
+    // Nix counts the build's own lines; the stored log contains the builder's too.
     job.limits.log_bytes = 97_000;
     let endpoint = Endpoint::new(job);
     assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
@@ -255,8 +255,8 @@ fn a_package_set_that_is_a_tarball_is_fetched_and_checked_by_its_hash() {
         assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
         match endpoint.outcome() {
             Outcome::Built(_) => assert!(built, "{nar_hash:?}"),
-            Outcome::Catalogued => panic!("nobody asked for that"),
-            // Not the package's fault: nothing that is remembered of it.
+            Outcome::Catalogued => panic!("a catalogue was not requested"),
+            // Not the package's fault, so it is not remembered.
             Outcome::Failed(failure) => {
                 assert!(!built && failure.kind == Kind::BuilderError, "{nar_hash:?}: {failure:?}")
             }
@@ -297,7 +297,7 @@ fn a_catalogue_is_made_of_a_directory_or_a_tarball_and_stored() {
 
 #[test]
 fn a_catalogue_that_is_told_to_end_or_takes_too_long_ends_with_all_its_processes() {
-    // Some attributes of it never end.
+    // Some of its attributes never end.
     let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
     let bench = Bench::new();
     let mut job = Job { nixpkgs: Nixpkgs::Path(hostile.to_string_lossy().into_owned()), ..bench.job("-catalogue") };

@@ -50,7 +50,7 @@ in
     "x\" + builtins.readFile \"/etc/hostname\" + \"" = package "quoted" { };
     "3.3" = package "dotted" { };
     "@scoped/name" = package "scoped" { };
-    pkgsCross = throw "nobody asks for this";
+    pkgsCross = throw "never evaluated";
 
     sets = { recurseForDerivations = true; inner = package "inner" { }; deeper = { recurseForDerivations = true; bad = throw "deep"; }; };
     closed = { inner = package "closed" { }; };

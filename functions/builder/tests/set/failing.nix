@@ -1,7 +1,7 @@
 # Packages that fail, each for its own reason. A file `url` beside this one says where a source is to be had, one of them at a time.
 { here, package, script, system }:
 let
-  # Whoever has a fixed output names its hash; this is that of the line "the source".
+  # A fixed output names its hash; this is that of the line "the source".
   fixed = {
     outputHashAlgo = "sha256";
     outputHashMode = "flat";
@@ -60,7 +60,7 @@ rec {
 
   ## The machine.
 
-  # The kernel ends a compiler, which says so; and a step of which nobody tells.
+  # The kernel ends a compiler, which says so; and a silent step.
   hungryCompiler = package "hungryCompiler" { } ''
     phase buildPhase
     { echo 'int table[] = {'; seq -s, 3000000; echo '}; int main(void) { return table[0]; }'; } > main.c

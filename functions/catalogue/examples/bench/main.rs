@@ -1,7 +1,8 @@
-//! What the catalogue costs at the size of nixpkgs: `cargo run --release --example bench` prints a table for `tests/bench/README.md`.
+//! Measures the catalogue at the size of nixpkgs: `cargo run --release --example bench` prints a table for the
+//! benchmark page.
 //!
-//! Each figure of an opened catalogue comes from a process that does nothing else (`open`, `lookups`, `near`, `search`); the
-//! files are read from the disk cache.
+//! Each figure of an opened catalogue comes from a process of its own (`open`, `lookups`, `near`, `search`); the files
+//! are read from the disk cache.
 
 mod synthetic;
 
@@ -26,9 +27,9 @@ use synthetic::{Package, Random};
 const SEED: u64 = 26_05;
 const ATTRIBUTES: usize = 120_000;
 const PROGRAMS: usize = 250_000;
-/// Process lives, for what only the first time in a process tells.
+/// How many processes measure a first call.
 const LIVES: usize = 21;
-/// Each name is asked for so often, and the median counts: what else the machine does is not the catalogue's.
+/// How often each name is looked up; the median counts, which leaves out the machine's other work.
 const REPEATS: usize = 5;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -46,7 +47,7 @@ fn main() -> Outcome<()> {
     }
 }
 
-/// The table: each row of figures from processes of their own.
+/// The table; each row's figures come from processes of their own.
 fn table() -> Outcome<()> {
     let dir = std::env::temp_dir().join(format!("binplz-catalogue-bench.{}", std::process::id()));
     fs::create_dir_all(&dir)?;
@@ -82,7 +83,7 @@ fn rows(dir: &Path) -> Outcome<String> {
     .concat())
 }
 
-/// One of the other modes in a process of its own; the numbers that it prints.
+/// Runs another mode in a process of its own; returns the numbers that it prints.
 fn run(mode: &str, dir: &Path) -> Outcome<Vec<u64>> {
     let out = Command::new(std::env::current_exe()?).arg(mode).arg(dir).output()?;
     if !out.status.success() {
@@ -113,7 +114,8 @@ fn make(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Two of three can be built, on both systems, each from a derivation of its own; the others have what packages have.
+/// Two of three are buildable on both systems, each from its own derivation; the others have the obstacles that
+/// packages have.
 fn record(package: &Package, system: System) -> Outcome<Record> {
     let leaf = package.attr.rsplit('.').next().unwrap_or_default();
     let mut random = Random(package.luck ^ (system as u64 + 1));
@@ -158,7 +160,7 @@ fn open(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Names that are there: p50 and p99 in nanoseconds.
+/// Existing names: p50 and p99 in nanoseconds.
 fn lookups(dir: &Path) -> Outcome<()> {
     let names: Vec<Wanted> = names(20_000).iter().filter_map(|name| name.parse().ok()).collect();
     let catalogue = catalogue(dir)?;
@@ -167,7 +169,7 @@ fn lookups(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Names that are not there, one slip away from one that is, and random ones: p50 and p99 of both in nanoseconds.
+/// Missing names: first one typing error away from an existing one, then random: p50 and p99 of both in nanoseconds.
 fn near(dir: &Path) -> Outcome<()> {
     let catalogue = catalogue(dir)?;
     let mut random = Random(SEED + 1);
@@ -184,7 +186,7 @@ fn near(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// What people have typed by the time that a page asks: the first one to six letters of names. p50 and p99 in nanoseconds.
+/// The texts at the moment when a page searches: the first one to six letters of names. p50 and p99 in nanoseconds.
 fn search(dir: &Path) -> Outcome<()> {
     let catalogue = catalogue(dir)?;
     let starts: Vec<String> =
@@ -194,7 +196,7 @@ fn search(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// How long each takes, sorted.
+/// The duration of each call, sorted.
 fn each<T>(names: &[T], what: impl Fn(&T)) -> Outcome<Vec<Duration>> {
     let ask = |name: &T| {
         let began = Instant::now();
@@ -226,7 +228,7 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(one).collect()
 }
 
-/// One slip of the finger.
+/// One typing error.
 fn slip(name: &str, random: &mut Random) -> String {
     let mut letters: Vec<char> = name.chars().collect();
     let at = random.below(letters.len());
@@ -243,7 +245,7 @@ fn letter(random: &mut Random) -> char {
     char::from(b'a' + u8::try_from(random.below(26)).unwrap_or(0))
 }
 
-/// The most memory that this process has had, in bytes.
+/// The peak memory of this process, in bytes.
 fn peak_memory() -> Outcome<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;

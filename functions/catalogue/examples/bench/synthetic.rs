@@ -1,8 +1,8 @@
-//! A package set that does not exist, as large as nixpkgs and named like it. The same seed gives the same set, on any machine.
+//! An invented package set of nixpkgs' size, with similar names. The same seed gives the same set on any machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Names that people know: what new ones are modelled on, letter by letter.
+/// Well-known names, the models for new ones, letter by letter.
 const MODELS: &str = "ripgrep imagemagick coreutils procps ffmpeg graphicsmagick postgresql neovim tmux htop btop curl wget \
     gnugrep gnused gawk findutils diffutils openssh openssl libressl gnutls nettle libgcrypt cryptsetup lvm2 mdadm parted \
     smartmontools hdparm pciutils usbutils dmidecode lshw inxi neofetch fastfetch starship zoxide fzf skim bat exa lsd fd \
@@ -26,17 +26,17 @@ const MODELS: &str = "ripgrep imagemagick coreutils procps ffmpeg graphicsmagick
     lz4 zstd xz bzip2 pigz lzip lrzip p7zip unrar cabextract cpio pax rpm dpkg flatpak snapd appimage wine dosbox scummvm \
     retroarch mednafen dolphin mame nethack angband crawl freeciv wesnoth openttd supertux minetest teeworlds xonotic";
 
-/// What real names are put together from.
+/// The parts of real names.
 const AFFIXES: &str = "lib py rust go gtk qt json yaml xml http web net sys dev core tools utils cli gui server client daemon \
     manager viewer editor parser compiler plugin theme icons fonts docs data base extra mini micro nano full light git \
     ssh ssl tls dns mail chat music video image pdf text shell term wayland x11 gnome kde xfce aws azure gcp k8s docker \
     db sql graph ml ai test mock types async proxy cache queue log trace bench fmt lint lsp sdk api bin exporter operator";
 
-/// What programs that come together are called after their first.
+/// The suffixes of a package's further programs.
 const SIBLINGS: &str = "ctl d config tool info dump check convert server client admin conf gen list show merge split diff \
     test edit view stat sync import export query shell daemon agent proxy bench repair compile link format";
 
-/// The sets in a nixpkgs, and their part of all its attributes, in thousandths.
+/// The sets in a nixpkgs, and their share of all attributes, in thousandths.
 const SETS: [(&str, usize); 14] = [
     ("", 290),
     ("haskellPackages", 150),
@@ -58,15 +58,15 @@ const SETS: [(&str, usize); 14] = [
 pub(crate) struct Package {
     /// Its attribute path.
     pub(crate) attr: String,
-    /// Its programs, the main one first where it has one.
+    /// Its programs, the main one first if there is one.
     pub(crate) programs: Vec<String>,
-    /// Whether it says which program is its main one.
+    /// Whether it declares its main program.
     pub(crate) declares: bool,
-    /// A number of its own, for whatever else is to be told of it.
+    /// A random number, from which its other properties follow.
     pub(crate) luck: u64,
 }
 
-/// Random numbers: splitmix64, which is a few lines and the same for ever.
+/// Random numbers by splitmix64, which is short and never changes.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -83,7 +83,7 @@ impl Random {
         usize::try_from(self.next() % n as u64).unwrap_or(0)
     }
 
-    /// One of them.
+    /// One of the given values.
     pub(crate) fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len())]
     }
@@ -92,7 +92,7 @@ impl Random {
 /// Makes names.
 struct Namer {
     models: Vec<&'static str>,
-    /// What follows two letters in the models.
+    /// The letters that follow two letters in the models.
     followers: BTreeMap<&'static str, Vec<char>>,
     affixes: Vec<&'static str>,
     siblings: Vec<&'static str>,
@@ -111,7 +111,7 @@ impl Namer {
         Namer { models, followers, affixes: words(AFFIXES), siblings: words(SIBLINGS) }
     }
 
-    /// A word that might be a program's name: each letter follows two that it follows in a model.
+    /// An invented word: each letter follows two that it follows in a model.
     fn word(&self, random: &mut Random) -> String {
         let mut word = random.one(&self.models)[..2].to_owned();
         let length = 4 + random.below(6);
@@ -124,7 +124,7 @@ impl Namer {
         word
     }
 
-    /// A package's name: a word, with affixes or numbers as it comes.
+    /// A package's name: a word, perhaps with affixes or numbers.
     fn package(&self, random: &mut Random) -> String {
         let word = self.word(random);
         match random.below(20) {
@@ -141,7 +141,7 @@ impl Namer {
         }
     }
 
-    /// One more program of a package called `leaf`.
+    /// A further program of a package called `leaf`.
     fn sibling(&self, random: &mut Random, leaf: &str) -> String {
         match random.below(8) {
             0 | 1 => format!("{leaf}-{}", random.one(&self.siblings)),
@@ -154,7 +154,8 @@ impl Namer {
     }
 }
 
-/// A set of so many attributes that ship so many programs of different names (and a few more that have another's name).
+/// A set of so many attributes that ship so many programs of different names (and a few more with a name that another
+/// package uses).
 pub(crate) fn set(seed: u64, attributes: usize, programs: usize) -> Vec<Package> {
     let (namer, mut random) = (Namer::new(), Random(seed));
     let mut packages = Vec::with_capacity(attributes);
@@ -176,7 +177,7 @@ pub(crate) fn set(seed: u64, attributes: usize, programs: usize) -> Vec<Package>
         let at = random.below(packages.len());
         let package = &mut packages[at];
         let leaf = package.attr.rsplit('.').next().unwrap_or_default().to_owned();
-        // Most of what is in a set of a language is a library.
+        // Most packages of a language's set are libraries.
         if package.attr.contains('.') && !package.luck.is_multiple_of(8) {
             continue;
         }

@@ -1,11 +1,11 @@
-//! What may be done to a file of any bytes. The fuzz target does it, too.
+//! Every operation on a file of arbitrary bytes. The fuzz target runs it too.
 
 use binplz_catalogue::{Lookup, Obstacle};
 use binplz_core::{id::key::System, ports::Catalogue};
 
 use crate::set::Set;
 
-/// Where the checksum stands, and where what it is of begins.
+/// The place of the checksum, and the start of the checked part.
 const SUM: std::ops::Range<usize> = 16..20;
 
 pub(crate) fn set() -> Set {
@@ -22,7 +22,7 @@ pub(crate) fn set() -> Set {
     )
 }
 
-/// Asks everything that can be asked.
+/// Calls every function of a reader.
 pub(crate) fn ask_all(bytes: &[u8]) {
     let Ok(lookup) = Lookup::open(bytes) else { return };
     let paths =
@@ -43,7 +43,7 @@ pub(crate) fn ask_all(bytes: &[u8]) {
     lookup.lost().count();
 }
 
-/// The file with its checksum put right.
+/// The file with its checksum corrected.
 pub(crate) fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     if bytes.len() >= SUM.end {
         let sum = crc32fast::hash(&bytes[SUM.end..]).to_le_bytes();

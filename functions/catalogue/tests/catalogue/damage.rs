@@ -1,4 +1,4 @@
-//! Damaged files: refused, or read without a panic and without an end in sight.
+//! Damaged files: refused, or read without a panic and in bounded time.
 
 use binplz_catalogue::{BadCatalogue, Lookup, details};
 use binplz_core::ports::Catalogue;
@@ -45,7 +45,7 @@ fn details_of_another_block_or_another_making_are_refused() {
     let range = usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small");
     let block = &files.details[range];
     assert_eq!(details::read(block, &attr).expect("details").standings.len(), 1);
-    assert_eq!(details::read(block, &"nobody".parse().expect("a name")), Err(details::BadBlock::Other));
+    assert_eq!(details::read(block, &"missing".parse().expect("a name")), Err(details::BadBlock::Other));
     for at in 0..block.len() {
         let mut changed = block.to_vec();
         changed[at] ^= 1;
@@ -55,7 +55,7 @@ fn details_of_another_block_or_another_making_are_refused() {
 }
 
 proptest! {
-    // A whole file in which a few bytes are others, with a checksum that fits: what only a defect of ours could write.
+    // A complete file with a few bytes changed and a matching checksum, as only a bug of ours could write.
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn what_the_checksum_does_not_find_makes_no_panic(
@@ -79,7 +79,7 @@ proptest! {
         let file = FILE.with(Clone::clone);
         let length = u32::from_le_bytes(file[20..24].try_into()?) as usize;
         let header = std::str::from_utf8(&file[24..24 + length])?;
-        // One of the numbers in the header becomes another one.
+        // Replaces one of the numbers in the header.
         let digits: Vec<&str> = header.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty() && run.len() < 9).collect();
         let old = digits[which.index(digits.len())];
         let header = header.replacen(old, &number.to_string(), 1);

@@ -1,4 +1,4 @@
-//! What the catalogue promises, over the two files and nothing else.
+//! The catalogue's promises, tested on the two files alone.
 
 mod ask;
 mod damage;

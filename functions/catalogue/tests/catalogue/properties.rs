@@ -1,4 +1,4 @@
-//! Whatever goes in comes out, in whichever order it went in.
+//! All input can be read back, in any order of writing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,7 +99,7 @@ proptest! {
             }
             prop_assert_eq!(&details.about.pname, &record.about.pname);
 
-            // A package that is there is never "no such name", and a refusal is the one that was told.
+            // An existing package is never unknown, and its refusal is the one that was written.
             let resolution = lookup.resolve(&Wanted::Package(record.attr.clone()), record.system);
             match (&resolution, &record.standing) {
                 (Resolution::Unknown { .. } | Resolution::NoSuchProgram { .. }, _) => prop_assert!(false, "{:?}", resolution),

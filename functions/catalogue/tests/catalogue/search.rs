@@ -1,4 +1,4 @@
-//! Search: which packages, in which order.
+//! Search: the packages found, and their order.
 
 use binplz_catalogue::Obstacle;
 use binplz_core::ports::Catalogue;
@@ -37,12 +37,12 @@ fn exact_names_come_first_then_main_programs_then_beginnings_then_the_rest() {
     assert_eq!(
         found(set(), "grep", 20),
         [
-            // The attribute; whose main program it is; who ships it beside others; the last part.
+            // The attribute; its main program; one of several programs; the last component.
             "grep",
             "main",
             "gnugrep",
             "python3Packages.grep",
-            // It begins so; a word in it does; it is somewhere in it, and what can not be had comes last.
+            // It begins so; a word in it does; it contains the text; refused packages come last.
             "grepcidr",
             "pcre.grep-tools",
             "xgrepx",
@@ -87,7 +87,7 @@ fn of_a_package_the_details_say_what_it_says_of_itself() {
 }
 
 proptest! {
-    /// By its definition: every attribute that holds the text, or whose main program does, and no other.
+    /// By its definition: every attribute that contains the text, or whose main program does, and no other.
     #[test]
     fn what_is_found_is_every_package_that_holds_the_text(
         attrs in prop::collection::btree_map("[ab][ab]{0,3}(\\.[ab]{1,3})?", prop::option::of("[ab]{1,3}"), 0..40), text in "[abA]{1,3}",

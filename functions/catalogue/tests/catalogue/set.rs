@@ -1,4 +1,4 @@
-//! Small sets, put together by hand.
+//! Small sets, made by hand.
 
 use binplz_catalogue::{About, Files, Lookup, Obstacle, Record, Standing, Writer};
 use binplz_core::{
@@ -9,7 +9,7 @@ use binplz_core::{
 pub(crate) const X86: System = System::X86_64Linux;
 pub(crate) const ARM: System = System::Aarch64Linux;
 
-/// A catalogue in the making, told in few words.
+/// A catalogue under construction, in few words.
 pub(crate) struct Set(Writer);
 
 impl Set {
@@ -17,7 +17,7 @@ impl Set {
         Set(Writer::new("ab".repeat(20).parse().expect("a revision")))
     }
 
-    /// A package that can be built on x86_64, with the main program that it declares.
+    /// Adds a package that is buildable on x86_64, with its declared main program.
     pub(crate) fn package(self, attr: &str, main: Option<&str>) -> Set {
         self.record(X86, attr, main, Standing::Buildable { drv_path: None })
     }
@@ -28,7 +28,7 @@ impl Set {
         self.record(X86, attr, None, Standing::Buildable { drv_path: Some(drv_path) })
     }
 
-    /// An attribute that can not be built.
+    /// Adds an attribute that cannot be built.
     pub(crate) fn refused(self, attr: &str, main: Option<&str>, why: Obstacle, detail: Option<&str>) -> Set {
         self.record(X86, attr, main, Standing::Refused { why, detail: detail.map(str::to_owned) })
     }

@@ -1,11 +1,12 @@
-//! Names and what they mean, each rule of contract §1 by itself.
+//! Names and their meaning, each rule of the resolution order by itself.
 
 use binplz_catalogue::{Lookup, Obstacle, Standing};
 use binplz_core::{id::key::System, nixpkgs::catalogue::Resolution, ports::Catalogue};
 
 use crate::set::{ARM, Set, X86};
 
-/// Short for a table: `=procps/ps` found, `=x/?` found and only a build knows the program, `300 a: x y`, `404 a: x y`, `404 ~ near`, `422 a: why`.
+/// An abbreviation for the table: `=procps/ps` found, `=x/?` found and only a build can choose the program, `300 a: x
+/// y`, `404 a: x y`, `404 ~ near`, `422 a: why`.
 fn told(lookup: &Lookup<Vec<u8>>, path: &str, system: System) -> String {
     let list = |bins: &[binplz_core::id::key::Bin]| bins.iter().map(|bin| format!(" {bin}")).collect::<String>();
     match lookup.resolve(&path.parse().expect("a path"), system) {
@@ -118,7 +119,7 @@ fn among_equals_what_can_be_built_here_comes_first() {
         .lookup();
     assert_eq!(told(&lookup, "shared", X86), "=bbb/shared");
     assert_eq!(told(&lookup, "shared", ARM), "=aaa/shared");
-    // Whose main program it is stands above who merely ships one of that name.
+    // The package whose main program it is precedes one that merely ships a program of that name.
     assert_eq!(told(&lookup, "grep", X86), "422 main: it is marked broken in this nixpkgs");
 }
 
@@ -147,7 +148,7 @@ fn a_package_without_a_main_program_is_a_choice_or_a_build() {
             ("coreutils", "300 coreutils: [ cat ls"),
             ("wrong", "300 wrong: left right"),
             ("unknown", "=unknown/?"),
-            // An attribute of which nothing is known gives way to a program of that name.
+            // An attribute with unknown programs yields to a program of that name.
             ("convert", "=imagemagick/convert"),
             ("many", "422 many: it is not available on this system"),
         ],
@@ -173,9 +174,9 @@ fn one_program_of_a_package_must_be_one_that_it_ships() {
             ("procps/pss", "404 procps: ps top"),
             ("coreutils/%5B", "=coreutils/["),
             ("unknown/known", "=unknown/known"),
-            ("unknown/whatever", "=unknown/whatever"),
+            ("unknown/anything", "=unknown/anything"),
             ("games.figlet/figlet", "=games.figlet/figlet"),
-            ("nobody/x", "404 ~"),
+            ("missing/x", "404 ~"),
             ("procp/ps", "404 ~ procps"),
             ("bad/bad-a", "422 bad: it is marked broken in this nixpkgs"),
             ("bad/x", "404 bad: bad-a bad-b"),
@@ -283,7 +284,7 @@ fn a_system_that_nobody_evaluated_is_left_to_the_build() {
     let lookup = Set::new().package("tree", Some("tree")).refused("b", None, Obstacle::Broken, None).lookup();
     assert_eq!(told(&lookup, "tree", ARM), "=tree/tree");
     assert_eq!(told(&lookup, "b", ARM), "=b/?");
-    // Where it was evaluated, what was not there is not for it.
+    // An attribute that was missing on an evaluated system is unsupported there.
     let lookup = Set::new()
         .package("tree", Some("tree"))
         .record(ARM, "other", Some("other"), Standing::Buildable { drv_path: None })

@@ -1,4 +1,4 @@
-//! A month's bill, as far as it is known here: what was spent on builds exactly, the rest by what was counted and by the price file.
+//! A month's bill: the exact amount that was spent on builds, and the rest calculated from counts and the price file.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,16 +16,16 @@ use crate::{
     quota::limits::Micros,
 };
 
-/// What a month has used so far.
+/// A month's usage so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
-    /// By builds that are over.
+    /// Spent on builds that have ended.
     pub spent: Micros,
-    /// Reserved for those that run.
+    /// Reserved for builds that run.
     pub reserved: Micros,
-    /// What builds may cost in all; `None`: there is no limit.
+    /// The month's budget for builds; `None`: no limit.
     pub budget: Option<Micros>,
-    /// What was served.
+    /// The month's downloads.
     pub traffic: Traffic,
     /// Bytes that the store holds.
     pub stored: u64,
@@ -34,37 +34,37 @@ pub struct Used {
 /// A bill, in millionths of a dollar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
-    /// Of where and when its prices are.
+    /// The region and month of its prices.
     pub prices: PriceBasis,
-    /// What is reserved for builds that run, beside what is spent.
+    /// Reserved for builds that run, in addition to what is spent.
     pub reserved: Micros,
-    /// What builds may cost in the month; `None`: there is no limit.
+    /// The month's budget for builds; `None`: no limit.
     pub budget: Option<Micros>,
-    /// What it comes to so far.
+    /// The amounts so far.
     pub so_far: Sums,
-    /// What it will come to by the month's end, if it goes on so.
+    /// The amounts at the month's end, at the same rate.
     pub forecast: Sums,
 }
 
-/// By what it comes to that. From the bucket: behind a CDN the bytes cost a little less.
+/// A bill's amounts. Egress is priced from the bucket; behind a CDN the bytes cost a little less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums {
-    /// Tasks.
+    /// Fargate tasks.
     pub builds: Micros,
-    /// All that answers a hit.
+    /// The requests of hits.
     pub requests: Micros,
-    /// Redirects, and what they lead to.
+    /// Redirects and downloads, by bytes.
     pub egress: Micros,
-    /// What the store holds now, as if it had held it from the beginning.
+    /// The store's current bytes, for the whole period.
     pub storage: Micros,
-    /// What is paid for while nobody asks.
+    /// Fixed costs, independent of requests.
     pub standing: Micros,
-    /// All of these.
+    /// The sum.
     pub total: Micros,
 }
 
 impl Sums {
-    /// `gone` of the `whole` month.
+    /// The amounts for `gone` of the `whole` month.
     fn of(prices: &PriceList, builds: Micros, traffic: Traffic, stored: u64, gone: Duration, whole: Duration) -> Sums {
         let part = |dollars: crate::billing::prices::Dollars| dollars.part(gone.as_secs(), whole.as_secs()).micros();
         let requests = cost::sum(&cost::hits(prices, Way::Store, traffic.hits)).micros();
@@ -77,7 +77,7 @@ impl Sums {
 }
 
 impl Bill {
-    /// The bill of a month of which `gone` of `whole` is over.
+    /// The bill of a month of which `gone` of `whole` has passed.
     pub fn of(prices: &PriceList, used: &Used, gone: Duration, whole: Duration) -> Bill {
         let Used { spent, reserved, budget, traffic, stored } = *used;
         let later = |count| cost::forecast(count, gone, whole);
@@ -94,35 +94,35 @@ impl Bill {
 }
 
 impl Attempt {
-    /// What it has cost, by its machine and its time: never more than was reserved.
+    /// The price of the attempt, from its machine and its time: never more than was reserved.
     pub fn cost(&self, policy: &Policy) -> Micros {
         policy.price(self.size, self.ended - self.claimed).min(policy.worst_price(self.size))
     }
 }
 
 impl Build {
-    /// What its attempts have cost that are over and remembered; `None`: nothing.
+    /// The price of a build: the sum of its ended attempts that the row remembers; `None` if building is free.
     pub fn cost(&self, policy: &Policy) -> Option<Micros> {
         let sum: Micros = self.history.iter().map(|attempt| attempt.cost(policy)).sum();
         (sum > Micros(0)).then_some(sum)
     }
 }
 
-/// What building a package has taken.
+/// The cost of building a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// The package, or the catalogue.
     pub package: Product,
-    /// Attempts that are over.
+    /// Attempts that have ended.
     pub attempts: u32,
-    /// How long they ran, in seconds.
+    /// Their run time, in seconds.
     pub seconds: u64,
-    /// What they cost, in millionths of a dollar.
+    /// Their price, in millionths of a dollar.
     pub cost: Micros,
 }
 
-/// What the attempts of these builds have taken that ended at an instant or later: by package, the dearest first; where building
-/// costs nothing, those first that took longest.
+/// The cost by package of all attempts that ended at `since` or later, the most expensive first; if building is free,
+/// the longest first.
 pub fn taken(builds: &[Build], since: Timestamp, policy: &Policy) -> Vec<Taken> {
     let mut by_package = BTreeMap::<&Product, Taken>::new();
     for build in builds {
@@ -133,7 +133,7 @@ pub fn taken(builds: &[Build], since: Timestamp, policy: &Policy) -> Vec<Taken> 
         }
     }
     let mut all: Vec<_> = by_package.into_values().collect();
-    // Stable: of two that are alike, the first in the alphabet stays so.
+    // A stable sort: equal entries stay in alphabetical order.
     all.sort_by_key(|taken| std::cmp::Reverse((taken.cost, taken.seconds)));
     all
 }
@@ -167,7 +167,7 @@ mod tests {
             ..Used::default()
         };
         let Bill { so_far, forecast, .. } = bill(used, 10);
-        // A dollar for each of all units, as in the cost model's own tests.
+        // A dollar per unit of everything, as in the cost model's own tests.
         assert_eq!((so_far.requests, so_far.egress), (Micros(1_753_300_000), Micros(1_007_500_000)));
         assert_eq!((so_far.storage, forecast.storage), (Micros(33_333_334), Micros(100_000_000)));
         let Sums { builds, requests, egress, storage, standing, total } = so_far;
@@ -184,7 +184,7 @@ mod tests {
         };
         assert_eq!((of(10, 0, None), of(10, 0, Some(40)), of(10, 0, Some(25))), (30, 30, 25));
         assert_eq!((of(1, 9, Some(40)), of(0, 9, None)), (10, 9));
-        // Somebody has lowered it meanwhile.
+        // The budget was lowered meanwhile.
         assert_eq!(of(10, 0, Some(5)), 10);
     }
 

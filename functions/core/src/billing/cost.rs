@@ -1,6 +1,7 @@
-//! What running binplz costs: pure arithmetic over the price file. A number that is assumed, and not known, has a name, and says why.
+//! The cost of running binplz: pure arithmetic over the price file. Each number that is assumed rather than known has a
+//! name and a reason.
 //!
-//! Without free tiers and taxes, so that the bill is rather lower.
+//! Free tiers and taxes are left out; the real bill is lower rather than higher.
 
 use std::time::Duration;
 
@@ -10,21 +11,21 @@ use crate::{
     policy::Policy,
 };
 
-/// A number that nobody knows before there are people.
+/// A number that has to be assumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assumed {
     /// The number.
     pub number: u64,
-    /// Of what.
+    /// Its meaning.
     pub what: &'static str,
-    /// Why it.
+    /// The reason for it.
     pub why: &'static str,
 }
 
 macro_rules! assumed {
     ($($name:ident: $number:literal, $what:literal, $why:literal;)+) => {
         $(#[doc = $what] pub const $name: Assumed = Assumed { number: $number, what: $what, why: $why };)+
-        /// All of them.
+        /// All assumptions.
         pub const ASSUMED: &[Assumed] = &[$($name),+];
     };
 }
@@ -60,9 +61,9 @@ assumed! {
 /// A line of a bill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// What for.
+    /// Its subject.
     pub what: &'static str,
-    /// How much.
+    /// Its amount.
     pub dollars: Dollars,
 }
 
@@ -71,16 +72,16 @@ pub fn sum(items: &[Item]) -> Dollars {
     items.iter().map(|item| item.dollars).sum()
 }
 
-/// How programs come to people.
+/// The path of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the bucket, by a presigned URL.
     Store,
-    /// From CloudFront, which is in front of everything where there is a domain.
+    /// From CloudFront, which is in front of all requests if there is a domain.
     Cdn,
 }
 
-/// What so many hits cost in a month, without what leaves AWS.
+/// The cost of so many hits in a month, without egress.
 pub fn hits(prices: &PriceList, way: Way, hits: u64) -> Vec<Item> {
     let milliseconds = hits.saturating_mul(FUNCTION_MEGABYTES.number * HIT_MILLISECONDS.number);
     let mut items = vec![
@@ -95,14 +96,14 @@ pub fn hits(prices: &PriceList, way: Way, hits: u64) -> Vec<Item> {
         Way::Store => items.push(Item { what: "S3, by requests", dollars: prices.s3_gets.of(hits) }),
         Way::Cdn => items.extend([
             Item { what: "S3, by requests", dollars: prices.s3_gets.of(hits).part(EDGE_MISSES_PERCENT.number, 100) },
-            // The redirect, and the program.
+            // One request for the redirect, and one for the program.
             Item { what: "CloudFront, by requests", dollars: prices.cloudfront_requests.of(hits.saturating_mul(2)) },
         ]),
     }
     items
 }
 
-/// What it costs in a month that so many redirects, and so many bytes of programs, leave AWS.
+/// The cost of egress: so many redirects, and so many bytes of programs, in a month.
 pub fn egress(prices: &PriceList, way: Way, hits: u64, bytes: u64) -> Dollars {
     let all = bytes.saturating_add(hits.saturating_mul(REDIRECT_BYTES.number));
     match way {
@@ -111,12 +112,12 @@ pub fn egress(prices: &PriceList, way: Way, hits: u64, bytes: u64) -> Dollars {
     }
 }
 
-/// What it costs to keep so many bytes of programs for a month.
+/// The cost of storing so many bytes of programs for a month.
 pub fn storage(prices: &PriceList, bytes: u64) -> Dollars {
     prices.s3_storage.of(bytes)
 }
 
-/// What a month costs in which nobody asks.
+/// The fixed costs of a month without requests.
 pub fn standing(prices: &PriceList) -> Vec<Item> {
     let sweeps = [
         prices.lambda_requests.of(SWEEPS.number),
@@ -134,12 +135,12 @@ pub fn standing(prices: &PriceList) -> Vec<Item> {
     ]
 }
 
-/// What a task costs that runs this long, from the pull of its image to its stop.
+/// The price of a task that runs for `time`, from its image pull to its stop.
 pub fn task(prices: &PriceList, machine: Machine, size: Size, time: Duration) -> Dollars {
     Policy { prices: prices.task(machine), ..Policy::default() }.price(size, time).into()
 }
 
-/// What goes with a build, whatever its task costs: rows, requests, objects.
+/// The cost of a build beside its task: rows, requests, objects.
 pub fn beside_a_task(prices: &PriceList) -> Dollars {
     let requests = BUILD_REQUESTS.number;
     [
@@ -152,7 +153,7 @@ pub fn beside_a_task(prices: &PriceList) -> Dollars {
     .sum()
 }
 
-/// What a month costs with so many downloads a day.
+/// The cost of a month with so many downloads a day.
 pub fn month(prices: &PriceList, way: Way, downloads: u64) -> Vec<Item> {
     let hits = downloads.saturating_mul(MONTH_DAYS.number);
     let bytes = hits.saturating_mul(PROGRAM_BYTES.number);
@@ -172,8 +173,7 @@ pub fn month(prices: &PriceList, way: Way, downloads: u64) -> Vec<Item> {
     ]
 }
 
-/// What a count comes to by a month's end, if it goes on as in the month's first `gone` of `whole`. Of less than a day nothing is
-/// concluded: that much counts as a day.
+/// Extrapolates a count to the month's end from the month's first `gone` of `whole`. Less than a day counts as a day.
 pub fn forecast(so_far: u64, gone: Duration, whole: Duration) -> u64 {
     const DAY: Duration = Duration::from_secs(86_400);
     let seconds = |time: Duration| u128::from(time.as_secs().max(1));
@@ -189,7 +189,8 @@ mod tests {
     fn a_million_hits_cost_what_each_takes_a_million_times() {
         let prices = PriceList::of_a_dollar();
         let dollars = |text: &str| text.parse::<Dollars>().expect("an amount");
-        // The gateway, the function, 750 of its GB-seconds, half a unit of reads, two lines of 400 bytes, a thousand thousands of GETs.
+        // The gateway, the function, 750 of its GB-seconds, half a unit of reads, two lines of 400 bytes, a thousand
+        // thousands of GETs.
         assert_eq!(sum(&hits(&prices, Way::Store, 1_000_000)), dollars("1753.3"));
         // A tenth of the GETs, and two hundred ten thousands of CloudFront's requests.
         assert_eq!(sum(&hits(&prices, Way::Cdn, 1_000_000)), dollars("1053.3"));
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(at(&store, "egress"), 150_225);
         assert_eq!((at(&store, "builds, at most"), at(&store, "storage")), (20_000_000, 50_000_000));
         assert_eq!(at(&cdn, "fixed costs") - at(&store, "fixed costs"), 1_000_000);
-        // What people ask for changes nothing of these.
+        // Requests do not change these.
         let more = month(&prices, Way::Store, 1000);
         assert_eq!(at(&more, "fixed costs"), at(&store, "fixed costs"));
         assert_eq!(at(&more, "egress"), 150_225_000);

@@ -1,5 +1,5 @@
-//! What AWS asks for: the price file (`infra/prices.json`), read once and strictly. Whatever counts money counts with it: the budget,
-//! `binplz cost`, and the tables of the operator's guide.
+//! AWS's prices: the price file (`infra/prices.json`), parsed strictly. The budget, `binplz cost` and the tables of the
+//! operator's guide all use it.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{policy, quota::limits::Micros};
 /// The price file of this version.
 pub const FILE: &str = include_str!("../../../../infra/prices.json");
 
-/// An amount of money, exact: in millionths of a millionth of a dollar. (A second of a function's GB has ten decimals.)
+/// An exact amount of money, in 10⁻¹² dollars. (The price of a function's GB-second has ten decimals.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dollars(u128);
 
@@ -25,12 +25,12 @@ const DECIMALS: usize = 12;
 const MICRO: u128 = 1_000_000;
 
 impl Dollars {
-    /// Rounded up: what is less than a millionth is not nothing.
+    /// Rounded up to the next millionth of a dollar.
     pub fn micros(self) -> Micros {
         Micros(u64::try_from(self.0.div_ceil(MICRO)).unwrap_or(u64::MAX))
     }
 
-    /// A part of it, rounded up; all of it where `of` is 0.
+    /// A fraction of it, rounded up; all of it if `of` is 0.
     #[must_use]
     pub fn part(self, part: u64, of: u64) -> Dollars {
         Dollars(self.0.saturating_mul(part.into()).div_ceil(u128::from(of).max(1)))
@@ -77,38 +77,38 @@ impl FromStr for Dollars {
     }
 }
 
-/// What is wrong with a price file.
+/// Why a price file is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BadPrices {
-    /// It is no such document: not JSON, a price is missing, or one is there that nobody knows.
+    /// Not JSON, a missing price, or an unknown one.
     #[error("{0}")]
     Form(String),
-    /// An amount.
+    /// A malformed amount.
     #[error("{0:?} is no amount of dollars: it is a decimal, with 12 digits behind the point at most")]
     Amount(String),
-    /// A price for something else than what is counted.
+    /// A price with another unit than expected.
     #[error("the price {name} is for a {wanted}, and not for a {said}")]
     Unit {
-        /// Which.
+        /// The price.
         name: &'static str,
-        /// What it must be for.
+        /// The expected unit.
         wanted: &'static str,
-        /// What it is said to be for.
+        /// The file's unit.
         said: String,
     },
 }
 
-/// A price, of one thing or by steps.
+/// A price, flat or in tiers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// How many of what is counted are one unit.
+    /// How many counted items make one unit.
     per: u64,
-    /// What a unit costs, beyond so many units.
+    /// The price of a unit beyond so many units.
     steps: BTreeMap<u64, Dollars>,
 }
 
 impl Price {
-    /// What so many of what is counted cost together, in one month.
+    /// The price of `count` items in one month.
     pub fn of(&self, count: u64) -> Dollars {
         let per = u128::from(self.per);
         let (mut rest, mut sum) = (u128::from(count), 0);
@@ -120,22 +120,22 @@ impl Price {
         Dollars(sum.div_ceil(per))
     }
 
-    /// What a unit costs, the first one.
+    /// The price of the first unit.
     fn unit(&self) -> Dollars {
         self.of(self.per)
     }
 }
 
-/// A price, as the file says it.
+/// A price in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     dollars: String,
-    /// Dollars for each unit beyond so many, where more is cheaper.
+    /// Dollars per unit beyond so many, for tiered prices.
     #[serde(default)]
     beyond: BTreeMap<u64, String>,
     unit: String,
-    /// On which page of AWS's. For people: who checks it looks there.
+    /// The AWS page that states it, for people who check it.
     #[serde(rename = "said")]
     _said: String,
 }
@@ -151,7 +151,7 @@ impl Line {
     }
 }
 
-/// Where and when prices were looked up.
+/// The region and month of prices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceBasis {
     /// The region: `us-east-1`.
@@ -160,13 +160,13 @@ pub struct PriceBasis {
     pub date: String,
 }
 
-/// All prices: each with its unit in the file, and with what of it is counted here, if that is something smaller.
+/// All prices: each with its unit in the file, and the number of counted items per unit.
 macro_rules! prices {
     ($($(#[$what:meta])+ $name:ident: $unit:literal / $per:literal;)+) => {
-        /// The prices of a region, by what they are for.
+        /// The prices of a region.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct PriceList {
-            /// Of where and when.
+            /// Their region and month.
             pub stand: PriceBasis,
             $($(#[$what])+ pub $name: Price,)+
         }
@@ -200,21 +200,21 @@ macro_rules! prices {
 }
 
 prices! {
-    /// Of a task on x86, on demand: a vCPU.
+    /// A vCPU of an on-demand x86 task.
     fargate_vcpu: "vCPU-hour" / 1;
     /// Its memory.
     fargate_memory: "GB-hour" / 1;
-    /// Of a task on ARM: a vCPU.
+    /// A vCPU of an ARM task.
     fargate_arm_vcpu: "vCPU-hour" / 1;
     /// Its memory.
     fargate_arm_memory: "GB-hour" / 1;
-    /// Of a task on x86 that may be interrupted: a vCPU, at what it was on that date.
+    /// A vCPU of an x86 Spot task, as of that date.
     fargate_spot_vcpu: "vCPU-hour" / 1;
     /// Its memory.
     fargate_spot_memory: "GB-hour" / 1;
-    /// A task's disk, beyond what is free.
+    /// A task's disk, beyond the free part.
     fargate_disk: "GB-hour" / 1;
-    /// A public address.
+    /// A public IPv4 address.
     public_ipv4: "address-hour" / 1;
     /// The gateway, by requests.
     http_api: "million requests" / 1_000_000;
@@ -222,25 +222,25 @@ prices! {
     lambda_requests: "million requests" / 1_000_000;
     /// Functions on ARM, by milliseconds of a MiB.
     lambda_time: "GB-second" / 1_024_000;
-    /// Rows, by reads that may be late, which are half a unit each.
+    /// Eventually consistent reads of rows, which are half a unit each.
     dynamodb_reads: "million read request units" / 2_000_000;
-    /// Rows, by kilobytes written.
+    /// Writes of rows, by kilobytes.
     dynamodb_writes: "million write request units" / 1_000_000;
-    /// Rows that are kept, by bytes.
+    /// Stored rows, by bytes.
     dynamodb_storage: "GB-month" / 1_000_000_000;
-    /// Objects that are kept, by bytes.
+    /// Stored objects, by bytes.
     s3_storage: "GB-month" / 1_000_000_000;
-    /// Objects, by reads.
+    /// Reads of objects.
     s3_gets: "1000 requests" / 1000;
-    /// Objects, by writes.
+    /// Writes of objects.
     s3_puts: "1000 requests" / 1000;
-    /// To the internet, by bytes.
+    /// Egress to the internet, by bytes.
     egress: "GB" / 1_000_000_000;
     /// The CDN, by requests.
     cloudfront_requests: "10000 requests" / 10_000;
-    /// From the CDN to the internet, by bytes.
+    /// Egress from the CDN, by bytes.
     cloudfront_egress: "GB" / 1_000_000_000;
-    /// Lines of logs, by bytes.
+    /// Log lines, by bytes.
     logs: "GB" / 1_000_000_000;
     /// A metric.
     metrics: "metric-month" / 1;
@@ -250,34 +250,34 @@ prices! {
     sqs: "million requests" / 1_000_000;
     /// A secret.
     secrets: "secret-month" / 1;
-    /// Images, by bytes.
+    /// Container images, by bytes.
     ecr: "GB-month" / 1_000_000_000;
 }
 
-/// How a task is run.
+/// The kind of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machine {
-    /// On x86, on demand: the dearest, which the budget counts with.
+    /// On-demand x86: the most expensive kind, which the budget uses.
     X86,
-    /// On ARM, on demand.
+    /// On-demand ARM.
     Arm,
-    /// On x86, where it may be interrupted.
+    /// Spot x86.
     Spot,
 }
 
-/// Fargate's shortest time that is paid for, of a Linux task (its pricing page).
+/// Fargate's minimum charge for a Linux task (its pricing page).
 const MINIMUM: Duration = Duration::from_secs(60);
 
 impl PriceList {
-    /// The prices that this version knows.
+    /// The prices of this version.
     ///
     /// # Errors
-    /// [`BadPrices`], where the file was changed to what it can not be.
+    /// [`BadPrices`], if the file was changed to something invalid.
     pub fn known() -> Result<PriceList, BadPrices> {
         FILE.parse()
     }
 
-    /// What an hour of a task's parts costs.
+    /// The hourly prices of a task's parts.
     pub fn task(&self, machine: Machine) -> policy::Prices {
         let (cpu, memory) = match machine {
             Machine::X86 => (&self.fargate_vcpu, &self.fargate_memory),
@@ -297,7 +297,7 @@ impl PriceList {
 
 #[cfg(test)]
 impl PriceList {
-    /// Prices for tests, that stay as they are when the file changes: a dollar for each unit of everything.
+    /// Constant prices for tests: a dollar per unit of everything.
     pub(crate) fn of_a_dollar() -> PriceList {
         let mut file: serde_json::Value = serde_json::from_str(FILE).expect("JSON");
         for line in file["prices"].as_object_mut().expect("prices").values_mut() {

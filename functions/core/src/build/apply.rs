@@ -1,5 +1,5 @@
-//! THE state machine of a build. What is legal is decided here and nowhere else: adapters write what [`apply`] says,
-//! if nobody wrote before them.
+//! THE state machine of a build. This is the only place that decides what is legal: adapters write the result of
+//! [`apply`] if no other writer came before them (optimistic concurrency).
 //!
 //! ```text
 //! Unasked ─ask, warm→ Queued ─claim→ Building ─settle→ Ready
@@ -8,8 +8,8 @@
 //!    └─cancel─────┴───────────────┘   ─suspend→ Queued
 //!
 //! Building ─doom→ Failed                                       a dependency of it is known to fail
-//! Building ─join→ Joined ─follow→ Ready, Failed, Queued      as the build of its derivation stands, at once if it has ended
-//! Unasked, Queued, Failed until… ─adopt→ Ready               where the derivation was known before, and is made
+//! Building ─join→ Joined ─follow→ Ready, Failed, Queued      follows the build of its derivation, at once if that has ended
+//! Unasked, Queued, Failed until… ─adopt→ Ready               the derivation was known before, and is built
 //! ```
 
 use crate::{
@@ -33,7 +33,7 @@ impl Build {
         Step::Move(Build { state, ..self.clone() })
     }
 
-    /// The row after `lease` came to `end`.
+    /// The row after `lease` ended with `end`.
     fn ended(&self, lease: &Lease, end: Result<(), Failure>, stats: Stats, now: Timestamp, policy: &Policy) -> Step {
         let state = match &end {
             Ok(()) => State::Ready(Made { lease: lease.id.clone(), borrowed: None, since: now }),
@@ -58,12 +58,13 @@ impl Build {
         State::Ready(Made { lease: prefix.lease.clone(), borrowed, since: now })
     }
 
-    /// Whether what another build has made of its derivation would help it: nobody is at it, and it has not failed for good.
+    /// Whether it may adopt another build's result for its derivation: no attempt is under way, and it has not failed
+    /// permanently.
     pub fn may_adopt(&self) -> bool {
         matches!(self.state, State::Unasked | State::Queued { .. } | State::Failed { until: Some(_), .. })
     }
 
-    /// The machine for an attempt: the one for a first attempt, and what the attempt before has shown to be needed.
+    /// The machine of an attempt: that of a first attempt, enlarged as the failures before require.
     fn next_size(&self, attempt: u32, first: Size) -> Size {
         match self.history.last() {
             Some(Attempt { size, failure: Some(failure), .. }) if attempt > 1 => size.after(failure.kind),
@@ -71,7 +72,8 @@ impl Build {
         }
     }
 
-    /// Whether the newest ended attempt is that lease's and ended so: then its word has been heard before, and only the reply was lost.
+    /// Whether the newest ended attempt is that lease's and ended the same way: then this report was applied before,
+    /// and only its reply was lost (idempotent).
     fn heard(&self, id: &LeaseId, end: &Result<(), Failure>) -> bool {
         let heard = |last: &Attempt| &last.lease == id && last.failure.as_ref() == end.as_ref().err();
         self.history.last().is_some_and(|last| heard(last) && last.left.is_none())
@@ -83,7 +85,7 @@ impl Build {
     }
 }
 
-/// What there is to say of the attempt of a lease that is over at `now`.
+/// The attempt of a lease that ended at `now`.
 fn over(lease: &Lease, now: Timestamp) -> Attempt {
     Attempt {
         lease: lease.id.clone(),
@@ -102,7 +104,8 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
 fn after_failure(failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
     match failure.kind.class() {
         Class::Permanent => State::Failed { failure, since: now, until: None },
-        // The attempt was in vain through no fault of the package; nothing is started until the operator has looked (`limits.rs`).
+        // The attempt does not count, since the package is not at fault; nothing is started until the operator resumes
+        // (`quota::limits`).
         Class::Operator => State::Queued { since: now, due: now, attempt, warming: false },
         Class::Transient | Class::TransientLarger if attempt < policy.attempts => {
             let due = now + policy.delay_after(attempt);
@@ -114,11 +117,11 @@ fn after_failure(failure: Failure, attempt: u32, now: Timestamp, policy: &Policy
     }
 }
 
-/// What `event` does to `build` at `now`. Pure: the same arguments give the same step, and applying an event a second time is
-/// [`Step::Stay`], so that a write whose reply was lost can simply be made again.
+/// Applies `event` to `build` at `now`. Pure and idempotent: the same arguments give the same step, and a second
+/// application of an event gives [`Step::Stay`], so a write whose reply was lost can be repeated.
 ///
 /// # Errors
-/// [`Illegal`], where the event must change nothing.
+/// [`Illegal`], if the event must change nothing.
 pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> Result<Step, Illegal> {
     let queued = || build.with(queued_at(now));
     match (event, &build.state) {
@@ -207,7 +210,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Stopped { id, failure }, State::Building(lease)) if &lease.id == id => {
             Ok(build.ended(lease, Err(failure.clone()), Stats::default(), now, policy))
         }
-        // A task that is gone after its build ended is what should be.
+        // A task that stops after its build has ended is normal.
         (Event::Stopped { .. }, _) => Ok(Step::Stay),
         (
             Event::Launched { .. }
@@ -243,8 +246,8 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
     }
 }
 
-/// What a build that has left its derivation to another becomes; `None`: that one is under way. Where nobody is at it any more, it
-/// begins anew, and may take the derivation on itself.
+/// The state of a build that follows another one; `None` while that one is under way. If the other one gave up, this
+/// build begins anew, and may take the derivation on itself.
 fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option<Build> {
     let State::Joined { main_program, .. } = &joined.state else { return None };
     let mut followed = joined.clone();
@@ -253,7 +256,7 @@ fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option
         Realisation::Free => queued_at(now),
         Realisation::Made(prefix) => joined.ready(prefix, main_program, now),
         Realisation::Failed(failure) => {
-            // So it is known later that this failure was told before.
+            // Remembers that this failure was reported before.
             if let Some(attempt) = followed.history.last_mut() {
                 attempt.failure = Some(failure.clone());
             }

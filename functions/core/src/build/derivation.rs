@@ -1,8 +1,9 @@
-//! The second claim (contract §6): on a derivation, where a lease is one on a build. Attributes of one derivation, and one
-//! attribute before and after its pin moved, are one realisation: whoever evaluates to it first realises it, and the others follow.
+//! The second claim: on a derivation, as a lease is one on a build (single-flight). Attributes with the same
+//! derivation, and one attribute before and after its pin moved, are realised once: the first build that evaluates to
+//! the derivation realises it, and the others follow.
 //!
-//! The row is a pointer. How the realisation stands is said by the row of the build that it points to, so that there is
-//! nothing to keep in step with it, and no list of those who follow.
+//! The row is a pointer. The state of the realisation is that of the build it points to, so nothing has to be kept in
+//! step with it, and there is no list of followers.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,45 +13,46 @@ use crate::{
     objects::artifact::AttemptPrefix,
 };
 
-/// A derivation's row: which attempt has taken it on. There is one for each system that asks for it, since what a program of
-/// it is worth depends on that.
+/// A derivation's row: the attempt that has claimed it. There is one per requesting system, since that decides whether
+/// a program of it can be served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Derivation {
-    /// Which derivation.
+    /// The derivation.
     pub drv: DrvHash,
-    /// The attempt, and where its objects lie, or will.
+    /// The attempt, and the prefix of its objects.
     #[serde(rename = "home")]
     pub prefix: AttemptPrefix,
 }
 
-/// How the realisation of a derivation stands.
+/// The state of a derivation's realisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Realisation {
-    /// Nobody is at it: whoever evaluates to it takes it on.
+    /// Unclaimed: the next build that evaluates to it claims it.
     Free,
-    /// A build is, or will be when its turn comes.
+    /// A build realises it, or will when its turn comes.
     UnderWay,
-    /// Its programs lie here.
+    /// Its programs are stored here.
     Made(AttemptPrefix),
-    /// It fails, for good.
+    /// It failed permanently.
     Failed(Failure),
 }
 
 impl Derivation {
-    /// For programs of which system.
+    /// The system whose programs are wanted.
     pub fn system(&self) -> System {
         self.prefix.key.system
     }
 
-    /// How it stands, as the row of the build says that it points to. An end counts if it is that very attempt's: any other may have
-    /// failed before it had evaluated, or, with another Nix, have come to another derivation.
+    /// The state of the realisation, from the row of the build that it points to. Only the end of that very attempt
+    /// counts: another attempt may have failed before its evaluation, or, with another Nix, have evaluated to another
+    /// derivation.
     pub fn stands(&self, holder: &Build) -> Realisation {
         let ended = || holder.history.last().is_some_and(|attempt| attempt.lease == self.prefix.lease);
         match &holder.state {
             State::Queued { .. } | State::Building(_) => Realisation::UnderWay,
             State::Ready(made) if made.prefix(&holder.key) == self.prefix => Realisation::Made(self.prefix.clone()),
             State::Failed { failure, until: None, .. } if ended() => Realisation::Failed(failure.clone()),
-            // It has failed in passing, and rests; or it is cancelled. Whoever wants it now need not wait for that.
+            // It failed transiently and rests, or was cancelled. A new request need not wait for that.
             State::Unasked | State::Joined { .. } | State::Ready { .. } | State::Failed { .. } => Realisation::Free,
         }
     }

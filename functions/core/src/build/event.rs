@@ -1,4 +1,4 @@
-//! What may happen to a build, and what [`super::apply`] says to it.
+//! The events of a build, and the answers of [`super::apply`].
 
 use thiserror::Error;
 
@@ -8,135 +8,135 @@ use crate::{
     objects::artifact::AttemptPrefix,
 };
 
-/// What happens to a build.
+/// An event of a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody wants it.
+    /// A client requests it.
     Ask,
-    /// Somebody may want it later.
+    /// An operator wants it built before it is requested.
     Warm,
-    /// A dispatcher takes it on, with a lease made for this.
+    /// A dispatcher claims it, with a new lease.
     Claim {
-        /// The new lease's name.
+        /// The new lease's id.
         id: LeaseId,
         /// The new lease's secret.
         token: Token,
-        /// The machine for a first attempt.
+        /// The machine of a first attempt.
         size: Size,
     },
     /// The launcher has started a task for a lease.
     Launched {
-        /// Which lease.
+        /// The lease.
         id: LeaseId,
-        /// What the launcher calls the task.
+        /// The launcher's name for the task.
         task: String,
     },
     /// The builder that holds a lease is alive.
     Heartbeat {
-        /// Which lease.
+        /// The lease.
         id: LeaseId,
     },
-    /// The builder that holds a lease has evaluated, and takes the derivation on.
+    /// The builder of a lease has evaluated, and claims the derivation.
     Hold {
-        /// Which lease.
+        /// The lease.
         id: LeaseId,
-        /// What it came to.
+        /// The derivation.
         derivation: DrvHash,
     },
-    /// The builder that holds a lease has evaluated, and leaves the derivation to another build.
+    /// The builder of a lease has evaluated, and leaves the derivation to another build.
     Join {
-        /// Which lease.
+        /// The lease.
         id: LeaseId,
-        /// What it came to.
+        /// The derivation.
         derivation: DrvHash,
         /// `meta.mainProgram` of the attribute.
         main_program: Option<String>,
-        /// How the other build stands.
+        /// The state of the other build's realisation.
         realisation: Realisation,
     },
-    /// The builder that holds a lease has evaluated, and needs a dependency that is known to fail.
+    /// The builder of a lease has evaluated, and needs a dependency that is known to fail.
     Doom {
-        /// Which lease.
+        /// The lease.
         id: LeaseId,
-        /// How it fails: for good.
+        /// The dependency's permanent failure.
         failure: Failure,
-        /// The attempt whose log tells of it.
+        /// The attempt whose log shows it.
         seen_in: AttemptPrefix,
     },
-    /// Somebody has looked how the realisation of a derivation stands.
+    /// A flow has read the state of a derivation's realisation.
     Follow {
-        /// Which derivation.
+        /// The derivation.
         derivation: DrvHash,
-        /// How.
+        /// Its state.
         realisation: Realisation,
     },
-    /// Its derivation is known without a builder, and was made by another build.
+    /// Its derivation is known without a builder, and was built by another build.
     Adopt {
-        /// Where that lies.
+        /// The prefix of the objects.
         prefix: AttemptPrefix,
-        /// The attribute's main program, where that is known.
+        /// The attribute's main program, if known.
         main_program: Option<String>,
     },
-    /// The builder that holds a lease has come to an end.
+    /// The builder of a lease has finished.
     Settle {
-        /// Which lease.
+        /// The lease.
         id: LeaseId,
-        /// Which end: programs in the store, or a failure.
+        /// Success, with programs in the store, or a failure.
         end: Result<(), Failure>,
-        /// What it took.
+        /// The statistics of the attempt.
         stats: Stats,
     },
-    /// A lease's task is gone, or never came to be: its launcher says so. A builder's own word, if it came, stands.
+    /// The launcher reports that a lease's task has stopped or never started. A settle that came before stands.
     Stopped {
-        /// Which lease.
+        /// The lease.
         id: LeaseId,
-        /// Why, as far as the launcher knows.
+        /// The reason, as far as the launcher knows it.
         failure: Failure,
     },
-    /// Time has passed: a lease may be over.
+    /// Time has passed: the lease may have expired.
     Lapse,
-    /// An operator wants a failed build tried again, and now.
+    /// An operator retries a failed build, at once.
     Retry,
-    /// An operator wants it stopped, or no longer queued.
+    /// An operator cancels a build that is queued or under way.
     Cancel,
-    /// An operator wants nothing built now: it waits in the queue again, as if it had not been begun.
+    /// An operator pauses all builds: this one returns to the queue, as if it had not begun.
     Suspend,
-    /// An operator wants a failure forgotten, and all that led to it.
+    /// An operator deletes a failure and the attempts that led to it.
     Forget,
 }
 
-/// Why an event changes nothing and should have.
+/// Why an event was refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Illegal {
-    /// A claim of what does not wait.
+    /// A claim of a build that is not queued.
     #[error("the build is not queued")]
     NotQueued,
-    /// A claim before its time.
+    /// A claim before the build is due.
     #[error("the build is not due yet")]
     NotDue,
-    /// A word from a lease that is not the live one: it is expired, settled, cancelled, or never was.
+    /// The lease is not the live one: it has expired, was settled or cancelled, or never existed.
     #[error("the lease is not live")]
     NotLive,
-    /// A claim on a second derivation, by one lease.
+    /// A second derivation claimed by one lease.
     #[error("the lease has another derivation")]
     OtherDerivation,
-    /// A derivation was left to another build, and none has it.
+    /// A derivation was left to another build, and no build has it.
     #[error("no other build has the derivation")]
     NotHeld,
-    /// A retry of what has not failed.
+    /// A retry of a build that has not failed.
     #[error("the build has not failed")]
     NotFailed,
-    /// A cancellation of what is neither queued nor being built.
+    /// A cancellation of a build that is neither queued nor being built.
     #[error("the build is not under way")]
     NotUnderWay,
 }
 
-/// What an event does.
+/// The effect of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made, and nowhere kept")]
 pub enum Step {
     /// The row becomes this.
     Move(Build),
-    /// The row is as it should be: the event brings nothing new, or was applied before.
+    /// The row stays: the event brings nothing new, or was applied before.
     Stay,
 }

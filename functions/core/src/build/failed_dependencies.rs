@@ -1,10 +1,10 @@
-//! Dependencies that fail for good: what a hundred packages need is not built a hundred times to fail again.
+//! Dependencies that fail permanently, so that a failing dependency of a hundred packages is not built a hundred times.
 //!
-//! Nix remembers what it has built and not what has failed. A builder tells which derivations it is about to build, and where one of
-//! them has failed before, its build has failed, too, without a try.
+//! Nix remembers successful builds but not failed ones. A builder reports the derivations that it is about to build; if
+//! one of them is known to fail, its build fails at once.
 //!
-//! A builder's word is one package's word, and a stolen token may say anything. So a dependency is believed to be doomed when
-//! [`WITNESSES`] builds of different packages have come to it.
+//! A builder's report counts as one package's report, and a thief of its token could report anything. So a dependency
+//! counts as failed only after [`WITNESSES`] builds of different packages have hit it.
 
 use std::collections::BTreeMap;
 
@@ -19,15 +19,15 @@ use crate::{
     objects::artifact::AttemptPrefix,
 };
 
-/// How many packages must have come to a failing dependency until the others are spared it.
+/// How many packages must have hit a failing dependency before others fail without a try.
 pub const WITNESSES: usize = 2;
-/// Most dependencies that are remembered, those that were seen last.
+/// The most dependencies that are remembered, the most recently seen ones.
 const MOST: usize = 100;
 
-/// The row: what is known to fail for a system.
+/// The row: the failed dependencies of a system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedDependencies {
-    /// For which system.
+    /// The system.
     pub system: System,
     dependencies: BTreeMap<DrvHash, Doom>,
 }
@@ -35,24 +35,24 @@ pub struct FailedDependencies {
 /// A dependency that fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Doom {
-    /// How, as a package that needs it is told.
+    /// The failure, as a package that needs it reports it.
     failure: Failure,
-    /// Whose log tells of it.
+    /// The attempt whose log shows it.
     #[serde(rename = "home")]
     prefix: AttemptPrefix,
-    /// Which packages have come to it; no more than are asked for.
+    /// The packages that have hit it, at most [`WITNESSES`].
     witnesses: Vec<Attr>,
-    /// When one did last.
+    /// When it was hit last.
     seen: Timestamp,
 }
 
 impl FailedDependencies {
-    /// Nothing is.
+    /// A row without failed dependencies.
     pub fn none(system: System) -> FailedDependencies {
         FailedDependencies { system, dependencies: BTreeMap::new() }
     }
 
-    /// The row after a build has failed for good; `None`: not in a dependency, or that is known.
+    /// The row after a build failed permanently; `None` if no dependency failed, or that is known already.
     pub fn after(&self, build: &Build, now: Timestamp) -> Option<FailedDependencies> {
         let (drv, last) = (build.dependency()?, build.history.last()?);
         let (Product::Package(attr), Some(failure)) = (&build.key.product, &last.failure) else { return None };
@@ -72,25 +72,25 @@ impl FailedDependencies {
         Some(next)
     }
 
-    /// How one of these fails, and whose log tells of it, if that is known.
+    /// The failure of one of these dependencies, and the attempt whose log shows it, if one is known to fail.
     pub fn among(&self, dependencies: &[DrvHash]) -> Option<(&Failure, &AttemptPrefix)> {
         let believed = |drv| self.dependencies.get(drv).filter(|doom| doom.witnesses.len() >= WITNESSES);
         dependencies.iter().find_map(believed).map(|doom| (&doom.failure, &doom.prefix))
     }
 
-    /// Where the logs lie that tell of them.
+    /// The attempts whose logs show the failures.
     pub fn prefixes(&self) -> impl Iterator<Item = &AttemptPrefix> {
         self.dependencies.values().map(|doom| &doom.prefix)
     }
 
-    /// The row without those whose log is of no use any more; `None`: all are.
+    /// The row without entries whose log is `useless`; `None` if nothing changes.
     pub fn without(&self, useless: impl Fn(&AttemptPrefix) -> bool) -> Option<FailedDependencies> {
         let mut next = self.clone();
         next.dependencies.retain(|_, doom| !useless(&doom.prefix));
         (next != *self).then_some(next)
     }
 
-    /// The row where an operator wants that one tried again; `None`: nothing was known of it.
+    /// The row after an operator cleared one dependency; `None` if it had no entry.
     pub fn pardoned(&self, drv: &DrvHash) -> Option<FailedDependencies> {
         let mut next = self.clone();
         next.dependencies.remove(drv).map(|_| next)

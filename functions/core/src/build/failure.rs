@@ -1,21 +1,22 @@
-//! Why a build failed: its kind, what that means for the next try, and one sentence for people.
+//! Why a build failed: the kind, its class, which decides about a retry, and one sentence for people.
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{key::DrvHash, text::clean_line};
 
-/// What went wrong. The classes are those that were seen of Nix 2.8 and 2.26 (`shared/facts-nix.md`).
+/// What went wrong. These are the failures observed with Nix 2.8 and 2.26. To add a failure class, add a variant here;
+/// the compiler lists the matches to extend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     // Found by evaluating.
-    /// The set has no such attribute, or what is there is no package.
+    /// The set has no such attribute, or the attribute is not a package.
     NoSuchPackage,
     /// The package does not evaluate.
     EvaluationError,
     /// `meta.broken`.
     Broken,
-    /// `meta.unsupported`: not for this system.
+    /// `meta.unsupported`: not available on this system.
     Unsupported,
     /// `meta.insecure`.
     Insecure,
@@ -26,22 +27,22 @@ pub enum Kind {
     BuildFailed,
     /// The build's own tests failed.
     TestFailed,
-    /// A download has another hash than the package says.
+    /// A download's hash differs from the package's.
     HashMismatch,
-    /// The builder ended well and made no output.
+    /// The builder succeeded without making the output.
     NoOutput,
-    /// Longer than the deployment lets a build run.
+    /// The deployment's time limit for a build passed.
     TimedOut,
-    /// No output for longer than the deployment waits.
+    /// The build printed nothing for longer than the deployment waits.
     Silent,
-    /// Printed more than the deployment keeps.
+    /// The build printed more than the deployment keeps.
     LogTooLong,
     /// No machine of this deployment builds for that system, or has a feature that the build needs.
     NoMachine,
     // Found by inspecting what was built.
-    /// No program at all, or not the main program that the package names.
+    /// No program at all, or not the main program that the package declares.
     NoProgram,
-    /// Programs, but none that is static and for the asked system.
+    /// Programs, but none that is static and for the requested system.
     NotStatic,
     /// Static, but larger than the deployment stores.
     TooLarge,
@@ -60,31 +61,31 @@ pub enum Kind {
     Killed,
     /// The task never started.
     NotStarted,
-    /// The task was not heard of for a whole lease.
+    /// No heartbeat arrived for a whole lease.
     LostHeartbeat,
-    /// The builder itself failed: a defect of ours, or of the machine it ran on.
+    /// The builder itself failed: a bug, or a problem of its machine.
     BuilderError,
     // For the operator.
     /// A path of the cache has no trusted signature.
     Signature,
     /// The build sandbox or the build users are not set up.
     Sandbox,
-    /// The builder's image is not where the task was told to look for it, or it may not be read.
+    /// The builder's image does not exist, or may not be read.
     NoImage,
 }
 
-/// What a kind of failure means for the next try.
+/// The class of a failure, which decides about a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// It will fail again: remembered for the life of the pin, until an operator retries.
+    /// A retry would fail again: remembered for the life of the pin, until an operator retries.
     Permanent,
-    /// It may pass: tried again by itself with growing delays, then cooled down.
+    /// A retry may succeed: retried automatically with growing delays (backoff), then cooled down.
     Transient,
-    /// It may pass with more memory or disk.
+    /// A retry may succeed with more memory or disk.
     TransientLarger,
-    /// Only an operator can mend it, and until then it would be so for every build: nothing more is started
-    /// for that system, and the build waits.
+    /// Only an operator can fix it, and until then every build would fail: nothing more is started for that system, and
+    /// the build waits.
     Operator,
 }
 
@@ -122,7 +123,7 @@ impl Kind {
         Kind::NoImage,
     ];
 
-    /// As in JSON.
+    /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Kind::NoSuchPackage => "no-such-package",
@@ -157,7 +158,7 @@ impl Kind {
         }
     }
 
-    /// What it means for the next try.
+    /// The class, which decides about a retry.
     pub fn class(self) -> Class {
         use Kind::*;
         match self {
@@ -208,39 +209,39 @@ impl Kind {
     }
 }
 
-/// One failure, as it is remembered and shown.
+/// One failure, as it is stored and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What went wrong.
     pub kind: Kind,
-    /// The decisive line of evidence: plain text on one line, already cleaned by [`clean_line`].
+    /// The decisive line of evidence: plain text on one line, sanitised by [`clean_line`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The derivation that failed, where it is not the package's own.
+    /// The derivation that failed, if it is not the package's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation: Option<String>,
-    /// The same one's hash: it will fail whoever else needs it.
+    /// The hash of that derivation: other packages that need it will fail too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drv: Option<DrvHash>,
-    /// The last lines that the derivation which failed has printed, or Nix where that was none.
+    /// The last lines of the failed derivation's output, or of Nix's if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
 }
 
-/// Longest detail, in characters.
+/// The longest detail, in characters.
 const DETAIL_MAX: usize = 300;
-/// Most last lines, and the longest of them in characters: a row holds some of these, and is read whole.
+/// The most last lines, and the longest of them in characters: a row holds several failures, and is read whole.
 pub const LINES_MAX: usize = 8;
 const LINE_MAX: usize = 160;
 
 impl Failure {
-    /// A failure with its evidence, which is cleaned first.
+    /// A failure with its evidence, which is sanitised first.
     pub fn new(kind: Kind, detail: impl AsRef<str>) -> Failure {
         let detail = clean_line(detail.as_ref(), DETAIL_MAX);
         Failure { kind, detail: (!detail.is_empty()).then_some(detail), derivation: None, drv: None, lines: Vec::new() }
     }
 
-    /// The failure with the last of those lines that say something, cleaned.
+    /// Adds the last non-empty lines of `lines`, sanitised.
     #[must_use]
     pub fn with_lines<S: AsRef<str>>(self, lines: impl DoubleEndedIterator<Item = S>) -> Failure {
         let cleaned = lines.rev().map(|line| clean_line(line.as_ref(), LINE_MAX)).filter(|line| !line.is_empty());
@@ -249,14 +250,15 @@ impl Failure {
         Failure { lines, ..self }
     }
 
-    /// The failure with all foreign text made harmless, whoever wrote it.
+    /// The failure with all foreign text sanitised.
     pub fn cleaned(self) -> Failure {
         let derivation = self.derivation.map(|name| clean_line(&name, DETAIL_MAX));
         let failure = Failure { derivation, drv: self.drv, ..Failure::new(self.kind, self.detail.unwrap_or_default()) };
         failure.with_lines(self.lines.iter())
     }
 
-    /// The sentence with its detail: "the build failed: hello.c:3: error: …". A dependency's failure is told as the dependency's.
+    /// The sentence with its detail: "the build failed: hello.c:3: error: …". A dependency's failure names the
+    /// dependency.
     pub fn sentence(&self) -> String {
         let mut sentence = self.kind.sentence().to_owned();
         if let Some(derivation) = &self.derivation {
@@ -269,7 +271,7 @@ impl Failure {
     }
 }
 
-/// `/nix/store/HASH-hello-2.10.drv` as people know it, and as some builders say it at once: `hello-2.10`.
+/// `hello-2.10` of `/nix/store/HASH-hello-2.10.drv`; a bare name, which some builders report, stays.
 fn package_name(derivation: &str) -> &str {
     let name = match derivation.rsplit_once('/') {
         Some((_store, file)) => file.split_once('-').map_or(file, |(_hash, name)| name),

@@ -1,4 +1,4 @@
-//! A build's row: where it stands, and what became of its attempts. What may become of it is said by [`apply`].
+//! A build: its row, with its state and its ended attempts. [`apply`] decides how the state may change.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,13 +27,13 @@ pub mod size;
 pub use apply::apply;
 pub use event::{Event, Illegal, Step};
 
-/// How many ended attempts a row remembers; older ones are forgotten.
+/// How many ended attempts a row keeps; older ones are dropped.
 pub const HISTORY_MAX: usize = 8;
 
 /// A build's row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
-    /// Which build this is.
+    /// The build's identity.
     pub key: BuildKey,
     /// Where it stands.
     pub state: State,
@@ -42,29 +42,29 @@ pub struct Build {
     pub history: Vec<Attempt>,
 }
 
-/// Where a build stands.
+/// The state of a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum State {
-    /// Nobody wants it: no row, or a cancelled one.
+    /// Not requested: there is no row, or it was cancelled.
     Unasked,
     /// Waits for a slot.
     Queued {
         /// Since when.
         since: Timestamp,
-        /// Not to be claimed before.
+        /// The earliest time of its claim.
         due: Timestamp,
-        /// The number of the attempt that it waits for, from 1.
+        /// The number of the next attempt, from 1.
         attempt: u32,
-        /// Nobody has asked for it yet: an operator wants it there before somebody does. It waits behind all others.
+        /// Not requested yet: an operator wants it built in advance. It waits behind all requested builds.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         warming: bool,
     },
     /// One task works on it.
     Building(Lease),
-    /// Its task has found that another build has the same derivation, and has left the rest to that one.
+    /// Its task found that another build has the same derivation, and left the work to that one.
     Joined {
-        /// Which derivation.
+        /// The derivation.
         derivation: DrvHash,
         /// As for [`Borrowed`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,35 +76,35 @@ pub enum State {
     Ready(Made),
     /// It failed.
     Failed {
-        /// Why, the last time.
+        /// The last failure.
         failure: Failure,
         /// Since when.
         since: Timestamp,
-        /// When a request may start it again; `None`: never by itself.
+        /// When a request may start it again; `None`: only an operator can.
         until: Option<Timestamp>,
     },
 }
 
-/// What was made.
+/// The result of a successful build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// The attempt that made it; part of the objects' paths.
     pub lease: LeaseId,
-    /// Where that is another build's.
+    /// The other build, if another one made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrowed: Option<Borrowed>,
-    /// Since when it is there for this one.
+    /// Since when this build has it.
     pub since: Timestamp,
 }
 
 impl Made {
-    /// Where the objects lie, for the build of that key.
+    /// The prefix of the objects, for the build of that key.
     pub fn prefix(&self, key: &BuildKey) -> AttemptPrefix {
         let key = self.borrowed.as_ref().map_or(key, |borrowed| &borrowed.from);
         AttemptPrefix { key: key.clone(), lease: self.lease.clone() }
     }
 
-    /// The manifest that lies there, as it is for this build.
+    /// The stored manifest, adapted to this build.
     pub fn own(&self, manifest: Manifest) -> Manifest {
         match &self.borrowed {
             Some(borrowed) => Manifest { main_program: borrowed.main_program.clone(), ..manifest },
@@ -116,87 +116,87 @@ impl Made {
 /// Programs that another build has made of the same derivation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Borrowed {
-    /// Which build.
+    /// The other build.
     pub from: BuildKey,
-    /// `meta.mainProgram` of the attribute itself. Nothing of `meta` is part of a derivation, so that it may differ from what the
-    /// other build's manifest says; name and version are, and do not.
+    /// `meta.mainProgram` of this attribute. `meta` is not part of a derivation, so it may differ from the other
+    /// build's manifest; name and version are part of it and cannot differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub main_program: Option<String>,
 }
 
-/// A claim on a build, held by one task for as long as it is heard of.
+/// A claim on a build: one task holds it while its heartbeats arrive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Its public name.
+    /// Its public id.
     pub id: LeaseId,
     /// Its secret.
     pub token: Token,
     /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The machine of its task.
+    /// The size of its task.
     #[serde(default, skip_serializing_if = "Size::is_usual")]
     pub size: Size,
     /// When it was claimed.
     pub claimed: Timestamp,
-    /// When it ends without another pulse. At that instant it is over.
+    /// When it expires without another heartbeat. At that instant it has expired.
     pub expires: Timestamp,
-    /// What the launcher calls its task, once it has started one.
+    /// The launcher's name for its task, once it has started one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// The derivation that it has taken on, once it has (a builder of an earlier version does not). It is one: whoever got hold of the
-    /// token while that is built can claim no other.
+    /// The derivation that it has claimed, if it has (builders of an earlier version do not). A lease claims only one,
+    /// so a thief of its token can claim no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation: Option<DrvHash>,
 }
 
-/// An attempt that is over.
+/// An attempt that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Its lease's name.
+    /// Its lease's id.
     pub lease: LeaseId,
     /// Its number, from 1.
     pub number: u32,
-    /// The machine of its task.
+    /// The size of its task.
     #[serde(default, skip_serializing_if = "Size::is_usual")]
     pub size: Size,
     /// When it was claimed.
     pub claimed: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
-    /// What the launcher called its task, if one was started.
+    /// The launcher's name for its task, if one was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// How; `None`: it built what was asked for, or left that to another build.
+    /// Its failure; `None` if it built the product, or left that to another build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// The derivation that it left to another build. Then the failure is that one's.
+    /// The derivation that it left to another build. A failure is then that build's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<DrvHash>,
-    /// The attempt that has come to this failure before, in a dependency of both. Then this one has not tried.
+    /// The earlier attempt that hit the same failing dependency. This attempt has then not tried to build it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_in: Option<AttemptPrefix>,
-    /// What it took, as far as its builder told.
+    /// The statistics that its builder reported.
     #[serde(default)]
     pub stats: Stats,
 }
 
 impl Attempt {
-    /// Bytes that it has left in the store; `None`: nobody has looked, and it may be as many as it was allowed to.
+    /// Bytes that it has left in the store; `None` if they were not measured, and may be as many as its limit allows.
     pub fn stored(&self) -> Option<u64> {
         let not_begun = |failure: &Failure| matches!(failure.kind, Kind::NotStarted | Kind::NoImage);
-        // Whoever leaves its work to another, or was spared it, has built nothing yet.
+        // An attempt that left its work to another, or failed by a known dependency, has built nothing.
         let nothing = self.left.is_some() || self.seen_in.is_some() || self.failure.as_ref().is_some_and(not_begun);
         if nothing { Some(0) } else { self.stats.stored }
     }
 }
 
 impl Build {
-    /// The build that no row speaks of.
+    /// A build without a row.
     pub fn unasked(key: BuildKey) -> Build {
         Build { key, state: State::Unasked, history: Vec::new() }
     }
 
-    /// The lease that holds it, if one does.
+    /// The lease that holds it, if any.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {
             State::Building(lease) => Some(lease),
@@ -204,7 +204,7 @@ impl Build {
         }
     }
 
-    /// Where its objects lie, once they do.
+    /// The prefix of its objects, once they exist.
     pub fn prefix(&self) -> Option<AttemptPrefix> {
         match &self.state {
             State::Ready(made) => Some(made.prefix(&self.key)),
@@ -212,8 +212,8 @@ impl Build {
         }
     }
 
-    /// Where what is told and served of it lies: its programs, or as long as there are none the log of its newest attempt, and the
-    /// one that has come to its failure before.
+    /// The prefixes of the objects that its answers need: its programs, or before they exist the log of its newest
+    /// attempt and that of the attempt whose failure it shares.
     pub fn prefixes(&self) -> Vec<AttemptPrefix> {
         let own = |lease: &LeaseId| AttemptPrefix { key: self.key.clone(), lease: lease.clone() };
         match self.prefix() {
@@ -230,18 +230,18 @@ impl Build {
         self.lease().map(|lease| &lease.id).or(self.history.last().map(|attempt| &attempt.lease))
     }
 
-    /// That lease's attempt, if it has built what was asked for.
+    /// That lease's attempt, if it built the product.
     pub fn built_by(&self, lease: &LeaseId) -> Option<&Attempt> {
         let built = |last: &&Attempt| last.lease == *lease && last.failure.is_none() && last.left.is_none();
         self.history.last().filter(built)
     }
 
-    /// How that lease's attempt failed, if it is over and did.
+    /// The failure of that lease's attempt, if it has ended with one.
     pub fn failure_of(&self, lease: &LeaseId) -> Option<&Failure> {
         self.history.iter().rfind(|attempt| attempt.lease == *lease)?.failure.as_ref()
     }
 
-    /// The dependency that it has failed by, for good.
+    /// The dependency whose permanent failure failed it.
     pub fn dependency(&self) -> Option<&DrvHash> {
         match &self.state {
             State::Failed { failure, until: None, .. } => failure.drv.as_ref(),
@@ -249,7 +249,7 @@ impl Build {
         }
     }
 
-    /// The derivation that its newest attempt has left to another build.
+    /// The derivation that its newest attempt left to another build.
     pub fn left(&self) -> Option<&DrvHash> {
         self.history.last().filter(|_| self.lease().is_none()).and_then(|attempt| attempt.left.as_ref())
     }

@@ -1,4 +1,5 @@
-//! What builds took, so that it can be said how long the next one will take: those of the same package, and those of like size.
+//! The duration and memory of earlier builds, for estimates of the next one: of the same package, and of builds of
+//! similar size.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,12 +13,12 @@ use crate::{
     },
 };
 
-/// A package's row: what it took when it was built last, of whatever nixpkgs that was.
+/// A package's row: the figures of its last build, from any nixpkgs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildProfile {
     /// The package.
     pub attr: Attr,
-    /// For which system.
+    /// The system.
     pub system: System,
     /// When it was built.
     pub at: Timestamp,
@@ -25,16 +26,16 @@ pub struct BuildProfile {
     pub seconds: u64,
     /// Derivations that were built for it.
     pub derivations: u32,
-    /// The machine that it was built on.
+    /// The size of its task.
     #[serde(default, skip_serializing_if = "Size::is_usual")]
     pub size: Size,
-    /// The most memory in bytes that this was seen to take.
+    /// Its peak memory, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
 }
 
 impl BuildProfile {
-    /// What an attempt took that has built what it should.
+    /// The profile of a successful attempt.
     pub fn of(attr: &Attr, system: System, attempt: &Attempt) -> BuildProfile {
         BuildProfile {
             attr: attr.clone(),
@@ -48,12 +49,12 @@ impl BuildProfile {
     }
 }
 
-/// Of a machine's memory, what a build may take that is tried on such a one again: it may be a little more the next time.
+/// The part of a machine's memory up to which the next build is tried on the same machine: it may need a little more.
 const AMPLE: (u64, u64) = (3, 4);
 
 impl BuildProfile {
-    /// The machine that its next build is tried on first: the deployment's usual one, with as much memory and disk as the last one
-    /// did not do without.
+    /// The machine of its next build's first attempt: the usual one, enlarged to the memory and disk that the last
+    /// build needed.
     pub fn machine(&self, usual: Size) -> Size {
         let enough = u64::from(usual.memory()) * (1 << 20) * AMPLE.0 / AMPLE.1;
         let memory = match self.memory {
@@ -64,12 +65,12 @@ impl BuildProfile {
     }
 }
 
-/// How long builds take, by how many derivations they build: 0, 1, 2 or 3, 4 to 7, and so on.
+/// The mean duration of builds by the number of derivations that they build: 0, 1, 2 or 3, 4 to 7, and so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DurationEstimate(BTreeMap<u32, Mean>);
 
-/// A mean that forgets: each new value counts for as much as [`MEMORY`] of them do at least.
+/// A decaying mean: a new value weighs at least as much as one of [`MEMORY`] values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Mean {
     of: u32,
@@ -79,12 +80,12 @@ struct Mean {
 const MEMORY: u32 = 16;
 
 impl DurationEstimate {
-    /// Whether nothing was learnt yet.
+    /// Whether no build was recorded yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Learns from a build that came to its programs.
+    /// Records a successful build.
     pub fn learn(&mut self, derivations: u32, took: Duration) {
         let took = took.as_millis().min(u128::from(u32::MAX)) as u64;
         let mean = self.0.entry(magnitude(derivations)).or_insert(Mean { of: 0, milliseconds: took });
@@ -93,14 +94,14 @@ impl DurationEstimate {
         mean.milliseconds = (mean.milliseconds * (n - 1) + took) / n;
     }
 
-    /// How long builds of like size took; those of the next size that is known, where none was of this. `None`: nothing is known.
+    /// The mean duration of builds of similar size, or of the next known size. `None` if nothing is recorded.
     pub fn of(&self, derivations: u32) -> Option<Duration> {
         let wanted = magnitude(derivations);
         let (_, mean) = self.0.iter().min_by_key(|(size, _)| size.abs_diff(wanted))?;
         Some(Duration::from_millis(mean.milliseconds))
     }
 
-    /// How long a build takes of which nothing is known. `None`: nothing is known of others either.
+    /// The expected duration of a build of unknown size. `None` if nothing is recorded.
     pub fn of_any(&self) -> Option<Duration> {
         let weight: u64 = self.0.values().map(|mean| u64::from(mean.of)).sum();
         let sum: u64 = self.0.values().map(|mean| u64::from(mean.of) * mean.milliseconds).sum();
@@ -135,7 +136,7 @@ mod tests {
             ("4096/16384/50", Some(6), "4096/8192/50"),
             ("4096/8192/100", Some(1), "4096/8192/100"),
             ("8192/61440/100", Some(50), "8192/61440/100"),
-            // It was tried on less, by another policy.
+            // An earlier policy tried it on a smaller machine.
             ("2048/4096/30", Some(3), "4096/8192/50"),
         ] {
             let past = BuildProfile {

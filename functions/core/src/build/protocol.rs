@@ -1,6 +1,6 @@
-//! What a builder and the lease endpoint say to each other, as JSON over HTTP.
+//! The protocol between a builder and the lease endpoint: JSON over HTTP.
 //!
-//! A builder is started with a URL and a token, and knows nothing else of the deployment. Below that URL:
+//! A builder starts with a URL and a token, and knows nothing else of the deployment. Below that URL:
 //!
 //! | request | body | answer |
 //! |---|---|---|
@@ -9,11 +9,11 @@
 //! | `POST URL/derivation` | [`Evaluated`] | [`Turn`]: before it realises anything |
 //! | `POST URL/built` | [`Looked`] | [`Built`]: for a catalogue |
 //! | `POST URL/uploads` | list of [`Upload`] | list of [`PresignedUpload`], in the same order |
-//! | `POST URL/settle` | [`Report`] | `{}`: the build is over |
+//! | `POST URL/settle` | [`Report`] | `{}`: the build has ended |
 //!
 //! Every request carries `Authorization: Bearer TOKEN`. 401: not the lease's token. 409: the lease is no longer live
-//! (expired, settled, cancelled): the builder stops at once and says nothing more. 400 and 403: a defect of the
-//! builder. 5xx or no answer: try again for as long as the lease lasts.
+//! (expired, settled, cancelled); the builder stops at once and sends nothing more. 400 and 403: a bug in the builder.
+//! 5xx or no answer: retry while the lease lasts.
 
 use std::time::Duration;
 
@@ -28,35 +28,35 @@ use crate::{
     objects::artifact::{Manifest, ObjectName},
 };
 
-/// What to make, and within which limits.
+/// A builder's job: the product, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// A package below `pkgsStatic`, or the catalogue of all of them.
     #[serde(flatten)]
     pub key: BuildKey,
-    /// Where its nixpkgs is.
+    /// The location of its nixpkgs.
     pub nixpkgs: Nixpkgs,
-    /// What the work may use.
+    /// The limits of the work.
     pub limits: JobLimits,
     /// How long the lease lasts without a [`Heartbeat`].
     pub lease_seconds: u64,
-    /// The Nix cache that the deployment's builders share: what is there is not built again. `None`: there is none.
+    /// The builders' shared Nix binary cache: its paths are not built again. `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
 }
 
-/// A Nix cache: to be read by anybody who is sent there, and written by no builder. What a builder may do is to offer: it uploads
-/// [`ObjectName::Nar`] and then [`ObjectName::Narinfo`], and when it has settled somebody looks at these and signs them.
+/// A Nix binary cache, readable by its URL, and written by no builder. A builder may offer: it uploads
+/// [`ObjectName::Nar`] and then [`ObjectName::Narinfo`], and after its settle the promoter checks and signs these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
-    /// For Nix's `substituters`.
+    /// The URL, for Nix's `substituters`.
     pub url: String,
-    /// By whom it is signed, for Nix's `trusted-public-keys`. `None`: nothing is in there yet.
+    /// The public key, for Nix's `trusted-public-keys`. `None` while the cache is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
 }
 
-/// Where a nixpkgs is.
+/// The location of a nixpkgs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Nixpkgs {
@@ -64,15 +64,15 @@ pub enum Nixpkgs {
     Path(String),
     /// A tarball to fetch with Nix's `fetchTarball`.
     Tarball {
-        /// Where from.
+        /// The tarball's URL.
         url: String,
-        /// The unpacked tree's hash, in any spelling that Nix reads. Without it the URL must name a commit.
+        /// The unpacked tree's hash, in any form that Nix reads. Without it the URL must contain a commit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         nar_hash: Option<String>,
     },
 }
 
-/// What one build may use.
+/// The limits of one build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobLimits {
@@ -86,16 +86,16 @@ pub struct JobLimits {
     pub program_bytes: u64,
     /// Bytes of all programs of a package together.
     pub package_bytes: u64,
-    /// Bytes of packed files that a build may offer to the shared cache; none, where there is no such.
+    /// Bytes of packed files that a build may offer to the binary cache; 0 without a cache.
     pub cache_bytes: u64,
-    /// Seconds of a processor for each attribute of a catalogue.
+    /// Seconds of processor time for each attribute of a catalogue.
     pub attribute_seconds: u64,
     /// Bytes of memory for each process that evaluates a part of a catalogue.
     pub attribute_bytes: u64,
 }
 
 impl Default for JobLimits {
-    /// Enough for a compiler, too little to hurt.
+    /// Enough for a compiler, too little to do harm.
     fn default() -> JobLimits {
         JobLimits {
             seconds: Duration::from_secs(2 * 3600).as_secs(),
@@ -110,17 +110,17 @@ impl Default for JobLimits {
     }
 }
 
-/// How far a build is. Not state: nothing is decided by it, and a newer one simply replaces an older one.
+/// The progress of a build. Not state: no decision depends on it, and a newer one replaces an older one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What the builder is doing.
+    /// The builder's phase.
     pub phase: Phase,
-    /// The derivation that is being built, by name, and its phase, as Nix tells it: "tree-2.1.0 buildPhase".
+    /// The derivation being built, by name, and its phase, as reported by Nix: "tree-2.1.0 buildPhase".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
     /// Derivations built so far.
     pub done: u64,
-    /// Derivations to build in all, as far as Nix knows by now.
+    /// Derivations to build in total, as far as Nix knows.
     pub expected: u64,
     /// Bytes copied or downloaded so far.
     pub bytes_fetched: u64,
@@ -128,35 +128,35 @@ pub struct Progress {
     pub log_segments: u32,
 }
 
-/// Longest step, in characters.
+/// The longest step, in characters.
 const STEP_MAX: usize = 200;
 
 impl Progress {
-    /// The progress with all foreign text made harmless, whoever wrote it.
+    /// The progress with all foreign text sanitised.
     pub fn cleaned(self) -> Progress {
         Progress { step: self.step.map(|step| clean_line(&step, STEP_MAX)), ..self }
     }
 }
 
-/// What a builder is doing.
+/// A builder's phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// The task has been claimed; the builder has not spoken yet.
+    /// The task was claimed; the builder has not reported yet.
     #[default]
     Starting,
     /// Nix evaluates the package, or all of them.
     Evaluating,
     /// Nix builds or downloads.
     Building,
-    /// The programs are looked at.
+    /// The programs are being inspected.
     Inspecting,
-    /// The programs go to the store.
+    /// The programs are being uploaded.
     Uploading,
 }
 
 impl Phase {
-    /// As in JSON.
+    /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Starting => "starting",
@@ -182,23 +182,23 @@ impl Phase {
 /// The lease was renewed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// How long it lasts from now on.
+    /// How long the lease lasts from now on.
     pub lease_seconds: u64,
 }
 
-/// How many derivations to build are told at most.
+/// The most derivations in a report.
 pub const TO_BUILD_MAX: usize = 2000;
 
-/// What evaluating a package came to.
+/// The result of evaluating a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluated {
     /// Its derivation.
     pub drv_path: String,
-    /// The derivations that would be built for it, itself included, as far as that is known; no more than [`TO_BUILD_MAX`].
+    /// The derivations that would be built for it, itself included, as far as known; at most [`TO_BUILD_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to_build: Vec<DrvHash>,
-    /// The store paths that these would make, as far as others may need them: what it may then offer to the shared cache, and nothing
-    /// else. It is said before anything of them is run, so that nothing that runs has a say in it.
+    /// The store paths among their outputs that other builds may need: only these may be offered to the binary cache
+    /// later. They are reported before anything is built, so that no build can influence them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to_offer: Vec<StoreHash>,
     /// `meta.mainProgram`, as the package declares it.
@@ -206,30 +206,30 @@ pub struct Evaluated {
     pub main_program: Option<String>,
 }
 
-/// Who realises a derivation.
+/// The answer to a claim on a derivation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Turn {
-    /// Whoever asked: no other build will.
+    /// This builder realises it.
     Go,
-    /// Another build has, or does; or one has shown that it can not be. The lease is over: the builder ends well, and says nothing
-    /// more.
+    /// Another build has realised it, is realising it, or has shown that it fails. The lease has ended: the builder
+    /// exits successfully, and sends nothing more.
     Elsewhere,
 }
 
-/// How much a catalogue's maker has seen of what was built.
+/// How far a catalogue's builder has read the list of earlier builds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Looked {
-    /// Packages; from 0.
+    /// The number of packages read, from 0.
     pub packages: usize,
 }
 
-/// Packages that were built, from whatever nixpkgs, the latest first, each once: which programs they turned out to have.
+/// Earlier builds of packages, from any nixpkgs, the latest first, each package once, with the programs that they have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Built {
-    /// Some of them.
+    /// A page of them.
     pub packages: Vec<(Attr, Manifest)>,
-    /// Where the next ones begin; `None`: these were the last.
+    /// The start of the next page; `None` if this was the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Looked>,
 }
@@ -237,58 +237,58 @@ pub struct Built {
 /// An object that a builder wants to store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {
-    /// Which: one of this work's own.
+    /// Its name: one of this job's own objects.
     pub name: ObjectName,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Of the content: the store refuses any other.
+    /// The content's sha256: the store refuses any other content.
     pub sha256: Sha256,
 }
 
-/// How to store one object: a `PUT` of exactly the announced bytes.
+/// A presigned upload of one object: a `PUT` of exactly the announced bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PresignedUpload {
-    /// Where to.
+    /// The URL.
     pub url: String,
     /// Headers that must be sent.
     pub headers: Vec<(String, String)>,
 }
 
-/// How the work ended.
+/// A builder's final report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// With what.
+    /// The outcome.
     pub outcome: Outcome,
-    /// At what cost.
+    /// The statistics.
     pub stats: Stats,
 }
 
-/// The work's end.
+/// The outcome of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// At least one static program came out; all such are in the store.
+    /// The package has at least one static program; all of these are stored.
     Built(Manifest),
-    /// The catalogue is in the store.
+    /// The catalogue is stored.
     Catalogued,
-    /// It came to nothing.
+    /// The job failed.
     Failed(Failure),
 }
 
-/// What a build took.
+/// The statistics of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Derivations whose build was started on this machine.
     pub derivations: u32,
     /// Segments of its log that were stored.
     pub log_segments: u32,
-    /// The most memory in bytes that the builder and all that it started were seen to have; `None`: it was not looked at.
+    /// The peak memory, in bytes, of the builder and its descendants; `None` if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
-    /// Store paths that were offered to the shared cache.
+    /// Store paths that were offered to the binary cache.
     #[serde(default, skip_serializing_if = "is_none_of_them")]
     pub offers: u32,
-    /// Bytes that are in the store now. What a builder says of it is replaced by what the store does.
+    /// Bytes in the store. The service replaces a builder's figure by the store's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! How large a task's machine is.
+//! The size of a task's machine.
 
 use std::{fmt, str::FromStr};
 
@@ -7,9 +7,10 @@ use thiserror::Error;
 
 use crate::{build::failure::Kind, id::key::serde_as_text};
 
-/// A machine that Fargate has (Linux, from 1 vCPU on). Written `CPU/MEMORY/DISK`: `4096/8192/50` is 4 vCPU, 8 GiB and 50 GiB of disk.
+/// A size that Fargate offers (Linux, from 1 vCPU). Written `CPU/MEMORY/DISK`: `4096/8192/50` is 4 vCPU, 8 GiB and 50
+/// GiB of disk.
 ///
-/// Where a task's machine is whatever there is, nothing depends on it.
+/// On one machine it has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Size {
@@ -18,16 +19,16 @@ pub struct Size {
     disk: u8,
 }
 
-/// Fargate has no such machine.
+/// Why a size is invalid.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadSize {
-    /// Three numbers, as ECS says them.
+    /// The text is not three numbers.
     #[error("a size is CPU/MEMORY/DISK, in CPU units, MiB and GiB: 4096/8192/50")]
     Form,
-    /// A number of CPUs.
+    /// Fargate does not offer this number of CPU units.
     #[error("Fargate has no task of {0} CPU units")]
     Cpu(u32),
-    /// An amount of memory beside that CPU.
+    /// Fargate does not offer this amount of memory with that CPU.
     #[error("Fargate has no task of {cpu} CPU units with {memory} MiB")]
     Memory {
         /// CPU units.
@@ -35,13 +36,13 @@ pub enum BadSize {
         /// MiB.
         memory: u32,
     },
-    /// An amount of disk.
+    /// Fargate does not offer this amount of disk.
     #[error("Fargate has no task with a disk of {0} GiB: it is 21 to 200")]
     Disk(u8),
 }
 
-/// What Fargate has: CPU units (1024 are one vCPU), and beside them memory from and to, in steps, in MiB.
-/// (Amazon ECS developer guide, "Task CPU and memory".)
+/// Fargate's sizes: CPU units (1024 are one vCPU), with the least and the most memory, and its steps, in MiB. (Amazon
+/// ECS developer guide, "Task CPU and memory".)
 const MEMORY: [(u32, u32, u32, u32); 5] = [
     (1024, 2048, 8192, 1024),
     (2048, 4096, 16_384, 1024),
@@ -49,16 +50,16 @@ const MEMORY: [(u32, u32, u32, u32); 5] = [
     (8192, 16_384, 61_440, 4096),
     (16_384, 32_768, 122_880, 8192),
 ];
-/// Ephemeral storage that can be asked for, in GiB.
+/// The ephemeral storage that can be requested, in GiB.
 const DISK: (u8, u8) = (21, 200);
-/// The part of it that costs nothing.
+/// The part of it that is free.
 const DISK_FREE: u8 = 20;
 
 impl Size {
-    /// A machine of `cpu` CPU units (1024 are one vCPU), `memory` MiB and `disk` GiB.
+    /// A size of `cpu` CPU units (1024 are one vCPU), `memory` MiB and `disk` GiB.
     ///
     /// # Errors
-    /// [`BadSize`], where Fargate has none such.
+    /// [`BadSize`], if Fargate does not offer it.
     pub fn new(cpu: u32, memory: u32, disk: u8) -> Result<Size, BadSize> {
         let (_, from, to, step) = *MEMORY.iter().find(|row| row.0 == cpu).ok_or(BadSize::Cpu(cpu))?;
         if !(from..=to).contains(&memory) || !memory.is_multiple_of(step) {
@@ -75,23 +76,23 @@ impl Size {
         self.cpu
     }
 
-    /// In MiB.
+    /// Memory in MiB.
     pub fn memory(self) -> u32 {
         self.memory
     }
 
-    /// In GiB.
+    /// Disk in GiB.
     pub fn disk(self) -> u8 {
         self.disk
     }
 
-    /// GiB of disk that are paid for.
+    /// GiB of disk that are charged.
     pub(crate) fn disk_paid(self) -> u8 {
         self.disk - DISK_FREE
     }
 
-    /// The machine for the next attempt, after one on this has failed so: twice the memory or the disk, where that was what
-    /// it lacked, as far as there is more.
+    /// The size for the next attempt after a failure of that kind: twice the memory or the disk if that was short, as
+    /// far as Fargate offers more.
     #[must_use]
     pub fn after(self, kind: Kind) -> Size {
         match kind {
@@ -101,26 +102,27 @@ impl Size {
         }
     }
 
-    /// The same with at least so much memory, in MiB, and disk, in GiB.
+    /// Enlarged to at least this memory, in MiB, and disk, in GiB.
     #[must_use]
     pub(crate) fn with_at_least(self, memory: u32, disk: u8) -> Size {
         Size { disk: self.disk.max(disk), ..self.with_memory(self.memory.max(memory)) }
     }
 
-    /// At least so much memory, and as few more CPUs as that takes; the most there is, where there is no more.
+    /// Enlarged to at least this memory, with as few more CPUs as that requires; at most Fargate's largest.
     fn with_memory(self, wanted: u32) -> Size {
         let enough = MEMORY.iter().find(|row| row.0 >= self.cpu && row.2 >= wanted).or(MEMORY.last());
         enough.map_or(self, |&(cpu, _, to, step)| Size { cpu, memory: wanted.next_multiple_of(step).min(to), ..self })
     }
 
-    /// Whether it is the usual one.
+    /// Whether it is the default size.
     pub(crate) fn is_usual(&self) -> bool {
         *self == Size::default()
     }
 }
 
 impl Default for Size {
-    /// 4 vCPU, 8 GiB, 50 GiB of disk: a compiler has room, and a new account may run it. What rows say that name none.
+    /// 4 vCPU, 8 GiB, 50 GiB of disk: a compiler has room, and a new account may run it. Rows without a size mean this
+    /// one.
     fn default() -> Size {
         Size { cpu: 4096, memory: 8192, disk: 50 }
     }
@@ -139,7 +141,7 @@ impl FromStr for Size {
         let (cpu, memory) = machine.split_once('/').ok_or(BadSize::Form)?;
         let number = |text: &str| text.parse().map_err(|_| BadSize::Form);
         let size = Size::new(number(cpu)?, number(memory)?, disk.parse().map_err(|_| BadSize::Form)?)?;
-        // One spelling each.
+        // Each size has one form.
         if size.to_string() == s { Ok(size) } else { Err(BadSize::Form) }
     }
 }

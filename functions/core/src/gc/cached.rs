@@ -1,5 +1,5 @@
-//! What the builders' cache keeps, and for how long. No row needs a file of it, and what is not there is built again: so its files
-//! go by their age, a path first and its content later.
+//! Garbage collection of the builders' binary cache. No row needs its files, and a missing path is built again: so
+//! files are deleted by age, a path first and its content later.
 
 use std::{ops::AddAssign, time::Duration};
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{id::time::Timestamp, objects::artifact::CacheName, ports::Cached};
 
-/// For how long a store path is kept once it is in the cache. Which of them builds still fetch, nobody tells; and to build a toolchain
-/// once more in three months costs less than to keep those of all nixpkgs that ever were.
+/// How long a store path is kept in the binary cache. Reads are not recorded, and building a toolchain once more in
+/// three months costs less than keeping those of every nixpkgs.
 pub const CACHED: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// Files, and their bytes.
+/// A number of files, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
-    /// How many.
+    /// The number.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -27,21 +27,22 @@ impl AddAssign<&Cached> for Files {
     }
 }
 
-/// The builders' cache, and what is offered to it.
+/// The builders' binary cache, and the offers to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
-    /// What went.
+    /// Deleted files.
     pub removed: Files,
-    /// What is there.
+    /// Files that stay.
     pub kept: Files,
-    /// Bytes that are offered, and not looked at yet.
+    /// Bytes of offers that are not promoted yet.
     pub offered: u64,
 }
 
-/// Of all files of the cache those that go now, and the others.
+/// Splits the cache's files into those to delete now, and the others.
 ///
-/// A file goes a grace later than the paths that may name it, and never in one run with such: a builder that has read of it has
-/// fetched it by then. (What came in with a path is as old as that path, and what came once more is younger.)
+/// A content file is deleted one grace period later than the paths that may name it, and never in the same run: a
+/// builder that has read the path has fetched the file by then. (A file is at least as young as the path that it came
+/// with.)
 pub fn shared(cached: Vec<Cached>, now: Timestamp, grace: Duration) -> (Vec<Cached>, Vec<Cached>) {
     let old = |file: &Cached| now >= file.since + CACHED;
     let paths_go = cached.iter().any(|file| matches!(file.name, CacheName::Narinfo(_)) && old(file));

@@ -1,10 +1,12 @@
-//! What nobody needs any more: pure verdicts over all rows. [`crate::flow::operator::gc`] tells the story.
+//! Garbage collection: pure decisions over all rows, which [`crate::flow::operator::gc`] carries out.
 //!
-//! Rows go by pins, objects by homes. A row goes when no pin stands for its nixpkgs and what that has left is kept no longer, or its
-//! package was taken down, and neither is younger than a [grace](crate::policy::Policy::grace); a home goes when no row has needed it for as long.
+//! Rows are kept by pins, objects by rows. A row is deleted when no pin needs its nixpkgs and the retention of its pin
+//! has ended, or its package was taken down, and both are older than a [grace period](crate::policy::Policy::grace). An
+//! attempt's objects are deleted when no row has needed them for a grace period.
 //!
-//! So what goes was let alone for longer than any request or function lives: none of them comes, after it, with a sighting from
-//! before. That matters for rows, whose versions begin anew, and for objects, which somebody may be on the way to.
+//! So everything that is deleted has been unreferenced for longer than any request or function lives: none of them can
+//! act on an older read. That matters for rows, whose versions begin anew, and for objects, which a client may be about
+//! to download.
 
 mod cached;
 
@@ -29,33 +31,32 @@ use crate::{
     ports::{Row, RowKey, Version},
 };
 
-/// For how long what is of use to nobody but the curious is kept: how a build failed that may be tried again, and what a package
-/// took of which there is no build any more.
+/// How long information without further use is kept: a retryable failure, and the profile of a package without builds.
 pub const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The row of a home that nobody needs any more.
+/// The row of an attempt's prefix that no row needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trash {
-    /// Which.
+    /// The prefix.
     #[serde(rename = "home")]
     pub prefix: AttemptPrefix,
-    /// Since when, at least.
+    /// Since when at least.
     pub since: Timestamp,
 }
 
-/// What all verdicts depend on.
+/// The basis of all decisions.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The pins.
     pub pins: Pins,
-    /// When they were looked at, before any row was.
+    /// When the pins were read, before any other row.
     pub now: Timestamp,
-    /// For how long all is let alone.
+    /// The grace period.
     pub grace: Duration,
 }
 
 impl Rule {
-    /// Whether there is still somebody who may want what a build makes.
+    /// Whether a request may still want the product of a build.
     fn needs(&self, key: &BuildKey) -> bool {
         let down = match &key.product {
             Product::Package(attr) => self.pins.withheld().get(attr),
@@ -64,7 +65,7 @@ impl Rule {
         self.pins.needs(&key.rev, self.now, self.grace) && down.is_none_or(|down| self.now < down.since + self.grace)
     }
 
-    /// Whether a build's row stays, whatever others need.
+    /// Whether a build's row stays for its own sake.
     fn keeps(&self, build: &Build) -> bool {
         let forgotten = match &build.state {
             State::Failed { until: Some(until), .. } => self.now >= *until + FORGOTTEN,
@@ -82,13 +83,13 @@ impl Rule {
         self.needs(&key) && self.pins.resolve(&served.asked.target(), served.asked.system()).is_ok()
     }
 
-    /// What is known of failing dependencies without those whose log belongs to a build that nobody wants; `None`: all stays.
+    /// The failed dependencies without those whose log belongs to an unneeded build; `None` if all stay.
     pub fn failed_dependencies(&self, failed_dependencies: &FailedDependencies) -> Option<FailedDependencies> {
         failed_dependencies.without(|prefix| !self.needs(&prefix.key))
     }
 }
 
-/// The homes that a row needs.
+/// The prefixes that a row needs.
 pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
     match row {
         Row::Build(build) => build.prefixes(),
@@ -103,51 +104,51 @@ pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
     }
 }
 
-/// All rows, as they are counted one after the other.
+/// All rows, as they are counted one by one.
 #[derive(Debug)]
 pub struct Census {
     rule: Rule,
     goes: Vec<(RowKey, Version)>,
-    /// What those that go have needed until now.
+    /// The prefixes that deleted rows needed.
     leaves: Vec<AttemptPrefix>,
     failed_dependencies: Vec<(FailedDependencies, Version)>,
-    /// Builds that stay only if others need what they have made.
+    /// Builds that stay only if others need their objects.
     open: Vec<(Build, Version)>,
     /// All others.
     stay: HashSet<BuildKey>,
     derivations: Vec<(Derivation, Version)>,
-    /// What builds that stay have left to others, and still need these for.
+    /// The derivations that builds which stay have left to others, whose rows they still need.
     left: HashSet<(System, DrvHash)>,
-    /// Packages with what they took, until it is known whether there are builds of them.
+    /// Package profiles, until it is known whether their packages have builds.
     pasts: Vec<(System, Attr, Version)>,
     found: Found,
 }
 
-/// What is to be done about the rows, and what will be found thereafter.
+/// The decision about all rows, and the basis of the decisions about objects.
 #[derive(Debug)]
 pub struct Verdict {
-    /// The pins that it rests on.
+    /// The pins that it is based on.
     pub pins: Pins,
-    /// The rows that go, each as it was seen.
+    /// The rows to delete, with the versions that were seen.
     pub goes: Vec<(RowKey, Version)>,
-    /// Homes that a row of these needs, and that were thought not to be needed. That is to be forgotten first: somebody may have been
-    /// sent there lately.
+    /// Prefixes in the trash that one of these rows needs. Their trash rows are deleted first: a client may have been
+    /// redirected to them lately.
     pub was_needed: Vec<(AttemptPrefix, Version)>,
-    /// Rows that get shorter.
+    /// Rows that lose entries.
     pub failed_dependencies: Vec<(FailedDependencies, Version)>,
-    /// What is found once this is done, as far as can be told now.
+    /// The references that remain after this.
     pub found: Found,
 }
 
 impl Census {
-    /// Nobody is counted yet.
+    /// A census without rows.
     pub fn new(rule: Rule) -> Census {
         let found = Found::none(rule.now, rule.grace);
         let (goes, leaves, failed_dependencies, open, stay, derivations, left, pasts) = Default::default();
         Census { rule, goes, leaves, failed_dependencies, open, stay, derivations, left, pasts, found }
     }
 
-    /// Counts a row.
+    /// Adds a row.
     pub fn count(&mut self, row: Row, version: Version) {
         match row {
             Row::Build(build) if self.rule.keeps(&build) => self.stays(&build),
@@ -157,7 +158,7 @@ impl Census {
             Row::BuildProfile(past) if self.rule.now >= past.at + FORGOTTEN => {
                 self.pasts.push((past.system, past.attr, version));
             }
-            // What it says of a day that is over means nothing; a clock may be behind.
+            // An allowance of a past day has no meaning; one day more, since clocks differ.
             Row::Allowance(allowance) if self.rule.now >= allowance.day.next().next().start() => {
                 self.goes(&Row::Allowance(allowance), version);
             }
@@ -187,9 +188,10 @@ impl Census {
         self.left.extend(left.map(|drv| (build.key.system, drv.clone())));
     }
 
-    /// What is to be done.
+    /// The decision.
     ///
-    /// The row of a build stays while one that stays needs what lies in its homes: whoever has the same derivation gets it through that row.
+    /// A build's row stays while a row that stays needs its objects: other builds of the same derivation find the
+    /// objects through it.
     pub fn verdict(mut self) -> Verdict {
         for (taken, _) in &self.derivations {
             if self.left.contains(&(taken.system(), taken.drv.clone())) {
@@ -230,36 +232,36 @@ impl Census {
     }
 }
 
-/// What rows say of homes.
+/// The prefixes that rows need.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// When the first of them was looked at.
+    /// When the first row was read.
     pub at: Timestamp,
     grace: Duration,
     needed: HashSet<AttemptPrefix>,
     trash: HashMap<AttemptPrefix, (Timestamp, Version)>,
 }
 
-/// What is to be done about a home that holds something.
+/// The decision about a prefix with objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is needed, and was not thought to be so if there is a row of it.
+    /// It is needed; a trash row of it, if there is one, must be deleted.
     Needed(Option<Version>),
-    /// Nobody needs it, which is to be written down.
+    /// It is not needed: write a trash row.
     Unneeded,
-    /// It was so before, and not for long enough until then.
+    /// It is in the trash, until then.
     Waits(Timestamp),
-    /// It goes.
+    /// Its time in the trash is over: delete it.
     Over(Version),
 }
 
 impl Found {
-    /// Nothing, yet.
+    /// No references yet.
     pub fn none(at: Timestamp, grace: Duration) -> Found {
         Found { at, grace, needed: HashSet::new(), trash: HashMap::new() }
     }
 
-    /// Looks at a row.
+    /// Adds a row's references.
     pub fn count(&mut self, row: &Row, version: Version) {
         self.needed.extend(prefixes(row));
         if let Row::Trash(trash) = row {
@@ -267,7 +269,7 @@ impl Found {
         }
     }
 
-    /// What is to be done about a home.
+    /// The decision about a prefix.
     pub fn fate(&self, prefix: &AttemptPrefix) -> Fate {
         let known = self.trash.get(prefix);
         match known {
@@ -278,65 +280,65 @@ impl Found {
         }
     }
 
-    /// Homes that were thought not to be needed, and of which nothing else is left: those that `there` does not hold any more.
+    /// Trash rows without objects: those whose prefix is not in `there`.
     pub fn gone(&self, there: &HashSet<AttemptPrefix>) -> Vec<(AttemptPrefix, Version)> {
         let gone = self.trash.iter().filter(|(prefix, _)| !there.contains(*prefix));
         gone.map(|(prefix, (_, version))| (prefix.clone(), *version)).collect()
     }
 }
 
-/// What was done, or in a rehearsal would be.
+/// The result of a run, or of a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Nothing was changed.
+    /// A dry run: nothing was changed.
     pub rehearsal: bool,
-    /// Rows that went.
+    /// Deleted rows.
     pub rows: Rows,
-    /// Objects that went.
+    /// Deleted objects.
     pub removed: Amount,
-    /// Objects that nobody needs, and that are let alone for now.
+    /// Unneeded objects in their grace period.
     pub waiting: Amount,
-    /// Until when the last of these are.
+    /// When the last of these grace periods ends.
     pub waiting_until: Option<Timestamp>,
     /// All other objects.
     pub kept: Amount,
-    /// Nixpkgs that went.
+    /// Deleted nixpkgs tarballs.
     pub nixpkgs: u64,
-    /// The builders' cache.
+    /// The builders' binary cache.
     pub cache: Shared,
 }
 
 impl Report {
-    /// Bytes in the store, when it was looked at.
+    /// Bytes in the store at the time of the run.
     pub fn there(&self) -> u64 {
         self.kept.bytes + self.waiting.bytes + self.cache.kept.bytes + self.cache.offered
     }
 }
 
-/// Rows that went, by kind.
+/// Deleted rows, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {
-    /// Of builds, those of catalogues among them.
+    /// Builds, including catalogues.
     pub builds: u64,
-    /// What was served.
+    /// Served rows.
     pub served: u64,
-    /// Which attempt has a derivation.
+    /// Derivations.
     pub derivations: u64,
-    /// What packages took.
+    /// Package profiles.
     pub past: u64,
-    /// Written meanwhile: the next run looks at them again.
+    /// Rows written meanwhile: the next run decides about them.
     pub busy: u64,
 }
 
 impl Rows {
-    /// One more that went.
+    /// Counts a deleted row.
     pub fn count(&mut self, key: &RowKey) {
         match key {
             RowKey::Build(_) => self.builds += 1,
             RowKey::Served(_) => self.served += 1,
             RowKey::Derivation(..) => self.derivations += 1,
             RowKey::BuildProfile(..) => self.past += 1,
-            // No verdict names these.
+            // Rows of these kinds are never deleted here.
             RowKey::FailedDependencies(_)
             | RowKey::Trash(_)
             | RowKey::Allowance(_)
@@ -347,7 +349,7 @@ impl Rows {
     }
 }
 
-/// Homes, and what lies in them.
+/// Attempts, and their objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// Attempts at builds.

@@ -1,20 +1,19 @@
-//! What a thing *is*: names that are valid by construction.
+//! Identities: names that are valid by construction.
 //!
-//! Every type here has private fields and one way in (`FromStr`), which serde uses too, so a row,
-//! a message or a request can not smuggle in what the constructor refuses. Nothing that has not
-//! passed through here reaches Nix, an object path or a ledger key.
+//! Every type here has private fields and one constructor (`FromStr`), which serde uses too, so no row, message or
+//! request can contain what the constructor refuses. Only validated names reach Nix, an object path or a ledger key.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Longest name, in bytes (contract §1).
+/// The longest name, in bytes.
 pub const NAME_MAX: usize = 128;
-/// Most parts of an attribute path (contract §1).
+/// The most components of an attribute path.
 pub const ATTR_PARTS_MAX: usize = 4;
 
-/// Why a name was refused; reads on after "the name …".
+/// Why a name was refused; the text follows "the name …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadName {
     /// The empty string.
@@ -26,25 +25,25 @@ pub enum BadName {
     /// A byte outside the alphabet of that kind of name.
     #[error("has a character that no name has")]
     Character,
-    /// Starts with something else than a letter, a digit or `_`.
+    /// It does not start with a letter, a digit or `_`.
     #[error("does not start with a letter, a digit or `_`")]
     Start,
-    /// `a..b`, `a.`, or a part that is nothing but dots.
+    /// `a..b`, `a.`, or a component of dots only.
     #[error("has an empty part")]
     EmptyPart,
-    /// More than [`ATTR_PARTS_MAX`] parts.
+    /// More than [`ATTR_PARTS_MAX`] components.
     #[error("has more than {ATTR_PARTS_MAX} parts")]
     Parts,
-    /// A part that leads out of the package set (`pkgs*`, `buildPackages`, `builtins`, `__*`).
+    /// A component that leads out of the package set (`pkgs*`, `buildPackages`, `builtins`, `__*`).
     #[error("leads to another package set")]
     Reserved,
-    /// Not 40 lower-case hex digits, not a known system, and the like.
+    /// Not 40 lower-case hex digits, not a known system, or the like.
     #[error("is not what it should be")]
     Form,
 }
 
-/// Lets serde read and write a type as text, through its `FromStr` and `Display`: with
-/// `#[serde(try_from = "String", into = "String")]` on the type.
+/// Makes serde read and write a type as text, through its `FromStr` and `Display`: for `#[serde(try_from = "String",
+/// into = "String")]` on the type.
 macro_rules! serde_as_text {
     ($type:ty, $error:ty) => {
         impl TryFrom<String> for $type {
@@ -71,7 +70,7 @@ macro_rules! name_type {
         pub struct $name(String);
 
         impl $name {
-            /// The name as it was validated.
+            /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -98,8 +97,8 @@ macro_rules! name_type {
 }
 
 name_type! {
-    /// An attribute path below `pkgsStatic`: `tree`, `python3Packages.foo`. At most four parts, none
-    /// of which leads to another package set.
+    /// An attribute path below `pkgsStatic`: `tree`, `python3Packages.foo`. At most four components, none of which
+    /// leads to another package set.
     Attr, check_attr
 }
 name_type! {
@@ -111,16 +110,16 @@ name_type! {
     PinName, check_plain
 }
 name_type! {
-    /// An API key's name, which is no secret; spelled as a pin's.
+    /// An API key's public name; the same form as a pin's.
     KeyName, check_plain
 }
 name_type! {
-    /// The revision of a nixpkgs: 40 lower-case hex digits. A git commit, or, for a set given as a
-    /// path, the first 40 digits of the sha256 of its NAR.
+    /// The revision of a nixpkgs: 40 lower-case hex digits. A git commit or, for a set given as a path, the first 40
+    /// digits of the sha256 of its NAR.
     Rev, |s| check_hex(s, 40)
 }
 name_type! {
-    /// The public name of one attempt at one build: 32 lower-case hex digits, random. Part of object paths.
+    /// The public id of one attempt at one build: 32 random lower-case hex digits. A part of object paths.
     LeaseId, |s| check_hex(s, 32)
 }
 name_type! {
@@ -128,11 +127,11 @@ name_type! {
     Sha256, |s| check_hex(s, 64)
 }
 name_type! {
-    /// What tells one derivation from all others: the hash in its store path, 32 characters of Nix's base 32.
+    /// A derivation's identity: the hash in its store path, 32 characters of Nix's base 32.
     DrvHash, check_store_hash
 }
 name_type! {
-    /// What tells one path in a Nix store from all others: `HASH` in `/nix/store/HASH-tree-2.1.0`, written as [`DrvHash`] is.
+    /// A store path's identity: `HASH` in `/nix/store/HASH-tree-2.1.0`, in the form of [`DrvHash`].
     StoreHash, check_store_hash
 }
 
@@ -158,7 +157,7 @@ impl DrvHash {
     /// The hash in `/nix/store/HASH-tree-2.1.0.drv`.
     ///
     /// # Errors
-    /// [`BadName`], where that is no derivation's path.
+    /// [`BadName`], if that is not a derivation's path.
     pub fn of_path(path: &str) -> Result<DrvHash, BadName> {
         let file = path.strip_suffix(".drv").ok_or(BadName::Form)?.rsplit('/').next().unwrap_or_default();
         file.split_once('-').ok_or(BadName::Form)?.0.parse()
@@ -166,12 +165,12 @@ impl DrvHash {
 }
 
 impl Attr {
-    /// The parts of the path, outermost first.
+    /// The components of the path, outermost first.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.0.split('.')
     }
 
-    /// The last part: what people call the package.
+    /// The last component: the package's usual name.
     pub fn leaf(&self) -> &str {
         self.0.rsplit('.').next().unwrap_or(&self.0)
     }
@@ -229,20 +228,20 @@ fn check_hex(s: &str, digits: usize) -> Result<(), BadName> {
 }
 
 fn check_store_hash(s: &str) -> Result<(), BadName> {
-    // Nix's alphabet has no e, o, u and t.
+    // Nix's alphabet lacks e, o, u and t.
     let base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'z') && !matches!(b, b'e' | b'o' | b'u' | b't');
     if s.len() == 32 && s.bytes().all(base32) { Ok(()) } else { Err(BadName::Form) }
 }
 
 impl Sha256 {
-    /// That of some bytes.
+    /// The sha256 of some bytes.
     pub fn of(content: &[u8]) -> Sha256 {
         use sha2::Digest;
         Sha256(hex(&sha2::Sha256::digest(content)))
     }
 }
 
-/// A name that operators give: 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
+/// Checks a name that operators choose: 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
 fn check_plain(s: &str) -> Result<(), BadName> {
     match s.as_bytes() {
         [] => Err(BadName::Empty),
@@ -258,7 +257,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A system as Nix names it. A program is for exactly one.
+/// A system, by Nix's name. A program is for exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum System {
     /// 64-bit x86 Linux.
@@ -270,7 +269,7 @@ pub enum System {
 }
 
 impl System {
-    /// All systems that binplz knows.
+    /// All supported systems.
     pub const ALL: [System; 2] = [System::X86_64Linux, System::Aarch64Linux];
 
     /// Nix's name: `x86_64-linux`.
@@ -295,7 +294,7 @@ impl FromStr for System {
     }
 }
 
-/// What a builder makes of a nixpkgs.
+/// The product of a build.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Product {
@@ -305,7 +304,7 @@ pub enum Product {
     Catalogue,
 }
 
-/// How a catalogue stands where otherwise an attribute does: no attribute starts so.
+/// The text that stands for a catalogue in place of an attribute: no attribute starts so.
 const CATALOGUE: &str = "-catalogue";
 
 impl fmt::Display for Product {
@@ -326,19 +325,19 @@ impl FromStr for Product {
 
 serde_as_text!(Product, BadName);
 
-/// The identity of a build: one key has at most one live lease, on however many machines.
+/// The identity of a build: one key has at most one live lease, on any number of machines (single-flight).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BuildKey {
-    /// Of which nixpkgs.
+    /// The nixpkgs.
     pub rev: Rev,
-    /// For which system.
+    /// The system.
     pub system: System,
-    /// What is made. It is called `attr` where it is written, as when there were packages only.
+    /// The product. It is serialised as `attr`, since once there were only packages.
     #[serde(rename = "attr")]
     pub product: Product,
 }
 
-/// `REV/SYSTEM/ATTR`: also how a key stands in ledger keys, object paths and the lease endpoint's URLs.
+/// `REV/SYSTEM/ATTR`: the form in ledger keys, object paths and the lease endpoint's URLs.
 impl fmt::Display for BuildKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.rev, self.system, self.product)
@@ -354,16 +353,16 @@ impl FromStr for BuildKey {
     }
 }
 
-/// The secret that proves a lease: 64 lower-case hex digits, random. `Debug` never shows it.
+/// A lease's secret: 64 random lower-case hex digits. `Debug` never prints it.
 ///
-/// It stands in the ledger in the clear, because a dispatcher that died between its claim and its launch must be
-/// able to launch the same task with the same parameters again; whoever reads the ledger needs no token.
+/// The ledger stores it as it is: a dispatcher that died between claim and launch must be able to launch the same task
+/// with the same parameters again, and a reader of the ledger needs no token.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Token(String);
 
 impl Token {
-    /// The secret itself, to hand to the one builder it is for.
+    /// The secret itself, for the builder that it belongs to.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -391,7 +390,7 @@ impl fmt::Debug for Token {
         f.write_str("Token(…)")
     }
 }
-/// Compares without stopping at the first difference, so that time tells nothing about the secret.
+/// A constant-time comparison.
 impl PartialEq for Token {
     fn eq(&self, other: &Token) -> bool {
         self.0.bytes().zip(other.0.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0

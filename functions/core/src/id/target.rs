@@ -1,7 +1,7 @@
-//! What was *asked*: a URL's path and query, read once and strictly.
+//! A request's target: a URL's path and query, parsed once and strictly.
 //!
-//! A target is not an identity: it may leave out the system and may name a pin, whose commit changes.
-//! [`crate::nixpkgs::pins`] turns it into a [`crate::id::key::BuildKey`].
+//! A target is not an identity: it may leave out the system, and may name a pin, whose commit changes.
+//! [`crate::nixpkgs::pins`] resolves it to a [`crate::id::key::BuildKey`].
 
 use std::{fmt, str::FromStr};
 
@@ -17,11 +17,11 @@ use crate::{
     nixpkgs::pins::PinName,
 };
 
-/// What is written as it is in a target: the unreserved characters of RFC 3986. All else is percent-encoded, so that a target can stand in a
-/// URL, a header and between a shell's single quotes.
+/// The characters that a target does not escape: RFC 3986's unreserved ones. So a target can stand in a URL, in a
+/// header and between a shell's single quotes.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What the path names.
+/// The subject of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Wanted {
@@ -32,14 +32,14 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// The package that is asked for.
+    /// The requested package.
     pub fn attr(&self) -> &Attr {
         match self {
             Wanted::Package(attr) | Wanted::Program(attr, _) => attr,
         }
     }
 
-    /// The file name that a person would save it under.
+    /// The usual file name for saving it.
     pub fn file_name(&self) -> &str {
         match self {
             Wanted::Package(attr) => attr.leaf(),
@@ -70,7 +70,7 @@ impl FromStr for Wanted {
         };
         let attr = decode(attr).ok_or(BadTarget::Package(BadName::Character))?;
         let attr = attr.parse().map_err(|why| match (why, bin) {
-            // `/%5B`: a program's name that can be no package's.
+            // `/%5B`: a program's name that is not a valid package name.
             (BadName::Start, None) if attr.parse::<Bin>().is_ok() => BadTarget::Unknown,
             _ => BadTarget::Package(why),
         })?;
@@ -80,7 +80,7 @@ impl FromStr for Wanted {
     }
 }
 
-/// Which nixpkgs was asked for.
+/// The requested nixpkgs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PinRef {
     /// `pin=NAME`.
@@ -89,51 +89,51 @@ pub enum PinRef {
     Commit(String),
 }
 
-/// Fewest digits that name a commit.
+/// The least digits of a commit prefix.
 pub const COMMIT_MIN: usize = 7;
 
-/// A program, as it was asked for.
+/// A requested program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Target {
-    /// What.
+    /// The package or program.
     pub wanted: Wanted,
-    /// For which system; `None` is the deployment's.
+    /// The system; `None` is the deployment's.
     pub system: Option<System>,
-    /// From which nixpkgs; `None` is the default pin.
+    /// The nixpkgs; `None` is the default pin.
     pub pin: Option<PinRef>,
 }
 
-/// A target, and how the client would like to wait for it.
+/// A target, and the client's way to wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// What was asked for.
+    /// The target.
     pub target: Target,
-    /// `?wait`: hold the answer until the binary is there ([`crate::id::wait`]).
+    /// `?wait`: hold the answer until the binary is ready ([`crate::id::wait`]).
     pub wait: bool,
-    /// `?retry`: while it builds, answer 503 with an empty body (contract §3).
+    /// `?retry`: while it builds, answer 503 with an empty body, for `curl --retry`.
     pub retry: bool,
 }
 
-/// Why a URL is no target; a sentence for people. It never repeats what was sent.
+/// Why a URL is not a valid target; a sentence for people. It never repeats the input.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadTarget {
-    /// The path's first part.
+    /// The first component of the path.
     #[error("the package's name {0}")]
     Package(BadName),
-    /// The path's second part.
+    /// The second component of the path.
     #[error("the program's name {0}")]
     Program(BadName),
-    /// A well-formed program's name that no package has.
+    /// A valid program name that no package has.
     #[error("there is no such package or program")]
     Unknown,
-    /// A parameter that does not exist.
+    /// An unknown parameter.
     #[error("there is a parameter that does not exist; there are sys, pin, nixpkgs-commit, wait and retry")]
     Parameter,
-    /// The same, where something is looked for.
+    /// An unknown parameter of a search.
     #[error("there is a parameter that does not exist; there are q, sys, pin and nixpkgs-commit")]
     SearchParameter,
-    /// A parameter that was given twice, or two that exclude each other.
+    /// A parameter given twice, or two that exclude each other.
     #[error("the parameter {0} is given twice")]
     Twice(&'static str),
     /// A parameter's value.
@@ -142,11 +142,12 @@ pub enum BadTarget {
 }
 
 impl Query {
-    /// Reads a request's path (as it is on the wire, with or without its leading slash) and query. Percent-escapes are decoded
-    /// once; what a gateway has decoded already reads the same, since no valid name holds a `%`.
+    /// Parses a request's path (as on the wire, with or without its leading slash) and query. Percent escapes are
+    /// decoded once; a path that a gateway has decoded before gives the same result, since no valid name contains a
+    /// `%`.
     ///
     /// # Errors
-    /// [`BadTarget`] tells which part is wrong.
+    /// [`BadTarget`] names the invalid part.
     pub fn parse(path: &str, query: Option<&str>) -> Result<Query, BadTarget> {
         let wanted = path.strip_prefix('/').unwrap_or(path).parse()?;
         let mut parsed = Query { target: Target { wanted, system: None, pin: None }, wait: false, retry: false };
@@ -165,22 +166,22 @@ impl Query {
     }
 }
 
-/// What somebody looks for, and where.
+/// A search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
     /// A part of a name; may be empty.
     pub text: String,
-    /// For which system; `None` is the deployment's.
+    /// The system; `None` is the deployment's.
     pub system: Option<System>,
-    /// In which nixpkgs; `None` is the default pin.
+    /// The nixpkgs; `None` is the default pin.
     pub pin: Option<PinRef>,
 }
 
 impl Search {
-    /// Reads `q=…` as a form sends it, and the parameters that a target has, too. The text is made harmless, and short.
+    /// Parses `q=…` as a form sends it, and the parameters that a target has too. The text is sanitised and cut.
     ///
     /// # Errors
-    /// [`BadTarget`] tells which part is wrong.
+    /// [`BadTarget`] names the invalid part.
     pub fn parse(query: Option<&str>) -> Result<Search, BadTarget> {
         let mut parsed = Search { text: String::new(), system: None, pin: None };
         let mut text = None;
@@ -189,7 +190,7 @@ impl Search {
             let value = decode(&value.replace('+', "%20")).unwrap_or_default();
             match name {
                 "q" => once("q", &mut text, clean_line(&value, NAME_MAX))?,
-                // A form sends what was left empty, too.
+                // A form sends empty fields too.
                 "sys" | "pin" if value.is_empty() => {}
                 _ if place(name, &value, &mut parsed.system, &mut parsed.pin)? => {}
                 _ => return Err(BadTarget::SearchParameter),
@@ -199,7 +200,7 @@ impl Search {
     }
 }
 
-/// Reads a parameter that says for which system, or in which nixpkgs; false: it is another one.
+/// Parses a parameter that names a system or a nixpkgs; false for another parameter.
 fn place(name: &str, value: &str, system: &mut Option<System>, pin: &mut Option<PinRef>) -> Result<bool, BadTarget> {
     match name {
         "sys" => {
@@ -216,7 +217,7 @@ fn place(name: &str, value: &str, system: &mut Option<System>, pin: &mut Option<
     Ok(true)
 }
 
-/// The target's spelling, and `retry` where it was asked for. `wait` is no part of it: a hop's path has said so already.
+/// The target's text, and `retry` if it was given. `wait` is left out: a hop's path implies it.
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.target)?;
@@ -250,14 +251,14 @@ fn commit(value: &str) -> Result<PinRef, BadTarget> {
     }
 }
 
-/// Decodes percent-escapes; `None` where the result is not UTF-8.
+/// Decodes percent escapes; `None` if the result is not UTF-8.
 fn decode(s: &str) -> Option<String> {
     percent_decode_str(s).decode_utf8().ok().map(|s| s.into_owned())
 }
 
 serde_as_text!(Target, BadTarget);
 
-/// Its spelling, with or without a leading slash. How a client would like to wait is no part of it.
+/// Parses its text, with or without a leading slash, without a way to wait.
 impl FromStr for Target {
     type Err = BadTarget;
     fn from_str(text: &str) -> Result<Self, BadTarget> {
@@ -270,13 +271,13 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// Whether its canonical spelling has a query.
+    /// Whether its canonical text has a query.
     pub fn has_query(&self) -> bool {
         self.system.is_some() || self.pin.is_some()
     }
 }
 
-/// The one canonical spelling, without a leading slash: `procps/ps?sys=x86_64-linux&pin=unstable`.
+/// The canonical text, without a leading slash: `procps/ps?sys=x86_64-linux&pin=unstable`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.wanted)?;

@@ -1,11 +1,11 @@
-//! Foreign text made harmless: what Nix, a package or a builder says is read by people, in terminals, headers and pages.
+//! Sanitises foreign text: people read the output of Nix, packages and builders in terminals, headers and pages.
 
 use std::time::Duration;
 
 use crate::quota::limits::Micros;
 
-/// Foreign text made fit for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control
-/// characters and Unicode's hidden marks become spaces, runs of spaces become one, and it is cut at `max` characters.
+/// Foreign text for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control characters
+/// and Unicode's hidden marks become spaces, runs of spaces become one, and the text is cut at `max` characters.
 pub fn clean_line(text: &str, max: usize) -> String {
     let mut out = String::new();
     let mut count = 0;
@@ -27,12 +27,12 @@ pub fn clean_line(text: &str, max: usize) -> String {
     out
 }
 
-/// Foreign text made fit for a terminal, line by line: without ANSI escape sequences, hidden marks and control characters, but with its tabs
-/// and newlines, and as long as it is.
+/// Foreign text for a terminal, line by line: without ANSI escape sequences, hidden marks and control characters, but
+/// with its tabs and newlines, and uncut.
 pub fn clean_lines(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        // An escape sequence that was never ended takes the rest of its line, and no more.
+        // An unterminated escape sequence takes the rest of its line, and no more.
         let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
         out.extend(without_escapes(line).filter(|c| *c == '\t' || !(c.is_control() || is_hidden(*c))));
         out.push_str(end);
@@ -46,7 +46,7 @@ pub fn bytes(count: u64) -> String {
     if count < 1000 {
         return format!("{count} B");
     }
-    // Tenths, rounded; what rounds up to a thousand is one of the next unit.
+    // Tenths, rounded; a value that rounds up to a thousand becomes one of the next unit.
     let mut tenths = count.saturating_add(50) / 100;
     let mut unit = 0;
     while tenths >= 10_000 && unit + 1 < UNITS.len() {
@@ -56,10 +56,10 @@ pub fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// An amount of money for people, in dollars, from millionths of one: two digits that mean something where it is less than a dollar
-/// ("0.010"), cents where it is less than a hundred, and whole dollars beyond ("12,345").
+/// An amount of money in dollars, from millionths: two significant digits below a dollar ("0.010"), cents below a
+/// hundred, and whole dollars beyond ("12,345").
 pub fn dollars(Micros(micros): Micros) -> String {
-    // What the last digit that is told counts.
+    // The value of the last printed digit.
     let last = |micros: u64| match micros {
         0..1_000_000 => 10u64.pow(micros.max(10).ilog10() - 1),
         1_000_000..100_000_000 => 10_000,
@@ -68,7 +68,7 @@ pub fn dollars(Micros(micros): Micros) -> String {
     let round = |micros: u64| micros.saturating_add(last(micros) / 2) / last(micros) * last(micros);
     let rounded = round(micros);
     let (whole, decimals) = (rounded / 1_000_000, format!("{:06}", rounded % 1_000_000));
-    // What rounds up to ten of a kind has a digit less.
+    // A value that rounds up to the next power of ten has a digit less.
     let told = 6 - last(rounded).ilog10() as usize;
     match (micros, told) {
         (0, _) => "0".to_owned(),
@@ -77,14 +77,14 @@ pub fn dollars(Micros(micros): Micros) -> String {
     }
 }
 
-/// A number for people: "12,345".
+/// A number with separators: "12,345".
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
     groups.join(",")
 }
 
-/// A time for people, in its largest unit: "3 minutes".
+/// A duration in its largest unit: "3 minutes".
 pub fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
@@ -95,11 +95,12 @@ pub fn span(time: Duration) -> String {
     }
 }
 
-/// The longest run of such characters that may be no secret: a commit has 40. A lease's token and a URL's signature have 64.
+/// The longest run of such characters that cannot be a secret: a commit has 40. A lease's token and a URL's signature
+/// have 64.
 const PLAIN_MAX: usize = 47;
 
-/// Text for a log, in which no token and no signature is told, whoever put it there: of whatever may be one, the beginning is
-/// left, to know it again by.
+/// Text for a log, without tokens and signatures: of each text that may be one, only the beginning is left, to
+/// recognise it by.
 pub fn without_secrets(text: &str) -> String {
     let encoded = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '=' | '%');
     let mut out = String::with_capacity(text.len());
@@ -120,7 +121,7 @@ pub fn without_secrets(text: &str) -> String {
     out
 }
 
-/// The text without ANSI escape sequences, whole or cut off.
+/// The text without ANSI escape sequences, complete or cut off.
 pub fn without_escapes(text: &str) -> impl Iterator<Item = char> {
     let mut chars = text.chars().peekable();
     std::iter::from_fn(move || {
@@ -134,7 +135,7 @@ pub fn without_escapes(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// Leaves out the rest of an ANSI escape sequence: CSI up to its final byte, OSC up to BEL or ST, else one character.
+/// Skips the rest of an ANSI escape sequence: CSI up to its final byte, OSC up to BEL or ST, otherwise one character.
 fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     match chars.next() {
         Some('[') => while chars.next().is_some_and(|c| !('\x40'..='\x7e').contains(&c)) {},
@@ -149,8 +150,8 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     }
 }
 
-/// What a reader does not see, or what turns around what is seen: marks of direction and of joining, spaces without width,
-/// separators of lines, annotations, tags.
+/// Characters that are invisible or reorder visible text: marks of direction and of joining, spaces without width, line
+/// separators, annotations, tags.
 fn is_hidden(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}'
         | '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
@@ -162,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    /// Text as the worst of packages would write it.
+    /// Text from a hostile package.
     fn hostile() -> impl Strategy<Value = String> {
         prop_oneof![
             ".{0,60}",

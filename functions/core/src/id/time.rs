@@ -1,4 +1,4 @@
-//! Instants as the ledger keeps them. Nobody in this crate reads a clock: `now` is always an argument or a port.
+//! Instants and calendar units. Core never reads a clock: `now` is always an argument or comes from a port.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-/// The time from `rhs` to `self`; zero where `rhs` is later (clocks differ between machines).
+/// The time from `rhs` to `self`; zero if `rhs` is later (clocks differ between machines).
 impl Sub for Timestamp {
     type Output = Duration;
     fn sub(self, rhs: Timestamp) -> Duration {
@@ -79,7 +79,7 @@ impl Day {
         Day(self.0.saturating_add(1))
     }
 
-    /// Year, month and day of the month, both from 1.
+    /// Year, month and day of the month, the latter two from 1.
     fn civil(self) -> (u64, u64, u64) {
         // Days are counted from 0000-03-01, so that a leap day ends its year and each month starts at a day that one
         // linear formula gives (30.6 days a month, rounded).
@@ -114,7 +114,7 @@ impl Month {
 
     /// Its first day.
     pub fn first(self) -> Day {
-        // The same formula, the other way round; a month before March belongs to the year before.
+        // The inverse formula; a month before March belongs to the year before.
         let (year, march_month) =
             if self.month > 2 { (self.year, self.month - 3) } else { (self.year.saturating_sub(1), self.month + 9) };
         let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * march_month + 2) / 5;
@@ -122,13 +122,13 @@ impl Month {
     }
 }
 
-/// A time in whole seconds, as rows have it: for serde's `with`.
+/// A duration in whole seconds, as rows store it: for serde's `with`.
 pub mod seconds {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    /// Writes it; a part of a second is lost.
+    /// Serialises it; fractions of a second are dropped.
     ///
     /// # Errors
     /// The serializer's.
@@ -136,7 +136,7 @@ pub mod seconds {
         time.as_secs().serialize(serializer)
     }
 
-    /// Reads it.
+    /// Deserialises it.
     ///
     /// # Errors
     /// The deserializer's.

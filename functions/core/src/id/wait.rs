@@ -1,27 +1,28 @@
-//! `?wait` (contract §3): a chain of redirects that plain clients follow while the build runs. Every hop holds its answer for as long as a
-//! gateway lets it, and its number is in its URL, so that nobody remembers who waits.
+//! Long polling (`?wait`): a chain of redirects that plain clients follow while the build runs. Every hop holds its
+//! answer as long as a gateway allows, and its number is in its URL, so the server keeps no state about waiters.
 
 use std::time::Duration;
 
 use crate::id::target::Query;
 
-/// Redirects that a chain needs beside those that lead to its hops: the one back to the target, and the target's own, to the
-/// binary. And one before all of them, from http to https.
+/// Redirects of a chain beside those to its hops: one back to the target, one to the binary, and one from http to https
+/// before all of them.
 const OTHERS: u32 = 3;
 
-/// How long a client lets itself be kept waiting.
+/// How long a client can be kept waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// How many redirects it follows in all.
+    /// How many redirects it follows in total.
     redirects: u32,
-    /// In all, from the first request on; `None`: as long as it takes.
+    /// The longest total wait from the first request on; `None`: no limit.
     most: Option<Duration>,
 }
 
 impl Patience {
-    /// The patience of a client that says this of itself in `User-Agent` and `Prefer`.
+    /// The patience of a client, from its `User-Agent` and `Prefer` headers.
     pub fn of(agent: Option<&str>, prefer: Option<&str>) -> Patience {
-        // Seen of curl 7.88 and 8.23, Wget 1.21 and busybox 1.35. Go's client follows 9; who else is quiet about it, no fewer.
+        // Observed with curl 7.88 and 8.23, Wget 1.21 and busybox 1.35. Go's client follows 9, the least of all known
+        // clients.
         let redirects = match agent.unwrap_or("") {
             agent if agent.starts_with("curl/") => 50,
             agent if agent.starts_with("Wget/") => 20,
@@ -31,7 +32,7 @@ impl Patience {
         Patience { redirects, most: prefer.and_then(preferred_wait) }
     }
 
-    /// How long hop `number` (from 1) holds its answer, where one may be held for `hold`; `None`: the chain ends before it.
+    /// How long hop `number` (from 1) holds its answer if `hold` is the longest; `None` if the chain ends before it.
     pub fn hold(self, number: u32, hold: Duration) -> Option<Duration> {
         if number == 0 || number.saturating_add(OTHERS) > self.redirects {
             return None;

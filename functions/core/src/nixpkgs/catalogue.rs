@@ -1,4 +1,4 @@
-//! What a path means in one nixpkgs, before anything is built (contract §1). [`crate::ports::Catalogue`] says it.
+//! The meaning of a path in one nixpkgs, before anything is built: the values that [`crate::ports::Catalogue`] returns.
 
 use std::ops::Range;
 
@@ -13,76 +13,76 @@ use crate::{
     },
 };
 
-/// Largest of a catalogue's two files, in bytes: whoever answers requests has the lookup file in memory.
+/// The largest size of a catalogue's file, in bytes: a function that answers requests holds the lookup file in memory.
 pub const FILE_MAX: u64 = 64 << 20;
 
-/// Most near names of a name that is nothing.
+/// The most suggestions for an unknown name.
 pub const NEAR_MAX: usize = 5;
 
-/// Longest description, in characters.
+/// The longest description, in characters.
 const TEXT_MAX: usize = 300;
 
-/// Most licences of a package.
+/// The most licences of a package.
 const LICENSES_MAX: usize = 8;
 
-/// What a path means. Each one is a kind of answer.
+/// The meaning of a path. Each variant leads to a kind of answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// A package that can be built, and which of its programs is meant: 302, or 202.
+    /// A package that can be built, and its requested program: 302 or 202.
     Found {
         /// The package.
         attr: Attr,
-        /// The program; `None`: its main one, and only a build can tell which that is.
+        /// The program; `None`: the main one, which only a build can determine.
         bin: Option<Bin>,
-        /// Its main program, where that is known.
+        /// Its main program, if known.
         main: Option<Bin>,
-        /// Its derivation, where that is known. Attributes with the same one are the same build.
+        /// Its derivation, if known. Attributes with the same derivation are the same build.
         drv: Option<DrvHash>,
     },
     /// A package of several programs without a main one: 300.
     Choice {
         /// The package.
         attr: Attr,
-        /// Those of its programs that may be asked for.
+        /// Its programs that can be requested.
         programs: Vec<Bin>,
     },
-    /// A package that can not be had from this nixpkgs on this system: 422.
+    /// A package that cannot be built from this nixpkgs on this system: 422.
     Refused {
         /// The package.
         attr: Attr,
-        /// Why not. Its kind is one of those that evaluating finds.
+        /// The reason, of a kind that evaluation finds.
         failure: Failure,
     },
-    /// The package is there, and ships no such program: 404.
+    /// The package exists, and ships no such program: 404.
     NoSuchProgram {
         /// The package.
         attr: Attr,
-        /// What it ships.
+        /// Its programs.
         programs: Vec<Bin>,
     },
     /// No such package and no such program: 404.
     Unknown {
-        /// Up to [`NEAR_MAX`] paths of nearly that name, the nearest first.
+        /// Up to [`NEAR_MAX`] similar paths, the nearest first.
         near: Vec<Wanted>,
     },
 }
 
-/// What is known of a package on one system, without reading more than the lookup file.
+/// A package on one system, as far as the lookup file describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which.
+    /// The attribute.
     pub attr: Attr,
     /// Its main program, if one is known.
     pub main: Option<Bin>,
-    /// Its programs that may be asked for. None: nobody knows them.
+    /// Its programs that can be requested; empty if they are unknown.
     pub programs: Vec<Bin>,
-    /// Why it can not be had on this system; `None`: nothing speaks against it.
+    /// Why it cannot be built on this system; `None` if it can.
     pub refused: Option<Failure>,
-    /// Which range of the details file has what there is to say on it.
+    /// The range of its block in the details file.
     pub details: Range<u64>,
 }
 
-/// What a package says of itself. All of it is foreign text.
+/// A package's own description. All of it is foreign text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct About {
@@ -91,22 +91,22 @@ pub struct About {
     /// Its version.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
-    /// One line.
+    /// A description of one line.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// A URL, or so it says.
+    /// Its homepage's URL, unchecked.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub homepage: String,
-    /// SPDX identifiers, or what nixpkgs calls licences that have none.
+    /// SPDX identifiers, or nixpkgs' names of licences without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub license: Vec<String>,
-    /// `meta.mainProgram`: it may name what is not there.
+    /// `meta.mainProgram`: the program may not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub main_program: Option<String>,
 }
 
 impl About {
-    /// The same made harmless, and short, whoever wrote it.
+    /// Sanitised and cut.
     #[must_use]
     pub fn cleaned(self) -> About {
         About {

@@ -1,7 +1,8 @@
 //! Pins: the nixpkgs that a deployment serves, by name. They give a [`Target`] its commit.
 //!
-//! They are one row of the ledger, and change while the service runs: [`Pins::changed`] says what is legal. What was
-//! served under another meaning of a name is told by [`Pins::lately_left`], and marked by [`crate::flow::operator::pins`].
+//! All pins are one row of the ledger, and change while the service runs: [`Pins::changed`] decides which changes are
+//! legal. Served rows under a changed meaning of a name are found by [`Pins::lately_left`], and marked stale by
+//! [`crate::flow::operator::pins`].
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -18,34 +19,34 @@ use crate::{
     },
 };
 
-/// Longest reason for which a package is taken down, in characters.
+/// The longest reason for a takedown, in characters.
 const WHY_MAX: usize = 200;
 
-/// For how long after a change served rows are looked through that it made stale: longer than the longest request, which may
-/// have looked at the pins before and write its row after, and longer than an index lags; and as much again as an
-/// operator's clock may be off (AWS hears nobody whose clock is off by more than five minutes).
+/// How long after a change the served rows are searched for stale ones: longer than the longest request, which may have
+/// read the pins before and write its row after the change, and longer than an index lags; and twice that for an
+/// operator's clock (AWS refuses clocks that are off by more than five minutes).
 pub const SETTLING: Duration = Duration::from_secs(10 * 60);
 
 pub use crate::id::key::PinName;
-/// For how long after its time it is remembered until when something was kept: longer than the longest grace.
+/// How long after its end a retention is remembered: longer than the longest grace period.
 const PAST_ENTRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One nixpkgs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// Which revision the name stands for now.
+    /// The revision that the name stands for now.
     pub rev: Rev,
-    /// Where it is.
+    /// The location of the nixpkgs.
     pub nixpkgs: Source,
-    /// Since when it stands for it.
+    /// Since when it stands for that revision.
     #[serde(default)]
     pub since: Timestamp,
-    /// For how long that is kept which it stands for no more.
+    /// How long the builds of a revision are kept after the pin has left it.
     #[serde(default = "usually_kept", with = "seconds", skip_serializing_if = "is_usually_kept")]
     pub keep: Duration,
 }
 
-/// For how long what a pin has left is kept where its operator says nothing else.
+/// The default retention of builds after a pin has left their revision.
 pub const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 fn usually_kept() -> Duration {
@@ -56,16 +57,17 @@ fn is_usually_kept(keep: &Duration) -> bool {
     *keep == KEEP
 }
 
-/// Where a pin's nixpkgs is.
+/// The location of a pin's nixpkgs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// In the deployment's own store, as a tarball ([`crate::objects::artifact::nixpkgs_path`]): a builder gets a URL of it.
+    /// In the deployment's own store, as a tarball ([`crate::objects::artifact::nixpkgs_path`]): a builder gets a
+    /// presigned URL.
     Stored {
-        /// The unpacked tree's hash, in any spelling that Nix reads.
+        /// The unpacked tree's hash, in any form that Nix reads.
         nar_hash: String,
     },
-    /// Where a builder finds it by itself.
+    /// A location that builders can read themselves.
     #[serde(untagged)]
     Elsewhere(Nixpkgs),
 }
@@ -76,12 +78,12 @@ impl From<Nixpkgs> for Source {
     }
 }
 
-/// What a name stood for when something was found under it.
+/// A name and the revision that it stood for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pinned {
     /// The name.
     pub pin: PinName,
-    /// What it stood for.
+    /// The revision.
     pub rev: Rev,
 }
 
@@ -92,27 +94,27 @@ impl fmt::Display for Pinned {
     }
 }
 
-/// The pins of a deployment, of which one is the default.
+/// The pins of a deployment, one of which is the default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Pins {
     default: PinName,
     pins: BTreeMap<PinName, Pin>,
-    /// What requests were given lately, and no longer are, and until when they were.
+    /// Meanings that names had until lately, and when they ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left: Vec<(Pinned, Timestamp)>,
-    /// What no pin stands for any more, and until when it is kept.
+    /// Revisions that no pin stands for, and until when their builds are kept.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     past: BTreeMap<Rev, Timestamp>,
-    /// Packages that are served to nobody.
+    /// Packages that are taken down.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     withheld: BTreeMap<Attr, Withheld>,
 }
 
-/// A package that an operator has taken down, of every nixpkgs and for every system.
+/// A takedown by an operator, of every nixpkgs and for every system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withheld {
-    /// Why, for people: a few words without a full stop.
+    /// The reason, for people: a few words without a full stop.
     pub why: String,
     /// Since when.
     pub since: Timestamp,
@@ -140,61 +142,61 @@ impl TryFrom<Unchecked> for Pins {
     }
 }
 
-/// What an operator does to the pins.
+/// An operator's change of the pins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
-    /// A new name.
+    /// Adds a pin.
     Add(PinName, Rev, Source),
-    /// A name stands for another nixpkgs.
+    /// Moves a pin to another nixpkgs.
     Move(PinName, Rev, Source),
-    /// What a name stands for no more, is kept for so many seconds from now on.
+    /// Sets how long builds are kept after this pin has left their revision.
     Keep(PinName, #[serde(with = "seconds")] Duration),
-    /// A name is served no more.
+    /// Removes a pin.
     Retire(PinName),
-    /// What is meant where a request names none.
+    /// Makes a pin the default for requests that name none.
     Default(PinName),
-    /// A package is served no more, whatever it is asked for as; why, for people.
+    /// Takes a package down, under all its names; with the reason, for people.
     Withhold(Attr, String),
-    /// It is served again.
+    /// Ends a takedown.
     Restore(Attr),
 }
 
-/// Why the pins do not change.
+/// Why a change of the pins was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PinRefusal {
     /// The name stands for another nixpkgs already.
     #[error("there is a pin {0} already; `binplz pin move` makes it stand for another nixpkgs")]
     Exists(PinName),
-    /// Nothing is called so.
+    /// There is no pin of that name.
     #[error("there is no pin {0}")]
     NoSuchPin(PinName),
     /// A deployment always has a default.
     #[error("{0} is the default pin; make another one the default first: binplz pin default NAME")]
     IsDefault(PinName),
-    /// It is served.
+    /// The package is not taken down.
     #[error("{0} is not taken down")]
     NotWithheld(Attr),
 }
 
-/// In which nixpkgs a target is looked for.
+/// The nixpkgs in which a target is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedPin {
-    /// Under which pin.
+    /// The pin.
     pub pin: PinName,
-    /// What that stands for.
+    /// The pin's revision.
     pub rev: Rev,
-    /// For which system.
+    /// The system.
     pub system: System,
 }
 
 impl ResolvedPin {
-    /// The build of something of it.
+    /// The key of the build of one of its products.
     pub fn build(&self, product: Product) -> BuildKey {
         BuildKey { rev: self.rev.clone(), system: self.system, product }
     }
 
-    /// Whether what is found in it is written down as found there.
+    /// Whether `pinned` names this pin and revision.
     pub(crate) fn is(&self, pinned: &Pinned) -> bool {
         (&self.pin, &self.rev) == (&pinned.pin, &pinned.rev)
     }
@@ -204,12 +206,12 @@ impl ResolvedPin {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("this service has no such nixpkgs; it serves {}", .served.join(", "))]
 pub struct Unserved {
-    /// What it serves: "NAME (COMMIT)".
+    /// The served ones: "NAME (COMMIT)".
     pub served: Vec<String>,
 }
 
 impl Pins {
-    /// These pins, and which one is meant where a request names none.
+    /// Pins with a default.
     ///
     /// # Errors
     /// [`PinRefusal::NoSuchPin`]: the default is none of them.
@@ -218,7 +220,7 @@ impl Pins {
         Unchecked { default, pins, left, past, withheld }.try_into()
     }
 
-    /// One pin, which is the default.
+    /// A single pin, which is the default.
     pub fn one(name: PinName, rev: Rev, nixpkgs: Source) -> Pins {
         let pin = Pin { rev, nixpkgs, since: Timestamp(0), keep: KEEP };
         let pins = BTreeMap::from([(name.clone(), pin)]);
@@ -236,15 +238,15 @@ impl Pins {
         &self.pins
     }
 
-    /// Gives a target its pin and that pin's revision, and its system, which is `system` where it names none.
+    /// Resolves a target's pin to its revision; `system` is the deployment's, for a target that names none.
     ///
     /// # Errors
-    /// [`Unserved`], where it names another nixpkgs: nobody can make the store grow by naming commits.
+    /// [`Unserved`] for any other nixpkgs, so that clients cannot make the store grow by naming commits.
     pub fn resolve(&self, target: &Target, system: System) -> Result<ResolvedPin, Unserved> {
         self.find(target.pin.as_ref(), target.system.unwrap_or(system))
     }
 
-    /// The nixpkgs that is meant, for a system.
+    /// The requested nixpkgs, for a system.
     ///
     /// # Errors
     /// [`Unserved`].
@@ -260,7 +262,7 @@ impl Pins {
         Ok(ResolvedPin { pin: name.clone(), rev: pin.rev.clone(), system })
     }
 
-    /// What to ask for to get what a build makes, as short as can be; `None`: no pin stands for its nixpkgs, or it is no package.
+    /// The shortest target that leads to a build; `None` if no pin stands for its nixpkgs, or it is not a package.
     /// `system` is the deployment's.
     pub fn target(&self, key: &BuildKey, system: System) -> Option<Target> {
         let BuildKey { rev, system: of, product } = key;
@@ -275,44 +277,45 @@ impl Pins {
         })
     }
 
-    /// Where the nixpkgs of a revision is, if a pin still stands for it.
+    /// The location of a revision's nixpkgs, if a pin stands for it.
     pub fn nixpkgs(&self, rev: &Rev) -> Option<&Source> {
         self.pins.values().find(|pin| &pin.rev == rev).map(|pin| &pin.nixpkgs)
     }
 
-    /// Whether what a build makes would be served to anybody.
+    /// Whether a build's product would be served.
     pub fn serve(&self, key: &BuildKey) -> bool {
         let withheld = matches!(&key.product, Product::Package(attr) if self.withheld.contains_key(attr));
         !withheld && self.nixpkgs(&key.rev).is_some()
     }
 
-    /// What no pin stands for any more and is kept yet, and until when.
+    /// Revisions that no pin stands for and whose builds are still kept, and until when.
     pub fn kept(&self, now: Timestamp) -> impl Iterator<Item = (&Rev, Timestamp)> {
         self.past.iter().filter(move |(_, until)| now < **until).map(|(rev, until)| (rev, *until))
     }
 
-    /// Whether a revision is needed: a pin stands for it, or what was built of it was kept until less than `grace` ago.
+    /// Whether a revision's builds are needed: a pin stands for it, or their retention ended less than `grace` ago.
     pub fn needs(&self, rev: &Rev, now: Timestamp, grace: Duration) -> bool {
         self.nixpkgs(rev).is_some() || self.past.get(rev).is_some_and(|until| now < *until + grace)
     }
 
-    /// What is served to nobody.
+    /// The packages that are taken down.
     pub fn withheld(&self) -> &BTreeMap<Attr, Withheld> {
         &self.withheld
     }
 
-    /// What has been taken down so lately that a request may just now write down that it is served.
+    /// Takedowns so recent that a request may still write a served row of the package.
     pub fn lately_withheld(&self, now: Timestamp) -> impl Iterator<Item = &Attr> {
         self.withheld.iter().filter(move |(_, withheld)| now < withheld.since + SETTLING).map(|(attr, _)| attr)
     }
 
-    /// What names meant until lately, so that a request may just now write down that it found something there. Whatever is
-    /// fresh of it and meant by nobody any more is to be marked.
+    /// Meanings that names had until so recently that a request may still write a served row under them. Fresh served
+    /// rows of these must be marked stale.
     pub fn lately_left(&self, now: Timestamp) -> impl Iterator<Item = &Pinned> {
         self.left.iter().filter(move |(_, at)| now < *at + SETTLING).map(|(pinned, _)| pinned)
     }
 
-    /// The pins after a change; `None` where they are so already, so that a change whose reply was lost can be made again.
+    /// The pins after a change; `None` if nothing changes, so that a change whose reply was lost can be repeated
+    /// (idempotent).
     ///
     /// # Errors
     /// [`PinRefusal`].
@@ -363,7 +366,7 @@ impl Pins {
             }
         }
         let Pins { pins, past, .. } = &mut next;
-        // Without an entry, what no pin stands for is not kept: so one is dropped long after it says nothing any more.
+        // A revision without an entry is not kept, so an entry is dropped only long after its end.
         past.retain(|rev, until| now < *until + PAST_ENTRY && pins.values().all(|pin| pin.rev != *rev));
         Ok(Some(next))
     }
@@ -432,7 +435,7 @@ mod tests {
             let changed = pins().changed(&change, NOW).expect("a legal change").expect("a change");
             assert_eq!(left(&changed, NOW), leaves, "{change:?}");
             assert_eq!(left(&changed, NOW + SETTLING), Vec::<String>::new(), "{change:?}");
-            // Made again, since its reply was lost, it is made already.
+            // Repeated after a lost reply, it is done already.
             assert_eq!(changed.changed(&change, NOW + SETTLING / 2), Ok(None), "{change:?}");
         }
         let there = Change::Move(name("unstable"), rev("ef"), source());
@@ -461,14 +464,14 @@ mod tests {
             assert_eq!((needs(&unstable, keep), needs(&unstable, keep + grace)), (true, false));
             assert!(needs(&stable, 99 * keep) && !needs(&rev("12"), Duration::ZERO));
         }
-        // A name keeps what it was told, whatever it stands for; what another name stands for is not left.
+        // A name keeps its retention when it moves; a revision that another name stands for is not left.
         let moved = change(&soon, Change::Add(name("old"), rev("12"), source()));
         let moved =
             change(&change(&moved, Change::Keep(name("old"), day)), Change::Move(name("old"), stable, source()));
         assert_eq!((moved.all()[&name("old")].keep, moved.kept(NOW).count()), (day, 2));
         let moved = change(&moved, Change::Move(name("old"), rev("34"), source()));
         assert_eq!(moved.kept(NOW).count(), 2);
-        // What is stood for again is as if it had never been left.
+        // A revision that a pin returns to is as if it had never been left.
         let back = change(&moved, Change::Move(name("old"), unstable, source()));
         assert_eq!(back.kept(NOW).map(|(rev, _)| rev.clone()).collect::<Vec<_>>(), [rev("12"), rev("34")]);
         assert_eq!(serde_json::from_value::<Pins>(serde_json::json!(back)).ok(), Some(back));

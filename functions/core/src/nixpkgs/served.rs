@@ -1,7 +1,7 @@
 //! The served row: all that a hit needs, in one read.
 //!
-//! It is keyed by what was *asked*, so that a hit needs to know no pin; and it stays when its pin moves, marked
-//! [stale](Served::stale), until there is a newer one. `flow/pins.rs` does the marking.
+//! Its key is the *requested* target, so a hit needs no pin; and it stays when its pin moves, marked
+//! [stale](Served::stale), until there is a newer one. `flow/operator/pins.rs` marks it.
 
 use std::{fmt, str::FromStr};
 
@@ -16,8 +16,8 @@ use crate::{
     objects::artifact::ObjectPath,
 };
 
-/// What a hit is looked up by: a target with its system, and of a commit no more than its first seven digits, so that
-/// however much of a commit people write, they find one row.
+/// The key of a hit: a target with its system, and of a commit only the first seven digits, so that all spellings of a
+/// commit lead to one row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ServedKey {
@@ -36,18 +36,18 @@ impl ServedKey {
         ServedKey { wanted: target.wanted.clone(), system: target.system.unwrap_or(system), pin }
     }
 
-    /// For which system.
+    /// The system.
     pub fn system(&self) -> System {
         self.system
     }
 
-    /// A target of this key; it names its system.
+    /// The target of this key, with its system.
     pub fn target(&self) -> Target {
         Target { wanted: self.wanted.clone(), system: Some(self.system), pin: self.pin.clone() }
     }
 }
 
-/// The target's one spelling: `procps/ps?sys=x86_64-linux&pin=unstable`.
+/// The target's canonical text: `procps/ps?sys=x86_64-linux&pin=unstable`.
 impl fmt::Display for ServedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.target().fmt(f)
@@ -60,21 +60,21 @@ impl FromStr for ServedKey {
         let (path, query) = s.split_once('?').ok_or(BadName::Form)?;
         let target = Query::parse(path, Some(query)).map_err(|_| BadName::Form)?.target;
         let key = ServedKey::of(&target, target.system.ok_or(BadName::Form)?);
-        // One spelling each: what is not written as it would be printed is refused.
+        // Each key has one form; any other is refused.
         if key.to_string() == s { Ok(key) } else { Err(BadName::Form) }
     }
 }
 
 serde_as_text!(ServedKey, BadName);
 
-/// The last good artifact of a path.
+/// The last good program of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
-    /// What was asked for.
+    /// The requested target.
     pub asked: ServedKey,
-    /// Under which pin it was found.
+    /// The pin under which it was found.
     pub pin: PinName,
-    /// The nixpkgs that it was built from: what the pin stood for.
+    /// The nixpkgs that it was built from: the pin's revision at that time.
     pub rev: Rev,
     /// The package.
     pub attr: Attr,
@@ -82,30 +82,30 @@ pub struct Served {
     pub bin: Bin,
     /// The package's version; may be empty.
     pub version: String,
-    /// Of the file.
+    /// The file's sha256.
     pub sha256: Sha256,
-    /// Of the file, in bytes.
+    /// The file's size, in bytes.
     pub size: u64,
-    /// Where the file is.
+    /// The file's object.
     pub object: ObjectPath,
-    /// What was asked for means another nixpkgs by now, or none. It is still served while the newer one is built.
+    /// The target means another nixpkgs by now, or none. The program is still served while the newer one is built.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stale: bool,
 }
 
-// serde hands over a reference.
+// serde passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(flag: &bool) -> bool {
     !flag
 }
 
 impl Served {
-    /// What it was found under.
+    /// The pin and revision under which it was found.
     pub fn pinned(&self) -> Pinned {
         Pinned { pin: self.pin.clone(), rev: self.rev.clone() }
     }
 
-    /// Whether it is of the nixpkgs that a request means: one that names a commit means that commit, to its last digit.
+    /// Whether it is of the requested nixpkgs: a request that names a commit means that commit, to its last digit.
     pub fn is_of(&self, pin: Option<&PinRef>) -> bool {
         match pin {
             Some(PinRef::Commit(start)) => self.rev.as_str().starts_with(start),

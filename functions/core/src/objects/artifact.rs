@@ -1,4 +1,4 @@
-//! What a build hands over, and the one spelling of every object path.
+//! The result of a build, and the form of every object path. A builder may write only the objects of its own attempt.
 
 use std::{fmt, str::FromStr};
 
@@ -9,15 +9,15 @@ use crate::id::{
     text::clean_line,
 };
 
-/// What one build made: `manifest.json` beside its programs. A package may ship hundreds of programs, so this list
-/// lives in the store, not in a ledger row.
+/// The manifest of one build: `manifest.json` beside its programs. A package may ship hundreds of programs, so this
+/// list is in the store, not in a ledger row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The package's name without its version.
     pub pname: String,
     /// The package's version; may be empty.
     pub version: String,
-    /// `meta.mainProgram`, as the package declares it: it may name what is not there.
+    /// `meta.mainProgram`, as the package declares it: the program may not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub main_program: Option<String>,
     /// The derivation that was realised.
@@ -36,23 +36,23 @@ pub struct Program {
     pub verdict: Verdict,
 }
 
-/// What the inspection found.
+/// The result of the inspection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
-    /// A static program for the asked system; it is in the store.
+    /// A static program for the requested system; it is stored.
     Static {
-        /// Of the file.
+        /// The file's sha256.
         sha256: Sha256,
-        /// Of the file, in bytes.
+        /// The file's size, in bytes.
         size: u64,
-        /// Store paths that it names *and* that exist in the built closure: data which it may miss elsewhere.
+        /// Store paths in the program that exist in the built closure: data that it may miss on another machine.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         leftovers: Vec<String>,
     },
     /// Not served.
     Refused {
-        /// Why not.
+        /// The reason.
         why: Refusal,
     },
 }
@@ -69,14 +69,14 @@ pub enum Refusal {
     OtherMachine,
     /// It is a link that leads out of the package's closure.
     OutsideLink,
-    /// It is larger than the deployment stores.
+    /// It is larger than the deployment's limit.
     TooLarge,
-    /// It is no regular, executable ELF file.
+    /// It is not a regular, executable ELF file.
     NotAProgram,
 }
 
 impl Refusal {
-    /// Reads on after "`NAME` …".
+    /// The text follows "`NAME` …".
     pub fn sentence(self) -> &'static str {
         match self {
             Refusal::Dynamic => "is dynamically linked",
@@ -89,7 +89,7 @@ impl Refusal {
     }
 }
 
-/// Which program a request without a program's name means.
+/// The program of a request that names only a package.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Main<'a, P = Program> {
     /// This one.
@@ -103,9 +103,9 @@ pub enum Main<'a, P = Program> {
 }
 
 impl<'a, P> Main<'a, P> {
-    /// The main one of a package's programs (contract §1): the declared one, else the one named like the package (its
-    /// attribute's last part, or its pname), else the only one. A declaration that names nothing is passed over where the
-    /// next rules find a program: declarations are wrong at times, and the person wants the program.
+    /// The main program of a package: the declared one, else the one named like the package (its attribute's last
+    /// component, or its pname), else the only one. A declared program that does not exist is ignored if the other
+    /// rules find one: declarations are wrong at times, and the client wants the program.
     pub fn of(
         programs: &'a [P],
         name: impl Fn(&P) -> &Bin,
@@ -125,7 +125,7 @@ impl<'a, P> Main<'a, P> {
 }
 
 impl Manifest {
-    /// The manifest with all foreign text made harmless, whoever wrote it.
+    /// The manifest with all foreign text sanitised.
     pub fn cleaned(self) -> Manifest {
         Manifest {
             pname: clean_line(&self.pname, NAME_MAX),
@@ -140,20 +140,20 @@ impl Manifest {
         self.programs.iter().find(|program| program.bin.as_str() == name)
     }
 
-    /// The package's main program; `leaf` is its attribute's last part.
+    /// The package's main program; `leaf` is its attribute's last component.
     pub fn main<'a>(&'a self, leaf: &str) -> Main<'a> {
         Main::of(&self.programs, |program| &program.bin, self.main_program.as_deref(), leaf, &self.pname)
     }
 }
 
-/// Where the objects of one attempt at one build lie.
+/// The prefix of the objects of one attempt at one build.
 ///
-/// No two attempts can write the same object, and an object that a redirect points to is never written again.
+/// No two attempts can write the same object, and an object that a redirect leads to is never written again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptPrefix {
-    /// Of which build.
+    /// The build.
     pub key: BuildKey,
-    /// Of which attempt.
+    /// The attempt.
     pub lease: LeaseId,
 }
 
@@ -173,35 +173,35 @@ impl FromStr for AttemptPrefix {
 }
 
 impl AttemptPrefix {
-    /// One of them.
+    /// The path of one of its objects.
     pub fn object(&self, name: ObjectName) -> ObjectPath {
         ObjectPath { key: self.key.clone(), lease: self.lease.clone(), name }
     }
 
-    /// What the paths of its objects begin with, and of no others: a directory.
+    /// The common prefix of its objects' paths, and of no others: a directory.
     pub fn objects(&self) -> String {
         format!("{BUILDS}{self}/")
     }
 
-    /// What the paths of its log's segments begin with, and of no other object: a directory.
+    /// The common prefix of its log segments' paths, and of no other objects: a directory.
     pub fn segments(&self) -> String {
         self.objects() + SEGMENTS
     }
 
-    /// What the paths begin with of all that it offers to the shared cache, and of no other object: a directory.
+    /// The common prefix of the paths of its offers to the binary cache, and of no other objects: a directory.
     pub fn quarantine(&self) -> String {
         format!("{QUARANTINE}{self}/")
     }
 }
 
-/// What the paths of all builds' objects begin with: of what they are made of, and of what people are served.
+/// The common prefix of the objects of all builds.
 pub const BUILDS: &str = "builds/";
-/// The same of what nobody may trust yet.
+/// The common prefix of all offers, which are not trusted yet.
 pub const QUARANTINE: &str = "quarantine/";
-/// Where the shared Nix cache is.
+/// The prefix of the shared binary cache.
 pub const CACHE: &str = "cache";
 
-/// How those of its log's segments go on.
+/// The part of a log segment's path behind the attempt's prefix.
 const SEGMENTS: &str = "log/";
 
 /// An object that belongs to one attempt at one build.
@@ -210,27 +210,27 @@ const SEGMENTS: &str = "log/";
 pub enum ObjectName {
     /// `bin/NAME`: a program.
     Program(Bin),
-    /// `log/NUMBER`: a segment of the log, numbered from 1; immutable once written, and removed once the whole log is there.
+    /// `log/NUMBER`: a segment of the log, numbered from 1; immutable, and removed once the whole log is stored.
     Log(u32),
-    /// `log.gz`: the whole log, once it is over ([`crate::objects::gzip`]).
+    /// `log.gz`: the whole log, after its end ([`crate::objects::gzip`]).
     WholeLog,
     /// `manifest.json`: written by the service when the build settles, never by a builder.
     Manifest,
-    /// `lookup`: a catalogue's names and what they mean.
+    /// `lookup`: a catalogue's names and their meaning.
     Lookup,
-    /// `details`: what there is to say on a catalogue's packages.
+    /// `details`: the descriptions of a catalogue's packages.
     Details,
-    /// `plan.json`, in the quarantine: which store paths the attempt may offer to the shared cache. Written by the service before
-    /// anything of it is run, never by a builder.
+    /// `plan.json`, in the quarantine: the store paths that the attempt may offer to the binary cache. The service
+    /// writes it before anything is built; no builder can.
     Plan,
-    /// `nar/SHA256.nar.gz`, in the quarantine: a store path's content, packed, by the packed file's own hash.
+    /// `nar/SHA256.nar.gz`, in the quarantine: a store path's content, packed, under the packed file's hash.
     Nar(Sha256),
-    /// `HASH.narinfo`, in the quarantine: what a builder says of a store path ([`crate::objects::narinfo`]).
+    /// `HASH.narinfo`, in the quarantine: a builder's description of a store path ([`crate::objects::narinfo`]).
     Narinfo(StoreHash),
 }
 
 impl ObjectName {
-    /// Whether it is for the shared cache: it lies in the quarantine, and is served to nobody.
+    /// Whether it is an offer to the binary cache: it is in the quarantine, and never served.
     pub fn is_offer(&self) -> bool {
         matches!(self, ObjectName::Plan | ObjectName::Nar(_) | ObjectName::Narinfo(_))
     }
@@ -274,22 +274,23 @@ impl FromStr for ObjectName {
             None if s.ends_with(NARINFO) => ObjectName::Narinfo(s.trim_end_matches(NARINFO).parse()?),
             _ => return Err(BadName::Form),
         };
-        // One spelling each: what is not written as it would be printed is refused.
+        // Each name has one form; any other is refused.
         if name.to_string() == s { Ok(name) } else { Err(BadName::Form) }
     }
 }
 
 serde_as_text!(ObjectName, BadName);
 
-/// Where an object lies: `builds/REV/SYSTEM/ATTR/LEASE/NAME`, its [`AttemptPrefix`] and its name; below `quarantine/` where it is an offer.
+/// An object's path: `builds/REV/SYSTEM/ATTR/LEASE/NAME`, its [`AttemptPrefix`] and its name; below `quarantine/` for
+/// an offer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectPath {
-    /// Of which build.
+    /// The build.
     pub key: BuildKey,
-    /// Of which attempt.
+    /// The attempt.
     pub lease: LeaseId,
-    /// Which of its objects.
+    /// The object's name.
     pub name: ObjectName,
 }
 
@@ -313,13 +314,13 @@ impl FromStr for ObjectPath {
 
 serde_as_text!(ObjectPath, BadName);
 
-/// A file of the shared Nix cache: `cache/NAME`, in the form that Nix reads. Written by a promotion ([`crate::flow::schedule::promote`]), by nobody
-/// else, and once.
+/// A file of the shared binary cache: `cache/NAME`, in Nix's form. Only the promoter writes it
+/// ([`crate::flow::schedule::promote`]), and only once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CacheName {
-    /// `nix-cache-info`: of which store its paths are.
+    /// `nix-cache-info`: the store directory of its paths.
     Info,
-    /// `public-key`: by whom it is signed, as in Nix's `trusted-public-keys`.
+    /// `public-key`: its public key, in the form of Nix's `trusted-public-keys`.
     PublicKey,
     /// `HASH.narinfo`: a store path.
     Narinfo(StoreHash),
@@ -328,7 +329,7 @@ pub enum CacheName {
 }
 
 impl CacheName {
-    /// Which of them lies there; `None`: none does.
+    /// Parses a path; `None` if it is not one of these files.
     pub fn at(path: &str) -> Option<CacheName> {
         let rest = path.strip_prefix(CACHE)?.strip_prefix('/')?;
         let name = match rest {
@@ -354,15 +355,15 @@ impl fmt::Display for CacheName {
         }
     }
 }
-/// What the paths of all nixpkgs' tarballs begin with.
+/// The common prefix of all nixpkgs tarballs.
 pub const NIXPKGS: &str = "nixpkgs/";
 
-/// Where a store keeps the tarball of a nixpkgs: `nixpkgs/REV.tar.gz`. An operator puts it there; no build can.
+/// The path of a nixpkgs tarball: `nixpkgs/REV.tar.gz`. Operators upload it; no build can.
 pub fn nixpkgs_path(rev: &Rev) -> String {
     format!("{NIXPKGS}{rev}.tar.gz")
 }
 
-/// Which nixpkgs lies there; `None`: none does.
+/// Parses such a path; `None` if it is another.
 pub fn nixpkgs_at(path: &str) -> Option<Rev> {
     path.strip_prefix(NIXPKGS)?.strip_suffix(".tar.gz")?.parse().ok()
 }
@@ -459,7 +460,7 @@ mod tests {
 
     #[test]
     fn the_segments_of_a_log_lie_in_a_directory_of_their_own() {
-        // Whatever a package and its programs are called.
+        // A package and its program may have any name.
         let path = format!("builds/{}/x86_64-linux/log/{}/bin/log", "0".repeat(40), "1".repeat(32));
         let program: ObjectPath = path.parse().expect("a program");
         let prefix = AttemptPrefix { key: program.key.clone(), lease: program.lease.clone() };

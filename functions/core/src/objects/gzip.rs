@@ -1,7 +1,7 @@
-//! A log that is over, as one gzip file: a member for each of its segments, in their order. So it is what `zcat` prints, and
-//! whoever has read the log up to some segment goes on behind that member.
+//! A finished log as one gzip file: one member per segment, in order. So `zcat` prints it, and a reader that has read
+//! up to some segment continues behind that member.
 //!
-//! A builder made it, so nothing of it is believed: neither its form nor its length.
+//! A builder made the file, so neither its form nor its length is trusted.
 
 use std::iter;
 
@@ -12,23 +12,23 @@ use miniz_oxide::{
 };
 use thiserror::Error;
 
-/// Most bytes of one segment that are read: far more than a builder puts into one.
+/// The most bytes of one segment that are read: far more than a builder puts into one.
 const SEGMENT_MAX: usize = 4 << 20;
-/// To unpack a segment takes time, however short it is: each counts for this many bytes at least.
+/// Unpacking even a short segment takes time: each counts as at least this many bytes.
 const SEGMENT_MIN: usize = 1 << 10;
-/// What a member begins with (RFC 1952): DEFLATE follows; no name, no time, of no system in particular.
+/// The header of a member (RFC 1952): DEFLATE, no name, no time, unknown operating system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
-/// It is not what a builder of ours made. What comes before is good.
+/// Why a log cannot be read further. The segments before are good.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Damaged {
-    /// No gzip, or cut off.
+    /// Not gzip, or cut off.
     #[error("it is no gzip file from here on")]
     Form,
-    /// Another checksum, or another length, than it says itself.
+    /// The checksum or the length does not match.
     #[error("a segment has another checksum than it should")]
     Checksum,
-    /// A segment is longer than allowed, or all of them are.
+    /// A segment, or all of them together, are longer than allowed.
     #[error("it is longer than a log may be")]
     Length,
 }
@@ -39,7 +39,7 @@ pub fn member(segment: &[u8]) -> Vec<u8> {
     [&HEADER, packed.as_slice(), &trailer(segment)].concat()
 }
 
-/// The segments of a whole log, unpacked one by one, and no more than `most` bytes of them. Nothing follows an error.
+/// The segments of a whole log, unpacked one by one, at most `most` bytes of them. An error ends the iteration.
 pub fn segments(whole: &[u8], most: usize) -> impl Iterator<Item = Result<Vec<u8>, Damaged>> {
     let (mut rest, mut left) = (whole, most);
     iter::from_fn(move || {
@@ -60,7 +60,7 @@ pub fn segments(whole: &[u8], most: usize) -> impl Iterator<Item = Result<Vec<u8
     })
 }
 
-/// The first member's segment, and what lies behind it.
+/// The first member's segment, and the bytes behind it.
 fn unpack(whole: &[u8], most: usize) -> Result<(Vec<u8>, &[u8]), Damaged> {
     let mut rest = whole.strip_prefix(&HEADER).ok_or(Damaged::Form)?;
     let mut state = InflateState::new_boxed(DataFormat::Raw);
@@ -82,7 +82,7 @@ fn unpack(whole: &[u8], most: usize) -> Result<(Vec<u8>, &[u8]), Damaged> {
     if found == trailer(&segment) { Ok((segment, behind)) } else { Err(Damaged::Checksum) }
 }
 
-/// What a member ends with: the segment's checksum, and its length modulo 2³².
+/// The end of a member: the segment's checksum, and its length modulo 2³².
 fn trailer(segment: &[u8]) -> [u8; 8] {
     let length = segment.len() as u32;
     let both = u64::from(length) << 32 | u64::from(crc32fast::hash(segment));
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// Text that packs well, or does not.
+    /// Text that compresses well, or does not.
     fn some_segments() -> impl Strategy<Value = Vec<Vec<u8>>> {
         let dull = (any::<u8>(), 0usize..5000).prop_map(|(byte, length)| vec![byte; length]);
         vec(prop_oneof![dull, vec(any::<u8>(), 0..200)], 1..12)
@@ -141,7 +141,7 @@ mod tests {
             let mut damaged = whole(&segments);
             let at = at.index(damaged.len());
             if cut { damaged.truncate(at) } else { damaged[at] ^= 1 << bit }
-            // What ends before the damage.
+            // The members that end before the damage.
             let ends = segments.iter().scan(0, |end, segment| { *end += member(segment).len(); Some(*end) });
             let whole_ones = ends.take_while(|end| *end <= at).count();
             let read = read(&damaged, 1 << 20);
@@ -149,7 +149,7 @@ mod tests {
             for (read, segment) in read.iter().zip(&segments).take(whole_ones) {
                 prop_assert_eq!(read.as_ref(), Ok(segment));
             }
-            // Nothing else is ever taken for a segment.
+            // No other bytes are ever taken for a segment.
             for (number, read) in read.iter().enumerate() {
                 prop_assert!(read.is_err() || read.as_ref() == Ok(&segments[number]), "{}: {:?}", number, read);
             }
@@ -159,7 +159,7 @@ mod tests {
         fn any_bytes_are_read_without_a_panic_and_within_bounds(
             bytes in vec(any::<u8>(), 0..300), real in some_segments(), most in 0usize..9000,
         ) {
-            // Behind what looks real, too.
+            // Also behind bytes that look real.
             for bytes in [[whole(&real), bytes.clone()].concat(), [&HEADER, &bytes[..]].concat()] {
                 let read = read(&bytes, most);
                 let length: usize = read.iter().flatten().map(Vec::len).sum();

@@ -1,7 +1,7 @@
-//! What a Nix cache says of a store path, `HASH.narinfo`, and the text of it that is signed.
+//! Narinfo files, `HASH.narinfo`: the metadata of a store path in a Nix binary cache, and the signed text of it.
 //!
-//! Builders write such files for what they offer, and Nix reads those that the cache has. A builder's is believed in nothing: what
-//! it says is read as strictly as we write it ourselves, one spelling for each narinfo, and then held against its file.
+//! Builders write such files for their offers, and Nix reads those in the cache. A builder's narinfo is not trusted: it
+//! is parsed as strictly as this module writes it, with one form for each narinfo, and then compared with its file.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -12,19 +12,19 @@ use crate::{
     objects::artifact::ObjectName,
 };
 
-/// Longest narinfo, in bytes: one of some five thousand references.
+/// The longest narinfo, in bytes: one with about five thousand references.
 pub const LENGTH_MAX: u64 = 512 << 10;
-/// Longest name of a store path behind its hash, in bytes; as Nix has it.
+/// The longest name of a store path behind its hash, in bytes; Nix's limit.
 const NAME_MAX: usize = 211;
 /// The digits of Nix's base 32.
 const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
-/// Where a Nix store lies: `/nix/store`.
+/// The directory of a Nix store: `/nix/store`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreDir(String);
 
 impl Default for StoreDir {
-    /// Where it is for nearly everybody, and in our builders' image.
+    /// The default, also in our builders' image.
     fn default() -> StoreDir {
         StoreDir("/nix/store".to_owned())
     }
@@ -48,16 +48,16 @@ impl fmt::Display for StoreDir {
     }
 }
 
-/// A path in a store, without the store: `HASH-tree-2.1.0`.
+/// A store path without the store's directory: `HASH-tree-2.1.0`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreName {
-    /// Its hash, which is all that tells it from others.
+    /// Its hash, which identifies it.
     pub hash: StoreHash,
     name: String,
 }
 
 impl StoreName {
-    /// What it is called, without its hash.
+    /// Its name without the hash.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -81,25 +81,25 @@ impl fmt::Display for StoreName {
     }
 }
 
-/// What some bytes are.
+/// The hash and size of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Their hash.
+    /// Their sha256.
     pub sha256: Sha256,
-    /// How many they are.
+    /// Their number.
     pub size: u64,
 }
 
 /// A narinfo, without its signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Narinfo {
-    /// Of which path.
+    /// The store path.
     pub path: StoreName,
     /// The packed file.
     pub packed: Content,
-    /// What it unpacks to: the path's content as a Nix archive.
+    /// Its unpacked content: the path as a Nix archive.
     pub nar: Content,
-    /// The paths that are named in there; in the order of their names, each once.
+    /// The store paths that it refers to, sorted by name, each once.
     pub references: Vec<StoreName>,
     /// The derivation that made it.
     pub deriver: Option<StoreName>,
@@ -108,16 +108,16 @@ pub struct Narinfo {
 /// Why a narinfo is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadNarinfo {
-    /// A line that is missing, or is not what it should be.
+    /// A line is missing or malformed.
     #[error("its {0} is missing or wrong")]
     Field(&'static str),
-    /// The same can be written otherwise, or something else stands there, too.
+    /// The text is not in canonical form, or has extra lines.
     #[error("it is not written as it should be")]
     Form,
 }
 
 impl Narinfo {
-    /// Reads one of a store that lies there. Signatures are passed over: no builder's is worth anything.
+    /// Parses a narinfo of the store at `dir`. Signatures are ignored: a builder's has no value.
     ///
     /// # Errors
     /// [`BadNarinfo`].
@@ -144,7 +144,7 @@ impl Narinfo {
         if in_order && narinfo.text(dir) == unsigned { Ok(narinfo) } else { Err(BadNarinfo::Form) }
     }
 
-    /// As it is written, for a store that lies there.
+    /// Its text, for the store at `dir`.
     pub fn text(&self, dir: &StoreDir) -> String {
         let Narinfo { path, packed, nar, .. } = self;
         let names: Vec<_> = self.references.iter().map(ToString::to_string).collect();
@@ -161,12 +161,12 @@ impl Narinfo {
         )
     }
 
-    /// The same with a signature of its [`Narinfo::fingerprint`].
+    /// Its text with a signature of its [`Narinfo::fingerprint`].
     pub fn signed(&self, dir: &StoreDir, signature: &str) -> String {
         format!("{}Sig: {signature}\n", self.text(dir))
     }
 
-    /// What is signed: which path has which content and names which others. (Nix's manual calls it that, too.)
+    /// The signed text: the path, its content and its references. (Nix's manual calls it the fingerprint.)
     pub fn fingerprint(&self, dir: &StoreDir) -> String {
         let references: Vec<_> = self.references.iter().map(|name| format!("{dir}/{name}")).collect();
         let Content { sha256, size } = &self.nar;
@@ -174,7 +174,7 @@ impl Narinfo {
     }
 }
 
-/// A hash as Nix writes it: five bits a digit, the last ones first.
+/// A hash in Nix's base 32: five bits a digit, the last bits first.
 fn base32(sha256: &Sha256) -> String {
     let bytes = sha256.bytes();
     let bits = |n: usize| {

@@ -1,7 +1,7 @@
-//! Who asks, and how many builds they may have started in a day.
+//! Clients, and their rate limit: how many builds each may have started in a day.
 //!
-//! An allowance is charged in the commit that queues a build, so that it is exact however many requests come at once. Hits, and builds that
-//! somebody else has started, cost nothing.
+//! An allowance is charged in the commit that queues a build, so it is exact under any number of concurrent requests.
+//! Hits, and builds that another client has started, cost nothing.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{
     quota::limits::LimitExceeded,
 };
 
-/// Whoever shares an allowance.
+/// The holder of an allowance.
 ///
 /// Written `192.0.2.1`, `2001:db8:0:7::/64`, `key/NAME` or `unknown`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,11 +29,11 @@ use crate::{
 pub enum Client {
     /// An IPv4 address.
     V4(Ipv4Addr),
-    /// The first half of an IPv6 address: what a household or a machine is given, and may vary the rest of.
+    /// The first half of an IPv6 address: a household or a machine is given that, and may vary the rest.
     V6([u16; 4]),
-    /// Whoever has this API key.
+    /// The holder of this API key.
     Key(KeyName),
-    /// All those of whom nobody knows the address.
+    /// All clients whose address is unknown.
     Unknown,
 }
 
@@ -71,45 +71,45 @@ impl FromStr for Client {
             None if s == "unknown" => Client::Unknown,
             _ => Client::from(Some(address(s)?)),
         };
-        // One spelling each.
+        // Each client has one form; any other is refused.
         if client.to_string() == s { Ok(client) } else { Err(BadName::Form) }
     }
 }
 
 serde_as_text!(Client, BadName);
 
-/// Who asks, as a request shows it.
+/// A client, as its request shows it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asker<'a> {
-    /// Where it comes from, as whoever took the request knows by itself or from a proxy that it believes.
+    /// Its address, from the connection or from a trusted proxy.
     pub address: Option<IpAddr>,
     /// The secret of an API key.
     pub key: Option<&'a str>,
 }
 
-/// A client's row: what it has had started.
+/// A client's row: the builds that it has had started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowance {
-    /// Who.
+    /// The client.
     pub client: Client,
-    /// On which day.
+    /// The day.
     pub day: Day,
-    /// How many builds.
+    /// The number of builds.
     pub started: u32,
 }
 
 impl Allowance {
-    /// Nothing yet.
+    /// An unused allowance.
     pub fn untouched(client: Client, now: Timestamp) -> Allowance {
         Allowance { client, day: now.day(), started: 0 }
     }
 
-    /// The row after one more build, of at most `most` in a day.
+    /// The row after one more build, of at most `most` a day.
     ///
     /// # Errors
     /// [`LimitExceeded::Client`].
     pub fn one_more(&self, most: u32, now: Timestamp) -> Result<Allowance, LimitExceeded> {
-        // A machine whose clock is behind must not bring back a day that is over.
+        // A machine whose clock is behind must not bring back a past day.
         let day = self.day.max(now.day());
         let started = if day > self.day { 0 } else { self.started };
         if started >= most {
@@ -119,7 +119,7 @@ impl Allowance {
     }
 }
 
-/// The row of API keys, of which only hashes are kept.
+/// The row of API keys, which stores only their hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Keys(BTreeMap<KeyName, Key>);
@@ -127,45 +127,45 @@ pub struct Keys(BTreeMap<KeyName, Key>);
 /// An API key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// Of the secret.
+    /// The secret's sha256.
     pub sha256: Sha256,
-    /// Builds that its holder may have started in a day; `None`: as many as the budget pays.
+    /// Builds that its holder may have started in a day; `None`: limited by the budget only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builds: Option<u32>,
-    /// Since when it is known.
+    /// When it was added.
     pub since: Timestamp,
 }
 
-/// What an operator does to the keys.
+/// An operator's change of the keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyChange {
-    /// A new one.
+    /// Adds a key.
     Add {
         /// Its name.
         name: KeyName,
-        /// The hash of its secret, which only its holder is told.
+        /// The hash of its secret, which only its holder knows.
         sha256: Sha256,
         /// Builds that its holder may have started in a day.
         builds: Option<u32>,
     },
-    /// It counts no more.
+    /// Revokes a key.
     Remove(KeyName),
 }
 
-/// Why the keys do not change.
+/// Why a change of the keys was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum KeyRefused {
     /// The name is taken.
     #[error("there is a key {0} already; remove it first: binplz key remove {0}")]
     Exists(KeyName),
-    /// Nothing is called so.
+    /// There is no key of that name.
     #[error("there is no key {0}")]
     NoSuchKey(KeyName),
 }
 
 impl Keys {
-    /// The key that a secret opens.
+    /// The key of a secret.
     pub fn find(&self, secret: &str) -> Option<(&KeyName, &Key)> {
         let sha256 = Sha256::of(secret.as_bytes());
         self.0.iter().find(|(_, key)| key.sha256 == sha256)
@@ -176,7 +176,7 @@ impl Keys {
         &self.0
     }
 
-    /// The keys after a change; `None` where they are so already.
+    /// The keys after a change; `None` if nothing changes.
     ///
     /// # Errors
     /// [`KeyRefused`].
@@ -215,7 +215,7 @@ mod tests {
             ("2001:db8:0:7::1", "2001:db8:0:7::/64"),
             ("2001:db8:0:7:ffff:ffff:ffff:ffff", "2001:db8:0:7::/64"),
             ("2001:db8:0:8::1", "2001:db8:0:8::/64"),
-            // An IPv4 address, as a socket of both families tells it.
+            // An IPv4 address as a dual-stack socket reports it.
             ("::ffff:192.0.2.1", "192.0.2.1"),
         ] {
             assert_eq!(of(address), client, "{address}");
@@ -248,7 +248,7 @@ mod tests {
             Some(("ci".to_owned(), Some(7)))
         );
         assert_eq!((keys.find("secret"), keys.find("")), (None, None));
-        // The same again is well; another secret under its name is not.
+        // The same key again succeeds; another secret under its name does not.
         assert_eq!(keys.changed(&add("s3cret"), now), Ok(None));
         assert_eq!(keys.changed(&add("other"), now), Err(KeyRefused::Exists(name.clone())));
         let none = keys.changed(&KeyChange::Remove(name.clone()), now).expect("it is there").expect("a change");

@@ -1,11 +1,11 @@
-//! Slots, money, the store's room, and whether anything may be built at all: pure arithmetic over one row.
+//! Slots, budget, the store's size and pauses: pure arithmetic over one row.
 //!
-//! The row maps each lease to what was reserved for it, and is swapped together with the build's own row. So a crash between two steps can
-//! leak nothing: there is no step between.
+//! The row maps each lease to its reservation, and is swapped together with the build's own row. So a crash between two
+//! steps cannot leak a reservation: there is no step between.
 //!
-//! A reservation lives for as long as its task may. A lease that is over gives back what no task can use any more (room in the
-//! store); its slot and its money stay held until it is known that the task is gone, and for how long it was there. Doing either
-//! twice changes nothing.
+//! A reservation lasts as long as its task may. When a lease ends, room in the store that its task cannot use any more
+//! is released; its slot and its money stay reserved until it is known that the task has stopped, and how long it ran.
+//! Each of the two is idempotent.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +41,7 @@ use pauses::Stopped;
 #[serde(transparent)]
 pub struct Micros(pub u64);
 
-/// `$1.23`, rounded up; less than a cent is not nothing.
+/// `$1.23`, rounded up to the cent.
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -54,7 +54,7 @@ impl fmt::Display for Micros {
     }
 }
 
-/// That is no amount of money.
+/// The text is not an amount of money.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("an amount of dollars: 30, or 0.25")]
 pub struct BadAmount;
@@ -92,23 +92,23 @@ impl std::iter::Sum for Micros {
     }
 }
 
-/// What is held for one lease, and for its task.
+/// The reservation of one lease and its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
-    /// The most that it may cost.
+    /// Its worst-case price.
     pub worst: Micros,
-    /// Since when it is paid for.
+    /// Since when it is charged.
     pub since: Timestamp,
     /// Whether it is for a catalogue, which takes no slot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub catalogue: bool,
-    /// The machine.
+    /// The size of its task.
     #[serde(default, skip_serializing_if = "Size::is_usual")]
     pub size: Size,
-    /// The most that it may still store, in bytes.
+    /// The most bytes that it may still store.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u64,
-    /// When the lease was over, once it is. Its task may not be gone yet.
+    /// When the lease ended, if it has. Its task may still run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Timestamp>,
 }
@@ -117,34 +117,34 @@ fn is_zero(bytes: &u64) -> bool {
     *bytes == 0
 }
 
-/// The row of slots, money and room.
+/// The row of slots, budget and store size.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     reserved: BTreeMap<LeaseId, Reservation>,
     month: Month,
     spent: Micros,
-    /// When something was spent last.
+    /// The month of `spent`.
     #[serde(default, skip_serializing_if = "never")]
     charged: Timestamp,
-    /// What the operator lets builds cost in one month, in place of what the deployment's policy says.
+    /// The operator's budget for one month, which replaces the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     granted: Option<Granted>,
     /// Bytes in the store.
     #[serde(default, skip_serializing_if = "is_zero")]
     stored: u64,
-    /// What was served in a day, where somebody counts it.
+    /// The bytes served in a day, if there is an egress ceiling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     served: Option<Counted>,
-    /// How long builds take.
+    /// The estimate of build durations.
     #[serde(default, skip_serializing_if = "DurationEstimate::is_empty")]
     pace: DurationEstimate,
-    /// The systems for which nothing can be built, as long as somebody who looks sees so.
+    /// The systems for which a sweep has found that no builder can be started.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     paused: BTreeMap<System, Paused>,
-    /// The systems for which a builder has found that nothing can be built, until an operator lets builds go on.
+    /// The systems that a builder's failure has paused, until an operator resumes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     broken: BTreeMap<System, Paused>,
-    /// The operator wants nothing built.
+    /// The operator's pause of all builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stopped: Option<Stopped>,
 }
@@ -153,51 +153,51 @@ fn never(at: &Timestamp) -> bool {
     *at == Timestamp(0)
 }
 
-/// Another budget for one month.
+/// An operator's budget for one month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Granted {
     month: Month,
     budget: Micros,
 }
 
-/// Why nothing more may start now.
+/// Why no build may start now.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum LimitExceeded {
-    /// As many builds run as may.
+    /// The concurrency limit is reached.
     #[error("as many builds run as may")]
     Slots,
     /// A catalogue is being made.
     #[error("one catalogue is made at a time")]
     Catalogue,
-    /// The month's money does not cover the worst case of this one.
+    /// The month's budget does not cover the worst case of this build.
     #[error("the build budget of this month is spent")]
     Budget {
-        /// What it could cost.
+        /// Its worst-case price.
         worst: Micros,
     },
-    /// The store has no room for the worst case of this one.
+    /// The store has no room for the worst case of this build.
     #[error("the store is full")]
     Store,
-    /// Nothing can be built for its system.
+    /// Builds for its system are paused.
     #[error("builds are paused: {}", .0.sentence())]
     Paused(Why),
-    /// Who asks has had as many builds started as they may in a day.
+    /// The client has reached its rate limit.
     #[error("this client has had {most} builds started today, and that is as many as it may")]
     Client {
-        /// As many as that.
+        /// The limit, in builds per day.
         most: u32,
-        /// The day that it may go on.
+        /// The day on which it may start builds again.
         until: Day,
     },
 }
 
 impl Limits {
-    /// The limits with one more lease, the worst case of its machine reserved. The same lease again changes nothing.
+    /// Adds a lease's reservation, of its machine's worst case. Idempotent.
     ///
-    /// Slots are for packages. A catalogue is made beside them, so that nobody's program waits for it; one at a time.
+    /// Slots are for packages. A catalogue takes none, so that no program waits for it; one is made at a time.
     ///
     /// # Errors
-    /// [`LimitExceeded`], where a limit would be passed.
+    /// [`LimitExceeded`], if a limit would be exceeded.
     pub fn reserve(
         &self,
         lease: &LeaseId,
@@ -227,8 +227,8 @@ impl Limits {
         Ok(next)
     }
 
-    /// The limits after a lease is over: it has stored so many bytes, and stores no more. Where nobody knows how many, it may have
-    /// been all that it might, until somebody [looks](Limits::measured). A lease that holds nothing changes nothing.
+    /// Ends a lease: it has stored so many bytes, and stores no more. Unknown bytes count as the most that it might
+    /// have stored, until the store is [measured](Limits::measured). A lease without a reservation changes nothing.
     #[must_use]
     pub fn over(&self, lease: &LeaseId, stored: Option<u64>, now: Timestamp) -> Limits {
         let mut next = self.clone();
@@ -239,9 +239,9 @@ impl Limits {
         next
     }
 
-    /// The limits after the task of a lease is gone: its slot is free, and what its machine cost is spent, never more than was
-    /// reserved. `ran`: for how long it is paid for, by its own timestamps; where nobody knows, it ran until its lease was
-    /// over. A lease that holds nothing changes nothing.
+    /// Ends the task of a lease: its slot is free, and the price of its machine is spent, never more than was reserved.
+    /// `ran`: the time that is charged, by the task's own timestamps; if unknown, until its lease ended. A lease
+    /// without a reservation changes nothing.
     #[must_use]
     pub fn charged(&self, lease: &LeaseId, ran: Option<Duration>, now: Timestamp, policy: &Policy) -> Limits {
         let mut next = self.over(lease, None, now).in_month(now);
@@ -252,31 +252,31 @@ impl Limits {
         next
     }
 
-    /// The limits where builds may cost so much in this month, whatever they may in others.
+    /// Sets the budget of this month only.
     #[must_use]
     pub fn granted(&self, budget: Micros, now: Timestamp) -> Limits {
         Limits { granted: Some(Granted { month: now.month(), budget }), ..self.clone() }
     }
 
-    /// The limits after somebody has looked how much is in the store, who began when it was thought to be so much. What was
-    /// stored since then, may have been seen or not: it counts as not seen.
+    /// Records a measurement of the store, which began when the row said `began` bytes. Bytes stored since then may be
+    /// included or not: they count as not included.
     #[must_use]
     pub fn measured(&self, there: u64, thought: u64) -> Limits {
         Limits { stored: there.saturating_add(self.stored.saturating_sub(thought)), ..self.clone() }
     }
 
-    /// What builds may cost in this month; `None`: there is no limit.
+    /// The budget of this month; `None`: no limit.
     pub fn budget(&self, policy: &Policy, now: Timestamp) -> Option<Micros> {
         let granted = self.granted.filter(|granted| granted.month == now.month());
         granted.map(|granted| granted.budget).or(policy.budget)
     }
 
-    /// How long builds take.
+    /// The estimate of build durations.
     pub fn pace(&self) -> &DurationEstimate {
         &self.pace
     }
 
-    /// The limits after a build has come to its programs: how long that took, is learnt.
+    /// Records the duration of a successful build.
     #[must_use]
     pub fn learnt(&self, derivations: u32, took: Duration) -> Limits {
         let mut next = self.clone();
@@ -284,17 +284,17 @@ impl Limits {
         next
     }
 
-    /// Whether a lease is live: what its builder does counts.
+    /// Whether a lease is live, so that its builder's requests count.
     pub fn is_live(&self, lease: &LeaseId) -> bool {
         self.reserved.get(lease).is_some_and(|held| held.over.is_none())
     }
 
-    /// The leases that are over whose tasks are not known to be gone, and since when.
+    /// The ended leases whose tasks are not known to have stopped, and since when.
     pub fn lingering(&self) -> impl Iterator<Item = (&LeaseId, Timestamp)> {
         self.reserved.iter().filter_map(|(lease, held)| Some((lease, held.over?)))
     }
 
-    /// Slots that are taken.
+    /// Occupied slots.
     pub fn taken(&self) -> usize {
         self.reserved.values().filter(|held| !held.catalogue).count()
     }
@@ -304,25 +304,25 @@ impl Limits {
         self.reserved.values().map(|held| held.worst).sum()
     }
 
-    /// Spent in the current month.
+    /// The amount spent in the current month.
     pub fn spent(&self) -> Micros {
         self.spent
     }
 
-    /// Bytes in the store, as far as that is known: what was there when somebody looked, and what was stored since.
+    /// Bytes in the store, as far as known: the last measurement, and what was stored since.
     pub fn stored(&self) -> u64 {
         self.stored
     }
 
-    /// The same, when all that is under way has stored the most that it may.
+    /// The same, if every running attempt stores the most that it may.
     pub fn stored_at_most(&self) -> u64 {
         self.reserved.values().fold(self.stored, |sum, held| sum.saturating_add(held.bytes))
     }
 
-    /// A new month starts with nothing spent; what is reserved stays reserved.
+    /// A new month starts with nothing spent; reservations stay.
     pub(crate) fn in_month(&self, now: Timestamp) -> Limits {
         let month = now.month();
-        // A machine whose clock is behind must not bring back a month that is over.
+        // A machine whose clock is behind must not bring back a past month.
         let spent = if month > self.month { Micros(0) } else { self.spent };
         Limits { month: month.max(self.month), spent, ..self.clone() }
     }
@@ -365,7 +365,7 @@ mod tests {
         let limits = limits.reserve(&lease(2), &tree(), Size::default(), december, &policy).expect("a free slot");
         let limits = limits.reserve(&lease(3), &tree(), Size::default(), january, &policy).expect("a free slot");
         assert_eq!((limits.spent(), limits.reserved()), (Micros(0), Micros(40)));
-        // A clock that is behind does not bring December's spending back, nor forgets January's.
+        // A clock that is behind neither brings back December's spending nor drops January's.
         let limits = limits.charged(&lease(3), None, january + Duration::from_secs(7), &policy);
         assert_eq!(limits.charged(&lease(2), None, december, &policy).spent(), Micros(7));
     }
@@ -386,7 +386,7 @@ mod tests {
         let gone = over.charged(&lease(1), Some(Duration::from_secs(13)), later(14), &policy);
         assert_eq!((gone.taken(), gone.reserved(), gone.spent(), gone.stored()), (0, Micros(0), Micros(13), 7));
         assert_eq!(gone.charged(&lease(1), Some(Duration::from_secs(13)), later(15), &policy), gone);
-        // Of whose task nobody has heard, the lease's own time is spent.
+        // If the task's time is unknown, the lease's is spent.
         assert_eq!(over.charged(&lease(1), None, later(99), &policy).spent(), Micros(10));
         assert!(reserve(&gone, 2).is_ok());
     }
@@ -429,10 +429,10 @@ mod tests {
         let limits = limits.over(&lease(1), Some(15), began);
         assert_eq!(limits.stored_at_most(), 55);
         let limits = reserve(&limits, 3).expect("room");
-        // Nobody knows what the other two have stored, until somebody looks.
+        // The bytes of the other two are unknown until the store is measured.
         let limits = limits.over(&lease(2), None, began).over(&lease(3), None, began);
         assert_eq!((limits.stored(), limits.measured(20, 95).stored()), (95, 20));
-        // The last one ended while somebody looked.
+        // The last one ended during the measurement.
         assert_eq!(limits.measured(20, 55).stored(), 60);
     }
 

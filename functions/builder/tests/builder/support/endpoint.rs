@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// What the endpoint does with requests.
+/// The endpoint's reaction to requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Answers them.
@@ -33,7 +33,7 @@ pub(crate) enum Mode {
     Unknown,
     /// Refuses all content with 403.
     StoreRefuses,
-    /// 400 where a whole log is to be stored, as before there were any.
+    /// 400 for a whole log, as before whole logs existed.
     Old,
 }
 
@@ -45,20 +45,20 @@ pub(crate) struct Seen {
     pub(crate) granted: BTreeMap<String, Upload>,
     pub(crate) grant_requests: usize,
     pub(crate) report: Option<Report>,
-    /// What it has evaluated to, each time that it said so.
+    /// The evaluations that the builder reported.
     pub(crate) claims: Vec<Evaluated>,
-    /// What it is told then.
+    /// The endpoint's answer to them.
     pub(crate) turn: Turn,
-    /// What it takes no object of whose name begins so.
+    /// Uploads whose names begin so are refused.
     pub(crate) refused: Option<&'static str>,
-    /// Requests that came while the mode was another than [`Mode::Serves`].
+    /// Requests that came while the mode was not [`Mode::Serves`].
     pub(crate) turned_away: usize,
-    /// What the builder did wrong.
+    /// The builder's violations of the protocol.
     pub(crate) wrong: Vec<String>,
 }
 
 impl Seen {
-    /// The log, as far as it is in the store.
+    /// The stored part of the log.
     pub(crate) fn log(&self) -> String {
         self.segments().iter().map(|bytes| String::from_utf8_lossy(bytes)).collect()
     }
@@ -69,7 +69,7 @@ impl Seen {
         segments.map(|(_, bytes)| bytes.as_slice()).collect()
     }
 
-    /// Whether the whole log is in the store, too: of the same segments.
+    /// Whether the whole log is stored too, with the same segments.
     pub(crate) fn has_whole_log(&self) -> bool {
         let Some(whole) = self.objects.get("log.gz") else { return false };
         gzip::segments(whole, usize::MAX).map(|segment| segment.expect("gzip")).eq(self.segments())
@@ -117,17 +117,17 @@ impl Endpoint {
         format!("{}/lease", self.0.url)
     }
 
-    /// What it gives to do.
+    /// The job that it hands out.
     pub(crate) fn job(&self) -> &Job {
         &self.0.job
     }
 
-    /// Another build has every derivation.
+    /// Answers that another build has every derivation.
     pub(crate) fn has_all_elsewhere(&self) {
         self.0.change(|seen| seen.turn = Turn::Elsewhere);
     }
 
-    /// No object is taken whose name begins so.
+    /// Refuses objects whose names begin so.
     pub(crate) fn refuses(&self, names: &'static str) {
         self.0.change(|seen| seen.refused = Some(names));
     }
@@ -136,7 +136,7 @@ impl Endpoint {
         self.0.change(|seen| seen.mode = mode);
     }
 
-    /// Looks at what happened.
+    /// Reads what happened.
     pub(crate) fn see<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
         look(&self.0.seen.lock().expect("no panic"))
     }
@@ -157,7 +157,7 @@ impl Endpoint {
         self.wait("the build at its gate", |seen| seen.log().contains("waiting at the gate"));
     }
 
-    /// How the builder settled; nothing that it did was against the protocol.
+    /// The builder's report; asserts that it kept the protocol.
     pub(crate) fn report(&self) -> Report {
         self.see(|seen| {
             assert_eq!(seen.wrong, Vec::<String>::new());
@@ -291,7 +291,7 @@ impl Shared {
     }
 }
 
-/// Waits for what announces itself to nobody.
+/// Polls for a condition that sends no event.
 pub(crate) fn patiently(happened: impl Fn() -> bool, what: &str) {
     let until = Instant::now() + Duration::from_secs(60);
     while !happened() {

@@ -1,4 +1,4 @@
-//! What the tests of the builder stand on: a lease endpoint, a Nix store of their own, and a builder to start.
+//! Support for the builder's tests: a lease endpoint, a Nix store per test, and a builder to start.
 
 pub(crate) mod endpoint;
 pub(crate) mod place;
@@ -26,7 +26,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// With the store that all share.
+    /// A bench with the store that all tests share.
     pub(crate) fn new() -> Bench {
         let dir = tempfile::tempdir().expect("a directory");
         for name in ["set", "tmp", "own"] {
@@ -39,19 +39,19 @@ impl Bench {
         Bench { dir, nix: nix_environment() }
     }
 
-    /// With a store of its own, which nobody has made yet.
+    /// A bench with a store of its own, which does not exist yet.
     pub(crate) fn with_own_store() -> Bench {
         let bench = Bench::new();
         let nix = nix_environment_in(&bench.own());
         Bench { nix, ..bench }
     }
 
-    /// Where that is.
+    /// The directory of that store.
     pub(crate) fn own(&self) -> PathBuf {
         self.dir.path().join("own")
     }
 
-    /// More settings of Nix; a later one overrides.
+    /// Adds settings of Nix; a later one overrides.
     pub(crate) fn configure(mut self, settings: &str) -> Bench {
         let (_, config) = self.nix.iter_mut().find(|(name, _)| *name == "NIX_CONFIG").expect("settings");
         config.push_str(settings);
@@ -66,7 +66,7 @@ impl Bench {
         command
     }
 
-    /// Says where a source is to be had.
+    /// Sets the URL of a source.
     pub(crate) fn has_source_at(&self, url: &str) {
         fs::write(self.set().join("url"), url).expect("a file");
     }
@@ -75,7 +75,7 @@ impl Bench {
         self.dir.path().join("set")
     }
 
-    /// The set as a tarball, with one directory at its top, as a forge hands it out.
+    /// The set as a tarball with one top-level directory, as a forge makes it.
     pub(crate) fn tarball(&self) -> PathBuf {
         let tarball = self.dir.path().join("set.tar.gz");
         let packed = Command::new("tar").arg("-czf").arg(&tarball).arg("-C").arg(self.dir.path()).arg("set").status();
@@ -83,7 +83,7 @@ impl Bench {
         tarball
     }
 
-    /// The set's hash, as a pin has it.
+    /// The set's NAR hash, as a pin has it.
     pub(crate) fn nar_hash(&self) -> String {
         let out =
             Command::new("nix-hash").args(["--type", "sha256", "--base32"]).arg(self.set()).output().expect("nix-hash");
@@ -95,7 +95,7 @@ impl Bench {
         self.dir.path().join("tmp")
     }
 
-    /// Lets the build that waits go on.
+    /// Opens the gate of a waiting build.
     pub(crate) fn open_gate(&self) {
         fs::write(self.set().join("gate"), "").expect("the gate");
     }
@@ -140,12 +140,12 @@ impl Bench {
         command
     }
 
-    /// A builder's whole work, which it settles; what the endpoint has heard.
+    /// Runs a builder until it settles; returns what the endpoint has seen.
     pub(crate) fn work(&self, job: Job) -> Endpoint {
         self.work_in(&Place::here(), job)
     }
 
-    /// The same in such a place.
+    /// The same in a restricted place.
     pub(crate) fn work_in(&self, place: &Place, job: Job) -> Endpoint {
         let endpoint = Endpoint::new(job);
         assert_eq!(self.start_in(place, &endpoint).end(), (Some(0), String::new()));
@@ -157,7 +157,7 @@ impl Bench {
         self.start_in(&Place::here(), endpoint)
     }
 
-    /// Starts a builder in such a place.
+    /// Starts a builder in a restricted place.
     pub(crate) fn start_in(&self, place: &Place, endpoint: &Endpoint) -> Running {
         Running(self.builder_in(place, endpoint).spawn().expect("the builder starts"))
     }
@@ -203,7 +203,7 @@ impl Pid {
         self.stat(0).is_some_and(|state| state != "Z")
     }
 
-    /// The evaluation that a builder runs, as soon as there is one.
+    /// The evaluation that a builder runs, once there is one.
     pub(crate) fn evaluation(self) -> Pid {
         let find = || self.descendants().into_iter().find(|pid| pid.name() == "nix-instantiate\n");
         endpoint::patiently(|| find().is_some(), "an evaluation");
@@ -219,7 +219,7 @@ impl Pid {
         self.descendants().into_iter().find(|pid| pid.name().starts_with("nix-")).expect("Nix at work")
     }
 
-    /// All below it.
+    /// All its descendants.
     fn descendants(self) -> Vec<Pid> {
         let all = fs::read_dir("/proc").expect("/proc").flatten();
         let all: Vec<Pid> = all.filter_map(|entry| Some(Pid(entry.file_name().to_str()?.parse().ok()?))).collect();
@@ -233,7 +233,7 @@ impl Pid {
         found.split_off(1)
     }
 
-    /// Ends it, as nobody should.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(self) {
         let pid = i32::try_from(self.0).ok().and_then(rustix::process::Pid::from_raw).expect("a process's number");
         kill_process(pid, Signal::KILL).expect("it runs");
@@ -251,13 +251,13 @@ impl Pid {
     }
 }
 
-/// A store that all tests of this run share, far from the machine's own.
+/// A store that all tests of this run share, apart from the machine's own.
 fn nix_environment() -> Vec<(&'static str, String)> {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
     nix_environment_in(STORE.get_or_init(|| {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nix");
         fs::create_dir_all(root.join("home")).expect("a directory");
-        // Processes of Nix that make a new store together fail at times.
+        // Nix processes that create a new store at the same time fail at times.
         let made = Command::new("nix-store").arg("--init").envs(nix_environment_in(&root)).status();
         assert!(made.is_ok_and(|status| status.success()), "these tests need Nix (scripts/test installs it)");
         root

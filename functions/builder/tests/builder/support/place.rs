@@ -1,4 +1,4 @@
-//! Places that lack something, for a builder to work in. Some of them take root, or sudo.
+//! Restricted places for a builder to work in. Some of them need root or sudo.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::geteuid;
 
-/// A place: the command that enters it and runs what stands behind.
+/// A place: the command that enters it and runs the rest of the command line.
 pub(crate) struct Place {
     pub(crate) command: Vec<String>,
     group: Option<PathBuf>,
@@ -20,21 +20,21 @@ impl Place {
         Place { command: command.iter().map(|word| (*word).to_owned()).collect(), group: None }
     }
 
-    /// The machine as it is.
+    /// The machine without restrictions.
     pub(crate) fn here() -> Place {
         Place::by(&[])
     }
 
-    /// Where no more than that (`40m`, `64k`) fits below a directory, which is empty at first.
+    /// A directory, empty at first, on a disk of that size (`40m`, `64k`).
     pub(crate) fn with_disk(dir: &Path, size: &str) -> Place {
-        // A user without rights needs a user namespace around it.
+        // An unprivileged user needs a user namespace around it.
         let namespace = if geteuid().is_root() { "-m" } else { "-rm" };
         let script = r#"mount -t tmpfs -o "size=$1" none "$2"; shift 2; exec "$@""#;
         let dir = dir.to_str().expect("a path");
         Place::by(&["unshare", namespace, "sh", "-ec", script, "sh", size, dir])
     }
 
-    /// A container as most are: nobody may make a namespace. To the kernel that is a root directory of one's own, and no CAP_SYS_ADMIN.
+    /// A container as most are, without the right to make namespaces: a root directory of its own, and no CAP_SYS_ADMIN.
     pub(crate) fn without_namespaces(dir: &Path) -> Place {
         let namespace = if geteuid().is_root() { "-m" } else { "-rm" };
         let script = r#"mount --rbind / "$1"; dir=$1; shift
@@ -42,10 +42,10 @@ impl Place {
         Place::by(&["unshare", namespace, "sh", "-ec", script, "sh", dir.to_str().expect("a path")])
     }
 
-    /// A control group that may use so much memory.
+    /// A control group with that memory limit.
     pub(crate) fn with_memory(megabytes: u32) -> Place {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        // Of the second generation, or of the first.
+        // Version 2 of control groups, or version 1.
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let (top, limit) = match unified {
             true => ("/sys/fs/cgroup", "memory.max"),
@@ -63,7 +63,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // All of it has ended, or will at once.
+        // All its processes have ended, or will at once.
         let left = |group: &PathBuf| fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty());
         if let Some(group) = self.group.as_ref().filter(|group| !left(group)) {
             as_root(&format!("rmdir {}", group.display()));

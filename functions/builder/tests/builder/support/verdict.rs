@@ -1,4 +1,4 @@
-//! What the service makes of a failure that a builder has settled with.
+//! The service's reaction to a failure that a builder has settled with.
 
 use binplz_core::{
     build::{
@@ -14,22 +14,22 @@ use binplz_core::{
 
 use super::endpoint::Endpoint;
 
-/// What happens after such a failure.
+/// The next step after such a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nothing, until an operator wants it.
+    /// None, until an operator retries it.
     Nothing,
-    /// The same attempt again, once an operator has mended what would be wrong for every other build, too.
+    /// The same attempt again, once an operator has fixed the cause, which would fail every other build too.
     Mended,
-    /// Another attempt, on such a machine as before.
+    /// Another attempt, on the same kind of machine.
     Again,
-    /// On one of twice the memory.
+    /// One with twice the memory.
     MoreMemory,
-    /// Of twice the disk.
+    /// One with twice the disk.
     MoreDisk,
 }
 
-/// How the builder says that it failed.
+/// The failure that the builder reports.
 #[track_caller]
 pub(crate) fn failure(endpoint: &Endpoint) -> Failure {
     match endpoint.outcome() {
@@ -38,18 +38,18 @@ pub(crate) fn failure(endpoint: &Endpoint) -> Failure {
     }
 }
 
-/// The builder has settled with such a failure, whose sentence begins so; and so the service goes on.
+/// Asserts that the builder settled with such a failure, whose sentence begins so, and that this is the next step.
 #[track_caller]
 pub(crate) fn assert_failed(endpoint: &Endpoint, kind: Kind, next: Next, sentence: &str) {
     let failure = failure(endpoint);
     let log = endpoint.see(|seen| seen.log());
     assert_eq!((failure.kind, next_after(endpoint.job(), &failure)), (kind, next), "{failure:?}\n{log}");
     assert!(failure.sentence().starts_with(sentence), "{}\n{log}", failure.sentence());
-    // The log says it, too, as its last word.
+    // It is the log's last line too.
     assert!(log.trim_end().ends_with(failure.detail.as_deref().unwrap_or(kind.sentence())), "{log}");
 }
 
-/// By the state machine: asked for, claimed, settled, and claimed again once that is due.
+/// Through the state machine: asked, claimed, settled, and claimed again when due.
 fn next_after(job: &Job, failure: &Failure) -> Next {
     let (policy, now) = (Policy::default(), Timestamp(0));
     let lease = |digit: char| String::from_iter([digit; 32]).parse::<LeaseId>().expect("a name");

@@ -1,4 +1,4 @@
-//! A server of files on this machine: of sources, and of a binary cache. It goes wrong on demand.
+//! A file server on this machine, for sources and a binary cache. It fails on demand.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -7,13 +7,13 @@ use std::{
     thread,
 };
 
-/// What a request gets.
+/// The answer to a request.
 pub(crate) enum Gives {
     /// The file.
     All(Vec<u8>),
-    /// Half of it; then the server is gone.
+    /// Half of the file, and then no server.
     Half(Vec<u8>),
-    /// No file: this status.
+    /// Only this status.
     Status(u16),
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Web {
 }
 
 impl Web {
-    /// One that answers each path as `gives` says.
+    /// A server that answers each path as `gives` says.
     pub(crate) fn start(gives: impl Fn(&str) -> Gives + Send + Sync + 'static) -> Web {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -39,12 +39,12 @@ impl Web {
         Web { address, asked }
     }
 
-    /// Where it is, with a path.
+    /// The URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// The paths that it was asked for, in order.
+    /// The requested paths, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("no panic").clone()
     }
@@ -72,6 +72,6 @@ fn answer(mut stream: &TcpStream, asked: &Mutex<Vec<String>>, gives: &impl Fn(&s
     if method != "HEAD" {
         stream.write_all(&sent).ok()?;
     }
-    // Who has half of it sees the connection's end.
+    // After half a file, the client sees the connection's end.
     (method == "HEAD" || sent.len() == body.len()).then_some(())
 }

@@ -2,7 +2,7 @@ use proptest::{collection::btree_set, option, prelude::*};
 
 use super::*;
 
-/// What `nix-hash --type sha256 --to-base32` (2.8) says of the sha256 of "abc".
+/// The result of `nix-hash --type sha256 --to-base32` (2.8) for the sha256 of "abc".
 const HASH: &str = "1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s";
 
 #[test]
@@ -10,7 +10,7 @@ fn a_hash_is_written_as_nix_does() {
     let abc: Sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".parse().expect("hex");
     assert_eq!(base32(&abc), HASH);
     assert_eq!(from_base32(HASH), Some(abc));
-    // The first digit has one bit that counts.
+    // Only one bit of the first digit counts.
     assert_eq!(from_base32(&HASH.replacen('1', "2", 1)), None);
     assert_eq!(from_base32(&HASH.replacen('b', "e", 1)), None);
     assert_eq!(from_base32(&HASH[1..]), None);
@@ -58,7 +58,7 @@ proptest! {
 
     #[test]
     fn nothing_else_is_read(narinfo in narinfos(), at: prop::sample::Index, with in ".{0,3}") {
-        // Whatever is put in the place of whatever character: it is another narinfo, well written, or none.
+        // Any replaced character gives another well-formed narinfo, or none.
         let text = narinfo.text(&dir());
         let at = at.index(text.len());
         let changed = format!("{}{with}{}", &text[..at], &text[at + 1..]);

@@ -1,4 +1,4 @@
-//! How many bytes of programs were served in a day, and when that is as much as the operator allows.
+//! The bytes of programs served in a day, and the operator's ceiling for them.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,33 +8,33 @@ use crate::{
     quota::limits::Limits,
 };
 
-/// What somebody has counted of a day. Of two, the greater one says more: it is of a later day, or has seen more of it.
+/// A count of a day. Of two, the greater one is newer: it is of a later day, or has counted more of the same day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Counted {
     day: Day,
     bytes: u64,
 }
 
-/// How a day's egress stands against the operator's ceiling.
+/// A day's egress and the operator's ceiling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Egress {
-    /// Bytes of programs that were served today (UTC), as far as that is counted: the last minutes are missing.
+    /// Bytes of programs served today (UTC), as far as counted: the last minutes are missing.
     pub served: u64,
-    /// Bytes that may be.
+    /// The ceiling, in bytes.
     pub ceiling: u64,
-    /// When programs are served again, where they are not any more.
+    /// When downloads resume, if they have stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
 impl Limits {
-    /// The limits after somebody has counted how many bytes were served since a day began.
+    /// Records a count of the bytes served since a day began.
     #[must_use]
     pub fn counted(&self, day: Day, bytes: u64) -> Limits {
         Limits { served: self.served.max(Some(Counted { day, bytes })), ..self.clone() }
     }
 
-    /// How today's egress stands; `None`: there is no ceiling. A new day begins with nothing served, without anybody's doing.
+    /// Today's egress; `None` without a ceiling. A new day begins at zero by itself.
     pub fn egress(&self, policy: &Policy, now: Timestamp) -> Option<Egress> {
         let (ceiling, today) = (policy.egress_bytes?, now.day());
         let served = self.served.filter(|counted| counted.day == today).map_or(0, |counted| counted.bytes);
@@ -42,7 +42,7 @@ impl Limits {
         Some(Egress { served, ceiling, until })
     }
 
-    /// When programs are served again, where today's ceiling is reached.
+    /// When downloads resume, if today's ceiling is reached.
     pub fn shut(&self, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
         self.egress(policy, now)?.until
     }
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(shut(&limits, Some(1000), Timestamp(midnight.0 - 1)), Some(midnight));
         assert_eq!((shut(&limits, Some(1000), midnight), shut(&limits, Some(1001), noon)), (None, None));
         assert_eq!((shut(&limits, None, noon), limits.egress(&policy(None), noon)), (None, None));
-        // Yesterday's count says nothing of today.
+        // Yesterday's count has no meaning for today.
         let egress = limits.egress(&policy(Some(5)), midnight);
         assert_eq!(egress, Some(Egress { served: 0, ceiling: 5, until: None }));
     }

@@ -1,4 +1,4 @@
-//! Why nothing is built, and since when.
+//! Pauses: why no build is started, and since when.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -11,28 +11,28 @@ use crate::{
     quota::limits::{LimitExceeded, Limits},
 };
 
-/// Why nothing is built.
+/// The reason of a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// There is no image of the builder.
+    /// The builder's image does not exist.
     NoImage,
-    /// The operator wants none built.
+    /// An operator has paused builds.
     Operator,
     /// A task could not pull the builder's image.
     Unpulled,
-    /// A builder's machine can not isolate builds.
+    /// A builder's machine cannot isolate builds.
     Sandbox,
-    /// A builder was given something by the binary cache that nobody it trusts has signed.
+    /// The binary cache has a path without a trusted signature.
     Signature,
-    /// What builds may cost in a month is spent.
+    /// The month's budget is spent.
     Budget,
-    /// The store has no room for what a build may make.
+    /// The store has no room for a build's worst case.
     Store,
 }
 
 impl Why {
-    /// A few words that read on after "builds are paused: ".
+    /// The text follows "builds are paused: ".
     pub fn sentence(self) -> &'static str {
         match self {
             Why::NoImage => "there is no builder image yet",
@@ -45,8 +45,7 @@ impl Why {
         }
     }
 
-    /// What keeps all further builds of its system from being started after one has failed so: what is wrong there is wrong for
-    /// every other one, too.
+    /// The pause that a failure of that kind causes: it would fail every other build of the system too.
     pub fn after(kind: Kind) -> Option<Why> {
         match kind {
             Kind::NoImage => Some(Why::Unpulled),
@@ -57,25 +56,25 @@ impl Why {
     }
 }
 
-/// No build is started.
+/// A pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
-    /// Why not.
+    /// The reason.
     pub why: Why,
     /// Since when.
     pub since: Timestamp,
-    /// Until when, where that is known.
+    /// Its end, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
 impl Paused {
-    /// Until somebody has done something about it.
+    /// A pause that lasts until its cause is fixed.
     pub fn since(why: Why, since: Timestamp) -> Paused {
         Paused { why, since, until: None }
     }
 
-    /// A few words that read on after "waits: ".
+    /// The text follows "waits: ".
     pub fn sentence(self) -> Cow<'static, str> {
         match self.until {
             None => self.why.sentence().into(),
@@ -84,23 +83,23 @@ impl Paused {
     }
 }
 
-/// Nothing new is built, at an operator's word.
+/// An operator's pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stopped {
     since: Timestamp,
-    /// What was under way may end.
+    /// Whether builds under way may finish.
     drain: bool,
 }
 
 impl Limits {
-    /// Why nothing is built for a system until an operator has done something, where that is so.
+    /// The pause of a system that an operator must end, if there is one.
     pub fn paused(&self, system: System) -> Option<Paused> {
         let stopped = self.stopped.map(|stopped| Paused::since(Why::Operator, stopped.since));
         stopped.or_else(|| self.broken.get(&system).or(self.paused.get(&system)).copied())
     }
 
-    /// Why whoever asks for a new build now would not get it for long: builds are paused, or what is spent and stored leaves nothing
-    /// for one on the usual machine, whatever those that are under way come to.
+    /// Why a new build would wait for long: builds are paused, or budget and store leave no room for a build of the
+    /// usual size, even if the running ones cost their least.
     pub fn closed(&self, system: System, policy: &Policy, now: Timestamp) -> Option<Paused> {
         let limits = self.in_month(now);
         let spent = |budget| limits.spent + policy.worst_price(policy.size) > budget;
@@ -112,26 +111,25 @@ impl Limits {
         limits.paused(system).or(by_budget).or(by_store)
     }
 
-    /// Whether nothing may be under way either.
+    /// Whether builds under way must stop too.
     pub fn halted(&self) -> bool {
         self.stopped.is_some_and(|stopped| !stopped.drain)
     }
 
-    /// The limits where the operator wants nothing built; `drain`: what is under way may end. Since when, is kept.
+    /// Pauses builds; `drain`: builds under way may finish. A pause keeps its start.
     #[must_use]
     pub fn stopped(&self, drain: bool, now: Timestamp) -> Limits {
         let since = self.stopped.map_or(now, |stopped| stopped.since);
         Limits { stopped: Some(Stopped { since, drain }), ..self.clone() }
     }
 
-    /// The limits where the operator lets builds go on, and has mended what builders have run into.
+    /// Resumes builds after the operator has fixed what builders ran into.
     #[must_use]
     pub fn resumed(&self) -> Limits {
         Limits { stopped: None, broken: BTreeMap::new(), ..self.clone() }
     }
 
-    /// The limits after a builder has run into something that only an operator can mend. Where that is known, they are as they
-    /// were, since when included.
+    /// Pauses a system after a builder's failure that only an operator can fix. A pause keeps its start.
     #[must_use]
     pub fn broken(&self, system: System, why: Why, now: Timestamp) -> Limits {
         let mut next = self.clone();
@@ -142,8 +140,7 @@ impl Limits {
         next
     }
 
-    /// The limits after a look at what keeps a system's builders from being started, `None` for nothing. Where that is known,
-    /// they are as they were, since when included.
+    /// Records whether a system's builders can be started; `None`: they can. A pause keeps its start.
     #[must_use]
     pub fn looked_at(&self, system: System, obstacle: Option<Why>, now: Timestamp) -> Limits {
         let mut next = self.clone();
@@ -159,7 +156,7 @@ impl Limits {
         next
     }
 
-    /// The limits, where builders for that system may be started.
+    /// The limits, if builders for that system may be started.
     ///
     /// # Errors
     /// [`LimitExceeded::Paused`].
