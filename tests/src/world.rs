@@ -23,6 +23,7 @@ use binplz_core::{
         protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
     },
     flow::{self, lease::job::Bearer},
+    has_ports,
     id::{
         key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
         target::{Query, Target},
@@ -37,8 +38,8 @@ use binplz_core::{
         narinfo::StoreDir,
     },
     ports::{
-        Bell, Cursor, Deployment, DownloadStats, Intake, Launcher, Ledger, NotCommitted, NotLaunched, Read, Scanned,
-        Unavailable, WaitLimiter, Watch,
+        Bell, Cursor, Deployment, DownloadStats, HasCatalogues, Intake, Launcher, Ledger, NotCommitted, NotLaunched,
+        Read, Scanned, Unavailable, WaitLimiter, Watch,
     },
     quota::limits::{Limits, Why},
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},

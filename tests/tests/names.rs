@@ -31,7 +31,7 @@ use binplz_core::{
         artifact::{Manifest, ObjectName, ObjectPath},
         stored::Method,
     },
-    ports::{Deployment, Intake, Read},
+    ports::{Deployment, HasStore, Intake, Read},
     quota::client::Asker,
     row::RowKey,
 };

@@ -19,7 +19,7 @@ use binplz_core::{
     },
     id::key::{LeaseId, System},
     objects::stored::Method,
-    ports::{Deployment, Ledger, Read},
+    ports::{Deployment, HasLedger, Ledger, Read},
     quota::{client::Asker, limits::Why},
     row::{Row, RowKey, Swap},
 };

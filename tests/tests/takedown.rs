@@ -16,7 +16,7 @@ use binplz_core::{
         served::{Served, ServedKey},
     },
     objects::stored::Method,
-    ports::{Deployment, Ledger, Read},
+    ports::{Deployment, HasLedger, Ledger, Read},
     quota::client::Asker,
     row::{Row, RowKey, Swap, Version},
 };

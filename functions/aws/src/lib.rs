@@ -34,7 +34,7 @@ mod images;
 pub mod launcher;
 mod lease_url;
 
-pub pub mod download_stats;
+pub mod download_stats;
 pub mod wait_limiter;
 
 pub mod log;
@@ -54,13 +54,13 @@ pub mod stack;
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
     build::policy::Policy,
+    has_ports,
     id::{
         key::{LeaseId, System, Token},
         time::Timestamp,
     },
     nixpkgs::pins::Pins,
     objects::artifact::ObjectPath,
-    has_ports,
     ports::{Deployment, HasCatalogues, Launcher, Store, Unavailable},
     telemetry::{About, Signal},
 };

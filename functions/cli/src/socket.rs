@@ -54,7 +54,7 @@ pub(crate) fn listen(data: &Path) -> io::Result<UnixListener> {
 }
 
 /// Carries out what comes, each caller beside the others.
-pub(crate) async fn hear<D: Deployment<Store: Collect>>(listener: UnixListener, d: Arc<D>) {
+pub(crate) async fn hear<D: Deployment + Operator>(listener: UnixListener, d: Arc<D>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&d)))),
@@ -67,7 +67,7 @@ pub(crate) async fn hear<D: Deployment<Store: Collect>>(listener: UnixListener, 
     }
 }
 
-async fn answer<D: Deployment<Store: Collect>>(stream: UnixStream, d: Arc<D>) {
+async fn answer<D: Deployment + Operator>(stream: UnixStream, d: Arc<D>) {
     let answered = async {
         let mut stream = BufReader::new(stream);
         let outcome = match serde_json::from_slice::<Order>(&read_line(&mut stream).await?) {

@@ -10,12 +10,12 @@ use axum::{
 };
 use binplz_core::{
     flow::lease::{
-        built, claim, job,
-        job::{Bearer, Denied},
+        built, claim,
+        job::{self, Bearer, Denied},
         settle as settling,
     },
     id::key::BuildKey,
-    ports::{Deployment, Intake},
+    ports::{Deployment, HasBell, HasLedger, HasStore, Intake},
     telemetry::About,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -88,32 +88,38 @@ fn json_of(status: u16, body: &serde_json::Value) -> Response {
 }
 
 /// `GET …`: what to build.
-pub(crate) async fn job<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn job<D: HasLedger + HasStore<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, job::job(&*d, &word.bearer).await)
 }
 
 /// `POST …/pulse`: the builder is alive.
-pub(crate) async fn heartbeat<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn heartbeat<D: HasLedger>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { job::heartbeat(&*d, &word.bearer, &word.read()?).await }.await)
 }
 
 /// `POST …/derivation`: what it has evaluated to, and whose turn that is.
-pub(crate) async fn derivation<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn derivation<D: HasLedger + HasStore<Store: Intake> + HasBell>(
+    State(d): State<Arc<D>>,
+    word: Word,
+) -> Response {
     word.answer(&*d, async { claim::claim(&*d, &word.bearer, word.read()?).await }.await)
 }
 
 /// `POST …/built`: what was built, for a catalogue.
-pub(crate) async fn built<D: Deployment>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn built<D: HasLedger + HasStore>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { built::built(&*d, &word.bearer, word.read()?).await }.await)
 }
 
 /// `POST …/uploads`: permission to store objects.
-pub(crate) async fn uploads<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn uploads<D: HasLedger + HasStore<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { job::uploads(&*d, &word.bearer, &word.read::<Vec<_>>()?).await }.await)
 }
 
 /// `POST …/settle`: the build is over.
-pub(crate) async fn settle<D: Deployment<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
+pub(crate) async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
+    State(d): State<Arc<D>>,
+    word: Word,
+) -> Response {
     let settled = async { settling::settle(&*d, &word.bearer, word.read()?).await.map(|()| json!({})) };
     word.answer(&*d, settled.await)
 }

@@ -20,7 +20,7 @@ use axum::{
     middleware::{map_request, map_response},
     routing::{get, post},
 };
-use binplz_core::ports::{Deployment, Intake};
+use binplz_core::ports::{HasBell, HasCatalogues, HasLedger, HasStore, HasWaitLimiter, Intake};
 
 mod assets;
 mod lease;
@@ -31,17 +31,19 @@ mod target;
 mod viewer;
 
 /// The whole service. A caller may merge routes of its own below `/-/` into it.
-pub fn router<D: Deployment<Store: Intake>>(deployment: Arc<D>) -> Router {
+pub fn router<D: HasLedger + HasStore<Store: Intake> + HasBell + HasCatalogues + HasWaitLimiter>(
+    deployment: Arc<D>,
+) -> Router {
     site(Arc::clone(&deployment)).merge(waits(Arc::clone(&deployment))).merge(leases(deployment))
 }
 
 /// Where those who wait are held, and nothing else.
-pub fn waits<D: Deployment>(deployment: Arc<D>) -> Router {
+pub fn waits<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
     Router::new().route("/-/wait/{*hop}", get(target::hop::<D>)).with_state(deployment)
 }
 
 /// What people and their programs ask for; no builder's endpoint, and nobody who waits.
-pub fn site<D: Deployment>(deployment: Arc<D>) -> Router {
+pub fn site<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/", get(pages::home::<D>))
         .route("/-/search", get(pages::search::<D>))
@@ -62,7 +64,7 @@ pub fn site<D: Deployment>(deployment: Arc<D>) -> Router {
 }
 
 /// The builders' endpoint, and nothing else.
-pub fn leases<D: Deployment<Store: Intake>>(deployment: Arc<D>) -> Router {
+pub fn leases<D: HasLedger + HasStore<Store: Intake> + HasBell>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/-/lease/{rev}/{system}/{attr}/{lease}", get(lease::job::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/pulse", post(lease::heartbeat::<D>))

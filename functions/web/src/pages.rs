@@ -20,7 +20,7 @@ use binplz_core::{
         service::{self, Service},
     },
     id::target::{Query, Search, Target},
-    ports::{Deployment, Unavailable},
+    ports::{Deployment, HasCatalogues, HasLedger, HasStore, Unavailable},
     telemetry::About,
 };
 use serde::Serialize;
@@ -58,7 +58,7 @@ struct HomeText<'a> {
 }
 
 /// `/`. It is there whatever is down.
-pub(crate) async fn home<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+pub(crate) async fn home<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
     let ready = match format {
         // The text has no list.
@@ -87,7 +87,11 @@ struct SearchText<'a> {
 }
 
 /// `/-/search?q=TEXT`.
-pub(crate) async fn search<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn search<D: HasLedger + HasStore + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let format = respond::format(&headers);
     let asked = match Search::parse(uri.query()) {
         Ok(asked) => asked,
@@ -117,7 +121,11 @@ struct PackageText<'a> {
 }
 
 /// `/-/p/ATTR`.
-pub(crate) async fn package<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn package<D: HasLedger + HasStore + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let format = respond::format(&headers);
     let path = uri.path().strip_prefix("/-/p/").unwrap_or("");
     let target = match Query::parse(path, uri.query()) {
@@ -146,7 +154,7 @@ struct BuildsText<'a> {
 }
 
 /// `/-/builds`.
-pub(crate) async fn builds<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+pub(crate) async fn builds<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
     let builds = match look(&*d, async { Ok(Ok(builds::builds(&*d).await?)) }, None, format).await {
         Ok(builds) => builds,
@@ -162,7 +170,7 @@ struct ServicePage<'a> {
 }
 
 /// `/-/health`: for whoever asks every few seconds, that it answers and its version; for people and programs, how it stands.
-pub(crate) async fn health<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+pub(crate) async fn health<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
     if format == Format::Shell {
         return negotiated(plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n")));

@@ -24,7 +24,7 @@ use binplz_core::{
         wait::{Patience, preferred_wait},
     },
     objects::stored,
-    ports::Deployment,
+    ports::{Deployment, HasBell, HasCatalogues, HasLedger, HasStore, HasWaitLimiter},
     quota::client::Asker,
     telemetry::{About, Signal},
 };
@@ -35,7 +35,7 @@ use crate::respond::{self, TEXT};
 const TAIL: usize = 6000;
 
 /// `GET /NAME`, `GET /ATTR/BIN`: a binary.
-pub(crate) async fn binary<D: Deployment>(
+pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
     State(d): State<Arc<D>>,
     viewer: Option<Extension<IpAddr>>,
     method: Method,
@@ -71,7 +71,11 @@ pub(crate) async fn binary<D: Deployment>(
 }
 
 /// An answer. A page shows the end of the log, too, unless the program is there.
-async fn respond_to<D: Deployment>(d: &D, answer: Answer, asked: &Asked<'_>) -> Response {
+async fn respond_to<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    d: &D,
+    answer: Answer,
+    asked: &Asked<'_>,
+) -> Response {
     let shows = matches!(&answer.body, Body::Page(page) if page.log.is_some() && page.download.is_none());
     let Some(target) = asked.target.filter(|_| shows) else { return respond::answer(answer) };
     let tail = match log::tail(d, target, TAIL).await {
@@ -85,7 +89,11 @@ async fn respond_to<D: Deployment>(d: &D, answer: Answer, asked: &Asked<'_>) -> 
 }
 
 /// `GET /-/wait/NUMBER/TARGET`: a hop of the chain that `?wait` leads into.
-pub(crate) async fn hop<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn hop<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let format = respond::format(&headers);
     let path = uri.path().strip_prefix("/-/wait/").unwrap_or("");
     let Some((number, path)) = path.split_once('/').and_then(|(n, path)| Some((n.parse::<u32>().ok()?, path))) else {
@@ -136,7 +144,7 @@ pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, he
 }
 
 /// `POST /-/build/TARGET`: starts it, as the page's button does.
-pub(crate) async fn build<D: Deployment>(
+pub(crate) async fn build<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     State(d): State<Arc<D>>,
     viewer: Option<Extension<IpAddr>>,
     uri: Uri,
@@ -175,7 +183,11 @@ fn is_from_another_site(headers: &HeaderMap, origin: &str) -> bool {
 }
 
 /// `GET /-/status/TARGET`: one line, JSON, or a page that asks again by itself.
-pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let format = respond::format(&headers);
     let target = match parse(&uri, "/-/status/", uri.query()) {
         Ok(target) => target,
@@ -214,7 +226,7 @@ pub(crate) async fn status<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, hea
 }
 
 /// What a page says of what a build has cost, if it has.
-async fn cost<D: Deployment>(d: &D, target: &Target) -> Option<(&'static str, String)> {
+async fn cost<D: HasLedger + HasBell + HasCatalogues>(d: &D, target: &Target) -> Option<(&'static str, String)> {
     match status::status(d, target).await {
         Ok(status) => page::cost(&status.ok()?),
         Err(error) => {
@@ -225,7 +237,11 @@ async fn cost<D: Deployment>(d: &D, target: &Target) -> Option<(&'static str, St
 }
 
 /// `GET /-/log/TARGET?from=SEGMENT`: the log of the newest attempt, 4 MB at most; a `Link` with `rel="next"` leads on.
-pub(crate) async fn log<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn log<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let format = respond::format(&headers);
     let (from, rest): (Vec<_>, Vec<_>) =
         uri.query().unwrap_or("").split('&').partition(|pair| pair.starts_with("from="));

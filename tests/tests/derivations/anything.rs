@@ -11,7 +11,7 @@ use binplz_core::{
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::LeaseId,
-    ports::{Deployment, Ledger, Read},
+    ports::{Deployment, HasLedger, Ledger, Read},
     row::{Row, RowKey},
 };
 use binplz_tests::{random::Random, world::World};

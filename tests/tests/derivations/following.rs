@@ -21,7 +21,7 @@ use binplz_core::{
     },
     id::{target::Query, wait::Patience},
     objects::artifact::ObjectName,
-    ports::{Deployment, Intake, Ledger},
+    ports::{Deployment, HasLedger, HasStore, Intake, Ledger},
 };
 use binplz_tests::world::{World, rev, target};
 

@@ -13,7 +13,7 @@ use binplz_core::{
     gc::FORGOTTEN,
     nixpkgs::pins::KEEP,
     objects::stored::Method,
-    ports::{Collect, Deployment, Ledger},
+    ports::{Collect, Deployment, HasLedger, HasStore, Ledger},
     row::RowKey,
 };
 use binplz_tests::world::{World, target};

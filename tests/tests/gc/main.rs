@@ -34,7 +34,7 @@ use binplz_core::{
         artifact::{AttemptPrefix, ObjectName},
         stored::Method,
     },
-    ports::{Collect, Deployment, Intake, Ledger},
+    ports::{Collect, Deployment, HasLedger, HasStore, Intake, Ledger},
     quota::client::Asker,
     row::{Row, RowKey},
 };

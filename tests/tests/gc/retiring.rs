@@ -7,7 +7,7 @@ use binplz_core::{
     id::key::LeaseId,
     nixpkgs::pins::{Change, KEEP},
     objects::stored::KeptNixpkgs,
-    ports::{Deployment, Ledger},
+    ports::{Deployment, HasLedger, HasStore, Ledger},
 };
 use binplz_tests::world::{World, rev};
 

@@ -6,17 +6,17 @@ use aws_sdk_ecs::types::DesiredStatus;
 use binplz_aws::{Receiving, account::Account, config::Settings, ledger::DynamoLedger};
 use binplz_core::{
     build::{
-        Build, State,
+        Build, Event, State,
         failure::Kind,
         policy::{Names, Policy},
     },
-    flow::operator::stop::cancel,
+    flow::advance,
     id::{
         key::{LeaseId, Product},
         target::Query,
     },
     nixpkgs::pins::Pins,
-    ports::{Collect, Deployment, Ledger, Read},
+    ports::{Collect, Deployment, HasLedger, HasStore, Ledger, Read},
     quota::limits::Limits,
     row::{Row, RowKey, Version},
 };
@@ -151,7 +151,7 @@ impl Watched {
     pub(crate) fn cancel_and_die(&self, target: &str) {
         let (key, settings) = (self.build(target).expect("a row").key, self.settings());
         let deployment = Receiving::open(&settings).expect("settings");
-        now_and_here(cancel(&deployment, &key)).expect("it is under way");
+        now_and_here(advance(&deployment, &key, &Event::Cancel)).expect("it is under way");
     }
 
     /// How many tasks a lease has had.

@@ -9,7 +9,7 @@ use binplz_core::{
         schedule::{dispatch::dispatch, promote::promote, sweep::sweep},
     },
     id::time::Timestamp,
-    ports::{Deployment, Unavailable},
+    ports::{Deployment, HasBell, HasDownloadStats, HasLauncher, Unavailable},
     telemetry::About,
 };
 use binplz_local::{Ends, Local, LocalBinaryCache};

@@ -12,7 +12,7 @@ use axum::{
 };
 use binplz_core::{
     objects::artifact::{ObjectName, ObjectPath},
-    ports::Deployment,
+    ports::{Deployment, HasStore},
     telemetry::About,
 };
 use binplz_local::{Local, UploadError};

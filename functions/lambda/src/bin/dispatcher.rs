@@ -8,7 +8,11 @@ use binplz_aws::{
     event::{DoorbellBatch, SqsBatchResponse},
     log,
 };
-use binplz_core::{flow::schedule::dispatch::dispatch, ports::Deployment, telemetry::About};
+use binplz_core::{
+    flow::schedule::dispatch::dispatch,
+    ports::{Deployment, HasBell},
+    telemetry::About,
+};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
 /// How long it waits after an AWS service did not answer.

@@ -13,7 +13,7 @@ use binplz_aws::{
 use binplz_core::{
     flow::schedule::promote::promote,
     objects::artifact::AttemptPrefix,
-    ports::{Deployment, Unavailable},
+    ports::{Deployment, HasStore, Unavailable},
     telemetry::About,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
