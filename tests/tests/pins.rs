@@ -17,7 +17,7 @@ use binplz_core::{
     id::key::{PinName, Rev},
     nixpkgs::pins::{Change, PinRefusal, SETTLING, Source},
     objects::stored::Method,
-    ports::{Deployment, HasLedger, Ledger, Read},
+    ports::{HasLedger, Ledger, Read},
     quota::client::Asker,
     row::{RowKey, StatusIndex},
 };

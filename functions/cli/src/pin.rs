@@ -11,7 +11,7 @@ use binplz_core::{
         time::Timestamp,
     },
     nixpkgs::pins::{Change, Pins, Source},
-    ports::{Deployment, HasStore, Unavailable},
+    ports::{HasStore, Unavailable},
 };
 use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;

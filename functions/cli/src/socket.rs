@@ -11,7 +11,7 @@ use std::{
 
 use binplz_core::{
     flow::operator::orders::{Declined, Operator, Order, Outcome},
-    ports::{Collect, Deployment},
+    ports::Deployment,
     telemetry::About,
 };
 use tokio::{

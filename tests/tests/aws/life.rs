@@ -26,7 +26,7 @@ use binplz_core::{
         artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
         stored::Method,
     },
-    ports::{Deployment, HasLedger, Ledger, Read},
+    ports::{HasLedger, Ledger, Read},
     quota::client::Asker,
     row::{Row, RowKey, StatusIndex},
 };

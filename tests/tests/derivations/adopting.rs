@@ -19,7 +19,7 @@ use binplz_core::{
     },
     id::key::{BuildKey, Product, System},
     objects::{artifact::ObjectName, stored::Method},
-    ports::{Deployment, HasStore, Intake},
+    ports::{HasStore, Intake},
     quota::client::Asker,
 };
 use binplz_tests::world::{World, rev, target};

@@ -7,7 +7,7 @@ use binplz_core::{
     flow::{advance, operator::gc::gc},
     gc::FORGOTTEN,
     nixpkgs::{pins::KEEP, served::Served},
-    ports::{Deployment, HasLedger, Ledger},
+    ports::{HasLedger, Ledger},
     row::{Row, Swap, Version},
 };
 use binplz_tests::world::rev;

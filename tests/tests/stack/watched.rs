@@ -16,7 +16,7 @@ use binplz_core::{
         target::Query,
     },
     nixpkgs::pins::Pins,
-    ports::{Collect, Deployment, HasLedger, HasStore, Ledger, Read},
+    ports::{Collect, HasLedger, HasStore, Ledger, Read},
     quota::limits::Limits,
     row::{Row, RowKey, Version},
 };
