@@ -75,8 +75,9 @@ def package(s3, version):
         program = ROOT / "target" / "debug" / f"binplz-{name}"
         about = program.stat()
         code = put_once(s3, f"{name}-{about.st_size}-{about.st_mtime_ns}-{version}.zip", lambda: function_zip(program, version))
-        template, count = re.subn(rf"(?m)^( *CodeUri: )functions/{name}$", rf"\g<1>{code}", template)
-        assert count == 1, f"the template has {count} functions from functions/{name}"
+        function = rf"(Binary: binplz-{name}\}}\n(?:(?!CodeUri).*\n)*? *CodeUri: )functions/lambda\n"
+        template, count = re.subn(function, rf"\g<1>{code}\n", template)
+        assert count == 1, f"the template has {count} functions built from binplz-{name}"
     key = f"{hashlib.sha256(template.encode()).hexdigest()}.yaml"
     put_once(s3, key, template.encode)
     return f"{os.environ['AWS_ENDPOINT_URL']}/{DEPLOYS}/{key}"

@@ -95,7 +95,7 @@ fn every_variable_that_the_template_sets_is_read() {
         include_str!("../../../functions/aws/src/objects.rs"),
         include_str!("../../../functions/aws/src/shared.rs"),
         include_str!("../../../functions/aws/src/binary_cache.rs"),
-        include_str!("../../../functions/api/src/main.rs"),
+        include_str!("../../../functions/lambda/src/bin/api.rs"),
     ];
     let read: BTreeSet<_> = read.iter().flat_map(|source| variables(source)).collect();
     let set = variables(TEMPLATE);

@@ -1,5 +1,5 @@
-//! The function that a queue wakes with builds that are over: what their builders offer to the cache that all of them share is
-//! looked at, signed, and let in. It alone has the key, and may write there.
+//! The function behind the queue `Offers`: for each finished build, it verifies what the builder offered to the shared Nix cache,
+//! signs it and publishes it. Only this function has the signing key and may write to the cache.
 
 use std::process::ExitCode;
 
@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// A message stays that could not be dealt with: it comes again, and ends in the queue for such.
+/// Returns to the queue the messages that failed. SQS delivers them again, and at last moves them to the dead letter queue.
 async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, offered: Offered) -> Result<SqsBatchResponse, Error> {
     let mut kept = SqsBatchResponse::default();
     for (prefix, message) in offered.attempts() {
@@ -50,6 +50,6 @@ async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, offered: Offered) ->
 
 async fn look_at(d: &Receiving, binary_cache: &S3BinaryCache, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
     promote(d, binary_cache, prefix).await?;
-    // Last: before there is anything, a builder need not look.
+    // Last, so that builders do not query an empty cache.
     binary_cache.announce().await
 }

@@ -1,5 +1,5 @@
-//! The function behind `/-/wait/…`: holds those who wait for a build, apart from all others, so that they take nobody's place. It
-//! looks at what is meant and at builds' rows, counts who waits, and its role lets it do nothing else.
+//! The function behind `/-/wait/…`: long polling. It holds clients until their build is over. It is separate from `api`, so that
+//! waiting clients do not use up `api`'s concurrency. Its role may resolve names, read builds' rows and count waiting clients.
 
 use std::{process::ExitCode, sync::Arc};
 

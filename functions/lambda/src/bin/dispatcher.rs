@@ -1,4 +1,4 @@
-//! The function that the queue wakes: what is due gets a builder, as far as slots and money go.
+//! The function behind the queue `Queue`: it starts a builder for each due build, within the slots and the budget.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -11,7 +11,7 @@ use binplz_aws::{
 use binplz_core::{flow::schedule::dispatch::dispatch, ports::Deployment, telemetry::About};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
-/// The pause after a service did not answer.
+/// How long it waits after an AWS service did not answer.
 const PAUSE: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "current_thread")]
@@ -26,8 +26,8 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// However many rings there are, one look at the rows answers them all. Trouble is not the messages' fault: it is looked at
-/// again later, and only a message that is no ring stays.
+/// Handles a batch of messages with one pass over the due rows. A failed pass is retried by a delayed message, so the
+/// answer returns to the queue only messages that it did not recognize.
 async fn woken(d: &Working, rings: DoorbellBatch) -> Result<SqsBatchResponse, Error> {
     let later = match dispatch(d).await {
         Ok(due) => due.map(|due| due - d.now()),
@@ -39,7 +39,7 @@ async fn woken(d: &Working, rings: DoorbellBatch) -> Result<SqsBatchResponse, Er
     if let Some(delay) = later
         && let Err(error) = d.bell().ring_in(delay).await
     {
-        // The schedule's sweep rings too.
+        // The reaper's sweep sends a message too.
         d.warn(About::Service, "the bell was not rung for later", &error);
     }
     Ok(rings.unrecognized())

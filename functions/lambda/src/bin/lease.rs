@@ -1,4 +1,4 @@
-//! The function behind `/-/lease/…`: what builders ask for and report. It can sign uploads, and start nothing.
+//! The function behind `/-/lease/…`: the builders' API. Its role may sign uploads and may not start tasks.
 
 use std::{process::ExitCode, sync::Arc};
 

@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use binplz_aws::{Serving, config::Settings, gateway, log};
 
-// One request at a time: one thread is all that it needs.
+// Lambda sends one request at a time, so one thread is enough.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let run = async {

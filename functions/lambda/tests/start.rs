@@ -1,4 +1,4 @@
-//! What a function says that can not start.
+//! What a function logs if it cannot start.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The function that hears of tasks that have ended, and that a schedule wakes: it ends what nobody works on any more.
+//! The function behind ECS's "task stopped" events and a schedule: it ends attempts whose task is gone or whose lease has expired.
 
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// An error makes the caller send the event again; and where it does not, a lease ends by its time.
+/// An error makes Lambda retry the event. If the retries fail too, the lease expires and a later sweep ends it.
 async fn woken(d: &Working, event: Value) -> Result<(), Error> {
     let done = act(d, event).await;
     if let Err(error) = &done {

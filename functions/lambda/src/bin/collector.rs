@@ -1,4 +1,4 @@
-//! The function that a schedule wakes once a day: it clears away what nobody needs any more.
+//! The function behind a daily schedule: garbage collection.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// What is not done today is done tomorrow.
+/// Runs one collection. The next day's run continues where this one failed.
 async fn clear(d: &Receiving) -> Result<(), Error> {
     if let Err(error) = gc(d, false).await {
         d.warn(About::Service, "what nobody needs was not all cleared away", &error);
