@@ -259,6 +259,7 @@ fn of_json(json: &Value) -> Item {
     json.as_object().expect("an item").iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test's own setting")]
 fn golden(name: &str, written: &Value) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"));
     if !path.exists() && std::env::var("BINPLZ_GOLDEN").is_ok_and(|value| value == "write") {

@@ -29,7 +29,7 @@ pub(crate) struct BuildContext {
 pub(crate) enum Ending {
     /// The build failed.
     Failed(Failure),
-    /// The work was stopped; [`Stop`] has the reason.
+    /// The work was stopped; [`crate::stop::Stop`] has the reason.
     Stopped,
 }
 

@@ -84,6 +84,7 @@ fn main() -> ExitCode {
         return failed(&format!("this process can not be protected: {error}"));
     }
     orphans::adopt();
+    #[expect(clippy::disallowed_methods, reason = "the settings of this program")]
     let (url, token) = match (std::env::var("BINPLZ_LEASE_URL"), std::env::var("BINPLZ_LEASE_TOKEN")) {
         (Ok(url), Ok(token)) => (url, token),
         _ => return failed("BINPLZ_LEASE_URL and BINPLZ_LEASE_TOKEN must say where the lease is"),

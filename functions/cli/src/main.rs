@@ -1,5 +1,7 @@
 //! `binplz`: the local server, and the operator's verbs.
 
+#![expect(clippy::disallowed_macros, reason = "a command prints its answer")]
+
 #[cfg(feature = "aws")]
 mod doctor;
 mod serve;

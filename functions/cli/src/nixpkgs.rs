@@ -152,6 +152,7 @@ pub(crate) struct Fetched {
     /// Where it lies.
     pub(crate) path: String,
     /// The whole of that sha256, in hex digits.
+    #[cfg(feature = "aws")]
     pub(crate) nar_hash: String,
 }
 
@@ -180,6 +181,7 @@ pub(crate) fn unpack(url: &str, nar_hash: Option<&str>) -> Result<Fetched, Nixpk
 ///
 /// # Errors
 /// [`NixpkgsError`].
+#[cfg(feature = "aws")]
 pub(crate) fn download(url: &str) -> Result<PathBuf, NixpkgsError> {
     let told = run("nix-prefetch-url", &["--print-path", "--name", "nixpkgs.tar.gz", url])?;
     told.lines().last().map(PathBuf::from).ok_or(NixpkgsError::Nix("nix-prefetch-url", told))
@@ -211,7 +213,12 @@ fn fetch(data: &[(&str, &str)]) -> Result<Fetched, NixpkgsError> {
     let nar_hash = run("nix-hash", &["--type", "sha256", &path])?;
     let rev = nar_hash.get(..40).and_then(|digits| digits.parse().ok());
     let rev = rev.ok_or_else(|| NixpkgsError::Nix("nix-hash", nar_hash.clone()))?;
-    Ok(Fetched { rev, path, nar_hash })
+    Ok(Fetched {
+        rev,
+        path,
+        #[cfg(feature = "aws")]
+        nar_hash,
+    })
 }
 
 /// Keeps a set that lies in the Nix store from being collected as garbage, for as long as the data directory has it among its

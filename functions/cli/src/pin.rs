@@ -7,7 +7,7 @@ use binplz_core::{
     flow::operator::orders::{Declined, Operator, Order},
     id::{key::Rev, time::Timestamp},
     nixpkgs::pins::{Change, PinName, Pins, Source},
-    ports::{Deployment, Unavailable},
+    ports::Unavailable,
 };
 use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;
@@ -97,6 +97,7 @@ pub(crate) enum PinError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     /// A directory, for a store of tarballs.
+    #[cfg(feature = "aws")]
     #[error("on AWS a pin is a commit or a tarball: --tarball, instead of --path")]
     Directory,
     /// The operator did not want it after all.
@@ -180,6 +181,7 @@ impl Named {
             Site::Stack(_) if self.path.is_some() => Err(PinError::Directory),
             #[cfg(feature = "aws")]
             Site::Stack(stack) => {
+                use binplz_core::ports::Deployment as _;
                 let (tarball, known) = (nixpkgs::download(&self.url()?)?, self.known_hash()?);
                 let set = nixpkgs::unpack(&nixpkgs::file_url(&tarball)?, known.as_deref())?;
                 let rev = self.rev.clone().unwrap_or(set.rev);

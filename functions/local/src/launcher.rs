@@ -259,6 +259,7 @@ fn lock(log: &File) -> io::Result<bool> {
 
 /// Removes the output of builders that ended longer than [`LOG_LIFE`] ago.
 fn forget_old(logs: &Path) -> io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "files' times are of the file system's clock")]
     let now = SystemTime::now();
     for entry in fs::read_dir(logs)? {
         let entry = entry?;

@@ -1,7 +1,7 @@
 //! The rows, in an embedded database whose transactions are durable before they are acknowledged.
 //!
 //! Reads use the newest committed snapshot, take microseconds and run on the caller's thread. Writes go to one thread
-//! ([`crate::writer`]), which lets concurrent writes share one sync of the disk.
+//! (`writer.rs`), which lets concurrent writes share one sync of the disk.
 
 use std::{
     path::{Path, PathBuf},

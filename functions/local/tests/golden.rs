@@ -254,6 +254,7 @@ fn past() -> Row {
 }
 
 /// `BINPLZ_GOLDEN=write` writes the files that are missing.
+#[expect(clippy::disallowed_methods, reason = "the test's own setting")]
 fn golden(name: &str, written: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
     if !std::fs::exists(&path).expect("a look") && std::env::var("BINPLZ_GOLDEN").is_ok_and(|value| value == "write") {

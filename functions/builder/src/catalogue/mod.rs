@@ -1,6 +1,6 @@
 //! The catalogue of a whole nixpkgs.
 //!
-//! The set is evaluated attribute by attribute into records ([`survey`]); an attribute that kills its evaluator costs
+//! The set is evaluated attribute by attribute into records ([`mod@survey`]); an attribute that kills its evaluator costs
 //! only itself ([`worker`]). From the records and the known programs ([`programs`]) the writer makes two files. Under a
 //! lease they are stored ([`work`]); `binplz-builder catalogue` writes them to a directory, to show what a set contains
 //! ([`verb`]).

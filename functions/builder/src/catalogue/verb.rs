@@ -111,6 +111,7 @@ fn run(options: &Options) -> Result<(), Ending> {
     put(&options.out.join("lookup"), &files.lookup)?;
 
     let lookup = Lookup::open(files.lookup).map_err(Ending::ours)?;
+    #[expect(clippy::disallowed_macros, reason = "the command's result")]
     for lost in lookup.lost() {
         println!("{lost}");
     }

@@ -4,6 +4,8 @@
 //! Each figure of an opened catalogue comes from a process of its own (`open`, `lookups`, `near`, `search`); the files
 //! are read from the disk cache.
 
+#![expect(clippy::disallowed_macros, reason = "a benchmark prints its table")]
+
 mod synthetic;
 
 use std::{

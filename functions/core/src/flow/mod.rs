@@ -1,15 +1,8 @@
-//! The stories, one verb a file, told over the [ports](crate::ports):
+//! Flows over the [ports](crate::ports), one verb a file: [`request`] answers clients, [`lease`] builders and [`operator`] the
+//! operator. [`schedule`] has what runs by itself: it dispatches queued builds, sweeps up after lost ones, lets a build follow
+//! another one of the same derivation, and promotes offers into the binary cache.
 //!
-//! [`request`] asks for a program and may queue its build; [`dispatch`] claims what is queued and starts builders;
-//! [`lease`] is what a builder may ask for while it works, [`settle`] how its work ends; [`sweep`] ends what nobody is
-//! working on any more, and [`stop`] what somebody is. [`egress`] counts what is served, where that has a ceiling. [`claim`] sees to it that a derivation is realised once, and [`follow`] to those
-//! who wait for that. [`gc`] clears away what nobody needs any more. [`pins`] changes what the names of nixpkgs stand for;
-//! [`operate`] is what an operator may ask for, [`cost`] what the month has cost.
-//! [`status`] and [`log`] only look, and so do [`search`], [`package`], [`builds`] and [`service`], for pages, and [`wait`], for
-//! longer. [`resolve`] turns what was asked into a build, for all who are asked; [`catalogue`] has what it takes for that made, and
-//! [`built`] tells its maker what is known already. [`promote`] lets into the shared Nix cache what builders offer.
-//!
-//! Every one of them may die between any two lines and be run again.
+//! Every flow may stop between any two lines and be run again.
 
 use request::charge::Charge;
 use thiserror::Error;
@@ -168,7 +161,7 @@ pub struct Advanced {
 
 /// Applies an event to a build: load, decide, commit, and again where somebody else wrote first.
 ///
-/// A build's row changes in this way only, and, together with a derivation's, in [`claim`]. Where the change gives a lease out or takes
+/// A build's row changes in this way only, and, together with a derivation's, in [`lease::claim`]. Where the change gives a lease out or takes
 /// one back, the slots-and-money row changes in the same commit.
 ///
 /// # Errors

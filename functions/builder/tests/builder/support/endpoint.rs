@@ -292,6 +292,7 @@ impl Shared {
 }
 
 /// Polls for a condition that sends no event.
+#[expect(clippy::disallowed_methods, reason = "no event says when")]
 pub(crate) fn patiently(happened: impl Fn() -> bool, what: &str) {
     let until = Instant::now() + Duration::from_secs(60);
     while !happened() {

@@ -122,6 +122,7 @@ impl Bench {
         self.builder_in(&Place::here(), endpoint)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a builder finds Nix as its test does")]
     fn builder_in(&self, place: &Place, endpoint: &Endpoint) -> Command {
         let builder = env!("CARGO_BIN_EXE_binplz-builder").to_owned();
         let words: Vec<&String> = place.command.iter().chain([&builder]).collect();

@@ -1,4 +1,4 @@
-//! Text that is harmless when a person has saved it as the program and runs it (contract §4).
+//! Bodies that are safe to save as the program and to run, since users do that: `curl HOST/tree > tree; ./tree`.
 //!
 //! The stub is `stub.sh` with `steps.sh` behind it, the installer `install.sh` with the same steps. Both are functions only, up to the last
 //! line, which is made here and calls them. It stands in braces, so that the shell does nothing with a part of it either: a download

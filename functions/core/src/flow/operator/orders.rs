@@ -217,7 +217,7 @@ pub struct Overview {
     pub running: usize,
     /// Slots that there are.
     pub slots: usize,
-    /// Builds that wait in the queue, those that wait for their time included; counted up to [`super::QUEUE_COUNT`].
+    /// Builds that wait in the queue, those that wait for their time included; counted up to [`crate::flow::QUEUE_COUNT`].
     pub queued: usize,
     /// This month's dollars, in millionths: spent.
     pub spent: Micros,

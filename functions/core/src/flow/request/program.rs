@@ -29,8 +29,8 @@ use crate::{
     telemetry::{About, Signal},
 };
 
-/// Answers a request for `target`. `starts`: the request is one that a person meant (contract §2), so that a miss may start a
-/// build, at their expense.
+/// Answers a request for `target`. With `starts`, a miss may start a build, which is charged to that client. `None` is for requests that
+/// must not: `HEAD`, pages, prefetches and crawlers.
 pub async fn request<D: Deployment>(d: &D, target: &Target, method: Method, starts: Option<&Asker<'_>>) -> Reply {
     answer(d, target, method, starts).await.unwrap_or_else(|error| {
         d.warn(About::Service, "a request was not answered", &error);
