@@ -9,6 +9,7 @@ import re
 import secrets
 import signal
 import threading
+import time
 
 import late_reads
 from mends import mend
@@ -267,9 +268,14 @@ def tell_task(ecs, scenarios):
         with open(f"/proc/{pid}/oom_score_adj", "w") as score:
             score.write(str(told.get("oom_score_adj", 0)))
 
+    def running(name, lease):
+        tasks = [task for task in list(ecs._tasks._data.values()) if task["lastStatus"] == "RUNNING" and task.get("startedBy") == lease]
+        return next((task for task in tasks if scenarios.all[name].named.search(task["clusterArn"].lower())), None)
+
     def tell(name, told):
-        running = [task for task in ecs._tasks._data.values() if task["lastStatus"] == "RUNNING"]
-        [task] = [task for task in running if scenarios.all[name].named.search(task["clusterArn"].lower())]
+        # Its builder may be at work before ministack has written down that it runs.
+        while not (task := running(name, told["lease"])):
+            time.sleep(0.1)
         container = ecs._get_docker().containers.get(task["_docker_ids"][0])
         words[task["taskArn"]] = told
         if "memory" in told:

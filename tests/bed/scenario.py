@@ -13,8 +13,9 @@ of the other tests beside it. It is made by the first request that names it:
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
     POST   /_bed/NAME/faults/N/release   lets go what it holds
     POST   /_bed/NAME/session            {"role": "ApiRole"}: a session of this role, as a service would begin it
-    POST   /_bed/NAME/task               {"signal": "SIGKILL"}: to its task; or {"memory": BYTES}: all that it may have, and the kernel ends
-                                         its first process first with an "oom_score_adj" of 1000. What ECS will say of its end, if that is
+    POST   /_bed/NAME/task               {"lease": ID, "signal": "SIGKILL"}: to that lease's task, when it runs; or "memory": BYTES in place
+                                         of "signal": all that it may have, and the kernel ends its first process first with an
+                                         "oom_score_adj" of 1000. What ECS will say of its end, if that is
                                          another thing than usual: "stop_code", and its container's "reason"
 
 Bodies are JSON, both ways. `faults.py` does what is told here.

@@ -10,6 +10,8 @@ use std::{
 use binplz_core::id::key::hex;
 use sha2::{Digest, Sha256};
 
+use crate::site::PATIENCE;
+
 /// Says what it was called, its arguments and its standard input, and exits with its first argument.
 const PROGRAM: &str = r#"
 #include <stdio.h>
@@ -98,7 +100,8 @@ impl Gate {
     pub fn arrived(&self) {
         let (state, changed) = &*self.state;
         let state = state.lock().expect("a lock");
-        drop(changed.wait_while(state, |state| !state.arrived).expect("a lock"));
+        let (state, _) = changed.wait_timeout_while(state, PATIENCE, |state| !state.arrived).expect("a lock");
+        assert!(state.arrived, "{} did not come to its gate", self.name);
     }
 
     /// Lets the build go on.

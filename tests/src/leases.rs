@@ -87,8 +87,8 @@ fn built() -> Value {
         "stats": { "derivations": 1, "log_segments": 0 } })
 }
 
-/// `a` is a live lease of `tree`, `b` one of `hello`. Afterwards a's build has failed, by its own word.
-pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &Lease) {
+/// `a` is a live lease of `tree`, `b` one of `hello`; `cache`: builders share one. Afterwards a's build has failed, by its own word.
+pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &Lease, cache: bool) {
     let nothing = json!({});
     for (method, verb, body) in [
         ("GET", "", &nothing),
@@ -107,15 +107,23 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
     assert_eq!(site.status("tree")["state"], "building");
 
     // Its own objects: programs and log segments, nothing else, no way out.
-    // Nor anything of a cache, where there is none.
-    let (nar, narinfo) = (format!("nar/{}.nar.gz", "0".repeat(64)), format!("{}.narinfo", "0".repeat(32)));
-    let offers = [&*nar, &*narinfo, "plan.json", "cache/nix-cache-info", "public-key"];
-    for name in
-        ["manifest.json", "../../x", "bin/../../hello", "/etc/passwd", "bin/", "log/0"].into_iter().chain(offers)
-    {
+    let allowed = |name: &str| {
         let object = json!([{ "name": name, "size": 3, "sha256": "0".repeat(64) }]);
-        let refused = a.call(site, "POST", "/uploads", &a.token, &object).status;
-        assert!([400, 403].contains(&refused), "{name}: {refused}");
+        let status = a.call(site, "POST", "/uploads", &a.token, &object).status;
+        assert!([200, 400, 403].contains(&status), "{name}: {status}");
+        status == 200
+    };
+    for name in ["manifest.json", "../../x", "bin/../../hello", "/etc/passwd", "bin/", "log/0"] {
+        assert!(!allowed(name), "{name}");
+    }
+    // What it offers to a cache, where there is one: by the name of its content, and nothing else that a cache has.
+    let (nar, narinfo) = (format!("nar/{}.nar.gz", "0".repeat(64)), format!("{}.narinfo", "0".repeat(32)));
+    for name in [nar, narinfo] {
+        assert_eq!(allowed(&name), cache, "{name}");
+    }
+    let other = format!("nar/{}.nar.gz", "1".repeat(64));
+    for name in [&other, "plan.json", "cache/nix-cache-info", "public-key"] {
+        assert!(!allowed(name), "{name}");
     }
     // The very bytes that were announced, in the very place.
     let granted = a.call(site, "POST", "/uploads", &a.token, &object());

@@ -150,7 +150,7 @@ impl Scenario {
         self.tell("POST", "/tick", &Value::Null);
     }
 
-    /// Does something to the one task that runs: `{"signal": "SIGKILL"}`, or `{"memory": BYTES}`; its ARN.
+    /// Does something to the task of a lease when it runs: `{"lease": ID, "signal": "SIGKILL"}`, or `"memory": BYTES`; its ARN.
     pub fn task(&self, told: &Value) -> String {
         self.tell("POST", "/task", told).as_str().expect("an ARN").to_owned()
     }

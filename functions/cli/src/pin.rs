@@ -185,7 +185,6 @@ impl Named {
             Site::Stack(_) if self.path.is_some() => Err(PinError::Directory),
             #[cfg(feature = "aws")]
             Site::Stack(stack) => {
-                use binplz_core::ports::Deployment as _;
                 let (tarball, known) = (nixpkgs::download(&self.url()?)?, self.known_hash()?);
                 let set = nixpkgs::unpack(&nixpkgs::file_url(&tarball)?, known.as_deref())?;
                 let rev = self.rev.clone().unwrap_or(set.rev);

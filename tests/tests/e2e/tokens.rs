@@ -42,7 +42,7 @@ fn a_token_of_one_build_is_refused_for_another_builds_objects_and_row() {
         &["--builder", builder.to_str().expect("a path"), "--lease", "60"],
     );
     let (a, b) = (lease(dir.path(), &server, "tree"), lease(dir.path(), &server, "hello"));
-    leases::a_token_opens_its_own_build_and_nothing_else(&server, &a, &b);
+    leases::a_token_opens_its_own_build_and_nothing_else(&server, &a, &b, false);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! What it costs to be asked for what has failed for good, as AWS sees it; and the machines that passing failures are tried on.
 
 use binplz_core::build::{State, failure::Kind};
-use binplz_tests::{answers::Running, failures::asked_a_thousand_times};
+use binplz_tests::{answers::Running, failures::asked_a_thousand_times, gate::Gate};
 use serde_json::{Value, json};
 
 use crate::{
-    tasks::{being_built, is_ready},
+    tasks::{at_the_gate, gated, is_ready},
     watched::{Watched, ends, watched},
 };
 
@@ -49,26 +49,23 @@ pub(crate) fn by_size(sizes: &[(u64, u64)]) -> Vec<Machine> {
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_task_that_is_out_of_memory_is_followed_by_one_with_twice_as_much() {
-    let hungry = |name, eat: &str| {
-        format!(
-            "{name} = package \"{name}\" {{ buildPhase = \"echo under way; sleep 4; {eat}; $CC -o program ${{good}}\"; }};\n"
-        )
-    };
     let eat = "head -c 300000000 /dev/zero | tail -c 299999999 | wc -c";
     let quietly = format!("{{ {eat}; }} 2> /dev/null || {{ echo a step failed; exit 1; }}");
-    let packages = [("build", eat), ("quiet", &quietly), ("builder", eat)].map(|(name, eat)| hungry(name, eat));
+    let gates = ["build", "quiet", "builder"].map(Gate::new);
+    let packages: Vec<_> = gates.iter().zip([eat, &quietly, eat]).map(|(gate, eat)| gated(gate, eat)).collect();
     let watched = watched(&packages.concat(), &[]);
     // The kernel ends the build's process, which may say so, or not, and the builder tells it; or it ends the builder, and ECS does.
-    for (target, builder_first) in [("failing.build", false), ("failing.quiet", false), ("failing.builder", true)] {
-        let before = machines(&watched).len();
-        being_built(&watched, target);
+    for (gate, builder_first) in gates.iter().zip([false, false, true]) {
+        let (target, before) = (gate.target(), machines(&watched).len());
+        at_the_gate(&watched, gate);
         let mut told = json!({ "memory": 200_000_000 });
         if builder_first {
             told["oom_score_adj"] = 1000.into();
             told["reason"] = "OutOfMemoryError: Container killed due to memory usage".into();
         }
-        watched.scenario.task(&told);
-        is_ready(&watched, target, &[Some(Kind::OutOfMemory), None]);
+        watched.to_task(&target, &told);
+        gate.open();
+        is_ready(&watched, &target, &[Some(Kind::OutOfMemory), None]);
         assert_eq!(machines(&watched)[before..], by_size(&[(8192, 50), (16_384, 50)]), "{target}");
     }
     assert_eq!(watched.scenario.requests("events", "Scheduled Event").len(), 0, "the schedule did not run");

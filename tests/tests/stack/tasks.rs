@@ -1,7 +1,7 @@
 //! A task that ends before its build does, and a task whose end event is lost.
 
 use binplz_core::build::{Build, State, failure::Kind};
-use binplz_tests::site::wait_for;
+use binplz_tests::{gate::Gate, site::wait_for};
 use serde_json::{Value, json};
 
 use crate::{
@@ -9,20 +9,24 @@ use crate::{
     watched::{Watched, ends, policy, watched},
 };
 
-/// Packages that say when they are being built, and take long enough for something to happen to them.
-fn slow(names: &[&str]) -> String {
-    let package = |name| {
-        format!(
-            "{name} = package \"{name}\" {{ buildPhase = \"echo under way; sleep 4; $CC -o program ${{good}}\"; }};\n"
-        )
-    };
-    names.iter().map(package).collect()
+/// A package whose build waits at the gate, and then does `step`.
+pub(crate) fn gated(gate: &Gate, step: &str) -> String {
+    let (target, wait) = (gate.target(), gate.wait());
+    let name = target.trim_start_matches("failing.");
+    format!("{name} = package \"{name}\" {{ buildPhase = \"{wait}; {step}; $CC -o program ${{good}}\"; }};\n")
 }
 
 /// Asks for it, and waits until its task builds it.
-pub(crate) fn being_built(watched: &Watched, target: &str) {
-    assert_eq!(watched.get(&format!("/{target}")).status, 202);
-    watched.is_being_built(target);
+pub(crate) fn at_the_gate(watched: &Watched, gate: &Gate) {
+    assert_eq!(watched.get(&format!("/{}", gate.target())).status, 202);
+    gate.arrived();
+}
+
+/// Waits until its first attempt has ended, and lets the second one pass the gate.
+fn goes_on(watched: &Watched, gate: &Gate, ended: &[Option<Kind>]) {
+    wait_for("the first end", || (!watched.build(&gate.target())?.history.is_empty()).then_some(()));
+    gate.open();
+    is_ready(watched, &gate.target(), ended);
 }
 
 pub(crate) fn is_ready(watched: &Watched, target: &str, ended: &[Option<Kind>]) -> Build {
@@ -40,16 +44,17 @@ fn minutes(watched: &Watched) -> usize {
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_task_that_ends_too_early_is_followed_by_another_one_at_once() {
-    let watched = watched(&slow(&["killed9", "spot"]), &[]);
-    let told: [(&str, Value, Kind); 2] = [
-        ("failing.killed9", json!({ "signal": "SIGKILL" }), Kind::Killed),
-        ("failing.spot", json!({ "signal": "SIGTERM", "stop_code": "SpotInterruption" }), Kind::Interrupted),
+    let gates = ["killed9", "spot"].map(Gate::new);
+    let watched = watched(&gates.each_ref().map(|gate| gated(gate, ":")).concat(), &[]);
+    let told: [(Value, Kind); 2] = [
+        (json!({ "signal": "SIGKILL" }), Kind::Killed),
+        (json!({ "signal": "SIGTERM", "stop_code": "SpotInterruption" }), Kind::Interrupted),
     ];
-    for (target, what, kind) in told {
-        let before = machines(&watched).len();
-        being_built(&watched, target);
-        watched.scenario.task(&what);
-        is_ready(&watched, target, &[Some(kind), None]);
+    for (gate, (what, kind)) in gates.iter().zip(told) {
+        let (target, before) = (gate.target(), machines(&watched).len());
+        at_the_gate(&watched, gate);
+        watched.to_task(&target, &what);
+        goes_on(&watched, gate, &[Some(kind), None]);
         assert_eq!(machines(&watched)[before..], by_size(&[(8192, 50), (8192, 50)]), "{target}");
     }
     assert_eq!(minutes(&watched), 0, "the schedule did not run");
@@ -58,33 +63,30 @@ fn a_task_that_ends_too_early_is_followed_by_another_one_at_once() {
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn an_end_that_nobody_hears_of_is_noticed_when_the_lease_is_over() {
-    let watched = watched(&slow(&["unheard", "undone", "unrung"]), &[]);
+    let gates = ["unheard", "undone", "unrung"].map(Gate::new);
+    let watched = watched(&gates.each_ref().map(|gate| gated(gate, ":")).concat(), &[]);
+    let [unheard, undone, unrung] = &gates;
     let stopped = json!({ "service": "events", "operation": "ECS Task State Change", "with": "\"STOPPED\"" });
     let write = json!({ "function": "Reaper", "service": "dynamodb", "operation": "TransactWriteItems" });
-    // The event is lost; or the reaper is killed when it hears of it.
-    for (n, (target, fault)) in [
-        ("failing.unheard", json!({ "at": stopped, "do": "lose" })),
-        ("failing.undone", json!({ "at": write, "do": "kill-before" })),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        being_built(&watched, target);
-        let fault = watched.scenario.fault(&fault);
-        watched.scenario.task(&json!({ "signal": "SIGKILL" }));
+    let killed = |gate: &Gate, fault: &Value| {
+        at_the_gate(&watched, gate);
+        let fault = watched.scenario.fault(fault);
+        watched.to_task(&gate.target(), &json!({ "signal": "SIGKILL" }));
         fault.happened();
-        watched.lease_is_over(target);
+    };
+    // The event is lost; or the reaper is killed when it hears of it.
+    let faults = [json!({ "at": stopped, "do": "lose" }), json!({ "at": write, "do": "kill-before" })];
+    for (n, (gate, fault)) in [unheard, undone].into_iter().zip(faults).enumerate() {
+        killed(gate, &fault);
+        watched.lease_is_over(&gate.target());
         watched.scenario.tick();
-        is_ready(&watched, target, &[Some(Kind::LostHeartbeat), None]);
+        goes_on(&watched, gate, &[Some(Kind::LostHeartbeat), None]);
         assert_eq!(minutes(&watched), n + 1);
     }
     // It had written it down, and was killed before it rang.
-    being_built(&watched, "failing.unrung");
-    let fault = watched.scenario.fault(&json!({ "at": write, "do": "kill-after" }));
-    watched.scenario.task(&json!({ "signal": "SIGKILL" }));
-    fault.happened();
+    killed(unrung, &json!({ "at": write, "do": "kill-after" }));
     watched.scenario.tick();
-    is_ready(&watched, "failing.unrung", &[Some(Kind::Killed), None]);
+    goes_on(&watched, unrung, &[Some(Kind::Killed), None]);
     assert_eq!(minutes(&watched), 3);
 }
 

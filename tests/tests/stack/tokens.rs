@@ -39,9 +39,11 @@ fn lease(watched: &Watched, attr: &str) -> Lease {
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_token_of_one_build_is_refused_for_another_builds_objects_and_row() {
-    let watched = without_tasks(&["--env", "BINPLZ_LEASE_SECONDS=300"]);
-    let (a, b) = (lease(&watched, "tree"), lease(&watched, "hello"));
-    leases::a_token_opens_its_own_build_and_nothing_else(&watched, &a, &b);
+    for cache in [true, false] {
+        let watched = without_tasks(if cache { &[] } else { &["--parameter=Cache=no"] });
+        let (a, b) = (lease(&watched, "tree"), lease(&watched, "hello"));
+        leases::a_token_opens_its_own_build_and_nothing_else(&watched, &a, &b, cache);
+    }
 }
 
 #[test]

@@ -16,12 +16,12 @@ use binplz_core::{
         target::Query,
     },
     nixpkgs::pins::Pins,
-    ports::{Collect, HasLedger, HasStore, Ledger, Read},
+    ports::{Collect, HasLedger, HasStore, Ledger, NotCommitted, Read},
     quota::limits::Limits,
-    row::{Row, RowKey, Version},
+    row::{Row, RowKey, Swap, Version},
 };
 use binplz_tests::{scenario::Scenario, server::fresh_set, site::wait_for, stack::Stack};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What the bed is called by those that it started.
@@ -50,12 +50,13 @@ pub(crate) fn watched_with(packages: &str, policy: &Policy, more: &[&str]) -> Wa
     Watched { scenario, stack, set }
 }
 
-/// A lease long enough for a container to start beside other tests, short enough to be waited for.
+/// A lease that no load of the machine outlasts: [`Watched::lease_is_over`] ends one. As many slots as a test may have tasks,
+/// also where the slot of a task whose end was lost stays taken.
 pub(crate) fn policy() -> Policy {
-    let (lease, first_delay) = (Duration::from_secs(12), Duration::from_secs(1));
+    let (lease, first_delay, slots) = (Duration::from_secs(600), Duration::from_secs(1), 8);
     // A catalogue would be one task more.
     let names = Names::Attributes;
-    Policy { names, lease, first_delay, cool_down: Duration::from_secs(3600), ..Policy::default() }
+    Policy { names, lease, first_delay, slots, cool_down: Duration::from_secs(3600), ..Policy::default() }
 }
 
 impl Deref for Watched {
@@ -76,10 +77,18 @@ impl Watched {
             .with("BINPLZ_SYSTEM", &self.outputs["System"])
     }
 
+    fn ledger(&self) -> DynamoLedger {
+        let settings = self.settings();
+        DynamoLedger::open(&account(&settings), &settings).expect("settings")
+    }
+
     /// The build's row.
     pub(crate) fn build(&self, target: &str) -> Option<Build> {
-        let settings = self.settings();
-        let ledger = DynamoLedger::open(&account(&settings), &settings).expect("settings");
+        self.versioned(target).map(|(build, _)| build)
+    }
+
+    fn versioned(&self, target: &str) -> Option<(Build, Version)> {
+        let (settings, ledger) = (self.settings(), self.ledger());
         let pins: Pins = match now_and_here(ledger.load(&RowKey::Pins, Read::Consistent)).expect("the ledger") {
             Some((Row::Pins(pins), _)) => pins,
             _ => settings.first_pins().expect("the pins that were deployed"),
@@ -88,7 +97,7 @@ impl Watched {
         let found = pins.resolve(&target, settings.system().expect("a system")).expect("a pin");
         let key = RowKey::Build(found.build(Product::Package(target.wanted.attr().clone())));
         match now_and_here(ledger.load(&key, Read::Consistent)).expect("the ledger") {
-            Some((Row::Build(build), _)) => Some(build),
+            Some((Row::Build(build), version)) => Some((build, version)),
             _ => None,
         }
     }
@@ -154,6 +163,14 @@ impl Watched {
         now_and_here(advance(&deployment, &key, &Event::Cancel)).expect("it is under way");
     }
 
+    /// Does something to the task that builds it; what, [`Scenario::task`] says.
+    pub(crate) fn to_task(&self, target: &str, told: &Value) {
+        let lease = self.build(target).expect("a row").lease().expect("a lease").id.to_string();
+        let mut told = told.clone();
+        told["lease"] = lease.into();
+        self.scenario.task(&told);
+    }
+
     /// How many tasks a lease has had.
     pub(crate) fn tasks_of(&self, lease: &LeaseId) -> usize {
         self.task_arns(Some(lease)).len()
@@ -191,10 +208,19 @@ impl Watched {
         })
     }
 
-    /// Waits until the lease is over that the build is held by.
+    /// Has the lease end now that holds the build, as if its time had passed without a heartbeat.
     pub(crate) fn lease_is_over(&self, target: &str) {
-        let expires = self.build(target).expect("a row").lease().expect("a lease").expires;
-        wait_for("the lease to be over", || (binplz_clock::now() >= expires).then_some(()));
+        wait_for("the lease to be over", || {
+            let (mut build, seen) = self.versioned(target).expect("a row");
+            let State::Building(lease) = &mut build.state else { panic!("{target} has no lease") };
+            lease.expires = binplz_clock::now();
+            match now_and_here(self.ledger().commit(vec![Swap { seen, row: Row::Build(build) }])) {
+                Ok(()) => Some(()),
+                // A heartbeat was written in between.
+                Err(NotCommitted::Conflict) => None,
+                Err(NotCommitted::Unavailable(error)) => panic!("{error}"),
+            }
+        });
     }
 
     /// Waits until the build may be tried again.

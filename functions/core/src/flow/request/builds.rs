@@ -75,13 +75,12 @@ impl Line {
 /// [`Unavailable`].
 pub async fn builds<D: HasLedger>(d: &D) -> Result<Builds, Unavailable> {
     let pins = pins::load(d).await?;
-    let line = |listed: &Listed| line(d, &pins, listed);
     let running = d.ledger().list(StatusIndex::Building, None, MOST).await?;
     let failed = d.ledger().latest(StatusIndex::Failed, MOST).await?;
     Ok(Builds {
-        building: try_join_all(running.iter().map(|listed| told(d, line(listed), listed))).await?,
-        queued: queued(d, MOST).await?.iter().map(line).collect(),
-        failed: try_join_all(failed.iter().map(|listed| told(d, line(listed), listed))).await?,
+        building: told(d, &pins, StatusIndex::Building, &running).await?,
+        queued: queued(d, MOST).await?.iter().map(|listed| line(d, &pins, listed)).collect(),
+        failed: told(d, &pins, StatusIndex::Failed, &failed).await?,
         ready: ready(d, &pins, MOST).await?,
     })
 }
@@ -115,10 +114,21 @@ fn line<D: Deployment>(d: &D, pins: &Pins, listed: &Listed) -> Line {
     }
 }
 
-/// The line with what its row says; a list may be late, and the row has moved on.
-async fn told<D: HasLedger>(d: &D, line: Line, listed: &Listed) -> Result<Line, Unavailable> {
-    let (build, _) = load_build(d, &listed.key).await?;
-    let at = build.lease().map_or(listed.at, |lease| lease.claimed);
-    let status = status::view(d, build, false).await?;
-    Ok(Line { told: Some(status.headline()), at, age_seconds: (d.now() - at).as_secs(), ..line })
+/// The lines with what their rows say. A list may be late: a build whose row is in another state by now is left out.
+async fn told<D: HasLedger>(
+    d: &D,
+    pins: &Pins,
+    status_index: StatusIndex,
+    list: &[Listed],
+) -> Result<Vec<Line>, Unavailable> {
+    let lines = try_join_all(list.iter().map(|listed| async move {
+        let (build, _) = load_build(d, &listed.key).await?;
+        if build.status_index().is_none_or(|(now, _)| now != status_index) {
+            return Ok(None);
+        }
+        let at = build.lease().map_or(listed.at, |lease| lease.claimed);
+        let told = Some(status::view(d, build, false).await?.headline());
+        Ok(Some(Line { told, at, age_seconds: (d.now() - at).as_secs(), ..line(d, pins, listed) }))
+    }));
+    Ok(lines.await?.into_iter().flatten().collect())
 }

@@ -85,7 +85,7 @@ pub struct Served {
 /// [`Unavailable`].
 pub async fn service<D: HasLedger>(d: &D) -> Result<Service, Unavailable> {
     let pins = pins::load(d).await?;
-    let (limits, _) = load_limits(d, Read::Eventual).await?;
+    let (limits, _) = load_limits(d, Read::Consistent).await?;
     let paused = |system| {
         let paused = limits.closed(system, d.policy(), d.now())?;
         Some(Pause { system, paused, reason: paused.sentence() })
