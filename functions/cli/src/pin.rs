@@ -11,7 +11,7 @@ use binplz_core::{
         time::Timestamp,
     },
     nixpkgs::pins::{Change, Pins, Source},
-    ports::{HasStore, Unavailable},
+    ports::Unavailable,
 };
 use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;
@@ -185,6 +185,7 @@ impl Named {
             Site::Stack(_) if self.path.is_some() => Err(PinError::Directory),
             #[cfg(feature = "aws")]
             Site::Stack(stack) => {
+                use binplz_core::ports::HasStore as _;
                 let (tarball, known) = (nixpkgs::download(&self.url()?)?, self.known_hash()?);
                 let set = nixpkgs::unpack(&nixpkgs::file_url(&tarball)?, known.as_deref())?;
                 let rev = self.rev.clone().unwrap_or(set.rev);

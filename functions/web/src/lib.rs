@@ -1,4 +1,4 @@
-//! The HTTP surface over a [`Deployment`]: what is asked is read here, what is answered is written here, and nothing is decided
+//! The HTTP surface over a [deployment](binplz_core::ports::Deployment): what is asked is read here, what is answered is written here, and nothing is decided
 //! here.
 //!
 //! ```text
