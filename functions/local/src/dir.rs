@@ -24,7 +24,7 @@ pub enum OpenError {
     ReadOnly(PathBuf),
     /// No space, no inodes, or no quota left.
     #[error("the disk that holds {} is full: make room, then start again", .0.display())]
-    LimitExceeded(PathBuf),
+    Full(PathBuf),
     /// A path with characters that a `file://` URL would have to escape.
     #[error("{} has characters that Nix does not take in the URL of a cache: give a plainer path, or leave --cache away", .0.display())]
     NotPlain(PathBuf),
@@ -63,7 +63,7 @@ impl OpenError {
         match cause.kind() {
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => OpenError::NotADirectory(path),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(path),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::LimitExceeded(path),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::Full(path),
             _ => OpenError::Io { path, cause },
         }
     }

@@ -38,7 +38,7 @@ impl Asset {
     }
 }
 
-/// FNV-1a: nobody chooses these bytes but us, so that it need not withstand anybody.
+/// FNV-1a: the bytes are our own, so the hash need not resist an attacker.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

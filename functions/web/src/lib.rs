@@ -42,7 +42,7 @@ pub fn waits<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(deployment
     Router::new().route("/-/wait/{*hop}", get(target::hop::<D>)).with_state(deployment)
 }
 
-/// What people and their programs ask for; no builder's endpoint, and nobody who waits.
+/// The routes for clients, without the builders' endpoint and without waiting.
 pub fn site<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/", get(pages::home::<D>))
@@ -75,8 +75,8 @@ pub fn leases<D: HasLedger + HasStore<Store: Intake> + HasBell>(deployment: Arc<
         .with_state(deployment)
 }
 
-/// A service behind a CDN, which proves by `secret` that a request comes from there, and says from whom. Without a secret nobody
-/// is believed.
+/// A service behind a CDN, which proves with `secret` that a request comes from it, and names the viewer. Without a
+/// secret no header is trusted.
 pub fn behind_cdn(router: Router, secret: Option<&str>) -> Router {
     let secret = secret.map(Arc::<str>::from);
     let believe = move |request: Request| ready(viewer::believe(secret.as_deref(), request));

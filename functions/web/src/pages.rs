@@ -57,7 +57,7 @@ struct HomeText<'a> {
     home: &'a Home<'a>,
 }
 
-/// `/`. It is there whatever is down.
+/// `/`. The page also works while backends are down.
 pub(crate) async fn home<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
     let ready = match format {
@@ -169,7 +169,7 @@ struct ServicePage<'a> {
     service: &'a Service,
 }
 
-/// `/-/health`: for whoever asks every few seconds, that it answers and its version; for people and programs, how it stands.
+/// `/-/health`: for monitors, whether it answers, and its version; for people and programs, the service's state.
 pub(crate) async fn health<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
     if format == Format::Shell {

@@ -56,8 +56,8 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
         Err(why) => return problem(&*d, Problem::bad_target(&why), format),
     };
     let asker = asker(viewer, &headers);
-    // A page's visitor starts a build with its button; whoever only looks (HEAD) starts none.
-    let meant = method == stored::Method::Get && format != Format::Html && !is_nobody(&headers);
+    // A page's visitor starts a build with its button; a request that only looks (HEAD) starts none.
+    let meant = method == stored::Method::Get && format != Format::Html && !is_prefetch(&headers);
     let reply = program::request(&*d, &query.target, method, meant.then_some(&asker)).await;
     d.emit(About::Service, Signal::Answered { reply: &reply, to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
@@ -120,11 +120,11 @@ fn asker(viewer: Option<Extension<IpAddr>>, headers: &HeaderMap) -> Asker<'_> {
     }
 }
 
-/// What programs call themselves that fetch what nobody has asked them for.
+/// Parts of crawlers' `User-Agent` headers.
 const CRAWLERS: [&str; 7] = ["bot", "crawl", "spider", "slurp", "preview", "facebookexternalhit", "archiver"];
 
-/// Whether nobody waits for the answer: it is fetched in case, or by a crawler.
-fn is_nobody(headers: &HeaderMap) -> bool {
+/// Whether the request is a prefetch, or a crawler's.
+fn is_prefetch(headers: &HeaderMap) -> bool {
     let prefetched =
         |name| header(headers, name).is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"));
     let agent = header(headers, "user-agent").unwrap_or("").to_ascii_lowercase();
@@ -173,8 +173,8 @@ pub(crate) async fn build<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     response
 }
 
-/// Whether a page of another site had its visitor's browser send this. Old browsers tell the origin only; command-line clients
-/// neither, and nobody can make them.
+/// Whether a page of another site made its visitor's browser send this. Old browsers send the origin only; command-line
+/// clients send neither header, and no page can make them.
 fn is_from_another_site(headers: &HeaderMap, origin: &str) -> bool {
     match headers.get("sec-fetch-site") {
         Some(site) => site != "same-origin" && site != "none",

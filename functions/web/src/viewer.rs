@@ -59,9 +59,9 @@ mod tests {
             (Some("secret"), &[viewer, (SECRET, "secreT")]),
             (Some("secret"), &[viewer, (SECRET, "secret2")]),
             (Some("secret"), &[viewer, (SECRET, "")]),
-            (Some("secret"), &[(VIEWER, "nobody"), (SECRET, "secret")]),
+            (Some("secret"), &[(VIEWER, "no address"), (SECRET, "secret")]),
             (Some("secret"), &[(SECRET, "secret")]),
-            // Without a CDN nobody speaks for anybody.
+            // Without a CDN no header is trusted.
             (None, &[viewer, (SECRET, "")]),
             (None, &[viewer, (SECRET, "secret")]),
             (None, &[viewer]),

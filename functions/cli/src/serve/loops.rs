@@ -50,7 +50,7 @@ pub(crate) async fn collector(d: Arc<Local>) {
     sleep(AFTER_START).await;
     loop {
         if let Err(error) = gc(&*d, false).await {
-            d.warn(About::Service, "what nobody needs was not all cleared away", &error);
+            d.warn(About::Service, "garbage collection did not finish", &error);
         }
         sleep(DAY).await;
     }

@@ -113,7 +113,7 @@ impl Problem {
         Problem { retry_after: Some(seconds_up(until - now).max(1)), ..Problem::new(503, sentence) }
     }
 
-    /// Whoever asks has had as many builds started as it may in a day.
+    /// The client has reached its rate limit.
     pub fn too_many(most: u32, by_key: bool, until: Day, now: Timestamp) -> Problem {
         let builds = if most == 1 { "one new build".to_owned() } else { format!("{most} new builds") };
         let whose = if by_key { "with this API key" } else { "from your address" };
@@ -124,7 +124,7 @@ impl Problem {
         Problem { retry_after: Some(seconds_up(until.start() - now).max(1)), ..Problem::new(429, sentence) }
     }
 
-    /// An API key that nobody has given out.
+    /// An unknown API key.
     pub fn unknown_key() -> Problem {
         Problem::new(401, "this API key is not known here; without one, the allowance of your address counts")
     }

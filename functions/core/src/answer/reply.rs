@@ -54,7 +54,7 @@ pub enum Reply {
     },
     /// Queued or building.
     Pending(Status),
-    /// Nobody has asked for it, and this request may not.
+    /// It was not requested yet, and this request may not start it.
     Unbuilt {
         /// The nixpkgs' catalogue is not made, so that the name was taken for an attribute.
         by_attribute: bool,
@@ -82,7 +82,7 @@ impl Reply {
     }
 }
 
-/// What a page says of what nobody has asked for.
+/// A page's text for a package that was not requested yet.
 const UNASKED: &str =
     "Nobody has asked for this yet. It is built once, from its upstream source, and then it is there for everybody.";
 
@@ -260,8 +260,8 @@ impl Reply {
         Answer { status, headers, body }
     }
 
-    /// How long the answer may be kept. A redirect to the CDN is the same for everybody, until the pin moves or the program is taken
-    /// down: a minute later that is seen. All else is for whoever asked, and for now.
+    /// How long the answer may be cached. A redirect to the CDN is the same for all clients until the pin moves or the
+    /// program is taken down, which shows a minute later. All other answers are for this client, and for now.
     fn cache_control(&self) -> &'static str {
         match self {
             Reply::Hit { at: Location::Cdn(_), .. } => "public, max-age=60",

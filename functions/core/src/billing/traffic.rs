@@ -1,4 +1,4 @@
-//! Downloads, as they are counted.
+//! Download counts.
 
 use std::ops::Add;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::key::Attr;
 
-/// How often a package was served.
+/// How often a package was downloaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// The package.
@@ -16,7 +16,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Of counts, those with the most hits; of as many, those first that are first in the alphabet.
+    /// The packages with the most hits; ties are in alphabetical order.
     pub fn most(counts: impl IntoIterator<Item = (Attr, u64)>, most: usize) -> Vec<Asked> {
         let mut all: Vec<_> = counts.into_iter().map(|(package, hits)| Asked { package, hits }).collect();
         all.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.package.cmp(&b.package)));
@@ -25,17 +25,17 @@ impl Asked {
     }
 }
 
-/// What was served, by a deployment or of a package.
+/// Downloads of a deployment, or of a package.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Hits.
     pub hits: u64,
-    /// Bytes of the programs that they led to. Whether all of them were fetched, nobody knows.
+    /// Bytes of the programs that the redirects led to. Some downloads may not have completed.
     pub bytes: u64,
 }
 
 impl Traffic {
-    /// A hit that led to so many bytes.
+    /// One hit of `bytes` bytes.
     pub fn hit(bytes: u64) -> Traffic {
         Traffic { hits: 1, bytes }
     }

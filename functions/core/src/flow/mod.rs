@@ -22,15 +22,15 @@ pub mod operator;
 pub mod request;
 pub mod schedule;
 
-/// How often a commit is tried again after somebody else wrote first. Each conflict means that another writer got on, so this many in a row
-/// mean that something is wrong.
+/// How often a commit is retried after a conflict. Each conflict means that another writer succeeded, so this many in a
+/// row mean a bug.
 const CONFLICTS_MAX: usize = 100;
-/// How often a commit is tried again whose outcome is unknown.
+/// How often a commit with an unknown outcome is retried.
 const RETRIES_MAX: usize = 3;
-/// How far the queue is counted, for whoever looks.
+/// How far the queue is counted in answers.
 pub const QUEUE_COUNT: usize = 1000;
 
-/// How often a change was tried: load, decide, commit.
+/// The tries of one change: load, decide, commit (optimistic concurrency).
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     conflicts: usize,
@@ -38,10 +38,11 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    /// Whether to load and decide again after a commit that failed. Where its outcome is unknown, what is there now tells.
+    /// Counts a failed commit before the caller loads and decides again. If its outcome is unknown, the next load shows
+    /// it.
     ///
     /// # Errors
-    /// [`Unavailable`], where that was tried often enough.
+    /// [`Unavailable`] after too many tries.
     pub(crate) fn again(&mut self, error: NotCommitted) -> Result<(), Unavailable> {
         match error {
             NotCommitted::Conflict if self.conflicts < CONFLICTS_MAX => self.conflicts += 1,
@@ -59,7 +60,7 @@ pub enum AdvanceError {
     /// The state machine refuses it.
     #[error(transparent)]
     Illegal(#[from] Illegal),
-    /// There is no slot or no money.
+    /// No slot, or no money.
     #[error(transparent)]
     LimitExceeded(#[from] LimitExceeded),
     /// The ledger does not answer.
@@ -78,7 +79,7 @@ pub(crate) async fn load_row<D: HasLedger, R: TryFrom<Row>>(
     Ok((Some(R::try_from(row).map_err(other)?), version))
 }
 
-/// A build's row, as a consistent read shows it.
+/// A build's row, by a consistent read.
 pub(crate) async fn load_build<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(Build, Version), Unavailable> {
     let (row, version) = load_row(d, &RowKey::Build(key.clone()), Read::Consistent).await?;
     Ok((row.unwrap_or_else(|| Build::unasked(key.clone())), version))
@@ -89,7 +90,7 @@ pub(crate) async fn load_limits<D: HasLedger>(d: &D, read: Read) -> Result<(Limi
     Ok((row.unwrap_or_default(), version))
 }
 
-/// Changes the limits, and tells whether they were otherwise.
+/// Changes the limits; returns whether anything changed.
 pub(crate) async fn change_limits<D: HasLedger>(
     d: &D,
     change: impl Fn(&Limits) -> Limits,
@@ -108,7 +109,7 @@ pub(crate) async fn change_limits<D: HasLedger>(
     }
 }
 
-/// What a package took when it was built last.
+/// The profile of a package's last build.
 pub(crate) async fn load_profile<D: HasLedger>(
     d: &D,
     system: System,
@@ -118,14 +119,14 @@ pub(crate) async fn load_profile<D: HasLedger>(
     load_row(d, &RowKey::BuildProfile(system, attr.clone()), read).await
 }
 
-/// The manifest that lies there, if one does.
+/// The manifest below a prefix, if there is one.
 pub(crate) async fn load_manifest<D: HasStore>(d: &D, prefix: &AttemptPrefix) -> Result<Option<Manifest>, Unavailable> {
     let content = d.store().read(&prefix.object(ObjectName::Manifest)).await?;
     let read = |content: Vec<u8>| serde_json::from_slice(&content).map_err(|error| Unavailable::new("store", error));
     content.map(read).transpose()
 }
 
-/// The manifest of what was made for a build.
+/// The manifest of a ready build.
 pub(crate) async fn manifest_of<D: HasStore>(d: &D, key: &BuildKey, made: &Made) -> Result<Manifest, Unavailable> {
     let manifest = load_manifest(d, &made.prefix(key)).await?;
     manifest
@@ -133,39 +134,41 @@ pub(crate) async fn manifest_of<D: HasStore>(d: &D, key: &BuildKey, made: &Made)
         .ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))
 }
 
-/// Up to `most` builds that wait in the queue, those that wait for their time included, in the order of their turns.
+/// Up to `most` queued builds, including those that are not due yet, in queue order.
 pub(crate) async fn queued<D: HasLedger>(d: &D, most: usize) -> Result<Vec<Listed>, Unavailable> {
     let mut queued = d.ledger().list(StatusIndex::Queued, None, most).await?;
     queued.extend(d.ledger().list(StatusIndex::Warming, None, most - queued.len()).await?);
     Ok(queued)
 }
 
-/// Whether asking would queue it: nobody has asked for it, or it has cooled down; all else is as it is.
+/// Whether a request would queue it: it was not requested before, or has cooled down.
 pub(crate) fn startable<D: Deployment>(d: &D, build: &Build) -> bool {
     matches!(apply(build, &Event::Ask, d.now(), d.policy()), Ok(Step::Move(_)))
 }
 
-/// What an event did.
+/// The effect of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advanced {
     /// The row before it.
     pub before: Build,
-    /// The row after it; equal to `before` where the event brought nothing new.
+    /// The row after it; equal to `before` if the event brought nothing new.
     pub after: Build,
 }
 
-/// Applies an event to a build: load, decide, commit, and again where somebody else wrote first.
+/// Applies an event to a build: load, decide, commit, and again after a conflict (optimistic concurrency). A lost reply
+/// is detected: the event is then not applied a second time.
 ///
-/// A build's row changes in this way only, and, together with a derivation's, in [`lease::claim`]. Where the change gives a lease out or takes
-/// one back, the slots-and-money row changes in the same commit.
+/// This is the only way to change a build's row, except for [`lease::claim`], which changes a derivation's row with it.
+/// If the event gives out or ends a lease, the row of the limits changes in the same commit.
 ///
 /// # Errors
-/// [`AdvanceError`]; then nothing has changed, save that an [`Unavailable`] ledger may have committed without saying so.
+/// [`AdvanceError`]; then nothing has changed, except that an [`Unavailable`] ledger may have committed without a
+/// reply.
 pub async fn advance<D: HasLedger>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, AdvanceError> {
     advance_for(d, key, event, None).await
 }
 
-/// The same; and where a build comes to be under way by it, that is charged to whoever wants it, in the same commit.
+/// The same; if the event starts the build, the client is charged in the same commit.
 ///
 /// # Errors
 /// [`AdvanceError`].
@@ -176,7 +179,7 @@ pub(crate) async fn advance_for<D: HasLedger>(
     charge: Option<&Charge>,
 ) -> Result<Advanced, AdvanceError> {
     let mut tries = Tries::default();
-    // What a commit would have done that was not acknowledged. Where it is found done, it is this call's doing.
+    // The effect of a commit that was not acknowledged. If the next load shows it, this call has made it.
     let mut unheard: Option<Advanced> = None;
     loop {
         let (before, seen) = load_build(d, key).await?;
@@ -193,7 +196,7 @@ pub(crate) async fn advance_for<D: HasLedger>(
         match d.ledger().commit(swaps).await {
             Ok(()) => return Ok(told(d, advanced)),
             Err(error) => {
-                // It may have happened: what is there now tells.
+                // It may have been committed: the next load shows it.
                 unheard = matches!(error, NotCommitted::Unavailable(_)).then_some(advanced);
                 tries.again(error)?;
             }
@@ -201,7 +204,7 @@ pub(crate) async fn advance_for<D: HasLedger>(
     }
 }
 
-/// What an event makes of a build, and all that is to be committed with it; `None`: it brings nothing new.
+/// A build's row after an event, and everything to commit with it; `None` if the event brings nothing new.
 pub(crate) async fn decide<D: HasLedger>(
     d: &D,
     before: &Build,
@@ -249,8 +252,8 @@ fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
     advanced
 }
 
-/// Wakes the dispatcher: a build is queued, or a slot is free. The rows say so already, so a ring that fails costs time only: the
-/// next one, or a sweep, finds them.
+/// Wakes the dispatcher: a build is queued, or a slot is free. The rows contain that already, so a failed ring costs
+/// only time: the next one, or a sweep, finds them.
 pub(crate) async fn ring<D: HasBell>(d: &D) {
     if let Err(error) = d.bell().ring().await {
         d.warn(About::Service, "the bell was not rung", &error);

@@ -11,7 +11,7 @@ use crate::{
     ports::Unavailable,
 };
 
-/// The objects, for whoever clears away what nobody needs any more: nobody else can.
+/// Lists and deletes objects: garbage collection's access to the store.
 pub trait Collect: Send + Sync {
     /// Up to `limit` homes that hold something, in an order of the store's own, beginning behind `after`.
     fn prefixes(
@@ -35,6 +35,6 @@ pub trait Collect: Send + Sync {
     /// Removes one. One that is gone already is well.
     fn remove_cached(&self, name: &CacheName) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// How many bytes have been offered to it that nobody has looked at yet.
+    /// The bytes of offers that are not promoted yet.
     fn in_quarantine(&self) -> impl Future<Output = Result<u64, Unavailable>> + Send;
 }

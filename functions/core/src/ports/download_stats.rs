@@ -8,7 +8,7 @@ use crate::{
     ports::Unavailable,
 };
 
-/// Counts hits, and writes nothing while somebody waits for one.
+/// Counts hits, without a write in the path of a hit.
 pub trait DownloadStats: Send + Sync {
     /// The packages that were served most since an instant, up to `most` of them. The last minutes may be missing.
     fn top(&self, since: Timestamp, most: usize) -> impl Future<Output = Result<Vec<Asked>, Unavailable>> + Send;

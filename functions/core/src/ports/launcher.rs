@@ -14,29 +14,30 @@ use crate::{
 /// What a launcher says of a task that it did not start.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotLaunched {
-    /// It will not come to be.
+    /// No task exists, and none will.
     #[error("{0}")]
     Refused(String),
-    /// It may or may not.
+    /// A task may exist or not.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// Starts builders.
+/// Starts and stops builders.
 pub trait Launcher: Send + Sync {
-    /// Starts the builder of a lease and returns what the launcher calls it. The same lease again starts no second one.
+    /// Starts the builder of a lease, and returns the launcher's name for it. Idempotent: the same lease starts no
+    /// second builder.
     fn launch(&self, key: &BuildKey, lease: &Lease) -> impl Future<Output = Result<String, NotLaunched>> + Send;
 
-    /// Stops the builder of a lease, soon and without waiting for it. One that is gone already is fine. `task`: what the launcher
-    /// called it, where that was written down.
+    /// Asks the builder of a lease to stop, without waiting for it. A builder that is gone already is fine. `task`: the
+    /// launcher's name for it, if recorded.
     fn stop(&self, lease: &LeaseId, task: Option<&str>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// Whose builders run now, as far as it knows.
+    /// The leases whose builders run now, as far as known.
     fn running(&self) -> impl Future<Output = Result<Vec<LeaseId>, Unavailable>> + Send;
 
-    /// What keeps it from starting any builder for a system; `None`: nothing that it knows of.
+    /// The reason why no builder for a system can start; `None` if none is known.
     fn obstacle(&self, system: System) -> impl Future<Output = Result<Option<Why>, Unavailable>> + Send {
-        // Where builders are this machine's own processes, whoever serves has looked before.
+        // A local server checked its machine before it started.
         let _ = system;
         async { Ok(None) }
     }

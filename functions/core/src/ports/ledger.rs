@@ -15,15 +15,15 @@ use crate::{
 /// Why nothing was committed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotCommitted {
-    /// A row is not at the version that was seen: nothing was written; load again and decide again.
-    #[error("somebody else wrote first")]
+    /// A row has another version than the one that was seen: nothing was written; load again and decide again.
+    #[error("another writer was first")]
     Conflict,
-    /// Perhaps written, perhaps not.
+    /// The swaps may be written or not.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// How fresh a read must be.
+/// The consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
     /// May miss the newest commit: cheap, and enough for a hit.
@@ -32,20 +32,20 @@ pub enum Read {
     Consistent,
 }
 
-/// How far a scan has come, in a ledger's own words.
+/// The position of a scan, in the ledger's own form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub String);
 
-/// Some of all rows.
+/// A page of all rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scanned {
     /// The rows, each with its version; perhaps none.
     pub rows: Vec<(Row, Version)>,
-    /// Where to go on; `None`: those were the last.
+    /// Where to continue; `None` after the last page.
     pub next: Option<Cursor>,
 }
 
-/// The rows. Knows compare-and-swap, and no rules.
+/// The ledger: compare-and-swap of rows, without any rules.
 pub trait Ledger: Send + Sync {
     /// The row and its version; `None` is version 0.
     fn load(
@@ -54,10 +54,11 @@ pub trait Ledger: Send + Sync {
         read: Read,
     ) -> impl Future<Output = Result<Option<(Row, Version)>, Unavailable>> + Send;
 
-    /// Writes all of one to [`SWAPS_MAX`] swaps of different rows, each with its version raised by one, or nothing.
+    /// Writes all of one to [`SWAPS_MAX`](crate::row::SWAPS_MAX) swaps of different rows, each with its version raised by one, or nothing.
     fn commit(&self, swaps: Vec<Swap>) -> impl Future<Output = Result<(), NotCommitted>> + Send;
 
-    /// Up to `limit` builds of a shelf, the earliest first, beginning after `after`. A list for looking, never for deciding.
+    /// Up to `limit` builds of a status index, the earliest first, beginning behind `after`. The list may lag behind
+    /// the rows: never decide by it.
     fn list(
         &self,
         status_index: StatusIndex,
@@ -65,15 +66,15 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
 
-    /// Up to `limit` builds of a shelf, the latest first. A list for looking.
+    /// Up to `limit` builds of a status index, the latest first. The list may lag behind the rows.
     fn latest(
         &self,
         status_index: StatusIndex,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Listed>, Unavailable>> + Send;
 
-    /// Up to `limit` served rows that are not stale and were found under `pinned`, by what was asked, in the order of its
-    /// text, beginning after `after`. A list for looking.
+    /// Up to `limit` served rows under `pinned` that are not stale, ordered by the requested target's text, beginning
+    /// behind `after`. The list may lag behind the rows.
     fn list_served(
         &self,
         pinned: &Pinned,
@@ -81,28 +82,28 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<ServedKey>, Unavailable>> + Send;
 
-    /// Up to `limit` rows of every kind behind `after`, in an order of the ledger's own. From its first page to its last a scan shows
-    /// each row once that is there all that time, as it was at some instant of it.
+    /// Up to `limit` rows of every kind behind `after`, in the ledger's own order. A complete scan shows each row that
+    /// exists all that time once, as it was at some instant of the scan.
     ///
-    /// A row of a kind that this version does not know is an error: whoever scans wants to know what all rows need.
+    /// A row of an unknown kind is an error: garbage collection must know what all rows need.
     fn scan(&self, after: Option<&Cursor>, limit: usize) -> impl Future<Output = Result<Scanned, Unavailable>> + Send;
 
-    /// Removes a row, on the condition that nobody has replaced it since it was seen. One that is gone already is well.
+    /// Removes a row, if its version is the one that was seen. A row that is gone already is fine.
     ///
-    /// A row that is made anew begins with version 1 again. So only that may be removed which nobody writes on a sighting from before:
-    /// what was let alone for longer than any flow lives ([`crate::gc`]).
+    /// A row that is created again begins with version 1. So only rows that no flow can still write by an older read
+    /// may be removed: those that were unreferenced for longer than any flow lives ([`crate::gc`]).
     fn remove(&self, key: &RowKey, seen: Version) -> impl Future<Output = Result<(), NotCommitted>> + Send;
 
-    /// Replaces what is known of a lease's progress. Unfenced: it is not state, and can fight nobody.
+    /// Replaces a lease's progress. Without a version condition: progress is not state, and conflicts with nothing.
     fn put_progress(
         &self,
         lease: &LeaseId,
         progress: &Progress,
     ) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// What a lease's builder said last.
+    /// The last progress that a lease's builder reported.
     fn progress(&self, lease: &LeaseId) -> impl Future<Output = Result<Option<Progress>, Unavailable>> + Send;
 
-    /// Forgets it. What is not known is forgotten.
+    /// Removes a lease's progress, if there is any.
     fn remove_progress(&self, lease: &LeaseId) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }

@@ -1,5 +1,5 @@
 //! Ports: what the flows need of the world, one role a file. `local` and `aws` each fill them; one contract suite
-//! (`tests/src/contract`) holds every adapter to what is written here.
+//! (`tests/src/contract`) tests every adapter against these descriptions.
 
 use thiserror::Error;
 
@@ -27,11 +27,11 @@ pub use ledger::{Cursor, Ledger, NotCommitted, Read, Scanned};
 pub use store::{Intake, Store};
 pub use wait_limiter::{WaitLimiter, Watch};
 
-/// A backend did not do what it was asked, or its answer was lost: the outcome is unknown, and trying again is right.
+/// A backend failed, or its answer was lost: the outcome is unknown, and a retry is right.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{role}: {cause}")]
 pub struct Unavailable {
-    /// Which role failed.
+    /// The role that failed.
     pub role: &'static str,
     /// For the operator's log, never for a client.
     pub cause: String,

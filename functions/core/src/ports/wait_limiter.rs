@@ -4,24 +4,24 @@ use std::{future::Future, time::Duration};
 
 use crate::{id::key::BuildKey, ports::Unavailable};
 
-/// Where those are who wait for a build: apart from hits, and no more of them than there are seats.
+/// Limits waiting requests, apart from hits, by permits.
 pub trait WaitLimiter: Send + Sync {
-    /// One of them.
+    /// A watch on one build.
     type Watch: Watch;
 
-    /// Whether one more may come in.
+    /// Whether a permit is free for one more waiter.
     fn admits(&self) -> impl Future<Output = Result<bool, Unavailable>> + Send;
 
-    /// One who has been held until now goes on waiting, and keeps its seat.
+    /// A waiter goes on to another hop, and keeps its permit.
     fn keeps(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// Begins to watch a build, for `patience` at most. `None`: no seat is free.
+    /// Begins to watch a build, for `patience` at most. `None` if no permit is free.
     fn watch(&self, key: &BuildKey, patience: Duration) -> Option<Self::Watch>;
 }
 
-/// Tells one who waits for a build that there may be something to see.
+/// Notifies a waiter that its build may have changed.
 pub trait Watch: Send {
-    /// Returns when the build's row may have been settled since the watch began, or since the last return: true. Too often is fine,
-    /// for whoever waits looks again; false where the time is over.
+    /// Returns true when the build's row may have been settled since the watch began, or since the last return; false
+    /// after the time is over. Spurious returns are fine: the waiter reads the row.
     fn changed(&mut self) -> impl Future<Output = bool> + Send;
 }

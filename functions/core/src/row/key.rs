@@ -19,19 +19,19 @@ use crate::{
 pub enum RowKey {
     /// A build's row.
     Build(BuildKey),
-    /// A derivation's row: for which system, and which.
+    /// A derivation's row: the requesting system, and the derivation.
     Derivation(System, DrvHash),
     /// A served row.
     Served(ServedKey),
-    /// What a package took when it was built last.
+    /// The profile of a package's last build.
     BuildProfile(System, Attr),
-    /// The dependencies that fail for a system.
+    /// The failed dependencies of a system.
     FailedDependencies(System),
-    /// What a client has had started.
+    /// A client's allowance.
     Allowance(Client),
     /// The API keys. There is one such row.
     Keys,
-    /// That nobody needs what lies in a home any more.
+    /// An unreferenced prefix.
     Trash(AttemptPrefix),
     /// The row of slots, money and pauses. There is one.
     Limits,

@@ -89,7 +89,7 @@ rows! {
 }
 
 impl Row {
-    /// Its name, which is part of what it says.
+    /// Its key, which follows from its content.
     pub fn key(&self) -> RowKey {
         match self {
             Row::Build(build) => RowKey::Build(build.key.clone()),
@@ -106,14 +106,14 @@ impl Row {
     }
 }
 
-/// How often a row was written, from 1. 0: there is no row.
+/// How often a row was written, from 1; 0 means that there is no row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
-/// One row's replacement, on the condition that nobody has replaced it since it was seen.
+/// A row's replacement, on the condition that its version is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
-    /// The version that this decision was made on.
+    /// The version that the decision was based on.
     pub seen: Version,
     /// What to write.
     pub row: Row,

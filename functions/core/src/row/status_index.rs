@@ -5,16 +5,16 @@ use crate::{
     id::{key::BuildKey, time::Timestamp},
 };
 
-/// Where a build stands in line, or among those that are over.
+/// A build's status in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StatusIndex {
-    /// Queued, and somebody waits for it; ordered by when it is due.
+    /// Queued and requested; ordered by due time.
     Queued,
-    /// Queued, and nobody has asked for it yet; likewise.
+    /// Queued in advance, not requested yet; ordered by due time.
     Warming,
     /// Building, ordered by when its lease expires.
     Building,
-    /// Left to another build, ordered by since when.
+    /// Follows another build; ordered by since when.
     Joined,
     /// Ready, ordered by when it became so.
     Ready,
@@ -22,17 +22,17 @@ pub enum StatusIndex {
     Failed,
 }
 
-/// A build on a shelf. The list may be late: whoever acts on it loads the row first.
+/// An index entry. The index may lag behind the rows: load the row before acting on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Which build.
     pub key: BuildKey,
-    /// Due, expiring, left to another, or settled at.
+    /// Due, expiring, following or settled at.
     pub at: Timestamp,
 }
 
 impl Build {
-    /// On which shelf it belongs, and under which instant; `None` where nobody wants it.
+    /// Its status and the instant that orders it; `None` if it is not requested.
     pub fn status_index(&self) -> Option<(StatusIndex, Timestamp)> {
         match &self.state {
             State::Queued { due, warming: false, .. } => Some((StatusIndex::Queued, *due)),
@@ -45,7 +45,7 @@ impl Build {
         }
     }
 
-    /// Whether it is still to come to an end.
+    /// Whether it is queued, being built, or follows another build.
     pub fn is_under_way(&self) -> bool {
         matches!(
             self.status_index(),

@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
 /// Runs one collection. The next day's run continues where this one failed.
 async fn clear(d: &Receiving) -> Result<(), Error> {
     if let Err(error) = gc(d, false).await {
-        d.warn(About::Service, "what nobody needs was not all cleared away", &error);
+        d.warn(About::Service, "garbage collection did not finish", &error);
         return Err(error.into());
     }
     Ok(())

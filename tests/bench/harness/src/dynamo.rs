@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use http_body_util::{BodyExt, LimitExceeded};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -117,7 +117,7 @@ fn note(seen: &Mutex<Asked>, what: impl FnOnce(&mut Asked)) {
     what(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-async fn answer(table: &Table, seen: &Mutex<Asked>, request: Request<Incoming>) -> Fallible<Response<LimitExceeded<Bytes>>> {
+async fn answer(table: &Table, seen: &Mutex<Asked>, request: Request<Incoming>) -> Fallible<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let (status, body) = match row_asked(table, &head.headers, &body) {
@@ -136,7 +136,7 @@ async fn answer(table: &Table, seen: &Mutex<Asked>, request: Request<Incoming>) 
     };
     let response = Response::builder().status(status).header("content-type", "application/x-amz-json-1.0");
     let response = response.header("x-amzn-requestid", "RVCQ6SSQ24IUD7ACNT4Q5F4RVVV4KQNSO5AEMVJF66Q9ASUAAJG");
-    Ok(response.body(LimitExceeded::from(body.to_string()))?)
+    Ok(response.body(Full::from(body.to_string()))?)
 }
 
 /// The key of the row that an eventually consistent, signed GetItem asks for.

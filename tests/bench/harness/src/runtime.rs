@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use http_body_util::{BodyExt, LimitExceeded};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -62,7 +62,7 @@ impl Runtime {
     }
 }
 
-async fn answer(tell: mpsc::UnboundedSender<Said>, request: Request<Incoming>) -> Fallible<Response<LimitExceeded<Bytes>>> {
+async fn answer(tell: mpsc::UnboundedSender<Said>, request: Request<Incoming>) -> Fallible<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if head.method == Method::GET && path.strip_prefix(INVOCATION) == Some("next") {
@@ -75,14 +75,14 @@ async fn answer(tell: mpsc::UnboundedSender<Said>, request: Request<Incoming>) -
         Some((_, "response")) => Said::Answer(Instant::now(), body),
         Some((_, "error")) => Said::Failed(body),
         _ if path == INIT_ERROR => Said::Failed(body),
-        _ => return Ok(Response::builder().status(StatusCode::NOT_FOUND).body(LimitExceeded::default())?),
+        _ => return Ok(Response::builder().status(StatusCode::NOT_FOUND).body(Full::default())?),
     };
     tell.send(said)?;
-    Ok(Response::builder().status(StatusCode::ACCEPTED).body(LimitExceeded::from(r#"{"status":"OK"}"#))?)
+    Ok(Response::builder().status(StatusCode::ACCEPTED).body(Full::from(r#"{"status":"OK"}"#))?)
 }
 
 /// An event, with the headers that Lambda sends beside it.
-fn with_context(event: Bytes) -> Result<Response<LimitExceeded<Bytes>>, hyper::http::Error> {
+fn with_context(event: Bytes) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
     let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + Duration::from_secs(28);
     Response::builder()
         .header("content-type", "application/json")
@@ -90,5 +90,5 @@ fn with_context(event: Bytes) -> Result<Response<LimitExceeded<Bytes>>, hyper::h
         .header("lambda-runtime-deadline-ms", deadline.as_millis().to_string())
         .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:123456789012:function:binplz-api")
         .header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0")
-        .body(LimitExceeded::from(event))
+        .body(Full::from(event))
 }

@@ -1,5 +1,5 @@
-//! What was built, for whoever makes a catalogue: which programs packages turned out to have. A package of another nixpkgs
-//! most likely has the same ones; and what is built of this one decides in the end.
+//! Earlier builds, for the builder of a catalogue: the programs that packages turned out to have. A package of another
+//! nixpkgs probably has the same ones; a build of this nixpkgs decides in the end.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,12 @@ use crate::{
     row::StatusIndex,
 };
 
-/// How many builds are looked back.
+/// How many of the latest builds are searched.
 const BACK: usize = 2000;
-/// Packages in an answer.
+/// Packages per answer.
 const PAGE: usize = 25;
 
-/// The packages behind those that the builder has seen.
+/// The next packages after those that the builder has read.
 ///
 /// # Errors
 /// [`Denied`].
@@ -31,14 +31,14 @@ pub async fn built<D: HasLedger + HasStore>(d: &D, bearer: &Bearer, seen: Looked
     let mut names = BTreeSet::new();
     let latest = d.ledger().latest(StatusIndex::Ready, BACK).await?;
     let keys = latest.into_iter().map(|listed| listed.key).filter(|key| key.system == bearer.key.system);
-    // Each package once, as it was built last.
+    // Each package once, by its latest build.
     let mut keys = keys.filter_map(|key| match &key.product {
         Product::Package(attr) => names.insert(attr.clone()).then(|| (attr.clone(), key.clone())),
         Product::Catalogue => None,
     });
     let mut packages = Vec::new();
     for (attr, key) in keys.by_ref().skip(seen.packages).take(PAGE) {
-        // The list may be late: what is not ready any more is passed over.
+        // The list may lag: a build that is no longer ready is skipped.
         let Some(prefix) = load_build(d, &key).await?.0.prefix() else { continue };
         let Some(manifest) = load_manifest(d, &prefix).await? else { continue };
         packages.push((attr, manifest));

@@ -1,4 +1,5 @@
-//! A builder has evaluated, and asks who realises what it came to: one build does for each derivation, and all others follow it.
+//! A builder has evaluated, and claims the derivation (single-flight): one build realises each derivation, and all
+//! others follow it.
 
 use crate::{
     build::{
@@ -21,12 +22,12 @@ use crate::{
     row::{Row, Swap},
 };
 
-/// Whose turn it is. Whoever is told [`Turn::Go`] has written the derivation's row after it had seen that nobody else is at it; so of
-/// two who saw that at once, one sees the other. Whoever is told [`Turn::Elsewhere`] is joined, ready or failed by then,
-/// and its slot is free.
+/// Decides who realises the derivation. Before [`Turn::Go`] is returned, the derivation's row has been written on the
+/// condition that no other attempt held it; so of two concurrent claims, one sees the other. With [`Turn::Elsewhere`],
+/// the build is joined, ready or failed by then, and its slot is free.
 ///
 /// # Errors
-/// [`Denied`]; then nothing is to be realised.
+/// [`Denied`]; then nothing may be realised.
 pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     d: &D,
     bearer: &Bearer,
@@ -37,7 +38,7 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     };
     let drv = DrvHash::of_path(&found.drv_path).map_err(|_| Denied::Nonsense("that is no derivation"))?;
     match admit(d, bearer).await {
-        // It may have left it already, and not have heard.
+        // It may have left the derivation before, and missed the reply.
         Err(Denied::NotLive) => {}
         admitted => drop(admitted?),
     }
@@ -61,7 +62,7 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
                 return Ok(Turn::Go);
             }
             plan(d, &build, bearer, &found.to_offer).await?;
-            // One commit: so the lease was live when the derivation became its own.
+            // One commit, so the lease was live when it got the derivation.
             swaps.push(Swap { seen, row: Row::Derivation(Derivation { drv: drv.clone(), prefix: mine.clone() }) });
             match d.ledger().commit(swaps).await {
                 Ok(()) => return Ok(Turn::Go),
@@ -77,8 +78,8 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     }
 }
 
-/// Writes down what the attempt may offer to the shared cache, unless it holds a derivation already: by then that may run, and it is
-/// too late.
+/// Stores the plan of what the attempt may offer to the binary cache, unless it holds a derivation already: by then
+/// builds may run, and it is too late.
 async fn plan<D: HasStore<Store: Intake>>(
     d: &D,
     build: &Build,
@@ -93,7 +94,7 @@ async fn plan<D: HasStore<Store: Intake>>(
     Ok(d.store().write(&bearer.prefix().object(ObjectName::Plan), json).await?)
 }
 
-/// Whether a build has been told of this very failure before. Then an operator wants the derivation tried again.
+/// Whether a build was given this very failure before. Then an operator wants the derivation tried again.
 fn was_told(build: &Build, drv: &DrvHash, realisation: &Realisation) -> bool {
     let Realisation::Failed(failure) = realisation else { return false };
     build.history.last().is_some_and(|last| last.left.as_ref() == Some(drv) && last.failure.as_ref() == Some(failure))

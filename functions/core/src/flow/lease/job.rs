@@ -1,4 +1,4 @@
-//! What a builder may ask for while it holds its lease.
+//! A builder's requests while it holds its lease.
 
 use crate::{
     build::{
@@ -16,36 +16,36 @@ use crate::{
     telemetry::About,
 };
 
-/// A builder's word: which build and lease it speaks for, and its proof.
+/// The credentials of a builder's request: its build, its lease, and the lease's token.
 #[derive(Clone, Debug)]
 pub struct Bearer {
-    /// Which build.
+    /// The build.
     pub key: BuildKey,
-    /// Which lease.
+    /// The lease.
     pub lease: LeaseId,
-    /// The lease's secret, as it was sent.
+    /// The token, as it was sent.
     pub token: Token,
 }
 
 impl Bearer {
-    /// Where its objects lie.
+    /// The prefix of its objects.
     pub fn prefix(&self) -> AttemptPrefix {
         AttemptPrefix { key: self.key.clone(), lease: self.lease.clone() }
     }
 }
 
-/// Why a builder's word is not heard.
+/// Why a builder's request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// Not the lease's token.
     Token,
-    /// The lease is over, or never was: the builder stops.
+    /// The lease has ended, or never existed: the builder stops.
     NotLive,
-    /// It asks for what no builder may have; tells what.
+    /// The request is not allowed; with the reason.
     Forbidden(&'static str),
-    /// It says what can not be; tells what.
+    /// The request is malformed; with the reason.
     Nonsense(&'static str),
-    /// Ask again.
+    /// A retry may succeed.
     Unavailable(Unavailable),
 }
 
@@ -64,7 +64,7 @@ impl From<AdvanceError> for Denied {
     }
 }
 
-/// Lets a builder in that holds the build's live lease.
+/// Admits the builder that holds the build's live lease.
 pub(crate) async fn admit<D: HasLedger>(d: &D, bearer: &Bearer) -> Result<(Build, Lease), Denied> {
     let (build, _) = load_build(d, &bearer.key).await?;
     match build.lease().cloned() {
@@ -74,21 +74,21 @@ pub(crate) async fn admit<D: HasLedger>(d: &D, bearer: &Bearer) -> Result<(Build
     }
 }
 
-/// What to make.
+/// The builder's job.
 ///
 /// # Errors
 /// [`Denied`].
 pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
     let (build, _) = admit(d, bearer).await?;
     let cache = d.store().cache().await?;
-    // What the attempt before has offered, if it was killed: nobody else tells of it.
+    // An attempt that was killed could not report its offers, so they are reported here.
     if let (Some(_), Some(last)) = (&cache, build.history.last()) {
         let prefix = AttemptPrefix { key: bearer.key.clone(), lease: last.lease.clone() };
         if let Err(error) = d.store().offered(&prefix).await {
-            d.warn(About::Attempt(&prefix.key, &prefix.lease), "nobody looks at what it offers to the cache", &error);
+            d.warn(About::Attempt(&prefix.key, &prefix.lease), "the promoter was not notified of its offers", &error);
         }
     }
-    // A pin that was moved or retired since the claim: nobody wants it built any more.
+    // The pin was moved or retired since the claim: the build is not needed any more.
     let nixpkgs = match pins::load(d).await?.nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
         Source::Elsewhere(nixpkgs) => nixpkgs.clone(),
         Source::Stored { nar_hash } => {
@@ -104,21 +104,22 @@ pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer)
     })
 }
 
-/// The builder is alive and has come so far: its lease is renewed.
+/// Renews the lease, and stores the progress.
 ///
 /// # Errors
 /// [`Denied`].
 pub async fn heartbeat<D: HasLedger>(d: &D, bearer: &Bearer, progress: &Progress) -> Result<Heartbeat, Denied> {
     let (_, lease) = admit(d, bearer).await?;
     d.ledger().put_progress(&lease.id, &progress.clone().cleaned()).await?;
-    // A write a second for a progress bar is one row's business, not the ledger's: the lease moves once a third of it is used.
+    // Progress is written at every heartbeat; the lease's row only once a third of the lease has passed.
     if lease.expires - d.now() < d.policy().lease * 2 / 3 {
         advance(d, &bearer.key, &Event::Heartbeat { id: lease.id }).await?;
     }
     Ok(Heartbeat { lease_seconds: d.policy().lease.as_secs() * 2 / 3 })
 }
 
-/// Permission to store objects: its own programs or its catalogue, its log, and what it offers to the shared cache; nothing else.
+/// Presigned uploads for the attempt's own objects: its programs or its catalogue, its log, and its offers to the
+/// binary cache; nothing else.
 ///
 /// # Errors
 /// [`Denied`].
@@ -142,7 +143,8 @@ pub async fn uploads<D: HasLedger + HasStore<Store: Intake>>(
             {
                 return Err(Denied::Forbidden("this service has no cache"));
             }
-            // By its name it has one content for ever: what was looked at in the quarantine is what comes into the cache.
+            // The name is the content's hash, so the object that the promoter checked in the quarantine is the one that
+            // it copies.
             (ObjectName::Nar(sha256), Product::Package(_)) if *sha256 == upload.sha256 => job.cache_bytes,
             (ObjectName::Narinfo(_), Product::Package(_)) => narinfo::LENGTH_MAX,
             _ => return Err(Denied::Forbidden("the object is of other work than this")),

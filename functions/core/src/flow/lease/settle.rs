@@ -1,4 +1,4 @@
-//! A build comes to its end: by its builder's word, or by its launcher's.
+//! The end of a build, reported by its builder or by its launcher.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::{
     telemetry::About,
 };
 
-/// A builder reports its end. What it says it has stored is looked at first: a row that is Ready has its objects.
+/// A builder reports the outcome. Reported objects are checked first: a row that is Ready has its objects.
 ///
 /// # Errors
-/// [`Denied`]; then the build is as it was.
+/// [`Denied`]; then the build is unchanged.
 pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     d: &D,
     bearer: &Bearer,
@@ -31,7 +31,7 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
 ) -> Result<(), Denied> {
     let live = match admit(d, bearer).await {
         Ok((_, lease)) => Some(lease),
-        // Perhaps its settling was heard and the reply lost: the state machine knows. No object is written for it.
+        // It may have settled before, and missed the reply: the state machine decides. No object is written for it.
         Err(Denied::NotLive) => None,
         Err(denied) => return Err(denied),
     };
@@ -75,17 +75,17 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     if report.stats.offers > 0
         && let Err(error) = d.store().offered(&bearer.prefix()).await
     {
-        d.warn(About::Attempt(&bearer.key, &bearer.lease), "nobody looks at what it offers to the cache", &error);
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "the promoter was not notified of its offers", &error);
     }
-    // Nothing depends on it: what stays is read all the same.
+    // Nothing depends on it: segments that stay are still read.
     if let Err(error) = tidy_log(d, &bearer.prefix()).await {
         d.warn(About::Attempt(&bearer.key, &bearer.lease), "the segments of its log are still there", &error);
     }
     Ok(())
 }
 
-/// Removes the segments of a log that is over, where the whole of it is in the store: a builder that is older, or could not store
-/// that, has left no other.
+/// Removes the segments of a finished log if the whole log is stored: an older builder, or one that could not store it,
+/// has only the segments.
 async fn tidy_log<D: HasStore<Store: Intake>>(d: &D, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
     match d.store().size(&prefix.object(ObjectName::WholeLog)).await? {
         Some(_) => d.store().remove_segments(prefix).await,
@@ -93,7 +93,7 @@ async fn tidy_log<D: HasStore<Store: Intake>>(d: &D, prefix: &AttemptPrefix) -> 
     }
 }
 
-/// How many bytes it has, if it is there.
+/// The bytes of the catalogue, if it is stored.
 async fn look_for_catalogue<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<u64, Denied> {
     let mut bytes = 0;
     for name in [ObjectName::Lookup, ObjectName::Details] {
@@ -103,7 +103,7 @@ async fn look_for_catalogue<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer) 
     Ok(bytes)
 }
 
-/// Writes it beside its programs, if these are there, and tells how many bytes all that has.
+/// Writes the manifest if all its programs are stored, and returns the bytes of all of them.
 async fn store_manifest<D: HasStore<Store: Intake>>(
     d: &D,
     bearer: &Bearer,
@@ -131,11 +131,11 @@ async fn store_manifest<D: HasStore<Store: Intake>>(
     Ok(bytes)
 }
 
-/// A launcher says that a lease's task is gone, or never came to be; `ran`: for how long it was paid for, if that is known. Tells
-/// whether that was news: whether it ended the lease.
+/// The launcher reports that a lease's task has stopped or never started; `ran`: the charged time, if known. Returns
+/// whether this ended the lease. Idempotent.
 ///
 /// # Errors
-/// [`Unavailable`]: say it again, or let the lease lapse.
+/// [`Unavailable`]: report it again, or let the lease expire.
 pub async fn stopped<D: HasLedger + HasBell>(
     d: &D,
     key: &BuildKey,
@@ -152,7 +152,7 @@ pub async fn stopped<D: HasLedger + HasBell>(
     Ok(telemetry)
 }
 
-/// The task of a lease is gone: what it cost is spent, and its slot is free for whoever waits for one.
+/// The task of a lease has stopped: its price is spent, and its slot is free.
 pub(crate) async fn charge<D: HasLedger + HasBell>(
     d: &D,
     lease: &LeaseId,

@@ -1,4 +1,4 @@
-//! What the month has cost so far, and what it will come to. Only looks.
+//! The month's cost so far, and a forecast. Reads only.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::{
     row::StatusIndex,
 };
 
-/// How many packages are told, of those that took the most.
+/// How many of the most expensive packages are listed.
 const DEAREST: usize = 10;
 
 /// What the month has cost.
@@ -24,16 +24,16 @@ pub struct Cost {
     pub month: String,
     /// Its first instant, in milliseconds since 1970.
     pub since: Timestamp,
-    /// When this was asked.
+    /// When this was read.
     pub at: Timestamp,
     /// The first instant of the next one.
     pub until: Timestamp,
-    /// The bill; `None`: this is a machine of one's own, where building costs nothing.
+    /// The bill; `None` on a machine where building is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bill: Option<Bill>,
-    /// What was served since the month began, as far back as that is remembered.
+    /// The month's downloads, as far as they are recorded.
     pub traffic: Traffic,
-    /// Bytes that the store holds, as far as that is known.
+    /// Bytes in the store, as far as known.
     pub stored: u64,
     /// How many builds were looked at for what follows: the latest of those that came to an end this month, up to [`super::inspect::LOOK`]
     /// of those that are ready and as many that have failed.

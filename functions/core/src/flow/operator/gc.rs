@@ -1,12 +1,12 @@
-//! What nobody needs any more is cleared away: rows first, and objects a grace later. What goes is said in [`crate::gc`].
+//! Garbage collection: unreferenced rows first, and objects a grace period later. [`crate::gc`] decides.
 //!
-//! A run looks at all rows, removes those that go, and then looks at all rows once more for what they need. A home in the store that none
-//! of them needs is written down as trash; a later run removes it if no row has come to need it until then, and not before the grace is over.
-//! A row that a late request has written makes the wait begin anew.
+//! A run reads all rows, removes unneeded ones, and then reads all rows again for their references. A stored prefix
+//! without a reference gets a trash row; a later run deletes its objects if no row has come to need them by then, and
+//! not before the grace period has ended. A row that a late request writes restarts the period.
 //!
-//! Somebody new can come to need a home only through the row of the build that it belongs to, which has needed it since it was
-//! made; or by a sighting from before that row went, and then within the grace. So a home that two runs find unneeded, a grace
-//! apart, stays so. Whoever dies leaves what the next run finds, and any number may run at once.
+//! A new reference to a prefix can arise only through the row of its build, which references it since it was made, or
+//! by an older read of that row, and then within the grace period. So a prefix that two runs find unreferenced, a grace
+//! period apart, stays so. A run that dies leaves its work to the next one, and any number may run at once.
 
 use std::collections::HashSet;
 
@@ -21,15 +21,15 @@ use crate::{
     telemetry::{About, Signal},
 };
 
-/// How many rows, or homes, are looked at in one go.
+/// How many rows or prefixes are read per page.
 const PAGE: usize = 250;
-/// How many are written at once.
+/// How many writes run concurrently.
 const AT_ONCE: usize = 25;
 
-/// Clears away. `rehearsal`: nothing is changed, and told is what would be.
+/// Collects garbage. `rehearsal`: a dry run, which changes nothing and returns what would be deleted.
 ///
 /// # Errors
-/// [`Unavailable`]: some of it is done; run it again.
+/// [`Unavailable`]: part of it is done; run it again.
 pub async fn gc<D: HasLedger + HasStore<Store: Collect>>(d: &D, rehearsal: bool) -> Result<Report, Unavailable> {
     let mut report = Report { rehearsal, ..Report::default() };
     let verdict = look(d).await?;
@@ -81,7 +81,7 @@ async fn remove_rows<D: HasLedger>(d: &D, verdict: Verdict, report: &mut Report)
         remove(d, &RowKey::Trash(prefix), version).await?;
     }
     for page in verdict.goes.chunks(AT_ONCE) {
-        // A pin that is there again wants what it had. The next run begins with that.
+        // A pin that came back needs its builds. The next run starts with the new pins.
         if pins::load(d).await? != verdict.pins {
             return Ok(());
         }
@@ -91,20 +91,20 @@ async fn remove_rows<D: HasLedger>(d: &D, verdict: Verdict, report: &mut Report)
         }
     }
     for (shorter, seen) in verdict.failed_dependencies {
-        // Somebody else has written it: the next run.
+        // Another writer was first: the next run decides.
         put(d, Row::FailedDependencies(shorter), seen).await?;
     }
     Ok(())
 }
 
-/// Removes a row; false: somebody has written it since.
+/// Removes a row; false if it was written since.
 async fn remove<D: HasLedger>(d: &D, key: &RowKey, seen: Version) -> Result<bool, Unavailable> {
     let mut tries = Tries::default();
     loop {
         match d.ledger().remove(key, seen).await {
             Ok(()) => return Ok(true),
             Err(NotCommitted::Conflict) => return Ok(false),
-            // Perhaps it is gone, which is well.
+            // It may be gone already.
             Err(error) => tries.again(error)?,
         }
     }
@@ -141,7 +141,7 @@ async fn clear_homes<D: HasLedger + HasStore<Store: Collect>>(
     }
     for (prefix, version) in found.gone(&there) {
         if !report.rehearsal {
-            // Whoever removed what lay there died before its row.
+            // A run deleted the objects, and died before it removed this row.
             d.ledger().remove_progress(&prefix.lease).await?;
             remove(d, &RowKey::Trash(prefix), version).await?;
         }
@@ -180,8 +180,8 @@ fn tell<D: Deployment>(d: &D, held: &Held, fate: Fate, report: &mut Report) {
     }
 }
 
-/// The nixpkgs that no pin stands for. An operator puts one there first, and then changes the pins: so one is let alone for as long as
-/// everything else.
+/// Deletes nixpkgs tarballs without a pin. An operator uploads one first, and then changes the pins, so a new one has a
+/// grace period like everything else.
 async fn clear_nixpkgs<D: HasLedger + HasStore<Store: Collect>>(d: &D, report: &mut Report) -> Result<(), Unavailable> {
     let (now, grace) = (d.now(), d.policy().grace);
     for kept in d.store().kept_nixpkgs().await? {
@@ -195,7 +195,7 @@ async fn clear_nixpkgs<D: HasLedger + HasStore<Store: Collect>>(d: &D, report: &
     Ok(())
 }
 
-/// What is too old in the builders' cache. Whoever still needs it builds it again, and offers it.
+/// Deletes old files of the binary cache. A build that still needs one builds it again, and offers it.
 async fn clear_cache<D: HasStore<Store: Collect>>(d: &D, report: &mut Report) -> Result<(), Unavailable> {
     let (goes, stays) = gc::shared(d.store().cached().await?, d.now(), d.policy().grace);
     for some in goes.chunks(AT_ONCE) {

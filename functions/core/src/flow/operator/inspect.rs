@@ -1,4 +1,4 @@
-//! What an operator wants to know of builds: which there are, and all that is known of one. Only looks.
+//! Inspection of builds for an operator: lists, and all details of one. Reads only.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -31,23 +31,23 @@ use crate::{
     row::StatusIndex,
 };
 
-/// How many builds of a shelf are looked through, the latest first.
+/// How many of the latest builds of a status index are searched.
 pub const LOOK: usize = 2000;
-/// How many rows are read at once.
+/// How many rows are read concurrently.
 const AT_ONCE: usize = 32;
 
-/// Which builds.
+/// A filter of builds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
-    /// Only those that stand so; `None`: all.
+    /// Only builds of this status; `None`: all.
     pub state: Option<StatusFilter>,
-    /// Only those that have failed so, the last time.
+    /// Only builds whose last failure is of this kind.
     pub reason: Option<Kind>,
-    /// Only those that came to stand so at that instant or later.
+    /// Only builds whose status changed at this instant or later.
     pub since: Option<Timestamp>,
 }
 
-/// How a build stands, as operators ask for it.
+/// A build's status, as operators filter by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StatusFilter {
@@ -114,10 +114,10 @@ pub struct Shown {
     /// What those have cost, in millionths of a dollar; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Micros>,
-    /// What its package took when it was built last, of whatever nixpkgs.
+    /// The profile of its package's last build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub past: Option<BuildProfile>,
-    /// Where people read its log; `None`: nobody can ask for it, or there is none.
+    /// The path of its log; `None` if it cannot be requested, or does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
 }
@@ -152,7 +152,7 @@ pub struct Excerpt {
     pub complete: bool,
 }
 
-/// The builds that fit, those first that came to stand so last. Of each shelf the latest [`LOOK`] are looked at.
+/// The matching builds, the most recently changed first. The latest [`LOOK`] of each status index are searched.
 ///
 /// # Errors
 /// [`Unavailable`].
@@ -173,7 +173,7 @@ pub(crate) async fn list<D: HasLedger>(d: &D, filter: &Filter) -> Result<Vec<Lis
     Ok(found)
 }
 
-/// The latest builds of a shelf, [`LOOK`] at most, of those that came there at an instant or later.
+/// The latest builds of a status index, at most [`LOOK`], that entered it at `since` or later.
 ///
 /// # Errors
 /// [`Unavailable`].
@@ -184,7 +184,7 @@ pub(crate) async fn shelved<D: HasLedger>(
 ) -> Result<Vec<Build>, Unavailable> {
     let listed = d.ledger().latest(status_index, LOOK).await?.into_iter().filter(|listed| listed.at >= since);
     let rows = stream::iter(listed).map(|listed| async move { load_build(d, &listed.key).await });
-    // A list may be late, and the row has moved on: what is told is what the row says.
+    // The list may lag behind the rows: the row's status counts.
     let there = |(build, _): (Build, _)| async move {
         Ok(build.status_index().is_some_and(|(on, _)| on == status_index).then_some(build))
     };

@@ -1,4 +1,4 @@
-//! The API keys, and how an operator changes them.
+//! An operator's changes of the API keys.
 
 use thiserror::Error;
 
@@ -12,7 +12,7 @@ use crate::{
 /// Why the keys were not changed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum NotChanged {
-    /// It would not be right.
+    /// The change is not legal.
     #[error(transparent)]
     Refused(#[from] KeyRefused),
     /// The ledger does not answer: make the change again.
@@ -30,7 +30,7 @@ async fn load_keys<D: HasLedger>(d: &D) -> Result<(Keys, Version), Unavailable> 
     Ok((row.unwrap_or_default(), seen))
 }
 
-/// Changes them. The same change again is well.
+/// Changes the keys. Idempotent.
 pub(crate) async fn change<D: HasLedger>(d: &D, change: &KeyChange) -> Result<Keys, NotChanged> {
     let mut tries = Tries::default();
     loop {

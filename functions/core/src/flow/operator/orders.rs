@@ -1,5 +1,5 @@
-//! What an operator may ask of a deployment. An order is data, so that it is carried out in the same way wherever the operator
-//! sits: beside the ledger, or at the other end of a socket.
+//! An operator's orders. An order is data, so it is carried out in the same way beside the ledger and at the other end
+//! of a socket.
 
 use std::{collections::BTreeMap, fmt, future::Future, str::FromStr};
 
@@ -44,66 +44,66 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Tell the pins.
+    /// List the pins.
     Pins,
-    /// Change them, and tell what they are then.
+    /// Change the pins, and list them.
     ChangePins(Change),
-    /// Tell how the whole stands.
+    /// Summarise the service.
     Overview,
-    /// Have nothing new built; stop what is under way, unless it may end (`drain`).
+    /// Pause builds; running ones are stopped, unless they may finish (`drain`).
     Pause {
-        /// Whether it may.
+        /// Whether running builds may finish.
         drain: bool,
     },
-    /// Let builds go on.
+    /// Resume builds.
     Resume,
-    /// Let builds cost so much in this month, whatever they may in others.
+    /// Set the budget of this month only.
     OverrideBudget(Micros),
-    /// Tell the API keys.
+    /// List the API keys.
     Keys,
-    /// Change them, and tell what they are then.
+    /// Change the API keys, and list them.
     ChangeKeys(KeyChange),
-    /// Tell the builds that fit.
+    /// List the matching builds.
     List(Filter),
-    /// Tell all that is known of one.
+    /// Show all details of a build.
     Show(Named),
-    /// Tell a part of its log.
+    /// Return a part of a build's log.
     Log {
-        /// Whose.
+        /// The build.
         of: Named,
-        /// From which segment on; 1 is the first.
+        /// The first segment to return; 1 is the log's first.
         from: u32,
     },
-    /// Tell what is served most.
+    /// List the most downloaded packages.
     Top {
         /// Since when.
         since: Timestamp,
         /// How many packages, at most.
         most: usize,
     },
-    /// Clear away what nobody needs any more, or tell what that would be.
+    /// Collect garbage, or return what would be deleted.
     Gc {
-        /// Nothing is changed.
+        /// Whether this is a dry run.
         rehearsal: bool,
     },
-    /// Tell what the month has cost, and will.
+    /// Return the month's cost and its forecast.
     Cost,
-    /// Do something about one build.
+    /// Act on one build.
     Build {
-        /// Which.
+        /// The build.
         of: Named,
-        /// What.
+        /// The action.
         act: Act,
     },
 }
 
-/// A build, as operators name it.
+/// An operator's name for a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Named {
-    /// As people ask for it: `tree?sys=aarch64-linux`.
+    /// As a request's target: `tree?sys=aarch64-linux`.
     Target(Target),
-    /// As a list tells it: `REV/SYSTEM/ATTR`. So builds are named of nixpkgs that no pin stands for any more.
+    /// As a list prints it: `REV/SYSTEM/ATTR`. This names builds whose nixpkgs has no pin any more.
     Key(BuildKey),
 }
 
@@ -113,7 +113,7 @@ impl From<Target> for Named {
     }
 }
 
-/// A key has two slashes and begins with a whole commit, a target never does.
+/// A key has two slashes and begins with a whole commit, which no target does.
 impl FromStr for Named {
     type Err = BadTarget;
     fn from_str(s: &str) -> Result<Named, BadTarget> {
@@ -130,17 +130,17 @@ impl fmt::Display for Named {
     }
 }
 
-/// What can be done about a build.
+/// An action on a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// Have it built before somebody asks, when nothing else is to be built.
+    /// Build it in advance, behind all requested builds.
     Warm,
-    /// Try it again, though it failed.
+    /// Retry it after a failure.
     Retry,
-    /// Forget that it failed: whoever asks next starts it.
+    /// Forget its failure: the next request starts it.
     Forget,
-    /// End it.
+    /// Cancel it.
     Cancel,
 }
 
@@ -348,7 +348,8 @@ async fn on_build<D: HasLedger + HasBell + HasLauncher + HasCatalogues>(
 
 /// A failure counts no more, and neither does that of the dependency that caused it.
 async fn again<D: HasLedger>(d: &D, key: &BuildKey, event: &Event) -> Result<(), AdvanceError> {
-    // The pardon first: whoever dies between the two gives the order again, and the build still says which dependency it was.
+    // The dependency is cleared first: if this dies between the two, the operator repeats the order, and the build
+    // still names the dependency.
     failed_dependencies::clear(d, &load_build(d, key).await?.0).await?;
     advance(d, key, event).await.map(drop)
 }

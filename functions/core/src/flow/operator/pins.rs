@@ -1,9 +1,9 @@
-//! What the names of nixpkgs stand for: looked up, changed, and what is served under another meaning marked.
+//! Pins: read, changed, and the served rows under a changed meaning marked stale.
 //!
-//! A hit knows no pin: it is a served row that nobody has marked stale. So whoever changes the pins marks, right after, the rows
-//! that mean another nixpkgs by now. A request that had looked at the pins before may write such a row after that; so every
-//! sweep marks again, for as long as a change [settles](crate::nixpkgs::pins::SETTLING). A row that is marked without need costs the
-//! next request for it a look at the build, which writes it anew.
+//! A hit reads no pin, only a served row that is not stale. So a change of the pins is followed at once by marking the
+//! rows that mean another nixpkgs by now. A request that had read the pins before may write such a row later; so every
+//! sweep marks again while a change [settles](crate::nixpkgs::pins::SETTLING). A row that is marked without need costs
+//! its next request a read of the build, after which it is written anew.
 
 use std::collections::BTreeSet;
 
@@ -20,13 +20,13 @@ use crate::{
     row::{Row, RowKey, Swap, Version},
 };
 
-/// How many rows are looked at, and marked, at once.
+/// How many rows are read, and marked, per page.
 const PAGE: usize = 64;
 
 /// Why the pins were not changed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotChanged {
-    /// It would not be right.
+    /// The change is not legal.
     #[error(transparent)]
     Refused(#[from] PinRefusal),
     /// The ledger does not answer: make the change again.
@@ -34,7 +34,8 @@ pub enum NotChanged {
     Unavailable(#[from] Unavailable),
 }
 
-/// The pins as they are now. Read anew each time, for it is not on a hit's way: so whoever marks rows is seen by all who come after.
+/// The current pins. Read consistently each time, since a hit does not need them: every later reader sees a change
+/// before its rows are marked.
 ///
 /// # Errors
 /// [`Unavailable`].
@@ -47,11 +48,10 @@ async fn load_pins<D: HasLedger>(d: &D) -> Result<(Pins, Version), Unavailable> 
     Ok((row.unwrap_or_else(|| d.first_pins().clone()), version))
 }
 
-/// Changes the pins, marks what is served under their old meaning, and asks for the new ones' catalogues. The same change again
-/// is well.
+/// Changes the pins, marks the served rows under their old meaning stale, and requests the new catalogues. Idempotent.
 ///
 /// # Errors
-/// [`NotChanged`]. Unavailable: perhaps it is changed, and some rows are marked; a sweep does the rest.
+/// [`NotChanged`]. If unavailable, the pins may have changed, and some rows may be marked; a sweep does the rest.
 pub async fn change<D: HasLedger + HasBell>(d: &D, change: &Change) -> Result<Pins, NotChanged> {
     let mut tries = Tries::default();
     let pins = loop {
@@ -67,8 +67,8 @@ pub async fn change<D: HasLedger + HasBell>(d: &D, change: &Change) -> Result<Pi
     Ok(pins)
 }
 
-/// Writes the first pins down where nobody has, marks what late requests have written since a change, and asks for catalogues
-/// that nobody has asked for, or that may be tried again.
+/// Writes the first pins of a new deployment, marks served rows that late requests have written since a change, and
+/// requests catalogues that are missing or may be retried.
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
@@ -76,7 +76,7 @@ pub(crate) async fn settle<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavaila
     let (pins, seen) = load_pins(d).await?;
     if seen == Version(0) {
         let written = d.ledger().commit(vec![Swap { seen, row: Row::Pins(pins.clone()) }]).await;
-        // Somebody else has, or the next sweep will.
+        // Another writer was first, or the next sweep writes them.
         written.or_else(|error| Tries::default().again(error))?;
     }
     mark(d, &pins).await?;
@@ -90,7 +90,7 @@ async fn mark<D: HasLedger>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
     }
     let withheld: BTreeSet<_> = pins.lately_withheld(d.now()).collect();
     if !withheld.is_empty() {
-        // What was asked does not say which package it means: the rows do.
+        // The requested name does not show the package: only the rows do.
         for (name, pin) in pins.all() {
             let pinned = Pinned { pin: name.clone(), rev: pin.rev.clone() };
             mark_all(d, &pinned, |_| true, |served| withheld.contains(&served.attr)).await?;
@@ -99,7 +99,7 @@ async fn mark<D: HasLedger>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// Marks the fresh rows of what was found under `pinned` where both what was asked and what the row says is such.
+/// Marks fresh served rows under `pinned` whose key and content match.
 async fn mark_all<D: HasLedger>(
     d: &D,
     pinned: &Pinned,
@@ -119,7 +119,7 @@ async fn mark_all<D: HasLedger>(
     }
 }
 
-/// Marks a row, if it is such.
+/// Marks a served row, if its content matches.
 async fn mark_one<D: HasLedger>(d: &D, asked: &ServedKey, such: impl Fn(&Served) -> bool) -> Result<(), Unavailable> {
     let mut tries = Tries::default();
     loop {

@@ -1,4 +1,4 @@
-//! What is built is stopped: one build, or all of them until further notice, or until there is money again.
+//! Stops builds: one, or all until an operator resumes them, or until the budget is raised.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::{
     telemetry::{About, Signal},
 };
 
-/// Ends a build that is queued or under way: nobody is told that it failed, and whoever asks next starts it anew.
+/// Cancels a build that is queued or under way. It does not count as failed, and the next request starts it anew.
 ///
 /// # Errors
-/// [`AdvanceError`]; [`crate::build::Illegal::NotUnderWay`] where there is nothing to end.
+/// [`AdvanceError`]; [`crate::build::Illegal::NotUnderWay`] if it is neither.
 pub async fn cancel<D: HasLedger + HasLauncher>(d: &D, key: &BuildKey) -> Result<(), AdvanceError> {
     let Advanced { before, .. } = advance(d, key, &Event::Cancel).await?;
     if let Some(lease) = before.lease() {
@@ -26,10 +26,10 @@ pub async fn cancel<D: HasLedger + HasLauncher>(d: &D, key: &BuildKey) -> Result
     Ok(())
 }
 
-/// Has nothing new built from now on. What is under way is stopped and waits in the queue again, unless it may end (`drain`).
+/// Pauses builds. Running ones are stopped and queued again, unless they may finish (`drain`).
 ///
 /// # Errors
-/// [`Unavailable`]: some may run on; say it again.
+/// [`Unavailable`]: some may still run; repeat it.
 pub async fn pause<D: HasLedger + HasLauncher>(d: &D, drain: bool) -> Result<(), Unavailable> {
     let now = d.now();
     if change_limits(d, |limits| limits.stopped(drain, now)).await? {
@@ -38,7 +38,7 @@ pub async fn pause<D: HasLedger + HasLauncher>(d: &D, drain: bool) -> Result<(),
     if drain { Ok(()) } else { suspend(d).await }
 }
 
-/// Stops all that is under way, as far as the list shows it; a sweep sees the rest.
+/// Stops all builds that the list shows as running; a sweep stops the rest.
 pub(crate) async fn suspend<D: HasLedger + HasLauncher>(d: &D) -> Result<(), Unavailable> {
     let mut walk = Walk::along(StatusIndex::Building);
     while let Some(page) = walk.next(d).await? {
@@ -57,7 +57,7 @@ pub(crate) async fn suspend<D: HasLedger + HasLauncher>(d: &D) -> Result<(), Una
     Ok(())
 }
 
-/// Lets builds go on.
+/// Resumes builds.
 ///
 /// # Errors
 /// [`Unavailable`].
@@ -69,7 +69,7 @@ pub async fn resume<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// Lets builds cost so much in this month, whatever they may in others. What waits for money goes on at once.
+/// Sets the budget of this month only. Builds that wait for money go on at once.
 ///
 /// # Errors
 /// [`Unavailable`].
@@ -82,14 +82,15 @@ pub async fn grant<D: HasLedger + HasBell>(d: &D, budget: Micros) -> Result<(), 
     Ok(())
 }
 
-/// How long after a lease is over its launcher is given to tell of its task's end, beyond the time that a task takes to stop.
+/// How long after a lease's end the launcher may take to report its task's stop, beyond the time that a task takes to
+/// stop.
 const LINGERS: Duration = Duration::from_secs(10);
 
-/// Stops builders that work for nobody: whoever ended their lease died before they were told, or they were not reached. And where a
-/// task is gone and nobody has told so, what it holds is given back. Returns when there may be more of these.
+/// Stops orphaned builders: their lease was ended, and they were not notified. And releases the reservations of tasks
+/// whose stop was not reported. Returns when there may be more of these.
 pub(crate) async fn strays<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     let running = d.launcher().running().await?;
-    // Read after the list: a lease is written down before its builder is started.
+    // Read after the list: a lease is written before its builder starts.
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     for lease in running.iter().filter(|lease| !limits.is_live(lease)) {
         d.launcher().stop(lease, None).await?;
@@ -106,8 +107,8 @@ pub(crate) async fn strays<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Resul
     Ok(next)
 }
 
-/// Tells the builder of a lease that is over to stop. One that is not reached is heard no more, hears so itself at its next pulse, and
-/// is found by the next sweep.
+/// Stops the builder of an ended lease. If that fails, its requests are refused, its next heartbeat stops it, and the
+/// next sweep finds it.
 pub(crate) async fn tell<D: HasLauncher>(d: &D, key: &BuildKey, lease: &Lease) {
     if let Err(error) = d.launcher().stop(&lease.id, lease.task.as_deref()).await {
         d.warn(About::Attempt(key, &lease.id), "a builder was not stopped yet", &error);

@@ -1,4 +1,4 @@
-//! Which builds run, wait, and came to an end lately. Only looks.
+//! Lists of running, queued and recent builds. Reads only.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     row::{Listed, StatusIndex},
 };
 
-/// Most builds of a kind in an answer.
+/// The most builds of a kind in an answer.
 pub const MOST: usize = 20;
 
 /// The builds of a deployment.
@@ -25,7 +25,7 @@ pub const MOST: usize = 20;
 pub struct Builds {
     /// Under way.
     pub building: Vec<Line>,
-    /// Waiting, those that are due first at the top.
+    /// Queued, in queue order.
     pub queued: Vec<Line>,
     /// Failed, the latest first.
     pub failed: Vec<Line>,
@@ -42,7 +42,7 @@ pub struct Line {
     pub system: System,
     /// From which nixpkgs.
     pub nixpkgs: Rev,
-    /// What to ask for; `None`: no pin stands for its nixpkgs any more, or it is no package.
+    /// The target; `None` if no pin stands for its nixpkgs any more, or it is not a package.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// Started, due, or settled at, in milliseconds since 1970.
@@ -90,7 +90,7 @@ pub async fn builds<D: HasLedger>(d: &D) -> Result<Builds, Unavailable> {
 /// # Errors
 /// [`Unavailable`].
 pub async fn lately<D: HasLedger>(d: &D, most: usize) -> Result<Vec<Line>, Unavailable> {
-    // A catalogue is nothing that anybody asked for.
+    // Catalogues are not requested by clients, so they are left out.
     let mut lines = ready(d, &pins::load(d).await?, most + 2).await?;
     lines.retain(|line| line.target.is_some());
     lines.truncate(most);

@@ -1,7 +1,7 @@
-//! The catalogues of the nixpkgs that are served: asked for, and read.
+//! The catalogues of the served nixpkgs: requested, and read.
 //!
-//! A catalogue is made like any build: it is queued, claimed, leased, tried again, paid for. Nobody waits for it: until it is there,
-//! names are attributes.
+//! A catalogue is made like any build: it is queued, claimed, leased, retried, and paid for. No request waits for it:
+//! until it exists, names are attributes.
 
 use crate::{
     build::{Build, Event, policy::Names},
@@ -13,8 +13,8 @@ use crate::{
     telemetry::About,
 };
 
-/// Asks for the catalogue of every pin, for the deployment's own system, where it is neither made nor on its way. Those for other
-/// systems are asked for by the first request that would read them.
+/// Requests the catalogue of every pin for the deployment's own system, unless it exists or is under way. The first
+/// request that would read another system's catalogue requests that.
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
@@ -30,7 +30,7 @@ pub(crate) async fn ask_for_all<D: HasLedger + HasBell>(d: &D, pins: &Pins) -> R
     Ok(())
 }
 
-/// The catalogue of what a target is looked for in; `None`: it is not made. `may_start`: then it is asked for.
+/// The catalogue in which a target is resolved; `None` if it does not exist. With `may_start`, it is then requested.
 pub(crate) async fn load<D: HasLedger + HasBell + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,
@@ -41,14 +41,14 @@ pub(crate) async fn load<D: HasLedger + HasBell + HasCatalogues>(
     if let Some(prefix) = build.prefix() {
         return read(d, &prefix).await;
     }
-    // Whoever asks for a program gets it with or without one.
+    // The request for the program succeeds with or without a catalogue.
     if may_start && let Err(error) = ask(d, &build).await {
         d.warn(About::Build(&key), "a catalogue was not asked for", &error);
     }
     Ok(None)
 }
 
-/// The catalogue with where its files lie, for those who only look.
+/// The catalogue and the prefix of its files, for flows that only read.
 pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,

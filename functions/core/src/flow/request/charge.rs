@@ -1,4 +1,4 @@
-//! Whose allowance a new build is charged to.
+//! Charges a new build to a client's allowance (rate limit).
 
 use crate::{
     answer::problem::Problem,
@@ -8,7 +8,7 @@ use crate::{
     row::{Row, RowKey, Swap},
 };
 
-/// Who pays for a new build with a part of an allowance.
+/// A client whose allowance pays for a new build.
 #[derive(Clone, Debug)]
 pub(crate) struct Charge {
     client: Client,
@@ -17,10 +17,10 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// That of whoever asks; `None`: it may have as many started as it likes.
+    /// The client's charge; `None` if it has no limit.
     ///
     /// # Errors
-    /// A [`Problem`] inside: it shows a key that nobody knows.
+    /// A [`Problem`] inside, for an unknown API key.
     pub(crate) async fn to<D: HasLedger>(
         d: &D,
         asker: &Asker<'_>,
@@ -35,7 +35,7 @@ impl Charge {
         Ok(Ok(most.map(|most| Charge { client, most })))
     }
 
-    /// One more, to be committed with what it is for.
+    /// The swap that charges one build, for the commit that starts it.
     pub(crate) async fn swap<D: HasLedger>(&self, d: &D) -> Result<Swap, AdvanceError> {
         let key = RowKey::Allowance(self.client.clone());
         let (row, seen) = load_row::<D, Allowance>(d, &key, Read::Consistent).await?;

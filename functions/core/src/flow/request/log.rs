@@ -1,4 +1,4 @@
-//! A build's log: from its segments, and from the whole once it is over. Only looks.
+//! A build's log: from its segments, and after its end from the whole log. Reads only.
 
 use crate::{
     answer::reply::Reply,
@@ -13,9 +13,10 @@ use crate::{
     telemetry::About,
 };
 
-/// Most bytes of log in one answer.
+/// The most bytes of log in one answer.
 pub const ANSWER_MAX: usize = 4 << 20;
-/// Bytes of a log that are looked at where the deployment's limit is lower: it may have been higher when the log was written.
+/// The most bytes of a log that are read if the deployment's limit is lower: it may have been higher when the log was
+/// written.
 const LOG_MAX: usize = 64 << 20;
 
 /// A part of a log.
@@ -23,14 +24,14 @@ const LOG_MAX: usize = 64 << 20;
 pub struct Part {
     /// The segments' bytes, as they were stored.
     pub content: Vec<u8>,
-    /// The number of the first segment that is not in it: where to go on.
+    /// The number of the first segment behind it: where to continue.
     pub next: u32,
-    /// Whether the log is over, so that nothing will follow.
+    /// Whether the log has ended, so that nothing follows.
     pub complete: bool,
 }
 
 impl Part {
-    /// Takes the next segment, unless the answer would get too long; whether it did.
+    /// Takes the next segment, unless the answer would get too long; returns whether it did.
     fn takes(&mut self, segment: &[u8]) -> bool {
         let fits = self.content.is_empty() || self.content.len() + segment.len() <= ANSWER_MAX;
         if fits {
@@ -148,7 +149,8 @@ pub(crate) async fn read<D: HasStore>(
             return Ok(part);
         }
     }
-    // A segment that is gone was in the whole before. So whoever looks there second misses nothing, whenever they go.
+    // A segment is removed only after the whole log was stored. So a reader that looks for the segment first, and then
+    // for the whole log, misses nothing.
     if let Some(whole) = d.store().read(&prefix.object(ObjectName::WholeLog)).await? {
         let most = usize::try_from(d.policy().job.log_bytes).unwrap_or(usize::MAX).max(LOG_MAX);
         for segment in gzip::segments(&whole, most).skip(part.next as usize - 1) {

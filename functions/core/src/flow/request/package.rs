@@ -1,4 +1,4 @@
-//! All there is to say on a package. Only looks.
+//! The details of a package. Reads only.
 
 use futures_util::future::try_join_all;
 use serde::Serialize;
@@ -40,12 +40,12 @@ pub struct Package {
     pub pin: PinName,
     /// From which nixpkgs.
     pub nixpkgs: Rev,
-    /// The catalogue is not made: nobody knows whether there is such a package.
+    /// There is no catalogue yet, so it is unknown whether the package exists.
     pub by_attribute: bool,
     /// What it says of itself.
     #[serde(flatten)]
     pub about: About,
-    /// Its programs; none: nobody knows them yet.
+    /// Its programs; empty if they are unknown.
     pub programs: Vec<Program>,
     /// Why it can not be had.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -302,7 +302,7 @@ fn nix_build(pins: &Pins, found: &ResolvedPin, attr: &Attr) -> String {
     let file = match pins.nixpkgs(&found.rev) {
         Some(Source::Elsewhere(Nixpkgs::Path(path))) => path.clone(),
         Some(Source::Elsewhere(Nixpkgs::Tarball { url, .. })) => url.clone(),
-        // What an operator has put into the store is a commit of nixpkgs, which is where everybody finds it.
+        // A commit whose tarball an operator has uploaded is a commit of nixpkgs, which is public.
         Some(Source::Stored { .. }) | None => format!("https://github.com/NixOS/nixpkgs/archive/{}.tar.gz", found.rev),
     };
     let attr = word(&format!("pkgsStatic.{attr}"));

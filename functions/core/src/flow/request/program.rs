@@ -1,4 +1,4 @@
-//! Somebody asks for a program.
+//! A client requests a program.
 
 use crate::{
     answer::reply::{Problem, Reply},
@@ -55,7 +55,7 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
 ) -> Result<Reply, Unavailable> {
     let asked = RowKey::Served(ServedKey::of(target, d.system()));
     let mut seen = (None, Version(0));
-    // The one read of a hit. Where it shows none it may be late, and the row is read again.
+    // The single read of a hit. An eventually consistent read may miss the row, so a miss is read again consistently.
     for read in [Read::Eventual, Read::Consistent] {
         seen = match load_row::<D, Served>(d, &asked, read).await? {
             (Some(served), _) if !served.stale && served.is_of(target.pin.as_ref()) => {
@@ -72,8 +72,8 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     };
     match (reply, old) {
         (reply @ Reply::Hit { .. }, _) => Ok(reply),
-        // The pin has moved, and its new commit has no such program yet: the last good one, at once. A request that names a
-        // commit gets that commit or nothing, and what was taken down nobody gets.
+        // The pin has moved, and its new commit has no such program yet: the last good one is served at once. A request
+        // that names a commit gets only that commit, and a package that is taken down is not served.
         (reply, Some(served)) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
             match pins::load(d).await?.withheld().contains_key(&served.attr) {
                 true => Ok(reply),
@@ -84,7 +84,7 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     }
 }
 
-/// What the build's row says.
+/// The answer from the build's row.
 async fn look<D: HasLedger + HasStore + HasBell>(
     d: &D,
     target: &Target,
@@ -118,7 +118,8 @@ async fn look<D: HasLedger + HasStore + HasBell>(
     }
 }
 
-/// Queues a build, unless it would wait there for long, nobody would get what it makes, or whoever asks has had enough started.
+/// Queues a build, unless it would wait for long, its product would not be served, or the client has reached its rate
+/// limit.
 async fn start<D: HasLedger + HasBell>(
     d: &D,
     build: Build,
@@ -153,7 +154,7 @@ async fn start<D: HasLedger + HasBell>(
     Ok(Ok(asked))
 }
 
-/// A ready build: the program that the path means, remembered in a served row, so that the next one is a hit.
+/// A ready build: the requested program, stored in a served row, so that the next request is a hit.
 async fn serve<D: HasLedger + HasStore>(
     d: &D,
     target: &Target,
@@ -186,7 +187,7 @@ async fn serve<D: HasLedger + HasStore>(
         stale: false,
     };
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
-        // Somebody else has remembered it; what was found stands either way.
+        // Another request has written it; the program found stands either way.
         Ok(()) | Err(NotCommitted::Conflict) => {}
         Err(NotCommitted::Unavailable(error)) => {
             d.warn(About::Attempt(key, &made.lease), "a served row was not written", &error);
@@ -195,7 +196,7 @@ async fn serve<D: HasLedger + HasStore>(
     hit(d, served, method).await
 }
 
-/// What was built decides, whatever a catalogue may have expected. A path that is not the package's own names a program of it.
+/// The manifest decides, and overrides the catalogue. A path that is not the package's own names one of its programs.
 fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Box<Reply>> {
     let problem = |problem| Box::new(Reply::Problem(problem));
     let names = || manifest.programs.iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
@@ -218,7 +219,7 @@ fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'
     manifest.program(program).ok_or_else(|| problem(Problem::no_such_program(attr, program, &names())))
 }
 
-/// The one place where a program is handed out.
+/// The only place that hands out a program.
 async fn hit<D: HasLedger + HasStore>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
     if let Some(until) = egress::shut(d).await? {
         return Ok(Reply::Problem(Problem::served_out(until, d.now())));

@@ -1,4 +1,4 @@
-//! What a target means: the pins say in which nixpkgs, its catalogue which package.
+//! Resolves a target: the pins give its nixpkgs, the catalogue its package.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use crate::{
     ports::{Catalogue, HasBell, HasCatalogues, HasLedger, Unavailable},
 };
 
-/// A build that a target means.
+/// The build that a target means.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     /// Under which pin.
@@ -41,12 +41,12 @@ pub(crate) struct KnownDerivation {
     pub(crate) main: Option<Bin>,
 }
 
-/// Why a target means no build.
+/// Why a target does not lead to a build.
 #[derive(Clone, Debug)]
 pub(crate) enum ResolveError {
     /// It names a nixpkgs that is not served.
     Unserved(Unserved),
-    /// Its nixpkgs has no such thing to build; what there is to say instead.
+    /// The nixpkgs has no such package or program; with the answer.
     There(Box<Reply>),
     /// It is a package that is taken down.
     Withheld(Attr, Withheld),

@@ -1,4 +1,4 @@
-//! Somebody looks for a package. Only looks.
+//! Searches packages. Reads only.
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -33,9 +33,9 @@ pub struct Results {
     pub pin: PinName,
     /// In which nixpkgs.
     pub nixpkgs: Rev,
-    /// Its catalogue is not made: then the text was taken for an attribute, and nobody knows whether there is one.
+    /// There is no catalogue yet: the text was taken for an attribute, and may not exist.
     pub by_attribute: bool,
-    /// Nothing is called so; these are called nearly so.
+    /// No name matches; these are similar ones.
     pub near: bool,
     /// The best first.
     pub packages: Vec<Listing>,
@@ -66,7 +66,7 @@ pub struct Listing {
     pub package: Attr,
     /// What to ask for.
     pub target: String,
-    /// Its programs that may be asked for, the main one first; none: nobody knows them.
+    /// Its programs that can be requested, the main one first; empty if they are unknown.
     pub programs: Vec<String>,
     /// Its version.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -177,8 +177,8 @@ fn near(catalogue: &impl Catalogue, attr: Attr, system: System) -> Vec<Entry> {
     near.iter().filter_map(means).collect()
 }
 
-/// What packages say of themselves, in their order: each block of the details is read once. A list without descriptions is better
-/// than none, so that what can not be read is empty.
+/// The descriptions of packages, in their order: each block of the details file is read once. A block that cannot be
+/// read gives empty descriptions, since a list without them is better than none.
 pub(crate) async fn abouts<D: HasStore>(
     d: &D,
     details: &ObjectPath,

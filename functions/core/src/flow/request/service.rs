@@ -1,4 +1,4 @@
-//! How the service itself stands. Only looks.
+//! The service's own state. Reads only.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! How a build stands, for people and for the stub. Only looks.
+//! A build's status, for people and for the stub. Reads only.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ use crate::{
     row::StatusIndex,
 };
 
-/// How far ahead in the queue a build is looked for; further back it is "more than this many".
+/// How far the queue is searched for a build; further back the position is "more than this many".
 const QUEUE_LOOK: usize = 100;
 
-/// The same where nobody knows until when they do not: whoever looks what keeps them looks once a minute.
+/// The retry delay in seconds if the end of a pause is unknown: sweeps check its cause once a minute.
 const PAUSE_LOOK: u64 = 60;
 
 /// The status document.
@@ -225,11 +225,12 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             let takes = expected(d, &leader.key, &limits, status.progress.as_ref()).await?;
             let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
             status.estimate_seconds = left.filter(|left| *left > 0);
-            // Whoever asks at every half of what has passed is told at most half as late again as it took.
+            // A client that asks after half of the time passed learns of the end at most half as late again as the
+            // build took.
             let soon = status.estimate_seconds.unwrap_or(u64::MAX);
             status.retry_after = (elapsed.as_secs() / 2).min(soon).clamp(2, 30);
         }
-        // The other one has ended, and this one is about to hear of it.
+        // The other build has ended, and this one is about to follow.
         _ if matches!(build.state, State::Joined { .. }) => (status.state, status.retry_after) = ("building", 2),
         State::Unasked | State::Joined { .. } | State::Ready(_) => {}
         State::Failed { failure, until, .. } => {

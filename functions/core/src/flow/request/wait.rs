@@ -1,4 +1,4 @@
-//! Somebody waits for a build. Only looks.
+//! A client waits for a build (long polling). Reads only.
 
 use std::time::Duration;
 
@@ -14,22 +14,21 @@ use crate::{
     telemetry::About,
 };
 
-/// Where one who would like to wait goes, instead of taking `reply` for the answer: into the chain, while the build is under way and a seat
-/// is free.
+/// The first hop for a client that wants to wait, in place of `reply`: if the build is under way and a permit is free.
 pub async fn first<D: HasWaitLimiter>(d: &D, reply: &Reply, query: &Query, patience: Patience) -> Option<String> {
     let under_way = matches!(reply, Reply::Pending(status) if status.paused.is_none());
     if !under_way || patience.hold(1, d.policy().hold).is_none() {
         return None;
     }
     let admitted = d.wait_limiter().admits().await.unwrap_or_else(|error| {
-        d.warn(About::Service, "nobody knows how many wait", &error);
+        d.warn(About::Service, "the number of waiting requests is unknown", &error);
         false
     });
     admitted.then(|| hop_path(1, query))
 }
 
-/// Hop `number` of a chain: takes its time until the build is settled, and says where to go on: to the next hop, or, where there is
-/// something to be told or the chain ends, back to the target. So a hop needs to know nothing but what is meant and the build's row.
+/// Hop `number` of a chain: waits until the build is settled, and returns the next redirect: the next hop, or back to
+/// the target if there is an answer or the chain ends. So a hop needs only the target and the build's row.
 pub async fn hop<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(
     d: &D,
     query: &Query,
@@ -51,7 +50,7 @@ pub async fn hop<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(
     format!("/{query}")
 }
 
-/// What is waited for; `None` where that can not be said, and the target's answer says why.
+/// The build to wait for; `None` if there is none, which the target's answer explains.
 async fn key<D: HasLedger + HasBell + HasCatalogues>(d: &D, query: &Query) -> Option<BuildKey> {
     match resolve::of(d, &query.target, false).await {
         Ok(resolve) => Some(resolve.ok()?.key),
@@ -62,16 +61,16 @@ async fn key<D: HasLedger + HasBell + HasCatalogues>(d: &D, query: &Query) -> Op
     }
 }
 
-/// Waits until a build is neither queued nor building; false, where it still is after `patience`. Without a seat there is nothing to
-/// wait for: true.
+/// Waits until a build is neither queued nor building; false if it still is after `patience`. Without a permit it
+/// returns true at once.
 async fn settled<D: HasLedger + HasWaitLimiter>(d: &D, key: &BuildKey, patience: Duration) -> bool {
-    // Watched before it is looked at, so that nothing falls between.
+    // The watch begins before the row is read, so that no change is missed.
     let Some(mut watch) = d.wait_limiter().watch(key, patience) else { return true };
     loop {
         match load_build(d, key).await {
             Ok((build, _)) if !build.is_under_way() => return true,
             Ok(_) => {}
-            // The next look may do.
+            // The next read may succeed.
             Err(error) => d.warn(About::Build(key), "a waiter could not look", &error),
         }
         if !watch.changed().await {

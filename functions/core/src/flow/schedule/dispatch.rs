@@ -1,5 +1,5 @@
-//! What is queued gets a builder, as far as slots and money go. First of all, what has left its work to another build hears of that one's
-//! end, if it has come: each end of a build rings, and so does the sweep.
+//! Starts builders for queued builds, as far as slots and budget allow. First, builds that follow another one are
+//! updated if that one has ended: each end of a build rings the doorbell, and so does the sweep.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ use crate::{
     telemetry::{About, Signal},
 };
 
-/// Claims all that is due and fits, and starts a builder for each. Returns when the next queued build is due, where that is all that it waits
-/// for; a build that ends rings the bell by itself.
+/// Claims all builds that are due and fit, and starts a builder for each. Returns when the next queued build is due, if
+/// that is all it waits for; the end of a build rings the doorbell by itself.
 ///
 /// Any number of dispatchers may run at once: a claim has one winner.
 ///
@@ -37,7 +37,7 @@ pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Opt
     follow::follow_all(d).await?;
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let mut next = None;
-    // What nobody waits for yet comes last, and gets what is left.
+    // Builds that were not requested yet come last, and get the slots that are left.
     for status_index in [StatusIndex::Queued, StatusIndex::Warming] {
         match along(d, status_index, &limits).await? {
             Room::None => return Ok(None),
@@ -47,7 +47,7 @@ pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Opt
     Ok(next)
 }
 
-/// Whether there is room for more builds, after those of a shelf were taken in.
+/// Whether there is room for more builds after those of a status index.
 enum Room {
     /// There is none until one of them ends.
     None,
@@ -62,7 +62,7 @@ async fn along<D: HasLedger + HasBell + HasLauncher>(
 ) -> Result<Room, Unavailable> {
     let mut walk = Walk::along(status_index);
     while let Some(page) = walk.next(d).await? {
-        // Looked at after the list, so that no build is on it whose pin is younger.
+        // Read after the list, so that every listed build's pin is included.
         let pins = if page.is_empty() { None } else { Some(pins::load(d).await?) };
         for listed in &page {
             if listed.at > d.now() {
@@ -83,12 +83,12 @@ async fn along<D: HasLedger + HasBell + HasLauncher>(
                         launch(d, &listed.key, lease).await?;
                     }
                 }
-                // The list was late: somebody else has it.
+                // The list lags: another dispatcher has claimed it.
                 Err(AdvanceError::Illegal(_)) => {}
                 Err(AdvanceError::LimitExceeded(full)) => {
                     d.emit(About::Build(&listed.key), Signal::Held(full));
                     match full {
-                        // What can not be paid on a larger machine may leave room for what needs the usual one.
+                        // If the budget does not cover a larger machine, it may cover a build on the usual one.
                         LimitExceeded::Budget { worst } if worst > d.policy().worst_price(d.policy().size) => {}
                         LimitExceeded::Paused(_) | LimitExceeded::Catalogue | LimitExceeded::Client { .. } => {}
                         LimitExceeded::Budget { .. } | LimitExceeded::Slots | LimitExceeded::Store => {
@@ -103,16 +103,16 @@ async fn along<D: HasLedger + HasBell + HasLauncher>(
     Ok(Room::Left { due: None })
 }
 
-/// What it is tried on first.
+/// The machine of its first attempt.
 async fn machine<D: HasLedger>(d: &D, key: &BuildKey) -> Result<Size, Unavailable> {
     let usual = d.policy().size;
     let Product::Package(attr) = &key.product else { return Ok(usual) };
-    // An older one costs an attempt or some cents.
+    // An outdated profile costs an attempt, or some cents.
     let (past, _) = load_profile(d, key.system, attr, Read::Eventual).await?;
     Ok(past.map_or(usual, |past| past.machine(usual)))
 }
 
-/// A build whose pin was moved or retired while it waited, or whose package was taken down: nobody wants it any more.
+/// Cancels a queued build whose pin was moved or retired, or whose package was taken down.
 async fn drop_unserved<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     match advance(d, key, &Event::Cancel).await {
         Err(AdvanceError::Unavailable(error)) => Err(error),
@@ -120,7 +120,8 @@ async fn drop_unserved<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(), Unavai
     }
 }
 
-/// Starts the builder of a lease. Whatever happens here, the lease ends: by the builder's word, by the launcher's, or by its time.
+/// Starts the builder of a lease. In every case the lease ends: by the builder's report, by the launcher's, or by
+/// expiry.
 pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
@@ -128,7 +129,7 @@ pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
 ) -> Result<(), Unavailable> {
     let mut launched = d.launcher().launch(key, lease).await;
     if matches!(launched, Err(NotLaunched::Unavailable(_))) {
-        // The same lease starts no second task, so asking again is safe.
+        // RunTask is idempotent: the same lease starts no second task.
         launched = d.launcher().launch(key, lease).await;
     }
     match launched {

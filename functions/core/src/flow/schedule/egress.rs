@@ -1,5 +1,5 @@
-//! What is served costs money as it leaves. Where the operator has set a ceiling, somebody counts, and beyond it no program is
-//! served until the next day.
+//! The egress ceiling: if the operator has set one, sweeps count downloads, and beyond it downloads stop until the next
+//! day.
 
 use crate::{
     build::policy::Policy,
@@ -10,10 +10,10 @@ use crate::{
     telemetry::{About, Signal},
 };
 
-/// Counts what was served today, writes it down for whoever hands programs out, and tells where it is as much as may be. Again for as
-/// long as it is, so that an alarm lasts as long.
+/// Counts today's downloads, stores the count for requests to read, and signals if the ceiling is reached. It signals
+/// again at each count, so that an alarm lasts as long.
 ///
-/// Where nobody can say how much it was, it is what it was thought to be: a ceiling that is not watched stops nobody.
+/// If the count is unavailable, the last one stays: an unwatched ceiling stops no download.
 ///
 /// # Errors
 /// [`Unavailable`]: the ledger does not answer.
@@ -24,7 +24,7 @@ pub(crate) async fn count<D: HasLedger + HasDownloadStats>(d: &D) -> Result<(), 
     let today = d.now().day();
     match d.download_stats().served(today.start()).await {
         Ok(traffic) => drop(change_limits(d, |limits| limits.counted(today, traffic.bytes)).await?),
-        Err(error) => d.warn(About::Service, "nobody knows how much was served", &error),
+        Err(error) => d.warn(About::Service, "the egress of today is unknown", &error),
     }
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     if let Some(egress) = limits.egress(d.policy(), d.now()).filter(|egress| egress.until.is_some()) {
@@ -33,7 +33,7 @@ pub(crate) async fn count<D: HasLedger + HasDownloadStats>(d: &D) -> Result<(), 
     Ok(())
 }
 
-/// When programs are served again, where they are not any more. It takes a read, where there is a ceiling.
+/// When downloads resume, if they have stopped. With a ceiling, this takes a read.
 pub(crate) async fn shut<D: HasLedger>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     match d.policy().egress_bytes {
         Some(_) => Ok(load_limits(d, Read::Eventual).await?.0.shut(d.policy(), d.now())),
@@ -41,7 +41,8 @@ pub(crate) async fn shut<D: HasLedger>(d: &D) -> Result<Option<Timestamp>, Unava
     }
 }
 
-/// Where a program is, for a redirect. What a CDN keeps is followed without our hearing of it: so under a ceiling none is kept.
+/// The location of a program, for a redirect. Redirects that a CDN caches are not counted, so with a ceiling none may
+/// be cached.
 pub(crate) fn counted(policy: &Policy, at: Location) -> Location {
     match (at, policy.egress_bytes) {
         (Location::Cdn(url), Some(_)) => Location::Store(url),

@@ -1,4 +1,4 @@
-//! What is known of dependencies that fail: noted when a build ends so, looked at before one begins, and let go by an operator.
+//! Failed dependencies: recorded when a build fails by one, checked before a build begins, and cleared by an operator.
 
 use crate::{
     build::{Build, failed_dependencies::FailedDependencies, failure::Failure},
@@ -30,12 +30,12 @@ async fn change<D: HasLedger>(
     }
 }
 
-/// Notes how a build has ended, where that was by a dependency that fails for good.
+/// Records a dependency whose permanent failure ended a build.
 ///
 /// # Errors
-/// [`Unavailable`]: others will come to it.
+/// [`Unavailable`]: another build will record it.
 pub(crate) async fn note<D: HasLedger>(d: &D, ended: &Build) -> Result<(), Unavailable> {
-    // Nothing is read for the many that end otherwise.
+    // Most builds end otherwise, and cost no read here.
     if ended.dependency().is_none() {
         return Ok(());
     }

@@ -1,5 +1,5 @@
-//! What becomes of a build whose derivation another build has: it follows that one. Nobody tells it; whoever looks at it looks at
-//! the other one too, and so does every dispatcher, which each end of a build wakes.
+//! Followers: a build whose derivation another build has follows that one (single-flight). It is not notified; every
+//! read of it reads the other one too, and so does every dispatcher, which each end of a build wakes.
 
 use crate::{
     build::{
@@ -100,7 +100,7 @@ async fn applied<D: HasLedger>(d: &D, build: Build, event: &Event) -> Result<Bui
     }
 }
 
-/// The build that is at a build's work, for whoever wants to see how far that is: itself, or the one that it follows.
+/// The build whose attempt does a build's work (the leader): itself, or the one that it follows.
 ///
 /// # Errors
 /// [`Unavailable`].

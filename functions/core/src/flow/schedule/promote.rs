@@ -1,9 +1,10 @@
-//! What builders offer comes into the Nix cache that all of them share: the one step that signs, and it believes no builder.
+//! Promotion: checks what builders offer, signs it, and copies it into the shared binary cache. This is the only step
+//! that signs, and it trusts no builder.
 //!
-//! Whether a store path has the content that its derivation makes is known to nobody who has not made it himself. So what counts is
-//! who says so, and when: a builder says what it is going to make before anything of that is run, and has its lease's token to
-//! itself, which no build can see. What is looked at here is that it offers that and nothing else, that it is whole and what it
-//! says it is, and that the attempt was one of ours and is over. What the cache has stays, whoever offers it again.
+//! Whether a store path has the content that its derivation makes can be verified only by building it again. So the
+//! source and the time of an offer count: a builder reports its plan before anything is built, and keeps its lease's
+//! token from its builds. Promotion checks that the offer was planned, that it is complete and matches its description,
+//! and that the attempt was ours and has ended. A path that is in the cache stays.
 
 use thiserror::Error;
 
@@ -85,7 +86,7 @@ pub async fn promote<D: HasLedger, V: BinaryCache>(
             Ok(narinfo) => {
                 let dir = binary_cache.store_dir();
                 let signature = binary_cache.sign(&narinfo.fingerprint(dir));
-                // The file first: whoever finds a narinfo finds its file.
+                // The file first: a reader of the narinfo expects its file.
                 binary_cache.keep(prefix, &narinfo.packed.sha256).await?;
                 binary_cache.publish(&path, narinfo.signed(dir, &signature)).await?;
                 new += 1;

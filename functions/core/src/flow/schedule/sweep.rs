@@ -1,5 +1,6 @@
-//! What nobody works on any more is taken up here: leases that are over, claims that were never launched, rings that were lost,
-//! builders that work for nobody, pins that have moved and are not settled. And whether anything can be built, and served, is looked at.
+//! The sweep, which runs periodically and finds what was lost: expired leases, claims without a task, lost rings,
+//! orphaned builders, and pins that have moved and are not settled. It also checks whether builders can be started, and
+//! counts the day's egress.
 
 use crate::{
     build::Event,
@@ -45,7 +46,7 @@ pub async fn sweep<D: HasLedger + HasBell + HasLauncher + HasDownloadStats>(
     }
     match stop::strays(d).await {
         Ok(more) => next = [next, more].into_iter().flatten().min(),
-        Err(error) => d.warn(About::Service, "builders that work for nobody may run", &error),
+        Err(error) => d.warn(About::Service, "orphaned builders may run", &error),
     }
     for system in System::ALL {
         look(d, system).await?;
@@ -78,13 +79,13 @@ async fn relaunch<D: HasLedger + HasBell + HasLauncher>(d: &D, key: &BuildKey) -
     }
 }
 
-/// Whether builders for a system can be started. What keeps them from it is written down, for whoever asks for a program; and
-/// when it is gone, that too. Somebody else who writes first is no harm: the next sweep looks again.
+/// Records whether builders for a system can be started, for requests to report. A conflict does no harm: the next
+/// sweep checks again.
 async fn look<D: HasLedger + HasLauncher>(d: &D, system: System) -> Result<(), Unavailable> {
     let obstacle = match d.launcher().obstacle(system).await {
         Ok(obstacle) => obstacle,
         Err(error) => {
-            d.warn(About::Service, "nobody knows whether builders can be started", &error);
+            d.warn(About::Service, "it is unknown whether builders can be started", &error);
             return Ok(());
         }
     };
