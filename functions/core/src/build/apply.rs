@@ -120,6 +120,25 @@ fn after_failure(failure: Failure, attempt: u32, now: Timestamp, policy: &Policy
 /// Applies `event` to `build` at `now`. Pure and idempotent: the same arguments give the same step, and a second
 /// application of an event gives [`Step::Stay`], so a write whose reply was lost can be repeated.
 ///
+/// ```
+/// use binplz_core::{
+///     build::{Build, Event, State, Step, apply},
+///     id::time::Timestamp,
+///     policy::Policy,
+/// };
+///
+/// let (now, policy) = (Timestamp(1_796_083_200_000), Policy::default());
+/// let unasked = Build::unasked("34268251cf5547d39063f2c5ea9a196246f7f3a6/x86_64-linux/tree".parse()?);
+///
+/// let Step::Move(queued) = apply(&unasked, &Event::Ask, now, &policy)? else { panic!("a first request queues the build") };
+/// assert!(matches!(queued.state, State::Queued { attempt: 1, .. }));
+/// assert_eq!(apply(&queued, &Event::Ask, now, &policy)?, Step::Stay);
+///
+/// let heartbeat = Event::Heartbeat { id: "0123456789abcdef0123456789abcdef".parse()? };
+/// assert!(apply(&queued, &heartbeat, now, &policy).is_err(), "a build without a lease has no builder");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Illegal`], if the event must change nothing.
 pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> Result<Step, Illegal> {

@@ -6,6 +6,14 @@ use crate::id::{key::DrvHash, text::clean_line};
 
 /// What went wrong. These are the failures observed with Nix 2.8 and 2.26. To add a failure class, add a variant here;
 /// the compiler lists the matches to extend.
+///
+/// ```
+/// use binplz_core::build::failure::{Class, Kind};
+///
+/// assert_eq!(Kind::BuildFailed.class(), Class::Permanent);
+/// assert_eq!(Kind::SourceUnavailable.class(), Class::Transient);
+/// assert_eq!(Kind::OutOfMemory.class(), Class::TransientLarger);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -210,6 +218,13 @@ impl Kind {
 }
 
 /// One failure, as it is stored and shown.
+///
+/// ```
+/// use binplz_core::build::failure::{Failure, Kind};
+///
+/// let failure = Failure::new(Kind::BuildFailed, "\u{1b}[31mmake: *** [all] Error 2\n");
+/// assert_eq!(failure.detail.as_deref(), Some("make: *** [all] Error 2"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What went wrong.

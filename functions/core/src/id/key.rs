@@ -99,6 +99,15 @@ macro_rules! name_type {
 name_type! {
     /// An attribute path below `pkgsStatic`: `tree`, `python3Packages.foo`. At most four components, none of which
     /// leads to another package set.
+    ///
+    /// ```
+    /// use binplz_core::id::key::{Attr, BadName};
+    ///
+    /// let attr: Attr = "python3Packages.foo".parse()?;
+    /// assert_eq!(attr.leaf(), "foo");
+    /// assert_eq!("pkgsCross.foo".parse::<Attr>(), Err(BadName::Reserved));
+    /// # Ok::<(), BadName>(())
+    /// ```
     Attr, check_attr
 }
 name_type! {
@@ -258,6 +267,13 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A system, by Nix's name. A program is for exactly one.
+///
+/// ```
+/// use binplz_core::id::key::System;
+///
+/// assert_eq!("aarch64-linux".parse(), Ok(System::Aarch64Linux));
+/// assert!("aarch64-darwin".parse::<System>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum System {
     /// 64-bit x86 Linux.
@@ -326,6 +342,15 @@ impl FromStr for Product {
 serde_as_text!(Product, BadName);
 
 /// The identity of a build: one key has at most one live lease, on any number of machines (single-flight).
+///
+/// ```
+/// use binplz_core::id::key::{BuildKey, Product, System};
+///
+/// let key: BuildKey = "34268251cf5547d39063f2c5ea9a196246f7f3a6/x86_64-linux/tree".parse()?;
+/// assert_eq!(key.system, System::X86_64Linux);
+/// assert_eq!(key.product, Product::Package("tree".parse()?));
+/// # Ok::<(), binplz_core::id::key::BadName>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BuildKey {
     /// The nixpkgs.

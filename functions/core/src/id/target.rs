@@ -93,6 +93,15 @@ pub enum PinRef {
 pub const COMMIT_MIN: usize = 7;
 
 /// A requested program.
+/// ```
+/// use binplz_core::id::target::{Query, Wanted};
+///
+/// let query = Query::parse("procps/ps", Some("sys=aarch64-linux&wait"))?;
+/// assert!(query.wait && matches!(query.target.wanted, Wanted::Program(_, _)));
+/// assert_eq!(query.target.to_string(), "procps/ps?sys=aarch64-linux");
+/// assert!(Query::parse("../etc/passwd", None).is_err());
+/// # Ok::<(), binplz_core::id::target::BadTarget>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Target {

@@ -9,6 +9,16 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
+///
+/// ```
+/// use std::time::Duration;
+/// use binplz_core::id::time::Timestamp;
+///
+/// let now = Timestamp(1_796_083_200_000);
+/// assert_eq!(now.month().to_string(), "2026-12");
+/// assert_eq!((now + Duration::from_secs(90)) - now, Duration::from_secs(90));
+/// assert_eq!(Timestamp(0) - now, Duration::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);

@@ -283,6 +283,16 @@ serde_as_text!(ObjectName, BadName);
 
 /// An object's path: `builds/REV/SYSTEM/ATTR/LEASE/NAME`, its [`AttemptPrefix`] and its name; below `quarantine/` for
 /// an offer.
+///
+/// ```
+/// use binplz_core::objects::artifact::{AttemptPrefix, ObjectName, ObjectPath};
+///
+/// let attempt = "34268251cf5547d39063f2c5ea9a196246f7f3a6/x86_64-linux/procps/0123456789abcdef0123456789abcdef";
+/// let path = attempt.parse::<AttemptPrefix>()?.object(ObjectName::Program("ps".parse()?));
+/// assert_eq!(path.to_string(), format!("builds/{attempt}/bin/ps"));
+/// assert!(format!("builds/{attempt}/bin/../ps").parse::<ObjectPath>().is_err());
+/// # Ok::<(), binplz_core::id::key::BadName>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectPath {
