@@ -124,7 +124,7 @@ fn after_failure(failure: Failure, attempt: u32, now: Timestamp, policy: &Policy
 /// use binplz_core::{
 ///     build::{Build, Event, State, Step, apply},
 ///     id::time::Timestamp,
-///     policy::Policy,
+///     build::policy::Policy,
 /// };
 ///
 /// let (now, policy) = (Timestamp(1_796_083_200_000), Policy::default());
