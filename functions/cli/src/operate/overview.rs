@@ -123,7 +123,7 @@ mod tests {
             "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
              store     12.3 GB, 12.3 GB when all is stored that is under way, of 100.0 GB\n\
              egress    5.0 GB today, of 5.0 GB\n\
-             paused    x86_64-linux: the operator has paused builds, for 10 min\n\
+             paused    x86_64-linux: the operator has paused builds, for 10 minutes\n\
              down      tree: no licence\n"
         );
         let until = Some(now.day().next().start());
