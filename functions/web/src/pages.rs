@@ -28,6 +28,7 @@ use serde::Serialize;
 use crate::{
     assets,
     respond::{self, TEXT, plain},
+    target::problem,
 };
 
 /// What was built lately, on the home page.
@@ -169,16 +170,20 @@ struct ServicePage<'a> {
     service: &'a Service,
 }
 
-/// `/-/health`: for monitors, whether it answers, and its version; for people and programs, the service's state.
+/// `/-/health`: for monitors, whether all parts run, and the version; for people and programs, the service's state.
 pub(crate) async fn health<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
-    if format == Format::Shell {
-        return negotiated(plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n")));
+    let faults = d.faults();
+    if !faults.is_empty() {
+        return negotiated(problem(&*d, Problem::not_running(&faults), format));
     }
     let service = match look(&*d, async { Ok(Ok(service::service(&*d).await?)) }, None, format).await {
         Ok(service) => service,
         Err(answer) => return *answer,
     };
+    if format == Format::Shell {
+        return negotiated(plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n")));
+    }
     let page = ServicePage { service: &service };
     show(format, &service, &page, &page)
 }
@@ -239,9 +244,4 @@ fn negotiated(mut response: Response) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     response
-}
-
-fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
-    let asked = Asked { origin: d.origin(), target: None, format, retry: false };
-    respond::answer(Reply::Problem(problem).answer(&asked))
 }

@@ -1,6 +1,10 @@
 //! What runs beside the requests. On AWS these are functions that a queue, a schedule and an event rule call.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use binplz_core::{
     flow::{
@@ -13,18 +17,67 @@ use binplz_core::{
     telemetry::About,
 };
 use binplz_local::{Ends, Local, LocalBinaryCache};
-use tokio::time::sleep;
+use tokio::{task::AbortHandle, time::sleep};
+
+use crate::serve::supervise::supervise;
 
 /// How long after its start a service clears away first, and how long it waits then.
 const AFTER_START: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How long it waits after a collection that did not finish.
+const GC_RETRY: Duration = Duration::from_secs(600);
 /// The pause after a backend did not answer.
 const PAUSE: Duration = Duration::from_secs(2);
 
+const DISPATCHER: &str = "dispatcher";
+const SWEEPER: &str = "sweeper";
+const COLLECTOR: &str = "garbage collector";
+const REAPER: &str = "reaper";
+const PROMOTER: &str = "promoter";
+
+/// The loops of a running server.
+pub(crate) struct Loops {
+    dispatcher: AbortHandle,
+    others: [AbortHandle; 4],
+}
+
+impl Loops {
+    /// Starts them all. Each is started again where it ends.
+    pub(crate) fn start(d: &Arc<Local>, ends: Ends) -> Loops {
+        let ends = Arc::new(Mutex::new(ends));
+        // A collector that is started again waits for its restart only.
+        let mut first = Some(AFTER_START);
+        let [a, b, c, e, f] = [(); 5].map(|()| Arc::clone(d));
+        Loops {
+            dispatcher: supervise(d, DISPATCHER, move || dispatcher(Arc::clone(&a))).abort_handle(),
+            others: [
+                supervise(d, SWEEPER, move || sweeper(Arc::clone(&b))),
+                supervise(d, COLLECTOR, move || collector(Arc::clone(&c), first.take())),
+                supervise(d, REAPER, move || reaper(Arc::clone(&e), Arc::clone(&ends))),
+                supervise(d, PROMOTER, move || promoter(Arc::clone(&f))),
+            ]
+            .map(|supervised| supervised.abort_handle()),
+        }
+    }
+
+    /// Starts no more builders, stops those that run, and returns when they have reported and ended.
+    pub(crate) async fn stop_builders(&self, d: &Local) {
+        self.dispatcher.abort();
+        d.launcher().stop_all().await;
+    }
+}
+
+impl Drop for Loops {
+    fn drop(&mut self) {
+        self.dispatcher.abort();
+        self.others.iter().for_each(AbortHandle::abort);
+    }
+}
+
 /// Starts what is queued, whenever the bell rings or something comes due.
-pub(crate) async fn dispatcher(d: Arc<Local>) {
+async fn dispatcher(d: Arc<Local>) {
     loop {
-        let due = noted(&d, "the dispatcher stopped half-way", dispatch(&*d).await);
+        let due = noted(&d, DISPATCHER, "the dispatcher stopped half-way", dispatch(&*d).await);
         tokio::select! {
             () = d.bell().wait() => {}
             () = until(&d, due) => {}
@@ -33,9 +86,9 @@ pub(crate) async fn dispatcher(d: Arc<Local>) {
 }
 
 /// Ends what nobody works on any more, whenever a lease may be over.
-pub(crate) async fn sweeper(d: Arc<Local>) {
+async fn sweeper(d: Arc<Local>) {
     loop {
-        let next = noted(&d, "the sweep stopped half-way", sweep(&*d).await);
+        let next = noted(&d, SWEEPER, "the sweep stopped half-way", sweep(&*d).await);
         save_hits(&d);
         tokio::select! {
             () = until(&d, next) => {}
@@ -45,34 +98,35 @@ pub(crate) async fn sweeper(d: Arc<Local>) {
     }
 }
 
-/// Clears away once a day what nobody needs any more; the first time when a service that has just begun has had its time to settle.
-pub(crate) async fn collector(d: Arc<Local>) {
-    sleep(AFTER_START).await;
+/// Collects garbage once a day, for the first time after `first`.
+async fn collector(d: Arc<Local>, first: Option<Duration>) {
+    sleep(first.unwrap_or_default()).await;
     loop {
-        if let Err(error) = gc(&*d, false).await {
-            d.warn(About::Service, "garbage collection did not finish", &error);
-        }
-        sleep(DAY).await;
+        let done = gc(&*d, false).await;
+        noted(&d, COLLECTOR, "garbage collection did not finish", done.as_ref().map(|_| None).map_err(Clone::clone));
+        sleep(if done.is_ok() { DAY } else { GC_RETRY }).await;
     }
 }
 
 /// Hears of builders that have ended.
-pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
-    while let Some(end) = ends.recv().await {
+async fn reaper(d: Arc<Local>, ends: Arc<Mutex<Ends>>) {
+    d.health().works(REAPER);
+    // Locked for a poll only, so that a restarted reaper finds what its predecessor has left.
+    while let Some(end) = poll_fn(|cx| ends.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(cx)).await {
         if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure, Some(end.ran)).await {
             // The lease will lapse, and a sweep sees that it is gone: that comes to the same.
             d.warn(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
         }
     }
+    pending().await
 }
 
 /// Lets into the builders' cache what they offer, when they have settled; and what was left from before.
-pub(crate) async fn promoter(d: Arc<Local>) {
-    let Some(binary_cache) = d.binary_cache() else { return };
+async fn promoter(d: Arc<Local>) {
+    let Some(binary_cache) = d.binary_cache() else { return pending().await };
     loop {
-        if let Err(error) = promote_all(&d, binary_cache).await {
-            d.warn(About::Service, "what builders offer to the cache was not looked at", &error);
-        }
+        let done = promote_all(&d, binary_cache).await;
+        noted(&d, PROMOTER, "what builders offer to the cache was not looked at", done.map(|()| None));
         binary_cache.wait_for_offers().await;
     }
 }
@@ -82,11 +136,6 @@ async fn promote_all(d: &Local, binary_cache: &LocalBinaryCache) -> Result<(), U
         promote(d, binary_cache, &prefix).await?;
     }
     Ok(())
-}
-
-/// Stops all builders, and returns when they have reported and ended.
-pub(crate) async fn stop_builders(d: &Local) {
-    d.launcher().stop_all().await;
 }
 
 /// Writes down what was counted of hits.
@@ -99,13 +148,26 @@ pub(crate) fn save_hits(d: &Local) {
 async fn until(d: &Local, due: Option<Timestamp>) {
     match due {
         Some(due) => sleep(due - d.now()).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 
-fn noted(d: &Local, what: &str, result: Result<Option<Timestamp>, Unavailable>) -> Option<Timestamp> {
-    result.unwrap_or_else(|error| {
-        d.warn(About::Service, what, &error);
-        Some(d.now() + PAUSE)
-    })
+/// Reports how a round of a loop went; returns when the next one is due.
+fn noted(
+    d: &Local,
+    part: &'static str,
+    what: &str,
+    result: Result<Option<Timestamp>, Unavailable>,
+) -> Option<Timestamp> {
+    match result {
+        Ok(due) => {
+            d.health().works(part);
+            due
+        }
+        Err(error) => {
+            d.health().fails(part, &error);
+            d.warn(About::Service, what, &error);
+            Some(d.now() + PAUSE)
+        }
+    }
 }

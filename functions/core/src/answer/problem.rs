@@ -12,6 +12,7 @@ use crate::{
     },
     nixpkgs::pins::{Unserved, Withheld},
     objects::artifact::Refusal,
+    ports::Fault,
     quota::limits::Paused,
 };
 
@@ -93,9 +94,27 @@ impl Problem {
         Problem::new(403, "a build is not started from another site's page")
     }
 
+    /// A request for another host than this service.
+    pub fn host() -> Problem {
+        Problem::new(421, "this server does not serve the host of this request; its operator can name that with --host")
+    }
+
     /// A backend does not answer.
     pub fn down() -> Problem {
         Problem { retry_after: Some(10), ..Problem::new(503, "the service has a problem; try again in a moment") }
+    }
+
+    /// Parts of the service do not work at present.
+    pub fn not_running(faults: &[Fault]) -> Problem {
+        let parts: Vec<_> = faults.iter().map(|fault| fault.part.as_str()).collect();
+        let sentence = format!("not running: {}; the operator's log has the reason", parts.join(", "));
+        Problem { retry_after: Some(10), ..Problem::new(503, sentence) }
+    }
+
+    /// A defect of the service; its log has the cause under this request's id.
+    pub fn defect(request: Option<&str>) -> Problem {
+        let id = request.map_or(String::new(), |id| format!("; the operator's log has the cause under request {id}"));
+        Problem::new(500, format!("the service has a defect and could not answer{id}"))
     }
 
     /// Nothing new is built for a system; asking again can help after so many seconds.
