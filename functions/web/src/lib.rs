@@ -37,6 +37,7 @@ mod viewer;
 
 pub use host::Hosts;
 pub use request_id::RequestId;
+pub use viewer::{Network, NotANetwork};
 
 /// Where those who wait are held, and nothing else.
 pub fn waits<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
@@ -82,6 +83,11 @@ pub fn behind_cdn(router: Router, secret: Option<&str>) -> Router {
     let secret = secret.map(Arc::<str>::from);
     let believe = move |request: Request| ready(viewer::believe(secret.as_deref(), request));
     router.layer(map_request(believe))
+}
+
+/// A service behind proxies, each of which adds the address that it was asked from to `X-Forwarded-For`.
+pub fn behind_proxies(router: Router, proxies: Arc<[Network]>) -> Router {
+    router.layer(map_request(move |request: Request| ready(viewer::behind(&proxies, request))))
 }
 
 /// A service that answers only requests for its own hosts.

@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use binplz_local::Local;
-use binplz_web::{Hosts, RequestId};
+use binplz_web::{Hosts, Network, RequestId};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use tracing::Instrument;
 
@@ -19,14 +19,20 @@ use crate::serve::{objects, spool::Spool};
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The routes for clients, for requests to `hosts`. None of them reads a request's body.
-pub(crate) fn for_clients(d: &Arc<Local>, hosts: Option<Hosts>, spool: &Arc<Spool>) -> Router {
+pub(crate) fn for_clients(
+    d: &Arc<Local>,
+    hosts: Option<Hosts>,
+    proxies: &Arc<[Network]>,
+    spool: &Arc<Spool>,
+) -> Router {
     let with = || Arc::clone(d);
     let (spool, pages) = (Arc::clone(spool), binplz_web::site(with()).merge(binplz_web::waits(with())));
     let spooled = pages.layer(from_fn(move |request, next| {
         let spool = Arc::clone(&spool);
         async move { spool.pass(request, next).await }
     }));
-    with_layers(d, hosts, spooled.merge(objects::downloads(with())))
+    let routes = binplz_web::behind_proxies(spooled.merge(objects::downloads(with())), Arc::clone(proxies));
+    with_layers(d, hosts, routes)
 }
 
 /// The routes for builders.

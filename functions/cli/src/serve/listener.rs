@@ -17,6 +17,7 @@ use std::{
 use axum::Router;
 use binplz_core::{ports::Deployment, quota::client::Client, telemetry::About};
 use binplz_local::Local;
+use binplz_web::Network;
 use futures_util::TryFutureExt;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
@@ -87,18 +88,20 @@ pub(crate) struct Limits {
     all: Arc<Semaphore>,
     each: usize,
     open: Mutex<HashMap<Client, usize>>,
+    /// Their connections are many clients'.
+    proxies: Arc<[Network]>,
 }
 
 impl Limits {
-    /// At most `all` connections, and `each` of one address (of IPv6, one /64).
-    pub(crate) fn new(all: usize, each: usize) -> Arc<Limits> {
+    /// At most `all` connections, and `each` of one address (of IPv6, one /64) that is no proxy's.
+    pub(crate) fn new(all: usize, each: usize, proxies: Arc<[Network]>) -> Arc<Limits> {
         let all = all.min(Semaphore::MAX_PERMITS);
-        Arc::new(Limits { all: Arc::new(Semaphore::new(all)), each, open: Mutex::default() })
+        Arc::new(Limits { all: Arc::new(Semaphore::new(all)), each, open: Mutex::default(), proxies })
     }
 
     /// Builders' connections: all come from this machine.
     pub(crate) fn of_builders() -> Arc<Limits> {
-        Limits::new(BUILDERS_MAX, BUILDERS_MAX)
+        Limits::new(BUILDERS_MAX, BUILDERS_MAX, Arc::new([]))
     }
 
     /// One more connection, unless it is one too many.
@@ -107,7 +110,7 @@ impl Limits {
         let client = Client::from(Some(peer));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(client.clone()).or_default();
-        if *count >= self.each {
+        if *count >= self.each && !Network::any_has(&self.proxies, peer) {
             return None;
         }
         *count += 1;
@@ -209,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_of_connections_and_all_have_a_limit() {
-        let limits = Limits::new(3, 2);
+        let limits = Limits::new(3, 2, Arc::new([]));
         let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().expect("one"), "192.0.2.2".parse().expect("one"));
         let mut open: Vec<_> = [one, one].map(|peer| limits.admit(peer).expect("a place")).into();
         assert!(limits.admit(one).is_none());
@@ -220,9 +223,11 @@ mod tests {
         open.clear();
         assert!(limits.open.lock().expect("no panic").is_empty());
         // Whoever has one IPv6 address has its /64.
-        let limits = Limits::new(9, 1);
+        let limits = Limits::new(9, 1, Arc::new(["192.0.2.1".parse().expect("an address")]));
         let _first = limits.admit("2001:db8::1".parse().expect("one")).expect("a place");
         assert!(limits.admit("2001:db8::2".parse().expect("one")).is_none());
-        assert!(limits.admit("2001:db8:0:1::1".parse().expect("one")).is_some());
+        let _other = limits.admit("2001:db8:0:1::1".parse().expect("one")).expect("a place");
+        // A proxy's connections are many clients'.
+        let _many = [one, one].map(|peer| limits.admit(peer).expect("a place"));
     }
 }

@@ -19,7 +19,7 @@ use binplz_core::{
 use binplz_local::{Ends, Local, LocalBinaryCache};
 use tokio::{task::AbortHandle, time::sleep};
 
-use crate::serve::supervise::supervise;
+use crate::serve::supervise::{supervise, with_faults};
 
 /// How long after its start a service clears away first, and how long it waits then.
 const AFTER_START: Duration = Duration::from_secs(3600);
@@ -49,12 +49,12 @@ impl Loops {
         let mut first = Some(AFTER_START);
         let [a, b, c, e, f] = [(); 5].map(|()| Arc::clone(d));
         Loops {
-            dispatcher: supervise(d, DISPATCHER, move || dispatcher(Arc::clone(&a))).abort_handle(),
+            dispatcher: supervise(d, DISPATCHER, move || with_faults(dispatcher(Arc::clone(&a)))).abort_handle(),
             others: [
-                supervise(d, SWEEPER, move || sweeper(Arc::clone(&b))),
-                supervise(d, COLLECTOR, move || collector(Arc::clone(&c), first.take())),
-                supervise(d, REAPER, move || reaper(Arc::clone(&e), Arc::clone(&ends))),
-                supervise(d, PROMOTER, move || promoter(Arc::clone(&f))),
+                supervise(d, SWEEPER, move || with_faults(sweeper(Arc::clone(&b)))),
+                supervise(d, COLLECTOR, move || with_faults(collector(Arc::clone(&c), first.take()))),
+                supervise(d, REAPER, move || with_faults(reaper(Arc::clone(&e), Arc::clone(&ends)))),
+                supervise(d, PROMOTER, move || with_faults(promoter(Arc::clone(&f)))),
             ]
             .map(|supervised| supervised.abort_handle()),
         }

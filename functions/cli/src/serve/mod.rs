@@ -27,7 +27,7 @@ use binplz_core::{
     ports::{Deployment, Unavailable},
 };
 use binplz_local::{Config, Local, OpenError};
-use binplz_web::Hosts;
+use binplz_web::{Hosts, Network};
 use clap::Args as ClapArgs;
 use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// A name by which clients may address this service, besides the origin's [default: any name if the origin is public; else only the origin's and loopback names]
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// A reverse proxy's address, or its network: of its requests, the client is the last address in X-Forwarded-For that is no such proxy's
+    #[arg(long = "trusted-proxy", value_name = "ADDRESS|NETWORK")]
+    proxies: Vec<Network>,
     /// The builder's program [default: binplz-builder beside this program]
     #[arg(long, value_name = "FILE")]
     builder: Option<PathBuf>,
@@ -259,12 +262,17 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
     let loops = Loops::start(&local, ends);
 
     let stop = Arc::new(GracefulShutdown::new());
+    let proxies: Arc<[Network]> = args.proxies.into();
     let spool = Spool::new(args.data.join("tmp"));
     let clients = Listener {
         part: "listener",
         socket: listener,
-        limits: listener::Limits::new(connections, args.numbers.client_connections.min(connections / 2)),
-        routes: http::for_clients(&local, hosts, &spool),
+        limits: listener::Limits::new(
+            connections,
+            args.numbers.client_connections.min(connections / 2),
+            Arc::clone(&proxies),
+        ),
+        routes: http::for_clients(&local, hosts, &proxies, &spool),
         stop: Arc::clone(&stop),
     };
     let builders = Listener {

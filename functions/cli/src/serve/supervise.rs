@@ -43,6 +43,22 @@ pub(crate) fn supervise<F: Future<Output = ()> + Send>(
     })
 }
 
+/// A loop that panics at random in the middle of its work, for `scripts/soak`.
+#[cfg(feature = "faults")]
+pub(crate) async fn with_faults(work: impl Future<Output = ()>) {
+    let seconds = 5 + u64::from(binplz_clock::random::<1>()[0]) % 40;
+    tokio::select! {
+        () = work => {}
+        () = sleep(Duration::from_secs(seconds)) => panic!("an injected fault"),
+    }
+}
+
+/// The loop as it is.
+#[cfg(not(feature = "faults"))]
+pub(crate) async fn with_faults(work: impl Future<Output = ()>) {
+    work.await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
