@@ -49,7 +49,7 @@ fn a_full_disk_is_named_by_health_and_by_status_while_it_is_full() {
         ("size=200m", format!("head -c 150m /dev/zero > {path}/fill"), format!("rm {path}/fill")),
         (
             "size=200m,nr_inodes=200",
-            format!("mkdir {path}/fill; n=0; while : > {path}/fill/$n; do n=$((n + 1)); done 2> /dev/null || :"),
+            format!("mkdir {path}/fill; n=0; while touch {path}/fill/$n 2> /dev/null; do n=$((n + 1)); done"),
             format!("rm -r {path}/fill"),
         ),
     ] {
