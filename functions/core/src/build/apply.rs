@@ -107,6 +107,7 @@ fn after_failure(failure: Failure, attempt: u32, now: Timestamp, policy: &Policy
         // The attempt does not count, since the package is not at fault; nothing is started until the operator resumes
         // (`quota::limits`).
         Class::Operator => State::Queued { since: now, due: now, attempt, warming: false },
+        // Backoff: each retry waits longer.
         Class::Transient | Class::TransientLarger if attempt < policy.attempts => {
             let due = now + policy.delay_after(attempt);
             State::Queued { since: now, due, attempt: attempt + 1, warming: false }
