@@ -21,7 +21,7 @@ use axum::{
     routing::{get, post},
 };
 use binplz_core::{
-    answer::reply::Problem,
+    answer::problem::Problem,
     ports::{Deployment, HasBell, HasCatalogues, HasLedger, HasStore, HasWaitLimiter, Intake},
 };
 
@@ -40,7 +40,7 @@ pub use request_id::RequestId;
 pub use viewer::{Network, NotANetwork};
 
 /// Where those who wait are held, and nothing else.
-pub fn waits<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
+pub fn waits<D: HasLedger + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
     Router::new().route("/-/wait/{*hop}", get(target::hop::<D>)).with_state(deployment)
 }
 

@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use binplz_core::{answer::reply::Problem, id::text::panic_message, ports::Deployment, telemetry::About};
+use binplz_core::{answer::problem::Problem, id::text::panic_message, ports::Deployment, telemetry::About};
 use futures_util::FutureExt;
 
 use crate::{request_id::RequestId, respond, target::problem};

@@ -47,6 +47,11 @@ pub(crate) fn later_of<T: Ord>(stored: T, now: T, latest: &T) -> T {
     if stored > *latest { now } else { stored.max(now) }
 }
 
+/// A duration in whole seconds, rounded up: as in `Retry-After`.
+pub fn seconds_up(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000) as u64
+}
+
 /// A calendar month in UTC: the window of the budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Month {
