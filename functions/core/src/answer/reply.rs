@@ -304,7 +304,6 @@ fn title(status: u16) -> &'static str {
         429 => "Too Many Requests",
         421 => "Misdirected Request",
         451 => "Unavailable For Legal Reasons",
-        500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "Internal Server Error",
     }
