@@ -52,7 +52,7 @@ fn each_of_ten_questions_is_answered_by_at_most_two_files_that_contain_its_term(
         assert!((1..=2).contains(&files.len()), "{question} names {files:?}");
         for file in files {
             // Comments wrap.
-            let text = read(&dir.join(file)).replace("\n", " ").replace("//!", "").replace("///", "");
+            let text = read(&dir.join(file)).replace('\n', " ").replace("//!", "").replace("///", "");
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
             assert!(text.contains(&term.to_lowercase()), "{file} does not contain {term:?}");
         }

@@ -260,8 +260,9 @@ pub(crate) enum Verb {
     Warm(Warm),
     /// Fill the builders' cache after a pin was added or moved: build one small package per language
     Seed(Seed),
-    /// Run garbage collection now; it also runs once a day. It deletes what retired and moved pins, failed attempts and
-    /// takedowns have left, after a grace period
+    /// Run garbage collection, which also runs once a day
+    ///
+    /// It deletes what retired and moved pins, failed attempts and takedowns have left, after a grace period.
     Gc(Gc),
     /// Start no more builds, and stop running ones, which return to the queue
     Pause(Pause),

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     cache: bool,
     #[command(flatten)]
     numbers: Numbers,
-    /// The accepted names: those in the catalogue (known), also unknown names as attributes (open), or attributes without a catalogue
+    /// Accepted names: those in the catalogue (known), also other names, as attributes (open), or attributes only, without a catalogue
     #[arg(long, default_value_t = Names::default(), value_name = "known|open|attributes")]
     names: Names,
 }
