@@ -146,7 +146,7 @@ pub fn until_there_is_a_catalogue_names_are_attributes_and_every_answer_says_so(
     assert_eq!(site.settled("tree").status, 302);
     let unknown = site.settled("grep");
     assert_eq!((unknown.status, unknown.header("x-binplz-catalogue")), (404, Some("missing")));
-    assert!(unknown.text().contains("there is no package grep; the catalogue of this nixpkgs is not made yet"));
+    assert!(unknown.text().contains("there is no package grep; the catalogue of this commit is not built yet"));
     let unbuilt = site.send("HEAD", "/xxHash", &[], b"");
     assert_eq!((unbuilt.status, unbuilt.header("x-binplz-catalogue")), (404, Some("missing")));
 }
