@@ -1,5 +1,5 @@
-//! Who asks. A server that knows its peer's address puts it into the request's extensions, as an [`IpAddr`]; where a CDN stands
-//! in between, the peer is the CDN, which says whom it speaks for.
+//! The client's address. A server that knows its peer puts the address into the request's extensions, as an [`IpAddr`].
+//! Behind a CDN the peer is the CDN, which names the client in a header.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -7,13 +7,13 @@ use axum::extract::Request;
 use ipnet::IpNet;
 use thiserror::Error;
 
-/// What proves that a request came through the CDN.
+/// The header that proves that a request came through the CDN.
 const SECRET: &str = "x-binplz-origin-secret";
-/// Whom the CDN speaks for.
+/// The header by which the CDN names the client.
 const VIEWER: &str = "x-binplz-viewer";
 
-/// The request with its viewer's address as its peer's. A client can write both headers too: they count only with the secret
-/// that the CDN and this service share, and go no further.
+/// Replaces the peer's address by the client's. A client can send both headers too, so they count only with the secret that
+/// the CDN and this service share. They are removed.
 pub(crate) fn believe(secret: Option<&str>, mut request: Request) -> Request {
     let told = request.headers_mut().remove(SECRET);
     let viewer = request.headers_mut().remove(VIEWER);
@@ -29,7 +29,7 @@ pub(crate) fn believe(secret: Option<&str>, mut request: Request) -> Request {
 #[derive(Clone, Copy, Debug)]
 pub struct Network(IpNet);
 
-/// It is neither.
+/// The text is neither an address nor a network.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("expected an address or a network, such as 127.0.0.1 or 10.0.0.0/8")]
 pub struct NotANetwork;
@@ -49,11 +49,11 @@ impl Network {
     }
 }
 
-/// Where proxies add the address that they were asked from.
+/// The header to which proxies append the address of their peer.
 const FORWARDED: &str = "x-forwarded-for";
 
-/// The request with its viewer's address, where its peer is one of `proxies`: the last address in `X-Forwarded-For` that is
-/// no proxy's. What stands before that, its client may have written.
+/// Replaces the peer's address, if it is one of `proxies`, by the last address in `X-Forwarded-For` that is not one of them.
+/// The client may have written the addresses before that.
 pub(crate) fn behind(proxies: &[Network], mut request: Request) -> Request {
     let Some(peer) = request.extensions().get::<IpAddr>().copied() else { return request };
     let told = request.headers().get_all(FORWARDED).iter().filter_map(|value| value.to_str().ok());
@@ -69,7 +69,7 @@ pub(crate) fn behind(proxies: &[Network], mut request: Request) -> Request {
     request
 }
 
-/// Compares in a time that tells nothing but the length.
+/// Compares in constant time for equal lengths.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }

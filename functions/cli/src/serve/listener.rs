@@ -222,7 +222,7 @@ mod tests {
         open.push(limits.admit(other).expect("the place that is free"));
         open.clear();
         assert!(limits.open.lock().expect("no panic").is_empty());
-        // Whoever has one IPv6 address has its /64.
+        // An IPv6 client has a /64 network.
         let limits = Limits::new(9, 1, Arc::new(["192.0.2.1".parse().expect("an address")]));
         let _first = limits.admit("2001:db8::1".parse().expect("one")).expect("a place");
         assert!(limits.admit("2001:db8::2".parse().expect("one")).is_none());

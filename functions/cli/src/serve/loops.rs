@@ -1,4 +1,4 @@
-//! What runs beside the requests. On AWS these are functions that a queue, a schedule and an event rule call.
+//! The background loops. On AWS these are functions that a queue, a schedule and an event rule call.
 
 use std::{
     future::{pending, poll_fn},
@@ -21,10 +21,10 @@ use tokio::{task::AbortHandle, time::sleep};
 
 use crate::serve::supervise::{supervise, with_faults};
 
-/// How long after its start a service clears away first, and how long it waits then.
+/// When garbage collection first runs after the start, and how often then.
 const AFTER_START: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How long it waits after a collection that did not finish.
+/// The pause after a collection that did not finish.
 const GC_RETRY: Duration = Duration::from_secs(600);
 /// The pause after a backend did not answer.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -42,10 +42,10 @@ pub(crate) struct Loops {
 }
 
 impl Loops {
-    /// Starts them all. Each is started again where it ends.
+    /// Starts all loops. Each is restarted when it ends.
     pub(crate) fn start(d: &Arc<Local>, ends: Ends) -> Loops {
         let ends = Arc::new(Mutex::new(ends));
-        // A collector that is started again waits for its restart only.
+        // A restarted collector runs at once.
         let mut first = Some(AFTER_START);
         let [a, b, c, e, f] = [(); 5].map(|()| Arc::clone(d));
         Loops {
@@ -60,7 +60,7 @@ impl Loops {
         }
     }
 
-    /// Starts no more builders, stops those that run, and returns when they have reported and ended.
+    /// Starts no more builders, stops those that run, and returns when they have settled and exited.
     pub(crate) async fn stop_builders(&self, d: &Local) {
         self.dispatcher.abort();
         d.launcher().stop_all().await;
@@ -74,10 +74,10 @@ impl Drop for Loops {
     }
 }
 
-/// Starts what is queued, whenever the bell rings or something comes due.
+/// Starts queued builds, when the doorbell rings or a build comes due.
 async fn dispatcher(d: Arc<Local>) {
     loop {
-        let due = noted(&d, DISPATCHER, "the dispatcher stopped half-way", dispatch(&*d).await);
+        let due = noted(&d, DISPATCHER, "the dispatcher did not finish", dispatch(&*d).await);
         tokio::select! {
             () = d.bell().wait() => {}
             () = until(&d, due) => {}
@@ -85,20 +85,20 @@ async fn dispatcher(d: Arc<Local>) {
     }
 }
 
-/// Ends what nobody works on any more, whenever a lease may be over.
+/// Sweeps whenever a lease may have expired.
 async fn sweeper(d: Arc<Local>) {
     loop {
-        let next = noted(&d, SWEEPER, "the sweep stopped half-way", sweep(&*d).await);
+        let next = noted(&d, SWEEPER, "the sweep did not finish", sweep(&*d).await);
         save_hits(&d);
         tokio::select! {
             () = until(&d, next) => {}
-            // Leases that were given out meanwhile, and rings that were lost.
+            // For leases given out meanwhile, and lost rings.
             () = sleep(d.policy().lease) => {}
         }
     }
 }
 
-/// Collects garbage once a day, for the first time after `first`.
+/// Runs garbage collection once a day, for the first time after `first`.
 async fn collector(d: Arc<Local>, first: Option<Duration>) {
     sleep(first.unwrap_or_default()).await;
     loop {
@@ -108,25 +108,25 @@ async fn collector(d: Arc<Local>, first: Option<Duration>) {
     }
 }
 
-/// Hears of builders that have ended.
+/// Ends the attempts of builders that have exited.
 async fn reaper(d: Arc<Local>, ends: Arc<Mutex<Ends>>) {
     d.health().works(REAPER);
-    // Locked for a poll only, so that a restarted reaper finds what its predecessor has left.
+    // The lock is held during a poll only, so a restarted reaper continues with the exits that were not handled.
     while let Some(end) = poll_fn(|cx| ends.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(cx)).await {
         if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure, Some(end.ran)).await {
-            // The lease will lapse, and a sweep sees that it is gone: that comes to the same.
-            d.warn(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
+            // The lease will expire, and a sweep then ends the attempt.
+            d.warn(About::Attempt(&end.key, &end.lease), "the end of a builder was not recorded", &error);
         }
     }
     pending().await
 }
 
-/// Lets into the builders' cache what they offer, when they have settled; and what was left from before.
+/// Promotes offers of settled builds into the builders' cache, and those left from an earlier run.
 async fn promoter(d: Arc<Local>) {
     let Some(binary_cache) = d.binary_cache() else { return pending().await };
     loop {
         let done = promote_all(&d, binary_cache).await;
-        noted(&d, PROMOTER, "what builders offer to the cache was not looked at", done.map(|()| None));
+        noted(&d, PROMOTER, "offers to the builders' cache were not promoted", done.map(|()| None));
         binary_cache.wait_for_offers().await;
     }
 }
@@ -138,10 +138,10 @@ async fn promote_all(d: &Local, binary_cache: &LocalBinaryCache) -> Result<(), U
     Ok(())
 }
 
-/// Writes down what was counted of hits.
+/// Saves the download statistics.
 pub(crate) fn save_hits(d: &Local) {
     if let Err(error) = d.download_stats().save(d.now()) {
-        d.warn(About::Service, "hits were not written down", &error);
+        d.warn(About::Service, "the download statistics were not saved", &error);
     }
 }
 
