@@ -108,7 +108,7 @@ pub enum LimitExceeded {
     #[error("another catalogue is being built")]
     Catalogue,
     /// The month's budget does not cover the worst case of this build.
-    #[error("this month's build budget is spent")]
+    #[error("the monthly build budget is spent")]
     Budget {
         /// Its worst-case price.
         worst: Micros,
