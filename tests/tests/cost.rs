@@ -90,6 +90,7 @@ fn hit() -> (Target, Reply) {
         size: 5_000_000,
         object: object.parse().expect("a path"),
         stale: false,
+        lost: false,
     };
     (target, Reply::Hit { served, at: Location::Store(url) })
 }

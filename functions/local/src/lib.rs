@@ -4,10 +4,11 @@
 //! ```text
 //! DATA/lock              locked by the binplz that serves this directory
 //! DATA/ledger.redb       the rows
+//! DATA/ledger.made       shows that there were rows, where that file is lost
 //! DATA/objects/builds/…  the objects, each under its object path
 //! DATA/objects/quarantine/…  builders' offers to the binary cache
 //! DATA/cache/            the builders' Nix binary cache, if enabled
-//! DATA/cache-key         the key that signs it
+//! DATA/cache-key         the key that signs it; cache-key.public shows which one it was
 //! DATA/roots/            links to the nixpkgs that Nix must keep, made by `binplz pin`
 //! DATA/tmp/              objects that are being written
 //! DATA/secret            the key that signs upload URLs
@@ -28,6 +29,7 @@ mod wait_limiter;
 mod writer;
 
 mod binary_cache;
+mod checked;
 mod draft;
 mod grant;
 pub mod store;
@@ -52,7 +54,7 @@ use binplz_core::{
     },
     nixpkgs::pins::Pins,
     objects::{artifact::ObjectPath, narinfo::StoreDir},
-    ports::{Deployment, HasCatalogues, Unavailable},
+    ports::{Deployment, HasCatalogues, Unavailable, Unreadable},
     telemetry::{About, Signal},
 };
 
@@ -62,7 +64,7 @@ pub use crate::{
     dir::{DataDir, OpenError},
     download_stats::LocalDownloadStats,
     launcher::{BuilderExit, Ends, LocalLauncher},
-    ledger::LocalLedger,
+    ledger::{LocalLedger, Snapshot},
     store::{LocalStore, Receiver, UploadError},
     wait_limiter::LocalWaitLimiter,
 };
@@ -151,7 +153,7 @@ has_ports!([] Local:
 
 impl HasCatalogues for Local {
     type Catalogue = Open;
-    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
+    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Result<Open, Unreadable>, Unavailable> {
         let bad = |why| self.warn(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
     }

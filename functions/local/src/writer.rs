@@ -4,6 +4,7 @@
 //! and 48,000 with 64.
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     path::PathBuf,
     sync::{Arc, PoisonError, mpsc},
 };
@@ -98,7 +99,10 @@ impl Writer {
     fn make(&self, writes: &[Write]) -> Result<Vec<Result<(), NotCommitted>>, NotCommitted> {
         let made = {
             let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
-            slot.as_ref().map(|database| transact(database, writes))
+            // The database may panic where the file was damaged since it was opened.
+            let transact = |database| panic::catch_unwind(AssertUnwindSafe(|| transact(database, writes)));
+            let damaged = || Err(redb::StorageError::Corrupted("the file is damaged".to_owned()).into());
+            slot.as_ref().map(|database| transact(database).unwrap_or_else(|_| damaged()))
         };
         match made {
             Some(Ok(outcomes)) => {
@@ -152,7 +156,10 @@ type Rows<'t> = Table<'t, &'static str, (u64, &'static [u8])>;
 type Shelves<'t> = Table<'t, (u8, u64, &'static str), ()>;
 
 fn transact(database: &Database, writes: &[Write]) -> Result<Vec<Result<(), NotCommitted>>, redb::Error> {
-    let transaction = database.begin_write()?;
+    let mut transaction = database.begin_write()?;
+    // With a second sync, a torn write is never the newest state of the file. So what does not match its checksum there
+    // is damage, which opening the file reports, and not a write that may be undone without a word.
+    transaction.set_two_phase_commit(true);
     let outcomes = write_all(&transaction, writes)?;
     if outcomes.iter().any(Result::is_ok) {
         transaction.commit()?
@@ -248,7 +255,7 @@ fn place(row: &Row) -> Option<(u8, u64, String)> {
             let (status_index, at) = build.status_index()?;
             Some((item::shelf_number(status_index), at.0, build.key.to_string()))
         }
-        Row::Served(served) if !served.stale => {
+        Row::Served(served) if served.is_listed() => {
             Some((item::SERVED, 0, format!("{}{}", item::served_place(&served.pinned()), served.asked)))
         }
         Row::Served(_)

@@ -31,6 +31,7 @@ fn line(stack: &str, package: &str, size: u64, at: Timestamp) -> Value {
         size,
         object: object.parse().expect("a path"),
         stale: false,
+        lost: false,
     };
     let hit = Reply::Hit { served, at: Location::Store("https://store.example/object".to_owned()) };
     let line = log::line(stack, About::Service, &Signal::Answered { reply: &hit, to: None }, at);

@@ -72,6 +72,7 @@ pub(crate) async fn act(One { of, common }: One, act: Act) -> Result<(), Operate
 fn done(act: Act) -> &'static str {
     match act {
         Act::Retry => "is queued",
+        Act::Rebuild => "is queued; what is there is served until then",
         Act::Warm => "is queued, behind all that somebody waits for",
         Act::Forget => "is forgotten: whoever asks for it next starts it anew",
         Act::Cancel => "is cancelled: whoever asks for it next starts it anew",

@@ -6,6 +6,7 @@ mod gc;
 mod key;
 mod many;
 mod overview;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -156,6 +157,19 @@ pub(crate) struct Budget {
     common: Common,
 }
 
+/// The builds whose objects are compared.
+#[derive(ClapArgs)]
+pub(crate) struct Verify {
+    /// The build, as people ask for it (tree), or as a list tells it
+    #[arg(value_name = "BUILD", required_unless_present = "all")]
+    of: Option<Named>,
+    /// All builds
+    #[arg(long, conflicts_with = "of")]
+    all: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// What nobody needs any more.
 #[derive(ClapArgs)]
 pub(crate) struct Gc {
@@ -248,6 +262,10 @@ pub(crate) enum Verb {
     Forget(One),
     /// End a build that waits or is under way
     Cancel(One),
+    /// Build a package again that is ready; its present programs are served until then
+    Rebuild(One),
+    /// Compare stored files with their checksums; those that are missing or damaged are taken out of service and built again
+    Verify(Verify),
     /// Which packages are served most
     Top(Top),
     /// What the month has cost so far, by what, what it will come to, and which packages cost most
@@ -322,6 +340,8 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
             one.common.confirm.that(|| format!("ends the build of {}", one.of))?;
             builds::act(one, Act::Cancel).await
         }
+        Verb::Rebuild(one) => builds::act(one, Act::Rebuild).await,
+        Verb::Verify(order) => verify::verify(order).await,
         Verb::Top(top) => overview::top(top).await,
         Verb::Cost(common) => cost::cost(common).await,
         Verb::Takedown(Takedown { package, why, common }) => {

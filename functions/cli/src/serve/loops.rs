@@ -6,7 +6,7 @@ use binplz_core::{
     flow::{
         lease::settle::stopped,
         operator::gc::gc,
-        schedule::{dispatch::dispatch, promote::promote, sweep::sweep},
+        schedule::{dispatch::dispatch, promote::promote, scrub::Scrub, sweep::sweep},
     },
     id::time::Timestamp,
     ports::{Deployment, HasBell, HasDownloadStats, HasLauncher, Unavailable},
@@ -56,6 +56,27 @@ pub(crate) async fn collector(d: Arc<Local>) {
     }
 }
 
+/// Compares all objects with what they must be, at a pace that leaves the disk to others.
+pub(crate) async fn scrubber(d: Arc<Local>) {
+    loop {
+        let mut scrub = Scrub::all();
+        loop {
+            let before = scrub.report().bytes;
+            match scrub.step(&*d, 1).await {
+                Ok(false) => break,
+                Ok(true) => {
+                    sleep(ROW + Duration::from_micros((scrub.report().bytes - before) * 1_000_000 / SCRUBBED)).await
+                }
+                Err(error) => {
+                    d.warn(About::Service, "objects were not compared", &error);
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+        sleep(DAY).await;
+    }
+}
+
 /// Hears of builders that have ended.
 pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
     while let Some(end) = ends.recv().await {
@@ -95,6 +116,11 @@ pub(crate) fn save_hits(d: &Local) {
         d.warn(About::Service, "hits were not written down", &error);
     }
 }
+
+/// The rest after each row of a scrub.
+const ROW: Duration = Duration::from_millis(1);
+/// The bytes of objects that a scrub reads in a second.
+const SCRUBBED: u64 = 32 << 20;
 
 async fn until(d: &Local, due: Option<Timestamp>) {
     match due {

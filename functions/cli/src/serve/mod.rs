@@ -238,6 +238,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     let collector = tokio::spawn(loops::collector(Arc::clone(&local)));
     let reaper = tokio::spawn(loops::reaper(Arc::clone(&local), ends));
     let promoter = tokio::spawn(loops::promoter(Arc::clone(&local)));
+    let scrubber = tokio::spawn(loops::scrubber(Arc::clone(&local)));
 
     let service = binplz_web::router(Arc::clone(&local)).merge(objects::router(Arc::clone(&local)));
     let (closing, closed) = oneshot::channel::<()>();
@@ -262,6 +263,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     reaper.abort();
     promoter.abort();
     collector.abort();
+    scrubber.abort();
     // Whoever still downloads is cut off when this process ends, and can resume.
     drop(closing);
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;

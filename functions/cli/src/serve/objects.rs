@@ -11,7 +11,15 @@ use axum::{
     routing::get,
 };
 use binplz_core::{
-    objects::artifact::{ObjectName, ObjectPath},
+    answer::{
+        self,
+        reply::{Asked, Format, Problem, Reply},
+    },
+    flow::integrity,
+    objects::{
+        artifact::{ObjectName, ObjectPath},
+        stored::Integrity,
+    },
     ports::{Deployment, HasStore},
     telemetry::About,
 };
@@ -38,6 +46,16 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
     let Some(path) = parse(request.uri()).filter(|path| !path.name.is_offer()) else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    if !d.store().is_checked(&path) {
+        match integrity::check(&*d, &path).await {
+            Ok(Integrity::Intact) => {}
+            Ok(_) => return not_whole(&d),
+            Err(error) => {
+                d.warn(About::Build(&path.key), "an object was not looked at", &error);
+                return not_whole(&d);
+            }
+        }
+    }
     let media_type = match path.name {
         ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
         ObjectName::Log(_) | ObjectName::Narinfo(_) => "text/plain; charset=utf-8",
@@ -54,6 +72,18 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     response
+}
+
+/// The answer in the place of an object that is missing or damaged: one that a client which saves it can run.
+fn not_whole(d: &Local) -> Response {
+    let asked = Asked { origin: d.origin(), target: None, format: Format::Shell, retry: false };
+    let answer = Reply::Problem(Problem::not_whole()).answer(&asked);
+    let body = match answer.body {
+        answer::reply::Body::Text(text) => text,
+        _ => String::new(),
+    };
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    (status, [(header::RETRY_AFTER, "60"), (header::CACHE_CONTROL, "no-store")], body).into_response()
 }
 
 async fn write(State(d): State<Arc<Local>>, request: Request) -> Response {

@@ -98,6 +98,11 @@ impl Problem {
         Problem { retry_after: Some(10), ..Problem::new(503, "the service has a problem; try again in a moment") }
     }
 
+    /// A stored program was found missing or damaged, and is built anew.
+    pub fn not_whole() -> Problem {
+        Problem { retry_after: Some(60), ..Problem::new(503, "the stored file is damaged; it is being built again") }
+    }
+
     /// Nothing new is built for a system; asking again can help after so many seconds.
     pub fn paused(system: System, paused: Paused, retry_after: u64) -> Problem {
         let sentence = format!("nothing new can be built for {system} now: {}", paused.sentence());

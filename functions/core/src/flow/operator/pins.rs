@@ -16,6 +16,7 @@ use crate::{
         pins::{Change, PinRefusal, Pinned, Pins},
         served::{Served, ServedKey},
     },
+    objects::artifact::AttemptPrefix,
     ports::{HasBell, HasLedger, Ledger, Read, Unavailable},
     row::{Row, RowKey, Swap, Version},
 };
@@ -99,6 +100,16 @@ async fn mark<D: HasLedger>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
     Ok(())
 }
 
+/// Marks the served rows of an attempt's objects, which are served until their successors are built.
+pub(crate) async fn mark_objects<D: HasLedger>(d: &D, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+    for (name, pin) in load(d).await?.all() {
+        let pinned = Pinned { pin: name.clone(), rev: pin.rev.clone() };
+        let of_it = |served: &Served| served.object.key == prefix.key && served.object.lease == prefix.lease;
+        mark_all(d, &pinned, |_| true, of_it).await?;
+    }
+    Ok(())
+}
+
 /// Marks fresh served rows under `pinned` whose key and content match.
 async fn mark_all<D: HasLedger>(
     d: &D,
@@ -124,7 +135,7 @@ async fn mark_one<D: HasLedger>(d: &D, asked: &ServedKey, such: impl Fn(&Served)
     let mut tries = Tries::default();
     loop {
         match d.ledger().load(&RowKey::Served(asked.clone()), Read::Consistent).await? {
-            Some((Row::Served(served), seen)) if !served.stale && such(&served) => {
+            Some((Row::Served(served), seen)) if served.is_listed() && such(&served) => {
                 let row = Row::Served(Served { stale: true, ..served });
                 match d.ledger().commit(vec![Swap { seen, row }]).await {
                     Ok(()) => return Ok(()),

@@ -5,11 +5,11 @@
 
 use crate::{
     build::{Build, Event, policy::Names},
-    flow::{AdvanceError, advance, load_build, ring, startable},
+    flow::{AdvanceError, advance, integrity, load_build, ring, startable},
     id::key::{BuildKey, Product},
     nixpkgs::pins::{Pins, ResolvedPin},
     objects::artifact::{AttemptPrefix, ObjectName},
-    ports::{HasBell, HasCatalogues, HasLedger, Unavailable},
+    ports::{HasBell, HasCatalogues, HasLedger, Unavailable, Unreadable},
     telemetry::About,
 };
 
@@ -39,7 +39,12 @@ pub(crate) async fn load<D: HasLedger + HasBell + HasCatalogues>(
     let key = found.build(Product::Catalogue);
     let (build, _) = load_build(d, &key).await?;
     if let Some(prefix) = build.prefix() {
-        return read(d, &prefix).await;
+        let lookup = prefix.object(ObjectName::Lookup);
+        return match d.catalogue(&lookup).await? {
+            Ok(catalogue) => Ok(Some(catalogue)),
+            Err(Unreadable::OtherFormat) => Ok(None),
+            Err(Unreadable::Flawed(flaw)) => integrity::withdraw(d, &key, &lookup, flaw).await.map(|()| None),
+        };
     }
     // The request for the program succeeds with or without a catalogue.
     if may_start && let Err(error) = ask(d, &build).await {
@@ -56,11 +61,9 @@ pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     let key = found.build(Product::Catalogue);
     let (build, _) = load_build(d, &key).await?;
     let Some(prefix) = build.prefix() else { return Ok(None) };
-    Ok(read(d, &prefix).await?.map(|catalogue| (prefix, catalogue)))
-}
-
-async fn read<D: HasCatalogues>(d: &D, prefix: &AttemptPrefix) -> Result<Option<D::Catalogue>, Unavailable> {
-    d.catalogue(&prefix.object(ObjectName::Lookup)).await
+    let catalogue = d.catalogue(&prefix.object(ObjectName::Lookup)).await?;
+    // One that is missing or damaged is found by the first request, and made again.
+    Ok(catalogue.ok().map(|catalogue| (prefix, catalogue)))
 }
 
 async fn ask<D: HasLedger + HasBell>(d: &D, build: &Build) -> Result<(), Unavailable> {

@@ -4,7 +4,7 @@ use crate::{
     answer::reply::{Problem, Reply},
     build::{Build, Event, Made, State},
     flow::{
-        AdvanceError, advance_for, load_build, load_limits, load_row, manifest_of,
+        AdvanceError, advance_for, integrity, load_build, load_limits, load_row, manifest_of,
         operator::pins,
         request::{
             charge::Charge,
@@ -22,7 +22,7 @@ use crate::{
     nixpkgs::served::{Served, ServedKey},
     objects::{
         artifact::{Main, Manifest, ObjectName, Program, Verdict},
-        stored::Method,
+        stored::{Integrity, Method},
     },
     ports::{HasBell, HasCatalogues, HasLedger, HasStore, Ledger, NotCommitted, Read, Store, Unavailable},
     quota::{
@@ -58,8 +58,11 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     // The single read of a hit. An eventually consistent read may miss the row, so a miss is read again consistently.
     for read in [Read::Eventual, Read::Consistent] {
         seen = match load_row::<D, Served>(d, &asked, read).await? {
-            (Some(served), _) if !served.stale && served.is_of(target.pin.as_ref()) => {
-                return hit(d, served, method).await;
+            (Some(served), version) if served.is_listed() && served.is_of(target.pin.as_ref()) => {
+                match hit(d, served.clone(), method).await? {
+                    Some(reply) => return Ok(reply),
+                    None => (Some(Served { lost: true, ..served }), version),
+                }
             }
             row => row,
         };
@@ -74,10 +77,10 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         (reply @ Reply::Hit { .. }, _) => Ok(reply),
         // The pin has moved, and its new commit has no such program yet: the last good one is served at once. A request
         // that names a commit gets only that commit, and a package that is taken down is not served.
-        (reply, Some(served)) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
+        (reply, Some(served)) if !served.lost && !matches!(target.pin, Some(PinRef::Commit(_))) => {
             match pins::load(d).await?.withheld().contains_key(&served.attr) {
                 true => Ok(reply),
-                false => hit(d, served, method).await,
+                false => Ok(hit(d, served, method).await?.unwrap_or(reply)),
             }
         }
         (reply, _) => Ok(reply),
@@ -105,8 +108,15 @@ async fn look<D: HasLedger + HasStore + HasBell>(
             Err(problem) => return Ok(Reply::Problem(problem)),
         };
     }
+    if let State::Ready(made) = &build.state {
+        if let Some(reply) = serve(d, target, resolved, made, served, method).await? {
+            return Ok(reply);
+        }
+        (build, _) = load_build(d, &resolved.key).await?;
+    }
     match &build.state {
-        State::Ready(made) => serve(d, target, resolved, made, served, method).await,
+        // Its objects are missing, and it was made again meanwhile: the next request sees that.
+        State::Ready(_) => Ok(Reply::Problem(Problem::down())),
         State::Failed { failure, until, .. } => {
             let rest = until.map(|until| until - d.now());
             Ok(Reply::Problem(Problem { by_attribute, ..Problem::failed(&resolved.attr, failure, rest) }))
@@ -154,25 +164,32 @@ async fn start<D: HasLedger + HasBell>(
     Ok(Ok(asked))
 }
 
-/// A ready build: the requested program, stored in a served row, so that the next request is a hit.
-async fn serve<D: HasLedger + HasStore>(
+/// A ready build: the requested program, stored in a served row, so that the next request is a hit. `None`: an object is
+/// missing or damaged, and the build is queued again.
+async fn serve<D: HasLedger + HasStore + HasBell>(
     d: &D,
     target: &Target,
     resolved: &Resolved,
     made: &Made,
     version: Version,
     method: Method,
-) -> Result<Reply, Unavailable> {
+) -> Result<Option<Reply>, Unavailable> {
     let Resolved { pin, attr, key, .. } = resolved;
     let prefix = made.prefix(key);
-    let manifest = manifest_of(d, key, made).await?;
+    let manifest = match manifest_of(d, key, made).await? {
+        Ok(manifest) => manifest,
+        Err(flaw) => {
+            integrity::withdraw(d, key, &prefix.object(ObjectName::Manifest), flaw).await?;
+            return Ok(None);
+        }
+    };
     let program = match choose(&target.wanted, attr, &manifest) {
         Ok(program) => program,
-        Err(reply) => return Ok(*reply),
+        Err(reply) => return Ok(Some(*reply)),
     };
     let (sha256, size) = match &program.verdict {
         Verdict::Static { sha256, size, .. } => (sha256.clone(), *size),
-        Verdict::Refused { why } => return Ok(Reply::Problem(Problem::not_static(attr, &program.bin, *why))),
+        Verdict::Refused { why } => return Ok(Some(Reply::Problem(Problem::not_static(attr, &program.bin, *why)))),
     };
     let served = Served {
         asked: ServedKey::of(target, d.system()),
@@ -185,6 +202,7 @@ async fn serve<D: HasLedger + HasStore>(
         size,
         object: prefix.object(ObjectName::Program(program.bin.clone())),
         stale: false,
+        lost: false,
     };
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
         // Another request has written it; the program found stands either way.
@@ -219,11 +237,20 @@ fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'
     manifest.program(program).ok_or_else(|| problem(Problem::no_such_program(attr, program, &names())))
 }
 
-/// The only place that hands out a program.
-async fn hit<D: HasLedger + HasStore>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
+/// The only place that hands out a program. `None`: its object is missing or damaged, and out of service now.
+async fn hit<D: HasLedger + HasStore + HasBell>(
+    d: &D,
+    served: Served,
+    method: Method,
+) -> Result<Option<Reply>, Unavailable> {
     if let Some(until) = egress::shut(d).await? {
-        return Ok(Reply::Problem(Problem::served_out(until, d.now())));
+        return Ok(Some(Reply::Problem(Problem::served_out(until, d.now()))));
     }
-    let at = egress::counted(d.policy(), d.store().url(&served.object, method).await?);
-    Ok(Reply::Hit { served, at })
+    match d.store().glance(&served.object, &served.content()).await? {
+        Integrity::Intact => {
+            let at = egress::counted(d.policy(), d.store().url(&served.object, method).await?);
+            Ok(Some(Reply::Hit { served, at }))
+        }
+        flaw => integrity::withdraw_served(d, &served, flaw).await.map(|()| None),
+    }
 }
