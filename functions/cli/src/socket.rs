@@ -11,15 +11,21 @@ use std::{
 
 use binplz_core::{
     flow::operator::orders::{Declined, Operator, Order, Outcome},
-    ports::Deployment,
+    ports::{Deployment, HasLedger},
+    row::backup::BackupWriter,
     telemetry::About,
 };
+use binplz_local::Local;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
 };
 
 const NAME: &str = "operator";
+/// The line that asks for a backup, whose answer is many lines.
+const BACKUP: &str = "backup";
+/// How many rows of a backup are read at a time.
+const PAGE: usize = 500;
 /// Longest order or outcome, in bytes: as much of a log as one answer has, each byte of it escaped.
 const LINE_MAX: u64 = 32 << 20;
 
@@ -54,7 +60,7 @@ pub(crate) fn listen(data: &Path) -> io::Result<UnixListener> {
 }
 
 /// Carries out what comes, each caller beside the others.
-pub(crate) async fn hear<D: Deployment + Operator>(listener: UnixListener, d: Arc<D>) {
+pub(crate) async fn hear(listener: UnixListener, d: Arc<Local>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&d)))),
@@ -67,10 +73,14 @@ pub(crate) async fn hear<D: Deployment + Operator>(listener: UnixListener, d: Ar
     }
 }
 
-async fn answer<D: Deployment + Operator>(stream: UnixStream, d: Arc<D>) {
+async fn answer(stream: UnixStream, d: Arc<Local>) {
     let answered = async {
         let mut stream = BufReader::new(stream);
-        let outcome = match serde_json::from_slice::<Order>(&read_line(&mut stream).await?) {
+        let line = read_line(&mut stream).await?;
+        if line == BACKUP.as_bytes() {
+            return send_backup(stream.get_mut(), &d).await;
+        }
+        let outcome = match serde_json::from_slice::<Order>(&line) {
             Ok(order) => d.carry_out(order).await,
             Err(error) => Err(Declined(format!("this server does not know such an order: {error}"))),
         };
@@ -81,10 +91,53 @@ async fn answer<D: Deployment + Operator>(stream: UnixStream, d: Arc<D>) {
     }
 }
 
+/// Sends all rows as they are now, as a backup has them. Where it breaks off, its last line is missing.
+async fn send_backup(stream: &mut UnixStream, d: &Local) -> io::Result<()> {
+    let (snapshot, mut after) = (d.ledger().snapshot().map_err(io::Error::other)?, None);
+    let (mut writer, header) = BackupWriter::new(d.now());
+    stream.write_all(header.as_bytes()).await?;
+    loop {
+        let page = snapshot.page(after.as_ref(), PAGE).map_err(io::Error::other)?;
+        for (row, _) in &page.rows {
+            stream.write_all(writer.row(row)?.as_bytes()).await?;
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return stream.write_all(writer.end().as_bytes()).await,
+        }
+    }
+}
+
 /// The server of a data directory, as its operator.
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) data: PathBuf,
+}
+
+impl Socket {
+    /// All rows of the server, as a backup has them; the end may be missing.
+    ///
+    /// # Errors
+    /// The operating system's: there is no server.
+    pub(crate) async fn backup(&self) -> io::Result<Vec<u8>> {
+        let address = Address::of(&self.data)?;
+        let mut stream = UnixStream::connect(address.path()).await?;
+        stream.write_all(format!("{BACKUP}\n").as_bytes()).await?;
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).await?;
+        Ok(text)
+    }
+
+    /// Why a server did not answer, in a sentence.
+    pub(crate) fn declined(&self, error: &io::Error) -> Declined {
+        let data = self.data.display();
+        Declined(match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                format!("no server is running in {data}: start it with binplz serve, or name its directory with --data")
+            }
+            _ => format!("the server in {data} did not answer: {error}"),
+        })
+    }
 }
 
 impl Operator for Socket {
@@ -96,17 +149,7 @@ impl Operator for Socket {
             let line = read_line(&mut stream).await?;
             serde_json::from_slice::<Result<Outcome, Declined>>(&line).map_err(io::Error::other)
         };
-        let data = self.data.display();
-        answer.await.unwrap_or_else(|error| {
-            Err(Declined(match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    format!(
-                        "no server is running in {data}: start it with binplz serve, or name its directory with --data"
-                    )
-                }
-                _ => format!("the server in {data} did not answer: {error}"),
-            }))
-        })
+        answer.await.unwrap_or_else(|error| Err(self.declined(&error)))
     }
 }
 

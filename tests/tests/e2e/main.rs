@@ -4,6 +4,7 @@ mod answers;
 mod bad_machine;
 mod cache;
 mod clients;
+mod damage;
 mod egress;
 mod failures;
 mod flights;

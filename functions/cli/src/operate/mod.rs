@@ -1,5 +1,6 @@
 //! What an operator does about builds, with a server on this machine or a stack alike.
 
+mod backup;
 mod builds;
 mod cost;
 mod gc;
@@ -127,7 +128,7 @@ pub(crate) struct Takedown {
 
 /// A package that is to be served again.
 #[derive(ClapArgs)]
-pub(crate) struct Restore {
+pub(crate) struct Reinstate {
     /// The package: its attribute
     package: Attr,
     #[command(flatten)]
@@ -273,7 +274,11 @@ pub(crate) enum Verb {
     /// Serve a package to nobody any more, of any nixpkgs and for any system: who asks is told why (451)
     Takedown(Takedown),
     /// Serve a package again that was taken down
-    Restore(Restore),
+    Reinstate(Reinstate),
+    /// Write all rows of the ledger to a file: builds, pins, limits, API keys, takedowns. Stored programs are not part of it
+    Backup(backup::Backup),
+    /// Restore the ledger from a file, and list the stored programs that it does not know. A server must be stopped before
+    Restore(backup::Restore),
     /// Have packages built before somebody asks for them, when nothing else is to be built
     Warm(Warm),
     /// After a pin was added or moved: have one small package of each language built, so that their compilers are in the builders' cache,
@@ -304,6 +309,9 @@ pub(crate) enum OperateError {
     /// The operator did not want it after all.
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
+    /// A backup was not written, or not restored.
+    #[error(transparent)]
+    Backup(#[from] backup::BackupError),
     /// A line of a list that names nothing.
     #[error("line {0} of the list: {1}")]
     Line(usize, BadTarget),
@@ -348,9 +356,11 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
             common.confirm.that(|| format!("takes {package} down, for everybody"))?;
             overview::after(common, [Order::ChangePins(Change::Withhold(package, why))]).await
         }
-        Verb::Restore(Restore { package, common }) => {
+        Verb::Reinstate(Reinstate { package, common }) => {
             overview::after(common, [Order::ChangePins(Change::Restore(package))]).await
         }
+        Verb::Backup(order) => backup::backup(order).await,
+        Verb::Restore(order) => backup::restore_from(order).await,
         Verb::Warm(warm) => many::warm(warm).await,
         Verb::Seed(seed) => many::seed(seed).await,
         Verb::Gc(order) => gc::gc(order).await,

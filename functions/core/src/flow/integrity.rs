@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+
 use crate::{
     build::Event,
     flow::{AdvanceError, Tries, advance, load_build, ring},
@@ -20,6 +22,9 @@ use crate::{
     row::{Row, RowKey, Swap},
     telemetry::About,
 };
+
+/// How many objects of an attempt are read concurrently.
+const AT_ONCE: usize = 4;
 
 /// An object that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +53,15 @@ pub(crate) async fn inventory<D: HasStore>(
     d: &D,
     prefix: &AttemptPrefix,
 ) -> Result<Result<Inventory, Integrity>, Unavailable> {
-    let Some(json) = d.store().read(&prefix.object(ObjectName::Manifest)).await? else {
+    inventory_in(d.store(), prefix).await
+}
+
+/// The same, of a store.
+pub(crate) async fn inventory_in<S: Store>(
+    store: &S,
+    prefix: &AttemptPrefix,
+) -> Result<Result<Inventory, Integrity>, Unavailable> {
+    let Some(json) = store.read(&prefix.object(ObjectName::Manifest)).await? else {
         return Ok(Err(Integrity::Missing));
     };
     Ok(Inventory::from_json(&json, &prefix.key.product).map_err(|_| Integrity::OtherContent))
@@ -101,11 +114,16 @@ pub(crate) async fn flaws<D: HasStore<Store: Intake>>(
             return Ok((flaws, bytes));
         }
     };
-    for entry in inventory.entries() {
+    let entries = stream::iter(inventory.entries().collect::<Vec<_>>());
+    let compared = entries.map(|entry| async move {
         let object = prefix.object(entry.name);
         let stored = d.store().digest(&object).await?;
+        Ok((object, entry.content, stored))
+    });
+    let compared: Vec<_> = compared.buffered(AT_ONCE).try_collect().await?;
+    for (object, content, stored) in compared {
         bytes += stored.as_ref().map_or(0, |stored| stored.size);
-        match Integrity::of(stored.as_ref(), &entry.content) {
+        match Integrity::of(stored.as_ref(), &content) {
             Integrity::Intact => {}
             integrity => found(object, integrity),
         }

@@ -218,7 +218,8 @@ proptest! {
             if matches!(before.build.state, State::Ready { .. }) && before.build != after.build {
                 let prefix = before.build.prefix().expect("what is ready has objects");
                 prop_assert_eq!(event, &Event::Withdraw { prefix });
-                prop_assert!(matches!(after.build.state, State::Queued { attempt: 1, .. }));
+                let queued = matches!(after.build.state, State::Queued { attempt: 1, .. });
+                prop_assert!(queued);
             }
             Ok(())
         })?;

@@ -42,8 +42,11 @@ pub(crate) async fn load<D: HasLedger + HasBell + HasCatalogues>(
         let lookup = prefix.object(ObjectName::Lookup);
         return match d.catalogue(&lookup).await? {
             Ok(catalogue) => Ok(Some(catalogue)),
-            Err(Unreadable::OtherFormat) => Ok(None),
-            Err(Unreadable::Flawed(flaw)) => integrity::withdraw(d, &key, &lookup, flaw).await.map(|()| None),
+            Err(Unreadable::Flawed(flaw)) if may_start => {
+                integrity::withdraw(d, &key, &lookup, flaw).await.map(|()| None)
+            }
+            // A request that may start something has it made again; another format's is made again with its pin.
+            Err(Unreadable::Flawed(_) | Unreadable::OtherFormat) => Ok(None),
         };
     }
     // The request for the program succeeds with or without a catalogue.
