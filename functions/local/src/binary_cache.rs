@@ -23,7 +23,7 @@ use binplz_nar::{Key, Meter};
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
-    dir::{DataDir, OpenError},
+    dir::{DataDir, OpenError, PUBLIC_KEY},
     draft::Draft,
     store::{absent, secret_in, unavailable},
 };
@@ -69,7 +69,7 @@ impl LocalBinaryCache {
             return Err(OpenError::Key { path, size });
         };
         let (key, offered) = (Key::of_seed(seed), Arc::new(Notify::new()));
-        let public = dir.file("cache-key.public");
+        let public = dir.file(PUBLIC_KEY);
         match fs::read_to_string(&public) {
             // What the cache has would not be believed any more.
             Ok(signed) if signed.trim() != key.public() => return Err(OpenError::OtherKey { path }),

@@ -11,6 +11,8 @@ use std::{
 use binplz_core::objects::artifact::CACHE;
 use thiserror::Error;
 
+/// The file of the public key that belongs to the binary cache's key.
+pub(crate) const PUBLIC_KEY: &str = "cache-key.public";
 /// The size of a secret or a key, in bytes.
 pub(crate) const KEY_BYTES: usize = 32;
 
@@ -67,7 +69,7 @@ pub enum OpenError {
         size: u64,
     },
     /// The key is not the one that has signed the cache.
-    #[error("{} is damaged, or of another cache than {}: restore it from a copy, or remove {0}* and {1}; builders fill a new cache", path.display(), beside(path, CACHE).display())]
+    #[error("{} and {} do not belong together: one of them is damaged. Restore them from a copy, or remove both and {}: builders fill a new cache", path.display(), beside(path, PUBLIC_KEY).display(), beside(path, CACHE).display())]
     OtherKey {
         /// The key's file.
         path: PathBuf,

@@ -38,7 +38,7 @@ pub fn router<D: HasLedger + HasStore<Store: Intake> + HasBell + HasCatalogues +
 }
 
 /// Where those who wait are held, and nothing else.
-pub fn waits<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
+pub fn waits<D: HasLedger + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
     Router::new().route("/-/wait/{*hop}", get(target::hop::<D>)).with_state(deployment)
 }
 

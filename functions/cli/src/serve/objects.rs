@@ -12,8 +12,9 @@ use axum::{
 };
 use binplz_core::{
     answer::{
-        self,
-        reply::{Asked, Format, Problem, Reply},
+        asked::{Asked, Format},
+        problem::Problem,
+        reply::Body as Text,
     },
     flow::integrity,
     objects::{
@@ -77,9 +78,9 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
 /// The answer in the place of an object that is missing or damaged: one that a client which saves it can run.
 fn not_whole(d: &Local) -> Response {
     let asked = Asked { origin: d.origin(), target: None, format: Format::Shell, retry: false };
-    let answer = Reply::Problem(Problem::not_whole()).answer(&asked);
+    let answer = Problem::not_whole().answer(&asked);
     let body = match answer.body {
-        answer::reply::Body::Text(text) => text,
+        Text::Text(text) => text,
         _ => String::new(),
     };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);

@@ -1,7 +1,7 @@
 //! What a page about a target shows. The words come from [`crate::answer::reply`]; the web layer has the template.
 
 use crate::{
-    answer::{reply::Asked, stub},
+    answer::{asked::Asked, stub},
     flow::request::status::Status,
     id::{
         target::{Target, Wanted},

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     build::Event,
-    flow::{AdvanceError, Tries, advance, load_build, ring},
+    flow::{AdvanceError, advance, change_row, load_build, ring},
     id::key::{BuildKey, Product},
     nixpkgs::served::Served,
     objects::{
@@ -18,8 +18,8 @@ use crate::{
         inventory::Inventory,
         stored::Integrity,
     },
-    ports::{HasBell, HasLedger, HasStore, Intake, Ledger, Read, Store, Unavailable},
-    row::{Row, RowKey, Swap},
+    ports::{HasBell, HasLedger, HasStore, Intake, Store, Unavailable},
+    row::RowKey,
     telemetry::About,
 };
 
@@ -185,17 +185,9 @@ pub(crate) async fn withdraw_served<D: HasLedger + HasBell>(
 
 /// Marks a served row lost, if it is still of that object.
 pub(crate) async fn mark_lost<D: HasLedger>(d: &D, lost: &Served) -> Result<(), Unavailable> {
-    let mut tries = Tries::default();
-    loop {
-        match d.ledger().load(&RowKey::Served(lost.asked.clone()), Read::Consistent).await? {
-            Some((Row::Served(served), seen)) if !served.lost && served.object == lost.object => {
-                let row = Row::Served(Served { lost: true, ..served });
-                match d.ledger().commit(vec![Swap { seen, row }]).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => tries.again(error)?,
-                }
-            }
-            _ => return Ok(()),
-        }
-    }
+    let marked = |served: Option<&Served>| {
+        let same = served.filter(|served| !served.lost && served.object == lost.object);
+        Ok::<_, Unavailable>(same.map(|served| Served { lost: true, ..served.clone() }))
+    };
+    change_row(d, &RowKey::Served(lost.asked.clone()), marked).await.map(drop)
 }

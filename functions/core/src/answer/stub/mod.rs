@@ -4,7 +4,7 @@
 //! line, which is made here and calls them. It stands in braces, so that the shell does nothing with a part of it either: a download
 //! that was cut off does nothing.
 
-use crate::id::{target::Target, text::clean_line};
+use crate::id::{shell::quote, target::Target, text::clean_line};
 
 const STUB: &str = concat!(include_str!("stub.sh"), include_str!("steps.sh"));
 const INSTALLER: &str = concat!(include_str!("install.sh"), include_str!("steps.sh"));
@@ -32,9 +32,4 @@ pub fn installer(origin: &str, target: &Target) -> String {
 pub fn line(sentence: &str) -> String {
     let sentence = clean_line(sentence, LINE_MAX);
     format!("printf '%s\\n' {} >&2; exit 1\n", quote(&format!("binplz: {sentence}")))
-}
-
-/// A text as one word of a POSIX shell, with nothing in it that the shell would read.
-pub fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }

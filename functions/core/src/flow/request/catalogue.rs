@@ -30,33 +30,25 @@ pub(crate) async fn ask_for_all<D: HasLedger + HasBell>(d: &D, pins: &Pins) -> R
     Ok(())
 }
 
-/// The catalogue in which a target is resolved; `None` if it does not exist. With `may_start`, it is then requested.
-pub(crate) async fn load<D: HasLedger + HasBell + HasCatalogues>(
-    d: &D,
-    found: &ResolvedPin,
-    may_start: bool,
-) -> Result<Option<D::Catalogue>, Unavailable> {
-    let key = found.build(Product::Catalogue);
-    let (build, _) = load_build(d, &key).await?;
-    if let Some(prefix) = build.prefix() {
+/// Requests the catalogue of a program's nixpkgs where it is missing, or damaged. The program's request succeeds with or
+/// without it.
+pub(crate) async fn ask_beside<D: HasLedger + HasBell + HasCatalogues>(d: &D, program: &BuildKey) {
+    let key = BuildKey { product: Product::Catalogue, ..program.clone() };
+    let asked = async {
+        let (build, _) = load_build(d, &key).await?;
+        let Some(prefix) = build.prefix() else { return ask(d, &build).await };
         let lookup = prefix.object(ObjectName::Lookup);
-        return match d.catalogue(&lookup).await? {
-            Ok(catalogue) => Ok(Some(catalogue)),
-            Err(Unreadable::Flawed(flaw)) if may_start => {
-                integrity::withdraw(d, &key, &lookup, flaw).await.map(|()| None)
-            }
-            // A request that may start something has it made again; another format's is made again with its pin.
-            Err(Unreadable::Flawed(_) | Unreadable::OtherFormat) => Ok(None),
-        };
-    }
-    // The request for the program succeeds with or without a catalogue.
-    if may_start && let Err(error) = ask(d, &build).await {
+        match d.catalogue(&lookup).await? {
+            Err(Unreadable::Flawed(flaw)) => integrity::withdraw(d, &key, &lookup, flaw).await,
+            Ok(_) | Err(Unreadable::OtherFormat) => Ok(()),
+        }
+    };
+    if let Err(error) = asked.await {
         d.warn(About::Build(&key), "a catalogue was not asked for", &error);
     }
-    Ok(None)
 }
 
-/// The catalogue and the prefix of its files, for flows that only read.
+/// The catalogue in which a target is resolved, and the prefix of its files; `None` if it does not exist.
 pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,
@@ -65,7 +57,6 @@ pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     let (build, _) = load_build(d, &key).await?;
     let Some(prefix) = build.prefix() else { return Ok(None) };
     let catalogue = d.catalogue(&prefix.object(ObjectName::Lookup)).await?;
-    // One that is missing or damaged is found by the first request, and made again.
     Ok(catalogue.ok().map(|catalogue| (prefix, catalogue)))
 }
 
