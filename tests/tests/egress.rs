@@ -172,12 +172,12 @@ async fn a_status_gives_no_url_that_is_refused_and_ends_a_stub_with_the_reason()
     let seconds = (w.now().day().next().start() - w.now()).as_secs();
     let line = reply.status_line(&asked);
     // What a stub does at "failed" is to say the rest, and to end.
-    assert!(line.starts_with(&format!("failed {seconds} - - - as much was downloaded from here today")), "{line}");
+    assert!(line.starts_with(&format!("failed {seconds} - - - today's download limit is reached")), "{line}");
     let status = status(&*w, &tree).await.expect("a build");
     let document: Value = serde_json::from_str(&status_json(&status, Some(&reply))).expect("JSON");
     assert_eq!((&document["state"], &document["retry_after"]), (&"ready".into(), &seconds.into()));
     assert!(document["artifact"].is_null() && document["headline"] == document["reason"], "{document}");
-    assert!(document["reason"].as_str().is_some_and(|reason| reason.contains("served again")), "{document}");
+    assert!(document["reason"].as_str().is_some_and(|reason| reason.contains("downloads resume")), "{document}");
 }
 
 #[tokio::test]

@@ -420,7 +420,7 @@ async fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_
         assert_eq!((answer.status, started(&w)), (503, 1), "{path}");
         assert!(answer.headers.contains(&("retry-after", "60".to_owned())));
         let Body::Json(_, problem) = answer.body else { panic!("no problem") };
-        assert!(problem.contains("nothing new can be built for x86_64-linux now: there is no builder image yet"));
+        assert!(problem.contains("new builds for x86_64-linux are paused: the builder's image does not exist yet"));
         // Who waits is told to wait on.
         let status = status(&*w, &target(path)).await.expect("a served pin");
         assert_eq!((status.state, status.paused.is_some()), (state, path == "tree"));

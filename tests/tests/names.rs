@@ -188,7 +188,7 @@ async fn until_there_is_a_catalogue_names_are_attributes_and_the_answer_says_so(
     let failed = Outcome::Failed(Failure::new(Kind::NoSuchPackage, ""));
     settle(&*w, &bearer, Report { outcome: failed, stats: Stats::default() }).await.expect("a live lease");
     assert!(told(&w, "rg").await.starts_with("404 "), "{}", told(&w, "rg").await);
-    assert!(told(&w, "rg").await.contains("the catalogue of this nixpkgs is not made yet"));
+    assert!(told(&w, "rg").await.contains("the catalogue of this commit is not built yet"));
     dispatch(&*w).await.expect("the ledger");
     make(&w, '5', X86).await;
     // The same name means another package from now on.

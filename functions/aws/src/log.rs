@@ -31,7 +31,7 @@ pub async fn function<E: fmt::Display>(run: impl Future<Output = Result<(), E>>)
     match run.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            write(&failure("it can not go on", &error));
+            write(&failure("the function cannot continue", &error));
             ExitCode::FAILURE
         }
     }

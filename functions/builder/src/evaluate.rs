@@ -94,7 +94,7 @@ pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result
     if let Nixpkgs::Path(path) = &job.nixpkgs
         && !Path::new(path).exists()
     {
-        return Err(Ending::ours(format!("the package set is not there: {path}")));
+        return Err(Ending::ours(format!("the package set does not exist: {path}")));
     }
     let kills = machine::oom_kills();
     let mut watch = Watch::new(&context.progress_channel, &context.log);
@@ -143,7 +143,7 @@ fn arguments(job: &Job, attr: &Attr) -> Vec<OsString> {
 
 fn package(stdout: &[u8]) -> Result<Package, Ending> {
     let inspection: Inspection = serde_json::from_slice(stdout)
-        .map_err(|error| Ending::ours(format!("an evaluation gave no answer: {error}")))?;
+        .map_err(|error| Ending::ours(format!("the result of an evaluation is not JSON: {error}")))?;
     version::check(&inspection.nix_version)?;
     if !inspection.exists {
         return Err(Ending::Failed(Failure::new(Kind::NoSuchPackage, "")));
@@ -161,7 +161,7 @@ fn package(stdout: &[u8]) -> Result<Package, Ending> {
             output: inspection.output,
             nix: inspection.nix_version,
         }),
-        None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is no string"))),
+        None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is not a string"))),
     }
 }
 

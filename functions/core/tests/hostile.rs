@@ -1,5 +1,4 @@
-//! Whatever stands in a row or a manifest, and whoever wrote it: an answer for a terminal holds nothing that a terminal would obey,
-//! and a header nothing that ends it.
+//! Rows and manifests with hostile text: no answer for a terminal contains control sequences, and no header contains a line break.
 
 use binplz_core::{
     answer::{

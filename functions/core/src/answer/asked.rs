@@ -5,10 +5,10 @@ use crate::{
     id::{shell, target::Target},
 };
 
-/// How a client wants to be told, from its `Accept`.
+/// The form of an answer, from the client's `Accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A command-line client: what it saves must be harmless when run.
+    /// A command-line client: its body must be safe to save and run.
     Shell,
     /// A program: `application/json`.
     Json,
@@ -17,7 +17,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Reads an `Accept` header; what names neither HTML nor JSON is a command-line client.
+    /// Reads an `Accept` header. One that names neither HTML nor JSON is a command-line client's.
     pub fn of(accept: Option<&str>) -> Format {
         let accept = accept.unwrap_or("");
         if accept.contains("text/html") {
@@ -30,21 +30,21 @@ impl Format {
     }
 }
 
-/// What a reply is an answer to.
+/// The request of an answer.
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
     /// The service's own origin.
     pub origin: &'a str,
-    /// The target; `None` where the URL was none.
+    /// The target; `None` if the URL is not one.
     pub target: Option<&'a Target>,
-    /// How to tell.
+    /// The form of the answer.
     pub format: Format,
     /// `?retry`.
     pub retry: bool,
 }
 
 impl Asked<'_> {
-    /// The commands that bring what was asked for, and install it.
+    /// The commands that download the program, and install it.
     pub(crate) fn commands(&self, wait: bool) -> Vec<String> {
         let commands = |target| vec![shell::fetch(self.origin, target, wait), shell::install(self.origin, target)];
         self.target.map(commands).unwrap_or_default()

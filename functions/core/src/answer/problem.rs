@@ -18,9 +18,9 @@ pub struct Problem {
     pub status: u16,
     /// The sentence, without a full stop.
     pub sentence: String,
-    /// Seconds after which asking again can help.
+    /// Seconds after which the request can be repeated.
     pub retry_after: Option<u64>,
-    /// Whether the build's log tells more.
+    /// Whether the build's log explains it.
     pub log: bool,
     /// Similar names, or those to choose from.
     pub names: Vec<Wanted>,
@@ -35,13 +35,13 @@ impl Problem {
     pub fn bad_target(why: &BadTarget) -> Problem {
         match why {
             BadTarget::Unknown => Problem::new(404, why),
-            _ => Problem::new(400, format!("this is no valid request: {why}")),
+            _ => Problem::new(400, format!("the request is invalid: {why}")),
         }
     }
 
     /// The number of a log's segment is malformed.
     pub fn bad_segment() -> Problem {
-        Problem::new(400, "the parameter from is not understood: a segment's number")
+        Problem::new(400, "the parameter from is invalid: expected the number of a segment")
     }
 
     /// A path below `/-/` that does not exist.
@@ -51,12 +51,12 @@ impl Problem {
 
     /// A method that a path does not have.
     pub fn method() -> Problem {
-        Problem::new(405, "this path does not take that method")
+        Problem::new(405, "this path does not accept the method")
     }
 
     /// A request from another site's page.
     pub fn cross_site() -> Problem {
-        Problem::new(403, "a build is not started from another site's page")
+        Problem::new(403, "a page of another site may not start a build")
     }
 
     /// A stored program was found missing or damaged, and is built anew.
@@ -68,15 +68,15 @@ impl Problem {
     pub fn state(&self) -> &'static str {
         match self.status {
             300 => "several programs",
-            400 => "not understood",
+            400 => "invalid",
             401 | 403 | 405 => "not allowed",
             404 => "not found",
             422 if self.log => "failed",
             422 => "not available",
-            429 => "too many",
+            429 => "limit reached",
             451 => "taken down",
-            _ if self.log => "resting",
-            _ => "not now",
+            _ if self.log => "retry later",
+            _ => "unavailable",
         }
     }
 }

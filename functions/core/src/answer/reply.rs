@@ -16,19 +16,19 @@ use crate::{
 };
 
 /// The sentence for a program that was not requested yet.
-const UNBUILT: &str = "this was not requested yet";
+const UNBUILT: &str = "this program was not requested yet";
 /// The same on its page.
-const UNBUILT_PAGE: &str = "This was not requested yet. The first request builds it from source; every later one downloads the stored program.";
+const UNBUILT_PAGE: &str = "This program was not requested yet. The first request builds it from source; later requests download the stored program.";
 
 /// Most seconds until a page asks again while a build is under way.
 const PAGE_REFRESH: u64 = 10;
 
-/// An answer in words. The web layer adds `X-Request-Id`, and leaves the body out for HEAD.
+/// An answer. The web layer adds `X-Request-Id`, and leaves the body out for HEAD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// HTTP's status.
     pub status: u16,
-    /// Headers, names in lower case.
+    /// Response headers, with names in lower case.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Body,
@@ -41,7 +41,7 @@ pub enum Body {
     Text(String),
     /// JSON, under this media type.
     Json(&'static str, String),
-    /// What a page shows; the web layer has the template.
+    /// The content of a page; the web layer has the template.
     Page(Box<Page>),
 }
 
@@ -106,7 +106,7 @@ impl Denial {
 }
 
 impl Problem {
-    /// The answer that says so.
+    /// The answer to a request with this problem.
     pub fn answer(&self, asked: &Asked) -> Answer {
         let log = asked.log_path().filter(|_| self.log);
         let mut headers = headers(NO_STORE);
@@ -215,7 +215,7 @@ fn choice(programs: &[Wanted], asked: &Asked) -> Answer {
     Answer { status: 300, headers: headers(NO_STORE), body }
 }
 
-/// The answer that sends one who waits on to a path. There is no `retry-after` in it: curl would remember it for an error that comes later.
+/// The redirect of a waiting client to a path. It has no `retry-after`: curl would use that for a later error.
 pub fn onward(path: &str, asked: &Asked) -> Answer {
     let url = format!("{}{path}", asked.origin);
     let body = match (asked.format, asked.target) {

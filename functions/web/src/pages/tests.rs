@@ -1,4 +1,4 @@
-//! Whatever a package says of itself, a page's markup is the one of its template.
+//! The markup of a page is its template's, for any text in a package's description.
 
 use binplz_core::{
     answer::reply::{Answer, Body},

@@ -17,7 +17,7 @@ pub const LINE_MAX: usize = 4000;
 /// `origin` must hold no single quote (checked where it is configured); a target is percent-encoded.
 pub fn stub(origin: &str, target: &Target) -> String {
     let name = quote(target.wanted.file_name());
-    // Whoever sees this in a terminal sees the end of it.
+    // In a terminal, the end of the stub is visible.
     let hint = format_args!("# In a terminal? Save the program: curl -L '{origin}/{target}' -o {name}\n");
     format!("{STUB}{hint}{{ binplz '{origin}' '{target}' {name} \"$@\"; }}\n")
 }

@@ -129,14 +129,14 @@ impl fmt::Display for Denial {
             }
             Denial::Unbuildable(attr, failure) => write!(f, "{attr}: {}", failure.sentence()),
             Denial::Ambiguous(programs) => {
-                write!(f, "this package has several programs; ask for one of: {}", listed(programs, " "))
+                write!(f, "this package has several programs; request one of: {}", listed(programs, " "))
             }
             Denial::NoSuchProgram { attr, program, programs } => {
                 write!(f, "{attr} has no program {program}; it has {}", some(programs))
             }
             Denial::MainMissing { attr, declared, programs } => write!(
                 f,
-                "{attr}: {}: it should have a program {declared}, and has {}; ask for one as {attr}/NAME",
+                "{attr}: {}: it should have a program {declared}, and has {}; request one of these as {attr}/NAME",
                 Kind::NoProgram.sentence(),
                 some(programs)
             ),
@@ -154,24 +154,22 @@ impl fmt::Display for Denial {
                 write!(f, "{attr}: {}; it can be tried again in {seconds} s", failure.sentence())
             }
             Denial::Paused { system, paused, .. } => {
-                write!(f, "nothing new can be built for {system} now: {}", paused.sentence())
+                write!(f, "new builds for {system} are paused: {}", paused.sentence())
             }
-            Denial::EgressCeiling { until, .. } => write!(
-                f,
-                "as much was downloaded from here today as the operator allows; programs are served again at {} (UTC)",
-                until.day()
-            ),
+            Denial::EgressCeiling { until, .. } => {
+                write!(f, "today's download limit is reached; downloads resume on {} (UTC)", until.day())
+            }
             Denial::RateLimited { most, by_key, until, .. } => {
                 let builds = if *most == 1 { "one new build".to_owned() } else { format!("{most} new builds") };
                 let whose = if *by_key { "with this API key" } else { "from your address" };
                 write!(
                     f,
-                    "{builds} a day can be started {whose}, and that many were; what is built already is \
-                     served all the same, and new builds again at {until} (UTC)"
+                    "the limit of {builds} a day {whose} is reached; built programs are still served, and new builds can be \
+                     started from {until} (UTC) on"
                 )
             }
             Denial::UnknownKey => {
-                f.write_str("this API key is not known here; without one, the allowance of your address counts")
+                f.write_str("this API key is unknown; without a key, the allowance of your address counts")
             }
             Denial::Unavailable(_) => f.write_str("the service has a problem; try again in a moment"),
         }

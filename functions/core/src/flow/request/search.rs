@@ -47,11 +47,11 @@ impl Results {
         let Results { query, packages, .. } = self;
         match (packages.len(), self.near) {
             _ if query.is_empty() => "Type a part of a name".to_owned(),
-            (0, _) => format!("Nothing is called {query}"),
+            (0, _) => format!("No package or program is called {query}"),
             _ if self.by_attribute => {
-                format!("The catalogue of this nixpkgs is not made yet: {query} may be a package, or none")
+                format!("The catalogue of this commit is not built yet, so it is unknown whether {query} is a package")
             }
-            (_, true) => format!("Nothing is called {query}; did you mean one of these?"),
+            (_, true) => format!("No package or program is called {query}; did you mean one of these?"),
             (1, _) => "1 package".to_owned(),
             (MOST, _) => format!("The first {MOST} packages"),
             (count, _) => format!("{count} packages"),

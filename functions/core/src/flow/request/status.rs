@@ -138,7 +138,7 @@ impl Status {
             ("queued", _, Some(0)) => format!("next in the queue{tried}"),
             ("queued", _, Some(ahead)) if ahead < QUEUE_LOOK => format!("{ahead} ahead in the queue{tried}"),
             ("queued", _, _) => match &self.reason {
-                Some(reason) => format!("waits to try again: {reason}{tried}"),
+                Some(reason) => format!("waits for a retry: {reason}{tried}"),
                 None => format!("queued{tried}"),
             },
             _ => self.reason.clone().unwrap_or_else(|| self.state.to_owned()),
