@@ -26,6 +26,8 @@ const NAME: &str = "operator";
 const BACKUP: &str = "backup";
 /// How many rows of a backup are read at a time.
 const PAGE: usize = 500;
+/// The name of the accept loop in `/-/health`.
+pub(crate) const PART: &str = "operator socket";
 /// Longest order or outcome, in bytes: the most log text in one outcome, with each byte escaped.
 const LINE_MAX: u64 = 32 << 20;
 
@@ -60,11 +62,16 @@ pub(crate) fn listen(data: &Path) -> io::Result<UnixListener> {
 }
 
 /// Carries out orders, concurrently.
-pub(crate) async fn hear(listener: UnixListener, d: Arc<Local>) {
+pub(crate) async fn hear(listener: Arc<UnixListener>, d: Arc<Local>) {
+    d.health().works(PART);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&d)))),
+            Ok((stream, _)) => {
+                d.health().works(PART);
+                tokio::spawn(answer(stream, Arc::clone(&d)));
+            }
             Err(error) => {
+                d.health().fails(PART, &error);
                 d.warn(About::Service, "an operator's connection failed", &error);
                 // If descriptors ran out, some will be free again.
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;

@@ -13,12 +13,14 @@
 //! DATA/tmp/              objects that are being written
 //! DATA/secret            the key that signs upload URLs
 //! DATA/builders/*.log    builders' standard output and error
+//! DATA/builders/port     the port on which builders reach the server, also after a restart
 //! ```
 //!
 //! A kill at any moment leaves the directory consistent: rows are written in transactions, objects get their name when
 //! they are complete, and builders go on without the server.
 
 mod dir;
+pub mod health;
 mod origin;
 
 pub mod download_stats;
@@ -53,7 +55,7 @@ use binplz_core::{
     },
     nixpkgs::pins::Pins,
     objects::{artifact::ObjectPath, narinfo::StoreDir},
-    ports::{Deployment, HasCatalogues, Unavailable, Unreadable},
+    ports::{Deployment, Fault, HasCatalogues, Unavailable, Unreadable},
     telemetry::{About, Signal},
 };
 
@@ -62,6 +64,7 @@ pub use crate::{
     binary_cache::LocalBinaryCache,
     dir::{DataDir, OpenError},
     download_stats::LocalDownloadStats,
+    health::Health,
     launcher::{BuilderExit, Ends, LocalLauncher},
     ledger::{LocalLedger, Snapshot},
     store::{LocalStore, Receiver, UploadError},
@@ -73,8 +76,10 @@ pub use crate::{
 pub struct Config {
     /// The data directory; created if it is missing.
     pub data: PathBuf,
-    /// `http://127.0.0.1:8080`: the URL by which clients and builders reach this service, without a trailing slash.
+    /// `http://127.0.0.1:8080`: the URL by which clients reach this service, without a trailing slash.
     pub origin: String,
+    /// The same for builders.
+    pub builder_origin: String,
     /// The limits and durations.
     pub policy: Policy,
     /// The pins of a new data directory.
@@ -101,6 +106,8 @@ pub struct Local {
     first_pins: Pins,
     system: System,
     origin: String,
+    data: PathBuf,
+    health: Health,
 }
 
 impl Local {
@@ -111,9 +118,9 @@ impl Local {
     /// [`OpenError`]: one sentence that says what is wrong with the directory, and what to do.
     pub fn open(config: Config) -> Result<(Local, Ends), OpenError> {
         let dir = DataDir::open(&config.data)?;
-        let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
+        let (launcher, ends) = LocalLauncher::open(&dir, &config.builder_origin, config.builder)?;
         let ledger = LocalLedger::open(&dir)?;
-        let store = LocalStore::open(&dir, &config.origin)?;
+        let store = LocalStore::open(&dir, &config.origin)?.with_uploads_at(&config.builder_origin);
         let binary_cache = config.cache.map(|of| LocalBinaryCache::open(&dir, of)).transpose()?;
         let store = match &binary_cache {
             Some(binary_cache) => store.sharing(binary_cache),
@@ -132,8 +139,15 @@ impl Local {
             first_pins: config.first_pins,
             system: config.system,
             origin: config.origin,
+            data: config.data,
+            health: Health::default(),
         };
         Ok((local, ends))
+    }
+
+    /// The state of this server's background loops, to which each of them reports.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The builders' shared binary cache, if enabled.
@@ -176,6 +190,11 @@ impl Deployment for Local {
     }
     fn new_lease(&self) -> (LeaseId, Token) {
         binplz_clock::new_lease()
+    }
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = self.health.faults();
+        faults.extend(health::disk(&self.data));
+        faults
     }
     fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));

@@ -1,4 +1,4 @@
-//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH`, and `PUT` with an upload grant. On AWS this is S3.
+//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH` for clients, `PUT` with a grant for builders. On AWS this is S3.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, put},
 };
 use binplz_core::{
     answer::{
@@ -16,7 +16,7 @@ use binplz_core::{
         problem::Problem,
         reply::Body as Text,
     },
-    flow::integrity,
+    flow::{integrity, request::denial::Denial},
     objects::{
         artifact::{ObjectName, ObjectPath},
         stored::Integrity,
@@ -32,10 +32,15 @@ use tower_http::services::ServeFile;
 
 const PREFIX: &str = "/-/objects/";
 
-/// The routes.
-pub(crate) fn router(local: Arc<Local>) -> Router {
+/// The routes for clients.
+pub(crate) fn downloads(local: Arc<Local>) -> Router {
+    Router::new().route("/-/objects/{*path}", get(read)).with_state(local)
+}
+
+/// The routes for builders.
+pub(crate) fn uploads(local: Arc<Local>) -> Router {
     // An upload's size is part of its grant.
-    Router::new().route("/-/objects/{*path}", get(read).put(write)).layer(DefaultBodyLimit::disable()).with_state(local)
+    Router::new().route("/-/objects/{*path}", put(write)).layer(DefaultBodyLimit::disable()).with_state(local)
 }
 
 fn parse(uri: &Uri) -> Option<ObjectPath> {
@@ -50,10 +55,10 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
     if !d.store().is_checked(&path) {
         match integrity::check(&*d, &path).await {
             Ok(Integrity::Intact) => {}
-            Ok(_) => return not_whole(&d),
+            Ok(_) => return told(&d, Problem::not_whole()),
             Err(error) => {
                 d.warn(About::Build(&path.key), "an object was not looked at", &error);
-                return not_whole(&d);
+                return told(&d, Problem::from(&Denial::Unavailable(error)));
             }
         }
     }
@@ -76,9 +81,9 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
 }
 
 /// The answer in the place of an object that is missing or damaged: one that a client which saves it can run.
-fn not_whole(d: &Local) -> Response {
+fn told(d: &Local, problem: Problem) -> Response {
     let asked = Asked { origin: d.origin(), target: None, format: Format::Shell, retry: false };
-    let answer = Problem::not_whole().answer(&asked);
+    let answer = problem.answer(&asked);
     let body = match answer.body {
         Text::Text(text) => text,
         _ => String::new(),
