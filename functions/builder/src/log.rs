@@ -93,6 +93,12 @@ impl Log {
         self.changed.notify_all();
     }
 
+    /// The lines that were not stored yet.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.state).waiting).into_owned()
+    }
+
     fn take(&self, state: &mut State, line: &str) {
         state.waiting.extend_from_slice(line.as_bytes());
         state.taken += line.len() as u64;

@@ -27,6 +27,7 @@ mod settings;
 mod classify;
 mod evidence;
 mod machine;
+mod testimony;
 mod watch;
 
 mod closure;

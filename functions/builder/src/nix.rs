@@ -30,7 +30,7 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 /// How long after Nix's end its last lines may take to arrive.
 const LINGER: Duration = Duration::from_secs(2);
-/// Longer lines of stderr are read in pieces.
+/// Longer lines of stderr are cut. What follows is not read as a line: a build could begin it as Nix begins its own.
 const LINE_MAX: u64 = 1 << 20;
 /// The most bytes of stdout that are kept.
 const STDOUT_MAX: u64 = 8 << 20;
@@ -326,8 +326,8 @@ pub(crate) fn each_line(pipe: impl Read, mut go_on: impl FnMut(Vec<u8>) -> bool)
         let mut line = Vec::new();
         match pipe.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
             Ok(1..) => {
-                line.pop_if(|last| *last == b'\n');
-                if !go_on(line) {
+                let cut = line.pop_if(|last| *last == b'\n').is_none() && line.len() as u64 == LINE_MAX;
+                if cut && pipe.skip_until(b'\n').is_err() || !go_on(line) {
                     return;
                 }
             }

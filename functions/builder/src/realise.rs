@@ -34,11 +34,12 @@ pub(crate) struct Output {
     pub(crate) closure: Closure,
 }
 
-/// Realises the output that contains the programs. The root that protects it is in `scratch`. `built` receives a signal
+/// Realises the output that contains the programs, by building those derivations as far as Nix needs them. The root that protects it is in `scratch`. `built` receives a signal
 /// for each derivation that is built, and is dropped at the end.
 pub(crate) fn realise(
     context: &BuildContext,
     package: &Package,
+    to_build: &[String],
     limits: &JobLimits,
     scratch: &Scratch,
     built: Sender<()>,
@@ -76,7 +77,8 @@ pub(crate) fn realise(
     if ended == NixExit::Exit(Exit::Code(0)) {
         return output(context, &ran.stdout);
     }
-    evidence.download = classify::failing_derivation(&evidence).and_then(drv::is_download);
+    evidence.planned = to_build.to_vec();
+    evidence.download = classify::failing_build(&evidence).and_then(|trace| drv::is_download(&trace.drv));
     evidence.daemon = context.nix.by_daemon();
     evidence.oom_killed = machine::oom_kills() > kills;
     let store = Path::new(&package.drv).parent().unwrap_or(Path::new("/"));

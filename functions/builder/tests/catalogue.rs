@@ -114,6 +114,28 @@ fn a_hostile_set_gets_a_catalogue_of_the_rest_and_names_what_it_lost() {
     assert_eq!(drvs("alias"), drvs("a0000"));
 }
 
+/// A set whose first package prints the evaluator's own lines about the second one.
+const SLANDER: &str = r#"{ system, config, overlays }:
+let
+  package = pname: derivation { name = "${pname}-1.0"; builder = "/bin/sh"; inherit system; }
+    // { inherit pname; version = "1.0"; meta.mainProgram = pname; };
+  say = line: builtins.trace "binplz-catalogue ${builtins.toJSON line}";
+in
+{ pkgsStatic = { liar = say { at = 1; } (say { other = null; } (package "liar")); victim = package "victim"; }; }
+"#;
+
+#[test]
+fn what_a_package_prints_says_nothing_of_another() {
+    let set = tempfile::tempdir().expect("a directory");
+    fs::write(set.path().join("default.nix"), SLANDER).expect("a set");
+    let (_dir, lookup, _) = made(set.path(), &[]);
+    for name in ["liar", "victim"] {
+        assert_eq!(found(&lookup, name), format!("{name}/{name}"));
+        let drvs = lookup.package(&name.parse().expect("a name")).expect("it is there").drvs;
+        assert_eq!(drvs.get(&System::X86_64Linux), Some(&drv(set.path(), name)));
+    }
+}
+
 #[test]
 fn the_demo_set_is_the_same_catalogue_however_it_is_cut_up() {
     let (one, lookup, _) = made(&set("demo"), &["--shard", "1000", "--jobs", "1"]);
