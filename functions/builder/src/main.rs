@@ -30,6 +30,7 @@ mod machine;
 mod testimony;
 mod watch;
 
+mod canary;
 mod closure;
 mod context;
 mod drv;

@@ -18,7 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use binplz_core::id::key::hex;
+use rustix::{
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+    rand::{GetRandomFlags, getrandom},
+};
 
 use crate::{
     orphans::{self, TrackedChildren},
@@ -317,6 +321,13 @@ fn drain(queue: &Receiver<Event>, on_line: &mut impl FnMut(&[u8])) {
             Ok(Event::Exited | Event::Wake) => {}
         }
     }
+}
+
+/// 128 random bits as hex digits.
+pub(crate) fn nonce() -> io::Result<String> {
+    let mut bits = [0; 16];
+    getrandom(&mut bits, GetRandomFlags::empty())?;
+    Ok(hex(&bits))
 }
 
 /// Reads lines, without their newlines, until `go_on` returns false.

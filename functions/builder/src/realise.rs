@@ -14,6 +14,7 @@ use binplz_core::build::{
 };
 
 use crate::{
+    canary,
     classify::{self, NixExit},
     closure::Closure,
     context::{BuildContext, Ending, finished},
@@ -83,7 +84,11 @@ pub(crate) fn realise(
     evidence.oom_killed = machine::oom_kills() > kills;
     let store = Path::new(&package.drv).parent().unwrap_or(Path::new("/"));
     evidence.disk_full = [store, &std::env::temp_dir()].into_iter().any(machine::disk_full);
-    Err(Ending::Failed(classify::realisation(ended, &evidence, &package.drv)))
+    let mut failure = classify::realisation(ended, &evidence, &package.drv);
+    if failure.kind == Kind::Sandbox && canary::starts(context)? {
+        failure.kind = Kind::NoMachine;
+    }
+    Err(Ending::Failed(failure))
 }
 
 /// Nix prints the root's link, which leads to the output.

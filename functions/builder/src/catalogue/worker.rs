@@ -20,12 +20,11 @@ use std::{
 use binplz_catalogue::Obstacle;
 use binplz_core::{
     build::failure::{Failure, Kind},
-    id::key::{System, hex},
+    id::key::System,
 };
 use rustix::{
     param::clock_ticks_per_second,
     process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit},
-    rand::{GetRandomFlags, getrandom},
 };
 
 use crate::{
@@ -39,7 +38,7 @@ use crate::{
     evidence::{Evidence, keep},
     internal_json::{Event, parse},
     log::plain,
-    nix::{Nix, each_line},
+    nix::{Nix, each_line, nonce},
     stop::lock,
 };
 
@@ -266,13 +265,6 @@ fn processor_time(process: Pid) -> Duration {
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace().skip(11).take(2);
     let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 1000 / clock_ticks_per_second().max(1))
-}
-
-/// 128 random bits as hex digits.
-fn nonce() -> Result<String, Ending> {
-    let mut bits = [0; 16];
-    getrandom(&mut bits, GetRandomFlags::empty()).map_err(io::Error::from)?;
-    Ok(hex(&bits))
 }
 
 /// One line of stderr: one of ours, or evidence.

@@ -2,6 +2,7 @@
 
 mod builds;
 mod cost;
+mod dependency;
 mod gc;
 mod key;
 mod many;
@@ -270,6 +271,8 @@ pub(crate) enum Verb {
     Resume(Common),
     /// What builds may cost this month; with an amount: let them cost so much, in this month only
     Budget(Budget),
+    /// Dependencies that are known to fail: packages that need one fail without a try
+    Dependency(dependency::Args),
     /// API keys, for clients that may have more builds started than an address may
     Key(key::Args),
 }
@@ -341,6 +344,7 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
             overview::after(common, [Order::Pause { drain }]).await
         }
         Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
+        Verb::Dependency(args) => dependency::dependency(args).await,
         Verb::Key(args) => key::key(args).await,
         Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::OverrideBudget)).await,
     }

@@ -56,6 +56,9 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             }
             Ok(())
         }
+        (Outcome::Failed(failure), _) if failure.kind.is_of_no_builder() => {
+            return Err(Denied::Nonsense("a builder cannot know of such a failure"));
+        }
         (Outcome::Failed(failure), _) => Err(failure.cleaned()),
         (Outcome::Built(_) | Outcome::Catalogued, _) => return Err(Denied::Nonsense("that is not what was asked for")),
     };
