@@ -55,7 +55,8 @@ impl DoorbellBatch {
     }
 }
 
-/// A batch of SQS messages for the promoter, each about one attempt that offered something to the binary cache.
+/// A batch of SQS messages for the promoter. The body of each is the prefix of an attempt that offered something to the
+/// binary cache.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Offered {
     #[serde(rename = "Records", default)]

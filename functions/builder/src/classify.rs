@@ -1,4 +1,4 @@
-//! Classifies a failed run of Nix.
+//! Classifies a failed run of Nix: its failure class follows from the kind that is found here.
 //!
 //! The evidence is the exit code, the messages of Nix and of the failing build, and the machine's state. The exit code
 //! is 1, or `0x60` with one bit for each event: 1 a timeout, 2 a hash mismatch, 4 a permanent build failure, 8 a

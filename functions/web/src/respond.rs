@@ -1,4 +1,4 @@
-//! From the core's answers to HTTP's.
+//! Turns core's answers into HTTP responses. Each response header is set here or comes from [`reply::Reply::answer`].
 
 use askama::Template;
 use axum::{

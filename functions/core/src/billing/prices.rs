@@ -1,5 +1,5 @@
-//! AWS's prices: the price file (`infra/prices.json`), parsed strictly. The budget, `binplz cost` and the tables of the
-//! operator's guide all use it.
+//! AWS's prices: the price file (`infra/prices.json`), parsed strictly. The budget, the price of a build, `binplz cost`
+//! and the tables of the operator's guide all use it.
 
 use std::{
     collections::BTreeMap,

@@ -57,6 +57,7 @@ impl Build {
                 let due = now + policy.delay_after(self.operator_failures() + 1);
                 State::Queued { since: now, due, attempt, warming: false }
             }
+            // Backoff: each retry waits longer.
             Class::Transient | Class::TransientLarger if attempt < policy.attempts => {
                 let due = now + policy.delay_after(attempt);
                 State::Queued { since: now, due, attempt: attempt + 1, warming: false }

@@ -151,7 +151,8 @@ impl Policy {
         self.first_delay.saturating_mul(4u32.saturating_pow(number.saturating_sub(1)))
     }
 
-    /// The price of a task of that size that runs for `time`, rounded up to seconds. A task that never ran is free.
+    /// The price of a build: of a task of that size that runs for `time`, rounded up to seconds. A task that never ran is
+    /// free.
     pub fn price(&self, size: Size, time: Duration) -> Micros {
         if time.is_zero() {
             return Micros(0);

@@ -1,4 +1,5 @@
-//! Garbage collection: pure decisions over all rows, which [`crate::flow::operator::gc`] carries out.
+//! Garbage collection: pure decisions over all rows, which [`crate::flow::operator::gc`] carries out once a day, and
+//! when an operator runs `binplz gc`.
 //!
 //! Rows are kept by pins, objects by rows. A row is deleted when no pin needs its nixpkgs and the retention of its pin
 //! has ended, or its package was taken down, and both are older than a [grace period](crate::build::policy::Policy::grace). An
