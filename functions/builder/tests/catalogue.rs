@@ -137,6 +137,27 @@ fn what_a_package_prints_says_nothing_of_another() {
 }
 
 #[test]
+fn no_expression_of_a_catalogue_reads_outside_of_its_set() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let set = dir.path().join("set");
+    fs::create_dir(&set).expect("a directory");
+    fs::write(dir.path().join("secret"), "TOPSECRET").expect("a file");
+    let expression = r#"{ system, config, overlays }: {
+      pkgsStatic.curious = derivation { name = "curious-1.0"; builder = "/bin/sh"; inherit system; }
+        // { pname = "curious"; version = "1.0"; meta.description = builtins.readFile ../secret; };
+      pkgsStatic.plain = derivation { name = "plain-1.0"; builder = "/bin/sh"; inherit system; };
+    }"#;
+    fs::write(set.join("default.nix"), expression).expect("a set");
+    let (out, lookup, _) = made(&set, &[]);
+    let lost: Vec<_> = lookup.lost().map(|lost| (lost.attr.to_string(), lost.why)).collect();
+    assert_eq!(lost, [("curious".to_owned(), Obstacle::Fails)]);
+    for file in ["lookup", "details"] {
+        let bytes = fs::read(out.path().join(file)).expect("a file");
+        assert!(!bytes.windows(9).any(|window| window == b"TOPSECRET"), "{file}");
+    }
+}
+
+#[test]
 fn the_demo_set_is_the_same_catalogue_however_it_is_cut_up() {
     let (one, lookup, _) = made(&set("demo"), &["--shard", "1000", "--jobs", "1"]);
     let (other, ..) = made(&set("demo"), &["--shard", "3", "--jobs", "4"]);

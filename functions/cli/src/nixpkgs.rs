@@ -18,6 +18,10 @@ use binplz_core::{
     objects::narinfo::StoreDir,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::{
+    fs::{Access, access},
+    process::geteuid,
+};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -42,6 +46,11 @@ pub(crate) enum NixpkgsError {
         "there is no package set at {0}: one is a directory with a default.nix, or github:NixOS/nixpkgs/COMMIT (40 hex digits)"
     )]
     NoSet(String),
+    /// Builds run as this user, and see its files.
+    #[error(
+        "Nix would run builds as this user and without a sandbox, so that they could read its files: set sandbox = true in nix.conf, use Nix's daemon, or pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve"
+    )]
+    BuildsNotApart,
     /// Nix did not do it.
     #[error("{0} failed: {1}")]
     Nix(&'static str, String),
@@ -60,6 +69,35 @@ pub(crate) fn check_nix() -> Result<(), NixpkgsError> {
     let mut numbers = version.split(['.', 'p']).map(|number| number.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if found >= OLDEST { Ok(()) } else { Err(NixpkgsError::OldNix(version)) }
+}
+
+/// Checks that builds run in a sandbox, or as other users: a daemon's, or root's build users.
+///
+/// # Errors
+/// [`NixpkgsError`].
+pub(crate) fn check_builds_are_apart() -> Result<(), NixpkgsError> {
+    #[derive(Deserialize)]
+    struct Setting {
+        value: serde_json::Value,
+    }
+    let told = run("nix", &["--extra-experimental-features", "nix-command", "show-config", "--json"])?;
+    let settings: BTreeMap<String, Setting> =
+        serde_json::from_str(&told).map_err(|error| NixpkgsError::Nix("nix show-config", error.to_string()))?;
+    let is = |name: &str, value: serde_json::Value| settings.get(name).is_some_and(|setting| setting.value == value);
+    // The builder permits no fallback to builds without a sandbox.
+    let sandbox = is("sandbox", true.into());
+    let build_users = geteuid().is_root() && !is("build-users-group", "".into());
+    if sandbox || build_users || by_daemon() { Ok(()) } else { Err(NixpkgsError::BuildsNotApart) }
+}
+
+/// Whether a daemon does the builds: Nix uses one if it is told to, or may not write the store itself.
+#[expect(clippy::disallowed_methods, reason = "as Nix reads its own environment")]
+fn by_daemon() -> bool {
+    let state = std::env::var_os("NIX_STATE_DIR").unwrap_or_else(|| "/nix/var/nix".into());
+    match std::env::var("NIX_REMOTE").as_deref() {
+        Err(_) | Ok("" | "auto") => access(Path::new(&state), Access::WRITE_OK).is_err(),
+        Ok(remote) => remote != "local",
+    }
 }
 
 /// Where this machine's Nix store lies.

@@ -39,6 +39,7 @@ use crate::{
     internal_json::{Event, parse},
     log::plain,
     nix::{Nix, each_line, nonce},
+    nixpkgs::restricted_to,
     stop::lock,
 };
 
@@ -215,10 +216,10 @@ impl<'a> Worker<'a> {
             ("mark", mark.to_owned()),
             ("bare", if bare { "yes" } else { "" }.to_owned()),
         ];
-        let fixed = ["--eval", "--option", "allow-import-from-derivation", "false"].map(str::to_owned);
+        let restricted = restricted_to(self.nixpkgs.as_ref());
         let data = data.into_iter().flat_map(|(name, value)| ["--argstr".to_owned(), name.to_owned(), value]);
-        let ours = ["--arg", "describe", DESCRIBE, "--expr", CATALOGUE].map(str::to_owned);
-        fixed.into_iter().chain(data).chain(ours).map(OsString::from).collect()
+        let ours = ["--arg", "describe", DESCRIBE, "--expr", CATALOGUE].map(OsString::from);
+        [OsString::from("--eval")].into_iter().chain(restricted).chain(data.map(OsString::from)).chain(ours).collect()
     }
 }
 

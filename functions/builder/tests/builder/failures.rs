@@ -20,6 +20,7 @@ use crate::support::{
     endpoint::{Endpoint, Mode},
     printed,
     verdict::{Next, assert_failed, failure},
+    web::{Gives, Web},
 };
 
 #[test]
@@ -164,6 +165,58 @@ fn whatever_builds_print_real_nix_relays_it_as_no_more_than_text() {
             assert!(convicted.is_none() || convicted == Some(slanderer), "{convicted:?}: {lines}");
         }
     }
+}
+
+/// Ways of an expression to read a file or a directory, as text.
+const READS: [&str; 9] = [
+    "builtins.readFile (PATH + \"/file\")",
+    "builtins.toJSON (builtins.readDir PATH)",
+    "builtins.hashFile \"sha256\" (PATH + \"/file\")",
+    "import (PATH + \"/file\")",
+    "\"${builtins.path { path = PATH; name = \"stolen\"; }}\"",
+    "\"${builtins.filterSource (_: _: true) (/. + PATH)}\"",
+    "\"${builtins.fetchurl \"file://${PATH}/file\"}\"",
+    "\"${builtins.fetchGit PATH}\"",
+    "builtins.readFile (import (builtins.toFile \"x.nix\" ''PATH + \"/file\"''))",
+];
+
+#[test]
+fn no_expression_reads_outside_of_its_set() {
+    let bench = Bench::new();
+    let place = bench.set().parent().expect("a directory").join("secret");
+    fs::create_dir(&place).expect("a directory");
+    fs::write(place.join("file"), "\"TOPSECRET\"").expect("a file");
+    std::os::unix::fs::symlink(&place, bench.set().join("link")).expect("a link");
+    let (set, place) = (bench.set().display().to_string(), place.display().to_string());
+    let spellings = [
+        format!("\"{place}\""),
+        format!("\"{set}/../secret\""),
+        format!("\"{set}/link\""),
+        format!("\"/proc/self/root{place}\""),
+        "(toString (./. + \"/../secret\"))".to_owned(),
+    ];
+    for (read, path) in READS.iter().flat_map(|read| spellings.iter().map(move |path| (read, path))) {
+        let expression = read.replace("PATH", path);
+        fs::write(bench.set().join("curious.nix"), &expression).expect("an expression");
+        let endpoint = bench.work(bench.job("failing.curiousExpression"));
+        assert_eq!(failure(&endpoint).kind, Kind::EvaluationError, "{expression}: {:?}", failure(&endpoint));
+        assert!(!endpoint.see(|seen| seen.log()).contains("TOPSECRET"), "{expression}");
+    }
+}
+
+#[test]
+fn an_expression_sees_no_variable_and_no_network_and_finds_its_own_set() {
+    let bench = Bench::new();
+    let web = Web::start(|_| Gives::All(b"1".to_vec()));
+    fs::write(bench.set().join("curious.nix"), format!("import (builtins.fetchurl \"{}\")", web.url("/x.nix")))
+        .expect("an expression");
+    let endpoint = bench.work(bench.job("failing.curiousExpression"));
+    assert_eq!((failure(&endpoint).kind, web.asked()), (Kind::EvaluationError, vec![]));
+    fs::write(bench.set().join("own"), "own").expect("a file");
+    let seen = "throw ''home ${builtins.getEnv \"HOME\"}, ${builtins.readFile <nixpkgs/own>}''";
+    fs::write(bench.set().join("curious.nix"), seen).expect("an expression");
+    let endpoint = bench.work(bench.job("failing.curiousExpression"));
+    assert_eq!(failure(&endpoint).detail.as_deref(), Some("home , own"));
 }
 
 #[test]

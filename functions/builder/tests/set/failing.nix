@@ -58,6 +58,9 @@ rec {
   # Nix refuses it where there is a sandbox, in words about the sandbox.
   noChroot = package "noChroot" { __noChroot = true; } "exit 1";
 
+  # Evaluates a file that the test writes: it would like to read what is outside of the set.
+  curiousExpression = package "curiousExpression" { seed = import ./curious.nix; } "exit 1";
+
   ## The network.
 
   # As Nix fetches by itself, and as nixpkgs' fetchurl does, with curl.

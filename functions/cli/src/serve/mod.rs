@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// Keep a Nix cache of what builders build for packages, in the data directory: for builders that do not share a Nix store anyway
     #[arg(long)]
     cache: bool,
+    /// Start even where builders, or what they build, could read the data directory: only for a nixpkgs all of whose packages you trust
+    #[arg(long)]
+    trust_nixpkgs: bool,
     #[command(flatten)]
     numbers: Numbers,
     /// Which names mean something: those that the nixpkgs' catalogue knows; or also, as attributes, what it does not know (open); or only attributes, and no catalogue is made
@@ -217,6 +220,9 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     let listener = listener.await.map_err(|cause| Fatal::Listen { address: args.listen, cause })?;
     let origin = origin(args.origin, listener.local_addr()?)?;
     nixpkgs::check_nix()?;
+    if !args.trust_nixpkgs {
+        nixpkgs::check_builds_are_apart()?;
+    }
     let named = args.nixpkgs.as_deref().map(nixpkgs::named).transpose()?;
     let first_pins = match named.clone() {
         Some(Named { name, rev, source }) => Pins::one(name, rev, source),
@@ -224,7 +230,16 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     };
     let policy = Policy { names: args.names, ..args.numbers.policy(args.cache) };
     let cache = args.cache.then(nixpkgs::store_dir).transpose()?;
-    let config = Config { data: args.data.clone(), origin, policy, first_pins, system, builder, cache };
+    let config = Config {
+        data: args.data.clone(),
+        origin,
+        policy,
+        first_pins,
+        system,
+        builder,
+        trusted: args.trust_nixpkgs,
+        cache,
+    };
     let (local, ends) = Local::open(config)?;
     let local = Arc::new(local);
     if let Some(named) = named {

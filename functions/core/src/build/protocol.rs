@@ -186,6 +186,9 @@ pub struct Heartbeat {
     pub lease_seconds: u64,
 }
 
+/// The most programs of a package: more take no part, so that no package holds a slot for long with them.
+pub const PROGRAMS_MAX: usize = 1000;
+
 /// The most derivations in a report.
 pub const TO_BUILD_MAX: usize = 2000;
 

@@ -6,7 +6,7 @@ use crate::{
     build::{
         Event,
         failure::Failure,
-        protocol::{Outcome, Report, Stats},
+        protocol::{Outcome, PROGRAMS_MAX, Report, Stats},
     },
     flow::{
         AdvanceError, advance, change_limits,
@@ -114,6 +114,9 @@ async fn store_manifest<D: HasStore<Store: Intake>>(
 ) -> Result<u64, Denied> {
     if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
+    }
+    if manifest.programs.len() > PROGRAMS_MAX {
+        return Err(Denied::Nonsense("these are more programs than this service stores"));
     }
     let (prefix, mut served, mut bytes) = (bearer.prefix(), 0, 0);
     for program in &manifest.programs {
