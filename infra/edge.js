@@ -47,6 +47,6 @@ function handler(event) {
       'cache-control': { value: 'no-store' },
       'x-request-id': { value: event.context.requestId }
     },
-    body: body || `printf '%s\\n' 'binplz: ask ${ORIGIN} instead, over https' >&2; exit 1\n`
+    body: body || `printf '%s\\n' 'binplz: use ${ORIGIN} instead (https)' >&2; exit 1\n`
   };
 }

@@ -112,7 +112,7 @@ test("a build that fails is watched to its end, and shows why, and the log's las
   await state(page, "failed");
   assert.match(await page.locator("#says").textContent(), /it is not to be/);
   assert.match(await page.locator("#log").textContent(), /the build of unlucky begins\n.*it is not to be/s);
-  await page.getByRole("link", { name: "The whole log" }).click();
+  await page.getByRole("link", { name: "Full log" }).click();
   assert.match(await page.textContent("body"), /it is not to be/);
   await page.goto("/-/builds");
   await page.getByText("it is not to be").waitFor();

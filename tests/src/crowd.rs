@@ -18,7 +18,7 @@ pub const EACH: usize = 25;
 /// The builds that each of them may have started: so not all that it wants.
 pub const ALLOWED: u32 = 20;
 
-/// A package for each wish, for [`fresh_set`](crate::server::fresh_set): `failing.crowd.p0` and so on. One in eight can not be evaluated;
+/// A package for each wish, for [`fresh_set`](crate::server::fresh_set): `failing.crowd.p0` and so on. One in eight cannot be evaluated;
 /// the others are built in seconds.
 pub fn packages() -> String {
     format!(
@@ -27,7 +27,7 @@ pub fn packages() -> String {
     name = "p${{toString n}}";
   in {{
     inherit name;
-    value = if n / 8 * 8 == n then throw "${{name}} can not be evaluated" else package name {{ }};
+    value = if n / 8 * 8 == n then throw "${{name}} cannot be evaluated" else package name {{ }};
   }}) {});
 "#,
         CLIENTS * EACH
@@ -83,6 +83,6 @@ impl Site {
     /// A final answer of the service itself, if there is one.
     fn answered(&self, path: &str) -> Option<Answer> {
         let answer = self.try_get(path).ok().filter(|answer| answer.header("x-request-id").is_some())?;
-        (answer.status != 503 || answer.text().contains("what builds may cost")).then_some(answer)
+        (answer.status != 503 || answer.text().contains("build budget")).then_some(answer)
     }
 }

@@ -48,7 +48,7 @@ impl Gate {
         gate
     }
 
-    /// The same, whose server is not there yet: until [`Gate::listen`], its source can not be had.
+    /// The same, whose server is not there yet: until [`Gate::listen`], its source cannot be had.
     pub fn absent(name: &str) -> Gate {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         Gate::at(name, listener.local_addr().expect("an address"))

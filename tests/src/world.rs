@@ -14,7 +14,6 @@ use std::{
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    answer::reply::Reply,
     billing::traffic::{Asked, Traffic},
     build::{
         Build, Lease,
@@ -631,7 +630,7 @@ impl Deployment for World {
         (format!("{n:032x}").parse().expect("hex"), format!("{n:064x}").parse().expect("hex"))
     }
     fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
-        if let Signal::Answered { reply: Reply::Hit { served, .. }, .. } = telemetry {
+        if let Signal::Answered { hit: Some(served), .. } = telemetry {
             self.download_stats.told.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
         }
         let hear = self.hear.lock().expect("a lock");

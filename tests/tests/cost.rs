@@ -2,11 +2,15 @@
 
 use binplz_aws::{log, metrics::Metric};
 use binplz_core::{
-    answer::reply::{Asked, Body, Format, Reply},
+    answer::{
+        asked::{Asked, Format},
+        reply::Body,
+    },
     billing::{
         cost::{self, Assumed},
         prices::{FILE, PriceList},
     },
+    flow::request::outcome::RequestOutcome,
     id::{target::Target, time::Timestamp},
     nixpkgs::served::{Served, ServedKey},
     objects::stored::Location,
@@ -74,7 +78,7 @@ fn what_is_counted_by_the_piece_is_what_the_template_and_the_code_have() {
     }
 }
 
-fn hit() -> (Target, Reply) {
+fn hit() -> (Target, RequestOutcome) {
     let target = target("tree");
     let object = format!("builds/{}/x86_64-linux/tree/{}/bin/tree", "0".repeat(40), "1".repeat(32));
     // A function's credentials come with a token that is this long, or a little more.
@@ -91,7 +95,7 @@ fn hit() -> (Target, Reply) {
         object: object.parse().expect("a path"),
         stale: false,
     };
-    (target, Reply::Hit { served, at: Location::Store(url) })
+    (target, RequestOutcome::Hit { served, at: Location::Store(url) })
 }
 
 /// As many as are assumed, and not much less.
@@ -102,8 +106,12 @@ fn is_about(assumed: Assumed, bytes: usize) {
 #[test]
 fn a_hits_redirect_and_its_line_have_the_bytes_that_are_counted() {
     let (target, hit) = hit();
-    let line =
-        log::line("binplz", About::Service, &Signal::Answered { reply: &hit, to: None }, Timestamp(1_800_000_000_000));
+    let line = log::line(
+        "binplz",
+        About::Service,
+        &Signal::Answered { hit: hit.served(), to: None },
+        Timestamp(1_800_000_000_000),
+    );
     is_about(cost::HIT_LINE_BYTES, line.len());
     let asked = Asked { origin: "https://binplz.example", target: Some(&target), format: Format::Shell, retry: false };
     let answer = hit.answer(&asked);

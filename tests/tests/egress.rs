@@ -10,13 +10,14 @@ use std::{
 
 use binplz_core::{
     answer::{
+        asked::{Asked, Format},
         problem::Problem,
-        reply::{Asked, Format, Reply, status_json},
+        reply::status_json,
     },
     build::{State, policy::Policy},
     flow::{
         operator::orders::{Operator, Order},
-        request::{program::request, service::service, status::status},
+        request::{outcome::RequestOutcome, program::request, service::service, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     objects::stored::Method,
@@ -32,23 +33,23 @@ use binplz_tests::world::{World, target};
 use serde_json::Value;
 
 /// Asks, and the answer is told, as the web layer does it.
-async fn ask_by(w: &World, path: &str, method: Method) -> Reply {
+async fn ask_by(w: &World, path: &str, method: Method) -> RequestOutcome {
     let reply = request(w, &target(path), method, Some(&Asker::default())).await;
-    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { hit: reply.served(), to: None });
     reply
 }
 
-async fn ask(w: &World, path: &str) -> Reply {
+async fn ask(w: &World, path: &str) -> RequestOutcome {
     ask_by(w, path, Method::Get).await
 }
 
 async fn is_hit(w: &World, path: &str) -> bool {
-    matches!(ask(w, path).await, Reply::Hit { .. })
+    matches!(ask(w, path).await, RequestOutcome::Hit { .. })
 }
 
-fn refused(reply: Reply) -> Problem {
+fn refused(reply: RequestOutcome) -> Problem {
     match reply {
-        Reply::Problem(problem) if problem.status == 503 => problem,
+        RequestOutcome::Denied(denial) if denial.status() == 503 => Problem::from(&denial),
         other => panic!("it is not refused: {other:?}"),
     }
 }
@@ -59,7 +60,7 @@ async fn is_swept(w: &World) {
 
 /// Builds a program without asking for it when it is there.
 async fn build(w: &World, path: &str) {
-    assert!(matches!(ask(w, path).await, Reply::Pending(_)), "{path}");
+    assert!(matches!(ask(w, path).await, RequestOutcome::Pending(_)), "{path}");
     dispatch(w).await.expect("the ledger");
     w.finish(path).await;
 }
@@ -135,18 +136,18 @@ async fn when_as_much_was_downloaded_as_may_be_in_a_day_nobody_gets_a_program_un
 #[tokio::test]
 async fn meanwhile_no_build_begins_that_nobody_could_fetch_and_those_under_way_go_on() {
     let w = with_room_for(1).await;
-    assert!(matches!(ask(&w, "hello").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "hello").await, RequestOutcome::Pending(_)));
     assert!(is_hit(&w, "tree").await);
     is_swept(&w).await;
     refused(ask(&w, "ed").await);
     assert_eq!(w.build("ed").await.state, State::Unasked);
     // This build was requested before, and is charged to another client.
-    assert!(matches!(ask(&w, "hello").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "hello").await, RequestOutcome::Pending(_)));
     dispatch(&*w).await.expect("the ledger");
     w.finish("hello").await;
     refused(ask(&w, "hello").await);
     midnight(&w).await;
-    assert!(is_hit(&w, "hello").await && matches!(ask(&w, "ed").await, Reply::Pending(_)));
+    assert!(is_hit(&w, "hello").await && matches!(ask(&w, "ed").await, RequestOutcome::Pending(_)));
 }
 
 #[tokio::test]
@@ -171,12 +172,12 @@ async fn a_status_gives_no_url_that_is_refused_and_ends_a_stub_with_the_reason()
     let seconds = (w.now().day().next().start() - w.now()).as_secs();
     let line = reply.status_line(&asked);
     // What a stub does at "failed" is to say the rest, and to end.
-    assert!(line.starts_with(&format!("failed {seconds} - - - as much was downloaded from here today")), "{line}");
-    let status = status(&*w, &tree).await.expect("the ledger").expect("a build");
+    assert!(line.starts_with(&format!("failed {seconds} - - - today's download limit is reached")), "{line}");
+    let status = status(&*w, &tree).await.expect("a build");
     let document: Value = serde_json::from_str(&status_json(&status, Some(&reply))).expect("JSON");
     assert_eq!((&document["state"], &document["retry_after"]), (&"ready".into(), &seconds.into()));
     assert!(document["artifact"].is_null() && document["headline"] == document["reason"], "{document}");
-    assert!(document["reason"].as_str().is_some_and(|reason| reason.contains("served again")), "{document}");
+    assert!(document["reason"].as_str().is_some_and(|reason| reason.contains("downloads resume")), "{document}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    answer::reply::Reply,
+    answer::problem::Problem,
     build::{
         Build, State, failed_dependencies,
         failure::{Class, Failure, Kind},
@@ -14,7 +14,7 @@ use binplz_core::{
     flow::{
         lease::{claim::claim, job::Denied, settle::settle},
         operator::orders::{Act, Operator, Order, Outcome as Carried},
-        request::{program::request, status::status},
+        request::{outcome::RequestOutcome, program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::DrvHash,
@@ -24,7 +24,7 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, target};
 
-async fn ask(w: &Arc<World>, path: &str) -> Reply {
+async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
     request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
@@ -105,9 +105,10 @@ async fn what_several_unrelated_packages_run_into_pauses_builds_and_no_package_i
         sweep(&*w).await.expect("the ledger");
         dispatch(&*w).await.expect("the ledger");
         assert_eq!(w.limits().await.taken(), 0);
-        let Reply::Problem(problem) = ask(&w, "ed").await else { panic!("it was queued") };
+        let RequestOutcome::Denied(denial) = ask(&w, "ed").await else { panic!("it was queued") };
+        let problem = Problem::from(&denial);
         assert!(problem.status == 503 && problem.sentence.contains(why.sentence()), "{problem:?}");
-        let waiting = status(&*w, &target("tree")).await.expect("the ledger").expect("a build");
+        let waiting = status(&*w, &target("tree")).await.expect("a build");
         assert_eq!(waiting.headline(), format!("waits: {}", why.sentence()));
 
         // It is fixed. Those that ran into it come last, whenever others were requested.
@@ -118,7 +119,7 @@ async fn what_several_unrelated_packages_run_into_pauses_builds_and_no_package_i
             dispatch(&*w).await.expect("the ledger");
             assert!(w.build(path).await.lease().is_some(), "{path}");
             w.finish(path).await;
-            assert!(matches!(ask(&w, path).await, Reply::Hit { .. }), "{path}");
+            assert!(matches!(ask(&w, path).await, RequestOutcome::Hit { .. }), "{path}");
         }
     }
 }
@@ -180,7 +181,7 @@ async fn a_hundred_packages_that_need_a_dependency_that_fails_build_it_twice() {
         let build = w.build(&path).await;
         // Each is told of the dependency's failure, and of a log that shows it.
         assert!(matches!(&build.state, State::Failed { failure, until: None, .. } if *failure == by_dependency()));
-        let told = status(&*w, &target(&path)).await.expect("the ledger").expect("a build");
+        let told = status(&*w, &target(&path)).await.expect("a build");
         let first = w.build("p1").await.history[0].lease.clone();
         let log = if n <= 2 { build.history[0].lease.clone() } else { first };
         assert_eq!(told.lease, Some(log), "{path}");
@@ -290,8 +291,7 @@ async fn what_somebody_waits_for_goes_before_what_is_warmed() {
 #[tokio::test]
 async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_ones() {
     let w = with_slots(1);
-    let estimate =
-        async |path: &str| status(&*w, &target(path)).await.expect("a ledger").expect("a build").estimate_seconds;
+    let estimate = async |path: &str| status(&*w, &target(path)).await.expect("a build").estimate_seconds;
     // Of the very first one nothing is known.
     building(&w, "tree").await;
     assert_eq!(estimate("tree").await, None);
@@ -320,7 +320,7 @@ async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_t
         building(&w, path).await;
         assert_eq!(turn(&w, path, n).await, Turn::Go);
         fail(&w, path, Failure::new(Kind::TestFailed, "FAIL: two")).await;
-        assert!(matches!(ask(&w, path).await, Reply::Problem(problem) if problem.status == 422), "{path}");
+        assert!(matches!(ask(&w, path).await, RequestOutcome::Denied(denial) if denial.status() == 422), "{path}");
     }
     w.move_pin('b').await;
     for (n, path, expected) in [(3, "mended", Turn::Go), (2, "unchanged", Turn::Elsewhere)] {
@@ -329,6 +329,6 @@ async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_t
         assert_eq!(turn(&w, path, n).await, expected, "{path}");
     }
     w.finish("mended").await;
-    assert!(matches!(ask(&w, "mended").await, Reply::Hit { .. }));
-    assert!(matches!(ask(&w, "unchanged").await, Reply::Problem(problem) if problem.status == 422));
+    assert!(matches!(ask(&w, "mended").await, RequestOutcome::Hit { .. }));
+    assert!(matches!(ask(&w, "unchanged").await, RequestOutcome::Denied(denial) if denial.status() == 422));
 }

@@ -6,7 +6,11 @@ use std::{
 };
 
 use binplz_core::{
-    answer::reply::{Asked, Body, Format, Reply},
+    answer::problem::Problem,
+    answer::{
+        asked::{Asked, Format},
+        reply::Body,
+    },
     build::{
         Event, State,
         failure::{Failure, Kind},
@@ -19,7 +23,7 @@ use binplz_core::{
             job::{self, Denied},
             settle::{settle, stopped},
         },
-        request::{program::request, status::status},
+        request::{outcome::RequestOutcome, program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{key::System, money::Micros},
@@ -29,12 +33,12 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, rev, target};
 
-async fn ask(w: &Arc<World>, path: &str) -> Reply {
+async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
     request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
-fn is_hit(reply: &Reply) -> bool {
-    matches!(reply, Reply::Hit { .. })
+fn is_hit(reply: &RequestOutcome) -> bool {
+    matches!(reply, RequestOutcome::Hit { .. })
 }
 
 fn started(w: &World) -> usize {
@@ -44,9 +48,9 @@ fn started(w: &World) -> usize {
 #[tokio::test]
 async fn from_a_miss_to_a_hit() {
     let w = World::new();
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(status) if status.state == "queued"));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(status) if status.state == "queued"));
     dispatch(&*w).await.expect("the ledger");
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(status) if status.state == "building"));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(status) if status.state == "building"));
     assert_eq!((started(&w), w.limits().await.taken()), (1, 1));
     w.finish("tree").await;
     assert_eq!(w.limits().await.taken(), 0);
@@ -60,9 +64,9 @@ async fn from_a_miss_to_a_hit() {
 async fn a_read_that_is_one_commit_late_hides_no_binary_that_is_there() {
     let w = World::new();
     w.reads_are_late(true);
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)));
     let hit = async || match ask(&w, "tree").await {
-        Reply::Hit { served, .. } => served.rev,
+        RequestOutcome::Hit { served, .. } => served.rev,
         other => panic!("no hit: {other:?}"),
     };
     let remembered = async |digit| {
@@ -88,8 +92,8 @@ async fn a_read_that_is_one_commit_late_hides_no_binary_that_is_there() {
 async fn two_requests_of_which_each_saw_no_row_make_one_build() {
     let w = World::new();
     let other = Arc::clone(&w);
-    w.before_next_commit(async move { assert!(matches!(ask(&other, "tree").await, Reply::Pending(_))) });
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    w.before_next_commit(async move { assert!(matches!(ask(&other, "tree").await, RequestOutcome::Pending(_))) });
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)));
     dispatch(&*w).await.expect("the ledger");
     dispatch(&*w).await.expect("the ledger");
     assert_eq!((started(&w), w.build("tree").await.lease().map(|l| l.attempt)), (1, Some(1)));
@@ -245,7 +249,7 @@ async fn a_larger_machine_that_the_budget_can_not_pay_leaves_the_others_their_tu
 async fn a_write_whose_reply_was_lost_is_not_a_lost_write() {
     let w = World::new();
     w.lose_replies(1);
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)));
     w.lose_replies(1);
     dispatch(&*w).await.expect("the ledger");
     assert_eq!((started(&w), w.limits().await.taken()), (1, 1));
@@ -337,9 +341,9 @@ async fn a_builder_that_is_not_heard_of_is_stopped_and_its_build_tried_again_unt
     let build = w.build("tree").await;
     let State::Failed { failure, until: Some(_), .. } = &build.state else { panic!("{build:?}") };
     assert_eq!(failure.kind, Kind::LostHeartbeat);
-    assert!(matches!(ask(&w, "tree").await, Reply::Problem(problem) if problem.status == 503));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Denied(denial) if denial.status() == 503));
     w.pass(w.policy().cool_down);
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)));
 }
 
 #[tokio::test]
@@ -406,7 +410,7 @@ async fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_
     sweep(&*w).await.expect("the ledger");
     dispatch(&*w).await.expect("the ledger");
     // The other system's image is there.
-    assert!(matches!(ask(&w, arm).await, Reply::Pending(status) if status.state == "building"));
+    assert!(matches!(ask(&w, arm).await, RequestOutcome::Pending(status) if status.state == "building"));
     let commits = w.commits();
     // A build that was queued before, and one that was not requested yet.
     for (path, state) in [("tree", "queued"), ("hello", "unasked")] {
@@ -416,9 +420,9 @@ async fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_
         assert_eq!((answer.status, started(&w)), (503, 1), "{path}");
         assert!(answer.headers.contains(&("retry-after", "60".to_owned())));
         let Body::Json(_, problem) = answer.body else { panic!("no problem") };
-        assert!(problem.contains("nothing new can be built for x86_64-linux now: there is no builder image yet"));
+        assert!(problem.contains("new builds for x86_64-linux are paused: the builder's image does not exist yet"));
         // Who waits is told to wait on.
-        let status = status(&*w, &target(path)).await.expect("the ledger").expect("a served pin");
+        let status = status(&*w, &target(path)).await.expect("a served pin");
         assert_eq!((status.state, status.paused.is_some()), (state, path == "tree"));
     }
     for _ in 0..2 {
@@ -432,7 +436,7 @@ async fn while_there_is_no_image_nothing_is_started_and_what_waits_goes_on_when_
     assert!(w.bell.0.load(SeqCst) > rings);
     dispatch(&*w).await.expect("the ledger");
     assert_eq!(w.build("tree").await.lease().map(|lease| lease.attempt), Some(1));
-    assert!(matches!(ask(&w, "hello").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "hello").await, RequestOutcome::Pending(_)));
 }
 
 #[tokio::test]
@@ -498,7 +502,8 @@ async fn a_permanent_failure_is_told_from_one_read_and_writes_nothing() {
     settle(&*w, &w.bearer("tree").await, report).await.expect("a live lease");
     let commits = w.commits();
     for _ in 0..1000 {
-        let Reply::Problem(problem) = ask(&w, "tree").await else { panic!("no problem") };
+        let RequestOutcome::Denied(denial) = ask(&w, "tree").await else { panic!("no problem") };
+        let problem = Problem::from(&denial);
         assert_eq!((problem.status, problem.log), (422, true));
         assert_eq!(problem.sentence, "tree: the build failed: x.c:1: error more");
     }

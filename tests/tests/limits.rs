@@ -11,8 +11,9 @@ use std::{
 
 use binplz_core::{
     answer::{
+        asked::{Asked, Format},
         problem::Problem,
-        reply::{Asked, Body, Format, Reply},
+        reply::Body,
     },
     build::{
         State,
@@ -23,7 +24,7 @@ use binplz_core::{
     flow::{
         lease::settle::{settle, stopped},
         operator::orders::{Operator, Order},
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{key::Sha256, money::Micros},
@@ -35,28 +36,28 @@ use binplz_core::{
 use binplz_tests::world::{World, target};
 
 /// Asks from an address.
-async fn ask_from(w: &World, address: &str, path: &str) -> Reply {
+async fn ask_from(w: &World, address: &str, path: &str) -> RequestOutcome {
     let asker = Asker { address: Some(address.parse().expect("an address")), key: None };
     request(w, &target(path), Method::Get, Some(&asker)).await
 }
 
-async fn ask(w: &World, path: &str) -> Reply {
+async fn ask(w: &World, path: &str) -> RequestOutcome {
     ask_from(w, "192.0.2.1", path).await
 }
 
-async fn ask_with(w: &World, key: &str, path: &str) -> Reply {
+async fn ask_with(w: &World, key: &str, path: &str) -> RequestOutcome {
     request(w, &target(path), Method::Get, Some(&Asker { address: None, key: Some(key) })).await
 }
 
-fn problem(reply: Reply) -> Problem {
+fn problem(reply: RequestOutcome) -> Problem {
     match reply {
-        Reply::Problem(problem) => problem,
+        RequestOutcome::Denied(denial) => Problem::from(&denial),
         other => panic!("no problem: {other:?}"),
     }
 }
 
-fn is_pending(reply: &Reply) -> bool {
-    matches!(reply, Reply::Pending(_))
+fn is_pending(reply: &RequestOutcome) -> bool {
+    matches!(reply, RequestOutcome::Pending(_))
 }
 
 fn allowing(builds: u32) -> Arc<World> {
@@ -98,7 +99,7 @@ async fn a_client_has_so_many_builds_started_in_a_day_and_is_then_told_when_it_m
     assert!(is_pending(&ask(&w, "ed").await));
     dispatch(&*w).await.expect("the ledger");
     w.finish("tree").await;
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
     // The next day is another one.
     w.pass(DAY);
     assert!(is_pending(&ask(&w, "dash").await));
@@ -155,7 +156,7 @@ async fn an_api_key_has_an_allowance_of_its_own_and_one_that_nobody_gave_out_has
     // A stored program is served with any key.
     dispatch(&*w).await.expect("the ledger");
     w.finish("tree").await;
-    assert!(matches!(ask_with(&w, "guess", "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask_with(&w, "guess", "tree").await, RequestOutcome::Hit { .. }));
 }
 
 #[tokio::test]
@@ -164,7 +165,7 @@ async fn when_the_budget_is_spent_hits_are_served_and_misses_are_told_the_date_o
     build(&w, "tree", Duration::from_secs(3600)).await;
     // Half an hour is left, and a build may take one.
     build(&w, "hello", Duration::from_secs(1800)).await;
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
     let refused = problem(ask(&w, "ed").await);
     let (month, next) = (w.now().month(), w.now().month().next());
     assert_eq!((refused.status, refused.retry_after), (503, Some((next.first().start() - w.now()).as_secs())));
@@ -240,7 +241,7 @@ async fn a_full_store_takes_no_build_until_there_is_room_and_serves_what_it_has(
     }
     let refused = problem(ask(&w, "dash").await);
     assert!(refused.status == 503 && refused.sentence.contains("full"), "{refused:?}");
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
 }
 
 /// Limits of 5 at a time, 20 a client and a budget worth 50 builds, and a crowd; dispatchers die after any of their writes, and builders anywhere.
@@ -271,8 +272,8 @@ async fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     let (mut queued, mut refused) = (0, 0);
     for reply in requests.collect::<Vec<_>>() {
         match reply.await.expect("it does not panic") {
-            Reply::Pending(_) => queued += 1,
-            Reply::Problem(problem) if problem.status == 429 => refused += 1,
+            RequestOutcome::Pending(_) => queued += 1,
+            RequestOutcome::Denied(denial) if denial.status() == 429 => refused += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -324,5 +325,7 @@ async fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
     // There is no money for one more, and there was for each that began.
     assert!(real <= Micros(BUDGET) && real + w.policy().worst_price(Size::default()) > Micros(BUDGET));
     assert!(started >= 50 && versions.load(SeqCst) > 100, "{started}");
-    assert!(matches!(ask_from(&w, "198.51.100.1", "late").await, Reply::Problem(problem) if problem.status == 503));
+    assert!(
+        matches!(ask_from(&w, "198.51.100.1", "late").await, RequestOutcome::Denied(denial) if denial.status() == 503)
+    );
 }

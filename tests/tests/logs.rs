@@ -80,11 +80,11 @@ async fn is_ready(w: &World) -> bool {
 }
 
 async fn part(w: &World, from: u32) -> Part {
-    log(w, &target("tree"), from).await.expect("the store").expect("a build")
+    log(w, &target("tree"), from).await.expect("a build")
 }
 
 async fn end(w: &World) -> Tail {
-    tail(w, &target("tree"), 5000).await.expect("the store").expect("a build")
+    tail(w, &target("tree"), 5000).await.expect("a build")
 }
 
 /// How many of the segments are in the store.

@@ -1,11 +1,20 @@
-//! What the READMEs name exists, and the map of the code (`functions/README.md`) answers a newcomer's ten questions.
+//! The files that the guides name exist, and the map of the code (`functions/README.md`) answers a newcomer's ten questions.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-const READMES: &[&str] = &["README.md", "functions/README.md", "infra/README.md", "tests/README.md"];
+const GUIDES: &[&str] = &[
+    "README.md",
+    "functions/README.md",
+    "infra/README.md",
+    "tests/README.md",
+    "tests/bench/README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -43,7 +52,7 @@ fn each_of_ten_questions_is_answered_by_at_most_two_files_that_contain_its_term(
         assert!((1..=2).contains(&files.len()), "{question} names {files:?}");
         for file in files {
             // Comments wrap.
-            let text = read(&dir.join(file)).replace("\n", " ").replace("//!", "").replace("///", "");
+            let text = read(&dir.join(file)).replace('\n', " ").replace("//!", "").replace("///", "");
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
             assert!(text.contains(&term.to_lowercase()), "{file} does not contain {term:?}");
         }
@@ -69,23 +78,23 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     wanted.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Words between backticks that are meant as paths, and link targets, with what they are relative to: the README's
+/// Words between backticks that are meant as paths, and link targets, relative to the guide's
 /// directory, or the root, or, for a short path, any directory.
 #[test]
-fn every_path_in_a_readme_exists() {
+fn every_path_in_a_guide_exists() {
     let (mut missing, all) = (Vec::new(), files(&root()));
-    for readme in READMES {
-        let path = root().join(readme);
+    for guide in GUIDES {
+        let path = root().join(guide);
         let (text, dir) = (read(&path), path.parent().expect("a directory").to_owned());
         let exists = |word: &str| {
             [&dir, &root()].iter().any(|base| base.join(word).exists()) || all.iter().any(|file| file.ends_with(word))
         };
         let words = text.split("\n\n").flat_map(quoted).flat_map(str::split_whitespace).filter(|word| is_path(word));
-        missing.extend(words.filter(|word| !exists(word)).map(|word| format!("{readme}: {word}")));
+        missing.extend(words.filter(|word| !exists(word)).map(|word| format!("{guide}: {word}")));
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let files = targets.filter_map(|target| target.split('#').next());
         let files = files.filter(|file| !file.is_empty() && !file.contains("://"));
-        missing.extend(files.filter(|file| !dir.join(file).exists()).map(|file| format!("{readme}: {file}")));
+        missing.extend(files.filter(|file| !dir.join(file).exists()).map(|file| format!("{guide}: {file}")));
     }
     assert!(missing.is_empty(), "{missing:#?}");
 }

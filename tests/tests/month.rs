@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    answer::reply::Reply,
     billing::{
         bill::{Bill, Taken},
         traffic::Traffic,
@@ -19,7 +18,7 @@ use binplz_core::{
             cost::Cost,
             orders::{Operator, Order},
         },
-        request::{program::request, status::status},
+        request::{outcome::RequestOutcome, program::request, status::status},
         schedule::dispatch::dispatch,
     },
     id::money::Micros,
@@ -38,9 +37,9 @@ fn paying() -> Policy {
     policy
 }
 
-async fn asked(w: &World, path: &str) -> Reply {
+async fn asked(w: &World, path: &str) -> RequestOutcome {
     let reply = request(w, &target(path), Method::Get, Some(&Asker::default())).await;
-    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { hit: reply.served(), to: None });
     reply
 }
 
@@ -83,7 +82,7 @@ async fn a_months_builds_cost_what_was_spent_and_the_dearest_package_is_the_one_
     fails(&w, "big", Kind::BuildFailed).await;
     begun(&w, "running").await;
     for _ in 0..3 {
-        assert!(matches!(asked(&w, "tree").await, Reply::Hit { .. }));
+        assert!(matches!(asked(&w, "tree").await, RequestOutcome::Hit { .. }));
     }
 
     let Cost { month, bill, traffic, looked_at, building_seconds, dearest, .. } = cost(&w).await;
@@ -130,7 +129,7 @@ async fn a_build_says_what_its_attempts_have_cost_and_nothing_where_building_cos
         let w = World::with(policy);
         let told = async || {
             let shown = w.carry_out(Order::Show(target("tree").into())).await.expect("a build").show().expect("it");
-            let status = status(&*w, &target("tree")).await.expect("a ledger").expect("a build");
+            let status = status(&*w, &target("tree")).await.expect("a build");
             assert_eq!(status.cost, shown.cost);
             status.cost
         };

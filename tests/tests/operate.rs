@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use binplz_core::{
-    answer::reply::Reply,
+    answer::problem::Problem,
     build::{
         Illegal, State,
         failure::{Failure, Kind},
@@ -14,7 +14,7 @@ use binplz_core::{
             orders::{Act, Operator, Order, Outcome, Overview},
             stop,
         },
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::{LeaseId, System},
@@ -25,7 +25,7 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, target};
 
-async fn ask(w: &Arc<World>, path: &str) -> Reply {
+async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
     request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
@@ -70,17 +70,18 @@ async fn a_pause_stops_what_is_under_way_and_it_begins_again_when_builds_go_on()
     dispatch(&*w).await.expect("the ledger");
     sweep(&*w).await.expect("the ledger");
     assert!(w.build("tree").await.lease().is_none());
-    let Reply::Problem(problem) = ask(&w, "dash").await else { panic!("it was queued") };
+    let RequestOutcome::Denied(denial) = ask(&w, "dash").await else { panic!("it was queued") };
+    let problem = Problem::from(&denial);
     assert_eq!((problem.status, problem.retry_after), (503, Some(60)));
     assert!(problem.sentence.contains(Why::Operator.sentence()), "{}", problem.sentence);
 
     order(&w, Order::Resume).await.expect("it is carried out");
     dispatch(&*w).await.expect("the ledger");
     w.finish("tree").await;
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
     // A hit is served also while nothing is built.
     order(&w, Order::Pause { drain: false }).await.expect("it is carried out");
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
 }
 
 #[tokio::test]
@@ -90,7 +91,7 @@ async fn a_pause_that_drains_lets_end_what_is_under_way() {
     sweep(&*w).await.expect("the ledger");
     assert_eq!(w.bearer("tree").await.lease, lease);
     w.finish("tree").await;
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
     // The operator has no more patience.
     let (w, lease) = building("tree").await;
     for drain in [true, false] {
@@ -134,7 +135,7 @@ async fn a_cancelled_build_stops_gives_its_slot_back_and_is_nobodys_failure() {
     // The end of its task is what should be, and frees its slot.
     stopped(&*w, &w.key("tree").await, &lease, Failure::new(Kind::Interrupted, ""), None).await.expect("the ledger");
     assert_eq!((w.build("tree").await.state, w.limits().await.taken()), (State::Unasked, 0));
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(status) if status.attempt == 1));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(status) if status.attempt == 1));
     act(&w, Act::Cancel).await.expect("what waits can be cancelled too");
 }
 
@@ -145,7 +146,7 @@ async fn a_build_that_settles_first_is_not_cancelled_any_more() {
     w.before_next_commit(async move { other.finish("tree").await });
     let why = act(&w, Act::Cancel).await.expect_err("it is ready");
     assert!(why.contains(&Illegal::NotUnderWay.to_string()), "{why}");
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
 }
 
 #[tokio::test]
@@ -171,7 +172,7 @@ async fn a_failure_is_retried_or_forgotten_and_nothing_else_is() {
     }
     let failed = Failure::new(Kind::BuildFailed, "tree.c:1: error");
     stopped(&*w, &w.key("tree").await, &lease, failed, None).await.expect("the ledger");
-    assert!(matches!(ask(&w, "tree").await, Reply::Problem(problem) if problem.status == 422));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Denied(denial) if denial.status() == 422));
 
     act(&w, Act::Retry).await.expect("it has failed");
     let build = w.build("tree").await;
@@ -183,7 +184,7 @@ async fn a_failure_is_retried_or_forgotten_and_nothing_else_is() {
     act(&w, Act::Forget).await.expect("it has failed");
     let build = w.build("tree").await;
     assert!(build.state == State::Unasked && build.history.is_empty(), "{build:?}");
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)));
 }
 
 #[tokio::test]

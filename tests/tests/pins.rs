@@ -3,7 +3,6 @@
 use std::{future::pending, sync::Arc};
 
 use binplz_core::{
-    answer::reply::Reply,
     build::{State, protocol::Nixpkgs},
     flow::{
         lease::{
@@ -11,7 +10,7 @@ use binplz_core::{
             settle::settle,
         },
         operator::pins::{self, NotChanged},
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::{PinName, Rev},
@@ -24,27 +23,27 @@ use binplz_core::{
 use binplz_tests::world::{PIN, World, rev, target};
 use tokio::sync::oneshot;
 
-async fn ask(w: &World, path: &str) -> Reply {
+async fn ask(w: &World, path: &str) -> RequestOutcome {
     request(w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// Of which revision the program is that a request gets.
 async fn hit(w: &World, path: &str) -> Rev {
-    let Reply::Hit { served, at } = ask(w, path).await else { panic!("{path}: no hit") };
+    let RequestOutcome::Hit { served, at } = ask(w, path).await else { panic!("{path}: no hit") };
     assert!(at.url().contains(served.rev.as_str()), "{path}: of {}, at {at:?}", served.rev);
     served.rev
 }
 
 /// Asks for a program and has it built.
 async fn build(w: &World, path: &str) {
-    assert!(matches!(ask(w, path).await, Reply::Pending(_)), "{path}");
+    assert!(matches!(ask(w, path).await, RequestOutcome::Pending(_)), "{path}");
     dispatch(w).await.expect("the ledger");
     w.finish(path).await;
 }
 
-fn status(reply: &Reply) -> Option<u16> {
+fn status(reply: &RequestOutcome) -> Option<u16> {
     match reply {
-        Reply::Problem(problem) => Some(problem.status),
+        RequestOutcome::Denied(denial) => Some(denial.status()),
         _ => None,
     }
 }
@@ -80,7 +79,7 @@ async fn a_moved_pin_serves_the_last_good_program_and_builds_the_new_one_once_an
     sweep(&*w).await.expect("the ledger");
     assert_eq!(w.ledger().list(StatusIndex::Queued, None, 9).await, Ok(vec![]), "it was not requested yet");
     let looked = request(&*w, &target("tree"), Method::Head, None).await;
-    assert!(matches!(looked, Reply::Hit { served, .. } if served.rev == rev('5')));
+    assert!(matches!(looked, RequestOutcome::Hit { served, .. } if served.rev == rev('5')));
     assert!(matches!(w.build("tree").await.state, State::Unasked), "a look starts nothing");
     for _ in 0..3 {
         assert_eq!(hit(&w, "tree").await, rev('5'));
@@ -113,7 +112,7 @@ async fn hits_are_one_eventual_read_by_any_name_with_three_pins_cold_and_warm() 
     let queries = queries.into_iter().chain(["nixpkgs-commit=6666666", "nixpkgs-commit=777777777", &all]);
     let paths: Vec<_> = queries.flat_map(|query| [format!("tree?{query}"), format!("a.b/b?{query}")]).collect();
     for path in &paths {
-        if matches!(ask(&w, path).await, Reply::Pending(_)) {
+        if matches!(ask(&w, path).await, RequestOutcome::Pending(_)) {
             dispatch(&*w).await.expect("the ledger");
             w.finish(path).await;
         }
@@ -265,7 +264,7 @@ async fn a_commit_that_is_no_pin_any_more_is_refused_and_one_that_has_become_one
     for path in ["tree?nixpkgs-commit=5555555", &full] {
         assert_eq!(status(&ask(&w, path).await), Some(400), "{path}");
     }
-    assert!(matches!(ask(&w, "tree?nixpkgs-commit=6666666").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "tree?nixpkgs-commit=6666666").await, RequestOutcome::Pending(_)));
     w.change(add("old", '5')).await;
     assert_eq!((hit(&w, &full).await, hit(&w, "tree?pin=old").await), (rev('5'), rev('5')));
 }
@@ -278,7 +277,7 @@ async fn a_pin_that_is_retired_during_its_builds_has_the_running_one_settle_and_
     hit(&w, "tree?pin=old").await;
     // One that is being built, one whose builder has not asked yet what to build, and one that waits for a slot.
     for path in ["a?pin=old", "b?pin=old", "c?pin=old"] {
-        assert!(matches!(ask(&w, path).await, Reply::Pending(_)));
+        assert!(matches!(ask(&w, path).await, RequestOutcome::Pending(_)));
     }
     dispatch(&*w).await.expect("the ledger");
     let (running, late) = (w.bearer("a?pin=old").await, w.bearer("b?pin=old").await);
@@ -297,19 +296,19 @@ async fn a_pin_that_is_retired_during_its_builds_has_the_running_one_settle_and_
     // Added again, the pin serves its old builds; other packages are built on request.
     w.change(add("old", '7')).await;
     assert_eq!((hit(&w, "a?pin=old").await, w.key("c?pin=old").await), (rev('7'), waiting));
-    assert!(matches!(ask(&w, "c?pin=old").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "c?pin=old").await, RequestOutcome::Pending(_)));
 }
 
 #[tokio::test]
 async fn a_pin_that_moves_during_its_build_never_makes_it_the_new_ones() {
     let w = World::new();
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)));
     dispatch(&*w).await.expect("the ledger");
     let bearer = w.bearer("tree").await;
     let report = w.report(&bearer).await;
     w.move_pin('6').await;
     settle(&*w, &bearer, report).await.expect("a live lease");
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)), "of 6 there is nothing yet");
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)), "of 6 there is nothing yet");
     dispatch(&*w).await.expect("the ledger");
     w.finish("tree").await;
     assert_eq!((hit(&w, "tree").await, started(&w)), (rev('6'), 2));
@@ -319,7 +318,7 @@ async fn a_pin_that_moves_during_its_build_never_makes_it_the_new_ones() {
 async fn the_first_pins_are_written_down_by_the_first_sweep_and_mean_nothing_afterwards() {
     let w = World::new();
     let row = async || w.ledger().load(&RowKey::Pins, Read::Consistent).await.expect("the ledger");
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)), "this request does not wait");
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)), "this request does not wait");
     assert_eq!(row().await, None);
     let other = Arc::clone(&w);
     w.before_next_commit(async move { other.move_pin('6').await });

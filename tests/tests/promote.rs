@@ -335,7 +335,7 @@ async fn a_builder_may_write_its_own_offers_and_nothing_else_of_the_cache() {
     assert_eq!(ask(&thief, narinfo(), 5).await, Err(Denied::Token));
     let thief = Bearer { lease: b.lease.clone(), ..a.clone() };
     assert_eq!(ask(&thief, narinfo(), 5).await, Err(Denied::NotLive));
-    // What it has written it can not write again.
+    // What it has written it cannot write again.
     w.store().write(&a.prefix().object(narinfo()), b"first".to_vec()).await.expect("the store");
     assert!(w.store().write(&a.prefix().object(narinfo()), b"other".to_vec()).await.is_err());
     end(&w, &a).await;

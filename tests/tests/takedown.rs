@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use binplz_core::{
-    answer::reply::Reply,
+    answer::problem::Problem,
     build::State,
     flow::{
         operator::pins,
-        request::{package::package, program::request, status::status},
+        request::{denial::Denial, outcome::RequestOutcome, package::package, program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::Attr,
@@ -22,7 +22,7 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, target};
 
-async fn ask(w: &Arc<World>, path: &str) -> Reply {
+async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
     request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
@@ -41,14 +41,18 @@ async fn served() -> Arc<World> {
     dispatch(&*w).await.expect("the ledger");
     w.finish("tree").await;
     for path in ["tree", "tree/tree"] {
-        assert!(matches!(ask(&w, path).await, Reply::Hit { .. }), "{path}");
+        assert!(matches!(ask(&w, path).await, RequestOutcome::Hit { .. }), "{path}");
     }
     w
 }
 
-fn gone(reply: &Reply) -> bool {
-    let told = "tree is not served here any more: its authors ask for it";
-    matches!(reply, Reply::Problem(problem) if problem.status == 451 && problem.sentence == told && problem.retry_after.is_none())
+fn gone(reply: &RequestOutcome) -> bool {
+    matches!(reply, RequestOutcome::Denied(denial) if denied(denial))
+}
+
+fn denied(denial: &Denial) -> bool {
+    let (told, problem) = ("tree is not served here any more: its authors ask for it", Problem::from(denial));
+    problem.status == 451 && problem.sentence == told && problem.retry_after.is_none()
 }
 
 #[tokio::test]
@@ -60,21 +64,21 @@ async fn whoever_asks_is_told_why_at_once_and_nothing_is_built() {
         let reply = ask(&w, path).await;
         assert!(gone(&reply), "{path}: {reply:?}");
     }
-    let told = status(&*w, &target("tree")).await.expect("the ledger").expect_err("no build");
-    let page = package(&*w, &target("tree")).await.expect("the ledger").expect_err("no page");
-    assert!(gone(&told) && gone(&page));
+    let told = status(&*w, &target("tree")).await.expect_err("no build");
+    let page = package(&*w, &target("tree")).await.expect_err("no page");
+    assert!(denied(&told) && denied(&page));
     // Others are served as ever.
-    assert!(matches!(ask(&w, "dash").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "dash").await, RequestOutcome::Pending(_)));
 
     pins::change(&*w, &Change::Restore(tree())).await.expect("a change");
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
 }
 
 #[tokio::test]
 async fn a_moved_pins_last_good_binary_is_not_served_either() {
     let w = served().await;
     w.move_pin('b').await;
-    assert!(matches!(ask(&w, "tree").await, Reply::Hit { .. }), "the last good one");
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }), "the last good one");
     take_down(&w).await;
     assert!(gone(&ask(&w, "tree").await));
 }

@@ -134,7 +134,7 @@ impl Settings {
         if !rest.is_empty() && rest.bytes().all(plain) {
             Ok(Some(origin.to_owned()))
         } else {
-            let cause = "it has other characters than a plain URL, or no host".to_owned();
+            let cause = "expected a plain URL with a host".to_owned();
             Err(ConfigError::Wrong { name, what: "an origin", cause })
         }
     }
@@ -169,7 +169,7 @@ impl Settings {
         let job = JobLimits::default();
         let budget = self.number("BINPLZ_BUDGET_DOLLARS", 20u64)?;
         Ok(Policy {
-            names: self.value("BINPLZ_NAMES", "how names are known", Names::default())?,
+            names: self.value("BINPLZ_NAMES", "a mode of names", Names::default())?,
             // The lease must outlast the image pull, before the builder's first heartbeat.
             lease: self.seconds("BINPLZ_LEASE_SECONDS", 300)?,
             attempts: self.number("BINPLZ_ATTEMPTS", Policy::default().attempts)?.max(1),
@@ -252,7 +252,7 @@ mod tests {
         let fault = settings(&[("BINPLZ_SIZE", "4096/8192/20")]).policy().expect_err("no size");
         assert_eq!(
             fault.to_string(),
-            "BINPLZ_SIZE is not a size: Fargate has no task with a disk of 20 GiB: it is 21 to 200"
+            "BINPLZ_SIZE is not a size: Fargate has no task with a disk of 20 GiB: expected 21 to 200"
         );
     }
 

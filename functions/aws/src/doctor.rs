@@ -63,7 +63,7 @@ struct Quota {
 const QUOTAS: [Quota; 3] = [
     Quota { check: "fargate", service: "fargate", code: "L-3032A538", of: "vCPUs of Fargate on demand" },
     Quota { check: "fargate-spot", service: "fargate", code: "L-36FBB829", of: "vCPUs of Fargate Spot" },
-    Quota { check: "lambda", service: "lambda", code: "L-B99A9384", of: "Lambda functions at once" },
+    Quota { check: "lambda", service: "lambda", code: "L-B99A9384", of: "concurrent Lambda functions" },
 ];
 /// The number of concurrent functions below which a few simultaneous requests are refused. A new account has 10.
 const FUNCTIONS_MIN: u32 = 50;
@@ -132,7 +132,7 @@ async fn look_at_stack(sdk: &SdkConfig, name: &str) -> (Finding, Option<Stack>) 
     match Stack::find(sdk, name).await {
         Ok(Some(stack)) => (judge(name, &stack.status), Some(stack)),
         Ok(None) => {
-            let told = format!("there is no stack {name} in this region");
+            let told = format!("no stack {name} in this region");
             (Finding::missing(STACK, told, "sam build && sam deploy --guided"), None)
         }
         Err(error) => (Finding::unknown(STACK, &error), None),
@@ -174,13 +174,13 @@ impl Stack {
         for system in System::ALL {
             let check = format!("image {system}");
             findings.push(match images.has(system).await {
-                Ok(true) => Finding::ok(&check, "the builder's image is there"),
+                Ok(true) => Finding::ok(&check, "the builder's image exists"),
                 Ok(false) => Finding {
                     state: if system == needed { State::Missing } else { State::Optional },
                     ..Finding::missing(
                         &check,
-                        format!("there is no builder image, so that nothing is built for {system}"),
-                        format!("scripts/image push --stack {}   # on a machine of that kind", self.name),
+                        format!("no builder image, so nothing is built for {system}"),
+                        format!("scripts/image push --stack {}   # on a machine of that architecture", self.name),
                     )
                 },
                 Err(error) => Finding::unknown(&check, &error),
@@ -205,10 +205,14 @@ impl Stack {
             let Source::Stored { .. } = nixpkgs else { continue };
             let check = format!("nixpkgs {name}");
             findings.push(match operating.store.has_nixpkgs(rev).await {
-                Ok(true) => Finding::ok(&check, format!("its tarball is there ({rev})")),
+                Ok(true) => Finding::ok(&check, format!("its tarball is stored ({rev})")),
                 Ok(false) => {
                     let mend = format!("binplz pin move {name} {rev} --stack {}", self.name);
-                    Finding::missing(&check, format!("there is no tarball of {rev}, from which it is built"), mend)
+                    Finding::missing(
+                        &check,
+                        format!("the tarball of {rev} is missing, so nothing is built from it"),
+                        mend,
+                    )
                 }
                 Err(error) => Finding::unknown(&check, &error),
             });

@@ -65,7 +65,7 @@ pub fn pk(key: &RowKey) -> AttributeValue {
 /// [`Unreadable`]: a row of a kind that this version does not know.
 pub fn row_key(item: &Item) -> Result<RowKey, Unreadable> {
     let pk = text(item, PK)?;
-    pk.parse().map_err(|_| Unreadable(format!("this version knows no such row: {pk}")))
+    pk.parse().map_err(|_| Unreadable(format!("this version does not know the row {pk}")))
 }
 
 /// The key of the waiters' counts in a window of time.
@@ -189,13 +189,13 @@ pub fn read_served(item: &Item) -> Result<ServedKey, Unreadable> {
 pub fn read_listed(item: &Item) -> Result<Listed, Unreadable> {
     let place = text(item, AT)?;
     let read = place.split_once('/').and_then(|(at, key)| Some((at.parse().ok()?, key.parse().ok()?)));
-    let (at, key) = read.ok_or_else(|| Unreadable(format!("no place on a shelf: {place}")))?;
+    let (at, key) = read.ok_or_else(|| Unreadable(format!("malformed index key: {place}")))?;
     Ok(Listed { key, at: Timestamp(at) })
 }
 
 fn text<'i>(item: &'i Item, name: &str) -> Result<&'i str, Unreadable> {
     match item.get(name) {
         Some(AttributeValue::S(text)) => Ok(text),
-        _ => Err(Unreadable(format!("it has no {name}"))),
+        _ => Err(Unreadable(format!("the attribute {name} is missing"))),
     }
 }

@@ -120,7 +120,7 @@ impl Serving {
     /// If it fails, the function starts all the same, and its first request reports the failure.
     pub async fn warm(&self) {
         if let Err(error) = self.ledger.warm().await.and_then(|()| self.store.warm()) {
-            self.warn(About::Service, "warming up did not work", &error);
+            self.warn(About::Service, "the warm-up failed", &error);
         }
     }
 }

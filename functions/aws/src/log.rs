@@ -4,7 +4,6 @@
 use std::{fmt, process::ExitCode};
 
 use binplz_core::{
-    answer::reply::Reply,
     id::{text::without_secrets, time::Timestamp},
     telemetry::{About, Signal},
 };
@@ -32,7 +31,7 @@ pub async fn function<E: fmt::Display>(run: impl Future<Output = Result<(), E>>)
     match run.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            write(&failure("it can not go on", &error));
+            write(&failure("the function cannot continue", &error));
             ExitCode::FAILURE
         }
     }
@@ -99,7 +98,7 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
     match telemetry {
         Signal::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
         // The most requested packages are counted from here (`download_stats.rs`).
-        Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
+        Signal::Answered { hit: Some(served), .. } => {
             line.insert("package".to_owned(), json!(served.attr));
         }
         // The address of a hit's viewer is not logged; that of a client whose request may start a build is.

@@ -12,10 +12,10 @@ use crate::causes;
 #[derive(Debug, Error)]
 pub enum NoLogin {
     /// No region is configured.
-    #[error("no AWS region is chosen: set AWS_REGION, or choose one with aws configure")]
+    #[error("no AWS region: set AWS_REGION, or run aws configure")]
     Region,
     /// No credentials, or none that are valid.
-    #[error("there are no credentials for AWS ({0}): log in as for the AWS CLI, or set AWS_PROFILE")]
+    #[error("no AWS credentials ({0}): log in as for the AWS CLI, or set AWS_PROFILE")]
     Credentials(String),
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use binplz_core::{
-    answer::reply::Reply,
     id::time::Timestamp,
     quota::limits::LimitExceeded,
     telemetry::{End, Moved, Signal},
@@ -84,7 +83,7 @@ pub fn of(telemetry: &Signal<'_>) -> Vec<(Metric, Value)> {
     let one = |metric| vec![(metric, json!(1))];
     let seconds = |metric, time: Duration| (metric, json!(time.as_secs_f64()));
     match telemetry {
-        Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
+        Signal::Answered { hit: Some(served), .. } => {
             vec![(Metric::Hits, json!(1)), (Metric::ServedBytes, json!(served.size))]
         }
         Signal::Answered { .. } => one(Metric::Misses),

@@ -143,7 +143,8 @@ impl Store for S3Objects {
 mod tests {
     use super::*;
     use binplz_core::{
-        answer::reply::{Asked, Format, Reply},
+        answer::asked::{Asked, Format},
+        flow::request::outcome::RequestOutcome,
         nixpkgs::served::Served,
     };
 
@@ -174,7 +175,7 @@ mod tests {
             stale: false,
         };
         let asked = Asked { origin: "https://h", target: None, format: Format::Shell, retry: false };
-        let headers = Reply::Hit { served, at }.answer(&asked).headers;
+        let headers = RequestOutcome::Hit { served, at }.answer(&asked).headers;
         let value = |name| headers.iter().find(|(header, _)| *header == name).expect(name).1.clone();
         assert_eq!(value("vary"), "Accept");
         (value("location"), value("cache-control"))

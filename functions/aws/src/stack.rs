@@ -53,10 +53,10 @@ pub enum NotFound {
     #[error(transparent)]
     Login(#[from] NoLogin),
     /// There is no such stack.
-    #[error("there is no stack {0} in this region: deploy it (sam build && sam deploy --guided), or set AWS_REGION")]
+    #[error("no stack {0} in this region: deploy it (sam build && sam deploy --guided), or set AWS_REGION")]
     None(String),
     /// The stack cannot be read.
-    #[error("the stack {name} can not be looked at: {cause}")]
+    #[error("the stack {name} cannot be read: {cause}")]
     Unseen {
         /// Its name.
         name: String,

@@ -196,7 +196,7 @@ impl Intake for S3Store {
         if self.put_new(&path.to_string(), media_type(path), content).await? || self.holds(path, &checksum).await? {
             return Ok(());
         }
-        Err(Unavailable::new(ROLE, format!("{path} is there, with other content")))
+        Err(Unavailable::new(ROLE, format!("{path} exists already, with other content")))
     }
 
     async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {

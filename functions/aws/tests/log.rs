@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use binplz_aws::log;
 use binplz_core::{
-    answer::reply::{Problem, Reply},
     build::failure::{Failure, Kind},
     id::{
         key::{BuildKey, LeaseId},
         money::Micros,
         time::Timestamp,
     },
-    objects::stored::Location,
     quota::limits::LimitExceeded,
     telemetry::{About, End, Moved, Signal},
 };
@@ -85,8 +83,7 @@ fn no_line_tells_a_token_or_a_signed_url() {
 #[test]
 fn who_asked_is_told_of_a_miss() {
     let viewer = "192.0.2.1".parse().ok();
-    let miss = Reply::Problem(Problem::down());
-    let line = line(About::Service, Signal::Answered { reply: &miss, to: viewer });
+    let line = line(About::Service, Signal::Answered { hit: None, to: viewer });
     assert_eq!((&line["message"], &line["viewer"]), (&"a miss".into(), &"192.0.2.1".into()));
 }
 
@@ -94,8 +91,7 @@ fn who_asked_is_told_of_a_miss() {
 fn a_hit_names_its_package_and_its_bytes_and_not_who_asked() {
     let item: Value = serde_json::from_str(include_str!("golden/served-program.json")).expect("JSON");
     let served = serde_json::from_str(item["body"]["S"].as_str().expect("a row")).expect("a served row");
-    let hit = Reply::Hit { served, at: Location::Store("https://store.example/object".to_owned()) };
-    let line = line(About::Service, Signal::Answered { reply: &hit, to: "192.0.2.1".parse().ok() });
+    let line = line(About::Service, Signal::Answered { hit: Some(&served), to: "192.0.2.1".parse().ok() });
     assert_eq!((&line["message"], &line["viewer"]), (&"a hit".into(), &Value::Null));
     assert_eq!((&line["package"], &line["ServedBytes"]), (&"perlPackages.ack".into(), &5_000_000_000_u64.into()));
 }
@@ -148,9 +144,8 @@ fn violation(event: &Value) -> Option<String> {
 #[test]
 fn every_line_with_metrics_is_what_the_specification_of_the_format_demands() {
     let failure = || Failure::new(Kind::BuildFailed, "x.c:1: error");
-    let problem = Reply::Problem(Problem::down());
     for telemetry in [
-        Signal::Answered { reply: &problem, to: None },
+        Signal::Answered { hit: None, to: None },
         Signal::Held(LimitExceeded::Budget { worst: Micros(1) }),
         Signal::Moved(&Moved::Claimed { waited: Duration::from_millis(1) }),
         Signal::Moved(&ended(End::Ready)),

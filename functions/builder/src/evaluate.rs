@@ -136,7 +136,7 @@ fn arguments(job: &Job, attr: &Attr, set: &Path) -> Vec<OsString> {
 
 fn package(stdout: &[u8]) -> Result<Package, Ending> {
     let inspection: Inspection = serde_json::from_slice(stdout)
-        .map_err(|error| Ending::ours(format!("an evaluation gave no answer: {error}")))?;
+        .map_err(|error| Ending::ours(format!("the result of an evaluation is not JSON: {error}")))?;
     version::check(&inspection.nix_version)?;
     if !inspection.exists {
         return Err(Ending::Failed(Failure::new(Kind::NoSuchPackage, "")));
@@ -154,7 +154,7 @@ fn package(stdout: &[u8]) -> Result<Package, Ending> {
             output: inspection.output,
             nix: inspection.nix_version,
         }),
-        None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is no string"))),
+        None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is not a string"))),
     }
 }
 

@@ -289,7 +289,7 @@ impl Lease {
         patience: Duration,
     ) -> Result<Response<ureq::Body>, Try> {
         let has_body = request.method_ref().is_some_and(|method| method != "GET");
-        let request = request.body(()).map_err(|_| refused(what, &"a URL or header that is none"))?;
+        let request = request.body(()).map_err(|_| refused(what, &"an invalid URL or header"))?;
         let (parts, ()) = request.into_parts();
         let sent = if has_body {
             let request = Request::from_parts(parts, body);
@@ -301,7 +301,7 @@ impl Lease {
             self.agent.run(request)
         };
         sent.map_err(|error| match error {
-            ureq::Error::BadUri(_) => refused(what, &"a URL that is none"),
+            ureq::Error::BadUri(_) => refused(what, &"an invalid URL"),
             error => Try::Again(format!("{what}: {error}")),
         })
     }

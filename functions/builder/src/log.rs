@@ -72,8 +72,7 @@ impl Log {
         if state.taken + line.len() as u64 > state.max.saturating_sub(RESERVE) {
             state.cut = true;
             let max = state.max;
-            return self
-                .take(&mut state, &format!("binplz: the log was cut here, since it grew longer than {max} bytes\n"));
+            return self.take(&mut state, &format!("binplz: the log was cut here: it exceeded {max} bytes\n"));
         }
         self.take(&mut state, &line);
     }

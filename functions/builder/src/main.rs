@@ -83,20 +83,20 @@ fn main() -> ExitCode {
     }
     // Other processes of the same user, above all builds, may not read our memory or `/proc/PID/environ`.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
-        return failed(&format!("this process can not be protected: {error}"));
+        return failed(&format!("this process cannot be protected: {error}"));
     }
     orphans::adopt();
     #[expect(clippy::disallowed_methods, reason = "the settings of this program")]
     let (url, token) = match (std::env::var("BINPLZ_LEASE_URL"), std::env::var("BINPLZ_LEASE_TOKEN")) {
         (Ok(url), Ok(token)) => (url, token),
-        _ => return failed("BINPLZ_LEASE_URL and BINPLZ_LEASE_TOKEN must say where the lease is"),
+        _ => return failed("BINPLZ_LEASE_URL and BINPLZ_LEASE_TOKEN must be set"),
     };
-    let Ok(token) = token.parse::<Token>() else { return failed("BINPLZ_LEASE_TOKEN is no token") };
+    let Ok(token) = token.parse::<Token>() else { return failed("BINPLZ_LEASE_TOKEN is malformed") };
 
     let stop = Arc::new(Stop::default());
     let (events, ends) = mpsc::channel();
     if let Err(error) = announce_signals(Arc::clone(&stop)) {
-        return failed(&format!("signals can not be handled: {error}"));
+        return failed(&format!("signals cannot be handled: {error}"));
     }
     let announced = events.clone();
     stop.listen(move || drop(announced.send(Event::Announced)));

@@ -43,7 +43,7 @@ pub(crate) fn directory(context: &BuildContext, nixpkgs: &Nixpkgs) -> Result<Pat
     let (url, nar_hash) = match nixpkgs {
         Nixpkgs::Path(path) => {
             return fs::canonicalize(path)
-                .map_err(|error| Ending::ours(format!("the package set is not there: {path}: {error}")));
+                .map_err(|error| Ending::ours(format!("the package set does not exist: {path}: {error}")));
         }
         Nixpkgs::Tarball { url, nar_hash } => (url, nar_hash),
     };

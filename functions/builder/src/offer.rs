@@ -201,7 +201,7 @@ fn references(context: &BuildContext, one: &ToOffer) -> Result<Vec<StoreName>, N
     let told = context.nix.ask("nix-store", &["-q", "--references", &path].map(OsStr::new))??;
     let name = |path: &str| path.strip_prefix(&format!("{}/", one.dir))?.parse().ok();
     let names: Option<Vec<StoreName>> = told.lines().map(name).collect();
-    let mut references = names.ok_or_else(|| format!("it names what is no store path: {told}"))?;
+    let mut references = names.ok_or_else(|| format!("it refers to an invalid store path: {told}"))?;
     references.sort();
     Ok(references)
 }

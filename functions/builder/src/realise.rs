@@ -96,7 +96,7 @@ fn output(context: &BuildContext, stdout: &[u8]) -> Result<Output, Ending> {
     let printed = String::from_utf8_lossy(stdout);
     let link = printed.lines().next_back().unwrap_or_default();
     let path = fs::read_link(link).map_err(|error| Ending::ours(format!("Nix named no output ({link}): {error}")))?;
-    let Some(store) = path.parent() else { return Err(Ending::ours("an output outside of every store")) };
+    let Some(store) = path.parent() else { return Err(Ending::ours("an output is outside the Nix store")) };
     let query = ["-qR".as_ref(), path.as_os_str()];
     let closure = context.nix.ask("nix-store", &query)?.map_err(|error| {
         Ending::Failed(Failure::new(Kind::BuilderError, format!("the output's closure is not known: {error}")))

@@ -12,15 +12,18 @@ const LEAST: (u32, u32) = (2, 8);
 pub(crate) fn check(said: &str) -> Result<(), Ending> {
     match parse_version(said) {
         Some(version) if version >= LEAST => Ok(()),
-        _ => Err(Ending::ours(format!("Nix {}.{} or newer is needed, and this is: {said}", LEAST.0, LEAST.1))),
+        _ => Err(Ending::ours(format!(
+            "Nix {}.{} or newer is needed, but the installed version is: {said}",
+            LEAST.0, LEAST.1
+        ))),
     }
 }
 
 /// Asks Nix for its version, and fails if Nix is missing or too old.
 pub(crate) fn ask(nix: &Nix) -> Result<(), Ending> {
     let asked = nix.ask("nix-store", &[OsStr::new("--version")]);
-    let said = asked.map_err(|error| Ending::ours(format!("there is no Nix here (`nix-store`): {error}")))?;
-    check(&said.map_err(|error| Ending::ours(format!("Nix does not run here: {error}")))?)
+    let said = asked.map_err(|error| Ending::ours(format!("Nix is not installed (`nix-store`): {error}")))?;
+    check(&said.map_err(|error| Ending::ours(format!("Nix does not run: {error}")))?)
 }
 
 /// The first two numbers of "2.8.0", "nix-store (Nix) 2.26.3", "nix-store (Lix, like Nix) 2.91.1" or "… 2.34pre20240101".

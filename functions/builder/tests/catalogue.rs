@@ -262,7 +262,7 @@ fn a_machine_without_nix_is_one_sentence() {
     command.args(["catalogue", "--rev", REV, "--nixpkgs"]).arg(set("demo")).arg("--out").arg(dir.path().join("out"));
     let output = command.env("PATH", dir.path()).output().expect("the builder starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.starts_with("binplz-builder catalogue: there is no Nix here") && said.lines().count() == 1, "{said}");
+    assert!(said.starts_with("binplz-builder catalogue: Nix is not installed") && said.lines().count() == 1, "{said}");
 }
 
 #[test]
@@ -278,14 +278,14 @@ fn what_can_not_become_a_catalogue_is_one_sentence_and_no_file() {
         (
             write("throws", "{ ... }: throw \"no such channel\""),
             &[][..],
-            "the set can not be evaluated: no such channel",
+            "the set cannot be evaluated: no such channel",
         ),
         (write("empty", "{ ... }: { pkgsStatic = { }; }"), &[], "the set has no packages"),
-        (write("other", "{ ... }: { }"), &[], "the set can not be evaluated: attribute 'pkgsStatic' missing"),
+        (write("other", "{ ... }: { }"), &[], "the set cannot be evaluated: attribute 'pkgsStatic' missing"),
         (
             write("endless", endless),
             &["--time", "2"],
-            "1 of 1 attributes took too much time or memory: allow them more of it",
+            "1 of 1 attributes took too much time or memory: raise these limits",
         ),
         (
             write(
@@ -296,11 +296,7 @@ fn what_can_not_become_a_catalogue_is_one_sentence_and_no_file() {
             "there are more than 3 attributes: does b contain itself?",
         ),
         (dir.path().join("nowhere"), &[], "No such file or directory"),
-        (
-            set("demo"),
-            &["--programs", "/etc/hostname"],
-            "/etc/hostname can not be read: sqlite3 ended with exit status",
-        ),
+        (set("demo"), &["--programs", "/etc/hostname"], "/etc/hostname cannot be read: sqlite3 ended with exit status"),
     ] {
         let out = dir.path().join("out");
         let output = make(&set, &out, limits);

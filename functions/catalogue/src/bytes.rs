@@ -74,7 +74,7 @@ impl Column {
 
 /// The content exceeds the format's limits.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("this is more than a catalogue can hold")]
+#[error("too large for a catalogue")]
 pub struct TooLarge;
 
 /// Converts a number to the format's width.

@@ -39,7 +39,7 @@ pub enum BadBlock {
     #[error("a block of the catalogue's details is damaged")]
     Damaged,
     /// The block is intact, but another one: the two files were not made together.
-    #[error("the catalogue's two files do not belong together")]
+    #[error("the catalogue's two files are not of one catalogue")]
     Other,
 }
 

@@ -75,10 +75,10 @@ pub(crate) enum Tier {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadCatalogue {
     /// The file is not a catalogue.
-    #[error("this is no catalogue")]
+    #[error("not a catalogue")]
     Foreign,
     /// Another version of binplz wrote it.
-    #[error("this catalogue has format {0}, and this binplz reads {FORMAT}: it must be made again")]
+    #[error("this catalogue has format {0}, but this binplz reads format {FORMAT}: build it again")]
     Format(u16),
     /// The file is truncated or changed.
     #[error("this catalogue is damaged")]

@@ -114,8 +114,8 @@ impl Obstacle {
             Obstacle::Insecure => (Kind::Insecure, ""),
             Obstacle::Unfree => (Kind::Unfree, ""),
             Obstacle::Throws | Obstacle::Fails => (Kind::EvaluationError, ""),
-            Obstacle::Endless => (Kind::EvaluationError, "it does not come to an end"),
-            Obstacle::OutOfMemory => (Kind::EvaluationError, "it takes more memory than there is"),
+            Obstacle::Endless => (Kind::EvaluationError, "its evaluation does not end"),
+            Obstacle::OutOfMemory => (Kind::EvaluationError, "its evaluation exceeds the memory limit"),
         };
         Failure::new(kind, detail.unwrap_or(otherwise))
     }

@@ -29,7 +29,7 @@ pub struct Files {
 
 /// An attribute was added twice for one system, so it is unknown which record counts.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{attr} was told of twice on {system}")]
+#[error("duplicate attribute {attr} on {system}")]
 pub struct Twice {
     attr: Attr,
     system: System,

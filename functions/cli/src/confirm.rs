@@ -1,34 +1,34 @@
-//! Whoever sits at a terminal is asked before something is destroyed.
+//! Asks for confirmation before something is destroyed.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::Args;
 use thiserror::Error;
 
-/// Whether to ask.
+/// `--yes`.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Confirm {
-    /// Do it without being asked
+    /// Do not ask for confirmation
     #[arg(long, short, global = true)]
     yes: bool,
 }
 
-/// It is not done.
+/// Why a command was not confirmed.
 #[derive(Debug, Error)]
 pub(crate) enum Unconfirmed {
     /// The operator said no.
-    #[error("nothing was done")]
+    #[error("not confirmed: nothing was changed")]
     No,
-    /// There is nobody to ask.
-    #[error("this {0}, and there is no terminal to ask at: --yes does it")]
-    Nobody(String),
-    /// The terminal.
+    /// Standard input is not a terminal.
+    #[error("this {0}; standard input is not a terminal, so confirm with --yes")]
+    NoTerminal(String),
+    /// The terminal failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Confirm {
-    /// Returns if it is to be done. `what` reads on after "This ": "ends the build of tree".
+    /// Asks, and returns if the operator confirms. `what` continues "This ": "cancels the build of tree".
     ///
     /// # Errors
     /// [`Unconfirmed`].
@@ -38,9 +38,9 @@ impl Confirm {
         }
         let (stdin, mut stderr) = (io::stdin(), io::stderr());
         if !stdin.is_terminal() {
-            return Err(Unconfirmed::Nobody(what()));
+            return Err(Unconfirmed::NoTerminal(what()));
         }
-        write!(stderr, "This {}. Go on? [y/N] ", what())?;
+        write!(stderr, "This {}. Continue? [y/N] ", what())?;
         stderr.flush()?;
         let mut answer = String::new();
         stdin.lock().read_line(&mut answer)?;

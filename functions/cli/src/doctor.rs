@@ -1,4 +1,4 @@
-//! `binplz doctor`: what the account lacks that a stack is deployed to.
+//! `binplz doctor`: checks an AWS account and a stack.
 
 use std::process::ExitCode;
 
@@ -9,18 +9,18 @@ use binplz_aws::{
 use clap::Args as ClapArgs;
 use thiserror::Error;
 
-/// What `binplz doctor` takes.
+/// The arguments of `binplz doctor`.
 #[derive(ClapArgs)]
 pub(crate) struct Args {
-    /// The stack
+    /// The name of the stack
     #[arg(long, default_value = "binplz", value_name = "NAME")]
     stack: String,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Why nothing could be looked at.
+/// Why nothing could be checked.
 #[derive(Debug, Error)]
 pub(crate) enum Fatal {
     /// Not logged in.
@@ -31,7 +31,7 @@ pub(crate) enum Fatal {
     Io(#[from] std::io::Error),
 }
 
-/// Looks, and tells. It succeeds where nothing is missing.
+/// Checks, and prints the findings. The exit code is a failure if something is missing.
 ///
 /// # Errors
 /// [`Fatal`].

@@ -1,4 +1,4 @@
-//! `binplz`: the local server, and the operator's verbs.
+//! `binplz`: the local server, and the operator's commands.
 
 #![expect(clippy::disallowed_macros, reason = "a command prints its answer")]
 
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// Static Linux binaries of any package in Nixpkgs, built on demand
+/// Serve static Linux binaries of any Nixpkgs package, built on first request
 #[derive(Parser)]
 #[command(version, args_override_self = true)]
 struct Cli {
@@ -27,18 +27,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Serve on this machine: builds with the Nix that is installed here, keeps everything in one directory
+    /// Run a server on this machine, which builds with the installed Nix and keeps all data in one directory
     Serve(Box<serve::Args>),
-    /// Look what an AWS account lacks that the stack needs, and say how to mend it
+    /// Check an AWS account and a stack, and print what is missing with the command that fixes it
     #[cfg(feature = "aws")]
     Doctor(doctor::Args),
-    /// Which nixpkgs are served, and under which names
+    /// Manage pins: the Nixpkgs commits that are served, and their names
     Pin(pin::Args),
     #[command(flatten)]
     Operate(operate::Verb),
-    /// Completions for a shell: source <(binplz completions bash)
+    /// Print shell completions: source <(binplz completions bash)
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }

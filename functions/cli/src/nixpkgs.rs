@@ -1,4 +1,4 @@
-//! Which nixpkgs an operator names, fetched and kept by the Nix of this machine.
+//! The Nixpkgs that an operator names, fetched and kept by this machine's Nix.
 
 use std::{
     collections::BTreeMap,
@@ -25,25 +25,25 @@ use rustix::{
 use serde::Deserialize;
 use thiserror::Error;
 
-/// The oldest Nix that is known to work.
+/// The oldest supported Nix.
 const OLDEST: (u32, u32) = (2, 8);
-/// What stands for itself in a file's URL.
+/// The characters that a file's URL contains unescaped.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// Why there is nothing to build from or with.
+/// Why Nix or the package set cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum NixpkgsError {
     /// No `nix-store` in PATH.
     #[error(
-        "there is no Nix here (nix-store is not in PATH); install it: apt install nix-bin, or https://nixos.org/download"
+        "Nix is not installed (nix-store is not in PATH); install it: apt install nix-bin, or https://nixos.org/download"
     )]
     NoNix,
     /// Too old.
-    #[error("this Nix is {0}; 2.8 or newer is needed: https://nixos.org/download")]
+    #[error("Nix {0} is too old: binplz needs 2.8 or newer; see https://nixos.org/download")]
     OldNix(String),
     /// Cannot be read as a package set.
     #[error(
-        "there is no package set at {0}: one is a directory with a default.nix, or github:NixOS/nixpkgs/COMMIT (40 hex digits)"
+        "no package set at {0}: expected a directory with a default.nix, or github:NixOS/nixpkgs/COMMIT (40 hex digits)"
     )]
     NoSet(String),
     /// Builds run as this user, and see its files.
@@ -51,7 +51,7 @@ pub(crate) enum NixpkgsError {
         "Nix would run builds as this user and without a sandbox, so that they could read its files: set sandbox = true in nix.conf, use Nix's daemon, or pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve"
     )]
     BuildsNotApart,
-    /// Nix did not do it.
+    /// Nix failed.
     #[error("{0} failed: {1}")]
     Nix(&'static str, String),
     /// `infra/pins.json` as it was compiled in.
@@ -59,7 +59,7 @@ pub(crate) enum NixpkgsError {
     Pins(String),
 }
 
-/// Checks that Nix is there and new enough.
+/// Checks that Nix is installed and new enough.
 ///
 /// # Errors
 /// [`NixpkgsError`].
@@ -100,14 +100,14 @@ fn by_daemon() -> bool {
     }
 }
 
-/// Where this machine's Nix store lies.
+/// The location of this machine's Nix store.
 pub(crate) fn store_dir() -> Result<StoreDir, NixpkgsError> {
     let told = run("nix-instantiate", &["--eval", "--json", "--expr", "builtins.storeDir"])?;
     let dir = serde_json::from_str::<String>(&told).ok().and_then(|dir| dir.parse().ok());
-    dir.ok_or_else(|| NixpkgsError::Nix("a cache", format!("the store is at {}", told.trim())))
+    dir.ok_or_else(|| NixpkgsError::Nix("--cache", format!("unsupported location of the Nix store: {}", told.trim())))
 }
 
-/// The pins that `infra/pins.json` knows.
+/// The pins of `infra/pins.json`.
 #[derive(Deserialize)]
 pub(crate) struct PinsFile {
     default: PinName,
@@ -122,7 +122,7 @@ struct Commit {
 }
 
 impl PinsFile {
-    /// As it was compiled in.
+    /// Reads the compiled-in file.
     ///
     /// # Errors
     /// [`NixpkgsError::Pins`].
@@ -131,7 +131,7 @@ impl PinsFile {
         serde_json::from_str(file).map_err(|error| NixpkgsError::Pins(error.to_string()))
     }
 
-    /// Its pins, each fetched when it is first asked for.
+    /// The pins, each fetched when it is first requested.
     ///
     /// # Errors
     /// [`NixpkgsError::Pins`].
@@ -152,7 +152,7 @@ impl PinsFile {
     }
 }
 
-/// A nixpkgs, under the name that `binplz serve --nixpkgs` gives it.
+/// The pin that `binplz serve --nixpkgs` makes.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
     pub(crate) name: PinName,
@@ -160,7 +160,7 @@ pub(crate) struct Named {
     pub(crate) source: Source,
 }
 
-/// What `binplz serve --nixpkgs` names. A commit is fetched when it is first asked for.
+/// Parses the argument of `binplz serve --nixpkgs`. A commit is fetched when it is first requested.
 ///
 /// # Errors
 /// [`NixpkgsError`].
@@ -177,7 +177,7 @@ pub(crate) fn named(text: &str) -> Result<Named, NixpkgsError> {
     Ok(Named { name: its_name, source: on_github(&rev, known.nar_hash(&rev)), rev })
 }
 
-/// Where GitHub has the tarball of a commit.
+/// GitHub's URL of a commit's tarball.
 pub(crate) fn github_url(rev: &Rev) -> String {
     format!("https://github.com/NixOS/nixpkgs/archive/{rev}.tar.gz")
 }
@@ -186,19 +186,19 @@ fn on_github(rev: &Rev, nar_hash: Option<&str>) -> Source {
     Nixpkgs::Tarball { url: github_url(rev), nar_hash: nar_hash.map(str::to_owned) }.into()
 }
 
-/// A set that lies in the Nix store.
+/// A package set in the Nix store.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetched {
-    /// Of its content, where no commit is known: the first 40 digits of the sha256 of its NAR.
+    /// Its revision: the first 40 digits of the sha256 of its NAR, for a set without a commit.
     pub(crate) rev: Rev,
-    /// Where it lies.
+    /// Its store path.
     pub(crate) path: String,
-    /// The whole of that sha256, in hex digits.
+    /// The sha256 of its NAR, in hex digits.
     #[cfg(feature = "aws")]
     pub(crate) nar_hash: String,
 }
 
-/// Copies a directory into the Nix store. Its revision is the hash of its content, so a changed set is another one.
+/// Copies a directory into the Nix store. Its revision is the hash of its content, so a changed set has another one.
 ///
 /// # Errors
 /// [`NixpkgsError`].
@@ -211,7 +211,7 @@ pub(crate) fn snapshot(dir: &Path) -> Result<Fetched, NixpkgsError> {
     }
 }
 
-/// Unpacks a tarball into the Nix store. With a hash, Nix takes no other content.
+/// Unpacks a tarball into the Nix store. With a hash, Nix accepts no other content.
 ///
 /// # Errors
 /// [`NixpkgsError`].
@@ -219,7 +219,7 @@ pub(crate) fn unpack(url: &str, nar_hash: Option<&str>) -> Result<Fetched, Nixpk
     fetch(&[("url", url), ("narHash", nar_hash.unwrap_or_default())])
 }
 
-/// Downloads a tarball into the Nix store, as it is.
+/// Downloads a tarball into the Nix store, without unpacking it.
 ///
 /// # Errors
 /// [`NixpkgsError`].
@@ -236,13 +236,13 @@ pub(crate) fn download(url: &str) -> Result<PathBuf, NixpkgsError> {
 pub(crate) fn file_url(file: &Path) -> Result<String, NixpkgsError> {
     let no_file = |why: String| NixpkgsError::NoSet(format!("{} ({why})", file.display()));
     let file = file.canonicalize().map_err(|error| no_file(error.to_string()))?;
-    let text = file.to_str().ok_or_else(|| no_file("its name is no text".to_owned()))?;
+    let text = file.to_str().ok_or_else(|| no_file("its name is not valid UTF-8".to_owned()))?;
     Ok(format!("file://{}", utf8_percent_encode(text, PLAIN)))
 }
 
 fn fetch(data: &[(&str, &str)]) -> Result<Fetched, NixpkgsError> {
     let expression = include_str!("fetch.nix");
-    // A tarball that was fetched before may be another one by now.
+    // A tarball may have changed since it was last fetched.
     let mut arguments = vec!["--eval", "--strict", "--json", "--read-write-mode", "--option", "tarball-ttl", "0"];
     arguments.extend(data.iter().flat_map(|(name, value)| ["--argstr", name, value]));
     arguments.extend(["--expr", expression]);
@@ -263,8 +263,7 @@ fn fetch(data: &[(&str, &str)]) -> Result<Fetched, NixpkgsError> {
     })
 }
 
-/// Keeps a set that lies in the Nix store from being collected as garbage, for as long as the data directory has it among its
-/// roots.
+/// Protects a set in the Nix store from Nix's garbage collection, by a root in the data directory.
 ///
 /// # Errors
 /// [`NixpkgsError`].
@@ -282,7 +281,7 @@ fn run(program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError
         Ok(out) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
         Ok(out) => {
             let said = String::from_utf8_lossy(&out.stderr);
-            // The last error, with the lines that belong to it, as one.
+            // The last error with its continuation lines, joined.
             let said = said.rfind("error:").map_or(&*said, |at| &said[at..]);
             Err(NixpkgsError::Nix(program, clean_line(said, 400)))
         }

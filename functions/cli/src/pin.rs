@@ -1,4 +1,4 @@
-//! `binplz pin`: which nixpkgs are served, and under which names.
+//! `binplz pin`: the Nixpkgs commits that are served, and their names.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     site::{self, Site, Which},
 };
 
-/// What `binplz pin` takes.
+/// The arguments of `binplz pin`.
 #[derive(ClapArgs)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -35,25 +35,25 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Serve a nixpkgs under a new name
+    /// Serve a commit under a new name
     Add(Named),
-    /// Make a name stand for another nixpkgs: what was built from the old one is served until the new one has it
+    /// Move a pin to another commit; programs of the old commit are served until they are built from the new one
     Move(Named),
-    /// Serve a name no more
+    /// Stop serving a pin
     Retire {
-        /// The pin
+        /// The name of the pin
         name: PinName,
         #[command(flatten)]
         keep: Keep,
     },
-    /// What is meant where a request names no nixpkgs
+    /// Set the pin for requests that name none
     Default {
-        /// The pin
+        /// The name of the pin
         name: PinName,
     },
-    /// Tell the pins
+    /// List the pins
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -62,23 +62,23 @@ enum Verb {
 /// A retention.
 #[derive(ClapArgs)]
 struct Keep {
-    /// For how long what the pin stands for no more is kept: 30days [default: as it was told before; at first 30days]
+    /// How long builds are kept after the pin leaves their commit [default: unchanged; 30days for a new pin]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     keep: Option<Duration>,
 }
 
-/// A name, and a nixpkgs for it.
+/// A pin's name, and its Nixpkgs.
 #[derive(ClapArgs)]
 struct Named {
-    /// The pin: 1 to 64 of a-z, 0-9, dots and dashes
+    /// The name of the pin: 1 to 64 of a-z, 0-9, dots and dashes
     name: PinName,
     /// A commit of NixOS/nixpkgs: 40 hex digits
     #[arg(required_unless_present_any = ["path", "tarball"])]
     rev: Option<Rev>,
-    /// Instead: a directory with a default.nix
+    /// A directory with a default.nix, instead of a commit
     #[arg(long, value_name = "DIR", conflicts_with_all = ["rev", "tarball", "nar_hash"])]
     path: Option<PathBuf>,
-    /// The tarball, where it is not GitHub's: a file, or a URL
+    /// The tarball, if not GitHub's: a file or a URL
     #[arg(long, value_name = "FILE|URL")]
     tarball: Option<String>,
     /// The hash of the tarball's content: sha256-…
@@ -88,34 +88,34 @@ struct Named {
     keep: Keep,
 }
 
-/// Why it was not done.
+/// Why the command failed.
 #[derive(Debug, Error)]
 pub(crate) enum PinError {
-    /// There is no such deployment.
+    /// The deployment was not found.
     #[error(transparent)]
     Site(#[from] site::SiteError),
     /// The nixpkgs could not be fetched.
     #[error(transparent)]
     Nixpkgs(#[from] nixpkgs::NixpkgsError),
-    /// The store did not take it.
+    /// The store did not accept the tarball.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     /// A directory, for a store of tarballs.
     #[cfg(feature = "aws")]
-    #[error("on AWS a pin is a commit or a tarball: --tarball, instead of --path")]
+    #[error("on AWS a pin is a commit or a tarball: use --tarball instead of --path")]
     Directory,
-    /// The operator did not want it after all.
+    /// The operator did not confirm.
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
-    /// The deployment did not do it.
+    /// The deployment declined the order.
     #[error(transparent)]
     Declined(#[from] Declined),
-    /// The operating system.
+    /// The operating system failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
 /// [`PinError`].
@@ -125,10 +125,10 @@ pub(crate) fn run(args: Args) -> Result<(), PinError> {
 
 async fn carry_out(args: Args) -> Result<(), PinError> {
     let site = args.which.find().await?;
-    // Before anything is fetched: whether somebody is there to take it.
+    // Checks that the deployment answers before anything is fetched.
     site.carry_out(Order::Pins).await?;
     let mut json = false;
-    // For how long what is left is kept, has to be said before it is left.
+    // The retention counts when a commit is left, so it is set before.
     let changes = match args.verb {
         Verb::Add(named) => {
             let (rev, source) = named.store(&site).await?;
@@ -140,7 +140,7 @@ async fn carry_out(args: Args) -> Result<(), PinError> {
             [named.keep.of(&named.name), Some(Change::Move(named.name, rev, source))]
         }
         Verb::Retire { name, keep } => {
-            args.confirm.that(|| format!("ends {name}: nobody is served anything of it any more"))?;
+            args.confirm.that(|| format!("stops serving the pin {name}"))?;
             [keep.of(&name), Some(Change::Retire(name))]
         }
         Verb::Default { name } => [None, Some(Change::Default(name))],
@@ -168,7 +168,7 @@ impl Keep {
 }
 
 impl Named {
-    /// Fetches it with the Nix of this machine, checks it, and keeps it where the deployment's builders find it.
+    /// Fetches it with this machine's Nix, checks it, and stores it for the deployment's builders.
     async fn store(&self, site: &Site) -> Result<(Rev, Source), PinError> {
         nixpkgs::check_nix()?;
         match site {
@@ -195,7 +195,7 @@ impl Named {
         }
     }
 
-    /// Where its tarball is.
+    /// The URL of its tarball.
     fn url(&self) -> Result<String, nixpkgs::NixpkgsError> {
         match (&self.tarball, &self.rev) {
             (Some(url), _) if url.contains("://") => Ok(url.clone()),
@@ -205,7 +205,7 @@ impl Named {
         }
     }
 
-    /// What its tarball's content must be: what the operator says, else what this program knows of the commit.
+    /// The expected hash of its tarball's content: the operator's, or the one in `infra/pins.json`.
     fn known_hash(&self) -> Result<Option<String>, nixpkgs::NixpkgsError> {
         let known = nixpkgs::PinsFile::read()?;
         let of_rev = self.rev.as_ref().and_then(|rev| known.nar_hash(rev)).map(str::to_owned);
@@ -213,7 +213,7 @@ impl Named {
     }
 }
 
-/// One line for each, with the default first; then what none of them stands for any more, as long as that is kept.
+/// One line per pin, the default first; then the commits that pins have left, as long as they are kept.
 fn table(pins: &Pins, now: Timestamp) -> String {
     let width = pins.all().keys().map(|name| name.to_string().len()).max().unwrap_or(0);
     let is_default = |name: &PinName| name == pins.default_name();
@@ -221,14 +221,14 @@ fn table(pins: &Pins, now: Timestamp) -> String {
     all.sort_by_key(|(name, _)| !is_default(name));
     let line = |(name, pin): (&PinName, &binplz_core::nixpkgs::pins::Pin)| {
         let since = match pin.since {
-            Timestamp(0) => "since it began".to_owned(),
+            Timestamp(0) => "from the start".to_owned(),
             since => format!("for {}", span(now - since)),
         };
         let default = if is_default(name) { ", the default" } else { "" };
         format!("{:width$}  {}  {since}{default}\n", name.to_string(), pin.rev)
     };
     let kept =
-        pins.kept(now).map(|(rev, until)| format!("{:width$}  {rev}  kept for {} more\n", "", span(until - now)));
+        pins.kept(now).map(|(rev, until)| format!("{:width$}  {rev}  no pin, kept for {}\n", "", span(until - now)));
     all.into_iter().map(line).chain(kept).collect()
 }
 
@@ -245,12 +245,12 @@ mod tests {
         let added = Change::Add(name("a"), rev("b"), source);
         let pins = pins.changed(&added, Timestamp(1_000_000)).expect("legal").expect("a change");
         let expected =
-            format!("nixos-26.05  {}  since it began, the default\na            {}  for 2 hours\n", rev("a"), rev("b"));
+            format!("nixos-26.05  {}  from the start, the default\na            {}  for 2 hours\n", rev("a"), rev("b"));
         assert_eq!(table(&pins, Timestamp(10_000_000)), expected);
         let retired =
             pins.changed(&Change::Retire(name("a")), Timestamp(10_000_000)).expect("legal").expect("a change");
         let expected = format!(
-            "nixos-26.05  {}  since it began, the default\n             {}  kept for 29 days more\n",
+            "nixos-26.05  {}  from the start, the default\n             {}  no pin, kept for 29 days\n",
             rev("a"),
             rev("b")
         );

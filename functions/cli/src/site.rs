@@ -1,4 +1,4 @@
-//! Which deployment an operator means, and how it is reached: the server of a data directory through its socket, a stack on AWS
+//! The deployment that a command is for: the server of a data directory, reached by its socket, or a stack on AWS, reached
 //! with the operator's own credentials.
 
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use thiserror::Error;
 
 use crate::socket::Socket;
 
-/// Which.
+/// The options that select a deployment.
 #[derive(Args)]
 pub(crate) struct Which {
-    /// The data directory of the server that is meant
+    /// The data directory of the server
     #[arg(long, default_value = ".binplz", value_name = "DIR", global = true)]
     data: PathBuf,
-    /// Instead: the name of a stack on AWS, in the region and with the credentials that the AWS CLI would use
+    /// A stack on AWS instead, with the AWS CLI's region and credentials
     #[cfg(feature = "aws")]
     #[arg(long, value_name = "NAME", global = true, conflicts_with = "data")]
     stack: Option<String>,
@@ -32,10 +32,10 @@ pub(crate) enum Site {
     Stack(Box<Operating>),
 }
 
-/// Why there is none.
+/// Why no deployment was found.
 #[derive(Debug, Error)]
 pub(crate) enum SiteError {
-    /// No stack.
+    /// There is no such stack.
     #[cfg(feature = "aws")]
     #[error(transparent)]
     NotFound(#[from] stack::NotFound),

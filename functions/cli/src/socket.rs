@@ -1,5 +1,5 @@
-//! The operator's way to a server that runs: a socket in its data directory, which only that directory's owner can reach. One
-//! line of JSON asks, one answers.
+//! The operator's connection to a running server: a socket in its data directory, which only the directory's owner can
+//! open. An order is one line of JSON, and so is its outcome.
 
 use std::{
     fs::{self, File, Permissions},
@@ -20,11 +20,11 @@ use tokio::{
 };
 
 const NAME: &str = "operator";
-/// Longest order or outcome, in bytes: as much of a log as one answer has, each byte of it escaped.
+/// Longest order or outcome, in bytes: the most log text in one outcome, with each byte escaped.
 const LINE_MAX: u64 = 32 << 20;
 
-/// The socket's address. A data directory may lie deeper than the 107 bytes that an address has, so it goes by way of the open
-/// directory.
+/// The socket's address. A data directory's path may be longer than the 107 bytes of an address, so the address goes
+/// through the open directory.
 struct Address {
     dir: File,
 }
@@ -38,7 +38,7 @@ impl Address {
     }
 }
 
-/// Where a server hears its operator. The data directory is locked, so that what lies there is of a server that is gone.
+/// Opens the server's socket. The data directory is locked, so an existing socket was left by a server that has ended.
 ///
 /// # Errors
 /// The operating system's.
@@ -53,14 +53,14 @@ pub(crate) fn listen(data: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Carries out what comes, each caller beside the others.
+/// Carries out orders, concurrently.
 pub(crate) async fn hear<D: Deployment + Operator>(listener: UnixListener, d: Arc<D>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&d)))),
             Err(error) => {
-                d.warn(About::Service, "an operator was not heard", &error);
-                // Out of descriptors, perhaps: some will be free again.
+                d.warn(About::Service, "an operator's connection failed", &error);
+                // If descriptors ran out, some will be free again.
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
         }
@@ -72,16 +72,16 @@ async fn answer<D: Deployment + Operator>(stream: UnixStream, d: Arc<D>) {
         let mut stream = BufReader::new(stream);
         let outcome = match serde_json::from_slice::<Order>(&read_line(&mut stream).await?) {
             Ok(order) => d.carry_out(order).await,
-            Err(error) => Err(Declined(format!("this server does not know such an order: {error}"))),
+            Err(error) => Err(Declined(format!("this server does not know this order: {error}"))),
         };
         write_line(stream.get_mut(), &outcome).await
     };
     if let Err(error) = answered.await {
-        d.warn(About::Service, "an operator was not answered", &error);
+        d.warn(About::Service, "an operator's order was not answered", &error);
     }
 }
 
-/// The server of a data directory, as its operator.
+/// The server of a data directory, as its operator reaches it.
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) data: PathBuf,
@@ -101,7 +101,7 @@ impl Operator for Socket {
             Err(Declined(match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     format!(
-                        "no server is running in {data}: start it with binplz serve, or name its directory with --data"
+                        "no server is running in {data}: start one with binplz serve, or name its directory with --data"
                     )
                 }
                 _ => format!("the server in {data} did not answer: {error}"),

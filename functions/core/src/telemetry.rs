@@ -4,7 +4,6 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use crate::{
-    answer::reply::Reply,
     build::{
         Build, State,
         failure::{Failure, Kind},
@@ -14,6 +13,7 @@ use crate::{
         key::{BuildKey, LeaseId, System},
         money::Micros,
     },
+    nixpkgs::served::Served,
     quota::limits::{Egress, LimitExceeded, Why},
 };
 
@@ -67,8 +67,8 @@ pub enum Signal<'a> {
     Cleared(&'a Report),
     /// A request for a program was answered.
     Answered {
-        /// The answer.
-        reply: &'a Reply,
+        /// The program, if it was served.
+        hit: Option<&'a Served>,
         /// The client's address, if known.
         to: Option<IpAddr>,
     },
@@ -222,7 +222,7 @@ impl fmt::Display for Signal<'_> {
                 "cleared away {} builds' rows and {} objects of {} bytes; {} bytes wait for that, and {} are kept",
                 rows.builds, removed.objects, removed.bytes, waiting.bytes, kept.bytes
             ),
-            Signal::Answered { reply: Reply::Hit { .. }, .. } => f.write_str("a hit"),
+            Signal::Answered { hit: Some(_), .. } => f.write_str("a hit"),
             Signal::Answered { .. } => f.write_str("a miss"),
             Signal::Trouble { what, .. } => f.write_str(what),
         }

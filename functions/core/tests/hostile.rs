@@ -1,13 +1,15 @@
-//! Whatever stands in a row or a manifest, and whoever wrote it: an answer for a terminal holds nothing that a terminal would obey,
-//! and a header nothing that ends it.
+//! Rows and manifests with hostile text: no answer for a terminal contains control sequences, and no header contains a line break.
 
 use binplz_core::{
-    answer::reply::{Answer, Asked, Body, Format, Problem, Reply},
+    answer::{
+        asked::{Asked, Format},
+        reply::{Answer, Body},
+    },
     build::{
         failure::{Failure, Kind},
         protocol::Progress,
     },
-    flow::request::status::Status,
+    flow::request::{denial::Denial, outcome::RequestOutcome, status::Status},
     id::{
         key::{Attr, Bin, System},
         target::{Query, Target},
@@ -76,7 +78,7 @@ fn building(step: &str, reason: &str) -> Status {
 }
 
 /// Every reply that foreign text may be in.
-fn replies(text: &str) -> Vec<Reply> {
+fn replies(text: &str) -> Vec<RequestOutcome> {
     let failure = Failure {
         detail: Some(text.to_owned()),
         derivation: Some(text.to_owned()),
@@ -84,14 +86,22 @@ fn replies(text: &str) -> Vec<Reply> {
         ..Failure::new(Kind::BuildFailed, "")
     };
     let attr: Attr = "procps".parse().expect("a name");
+    let failed = |rest| {
+        let (attr, failure) = (attr.clone(), Box::new(failure.clone()));
+        RequestOutcome::Denied(Denial::Failed { attr, failure, rest, by_attribute: false })
+    };
     let queued = Status { state: "queued", progress: None, ..building(text, text) };
     vec![
-        Reply::Hit { served: served(text), at: Location::Store(format!("{ORIGIN}/-/objects/x")) },
-        Reply::Pending(building(text, text)),
-        Reply::Pending(queued),
-        Reply::Problem(Problem::failed(&attr, &failure, None)),
-        Reply::Problem(Problem::failed(&attr, &failure, Some(std::time::Duration::from_secs(9)))),
-        Reply::Problem(Problem::main_missing(&attr, text, &[program("a"), program("b'[")])),
+        RequestOutcome::Hit { served: served(text), at: Location::Store(format!("{ORIGIN}/-/objects/x")) },
+        RequestOutcome::Pending(building(text, text)),
+        RequestOutcome::Pending(queued),
+        failed(None),
+        failed(Some(std::time::Duration::from_secs(9))),
+        RequestOutcome::Denied(Denial::MainMissing {
+            attr,
+            declared: text.to_owned(),
+            programs: vec![program("a"), program("b'[")],
+        }),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! What is put into the shell stays what it was, whatever it holds. The stub's own work is tested with a real server
+//! Text survives quoting for the shell unchanged. The stub's own work is tested with a real server
 //! (`tests/tests/e2e/clients/`).
 
 use std::{
@@ -89,7 +89,7 @@ fn what_was_cut_off_anywhere_does_nothing() {
         // Anywhere in what was made for it, and here and there before; all but the last line's end is too short.
         let ends = (0..fixed.len()).step_by(37).chain(fixed.len()..script.len() - 1);
         for end in ends {
-            // Whatever it does begins with a look at the machine.
+            // Its first command is uname.
             let watched = format!("uname() {{ echo started >&2; exit; }}\n{}", &script[..end]);
             let out = sh(&["dash"], &watched);
             assert!(!String::from_utf8_lossy(&out.stderr).contains("started"), "cut at {end}");

@@ -14,19 +14,19 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process holds the lock.
-    #[error("another binplz serves {}: stop it, or give this one a data directory of its own", .0.display())]
+    #[error("another binplz serves {}: stop it, or choose another data directory", .0.display())]
     InUse(PathBuf),
     /// The path is a file.
-    #[error("{} is not a directory: give another path, or move the file away", .0.display())]
+    #[error("{} is not a directory: choose another path, or move the file away", .0.display())]
     NotADirectory(PathBuf),
     /// No permission, or a file system that is mounted read-only.
-    #[error("{} can not be written to: make it writable for this user, or give another path", .0.display())]
+    #[error("{} is not writable for this user: change its permissions, or choose another path", .0.display())]
     ReadOnly(PathBuf),
     /// No space, no inodes, or no quota left.
     #[error("the disk that holds {} is full: make room, then start again", .0.display())]
     Full(PathBuf),
     /// A path with characters that a `file://` URL would have to escape.
-    #[error("{} has characters that Nix does not take in the URL of a cache: give a plainer path, or leave --cache away", .0.display())]
+    #[error("{} contains characters that Nix does not accept in a cache's URL: choose a plainer path, or omit --cache", .0.display())]
     NotPlain(PathBuf),
     /// A later binplz, or a later database version, wrote the file.
     #[error("{} was written by a newer binplz (format {found}, this one knows {known}): run that version", path.display())]
@@ -49,7 +49,7 @@ pub enum OpenError {
         cause: String,
     },
     /// The file is not a database, or is damaged.
-    #[error("{} can not be read ({cause}): restore it from a copy, or move it away to start with an empty one", path.display())]
+    #[error("cannot read {} ({cause}): restore it from a backup, or move it away to start with an empty one", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -179,7 +179,7 @@ impl LocalLauncher {
                 NotLaunched::Refused("the builder's program is not executable".to_owned())
             }
             io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => unavailable(error).into(),
-            _ => NotLaunched::Refused("the builder's program can not be run on this machine".to_owned()),
+            _ => NotLaunched::Refused("the builder's program cannot be run on this machine".to_owned()),
         }
     }
 }

@@ -223,7 +223,7 @@ impl Ledger for LocalLedger {
             for entry in table.range::<&str>((from, Bound::Unbounded))?.take(limit) {
                 let (name, found) = entry?;
                 let (version, bytes) = found.value();
-                let unknown = |_| format!("this version knows no such row: {}", name.value());
+                let unknown = |_| format!("this version does not know the row {}", name.value());
                 let key = name.value().parse().map_err(unknown)?;
                 rows.push((item::row_from_bytes(&key, bytes)?, Version(version)));
                 last = Some(Cursor(name.value().to_owned()));

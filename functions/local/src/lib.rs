@@ -43,7 +43,6 @@ use std::path::PathBuf;
 
 use binplz_catalogue::{Open, Opened};
 use binplz_core::{
-    answer::reply::Reply,
     build::policy::Policy,
     has_ports,
     id::{
@@ -203,7 +202,7 @@ impl Deployment for Local {
                 tracing::warn!(key, lease, error = without_secrets(&error.to_string()), "{telemetry}");
             }
             // Hits are counted but not logged: there may be thousands a second.
-            Signal::Answered { reply: Reply::Hit { served, .. }, .. } => {
+            Signal::Answered { hit: Some(served), .. } => {
                 self.download_stats.count(&served.attr, served.size, self.now());
             }
             Signal::Answered { .. } => {}

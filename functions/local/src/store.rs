@@ -56,19 +56,19 @@ pub struct LocalStore {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UploadError {
     /// The signature is not this store's, or is for another path. 403.
-    #[error("the upload URL is not one of this service's")]
+    #[error("the upload URL is not from this service")]
     Forged,
     /// The URL has expired. 403.
     #[error("the upload URL has expired")]
     Expired,
     /// More or fewer bytes than announced. 400.
-    #[error("the upload has another size than was announced")]
+    #[error("the size of the upload differs from the announced one")]
     Size,
     /// Other content than announced. 400.
-    #[error("the upload has another sha256 than was announced")]
+    #[error("the sha256 of the upload differs from the announced one")]
     Content,
     /// An object of this name with other content exists. 409.
-    #[error("there is such an object already, with other content")]
+    #[error("the object exists already, with other content")]
     Taken,
     /// The disk did not take the write. 503.
     #[error(transparent)]
@@ -201,7 +201,7 @@ impl Receiver {
 }
 
 fn broken_off() -> UploadError {
-    unavailable("the upload was broken off before").into()
+    unavailable("the upload was aborted").into()
 }
 
 fn publish(draft: Draft, objects: &Path, name: &str) -> Result<(), UploadError> {

@@ -164,7 +164,7 @@ async fn a_program_that_can_not_be_run_is_refused_with_a_sentence() {
     fs::set_permissions(&machine.program, fs::Permissions::from_mode(0o644)).expect("a mode");
     refused("is not executable").await;
     write_program(&machine.program, "\x7fELF, but no program");
-    refused("can not be run on this machine").await;
+    refused("cannot be run on this machine").await;
     fs::remove_file(&machine.program).expect("it was there");
     refused("is not installed").await;
 }

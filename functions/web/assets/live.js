@@ -1,4 +1,4 @@
-// What makes the pages live. Each of them is complete without it.
+// Makes the pages live. Each page is complete without it.
 "use strict";
 {
   const one = (selector) => document.querySelector(selector);
@@ -7,7 +7,7 @@
   // Buttons that copy the command beside them.
   const copied = async (text) => {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
-    // Without https a browser has this way only.
+    // Without https a browser offers only this way.
     const area = document.createElement("textarea");
     area.value = text;
     document.body.append(area);
@@ -38,7 +38,7 @@
     const answer = await fetch(url, { headers: { accept: "text/html" } });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const results = page.querySelector("#results");
-    // Who types on does not want it any more.
+    // The answer is outdated if the text has changed.
     if (!results || asked !== field.value) return;
     one("#results").replaceWith(results);
     if (location.pathname === "/-/search") history.replaceState(null, "", url);
@@ -51,11 +51,11 @@
     }
   });
 
-  // A build: how it stands, and its log as it grows.
+  // A build: its state, and its log as it grows.
   const live = one("#live");
   const put = (selector, text) => {
     const element = one(selector);
-    // What is the same is not told again.
+    // Screen readers announce each change, so equal text is not set again.
     if (element.textContent !== text) element.textContent = text;
   };
   const show = ({ state, headline, progress, elapsed_seconds: seconds }) => {
@@ -100,7 +100,7 @@
         await follow();
         seconds = status.elapsed_seconds ?? 0;
       } catch {
-        put("#says", "The service does not answer; asking again.");
+        put("#says", "The server does not answer; retrying.");
       }
       await pause(1000 * Math.min(10, Math.max(document.hidden ? 10 : 1, seconds / 20)));
     }

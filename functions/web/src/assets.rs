@@ -1,4 +1,4 @@
-//! What pages load. The name of each has a hash of its content in it, so that it may be kept for ever.
+//! The assets of pages. Each name contains a hash of the content, so that clients may cache it for ever.
 
 use std::sync::LazyLock;
 
@@ -61,7 +61,7 @@ pub(crate) fn icon() -> &'static str {
     &PATH
 }
 
-/// `/-/assets/NAME-HASH.SUFFIX`; `None`: there is no such file, or no longer.
+/// `/-/assets/NAME-HASH.SUFFIX`; `None`: there is no such file (any more).
 pub(crate) fn file(Path(file): Path<String>) -> Option<Response> {
     let paths = [(style(), STYLE), (script(), SCRIPT), (icon(), ICON)];
     let (_, asset) = paths.into_iter().find(|(path, _)| path.strip_prefix("/-/assets/") == Some(&file))?;

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::respond::plain;
 
-/// A builder's request: which lease it speaks for, and what it says.
+/// A builder's request: its lease, token and body.
 pub(crate) struct Word {
     bearer: Bearer,
     said: Bytes,
@@ -46,7 +46,7 @@ type Names = Path<(String, String, String, String)>;
 fn bearer(Path((rev, system, attr, lease)): Names, headers: &HeaderMap) -> Result<Bearer, Denied> {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Denied::Token)?;
-    let wrong = |_| Denied::Nonsense("the URL names no lease");
+    let wrong = |_| Denied::Nonsense("the URL is not of a lease");
     Ok(Bearer {
         key: format!("{rev}/{system}/{attr}").parse::<BuildKey>().map_err(wrong)?,
         lease: lease.parse().map_err(wrong)?,
@@ -56,7 +56,7 @@ fn bearer(Path((rev, system, attr, lease)): Names, headers: &HeaderMap) -> Resul
 
 impl Word {
     fn read<T: DeserializeOwned>(&self) -> Result<T, Denied> {
-        serde_json::from_slice(&self.said).map_err(|_| Denied::Nonsense("the body is not what it should be"))
+        serde_json::from_slice(&self.said).map_err(|_| Denied::Nonsense("the body is malformed"))
     }
 
     fn answer<D: Deployment>(&self, d: &D, result: Result<impl Serialize, Denied>) -> Response {
@@ -87,7 +87,7 @@ fn json_of(status: u16, body: &serde_json::Value) -> Response {
     plain(status, "application/json", body.to_string())
 }
 
-/// `GET …`: what to build.
+/// `GET …`: the job.
 pub(crate) async fn job<D: HasLedger + HasStore<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, job::job(&*d, &word.bearer).await)
 }
@@ -97,7 +97,7 @@ pub(crate) async fn heartbeat<D: HasLedger>(State(d): State<Arc<D>>, word: Word)
     word.answer(&*d, async { job::heartbeat(&*d, &word.bearer, &word.read()?).await }.await)
 }
 
-/// `POST …/derivation`: what it has evaluated to, and whose turn that is.
+/// `POST …/derivation`: claims the derivation.
 pub(crate) async fn derivation<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     State(d): State<Arc<D>>,
     word: Word,
@@ -105,12 +105,12 @@ pub(crate) async fn derivation<D: HasLedger + HasStore<Store: Intake> + HasBell>
     word.answer(&*d, async { claim::claim(&*d, &word.bearer, word.read()?).await }.await)
 }
 
-/// `POST …/built`: what was built, for a catalogue.
+/// `POST …/built`: the manifests of built packages, for a catalogue.
 pub(crate) async fn built<D: HasLedger + HasStore>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { built::built(&*d, &word.bearer, word.read()?).await }.await)
 }
 
-/// `POST …/uploads`: permission to store objects.
+/// `POST …/uploads`: presigned upload URLs.
 pub(crate) async fn uploads<D: HasLedger + HasStore<Store: Intake>>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { job::uploads(&*d, &word.bearer, &word.read::<Vec<_>>()?).await }.await)
 }

@@ -1,14 +1,14 @@
-//! The HTTP surface over a [deployment](binplz_core::ports::Deployment): what is asked is read here, what is answered is written here, and nothing is decided
-//! here.
+//! The HTTP surface over a [deployment](binplz_core::ports::Deployment): reads requests, runs flows, and writes answers.
+//! Decides nothing.
 //!
 //! ```text
-//! /                      home            /-/lease/KEY/LEASE/…   the builders' endpoint
-//! /NAME  /ATTR/BIN       a binary        /-/build/TARGET        POST: start it
-//! /-/status/TARGET       how it stands   /-/log/TARGET          its log
-//! /-/wait/N/TARGET       waits for it    /-/install/TARGET      installs it
-//! /-/search?q=TEXT       what there is   /-/p/ATTR              a package
-//! /-/builds              what runs, waits, is ready, has failed
-//! /-/health              how the service stands
+//! /                   home page           /-/lease/KEY/LEASE/…  the builders' endpoint
+//! /NAME  /ATTR/BIN    a program           /-/build/TARGET       POST: start the build
+//! /-/status/TARGET    the build's state   /-/log/TARGET         its log
+//! /-/wait/N/TARGET    waits for it        /-/install/TARGET     the installer
+//! /-/search?q=TEXT    search              /-/p/ATTR             a package
+//! /-/builds           running, queued, ready and failed builds
+//! /-/health           the service's state
 //! /-/openapi.json  /robots.txt  /favicon.ico  /-/assets/FILE
 //! ```
 
@@ -37,8 +37,8 @@ pub fn router<D: HasLedger + HasStore<Store: Intake> + HasBell + HasCatalogues +
     site(Arc::clone(&deployment)).merge(waits(Arc::clone(&deployment))).merge(leases(deployment))
 }
 
-/// Where those who wait are held, and nothing else.
-pub fn waits<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
+/// The routes of waiting clients only.
+pub fn waits<D: HasLedger + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
     Router::new().route("/-/wait/{*hop}", get(target::hop::<D>)).with_state(deployment)
 }
 
@@ -63,7 +63,7 @@ pub fn site<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
         .with_state(deployment)
 }
 
-/// The builders' endpoint, and nothing else.
+/// The builders' endpoint only.
 pub fn leases<D: HasLedger + HasStore<Store: Intake> + HasBell>(deployment: Arc<D>) -> Router {
     Router::new()
         .route("/-/lease/{rev}/{system}/{attr}/{lease}", get(lease::job::<D>))
@@ -75,8 +75,8 @@ pub fn leases<D: HasLedger + HasStore<Store: Intake> + HasBell>(deployment: Arc<
         .with_state(deployment)
 }
 
-/// A service behind a CDN, which proves with `secret` that a request comes from it, and names the viewer. Without a
-/// secret no header is trusted.
+/// A service behind a CDN, which proves by `secret` that a request comes from it, and names the viewer. Without a secret
+/// no header is trusted.
 pub fn behind_cdn(router: Router, secret: Option<&str>) -> Router {
     let secret = secret.map(Arc::<str>::from);
     let believe = move |request: Request| ready(viewer::believe(secret.as_deref(), request));

@@ -1,6 +1,6 @@
 //! Pages: what there is, how it stands, and what is known of a package. Each is a page for browsers, JSON, and text for a terminal.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -10,8 +10,8 @@ use axum::{
 };
 use binplz_core::{
     answer::{
-        reply::{Asked, Format, Problem, Reply},
-        shell,
+        asked::{Asked, Format},
+        problem::Problem,
     },
     flow::request::{
         builds::{self, Builds, Line},
@@ -19,8 +19,11 @@ use binplz_core::{
         search::{self, Results},
         service::{self, Service},
     },
-    id::target::{Query, Search, Target},
-    ports::{Deployment, HasCatalogues, HasLedger, HasStore, Unavailable},
+    id::{
+        shell,
+        target::{Query, Search, Target},
+    },
+    ports::{Deployment, HasCatalogues, HasLedger, HasStore},
     telemetry::About,
 };
 use serde::Serialize;
@@ -28,6 +31,7 @@ use serde::Serialize;
 use crate::{
     assets,
     respond::{self, TEXT, plain},
+    target::{denied, problem},
 };
 
 /// What was built lately, on the home page.
@@ -97,10 +101,9 @@ pub(crate) async fn search<D: HasLedger + HasStore + HasCatalogues>(
         Ok(asked) => asked,
         Err(why) => return problem(&*d, Problem::bad_target(&why), format),
     };
-    let found = async { Ok(search::search(&*d, &asked).await?.map_err(|no| Reply::Problem(Problem::unserved(&no)))) };
-    let results = match look(&*d, found, None, format).await {
+    let results = match search::search(&*d, &asked).await {
         Ok(results) => results,
-        Err(answer) => return *answer,
+        Err(denial) => return denied(&*d, denial, &asked_for(&*d, None, format)),
     };
     let text = SearchText { origin: d.origin(), results: &results };
     show(format, &results, &SearchPage { results: &results }, &text)
@@ -132,9 +135,9 @@ pub(crate) async fn package<D: HasLedger + HasStore + HasCatalogues>(
         Ok(query) => query.target,
         Err(why) => return problem(&*d, Problem::bad_target(&why), format),
     };
-    let package = match look(&*d, package::package(&*d, &target), Some(&target), format).await {
+    let package = match package::package(&*d, &target).await {
         Ok(package) => package,
-        Err(answer) => return *answer,
+        Err(denial) => return denied(&*d, denial, &asked_for(&*d, Some(&target), format)),
     };
     let (shown, others) = package.programs.split_at(package.programs.len().min(TABLE_MOST));
     let page = PackagePage { package: &package, shown, others };
@@ -156,9 +159,9 @@ struct BuildsText<'a> {
 /// `/-/builds`.
 pub(crate) async fn builds<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
-    let builds = match look(&*d, async { Ok(Ok(builds::builds(&*d).await?)) }, None, format).await {
+    let builds = match builds::builds(&*d).await {
         Ok(builds) => builds,
-        Err(answer) => return *answer,
+        Err(error) => return denied(&*d, error.into(), &asked_for(&*d, None, format)),
     };
     show(format, &builds, &BuildsPage { builds: &builds }, &BuildsText { builds: &builds })
 }
@@ -175,9 +178,9 @@ pub(crate) async fn health<D: HasLedger>(State(d): State<Arc<D>>, headers: Heade
     if format == Format::Shell {
         return negotiated(plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n")));
     }
-    let service = match look(&*d, async { Ok(Ok(service::service(&*d).await?)) }, None, format).await {
+    let service = match service::service(&*d).await {
         Ok(service) => service,
-        Err(answer) => return *answer,
+        Err(error) => return denied(&*d, error.into(), &asked_for(&*d, None, format)),
     };
     let page = ServicePage { service: &service };
     show(format, &service, &page, &page)
@@ -203,23 +206,8 @@ pub(crate) async fn favicon() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// What a flow has to show; else the answer that says why there is nothing.
-async fn look<D: Deployment, T>(
-    d: &D,
-    flow: impl Future<Output = Result<Result<T, Reply>, Unavailable>>,
-    target: Option<&Target>,
-    format: Format,
-) -> Result<T, Box<Response>> {
-    let reply = match flow.await {
-        Ok(Ok(seen)) => return Ok(seen),
-        Ok(Err(reply)) => reply,
-        Err(error) => {
-            d.warn(About::Service, "a page was not answered", &error);
-            Reply::Problem(Problem::down())
-        }
-    };
-    let asked = Asked { origin: d.origin(), target, format, retry: false };
-    Err(Box::new(respond::answer(reply.answer(&asked))))
+fn asked_for<'a, D: Deployment>(d: &'a D, target: Option<&'a Target>, format: Format) -> Asked<'a> {
+    Asked { origin: d.origin(), target, format, retry: false }
 }
 
 /// The same thing in the form that was asked for.
@@ -239,9 +227,4 @@ fn negotiated(mut response: Response) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     response
-}
-
-fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
-    let asked = Asked { origin: d.origin(), target: None, format, retry: false };
-    respond::answer(Reply::Problem(problem).answer(&asked))
 }

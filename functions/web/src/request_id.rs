@@ -1,4 +1,4 @@
-//! `X-Request-Id`: what a person can quote, and an operator can find.
+//! `X-Request-Id`: users can quote it, and operators find it in the log.
 
 use std::sync::{
     OnceLock,

@@ -7,7 +7,11 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    answer::reply::{self, Answer, Format, Page},
+    answer::{
+        asked::Format,
+        page::Page,
+        reply::{self, Answer},
+    },
     flow::request::log::Tail,
 };
 

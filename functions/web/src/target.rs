@@ -10,12 +10,16 @@ use axum::{
 };
 use binplz_core::{
     answer::{
+        asked::{Asked, Format},
         page,
-        reply::{Answer, Asked, Body, Format, Problem, Reply, onward, status_json},
+        problem::Problem,
+        reply::{Answer, Body, onward, status_json},
         stub,
     },
     flow::request::{
+        denial::Denial,
         log::{self, Tail},
+        outcome::RequestOutcome,
         program, status, wait,
     },
     id::{
@@ -58,38 +62,31 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
     let asker = asker(viewer, &headers);
     // A page's visitor starts a build with its button; a request that only looks (HEAD) starts none.
     let meant = method == stored::Method::Get && format != Format::Html && !is_prefetch(&headers);
-    let reply = program::request(&*d, &query.target, method, meant.then_some(&asker)).await;
-    d.emit(About::Service, Signal::Answered { reply: &reply, to: asker.address });
+    let outcome = program::request(&*d, &query.target, method, meant.then_some(&asker)).await;
+    d.emit(About::Service, Signal::Answered { hit: outcome.served(), to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     // A page asks again by itself.
     let waits = (query.wait || prefers_wait) && format != Format::Html;
-    if waits && let Some(path) = wait::first(&*d, &reply, &query, patience(&headers)).await {
+    if waits && let Some(path) = wait::first(&*d, &outcome, &query, patience(&headers)).await {
         return respond::answer(onward(&path, &asked));
     }
-    respond_to(&*d, reply.answer(&asked), &asked).await
+    respond_to(&*d, outcome.answer(&asked), &asked).await
 }
 
 /// An answer. A page shows the end of the log, too, unless the program is there.
-async fn respond_to<D: HasLedger + HasStore + HasBell + HasCatalogues>(
-    d: &D,
-    answer: Answer,
-    asked: &Asked<'_>,
-) -> Response {
+async fn respond_to<D: HasLedger + HasStore + HasCatalogues>(d: &D, answer: Answer, asked: &Asked<'_>) -> Response {
     let shows = matches!(&answer.body, Body::Page(page) if page.log.is_some() && page.download.is_none());
     let Some(target) = asked.target.filter(|_| shows) else { return respond::answer(answer) };
-    let tail = match log::tail(d, target, TAIL).await {
-        Ok(tail) => tail.unwrap_or_else(|_| Tail::none()),
-        Err(error) => {
-            d.warn(About::Service, "the end of a log is not shown", &error);
-            Tail::none()
-        }
-    };
-    respond::answer_with(answer, tail)
+    let tail = log::tail(d, target, TAIL).await;
+    if let Err(Denial::Unavailable(error)) = &tail {
+        d.warn(About::Service, "the end of a log is not shown", error);
+    }
+    respond::answer_with(answer, tail.unwrap_or_else(|_| Tail::none()))
 }
 
 /// `GET /-/wait/NUMBER/TARGET`: a hop of the chain that `?wait` leads into.
-pub(crate) async fn hop<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(
+pub(crate) async fn hop<D: HasLedger + HasCatalogues + HasWaitLimiter>(
     State(d): State<Arc<D>>,
     uri: Uri,
     headers: HeaderMap,
@@ -159,12 +156,12 @@ pub(crate) async fn build<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         Err(wrong) => return problem(&*d, wrong, format),
     };
     let asker = asker(viewer, &headers);
-    let reply = program::request(&*d, &target, stored::Method::Get, Some(&asker)).await;
+    let outcome = program::request(&*d, &target, stored::Method::Get, Some(&asker)).await;
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
-    let mut response = respond::answer(reply.answer(&asked));
+    let mut response = respond::answer(outcome.answer(&asked));
     // Another person's click may have been first; then it may be there already.
     if format == Format::Html
-        && matches!(reply, Reply::Pending(_) | Reply::Hit { .. })
+        && matches!(outcome, RequestOutcome::Pending(_) | RequestOutcome::Hit { .. })
         && let Ok(status) = HeaderValue::try_from(format!("/-/status/{target}"))
     {
         *response.status_mut() = axum::http::StatusCode::SEE_OTHER;
@@ -193,24 +190,20 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
-    let reply = program::request(&*d, &target, stored::Method::Get, None).await;
+    let outcome = program::request(&*d, &target, stored::Method::Get, None).await;
     // The stub and the installer follow the URL that stands in their line, as others a redirect.
-    if format != Format::Html && matches!(reply, Reply::Hit { .. }) {
-        d.emit(About::Service, Signal::Answered { reply: &reply, to: None });
+    if format != Format::Html && outcome.served().is_some() {
+        d.emit(About::Service, Signal::Answered { hit: outcome.served(), to: None });
     }
     let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
     let mut response = match format {
-        Format::Shell => respond::plain(200, TEXT, reply.status_line(&asked)),
+        Format::Shell => respond::plain(200, TEXT, outcome.status_line(&asked)),
         Format::Json => match status::status(&*d, &target).await {
-            Ok(Ok(status)) => respond::plain(200, "application/json", status_json(&status, Some(&reply))),
-            Ok(Err(nothing)) => return respond::answer(nothing.answer(&asked)),
-            Err(error) => {
-                d.warn(About::Service, "a status was not answered", &error);
-                return problem(&*d, Problem::down(), format);
-            }
+            Ok(status) => respond::plain(200, "application/json", status_json(&status, Some(&outcome))),
+            Err(denial) => return denied(&*d, denial, &asked),
         },
         Format::Html => {
-            let mut answer = reply.answer(&asked);
+            let mut answer = outcome.answer(&asked);
             if let Body::Page(page) = &mut answer.body {
                 page.facts.extend(cost(&*d, &target).await);
             }
@@ -226,18 +219,19 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
 }
 
 /// What a page says of what a build has cost, if it has.
-async fn cost<D: HasLedger + HasBell + HasCatalogues>(d: &D, target: &Target) -> Option<(&'static str, String)> {
+async fn cost<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Option<(&'static str, String)> {
     match status::status(d, target).await {
-        Ok(status) => page::cost(&status.ok()?),
-        Err(error) => {
-            d.warn(About::Service, "what a build has cost is not shown", &error);
+        Ok(status) => page::cost(&status),
+        Err(Denial::Unavailable(error)) => {
+            d.warn(About::Service, "the cost of a build is not shown", &error);
             None
         }
+        Err(_) => None,
     }
 }
 
 /// `GET /-/log/TARGET?from=SEGMENT`: the log of the newest attempt, 4 MB at most; a `Link` with `rel="next"` leads on.
-pub(crate) async fn log<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+pub(crate) async fn log<D: HasLedger + HasStore + HasCatalogues>(
     State(d): State<Arc<D>>,
     uri: Uri,
     headers: HeaderMap,
@@ -253,7 +247,7 @@ pub(crate) async fn log<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     };
     let (target, from) = target;
     match log::log(&*d, &target, from).await {
-        Ok(Ok(part)) => {
+        Ok(part) => {
             let next = format!("/-/log/{target}{}from={}", if target.has_query() { '&' } else { '?' }, part.next);
             let mut response = respond::plain(200, TEXT, clean_lines(&String::from_utf8_lossy(&part.content)));
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -264,14 +258,7 @@ pub(crate) async fn log<D: HasLedger + HasStore + HasBell + HasCatalogues>(
             }
             response
         }
-        Ok(Err(nothing)) => {
-            let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
-            respond::answer(nothing.answer(&asked))
-        }
-        Err(error) => {
-            d.warn(About::Service, "a log was not answered", &error);
-            problem(&*d, Problem::down(), format)
-        }
+        Err(denial) => denied(&*d, denial, &Asked { origin: d.origin(), target: Some(&target), format, retry: false }),
     }
 }
 
@@ -286,7 +273,14 @@ fn parse(uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem
     Query::parse(path, query).map(|query| query.target).map_err(|why| Problem::bad_target(&why))
 }
 
-fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
-    let asked = Asked { origin: d.origin(), target: None, format, retry: false };
-    respond::answer(Reply::Problem(problem).answer(&asked))
+pub(crate) fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
+    respond::answer(problem.answer(&Asked { origin: d.origin(), target: None, format, retry: false }))
+}
+
+/// The answer to a request with nothing to show.
+pub(crate) fn denied<D: Deployment>(d: &D, denial: Denial, asked: &Asked<'_>) -> Response {
+    if let Denial::Unavailable(error) = &denial {
+        d.warn(About::Service, "a request was not answered", error);
+    }
+    respond::answer(denial.answer(asked))
 }

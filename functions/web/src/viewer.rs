@@ -1,17 +1,17 @@
-//! Who asks. A server that knows its peer's address puts it into the request's extensions, as an [`IpAddr`]; where a CDN stands
-//! in between, the peer is the CDN, which says whom it speaks for.
+//! The client's address. A server that knows its peer puts the address into the request's extensions, as an [`IpAddr`].
+//! Behind a CDN the peer is the CDN, which names the client in a header.
 
 use std::net::IpAddr;
 
 use axum::extract::Request;
 
-/// What proves that a request came through the CDN.
+/// The header that proves that a request came through the CDN.
 const SECRET: &str = "x-binplz-origin-secret";
-/// Whom the CDN speaks for.
+/// The header by which the CDN names the client.
 const VIEWER: &str = "x-binplz-viewer";
 
-/// The request with its viewer's address as its peer's. A client can write both headers too: they count only with the secret
-/// that the CDN and this service share, and go no further.
+/// Replaces the peer's address by the client's. A client can send both headers too, so they count only with the secret that
+/// the CDN and this service share. They are removed.
 pub(crate) fn believe(secret: Option<&str>, mut request: Request) -> Request {
     let told = request.headers_mut().remove(SECRET);
     let viewer = request.headers_mut().remove(VIEWER);
@@ -23,7 +23,7 @@ pub(crate) fn believe(secret: Option<&str>, mut request: Request) -> Request {
     request
 }
 
-/// Compares in a time that tells nothing but the length.
+/// Compares in constant time for equal lengths.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }

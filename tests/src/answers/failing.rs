@@ -25,17 +25,17 @@ const PERMANENT: &[(&str, u16, &str, &str)] = &[
     ("dependencyFails", 422, "build-failed", "compileError"),
     ("hashMismatch", 422, "hash-mismatch", "hash mismatch"),
     ("noOutput", 422, "no-output", "failed to produce output"),
-    ("hangs", 422, "timed-out", "longer than is allowed"),
-    ("silent", 422, "silent", "said nothing"),
-    ("endlessLog", 422, "log-too-long", "log grew longer"),
+    ("hangs", 422, "timed-out", "exceeded its time limit"),
+    ("silent", 422, "silent", "printed nothing"),
+    ("endlessLog", 422, "log-too-long", "log exceeded its size limit"),
     ("tooLarge", 422, "too-large", "larger than this service stores"),
     ("dynamic", 422, "not-static", "`dynamic` is dynamically linked"),
     ("script", 422, "not-static", "`script` is a script"),
     ("wrapper", 422, "not-static", "`wrapper` is a script"),
     ("outsideLink", 422, "not-static", "leads out of the package"),
-    ("danglingLink", 422, "not-static", "no executable program"),
+    ("danglingLink", 422, "not-static", "not an executable program"),
     ("wrongMachine", 422, "not-static", "for another machine"),
-    ("noProgram", 422, "no-program", "the program is not in it"),
+    ("noProgram", 422, "no-program", "the program is missing"),
 ];
 
 const TRANSIENT: &[(&str, &str, &str)] = &[

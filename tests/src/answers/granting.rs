@@ -38,7 +38,7 @@ pub fn a_key_is_told_once_has_its_own_allowance_and_counts_until_it_is_removed(a
     let secret = said(&site, &["key", "add", "ci", "--builds", "1"]).trim_end().to_owned();
     assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()), "{secret}");
     let why = refused(&site, &["key", "add", "ci"]);
-    assert!(why.contains("there is a key ci already; remove it first: binplz key remove ci"), "{why}");
+    assert!(why.contains("the key ci exists already; to replace it, first run: binplz key remove ci"), "{why}");
     assert!(refused(&site, &["key", "add", "C I"]).contains("'C I'"));
     let open = said(&site, &["key", "add", "open"]).trim_end().to_owned();
     let (lines, keys) = (said(&site, &["key", "list"]), json(&site, &["key", "list"]));
@@ -92,7 +92,7 @@ pub fn when_the_budget_is_spent_hits_are_served_and_misses_told_the_date_until_i
 
     let told = said(&site, &["budget", &decimal(spent)]);
     assert!(told.contains(&format!("month     {spent} spent, $0.00 reserved, of {spent}\n")), "{told}");
-    assert!(told.contains(": what builds may cost this month is spent; it goes on at "), "{told}");
+    assert!(told.contains(": this month's build budget is spent; builds resume on "), "{told}");
     assert_eq!(json(&site, &["budget"])["budget"], spent.0);
     for (method, path) in [("GET", "/dash"), ("GET", "/dash?wait"), ("GET", "/dash?retry"), ("POST", "/-/build/dash")] {
         let answer = site.send(method, path, &[("accept", "*/*")], b"");

@@ -34,7 +34,11 @@ fn asks(site: &Site, path: &str, headers: &[(&'static str, String)]) -> Answer {
 fn is_refused(answer: &Answer) {
     let seconds = answer.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
     assert!(answer.status == 429 && seconds.is_some_and(|s| (1..=86_400).contains(&s)), "{answer:?}");
-    assert!(answer.text().contains("one new build a day can be started from your address"), "{}", answer.text());
+    assert!(
+        answer.text().contains("the limit of one new build a day from your address is reached"),
+        "{}",
+        answer.text()
+    );
 }
 
 /// A client with an allowance of one. Another client's allowance is separate, whichever headers either of them sends.

@@ -69,7 +69,7 @@ const OTHERS: &[(&str, u16, &str)] = &[
     ("tere/bin", 404, "there is no package tere; did you mean tree"),
     ("kit/kit-glue", 404, "kit has no program kit-glue; it has kit-cut, kit-paste"),
     ("a-toolbox/picky", 404, "a-toolbox has no program picky; it has a-toolbox"),
-    // What can not be had.
+    // What cannot be had.
     ("failing.broken", 422, "failing.broken: it is marked broken"),
     ("failing.unsupported", 422, "not available on this system"),
     ("failing.insecure", 422, "CVE-1970-0001"),
@@ -137,7 +137,7 @@ pub fn a_program_is_served_by_its_own_name_and_says_of_which_package_it_is(at: &
 }
 
 pub fn until_there_is_a_catalogue_names_are_attributes_and_every_answer_says_so(at: &impl Start) {
-    // A set that can not be surveyed never gets one.
+    // A set that cannot be surveyed never gets one.
     let set = named_set();
     std::fs::write(set.path().join("programs.sqlite"), "no database").expect("written");
     let site = at.start(set.path(), &Policy { attempts: 1, ..known() });
@@ -146,7 +146,7 @@ pub fn until_there_is_a_catalogue_names_are_attributes_and_every_answer_says_so(
     assert_eq!(site.settled("tree").status, 302);
     let unknown = site.settled("grep");
     assert_eq!((unknown.status, unknown.header("x-binplz-catalogue")), (404, Some("missing")));
-    assert!(unknown.text().contains("there is no package grep; the catalogue of this nixpkgs is not made yet"));
+    assert!(unknown.text().contains("there is no package grep; the catalogue of this commit is not built yet"));
     let unbuilt = site.send("HEAD", "/xxHash", &[], b"");
     assert_eq!((unbuilt.status, unbuilt.header("x-binplz-catalogue")), (404, Some("missing")));
 }

@@ -44,7 +44,7 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     let set = fresh_set(r#"endless = package "endless" { buildPhase = "echo it has begun; sleep 86400"; };"#);
     let site = at.start(set.path(), &quick());
     assert!(said(&site, &["status"]).starts_with("builds    0 of 4 slots taken\nqueue     0 waiting\nmonth "));
-    assert_eq!(said(&site, &["list"]), "There is no such build.\n");
+    assert_eq!(said(&site, &["list"]), "No builds.\n");
     assert!(said(&site, &["pin", "list"]).contains("the default"));
 
     // Before anybody asks.
@@ -88,11 +88,8 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     );
     assert_eq!(json(&site, &["show", &whole]), shown);
     let why = said(&site, &["why", BAD]);
-    assert!(
-        why.contains("undeclared") && why.contains("It will fail so again") && why.contains("binplz retry"),
-        "{why}"
-    );
-    assert!(said(&site, &["why", "tree"]).starts_with("tree has not failed: it is ready"));
+    assert!(why.contains("undeclared") && why.contains("It would fail again") && why.contains("binplz retry"), "{why}");
+    assert!(said(&site, &["why", "tree"]).starts_with("tree has not failed; its state is ready"));
     assert_eq!(said(&site, &["log", BAD]), site.get(&format!("/-/log/{BAD}")).text());
     assert_eq!(said(&site, &["log", "-f", BAD]), said(&site, &["log", BAD]));
 
@@ -112,8 +109,8 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
 
     // Garbage collection removes nothing that is served.
     let kept = json(&site, &["gc", "--dry-run"])["kept"]["objects"].as_u64();
-    assert!(kept >= Some(4) && said(&site, &["gc", "--dry-run"]).contains("nothing was changed"), "{kept:?}");
-    assert!(said(&site, &["gc"]).starts_with("rows      0 of builds, 0 served"));
+    assert!(kept >= Some(4) && said(&site, &["gc", "--dry-run"]).contains("nothing was deleted"), "{kept:?}");
+    assert!(said(&site, &["gc"]).starts_with("rows      0 builds, 0 served"));
     assert_eq!(site.get("/tree").status, 302);
 
     // Once more.
@@ -122,21 +119,21 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     assert!(said(&site, &["retry", "--reason", "build-failed", "--yes"]).starts_with("1 build queued"));
     ends(&site, BAD, "failed");
     assert_eq!(json(&site, &["show", BAD])["history"].as_array().map(Vec::len), Some(3));
-    assert_eq!(said(&site, &["retry", "--reason", "test-failed"]), "No build has failed so.\n");
+    assert_eq!(said(&site, &["retry", "--reason", "test-failed"]), "No build has failed for this reason.\n");
     assert!(refused(&site, &["retry", "tree"]).contains("the build has not failed"));
 
     // Without a terminal to confirm at, a destructive command does nothing.
-    assert!(refused(&site, &["forget", BAD]).contains("--yes does it"));
+    assert!(refused(&site, &["forget", BAD]).contains("confirm with --yes"));
     said(&site, &["forget", BAD, "--yes"]);
     assert_eq!(json(&site, &["show", BAD])["history"], Value::Array(vec![]));
     assert_eq!(site.get(&format!("/{ENDLESS}")).status, 202);
     wait_for("the build", || said(&site, &["log", ENDLESS]).contains("it has begun").then_some(()));
     assert_eq!(targets(&["--state", "building"]), [ENDLESS]);
-    assert!(refused(&site, &["cancel", ENDLESS]).contains("--yes does it"));
+    assert!(refused(&site, &["cancel", ENDLESS]).contains("confirm with --yes"));
     said(&site, &["cancel", ENDLESS, "--yes"]);
     assert_eq!(site.status(ENDLESS)["state"], "unasked");
 
-    assert!(refused(&site, &["pause"]).contains("--yes does it"));
+    assert!(refused(&site, &["pause"]).contains("confirm with --yes"));
     assert!(said(&site, &["pause", "--yes"]).contains("the operator has paused builds"));
     assert_eq!((site.get(&format!("/{ENDLESS}")).status, site.get("/tree").status), (503, 302));
     // A stack may say by now that it lacks an image for other machines.
@@ -214,12 +211,15 @@ pub fn what_the_month_has_cost_is_the_sum_of_what_its_builds_have_cost_and_what_
         assert_eq!(bill["so_far"]["builds"], json(&site, &["status"])["spent"]);
         assert!(bill["so_far"]["builds"].as_u64() > Some(0), "{bill}");
         assert!(bill["forecast"]["total"].as_u64() > bill["so_far"]["total"].as_u64(), "{bill}");
-        assert!(text.contains(" days, in dollars of us-east-1 as of 20") && text.contains("\nstanding "), "{text}");
-        assert!(text.contains("\nWhat cost most, of the 2 builds looked at:\n"), "{text}");
+        assert!(text.contains(" days, in dollars of us-east-1 as of 20") && text.contains("\nfixed "), "{text}");
+        assert!(text.contains("\nThe packages that cost most, of the last 2 builds:\n"), "{text}");
     } else {
         assert_eq!((&cost["bill"], sum), (&Value::Null, 0));
-        assert!(text.contains(": building costs nothing here\nbuilding  0.0 hours, by the 2 builds"), "{text}");
-        assert!(text.contains("\nWhat took most, of the 2 builds looked at:\n"), "{text}");
+        assert!(
+            text.contains(": builds cost nothing on this deployment\nbuilding  0.0 hours, in the last 2 builds"),
+            "{text}"
+        );
+        assert!(text.contains("\nThe packages that took most, of the last 2 builds:\n"), "{text}");
     }
 }
 
@@ -243,19 +243,19 @@ pub fn in_a_terminal_an_operator_finds_why_builds_failed_has_them_all_tried_agai
     list.exp_eof().expect("its end");
     let mut why = at_a_terminal(&site, &["why", "failing.one"]);
     why.exp_string("failing.one: a source could not be downloaded").expect("a reason");
-    why.exp_string("This may pass").expect("advice");
+    why.exp_string("The failure may be temporary").expect("advice");
     why.exp_eof().expect("its end");
 
     // The network works again. An answer other than yes cancels.
     gates.iter().for_each(Gate::listen);
     let mut unsure = at_a_terminal(&site, &["retry", "--reason", "source-unavailable"]);
     unsure
-        .exp_string("This tries 2 builds again that failed with source-unavailable. Go on? [y/N]")
+        .exp_string("This retries 2 builds that failed with source-unavailable. Continue? [y/N]")
         .expect("a question");
     unsure.send_line("").expect("an answer");
-    unsure.exp_string("nothing was done").expect("the end");
+    unsure.exp_string("nothing was changed").expect("the end");
     let mut retry = at_a_terminal(&site, &["retry", "--reason", "source-unavailable"]);
-    retry.exp_string("Go on? [y/N]").expect("a question");
+    retry.exp_string("Continue? [y/N]").expect("a question");
     retry.send_line("y").expect("an answer");
     retry.exp_string("2 builds queued").expect("the end");
     retry.exp_eof().expect("its end");

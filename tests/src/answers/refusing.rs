@@ -11,9 +11,9 @@ pub fn what_is_no_request_is_told_which_part_of_it_and_why(at: &impl Start) {
     for (path, part) in [
         ("/a..b", "name has an empty part"),
         ("/tree?sys=vax", "sys"),
-        ("/tree?pin=absent", "no such nixpkgs"),
-        ("/tree?nixpkgs-commit=deadbeef", "no such nixpkgs"),
-        ("/tree?speed=9", "a parameter that does not exist"),
+        ("/tree?pin=absent", "does not serve that pin or commit"),
+        ("/tree?nixpkgs-commit=deadbeef", "does not serve that pin or commit"),
+        ("/tree?speed=9", "unknown parameter"),
     ] {
         let refused = site.get(path);
         assert_eq!(refused.status, 400, "{path}: {}", refused.text());

@@ -130,7 +130,7 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
             status => break assert_eq!(status, Some("CREATE_COMPLETE")),
         }
     }
-    let push = format!("scripts/image push --stack {name}   # on a machine of that kind");
+    let push = format!("scripts/image push --stack {name}   # on a machine of that architecture");
     let fetch = format!("binplz pin move p {REV} --stack {name}");
     let (code, found) = doctor(&name, &quotas);
     assert_eq!(code, Some(1));

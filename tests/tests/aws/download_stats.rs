@@ -4,11 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use binplz_aws::{download_stats::LogDownloadStats, log};
 use binplz_core::{
-    answer::reply::Reply,
     billing::traffic::{Asked, Traffic},
     id::time::Timestamp,
     nixpkgs::served::{Served, ServedKey},
-    objects::stored::Location,
     ports::DownloadStats,
     telemetry::{About, Signal},
 };
@@ -32,8 +30,7 @@ fn line(stack: &str, package: &str, size: u64, at: Timestamp) -> Value {
         object: object.parse().expect("a path"),
         stale: false,
     };
-    let hit = Reply::Hit { served, at: Location::Store("https://store.example/object".to_owned()) };
-    let line = log::line(stack, About::Service, &Signal::Answered { reply: &hit, to: None }, at);
+    let line = log::line(stack, About::Service, &Signal::Answered { hit: Some(&served), to: None }, at);
     json!({ "timestamp": at.0, "message": line })
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use binplz_aws::{Receiving, Serving, Working, config::Settings};
 use binplz_core::{
-    answer::reply::Reply,
     build::{
         Build, Lease, State,
         failure::{Failure, Kind},
@@ -15,7 +14,7 @@ use binplz_core::{
             job::{self, Bearer, Denied},
             settle::{settle, stopped},
         },
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{
@@ -78,7 +77,7 @@ fn key() -> BuildKey {
 }
 
 impl World {
-    async fn get(&self) -> Reply {
+    async fn get(&self) -> RequestOutcome {
         request(&*self.serving, &target(), Method::Get, Some(&Asker::default())).await
     }
     async fn build(&self) -> Build {
@@ -88,7 +87,7 @@ impl World {
     }
     /// Asked for, queued, claimed and launched.
     async fn building(&self) -> Lease {
-        assert!(matches!(self.get().await, Reply::Pending(_)));
+        assert!(matches!(self.get().await, RequestOutcome::Pending(_)));
         self.adapters.rung().await;
         assert_eq!(dispatch(&self.working).await, Ok(None));
         let build = self.build().await;
@@ -144,7 +143,7 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     stopped(&world.working, &key(), &lease.id, Failure::new(Kind::Killed, ""), None).await.expect("it is heard");
     sweep(&world.working).await.expect("a sweep");
     for _ in 0..2 {
-        let Reply::Hit { served, at } = world.get().await else { panic!("no hit") };
+        let RequestOutcome::Hit { served, at } = world.get().await else { panic!("no hit") };
         assert_eq!((served.size, served.version.as_str()), (size, "2.1"));
         assert_eq!(ask("GET", at.url(), &[], b"").body, PROGRAM);
     }
@@ -174,7 +173,7 @@ async fn many_requests_and_dispatchers_at_once_make_one_build_and_one_task() {
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..50 {
         let world = Arc::clone(&world);
-        asking.spawn(async move { matches!(world.get().await, Reply::Pending(_)) });
+        asking.spawn(async move { matches!(world.get().await, RequestOutcome::Pending(_)) });
     }
     assert!(asking.join_all().await.into_iter().all(|pending| pending));
     let dispatched = tokio::join!(dispatch(&world.working), dispatch(&world.working), dispatch(&world.working));

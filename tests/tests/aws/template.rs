@@ -106,7 +106,7 @@ fn every_variable_that_the_template_sets_is_read() {
 
 async fn ask(w: &World, path: &str) {
     let reply = request(w, &target(path), Method::Get, Some(&Asker::default())).await;
-    w.emit(About::Service, Signal::Answered { reply: &reply, to: None });
+    w.emit(About::Service, Signal::Answered { hit: reply.served(), to: None });
 }
 
 #[tokio::test]

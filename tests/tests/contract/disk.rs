@@ -31,7 +31,7 @@ fn a_full_disk_stops_writes_with_a_clear_error_and_neither_hits_nor_the_next_wri
 fn a_read_only_disk_is_told_apart_and_says_what_to_do() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let said = on_disk("ro", "open", dir.path());
-    assert!(said.contains("can not be written to: make it writable"), "{said}");
+    assert!(said.contains("is not writable for this user"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use binplz_catalogue::{About, Record, Standing, Writer};
 use binplz_core::{
-    answer::reply::Reply,
     build::{
         Event, State,
         failure::Kind,
@@ -14,7 +13,7 @@ use binplz_core::{
     flow::{
         advance,
         lease::{claim::claim, job::Bearer, settle::settle},
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::{BuildKey, Product, System},
@@ -89,7 +88,7 @@ async fn another_attribute_needs_no_task_either_and_has_its_own_main_program() {
     let (tree, other) = (hit(&w, "tree").await, hit(&w, "sets.tree").await);
     assert_eq!((tree.bin.as_str(), other.bin.as_str()), ("tree", "other"));
     assert_eq!((other.attr.as_str(), started(&w)), ("sets.tree", tasks));
-    assert!(matches!(ask(&w, "hello").await, Reply::Pending(_)), "and what is not made is built");
+    assert!(matches!(ask(&w, "hello").await, RequestOutcome::Pending(_)), "and what is not made is built");
 }
 
 #[tokio::test]
@@ -101,7 +100,7 @@ async fn who_only_looks_finds_what_is_made_too_and_a_pause_of_builds_hides_nothi
             sweep(&*w).await.expect("the ledger");
         }
         let looks = request(&*w, &target("sets.tree"), Method::Head, paused.then_some(&Asker::default())).await;
-        assert!(matches!(looks, Reply::Hit { .. }), "{looks:?}");
+        assert!(matches!(looks, RequestOutcome::Hit { .. }), "{looks:?}");
     }
 }
 
@@ -115,9 +114,9 @@ async fn a_build_that_waits_or_rests_is_ready_once_another_has_made_it_and_one_u
     exhaust(&w, "tree", 'a').await;
     building(&w, &["sets.tree"]).await;
     turn(&w, "sets.tree", 'a').await;
-    assert!(matches!(ask(&w, "tree").await, Reply::Problem(problem) if problem.status == 503), "it rests");
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Denied(denial) if denial.status() == 503), "it rests");
     w.finish("sets.tree").await;
-    assert!(matches!(ask(&w, "tree/tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "tree/tree").await, RequestOutcome::Hit { .. }));
 
     // A lease that is live ends by its builder's word.
     let w = made().await;
@@ -171,7 +170,7 @@ async fn programs_that_were_cancelled_on_the_way_are_adopted_by_nobody() {
             building(&w, &["tree"]).await;
             turn(&w, "tree", 'a').await;
         }
-        assert!(matches!(ask(&w, "sets.tree").await, Reply::Pending(_)), "{end}");
+        assert!(matches!(ask(&w, "sets.tree").await, RequestOutcome::Pending(_)), "{end}");
         assert!(matches!(w.build("sets.tree").await.state, State::Queued { .. }), "{end}");
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use binplz_core::{
-    answer::reply::Reply,
     build::{Event, failure::Kind, policy::Policy, protocol::Turn},
     flow::{
         advance,
         lease::claim::claim,
+        request::outcome::RequestOutcome,
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::LeaseId,
@@ -62,7 +62,7 @@ async fn whatever_happens_a_derivation_has_one_at_work_and_nobody_is_stuck() {
             }
         }
         for (path, _) in PATHS {
-            assert!(matches!(ask(&w, path).await, Reply::Hit { .. }), "seed {seed}: {path}");
+            assert!(matches!(ask(&w, path).await, RequestOutcome::Hit { .. }), "seed {seed}: {path}");
         }
         assert_eq!(w.limits().await.taken(), 0);
     }

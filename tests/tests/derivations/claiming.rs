@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    answer::reply::Reply,
     build::{
         Event, State,
         failure::{Failure, Kind},
@@ -17,6 +16,7 @@ use binplz_core::{
             job::{Bearer, Denied},
             settle::{settle, stopped},
         },
+        request::outcome::RequestOutcome,
     },
     id::money::Micros,
     ports::Deployment,
@@ -192,6 +192,6 @@ async fn what_was_reserved_is_settled_when_a_build_joins() {
     w.pass(Duration::from_secs(3));
     w.finish("tree").await;
     assert_eq!((w.limits().await.reserved(), w.limits().await.spent()), (Micros(0), Micros(17)));
-    assert!(matches!(ask(&w, "sets.tree").await, Reply::Hit { .. }));
+    assert!(matches!(ask(&w, "sets.tree").await, RequestOutcome::Hit { .. }));
     assert_eq!(w.limits().await.spent(), Micros(17));
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use binplz_core::{
-    answer::reply::{Asked, Format, Reply},
+    answer::asked::{Asked, Format},
+    answer::problem::Problem,
     build::{
         Event, State,
         failure::Kind,
@@ -16,7 +17,7 @@ use binplz_core::{
     flow::{
         advance,
         lease::{claim::claim, settle::settle},
-        request::{log::log, status::status, wait},
+        request::{log::log, outcome::RequestOutcome, status::status, wait},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{target::Query, wait::Patience},
@@ -105,7 +106,7 @@ async fn a_holder_that_dies_is_followed_to_its_next_attempt() {
     sweep(&*w).await.expect("the ledger");
     dispatch(&*w).await.expect("the ledger");
     assert!(follows(&w.build("sets.tree").await));
-    let waits = status(&*w, &target("sets.tree")).await.expect("the ledger").expect("a build");
+    let waits = status(&*w, &target("sets.tree")).await.expect("a build");
     assert_eq!((waits.state, waits.attempt), ("queued", 2));
     w.pass(w.policy().delay_after(1));
     dispatch(&*w).await.expect("the ledger");
@@ -151,16 +152,17 @@ async fn a_failure_of_the_derivation_is_told_of_each_with_its_log_and_an_operato
     w.store().write(&segment, b"it does not compile\n".to_vec()).await.expect("the store");
     fail(&w, "tree", Kind::BuildFailed).await;
     for path in ["tree", "sets.tree"] {
-        let Reply::Problem(problem) = ask(&w, path).await else { panic!("no problem") };
+        let RequestOutcome::Denied(denial) = ask(&w, path).await else { panic!("no problem") };
+        let problem = Problem::from(&denial);
         assert_eq!((problem.status, problem.log), (422, true));
         assert_eq!(problem.sentence, format!("{path}: the build failed: why"));
-        let part = log(&*w, &target(path), 1).await.expect("the store").expect("a build");
+        let part = log(&*w, &target(path), 1).await.expect("a build");
         assert_eq!((part.content.as_slice(), part.complete), (&b"it does not compile\n"[..], true));
     }
     // Also of one that comes later.
     building(&w, &["more.tree"]).await;
     assert_eq!(turn(&w, "more.tree", 'a').await, Turn::Elsewhere);
-    assert!(matches!(ask(&w, "more.tree").await, Reply::Problem(problem) if problem.status == 422));
+    assert!(matches!(ask(&w, "more.tree").await, RequestOutcome::Denied(denial) if denial.status() == 422));
 
     advance(&*w, &w.key("sets.tree").await, &Event::Retry).await.expect("failed");
     dispatch(&*w).await.expect("the ledger");
@@ -192,7 +194,7 @@ async fn programs_of_another_derivation_are_borrowed_by_nobody() {
     dispatch(&*w).await.expect("the ledger");
     assert_eq!(turn(&w, "tree", 'b').await, Turn::Go);
     w.finish("tree").await;
-    assert!(matches!(ask(&w, "sets.tree").await, Reply::Pending(status) if status.state == "queued"));
+    assert!(matches!(ask(&w, "sets.tree").await, RequestOutcome::Pending(status) if status.state == "queued"));
     dispatch(&*w).await.expect("the ledger");
     assert_eq!(turn(&w, "sets.tree", 'a').await, Turn::Go);
 }
@@ -209,18 +211,18 @@ async fn whoever_follows_is_shown_how_far_the_other_is_its_log_and_nothing_of_th
     let segment = bearer.prefix().object(ObjectName::Log(1));
     w.store().write(&segment, b"so far\n".to_vec()).await.expect("the store");
     turn(&w, "sets.tree", 'a').await;
-    let Reply::Pending(shown) = ask(&w, "sets.tree").await else { panic!("not under way") };
+    let RequestOutcome::Pending(shown) = ask(&w, "sets.tree").await else { panic!("not under way") };
     assert_eq!((shown.state, shown.package.to_string().as_str()), ("building", "sets.tree"));
     assert_eq!(shown.headline(), "tree-2.1.0 buildPhase, 3 of 7 built");
     assert_eq!(shown.derivations_started, 0);
-    let part = log(&*w, &target("sets.tree"), 1).await.expect("the store").expect("a build");
+    let part = log(&*w, &target("sets.tree"), 1).await.expect("a build");
     assert_eq!((part.content.as_slice(), part.complete), (&b"so far\n"[..], false));
     let asked = Asked { origin: "http://h", target: None, format: Format::Json, retry: false };
-    let said = format!("{:?}", Reply::Pending(shown).answer(&asked));
+    let said = format!("{:?}", RequestOutcome::Pending(shown).answer(&asked));
     assert!(!said.contains("joined") && !said.contains(drv('a').as_str()), "{said}");
     // The other one has ended, and this one has not heard of it yet.
     w.finish("tree").await;
-    let shown = status(&*w, &target("sets.tree")).await.expect("the ledger").expect("a build");
+    let shown = status(&*w, &target("sets.tree")).await.expect("a build");
     assert_eq!((shown.state, shown.retry_after), ("building", 2));
 }
 

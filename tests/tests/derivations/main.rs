@@ -9,7 +9,6 @@ mod following;
 use std::sync::Arc;
 
 use binplz_core::{
-    answer::reply::Reply,
     build::{
         Build, State,
         failure::{Failure, Kind},
@@ -18,7 +17,7 @@ use binplz_core::{
     },
     flow::{
         lease::{claim::claim, settle::settle},
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::dispatch::dispatch,
     },
     id::key::DrvHash,
@@ -33,14 +32,14 @@ fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
 }
 
-async fn ask(w: &Arc<World>, path: &str) -> Reply {
+async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
     request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// Asks for what is there.
 async fn hit(w: &Arc<World>, path: &str) -> Served {
     match ask(w, path).await {
-        Reply::Hit { served, .. } => served,
+        RequestOutcome::Hit { served, .. } => served,
         other => panic!("{path}: {other:?}"),
     }
 }
@@ -48,7 +47,7 @@ async fn hit(w: &Arc<World>, path: &str) -> Served {
 /// Asked for, claimed and launched.
 async fn building(w: &Arc<World>, paths: &[&str]) {
     for path in paths {
-        assert!(matches!(ask(w, path).await, Reply::Pending(_)), "{path}");
+        assert!(matches!(ask(w, path).await, RequestOutcome::Pending(_)), "{path}");
     }
     dispatch(&**w).await.expect("the ledger");
     for path in paths {

@@ -86,5 +86,5 @@ fn a_data_directory_that_no_url_can_name_is_said_at_once() {
         .output()
         .expect("binplz");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("give a plainer path, or leave --cache away"), "{said}");
+    assert!(!output.status.success() && said.contains("choose a plainer path, or omit --cache"), "{said}");
 }

@@ -12,7 +12,7 @@ use binplz_tests::{
 };
 use serde_json::Value;
 
-const WORDS: &str = "as much was downloaded from here today as the operator allows; programs are served again at 20";
+const WORDS: &str = "today's download limit is reached; downloads resume on 20";
 
 fn status(data: &Path, arguments: &[&str]) -> String {
     let output = Command::new(program("binplz")).arg("status").args(arguments).arg("--data").arg(data).output();
@@ -64,10 +64,10 @@ fn when_a_days_ceiling_is_reached_everybody_is_told_until_when_and_a_higher_one_
     assert!(health["egress"]["ceiling"] == 3 * size && health["egress"]["until"].is_u64(), "{health}");
     assert!(health["egress"]["served"].as_u64() >= Some(3 * size), "{health}");
     let page = server.send("GET", "/-/health", &[("accept", "text/html")], b"").text();
-    assert!(page.contains("As much was downloaded from here today") && page.contains("Downloaded today"), "{page}");
+    assert!(page.contains("download limit is reached") && page.contains("Downloaded today"), "{page}");
     let overview: Value = serde_json::from_str(&status(&data, &["--json"])).expect("JSON");
     assert_eq!(overview["egress"], health["egress"]);
-    assert!(status(&data, &[]).contains("; none is served until 20"));
+    assert!(status(&data, &[]).contains("; downloads stop until 20"));
     assert!(server.log().contains("no program is served any more today"), "{}", server.log());
 
     // A saved stub and the installer do not wait until tomorrow.

@@ -82,7 +82,7 @@ fn a_set_that_does_its_worst_gets_a_catalogue_of_the_rest_from_a_builder_and_its
     for (why, count) in [("throws", 52), ("endless", 20), ("out-of-memory", 5), ("fails", 7)] {
         assert_eq!(log.matches(&format!(" x86_64-linux {why}:")).count(), count, "{why}: {log}");
     }
-    assert!(server.get("/a0115").text().contains("it takes more memory than there is"));
+    assert!(server.get("/a0115").text().contains("its evaluation exceeds the memory limit"));
 }
 
 /// The log of the only catalogue there is, as an operator reads it.

@@ -43,13 +43,13 @@ fn is_gone(pid: u32) {
 }
 
 #[test]
-fn a_cancelled_builds_processes_are_gone_and_whoever_asks_again_starts_it_anew() {
+fn a_cancelled_builds_processes_are_gone_and_the_next_request_starts_it_anew() {
     let (set, data) = (fresh_set(ENDLESS), tempfile::tempdir().expect("a temporary directory"));
     let server = Server::start(set.path(), &data.path().join("data"), &[]);
     let builder = begun(&server);
     assert!(
         said(&server, &["cancel", "failing.endless", "--yes"])
-            .ends_with("is cancelled: whoever asks for it next starts it anew\n")
+            .ends_with("is cancelled; the next request starts a new build\n")
     );
     is_gone(builder);
     assert_eq!(server.status("failing.endless")["state"], "unasked");
@@ -60,7 +60,7 @@ fn a_cancelled_builds_processes_are_gone_and_whoever_asks_again_starts_it_anew()
 
     let refused = binplz(&server, &["cancel", "failing.endless?pin=absent", "--yes"]);
     let why = String::from_utf8(refused.stderr).expect("text");
-    assert!(!refused.status.success() && why.contains("no such nixpkgs"), "{why}");
+    assert!(!refused.status.success() && why.contains("does not serve that pin or commit"), "{why}");
 }
 
 #[test]

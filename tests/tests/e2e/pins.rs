@@ -145,11 +145,11 @@ fn what_can_not_be_a_pin_is_told_in_one_sentence_and_changes_nothing() {
     let wrong_hash = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let empty = tempfile::tempdir().expect("a temporary directory");
     for (arguments, says) in [
-        (&["add", "local", "--path", text(empty.path())][..], "there is no package set"),
-        (&["add", "other", "--path", "/nonexistent"], "there is no package set"),
+        (&["add", "local", "--path", text(empty.path())][..], "no package set"),
+        (&["add", "other", "--path", "/nonexistent"], "no package set"),
         (&["add", "other", "--tarball", text(&tarball), "--nar-hash", wrong_hash], "hash mismatch"),
         (&["add", "other", "--tarball", text(empty.path())], "nix-instantiate failed"),
-        (&["add", "local", "--tarball", text(&tarball)], "there is a pin local already"),
+        (&["add", "local", "--tarball", text(&tarball)], "the pin local exists already"),
         (&["move", "other", "--path", text(set.path())], "there is no pin other"),
         (&["retire", "other", "--yes"], "there is no pin other"),
         (&["retire", "local", "--yes"], "local is the default pin"),

@@ -68,5 +68,5 @@ fn what_no_machine_here_can_build_is_refused_for_good() {
     let server = Server::start(&demo_set(), data.path(), &["--attempts", "1"]);
     let refused = server.settled(&format!("nq?sys={system}"));
     assert_eq!(refused.status, 422, "{}", refused.text());
-    assert!(refused.text().contains("no machine here can build it"), "{}", refused.text());
+    assert!(refused.text().contains("no builder of this service can build it"), "{}", refused.text());
 }

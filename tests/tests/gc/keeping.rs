@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use binplz_core::{
-    answer::reply::Reply,
     build::{State, failure::Kind, protocol::Turn},
     flow::{
         operator::gc::gc,
-        request::{log::log, program::request},
+        request::{log::log, outcome::RequestOutcome, program::request},
         schedule::dispatch::dispatch,
     },
     gc::FORGOTTEN,
@@ -59,7 +58,7 @@ async fn a_run_tells_the_limits_how_much_the_store_holds() {
 
 /// The log that is shown of a target.
 async fn told(w: &World, path: &str) -> String {
-    let part = log(w, &target(path), 1).await.expect("the store").expect("a build");
+    let part = log(w, &target(path), 1).await.expect("a build");
     String::from_utf8(part.content).expect("text")
 }
 
@@ -81,7 +80,7 @@ async fn a_failure_that_passes_is_forgotten_when_nobody_has_asked_for_a_month() 
     run(&w).await;
     assert!(prefixes(&w).await.is_empty());
     // The next request begins anew.
-    assert!(matches!(ask(&w, "tree").await, Reply::Pending(_)));
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Pending(_)));
 }
 
 #[tokio::test]
@@ -179,5 +178,5 @@ async fn a_rehearsal_changes_nothing_and_tells_what_a_run_does() {
         assert_eq!(rehearsal, run, "round {round}");
         w.pass(grace(&w));
     }
-    assert!(matches!(request(&*w, &target("tree"), Method::Get, None).await, Reply::Hit { .. }));
+    assert!(matches!(request(&*w, &target("tree"), Method::Get, None).await, RequestOutcome::Hit { .. }));
 }

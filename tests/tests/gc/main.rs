@@ -13,7 +13,6 @@ use std::{
 };
 
 use binplz_core::{
-    answer::reply::Reply,
     build::{
         Event, State,
         failure::{Failure, Kind},
@@ -24,7 +23,7 @@ use binplz_core::{
         advance,
         lease::{claim::claim, job::Bearer, settle::settle},
         operator::gc::gc,
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::dispatch::dispatch,
     },
     gc::Report,
@@ -44,13 +43,13 @@ fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
 }
 
-async fn ask(w: &World, path: &str) -> Reply {
+async fn ask(w: &World, path: &str) -> RequestOutcome {
     request(w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// Asks for what is there, with all that a client would then fetch.
 async fn hit(w: &World, path: &str) -> Served {
-    let Reply::Hit { served, .. } = ask(w, path).await else { panic!("{path}: no hit") };
+    let RequestOutcome::Hit { served, .. } = ask(w, path).await else { panic!("{path}: no hit") };
     let size = w.store().size(&served.object).await.expect("the store");
     assert_eq!(size, Some(served.size), "{path}: its object is not there");
     served

@@ -148,6 +148,6 @@ async fn a_removal_whose_reply_was_lost_is_done() {
     assert!(prefixes(&w).await.is_empty());
     // Its name means nothing any more.
     assert!(
-        matches!(ask(&w, "dash?pin=old").await, binplz_core::answer::reply::Reply::Problem(problem) if problem.status == 400)
+        matches!(ask(&w, "dash?pin=old").await, binplz_core::flow::request::outcome::RequestOutcome::Denied(denial) if denial.status() == 400)
     );
 }

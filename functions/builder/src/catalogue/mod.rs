@@ -89,7 +89,7 @@ fn check(counts: &Counts) -> Result<(), Ending> {
     if counts.exhausting > counts.attrs / EXHAUSTING {
         let Counts { attrs, exhausting, .. } = counts;
         return Err(of_set(&format!(
-            "{exhausting} of {attrs} attributes took too much time or memory: allow them more of it"
+            "{exhausting} of {attrs} attributes took too much time or memory: raise these limits"
         )));
     }
     Ok(())

@@ -24,7 +24,7 @@ const QUERY: &str = "SELECT json_array(package, name) FROM Programs WHERE system
 /// Passes the rows of a `programs.sqlite` to the writer; returns how many it took. Names that no request can contain
 /// are skipped.
 pub(crate) fn from_database(file: &Path, writer: &mut Writer) -> Result<usize, String> {
-    let failed = |why: &dyn std::fmt::Display| format!("{} can not be read: {why}", file.display());
+    let failed = |why: &dyn std::fmt::Display| format!("{} cannot be read: {why}", file.display());
     let mut sqlite = Command::new("sqlite3");
     sqlite.args(["-batch", "-readonly", "-bail"]).arg(file).arg(QUERY);
     let mut child = sqlite
@@ -56,7 +56,7 @@ struct Line {
 
 /// Reads a list of builds: a file with one JSON object a line, `{"attr": …, "manifest": …}`.
 pub(crate) fn read_builds(file: &Path) -> Result<Vec<(Attr, Manifest)>, String> {
-    let failed = |why: &dyn std::fmt::Display| format!("{} can not be read: {why}", file.display());
+    let failed = |why: &dyn std::fmt::Display| format!("{} cannot be read: {why}", file.display());
     let file = fs::File::open(file).map_err(|error| failed(&error))?;
     let lines = BufReader::new(file).lines().map(|line| {
         let Line { attr, manifest } =

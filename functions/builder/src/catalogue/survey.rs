@@ -105,7 +105,7 @@ fn no_set(worker: &Worker, standing: &Standing) -> Ending {
         Standing::Refused { why, detail } => why.failure(detail.as_deref()).detail,
         Standing::Buildable { .. } => None,
     };
-    of_set(&format!("the set can not be evaluated: {}", said.as_deref().unwrap_or("it has no pkgsStatic")))
+    of_set(&format!("the set cannot be evaluated: {}", said.as_deref().unwrap_or("it has no pkgsStatic")))
 }
 
 /// Evaluates attributes, in shards.

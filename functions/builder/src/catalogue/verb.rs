@@ -92,7 +92,7 @@ fn run(options: &Options) -> Result<(), Ending> {
     let nixpkgs = fs::canonicalize(&options.nixpkgs).map_err(|error| at(&options.nixpkgs, &error))?;
     let beside = nixpkgs.join(DATABASE);
     let recipe = Recipe {
-        nixpkgs: nixpkgs.to_str().ok_or_else(|| Ending::ours("the nixpkgs has a path that is no text"))?.to_owned(),
+        nixpkgs: nixpkgs.to_str().ok_or_else(|| Ending::ours("the path of nixpkgs is not valid UTF-8"))?.to_owned(),
         rev: options.rev.clone(),
         systems: options.systems.clone(),
         enter: options.enter.clone(),

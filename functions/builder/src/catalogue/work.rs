@@ -44,7 +44,7 @@ fn built(context: &BuildContext) -> Result<Vec<(Attr, Manifest)>, Ending> {
         built.extend(answer.packages);
         looked = answer.next;
     }
-    context.log.say(&format!("programs: of {} packages that were built", built.len()));
+    context.log.say(&format!("programs: known from {} built packages", built.len()));
     Ok(built)
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending>
     let nixpkgs = nixpkgs::directory(context, &job.nixpkgs)?;
     let database = nixpkgs.join(DATABASE);
     let recipe = Recipe {
-        nixpkgs: nixpkgs.to_str().ok_or_else(|| Ending::ours("the nixpkgs has a path that is no text"))?.to_owned(),
+        nixpkgs: nixpkgs.to_str().ok_or_else(|| Ending::ours("the path of nixpkgs is not valid UTF-8"))?.to_owned(),
         rev: job.key.rev.clone(),
         systems: vec![job.key.system],
         enter: ENTER.iter().filter_map(|attr| attr.parse().ok()).collect(),

@@ -131,14 +131,14 @@ impl<'a> Worker<'a> {
             paths = paths.get(whole..).unwrap_or_default();
             match (death, last.first(), paths.split_first()) {
                 (None, ..) if paths.is_empty() => {}
-                (None, ..) => return Err(Ending::ours("Nix came to its end and left attributes out")),
+                (None, ..) => return Err(Ending::ours("Nix ended before it had evaluated all attributes")),
                 // It is evaluated again, first in its process.
                 (Some(Death { alone: false, .. }), Some(_), _) => {}
                 (Some(death), Some(lines), Some((path, rest))) => {
                     tell(path, Found::of(lines, Some(death)))?;
                     paths = rest;
                 }
-                (Some(death), ..) => return Err(of_set(&format!("the set can not be evaluated: {}", death.said()))),
+                (Some(death), ..) => return Err(of_set(&format!("the set cannot be evaluated: {}", death.said()))),
             }
         }
         Ok(())
@@ -154,7 +154,7 @@ impl<'a> Worker<'a> {
         let mark = format!("{MARK} {}", nonce()?);
         let mut child = self.nix.child("nix-instantiate", &self.arguments(paths, &mark, bare));
         let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut child = child.map_err(|error| Ending::ours(format!("Nix can not be run: {error}")))?;
+        let mut child = child.map_err(|error| Ending::ours(format!("Nix cannot be run: {error}")))?;
         let group = Pid::from_child(&child);
         lock(&self.running.0).insert(group);
         if self.nix.stop().why().is_some() {

@@ -76,19 +76,19 @@ fn a_build_beyond_a_limit_is_ended_with_all_its_processes_and_is_not_tried_again
             "endless",
             JobLimits { seconds: 2, ..limits.clone() },
             Kind::TimedOut,
-            "the build took longer than is allowed: the job's time was over",
+            "the build exceeded its time limit: the job's time was over",
         ),
         (
             "silent",
             JobLimits { silent_seconds: 1, ..limits.clone() },
             Kind::Silent,
-            "the build said nothing for longer than is allowed: timed out after 1 seconds of silence",
+            "the build printed nothing for too long: timed out after 1 seconds of silence",
         ),
         (
             "talkative",
             JobLimits { log_bytes: 50_000, ..limits },
             Kind::LogTooLong,
-            "the build's log grew longer than is allowed: killed after writing more than 50000 bytes of log output",
+            "the build's log exceeded its size limit: killed after writing more than 50000 bytes of log output",
         ),
     ] {
         let bench = Bench::new();
@@ -223,7 +223,7 @@ fn an_expression_sees_no_variable_and_no_network_and_finds_its_own_set() {
 fn a_package_for_another_machine_says_which_one_it_takes() {
     let bench = Bench::new();
     let endpoint = bench.work(bench.job("failing.elsewhere"));
-    let said = "no machine here can build it: a 'riscv64-linux' ";
+    let said = "no builder of this service can build it: a 'riscv64-linux' ";
     assert_failed(&endpoint, Kind::NoMachine, Next::Nothing, said);
 }
 
@@ -278,7 +278,7 @@ fn a_package_set_that_can_not_be_had_is_no_fault_of_the_package() {
 #[test]
 fn a_machine_without_nix_or_with_an_old_one_says_so() {
     let bench = Bench::new();
-    for (nix, says) in [(None, "there is no Nix here"), (Some("nix-store (Nix) 2.3.16"), "Nix 2.8 or newer is needed")]
+    for (nix, says) in [(None, "Nix is not installed"), (Some("nix-store (Nix) 2.3.16"), "Nix 2.8 or newer is needed")]
     {
         let path = tempfile::tempdir().expect("a directory");
         if let Some(version) = nix {

@@ -206,8 +206,8 @@ fn why_a_package_can_not_be_had_comes_straight_from_the_catalogue() {
             ("steam", "422 steam: its licence is unfree"),
             ("exa", &format!("422 exa: {no_evaluation}: 'exa' has been replaced by 'eza'")),
             ("loop", &format!("422 loop: {no_evaluation}: infinite recursion encountered")),
-            ("forever", &format!("422 forever: {no_evaluation}: it does not come to an end")),
-            ("huge", &format!("422 huge: {no_evaluation}: it takes more memory than there is")),
+            ("forever", &format!("422 forever: {no_evaluation}: its evaluation does not end")),
+            ("huge", &format!("422 huge: {no_evaluation}: its evaluation exceeds the memory limit")),
         ],
     );
 }

@@ -1,4 +1,4 @@
-//! Builds, one or a list of them, as an operator looks at them.
+//! `binplz list`, `show`, `why`, `log`, and the acts on one build.
 
 use std::{
     fmt::Write as _,
@@ -26,7 +26,7 @@ use crate::{
     site::Site,
 };
 
-/// How long to wait until a log that is followed is looked at again.
+/// The poll interval of `binplz log --follow`.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn list(List { state, which, common }: List) -> Result<(), OperateError> {
@@ -35,19 +35,19 @@ pub(crate) async fn list(List { state, which, common }: List) -> Result<(), Oper
     if common.json {
         println!("{}", serde_json::json!(builds));
     } else if builds.is_empty() {
-        println!("There is no such build.");
+        println!("No builds.");
     } else {
         print!("{}", table(&builds, binplz_clock::now()));
     }
     Ok(())
 }
 
-/// The shortest name by which a build can be named again.
+/// The shortest name that the commands accept for a build.
 pub(crate) fn name(listing: &Listing) -> String {
     listing.target.clone().unwrap_or_else(|| listing.key.to_string())
 }
 
-/// One line for each.
+/// One line per build.
 fn table(builds: &[Listing], now: Timestamp) -> String {
     let names: Vec<_> = builds.iter().map(name).collect();
     let width = names.iter().map(String::len).max().unwrap_or(0);
@@ -72,9 +72,9 @@ pub(crate) async fn act(One { of, common }: One, act: Act) -> Result<(), Operate
 fn done(act: Act) -> &'static str {
     match act {
         Act::Retry => "is queued",
-        Act::Warm => "is queued, behind all that somebody waits for",
-        Act::Forget => "is forgotten: whoever asks for it next starts it anew",
-        Act::Cancel => "is cancelled: whoever asks for it next starts it anew",
+        Act::Warm => "is queued, behind all requested builds",
+        Act::Forget => "is forgotten; the next request starts a new build",
+        Act::Cancel => "is cancelled; the next request starts a new build",
     }
 }
 
@@ -101,7 +101,7 @@ fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name:<10}{value}");
 }
 
-/// All that is known of a build, in lines.
+/// All details of a build, in lines.
 fn all(shown: &Shown, now: Timestamp) -> String {
     let Shown { listing, current, estimate_seconds, history, cost, past, log, .. } = shown;
     let mut text = String::new();
@@ -135,12 +135,12 @@ fn all(shown: &Shown, now: Timestamp) -> String {
     text
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 fn ended(attempt: &Attempt, now: Timestamp) -> String {
     let how = match (&attempt.failure, &attempt.left, &attempt.seen_in) {
-        (Some(failure), _, Some(other)) => format!("{}; {} had come to it before", failure.sentence(), other.key),
+        (Some(failure), _, Some(other)) => format!("{}; {} had hit this failure before", failure.sentence(), other.key),
         (Some(failure), ..) => failure.sentence(),
-        (None, Some(_), _) => "left to another build of the same derivation".to_owned(),
+        (None, Some(_), _) => "followed another build of the same derivation".to_owned(),
         (None, None, _) => "ready".to_owned(),
     };
     let memory = attempt.stats.memory.map_or(String::new(), |memory| format!(", {} of memory", bytes(memory)));
@@ -149,11 +149,11 @@ fn ended(attempt: &Attempt, now: Timestamp) -> String {
     format!("{how} ({ago} ago, after {took} on {}{memory}{task})", attempt.size)
 }
 
-/// Why a build failed, and what can be done.
+/// Why a build failed, and what to do.
 fn reason(shown: &Shown, now: Timestamp) -> String {
     let of = name(&shown.listing);
     let Some(failure) = &shown.failure else {
-        return format!("{of} has not failed: it is {}\n", shown.listing.state);
+        return format!("{of} has not failed; its state is {}\n", shown.listing.state);
     };
     let mut text = format!("{of}: {}\n", failure.sentence());
     if !failure.lines.is_empty() {
@@ -171,21 +171,21 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
     let again = format!("binplz retry '{of}'");
     match (failure.kind.class(), shown.until) {
         _ if shown.listing.state != "failed" && shown.until.is_none() => {
-            format!("It is {} again, by itself.", shown.listing.state)
+            format!("It is {} again: the retry is automatic.", shown.listing.state)
         }
-        (Class::Permanent, _) => format!(
-            "It will fail so again: it is not tried any more until its nixpkgs moves. If you have changed something: {again}"
-        ),
+        (Class::Permanent, _) => {
+            format!("It would fail again, so it is not retried for this commit. If you have fixed the cause: {again}")
+        }
         (Class::Transient | Class::TransientLarger, Some(until)) => {
-            let rest = if until > now { format!("in {}", span(until - now)) } else { "now".to_owned() };
-            format!("This may pass. Whoever asks for it {rest} starts it again; or at once: {again}")
+            let rest = if until > now { format!("after {}", span(until - now)) } else { "now".to_owned() };
+            format!("The failure may be temporary. A request {rest} starts it again. To retry at once: {again}")
         }
-        (Class::Transient | Class::TransientLarger, None) => format!("This may pass: {again}"),
-        (Class::Operator, _) => "Nothing more is built until you have mended that: then, binplz resume".to_owned(),
+        (Class::Transient | Class::TransientLarger, None) => format!("The failure may be temporary. To retry: {again}"),
+        (Class::Operator, _) => "No build starts until you have fixed the cause and run: binplz resume".to_owned(),
     }
 }
 
-/// Waits for as long as a build does: what there is of its log until then is that of the attempt before.
+/// Waits until the build has started: until then its log is that of the previous attempt.
 async fn until_it_begins(site: &Site, of: &Named) -> Result<(), OperateError> {
     let mut told = String::new();
     loop {

@@ -1,4 +1,4 @@
-//! What the month has cost.
+//! `binplz cost`.
 
 use std::{fmt::Write, time::Duration};
 
@@ -41,20 +41,21 @@ fn told(cost: &Cost) -> String {
     };
     if !cost.dearest.is_empty() {
         let what = if cost.bill.is_some() { "cost" } else { "took" };
-        let _ = writeln!(text, "\nWhat {what} most, of the {} builds looked at:", thousands(cost.looked_at as u64));
+        let _ =
+            writeln!(text, "\nThe packages that {what} most, of the last {} builds:", thousands(cost.looked_at as u64));
         cost.dearest.iter().for_each(|taken| text.push_str(&dear(taken, cost.bill.is_some())));
     }
     text
 }
 
-/// A bill, with what it rests on beside each line.
+/// A bill, with the basis of each line beside it.
 fn paid(cost: &Cost, bill: &Bill) -> String {
     let Bill { prices, reserved, budget, so_far, forecast } = bill;
     let days = |time: Duration| time.as_secs() / 86_400;
     let (gone, whole) = (days(cost.at - cost.since), days(cost.until - cost.since));
     let mut text =
         format!("{}, {gone} of {whole} days, in dollars of {} as of {}\n", cost.month, prices.region, prices.date);
-    let _ = writeln!(text, "{:10}{:>12}{:>15}", "", "so far", "by its end");
+    let _ = writeln!(text, "{:10}{:>12}{:>15}", "", "so far", "forecast");
     let limit = budget.map_or("no limit".to_owned(), |budget| format!("{} at most", cents(budget)));
     let Traffic { hits, bytes: out } = cost.traffic;
     let mut line = |name: &str, of: fn(&Sums) -> Micros, why: String| {
@@ -64,21 +65,21 @@ fn paid(cost: &Cost, bill: &Bill) -> String {
     };
     line("builds", |sums| sums.builds, format!("{} more reserved; {limit}", cents(*reserved)));
     line("requests", |sums| sums.requests, format!("{} hits", thousands(hits)));
-    line("egress", |sums| sums.egress, format!("{} of programs, and the redirects", bytes(out)));
-    line("storage", |sums| sums.storage, format!("{} kept", bytes(cost.stored)));
-    line("standing", |sums| sums.standing, "metrics, alarms, the queue, the sweep, the image, the rows".to_owned());
-    line("in all", |sums| sums.total, String::new());
+    line("egress", |sums| sums.egress, format!("{} of programs, and redirects", bytes(out)));
+    line("storage", |sums| sums.storage, format!("{} stored", bytes(cost.stored)));
+    line("fixed", |sums| sums.standing, "metrics, alarms, the queue, the sweep, the image, the rows".to_owned());
+    line("total", |sums| sums.total, String::new());
     text
 }
 
-/// Where nothing is paid for: what it has done.
+/// The report of a deployment without prices: its hours and downloads.
 fn free(cost: &Cost) -> String {
     let Traffic { hits, bytes: out } = cost.traffic;
-    let mut text = format!("{}: building costs nothing here\n", cost.month);
+    let mut text = format!("{}: builds cost nothing on this deployment\n", cost.month);
     let (took, count) = (hours(cost.building_seconds), thousands(cost.looked_at as u64));
-    let _ = writeln!(text, "building  {took}, by the {count} builds looked at");
+    let _ = writeln!(text, "building  {took}, in the last {count} builds");
     let _ = writeln!(text, "served    {} hits, {} of programs", thousands(hits), bytes(out));
-    let _ = writeln!(text, "storage   {} kept", bytes(cost.stored));
+    let _ = writeln!(text, "storage   {} stored", bytes(cost.stored));
     text
 }
 
@@ -98,7 +99,7 @@ fn hours(seconds: u64) -> String {
     format!("{}.{} hours", tenths / 10, tenths % 10)
 }
 
-/// Dollars with their cents, rounded up: less than a cent is not nothing.
+/// Dollars and cents, rounded up, so that a fraction of a cent is not zero.
 fn cents(Micros(micros): Micros) -> String {
     let cents = micros.div_ceil(10_000);
     format!("{}.{:02}", thousands(cents / 100), cents % 100)
@@ -158,15 +159,15 @@ mod tests {
         };
         let expected = "\
 2026-11, 22 of 30 days, in dollars of us-east-1 as of 2026-10
-                so far     by its end
+                so far       forecast
 builds            1.00           2.00   0.42 more reserved; 20.00 at most
 requests          0.03           0.05   12,345 hits
-egress            5.66          11.32   61.7 GB of programs, and the redirects
-storage           0.04           0.04   2.0 GB kept
-standing          3.00           6.00   metrics, alarms, the queue, the sweep, the image, the rows
-in all        1,234.57       2,469.14
+egress            5.66          11.32   61.7 GB of programs, and redirects
+storage           0.04           0.04   2.0 GB stored
+fixed             3.00           6.00   metrics, alarms, the queue, the sweep, the image, the rows
+total         1,234.57       2,469.14
 
-What cost most, of the 1,234 builds looked at:
+The packages that cost most, of the last 1,234 builds:
                   0.43   rustc: 2 attempts, 2 hours
                   0.01   tree: 1 attempt, 1 minute
 ";
@@ -178,16 +179,16 @@ What cost most, of the 1,234 builds looked at:
     #[test]
     fn where_building_costs_nothing_hours_are_told() {
         let expected = "\
-2026-11: building costs nothing here
-building  2.2 hours, by the 1,234 builds looked at
+2026-11: builds cost nothing on this deployment
+building  2.2 hours, in the last 1,234 builds
 served    12,345 hits, 61.7 GB of programs
-storage   2.0 GB kept
+storage   2.0 GB stored
 
-What took most, of the 1,234 builds looked at:
+The packages that took most, of the last 1,234 builds:
                2 hours   rustc: 2 attempts
 ";
         assert_eq!(told(&month(None)), expected);
         let none = Cost { dearest: vec![], looked_at: 0, building_seconds: 0, ..month(None) };
-        assert!(told(&none).contains("\nbuilding  0.0 hours, by the 0 builds looked at\n"));
+        assert!(told(&none).contains("\nbuilding  0.0 hours, in the last 0 builds\n"));
     }
 }

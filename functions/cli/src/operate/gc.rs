@@ -1,4 +1,4 @@
-//! What nobody needs any more is cleared away.
+//! `binplz gc`.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use binplz_core::{
 
 use crate::operate::{Gc, OperateError};
 
-/// Clears away, and tells what.
+/// Runs garbage collection, and prints its report.
 ///
 /// # Errors
 /// [`OperateError`].
@@ -32,11 +32,8 @@ fn told(report: &Report, now: Timestamp) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{name:<10}{value}");
     };
-    let goes = if *rehearsal { "would go" } else { "gone" };
-    line(
-        "rows",
-        format!("{builds} of builds, {served} served, {derivations} of derivations, {past} of the past {goes}"),
-    );
+    let goes = if *rehearsal { "would be deleted" } else { "deleted" };
+    line("rows", format!("{builds} builds, {served} served, {derivations} derivations, {past} profiles {goes}"));
     line("objects", format!("{} {goes}", amount(removed)));
     if *nixpkgs > 0 {
         line("nixpkgs", format!("{nixpkgs} {goes}"));
@@ -50,16 +47,16 @@ fn told(report: &Report, now: Timestamp) -> String {
         );
     }
     if let Some(until) = waiting_until {
-        // By then no client can be downloading one.
+        // By then no client can be downloading one of them.
         let left = text::span(*until - now);
-        line("waiting", format!("{}, unneeded, to go in {left} at the earliest", amount(waiting)));
+        line("waiting", format!("{}, unreferenced, deleted in {left} at the earliest", amount(waiting)));
     }
     line("kept", amount(kept));
     if *busy > 0 {
-        line("busy", format!("{busy} rows were written meanwhile: run it again"));
+        line("busy", format!("{busy} rows changed during the run: run gc again"));
     }
     if *rehearsal {
-        line("", "nothing was changed; what goes first is let alone for a while before its objects go".to_owned());
+        line("", "dry run: nothing was deleted; objects are deleted a grace period after their rows".to_owned());
     }
     text
 }
@@ -83,8 +80,8 @@ mod tests {
         };
         assert_eq!(
             told(&report, now),
-            "rows      3 of builds, 5 served, 2 of derivations, 1 of the past gone\n\
-             objects   9 of 2 builds, 1.2 MB gone\n\
+            "rows      3 builds, 5 served, 2 derivations, 1 profiles deleted\n\
+             objects   9 of 2 builds, 1.2 MB deleted\n\
              kept      4 of 1 builds, 12.0 GB\n"
         );
         let waiting = Amount { prefixes: 1, objects: 1, bytes: 1 };
@@ -93,8 +90,14 @@ mod tests {
             Shared { removed: Files { files: 2, bytes: 1 }, kept: Files { files: 1, bytes: 2_000_000 }, offered: 2000 };
         report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, cache, ..report };
         let told = told(&report, now);
-        assert!(told.contains("1.2 MB would go\nnixpkgs   1 would go\n"), "{told}");
-        assert!(told.contains("cache     2 files, 1 B would go, 1 files, 2.0 MB kept, and 2.0 kB offered\n"), "{told}");
-        assert!(told.contains("waiting   1 of 1 builds, 1 B, unneeded, to go in 1 hour at the earliest"), "{told}");
+        assert!(told.contains("1.2 MB would be deleted\nnixpkgs   1 would be deleted\n"), "{told}");
+        assert!(
+            told.contains("cache     2 files, 1 B would be deleted, 1 files, 2.0 MB kept, and 2.0 kB offered\n"),
+            "{told}"
+        );
+        assert!(
+            told.contains("waiting   1 of 1 builds, 1 B, unreferenced, deleted in 1 hour at the earliest"),
+            "{told}"
+        );
     }
 }

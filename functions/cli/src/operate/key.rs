@@ -1,4 +1,4 @@
-//! `binplz key`: API keys, for clients that are trusted with more builds a day than an address is.
+//! `binplz key`: API keys, for clients that need more builds a day than an address may start.
 
 use binplz_core::{
     flow::operator::orders::{Operator, Order},
@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use crate::{operate::OperateError, site::Which};
 
-/// What `binplz key` takes.
+/// The arguments of `binplz key`.
 #[derive(ClapArgs)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -20,28 +20,28 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Make a key, and tell its secret this once: curl -L -H 'Authorization: Bearer SECRET' HOST/tree
+    /// Create a key and print its secret, this once. Usage: curl -L -H 'Authorization: Bearer SECRET' HOST/tree
     Add {
-        /// What to call it: 1 to 64 of a-z, 0-9, dots and dashes
+        /// The name of the key: 1 to 64 of a-z, 0-9, dots and dashes
         name: KeyName,
-        /// Builds that its holder may have started in a day [default: no limit but the budget]
+        /// New builds per day [default: limited by the budget only]
         #[arg(long, value_name = "N")]
         builds: Option<u32>,
     },
-    /// Let a key count no more
+    /// Revoke a key
     Remove {
-        /// The key
+        /// The name of the key
         name: KeyName,
     },
-    /// Tell the keys, without their secrets
+    /// List the keys, without their secrets
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
 /// [`OperateError`].

@@ -1,4 +1,4 @@
-//! Many builds at once, with a bar that shows how far it is.
+//! Commands for many builds at once, with a progress bar.
 
 use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
 
@@ -16,17 +16,17 @@ use crate::{
     site::Site,
 };
 
-/// How long to wait until builds that are waited for are looked at again.
+/// The poll interval of `--wait`.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// On stderr, and only where that is a terminal.
+/// A progress bar on stderr, shown only in a terminal.
 fn bar(of: usize, what: &'static str) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(of as u64).with_style(style).with_message(what)
 }
 
-/// Does it to all of them. Returns how those stand then that it could be done to; of the others it is told why not.
+/// Acts on each build, and returns the listings of those that accepted. For the others it prints the reason.
 async fn each(site: &Site, all: Vec<Named>, act: Act) -> Vec<Listing> {
     let bar = bar(all.len(), "queueing");
     let mut done = Vec::new();
@@ -41,20 +41,20 @@ async fn each(site: &Site, all: Vec<Named>, act: Act) -> Vec<Listing> {
     done
 }
 
-/// Tries all again that have failed for one reason.
+/// Retries all builds that failed for one reason.
 pub(crate) async fn retry(which: Whose, common: Common) -> Result<(), OperateError> {
     let site = common.which.find().await?;
     let mut failed = listed(&site, which.filter(Some(State::Failed))).await?;
-    // These are tried again by themselves, and need not wait for that any longer.
+    // Queued ones would be retried after their delay: this retries them now.
     failed.extend(listed(&site, which.filter(Some(State::Queued))).await?);
     let reason = which.reason.map_or("", |kind| kind.name());
     if !failed.is_empty() {
-        common.confirm.that(|| format!("tries {} again that failed with {reason}", builds_told(failed.len())))?;
+        common.confirm.that(|| format!("retries {} that failed with {reason}", builds_told(failed.len())))?;
     }
     let queued = each(&site, failed.into_iter().map(|build| Named::Key(build.key)).collect(), Act::Retry).await;
     match common.json {
         true => println!("{}", serde_json::json!(queued)),
-        false if queued.is_empty() => println!("No build has failed so."),
+        false if queued.is_empty() => println!("No build has failed for this reason."),
         false => println!("{} queued; watch: binplz list --state building", builds_told(queued.len())),
     }
     Ok(())
@@ -64,18 +64,18 @@ fn builds_told(count: usize) -> String {
     if count == 1 { "1 build".to_owned() } else { format!("{count} builds") }
 }
 
-/// What is in the builders' cache when these are built, is what most packages need.
+/// Packages whose builds fill the builders' cache with what most packages need.
 const SEED: &str = include_str!("../../../../infra/seed.txt");
-/// For how long what was served says what people use.
+/// The time whose downloads count for `--top`.
 const USED: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Has all of a list built.
+/// Queues all packages of a list.
 pub(crate) async fn warm(Warm { file, wait, common }: Warm) -> Result<(), OperateError> {
     let targets = read(&file)?;
     warm_all(&common.which.find().await?, targets, wait, common).await
 }
 
-/// Has those built that bring compilers with them.
+/// Queues the packages that bring compilers with them.
 pub(crate) async fn seed(Seed { list, top, pin, wait, common }: Seed) -> Result<(), OperateError> {
     let mut targets = match list {
         Some(file) => read(&file)?,
@@ -104,11 +104,11 @@ async fn warm_all(site: &Site, targets: Vec<Target>, wait: bool, common: Common)
     }
     match refused {
         0 => Ok(()),
-        _ => Err(OperateError::Some(format!("{refused} of these are nothing that can be built"))),
+        _ => Err(OperateError::Some(format!("{refused} of these cannot be built"))),
     }
 }
 
-/// Looks until none of them is under way.
+/// Polls until none of them is queued or running.
 async fn wait_for(site: &Site, builds: &mut [Listing]) -> Result<(), OperateError> {
     let bar = bar(builds.len(), "building");
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -131,7 +131,7 @@ fn is_open(build: &Listing) -> bool {
     matches!(build.state.as_str(), "queued" | "building")
 }
 
-/// "3 ready, 1 failed", and of those that failed which and why.
+/// "3 ready, 1 failed", then each failed build with its reason.
 fn counted(builds: &[Listing]) -> String {
     let mut states = BTreeMap::<&str, usize>::new();
     builds.iter().for_each(|build| *states.entry(&build.state).or_default() += 1);
@@ -152,7 +152,7 @@ fn read(file: &Path) -> Result<Vec<Target>, OperateError> {
     parse(&text).map_err(|(line, why)| OperateError::Line(line, why))
 }
 
-/// The targets of a list; the number of the line that is none.
+/// The targets of a list, or the number of its first invalid line.
 fn parse(text: &str) -> Result<Vec<Target>, (usize, BadTarget)> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or("").trim());
     let wanted = lines.enumerate().filter(|(_, line)| !line.is_empty());

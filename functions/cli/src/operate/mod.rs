@@ -1,4 +1,4 @@
-//! What an operator does about builds, with a server on this machine or a stack alike.
+//! The operator's commands, for a server on this machine or a stack on AWS.
 
 mod builds;
 mod cost;
@@ -35,42 +35,42 @@ use crate::{
     site::{self, Site, Which},
 };
 
-/// What all of these take.
+/// The arguments of all commands.
 #[derive(ClapArgs)]
 pub(crate) struct Common {
     #[command(flatten)]
     which: Which,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     confirm: Confirm,
 }
 
-/// Of one build.
+/// The arguments of a command about one build.
 #[derive(ClapArgs)]
 pub(crate) struct One {
-    /// The build, as people ask for it (tree, procps/ps, 'tree?sys=aarch64-linux&pin=unstable'), or as a list tells it (COMMIT/SYSTEM/PACKAGE)
+    /// The build: as in a URL (tree, procps/ps, 'tree?sys=aarch64-linux&pin=unstable'), or COMMIT/SYSTEM/PACKAGE as printed by list
     #[arg(value_name = "BUILD")]
     of: Named,
     #[command(flatten)]
     common: Common,
 }
 
-/// Of all builds.
+/// The arguments of `binplz pause`.
 #[derive(ClapArgs)]
 pub(crate) struct Pause {
-    /// Let end what is under way
+    /// Let running builds finish
     #[arg(long)]
     drain: bool,
     #[command(flatten)]
     common: Common,
 }
 
-/// Which builds.
+/// The arguments of `binplz list`.
 #[derive(ClapArgs)]
 pub(crate) struct List {
-    /// Only those that stand so
+    /// Only builds in this state
     #[arg(long, value_enum)]
     state: Option<State>,
     #[command(flatten)]
@@ -79,22 +79,22 @@ pub(crate) struct List {
     common: Common,
 }
 
-/// Whose, among those of a state.
+/// A filter of builds.
 #[derive(ClapArgs)]
 pub(crate) struct Whose {
-    /// Only those that have failed so
+    /// Only builds that failed for this reason
     #[arg(long, value_parser = reasons(), value_name = "REASON")]
     reason: Option<Kind>,
-    /// Only those that came to stand so within that time: 90m, 2h, 7days
+    /// Only builds that entered their state within this time: 90m, 2h, 7days
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     since: Option<std::time::Duration>,
 }
 
-/// One build, or all that have failed for one reason.
+/// The arguments of `binplz retry`.
 #[derive(ClapArgs)]
 #[command(override_usage = "binplz retry BUILD\n       binplz retry --reason REASON [--since TIME]")]
 pub(crate) struct Retry {
-    /// The build, as people ask for it (tree), or as a list tells it
+    /// The build: as in a URL (tree), or as printed by list
     #[arg(value_name = "BUILD", required_unless_present = "reason", conflicts_with_all = ["reason", "since"])]
     of: Option<Named>,
     #[command(flatten)]
@@ -103,111 +103,111 @@ pub(crate) struct Retry {
     common: Common,
 }
 
-/// A log.
+/// The arguments of `binplz log`.
 #[derive(ClapArgs)]
 pub(crate) struct Log {
-    /// Go on until the build has ended
+    /// Follow the log until the build has ended
     #[arg(long, short)]
     follow: bool,
     #[command(flatten)]
     one: One,
 }
 
-/// A package that is to be served no more.
+/// The arguments of `binplz takedown`.
 #[derive(ClapArgs)]
 pub(crate) struct Takedown {
-    /// The package: its attribute
+    /// The attribute of the package
     package: Attr,
-    /// Why, for those who ask for it
+    /// The reason, which clients see
     #[arg(long, value_name = "TEXT")]
     why: String,
     #[command(flatten)]
     common: Common,
 }
 
-/// A package that is to be served again.
+/// The arguments of `binplz restore`.
 #[derive(ClapArgs)]
 pub(crate) struct Restore {
-    /// The package: its attribute
+    /// The attribute of the package
     package: Attr,
     #[command(flatten)]
     common: Common,
 }
 
-/// What is served most.
+/// The arguments of `binplz top`.
 #[derive(ClapArgs)]
 pub(crate) struct Top {
-    /// Within that time: 90m, 2h, 7days
+    /// Count the hits within this time: 90m, 2h, 7days
     #[arg(long, value_parser = humantime::parse_duration, default_value = "24h", value_name = "TIME")]
     since: std::time::Duration,
-    /// How many packages
+    /// The number of packages
     #[arg(long, default_value_t = 20, value_name = "N")]
     most: usize,
     #[command(flatten)]
     common: Common,
 }
 
-/// What builds may cost.
+/// The arguments of `binplz budget`.
 #[derive(ClapArgs)]
 pub(crate) struct Budget {
-    /// Dollars: 30, or 0.25
+    /// The new budget in dollars: 30, or 0.25
     #[arg(value_name = "DOLLARS")]
     dollars: Option<Micros>,
     #[command(flatten)]
     common: Common,
 }
 
-/// What nobody needs any more.
+/// The arguments of `binplz gc`.
 #[derive(ClapArgs)]
 pub(crate) struct Gc {
-    /// Only tell what would go
+    /// Print what would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     common: Common,
 }
 
-/// A list of packages.
+/// The arguments of `binplz warm`.
 #[derive(ClapArgs)]
 pub(crate) struct Warm {
-    /// A file with a package a line, as people ask for it; what follows a # is passed over. - is the standard input
+    /// A file with one package per line, as in a URL, and comments after #; - reads standard input
     file: PathBuf,
-    /// Wait until all have come to an end
+    /// Wait until all builds have ended
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
     common: Common,
 }
 
-/// What fills the builders' cache.
+/// The arguments of `binplz seed`.
 #[derive(ClapArgs)]
 pub(crate) struct Seed {
-    /// Other packages than those of infra/seed.txt: a file with one a line
+    /// A file with one package per line, instead of infra/seed.txt
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
-    /// And so many of those packages that were served most in the last 30 days
+    /// Also build this many of the most downloaded packages of the last 30 days
     #[arg(long, value_name = "N", default_value_t = 0)]
     top: usize,
-    /// Of the nixpkgs that is served under this name [default: the default pin]
+    /// Build for this pin [default: the default pin]
     #[arg(long, value_name = "NAME")]
     pin: Option<PinName>,
-    /// Wait until all have come to an end
+    /// Wait until all builds have ended
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
     common: Common,
 }
 
-/// How a build stands.
+/// The state of a build.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum State {
-    /// Waits for a slot, for its time, or for builds to go on
+    /// Waits for a slot, for its retry delay, or for builds to resume
     Queued,
-    /// Under way
+    /// Is running
     Building,
-    /// Its programs are there
+    /// Has finished; its programs are stored
     Ready,
-    /// It failed
+    /// Has failed
     Failed,
 }
 
@@ -227,80 +227,80 @@ fn reasons() -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(
         Kind::ALL.map(|kind| clap::builder::PossibleValue::new(kind.name()).help(kind.sentence())),
     )
-    .try_map(move |name| known(&name).ok_or("there is no such reason"))
+    .try_map(move |name| known(&name).ok_or("unknown reason"))
 }
 
-/// What an operator may order.
+/// The operator's commands.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    /// How builds, queue and budget stand
+    /// Show slots, queue, budget, store and pauses
     Status(Common),
-    /// Which builds there are: those under way, those that wait, those that failed, those that are ready; the latest first
+    /// List builds: running, queued, failed and ready ones, the latest first
     List(List),
-    /// All that is known of a build: its attempts, what they took, how they ended
+    /// Show all details of a build: its attempts, their duration, cost and result
     Show(One),
-    /// Why a build failed, its last lines, and what can be done
+    /// Explain why a build failed: the reason, the last lines, and what to do
     Why(One),
-    /// A build's log
+    /// Print the log of a build
     Log(Log),
-    /// Try again what has failed: one build, or all that failed for one reason
+    /// Retry a failed build, or all builds that failed for one reason
     Retry(Retry),
-    /// Forget that a build has failed
+    /// Forget a failure, so that the next request starts the build
     Forget(One),
-    /// End a build that waits or is under way
+    /// Cancel a queued or running build
     Cancel(One),
-    /// Which packages are served most
+    /// List the most downloaded packages
     Top(Top),
-    /// What the month has cost so far, by what, what it will come to, and which packages cost most
+    /// Show the month's cost so far, a forecast, and the most expensive packages
     Cost(Common),
-    /// Serve a package to nobody any more, of any nixpkgs and for any system: who asks is told why (451)
+    /// Stop serving a package, for all commits and systems; requests get 451 with the reason
     Takedown(Takedown),
-    /// Serve a package again that was taken down
+    /// Serve a package again after a takedown
     Restore(Restore),
-    /// Have packages built before somebody asks for them, when nothing else is to be built
+    /// Build packages in advance, while no requested build is queued
     Warm(Warm),
-    /// After a pin was added or moved: have one small package of each language built, so that their compilers are in the builders' cache,
-    /// and what people use
+    /// Fill the builders' cache after a pin was added or moved: build one small package per language
     Seed(Seed),
-    /// Clear away what nobody needs any more: what retired and moved pins have left once its time is over, what attempts that failed have
-    /// left, and what was taken down. The server, or the stack, does so once a day by itself
+    /// Run garbage collection, which also runs once a day
+    ///
+    /// It deletes what retired and moved pins, failed attempts and takedowns have left, after a grace period.
     Gc(Gc),
-    /// Have nothing new built, and stop what is under way: it waits in the queue until builds go on
+    /// Start no more builds, and stop running ones, which return to the queue
     Pause(Pause),
-    /// Let builds go on
+    /// Resume builds
     Resume(Common),
-    /// What builds may cost this month; with an amount: let them cost so much, in this month only
+    /// Show the status with the budget, or set the budget of this month only
     Budget(Budget),
-    /// Dependencies that are known to fail: packages that need one fail without a try
+    /// List and clear dependencies that are known to fail: packages that need one fail without a try
     Dependency(dependency::Args),
-    /// API keys, for clients that may have more builds started than an address may
+    /// Manage API keys, for clients that need more builds a day than an address may start
     Key(key::Args),
 }
 
-/// Why it was not done.
+/// Why a command failed.
 #[derive(Debug, Error)]
 pub(crate) enum OperateError {
-    /// There is no such deployment.
+    /// The deployment was not found.
     #[error(transparent)]
     Site(#[from] site::SiteError),
-    /// The deployment did not do it.
+    /// The deployment declined the order.
     #[error(transparent)]
     Declined(#[from] Declined),
-    /// The operator did not want it after all.
+    /// The operator did not confirm.
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
-    /// A line of a list that names nothing.
+    /// A line of a list is not a valid name.
     #[error("line {0} of the list: {1}")]
     Line(usize, BadTarget),
-    /// Not all of many came to an end that is wanted.
+    /// Some of many builds could not be queued.
     #[error("{0}")]
     Some(String),
-    /// The operating system.
+    /// The operating system failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
-/// Does it.
+/// Runs a command.
 ///
 /// # Errors
 /// [`OperateError`].
@@ -318,17 +318,17 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
         Verb::Retry(Retry { of: Some(of), common, .. }) => builds::act(One { of, common }, Act::Retry).await,
         Verb::Retry(Retry { of: None, which, common }) => many::retry(which, common).await,
         Verb::Forget(one) => {
-            one.common.confirm.that(|| format!("forgets how {} has failed, and its attempts", one.of))?;
+            one.common.confirm.that(|| format!("forgets the failure and the attempts of {}", one.of))?;
             builds::act(one, Act::Forget).await
         }
         Verb::Cancel(one) => {
-            one.common.confirm.that(|| format!("ends the build of {}", one.of))?;
+            one.common.confirm.that(|| format!("cancels the build of {}", one.of))?;
             builds::act(one, Act::Cancel).await
         }
         Verb::Top(top) => overview::top(top).await,
         Verb::Cost(common) => cost::cost(common).await,
         Verb::Takedown(Takedown { package, why, common }) => {
-            common.confirm.that(|| format!("takes {package} down, for everybody"))?;
+            common.confirm.that(|| format!("takes {package} down for all clients"))?;
             overview::after(common, [Order::ChangePins(Change::Withhold(package, why))]).await
         }
         Verb::Restore(Restore { package, common }) => {
@@ -339,7 +339,9 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
         Verb::Gc(order) => gc::gc(order).await,
         Verb::Pause(Pause { drain, common }) => {
             if !drain {
-                common.confirm.that(|| "stops all builds that are under way: they begin anew later".to_owned())?;
+                common
+                    .confirm
+                    .that(|| "stops all running builds; they start again from the beginning after resume".to_owned())?;
             }
             overview::after(common, [Order::Pause { drain }]).await
         }
@@ -350,7 +352,7 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
     }
 }
 
-/// The instant that long ago.
+/// The instant `time` ago.
 fn ago(time: std::time::Duration) -> Timestamp {
     Timestamp(binplz_clock::now().0.saturating_sub(time.as_millis() as u64))
 }

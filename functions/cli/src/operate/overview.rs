@@ -1,4 +1,4 @@
-//! How builds, queue and budget stand.
+//! `binplz status` and `binplz top`.
 
 use std::{fmt::Write, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     site::Site,
 };
 
-/// Gives these orders, and tells how the whole stands after the last.
+/// Gives these orders, and prints the status after them.
 pub(crate) async fn after(common: Common, orders: impl IntoIterator<Item = Order>) -> Result<(), OperateError> {
     let site = common.which.find().await?;
     for order in orders {
@@ -38,14 +38,14 @@ pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), OperateE
     if common.json {
         println!("{}", serde_json::json!(top));
     } else if top.is_empty() {
-        println!("Nothing was served.");
+        println!("No downloads.");
     } else {
         top.iter().for_each(|Asked { package, hits }| println!("{hits:>9}  {package}"));
     }
     Ok(())
 }
 
-/// The packages that were served most within that time.
+/// The most downloaded packages within that time.
 pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result<Vec<Asked>, OperateError> {
     // A busy service's log takes a while to read.
     let reading = ProgressBar::new_spinner().with_message("counting");
@@ -71,14 +71,10 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     let of = store_bytes.map_or("no limit".to_owned(), |most| format!("of {}", text::bytes(most)));
     line(
         "store",
-        format!(
-            "{}, {} when all is stored that is under way, {of}",
-            text::bytes(*stored),
-            text::bytes(*stored_at_most)
-        ),
+        format!("{}, at most {} after the running builds, {of}", text::bytes(*stored), text::bytes(*stored_at_most)),
     );
     if let Some(Egress { served, ceiling, until }) = egress {
-        let then = until.map_or(String::new(), |until| format!("; none is served until {} (UTC)", until.day()));
+        let then = until.map_or(String::new(), |until| format!("; downloads stop until {} (UTC)", until.day()));
         line("egress", format!("{} today, of {}{then}", text::bytes(*served), text::bytes(*ceiling)));
     }
     for (system, pause) in paused {
@@ -121,14 +117,14 @@ mod tests {
         assert_eq!(
             told(&overview, now),
             "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
-             store     12.3 GB, 12.3 GB when all is stored that is under way, of 100.0 GB\n\
+             store     12.3 GB, at most 12.3 GB after the running builds, of 100.0 GB\n\
              egress    5.0 GB today, of 5.0 GB\n\
              paused    x86_64-linux: the operator has paused builds, for 10 minutes\n\
              down      tree: no licence\n"
         );
         let until = Some(now.day().next().start());
         overview.egress = Some(Egress { served: 5_000_000_001, ceiling: 5_000_000_000, until });
-        assert!(told(&overview, now).contains("5.0 GB today, of 5.0 GB; none is served until 2027-01-16 (UTC)\n"));
+        assert!(told(&overview, now).contains("5.0 GB today, of 5.0 GB; downloads stop until 2027-01-16 (UTC)\n"));
         overview = Overview {
             budget: None,
             egress: None,

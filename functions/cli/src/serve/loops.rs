@@ -1,4 +1,4 @@
-//! What runs beside the requests. On AWS these are functions that a queue, a schedule and an event rule call.
+//! The background loops. On AWS these are functions that a queue, a schedule and an event rule call.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,16 +15,16 @@ use binplz_core::{
 use binplz_local::{Ends, Local, LocalBinaryCache};
 use tokio::time::sleep;
 
-/// How long after its start a service clears away first, and how long it waits then.
+/// When garbage collection first runs after the start, and how often then.
 const AFTER_START: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The pause after a backend did not answer.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Starts what is queued, whenever the bell rings or something comes due.
+/// Starts queued builds, when the doorbell rings or a build comes due.
 pub(crate) async fn dispatcher(d: Arc<Local>) {
     loop {
-        let due = noted(&d, "the dispatcher stopped half-way", dispatch(&*d).await);
+        let due = noted(&d, "the dispatcher did not finish", dispatch(&*d).await);
         tokio::select! {
             () = d.bell().wait() => {}
             () = until(&d, due) => {}
@@ -32,20 +32,20 @@ pub(crate) async fn dispatcher(d: Arc<Local>) {
     }
 }
 
-/// Ends what nobody works on any more, whenever a lease may be over.
+/// Sweeps whenever a lease may have expired.
 pub(crate) async fn sweeper(d: Arc<Local>) {
     loop {
-        let next = noted(&d, "the sweep stopped half-way", sweep(&*d).await);
+        let next = noted(&d, "the sweep did not finish", sweep(&*d).await);
         save_hits(&d);
         tokio::select! {
             () = until(&d, next) => {}
-            // Leases that were given out meanwhile, and rings that were lost.
+            // For leases given out meanwhile, and lost rings.
             () = sleep(d.policy().lease) => {}
         }
     }
 }
 
-/// Clears away once a day what nobody needs any more; the first time when a service that has just begun has had its time to settle.
+/// Runs garbage collection once a day.
 pub(crate) async fn collector(d: Arc<Local>) {
     sleep(AFTER_START).await;
     loop {
@@ -56,22 +56,22 @@ pub(crate) async fn collector(d: Arc<Local>) {
     }
 }
 
-/// Hears of builders that have ended.
+/// Ends the attempts of builders that have exited.
 pub(crate) async fn reaper(d: Arc<Local>, mut ends: Ends) {
     while let Some(end) = ends.recv().await {
         if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure, Some(end.ran)).await {
-            // The lease will lapse, and a sweep sees that it is gone: that comes to the same.
-            d.warn(About::Attempt(&end.key, &end.lease), "the end of a builder was not written down", &error);
+            // The lease will expire, and a sweep then ends the attempt.
+            d.warn(About::Attempt(&end.key, &end.lease), "the end of a builder was not recorded", &error);
         }
     }
 }
 
-/// Lets into the builders' cache what they offer, when they have settled; and what was left from before.
+/// Promotes offers of settled builds into the builders' cache, and those left from an earlier run.
 pub(crate) async fn promoter(d: Arc<Local>) {
     let Some(binary_cache) = d.binary_cache() else { return };
     loop {
         if let Err(error) = promote_all(&d, binary_cache).await {
-            d.warn(About::Service, "what builders offer to the cache was not looked at", &error);
+            d.warn(About::Service, "offers to the builders' cache were not promoted", &error);
         }
         binary_cache.wait_for_offers().await;
     }
@@ -84,15 +84,15 @@ async fn promote_all(d: &Local, binary_cache: &LocalBinaryCache) -> Result<(), U
     Ok(())
 }
 
-/// Stops all builders, and returns when they have reported and ended.
+/// Stops all builders, and returns when they have settled and exited.
 pub(crate) async fn stop_builders(d: &Local) {
     d.launcher().stop_all().await;
 }
 
-/// Writes down what was counted of hits.
+/// Saves the download statistics.
 pub(crate) fn save_hits(d: &Local) {
     if let Err(error) = d.download_stats().save(d.now()) {
-        d.warn(About::Service, "hits were not written down", &error);
+        d.warn(About::Service, "the download statistics were not saved", &error);
     }
 }
 

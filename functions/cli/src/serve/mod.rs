@@ -35,26 +35,26 @@ use crate::{
     socket,
 };
 
-/// What `binplz serve` takes. Of an option that is given twice the last one counts, so that a script's can be overridden.
+/// The arguments of `binplz serve`. The last of repeated options counts, so that a script's can be overridden.
 #[derive(ClapArgs)]
 #[command(args_override_self = true)]
 pub(crate) struct Args {
-    /// What to serve by default from now on: a directory, or github:NixOS/nixpkgs/COMMIT [default: what the pins say; at first, infra/pins.json]
+    /// The default package set from now on: a directory, or github:NixOS/nixpkgs/COMMIT [default: the stored pins; at first, infra/pins.json]
     #[arg(long, value_name = "PATH|github:…")]
     nixpkgs: Option<String>,
-    /// Where to listen
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// Where everything is kept
+    /// The data directory
     #[arg(long, default_value = ".binplz", value_name = "DIR")]
     data: PathBuf,
-    /// How clients reach this service [default: http:// and the listen address]
+    /// The URL by which clients reach this server [default: http:// and the listen address]
     #[arg(long, value_name = "URL")]
     origin: Option<String>,
-    /// The builder's program [default: binplz-builder beside this program]
+    /// The builder program [default: binplz-builder beside this program]
     #[arg(long, value_name = "FILE")]
     builder: Option<PathBuf>,
-    /// Keep a Nix cache of what builders build for packages, in the data directory: for builders that do not share a Nix store anyway
+    /// Keep a Nix cache of the dependencies that are built, for builders that do not share a Nix store
     #[arg(long)]
     cache: bool,
     /// Start even where builders, or what they build, could read the data directory: only for a nixpkgs all of whose packages you trust
@@ -62,7 +62,7 @@ pub(crate) struct Args {
     trust_nixpkgs: bool,
     #[command(flatten)]
     numbers: Numbers,
-    /// Which names mean something: those that the nixpkgs' catalogue knows; or also, as attributes, what it does not know (open); or only attributes, and no catalogue is made
+    /// Accepted names: those in the catalogue (known), also other names, as attributes (open), or attributes only, without a catalogue
     #[arg(long, default_value_t = Names::default(), value_name = "known|open|attributes")]
     names: Names,
 }
@@ -73,70 +73,70 @@ struct Numbers {
     /// Builds in parallel
     #[arg(long, default_value_t = Policy::default().slots, value_name = "N")]
     jobs: usize,
-    /// Builds that one client (an IPv4 address, an IPv6 /64) may have started in a day [default: no limit]
+    /// New builds per client (an IPv4 address, an IPv6 /64) and day [default: no limit]
     #[arg(long, value_name = "N")]
     client_builds: Option<u32>,
-    /// Bytes that the store may hold; when a build might make it more, none is started [default: no limit]
+    /// Bytes that the store may hold; a build that could exceed them is not started [default: no limit]
     #[arg(long, value_name = "BYTES")]
     store_size: Option<u64>,
-    /// Bytes of programs that may be downloaded in a day (UTC); when that is reached, none is served until the next [default: no limit]
+    /// Bytes of programs that may be downloaded in a day (UTC); then downloads stop until the next day [default: no limit]
     #[arg(long, value_name = "BYTES")]
     egress: Option<u64>,
-    /// Dollars that an hour of building costs on this machine
+    /// The cost of an hour of building on this machine, in dollars
     #[arg(long, default_value = "0", value_name = "DOLLARS")]
     hour_price: Micros,
-    /// Dollars that builds may cost in a calendar month [default: no limit]
+    /// The budget for builds in a calendar month (UTC), in dollars [default: no limit]
     #[arg(long, value_name = "DOLLARS")]
     budget: Option<Micros>,
-    /// Seconds that a build may take
+    /// The longest build, in seconds
     #[arg(long, default_value_t = JobLimits::default().seconds, value_name = "SECONDS")]
     build_time: u64,
-    /// Seconds that a build may say nothing
+    /// The longest time without output of a build, in seconds
     #[arg(long, default_value_t = JobLimits::default().silent_seconds, value_name = "SECONDS")]
     silent_time: u64,
-    /// Bytes of log that a build may print
+    /// The longest log of a build, in bytes
     #[arg(long, default_value_t = JobLimits::default().log_bytes, value_name = "BYTES")]
     log_size: u64,
-    /// Bytes that one program may have
+    /// The largest program, in bytes
     #[arg(long, default_value_t = JobLimits::default().program_bytes, value_name = "BYTES")]
     program_size: u64,
-    /// Bytes that all programs of a package together may have
+    /// The most bytes that all programs of a package may have together
     #[arg(long, default_value_t = JobLimits::default().package_bytes, value_name = "BYTES")]
     package_size: u64,
-    /// Bytes of packed files that a build may offer to the builders' cache
+    /// The most bytes that a build may offer to the builders' cache, compressed
     #[arg(long, default_value_t = JobLimits::default().cache_bytes, value_name = "BYTES")]
     cache_size: u64,
-    /// Seconds of a processor that evaluating one attribute of a catalogue may take
+    /// The most processor time for evaluating an attribute of a catalogue, in seconds
     #[arg(long, default_value_t = JobLimits::default().attribute_seconds, value_name = "SECONDS")]
     attribute_time: u64,
-    /// Bytes of memory that evaluating it may take
+    /// The most memory for evaluating an attribute of a catalogue, in bytes
     #[arg(long, default_value_t = JobLimits::default().attribute_bytes, value_name = "BYTES")]
     attribute_memory: u64,
-    /// How often a passing failure is tried in all
+    /// The most attempts after transient failures
     #[arg(long, default_value_t = Policy::default().attempts, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
-    /// Seconds before the second attempt; each later one waits four times as long
+    /// The delay before the second attempt, in seconds; each later delay is four times as long
     #[arg(long, default_value_t = Policy::default().first_delay.as_secs(), value_name = "SECONDS")]
     retry_delay: u64,
-    /// Seconds that a build rests after its last attempt, before a request may start it again
+    /// The delay after the last attempt before a request may start the build again, in seconds
     #[arg(long, default_value_t = Policy::default().cool_down.as_secs(), value_name = "SECONDS")]
     cool_down: u64,
-    /// Seconds after which a builder that is not heard of is given up
+    /// The time without a heartbeat after which a builder counts as lost, in seconds
     #[arg(long, default_value_t = Policy::default().lease.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
     lease: u64,
-    /// Seconds for which what nobody needs any more is let alone before it is cleared away: longer than any download takes
+    /// The grace period before unreferenced objects are deleted, in seconds: longer than any download takes
     #[arg(long, default_value_t = Policy::default().grace.as_secs(), value_name = "SECONDS")]
     grace: u64,
-    /// Requests that may wait at a time (?wait); more are answered at once
+    /// The most requests that may wait at a time (?wait); more are answered at once
     #[arg(long, default_value_t = Policy::default().waiters, value_name = "N")]
     waiters: usize,
-    /// Seconds for which one answer is held for them; less than what a proxy in front of this allows
+    /// The longest time that an answer is held for ?wait, in seconds: less than the timeout of a proxy
     #[arg(long, default_value_t = Policy::default().hold.as_secs(), value_name = "SECONDS")]
     hold: u64,
 }
 
 impl Numbers {
-    /// `cache`: whether builders share one.
+    /// The policy. `cache`: whether builders share a cache.
     fn policy(&self, cache: bool) -> Policy {
         Policy {
             lease: Duration::from_secs(self.lease),
@@ -167,7 +167,7 @@ impl Numbers {
     }
 }
 
-/// Why the server did not start, or stopped: a sentence, and what to do.
+/// Why the server did not start, or stopped.
 #[derive(Debug, Error)]
 pub(crate) enum Fatal {
     /// The data directory.
@@ -177,15 +177,15 @@ pub(crate) enum Fatal {
     #[error(transparent)]
     Nixpkgs(#[from] nixpkgs::NixpkgsError),
     /// The port.
-    #[error("cannot listen on {address}: {cause}; another program may use that port: --listen takes another")]
+    #[error("cannot listen on {address}: {cause}; if another program uses this port, choose another one with --listen")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The error.
         cause: io::Error,
     },
     /// The builder.
-    #[error("there is no builder at {0}; build it with cargo build --workspace, or name it with --builder")]
+    #[error("no builder program at {0}; build it with cargo build --package binplz-builder, or name it with --builder")]
     Builder(PathBuf),
     /// The pins.
     #[error("the pins: {0}")]
@@ -194,12 +194,12 @@ pub(crate) enum Fatal {
     #[error(transparent)]
     Ledger(#[from] Unavailable),
     /// The origin.
-    #[error("--origin must be http:// or https:// with a host, and nothing behind it")]
+    #[error("--origin must be http:// or https:// followed by a host, without a path")]
     Origin,
     /// The machine.
-    #[error("this machine is no x86_64 or aarch64 Linux")]
+    #[error("unsupported machine: binplz serves on x86_64 and aarch64 Linux")]
     System,
-    /// Anything else of the operating system.
+    /// The operating system failed.
     #[error("the server stopped: {0}")]
     Io(#[from] io::Error),
 }
@@ -266,7 +266,7 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     eprintln!("{told}");
 
     stop_signal().await?;
-    eprintln!("binplz: stopping the builders; once more to stop at once");
+    eprintln!("binplz: stopping the builders; interrupt again to stop at once");
     dispatcher.abort();
     tokio::select! {
         () = loops::stop_builders(&local) => {}
@@ -277,14 +277,14 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     reaper.abort();
     promoter.abort();
     collector.abort();
-    // Whoever still downloads is cut off when this process ends, and can resume.
+    // Running downloads are cut off when this process ends; clients can resume them.
     drop(closing);
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     loops::save_hits(&local);
     Ok(())
 }
 
-/// The request with its peer's address, which is whom an allowance is charged to.
+/// Adds the peer's address to a request: its allowance pays for a build.
 async fn peer(mut request: Request) -> Request {
     if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
         request.extensions_mut().insert(peer.ip());
@@ -292,7 +292,7 @@ async fn peer(mut request: Request) -> Request {
     request
 }
 
-/// What `--nixpkgs` names is what its operator wants served, whatever the pins said before: as `binplz pin` would do it.
+/// Makes the argument of `--nixpkgs` the default pin, as `binplz pin` would.
 async fn serve_by_default(local: &Local, named: Named, data: &Path) -> Result<(), Fatal> {
     let Named { name, rev, source } = named;
     if let Source::Elsewhere(Nixpkgs::Path(path)) = &source {
@@ -333,7 +333,7 @@ fn builder(named: Option<PathBuf>) -> Result<PathBuf, Fatal> {
     if path.is_file() { Ok(std::path::absolute(path)?) } else { Err(Fatal::Builder(path)) }
 }
 
-/// The origin stands in the stub between single quotes, and in URLs: so it has a URL's plainest characters only.
+/// Checks the origin: the stub has it between single quotes, so only plain URL characters are allowed.
 fn origin(named: Option<String>, address: SocketAddr) -> Result<String, Fatal> {
     let Some(origin) = named else { return Ok(format!("http://{address}")) };
     let origin = origin.trim_end_matches('/');

@@ -1,4 +1,4 @@
-//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH` for everybody, `PUT` for whoever holds a grant. On AWS this is S3.
+//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH`, and `PUT` with an upload grant. On AWS this is S3.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ fn parse(uri: &Uri) -> Option<ObjectPath> {
 }
 
 async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
-    // What is offered to the cache was looked at by nobody yet.
+    // An offer to the cache has not been verified yet.
     let Some(path) = parse(request.uri()).filter(|path| !path.name.is_offer()) else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -68,7 +68,7 @@ async fn write(State(d): State<Arc<Local>>, request: Request) -> Response {
                 UploadError::Size | UploadError::Content => StatusCode::BAD_REQUEST,
                 UploadError::Taken => StatusCode::CONFLICT,
                 UploadError::Unavailable(error) => {
-                    d.warn(About::Attempt(&path.key, &path.lease), "an upload was not taken", error);
+                    d.warn(About::Attempt(&path.key, &path.lease), "an upload was not stored", error);
                     StatusCode::SERVICE_UNAVAILABLE
                 }
             };

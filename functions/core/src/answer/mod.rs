@@ -1,7 +1,7 @@
-//! Presentation: the only place where the words that users read are made. Replies with their status and headers, problems, pages, shell scripts.
+//! Presentation: answers with their status, headers and body, problems, pages, and the stub. HTTP is known here only.
 
+pub mod asked;
 pub mod page;
 pub mod problem;
 pub mod reply;
-pub mod shell;
 pub mod stub;

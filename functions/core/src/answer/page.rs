@@ -1,7 +1,7 @@
-//! What a page about a target shows. The words come from [`crate::answer::reply`]; the web layer has the template.
+//! The content of a page about a target. The texts come from [`crate::answer::reply`]; the web layer has the template.
 
 use crate::{
-    answer::{reply::Asked, stub},
+    answer::{asked::Asked, stub},
     flow::request::status::Status,
     id::{
         target::{Target, Wanted},
@@ -15,25 +15,25 @@ use crate::{
 pub struct Page {
     /// The target, or "binplz".
     pub title: String,
-    /// How it stands, in a word or two.
+    /// The state, in a word or two.
     pub state: &'static str,
-    /// What there is to say.
+    /// The explanation of the state.
     pub sentence: String,
     /// The target's path, where there is one.
     pub target: Option<String>,
     /// The path of the package's page.
     pub package: Option<String>,
-    /// What brings the program, and what installs it: commands to copy.
+    /// Commands to copy, which download the program and install it.
     pub commands: Vec<String>,
     /// A path to download the binary from.
     pub download: Option<String>,
-    /// What is known of the binary: names and values.
+    /// Facts about the program: names and values.
     pub facts: Vec<(&'static str, String)>,
     /// Paths to choose from.
     pub choices: Vec<String>,
-    /// What may be searched for instead.
+    /// A text to search for instead.
     pub search: Option<String>,
-    /// What a button that starts the build says.
+    /// The label of the button that starts the build.
     pub button: Option<&'static str>,
     /// The path of the log.
     pub log: Option<String>,
@@ -44,7 +44,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page that names what was asked for, and says nothing of it so far.
+    /// A page with the target's name, and nothing else yet.
     pub(crate) fn about(asked: &Asked) -> Page {
         let package = |target: &Target| {
             let package = Target { wanted: Wanted::Package(target.wanted.attr().clone()), ..target.clone() };
@@ -59,12 +59,12 @@ impl Page {
     }
 }
 
-/// What a page says of a build's cost, where there is any.
+/// The cost of a build, if there is one.
 pub fn cost(status: &Status) -> Option<(&'static str, String)> {
     status.cost.map(|cost| ("cost", cost.to_string()))
 }
 
-/// What a page says of a program.
+/// The facts about a program.
 pub(crate) fn facts(served: &Served) -> Vec<(&'static str, String)> {
     let version = clean_line(&served.version, stub::LINE_MAX);
     let facts = [

@@ -1,215 +1,118 @@
-//! Why there is no binary, in words.
+//! Problems: a denied request's HTTP status, and what else an answer says about it.
 
-use std::time::Duration;
+use std::fmt;
 
 use crate::{
-    build::failure::{Failure, Kind},
-    flow::request::status::seconds_up,
+    build::failure::Kind,
+    flow::request::denial::Denial,
     id::{
-        key::{Attr, Bin, System},
         target::{BadTarget, Wanted},
-        time::{Day, Timestamp},
+        time::seconds_up,
     },
-    nixpkgs::pins::{Unserved, Withheld},
-    objects::artifact::Refusal,
-    quota::limits::Paused,
 };
 
-/// Why there is no binary: a sentence for people.
+/// Why there is no program: a sentence for people, with HTTP's status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// HTTP's status.
     pub status: u16,
     /// The sentence, without a full stop.
     pub sentence: String,
-    /// Seconds after which asking again can help.
+    /// Seconds after which the request can be repeated.
     pub retry_after: Option<u64>,
-    /// Whether the build's log tells more.
+    /// Whether the build's log explains it.
     pub log: bool,
-    /// What may have been meant.
-    pub near: Vec<Wanted>,
-    /// The nixpkgs' catalogue is not made, so that the name was taken for an attribute.
-    pub by_attribute: bool,
+    /// Similar names, or those to choose from.
+    pub names: Vec<Wanted>,
 }
 
-/// What people are told while there is no catalogue. (It may be a while: it takes evaluating all of a nixpkgs.)
-pub(crate) const BY_ATTRIBUTE: &str =
-    "the catalogue of this nixpkgs is not made yet, and until it is only attributes' names are known";
-
-/// Most names in a sentence.
-const NAMES_MAX: usize = 12;
-
 impl Problem {
-    fn new(status: u16, sentence: impl Into<String>) -> Problem {
-        Problem {
-            status,
-            sentence: sentence.into(),
-            retry_after: None,
-            log: false,
-            near: Vec::new(),
-            by_attribute: false,
-        }
+    fn new(status: u16, sentence: impl fmt::Display) -> Problem {
+        Problem { status, sentence: sentence.to_string(), retry_after: None, log: false, names: Vec::new() }
     }
 
-    fn with_log(self) -> Problem {
-        Problem { log: true, ..self }
-    }
-
-    /// The URL is no target.
+    /// The URL is not a target.
     pub fn bad_target(why: &BadTarget) -> Problem {
         match why {
-            BadTarget::Unknown => Problem::new(404, why.to_string()),
-            _ => Problem::new(400, format!("this is no valid request: {why}")),
+            BadTarget::Unknown => Problem::new(404, why),
+            _ => Problem::new(400, format!("the request is invalid: {why}")),
         }
     }
 
-    /// Another nixpkgs.
-    pub fn unserved(why: &Unserved) -> Problem {
-        Problem::new(400, why.to_string())
-    }
-
-    /// The operator has taken a package down.
-    pub fn withheld(attr: &Attr, withheld: &Withheld) -> Problem {
-        Problem::new(451, format!("{attr} is not served here any more: {}", withheld.why))
-    }
-
-    /// A log's segment that is no number.
+    /// The number of a log's segment is malformed.
     pub fn bad_segment() -> Problem {
-        Problem::new(400, "the parameter from is not understood: a segment's number")
+        Problem::new(400, "the parameter from is invalid: expected the number of a segment")
     }
 
-    /// A path below `/-/` that is not there.
+    /// A path below `/-/` that does not exist.
     pub fn no_such_page() -> Problem {
         Problem::new(404, "there is no such page")
     }
 
     /// A method that a path does not have.
     pub fn method() -> Problem {
-        Problem::new(405, "this path does not take that method")
+        Problem::new(405, "this path does not accept the method")
     }
 
     /// A request from another site's page.
     pub fn cross_site() -> Problem {
-        Problem::new(403, "a build is not started from another site's page")
+        Problem::new(403, "a page of another site may not start a build")
     }
 
-    /// A backend does not answer.
-    pub fn down() -> Problem {
-        Problem { retry_after: Some(10), ..Problem::new(503, "the service has a problem; try again in a moment") }
-    }
-
-    /// Nothing new is built for a system; asking again can help after so many seconds.
-    pub fn paused(system: System, paused: Paused, retry_after: u64) -> Problem {
-        let sentence = format!("nothing new can be built for {system} now: {}", paused.sentence());
-        Problem { retry_after: Some(retry_after), ..Problem::new(503, sentence) }
-    }
-
-    /// As much was served today as the operator lets it be.
-    pub fn served_out(until: Timestamp, now: Timestamp) -> Problem {
-        let sentence = format!(
-            "as much was downloaded from here today as the operator allows; programs are served again at {} (UTC)",
-            until.day()
-        );
-        Problem { retry_after: Some(seconds_up(until - now).max(1)), ..Problem::new(503, sentence) }
-    }
-
-    /// The client has reached its rate limit.
-    pub fn too_many(most: u32, by_key: bool, until: Day, now: Timestamp) -> Problem {
-        let builds = if most == 1 { "one new build".to_owned() } else { format!("{most} new builds") };
-        let whose = if by_key { "with this API key" } else { "from your address" };
-        let sentence = format!(
-            "{builds} a day can be started {whose}, and that many were; what is built already is \
-             served all the same, and new builds again at {until} (UTC)"
-        );
-        Problem { retry_after: Some(seconds_up(until.start() - now).max(1)), ..Problem::new(429, sentence) }
-    }
-
-    /// An unknown API key.
-    pub fn unknown_key() -> Problem {
-        Problem::new(401, "this API key is not known here; without one, the allowance of your address counts")
-    }
-
-    /// The build failed; `rest` is how long it cools down, where it does.
-    pub fn failed(attr: &Attr, failure: &Failure, rest: Option<Duration>) -> Problem {
-        let sentence = failure.sentence();
-        match (failure.kind, rest) {
-            (Kind::NoSuchPackage, _) => Problem::new(404, format!("there is no package {attr}")),
-            (_, None) => Problem::new(422, format!("{attr}: {sentence}")).with_log(),
-            (_, Some(rest)) => {
-                let seconds = seconds_up(rest).max(1);
-                let sentence = format!("{attr}: {sentence}; it can be tried again in {seconds} s");
-                Problem { retry_after: Some(seconds), ..Problem::new(503, sentence).with_log() }
-            }
-        }
-    }
-
-    /// The catalogue knows that it can not be had: nothing was built.
-    pub fn refused(attr: &Attr, failure: &Failure) -> Problem {
-        Problem::new(422, format!("{attr}: {}", failure.sentence()))
-    }
-
-    /// There is nothing of that name.
-    pub fn unknown(wanted: &Wanted, near: Vec<Wanted>) -> Problem {
-        let paths = near.iter().map(Wanted::to_string).collect::<Vec<_>>();
-        let meant = if paths.is_empty() { String::new() } else { format!("; did you mean {}?", paths.join(", ")) };
-        let what = match wanted {
-            Wanted::Package(name) => format!("there is no package or program {name}"),
-            Wanted::Program(attr, _) => format!("there is no package {attr}"),
-        };
-        Problem { near, ..Problem::new(404, what + &meant) }
-    }
-
-    /// The program is there, and is none that we serve.
-    pub fn not_static(attr: &Attr, bin: &Bin, why: Refusal) -> Problem {
-        Problem::new(422, format!("{attr}: {}; {bin} {}", Kind::NotStatic.sentence(), why.sentence())).with_log()
-    }
-
-    /// The package ships no such program.
-    pub fn no_such_program(attr: &Attr, program: &str, programs: &[Bin]) -> Problem {
-        Problem::new(404, format!("{attr} has no program {program}; it has {}", names(programs)))
-    }
-
-    /// The package declares a main program that it does not ship.
-    pub fn main_missing(attr: &Attr, declared: &str, programs: &[Bin]) -> Problem {
-        let sentence = format!(
-            "{attr}: {}: it should have a program {declared}, and has {}; ask for one as {attr}/NAME",
-            Kind::NoProgram.sentence(),
-            names(programs)
-        );
-        Problem::new(422, sentence).with_log()
-    }
-
-    /// The package ships no programs.
-    pub fn no_programs(attr: &Attr) -> Problem {
-        Problem::new(422, format!("{attr}: {}", Kind::NoProgram.sentence())).with_log()
-    }
-
-    /// What kind of problem it is, in a word or two, for a page.
+    /// The kind of problem, in a word or two, for a page.
     pub fn state(&self) -> &'static str {
         match self.status {
-            400 => "not understood",
+            300 => "several programs",
+            400 => "invalid",
             401 | 403 | 405 => "not allowed",
             404 => "not found",
             422 if self.log => "failed",
             422 => "not available",
-            429 => "too many",
+            429 => "limit reached",
             451 => "taken down",
-            _ if self.log => "resting",
-            _ => "not now",
+            _ if self.log => "retry later",
+            _ => "unavailable",
         }
-    }
-
-    /// The whole sentence, without a full stop.
-    pub fn told(&self) -> String {
-        let Problem { status, sentence, by_attribute, .. } = self;
-        if *status == 404 && *by_attribute { format!("{sentence}; {BY_ATTRIBUTE}") } else { sentence.clone() }
     }
 }
 
-fn names(programs: &[Bin]) -> String {
-    let mut names: Vec<_> = programs.iter().take(NAMES_MAX).map(Bin::to_string).collect();
-    if programs.len() > NAMES_MAX {
-        names.push(format!("{} more", programs.len() - NAMES_MAX));
+impl Denial {
+    /// HTTP's status of the answer.
+    pub fn status(&self) -> u16 {
+        Problem::from(self).status
     }
-    names.join(", ")
+}
+
+impl From<&Denial> for Problem {
+    fn from(denial: &Denial) -> Problem {
+        let (status, retry_after) = match denial {
+            Denial::Ambiguous(_) => (300, None),
+            Denial::Unserved(_) => (400, None),
+            Denial::UnknownKey => (401, None),
+            Denial::Unknown { .. } | Denial::NoSuchProgram { .. } => (404, None),
+            Denial::Failed { failure, .. } if failure.kind == Kind::NoSuchPackage => (404, None),
+            Denial::Unbuildable(..)
+            | Denial::MainMissing { .. }
+            | Denial::NoPrograms(_)
+            | Denial::NotStatic(..)
+            | Denial::Failed { rest: None, .. } => (422, None),
+            Denial::RateLimited { rest, .. } => (429, Some(seconds_up(*rest).max(1))),
+            Denial::Withheld(..) => (451, None),
+            Denial::Failed { rest: Some(rest), .. } | Denial::EgressCeiling { rest, .. } => {
+                (503, Some(seconds_up(*rest).max(1)))
+            }
+            Denial::Paused { retry_after, .. } => (503, Some(*retry_after)),
+            Denial::Unavailable(_) => (503, Some(10)),
+        };
+        let log = match denial {
+            Denial::MainMissing { .. } | Denial::NoPrograms(_) | Denial::NotStatic(..) => true,
+            Denial::Failed { failure, .. } => failure.kind != Kind::NoSuchPackage,
+            _ => false,
+        };
+        let names = match denial {
+            Denial::Unknown { near: names, .. } | Denial::Ambiguous(names) => names.clone(),
+            _ => Vec::new(),
+        };
+        Problem { retry_after, log, names, ..Problem::new(status, denial) }
+    }
 }

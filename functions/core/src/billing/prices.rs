@@ -84,10 +84,10 @@ pub enum BadPrices {
     #[error("{0}")]
     Form(String),
     /// A malformed amount.
-    #[error("{0:?} is no amount of dollars: it is a decimal, with 12 digits behind the point at most")]
+    #[error("{0:?} is not an amount in dollars: expected a decimal with at most 12 decimal places")]
     Amount(String),
     /// A price with another unit than expected.
-    #[error("the price {name} is for a {wanted}, and not for a {said}")]
+    #[error("the price {name} must be per {wanted}, not per {said}")]
     Unit {
         /// The price.
         name: &'static str,
@@ -369,7 +369,7 @@ mod tests {
             assert!(matches!(changed(|file| file["prices"][price] = with.clone()), Err(BadPrices::Form(_))), "{with}");
         }
         let unit = changed(|file| file["prices"]["egress"]["unit"] = "TB".into()).expect_err("another unit");
-        assert_eq!(unit.to_string(), "the price egress is for a GB, and not for a TB");
+        assert_eq!(unit.to_string(), "the price egress must be per GB, not per TB");
         for amount in ["", ".5", "1.", "-1", "+1", "1e3", "1,5", "0.0000000000001", "1000000000", "1 ", "0x1"] {
             let wrong = changed(|file| file["prices"]["sqs"]["dollars"] = amount.into());
             assert_eq!(wrong, Err(BadPrices::Amount(amount.to_owned())));

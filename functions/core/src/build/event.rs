@@ -127,7 +127,7 @@ pub enum Illegal {
     #[error("the build has not failed")]
     NotFailed,
     /// A cancellation of a build that is neither queued nor being built.
-    #[error("the build is not under way")]
+    #[error("the build is neither queued nor running")]
     NotUnderWay,
 }
 

@@ -67,7 +67,7 @@ pub enum Names {
 
 /// The text is none of the three.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("it is known, open or attributes")]
+#[error("expected known, open or attributes")]
 pub struct BadNames;
 
 impl fmt::Display for Names {

@@ -23,7 +23,7 @@ pub struct Size {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadSize {
     /// The text is not three numbers.
-    #[error("a size is CPU/MEMORY/DISK, in CPU units, MiB and GiB: 4096/8192/50")]
+    #[error("expected CPU/MEMORY/DISK, in CPU units, MiB and GiB: 4096/8192/50")]
     Form,
     /// Fargate does not offer this number of CPU units.
     #[error("Fargate has no task of {0} CPU units")]
@@ -37,7 +37,7 @@ pub enum BadSize {
         memory: u32,
     },
     /// Fargate does not offer this amount of disk.
-    #[error("Fargate has no task with a disk of {0} GiB: it is 21 to 200")]
+    #[error("Fargate has no task with a disk of {0} GiB: expected 21 to 200")]
     Disk(u8),
 }
 

@@ -33,7 +33,7 @@ const RETRIES_MAX: usize = 3;
 /// How far the queue is counted in answers.
 pub const QUEUE_COUNT: usize = 1000;
 
-/// The tries of one change: load, decide, commit (optimistic concurrency).
+/// The tries of one commit that may conflict. One row is changed by [`change_row`], a build's by [`advance`].
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     conflicts: usize,
@@ -82,6 +82,32 @@ pub(crate) async fn load_row<D: HasLedger, R: TryFrom<Row>>(
     Ok((Some(R::try_from(row).map_err(other)?), version))
 }
 
+/// A row after [`change_row`].
+pub(crate) struct Changed<R> {
+    /// The row as it is now; `None` if there is none.
+    pub(crate) row: Option<R>,
+    /// Whether this call has written it.
+    pub(crate) written: bool,
+}
+
+/// Changes one row: load, decide, commit, and again after a conflict (optimistic concurrency). `change` gets the row, if
+/// there is one, and returns the next; with `None` the row stays.
+pub(crate) async fn change_row<D: HasLedger, R: TryFrom<Row> + Into<Row> + Clone, E: From<Unavailable>>(
+    d: &D,
+    key: &RowKey,
+    change: impl Fn(Option<&R>) -> Result<Option<R>, E>,
+) -> Result<Changed<R>, E> {
+    let mut tries = Tries::default();
+    loop {
+        let (row, seen) = load_row::<D, R>(d, key, Read::Consistent).await?;
+        let Some(next) = change(row.as_ref())? else { return Ok(Changed { row, written: false }) };
+        match d.ledger().commit(vec![Swap { seen, row: next.clone().into() }]).await {
+            Ok(()) => return Ok(Changed { row: Some(next), written: true }),
+            Err(error) => tries.again(error)?,
+        }
+    }
+}
+
 /// A build's row, by a consistent read.
 pub(crate) async fn load_build<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(Build, Version), Unavailable> {
     let (row, version) = load_row(d, &RowKey::Build(key.clone()), Read::Consistent).await?;
@@ -98,18 +124,11 @@ pub(crate) async fn change_limits<D: HasLedger>(
     d: &D,
     change: impl Fn(&Limits) -> Limits,
 ) -> Result<bool, Unavailable> {
-    let mut tries = Tries::default();
-    loop {
-        let (limits, seen) = load_limits(d, Read::Consistent).await?;
-        let next = change(&limits);
-        if next == limits {
-            return Ok(false);
-        }
-        match d.ledger().commit(vec![Swap { seen, row: Row::Limits(next) }]).await {
-            Ok(()) => return Ok(true),
-            Err(error) => tries.again(error)?,
-        }
-    }
+    let change = |limits: Option<&Limits>| {
+        let limits = limits.cloned().unwrap_or_default();
+        Ok::<_, Unavailable>(Some(change(&limits)).filter(|next| *next != limits))
+    };
+    Ok(change_row(d, &RowKey::Limits, change).await?.written)
 }
 
 /// The profile of a package's last build.

@@ -23,7 +23,7 @@ pub enum BadName {
     #[error("is longer than {NAME_MAX} bytes")]
     TooLong,
     /// A byte outside the alphabet of that kind of name.
-    #[error("has a character that no name has")]
+    #[error("contains an invalid character")]
     Character,
     /// It does not start with a letter, a digit or `_`.
     #[error("does not start with a letter, a digit or `_`")]
@@ -38,7 +38,7 @@ pub enum BadName {
     #[error("leads to another package set")]
     Reserved,
     /// Not 40 lower-case hex digits, not a known system, or the like.
-    #[error("is not what it should be")]
+    #[error("is malformed")]
     Form,
 }
 

@@ -2,6 +2,7 @@
 
 pub mod key;
 pub mod money;
+pub mod shell;
 pub mod target;
 pub mod text;
 pub mod time;

@@ -29,7 +29,7 @@ impl fmt::Display for Micros {
 
 /// The text is not an amount of money.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("an amount of dollars: 30, or 0.25")]
+#[error("expected an amount in dollars: 30, or 0.25")]
 pub struct BadAmount;
 
 /// Dollars, to the millionth.

@@ -134,16 +134,16 @@ pub enum BadTarget {
     #[error("there is no such package or program")]
     Unknown,
     /// An unknown parameter.
-    #[error("there is a parameter that does not exist; there are sys, pin, nixpkgs-commit, wait and retry")]
+    #[error("unknown parameter; expected sys, pin, nixpkgs-commit, wait or retry")]
     Parameter,
     /// An unknown parameter of a search.
-    #[error("there is a parameter that does not exist; there are q, sys, pin and nixpkgs-commit")]
+    #[error("unknown parameter; expected q, sys, pin or nixpkgs-commit")]
     SearchParameter,
     /// A parameter given twice, or two that exclude each other.
     #[error("the parameter {0} is given twice")]
     Twice(&'static str),
     /// A parameter's value.
-    #[error("the parameter {0} is not understood: {1}")]
+    #[error("the parameter {0} is invalid: {1}")]
     Value(&'static str, &'static str),
 }
 
@@ -210,11 +210,11 @@ impl Search {
 fn place(name: &str, value: &str, system: &mut Option<System>, pin: &mut Option<PinRef>) -> Result<bool, BadTarget> {
     match name {
         "sys" => {
-            let value = value.parse().map_err(|_| BadTarget::Value("sys", "x86_64-linux or aarch64-linux"))?;
+            let value = value.parse().map_err(|_| BadTarget::Value("sys", "expected x86_64-linux or aarch64-linux"))?;
             once("sys", system, value)?;
         }
         "pin" => {
-            let value = value.parse().map_err(|_| BadTarget::Value("pin", "no pin has such a name"))?;
+            let value = value.parse().map_err(|_| BadTarget::Value("pin", "expected the name of a pin"))?;
             once("pin", pin, PinRef::Name(value))?;
         }
         "nixpkgs-commit" => once("nixpkgs-commit", pin, commit(value)?)?,
@@ -253,7 +253,7 @@ fn commit(value: &str) -> Result<PinRef, BadTarget> {
     if (COMMIT_MIN..=40).contains(&value.len()) && value.bytes().all(hex) {
         Ok(PinRef::Commit(value.to_owned()))
     } else {
-        Err(BadTarget::Value("nixpkgs-commit", "7 to 40 lower-case hex digits"))
+        Err(BadTarget::Value("nixpkgs-commit", "expected 7 to 40 lower-case hex digits"))
     }
 }
 
@@ -346,7 +346,7 @@ mod tests {
         }
         assert_eq!(text("q=a&q=b"), Err(BadTarget::Twice("q")));
         assert_eq!(text("q=a&wait"), Err(BadTarget::SearchParameter));
-        assert_eq!(text("sys=vax"), Err(BadTarget::Value("sys", "x86_64-linux or aarch64-linux")));
+        assert_eq!(text("sys=vax"), Err(BadTarget::Value("sys", "expected x86_64-linux or aarch64-linux")));
     }
 
     #[test]
@@ -358,11 +358,14 @@ mod tests {
             ("//tree", BadTarget::Package(BadName::Empty)),
             ("/%ff", BadTarget::Package(BadName::Character)),
             ("/%5B", BadTarget::Unknown),
-            ("/tree?sys=vax", BadTarget::Value("sys", "x86_64-linux or aarch64-linux")),
+            ("/tree?sys=vax", BadTarget::Value("sys", "expected x86_64-linux or aarch64-linux")),
             ("/tree?commit=1", BadTarget::Parameter),
             ("/tree?sys=x86_64-linux&sys=x86_64-linux", BadTarget::Twice("sys")),
             ("/tree?pin=a&nixpkgs-commit=0ba2543", BadTarget::Twice("nixpkgs-commit")),
-            ("/tree?nixpkgs-commit=0BA2543", BadTarget::Value("nixpkgs-commit", "7 to 40 lower-case hex digits")),
+            (
+                "/tree?nixpkgs-commit=0BA2543",
+                BadTarget::Value("nixpkgs-commit", "expected 7 to 40 lower-case hex digits"),
+            ),
             ("/tree?wait=no", BadTarget::Value("wait", "it takes no value")),
         ] {
             assert_eq!(parse(url), Err(why), "{url}");

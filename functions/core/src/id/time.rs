@@ -38,6 +38,11 @@ impl Sub for Timestamp {
     }
 }
 
+/// A duration in whole seconds, rounded up: as in `Retry-After`.
+pub fn seconds_up(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000) as u64
+}
+
 /// A calendar month in UTC: the window of the budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Month {

@@ -19,6 +19,9 @@ pub const FILE_MAX: u64 = 64 << 20;
 /// The most suggestions for an unknown name.
 pub const NEAR_MAX: usize = 5;
 
+/// What answers say while a nixpkgs has no catalogue. It takes a while: the whole nixpkgs is evaluated.
+pub const NOT_MADE: &str = "the catalogue of this commit is not built yet, so only names of attributes are known";
+
 /// The longest description, in characters.
 const TEXT_MAX: usize = 300;
 

@@ -166,13 +166,13 @@ pub enum Change {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PinRefusal {
     /// The name stands for another nixpkgs already.
-    #[error("there is a pin {0} already; `binplz pin move` makes it stand for another nixpkgs")]
+    #[error("the pin {0} exists already; to change its commit, use binplz pin move")]
     Exists(PinName),
     /// There is no pin of that name.
     #[error("there is no pin {0}")]
     NoSuchPin(PinName),
     /// A deployment always has a default.
-    #[error("{0} is the default pin; make another one the default first: binplz pin default NAME")]
+    #[error("{0} is the default pin; first make another pin the default: binplz pin default NAME")]
     IsDefault(PinName),
     /// The package is not taken down.
     #[error("{0} is not taken down")]
@@ -204,7 +204,7 @@ impl ResolvedPin {
 
 /// The request names a nixpkgs that this deployment does not serve.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("this service has no such nixpkgs; it serves {}", .served.join(", "))]
+#[error("this service does not serve that pin or commit; it serves {}", .served.join(", "))]
 pub struct Unserved {
     /// The served ones: "NAME (COMMIT)".
     pub served: Vec<String>,

@@ -84,7 +84,7 @@ impl Refusal {
             Refusal::OtherMachine => "is for another machine",
             Refusal::OutsideLink => "is a link that leads out of the package",
             Refusal::TooLarge => "is larger than this service stores",
-            Refusal::NotAProgram => "is no executable program",
+            Refusal::NotAProgram => "is not an executable program",
         }
     }
 }

@@ -23,13 +23,13 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Damaged {
     /// Not gzip, or cut off.
-    #[error("it is no gzip file from here on")]
+    #[error("the rest is not a gzip member")]
     Form,
     /// The checksum or the length does not match.
-    #[error("a segment has another checksum than it should")]
+    #[error("the checksum of a segment is wrong")]
     Checksum,
     /// A segment, or all of them together, are longer than allowed.
-    #[error("it is longer than a log may be")]
+    #[error("the log exceeds its size limit")]
     Length,
 }
 

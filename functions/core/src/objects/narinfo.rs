@@ -109,10 +109,10 @@ pub struct Narinfo {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadNarinfo {
     /// A line is missing or malformed.
-    #[error("its {0} is missing or wrong")]
+    #[error("the field {0} is missing or malformed")]
     Field(&'static str),
     /// The text is not in canonical form, or has extra lines.
-    #[error("it is not written as it should be")]
+    #[error("the text is not in canonical form")]
     Form,
 }
 

@@ -51,7 +51,7 @@ pub struct Cached {
 /// A URL of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// The store's own, good for a while: whoever gets it follows it now.
+    /// The store's own URL, valid for minutes: a client follows it at once.
     Store(String),
     /// That of a CDN in front of the store, good for as long as the object is there: a redirect to it may be kept.
     Cdn(String),

@@ -157,7 +157,7 @@ pub enum KeyChange {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum KeyRefused {
     /// The name is taken.
-    #[error("there is a key {0} already; remove it first: binplz key remove {0}")]
+    #[error("the key {0} exists already; to replace it, first run: binplz key remove {0}")]
     Exists(KeyName),
     /// There is no key of that name.
     #[error("there is no key {0}")]

@@ -108,13 +108,13 @@ struct Granted {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum LimitExceeded {
     /// The concurrency limit is reached.
-    #[error("as many builds run as may")]
+    #[error("the limit of concurrent builds is reached")]
     Slots,
     /// A catalogue is being made.
-    #[error("one catalogue is made at a time")]
+    #[error("another catalogue is being built")]
     Catalogue,
     /// The month's budget does not cover the worst case of this build.
-    #[error("the build budget of this month is spent")]
+    #[error("this month's build budget is spent")]
     Budget {
         /// Its worst-case price.
         worst: Micros,
@@ -126,7 +126,7 @@ pub enum LimitExceeded {
     #[error("builds are paused: {}", .0.sentence())]
     Paused(Why),
     /// The client has reached its rate limit.
-    #[error("this client has had {most} builds started today, and that is as many as it may")]
+    #[error("this client has started {most} builds today, which is its daily limit")]
     Client {
         /// The limit, in builds per day.
         most: u32,

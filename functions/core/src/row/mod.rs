@@ -53,7 +53,13 @@ macro_rules! rows {
             }
         }
 
-        $(impl TryFrom<Row> for $kind {
+        $(impl From<$kind> for Row {
+            fn from(content: $kind) -> Row {
+                Row::$kind(content)
+            }
+        }
+
+        impl TryFrom<Row> for $kind {
             type Error = ();
             fn try_from(row: Row) -> Result<$kind, ()> {
                 match row {

@@ -316,7 +316,7 @@ proptest! {
         })?;
     }
 
-    /// Whoever follows does as the other one has done, once that has come to an end, and nothing else makes it ready or failed.
+    /// A follower takes over the result of the build that it follows, and nothing else makes it ready or failed.
     #[test]
     fn one_who_follows_ends_as_the_realisation_does(story in any_story()) {
         tell(story, |before, event, after| {
@@ -349,7 +349,7 @@ proptest! {
         })?;
     }
 
-    /// Whatever has happened: time, a request, a sweep, a dispatcher and one builder that works are enough.
+    /// From every state, time, a request, a sweep, a dispatcher and one working builder lead to an end.
     #[test]
     fn nothing_is_stuck_where_a_builder_works(story in any_story()) {
         let mut world = tell(story, |_, _, _| Ok(()))?;
@@ -366,7 +366,7 @@ proptest! {
         prop_assert!(ended, "{:?}", world.build.state);
     }
 
-    /// Whatever has happened: where every builder dies without a word, the sweep alone brings an end, in time.
+    /// From every state, if each builder dies silently, the sweep alone leads to an end in time.
     #[test]
     fn nothing_is_stuck_where_every_builder_dies(story in any_story()) {
         let mut world = tell(story, |_, _, _| Ok(()))?;

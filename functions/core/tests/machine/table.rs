@@ -19,11 +19,11 @@ use crate::{NOW, drv, id, settle, token, unasked};
 /// column of that name. Every instant in a state is the earliest or the latest that makes it what its name says.
 ///
 /// `=` stays; `!…` is illegal (`!queued`: not queued, `!due`: not due, `!live`: not the live lease, `!failed`: has not
-/// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: nobody has it); `queue1` queued at once as
+/// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: no build has it); `queue1` queued at once as
 /// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `heartbeat` the lease
 /// is longer, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
 /// failed until it has cooled down, `again` queued at once as the same attempt, `vain` likewise, and the attempt is remembered, `warm`
-/// queued for nobody, `wanted` no longer for nobody, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
+/// queued without a request, `wanted` requested since, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
 const TABLE: &str = "
                 unasked  queued   waiting  claimed  launched holding  last     other    expired  joined   ready    borrowed failed   cooling  cooled   warming
 ask             queue1   =        =        =        =        =        =        =        =        =        =        =        =        =        queue1   wanted

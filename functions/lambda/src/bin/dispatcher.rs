@@ -36,7 +36,7 @@ async fn woken(d: &Working, rings: DoorbellBatch) -> Result<SqsBatchResponse, Er
     let later = match dispatch(d).await {
         Ok(due) => due.map(|due| due - d.now()),
         Err(error) => {
-            d.warn(About::Service, "the dispatcher stopped half-way", &error);
+            d.warn(About::Service, "the dispatcher did not finish", &error);
             Some(PAUSE)
         }
     };

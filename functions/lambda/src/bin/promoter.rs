@@ -41,7 +41,7 @@ async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, offered: Offered) ->
             continue;
         };
         if let Err(error) = look_at(d, binary_cache, &prefix).await {
-            d.warn(About::Attempt(&prefix.key, &prefix.lease), "what it offers to the cache was not looked at", &error);
+            d.warn(About::Attempt(&prefix.key, &prefix.lease), "its offers to the cache were not promoted", &error);
             kept.keep(message);
         }
     }

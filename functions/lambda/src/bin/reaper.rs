@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
 async fn woken(d: &Working, event: Value) -> Result<(), Error> {
     let done = act(d, event).await;
     if let Err(error) = &done {
-        d.warn(About::Service, "the reaper stopped half-way", error);
+        d.warn(About::Service, "the reaper did not finish", error);
     }
     done
 }
@@ -35,7 +35,7 @@ async fn act(d: &Working, event: Value) -> Result<(), Error> {
     match Wake::read(event)? {
         Wake::TaskStopped(end) => {
             if stopped(d, &end.key, &end.lease, end.failure, end.ran).await? {
-                d.warn(About::Attempt(&end.key, &end.lease), "its builder ended without a word", &end.reason);
+                d.warn(About::Attempt(&end.key, &end.lease), "its builder ended without a report", &end.reason);
             }
         }
         Wake::OtherTask => {}

@@ -1,4 +1,4 @@
-//! Whatever a package says of itself, a page's markup is the one of its template.
+//! The markup of a page is its template's, for any text in a package's description.
 
 use binplz_core::{
     answer::reply::{Answer, Body},
@@ -6,7 +6,7 @@ use binplz_core::{
         failure::{Failure, Kind},
         protocol::Progress,
     },
-    flow::request::{log::Tail, search::Listing, status::Status},
+    flow::request::{denial::Denial, log::Tail, outcome::RequestOutcome, search::Listing, status::Status},
     nixpkgs::catalogue::About,
     objects::artifact::Refusal,
 };
@@ -111,7 +111,8 @@ fn pages(text: &str) -> Vec<String> {
         ..Failure::new(Kind::BuildFailed, "")
     };
     let attr = "a.b".parse().expect("a name");
-    let replies = [Reply::Pending(status(text)), Reply::Problem(Problem::failed(&attr, &failure, None))];
+    let failed = Denial::Failed { attr, failure: Box::new(failure), rest: None, by_attribute: false };
+    let replies = [RequestOutcome::Pending(status(text)), RequestOutcome::Denied(failed)];
     let told = replies.map(|reply| {
         let Answer { body: Body::Page(page), .. } = reply.answer(&asked) else { panic!("a page") };
         let tail = Tail { text: format!("log {text}"), ..Tail::none() };

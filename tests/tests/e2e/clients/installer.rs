@@ -28,7 +28,7 @@ fn with_every_shell_client_and_program_for_sums_it_installs_and_says_one_line() 
                 let place = machine.home().join(".local/bin/tree");
                 let mut expected = format!("binplz: installed {}\n", place.display());
                 if sums.is_none() {
-                    expected.insert_str(0, "binplz: no sha256sum, shasum or openssl here: only the size is checked\n");
+                    expected.insert_str(0, "binplz: no sha256sum, shasum or openssl: only the size is checked\n");
                 }
                 assert_eq!((text(&out.stderr), out.stdout), (expected, Vec::new()), "{here}");
                 assert!(
@@ -52,12 +52,12 @@ fn it_goes_where_it_is_told_and_says_what_is_not_on_the_path() {
     let absolute = machine.home().join("a dir/bin");
     assert!(said.contains(&format!("binplz: installed {}/tree\n", absolute.display())), "{said}");
     // The line that it gives does what it says.
-    let export = said.split_once("this puts it there: ").expect("a hint").1.trim();
+    let export = said.split_once("add it with: ").expect("a hint").1.trim();
     let runs = machine.run(&format!("{export}; tree --version"));
     assert!(text(&runs.stdout).starts_with("tree v2.1.0"), "{export}: {}", text(&runs.stderr));
     let again = machine.run("BINPLZ_DIR='a dir/bin' sh < script");
     assert_eq!(again.status.code(), Some(0));
-    assert!(text(&again.stderr).contains("is there already"), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("is up to date"), "{}", text(&again.stderr));
     // Of a newer one in its place only the mode stays.
     fs::write(absolute.join("tree"), "an older one").expect("a file");
     machine.run("chmod 700 'a dir/bin/tree'");
@@ -75,7 +75,7 @@ fn where_there_is_no_place_for_it_it_says_so() {
     fs::create_dir_all(machine.home().join("taken/tree")).expect("a directory");
     for (environment, says) in [
         ("unset HOME;", "set BINPLZ_DIR"),
-        ("BINPLZ_DIR=file", "cannot write in"),
+        ("BINPLZ_DIR=file", "cannot write to"),
         ("BINPLZ_DIR=taken", "tree is a directory"),
     ] {
         let out = machine.run(&format!("{environment} sh < script"));

@@ -209,7 +209,7 @@ fn a_machine_that_it_is_not_for_is_told_so() {
     let server = Server::start(&demo_set(), data.path(), &[]);
     let stub = server.get("/tree").body;
     for (uname, says) in [
-        ("[ $1 = -m ] && echo riscv64 || echo Linux", "no programs for this machine (riscv64)"),
+        ("[ $1 = -m ] && echo riscv64 || echo Linux", "this machine is not supported (riscv64)"),
         ("[ $1 = -m ] && echo x86_64 || echo Darwin", "tree is a Linux program; this is Darwin"),
     ] {
         let machine = Machine::usual();
@@ -224,7 +224,7 @@ fn a_machine_that_it_is_not_for_is_told_so() {
     machine.run("rm ../bin/curl");
     machine.save("tree", &stub);
     let out = machine.run("sh ./tree");
-    assert_eq!((out.status.code(), text(&out.stderr)), (Some(1), "binplz: this needs curl or wget\n".to_owned()));
+    assert_eq!((out.status.code(), text(&out.stderr)), (Some(1), "binplz: curl or wget is required\n".to_owned()));
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_stub_that_names_no_system_brings_the_program_of_the_machine_that_it_runs_on
     let machine = Machine::usual();
     machine.replace("uname", &format!("[ $1 = -m ] && echo {other} || echo Linux"));
     machine.save("tree", &server.get("/tree").body);
-    // Here it can not be run, which is what a shell says so.
+    // Here it cannot be run, which is what a shell says so.
     let out = machine.run("sh ./tree");
     assert_eq!(out.status.code(), Some(126), "{}", text(&out.stderr));
     assert!(machine.read("tree") == server.download(&format!("tree?sys={other}-linux")));

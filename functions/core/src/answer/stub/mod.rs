@@ -4,7 +4,7 @@
 //! line, which is made here and calls them. It stands in braces, so that the shell does nothing with a part of it either: a download
 //! that was cut off does nothing.
 
-use crate::id::{target::Target, text::clean_line};
+use crate::id::{shell::quote, target::Target, text::clean_line};
 
 const STUB: &str = concat!(include_str!("stub.sh"), include_str!("steps.sh"));
 const INSTALLER: &str = concat!(include_str!("install.sh"), include_str!("steps.sh"));
@@ -17,7 +17,7 @@ pub const LINE_MAX: usize = 4000;
 /// `origin` must hold no single quote (checked where it is configured); a target is percent-encoded.
 pub fn stub(origin: &str, target: &Target) -> String {
     let name = quote(target.wanted.file_name());
-    // Whoever sees this in a terminal sees the end of it.
+    // In a terminal, the end of the stub is visible.
     let hint = format_args!("# In a terminal? Save the program: curl -L '{origin}/{target}' -o {name}\n");
     format!("{STUB}{hint}{{ binplz '{origin}' '{target}' {name} \"$@\"; }}\n")
 }
@@ -32,9 +32,4 @@ pub fn installer(origin: &str, target: &Target) -> String {
 pub fn line(sentence: &str) -> String {
     let sentence = clean_line(sentence, LINE_MAX);
     format!("printf '%s\\n' {} >&2; exit 1\n", quote(&format!("binplz: {sentence}")))
-}
-
-/// A text as one word of a POSIX shell, with nothing in it that the shell would read.
-pub fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }

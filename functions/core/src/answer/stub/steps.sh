@@ -16,10 +16,10 @@ start() {
   *[?\&]sys=*) ;;
   */x86_64 | */amd64) target=$sys=x86_64-linux ;;
   */aarch64 | */arm64) target=$sys=aarch64-linux ;;
-  *) die "there are no programs for this machine ($(uname -m))" ;;
+  *) die "this machine is not supported ($(uname -m))" ;;
   esac
   [ ! -t 2 ] || hush=
-  # `more` goes on where $tmp ends.
+  # `more` resumes where $tmp ends.
   if has curl; then
     get() { curl -fsSL --connect-timeout 20 -y 60 "$1"; }
     more() { curl -fL "-${hush:+s}S" --connect-timeout 20 -y 60 -C "$1" "$url" >>"$tmp"; }
@@ -28,7 +28,7 @@ start() {
     get() { wget -q ${gnu:+-t1 -T60} -O - "$1"; }
     more() { wget ${hush:+-q} ${gnu:+-t1 -T60} -c -O "$tmp" "$url"; }
   else
-    die "this needs curl or wget"
+    die "curl or wget is required"
   fi
   if has sha256sum; then
     sum() { sha256sum; }
@@ -37,7 +37,7 @@ start() {
   elif has openssl; then
     sum() { openssl dgst -sha256 -r; }
   else
-    say "no sha256sum, shasum or openssl here: only the size is checked"
+    say "no sha256sum, shasum or openssl: only the size is checked"
     sum() { [ $(($(wc -c))) != "$bytes" ] || echo "$sha256"; }
   fi
   trap '[ -z "$tmp" ] || rm -f "$tmp"' EXIT
@@ -46,7 +46,7 @@ start() {
   trap 'exit 143' TERM
 }
 
-# Waits for the build; then $url, $bytes and $sha256 tell what there is.
+# Waits for the build; then $url, $bytes and $sha256 describe the program.
 ready() {
   silent=0 asking=0
   while :; do
@@ -71,14 +71,14 @@ EOF
     *)
       silent=$((silent + 1))
       [ "$silent" -le 60 ] || die "no answer from $origin; run this again later"
-      after=$((silent < 5 ? silent : 5)) rest="trying again: ${rest:-no answer from $origin}"
+      after=$((silent < 5 ? silent : 5)) rest="retrying: ${rest:-no answer from $origin}"
       ;;
     esac
     nap "$after" "$rest"
   done
 }
 
-# SECONDS WORDS: a progress line in a terminal; elsewhere the words, when they change.
+# SECONDS TEXT: a progress line in a terminal; elsewhere the text, when it changes.
 nap() {
   [ -z "$hush" ] || [ "$2" = "$told" ] || tell "$name: $2"
   told=$2 left=$1
@@ -91,37 +91,37 @@ nap() {
   [ "$hush" ] || printf '\r\033[K' >&2
 }
 
-# FILE: whether it is what is wanted.
+# FILE: whether it is the program.
 right() {
   is=$(sum <"$1")
   [ "${is%% *}" = "$sha256" ]
 }
 
-# Makes $tmp beside $file, or says that it can not, and what would help.
+# Creates $tmp beside $file, or fails with a hint.
 beside() {
   tmp=${file%/*}/.$name.binplz.$$
   (set -C && : >"$tmp") 2>/dev/null || {
     tmp=
-    die "cannot write in ${file%/*}/$1"
+    die "cannot write to ${file%/*}/$1"
   }
 }
 
-# Downloads beside $file, checks, and takes the place of $file, whose mode and owner stay.
+# Downloads beside $file, checks, and replaces $file, keeping its mode and owner.
 load() {
   tell "$name: downloading $((bytes / 1024 + 1)) kB"
   have=0 failed=0
   beside ''
   until more "$have"; right "$tmp"; do
     had=$have have=$(($(wc -c <"$tmp")))
-    # What grew and is too short still is gone on with.
+    # A download that grew but is too short is resumed.
     if [ "$have" -ge "$bytes" ]; then
-      failed=$((failed + 1)) why="what came is not $name: its sha256 is not $sha256" have=0
+      failed=$((failed + 1)) why="the download is not $name: its sha256 is not $sha256" have=0
       : >"$tmp"
     elif [ "$have" -le "$had" ]; then
-      failed=$((failed + 1)) why="the download stopped at $have of $bytes bytes; is there room in ${file%/*}/?"
+      failed=$((failed + 1)) why="the download stopped at $have of $bytes bytes; is ${file%/*}/ full?"
     fi
     [ "$failed" -lt 3 ] || die "$why; run this again"
-    nap "$failed" "downloading again"
+    nap "$failed" "retrying the download"
     ready
   done
   if [ -e "$file" ]; then

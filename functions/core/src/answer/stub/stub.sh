@@ -1,11 +1,11 @@
 #!/bin/sh
 # This is not the program yet. Run it (sh ./FILE ARGUMENTS): it waits for the build, downloads the
-# program, checks its sha256, takes its own place with it, and runs it.
+# program, checks its sha256, replaces itself with it, and runs it.
 binplz() {
   mark="binplz '$1' '$2' " may="will not overwrite ./$3; move it away, or: curl -L '$1/$2' -o FILE"
   start "$1" "$2" "$3"
   shift 3
-  # The very file that holds this text, or a new one beside us where it came through a pipe.
+  # The file that holds this text, or a new one if the text came through a pipe.
   case $0 in /* | [!-]*/*) called=$0 ;; *) called=./$0 ;; esac
   self=$called
   while [ -h "$self" ] && [ -f "$self" ]; do
@@ -18,7 +18,7 @@ binplz() {
   beside '' && rm -f "$tmp"
   ready
   if [ "$file" != "$self" ]; then
-    # Perhaps another run of this file was quicker.
+    # Another run of this file may have finished first.
     if [ -f "$self" ] && right "$self"; then exec "$called" "$@"; fi
     [ ! -e "$file" ] || die "$may"
   fi

@@ -224,8 +224,8 @@ fn listed<D: Deployment>(d: &D, pins: &Pins, build: &Build, status: Option<&Stat
 fn told(build: &Build, status: Option<&Status>) -> String {
     match (&build.state, failure_of(build)) {
         (State::Building(_) | State::Joined { .. }, _) => status.map_or_else(String::new, Status::headline),
-        (State::Queued { .. }, Some(failure)) => format!("waits to try again: {}", failure.sentence()),
-        (State::Queued { warming: true, .. }, None) => "waits until nothing else is to be built".to_owned(),
+        (State::Queued { .. }, Some(failure)) => format!("waits for a retry: {}", failure.sentence()),
+        (State::Queued { warming: true, .. }, None) => "waits until no requested build is queued".to_owned(),
         (State::Queued { .. }, None) => "waits for its turn".to_owned(),
         (_, Some(failure)) => failure.sentence(),
         (State::Unasked | State::Ready(_) | State::Failed { .. }, None) => String::new(),

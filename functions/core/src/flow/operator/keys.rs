@@ -3,10 +3,10 @@
 use thiserror::Error;
 
 use crate::{
-    flow::{Tries, load_row},
-    ports::{HasLedger, Ledger, Read, Unavailable},
+    flow::{change_row, load_row},
+    ports::{HasLedger, Read, Unavailable},
     quota::client::{KeyChange, KeyRefused, Keys},
-    row::{Row, RowKey, Swap, Version},
+    row::RowKey,
 };
 
 /// Why the keys were not changed.
@@ -22,23 +22,12 @@ pub(crate) enum NotChanged {
 
 /// The keys, as they are now.
 pub(crate) async fn load<D: HasLedger>(d: &D) -> Result<Keys, Unavailable> {
-    load_keys(d).await.map(|(keys, _)| keys)
-}
-
-async fn load_keys<D: HasLedger>(d: &D) -> Result<(Keys, Version), Unavailable> {
-    let (row, seen) = load_row(d, &RowKey::Keys, Read::Consistent).await?;
-    Ok((row.unwrap_or_default(), seen))
+    Ok(load_row(d, &RowKey::Keys, Read::Consistent).await?.0.unwrap_or_default())
 }
 
 /// Changes the keys. Idempotent.
 pub(crate) async fn change<D: HasLedger>(d: &D, change: &KeyChange) -> Result<Keys, NotChanged> {
-    let mut tries = Tries::default();
-    loop {
-        let (keys, seen) = load_keys(d).await?;
-        let Some(next) = keys.changed(change, d.now())? else { return Ok(keys) };
-        match d.ledger().commit(vec![Swap { seen, row: Row::Keys(next.clone()) }]).await {
-            Ok(()) => return Ok(next),
-            Err(error) => tries.again(error)?,
-        }
-    }
+    let changed = |keys: Option<&Keys>| keys.cloned().unwrap_or_default().changed(change, d.now());
+    let changed = change_row(d, &RowKey::Keys, |keys| changed(keys).map_err(NotChanged::from)).await?;
+    Ok(changed.row.unwrap_or_default())
 }

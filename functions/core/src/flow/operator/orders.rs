@@ -333,10 +333,10 @@ async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
 }
 
 /// Which build is meant.
-async fn key_of<D: HasLedger + HasBell + HasCatalogues>(d: &D, of: &Named) -> Result<BuildKey, Declined> {
+async fn key_of<D: HasLedger + HasCatalogues>(d: &D, of: &Named) -> Result<BuildKey, Declined> {
     match of {
         Named::Key(key) => Ok(key.clone()),
-        Named::Target(target) => Ok(resolve::of(d, target, false).await?.map_err(declined)?.key),
+        Named::Target(target) => Ok(resolve::of(d, target).await.map_err(declined)?.key),
     }
 }
 

@@ -11,13 +11,13 @@ use futures_util::future::try_join_all;
 use thiserror::Error;
 
 use crate::{
-    flow::{Tries, load_row, request::catalogue},
+    flow::{change_row, load_row, request::catalogue},
     nixpkgs::{
         pins::{Change, PinRefusal, Pinned, Pins},
         served::{Served, ServedKey},
     },
     ports::{HasBell, HasLedger, Ledger, Read, Unavailable},
-    row::{Row, RowKey, Swap, Version},
+    row::RowKey,
 };
 
 /// How many rows are read, and marked, per page.
@@ -40,12 +40,8 @@ pub enum NotChanged {
 /// # Errors
 /// [`Unavailable`].
 pub async fn load<D: HasLedger>(d: &D) -> Result<Pins, Unavailable> {
-    load_pins(d).await.map(|(pins, _)| pins)
-}
-
-async fn load_pins<D: HasLedger>(d: &D) -> Result<(Pins, Version), Unavailable> {
-    let (row, version) = load_row(d, &RowKey::Pins, Read::Consistent).await?;
-    Ok((row.unwrap_or_else(|| d.first_pins().clone()), version))
+    let (row, _) = load_row(d, &RowKey::Pins, Read::Consistent).await?;
+    Ok(row.unwrap_or_else(|| d.first_pins().clone()))
 }
 
 /// Changes the pins, marks the served rows under their old meaning stale, and requests the new catalogues. Idempotent.
@@ -53,15 +49,9 @@ async fn load_pins<D: HasLedger>(d: &D) -> Result<(Pins, Version), Unavailable> 
 /// # Errors
 /// [`NotChanged`]. If unavailable, the pins may have changed, and some rows may be marked; a sweep does the rest.
 pub async fn change<D: HasLedger + HasBell>(d: &D, change: &Change) -> Result<Pins, NotChanged> {
-    let mut tries = Tries::default();
-    let pins = loop {
-        let (pins, seen) = load_pins(d).await?;
-        let Some(next) = pins.changed(change, d.now())? else { break pins };
-        match d.ledger().commit(vec![Swap { seen, row: Row::Pins(next.clone()) }]).await {
-            Ok(()) => break next,
-            Err(error) => tries.again(error)?,
-        }
-    };
+    let changed = |pins: Option<&Pins>| pins.unwrap_or(d.first_pins()).changed(change, d.now());
+    let changed = change_row(d, &RowKey::Pins, |pins| changed(pins).map_err(NotChanged::from)).await?;
+    let pins = changed.row.unwrap_or_else(|| d.first_pins().clone());
     mark(d, &pins).await?;
     catalogue::ask_for_all(d, &pins).await?;
     Ok(pins)
@@ -73,12 +63,8 @@ pub async fn change<D: HasLedger + HasBell>(d: &D, change: &Change) -> Result<Pi
 /// # Errors
 /// [`Unavailable`]: run it again.
 pub(crate) async fn settle<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavailable> {
-    let (pins, seen) = load_pins(d).await?;
-    if seen == Version(0) {
-        let written = d.ledger().commit(vec![Swap { seen, row: Row::Pins(pins.clone()) }]).await;
-        // Another writer was first, or the next sweep writes them.
-        written.or_else(|error| Tries::default().again(error))?;
-    }
+    let first = |pins: Option<&Pins>| Ok::<_, Unavailable>(pins.is_none().then(|| d.first_pins().clone()));
+    let pins = change_row(d, &RowKey::Pins, first).await?.row.unwrap_or_else(|| d.first_pins().clone());
     mark(d, &pins).await?;
     catalogue::ask_for_all(d, &pins).await
 }
@@ -121,17 +107,9 @@ async fn mark_all<D: HasLedger>(
 
 /// Marks a served row, if its content matches.
 async fn mark_one<D: HasLedger>(d: &D, asked: &ServedKey, such: impl Fn(&Served) -> bool) -> Result<(), Unavailable> {
-    let mut tries = Tries::default();
-    loop {
-        match d.ledger().load(&RowKey::Served(asked.clone()), Read::Consistent).await? {
-            Some((Row::Served(served), seen)) if !served.stale && such(&served) => {
-                let row = Row::Served(Served { stale: true, ..served });
-                match d.ledger().commit(vec![Swap { seen, row }]).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => tries.again(error)?,
-                }
-            }
-            _ => return Ok(()),
-        }
-    }
+    let marked = |served: Option<&Served>| {
+        let fresh = served.filter(|served| !served.stale && such(served));
+        Ok::<_, Unavailable>(fresh.map(|served| Served { stale: true, ..served.clone() }))
+    };
+    change_row(d, &RowKey::Served(asked.clone()), marked).await.map(drop)
 }

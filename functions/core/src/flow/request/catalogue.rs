@@ -30,25 +30,16 @@ pub(crate) async fn ask_for_all<D: HasLedger + HasBell>(d: &D, pins: &Pins) -> R
     Ok(())
 }
 
-/// The catalogue in which a target is resolved; `None` if it does not exist. With `may_start`, it is then requested.
-pub(crate) async fn load<D: HasLedger + HasBell + HasCatalogues>(
-    d: &D,
-    found: &ResolvedPin,
-    may_start: bool,
-) -> Result<Option<D::Catalogue>, Unavailable> {
-    let key = found.build(Product::Catalogue);
-    let (build, _) = load_build(d, &key).await?;
-    if let Some(prefix) = build.prefix() {
-        return read(d, &prefix).await;
-    }
-    // The request for the program succeeds with or without a catalogue.
-    if may_start && let Err(error) = ask(d, &build).await {
+/// Requests the missing catalogue of a program's nixpkgs. The program's request succeeds with or without it.
+pub(crate) async fn ask_beside<D: HasLedger + HasBell>(d: &D, program: &BuildKey) {
+    let key = BuildKey { product: Product::Catalogue, ..program.clone() };
+    let asked = async { ask(d, &load_build(d, &key).await?.0).await };
+    if let Err(error) = asked.await {
         d.warn(About::Build(&key), "a catalogue was not asked for", &error);
     }
-    Ok(None)
 }
 
-/// The catalogue and the prefix of its files, for flows that only read.
+/// The catalogue in which a target is resolved, and the prefix of its files; `None` if it does not exist.
 pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,
@@ -56,11 +47,8 @@ pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     let key = found.build(Product::Catalogue);
     let (build, _) = load_build(d, &key).await?;
     let Some(prefix) = build.prefix() else { return Ok(None) };
-    Ok(read(d, &prefix).await?.map(|catalogue| (prefix, catalogue)))
-}
-
-async fn read<D: HasCatalogues>(d: &D, prefix: &AttemptPrefix) -> Result<Option<D::Catalogue>, Unavailable> {
-    d.catalogue(&prefix.object(ObjectName::Lookup)).await
+    let catalogue = d.catalogue(&prefix.object(ObjectName::Lookup)).await?;
+    Ok(catalogue.map(|catalogue| (prefix, catalogue)))
 }
 
 async fn ask<D: HasLedger + HasBell>(d: &D, build: &Build) -> Result<(), Unavailable> {

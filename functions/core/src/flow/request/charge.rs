@@ -1,9 +1,8 @@
 //! Charges a new build to a client's allowance (rate limit).
 
 use crate::{
-    answer::problem::Problem,
-    flow::{AdvanceError, load_row, operator::keys},
-    ports::{HasLedger, Read, Unavailable},
+    flow::{AdvanceError, load_row, operator::keys, request::denial::Denial},
+    ports::{HasLedger, Read},
     quota::client::{Allowance, Asker, Client},
     row::{Row, RowKey, Swap},
 };
@@ -20,19 +19,16 @@ impl Charge {
     /// The client's charge; `None` if it has no limit.
     ///
     /// # Errors
-    /// A [`Problem`] inside, for an unknown API key.
-    pub(crate) async fn to<D: HasLedger>(
-        d: &D,
-        asker: &Asker<'_>,
-    ) -> Result<Result<Option<Charge>, Problem>, Unavailable> {
+    /// [`Denial`]: the API key is unknown, or the ledger does not answer.
+    pub(crate) async fn to<D: HasLedger>(d: &D, asker: &Asker<'_>) -> Result<Option<Charge>, Denial> {
         let (client, most) = match asker.key {
             None => (Client::from(asker.address), d.policy().client_builds),
             Some(secret) => match keys::load(d).await?.find(secret) {
                 Some((name, key)) => (Client::Key(name.clone()), key.builds),
-                None => return Ok(Err(Problem::unknown_key())),
+                None => return Err(Denial::UnknownKey),
             },
         };
-        Ok(Ok(most.map(|most| Charge { client, most })))
+        Ok(most.map(|most| Charge { client, most }))
     }
 
     /// The swap that charges one build, for the commit that starts it.

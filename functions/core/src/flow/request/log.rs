@@ -1,15 +1,18 @@
 //! A build's log: from its segments, and after its end from the whole log. Reads only.
 
 use crate::{
-    answer::reply::Reply,
     build::{Build, State},
-    flow::{load_build, request::resolve, schedule::follow},
+    flow::{
+        load_build,
+        request::{denial::Denial, resolve},
+        schedule::follow,
+    },
     id::{target::Target, text::clean_lines},
     objects::{
         artifact::{AttemptPrefix, ObjectName},
         gzip,
     },
-    ports::{HasBell, HasCatalogues, HasLedger, HasStore, Ledger, Store, Unavailable},
+    ports::{HasCatalogues, HasLedger, HasStore, Ledger, Store, Unavailable},
     telemetry::About,
 };
 
@@ -47,20 +50,21 @@ impl Part {
 /// The log of what a target means, from segment `from` (1 is the first) on.
 ///
 /// # Errors
-/// A [`Reply`] inside, where it means no build; [`Unavailable`], where a backend does not answer.
-pub async fn log<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+/// [`Denial`]: it means no build, or a backend does not answer.
+pub async fn log<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &Target, from: u32) -> Result<Part, Denial> {
+    let (build, prefix) = source(d, target).await?;
+    Ok(read(d, &build, prefix.as_ref(), from).await?)
+}
+
+/// The build that a target means, and where its log is.
+async fn source<D: HasLedger + HasCatalogues>(
     d: &D,
     target: &Target,
-    from: u32,
-) -> Result<Result<Part, Reply>, Unavailable> {
-    match resolve::of(d, target, false).await? {
-        Ok(resolve) => {
-            let (build, _) = load_build(d, &resolve.key).await?;
-            let prefix = follow::log_source(d, &build).await?;
-            Ok(Ok(read(d, &build, prefix.as_ref(), from).await?))
-        }
-        Err(nothing) => Ok(Err(nothing.into())),
-    }
+) -> Result<(Build, Option<AttemptPrefix>), Denial> {
+    let resolved = resolve::of(d, target).await?;
+    let (build, _) = load_build(d, &resolved.key).await?;
+    let prefix = follow::log_source(d, &build).await?;
+    Ok((build, prefix))
 }
 
 /// The end of a log, for a page that follows it.
@@ -90,16 +94,8 @@ const TAIL_SEGMENTS: u32 = 3;
 ///
 /// # Errors
 /// As [`log`]'s.
-pub async fn tail<D: HasLedger + HasStore + HasBell + HasCatalogues>(
-    d: &D,
-    target: &Target,
-    max: usize,
-) -> Result<Result<Tail, Reply>, Unavailable> {
-    let build = match resolve::of(d, target, false).await? {
-        Ok(resolve) => load_build(d, &resolve.key).await?.0,
-        Err(nothing) => return Ok(Err(nothing.into())),
-    };
-    let prefix = follow::log_source(d, &build).await?;
+pub async fn tail<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &Target, max: usize) -> Result<Tail, Denial> {
+    let (build, prefix) = source(d, target).await?;
     let told = match &prefix {
         Some(prefix) => segments(d, prefix).await?,
         None => 0,
@@ -108,7 +104,7 @@ pub async fn tail<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     let Part { content, next, complete } = read(d, &build, prefix.as_ref(), from).await?;
     let text = clean_lines(&String::from_utf8_lossy(&content));
     let start = last_lines(&text, max);
-    Ok(Ok(Tail { text: text[start..].to_owned(), cut: from > 1 || start > 0, next, complete }))
+    Ok(Tail { text: text[start..].to_owned(), cut: from > 1 || start > 0, next, complete })
 }
 
 /// How many segments the log of an attempt has, as far as its builder has told. One that was lost has told, but not in its attempt.

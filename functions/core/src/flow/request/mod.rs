@@ -3,7 +3,9 @@
 pub mod builds;
 pub(crate) mod catalogue;
 pub(crate) mod charge;
+pub mod denial;
 pub mod log;
+pub mod outcome;
 pub mod package;
 pub mod program;
 pub(crate) mod resolve;

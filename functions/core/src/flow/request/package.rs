@@ -4,18 +4,15 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 
 use crate::{
-    answer::{
-        reply::{Problem, Reply},
-        shell::{self, word},
-    },
     build::{Build, Made, State, policy::Names, protocol::Nixpkgs},
     flow::{
         load_build, manifest_of,
         operator::pins,
-        request::{catalogue, search, status},
+        request::{catalogue, denial::Denial, search, status},
     },
     id::{
         key::{Attr, Bin, BuildKey, PinName, Product, Rev, Sha256, System},
+        shell::{self, word},
         target::{PinRef, Target, Wanted},
         text::bytes,
     },
@@ -134,22 +131,13 @@ pub struct Place {
 /// All there is to say on what a target means. A program's name leads to its package.
 ///
 /// # Errors
-/// A [`Reply`] inside, where there is no such package; [`Unavailable`].
-pub async fn package<D: HasLedger + HasStore + HasCatalogues>(
-    d: &D,
-    asked: &Target,
-) -> Result<Result<Package, Reply>, Unavailable> {
+/// [`Denial`]: there is no such package, or a backend does not answer.
+pub async fn package<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Target) -> Result<Package, Denial> {
     let pins = pins::load(d).await?;
-    let found = match pins.resolve(asked, d.system()) {
-        Ok(found) => found,
-        Err(unserved) => return Ok(Err(Reply::Problem(Problem::unserved(&unserved)))),
-    };
-    let known = match known(d, &found, &asked.wanted).await? {
-        Ok(known) => known,
-        Err(reply) => return Ok(Err(*reply)),
-    };
+    let found = pins.resolve(asked, d.system()).map_err(Denial::Unserved)?;
+    let known = known(d, &found, &asked.wanted).await?;
     if let Some(withheld) = pins.withheld().get(&known.attr) {
-        return Ok(Err(Reply::Problem(Problem::withheld(&known.attr, withheld))));
+        return Err(Denial::Withheld(known.attr, withheld.clone()));
     }
     let target = Target { wanted: Wanted::Package(known.attr.clone()), ..asked.clone() };
     let (build, _) = load_build(d, &found.build(Product::Package(known.attr.clone()))).await?;
@@ -160,7 +148,7 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(
     let main = programs.iter().find(|program| program.main).map(|program| program.program.as_str());
     let name = main.unwrap_or(target.wanted.file_name());
     let wait = !matches!(build.state, State::Ready { .. });
-    Ok(Ok(Package {
+    Ok(Package {
         target: target.to_string(),
         fetch: (main.is_some() || programs.is_empty()).then(|| shell::fetch_as(d.origin(), &target, wait, name)),
         system: found.system,
@@ -174,7 +162,7 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(
         package: known.attr,
         pin: found.pin,
         nixpkgs: found.rev,
-    }))
+    })
 }
 
 /// What is known of a package before it is built.
@@ -191,7 +179,7 @@ async fn known<D: HasLedger + HasStore + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,
     wanted: &Wanted,
-) -> Result<Result<PackageFacts, Box<Reply>>, Unavailable> {
+) -> Result<PackageFacts, Denial> {
     let names = d.policy().names;
     let nothing = |by_attribute| PackageFacts {
         attr: wanted.attr().clone(),
@@ -202,32 +190,35 @@ async fn known<D: HasLedger + HasStore + HasCatalogues>(
         refused: None,
     };
     let open = match names {
-        Names::Attributes => return Ok(Ok(nothing(false))),
+        Names::Attributes => return Ok(nothing(false)),
         Names::Known | Names::Open => catalogue::open(d, found).await?,
     };
-    let Some((prefix, catalogue)) = open else { return Ok(Ok(nothing(true))) };
+    let Some((prefix, catalogue)) = open else { return Ok(nothing(true)) };
     let entry =
         catalogue.entry(wanted.attr(), found.system).or_else(|| match catalogue.resolve(wanted, found.system) {
             Resolution::Found { attr, .. } | Resolution::Refused { attr, .. } => catalogue.entry(&attr, found.system),
             _ => None,
         });
     let Some(entry) = entry else {
-        return Ok(match (names, catalogue.resolve(wanted, found.system)) {
-            (Names::Open, _) => Ok(nothing(false)),
-            (_, Resolution::Unknown { near }) => Err(Box::new(Reply::Problem(Problem::unknown(wanted, near)))),
-            _ => Err(Box::new(Reply::Problem(Problem::unknown(wanted, Vec::new())))),
-        });
+        if names == Names::Open {
+            return Ok(nothing(false));
+        }
+        let near = match catalogue.resolve(wanted, found.system) {
+            Resolution::Unknown { near } => near,
+            _ => Vec::new(),
+        };
+        return Err(Denial::Unknown { wanted: wanted.clone(), near });
     };
     let details = prefix.object(ObjectName::Details);
     let about = search::abouts(d, &details, &catalogue, std::slice::from_ref(&entry)).await.pop();
-    Ok(Ok(PackageFacts {
+    Ok(PackageFacts {
         by_attribute: false,
         about: about.unwrap_or_default(),
         main: entry.main,
         programs: entry.programs,
         refused: entry.refused.map(|failure| failure.sentence()),
         attr: entry.attr,
-    }))
+    })
 }
 
 /// The programs that a package should have, before anybody has looked.

@@ -1,14 +1,16 @@
 //! A client requests a program.
 
 use crate::{
-    answer::reply::{Problem, Reply},
     build::{Build, Event, Made, State},
     flow::{
         AdvanceError, advance_for, load_build, load_limits, load_row, manifest_of,
         operator::pins,
         request::{
+            catalogue,
             charge::Charge,
-            resolve::{self, ResolveError, Resolved},
+            denial::Denial,
+            outcome::RequestOutcome,
+            resolve::{self, Resolved},
             status,
         },
         ring,
@@ -40,11 +42,12 @@ pub async fn request<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     target: &Target,
     method: Method,
     starts: Option<&Asker<'_>>,
-) -> Reply {
-    answer(d, target, method, starts).await.unwrap_or_else(|error| {
-        d.warn(About::Service, "a request was not answered", &error);
-        Reply::Problem(Problem::down())
-    })
+) -> RequestOutcome {
+    let outcome = answer(d, target, method, starts).await;
+    if let Err(Denial::Unavailable(error)) = &outcome {
+        d.warn(About::Service, "a request was not answered", error);
+    }
+    outcome.unwrap_or_else(RequestOutcome::Denied)
 }
 
 async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
@@ -52,7 +55,7 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     target: &Target,
     method: Method,
     starts: Option<&Asker<'_>>,
-) -> Result<Reply, Unavailable> {
+) -> Result<RequestOutcome, Denial> {
     let asked = RowKey::Served(ServedKey::of(target, d.system()));
     let mut seen = (None, Version(0));
     // The single read of a hit. An eventually consistent read may miss the row, so a miss is read again consistently.
@@ -65,26 +68,26 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         };
     }
     let (old, version) = seen;
-    let reply = match resolve::of(d, target, starts.is_some()).await? {
-        Ok(resolved) => look(d, target, &resolved, version, method, starts).await?,
-        Err(ResolveError::There(reply)) => *reply,
-        Err(nothing) => return Ok(nothing.into()),
+    let outcome = match resolve::of(d, target).await {
+        Ok(resolved) => look(d, target, &resolved, version, method, starts).await,
+        Err(denial) => Err(denial),
     };
-    match (reply, old) {
-        (reply @ Reply::Hit { .. }, _) => Ok(reply),
+    match (outcome, old) {
+        (Ok(hit @ RequestOutcome::Hit { .. }), _) => Ok(hit),
+        (Err(denial @ (Denial::Unserved(_) | Denial::Withheld(..) | Denial::Unavailable(_))), _) => Err(denial),
         // The pin has moved, and its new commit has no such program yet: the last good one is served at once. A request
         // that names a commit gets only that commit, and a package that is taken down is not served.
-        (reply, Some(served)) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
+        (outcome, Some(served)) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
             match pins::load(d).await?.withheld().contains_key(&served.attr) {
-                true => Ok(reply),
+                true => outcome,
                 false => hit(d, served, method).await,
             }
         }
-        (reply, _) => Ok(reply),
+        (outcome, _) => outcome,
     }
 }
 
-/// The answer from the build's row.
+/// The outcome by the build's row.
 async fn look<D: HasLedger + HasStore + HasBell>(
     d: &D,
     target: &Target,
@@ -92,39 +95,36 @@ async fn look<D: HasLedger + HasStore + HasBell>(
     served: Version,
     method: Method,
     starts: Option<&Asker<'_>>,
-) -> Result<Reply, Unavailable> {
+) -> Result<RequestOutcome, Denial> {
     let by_attribute = resolved.by_attribute;
+    if by_attribute && starts.is_some() {
+        catalogue::ask_beside(d, &resolved.key).await;
+    }
     let (build, _) = load_build(d, &resolved.key).await?;
     let mut build = follow::follow(d, build).await?;
     if let Some(known) = &resolved.known {
         build = follow::adopt(d, build, known).await?;
     }
     if let Some(asker) = starts.filter(|_| startable(d, &build)) {
-        build = match start(d, build, asker).await? {
-            Ok(build) => build,
-            Err(problem) => return Ok(Reply::Problem(problem)),
-        };
+        build = start(d, build, asker).await?;
     }
     match &build.state {
         State::Ready(made) => serve(d, target, resolved, made, served, method).await,
         State::Failed { failure, until, .. } => {
             let rest = until.map(|until| until - d.now());
-            Ok(Reply::Problem(Problem { by_attribute, ..Problem::failed(&resolved.attr, failure, rest) }))
+            let (attr, failure) = (resolved.attr.clone(), Box::new(failure.clone()));
+            Err(Denial::Failed { attr, failure, rest, by_attribute })
         }
         State::Queued { .. } | State::Building(_) | State::Joined { .. } => {
-            Ok(Reply::Pending(status::view(d, build, by_attribute).await?))
+            Ok(RequestOutcome::Pending(status::view(d, build, by_attribute).await?))
         }
-        State::Unasked => Ok(Reply::Unbuilt { by_attribute }),
+        State::Unasked => Ok(RequestOutcome::Unbuilt { by_attribute }),
     }
 }
 
 /// Queues a build, unless it would wait for long, its product would not be served, or the client has reached its rate
 /// limit.
-async fn start<D: HasLedger + HasBell>(
-    d: &D,
-    build: Build,
-    asker: &Asker<'_>,
-) -> Result<Result<Build, Problem>, Unavailable> {
+async fn start<D: HasLedger + HasBell>(d: &D, build: Build, asker: &Asker<'_>) -> Result<Build, Denial> {
     let (limits, _) = load_limits(d, Read::Eventual).await?;
     if let Some(paused) = limits.closed(build.key.system, d.policy(), d.now()) {
         let held = match paused.why {
@@ -133,25 +133,24 @@ async fn start<D: HasLedger + HasBell>(
             _ => None,
         };
         held.into_iter().for_each(|full| d.emit(About::Build(&build.key), Signal::Held(full)));
-        return Ok(Err(Problem::paused(build.key.system, paused, status::paused_for(&paused, d.now()))));
+        let retry_after = status::paused_for(&paused, d.now());
+        return Err(Denial::Paused { system: build.key.system, paused, retry_after });
     }
     if let Some(until) = limits.shut(d.policy(), d.now()) {
-        return Ok(Err(Problem::served_out(until, d.now())));
+        return Err(Denial::EgressCeiling { until, rest: until - d.now() });
     }
-    let charge = match Charge::to(d, asker).await? {
-        Ok(charge) => charge,
-        Err(problem) => return Ok(Err(problem)),
-    };
+    let charge = Charge::to(d, asker).await?;
     let asked = match advance_for(d, &build.key, &Event::Ask, charge.as_ref()).await {
         Ok(asked) => asked.after,
-        Err(AdvanceError::Unavailable(error)) => return Err(error),
+        Err(AdvanceError::Unavailable(error)) => return Err(error.into()),
         Err(AdvanceError::LimitExceeded(LimitExceeded::Client { most, until })) => {
-            return Ok(Err(Problem::too_many(most, asker.key.is_some(), until, d.now())));
+            let rest = until.start() - d.now();
+            return Err(Denial::RateLimited { most, by_key: asker.key.is_some(), until, rest });
         }
-        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => return Ok(Err(Problem::down())),
+        Err(error) => return Err(Unavailable::new("ledger", error).into()),
     };
     ring(d).await;
-    Ok(Ok(asked))
+    Ok(asked)
 }
 
 /// A ready build: the requested program, stored in a served row, so that the next request is a hit.
@@ -162,17 +161,14 @@ async fn serve<D: HasLedger + HasStore>(
     made: &Made,
     version: Version,
     method: Method,
-) -> Result<Reply, Unavailable> {
+) -> Result<RequestOutcome, Denial> {
     let Resolved { pin, attr, key, .. } = resolved;
     let prefix = made.prefix(key);
     let manifest = manifest_of(d, key, made).await?;
-    let program = match choose(&target.wanted, attr, &manifest) {
-        Ok(program) => program,
-        Err(reply) => return Ok(*reply),
-    };
+    let program = choose(&target.wanted, attr, &manifest)?;
     let (sha256, size) = match &program.verdict {
         Verdict::Static { sha256, size, .. } => (sha256.clone(), *size),
-        Verdict::Refused { why } => return Ok(Reply::Problem(Problem::not_static(attr, &program.bin, *why))),
+        Verdict::Refused { why } => return Err(Denial::NotStatic(attr.clone(), program.bin.clone(), *why)),
     };
     let served = Served {
         asked: ServedKey::of(target, d.system()),
@@ -197,8 +193,7 @@ async fn serve<D: HasLedger + HasStore>(
 }
 
 /// The manifest decides, and overrides the catalogue. A path that is not the package's own names one of its programs.
-fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Box<Reply>> {
-    let problem = |problem| Box::new(Reply::Problem(problem));
+fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Denial> {
     let names = || manifest.programs.iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
     let program = match wanted {
         Wanted::Program(_, bin) => bin.as_str(),
@@ -209,21 +204,27 @@ fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'
                 Main::Many => {
                     let servable = |program: &&Program| matches!(program.verdict, Verdict::Static { .. });
                     let servable = manifest.programs.iter().filter(servable).map(|program| program.bin.clone());
-                    Err(Box::new(Reply::choice(attr, &servable.collect::<Vec<_>>())))
+                    Err(Denial::ambiguous(attr, servable))
                 }
-                Main::Missing(declared) => Err(problem(Problem::main_missing(attr, declared, &names()))),
-                Main::None => Err(problem(Problem::no_programs(attr))),
+                Main::Missing(declared) => {
+                    let (attr, declared, programs) = (attr.clone(), declared.to_owned(), names());
+                    Err(Denial::MainMissing { attr, declared, programs })
+                }
+                Main::None => Err(Denial::NoPrograms(attr.clone())),
             };
         }
     };
-    manifest.program(program).ok_or_else(|| problem(Problem::no_such_program(attr, program, &names())))
+    manifest.program(program).ok_or_else(|| {
+        let (attr, program, programs) = (attr.clone(), program.to_owned(), names());
+        Denial::NoSuchProgram { attr, program, programs }
+    })
 }
 
 /// The only place that hands out a program.
-async fn hit<D: HasLedger + HasStore>(d: &D, served: Served, method: Method) -> Result<Reply, Unavailable> {
+async fn hit<D: HasLedger + HasStore>(d: &D, served: Served, method: Method) -> Result<RequestOutcome, Denial> {
     if let Some(until) = egress::shut(d).await? {
-        return Ok(Reply::Problem(Problem::served_out(until, d.now())));
+        return Err(Denial::EgressCeiling { until, rest: until - d.now() });
     }
     let at = egress::counted(d.policy(), d.store().url(&served.object, method).await?);
-    Ok(Reply::Hit { served, at })
+    Ok(RequestOutcome::Hit { served, at })
 }

@@ -1,20 +1,17 @@
 //! Resolves a target: the pins give its nixpkgs, the catalogue its package.
 
-use std::fmt;
-
 use crate::{
-    answer::reply::{Problem, Reply},
     build::policy::Names,
-    flow::{operator::pins, request::catalogue},
+    flow::{
+        operator::pins,
+        request::{catalogue, denial::Denial},
+    },
     id::{
         key::{Attr, Bin, BuildKey, DrvHash, PinName, Product},
         target::Target,
     },
-    nixpkgs::{
-        catalogue::Resolution,
-        pins::{ResolvedPin, Unserved, Withheld},
-    },
-    ports::{Catalogue, HasBell, HasCatalogues, HasLedger, Unavailable},
+    nixpkgs::{catalogue::Resolution, pins::ResolvedPin},
+    ports::{Catalogue, HasCatalogues, HasLedger},
 };
 
 /// The build that a target means.
@@ -41,76 +38,28 @@ pub(crate) struct KnownDerivation {
     pub(crate) main: Option<Bin>,
 }
 
-/// Why a target does not lead to a build.
-#[derive(Clone, Debug)]
-pub(crate) enum ResolveError {
-    /// It names a nixpkgs that is not served.
-    Unserved(Unserved),
-    /// The nixpkgs has no such package or program; with the answer.
-    There(Box<Reply>),
-    /// It is a package that is taken down.
-    Withheld(Attr, Withheld),
-}
-
-/// A sentence for people, without a full stop.
-impl fmt::Display for ResolveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ResolveError::Unserved(unserved) => unserved.fmt(f),
-            ResolveError::Withheld(attr, withheld) => f.write_str(&Problem::withheld(attr, withheld).sentence),
-            ResolveError::There(reply) => match &**reply {
-                Reply::Problem(problem) => f.write_str(&problem.told()),
-                // What can be chosen from are programs of a package, which is named by each.
-                _ => f.write_str("it has several programs: name one of them"),
-            },
-        }
-    }
-}
-
-impl From<ResolveError> for Reply {
-    fn from(nothing: ResolveError) -> Reply {
-        match nothing {
-            ResolveError::Unserved(unserved) => Reply::Problem(Problem::unserved(&unserved)),
-            ResolveError::There(reply) => *reply,
-            ResolveError::Withheld(attr, withheld) => Reply::Problem(Problem::withheld(&attr, &withheld)),
-        }
-    }
-}
-
-/// What a target means. `may_start`: as for [`super::request::request`].
+/// Resolves a target to a build.
 ///
 /// # Errors
-/// [`Unavailable`].
-pub(crate) async fn of<D: HasLedger + HasBell + HasCatalogues>(
-    d: &D,
-    target: &Target,
-    may_start: bool,
-) -> Result<Result<Resolved, ResolveError>, Unavailable> {
+/// [`Denial`]: the target leads to no build, or a backend does not answer.
+pub(crate) async fn of<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Resolved, Denial> {
     let pins = pins::load(d).await?;
-    let found = match pins.resolve(target, d.system()) {
-        Ok(found) => found,
-        Err(unserved) => return Ok(Err(ResolveError::Unserved(unserved))),
-    };
+    let found = pins.resolve(target, d.system()).map_err(Denial::Unserved)?;
     let names = d.policy().names;
     let catalogue = match names {
         Names::Attributes => None,
-        Names::Known | Names::Open => catalogue::load(d, &found, may_start).await?,
+        Names::Known | Names::Open => catalogue::open(d, &found).await?,
     };
-    let package = match &catalogue {
-        Some(catalogue) => by_catalogue(catalogue, target, &found, names),
-        None => Ok((target.wanted.attr().clone(), None)),
+    let (attr, known) = match &catalogue {
+        Some((_, catalogue)) => by_catalogue(catalogue, target, &found, names)?,
+        None => (target.wanted.attr().clone(), None),
     };
+    if let Some(withheld) = pins.withheld().get(&attr) {
+        return Err(Denial::Withheld(attr, withheld.clone()));
+    }
     let by_attribute = catalogue.is_none() && names != Names::Attributes;
-    Ok(match package {
-        Ok((attr, known)) => match pins.withheld().get(&attr) {
-            Some(withheld) => Err(ResolveError::Withheld(attr, withheld.clone())),
-            None => {
-                let key = found.build(Product::Package(attr.clone()));
-                Ok(Resolved { pin: found.pin, attr, key, known, by_attribute })
-            }
-        },
-        Err(reply) => Err(ResolveError::There(reply)),
-    })
+    let key = found.build(Product::Package(attr.clone()));
+    Ok(Resolved { pin: found.pin, attr, key, known, by_attribute })
 }
 
 fn by_catalogue(
@@ -118,17 +67,16 @@ fn by_catalogue(
     target: &Target,
     found: &ResolvedPin,
     names: Names,
-) -> Result<(Attr, Option<KnownDerivation>), Box<Reply>> {
+) -> Result<(Attr, Option<KnownDerivation>), Denial> {
     let wanted = &target.wanted;
-    let reply = match catalogue.resolve(wanted, found.system) {
-        Resolution::Found { attr, main, drv, .. } => return Ok((attr, drv.map(|drv| KnownDerivation { drv, main }))),
-        Resolution::Unknown { .. } if names == Names::Open => return Ok((wanted.attr().clone(), None)),
-        Resolution::Unknown { near } => Reply::Problem(Problem::unknown(wanted, near)),
-        Resolution::Choice { attr, programs } => Reply::choice(&attr, &programs),
-        Resolution::Refused { attr, failure } => Reply::Problem(Problem::refused(&attr, &failure)),
+    match catalogue.resolve(wanted, found.system) {
+        Resolution::Found { attr, main, drv, .. } => Ok((attr, drv.map(|drv| KnownDerivation { drv, main }))),
+        Resolution::Unknown { .. } if names == Names::Open => Ok((wanted.attr().clone(), None)),
+        Resolution::Unknown { near } => Err(Denial::Unknown { wanted: wanted.clone(), near }),
+        Resolution::Choice { attr, programs } => Err(Denial::ambiguous(&attr, programs)),
+        Resolution::Refused { attr, failure } => Err(Denial::Unbuildable(attr, Box::new(failure))),
         Resolution::NoSuchProgram { attr, programs } => {
-            Reply::Problem(Problem::no_such_program(&attr, wanted.file_name(), &programs))
+            Err(Denial::NoSuchProgram { attr, program: wanted.file_name().to_owned(), programs })
         }
-    };
-    Err(Box::new(reply))
+    }
 }

@@ -5,17 +5,17 @@ use serde::Serialize;
 
 use crate::{
     build::policy::Names,
-    flow::{operator::pins, request::catalogue},
+    flow::{
+        operator::pins,
+        request::{catalogue, denial::Denial},
+    },
     id::{
         key::{Attr, PinName, Rev, System},
         target::{Search, Target, Wanted},
     },
-    nixpkgs::{
-        catalogue::{About, Entry, Resolution},
-        pins::Unserved,
-    },
+    nixpkgs::catalogue::{About, Entry, Resolution},
     objects::artifact::{ObjectName, ObjectPath},
-    ports::{Catalogue, HasCatalogues, HasLedger, HasStore, Store, Unavailable},
+    ports::{Catalogue, HasCatalogues, HasLedger, HasStore, Store},
     telemetry,
 };
 
@@ -47,11 +47,11 @@ impl Results {
         let Results { query, packages, .. } = self;
         match (packages.len(), self.near) {
             _ if query.is_empty() => "Type a part of a name".to_owned(),
-            (0, _) => format!("Nothing is called {query}"),
+            (0, _) => format!("No package or program is called {query}"),
             _ if self.by_attribute => {
-                format!("The catalogue of this nixpkgs is not made yet: {query} may be a package, or none")
+                format!("The catalogue of this commit is not built yet, so it is unknown whether {query} is a package")
             }
-            (_, true) => format!("Nothing is called {query}; did you mean one of these?"),
+            (_, true) => format!("No package or program is called {query}; did you mean one of these?"),
             (1, _) => "1 package".to_owned(),
             (MOST, _) => format!("The first {MOST} packages"),
             (count, _) => format!("{count} packages"),
@@ -85,15 +85,10 @@ const PROGRAMS_MAX: usize = 6;
 /// Looks for packages by a part of a name; where nothing is called so, by nearly that name.
 ///
 /// # Errors
-/// [`Unserved`] inside, where it names another nixpkgs; [`Unavailable`].
-pub async fn search<D: HasLedger + HasStore + HasCatalogues>(
-    d: &D,
-    asked: &Search,
-) -> Result<Result<Results, Unserved>, Unavailable> {
-    let found = match pins::load(d).await?.find(asked.pin.as_ref(), asked.system.unwrap_or(d.system())) {
-        Ok(found) => found,
-        Err(unserved) => return Ok(Err(unserved)),
-    };
+/// [`Denial`]: it names a nixpkgs that is not served, or a backend does not answer.
+pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Search) -> Result<Results, Denial> {
+    let pins = pins::load(d).await?;
+    let found = pins.find(asked.pin.as_ref(), asked.system.unwrap_or(d.system())).map_err(Denial::Unserved)?;
     let mut results = Results {
         query: asked.text.clone(),
         system: found.system,
@@ -120,7 +115,7 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(
             .map(|attr| listing(&attr, &spelled, &[], About::default(), None))
             .into_iter()
             .collect();
-        return Ok(Ok(results));
+        return Ok(results);
     };
     let mut entries = catalogue.search(&asked.text, found.system, MOST);
     if entries.is_empty()
@@ -145,7 +140,7 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(
             listing(&entry.attr, &spelled, &programs, about, entry.refused.as_ref().map(|failure| failure.sentence()))
         })
         .collect();
-    Ok(Ok(results))
+    Ok(results)
 }
 
 fn listing(

@@ -5,21 +5,25 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    answer::{problem::BY_ATTRIBUTE, reply::Reply},
     build::{
         Build, State,
         failure::Failure,
         protocol::{Phase, Progress},
     },
-    flow::{load_build, load_limits, load_profile, queued, request::resolve, schedule::follow},
+    flow::{
+        load_build, load_limits, load_profile, queued,
+        request::{denial::Denial, resolve},
+        schedule::follow,
+    },
     id::{
         key::{BuildKey, LeaseId, Product, Rev, System},
         money::Micros,
         target::Target,
         text::span,
-        time::Timestamp,
+        time::{Timestamp, seconds_up},
     },
-    ports::{HasBell, HasCatalogues, HasLedger, Ledger, Read, Unavailable},
+    nixpkgs::catalogue::NOT_MADE,
+    ports::{HasCatalogues, HasLedger, Ledger, Read, Unavailable},
     quota::limits::{Limits, Paused},
     row::StatusIndex,
 };
@@ -116,7 +120,7 @@ impl Status {
         if let Some(left) = self.estimate_seconds {
             headline.push_str(&format!(", about {} left", span(Duration::from_secs(left))));
         }
-        if self.by_attribute { format!("{headline} ({BY_ATTRIBUTE})") } else { headline }
+        if self.by_attribute { format!("{headline} ({NOT_MADE})") } else { headline }
     }
 
     fn happening(&self) -> String {
@@ -134,7 +138,7 @@ impl Status {
             ("queued", _, Some(0)) => format!("next in the queue{tried}"),
             ("queued", _, Some(ahead)) if ahead < QUEUE_LOOK => format!("{ahead} ahead in the queue{tried}"),
             ("queued", _, _) => match &self.reason {
-                Some(reason) => format!("waits to try again: {reason}{tried}"),
+                Some(reason) => format!("waits for a retry: {reason}{tried}"),
                 None => format!("queued{tried}"),
             },
             _ => self.reason.clone().unwrap_or_else(|| self.state.to_owned()),
@@ -145,18 +149,11 @@ impl Status {
 /// The status of what a target means.
 ///
 /// # Errors
-/// A [`Reply`] inside, where it means no build; [`Unavailable`], where the ledger does not answer.
-pub async fn status<D: HasLedger + HasBell + HasCatalogues>(
-    d: &D,
-    target: &Target,
-) -> Result<Result<Status, Reply>, Unavailable> {
-    match resolve::of(d, target, false).await? {
-        Ok(resolve) => {
-            let (build, _) = load_build(d, &resolve.key).await?;
-            Ok(Ok(view(d, build, resolve.by_attribute).await?))
-        }
-        Err(nothing) => Ok(Err(nothing.into())),
-    }
+/// [`Denial`]: it means no build, or the ledger does not answer.
+pub async fn status<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Status, Denial> {
+    let resolved = resolve::of(d, target).await?;
+    let (build, _) = load_build(d, &resolved.key).await?;
+    Ok(view(d, build, resolved.by_attribute).await?)
 }
 
 /// A state's name in the status document.
@@ -273,8 +270,4 @@ async fn expected<D: HasLedger>(
 /// Seconds after which to ask again whether builds go on.
 pub(crate) fn paused_for(paused: &Paused, now: Timestamp) -> u64 {
     paused.until.map_or(PAUSE_LOOK, |until| seconds_up(until - now).max(1))
-}
-
-pub(crate) fn seconds_up(d: Duration) -> u64 {
-    d.as_millis().div_ceil(1000) as u64
 }

@@ -3,20 +3,27 @@
 use std::time::Duration;
 
 use crate::{
-    answer::reply::Reply,
-    flow::{load_build, request::resolve},
+    flow::{
+        load_build,
+        request::{denial::Denial, outcome::RequestOutcome, resolve},
+    },
     id::{
         key::BuildKey,
         target::Query,
         wait::{Patience, hop_path},
     },
-    ports::{HasBell, HasCatalogues, HasLedger, HasWaitLimiter, WaitLimiter, Watch},
+    ports::{HasCatalogues, HasLedger, HasWaitLimiter, WaitLimiter, Watch},
     telemetry::About,
 };
 
-/// The first hop for a client that wants to wait, in place of `reply`: if the build is under way and a permit is free.
-pub async fn first<D: HasWaitLimiter>(d: &D, reply: &Reply, query: &Query, patience: Patience) -> Option<String> {
-    let under_way = matches!(reply, Reply::Pending(status) if status.paused.is_none());
+/// The first hop for a client that wants to wait, in place of an answer: if the build is under way and a permit is free.
+pub async fn first<D: HasWaitLimiter>(
+    d: &D,
+    outcome: &RequestOutcome,
+    query: &Query,
+    patience: Patience,
+) -> Option<String> {
+    let under_way = matches!(outcome, RequestOutcome::Pending(status) if status.paused.is_none());
     if !under_way || patience.hold(1, d.policy().hold).is_none() {
         return None;
     }
@@ -29,7 +36,7 @@ pub async fn first<D: HasWaitLimiter>(d: &D, reply: &Reply, query: &Query, patie
 
 /// Hop `number` of a chain: waits until the build is settled, and returns the next redirect: the next hop, or back to
 /// the target if there is an answer or the chain ends. So a hop needs only the target and the build's row.
-pub async fn hop<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(
+pub async fn hop<D: HasLedger + HasCatalogues + HasWaitLimiter>(
     d: &D,
     query: &Query,
     number: u32,
@@ -51,13 +58,14 @@ pub async fn hop<D: HasLedger + HasBell + HasCatalogues + HasWaitLimiter>(
 }
 
 /// The build to wait for; `None` if there is none, which the target's answer explains.
-async fn key<D: HasLedger + HasBell + HasCatalogues>(d: &D, query: &Query) -> Option<BuildKey> {
-    match resolve::of(d, &query.target, false).await {
-        Ok(resolve) => Some(resolve.ok()?.key),
-        Err(error) => {
-            d.warn(About::Service, "a waiter could not look what is meant", &error);
+async fn key<D: HasLedger + HasCatalogues>(d: &D, query: &Query) -> Option<BuildKey> {
+    match resolve::of(d, &query.target).await {
+        Ok(resolved) => Some(resolved.key),
+        Err(Denial::Unavailable(error)) => {
+            d.warn(About::Service, "a waiter could not resolve its target", &error);
             None
         }
+        Err(_) => None,
     }
 }
 

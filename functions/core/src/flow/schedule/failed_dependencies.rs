@@ -6,32 +6,22 @@ use crate::{
         failed_dependencies::{FailedDependencies, FailedDependency},
         failure::Failure,
     },
-    flow::{Tries, load_row},
+    flow::{change_row, load_row},
     id::key::{DrvHash, System},
     objects::artifact::AttemptPrefix,
-    ports::{HasLedger, Ledger, Read, Unavailable},
-    row::{Row, RowKey, Swap, Version},
+    ports::{HasLedger, Read, Unavailable},
+    row::RowKey,
 };
-
-async fn load<D: HasLedger>(d: &D, system: System) -> Result<(FailedDependencies, Version), Unavailable> {
-    let (row, version) = load_row(d, &RowKey::FailedDependencies(system), Read::Consistent).await?;
-    Ok((row.unwrap_or_else(|| FailedDependencies::none(system)), version))
-}
 
 async fn change<D: HasLedger>(
     d: &D,
     system: System,
     change: impl Fn(&FailedDependencies) -> Option<FailedDependencies>,
 ) -> Result<(), Unavailable> {
-    let mut tries = Tries::default();
-    loop {
-        let (failed_dependencies, seen) = load(d, system).await?;
-        let Some(next) = change(&failed_dependencies) else { return Ok(()) };
-        match d.ledger().commit(vec![Swap { seen, row: Row::FailedDependencies(next) }]).await {
-            Ok(()) => return Ok(()),
-            Err(error) => tries.again(error)?,
-        }
-    }
+    let change = |row: Option<&FailedDependencies>| {
+        Ok::<_, Unavailable>(change(row.unwrap_or(&FailedDependencies::none(system))))
+    };
+    change_row(d, &RowKey::FailedDependencies(system), change).await.map(drop)
 }
 
 /// Records a dependency whose permanent failure ended a build.
@@ -58,8 +48,9 @@ pub(crate) async fn among<D: HasLedger>(
     if dependencies.is_empty() {
         return Ok(None);
     }
-    let (failed_dependencies, _) = load(d, system).await?;
-    Ok(failed_dependencies.among(dependencies, d.now()).map(|(failure, prefix)| (failure.clone(), prefix.clone())))
+    let (row, _) = load_row::<D, FailedDependencies>(d, &RowKey::FailedDependencies(system), Read::Consistent).await?;
+    let known = row.as_ref().and_then(|row| row.among(dependencies, d.now()));
+    Ok(known.map(|(failure, prefix)| (failure.clone(), prefix.clone())))
 }
 
 /// Lets the dependency go that a build has failed by: an operator wants that build tried again.
@@ -78,7 +69,9 @@ pub(crate) async fn clear<D: HasLedger>(d: &D, failed: &Build) -> Result<(), Una
 pub(crate) async fn all<D: HasLedger>(d: &D) -> Result<Vec<FailedDependency>, Unavailable> {
     let mut all = Vec::new();
     for system in System::ALL {
-        all.extend(load(d, system).await?.0.all(d.now()));
+        let (row, _) =
+            load_row::<D, FailedDependencies>(d, &RowKey::FailedDependencies(system), Read::Consistent).await?;
+        all.extend(row.map_or(Vec::new(), |row| row.all(d.now())));
     }
     Ok(all)
 }

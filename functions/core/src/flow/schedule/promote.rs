@@ -37,27 +37,24 @@ pub enum Promoted {
     },
 }
 
-/// Why an offer is refused.
+/// Why an offer is not promoted.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum OfferRefusal {
-    /// It is of something else than the attempt was to make.
-    #[error("it was not to be made there")]
+enum OfferError {
+    #[error("the attempt's plan does not contain it")]
     NotPlanned,
-    /// What describes it is no narinfo.
-    #[error("its narinfo can not be read: {0}")]
+    #[error("its narinfo is malformed: {0}")]
     Narinfo(#[from] BadNarinfo),
-    /// It describes another path.
-    #[error("its narinfo is of another path")]
+    #[error("its narinfo describes another path")]
     OtherPath,
-    /// There is no file.
-    #[error("its file is not there")]
+    #[error("its file is missing")]
     NoFile,
-    /// There is another file.
-    #[error("its file is another one than its narinfo says")]
+    #[error("its file has another size or hash than its narinfo declares")]
     File,
-    /// It unpacks to something else, to more, or to nothing.
-    #[error("its content is another one than its narinfo says")]
+    /// Another content, a longer one, or none.
+    #[error("its content has another size or hash than its narinfo declares")]
     Content,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// Looks at all that an attempt has offered: what is as it should be is signed and put into the cache, and then all of it is removed.
@@ -82,7 +79,7 @@ pub async fn promote<D: HasLedger, V: BinaryCache>(
         if binary_cache.has(&path).await? {
             continue;
         }
-        match look(binary_cache, prefix, &planned, &path).await? {
+        match look(binary_cache, prefix, &planned, &path).await {
             Ok(narinfo) => {
                 let dir = binary_cache.store_dir();
                 let signature = binary_cache.sign(&narinfo.fingerprint(dir));
@@ -91,6 +88,7 @@ pub async fn promote<D: HasLedger, V: BinaryCache>(
                 binary_cache.publish(&path, narinfo.signed(dir, &signature)).await?;
                 new += 1;
             }
+            Err(OfferError::Unavailable(error)) => return Err(error),
             Err(why) => {
                 d.warn(about, "what it offers to the cache is dropped", &format!("{path}: {why}"));
                 refused += 1;
@@ -115,21 +113,20 @@ async fn look<V: BinaryCache>(
     prefix: &AttemptPrefix,
     planned: &[StoreHash],
     path: &StoreHash,
-) -> Result<Result<Narinfo, OfferRefusal>, Unavailable> {
+) -> Result<Narinfo, OfferError> {
     if !planned.contains(path) {
-        return Ok(Err(OfferRefusal::NotPlanned));
+        return Err(OfferError::NotPlanned);
     }
     let text = binary_cache.read(prefix, ObjectName::Narinfo(path.clone())).await?.unwrap_or_default();
-    let narinfo = match Narinfo::parse(&String::from_utf8_lossy(&text), binary_cache.store_dir()) {
-        Ok(narinfo) if narinfo.path.hash == *path => narinfo,
-        Ok(_) => return Ok(Err(OfferRefusal::OtherPath)),
-        Err(bad) => return Ok(Err(bad.into())),
-    };
+    let narinfo = Narinfo::parse(&String::from_utf8_lossy(&text), binary_cache.store_dir())?;
+    if narinfo.path.hash != *path {
+        return Err(OfferError::OtherPath);
+    }
     let most = narinfo.nar.size.min(NAR_MAX);
-    Ok(match binary_cache.measure(prefix, &narinfo.packed.sha256, most).await? {
-        None => Err(OfferRefusal::NoFile),
-        Some(Measured { packed, .. }) if packed != narinfo.packed => Err(OfferRefusal::File),
-        Some(Measured { unpacked, .. }) if unpacked.as_ref() != Some(&narinfo.nar) => Err(OfferRefusal::Content),
+    match binary_cache.measure(prefix, &narinfo.packed.sha256, most).await? {
+        None => Err(OfferError::NoFile),
+        Some(Measured { packed, .. }) if packed != narinfo.packed => Err(OfferError::File),
+        Some(Measured { unpacked, .. }) if unpacked.as_ref() != Some(&narinfo.nar) => Err(OfferError::Content),
         Some(_) => Ok(narinfo),
-    })
+    }
 }

@@ -34,13 +34,13 @@ impl Why {
     /// The text follows "builds are paused: ".
     pub fn sentence(self) -> &'static str {
         match self {
-            Why::NoImage => "there is no builder image yet",
+            Why::NoImage => "the builder's image does not exist yet",
             Why::Operator => "the operator has paused builds",
             Why::Unpulled => Kind::NoImage.sentence(),
             Why::Sandbox => Kind::Sandbox.sentence(),
             Why::Signature => Kind::Signature.sentence(),
-            Why::Budget => "what builds may cost this month is spent",
-            Why::Store => "the store is full, and the operator has to make room",
+            Why::Budget => "this month's build budget is spent",
+            Why::Store => "the store is full until the operator makes room",
         }
     }
 
@@ -77,7 +77,7 @@ impl Paused {
     pub fn sentence(self) -> Cow<'static, str> {
         match self.until {
             None => self.why.sentence().into(),
-            Some(until) => format!("{}; it goes on at {} (UTC)", self.why.sentence(), until.day()).into(),
+            Some(until) => format!("{}; builds resume on {} (UTC)", self.why.sentence(), until.day()).into(),
         }
     }
 }

@@ -1,15 +1,21 @@
-//! Commands as people copy them.
+//! Commands to copy, for a POSIX shell.
 
-use crate::{answer::stub::quote, id::target::Target};
+use crate::id::target::Target;
 
-/// A text as one word of a POSIX shell, in quotes only where it takes them.
+/// A text as one quoted word, in which the shell expands nothing.
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A text as one word, quoted only if it needs to be.
 pub fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
     // A word that begins with a `-` would be an option.
     if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') { text.to_owned() } else { quote(text) }
 }
 
-/// What brings a program: `curl -L https://host/tree -o tree && chmod +x tree`. `wait`: it is not there yet.
+/// Downloads a program: `curl -L https://host/tree -o tree && chmod +x tree`. With `wait`, the server holds the request until the
+/// program is built.
 pub fn fetch(origin: &str, target: &Target, wait: bool) -> String {
     fetch_as(origin, target, wait, target.wanted.file_name())
 }
@@ -25,7 +31,7 @@ pub fn fetch_as(origin: &str, target: &Target, wait: bool, name: &str) -> String
     format!("curl -L {} -o {name} && chmod +x {name}", word(&format!("{origin}/{target}{query}")))
 }
 
-/// What installs it.
+/// Downloads and runs the installer of a program.
 pub fn install(origin: &str, target: &Target) -> String {
     format!("curl -fsSL {} | sh", word(&format!("{origin}/-/install/{target}")))
 }
