@@ -9,16 +9,20 @@ use binplz_core::{
         Build, State, failed_dependencies,
         failure::{Class, Failure, Kind},
         policy::Policy,
-        protocol::{Evaluated, Outcome, Report, Stats, Turn},
+        protocol::{Evaluated, LOG_SEGMENT_MAX, Outcome, Report, Stats, Turn, Upload},
     },
     flow::{
-        lease::{claim::claim, job::Denied, settle::settle},
+        lease::{
+            claim::claim,
+            job::{Denied, uploads},
+            settle::settle,
+        },
         operator::orders::{Act, Operator, Order, Outcome as Carried},
         request::{outcome::RequestOutcome, program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::DrvHash,
-    objects::stored::Method,
+    objects::{artifact::ObjectName, stored::Method},
     ports::Deployment,
     quota::{client::Asker, limits::Why},
 };
@@ -331,4 +335,22 @@ async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_t
     w.finish("mended").await;
     assert!(matches!(ask(&w, "mended").await, RequestOutcome::Hit { .. }));
     assert!(matches!(ask(&w, "unchanged").await, RequestOutcome::Denied(denial) if denial.status() == 422));
+}
+
+#[tokio::test]
+async fn the_segments_of_one_leases_log_have_a_limit_together() {
+    let w = with_slots(1);
+    building(&w, "tree").await;
+    let bearer = w.bearer("tree").await;
+    let segment = |number: u64, size| Upload {
+        name: ObjectName::Log(number.try_into().expect("a number")),
+        size,
+        sha256: "0".repeat(64).parse().expect("a sha256"),
+    };
+    let last = w.policy().job.log_segments();
+    let granted = async |upload| uploads(&*w, &bearer, &[upload]).await.is_ok();
+    assert!(granted(segment(last, LOG_SEGMENT_MAX)).await);
+    assert!(!granted(segment(last + 1, 1)).await && !granted(segment(1, LOG_SEGMENT_MAX + 1)).await);
+    // Far below what the attempt reserves for its programs.
+    assert!(last * LOG_SEGMENT_MAX < w.policy().job.package_bytes / 2);
 }

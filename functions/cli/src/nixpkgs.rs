@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use binplz_core::{
@@ -246,7 +246,7 @@ fn fetch(data: &[(&str, &str)]) -> Result<Fetched, NixpkgsError> {
     let mut arguments = vec!["--eval", "--strict", "--json", "--read-write-mode", "--option", "tarball-ttl", "0"];
     arguments.extend(data.iter().flat_map(|(name, value)| ["--argstr", name, value]));
     arguments.extend(["--expr", expression]);
-    let told = run("nix-instantiate", &arguments)?;
+    let told = run_within(&FETCH, "nix-instantiate", &arguments)?;
     let path: String =
         serde_json::from_str(&told).map_err(|error| NixpkgsError::Nix("nix-instantiate", error.to_string()))?;
     if !Path::new(&path).join("default.nix").is_file() {
@@ -275,11 +275,41 @@ pub(crate) fn keep(rev: &Rev, path: &str, data: &Path) -> Result<(), NixpkgsErro
     run("nix-store", &["--realise", path, "--add-root", &root.to_string_lossy(), "--indirect"]).map(|_| ())
 }
 
+/// The limits of a command: its seconds, and the bytes of each file that it writes.
+struct Bounds {
+    seconds: u64,
+    file_bytes: u64,
+}
+
+/// For fetching a nixpkgs: a tarball has some 50 MB, unpacked some 500 MB, and its archive is one file.
+const FETCH: Bounds = Bounds { seconds: 3600, file_bytes: 8 << 30 };
+
+/// Runs a command within limits, by coreutils' `timeout` and util-linux' `prlimit`.
+fn run_within(bounds: &Bounds, program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError> {
+    let (seconds, bytes) = (bounds.seconds.to_string(), format!("--fsize={}", bounds.file_bytes));
+    let mut command = Command::new("timeout");
+    command.args([&seconds, "prlimit", &bytes, program]).args(arguments);
+    let too_long = || NixpkgsError::Nix(program, format!("it took longer than {seconds} s"));
+    answer(program, &mut command, &|status| (status.code() == Some(124)).then(too_long))
+}
+
 fn run(program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError> {
-    let out = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).output();
+    answer(program, Command::new(program).args(arguments), &|_| None)
+}
+
+/// What a command prints. `known` knows what some exit codes mean.
+fn answer(
+    program: &'static str,
+    command: &mut Command,
+    known: &dyn Fn(ExitStatus) -> Option<NixpkgsError>,
+) -> Result<String, NixpkgsError> {
+    let out = command.stdin(Stdio::null()).stderr(Stdio::piped()).output();
     match out {
         Ok(out) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
         Ok(out) => {
+            if let Some(error) = known(out.status) {
+                return Err(error);
+            }
             let said = String::from_utf8_lossy(&out.stderr);
             // The last error with its continuation lines, joined.
             let said = said.rfind("error:").map_or(&*said, |at| &said[at..]);
@@ -287,5 +317,23 @@ fn run(program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NixpkgsError::NoNix),
         Err(error) => Err(NixpkgsError::Nix(program, error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetch_that_takes_too_long_or_grows_too_large_is_ended() {
+        let bounds = Bounds { seconds: 1, file_bytes: 1 << 20 };
+        let error = run_within(&bounds, "sleep", &["1000"]).expect_err("it is ended");
+        assert_eq!(error.to_string(), "sleep failed: it took longer than 1 s");
+        let file = std::env::temp_dir().join(format!("binplz-large-{}", std::process::id()));
+        let text = file.display().to_string();
+        run_within(&bounds, "dd", &["if=/dev/zero", &format!("of={text}"), "bs=1M", "count=3"])
+            .expect_err("it is ended");
+        assert_eq!(fs::metadata(&file).expect("its beginning").len(), 1 << 20);
+        fs::remove_file(&file).expect("removed");
     }
 }
