@@ -6,19 +6,24 @@ use std::{sync::Arc, time::Duration};
 use binplz_core::{
     answer::problem::Problem,
     build::{
-        Build, State,
+        Build, State, failed_dependencies,
         failure::{Class, Failure, Kind},
         policy::Policy,
-        protocol::{Evaluated, Outcome, Report, Stats, Turn},
+        protocol::{Evaluated, LOG_SEGMENT_MAX, Outcome, Report, Stats, Turn, Upload},
     },
     flow::{
-        lease::{claim::claim, settle::settle},
-        operator::orders::{Act, Operator, Order},
+        lease::{
+            claim::claim,
+            job::{Denied, uploads},
+            settle::settle,
+        },
+        operator::orders::{Act, Operator, Order, Outcome as Carried},
         request::{outcome::RequestOutcome, program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::DrvHash,
-    objects::stored::Method,
+    objects::{artifact::ObjectName, stored::Method},
+    ports::Deployment,
     quota::{client::Asker, limits::Why},
 };
 use binplz_tests::world::{World, target};
@@ -48,20 +53,59 @@ fn with_slots(slots: usize) -> Arc<World> {
     World::with(Policy { slots, ..Policy::default() })
 }
 
+/// The failures that only an operator can fix and that a builder can report.
+fn of_operator() -> impl Iterator<Item = Kind> {
+    Kind::ALL.into_iter().filter(|kind| kind.class() == Class::Operator && !kind.is_of_no_builder())
+}
+
+/// These packages, each with a derivation of its own, run into a failure that only an operator can fix.
+async fn run_into(w: &Arc<World>, kind: Kind, paths: &[&str]) {
+    for (n, path) in (10..).zip(paths) {
+        building(w, path).await;
+        assert_eq!(turn(w, path, n).await, Turn::Go);
+        fail(w, path, Failure::new(kind, "")).await;
+    }
+}
+
 #[tokio::test]
-async fn what_only_an_operator_can_mend_pauses_builds_and_no_package_is_blamed() {
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.class() == Class::Operator) {
-        let why = Why::after(kind).expect("a reason to pause");
-        let w = with_slots(2);
-        building(&w, "tree").await;
-        building(&w, "dash").await;
-        // Both run into it, and neither is counted out by it.
-        for path in ["tree", "dash"] {
-            let build = fail(&w, path, Failure::new(kind, "")).await;
-            assert!(matches!(build.state, State::Queued { attempt: 1, .. }), "{build:?}");
-            assert_eq!(build.history[0].failure.as_ref().map(|failure| failure.kind), Some(kind));
+async fn what_one_package_runs_into_delays_that_package_alone() {
+    for kind in of_operator() {
+        let w = with_slots(1);
+        for n in 1..=Policy::default().attempts {
+            building(&w, "tree").await;
+            assert_eq!(turn(&w, "tree", 10 + n).await, Turn::Go);
+            let build = fail(&w, "tree", Failure::new(kind, "")).await;
+            assert_eq!(w.limits().await.paused(w.system()), None);
+            // Others are built meanwhile, and the package is tried again later and later, then on request only.
+            building(&w, "dash").await;
+            act(&w, "dash", Act::Cancel).await;
+            w.reap().await;
+            match build.state {
+                State::Queued { due, attempt: 1, .. } if n < 3 => assert_eq!(due - w.now(), w.policy().delay_after(n)),
+                State::Failed { until: Some(_), .. } if n == 3 => {}
+                other => panic!("{n}: {other:?}"),
+            }
+            w.pass(w.policy().cool_down);
         }
+        // The same package of another nixpkgs is no other witness.
+        for (n, digit) in (20..).zip(['b', 'c', 'd']) {
+            w.move_pin(digit).await;
+            building(&w, "tree").await;
+            assert_eq!(turn(&w, "tree", n).await, Turn::Go);
+            fail(&w, "tree", Failure::new(kind, "")).await;
+            assert_eq!(w.limits().await.paused(w.system()), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_several_unrelated_packages_run_into_pauses_builds_and_no_package_is_blamed() {
+    for kind in of_operator() {
+        let why = Why::after(kind).expect("a reason to pause");
+        let w = with_slots(1);
+        run_into(&w, kind, &["tree", "dash", "less"]).await;
         // No request and no look starts anything more, and answers say so.
+        w.pass(w.policy().cool_down);
         sweep(&*w).await.expect("the ledger");
         dispatch(&*w).await.expect("the ledger");
         assert_eq!(w.limits().await.taken(), 0);
@@ -70,13 +114,41 @@ async fn what_only_an_operator_can_mend_pauses_builds_and_no_package_is_blamed()
         assert!(problem.status == 503 && problem.sentence.contains(why.sentence()), "{problem:?}");
         let waiting = status(&*w, &target("tree")).await.expect("a build");
         assert_eq!(waiting.headline(), format!("waits: {}", why.sentence()));
-        // It is mended.
+
+        // It is fixed. Those that ran into it come last, whenever others were requested.
         w.carry_out(Order::Resume).await.expect("it is carried out");
-        dispatch(&*w).await.expect("the ledger");
-        for path in ["tree", "dash"] {
+        ask(&w, "ed").await;
+        act(&w, "sed", Act::Warm).await;
+        for path in ["ed", "sed", "dash", "less", "tree"] {
+            dispatch(&*w).await.expect("the ledger");
+            assert!(w.build(path).await.lease().is_some(), "{path}");
             w.finish(path).await;
             assert!(matches!(ask(&w, path).await, RequestOutcome::Hit { .. }), "{path}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_package_that_still_fails_after_a_resumption_pauses_nothing_again() {
+    let w = with_slots(1);
+    run_into(&w, Kind::Sandbox, &["tree", "dash", "less"]).await;
+    w.carry_out(Order::Resume).await.expect("it is carried out");
+    w.pass(w.policy().first_delay);
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!(turn(&w, "dash", 11).await, Turn::Go);
+    fail(&w, "dash", Failure::new(Kind::Sandbox, "")).await;
+    assert_eq!(w.limits().await.paused(w.system()), None);
+}
+
+#[tokio::test]
+async fn a_builder_can_not_report_what_only_the_service_can_know() {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_of_no_builder()) {
+        let w = with_slots(1);
+        building(&w, "tree").await;
+        let report = Report { outcome: Outcome::Failed(Failure::new(kind, "")), stats: Stats::default() };
+        let denied = settle(&*w, &w.bearer("tree").await, report).await;
+        assert!(matches!(denied, Err(Denied::Nonsense(_))), "{denied:?}");
+        assert_eq!(w.limits().await.paused(w.system()), None);
     }
 }
 
@@ -144,6 +216,46 @@ async fn one_package_alone_convicts_no_dependency() {
         assert_eq!(turn(&w, "tree", n).await, Turn::Go, "{n}");
         fail(&w, "tree", by_dependency()).await;
     }
+}
+
+/// Two packages have hit the dependency; a third one that needs it fails without a try.
+async fn convicted(w: &Arc<World>) {
+    for (n, path) in [(1, "p1"), (2, "p2")] {
+        building(w, path).await;
+        assert_eq!(turn(w, path, n).await, Turn::Go);
+        fail(w, path, by_dependency()).await;
+    }
+    building(w, "p3").await;
+    assert_eq!(turn(w, "p3", 3).await, Turn::Elsewhere);
+}
+
+#[tokio::test]
+async fn a_dependency_that_fails_and_the_builds_that_it_ended_are_tried_again_after_a_week() {
+    let w = with_slots(1);
+    convicted(&w).await;
+    w.pass(failed_dependencies::LIFE);
+    // The one that was never built begins with the next request; the one that was built and failed does not.
+    for path in ["p3", "p1"] {
+        ask(&w, path).await;
+    }
+    dispatch(&*w).await.expect("the ledger");
+    assert_eq!(turn(&w, "p3", 3).await, Turn::Go);
+    assert!(matches!(w.build("p1").await.state, State::Failed { .. }));
+    assert_eq!(w.carry_out(Order::FailedDependencies).await, Ok(Carried::FailedDependencies(vec![])));
+}
+
+#[tokio::test]
+async fn an_operator_clears_one_dependency_and_no_other() {
+    let w = with_slots(1);
+    convicted(&w).await;
+    let listed = w.carry_out(Order::FailedDependencies).await.expect("listed").failed_dependencies().expect("a list");
+    let [one] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!((&one.drv, one.counts, one.packages.len(), &one.failure), (&drv(0), true, 2, &by_dependency()));
+    let strange = w.carry_out(Order::ClearDependency(drv(9))).await.expect_err("it is not remembered");
+    assert!(strange.to_string().contains("is not remembered"), "{strange}");
+    assert_eq!(w.carry_out(Order::ClearDependency(drv(0))).await, Ok(Carried::FailedDependencies(vec![])));
+    building(&w, "p4").await;
+    assert_eq!(turn(&w, "p4", 4).await, Turn::Go);
 }
 
 #[tokio::test]
@@ -223,4 +335,22 @@ async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_t
     w.finish("mended").await;
     assert!(matches!(ask(&w, "mended").await, RequestOutcome::Hit { .. }));
     assert!(matches!(ask(&w, "unchanged").await, RequestOutcome::Denied(denial) if denial.status() == 422));
+}
+
+#[tokio::test]
+async fn the_segments_of_one_leases_log_have_a_limit_together() {
+    let w = with_slots(1);
+    building(&w, "tree").await;
+    let bearer = w.bearer("tree").await;
+    let segment = |number: u64, size| Upload {
+        name: ObjectName::Log(number.try_into().expect("a number")),
+        size,
+        sha256: "0".repeat(64).parse().expect("a sha256"),
+    };
+    let last = w.policy().job.log_segments();
+    let granted = async |upload| uploads(&*w, &bearer, &[upload]).await.is_ok();
+    assert!(granted(segment(last, LOG_SEGMENT_MAX)).await);
+    assert!(!granted(segment(last + 1, 1)).await && !granted(segment(1, LOG_SEGMENT_MAX + 1)).await);
+    // Far below what the attempt reserves for its programs.
+    assert!(last * LOG_SEGMENT_MAX < w.policy().job.package_bytes / 2);
 }

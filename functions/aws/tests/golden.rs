@@ -158,6 +158,11 @@ fn keys() -> Row {
     Row::Keys(Keys::default().changed(&add, AT).expect("legal").expect("a change"))
 }
 
+fn reported() -> Limits {
+    let Product::Package(attr) = key().product else { panic!("a package") };
+    Limits::default().reported(key().system, &attr, &"0".repeat(32).parse().expect("base 32"), Why::Sandbox, AT)
+}
+
 fn rows() -> Vec<(&'static str, Row)> {
     let failure =
         Failure { derivation: Some("zlib-1.3".to_owned()), ..Failure::new(Kind::BuildFailed, "x.c:1: error") };
@@ -201,6 +206,7 @@ fn rows() -> Vec<(&'static str, Row)> {
             ),
         ),
         ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
+        ("limits-reported", Row::Limits(reported())),
         ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
         ("limits-served", Row::Limits(Limits::default().counted(AT.day(), 5_000_000_000_000))),
         ("limits-paused", Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), AT))),

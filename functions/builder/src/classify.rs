@@ -49,6 +49,8 @@ const SANDBOX: [&str; 6] =
     ["namespace", "build-users-group", "nixbld", "sandbox", "setting uid", "unable to start build process"];
 /// The messages of Nix 2.8, and of 2.30 and newer.
 const NO_MACHINE: [&str; 2] = ["is required to build", "required system or feature not available"];
+/// Nix 2.8 gives up when a build prints a message in Nix's log format with a value of another type.
+const GIVES_UP: [&str; 2] = ["[json.exception.", "unsupported json type"];
 /// The last two occur when the first Nix processes on a machine create its store at the same time.
 const MACHINE: [&str; 7] = [
     "permission denied",
@@ -63,8 +65,7 @@ const MACHINE: [&str; 7] = [
 /// Classifies a failed `nix-store --realise` of the derivation `asked`.
 pub(crate) fn realisation(ended: NixExit, evidence: &Evidence, asked: &str) -> Failure {
     let error = evidence.decisive_error();
-    let failing = failing_derivation(evidence);
-    let trace = failing.and_then(|drv| evidence.builds.iter().rfind(|trace| trace.drv == drv));
+    let trace = failing_build(evidence);
     let kind = kind_of_realisation(ended, error, trace, evidence);
     let detail = match (kind, trace) {
         (Kind::BuildFailed | Kind::TestFailed | Kind::SourceUnavailable, Some(trace)) => decisive_line(kind, trace),
@@ -77,10 +78,13 @@ pub(crate) fn realisation(ended: NixExit, evidence: &Evidence, asked: &str) -> F
         _ => None,
     };
     let detail = detail.map(str::to_owned).or_else(|| said_of(ended, error));
-    let dependency = failing.filter(|drv| *drv != asked);
+    let planned = |drv: &&str| *drv != asked && evidence.planned.iter().any(|planned| planned == drv);
+    let named = named_derivation(evidence).filter(planned);
+    // Only a derivation that Nix has started can have failed.
+    let failing = trace.map(|trace| trace.drv.as_str()).filter(planned);
     let failure = Failure {
-        derivation: dependency.map(|drv| name_of(drv).to_owned()),
-        drv: dependency.and_then(|drv| DrvHash::of_path(drv).ok()),
+        derivation: named.map(|drv| name_of(drv).to_owned()),
+        drv: failing.and_then(|drv| DrvHash::of_path(drv).ok()),
         ..Failure::new(kind, said(&detail.unwrap_or_default()))
     };
     match trace {
@@ -123,6 +127,7 @@ fn kind_of_realisation(ended: NixExit, error: &str, trace: Option<&Trace>, evide
             Some("checkPhase" | "installCheckPhase") => Kind::TestFailed,
             _ => Kind::BuildFailed,
         },
+        _ if !alone && says(&GIVES_UP) => Kind::BuildFailed,
         _ if alone && unsigned(evidence).is_some() => Kind::Signature,
         _ if says(&["some substitutes", ".narinfo", "/nar/", "nix-cache-info"]) => Kind::CacheUnavailable,
         _ if says(&NETWORK) => Kind::SourceUnavailable,
@@ -194,12 +199,18 @@ fn last_error(error: &str) -> Option<String> {
     Some(lines.take_while(|line| !line.is_empty()).take(3).collect::<Vec<_>>().join(" "))
 }
 
-/// The derivation that failed, as the decisive error names it.
-pub(crate) fn failing_derivation(evidence: &Evidence) -> Option<&str> {
+/// The derivation that Nix's decisive error names.
+fn named_derivation(evidence: &Evidence) -> Option<&str> {
     evidence.decisive_error().split('\'').find_map(|quoted| {
         let end = quoted.find(".drv")? + ".drv".len();
         quoted.starts_with('/').then(|| &quoted[..end])
     })
+}
+
+/// The build that failed: the one that Nix has started and that its decisive error names.
+pub(crate) fn failing_build(evidence: &Evidence) -> Option<&Trace> {
+    let named = named_derivation(evidence)?;
+    evidence.builds.iter().rfind(|trace| trace.drv == named)
 }
 
 /// The most informative line of a failed build.

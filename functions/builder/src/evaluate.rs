@@ -1,16 +1,15 @@
 //! One evaluation of the requested attribute: the package's description, and its derivation, which is written to the
 //! store.
 //!
-//! `restrict-eval` stays as the user has set it: the set is the operator's own choice and may import other files (sets
-//! given as a path import their siblings), and the attribute path, which strangers choose, is passed as data. Building
-//! during the evaluation is refused, since such builds would escape the limits.
+//! The evaluation is restricted to the set ([`restricted_to`]), and the attribute path, which strangers choose, is
+//! passed as data.
 
 use std::{ffi::OsString, path::Path};
 
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
-        protocol::{Job, Nixpkgs, Phase},
+        protocol::{Job, Phase},
     },
     id::key::Attr,
 };
@@ -21,8 +20,7 @@ use crate::{
     context::{BuildContext, Ending, finished},
     machine,
     nix::Exit,
-    nixpkgs::TARBALL_TTL,
-    version,
+    nixpkgs, version,
     watch::Watch,
 };
 
@@ -91,15 +89,18 @@ impl Marks {
 /// Evaluates the job's attribute.
 pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result<Package, Ending> {
     context.progress_channel.update(|progress| progress.phase = Phase::Evaluating);
-    if let Nixpkgs::Path(path) = &job.nixpkgs
-        && !Path::new(path).exists()
-    {
-        return Err(Ending::ours(format!("the package set does not exist: {path}")));
-    }
+    let set = match nixpkgs::directory(context, &job.nixpkgs) {
+        Ok(set) => set,
+        Err(error) => {
+            version::ask(&context.nix)?;
+            return Err(error);
+        }
+    };
     let kills = machine::oom_kills();
     let mut watch = Watch::new(&context.progress_channel, &context.log);
-    let ran =
-        context.nix.run("nix-instantiate", &arguments(job, attr), context.lease.deadline(), |line| watch.hear(line));
+    let ran = context
+        .nix
+        .run("nix-instantiate", &arguments(job, attr, &set), context.lease.deadline(), |line| watch.hear(line));
     let ran = match ran {
         Ok(ran) => ran,
         Err(error) => {
@@ -123,22 +124,14 @@ pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result
 }
 
 /// Foreign values are passed by `--argstr`, as data.
-fn arguments(job: &Job, attr: &Attr) -> Vec<OsString> {
+fn arguments(job: &Job, attr: &Attr, set: &Path) -> Vec<OsString> {
     let parts = serde_json::Value::from_iter(attr.parts()).to_string();
-    let mut data = vec![("attrPath", parts), ("system", job.key.system.to_string())];
-    match &job.nixpkgs {
-        Nixpkgs::Path(path) => data.push(("path", path.clone())),
-        Nixpkgs::Tarball { url, nar_hash } => {
-            data.push(("url", url.clone()));
-            data.extend(nar_hash.clone().map(|hash| ("narHash", hash)));
-        }
-    }
-    let fixed = ["--eval", "--strict", "--json", "--read-write-mode"];
-    let options = ["--option", "allow-import-from-derivation", "false", "--option", "tarball-ttl", TARBALL_TTL];
-    let data = data.into_iter().flat_map(|(name, value)| ["--argstr".to_owned(), name.to_owned(), value]);
-    let fixed = fixed.into_iter().chain(options).map(str::to_owned);
-    let ours = ["--arg", "describe", DESCRIBE, "--expr", INSPECT].map(str::to_owned);
-    fixed.chain(data).chain(ours).map(OsString::from).collect()
+    let system = job.key.system.to_string();
+    let fixed = ["--eval", "--strict", "--json", "--read-write-mode"].map(OsString::from);
+    let data = [("attrPath", parts.into()), ("system", system.into()), ("path", set.into())];
+    let data = data.into_iter().flat_map(|(name, value): (_, OsString)| ["--argstr".into(), name.into(), value]);
+    let ours = ["--arg", "describe", DESCRIBE, "--expr", INSPECT].map(OsString::from);
+    fixed.into_iter().chain(nixpkgs::restricted_to(set)).chain(data).chain(ours).collect()
 }
 
 fn package(stdout: &[u8]) -> Result<Package, Ending> {
@@ -167,6 +160,8 @@ fn package(stdout: &[u8]) -> Result<Package, Ending> {
 
 #[cfg(test)]
 mod tests {
+    use binplz_core::build::protocol::Nixpkgs;
+
     use super::*;
 
     fn kind_of(json: &str) -> Option<Kind> {
@@ -201,12 +196,13 @@ mod tests {
     fn what_is_asked_for_goes_in_as_data() {
         let job = Job {
             key: format!("{}/x86_64-linux/gnome.tree", "ab".repeat(20)).parse().expect("a key"),
-            nixpkgs: Nixpkgs::Path("/a\" + throw \"b".into()),
+            nixpkgs: Nixpkgs::Path("unused".into()),
             limits: Default::default(),
             lease_seconds: 1,
             cache: None,
         };
-        let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"));
+        let set = Path::new("/a\" + throw \"b");
+        let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"), set);
         let after = |name: &str| arguments.iter().skip_while(|one| *one != name).nth(1).and_then(|one| one.to_str());
         assert_eq!(after("attrPath"), Some(r#"["gnome","tree"]"#));
         assert_eq!(after("path"), Some("/a\" + throw \"b"));

@@ -1,4 +1,4 @@
-//! The evidence of a failure: the messages of Nix and of the failing build that are worth keeping.
+//! The evidence of a failure: Nix's own messages, and the last lines of each build.
 
 use std::collections::VecDeque;
 
@@ -12,8 +12,10 @@ pub(crate) struct Evidence {
     pub(crate) errors: Vec<String>,
     /// Nix's warnings, and other lines of stderr.
     pub(crate) remarks: VecDeque<String>,
-    /// The builds that were started.
+    /// The builds that Nix has started.
     pub(crate) builds: Vec<Trace>,
+    /// The derivations that Nix was to build.
+    pub(crate) planned: Vec<String>,
     /// Whether the derivation that failed is a download (has a fixed output), if that is known.
     pub(crate) download: Option<bool>,
     /// Whether a daemon may have built, in which case the exit code has no meaning.

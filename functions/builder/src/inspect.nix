@@ -2,10 +2,9 @@
 #
 # Everything arrives as data; the attribute path as JSON, so that no name is ever read as an expression. `describe` is
 # describe.nix.
-{ describe, attrPath, system, path ? "", url ? "", narHash ? "" }:
+{ describe, attrPath, system, path }:
 let
-  tarball = builtins.fetchTarball ({ inherit url; } // (if narHash == "" then { } else { sha256 = narHash; }));
-  set = import (if path == "" then tarball else path) { inherit system; config = { }; overlays = [ ]; };
+  set = import path { inherit system; config = { }; overlays = [ ]; };
 
   # The value at the path, in a list; an empty list where the path leads nowhere.
   find = value: parts:

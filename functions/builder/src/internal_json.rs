@@ -14,6 +14,8 @@ pub(crate) enum Event {
         level: u64,
         /// The message.
         text: String,
+        /// Whether it has a `raw_msg`, which Nix's errors have.
+        structured: bool,
     },
     /// An activity starts.
     Start {
@@ -48,6 +50,13 @@ pub(crate) enum Event {
         done: u64,
         /// Units in total, as far as known.
         expected: u64,
+        /// Units that failed.
+        failed: u64,
+    },
+    /// An activity ends.
+    Stop {
+        /// Its id.
+        id: u64,
     },
     /// An event without use here.
     Other,
@@ -81,7 +90,11 @@ fn understand(json: &Value) -> Option<Event> {
     let number = |name: &str| json.get(name).and_then(Value::as_u64);
     let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
     match json.get("action")?.as_str()? {
-        "msg" => Some(Event::Message { level: number("level").unwrap_or(0), text: text("msg")? }),
+        "msg" => Some(Event::Message {
+            level: number("level").unwrap_or(0),
+            text: text("msg")?,
+            structured: json.get("raw_msg").is_some(),
+        }),
         "start" => Some(Event::Start {
             id: number("id")?,
             activity: match (number("type"), field(json, 0).and_then(Value::as_str)) {
@@ -101,11 +114,16 @@ fn understand(json: &Value) -> Option<Event> {
                 // A line of a build, or of the hook that runs after it.
                 101 | 107 => Some(Event::Log { id, text: first?.as_str()?.to_owned() }),
                 104 => Some(Event::Phase { id, name: first?.as_str()?.to_owned() }),
-                105 => Some(Event::Progress { id, done: first?.as_u64()?, expected: field(json, 1)?.as_u64()? }),
+                105 => Some(Event::Progress {
+                    id,
+                    done: first?.as_u64()?,
+                    expected: field(json, 1)?.as_u64()?,
+                    failed: field(json, 3).and_then(Value::as_u64).unwrap_or(0),
+                }),
                 _ => Some(Event::Other),
             }
         }
-        "stop" => Some(Event::Other),
+        "stop" => Some(number("id").map_or(Event::Other, |id| Event::Stop { id })),
         _ => None,
     }
 }
@@ -125,7 +143,11 @@ mod tests {
         for (line, event) in [
             (
                 r#"@nix {"action":"msg","level":3,"msg":"this derivation will be built:"}"#,
-                Event::Message { level: 3, text: "this derivation will be built:".into() },
+                Event::Message { level: 3, text: "this derivation will be built:".into(), structured: false },
+            ),
+            (
+                r#"@nix {"action":"msg","column":null,"level":0,"msg":"error: x","raw_msg":"x"}"#,
+                Event::Message { level: 0, text: "error: x".into(), structured: true },
             ),
             (
                 r#"@nix {"action":"start","fields":["/nix/store/x-ok-1.0.drv","",1,1],"id":7,"level":3,"text":"building","type":105}"#,
@@ -142,7 +164,7 @@ mod tests {
             ),
             (
                 r#"@nix {"action":"result","fields":[1,2,1,0],"id":5,"type":105}"#,
-                Event::Progress { id: 5, done: 1, expected: 2 },
+                Event::Progress { id: 5, done: 1, expected: 2, failed: 0 },
             ),
             (
                 r#"@nix {"action":"result","fields":["buildPhase"],"id":5,"type":104}"#,
@@ -152,7 +174,7 @@ mod tests {
                 r#"@nix {"action":"result","fields":["x\"q\\"],"id":5,"type":101}"#,
                 Event::Log { id: 5, text: "x\"q\\".into() },
             ),
-            (r#"@nix {"action":"stop","id":5}"#, Event::Other),
+            (r#"@nix {"action":"stop","id":5}"#, Event::Stop { id: 5 }),
             (r#"@nix {"action":"result","fields":[101,0],"id":5,"type":106}"#, Event::Other),
         ] {
             assert_eq!(parse(line.as_bytes()), event, "{line}");

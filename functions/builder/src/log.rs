@@ -11,7 +11,7 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::Upload,
+    build::protocol::{LOG_SEGMENT_MAX, Upload},
     id::{
         key::{Sha256, Token},
         text::clean_lines,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A segment is closed before it gets larger than this …
-const SEGMENT_MAX: usize = 256 << 10;
+const SEGMENT_MAX: usize = LOG_SEGMENT_MAX as usize;
 /// … or older than this, …
 const SEGMENT_AGE: Duration = Duration::from_secs(2);
 /// … the first one sooner, as a sign of life for the person who waits.
@@ -90,6 +90,12 @@ impl Log {
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
         self.changed.notify_all();
+    }
+
+    /// The lines that were not stored yet.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.state).waiting).into_owned()
     }
 
     fn take(&self, state: &mut State, line: &str) {

@@ -27,8 +27,10 @@ mod settings;
 mod classify;
 mod evidence;
 mod machine;
+mod testimony;
 mod watch;
 
+mod canary;
 mod closure;
 mod context;
 mod drv;

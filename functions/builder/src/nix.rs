@@ -18,7 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use binplz_core::id::key::hex;
+use rustix::{
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+    rand::{GetRandomFlags, getrandom},
+};
 
 use crate::{
     orphans::{self, TrackedChildren},
@@ -30,7 +34,7 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 /// How long after Nix's end its last lines may take to arrive.
 const LINGER: Duration = Duration::from_secs(2);
-/// Longer lines of stderr are read in pieces.
+/// Longer lines of stderr are cut. What follows is not read as a line: a build could begin it as Nix begins its own.
 const LINE_MAX: u64 = 1 << 20;
 /// The most bytes of stdout that are kept.
 const STDOUT_MAX: u64 = 8 << 20;
@@ -319,6 +323,13 @@ fn drain(queue: &Receiver<Event>, on_line: &mut impl FnMut(&[u8])) {
     }
 }
 
+/// 128 random bits as hex digits.
+pub(crate) fn nonce() -> io::Result<String> {
+    let mut bits = [0; 16];
+    getrandom(&mut bits, GetRandomFlags::empty())?;
+    Ok(hex(&bits))
+}
+
 /// Reads lines, without their newlines, until `go_on` returns false.
 pub(crate) fn each_line(pipe: impl Read, mut go_on: impl FnMut(Vec<u8>) -> bool) {
     let mut pipe = BufReader::new(pipe);
@@ -326,8 +337,8 @@ pub(crate) fn each_line(pipe: impl Read, mut go_on: impl FnMut(Vec<u8>) -> bool)
         let mut line = Vec::new();
         match pipe.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
             Ok(1..) => {
-                line.pop_if(|last| *last == b'\n');
-                if !go_on(line) {
+                let cut = line.pop_if(|last| *last == b'\n').is_none() && line.len() as u64 == LINE_MAX;
+                if cut && pipe.skip_until(b'\n').is_err() || !go_on(line) {
                     return;
                 }
             }

@@ -1,6 +1,10 @@
-//! A nixpkgs as a directory on this machine.
+//! A nixpkgs as a directory on this machine, and the options that restrict an evaluation to it.
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use binplz_core::build::protocol::Nixpkgs;
 
@@ -15,7 +19,24 @@ use crate::{
 const FETCH: &str = r#"{ url, narHash ? "" }:
 "${builtins.fetchTarball ({ inherit url; } // (if narHash == "" then { } else { sha256 = narHash; }))}""#;
 /// How long Nix may reuse a tarball without a hash. Its URL contains the commit, so its content does not change.
-pub(crate) const TARBALL_TTL: &str = "31536000";
+const TARBALL_TTL: &str = "31536000";
+
+/// The options of every evaluation of a package set: its expressions are not ours, and what they read ends in logs,
+/// names and outputs. They read nothing but the set (`<nixpkgs>`) and what Nix makes of it, no variable, and nothing from the
+/// network; they build nothing, and run nothing.
+pub(crate) fn restricted_to(set: &Path) -> Vec<OsString> {
+    let options = [
+        ("restrict-eval", "true"),
+        ("nix-path", ""),
+        ("allowed-uris", ""),
+        ("allow-import-from-derivation", "false"),
+        ("allow-unsafe-native-code-during-evaluation", "false"),
+    ];
+    let mut found = OsString::from("nixpkgs=");
+    found.push(set);
+    let options = options.into_iter().flat_map(|(name, value)| ["--option", name, value]).map(OsString::from);
+    options.chain(["-I".into(), found]).collect()
+}
 
 /// Its directory; a tarball is fetched, unless Nix has it.
 pub(crate) fn directory(context: &BuildContext, nixpkgs: &Nixpkgs) -> Result<PathBuf, Ending> {

@@ -1,7 +1,7 @@
 //! The derivations that Nix would build for a package, so that the endpoint can report known failures among them, and
 //! knows which may be offered to other builds.
 
-use binplz_core::{build::protocol::TO_BUILD_MAX, id::key::DrvHash};
+use binplz_core::id::key::DrvHash;
 
 use crate::{
     context::{BuildContext, Ending, finished},
@@ -20,7 +20,6 @@ pub(crate) fn to_build(context: &BuildContext, package: &Package) -> Result<Vec<
         }
     })?;
     finished(ran.end)?;
-    found.truncate(TO_BUILD_MAX);
     Ok(found)
 }
 

@@ -11,7 +11,7 @@ use std::{
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
-        protocol::JobLimits,
+        protocol::{JobLimits, PROGRAMS_MAX},
     },
     id::key::{Bin, System},
     objects::artifact::{Program, Refusal, Verdict},
@@ -35,7 +35,8 @@ pub(crate) struct Found {
 
 /// Inspects every file in `OUT/bin` whose name can be a program's; others (`.x-wrapped`) cannot be requested.
 ///
-/// The package's size limit goes to its main program first, so that a package that exceeds it serves that one.
+/// The package's size limit goes to its main program first, so that a package that exceeds it serves that one. So does
+/// the limit on their number.
 pub(crate) fn inspect(
     out: &Path,
     closure: &Closure,
@@ -52,6 +53,7 @@ pub(crate) fn inspect(
         names.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Bin>().ok()));
     }
     names.sort_by_key(|name| (!main.contains(&name.as_str()), name.clone()));
+    names.truncate(PROGRAMS_MAX);
 
     // Several names may lead to one file, which is read once.
     let mut known: HashMap<(u64, u64), Verdict> = HashMap::new();

@@ -14,6 +14,7 @@ use binplz_core::build::{
 };
 
 use crate::{
+    canary,
     classify::{self, NixExit},
     closure::Closure,
     context::{BuildContext, Ending, finished},
@@ -34,11 +35,12 @@ pub(crate) struct Output {
     pub(crate) closure: Closure,
 }
 
-/// Realises the output that contains the programs. The root that protects it is in `scratch`. `built` receives a signal
+/// Realises the output that contains the programs, by building those derivations as far as Nix needs them. The root that protects it is in `scratch`. `built` receives a signal
 /// for each derivation that is built, and is dropped at the end.
 pub(crate) fn realise(
     context: &BuildContext,
     package: &Package,
+    to_build: &[String],
     limits: &JobLimits,
     scratch: &Scratch,
     built: Sender<()>,
@@ -76,12 +78,17 @@ pub(crate) fn realise(
     if ended == NixExit::Exit(Exit::Code(0)) {
         return output(context, &ran.stdout);
     }
-    evidence.download = classify::failing_derivation(&evidence).and_then(drv::is_download);
+    evidence.planned = to_build.to_vec();
+    evidence.download = classify::failing_build(&evidence).and_then(|trace| drv::is_download(&trace.drv));
     evidence.daemon = context.nix.by_daemon();
     evidence.oom_killed = machine::oom_kills() > kills;
     let store = Path::new(&package.drv).parent().unwrap_or(Path::new("/"));
     evidence.disk_full = [store, &std::env::temp_dir()].into_iter().any(machine::disk_full);
-    Err(Ending::Failed(classify::realisation(ended, &evidence, &package.drv)))
+    let mut failure = classify::realisation(ended, &evidence, &package.drv);
+    if failure.kind == Kind::Sandbox && canary::starts(context)? {
+        failure.kind = Kind::NoMachine;
+    }
+    Err(Ending::Failed(failure))
 }
 
 /// Nix prints the root's link, which leads to the output.

@@ -1,4 +1,5 @@
-//! Listens to one run of Nix: its messages become progress, lines of the log, and evidence in case that it fails.
+//! Listens to one run of Nix: everything becomes lines of the log; what is Nix's own ([`Testimony`]) becomes progress,
+//! and evidence in case that it fails.
 
 use std::{collections::HashMap, sync::mpsc::Sender};
 
@@ -9,6 +10,7 @@ use crate::{
     internal_json::{Activity, Event, parse},
     log::{Log, plain},
     progress_channel::ProgressChannel,
+    testimony::{Testimony, without_log_tail},
 };
 
 /// How many of Nix's own messages are kept as evidence.
@@ -21,6 +23,7 @@ pub(crate) struct Watch<'a> {
     progress_channel: &'a ProgressChannel,
     log: &'a Log,
     evidence: Evidence,
+    testimony: Testimony,
     /// Build activities by id, with the index of their trace.
     running: HashMap<u64, usize>,
     /// The activity that counts all builds.
@@ -40,6 +43,7 @@ impl<'a> Watch<'a> {
             progress_channel,
             log,
             evidence: Evidence::default(),
+            testimony: Testimony::default(),
             running: HashMap::new(),
             builds: None,
             transfers: HashMap::new(),
@@ -56,29 +60,35 @@ impl<'a> Watch<'a> {
 
     /// Processes one line of Nix's stderr.
     pub(crate) fn hear(&mut self, line: &[u8]) {
-        match parse(line) {
-            Event::Message { level: 0, text } => {
+        let event = parse(line);
+        let own = self.testimony.is_own(&event);
+        match event {
+            Event::Message { level: 0, text, .. } => {
                 let text = text.lines().map(plain).collect::<Vec<_>>().join("\n");
                 self.log.line(&text);
                 // Nix uses this level for hints and for warnings about its settings too.
-                if !text.trim_start().starts_with("error:") {
-                    keep(&mut self.evidence.remarks, &text, MESSAGES);
-                } else if self.evidence.errors.len() < MESSAGES {
-                    self.evidence.errors.push(text);
+                match text.trim_start().starts_with("error:") {
+                    true if own && self.evidence.errors.len() < MESSAGES => {
+                        self.evidence.errors.push(without_log_tail(&text));
+                    }
+                    false if own => keep(&mut self.evidence.remarks, &text, MESSAGES),
+                    _ => {}
                 }
             }
-            Event::Message { level, text } if level <= FOR_PEOPLE => self.remark(&text),
-            Event::Text(text) => self.remark(&text),
+            Event::Message { level, text, .. } if level <= FOR_PEOPLE => self.remark(&text, own),
+            Event::Text(text) => self.remark(&text, own),
             Event::Start { id, activity, level, text } => {
                 if level <= FOR_PEOPLE && !text.is_empty() {
                     self.log.line(&text);
                 }
-                self.start(id, activity);
+                if own {
+                    self.start(id, activity);
+                }
             }
             Event::Log { id, text } => self.log_line(id, &text),
             Event::Phase { id, name } => self.phase(id, name),
-            Event::Progress { id, done, expected } => self.progress(id, done, expected),
-            Event::Message { .. } | Event::Other => {}
+            Event::Progress { id, done, expected, .. } => self.progress(id, done, expected),
+            Event::Message { .. } | Event::Stop { .. } | Event::Other => {}
         }
     }
 
@@ -87,9 +97,11 @@ impl<'a> Watch<'a> {
         self.evidence
     }
 
-    fn remark(&mut self, text: &str) {
+    fn remark(&mut self, text: &str, own: bool) {
         self.log.line(text);
-        text.lines().for_each(|line| keep(&mut self.evidence.remarks, &plain(line), MESSAGES));
+        if own {
+            text.lines().for_each(|line| keep(&mut self.evidence.remarks, &plain(line), MESSAGES));
+        }
     }
 
     fn start(&mut self, id: u64, activity: Activity) {
@@ -110,7 +122,7 @@ impl<'a> Watch<'a> {
     fn log_line(&mut self, id: u64, text: &str) {
         let several = self.expected > 1 || self.evidence.builds.len() > 1;
         let Some(trace) = self.running.get(&id).and_then(|&build| self.evidence.builds.get_mut(build)) else {
-            return self.remark(text);
+            return self.log.line(text);
         };
         let text = setup_error(text).unwrap_or(text);
         if several {
@@ -220,7 +232,7 @@ mod tests {
             r#"@nix {"action":"result","fields":["x.c:1: error: of the first phase"],"id":2,"type":101}"#,
             r#"@nix {"action":"result","fields":["checkPhase"],"id":2,"type":104}"#,
             r#"@nix {"action":"result","fields":["of two"],"id":3,"type":101}"#,
-            r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m one\nmore"}"#,
+            r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m one\nmore","raw_msg":"one\nmore"}"#,
             r#"@nix {"action":"msg","level":0,"msg":"(use '--show-trace' to show detailed location information)"}"#,
         ]);
         let [one, two] = evidence.builds.as_slice() else { panic!("{:?}", evidence.builds) };

@@ -12,7 +12,7 @@ use std::{
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
-        protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, Turn},
+        protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, TO_BUILD_MAX, Turn},
     },
     id::key::{Attr, DrvHash, Product, Token},
     objects::artifact::{Manifest, Verdict},
@@ -124,7 +124,7 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     let to_offer = if job.cache.is_some() { offer::needed_by_others(&to_build, &package.drv) } else { Vec::new() };
     let found = Evaluated {
         drv_path: package.drv.clone(),
-        to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).collect(),
+        to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
         to_offer: to_offer.iter().map(|made| made.path.hash.clone()).collect(),
         main_program: package.main_program.clone(),
     };
@@ -135,10 +135,10 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
 
     let scratch = Scratch::new()?;
     let (built, more) = mpsc::channel();
-    let (to_offer, scratch) = (&to_offer, &scratch);
+    let (to_offer, to_build, scratch) = (&to_offer, &to_build, &scratch);
     thread::scope(|scope| {
         let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
-        let made = program(context, job, attr, package, scratch, built, stats);
+        let made = program(context, job, attr, package, to_build, scratch, built, stats);
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
         made.map(Some)
@@ -151,11 +151,12 @@ fn program(
     job: &Job,
     attr: &Attr,
     package: Package,
+    to_build: &[String],
     scratch: &Scratch,
     built: Sender<()>,
     stats: &mut Stats,
 ) -> Result<Manifest, Ending> {
-    let output = realise(context, &package, &job.limits, scratch, built, stats)?;
+    let output = realise(context, &package, to_build, &job.limits, scratch, built, stats)?;
 
     context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
     let main: Vec<&str> =

@@ -114,6 +114,49 @@ fn a_hostile_set_gets_a_catalogue_of_the_rest_and_names_what_it_lost() {
     assert_eq!(drvs("alias"), drvs("a0000"));
 }
 
+/// A set whose first package prints the evaluator's own lines about the second one.
+const SLANDER: &str = r#"{ system, config, overlays }:
+let
+  package = pname: derivation { name = "${pname}-1.0"; builder = "/bin/sh"; inherit system; }
+    // { inherit pname; version = "1.0"; meta.mainProgram = pname; };
+  say = line: builtins.trace "binplz-catalogue ${builtins.toJSON line}";
+in
+{ pkgsStatic = { liar = say { at = 1; } (say { other = null; } (package "liar")); victim = package "victim"; }; }
+"#;
+
+#[test]
+fn what_a_package_prints_says_nothing_of_another() {
+    let set = tempfile::tempdir().expect("a directory");
+    fs::write(set.path().join("default.nix"), SLANDER).expect("a set");
+    let (_dir, lookup, _) = made(set.path(), &[]);
+    for name in ["liar", "victim"] {
+        assert_eq!(found(&lookup, name), format!("{name}/{name}"));
+        let drvs = lookup.package(&name.parse().expect("a name")).expect("it is there").drvs;
+        assert_eq!(drvs.get(&System::X86_64Linux), Some(&drv(set.path(), name)));
+    }
+}
+
+#[test]
+fn no_expression_of_a_catalogue_reads_outside_of_its_set() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let set = dir.path().join("set");
+    fs::create_dir(&set).expect("a directory");
+    fs::write(dir.path().join("secret"), "TOPSECRET").expect("a file");
+    let expression = r#"{ system, config, overlays }: {
+      pkgsStatic.curious = derivation { name = "curious-1.0"; builder = "/bin/sh"; inherit system; }
+        // { pname = "curious"; version = "1.0"; meta.description = builtins.readFile ../secret; };
+      pkgsStatic.plain = derivation { name = "plain-1.0"; builder = "/bin/sh"; inherit system; };
+    }"#;
+    fs::write(set.join("default.nix"), expression).expect("a set");
+    let (out, lookup, _) = made(&set, &[]);
+    let lost: Vec<_> = lookup.lost().map(|lost| (lost.attr.to_string(), lost.why)).collect();
+    assert_eq!(lost, [("curious".to_owned(), Obstacle::Fails)]);
+    for file in ["lookup", "details"] {
+        let bytes = fs::read(out.path().join(file)).expect("a file");
+        assert!(!bytes.windows(9).any(|window| window == b"TOPSECRET"), "{file}");
+    }
+}
+
 #[test]
 fn the_demo_set_is_the_same_catalogue_however_it_is_cut_up() {
     let (one, lookup, _) = made(&set("demo"), &["--shard", "1000", "--jobs", "1"]);

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use binplz_core::{
@@ -18,6 +18,10 @@ use binplz_core::{
     objects::narinfo::StoreDir,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::{
+    fs::{Access, access},
+    process::geteuid,
+};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -42,6 +46,11 @@ pub(crate) enum NixpkgsError {
         "no package set at {0}: expected a directory with a default.nix, or github:NixOS/nixpkgs/COMMIT (40 hex digits)"
     )]
     NoSet(String),
+    /// Builds run as this user, and see its files.
+    #[error(
+        "Nix would run builds as this user and without a sandbox, so that they could read its files: set sandbox = true in nix.conf, use Nix's daemon, or pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve"
+    )]
+    BuildsNotApart,
     /// Nix failed.
     #[error("{0} failed: {1}")]
     Nix(&'static str, String),
@@ -60,6 +69,35 @@ pub(crate) fn check_nix() -> Result<(), NixpkgsError> {
     let mut numbers = version.split(['.', 'p']).map(|number| number.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if found >= OLDEST { Ok(()) } else { Err(NixpkgsError::OldNix(version)) }
+}
+
+/// Checks that builds run in a sandbox, or as other users: a daemon's, or root's build users.
+///
+/// # Errors
+/// [`NixpkgsError`].
+pub(crate) fn check_builds_are_apart() -> Result<(), NixpkgsError> {
+    #[derive(Deserialize)]
+    struct Setting {
+        value: serde_json::Value,
+    }
+    let told = run("nix", &["--extra-experimental-features", "nix-command", "show-config", "--json"])?;
+    let settings: BTreeMap<String, Setting> =
+        serde_json::from_str(&told).map_err(|error| NixpkgsError::Nix("nix show-config", error.to_string()))?;
+    let is = |name: &str, value: serde_json::Value| settings.get(name).is_some_and(|setting| setting.value == value);
+    // The builder permits no fallback to builds without a sandbox.
+    let sandbox = is("sandbox", true.into());
+    let build_users = geteuid().is_root() && !is("build-users-group", "".into());
+    if sandbox || build_users || by_daemon() { Ok(()) } else { Err(NixpkgsError::BuildsNotApart) }
+}
+
+/// Whether a daemon does the builds: Nix uses one if it is told to, or may not write the store itself.
+#[expect(clippy::disallowed_methods, reason = "as Nix reads its own environment")]
+fn by_daemon() -> bool {
+    let state = std::env::var_os("NIX_STATE_DIR").unwrap_or_else(|| "/nix/var/nix".into());
+    match std::env::var("NIX_REMOTE").as_deref() {
+        Err(_) | Ok("" | "auto") => access(Path::new(&state), Access::WRITE_OK).is_err(),
+        Ok(remote) => remote != "local",
+    }
 }
 
 /// The location of this machine's Nix store.
@@ -208,7 +246,7 @@ fn fetch(data: &[(&str, &str)]) -> Result<Fetched, NixpkgsError> {
     let mut arguments = vec!["--eval", "--strict", "--json", "--read-write-mode", "--option", "tarball-ttl", "0"];
     arguments.extend(data.iter().flat_map(|(name, value)| ["--argstr", name, value]));
     arguments.extend(["--expr", expression]);
-    let told = run("nix-instantiate", &arguments)?;
+    let told = run_within(&FETCH, "nix-instantiate", &arguments)?;
     let path: String =
         serde_json::from_str(&told).map_err(|error| NixpkgsError::Nix("nix-instantiate", error.to_string()))?;
     if !Path::new(&path).join("default.nix").is_file() {
@@ -237,11 +275,41 @@ pub(crate) fn keep(rev: &Rev, path: &str, data: &Path) -> Result<(), NixpkgsErro
     run("nix-store", &["--realise", path, "--add-root", &root.to_string_lossy(), "--indirect"]).map(|_| ())
 }
 
+/// The limits of a command: its seconds, and the bytes of each file that it writes.
+struct Bounds {
+    seconds: u64,
+    file_bytes: u64,
+}
+
+/// For fetching a nixpkgs: a tarball has some 50 MB, unpacked some 500 MB, and its archive is one file.
+const FETCH: Bounds = Bounds { seconds: 3600, file_bytes: 8 << 30 };
+
+/// Runs a command within limits, by coreutils' `timeout` and util-linux' `prlimit`.
+fn run_within(bounds: &Bounds, program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError> {
+    let (seconds, bytes) = (bounds.seconds.to_string(), format!("--fsize={}", bounds.file_bytes));
+    let mut command = Command::new("timeout");
+    command.args([&seconds, "prlimit", &bytes, program]).args(arguments);
+    let too_long = || NixpkgsError::Nix(program, format!("it took longer than {seconds} s"));
+    answer(program, &mut command, &|status| (status.code() == Some(124)).then(too_long))
+}
+
 fn run(program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError> {
-    let out = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).output();
+    answer(program, Command::new(program).args(arguments), &|_| None)
+}
+
+/// What a command prints. `known` knows what some exit codes mean.
+fn answer(
+    program: &'static str,
+    command: &mut Command,
+    known: &dyn Fn(ExitStatus) -> Option<NixpkgsError>,
+) -> Result<String, NixpkgsError> {
+    let out = command.stdin(Stdio::null()).stderr(Stdio::piped()).output();
     match out {
         Ok(out) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
         Ok(out) => {
+            if let Some(error) = known(out.status) {
+                return Err(error);
+            }
             let said = String::from_utf8_lossy(&out.stderr);
             // The last error with its continuation lines, joined.
             let said = said.rfind("error:").map_or(&*said, |at| &said[at..]);
@@ -249,5 +317,23 @@ fn run(program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NixpkgsError::NoNix),
         Err(error) => Err(NixpkgsError::Nix(program, error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetch_that_takes_too_long_or_grows_too_large_is_ended() {
+        let bounds = Bounds { seconds: 1, file_bytes: 1 << 20 };
+        let error = run_within(&bounds, "sleep", &["1000"]).expect_err("it is ended");
+        assert_eq!(error.to_string(), "sleep failed: it took longer than 1 s");
+        let file = std::env::temp_dir().join(format!("binplz-large-{}", std::process::id()));
+        let text = file.display().to_string();
+        run_within(&bounds, "dd", &["if=/dev/zero", &format!("of={text}"), "bs=1M", "count=3"])
+            .expect_err("it is ended");
+        assert_eq!(fs::metadata(&file).expect("its beginning").len(), 1 << 20);
+        fs::remove_file(&file).expect("removed");
     }
 }

@@ -47,6 +47,16 @@ pub enum OpenError {
         /// The newest format that this version reads.
         known: u64,
     },
+    /// Builders cannot be kept from reading the directory.
+    #[error(
+        "builders can not be kept from reading {} ({cause}): run binplz as root, permit user namespaces, or pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve", path.display()
+    )]
+    NotHidden {
+        /// The directory.
+        path: PathBuf,
+        /// The reason.
+        cause: String,
+    },
     /// The file is not a database, or is damaged.
     #[error("{} is damaged ({cause}). {}", path.display(), remedy(path))]
     Damaged {
@@ -137,6 +147,11 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
             Err(TryLockError::Error(e)) => Err(OpenError::of(&lock, e)),
         }
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The path of a file in the directory.

@@ -21,12 +21,13 @@ use binplz_core::{
     ports::{Launcher, NotLaunched, Unavailable},
 };
 use tokio::{
-    process::{Child, Command},
+    process::Child,
     sync::{Notify, mpsc, watch},
 };
 
 use crate::{
     dir::{DataDir, OpenError},
+    isolation::Isolation,
     origin,
     task::{self, Task},
 };
@@ -57,6 +58,7 @@ pub type Ends = mpsc::UnboundedReceiver<BuilderExit>;
 #[derive(Debug)]
 pub struct LocalLauncher {
     program: PathBuf,
+    isolation: Isolation,
     origin: String,
     logs: PathBuf,
     grace: Duration,
@@ -93,6 +95,7 @@ impl LocalLauncher {
         let (ends, receiver) = mpsc::unbounded_channel();
         let launcher = LocalLauncher {
             program,
+            isolation: Isolation::default(),
             origin: origin.to_owned(),
             logs,
             grace: GRACE,
@@ -101,6 +104,12 @@ impl LocalLauncher {
             ends,
         };
         Ok((launcher, receiver))
+    }
+
+    /// Starts builders so.
+    #[must_use]
+    pub fn isolated(self, isolation: Isolation) -> LocalLauncher {
+        LocalLauncher { isolation, ..self }
     }
 
     /// Sets another time to end in, for tests.
@@ -145,8 +154,12 @@ impl LocalLauncher {
     }
 
     fn start(&self, key: &BuildKey, lease: &Lease, log: &File) -> Result<Child, NotLaunched> {
+        // In a namespace, a missing program would show by an exit code only.
+        rustix::fs::access(&self.program, rustix::fs::Access::EXEC_OK)
+            .map_err(|error| self.not_started(&error.into()))?;
         let output = || log.try_clone().map(Stdio::from).map_err(unavailable);
-        Command::new(&self.program)
+        self.isolation
+            .command(&self.program)
             .env("BINPLZ_LEASE_URL", origin::url(&self.origin, &format!("lease/{key}/{}", lease.id)))
             .env("BINPLZ_LEASE_TOKEN", lease.token.reveal())
             .stdin(Stdio::null())

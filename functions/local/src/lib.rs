@@ -39,6 +39,7 @@ pub mod store;
 mod gc;
 
 pub mod bell;
+mod isolation;
 pub mod launcher;
 mod task;
 
@@ -65,6 +66,7 @@ pub use crate::{
     dir::{DataDir, OpenError},
     download_stats::LocalDownloadStats,
     health::Health,
+    isolation::Isolation,
     launcher::{BuilderExit, Ends, LocalLauncher},
     ledger::{LocalLedger, Snapshot},
     store::{LocalStore, Receiver, UploadError},
@@ -88,6 +90,8 @@ pub struct Config {
     pub system: System,
     /// The path of the builder's program.
     pub builder: PathBuf,
+    /// Whether builders may read the data directory.
+    pub trusted: bool,
     /// The Nix store directory of the builders' shared binary cache; `None`: there is no shared cache.
     pub cache: Option<StoreDir>,
 }
@@ -118,7 +122,13 @@ impl Local {
     /// [`OpenError`]: one sentence that says what is wrong with the directory, and what to do.
     pub fn open(config: Config) -> Result<(Local, Ends), OpenError> {
         let dir = DataDir::open(&config.data)?;
+        let isolation = match Isolation::hiding(&dir)? {
+            Ok(isolation) => isolation,
+            Err(_) if config.trusted => Isolation::default(),
+            Err(cause) => return Err(OpenError::NotHidden { path: config.data, cause }),
+        };
         let (launcher, ends) = LocalLauncher::open(&dir, &config.builder_origin, config.builder)?;
+        let launcher = launcher.isolated(isolation);
         let ledger = LocalLedger::open(&dir)?;
         let store = LocalStore::open(&dir, &config.origin)?.with_uploads_at(&config.builder_origin);
         let binary_cache = config.cache.map(|of| LocalBinaryCache::open(&dir, of)).transpose()?;

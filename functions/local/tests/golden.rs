@@ -204,6 +204,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
             "doomed",
         ),
         (Row::Limits(Limits::default().broken(key().system, Why::Sandbox, at)), "limits", "limits-broken"),
+        (Row::Limits(reported(at)), "limits", "limits-reported"),
         (pins(), "pins", "pins-past"),
         (
             Row::Trash(trash),
@@ -218,6 +219,11 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (Row::Limits(Limits::default().counted(at.day(), 5_000_000_000_000)), "limits", "limits-served"),
         (Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), at)), "limits", "limits-paused"),
     ]
+}
+
+fn reported(at: Timestamp) -> Limits {
+    let Product::Package(attr) = key().product else { panic!("a package") };
+    Limits::default().reported(key().system, &attr, &"0".repeat(32).parse().expect("base 32"), Why::Sandbox, at)
 }
 
 fn client() -> Row {

@@ -3,14 +3,14 @@
 #
 # Of each path: `at` (its number), then `other`, `throws`, `set` and a `name` for each that is in it, or `package` (describe.nix) and,
 # where that has no marks, `drv` (null: it throws). Paths, and the sets that are to be entered though they do not ask for it, arrive
-# as JSON. `bare`: nothing is caught, so that Nix says why.
-{ describe, paths, enter, system, path, bare ? "" }:
+# as JSON. `mark` begins each line; no package sees it. `bare`: nothing is caught, so that Nix says why.
+{ describe, paths, enter, system, path, mark, bare ? "" }:
 let
   set = (import path { inherit system; config = { }; overlays = [ ]; }).pkgsStatic;
   wanted = builtins.fromJSON paths;
   entered = builtins.fromJSON enter;
 
-  say = line: builtins.trace "binplz-catalogue ${builtins.toJSON line}" null;
+  say = line: builtins.trace "${mark} ${builtins.toJSON line}" null;
   attempt = if bare == "" then builtins.tryEval else (value: { success = builtins.seq value true; inherit value; });
 
   find = value: parts:

@@ -38,13 +38,14 @@ use crate::{
     evidence::{Evidence, keep},
     internal_json::{Event, parse},
     log::plain,
-    nix::{Nix, each_line},
+    nix::{Nix, each_line, nonce},
+    nixpkgs::restricted_to,
     stop::lock,
 };
 
 const CATALOGUE: &str = include_str!("catalogue.nix");
-/// The start of our lines on stderr.
-const MARK: &str = "binplz-catalogue ";
+/// How our lines on stderr start. A nonce follows, which no package sees, so that no package can print such a line.
+const MARK: &str = "binplz-catalogue";
 /// The capacity of the queue of lines.
 const QUEUE: usize = 256;
 /// An attribute may take this many times its processor time while it idles.
@@ -150,7 +151,8 @@ impl<'a> Worker<'a> {
     }
 
     fn run(&self, paths: &[Path], bare: bool) -> Result<Run, Ending> {
-        let mut child = self.nix.child("nix-instantiate", &self.arguments(paths, bare));
+        let mark = format!("{MARK} {}", nonce()?);
+        let mut child = self.nix.child("nix-instantiate", &self.arguments(paths, &mark, bare));
         let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.map_err(|error| Ending::ours(format!("Nix cannot be run: {error}")))?;
         let group = Pid::from_child(&child);
@@ -173,7 +175,7 @@ impl<'a> Worker<'a> {
         let endless = loop {
             match queue.recv_timeout(until().map_or(watch.left(), |left| left.min(watch.left()))) {
                 Ok(line) => {
-                    if let Some(line) = hear(&line, &mut evidence) {
+                    if let Some(line) = hear(&line, &mark, &mut evidence) {
                         note(line, &mut said);
                         watch.restart();
                     }
@@ -204,19 +206,20 @@ impl<'a> Worker<'a> {
     }
 
     /// Foreign values are passed by `--argstr`, as data.
-    fn arguments(&self, paths: &[Path], bare: bool) -> Vec<OsString> {
+    fn arguments(&self, paths: &[Path], mark: &str, bare: bool) -> Vec<OsString> {
         let json = |paths: &[Path]| serde_json::json!(paths).to_string();
         let data = [
             ("paths", json(paths)),
             ("enter", json(self.enter)),
             ("system", self.system.to_string()),
             ("path", self.nixpkgs.to_owned()),
+            ("mark", mark.to_owned()),
             ("bare", if bare { "yes" } else { "" }.to_owned()),
         ];
-        let fixed = ["--eval", "--option", "allow-import-from-derivation", "false"].map(str::to_owned);
+        let restricted = restricted_to(self.nixpkgs.as_ref());
         let data = data.into_iter().flat_map(|(name, value)| ["--argstr".to_owned(), name.to_owned(), value]);
-        let ours = ["--arg", "describe", DESCRIBE, "--expr", CATALOGUE].map(str::to_owned);
-        fixed.into_iter().chain(data).chain(ours).map(OsString::from).collect()
+        let ours = ["--arg", "describe", DESCRIBE, "--expr", CATALOGUE].map(OsString::from);
+        [OsString::from("--eval")].into_iter().chain(restricted).chain(data.map(OsString::from)).chain(ours).collect()
     }
 }
 
@@ -266,9 +269,9 @@ fn processor_time(process: Pid) -> Duration {
 }
 
 /// One line of stderr: one of ours, or evidence.
-fn hear(line: &[u8], evidence: &mut Evidence) -> Option<Line> {
+fn hear(line: &[u8], mark: &str, evidence: &mut Evidence) -> Option<Line> {
     match parse(line) {
-        Event::Message { level: 0, text } => match text.split_once(MARK) {
+        Event::Message { level: 0, text, .. } => match text.split_once(mark) {
             Some((_, json)) => return serde_json::from_str(json).ok(),
             None => {
                 let text = text.lines().map(plain).collect::<Vec<_>>().join("\n");

@@ -1,7 +1,11 @@
 //! Each kind of failure, from recorded output of Nix (`tests/samples`).
 
 use super::*;
-use crate::{log::Log, progress_channel::ProgressChannel, watch::Watch};
+use crate::{
+    log::{Log, plain},
+    progress_channel::ProgressChannel,
+    watch::Watch,
+};
 
 const APP: &str = "the derivation that was asked for";
 
@@ -13,7 +17,13 @@ fn recorded_with(version: &str, sample: &str) -> Option<Evidence> {
         (ProgressChannel::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
     let mut watch = Watch::new(&progress_channel, &log);
     text.split(|&byte| byte == b'\n').for_each(|line| watch.hear(line));
-    Some(watch.into_evidence())
+    let mut evidence = watch.into_evidence();
+    // What Nix was to build: all derivations that are named.
+    let text = String::from_utf8_lossy(&text);
+    let named = text.split('\'').map(|quoted| plain(quoted.trim_start_matches("\\u001b[35;1m")));
+    let named = named.filter_map(|quoted| Some(quoted[..quoted.find(".drv")? + ".drv".len()].to_owned()));
+    evidence.planned = named.filter(|drv| drv.starts_with('/')).collect();
+    Some(evidence)
 }
 
 fn recorded(sample: &str) -> Evidence {
@@ -94,6 +104,36 @@ fn each_recorded_failure_of_a_build_has_its_kind_and_its_decisive_line() {
             assert!(said.starts_with(detail), "{sample} of {version}: {said}");
         }
     }
+}
+
+#[test]
+fn a_build_that_prints_nixs_messages_convicts_no_other_derivation() {
+    for version in ["2.8", "2.26"] {
+        for (sample, status, daemon) in [("forged", 100, false), ("forged-daemon", 1, true)] {
+            let evidence = recorded_with(version, sample).expect("a sample");
+            let victim = |error: &&String| error.contains("victim-1.0");
+            assert_eq!(evidence.errors.iter().find(victim), None, "{sample} of {version}");
+            let evidence = Evidence { daemon, download: Some(false), ..evidence };
+            let failure = realisation(code(status), &evidence, APP);
+            assert_eq!(
+                (failure.kind, failure.derivation.as_deref(), failure.detail.as_deref()),
+                (Kind::BuildFailed, Some("liar-1.0"), Some("main.c:1: error: its own")),
+                "{sample} of {version}"
+            );
+            let liar =
+                evidence.builds.iter().find(|build| build.drv.ends_with("-liar-1.0.drv")).expect("it was started");
+            assert_eq!(failure.drv, DrvHash::of_path(&liar.drv).ok());
+        }
+    }
+}
+
+#[test]
+fn a_derivation_that_nix_was_not_to_build_or_did_not_start_is_not_convicted() {
+    let evidence = recorded("dependency-fails");
+    let dependency = |evidence: &Evidence| realisation(code(100), evidence, APP).drv;
+    assert!(dependency(&evidence).is_some());
+    assert_eq!(dependency(&Evidence { planned: vec![], ..evidence.clone() }), None);
+    assert_eq!(dependency(&Evidence { builds: vec![], ..evidence }), None);
 }
 
 #[test]

@@ -63,6 +63,14 @@ fn named(list: &[(&str, Result<u64, Refusal>)]) -> Vec<(String, Result<u64, Refu
 }
 
 #[test]
+fn a_package_with_more_programs_than_are_served_keeps_its_main_program() {
+    let many = (0..PROGRAMS_MAX + 10).fold(Package::new(), |package, n| package.file(&format!("p{n:05}"), 0o555, b""));
+    let found = many.program("zz-main", 300).inspect(&limits(1000, 1000), &["zz-main"]);
+    assert_eq!(found.len(), PROGRAMS_MAX);
+    assert!(found.iter().any(|found| found.program.bin.as_str() == "zz-main"));
+}
+
+#[test]
 fn each_file_gets_its_verdict_in_the_order_of_names() {
     let package = Package::new()
         .program("b", 200)

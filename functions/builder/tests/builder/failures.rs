@@ -2,15 +2,25 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use binplz_core::build::{
-    failure::{Class, Kind},
-    protocol::{Job, JobLimits, Nixpkgs},
+use binplz_core::{
+    build::{
+        failure::{Class, Kind},
+        protocol::{Job, JobLimits, Nixpkgs},
+    },
+    id::key::DrvHash,
+};
+use proptest::{
+    collection::vec,
+    strategy::{Strategy, ValueTree},
+    test_runner::TestRunner,
 };
 
 use crate::support::{
     Bench,
     endpoint::{Endpoint, Mode},
+    printed,
     verdict::{Next, assert_failed, failure},
+    web::{Gives, Web},
 };
 
 #[test]
@@ -96,6 +106,117 @@ fn a_build_that_talks_like_nix_of_a_machine_that_is_not_set_up_stops_nobody_else
         let failure = failure(&endpoint);
         assert_ne!(failure.kind.class(), Class::Operator, "{failure:?} {}", endpoint.see(|seen| seen.log()));
     }
+}
+
+/// The derivation that a build was convicted of failing by, after one had printed these lines beside a victim: they
+/// changed nothing but its own log and result.
+#[track_caller]
+fn convicted(bench: &Bench, lines: &str) -> Option<DrvHash> {
+    fs::write(bench.set().join("lines"), lines).expect("a file");
+    drop(fs::remove_file(bench.set().join("pid")));
+    let endpoint = bench.work(bench.job("failing.besideEachOther"));
+    assert_failed(&endpoint, Kind::BuildFailed, Next::Nothing, "the build failed");
+    endpoint.see(|seen| {
+        for pulse in &seen.pulses {
+            assert_eq!((pulse.done, pulse.bytes_fetched), (0, 0));
+            assert!(pulse.expected <= 3, "{pulse:?}");
+        }
+        assert!(seen.claims[0].to_build.contains(&failing_drv(bench, "victim")), "it was not planned");
+    });
+    bench.build_process().wait_gone();
+    failure(&endpoint).drv
+}
+
+fn failing_drv(bench: &Bench, name: &str) -> DrvHash {
+    let set =
+        format!("(import {} {{ system = \"x86_64-linux\"; config = {{ }}; overlays = [ ]; }})", bench.set().display());
+    let expression = format!("{set}.pkgsStatic.failing.{name}");
+    let made = bench.nix("nix-instantiate").args(["--expr", &expression]).output().expect("nix-instantiate");
+    DrvHash::of_path(String::from_utf8_lossy(&made.stdout).trim()).expect("a derivation")
+}
+
+const SLANDER: &str = r#"
+@nix {"action":"msg","level":0,"raw_msg":"x","msg":"error: builder for 'VICTIM' failed with exit code 1"}
+@nix {"action":"start","id":1,"level":0,"text":"","type":104}
+@nix {"action":"result","id":1,"type":105,"fields":[8,9,0,5]}
+@nix {"action":"start","id":2,"level":3,"text":"building","type":105,"fields":["VICTIM","",1,1]}
+@nix {"action":"start","id":3,"level":4,"text":"","type":101,"fields":["http://x"]}
+@nix {"action":"result","id":3,"type":105,"fields":[1000000,1000000,0,7]}
+@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m builder for 'VICTIM' failed with exit code 1"}
+"#;
+
+#[test]
+fn what_a_build_prints_is_never_nixs_testimony() {
+    for bench in [Bench::new(), Bench::new().by_daemon()] {
+        assert_eq!(convicted(&bench, SLANDER), Some(failing_drv(&bench, "slanderer")));
+    }
+}
+
+#[test]
+fn whatever_builds_print_real_nix_relays_it_as_no_more_than_text() {
+    let lines = || vec(printed::line(["VICTIM", "VICTIM", "/nix/store/x.drv"]), 40).prop_map(|lines| lines.join("\n"));
+    let mut runner = TestRunner::deterministic();
+    for bench in [Bench::new(), Bench::new().by_daemon()] {
+        for _ in 0..12 {
+            let lines = lines().new_tree(&mut runner).expect("lines").current();
+            // Nix 2.8 itself gives up at some messages, and names no derivation then.
+            let slanderer = failing_drv(&bench, "slanderer");
+            let convicted = convicted(&bench, &lines);
+            assert!(convicted.is_none() || convicted == Some(slanderer), "{convicted:?}: {lines}");
+        }
+    }
+}
+
+/// Ways of an expression to read a file or a directory, as text.
+const READS: [&str; 9] = [
+    "builtins.readFile (PATH + \"/file\")",
+    "builtins.toJSON (builtins.readDir PATH)",
+    "builtins.hashFile \"sha256\" (PATH + \"/file\")",
+    "import (PATH + \"/file\")",
+    "\"${builtins.path { path = PATH; name = \"stolen\"; }}\"",
+    "\"${builtins.filterSource (_: _: true) (/. + PATH)}\"",
+    "\"${builtins.fetchurl \"file://${PATH}/file\"}\"",
+    "\"${builtins.fetchGit PATH}\"",
+    "builtins.readFile (import (builtins.toFile \"x.nix\" ''PATH + \"/file\"''))",
+];
+
+#[test]
+fn no_expression_reads_outside_of_its_set() {
+    let bench = Bench::new();
+    let place = bench.set().parent().expect("a directory").join("secret");
+    fs::create_dir(&place).expect("a directory");
+    fs::write(place.join("file"), "\"TOPSECRET\"").expect("a file");
+    std::os::unix::fs::symlink(&place, bench.set().join("link")).expect("a link");
+    let (set, place) = (bench.set().display().to_string(), place.display().to_string());
+    let spellings = [
+        format!("\"{place}\""),
+        format!("\"{set}/../secret\""),
+        format!("\"{set}/link\""),
+        format!("\"/proc/self/root{place}\""),
+        "(toString (./. + \"/../secret\"))".to_owned(),
+    ];
+    for (read, path) in READS.iter().flat_map(|read| spellings.iter().map(move |path| (read, path))) {
+        let expression = read.replace("PATH", path);
+        fs::write(bench.set().join("curious.nix"), &expression).expect("an expression");
+        let endpoint = bench.work(bench.job("failing.curiousExpression"));
+        assert_eq!(failure(&endpoint).kind, Kind::EvaluationError, "{expression}: {:?}", failure(&endpoint));
+        assert!(!endpoint.see(|seen| seen.log()).contains("TOPSECRET"), "{expression}");
+    }
+}
+
+#[test]
+fn an_expression_sees_no_variable_and_no_network_and_finds_its_own_set() {
+    let bench = Bench::new();
+    let web = Web::start(|_| Gives::All(b"1".to_vec()));
+    fs::write(bench.set().join("curious.nix"), format!("import (builtins.fetchurl \"{}\")", web.url("/x.nix")))
+        .expect("an expression");
+    let endpoint = bench.work(bench.job("failing.curiousExpression"));
+    assert_eq!((failure(&endpoint).kind, web.asked()), (Kind::EvaluationError, vec![]));
+    fs::write(bench.set().join("own"), "own").expect("a file");
+    let seen = "throw ''home ${builtins.getEnv \"HOME\"}, ${builtins.readFile <nixpkgs/own>}''";
+    fs::write(bench.set().join("curious.nix"), seen).expect("an expression");
+    let endpoint = bench.work(bench.job("failing.curiousExpression"));
+    assert_eq!(failure(&endpoint).detail.as_deref(), Some("home , own"));
 }
 
 #[test]

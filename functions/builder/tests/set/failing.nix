@@ -36,13 +36,30 @@ rec {
   elsewhere = derivation { name = "elsewhere-1.0"; system = "riscv64-linux"; builder = "/bin/sh"; seed = here; }
     // { pname = "elsewhere"; version = "1.0"; meta = { }; };
 
-  # A build may talk to Nix's logger. These say what Nix says of a machine that is not set up, and leave an exit code that means nothing.
+  # A build may print in Nix's log format. These say what Nix says of a machine that is not set up, and leave an exit code that means
+  # nothing.
   liar = words: package "liar" { } ''
     phase buildPhase
     echo '@nix { "action": "msg", "level": 0, "msg": "error: of /x.drv: ${words}" }' >&2
   '';
   liesOfSandbox = liar "unable to start build process";
   liesOfSignature = liar "x is not signed by any of the keys in trusted-public-keys";
+
+  # One prints the lines of a file, in which VICTIM is the other one's derivation, while that one runs; then it fails.
+  victim = package "victim" { } "phase buildPhase; echo at work; echo $$ > ${here}/pid; sleep 1000";
+  slanderer = package "slanderer" { } ''
+    until [ -s ${here}/pid ]; do sleep 0.05; done
+    sed 's|VICTIM|${builtins.unsafeDiscardStringContext victim.drvPath}|g' ${here}/lines
+    echo "main.c:1: error: its own"
+    exit 1
+  '';
+  besideEachOther = package "besideEachOther" { } "cat ${slanderer} ${victim}";
+
+  # Nix refuses it where there is a sandbox, in words about the sandbox.
+  noChroot = package "noChroot" { __noChroot = true; } "exit 1";
+
+  # Evaluates a file that the test writes: it would like to read what is outside of the set.
+  curiousExpression = package "curiousExpression" { seed = import ./curious.nix; } "exit 1";
 
   ## The network.
 

@@ -3,6 +3,7 @@
 mod backup;
 mod builds;
 mod cost;
+mod dependency;
 mod gc;
 mod key;
 mod many;
@@ -293,6 +294,8 @@ pub(crate) enum Verb {
     Resume(Common),
     /// Show the status with the budget, or set the budget of this month only
     Budget(Budget),
+    /// List and clear dependencies that are known to fail: packages that need one fail without a try
+    Dependency(dependency::Args),
     /// Manage API keys, for clients that need more builds a day than an address may start
     Key(key::Args),
 }
@@ -373,6 +376,7 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
             overview::after(common, [Order::Pause { drain }]).await
         }
         Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
+        Verb::Dependency(args) => dependency::dependency(args).await,
         Verb::Key(args) => key::key(args).await,
         Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::OverrideBudget)).await,
     }

@@ -67,6 +67,9 @@ pub(crate) struct Args {
     /// Keep a Nix cache of the dependencies that are built, for builders that do not share a Nix store
     #[arg(long)]
     cache: bool,
+    /// Start even where builders, or what they build, could read the data directory: only for a nixpkgs all of whose packages you trust
+    #[arg(long)]
+    trust_nixpkgs: bool,
     #[command(flatten)]
     numbers: Numbers,
     /// Accepted names: those in the catalogue (known), also other names, as attributes (open), or attributes only, without a catalogue
@@ -237,6 +240,9 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
     let hosts = Hosts::of(&origin, &args.hosts);
     let connections = listener::connections();
     nixpkgs::check_nix()?;
+    if !args.trust_nixpkgs {
+        nixpkgs::check_builds_are_apart()?;
+    }
     let named = args.nixpkgs.as_deref().map(nixpkgs::named).transpose()?;
     let first_pins = match named.clone() {
         Some(Named { name, rev, source }) => Pins::one(name, rev, source),
@@ -247,7 +253,17 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
     let port_file = args.data.join("builders/port");
     let builders_socket = listener::for_builders(&port_file).await?;
     let builder_origin = format!("http://{}", builders_socket.local_addr()?);
-    let config = Config { data: args.data.clone(), origin, builder_origin, policy, first_pins, system, builder, cache };
+    let config = Config {
+        data: args.data.clone(),
+        origin,
+        builder_origin,
+        policy,
+        first_pins,
+        system,
+        builder,
+        trusted: args.trust_nixpkgs,
+        cache,
+    };
     let (local, ends) = Local::open(config)?;
     let local = Arc::new(local);
     // Builders outlive this server: its successor listens there again.

@@ -17,6 +17,7 @@ use crate::{
     build::{
         Attempt, Borrowed, Build, Event, HISTORY_MAX, Illegal, Lease, Made, State, Step,
         derivation::Realisation,
+        failed_dependencies::LIFE,
         failure::{Class, Failure, Kind},
         policy::Policy,
         protocol::Stats,
@@ -38,10 +39,41 @@ impl Build {
     fn ended(&self, lease: &Lease, end: Result<(), Failure>, stats: Stats, now: Timestamp, policy: &Policy) -> Step {
         let state = match &end {
             Ok(()) => State::Ready(Made { lease: lease.id.clone(), borrowed: None, since: now }),
-            Err(failure) => after_failure(failure.clone(), lease.attempt, now, policy),
+            Err(failure) => self.after_failure(failure.clone(), lease.attempt, now, policy),
         };
         let attempt = Attempt { failure: end.err(), stats, ..over(lease, now) };
         Step::Move(self.after(attempt, state))
+    }
+
+    fn after_failure(&self, failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
+        match failure.kind.class() {
+            Class::Permanent => State::Failed { failure, since: now, until: None },
+            // The launcher's word, by which the system is paused.
+            Class::Operator if failure.kind.is_of_no_builder() => {
+                State::Queued { since: now, due: now, attempt, warming: false }
+            }
+            // The attempt does not count, since the package may not be at fault. It is tried again later and later, and
+            // after as many failures in a row as there are attempts it cools down.
+            Class::Operator if self.operator_failures() + 1 < policy.attempts => {
+                let due = now + policy.delay_after(self.operator_failures() + 1);
+                State::Queued { since: now, due, attempt, warming: false }
+            }
+            // Backoff: each retry waits longer.
+            Class::Transient | Class::TransientLarger if attempt < policy.attempts => {
+                let due = now + policy.delay_after(attempt);
+                State::Queued { since: now, due, attempt: attempt + 1, warming: false }
+            }
+            Class::Operator | Class::Transient | Class::TransientLarger => {
+                State::Failed { failure, since: now, until: Some(now + policy.cool_down) }
+            }
+        }
+    }
+
+    /// How many of its last attempts, in a row, ended with a failure that only an operator can fix.
+    fn operator_failures(&self) -> u32 {
+        let of_operator =
+            |attempt: &&Attempt| attempt.failure.as_ref().is_some_and(|it| it.kind.class() == Class::Operator);
+        self.history.iter().rev().take_while(of_operator).count() as u32
     }
 
     /// The row after an attempt.
@@ -63,6 +95,11 @@ impl Build {
     /// permanently.
     pub fn may_adopt(&self) -> bool {
         matches!(self.state, State::Unasked | State::Queued { .. } | State::Failed { until: Some(_), .. })
+    }
+
+    /// Whether it failed without a try, since a dependency of it is known to fail.
+    fn is_doomed(&self) -> bool {
+        self.history.last().is_some_and(|last| last.seen_in.is_some())
     }
 
     /// The machine of an attempt: that of a first attempt, enlarged as the failures before require.
@@ -102,23 +139,6 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
     }
 }
 
-fn after_failure(failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
-    match failure.kind.class() {
-        Class::Permanent => State::Failed { failure, since: now, until: None },
-        // The attempt does not count, since the package is not at fault; nothing is started until the operator resumes
-        // (`quota::limits`).
-        Class::Operator => State::Queued { since: now, due: now, attempt, warming: false },
-        // Backoff: each retry waits longer.
-        Class::Transient | Class::TransientLarger if attempt < policy.attempts => {
-            let due = now + policy.delay_after(attempt);
-            State::Queued { since: now, due, attempt: attempt + 1, warming: false }
-        }
-        Class::Transient | Class::TransientLarger => {
-            State::Failed { failure, since: now, until: Some(now + policy.cool_down) }
-        }
-    }
-}
-
 /// Applies `event` to `build` at `now`. Pure and idempotent: the same arguments give the same step, and a second
 /// application of an event gives [`Step::Stay`], so a write whose reply was lost can be repeated.
 ///
@@ -148,6 +168,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
     match (event, &build.state) {
         (Event::Ask, State::Unasked) => Ok(queued()),
         (Event::Ask, State::Failed { until: Some(until), .. }) if now >= *until => Ok(queued()),
+        (Event::Ask, State::Failed { since, .. }) if build.is_doomed() && now >= *since + LIFE => Ok(queued()),
         (Event::Ask, State::Queued { since, due, attempt, warming: true }) => {
             Ok(build.with(State::Queued { since: *since, due: *due, attempt: *attempt, warming: false }))
         }

@@ -92,8 +92,8 @@ pub enum Class {
     Transient,
     /// A retry may succeed with more memory or disk.
     TransientLarger,
-    /// Only an operator can fix it, and until then every build would fail: nothing more is started for that system, and
-    /// the build waits.
+    /// Only an operator can fix it, and until then every build would fail. The build waits; if several packages fail so,
+    /// nothing more is started for that system.
     Operator,
 }
 
@@ -179,6 +179,11 @@ impl Kind {
             OutOfMemory | DiskFull => Class::TransientLarger,
             Signature | Sandbox | NoImage => Class::Operator,
         }
+    }
+
+    /// Whether only the service itself can know of such a failure, and no builder.
+    pub fn is_of_no_builder(self) -> bool {
+        matches!(self, Kind::NotStarted | Kind::LostHeartbeat | Kind::NoImage)
     }
 
     /// One sentence for people, without a full stop; the failure's detail may follow it.

@@ -110,6 +110,16 @@ impl Default for JobLimits {
     }
 }
 
+/// The most bytes of a segment of a log.
+pub const LOG_SEGMENT_MAX: u64 = 256 << 10;
+
+impl JobLimits {
+    /// The most segments that a log can have: one every two seconds, or one that is nearly full; and some for the end.
+    pub fn log_segments(&self) -> u64 {
+        (self.seconds / 2).saturating_add(self.log_bytes / (LOG_SEGMENT_MAX / 2)).saturating_add(16)
+    }
+}
+
 /// The progress of a build. Not state: no decision depends on it, and a newer one replaces an older one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -185,6 +195,9 @@ pub struct Heartbeat {
     /// How long the lease lasts from now on.
     pub lease_seconds: u64,
 }
+
+/// The most programs of a package: more take no part, so that no package holds a slot for long with them.
+pub const PROGRAMS_MAX: usize = 1000;
 
 /// The most derivations in a report.
 pub const TO_BUILD_MAX: usize = 2000;

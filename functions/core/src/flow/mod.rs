@@ -9,7 +9,10 @@ use thiserror::Error;
 
 use crate::{
     build::{Attempt, Build, Event, Illegal, Made, Step, apply, profile::BuildProfile},
-    id::key::{Attr, BuildKey, Product, System},
+    id::{
+        key::{Attr, BuildKey, Product, System},
+        time::Timestamp,
+    },
     objects::{artifact::Manifest, inventory::Inventory, stored::Integrity},
     ports::{Bell, Deployment, HasBell, HasLedger, HasStore, Ledger, NotCommitted, Read, Unavailable},
     quota::limits::{LimitExceeded, Limits, Why},
@@ -170,6 +173,8 @@ pub struct Advanced {
     pub before: Build,
     /// The row after it; equal to `before` if the event brought nothing new.
     pub after: Build,
+    /// Why its system was paused with it.
+    pub paused: Option<Why>,
 }
 
 /// Applies an event to a build: load, decide, commit, and again after a conflict (optimistic concurrency). A lost reply
@@ -204,12 +209,13 @@ pub(crate) async fn advance_for<D: HasLedger>(
             return Ok(told(d, advanced));
         }
         let Some((after, mut swaps)) = decide(d, &before, seen, event).await? else {
-            return Ok(Advanced { after: before.clone(), before });
+            return Ok(Advanced { after: before.clone(), before, paused: None });
         };
         if let Some(charge) = charge.filter(|_| !before.is_under_way() && after.is_under_way()) {
             swaps.push(charge.swap(d).await?);
         }
-        let advanced = Advanced { before, after };
+        let paused = pauses(&swaps, key.system, d.now());
+        let advanced = Advanced { before, after, paused };
         match d.ledger().commit(swaps).await {
             Ok(()) => return Ok(told(d, advanced)),
             Err(error) => {
@@ -238,10 +244,16 @@ pub(crate) async fn decide<D: HasLedger>(
             let ended = after.history.last().filter(|attempt| attempt.lease == old.id);
             limits = limits.over(&old.id, ended.and_then(Attempt::stored), now);
             if let Some(why) = after.failure_of(&old.id).and_then(|failure| Why::after(failure.kind)) {
-                limits = limits.broken(before.key.system, why, now);
+                limits = match (event, &before.key.product, &old.derivation) {
+                    // The launcher has seen it itself.
+                    (Event::Stopped { .. }, ..) => limits.broken(before.key.system, why, now),
+                    (_, Product::Package(attr), Some(drv)) => limits.reported(before.key.system, attr, drv, why, now),
+                    _ => limits,
+                };
             }
             if let (Some(attempt), Product::Package(attr)) = (after.built_by(&old.id), &before.key.product) {
                 limits = limits.learnt(attempt.stats.derivations, attempt.ended - attempt.claimed);
+                limits = limits.disproved(before.key.system, attr);
                 let past = BuildProfile::of(attr, before.key.system, attempt);
                 let seen = load_profile(d, before.key.system, attr, Read::Consistent).await?.1;
                 swaps.push(Swap { seen, row: Row::BuildProfile(past) });
@@ -256,14 +268,20 @@ pub(crate) async fn decide<D: HasLedger>(
     Ok(Some((after, swaps)))
 }
 
+/// The pause of a system that begins with these swaps.
+fn pauses(swaps: &[Swap], system: System, now: Timestamp) -> Option<Why> {
+    let limits = swaps.iter().find_map(|swap| if let Row::Limits(limits) = &swap.row { Some(limits) } else { None });
+    limits?.paused(system).filter(|paused| paused.since == now).map(|paused| paused.why)
+}
+
 fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
-    let Advanced { before, after } = &advanced;
+    let Advanced { before, after, paused } = &advanced;
     if let Some(moved) = Moved::between(before, after) {
         let lease = before.lease().or(after.lease()).map(|lease| &lease.id);
         let about = lease.map_or(About::Build(&after.key), |lease| About::Attempt(&after.key, lease));
         d.emit(about, Signal::Moved(&moved));
-        if let Some(why) = moved.kind().and_then(Why::after) {
-            d.emit(About::Service, Signal::Looked(after.key.system, Some(why)));
+        if let Some(why) = paused {
+            d.emit(About::Service, Signal::Looked(after.key.system, Some(*why)));
         }
     }
     advanced

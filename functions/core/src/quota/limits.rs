@@ -23,12 +23,15 @@ use crate::{
 
 mod egress;
 mod pauses;
+mod reports;
 
 pub use egress::Egress;
 pub use pauses::{Paused, Why};
+pub use reports::WITNESSES;
 
 use egress::Counted;
 use pauses::Stopped;
+use reports::OperatorReport;
 
 /// The reservation of one lease and its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,9 +82,12 @@ pub struct Limits {
     /// The systems for which a sweep has found that no builder can be started.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     paused: BTreeMap<System, Paused>,
-    /// The systems that a builder's failure has paused, until an operator resumes.
+    /// The systems that failures have paused, until an operator resumes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     broken: BTreeMap<System, Paused>,
+    /// Builders' reports of such failures.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    reports: BTreeMap<System, Vec<OperatorReport>>,
     /// The operator's pause of all builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stopped: Option<Stopped>,

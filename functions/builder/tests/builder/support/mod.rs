@@ -2,6 +2,7 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod place;
+pub(crate) mod printed;
 pub(crate) mod verdict;
 pub(crate) mod web;
 
@@ -21,6 +22,8 @@ use place::Place;
 
 /// One bench for a test: a copy of the package set, whose gate is closed, a directory for temporary files, and a Nix store.
 pub(crate) struct Bench {
+    /// Ended first.
+    daemon: Option<Running>,
     dir: TempDir,
     nix: Vec<(&'static str, String)>,
 }
@@ -36,7 +39,7 @@ impl Bench {
         for file in ["default.nix", "failing.nix"] {
             fs::copy(set.join(file), dir.path().join("set").join(file)).expect("the set");
         }
-        Bench { dir, nix: nix_environment() }
+        Bench { daemon: None, dir, nix: nix_environment() }
     }
 
     /// A bench with a store of its own, which does not exist yet.
@@ -56,6 +59,17 @@ impl Bench {
         let (_, config) = self.nix.iter_mut().find(|(name, _)| *name == "NIX_CONFIG").expect("settings");
         config.push_str(settings);
         config.push('\n');
+        self
+    }
+
+    /// Has a Nix daemon of its own do the builds. It ends with the test.
+    pub(crate) fn by_daemon(mut self) -> Bench {
+        let socket = self.dir.path().join("socket");
+        self.nix.push(("NIX_DAEMON_SOCKET_PATH", socket.to_string_lossy().into_owned()));
+        let daemon = self.nix("nix-daemon").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nix-daemon");
+        self.daemon = Some(Running(daemon));
+        endpoint::patiently(|| socket.exists(), "the daemon's socket");
+        self.nix.push(("NIX_REMOTE", "daemon".to_owned()));
         self
     }
 

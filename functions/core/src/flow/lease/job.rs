@@ -3,7 +3,7 @@
 use crate::{
     build::{
         Build, Event, Lease,
-        protocol::{Heartbeat, Job, Nixpkgs, PresignedUpload, Progress, Upload},
+        protocol::{Heartbeat, Job, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Upload},
     },
     flow::{AdvanceError, advance, load_build, operator::pins},
     id::key::{BuildKey, LeaseId, Product, Token},
@@ -133,7 +133,12 @@ pub async fn uploads<D: HasLedger + HasStore<Store: Intake>>(
     let mut grants = Vec::with_capacity(uploads.len());
     for upload in uploads {
         let most = match (&upload.name, &bearer.key.product) {
-            (ObjectName::Log(_) | ObjectName::WholeLog, _) => job.log_bytes,
+            // So the segments of one lease have a limit together.
+            (ObjectName::Log(number), _) if u64::from(*number) > job.log_segments() => {
+                return Err(Denied::Forbidden("a log has fewer segments"));
+            }
+            (ObjectName::Log(_), _) => LOG_SEGMENT_MAX,
+            (ObjectName::WholeLog, _) => job.log_bytes,
             (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
             (ObjectName::Lookup | ObjectName::Details, Product::Catalogue) => catalogue::FILE_MAX,
             (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),

@@ -6,7 +6,7 @@ use crate::{
     build::{
         Event,
         failure::Failure,
-        protocol::{Outcome, Report, Stats},
+        protocol::{Outcome, PROGRAMS_MAX, Report, Stats},
     },
     flow::{
         AdvanceError, advance, change_limits,
@@ -59,6 +59,9 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
                 stored = store_catalogue(d, bearer).await?;
             }
             Ok(())
+        }
+        (Outcome::Failed(failure), _) if failure.kind.is_of_no_builder() => {
+            return Err(Denied::Nonsense("a builder cannot know of such a failure"));
         }
         (Outcome::Failed(failure), _) => Err(failure.cleaned()),
         (Outcome::Built(_) | Outcome::Catalogued, _) => return Err(Denied::Nonsense("that is not what was asked for")),
@@ -136,6 +139,9 @@ async fn entry<D: HasStore<Store: Intake>>(
 async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manifest: Manifest) -> Result<u64, Denied> {
     if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
+    }
+    if manifest.programs.len() > PROGRAMS_MAX {
+        return Err(Denied::Nonsense("these are more programs than this service stores"));
     }
     let (mut served, mut bytes) = (0, 0);
     for program in &manifest.programs {

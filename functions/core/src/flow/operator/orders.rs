@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{
     billing::traffic::Asked,
-    build::Event,
+    build::{Event, failed_dependencies::FailedDependency},
     flow::{
         AdvanceError, QUEUE_COUNT, advance, integrity, load_build, load_limits,
         operator::{
@@ -24,7 +24,7 @@ use crate::{
     },
     gc::Report,
     id::{
-        key::{Attr, BuildKey, System},
+        key::{Attr, BuildKey, DrvHash, System},
         money::Micros,
         target::{BadTarget, Target},
         time::Timestamp,
@@ -93,6 +93,10 @@ pub enum Order {
     },
     /// Return the month's cost and its forecast.
     Cost,
+    /// List the dependencies that are known to fail.
+    FailedDependencies,
+    /// Clear one of them, and list the others.
+    ClearDependency(DrvHash),
     /// Act on one build.
     Build {
         /// The build.
@@ -175,6 +179,8 @@ pub enum Outcome {
     Verified(scrub::Report),
     /// What the month has cost, and will.
     Cost(Box<Cost>),
+    /// The dependencies that are known to fail.
+    FailedDependencies(Vec<FailedDependency>),
     /// It is done, to that build, which stands so now.
     Build(Listing),
 }
@@ -220,6 +226,8 @@ outcomes! {
     verified: Verified(scrub::Report);
     /// What the month has cost, where that was asked.
     cost: Cost(Box<Cost>);
+    /// The dependencies that are known to fail, where those were asked for.
+    failed_dependencies: FailedDependencies(Vec<FailedDependency>);
     /// The build that it was done to.
     build: Build(Listing);
 }
@@ -315,6 +323,11 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
                 Ok(Outcome::Verified(scrub::verify(self, key.as_ref()).await?))
             }
             Order::Cost => Ok(Outcome::Cost(Box::new(cost::cost(self).await?))),
+            Order::FailedDependencies => Ok(Outcome::FailedDependencies(failed_dependencies::all(self).await?)),
+            Order::ClearDependency(drv) => match failed_dependencies::clear_one(self, &drv).await? {
+                true => Ok(Outcome::FailedDependencies(failed_dependencies::all(self).await?)),
+                false => Err(Declined(format!("{drv} is not remembered as a dependency that fails"))),
+            },
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }

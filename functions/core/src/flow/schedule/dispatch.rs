@@ -37,9 +37,16 @@ pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Opt
     follow::follow_all(d).await?;
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let mut next = None;
-    // Builds that were not requested yet come last, and get the slots that are left.
-    for status_index in [StatusIndex::Queued, StatusIndex::Warming] {
-        match along(d, status_index, &limits).await? {
+    // Builds that were not requested yet come after those, and packages that have reported a failure of the whole
+    // system come last: they get the slots that are left.
+    let classes = [
+        (StatusIndex::Queued, false),
+        (StatusIndex::Warming, false),
+        (StatusIndex::Queued, true),
+        (StatusIndex::Warming, true),
+    ];
+    for (status_index, reporters) in classes.into_iter().filter(|(_, reporters)| !reporters || limits.has_reports()) {
+        match along(d, status_index, reporters, &limits).await? {
             Room::None => return Ok(None),
             Room::Left { due } => next = [next, due].into_iter().flatten().min(),
         }
@@ -58,6 +65,7 @@ enum Room {
 async fn along<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     status_index: StatusIndex,
+    reporters: bool,
     limits: &Limits,
 ) -> Result<Room, Unavailable> {
     let mut walk = Walk::along(status_index);
@@ -72,7 +80,7 @@ async fn along<D: HasLedger + HasBell + HasLauncher>(
                 drop_unserved(d, &listed.key).await?;
                 continue;
             }
-            if limits.paused(listed.key.system).is_some() {
+            if limits.paused(listed.key.system).is_some() || limits.has_reported(&listed.key, d.now()) != reporters {
                 continue;
             }
             let size = machine(d, &listed.key).await?;

@@ -1,7 +1,11 @@
 //! Failed dependencies: recorded when a build fails by one, checked before a build begins, and cleared by an operator.
 
 use crate::{
-    build::{Build, failed_dependencies::FailedDependencies, failure::Failure},
+    build::{
+        Build,
+        failed_dependencies::{FailedDependencies, FailedDependency},
+        failure::Failure,
+    },
     flow::{change_row, load_row},
     id::key::{DrvHash, System},
     objects::artifact::AttemptPrefix,
@@ -45,7 +49,7 @@ pub(crate) async fn among<D: HasLedger>(
         return Ok(None);
     }
     let (row, _) = load_row::<D, FailedDependencies>(d, &RowKey::FailedDependencies(system), Read::Consistent).await?;
-    let known = row.as_ref().and_then(|row| row.among(dependencies));
+    let known = row.as_ref().and_then(|row| row.among(dependencies, d.now()));
     Ok(known.map(|(failure, prefix)| (failure.clone(), prefix.clone())))
 }
 
@@ -55,5 +59,31 @@ pub(crate) async fn among<D: HasLedger>(
 /// [`Unavailable`].
 pub(crate) async fn clear<D: HasLedger>(d: &D, failed: &Build) -> Result<(), Unavailable> {
     let Some(drv) = failed.dependency() else { return Ok(()) };
-    change(d, failed.key.system, |failed_dependencies| failed_dependencies.pardoned(drv)).await
+    change(d, failed.key.system, |failed_dependencies| failed_dependencies.cleared(drv)).await
+}
+
+/// All that are remembered.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn all<D: HasLedger>(d: &D) -> Result<Vec<FailedDependency>, Unavailable> {
+    let mut all = Vec::new();
+    for system in System::ALL {
+        let (row, _) =
+            load_row::<D, FailedDependencies>(d, &RowKey::FailedDependencies(system), Read::Consistent).await?;
+        all.extend(row.map_or(Vec::new(), |row| row.all(d.now())));
+    }
+    Ok(all)
+}
+
+/// Clears one dependency: packages that need it are built again. Returns whether it was remembered.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn clear_one<D: HasLedger>(d: &D, drv: &DrvHash) -> Result<bool, Unavailable> {
+    let known = all(d).await?.into_iter().any(|known| known.drv == *drv);
+    for system in System::ALL {
+        change(d, system, |failed_dependencies| failed_dependencies.cleared(drv)).await?;
+    }
+    Ok(known)
 }

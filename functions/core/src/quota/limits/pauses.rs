@@ -44,7 +44,7 @@ impl Why {
         }
     }
 
-    /// The pause that a failure of that kind causes: it would fail every other build of the system too.
+    /// The pause that failures of that kind cause: they would fail every other build of the system too.
     pub fn after(kind: Kind) -> Option<Why> {
         match kind {
             Kind::NoImage => Some(Why::Unpulled),
@@ -122,13 +122,15 @@ impl Limits {
         Limits { stopped: Some(Stopped { since, drain }), ..self.clone() }
     }
 
-    /// Resumes builds after the operator has fixed what builders ran into.
+    /// Resumes builds after the operator has fixed what builders ran into. It takes new reports to pause a system again.
     #[must_use]
     pub fn resumed(&self) -> Limits {
-        Limits { stopped: None, broken: BTreeMap::new(), ..self.clone() }
+        let mut next = Limits { stopped: None, broken: BTreeMap::new(), ..self.clone() };
+        next.reports.values_mut().flatten().for_each(|report| report.past = true);
+        next
     }
 
-    /// Pauses a system after a builder's failure that only an operator can fix. A pause keeps its start.
+    /// Pauses a system after failures that only an operator can fix. A pause keeps its start.
     #[must_use]
     pub fn broken(&self, system: System, why: Why, now: Timestamp) -> Limits {
         let mut next = self.clone();

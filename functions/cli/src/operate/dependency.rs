@@ -1,0 +1,92 @@
+//! `binplz dependency`: dependencies that are known to fail, so that no further package is built in vain.
+
+use binplz_core::{
+    build::failed_dependencies::FailedDependency,
+    flow::operator::orders::{Operator, Order},
+    id::key::DrvHash,
+};
+use clap::{Args as ClapArgs, Subcommand};
+
+use crate::{operate::OperateError, site::Which};
+
+/// What `binplz dependency` takes.
+#[derive(ClapArgs)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    which: Which,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// List them, with the packages that have hit them
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget that one fails: packages that need it are built again
+    Clear {
+        /// The hash of its derivation, as the list shows it: HASH in /nix/store/HASH-zlib-1.3.drv
+        hash: DrvHash,
+    },
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// [`OperateError`].
+pub(crate) async fn dependency(Args { which, verb }: Args) -> Result<(), OperateError> {
+    let site = which.find().await?;
+    match verb {
+        Verb::List { json } => {
+            let all = site.carry_out(Order::FailedDependencies).await?.failed_dependencies()?;
+            match json {
+                true => println!("{}", serde_json::json!(all)),
+                false => print!("{}", all.iter().map(line).collect::<String>()),
+            }
+        }
+        Verb::Clear { hash } => {
+            site.carry_out(Order::ClearDependency(hash)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn line(FailedDependency { drv, system, failure, packages, counts, until }: &FailedDependency) -> String {
+    let name = failure.derivation.as_deref().unwrap_or("?");
+    let packages = packages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let effect = if *counts { "others fail without a try" } else { "others are still built" };
+    format!("{drv}  {name} ({system}): hit by {packages}; {effect}, until {} (UTC)\n", until.day())
+}
+
+#[cfg(test)]
+mod tests {
+    use binplz_core::{
+        build::failure::{Failure, Kind},
+        id::time::Timestamp,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_dependency_is_listed_with_the_hash_that_clears_it() {
+        let drv = "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4";
+        let failure = Failure { derivation: Some("zlib-1.3".to_owned()), ..Failure::new(Kind::BuildFailed, "") };
+        let listed = FailedDependency {
+            drv: drv.parse().expect("a hash"),
+            system: "x86_64-linux".parse().expect("a system"),
+            failure,
+            packages: ["tree", "dash"].map(|name| name.parse().expect("a name")).into(),
+            counts: true,
+            until: Timestamp(1_800_000_000_000),
+        };
+        assert_eq!(
+            line(&listed),
+            format!(
+                "{drv}  zlib-1.3 (x86_64-linux): hit by tree, dash; others fail without a try, until 2027-01-15 (UTC)\n"
+            )
+        );
+    }
+}
