@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{self, Seek, Write},
+    panic::resume_unwind,
     path::PathBuf,
     sync::Arc,
 };
@@ -11,23 +12,25 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
 };
 use tokio_util::io::ReaderStream;
+use tracing::Instrument;
 
 /// The most bytes of a body that stays in memory.
 const IN_MEMORY: u64 = 64 << 10;
 /// How much of a spooled body is read at a time, in bytes.
 const PIECE: usize = 16 << 10;
 /// The most answers that are made at a time. A log's takes some 30 MB meanwhile.
-const MAKING: usize = 4;
+const MAKING: usize = 2;
 /// The most that spooled answers take of the disk, in kB.
 const SPOOLED_MAX: usize = 1 << 20;
 
@@ -64,7 +67,16 @@ impl Spool {
             return next.run(request).await;
         }
         let place = Arc::clone(&self.making).acquire_owned().await.ok();
-        let response = next.run(request).await;
+        // Making it takes the processor for a while: on a thread of its own, no hit waits for that.
+        let (runtime, making) = (Handle::current(), next.run(request).in_current_span());
+        let response = match spawn_blocking(move || runtime.block_on(making)).await {
+            Ok(response) => response,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime is shutting down.
+                Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            },
+        };
         let size = response.body().size_hint().lower();
         if size <= IN_MEMORY {
             return response;
