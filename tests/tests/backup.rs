@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use binplz_core::{
-    answer::reply::Reply,
     build::State,
     flow::{
         operator::{
             orders::{Operator, Order},
             restore::{find_stored, restore},
         },
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::{dispatch::dispatch, scrub::verify},
     },
     id::time::Timestamp,
@@ -72,7 +71,7 @@ async fn some() -> Arc<World> {
         dispatch(&*w).await.expect("the ledger");
         w.finish(path).await;
         let reply = request(&*w, &target(path), Method::Get, None).await;
-        assert!(matches!(reply, Reply::Hit { .. }), "{reply:?}");
+        assert!(matches!(reply, RequestOutcome::Hit { .. }), "{reply:?}");
     }
     w.change(Change::Withhold("hello".parse().expect("a package"), "why".to_owned())).await;
     let key = KeyChange::Add {

@@ -4,7 +4,6 @@
 use std::{fs, sync::Arc};
 
 use binplz_core::{
-    answer::reply::Reply,
     build::{
         Build, State,
         policy::{Names, Policy},
@@ -14,7 +13,7 @@ use binplz_core::{
         integrity,
         lease::{claim::claim, job::Bearer, settle::settle},
         operator::orders::{Act, Operator, Order},
-        request::program::request,
+        request::{outcome::RequestOutcome, program::request},
         schedule::{
             dispatch::dispatch,
             scrub::{self, verify},
@@ -37,20 +36,20 @@ fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
 }
 
-async fn ask(w: &World, path: &str) -> Reply {
+async fn ask(w: &World, path: &str) -> RequestOutcome {
     request(w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 async fn hit(w: &World, path: &str) -> Served {
     match ask(w, path).await {
-        Reply::Hit { served, .. } => served,
+        RequestOutcome::Hit { served, .. } => served,
         other => panic!("{path}: {other:?}"),
     }
 }
 
 async fn pending(w: &World, path: &str) {
     let reply = ask(w, path).await;
-    assert!(matches!(reply, Reply::Pending(_)), "{path}: {reply:?}");
+    assert!(matches!(reply, RequestOutcome::Pending(_)), "{path}: {reply:?}");
 }
 
 /// Starts what is queued.
