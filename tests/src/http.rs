@@ -59,7 +59,10 @@ pub fn send(
 ) -> io::Result<Answer> {
     let mut stream = connect(from, address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut request = [method.as_bytes(), b" ", target, b" HTTP/1.1\r\nhost: ", address.as_bytes()].concat();
+    let mut request = [method.as_bytes(), b" ", target, b" HTTP/1.1"].concat();
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request.extend_from_slice(format!("\r\nhost: {address}").as_bytes());
+    }
     for (name, value) in headers {
         request.extend_from_slice(format!("\r\n{name}: {value}").as_bytes());
     }
@@ -70,7 +73,11 @@ pub fn send(
     receive(stream)
 }
 
-fn connect(from: Option<IpAddr>, address: &str) -> io::Result<TcpStream> {
+/// Connects, from one of this machine's addresses.
+///
+/// # Errors
+/// The connection's.
+pub fn connect(from: Option<IpAddr>, address: &str) -> io::Result<TcpStream> {
     let Some(from) = from else { return TcpStream::connect(address) };
     let to: SocketAddr = address.parse().map_err(io::Error::other)?;
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;

@@ -12,6 +12,8 @@ use crate::{
 
 /// A lease as its builder was told of it.
 pub struct Lease {
+    /// Where the builders' endpoint is.
+    endpoint: Site,
     /// Its URL's path.
     pub path: String,
     /// Its secret.
@@ -21,18 +23,28 @@ pub struct Lease {
 impl Lease {
     /// What is told in `BINPLZ_LEASE_URL` and `BINPLZ_LEASE_TOKEN`; `None` where the URL is another service's.
     pub fn read(site: &Site, url: &str, token: &str) -> Option<Lease> {
-        Some(Lease { path: url.strip_prefix(&site.origin())?.to_owned(), token: token.to_owned() })
+        url.starts_with(&format!("{}/", site.origin())).then(|| Lease::at(url, token))
+    }
+
+    /// The same of a server on this machine, which has an address for its builders.
+    ///
+    /// # Panics
+    /// The URL is none.
+    pub fn at(url: &str, token: &str) -> Lease {
+        let rest = url.strip_prefix("http://").expect("a URL of plain http");
+        let (address, path) = rest.split_at(rest.find('/').expect("a path"));
+        Lease { endpoint: Site::at(address), path: path.to_owned(), token: token.to_owned() }
     }
 
     /// Uploads an object with a grant for it; the store's answer's status.
-    pub fn upload(&self, site: &Site, name: &str, content: &[u8]) -> u16 {
-        self.upload_to(site, name, content, |url| url)
+    pub fn upload(&self, name: &str, content: &[u8]) -> u16 {
+        self.upload_to(name, content, |url| url)
     }
 
     /// The same, to another URL than was granted.
-    pub fn upload_to(&self, site: &Site, name: &str, content: &[u8], other: impl Fn(String) -> String) -> u16 {
+    pub fn upload_to(&self, name: &str, content: &[u8], other: impl Fn(String) -> String) -> u16 {
         let object = json!([{ "name": name, "size": content.len(), "sha256": hex(&Sha256::digest(content)) }]);
-        let granted = self.call(site, "POST", "/uploads", &self.token, &object);
+        let granted = self.call("POST", "/uploads", &self.token, &object);
         assert_eq!(granted.status, 200, "{}", granted.text());
         let grant = &granted.json()[0];
         let url = other(grant["url"].as_str().expect("a URL").to_owned());
@@ -40,16 +52,16 @@ impl Lease {
     }
 
     /// Says that it has failed, and has offered something to the cache; the answer's status.
-    pub fn settle_as_failed(&self, site: &Site, offers: u32) -> u16 {
+    pub fn settle_as_failed(&self, offers: u32) -> u16 {
         let mut report = failed();
         report["stats"]["offers"] = offers.into();
-        self.call(site, "POST", "/settle", &self.token, &report).status
+        self.call("POST", "/settle", &self.token, &report).status
     }
 
-    fn call(&self, site: &Site, method: &str, verb: &str, token: &str, body: &Value) -> Answer {
+    fn call(&self, method: &str, verb: &str, token: &str, body: &Value) -> Answer {
         let authorization = format!("Bearer {token}");
         let headers = [("authorization", authorization.as_str())];
-        site.send(method, &format!("{}{verb}", self.path), &headers, body.to_string().as_bytes())
+        self.endpoint.send(method, &format!("{}{verb}", self.path), &headers, body.to_string().as_bytes())
     }
 
     /// `ATTR/LEASE`, as in the names of its objects.
@@ -96,12 +108,13 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
         ("POST", "/uploads", &object()),
         ("POST", "/settle", &failed()),
     ] {
-        assert_eq!(b.call(site, method, verb, &a.token, body).status, 401, "{verb} with another's token");
-        assert_eq!(b.call(site, method, verb, "", body).status, 401, "{verb} without a token");
-        assert_eq!(b.call(site, method, verb, &"0".repeat(64), body).status, 401, "{verb} with a guess");
+        assert_eq!(b.call(method, verb, &a.token, body).status, 401, "{verb} with another's token");
+        assert_eq!(b.call(method, verb, "", body).status, 401, "{verb} without a token");
+        assert_eq!(b.call(method, verb, &"0".repeat(64), body).status, 401, "{verb} with a guess");
         // A's lease under B's build is not a lease.
-        let mixed = Lease { path: b.path.replace("/hello/", "/tree/"), token: a.token.clone() };
-        assert_eq!(mixed.call(site, method, verb, &a.token, body).status, 409, "{verb} of no lease");
+        let mixed =
+            Lease { endpoint: b.endpoint.clone(), path: b.path.replace("/hello/", "/tree/"), token: a.token.clone() };
+        assert_eq!(mixed.call(method, verb, &a.token, body).status, 409, "{verb} of no lease");
     }
     assert_eq!(site.status("hello")["state"], "building");
     assert_eq!(site.status("tree")["state"], "building");
@@ -109,7 +122,7 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
     // Its own objects: programs and log segments, nothing else, no way out.
     let allowed = |name: &str| {
         let object = json!([{ "name": name, "size": 3, "sha256": "0".repeat(64) }]);
-        let status = a.call(site, "POST", "/uploads", &a.token, &object).status;
+        let status = a.call("POST", "/uploads", &a.token, &object).status;
         assert!([200, 400, 403].contains(&status), "{name}: {status}");
         status == 200
     };
@@ -126,7 +139,7 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
         assert!(!allowed(name), "{name}");
     }
     // The very bytes that were announced, in the very place.
-    let granted = a.call(site, "POST", "/uploads", &a.token, &object());
+    let granted = a.call("POST", "/uploads", &a.token, &object());
     assert_eq!(granted.status, 200, "{}", granted.text());
     let grant = granted.json()[0].clone();
     let url = grant["url"].as_str().expect("a URL");
@@ -144,24 +157,24 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
         assert!([400, 403].contains(&refused), "{url}: {refused}");
     }
     // What it says it has stored and has not is not believed.
-    assert_eq!(a.call(site, "POST", "/settle", &a.token, &built()).status, 400);
+    assert_eq!(a.call("POST", "/settle", &a.token, &built()).status, 400);
     assert_eq!(site.status("tree")["state"], "building");
     assert!([200, 201, 204].contains(&put(url, PROGRAM)), "it was a good one");
 
     // With its own token its word counts, once or twice; then its lease is over.
     for _ in 0..2 {
-        assert_eq!(a.call(site, "POST", "/settle", &a.token, &failed()).status, 200);
+        assert_eq!(a.call("POST", "/settle", &a.token, &failed()).status, 200);
         assert_eq!(site.status("tree")["state"], "failed");
     }
-    assert_eq!(a.call(site, "POST", "/settle", &a.token, &built()).status, 409);
-    assert_eq!(a.call(site, "POST", "/uploads", &a.token, &object()).status, 409);
+    assert_eq!(a.call("POST", "/settle", &a.token, &built()).status, 409);
+    assert_eq!(a.call("POST", "/uploads", &a.token, &object()).status, 409);
     assert_eq!(site.status("tree")["failure"]["kind"], "build-failed");
 }
 
 /// `lease`, of `tree`, has lapsed, and its build waits to be tried again.
 pub fn a_lease_that_is_over_is_not_heard(site: &Site, lease: &Lease) {
     for (verb, body) in [("/settle", failed()), ("/pulse", progress()), ("/uploads", object())] {
-        assert_eq!(lease.call(site, "POST", verb, &lease.token, &body).status, 409, "{verb}");
+        assert_eq!(lease.call("POST", verb, &lease.token, &body).status, 409, "{verb}");
     }
     let status = site.status("tree");
     assert_eq!((&status["state"], &status["attempt"]), (&"queued".into(), &2.into()), "{status}");

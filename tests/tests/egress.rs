@@ -172,7 +172,7 @@ async fn a_status_gives_no_url_that_is_refused_and_ends_a_stub_with_the_reason()
     let seconds = (w.now().day().next().start() - w.now()).as_secs();
     let line = reply.status_line(&asked);
     // What a stub does at "failed" is to say the rest, and to end.
-    assert!(line.starts_with(&format!("failed {seconds} - - - today's download limit is reached")), "{line}");
+    assert!(line.starts_with(&format!("failed {seconds} - - - the daily download limit is reached")), "{line}");
     let status = status(&*w, &tree).await.expect("a build");
     let document: Value = serde_json::from_str(&status_json(&status, Some(&reply))).expect("JSON");
     assert_eq!((&document["state"], &document["retry_after"]), (&"ready".into(), &seconds.into()));

@@ -13,7 +13,7 @@ mod pin;
 mod site;
 mod socket;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -57,7 +57,8 @@ fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::run(&args).map_err(Into::into),
     };
     ended.unwrap_or_else(|why| {
-        eprintln!("binplz: {why}");
+        // A closed standard error must not change the exit code.
+        let _ = writeln!(std::io::stderr(), "binplz: {why}");
         ExitCode::FAILURE
     })
 }

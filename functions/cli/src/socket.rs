@@ -14,12 +14,15 @@ use binplz_core::{
     ports::Deployment,
     telemetry::About,
 };
+use binplz_local::Local;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
 };
 
 const NAME: &str = "operator";
+/// The name of the accept loop in `/-/health`.
+pub(crate) const PART: &str = "operator socket";
 /// Longest order or outcome, in bytes: the most log text in one outcome, with each byte escaped.
 const LINE_MAX: u64 = 32 << 20;
 
@@ -54,11 +57,16 @@ pub(crate) fn listen(data: &Path) -> io::Result<UnixListener> {
 }
 
 /// Carries out orders, concurrently.
-pub(crate) async fn hear<D: Deployment + Operator>(listener: UnixListener, d: Arc<D>) {
+pub(crate) async fn hear(listener: Arc<UnixListener>, d: Arc<Local>) {
+    d.health().works(PART);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&d)))),
+            Ok((stream, _)) => {
+                d.health().works(PART);
+                tokio::spawn(answer(stream, Arc::clone(&d)));
+            }
             Err(error) => {
+                d.health().fails(PART, &error);
                 d.warn(About::Service, "an operator's connection failed", &error);
                 // If descriptors ran out, some will be free again.
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -67,7 +75,7 @@ pub(crate) async fn hear<D: Deployment + Operator>(listener: UnixListener, d: Ar
     }
 }
 
-async fn answer<D: Deployment + Operator>(stream: UnixStream, d: Arc<D>) {
+async fn answer(stream: UnixStream, d: Arc<Local>) {
     let answered = async {
         let mut stream = BufReader::new(stream);
         let outcome = match serde_json::from_slice::<Order>(&read_line(&mut stream).await?) {

@@ -1,7 +1,7 @@
 //! The data directory: created, checked and locked once, before any port opens files in it.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -19,6 +19,9 @@ pub enum OpenError {
     /// The path is a file.
     #[error("{} is not a directory: choose another path, or move the file away", .0.display())]
     NotADirectory(PathBuf),
+    /// A part of the directory is a symbolic link.
+    #[error("{} is a symbolic link, and binplz removes files in the directory of that name: put a directory there, or move all of the data directory", .0.display())]
+    Link(PathBuf),
     /// No permission, or a file system that is mounted read-only.
     #[error("{} is not writable for this user: change its permissions, or choose another path", .0.display())]
     ReadOnly(PathBuf),
@@ -114,8 +117,13 @@ impl DataDir {
         self.path.join(name)
     }
 
-    /// A subdirectory, created if it is missing.
+    /// A subdirectory, created if it is missing. Files in it are removed, so that it may not be a link to elsewhere.
     pub(crate) fn subdir(&self, name: &str) -> Result<PathBuf, OpenError> {
+        let parts = Path::new(name).ancestors().take_while(|part| !part.as_os_str().is_empty());
+        let mut paths = parts.map(|part| self.path.join(part));
+        if let Some(link) = paths.find(|path| fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink())) {
+            return Err(OpenError::Link(link));
+        }
         let path = self.path.join(name);
         make_dir(&path)?;
         Ok(path)

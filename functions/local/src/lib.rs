@@ -12,12 +12,14 @@
 //! DATA/tmp/              objects that are being written
 //! DATA/secret            the key that signs upload URLs
 //! DATA/builders/*.log    builders' standard output and error
+//! DATA/builders/port     the port on which builders reach the server, also after a restart
 //! ```
 //!
 //! A kill at any moment leaves the directory consistent: rows are written in transactions, objects get their name when
 //! they are complete, and builders go on without the server.
 
 mod dir;
+pub mod health;
 mod origin;
 
 pub mod download_stats;
@@ -52,7 +54,7 @@ use binplz_core::{
     },
     nixpkgs::pins::Pins,
     objects::{artifact::ObjectPath, narinfo::StoreDir},
-    ports::{Deployment, HasCatalogues, Unavailable},
+    ports::{Deployment, Fault, HasCatalogues, Unavailable},
     telemetry::{About, Signal},
 };
 
@@ -61,6 +63,7 @@ pub use crate::{
     binary_cache::LocalBinaryCache,
     dir::{DataDir, OpenError},
     download_stats::LocalDownloadStats,
+    health::Health,
     isolation::Isolation,
     launcher::{BuilderExit, Ends, LocalLauncher},
     ledger::LocalLedger,
@@ -73,8 +76,10 @@ pub use crate::{
 pub struct Config {
     /// The data directory; created if it is missing.
     pub data: PathBuf,
-    /// `http://127.0.0.1:8080`: the URL by which clients and builders reach this service, without a trailing slash.
+    /// `http://127.0.0.1:8080`: the URL by which clients reach this service, without a trailing slash.
     pub origin: String,
+    /// The same for builders.
+    pub builder_origin: String,
     /// The limits and durations.
     pub policy: Policy,
     /// The pins of a new data directory.
@@ -103,6 +108,8 @@ pub struct Local {
     first_pins: Pins,
     system: System,
     origin: String,
+    data: PathBuf,
+    health: Health,
 }
 
 impl Local {
@@ -118,10 +125,10 @@ impl Local {
             Err(_) if config.trusted => Isolation::default(),
             Err(cause) => return Err(OpenError::NotHidden { path: config.data, cause }),
         };
-        let (launcher, ends) = LocalLauncher::open(&dir, &config.origin, config.builder)?;
+        let (launcher, ends) = LocalLauncher::open(&dir, &config.builder_origin, config.builder)?;
         let launcher = launcher.isolated(isolation);
         let ledger = LocalLedger::open(&dir)?;
-        let store = LocalStore::open(&dir, &config.origin)?;
+        let store = LocalStore::open(&dir, &config.origin)?.with_uploads_at(&config.builder_origin);
         let binary_cache = config.cache.map(|of| LocalBinaryCache::open(&dir, of)).transpose()?;
         let store = match &binary_cache {
             Some(binary_cache) => store.sharing(binary_cache),
@@ -140,8 +147,15 @@ impl Local {
             first_pins: config.first_pins,
             system: config.system,
             origin: config.origin,
+            data: config.data,
+            health: Health::default(),
         };
         Ok((local, ends))
+    }
+
+    /// The state of this server's background loops, to which each of them reports.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The builders' shared binary cache, if enabled.
@@ -184,6 +198,11 @@ impl Deployment for Local {
     }
     fn new_lease(&self) -> (LeaseId, Token) {
         binplz_clock::new_lease()
+    }
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = self.health.faults();
+        faults.extend(health::disk(&self.data));
+        faults
     }
     fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
         let (key, lease) = (about.key().map(tracing::field::display), about.lease().map(tracing::field::display));

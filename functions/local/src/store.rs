@@ -46,6 +46,8 @@ pub struct LocalStore {
     tmp: PathBuf,
     secret: Secret,
     origin: String,
+    /// The origin of upload URLs.
+    uploads: String,
     /// The shared binary cache, and the notification of an offer to it.
     shared: Option<(Cache, Arc<Notify>)>,
     /// Keeps the directory locked while any write is under way.
@@ -117,6 +119,7 @@ impl LocalStore {
             tmp,
             secret,
             origin: origin.to_owned(),
+            uploads: origin.to_owned(),
             shared: None,
             _dir: Arc::clone(dir),
         })
@@ -127,14 +130,20 @@ impl LocalStore {
         LocalStore { shared: Some((binary_cache.for_builders(), binary_cache.offered())), ..self }
     }
 
+    /// Uploads go to another origin than downloads.
+    #[must_use]
+    pub fn with_uploads_at(self, origin: &str) -> LocalStore {
+        LocalStore { uploads: origin.to_owned(), ..self }
+    }
+
     /// The file of an object; it may not exist.
     pub fn file(&self, path: &ObjectPath) -> PathBuf {
         // An object path is valid by construction: no component is empty, starts with a dot or contains a slash.
         self.objects.join(path.to_string())
     }
 
-    fn object_url(&self, path: &ObjectPath) -> String {
-        origin::url(&self.origin, &format!("objects/{path}"))
+    fn object_url(origin: &str, path: &ObjectPath) -> String {
+        origin::url(origin, &format!("objects/{path}"))
     }
 
     /// Begins an upload to a URL from [`binplz_core::ports::Intake::grant`]. `query`: the part of the URL after `?`.
@@ -213,7 +222,7 @@ fn publish(draft: Draft, objects: &Path, name: &str) -> Result<(), UploadError> 
 
 impl Store for LocalStore {
     async fn url(&self, path: &ObjectPath, _method: Method) -> Result<Location, Unavailable> {
-        Ok(Location::Store(self.object_url(path)))
+        Ok(Location::Store(Self::object_url(&self.origin, path)))
     }
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
@@ -238,7 +247,7 @@ impl Store for LocalStore {
 impl Intake for LocalStore {
     async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         let terms = Terms { size, sha256: sha256.clone(), expires: binplz_clock::now() + GRANT_LIFE };
-        let url = format!("{}?{}", self.object_url(path), self.secret.query(path, &terms));
+        let url = format!("{}?{}", Self::object_url(&self.uploads, path), self.secret.query(path, &terms));
         Ok(PresignedUpload { url, headers: Vec::new() })
     }
 

@@ -4,11 +4,13 @@
 //! and 48,000 with 64.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, PoisonError, mpsc},
 };
 
 use binplz_core::{
+    id::text::panic_message,
     ports::NotCommitted,
     row::{Row, RowKey, SWAPS_MAX, Swap, Version},
 };
@@ -85,7 +87,12 @@ impl Writer {
         while let Ok(first) = inbox.recv() {
             let batch: Vec<Work> = std::iter::once(first).chain(inbox.try_iter().take(BATCH_MAX - 1)).collect();
             let (writes, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|work| (work.write, work.reply)).unzip();
-            let outcomes = self.make(&writes);
+            let outcomes = catch_unwind(AssertUnwindSafe(|| self.make(&writes))).unwrap_or_else(|panic| {
+                let cause = panic_message(&*panic);
+                tracing::error!(cause, path = %self.path.display(), "the ledger's database panicked");
+                self.reopen();
+                Err(unavailable(cause).into())
+            });
             for (index, reply) in replies.into_iter().enumerate() {
                 // A caller that no longer waits is in the same position as one whose reply was lost.
                 let _ = reply.send(outcomes.as_ref().map_or_else(|e| Err(e.clone()), |each| each[index].clone()));

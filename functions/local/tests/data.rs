@@ -1,6 +1,11 @@
 //! The data directory of one machine: its files, their modes, and the errors of a damaged one.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    sync::Arc,
+};
 
 use binplz_core::{
     build::{Build, State},
@@ -8,11 +13,14 @@ use binplz_core::{
         key::{BuildKey, System, hex},
         time::Timestamp,
     },
-    objects::artifact::{ObjectName, ObjectPath},
+    objects::{
+        artifact::{ObjectName, ObjectPath},
+        narinfo::StoreDir,
+    },
     ports::{Intake, Ledger, NotCommitted, Read, Store},
     row::{Row, RowKey, Swap, Version},
 };
-use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError, UploadError};
+use binplz_local::{DataDir, LocalBinaryCache, LocalLauncher, LocalLedger, LocalStore, OpenError, UploadError};
 use redb::{Database, TableDefinition};
 use sha2::Digest;
 use tempfile::TempDir;
@@ -45,6 +53,28 @@ fn files_below(dir: &Path) -> usize {
         let each = entries.map(|entry| entry.expect("an entry").path());
         each.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
     })
+}
+
+#[test]
+fn a_link_in_the_data_directory_is_refused_and_what_it_leads_to_is_left_alone() {
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    fs::write(elsewhere.path().join("letter"), "dear").expect("a file");
+    for part in ["tmp", "objects", "builders", "cache"] {
+        let (dir, data) = data();
+        let link = dir.path().join(part);
+        symlink(elsewhere.path(), &link).expect("a link");
+        let refused = [
+            LocalStore::open(&data, "http://localhost").err(),
+            LocalLauncher::open(&data, "http://localhost", "/nowhere".into()).err(),
+            LocalBinaryCache::open(&data, StoreDir::default()).err(),
+        ];
+        let refused: Vec<_> = refused.into_iter().flatten().collect();
+        assert!(!refused.is_empty(), "{part}");
+        for why in refused {
+            assert!(matches!(&why, OpenError::Link(path) if *path == link), "{part}: {why}");
+        }
+        assert_eq!(files_below(elsewhere.path()), 1, "{part}");
+    }
 }
 
 #[tokio::test]

@@ -17,25 +17,27 @@ use std::{future::ready, sync::Arc};
 use axum::{
     Router,
     extract::Request,
-    middleware::{map_request, map_response},
+    middleware::{Next, from_fn, map_request},
     routing::{get, post},
 };
-use binplz_core::ports::{HasBell, HasCatalogues, HasLedger, HasStore, HasWaitLimiter, Intake};
+use binplz_core::{
+    answer::problem::Problem,
+    ports::{Deployment, HasBell, HasCatalogues, HasLedger, HasStore, HasWaitLimiter, Intake},
+};
 
 mod assets;
+mod host;
 mod lease;
 mod pages;
+mod panics;
 mod request_id;
 mod respond;
 mod target;
 mod viewer;
 
-/// The whole service. A caller may merge routes of its own below `/-/` into it.
-pub fn router<D: HasLedger + HasStore<Store: Intake> + HasBell + HasCatalogues + HasWaitLimiter>(
-    deployment: Arc<D>,
-) -> Router {
-    site(Arc::clone(&deployment)).merge(waits(Arc::clone(&deployment))).merge(leases(deployment))
-}
+pub use host::Hosts;
+pub use request_id::RequestId;
+pub use viewer::{Network, NotANetwork};
 
 /// The routes of waiting clients only.
 pub fn waits<D: HasLedger + HasCatalogues + HasWaitLimiter>(deployment: Arc<D>) -> Router {
@@ -83,7 +85,38 @@ pub fn behind_cdn(router: Router, secret: Option<&str>) -> Router {
     router.layer(map_request(believe))
 }
 
+/// A service behind proxies, each of which appends the address of its peer to `X-Forwarded-For`.
+pub fn behind_proxies(router: Router, proxies: Arc<[Network]>) -> Router {
+    router.layer(map_request(move |request: Request| ready(viewer::behind(&proxies, request))))
+}
+
+/// A service that answers only requests for its own hosts.
+pub fn only_for<D: Deployment>(hosts: Hosts, router: Router, deployment: Arc<D>) -> Router {
+    let check = move |request: Request, next: Next| {
+        let answer = match hosts.include(&request) {
+            true => Ok(next.run(request)),
+            false => Err(target::problem(&*deployment, Problem::host(), respond::format(request.headers()))),
+        };
+        async move {
+            match answer {
+                Ok(answer) => answer.await,
+                Err(refusal) => refusal,
+            }
+        }
+    };
+    router.layer(from_fn(check))
+}
+
+/// A service that answers 500 where a handler panics, and logs the panic. The id of the answer is the one of
+/// [`with_request_ids`], if that is a layer further out.
+pub fn catch_panics<D: Deployment>(router: Router, deployment: Arc<D>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let deployment = Arc::clone(&deployment);
+        async move { panics::catch(&*deployment, request, next).await }
+    }))
+}
+
 /// Puts an `X-Request-Id` on every answer of a service: the outermost layer.
 pub fn with_request_ids(router: Router) -> Router {
-    router.layer(map_response(request_id::add))
+    router.layer(from_fn(request_id::add))
 }

@@ -172,16 +172,20 @@ struct ServicePage<'a> {
     service: &'a Service,
 }
 
-/// `/-/health`: for monitors, whether it answers, and its version; for people and programs, the service's state.
+/// `/-/health`: for monitors, whether all parts run, and the version; for people and programs, the service's state.
 pub(crate) async fn health<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
-    if format == Format::Shell {
-        return negotiated(plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n")));
+    let faults = d.faults();
+    if !faults.is_empty() {
+        return negotiated(problem(&*d, Problem::not_running(&faults), format));
     }
     let service = match service::service(&*d).await {
         Ok(service) => service,
         Err(error) => return denied(&*d, error.into(), &asked_for(&*d, None, format)),
     };
+    if format == Format::Shell {
+        return negotiated(plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n")));
+    }
     let page = ServicePage { service: &service };
     show(format, &service, &page, &page)
 }

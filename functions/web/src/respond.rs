@@ -1,4 +1,4 @@
-//! Turns core's answers into HTTP responses. Each response header is set here or comes from [`reply::Reply::answer`].
+//! Turns core's answers into HTTP responses. Each response header is set here or comes from `binplz_core::answer::reply`.
 
 use askama::Template;
 use axum::{

@@ -60,14 +60,16 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
         Err(why) => return problem(&*d, Problem::bad_target(&why), format),
     };
     let asker = asker(viewer, &headers);
+    // An image of another site's page, for example: its visitor did not ask for this.
+    let elsewhere = is_from_another_site(&headers, d.origin());
     // A page's visitor starts a build with its button; a request that only looks (HEAD) starts none.
-    let meant = method == stored::Method::Get && format != Format::Html && !is_prefetch(&headers);
+    let meant = method == stored::Method::Get && format != Format::Html && !is_prefetch(&headers) && !elsewhere;
     let outcome = program::request(&*d, &query.target, method, meant.then_some(&asker)).await;
     d.emit(About::Service, Signal::Answered { hit: outcome.served(), to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     // A page asks again by itself.
-    let waits = (query.wait || prefers_wait) && format != Format::Html;
+    let waits = (query.wait || prefers_wait) && format != Format::Html && !elsewhere;
     if waits && let Some(path) = wait::first(&*d, &outcome, &query, patience(&headers)).await {
         return respond::answer(onward(&path, &asked));
     }

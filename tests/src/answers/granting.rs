@@ -92,7 +92,7 @@ pub fn when_the_budget_is_spent_hits_are_served_and_misses_told_the_date_until_i
 
     let told = said(&site, &["budget", &decimal(spent)]);
     assert!(told.contains(&format!("month     {spent} spent, $0.00 reserved, of {spent}\n")), "{told}");
-    assert!(told.contains(": this month's build budget is spent; builds resume on "), "{told}");
+    assert!(told.contains(": the monthly build budget is spent; builds resume on "), "{told}");
     assert_eq!(json(&site, &["budget"])["budget"], spent.0);
     for (method, path) in [("GET", "/dash"), ("GET", "/dash?wait"), ("GET", "/dash?retry"), ("POST", "/-/build/dash")] {
         let answer = site.send(method, path, &[("accept", "*/*")], b"");

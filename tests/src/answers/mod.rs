@@ -80,6 +80,7 @@ macro_rules! answer_promises {
             a_hit_is_told_in_json_and_as_a_page_too,
             head_answers_like_get_and_starts_nothing,
             a_browser_that_looks_starts_nothing_and_its_button_does,
+            no_request_that_another_sites_page_makes_starts_a_build,
             a_binary_can_be_asked_for_in_part_and_only_if_it_is_new,
             a_package_of_many_programs_without_a_main_one_answers_300_with_those_that_can_be_served;
         }

@@ -79,6 +79,33 @@ pub fn a_browser_that_looks_starts_nothing_and_its_button_does(at: &impl Start) 
     assert_eq!(site.settled("tree").status, 302);
 }
 
+pub fn no_request_that_another_sites_page_makes_starts_a_build(at: &impl Start) {
+    let set = fresh_set("");
+    let site = at.start(set.path(), &quick());
+    let image = ("accept", "image/avif,image/webp,*/*;q=0.8");
+    for headers in [
+        &[image, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")][..],
+        &[image, ("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")],
+        &[("accept", "*/*"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")],
+        // Browsers that say no more than this.
+        &[("accept", "*/*"), ("origin", "https://evil.example")],
+    ] {
+        for path in ["/tree", "/tree?wait", "/tree?retry"] {
+            let answer = site.send("GET", path, headers, b"");
+            assert_eq!(answer.status, 404, "{path} {headers:?}: {answer:?}");
+        }
+    }
+    assert_eq!(site.status("tree")["state"], "unasked");
+    // A link leads to the page.
+    let link = [("accept", "text/html,*/*"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+    let page = site.send("GET", "/tree", &link, b"");
+    assert!(page.text().contains("action=\"/-/build/tree\""), "{}", page.text());
+    assert_eq!(site.builders().len(), 0);
+    // Who sends no such header is no browser; and what is there is there for all.
+    assert_eq!(site.settled("tree").status, 302);
+    assert_eq!(site.send("GET", "/tree", &[image, ("sec-fetch-site", "cross-site")], b"").status, 302);
+}
+
 pub fn a_binary_can_be_asked_for_in_part_and_only_if_it_is_new(at: &impl Start) {
     let site = at.start(&demo_set(), &quick());
     assert_eq!(site.settled("tree").status, 302);

@@ -96,4 +96,9 @@ fn a_missing_builder_and_a_bad_origin_are_told() {
         let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set(), "--origin", origin], None);
         assert!(said.contains("--origin must be"), "{origin}: {said}");
     }
+    // No client can use such an address.
+    for every in ["0.0.0.0:0", "[::]:0"] {
+        let said = serve(&["--listen", every, "--nixpkgs", &set()], None);
+        assert!(said.contains("with --origin http://HOST:"), "{every}: {said}");
+    }
 }

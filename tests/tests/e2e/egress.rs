@@ -12,7 +12,7 @@ use binplz_tests::{
 };
 use serde_json::Value;
 
-const WORDS: &str = "today's download limit is reached; downloads resume on 20";
+const WORDS: &str = "the daily download limit is reached; downloads resume on 20";
 
 fn status(data: &Path, arguments: &[&str]) -> String {
     let output = Command::new(program("binplz")).arg("status").args(arguments).arg("--data").arg(data).output();

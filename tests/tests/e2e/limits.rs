@@ -188,7 +188,8 @@ fn neighbours_of_an_ipv6_network_share_one_allowance_and_others_have_their_own()
     }
     let dir = tempfile::tempdir().expect("a directory");
     // It listens for both address families. No build begins.
-    let options = ["--listen", "[::]:0", "--client-builds", "1", "--jobs", "0"];
+    let origin = format!("http://[{one}]:8080");
+    let options = ["--listen", "[::]:8080", "--origin", &origin, "--client-builds", "1", "--jobs", "0"];
     let server = Server::start(&demo_set(), &dir.path().join("data"), &options);
     let asked = |address: &str, path: &str| server.asked_from(address).get(path).status;
     assert_eq!((asked(one, "/tree"), asked(neighbour, "/dash"), asked(one, "/dash")), (202, 429, 429));

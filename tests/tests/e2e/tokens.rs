@@ -27,7 +27,7 @@ fn lease(dir: &Path, server: &Server, attr: &str) -> Lease {
             let path = entry.expect("an entry").path();
             let text = fs::read_to_string(&path).ok().filter(|_| path.extension().is_some_and(|e| e == "lease"))?;
             let (url, token) = text.trim().split_once(' ')?;
-            Lease::read(server, url, token).filter(|lease| lease.path.contains(&format!("/{attr}/")))
+            Some(Lease::at(url, token)).filter(|lease| lease.path.contains(&format!("/{attr}/")))
         })
     })
 }

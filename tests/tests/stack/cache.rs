@@ -139,16 +139,16 @@ fn a_task_that_lies_of_what_it_made_or_wants_more_than_to_offer_it_is_refused() 
     let nar = ObjectName::Nar(narinfo.packed.sha256.clone()).to_string();
     let offered = ObjectName::Narinfo(path.clone()).to_string();
     for (name, content) in [(&nar, &file[..]), (&offered, text.as_bytes())] {
-        assert_eq!(lease.upload(&w, name, content), 200, "{name}");
-        assert_eq!(lease.upload(&w, name, content), 412, "{name} is there, and stays");
+        assert_eq!(lease.upload(name, content), 200, "{name}");
+        assert_eq!(lease.upload(name, content), 412, "{name} is there, and stays");
         // The grant is of its own home's, and of that name's.
         for (from, to) in
             [("/failing.needsStuck/", "/failing.slow/"), ("quarantine/", "cache/"), (&**name, "plan.json")]
         {
-            assert_eq!(lease.upload_to(&w, name, content, |url| url.replace(from, to)), 403, "{to}");
+            assert_eq!(lease.upload_to(name, content, |url| url.replace(from, to)), 403, "{to}");
         }
     }
-    assert_eq!(lease.settle_as_failed(&w, 1), 200);
+    assert_eq!(lease.settle_as_failed(1), 200);
     wait_for("an empty quarantine", || w.keys("quarantine/").is_empty().then_some(()));
     assert_eq!(cached(&w), []);
     // What is what it says is let in.

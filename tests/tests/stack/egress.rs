@@ -86,7 +86,7 @@ fn what_a_stack_has_redirected_to_is_counted_each_minute_and_beyond_its_ceiling_
     counted(&w, |egress| egress["until"].is_u64());
     let refused = w.get("/tree");
     assert_eq!((refused.status, refused.header("cache-control")), (503, Some("no-store")), "{}", refused.text());
-    assert!(refused.text().contains("today's download limit is reached"), "{}", refused.text());
+    assert!(refused.text().contains("the daily download limit is reached"), "{}", refused.text());
     let after: u64 = refused.header("retry-after").and_then(|after| after.parse().ok()).expect("a time");
     assert!((1..=86_400).contains(&after));
     assert_eq!((w.get("/dash").status, w.status("dash")["state"].as_str()), (503, Some("unasked")));

@@ -9,6 +9,7 @@ use binplz_core::{
         operator::orders::{Operator, Order, Overview},
     },
     id::{text, time::Timestamp},
+    ports::Fault,
     quota::limits::Egress,
 };
 use indicatif::ProgressBar;
@@ -57,7 +58,7 @@ pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result
 
 fn told(overview: &Overview, now: Timestamp) -> String {
     let Overview { paused, running, slots, queued, spent, reserved, budget, withheld, .. } = overview;
-    let Overview { stored, stored_at_most, store_bytes, egress, .. } = overview;
+    let Overview { stored, stored_at_most, store_bytes, egress, faults, .. } = overview;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string does not fail.
@@ -79,6 +80,9 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     }
     for (system, pause) in paused {
         line("paused", format!("{system}: {}, for {}", pause.sentence(), text::span(now - pause.since)));
+    }
+    for Fault { part, why } in faults {
+        line("broken", format!("{part}: {why}"));
     }
     for (attr, withheld) in withheld {
         line("down", format!("{attr}: {}", withheld.why));
@@ -112,6 +116,7 @@ mod tests {
             stored_at_most: 12_340_000_001,
             store_bytes: Some(100_000_000_000),
             egress: Some(Egress { served: 4_990_000_001, ceiling: 5_000_000_000, until: None }),
+            faults: vec![Fault { part: "disk".to_owned(), why: "data: 12.0 MB free".to_owned() }],
             withheld: [("tree".parse().expect("a name"), Withheld { why: "no licence".to_owned(), since })].into(),
         };
         assert_eq!(
@@ -120,6 +125,7 @@ mod tests {
              store     12.3 GB, at most 12.3 GB after the running builds, of 100.0 GB\n\
              egress    5.0 GB today, of 5.0 GB\n\
              paused    x86_64-linux: the operator has paused builds, for 10 minutes\n\
+             broken    disk: data: 12.0 MB free\n\
              down      tree: no licence\n"
         );
         let until = Some(now.day().next().start());

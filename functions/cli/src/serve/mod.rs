@@ -1,20 +1,21 @@
 //! `binplz serve`: the whole service in one process, on one directory.
 
+mod http;
+mod listener;
+mod log;
 mod loops;
 mod objects;
+mod spool;
+mod supervise;
 
 use std::{
-    io,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use axum::{
-    extract::{ConnectInfo, Request},
-    middleware::map_request,
-};
 use binplz_core::{
     build::{
         policy::{Names, Policy, Prices},
@@ -26,12 +27,15 @@ use binplz_core::{
     ports::{Deployment, Unavailable},
 };
 use binplz_local::{Config, Local, OpenError};
+use binplz_web::{Hosts, Network};
 use clap::Args as ClapArgs;
+use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
-use tokio::{net::TcpListener, signal::unix::SignalKind, sync::oneshot};
+use tokio::{net::TcpListener, signal::unix::SignalKind};
 
 use crate::{
     nixpkgs::{self, Named},
+    serve::{listener::Listener, log::Log, loops::Loops, spool::Spool, supervise::supervise},
     socket,
 };
 
@@ -51,6 +55,12 @@ pub(crate) struct Args {
     /// The URL by which clients reach this server [default: http:// and the listen address]
     #[arg(long, value_name = "URL")]
     origin: Option<String>,
+    /// Another host name of this server: requests for other hosts are refused [default: any host, unless the origin is local]
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// A reverse proxy or its network: the client of its requests is the last address in X-Forwarded-For that is not such a proxy
+    #[arg(long = "trusted-proxy", value_name = "ADDRESS|NETWORK")]
+    proxies: Vec<Network>,
     /// The builder program [default: binplz-builder beside this program]
     #[arg(long, value_name = "FILE")]
     builder: Option<PathBuf>,
@@ -130,6 +140,9 @@ struct Numbers {
     /// The most requests that may wait at a time (?wait); more are answered at once
     #[arg(long, default_value_t = Policy::default().waiters, value_name = "N")]
     waiters: usize,
+    /// The most connections per client (an IPv4 address, an IPv6 /64); at most half of those that the descriptor limit allows
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    client_connections: usize,
     /// The longest time that an answer is held for ?wait, in seconds: less than the timeout of a proxy
     #[arg(long, default_value_t = Policy::default().hold.as_secs(), value_name = "SECONDS")]
     hold: u64,
@@ -196,6 +209,9 @@ pub(crate) enum Fatal {
     /// The origin.
     #[error("--origin must be http:// or https:// followed by a host, without a path")]
     Origin,
+    /// `--listen` names all addresses of the machine, and `--origin` is missing.
+    #[error("--listen {0} stands for all addresses of this machine: name the one that clients use with --origin http://HOST:{port}", port = .0.port())]
+    NoOrigin(SocketAddr),
     /// The machine.
     #[error("unsupported machine: binplz serves on x86_64 and aarch64 Linux")]
     System,
@@ -209,16 +225,20 @@ pub(crate) enum Fatal {
 /// # Errors
 /// [`Fatal`].
 pub(crate) fn run(args: Args) -> Result<(), Fatal> {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).init();
-    tokio::runtime::Runtime::new()?.block_on(serve(args))
+    let log = Log::open()?;
+    let served = tokio::runtime::Runtime::new()?.block_on(serve(args, &log));
+    log.flush();
+    served
 }
 
-async fn serve(args: Args) -> Result<(), Fatal> {
+async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
     let system: System = format!("{}-linux", std::env::consts::ARCH).parse().map_err(|_| Fatal::System)?;
     let builder = builder(args.builder)?;
     let listener = TcpListener::bind(args.listen);
     let listener = listener.await.map_err(|cause| Fatal::Listen { address: args.listen, cause })?;
     let origin = origin(args.origin, listener.local_addr()?)?;
+    let hosts = Hosts::of(&origin, &args.hosts);
+    let connections = listener::connections();
     nixpkgs::check_nix()?;
     if !args.trust_nixpkgs {
         nixpkgs::check_builds_are_apart()?;
@@ -230,9 +250,13 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     };
     let policy = Policy { names: args.names, ..args.numbers.policy(args.cache) };
     let cache = args.cache.then(nixpkgs::store_dir).transpose()?;
+    let port_file = args.data.join("builders/port");
+    let builders_socket = listener::for_builders(&port_file).await?;
+    let builder_origin = format!("http://{}", builders_socket.local_addr()?);
     let config = Config {
         data: args.data.clone(),
         origin,
+        builder_origin,
         policy,
         first_pins,
         system,
@@ -242,54 +266,63 @@ async fn serve(args: Args) -> Result<(), Fatal> {
     };
     let (local, ends) = Local::open(config)?;
     let local = Arc::new(local);
+    // Builders outlive this server: its successor listens there again.
+    fs::write(&port_file, builders_socket.local_addr()?.port().to_string())?;
     if let Some(named) = named {
         serve_by_default(&local, named, &args.data).await?;
     }
     let told = format!("binplz {} serves {} at {}", env!("CARGO_PKG_VERSION"), served(&local).await?, local.origin());
-    let orders = tokio::spawn(socket::hear(socket::listen(&args.data)?, Arc::clone(&local)));
+    let orders = Arc::new(socket::listen(&args.data)?);
+    let hearing = Arc::clone(&local);
+    let orders = supervise(&local, socket::PART, move || socket::hear(Arc::clone(&orders), Arc::clone(&hearing)));
+    let loops = Loops::start(&local, ends);
 
-    let dispatcher = tokio::spawn(loops::dispatcher(Arc::clone(&local)));
-    let sweeper = tokio::spawn(loops::sweeper(Arc::clone(&local)));
-    let collector = tokio::spawn(loops::collector(Arc::clone(&local)));
-    let reaper = tokio::spawn(loops::reaper(Arc::clone(&local), ends));
-    let promoter = tokio::spawn(loops::promoter(Arc::clone(&local)));
-
-    let service = binplz_web::router(Arc::clone(&local)).merge(objects::router(Arc::clone(&local)));
-    let (closing, closed) = oneshot::channel::<()>();
-    let service = binplz_web::with_request_ids(service.layer(map_request(peer)));
-    let service = service.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async {
-        // An error means that the sender is gone, which is the same news.
-        let _ = closed.await;
+    let stop = Arc::new(GracefulShutdown::new());
+    let proxies: Arc<[Network]> = args.proxies.into();
+    let spool = Spool::new(args.data.join("tmp"));
+    let clients = Listener {
+        part: "listener",
+        socket: listener,
+        limits: listener::Limits::new(
+            connections,
+            args.numbers.client_connections.min(connections / 2),
+            Arc::clone(&proxies),
+        ),
+        routes: http::for_clients(&local, hosts, &proxies, &spool),
+        stop: Arc::clone(&stop),
+    };
+    let builders = Listener {
+        part: "builders' listener",
+        socket: builders_socket,
+        limits: listener::Limits::of_builders(),
+        routes: http::for_builders(&local),
+        stop: Arc::clone(&stop),
+    };
+    let listeners = [clients, builders].map(|listener| {
+        let (listener, d) = (Arc::new(listener), Arc::clone(&local));
+        supervise(&local, listener.part, move || Arc::clone(&listener).accept(Arc::clone(&d)))
     });
-    let server = tokio::spawn(server.into_future());
-    eprintln!("{told}");
+    log.line(&told);
 
     stop_signal().await?;
-    eprintln!("binplz: stopping the builders; interrupt again to stop at once");
-    dispatcher.abort();
+    log.line("binplz: stopping the builders; once more to stop at once");
     tokio::select! {
-        () = loops::stop_builders(&local) => {}
+        () = loops.stop_builders(&local) => {}
         again = stop_signal() => again?,
     }
     orders.abort();
-    sweeper.abort();
-    reaper.abort();
-    promoter.abort();
-    collector.abort();
+    drop(loops);
+    for listener in listeners {
+        listener.abort();
+        // The error says that it was aborted.
+        let _ = listener.await;
+    }
     // Running downloads are cut off when this process ends; clients can resume them.
-    drop(closing);
-    let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+    if let Some(stop) = Arc::into_inner(stop) {
+        let _ = tokio::time::timeout(Duration::from_secs(2), stop.shutdown()).await;
+    }
     loops::save_hits(&local);
     Ok(())
-}
-
-/// Adds the peer's address to a request: its allowance pays for a build.
-async fn peer(mut request: Request) -> Request {
-    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
-        request.extensions_mut().insert(peer.ip());
-    }
-    request
 }
 
 /// Makes the argument of `--nixpkgs` the default pin, as `binplz pin` would.
@@ -335,9 +368,40 @@ fn builder(named: Option<PathBuf>) -> Result<PathBuf, Fatal> {
 
 /// Checks the origin: the stub has it between single quotes, so only plain URL characters are allowed.
 fn origin(named: Option<String>, address: SocketAddr) -> Result<String, Fatal> {
-    let Some(origin) = named else { return Ok(format!("http://{address}")) };
+    let Some(origin) = named else {
+        return if address.ip().is_unspecified() {
+            Err(Fatal::NoOrigin(address))
+        } else {
+            Ok(format!("http://{address}"))
+        };
+    };
     let origin = origin.trim_end_matches('/');
     let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).unwrap_or("");
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
     if !host.is_empty() && host.bytes().all(plain) { Ok(origin.to_owned()) } else { Err(Fatal::Origin) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A deployment in a directory of its own, without builders.
+    pub(crate) fn local() -> (tempfile::TempDir, Arc<Local>, binplz_local::Ends) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let rev = "ab".repeat(20).parse().expect("hex");
+        let set = Source::Elsewhere(Nixpkgs::Path("/nowhere".into()));
+        let config = Config {
+            data: dir.path().to_path_buf(),
+            origin: "http://127.0.0.1:8080".to_owned(),
+            builder_origin: "http://127.0.0.1:8081".to_owned(),
+            policy: Policy { names: Names::Attributes, ..Policy::default() },
+            first_pins: Pins::one("local".parse().expect("a name"), rev, set),
+            system: System::X86_64Linux,
+            builder: "/nowhere".into(),
+            trusted: true,
+            cache: None,
+        };
+        let (local, ends) = Local::open(config).expect("a data directory");
+        (dir, Arc::new(local), ends)
+    }
 }

@@ -1,4 +1,4 @@
-//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH`, and `PUT` with an upload grant. On AWS this is S3.
+//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH` for clients, `PUT` with a grant for builders. On AWS this is S3.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, put},
 };
 use binplz_core::{
     objects::artifact::{ObjectName, ObjectPath},
@@ -23,10 +23,15 @@ use tower_http::services::ServeFile;
 
 const PREFIX: &str = "/-/objects/";
 
-/// The routes.
-pub(crate) fn router(local: Arc<Local>) -> Router {
+/// The routes for clients.
+pub(crate) fn downloads(local: Arc<Local>) -> Router {
+    Router::new().route("/-/objects/{*path}", get(read)).with_state(local)
+}
+
+/// The routes for builders.
+pub(crate) fn uploads(local: Arc<Local>) -> Router {
     // An upload's size is part of its grant.
-    Router::new().route("/-/objects/{*path}", get(read).put(write)).layer(DefaultBodyLimit::disable()).with_state(local)
+    Router::new().route("/-/objects/{*path}", put(write)).layer(DefaultBodyLimit::disable()).with_state(local)
 }
 
 fn parse(uri: &Uri) -> Option<ObjectPath> {

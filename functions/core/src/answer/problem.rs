@@ -9,6 +9,7 @@ use crate::{
         target::{BadTarget, Wanted},
         time::seconds_up,
     },
+    ports::Fault,
 };
 
 /// Why there is no program: a sentence for people, with HTTP's status.
@@ -57,6 +58,24 @@ impl Problem {
     /// A request from another site's page.
     pub fn cross_site() -> Problem {
         Problem::new(403, "a page of another site may not start a build")
+    }
+
+    /// A request for another host than this service.
+    pub fn host() -> Problem {
+        Problem::new(421, "this server has another host name; its operator can add this one with --host")
+    }
+
+    /// Parts of the service do not work at present.
+    pub fn not_running(faults: &[Fault]) -> Problem {
+        let parts: Vec<_> = faults.iter().map(|fault| fault.part.as_str()).collect();
+        let sentence = format!("not running: {}; the operator's log has the reason", parts.join(", "));
+        Problem { retry_after: Some(10), ..Problem::new(503, sentence) }
+    }
+
+    /// A handler panicked; the log has the cause under the request's id.
+    pub fn defect(request: Option<&str>) -> Problem {
+        let id = request.map_or(String::new(), |id| format!("; the operator finds the cause in the log under {id}"));
+        Problem::new(500, format!("internal error{id}"))
     }
 
     /// The kind of problem, in a word or two, for a page.

@@ -302,6 +302,7 @@ fn title(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         422 => "Unprocessable Content",
         429 => "Too Many Requests",
+        421 => "Misdirected Request",
         451 => "Unavailable For Legal Reasons",
         503 => "Service Unavailable",
         _ => "Internal Server Error",

@@ -1,6 +1,6 @@
 //! Sanitises foreign text: people read the output of Nix, packages and builders in terminals, headers and pages.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 /// Foreign text for one line of a terminal, a header or a page: ANSI escape sequences are dropped, control characters
 /// and Unicode's hidden marks become spaces, runs of spaces become one, and the text is cut at `max` characters.
@@ -36,6 +36,12 @@ pub fn clean_lines(text: &str) -> String {
         out.push_str(end);
     }
     out
+}
+
+/// The message of a panic, from the payload that `catch_unwind` returns.
+pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
 }
 
 /// A number of bytes for people, in decimal units: "51.3 kB".

@@ -38,6 +38,15 @@ impl Sub for Timestamp {
     }
 }
 
+/// The most by which the clocks of two machines differ. A row with a later time than that was written under a wrong clock.
+pub const SKEW_MAX: Duration = Duration::from_secs(3600);
+
+/// The later of the time in a row and the present one, for a machine whose clock is behind must not bring back the past;
+/// but the present one, if the row's is after `latest`, which no clock can show yet.
+pub(crate) fn later_of<T: Ord>(stored: T, now: T, latest: &T) -> T {
+    if stored > *latest { now } else { stored.max(now) }
+}
+
 /// A duration in whole seconds, rounded up: as in `Retry-After`.
 pub fn seconds_up(time: Duration) -> u64 {
     time.as_millis().div_ceil(1000) as u64

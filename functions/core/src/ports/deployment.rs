@@ -3,6 +3,8 @@
 
 use std::{fmt, future::Future};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     build::policy::Policy,
     id::{
@@ -14,6 +16,15 @@ use crate::{
     ports::{Bell, Catalogue, DownloadStats, Launcher, Ledger, Store, Unavailable, WaitLimiter},
     telemetry::{About, Signal},
 };
+
+/// A part of a deployment that does not work at present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The part: a background loop, a listener, or the disk.
+    pub part: String,
+    /// The cause, for the operator, never for a client.
+    pub why: String,
+}
 
 /// What every deployment has: its configuration, its clock, and its telemetry.
 pub trait Deployment: Send + Sync + 'static {
@@ -31,6 +42,11 @@ pub trait Deployment: Send + Sync + 'static {
     fn new_lease(&self) -> (LeaseId, Token);
     /// Emits a signal, for the operator's log and metrics.
     fn emit(&self, about: About<'_>, signal: Signal<'_>);
+
+    /// The parts that do not work at present. On AWS the functions run no loops of their own, and alarms watch them.
+    fn faults(&self) -> Vec<Fault> {
+        Vec::new()
+    }
 
     /// Emits a warning: something was skipped, or will be retried.
     fn warn(&self, about: About<'_>, what: &str, error: &dyn fmt::Display) {

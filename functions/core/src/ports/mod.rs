@@ -18,7 +18,7 @@ pub use binary_cache::BinaryCache;
 pub use catalogue::Catalogue;
 pub use collect::Collect;
 pub use deployment::{
-    Deployment, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore, HasWaitLimiter,
+    Deployment, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore, HasWaitLimiter,
 };
 pub use doorbell::Bell;
 pub use download_stats::DownloadStats;

@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::{
     id::{
         key::{BadName, KeyName, Sha256, serde_as_text},
-        time::{Day, Timestamp},
+        time::{Day, SKEW_MAX, Timestamp, later_of},
     },
     quota::limits::LimitExceeded,
 };
@@ -109,8 +109,7 @@ impl Allowance {
     /// # Errors
     /// [`LimitExceeded::Client`].
     pub fn one_more(&self, most: u32, now: Timestamp) -> Result<Allowance, LimitExceeded> {
-        // A machine whose clock is behind must not bring back a past day.
-        let day = self.day.max(now.day());
+        let day = later_of(self.day, now.day(), &(now + SKEW_MAX).day());
         let started = if day > self.day { 0 } else { self.started };
         if started >= most {
             return Err(LimitExceeded::Client { most, until: day.next() });
@@ -200,6 +199,8 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -222,6 +223,23 @@ mod tests {
             assert_eq!(client.parse::<Client>().map(|client| client.to_string()), Ok(client.to_owned()));
         }
         assert_eq!(Client::from(None), Client::Unknown);
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead_locks_an_allowance_for_a_day_only() {
+        let now = Timestamp(1_800_000_000_000);
+        let ahead = now + Duration::from_secs(10 * 365 * 86_400);
+        let used = Allowance::untouched(Client::Unknown, ahead).one_more(1, ahead).expect("the first");
+        let until = now.day().next();
+        assert_eq!(used.one_more(1, now), Err(LimitExceeded::Client { most: 1, until }));
+        let next = used.one_more(2, now).expect("the second");
+        assert_eq!((next.day, next.started), (now.day(), 2));
+        assert_eq!(next.one_more(2, until.start()).expect("a new day").started, 1);
+        // A clock that is behind by less brings back nothing.
+        let midnight = until.start();
+        let used = Allowance::untouched(Client::Unknown, midnight).one_more(1, midnight).expect("the first");
+        let behind = Timestamp(midnight.0 - 1000);
+        assert_eq!(used.one_more(1, behind), Err(LimitExceeded::Client { most: 1, until: until.next() }));
     }
 
     #[test]
@@ -259,14 +277,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_more_than_the_allowance_is_started_in_a_day_whatever_the_clocks_say(
-            steps in prop::collection::vec(0u64..3 * 86_400, 1..100),
+        fn no_more_than_the_allowance_is_started_in_a_day_whatever_clocks_say_that_differ_by_less_than_an_hour(
+            steps in prop::collection::vec((0u64..10_000, 0u64..3600), 1..100),
         ) {
             let most = 3;
             let mut row = Allowance::untouched(Client::Unknown, Timestamp(0));
             let mut started = BTreeMap::<Day, u32>::new();
-            for seconds in steps {
-                match row.one_more(most, Timestamp(seconds * 1000)) {
+            let mut time = 3600;
+            for (later, behind) in steps {
+                time += later;
+                match row.one_more(most, Timestamp((time - behind) * 1000)) {
                     Ok(next) => {
                         *started.entry(next.day).or_default() += 1;
                         prop_assert!(next.day >= row.day);

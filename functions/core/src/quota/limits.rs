@@ -17,7 +17,7 @@ use crate::{
     id::{
         key::{LeaseId, Product, System},
         money::Micros,
-        time::{Day, Month, Timestamp},
+        time::{Day, Month, SKEW_MAX, Timestamp, later_of},
     },
 };
 
@@ -114,7 +114,7 @@ pub enum LimitExceeded {
     #[error("another catalogue is being built")]
     Catalogue,
     /// The month's budget does not cover the worst case of this build.
-    #[error("this month's build budget is spent")]
+    #[error("the monthly build budget is spent")]
     Budget {
         /// Its worst-case price.
         worst: Micros,
@@ -192,7 +192,7 @@ impl Limits {
         let Some(held) = next.reserved.remove(lease) else { return self.clone() };
         let ran = ran.unwrap_or(held.over.unwrap_or(now) - held.since);
         next.spent = next.spent + policy.price(held.size, ran).min(held.worst);
-        next.charged = next.charged.max(now);
+        next.charged = later_of(next.charged, now, &(now + SKEW_MAX));
         next
     }
 
@@ -266,9 +266,8 @@ impl Limits {
     /// A new month starts with nothing spent; reservations stay.
     pub(crate) fn in_month(&self, now: Timestamp) -> Limits {
         let month = now.month();
-        // A machine whose clock is behind must not bring back a past month.
         let spent = if month > self.month { Micros(0) } else { self.spent };
-        Limits { month: month.max(self.month), spent, ..self.clone() }
+        Limits { month: later_of(self.month, month, &(now + SKEW_MAX).month()), spent, ..self.clone() }
     }
 }
 
@@ -312,6 +311,22 @@ mod tests {
         // A clock that is behind neither brings back December's spending nor drops January's.
         let limits = limits.charged(&lease(3), None, january + Duration::from_secs(7), &policy);
         assert_eq!(limits.charged(&lease(2), None, december, &policy).spent(), Micros(7));
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead_locks_a_budget_for_a_month_only() {
+        let (policy, now) = (policy(), Timestamp(1_800_000_000_000));
+        let ahead = now + Duration::from_secs(10 * 365 * 86_400);
+        let spend = |limits: &Limits, at| {
+            let limits = limits.reserve(&lease(1), &tree(), Size::default(), at, &policy)?;
+            Ok::<_, LimitExceeded>(limits.charged(&lease(1), Some(Duration::from_secs(20)), at, &policy))
+        };
+        let spent = (0..4).try_fold(Limits::default(), |limits, _| spend(&limits, ahead)).expect("80 of 100");
+        let spent = spend(&spent, now).expect("100 of 100");
+        assert_eq!((spent.spent(), spent.in_month(now).spent()), (Micros(100), Micros(100)));
+        assert_eq!(spend(&spent, now), Err(LimitExceeded::Budget { worst: Micros(20) }));
+        let next = now.month().next().first().start();
+        assert_eq!(spend(&spent, next).expect("a new month").spent(), Micros(20));
     }
 
     #[test]

@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
         let settings = Settings::of_process();
         let deployment = Arc::new(Serving::open(&settings)?);
         deployment.warm().await;
-        let site = binplz_web::site(deployment);
+        let site = binplz_web::catch_panics(binplz_web::site(Arc::clone(&deployment)), deployment);
         gateway::serve(binplz_web::behind_cdn(site, settings.find("BINPLZ_ORIGIN_SECRET"))).await
     };
     log::function(run).await

@@ -8,7 +8,8 @@ use binplz_aws::{Receiving, config::Settings, gateway, log};
 async fn main() -> ExitCode {
     let run = async {
         let deployment = Arc::new(Receiving::open(&Settings::of_process())?);
-        gateway::serve(binplz_web::leases(deployment)).await
+        let leases = binplz_web::leases(Arc::clone(&deployment));
+        gateway::serve(binplz_web::catch_panics(leases, deployment)).await
     };
     log::function(run).await
 }

@@ -9,7 +9,8 @@ use binplz_aws::{Serving, config::Settings, gateway, log};
 async fn main() -> ExitCode {
     let run = async {
         let deployment = Arc::new(Serving::open(&Settings::of_process())?);
-        gateway::serve(binplz_web::waits(deployment)).await
+        let waits = binplz_web::waits(Arc::clone(&deployment));
+        gateway::serve(binplz_web::catch_panics(waits, deployment)).await
     };
     log::function(run).await
 }

@@ -183,3 +183,50 @@ fn a_program_that_is_running_is_replaced_and_goes_on() {
     assert!(old.try_wait().expect("a child").is_none(), "it was ended");
     old.kill().and_then(|()| old.wait()).expect("a child");
 }
+
+#[test]
+fn a_users_own_settings_of_curl_and_wget_change_nothing() {
+    let (server, _data) = with_tree();
+    let (stub, install) = (server.get("/tree").body, server.get("/-/install/tree").body);
+    everywhere(|shell, client| {
+        let machine = Machine::new(shell, client, Some("sha256sum"));
+        machine.save(".curlrc", b"output = stolen\nproxy = http://127.0.0.1:1\n");
+        machine.save(".wgetrc", b"output_document = stolen\nuse_proxy = on\nhttp_proxy = http://127.0.0.1:1\n");
+        machine.save("tree", &stub);
+        machine.save("install", &install);
+        let out = machine.run("sh ./tree --version && BINPLZ_DIR=bin sh < install");
+        assert_eq!(out.status.code(), Some(0), "{shell:?} {client:?}: {}", text(&out.stderr));
+        assert!(text(&out.stdout).starts_with("tree v"), "{shell:?} {client:?}: {}", text(&out.stdout));
+        assert_eq!(machine.files("."), [".curlrc", ".wgetrc", "bin", "install", "tree"], "{shell:?} {client:?}");
+    });
+}
+
+#[test]
+fn an_answer_that_is_none_is_told_and_nothing_of_it_is_run_or_fetched() {
+    let (server, _data) = with_tree();
+    let (stub, install) = (server.get("/tree").body, server.get("/-/install/tree").body);
+    let here = server.origin();
+    for shell in SHELLS {
+        for (bytes, url) in [
+            ("x[$(touch${IFS}pwned)]", format!("{here}/x")),
+            ("09", format!("{here}/x")),
+            ("99999999999999999999", format!("{here}/x")),
+            ("-1", format!("{here}/x")),
+            ("9", "file:///etc/hostname".to_owned()),
+            ("9", "ftp://127.0.0.1/x".to_owned()),
+            ("9", "-Ksettings".to_owned()),
+        ] {
+            let machine = Machine::new(shell, Client::Curl, Some("sha256sum"));
+            machine.save("tree", &stub);
+            machine.save("install", &install);
+            machine.replace("curl", &format!("echo 'ready 0 {} {bytes} {url}'", "0".repeat(64)));
+            for line in ["sh ./tree", "BINPLZ_DIR=. sh < install"] {
+                let out = machine.run(line);
+                let said = text(&out.stderr);
+                assert_eq!(out.status.code(), Some(1), "{shell:?} {bytes} {url}: {said}");
+                assert!(said.contains("is malformed; run this again later"), "{shell:?} {bytes} {url}: {said}");
+                assert_eq!(machine.files("."), ["install", "tree"], "{shell:?} {bytes} {url}");
+            }
+        }
+    }
+}

@@ -141,7 +141,8 @@ fn five_hundred_who_wait_keep_no_hit_from_being_answered_and_one_more_is_not_hel
     assert_eq!(scene.server.settled("tree").status, 302);
     assert_eq!(scene.server.get(&format!("/{}", scene.gate.target())).status, 202);
     scene.gate.arrived();
-    let request = format!("GET /-/wait/1/{} HTTP/1.1\r\nhost: here\r\nuser-agent: curl/8\r\n\r\n", scene.gate.target());
+    let request =
+        format!("GET /-/wait/1/{} HTTP/1.1\r\nhost: localhost\r\nuser-agent: curl/8\r\n\r\n", scene.gate.target());
     let waiting: Vec<TcpStream> = (0..501)
         .map(|_| {
             let mut stream = TcpStream::connect(&scene.server.address).expect("a connection");

@@ -19,14 +19,16 @@ start() {
   *) die "this machine is not supported ($(uname -m))" ;;
   esac
   [ ! -t 2 ] || hush=
+  # The user's own settings of curl and wget are not read (-q, --no-config).
+  case $origin in https:*) proto='=https' ;; *) proto='=http,https' ;; esac
   # `more` resumes where $tmp ends.
   if has curl; then
-    get() { curl -fsSL --connect-timeout 20 -y 60 "$1"; }
-    more() { curl -fL "-${hush:+s}S" --connect-timeout 20 -y 60 -C "$1" "$url" >>"$tmp"; }
+    get() { curl -q -fsSL --proto "$proto" --connect-timeout 20 -y 60 "$1"; }
+    more() { curl -q -fL "-${hush:+s}S" --proto "$proto" --connect-timeout 20 -y 60 -C "$1" "$url" >>"$tmp"; }
   elif has wget; then
     ! wget --version >/dev/null 2>&1 || gnu=y
-    get() { wget -q ${gnu:+-t1 -T60} -O - "$1"; }
-    more() { wget ${hush:+-q} ${gnu:+-t1 -T60} -c -O "$tmp" "$url"; }
+    get() { wget -q ${gnu:+--no-config -t1 -T60} -O - "$1"; }
+    more() { wget ${hush:+-q} ${gnu:+--no-config -t1 -T60} -c -O "$tmp" "$url"; }
   else
     die "curl or wget is required"
   fi
@@ -56,7 +58,12 @@ ready() {
 $line
 EOF
     case $state in
-    ready) return ;;
+    ready)
+      # The number is used in arithmetic, and the URL is an argument: anything else is refused.
+      case $bytes in '' | *[!0-9]* | 0?* | ????????????????*) bytes='' ;; esac
+      case $bytes:$url in [0-9]*:https://* | [0-9]*:"${origin%%:*}"://*) return ;; esac
+      die "the answer from $origin is malformed; run this again later"
+      ;;
     failed)
       [ "$url" = - ] || rest="$rest; the log: $url"
       die "$rest"
@@ -82,7 +89,7 @@ EOF
 nap() {
   [ -z "$hush" ] || [ "$2" = "$told" ] || tell "$name: $2"
   told=$2 left=$1
-  case $left in '' | *[!0-9]*) left=5 ;; esac
+  case $left in '' | *[!0-9]* | 0?* | ?????*) left=5 ;; esac
   while [ "$left" -gt 0 ]; do
     [ "$hush" ] || printf '\r\033[Kbinplz: %s: %.60s (%s s)' "$name" "$2" "$waited" >&2
     sleep 1

@@ -31,8 +31,8 @@ use crate::{
     },
     nixpkgs::pins::{Change, Pins, Withheld},
     ports::{
-        Collect, DownloadStats, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore, Read,
-        Unavailable,
+        Collect, DownloadStats, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore,
+        Read, Unavailable,
     },
     quota::{
         client::{KeyChange, Keys},
@@ -253,6 +253,9 @@ pub struct Overview {
     /// Packages that are taken down, and why.
     #[serde(default)]
     pub withheld: BTreeMap<Attr, Withheld>,
+    /// The parts of the service that do not work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
 }
 
 /// Why it was not carried out: a sentence for the operator.
@@ -329,6 +332,7 @@ async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
         store_bytes: d.policy().store_bytes,
         egress: limits.egress(d.policy(), d.now()),
         withheld: pins::load(d).await?.withheld().clone(),
+        faults: d.faults(),
     }))
 }
 

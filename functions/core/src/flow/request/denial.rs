@@ -157,7 +157,7 @@ impl fmt::Display for Denial {
                 write!(f, "new builds for {system} are paused: {}", paused.sentence())
             }
             Denial::EgressCeiling { until, .. } => {
-                write!(f, "today's download limit is reached; downloads resume on {} (UTC)", until.day())
+                write!(f, "the daily download limit is reached; downloads resume on {} (UTC)", until.day())
             }
             Denial::RateLimited { most, by_key, until, .. } => {
                 let builds = if *most == 1 { "one new build".to_owned() } else { format!("{most} new builds") };

@@ -39,7 +39,7 @@ impl Why {
             Why::Unpulled => Kind::NoImage.sentence(),
             Why::Sandbox => Kind::Sandbox.sentence(),
             Why::Signature => Kind::Signature.sentence(),
-            Why::Budget => "this month's build budget is spent",
+            Why::Budget => "the monthly build budget is spent",
             Why::Store => "the store is full until the operator makes room",
         }
     }

@@ -1,0 +1,20 @@
+//! A panic in a request: the client gets an answer, and the operator's log the cause.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use binplz_core::{answer::problem::Problem, id::text::panic_message, ports::Deployment, telemetry::About};
+use futures_util::FutureExt;
+
+use crate::{request_id::RequestId, respond, target::problem};
+
+/// The answer, or 500 if the handler panics.
+pub(crate) async fn catch<D: Deployment>(d: &D, request: Request, next: Next) -> Response {
+    let format = respond::format(request.headers());
+    let id = request.extensions().get::<RequestId>().map(RequestId::to_string);
+    let path = request.uri().path().to_owned();
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
+        d.warn(About::Service, &format!("the answer to {path} panicked"), &panic_message(&*panic));
+        problem(d, Problem::defect(id.as_deref()), format)
+    })
+}
