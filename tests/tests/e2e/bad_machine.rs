@@ -29,6 +29,18 @@ fn set() -> String {
 }
 
 #[test]
+fn a_server_whose_files_its_builds_could_read_does_not_start_unless_the_nixpkgs_is_trusted() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new(program("binplz"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--nixpkgs", &set(), "--data"]).arg(dir.path().join("data"));
+    let out = command.env("NIX_CONFIG", "sandbox = false\nbuild-users-group =\n").stdin(Stdio::null()).output();
+    let out = out.expect("binplz");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("without a sandbox") && said.contains("--trust-nixpkgs"), "{said}");
+    assert!(!dir.path().join("data/ledger.redb").exists());
+}
+
+#[test]
 fn without_nix_it_says_how_to_install_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set()], Some(dir.path()));

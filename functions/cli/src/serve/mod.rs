@@ -398,6 +398,7 @@ mod tests {
             first_pins: Pins::one("local".parse().expect("a name"), rev, set),
             system: System::X86_64Linux,
             builder: "/nowhere".into(),
+            trusted: true,
             cache: None,
         };
         let (local, ends) = Local::open(config).expect("a data directory");
