@@ -1,7 +1,11 @@
 //! A function's log: one line of JSON per signal, with its metrics in CloudWatch's embedded metric format. CloudWatch
 //! extracts the metrics itself, so no request waits for them.
 
-use std::{fmt, process::ExitCode};
+use std::{
+    fmt,
+    io::{Write, stderr, stdout},
+    process::ExitCode,
+};
 
 use binplz_core::{
     id::{text::without_secrets, time::Timestamp},
@@ -71,7 +75,9 @@ impl Log {
     pub fn emit(&self, about: About<'_>, telemetry: &Signal<'_>, now: Timestamp) {
         match (self, telemetry) {
             (Log::Function { stack }, _) => write(&line(stack, about, telemetry, now)),
-            (Log::Terminal, Signal::Trouble { what, error }) => eprintln!("binplz: {what}: {error}"),
+            (Log::Terminal, Signal::Trouble { what, error }) => {
+                let _ = writeln!(stderr(), "binplz: {what}: {error}");
+            }
             (Log::Terminal, _) => {}
         }
     }
@@ -117,7 +123,7 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
 }
 
 /// Lambda logs a function's standard output line by line.
-#[expect(clippy::disallowed_macros, reason = "standard output is the log")]
 fn write(line: &str) {
-    println!("{line}");
+    // Nothing is left to do about a log that cannot be written.
+    let _ = writeln!(stdout(), "{line}");
 }

@@ -51,6 +51,7 @@ mod work;
 mod catalogue;
 
 use std::{
+    io::{Write, stderr},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{Arc, mpsc},
@@ -118,7 +119,7 @@ fn main() -> ExitCode {
         Ok(Event::Done(Err(error))) if !stop.lease_lost() => failed(&error),
         _ => match stop.why() {
             Some((Why::LeaseLost(why), _)) => {
-                eprintln!("binplz-builder: the lease is lost: {why}");
+                let _ = writeln!(stderr(), "binplz-builder: the lease is lost: {why}");
                 ExitCode::from(3)
             }
             _ => failed("the build was interrupted and could not be settled"),
@@ -133,6 +134,6 @@ fn announce_signals(stop: Arc<Stop>) -> std::io::Result<()> {
 }
 
 fn failed(why: &str) -> ExitCode {
-    eprintln!("binplz-builder: {why}");
+    let _ = writeln!(stderr(), "binplz-builder: {why}");
     ExitCode::FAILURE
 }

@@ -1,6 +1,7 @@
 //! The work from the job to the report.
 
 use std::{
+    io::{Write, stderr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -86,7 +87,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     let (segments, trouble) = shipping.join().unwrap_or((0, None));
     if let Some(trouble) = trouble {
         // A build is valid without its log.
-        eprintln!("binplz-builder: {trouble}");
+        let _ = writeln!(stderr(), "binplz-builder: {trouble}");
     }
     stats.log_segments = segments;
     let settled = lease.settle(&Report { outcome, stats });

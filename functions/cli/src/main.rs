@@ -13,8 +13,13 @@ mod pin;
 mod site;
 mod socket;
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{Write, stderr},
+    panic,
+    process::{self, ExitCode},
+};
 
+use binplz_core::id::text::panic_message;
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Serve static Linux binaries of any Nixpkgs package, built on first request
@@ -45,11 +50,16 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.verb, Verb::Serve(_)) {
+        end_when_output_fails();
+    }
     let ended: Result<ExitCode, Box<dyn std::error::Error>> = match cli.verb {
         Verb::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Pin(args) => pin::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "binplz", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "binplz", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
         Verb::Operate(verb) => operate::run(verb).map(|()| ExitCode::SUCCESS).map_err(Into::into),
@@ -58,9 +68,23 @@ fn main() -> ExitCode {
     };
     ended.unwrap_or_else(|why| {
         // A closed standard error must not change the exit code.
-        let _ = writeln!(std::io::stderr(), "binplz: {why}");
+        let _ = writeln!(stderr(), "binplz: {why}");
         ExitCode::FAILURE
     })
+}
+
+/// Ends a command whose standard output is closed (`binplz list | head`) or on a full disk. `print!` panics then.
+fn end_when_output_fails() {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| match panic_message(info.payload()) {
+        failed if failed.starts_with("failed printing to ") => {
+            if !failed.contains("Broken pipe") {
+                let _ = writeln!(stderr(), "binplz: {failed}");
+            }
+            process::exit(1);
+        }
+        _ => default(info),
+    }));
 }
 
 #[cfg(test)]

@@ -79,3 +79,21 @@ fn a_log_that_is_closed_full_or_not_read_stops_no_loop_and_no_request() {
     ours.read_to_string(&mut text).expect("text");
     assert!(text.bytes().all(|b| b == b'x'), "{text}");
 }
+
+#[test]
+fn a_command_whose_output_is_closed_or_full_ends_without_a_panic() {
+    let ended = |stdout: Stdio| {
+        let mut command = Command::new(program("binplz"));
+        let output = command.args(["completions", "bash"]).stdout(stdout).output().expect("binplz");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // As before `head`, when it has read enough.
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    drop(ours);
+    assert_eq!(ended(OwnedFd::from(theirs).into()), (Some(1), String::new()));
+
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let (code, said) = ended(full.into());
+    assert!(code == Some(1) && said.starts_with("binplz: ") && said.contains("No space left"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
