@@ -38,7 +38,7 @@ use binplz_core::{
     },
     ports::{
         Bell, Cursor, Deployment, DownloadStats, HasCatalogues, Intake, Launcher, Ledger, NotCommitted, NotLaunched,
-        Read, Scanned, Unavailable, WaitLimiter, Watch,
+        Read, Scanned, Unavailable, Unreadable, WaitLimiter, Watch,
     },
     quota::limits::{Limits, Why},
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
@@ -604,8 +604,9 @@ has_ports!([] World:
 
 impl HasCatalogues for World {
     type Catalogue = Open;
-    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
-        self.catalogues.get(&self.store, lookup, |why| panic!("{lookup}: {why}")).await
+    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Result<Open, Unreadable>, Unavailable> {
+        let bad = |why| self.warn(About::Build(&lookup.key), "a catalogue is not read", &why);
+        self.catalogues.get(&self.store, lookup, bad).await
     }
 }
 

@@ -94,6 +94,7 @@ fn hit() -> (Target, RequestOutcome) {
         size: 5_000_000,
         object: object.parse().expect("a path"),
         stale: false,
+        lost: false,
     };
     (target, RequestOutcome::Hit { served, at: Location::Store(url) })
 }

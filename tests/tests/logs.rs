@@ -13,7 +13,7 @@ use binplz_core::{
             settle::settle,
         },
         request::{
-            log::{ANSWER_MAX, Part, Tail, log, tail},
+            log::{ANSWER_MAX, DAMAGED, Part, Tail, log, tail},
             program::request,
         },
         schedule::{dispatch::dispatch, sweep::sweep},
@@ -271,7 +271,7 @@ async fn the_segments_of_an_attempt_that_did_not_settle_stay() {
 }
 
 #[tokio::test]
-async fn of_a_damaged_log_there_is_what_comes_before_the_damage() {
+async fn of_a_damaged_log_there_is_what_comes_before_the_damage_and_a_line_that_says_so() {
     let segments = segments();
     let whole: Vec<_> = segments.iter().flat_map(|segment| gzip::member(segment)).collect();
     let first: usize = segments[..3].iter().map(|segment| gzip::member(segment).len()).sum();
@@ -288,7 +288,9 @@ async fn of_a_damaged_log_there_is_what_comes_before_the_damage() {
         w.store().write(&bearer.prefix().object(ObjectName::WholeLog), damaged.clone()).await.expect("the store");
         w.finish("tree").await;
         let part = part(&w, 1).await;
-        let expected = Part { content: segments[..reads].concat(), next: reads as u32 + 1, complete: true };
+        let mark = if damaged.is_empty() { &[] } else { DAMAGED };
+        let content = [&segments[..reads].concat(), mark].concat();
+        let expected = Part { content, next: reads as u32 + 1, complete: true };
         assert!(part == expected, "{} bytes, up to {}", part.content.len(), part.next);
         let told = heard.lock().expect("a lock").clone();
         assert_eq!(told.len(), usize::from(!damaged.is_empty()), "{told:?}");

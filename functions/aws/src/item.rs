@@ -118,7 +118,7 @@ pub fn write(swap: &Swap) -> Result<Option<Item>, Unreadable> {
         Row::Build(build) => {
             build.status_index().map(|(on, at)| (status_index(on), self::at(&Listed { key: build.key.clone(), at })))
         }
-        Row::Served(served) if !served.stale => Some((served_shelf(&served.pinned()), served_at(&served.asked))),
+        Row::Served(served) if served.is_listed() => Some((served_shelf(&served.pinned()), served_at(&served.asked))),
         _ => None,
     };
     let mut item = Item::from([

@@ -61,7 +61,7 @@ use binplz_core::{
     },
     nixpkgs::pins::Pins,
     objects::artifact::ObjectPath,
-    ports::{Deployment, HasCatalogues, Launcher, Store, Unavailable},
+    ports::{Deployment, HasCatalogues, Launcher, Store, Unavailable, Unreadable},
     telemetry::{About, Signal},
 };
 
@@ -203,7 +203,7 @@ has_ports!([S: Store + 'static, L: Held] Aws<S, L>: HasStore(Store = S, store));
 
 impl<S: Store + 'static, L: Held> HasCatalogues for Aws<S, L> {
     type Catalogue = Open;
-    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
+    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Result<Open, Unreadable>, Unavailable> {
         let bad = |why| self.warn(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
     }

@@ -173,6 +173,7 @@ mod tests {
             size: 1,
             object,
             stale: false,
+            lost: false,
         };
         let asked = Asked { origin: "https://h", target: None, format: Format::Shell, retry: false };
         let headers = RequestOutcome::Hit { served, at }.answer(&asked).headers;

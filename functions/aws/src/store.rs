@@ -12,10 +12,10 @@ use aws_sdk_s3::{
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
-    id::key::{Rev, Sha256},
+    id::key::{Rev, Sha256, hex},
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path},
-        stored::{Location, Method},
+        stored::{Fingerprint, Location, Method},
     },
     ports::{Intake, Store, Unavailable},
 };
@@ -149,6 +149,11 @@ fn base64_of(sha256: &Sha256) -> String {
     base64::encode(sha256.bytes())
 }
 
+/// The sha256 of S3's form; `None` for another checksum, such as that of an upload in parts.
+fn sha256_of(checksum: &str) -> Option<Sha256> {
+    hex(&base64::decode(checksum).ok()?).parse().ok()
+}
+
 impl Store for S3Store {
     async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
         self.objects.url(path, method).await
@@ -185,6 +190,19 @@ impl Intake for S3Store {
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
         match self.s3.head_object().bucket(&self.bucket).key(path.to_string()).send().await {
             Ok(head) => Ok(head.content_length().and_then(|length| u64::try_from(length).ok())),
+            Err(error) if matches!(error.as_service_error(), Some(HeadObjectError::NotFound(_))) => Ok(None),
+            Err(error) => Err(unavailable(ROLE, &error)),
+        }
+    }
+
+    /// By the checksum that S3 has stored, and checks whenever it reads the object.
+    async fn digest(&self, path: &ObjectPath) -> Result<Option<Fingerprint>, Unavailable> {
+        let head = self.s3.head_object().bucket(&self.bucket).key(path.to_string());
+        match head.checksum_mode(ChecksumMode::Enabled).send().await {
+            Ok(head) => {
+                let size = head.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+                Ok(Some(Fingerprint { size, sha256: head.checksum_sha256().and_then(sha256_of) }))
+            }
             Err(error) if matches!(error.as_service_error(), Some(HeadObjectError::NotFound(_))) => Ok(None),
             Err(error) => Err(unavailable(ROLE, &error)),
         }
@@ -231,6 +249,8 @@ mod tests {
     #[test]
     fn a_sha256_is_written_as_s3_does() {
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().expect("64 digits");
-        assert_eq!(base64_of(&empty), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+        let checksum = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+        assert_eq!((base64_of(&empty).as_str(), sha256_of(checksum)), (checksum, Some(empty)));
+        assert_eq!(sha256_of(&format!("{checksum}-2")), None);
     }
 }

@@ -118,6 +118,7 @@ fn served(asked: &str, stale: bool) -> Row {
         object: ObjectPath { key: key(), lease: id('b'), name: ObjectName::Program(bin.clone()) },
         bin,
         stale,
+        lost: false,
     })
 }
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use binplz_core::{
-    objects::artifact::ObjectPath,
-    ports::{Store, Unavailable},
+    objects::{artifact::ObjectPath, stored::Integrity},
+    ports::{Store, Unavailable, Unreadable},
 };
 
 use crate::lookup::{BadCatalogue, Lookup};
@@ -24,8 +24,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// The catalogue of a lookup file; `None` if it does not exist, or if `bad` received the reason why it cannot be
-    /// read.
+    /// The catalogue of a lookup file. If it exists and cannot be read, `bad` receives the reason.
     ///
     /// # Errors
     /// [`Unavailable`]: the store does not answer.
@@ -34,18 +33,21 @@ impl Opened {
         store: &impl Store,
         path: &ObjectPath,
         bad: impl FnOnce(BadCatalogue),
-    ) -> Result<Option<Open>, Unavailable> {
+    ) -> Result<Result<Open, Unreadable>, Unavailable> {
         if let Some(open) = self.find(path) {
-            return Ok(Some(open));
+            return Ok(Ok(open));
         }
-        let Some(bytes) = store.read(path).await? else { return Ok(None) };
-        match Lookup::open(bytes) {
-            Ok(lookup) => Ok(Some(self.keep(path, Arc::new(lookup)))),
+        let Some(bytes) = store.read(path).await? else { return Ok(Err(Unreadable::Flawed(Integrity::Missing))) };
+        Ok(match Lookup::open(bytes) {
+            Ok(lookup) => Ok(self.keep(path, Arc::new(lookup))),
             Err(why) => {
                 bad(why);
-                Ok(None)
+                Err(match why {
+                    BadCatalogue::Format(_) => Unreadable::OtherFormat,
+                    BadCatalogue::Foreign | BadCatalogue::Damaged => Unreadable::Flawed(Integrity::OtherContent),
+                })
             }
-        }
+        })
     }
 
     fn find(&self, path: &ObjectPath) -> Option<Open> {

@@ -11,7 +11,8 @@ use std::{
 
 use binplz_core::{
     flow::operator::orders::{Declined, Operator, Order, Outcome},
-    ports::Deployment,
+    ports::{Deployment, HasLedger},
+    row::backup::BackupWriter,
     telemetry::About,
 };
 use binplz_local::Local;
@@ -21,6 +22,10 @@ use tokio::{
 };
 
 const NAME: &str = "operator";
+/// The line that asks for a backup, whose answer is many lines.
+const BACKUP: &str = "backup";
+/// How many rows of a backup are read at a time.
+const PAGE: usize = 500;
 /// The name of the accept loop in `/-/health`.
 pub(crate) const PART: &str = "operator socket";
 /// Longest order or outcome, in bytes: the most log text in one outcome, with each byte escaped.
@@ -78,7 +83,11 @@ pub(crate) async fn hear(listener: Arc<UnixListener>, d: Arc<Local>) {
 async fn answer(stream: UnixStream, d: Arc<Local>) {
     let answered = async {
         let mut stream = BufReader::new(stream);
-        let outcome = match serde_json::from_slice::<Order>(&read_line(&mut stream).await?) {
+        let line = read_line(&mut stream).await?;
+        if line == BACKUP.as_bytes() {
+            return send_backup(stream.get_mut(), &d).await;
+        }
+        let outcome = match serde_json::from_slice::<Order>(&line) {
             Ok(order) => d.carry_out(order).await,
             Err(error) => Err(Declined(format!("this server does not know this order: {error}"))),
         };
@@ -89,10 +98,55 @@ async fn answer(stream: UnixStream, d: Arc<Local>) {
     }
 }
 
+/// Sends all rows as they are now, as a backup has them. Where it breaks off, its last line is missing.
+async fn send_backup(stream: &mut UnixStream, d: &Local) -> io::Result<()> {
+    let (snapshot, mut after) = (d.ledger().snapshot().map_err(io::Error::other)?, None);
+    let (mut writer, header) = BackupWriter::new(d.now());
+    stream.write_all(header.as_bytes()).await?;
+    loop {
+        let page = snapshot.page(after.as_ref(), PAGE).map_err(io::Error::other)?;
+        for (row, _) in &page.rows {
+            stream.write_all(writer.row(row)?.as_bytes()).await?;
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return stream.write_all(writer.end().as_bytes()).await,
+        }
+    }
+}
+
 /// The server of a data directory, as its operator reaches it.
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) data: PathBuf,
+}
+
+impl Socket {
+    /// All rows of the server, as a backup has them; the end may be missing.
+    ///
+    /// # Errors
+    /// The operating system's: there is no server.
+    pub(crate) async fn backup(&self) -> io::Result<Vec<u8>> {
+        let address = Address::of(&self.data)?;
+        let mut stream = UnixStream::connect(address.path()).await?;
+        stream.write_all(format!("{BACKUP}\n").as_bytes()).await?;
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).await?;
+        Ok(text)
+    }
+
+    /// Why a server did not answer, in a sentence.
+    pub(crate) fn declined(&self, error: &io::Error) -> Declined {
+        let data = self.data.display();
+        Declined(match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                format!(
+                    "no server is running in {data}: start one with binplz serve, or name its directory with --data"
+                )
+            }
+            _ => format!("the server in {data} did not answer: {error}"),
+        })
+    }
 }
 
 impl Operator for Socket {
@@ -104,17 +158,7 @@ impl Operator for Socket {
             let line = read_line(&mut stream).await?;
             serde_json::from_slice::<Result<Outcome, Declined>>(&line).map_err(io::Error::other)
         };
-        let data = self.data.display();
-        answer.await.unwrap_or_else(|error| {
-            Err(Declined(match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    format!(
-                        "no server is running in {data}: start one with binplz serve, or name its directory with --data"
-                    )
-                }
-                _ => format!("the server in {data} did not answer: {error}"),
-            }))
-        })
+        answer.await.unwrap_or_else(|error| Err(self.declined(&error)))
     }
 }
 

@@ -51,6 +51,7 @@ fn served(version: &str) -> Served {
         size: 7,
         object: prefix.parse().expect("a path"),
         stale: false,
+        lost: false,
     }
 }
 

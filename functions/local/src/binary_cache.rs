@@ -23,7 +23,7 @@ use binplz_nar::{Key, Meter};
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
-    dir::{DataDir, OpenError},
+    dir::{DataDir, OpenError, PUBLIC_KEY},
     draft::Draft,
     store::{absent, secret_in, unavailable},
 };
@@ -63,8 +63,23 @@ impl LocalBinaryCache {
         let info = dir.file(&CacheName::Info.to_string());
         fs::write(&info, format!("StoreDir: {of}\n")).map_err(|e| OpenError::of(&info, e))?;
         let path = dir.file("cache-key");
-        let seed = secret_in(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
+        let of_key = |e| OpenError::of(&path, e);
+        let Some(seed) = secret_in(&path, &tmp).map_err(of_key)? else {
+            let size = fs::metadata(&path).map_err(of_key)?.len();
+            return Err(OpenError::Key { path, size });
+        };
         let (key, offered) = (Key::of_seed(seed), Arc::new(Notify::new()));
+        let public = dir.file(PUBLIC_KEY);
+        match fs::read_to_string(&public) {
+            // What the cache has would not be believed any more.
+            Ok(signed) if signed.trim() != key.public() => return Err(OpenError::OtherKey { path }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::write(&public, key.public()).map_err(|e| OpenError::of(&public, e))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(OpenError::OtherKey { path }),
+            Err(error) => return Err(OpenError::of(&public, error)),
+        }
         Ok(LocalBinaryCache { data, objects, tmp, of, key, offered, _dir: Arc::clone(dir) })
     }
 

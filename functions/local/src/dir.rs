@@ -8,7 +8,13 @@ use std::{
     sync::Arc,
 };
 
+use binplz_core::objects::artifact::CACHE;
 use thiserror::Error;
+
+/// The file of the public key that belongs to the binary cache's key.
+pub(crate) const PUBLIC_KEY: &str = "cache-key.public";
+/// The size of a secret or a key, in bytes.
+pub(crate) const KEY_BYTES: usize = 32;
 
 /// Why a data directory cannot be used. Each message says what is wrong and what to do.
 #[derive(Debug, Error)]
@@ -52,12 +58,34 @@ pub enum OpenError {
         cause: String,
     },
     /// The file is not a database, or is damaged.
-    #[error("cannot read {} ({cause}): restore it from a backup, or move it away to start with an empty one", path.display())]
+    #[error("{} is damaged ({cause}). {}", path.display(), remedy(path))]
     Damaged {
         /// The file.
         path: PathBuf,
         /// The database's error.
         cause: String,
+    },
+    /// The directory has held a ledger, and its file is missing or empty.
+    #[error("{} is {what}, and this directory has held a ledger before. {}", path.display(), remedy(path))]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A key that is not as long as it was written.
+    #[error("{} is damaged: it has {size} bytes instead of {}. Remove it and {}: builders fill a new cache", path.display(), KEY_BYTES, beside(path, CACHE).display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Its size, in bytes.
+        size: u64,
+    },
+    /// The key is not the one that has signed the cache.
+    #[error("{} and {} do not belong together: one of them is damaged. Restore them from a copy, or remove both and {}: builders fill a new cache", path.display(), beside(path, PUBLIC_KEY).display(), beside(path, CACHE).display())]
+    OtherKey {
+        /// The key's file.
+        path: PathBuf,
     },
     /// Any other error of the operating system.
     #[error("{}: {cause}", path.display())]
@@ -67,6 +95,20 @@ pub enum OpenError {
         /// The operating system's error.
         cause: io::Error,
     },
+}
+
+/// What a lost ledger means, and what to do.
+fn remedy(ledger: &Path) -> String {
+    let data = ledger.parent().unwrap_or(ledger).display();
+    format!(
+        "It has the takedowns, API keys, pins, limits and the list of builds. To restore a backup: \
+         binplz restore FILE --data {data}. Without a backup, binplz restore --data {data} lists the stored programs \
+         again, and the rest is lost"
+    )
+}
+
+fn beside(path: &Path, name: &str) -> PathBuf {
+    path.with_file_name(name)
 }
 
 impl OpenError {

@@ -66,7 +66,7 @@ impl Draft {
         match fs::hard_link(&self.path, &target) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                if hash_of(&target)? != self.sha256() {
+                if hash_of(&mut File::open(&target)?)? != self.sha256() {
                     return Ok(Published::Taken);
                 }
             }
@@ -90,12 +90,12 @@ impl Drop for Draft {
     }
 }
 
-fn hash_of(path: &Path) -> io::Result<Sha256> {
+/// The sha256 of a file's content.
+pub(crate) fn hash_of(file: &mut File) -> io::Result<Sha256> {
     let mut hasher = Hasher::new();
-    let mut file = File::open(path)?;
     let mut buffer = vec![0; 64 << 10];
     loop {
-        match io::Read::read(&mut file, &mut buffer)? {
+        match io::Read::read(file, &mut buffer)? {
             0 => break,
             n => hasher.update(&buffer[..n]),
         }

@@ -4,6 +4,8 @@
 //! (`writer.rs`), which lets concurrent writes share one sync of the disk.
 
 use std::{
+    fs, io,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, mpsc},
     thread::JoinHandle,
@@ -13,6 +15,7 @@ use binplz_core::{
     build::protocol::Progress,
     id::{key::LeaseId, time::Timestamp},
     nixpkgs::{pins::Pinned, served::ServedKey},
+    objects::artifact::BUILDS,
     ports::{Cursor, Ledger, NotCommitted, Read, Scanned, Unavailable},
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
 };
@@ -37,6 +40,15 @@ pub(crate) const PROGRESS: TableDefinition<&str, &[u8]> = TableDefinition::new("
 /// The file's format.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
+/// The file.
+const FILE: &str = "ledger.redb";
+/// A ledger that is not complete yet.
+const DRAFT: &str = "ledger.redb.new";
+/// Shows that there is a ledger: without its file, it is lost.
+const MARKER: &str = "ledger.made";
+const MARKER_TEXT: &str =
+    "binplz keeps its ledger in ledger.redb. Where that file is missing, this one shows that it was lost.\n";
+
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;
 /// Page cache of the database: room for about 50,000 rows, so that reads of a busy service rarely touch the disk.
@@ -60,13 +72,63 @@ pub(crate) fn unavailable(cause: impl ToString) -> Unavailable {
 }
 
 impl LocalLedger {
-    /// Opens the ledger in a data directory, or creates it. After a crash, opening repairs the file.
+    /// Opens the ledger in a data directory, or creates it in a new one. All of the file is checked; after a crash,
+    /// opening repairs it.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(dir: &Arc<DataDir>) -> Result<LocalLedger, OpenError> {
-        let path = dir.file("ledger.redb");
-        let slot = Arc::new(RwLock::new(Some(open_database(&path)?)));
+        let (path, made) = (dir.file(FILE), dir.file(MARKER));
+        if is_empty(&path)? {
+            let exists = path.try_exists().map_err(|e| OpenError::of(&path, e))?;
+            if exists || made.exists() || has_objects(dir) {
+                return Err(OpenError::Lost { path, what: if exists { "empty" } else { "missing" } });
+            }
+            create_database(&path)?;
+        }
+        let database = open_database(&path)?;
+        if !made.exists() {
+            fs::write(&made, MARKER_TEXT).map_err(|e| OpenError::of(&made, e))?;
+        }
+        LocalLedger::of(dir, path, database)
+    }
+
+    /// A new and empty ledger in another file of a data directory, for [`LocalLedger::replace`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn draft(dir: &Arc<DataDir>) -> Result<LocalLedger, OpenError> {
+        let path = dir.file(DRAFT);
+        if path.exists() {
+            fs::remove_file(&path).map_err(|e| OpenError::of(&path, e))?;
+        }
+        create_database(&path)?;
+        let database = open_database(&path)?;
+        LocalLedger::of(dir, path, database)
+    }
+
+    /// Puts a [draft](LocalLedger::draft), once it is closed, in the place of the ledger, whose file is kept under
+    /// another name: returns that.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn replace(dir: &Arc<DataDir>) -> Result<Option<PathBuf>, OpenError> {
+        let (path, made) = (dir.file(FILE), dir.file(MARKER));
+        let of = |e| OpenError::of(&path, e);
+        let mut aside = None;
+        if path.exists() {
+            let names = (1..).map(|n| dir.file(&format!("{FILE}.{n}")));
+            let name = names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| dir.file(DRAFT));
+            fs::rename(&path, &name).map_err(of)?;
+            aside = Some(name);
+        }
+        fs::rename(dir.file(DRAFT), &path).map_err(of)?;
+        fs::write(&made, MARKER_TEXT).map_err(|e| OpenError::of(&made, e))?;
+        Ok(aside)
+    }
+
+    fn of(dir: &Arc<DataDir>, path: PathBuf, database: Database) -> Result<LocalLedger, OpenError> {
+        let slot = Arc::new(RwLock::new(Some(database)));
         let (works, inbox) = mpsc::channel();
         let row_cache = Arc::new(RowCache::default());
         let settled = Settled::new();
@@ -92,7 +154,20 @@ impl LocalLedger {
         let Some(database) = slot.as_ref() else {
             return Err(unavailable("the database is closed after a disk error"));
         };
-        database.begin_read().map_err(Into::into).and_then(|transaction| look(&transaction)).map_err(unavailable)
+        let look = || database.begin_read().map_err(Into::into).and_then(|transaction| look(&transaction));
+        // The database may panic where the file was damaged since it was opened.
+        let looked = panic::catch_unwind(AssertUnwindSafe(look));
+        looked.unwrap_or_else(|_| Err("the file is damaged".into())).map_err(unavailable)
+    }
+
+    /// All rows as they are now.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        let database = slot.as_ref().ok_or_else(|| unavailable("the database is closed after a disk error"))?;
+        database.begin_read().map(Snapshot).map_err(unavailable)
     }
 
     async fn write(&self, write: Write) -> Result<(), NotCommitted> {
@@ -215,22 +290,7 @@ impl Ledger for LocalLedger {
     }
 
     async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
-        use std::ops::Bound;
-        let from = after.map_or(Bound::Unbounded, |Cursor(key)| Bound::Excluded(key.as_str()));
-        self.read(|transaction| {
-            let table = transaction.open_table(ROWS)?;
-            let (mut rows, mut last) = (Vec::new(), None);
-            for entry in table.range::<&str>((from, Bound::Unbounded))?.take(limit) {
-                let (name, found) = entry?;
-                let (version, bytes) = found.value();
-                let unknown = |_| format!("this version does not know the row {}", name.value());
-                let key = name.value().parse().map_err(unknown)?;
-                rows.push((item::row_from_bytes(&key, bytes)?, Version(version)));
-                last = Some(Cursor(name.value().to_owned()));
-            }
-            let next = last.filter(|_| rows.len() == limit);
-            Ok(Scanned { rows, next })
-        })
+        self.read(|transaction| page(transaction, after, limit))
     }
 
     async fn remove(&self, key: &RowKey, seen: Version) -> Result<(), NotCommitted> {
@@ -255,13 +315,76 @@ impl Ledger for LocalLedger {
     }
 }
 
-/// Opens the file, and checks that it is a ledger of a format that this version knows.
-pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
+/// All rows as they were at one instant.
+pub struct Snapshot(redb::ReadTransaction);
+
+impl Snapshot {
+    /// Up to `limit` rows behind `after`.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub fn page(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
+        page(&self.0, after, limit).map_err(unavailable)
+    }
+}
+
+fn page(
+    transaction: &redb::ReadTransaction,
+    after: Option<&Cursor>,
+    limit: usize,
+) -> Result<Scanned, Box<dyn std::error::Error>> {
+    use std::ops::Bound;
+    let from = after.map_or(Bound::Unbounded, |Cursor(key)| Bound::Excluded(key.as_str()));
+    let table = transaction.open_table(ROWS)?;
+    let (mut rows, mut last) = (Vec::new(), None);
+    for entry in table.range::<&str>((from, Bound::Unbounded))?.take(limit) {
+        let (name, found) = entry?;
+        let (version, bytes) = found.value();
+        let unknown = |_| format!("this version does not know the row {}", name.value());
+        let key = name.value().parse().map_err(unknown)?;
+        rows.push((item::row_from_bytes(&key, bytes)?, Version(version)));
+        last = Some(Cursor(name.value().to_owned()));
+    }
+    let next = last.filter(|_| rows.len() == limit);
+    Ok(Scanned { rows, next })
+}
+
+/// Whether the file has no content, or does not exist.
+fn is_empty(path: &Path) -> Result<bool, OpenError> {
+    match fs::metadata(path) {
+        Ok(about) => Ok(about.len() == 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(OpenError::of(path, error)),
+    }
+}
+
+/// Whether builds have stored something in a data directory.
+fn has_objects(dir: &DataDir) -> bool {
+    fs::read_dir(dir.file("objects").join(BUILDS)).is_ok_and(|mut builds| builds.next().is_some())
+}
+
+/// Creates a ledger. The file gets its name when it is complete, so an incomplete one is a damaged one.
+fn create_database(path: &Path) -> Result<(), OpenError> {
+    let draft = path.with_extension("draft");
     // Created here rather than by the database, to set its mode.
-    private().create(true).truncate(false).open(path).map_err(|e| OpenError::of(path, e))?;
-    let database =
-        Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| told_apart(path, e.into()))?;
-    let format = prepare(&database).map_err(|e| told_apart(path, e))?;
+    private().create(true).truncate(true).open(&draft).map_err(|e| OpenError::of(path, e))?;
+    let created = Database::create(&draft).map_err(Into::into).and_then(|database| prepare(&database));
+    created.map_err(|e| told_apart(path, e))?;
+    fs::rename(&draft, path).map_err(|e| OpenError::of(path, e))
+}
+
+/// Opens the file, checks all of it, and that it is a ledger of a format that this version knows.
+pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
+    let open = || -> Result<(Database, u64), redb::Error> {
+        // Damage is found here, and not where a page is read later.
+        let database = Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path)?;
+        let format = prepare(&database)?;
+        Ok((database, format))
+    };
+    // The database may panic where a file is not what it has written.
+    let opened = panic::catch_unwind(AssertUnwindSafe(open));
+    let damaged = |_| OpenError::Damaged { path: path.to_owned(), cause: "it can not be read".to_owned() };
+    let (database, format) = opened.map_err(damaged)?.map_err(|e| told_apart(path, e))?;
     if format != FORMAT {
         return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FORMAT });
     }

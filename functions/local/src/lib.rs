@@ -4,10 +4,11 @@
 //! ```text
 //! DATA/lock              locked by the binplz that serves this directory
 //! DATA/ledger.redb       the rows
+//! DATA/ledger.made       shows that there were rows, where that file is lost
 //! DATA/objects/builds/…  the objects, each under its object path
 //! DATA/objects/quarantine/…  builders' offers to the binary cache
 //! DATA/cache/            the builders' Nix binary cache, if enabled
-//! DATA/cache-key         the key that signs it
+//! DATA/cache-key         the key that signs it; cache-key.public shows which one it was
 //! DATA/roots/            links to the nixpkgs that Nix must keep, made by `binplz pin`
 //! DATA/tmp/              objects that are being written
 //! DATA/secret            the key that signs upload URLs
@@ -30,6 +31,7 @@ mod wait_limiter;
 mod writer;
 
 mod binary_cache;
+mod checked;
 mod draft;
 mod grant;
 pub mod store;
@@ -54,7 +56,7 @@ use binplz_core::{
     },
     nixpkgs::pins::Pins,
     objects::{artifact::ObjectPath, narinfo::StoreDir},
-    ports::{Deployment, Fault, HasCatalogues, Unavailable},
+    ports::{Deployment, Fault, HasCatalogues, Unavailable, Unreadable},
     telemetry::{About, Signal},
 };
 
@@ -66,7 +68,7 @@ pub use crate::{
     health::Health,
     isolation::Isolation,
     launcher::{BuilderExit, Ends, LocalLauncher},
-    ledger::LocalLedger,
+    ledger::{LocalLedger, Snapshot},
     store::{LocalStore, Receiver, UploadError},
     wait_limiter::LocalWaitLimiter,
 };
@@ -174,7 +176,7 @@ has_ports!([] Local:
 
 impl HasCatalogues for Local {
     type Catalogue = Open;
-    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Option<Open>, Unavailable> {
+    async fn catalogue(&self, lookup: &ObjectPath) -> Result<Result<Open, Unreadable>, Unavailable> {
         let bad = |why| self.warn(About::Build(&lookup.key), "a catalogue is not read", &why);
         self.catalogues.get(&self.store, lookup, bad).await
     }

@@ -118,6 +118,7 @@ mod tests {
             size,
             object: prefix.parse().expect("a path"),
             stale: false,
+            lost: false,
         })
     }
 

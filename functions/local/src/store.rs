@@ -14,7 +14,8 @@ use binplz_core::{
     id::{key::Sha256, time::Timestamp},
     objects::{
         artifact::{AttemptPrefix, CACHE, ObjectPath},
-        stored::{Location, Method},
+        narinfo::Content,
+        stored::{Fingerprint, Integrity, Location, Method},
     },
     ports::{Intake, Store, Unavailable},
 };
@@ -23,7 +24,8 @@ use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
     binary_cache::LocalBinaryCache,
-    dir::{DataDir, OpenError, private},
+    checked::Checked,
+    dir::{DataDir, KEY_BYTES, OpenError, private},
     draft::{Draft, Published},
     gc::bytes_below,
     grant::{Secret, Terms},
@@ -50,6 +52,7 @@ pub struct LocalStore {
     uploads: String,
     /// The shared binary cache, and the notification of an offer to it.
     shared: Option<(Cache, Arc<Notify>)>,
+    pub(crate) checked: Checked,
     /// Keeps the directory locked while any write is under way.
     _dir: Arc<DataDir>,
 }
@@ -109,8 +112,15 @@ impl LocalStore {
             fs::remove_file(leftover.map_err(of)?.path()).map_err(of)?;
         }
         let path = dir.file("secret");
-        let secret = secret_in(&path, &tmp).map_err(|e| OpenError::of(&path, e))?;
-        let secret = Secret(secret);
+        let of = |e| OpenError::of(&path, e);
+        let secret = match secret_in(&path, &tmp).map_err(of)? {
+            Some(secret) => Secret(secret),
+            // It is good for uploads of a quarter of an hour: builders ask for new URLs.
+            None => {
+                tracing::warn!(path = %path.display(), "the secret of upload URLs was damaged: there is a new one");
+                Secret(new_secret(&path, &tmp).map_err(of)?)
+            }
+        };
         let (roots, cached) = (dir.file("roots"), dir.file(CACHE));
         Ok(LocalStore {
             objects,
@@ -121,6 +131,7 @@ impl LocalStore {
             origin: origin.to_owned(),
             uploads: origin.to_owned(),
             shared: None,
+            checked: Checked::default(),
             _dir: Arc::clone(dir),
         })
     }
@@ -140,6 +151,11 @@ impl LocalStore {
     pub fn file(&self, path: &ObjectPath) -> PathBuf {
         // An object path is valid by construction: no component is empty, starts with a dot or contains a slash.
         self.objects.join(path.to_string())
+    }
+
+    /// Whether an object is as it was when it was last compared with what it must be, and was that.
+    pub fn is_checked(&self, path: &ObjectPath) -> bool {
+        self.checked.is_intact(path, &self.file(path))
     }
 
     fn object_url(origin: &str, path: &ObjectPath) -> String {
@@ -242,6 +258,10 @@ impl Store for LocalStore {
         };
         spawn_blocking(read).await.map_err(unavailable)?
     }
+
+    async fn glance(&self, path: &ObjectPath, content: &Content) -> Result<Integrity, Unavailable> {
+        self.checked.glance(path, self.file(path), content).await
+    }
 }
 
 impl Intake for LocalStore {
@@ -253,6 +273,10 @@ impl Intake for LocalStore {
 
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
         Ok(absent(fs::metadata(self.file(path)))?.map(|about| about.len()))
+    }
+
+    async fn digest(&self, path: &ObjectPath) -> Result<Option<Fingerprint>, Unavailable> {
+        self.checked.digest(path, self.file(path)).await
     }
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
@@ -289,23 +313,23 @@ impl Intake for LocalStore {
     }
 }
 
-/// Reads the secret of a file, which is created atomically at the first call.
-pub(crate) fn secret_in(path: &Path, tmp: &Path) -> io::Result<[u8; 32]> {
-    match File::open(path) {
-        Ok(mut file) => {
-            let mut bytes = [0; 32];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let bytes = binplz_clock::random();
-            let draft = tmp.join("secret");
-            let mut file = private().create_new(true).open(&draft)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            fs::rename(draft, path)?;
-            Ok(bytes)
-        }
+/// Reads the secret of a file, which is created atomically at the first call. `None`: it has another size than it was
+/// written with.
+pub(crate) fn secret_in(path: &Path, tmp: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(bytes.try_into().ok()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => new_secret(path, tmp).map(Some),
         Err(e) => Err(e),
     }
+}
+
+/// Writes a new secret.
+fn new_secret(path: &Path, tmp: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    let bytes = binplz_clock::random();
+    let draft = tmp.join("secret");
+    let mut file = private().create_new(true).open(&draft)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(draft, path)?;
+    Ok(bytes)
 }

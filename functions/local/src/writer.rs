@@ -159,7 +159,10 @@ type Rows<'t> = Table<'t, &'static str, (u64, &'static [u8])>;
 type Shelves<'t> = Table<'t, (u8, u64, &'static str), ()>;
 
 fn transact(database: &Database, writes: &[Write]) -> Result<Vec<Result<(), NotCommitted>>, redb::Error> {
-    let transaction = database.begin_write()?;
+    let mut transaction = database.begin_write()?;
+    // With a second sync, a torn write is never the newest state of the file. So what does not match its checksum there
+    // is damage, which opening the file reports, and not a write that may be undone without a word.
+    transaction.set_two_phase_commit(true);
     let outcomes = write_all(&transaction, writes)?;
     if outcomes.iter().any(Result::is_ok) {
         transaction.commit()?
@@ -255,7 +258,7 @@ fn place(row: &Row) -> Option<(u8, u64, String)> {
             let (status_index, at) = build.status_index()?;
             Some((item::shelf_number(status_index), at.0, build.key.to_string()))
         }
-        Row::Served(served) if !served.stale => {
+        Row::Served(served) if served.is_listed() => {
             Some((item::SERVED, 0, format!("{}{}", item::served_place(&served.pinned()), served.asked)))
         }
         Row::Served(_)

@@ -91,6 +91,7 @@ fn served(asked: &str, stale: bool) -> Row {
         size: 123_456_789_012,
         object: ObjectPath { key: key(), lease: id(2), name: ObjectName::Program(bin) },
         stale,
+        lost: false,
     })
 }
 

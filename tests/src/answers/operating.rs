@@ -155,9 +155,9 @@ pub fn a_package_that_is_taken_down_is_told_so_to_everybody(at: &impl Start) {
     // The stub has asked for a line, and ends by it.
     assert!(site.get("/-/status/tree").text().starts_with("failed 0 - - - tree is not served"));
     assert_eq!(site.settled("dash").status, 302);
-    assert!(!said(&site, &["restore", "tree"]).contains("down "));
+    assert!(!said(&site, &["reinstate", "tree"]).contains("down "));
     assert_eq!(site.get("/tree").status, 302);
-    assert!(refused(&site, &["restore", "tree"]).contains("tree is not taken down"));
+    assert!(refused(&site, &["reinstate", "tree"]).contains("tree is not taken down"));
 }
 
 /// What is told of the cost of a build: by its status document, by `binplz show`, and by its page.

@@ -102,6 +102,7 @@ macro_rules! store_promises {
         $each! { store:
             what_was_granted_can_be_written_and_read,
             what_nobody_wrote_is_not_there,
+            an_object_is_known_by_its_size_and_its_sha256,
             a_part_of_an_object_is_those_bytes,
             another_size_is_refused_and_leaves_nothing,
             another_content_is_refused_and_leaves_nothing,

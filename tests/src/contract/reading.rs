@@ -192,7 +192,7 @@ pub async fn what_is_served_is_listed_under_its_pin_until_it_is_stale(ledger: &i
         let version = rows.get(&served.asked).map_or(0, |(version, _)| *version);
         write(ledger, version, Row::Served(served.clone())).await?;
         rows.insert(served.asked.clone(), (version + 1, served.clone()));
-        let fresh = rows.values().filter(|(_, row)| !row.stale && row.pinned() == served.pinned());
+        let fresh = rows.values().filter(|(_, row)| row.is_listed() && row.pinned() == served.pinned());
         let mut said: Vec<_> = fresh.map(|(_, row)| row.asked.clone()).collect();
         said.sort_by_key(ToString::to_string);
         same("the shelf", &ledger.list_served(&served.pinned(), None, 999).await?, &said)?;

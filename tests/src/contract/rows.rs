@@ -118,6 +118,7 @@ pub fn served(n: u32, size: u64) -> Row {
         size,
         object,
         stale: false,
+        lost: false,
     })
 }
 
@@ -318,10 +319,10 @@ fn any_pin_ref() -> impl Strategy<Value = PinRef> {
 /// Any served row.
 pub fn any_served() -> impl Strategy<Value = Served> {
     let bin = "[a-z0-9_\\[][a-zA-Z0-9_.+'\\[\\]@:,=~-]{0,20}";
-    let asked = (any::<bool>(), option::of(any_pin_ref()), any::<bool>());
+    let asked = (any::<bool>(), option::of(any_pin_ref()), any::<bool>(), any::<bool>());
     let key = (any_rev(), select(&System::ALL[..]), any_attr());
     (key, bin, asked, any_pin_name(), any::<u64>(), "\\PC{0,20}", any_lease_id()).prop_map(
-        |((rev, system, attr), bin, (whole, asked_pin, stale), pin, size, version, lease)| {
+        |((rev, system, attr), bin, (whole, asked_pin, stale, lost), pin, size, version, lease)| {
             let bin: Bin = bin.parse().expect("a program's name");
             let key = BuildKey { rev, system, product: Product::Package(attr.clone()) };
             let asked = attr.clone();
@@ -337,6 +338,7 @@ pub fn any_served() -> impl Strategy<Value = Served> {
                 object: ObjectPath { key, lease, name: ObjectName::Program(bin.clone()) },
                 bin,
                 stale,
+                lost,
             }
         },
     )

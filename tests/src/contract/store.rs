@@ -10,7 +10,8 @@ use binplz_core::{
     },
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath},
-        stored::{Held, KeptNixpkgs},
+        narinfo::Content,
+        stored::{Fingerprint, Held, Integrity, KeptNixpkgs},
     },
     ports::{Collect, Intake, Store},
 };
@@ -85,6 +86,24 @@ pub async fn what_was_granted_can_be_written_and_read(uploads: &impl Uploads) ->
     let log = ObjectPath { name: ObjectName::Log(1), ..manifest };
     uploads.store().write(&log, Vec::new()).await?;
     expect(uploads, &log, Some(b"")).await
+}
+
+/// Whoever wrote it: a builder with a grant, or the service itself. So each object can be compared with what it must be.
+pub async fn an_object_is_known_by_its_size_and_its_sha256(uploads: &impl Uploads) -> Kept {
+    let (store, path) = (uploads.store(), program("tree"));
+    let content = |hex| Content { sha256: sha256(hex), size: CONTENT.len() as u64 };
+    same("of what is not there", &store.digest(&path).await?, &None)?;
+    same("the upload", &uploads.put(&grant(uploads, &path).await?, CONTENT).await, &true)?;
+    let manifest = ObjectPath { name: ObjectName::Manifest, ..path.clone() };
+    store.write(&manifest, CONTENT.to_vec()).await?;
+    for path in [&path, &manifest] {
+        let stored = store.digest(path).await?;
+        same("the content", &stored.clone().and_then(Fingerprint::content), &Some(content(CONTENT_SHA256)))?;
+        same("as it must be", &Integrity::of(stored.as_ref(), &content(CONTENT_SHA256)), &Integrity::Intact)?;
+        same("another", &Integrity::of(stored.as_ref(), &content(OTHER_SHA256)), &Integrity::OtherContent)?;
+        same("at a glance", &store.glance(path, &content(CONTENT_SHA256)).await?, &Integrity::Intact)?;
+    }
+    Ok(())
 }
 
 /// Of an object that is shorter there is no such part.

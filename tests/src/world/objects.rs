@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -13,7 +14,8 @@ use binplz_core::{
     id::key::{Rev, Sha256},
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
-        stored::{Cached, Held, KeptNixpkgs, Location, Method},
+        narinfo::Content,
+        stored::{Cached, Fingerprint, Held, Integrity, KeptNixpkgs, Location, Method},
     },
     ports::{Collect, Intake, Store, Unavailable},
 };
@@ -46,6 +48,11 @@ impl Objects {
             before_removal,
             keeps_all: AtomicBool::default(),
         }
+    }
+
+    /// An object's file.
+    pub fn file(&self, path: &ObjectPath) -> PathBuf {
+        self.inner.file(path)
     }
 
     /// The next read of an object comes too late: this happens first.
@@ -90,6 +97,9 @@ impl Store for Objects {
     async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
         self.inner.part(path, range).await
     }
+    async fn glance(&self, path: &ObjectPath, content: &Content) -> Result<Integrity, Unavailable> {
+        self.inner.glance(path, content).await
+    }
 }
 
 impl Intake for Objects {
@@ -101,6 +111,9 @@ impl Intake for Objects {
     }
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
         self.inner.size(path).await
+    }
+    async fn digest(&self, path: &ObjectPath) -> Result<Option<Fingerprint>, Unavailable> {
+        self.inner.digest(path).await
     }
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         self.inner.write(path, content).await

@@ -29,6 +29,7 @@ fn line(stack: &str, package: &str, size: u64, at: Timestamp) -> Value {
         size,
         object: object.parse().expect("a path"),
         stale: false,
+        lost: false,
     };
     let line = log::line(stack, About::Service, &Signal::Answered { hit: Some(&served), to: None }, at);
     json!({ "timestamp": at.0, "message": line })

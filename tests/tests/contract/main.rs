@@ -1,6 +1,7 @@
 //! The contract suite, held against the local adapters; and against broken ones, which it must find out.
 
 mod crash;
+mod damage;
 mod disk;
 mod local;
 

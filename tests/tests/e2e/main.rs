@@ -5,6 +5,7 @@ mod bad_machine;
 mod cache;
 mod clients;
 mod connections;
+mod damage;
 mod disk;
 mod egress;
 mod failures;

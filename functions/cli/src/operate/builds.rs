@@ -72,6 +72,7 @@ pub(crate) async fn act(One { of, common }: One, act: Act) -> Result<(), Operate
 fn done(act: Act) -> &'static str {
     match act {
         Act::Retry => "is queued",
+        Act::Rebuild => "is queued; the present programs are served until then",
         Act::Warm => "is queued, behind all requested builds",
         Act::Forget => "is forgotten; the next request starts a new build",
         Act::Cancel => "is cancelled; the next request starts a new build",

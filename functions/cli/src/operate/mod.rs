@@ -1,5 +1,6 @@
 //! The operator's commands, for a server on this machine or a stack on AWS.
 
+mod backup;
 mod builds;
 mod cost;
 mod dependency;
@@ -7,6 +8,7 @@ mod gc;
 mod key;
 mod many;
 mod overview;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -125,9 +127,9 @@ pub(crate) struct Takedown {
     common: Common,
 }
 
-/// The arguments of `binplz restore`.
+/// The arguments of `binplz reinstate`.
 #[derive(ClapArgs)]
-pub(crate) struct Restore {
+pub(crate) struct Reinstate {
     /// The attribute of the package
     package: Attr,
     #[command(flatten)]
@@ -153,6 +155,19 @@ pub(crate) struct Budget {
     /// The new budget in dollars: 30, or 0.25
     #[arg(value_name = "DOLLARS")]
     dollars: Option<Micros>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The arguments of `binplz verify`.
+#[derive(ClapArgs)]
+pub(crate) struct Verify {
+    /// The build: a target (tree), or a name from binplz list
+    #[arg(value_name = "BUILD", required_unless_present = "all")]
+    of: Option<Named>,
+    /// All builds
+    #[arg(long, conflicts_with = "of")]
+    all: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -249,6 +264,10 @@ pub(crate) enum Verb {
     Forget(One),
     /// Cancel a queued or running build
     Cancel(One),
+    /// Build a ready package again; its present programs are served until then
+    Rebuild(One),
+    /// Compare stored files with their checksums; missing and damaged ones are taken out of service and built again
+    Verify(Verify),
     /// List the most downloaded packages
     Top(Top),
     /// Show the month's cost so far, a forecast, and the most expensive packages
@@ -256,7 +275,11 @@ pub(crate) enum Verb {
     /// Stop serving a package, for all commits and systems; requests get 451 with the reason
     Takedown(Takedown),
     /// Serve a package again after a takedown
-    Restore(Restore),
+    Reinstate(Reinstate),
+    /// Write the ledger to a file: builds, pins, limits, API keys, takedowns; stored programs are not part of it
+    Backup(backup::Backup),
+    /// Restore the ledger from a file while the server is stopped, and list the stored programs that it lacks
+    Restore(backup::Restore),
     /// Build packages in advance, while no requested build is queued
     Warm(Warm),
     /// Fill the builders' cache after a pin was added or moved: build one small package per language
@@ -289,6 +312,9 @@ pub(crate) enum OperateError {
     /// The operator did not confirm.
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
+    /// A backup was not written, or not restored.
+    #[error(transparent)]
+    Backup(#[from] backup::BackupError),
     /// A line of a list is not a valid name.
     #[error("line {0} of the list: {1}")]
     Line(usize, BadTarget),
@@ -325,15 +351,19 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
             one.common.confirm.that(|| format!("cancels the build of {}", one.of))?;
             builds::act(one, Act::Cancel).await
         }
+        Verb::Rebuild(one) => builds::act(one, Act::Rebuild).await,
+        Verb::Verify(order) => verify::verify(order).await,
         Verb::Top(top) => overview::top(top).await,
         Verb::Cost(common) => cost::cost(common).await,
         Verb::Takedown(Takedown { package, why, common }) => {
             common.confirm.that(|| format!("takes {package} down for all clients"))?;
             overview::after(common, [Order::ChangePins(Change::Withhold(package, why))]).await
         }
-        Verb::Restore(Restore { package, common }) => {
+        Verb::Reinstate(Reinstate { package, common }) => {
             overview::after(common, [Order::ChangePins(Change::Restore(package))]).await
         }
+        Verb::Backup(order) => backup::backup(order).await,
+        Verb::Restore(order) => backup::restore_from(order).await,
         Verb::Warm(warm) => many::warm(warm).await,
         Verb::Seed(seed) => many::seed(seed).await,
         Verb::Gc(order) => gc::gc(order).await,

@@ -10,7 +10,7 @@ use binplz_core::{
     flow::{
         lease::settle::stopped,
         operator::gc::gc,
-        schedule::{dispatch::dispatch, promote::promote, sweep::sweep},
+        schedule::{dispatch::dispatch, promote::promote, scrub::Scrub, sweep::sweep},
     },
     id::time::Timestamp,
     ports::{Deployment, HasBell, HasDownloadStats, HasLauncher, Unavailable},
@@ -34,11 +34,12 @@ const SWEEPER: &str = "sweeper";
 const COLLECTOR: &str = "garbage collector";
 const REAPER: &str = "reaper";
 const PROMOTER: &str = "promoter";
+const SCRUBBER: &str = "scrubber";
 
 /// The loops of a running server.
 pub(crate) struct Loops {
     dispatcher: AbortHandle,
-    others: [AbortHandle; 4],
+    others: [AbortHandle; 5],
 }
 
 impl Loops {
@@ -47,7 +48,7 @@ impl Loops {
         let ends = Arc::new(Mutex::new(ends));
         // A restarted collector runs at once.
         let mut first = Some(AFTER_START);
-        let [a, b, c, e, f] = [(); 5].map(|()| Arc::clone(d));
+        let [a, b, c, e, f, g] = [(); 6].map(|()| Arc::clone(d));
         Loops {
             dispatcher: supervise(d, DISPATCHER, move || with_faults(dispatcher(Arc::clone(&a)))).abort_handle(),
             others: [
@@ -55,6 +56,7 @@ impl Loops {
                 supervise(d, COLLECTOR, move || with_faults(collector(Arc::clone(&c), first.take()))),
                 supervise(d, REAPER, move || with_faults(reaper(Arc::clone(&e), Arc::clone(&ends)))),
                 supervise(d, PROMOTER, move || with_faults(promoter(Arc::clone(&f)))),
+                supervise(d, SCRUBBER, move || with_faults(scrubber(Arc::clone(&g)))),
             ]
             .map(|supervised| supervised.abort_handle()),
         }
@@ -108,6 +110,26 @@ async fn collector(d: Arc<Local>, first: Option<Duration>) {
     }
 }
 
+/// Compares all objects with what they must be, once a day, at a pace that leaves the disk to others.
+async fn scrubber(d: Arc<Local>) {
+    loop {
+        let mut scrub = Scrub::all();
+        loop {
+            let before = scrub.report().bytes;
+            let stepped = scrub.step(&*d, 1).await;
+            let bytes = scrub.report().bytes - before;
+            let pause = if stepped.is_ok() { ROW + Duration::from_micros(bytes * 1_000_000 / SCRUBBED) } else { PAUSE };
+            let more = stepped.as_ref().map_or(true, |more| *more);
+            noted(&d, SCRUBBER, "objects were not compared", stepped.map(|_| None));
+            if !more {
+                break;
+            }
+            sleep(pause).await;
+        }
+        sleep(DAY).await;
+    }
+}
+
 /// Ends the attempts of builders that have exited.
 async fn reaper(d: Arc<Local>, ends: Arc<Mutex<Ends>>) {
     d.health().works(REAPER);
@@ -144,6 +166,11 @@ pub(crate) fn save_hits(d: &Local) {
         d.warn(About::Service, "the download statistics were not saved", &error);
     }
 }
+
+/// The rest after each row of a scrub.
+const ROW: Duration = Duration::from_millis(1);
+/// The bytes of objects that a scrub reads in a second.
+const SCRUBBED: u64 = 32 << 20;
 
 async fn until(d: &Local, due: Option<Timestamp>) {
     match due {

@@ -11,7 +11,16 @@ use axum::{
     routing::{get, put},
 };
 use binplz_core::{
-    objects::artifact::{ObjectName, ObjectPath},
+    answer::{
+        asked::{Asked, Format},
+        problem::Problem,
+        reply::Body as Text,
+    },
+    flow::{integrity, request::denial::Denial},
+    objects::{
+        artifact::{ObjectName, ObjectPath},
+        stored::Integrity,
+    },
     ports::{Deployment, HasStore},
     telemetry::About,
 };
@@ -43,6 +52,16 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
     let Some(path) = parse(request.uri()).filter(|path| !path.name.is_offer()) else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    if !d.store().is_checked(&path) {
+        match integrity::check(&*d, &path).await {
+            Ok(Integrity::Intact) => {}
+            Ok(_) => return told(&d, Problem::not_whole()),
+            Err(error) => {
+                d.warn(About::Build(&path.key), "an object was not looked at", &error);
+                return told(&d, Problem::from(&Denial::Unavailable(error)));
+            }
+        }
+    }
     let media_type = match path.name {
         ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
         ObjectName::Log(_) | ObjectName::Narinfo(_) => "text/plain; charset=utf-8",
@@ -59,6 +78,18 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     response
+}
+
+/// The answer in the place of an object that is missing or damaged: one that a client which saves it can run.
+fn told(d: &Local, problem: Problem) -> Response {
+    let asked = Asked { origin: d.origin(), target: None, format: Format::Shell, retry: false };
+    let answer = problem.answer(&asked);
+    let body = match answer.body {
+        Text::Text(text) => text,
+        _ => String::new(),
+    };
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    (status, [(header::RETRY_AFTER, "60"), (header::CACHE_CONTROL, "no-store")], body).into_response()
 }
 
 async fn write(State(d): State<Arc<Local>>, request: Request) -> Response {

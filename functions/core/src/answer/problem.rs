@@ -60,6 +60,11 @@ impl Problem {
         Problem::new(403, "a page of another site may not start a build")
     }
 
+    /// A stored program was found missing or damaged, and is built anew.
+    pub fn not_whole() -> Problem {
+        Problem { retry_after: Some(60), ..Problem::new(503, "the stored file is damaged; it is being built again") }
+    }
+
     /// A request for another host than this service.
     pub fn host() -> Problem {
         Problem::new(421, "this server has another host name; its operator can add this one with --host")

@@ -10,6 +10,7 @@
 //! Building ─doom→ Failed                                       a dependency of it is known to fail
 //! Building ─join→ Joined ─follow→ Ready, Failed, Queued      follows the build of its derivation, at once if that has ended
 //! Unasked, Queued, Failed until… ─adopt→ Ready               the derivation was known before, and is built
+//! Ready ─withdraw→ Queued                                    its objects are missing or damaged, or not wanted any more
 //! ```
 
 use crate::{
@@ -284,6 +285,10 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Forget, State::Unasked) if build.history.is_empty() => Ok(Step::Stay),
         (Event::Forget, State::Failed { .. } | State::Unasked) => Ok(Step::Move(Build::unasked(build.key.clone()))),
         (Event::Forget, _) => Err(Illegal::NotFailed),
+
+        // A report about objects that it does not have, or not any more, is late.
+        (Event::Withdraw { prefix }, State::Ready(made)) if made.prefix(&build.key) == *prefix => Ok(queued()),
+        (Event::Withdraw { .. }, _) => Ok(Step::Stay),
     }
 }
 

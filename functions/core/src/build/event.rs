@@ -103,6 +103,12 @@ pub enum Event {
     Suspend,
     /// An operator deletes a failure and the attempts that led to it.
     Forget,
+    /// The objects of an attempt are not served any more: one is missing or damaged, or an operator wants them built
+    /// anew.
+    Withdraw {
+        /// The prefix of the objects.
+        prefix: AttemptPrefix,
+    },
 }
 
 /// Why an event was refused.

@@ -13,13 +13,14 @@ use crate::{
         key::{Attr, BuildKey, Product, System},
         time::Timestamp,
     },
-    objects::artifact::{AttemptPrefix, Manifest, ObjectName},
-    ports::{Bell, Deployment, HasBell, HasLedger, HasStore, Ledger, NotCommitted, Read, Store, Unavailable},
+    objects::{artifact::Manifest, inventory::Inventory, stored::Integrity},
+    ports::{Bell, Deployment, HasBell, HasLedger, HasStore, Ledger, NotCommitted, Read, Unavailable},
     quota::limits::{LimitExceeded, Limits, Why},
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     telemetry::{About, Moved, Signal},
 };
 
+pub mod integrity;
 pub mod lease;
 pub mod operator;
 pub mod request;
@@ -141,19 +142,16 @@ pub(crate) async fn load_profile<D: HasLedger>(
     load_row(d, &RowKey::BuildProfile(system, attr.clone()), read).await
 }
 
-/// The manifest below a prefix, if there is one.
-pub(crate) async fn load_manifest<D: HasStore>(d: &D, prefix: &AttemptPrefix) -> Result<Option<Manifest>, Unavailable> {
-    let content = d.store().read(&prefix.object(ObjectName::Manifest)).await?;
-    let read = |content: Vec<u8>| serde_json::from_slice(&content).map_err(|error| Unavailable::new("store", error));
-    content.map(read).transpose()
-}
-
 /// The manifest of a ready build.
-pub(crate) async fn manifest_of<D: HasStore>(d: &D, key: &BuildKey, made: &Made) -> Result<Manifest, Unavailable> {
-    let manifest = load_manifest(d, &made.prefix(key)).await?;
-    manifest
-        .map(|manifest| made.own(manifest))
-        .ok_or_else(|| Unavailable::new("store", format!("{key} has no manifest")))
+pub(crate) async fn manifest_of<D: HasStore>(
+    d: &D,
+    key: &BuildKey,
+    made: &Made,
+) -> Result<Result<Manifest, Integrity>, Unavailable> {
+    let inventory = integrity::inventory(d, &made.prefix(key)).await?;
+    // The inventory of a package has a manifest.
+    let own = |inventory: Inventory| inventory.manifest.map(|manifest| made.own(manifest));
+    Ok(inventory.and_then(|inventory| own(inventory).ok_or(Integrity::OtherContent)))
 }
 
 /// Up to `most` queued builds, including those that are not due yet, in queue order.

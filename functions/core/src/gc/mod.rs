@@ -85,6 +85,8 @@ pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
     match row {
         Row::Build(build) => build.prefixes(),
         Row::Derivation(taken) => vec![taken.prefix.clone()],
+        // A lost object is not served.
+        Row::Served(served) if served.lost => Vec::new(),
         Row::Served(served) => {
             vec![AttemptPrefix { key: served.object.key.clone(), lease: served.object.lease.clone() }]
         }

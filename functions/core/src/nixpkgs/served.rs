@@ -13,7 +13,7 @@ use crate::{
         target::{COMMIT_MIN, PinRef, Query, Target, Wanted},
     },
     nixpkgs::pins::Pinned,
-    objects::artifact::ObjectPath,
+    objects::{artifact::ObjectPath, narinfo::Content},
 };
 
 /// The key of a hit: a target with its system, and of a commit only the first seven digits, so that all spellings of a
@@ -91,6 +91,10 @@ pub struct Served {
     /// The target means another nixpkgs by now, or none. The program is still served while the newer one is built.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stale: bool,
+    /// The object was found missing or damaged: it is not served any more. The row stays, so that its version goes on,
+    /// until a request finds a successor.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lost: bool,
 }
 
 // serde passes a reference.
@@ -103,6 +107,16 @@ impl Served {
     /// The pin and revision under which it was found.
     pub fn pinned(&self) -> Pinned {
         Pinned { pin: self.pin.clone(), rev: self.rev.clone() }
+    }
+
+    /// The object's size and sha256.
+    pub fn content(&self) -> Content {
+        Content { sha256: self.sha256.clone(), size: self.size }
+    }
+
+    /// Whether it is listed under its pin: its target still means it, and its object is served.
+    pub fn is_listed(&self) -> bool {
+        !self.stale && !self.lost
     }
 
     /// Whether it is of the requested nixpkgs: a request that names a commit means that commit, to its last digit.

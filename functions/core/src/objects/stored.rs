@@ -1,12 +1,73 @@
 //! What a store reports of its objects: listings for garbage collection, URLs, and measured uploads.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    id::{key::Rev, time::Timestamp},
+    id::{
+        key::{Rev, Sha256},
+        time::Timestamp,
+    },
     objects::{
         artifact::{AttemptPrefix, CacheName},
         narinfo::Content,
     },
 };
+
+/// An object, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Its sha256, if the store knows it.
+    pub sha256: Option<Sha256>,
+}
+
+impl Fingerprint {
+    /// The content, if the store knows all of it.
+    pub fn content(self) -> Option<Content> {
+        Some(Content { sha256: self.sha256?, size: self.size })
+    }
+}
+
+/// An object, compared with what it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Integrity {
+    /// It is as it must be.
+    Intact,
+    /// It does not exist.
+    Missing,
+    /// It has another size.
+    OtherSize,
+    /// It has another sha256.
+    OtherContent,
+}
+
+impl Integrity {
+    /// Compares an object with what it must be.
+    pub fn of(stored: Option<&Fingerprint>, content: &Content) -> Integrity {
+        match stored {
+            None => Integrity::Missing,
+            Some(stored) if stored.size != content.size => Integrity::OtherSize,
+            Some(stored) if stored.sha256.as_ref() != Some(&content.sha256) => Integrity::OtherContent,
+            Some(_) => Integrity::Intact,
+        }
+    }
+}
+
+/// The text follows "`OBJECT` …".
+impl fmt::Display for Integrity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Integrity::Intact => "is intact",
+            Integrity::Missing => "is missing",
+            Integrity::OtherSize => "has another size than when it was stored",
+            Integrity::OtherContent => "has other content than when it was stored",
+        })
+    }
+}
 
 /// What a packed file turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

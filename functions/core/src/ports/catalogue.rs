@@ -8,7 +8,17 @@ use crate::{
         target::Wanted,
     },
     nixpkgs::catalogue::{About, Entry, Resolution},
+    objects::stored::Integrity,
 };
+
+/// Why there is no catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Its file is missing or damaged.
+    Flawed(Integrity),
+    /// Another version of binplz wrote it, in another format.
+    OtherFormat,
+}
 
 /// What is known of the names of one nixpkgs. It was read before: it answers without I/O, in microseconds.
 pub trait Catalogue: Send + Sync {

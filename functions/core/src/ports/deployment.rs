@@ -13,7 +13,7 @@ use crate::{
     },
     nixpkgs::pins::Pins,
     objects::artifact::ObjectPath,
-    ports::{Bell, Catalogue, DownloadStats, Launcher, Ledger, Store, Unavailable, WaitLimiter},
+    ports::{Bell, Catalogue, DownloadStats, Launcher, Ledger, Store, Unavailable, Unreadable, WaitLimiter},
     telemetry::{About, Signal},
 };
 
@@ -90,12 +90,11 @@ pub trait HasStore: Deployment {
 pub trait HasCatalogues: Deployment {
     /// An open catalogue.
     type Catalogue: Catalogue;
-    /// The catalogue of a lookup file, read once and then kept for a while; `None` if there is none, or none that this
-    /// version can read.
+    /// The catalogue of a lookup file, read once and then kept for a while.
     fn catalogue(
         &self,
         lookup: &ObjectPath,
-    ) -> impl Future<Output = Result<Option<Self::Catalogue>, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<Result<Self::Catalogue, Unreadable>, Unavailable>> + Send;
 }
 
 /// Limits waiting requests.

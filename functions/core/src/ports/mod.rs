@@ -15,7 +15,7 @@ mod store;
 mod wait_limiter;
 
 pub use binary_cache::BinaryCache;
-pub use catalogue::Catalogue;
+pub use catalogue::{Catalogue, Unreadable};
 pub use collect::Collect;
 pub use deployment::{
     Deployment, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore, HasWaitLimiter,

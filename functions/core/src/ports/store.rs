@@ -7,7 +7,8 @@ use crate::{
     id::key::{Rev, Sha256},
     objects::{
         artifact::{AttemptPrefix, ObjectPath},
-        stored::{Location, Method},
+        narinfo::Content,
+        stored::{Fingerprint, Integrity, Location, Method},
     },
     ports::Unavailable,
 };
@@ -26,6 +27,17 @@ pub trait Store: Send + Sync {
         path: &ObjectPath,
         range: Range<u64>,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
+
+    /// Compares an object with what it must be, as quickly as every hit can afford. A store that checks what it returns
+    /// by itself, and is looked through by [`crate::flow::schedule::scrub`], uses this default.
+    fn glance(
+        &self,
+        path: &ObjectPath,
+        content: &Content,
+    ) -> impl Future<Output = Result<Integrity, Unavailable>> + Send {
+        let _ = (path, content);
+        async { Ok(Integrity::Intact) }
+    }
 }
 
 /// Uploads of objects from builders: each is written once, completely or not at all.
@@ -47,6 +59,10 @@ pub trait Intake: Store {
 
     /// An object's size in bytes; `None` if it does not exist.
     fn size(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<u64>, Unavailable>> + Send;
+
+    /// An object's size and sha256, of the bytes as they are stored now; `None` if it does not exist. An object whose
+    /// sha256 the store does not know was not written by this service.
+    fn digest(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Fingerprint>, Unavailable>> + Send;
 
     /// Writes a small object.
     fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;

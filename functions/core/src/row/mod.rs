@@ -11,6 +11,7 @@ use crate::{
     },
 };
 
+pub mod backup;
 mod key;
 mod status_index;
 mod trash;

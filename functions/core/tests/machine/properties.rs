@@ -47,6 +47,7 @@ enum Verb {
     Cancel,
     Suspend,
     Forget,
+    Withdraw,
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
@@ -71,6 +72,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => Just(Verb::Cancel),
         1 => Just(Verb::Suspend),
         1 => Just(Verb::Forget),
+        1 => Just(Verb::Withdraw),
     ];
     // Below a lease and above it, below a delay and above it, up to a cool-down.
     let after = prop_oneof![5 => Just(0), 3 => 1..2_000u64, 3 => 2_000..70_000u64, 1 => 70_000..1_000_000u64];
@@ -141,6 +143,7 @@ impl World {
             Verb::Cancel => Event::Cancel,
             Verb::Suspend => Event::Suspend,
             Verb::Forget => Event::Forget,
+            Verb::Withdraw => Event::Withdraw { prefix: self.build.prefix().unwrap_or_else(another) },
         }
     }
 
@@ -210,10 +213,13 @@ proptest! {
     }
 
     #[test]
-    fn what_is_ready_stays_as_it_is(story in any_story()) {
-        tell(story, |before, _, after| {
-            if matches!(before.build.state, State::Ready { .. }) {
-                prop_assert_eq!(&before.build, &after.build);
+    fn what_is_ready_stays_as_it_is_until_its_own_objects_are_withdrawn(story in any_story()) {
+        tell(story, |before, event, after| {
+            if matches!(before.build.state, State::Ready { .. }) && before.build != after.build {
+                let prefix = before.build.prefix().expect("what is ready has objects");
+                prop_assert_eq!(event, &Event::Withdraw { prefix });
+                let queued = matches!(after.build.state, State::Queued { attempt: 1, .. });
+                prop_assert!(queued);
             }
             Ok(())
         })?;
@@ -225,7 +231,10 @@ proptest! {
         tell(story, |before, event, after| {
             match (&before.build.state, &after.build.state) {
                 // A round begins.
-                (State::Unasked | State::Failed { .. } | State::Joined { .. }, State::Queued { .. }) => claims = 0,
+                (
+                    State::Unasked | State::Failed { .. } | State::Joined { .. } | State::Ready(_),
+                    State::Queued { .. },
+                ) => claims = 0,
                 // It is as if that attempt had not begun.
                 (State::Building(lease), State::Queued { attempt, .. }) if *attempt == lease.attempt => claims -= 1,
                 (State::Queued { .. }, State::Building(lease)) => {

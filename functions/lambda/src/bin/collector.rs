@@ -1,9 +1,13 @@
-//! The function behind a daily schedule: garbage collection.
+//! The function behind a daily schedule: garbage collection, and then the scrub.
 
 use std::process::ExitCode;
 
 use binplz_aws::{Receiving, config::Settings, log};
-use binplz_core::{flow::operator::gc::gc, ports::Deployment, telemetry::About};
+use binplz_core::{
+    flow::{operator::gc::gc, schedule::scrub::verify},
+    ports::Deployment,
+    telemetry::About,
+};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 
@@ -17,10 +21,15 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// Runs one collection. The next day's run continues where this one failed.
+/// Runs one collection, and compares what is left with what it must be. The next day's run continues where this one
+/// failed.
 async fn clear(d: &Receiving) -> Result<(), Error> {
     if let Err(error) = gc(d, false).await {
         d.warn(About::Service, "garbage collection did not finish", &error);
+        return Err(error.into());
+    }
+    if let Err(error) = verify(d, None).await {
+        d.warn(About::Service, "objects were not compared", &error);
         return Err(error.into());
     }
     Ok(())

@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use crate::{
     build::protocol::{Built, Looked},
     flow::{
+        integrity,
         lease::job::{Bearer, Denied, admit},
-        load_build, load_manifest,
+        load_build,
     },
     id::key::Product,
+    objects::inventory::Inventory,
     ports::{HasLedger, HasStore, Ledger},
     row::StatusIndex,
 };
@@ -40,7 +42,8 @@ pub async fn built<D: HasLedger + HasStore>(d: &D, bearer: &Bearer, seen: Looked
     for (attr, key) in keys.by_ref().skip(seen.packages).take(PAGE) {
         // The list may lag: a build that is no longer ready is skipped.
         let Some(prefix) = load_build(d, &key).await?.0.prefix() else { continue };
-        let Some(manifest) = load_manifest(d, &prefix).await? else { continue };
+        // One that is missing or damaged is found and rebuilt elsewhere.
+        let Ok(Inventory { manifest: Some(manifest), .. }) = integrity::inventory(d, &prefix).await? else { continue };
         packages.push((attr, manifest));
     }
     let next = keys.next().map(|_| Looked { packages: seen.packages + PAGE });

@@ -15,7 +15,11 @@ use crate::{
         schedule::failed_dependencies,
     },
     id::key::{BuildKey, DrvHash, LeaseId, Product},
-    objects::artifact::{AttemptPrefix, Manifest, ObjectName, Verdict},
+    objects::{
+        artifact::{AttemptPrefix, Manifest, ObjectName, Verdict},
+        inventory::{Entry, Inventory},
+        stored::Fingerprint,
+    },
     ports::{HasBell, HasLedger, HasStore, Intake, Unavailable},
     telemetry::About,
 };
@@ -46,13 +50,13 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
                 {
                     return Err(Denied::Nonsense("that is another derivation than it was to realise"));
                 }
-                stored = store_manifest(d, bearer, &manifest.cleaned()).await?;
+                stored = store_package(d, bearer, manifest.cleaned()).await?;
             }
             Ok(())
         }
         (Outcome::Catalogued, Product::Catalogue) => {
             if live.is_some() {
-                stored = look_for_catalogue(d, bearer).await?;
+                stored = store_catalogue(d, bearer).await?;
             }
             Ok(())
         }
@@ -96,32 +100,54 @@ async fn tidy_log<D: HasStore<Store: Intake>>(d: &D, prefix: &AttemptPrefix) -> 
     }
 }
 
-/// The bytes of the catalogue, if it is stored.
-async fn look_for_catalogue<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<u64, Denied> {
-    let mut bytes = 0;
+/// Writes the inventory of a catalogue if it is stored, and returns the bytes of all of it.
+async fn store_catalogue<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<u64, Denied> {
+    let (mut objects, mut bytes) = (Vec::new(), 0);
     for name in [ObjectName::Lookup, ObjectName::Details] {
-        let size = d.store().size(&bearer.prefix().object(name)).await?;
-        bytes += size.ok_or(Denied::Nonsense("the catalogue is not in the store"))?;
+        let stored = entry(d, bearer, name).await?.ok_or(Denied::Nonsense("the catalogue is not in the store"))?;
+        bytes += stored.content.size;
+        objects.push(stored);
     }
+    Ok(bytes + store_inventory(d, bearer, None, objects).await?)
+}
+
+/// Writes the inventory, which also lists the log, and returns its bytes.
+async fn store_inventory<D: HasStore<Store: Intake>>(
+    d: &D,
+    bearer: &Bearer,
+    manifest: Option<Manifest>,
+    mut objects: Vec<Entry>,
+) -> Result<u64, Denied> {
+    objects.extend(entry(d, bearer, ObjectName::WholeLog).await?);
+    let json = Inventory { manifest, objects }.to_json().map_err(|error| Unavailable::new("manifest", error))?;
+    let bytes = json.len() as u64;
+    d.store().write(&bearer.prefix().object(ObjectName::Manifest), json).await?;
     Ok(bytes)
 }
 
-/// Writes the manifest if all its programs are stored, and returns the bytes of all of them.
-async fn store_manifest<D: HasStore<Store: Intake>>(
+/// An object as it is stored, for the inventory.
+async fn entry<D: HasStore<Store: Intake>>(
     d: &D,
     bearer: &Bearer,
-    manifest: &Manifest,
-) -> Result<u64, Denied> {
+    name: ObjectName,
+) -> Result<Option<Entry>, Unavailable> {
+    let stored = d.store().digest(&bearer.prefix().object(name.clone())).await?;
+    Ok(stored.and_then(Fingerprint::content).map(|content| Entry { name, content }))
+}
+
+/// Writes the inventory of a package if all its programs are stored, and returns the bytes of all of it.
+async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manifest: Manifest) -> Result<u64, Denied> {
     if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
     }
     if manifest.programs.len() > PROGRAMS_MAX {
         return Err(Denied::Nonsense("these are more programs than this service stores"));
     }
-    let (prefix, mut served, mut bytes) = (bearer.prefix(), 0, 0);
+    let (mut served, mut bytes) = (0, 0);
     for program in &manifest.programs {
-        if let Verdict::Static { size, .. } = program.verdict {
-            if d.store().size(&prefix.object(ObjectName::Program(program.bin.clone()))).await? != Some(size) {
+        if let Verdict::Static { size, sha256, .. } = &program.verdict {
+            let stored = entry(d, bearer, ObjectName::Program(program.bin.clone())).await?;
+            if stored.is_none_or(|stored| stored.content.size != *size || stored.content.sha256 != *sha256) {
                 return Err(Denied::Nonsense("a program is not in the store"));
             }
             served += 1;
@@ -131,10 +157,7 @@ async fn store_manifest<D: HasStore<Store: Intake>>(
     if served == 0 {
         return Err(Denied::Nonsense("no program is static"));
     }
-    let json = serde_json::to_vec(manifest).map_err(|error| Unavailable::new("manifest", error))?;
-    bytes += json.len() as u64;
-    d.store().write(&prefix.object(ObjectName::Manifest), json).await?;
-    Ok(bytes)
+    Ok(bytes + store_inventory(d, bearer, Some(manifest), Vec::new()).await?)
 }
 
 /// The launcher reports that a lease's task has stopped or never started; `ran`: the charged time, if known. Returns

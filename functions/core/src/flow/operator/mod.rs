@@ -6,4 +6,5 @@ pub mod inspect;
 pub(crate) mod keys;
 pub mod orders;
 pub mod pins;
+pub mod restore;
 pub mod stop;

@@ -10,7 +10,7 @@ use crate::{
     billing::traffic::Asked,
     build::{Event, failed_dependencies::FailedDependency},
     flow::{
-        AdvanceError, QUEUE_COUNT, advance, load_build, load_limits,
+        AdvanceError, QUEUE_COUNT, advance, integrity, load_build, load_limits,
         operator::{
             cost::{self, Cost},
             gc,
@@ -20,7 +20,7 @@ use crate::{
         queued,
         request::resolve,
         ring,
-        schedule::failed_dependencies,
+        schedule::{failed_dependencies, scrub},
     },
     gc::Report,
     id::{
@@ -32,7 +32,7 @@ use crate::{
     nixpkgs::pins::{Change, Pins, Withheld},
     ports::{
         Collect, DownloadStats, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore,
-        Read, Unavailable,
+        Intake, Read, Unavailable,
     },
     quota::{
         client::{KeyChange, Keys},
@@ -85,6 +85,11 @@ pub enum Order {
     Gc {
         /// Whether this is a dry run.
         rehearsal: bool,
+    },
+    /// Compare the objects of one build, or of all, with what they must be; rebuild what is missing or damaged.
+    Verify {
+        /// The build; `None`: all.
+        of: Option<Named>,
     },
     /// Return the month's cost and its forecast.
     Cost,
@@ -146,6 +151,8 @@ pub enum Act {
     Forget,
     /// Cancel it.
     Cancel,
+    /// Build it again, although it is ready. Until then its present programs are served.
+    Rebuild,
 }
 
 /// What came of it.
@@ -168,6 +175,8 @@ pub enum Outcome {
     Top(Vec<Asked>),
     /// What was cleared away.
     Gc(Report),
+    /// What was compared, and what was found.
+    Verified(scrub::Report),
     /// What the month has cost, and will.
     Cost(Box<Cost>),
     /// The dependencies that are known to fail.
@@ -213,6 +222,8 @@ outcomes! {
     top: Top(Vec<Asked>);
     /// What was cleared away, where that was asked for.
     cleared: Gc(Report);
+    /// What was compared, where that was asked for.
+    verified: Verified(scrub::Report);
     /// What the month has cost, where that was asked.
     cost: Cost(Box<Cost>);
     /// The dependencies that are known to fail, where those were asked for.
@@ -277,8 +288,8 @@ pub trait Operator {
     fn carry_out(&self, order: Order) -> impl Future<Output = Result<Outcome, Declined>> + Send;
 }
 
-impl<D: HasLedger + HasStore<Store: Collect> + HasBell + HasLauncher + HasCatalogues + HasDownloadStats> Operator
-    for D
+impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + HasCatalogues + HasDownloadStats>
+    Operator for D
 {
     async fn carry_out(&self, order: Order) -> Result<Outcome, Declined> {
         match order {
@@ -304,6 +315,13 @@ impl<D: HasLedger + HasStore<Store: Collect> + HasBell + HasLauncher + HasCatalo
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),
             Order::Top { since, most } => Ok(Outcome::Top(self.download_stats().top(since, most).await?)),
             Order::Gc { rehearsal } => Ok(Outcome::Gc(gc::gc(self, rehearsal).await?)),
+            Order::Verify { of } => {
+                let key = match &of {
+                    Some(of) => Some(key_of(self, of).await?),
+                    None => None,
+                };
+                Ok(Outcome::Verified(scrub::verify(self, key.as_ref()).await?))
+            }
             Order::Cost => Ok(Outcome::Cost(Box::new(cost::cost(self).await?))),
             Order::FailedDependencies => Ok(Outcome::FailedDependencies(failed_dependencies::all(self).await?)),
             Order::ClearDependency(drv) => match failed_dependencies::clear_one(self, &drv).await? {
@@ -355,9 +373,10 @@ async fn on_build<D: HasLedger + HasBell + HasLauncher + HasCatalogues>(
         Act::Warm => advance(d, &key, &Event::Warm).await.map(drop),
         Act::Retry => again(d, &key, &Event::Retry).await,
         Act::Forget => again(d, &key, &Event::Forget).await,
+        Act::Rebuild => rebuild(d, &key).await,
     }
     .map_err(|halt| declined(format!("{of}: {halt}")))?;
-    if matches!(act, Act::Retry | Act::Warm) {
+    if matches!(act, Act::Retry | Act::Warm | Act::Rebuild) {
         ring(d).await;
     }
     Ok(inspect::listing(d, load_build(d, &key).await?.0).await?)
@@ -369,6 +388,18 @@ async fn again<D: HasLedger>(d: &D, key: &BuildKey, event: &Event) -> Result<(),
     // still names the dependency.
     failed_dependencies::clear(d, &load_build(d, key).await?.0).await?;
     advance(d, key, event).await.map(drop)
+}
+
+/// A ready build is made again; one that has failed is tried again.
+async fn rebuild<D: HasLedger + HasBell>(d: &D, key: &BuildKey) -> Result<(), AdvanceError> {
+    let (build, _) = load_build(d, key).await?;
+    match build.prefix() {
+        Some(prefix) => {
+            integrity::anew(d, key, &prefix).await?;
+            Ok(pins::mark_objects(d, &prefix).await?)
+        }
+        None => again(d, key, &Event::Retry).await,
+    }
 }
 
 fn declined(why: impl ToString) -> Declined {

@@ -16,6 +16,7 @@ use crate::{
         pins::{Change, PinRefusal, Pinned, Pins},
         served::{Served, ServedKey},
     },
+    objects::artifact::AttemptPrefix,
     ports::{HasBell, HasLedger, Ledger, Read, Unavailable},
     row::RowKey,
 };
@@ -85,6 +86,16 @@ async fn mark<D: HasLedger>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
     Ok(())
 }
 
+/// Marks the served rows of an attempt's objects, which are served until their successors are built.
+pub(crate) async fn mark_objects<D: HasLedger>(d: &D, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+    for (name, pin) in load(d).await?.all() {
+        let pinned = Pinned { pin: name.clone(), rev: pin.rev.clone() };
+        let of_it = |served: &Served| served.object.key == prefix.key && served.object.lease == prefix.lease;
+        mark_all(d, &pinned, |_| true, of_it).await?;
+    }
+    Ok(())
+}
+
 /// Marks fresh served rows under `pinned` whose key and content match.
 async fn mark_all<D: HasLedger>(
     d: &D,
@@ -108,7 +119,7 @@ async fn mark_all<D: HasLedger>(
 /// Marks a served row, if its content matches.
 async fn mark_one<D: HasLedger>(d: &D, asked: &ServedKey, such: impl Fn(&Served) -> bool) -> Result<(), Unavailable> {
     let marked = |served: Option<&Served>| {
-        let fresh = served.filter(|served| !served.stale && such(served));
+        let fresh = served.filter(|served| served.is_listed() && such(served));
         Ok::<_, Unavailable>(fresh.map(|served| Served { stale: true, ..served.clone() }))
     };
     change_row(d, &RowKey::Served(asked.clone()), marked).await.map(drop)

@@ -5,11 +5,11 @@
 
 use crate::{
     build::{Build, Event, policy::Names},
-    flow::{AdvanceError, advance, load_build, ring, startable},
+    flow::{AdvanceError, advance, integrity, load_build, ring, startable},
     id::key::{BuildKey, Product},
     nixpkgs::pins::{Pins, ResolvedPin},
     objects::artifact::{AttemptPrefix, ObjectName},
-    ports::{HasBell, HasCatalogues, HasLedger, Unavailable},
+    ports::{HasBell, HasCatalogues, HasLedger, Unavailable, Unreadable},
     telemetry::About,
 };
 
@@ -30,10 +30,19 @@ pub(crate) async fn ask_for_all<D: HasLedger + HasBell>(d: &D, pins: &Pins) -> R
     Ok(())
 }
 
-/// Requests the missing catalogue of a program's nixpkgs. The program's request succeeds with or without it.
-pub(crate) async fn ask_beside<D: HasLedger + HasBell>(d: &D, program: &BuildKey) {
+/// Requests the catalogue of a program's nixpkgs where it is missing, or damaged. The program's request succeeds with or
+/// without it.
+pub(crate) async fn ask_beside<D: HasLedger + HasBell + HasCatalogues>(d: &D, program: &BuildKey) {
     let key = BuildKey { product: Product::Catalogue, ..program.clone() };
-    let asked = async { ask(d, &load_build(d, &key).await?.0).await };
+    let asked = async {
+        let (build, _) = load_build(d, &key).await?;
+        let Some(prefix) = build.prefix() else { return ask(d, &build).await };
+        let lookup = prefix.object(ObjectName::Lookup);
+        match d.catalogue(&lookup).await? {
+            Err(Unreadable::Flawed(flaw)) => integrity::withdraw(d, &key, &lookup, flaw).await,
+            Ok(_) | Err(Unreadable::OtherFormat) => Ok(()),
+        }
+    };
     if let Err(error) = asked.await {
         d.warn(About::Build(&key), "a catalogue was not asked for", &error);
     }
@@ -48,7 +57,7 @@ pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     let (build, _) = load_build(d, &key).await?;
     let Some(prefix) = build.prefix() else { return Ok(None) };
     let catalogue = d.catalogue(&prefix.object(ObjectName::Lookup)).await?;
-    Ok(catalogue.map(|catalogue| (prefix, catalogue)))
+    Ok(catalogue.ok().map(|catalogue| (prefix, catalogue)))
 }
 
 async fn ask<D: HasLedger + HasBell>(d: &D, build: &Build) -> Result<(), Unavailable> {

@@ -22,6 +22,9 @@ pub const ANSWER_MAX: usize = 4 << 20;
 /// written.
 const LOG_MAX: usize = 64 << 20;
 
+/// The line in the place of what is damaged.
+pub const DAMAGED: &[u8] = b"binplz: the rest of this log is missing or damaged\n";
+
 /// A part of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -147,15 +150,25 @@ pub(crate) async fn read<D: HasStore>(
     }
     // A segment is removed only after the whole log was stored. So a reader that looks for the segment first, and then
     // for the whole log, misses nothing.
+    let mut whole_to_its_end = true;
     if let Some(whole) = d.store().read(&prefix.object(ObjectName::WholeLog)).await? {
         let most = usize::try_from(d.policy().job.log_bytes).unwrap_or(usize::MAX).max(LOG_MAX);
         for segment in gzip::segments(&whole, most).skip(part.next as usize - 1) {
             match segment {
                 Ok(segment) if part.takes(&segment) => {}
-                Ok(_) => break,
-                Err(damaged) => d.warn(About::Attempt(&prefix.key, &prefix.lease), "its log is not whole", &damaged),
+                Ok(_) => return Ok(part),
+                Err(damaged) => {
+                    d.warn(About::Attempt(&prefix.key, &prefix.lease), "its log is not whole", &damaged);
+                    whole_to_its_end = false;
+                }
             }
         }
+    }
+    // What its builder has reported of its own log.
+    let attempt = build.history.iter().rfind(|attempt| prefix.key == build.key && attempt.lease == prefix.lease);
+    let told = attempt.map_or(0, |attempt| attempt.stats.log_segments);
+    if !whole_to_its_end || (complete && part.next <= told) {
+        part.content.extend_from_slice(DAMAGED);
     }
     Ok(part)
 }

@@ -243,7 +243,10 @@ async fn built<D: HasStore>(
     target: &Target,
     about: About,
 ) -> Result<(Vec<Program>, About), Unavailable> {
-    let manifest = manifest_of(d, &build.key, made).await?.cleaned();
+    let manifest = manifest_of(d, &build.key, made).await?;
+    let manifest =
+        manifest.map_err(|flaw| Unavailable::new("store", format!("the manifest of {} {flaw}", build.key)))?;
+    let manifest = manifest.cleaned();
     let main = match manifest.main(target.wanted.attr().leaf()) {
         Main::Program(program) => Some(program.bin.clone()),
         Main::Many | Main::Missing(_) | Main::None => None,

@@ -3,7 +3,7 @@
 use crate::{
     build::{Build, Event, Made, State},
     flow::{
-        AdvanceError, advance_for, load_build, load_limits, load_row, manifest_of,
+        AdvanceError, advance_for, integrity, load_build, load_limits, load_row, manifest_of,
         operator::pins,
         request::{
             catalogue,
@@ -24,7 +24,7 @@ use crate::{
     nixpkgs::served::{Served, ServedKey},
     objects::{
         artifact::{Main, Manifest, ObjectName, Program, Verdict},
-        stored::Method,
+        stored::{Integrity, Method},
     },
     ports::{HasBell, HasCatalogues, HasLedger, HasStore, Ledger, NotCommitted, Read, Store, Unavailable},
     quota::{
@@ -61,8 +61,11 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     // The single read of a hit. An eventually consistent read may miss the row, so a miss is read again consistently.
     for read in [Read::Eventual, Read::Consistent] {
         seen = match load_row::<D, Served>(d, &asked, read).await? {
-            (Some(served), _) if !served.stale && served.is_of(target.pin.as_ref()) => {
-                return hit(d, served, method).await;
+            (Some(served), version) if served.is_listed() && served.is_of(target.pin.as_ref()) => {
+                match hit(d, served.clone(), method).await? {
+                    Some(hit) => return Ok(hit),
+                    None => (Some(Served { lost: true, ..served }), version),
+                }
             }
             row => row,
         };
@@ -77,10 +80,10 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         (Err(denial @ (Denial::Unserved(_) | Denial::Withheld(..) | Denial::Unavailable(_))), _) => Err(denial),
         // The pin has moved, and its new commit has no such program yet: the last good one is served at once. A request
         // that names a commit gets only that commit, and a package that is taken down is not served.
-        (outcome, Some(served)) if !matches!(target.pin, Some(PinRef::Commit(_))) => {
+        (outcome, Some(served)) if !served.lost && !matches!(target.pin, Some(PinRef::Commit(_))) => {
             match pins::load(d).await?.withheld().contains_key(&served.attr) {
                 true => outcome,
-                false => hit(d, served, method).await,
+                false => hit(d, served, method).await?.map_or(outcome, Ok),
             }
         }
         (outcome, _) => outcome,
@@ -88,7 +91,7 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
 }
 
 /// The outcome by the build's row.
-async fn look<D: HasLedger + HasStore + HasBell>(
+async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     d: &D,
     target: &Target,
     resolved: &Resolved,
@@ -108,8 +111,15 @@ async fn look<D: HasLedger + HasStore + HasBell>(
     if let Some(asker) = starts.filter(|_| startable(d, &build)) {
         build = start(d, build, asker).await?;
     }
+    if let State::Ready(made) = &build.state {
+        if let Some(hit) = serve(d, target, resolved, made, served, method).await? {
+            return Ok(hit);
+        }
+        (build, _) = load_build(d, &resolved.key).await?;
+    }
     match &build.state {
-        State::Ready(made) => serve(d, target, resolved, made, served, method).await,
+        // Its objects are missing, and it was made again meanwhile: the next request sees that.
+        State::Ready(_) => Err(Unavailable::new("store", "an object was missing").into()),
         State::Failed { failure, until, .. } => {
             let rest = until.map(|until| until - d.now());
             let (attr, failure) = (resolved.attr.clone(), Box::new(failure.clone()));
@@ -153,18 +163,25 @@ async fn start<D: HasLedger + HasBell>(d: &D, build: Build, asker: &Asker<'_>) -
     Ok(asked)
 }
 
-/// A ready build: the requested program, stored in a served row, so that the next request is a hit.
-async fn serve<D: HasLedger + HasStore>(
+/// A ready build: the requested program, stored in a served row, so that the next request is a hit. `None`: an object is
+/// missing or damaged, and the build is queued again.
+async fn serve<D: HasLedger + HasStore + HasBell>(
     d: &D,
     target: &Target,
     resolved: &Resolved,
     made: &Made,
     version: Version,
     method: Method,
-) -> Result<RequestOutcome, Denial> {
+) -> Result<Option<RequestOutcome>, Denial> {
     let Resolved { pin, attr, key, .. } = resolved;
     let prefix = made.prefix(key);
-    let manifest = manifest_of(d, key, made).await?;
+    let manifest = match manifest_of(d, key, made).await? {
+        Ok(manifest) => manifest,
+        Err(flaw) => {
+            integrity::withdraw(d, key, &prefix.object(ObjectName::Manifest), flaw).await?;
+            return Ok(None);
+        }
+    };
     let program = choose(&target.wanted, attr, &manifest)?;
     let (sha256, size) = match &program.verdict {
         Verdict::Static { sha256, size, .. } => (sha256.clone(), *size),
@@ -181,6 +198,7 @@ async fn serve<D: HasLedger + HasStore>(
         size,
         object: prefix.object(ObjectName::Program(program.bin.clone())),
         stale: false,
+        lost: false,
     };
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
         // Another request has written it; the program found stands either way.
@@ -220,11 +238,23 @@ fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'
     })
 }
 
-/// The only place that hands out a program.
-async fn hit<D: HasLedger + HasStore>(d: &D, served: Served, method: Method) -> Result<RequestOutcome, Denial> {
+/// The only place that hands out a program. `None`: its object is missing or damaged, and out of service now.
+async fn hit<D: HasLedger + HasStore + HasBell>(
+    d: &D,
+    served: Served,
+    method: Method,
+) -> Result<Option<RequestOutcome>, Denial> {
     if let Some(until) = egress::shut(d).await? {
         return Err(Denial::EgressCeiling { until, rest: until - d.now() });
     }
-    let at = egress::counted(d.policy(), d.store().url(&served.object, method).await?);
-    Ok(RequestOutcome::Hit { served, at })
+    match d.store().glance(&served.object, &served.content()).await? {
+        Integrity::Intact => {
+            let at = egress::counted(d.policy(), d.store().url(&served.object, method).await?);
+            Ok(Some(RequestOutcome::Hit { served, at }))
+        }
+        flaw => {
+            integrity::withdraw_served(d, &served, flaw).await?;
+            Ok(None)
+        }
+    }
 }

@@ -5,5 +5,6 @@ pub(crate) mod egress;
 pub(crate) mod failed_dependencies;
 pub(crate) mod follow;
 pub mod promote;
+pub mod scrub;
 pub(crate) mod status_index;
 pub mod sweep;
