@@ -1,5 +1,5 @@
-//! Keeps the data directory out of builders' sight: each builder runs in a mount namespace in which that directory is
-//! empty, but for the roots of the nixpkgs, which Nix looks up when it collects garbage.
+//! Keeps the data directory out of builders' sight: each builder runs in a mount namespace in which that directory has
+//! two directories only, which Nix needs: the roots of the nixpkgs, and the builders' shared cache.
 //!
 //! util-linux's `unshare` and `mount` make the namespace. Root needs no more; another user needs a user namespace around
 //! it, and a second one in which it is itself again and cannot unmount anything.
@@ -19,8 +19,11 @@ use crate::dir::{DataDir, OpenError};
 const HIDE: &str = r#"
 data=$1; shift
 mount -t tmpfs -o mode=0711,size=64k binplz "$data/hidden"
-mkdir "$data/hidden/roots"
-mount --bind "$data/roots" "$data/hidden/roots"
+for name in roots cache; do
+  [ -d "$data/$name" ] || continue
+  mkdir "$data/hidden/$name"
+  mount --bind "$data/$name" "$data/hidden/$name"
+done
 mount --rbind "$data/hidden" "$data"
 exec "$@""#;
 
