@@ -55,7 +55,7 @@ fn a_dependencys_failure_is_told_as_the_dependencys() {
             "onWrongHash",
             "wrongHash",
             Kind::HashMismatch,
-            "a source has another hash than the package says, in its dependency wrongHash: hash mismatch in \
+            "the hash of a downloaded source differs from the package's, in its dependency wrongHash: hash mismatch in \
              fixed-output derivation 'wrongHash.drv'",
         ),
     ] {

@@ -75,7 +75,7 @@ fn a_machine_that_is_not_set_up_for_builds_is_its_operators_business() {
 fn a_package_that_nix_refuses_to_build_in_a_sandbox_is_no_fault_of_the_machine() {
     let bench = Bench::new().configure("sandbox = true\nsandbox-paths = /bin /usr /lib /lib64 /etc/alternatives");
     let endpoint = bench.work(bench.job("failing.noChroot"));
-    let said = "no machine here can build it: derivation 'noChroot-1.0.drv' has '__noChroot' set";
+    let said = "no builder of this service can build it: derivation 'noChroot-1.0.drv' has '__noChroot' set";
     assert_failed(&endpoint, Kind::NoMachine, Next::Nothing, said);
 }
 

@@ -48,8 +48,9 @@ fn a_source_that_can_not_be_had_is_tried_again_and_named() {
 fn a_source_that_is_another_one_by_now_is_not_tried_again() {
     let web = Web::start(|_| Gives::All(b"another source\n".into()));
     for (endpoint, name) in fetched_from(&web.url("/source")).iter().zip(["builtinSource", "curlSource"]) {
-        let said =
-            format!("a source has another hash than the package says, in its dependency {name}: hash mismatch in");
+        let said = format!(
+            "the hash of a downloaded source differs from the package's, in its dependency {name}: hash mismatch in"
+        );
         assert_failed(endpoint, Kind::HashMismatch, Next::Nothing, &said);
     }
 }
