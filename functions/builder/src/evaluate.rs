@@ -1,7 +1,7 @@
 //! One evaluation of the requested attribute: the package's description, and its derivation, which is written to the
 //! store.
 //!
-//! The evaluation is restricted to the set ([`restricted_to`]), and the attribute path, which strangers choose, is
+//! The evaluation is restricted to the set ([`nixpkgs::restricted_to`]), and the attribute path, which strangers choose, is
 //! passed as data.
 
 use std::{ffi::OsString, path::Path};

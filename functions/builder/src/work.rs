@@ -3,10 +3,7 @@
 use std::{
     io::{Write, stderr},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        mpsc::{self, Sender},
-    },
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -31,7 +28,7 @@ use crate::{
     offer, plan,
     programs::{self, failure_of},
     progress_channel::ProgressChannel,
-    realise::realise,
+    realise::{Output, realise},
     scratch::Scratch,
     settings,
     stop::{Stop, Why},
@@ -139,26 +136,22 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     let (to_offer, to_build, scratch) = (&to_offer, &to_build, &scratch);
     thread::scope(|scope| {
         let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
-        let made = program(context, job, attr, package, to_build, scratch, built, stats);
+        let made = realise(context, &package, to_build, &job.limits, scratch, built, stats)
+            .and_then(|output| programs_of(context, job, attr, package, &output));
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
         made.map(Some)
     })
 }
 
-/// From a package that this task realises to its programs in the store.
-fn program(
+/// From a realised package to its programs in the store.
+fn programs_of(
     context: &BuildContext,
     job: &Job,
     attr: &Attr,
     package: Package,
-    to_build: &[String],
-    scratch: &Scratch,
-    built: Sender<()>,
-    stats: &mut Stats,
+    output: &Output,
 ) -> Result<Manifest, Ending> {
-    let output = realise(context, &package, to_build, &job.limits, scratch, built, stats)?;
-
     context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
     let main: Vec<&str> =
         package.main_program.iter().map(String::as_str).chain([attr.leaf(), &package.pname]).collect();

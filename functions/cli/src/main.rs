@@ -74,6 +74,7 @@ fn main() -> ExitCode {
 }
 
 /// Ends a command whose standard output is closed (`binplz list | head`) or on a full disk. `print!` panics then.
+#[expect(clippy::disallowed_methods, reason = "a panic's hook has no way back to main")]
 fn end_when_output_fails() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| match panic_message(info.payload()) {

@@ -21,7 +21,7 @@ use binplz_core::{
     },
     ports::Unavailable,
 };
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
     draft::hash_of,
@@ -36,12 +36,19 @@ const READERS: usize = 16;
 const EIO: i32 = 5;
 
 /// The files that were read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Checked {
     known: Mutex<HashMap<ObjectPath, Known>>,
     /// Concurrent requests for one object read it once.
-    readers: [tokio::sync::Mutex<()>; READERS],
+    readers: [Semaphore; READERS],
     hasher: RandomState,
+}
+
+impl Default for Checked {
+    fn default() -> Checked {
+        let readers = std::array::from_fn(|_| Semaphore::new(1));
+        Checked { known: Mutex::default(), readers, hasher: RandomState::new() }
+    }
 }
 
 /// A file when it was read.
@@ -94,7 +101,7 @@ impl Checked {
             Some(known) => Some(known.digest),
             None => {
                 let reader = self.hasher.hash_one(path) as usize % READERS;
-                let _reads = self.readers[reader].lock().await;
+                let _reads = self.readers[reader].acquire().await.map_err(unavailable)?;
                 match self.unchanged(path, &about) {
                     Some(known) => Some(known.digest),
                     None => self.digest(path, file).await?,
