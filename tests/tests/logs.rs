@@ -23,7 +23,7 @@ use binplz_core::{
         gzip,
         stored::Method,
     },
-    ports::{Deployment, HasLedger, HasStore, Intake, Ledger},
+    ports::{Deployment, HasLedger, HasStore, Inspect, Intake, Ledger},
     quota::client::Asker,
     telemetry::Signal,
 };

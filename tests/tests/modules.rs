@@ -172,11 +172,12 @@ fn a_cycle_is_found_whatever_its_form() {
 }
 
 /// The actions by which a port is used on AWS. A role has the port if it allows one of each group.
-const PORTS: [(&str, &[&[&str]]); 8] = [
+const PORTS: [(&str, &[&[&str]]); 9] = [
     ("HasLedger", &[&["dynamodb:GetItem"]]),
     ("HasBell", &[&["sqs:SendMessage"]]),
     ("HasLauncher", &[&["ecs:RunTask", "ecs:StopTask"]]),
     ("HasStore", &[&["s3:GetObject", "s3:ListBucket"]]),
+    ("Inspect", &[&["s3:GetObject"]]),
     ("Intake", &[&["s3:PutObject"]]),
     ("Collect", &[&["s3:DeleteObject"], &["s3:ListBucket"]]),
     ("HasCatalogues", &[&["s3:GetObject"]]),

@@ -37,7 +37,7 @@ use binplz_core::{
         narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
         stored::{Measured, Method},
     },
-    ports::{BinaryCache, Collect, Deployment, HasStore, Intake, Unavailable},
+    ports::{BinaryCache, Collect, Deployment, HasStore, Inspect, Intake, Unavailable},
     quota::client::Asker,
 };
 use binplz_local::LocalBinaryCache;

@@ -17,7 +17,7 @@ use binplz_core::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path},
         stored::{Fingerprint, Location, Method},
     },
-    ports::{Intake, Store, Unavailable},
+    ports::{Inspect, Intake, Store, Unavailable},
 };
 use sha2::Digest;
 
@@ -168,25 +168,7 @@ impl Store for S3Store {
     }
 }
 
-impl Intake for S3Store {
-    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
-        let (size, checksum) = (size.to_string(), base64_of(sha256));
-        // In the order of their names, as they are signed.
-        let headers = [
-            ("content-length", size.as_str()),
-            ("content-type", media_type(path)),
-            // The uploader gets a 412 if its object exists already.
-            ("if-none-match", "*"),
-            ("x-amz-checksum-sha256", checksum.as_str()),
-        ];
-        let url = self.objects.signed("PUT", &path.to_string(), &headers, GRANT_LIFE)?;
-        Ok(PresignedUpload { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
-    }
-
-    async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
-        self.objects.signed("GET", &nixpkgs_path(rev), &[], URL_LIFE)
-    }
-
+impl Inspect for S3Store {
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
         match self.s3.head_object().bucket(&self.bucket).key(path.to_string()).send().await {
             Ok(head) => Ok(head.content_length().and_then(|length| u64::try_from(length).ok())),
@@ -206,6 +188,26 @@ impl Intake for S3Store {
             Err(error) if matches!(error.as_service_error(), Some(HeadObjectError::NotFound(_))) => Ok(None),
             Err(error) => Err(unavailable(ROLE, &error)),
         }
+    }
+}
+
+impl Intake for S3Store {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
+        let (size, checksum) = (size.to_string(), base64_of(sha256));
+        // In the order of their names, as they are signed.
+        let headers = [
+            ("content-length", size.as_str()),
+            ("content-type", media_type(path)),
+            // The uploader gets a 412 if its object exists already.
+            ("if-none-match", "*"),
+            ("x-amz-checksum-sha256", checksum.as_str()),
+        ];
+        let url = self.objects.signed("PUT", &path.to_string(), &headers, GRANT_LIFE)?;
+        Ok(PresignedUpload { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
+    }
+
+    async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
+        self.objects.signed("GET", &nixpkgs_path(rev), &[], URL_LIFE)
     }
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {

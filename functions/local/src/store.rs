@@ -17,7 +17,7 @@ use binplz_core::{
         narinfo::Content,
         stored::{Fingerprint, Integrity, Location, Method},
     },
-    ports::{Intake, Store, Unavailable},
+    ports::{Inspect, Intake, Store, Unavailable},
 };
 use thiserror::Error;
 use tokio::{sync::Notify, task::spawn_blocking};
@@ -264,19 +264,21 @@ impl Store for LocalStore {
     }
 }
 
-impl Intake for LocalStore {
-    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
-        let terms = Terms { size, sha256: sha256.clone(), expires: binplz_clock::now() + GRANT_LIFE };
-        let url = format!("{}?{}", Self::object_url(&self.uploads, path), self.secret.query(path, &terms));
-        Ok(PresignedUpload { url, headers: Vec::new() })
-    }
-
+impl Inspect for LocalStore {
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
         Ok(absent(fs::metadata(self.file(path)))?.map(|about| about.len()))
     }
 
     async fn digest(&self, path: &ObjectPath) -> Result<Option<Fingerprint>, Unavailable> {
         self.checked.digest(path, self.file(path)).await
+    }
+}
+
+impl Intake for LocalStore {
+    async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
+        let terms = Terms { size, sha256: sha256.clone(), expires: binplz_clock::now() + GRANT_LIFE };
+        let url = format!("{}?{}", Self::object_url(&self.uploads, path), self.secret.query(path, &terms));
+        Ok(PresignedUpload { url, headers: Vec::new() })
     }
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {

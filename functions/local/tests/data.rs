@@ -17,7 +17,7 @@ use binplz_core::{
         artifact::{ObjectName, ObjectPath},
         narinfo::StoreDir,
     },
-    ports::{Intake, Ledger, NotCommitted, Read, Store},
+    ports::{Inspect, Intake, Ledger, NotCommitted, Read, Store},
     row::{Row, RowKey, Swap, Version},
 };
 use binplz_local::{DataDir, LocalBinaryCache, LocalLauncher, LocalLedger, LocalStore, OpenError, UploadError};

@@ -6,7 +6,7 @@ use std::{io::Write, path::Path, sync::Arc};
 use binplz_core::{
     id::{key::hex, time::Timestamp},
     objects::artifact::{ObjectName, ObjectPath},
-    ports::{Intake, Ledger, NotCommitted},
+    ports::{Inspect, Intake, Ledger, NotCommitted},
     row::{Swap, Version},
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore};

@@ -9,7 +9,7 @@ use binplz_core::{
         narinfo::Content,
         stored::Measured,
     },
-    ports::{BinaryCache, Collect, Intake},
+    ports::{BinaryCache, Collect, Inspect, Intake},
 };
 use binplz_nar::Packer;
 

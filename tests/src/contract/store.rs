@@ -13,7 +13,7 @@ use binplz_core::{
         narinfo::Content,
         stored::{Fingerprint, Held, Integrity, KeptNixpkgs},
     },
-    ports::{Collect, Intake, Store},
+    ports::{Collect, Inspect, Intake, Store},
 };
 
 use super::{

@@ -17,7 +17,7 @@ use binplz_core::{
         narinfo::Content,
         stored::{Cached, Fingerprint, Held, Integrity, KeptNixpkgs, Location, Method},
     },
-    ports::{Collect, Intake, Store, Unavailable},
+    ports::{Collect, Inspect, Intake, Store, Unavailable},
 };
 use binplz_local::LocalStore;
 
@@ -102,18 +102,22 @@ impl Store for Objects {
     }
 }
 
+impl Inspect for Objects {
+    async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
+        self.inner.size(path).await
+    }
+
+    async fn digest(&self, path: &ObjectPath) -> Result<Option<Fingerprint>, Unavailable> {
+        self.inner.digest(path).await
+    }
+}
+
 impl Intake for Objects {
     async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         self.inner.grant(path, size, sha256).await
     }
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
         self.inner.nixpkgs(rev).await
-    }
-    async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
-        self.inner.size(path).await
-    }
-    async fn digest(&self, path: &ObjectPath) -> Result<Option<Fingerprint>, Unavailable> {
-        self.inner.digest(path).await
     }
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         self.inner.write(path, content).await

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use binplz_core::{
     objects::artifact::{ObjectName, ObjectPath},
-    ports::{Intake, Ledger, Read, Store},
+    ports::{Inspect, Ledger, Read, Store},
     row::{Row, StatusIndex, Version},
 };
 use binplz_local::{DataDir, LocalLedger, LocalStore, OpenError};

@@ -13,7 +13,7 @@ use binplz_core::{
         narinfo::StoreDir,
         stored::Method,
     },
-    ports::{BinaryCache, Collect, Intake, Store},
+    ports::{BinaryCache, Collect, Inspect, Intake, Store},
 };
 use binplz_local::{DataDir, LocalBell, LocalBinaryCache, LocalLedger, LocalStore, UploadError};
 use binplz_tests::contract::{binary_cache::Promotes, store::Uploads};

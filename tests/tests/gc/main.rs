@@ -33,7 +33,7 @@ use binplz_core::{
         artifact::{AttemptPrefix, ObjectName},
         stored::Method,
     },
-    ports::{Collect, Deployment, HasLedger, HasStore, Intake, Ledger},
+    ports::{Collect, Deployment, HasLedger, HasStore, Inspect, Intake, Ledger},
     quota::client::Asker,
     row::{Row, RowKey},
 };

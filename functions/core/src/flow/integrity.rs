@@ -18,7 +18,7 @@ use crate::{
         inventory::Inventory,
         stored::Integrity,
     },
-    ports::{HasBell, HasLedger, HasStore, Intake, Store, Unavailable},
+    ports::{HasBell, HasLedger, HasStore, Inspect, Store, Unavailable},
     row::RowKey,
     telemetry::About,
 };
@@ -91,7 +91,7 @@ pub async fn check<D: HasLedger + HasStore + HasBell>(d: &D, object: &ObjectPath
 }
 
 /// Compares every object of a ready build with its inventory, by reading each one.
-pub(crate) async fn flaws<D: HasStore<Store: Intake>>(
+pub(crate) async fn flaws<D: HasStore<Store: Inspect>>(
     d: &D,
     prefix: &AttemptPrefix,
 ) -> Result<(Vec<Flaw>, u64), Unavailable> {

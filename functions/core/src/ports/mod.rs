@@ -24,7 +24,7 @@ pub use doorbell::Bell;
 pub use download_stats::DownloadStats;
 pub use launcher::{Launcher, NotLaunched};
 pub use ledger::{Cursor, Ledger, NotCommitted, Read, Scanned};
-pub use store::{Intake, Store};
+pub use store::{Inspect, Intake, Store};
 pub use wait_limiter::{WaitLimiter, Watch};
 
 /// A backend failed, or its answer was lost: the outcome is unknown, and a retry is right.

@@ -40,8 +40,18 @@ pub trait Store: Send + Sync {
     }
 }
 
+/// What is stored: an object's size and content, without reading it into memory.
+pub trait Inspect: Store {
+    /// An object's size in bytes; `None` if it does not exist.
+    fn size(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<u64>, Unavailable>> + Send;
+
+    /// An object's size and sha256, of the bytes as they are stored now; `None` if it does not exist. An object whose
+    /// sha256 the store does not know was not written by this service.
+    fn digest(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Fingerprint>, Unavailable>> + Send;
+}
+
 /// Uploads of objects from builders: each is written once, completely or not at all.
-pub trait Intake: Store {
+pub trait Intake: Inspect {
     /// A presigned upload of one object of exactly this size and content, valid for a short time.
     fn grant(
         &self,
@@ -56,13 +66,6 @@ pub trait Intake: Store {
         let error = Unavailable::new("store", format!("it keeps no nixpkgs, and the pin of {rev} wants one"));
         async { Err(error) }
     }
-
-    /// An object's size in bytes; `None` if it does not exist.
-    fn size(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<u64>, Unavailable>> + Send;
-
-    /// An object's size and sha256, of the bytes as they are stored now; `None` if it does not exist. An object whose
-    /// sha256 the store does not know was not written by this service.
-    fn digest(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Fingerprint>, Unavailable>> + Send;
 
     /// Writes a small object.
     fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;

@@ -143,17 +143,13 @@ fn a_download_that_broke_off_goes_on_where_it_was() {
 
 #[test]
 fn what_came_damaged_is_downloaded_again_and_never_takes_a_place() {
-    let (server, data) = with_tree();
-    let object = server.get("/tree").header("location").expect("a location").replace(&server.origin(), "");
-    let file = data.path().join("data/objects").join(object.trim_start_matches("/-/objects/"));
-    let mut bytes = fs::read(&file).expect("the object");
-    bytes[1000] ^= 1;
-    fs::write(&file, bytes).expect("the object");
+    let (server, _data) = with_tree();
     let stub = server.get("/tree").body;
     everywhere(|shell, client| {
         let machine = Machine::new(shell, client, Some("openssl"));
         machine.save("tree", &stub);
         machine.save("install", &server.get("/-/install/tree").body);
+        damage(&machine, client);
         for line in ["sh ./tree --version", "BINPLZ_DIR=. sh < install"] {
             let out = machine.run(line);
             assert_eq!(out.status.code(), Some(1), "{shell:?} {client:?}");
@@ -162,6 +158,27 @@ fn what_came_damaged_is_downloaded_again_and_never_takes_a_place() {
             assert_eq!(machine.files("."), ["install", "tree"]);
         }
     });
+}
+
+/// One byte of each download of the tool is another on its way.
+fn damage(machine: &Machine, client: Client) {
+    let other = "printf x | /usr/bin/dd bs=1 seek=1000 conv=notrunc status=none";
+    let (tool, damaged) = match client {
+        Client::Curl => (
+            "curl",
+            format!(
+                "$real \"$@\" > $at/came; code=$?; [ ! -s $at/came ] || {other} of=$at/came; /usr/bin/cat $at/came; exit $code"
+            ),
+        ),
+        // -O FILE
+        _ => (
+            "wget",
+            format!(
+                "for o; do [ \"$last\" != -O ] || file=$o; last=$o; done; $real \"$@\"; code=$?; [ ! -s \"$file\" ] || {other} of=\"$file\"; exit $code"
+            ),
+        ),
+    };
+    machine.replace(tool, &format!("case \"$*\" in */-/objects/*) {damaged} ;; esac\nexec $real \"$@\""));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
         inventory::{Entry, Inventory},
         stored::Fingerprint,
     },
-    ports::{HasBell, HasLedger, HasStore, Intake, Unavailable},
+    ports::{HasBell, HasLedger, HasStore, Inspect, Intake, Unavailable},
     telemetry::About,
 };
 

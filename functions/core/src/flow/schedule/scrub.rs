@@ -18,7 +18,7 @@ use crate::{
     id::key::BuildKey,
     nixpkgs::served::Served,
     objects::{artifact::AttemptPrefix, stored::Integrity},
-    ports::{Cursor, HasBell, HasLedger, HasStore, Intake, Ledger, Unavailable},
+    ports::{Cursor, HasBell, HasLedger, HasStore, Inspect, Ledger, Unavailable},
     row::Row,
     telemetry::About,
 };
@@ -82,7 +82,7 @@ impl Default for Next {
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
-pub async fn verify<D: HasLedger + HasBell + HasStore<Store: Intake>>(
+pub async fn verify<D: HasLedger + HasBell + HasStore<Store: Inspect>>(
     d: &D,
     of: Option<&BuildKey>,
 ) -> Result<Report, Unavailable> {
@@ -116,7 +116,7 @@ impl Scrub {
     ///
     /// # Errors
     /// [`Unavailable`]: call it again; the same rows come next.
-    pub async fn step<D: HasLedger + HasBell + HasStore<Store: Intake>>(
+    pub async fn step<D: HasLedger + HasBell + HasStore<Store: Inspect>>(
         &mut self,
         d: &D,
         rows: usize,
@@ -147,7 +147,7 @@ impl Scrub {
     }
 
     /// Compares the objects of attempts that were not looked at.
-    async fn compare<D: HasStore<Store: Intake>>(
+    async fn compare<D: HasStore<Store: Inspect>>(
         &mut self,
         d: &D,
         prefixes: impl Iterator<Item = AttemptPrefix>,
@@ -165,7 +165,7 @@ impl Scrub {
         Ok(())
     }
 
-    async fn look_at_build<D: HasLedger + HasBell + HasStore<Store: Intake>>(
+    async fn look_at_build<D: HasLedger + HasBell + HasStore<Store: Inspect>>(
         &mut self,
         d: &D,
         build: &Build,
@@ -196,7 +196,7 @@ impl Scrub {
         Ok(())
     }
 
-    async fn look_at_served<D: HasLedger + HasBell + HasStore<Store: Intake>>(
+    async fn look_at_served<D: HasLedger + HasBell + HasStore<Store: Inspect>>(
         &mut self,
         d: &D,
         served: &Served,
