@@ -217,7 +217,7 @@ async fn what_waits_for_money_says_so_and_goes_on_when_there_is_some() {
 
 #[tokio::test]
 async fn a_full_store_takes_no_build_until_there_is_room_and_serves_what_it_has() {
-    let mut policy = Policy { slots: 9, store_bytes: Some(1000), ..Policy::default() };
+    let mut policy = Policy { slots: 9, store_bytes: Some(1150), ..Policy::default() };
     (policy.job.package_bytes, policy.job.log_bytes, policy.job.cache_bytes) = (300, 100, 0);
     let w = World::with(policy);
     // What each may store at most is held for it: two at a time.
@@ -236,7 +236,7 @@ async fn a_full_store_takes_no_build_until_there_is_room_and_serves_what_it_has(
     w.finish("hello").await;
     dispatch(&*w).await.expect("the ledger");
     w.finish("ed").await;
-    while w.limits().await.stored() <= 600 {
+    while w.limits().await.stored() <= 750 {
         build(&w, &format!("p{}", w.limits().await.stored()), Duration::ZERO).await;
     }
     let refused = problem(ask(&w, "dash").await);
