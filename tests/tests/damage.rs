@@ -1,5 +1,5 @@
-//! No row is trusted for what its objects are: one that is missing or damaged is not served, whichever it is and whoever finds
-//! it, and its build is made again.
+//! No row proves its objects: one that is missing or damaged is not served, for each kind of object and each flow that finds it,
+//! and its build is made again.
 
 use std::{fs, sync::Arc};
 

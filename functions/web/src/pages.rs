@@ -9,10 +9,7 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    answer::{
-        asked::{Asked, Format},
-        problem::Problem,
-    },
+    answer::{asked::Format, problem::Problem},
     flow::request::{
         builds::{self, Builds, Line},
         package::{self, Package, Program},
@@ -21,7 +18,7 @@ use binplz_core::{
     },
     id::{
         shell,
-        target::{Query, Search, Target},
+        target::{Query, Search},
     },
     ports::{Deployment, HasCatalogues, HasLedger, HasStore},
     telemetry::About,
@@ -31,7 +28,7 @@ use serde::Serialize;
 use crate::{
     assets,
     respond::{self, TEXT, plain},
-    target::{denied, problem},
+    target::{asked_for, denied, problem},
 };
 
 /// What was built lately, on the home page.
@@ -208,10 +205,6 @@ pub(crate) async fn robots() -> Response {
 /// `/favicon.ico`: there is none, and it is no program.
 pub(crate) async fn favicon() -> StatusCode {
     StatusCode::NO_CONTENT
-}
-
-fn asked_for<'a, D: Deployment>(d: &'a D, target: Option<&'a Target>, format: Format) -> Asked<'a> {
-    Asked { origin: d.origin(), target, format, retry: false }
 }
 
 /// The same thing in the form that was asked for.

@@ -159,7 +159,7 @@ pub(crate) async fn build<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     };
     let asker = asker(viewer, &headers);
     let outcome = program::request(&*d, &target, stored::Method::Get, Some(&asker)).await;
-    let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
+    let asked = asked_for(&*d, Some(&target), format);
     let mut response = respond::answer(outcome.answer(&asked));
     // Another person's click may have been first; then it may be there already.
     if format == Format::Html
@@ -197,7 +197,7 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     if format != Format::Html && outcome.served().is_some() {
         d.emit(About::Service, Signal::Answered { hit: outcome.served(), to: None });
     }
-    let asked = Asked { origin: d.origin(), target: Some(&target), format, retry: false };
+    let asked = asked_for(&*d, Some(&target), format);
     let mut response = match format {
         Format::Shell => respond::plain(200, TEXT, outcome.status_line(&asked)),
         Format::Json => match status::status(&*d, &target).await {
@@ -260,7 +260,7 @@ pub(crate) async fn log<D: HasLedger + HasStore + HasCatalogues>(
             }
             response
         }
-        Err(denial) => denied(&*d, denial, &Asked { origin: d.origin(), target: Some(&target), format, retry: false }),
+        Err(denial) => denied(&*d, denial, &asked_for(&*d, Some(&target), format)),
     }
 }
 
@@ -275,8 +275,13 @@ fn parse(uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem
     Query::parse(path, query).map(|query| query.target).map_err(|why| Problem::bad_target(&why))
 }
 
+/// A request that does not poll.
+pub(crate) fn asked_for<'a, D: Deployment>(d: &'a D, target: Option<&'a Target>, format: Format) -> Asked<'a> {
+    Asked { origin: d.origin(), target, format, retry: false }
+}
+
 pub(crate) fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
-    respond::answer(problem.answer(&Asked { origin: d.origin(), target: None, format, retry: false }))
+    respond::answer(problem.answer(&asked_for(d, None, format)))
 }
 
 /// The answer to a request with nothing to show.

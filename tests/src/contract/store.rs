@@ -88,7 +88,7 @@ pub async fn what_was_granted_can_be_written_and_read(uploads: &impl Uploads) ->
     expect(uploads, &log, Some(b"")).await
 }
 
-/// Whoever wrote it: a builder with a grant, or the service itself. So each object can be compared with what it must be.
+/// Each object can be compared with what it must be, if a builder uploaded it or if the service wrote it.
 pub async fn an_object_is_known_by_its_size_and_its_sha256(uploads: &impl Uploads) -> Kept {
     let (store, path) = (uploads.store(), program("tree"));
     let content = |hex| Content { sha256: sha256(hex), size: CONTENT.len() as u64 };
@@ -240,7 +240,7 @@ pub async fn what_is_offered_is_written_once_and_by_its_own_grant(uploads: &impl
 /// No other object of the attempt, and no segment of another attempt or another build.
 pub async fn the_segments_of_a_log_are_removed_and_nothing_else(uploads: &impl Uploads) -> Kept {
     let (store, program) = (uploads.store(), program("log"));
-    let prefix = AttemptPrefix { key: program.key.clone(), lease: program.lease.clone() };
+    let prefix = program.prefix();
     let other = AttemptPrefix { lease: lease_id(2), ..prefix.clone() };
     let another = AttemptPrefix { key: key(2), ..prefix.clone() };
     store.remove_segments(&prefix).await?;
@@ -321,7 +321,7 @@ pub async fn homes_are_told_with_what_lies_in_them(uploads: &impl Uploads) -> Ke
 /// More than is removed at once, of every kind; a home of the same build stays, and one of another.
 pub async fn a_home_is_removed_and_no_other(uploads: &impl Uploads) -> Kept {
     let (store, program) = (uploads.store(), program("tree"));
-    let prefix = AttemptPrefix { key: program.key.clone(), lease: program.lease.clone() };
+    let prefix = program.prefix();
     let others =
         [AttemptPrefix { lease: lease_id(2), ..prefix.clone() }, AttemptPrefix { key: key(11), ..prefix.clone() }];
     let names = [ObjectName::Manifest, ObjectName::WholeLog, ObjectName::Lookup, ObjectName::Details];

@@ -1,4 +1,4 @@
-//! What a client holds of a server is little, and not for long: nobody else waits for a client that is slow.
+//! A client holds little of a server, and not for long: a slow client delays no other.
 
 use std::{
     fs,

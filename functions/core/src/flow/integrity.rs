@@ -73,8 +73,8 @@ pub(crate) async fn inventory_in<S: Store>(
 /// # Errors
 /// [`Unavailable`].
 pub async fn check<D: HasLedger + HasStore + HasBell>(d: &D, object: &ObjectPath) -> Result<Integrity, Unavailable> {
-    let prefix = AttemptPrefix { key: object.key.clone(), lease: object.lease.clone() };
-    let (object, flaw) = match inventory(d, &prefix).await? {
+    let prefix = object.prefix();
+    let (object, integrity) = match inventory(d, &prefix).await? {
         Ok(inventory) => match inventory.content(&object.name) {
             Some(content) => (object.clone(), d.store().glance(object, &content).await?),
             None => return Ok(Integrity::Intact),
@@ -82,12 +82,13 @@ pub async fn check<D: HasLedger + HasStore + HasBell>(d: &D, object: &ObjectPath
         Err(_) if load_build(d, &prefix.key).await?.0.prefix().as_ref() != Some(&prefix) => {
             return Ok(Integrity::Intact);
         }
-        Err(flaw) => (prefix.object(ObjectName::Manifest), flaw),
+        Err(integrity) => (prefix.object(ObjectName::Manifest), integrity),
     };
-    if flaw != Integrity::Intact && object.name != ObjectName::WholeLog {
-        withdraw(d, &prefix.key, &object, flaw).await?;
+    let flaw = Flaw { object, integrity };
+    if integrity != Integrity::Intact && flaw.spoils() {
+        withdraw(d, &prefix.key, &flaw).await?;
     }
-    Ok(flaw)
+    Ok(integrity)
 }
 
 /// Compares every object of a ready build with its inventory, by reading each one.
@@ -131,19 +132,13 @@ pub(crate) async fn flaws<D: HasStore<Store: Inspect>>(
     Ok((flaws, bytes))
 }
 
-/// Takes the object of a build out of service, and has the build made again.
+/// Takes the flawed object of a build out of service, and has the build made again.
 ///
 /// # Errors
 /// [`Unavailable`]: part of it may be done; the next check finds the flaw again.
-pub(crate) async fn withdraw<D: HasLedger + HasBell>(
-    d: &D,
-    key: &BuildKey,
-    object: &ObjectPath,
-    integrity: Integrity,
-) -> Result<(), Unavailable> {
-    let prefix = AttemptPrefix { key: object.key.clone(), lease: object.lease.clone() };
-    let flaw = Flaw { object: object.clone(), integrity };
-    d.warn(About::Attempt(&prefix.key, &prefix.lease), "an object is taken out of service and built anew", &flaw);
+pub(crate) async fn withdraw<D: HasLedger + HasBell>(d: &D, key: &BuildKey, flaw: &Flaw) -> Result<(), Unavailable> {
+    let prefix = flaw.object.prefix();
+    d.warn(About::Attempt(&prefix.key, &prefix.lease), "an object is taken out of service and built anew", flaw);
     anew(d, key, &prefix).await
 }
 
@@ -179,7 +174,7 @@ pub(crate) async fn withdraw_served<D: HasLedger + HasBell>(
 ) -> Result<(), Unavailable> {
     let product = Product::Package(served.attr.clone());
     let key = BuildKey { rev: served.rev.clone(), system: served.asked.system(), product };
-    withdraw(d, &key, &served.object, integrity).await?;
+    withdraw(d, &key, &Flaw { object: served.object.clone(), integrity }).await?;
     mark_lost(d, served).await
 }
 

@@ -88,7 +88,7 @@ pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
         // A lost object is not served.
         Row::Served(served) if served.lost => Vec::new(),
         Row::Served(served) => {
-            vec![AttemptPrefix { key: served.object.key.clone(), lease: served.object.lease.clone() }]
+            vec![served.object.prefix()]
         }
         Row::FailedDependencies(failed_dependencies) => failed_dependencies.prefixes().cloned().collect(),
         Row::Trash(_) | Row::BuildProfile(_) | Row::Allowance(_) | Row::Keys(_) | Row::Limits(_) | Row::Pins(_) => {

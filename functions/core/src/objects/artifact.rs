@@ -304,6 +304,13 @@ pub struct ObjectPath {
     pub name: ObjectName,
 }
 
+impl ObjectPath {
+    /// The prefix of its attempt's objects.
+    pub fn prefix(&self) -> AttemptPrefix {
+        AttemptPrefix { key: self.key.clone(), lease: self.lease.clone() }
+    }
+}
+
 impl fmt::Display for ObjectPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}/{}/{}", self.name.root(), self.key, self.lease, self.name)
@@ -473,7 +480,7 @@ mod tests {
         // A package and its program may have any name.
         let path = format!("builds/{}/x86_64-linux/log/{}/bin/log", "0".repeat(40), "1".repeat(32));
         let program: ObjectPath = path.parse().expect("a program");
-        let prefix = AttemptPrefix { key: program.key.clone(), lease: program.lease.clone() };
+        let prefix = program.prefix();
         let below = |name| prefix.object(name).to_string().starts_with(&prefix.segments());
         assert!(below(ObjectName::Log(1)) && below(ObjectName::Log(u32::MAX)));
         for name in [program.name, ObjectName::WholeLog, ObjectName::Manifest, ObjectName::Lookup, ObjectName::Details]

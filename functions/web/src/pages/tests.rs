@@ -1,7 +1,10 @@
 //! The markup of a page is its template's, for any text in a package's description.
 
 use binplz_core::{
-    answer::reply::{Answer, Body},
+    answer::{
+        asked::Asked,
+        reply::{Answer, Body},
+    },
     build::{
         failure::{Failure, Kind},
         protocol::Progress,

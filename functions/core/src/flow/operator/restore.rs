@@ -17,7 +17,7 @@ use crate::{
 /// How many rows are written concurrently, and how many prefixes are listed per page.
 const AT_ONCE: usize = 64;
 
-/// Writes rows, whatever the ledger has under their keys.
+/// Writes rows, and replaces those that the ledger has under their keys.
 ///
 /// # Errors
 /// [`Unavailable`]: some are written; run it again.

@@ -39,7 +39,9 @@ pub(crate) async fn ask_beside<D: HasLedger + HasBell + HasCatalogues>(d: &D, pr
         let Some(prefix) = build.prefix() else { return ask(d, &build).await };
         let lookup = prefix.object(ObjectName::Lookup);
         match d.catalogue(&lookup).await? {
-            Err(Unreadable::Flawed(flaw)) => integrity::withdraw(d, &key, &lookup, flaw).await,
+            Err(Unreadable::Flawed(integrity)) => {
+                integrity::withdraw(d, &key, &integrity::Flaw { object: lookup, integrity }).await
+            }
             Ok(_) | Err(Unreadable::OtherFormat) => Ok(()),
         }
     };

@@ -177,8 +177,9 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
     let prefix = made.prefix(key);
     let manifest = match manifest_of(d, key, made).await? {
         Ok(manifest) => manifest,
-        Err(flaw) => {
-            integrity::withdraw(d, key, &prefix.object(ObjectName::Manifest), flaw).await?;
+        Err(integrity) => {
+            integrity::withdraw(d, key, &integrity::Flaw { object: prefix.object(ObjectName::Manifest), integrity })
+                .await?;
             return Ok(None);
         }
     };

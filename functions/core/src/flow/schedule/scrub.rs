@@ -177,7 +177,7 @@ impl Scrub {
         for flaw in self.known.get(&prefix).into_iter().flatten() {
             let Flaw { object, integrity } = flaw;
             if flaw.spoils() {
-                integrity::withdraw(d, &build.key, object, *integrity).await?;
+                integrity::withdraw(d, &build.key, flaw).await?;
             } else {
                 d.warn(
                     About::Attempt(&prefix.key, &prefix.lease),
@@ -201,7 +201,7 @@ impl Scrub {
         d: &D,
         served: &Served,
     ) -> Result<(), Unavailable> {
-        let prefix = AttemptPrefix { key: served.object.key.clone(), lease: served.object.lease.clone() };
+        let prefix = served.object.prefix();
         let integrity = match self.known.get(&prefix) {
             _ if served.lost => return Ok(()),
             // Its build was looked at, and served rows say what its inventory says.
