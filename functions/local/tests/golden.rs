@@ -95,6 +95,12 @@ fn served(asked: &str, stale: bool) -> Row {
     })
 }
 
+/// The same row, of which the object is missing or damaged.
+fn lost(row: Row) -> Row {
+    let Row::Served(served) = row else { panic!("a served row") };
+    Row::Served(Served { lost: true, ..served })
+}
+
 /// A default pin that moved, one whose tarball is in the bucket, and a retired one.
 fn pins() -> Row {
     let name = |name: &str| name.parse().expect("a pin's name");
@@ -193,6 +199,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (derivation, "derivation/aarch64-linux/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4", "derivation"),
         (served(package, false), "served/python3Packages.foo?sys=aarch64-linux", "served-default"),
         (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
+        (lost(served(package, false)), "served/python3Packages.foo?sys=aarch64-linux", "served-lost"),
         (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
         (past(), "past/aarch64-linux/python3Packages.foo", "past"),
         (Row::Build(failed_by_dependency()), of_build, "build-failed-by-dependency"),

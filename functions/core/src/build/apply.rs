@@ -167,8 +167,13 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
     let queued = || build.with(queued_at(now));
     match (event, &build.state) {
         (Event::Ask, State::Unasked) => Ok(queued()),
-        (Event::Ask, State::Failed { until: Some(until), .. }) if now >= *until => Ok(queued()),
+        (Event::Ask, State::Failed { since, until: Some(until), .. }) if now >= *until || since.is_ahead_of(now) => {
+            Ok(queued())
+        }
         (Event::Ask, State::Failed { since, .. }) if build.is_doomed() && now >= *since + LIFE => Ok(queued()),
+        (Event::Ask, State::Queued { since, attempt, .. }) if since.is_ahead_of(now) => {
+            Ok(build.with(State::Queued { since: now, due: now, attempt: *attempt, warming: false }))
+        }
         (Event::Ask, State::Queued { since, due, attempt, warming: true }) => {
             Ok(build.with(State::Queued { since: *since, due: *due, attempt: *attempt, warming: false }))
         }
@@ -207,7 +212,9 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             _ => Ok(build.with(State::Building(Lease { task: Some(task.clone()), ..lease.clone() }))),
         },
         (Event::Heartbeat { id }, State::Building(lease)) if live(lease, id, now) => match now + policy.lease {
-            expires if expires > lease.expires => Ok(build.with(State::Building(Lease { expires, ..lease.clone() }))),
+            expires if expires > lease.expires || lease.expires.is_ahead_of(expires) => {
+                Ok(build.with(State::Building(Lease { expires, ..lease.clone() })))
+            }
             _ => Ok(Step::Stay),
         },
         (Event::Hold { id, derivation }, State::Building(lease)) if live(lease, id, now) => match &lease.derivation {

@@ -315,3 +315,24 @@ fn a_lease_that_lapses_before_its_task_was_started_never_started() {
     assert_eq!(lapsed(None), Some(Kind::NotStarted));
     assert_eq!(lapsed(Some("task")), Some(Kind::LostHeartbeat));
 }
+
+#[test]
+fn no_time_that_was_written_under_a_wrong_clock_keeps_a_build_waiting() {
+    let (policy, ahead) = (Policy::default(), Timestamp(NOW.0 + 10 * 365 * 86_400_000));
+    let queued = State::Queued { since: NOW, due: NOW, attempt: 2, warming: false };
+    let waiting = State::Queued { since: ahead, due: ahead + policy.cool_down, attempt: 2, warming: false };
+    let cooling = State::Failed { failure: unlucky(), since: ahead, until: Some(ahead + policy.cool_down) };
+    let State::Building(lease) = state("launched", &policy).state else { panic!("it is being built") };
+    let renewed = State::Building(Lease { expires: NOW + policy.lease, ..lease.clone() });
+    let building = State::Building(Lease { expires: ahead, ..lease });
+    for (before, event, after) in [
+        (waiting, "ask", queued),
+        (cooling, "ask", State::Queued { since: NOW, due: NOW, attempt: 1, warming: false }),
+        (building, "pulse-mine", renewed),
+    ] {
+        let build = Build { state: before, ..unasked() };
+        let Ok(Step::Move(moved)) = apply(&build, &self::event(event), NOW, &policy) else { panic!("{build:?}") };
+        assert_eq!(moved.state, after);
+        assert_eq!(apply(&moved, &self::event(event), NOW, &policy), Ok(Step::Stay));
+    }
+}
