@@ -50,6 +50,7 @@ fn served(version: &str) -> Served {
         sha256: "2".repeat(64).parse().expect("hex"),
         size: 7,
         object: prefix.parse().expect("a path"),
+        notes: Notes::default(),
         stale: false,
         lost: false,
     }

@@ -117,6 +117,7 @@ mod tests {
             sha256: "0".repeat(64).parse().expect("hex"),
             size,
             object: prefix.parse().expect("a path"),
+            notes: Notes::default(),
             stale: false,
             lost: false,
         })

@@ -28,6 +28,7 @@ fn line(stack: &str, package: &str, size: u64, at: Timestamp) -> Value {
         sha256: "2".repeat(64).parse().expect("hex"),
         size,
         object: object.parse().expect("a path"),
+        notes: Notes::default(),
         stale: false,
         lost: false,
     };
