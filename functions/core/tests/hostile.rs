@@ -14,7 +14,7 @@ use binplz_core::{
         key::{Attr, Bin, System},
         target::{Query, Target},
     },
-    nixpkgs::served::{Served, ServedKey},
+    nixpkgs::served::{Notes, Served, ServedKey},
     objects::stored::Location,
 };
 use proptest::prelude::*;

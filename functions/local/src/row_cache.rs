@@ -103,6 +103,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use binplz_core::nixpkgs::served::Notes;
+
     use super::*;
 
     fn row(size: u64) -> Row {

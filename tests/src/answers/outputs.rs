@@ -35,7 +35,7 @@ pub fn an_attribute_is_served_from_the_outputs_that_nix_installs_and_by_name_fro
         let artifact = &site.status(target)["artifact"];
         assert_eq!((&artifact["output"], &artifact["program"]), (&output.into(), &program.into()), "{target}");
         let page = site.send("GET", &format!("/{target}"), &[("accept", "text/html")], b"").text();
-        assert!(page.contains(&format!("<dd>{output}</dd>")), "{target}: {page}");
+        assert!(page.contains(&format!("<dt>output</dt><dd><bdi>{output}</bdi></dd>")), "{target}: {page}");
     }
     let choice = site.settled("outputs.bindx");
     assert_eq!(choice.status, 300, "{}", choice.text());

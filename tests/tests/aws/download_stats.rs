@@ -6,7 +6,7 @@ use binplz_aws::{download_stats::LogDownloadStats, log};
 use binplz_core::{
     billing::traffic::{Asked, Traffic},
     id::time::Timestamp,
-    nixpkgs::served::{Served, ServedKey},
+    nixpkgs::served::{Notes, Served, ServedKey},
     ports::DownloadStats,
     telemetry::{About, Signal},
 };

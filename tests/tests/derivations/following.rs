@@ -110,6 +110,7 @@ async fn an_attribute_that_stands_for_one_output_gets_that_outputs_programs_thou
     let mut report = w.report_of(&bearer, &["dig", "named"]).await;
     let Outcome::Built(manifest) = &mut report.outcome else { panic!("built") };
     let [out, utils]: [OutputName; 2] = ["out", "utils"].map(|name| name.parse().expect("an output's name"));
+    manifest.pname = "bind".to_owned();
     (manifest.outputs, manifest.installed) = (vec![out.clone(), utils.clone()], vec![out.clone()]);
     (manifest.programs[0].output, manifest.programs[1].output) = (Some(utils), Some(out));
     settle(&*w, &bearer, report).await.expect("a live lease");
