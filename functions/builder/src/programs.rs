@@ -1,7 +1,7 @@
 //! The programs in a package's `bin/`, and whether each can be served.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -36,7 +36,7 @@ pub(crate) struct Found {
 /// Inspects every file in `OUT/bin` whose name can be a program's; others (`.x-wrapped`) cannot be requested.
 ///
 /// The package's size limit goes to its main program first, so that a package that exceeds it serves that one. So does
-/// the limit on their number.
+/// the limit on their number. The limit is of stored bytes: a content with several names counts once.
 pub(crate) fn inspect(
     out: &Path,
     closure: &Closure,
@@ -58,6 +58,7 @@ pub(crate) fn inspect(
     // Several names may lead to one file, which is read once.
     let mut known: HashMap<(u64, u64), Verdict> = HashMap::new();
     let mut room = limits.package_bytes;
+    let mut contents = HashSet::new();
     let mut found = Vec::new();
     for bin_name in names {
         let (verdict, file) = match closure.resolve(&bin.join(bin_name.as_str())) {
@@ -76,12 +77,17 @@ pub(crate) fn inspect(
             }
         };
         let verdict = match verdict {
-            Verdict::Static { size, .. } if size > room => refused(Refusal::TooLarge),
+            Verdict::Static { ref sha256, size, .. } if !contents.contains(sha256) => {
+                if size > room {
+                    refused(Refusal::TooLarge)
+                } else {
+                    room -= size;
+                    contents.insert(sha256.clone());
+                    verdict
+                }
+            }
             verdict => verdict,
         };
-        if let Verdict::Static { size, .. } = verdict {
-            room -= size;
-        }
         found.push(Found { program: Program { bin: bin_name, verdict }, file });
     }
     found.sort_by(|a, b| a.program.bin.cmp(&b.program.bin));

@@ -3,12 +3,14 @@
 //!
 //! The file ends with its own checksum, so damage to the inventory is found too.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
 
 use crate::{
-    id::key::{Product, hex},
+    id::key::{Bin, Product, Sha256, hex},
     objects::{
         artifact::{Manifest, ObjectName, Verdict},
         narinfo::Content,
@@ -21,7 +23,8 @@ pub struct Inventory {
     /// The manifest; a catalogue has none.
     #[serde(flatten)]
     pub manifest: Option<Manifest>,
-    /// Objects that are no programs: the log, and a catalogue's files. An earlier version has listed none.
+    /// The stored objects, each once: the contents of programs, the log, and a catalogue's files. Earlier versions listed
+    /// no programs: each was stored under its name.
     #[serde(default)]
     pub objects: Vec<Entry>,
 }
@@ -77,17 +80,27 @@ impl Inventory {
         }
     }
 
-    /// Every object that must be there, beside the inventory itself.
+    /// The object that holds a program's content.
+    pub fn object(&self, bin: &Bin, sha256: &Sha256) -> ObjectName {
+        let holds = |entry: &&Entry| {
+            matches!(entry.name, ObjectName::Program(_) | ObjectName::Blob(_)) && entry.content.sha256 == *sha256
+        };
+        let listed = self.objects.iter().find(holds).map(|entry| entry.name.clone());
+        listed.unwrap_or_else(|| ObjectName::Program(bin.clone()))
+    }
+
+    /// Every object that must be there, beside the inventory itself; each once.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let listed: HashSet<&Sha256> = self.objects.iter().map(|entry| &entry.content.sha256).collect();
         let programs = self.manifest.iter().flat_map(|manifest| &manifest.programs);
-        let stored = programs.filter_map(|program| match &program.verdict {
-            Verdict::Static { sha256, size, .. } => Some(Entry {
+        let by_name = programs.filter_map(move |program| match &program.verdict {
+            Verdict::Static { sha256, size, .. } if !listed.contains(sha256) => Some(Entry {
                 name: ObjectName::Program(program.bin.clone()),
                 content: Content { sha256: sha256.clone(), size: *size },
             }),
-            Verdict::Refused { .. } => None,
+            _ => None,
         });
-        stored.chain(self.objects.iter().cloned())
+        by_name.chain(self.objects.iter().cloned())
     }
 
     /// The content of one of them.

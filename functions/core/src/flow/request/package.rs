@@ -244,7 +244,7 @@ async fn built<D: HasStore>(
     about: About,
 ) -> Result<(Vec<Program>, About), Unavailable> {
     let manifest = manifest_of(d, &build.key, made).await?;
-    let manifest =
+    let (manifest, _) =
         manifest.map_err(|flaw| Unavailable::new("store", format!("the manifest of {} {flaw}", build.key)))?;
     let manifest = manifest.cleaned();
     let main = match manifest.main(target.wanted.attr().leaf()) {
