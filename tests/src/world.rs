@@ -38,8 +38,8 @@ use binplz_core::{
         narinfo::StoreDir,
     },
     ports::{
-        Bell, Cursor, Deployment, DownloadStats, HasCatalogues, Launcher, Ledger, NotCommitted, NotLaunched,
-        Read, Scanned, Store, Unavailable, Unreadable, WaitLimiter, Watch,
+        Bell, Cursor, Deployment, DownloadStats, HasCatalogues, Launcher, Ledger, NotCommitted, NotLaunched, Read,
+        Scanned, Store, Unavailable, Unreadable, WaitLimiter, Watch,
     },
     quota::limits::{Limits, Why},
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},

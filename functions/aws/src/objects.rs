@@ -202,7 +202,8 @@ mod tests {
             let cdn = (format!("https://binplz.example/{path}"), "public, max-age=60".to_owned());
             assert_eq!(hit("https://binplz.example/", object).await, cdn);
         }
-        let named = format!("blobs/{}?response-content-disposition=attachment%3B%20filename%3D%22%5B%22&", "d".repeat(64));
+        let named =
+            format!("blobs/{}?response-content-disposition=attachment%3B%20filename%3D%22%5B%22&", "d".repeat(64));
         for (object, path) in [("bin/[", format!("{}/bin/%5B?", prefix())), (&*blob, named)] {
             let (location, kept) = hit("", object).await;
             let start = format!("https://bucket.s3.us-east-1.amazonaws.com/{path}X-Amz-");

@@ -198,7 +198,10 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("client", client()),
         ("keys", keys()),
         ("past", past()),
-        ("trash", Row::Trash(Trash { what: Unreferenced::Attempt(AttemptPrefix { key: key(), lease: id('b') }), since: AT })),
+        (
+            "trash",
+            Row::Trash(Trash { what: Unreferenced::Attempt(AttemptPrefix { key: key(), lease: id('b') }), since: AT }),
+        ),
         ("trash-blob", Row::Trash(Trash { what: Unreferenced::Blob("a".repeat(64).parse().expect("hex")), since: AT })),
         (
             "doomed",

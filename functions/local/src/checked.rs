@@ -86,11 +86,7 @@ impl Stamp {
 
 impl Checked {
     /// Compares a file with what it must be: by its metadata, and if that has changed by its content.
-    pub(crate) async fn glance(
-        &self,
-        file: PathBuf,
-        content: &Content,
-    ) -> Result<Integrity, Unavailable> {
+    pub(crate) async fn glance(&self, file: PathBuf, content: &Content) -> Result<Integrity, Unavailable> {
         let Some(about) = absent(fs::metadata(&file))? else { return Ok(Integrity::Missing) };
         if about.size() != content.size {
             return Ok(Integrity::OtherSize);

@@ -17,9 +17,9 @@ use binplz_aws::{
 };
 use binplz_core::{
     build::protocol::PresignedUpload,
-    id::key::Rev,
+    id::key::{Bin, Rev},
     objects::{
-        artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
+        artifact::{BUILDS, CacheName, ObjectName, ObjectPath, QUARANTINE},
         stored::Method,
     },
     ports::{BinaryCache, Collect, Intake, Store},

@@ -9,7 +9,7 @@ use binplz_core::{
     build::protocol::PresignedUpload,
     id::{key::Rev, time::Timestamp},
     objects::{
-        artifact::{CacheName, ObjectPath},
+        artifact::{CacheName, ObjectName, ObjectPath},
         narinfo::StoreDir,
         stored::Method,
     },

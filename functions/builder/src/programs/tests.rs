@@ -124,6 +124,17 @@ fn a_package_that_is_too_large_in_all_serves_its_main_program_first() {
 }
 
 #[test]
+fn a_content_with_many_names_counts_once() {
+    let package = (0..300)
+        .fold(Package::new().program("busybox", 290), |package, n| package.link(&format!("n{n:03}"), "busybox"));
+    let package = package.program("copy", 290).program("other", 20);
+    let mut verdicts = package.verdicts(&limits(300, 300), &["busybox"]);
+    assert_eq!(verdicts.pop(), Some(("other".to_owned(), Err(Refusal::TooLarge))));
+    assert_eq!(verdicts.len(), 302);
+    assert!(verdicts.iter().all(|(_, verdict)| *verdict == Ok(290)));
+}
+
+#[test]
 fn a_package_of_which_nothing_can_be_served_says_why() {
     let failure = |package: &Package| failure_of(&package.inspect(&limits(1000, 2000), &[]));
     let kind = |package: &Package| failure(package).map(|failure| failure.kind);

@@ -45,7 +45,11 @@ impl Found {
             None if referenced => Fate::Needed(None),
             None => Fate::Unneeded,
             Some((since, version)) if self.at >= *since + self.grace => {
-                if referenced { Fate::Needed(Some(*version)) } else { Fate::Over(*version) }
+                if referenced {
+                    Fate::Needed(Some(*version))
+                } else {
+                    Fate::Over(*version)
+                }
             }
             // Its deletion may be under way.
             Some(_) if referenced => Fate::Needed(None),

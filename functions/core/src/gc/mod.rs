@@ -217,7 +217,8 @@ impl Census {
         }
         let trash = &mut self.found.trash;
         let was_needed = self.leaves.into_iter().map(Unreferenced::Attempt);
-        let was_needed = was_needed.filter_map(|what| trash.remove(&what).map(|(_, version)| (what, version))).collect();
+        let was_needed =
+            was_needed.filter_map(|what| trash.remove(&what).map(|(_, version)| (what, version))).collect();
         Verdict {
             pins: self.rule.pins,
             goes: self.goes,

@@ -130,6 +130,11 @@ impl Endpoint {
         self.0.change(|seen| seen.turn = Turn::Elsewhere);
     }
 
+    /// Says that it has stored these contents.
+    pub(crate) fn has_stored(&self, contents: Vec<binplz_core::id::key::Sha256>) {
+        self.0.change(|seen| seen.stored = contents);
+    }
+
     /// Refuses objects whose names begin so.
     pub(crate) fn refuses(&self, names: &'static str) {
         self.0.change(|seen| seen.refused = Some(names));
