@@ -33,7 +33,7 @@ use binplz_core::{
         served::{Served, ServedKey},
     },
     objects::{
-        artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
+        artifact::{CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
         inventory::Inventory,
         narinfo::StoreDir,
     },
@@ -590,15 +590,17 @@ impl World {
             if !grants[0].stored {
                 self.store.upload(&grants[0], content).await;
             }
-            found.push(Program { bin, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } });
+            found.push(Program { bin, output: None, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } });
         }
         // What it has claimed, if it has.
         let held = self.build_of(&bearer.key).await.lease().and_then(|lease| lease.derivation.clone());
         let manifest = Manifest {
             pname: programs[0].0.to_owned(),
             version: "1.0".to_owned(),
-            main_program: None,
+            declared: Declared::default(),
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
+            outputs: Vec::new(),
+            installed: Vec::new(),
             programs: found,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }

@@ -120,10 +120,10 @@ fn get(account: &Account, origin: &str) -> Operation<Wanted, Option<Vec<u8>>, Re
 
 impl Store for S3Objects {
     async fn url(&self, path: &ObjectPath, name: &Bin, method: Method) -> Result<Location, Unavailable> {
-        let (object, is_blob) = (path.location(), matches!(path.name, ObjectName::Blob(_)));
+        let object = path.location();
         if let Some(cdn) = &self.cdn {
             // The CDN removes a blob's last component, which is the file's name for clients.
-            let object = if is_blob { format!("{object}/{name}") } else { object };
+            let object = if matches!(path.name, ObjectName::Blob(_)) { format!("{object}/{name}") } else { object };
             return Ok(Location::Cdn(format!("{cdn}/{}", encoded(&object))));
         }
         let method = match method {
@@ -131,7 +131,7 @@ impl Store for S3Objects {
             Method::Head => "HEAD",
         };
         let saved = attachment(name);
-        let query: &[_] = if is_blob { &[("response-content-disposition", saved.as_str())] } else { &[] };
+        let query: &[_] = if path.name.is_called(name) { &[] } else { &[("response-content-disposition", saved.as_str())] };
         self.signed(method, &object, query, &[], URL_LIFE).map(Location::Store)
     }
 
@@ -152,7 +152,7 @@ mod tests {
     use binplz_core::{
         answer::asked::{Asked, Format},
         flow::request::outcome::RequestOutcome,
-        nixpkgs::served::Served,
+        nixpkgs::served::{Notes, Served},
     };
 
     /// The `Location` and `Cache-Control` of a hit, with or without a CDN.
@@ -179,6 +179,7 @@ mod tests {
             sha256: "0".repeat(64).parse().expect("hex"),
             size: 1,
             object,
+            notes: Notes::default(),
             stale: false,
             lost: false,
         };

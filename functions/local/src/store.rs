@@ -243,9 +243,9 @@ fn publish(draft: Draft, objects: &Path, path: &ObjectPath) -> Result<(), Upload
 
 impl Store for LocalStore {
     async fn url(&self, path: &ObjectPath, name: &Bin, _method: Method) -> Result<Location, Unavailable> {
-        Ok(Location::Store(match path.name {
-            ObjectName::Blob(_) => origin::url(&self.origin, &format!("objects/{path}/{name}")),
-            _ => Self::object_url(&self.origin, path),
+        Ok(Location::Store(match path.name.is_called(name) {
+            true => Self::object_url(&self.origin, path),
+            false => origin::url(&self.origin, &format!("objects/{path}/{name}")),
         }))
     }
 

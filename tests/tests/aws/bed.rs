@@ -19,7 +19,7 @@ use binplz_core::{
     build::protocol::PresignedUpload,
     id::key::{Bin, Rev},
     objects::{
-        artifact::{BUILDS, CacheName, ObjectName, ObjectPath, QUARANTINE},
+        artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
         stored::Method,
     },
     ports::{BinaryCache, Collect, Intake, Store},
@@ -218,7 +218,7 @@ impl Uploads for S3Uploads {
         match get.status {
             200 => {
                 let named = get.header("content-disposition") == Some("attachment; filename=\"saved\"");
-                assert_eq!(named, matches!(path.name, ObjectName::Blob(_)), "{:?}", get.header("content-disposition"));
+                assert_eq!(named, !path.name.is_called(&saved_as()), "{:?}", get.header("content-disposition"));
                 Some(get.body.as_slice()) == body
             }
             404 => body.is_none(),

@@ -9,7 +9,7 @@ use binplz_core::{
     build::protocol::PresignedUpload,
     id::{key::Rev, time::Timestamp},
     objects::{
-        artifact::{CacheName, ObjectName, ObjectPath},
+        artifact::{CacheName, ObjectPath},
         narinfo::StoreDir,
         stored::Method,
     },
@@ -115,10 +115,7 @@ impl Uploads for LocalUploads {
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
         let at = self.0.url(path, &"saved".parse().expect("a program's name"), Method::Get).await.expect("a URL");
-        let url = match path.name {
-            ObjectName::Blob(_) => at.url().strip_suffix("/saved").expect("a blob's URL ends with a program's name"),
-            _ => at.url(),
-        };
+        let url = at.url().strip_suffix("/saved").expect("it ends with the program's name");
         assert_eq!(object_of(url).as_ref(), Some(path), "{at:?}");
         // What the HTTP layer serves is this file.
         let read = std::fs::read(self.0.file(path)).ok();

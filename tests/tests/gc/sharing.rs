@@ -164,7 +164,7 @@ async fn a_blob_in_the_trash_gets_no_new_reference_and_its_content_is_stored_apa
     settle(&*w, &bearer, report).await.expect("a live lease");
     w.reap().await;
     for path in ["tree", "tree/t"] {
-        assert_eq!(hit(&w, path).await.object.name, ObjectName::Program("t".parse().expect("a name")));
+        assert_eq!(hit(&w, path).await.object.name, ObjectName::Program((&content(SHARED)).into()));
     }
     for _ in 0..2 {
         w.pass(grace(&w));

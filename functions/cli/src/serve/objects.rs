@@ -48,13 +48,14 @@ fn parse(path: &str) -> Option<ObjectPath> {
     percent_decode_str(path.strip_prefix(PREFIX)?).decode_utf8().ok()?.parse().ok()
 }
 
-/// The object of a URL for clients. A blob's has one more component: the name under which clients save it.
+/// The object of a URL for clients. One that is named by its content has one more component: the name under which clients
+/// save it.
 fn parse_named(path: &str) -> Option<(ObjectPath, Option<Bin>)> {
     if let Some(object) = parse(path) {
         return Some((object, None));
     }
     let (path, name) = path.rsplit_once('/')?;
-    let object = parse(path).filter(|object| matches!(object.name, ObjectName::Blob(_)))?;
+    let object = parse(path).filter(|object| matches!(object.name, ObjectName::Blob(_) | ObjectName::Program(_)))?;
     Some((object, Some(percent_decode_str(name).decode_utf8().ok()?.parse().ok()?)))
 }
 

@@ -10,7 +10,7 @@
 
 use crate::{
     build::protocol::{PresignedUpload, Upload},
-    id::key::Bin,
+    id::key::{Bin, Sha256},
     objects::{
         artifact::{AttemptPrefix, ObjectName},
         inventory::Entry,
@@ -25,11 +25,11 @@ use crate::{
 pub(super) async fn upload<D: HasLedger + HasStore<Store: Intake>>(
     d: &D,
     prefix: &AttemptPrefix,
-    Upload { name, size, sha256 }: &Upload,
+    Upload { size, sha256, .. }: &Upload,
 ) -> Result<PresignedUpload, Unavailable> {
     let trash = RowKey::Trash(Unreferenced::Blob(sha256.clone()));
     if d.ledger().load(&trash, Read::Consistent).await?.is_some() {
-        return d.store().grant(&prefix.object(name.clone()), *size, sha256).await;
+        return d.store().grant(&prefix.object(copy(sha256)), *size, sha256).await;
     }
     d.store().write(&prefix.object(ObjectName::Reference(sha256.clone())), Vec::new()).await?;
     let blob = prefix.object(ObjectName::Blob(sha256.clone()));
@@ -40,8 +40,13 @@ pub(super) async fn upload<D: HasLedger + HasStore<Store: Intake>>(
     Ok(PresignedUpload { stored, ..d.store().grant(&blob, *size, sha256).await? })
 }
 
+/// The attempt's own copy of a content.
+fn copy(sha256: &Sha256) -> ObjectName {
+    ObjectName::Program(sha256.into())
+}
+
 /// A program's content in the store, and the bytes that this attempt has added for it; `None` if it is not stored.
-/// `names`: the program's names, one of which an own copy has.
+/// `names`: the program's names, under which an earlier version has stored it.
 pub(super) async fn stored<D: HasStore<Store: Intake>>(
     d: &D,
     prefix: &AttemptPrefix,
@@ -54,8 +59,8 @@ pub(super) async fn stored<D: HasStore<Store: Intake>>(
         let added = if there(ObjectName::Addition(content.sha256.clone())).await? { content.size } else { 0 };
         return Ok(Some((Entry { name: blob, content }, added)));
     }
-    for bin in names {
-        let name = ObjectName::Program(bin.clone());
+    let names = names.iter().cloned().map(ObjectName::Program);
+    for name in std::iter::once(copy(&content.sha256)).chain(names) {
         if is(d, prefix, &name, &content).await? {
             let size = content.size;
             return Ok(Some((Entry { name, content }, size)));

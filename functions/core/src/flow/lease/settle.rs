@@ -21,7 +21,7 @@ use crate::{
     },
     id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
     objects::{
-        artifact::{AttemptPrefix, Manifest, ObjectName, Verdict},
+        artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
         inventory::{Entry, Inventory},
         narinfo::Content,
         stored::Fingerprint,
@@ -143,7 +143,8 @@ async fn entry<D: HasStore<Store: Intake>>(
 
 /// Writes the inventory of a package if all its programs are stored, and returns the bytes that the attempt has added.
 async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manifest: Manifest) -> Result<u64, Denied> {
-    if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
+    let place = |program: &Program| (program.bin.clone(), program.output.clone());
+    if !manifest.programs.is_sorted_by(|one, next| place(one) < place(next)) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
     }
     if manifest.programs.len() > PROGRAMS_MAX {
