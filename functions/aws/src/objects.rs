@@ -131,7 +131,8 @@ impl Store for S3Objects {
             Method::Head => "HEAD",
         };
         let saved = attachment(name);
-        let query: &[_] = if path.name.is_called(name) { &[] } else { &[("response-content-disposition", saved.as_str())] };
+        let query: &[_] =
+            if path.name.is_called(name) { &[] } else { &[("response-content-disposition", saved.as_str())] };
         self.signed(method, &object, query, &[], URL_LIFE).map(Location::Store)
     }
 

@@ -27,6 +27,7 @@ pub mod refusing;
 pub mod saving;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod serving;
+#[expect(missing_docs, reason = "their names say what they promise")]
 pub mod storing;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod waiting;
