@@ -17,6 +17,7 @@ use binplz_core::{
 use crate::{
     lookup::Lookup,
     near::{Near, Search},
+    record::Obstacle,
     search,
 };
 
@@ -114,9 +115,10 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     /// Suggestions for an unknown name: paths that resolve, the nearest first.
     fn near(&self, name: &str) -> Vec<Wanted> {
         let mut search = Search::new(name, NEAR_MAX);
-        // Lost attributes are no useful suggestion.
-        let lost =
-            |attr| System::ALL.into_iter().any(|system| self.obstacle(attr, system).is_some_and(|why| why.is_loss()));
+        // An attribute without a package is no useful suggestion.
+        let lost = |attr| {
+            System::ALL.into_iter().any(|system| self.obstacle(attr, system).is_some_and(Obstacle::is_no_package))
+        };
         search.walk(&self.header().attrs, self.body(), ATTRS, |attr| !lost(attr));
         search.walk(&self.header().programs, self.body(), PROGRAMS, |_| true);
         search.into_found().iter().filter_map(|near| self.path_of(near)).collect()

@@ -11,6 +11,7 @@ use crate::{
     details,
     lookup::{Lookup, Tier},
     names::Names,
+    record::Obstacle,
 };
 
 /// How well a name matches, the best first.
@@ -128,7 +129,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
             return;
         }
         let obstacle = self.obstacle(attr, system);
-        if obstacle.is_some_and(|why| why.is_loss()) {
+        if obstacle.is_some_and(Obstacle::is_no_package) {
             return;
         }
         let Some(name) = self.attr(attr) else { return };
