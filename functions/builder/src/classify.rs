@@ -248,7 +248,7 @@ fn said(line: &str) -> String {
 }
 
 /// `/nix/store/HASH-name` as `name`: the rest does not help people.
-fn without_store(text: &str) -> String {
+pub(crate) fn without_store(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("/store/") {

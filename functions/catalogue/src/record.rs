@@ -72,7 +72,7 @@ pub enum Obstacle {
     /// It has `meta.problems` that nixpkgs treats as errors (RFC 127).
     Problem,
     /// nixpkgs throws in its place: a removed alias, or a package that a set does not offer.
-    Withheld,
+    Removed,
     /// nixpkgs refuses a package that it depends on.
     Dependency,
 }
@@ -90,7 +90,7 @@ impl fmt::Display for Obstacle {
             Obstacle::Endless => "endless",
             Obstacle::OutOfMemory => "out-of-memory",
             Obstacle::Problem => "problem",
-            Obstacle::Withheld => "withheld",
+            Obstacle::Removed => "removed",
             Obstacle::Dependency => "dependency",
         };
         f.write_str(name)
@@ -109,7 +109,7 @@ impl Obstacle {
         Obstacle::Endless,
         Obstacle::OutOfMemory,
         Obstacle::Problem,
-        Obstacle::Withheld,
+        Obstacle::Removed,
         Obstacle::Dependency,
     ];
 
@@ -120,7 +120,7 @@ impl Obstacle {
 
     /// Whether there is no package behind the name, as far as is known. Searches and suggestions leave it out.
     pub fn is_no_package(self) -> bool {
-        self.is_loss() || self == Obstacle::Withheld
+        self.is_loss() || self == Obstacle::Removed
     }
 
     /// The failure that clients see.
@@ -130,7 +130,7 @@ impl Obstacle {
             Obstacle::Broken => (Kind::Broken, ""),
             Obstacle::Insecure => (Kind::Insecure, ""),
             Obstacle::Unfree => (Kind::Unfree, ""),
-            Obstacle::Problem | Obstacle::Withheld => (Kind::RefusedByNixpkgs, ""),
+            Obstacle::Problem | Obstacle::Removed => (Kind::RefusedByNixpkgs, ""),
             Obstacle::Dependency => (Kind::RefusedDependency, ""),
             Obstacle::Throws | Obstacle::Fails => (Kind::EvaluationError, ""),
             Obstacle::Endless => (Kind::EvaluationError, "its evaluation does not end"),

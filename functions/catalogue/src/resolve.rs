@@ -11,7 +11,7 @@ use binplz_core::{
         key::{Attr, Bin, System},
         target::Wanted,
     },
-    nixpkgs::catalogue::{ALTERNATIVES_MAX, About, Entry, NEAR_MAX, Resolution},
+    nixpkgs::catalogue::{ALTERNATIVES_MAX, About, Census, Entry, Lost, NEAR_MAX, Resolution},
     ports::Catalogue,
 };
 
@@ -44,6 +44,21 @@ impl<B: AsRef<[u8]> + Send + Sync> Catalogue for Lookup<B> {
 
     fn about(&self, block: &[u8], attr: &Attr) -> Option<About> {
         search::about(block, attr)
+    }
+
+    fn census(&self, system: System) -> Census {
+        let mut census = Census { attributes: self.attrs(), ..Census::default() };
+        for rank in 0..self.attrs() {
+            match (self.obstacle(rank, system), self.attr(rank)) {
+                (Some(why), Some(attr)) if why.is_loss() => {
+                    let error = why.failure(self.reason(rank, system)).detail.unwrap_or_else(|| why.to_string());
+                    census.lost.push(Lost { attr, error });
+                }
+                (Some(_), _) => census.refused += 1,
+                (None, _) => {}
+            }
+        }
+        census
     }
 }
 

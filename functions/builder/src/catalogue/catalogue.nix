@@ -2,7 +2,7 @@
 #
 # `at` takes a path and prints `other`; or `set` (the number of names in it) and each `name`; or `package` (describe.nix and the full
 # name) and, where that has no marks, `drv`. `throws` comes before an error that tryEval can catch, a `throw` or an assertion: the
-# attribute's own if it comes first, else its derivation's. `end` follows each path, whatever happened to it.
+# attribute's own if it comes first, else its derivation's. `end` follows each path, also after an error.
 #
 # `mark` begins each line; no package sees it. The expression is passed on one line, so a comment has a line of its own.
 { describe, enter, system, path, mark }:

@@ -5,7 +5,7 @@ use binplz_core::build::failure::{Failure, Kind};
 use serde::Deserialize;
 
 use crate::{
-    catalogue::refusal::{Refusal, first_line, message, refusal},
+    catalogue::refusal::{Refusal, first_line, in_place, message, paragraph, refusal},
     evaluate::Marks,
 };
 
@@ -89,8 +89,9 @@ impl Found {
                 Found::Set { unread: count.saturating_sub(names.len()), names }
             }
             [Line::Throws(())] if death.is_none() => {
-                let Refusal { why, detail, .. } = refusal(&error).unwrap_or_else(|| Refusal::instead(&error));
-                refused(About::default(), why, detail)
+                // A package's own refusal comes with its derivation.
+                let (why, detail) = refusal(&error).map_or_else(|| in_place(&error), |refusal| refusal.of_dependency());
+                refused(About::default(), why, Some(detail))
             }
             [Line::Package(package), rest @ ..] => match (package.mark(), rest) {
                 (Some(mark), _) => refused(package.about(), mark, package.reason(mark)),
@@ -105,7 +106,7 @@ impl Found {
                         let (why, detail) = package.refused(refusal);
                         refused(package.about(), why, detail)
                     }
-                    None => refused(package.about(), Obstacle::Throws, Some(error.clone())),
+                    None => refused(package.about(), Obstacle::Throws, Some(paragraph(&error))),
                 },
                 (None, _) => lost(package.about()),
             },
@@ -150,10 +151,11 @@ impl Described {
     /// nixpkgs' refusal, of this package or of one that it depends on.
     fn refused(&self, refusal: Refusal) -> (Obstacle, Option<String>) {
         match refusal {
-            Refusal { package, said, .. } if package != self.name => {
-                (Obstacle::Dependency, Some(format!("{package} {said}")))
+            Refusal { why, detail, package, .. } if package == self.name => (why, self.reason(why).or(detail)),
+            other => {
+                let (why, detail) = other.of_dependency();
+                (why, Some(detail))
             }
-            Refusal { why, detail, .. } => (why, self.reason(why).or(detail)),
         }
     }
 
@@ -206,7 +208,7 @@ mod tests {
                 r#"Set { names: ["a", "b"], unread: 1 }"#,
             ),
             (&[r#"{"set":2}"#, r#"{"name":"a"}"#], None, Some(Kind::OutOfMemory), ": out-of-memory "),
-            (&[throws], Some("error: exa is eza now"), None, ": withheld exa is eza now"),
+            (&[throws], Some("error: exa is eza now"), None, ": removed exa is eza now"),
             (&[throws], Some("error: assertion 'false' failed"), None, ": throws assertion 'false' failed"),
             (&[throws], Some(other), None, ": dependency y-2 is marked as broken"),
             (&[], Some(recursion), None, ": fails infinite recursion encountered"),

@@ -12,6 +12,8 @@
 
 use binplz_catalogue::Obstacle;
 
+use crate::classify::without_store;
+
 /// A refusal.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -38,12 +40,17 @@ const REASONS: [(&str, Obstacle); 8] = [
 ];
 
 impl Refusal {
-    /// The refusal of an attribute that throws in place of a package: a removed alias says what replaces it. An
-    /// assertion says nothing of the kind.
-    pub(crate) fn instead(error: &str) -> Refusal {
-        let why = if error.starts_with("assertion ") { Obstacle::Throws } else { Obstacle::Withheld };
-        Refusal { package: String::new(), why, detail: Some(paragraph(error)), said: String::new() }
+    /// The obstacle of a package that depends on the refused one, and its detail.
+    pub(crate) fn of_dependency(self) -> (Obstacle, String) {
+        (Obstacle::Dependency, format!("{} {}", self.package, self.said))
     }
+}
+
+/// The obstacle of an attribute that throws in place of a package, and its detail: a removed alias says what replaces
+/// it. An assertion says nothing of the kind.
+pub(crate) fn in_place(error: &str) -> (Obstacle, String) {
+    let why = if error.starts_with("assertion ") { Obstacle::Throws } else { Obstacle::Removed };
+    (why, paragraph(error))
 }
 
 /// Reads a message; `None` if it is no refusal of nixpkgs.
@@ -100,13 +107,14 @@ fn licence(said: &str) -> Option<String> {
     Some(said.split_once('‘')?.1.split_once('’')?.0.to_owned())
 }
 
-/// Nix's message of an error: what follows the last `error:`, whose lines are indented, without the place of the set.
+/// Nix's message of an error: what follows the last `error:`, whose lines are indented, without the place of the set
+/// and the hashes of store paths.
 pub(crate) fn message(error: &str, set: &str) -> String {
     let start = error.lines().map(str::trim_start).enumerate().filter(|(_, line)| line.starts_with("error:"));
     let from = start.last().map_or(0, |(number, _)| number);
     let lines: Vec<&str> = error.lines().skip(from).map(str::trim).collect();
     let text = lines.join("\n").replace(&format!("{set}/"), "");
-    text.trim_start_matches("error:").trim().to_owned()
+    without_store(text.trim_start_matches("error:").trim())
 }
 
 /// The first line.
@@ -115,7 +123,7 @@ pub(crate) fn first_line(message: &str) -> String {
 }
 
 /// The first paragraph, as one line.
-fn paragraph(message: &str) -> String {
+pub(crate) fn paragraph(message: &str) -> String {
     message.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
