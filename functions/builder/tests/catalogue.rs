@@ -236,12 +236,16 @@ fn a_killed_worker_costs_nothing_the_first_time_and_its_attribute_the_second_tim
             r#"numbered "a" 20 (n: package "a") // { m = package "m" // { version = builtins.readFile ./pipe; }; z = package "z"; }"#,
         );
         let pipe = set.path().join("pipe");
-        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        let mkfifo = || assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        mkfifo();
         let out = tempfile::tempdir().expect("a directory");
         let mut builder = command(set.path(), out.path(), &["--jobs", "1"]);
         let builder = builder.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the builder starts");
         for _ in 0..kills {
             let reached = File::options().write(true).open(&pipe).expect("a worker reads");
+            // The next worker gets a pipe of its own, since this one may still hold the other while it dies.
+            fs::remove_file(&pipe).expect("the pipe");
+            mkfifo();
             let [worker] = workers(builder.id())[..] else { panic!("one worker") };
             kill_process(worker, Signal::KILL).expect("it lives");
             drop(reached);

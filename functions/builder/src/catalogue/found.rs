@@ -42,6 +42,8 @@ pub(crate) struct Described {
     license: Vec<String>,
     marks: Marks,
     reason: Option<String>,
+    /// Whether the attribute stands for one output of its derivation.
+    specified: bool,
 }
 
 /// All that was printed of an attribute.
@@ -96,7 +98,9 @@ impl Found {
             [Line::Package(package), rest @ ..] => match (package.mark(), rest) {
                 (Some(mark), _) => refused(package.about(), mark, package.reason(mark)),
                 (None, [Line::Drv(Some(drv))]) => {
-                    Found::Attribute(package.about(), Standing::Buildable { drv_path: Some(drv.clone()) })
+                    // Another attribute's build of the derivation has the programs of another output.
+                    let drv_path = (!package.specified).then(|| drv.clone());
+                    Found::Attribute(package.about(), Standing::Buildable { drv_path })
                 }
                 (None, [Line::Drv(None)]) => {
                     refused(package.about(), Obstacle::Fails, Some("its drvPath is not a string".to_owned()))
@@ -189,12 +193,13 @@ mod tests {
 
     #[test]
     fn every_attribute_is_accounted_for() {
-        let package = |broken| {
+        let package = |broken, specified| {
             format!(
-                r#"{{"package":{{"name":"x-1","pname":"x","version":"1","mainProgram":null,"description":null,"homepage":null,"license":["Unfree"],"marks":{{"broken":{broken},"unsupported":false,"insecure":false,"unfree":false}},"reason":null}}}}"#
+                r#"{{"package":{{"name":"x-1","pname":"x","version":"1","mainProgram":null,"description":null,"homepage":null,"license":["Unfree"],"marks":{{"broken":{broken},"unsupported":false,"insecure":false,"unfree":false}},"reason":null,"specified":{specified}}}}}"#
             )
         };
-        let (good, broken) = (&*package(false), &*package(true));
+        let (good, broken, tools) =
+            (&*package(false, false), &*package(true, false), &*package(false, true));
         let throws = r#"{"throws":null}"#;
         let unfree = "error: Package ‘x-1’ in /set/x.nix:3 has an unfree license (‘unfree’), refusing to evaluate.";
         let other = "error: Package ‘y-2’ in /set/y.nix:3 is marked as broken, refusing to evaluate.";
@@ -219,6 +224,7 @@ mod tests {
             (&[], None, Some(Kind::EvaluationError), ": fails the evaluator's stack overflowed"),
             (&[broken], None, None, "x: broken "),
             (&[good, r#"{"drv":"/x.drv"}"#], None, None, r#"x: Some("/x.drv")"#),
+            (&[tools, r#"{"drv":"/x.drv"}"#], None, None, "x: None"),
             (&[good, r#"{"drv":null}"#], None, None, "x: fails its drvPath is not a string"),
             (&[good, throws], Some(unfree), None, "x: unfree Unfree"),
             (&[good, throws], Some(other), None, "x: dependency y-2 is marked as broken"),
