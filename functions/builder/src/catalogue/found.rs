@@ -198,8 +198,7 @@ mod tests {
                 r#"{{"package":{{"name":"x-1","pname":"x","version":"1","mainProgram":null,"description":null,"homepage":null,"license":["Unfree"],"marks":{{"broken":{broken},"unsupported":false,"insecure":false,"unfree":false}},"reason":null,"specified":{specified}}}}}"#
             )
         };
-        let (good, broken, tools) =
-            (&*package(false, false), &*package(true, false), &*package(false, true));
+        let (good, broken, tools) = (&*package(false, false), &*package(true, false), &*package(false, true));
         let throws = r#"{"throws":null}"#;
         let unfree = "error: Package ‘x-1’ in /set/x.nix:3 has an unfree license (‘unfree’), refusing to evaluate.";
         let other = "error: Package ‘y-2’ in /set/y.nix:3 is marked as broken, refusing to evaluate.";
