@@ -25,6 +25,10 @@ use binplz_core::{
             job::{self, Bearer, Denied},
             settle::settle,
         },
+        operator::{
+            census::LossGroup,
+            orders::{Operator, Order},
+        },
         request::{log, outcome::RequestOutcome, program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
@@ -121,6 +125,19 @@ async fn made(names: Names) -> Arc<World> {
     dispatch(&*w).await.expect("the ledger");
     make(&w, '5', X86).await;
     w
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_a_catalogue_could_not_evaluate_grouped_by_error() {
+    let order = || Order::Catalogue { pin: None, system: None };
+    let declined = world(Names::Known).carry_out(order()).await.expect_err("there is no catalogue");
+    assert!(declined.0.contains("not built yet"), "{declined}");
+    let summary = made(Names::Known).await.carry_out(order()).await.expect("a catalogue").catalogue().expect("it");
+    assert_eq!((summary.attributes, summary.refused, summary.lost), (5, 0, 1));
+    let [LossGroup { error, count: 1, examples }] = &summary.errors[..] else { panic!("{summary:?}") };
+    assert_eq!((error.as_str(), examples[0].as_str()), ("use eza", "exa"));
+    let unknown = Order::Catalogue { pin: Some("other".parse().expect("a name")), system: None };
+    assert!(made(Names::Known).await.carry_out(unknown).await.is_err());
 }
 
 #[tokio::test]
