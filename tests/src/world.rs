@@ -576,7 +576,7 @@ impl World {
             programs.push(Program {
                 bin,
                 output: None,
-                verdict: Verdict::Static { sha256, size, leftovers: Vec::new() },
+                verdict: Verdict::Static { sha256, size, leftovers: Vec::new(), needs: None, unwrapped: false },
             });
         }
         // What it has claimed, if it has.
