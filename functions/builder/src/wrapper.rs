@@ -27,12 +27,9 @@ pub(crate) fn parse(program: &[u8]) -> Option<Wrapper> {
     let text = &text[memmem::find(text, COMMAND)? + COMMAND.len()..];
     let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
     let text = std::str::from_utf8(&text[..end]).ok()?;
-    // Each line but the last ends with a backslash.
-    let length: usize = text
-        .split_inclusive('\n')
-        .scan(true, |more, line| std::mem::replace(more, line.ends_with("\\\n")).then_some(line.len()))
-        .sum();
-    let mut words = shlex::split(&text[..length])?.into_iter();
+    // Each line but the last ends with a backslash; newlines within words are escaped.
+    let text = text.replace("\\\n", " ");
+    let mut words = shlex::split(text.lines().next()?)?.into_iter();
     let runs = words.next().filter(|path| path.starts_with('/'))?;
     let mut wrapper = Wrapper { runs, variables: Vec::new(), only_variables: true };
     while let Some(word) = words.next() {

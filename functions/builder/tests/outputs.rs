@@ -93,7 +93,16 @@ fn the_chosen_outputs_of_every_attribute_of_two_real_trees_are_those_that_nix_en
     );
     let chosen = read(&nix("nix-instantiate", &["--eval", "--strict", "--json", "-E", &chosen], home));
     assert_eq!(installed.len(), shapes.len());
+    // Nix 2.8 and older do not know `outputSpecified`.
+    let knows = "builtins.compareVersions builtins.nixVersion \"2.9\" >= 0";
+    let knows = nix("nix-instantiate", &["--eval", "--json", "-E", knows], home).starts_with(b"true");
+    let specified = |name: &str| {
+        let number: usize = name.trim_start_matches("shape_").parse().expect("a number");
+        shapes[number]["specified"] == true
+    };
     for (installed, chosen) in installed.iter().zip(&chosen) {
-        assert_eq!(installed, chosen);
+        if knows || !specified(&chosen.0) {
+            assert_eq!(installed, chosen);
+        }
     }
 }

@@ -41,7 +41,6 @@ pub fn a_need_is_said_in_the_header_the_status_the_pages_the_stub_the_installer_
     let said = format!("binplz: terminal: {sentence}");
     let origin = site.origin();
     assert_eq!(last_line(home.path(), &format!("curl -s {origin}/needs.terminal > terminal; sh ./terminal")), said);
-    let said = format!("binplz: needs.terminal: {sentence}");
     assert_eq!(last_line(home.path(), &format!("curl -s {origin}/-/install/needs.terminal | sh")), said);
     // With the remedy it reads what the machine has.
     let ran = Command::new(home.path().join("terminal")).env_clear().envs(REMEDY.split_once('=')).output();
