@@ -265,7 +265,9 @@ pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Resul
     let (build, _) = load_build(d, &key).await?;
     let manifest = match (&build.state, &key.product) {
         // A damaged one is found by others.
-        (State::Ready(made), Product::Package(_)) => manifest_of(d, &key, made).await?.ok(),
+        (State::Ready(made), Product::Package(_)) => {
+            manifest_of(d, &key, made).await?.ok().map(|(manifest, _)| manifest)
+        }
         _ => None,
     };
     let status = status::view(d, build.clone(), false).await?;
