@@ -23,7 +23,10 @@ use binplz_core::{
         pins::{Change, Pins, Source},
         served::{Notes, Served},
     },
-    objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+    objects::{
+        artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+        needs::{Data, Need},
+    },
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
@@ -100,6 +103,19 @@ fn served(asked: &str, stale: bool) -> Row {
 fn lost(row: Row) -> Row {
     let Row::Served(served) = row else { panic!("a served row") };
     Row::Served(Served { lost: true, ..served })
+}
+
+/// With all that answers say of it.
+fn needy() -> Row {
+    let Row::Served(served) = served("python3Packages.foo?sys=aarch64-linux", false) else { panic!("served") };
+    let path = "/nix/store/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4-x-1.0/share".to_owned();
+    let needs = vec![
+        Need::Data { data: Data::Terminfo, path: path.clone(), settable: true },
+        Need::Program { path },
+        Need::Variable { name: "GREETING".to_owned(), value: "good".to_owned() },
+    ];
+    let output = Some("tools".parse().expect("an output's name"));
+    Row::Served(Served { notes: Notes { output, needs: Some(needs), unwrapped: true, name_matters: true }, ..served })
 }
 
 /// A default pin that moved, one whose tarball is in the bucket, and a retired one.
@@ -198,6 +214,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
         (lost(served(package, false)), "served/python3Packages.foo?sys=aarch64-linux", "served-lost"),
         (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
+        (needy(), "served/python3Packages.foo?sys=aarch64-linux", "served-notes"),
         (past(), "past/aarch64-linux/python3Packages.foo", "past"),
         (Row::Build(failed_by_dependency()), of_build, "build-failed-by-dependency"),
         (

@@ -25,7 +25,10 @@ use binplz_core::{
         pins::{Change, Pinned, Pins, Source},
         served::{Notes, Served, ServedKey},
     },
-    objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+    objects::{
+        artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+        needs::{Data, Need},
+    },
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
@@ -335,7 +338,17 @@ fn any_pin_ref() -> impl Strategy<Value = PinRef> {
 }
 
 fn any_notes() -> impl Strategy<Value = Notes> {
-    option::of(any_output()).prop_map(|output| Notes { output })
+    let path = || "/nix/store/[a-z0-9-]{1,20}/\\PC{0,20}";
+    let data = (select(&Data::ALL[..]), path(), any::<bool>()).prop_map(|(data, path, settable)| Need::Data {
+        data,
+        path,
+        settable,
+    });
+    let variable = ("[A-Z]{1,9}", "\\PC{0,20}").prop_map(|(name, value)| Need::Variable { name, value });
+    let need = prop_oneof![data, path().prop_map(|path| Need::Program { path }), variable];
+    let needs = option::of(vec(need, 0..3));
+    (option::of(any_output()), needs, any::<bool>(), any::<bool>())
+        .prop_map(|(output, needs, unwrapped, name_matters)| Notes { output, needs, unwrapped, name_matters })
 }
 
 /// Any served row.

@@ -4,6 +4,8 @@ mod support;
 
 mod work;
 
+mod needs;
+
 mod failures;
 mod network;
 

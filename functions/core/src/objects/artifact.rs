@@ -1,12 +1,15 @@
 //! The result of a build, and the form of every object path. A builder may write only the objects of its own attempt.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{
-    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, OutputName, Rev, Sha256, StoreHash, serde_as_text},
-    text::clean_line,
+use crate::{
+    id::{
+        key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, OutputName, Rev, Sha256, StoreHash, serde_as_text},
+        text::clean_line,
+    },
+    objects::needs::{NEEDS_MAX, Need},
 };
 
 /// The manifest of one build: `manifest.json` beside its programs. A package may ship hundreds of programs, so this
@@ -75,9 +78,15 @@ pub enum Verdict {
         sha256: Sha256,
         /// The file's size, in bytes.
         size: u64,
-        /// Store paths in the program that exist in the built closure: data that it may miss on another machine.
+        /// Store paths in the program that exist in the built closure.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         leftovers: Vec<String>,
+        /// What it needs of them, and of its wrapper. `None`: an earlier version made the manifest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        needs: Option<Vec<Need>>,
+        /// Its name is that of a wrapper, which only sets variables and runs it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unwrapped: bool,
     },
     /// Not served.
     Refused {
@@ -87,13 +96,15 @@ pub enum Verdict {
 }
 
 /// Why a file in `bin/` is not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
     /// It needs a dynamic linker or shared libraries.
     Dynamic,
     /// It starts with `#!`.
     Script,
+    /// It only runs this program of the store, which is not served in its place.
+    Wrapper(String),
     /// It is for another machine.
     OtherMachine,
     /// It is a link that leads out of the package's closure.
@@ -106,15 +117,17 @@ pub enum Refusal {
 
 impl Refusal {
     /// The text follows "`NAME` …".
-    pub fn sentence(self) -> &'static str {
-        match self {
+    pub fn sentence(&self) -> Cow<'static, str> {
+        let sentence = match self {
+            Refusal::Wrapper(runs) => return format!("is a wrapper that runs {}", clean_line(runs, NAME_MAX)).into(),
             Refusal::Dynamic => "is dynamically linked",
             Refusal::Script => "is a script",
             Refusal::OtherMachine => "is for another machine",
             Refusal::OutsideLink => "is a link that leads out of the package",
             Refusal::TooLarge => "is larger than this service stores",
             Refusal::NotAProgram => "is not an executable program",
-        }
+        };
+        sentence.into()
     }
 }
 
@@ -157,7 +170,12 @@ impl<'a, P: Copy> Main<'a, P> {
 
 impl Manifest {
     /// The manifest with all foreign text sanitised.
-    pub fn cleaned(self) -> Manifest {
+    pub fn cleaned(mut self) -> Manifest {
+        for program in &mut self.programs {
+            if let Verdict::Static { needs: Some(needs), .. } = &mut program.verdict {
+                *needs = needs.drain(..).take(NEEDS_MAX).map(Need::cleaned).collect();
+            }
+        }
         Manifest {
             pname: clean_line(&self.pname, NAME_MAX),
             version: clean_line(&self.version, NAME_MAX),
@@ -192,6 +210,16 @@ impl Manifest {
         programs.sort_by_key(|program| (&program.bin, place(program)));
         programs.dedup_by_key(|program| &program.bin);
         programs
+    }
+
+    /// Whether the file of a program has other names too: it may act by the name that it is called by.
+    pub fn has_other_names(&self, program: &Program) -> bool {
+        let content = |program: &Program| match &program.verdict {
+            Verdict::Static { sha256, .. } => Some(sha256.clone()),
+            Verdict::Refused { .. } => None,
+        };
+        let same = |other: &&Program| other.bin != program.bin && content(other) == content(program);
+        content(program).is_some() && self.programs.iter().any(|other| same(&other))
     }
 
     /// The program of that name.

@@ -36,7 +36,7 @@ impl Bench {
             fs::create_dir(dir.path().join(name)).expect("a directory");
         }
         let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/set");
-        for file in ["default.nix", "failing.nix"] {
+        for file in ["default.nix", "failing.nix", "needs.nix"] {
             fs::copy(set.join(file), dir.path().join("set").join(file)).expect("the set");
         }
         Bench { daemon: None, dir, nix: nix_environment() }

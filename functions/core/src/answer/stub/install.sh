@@ -22,4 +22,5 @@ binplz() {
   *":$dir:"*) ;;
   *) say "$dir is not on your PATH; add it with: export PATH=\"$dir:\$PATH\"" ;;
   esac
+  note
 }

@@ -25,7 +25,9 @@ binplz() {
   load
   if [ "$file" != "$self" ]; then
     say "saved $file"
+    note
     exit
   fi
+  note
   exec "$called" "$@"
 }

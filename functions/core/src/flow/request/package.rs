@@ -19,8 +19,12 @@ use crate::{
     nixpkgs::{
         catalogue::{About, Resolution},
         pins::{Pins, ResolvedPin, Source},
+        served::Notes,
     },
-    objects::artifact::{self, Main, ObjectName, Verdict},
+    objects::{
+        artifact::{self, Main, ObjectName, Verdict},
+        needs,
+    },
     ports::{Catalogue, HasCatalogues, HasLedger, HasStore, Unavailable},
 };
 
@@ -119,7 +123,13 @@ pub struct Program {
     pub sha256: Option<Sha256>,
     /// Why it is not served, once it is built; reads on after its name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<&'static str>,
+    pub refused: Option<String>,
+    /// What it needs beyond its file, once it is built ([`needs::json`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<serde_json::Value>,
+    /// The same, and whether its name matters, for people.
+    #[serde(skip)]
+    pub note: String,
 }
 
 impl Program {
@@ -250,6 +260,8 @@ fn expected(target: &Target, main: Option<&Bin>, programs: &[Bin]) -> Vec<Progra
         size: None,
         sha256: None,
         refused: None,
+        needs: None,
+        note: String::new(),
     };
     unlisted.into_iter().chain(programs).map(program).collect()
 }
@@ -277,8 +289,9 @@ async fn built<D: HasStore>(
     let program = |program: &&artifact::Program| {
         let (size, sha256, refused) = match &program.verdict {
             Verdict::Static { sha256, size, .. } => (Some(*size), Some(sha256.clone()), None),
-            Verdict::Refused { why } => (None, None, Some(why.sentence())),
+            Verdict::Refused { why } => (None, None, Some(why.sentence().into_owned())),
         };
+        let notes = Notes::of(&manifest, program);
         let output = manifest.selector(program);
         Program {
             target: of(target, &program.bin),
@@ -289,6 +302,8 @@ async fn built<D: HasStore>(
             size,
             sha256,
             refused,
+            note: notes.sentence(&program.bin),
+            needs: notes.needs.as_deref().map(needs::json),
         }
     };
     let (programs, nix_build) = (all.iter().map(program).collect(), nix_build(usual));

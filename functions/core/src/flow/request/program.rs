@@ -186,7 +186,7 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
     let program = choose(&target.wanted, attr, &manifest)?;
     let (sha256, size) = match &program.verdict {
         Verdict::Static { sha256, size, .. } => (sha256.clone(), *size),
-        Verdict::Refused { why } => return Err(Denial::NotStatic(attr.clone(), program.bin.clone(), *why)),
+        Verdict::Refused { why } => return Err(Denial::NotStatic(attr.clone(), program.bin.clone(), why.clone())),
     };
     let served = Served {
         asked: ServedKey::of(target, d.system()),
@@ -198,7 +198,7 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
         object: prefix.object(inventory.object(&program.bin, &sha256)),
         sha256,
         size,
-        notes: Notes { output: program.output.clone() },
+        notes: Notes::of(&manifest, program),
         stale: false,
         lost: false,
     };
