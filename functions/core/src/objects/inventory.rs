@@ -82,16 +82,19 @@ impl Inventory {
 
     /// The object that holds a program's content.
     pub fn object(&self, bin: &Bin, sha256: &Sha256) -> ObjectName {
-        let holds = |entry: &&Entry| {
-            matches!(entry.name, ObjectName::Program(_) | ObjectName::Blob(_)) && entry.content.sha256 == *sha256
-        };
-        let listed = self.objects.iter().find(holds).map(|entry| entry.name.clone());
+        let listed = self.contents().find(|entry| entry.content.sha256 == *sha256).map(|entry| entry.name.clone());
         listed.unwrap_or_else(|| ObjectName::Program(bin.clone()))
+    }
+
+    /// The listed contents of programs.
+    fn contents(&self) -> impl Iterator<Item = &Entry> {
+        let holds = |entry: &&Entry| matches!(entry.name, ObjectName::Program(_) | ObjectName::Blob(_));
+        self.objects.iter().filter(holds)
     }
 
     /// Every object that must be there, beside the inventory itself; each once.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        let listed: HashSet<&Sha256> = self.objects.iter().map(|entry| &entry.content.sha256).collect();
+        let listed: HashSet<&Sha256> = self.contents().map(|entry| &entry.content.sha256).collect();
         let programs = self.manifest.iter().flat_map(|manifest| &manifest.programs);
         let by_name = programs.filter_map(move |program| match &program.verdict {
             Verdict::Static { sha256, size, .. } if !listed.contains(sha256) => Some(Entry {
@@ -155,6 +158,26 @@ mod tests {
         let json = catalogue.to_json().expect("JSON");
         assert_eq!(Inventory::from_json(&json, &Product::Catalogue), Ok(catalogue));
         assert!(Inventory::from_json(&json, &package()).is_err());
+    }
+
+    #[test]
+    fn programs_of_one_content_are_one_listed_object() {
+        let mut inventory = inventory();
+        let sha256: Sha256 = "a".repeat(64).parse().expect("hex");
+        let same = |bin: &str| Program { bin: bin.parse().expect("a name"), ..inventory_program(&inventory) };
+        let names = ["ls", "tree"].map(same);
+        let entry =
+            Entry { name: ObjectName::Blob(sha256.clone()), content: Content { sha256: sha256.clone(), size: 7 } };
+        inventory.manifest.as_mut().expect("a package").programs = names.into();
+        inventory.objects.insert(0, entry);
+        let listed: Vec<_> = inventory.entries().map(|entry| entry.name).collect();
+        assert_eq!(listed, [ObjectName::Blob(sha256.clone()), ObjectName::WholeLog]);
+        let bin = "ls".parse().expect("a name");
+        assert_eq!(inventory.object(&bin, &sha256), ObjectName::Blob(sha256));
+    }
+
+    fn inventory_program(inventory: &Inventory) -> Program {
+        inventory.manifest.as_ref().expect("a package").programs[0].clone()
     }
 
     #[test]
