@@ -146,7 +146,8 @@ impl Share<'_> {
                 if self.entries.len() >= FILES_MAX {
                     return Err(ErrorKind::FileTooLarge.into());
                 }
-                let target = if entry.file_type()?.is_symlink() { self.target(&fs::read_link(&found)?, &path) } else { None };
+                let target =
+                    if entry.file_type()?.is_symlink() { self.target(&fs::read_link(&found)?, &path) } else { None };
                 let entry = target.map_or_else(|| Entry::File(file.clone()), |to| Entry::Link(to, file.clone()));
                 self.entries.insert(path, entry);
             }

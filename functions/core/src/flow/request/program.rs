@@ -227,9 +227,7 @@ fn file(wanted: &Wanted, attr: &Attr, manifest: &Manifest) -> Result<File, Denia
     let program = choose(wanted, attr, manifest)?;
     let (name, output) = (program.bin.clone(), program.output.clone());
     match &program.verdict {
-        Verdict::Static { sha256, size, .. } => {
-            Ok(File { name, sha256: sha256.clone(), size: *size, output })
-        }
+        Verdict::Static { sha256, size, .. } => Ok(File { name, sha256: sha256.clone(), size: *size, output }),
         Verdict::Refused { why } => Err(Denial::NotStatic(attr.clone(), name, *why)),
     }
 }
