@@ -38,7 +38,7 @@ impl Store {
     fn pack(&self, programs: &[(&str, &str)], most: u64) -> Option<Vec<u8>> {
         let outputs = ["out", "man", "dev"].map(|name| (name.parse().expect("an output"), self.path(name)));
         let all = ["out", "man", "dev", "dependency"].map(|name| self.path(name).to_string_lossy().into_owned());
-        let closure = Closure::new(&self.path(""), all.iter().map(String::as_str));
+        let closure = Closure::new(&self.dir.path().join("store"), all.iter().map(String::as_str));
         let found: Vec<Found> = programs
             .iter()
             .map(|(output, bin)| {
