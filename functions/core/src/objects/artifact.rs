@@ -31,6 +31,10 @@ pub struct Manifest {
     /// Those that Nix installs of the whole package (`meta.outputsToInstall`), in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub installed: Vec<OutputName>,
+    /// The package's archive ([`crate::id::target::Wanted::Archive`]). Earlier versions made none, and one that is too
+    /// large is not made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Archive>,
     /// Every program in `bin/` of each output, by name.
     pub programs: Vec<Program>,
 }
@@ -53,6 +57,15 @@ impl Declared {
     pub fn cleaned(self) -> Declared {
         Declared { main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)), ..self }
     }
+}
+
+/// A package's archive: a `.tar.gz` of its programs and the files of `share/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// The file's sha256.
+    pub sha256: Sha256,
+    /// The file's size, in bytes.
+    pub size: u64,
 }
 
 /// One file in `bin/`.
@@ -305,6 +318,8 @@ pub enum ObjectName {
     /// `bin/NAME`: a program, below its attempt's prefix: under its sha256, if it shares no blob. Earlier versions stored
     /// each name of a program so.
     Program(Bin),
+    /// `archive.tar.gz`: a package's archive; only in requests for an upload, since it is stored as a blob.
+    Archive,
     /// `blob/SHA256`: a program's content, which all attempts with the same content share ([`crate::flow::lease::blob`]).
     Blob(Sha256),
     /// `ref/SHA256`: an empty object, which keeps a blob for its attempt.
@@ -354,7 +369,7 @@ impl ObjectName {
             ObjectName::Log(_) | ObjectName::Narinfo(_) | ObjectName::Reference(_) | ObjectName::Addition(_) => {
                 "text/plain; charset=utf-8"
             }
-            ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
+            ObjectName::WholeLog | ObjectName::Nar(_) | ObjectName::Archive => "application/gzip",
             ObjectName::Manifest | ObjectName::Plan => "application/json",
         }
     }
@@ -364,6 +379,7 @@ impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ObjectName::Program(bin) => write!(f, "bin/{bin}"),
+            ObjectName::Archive => f.write_str("archive.tar.gz"),
             ObjectName::Blob(sha256) => write!(f, "blob/{sha256}"),
             ObjectName::Reference(sha256) => write!(f, "{REFERENCES}{sha256}"),
             ObjectName::Addition(sha256) => write!(f, "new/{sha256}"),
@@ -391,6 +407,7 @@ impl FromStr for ObjectName {
             Some(("ref", sha256)) => ObjectName::Reference(sha256.parse()?),
             Some(("new", sha256)) => ObjectName::Addition(sha256.parse()?),
             Some(("log", number)) => ObjectName::Log(number.parse().map_err(|_| BadName::Form)?),
+            None if s == "archive.tar.gz" => ObjectName::Archive,
             None if s == "log.gz" => ObjectName::WholeLog,
             None if s == "manifest.json" => ObjectName::Manifest,
             None if s == "lookup" => ObjectName::Lookup,
@@ -541,6 +558,7 @@ mod tests {
             drv_path: "/nix/store/x.drv".into(),
             outputs: Vec::new(),
             installed: Vec::new(),
+            archive: None,
             programs: programs.iter().map(program).collect(),
         }
     }

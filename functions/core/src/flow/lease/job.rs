@@ -141,7 +141,7 @@ pub async fn uploads<D: HasLedger + HasStore<Store: Intake>>(
     let grants = stream::iter(uploads.to_vec()).map(|upload| async move {
         let prefix = bearer.prefix();
         match upload.name {
-            ObjectName::Program(_) => blob::upload(d, &prefix, &upload).await,
+            ObjectName::Program(_) | ObjectName::Archive => blob::upload(d, &prefix, &upload).await,
             name => d.store().grant(&prefix.object(name), upload.size, &upload.sha256).await,
         }
     });
@@ -158,6 +158,7 @@ fn allowed(job: &JobLimits, product: &Product, has_cache: bool, upload: &Upload)
         (ObjectName::Log(_), _) => LOG_SEGMENT_MAX,
         (ObjectName::WholeLog, _) => job.log_bytes,
         (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
+        (ObjectName::Archive, Product::Package(_)) => job.package_bytes,
         (ObjectName::Lookup | ObjectName::Details, Product::Catalogue) => catalogue::FILE_MAX,
         (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),
         (ObjectName::Plan, _) => return Err(Denied::Forbidden("what may be offered was said before")),

@@ -21,7 +21,7 @@ use crate::{
     },
     id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
     objects::{
-        artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
+        artifact::{Archive, AttemptPrefix, Manifest, ObjectName, Program, Verdict},
         inventory::{Entry, Inventory},
         narinfo::Content,
         stored::Fingerprint,
@@ -160,6 +160,9 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
     if contents.is_empty() {
         return Err(Denied::Nonsense("no program is static"));
     }
+    if let Some(Archive { sha256, size }) = &manifest.archive {
+        contents.entry((sha256.clone(), *size)).or_default();
+    }
     let prefix = bearer.prefix();
     let stored = stream::iter(contents).map(|((sha256, size), names)| {
         let prefix = &prefix;
@@ -168,7 +171,7 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
     let stored: Vec<_> = stored.buffered(AT_ONCE).try_collect().await?;
     let (mut objects, mut bytes) = (Vec::with_capacity(stored.len()), 0);
     for found in stored {
-        let (entry, added) = found.ok_or(Denied::Nonsense("a program is not in the store"))?;
+        let (entry, added) = found.ok_or(Denied::Nonsense("a program or the archive is not in the store"))?;
         objects.push(entry);
         bytes += added;
     }

@@ -173,7 +173,7 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Tar
         _ => (expected(&target, known.main.as_ref(), &known.programs), known.about, nix_build(None)),
     };
     let main = programs.iter().find(|program| program.main).map(|program| program.program.as_str());
-    let name = main.unwrap_or(target.wanted.file_name());
+    let name = main.unwrap_or(known.attr.leaf());
     let wait = !matches!(build.state, State::Ready { .. });
     Ok(Package {
         target: target.to_string(),

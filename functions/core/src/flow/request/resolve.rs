@@ -76,7 +76,7 @@ fn by_catalogue(
         Resolution::Choice { attr, programs } => Err(Denial::ambiguous(&attr, programs)),
         Resolution::Refused { attr, failure, .. } => Err(Denial::Unbuildable(attr, Box::new(failure))),
         Resolution::NoSuchProgram { attr, programs } => {
-            Err(Denial::NoSuchProgram { attr, program: wanted.file_name().to_owned(), programs })
+            Err(Denial::NoSuchProgram { attr, program: wanted.file_name().into_owned(), programs })
         }
     }
 }
