@@ -127,7 +127,12 @@ impl S3Store {
 
 fn media_type(path: &ObjectPath) -> &'static str {
     match path.name {
-        ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
+        ObjectName::Program(_)
+        | ObjectName::Lookup
+        | ObjectName::Details
+        | ObjectName::Checkpoint(_)
+        | ObjectName::PartialLookup
+        | ObjectName::PartialDetails => "application/octet-stream",
         ObjectName::Log(_) | ObjectName::Narinfo(_) => "text/plain; charset=utf-8",
         ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
         ObjectName::Manifest | ObjectName::Plan => "application/json",
@@ -210,6 +215,10 @@ impl Intake for S3Store {
         self.objects.signed("GET", &nixpkgs_path(rev), &[], URL_LIFE)
     }
 
+    async fn source(&self, path: &ObjectPath) -> Result<String, Unavailable> {
+        self.objects.signed("GET", &path.to_string(), &[], URL_LIFE)
+    }
+
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         let checksum = checksum_of(&content);
         // An earlier write whose reply was lost may have stored the same content.
@@ -221,6 +230,10 @@ impl Intake for S3Store {
 
     async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         self.remove_below(&prefix.segments()).await
+    }
+
+    async fn remove_partial(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.remove_below(&prefix.partial()).await
     }
 
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {

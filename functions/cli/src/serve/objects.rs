@@ -1,4 +1,5 @@
-//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH` for clients, `PUT` with a grant for builders. On AWS this is S3.
+//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH` for clients and builders, `PUT` with a grant for builders. On AWS this
+//! is S3.
 
 use std::sync::Arc;
 
@@ -37,10 +38,10 @@ pub(crate) fn downloads(local: Arc<Local>) -> Router {
     Router::new().route("/-/objects/{*path}", get(read)).with_state(local)
 }
 
-/// The routes for builders.
+/// The routes for builders, which also read the checkpoint of an earlier attempt.
 pub(crate) fn uploads(local: Arc<Local>) -> Router {
     // An upload's size is part of its grant.
-    Router::new().route("/-/objects/{*path}", put(write)).layer(DefaultBodyLimit::disable()).with_state(local)
+    Router::new().route("/-/objects/{*path}", put(write).get(read)).layer(DefaultBodyLimit::disable()).with_state(local)
 }
 
 fn parse(uri: &Uri) -> Option<ObjectPath> {
@@ -63,7 +64,12 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
         }
     }
     let media_type = match path.name {
-        ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
+        ObjectName::Program(_)
+        | ObjectName::Lookup
+        | ObjectName::Details
+        | ObjectName::Checkpoint(_)
+        | ObjectName::PartialLookup
+        | ObjectName::PartialDetails => "application/octet-stream",
         ObjectName::Log(_) | ObjectName::Narinfo(_) => "text/plain; charset=utf-8",
         ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
         ObjectName::Manifest | ObjectName::Plan => "application/json",
