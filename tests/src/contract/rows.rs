@@ -196,8 +196,7 @@ fn any_doomed() -> impl Strategy<Value = FailedDependencies> {
         failed.into_iter().fold(FailedDependencies::none(system), |failed_dependencies, (key, failure, attempt)| {
             let since = attempt.ended;
             let history = vec![Attempt { failure: Some(failure.clone()), ..attempt }];
-            let build =
-                Build { state: State::Failed { failure, since, until: None }, history, ..Build::unasked(key) };
+            let build = Build { state: State::Failed { failure, since, until: None }, history, ..Build::unasked(key) };
             failed_dependencies.after(&build, since).unwrap_or(failed_dependencies)
         })
     })
@@ -395,8 +394,11 @@ fn any_limits() -> impl Strategy<Value = Limits> {
 
 fn any_partial() -> impl Strategy<Value = Partial> {
     let published = (any_lease_id(), any::<bool>()).prop_map(|(lease, whole)| Published { lease, whole });
-    let checkpoint = (any_lease_id(), any::<u32>(), any::<u64>())
-        .prop_map(|(lease, parts, bytes)| Checkpoint { lease, parts, bytes });
+    let checkpoint = (any_lease_id(), any::<u32>(), any::<u64>()).prop_map(|(lease, parts, bytes)| Checkpoint {
+        lease,
+        parts,
+        bytes,
+    });
     (option::of(published), option::of(checkpoint))
         .prop_map(|(published, checkpoint)| Partial { published, checkpoint })
 }

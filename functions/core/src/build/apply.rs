@@ -223,7 +223,9 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             expires if expires > lease.expires => Ok(build.with(State::Building(Lease { expires, ..lease.clone() }))),
             _ => Ok(Step::Stay),
         },
-        (Event::Checkpoint { checkpoint, top_level }, State::Building(lease)) if live(lease, &checkpoint.lease, now) => {
+        (Event::Checkpoint { checkpoint, top_level }, State::Building(lease))
+            if live(lease, &checkpoint.lease, now) =>
+        {
             match build.partial.with(checkpoint, *top_level) {
                 partial if partial == build.partial => Ok(Step::Stay),
                 partial => Ok(Step::Move(Build { partial, ..build.clone() })),
