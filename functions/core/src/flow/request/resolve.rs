@@ -133,7 +133,7 @@ fn by_resolution(resolution: Resolution, Target { wanted, .. }: &Target) -> Resu
         Resolution::Found { attr, main, drv, .. } => Ok((attr, drv.map(|drv| KnownDerivation { drv, main }))),
         Resolution::Unknown { near } => Err(Denial::Unknown { wanted: wanted.clone(), near }),
         Resolution::Choice { attr, programs } => Err(Denial::ambiguous(&attr, programs)),
-        Resolution::Refused { attr, failure } => Err(Denial::Unbuildable(attr, Box::new(failure))),
+        Resolution::Refused { attr, failure, .. } => Err(Denial::Unbuildable(attr, Box::new(failure))),
         Resolution::NoSuchProgram { attr, programs } => {
             Err(Denial::NoSuchProgram { attr, program: wanted.file_name().to_owned(), programs })
         }
