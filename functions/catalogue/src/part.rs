@@ -19,16 +19,10 @@ const RECORDS_MAX: usize = 2000;
 /// A medium level.
 const LEVEL: u8 = 6;
 
-/// A part that cannot be used.
+/// The part is truncated or changed, or it is none.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum BadPart {
-    /// The part is truncated or changed, or it is none.
-    #[error("it is damaged")]
-    Damaged,
-    /// The part is intact, but its records have another basis.
-    #[error("it was evaluated from something else, or in another way")]
-    OtherBasis,
-}
+#[error("it is damaged")]
+pub struct Damaged;
 
 /// Packs records into parts of at most `most` bytes. `basis` is one line, and names all that the records depend on.
 /// Records that are too large for a part are left out.
@@ -55,20 +49,19 @@ fn pack_one(basis: &str, records: &[Record]) -> Vec<u8> {
     [MAGIC.as_slice(), &crc32fast::hash(&packed).to_le_bytes(), &packed].concat()
 }
 
-/// Reads the records of a part.
+/// Reads a part: the basis of its records, and the records.
 ///
 /// # Errors
-/// [`BadPart`].
-pub fn unpack(basis: &str, part: &[u8]) -> Result<Vec<Record>, BadPart> {
-    let behind = part.strip_prefix(MAGIC.as_slice()).ok_or(BadPart::Damaged)?;
-    let (sum, packed) = behind.split_first_chunk().ok_or(BadPart::Damaged)?;
+/// [`Damaged`].
+pub fn read(part: &[u8]) -> Result<(String, Vec<Record>), Damaged> {
+    let behind = part.strip_prefix(MAGIC.as_slice()).ok_or(Damaged)?;
+    let (sum, packed) = behind.split_first_chunk().ok_or(Damaged)?;
     if u32::from_le_bytes(*sum) != crc32fast::hash(packed) {
-        return Err(BadPart::Damaged);
+        return Err(Damaged);
     }
-    let lines = decompress_to_vec_with_limit(packed, UNPACKED_MAX).map_err(|_| BadPart::Damaged)?;
-    let mut lines = lines.split(|byte| *byte == b'\n');
-    if lines.next() != Some(basis.as_bytes()) {
-        return Err(BadPart::OtherBasis);
-    }
-    lines.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(|_| BadPart::Damaged)
+    let text = decompress_to_vec_with_limit(packed, UNPACKED_MAX).map_err(|_| Damaged)?;
+    let mut lines = str::from_utf8(&text).map_err(|_| Damaged)?.split('\n');
+    let basis = lines.next().unwrap_or_default().to_owned();
+    let records = lines.map(serde_json::from_str).collect::<Result<_, _>>().map_err(|_| Damaged)?;
+    Ok((basis, records))
 }
