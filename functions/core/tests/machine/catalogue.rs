@@ -37,8 +37,10 @@ fn lost(n: u32) -> Event {
     Event::Stopped { id: id(n), failure: Failure::new(Kind::Killed, "") }
 }
 
-/// The published attempt, whether it is a whole catalogue, and the attempt and parts of the checkpoint.
-fn told(build: &Build) -> (Option<(u32, bool)>, Option<(u32, u32)>) {
+/// The published attempt, and whether it is a whole catalogue; and the attempt and parts of the checkpoint.
+type Told = (Option<(u32, bool)>, Option<(u32, u32)>);
+
+fn told(build: &Build) -> Told {
     let Partial { published, checkpoint } = &build.partial;
     let number = |lease: &binplz_core::id::key::LeaseId| (1..9).find(|n| id(*n) == *lease).expect("a small number");
     (
