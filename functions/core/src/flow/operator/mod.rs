@@ -1,5 +1,6 @@
-//! Flows of an operator: orders, inspection, pins, API keys, cost, garbage collection, pause and cancel.
+//! Flows of an operator: orders, inspection, catalogues in numbers, pins, API keys, cost, garbage collection, pause and cancel.
 
+pub mod census;
 pub mod cost;
 pub mod gc;
 pub mod inspect;
