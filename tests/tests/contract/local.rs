@@ -114,9 +114,10 @@ impl Uploads for LocalUploads {
         std::os::unix::fs::symlink("/nix/store/none", roots.join(rev.as_str())).expect("a link");
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
-        let at = self.0.url(path, Method::Get).await.expect("a URL");
+        let at = self.0.url(path, &"saved".parse().expect("a program's name"), Method::Get).await.expect("a URL");
+        let url = at.url().strip_suffix("/saved").expect("it ends with the program's name");
         let source = self.0.source(path).await.expect("a URL");
-        for url in [at.url(), &source] {
+        for url in [url, &source] {
             assert_eq!(object_of(url).as_ref(), Some(path), "{url}");
         }
         // What the HTTP layer serves is this file.

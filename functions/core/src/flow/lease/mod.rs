@@ -1,5 +1,6 @@
 //! Flows of a builder, under its lease: the job, heartbeats, uploads, checkpoints, claiming a derivation, settling.
 
+mod blob;
 pub mod built;
 pub mod checkpoint;
 pub mod claim;
