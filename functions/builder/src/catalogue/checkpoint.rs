@@ -82,17 +82,8 @@ impl<'a> Checkpoints<'a> {
         let known: Vec<Record> = known.into_values().collect();
         let (pending, unstored) = (known.clone(), VecDeque::new());
         let (stored, published) = (Instant::now(), resume.published);
-        let checkpoints = Checkpoints {
-            context,
-            basis,
-            interval,
-            stored,
-            pending,
-            unstored,
-            parts: 0,
-            published,
-            over: false,
-        };
+        let checkpoints =
+            Checkpoints { context, basis, interval, stored, pending, unstored, parts: 0, published, over: false };
         Ok((checkpoints, known))
     }
 

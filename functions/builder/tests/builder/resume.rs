@@ -216,9 +216,8 @@ fn a_builder_that_is_told_to_end_stores_what_it_has_and_one_that_lost_its_lease_
 
     let endpoint = Endpoint::continuing(job.clone(), endpoint.kept());
     let builder = bench.start(&endpoint);
-    endpoint.wait("most of it", |seen| {
-        seen.pulses.iter().any(|progress| progress.step.as_deref() == Some("100 packages"))
-    });
+    endpoint
+        .wait("most of it", |seen| seen.pulses.iter().any(|progress| progress.step.as_deref() == Some("100 packages")));
     builder.signal(Signal::TERM);
     assert_eq!(builder.end(), (Some(0), String::new()));
     assert_eq!(failure(&endpoint).kind, Kind::Interrupted);

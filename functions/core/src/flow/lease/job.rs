@@ -6,9 +6,7 @@ use crate::{
     build::{
         Build, Event, Lease,
         partial::{PART_MAX, PARTS_MAX},
-        protocol::{
-            Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Resume, Upload,
-        },
+        protocol::{Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Resume, Upload},
     },
     flow::{AdvanceError, advance, lease::blob, load_build, operator::pins},
     id::key::{BuildKey, LeaseId, Product, Token},
