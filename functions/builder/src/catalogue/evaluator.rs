@@ -50,7 +50,7 @@ use crate::{
     stop::lock,
 };
 
-const CATALOGUE: &str = include_str!("catalogue.nix");
+pub(crate) const CATALOGUE: &str = include_str!("catalogue.nix");
 /// How our lines on stderr start; a nonce follows.
 const MARK: &str = "trace: binplz-catalogue";
 /// The capacity of the queue of lines.

@@ -5,6 +5,7 @@ use binplz_core::{
         Attempt, Borrowed, Build, Event, Illegal, Lease, Made, State, Step, apply,
         derivation::Realisation,
         failure::{Failure, Kind},
+        partial::Checkpoint,
         policy::Policy,
         protocol::Stats,
         size::Size,
@@ -21,7 +22,7 @@ use crate::{NOW, drv, id, settle, token, unasked};
 /// `=` stays; `!…` is illegal (`!queued`: not queued, `!due`: not due, `!live`: not the live lease, `!failed`: has not
 /// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: no build has it); `queue1` queued at once as
 /// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `heartbeat` the lease
-/// is longer, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
+/// is longer, `part` a part of it is stored, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
 /// failed until it has cooled down, `again` queued at once as the same attempt, `vain` likewise, and the attempt is remembered, `warm`
 /// queued without a request, `wanted` requested since, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
 const TABLE: &str = "
@@ -35,6 +36,8 @@ launched-other  !live    !live    !live    !live    !live    !live    !live    =
 relaunched-mine !live    !live    !live    task     task     task     task     !live    task     !live    !live    !live    !live    !live    !live    !live
 pulse-mine      !live    !live    !live    pulse    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live
 pulse-other     !live    !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live    !live    !live    !live
+part-mine       !live    !live    !live    part     part     part     part     !live    !live    !live    !live    !live    !live    !live    !live    !live
+part-other      !live    !live    !live    !live    !live    !live    !live    part     !live    !live    !live    !live    !live    !live    !live    !live
 hold-mine       !live    !live    !live    hold     hold     =        hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
 hold-other      !live    !live    !live    !live    !live    !live    !live    hold     !live    !live    !live    !live    !live    !live    !live    !live
 hold2-mine      !live    !live    !live    hold     hold     !other   hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
@@ -164,6 +167,10 @@ fn event(name: &str) -> Event {
         "unlucky" => settle(n, Err(unlucky())),
         "image" => settle(n, Err(Failure::new(Kind::NoImage, ""))),
         "doom" => Event::Doom { id: id(n), failure: broken(), seen_in: prefix() },
+        "part" => {
+            let checkpoint = Checkpoint { lease: id(n), parts: 1, bytes: 1 };
+            Event::Checkpoint { checkpoint, top_level: true }
+        }
         "hold" => Event::Hold { id: id(n), derivation: drv('a') },
         "hold2" => Event::Hold { id: id(n), derivation: drv('b') },
         "join" => join(n, 'a', Realisation::UnderWay),
@@ -235,6 +242,7 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
             assert!(lease.task.is_none() && lease.attempt == 1);
             "claim".to_owned()
         }
+        (Some(old), State::Building(new)) if old == new && after.partial.of(&old.id).is_some() => "part".to_owned(),
         (Some(old), State::Building(new)) if *new == (Lease { task: new.task.clone(), ..old.clone() }) => {
             "task".to_owned()
         }
@@ -282,7 +290,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
             }
         }
     }
-    assert_eq!((wrong, tried), (Vec::new(), 16 * 42));
+    assert_eq!((wrong, tried), (Vec::new(), 16 * 44));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
             charge::Charge,
             denial::Denial,
             outcome::RequestOutcome,
-            resolve::{self, Resolved},
+            resolve::{self, Basis, Resolved},
             status,
         },
         ring,
@@ -99,8 +99,8 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     method: Method,
     starts: Option<&Asker<'_>>,
 ) -> Result<RequestOutcome, Denial> {
-    let by_attribute = resolved.by_attribute;
-    if by_attribute && starts.is_some() {
+    let by_attribute = resolved.basis.is_guess();
+    if resolved.basis != Basis::Complete && starts.is_some() {
         catalogue::ask_beside(d, &resolved.key).await;
     }
     let (build, _) = load_build(d, &resolved.key).await?;
@@ -198,6 +198,10 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
         stale: false,
         lost: false,
     };
+    // A row would keep the meaning of a name that is resolved anew until its catalogue is complete.
+    if resolved.is_provisional(&target.wanted) {
+        return hit(d, served, method).await;
+    }
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
         // Another request has written it; the program found stands either way.
         Ok(()) | Err(NotCommitted::Conflict) => {}
