@@ -54,7 +54,20 @@ fn an_old_nix_is_told_from_a_new_one() {
     fs::write(&old, "#!/bin/sh\necho 'nix-store (Nix) 2.7.1'\n").expect("a script");
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("its owner may");
     let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set()], Some(dir.path()));
-    assert!(said.contains("Nix 2.7.1 is too old: binplz needs 2.8 or newer"), "{said}");
+    assert!(said.contains("binplz needs Nix 2.8 or newer, and Nix 2.7.1 is installed; scripts/setup --nix"), "{said}");
+}
+
+#[test]
+fn a_nixpkgs_that_requires_a_newer_nix_is_told_at_the_start() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let lib = dir.path().join("set/lib");
+    fs::create_dir_all(&lib).expect("a directory");
+    fs::write(lib.join("../default.nix"), "{ ... }: { pkgsStatic = { }; }").expect("a set");
+    fs::write(lib.join("minver.nix"), "\"9.9\"").expect("a file");
+    let set = dir.path().join("set");
+    let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", set.to_str().expect("a path")], None);
+    assert!(said.contains("this nixpkgs needs Nix 9.9 or newer, and Nix 2."), "{said}");
+    assert!(said.contains("scripts/setup --nix") && said.lines().count() == 1, "{said}");
 }
 
 #[test]
