@@ -1,6 +1,7 @@
-//! Flows of an operator: orders, inspection, pins, API keys, cost, garbage collection, pause and cancel.
+//! Flows of an operator: orders, findings, inspection, pins, API keys, cost, garbage collection, pause and cancel.
 
 pub mod cost;
+pub mod findings;
 pub mod gc;
 pub mod inspect;
 pub(crate) mod keys;
