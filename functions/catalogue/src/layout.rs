@@ -13,6 +13,7 @@ use crate::{
     drv::pack,
     lookup::{Header, Lookup, Tier, reason_key},
     names::Names,
+    popular,
     record::{Obstacle, Standing},
     writer::{Files, PackageRecord, drv},
 };
@@ -90,15 +91,17 @@ fn lists(
     Ok((body.column(&from)?, body.column(&all)?))
 }
 
-/// The packages that ship each program, the best first.
+/// The packages that ship each program, the best first: by tier, then the most requested, then the least nested, then by
+/// name.
 fn shippers(
     packages: &[PackageRecord],
     programs: usize,
     rank: impl Fn(&Bin) -> u32,
 ) -> Result<Vec<std::vec::IntoIter<u32>>, TooLarge> {
-    let mut shippers: Vec<Vec<(Tier, u32)>> = vec![Vec::new(); programs];
+    let mut shippers = vec![Vec::new(); programs];
     for (attr, known) in packages.iter().enumerate() {
         let attr = small(attr)?;
+        let place = (popular::place(&known.attr), !known.requested, known.attr.parts().count());
         // A main program that is only declared counts as shipped.
         let declared = known.main.iter().filter(|main| !known.programs.contains_key(main)).map(|main| (main, &true));
         for (bin, useful) in known.programs.iter().chain(declared) {
@@ -110,16 +113,15 @@ fn shippers(
                 (true, false, false) => Tier::Other,
             };
             if let Some(list) = shippers.get_mut(rank(bin) as usize) {
-                list.push((tier, attr));
+                list.push((tier, place, attr));
             }
         }
     }
-    let number = |(tier, attr): (Tier, u32)| attr * 4 + tier as u32;
     Ok(shippers
         .into_iter()
         .map(|mut list| {
             list.sort_unstable();
-            list.into_iter().map(number).collect::<Vec<_>>().into_iter()
+            list.into_iter().map(|(tier, _, attr)| attr * 4 + tier as u32).collect::<Vec<_>>().into_iter()
         })
         .collect())
 }

@@ -17,6 +17,7 @@
 mod bytes;
 mod names;
 mod near;
+mod popular;
 
 pub mod details;
 mod drv;

@@ -1,21 +1,22 @@
-//! What a path means. The first match wins.
+//! What a path means.
 //!
-//! `/{name}`: (1) the attribute of that name, if its main program is known; (2) a package that ships a program of that
-//! name: the one whose main program it is, else the one of the same name, else the first by name. Within each of these
-//! three, a package that is buildable here comes before one that is not. Then an attribute of that name whose programs
-//! are unknown: the client chooses, or a build finds out. (3) None, with the near names.
+//! `/{name}`: (1) the attribute of that name, if its main program is known; (2) the packages that ship a program of that
+//! name: the one whose main program it is, then the one of the same name, then the most requested ([`crate::popular`]),
+//! then the least nested, then the first by name. A package that cannot be built here, or whose file of that name is
+//! known to be unservable, yields to the next one that can be served. Then an attribute of that name whose programs are
+//! unknown: the client chooses, or a build finds out. (3) None, with the near names.
 
 use binplz_core::{
     id::{
         key::{Attr, Bin, System},
         target::Wanted,
     },
-    nixpkgs::catalogue::{About, Entry, NEAR_MAX, Resolution},
+    nixpkgs::catalogue::{ALTERNATIVES_MAX, About, Entry, NEAR_MAX, Resolution},
     ports::Catalogue,
 };
 
 use crate::{
-    lookup::Lookup,
+    lookup::{Lookup, Tier},
     near::{Near, Search},
     search,
 };
@@ -48,22 +49,20 @@ impl<B: AsRef<[u8]> + Send + Sync> Catalogue for Lookup<B> {
 impl<B: AsRef<[u8]>> Lookup<B> {
     fn by_name(&self, name: &Attr, system: System) -> Resolution {
         let namesake = self.header().attrs.rank(self.body(), name.as_str());
-        // (1)
-        if let Some(attr) = namesake
-            && let Some(main) = self.main(attr)
-        {
-            return self.offer(attr, Some(main), system);
-        }
-        // (2)
-        if let Ok(bin) = name.as_str().parse::<Bin>()
-            && let Some(attr) = self.best_shipper(&bin, system)
-        {
-            return self.offer(attr, Some(bin), system);
-        }
-        // (3)
-        match namesake {
-            Some(attr) => self.whole_package(attr, name, system),
-            None => Resolution::Unknown { near: self.near(name.as_str()) },
+        let named = namesake.filter(|attr| self.main(*attr).is_some());
+        let program = self.header().programs.rank(self.body(), name.as_str());
+        let candidates = || named.into_iter().chain(self.rivals(program, named).map(|(attr, _)| attr));
+        let bin =
+            |attr| if Some(attr) == named { self.main(attr) } else { program.and_then(|rank| self.program(rank)) };
+        let best = named.filter(|attr| self.may_serve_main(*attr, system));
+        let best = best.or_else(|| self.servable(program, named, system).next());
+        match (best, namesake, candidates().next()) {
+            // (1) and (2)
+            (Some(attr), ..) => self.offer(attr, bin(attr), self.others(program, attr, system), system),
+            (None, Some(attr), _) if named.is_none() => self.whole_package(attr, name, system),
+            (None, _, Some(attr)) => self.offer(attr, bin(attr), Vec::new(), system),
+            // (3)
+            (None, _, None) => Resolution::Unknown { near: self.near(name.as_str()) },
         }
     }
 
@@ -71,11 +70,11 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         let Some(attr) = self.header().attrs.rank(self.body(), name.as_str()) else {
             return Resolution::Unknown { near: self.near(name.as_str()) };
         };
-        let ships = self.header().programs.rank(self.body(), bin.as_str());
-        let ships = ships.is_some_and(|program| self.ships(attr).any(|(one, _)| one == program));
+        let program = self.header().programs.rank(self.body(), bin.as_str());
+        let ships = program.is_some_and(|program| self.ships(attr).any(|(one, _)| one == program));
         // A package whose programs are unknown may have any.
         if ships || self.ships(attr).next().is_none() {
-            return self.offer(attr, Some(bin.clone()), system);
+            return self.offer(attr, Some(bin.clone()), self.others(program, attr, system), system);
         }
         Resolution::NoSuchProgram {
             attr: name.clone(),
@@ -83,32 +82,54 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         }
     }
 
+    /// The packages that ship a program, the best first, without one of them.
+    fn rivals(&self, program: Option<usize>, but: Option<usize>) -> impl Iterator<Item = (usize, Tier)> {
+        let shippers = program.into_iter().flat_map(|program| self.shippers(program));
+        shippers.filter(move |(attr, _)| Some(*attr) != but)
+    }
+
+    /// Those that may be served on a system.
+    fn servable(&self, program: Option<usize>, but: Option<usize>, system: System) -> impl Iterator<Item = usize> {
+        let useful = self.rivals(program, but).filter(|(_, tier)| *tier != Tier::Useless).map(|(attr, _)| attr);
+        useful.filter(move |attr| self.obstacle(*attr, system).is_none())
+    }
+
+    /// The other packages that ship a program and may be served, without other names of the same derivation.
+    fn others(&self, program: Option<usize>, but: usize, system: System) -> Vec<Attr> {
+        let same = |attr| self.drv(attr, system).is_some_and(|drv| self.drv(but, system) == Some(drv));
+        let others = self.servable(program, Some(but), system).filter(|attr| !same(*attr));
+        others.filter_map(|attr| self.attr(attr)).take(ALTERNATIVES_MAX).collect()
+    }
+
+    /// Whether a package's main program may be served.
+    fn may_serve_main(&self, attr: usize, system: System) -> bool {
+        let main = self.header().mains.get(self.body(), attr).and_then(|rank| (rank as usize).checked_sub(1));
+        let useless = self.ships(attr).any(|(program, useful)| Some(program) == main && !useful);
+        !useless && self.obstacle(attr, system).is_none()
+    }
+
     /// An attribute without a known main program.
     fn whole_package(&self, attr: usize, name: &Attr, system: System) -> Resolution {
         let (useful, useless): (Vec<_>, Vec<_>) = self.ships(attr).partition(|(_, useful)| *useful);
         let shown = if useful.is_empty() { useless } else { useful };
         if shown.is_empty() || self.obstacle(attr, system).is_some() {
-            return self.offer(attr, None, system);
+            return self.offer(attr, None, Vec::new(), system);
         }
         let programs = shown.into_iter().filter_map(|(program, _)| self.program(program)).collect();
         Resolution::Choice { attr: name.clone(), programs }
     }
 
     /// A package, or its obstacle on this system.
-    fn offer(&self, rank: usize, bin: Option<Bin>, system: System) -> Resolution {
+    fn offer(&self, rank: usize, bin: Option<Bin>, others: Vec<Attr>, system: System) -> Resolution {
         match (self.attr(rank), self.obstacle(rank, system)) {
-            (Some(attr), None) => Resolution::Found { attr, bin, main: self.main(rank), drv: self.drv(rank, system) },
-            (Some(attr), Some(why)) => Resolution::Refused { attr, failure: why.failure(self.reason(rank, system)) },
+            (Some(attr), None) => {
+                Resolution::Found { attr, bin, main: self.main(rank), drv: self.drv(rank, system), others }
+            }
+            (Some(attr), Some(why)) => {
+                Resolution::Refused { attr, failure: why.failure(self.reason(rank, system)), others }
+            }
             (None, _) => Resolution::Unknown { near: Vec::new() },
         }
-    }
-
-    /// The package that a program's name means.
-    fn best_shipper(&self, bin: &Bin, system: System) -> Option<usize> {
-        let program = self.header().programs.rank(self.body(), bin.as_str())?;
-        let (first, best) = self.shippers(program).next()?;
-        let mut equals = self.shippers(program).take_while(|(_, tier)| *tier == best);
-        Some(equals.find(|(attr, _)| self.obstacle(*attr, system).is_none()).map_or(first, |(attr, _)| attr))
     }
 
     /// Suggestions for an unknown name: paths that resolve, the nearest first.

@@ -11,7 +11,11 @@ use crate::{
     details,
     lookup::{Lookup, Tier},
     names::Names,
+    popular,
 };
+
+/// The length from which a text inside of a name says something: `ls` is in all `utils`.
+const TELLING: usize = 3;
 
 /// How well a name matches, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,25 +24,27 @@ enum Fit {
     Attribute,
     /// Its main program does.
     Main,
-    /// Another of its programs does.
+    /// Another of its programs does, and of all such packages this one is the first to be served.
     Program,
     /// The last component of its attribute does.
     Leaf,
-    /// The attribute begins with the text.
+    /// The attribute begins with the text; or it contains the text, and is among the most requested.
     Start,
     /// Its main program does.
     MainStart,
     /// The last component of its attribute does, or a word behind a `-` in it.
     WordStart,
+    /// One of its programs equals the text, as of packages before it.
+    AlsoProgram,
     /// The attribute contains the text.
     Within,
     /// Its main program's name contains the text.
     MainWithin,
 }
 
-/// The order of results: by match, then buildable before others, top level before nested, short before long, then by
-/// name.
-type Place = (Fit, bool, usize, usize, String);
+/// The order of results: by match, then buildable before others, the most requested, top level before nested, short
+/// before long, then by name.
+type Place = (Fit, bool, usize, usize, usize, String);
 
 /// The best results so far, each package once.
 struct Best {
@@ -79,6 +85,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
                 0 if name.len() == text.len() => Fit::Attribute,
                 0 => Fit::Start,
                 _ if leaf == text.as_bytes() => Fit::Leaf,
+                _ if text.len() >= TELLING && popular::is_listed(name) => Fit::Start,
                 _ if starts_word(name, at) => Fit::WordStart,
                 _ => Fit::Within,
             };
@@ -92,10 +99,13 @@ impl<B: AsRef<[u8]>> Lookup<B> {
                 _ => Fit::MainWithin,
             };
             // Its main packages come first.
+            let mut other = Fit::Program;
             for (attr, tier) in self.shippers(rank).take(most) {
                 match (tier, whole) {
                     (Tier::Main | Tier::Namesake, _) => self.take(&mut best, main, attr, system),
-                    (Tier::Other, true) => self.take(&mut best, Fit::Program, attr, system),
+                    (Tier::Other, true) => {
+                        self.take(&mut best, std::mem::replace(&mut other, Fit::AlsoProgram), attr, system);
+                    }
                     (Tier::Other | Tier::Useless, _) => break,
                 }
             }
@@ -132,8 +142,9 @@ impl<B: AsRef<[u8]>> Lookup<B> {
             return;
         }
         let Some(name) = self.attr(attr) else { return };
+        let popular = popular::place(&name);
         let name = name.as_str();
-        let place = (fit, obstacle.is_some(), name.matches('.').count(), name.len(), name.to_owned());
+        let place = (fit, obstacle.is_some(), popular, name.matches('.').count(), name.len(), name.to_owned());
         best.offer(place, attr);
     }
 

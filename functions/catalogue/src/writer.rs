@@ -74,6 +74,8 @@ pub(crate) struct PackageRecord {
     pub(crate) told: Told,
     pub(crate) programs: Programs,
     pub(crate) main: Option<Bin>,
+    /// It was built here, so it was requested.
+    pub(crate) requested: bool,
 }
 
 impl PackageRecord {
@@ -149,9 +151,11 @@ impl Writer {
         for (attr, told) in packages {
             let listed = database.remove(&attr).map(from_database);
             let inherited = || told.drvs().find_map(|drv| by_drv.get(&drv)).cloned();
-            let programs = built.remove(&attr).or(listed).or_else(inherited).unwrap_or_default();
+            let built = built.remove(&attr);
+            let requested = built.is_some();
+            let programs = built.or(listed).or_else(inherited).unwrap_or_default();
             let main = main(&attr, &told.about, &programs);
-            known.push(PackageRecord { attr, told, programs, main });
+            known.push(PackageRecord { attr, told, programs, main, requested });
         }
         layout::files(rev, &known)
     }

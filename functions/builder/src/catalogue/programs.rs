@@ -65,3 +65,6 @@ pub(crate) fn read_builds(file: &Path) -> Result<Vec<(Attr, Manifest)>, String> 
     });
     lines.collect()
 }
+
+#[cfg(test)]
+mod tests;

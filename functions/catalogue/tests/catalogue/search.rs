@@ -42,16 +42,27 @@ fn exact_names_come_first_then_main_programs_then_beginnings_then_the_rest() {
             "main",
             "gnugrep",
             "python3Packages.grep",
-            // It begins so; a word in it does; it contains the text; refused packages come last.
+            // It contains the text, and is among the most requested; it begins so; a word in it does; it contains the
+            // text; refused packages come last.
+            "ripgrep",
             "grepcidr",
             "pcre.grep-tools",
             "xgrepx",
-            "ripgrep",
             "pgrep-all",
             "ggrep",
         ]
     );
     assert_eq!(found(set(), "grep", 3), ["grep", "main", "gnugrep"]);
+}
+
+#[test]
+fn of_many_packages_with_one_program_the_first_alone_precedes_names_that_begin_so() {
+    let set = ["vi-tools", "vim", "busybox", "toybox", "aaa"]
+        .into_iter()
+        .fold(Set::new(), |set, attr| set.package(attr, None));
+    let set = set.database("vim", &["vim", "vi"]).database("busybox", &["busybox", "vi"]);
+    let set = set.database("toybox", &["toybox", "vi"]).database("aaa", &["aaa", "vi"]);
+    assert_eq!(found(set, "vi", 9), ["vim", "vi-tools", "busybox", "toybox", "aaa"]);
 }
 
 #[test]

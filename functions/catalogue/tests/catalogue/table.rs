@@ -1,22 +1,34 @@
 //! Names and their meaning, each rule of the resolution order by itself.
 
 use binplz_catalogue::{Lookup, Obstacle, Standing};
-use binplz_core::{id::key::System, nixpkgs::catalogue::Resolution, ports::Catalogue};
+use binplz_core::{
+    id::key::{Attr, System},
+    nixpkgs::catalogue::Resolution,
+    ports::Catalogue,
+};
 
 use crate::set::{ARM, Set, X86};
 
 /// An abbreviation for the table: `=procps/ps` found, `=x/?` found and only a build can choose the program, `300 a: x
-/// y`, `404 a: x y`, `404 ~ near`, `422 a: why`.
+/// y`, `404 a: x y`, `404 ~ near`, `422 a: why`; ` ~ a b` behind it: other packages with that program.
 fn told(lookup: &Lookup<Vec<u8>>, path: &str, system: System) -> String {
     let list = |bins: &[binplz_core::id::key::Bin]| bins.iter().map(|bin| format!(" {bin}")).collect::<String>();
+    let others = |others: Vec<Attr>| match others[..] {
+        [] => String::new(),
+        _ => format!(" ~{}", others.iter().map(|attr| format!(" {attr}")).collect::<String>()),
+    };
     match lookup.resolve(&path.parse().expect("a path"), system) {
-        Resolution::Found { attr, bin, .. } => format!("={attr}/{}", bin.map_or("?".to_owned(), |bin| bin.to_string())),
+        Resolution::Found { attr, bin, others: more, .. } => {
+            format!("={attr}/{}{}", bin.map_or("?".to_owned(), |bin| bin.to_string()), others(more))
+        }
         Resolution::Choice { attr, programs } => format!("300 {attr}:{}", list(&programs)),
         Resolution::NoSuchProgram { attr, programs } => format!("404 {attr}:{}", list(&programs)),
         Resolution::Unknown { near } => {
             format!("404 ~{}", near.iter().map(|path| format!(" {path}")).collect::<String>())
         }
-        Resolution::Refused { attr, failure } => format!("422 {attr}: {}", failure.sentence()),
+        Resolution::Refused { attr, failure, others: more } => {
+            format!("422 {attr}: {}{}", failure.sentence(), others(more))
+        }
     }
 }
 
@@ -46,11 +58,11 @@ fn an_attribute_of_that_name_comes_first_if_its_main_program_is_known() {
     holds(
         set,
         &[
-            ("tree", "=tree/tree"),
+            ("tree", "=tree/tree ~ aaa"),
             ("gnugrep", "=gnugrep/grep"),
-            ("ripgrep", "=ripgrep/rg"),
-            ("htop", "=htop/htop"),
-            ("only", "=only/the-one"),
+            ("ripgrep", "=ripgrep/rg ~ other"),
+            ("htop", "=htop/htop ~ aaa"),
+            ("only", "=only/the-one ~ aaa"),
             ("nested.figlet", "=nested.figlet/figlet"),
             ("7zz", "=7zz/7zz"),
             ("_2048", "=_2048/2048"),
@@ -73,54 +85,83 @@ fn a_programs_name_means_whose_main_program_it_is() {
     holds(
         set,
         &[
-            ("grep", "=gnugrep/grep"),
-            ("rg", "=ripgrep/rg"),
+            ("grep", "=gnugrep/grep ~ busybox aaa"),
+            ("rg", "=ripgrep/rg ~ aaa"),
             ("figlet", "=games.figlet/figlet"),
-            ("twice", "=a.same/twice"),
+            ("twice", "=a.same/twice ~ b.same"),
             ("busybox", "=busybox/busybox"),
         ],
     );
 }
 
 #[test]
-fn then_who_is_named_the_same_then_the_first_by_name() {
+fn then_the_same_name_then_the_most_requested_then_the_least_nested_then_the_first_by_name() {
     let set = Set::new()
         .package("zz.ps", Some("pgrep"))
         .database("zz.ps", &["ps", "pgrep"])
+        // In the order of infra/popular.txt: procps, imagemagick, busybox, toybox. The others are not listed.
+        .package("procps", None)
+        .database("procps", &["ps", "top", "free"])
         .package("busybox", Some("busybox"))
-        .database("busybox", &["busybox", "ps", "pgrep", "convert"])
-        .package("imagemagick", Some("magick"))
-        .database("imagemagick", &["magick", "convert", "mogrify"])
+        .database("busybox", &["busybox", "ps", "top", "pgrep", "convert"])
+        .package("imagemagick", None)
+        .database("imagemagick", &["convert", "mogrify", "identify"])
+        .package("compat", None)
+        .database("compat", &["convert", "mogrify"])
         .package("toybox", Some("toybox"))
-        .database("toybox", &["toybox", "mogrify", "ps"]);
+        .database("toybox", &["toybox", "top"])
+        .package("a.nested", None)
+        .database("a.nested", &["one", "two", "three"])
+        .package("zzz", None)
+        .database("zzz", &["one", "two", "four"])
+        .package("yyy", None)
+        .database("yyy", &["two", "five"])
+        .package("known", None)
+        .built("known", &["five", "six"], &[]);
     holds(
         set,
         &[
-            ("ps", "=zz.ps/ps"),
-            ("pgrep", "=zz.ps/pgrep"),
-            ("convert", "=busybox/convert"),
-            ("mogrify", "=imagemagick/mogrify"),
-            ("magick", "=imagemagick/magick"),
+            ("ps", "=zz.ps/ps ~ procps busybox"),
+            ("pgrep", "=zz.ps/pgrep ~ busybox"),
+            ("top", "=procps/top ~ busybox toybox"),
+            ("convert", "=imagemagick/convert ~ busybox compat"),
+            ("mogrify", "=imagemagick/mogrify ~ compat"),
+            ("one", "=zzz/one ~ a.nested"),
+            ("two", "=yyy/two ~ zzz a.nested"),
+            // It was built here, so it was requested.
+            ("five", "=known/five ~ yyy"),
         ],
     );
 }
 
 #[test]
-fn among_equals_what_can_be_built_here_comes_first() {
+fn what_can_not_be_built_here_yields_to_what_can() {
     let lookup = Set::new()
         .refused("aaa", Some("aaa"), Obstacle::Broken, None)
-        .database("aaa", &["aaa", "shared"])
+        .database("aaa", &["aaa", "shared", "alone"])
         .package("bbb", Some("bbb"))
         .database("bbb", &["bbb", "shared"])
         .refused("main", Some("grep"), Obstacle::Broken, None)
         .package("extra", Some("extra"))
-        .database("extra", &["extra", "grep"])
+        .database("extra", &["extra", "grep", "main", "lost"])
+        .refused("lost", None, Obstacle::Fails, Some("infinite recursion encountered"))
         .record(ARM, "aaa", Some("aaa"), Standing::Buildable { drv_path: None })
         .lookup();
-    assert_eq!(told(&lookup, "shared", X86), "=bbb/shared");
+    for (path, answer) in [
+        ("shared", "=bbb/shared"),
+        // Its main program, its own attribute, and an attribute that was lost.
+        ("grep", "=extra/grep"),
+        ("main", "=extra/main"),
+        ("lost", "=extra/lost"),
+        // No other package has it.
+        ("alone", "422 aaa: it is marked broken in this nixpkgs"),
+        // A client that names the package gets that one, and hears of the others.
+        ("aaa/shared", "422 aaa: it is marked broken in this nixpkgs ~ bbb"),
+        ("bbb/shared", "=bbb/shared"),
+    ] {
+        assert_eq!(told(&lookup, path, X86), answer, "{path}");
+    }
     assert_eq!(told(&lookup, "shared", ARM), "=aaa/shared");
-    // The package whose main program it is precedes one that merely ships a program of that name.
-    assert_eq!(told(&lookup, "grep", X86), "422 main: it is marked broken in this nixpkgs");
 }
 
 #[test]

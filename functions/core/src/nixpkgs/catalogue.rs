@@ -19,6 +19,9 @@ pub const FILE_MAX: u64 = 64 << 20;
 /// The most suggestions for an unknown name.
 pub const NEAR_MAX: usize = 5;
 
+/// The most alternatives to a package: others that ship a program of the same name.
+pub const ALTERNATIVES_MAX: usize = 3;
+
 /// What answers say while a nixpkgs has no catalogue. It takes a while: the whole nixpkgs is evaluated.
 pub const NOT_MADE: &str = "the catalogue of this commit is not built yet, so only names of attributes are known";
 
@@ -41,6 +44,8 @@ pub enum Resolution {
         main: Option<Bin>,
         /// Its derivation, if known. Attributes with the same derivation are the same build.
         drv: Option<DrvHash>,
+        /// Up to [`ALTERNATIVES_MAX`] other packages that ship a program of that name and may be served, the best first.
+        others: Vec<Attr>,
     },
     /// A package of several programs without a main one: 300.
     Choice {
@@ -55,6 +60,8 @@ pub enum Resolution {
         attr: Attr,
         /// The reason, of a kind that evaluation finds.
         failure: Failure,
+        /// As in [`Resolution::Found`]. Empty for a package's name: the package would have yielded to them.
+        others: Vec<Attr>,
     },
     /// The package exists, and ships no such program: 404.
     NoSuchProgram {

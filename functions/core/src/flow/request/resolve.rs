@@ -74,7 +74,7 @@ fn by_catalogue(
         Resolution::Unknown { .. } if names == Names::Open => Ok((wanted.attr().clone(), None)),
         Resolution::Unknown { near } => Err(Denial::Unknown { wanted: wanted.clone(), near }),
         Resolution::Choice { attr, programs } => Err(Denial::ambiguous(&attr, programs)),
-        Resolution::Refused { attr, failure } => Err(Denial::Unbuildable(attr, Box::new(failure))),
+        Resolution::Refused { attr, failure, .. } => Err(Denial::Unbuildable(attr, Box::new(failure))),
         Resolution::NoSuchProgram { attr, programs } => {
             Err(Denial::NoSuchProgram { attr, program: wanted.file_name().to_owned(), programs })
         }

@@ -1,0 +1,36 @@
+//! Which packages people request most: `infra/popular.txt`, compiled in. A new service has no counts of its own, and a
+//! package's count would not say which of its programs was requested.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use binplz_core::id::key::Attr;
+
+/// The place of each package in the list, from 0.
+static PLACES: LazyLock<HashMap<&str, usize>> = LazyLock::new(|| {
+    let lines = include_str!("../../../infra/popular.txt").lines();
+    lines.filter(|line| !line.starts_with('#')).enumerate().map(|(place, attr)| (attr, place)).collect()
+});
+
+/// A package's place among the most requested; the first is 0. Packages that are not listed come last.
+pub(crate) fn place(attr: &Attr) -> usize {
+    PLACES.get(attr.as_str()).copied().unwrap_or(usize::MAX)
+}
+
+/// Whether a package of that name is listed.
+pub(crate) fn is_listed(name: &[u8]) -> bool {
+    str::from_utf8(name).is_ok_and(|name| PLACES.contains_key(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_package_and_none_is_there_twice() {
+        let lines = include_str!("../../../infra/popular.txt").lines().filter(|line| !line.starts_with('#'));
+        let attrs: Vec<Attr> = lines.map(|line| line.parse().expect(line)).collect();
+        let places: Vec<usize> = attrs.iter().map(place).collect();
+        assert_eq!(places, (0..attrs.len()).collect::<Vec<_>>());
+        assert_eq!(place(&"not-listed".parse().expect("a name")), usize::MAX);
+    }
+}
