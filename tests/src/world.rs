@@ -33,7 +33,7 @@ use binplz_core::{
         served::{Served, ServedKey},
     },
     objects::{
-        artifact::{CacheName, Manifest, ObjectName, ObjectPath, Program, Verdict},
+        artifact::{CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
         narinfo::StoreDir,
     },
     ports::{
@@ -573,15 +573,21 @@ impl World {
             let name = ObjectName::Program(bin.clone());
             let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
             self.store.write(&path, content).await.expect("the store");
-            programs.push(Program { bin, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } });
+            programs.push(Program {
+                bin,
+                output: None,
+                verdict: Verdict::Static { sha256, size, leftovers: Vec::new() },
+            });
         }
         // What it has claimed, if it has.
         let held = self.build_of(&bearer.key).await.lease().and_then(|lease| lease.derivation.clone());
         let manifest = Manifest {
             pname: bins[0].to_owned(),
             version: "1.0".to_owned(),
-            main_program: None,
+            declared: Declared::default(),
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
+            outputs: Vec::new(),
+            installed: Vec::new(),
             programs,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }

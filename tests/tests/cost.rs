@@ -12,7 +12,7 @@ use binplz_core::{
     },
     flow::request::outcome::RequestOutcome,
     id::{target::Target, time::Timestamp},
-    nixpkgs::served::{Served, ServedKey},
+    nixpkgs::served::{Notes, Served, ServedKey},
     objects::stored::Location,
     telemetry::{About, Signal},
 };
@@ -93,6 +93,7 @@ fn hit() -> (Target, RequestOutcome) {
         sha256: "2".repeat(64).parse().expect("hex"),
         size: 5_000_000,
         object: object.parse().expect("a path"),
+        notes: Notes::default(),
         stale: false,
         lost: false,
     };

@@ -23,7 +23,7 @@ use binplz_core::{
     id::key::{BuildKey, DrvHash, Product, System},
     nixpkgs::served::{Served, ServedKey},
     objects::{
-        artifact::{AttemptPrefix, ObjectName, ObjectPath},
+        artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
         stored::{Integrity, Method},
     },
     ports::{Deployment, HasLedger, HasStore, Intake, Ledger, Read},
@@ -62,7 +62,7 @@ async fn started(w: &World, path: &str) -> Bearer {
 async fn turn(w: &World, path: &str, letter: char) -> Turn {
     let drv: DrvHash = String::from_iter([letter; 32]).parse().expect("base 32");
     let drv_path = format!("/nix/store/{drv}-x-1.0.drv");
-    let found = Evaluated { drv_path, to_build: vec![], to_offer: vec![], main_program: None };
+    let found = Evaluated { drv_path, to_build: vec![], to_offer: vec![], declared: Declared::default() };
     claim(w, &started(w, path).await, found).await.expect("a live lease")
 }
 

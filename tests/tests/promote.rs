@@ -33,7 +33,7 @@ use binplz_core::{
         time::Timestamp,
     },
     objects::{
-        artifact::{AttemptPrefix, CacheName, ObjectName},
+        artifact::{AttemptPrefix, CacheName, Declared, ObjectName},
         narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
         stored::{Measured, Method},
     },
@@ -102,7 +102,7 @@ async fn say(w: &Arc<World>, bearer: &Bearer, to_offer: &[char]) -> Result<(), D
         drv_path: format!("/nix/store/{}-x.drv", String::from_iter([letter; 32])),
         to_build: vec![],
         to_offer: to_offer.iter().map(|letter| hash(*letter)).collect(),
-        main_program: None,
+        declared: Declared::default(),
     };
     claim(&**w, bearer, found).await.map(drop)
 }

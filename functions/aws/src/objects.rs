@@ -145,7 +145,7 @@ mod tests {
     use binplz_core::{
         answer::asked::{Asked, Format},
         flow::request::outcome::RequestOutcome,
-        nixpkgs::served::Served,
+        nixpkgs::served::{Notes, Served},
     };
 
     /// The `Location` and `Cache-Control` of a hit, with or without a CDN.
@@ -172,6 +172,7 @@ mod tests {
             sha256: "0".repeat(64).parse().expect("hex"),
             size: 1,
             object,
+            notes: Notes::default(),
             stale: false,
             lost: false,
         };

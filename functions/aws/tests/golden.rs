@@ -29,9 +29,9 @@ use binplz_core::{
     },
     nixpkgs::{
         pins::{Change, Pins, Source},
-        served::Served,
+        served::{Notes, Served},
     },
-    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
+    objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
@@ -117,6 +117,7 @@ fn served(asked: &str, stale: bool) -> Row {
         size: 5_000_000_000,
         object: ObjectPath { key: key(), lease: id('b'), name: ObjectName::Program(bin.clone()) },
         bin,
+        notes: Notes::default(),
         stale,
         lost: false,
     })
@@ -166,9 +167,9 @@ fn reported() -> Limits {
 fn rows() -> Vec<(&'static str, Row)> {
     let failure =
         Failure { derivation: Some("zlib-1.3".to_owned()), ..Failure::new(Kind::BuildFailed, "x.c:1: error") };
-    let main_program = Some("ack".to_owned());
+    let declared = Declared { main_program: Some("ack".to_owned()), output: None };
     let from = BuildKey { product: "ack".parse().expect("a package"), ..key() };
-    let borrowed = Borrowed { from, main_program: main_program.clone() };
+    let borrowed = Borrowed { from, declared: declared.clone() };
     vec![
         ("build-unasked", build(State::Unasked)),
         ("build-queued", build(State::Queued { since: AT, due: Timestamp(AT.0 + 30_000), attempt: 2, warming: false })),
@@ -177,7 +178,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-building", build(State::Building(lease()))),
         ("build-larger", larger()),
         ("build-holding", build(State::Building(Lease { derivation: Some(drv()), ..lease() }))),
-        ("build-joined", left(State::Joined { derivation: drv(), main_program, since: AT })),
+        ("build-joined", left(State::Joined { derivation: drv(), declared, since: AT })),
         ("build-ready-listed", build(State::Ready(made(None)))),
         ("build-borrowed", left(State::Ready(made(Some(borrowed))))),
         (

@@ -18,8 +18,10 @@ let
 
   parsed = builtins.parseDrvName (orElse (text (package.name or null)) "");
   outputs = package.outputs or [ "out" ];
+  specified = (package.outputSpecified or false) == true;
 in
 {
+  inherit specified;
   pname = orElse (text (package.pname or null)) parsed.name;
   version = orElse (text (package.version or null)) parsed.version;
   mainProgram = text (meta.mainProgram or null);
@@ -35,6 +37,12 @@ in
   reason =
     if builtins.isList vulnerabilities && vulnerabilities != [ ] then text (builtins.head vulnerabilities) else null;
   drvPath = text package.drvPath;
-  output =
-    if builtins.elem "bin" outputs then "bin" else if builtins.elem "out" outputs then "out" else builtins.head outputs;
+  # What `nix-env -iA` installs: the attribute's own output if it stands for one, else those that meta names.
+  output = {
+    all = builtins.filter builtins.isString (map text outputs);
+    own = if specified then text (package.outputName or null) else null;
+    installed =
+      let named = meta.outputsToInstall or outputs; in
+      builtins.filter builtins.isString (map text (if builtins.isList named then named else outputs));
+  };
 }

@@ -11,10 +11,11 @@ use binplz_core::{
         failure::{Failure, Kind},
         protocol::{Job, Phase},
     },
-    id::key::Attr,
+    id::key::{Attr, OutputName},
     nixpkgs::nix_version::RequiredNix,
+    objects::artifact::Declared,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     classify::{self, NixExit},
@@ -40,8 +41,8 @@ pub(crate) struct Package {
     pub(crate) main_program: Option<String>,
     /// Its derivation's path.
     pub(crate) drv: String,
-    /// The output that holds its programs.
-    pub(crate) output: String,
+    /// Its outputs.
+    pub(crate) outputs: Outputs,
     /// The version of Nix that evaluated it.
     pub(crate) nix: String,
 }
@@ -60,9 +61,33 @@ struct Inspection {
     marks: Marks,
     reason: Option<String>,
     drv_path: Option<String>,
-    #[serde(default)]
-    output: String,
+    output: Option<Outputs>,
     nix_version: String,
+}
+
+/// The outputs of a derivation, as its attribute describes them. Names that no output can have are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Outputs {
+    /// All of them, in order.
+    #[serde(deserialize_with = "names")]
+    pub(crate) all: Vec<OutputName>,
+    /// The one that the attribute stands for (`outputSpecified`), if it does.
+    pub(crate) own: Option<OutputName>,
+    /// Those that Nix installs otherwise (`meta.outputsToInstall`), in order.
+    #[serde(deserialize_with = "names")]
+    pub(crate) installed: Vec<OutputName>,
+}
+
+fn names<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<OutputName>, D::Error> {
+    let names = Vec::<String>::deserialize(list)?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+impl Package {
+    /// What the attribute says beyond its derivation.
+    pub(crate) fn declared(&self) -> Declared {
+        Declared { main_program: self.main_program.clone(), output: self.outputs.own.clone() }
+    }
 }
 
 /// The marks of a package in its set.
@@ -152,7 +177,7 @@ fn package(stdout: &[u8]) -> Result<Package, Ending> {
             version: inspection.version,
             main_program: inspection.main_program,
             drv,
-            output: inspection.output,
+            outputs: inspection.output.unwrap_or_default(),
             nix: inspection.nix_version,
         }),
         None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is not a string"))),
@@ -179,7 +204,7 @@ mod tests {
                 .map(|name| format!(r#""{name}":{}"#, mark.contains(name)))
                 .into();
             kind_of(&format!(
-                r#"{{"exists":true,"pname":"x","version":"1","mainProgram":null,"marks":{{{}}},"reason":null,"drvPath":"/x.drv","output":"out","nixVersion":"2.8.0"}}"#,
+                r#"{{"exists":true,"pname":"x","version":"1","mainProgram":null,"marks":{{{}}},"reason":null,"drvPath":"/x.drv","output":{{"all":["out"],"own":null,"installed":["out"]}},"nixVersion":"2.8.0"}}"#,
                 marks.join(",")
             ))
         };

@@ -36,10 +36,12 @@ pub(crate) fn hand_over(context: &BuildContext, package: Package, found: Vec<Fou
         }
     }
     Ok(Manifest {
+        declared: package.declared(),
         pname: package.pname,
         version: package.version,
-        main_program: package.main_program,
         drv_path: package.drv,
+        outputs: package.outputs.all,
+        installed: package.outputs.installed,
         programs: found.into_iter().map(|found| found.program).collect(),
     })
 }

@@ -21,6 +21,7 @@ if found == [ ] || !(builtins.isAttrs package) || (package.type or null) != "der
 else {
   exists = true;
   inherit (builtins) nixVersion;
-  inherit (described) pname version mainProgram marks reason output;
+  inherit (described) pname version mainProgram marks reason;
   drvPath = if unusable then null else described.drvPath;
+  output = if unusable then null else described.output;
 }

@@ -12,7 +12,7 @@ use crate::{
 /// The derivations that Nix would build for a package, from a dry run, dependencies first. Empty if the dry run fails:
 /// realising then finds the reason.
 pub(crate) fn to_build(context: &BuildContext, package: &Package) -> Result<Vec<String>, Ending> {
-    let arguments = ["--realise", "--dry-run", &format!("{}!{}", package.drv, package.output)].map(Into::into);
+    let arguments = ["--realise", "--dry-run", &package.drv].map(Into::into);
     let mut found = Vec::new();
     let ran = context.nix.run("nix-store", &arguments, context.lease.deadline(), |line| {
         if let Event::Message { text, .. } | Event::Text(text) = internal_json::parse(line) {

@@ -1,7 +1,7 @@
 //! The programs in a package's `bin/`, and whether each can be served.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -13,7 +13,7 @@ use binplz_core::{
         failure::{Failure, Kind},
         protocol::{JobLimits, PROGRAMS_MAX},
     },
-    id::key::{Bin, System},
+    id::key::{Bin, OutputName, System},
     objects::artifact::{Program, Refusal, Verdict},
 };
 use sha2::{Digest, Sha256};
@@ -23,6 +23,7 @@ use crate::{
     elf,
     leftovers::Leftovers,
     log::name_of,
+    realise::Realised,
 };
 
 /// A program, and the file that holds it.
@@ -33,34 +34,42 @@ pub(crate) struct Found {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Inspects every file in `OUT/bin` whose name can be a program's; others (`.x-wrapped`) cannot be requested.
+/// Inspects every file in `bin/` of each output whose name can be a program's; others (`.x-wrapped`) cannot be requested.
 ///
-/// The package's size limit goes to its main program first, so that a package that exceeds it serves that one. So does
-/// the limit on their number.
+/// The package's size limit goes to its main program first, so that a package that exceeds it serves that one; then to
+/// the outputs in their order. So does the limit on their number.
 pub(crate) fn inspect(
-    out: &Path,
-    closure: &Closure,
+    realised: &Realised,
     system: System,
     limits: &JobLimits,
     main: &[&str],
 ) -> io::Result<Vec<Found>> {
-    let Way::To(bin) = closure.resolve(&out.join("bin")) else { return Ok(Vec::new()) };
-    if !bin.is_dir() {
-        return Ok(Vec::new());
+    let closure = &realised.closure;
+    let mut names: Vec<(Bin, &OutputName, PathBuf)> = Vec::new();
+    for (output, path) in &realised.outputs {
+        let Way::To(bin) = closure.resolve(&path.join("bin")) else { continue };
+        if !bin.is_dir() {
+            continue;
+        }
+        let mut here = Vec::new();
+        for entry in fs::read_dir(&bin)? {
+            here.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Bin>().ok()));
+        }
+        here.sort();
+        names.extend(here.into_iter().map(|name| (name.clone(), output, bin.join(name.as_str()))));
     }
-    let mut names: Vec<Bin> = Vec::new();
-    for entry in fs::read_dir(&bin)? {
-        names.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Bin>().ok()));
-    }
-    names.sort_by_key(|name| (!main.contains(&name.as_str()), name.clone()));
+    // Objects are called like programs, so there is one of each name.
+    let mut seen = HashSet::new();
+    names.retain(|(name, ..)| seen.insert(name.clone()));
+    names.sort_by_key(|(name, ..)| !main.contains(&name.as_str()));
     names.truncate(PROGRAMS_MAX);
 
     // Several names may lead to one file, which is read once.
     let mut known: HashMap<(u64, u64), Verdict> = HashMap::new();
     let mut room = limits.package_bytes;
     let mut found = Vec::new();
-    for bin_name in names {
-        let (verdict, file) = match closure.resolve(&bin.join(bin_name.as_str())) {
+    for (bin, output, path) in names {
+        let (verdict, file) = match closure.resolve(&path) {
             Way::Out => (refused(Refusal::OutsideLink), None),
             Way::Nowhere => (refused(Refusal::NotAProgram), None),
             Way::To(file) if file.is_dir() => continue,
@@ -82,9 +91,9 @@ pub(crate) fn inspect(
         if let Verdict::Static { size, .. } = verdict {
             room -= size;
         }
-        found.push(Found { program: Program { bin: bin_name, verdict }, file });
+        found.push(Found { program: Program { bin, output: Some(output.clone()), verdict }, file });
     }
-    found.sort_by(|a, b| a.program.bin.cmp(&b.program.bin));
+    found.sort_by_key(|found| (found.program.bin.clone(), found.program.output.clone()));
     Ok(found)
 }
 

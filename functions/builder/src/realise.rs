@@ -1,4 +1,4 @@
-//! Has Nix build or fetch the derivation's output, and protects it from garbage collection until it was uploaded.
+//! Has Nix build or fetch the derivation's outputs, and protects them from garbage collection until the programs were uploaded.
 
 use std::{
     ffi::OsString,
@@ -8,9 +8,12 @@ use std::{
     time::Instant,
 };
 
-use binplz_core::build::{
-    failure::{Failure, Kind},
-    protocol::{JobLimits, Phase, Stats},
+use binplz_core::{
+    build::{
+        failure::{Failure, Kind},
+        protocol::{JobLimits, Phase, Stats},
+    },
+    id::key::OutputName,
 };
 
 use crate::{
@@ -19,7 +22,7 @@ use crate::{
     closure::Closure,
     context::{BuildContext, Ending, finished},
     drv,
-    evaluate::Package,
+    evaluate::{Outputs, Package},
     machine,
     memory::Gauge,
     nix::Exit,
@@ -27,16 +30,16 @@ use crate::{
     watch::Watch,
 };
 
-/// A realised output.
-pub(crate) struct Output {
-    /// The output's store path.
-    pub(crate) path: PathBuf,
-    /// All store paths that it refers to.
+/// The realised outputs of a derivation.
+pub(crate) struct Realised {
+    /// Each output with its store path. Those that Nix installs with the attribute come first.
+    pub(crate) outputs: Vec<(OutputName, PathBuf)>,
+    /// All store paths that they refer to.
     pub(crate) closure: Closure,
 }
 
-/// Realises the output that contains the programs, by building those derivations as far as Nix needs them. The root that protects it is in `scratch`. `built` receives a signal
-/// for each derivation that is built, and is dropped at the end.
+/// Realises all outputs, by building those derivations as far as Nix needs them. The roots that protect them are in
+/// `scratch`. `built` receives a signal for each derivation that is built, and is dropped at the end.
 pub(crate) fn realise(
     context: &BuildContext,
     package: &Package,
@@ -45,7 +48,7 @@ pub(crate) fn realise(
     scratch: &Scratch,
     built: Sender<()>,
     stats: &mut Stats,
-) -> Result<Output, Ending> {
+) -> Result<Realised, Ending> {
     context.progress_channel.update(|progress| progress.phase = Phase::Building);
     let kills = machine::oom_kills();
     let mut watch = Watch::new(&context.progress_channel, &context.log).telling(built);
@@ -53,7 +56,7 @@ pub(crate) fn realise(
     let left = deadline.saturating_duration_since(Instant::now()).as_secs() + 1;
     let arguments: Vec<OsString> = [
         "--realise".into(),
-        format!("{}!{}", package.drv, package.output).into(),
+        package.drv.clone().into(),
         "--add-root".into(),
         scratch.root().into_os_string(),
         "--indirect".into(),
@@ -76,7 +79,7 @@ pub(crate) fn realise(
     let ran = ran?;
     let ended = finished(ran.end)?;
     if ended == NixExit::Exit(Exit::Code(0)) {
-        return output(context, &ran.stdout);
+        return outputs(context, &package.outputs, &scratch.root(), &ran.stdout);
     }
     evidence.planned = to_build.to_vec();
     evidence.download = classify::failing_build(&evidence).and_then(|trace| drv::is_download(&trace.drv));
@@ -91,16 +94,28 @@ pub(crate) fn realise(
     Err(Ending::Failed(failure))
 }
 
-/// Nix prints the root's link, which leads to the output.
-fn output(context: &BuildContext, stdout: &[u8]) -> Result<Output, Ending> {
-    let printed = String::from_utf8_lossy(stdout);
-    let link = printed.lines().next_back().unwrap_or_default();
-    let path = fs::read_link(link).map_err(|error| Ending::ours(format!("Nix named no output ({link}): {error}")))?;
-    let Some(store) = path.parent() else { return Err(Ending::ours("an output is outside the Nix store")) };
-    let query = ["-qR".as_ref(), path.as_os_str()];
+/// Nix prints the link of each root, which leads to the output: `ROOT` for the output `out`, `ROOT-NAME` for others.
+fn outputs(context: &BuildContext, described: &Outputs, root: &Path, printed: &[u8]) -> Result<Realised, Ending> {
+    let root = root.to_string_lossy();
+    let printed = String::from_utf8_lossy(printed);
+    let mut outputs = Vec::new();
+    for link in printed.lines() {
+        let name = link.strip_prefix(&*root).map(|rest| rest.strip_prefix('-').unwrap_or("out"));
+        let name = name.and_then(|name| name.parse::<OutputName>().ok());
+        let path = fs::read_link(link);
+        let (Some(name), Ok(path)) = (name, path) else { return Err(Ending::ours(format!("Nix printed {link}"))) };
+        outputs.push((name, path));
+    }
+    let Some(store) = outputs.first().and_then(|(_, path)| path.parent()).map(Path::to_owned) else {
+        return Err(Ending::ours("Nix named no output"));
+    };
+    let first = described.own.as_slice().iter().chain(&described.installed).chain(&described.all);
+    outputs.sort_by_key(|(name, _)| first.clone().position(|one| one == name).unwrap_or(usize::MAX));
+    let paths = outputs.iter().map(|(_, path)| path.as_os_str());
+    let query: Vec<_> = ["-qR".as_ref()].into_iter().chain(paths).collect();
     let closure = context.nix.ask("nix-store", &query)?.map_err(|error| {
-        Ending::Failed(Failure::new(Kind::BuilderError, format!("the output's closure is not known: {error}")))
+        Ending::Failed(Failure::new(Kind::BuilderError, format!("the closure of the outputs is not known: {error}")))
     })?;
-    let closure = Closure::new(store, closure.lines());
-    Ok(Output { closure, path })
+    let closure = Closure::new(&store, closure.lines());
+    Ok(Realised { outputs, closure })
 }

@@ -28,7 +28,7 @@ use crate::{
     offer, plan,
     programs::{self, failure_of},
     progress_channel::ProgressChannel,
-    realise::{Output, realise},
+    realise::{Realised, realise},
     scratch::Scratch,
     settings,
     stop::{Stop, Why},
@@ -116,7 +116,7 @@ fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<O
 /// From a package's name to its manifest, unless another build has its derivation.
 fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Manifest>, Ending> {
     let package = evaluate(context, job, attr)?;
-    context.log.say(&format!("derivation: {}, output {}, by Nix {}", package.drv, package.output, package.nix));
+    context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
     let to_build = plan::to_build(context, &package)?;
     let to_offer = if job.cache.is_some() { offer::needed_by_others(&to_build, &package.drv) } else { Vec::new() };
@@ -124,7 +124,7 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
         drv_path: package.drv.clone(),
         to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
         to_offer: to_offer.iter().map(|made| made.path.hash.clone()).collect(),
-        main_program: package.main_program.clone(),
+        declared: package.declared(),
     };
     match context.lease.claim(&found)? {
         Turn::Go => {}
@@ -137,7 +137,7 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     thread::scope(|scope| {
         let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
         let made = realise(context, &package, to_build, &job.limits, scratch, built, stats)
-            .and_then(|output| programs_of(context, job, attr, package, &output));
+            .and_then(|outputs| programs_of(context, job, attr, package, &outputs));
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
         made.map(Some)
@@ -150,12 +150,12 @@ fn programs_of(
     job: &Job,
     attr: &Attr,
     package: Package,
-    output: &Output,
+    outputs: &Realised,
 ) -> Result<Manifest, Ending> {
     context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
     let main: Vec<&str> =
         package.main_program.iter().map(String::as_str).chain([attr.leaf(), &package.pname]).collect();
-    let found = programs::inspect(&output.path, &output.closure, job.key.system, &job.limits, &main)?;
+    let found = programs::inspect(outputs, job.key.system, &job.limits, &main)?;
     match failure_of(&found) {
         Some(failure) => Err(Ending::Failed(failure)),
         None => hand_over(context, package, found),

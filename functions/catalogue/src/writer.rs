@@ -196,8 +196,8 @@ pub(crate) fn drv(standing: &Standing) -> Option<DrvHash> {
 fn main(attr: &Attr, about: &About, programs: &Programs) -> Option<Bin> {
     let bins: Vec<&Bin> = programs.keys().collect();
     let declared = about.main_program.as_deref();
-    match Main::of(&bins, |bin| bin, declared, attr.leaf(), &about.pname) {
-        Main::Program(bin) => Some((*bin).clone()),
+    match Main::of(&bins, &[], |bin| bin, declared, attr.leaf(), &about.pname) {
+        Main::Program(bin) => Some(bin.clone()),
         Main::None => declared?.parse().ok(),
         Main::Missing(_) | Main::Many => None,
     }

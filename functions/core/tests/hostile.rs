@@ -14,7 +14,7 @@ use binplz_core::{
         key::{Attr, Bin, System},
         target::{Query, Target},
     },
-    nixpkgs::served::{Served, ServedKey},
+    nixpkgs::served::{Notes, Served, ServedKey},
     objects::stored::Location,
 };
 use proptest::prelude::*;
@@ -50,6 +50,7 @@ fn served(version: &str) -> Served {
         sha256: "2".repeat(64).parse().expect("hex"),
         size: 7,
         object: prefix.parse().expect("a path"),
+        notes: Notes::default(),
         stale: false,
         lost: false,
     }

@@ -103,6 +103,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use binplz_core::nixpkgs::served::Notes;
+
     use super::*;
 
     fn row(size: u64) -> Row {
@@ -117,6 +119,7 @@ mod tests {
             sha256: "0".repeat(64).parse().expect("hex"),
             size,
             object: prefix.parse().expect("a path"),
+            notes: Notes::default(),
             stale: false,
             lost: false,
         })

@@ -21,9 +21,9 @@ use binplz_core::{
     },
     nixpkgs::{
         pins::{Change, Pins, Source},
-        served::Served,
+        served::{Notes, Served},
     },
-    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
+    objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
@@ -90,6 +90,7 @@ fn served(asked: &str, stale: bool) -> Row {
         sha256: "ef".repeat(32).parse().expect("64 hex digits"),
         size: 123_456_789_012,
         object: ObjectPath { key: key(), lease: id(2), name: ObjectName::Program(bin) },
+        notes: Notes::default(),
         stale,
         lost: false,
     })
@@ -118,8 +119,8 @@ fn drv() -> DrvHash {
     "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4".parse().expect("base 32")
 }
 
-fn main() -> Option<String> {
-    Some("foo".to_owned())
+fn main() -> Declared {
+    Declared { main_program: Some("foo".to_owned()), output: None }
 }
 
 /// The history of a build whose only attempt left its derivation to another build.
@@ -164,7 +165,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let program = "python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05";
     let commit = "foo?sys=x86_64-linux&nixpkgs-commit=0123456";
     let borrowed =
-        Borrowed { from: BuildKey { product: "foo".parse().expect("a package"), ..key() }, main_program: main() };
+        Borrowed { from: BuildKey { product: "foo".parse().expect("a package"), ..key() }, declared: main() };
     let borrowed = Made { lease: id(3), borrowed: Some(borrowed), since: at };
     let prefix = AttemptPrefix { key: key(), lease: id(2) };
     let trash = Trash { prefix: prefix.clone(), since: at };
@@ -179,11 +180,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (build(State::Building(lease(None)), vec![]), of_build, "build-claimed"),
         (build(State::Building(lease(Some("4711"))), history()), of_build, "build-launched"),
         (build(State::Building(Lease { derivation: Some(drv()), ..lease(None) }), vec![]), of_build, "build-holding"),
-        (
-            build(State::Joined { derivation: drv(), main_program: main(), since: at }, left(None)),
-            of_build,
-            "build-joined",
-        ),
+        (build(State::Joined { derivation: drv(), declared: main(), since: at }, left(None)), of_build, "build-joined"),
         (build(State::Ready(Made { lease: id(2), borrowed: None, since: at }), history()), of_build, "build-ready"),
         (build(State::Ready(borrowed), left(None)), of_build, "build-borrowed"),
         (build(failed(None), history()), of_build, "build-failed"),

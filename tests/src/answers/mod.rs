@@ -18,6 +18,8 @@ pub mod names;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod operating;
 #[expect(missing_docs, reason = "their names say what they promise")]
+pub mod outputs;
+#[expect(missing_docs, reason = "their names say what they promise")]
 pub mod pages;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod refusing;
@@ -116,6 +118,10 @@ macro_rules! answer_promises {
             each_attribute_of_a_derivation_has_its_own_main_program,
             a_failure_of_one_derivation_is_found_once_and_told_of_each_attribute_with_its_log,
             a_dependency_that_fails_is_built_twice_however_many_need_it;
+        }
+        // Section 1: a package is what Nix would install.
+        $each! { outputs:
+            an_attribute_is_served_from_the_outputs_that_nix_installs_and_by_name_from_all_others;
         }
         // Section 1: what names mean.
         $each! { names:

@@ -14,16 +14,18 @@ use binplz_core::{
         size::Size,
     },
     id::{
-        key::{Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, PinName, Product, Rev, Sha256, System, Token},
+        key::{
+            Attr, Bin, BuildKey, DrvHash, KeyName, LeaseId, OutputName, PinName, Product, Rev, Sha256, System, Token,
+        },
         money::Micros,
         target::{PinRef, Target, Wanted},
         time::{Day, Timestamp},
     },
     nixpkgs::{
         pins::{Change, Pinned, Pins, Source},
-        served::{Served, ServedKey},
+        served::{Notes, Served, ServedKey},
     },
-    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
+    objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
@@ -89,7 +91,7 @@ pub fn ready(n: u32, since: u64) -> Row {
 
 /// The `n`th build, which follows another one since `since`.
 pub fn joined(n: u32, since: u64) -> Row {
-    build(key(n), State::Joined { derivation: drv(n), main_program: None, since: Timestamp(since) })
+    build(key(n), State::Joined { derivation: drv(n), declared: Declared::default(), since: Timestamp(since) })
 }
 
 /// The `n`th derivation, taken on by the `holder`th lease of the build of that number.
@@ -117,6 +119,7 @@ pub fn served(n: u32, size: u64) -> Row {
         sha256: sha256(0),
         size,
         object,
+        notes: Notes::default(),
         stale: false,
         lost: false,
     })
@@ -290,17 +293,28 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
     )
 }
 
+fn any_declared() -> impl Strategy<Value = Declared> {
+    (option::of("\\PC{0,20}"), option::of(any_output()))
+        .prop_map(|(main_program, output)| Declared { main_program, output })
+}
+
+fn any_output() -> impl Strategy<Value = OutputName> {
+    "[a-z][a-z0-9-]{0,9}".prop_map(|name| name.parse().expect("an output's name"))
+}
+
 /// Any state of a build.
 pub fn any_state() -> impl Strategy<Value = State> {
-    let borrowed =
-        (any_key(), option::of("\\PC{0,20}")).prop_map(|(from, main_program)| Borrowed { from, main_program });
+    let borrowed = (any_key(), any_declared()).prop_map(|(from, declared)| Borrowed { from, declared });
     prop_oneof![
         Just(State::Unasked),
         (any_timestamp(), any_timestamp(), any::<u32>(), any::<bool>())
             .prop_map(|(since, due, attempt, warming)| State::Queued { warming, since, due, attempt }),
         any_lease().prop_map(State::Building),
-        (any_drv(), option::of("\\PC{0,20}"), any_timestamp())
-            .prop_map(|(derivation, main_program, since)| State::Joined { derivation, main_program, since }),
+        (any_drv(), any_declared(), any_timestamp()).prop_map(|(derivation, declared, since)| State::Joined {
+            derivation,
+            declared,
+            since
+        }),
         (any_lease_id(), option::of(borrowed), any_timestamp())
             .prop_map(|(lease, borrowed, since)| State::Ready(Made { lease, borrowed, since })),
         (any_failure(), any_timestamp(), option::of(any_timestamp()))
@@ -316,13 +330,17 @@ fn any_pin_ref() -> impl Strategy<Value = PinRef> {
     prop_oneof![any_pin_name().prop_map(PinRef::Name), "[0-9a-f]{7,40}".prop_map(PinRef::Commit)]
 }
 
+fn any_notes() -> impl Strategy<Value = Notes> {
+    option::of(any_output()).prop_map(|output| Notes { output })
+}
+
 /// Any served row.
 pub fn any_served() -> impl Strategy<Value = Served> {
     let bin = "[a-z0-9_\\[][a-zA-Z0-9_.+'\\[\\]@:,=~-]{0,20}";
     let asked = (any::<bool>(), option::of(any_pin_ref()), any::<bool>(), any::<bool>());
     let key = (any_rev(), select(&System::ALL[..]), any_attr());
-    (key, bin, asked, any_pin_name(), any::<u64>(), "\\PC{0,20}", any_lease_id()).prop_map(
-        |((rev, system, attr), bin, (whole, asked_pin, stale, lost), pin, size, version, lease)| {
+    (key, bin, asked, any_pin_name(), any::<u64>(), "\\PC{0,20}", any_lease_id(), any_notes()).prop_map(
+        |((rev, system, attr), bin, (whole, asked_pin, stale, lost), pin, size, version, lease, notes)| {
             let bin: Bin = bin.parse().expect("a program's name");
             let key = BuildKey { rev, system, product: Product::Package(attr.clone()) };
             let asked = attr.clone();
@@ -337,6 +355,7 @@ pub fn any_served() -> impl Strategy<Value = Served> {
                 size,
                 object: ObjectPath { key, lease, name: ObjectName::Program(bin.clone()) },
                 bin,
+                notes,
                 stale,
                 lost,
             }

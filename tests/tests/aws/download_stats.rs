@@ -6,7 +6,7 @@ use binplz_aws::{download_stats::LogDownloadStats, log};
 use binplz_core::{
     billing::traffic::{Asked, Traffic},
     id::time::Timestamp,
-    nixpkgs::served::{Served, ServedKey},
+    nixpkgs::served::{Notes, Served, ServedKey},
     ports::DownloadStats,
     telemetry::{About, Signal},
 };
@@ -28,6 +28,7 @@ fn line(stack: &str, package: &str, size: u64, at: Timestamp) -> Value {
         sha256: "2".repeat(64).parse().expect("hex"),
         size,
         object: object.parse().expect("a path"),
+        notes: Notes::default(),
         stale: false,
         lost: false,
     };

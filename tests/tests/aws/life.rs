@@ -22,7 +22,7 @@ use binplz_core::{
         target::{Query, Target},
     },
     objects::{
-        artifact::{Manifest, ObjectName, Program, Verdict, nixpkgs_path},
+        artifact::{Declared, Manifest, ObjectName, Program, Verdict, nixpkgs_path},
         stored::Method,
     },
     ports::{HasLedger, Ledger, Read},
@@ -129,9 +129,11 @@ async fn a_program_that_nobody_built_is_built_and_served() {
     let manifest = Manifest {
         pname: "tree".to_owned(),
         version: "2.1".to_owned(),
-        main_program: None,
+        declared: Declared::default(),
         drv_path: "/nix/store/x-tree.drv".to_owned(),
-        programs: vec![Program { bin, verdict: Verdict::Static { sha256, size, leftovers: vec![] } }],
+        outputs: Vec::new(),
+        installed: Vec::new(),
+        programs: vec![Program { bin, output: None, verdict: Verdict::Static { sha256, size, leftovers: vec![] } }],
     };
     let report = Report { outcome: Outcome::Built(manifest), stats: Stats::default() };
     for _ in 0..2 {

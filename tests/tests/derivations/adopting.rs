@@ -23,7 +23,7 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, rev, target};
 
-use crate::{ask, building, evaluated, exhaust, fail, hit, started, turn};
+use crate::{ask, building, declares, evaluated, exhaust, fail, hit, started, turn};
 
 /// Its packages, their derivations, and their main programs.
 const PACKAGES: [(&str, char, &str); 3] = [("tree", 'a', "tree"), ("sets.tree", 'a', "other"), ("hello", 'b', "hello")];
@@ -125,7 +125,7 @@ async fn a_build_that_waits_or_rests_is_ready_once_another_has_made_it_and_one_u
     catalogue(&w, '6').await;
     let bearer = w.bearer("tree").await;
     assert_eq!(hit(&w, "tree").await.rev, rev('5'), "the last good one");
-    let found = Evaluated { main_program: Some("tree".to_owned()), ..evaluated('a') };
+    let found = Evaluated { declared: declares("tree", None), ..evaluated('a') };
     assert_eq!(claim(&*w, &bearer, found).await, Ok(Turn::Elsewhere));
     assert_eq!(hit(&w, "tree").await.rev, rev('6'));
 }

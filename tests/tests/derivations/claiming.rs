@@ -140,8 +140,7 @@ async fn a_lease_takes_on_one_derivation_and_settles_no_other() {
     assert_eq!(turn(&w, "tree", 'a').await, Turn::Go);
     assert_eq!(claim(&*w, &evil, evaluated('a')).await, Err(Denied::Forbidden("a lease is for one derivation")));
     // What is no derivation, and whose token it is not.
-    let other =
-        Evaluated { drv_path: "/nix/store/x.drv".to_owned(), to_build: vec![], to_offer: vec![], main_program: None };
+    let other = Evaluated { drv_path: "/nix/store/x.drv".to_owned(), ..evaluated('a') };
     assert!(matches!(claim(&*w, &evil, other).await, Err(Denied::Nonsense(_))));
     let stranger = Bearer { token: w.bearer("tree").await.token, ..evil };
     assert_eq!(claim(&*w, &stranger, evaluated('b')).await, Err(Denied::Token));

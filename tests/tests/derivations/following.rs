@@ -20,13 +20,13 @@ use binplz_core::{
         request::{log::log, outcome::RequestOutcome, status::status, wait},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
-    id::{target::Query, wait::Patience},
+    id::{key::OutputName, target::Query, wait::Patience},
     objects::artifact::ObjectName,
     ports::{Deployment, HasLedger, HasStore, Intake, Ledger},
 };
 use binplz_tests::world::{World, rev, target};
 
-use crate::{ask, building, drv, evaluated, exhaust, fail, follows, hit, started, turn, world};
+use crate::{ask, building, declares, drv, evaluated, exhaust, fail, follows, hit, started, turn, world};
 
 /// `tree` has taken a derivation on, and `sets.tree` has left it to that one.
 async fn followed() -> Arc<World> {
@@ -87,16 +87,38 @@ async fn the_main_program_is_the_attributes_own_though_the_programs_are_anothers
     let w = world();
     building(&w, &["tools", "sets.tools"]).await;
     turn(&w, "tools", 'a').await;
-    let other = Evaluated { main_program: Some("right\u{1b}".to_owned()), ..evaluated('a') };
+    let other = Evaluated { declared: declares("right\u{1b}", None), ..evaluated('a') };
     assert_eq!(claim(&*w, &w.bearer("sets.tools").await, other).await, Ok(Turn::Elsewhere));
     let bearer = w.bearer("tools").await;
     let mut report = w.report_of(&bearer, &["left", "right"]).await;
     let Outcome::Built(manifest) = &mut report.outcome else { panic!("built") };
-    manifest.main_program = Some("left".to_owned());
+    manifest.declared.main_program = Some("left".to_owned());
     settle(&*w, &bearer, report).await.expect("a live lease");
     let (left, right) = (hit(&w, "tools").await, hit(&w, "sets.tools").await);
     assert_eq!((left.bin.as_str(), right.bin.as_str()), ("left", "right"));
     assert_eq!(hit(&w, "sets.tools/left").await.sha256, left.sha256);
+}
+
+#[tokio::test]
+async fn an_attribute_that_stands_for_one_output_gets_that_outputs_programs_though_another_has_built_them() {
+    let w = world();
+    building(&w, &["bind", "sets.host"]).await;
+    turn(&w, "bind", 'a').await;
+    let other = Evaluated { declared: declares("absent", Some("utils")), ..evaluated('a') };
+    assert_eq!(claim(&*w, &w.bearer("sets.host").await, other).await, Ok(Turn::Elsewhere));
+    let bearer = w.bearer("bind").await;
+    let mut report = w.report_of(&bearer, &["dig", "named"]).await;
+    let Outcome::Built(manifest) = &mut report.outcome else { panic!("built") };
+    let [out, utils]: [OutputName; 2] = ["out", "utils"].map(|name| name.parse().expect("an output's name"));
+    manifest.pname = "bind".to_owned();
+    (manifest.outputs, manifest.installed) = (vec![out.clone(), utils.clone()], vec![out.clone()]);
+    (manifest.programs[0].output, manifest.programs[1].output) = (Some(utils), Some(out));
+    settle(&*w, &bearer, report).await.expect("a live lease");
+    // Of each attribute, the only program that Nix installs; the other one by its name.
+    let (bind, host) = (hit(&w, "bind").await, hit(&w, "sets.host").await);
+    assert_eq!((bind.bin.as_str(), host.bin.as_str()), ("named", "dig"));
+    assert_eq!(hit(&w, "bind/dig").await.sha256, host.sha256);
+    assert_eq!(hit(&w, "sets.host/named").await.sha256, bind.sha256);
 }
 
 #[tokio::test]

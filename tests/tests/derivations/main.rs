@@ -22,7 +22,7 @@ use binplz_core::{
     },
     id::key::DrvHash,
     nixpkgs::served::Served,
-    objects::stored::Method,
+    objects::{artifact::Declared, stored::Method},
     ports::Deployment,
     quota::client::Asker,
 };
@@ -64,8 +64,14 @@ fn evaluated(letter: char) -> Evaluated {
         drv_path: format!("/nix/store/{}-x-1.0.drv", drv(letter)),
         to_build: vec![],
         to_offer: vec![],
-        main_program: None,
+        declared: Declared::default(),
     }
+}
+
+/// What an attribute says of its main program and its output.
+fn declares(main: &str, output: Option<&str>) -> Declared {
+    let output = output.map(|name| name.parse().expect("an output's name"));
+    Declared { main_program: Some(main.to_owned()), output }
 }
 
 /// What the builder of a target is told that has evaluated to a derivation.

@@ -44,6 +44,8 @@ pub(crate) struct Described {
     license: Vec<String>,
     marks: Marks,
     reason: Option<String>,
+    /// Whether the attribute stands for one output of its derivation.
+    specified: bool,
 }
 
 /// Why an evaluator ended early.
@@ -91,7 +93,9 @@ impl Found {
             [Line::Package(package), rest @ ..] => match (package.mark(), rest) {
                 (Some(mark), _) => refused(package.about(), mark, package.reason(mark)),
                 (None, [Line::Drv(Some(drv))]) => {
-                    Found::Attribute(package.about(), Standing::Buildable { drv_path: Some(drv.clone()) })
+                    // Another attribute's build of the derivation has the programs of another output.
+                    let drv_path = (!package.specified).then(|| drv.clone());
+                    Found::Attribute(package.about(), Standing::Buildable { drv_path })
                 }
                 (None, [Line::Drv(None)]) => refused(package.about(), Obstacle::Throws, None),
                 (None, _) => lost(package.about(), death),
@@ -146,12 +150,12 @@ mod tests {
 
     #[test]
     fn what_was_said_before_a_death_counts() {
-        let package = |broken| {
+        let package = |broken, specified| {
             format!(
-                r#"{{"package":{{"pname":"x","version":"1","mainProgram":null,"description":null,"homepage":null,"license":[],"marks":{{"broken":{broken},"unsupported":false,"insecure":false,"unfree":false}},"reason":null}}}}"#
+                r#"{{"package":{{"pname":"x","version":"1","mainProgram":null,"description":null,"homepage":null,"license":[],"marks":{{"broken":{broken},"unsupported":false,"insecure":false,"unfree":false}},"reason":null,"specified":{specified}}}}}"#
             )
         };
-        let (good, broken) = (package(false), package(true));
+        let (good, broken, tools) = (package(false, false), package(true, false), package(false, true));
         let memory = Some(Obstacle::OutOfMemory);
         for (lines, death, said) in [
             (&[r#"{"other":null}"#][..], None, "Other"),
@@ -162,6 +166,7 @@ mod tests {
             (&[&good], memory, "x: out-of-memory None"),
             (&[&good, r#"{"drv":null}"#], None, "x: throws None"),
             (&[&good, r#"{"drv":"/x.drv"}"#], memory, r#"x: Some("/x.drv")"#),
+            (&[&tools, r#"{"drv":"/x.drv"}"#], None, "x: None"),
             (&[&broken], memory, "x: broken None"),
             (&[&good], None, "x: fails None"),
         ] {

@@ -40,9 +40,10 @@ impl Package {
     }
 
     fn inspect(&self, limits: &JobLimits, main: &[&str]) -> Vec<Found> {
-        let out = self.dir.path().join("out");
-        let closure = Closure::new(self.dir.path(), [out.to_str().expect("text")]);
-        inspect(&out, &closure, System::X86_64Linux, limits, main).expect("readable")
+        let outputs: Vec<_> =
+            ["out", "tools"].map(|name| (name.parse().expect("an output's name"), self.dir.path().join(name))).into();
+        let closure = Closure::new(self.dir.path(), outputs.iter().map(|(_, path)| path.to_str().expect("text")));
+        inspect(&Realised { outputs, closure }, System::X86_64Linux, limits, main).expect("readable")
     }
 
     fn verdicts(&self, limits: &JobLimits, main: &[&str]) -> Vec<(String, Result<u64, Refusal>)> {

@@ -30,7 +30,10 @@ fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_name
     assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
     let report = endpoint.report();
     let Outcome::Built(manifest) = report.outcome else { panic!("{report:?}") };
-    assert_eq!((&*manifest.pname, &*manifest.version, manifest.main_program.as_deref()), ("good", "1.0", Some("good")));
+    assert_eq!(
+        (&*manifest.pname, &*manifest.version, manifest.declared.main_program.as_deref()),
+        ("good", "1.0", Some("good"))
+    );
     let verdicts: Vec<(&str, Result<u64, Refusal>)> = manifest
         .programs
         .iter()
@@ -238,7 +241,7 @@ fn odd_values_in_a_packages_meta_do_no_harm() {
     let endpoint = Endpoint::new(bench.job("odd"));
     assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
     let Outcome::Built(manifest) = endpoint.outcome() else { panic!("{:?}", endpoint.outcome()) };
-    assert_eq!(manifest.main_program, None);
+    assert_eq!(manifest.declared.main_program, None);
 }
 
 #[test]

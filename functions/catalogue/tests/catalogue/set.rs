@@ -3,7 +3,7 @@
 use binplz_catalogue::{About, Files, Lookup, Obstacle, Record, Standing, Writer};
 use binplz_core::{
     id::key::System,
-    objects::artifact::{Manifest, Program, Refusal, Verdict},
+    objects::artifact::{Declared, Manifest, Program, Refusal, Verdict},
 };
 
 pub(crate) const X86: System = System::X86_64Linux;
@@ -53,14 +53,16 @@ impl Set {
     pub(crate) fn built(mut self, attr: &str, programs: &[&str], scripts: &[&str]) -> Set {
         let verdict =
             || Verdict::Static { sha256: "0".repeat(64).parse().expect("hex"), size: 1, leftovers: Vec::new() };
-        let program = |bin: &&str, verdict| Program { bin: bin.parse().expect("a program"), verdict };
+        let program = |bin: &&str, verdict| Program { bin: bin.parse().expect("a program"), output: None, verdict };
         let programs = programs.iter().map(|bin| program(bin, verdict()));
         let scripts = scripts.iter().map(|bin| program(bin, Verdict::Refused { why: Refusal::Script }));
         let manifest = Manifest {
             pname: attr.to_owned(),
             version: "1".to_owned(),
-            main_program: None,
+            declared: Declared::default(),
             drv_path: String::new(),
+            outputs: Vec::new(),
+            installed: Vec::new(),
             programs: programs.chain(scripts).collect(),
         };
         self.0.built(attr.parse().expect("an attribute"), &manifest);

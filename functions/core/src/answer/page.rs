@@ -70,6 +70,7 @@ pub(crate) fn facts(served: &Served) -> Vec<(&'static str, String)> {
     let facts = [
         ("program", served.bin.to_string()),
         ("package", served.attr.to_string()),
+        ("output", served.notes.output.as_ref().map_or(String::new(), ToString::to_string)),
         ("version", version),
         ("system", served.asked.system().to_string()),
         ("size", bytes(served.size)),

@@ -245,10 +245,14 @@ pub fn status_json(status: &Status, outcome: Option<&RequestOutcome>) -> String 
 }
 
 fn artifact(served: &Served, url: &str) -> serde_json::Value {
-    json!({
+    let mut artifact = json!({
         "package": served.attr, "program": served.bin, "version": served.version, "system": served.asked.system(),
         "nixpkgs": served.rev, "sha256": served.sha256, "size": served.size, "url": url,
-    })
+    });
+    if let Some(output) = &served.notes.output {
+        artifact["output"] = output.as_str().into();
+    }
+    artifact
 }
 
 fn hit_headers(served: &Served, url: &str) -> [(&'static str, String); 6] {

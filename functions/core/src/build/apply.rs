@@ -27,7 +27,7 @@ use crate::{
         key::{DrvHash, LeaseId},
         time::Timestamp,
     },
-    objects::artifact::AttemptPrefix,
+    objects::artifact::{AttemptPrefix, Declared},
 };
 
 impl Build {
@@ -85,8 +85,8 @@ impl Build {
     }
 
     /// Ready, with objects that may be another build's.
-    fn ready(&self, prefix: &AttemptPrefix, main_program: &Option<String>, now: Timestamp) -> State {
-        let borrow = || Borrowed { from: prefix.key.clone(), main_program: main_program.clone() };
+    fn ready(&self, prefix: &AttemptPrefix, declared: &Declared, now: Timestamp) -> State {
+        let borrow = || Borrowed { from: prefix.key.clone(), declared: declared.clone() };
         let borrowed = (prefix.key != self.key).then(borrow);
         State::Ready(Made { lease: prefix.lease.clone(), borrowed, since: now })
     }
@@ -220,10 +220,10 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         {
             Err(Illegal::OtherDerivation)
         }
-        (Event::Join { id, derivation, main_program, realisation }, State::Building(lease)) if live(lease, id, now) => {
+        (Event::Join { id, derivation, declared, realisation }, State::Building(lease)) if live(lease, id, now) => {
             let attempt = Attempt { left: Some(derivation.clone()), ..over(lease, now) };
-            let (derivation, main_program) = (derivation.clone(), main_program.clone());
-            let joined = build.after(attempt, State::Joined { derivation, main_program, since: now });
+            let (derivation, declared) = (derivation.clone(), declared.clone());
+            let joined = build.after(attempt, State::Joined { derivation, declared, since: now });
             match realisation {
                 Realisation::Free => Err(Illegal::NotHeld),
                 realisation => Ok(Step::Move(followed(&joined, realisation, now).unwrap_or(joined))),
@@ -240,8 +240,8 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             Ok(followed(build, realisation, now).map_or(Step::Stay, Step::Move))
         }
         (Event::Follow { .. }, _) => Ok(Step::Stay),
-        (Event::Adopt { prefix, main_program }, _) if build.may_adopt() => {
-            Ok(build.with(build.ready(prefix, main_program, now)))
+        (Event::Adopt { prefix, declared }, _) if build.may_adopt() => {
+            Ok(build.with(build.ready(prefix, declared, now)))
         }
         (Event::Adopt { .. }, _) => Ok(Step::Stay),
 
@@ -295,12 +295,12 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
 /// The state of a build that follows another one; `None` while that one is under way. If the other one gave up, this
 /// build begins anew, and may take the derivation on itself.
 fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option<Build> {
-    let State::Joined { main_program, .. } = &joined.state else { return None };
+    let State::Joined { declared, .. } = &joined.state else { return None };
     let mut followed = joined.clone();
     followed.state = match realisation {
         Realisation::UnderWay => return None,
         Realisation::Free => queued_at(now),
-        Realisation::Made(prefix) => joined.ready(prefix, main_program, now),
+        Realisation::Made(prefix) => joined.ready(prefix, declared, now),
         Realisation::Failed(failure) => {
             // Remembers that this failure was reported before.
             if let Some(attempt) = followed.history.last_mut() {

@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::{
     build::{Build, derivation::Realisation, failure::Failure, protocol::Stats, size::Size},
     id::key::{DrvHash, LeaseId, Token},
-    objects::artifact::AttemptPrefix,
+    objects::artifact::{AttemptPrefix, Declared},
 };
 
 /// An event of a build.
@@ -49,8 +49,8 @@ pub enum Event {
         id: LeaseId,
         /// The derivation.
         derivation: DrvHash,
-        /// `meta.mainProgram` of the attribute.
-        main_program: Option<String>,
+        /// What the attribute says beyond that.
+        declared: Declared,
         /// The state of the other build's realisation.
         realisation: Realisation,
     },
@@ -74,8 +74,8 @@ pub enum Event {
     Adopt {
         /// The prefix of the objects.
         prefix: AttemptPrefix,
-        /// The attribute's main program, if known.
-        main_program: Option<String>,
+        /// What is known of the attribute beyond that.
+        declared: Declared,
     },
     /// The builder of a lease has finished.
     Settle {

@@ -12,7 +12,7 @@ use crate::{
         key::{BuildKey, DrvHash, LeaseId, Token},
         time::Timestamp,
     },
-    objects::artifact::{AttemptPrefix, Manifest},
+    objects::artifact::{AttemptPrefix, Declared, Manifest},
 };
 
 mod apply;
@@ -68,8 +68,8 @@ pub enum State {
         /// The derivation.
         derivation: DrvHash,
         /// As for [`Borrowed`].
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        main_program: Option<String>,
+        #[serde(flatten)]
+        declared: Declared,
         /// Since when.
         since: Timestamp,
     },
@@ -108,7 +108,7 @@ impl Made {
     /// The stored manifest, adapted to this build.
     pub fn own(&self, manifest: Manifest) -> Manifest {
         match &self.borrowed {
-            Some(borrowed) => Manifest { main_program: borrowed.main_program.clone(), ..manifest },
+            Some(borrowed) => Manifest { declared: borrowed.declared.clone(), ..manifest },
             None => manifest,
         }
     }
@@ -119,10 +119,10 @@ impl Made {
 pub struct Borrowed {
     /// The other build.
     pub from: BuildKey,
-    /// `meta.mainProgram` of this attribute. `meta` is not part of a derivation, so it may differ from the other
-    /// build's manifest; name and version are part of it and cannot differ.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub main_program: Option<String>,
+    /// What this attribute says beyond the derivation; it may differ from the other build's manifest. Name and version
+    /// are part of a derivation and cannot differ.
+    #[serde(flatten)]
+    pub declared: Declared,
 }
 
 /// A claim on a build: one task holds it while its heartbeats arrive.

@@ -25,7 +25,7 @@ use crate::{
         key::{Attr, BuildKey, DrvHash, Sha256, StoreHash},
         text::clean_line,
     },
-    objects::artifact::{Manifest, ObjectName},
+    objects::artifact::{Declared, Manifest, ObjectName},
 };
 
 /// A builder's job: the product, and its limits.
@@ -214,9 +214,9 @@ pub struct Evaluated {
     /// later. They are reported before anything is built, so that no build can influence them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to_offer: Vec<StoreHash>,
-    /// `meta.mainProgram`, as the package declares it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub main_program: Option<String>,
+    /// What the attribute says beyond that.
+    #[serde(flatten)]
+    pub declared: Declared,
 }
 
 /// The answer to a claim on a derivation.

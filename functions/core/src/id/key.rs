@@ -115,6 +115,10 @@ name_type! {
     Bin, check_bin
 }
 name_type! {
+    /// The name of a derivation's output: `out`, `bin`, `dnsutils`. In Nix's alphabet for the names of store paths.
+    OutputName, check_output
+}
+name_type! {
     /// A pin's name: `nixos-26.05`, `unstable`. 1 to 64 of `[a-z0-9.-]`, starting with a letter or a digit.
     PinName, check_plain
 }
@@ -210,6 +214,12 @@ fn check_bin(s: &str) -> Result<(), BadName> {
     check_alphabet(s, |b| {
         matches!(b, b'_' | b'.' | b'+' | b'\'' | b'-' | b'[' | b']' | b'@' | b':' | b',' | b'=' | b'~')
     })
+}
+
+fn check_output(s: &str) -> Result<(), BadName> {
+    check_length(s)?;
+    check_start(s, |b| b == b'_')?;
+    check_alphabet(s, |b| matches!(b, b'_' | b'.' | b'+' | b'-' | b'?' | b'='))
 }
 
 fn check_length(s: &str) -> Result<(), BadName> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{
-        key::{Attr, BadName, Bin, PinName, Rev, Sha256, System, serde_as_text},
+        key::{Attr, BadName, Bin, OutputName, PinName, Rev, Sha256, System, serde_as_text},
         target::{COMMIT_MIN, PinRef, Query, Target, Wanted},
     },
     nixpkgs::pins::Pinned,
@@ -88,6 +88,9 @@ pub struct Served {
     pub size: u64,
     /// The file's object.
     pub object: ObjectPath,
+    /// What answers say of it beyond that.
+    #[serde(flatten)]
+    pub notes: Notes,
     /// The target means another nixpkgs by now, or none. The program is still served while the newer one is built.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stale: bool,
@@ -95,6 +98,14 @@ pub struct Served {
     /// until a request finds a successor.
     #[serde(default, skip_serializing_if = "is_false")]
     pub lost: bool,
+}
+
+/// What answers say of a program. A row of an earlier version has nothing of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notes {
+    /// The output that contains it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputName>,
 }
 
 // serde passes a reference.

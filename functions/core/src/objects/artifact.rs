@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, Rev, Sha256, StoreHash, serde_as_text},
+    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, OutputName, Rev, Sha256, StoreHash, serde_as_text},
     text::clean_line,
 };
 
@@ -17,13 +17,39 @@ pub struct Manifest {
     pub pname: String,
     /// The package's version; may be empty.
     pub version: String,
-    /// `meta.mainProgram`, as the package declares it: the program may not exist.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub main_program: Option<String>,
+    /// What the attribute says beyond its derivation.
+    #[serde(flatten)]
+    pub declared: Declared,
     /// The derivation that was realised.
     pub drv_path: String,
-    /// Every program in the package's `bin/`, by name.
+    /// The derivation's outputs, in its order. Empty: an earlier version made the manifest, from one output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputName>,
+    /// Those that Nix installs of the whole package (`meta.outputsToInstall`), in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub installed: Vec<OutputName>,
+    /// Every program in `bin/` of each output, by name.
     pub programs: Vec<Program>,
+}
+
+/// What an attribute says beyond its derivation. Two attributes of one derivation may differ in it: `meta` and the choice
+/// of an output are no part of a derivation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// `meta.mainProgram`: the program may not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_program: Option<String>,
+    /// The one output that the attribute stands for (`outputSpecified`), as `dig` does for `dnsutils` of bind. `None`:
+    /// the package as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputName>,
+}
+
+impl Declared {
+    /// The same with all foreign text sanitised.
+    pub fn cleaned(self) -> Declared {
+        Declared { main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)), ..self }
+    }
 }
 
 /// One file in `bin/`.
@@ -31,6 +57,9 @@ pub struct Manifest {
 pub struct Program {
     /// Its file name.
     pub bin: Bin,
+    /// The output that contains it. `None`: an earlier version made the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputName>,
     /// Whether it can be served.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -91,10 +120,10 @@ impl Refusal {
 
 /// The program of a request that names only a package.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Main<'a, P = Program> {
+pub enum Main<'a, P = &'a Program> {
     /// This one.
-    Program(&'a P),
-    /// The package ships several programs, and none is its main one.
+    Program(P),
+    /// None of its programs is its main one.
     Many,
     /// It declares a main program that it does not ship.
     Missing(&'a str),
@@ -102,22 +131,24 @@ pub enum Main<'a, P = Program> {
     None,
 }
 
-impl<'a, P> Main<'a, P> {
+impl<'a, P: Copy> Main<'a, P> {
     /// The main program of a package: the declared one, else the one named like the package (its attribute's last
-    /// component, or its pname), else the only one. A declared program that does not exist is ignored if the other
-    /// rules find one: declarations are wrong at times, and the client wants the program.
+    /// component, or its pname), else the only one that Nix installs. `others` are programs of outputs that it does not
+    /// install. A declared program that does not exist is ignored if the other rules find one: declarations are wrong at
+    /// times, and the client wants the program.
     pub fn of(
-        programs: &'a [P],
-        name: impl Fn(&P) -> &Bin,
+        installed: &[P],
+        others: &[P],
+        name: impl Fn(P) -> &'a Bin,
         declared: Option<&'a str>,
         leaf: &str,
         pname: &str,
     ) -> Main<'a, P> {
-        let called = |wanted: &str| programs.iter().find(|program| name(program).as_str() == wanted);
+        let called = |wanted: &str| installed.iter().chain(others).find(|program| name(**program).as_str() == wanted);
         let by_name = declared.into_iter().chain([leaf, pname]).find_map(called);
-        match (by_name, programs, declared) {
-            (Some(program), _, _) | (None, [program], _) => Main::Program(program),
-            (None, [], _) => Main::None,
+        match (by_name, installed, declared) {
+            (Some(program), _, _) | (None, [program], _) => Main::Program(*program),
+            (None, [], _) if others.is_empty() => Main::None,
             (None, _, Some(declared)) => Main::Missing(declared),
             (None, _, None) => Main::Many,
         }
@@ -130,19 +161,50 @@ impl Manifest {
         Manifest {
             pname: clean_line(&self.pname, NAME_MAX),
             version: clean_line(&self.version, NAME_MAX),
-            main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)),
+            declared: self.declared.cleaned(),
             ..self
         }
     }
 
+    /// The outputs that Nix installs of the attribute, in order.
+    pub fn own_outputs(&self) -> &[OutputName] {
+        self.declared.output.as_ref().map_or(&self.installed, std::slice::from_ref)
+    }
+
+    /// Whether Nix installs a program with the attribute.
+    pub fn installs(&self, program: &Program) -> bool {
+        program.output.as_ref().is_none_or(|output| self.own_outputs().contains(output))
+    }
+
+    /// The output that a Nix command has to name to build a program, if it has to: for an attribute alone, the versions
+    /// of Nix build different outputs.
+    pub fn selector<'a>(&self, program: &'a Program) -> Option<&'a OutputName> {
+        program.output.as_ref().filter(|output| self.outputs.len() > 1 && self.declared.output.as_ref() != Some(output))
+    }
+
+    /// The programs by name. If several outputs have one of the same name, the first installed output counts.
+    pub fn by_name(&self) -> Vec<&Program> {
+        let place = |program: &Program| {
+            let place = |output| self.own_outputs().iter().position(|own| own == output).unwrap_or(usize::MAX);
+            program.output.as_ref().map_or(0, place)
+        };
+        let mut programs: Vec<&Program> = self.programs.iter().collect();
+        programs.sort_by_key(|program| (&program.bin, place(program)));
+        programs.dedup_by_key(|program| &program.bin);
+        programs
+    }
+
     /// The program of that name.
     pub fn program(&self, name: &str) -> Option<&Program> {
-        self.programs.iter().find(|program| program.bin.as_str() == name)
+        self.by_name().into_iter().find(|program| program.bin.as_str() == name)
     }
 
     /// The package's main program; `leaf` is its attribute's last component.
     pub fn main<'a>(&'a self, leaf: &str) -> Main<'a> {
-        Main::of(&self.programs, |program| &program.bin, self.main_program.as_deref(), leaf, &self.pname)
+        let (installed, others): (Vec<_>, Vec<_>) =
+            self.by_name().into_iter().partition(|program| self.installs(program));
+        let declared = self.declared.main_program.as_deref();
+        Main::of(&installed, &others, |program| &program.bin, declared, leaf, &self.pname)
     }
 }
 
@@ -392,13 +454,16 @@ mod tests {
     fn manifest(main: Option<&str>, programs: &[&str]) -> Manifest {
         let program = |name: &&str| Program {
             bin: name.parse().expect("a program's name"),
+            output: None,
             verdict: Verdict::Refused { why: Refusal::Script },
         };
         Manifest {
             pname: "gnugrep".into(),
             version: "3.8".into(),
-            main_program: main.map(str::to_owned),
+            declared: Declared { main_program: main.map(str::to_owned), output: None },
             drv_path: "/nix/store/x.drv".into(),
+            outputs: Vec::new(),
+            installed: Vec::new(),
             programs: programs.iter().map(program).collect(),
         }
     }
@@ -416,6 +481,56 @@ mod tests {
         assert_eq!(name(&manifest(Some("fgrep"), &["egrep", "grep"])), "Missing(\"fgrep\")");
         assert_eq!(name(&manifest(None, &["egrep", "grep"])), "Many");
         assert_eq!(name(&manifest(Some("grep"), &[])), "None");
+    }
+
+    /// bind's programs, with a `host` in two outputs.
+    fn bind(declared: Declared) -> Manifest {
+        let output = |name: &str| name.parse::<OutputName>().expect("an output's name");
+        let program =
+            |(bin, of): (&str, &str)| Program { output: Some(output(of)), ..manifest(None, &[bin]).programs.remove(0) };
+        let programs =
+            [("dig", "dnsutils"), ("host", "dnsutils"), ("host", "host"), ("isc-config", "dev"), ("named", "out")];
+        Manifest {
+            pname: "bind".into(),
+            declared,
+            outputs: ["out", "dev", "dnsutils", "host"].map(output).into(),
+            installed: ["out", "host"].map(output).into(),
+            programs: programs.map(program).into(),
+            ..manifest(None, &[])
+        }
+    }
+
+    #[test]
+    fn an_attributes_own_output_comes_first_then_those_that_nix_installs_then_all_others() {
+        let asked = |main: Option<&str>, output: Option<&str>, leaf: &str, name: &str| {
+            let output = output.map(|name| name.parse().expect("an output's name"));
+            let manifest = bind(Declared { main_program: main.map(str::to_owned), output });
+            let shown = |program: &Program| format!("{}/{}", program.output.as_ref().expect("an output"), program.bin);
+            let main = match manifest.main(leaf) {
+                Main::Program(program) => shown(program),
+                other => format!("{other:?}"),
+            };
+            (main, manifest.program(name).map(shown).unwrap_or_default())
+        };
+        let told = |main: &str, program: &str| (main.to_owned(), program.to_owned());
+        assert_eq!(asked(None, None, "bind", "host"), told("Many", "host/host"));
+        assert_eq!(asked(Some("named"), None, "bind", "dig"), told("out/named", "dnsutils/dig"));
+        assert_eq!(asked(Some("dig"), Some("dnsutils"), "dig", "host"), told("dnsutils/dig", "dnsutils/host"));
+        assert_eq!(asked(None, Some("host"), "x", "dig"), told("host/host", "dnsutils/dig"));
+        // Its name, or what it declares, is found in an output that is not installed too; the only program is not.
+        assert_eq!(asked(None, None, "dig", "dig"), told("dnsutils/dig", "dnsutils/dig"));
+        assert_eq!(asked(None, Some("man"), "x", "named"), told("Many", "out/named"));
+    }
+
+    #[test]
+    fn a_manifest_of_an_earlier_version_has_programs_of_one_output_all_installed() {
+        let json = r#"{"pname":"x","version":"1","main_program":"b","drv_path":"/x.drv","programs":[
+            {"bin":"a","verdict":"refused","why":"script"},{"bin":"b","verdict":"refused","why":"dynamic"}]}"#;
+        let manifest: Manifest = serde_json::from_str(json).expect("a manifest");
+        assert!(manifest.programs.iter().all(|program| manifest.installs(program)));
+        assert!(matches!(manifest.main("x"), Main::Program(program) if program.bin.as_str() == "b"));
+        let rewritten = serde_json::to_value(&manifest).expect("JSON");
+        assert_eq!(rewritten, serde_json::from_str::<serde_json::Value>(json).expect("JSON"));
     }
 
     #[test]

@@ -106,16 +106,18 @@ fn parts(json: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objects::artifact::{Program, Refusal};
+    use crate::objects::artifact::{Declared, Program, Refusal};
 
     fn inventory() -> Inventory {
-        let program = |bin: &str, verdict| Program { bin: bin.parse().expect("a name"), verdict };
+        let program = |bin: &str, verdict| Program { bin: bin.parse().expect("a name"), output: None, verdict };
         let content = Content { sha256: "a".repeat(64).parse().expect("hex"), size: 7 };
         let manifest = Manifest {
             pname: "tree".to_owned(),
             version: "2.1\"}".to_owned(),
-            main_program: None,
+            declared: Declared::default(),
             drv_path: "/nix/store/x.drv".to_owned(),
+            outputs: Vec::new(),
+            installed: Vec::new(),
             programs: vec![
                 program("tree", Verdict::Static { sha256: content.sha256.clone(), size: 7, leftovers: Vec::new() }),
                 program("script", Verdict::Refused { why: Refusal::Script }),

@@ -14,7 +14,7 @@ use binplz_core::{
         key::{BuildKey, LeaseId},
         time::Timestamp,
     },
-    objects::artifact::AttemptPrefix,
+    objects::artifact::{AttemptPrefix, Declared},
 };
 use proptest::prelude::*;
 
@@ -130,12 +130,12 @@ impl World {
             Verb::Join(letter, realisation) => Event::Join {
                 id: id(n),
                 derivation: drv(*letter),
-                main_program: Some("x".to_owned()),
+                declared: Declared { main_program: Some("x".to_owned()), output: None },
                 realisation: realisation.clone(),
             },
             Verb::Follow(letter, realisation) => follow(*letter, realisation.clone()),
             Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
-            Verb::Adopt => Event::Adopt { prefix: another(), main_program: None },
+            Verb::Adopt => Event::Adopt { prefix: another(), declared: Declared::default() },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
             Verb::Stopped(kind) => Event::Stopped { id: id(n), failure: Failure::new(*kind, "y") },
             Verb::Lapse => Event::Lapse,

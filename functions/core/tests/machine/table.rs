@@ -10,7 +10,7 @@ use binplz_core::{
         size::Size,
     },
     id::{key::BuildKey, time::Timestamp},
-    objects::artifact::AttemptPrefix,
+    objects::artifact::{AttemptPrefix, Declared},
 };
 
 use crate::{NOW, drv, id, settle, token, unasked};
@@ -74,6 +74,10 @@ const MINE: u32 = 1;
 const OTHER: u32 = 2;
 const THIRD: u32 = 3;
 
+fn it() -> Declared {
+    Declared { main_program: Some("it".to_owned()), output: None }
+}
+
 fn broken() -> Failure {
     Failure::new(Kind::BuildFailed, "tree.c:1: error")
 }
@@ -89,7 +93,7 @@ fn prefix() -> AttemptPrefix {
 }
 
 fn join(n: u32, derivation: char, realisation: Realisation) -> Event {
-    Event::Join { id: id(n), derivation: drv(derivation), main_program: Some("it".to_owned()), realisation }
+    Event::Join { id: id(n), derivation: drv(derivation), declared: it(), realisation }
 }
 
 fn follow(derivation: char, realisation: Realisation) -> Event {
@@ -128,9 +132,9 @@ fn state(name: &str, policy: &Policy) -> Build {
         "last" => (State::Building(lease(MINE, policy.attempts, next, Some("task"))), vec![]),
         "other" => (State::Building(lease(OTHER, 1, next, Some("task"))), vec![]),
         "expired" => (State::Building(lease(MINE, 1, NOW, Some("task"))), vec![]),
-        "joined" => (State::Joined { derivation: drv('a'), main_program: None, since: long_ago }, left()),
+        "joined" => (State::Joined { derivation: drv('a'), declared: Declared::default(), since: long_ago }, left()),
         "ready" => (made(None), after(None)),
-        "borrowed" => (made(Some(Borrowed { from: prefix().key, main_program: None })), left()),
+        "borrowed" => (made(Some(Borrowed { from: prefix().key, declared: Declared::default() })), left()),
         "failed" => (failed(broken(), None), after(Some(broken()))),
         "cooling" => (failed(unlucky(), Some(next)), after(Some(unlucky()))),
         "cooled" => (failed(unlucky(), Some(NOW)), after(Some(unlucky()))),
@@ -172,7 +176,7 @@ fn event(name: &str) -> Event {
         "followmade" => follow('a', Realisation::Made(prefix())),
         "followbad" => follow('a', Realisation::Failed(broken())),
         "follow2made" => follow('b', Realisation::Made(prefix())),
-        "adopt" => Event::Adopt { prefix: prefix(), main_program: Some("it".to_owned()) },
+        "adopt" => Event::Adopt { prefix: prefix(), declared: it() },
         "stopped" => Event::Stopped { id: id(n), failure: Failure::new(Kind::Killed, "") },
         "lapse" => Event::Lapse,
         "retry" => Event::Retry,
@@ -240,8 +244,8 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
         (Some(old), State::Building(new)) if *new == (Lease { derivation: new.derivation.clone(), ..old.clone() }) => {
             "hold".to_owned()
         }
-        (Some(old), State::Joined { derivation, main_program, since: NOW }) => {
-            assert_eq!((main_program.as_deref(), after.left()), (Some("it"), Some(derivation)));
+        (Some(old), State::Joined { derivation, declared, since: NOW }) => {
+            assert_eq!((declared, after.left()), (&it(), Some(derivation)));
             assert_eq!(after.newest_lease(), Some(&old.id));
             "join".to_owned()
         }

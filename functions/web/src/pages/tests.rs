@@ -45,6 +45,8 @@ fn package(text: &str) -> Package {
         program: name.parse().expect("a name"),
         target: "a.b/c".to_owned(),
         main: false,
+        output: Some("tools".parse().expect("a name")),
+        nix_build: Some("nix build tools".to_owned()),
         size: None,
         sha256: None,
         refused: Some(Refusal::Script.sentence()),

@@ -13,10 +13,7 @@ use crate::{
         load_build, ring,
         schedule::{failed_dependencies, follow},
     },
-    id::{
-        key::{DrvHash, NAME_MAX, Product, StoreHash},
-        text::clean_line,
-    },
+    id::key::{DrvHash, Product, StoreHash},
     objects::artifact::ObjectName,
     ports::{HasBell, HasLedger, HasStore, Intake, Ledger, Unavailable},
     row::{Row, Swap},
@@ -69,8 +66,8 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
                 Err(error) => tries.again(error)?,
             }
         } else {
-            let main_program = found.main_program.map(|name| clean_line(&name, NAME_MAX));
-            let join = Event::Join { id: bearer.lease.clone(), derivation: drv, main_program, realisation };
+            let declared = found.declared.cleaned();
+            let join = Event::Join { id: bearer.lease.clone(), derivation: drv, declared, realisation };
             advance(d, &bearer.key, &join).await.map_err(denied)?;
             ring(d).await;
             return Ok(Turn::Elsewhere);

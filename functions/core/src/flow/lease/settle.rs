@@ -16,7 +16,7 @@ use crate::{
     },
     id::key::{BuildKey, DrvHash, LeaseId, Product},
     objects::{
-        artifact::{AttemptPrefix, Manifest, ObjectName, Verdict},
+        artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
         inventory::{Entry, Inventory},
         stored::Fingerprint,
     },
@@ -137,7 +137,8 @@ async fn entry<D: HasStore<Store: Intake>>(
 
 /// Writes the inventory of a package if all its programs are stored, and returns the bytes of all of it.
 async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manifest: Manifest) -> Result<u64, Denied> {
-    if manifest.programs.windows(2).any(|pair| pair[0].bin >= pair[1].bin) {
+    let place = |program: &Program| (program.bin.clone(), program.output.clone());
+    if !manifest.programs.is_sorted_by(|one, next| place(one) < place(next)) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
     }
     if manifest.programs.len() > PROGRAMS_MAX {

@@ -11,7 +11,7 @@ use crate::{
         request::{catalogue, denial::Denial, search, status},
     },
     id::{
-        key::{Attr, Bin, BuildKey, PinName, Product, Rev, Sha256, System},
+        key::{Attr, Bin, BuildKey, OutputName, PinName, Product, Rev, Sha256, System},
         shell::{self, word},
         target::{PinRef, Target, Wanted},
         text::bytes,
@@ -20,7 +20,7 @@ use crate::{
         catalogue::{About, Resolution},
         pins::{Pins, ResolvedPin, Source},
     },
-    objects::artifact::{Main, ObjectName, Verdict},
+    objects::artifact::{self, Main, ObjectName, Verdict},
     ports::{Catalogue, HasCatalogues, HasLedger, HasStore, Unavailable},
 };
 
@@ -54,7 +54,7 @@ pub struct Package {
     /// What brings its main program; `None`: it has several programs, and none is that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetch: Option<String>,
-    /// What builds the same derivation on any machine with Nix.
+    /// What builds the same output of the same derivation on any machine with Nix.
     pub nix_build: String,
 }
 
@@ -76,6 +76,16 @@ impl Package {
         (!self.is_refused()).then_some(link)
     }
 
+    /// The outputs that [`Package::nix_build`] does not build and that have programs, each once, with their commands.
+    pub fn other_outputs(&self) -> Vec<(&OutputName, &str)> {
+        let programs = self.programs.iter();
+        let commands = programs.filter_map(|program| Some((program.output.as_ref()?, program.nix_build.as_deref()?)));
+        let mut others: Vec<_> = commands.collect();
+        others.sort();
+        others.dedup();
+        others
+    }
+
     fn is_refused(&self) -> bool {
         self.refused.is_some() && self.build.state == "unasked"
     }
@@ -95,6 +105,12 @@ pub struct Program {
     pub target: String,
     /// Whether it is what the package's own path serves.
     pub main: bool,
+    /// The output that contains it, once it is built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputName>,
+    /// The command that builds this output, if it is another than that of [`Package::nix_build`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nix_build: Option<String>,
     /// In bytes, once it is built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
@@ -141,9 +157,10 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Tar
     }
     let target = Target { wanted: Wanted::Package(known.attr.clone()), ..asked.clone() };
     let (build, _) = load_build(d, &found.build(Product::Package(known.attr.clone()))).await?;
-    let (programs, about) = match &build.state {
-        State::Ready(made) => built(d, &build, made, &target, known.about).await?,
-        _ => (expected(&target, known.main.as_ref(), &known.programs), known.about),
+    let nix_build = |output: Option<&OutputName>| nix_build(&pins, &found, &known.attr, output);
+    let (programs, about, nix_build) = match &build.state {
+        State::Ready(made) => built(d, &build, made, &target, known.about, nix_build).await?,
+        _ => (expected(&target, known.main.as_ref(), &known.programs), known.about, nix_build(None)),
     };
     let main = programs.iter().find(|program| program.main).map(|program| program.program.as_str());
     let name = main.unwrap_or(target.wanted.file_name());
@@ -156,7 +173,7 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Tar
         about,
         programs,
         refused: known.refused,
-        nix_build: nix_build(&pins, &found, &known.attr),
+        nix_build,
         states: places(d, &pins, &target, &known.attr).await?,
         build: status::view(d, build, known.by_attribute).await?,
         package: known.attr,
@@ -228,6 +245,8 @@ fn expected(target: &Target, main: Option<&Bin>, programs: &[Bin]) -> Vec<Progra
         program: bin.clone(),
         target: of(target, bin),
         main: main == Some(bin),
+        output: None,
+        nix_build: None,
         size: None,
         sha256: None,
         refused: None,
@@ -235,33 +254,46 @@ fn expected(target: &Target, main: Option<&Bin>, programs: &[Bin]) -> Vec<Progra
     unlisted.into_iter().chain(programs).map(program).collect()
 }
 
-/// The programs that it has.
+/// The programs that it has, and the command that builds the main one, else the first.
 async fn built<D: HasStore>(
     d: &D,
     build: &Build,
     made: &Made,
     target: &Target,
     about: About,
-) -> Result<(Vec<Program>, About), Unavailable> {
+    nix_build: impl Fn(Option<&OutputName>) -> String,
+) -> Result<(Vec<Program>, About, String), Unavailable> {
     let manifest = manifest_of(d, &build.key, made).await?;
     let manifest =
         manifest.map_err(|flaw| Unavailable::new("store", format!("the manifest of {} {flaw}", build.key)))?;
     let manifest = manifest.cleaned();
+    let all = manifest.by_name();
     let main = match manifest.main(target.wanted.attr().leaf()) {
-        Main::Program(program) => Some(program.bin.clone()),
+        Main::Program(program) => Some(program),
         Main::Many | Main::Missing(_) | Main::None => None,
     };
-    let program = |program: &crate::objects::artifact::Program| {
+    let first = main.or_else(|| all.iter().copied().find(|program| manifest.installs(program)));
+    let usual = first.and_then(|program| manifest.selector(program));
+    let program = |program: &&artifact::Program| {
         let (size, sha256, refused) = match &program.verdict {
             Verdict::Static { sha256, size, .. } => (Some(*size), Some(sha256.clone()), None),
             Verdict::Refused { why } => (None, None, Some(why.sentence())),
         };
-        let bin = program.bin.clone();
-        Program { target: of(target, &bin), main: main.as_ref() == Some(&bin), program: bin, size, sha256, refused }
+        let output = manifest.selector(program);
+        Program {
+            target: of(target, &program.bin),
+            program: program.bin.clone(),
+            main: main == Some(program),
+            output: program.output.clone(),
+            nix_build: (output != usual).then(|| nix_build(output)),
+            size,
+            sha256,
+            refused,
+        }
     };
-    let programs = manifest.programs.iter().map(program).collect();
+    let (programs, nix_build) = (all.iter().map(program).collect(), nix_build(usual));
     // What was built says which version it is, also where there is no catalogue.
-    Ok((programs, About { pname: manifest.pname, version: manifest.version, ..about }))
+    Ok((programs, About { pname: manifest.pname.clone(), version: manifest.version.clone(), ..about }, nix_build))
 }
 
 /// What asks for a program of a package.
@@ -291,15 +323,16 @@ async fn places<D: HasLedger>(d: &D, pins: &Pins, target: &Target, attr: &Attr) 
 }
 
 /// The command that builds the same derivation as a builder does: from the same nixpkgs, for the same system, with no configuration
-/// of its user's.
-fn nix_build(pins: &Pins, found: &ResolvedPin, attr: &Attr) -> String {
+/// of its user's. `output` is the one to build, if the attribute alone does not name it.
+fn nix_build(pins: &Pins, found: &ResolvedPin, attr: &Attr, output: Option<&OutputName>) -> String {
     let file = match pins.nixpkgs(&found.rev) {
         Some(Source::Elsewhere(Nixpkgs::Path(path))) => path.clone(),
         Some(Source::Elsewhere(Nixpkgs::Tarball { url, .. })) => url.clone(),
         // A commit whose tarball an operator has uploaded is a commit of nixpkgs, which is public.
         Some(Source::Stored { .. }) | None => format!("https://github.com/NixOS/nixpkgs/archive/{}.tar.gz", found.rev),
     };
-    let attr = word(&format!("pkgsStatic.{attr}"));
+    let output = output.map_or(String::new(), |output| format!(".{output}"));
+    let attr = word(&format!("pkgsStatic.{attr}{output}"));
     format!(
         "nix build --file {} --argstr system {} --arg config '{{}}' --arg overlays '[]' {attr}",
         word(&file),

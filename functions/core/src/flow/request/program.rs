@@ -21,7 +21,7 @@ use crate::{
         key::Attr,
         target::{PinRef, Target, Wanted},
     },
-    nixpkgs::served::{Served, ServedKey},
+    nixpkgs::served::{Notes, Served, ServedKey},
     objects::{
         artifact::{Main, Manifest, ObjectName, Program, Verdict},
         stored::{Integrity, Method},
@@ -198,6 +198,7 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
         sha256,
         size,
         object: prefix.object(ObjectName::Program(program.bin.clone())),
+        notes: Notes { output: program.output.clone() },
         stale: false,
         lost: false,
     };
@@ -213,7 +214,7 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
 
 /// The manifest decides, and overrides the catalogue. A path that is not the package's own names one of its programs.
 fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Denial> {
-    let names = || manifest.programs.iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
+    let names = || manifest.by_name().into_iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
     let program = match wanted {
         Wanted::Program(_, bin) => bin.as_str(),
         Wanted::Package(name) if name != attr => name.as_str(),
@@ -222,7 +223,7 @@ fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'
                 Main::Program(program) => Ok(program),
                 Main::Many => {
                     let servable = |program: &&Program| matches!(program.verdict, Verdict::Static { .. });
-                    let servable = manifest.programs.iter().filter(servable).map(|program| program.bin.clone());
+                    let servable = manifest.by_name().into_iter().filter(servable).map(|program| program.bin.clone());
                     Err(Denial::ambiguous(attr, servable))
                 }
                 Main::Missing(declared) => {

@@ -11,7 +11,7 @@ use crate::{
         schedule::status_index::Walk,
     },
     id::key::{BuildKey, DrvHash, System},
-    objects::artifact::AttemptPrefix,
+    objects::artifact::{AttemptPrefix, Declared},
     ports::{HasBell, HasLedger, Read, Unavailable},
     row::{RowKey, StatusIndex, Version},
     telemetry::About,
@@ -74,7 +74,8 @@ pub(crate) async fn follow_all<D: HasLedger + HasBell>(d: &D) -> Result<(), Unav
     Ok(())
 }
 
-/// The build, ready if what its catalogue knows of it was made by another one. It needs no task then.
+/// The build, ready if what its catalogue knows of it was made by another one. It needs no task then. A catalogue knows the
+/// derivations of attributes that stand for a whole package.
 ///
 /// # Errors
 /// [`Unavailable`].
@@ -85,8 +86,8 @@ pub(crate) async fn adopt<D: HasLedger>(d: &D, build: Build, known: &KnownDeriva
     let (row, _) = load(d, build.key.system, &known.drv).await?;
     match stands(d, row.as_ref(), &build.key).await? {
         Realisation::Made(prefix) => {
-            let main_program = known.main.as_ref().map(ToString::to_string);
-            applied(d, build, &Event::Adopt { prefix, main_program }).await
+            let declared = Declared { main_program: known.main.as_ref().map(ToString::to_string), output: None };
+            applied(d, build, &Event::Adopt { prefix, declared }).await
         }
         _ => Ok(build),
     }
