@@ -171,6 +171,16 @@ pub(crate) fn evaluation(ended: NixExit, evidence: &Evidence) -> Failure {
     Failure::new(kind, said(&detail.unwrap_or_default())).with_lines(error.lines())
 }
 
+/// Whether an error says that memory ran out.
+pub(crate) fn says_out_of_memory(error: &str) -> bool {
+    has(error, &MEMORY)
+}
+
+/// Whether an error says that a disk is full.
+pub(crate) fn says_disk_full(error: &str) -> bool {
+    has(error, &DISK)
+}
+
 /// Whether a text contains one of the marks, ignoring case.
 fn has(text: &str, marks: &[&str]) -> bool {
     let text = text.to_ascii_lowercase();
@@ -238,7 +248,7 @@ fn said(line: &str) -> String {
 }
 
 /// `/nix/store/HASH-name` as `name`: the rest does not help people.
-fn without_store(text: &str) -> String {
+pub(crate) fn without_store(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("/store/") {

@@ -1,4 +1,5 @@
-//! A private directory with the garbage collector root that protects the output while it is uploaded.
+//! A private directory: for the garbage collector root that protects the output while it is uploaded, and for what an
+//! evaluation writes.
 //!
 //! A killed builder cannot clean up, and its root would protect the output forever. So each builder locks its directory
 //! while it lives, and removes directories that are not locked.
@@ -27,6 +28,11 @@ impl Scratch {
         let lock = File::create(dir.path().join(LOCK))?;
         lock.try_lock()?;
         Ok(Scratch { dir, _lock: lock })
+    }
+
+    /// Its path.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The path of the root's link.

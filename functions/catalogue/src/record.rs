@@ -48,9 +48,9 @@ pub enum Standing {
     },
 }
 
-/// Why a package cannot be built on a system. The first four are marks in the set; of several, the first one here
-/// counts. The others are attributes that are *lost*: they could not be evaluated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Why a package cannot be built on a system: nixpkgs refuses it, or the attribute is *lost*, because it could not be
+/// evaluated. Of several marks in the set, the first one here counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Obstacle {
     /// Not available on this system.
@@ -61,7 +61,7 @@ pub enum Obstacle {
     Insecure,
     /// Its licence is unfree.
     Unfree,
-    /// `throw`, or an assertion.
+    /// A `throw` without a form that is known, or an assertion.
     Throws,
     /// Any other error: infinite recursion, a missing attribute.
     Fails,
@@ -69,6 +69,12 @@ pub enum Obstacle {
     Endless,
     /// The evaluation reached its memory limit.
     OutOfMemory,
+    /// It has `meta.problems` that nixpkgs treats as errors (RFC 127).
+    Problem,
+    /// nixpkgs throws in its place: a removed alias, or a package that a set does not offer.
+    Removed,
+    /// nixpkgs refuses a package that it depends on.
+    Dependency,
 }
 
 /// As in JSON: `out-of-memory`.
@@ -83,6 +89,9 @@ impl fmt::Display for Obstacle {
             Obstacle::Fails => "fails",
             Obstacle::Endless => "endless",
             Obstacle::OutOfMemory => "out-of-memory",
+            Obstacle::Problem => "problem",
+            Obstacle::Removed => "removed",
+            Obstacle::Dependency => "dependency",
         };
         f.write_str(name)
     }
@@ -90,7 +99,7 @@ impl fmt::Display for Obstacle {
 
 impl Obstacle {
     /// All of them, in the order of their numbers in the file.
-    pub const ALL: [Obstacle; 8] = [
+    pub const ALL: [Obstacle; 11] = [
         Obstacle::Unsupported,
         Obstacle::Broken,
         Obstacle::Insecure,
@@ -99,11 +108,19 @@ impl Obstacle {
         Obstacle::Fails,
         Obstacle::Endless,
         Obstacle::OutOfMemory,
+        Obstacle::Problem,
+        Obstacle::Removed,
+        Obstacle::Dependency,
     ];
 
     /// Whether the attribute is lost: it is unknown whether it could be built.
     pub fn is_loss(self) -> bool {
-        self >= Obstacle::Throws
+        matches!(self, Obstacle::Throws | Obstacle::Fails | Obstacle::Endless | Obstacle::OutOfMemory)
+    }
+
+    /// Whether there is no package behind the name, as far as is known. Searches and suggestions leave it out.
+    pub fn is_no_package(self) -> bool {
+        self.is_loss() || self == Obstacle::Removed
     }
 
     /// The failure that clients see.
@@ -113,6 +130,8 @@ impl Obstacle {
             Obstacle::Broken => (Kind::Broken, ""),
             Obstacle::Insecure => (Kind::Insecure, ""),
             Obstacle::Unfree => (Kind::Unfree, ""),
+            Obstacle::Problem | Obstacle::Removed => (Kind::RefusedByNixpkgs, ""),
+            Obstacle::Dependency => (Kind::RefusedDependency, ""),
             Obstacle::Throws | Obstacle::Fails => (Kind::EvaluationError, ""),
             Obstacle::Endless => (Kind::EvaluationError, "its evaluation does not end"),
             Obstacle::OutOfMemory => (Kind::EvaluationError, "its evaluation exceeds the memory limit"),

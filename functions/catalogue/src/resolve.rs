@@ -11,13 +11,14 @@ use binplz_core::{
         key::{Attr, Bin, System},
         target::Wanted,
     },
-    nixpkgs::catalogue::{ALTERNATIVES_MAX, About, Entry, NEAR_MAX, Resolution},
+    nixpkgs::catalogue::{ALTERNATIVES_MAX, About, Census, Entry, Lost, NEAR_MAX, Resolution},
     ports::Catalogue,
 };
 
 use crate::{
     lookup::{Lookup, Tier},
     near::{Near, Search},
+    record::Obstacle,
     search,
 };
 
@@ -43,6 +44,21 @@ impl<B: AsRef<[u8]> + Send + Sync> Catalogue for Lookup<B> {
 
     fn about(&self, block: &[u8], attr: &Attr) -> Option<About> {
         search::about(block, attr)
+    }
+
+    fn census(&self, system: System) -> Census {
+        let mut census = Census { attributes: self.attrs(), ..Census::default() };
+        for rank in 0..self.attrs() {
+            match (self.obstacle(rank, system), self.attr(rank)) {
+                (Some(why), Some(attr)) if why.is_loss() => {
+                    let error = why.failure(self.reason(rank, system)).detail.unwrap_or_else(|| why.to_string());
+                    census.lost.push(Lost { attr, error });
+                }
+                (Some(_), _) => census.refused += 1,
+                (None, _) => {}
+            }
+        }
+        census
     }
 }
 
@@ -135,9 +151,10 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     /// Suggestions for an unknown name: paths that resolve, the nearest first.
     fn near(&self, name: &str) -> Vec<Wanted> {
         let mut search = Search::new(name, NEAR_MAX);
-        // Lost attributes are no useful suggestion.
-        let lost =
-            |attr| System::ALL.into_iter().any(|system| self.obstacle(attr, system).is_some_and(|why| why.is_loss()));
+        // An attribute without a package is no useful suggestion.
+        let lost = |attr| {
+            System::ALL.into_iter().any(|system| self.obstacle(attr, system).is_some_and(Obstacle::is_no_package))
+        };
         search.walk(&self.header().attrs, self.body(), ATTRS, |attr| !lost(attr));
         search.walk(&self.header().programs, self.body(), PROGRAMS, |_| true);
         search.into_found().iter().filter_map(|near| self.path_of(near)).collect()

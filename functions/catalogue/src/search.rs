@@ -12,6 +12,7 @@ use crate::{
     lookup::{Lookup, Tier},
     names::Names,
     popular,
+    record::Obstacle,
 };
 
 /// The length from which a text inside of a name says something: `ls` is in all `utils`.
@@ -138,7 +139,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
             return;
         }
         let obstacle = self.obstacle(attr, system);
-        if obstacle.is_some_and(|why| why.is_loss()) {
+        if obstacle.is_some_and(Obstacle::is_no_package) {
             return;
         }
         let Some(name) = self.attr(attr) else { return };

@@ -1,17 +1,18 @@
-# Evaluates attributes one after the other, and tells of each as it goes, on stderr: what was told is known, even where a later
-# attribute takes this process down, and which one that was is known, too.
+# Evaluates attributes one at a time in a process that lives on (`nix repl`). What is found is printed as trace lines; a call returns null.
 #
-# Of each path: `at` (its number), then `other`, `throws`, `set` and a `name` for each that is in it, or `package` (describe.nix) and,
-# where that has no marks, `drv` (null: it throws). Paths, and the sets that are to be entered though they do not ask for it, arrive
-# as JSON. `mark` begins each line; no package sees it. `bare`: nothing is caught, so that Nix says why.
-{ describe, paths, enter, system, path, mark, bare ? "" }:
+# `at` takes a path and prints `other`; or `set` (the number of names in it) and each `name`; or `package` (describe.nix and the full
+# name) and, where that has no marks, `drv`. `throws` comes before an error that tryEval can catch, a `throw` or an assertion: the
+# attribute's own if it comes first, else its derivation's. `end` follows each path, also after an error.
+#
+# `mark` begins each line; no package sees it. The expression is passed on one line, so a comment has a line of its own.
+{ describe, enter, system, path, mark }:
 let
   set = (import path { inherit system; config = { }; overlays = [ ]; }).pkgsStatic;
-  wanted = builtins.fromJSON paths;
-  entered = builtins.fromJSON enter;
 
   say = line: builtins.trace "${mark} ${builtins.toJSON line}" null;
-  attempt = if bare == "" then builtins.tryEval else (value: { success = builtins.seq value true; inherit value; });
+  caught = value:
+    let tried = builtins.tryEval value;
+    in if tried.success then tried.value else builtins.seq (say { throws = null; }) value;
 
   find = value: parts:
     if parts == [ ] then value
@@ -19,25 +20,33 @@ let
     then find value.${builtins.head parts} (builtins.tail parts)
     else null;
 
+  # A longer text would be cut, and its line lost.
+  short = value: if builtins.isString value && builtins.stringLength value > 10000 then "" else value;
+  described = package:
+    builtins.mapAttrs (_: short) (removeAttrs (describe package) [ "drvPath" "output" ])
+    // { name = short (builtins.unsafeDiscardStringContext (package.meta.name or package.name or "")); };
+
   look = parts: value:
     if parts != [ ] && !(builtins.isAttrs value) then { other = null; }
-    else if (value.type or null) == "derivation" then { package = removeAttrs (describe value) [ "drvPath" "output" ]; }
-    else if parts == [ ] || (value.recurseForDerivations or false) == true || builtins.elem parts entered then { set = builtins.attrNames value; }
+    else if (value.type or null) == "derivation" then { package = described value; }
+    else if parts == [ ] || (value.recurseForDerivations or false) == true || builtins.elem parts enter
+    then { names = builtins.attrNames value; }
     else { other = null; };
 
-  tell = number:
-    let
-      parts = builtins.elemAt wanted number;
-      value = find set parts;
-      looked = attempt (let line = look parts value; in builtins.deepSeq line line);
-      line = if looked.success then looked.value else { throws = null; };
-      unusable = builtins.any (mark: mark) (builtins.attrValues line.package.marks);
-      drv = attempt (describe value).drvPath;
-    in
-    builtins.seq (say { at = number; }) (
-      if line ? set then builtins.seq (say { set = null; }) (builtins.foldl' (_: name: say { inherit name; }) null line.set)
-      else builtins.seq (say line)
-        (if line ? package && !unusable then say { drv = if drv.success then drv.value else null; } else null)
-    );
+  tell = value: line:
+    if line ? names
+    then builtins.seq (say { set = builtins.length line.names; }) (builtins.foldl' (_: name: say { inherit name; }) null line.names)
+    else builtins.seq (say line)
+      (if line ? package && !(builtins.any (mark: mark) (builtins.attrValues line.package.marks))
+      then say { drv = caught (describe value).drvPath; }
+      else null);
 in
-builtins.foldl' (_: tell) null (builtins.genList (number: number) (builtins.length wanted))
+{
+  at = parts:
+    let
+      value = find set parts;
+      line = look parts value;
+    in
+    tell value (caught (builtins.deepSeq line line));
+  end = number: say { end = number; };
+}

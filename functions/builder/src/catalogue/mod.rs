@@ -1,16 +1,19 @@
 //! The catalogue of a whole nixpkgs.
 //!
-//! The set is evaluated attribute by attribute into records ([`mod@survey`]); an attribute that kills its evaluator costs
-//! only itself ([`worker`]). From the records and the known programs ([`programs`]) the writer makes two files. Under a
+//! The set is evaluated attribute by attribute into records ([`mod@survey`]), by processes that survive the errors of
+//! attributes ([`evaluator`], [`workers`]). From the records and the known programs ([`programs`]) the writer makes two files. Under a
 //! lease they are stored ([`work`]); `binplz-builder catalogue` writes them to a directory, to show what a set contains
 //! ([`verb`]).
 
+mod evaluator;
 mod found;
 mod programs;
+mod refusal;
+mod stopwatch;
 mod survey;
 pub(crate) mod verb;
 pub(crate) mod work;
-mod worker;
+mod workers;
 
 use std::path::PathBuf;
 
@@ -21,9 +24,10 @@ use binplz_core::{
     objects::artifact::Manifest,
 };
 
-use crate::{context::Ending, nix::Nix};
-use survey::{Counts, Plan, survey};
-use worker::{Limits, Worker};
+use crate::{context::Ending, nix::Nix, scratch::Scratch};
+use evaluator::{Evaluator, Limits};
+use survey::{Counts, Surveyed, survey};
+use workers::with_workers;
 
 /// At most one in so many attributes may run out of time or memory. More of them mean that the limits or the machine
 /// are wrong.
@@ -43,8 +47,10 @@ struct Recipe {
     systems: Vec<System>,
     /// Sets of packages that are entered although they are not marked for recursion.
     enter: Vec<Attr>,
-    /// The size of shards and the number of processes.
-    plan: Plan,
+    /// Concurrent processes.
+    jobs: usize,
+    /// The most attributes: a set that contains itself has no end.
+    most: usize,
     /// The limits of evaluation.
     limits: Limits,
     /// The database of packages and their programs, if there is one.
@@ -55,22 +61,33 @@ struct Recipe {
 
 /// Makes the files; `tell` gets progress messages, and `count` every hundredth attribute's number.
 fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(usize)) -> Result<Files, Ending> {
-    let enter: Vec<worker::Path> = recipe.enter.iter().map(|attr| attr.parts().map(str::to_owned).collect()).collect();
+    let enter: Vec<evaluator::Path> =
+        recipe.enter.iter().map(|attr| attr.parts().map(str::to_owned).collect()).collect();
+    let scratch = Scratch::new()?;
     let mut writer = Writer::new(recipe.rev.clone());
     for &system in &recipe.systems {
-        let worker = Worker::new(nix, &recipe.nixpkgs, system, &enter, recipe.limits);
+        let (nixpkgs, limits) = (&*recipe.nixpkgs, recipe.limits);
+        let evaluator = Evaluator { nix, nixpkgs, system, enter: &enter, limits, scratch: &scratch };
         let mut kept = 0;
-        let counts = survey(&worker, recipe.plan, &mut |record| {
+        let mut take = |surveyed| {
+            let record = match surveyed {
+                Surveyed::Record(record) => record,
+                Surveyed::Level(depth) => {
+                    tell(&format!("{system}: level {depth} is evaluated; {kept} attributes so far"));
+                    return Ok(());
+                }
+            };
             kept += 1;
             if kept % 100 == 0 {
                 count(kept);
             }
             writer.evaluated(record).map_err(Ending::ours)
-        })?;
+        };
+        let counts = with_workers(&evaluator, recipe.jobs, |workers| survey(workers, recipe.most, &[], &mut take))?;
         check(&counts)?;
-        let Counts { attrs, exhausting, unaskable } = counts;
+        let Counts { attrs, exhausting, sets, others, unaskable } = counts;
         tell(&format!(
-            "{system}: {attrs} attributes, {exhausting} of them took too much time or memory; {unaskable} names that cannot be requested"
+            "{system}: {attrs} attributes, {exhausting} of them took too much time or memory; {sets} sets, {others} other values, {unaskable} names that cannot be requested"
         ));
     }
     if let Some(database) = &recipe.programs {

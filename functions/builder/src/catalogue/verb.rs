@@ -15,7 +15,7 @@ use binplz_core::id::key::{Attr, Rev, System};
 use clap::Parser;
 
 use crate::{
-    catalogue::{DATABASE, ENTER, Recipe, make, programs::read_builds, survey::Plan, worker::Limits},
+    catalogue::{DATABASE, ENTER, Recipe, evaluator::Limits, make, programs::read_builds},
     context::Ending,
     nix::Nix,
     stop::Stop,
@@ -59,12 +59,6 @@ struct Options {
     /// Time limit of each attribute, in seconds of processor time.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time: u64,
-    /// Attributes per process.
-    #[arg(long, value_name = "N", default_value = "500")]
-    shard: NonZeroUsize,
-    /// How many throwing attributes to evaluate again for their error.
-    #[arg(long, value_name = "N", default_value_t = 3000)]
-    explain: usize,
     /// Most attributes before the set counts as endless.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     most: usize,
@@ -97,12 +91,8 @@ fn run(options: &Options) -> Result<(), Ending> {
         rev: options.rev.clone(),
         systems: options.systems.clone(),
         enter: options.enter.clone(),
-        plan: Plan {
-            jobs: options.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get),
-            shard: options.shard.get(),
-            explain: options.explain,
-            most: options.most,
-        },
+        jobs: options.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get),
+        most: options.most,
         limits: Limits { memory: options.memory << 20, time: Duration::from_secs(options.time), until: None },
         programs: options.programs.clone().or(beside.exists().then_some(beside)),
         built: options.built.as_deref().map_or(Ok(Vec::new()), read_builds).map_err(Ending::ours)?,

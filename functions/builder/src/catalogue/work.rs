@@ -11,17 +11,13 @@ use binplz_core::{
 use rustix::process::nice;
 
 use crate::{
-    catalogue::{DATABASE, ENTER, Recipe, make, survey::Plan, worker::Limits},
+    catalogue::{DATABASE, ENTER, Recipe, evaluator::Limits, make},
     context::{BuildContext, Ending},
     lease::{Body, CallPriority},
     log::sha256,
     machine, nixpkgs, version,
 };
 
-/// Attributes per process.
-const SHARD: usize = 500;
-/// How many throwing attributes are evaluated again for their error.
-const EXPLAIN: usize = 3000;
 /// Most attributes before the set counts as endless.
 const MOST: usize = 1_000_000;
 /// How many lost attributes the log lists.
@@ -61,7 +57,8 @@ pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending>
         rev: job.key.rev.clone(),
         systems: vec![job.key.system],
         enter: ENTER.iter().filter_map(|attr| attr.parse().ok()).collect(),
-        plan: Plan { jobs: jobs(job.limits.attribute_bytes), shard: SHARD, explain: EXPLAIN, most: MOST },
+        jobs: jobs(job.limits.attribute_bytes),
+        most: MOST,
         limits: Limits {
             memory: job.limits.attribute_bytes,
             time: Duration::from_secs(job.limits.attribute_seconds),

@@ -2,6 +2,7 @@
 
 mod backup;
 mod builds;
+mod catalogue;
 mod cost;
 mod dependency;
 mod gc;
@@ -270,6 +271,8 @@ pub(crate) enum Verb {
     Verify(Verify),
     /// List the most downloaded packages
     Top(Top),
+    /// Show a catalogue in numbers: what is buildable, refused by nixpkgs, or could not be evaluated, and why
+    Catalogue(catalogue::Catalogue),
     /// Show the month's cost so far, a forecast, and the most expensive packages
     Cost(Common),
     /// Stop serving a package, for all commits and systems; requests get 451 with the reason
@@ -354,6 +357,7 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
         Verb::Rebuild(one) => builds::act(one, Act::Rebuild).await,
         Verb::Verify(order) => verify::verify(order).await,
         Verb::Top(top) => overview::top(top).await,
+        Verb::Catalogue(order) => catalogue::catalogue(order).await,
         Verb::Cost(common) => cost::cost(common).await,
         Verb::Takedown(Takedown { package, why, common }) => {
             common.confirm.that(|| format!("takes {package} down for all clients"))?;

@@ -30,6 +30,10 @@ pub enum Kind {
     Insecure,
     /// `meta.unfree`.
     Unfree,
+    /// nixpkgs refuses the package for another reason: `meta.problems`, a removed alias.
+    RefusedByNixpkgs,
+    /// nixpkgs refuses a package that it depends on.
+    RefusedDependency,
     // Found by building.
     /// A build step failed.
     BuildFailed,
@@ -101,13 +105,15 @@ pub enum Class {
 
 impl Kind {
     /// All kinds, for tests and tables.
-    pub const ALL: [Kind; 30] = [
+    pub const ALL: [Kind; 32] = [
         Kind::NoSuchPackage,
         Kind::EvaluationError,
         Kind::Broken,
         Kind::Unsupported,
         Kind::Insecure,
         Kind::Unfree,
+        Kind::RefusedByNixpkgs,
+        Kind::RefusedDependency,
         Kind::BuildFailed,
         Kind::TestFailed,
         Kind::HashMismatch,
@@ -143,6 +149,8 @@ impl Kind {
             Kind::Unsupported => "unsupported",
             Kind::Insecure => "insecure",
             Kind::Unfree => "unfree",
+            Kind::RefusedByNixpkgs => "refused-by-nixpkgs",
+            Kind::RefusedDependency => "refused-dependency",
             Kind::BuildFailed => "build-failed",
             Kind::TestFailed => "test-failed",
             Kind::HashMismatch => "hash-mismatch",
@@ -174,9 +182,9 @@ impl Kind {
     pub fn class(self) -> Class {
         use Kind::*;
         match self {
-            NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | BuildFailed | TestFailed
-            | HashMismatch | NoOutput | TimedOut | Silent | LogTooLong | NoProgram | NotStatic | TooLarge
-            | NoMachine => Class::Permanent,
+            NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs
+            | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | Silent
+            | LogTooLong | NoProgram | NotStatic | TooLarge | NoMachine => Class::Permanent,
             SourceUnavailable | CacheUnavailable | Interrupted | Killed | NotStarted | LostHeartbeat | BuilderError => {
                 Class::Transient
             }
@@ -199,6 +207,8 @@ impl Kind {
             Kind::Unsupported => "it is not available on this system",
             Kind::Insecure => "it is marked insecure in this nixpkgs",
             Kind::Unfree => "its licence is unfree",
+            Kind::RefusedByNixpkgs => "nixpkgs refuses to evaluate it",
+            Kind::RefusedDependency => "nixpkgs refuses a package that it depends on",
             Kind::BuildFailed => "the build failed",
             Kind::TestFailed => "the package's own tests failed",
             Kind::HashMismatch => "the hash of a downloaded source differs from the package's",

@@ -92,6 +92,26 @@ pub struct Entry {
     pub details: Range<u64>,
 }
 
+/// A catalogue in numbers, on one system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// The attributes; each is buildable, refused or lost.
+    pub attributes: usize,
+    /// Attributes that nixpkgs refuses.
+    pub refused: usize,
+    /// Attributes that could not be evaluated, by name.
+    pub lost: Vec<Lost>,
+}
+
+/// An attribute that could not be evaluated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The attribute.
+    pub attr: Attr,
+    /// The first line of its error.
+    pub error: String,
+}
+
 /// A package's own description. All of it is foreign text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -7,7 +7,7 @@ use crate::{
         key::{Attr, System},
         target::Wanted,
     },
-    nixpkgs::catalogue::{About, Entry, Resolution},
+    nixpkgs::catalogue::{About, Census, Entry, Resolution},
     objects::stored::Integrity,
 };
 
@@ -33,6 +33,9 @@ pub trait Catalogue: Send + Sync {
 
     /// What a package says of itself, from its block of the details file; `None`: it is not in there.
     fn about(&self, block: &[u8], attr: &Attr) -> Option<About>;
+
+    /// All attributes on a system, counted.
+    fn census(&self, system: System) -> Census;
 }
 
 impl<C: Catalogue> Catalogue for Arc<C> {
@@ -47,5 +50,8 @@ impl<C: Catalogue> Catalogue for Arc<C> {
     }
     fn about(&self, block: &[u8], attr: &Attr) -> Option<About> {
         self.as_ref().about(block, attr)
+    }
+    fn census(&self, system: System) -> Census {
+        self.as_ref().census(system)
     }
 }

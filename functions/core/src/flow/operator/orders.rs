@@ -12,6 +12,7 @@ use crate::{
     flow::{
         AdvanceError, QUEUE_COUNT, advance, integrity, load_build, load_limits,
         operator::{
+            census::{self, Summary},
             cost::{self, Cost},
             gc,
             inspect::{self, Excerpt, Filter, Listing, Shown},
@@ -24,7 +25,7 @@ use crate::{
     },
     gc::Report,
     id::{
-        key::{Attr, BuildKey, DrvHash, System},
+        key::{Attr, BuildKey, DrvHash, PinName, System},
         money::Micros,
         target::{BadTarget, Target},
         time::Timestamp,
@@ -90,6 +91,13 @@ pub enum Order {
     Verify {
         /// The build; `None`: all.
         of: Option<Named>,
+    },
+    /// Count a catalogue's attributes, and group those that could not be evaluated by their errors.
+    Catalogue {
+        /// The pin; `None`: the default.
+        pin: Option<PinName>,
+        /// The system; `None`: the deployment's.
+        system: Option<System>,
     },
     /// Return the month's cost and its forecast.
     Cost,
@@ -177,6 +185,8 @@ pub enum Outcome {
     Gc(Report),
     /// What was compared, and what was found.
     Verified(scrub::Report),
+    /// A catalogue in numbers.
+    Catalogue(Summary),
     /// What the month has cost, and will.
     Cost(Box<Cost>),
     /// The dependencies that are known to fail.
@@ -224,6 +234,8 @@ outcomes! {
     cleared: Gc(Report);
     /// What was compared, where that was asked for.
     verified: Verified(scrub::Report);
+    /// A catalogue in numbers, where that was asked for.
+    catalogue: Catalogue(Summary);
     /// What the month has cost, where that was asked.
     cost: Cost(Box<Cost>);
     /// The dependencies that are known to fail, where those were asked for.
@@ -321,6 +333,11 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
                     None => None,
                 };
                 Ok(Outcome::Verified(scrub::verify(self, key.as_ref()).await?))
+            }
+            Order::Catalogue { pin, system } => {
+                let summary = census::census(self, pin, system).await.map_err(declined)?;
+                let missing = || Declined("the catalogue is not built yet: binplz list shows its build".to_owned());
+                summary.map(Outcome::Catalogue).ok_or_else(missing)
             }
             Order::Cost => Ok(Outcome::Cost(Box::new(cost::cost(self).await?))),
             Order::FailedDependencies => Ok(Outcome::FailedDependencies(failed_dependencies::all(self).await?)),
