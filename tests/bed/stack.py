@@ -222,8 +222,8 @@ def tasks(name):
 def objects(name):
     """What builds have stored, each with a URL that reads it."""
     s3, bucket = client("s3"), outputs_of(name)["Bucket"]
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="builds/")
-    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    below = [s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix) for prefix in ("builds/", "blobs/")]
+    keys = [found["Key"] for pages in below for page in pages for found in page.get("Contents", [])]
     return {key: s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}) for key in keys}
 
 

@@ -129,6 +129,10 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
     for name in ["manifest.json", "../../x", "bin/../../hello", "/etc/passwd", "bin/", "log/0"] {
         assert!(!allowed(name), "{name}");
     }
+    // Blobs and references to them are the service's.
+    for name in ["blob", "ref", "new"] {
+        assert!(!allowed(&format!("{name}/{}", "0".repeat(64))), "{name}");
+    }
     // What it offers to a cache, where there is one: by the name of its content, and nothing else that a cache has.
     let (nar, narinfo) = (format!("nar/{}.nar.gz", "0".repeat(64)), format!("{}.narinfo", "0".repeat(32)));
     for name in [nar, narinfo] {
@@ -142,24 +146,28 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
     let granted = a.call("POST", "/uploads", &a.token, &object());
     assert_eq!(granted.status, 200, "{}", granted.text());
     let grant = granted.json()[0].clone();
-    let url = grant["url"].as_str().expect("a URL");
+    let good = grant["url"].as_str().expect("a URL");
     let headers = headers(&grant);
     let put = |url: &str, body: &[u8]| http::ask("PUT", url, &headers, body).status;
     for (url, body) in [
-        (url.to_owned(), &b"BAD"[..]),
-        (url.to_owned(), &b"bad!"[..]),
-        (url.replace("size=3", "size=4"), b"bad!"),
-        (url.replace(a.prefix(), b.prefix()), PROGRAM),
-        (url.replace("/tree/", "/hello/"), PROGRAM),
-        (url.replace("bin/tree", "bin/other"), PROGRAM),
+        (good.to_owned(), &b"BAD"[..]),
+        (good.to_owned(), &b"bad!"[..]),
+        (good.replace("size=3", "size=4"), b"bad!"),
+        (good.replace(a.prefix(), b.prefix()), PROGRAM),
+        (good.replace("/tree/", "/hello/"), PROGRAM),
+        (good.replacen(&hex(&Sha256::digest(PROGRAM)), &"0".repeat(64), 1), PROGRAM),
     ] {
+        // The URL of a blob may not name its attempt.
+        if url == good && body == PROGRAM {
+            continue;
+        }
         let refused = put(&url, body);
         assert!([400, 403].contains(&refused), "{url}: {refused}");
     }
     // What it says it has stored and has not is not believed.
     assert_eq!(a.call("POST", "/settle", &a.token, &built()).status, 400);
     assert_eq!(site.status("tree")["state"], "building");
-    assert!([200, 201, 204].contains(&put(url, PROGRAM)), "it was a good one");
+    assert!([200, 201, 204].contains(&put(good, PROGRAM)), "it was a good one");
 
     // With its own token its word counts, once or twice; then its lease is over.
     for _ in 0..2 {

@@ -19,12 +19,12 @@ use binplz_core::{
         Build, Lease,
         failure::{Failure, Kind},
         policy::{Names, Policy},
-        protocol::{Nixpkgs, Outcome, Progress, Report, Stats},
+        protocol::{Nixpkgs, Outcome, Progress, Report, Stats, Upload},
     },
     flow::{self, lease::job::Bearer},
     has_ports,
     id::{
-        key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, System, Token, hex},
+        key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, Sha256, System, Token},
         target::{Query, Target},
         time::Timestamp,
     },
@@ -34,18 +34,18 @@ use binplz_core::{
     },
     objects::{
         artifact::{CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
+        inventory::Inventory,
         narinfo::StoreDir,
     },
     ports::{
-        Bell, Cursor, Deployment, DownloadStats, HasCatalogues, Intake, Launcher, Ledger, NotCommitted, NotLaunched,
-        Read, Scanned, Unavailable, Unreadable, WaitLimiter, Watch,
+        Bell, Cursor, Deployment, DownloadStats, HasCatalogues, Launcher, Ledger, NotCommitted, NotLaunched, Read,
+        Scanned, Store, Unavailable, Unreadable, WaitLimiter, Watch,
     },
     quota::limits::{Limits, Why},
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     telemetry::{About, Signal},
 };
 use binplz_local::{DataDir, LocalBinaryCache, LocalLedger, LocalStore};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 mod objects;
@@ -500,6 +500,16 @@ impl World {
         }
     }
 
+    /// The object of a program of a ready build.
+    pub async fn object(&self, path: &str, bin: &str) -> ObjectPath {
+        let prefix = self.build(path).await.prefix().expect("it is ready");
+        let json = self.store.read(&prefix.object(ObjectName::Manifest)).await.expect("the store");
+        let inventory = Inventory::from_json(&json.expect("a manifest"), &prefix.key.product).expect("it is whole");
+        let program = inventory.manifest.as_ref().and_then(|manifest| manifest.program(bin)).expect("a program");
+        let Verdict::Static { sha256, .. } = &program.verdict else { panic!("{bin} is not stored") };
+        prefix.object(inventory.object(&program.bin, sha256))
+    }
+
     /// The key of a target's build, as the pins are now.
     pub async fn key(&self, path: &str) -> BuildKey {
         let pins = flow::operator::pins::load(self).await.expect("the ledger");
@@ -564,31 +574,34 @@ impl World {
 
     /// The same with other programs, by name.
     pub async fn report_of(&self, bearer: &Bearer, bins: &[&str]) -> Report {
-        let mut programs = Vec::new();
-        for bin in bins {
-            let content = format!("\x7fELF {bin} of {}", bearer.key).into_bytes();
+        let contents: Vec<_> = bins.iter().map(|bin| (*bin, format!("\x7fELF {bin} of {}", bearer.key))).collect();
+        let programs: Vec<_> = contents.iter().map(|(bin, content)| (*bin, content.as_bytes())).collect();
+        self.report_with(bearer, &programs).await
+    }
+
+    /// The same with other programs, by name and content, which are uploaded as a builder does it.
+    pub async fn report_with(&self, bearer: &Bearer, programs: &[(&str, &[u8])]) -> Report {
+        let mut found = Vec::new();
+        for (bin, content) in programs {
             let bin: Bin = bin.parse().expect("a program's name");
-            let sha256 = hex(&Sha256::digest(&content)).parse().expect("a sha256");
-            let size = content.len() as u64;
-            let name = ObjectName::Program(bin.clone());
-            let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
-            self.store.write(&path, content).await.expect("the store");
-            programs.push(Program {
-                bin,
-                output: None,
-                verdict: Verdict::Static { sha256, size, leftovers: Vec::new() },
-            });
+            let (sha256, size) = (Sha256::of(content), content.len() as u64);
+            let upload = Upload { name: ObjectName::Program(bin.clone()), size, sha256: sha256.clone() };
+            let grants = flow::lease::job::uploads(self, bearer, &[upload]).await.expect("a live lease");
+            if !grants[0].stored {
+                self.store.upload(&grants[0], content).await;
+            }
+            found.push(Program { bin, output: None, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } });
         }
         // What it has claimed, if it has.
         let held = self.build_of(&bearer.key).await.lease().and_then(|lease| lease.derivation.clone());
         let manifest = Manifest {
-            pname: bins[0].to_owned(),
+            pname: programs[0].0.to_owned(),
             version: "1.0".to_owned(),
             declared: Declared::default(),
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
             outputs: Vec::new(),
             installed: Vec::new(),
-            programs,
+            programs: found,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }
     }

@@ -112,12 +112,7 @@ async fn a_program_that_is_missing_or_damaged_is_never_served_and_is_built_again
             let w = world();
             built(&w, "tree", 'a').await;
             let object = match at_the_first_hit {
-                true => w
-                    .build("tree")
-                    .await
-                    .prefix()
-                    .expect("it is ready")
-                    .object(ObjectName::Program("tree".parse().expect("a name"))),
+                true => w.object("tree", "tree").await,
                 false => hit(&w, "tree").await.object,
             };
             damage(&w, &object, how);

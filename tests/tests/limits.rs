@@ -217,8 +217,8 @@ async fn what_waits_for_money_says_so_and_goes_on_when_there_is_some() {
 
 #[tokio::test]
 async fn a_full_store_takes_no_build_until_there_is_room_and_serves_what_it_has() {
-    let mut policy = Policy { slots: 9, store_bytes: Some(1150), ..Policy::default() };
-    (policy.job.package_bytes, policy.job.log_bytes, policy.job.cache_bytes) = (300, 100, 0);
+    let mut policy = Policy { slots: 9, store_bytes: Some(2300), ..Policy::default() };
+    (policy.job.package_bytes, policy.job.log_bytes, policy.job.cache_bytes) = (700, 100, 0);
     let w = World::with(policy);
     // What each may store at most is held for it: two at a time.
     for path in ["tree", "hello", "ed"] {
@@ -230,13 +230,13 @@ async fn a_full_store_takes_no_build_until_there_is_room_and_serves_what_it_has(
     w.finish("tree").await;
     let stored = w.build("tree").await.history[0].stats.stored.expect("it was looked at");
     assert_eq!(w.limits().await.stored(), stored);
-    assert!((1..400).contains(&stored), "{stored}");
+    assert!((1..800).contains(&stored), "{stored}");
     // What has been stored leaves room for one or for none.
     dispatch(&*w).await.expect("the ledger");
     w.finish("hello").await;
     dispatch(&*w).await.expect("the ledger");
     w.finish("ed").await;
-    while w.limits().await.stored() <= 750 {
+    while w.limits().await.stored() <= 1500 {
         build(&w, &format!("p{}", w.limits().await.stored()), Duration::ZERO).await;
     }
     let refused = problem(ask(&w, "dash").await);

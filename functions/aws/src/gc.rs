@@ -2,10 +2,16 @@
 
 use aws_sdk_s3::types::Object;
 use binplz_core::{
-    id::{key::Rev, time::Timestamp},
+    id::{
+        key::{Rev, Sha256},
+        time::Timestamp,
+    },
     objects::{
-        artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, NIXPKGS, QUARANTINE, nixpkgs_at, nixpkgs_path},
-        stored::{Cached, Held, KeptNixpkgs},
+        artifact::{
+            AttemptPrefix, BLOBS, BUILDS, CACHE, CacheName, NIXPKGS, ObjectName, ObjectPath, QUARANTINE, blob_path,
+            nixpkgs_at, nixpkgs_path,
+        },
+        stored::{Cached, Held, HeldBlob, KeptNixpkgs},
     },
     ports::{Collect, Unavailable},
 };
@@ -28,11 +34,12 @@ impl Collect for S3Store {
                     if prefixes.len() == limit {
                         return Ok(prefixes);
                     }
-                    prefixes.push(Held { prefix, objects: 0, bytes: 0 });
+                    prefixes.push(Held { prefix, objects: 0, bytes: 0, blobs: Vec::new() });
                 }
                 if let Some(held) = prefixes.last_mut() {
                     held.objects += 1;
                     held.bytes += bytes_of(object);
+                    held.blobs.extend(object.key().and_then(blob_of));
                 }
             }
             next = list.contents().last().and_then(|object| object.key()).map(str::to_owned);
@@ -40,6 +47,21 @@ impl Collect for S3Store {
                 return Ok(prefixes);
             }
         }
+    }
+
+    async fn blobs(&self, after: Option<&Sha256>, limit: usize) -> Result<Vec<HeldBlob>, Unavailable> {
+        let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(BLOBS);
+        let list = list.set_start_after(after.map(blob_path)).set_max_keys(i32::try_from(limit).ok());
+        let list = list.send().await.map_err(|error| unavailable(ROLE, &error))?;
+        let named = |object: &Object| {
+            let sha256 = object.key()?.strip_prefix(BLOBS)?.parse().ok()?;
+            Some(HeldBlob { sha256, bytes: bytes_of(object) })
+        };
+        Ok(list.contents().iter().filter_map(named).collect())
+    }
+
+    async fn remove_blob(&self, sha256: &Sha256) -> Result<(), Unavailable> {
+        self.remove(&blob_path(sha256)).await
     }
 
     async fn remove_prefix(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
@@ -115,4 +137,10 @@ fn home_of(key: &str) -> Option<AttemptPrefix> {
     let path = key.strip_prefix(BUILDS)?;
     let (fourth, _) = path.match_indices('/').nth(3)?;
     path[..fourth].parse().ok()
+}
+
+/// The blob that an object keeps, if it is a reference.
+fn blob_of(key: &str) -> Option<Sha256> {
+    let path: ObjectPath = key.parse().ok()?;
+    if let ObjectName::Reference(sha256) = path.name { Some(sha256) } else { None }
 }

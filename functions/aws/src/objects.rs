@@ -9,9 +9,10 @@ use std::{
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use binplz_core::{
+    id::key::Bin,
     objects::{
-        artifact::ObjectPath,
-        stored::{Location, Method},
+        artifact::{ObjectName, ObjectPath},
+        stored::{Location, Method, attachment},
     },
     ports::{Store, Unavailable},
 };
@@ -62,11 +63,11 @@ impl S3Objects {
 
     /// Signs a URL and drops it.
     pub(crate) fn warm(&self) -> Result<(), Unavailable> {
-        self.signed("GET", "-", &[], URL_LIFE).map(drop)
+        self.signed("GET", "-", &[], &[], URL_LIFE).map(drop)
     }
 
     async fn fetch(&self, object: &str, range: Option<Range<u64>>) -> Result<Option<Vec<u8>>, Unavailable> {
-        let url = self.signed("GET", object, &[], URL_LIFE)?;
+        let url = self.signed("GET", object, &[], &[], URL_LIFE)?;
         self.get.invoke(Wanted { url, range }).await.map_err(|error| unavailable(ROLE, &error))
     }
 
@@ -86,10 +87,11 @@ impl S3Objects {
         &self,
         method: &str,
         object: &str,
+        query: &[(&str, &str)],
         headers: &[(&str, &str)],
         life: Duration,
     ) -> Result<String, Unavailable> {
-        let url = self.presigner.url(method, object, headers, SystemTime::now(), life);
+        let url = self.presigner.url(method, object, query, headers, SystemTime::now(), life);
         url.map_err(|error| Unavailable::new(ROLE, error))
     }
 }
@@ -117,24 +119,30 @@ fn get(account: &Account, origin: &str) -> Operation<Wanted, Option<Vec<u8>>, Re
 }
 
 impl Store for S3Objects {
-    async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
+    async fn url(&self, path: &ObjectPath, name: &Bin, method: Method) -> Result<Location, Unavailable> {
+        let object = path.location();
         if let Some(cdn) = &self.cdn {
-            return Ok(Location::Cdn(format!("{cdn}/{}", encoded(&path.to_string()))));
+            // The CDN removes a blob's last component, which is the file's name for clients.
+            let object = if matches!(path.name, ObjectName::Blob(_)) { format!("{object}/{name}") } else { object };
+            return Ok(Location::Cdn(format!("{cdn}/{}", encoded(&object))));
         }
         let method = match method {
             Method::Get => "GET",
             Method::Head => "HEAD",
         };
-        self.signed(method, &path.to_string(), &[], URL_LIFE).map(Location::Store)
+        let saved = attachment(name);
+        let query: &[_] =
+            if path.name.is_called(name) { &[] } else { &[("response-content-disposition", saved.as_str())] };
+        self.signed(method, &object, query, &[], URL_LIFE).map(Location::Store)
     }
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.fetch(&path.to_string(), None).await
+        self.fetch(&path.location(), None).await
     }
 
     async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
         let length = range.end.saturating_sub(range.start);
-        let part = self.fetch(&path.to_string(), Some(range)).await?;
+        let part = self.fetch(&path.location(), Some(range)).await?;
         Ok(part.filter(|part| part.len() as u64 == length))
     }
 }
@@ -149,7 +157,7 @@ mod tests {
     };
 
     /// The `Location` and `Cache-Control` of a hit, with or without a CDN.
-    async fn hit(cdn: &str) -> (String, String) {
+    async fn hit(cdn: &str, object: &str) -> (String, String) {
         let settings = [
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
@@ -159,15 +167,15 @@ mod tests {
         ];
         let settings = settings.iter().fold(Settings::default(), |settings, (name, value)| settings.with(name, value));
         let store = S3Objects::open(&Account::open(&settings).expect("an account"), &settings).expect("a store");
-        let object = format!("builds/{}/x86_64-linux/a.b/{}/bin/[", "ab".repeat(20), "c".repeat(32));
-        let object: ObjectPath = object.parse().expect("an object");
-        let at = store.url(&object, Method::Get).await.expect("a URL");
+        let object: ObjectPath = format!("{}/{object}", prefix()).parse().expect("an object");
+        let bin: Bin = "[".parse().expect("a program");
+        let at = store.url(&object, &bin, Method::Get).await.expect("a URL");
         let served = Served {
             asked: "a.b?sys=x86_64-linux".parse().expect("a key"),
             pin: "unstable".parse().expect("a pin"),
             rev: object.key.rev.clone(),
             attr: "a.b".parse().expect("an attribute"),
-            bin: "[".parse().expect("a program"),
+            bin,
             version: "1".to_owned(),
             sha256: "0".repeat(64).parse().expect("hex"),
             size: 1,
@@ -183,16 +191,26 @@ mod tests {
         (value("location"), value("cache-control"))
     }
 
+    fn prefix() -> String {
+        format!("builds/{}/x86_64-linux/a.b/{}", "ab".repeat(20), "c".repeat(32))
+    }
+
     #[tokio::test]
-    async fn a_redirect_may_be_kept_only_where_it_leads_to_the_cdn() {
-        let path = format!("builds/{}/x86_64-linux/a.b/{}/bin/%5B", "ab".repeat(20), "c".repeat(32));
-        let cdn = (format!("https://binplz.example/{path}"), "public, max-age=60".to_owned());
-        assert_eq!(hit("https://binplz.example/").await, cdn);
-        let (location, kept) = hit("").await;
-        assert!(
-            location.starts_with(&format!("https://bucket.s3.us-east-1.amazonaws.com/{path}?X-Amz-")),
-            "{location}"
-        );
-        assert_eq!(kept, "no-store");
+    async fn a_redirect_may_be_kept_only_where_it_leads_to_the_cdn_and_ends_with_the_programs_name() {
+        let blob = format!("blob/{}", "d".repeat(64));
+        for (object, path) in
+            [("bin/[", format!("{}/bin/%5B", prefix())), (&*blob, format!("blobs/{}/%5B", "d".repeat(64)))]
+        {
+            let cdn = (format!("https://binplz.example/{path}"), "public, max-age=60".to_owned());
+            assert_eq!(hit("https://binplz.example/", object).await, cdn);
+        }
+        let named =
+            format!("blobs/{}?response-content-disposition=attachment%3B%20filename%3D%22%5B%22&", "d".repeat(64));
+        for (object, path) in [("bin/[", format!("{}/bin/%5B?", prefix())), (&*blob, named)] {
+            let (location, kept) = hit("", object).await;
+            let start = format!("https://bucket.s3.us-east-1.amazonaws.com/{path}X-Amz-");
+            assert!(location.starts_with(&start), "{location}");
+            assert_eq!(kept, "no-store");
+        }
     }
 }

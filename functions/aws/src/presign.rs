@@ -56,17 +56,26 @@ impl Presigner {
         format!("{}{}/{}", self.origin, self.bucket, encoded(object))
     }
 
-    /// A URL for one method, valid from `now` for `life`, and only for requests with exactly these headers (others may
-    /// be added).
+    /// A URL with a query for one method, valid from `now` for `life`, and only for requests with exactly these headers
+    /// (others may be added).
     pub(crate) fn url(
         &self,
         method: &str,
         object: &str,
+        query: &[(&str, &str)],
         headers: &[(&str, &str)],
         now: SystemTime,
         life: Duration,
     ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
         let mut url = self.unsigned(object);
+        let mut separator = "?";
+        let mut append = |url: &mut String, name: &str, value: &str| {
+            let value: Cow<str> = utf8_percent_encode(value, VALUE).into();
+            for part in [std::mem::replace(&mut separator, "&"), name, "=", &value] {
+                url.push_str(part);
+            }
+        };
+        query.iter().for_each(|(name, value)| append(&mut url, name, value));
         // S3's variant of SigV4: the path is encoded once, and the content's hash is not signed.
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
@@ -83,13 +92,8 @@ impl Presigner {
             .into();
         let request =
             SignableRequest::new(method, url.as_str(), headers.iter().copied(), SignableBody::UnsignedPayload)?;
-        let (_, query) = sign(request, &params)?.into_parts().0.into_parts();
-        for (at, (name, value)) in query.iter().enumerate() {
-            let value: Cow<str> = utf8_percent_encode(value, VALUE).into();
-            for part in [if at == 0 { "?" } else { "&" }, name, "=", &value] {
-                url.push_str(part);
-            }
-        }
+        let (_, signature) = sign(request, &params)?.into_parts().0.into_parts();
+        signature.iter().for_each(|(name, value)| append(&mut url, name, value));
         Ok(url)
     }
 }
@@ -113,7 +117,7 @@ mod tests {
         // AWS's example "Authenticating Requests: Using Query Parameters", whose host has no region.
         let presigner = Presigner { origin: "https://examplebucket.s3.amazonaws.com".to_owned(), ..presigner("") };
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
-        let url = presigner.url("GET", "test.txt", &[], then, Duration::from_secs(86_400)).expect("a URL");
+        let url = presigner.url("GET", "test.txt", &[], &[], then, Duration::from_secs(86_400)).expect("a URL");
         assert!(url.starts_with("https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&"));
         assert!(url.contains("&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&"));
         let signature = "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
@@ -126,6 +130,7 @@ mod tests {
             let url = presigner(endpoint).url(
                 "PUT",
                 "a/[/c++",
+                &[],
                 &[("if-none-match", "*")],
                 SystemTime::UNIX_EPOCH,
                 Duration::from_secs(9),

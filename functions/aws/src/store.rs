@@ -12,7 +12,7 @@ use aws_sdk_s3::{
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
-    id::key::{Rev, Sha256, hex},
+    id::key::{Bin, Rev, Sha256, hex},
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path},
         stored::{Fingerprint, Location, Method},
@@ -119,18 +119,9 @@ impl S3Store {
 
     /// Whether the existing object has this content.
     async fn holds(&self, path: &ObjectPath, checksum: &str) -> Result<bool, Unavailable> {
-        let head = self.s3.head_object().bucket(&self.bucket).key(path.to_string());
+        let head = self.s3.head_object().bucket(&self.bucket).key(path.location());
         let head = head.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| unavailable(ROLE, &error))?;
         Ok(head.checksum_sha256() == Some(checksum))
-    }
-}
-
-fn media_type(path: &ObjectPath) -> &'static str {
-    match path.name {
-        ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
-        ObjectName::Log(_) | ObjectName::Narinfo(_) => "text/plain; charset=utf-8",
-        ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
-        ObjectName::Manifest | ObjectName::Plan => "application/json",
     }
 }
 
@@ -155,8 +146,8 @@ fn sha256_of(checksum: &str) -> Option<Sha256> {
 }
 
 impl Store for S3Store {
-    async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
-        self.objects.url(path, method).await
+    async fn url(&self, path: &ObjectPath, name: &Bin, method: Method) -> Result<Location, Unavailable> {
+        self.objects.url(path, name, method).await
     }
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
@@ -170,7 +161,7 @@ impl Store for S3Store {
 
 impl Inspect for S3Store {
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, Unavailable> {
-        match self.s3.head_object().bucket(&self.bucket).key(path.to_string()).send().await {
+        match self.s3.head_object().bucket(&self.bucket).key(path.location()).send().await {
             Ok(head) => Ok(head.content_length().and_then(|length| u64::try_from(length).ok())),
             Err(error) if matches!(error.as_service_error(), Some(HeadObjectError::NotFound(_))) => Ok(None),
             Err(error) => Err(unavailable(ROLE, &error)),
@@ -179,7 +170,7 @@ impl Inspect for S3Store {
 
     /// By the checksum that S3 has stored, and checks whenever it reads the object.
     async fn digest(&self, path: &ObjectPath) -> Result<Option<Fingerprint>, Unavailable> {
-        let head = self.s3.head_object().bucket(&self.bucket).key(path.to_string());
+        let head = self.s3.head_object().bucket(&self.bucket).key(path.location());
         match head.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(head) => {
                 let size = head.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
@@ -195,25 +186,26 @@ impl Intake for S3Store {
     async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         let (size, checksum) = (size.to_string(), base64_of(sha256));
         // In the order of their names, as they are signed.
-        let headers = [
-            ("content-length", size.as_str()),
-            ("content-type", media_type(path)),
-            // The uploader gets a 412 if its object exists already.
-            ("if-none-match", "*"),
-            ("x-amz-checksum-sha256", checksum.as_str()),
-        ];
-        let url = self.objects.signed("PUT", &path.to_string(), &headers, GRANT_LIFE)?;
-        Ok(PresignedUpload { url, headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() })
+        let mut headers = vec![("content-length", size.as_str()), ("content-type", path.name.media_type())];
+        // The uploader gets a 412 if its object exists already. Under a blob's name there is only one content.
+        if !matches!(path.name, ObjectName::Blob(_)) {
+            headers.push(("if-none-match", "*"));
+        }
+        headers.push(("x-amz-checksum-sha256", checksum.as_str()));
+        let url = self.objects.signed("PUT", &path.location(), &[], &headers, GRANT_LIFE)?;
+        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(PresignedUpload { url, headers: headers.collect(), stored: false })
     }
 
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
-        self.objects.signed("GET", &nixpkgs_path(rev), &[], URL_LIFE)
+        self.objects.signed("GET", &nixpkgs_path(rev), &[], &[], URL_LIFE)
     }
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         let checksum = checksum_of(&content);
         // An earlier write whose reply was lost may have stored the same content.
-        if self.put_new(&path.to_string(), media_type(path), content).await? || self.holds(path, &checksum).await? {
+        let (key, media_type) = (path.location(), path.name.media_type());
+        if self.put_new(&key, media_type, content).await? || self.holds(path, &checksum).await? {
             return Ok(());
         }
         Err(Unavailable::new(ROLE, format!("{path} exists already, with other content")))

@@ -36,7 +36,7 @@ use binplz_core::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
     },
-    row::{Listed, Row, RowKey, StatusIndex, Swap, Trash, Version},
+    row::{Listed, Row, RowKey, StatusIndex, Swap, Trash, Unreferenced, Version},
 };
 use serde_json::{Value, json};
 
@@ -199,7 +199,11 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("client", client()),
         ("keys", keys()),
         ("past", past()),
-        ("trash", Row::Trash(Trash { prefix: AttemptPrefix { key: key(), lease: id('b') }, since: AT })),
+        (
+            "trash",
+            Row::Trash(Trash { what: Unreferenced::Attempt(AttemptPrefix { key: key(), lease: id('b') }), since: AT }),
+        ),
+        ("trash-blob", Row::Trash(Trash { what: Unreferenced::Blob("a".repeat(64).parse().expect("hex")), since: AT })),
         (
             "doomed",
             Row::FailedDependencies(

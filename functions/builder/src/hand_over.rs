@@ -1,5 +1,7 @@
 //! Uploads the static programs to the store, and writes the manifest.
 
+use std::collections::HashSet;
+
 use binplz_core::{
     build::protocol::{Phase, Upload},
     objects::artifact::{Manifest, ObjectName, Verdict},
@@ -15,13 +17,15 @@ use crate::{
 /// How many upload URLs are requested at once: enough to be quick, few enough not to expire before their turn.
 const BATCH: usize = 50;
 
-/// Uploads every static program exactly as it was inspected: the store refuses bytes of another hash.
+/// Uploads every static program exactly as it was inspected: the store refuses bytes of another hash. Programs of the
+/// same content are one upload, and none if the store has it.
 pub(crate) fn hand_over(context: &BuildContext, package: Package, found: Vec<Found>) -> Result<Manifest, Ending> {
     context.progress_channel.update(|progress| progress.phase = Phase::Uploading);
+    let mut contents = HashSet::new();
     let uploads: Vec<_> = found
         .iter()
         .filter_map(|found| match (&found.program.verdict, &found.file) {
-            (Verdict::Static { sha256, size, .. }, Some(file)) => {
+            (Verdict::Static { sha256, size, .. }, Some(file)) if contents.insert(sha256) => {
                 let name = ObjectName::Program(found.program.bin.clone());
                 Some((Upload { name, size: *size, sha256: sha256.clone() }, file))
             }
@@ -31,7 +35,7 @@ pub(crate) fn hand_over(context: &BuildContext, package: Package, found: Vec<Fou
     for batch in uploads.chunks(BATCH) {
         let asked: Vec<Upload> = batch.iter().map(|(upload, _)| upload.clone()).collect();
         let grants = context.lease.grants(CallPriority::Work, &asked)?;
-        for ((upload, file), grant) in batch.iter().zip(grants) {
+        for ((upload, file), grant) in batch.iter().zip(grants).filter(|(_, grant)| !grant.stored) {
             context.lease.store_granted(CallPriority::Work, upload, Some(grant), Body::File(file))?;
         }
     }

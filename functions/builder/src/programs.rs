@@ -37,7 +37,8 @@ pub(crate) struct Found {
 /// Inspects every file in `bin/` of each output whose name can be a program's; others (`.x-wrapped`) cannot be requested.
 ///
 /// The package's size limit goes to its main program first, so that a package that exceeds it serves that one; then to
-/// the outputs in their order. So does the limit on their number.
+/// the outputs in their order. So does the limit on their number. The limit is of stored bytes: a content with several
+/// names counts once.
 pub(crate) fn inspect(
     realised: &Realised,
     system: System,
@@ -67,6 +68,7 @@ pub(crate) fn inspect(
     // Several names may lead to one file, which is read once.
     let mut known: HashMap<(u64, u64), Verdict> = HashMap::new();
     let mut room = limits.package_bytes;
+    let mut contents = HashSet::new();
     let mut found = Vec::new();
     for (bin, output, path) in names {
         let (verdict, file) = match closure.resolve(&path) {
@@ -85,12 +87,17 @@ pub(crate) fn inspect(
             }
         };
         let verdict = match verdict {
-            Verdict::Static { size, .. } if size > room => refused(Refusal::TooLarge),
+            Verdict::Static { ref sha256, size, .. } if !contents.contains(sha256) => {
+                if size > room {
+                    refused(Refusal::TooLarge)
+                } else {
+                    room -= size;
+                    contents.insert(sha256.clone());
+                    verdict
+                }
+            }
             verdict => verdict,
         };
-        if let Verdict::Static { size, .. } = verdict {
-            room -= size;
-        }
         found.push(Found { program: Program { bin, output: Some(output.clone()), verdict }, file });
     }
     found.sort_by_key(|found| (found.program.bin.clone(), found.program.output.clone()));

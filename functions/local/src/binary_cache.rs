@@ -133,7 +133,7 @@ impl LocalBinaryCache {
             let mut draft = Draft::new(&tmp)?;
             each_piece(&mut content, |piece| draft.write(piece))?;
             // Of two concurrent writes the first one stays, whether their content is the same or not.
-            draft.publish(&data, &name.to_string()).map(drop)
+            draft.publish(&data, &name.to_string(), false).map(drop)
         };
         spawn_blocking(write).await.map_err(unavailable)?.map_err(unavailable)
     }

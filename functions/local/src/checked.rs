@@ -15,7 +15,6 @@ use std::{
 
 use binplz_core::{
     objects::{
-        artifact::ObjectPath,
         narinfo::Content,
         stored::{Fingerprint, Integrity},
     },
@@ -38,7 +37,7 @@ const EIO: i32 = 5;
 /// The files that were read.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    known: Mutex<HashMap<ObjectPath, Known>>,
+    known: Mutex<HashMap<PathBuf, Known>>,
     /// Concurrent requests for one object read it once.
     readers: [Semaphore; READERS],
     hasher: RandomState,
@@ -87,57 +86,53 @@ impl Stamp {
 
 impl Checked {
     /// Compares a file with what it must be: by its metadata, and if that has changed by its content.
-    pub(crate) async fn glance(
-        &self,
-        path: &ObjectPath,
-        file: PathBuf,
-        content: &Content,
-    ) -> Result<Integrity, Unavailable> {
+    pub(crate) async fn glance(&self, file: PathBuf, content: &Content) -> Result<Integrity, Unavailable> {
         let Some(about) = absent(fs::metadata(&file))? else { return Ok(Integrity::Missing) };
         if about.size() != content.size {
             return Ok(Integrity::OtherSize);
         }
-        let digest = match self.unchanged(path, &about) {
+        let digest = match self.unchanged(&file, &about) {
             Some(known) => Some(known.digest),
             None => {
-                let reader = self.hasher.hash_one(path) as usize % READERS;
+                let reader = self.hasher.hash_one(&file) as usize % READERS;
                 let _reads = self.readers[reader].acquire().await.map_err(unavailable)?;
-                match self.unchanged(path, &about) {
+                match self.unchanged(&file, &about) {
                     Some(known) => Some(known.digest),
-                    None => self.digest(path, file).await?,
+                    None => self.digest(file.clone()).await?,
                 }
             }
         };
         let integrity = Integrity::of(digest.as_ref(), content);
-        if let Some(known) = self.known().get_mut(path).filter(|known| Some(&known.digest) == digest.as_ref()) {
+        if let Some(known) = self.known().get_mut(&file).filter(|known| Some(&known.digest) == digest.as_ref()) {
             known.intact = integrity == Integrity::Intact;
         }
         Ok(integrity)
     }
 
     /// Reads a file.
-    pub(crate) async fn digest(&self, path: &ObjectPath, file: PathBuf) -> Result<Option<Fingerprint>, Unavailable> {
-        let read = spawn_blocking(move || absent(read(&file))).await.map_err(unavailable)??;
+    pub(crate) async fn digest(&self, file: PathBuf) -> Result<Option<Fingerprint>, Unavailable> {
+        let path = file.clone();
+        let read = spawn_blocking(move || absent(read(&path))).await.map_err(unavailable)??;
         let Some((stamp, settled, digest)) = read else { return Ok(None) };
         let mut known = self.known();
         if known.len() >= FILES_MAX {
             known.clear();
         }
-        let intact = known.get(path).is_some_and(|known| known.intact && known.digest == digest);
-        known.insert(path.clone(), Known { stamp, settled, digest: digest.clone(), intact });
+        let intact = known.get(&file).is_some_and(|known| known.intact && known.digest == digest);
+        known.insert(file, Known { stamp, settled, digest: digest.clone(), intact });
         Ok(Some(digest))
     }
 
     /// Whether a file was found intact, and has not changed since.
-    pub(crate) fn is_intact(&self, path: &ObjectPath, file: &Path) -> bool {
-        fs::metadata(file).is_ok_and(|about| self.unchanged(path, &about).is_some_and(|known| known.intact))
+    pub(crate) fn is_intact(&self, file: &Path) -> bool {
+        fs::metadata(file).is_ok_and(|about| self.unchanged(file, &about).is_some_and(|known| known.intact))
     }
 
-    fn unchanged(&self, path: &ObjectPath, about: &Metadata) -> Option<Known> {
-        self.known().get(path).filter(|known| known.settled && known.stamp == Stamp::of(about)).cloned()
+    fn unchanged(&self, file: &Path, about: &Metadata) -> Option<Known> {
+        self.known().get(file).filter(|known| known.settled && known.stamp == Stamp::of(about)).cloned()
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<ObjectPath, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

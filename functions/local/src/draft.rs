@@ -56,21 +56,23 @@ impl Draft {
         hex(&self.hasher.clone().finalize()).parse().expect("64 hex digits")
     }
 
-    /// Gives the file its name below `root`, without replacing an existing one: of two concurrent drafts with different
-    /// content one is refused; the same content again succeeds.
-    pub(crate) fn publish(self, root: &Path, name: &str) -> io::Result<Published> {
+    /// Gives the file its name below `root`. Of two concurrent drafts with different content one is refused; the same
+    /// content again succeeds. `replace`: a file of that name with other content is damaged, and is replaced.
+    pub(crate) fn publish(self, root: &Path, name: &str, replace: bool) -> io::Result<Published> {
         self.file.sync_all()?;
         let target = root.join(name);
         let prefix = target.parent().unwrap_or(root);
         fs::create_dir_all(prefix)?;
-        match fs::hard_link(&self.path, &target) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                if hash_of(&mut File::open(&target)?)? != self.sha256() {
-                    return Ok(Published::Taken);
-                }
+        while let Err(error) = fs::hard_link(&self.path, &target) {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
             }
-            Err(e) => return Err(e),
+            match File::open(&target).and_then(|mut file| hash_of(&mut file)) {
+                Ok(sha256) if sha256 == self.sha256() => break,
+                _ if replace => fs::remove_file(&target)?,
+                Ok(_) => return Ok(Published::Taken),
+                Err(error) => return Err(error),
+            }
         }
         // A name is durable once every directory that leads to it is synced.
         for dir in prefix.ancestors().take_while(|dir| dir.starts_with(root)) {

@@ -7,10 +7,13 @@ use std::{
 };
 
 use binplz_core::{
-    id::{key::Rev, time::Timestamp},
+    id::{
+        key::{Rev, Sha256},
+        time::Timestamp,
+    },
     objects::{
-        artifact::{AttemptPrefix, BUILDS, CACHE, CacheName, QUARANTINE},
-        stored::{Cached, Held, KeptNixpkgs},
+        artifact::{AttemptPrefix, BLOBS, BUILDS, CACHE, CacheName, QUARANTINE, REFERENCES, blob_path},
+        stored::{Cached, Held, HeldBlob, KeptNixpkgs},
     },
     ports::{Collect, Unavailable},
 };
@@ -30,6 +33,31 @@ impl Collect for LocalStore {
             find(&builds, String::new(), &after, limit, &mut prefixes).map(|()| prefixes)
         };
         spawn_blocking(find).await.map_err(unavailable)?.map_err(unavailable)
+    }
+
+    async fn blobs(&self, after: Option<&Sha256>, limit: usize) -> Result<Vec<HeldBlob>, Unavailable> {
+        let (dir, after) = (self.objects.join(BLOBS), after.cloned());
+        let look = move || {
+            let mut blobs = Vec::new();
+            for (name, path) in entries(&dir)? {
+                let Ok(sha256) = name.parse::<Sha256>() else { continue };
+                if blobs.len() == limit {
+                    break;
+                }
+                if after.as_ref().is_none_or(|after| sha256 > *after)
+                    && let Some(bytes) = size_of(&path)?
+                {
+                    blobs.push(HeldBlob { sha256, bytes });
+                }
+            }
+            io::Result::Ok(blobs)
+        };
+        spawn_blocking(look).await.map_err(unavailable)?.map_err(unavailable)
+    }
+
+    async fn remove_blob(&self, sha256: &Sha256) -> Result<(), Unavailable> {
+        let file = self.objects.join(blob_path(sha256));
+        spawn_blocking(move || absent(fs::remove_file(file)).map(drop)).await.map_err(unavailable)?
     }
 
     async fn remove_prefix(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
@@ -113,7 +141,9 @@ fn find(dir: &Path, name: String, after: &[&str], limit: usize, prefixes: &mut V
             && after.last().is_none_or(|last| *last != prefix.lease.as_str())
         {
             let (objects, bytes) = measure(&path)?;
-            prefixes.push(Held { prefix, objects, bytes });
+            let references = entries(&path.join(REFERENCES))?.into_iter();
+            let blobs = references.filter_map(|(sha256, _)| sha256.parse().ok()).collect();
+            prefixes.push(Held { prefix, objects, bytes, blobs });
         }
         if prefixes.len() >= limit {
             break;
@@ -135,6 +165,15 @@ fn measure(dir: &Path) -> io::Result<(u64, u64)> {
         (files, bytes) = (files + more, bytes + larger);
     }
     Ok((files, bytes))
+}
+
+/// A file's bytes; `None` if it disappears meanwhile.
+fn size_of(path: &Path) -> io::Result<Option<u64>> {
+    match path.symlink_metadata() {
+        Ok(about) => Ok(Some(about.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The entries of a directory in name order. Names that are not UTF-8 are skipped; a path that is not a directory has

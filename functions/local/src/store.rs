@@ -11,9 +11,12 @@ use std::{
 
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
-    id::{key::Sha256, time::Timestamp},
+    id::{
+        key::{Bin, Sha256},
+        time::Timestamp,
+    },
     objects::{
-        artifact::{AttemptPrefix, CACHE, ObjectPath},
+        artifact::{AttemptPrefix, CACHE, ObjectName, ObjectPath},
         narinfo::Content,
         stored::{Fingerprint, Integrity, Location, Method},
     },
@@ -150,12 +153,12 @@ impl LocalStore {
     /// The file of an object; it may not exist.
     pub fn file(&self, path: &ObjectPath) -> PathBuf {
         // An object path is valid by construction: no component is empty, starts with a dot or contains a slash.
-        self.objects.join(path.to_string())
+        self.objects.join(path.location())
     }
 
     /// Whether an object is as it was when it was last compared with what it must be, and was that.
     pub fn is_checked(&self, path: &ObjectPath) -> bool {
-        self.checked.is_intact(path, &self.file(path))
+        self.checked.is_intact(&self.file(path))
     }
 
     fn object_url(origin: &str, path: &ObjectPath) -> String {
@@ -170,7 +173,7 @@ impl LocalStore {
         let terms = self.secret.check(path, query, now)?;
         let tmp = self.tmp.clone();
         let draft = off_thread(move || Ok(Draft::new(&tmp).map_err(unavailable)?)).await?;
-        Ok(Receiver { draft: Some(draft), terms, objects: self.objects.clone(), name: path.to_string() })
+        Ok(Receiver { draft: Some(draft), terms, objects: self.objects.clone(), path: path.clone() })
     }
 }
 
@@ -182,7 +185,7 @@ pub struct Receiver {
     draft: Option<Draft>,
     terms: Terms,
     objects: PathBuf,
-    name: String,
+    path: ObjectPath,
 }
 
 impl Receiver {
@@ -221,7 +224,7 @@ impl Receiver {
         if draft.sha256() != self.terms.sha256 {
             return Err(UploadError::Content);
         }
-        off_thread(move || publish(draft, &self.objects, &self.name)).await
+        off_thread(move || publish(draft, &self.objects, &self.path)).await
     }
 }
 
@@ -229,16 +232,21 @@ fn broken_off() -> UploadError {
     unavailable("the upload was aborted").into()
 }
 
-fn publish(draft: Draft, objects: &Path, name: &str) -> Result<(), UploadError> {
-    match draft.publish(objects, name).map_err(unavailable)? {
+fn publish(draft: Draft, objects: &Path, path: &ObjectPath) -> Result<(), UploadError> {
+    // A file that is not as its name says is damaged.
+    let replace = matches!(path.name, ObjectName::Blob(_));
+    match draft.publish(objects, &path.location(), replace).map_err(unavailable)? {
         Published::Whole => Ok(()),
         Published::Taken => Err(UploadError::Taken),
     }
 }
 
 impl Store for LocalStore {
-    async fn url(&self, path: &ObjectPath, _method: Method) -> Result<Location, Unavailable> {
-        Ok(Location::Store(Self::object_url(&self.origin, path)))
+    async fn url(&self, path: &ObjectPath, name: &Bin, _method: Method) -> Result<Location, Unavailable> {
+        Ok(Location::Store(match path.name.is_called(name) {
+            true => Self::object_url(&self.origin, path),
+            false => origin::url(&self.origin, &format!("objects/{path}/{name}")),
+        }))
     }
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
@@ -260,7 +268,7 @@ impl Store for LocalStore {
     }
 
     async fn glance(&self, path: &ObjectPath, content: &Content) -> Result<Integrity, Unavailable> {
-        self.checked.glance(path, self.file(path), content).await
+        self.checked.glance(self.file(path), content).await
     }
 }
 
@@ -270,7 +278,7 @@ impl Inspect for LocalStore {
     }
 
     async fn digest(&self, path: &ObjectPath) -> Result<Option<Fingerprint>, Unavailable> {
-        self.checked.digest(path, self.file(path)).await
+        self.checked.digest(self.file(path)).await
     }
 }
 
@@ -278,15 +286,15 @@ impl Intake for LocalStore {
     async fn grant(&self, path: &ObjectPath, size: u64, sha256: &Sha256) -> Result<PresignedUpload, Unavailable> {
         let terms = Terms { size, sha256: sha256.clone(), expires: binplz_clock::now() + GRANT_LIFE };
         let url = format!("{}?{}", Self::object_url(&self.uploads, path), self.secret.query(path, &terms));
-        Ok(PresignedUpload { url, headers: Vec::new() })
+        Ok(PresignedUpload { url, headers: Vec::new(), stored: false })
     }
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
-        let (tmp, objects, name) = (self.tmp.clone(), self.objects.clone(), path.to_string());
+        let (tmp, objects, path) = (self.tmp.clone(), self.objects.clone(), path.clone());
         let written = off_thread(move || {
             let mut draft = Draft::new(&tmp).map_err(unavailable)?;
             draft.write(&content).map_err(unavailable)?;
-            publish(draft, &objects, &name)
+            publish(draft, &objects, &path)
         });
         written.await.map_err(|refused| match refused {
             UploadError::Unavailable(error) => error,

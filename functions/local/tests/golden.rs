@@ -28,7 +28,7 @@ use binplz_core::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
     },
-    row::{Row, RowKey, Trash},
+    row::{Row, RowKey, Trash, Unreferenced},
 };
 use binplz_local::item;
 
@@ -168,8 +168,8 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         Borrowed { from: BuildKey { product: "foo".parse().expect("a package"), ..key() }, declared: main() };
     let borrowed = Made { lease: id(3), borrowed: Some(borrowed), since: at };
     let prefix = AttemptPrefix { key: key(), lease: id(2) };
-    let trash = Trash { prefix: prefix.clone(), since: at };
-    let derivation = Row::Derivation(Derivation { drv: drv(), prefix });
+    let trash = |what| Row::Trash(Trash { what, since: at });
+    let derivation = Row::Derivation(Derivation { drv: drv(), prefix: prefix.clone() });
     vec![
         (build(State::Unasked, vec![]), of_build, "build-unasked"),
         (
@@ -204,9 +204,14 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (Row::Limits(reported(at)), "limits", "limits-reported"),
         (pins(), "pins", "pins-past"),
         (
-            Row::Trash(trash),
+            trash(Unreferenced::Attempt(prefix)),
             "trash/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo/00000000000000000000000000000002",
             "trash",
+        ),
+        (
+            trash(Unreferenced::Blob("a".repeat(64).parse().expect("hex"))),
+            "trash/blob/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "trash-blob",
         ),
         (limits(None), "limits", "limits-reserved"),
         (limits(Some(Product::Catalogue)), "limits", "limits-and-catalogue"),

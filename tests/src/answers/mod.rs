@@ -28,6 +28,8 @@ pub mod saving;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod serving;
 #[expect(missing_docs, reason = "their names say what they promise")]
+pub mod storing;
+#[expect(missing_docs, reason = "their names say what they promise")]
 pub mod waiting;
 
 use std::{ops::Deref, path::Path, process::Command, time::Duration};
@@ -85,6 +87,11 @@ macro_rules! answer_promises {
             no_request_that_another_sites_page_makes_starts_a_build,
             a_binary_can_be_asked_for_in_part_and_only_if_it_is_new,
             a_package_of_many_programs_without_a_main_one_answers_300_with_those_that_can_be_served;
+        }
+        // Each content is stored once.
+        $each! { storing:
+            three_hundred_names_of_a_program_are_one_object_and_each_name_works,
+            a_download_is_saved_under_its_programs_name;
         }
         // Queued or building: 202. ?retry: 503. Section 3: ?wait.
         $each! { waiting:

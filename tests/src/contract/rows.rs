@@ -30,7 +30,7 @@ use binplz_core::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
     },
-    row::{Row, Trash},
+    row::{Row, Trash, Unreferenced},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -184,6 +184,10 @@ fn any_derivation() -> impl Strategy<Value = Derivation> {
 
 fn any_home() -> impl Strategy<Value = AttemptPrefix> {
     (any_key(), any_lease_id()).prop_map(|(key, lease)| AttemptPrefix { key, lease })
+}
+
+fn any_unreferenced() -> impl Strategy<Value = Unreferenced> {
+    prop_oneof![any_home().prop_map(Unreferenced::Attempt), any::<u8>().prop_map(|n| Unreferenced::Blob(sha256(n)))]
 }
 
 fn any_past() -> impl Strategy<Value = BuildProfile> {
@@ -418,7 +422,7 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         1 => any_derivation().prop_map(Row::Derivation),
         1 => any_past().prop_map(Row::BuildProfile),
         1 => any_doomed().prop_map(Row::FailedDependencies),
-        1 => (any_home(), any_timestamp()).prop_map(|(prefix, since)| Row::Trash(Trash { prefix, since })),
+        1 => (any_unreferenced(), any_timestamp()).prop_map(|(what, since)| Row::Trash(Trash { what, since })),
         2 => any_served().prop_map(Row::Served),
         1 => any_allowance().prop_map(Row::Allowance),
         1 => any_keys().prop_map(Row::Keys),

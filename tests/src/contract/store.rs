@@ -11,7 +11,7 @@ use binplz_core::{
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath},
         narinfo::Content,
-        stored::{Fingerprint, Held, Integrity, KeptNixpkgs},
+        stored::{Fingerprint, Held, HeldBlob, Integrity, KeptNixpkgs},
     },
     ports::{Collect, Inspect, Intake, Store},
 };
@@ -278,6 +278,66 @@ pub async fn all_segments_of_a_long_log_are_removed(uploads: &impl Uploads) -> K
     Ok(())
 }
 
+/// What one attempt has stored is there for each other one, and stays when an attempt's objects are removed.
+pub async fn a_blob_is_one_object_for_all_attempts(uploads: &impl Uploads) -> Kept {
+    let (store, first) = (uploads.store(), program("tree").prefix());
+    let other = AttemptPrefix { key: key(2), lease: lease_id(2) };
+    let [blob, same_blob] = [&first, &other].map(|prefix| prefix.object(ObjectName::Blob(sha256(CONTENT_SHA256))));
+    expect(uploads, &blob, None).await?;
+    refused(uploads, "other content", &grant(uploads, &blob).await?, OTHER).await?;
+    expect(uploads, &blob, None).await?;
+    // Again, also by another attempt: it is the same content.
+    for path in [&blob, &same_blob, &blob] {
+        same("the upload", &uploads.put(&grant(uploads, path).await?, CONTENT).await, &true)?;
+        expect(uploads, &blob, Some(CONTENT)).await?;
+        expect(uploads, &same_blob, Some(CONTENT)).await?;
+    }
+    let content = Content { sha256: sha256(CONTENT_SHA256), size: CONTENT.len() as u64 };
+    same("the content", &store.digest(&same_blob).await?.and_then(Fingerprint::content), &Some(content))?;
+    store.write(&first.object(ObjectName::Manifest), CONTENT.to_vec()).await?;
+    store.remove_prefix(&first).await?;
+    same("homes", &store.prefixes(None, 9).await?, &Vec::new())?;
+    expect(uploads, &same_blob, Some(CONTENT)).await
+}
+
+/// In pages of any size; one that is gone can be there again.
+pub async fn blobs_are_listed_in_order_and_removed(uploads: &impl Uploads) -> Kept {
+    let (store, prefix) = (uploads.store(), program("tree").prefix());
+    same("nothing", &store.blobs(None, 9).await?, &Vec::new())?;
+    store.write(&prefix.object(ObjectName::Manifest), CONTENT.to_vec()).await?;
+    let mut all = Vec::new();
+    for content in [CONTENT, OTHER, b"1", b"", b"22"] {
+        let (sha256, bytes) = (Sha256::of(content), content.len() as u64);
+        let path = prefix.object(ObjectName::Blob(sha256.clone()));
+        let granted = store.grant(&path, bytes, &sha256).await?;
+        same("the upload", &uploads.put(&granted, content).await, &true)?;
+        all.push(HeldBlob { sha256, bytes });
+    }
+    all.sort_by(|a, b| a.sha256.cmp(&b.sha256));
+    for limit in [1, 2, 5, 99] {
+        let mut listed: Vec<HeldBlob> = Vec::new();
+        loop {
+            let page = store.blobs(listed.last().map(|blob| &blob.sha256), limit).await?;
+            same("no more than was asked for", &(page.len() <= limit), &true)?;
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+        }
+        same("every blob once", &listed, &all)?;
+    }
+    // Twice: the first one's reply may have been lost.
+    for _ in 0..2 {
+        store.remove_blob(&sha256(CONTENT_SHA256)).await?;
+        expect(uploads, &prefix.object(ObjectName::Blob(sha256(CONTENT_SHA256))), None).await?;
+        expect(uploads, &prefix.object(ObjectName::Blob(sha256(OTHER_SHA256))), Some(OTHER)).await?;
+    }
+    let again = prefix.object(ObjectName::Blob(sha256(CONTENT_SHA256)));
+    same("the upload", &uploads.put(&grant(uploads, &again).await?, CONTENT).await, &true)?;
+    expect(uploads, &again, Some(CONTENT)).await?;
+    expect(uploads, &prefix.object(ObjectName::Manifest), Some(CONTENT)).await
+}
+
 /// Homes of several builds and attempts, in pages of any size: each once, with all that lies in it and nothing else.
 pub async fn homes_are_told_with_what_lies_in_them(uploads: &impl Uploads) -> Kept {
     let store = uploads.store();
@@ -291,11 +351,16 @@ pub async fn homes_are_told_with_what_lies_in_them(uploads: &impl Uploads) -> Ke
         for name in names.into_iter().take(objects) {
             store.write(&prefix.object(name), CONTENT.to_vec()).await?;
         }
-        let objects = objects as u64;
-        all.push(Held { prefix, objects, bytes: objects * CONTENT.len() as u64 });
+        let blobs: Vec<_> = (0..build % 3).map(|n| Sha256::of(&n.to_le_bytes())).collect();
+        for blob in &blobs {
+            store.write(&prefix.object(ObjectName::Reference(blob.clone())), Vec::new()).await?;
+        }
+        let (objects, bytes) = (objects as u64, objects as u64 * CONTENT.len() as u64);
+        all.push(Held { prefix, objects: objects + blobs.len() as u64, bytes, blobs });
     }
     uploads.keep_nixpkgs(&key(1).rev).await;
     let by_home = |mut prefixes: Vec<Held>| {
+        prefixes.iter_mut().for_each(|held| held.blobs.sort());
         prefixes.sort_by(|a, b| a.prefix.cmp(&b.prefix));
         prefixes
     };

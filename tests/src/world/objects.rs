@@ -11,11 +11,11 @@ use std::{
 
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
-    id::key::{Rev, Sha256},
+    id::key::{Bin, Rev, Sha256},
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
         narinfo::Content,
-        stored::{Cached, Fingerprint, Held, Integrity, KeptNixpkgs, Location, Method},
+        stored::{Cached, Fingerprint, Held, HeldBlob, Integrity, KeptNixpkgs, Location, Method},
     },
     ports::{Collect, Inspect, Intake, Store, Unavailable},
 };
@@ -33,19 +33,25 @@ pub struct Objects {
     before_read: Mutex<Option<(ObjectPath, Meddling)>>,
     /// Done once, right before segments are removed next.
     before_removal: Mutex<Option<Meddling>>,
+    /// Done once, right before a blob is removed next.
+    before_blob_removal: Mutex<Option<Meddling>>,
+    /// Done once, right before blobs are listed next.
+    before_blob_listing: Mutex<Option<Meddling>>,
     /// Whether nothing can be removed for now.
     keeps_all: AtomicBool,
 }
 
 impl Objects {
     pub(super) fn new(inner: LocalStore, life: Arc<Life>) -> Objects {
-        let (before_read, before_removal) = Default::default();
+        let (before_read, before_removal, before_blob_removal, before_blob_listing) = Default::default();
         Objects {
             inner,
             life,
             nixpkgs: Mutex::default(),
             before_read,
             before_removal,
+            before_blob_removal,
+            before_blob_listing,
             keeps_all: AtomicBool::default(),
         }
     }
@@ -53,6 +59,18 @@ impl Objects {
     /// An object's file.
     pub fn file(&self, path: &ObjectPath) -> PathBuf {
         self.inner.file(path)
+    }
+
+    /// Uploads an object as a builder does.
+    pub async fn upload(&self, grant: &PresignedUpload, content: &[u8]) {
+        let (path, query) = grant.url.split_once('?').expect("a query");
+        let (_, path) = path.split_once("/-/objects/").expect("an object");
+        let path = percent_encoding::percent_decode_str(path).decode_utf8().expect("text");
+        let path: ObjectPath = path.parse().expect("an object's path");
+        // The local store grants by the real clock.
+        let mut receiver = self.inner.receive(&path, query, binplz_clock::now()).await.expect("a grant");
+        receiver.write(content.to_vec()).await.expect("the store");
+        receiver.finish().await.expect("the store");
     }
 
     /// The next read of an object comes too late: this happens first.
@@ -63,6 +81,16 @@ impl Objects {
     /// The next removal comes too late: this happens first.
     pub fn before_next_removal(&self, meddling: impl Future<Output = ()> + Send + 'static) {
         *self.before_removal.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// The next removal of a blob is slow: this happens first.
+    pub fn before_next_blob_removal(&self, meddling: impl Future<Output = ()> + Send + 'static) {
+        *self.before_blob_removal.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    /// Blobs are listed next after this has happened.
+    pub fn before_next_blob_listing(&self, meddling: impl Future<Output = ()> + Send + 'static) {
+        *self.before_blob_listing.lock().expect("a lock") = Some(Box::pin(meddling));
     }
 
     /// Puts a nixpkgs here, as an operator does.
@@ -84,8 +112,8 @@ impl Objects {
 }
 
 impl Store for Objects {
-    async fn url(&self, path: &ObjectPath, method: Method) -> Result<Location, Unavailable> {
-        self.inner.url(path, method).await
+    async fn url(&self, path: &ObjectPath, name: &Bin, method: Method) -> Result<Location, Unavailable> {
+        self.inner.url(path, name, method).await
     }
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
         let meddling = self.before_read.lock().expect("a lock").take_if(|(at, _)| at == path);
@@ -154,6 +182,21 @@ impl Collect for Objects {
             return Err(dead);
         }
         self.inner.remove_prefix(prefix).await
+    }
+    async fn blobs(&self, after: Option<&Sha256>, limit: usize) -> Result<Vec<HeldBlob>, Unavailable> {
+        let meddling = self.before_blob_listing.lock().expect("a lock").take();
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+        self.inner.blobs(after, limit).await
+    }
+    async fn remove_blob(&self, sha256: &Sha256) -> Result<(), Unavailable> {
+        self.life.spend("store")?;
+        let meddling = self.before_blob_removal.lock().expect("a lock").take();
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+        self.inner.remove_blob(sha256).await
     }
     async fn kept_nixpkgs(&self) -> Result<Vec<KeptNixpkgs>, Unavailable> {
         Ok(self.nixpkgs.lock().expect("a lock").clone())

@@ -17,7 +17,7 @@ use binplz_aws::{
 };
 use binplz_core::{
     build::protocol::PresignedUpload,
-    id::key::Rev,
+    id::key::{Bin, Rev},
     objects::{
         artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
         stored::Method,
@@ -179,7 +179,7 @@ impl S3Uploads {
         let path = &object[root.expect("an object") + 1..];
         let path = percent_encoding::percent_decode_str(path).decode_utf8().expect("text");
         let path: ObjectPath = path.parse().expect("an object's path");
-        futures_now(self.0.url(&path, Method::Get)).expect("a URL").url().to_owned()
+        futures_now(self.0.url(&path, &saved_as(), Method::Get)).expect("a URL").url().to_owned()
     }
 }
 
@@ -190,6 +190,11 @@ fn futures_now<T>(future: impl Future<Output = T>) -> T {
         std::task::Poll::Ready(value) => value,
         std::task::Poll::Pending => panic!("it waits"),
     }
+}
+
+/// The name of a program, for its clients.
+fn saved_as() -> Bin {
+    "saved".parse().expect("a program's name")
 }
 
 impl Uploads for S3Uploads {
@@ -207,11 +212,15 @@ impl Uploads for S3Uploads {
         self.0.keep_nixpkgs(rev, b"a tarball".to_vec()).await.expect("the bucket");
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
-        let get = ask("GET", self.0.url(path, Method::Get).await.expect("a URL").url(), &[], b"");
-        let head = ask("HEAD", self.0.url(path, Method::Head).await.expect("a URL").url(), &[], b"");
+        let get = ask("GET", self.0.url(path, &saved_as(), Method::Get).await.expect("a URL").url(), &[], b"");
+        let head = ask("HEAD", self.0.url(path, &saved_as(), Method::Head).await.expect("a URL").url(), &[], b"");
         assert_eq!(get.status, head.status);
         match get.status {
-            200 => Some(get.body.as_slice()) == body,
+            200 => {
+                let named = get.header("content-disposition") == Some("attachment; filename=\"saved\"");
+                assert_eq!(named, !path.name.is_called(&saved_as()), "{:?}", get.header("content-disposition"));
+                Some(get.body.as_slice()) == body
+            }
             404 => body.is_none(),
             other => panic!("{other}: {}", get.text()),
         }

@@ -114,8 +114,9 @@ impl Uploads for LocalUploads {
         std::os::unix::fs::symlink("/nix/store/none", roots.join(rev.as_str())).expect("a link");
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
-        let at = self.0.url(path, Method::Get).await.expect("a URL");
-        assert_eq!(object_of(at.url()).as_ref(), Some(path), "{at:?}");
+        let at = self.0.url(path, &"saved".parse().expect("a program's name"), Method::Get).await.expect("a URL");
+        let url = at.url().strip_suffix("/saved").expect("it ends with the program's name");
+        assert_eq!(object_of(url).as_ref(), Some(path), "{at:?}");
         // What the HTTP layer serves is this file.
         let read = std::fs::read(self.0.file(path)).ok();
         assert_eq!(self.0.size(path).await, Ok(read.as_ref().map(|content| content.len() as u64)));

@@ -14,6 +14,7 @@ use binplz_tests::{
     server::{Server, children, demo_set, fresh_set, kill_tree, program},
     site::{Site, wait_for},
 };
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 fn binplz(data: &Path, arguments: &[&str]) -> Output {
@@ -41,21 +42,32 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The stored files of a program.
-fn all_stored(data: &Path, program: &str) -> Vec<PathBuf> {
-    let mut programs = files(&data.join("objects/builds"));
-    programs.retain(|path| path.ends_with(format!("bin/{program}")));
-    programs
+/// The manifests of a program's attempts.
+fn manifests(data: &Path, program: &str) -> Vec<(PathBuf, Value)> {
+    let found = files(&data.join("objects/builds")).into_iter().filter(|path| path.ends_with("manifest.json"));
+    let read = found.map(|path| {
+        let json = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+        (path, json)
+    });
+    let lists = |(_, manifest): &(PathBuf, Value)| sha256_in(manifest, program).is_some();
+    read.filter(lists).collect()
 }
 
-/// The stored file of a program that was built once.
+fn sha256_in<'a>(manifest: &'a Value, program: &str) -> Option<&'a str> {
+    let mut programs = manifest["programs"].as_array()?.iter();
+    programs.find(|found| found["bin"] == program)?["sha256"].as_str()
+}
+
+/// The stored file of a program.
 fn stored(data: &Path, program: &str) -> PathBuf {
-    all_stored(data, program).pop().expect("it is stored")
+    let manifests = manifests(data, program);
+    let (_, manifest) = manifests.first().expect("it is stored");
+    data.join("objects/blobs").join(sha256_in(manifest, program).expect("it is listed"))
 }
 
-/// Waits for another one than this.
-fn another(data: &Path, program: &str, than: &Path) -> PathBuf {
-    wait_for("another attempt", || all_stored(data, program).into_iter().find(|path| path != than))
+/// Waits for one attempt more than these.
+fn another(data: &Path, program: &str, than: &[(PathBuf, Value)]) {
+    wait_for("another attempt", || (manifests(data, program).len() > than.len()).then_some(()))
 }
 
 fn flip(file: &Path, at: usize) {
@@ -84,7 +96,7 @@ fn a_damaged_or_missing_program_is_never_downloaded_and_is_built_again() {
         }];
     for damage in damages {
         let url = server.get("/hello").header("location").expect("a hit").to_owned();
-        let file = stored(data.path(), "hello");
+        let (file, before) = (stored(data.path(), "hello"), manifests(data.path(), "hello"));
         damage(&file);
         // Who has the URL already: not a byte of it, and what is saved instead fails when it is run.
         let late = http::ask("GET", &url, &[], b"");
@@ -95,8 +107,8 @@ fn a_damaged_or_missing_program_is_never_downloaded_and_is_built_again() {
         assert!(!ran.status.success() && !ran.stderr.is_empty());
         assert_eq!(server.get("/hello").status, 202, "it is built again");
         assert_eq!(whole(&server, "hello"), good);
-        another(data.path(), "hello", &file);
-        let _ = fs::remove_file(file);
+        another(data.path(), "hello", &before);
+        assert_eq!(fs::read(file).expect("a file"), good, "the same content is the same file");
     }
 }
 
@@ -106,12 +118,12 @@ fn a_server_looks_through_its_store_by_itself() {
     let mut server = Server::start(&demo_set(), data.path(), &[]);
     let good = whole(&server, "hello");
     server.kill();
-    let file = stored(data.path(), "hello");
+    let (file, before) = (stored(data.path(), "hello"), manifests(data.path(), "hello"));
     flip(&file, good.len() - 1);
     server.restart();
     // It is not asked for.
-    let again = another(data.path(), "hello", &file);
-    wait_for("all of it", || (fs::read(&again).expect("a file") == good).then_some(()));
+    another(data.path(), "hello", &before);
+    assert_eq!(fs::read(&file).expect("a file"), good);
     wait_for("its log line", || server.log().contains("is taken out of service").then_some(()));
 }
 
@@ -127,12 +139,12 @@ fn an_operator_verifies_and_rebuilds() {
     flip(&file, 7);
     let found = binplz(data.path(), &["verify", "hello"]);
     let text = String::from_utf8_lossy(&found.stdout);
-    let name = file.strip_prefix(data.path().join("objects")).expect("below it").display().to_string();
+    let name = format!("/blob/{}", file.file_name().expect("a name").display());
     assert!(!found.status.success() && text.contains(&name) && text.contains("it is being built again"), "{text}");
     assert_eq!(whole(&server, "hello"), good);
     said(data.path(), &["verify", "--all", "--json"]);
     // Anew, without damage; what is there is served until then.
-    let before = stored(data.path(), "tree");
+    let before = manifests(data.path(), "tree");
     said(data.path(), &["rebuild", "tree"]);
     assert_eq!(server.get("/tree").status, 302);
     another(data.path(), "tree", &before);

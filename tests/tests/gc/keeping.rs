@@ -51,7 +51,9 @@ async fn a_run_tells_the_limits_how_much_the_store_holds() {
     let bytes = w.store().prefixes(None, 999).await.expect("the store").iter().map(|held| held.bytes).sum::<u64>();
     // The builders' cache says whose it is.
     let cached: u64 = w.store().cached().await.expect("the store").iter().map(|file| file.bytes).sum();
-    let bytes = bytes + cached;
+    let blobs: u64 = w.store().blobs(None, 999).await.expect("the store").iter().map(|blob| blob.bytes).sum();
+    assert!(blobs > 0);
+    let bytes = bytes + blobs + cached;
     assert!(cached > 0 && bytes != thought, "{bytes} {thought}");
     assert_eq!(w.limits().await.stored(), bytes);
 }

@@ -5,6 +5,7 @@ mod dying;
 mod keeping;
 mod racing;
 mod retiring;
+mod sharing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -148,7 +149,7 @@ async fn run_to_the_end(w: &World) {
     }
 }
 
-/// All that there is: rows, and the homes with how many objects they hold.
+/// All that there is: rows, and the homes with how many objects they hold. Blobs are in `sharing.rs`.
 async fn everything(w: &World) -> (BTreeMap<RowKey, Row>, BTreeMap<AttemptPrefix, u64>) {
     let rows = w.ledger().scan(None, 999).await.expect("the ledger").rows;
     let prefixes = w.store().prefixes(None, 999).await.expect("the store");

@@ -102,6 +102,9 @@ fn table(w: &Watched) -> Vec<Row> {
         // Objects.
         ("l", "s3", "put_object", content("builds/x")),
         ("alc", "s3", "get_object", object("builds/x")),
+        ("l", "s3", "put_object", content("blobs/x")),
+        ("alc", "s3", "get_object", object("blobs/x")),
+        ("c", "s3", "delete_object", object("blobs/y")),
         ("", "s3", "put_object", content("nixpkgs/x")),
         ("l", "s3", "get_object", object("nixpkgs/x")),
         ("", "s3", "put_object", content("x")),

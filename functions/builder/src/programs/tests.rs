@@ -116,12 +116,23 @@ fn a_bin_that_is_a_link_out_of_the_package_is_not_followed() {
 
 #[test]
 fn a_package_that_is_too_large_in_all_serves_its_main_program_first() {
-    let package = Package::new().program("a", 300).program("b", 300).program("c", 301);
+    let package = Package::new().program("a", 300).program("b", 299).program("c", 301);
     use Refusal::TooLarge;
     let a = named(&[("a", Ok(300)), ("b", Err(TooLarge)), ("c", Err(TooLarge))]);
-    let b = named(&[("a", Err(TooLarge)), ("b", Ok(300)), ("c", Err(TooLarge))]);
+    let b = named(&[("a", Err(TooLarge)), ("b", Ok(299)), ("c", Err(TooLarge))]);
     assert_eq!(package.verdicts(&limits(300, 500), &[]), a);
     assert_eq!(package.verdicts(&limits(300, 500), &["missing", "b"]), b);
+}
+
+#[test]
+fn a_content_with_many_names_counts_once() {
+    let package = (0..300)
+        .fold(Package::new().program("busybox", 290), |package, n| package.link(&format!("n{n:03}"), "busybox"));
+    let package = package.program("copy", 290).program("other", 200);
+    let mut verdicts = package.verdicts(&limits(300, 300), &["busybox"]);
+    assert_eq!(verdicts.pop(), Some(("other".to_owned(), Err(Refusal::TooLarge))));
+    assert_eq!(verdicts.len(), 302);
+    assert!(verdicts.iter().all(|(_, verdict)| *verdict == Ok(290)));
 }
 
 #[test]

@@ -42,7 +42,8 @@ fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_name
             Verdict::Refused { why } => (program.bin.as_str(), Err(*why)),
         })
         .collect();
-    let size = endpoint.see(|seen| seen.objects["bin/good"].len() as u64);
+    // Of one content, which is stored once.
+    let size = endpoint.see(|seen| seen.objects["bin/better"].len() as u64);
     assert_eq!(
         verdicts,
         [
@@ -55,7 +56,7 @@ fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_name
     );
     let stored =
         endpoint.see(|seen| seen.objects.keys().filter(|name| name.starts_with("bin/")).cloned().collect::<Vec<_>>());
-    assert_eq!(stored, ["bin/better", "bin/good"]);
+    assert_eq!(stored, ["bin/better"]);
     let Verdict::Static { leftovers, .. } = &manifest.programs[1].verdict else { panic!("static") };
     assert!(matches!(leftovers.as_slice(), [one] if one.ends_with("-good-1.0/share/data")), "{leftovers:?}");
     assert_eq!(report.stats.derivations, 2);
@@ -65,6 +66,23 @@ fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_name
     assert!(log.contains("good-1.0> made by the dependency\n"), "{log}");
     assert!(log.ends_with("binplz: built: better good; not static: outside script shared\n"), "{log}");
     assert_eq!(fs::read_dir(bench.tmp()).expect("a directory").count(), 0, "temporary files are left");
+}
+
+#[test]
+fn a_content_that_is_stored_already_is_not_uploaded() {
+    let bench = Bench::new();
+    let built = |stored| {
+        let endpoint = Endpoint::new(bench.job("nested.deeper.good"));
+        endpoint.has_stored(stored);
+        assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+        let Outcome::Built(manifest) = endpoint.report().outcome else { panic!("it is built") };
+        let uploads = endpoint.see(|seen| seen.objects.keys().filter(|name| name.starts_with("bin/")).count());
+        (manifest, uploads)
+    };
+    let (manifest, uploads) = built(Vec::new());
+    let Verdict::Static { sha256, .. } = &manifest.programs[1].verdict else { panic!("static") };
+    assert_eq!(uploads, 1);
+    assert_eq!(built(vec![sha256.clone()]), (manifest.clone(), 0));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use binplz_core::{
     flow::operator::orders::{Operator, Order},
-    gc::{Amount, Files, Report, Rows, Shared},
+    gc::{Amount, Blobs, Files, Report, Rows, Shared},
     id::{text, time::Timestamp},
 };
 
@@ -25,7 +25,7 @@ pub(crate) async fn gc(Gc { dry_run, common }: Gc) -> Result<(), OperateError> {
 }
 
 fn told(report: &Report, now: Timestamp) -> String {
-    let Report { rehearsal, rows, removed, waiting, waiting_until, kept, nixpkgs, cache } = report;
+    let Report { rehearsal, rows, removed, waiting, waiting_until, kept, nixpkgs, blobs, cache } = report;
     let Rows { builds, served, derivations, past, busy } = rows;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -38,9 +38,16 @@ fn told(report: &Report, now: Timestamp) -> String {
     if *nixpkgs > 0 {
         line("nixpkgs", format!("{nixpkgs} {goes}"));
     }
+    let files = |Files { files, bytes }: &Files| format!("{files} files, {}", text::bytes(*bytes));
+    if *blobs != Blobs::default() {
+        let Blobs { removed, waiting, kept } = blobs;
+        line(
+            "programs",
+            format!("{} {goes}, {} unreferenced, and {} kept", files(removed), files(waiting), files(kept)),
+        );
+    }
     let Shared { removed, kept: shared, offered } = cache;
     if (removed.files, shared.files, *offered) != (0, 0, 0) {
-        let files = |Files { files, bytes }: &Files| format!("{files} files, {}", text::bytes(*bytes));
         line(
             "cache",
             format!("{} {goes}, {} kept, and {} offered", files(removed), files(shared), text::bytes(*offered)),
@@ -88,9 +95,17 @@ mod tests {
         let waiting_until = Some(now + std::time::Duration::from_secs(75 * 60));
         let cache =
             Shared { removed: Files { files: 2, bytes: 1 }, kept: Files { files: 1, bytes: 2_000_000 }, offered: 2000 };
-        report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, cache, ..report };
+        let files = |files, bytes| Files { files, bytes };
+        let blobs = Blobs { removed: files(1, 5), waiting: files(0, 0), kept: files(300, 7_000_000) };
+        report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, blobs, cache, ..report };
         let told = told(&report, now);
         assert!(told.contains("1.2 MB would be deleted\nnixpkgs   1 would be deleted\n"), "{told}");
+        assert!(
+            told.contains(
+                "programs  1 files, 5 B would be deleted, 0 files, 0 B unreferenced, and 300 files, 7.0 MB kept\n"
+            ),
+            "{told}"
+        );
         assert!(
             told.contains("cache     2 files, 1 B would be deleted, 1 files, 2.0 MB kept, and 2.0 kB offered\n"),
             "{told}"

@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Body,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, StatusCode, Uri, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, put},
 };
@@ -17,9 +17,10 @@ use binplz_core::{
         reply::Body as Text,
     },
     flow::{integrity, request::denial::Denial},
+    id::key::Bin,
     objects::{
         artifact::{ObjectName, ObjectPath},
-        stored::Integrity,
+        stored::{Integrity, attachment},
     },
     ports::{Deployment, HasStore},
     telemetry::About,
@@ -43,13 +44,24 @@ pub(crate) fn uploads(local: Arc<Local>) -> Router {
     Router::new().route("/-/objects/{*path}", put(write)).layer(DefaultBodyLimit::disable()).with_state(local)
 }
 
-fn parse(uri: &Uri) -> Option<ObjectPath> {
-    percent_decode_str(uri.path().strip_prefix(PREFIX)?).decode_utf8().ok()?.parse().ok()
+fn parse(path: &str) -> Option<ObjectPath> {
+    percent_decode_str(path.strip_prefix(PREFIX)?).decode_utf8().ok()?.parse().ok()
+}
+
+/// The object of a URL for clients. One that is named by its content has one more component: the name under which clients
+/// save it.
+fn parse_named(path: &str) -> Option<(ObjectPath, Option<Bin>)> {
+    if let Some(object) = parse(path) {
+        return Some((object, None));
+    }
+    let (path, name) = path.rsplit_once('/')?;
+    let object = parse(path).filter(|object| matches!(object.name, ObjectName::Blob(_) | ObjectName::Program(_)))?;
+    Some((object, Some(percent_decode_str(name).decode_utf8().ok()?.parse().ok()?)))
 }
 
 async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
     // An offer to the cache has not been verified yet.
-    let Some(path) = parse(request.uri()).filter(|path| !path.name.is_offer()) else {
+    let Some((path, name)) = parse_named(request.uri().path()).filter(|(path, _)| !path.name.is_offer()) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     if !d.store().is_checked(&path) {
@@ -62,13 +74,7 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
             }
         }
     }
-    let media_type = match path.name {
-        ObjectName::Program(_) | ObjectName::Lookup | ObjectName::Details => "application/octet-stream",
-        ObjectName::Log(_) | ObjectName::Narinfo(_) => "text/plain; charset=utf-8",
-        ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
-        ObjectName::Manifest | ObjectName::Plan => "application/json",
-    };
-    let mime = media_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
+    let mime = path.name.media_type().parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
     let served = ServeFile::new_with_mime(d.store().file(&path), &mime).oneshot(request).await;
     let mut response = served.unwrap_or_else(|never| match never {}).map(Body::new);
     if response.status().is_success() {
@@ -76,6 +82,9 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
         let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
         response.headers_mut().insert(header::CACHE_CONTROL, forever);
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(saved) = name.and_then(|name| HeaderValue::from_str(&attachment(&name)).ok()) {
+            response.headers_mut().insert(header::CONTENT_DISPOSITION, saved);
+        }
     }
     response
 }
@@ -93,7 +102,7 @@ fn told(d: &Local, problem: Problem) -> Response {
 }
 
 async fn write(State(d): State<Arc<Local>>, request: Request) -> Response {
-    let Some(path) = parse(request.uri()) else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(path) = parse(request.uri().path()) else { return StatusCode::NOT_FOUND.into_response() };
     let query = request.uri().query().unwrap_or("").to_owned();
     let written = receive(&d, &path, &query, request.into_body()).await;
     match written {

@@ -84,7 +84,7 @@ pub struct JobLimits {
     pub log_bytes: u64,
     /// Bytes of one program.
     pub program_bytes: u64,
-    /// Bytes of all programs of a package together.
+    /// Bytes of all programs of a package together; those with several names count once.
     pub package_bytes: u64,
     /// Bytes of packed files that a build may offer to the binary cache; 0 without a cache.
     pub cache_bytes: u64,
@@ -265,6 +265,9 @@ pub struct PresignedUpload {
     pub url: String,
     /// Headers that must be sent.
     pub headers: Vec<(String, String)>,
+    /// Whether the bytes are stored already: the upload may be left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stored: bool,
 }
 
 /// A builder's final report.
@@ -301,7 +304,7 @@ pub struct Stats {
     /// Store paths that were offered to the binary cache.
     #[serde(default, skip_serializing_if = "is_none_of_them")]
     pub offers: u32,
-    /// Bytes in the store. The service replaces a builder's figure by the store's own.
+    /// Bytes that it has added to the store. The service replaces a builder's figure by the store's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<u64>,
 }

@@ -142,16 +142,18 @@ pub(crate) async fn load_profile<D: HasLedger>(
     load_row(d, &RowKey::BuildProfile(system, attr.clone()), read).await
 }
 
-/// The manifest of a ready build.
+/// The manifest of a ready build, and the inventory that it is part of.
 pub(crate) async fn manifest_of<D: HasStore>(
     d: &D,
     key: &BuildKey,
     made: &Made,
-) -> Result<Result<Manifest, Integrity>, Unavailable> {
+) -> Result<Result<(Manifest, Inventory), Integrity>, Unavailable> {
     let inventory = integrity::inventory(d, &made.prefix(key)).await?;
-    // The inventory of a package has a manifest.
-    let own = |inventory: Inventory| inventory.manifest.map(|manifest| made.own(manifest));
-    Ok(inventory.and_then(|inventory| own(inventory).ok_or(Integrity::OtherContent)))
+    Ok(inventory.and_then(|inventory| match &inventory.manifest {
+        Some(manifest) => Ok((made.own(manifest.clone()), inventory)),
+        // The inventory of a package has a manifest.
+        None => Err(Integrity::OtherContent),
+    }))
 }
 
 /// Up to `most` queued builds, including those that are not due yet, in queue order.

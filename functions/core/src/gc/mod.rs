@@ -8,9 +8,13 @@
 //! So everything that is deleted has been unreferenced for longer than any request or function lives: none of them can
 //! act on an older read. That matters for rows, whose versions begin anew, and for objects, which a client may be about
 //! to download.
+//!
+//! Blobs are kept by the references of attempts, and may come to be referenced again at any time ([`Found::blob`]).
 
+mod blobs;
 mod cached;
 
+pub use blobs::Blobs;
 pub use cached::{CACHED, Files, Shared, shared};
 
 use std::{
@@ -29,7 +33,7 @@ use crate::{
     },
     nixpkgs::{pins::Pins, served::Served},
     objects::artifact::AttemptPrefix,
-    row::{Row, RowKey, Version},
+    row::{Row, RowKey, Unreferenced, Version},
 };
 
 /// How long information without further use is kept: a retryable failure, and the profile of a package without builds.
@@ -126,7 +130,7 @@ pub struct Verdict {
     pub goes: Vec<(RowKey, Version)>,
     /// Prefixes in the trash that one of these rows needs. Their trash rows are deleted first: a client may have been
     /// redirected to them lately.
-    pub was_needed: Vec<(AttemptPrefix, Version)>,
+    pub was_needed: Vec<(Unreferenced, Version)>,
     /// Rows that lose entries.
     pub failed_dependencies: Vec<(FailedDependencies, Version)>,
     /// The references that remain after this.
@@ -212,9 +216,9 @@ impl Census {
             }
         }
         let trash = &mut self.found.trash;
+        let was_needed = self.leaves.into_iter().map(Unreferenced::Attempt);
         let was_needed =
-            self.leaves.into_iter().filter_map(|prefix| trash.remove(&prefix).map(|(_, version)| (prefix, version)));
-        let was_needed = was_needed.collect();
+            was_needed.filter_map(|what| trash.remove(&what).map(|(_, version)| (what, version))).collect();
         Verdict {
             pins: self.rule.pins,
             goes: self.goes,
@@ -232,10 +236,10 @@ pub struct Found {
     pub at: Timestamp,
     grace: Duration,
     needed: HashSet<AttemptPrefix>,
-    trash: HashMap<AttemptPrefix, (Timestamp, Version)>,
+    trash: HashMap<Unreferenced, (Timestamp, Version)>,
 }
 
-/// The decision about a prefix with objects.
+/// The decision about a prefix with objects, or about a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is needed; a trash row of it, if there is one, must be deleted.
@@ -258,13 +262,13 @@ impl Found {
     pub fn count(&mut self, row: &Row, version: Version) {
         self.needed.extend(prefixes(row));
         if let Row::Trash(trash) = row {
-            self.trash.insert(trash.prefix.clone(), (trash.since, version));
+            self.trash.insert(trash.what.clone(), (trash.since, version));
         }
     }
 
     /// The decision about a prefix.
     pub fn fate(&self, prefix: &AttemptPrefix) -> Fate {
-        let known = self.trash.get(prefix);
+        let known = self.trash.get(&Unreferenced::Attempt(prefix.clone()));
         match known {
             _ if self.needed.contains(prefix) => Fate::Needed(known.map(|(_, version)| *version)),
             None => Fate::Unneeded,
@@ -273,10 +277,13 @@ impl Found {
         }
     }
 
-    /// Trash rows without objects: those whose prefix is not in `there`.
+    /// Trash rows of attempts without objects: those whose prefix is not in `there`.
     pub fn gone(&self, there: &HashSet<AttemptPrefix>) -> Vec<(AttemptPrefix, Version)> {
-        let gone = self.trash.iter().filter(|(prefix, _)| !there.contains(*prefix));
-        gone.map(|(prefix, (_, version))| (prefix.clone(), *version)).collect()
+        let gone = self.trash.iter().filter_map(|(what, (_, version))| match what {
+            Unreferenced::Attempt(prefix) if !there.contains(prefix) => Some((prefix.clone(), *version)),
+            _ => None,
+        });
+        gone.collect()
     }
 }
 
@@ -297,6 +304,9 @@ pub struct Report {
     pub kept: Amount,
     /// Deleted nixpkgs tarballs.
     pub nixpkgs: u64,
+    /// The contents of programs.
+    #[serde(default)]
+    pub blobs: Blobs,
     /// The builders' binary cache.
     pub cache: Shared,
 }
@@ -304,7 +314,8 @@ pub struct Report {
 impl Report {
     /// Bytes in the store at the time of the run.
     pub fn there(&self) -> u64 {
-        self.kept.bytes + self.waiting.bytes + self.cache.kept.bytes + self.cache.offered
+        let blobs = self.blobs.kept.bytes + self.blobs.waiting.bytes;
+        self.kept.bytes + self.waiting.bytes + blobs + self.cache.kept.bytes + self.cache.offered
     }
 }
 

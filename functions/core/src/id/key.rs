@@ -160,6 +160,13 @@ impl Sha256 {
     }
 }
 
+/// The digits, as a file's name.
+impl From<&Sha256> for Bin {
+    fn from(sha256: &Sha256) -> Bin {
+        Bin(sha256.0.clone())
+    }
+}
+
 impl From<[u8; 32]> for Sha256 {
     fn from(bytes: [u8; 32]) -> Sha256 {
         Sha256(hex(&bytes))

@@ -258,6 +258,8 @@ impl AttemptPrefix {
 
 /// The common prefix of the objects of all builds.
 pub const BUILDS: &str = "builds/";
+/// The common prefix of the blobs: `blobs/SHA256`.
+pub const BLOBS: &str = "blobs/";
 /// The common prefix of all offers, which are not trusted yet.
 pub const QUARANTINE: &str = "quarantine/";
 /// The prefix of the shared binary cache.
@@ -265,13 +267,22 @@ pub const CACHE: &str = "cache";
 
 /// The part of a log segment's path behind the attempt's prefix.
 const SEGMENTS: &str = "log/";
+/// The part of a reference's path behind the attempt's prefix.
+pub const REFERENCES: &str = "ref/";
 
 /// An object that belongs to one attempt at one build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ObjectName {
-    /// `bin/NAME`: a program.
+    /// `bin/NAME`: a program, below its attempt's prefix: under its sha256, if it shares no blob. Earlier versions stored
+    /// each name of a program so.
     Program(Bin),
+    /// `blob/SHA256`: a program's content, which all attempts with the same content share ([`crate::flow::lease::blob`]).
+    Blob(Sha256),
+    /// `ref/SHA256`: an empty object, which keeps a blob for its attempt.
+    Reference(Sha256),
+    /// `new/SHA256`: an empty object: its attempt was the first to upload a blob.
+    Addition(Sha256),
     /// `log/NUMBER`: a segment of the log, numbered from 1; immutable, and removed once the whole log is stored.
     Log(u32),
     /// `log.gz`: the whole log, after its end ([`crate::objects::gzip`]).
@@ -300,12 +311,34 @@ impl ObjectName {
     fn root(&self) -> &'static str {
         if self.is_offer() { QUARANTINE } else { BUILDS }
     }
+
+    /// Whether its path ends with this name.
+    pub fn is_called(&self, bin: &Bin) -> bool {
+        matches!(self, ObjectName::Program(own) if own == bin)
+    }
+
+    /// The media type of its content.
+    pub fn media_type(&self) -> &'static str {
+        match self {
+            ObjectName::Program(_) | ObjectName::Blob(_) | ObjectName::Lookup | ObjectName::Details => {
+                "application/octet-stream"
+            }
+            ObjectName::Log(_) | ObjectName::Narinfo(_) | ObjectName::Reference(_) | ObjectName::Addition(_) => {
+                "text/plain; charset=utf-8"
+            }
+            ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
+            ObjectName::Manifest | ObjectName::Plan => "application/json",
+        }
+    }
 }
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ObjectName::Program(bin) => write!(f, "bin/{bin}"),
+            ObjectName::Blob(sha256) => write!(f, "blob/{sha256}"),
+            ObjectName::Reference(sha256) => write!(f, "{REFERENCES}{sha256}"),
+            ObjectName::Addition(sha256) => write!(f, "new/{sha256}"),
             ObjectName::Log(number) => write!(f, "{SEGMENTS}{number:06}"),
             ObjectName::WholeLog => f.write_str("log.gz"),
             ObjectName::Manifest => f.write_str("manifest.json"),
@@ -326,6 +359,9 @@ impl FromStr for ObjectName {
     fn from_str(s: &str) -> Result<Self, BadName> {
         let name = match s.split_once('/') {
             Some(("bin", bin)) => ObjectName::Program(bin.parse()?),
+            Some(("blob", sha256)) => ObjectName::Blob(sha256.parse()?),
+            Some(("ref", sha256)) => ObjectName::Reference(sha256.parse()?),
+            Some(("new", sha256)) => ObjectName::Addition(sha256.parse()?),
             Some(("log", number)) => ObjectName::Log(number.parse().map_err(|_| BadName::Form)?),
             None if s == "log.gz" => ObjectName::WholeLog,
             None if s == "manifest.json" => ObjectName::Manifest,
@@ -371,6 +407,14 @@ impl ObjectPath {
     pub fn prefix(&self) -> AttemptPrefix {
         AttemptPrefix { key: self.key.clone(), lease: self.lease.clone() }
     }
+
+    /// The key of its bytes in the store: the path itself, and `blobs/SHA256` for a blob.
+    pub fn location(&self) -> String {
+        match &self.name {
+            ObjectName::Blob(sha256) => blob_path(sha256),
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for ObjectPath {
@@ -392,6 +436,11 @@ impl FromStr for ObjectPath {
 }
 
 serde_as_text!(ObjectPath, BadName);
+
+/// The key of a blob's bytes in the store: `blobs/SHA256`.
+pub fn blob_path(sha256: &Sha256) -> String {
+    format!("{BLOBS}{sha256}")
+}
 
 /// A file of the shared binary cache: `cache/NAME`, in Nix's form. Only the promoter writes it
 /// ([`crate::flow::schedule::promote`]), and only once.

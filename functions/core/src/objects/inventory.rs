@@ -3,12 +3,14 @@
 //!
 //! The file ends with its own checksum, so damage to the inventory is found too.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
 
 use crate::{
-    id::key::{Product, hex},
+    id::key::{Bin, Product, Sha256, hex},
     objects::{
         artifact::{Manifest, ObjectName, Verdict},
         narinfo::Content,
@@ -21,7 +23,8 @@ pub struct Inventory {
     /// The manifest; a catalogue has none.
     #[serde(flatten)]
     pub manifest: Option<Manifest>,
-    /// Objects that are no programs: the log, and a catalogue's files. An earlier version has listed none.
+    /// The stored objects, each once: the contents of programs, the log, and a catalogue's files. Earlier versions listed
+    /// no programs: each was stored under its name.
     #[serde(default)]
     pub objects: Vec<Entry>,
 }
@@ -77,17 +80,30 @@ impl Inventory {
         }
     }
 
-    /// Every object that must be there, beside the inventory itself.
+    /// The object that holds a program's content.
+    pub fn object(&self, bin: &Bin, sha256: &Sha256) -> ObjectName {
+        let listed = self.contents().find(|entry| entry.content.sha256 == *sha256).map(|entry| entry.name.clone());
+        listed.unwrap_or_else(|| ObjectName::Program(bin.clone()))
+    }
+
+    /// The listed contents of programs.
+    fn contents(&self) -> impl Iterator<Item = &Entry> {
+        let holds = |entry: &&Entry| matches!(entry.name, ObjectName::Program(_) | ObjectName::Blob(_));
+        self.objects.iter().filter(holds)
+    }
+
+    /// Every object that must be there, beside the inventory itself; each once.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let listed: HashSet<&Sha256> = self.contents().map(|entry| &entry.content.sha256).collect();
         let programs = self.manifest.iter().flat_map(|manifest| &manifest.programs);
-        let stored = programs.filter_map(|program| match &program.verdict {
-            Verdict::Static { sha256, size, .. } => Some(Entry {
+        let by_name = programs.filter_map(move |program| match &program.verdict {
+            Verdict::Static { sha256, size, .. } if !listed.contains(sha256) => Some(Entry {
                 name: ObjectName::Program(program.bin.clone()),
                 content: Content { sha256: sha256.clone(), size: *size },
             }),
-            Verdict::Refused { .. } => None,
+            _ => None,
         });
-        stored.chain(self.objects.iter().cloned())
+        by_name.chain(self.objects.iter().cloned())
     }
 
     /// The content of one of them.
@@ -141,6 +157,26 @@ mod tests {
         let json = catalogue.to_json().expect("JSON");
         assert_eq!(Inventory::from_json(&json, &Product::Catalogue), Ok(catalogue));
         assert!(Inventory::from_json(&json, &package()).is_err());
+    }
+
+    #[test]
+    fn programs_of_one_content_are_one_listed_object() {
+        let mut inventory = inventory();
+        let sha256: Sha256 = "a".repeat(64).parse().expect("hex");
+        let same = |bin: &str| Program { bin: bin.parse().expect("a name"), ..inventory_program(&inventory) };
+        let names = ["ls", "tree"].map(same);
+        let entry =
+            Entry { name: ObjectName::Blob(sha256.clone()), content: Content { sha256: sha256.clone(), size: 7 } };
+        inventory.manifest.as_mut().expect("a package").programs = names.into();
+        inventory.objects.insert(0, entry);
+        let listed: Vec<_> = inventory.entries().map(|entry| entry.name).collect();
+        assert_eq!(listed, [ObjectName::Blob(sha256.clone()), ObjectName::WholeLog]);
+        let bin = "ls".parse().expect("a name");
+        assert_eq!(inventory.object(&bin, &sha256), ObjectName::Blob(sha256));
+    }
+
+    fn inventory_program(inventory: &Inventory) -> Program {
+        inventory.manifest.as_ref().expect("a package").programs[0].clone()
     }
 
     #[test]

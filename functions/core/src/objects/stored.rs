@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{
-        key::{Rev, Sha256},
+        key::{Bin, Rev, Sha256},
         time::Timestamp,
     },
     objects::{
@@ -87,6 +87,17 @@ pub struct Held {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The blobs that its references keep.
+    pub blobs: Vec<Sha256>,
+}
+
+/// A blob in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBlob {
+    /// Its name.
+    pub sha256: Sha256,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// A nixpkgs that is kept for builders.
@@ -125,6 +136,11 @@ impl Location {
             Location::Store(url) | Location::Cdn(url) => url,
         }
     }
+}
+
+/// The `Content-Disposition` of a file that clients save under a program's name, which contains no quotes.
+pub fn attachment(name: &Bin) -> String {
+    format!("attachment; filename=\"{name}\"")
 }
 
 /// What a redirect is followed with: a presigned URL is for one method.

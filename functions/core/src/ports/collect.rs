@@ -3,10 +3,10 @@
 use std::future::Future;
 
 use crate::{
-    id::key::Rev,
+    id::key::{Rev, Sha256},
     objects::{
         artifact::{AttemptPrefix, CacheName},
-        stored::{Cached, Held, KeptNixpkgs},
+        stored::{Cached, Held, HeldBlob, KeptNixpkgs},
     },
     ports::Unavailable,
 };
@@ -20,7 +20,17 @@ pub trait Collect: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Held>, Unavailable>> + Send;
 
-    /// Removes all that lies in a home. Where it fails, some may be gone.
+    /// Up to `limit` blobs in the order of their names, beginning behind `after`.
+    fn blobs(
+        &self,
+        after: Option<&Sha256>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<HeldBlob>, Unavailable>> + Send;
+
+    /// Removes a blob. One that is gone already is well.
+    fn remove_blob(&self, sha256: &Sha256) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Removes all that lies in a home, but no blob. Where it fails, some may be gone.
     fn remove_prefix(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Every nixpkgs that an operator has put where builders find it.

@@ -4,7 +4,7 @@ use std::{future::Future, ops::Range};
 
 use crate::{
     build::protocol::{Cache, PresignedUpload},
-    id::key::{Rev, Sha256},
+    id::key::{Bin, Rev, Sha256},
     objects::{
         artifact::{AttemptPrefix, ObjectPath},
         narinfo::Content,
@@ -15,8 +15,14 @@ use crate::{
 
 /// Access to objects for answers to clients.
 pub trait Store: Send + Sync {
-    /// A URL of the object that answers GET and HEAD, Range and conditional requests, for a limited time.
-    fn url(&self, path: &ObjectPath, method: Method) -> impl Future<Output = Result<Location, Unavailable>> + Send;
+    /// A URL of the object that answers GET and HEAD, Range and conditional requests, for a limited time. Clients that
+    /// ask the server for a file's name save it as `name`.
+    fn url(
+        &self,
+        path: &ObjectPath,
+        name: &Bin,
+        method: Method,
+    ) -> impl Future<Output = Result<Location, Unavailable>> + Send;
 
     /// A small object's content; `None` if it does not exist.
     fn read(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
@@ -50,7 +56,8 @@ pub trait Inspect: Store {
     fn digest(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Fingerprint>, Unavailable>> + Send;
 }
 
-/// Uploads of objects from builders: each is written once, completely or not at all.
+/// Uploads of objects from builders: each is written once, completely or not at all. A blob is shared by all attempts, and
+/// may be written again, with the content that its name says.
 pub trait Intake: Inspect {
     /// A presigned upload of one object of exactly this size and content, valid for a short time.
     fn grant(

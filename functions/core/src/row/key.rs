@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR · doomed/SYSTEM ·
-//! trash/REV/SYSTEM/ATTR/LEASE · client/CLIENT · keys · limits · pins
+//! trash/REV/SYSTEM/ATTR/LEASE · trash/blob/SHA256 · client/CLIENT · keys · limits · pins
 //! ```
 
 use std::{fmt, str::FromStr};
@@ -10,8 +10,8 @@ use std::{fmt, str::FromStr};
 use crate::{
     id::key::{Attr, BadName, BuildKey, DrvHash, System},
     nixpkgs::served::ServedKey,
-    objects::artifact::AttemptPrefix,
     quota::client::Client,
+    row::Unreferenced,
 };
 
 /// A row's name.
@@ -31,8 +31,8 @@ pub enum RowKey {
     Allowance(Client),
     /// The API keys. There is one such row.
     Keys,
-    /// An unreferenced prefix.
-    Trash(AttemptPrefix),
+    /// An unreferenced prefix or blob.
+    Trash(Unreferenced),
     /// The row of slots, money and pauses. There is one.
     Limits,
     /// The pins. There is one such row.
@@ -47,7 +47,7 @@ impl fmt::Display for RowKey {
             RowKey::Served(asked) => write!(f, "served/{asked}"),
             RowKey::BuildProfile(system, attr) => write!(f, "past/{system}/{attr}"),
             RowKey::FailedDependencies(system) => write!(f, "doomed/{system}"),
-            RowKey::Trash(prefix) => write!(f, "trash/{prefix}"),
+            RowKey::Trash(what) => write!(f, "trash/{what}"),
             RowKey::Allowance(client) => write!(f, "client/{client}"),
             RowKey::Keys => f.write_str("keys"),
             RowKey::Limits => f.write_str("limits"),

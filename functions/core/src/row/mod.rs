@@ -18,7 +18,7 @@ mod trash;
 
 pub use key::RowKey;
 pub use status_index::{Listed, StatusIndex};
-pub use trash::Trash;
+pub use trash::{Trash, Unreferenced};
 
 /// The kinds of rows. The kind is part of a row's key, so its JSON does not repeat it.
 macro_rules! rows {
@@ -87,7 +87,7 @@ rows! {
     Allowance,
     /// The API keys.
     Keys,
-    /// An attempt's prefix that no row needs.
+    /// An attempt's prefix that no row needs, or a blob without a reference.
     Trash,
     /// Slots, budget and pauses.
     Limits,
@@ -106,7 +106,7 @@ impl Row {
             Row::FailedDependencies(failed_dependencies) => RowKey::FailedDependencies(failed_dependencies.system),
             Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
             Row::Keys(_) => RowKey::Keys,
-            Row::Trash(trash) => RowKey::Trash(trash.prefix.clone()),
+            Row::Trash(trash) => RowKey::Trash(trash.what.clone()),
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
         }

@@ -49,6 +49,8 @@ pub(crate) struct Seen {
     pub(crate) claims: Vec<Evaluated>,
     /// The endpoint's answer to them.
     pub(crate) turn: Turn,
+    /// The sha256 of contents that it says it has stored.
+    pub(crate) stored: Vec<binplz_core::id::key::Sha256>,
     /// Uploads whose names begin so are refused.
     pub(crate) refused: Option<&'static str>,
     /// Requests that came while the mode was not [`Mode::Serves`].
@@ -98,6 +100,7 @@ impl Endpoint {
             report: None,
             claims: Vec::new(),
             turn: Turn::Go,
+            stored: Vec::new(),
             refused: None,
             turned_away: 0,
             wrong: Vec::new(),
@@ -125,6 +128,11 @@ impl Endpoint {
     /// Answers that another build has every derivation.
     pub(crate) fn has_all_elsewhere(&self) {
         self.0.change(|seen| seen.turn = Turn::Elsewhere);
+    }
+
+    /// Says that it has stored these contents.
+    pub(crate) fn has_stored(&self, contents: Vec<binplz_core::id::key::Sha256>) {
+        self.0.change(|seen| seen.stored = contents);
     }
 
     /// Refuses objects whose names begin so.
@@ -251,6 +259,7 @@ impl Shared {
                     let grant = |upload: &Upload| PresignedUpload {
                         url: format!("{}/store/{}", self.url, upload.name),
                         headers: vec![("x-granted".into(), upload.name.to_string())],
+                        stored: seen.stored.contains(&upload.sha256),
                     };
                     let grants: Vec<PresignedUpload> = uploads.iter().map(grant).collect();
                     seen.granted.extend(uploads.into_iter().map(|upload| (upload.name.to_string(), upload)));

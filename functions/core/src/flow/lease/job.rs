@@ -1,11 +1,13 @@
 //! A builder's requests while it holds its lease.
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+
 use crate::{
     build::{
         Build, Event, Lease,
-        protocol::{Heartbeat, Job, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Upload},
+        protocol::{Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Upload},
     },
-    flow::{AdvanceError, advance, load_build, operator::pins},
+    flow::{AdvanceError, advance, lease::blob, load_build, operator::pins},
     id::key::{BuildKey, LeaseId, Product, Token},
     nixpkgs::{catalogue, pins::Source},
     objects::{
@@ -15,6 +17,9 @@ use crate::{
     ports::{HasLedger, HasStore, Intake, Ledger, Unavailable},
     telemetry::About,
 };
+
+/// How many uploads of a request are granted concurrently, and how many programs of a report are looked up.
+pub(super) const AT_ONCE: usize = 8;
 
 /// The credentials of a builder's request: its build, its lease, and the lease's token.
 #[derive(Clone, Debug)]
@@ -129,36 +134,44 @@ pub async fn uploads<D: HasLedger + HasStore<Store: Intake>>(
     uploads: &[Upload],
 ) -> Result<Vec<PresignedUpload>, Denied> {
     admit(d, bearer).await?;
-    let job = &d.policy().job;
-    let mut grants = Vec::with_capacity(uploads.len());
+    let has_cache = d.store().cache().await?.is_some();
     for upload in uploads {
-        let most = match (&upload.name, &bearer.key.product) {
-            // So the segments of one lease have a limit together.
-            (ObjectName::Log(number), _) if u64::from(*number) > job.log_segments() => {
-                return Err(Denied::Forbidden("a log has fewer segments"));
-            }
-            (ObjectName::Log(_), _) => LOG_SEGMENT_MAX,
-            (ObjectName::WholeLog, _) => job.log_bytes,
-            (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
-            (ObjectName::Lookup | ObjectName::Details, Product::Catalogue) => catalogue::FILE_MAX,
-            (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),
-            (ObjectName::Plan, _) => return Err(Denied::Forbidden("what may be offered was said before")),
-            (ObjectName::Nar(_) | ObjectName::Narinfo(_), Product::Package(_))
-                if d.store().cache().await?.is_none() =>
-            {
-                return Err(Denied::Forbidden("this service has no cache"));
-            }
-            // The name is the content's hash, so the object that the promoter checked in the quarantine is the one that
-            // it copies.
-            (ObjectName::Nar(sha256), Product::Package(_)) if *sha256 == upload.sha256 => job.cache_bytes,
-            (ObjectName::Narinfo(_), Product::Package(_)) => narinfo::LENGTH_MAX,
-            _ => return Err(Denied::Forbidden("the object is of other work than this")),
-        };
-        if upload.size > most {
-            return Err(Denied::Forbidden("the object is larger than this service stores"));
-        }
-        let path = bearer.prefix().object(upload.name.clone());
-        grants.push(d.store().grant(&path, upload.size, &upload.sha256).await?);
+        allowed(&d.policy().job, &bearer.key.product, has_cache, upload)?;
     }
-    Ok(grants)
+    let grants = stream::iter(uploads.to_vec()).map(|upload| async move {
+        let prefix = bearer.prefix();
+        match upload.name {
+            ObjectName::Program(_) => blob::upload(d, &prefix, &upload).await,
+            name => d.store().grant(&prefix.object(name), upload.size, &upload.sha256).await,
+        }
+    });
+    Ok(grants.buffered(AT_ONCE).try_collect().await?)
+}
+
+/// Whether the builder of a product may store an object.
+fn allowed(job: &JobLimits, product: &Product, has_cache: bool, upload: &Upload) -> Result<(), Denied> {
+    let most = match (&upload.name, product) {
+        // So the segments of one lease have a limit together.
+        (ObjectName::Log(number), _) if u64::from(*number) > job.log_segments() => {
+            return Err(Denied::Forbidden("a log has fewer segments"));
+        }
+        (ObjectName::Log(_), _) => LOG_SEGMENT_MAX,
+        (ObjectName::WholeLog, _) => job.log_bytes,
+        (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
+        (ObjectName::Lookup | ObjectName::Details, Product::Catalogue) => catalogue::FILE_MAX,
+        (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),
+        (ObjectName::Plan, _) => return Err(Denied::Forbidden("what may be offered was said before")),
+        (ObjectName::Nar(_) | ObjectName::Narinfo(_), Product::Package(_)) if !has_cache => {
+            return Err(Denied::Forbidden("this service has no cache"));
+        }
+        // The name is the content's hash, so the object that the promoter checked in the quarantine is the one that
+        // it copies.
+        (ObjectName::Nar(sha256), Product::Package(_)) if *sha256 == upload.sha256 => job.cache_bytes,
+        (ObjectName::Narinfo(_), Product::Package(_)) => narinfo::LENGTH_MAX,
+        _ => return Err(Denied::Forbidden("the object is of other work than this")),
+    };
+    if upload.size > most {
+        return Err(Denied::Forbidden("the object is larger than this service stores"));
+    }
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! The end of a build, reported by its builder or by its launcher.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     build::{
@@ -10,14 +12,18 @@ use crate::{
     },
     flow::{
         AdvanceError, advance, change_limits,
-        lease::job::{Bearer, Denied, admit},
+        lease::{
+            blob,
+            job::{AT_ONCE, Bearer, Denied, admit},
+        },
         ring,
         schedule::failed_dependencies,
     },
-    id::key::{BuildKey, DrvHash, LeaseId, Product},
+    id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
     objects::{
         artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
         inventory::{Entry, Inventory},
+        narinfo::Content,
         stored::Fingerprint,
     },
     ports::{HasBell, HasLedger, HasStore, Inspect, Intake, Unavailable},
@@ -135,7 +141,7 @@ async fn entry<D: HasStore<Store: Intake>>(
     Ok(stored.and_then(Fingerprint::content).map(|content| Entry { name, content }))
 }
 
-/// Writes the inventory of a package if all its programs are stored, and returns the bytes of all of it.
+/// Writes the inventory of a package if all its programs are stored, and returns the bytes that the attempt has added.
 async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manifest: Manifest) -> Result<u64, Denied> {
     let place = |program: &Program| (program.bin.clone(), program.output.clone());
     if !manifest.programs.is_sorted_by(|one, next| place(one) < place(next)) {
@@ -144,21 +150,29 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
     if manifest.programs.len() > PROGRAMS_MAX {
         return Err(Denied::Nonsense("these are more programs than this service stores"));
     }
-    let (mut served, mut bytes) = (0, 0);
+    // Programs of the same content are one object.
+    let mut contents: BTreeMap<(Sha256, u64), Vec<Bin>> = BTreeMap::new();
     for program in &manifest.programs {
         if let Verdict::Static { size, sha256, .. } = &program.verdict {
-            let stored = entry(d, bearer, ObjectName::Program(program.bin.clone())).await?;
-            if stored.is_none_or(|stored| stored.content.size != *size || stored.content.sha256 != *sha256) {
-                return Err(Denied::Nonsense("a program is not in the store"));
-            }
-            served += 1;
-            bytes += size;
+            contents.entry((sha256.clone(), *size)).or_default().push(program.bin.clone());
         }
     }
-    if served == 0 {
+    if contents.is_empty() {
         return Err(Denied::Nonsense("no program is static"));
     }
-    Ok(bytes + store_inventory(d, bearer, Some(manifest), Vec::new()).await?)
+    let prefix = bearer.prefix();
+    let stored = stream::iter(contents).map(|((sha256, size), names)| {
+        let prefix = &prefix;
+        async move { blob::stored(d, prefix, Content { sha256, size }, &names).await }
+    });
+    let stored: Vec<_> = stored.buffered(AT_ONCE).try_collect().await?;
+    let (mut objects, mut bytes) = (Vec::with_capacity(stored.len()), 0);
+    for found in stored {
+        let (entry, added) = found.ok_or(Denied::Nonsense("a program is not in the store"))?;
+        objects.push(entry);
+        bytes += added;
+    }
+    Ok(bytes + store_inventory(d, bearer, Some(manifest), objects).await?)
 }
 
 /// The launcher reports that a lease's task has stopped or never started; `ran`: the charged time, if known. Returns

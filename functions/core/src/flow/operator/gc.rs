@@ -7,6 +7,8 @@
 //! A new reference to a prefix can arise only through the row of its build, which references it since it was made, or
 //! by an older read of that row, and then within the grace period. So a prefix that two runs find unreferenced, a grace
 //! period apart, stays so. A run that dies leaves its work to the next one, and any number may run at once.
+//!
+//! Blobs come last, since the listing of attempts shows their references.
 
 use std::collections::HashSet;
 
@@ -15,9 +17,13 @@ use futures_util::future::try_join_all;
 use crate::{
     flow::{Tries, change_limits, load_limits, operator::pins},
     gc::{self, Census, Fate, Found, Report, Rule, Verdict},
-    objects::{artifact::AttemptPrefix, stored::Held},
+    id::key::Sha256,
+    objects::{
+        artifact::AttemptPrefix,
+        stored::{Held, HeldBlob},
+    },
     ports::{Collect, Deployment, HasLedger, HasStore, Ledger, NotCommitted, Read, Unavailable},
-    row::{Row, RowKey, Swap, Trash, Version},
+    row::{Row, RowKey, Swap, Trash, Unreferenced, Version},
     telemetry::{About, Signal},
 };
 
@@ -41,7 +47,8 @@ pub async fn gc<D: HasLedger + HasStore<Store: Collect>>(d: &D, rehearsal: bool)
         look_again(d).await?
     };
     let (limits, _) = load_limits(d, Read::Consistent).await?;
-    clear_homes(d, &found, &mut report).await?;
+    let referenced = clear_homes(d, &found, &mut report).await?;
+    clear_blobs(d, &found, &referenced, &mut report).await?;
     clear_nixpkgs(d, &mut report).await?;
     clear_cache(d, &mut report).await?;
     if !rehearsal {
@@ -77,8 +84,8 @@ async fn scan<D: HasLedger>(d: &D, mut count: impl FnMut(Row, Version)) -> Resul
 }
 
 async fn remove_rows<D: HasLedger>(d: &D, verdict: Verdict, report: &mut Report) -> Result<(), Unavailable> {
-    for (prefix, version) in verdict.was_needed {
-        remove(d, &RowKey::Trash(prefix), version).await?;
+    for (what, version) in verdict.was_needed {
+        remove(d, &RowKey::Trash(what), version).await?;
     }
     for page in verdict.goes.chunks(AT_ONCE) {
         // A pin that came back needs its builds. The next run starts with the new pins.
@@ -110,19 +117,27 @@ async fn remove<D: HasLedger>(d: &D, key: &RowKey, seen: Version) -> Result<bool
     }
 }
 
-async fn put<D: HasLedger>(d: &D, row: Row, seen: Version) -> Result<(), Unavailable> {
+/// Writes a row; false if it was written since.
+async fn put<D: HasLedger>(d: &D, row: Row, seen: Version) -> Result<bool, Unavailable> {
     match d.ledger().commit(vec![Swap { seen, row }]).await {
-        Ok(()) | Err(NotCommitted::Conflict) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(NotCommitted::Conflict) => Ok(false),
         Err(NotCommitted::Unavailable(error)) => Err(error),
     }
 }
 
+/// Writes the trash row of something that is unreferenced, or to be deleted, as of now.
+async fn put_trash<D: HasLedger>(d: &D, what: Unreferenced, seen: Version) -> Result<bool, Unavailable> {
+    put(d, Row::Trash(Trash { what, since: d.now() }), seen).await
+}
+
+/// Deletes the objects of attempts, and returns the blobs that those of the others keep.
 async fn clear_homes<D: HasLedger + HasStore<Store: Collect>>(
     d: &D,
     found: &Found,
     report: &mut Report,
-) -> Result<(), Unavailable> {
-    let (mut after, mut there) = (None, HashSet::new());
+) -> Result<HashSet<Sha256>, Unavailable> {
+    let (mut after, mut there, mut referenced) = (None, HashSet::new(), HashSet::new());
     loop {
         let page = d.store().prefixes(after.as_ref(), PAGE).await?;
         for some in page.chunks(AT_ONCE) {
@@ -130,8 +145,12 @@ async fn clear_homes<D: HasLedger + HasStore<Store: Collect>>(
                 try_join_all(some.iter().map(|held| clear(d, &held.prefix, found.fate(&held.prefix)))).await?;
             }
             for held in some {
-                tell(d, held, found.fate(&held.prefix), report);
+                let fate = found.fate(&held.prefix);
+                tell(d, held, fate, report);
                 there.insert(held.prefix.clone());
+                if !matches!(fate, Fate::Over(_)) {
+                    referenced.extend(held.blobs.iter().cloned());
+                }
             }
         }
         match page.last() {
@@ -143,10 +162,10 @@ async fn clear_homes<D: HasLedger + HasStore<Store: Collect>>(
         if !report.rehearsal {
             // A run deleted the objects, and died before it removed this row.
             d.ledger().remove_progress(&prefix.lease).await?;
-            remove(d, &RowKey::Trash(prefix), version).await?;
+            remove(d, &RowKey::Trash(Unreferenced::Attempt(prefix)), version).await?;
         }
     }
-    Ok(())
+    Ok(referenced)
 }
 
 async fn clear<D: HasLedger + HasStore<Store: Collect>>(
@@ -154,14 +173,77 @@ async fn clear<D: HasLedger + HasStore<Store: Collect>>(
     prefix: &AttemptPrefix,
     fate: Fate,
 ) -> Result<(), Unavailable> {
+    let trash = Unreferenced::Attempt(prefix.clone());
     match fate {
         Fate::Needed(None) | Fate::Waits(_) => {}
-        Fate::Needed(Some(version)) => drop(remove(d, &RowKey::Trash(prefix.clone()), version).await?),
-        Fate::Unneeded => put(d, Row::Trash(Trash { prefix: prefix.clone(), since: d.now() }), Version(0)).await?,
+        Fate::Needed(Some(version)) => drop(remove(d, &RowKey::Trash(trash), version).await?),
+        Fate::Unneeded => drop(put_trash(d, trash, Version(0)).await?),
         Fate::Over(version) => {
             d.store().remove_prefix(prefix).await?;
             d.ledger().remove_progress(&prefix.lease).await?;
-            remove(d, &RowKey::Trash(prefix.clone()), version).await?;
+            remove(d, &RowKey::Trash(trash), version).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes blobs without references.
+async fn clear_blobs<D: HasLedger + HasStore<Store: Collect>>(
+    d: &D,
+    found: &Found,
+    referenced: &HashSet<Sha256>,
+    report: &mut Report,
+) -> Result<(), Unavailable> {
+    let (mut after, mut there) = (None, HashSet::new());
+    let fate = |blob: &HeldBlob| found.blob(&blob.sha256, referenced.contains(&blob.sha256));
+    loop {
+        let page = d.store().blobs(after.as_ref(), PAGE).await?;
+        for some in page.chunks(AT_ONCE) {
+            if !report.rehearsal {
+                try_join_all(some.iter().map(|blob| clear_blob(d, &blob.sha256, fate(blob)))).await?;
+            }
+            for blob in some {
+                let mut waits = |until| {
+                    report.blobs.waiting += blob;
+                    report.waiting_until = report.waiting_until.max(Some(until));
+                };
+                match fate(blob) {
+                    Fate::Needed(_) => report.blobs.kept += blob,
+                    Fate::Unneeded => waits(d.now() + d.policy().grace),
+                    Fate::Waits(until) => waits(until),
+                    Fate::Over(_) => report.blobs.removed += blob,
+                }
+                there.insert(blob.sha256.clone());
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.sha256.clone()),
+            _ => break,
+        }
+    }
+    for (sha256, version) in found.gone_blobs(&there) {
+        if !report.rehearsal {
+            remove(d, &RowKey::Trash(Unreferenced::Blob(sha256)), version).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn clear_blob<D: HasLedger + HasStore<Store: Collect>>(
+    d: &D,
+    sha256: &Sha256,
+    fate: Fate,
+) -> Result<(), Unavailable> {
+    let trash = Unreferenced::Blob(sha256.clone());
+    match fate {
+        Fate::Needed(None) | Fate::Waits(_) => {}
+        Fate::Needed(Some(version)) => drop(remove(d, &RowKey::Trash(trash), version).await?),
+        Fate::Unneeded => drop(put_trash(d, trash, Version(0)).await?),
+        // The row stays: it keeps new references away until this deletion is certainly over.
+        Fate::Over(version) => {
+            if put_trash(d, trash, version).await? {
+                d.store().remove_blob(sha256).await?;
+            }
         }
     }
     Ok(())

@@ -264,7 +264,7 @@ async fn built<D: HasStore>(
     nix_build: impl Fn(Option<&OutputName>) -> String,
 ) -> Result<(Vec<Program>, About, String), Unavailable> {
     let manifest = manifest_of(d, &build.key, made).await?;
-    let manifest =
+    let (manifest, _) =
         manifest.map_err(|flaw| Unavailable::new("store", format!("the manifest of {} {flaw}", build.key)))?;
     let manifest = manifest.cleaned();
     let all = manifest.by_name();

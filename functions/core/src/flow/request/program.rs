@@ -175,8 +175,8 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
 ) -> Result<Option<RequestOutcome>, Denial> {
     let Resolved { pin, attr, key, .. } = resolved;
     let prefix = made.prefix(key);
-    let manifest = match manifest_of(d, key, made).await? {
-        Ok(manifest) => manifest,
+    let (manifest, inventory) = match manifest_of(d, key, made).await? {
+        Ok(found) => found,
         Err(integrity) => {
             integrity::withdraw(d, key, &integrity::Flaw { object: prefix.object(ObjectName::Manifest), integrity })
                 .await?;
@@ -195,9 +195,9 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
         attr: attr.clone(),
         bin: program.bin.clone(),
         version: manifest.version.clone(),
+        object: prefix.object(inventory.object(&program.bin, &sha256)),
         sha256,
         size,
-        object: prefix.object(ObjectName::Program(program.bin.clone())),
         notes: Notes { output: program.output.clone() },
         stale: false,
         lost: false,
@@ -251,7 +251,7 @@ async fn hit<D: HasLedger + HasStore + HasBell>(
     }
     match d.store().glance(&served.object, &served.content()).await? {
         Integrity::Intact => {
-            let at = egress::counted(d.policy(), d.store().url(&served.object, method).await?);
+            let at = egress::counted(d.policy(), d.store().url(&served.object, &served.bin, method).await?);
             Ok(Some(RequestOutcome::Hit { served, at }))
         }
         flaw => {
