@@ -151,8 +151,9 @@ fn a_part_that_is_damaged_or_missing_costs_its_own_attributes_only() {
     let job = generated(&bench);
     fs::write(bench.set().join("gate"), "").expect("a file");
     let (whole, _) = finished(&bench, &Endpoint::new(job.clone()));
-    let mut kept =
-        killed(&bench, &job, Kept::default(), Point { request: "POST /lease/checkpoint", nth: 80, done: true });
+    // One of the reports is of the top level, and of no further part.
+    let point = Point { request: "POST /lease/checkpoint", nth: 81, done: true };
+    let mut kept = killed(&bench, &job, Kept::default(), point);
     assert_eq!((kept.parts.len(), kept.attrs()), (80, 80));
     let mut damage = |number: usize, damage: &dyn Fn(&mut Vec<u8>)| {
         damage(kept.parts[number].as_mut().expect("a part"));
