@@ -88,6 +88,10 @@ fn progress() -> Value {
     json!({ "phase": "building", "done": 0, "expected": 1, "bytes_fetched": 0, "log_segments": 0 })
 }
 
+fn checkpoint() -> Value {
+    json!({ "parts": 1 })
+}
+
 fn failed() -> Value {
     json!({ "outcome": { "failed": { "kind": "build-failed" } }, "stats": { "derivations": 1, "log_segments": 0 } })
 }
@@ -106,6 +110,7 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
         ("GET", "", &nothing),
         ("POST", "/pulse", &progress()),
         ("POST", "/uploads", &object()),
+        ("POST", "/checkpoint", &checkpoint()),
         ("POST", "/settle", &failed()),
     ] {
         assert_eq!(b.call(method, verb, &a.token, body).status, 401, "{verb} with another's token");
@@ -126,9 +131,10 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
         assert!([200, 400, 403].contains(&status), "{name}: {status}");
         status == 200
     };
-    for name in ["manifest.json", "../../x", "bin/../../hello", "/etc/passwd", "bin/", "log/0"] {
+    for name in ["manifest.json", "../../x", "bin/../../hello", "/etc/passwd", "bin/", "log/0", "partial/000001"] {
         assert!(!allowed(name), "{name}");
     }
+    assert_eq!(a.call("POST", "/checkpoint", &a.token, &checkpoint()).status, 403, "it is for catalogues");
     // Blobs and references to them are the service's.
     for name in ["blob", "ref", "new"] {
         assert!(!allowed(&format!("{name}/{}", "0".repeat(64))), "{name}");
@@ -181,7 +187,13 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
 
 /// `lease`, of `tree`, has lapsed, and its build waits to be tried again.
 pub fn a_lease_that_is_over_is_not_heard(site: &Site, lease: &Lease) {
-    for (verb, body) in [("/settle", failed()), ("/pulse", progress()), ("/uploads", object())] {
+    let calls = [
+        ("/settle", failed()),
+        ("/pulse", progress()),
+        ("/uploads", object()),
+        ("/checkpoint", checkpoint()),
+    ];
+    for (verb, body) in calls {
         assert_eq!(lease.call("POST", verb, &lease.token, &body).status, 409, "{verb}");
     }
     let status = site.status("tree");

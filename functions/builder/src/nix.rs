@@ -3,7 +3,8 @@
 //!
 //! On SIGTERM, Nix kills its builds; after SIGKILL they are orphaned (`sh` and its descendants go on until they end).
 //! So Nix gets SIGTERM when the builder dies, by `setpriv --pdeathsig TERM`, and SIGKILL only five seconds after a
-//! SIGTERM without effect. While the builder lives, it adopts orphans and ends them (`orphans`).
+//! SIGTERM without effect. A Nix that only evaluates has no builds, and may not notice a SIGTERM for hours: it gets
+//! SIGKILL. While the builder lives, it adopts orphans and ends them (`orphans`).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -118,6 +119,7 @@ pub(crate) struct Ran {
 
 /// How to run Nix on this machine.
 pub(crate) struct Nix {
+    /// What sends a signal when the builder dies, if this machine has it; the signal follows.
     wrapper: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     options: Vec<OsString>,
@@ -134,9 +136,9 @@ impl Nix {
         environment.push(("LC_ALL".into(), "C".into()));
         let mut nix =
             Nix { wrapper: Vec::new(), environment, options: Vec::new(), stop, wards: TrackedChildren::default() };
-        let wrapper = ["setpriv", "--pdeathsig", "TERM"].map(OsString::from);
+        let wrapper = ["setpriv", "--pdeathsig"].map(OsString::from);
         let mut probe = nix.command(&wrapper[0]);
-        probe.args(&wrapper[1..]).arg("true").stdout(Stdio::null()).stderr(Stdio::null());
+        probe.args(&wrapper[1..]).args(["TERM", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
         if probe.status().is_ok_and(|status| status.success()) {
             nix.wrapper = wrapper.into();
         }
@@ -171,8 +173,19 @@ impl Nix {
     }
 
     /// A command that runs Nix in its own process group, dies with us, and logs as internal-json.
-    pub(crate) fn child(&self, program: &str, args: &[OsString]) -> Command {
-        let argv: Vec<OsString> = self.wrapper.iter().cloned().chain([program.into()]).collect();
+    fn child(&self, program: &str, args: &[OsString]) -> Command {
+        self.dies_by("TERM", program, args)
+    }
+
+    /// The same of a command that evaluates and builds nothing.
+    pub(crate) fn evaluator(&self, program: &str, args: &[OsString]) -> Command {
+        self.dies_by("KILL", program, args)
+    }
+
+    fn dies_by(&self, signal: &str, program: &str, args: &[OsString]) -> Command {
+        let signal = Some(signal).filter(|_| !self.wrapper.is_empty());
+        let words = signal.into_iter().chain([program]).map(OsString::from);
+        let argv: Vec<OsString> = self.wrapper.iter().cloned().chain(words).collect();
         let mut command = self.command(&argv[0]);
         command
             .args(&argv[1..])

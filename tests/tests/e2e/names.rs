@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use binplz_tests::{
     random::Random,
-    server::{Server, children, demo_set, fresh_set, program, repository},
+    server::{Server, children, demo_set, fresh_set, kill, program, repository},
     site::wait_for,
 };
 
@@ -83,6 +83,37 @@ fn a_set_that_does_its_worst_gets_a_catalogue_of_the_rest_from_a_builder_and_its
         assert_eq!(log.matches(&format!(" x86_64-linux {why}:")).count(), count, "{why}: {log}");
     }
     assert!(server.get("/a0115").text().contains("its evaluation exceeds the memory limit"));
+}
+
+#[test]
+fn a_catalogue_whose_builder_is_killed_leaves_its_top_level_in_use_and_the_next_builder_continues() {
+    // An attribute of a nested set takes some seconds, and then counts as endless.
+    let set = fresh_set(
+        r#"
+  endless = package "endless" {
+    sum = builtins.foldl' (a: _: builtins.foldl' (a: b: a + b) a (builtins.genList (x: x) 100000)) 0 (builtins.genList (x: x) 100000);
+  };
+"#,
+    );
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let limits = ["--names=known", "--attribute-time=5", "--lease=30"];
+    let server = Server::start(set.path(), &dir.path().join("data"), &limits);
+    wait_for("the top level", || {
+        let found = server.send("GET", "/-/search?q=tree", &[("accept", "application/json")], b"").json();
+        (found["incomplete"] == true).then_some(())
+    });
+    let builders = children(server.pid());
+    assert_eq!(builders.len(), 1, "the catalogue's only");
+    kill(builders[0]);
+    assert_eq!(server.status("grep")["package"], "gnugrep");
+    assert_eq!(server.status("games.figlet")["by_attribute"], true);
+    catalogued(&server);
+    let log = log_of_catalogue(&server);
+    let continues = log.lines().find_map(|line| line.split_once("continues with ")?.1.split(' ').next()?.parse().ok());
+    assert!(continues.is_some_and(|attrs: usize| attrs > 20), "{log}");
+    assert!(!log.contains("is not used") && log.contains("lost: failing.endless x86_64-linux endless"), "{log}");
+    assert_eq!(server.status("figlet")["package"], "games.figlet");
+    assert_eq!(server.get("/no-such-thing-exists").status, 404);
 }
 
 /// The log of the only catalogue there is, as an operator reads it.

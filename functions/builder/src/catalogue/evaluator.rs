@@ -150,7 +150,7 @@ impl<'a> Process<'a> {
     /// Starts a process. Whether the set can be evaluated shows with the first attribute.
     pub(crate) fn start(evaluator: &'a Evaluator<'a>, running: &'a Running) -> Result<Process<'a>, Ending> {
         let missing = || Ending::ours("Nix has no pipes");
-        let mut command = evaluator.nix.child("nix", &evaluator.arguments());
+        let mut command = evaluator.nix.evaluator("nix", &evaluator.arguments());
         command.env("XDG_DATA_HOME", evaluator.scratch.dir());
         // Nix reserves up to 384 MiB at first otherwise, also below a lower limit.
         command.env("GC_INITIAL_HEAP_SIZE", (evaluator.limits.memory / 8).to_string());

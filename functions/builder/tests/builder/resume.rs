@@ -176,6 +176,19 @@ fn a_part_that_is_damaged_or_missing_costs_its_own_attributes_only() {
 }
 
 #[test]
+fn an_evaluation_dies_with_a_builder_that_is_killed() {
+    let bench = Bench::new();
+    let endpoint = Endpoint::new(generated(&bench));
+    let builder = bench.start(&endpoint);
+    // What is left is an attribute that does not end.
+    endpoint.wait("the rest", |seen| seen.checkpoints.last().is_some_and(|stored| stored.parts as usize == ATTRS - 1));
+    let evaluators = builder.pid().evaluators();
+    builder.signal(Signal::KILL);
+    assert_eq!(builder.end().0, None);
+    evaluators.iter().for_each(|process| process.wait_gone());
+}
+
+#[test]
 fn the_top_level_is_published_while_nested_sets_are_evaluated() {
     let bench = Bench::new();
     let endpoint = Endpoint::new(generated(&bench));

@@ -324,11 +324,11 @@ fn a_catalogue_that_is_told_to_end_or_takes_too_long_ends_with_all_its_processes
     let mut job = Job { nixpkgs: Nixpkgs::Path(hostile.to_string_lossy().into_owned()), ..bench.job("-catalogue") };
     let endpoint = Endpoint::new(job.clone());
     let builder = bench.start(&endpoint);
-    let nix = builder.pid().evaluation();
+    let evaluators = builder.pid().evaluators();
     builder.signal(Signal::TERM);
     assert_eq!(builder.end(), (Some(0), String::new()));
     assert_eq!(failure(&endpoint).kind, Kind::Interrupted);
-    all_gone(&[nix]);
+    all_gone(&evaluators);
 
     job.limits.seconds = 2;
     let endpoint = Endpoint::new(job);
