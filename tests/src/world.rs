@@ -602,6 +602,7 @@ impl World {
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
             outputs: Vec::new(),
             installed: Vec::new(),
+            archive: None,
             programs: found,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }

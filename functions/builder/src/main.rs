@@ -30,6 +30,7 @@ mod machine;
 mod testimony;
 mod watch;
 
+mod archive;
 mod canary;
 mod closure;
 mod context;

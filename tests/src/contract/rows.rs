@@ -8,6 +8,7 @@ use binplz_core::{
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
@@ -74,7 +75,7 @@ pub fn lease(n: u32, expires: u64) -> Lease {
 
 /// A build in a state.
 pub fn build(key: BuildKey, state: State) -> Row {
-    Row::Build(Build { key, state, history: Vec::new() })
+    Row::Build(Build { state, ..Build::unasked(key) })
 }
 
 /// The `n`th build, queued for `due`.
@@ -205,7 +206,7 @@ fn any_doomed() -> impl Strategy<Value = FailedDependencies> {
         failed.into_iter().fold(FailedDependencies::none(system), |failed_dependencies, (key, failure, attempt)| {
             let since = attempt.ended;
             let history = vec![Attempt { failure: Some(failure.clone()), ..attempt }];
-            let build = Build { key, state: State::Failed { failure, since, until: None }, history };
+            let build = Build { state: State::Failed { failure, since, until: None }, history, ..Build::unasked(key) };
             failed_dependencies.after(&build, since).unwrap_or(failed_dependencies)
         })
     })
@@ -427,11 +428,22 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     )
 }
 
+fn any_partial() -> impl Strategy<Value = Partial> {
+    let published = (any_lease_id(), any::<bool>()).prop_map(|(lease, whole)| Published { lease, whole });
+    let checkpoint = (any_lease_id(), any::<u32>(), any::<u64>()).prop_map(|(lease, parts, bytes)| Checkpoint {
+        lease,
+        parts,
+        bytes,
+    });
+    (option::of(published), option::of(checkpoint))
+        .prop_map(|(published, checkpoint)| Partial { published, checkpoint })
+}
+
 /// Any row.
 pub fn any_row() -> impl Strategy<Value = Row> {
     prop_oneof![
-        4 => (any_key(), any_state(), vec(any_attempt(), 0..9))
-            .prop_map(|(key, state, history)| Row::Build(Build { key, state, history })),
+        4 => (any_key(), any_state(), vec(any_attempt(), 0..9), any_partial())
+            .prop_map(|(key, state, history, partial)| Row::Build(Build { key, state, history, partial })),
         1 => any_derivation().prop_map(Row::Derivation),
         1 => any_past().prop_map(Row::BuildProfile),
         1 => any_doomed().prop_map(Row::FailedDependencies),

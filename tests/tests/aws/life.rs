@@ -133,6 +133,7 @@ async fn a_program_that_nobody_built_is_built_and_served() {
         drv_path: "/nix/store/x-tree.drv".to_owned(),
         outputs: Vec::new(),
         installed: Vec::new(),
+        archive: None,
         programs: vec![Program {
             bin,
             output: None,

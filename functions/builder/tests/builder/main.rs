@@ -2,6 +2,7 @@
 
 mod support;
 
+mod resume;
 mod work;
 
 mod needs;

@@ -68,6 +68,7 @@ impl Set {
             drv_path: String::new(),
             outputs: Vec::new(),
             installed: Vec::new(),
+            archive: None,
             programs: programs.chain(scripts).collect(),
         };
         self.0.built(attr.parse().expect("an attribute"), &manifest);

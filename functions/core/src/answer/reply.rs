@@ -120,7 +120,7 @@ impl Problem {
         let page = || Page {
             state: self.state(),
             sentence: clean_line(&self.sentence, stub::LINE_MAX),
-            search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().to_owned()),
+            search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().into_owned()),
             package: Page::about(asked).package.filter(|_| !unknown),
             choices: self.names.iter().map(Wanted::to_string).collect(),
             // What has cooled down may be requested again.

@@ -134,6 +134,7 @@ mod tests {
             drv_path: "/nix/store/x.drv".to_owned(),
             outputs: Vec::new(),
             installed: Vec::new(),
+            archive: None,
             programs: vec![
                 program(
                     "tree",

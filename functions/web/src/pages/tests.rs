@@ -96,6 +96,7 @@ fn pages(text: &str) -> Vec<String> {
         pin: package.pin.clone(),
         nixpkgs: package.nixpkgs.clone(),
         by_attribute: false,
+        incomplete: false,
         near: false,
         packages: vec![listing],
     };

@@ -13,7 +13,7 @@ use std::{
     sync::OnceLock,
 };
 
-use binplz_core::build::protocol::{Job, JobLimits, Nixpkgs};
+use binplz_core::build::protocol::{Job, JobLimits, Nixpkgs, Resume};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
@@ -128,6 +128,7 @@ impl Bench {
             limits: JobLimits { seconds: 300, silent_seconds: 120, ..JobLimits::default() },
             lease_seconds: 30,
             cache: None,
+            resume: Resume::default(),
         }
     }
 

@@ -23,6 +23,8 @@ binplz() {
     [ ! -e "$file" ] || die "$may"
   fi
   load
+  # An archive is unpacked, not run.
+  case $name in *.tar.gz) self= ;; esac
   if [ "$file" != "$self" ]; then
     say "saved $file"
     note

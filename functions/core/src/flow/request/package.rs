@@ -8,7 +8,11 @@ use crate::{
     flow::{
         load_build, manifest_of,
         operator::pins,
-        request::{catalogue, denial::Denial, search, status},
+        request::{
+            catalogue::{self, Scope},
+            denial::Denial,
+            search, status,
+        },
     },
     id::{
         key::{Attr, Bin, BuildKey, OutputName, PinName, Product, Rev, Sha256, System},
@@ -22,7 +26,7 @@ use crate::{
         served::Notes,
     },
     objects::{
-        artifact::{self, Main, ObjectName, Verdict},
+        artifact::{self, Main, Verdict},
         needs,
     },
     ports::{Catalogue, HasCatalogues, HasLedger, HasStore, Unavailable},
@@ -41,7 +45,7 @@ pub struct Package {
     pub pin: PinName,
     /// From which nixpkgs.
     pub nixpkgs: Rev,
-    /// There is no catalogue yet, so it is unknown whether the package exists.
+    /// The commit's catalogue does not have it and is not complete, so it is unknown whether the package exists.
     pub by_attribute: bool,
     /// What it says of itself.
     #[serde(flatten)]
@@ -173,7 +177,7 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Tar
         _ => (expected(&target, known.main.as_ref(), &known.programs), known.about, nix_build(None)),
     };
     let main = programs.iter().find(|program| program.main).map(|program| program.program.as_str());
-    let name = main.unwrap_or(target.wanted.file_name());
+    let name = main.unwrap_or(known.attr.leaf());
     let wait = !matches!(build.state, State::Ready { .. });
     Ok(Package {
         target: target.to_string(),
@@ -216,36 +220,32 @@ async fn known<D: HasLedger + HasStore + HasCatalogues>(
         programs: Vec::new(),
         refused: None,
     };
-    let open = match names {
-        Names::Attributes => return Ok(nothing(false)),
-        Names::Known | Names::Open => catalogue::open(d, found).await?,
-    };
-    let Some((prefix, catalogue)) = open else { return Ok(nothing(true)) };
-    let entry =
-        catalogue.entry(wanted.attr(), found.system).or_else(|| match catalogue.resolve(wanted, found.system) {
-            Resolution::Found { attr, .. } | Resolution::Refused { attr, .. } => catalogue.entry(&attr, found.system),
+    for opened in catalogue::open(d, found).await? {
+        let resolution = opened.catalogue.resolve(wanted, found.system);
+        let named = |attr: &Attr| opened.catalogue.entry(attr, found.system);
+        let entry = named(wanted.attr()).or_else(|| match &resolution {
+            Resolution::Found { attr, .. } | Resolution::Refused { attr, .. } => named(attr),
             _ => None,
         });
-    let Some(entry) = entry else {
-        if names == Names::Open {
-            return Ok(nothing(false));
+        match (entry.map(|entry| opened.told(entry)), resolution) {
+            (Some(entry), _) => {
+                let about = search::abouts(d, &opened, std::slice::from_ref(&entry)).await.pop();
+                return Ok(PackageFacts {
+                    by_attribute: opened.scope == Scope::Former,
+                    about: about.unwrap_or_default(),
+                    main: entry.main,
+                    programs: entry.programs,
+                    refused: entry.refused.map(|failure| failure.sentence()),
+                    attr: entry.attr,
+                });
+            }
+            (None, _) if opened.scope != Scope::Whole => {}
+            (None, _) if names == Names::Open => return Ok(nothing(false)),
+            (None, Resolution::Unknown { near }) => return Err(Denial::Unknown { wanted: wanted.clone(), near }),
+            (None, _) => return Err(Denial::Unknown { wanted: wanted.clone(), near: Vec::new() }),
         }
-        let near = match catalogue.resolve(wanted, found.system) {
-            Resolution::Unknown { near } => near,
-            _ => Vec::new(),
-        };
-        return Err(Denial::Unknown { wanted: wanted.clone(), near });
-    };
-    let details = prefix.object(ObjectName::Details);
-    let about = search::abouts(d, &details, &catalogue, std::slice::from_ref(&entry)).await.pop();
-    Ok(PackageFacts {
-        by_attribute: false,
-        about: about.unwrap_or_default(),
-        main: entry.main,
-        programs: entry.programs,
-        refused: entry.refused.map(|failure| failure.sentence()),
-        attr: entry.attr,
-    })
+    }
+    Ok(nothing(names != Names::Attributes))
 }
 
 /// The programs that a package should have, before anybody has looked.
