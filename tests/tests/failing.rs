@@ -103,8 +103,9 @@ async fn what_one_package_runs_into_delays_that_package_alone() {
 
 #[tokio::test]
 async fn what_several_unrelated_packages_run_into_pauses_builds_and_no_package_is_blamed() {
-    for kind in of_operator() {
-        let why = Why::after(kind).expect("a reason to pause");
+    // An old Nix fails the builds of one nixpkgs, and pauses nothing.
+    let pausing = of_operator().filter_map(|kind| Some((kind, Why::after(kind)?)));
+    for (kind, why) in pausing {
         let w = with_slots(1);
         run_into(&w, kind, &["tree", "dash", "less"]).await;
         // No request and no look starts anything more, and answers say so.

@@ -4,52 +4,19 @@
 use aws_types::SdkConfig;
 use binplz_core::{
     build::size::Size,
-    flow::operator::pins,
+    flow::operator::{
+        findings::{Finding, State},
+        pins,
+    },
     id::key::System,
     nixpkgs::pins::{Pin, Source},
 };
-use serde::Serialize;
 
 use crate::{causes, images::Images, stack::Stack};
 
-/// The result of one check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The check's name, one or two words.
-    pub check: String,
-    /// The result.
-    pub state: State,
-    /// The result as a sentence.
-    pub told: String,
-    /// The command that fixes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mend: Option<String>,
-}
-
-/// The state of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// The check passed.
-    Ok,
-    /// It must be fixed before the service works.
-    Missing,
-    /// An optional feature is not set up.
-    Optional,
-    /// The check could not be made.
-    Unknown,
-}
-
-impl Finding {
-    fn ok(check: &str, told: impl Into<String>) -> Finding {
-        Finding { check: check.to_owned(), state: State::Ok, told: told.into(), mend: None }
-    }
-    fn missing(check: &str, told: impl Into<String>, mend: impl Into<String>) -> Finding {
-        Finding { check: check.to_owned(), state: State::Missing, told: told.into(), mend: Some(mend.into()) }
-    }
-    fn unknown(check: &str, error: &dyn std::error::Error) -> Finding {
-        Finding { check: check.to_owned(), state: State::Unknown, told: causes(error), mend: None }
-    }
+/// A check that could not be made.
+fn unknown(check: &str, error: &dyn std::error::Error) -> Finding {
+    Finding::unknown(check, causes(error))
 }
 
 /// A quota, by the names of Service Quotas.
@@ -99,7 +66,7 @@ async fn ecs_role(sdk: &SdkConfig) -> Finding {
             let mend = "aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com";
             Finding::missing(CHECK, "ECS has no role in this account (AWSServiceRoleForECS)", mend)
         }
-        Err(error) => Finding::unknown(CHECK, &error),
+        Err(error) => unknown(CHECK, &error),
     }
 }
 
@@ -109,8 +76,8 @@ impl Quota {
         let asked = client.get_service_quota().service_code(self.service).quota_code(self.code).send().await;
         match asked.map(|told| told.quota.and_then(|quota| quota.value)) {
             Ok(Some(have)) => self.judge(have, need),
-            Ok(None) => Finding { state: State::Unknown, ..Finding::ok(self.check, "the quota has no value") },
-            Err(error) => Finding::unknown(self.check, &error),
+            Ok(None) => Finding::unknown(self.check, "the quota has no value"),
+            Err(error) => unknown(self.check, &error),
         }
     }
 
@@ -135,7 +102,7 @@ async fn look_at_stack(sdk: &SdkConfig, name: &str) -> (Finding, Option<Stack>) 
             let told = format!("no stack {name} in this region");
             (Finding::missing(STACK, told, "sam build && sam deploy --guided"), None)
         }
-        Err(error) => (Finding::unknown(STACK, &error), None),
+        Err(error) => (unknown(STACK, &error), None),
     }
 }
 
@@ -167,7 +134,7 @@ impl Stack {
         let (Some(repository), Some(tags)) = (repository, tags) else { return Vec::new() };
         let images = match Images::of(sdk, repository, tags) {
             Ok(images) => images,
-            Err(fault) => return vec![Finding::unknown("image", &fault)],
+            Err(fault) => return vec![unknown("image", &fault)],
         };
         let needed = self.outputs.get("System").and_then(|system| system.parse().ok()).unwrap_or(System::X86_64Linux);
         let mut findings = Vec::new();
@@ -183,7 +150,7 @@ impl Stack {
                         format!("scripts/image push --stack {}   # on a machine of that architecture", self.name),
                     )
                 },
-                Err(error) => Finding::unknown(&check, &error),
+                Err(error) => unknown(&check, &error),
             });
         }
         findings
@@ -193,11 +160,11 @@ impl Stack {
     async fn nixpkgs(&self, sdk: &SdkConfig) -> Vec<Finding> {
         let operating = match self.operating(sdk).await {
             Ok(operating) => operating,
-            Err(fault) => return vec![Finding::unknown("pins", &fault)],
+            Err(fault) => return vec![unknown("pins", &fault)],
         };
         let pins = match pins::load(&operating).await {
             Ok(pins) => pins,
-            Err(error) => return vec![Finding::unknown("pins", &error)],
+            Err(error) => return vec![unknown("pins", &error)],
         };
         let mut findings = Vec::new();
         for (name, Pin { rev, nixpkgs, .. }) in pins.all() {
@@ -214,7 +181,7 @@ impl Stack {
                         mend,
                     )
                 }
-                Err(error) => Finding::unknown(&check, &error),
+                Err(error) => unknown(&check, &error),
             });
         }
         findings

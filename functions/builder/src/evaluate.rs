@@ -12,6 +12,7 @@ use binplz_core::{
         protocol::{Job, Phase},
     },
     id::key::{Attr, OutputName},
+    nixpkgs::nix_version::RequiredNix,
     objects::artifact::Declared,
 };
 use serde::{Deserialize, Deserializer};
@@ -162,7 +163,7 @@ fn arguments(job: &Job, attr: &Attr, set: &Path) -> Vec<OsString> {
 fn package(stdout: &[u8]) -> Result<Package, Ending> {
     let inspection: Inspection = serde_json::from_slice(stdout)
         .map_err(|error| Ending::ours(format!("the result of an evaluation is not JSON: {error}")))?;
-    version::check(&inspection.nix_version)?;
+    RequiredNix::BY_BINPLZ.check(&inspection.nix_version)?;
     if !inspection.exists {
         return Err(Ending::Failed(Failure::new(Kind::NoSuchPackage, "")));
     }
@@ -213,7 +214,7 @@ mod tests {
         assert_eq!(marked("insecure unfree"), Some(Kind::Insecure));
         assert_eq!(marked("unfree"), Some(Kind::Unfree));
         assert_eq!(kind_of(r#"{"exists":false,"nixVersion":"2.8.0"}"#), Some(Kind::NoSuchPackage));
-        assert_eq!(kind_of(r#"{"exists":false,"nixVersion":"2.3.16"}"#), Some(Kind::BuilderError));
+        assert_eq!(kind_of(r#"{"exists":false,"nixVersion":"2.3.16"}"#), Some(Kind::OldNix));
         assert_eq!(kind_of(""), Some(Kind::BuilderError));
     }
 
@@ -225,6 +226,7 @@ mod tests {
             limits: Default::default(),
             lease_seconds: 1,
             cache: None,
+            resume: Default::default(),
         };
         let set = Path::new("/a\" + throw \"b");
         let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"), set);

@@ -40,12 +40,14 @@ mod evaluate;
 mod hand_over;
 mod leftovers;
 mod memory;
+mod needs;
 mod nixpkgs;
 mod offer;
 mod plan;
 mod programs;
 mod realise;
 mod version;
+mod wrapper;
 
 mod work;
 

@@ -12,6 +12,7 @@ use crate::{
     classify::{self, NixExit},
     context::{BuildContext, Ending, finished},
     nix::Exit,
+    version,
     watch::Watch,
 };
 
@@ -38,8 +39,14 @@ pub(crate) fn restricted_to(set: &Path) -> Vec<OsString> {
     options.chain(["-I".into(), found]).collect()
 }
 
-/// Its directory; a tarball is fetched, unless Nix has it.
+/// Its directory; a tarball is fetched, unless Nix has it. Fails if the nixpkgs requires a newer Nix.
 pub(crate) fn directory(context: &BuildContext, nixpkgs: &Nixpkgs) -> Result<PathBuf, Ending> {
+    let set = fetched(context, nixpkgs)?;
+    version::ask_for_nixpkgs(&context.nix, &set)?;
+    Ok(set)
+}
+
+fn fetched(context: &BuildContext, nixpkgs: &Nixpkgs) -> Result<PathBuf, Ending> {
     let (url, nar_hash) = match nixpkgs {
         Nixpkgs::Path(path) => {
             return fs::canonicalize(path)

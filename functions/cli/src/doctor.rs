@@ -1,20 +1,45 @@
-//! `binplz doctor`: checks an AWS account and a stack.
+//! `binplz doctor`: checks an AWS account and a stack, or this machine and the pins of its server.
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+#[cfg(feature = "aws")]
 use binplz_aws::{
-    doctor::{Finding, State, examine},
+    doctor::examine,
     login::{NoLogin, login},
+};
+use binplz_core::{
+    build::protocol::Nixpkgs,
+    flow::operator::{
+        findings::{Finding, State},
+        orders::{Operator, Order},
+    },
+    nixpkgs::pins::Source,
 };
 use clap::Args as ClapArgs;
 use thiserror::Error;
+
+use crate::{
+    nixpkgs::{self, NixpkgsError},
+    socket::Socket,
+};
+
+/// The command that installs a newer Nix.
+const NEWER_NIX: &str = "scripts/setup --nix";
 
 /// The arguments of `binplz doctor`.
 #[derive(ClapArgs)]
 pub(crate) struct Args {
     /// The name of the stack
+    #[cfg(feature = "aws")]
     #[arg(long, default_value = "binplz", value_name = "NAME")]
     stack: String,
+    /// Check this machine and the server with this data directory instead of a stack
+    #[arg(long, value_name = "DIR")]
+    #[cfg_attr(feature = "aws", arg(conflicts_with = "stack"))]
+    data: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -24,6 +49,7 @@ pub(crate) struct Args {
 #[derive(Debug, Error)]
 pub(crate) enum Fatal {
     /// Not logged in.
+    #[cfg(feature = "aws")]
     #[error(transparent)]
     Login(#[from] NoLogin),
     /// The operating system.
@@ -37,7 +63,7 @@ pub(crate) enum Fatal {
 /// [`Fatal`].
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Fatal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(async { Ok::<_, Fatal>(examine(&login().await?, &args.stack).await) })?;
+    let findings = runtime.block_on(findings(args))?;
     if args.json {
         println!("{}", serde_json::json!(findings));
     } else {
@@ -45,6 +71,55 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Fatal> {
     }
     let missing = findings.iter().any(|finding| finding.state == State::Missing);
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn findings(args: &Args) -> Result<Vec<Finding>, Fatal> {
+    match &args.data {
+        Some(data) => Ok(examine_machine(data).await),
+        #[cfg(feature = "aws")]
+        None => Ok(examine(&login().await?, &args.stack).await),
+        #[cfg(not(feature = "aws"))]
+        None => Ok(examine_machine(Path::new(".binplz")).await),
+    }
+}
+
+/// Checks this machine's Nix, also against each pin of its running server.
+async fn examine_machine(data: &Path) -> Vec<Finding> {
+    let mut findings = vec![
+        judge("nix", "Nix is installed and new enough for binplz", nixpkgs::check_nix(), NEWER_NIX),
+        judge(
+            "isolation",
+            "builds cannot read this user's files",
+            nixpkgs::check_builds_are_apart(),
+            "binplz serve --help",
+        ),
+    ];
+    let server = Socket { data: data.to_owned() };
+    let pins = match server.carry_out(Order::Pins).await.and_then(|outcome| outcome.pins()) {
+        Ok(pins) => pins,
+        Err(error) => {
+            findings.push(Finding::unknown("pins", error.to_string()));
+            return findings;
+        }
+    };
+    findings.extend(pins.all().iter().map(|(name, pin)| {
+        let check = format!("nixpkgs {name}");
+        match &pin.nixpkgs {
+            Source::Elsewhere(Nixpkgs::Path(set)) => {
+                let told = format!("Nix is new enough for it ({})", pin.rev);
+                judge(&check, told, nixpkgs::check_nix_for(Path::new(set)), NEWER_NIX)
+            }
+            _ => Finding::unknown(&check, format!("the Nix that it requires is read when it is fetched ({})", pin.rev)),
+        }
+    }));
+    findings
+}
+
+fn judge(check: &str, told: impl Into<String>, found: Result<(), NixpkgsError>, mend: &str) -> Finding {
+    match found {
+        Ok(()) => Finding::ok(check, told),
+        Err(error) => Finding::missing(check, error.to_string(), mend),
+    }
 }
 
 fn line(finding: &Finding) -> String {

@@ -2,7 +2,6 @@
 
 #![expect(clippy::disallowed_macros, reason = "a command prints its answer")]
 
-#[cfg(feature = "aws")]
 mod doctor;
 mod serve;
 
@@ -34,8 +33,7 @@ struct Cli {
 enum Verb {
     /// Run a server on this machine, which builds with the installed Nix and keeps all data in one directory
     Serve(Box<serve::Args>),
-    /// Check an AWS account and a stack, and print what is missing with the command that fixes it
-    #[cfg(feature = "aws")]
+    /// Check an AWS account and a stack, or this machine, and print what is missing with the command that fixes it
     Doctor(doctor::Args),
     /// Manage pins: the Nixpkgs commits that are served, and their names
     Pin(pin::Args),
@@ -63,7 +61,6 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Operate(verb) => operate::run(verb).map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        #[cfg(feature = "aws")]
         Verb::Doctor(args) => doctor::run(&args).map_err(Into::into),
     };
     ended.unwrap_or_else(|why| {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
 };
@@ -14,7 +15,10 @@ use binplz_core::{
         text::clean_line,
         time::Timestamp,
     },
-    nixpkgs::pins::{KEEP, Pin, Pins, Source},
+    nixpkgs::{
+        nix_version::{RequiredNix, TooOld},
+        pins::{KEEP, Pin, Pins, Source},
+    },
     objects::narinfo::StoreDir,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -25,8 +29,8 @@ use rustix::{
 use serde::Deserialize;
 use thiserror::Error;
 
-/// The oldest supported Nix.
-const OLDEST: (u32, u32) = (2, 8);
+/// The most bytes that are read of a nixpkgs' file that names its Nix.
+const REQUIREMENT_MAX: u64 = 64 << 10;
 /// The characters that a file's URL contains unescaped.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
@@ -35,12 +39,12 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 pub(crate) enum NixpkgsError {
     /// No `nix-store` in PATH.
     #[error(
-        "Nix is not installed (nix-store is not in PATH); install it: apt install nix-bin, or https://nixos.org/download"
+        "Nix is not installed (nix-store is not in PATH); install it: scripts/setup --nix, or https://nixos.org/download"
     )]
     NoNix,
     /// Too old.
-    #[error("Nix {0} is too old: binplz needs 2.8 or newer; see https://nixos.org/download")]
-    OldNix(String),
+    #[error(transparent)]
+    OldNix(#[from] TooOld),
     /// Cannot be read as a package set.
     #[error(
         "no package set at {0}: expected a directory with a default.nix, or github:NixOS/nixpkgs/COMMIT (40 hex digits)"
@@ -59,16 +63,32 @@ pub(crate) enum NixpkgsError {
     Pins(String),
 }
 
-/// Checks that Nix is installed and new enough.
+/// Checks that Nix is installed and new enough for binplz.
 ///
 /// # Errors
 /// [`NixpkgsError`].
 pub(crate) fn check_nix() -> Result<(), NixpkgsError> {
-    let told = run("nix-store", &["--version"])?;
-    let version = told.rsplit(' ').next().unwrap_or("").trim().to_owned();
-    let mut numbers = version.split(['.', 'p']).map(|number| number.parse::<u32>().unwrap_or(0));
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found >= OLDEST { Ok(()) } else { Err(NixpkgsError::OldNix(version)) }
+    check_nix_against(RequiredNix::BY_BINPLZ)
+}
+
+/// Checks that Nix is new enough for the nixpkgs in that directory, which this machine is to evaluate.
+///
+/// # Errors
+/// [`NixpkgsError`].
+pub(crate) fn check_nix_for(set: &Path) -> Result<(), NixpkgsError> {
+    check_nix_against(RequiredNix::by_nixpkgs(RequiredNix::FILES.iter().filter_map(|file| text_of(&set.join(file)))))
+}
+
+fn check_nix_against(required: RequiredNix) -> Result<(), NixpkgsError> {
+    Ok(required.check(&run("nix-store", &["--version"])?)?)
+}
+
+/// The beginning of a file, if it is one.
+fn text_of(file: &Path) -> Option<String> {
+    fs::symlink_metadata(file).ok().filter(fs::Metadata::is_file)?;
+    let mut text = Vec::new();
+    fs::File::open(file).ok()?.take(REQUIREMENT_MAX).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Checks that builds run in a sandbox, or as other users: a daemon's, or root's build users.
@@ -141,6 +161,7 @@ impl PinsFile {
             nixpkgs: on_github(&commit.rev, Some(&commit.nar_hash)),
             since: Timestamp(0),
             keep: KEEP,
+            former: Vec::new(),
         };
         let pins = self.pins.iter().map(|(name, commit)| (name.clone(), pin(commit))).collect();
         Pins::new(self.default, pins).map_err(|error| NixpkgsError::Pins(error.to_string()))
@@ -168,6 +189,7 @@ pub(crate) fn named(text: &str) -> Result<Named, NixpkgsError> {
     let name = |name: &str| name.parse().map_err(|why| NixpkgsError::Pins(format!("{name} {why}")));
     let Some(commit) = text.strip_prefix("github:NixOS/nixpkgs/") else {
         let set = snapshot(Path::new(text))?;
+        check_nix_for(Path::new(&set.path))?;
         return Ok(Named { name: name("local")?, source: Nixpkgs::Path(set.path).into(), rev: set.rev });
     };
     let rev: Rev = commit.parse().map_err(|_| NixpkgsError::NoSet(text.to_owned()))?;

@@ -1,6 +1,9 @@
 //! `binplz pin`: the Nixpkgs commits that are served, and their names.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use binplz_core::{
     build::protocol::Nixpkgs,
@@ -177,6 +180,7 @@ impl Named {
                     Some(dir) => nixpkgs::snapshot(dir)?,
                     None => nixpkgs::unpack(&self.url()?, self.known_hash()?.as_deref())?,
                 };
+                nixpkgs::check_nix_for(Path::new(&set.path))?;
                 let rev = self.rev.clone().unwrap_or(set.rev);
                 nixpkgs::keep(&rev, &set.path, &server.data)?;
                 Ok((rev, Nixpkgs::Path(set.path).into()))

@@ -47,14 +47,61 @@ fn without_nix_it_says_how_to_install_it() {
     assert!(said.contains("Nix is not installed") && said.contains("nixos.org/download"), "{said}");
 }
 
-#[test]
-fn an_old_nix_is_told_from_a_new_one() {
+/// A directory whose only program is an old Nix.
+fn old_nix() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let old = dir.path().join("nix-store");
     fs::write(&old, "#!/bin/sh\necho 'nix-store (Nix) 2.7.1'\n").expect("a script");
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    dir
+}
+
+#[test]
+fn an_old_nix_is_told_from_a_new_one() {
+    let dir = old_nix();
     let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", &set()], Some(dir.path()));
-    assert!(said.contains("Nix 2.7.1 is too old: binplz needs 2.8 or newer"), "{said}");
+    assert!(said.contains("binplz needs Nix 2.8 or newer, and Nix 2.7.1 is installed; scripts/setup --nix"), "{said}");
+}
+
+#[test]
+fn a_nixpkgs_that_requires_a_newer_nix_is_told_at_the_start() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let lib = dir.path().join("set/lib");
+    fs::create_dir_all(&lib).expect("a directory");
+    fs::write(lib.join("../default.nix"), "{ ... }: { pkgsStatic = { }; }").expect("a set");
+    fs::write(lib.join("minver.nix"), "\"9.9\"").expect("a file");
+    let set = dir.path().join("set");
+    let said = serve(&["--listen", "127.0.0.1:0", "--nixpkgs", set.to_str().expect("a path")], None);
+    assert!(said.contains("this nixpkgs needs Nix 9.9 or newer, and Nix 2."), "{said}");
+    assert!(said.contains("scripts/setup --nix") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn the_doctor_compares_nix_with_what_each_pin_of_a_server_requires() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    let _server = Server::start(&demo_set(), &data, &[]);
+    let doctor = |path: Option<&Path>| {
+        let mut command = Command::new(program("binplz"));
+        command.args(["doctor", "--json", "--data"]).arg(&data);
+        let out = path.into_iter().fold(&mut command, |command, path| command.env("PATH", path)).output();
+        let out = out.expect("binplz");
+        let found: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let told = |check: &str| {
+            let found = found.as_array().expect("findings").iter().find(|found| found["check"] == check);
+            let found = found.unwrap_or_else(|| panic!("{check} was not checked"));
+            (found["state"].clone(), found["told"].to_string(), found["mend"].clone())
+        };
+        (out.status.success(), told("nix"), told("nixpkgs local"))
+    };
+    let (_, nix, pin) = doctor(None);
+    assert_eq!((nix.0, pin.0), ("ok".into(), "ok".into()));
+    let (success, nix, pin) = doctor(Some(old_nix().path()));
+    assert!(!success);
+    for (state, told, mend) in [nix, pin] {
+        assert!(state == "missing" && told.contains("needs Nix 2.8 or newer, and Nix 2.7.1 is installed"), "{told}");
+        assert_eq!(mend, "scripts/setup --nix");
+    }
 }
 
 #[test]

@@ -46,7 +46,13 @@ impl Store {
                 let content = fs::read(&file).expect("a program");
                 let verdict = match content.starts_with(b"#!") {
                     true => Verdict::Refused { why: Refusal::Script },
-                    false => Verdict::Static { sha256: Sha256::of(&content), size: 1, leftovers: Vec::new() },
+                    false => Verdict::Static {
+                        sha256: Sha256::of(&content),
+                        size: 1,
+                        leftovers: Vec::new(),
+                        needs: None,
+                        unwrapped: false,
+                    },
                 };
                 let output = Some(output.parse().expect("an output"));
                 Found { program: Program { bin: bin.parse().expect("a name"), output, verdict }, file: Some(file) }

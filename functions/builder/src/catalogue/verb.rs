@@ -84,6 +84,7 @@ fn run(options: &Options) -> Result<(), Ending> {
     let nix = Nix::new(std::env::vars_os(), Arc::new(Stop::default()));
     version::ask(&nix)?;
     let nixpkgs = fs::canonicalize(&options.nixpkgs).map_err(|error| at(&options.nixpkgs, &error))?;
+    version::ask_for_nixpkgs(&nix, &nixpkgs)?;
     let beside = nixpkgs.join(DATABASE);
     let recipe = Recipe {
         nixpkgs: nixpkgs.to_str().ok_or_else(|| Ending::ours("the path of nixpkgs is not valid UTF-8"))?.to_owned(),
@@ -96,7 +97,7 @@ fn run(options: &Options) -> Result<(), Ending> {
         programs: options.programs.clone().or(beside.exists().then_some(beside)),
         built: options.built.as_deref().map_or(Ok(Vec::new()), read_builds).map_err(Ending::ours)?,
     };
-    let files = make(&recipe, &nix, &|said| eprintln!("{said}"), &mut |_| ())?;
+    let files = make(&recipe, &nix, &[], &mut (), &|said| eprintln!("{said}"), &mut |_| ())?;
     put(&options.out.join("details"), &files.details)?;
     put(&options.out.join("lookup"), &files.lookup)?;
 

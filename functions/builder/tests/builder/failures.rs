@@ -278,8 +278,10 @@ fn a_package_set_that_can_not_be_had_is_no_fault_of_the_package() {
 #[test]
 fn a_machine_without_nix_or_with_an_old_one_says_so() {
     let bench = Bench::new();
-    for (nix, says) in [(None, "Nix is not installed"), (Some("nix-store (Nix) 2.3.16"), "Nix 2.8 or newer is needed")]
-    {
+    for (nix, kind, says) in [
+        (None, Kind::BuilderError, "Nix is not installed"),
+        (Some("nix-store (Nix) 2.3.16"), Kind::OldNix, "binplz needs Nix 2.8 or newer, and Nix 2.3.16 is installed"),
+    ] {
         let path = tempfile::tempdir().expect("a directory");
         if let Some(version) = nix {
             let program = path.path().join("nix-store");
@@ -290,9 +292,37 @@ fn a_machine_without_nix_or_with_an_old_one_says_so() {
         let builder = bench.builder(&endpoint).env("PATH", path.path()).output().expect("the builder starts");
         assert_eq!(builder.status.code(), Some(0));
         let failure = failure(&endpoint);
-        assert_eq!(failure.kind, Kind::BuilderError);
+        assert_eq!(failure.kind, kind);
         assert!(failure.detail.as_ref().is_some_and(|detail| detail.contains(says)), "{failure:?}");
     }
+}
+
+/// The set of a bench, which no Nix of today is new enough for.
+fn needs_a_newer_nix(bench: &Bench) {
+    fs::create_dir(bench.set().join("lib")).expect("a directory");
+    fs::write(bench.set().join("lib/minver.nix"), "# The oldest Nix\n\"9.9\"\n").expect("a file");
+}
+
+#[test]
+fn a_nixpkgs_that_requires_a_newer_nix_is_not_evaluated_and_no_package_is_blamed() {
+    for product in ["good", "missing", "-catalogue"] {
+        let bench = Bench::new();
+        needs_a_newer_nix(&bench);
+        let endpoint = bench.work(bench.job(product));
+        let said = "the installed Nix is too old: this nixpkgs needs Nix 9.9 or newer, and Nix 2.";
+        assert_failed(&endpoint, Kind::OldNix, Next::Mended, said);
+        assert!(failure(&endpoint).sentence().contains("scripts/setup --nix"), "{product}");
+    }
+}
+
+#[test]
+fn a_requirement_is_read_of_small_files_only_and_a_nixpkgs_may_have_none() {
+    let bench = Bench::new();
+    let lib = bench.set().join("lib");
+    fs::create_dir(&lib).expect("a directory");
+    std::os::unix::fs::symlink("/dev/zero", lib.join("minver.nix")).expect("a link");
+    fs::write(lib.join("minfeatures.nix"), format!("{}\"9.9\"", "\n".repeat(1 << 20))).expect("a file");
+    assert_eq!(failure(&bench.work(bench.job("missing"))).kind, Kind::NoSuchPackage);
 }
 
 #[test]

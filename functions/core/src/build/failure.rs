@@ -84,6 +84,8 @@ pub enum Kind {
     Sandbox,
     /// The builder's image does not exist, or may not be read.
     NoImage,
+    /// The builder's Nix is older than this nixpkgs, or binplz, requires. Builds of other nixpkgs may still succeed.
+    OldNix,
 }
 
 /// The class of a failure, which decides about a retry.
@@ -103,7 +105,7 @@ pub enum Class {
 
 impl Kind {
     /// All kinds, for tests and tables.
-    pub const ALL: [Kind; 31] = [
+    pub const ALL: [Kind; 32] = [
         Kind::NoSuchPackage,
         Kind::EvaluationError,
         Kind::Broken,
@@ -135,6 +137,7 @@ impl Kind {
         Kind::Signature,
         Kind::Sandbox,
         Kind::NoImage,
+        Kind::OldNix,
     ];
 
     /// The name in JSON.
@@ -171,6 +174,7 @@ impl Kind {
             Kind::Signature => "signature",
             Kind::Sandbox => "sandbox",
             Kind::NoImage => "no-image",
+            Kind::OldNix => "old-nix",
         }
     }
 
@@ -185,7 +189,7 @@ impl Kind {
                 Class::Transient
             }
             OutOfMemory | DiskFull => Class::TransientLarger,
-            Signature | Sandbox | NoImage => Class::Operator,
+            Signature | Sandbox | NoImage | OldNix => Class::Operator,
         }
     }
 
@@ -228,6 +232,7 @@ impl Kind {
             Kind::Sandbox => "the build sandbox is not set up",
             Kind::NoMachine => "no builder of this service can build it",
             Kind::NoImage => "the builder's image could not be pulled",
+            Kind::OldNix => "the installed Nix is too old",
         }
     }
 }

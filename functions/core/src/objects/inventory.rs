@@ -136,7 +136,16 @@ mod tests {
             installed: Vec::new(),
             archive: None,
             programs: vec![
-                program("tree", Verdict::Static { sha256: content.sha256.clone(), size: 7, leftovers: Vec::new() }),
+                program(
+                    "tree",
+                    Verdict::Static {
+                        sha256: content.sha256.clone(),
+                        size: 7,
+                        leftovers: Vec::new(),
+                        needs: None,
+                        unwrapped: false,
+                    },
+                ),
                 program("script", Verdict::Refused { why: Refusal::Script }),
             ],
         };

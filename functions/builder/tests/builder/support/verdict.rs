@@ -3,13 +3,12 @@
 use binplz_core::{
     build::{
         Build, Event, State, Step, apply,
-        failure::{Failure, Kind},
+        failure::{Class, Failure, Kind},
         policy::Policy,
         protocol::{Job, Outcome, Stats},
         size::Size,
     },
     id::{key::LeaseId, time::Timestamp},
-    quota::limits::Why,
 };
 
 use super::endpoint::Endpoint;
@@ -19,7 +18,7 @@ use super::endpoint::Endpoint;
 pub(crate) enum Next {
     /// None, until an operator retries it.
     Nothing,
-    /// The same attempt again, once an operator has fixed the cause, which would fail every other build too.
+    /// The same attempt again, later: only an operator can fix the cause.
     Mended,
     /// Another attempt, on the same kind of machine.
     Again,
@@ -66,9 +65,9 @@ fn next_after(job: &Job, failure: &Failure) -> Next {
     let settle = Event::Settle { id: lease('1'), end: Err(failure.clone()), stats: Stats::default() };
     let settled = step(&claimed, &settle, now);
     let State::Queued { due, attempt, .. } = settled.state else { return Next::Nothing };
-    match (Why::after(failure.kind), attempt) {
-        (Some(_), 1) => return Next::Mended,
-        (None, 2) => assert!(due > now, "it waits before it tries again"),
+    match (failure.kind.class(), attempt) {
+        (Class::Operator, 1) => return Next::Mended,
+        (Class::Transient | Class::TransientLarger, 2) => assert!(due > now, "it waits before it tries again"),
         other => panic!("{other:?}"),
     }
     let (first, second) = (policy.size, step(&settled, &claim('2'), due).lease().expect("a claim").size);

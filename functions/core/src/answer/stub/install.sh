@@ -31,6 +31,7 @@ binplz() {
   *":$dir:"*) ;;
   *) say "$dir is not on your PATH; add it with: export PATH=\"$dir:\$PATH\"" ;;
   esac
+  note
 }
 
 # Puts the archive's share/ beside $dir.

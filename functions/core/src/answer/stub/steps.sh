@@ -104,6 +104,16 @@ nap() {
   [ "$hush" ] || printf '\r\033[K' >&2
 }
 
+# Prints what the service says of the program ($rest), once it is in $file.
+note() {
+  # The name matters, and the file has it.
+  case $rest in "keep the name ${file##*/}:"*)
+    case $rest in *'; '*) rest=${rest#*; } ;; *) rest='' ;; esac
+    ;;
+  esac
+  [ -z "$rest" ] || say "${file##*/}: $rest"
+}
+
 # FILE: whether it is the program.
 right() {
   is=$(sum <"$1")

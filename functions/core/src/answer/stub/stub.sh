@@ -27,7 +27,9 @@ binplz() {
   case $name in *.tar.gz) self= ;; esac
   if [ "$file" != "$self" ]; then
     say "saved $file"
+    note
     exit
   fi
+  note
   exec "$called" "$@"
 }

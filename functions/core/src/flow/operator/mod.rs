@@ -1,7 +1,9 @@
-//! Flows of an operator: orders, inspection, catalogues in numbers, pins, API keys, cost, garbage collection, pause and cancel.
+//! Flows of an operator: orders, findings, inspection, catalogues in numbers, pins, API keys, cost, garbage collection, pause
+//! and cancel.
 
 pub mod census;
 pub mod cost;
+pub mod findings;
 pub mod gc;
 pub mod inspect;
 pub(crate) mod keys;

@@ -10,7 +10,7 @@ use crate::{
             charge::Charge,
             denial::Denial,
             outcome::RequestOutcome,
-            resolve::{self, Resolved},
+            resolve::{self, Basis, Resolved},
             status,
         },
         ring,
@@ -18,7 +18,7 @@ use crate::{
         startable,
     },
     id::{
-        key::{Attr, Bin, OutputName, Sha256},
+        key::{Attr, Bin, Sha256},
         target::{PinRef, Target, Wanted},
     },
     nixpkgs::served::{Notes, Served, ServedKey},
@@ -99,8 +99,8 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     method: Method,
     starts: Option<&Asker<'_>>,
 ) -> Result<RequestOutcome, Denial> {
-    let by_attribute = resolved.by_attribute;
-    if by_attribute && starts.is_some() {
+    let by_attribute = resolved.basis.is_guess();
+    if resolved.basis != Basis::Complete && starts.is_some() {
         catalogue::ask_beside(d, &resolved.key).await;
     }
     let (build, _) = load_build(d, &resolved.key).await?;
@@ -183,7 +183,7 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
             return Ok(None);
         }
     };
-    let File { name, sha256, size, output } = file(&target.wanted, attr, &manifest)?;
+    let File { name, sha256, size, notes } = file(&target.wanted, attr, &manifest)?;
     let served = Served {
         asked: ServedKey::of(target, d.system()),
         pin: pin.clone(),
@@ -194,10 +194,14 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
         version: manifest.version.clone(),
         sha256,
         size,
-        notes: Notes { output },
+        notes,
         stale: false,
         lost: false,
     };
+    // A row would keep the meaning of a name that is resolved anew until its catalogue is complete.
+    if resolved.is_provisional(&target.wanted) {
+        return hit(d, served, method).await;
+    }
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
         // Another request has written it; the program found stands either way.
         Ok(()) | Err(NotCommitted::Conflict) => {}
@@ -213,7 +217,7 @@ struct File {
     name: Bin,
     sha256: Sha256,
     size: u64,
-    output: Option<OutputName>,
+    notes: Notes,
 }
 
 /// The file that a target means.
@@ -222,13 +226,13 @@ fn file(wanted: &Wanted, attr: &Attr, manifest: &Manifest) -> Result<File, Denia
         let (Some(Archive { sha256, size }), Ok(name)) = (&manifest.archive, wanted.file_name().parse()) else {
             return Err(Denial::NoArchive(attr.clone()));
         };
-        return Ok(File { name, sha256: sha256.clone(), size: *size, output: None });
+        return Ok(File { name, sha256: sha256.clone(), size: *size, notes: Notes::default() });
     }
     let program = choose(wanted, attr, manifest)?;
-    let (name, output) = (program.bin.clone(), program.output.clone());
+    let (name, notes) = (program.bin.clone(), Notes::of(manifest, program));
     match &program.verdict {
-        Verdict::Static { sha256, size, .. } => Ok(File { name, sha256: sha256.clone(), size: *size, output }),
-        Verdict::Refused { why } => Err(Denial::NotStatic(attr.clone(), name, *why)),
+        Verdict::Static { sha256, size, .. } => Ok(File { name, sha256: sha256.clone(), size: *size, notes }),
+        Verdict::Refused { why } => Err(Denial::NotStatic(attr.clone(), name, why.clone())),
     }
 }
 
