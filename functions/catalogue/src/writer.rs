@@ -44,7 +44,8 @@ pub struct Writer {
     rev: Rev,
     packages: BTreeMap<Attr, Told>,
     database: BTreeMap<Attr, BTreeSet<Bin>>,
-    built: BTreeMap<Attr, Programs>,
+    /// With the main program, if it has one.
+    built: BTreeMap<Attr, (Programs, Option<Bin>)>,
 }
 
 /// The evaluations of an attribute.
@@ -135,9 +136,13 @@ impl Writer {
 
     /// Adds a build made here: the package has exactly these programs, which overrides the database.
     pub fn built(&mut self, attr: Attr, manifest: &Manifest) {
-        let programs = manifest.programs.iter();
+        let programs = manifest.by_name().into_iter();
         let programs = programs.map(|one| (one.bin.clone(), matches!(one.verdict, Verdict::Static { .. })));
-        self.built.insert(attr, programs.collect());
+        let main = match manifest.main(attr.leaf()) {
+            Main::Program(program) => Some(program.bin.clone()),
+            Main::Many | Main::Missing(_) | Main::None => None,
+        };
+        self.built.insert(attr, (programs.collect(), main));
     }
 
     /// The files.
@@ -153,8 +158,10 @@ impl Writer {
             let inherited = || told.drvs().find_map(|drv| by_drv.get(&drv)).cloned();
             let built = built.remove(&attr);
             let requested = built.is_some();
+            // A build knows which outputs Nix installs, and so which program is the only one of these.
+            let (built, main_of_build) = built.unzip();
             let programs = built.or(listed).or_else(inherited).unwrap_or_default();
-            let main = main(&attr, &told.about, &programs);
+            let main = main(&attr, &told.about, &programs).or(main_of_build.flatten());
             known.push(PackageRecord { attr, told, programs, main, requested });
         }
         layout::files(rev, &known)
@@ -170,7 +177,7 @@ fn from_database(programs: BTreeSet<Bin>) -> Programs {
 fn programs_by_drv(
     packages: &BTreeMap<Attr, Told>,
     database: &BTreeMap<Attr, BTreeSet<Bin>>,
-    built: &BTreeMap<Attr, Programs>,
+    built: &BTreeMap<Attr, (Programs, Option<Bin>)>,
 ) -> BTreeMap<DrvHash, Programs> {
     let mut by_drv = BTreeMap::new();
     for (attr, programs) in database {
@@ -178,7 +185,7 @@ fn programs_by_drv(
             by_drv.entry(drv).or_insert_with(|| from_database(programs.clone()));
         }
     }
-    for (attr, programs) in built {
+    for (attr, (programs, _)) in built {
         by_drv.extend(packages.get(attr).into_iter().flat_map(Told::drvs).map(|drv| (drv, programs.clone())));
     }
     by_drv

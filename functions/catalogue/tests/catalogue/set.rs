@@ -50,7 +50,20 @@ impl Set {
     }
 
     /// A build's manifest: static programs, and scripts.
-    pub(crate) fn built(mut self, attr: &str, programs: &[&str], scripts: &[&str]) -> Set {
+    pub(crate) fn built(self, attr: &str, programs: &[&str], scripts: &[&str]) -> Set {
+        let programs: Vec<_> = programs.iter().map(|bin| (*bin, None)).collect();
+        self.built_with_outputs(attr, &programs, scripts, &[])
+    }
+
+    /// The same, of a package with several outputs: each program with its output, and the outputs that Nix installs.
+    pub(crate) fn built_with_outputs(
+        mut self,
+        attr: &str,
+        programs: &[(&str, Option<&str>)],
+        scripts: &[&str],
+        installed: &[&str],
+    ) -> Set {
+        let output = |name: &str| name.parse().expect("an output");
         let verdict = || Verdict::Static {
             sha256: "0".repeat(64).parse().expect("hex"),
             size: 1,
@@ -58,16 +71,19 @@ impl Set {
             needs: None,
             unwrapped: false,
         };
-        let program = |bin: &&str, verdict| Program { bin: bin.parse().expect("a program"), output: None, verdict };
-        let programs = programs.iter().map(|bin| program(bin, verdict()));
-        let scripts = scripts.iter().map(|bin| program(bin, Verdict::Refused { why: Refusal::Script }));
+        let program = |bin: &str, of: Option<&str>, verdict| {
+            let bin = bin.parse().expect("a program");
+            Program { bin, output: of.map(output), verdict }
+        };
+        let programs = programs.iter().map(|(bin, of)| program(bin, *of, verdict()));
+        let scripts = scripts.iter().map(|bin| program(bin, None, Verdict::Refused { why: Refusal::Script }));
         let manifest = Manifest {
             pname: attr.to_owned(),
             version: "1".to_owned(),
             declared: Declared::default(),
             drv_path: String::new(),
             outputs: Vec::new(),
-            installed: Vec::new(),
+            installed: installed.iter().map(|name| output(name)).collect(),
             archive: None,
             programs: programs.chain(scripts).collect(),
         };

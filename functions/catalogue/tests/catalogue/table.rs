@@ -135,6 +135,17 @@ fn then_the_same_name_then_the_most_requested_then_the_least_nested_then_the_fir
 }
 
 #[test]
+fn the_only_program_that_nix_installs_is_the_main_one_though_other_outputs_have_more() {
+    let programs = [("nc", Some("nc")), ("ocspcheck", Some("bin")), ("openssl", Some("bin"))];
+    let set = Set::new()
+        .package("netcat", None)
+        .built_with_outputs("netcat", &programs, &[], &["nc"])
+        .package("libressl", None)
+        .built_with_outputs("libressl", &programs, &[], &["bin"]);
+    holds(set, &[("netcat", "=netcat/nc"), ("libressl", "300 libressl: nc ocspcheck openssl")]);
+}
+
+#[test]
 fn what_can_not_be_built_here_yields_to_what_can() {
     let lookup = Set::new()
         .refused("aaa", Some("aaa"), Obstacle::Broken, None)

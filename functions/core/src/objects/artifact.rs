@@ -9,7 +9,7 @@ use crate::{
         key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, OutputName, Rev, Sha256, StoreHash, serde_as_text},
         text::clean_line,
     },
-    objects::needs::{NEEDS_MAX, Need},
+    objects::needs::{self, Need},
 };
 
 /// The manifest of one build: `manifest.json` beside its programs. A package may ship hundreds of programs, so this
@@ -186,7 +186,7 @@ impl Manifest {
     pub fn cleaned(mut self) -> Manifest {
         for program in &mut self.programs {
             if let Verdict::Static { needs: Some(needs), .. } = &mut program.verdict {
-                *needs = needs.drain(..).take(NEEDS_MAX).map(Need::cleaned).collect();
+                *needs = needs::cleaned(std::mem::take(needs));
             }
         }
         Manifest {

@@ -14,6 +14,8 @@ use crate::id::text::clean_line;
 const TEXT_MAX: usize = 256;
 /// The most requirements of a program.
 pub const NEEDS_MAX: usize = 8;
+/// The most bytes of all of them together, so that a served row stays below 4 KB, which is one read.
+const BYTES_MAX: usize = 1500;
 
 /// A requirement of a program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,8 +90,7 @@ impl Data {
 
 impl Need {
     /// The same with all foreign text sanitised.
-    #[must_use]
-    pub fn cleaned(self) -> Need {
+    fn cleaned(self) -> Need {
         let clean = |text: String| clean_line(&text, TEXT_MAX);
         match self {
             Need::Data { data, path, settable } => Need::Data { data, path: clean(path), settable },
@@ -137,6 +138,21 @@ impl Need {
         };
         self.remedy().map_or(sentence.clone(), |remedy| format!("{sentence}: set {remedy}"))
     }
+}
+
+/// Requirements from a builder, sanitised; those that are too many or too long are left out.
+pub fn cleaned(needs: Vec<Need>) -> Vec<Need> {
+    let mut room = BYTES_MAX;
+    let fits = |need: &Need| {
+        let length = match need {
+            Need::Data { path, .. } | Need::Program { path } => path.len(),
+            Need::Variable { name, value } => name.len() + value.len(),
+        };
+        let left = room.checked_sub(length);
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    needs.into_iter().map(Need::cleaned).filter(fits).take(NEEDS_MAX).collect()
 }
 
 /// A store path without the store and the hash: `vim-9.1/share/vim`.
@@ -225,6 +241,16 @@ mod tests {
              that are not included (vim-9.1/share/vim); it runs programs that are not included (git-2/libexec/git-core); its \
              wrapper is not included: set GREETING=\"good\\"
         );
+    }
+
+    #[test]
+    fn what_a_builder_reports_is_clean_and_short() {
+        let long = |n: usize| Need::Variable { name: format!("V{n}\u{1b}[2J\n"), value: "\u{10348}".repeat(90) };
+        let kept = cleaned(needs().into_iter().chain((0..100).map(long)).collect());
+        assert_eq!(kept[..5], needs());
+        assert!(kept.len() <= NEEDS_MAX && kept.len() > 5);
+        let json = serde_json::to_string(&kept).expect("JSON");
+        assert!(json.len() < 2500 && !json.contains("\\u001b") && !json.contains("\\n"), "{json}");
     }
 
     #[test]
