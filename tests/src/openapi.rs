@@ -25,6 +25,7 @@ fn operations(path: &str) -> Option<&'static Value> {
         ["-", page @ ("search" | "builds" | "health")] => format!("/-/{page}"),
         ["-", "p", _, ..] => "/-/p/{attr}".to_owned(),
         ["-", "wait", _, _, ..] => "/-/wait/{hop}/{target}".to_owned(),
+        ["-", "archive", _] => "/-/archive/{package}".to_owned(),
         ["-", page @ ("status" | "log" | "build" | "install"), _, ..] => format!("/-/{page}/{{target}}"),
         ["-", ..] => return None,
         [_] => "/{name}".to_owned(),

@@ -590,7 +590,8 @@ impl World {
             if !grants[0].stored {
                 self.store.upload(&grants[0], content).await;
             }
-            found.push(Program { bin, output: None, verdict: Verdict::Static { sha256, size, leftovers: Vec::new() } });
+            let verdict = Verdict::Static { sha256, size, leftovers: Vec::new(), needs: None, unwrapped: false };
+            found.push(Program { bin, output: None, verdict });
         }
         // What it has claimed, if it has.
         let held = self.build_of(&bearer.key).await.lease().and_then(|lease| lease.derivation.clone());
@@ -601,6 +602,7 @@ impl World {
             drv_path: held.map_or("/nix/store/x.drv".to_owned(), |held| format!("/nix/store/{held}-x.drv")),
             outputs: Vec::new(),
             installed: Vec::new(),
+            archive: None,
             programs: found,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }

@@ -184,6 +184,7 @@ impl Settings {
                 cache_bytes: self.number("BINPLZ_CACHE_BYTES", job.cache_bytes)?,
                 attribute_seconds: self.number("BINPLZ_ATTRIBUTE_SECONDS", job.attribute_seconds)?,
                 attribute_bytes: self.number("BINPLZ_ATTRIBUTE_BYTES", job.attribute_bytes)?,
+                ..job
             },
             slots: self.number("BINPLZ_SLOTS", 4)?,
             budget: Some(Micros(budget.saturating_mul(1_000_000))),

@@ -201,6 +201,10 @@ impl Intake for S3Store {
         self.objects.signed("GET", &nixpkgs_path(rev), &[], &[], URL_LIFE)
     }
 
+    async fn source(&self, path: &ObjectPath) -> Result<String, Unavailable> {
+        self.objects.signed("GET", &path.to_string(), &[], &[], URL_LIFE)
+    }
+
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         let checksum = checksum_of(&content);
         // An earlier write whose reply was lost may have stored the same content.
@@ -213,6 +217,10 @@ impl Intake for S3Store {
 
     async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         self.remove_below(&prefix.segments()).await
+    }
+
+    async fn remove_partial(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.remove_below(&prefix.partial()).await
     }
 
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {

@@ -17,6 +17,7 @@ use binplz_core::{
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Phase, Progress, Stats},
@@ -28,7 +29,7 @@ use binplz_core::{
         time::Timestamp,
     },
     nixpkgs::{
-        pins::{Change, Pins, Source},
+        pins::{Change, Pin, Pins, Source},
         served::{Notes, Served},
     },
     objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
@@ -81,7 +82,7 @@ fn drv() -> DrvHash {
 /// A build whose only attempt left its derivation to another build.
 fn left(state: State) -> Row {
     let left = history().into_iter().map(|attempt| Attempt { failure: None, left: Some(drv()), ..attempt });
-    Row::Build(Build { key: key(), state, history: left.collect() })
+    Row::Build(Build { state, history: left.collect(), ..Build::unasked(key()) })
 }
 
 /// An attempt on a larger machine, after one on a machine of unusual size.
@@ -89,11 +90,12 @@ fn larger() -> Row {
     let size = |text: &str| text.parse().expect("a size");
     let mut history = history();
     history[0].size = size("8192/16384/50");
-    Row::Build(Build { key: key(), state: State::Building(Lease { size: size("8192/32768/50"), ..lease() }), history })
+    let state = State::Building(Lease { size: size("8192/32768/50"), ..lease() });
+    Row::Build(Build { state, history, ..Build::unasked(key()) })
 }
 
 fn build(state: State) -> Row {
-    Row::Build(Build { key: key(), state, history: history() })
+    Row::Build(Build { state, history: history(), ..Build::unasked(key()) })
 }
 
 fn made(borrowed: Option<Borrowed>) -> Made {
@@ -103,6 +105,23 @@ fn made(borrowed: Option<Borrowed>) -> Made {
 fn catalogue() -> Row {
     let key = BuildKey { product: Product::Catalogue, ..key() };
     Row::Build(Build { state: State::Ready(made(None)), ..Build::unasked(key) })
+}
+
+/// A catalogue under way: an earlier attempt has published its top level, and this one has stored a checkpoint.
+fn partial_catalogue() -> Row {
+    let Row::Build(Build { key, .. }) = catalogue() else { panic!("a build") };
+    let published = Some(Published { lease: id('a'), whole: false });
+    let checkpoint = Some(Checkpoint { lease: id('b'), parts: 3, bytes: 123_456 });
+    let partial = Partial { published, checkpoint };
+    Row::Build(Build { state: State::Building(lease()), partial, ..Build::unasked(key) })
+}
+
+/// A catalogue that is made anew, while the earlier one stays in use.
+fn catalogue_made_anew() -> Row {
+    let Row::Build(Build { key, .. }) = catalogue() else { panic!("a build") };
+    let published = Some(Published { lease: id('a'), whole: true });
+    let partial = Partial { published, checkpoint: None };
+    Row::Build(Build { state: State::Building(lease()), partial, ..Build::unasked(key) })
 }
 
 fn served(asked: &str, stale: bool) -> Row {
@@ -187,9 +206,11 @@ fn rows() -> Vec<(&'static str, Row)> {
         ),
         ("build-failed-listed", build(State::Failed { failure, since: AT, until: None })),
         ("build-catalogue-listed", catalogue()),
+        ("build-catalogue-partial", partial_catalogue()),
+        ("build-catalogue-anew", catalogue_made_anew()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
         ("served-stale", served("perlPackages.ack?sys=x86_64-linux&pin=unstable", true)),
-        ("pins-past", pins()),
+        ("pins-former", pins()),
         ("limits-reserved", limits()),
         ("limits-over", Row::Limits(spent(limits(), 1))),
         (
@@ -240,7 +261,8 @@ fn failed_dependencies() -> Build {
         }),
         stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), offers: 0, stored: None },
     };
-    Build { key: key(), state: State::Failed { failure, since: AT, until: None }, history: vec![attempt] }
+    let state = State::Failed { failure, since: AT, until: None };
+    Build { state, history: vec![attempt], ..Build::unasked(key()) }
 }
 
 fn past() -> Row {
@@ -312,10 +334,17 @@ fn rows_as_earlier_versions_wrote_them_are_read() {
         panic!("the limits")
     };
     assert!(limits.is_live(&id('b')) && limits.taken() == 1);
-    // That version stored no date until which a retired pin is kept, so it is not kept.
-    let (now, earlier) = (&rows["pins-past"], item::read(&RowKey::Pins, &of_json(&golden("pins", &Value::Null))));
-    let (Row::Pins(now), Ok((Row::Pins(earlier), _))) = (now, earlier) else { panic!("pins") };
-    assert_eq!((earlier.all(), earlier.kept(AT).count(), now.kept(AT).count()), (now.all(), 0, 1));
+    // The first version stored no date until which a retired pin is kept, so it is not kept; neither stored what a pin
+    // stood for before.
+    let Row::Pins(now) = &rows["pins-former"] else { panic!("pins") };
+    let forgotten = now.all().iter().map(|(name, pin)| (name.clone(), Pin { former: Vec::new(), ..pin.clone() }));
+    let forgotten: BTreeMap<_, _> = forgotten.collect();
+    for (name, kept) in [("pins", 0), ("pins-past", 1)] {
+        let earlier = item::read(&RowKey::Pins, &of_json(&golden(name, &Value::Null)));
+        let Ok((Row::Pins(earlier), _)) = earlier else { panic!("{name}") };
+        assert_eq!((earlier.all(), earlier.kept(AT).count()), (&forgotten, kept), "{name}");
+    }
+    assert_eq!(now.kept(AT).count(), 1);
 }
 
 #[test]

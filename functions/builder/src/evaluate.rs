@@ -226,6 +226,7 @@ mod tests {
             limits: Default::default(),
             lease_seconds: 1,
             cache: None,
+            resume: Default::default(),
         };
         let set = Path::new("/a\" + throw \"b");
         let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"), set);

@@ -1,10 +1,13 @@
-//! Uploads the static programs to the store, and writes the manifest.
+//! Uploads the static programs and the archive to the store, and writes the manifest.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::PathBuf};
 
 use binplz_core::{
     build::protocol::{Phase, Upload},
-    objects::artifact::{Manifest, ObjectName, Verdict},
+    objects::{
+        artifact::{Archive, Manifest, ObjectName, Verdict},
+        narinfo::Content,
+    },
 };
 
 use crate::{
@@ -19,7 +22,12 @@ const BATCH: usize = 50;
 
 /// Uploads every static program exactly as it was inspected: the store refuses bytes of another hash. Programs of the
 /// same content are one upload, and none if the store has it.
-pub(crate) fn hand_over(context: &BuildContext, package: Package, found: Vec<Found>) -> Result<Manifest, Ending> {
+pub(crate) fn hand_over(
+    context: &BuildContext,
+    package: Package,
+    found: Vec<Found>,
+    archive: Option<(Content, PathBuf)>,
+) -> Result<Manifest, Ending> {
     context.progress_channel.update(|progress| progress.phase = Phase::Uploading);
     let mut contents = HashSet::new();
     let uploads: Vec<_> = found
@@ -31,6 +39,9 @@ pub(crate) fn hand_over(context: &BuildContext, package: Package, found: Vec<Fou
             }
             _ => None,
         })
+        .chain(archive.iter().map(|(Content { sha256, size }, file)| {
+            (Upload { name: ObjectName::Archive, size: *size, sha256: sha256.clone() }, file)
+        }))
         .collect();
     for batch in uploads.chunks(BATCH) {
         let asked: Vec<Upload> = batch.iter().map(|(upload, _)| upload.clone()).collect();
@@ -44,6 +55,7 @@ pub(crate) fn hand_over(context: &BuildContext, package: Package, found: Vec<Fou
         pname: package.pname,
         version: package.version,
         drv_path: package.drv,
+        archive: archive.map(|(Content { sha256, size }, _)| Archive { sha256, size }),
         outputs: package.outputs.all,
         installed: package.outputs.installed,
         programs: found.into_iter().map(|found| found.program).collect(),

@@ -11,7 +11,9 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::{Built, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload},
+    build::protocol::{
+        Built, Checkpointed, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
+    },
     id::key::Token,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -173,6 +175,30 @@ impl Lease {
     /// Asks which programs earlier builds of packages have.
     pub(crate) fn built(&self, seen: Looked) -> Result<Built, CallError> {
         self.insist(CallPriority::Work, || self.ask("what was built", "/built", Some(&seen)))
+    }
+
+    /// Reports the stored parts of a catalogue. Idempotent.
+    pub(crate) fn checkpoint(&self, weight: CallPriority, stored: Checkpointed) -> Result<(), CallError> {
+        let report = || self.ask::<serde_json::Value>("a checkpoint", "/checkpoint", Some(&stored));
+        self.insist(weight, report).map(drop)
+    }
+
+    /// Reads an object of an earlier attempt, of at most `most` bytes, by its presigned URL.
+    pub(crate) fn read(&self, url: &str, most: u64) -> Result<Vec<u8>, CallError> {
+        self.insist(CallPriority::Work, || {
+            let request = Request::builder().method("GET").uri(url);
+            let mut answer = self.send("a part", request, &[][..], 6 * PATIENCE)?;
+            match answer.status().as_u16() {
+                200..300 => {
+                    let read = answer.body_mut().with_config().limit(most).read_to_vec();
+                    read.map_err(|error| match error {
+                        ureq::Error::BodyExceedsLimit(_) => refused("a part", &error),
+                        error => Try::Again(format!("a part: {error}")),
+                    })
+                }
+                status => Err(self.by_status("a part", status)),
+            }
+        })
     }
 
     /// Requests upload URLs for some objects.

@@ -30,6 +30,7 @@ mod machine;
 mod testimony;
 mod watch;
 
+mod archive;
 mod canary;
 mod closure;
 mod context;
@@ -39,12 +40,14 @@ mod evaluate;
 mod hand_over;
 mod leftovers;
 mod memory;
+mod needs;
 mod nixpkgs;
 mod offer;
 mod plan;
 mod programs;
 mod realise;
 mod version;
+mod wrapper;
 
 mod work;
 

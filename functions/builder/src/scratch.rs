@@ -40,6 +40,11 @@ impl Scratch {
         self.dir.path().join("result")
     }
 
+    /// The path of the package's archive.
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.dir.path().join("archive")
+    }
+
     /// The path of a temporary file.
     pub(crate) fn file(&self) -> PathBuf {
         self.dir.path().join("file")

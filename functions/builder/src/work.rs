@@ -17,6 +17,7 @@ use binplz_core::{
 };
 
 use crate::{
+    archive,
     catalogue::work::catalogue,
     context::{BuildContext, Ending},
     evaluate::{Package, evaluate},
@@ -137,7 +138,7 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     thread::scope(|scope| {
         let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
         let made = realise(context, &package, to_build, &job.limits, scratch, built, stats)
-            .and_then(|outputs| programs_of(context, job, attr, package, &outputs));
+            .and_then(|outputs| programs_of(context, job, attr, package, &outputs, scratch));
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
         made.map(Some)
@@ -151,15 +152,19 @@ fn programs_of(
     attr: &Attr,
     package: Package,
     outputs: &Realised,
+    scratch: &Scratch,
 ) -> Result<Manifest, Ending> {
     context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
     let main: Vec<&str> =
         package.main_program.iter().map(String::as_str).chain([attr.leaf(), &package.pname]).collect();
     let found = programs::inspect(outputs, job.key.system, &job.limits, &main)?;
-    match failure_of(&found) {
-        Some(failure) => Err(Ending::Failed(failure)),
-        None => hand_over(context, package, found),
+    if let Some(failure) = failure_of(&found) {
+        return Err(Ending::Failed(failure));
     }
+    let (top, file) = (archive::top(&package.pname, &package.version), scratch.archive());
+    let installed = &package.outputs.installed;
+    let archive = archive::pack(&top, outputs, installed, &found, job.limits.package_bytes, &file)?;
+    hand_over(context, package, found, archive.map(|content| (content, file)))
 }
 
 /// The log's last line.

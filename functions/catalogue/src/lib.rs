@@ -10,6 +10,8 @@
 //! two lists of sorted names (`names.rs`), and columns of numbers that are as narrow as their largest one (`bytes.rs`).
 //! Numbers are little-endian.
 //!
+//! A builder that may be interrupted stores the records so far in parts ([`part`]), and its successor continues from them.
+//!
 //! A process that answers requests keeps the catalogues that it has read ([`Opened`]).
 //!
 //! No input makes a reader panic: the checksum detects accidents, and every later read is checked all the same.
@@ -29,6 +31,8 @@ mod search;
 
 mod layout;
 mod writer;
+
+pub mod part;
 
 pub use binplz_core::nixpkgs::catalogue::About;
 pub use bytes::TooLarge;

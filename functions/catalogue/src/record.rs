@@ -16,13 +16,14 @@ use serde::{Deserialize, Serialize};
 const TEXT_MAX: usize = 300;
 
 /// One attribute on one system.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The attribute.
     pub attr: Attr,
     /// The system.
     pub system: System,
     /// Its description; empty if not even that could be evaluated.
+    #[serde(flatten)]
     pub about: About,
     /// Whether it can be built.
     pub standing: Standing,

@@ -31,6 +31,10 @@ impl<B: AsRef<[u8]> + Send + Sync> Catalogue for Lookup<B> {
         match wanted {
             Wanted::Package(name) => self.by_name(name, system),
             Wanted::Program(attr, bin) => self.by_program(attr, bin, system),
+            Wanted::Archive(name) => match self.header().attrs.rank(self.body(), name.as_str()) {
+                Some(attr) => self.offer(attr, None, Vec::new(), system),
+                None => self.by_name(name, system),
+            },
         }
     }
 

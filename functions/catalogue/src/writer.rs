@@ -39,7 +39,7 @@ pub struct Twice {
 pub(crate) type Programs = BTreeMap<Bin, bool>;
 
 /// A catalogue under construction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Writer {
     rev: Rev,
     packages: BTreeMap<Attr, Told>,
@@ -48,7 +48,7 @@ pub struct Writer {
 }
 
 /// The evaluations of an attribute.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     about: About,
     /// In the order of [`System::ALL`].

@@ -161,6 +161,7 @@ impl PinsFile {
             nixpkgs: on_github(&commit.rev, Some(&commit.nar_hash)),
             since: Timestamp(0),
             keep: KEEP,
+            former: Vec::new(),
         };
         let pins = self.pins.iter().map(|(name, commit)| (name.clone(), pin(commit))).collect();
         Pins::new(self.default, pins).map_err(|error| NixpkgsError::Pins(error.to_string()))

@@ -9,7 +9,7 @@ use std::{
 use binplz_core::{
     answer::stub::{LINE_MAX, installer, line, stub},
     id::{
-        target::{Query, Wanted},
+        target::{Query, Target, Wanted},
         text::clean_line,
     },
 };
@@ -75,7 +75,11 @@ proptest! {
             let parsed = sh(&["dash", "-n"], &script);
             prop_assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
             let out = sh(&["dash"], &call(&script, fixed));
-            let expected = format!("<{ORIGIN}>\n<{target}>\n<{name}>\n");
+            let mut expected = format!("<{ORIGIN}>\n<{target}>\n<{name}>\n");
+            if fixed == INSTALLER {
+                let docs = Target { wanted: Wanted::Archive(target.wanted.attr().clone()), ..target.clone() };
+                expected += &format!("<{docs}>\n");
+            }
             prop_assert_eq!(String::from_utf8_lossy(&out.stdout), expected);
             prop_assert_eq!(out.stderr.len(), 0);
         }

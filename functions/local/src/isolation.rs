@@ -35,8 +35,8 @@ impl Isolation {
     /// Hides that directory.
     ///
     /// # Errors
-    /// [`OpenError`], if it cannot be prepared. `Ok(Err)`: this machine permits no such namespace, with the reason.
-    pub fn hiding(dir: &DataDir) -> Result<Result<Isolation, String>, OpenError> {
+    /// [`OpenError`], if it cannot be prepared; [`OpenError::NotHidden`], if this machine permits no such namespace.
+    pub fn hiding(dir: &DataDir) -> Result<Isolation, OpenError> {
         dir.subdir("roots")?;
         dir.subdir("hidden")?;
         let path = std::path::absolute(dir.path()).map_err(|error| OpenError::of(dir.path(), error))?;
@@ -44,7 +44,9 @@ impl Isolation {
         // The lock is the first file of every data directory.
         let probe = r#"test ! -e "$1/lock" && test -d "$1/roots""#;
         let arguments = ["-c".as_ref(), probe.as_ref(), "sh".as_ref(), path.as_os_str()];
-        Ok(isolation.probe("sh".as_ref(), &arguments).map(|()| isolation))
+        let probed = isolation.probe("sh".as_ref(), &arguments);
+        probed.map_err(|cause| OpenError::NotHidden { path: dir.path().to_owned(), cause })?;
+        Ok(isolation)
     }
 
     /// A command for that program.
@@ -90,7 +92,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let data = DataDir::open(&dir.path().join("data")).expect("a data directory");
         fs::write(data.file("secret"), "TOPSECRET").expect("a file");
-        let isolation = Isolation::hiding(&data).expect("prepared").expect("namespaces: run this as root");
+        let isolation = Isolation::hiding(&data).expect("namespaces: run this as root");
         fs::write(data.file("roots/one"), "root").expect("a file");
         let path = data.path().to_owned();
         let ran = |script: &str| {

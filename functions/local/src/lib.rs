@@ -122,10 +122,9 @@ impl Local {
     /// [`OpenError`]: one sentence that says what is wrong with the directory, and what to do.
     pub fn open(config: Config) -> Result<(Local, Ends), OpenError> {
         let dir = DataDir::open(&config.data)?;
-        let isolation = match Isolation::hiding(&dir)? {
-            Ok(isolation) => isolation,
-            Err(_) if config.trusted => Isolation::default(),
-            Err(cause) => return Err(OpenError::NotHidden { path: config.data, cause }),
+        let isolation = match Isolation::hiding(&dir) {
+            Err(OpenError::NotHidden { .. }) if config.trusted => Isolation::default(),
+            hidden => hidden?,
         };
         let (launcher, ends) = LocalLauncher::open(&dir, &config.builder_origin, config.builder)?;
         let launcher = launcher.isolated(isolation);

@@ -289,6 +289,10 @@ impl Intake for LocalStore {
         Ok(PresignedUpload { url, headers: Vec::new(), stored: false })
     }
 
+    async fn source(&self, path: &ObjectPath) -> Result<String, Unavailable> {
+        Ok(Self::object_url(&self.uploads, path))
+    }
+
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         let (tmp, objects, path) = (self.tmp.clone(), self.objects.clone(), path.clone());
         let written = off_thread(move || {
@@ -303,8 +307,11 @@ impl Intake for LocalStore {
     }
 
     async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
-        let segments = self.objects.join(prefix.segments());
-        spawn_blocking(move || absent(fs::remove_dir_all(segments)).map(drop)).await.map_err(unavailable)?
+        remove_below(self.objects.join(prefix.segments())).await
+    }
+
+    async fn remove_partial(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        remove_below(self.objects.join(prefix.partial())).await
     }
 
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
@@ -321,6 +328,10 @@ impl Intake for LocalStore {
         }
         Ok(())
     }
+}
+
+async fn remove_below(directory: PathBuf) -> Result<(), Unavailable> {
+    spawn_blocking(move || absent(fs::remove_dir_all(directory)).map(drop)).await.map_err(unavailable)?
 }
 
 /// Reads the secret of a file, which is created atomically at the first call. `None`: it has another size than it was

@@ -9,6 +9,7 @@ use binplz_core::{
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
@@ -23,7 +24,10 @@ use binplz_core::{
         pins::{Change, Pins, Source},
         served::{Notes, Served},
     },
-    objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+    objects::{
+        artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+        needs::{Data, Need},
+    },
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
@@ -42,7 +46,7 @@ fn id(n: u8) -> LeaseId {
 }
 
 fn build(state: State, history: Vec<Attempt>) -> Row {
-    Row::Build(Build { key: key(), state, history })
+    Row::Build(Build { state, history, ..Build::unasked(key()) })
 }
 
 fn lease(task: Option<&str>) -> Lease {
@@ -96,6 +100,25 @@ fn served(asked: &str, stale: bool) -> Row {
     })
 }
 
+/// The same row, of which the object is missing or damaged.
+fn lost(row: Row) -> Row {
+    let Row::Served(served) = row else { panic!("a served row") };
+    Row::Served(Served { lost: true, ..served })
+}
+
+/// With all that answers say of it.
+fn needy() -> Row {
+    let Row::Served(served) = served("python3Packages.foo?sys=aarch64-linux", false) else { panic!("served") };
+    let path = "/nix/store/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4-x-1.0/share".to_owned();
+    let needs = vec![
+        Need::Data { data: Data::Terminfo, path: path.clone(), settable: true },
+        Need::Program { path },
+        Need::Variable { name: "GREETING".to_owned(), value: "good".to_owned() },
+    ];
+    let output = Some("tools".parse().expect("an output's name"));
+    Row::Served(Served { notes: Notes { output, needs: Some(needs), unwrapped: true, name_matters: true }, ..served })
+}
+
 /// A default pin that moved, one whose tarball is in the bucket, and a retired one.
 fn pins() -> Row {
     let name = |name: &str| name.parse().expect("a pin's name");
@@ -137,6 +160,23 @@ fn catalogue() -> Row {
     })
 }
 
+/// A catalogue under way: an earlier attempt has published its top level, and this one has stored a checkpoint.
+fn partial_catalogue() -> Row {
+    let Row::Build(Build { key, .. }) = catalogue() else { panic!("a build") };
+    let published = Some(Published { lease: id(1), whole: false });
+    let checkpoint = Some(Checkpoint { lease: id(2), parts: 3, bytes: 123_456 });
+    let partial = Partial { published, checkpoint };
+    Row::Build(Build { state: State::Building(lease(None)), partial, ..Build::unasked(key) })
+}
+
+/// A catalogue that is made anew, while the earlier one stays in use.
+fn catalogue_made_anew() -> Row {
+    let Row::Build(Build { key, .. }) = catalogue() else { panic!("a build") };
+    let published = Some(Published { lease: id(1), whole: true });
+    let partial = Partial { published, checkpoint: None };
+    Row::Build(Build { state: State::Building(lease(None)), partial, ..Build::unasked(key) })
+}
+
 /// A reservation that has ended, one that runs, and one of another product.
 fn limits(more: Option<Product>) -> Row {
     let mut policy = Policy {
@@ -159,6 +199,7 @@ fn limits(more: Option<Product>) -> Row {
 /// Each kind of row in each state, its key's text, and its file's name.
 fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let of_build = "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo";
+    let of_catalogue = "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/-catalogue";
     let at = Timestamp(1_700_000_000_000);
     let failed = |until| State::Failed { failure: failure(), since: at, until };
     let package = "python3Packages.foo?sys=aarch64-linux";
@@ -186,11 +227,15 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (build(failed(None), history()), of_build, "build-failed"),
         (build(failed(None), left(Some(failure()))), of_build, "build-failed-elsewhere"),
         (build(failed(Some(Timestamp(at.0 + 900_000))), vec![]), of_build, "build-exhausted"),
-        (catalogue(), "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/-catalogue", "build-catalogue"),
+        (catalogue(), of_catalogue, "build-catalogue"),
+        (partial_catalogue(), of_catalogue, "build-catalogue-partial"),
+        (catalogue_made_anew(), of_catalogue, "build-catalogue-anew"),
         (derivation, "derivation/aarch64-linux/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4", "derivation"),
         (served(package, false), "served/python3Packages.foo?sys=aarch64-linux", "served-default"),
         (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
+        (lost(served(package, false)), "served/python3Packages.foo?sys=aarch64-linux", "served-lost"),
         (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
+        (needy(), "served/python3Packages.foo?sys=aarch64-linux", "served-notes"),
         (past(), "past/aarch64-linux/python3Packages.foo", "past"),
         (Row::Build(failed_by_dependency()), of_build, "build-failed-by-dependency"),
         (
@@ -202,7 +247,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         ),
         (Row::Limits(Limits::default().broken(key().system, Why::Sandbox, at)), "limits", "limits-broken"),
         (Row::Limits(reported(at)), "limits", "limits-reported"),
-        (pins(), "pins", "pins-past"),
+        (pins(), "pins", "pins-former"),
         (
             trash(Unreferenced::Attempt(prefix)),
             "trash/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo/00000000000000000000000000000002",
@@ -253,7 +298,8 @@ fn failed_by_dependency() -> Build {
         ..history().remove(0)
     };
     let since = attempt.ended;
-    Build { key: key(), state: State::Failed { failure, since, until: None }, history: vec![attempt] }
+    let state = State::Failed { failure, since, until: None };
+    Build { state, history: vec![attempt], ..Build::unasked(key()) }
 }
 
 fn past() -> Row {
@@ -301,6 +347,8 @@ fn limits_as_earlier_versions_wrote_them_are_read() {
 fn pins_as_earlier_versions_wrote_them_are_read() {
     let read = |name| item::row_from_bytes(&RowKey::Pins, &golden(name, Vec::new));
     let (Ok(Row::Pins(earlier)), Ok(Row::Pins(now))) = (read("pins"), read("pins-past")) else { panic!("pins") };
+    // Versions without the former revisions of a pin.
+    assert!(now.all().values().all(|pin| pin.former.is_empty()));
     let names = |pins: &Pins| pins.all().keys().cloned().collect::<Vec<_>>();
     // That version stored no date until which a retired pin is kept, so it is not kept.
     let at = Timestamp(1_700_000_000_000);

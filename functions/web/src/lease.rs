@@ -10,7 +10,7 @@ use axum::{
 };
 use binplz_core::{
     flow::lease::{
-        built, claim,
+        built, checkpoint as checkpoints, claim,
         job::{self, Bearer, Denied},
         settle as settling,
     },
@@ -108,6 +108,15 @@ pub(crate) async fn derivation<D: HasLedger + HasStore<Store: Intake> + HasBell>
 /// `POST …/built`: the manifests of built packages, for a catalogue.
 pub(crate) async fn built<D: HasLedger + HasStore>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { built::built(&*d, &word.bearer, word.read()?).await }.await)
+}
+
+/// `POST …/checkpoint`: parts of a catalogue are stored.
+pub(crate) async fn checkpoint<D: HasLedger + HasStore<Store: Intake>>(
+    State(d): State<Arc<D>>,
+    word: Word,
+) -> Response {
+    let stored = async { checkpoints::checkpoint(&*d, &word.bearer, word.read()?).await.map(|()| json!({})) };
+    word.answer(&*d, stored.await)
 }
 
 /// `POST …/uploads`: presigned upload URLs.

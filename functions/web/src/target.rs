@@ -38,7 +38,7 @@ use crate::respond::{self, TEXT};
 /// Most bytes of log in a page.
 const TAIL: usize = 6000;
 
-/// `GET /NAME`, `GET /ATTR/BIN`: a binary.
+/// `GET /NAME`, `GET /ATTR/BIN`, `GET /-/archive/ATTR`: a binary, or a package's archive.
 pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
     State(d): State<Arc<D>>,
     viewer: Option<Extension<IpAddr>>,
@@ -52,7 +52,7 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
         Method::HEAD => stored::Method::Head,
         _ => return problem(&*d, Problem::method(), format),
     };
-    if uri.path().starts_with("/-/") {
+    if uri.path().starts_with("/-/") && !uri.path().starts_with("/-/archive/") {
         return problem(&*d, Problem::no_such_page(), format);
     }
     let query = match Query::parse(uri.path(), uri.query()) {
@@ -137,6 +137,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// `GET /-/install/TARGET`: a program for `sh` that installs it.
 pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
     match parse(&uri, "/-/install/", uri.query()) {
+        // An archive is unpacked, not installed.
+        Ok(target) if target.wanted.is_archive() => problem(&*d, Problem::no_such_page(), respond::format(&headers)),
         Ok(target) => respond::plain(200, TEXT, stub::installer(d.origin(), &target)),
         Err(wrong) => problem(&*d, wrong, respond::format(&headers)),
     }

@@ -16,6 +16,8 @@ pub mod logs;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod names;
 #[expect(missing_docs, reason = "their names say what they promise")]
+pub mod needs;
+#[expect(missing_docs, reason = "their names say what they promise")]
 pub mod operating;
 #[expect(missing_docs, reason = "their names say what they promise")]
 pub mod outputs;
@@ -129,6 +131,12 @@ macro_rules! answer_promises {
         // Section 1: a package is what Nix would install.
         $each! { outputs:
             an_attribute_is_served_from_the_outputs_that_nix_installs_and_by_name_from_all_others;
+        }
+        // Section 5: requirements.
+        $each! { needs:
+            a_need_is_said_in_the_header_the_status_the_pages_the_stub_the_installer_and_to_the_operator,
+            a_wrapper_that_only_sets_variables_gives_way_to_its_program_and_any_other_is_refused,
+            a_file_with_several_names_says_that_its_name_matters_unless_it_has_it;
         }
         // Section 1: what names mean.
         $each! { names:

@@ -29,6 +29,7 @@ pub fn an_attribute_is_served_from_the_outputs_that_nix_installs_and_by_name_fro
         ("outputs.devFirst", "out/devFirst"),
         ("outputs.devFirst/devFirst-config", "dev/devFirst-config"),
         ("outputs.twice", "out/twice"),
+        ("outputs.twiceTools", "tools/twice"),
     ] {
         assert_eq!(printed(&site, target), is, "{target}");
         let (output, program) = is.split_once('/').expect("both");

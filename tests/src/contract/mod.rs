@@ -114,6 +114,7 @@ macro_rules! store_promises {
             what_is_offered_is_written_once_and_by_its_own_grant,
             the_segments_of_a_log_are_removed_and_nothing_else,
             all_segments_of_a_long_log_are_removed,
+            the_partial_files_of_a_catalogue_are_removed_and_nothing_else,
             a_blob_is_one_object_for_all_attempts,
             blobs_are_listed_in_order_and_removed,
             homes_are_told_with_what_lies_in_them,

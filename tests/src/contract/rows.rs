@@ -8,6 +8,7 @@ use binplz_core::{
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
@@ -25,7 +26,10 @@ use binplz_core::{
         pins::{Change, Pinned, Pins, Source},
         served::{Notes, Served, ServedKey},
     },
-    objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+    objects::{
+        artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+        needs::{Data, Need},
+    },
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
@@ -71,7 +75,7 @@ pub fn lease(n: u32, expires: u64) -> Lease {
 
 /// A build in a state.
 pub fn build(key: BuildKey, state: State) -> Row {
-    Row::Build(Build { key, state, history: Vec::new() })
+    Row::Build(Build { state, ..Build::unasked(key) })
 }
 
 /// The `n`th build, queued for `due`.
@@ -202,7 +206,7 @@ fn any_doomed() -> impl Strategy<Value = FailedDependencies> {
         failed.into_iter().fold(FailedDependencies::none(system), |failed_dependencies, (key, failure, attempt)| {
             let since = attempt.ended;
             let history = vec![Attempt { failure: Some(failure.clone()), ..attempt }];
-            let build = Build { key, state: State::Failed { failure, since, until: None }, history };
+            let build = Build { state: State::Failed { failure, since, until: None }, history, ..Build::unasked(key) };
             failed_dependencies.after(&build, since).unwrap_or(failed_dependencies)
         })
     })
@@ -335,7 +339,17 @@ fn any_pin_ref() -> impl Strategy<Value = PinRef> {
 }
 
 fn any_notes() -> impl Strategy<Value = Notes> {
-    option::of(any_output()).prop_map(|output| Notes { output })
+    let path = || "/nix/store/[a-z0-9-]{1,20}/\\PC{0,20}";
+    let data = (select(&Data::ALL[..]), path(), any::<bool>()).prop_map(|(data, path, settable)| Need::Data {
+        data,
+        path,
+        settable,
+    });
+    let variable = ("[A-Z]{1,9}", "\\PC{0,20}").prop_map(|(name, value)| Need::Variable { name, value });
+    let need = prop_oneof![data, path().prop_map(|path| Need::Program { path }), variable];
+    let needs = option::of(vec(need, 0..3));
+    (option::of(any_output()), needs, any::<bool>(), any::<bool>())
+        .prop_map(|(output, needs, unwrapped, name_matters)| Notes { output, needs, unwrapped, name_matters })
 }
 
 /// Any served row.
@@ -414,11 +428,22 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     )
 }
 
+fn any_partial() -> impl Strategy<Value = Partial> {
+    let published = (any_lease_id(), any::<bool>()).prop_map(|(lease, whole)| Published { lease, whole });
+    let checkpoint = (any_lease_id(), any::<u32>(), any::<u64>()).prop_map(|(lease, parts, bytes)| Checkpoint {
+        lease,
+        parts,
+        bytes,
+    });
+    (option::of(published), option::of(checkpoint))
+        .prop_map(|(published, checkpoint)| Partial { published, checkpoint })
+}
+
 /// Any row.
 pub fn any_row() -> impl Strategy<Value = Row> {
     prop_oneof![
-        4 => (any_key(), any_state(), vec(any_attempt(), 0..9))
-            .prop_map(|(key, state, history)| Row::Build(Build { key, state, history })),
+        4 => (any_key(), any_state(), vec(any_attempt(), 0..9), any_partial())
+            .prop_map(|(key, state, history, partial)| Row::Build(Build { key, state, history, partial })),
         1 => any_derivation().prop_map(Row::Derivation),
         1 => any_past().prop_map(Row::BuildProfile),
         1 => any_doomed().prop_map(Row::FailedDependencies),

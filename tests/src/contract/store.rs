@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use binplz_core::{
     build::protocol::PresignedUpload,
     id::{
-        key::{Rev, Sha256},
+        key::{BuildKey, Product, Rev, Sha256, System},
         time::Timestamp,
     },
     objects::{
@@ -36,7 +36,8 @@ pub trait Uploads {
     /// Puts a nixpkgs where builders find it, as an operator does.
     fn keep_nixpkgs(&self, rev: &Rev) -> impl Future<Output = ()>;
 
-    /// Whether a `GET` of the object's public URL gives exactly this; `None`: that it gives nothing.
+    /// Whether a `GET` of the object's public URL, and of its URL for builders, gives exactly this; `None`: that it gives
+    /// nothing.
     fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> impl Future<Output = bool>;
 }
 
@@ -255,6 +256,39 @@ pub async fn the_segments_of_a_log_are_removed_and_nothing_else(uploads: &impl U
     for _ in 0..2 {
         store.remove_segments(&prefix).await?;
         for path in &segments {
+            expect(uploads, path, None).await?;
+        }
+        for path in &stay {
+            expect(uploads, path, Some(CONTENT)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// No complete catalogue beside them, no log, and no file of another attempt or another build.
+pub async fn the_partial_files_of_a_catalogue_are_removed_and_nothing_else(uploads: &impl Uploads) -> Kept {
+    let store = uploads.store();
+    let catalogue = |n| BuildKey { product: Product::Catalogue, ..key(n) };
+    let prefix = AttemptPrefix { key: catalogue(1), lease: lease_id(1) };
+    let other = AttemptPrefix { lease: lease_id(2), ..prefix.clone() };
+    let system = BuildKey { system: System::Aarch64Linux, ..catalogue(1) };
+    let another = AttemptPrefix { key: system, ..prefix.clone() };
+    store.remove_partial(&prefix).await?;
+    let partial = [ObjectName::PartialLookup, ObjectName::PartialDetails]
+        .into_iter()
+        .chain([1, 2, 999_999, 1_000_000].map(ObjectName::Checkpoint))
+        .map(|name| prefix.object(name));
+    let partial: Vec<_> = partial.collect();
+    let beside = [ObjectName::Lookup, ObjectName::Details, ObjectName::Manifest, ObjectName::Log(1)];
+    let mut stay = beside.map(|name| prefix.object(name)).to_vec();
+    stay.extend([&other, &another].map(|prefix| prefix.object(ObjectName::Checkpoint(1))));
+    for path in partial.iter().chain(&stay) {
+        store.write(path, CONTENT.to_vec()).await?;
+    }
+    // Twice: the first one's reply may have been lost.
+    for _ in 0..2 {
+        store.remove_partial(&prefix).await?;
+        for path in &partial {
             expect(uploads, path, None).await?;
         }
         for path in &stay {

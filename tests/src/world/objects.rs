@@ -31,7 +31,7 @@ pub struct Objects {
     nixpkgs: Mutex<Vec<KeptNixpkgs>>,
     /// Done once, right before this object is read next.
     before_read: Mutex<Option<(ObjectPath, Meddling)>>,
-    /// Done once, right before segments are removed next.
+    /// Done once, right before segments or partial files are removed next.
     before_removal: Mutex<Option<Meddling>>,
     /// Done once, right before a blob is removed next.
     before_blob_removal: Mutex<Option<Meddling>>,
@@ -81,6 +81,17 @@ impl Objects {
     /// The next removal comes too late: this happens first.
     pub fn before_next_removal(&self, meddling: impl Future<Output = ()> + Send + 'static) {
         *self.before_removal.lock().expect("a lock") = Some(Box::pin(meddling));
+    }
+
+    async fn before_removal(&self) -> Result<(), Unavailable> {
+        let meddling = self.before_removal.lock().expect("a lock").take();
+        if let Some(meddling) = meddling {
+            meddling.await;
+        }
+        match self.keeps_all.load(SeqCst) {
+            true => Err(Unavailable::new("store", "it removes nothing now")),
+            false => Ok(()),
+        }
     }
 
     /// The next removal of a blob is slow: this happens first.
@@ -147,18 +158,19 @@ impl Intake for Objects {
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
         self.inner.nixpkgs(rev).await
     }
+    async fn source(&self, path: &ObjectPath) -> Result<String, Unavailable> {
+        self.inner.source(path).await
+    }
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {
         self.inner.write(path, content).await
     }
     async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
-        let meddling = self.before_removal.lock().expect("a lock").take();
-        if let Some(meddling) = meddling {
-            meddling.await;
-        }
-        if self.keeps_all.load(SeqCst) {
-            return Err(Unavailable::new("store", "it removes nothing now"));
-        }
+        self.before_removal().await?;
         self.inner.remove_segments(prefix).await
+    }
+    async fn remove_partial(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+        self.before_removal().await?;
+        self.inner.remove_partial(prefix).await
     }
     async fn cache(&self) -> Result<Option<Cache>, Unavailable> {
         self.inner.cache().await

@@ -133,7 +133,12 @@ async fn a_program_that_nobody_built_is_built_and_served() {
         drv_path: "/nix/store/x-tree.drv".to_owned(),
         outputs: Vec::new(),
         installed: Vec::new(),
-        programs: vec![Program { bin, output: None, verdict: Verdict::Static { sha256, size, leftovers: vec![] } }],
+        archive: None,
+        programs: vec![Program {
+            bin,
+            output: None,
+            verdict: Verdict::Static { sha256, size, leftovers: vec![], needs: None, unwrapped: false },
+        }],
     };
     let report = Report { outcome: Outcome::Built(manifest), stats: Stats::default() };
     for _ in 0..2 {

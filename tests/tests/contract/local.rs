@@ -116,7 +116,10 @@ impl Uploads for LocalUploads {
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
         let at = self.0.url(path, &"saved".parse().expect("a program's name"), Method::Get).await.expect("a URL");
         let url = at.url().strip_suffix("/saved").expect("it ends with the program's name");
-        assert_eq!(object_of(url).as_ref(), Some(path), "{at:?}");
+        let source = self.0.source(path).await.expect("a URL");
+        for url in [url, &source] {
+            assert_eq!(object_of(url).as_ref(), Some(path), "{url}");
+        }
         // What the HTTP layer serves is this file.
         let read = std::fs::read(self.0.file(path)).ok();
         assert_eq!(self.0.size(path).await, Ok(read.as_ref().map(|content| content.len() as u64)));

@@ -1,6 +1,7 @@
 //! What the outside sees, with the real programs and real Nix (`scripts/test` prepares both).
 
 mod answers;
+mod archives;
 mod bad_machine;
 mod cache;
 mod clients;

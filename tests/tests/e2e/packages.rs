@@ -46,7 +46,7 @@ fn nix_output(package: &str) -> String {
     String::from_utf8_lossy(&out.stdout).trim().trim_matches('"').to_owned()
 }
 
-fn root(command: &str) -> Command {
+pub(crate) fn root(command: &str) -> Command {
     let is_root = fs::metadata("/proc/self").is_ok_and(|about| std::os::unix::fs::MetadataExt::uid(&about) == 0);
     let mut run = Command::new(if is_root { command } else { "sudo" });
     if !is_root {

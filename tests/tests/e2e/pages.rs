@@ -18,6 +18,7 @@ fn the_nix_build_line_of_a_package_builds_the_very_bytes_that_are_served() {
         ("outputs.devFirst", "devFirst"),
         ("outputs.devFirst", "devFirst-config"),
         ("outputs.twice", "twice"),
+        ("outputs.twiceTools", "twice"),
     ] {
         let target = format!("{package}/{program}");
         assert_eq!(server.settled(&target).status, 302);

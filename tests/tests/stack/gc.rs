@@ -1,5 +1,5 @@
 //! Garbage collection on a deployed stack: by the function that a schedule wakes, killed in its middle, and by the
-//! operator; rows first, objects a grace later.
+//! operator; rows first, objects a grace later. And what the collector does about stored objects that are missing or damaged.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -84,4 +84,38 @@ fn a_retired_pin_goes_though_the_collector_is_killed_in_its_middle_and_another_p
     let report = gc(&w, &["--dry-run"]);
     assert_eq!((&report["rehearsal"], &report["rows"]["builds"]), (&json!(true), &json!(0)), "{report}");
     assert_eq!(gc(&w, &[])["removed"]["objects"], 0);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn an_object_that_is_missing_or_damaged_is_found_by_the_collector_and_built_again() {
+    let w = watched(PACKAGES, &[]);
+    for package in ["failing.stays", "failing.goes"] {
+        assert_eq!(w.settled(package).status, 302);
+    }
+    let good = w.download("failing.stays");
+    // The key behind a redirect: its URL names the bucket first.
+    let key_of = |package: &str| {
+        let hit = w.get(&format!("/{package}"));
+        let url = hit.header("location").expect("a location").to_owned();
+        let path = url.split_once(&format!("/{}/", w.outputs["Bucket"])).expect("the bucket").1;
+        path.split('?').next().expect("a path").to_owned()
+    };
+    let damaged: Vec<u8> = good.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 1000)).collect();
+    w.put_as_the_account(&key_of("failing.stays"), &damaged);
+    w.delete_as_the_account(&key_of("failing.goes"));
+    // Until the collector looks, a hit does not see it.
+    assert_eq!((w.download("failing.stays"), w.get("/failing.goes").status), (damaged, 302));
+
+    w.invoke("collector");
+    for package in ["failing.stays", "failing.goes"] {
+        assert_eq!(w.ended(package).history.len(), 2, "{package} is built once more");
+        assert_eq!(w.settled(package).status, 302);
+    }
+    assert_eq!(w.download("failing.stays"), good);
+    assert!(!w.download("failing.goes").is_empty());
+    let mut verify = Command::new(program("binplz"));
+    verify.args(["verify", "--all", "--json", "--stack", &w.name]).env("AWS_ENDPOINT_URL", endpoint());
+    let report: Value = serde_json::from_slice(&verify.output().expect("binplz").stdout).expect("JSON");
+    assert_eq!(report["found"], json!([]), "{report}");
 }

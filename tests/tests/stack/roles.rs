@@ -52,6 +52,7 @@ fn table(w: &Watched) -> Vec<Row> {
         w.resources().into_iter().find(|id| id.contains("CacheSecret")).expect("what the cache is signed with");
     let metric = json!({ "Namespace": "binplz", "MetricName": "ServedBytes", "StartTime": 0, "EndTime": 60, "Period": 60, "Statistics": ["Sum"] });
     let segment = "builds/rev/system/attr/lease/log/000001";
+    let partial = "builds/rev/system/-catalogue/lease/partial/000001";
     let mut table = vec![
         // Rows, by what their keys begin with.
         ("aldrpc", "dynamodb", "get_item", row("build/x")),
@@ -113,7 +114,10 @@ fn table(w: &Watched) -> Vec<Row> {
         ("lc", "s3", "delete_object", object(segment)),
         ("lc", "s3", "delete_objects", objects([segment, "builds/rev/system/attr/lease/log/000002"])),
         ("c", "s3", "delete_object", object("builds/y")),
+        ("lc", "s3", "delete_objects", objects([partial, "builds/rev/system/-catalogue/lease/partial/lookup"])),
         ("c", "s3", "delete_object", object("builds/rev/system/attr/lease/log.gz")),
+        ("c", "s3", "delete_object", object("builds/rev/system/-catalogue/lease/lookup")),
+        ("c", "s3", "delete_object", object("builds/rev/system/partial/lease/bin/lookup")),
         ("c", "s3", "delete_object", object("builds/rev/system/log/lease/bin/log")),
         ("c", "s3", "delete_object", object("builds/rev/system/attr/lease/manifest.json")),
         ("c", "s3", "delete_object", object("nixpkgs/a/b/c/d/log/e")),

@@ -148,6 +148,12 @@ impl Watched {
         now_and_here(put.body(content.to_vec().into()).send()).expect("the bucket");
     }
 
+    /// Deletes one, as only who has the account may.
+    pub(crate) fn delete_as_the_account(&self, key: &str) {
+        let delete = self.s3().delete_object().bucket(&self.outputs["Bucket"]).key(key);
+        now_and_here(delete.send()).expect("the bucket");
+    }
+
     /// Lets a message come again so many seconds after it was received, if it was not dealt with.
     pub(crate) fn comes_again_after(&self, queue: &str, seconds: u32) {
         let sqs = aws_sdk_sqs::Client::new(account(&self.settings()).sdk());

@@ -50,7 +50,7 @@ use crate::{
     stop::lock,
 };
 
-const CATALOGUE: &str = include_str!("catalogue.nix");
+pub(crate) const CATALOGUE: &str = include_str!("catalogue.nix");
 /// How our lines on stderr start; a nonce follows.
 const MARK: &str = "trace: binplz-catalogue";
 /// The capacity of the queue of lines.
@@ -152,6 +152,8 @@ impl<'a> Process<'a> {
         let missing = || Ending::ours("Nix has no pipes");
         let mut command = evaluator.nix.child("nix", &evaluator.arguments());
         command.env("XDG_DATA_HOME", evaluator.scratch.dir());
+        // Nix reserves up to 384 MiB at first otherwise, also below a lower limit.
+        command.env("GC_INITIAL_HEAP_SIZE", (evaluator.limits.memory / 8).to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| Ending::ours(format!("Nix cannot be run: {error}")))?;
         let group = Pid::from_child(&child);

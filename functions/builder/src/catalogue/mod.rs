@@ -2,9 +2,10 @@
 //!
 //! The set is evaluated attribute by attribute into records ([`mod@survey`]), by processes that survive the errors of
 //! attributes ([`evaluator`], [`workers`]). From the records and the known programs ([`programs`]) the writer makes two files. Under a
-//! lease they are stored ([`work`]); `binplz-builder catalogue` writes them to a directory, to show what a set contains
-//! ([`verb`]).
+//! lease they are stored ([`work`]), with checkpoints on the way ([`checkpoint`]); `binplz-builder catalogue` writes them to
+//! a directory, to show what a set contains ([`verb`]).
 
+mod checkpoint;
 mod evaluator;
 mod found;
 mod programs;
@@ -17,7 +18,7 @@ mod workers;
 
 use std::path::PathBuf;
 
-use binplz_catalogue::{Files, Writer};
+use binplz_catalogue::{Files, Record, Writer};
 use binplz_core::{
     build::failure::{Failure, Kind},
     id::key::{Attr, Rev, System},
@@ -59,21 +60,62 @@ struct Recipe {
     built: Vec<(Attr, Manifest)>,
 }
 
-/// Makes the files; `tell` gets progress messages, and `count` every hundredth attribute's number.
-fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(usize)) -> Result<Files, Ending> {
+/// Follows a catalogue in the making, and may end it.
+trait Journal {
+    /// An attribute was evaluated.
+    fn evaluated(&mut self, record: &Record) -> Result<(), Ending>;
+
+    /// All attributes of the top level are evaluated; `files` makes their catalogue.
+    fn top_level(&mut self, files: &dyn Fn() -> Result<Files, Ending>) -> Result<(), Ending>;
+}
+
+/// Keeps nothing.
+impl Journal for () {
+    fn evaluated(&mut self, _: &Record) -> Result<(), Ending> {
+        Ok(())
+    }
+
+    fn top_level(&mut self, _: &dyn Fn() -> Result<Files, Ending>) -> Result<(), Ending> {
+        Ok(())
+    }
+}
+
+/// Makes the files. `known` are records that were evaluated before, by the same recipe. `tell` gets progress messages,
+/// and `count` every hundredth attribute's number.
+fn make(
+    recipe: &Recipe,
+    nix: &Nix,
+    known: &[Record],
+    journal: &mut dyn Journal,
+    tell: &dyn Fn(&str),
+    count: &mut dyn FnMut(usize),
+) -> Result<Files, Ending> {
     let enter: Vec<evaluator::Path> =
         recipe.enter.iter().map(|attr| attr.parts().map(str::to_owned).collect()).collect();
     let scratch = Scratch::new()?;
     let mut writer = Writer::new(recipe.rev.clone());
+    if let Some(database) = &recipe.programs {
+        let rows = programs::from_database(database, &mut writer).map_err(Ending::ours)?;
+        tell(&format!("programs: {rows} rows of {}", database.display()));
+    }
+    recipe.built.iter().for_each(|(attr, manifest)| writer.built(attr.clone(), manifest));
     for &system in &recipe.systems {
         let (nixpkgs, limits) = (&*recipe.nixpkgs, recipe.limits);
         let evaluator = Evaluator { nix, nixpkgs, system, enter: &enter, limits, scratch: &scratch };
         let mut kept = 0;
         let mut take = |surveyed| {
             let record = match surveyed {
-                Surveyed::Record(record) => record,
-                Surveyed::Level(depth) => {
+                Surveyed::Record(record) => {
+                    journal.evaluated(&record)?;
+                    record
+                }
+                Surveyed::Known(record) => record,
+                Surveyed::Level(depth, counts) => {
                     tell(&format!("{system}: level {depth} is evaluated; {kept} attributes so far"));
+                    // Several systems are for `binplz-builder catalogue`, which publishes nothing.
+                    if depth == 1 && recipe.systems.len() == 1 && check(&counts).is_ok() {
+                        journal.top_level(&|| writer.clone().finish().map_err(Ending::ours))?;
+                    }
                     return Ok(());
                 }
             };
@@ -83,18 +125,13 @@ fn make(recipe: &Recipe, nix: &Nix, tell: &dyn Fn(&str), count: &mut dyn FnMut(u
             }
             writer.evaluated(record).map_err(Ending::ours)
         };
-        let counts = with_workers(&evaluator, recipe.jobs, |workers| survey(workers, recipe.most, &[], &mut take))?;
+        let counts = with_workers(&evaluator, recipe.jobs, |workers| survey(workers, recipe.most, known, &mut take))?;
         check(&counts)?;
         let Counts { attrs, exhausting, sets, others, unaskable } = counts;
         tell(&format!(
             "{system}: {attrs} attributes, {exhausting} of them took too much time or memory; {sets} sets, {others} other values, {unaskable} names that cannot be requested"
         ));
     }
-    if let Some(database) = &recipe.programs {
-        let rows = programs::from_database(database, &mut writer).map_err(Ending::ours)?;
-        tell(&format!("programs: {rows} rows of {}", database.display()));
-    }
-    recipe.built.iter().for_each(|(attr, manifest)| writer.built(attr.clone(), manifest));
     writer.finish().map_err(Ending::ours)
 }
 

@@ -16,8 +16,10 @@ use crate::{
 pub(crate) enum Surveyed {
     /// The record of an attribute. Those of a level come in any order.
     Record(Record),
-    /// All attributes with so many components are evaluated: 1 for the top level.
-    Level(usize),
+    /// The record of an attribute that an earlier attempt has evaluated.
+    Known(Record),
+    /// All attributes with so many components are evaluated: 1 for the top level. With the counts so far.
+    Level(usize, Counts),
 }
 
 /// The counts of a survey. Every name is counted once.
@@ -37,8 +39,8 @@ pub(crate) struct Counts {
 
 /// Evaluates a whole set, which has at most `most` attributes. `take` receives all that is found.
 ///
-/// `known` are records of an earlier attempt at the same set: their attributes are not evaluated again, and `take` does
-/// not receive them. With the records that it does receive, they are those of an attempt without interruption.
+/// `known` are records of an earlier attempt at the same set: their attributes are not evaluated again. `take` receives
+/// those of attributes that the set has, and so all records of an attempt without interruption.
 ///
 /// # Errors
 /// [`Ending`], if something other than an attribute fails, or the error of `take`.
@@ -77,20 +79,21 @@ pub(crate) fn survey(
             Ok(())
         })?;
         if depth > 0 {
-            take(Surveyed::Level(depth))?;
+            take(Surveyed::Level(depth, counts))?;
         }
         if next.is_empty() {
             break;
         }
-        // Those of another system stay.
-        next.retain(|path| match attr_of(path).and_then(|attr| known.get(&attr).copied()) {
-            Some(record) if record.system == system => {
-                counts.add(&record.standing);
-                false
+        level = Vec::new();
+        for path in next {
+            match attr_of(&path).and_then(|attr| known.get(&attr).copied()) {
+                Some(record) if record.system == system => {
+                    counts.add(&record.standing);
+                    take(Surveyed::Known(record.clone()))?;
+                }
+                _ => level.push(path),
             }
-            _ => true,
-        });
-        level = next;
+        }
     }
     Ok(counts)
 }

@@ -97,7 +97,7 @@ fn run(options: &Options) -> Result<(), Ending> {
         programs: options.programs.clone().or(beside.exists().then_some(beside)),
         built: options.built.as_deref().map_or(Ok(Vec::new()), read_builds).map_err(Ending::ours)?,
     };
-    let files = make(&recipe, &nix, &|said| eprintln!("{said}"), &mut |_| ())?;
+    let files = make(&recipe, &nix, &[], &mut (), &|said| eprintln!("{said}"), &mut |_| ())?;
     put(&options.out.join("details"), &files.details)?;
     put(&options.out.join("lookup"), &files.lookup)?;
 

@@ -1,18 +1,24 @@
 //! The catalogue as a job under a lease.
 
-use std::{fs, num::NonZeroUsize, thread, time::Duration};
+use std::{ffi::OsStr, fs, num::NonZeroUsize, thread, time::Duration};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
-    build::protocol::{Job, Looked, Phase, Upload},
+    build::protocol::{Job, Looked, Nixpkgs, Phase, Upload},
     id::key::Attr,
     objects::artifact::{Manifest, ObjectName},
 };
 use rustix::process::nice;
 
 use crate::{
-    catalogue::{DATABASE, ENTER, Recipe, evaluator::Limits, make},
+    catalogue::{
+        DATABASE, ENTER, Recipe,
+        checkpoint::Checkpoints,
+        evaluator::{CATALOGUE, Limits},
+        make,
+    },
     context::{BuildContext, Ending},
+    evaluate::DESCRIBE,
     lease::{Body, CallPriority},
     log::sha256,
     machine, nixpkgs, version,
@@ -44,12 +50,29 @@ fn built(context: &BuildContext) -> Result<Vec<(Attr, Manifest)>, Ending> {
     Ok(built)
 }
 
+/// A hash of all that a record depends on. Another Nix, other limits or another version of this program may evaluate an
+/// attribute to another one, so that a checkpoint of it is not used.
+fn basis(context: &BuildContext, job: &Job) -> Result<String, Ending> {
+    let version = context.nix.ask("nix-store", &[OsStr::new("--version")]).map_err(Ending::ours)?;
+    let nixpkgs = match &job.nixpkgs {
+        Nixpkgs::Path(place) | Nixpkgs::Tarball { nar_hash: Some(place), .. } => place,
+        Nixpkgs::Tarball { url, nar_hash: None } => url,
+    };
+    let limits = (job.limits.attribute_seconds, job.limits.attribute_bytes);
+    let program = (env!("CARGO_PKG_VERSION"), CATALOGUE, DESCRIBE, ENTER);
+    let all = serde_json::json!((program, version.map_err(Ending::ours)?, &job.key, nixpkgs, limits));
+    Ok(sha256(all.to_string().as_bytes()).to_string())
+}
+
 /// Makes the catalogue, and stores its files.
 pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending> {
     // Applies to this thread and the threads and processes that it starts, not to the heartbeat's thread.
     nice(NICE).map_err(std::io::Error::from)?;
     context.progress_channel.update(|progress| progress.phase = Phase::Evaluating);
     version::ask(&context.nix)?;
+    let interval = Duration::from_secs(job.limits.checkpoint_seconds);
+    // First, since its URLs do not last.
+    let (mut checkpoints, known) = Checkpoints::resume(context, &job.resume, basis(context, job)?, interval)?;
     let nixpkgs = nixpkgs::directory(context, &job.nixpkgs)?;
     let database = nixpkgs.join(DATABASE);
     let recipe = Recipe {
@@ -69,7 +92,8 @@ pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending>
     };
     let mut count =
         |attrs| context.progress_channel.update(|progress| progress.step = Some(format!("{attrs} packages")));
-    let files = make(&recipe, &context.nix, &|said| context.log.say(said), &mut count)?;
+    let made = make(&recipe, &context.nix, &known, &mut checkpoints, &|said| context.log.say(said), &mut count);
+    let files = made.inspect_err(|_| checkpoints.interrupted())?;
 
     context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Uploading, None));
     for (name, bytes) in [(ObjectName::Details, &files.details), (ObjectName::Lookup, &files.lookup)] {

@@ -60,7 +60,7 @@ fn limits(program: u64, package: u64) -> JobLimits {
 }
 
 fn named(list: &[(&str, Result<u64, Refusal>)]) -> Vec<(String, Result<u64, Refusal>)> {
-    list.iter().map(|(name, verdict)| ((*name).to_owned(), *verdict)).collect()
+    list.iter().map(|(name, verdict)| ((*name).to_owned(), verdict.clone())).collect()
 }
 
 #[test]

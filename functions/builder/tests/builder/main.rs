@@ -2,7 +2,10 @@
 
 mod support;
 
+mod resume;
 mod work;
+
+mod needs;
 
 mod failures;
 mod network;

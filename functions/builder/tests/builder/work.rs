@@ -39,7 +39,7 @@ fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_name
         .iter()
         .map(|program| match &program.verdict {
             Verdict::Static { size, .. } => (program.bin.as_str(), Ok(*size)),
-            Verdict::Refused { why } => (program.bin.as_str(), Err(*why)),
+            Verdict::Refused { why } => (program.bin.as_str(), Err(why.clone())),
         })
         .collect();
     // Of one content, which is stored once.

@@ -70,6 +70,9 @@ in
       mkdir -p $out/bin; compile -static -o $out/bin/chatty
     '';
 
+    # Programs that need more than their own file.
+    needs = import ./needs.nix { inherit package; };
+
     # Fails, each for its own reason.
     failing = import ./failing.nix { inherit here package script system; };
 

@@ -1,6 +1,6 @@
 //! Damaged files: refused, or read without a panic and in bounded time.
 
-use binplz_catalogue::{BadCatalogue, Lookup, details};
+use binplz_catalogue::{About, BadCatalogue, Lookup, Record, Standing, details, part};
 use binplz_core::ports::Catalogue;
 use proptest::prelude::*;
 
@@ -52,6 +52,35 @@ fn details_of_another_block_or_another_making_are_refused() {
         assert_eq!(details::read(&changed, &attr), Err(details::BadBlock::Damaged), "byte {at}");
         assert!(details::read(&block[..at], &attr).is_err());
     }
+}
+
+fn records(count: usize) -> Vec<Record> {
+    let record = |number| Record {
+        attr: format!("package{number}").parse().expect("an attribute"),
+        system: X86,
+        about: About { description: "x".repeat(number), ..About::default() },
+        standing: Standing::Buildable { drv_path: None },
+    };
+    (0..count).map(record).collect()
+}
+
+#[test]
+fn a_part_that_is_damaged_gives_no_records() {
+    let parts = part::pack("basis", &records(9), 1 << 20);
+    let [part] = parts.as_slice() else { panic!("{} parts", parts.len()) };
+    assert_eq!(part::read(part), Ok(("basis".to_owned(), records(9))));
+    for at in 0..part.len() {
+        let mut changed = part.clone();
+        changed[at] ^= 0x10;
+        assert_eq!(part::read(&changed), Err(part::Damaged), "byte {at}");
+        assert_eq!(part::read(&part[..at]), Err(part::Damaged), "{at} bytes");
+    }
+}
+
+#[test]
+fn a_record_that_fits_no_part_is_left_out() {
+    let parts = part::pack("this", &records(9), 10);
+    assert_eq!(parts, Vec::<Vec<u8>>::new());
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use binplz_catalogue::{About, Files, Lookup, Obstacle, Record, Standing, Writer, details};
+use binplz_catalogue::{About, Files, Lookup, Obstacle, Record, Standing, Writer, details, part};
 use binplz_core::{
     id::{
         key::{Attr, Bin, System},
@@ -69,6 +69,16 @@ fn write(records: &[Record], rows: &[(String, String)]) -> Files {
 proptest! {
     // Each case is a whole catalogue, of several blocks.
     #![proptest_config(ProptestConfig::with_cases(32))]
+    /// A catalogue from the parts of a checkpoint has the same bytes, whatever the size of its parts.
+    #[test]
+    fn records_come_back_from_parts_as_they_are_written(records in records(), most in 700..5000usize) {
+        let parts = part::pack("basis", &records, most);
+        prop_assert!(parts.iter().all(|part| part.len() <= most));
+        let read: Vec<Record> = parts.iter().flat_map(|part| part::read(part).expect("a part").1).collect();
+        prop_assert_eq!(read.len(), records.len());
+        prop_assert!(write(&read, &[]) == write(&records, &[]));
+    }
+
     #[test]
     fn the_same_in_any_order_gives_the_same_bytes(
         (records, shuffled) in records().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),

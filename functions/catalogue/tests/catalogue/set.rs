@@ -51,8 +51,13 @@ impl Set {
 
     /// A build's manifest: static programs, and scripts.
     pub(crate) fn built(mut self, attr: &str, programs: &[&str], scripts: &[&str]) -> Set {
-        let verdict =
-            || Verdict::Static { sha256: "0".repeat(64).parse().expect("hex"), size: 1, leftovers: Vec::new() };
+        let verdict = || Verdict::Static {
+            sha256: "0".repeat(64).parse().expect("hex"),
+            size: 1,
+            leftovers: Vec::new(),
+            needs: None,
+            unwrapped: false,
+        };
         let program = |bin: &&str, verdict| Program { bin: bin.parse().expect("a program"), output: None, verdict };
         let programs = programs.iter().map(|bin| program(bin, verdict()));
         let scripts = scripts.iter().map(|bin| program(bin, Verdict::Refused { why: Refusal::Script }));
@@ -63,6 +68,7 @@ impl Set {
             drv_path: String::new(),
             outputs: Vec::new(),
             installed: Vec::new(),
+            archive: None,
             programs: programs.chain(scripts).collect(),
         };
         self.0.built(attr.parse().expect("an attribute"), &manifest);

@@ -232,7 +232,10 @@ fn why_a_package_can_not_be_had_comes_straight_from_the_catalogue() {
         .refused("darwin", Some("d"), Obstacle::Unsupported, None)
         .refused("old-ssl", Some("s"), Obstacle::Insecure, Some("CVE-1970-0001"))
         .refused("steam", Some("steam"), Obstacle::Unfree, None)
-        .refused("exa", None, Obstacle::Throws, Some("'exa' has been replaced by 'eza'"))
+        .refused("exa", None, Obstacle::Removed, Some("'exa' has been replaced by 'eza'"))
+        .refused("gtk2", None, Obstacle::Problem, Some("removal: it will be removed"))
+        .refused("player", None, Obstacle::Dependency, Some("flash-32 has an unfree license (‘unfree’)"))
+        .refused("python2", None, Obstacle::Throws, Some("not supported for interpreter python2.7"))
         .refused("loop", None, Obstacle::Fails, Some("infinite recursion encountered"))
         .refused("forever", None, Obstacle::Endless, None)
         .refused("huge", None, Obstacle::OutOfMemory, None);
@@ -245,7 +248,13 @@ fn why_a_package_can_not_be_had_comes_straight_from_the_catalogue() {
             ("old-ssl", "422 old-ssl: it is marked insecure in this nixpkgs: CVE-1970-0001"),
             ("s", "422 old-ssl: it is marked insecure in this nixpkgs: CVE-1970-0001"),
             ("steam", "422 steam: its licence is unfree"),
-            ("exa", &format!("422 exa: {no_evaluation}: 'exa' has been replaced by 'eza'")),
+            ("exa", "422 exa: nixpkgs refuses to evaluate it: 'exa' has been replaced by 'eza'"),
+            ("gtk2", "422 gtk2: nixpkgs refuses to evaluate it: removal: it will be removed"),
+            (
+                "player",
+                "422 player: nixpkgs refuses a package that it depends on: flash-32 has an unfree license (‘unfree’)",
+            ),
+            ("python2", &format!("422 python2: {no_evaluation}: not supported for interpreter python2.7")),
             ("loop", &format!("422 loop: {no_evaluation}: infinite recursion encountered")),
             ("forever", &format!("422 forever: {no_evaluation}: its evaluation does not end")),
             ("huge", &format!("422 huge: {no_evaluation}: its evaluation exceeds the memory limit")),

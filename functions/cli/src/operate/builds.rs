@@ -104,7 +104,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 
 /// All details of a build, in lines.
 fn all(shown: &Shown, now: Timestamp) -> String {
-    let Shown { listing, current, estimate_seconds, history, cost, past, log, .. } = shown;
+    let Shown { listing, current, estimate_seconds, history, cost, past, notes, log, .. } = shown;
     let mut text = String::new();
     line(&mut text, "build", &listing.key.to_string());
     let since = span(now - listing.since);
@@ -129,6 +129,9 @@ fn all(shown: &Shown, now: Timestamp) -> String {
     if let Some(Current { attempt, size, claimed, task, .. }) = current {
         let task = task.as_ref().map_or(String::new(), |task| format!(", task {task}"));
         line(&mut text, &format!("attempt {attempt}"), &format!("for {} on {size}{task}", span(now - *claimed)));
+    }
+    for (program, note) in notes {
+        line(&mut text, "note", &format!("{program}: {note}"));
     }
     if let Some(log) = log {
         line(&mut text, "log", log);

@@ -17,7 +17,10 @@ use binplz_core::{
     telemetry::About,
 };
 use binplz_local::{Ends, Local, LocalBinaryCache};
-use tokio::{task::AbortHandle, time::sleep};
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 
 use crate::serve::supervise::{supervise, with_faults};
 
@@ -28,6 +31,10 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const GC_RETRY: Duration = Duration::from_secs(600);
 /// The pause after a backend did not answer.
 const PAUSE: Duration = Duration::from_secs(2);
+/// A round that takes longer hangs: it is abandoned, which is safe at any point, and the next one begins.
+const HANGS: Duration = Duration::from_secs(300);
+/// The same for a collection, which looks at every object.
+const GC_HANGS: Duration = Duration::from_secs(6 * 3600);
 
 const DISPATCHER: &str = "dispatcher";
 const SWEEPER: &str = "sweeper";
@@ -79,7 +86,8 @@ impl Drop for Loops {
 /// Starts queued builds, when the doorbell rings or a build comes due.
 async fn dispatcher(d: Arc<Local>) {
     loop {
-        let due = noted(&d, DISPATCHER, "the dispatcher did not finish", dispatch(&*d).await);
+        let due = round(&d, DISPATCHER, "the dispatcher did not finish", HANGS, dispatch(&*d)).await;
+        let due = due.unwrap_or_else(|()| Some(d.now() + PAUSE));
         tokio::select! {
             () = d.bell().wait() => {}
             () = until(&d, due) => {}
@@ -90,7 +98,8 @@ async fn dispatcher(d: Arc<Local>) {
 /// Sweeps whenever a lease may have expired.
 async fn sweeper(d: Arc<Local>) {
     loop {
-        let next = noted(&d, SWEEPER, "the sweep did not finish", sweep(&*d).await);
+        let next = round(&d, SWEEPER, "the sweep did not finish", HANGS, sweep(&*d)).await;
+        let next = next.unwrap_or_else(|()| Some(d.now() + PAUSE));
         save_hits(&d);
         tokio::select! {
             () = until(&d, next) => {}
@@ -104,8 +113,7 @@ async fn sweeper(d: Arc<Local>) {
 async fn collector(d: Arc<Local>, first: Option<Duration>) {
     sleep(first.unwrap_or_default()).await;
     loop {
-        let done = gc(&*d, false).await;
-        noted(&d, COLLECTOR, "garbage collection did not finish", done.as_ref().map(|_| None).map_err(Clone::clone));
+        let done = round(&d, COLLECTOR, "garbage collection did not finish", GC_HANGS, gc(&*d, false)).await;
         sleep(if done.is_ok() { DAY } else { GC_RETRY }).await;
     }
 }
@@ -116,15 +124,13 @@ async fn scrubber(d: Arc<Local>) {
         let mut scrub = Scrub::all();
         loop {
             let before = scrub.report().bytes;
-            let stepped = scrub.step(&*d, 1).await;
+            let stepped = round(&d, SCRUBBER, "objects were not compared", HANGS, scrub.step(&*d, 1)).await;
             let bytes = scrub.report().bytes - before;
-            let pause = if stepped.is_ok() { ROW + Duration::from_micros(bytes * 1_000_000 / SCRUBBED) } else { PAUSE };
-            let more = stepped.as_ref().map_or(true, |more| *more);
-            noted(&d, SCRUBBER, "objects were not compared", stepped.map(|_| None));
-            if !more {
-                break;
+            match stepped {
+                Ok(true) => sleep(ROW + Duration::from_micros(bytes * 1_000_000 / SCRUBBED)).await,
+                Ok(false) => break,
+                Err(()) => sleep(PAUSE).await,
             }
-            sleep(pause).await;
         }
         sleep(DAY).await;
     }
@@ -135,7 +141,8 @@ async fn reaper(d: Arc<Local>, ends: Arc<Mutex<Ends>>) {
     d.health().works(REAPER);
     // The lock is held during a poll only, so a restarted reaper continues with the exits that were not handled.
     while let Some(end) = poll_fn(|cx| ends.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(cx)).await {
-        if let Err(error) = stopped(&*d, &end.key, &end.lease, end.failure, Some(end.ran)).await {
+        let recorded = stopped(&*d, &end.key, &end.lease, end.failure, Some(end.ran));
+        if let Err(error) = within(HANGS, recorded).await {
             // The lease will expire, and a sweep then ends the attempt.
             d.warn(About::Attempt(&end.key, &end.lease), "the end of a builder was not recorded", &error);
         }
@@ -147,8 +154,8 @@ async fn reaper(d: Arc<Local>, ends: Arc<Mutex<Ends>>) {
 async fn promoter(d: Arc<Local>) {
     let Some(binary_cache) = d.binary_cache() else { return pending().await };
     loop {
-        let done = promote_all(&d, binary_cache).await;
-        noted(&d, PROMOTER, "offers to the builders' cache were not promoted", done.map(|()| None));
+        let what = "offers to the builders' cache were not promoted";
+        let _ = round(&d, PROMOTER, what, GC_HANGS, promote_all(&d, binary_cache)).await;
         binary_cache.wait_for_offers().await;
     }
 }
@@ -179,22 +186,48 @@ async fn until(d: &Local, due: Option<Timestamp>) {
     }
 }
 
-/// Reports how a round of a loop went; returns when the next one is due.
-fn noted(
+/// One round of a loop: its result, after `/-/health` and the log have learnt how it went.
+async fn round<T>(
     d: &Local,
     part: &'static str,
     what: &str,
-    result: Result<Option<Timestamp>, Unavailable>,
-) -> Option<Timestamp> {
-    match result {
-        Ok(due) => {
+    limit: Duration,
+    work: impl Future<Output = Result<T, Unavailable>>,
+) -> Result<T, ()> {
+    match within(limit, work).await {
+        Ok(done) => {
             d.health().works(part);
-            due
+            Ok(done)
         }
         Err(error) => {
             d.health().fails(part, &error);
             d.warn(About::Service, what, &error);
-            Some(d.now() + PAUSE)
+            Err(())
         }
+    }
+}
+
+/// The work's result, or an error if it hangs.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
+    let hangs = || Unavailable::new("loop", format!("a round did not end within {} s", limit.as_secs()));
+    timeout(limit, work).await.unwrap_or_else(|_| Err(hangs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+    use crate::serve::tests::local;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_that_hangs_is_abandoned_and_named_by_health_until_a_round_ends() {
+        let (_dir, local, _ends) = local();
+        let hangs = pending::<Result<(), Unavailable>>();
+        assert_eq!(round(&local, SWEEPER, "the sweep did not finish", HANGS, hangs).await, Err(()));
+        let faults = local.faults();
+        assert_eq!((faults[0].part.as_str(), faults[0].why.contains("300 s")), (SWEEPER, true), "{faults:?}");
+        assert_eq!(round(&local, SWEEPER, "the sweep did not finish", HANGS, ready(Ok(7))).await, Ok(7));
+        assert!(local.faults().is_empty());
     }
 }

@@ -174,6 +174,7 @@ impl Numbers {
                 cache_bytes: if cache { self.cache_size } else { 0 },
                 attribute_seconds: self.attribute_time,
                 attribute_bytes: self.attribute_memory,
+                ..JobLimits::default()
             },
             ..Policy::default()
         }

@@ -1,4 +1,5 @@
-//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH` for clients, `PUT` with a grant for builders. On AWS this is S3.
+//! The local store over HTTP: `GET` and `HEAD /-/objects/PATH` for clients and builders, `PUT` with a grant for builders. On AWS this
+//! is S3.
 
 use std::sync::Arc;
 
@@ -38,10 +39,10 @@ pub(crate) fn downloads(local: Arc<Local>) -> Router {
     Router::new().route("/-/objects/{*path}", get(read)).with_state(local)
 }
 
-/// The routes for builders.
+/// The routes for builders, which also read the checkpoint of an earlier attempt.
 pub(crate) fn uploads(local: Arc<Local>) -> Router {
     // An upload's size is part of its grant.
-    Router::new().route("/-/objects/{*path}", put(write)).layer(DefaultBodyLimit::disable()).with_state(local)
+    Router::new().route("/-/objects/{*path}", put(write).get(read)).layer(DefaultBodyLimit::disable()).with_state(local)
 }
 
 fn parse(path: &str) -> Option<ObjectPath> {

@@ -46,8 +46,9 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// The commands that download the program, and install it.
     pub(crate) fn commands(&self, wait: bool) -> Vec<String> {
-        let commands = |target| vec![shell::fetch(self.origin, target, wait), shell::install(self.origin, target)];
-        self.target.map(commands).unwrap_or_default()
+        let Some(target) = self.target else { return Vec::new() };
+        let install = (!target.wanted.is_archive()).then(|| shell::install(self.origin, target));
+        std::iter::once(shell::fetch(self.origin, target, wait)).chain(install).collect()
     }
 
     /// The path of the target's log.

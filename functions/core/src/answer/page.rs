@@ -76,6 +76,7 @@ pub(crate) fn facts(served: &Served) -> Vec<(&'static str, String)> {
         ("size", bytes(served.size)),
         ("sha256", served.sha256.to_string()),
         ("nixpkgs", served.rev.to_string()),
+        ("note", served.notes.sentence(&served.bin)),
     ];
     facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }

@@ -118,6 +118,7 @@ impl From<&Denial> for Problem {
             Denial::Unbuildable(..)
             | Denial::MainMissing { .. }
             | Denial::NoPrograms(_)
+            | Denial::NoArchive(_)
             | Denial::NotStatic(..)
             | Denial::Failed { rest: None, .. } => (422, None),
             Denial::RateLimited { rest, .. } => (429, Some(seconds_up(*rest).max(1))),

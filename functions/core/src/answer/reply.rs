@@ -12,7 +12,10 @@ use crate::{
     flow::request::{denial::Denial, outcome::RequestOutcome, status::Status},
     id::{target::Wanted, text::clean_line},
     nixpkgs::served::Served,
-    objects::stored::Location,
+    objects::{
+        needs::{self, header},
+        stored::Location,
+    },
 };
 
 /// The sentence for a program that was not requested yet.
@@ -78,7 +81,8 @@ impl RequestOutcome {
     pub fn status_line(&self, asked: &Asked) -> String {
         let (facts, words) = match self {
             RequestOutcome::Hit { served, at } => {
-                (format!("ready 0 {} {} {}", served.sha256, served.size, at.url()), String::new())
+                let facts = format!("ready 0 {} {} {}", served.sha256, served.size, at.url());
+                (facts, served.notes.sentence(&served.bin))
             }
             RequestOutcome::Pending(status) => {
                 (format!("{} {} - - -", status.state, status.retry_after), status.headline())
@@ -116,7 +120,7 @@ impl Problem {
         let page = || Page {
             state: self.state(),
             sentence: clean_line(&self.sentence, stub::LINE_MAX),
-            search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().to_owned()),
+            search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().into_owned()),
             package: Page::about(asked).package.filter(|_| !unknown),
             choices: self.names.iter().map(Wanted::to_string).collect(),
             // What has cooled down may be requested again.
@@ -153,7 +157,10 @@ fn hit(served: &Served, at: &Location, asked: &Asked) -> Answer {
         Format::Json => Body::Json(JSON, json!({ "state": "ready", "artifact": artifact(served, url) }).to_string()),
         Format::Html => Body::page(Page {
             state: "ready",
-            sentence: "It is built, checked and stored.".to_owned(),
+            sentence: match served.notes.unwrapped {
+                true => "It is built, checked and stored. Its package's wrapper is left out.".to_owned(),
+                false => "It is built, checked and stored.".to_owned(),
+            },
             commands: asked.commands(false),
             download: asked.target.map(|target| format!("/{target}")),
             facts: facts(served),
@@ -249,23 +256,34 @@ fn artifact(served: &Served, url: &str) -> serde_json::Value {
         "package": served.attr, "program": served.bin, "version": served.version, "system": served.asked.system(),
         "nixpkgs": served.rev, "sha256": served.sha256, "size": served.size, "url": url,
     });
-    if let Some(output) = &served.notes.output {
+    let notes = &served.notes;
+    if let Some(output) = &notes.output {
         artifact["output"] = output.as_str().into();
+    }
+    if let Some(needs) = &notes.needs {
+        artifact["needs"] = needs::json(needs);
+    }
+    for (name, holds) in [("unwrapped", notes.unwrapped), ("name_matters", notes.name_matters)] {
+        if holds {
+            artifact[name] = true.into();
+        }
     }
     artifact
 }
 
-fn hit_headers(served: &Served, url: &str) -> [(&'static str, String); 6] {
+fn hit_headers(served: &Served, url: &str) -> Vec<(&'static str, String)> {
     // A version is foreign text; a header holds visible ASCII.
     let version = served.version.chars().filter(char::is_ascii_graphic).collect();
-    [
+    let mut headers = vec![
         ("location", url.to_owned()),
         ("x-binplz-sha256", served.sha256.to_string()),
         ("x-binplz-size", served.size.to_string()),
         ("x-binplz-package", served.attr.to_string()),
         ("x-binplz-version", version),
         ("x-binplz-nixpkgs", served.rev.to_string()),
-    ]
+    ];
+    headers.extend(served.notes.needs.as_deref().map(|needs| ("x-binplz-needs", header(needs))));
+    headers
 }
 
 fn link(log_path: &str) -> (&'static str, String) {

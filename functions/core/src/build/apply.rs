@@ -11,6 +11,7 @@
 //! Building ─join→ Joined ─follow→ Ready, Failed, Queued      follows the build of its derivation, at once if that has ended
 //! Unasked, Queued, Failed until… ─adopt→ Ready               the derivation was known before, and is built
 //! Ready ─withdraw→ Queued                                    its objects are missing or damaged, or not wanted any more
+//! Building ─checkpoint→ Building                             a part of a catalogue is stored; it is kept until the build is Ready
 //! ```
 
 use crate::{
@@ -19,12 +20,13 @@ use crate::{
         derivation::Realisation,
         failed_dependencies::LIFE,
         failure::{Class, Failure, Kind},
+        partial::{Partial, Published},
         policy::Policy,
         protocol::Stats,
         size::Size,
     },
     id::{
-        key::{DrvHash, LeaseId},
+        key::{DrvHash, LeaseId, Product},
         time::Timestamp,
     },
     objects::artifact::{AttemptPrefix, Declared},
@@ -32,7 +34,12 @@ use crate::{
 
 impl Build {
     fn with(&self, state: State) -> Step {
-        Step::Move(Build { state, ..self.clone() })
+        Step::Move(Build { partial: self.kept(&state), state, ..self.clone() })
+    }
+
+    /// The stored parts that are still needed in a state.
+    fn kept(&self, state: &State) -> Partial {
+        if matches!(state, State::Ready(_)) { Partial::default() } else { self.partial.clone() }
     }
 
     /// The row after `lease` ended with `end`.
@@ -81,7 +88,13 @@ impl Build {
         let mut history = self.history.clone();
         history.push(attempt);
         history.drain(..history.len().saturating_sub(HISTORY_MAX));
-        Build { key: self.key.clone(), state, history }
+        Build { key: self.key.clone(), partial: self.kept(&state), state, history }
+    }
+
+    /// What stays in use of a build that is made anew: a catalogue, since requests need one meanwhile.
+    fn withdrawn(&self, made: &Made) -> Partial {
+        let published = Published { lease: made.lease.clone(), whole: true };
+        Partial { published: (self.key.product == Product::Catalogue).then_some(published), checkpoint: None }
     }
 
     /// Ready, with objects that may be another build's.
@@ -167,8 +180,13 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
     let queued = || build.with(queued_at(now));
     match (event, &build.state) {
         (Event::Ask, State::Unasked) => Ok(queued()),
-        (Event::Ask, State::Failed { until: Some(until), .. }) if now >= *until => Ok(queued()),
+        (Event::Ask, State::Failed { since, until: Some(until), .. }) if now >= *until || since.is_ahead_of(now) => {
+            Ok(queued())
+        }
         (Event::Ask, State::Failed { since, .. }) if build.is_doomed() && now >= *since + LIFE => Ok(queued()),
+        (Event::Ask, State::Queued { since, attempt, .. }) if since.is_ahead_of(now) => {
+            Ok(build.with(State::Queued { since: now, due: now, attempt: *attempt, warming: false }))
+        }
         (Event::Ask, State::Queued { since, due, attempt, warming: true }) => {
             Ok(build.with(State::Queued { since: *since, due: *due, attempt: *attempt, warming: false }))
         }
@@ -207,9 +225,19 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             _ => Ok(build.with(State::Building(Lease { task: Some(task.clone()), ..lease.clone() }))),
         },
         (Event::Heartbeat { id }, State::Building(lease)) if live(lease, id, now) => match now + policy.lease {
-            expires if expires > lease.expires => Ok(build.with(State::Building(Lease { expires, ..lease.clone() }))),
+            expires if expires > lease.expires || lease.expires.is_ahead_of(expires) => {
+                Ok(build.with(State::Building(Lease { expires, ..lease.clone() })))
+            }
             _ => Ok(Step::Stay),
         },
+        (Event::Checkpoint { checkpoint, top_level }, State::Building(lease))
+            if live(lease, &checkpoint.lease, now) =>
+        {
+            match build.partial.with(checkpoint, *top_level) {
+                partial if partial == build.partial => Ok(Step::Stay),
+                partial => Ok(Step::Move(Build { partial, ..build.clone() })),
+            }
+        }
         (Event::Hold { id, derivation }, State::Building(lease)) if live(lease, id, now) => match &lease.derivation {
             None => Ok(build.with(State::Building(Lease { derivation: Some(derivation.clone()), ..lease.clone() }))),
             Some(held) if held == derivation => Ok(Step::Stay),
@@ -257,6 +285,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (
             Event::Launched { .. }
             | Event::Heartbeat { .. }
+            | Event::Checkpoint { .. }
             | Event::Hold { .. }
             | Event::Join { .. }
             | Event::Doom { .. }
@@ -287,7 +316,9 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Forget, _) => Err(Illegal::NotFailed),
 
         // A report about objects that it does not have, or not any more, is late.
-        (Event::Withdraw { prefix }, State::Ready(made)) if made.prefix(&build.key) == *prefix => Ok(queued()),
+        (Event::Withdraw { prefix }, State::Ready(made)) if made.prefix(&build.key) == *prefix => {
+            Ok(Step::Move(Build { state: queued_at(now), partial: build.withdrawn(made), ..build.clone() }))
+        }
         (Event::Withdraw { .. }, _) => Ok(Step::Stay),
     }
 }
@@ -309,6 +340,7 @@ fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option
             State::Failed { failure: failure.clone(), since: now, until: None }
         }
     };
+    followed.partial = joined.kept(&followed.state);
     Some(followed)
 }
 

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::{
-    build::{Build, derivation::Realisation, failure::Failure, protocol::Stats, size::Size},
+    build::{Build, derivation::Realisation, failure::Failure, partial::Checkpoint, protocol::Stats, size::Size},
     id::key::{DrvHash, LeaseId, Token},
     objects::artifact::{AttemptPrefix, Declared},
 };
@@ -35,6 +35,14 @@ pub enum Event {
     Heartbeat {
         /// The lease.
         id: LeaseId,
+    },
+    /// The builder of a catalogue has stored what it has evaluated so far, for the attempt that continues if this one
+    /// does not finish.
+    Checkpoint {
+        /// The checkpoint, with its lease.
+        checkpoint: Checkpoint,
+        /// Whether the catalogue of the top level is stored, for requests.
+        top_level: bool,
     },
     /// The builder of a lease has evaluated, and claims the derivation.
     Hold {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     build::{
         failure::{Failure, Kind},
+        partial::Partial,
         protocol::Stats,
         size::Size,
     },
@@ -20,6 +21,7 @@ pub mod derivation;
 mod event;
 pub mod failed_dependencies;
 pub mod failure;
+pub mod partial;
 pub mod policy;
 pub mod profile;
 pub mod protocol;
@@ -41,6 +43,9 @@ pub struct Build {
     /// Its ended attempts, oldest first.
     #[serde(default)]
     pub history: Vec<Attempt>,
+    /// The stored parts of a catalogue that is not complete.
+    #[serde(default, skip_serializing_if = "Partial::is_empty")]
+    pub partial: Partial,
 }
 
 /// The state of a build.
@@ -194,7 +199,7 @@ impl Attempt {
 impl Build {
     /// A build without a row.
     pub fn unasked(key: BuildKey) -> Build {
-        Build { key, state: State::Unasked, history: Vec::new() }
+        Build { key, state: State::Unasked, history: Vec::new(), partial: Partial::default() }
     }
 
     /// The lease that holds it, if any.
@@ -213,15 +218,15 @@ impl Build {
         }
     }
 
-    /// The prefixes of the objects that its answers need: its programs, or before they exist the log of its newest
-    /// attempt and that of the attempt whose failure it shares.
+    /// The prefixes of the objects that its answers and its next attempt need: its programs, or before they exist the
+    /// log of its newest attempt, that of the attempt whose failure it shares, and the parts of a catalogue.
     pub fn prefixes(&self) -> Vec<AttemptPrefix> {
         let own = |lease: &LeaseId| AttemptPrefix { key: self.key.clone(), lease: lease.clone() };
         match self.prefix() {
             Some(prefix) => vec![prefix],
             None => {
                 let seen_in = self.history.last().and_then(|last| last.seen_in.clone());
-                self.newest_lease().map(own).into_iter().chain(seen_in).collect()
+                self.newest_lease().into_iter().chain(self.partial.leases()).map(own).chain(seen_in).collect()
             }
         }
     }

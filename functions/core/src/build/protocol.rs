@@ -8,6 +8,7 @@
 //! | `POST URL/pulse` | [`Progress`] | [`Heartbeat`]: the lease was renewed |
 //! | `POST URL/derivation` | [`Evaluated`] | [`Turn`]: before it realises anything |
 //! | `POST URL/built` | [`Looked`] | [`Built`]: for a catalogue |
+//! | `POST URL/checkpoint` | [`Checkpointed`] | `{}`: parts of a catalogue are stored |
 //! | `POST URL/uploads` | list of [`Upload`] | list of [`PresignedUpload`], in the same order |
 //! | `POST URL/settle` | [`Report`] | `{}`: the build has ended |
 //!
@@ -43,6 +44,26 @@ pub struct Job {
     /// The builders' shared Nix binary cache: its paths are not built again. `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// For a catalogue: what earlier attempts have stored of it.
+    #[serde(default, skip_serializing_if = "Resume::is_empty")]
+    pub resume: Resume,
+}
+
+/// What earlier attempts at a catalogue have stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resume {
+    /// The URLs of a checkpoint's parts, in order; readable for some minutes. A part may be missing or damaged: its
+    /// attributes are then evaluated again.
+    pub parts: Vec<String>,
+    /// Whether requests have a catalogue meanwhile, so that the top level need not be published.
+    pub published: bool,
+}
+
+impl Resume {
+    fn is_empty(&self) -> bool {
+        *self == Resume::default()
+    }
 }
 
 /// A Nix binary cache, readable by its URL, and written by no builder. A builder may offer: it uploads
@@ -92,6 +113,8 @@ pub struct JobLimits {
     pub attribute_seconds: u64,
     /// Bytes of memory for each process that evaluates a part of a catalogue.
     pub attribute_bytes: u64,
+    /// Seconds between the checkpoints of a catalogue: so much work is lost with its builder.
+    pub checkpoint_seconds: u64,
 }
 
 impl Default for JobLimits {
@@ -106,6 +129,7 @@ impl Default for JobLimits {
             cache_bytes: 4 << 30,
             attribute_seconds: 60,
             attribute_bytes: 4 << 30,
+            checkpoint_seconds: 30,
         }
     }
 }
@@ -245,6 +269,17 @@ pub struct Built {
     /// The start of the next page; `None` if this was the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Looked>,
+}
+
+/// A catalogue's builder has stored a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpointed {
+    /// The number of stored parts ([`ObjectName::Checkpoint`]), from 1. Together they have all attributes of the
+    /// checkpoint that the builder continues.
+    pub parts: u32,
+    /// Whether the catalogue of the top level is stored ([`ObjectName::PartialLookup`], [`ObjectName::PartialDetails`]).
+    #[serde(default)]
+    pub top_level: bool,
 }
 
 /// An object that a builder wants to store.

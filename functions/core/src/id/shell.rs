@@ -14,21 +14,28 @@ pub fn word(text: &str) -> String {
     if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') { text.to_owned() } else { quote(text) }
 }
 
-/// Downloads a program: `curl -L https://host/tree -o tree && chmod +x tree`. With `wait`, the server holds the request until the
-/// program is built.
+/// Downloads a program: `curl -L https://host/tree -o tree && chmod +x tree`, or unpacks an archive. With `wait`, the server
+/// holds the request until the program is built.
 pub fn fetch(origin: &str, target: &Target, wait: bool) -> String {
-    fetch_as(origin, target, wait, target.wanted.file_name())
+    match target.wanted.is_archive() {
+        true => format!("mkdir -p ~/.local && curl -fL {} | tar xz --strip 1 -C ~/.local", url(origin, target, wait)),
+        false => fetch_as(origin, target, wait, &target.wanted.file_name()),
+    }
 }
 
-/// The same under another name.
+/// Downloads a program under another name.
 pub fn fetch_as(origin: &str, target: &Target, wait: bool, name: &str) -> String {
+    let name = word(name);
+    format!("curl -L {} -o {name} && chmod +x {name}", url(origin, target, wait))
+}
+
+fn url(origin: &str, target: &Target, wait: bool) -> String {
     let query = match (wait, target.has_query()) {
         (false, _) => "",
         (true, false) => "?wait",
         (true, true) => "&wait",
     };
-    let name = word(name);
-    format!("curl -L {} -o {name} && chmod +x {name}", word(&format!("{origin}/{target}{query}")))
+    word(&format!("{origin}/{target}{query}"))
 }
 
 /// Downloads and runs the installer of a program.
@@ -56,6 +63,11 @@ mod tests {
                 "/tree?sys=aarch64-linux",
                 true,
                 "curl -L 'https://binplz.example/tree?sys=aarch64-linux&wait' -o tree && chmod +x tree",
+            ),
+            (
+                "/-/archive/tree",
+                true,
+                "mkdir -p ~/.local && curl -fL 'https://binplz.example/-/archive/tree?wait' | tar xz --strip 1 -C ~/.local",
             ),
             ("/coreutils/[", false, "curl -L https://binplz.example/coreutils/%5B -o '[' && chmod +x '['"),
         ] {

@@ -3,7 +3,7 @@
 //! A target is not an identity: it may leave out the system, and may name a pin, whose commit changes.
 //! [`crate::nixpkgs::pins`] resolves it to a [`crate::id::key::BuildKey`].
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -26,28 +26,42 @@ pub enum Wanted {
     Package(Attr),
     /// `/ATTR/BIN`: one program of a package.
     Program(Attr, Bin),
+    /// `/-/archive/ATTR`: a package's archive.
+    Archive(Attr),
 }
+
+/// The part of an archive's path before the package's name.
+const ARCHIVE: &str = "-/archive/";
 
 impl Wanted {
     /// The requested package.
     pub fn attr(&self) -> &Attr {
         match self {
-            Wanted::Package(attr) | Wanted::Program(attr, _) => attr,
+            Wanted::Package(attr) | Wanted::Program(attr, _) | Wanted::Archive(attr) => attr,
         }
     }
 
     /// The usual file name for saving it.
-    pub fn file_name(&self) -> &str {
+    pub fn file_name(&self) -> Cow<'_, str> {
         match self {
-            Wanted::Package(attr) => attr.leaf(),
-            Wanted::Program(_, bin) => bin.as_str(),
+            Wanted::Package(attr) => attr.leaf().into(),
+            Wanted::Program(_, bin) => bin.as_str().into(),
+            Wanted::Archive(attr) => format!("{}.tar.gz", attr.leaf()).into(),
         }
+    }
+
+    /// Whether it is an archive, which is unpacked, not run.
+    pub fn is_archive(&self) -> bool {
+        matches!(self, Wanted::Archive(_))
     }
 }
 
-/// `tree`, `procps/ps`: the path without its leading slash, percent-encoded.
+/// `tree`, `procps/ps`, `-/archive/tree`: the path without its leading slash, percent-encoded.
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_archive() {
+            f.write_str(ARCHIVE)?;
+        }
         write!(f, "{}", utf8_percent_encode(self.attr().as_str(), ENCODED))?;
         if let Wanted::Program(_, bin) = self {
             write!(f, "/{}", utf8_percent_encode(bin.as_str(), ENCODED))?;
@@ -61,6 +75,10 @@ serde_as_text!(Wanted, BadTarget);
 impl FromStr for Wanted {
     type Err = BadTarget;
     fn from_str(path: &str) -> Result<Self, BadTarget> {
+        if let Some(attr) = path.strip_prefix(ARCHIVE) {
+            let attr = decode(attr).ok_or(BadTarget::Package(BadName::Character))?;
+            return attr.parse().map(Wanted::Archive).map_err(BadTarget::Package);
+        }
         let (attr, bin) = match path.split_once('/') {
             Some((attr, bin)) => (attr, Some(bin)),
             None => (path, None),

@@ -41,6 +41,13 @@ impl Sub for Timestamp {
 /// The most by which the clocks of two machines differ. A row with a later time than that was written under a wrong clock.
 pub const SKEW_MAX: Duration = Duration::from_secs(3600);
 
+impl Timestamp {
+    /// Whether it was written under a wrong clock, as after a clock jump: no clock that is right can show it yet.
+    pub(crate) fn is_ahead_of(self, now: Timestamp) -> bool {
+        self > now + SKEW_MAX
+    }
+}
+
 /// The later of the time in a row and the present one, for a machine whose clock is behind must not bring back the past;
 /// but the present one, if the row's is after `latest`, which no clock can show yet.
 pub(crate) fn later_of<T: Ord>(stored: T, now: T, latest: &T) -> T {

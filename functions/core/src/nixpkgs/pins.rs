@@ -44,7 +44,14 @@ pub struct Pin {
     /// How long the builds of a revision are kept after the pin has left it.
     #[serde(default = "usually_kept", with = "seconds", skip_serializing_if = "is_usually_kept")]
     pub keep: Duration,
+    /// The revisions that the name stood for before, the latest first; at most [`FORMER_MAX`]. Names are resolved by
+    /// their catalogues until this revision has a complete one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Rev>,
 }
+
+/// How many revisions of a pin are remembered: a pin may move again before the catalogue of its revision is complete.
+const FORMER_MAX: usize = 3;
 
 /// The default retention of builds after a pin has left their revision.
 pub const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -186,6 +193,8 @@ pub struct ResolvedPin {
     pub pin: PinName,
     /// The pin's revision.
     pub rev: Rev,
+    /// The revisions before it, the latest first.
+    pub former: Vec<Rev>,
     /// The system.
     pub system: System,
 }
@@ -222,7 +231,7 @@ impl Pins {
 
     /// A single pin, which is the default.
     pub fn one(name: PinName, rev: Rev, nixpkgs: Source) -> Pins {
-        let pin = Pin { rev, nixpkgs, since: Timestamp(0), keep: KEEP };
+        let pin = Pin { rev, nixpkgs, since: Timestamp(0), keep: KEEP, former: Vec::new() };
         let pins = BTreeMap::from([(name.clone(), pin)]);
         let (left, past, withheld) = Default::default();
         Pins { default: name, pins, left, past, withheld }
@@ -259,7 +268,7 @@ impl Pins {
         let (name, pin) = found.ok_or_else(|| Unserved {
             served: self.pins.iter().map(|(name, pin)| format!("{name} ({})", pin.rev)).collect(),
         })?;
-        Ok(ResolvedPin { pin: name.clone(), rev: pin.rev.clone(), system })
+        Ok(ResolvedPin { pin: name.clone(), rev: pin.rev.clone(), former: pin.former.clone(), system })
     }
 
     /// The shortest target that leads to a build; `None` if no pin stands for its nixpkgs, or it is not a package.
@@ -322,8 +331,15 @@ impl Pins {
     pub fn changed(&self, change: &Change, now: Timestamp) -> Result<Option<Pins>, PinRefusal> {
         let mut next = self.clone();
         let pin = |name, rev: &Rev, nixpkgs: &Source| {
-            let keep = self.pins.get(name).map_or(KEEP, |old| old.keep);
-            Pin { rev: rev.clone(), nixpkgs: nixpkgs.clone(), since: now, keep }
+            let old = self.pins.get(name);
+            let former = old.into_iter().flat_map(|old| [&old.rev].into_iter().chain(&old.former));
+            Pin {
+                rev: rev.clone(),
+                nixpkgs: nixpkgs.clone(),
+                since: now,
+                keep: old.map_or(KEEP, |old| old.keep),
+                former: former.filter(|former| *former != rev).take(FORMER_MAX).cloned().collect(),
+            }
         };
         let none = |name: &PinName| PinRefusal::NoSuchPin(name.clone());
         match change {
@@ -475,6 +491,28 @@ mod tests {
         let back = change(&moved, Change::Move(name("old"), unstable, source()));
         assert_eq!(back.kept(NOW).map(|(rev, _)| rev.clone()).collect::<Vec<_>>(), [rev("12"), rev("34")]);
         assert_eq!(serde_json::from_value::<Pins>(serde_json::json!(back)).ok(), Some(back));
+    }
+
+    #[test]
+    fn a_pin_remembers_the_latest_revisions_that_it_stood_for() {
+        let mut pins = pins();
+        for (to, former) in [
+            ("12", &["cd"][..]),
+            ("34", &["12", "cd"]),
+            // A change of its source alone, and a return.
+            ("34", &["12", "cd"]),
+            ("cd", &["34", "12"]),
+            ("56", &["cd", "34", "12"]),
+            ("78", &["56", "cd", "34"]),
+        ] {
+            let source = Nixpkgs::Path(format!("/{}", former.len() + pins.kept(NOW).count())).into();
+            let change = Change::Move(name("unstable"), rev(to), source);
+            pins = pins.changed(&change, NOW).expect("legal").unwrap_or(pins);
+            let former: Vec<_> = former.iter().map(|digits| rev(digits)).collect();
+            assert_eq!(pins.all()[&name("unstable")].former, former, "{to}");
+        }
+        assert!(pins.all()[&name("stable")].former.is_empty());
+        assert_eq!(serde_json::from_value::<Pins>(serde_json::json!(pins)).ok(), Some(pins));
     }
 
     #[test]

@@ -13,7 +13,11 @@ use crate::{
         target::{COMMIT_MIN, PinRef, Query, Target, Wanted},
     },
     nixpkgs::pins::Pinned,
-    objects::{artifact::ObjectPath, narinfo::Content},
+    objects::{
+        artifact::{Manifest, ObjectPath, Program, Verdict},
+        narinfo::Content,
+        needs::{Need, sentence},
+    },
 };
 
 /// The key of a hit: a target with its system, and of a commit only the first seven digits, so that all spellings of a
@@ -106,6 +110,36 @@ pub struct Notes {
     /// The output that contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputName>,
+    /// What the program needs beyond its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Vec<Need>>,
+    /// Its package's wrapper, which has its name, is not what is served.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unwrapped: bool,
+    /// The file has other names too: it may act by the name that it is called by.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub name_matters: bool,
+}
+
+impl Notes {
+    /// What is said of a program of a package.
+    pub fn of(manifest: &Manifest, program: &Program) -> Notes {
+        let (needs, unwrapped) = match &program.verdict {
+            Verdict::Static { needs, unwrapped, .. } => (needs.clone(), *unwrapped),
+            Verdict::Refused { .. } => (None, false),
+        };
+        Notes { output: program.output.clone(), needs, unwrapped, name_matters: manifest.has_other_names(program) }
+    }
+
+    /// What users should know of the program with that name, for people. Empty: nothing.
+    ///
+    /// The stub leaves out the clause on the name if the file is called so (`answer/stub/steps.sh`).
+    pub fn sentence(&self, bin: &Bin) -> String {
+        let name = format!("keep the name {bin}: this file has several names and acts by the one it is called by");
+        let needs = sentence(self.needs.as_deref().unwrap_or_default());
+        let clauses = [self.name_matters.then_some(name), Some(needs).filter(|needs| !needs.is_empty())];
+        clauses.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
 }
 
 // serde passes a reference.

@@ -1,12 +1,15 @@
 //! The result of a build, and the form of every object path. A builder may write only the objects of its own attempt.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{
-    key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, OutputName, Rev, Sha256, StoreHash, serde_as_text},
-    text::clean_line,
+use crate::{
+    id::{
+        key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, OutputName, Rev, Sha256, StoreHash, serde_as_text},
+        text::clean_line,
+    },
+    objects::needs::{NEEDS_MAX, Need},
 };
 
 /// The manifest of one build: `manifest.json` beside its programs. A package may ship hundreds of programs, so this
@@ -28,6 +31,10 @@ pub struct Manifest {
     /// Those that Nix installs of the whole package (`meta.outputsToInstall`), in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub installed: Vec<OutputName>,
+    /// The package's archive ([`crate::id::target::Wanted::Archive`]). Earlier versions made none, and one that is too
+    /// large is not made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Archive>,
     /// Every program in `bin/` of each output, by name.
     pub programs: Vec<Program>,
 }
@@ -50,6 +57,15 @@ impl Declared {
     pub fn cleaned(self) -> Declared {
         Declared { main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)), ..self }
     }
+}
+
+/// A package's archive: a `.tar.gz` of its programs and the files of `share/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// The file's sha256.
+    pub sha256: Sha256,
+    /// The file's size, in bytes.
+    pub size: u64,
 }
 
 /// One file in `bin/`.
@@ -75,9 +91,15 @@ pub enum Verdict {
         sha256: Sha256,
         /// The file's size, in bytes.
         size: u64,
-        /// Store paths in the program that exist in the built closure: data that it may miss on another machine.
+        /// Store paths in the program that exist in the built closure.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         leftovers: Vec<String>,
+        /// What it needs of them, and of its wrapper. `None`: an earlier version made the manifest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        needs: Option<Vec<Need>>,
+        /// Its name is that of a wrapper, which only sets variables and runs it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unwrapped: bool,
     },
     /// Not served.
     Refused {
@@ -87,13 +109,15 @@ pub enum Verdict {
 }
 
 /// Why a file in `bin/` is not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
     /// It needs a dynamic linker or shared libraries.
     Dynamic,
     /// It starts with `#!`.
     Script,
+    /// It only runs this program of the store, which is not served in its place.
+    Wrapper(String),
     /// It is for another machine.
     OtherMachine,
     /// It is a link that leads out of the package's closure.
@@ -106,15 +130,17 @@ pub enum Refusal {
 
 impl Refusal {
     /// The text follows "`NAME` …".
-    pub fn sentence(self) -> &'static str {
-        match self {
+    pub fn sentence(&self) -> Cow<'static, str> {
+        let sentence = match self {
+            Refusal::Wrapper(runs) => return format!("is a wrapper that runs {}", clean_line(runs, NAME_MAX)).into(),
             Refusal::Dynamic => "is dynamically linked",
             Refusal::Script => "is a script",
             Refusal::OtherMachine => "is for another machine",
             Refusal::OutsideLink => "is a link that leads out of the package",
             Refusal::TooLarge => "is larger than this service stores",
             Refusal::NotAProgram => "is not an executable program",
-        }
+        };
+        sentence.into()
     }
 }
 
@@ -157,7 +183,12 @@ impl<'a, P: Copy> Main<'a, P> {
 
 impl Manifest {
     /// The manifest with all foreign text sanitised.
-    pub fn cleaned(self) -> Manifest {
+    pub fn cleaned(mut self) -> Manifest {
+        for program in &mut self.programs {
+            if let Verdict::Static { needs: Some(needs), .. } = &mut program.verdict {
+                *needs = needs.drain(..).take(NEEDS_MAX).map(Need::cleaned).collect();
+            }
+        }
         Manifest {
             pname: clean_line(&self.pname, NAME_MAX),
             version: clean_line(&self.version, NAME_MAX),
@@ -192,6 +223,16 @@ impl Manifest {
         programs.sort_by_key(|program| (&program.bin, place(program)));
         programs.dedup_by_key(|program| &program.bin);
         programs
+    }
+
+    /// Whether the file of a program has other names too: it may act by the name that it is called by.
+    pub fn has_other_names(&self, program: &Program) -> bool {
+        let content = |program: &Program| match &program.verdict {
+            Verdict::Static { sha256, .. } => Some(sha256.clone()),
+            Verdict::Refused { .. } => None,
+        };
+        let same = |other: &&Program| other.bin != program.bin && content(other) == content(program);
+        content(program).is_some() && self.programs.iter().any(|other| same(&other))
     }
 
     /// The program of that name.
@@ -250,6 +291,11 @@ impl AttemptPrefix {
         self.objects() + SEGMENTS
     }
 
+    /// The common prefix of the paths of a catalogue's partial files, and of no other objects: a directory.
+    pub fn partial(&self) -> String {
+        self.objects() + PARTIAL
+    }
+
     /// The common prefix of the paths of its offers to the binary cache, and of no other objects: a directory.
     pub fn quarantine(&self) -> String {
         format!("{QUARANTINE}{self}/")
@@ -267,6 +313,8 @@ pub const CACHE: &str = "cache";
 
 /// The part of a log segment's path behind the attempt's prefix.
 const SEGMENTS: &str = "log/";
+/// The part of a partial catalogue's path behind the attempt's prefix.
+const PARTIAL: &str = "partial/";
 /// The part of a reference's path behind the attempt's prefix.
 pub const REFERENCES: &str = "ref/";
 
@@ -277,6 +325,8 @@ pub enum ObjectName {
     /// `bin/NAME`: a program, below its attempt's prefix: under its sha256, if it shares no blob. Earlier versions stored
     /// each name of a program so.
     Program(Bin),
+    /// `archive.tar.gz`: a package's archive; only in requests for an upload, since it is stored as a blob.
+    Archive,
     /// `blob/SHA256`: a program's content, which all attempts with the same content share ([`crate::flow::lease::blob`]).
     Blob(Sha256),
     /// `ref/SHA256`: an empty object, which keeps a blob for its attempt.
@@ -293,6 +343,13 @@ pub enum ObjectName {
     Lookup,
     /// `details`: the descriptions of a catalogue's packages.
     Details,
+    /// `partial/NUMBER`: a part of a catalogue's checkpoint, numbered from 1; immutable, and removed once the catalogue
+    /// is complete, as are the two files of its top level.
+    Checkpoint(u32),
+    /// `partial/lookup`: the names at the top level of a catalogue, for requests until all of it is there.
+    PartialLookup,
+    /// `partial/details`: the descriptions of the packages at the top level.
+    PartialDetails,
     /// `plan.json`, in the quarantine: the store paths that the attempt may offer to the binary cache. The service
     /// writes it before anything is built; no builder can.
     Plan,
@@ -320,13 +377,17 @@ impl ObjectName {
     /// The media type of its content.
     pub fn media_type(&self) -> &'static str {
         match self {
-            ObjectName::Program(_) | ObjectName::Blob(_) | ObjectName::Lookup | ObjectName::Details => {
-                "application/octet-stream"
-            }
+            ObjectName::Program(_)
+            | ObjectName::Blob(_)
+            | ObjectName::Lookup
+            | ObjectName::Details
+            | ObjectName::Checkpoint(_)
+            | ObjectName::PartialLookup
+            | ObjectName::PartialDetails => "application/octet-stream",
             ObjectName::Log(_) | ObjectName::Narinfo(_) | ObjectName::Reference(_) | ObjectName::Addition(_) => {
                 "text/plain; charset=utf-8"
             }
-            ObjectName::WholeLog | ObjectName::Nar(_) => "application/gzip",
+            ObjectName::WholeLog | ObjectName::Nar(_) | ObjectName::Archive => "application/gzip",
             ObjectName::Manifest | ObjectName::Plan => "application/json",
         }
     }
@@ -336,6 +397,7 @@ impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ObjectName::Program(bin) => write!(f, "bin/{bin}"),
+            ObjectName::Archive => f.write_str("archive.tar.gz"),
             ObjectName::Blob(sha256) => write!(f, "blob/{sha256}"),
             ObjectName::Reference(sha256) => write!(f, "{REFERENCES}{sha256}"),
             ObjectName::Addition(sha256) => write!(f, "new/{sha256}"),
@@ -344,6 +406,9 @@ impl fmt::Display for ObjectName {
             ObjectName::Manifest => f.write_str("manifest.json"),
             ObjectName::Lookup => f.write_str("lookup"),
             ObjectName::Details => f.write_str("details"),
+            ObjectName::Checkpoint(number) => write!(f, "{PARTIAL}{number:06}"),
+            ObjectName::PartialLookup => write!(f, "{PARTIAL}lookup"),
+            ObjectName::PartialDetails => write!(f, "{PARTIAL}details"),
             ObjectName::Plan => f.write_str("plan.json"),
             ObjectName::Nar(sha256) => write!(f, "nar/{sha256}{NAR}"),
             ObjectName::Narinfo(hash) => write!(f, "{hash}{NARINFO}"),
@@ -363,6 +428,10 @@ impl FromStr for ObjectName {
             Some(("ref", sha256)) => ObjectName::Reference(sha256.parse()?),
             Some(("new", sha256)) => ObjectName::Addition(sha256.parse()?),
             Some(("log", number)) => ObjectName::Log(number.parse().map_err(|_| BadName::Form)?),
+            Some(("partial", "lookup")) => ObjectName::PartialLookup,
+            Some(("partial", "details")) => ObjectName::PartialDetails,
+            Some(("partial", number)) => ObjectName::Checkpoint(number.parse().map_err(|_| BadName::Form)?),
+            None if s == "archive.tar.gz" => ObjectName::Archive,
             None if s == "log.gz" => ObjectName::WholeLog,
             None if s == "manifest.json" => ObjectName::Manifest,
             None if s == "lookup" => ObjectName::Lookup,
@@ -513,6 +582,7 @@ mod tests {
             drv_path: "/nix/store/x.drv".into(),
             outputs: Vec::new(),
             installed: Vec::new(),
+            archive: None,
             programs: programs.iter().map(program).collect(),
         }
     }
@@ -599,7 +669,19 @@ mod tests {
     #[test]
     fn an_object_path_has_one_spelling_and_no_way_out() {
         let prefix = format!("builds/{}/x86_64-linux/tree/{}", "0".repeat(40), "1".repeat(32));
-        for name in ["bin/tree", "bin/[", "log/000001", "log/1000000", "log.gz", "manifest.json", "lookup", "details"] {
+        for name in [
+            "bin/tree",
+            "bin/[",
+            "log/000001",
+            "log/1000000",
+            "log.gz",
+            "manifest.json",
+            "lookup",
+            "details",
+            "partial/000001",
+            "partial/lookup",
+            "partial/details",
+        ] {
             let path = format!("{prefix}/{name}");
             assert_eq!(path.parse::<ObjectPath>().map(|p| p.to_string()), Ok(path.clone()));
             assert!(path.replace("builds/", "quarantine/").parse::<ObjectPath>().is_err(), "{path}");
@@ -631,6 +713,9 @@ mod tests {
             "log/1",
             "log/+00001",
             "log/-1",
+            "partial/1",
+            "partial/x",
+            "partial/",
             "",
             "bin/",
             "manifest.json/",
@@ -640,16 +725,24 @@ mod tests {
     }
 
     #[test]
-    fn the_segments_of_a_log_lie_in_a_directory_of_their_own() {
+    fn what_is_removed_at_a_builds_end_lies_in_directories_of_its_own() {
         // A package and its program may have any name.
         let path = format!("builds/{}/x86_64-linux/log/{}/bin/log", "0".repeat(40), "1".repeat(32));
         let program: ObjectPath = path.parse().expect("a program");
         let prefix = program.prefix();
-        let below = |name| prefix.object(name).to_string().starts_with(&prefix.segments());
-        assert!(below(ObjectName::Log(1)) && below(ObjectName::Log(u32::MAX)));
+        let below = |name: &ObjectName| {
+            let path = prefix.object(name.clone()).to_string();
+            [prefix.segments(), prefix.partial()].map(|directory| path.starts_with(&directory))
+        };
+        for name in [ObjectName::Log(1), ObjectName::Log(u32::MAX)] {
+            assert_eq!(below(&name), [true, false]);
+        }
+        for name in [ObjectName::Checkpoint(1), ObjectName::PartialLookup, ObjectName::PartialDetails] {
+            assert_eq!(below(&name), [false, true]);
+        }
         for name in [program.name, ObjectName::WholeLog, ObjectName::Manifest, ObjectName::Lookup, ObjectName::Details]
         {
-            assert!(!below(name));
+            assert_eq!(below(&name), [false, false]);
         }
     }
 }

@@ -134,8 +134,18 @@ mod tests {
             drv_path: "/nix/store/x.drv".to_owned(),
             outputs: Vec::new(),
             installed: Vec::new(),
+            archive: None,
             programs: vec![
-                program("tree", Verdict::Static { sha256: content.sha256.clone(), size: 7, leftovers: Vec::new() }),
+                program(
+                    "tree",
+                    Verdict::Static {
+                        sha256: content.sha256.clone(),
+                        size: 7,
+                        leftovers: Vec::new(),
+                        needs: None,
+                        unwrapped: false,
+                    },
+                ),
                 program("script", Verdict::Refused { why: Refusal::Script }),
             ],
         };

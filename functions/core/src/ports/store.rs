@@ -74,11 +74,17 @@ pub trait Intake: Inspect {
         async { Err(error) }
     }
 
+    /// A URL by which a builder can read an object of an earlier attempt, for some minutes.
+    fn source(&self, path: &ObjectPath) -> impl Future<Output = Result<String, Unavailable>> + Send;
+
     /// Writes a small object.
     fn write(&self, path: &ObjectPath, content: Vec<u8>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// Removes the segments of an attempt's log; nothing else is ever removed here. After an error, some may be gone.
+    /// Removes the segments of an attempt's log. After an error, some may be gone.
     fn remove_segments(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Removes the partial files of a catalogue. After an error, some may be gone. Nothing else is ever removed here.
+    fn remove_partial(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// The builders' shared Nix binary cache; `None` if there is none.
     fn cache(&self) -> impl Future<Output = Result<Option<Cache>, Unavailable>> + Send {

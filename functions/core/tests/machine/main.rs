@@ -1,5 +1,6 @@
 //! The state machine of a build: every state with every event, in one table; and what holds after any sequence of them.
 
+mod catalogue;
 mod properties;
 mod table;
 

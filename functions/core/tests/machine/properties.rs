@@ -7,6 +7,7 @@ use binplz_core::{
         Build, Event, HISTORY_MAX, Illegal, State, Step, apply,
         derivation::Realisation,
         failure::{Class, Failure, Kind},
+        partial::Checkpoint,
         policy::Policy,
         size::Size,
     },
@@ -35,6 +36,7 @@ enum Verb {
     Claim,
     Launched,
     Heartbeat,
+    Checkpoint(u32, bool),
     Hold(char),
     Join(char, Realisation),
     Follow(char, Realisation),
@@ -59,6 +61,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         6 => Just(Verb::Claim),
         2 => Just(Verb::Launched),
         2 => Just(Verb::Heartbeat),
+        2 => (1..4u32, any::<bool>()).prop_map(|(parts, top_level)| Verb::Checkpoint(parts, top_level)),
         3 => drv().prop_map(Verb::Hold),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Join(drv, stands)),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Follow(drv, stands)),
@@ -126,6 +129,10 @@ impl World {
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
             Verb::Heartbeat => Event::Heartbeat { id: id(n) },
+            Verb::Checkpoint(parts, top_level) => {
+                let checkpoint = Checkpoint { lease: id(n), parts: *parts, bytes: 7 };
+                Event::Checkpoint { checkpoint, top_level: *top_level }
+            }
             Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter) },
             Verb::Join(letter, realisation) => Event::Join {
                 id: id(n),
@@ -345,6 +352,28 @@ proptest! {
                 };
                 prop_assert!(as_it_should, "{:?}", after.build.state);
             }
+            Ok(())
+        })?;
+    }
+
+    /// What is stored of a catalogue is kept until it is complete or forgotten: each attempt continues another.
+    #[test]
+    fn parts_are_replaced_by_parts_and_dropped_with_their_build(story in any_story()) {
+        tell(story, |before, event, after| {
+            let (old, new) = (&before.build.partial, &after.build.partial);
+            if old != new {
+                let live = before.build.lease().map(|lease| &lease.id);
+                match event {
+                    Event::Checkpoint { checkpoint, .. } => {
+                        prop_assert_eq!(live, Some(&checkpoint.lease));
+                        prop_assert!(old.checkpoint.is_none() || new.checkpoint.is_some());
+                        prop_assert!(old.published.is_none() || new.published.is_some());
+                    }
+                    Event::Forget => prop_assert!(new.is_empty()),
+                    _ => prop_assert!(new.is_empty() && matches!(after.build.state, State::Ready(_))),
+                }
+            }
+            prop_assert!(new.is_empty() || !matches!(after.build.state, State::Ready(_)));
             Ok(())
         })?;
     }

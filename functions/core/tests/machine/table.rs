@@ -5,6 +5,7 @@ use binplz_core::{
         Attempt, Borrowed, Build, Event, Illegal, Lease, Made, State, Step, apply,
         derivation::Realisation,
         failure::{Failure, Kind},
+        partial::Checkpoint,
         policy::Policy,
         protocol::Stats,
         size::Size,
@@ -21,7 +22,7 @@ use crate::{NOW, drv, id, settle, token, unasked};
 /// `=` stays; `!…` is illegal (`!queued`: not queued, `!due`: not due, `!live`: not the live lease, `!failed`: has not
 /// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: no build has it); `queue1` queued at once as
 /// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `heartbeat` the lease
-/// is longer, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
+/// is longer, `part` a part of it is stored, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
 /// failed until it has cooled down, `again` queued at once as the same attempt, `vain` likewise, and the attempt is remembered, `warm`
 /// queued without a request, `wanted` requested since, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
 const TABLE: &str = "
@@ -35,6 +36,8 @@ launched-other  !live    !live    !live    !live    !live    !live    !live    =
 relaunched-mine !live    !live    !live    task     task     task     task     !live    task     !live    !live    !live    !live    !live    !live    !live
 pulse-mine      !live    !live    !live    pulse    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live
 pulse-other     !live    !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live    !live    !live    !live
+part-mine       !live    !live    !live    part     part     part     part     !live    !live    !live    !live    !live    !live    !live    !live    !live
+part-other      !live    !live    !live    !live    !live    !live    !live    part     !live    !live    !live    !live    !live    !live    !live    !live
 hold-mine       !live    !live    !live    hold     hold     =        hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
 hold-other      !live    !live    !live    !live    !live    !live    !live    hold     !live    !live    !live    !live    !live    !live    !live    !live
 hold2-mine      !live    !live    !live    hold     hold     !other   hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
@@ -164,6 +167,10 @@ fn event(name: &str) -> Event {
         "unlucky" => settle(n, Err(unlucky())),
         "image" => settle(n, Err(Failure::new(Kind::NoImage, ""))),
         "doom" => Event::Doom { id: id(n), failure: broken(), seen_in: prefix() },
+        "part" => {
+            let checkpoint = Checkpoint { lease: id(n), parts: 1, bytes: 1 };
+            Event::Checkpoint { checkpoint, top_level: true }
+        }
         "hold" => Event::Hold { id: id(n), derivation: drv('a') },
         "hold2" => Event::Hold { id: id(n), derivation: drv('b') },
         "join" => join(n, 'a', Realisation::UnderWay),
@@ -235,6 +242,7 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
             assert!(lease.task.is_none() && lease.attempt == 1);
             "claim".to_owned()
         }
+        (Some(old), State::Building(new)) if old == new && after.partial.of(&old.id).is_some() => "part".to_owned(),
         (Some(old), State::Building(new)) if *new == (Lease { task: new.task.clone(), ..old.clone() }) => {
             "task".to_owned()
         }
@@ -282,7 +290,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
             }
         }
     }
-    assert_eq!((wrong, tried), (Vec::new(), 16 * 42));
+    assert_eq!((wrong, tried), (Vec::new(), 16 * 44));
 }
 
 #[test]
@@ -318,4 +326,25 @@ fn a_lease_that_lapses_before_its_task_was_started_never_started() {
     };
     assert_eq!(lapsed(None), Some(Kind::NotStarted));
     assert_eq!(lapsed(Some("task")), Some(Kind::LostHeartbeat));
+}
+
+#[test]
+fn no_time_that_was_written_under_a_wrong_clock_keeps_a_build_waiting() {
+    let (policy, ahead) = (Policy::default(), Timestamp(NOW.0 + 10 * 365 * 86_400_000));
+    let queued = State::Queued { since: NOW, due: NOW, attempt: 2, warming: false };
+    let waiting = State::Queued { since: ahead, due: ahead + policy.cool_down, attempt: 2, warming: false };
+    let cooling = State::Failed { failure: unlucky(), since: ahead, until: Some(ahead + policy.cool_down) };
+    let State::Building(lease) = state("launched", &policy).state else { panic!("it is being built") };
+    let renewed = State::Building(Lease { expires: NOW + policy.lease, ..lease.clone() });
+    let building = State::Building(Lease { expires: ahead, ..lease });
+    for (before, event, after) in [
+        (waiting, "ask", queued),
+        (cooling, "ask", State::Queued { since: NOW, due: NOW, attempt: 1, warming: false }),
+        (building, "pulse-mine", renewed),
+    ] {
+        let build = Build { state: before, ..unasked() };
+        let Ok(Step::Move(moved)) = apply(&build, &self::event(event), NOW, &policy) else { panic!("{build:?}") };
+        assert_eq!(moved.state, after);
+        assert_eq!(apply(&moved, &self::event(event), NOW, &policy), Ok(Step::Stay));
+    }
 }

@@ -49,7 +49,9 @@ fn package(text: &str) -> Package {
         nix_build: Some("nix build tools".to_owned()),
         size: None,
         sha256: None,
-        refused: Some(Refusal::Script.sentence()),
+        refused: Some(Refusal::Wrapper(text.to_owned()).sentence().into_owned()),
+        needs: None,
+        note: text.to_owned(),
     };
     let texts = About {
         pname: text.to_owned(),
@@ -94,6 +96,7 @@ fn pages(text: &str) -> Vec<String> {
         pin: package.pin.clone(),
         nixpkgs: package.nixpkgs.clone(),
         by_attribute: false,
+        incomplete: false,
         near: false,
         packages: vec![listing],
     };

@@ -149,3 +149,30 @@ fn it_waits_for_the_build_and_in_a_terminal_shows_size_speed_and_progress() {
     assert_eq!(quiet.read(".local/bin/gated").len(), server.download("failing.gated").len());
     assert!(said.is_empty() || said == format!("binplz: installed {}\n", place.display()), "{said}");
 }
+
+#[test]
+fn with_docs_the_packages_manual_pages_are_installed_too() {
+    let (server, _data) = with_tree();
+    assert_eq!(server.settled("-/archive/tree").status, 302);
+    let script = server.get("/-/install/tree").body;
+    for shell in SHELLS {
+        for client in CLIENTS {
+            let here = format!("{shell:?} {client:?}");
+            let machine = Machine::new(shell, client, Some("sha256sum"));
+            machine.save("script", &script);
+            let out = machine.run("PATH=$PATH:$HOME/.local/bin; sh -s -- --with-docs < script");
+            assert_eq!(out.status.code(), Some(0), "{here}: {}", text(&out.stderr));
+            let home = machine.home().join(".local");
+            let expected = format!(
+                "binplz: installed {0}/bin/tree\nbinplz: installed the package's files in {0}/share\n",
+                home.display()
+            );
+            assert_eq!(text(&out.stderr), expected, "{here}");
+            assert_eq!(machine.files(".local/bin"), ["tree"], "{here}");
+            assert!(fs::read_dir(home.join("share/man/man1")).expect("manual pages").count() > 0, "{here}");
+            let unknown = machine.run("sh -s -- --docs < script");
+            assert_eq!(unknown.status.code(), Some(1), "{here}");
+            assert!(text(&unknown.stderr).contains("unknown option --docs"), "{here}");
+        }
+    }
+}

@@ -46,8 +46,10 @@ pub(super) fn everywhere(with: impl Fn(Shell, Client) + Sync) {
 }
 
 /// What every machine has, as far as the stub and the installer need it.
-const TOOLS: [&str; 12] =
-    ["cat", "chmod", "chown", "grep", "mkdir", "mv", "readlink", "rm", "sleep", "stat", "uname", "wc"];
+const TOOLS: [&str; 15] = [
+    "cat", "chmod", "chown", "cp", "grep", "gzip", "mkdir", "mv", "readlink", "rm", "sleep", "stat", "tar", "uname",
+    "wc",
+];
 
 /// A machine; its home is empty at first.
 pub(super) struct Machine {

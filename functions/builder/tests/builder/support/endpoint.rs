@@ -1,7 +1,7 @@
 //! A lease endpoint and store in one, strict about the protocol, which fails on demand.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex},
@@ -9,8 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use binplz_catalogue::part;
 use binplz_core::{
-    build::protocol::{Evaluated, Heartbeat, Job, Outcome, PresignedUpload, Progress, Report, Turn, Upload},
+    build::protocol::{
+        Checkpointed, Evaluated, Heartbeat, Job, Outcome, PresignedUpload, Progress, Report, Resume, Turn, Upload,
+    },
     objects::{artifact::ObjectName, gzip},
 };
 use serde_json::json;
@@ -37,6 +40,38 @@ pub(crate) enum Mode {
     Old,
 }
 
+/// A request at which a test stops: the builder never gets its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    /// A part of its method, path and, if short, body: `PUT /store/lookup`.
+    pub(crate) request: &'static str,
+    /// Which one of these, from 1.
+    pub(crate) nth: usize,
+    /// Whether it is carried out.
+    pub(crate) done: bool,
+}
+
+/// What the service keeps of an attempt at a catalogue for the next one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    /// The parts of the newest checkpoint; `None`: a part that is not in the store any more.
+    pub(crate) parts: Vec<Option<Vec<u8>>>,
+    /// Whether the top level is published.
+    pub(crate) published: bool,
+}
+
+impl Kept {
+    /// The attributes in its parts, each once.
+    pub(crate) fn attrs(&self) -> usize {
+        let records = |part: &Vec<u8>| part::read(part).expect("a part").1;
+        let attrs = self.parts.iter().flatten().flat_map(records).map(|record| record.attr);
+        attrs.collect::<BTreeSet<_>>().len()
+    }
+}
+
+/// The longest body that is a part of a [`Point`].
+const SHORT: usize = 1000;
+
 /// What happened so far.
 pub(crate) struct Seen {
     pub(crate) mode: Mode,
@@ -45,6 +80,14 @@ pub(crate) struct Seen {
     pub(crate) granted: BTreeMap<String, Upload>,
     pub(crate) grant_requests: usize,
     pub(crate) report: Option<Report>,
+    /// The checkpoints that it reported.
+    pub(crate) checkpoints: Vec<Checkpointed>,
+    /// What is kept of the attempt before.
+    earlier: Kept,
+    /// What is kept for the next attempt.
+    kept: Kept,
+    hold_at: Option<Point>,
+    held: bool,
     /// The evaluations that the builder reported.
     pub(crate) claims: Vec<Evaluated>,
     /// The endpoint's answer to them.
@@ -60,6 +103,26 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Whether to hold a request.
+    fn hold(&mut self, request: &str, body: &[u8]) -> Option<Point> {
+        let text = if body.len() < SHORT { String::from_utf8_lossy(body) } else { "".into() };
+        let point = self.hold_at.as_mut().filter(|point| format!("{request} {text}").contains(point.request))?;
+        point.nth = point.nth.checked_sub(1)?;
+        (point.nth == 0).then_some(*point)
+    }
+
+    /// A checkpoint is recorded, as in the row of a catalogue.
+    fn checkpointed(&mut self, stored: Checkpointed) {
+        let parts = (1..=stored.parts).map(|number| self.objects.get(&format!("partial/{number:06}")).cloned());
+        let parts: Vec<_> = parts.collect();
+        let top_level = ["lookup", "details"].iter().all(|name| self.objects.contains_key(&format!("partial/{name}")));
+        if parts.is_empty() || parts.iter().any(Option::is_none) || (stored.top_level && !top_level) {
+            self.wrong.push(format!("a report of what is not stored: {stored:?}"));
+        }
+        self.kept = Kept { parts, published: self.kept.published || stored.top_level };
+        self.checkpoints.push(stored);
+    }
+
     /// The stored part of the log.
     pub(crate) fn log(&self) -> String {
         self.segments().iter().map(|bytes| String::from_utf8_lossy(bytes)).collect()
@@ -89,8 +152,15 @@ pub(crate) struct Endpoint(Arc<Shared>);
 
 impl Endpoint {
     pub(crate) fn new(job: Job) -> Endpoint {
+        Endpoint::continuing(job, Kept::default())
+    }
+
+    /// An endpoint for the attempt after the one of which that is kept.
+    pub(crate) fn continuing(job: Job, kept: Kept) -> Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let parts = (0..kept.parts.len()).map(|number| format!("{url}/earlier/{number}")).collect();
+        let job = Job { resume: Resume { parts, published: kept.published }, ..job };
         let seen = Seen {
             mode: Mode::Serves,
             pulses: Vec::new(),
@@ -98,6 +168,11 @@ impl Endpoint {
             granted: BTreeMap::new(),
             grant_requests: 0,
             report: None,
+            checkpoints: Vec::new(),
+            earlier: kept.clone(),
+            kept,
+            hold_at: None,
+            held: false,
             claims: Vec::new(),
             turn: Turn::Go,
             stored: Vec::new(),
@@ -144,6 +219,21 @@ impl Endpoint {
         self.0.change(|seen| seen.mode = mode);
     }
 
+    /// Does not answer that request.
+    pub(crate) fn holds_at(&self, point: Point) {
+        self.0.change(|seen| seen.hold_at = Some(point));
+    }
+
+    /// Waits until a request is held.
+    pub(crate) fn wait_for_hold(&self) {
+        self.wait("the request to hold", |seen| seen.held);
+    }
+
+    /// What the service keeps for the next attempt.
+    pub(crate) fn kept(&self) -> Kept {
+        self.see(|seen| seen.kept.clone())
+    }
+
     /// Reads what happened.
     pub(crate) fn see<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
         look(&self.0.seen.lock().expect("no panic"))
@@ -185,6 +275,14 @@ impl Shared {
         result
     }
 
+    /// The test goes on, and this request does not.
+    fn hold(&self) -> ! {
+        self.change(|seen| seen.held = true);
+        loop {
+            thread::park();
+        }
+    }
+
     /// One request; `None` ends the connection.
     fn answer(&self, stream: &TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream);
@@ -202,6 +300,18 @@ impl Shared {
         let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
+        let point = self.change(|seen| seen.hold(&format!("{method} {path}"), &body));
+        if point.is_some_and(|point| !point.done) {
+            self.hold();
+        }
+        if let Some(number) = path.strip_prefix("/earlier/") {
+            let part = self.change(|seen| seen.earlier.parts[number.parse::<usize>().ok()?].clone());
+            let status = if part.is_some() { 200 } else { 404 };
+            let part = part.unwrap_or_default();
+            let mut stream = stream;
+            write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", part.len()).ok()?;
+            return stream.write_all(&part).ok();
+        }
         let mode = self.change(|seen| {
             seen.turned_away += usize::from(seen.mode != Mode::Serves);
             seen.mode
@@ -215,6 +325,9 @@ impl Shared {
             (_, Some(name)) => self.store(name, &headers, body),
             (_, None) => self.lease(&method, &path, &headers, &body),
         };
+        if point.is_some() {
+            self.hold();
+        }
         let answer = answer.to_string();
         let mut stream = stream;
         write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).ok()
@@ -264,6 +377,11 @@ impl Shared {
                     let grants: Vec<PresignedUpload> = uploads.iter().map(grant).collect();
                     seen.granted.extend(uploads.into_iter().map(|upload| (upload.name.to_string(), upload)));
                     serde_json::to_value(grants)
+                }
+                ("POST", "/lease/checkpoint") => {
+                    let stored = serde_json::from_slice(body).expect("a checkpoint");
+                    seen.checkpointed(stored);
+                    Ok(json!({}))
                 }
                 ("POST", "/lease/settle") => {
                     seen.report = Some(serde_json::from_slice(body).expect("a report"));

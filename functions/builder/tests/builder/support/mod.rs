@@ -13,7 +13,7 @@ use std::{
     sync::OnceLock,
 };
 
-use binplz_core::build::protocol::{Job, JobLimits, Nixpkgs};
+use binplz_core::build::protocol::{Job, JobLimits, Nixpkgs, Resume};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
@@ -36,7 +36,7 @@ impl Bench {
             fs::create_dir(dir.path().join(name)).expect("a directory");
         }
         let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/set");
-        for file in ["default.nix", "failing.nix"] {
+        for file in ["default.nix", "failing.nix", "needs.nix"] {
             fs::copy(set.join(file), dir.path().join("set").join(file)).expect("the set");
         }
         Bench { daemon: None, dir, nix: nix_environment() }
@@ -128,6 +128,7 @@ impl Bench {
             limits: JobLimits { seconds: 300, silent_seconds: 120, ..JobLimits::default() },
             lease_seconds: 30,
             cache: None,
+            resume: Resume::default(),
         }
     }
 

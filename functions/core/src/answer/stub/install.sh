@@ -1,8 +1,16 @@
 #!/bin/sh
 # Installs a program for the current user: waits for the build, downloads the program, checks its sha256, and
-# moves it into ~/.local/bin, or into $BINPLZ_DIR.
+# moves it into ~/.local/bin, or into $BINPLZ_DIR. With --with-docs (sh -s -- --with-docs) it also puts the manual
+# pages, completions and other files of its package into share/ beside that directory.
 binplz() {
   start "$1" "$2" "$3"
+  docs=$4 with=
+  shift 4
+  for option; do
+    [ "$option" = --with-docs ] || die "unknown option $option; the only one is --with-docs"
+    with=y
+    has tar || die "tar is required for --with-docs"
+  done
   quiet=$hush
   [ "${BINPLZ_DIR-}${HOME-}" ] || die "HOME is not set; set BINPLZ_DIR to a directory"
   dir=${BINPLZ_DIR:-$HOME/.local/bin}
@@ -18,8 +26,29 @@ binplz() {
     load
     say "installed $file"
   fi
+  [ -z "$with" ] || documents
   case :$PATH: in
   *":$dir:"*) ;;
   *) say "$dir is not on your PATH; add it with: export PATH=\"$dir:\$PATH\"" ;;
   esac
+  note
+}
+
+# Puts the archive's share/ beside $dir.
+documents() {
+  here "$docs"
+  name="the archive of $name" file=$dir/.binplz.$$.tar.gz parts=$dir/.binplz.$$.d
+  trap 'rm -rf "$tmp" "$file" "$parts"' EXIT
+  ready
+  load
+  mkdir "$parts" && tar -xzf "$file" -C "$parts" || die "$name cannot be unpacked in $dir"
+  for share in "$parts"/*/share; do
+    if [ -d "$share" ]; then
+      cp -R "$share" "${dir%/*}/" || die "cannot write to ${dir%/*}/share"
+      say "installed the package's files in ${dir%/*}/share"
+    else
+      say "$name has no files beside its programs"
+    fi
+  done
+  rm -rf "$file" "$parts"
 }

@@ -11,13 +11,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 start() {
   origin=$1 target=$2 name=$3 tmp='' waited=0 told='' quiet='' hush=-q gnu=
   [ "$(uname -s)" = Linux ] || die "$name is a Linux program; this is $(uname -s)"
-  case $target in *\?*) sys="$target&sys" ;; *) sys="$target?sys" ;; esac
-  case $target/$(uname -m) in
-  *[?\&]sys=*) ;;
-  */x86_64 | */amd64) target=$sys=x86_64-linux ;;
-  */aarch64 | */arm64) target=$sys=aarch64-linux ;;
-  *) die "this machine is not supported ($(uname -m))" ;;
-  esac
+  here "$target"
   [ ! -t 2 ] || hush=
   # The user's own settings of curl and wget are not read (-q, --no-config).
   case $origin in https:*) proto='=https' ;; *) proto='=http,https' ;; esac
@@ -46,6 +40,18 @@ start() {
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM
+}
+
+# TARGET: sets $target to it, for this machine if it names no system.
+here() {
+  target=$1
+  case $target in *\?*) sys="$target&sys" ;; *) sys="$target?sys" ;; esac
+  case $target/$(uname -m) in
+  *[?\&]sys=*) ;;
+  */x86_64 | */amd64) target=$sys=x86_64-linux ;;
+  */aarch64 | */arm64) target=$sys=aarch64-linux ;;
+  *) die "this machine is not supported ($(uname -m))" ;;
+  esac
 }
 
 # Waits for the build; then $url, $bytes and $sha256 describe the program.
@@ -96,6 +102,16 @@ nap() {
     left=$((left - 1)) waited=$((waited + 1))
   done
   [ "$hush" ] || printf '\r\033[K' >&2
+}
+
+# Prints what the service says of the program ($rest), once it is in $file.
+note() {
+  # The name matters, and the file has it.
+  case $rest in "keep the name ${file##*/}:"*)
+    case $rest in *'; '*) rest=${rest#*; } ;; *) rest='' ;; esac
+    ;;
+  esac
+  [ -z "$rest" ] || say "${file##*/}: $rest"
 }
 
 # FILE: whether it is the program.

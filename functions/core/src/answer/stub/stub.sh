@@ -23,9 +23,13 @@ binplz() {
     [ ! -e "$file" ] || die "$may"
   fi
   load
+  # An archive is unpacked, not run.
+  case $name in *.tar.gz) self= ;; esac
   if [ "$file" != "$self" ]; then
     say "saved $file"
+    note
     exit
   fi
+  note
   exec "$called" "$@"
 }

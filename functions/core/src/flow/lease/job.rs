@@ -5,7 +5,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::{
     build::{
         Build, Event, Lease,
-        protocol::{Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Upload},
+        partial::{PART_MAX, PARTS_MAX},
+        protocol::{Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Resume, Upload},
     },
     flow::{AdvanceError, advance, lease::blob, load_build, operator::pins},
     id::key::{BuildKey, LeaseId, Product, Token},
@@ -106,7 +107,20 @@ pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer)
         limits: d.policy().job.clone(),
         lease_seconds: d.policy().lease.as_secs(),
         cache,
+        resume: resume(d, &build).await?,
     })
+}
+
+/// What earlier attempts have stored of a catalogue. Nothing is looked up: a builder finds parts that are missing.
+async fn resume<D: HasStore<Store: Intake>>(d: &D, build: &Build) -> Result<Resume, Unavailable> {
+    let mut parts = Vec::new();
+    if let Some(checkpoint) = &build.partial.checkpoint {
+        let prefix = AttemptPrefix { key: build.key.clone(), lease: checkpoint.lease.clone() };
+        for number in 1..=checkpoint.parts {
+            parts.push(d.store().source(&prefix.object(ObjectName::Checkpoint(number))).await?);
+        }
+    }
+    Ok(Resume { parts, published: build.partial.published.is_some() })
 }
 
 /// Renews the lease, and stores the progress.
@@ -141,7 +155,7 @@ pub async fn uploads<D: HasLedger + HasStore<Store: Intake>>(
     let grants = stream::iter(uploads.to_vec()).map(|upload| async move {
         let prefix = bearer.prefix();
         match upload.name {
-            ObjectName::Program(_) => blob::upload(d, &prefix, &upload).await,
+            ObjectName::Program(_) | ObjectName::Archive => blob::upload(d, &prefix, &upload).await,
             name => d.store().grant(&prefix.object(name), upload.size, &upload.sha256).await,
         }
     });
@@ -158,7 +172,15 @@ fn allowed(job: &JobLimits, product: &Product, has_cache: bool, upload: &Upload)
         (ObjectName::Log(_), _) => LOG_SEGMENT_MAX,
         (ObjectName::WholeLog, _) => job.log_bytes,
         (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
-        (ObjectName::Lookup | ObjectName::Details, Product::Catalogue) => catalogue::FILE_MAX,
+        (ObjectName::Archive, Product::Package(_)) => job.package_bytes,
+        (ObjectName::Checkpoint(number), _) if *number > PARTS_MAX => {
+            return Err(Denied::Forbidden("a checkpoint has fewer parts"));
+        }
+        (ObjectName::Checkpoint(_), Product::Catalogue) => PART_MAX,
+        (
+            ObjectName::Lookup | ObjectName::Details | ObjectName::PartialLookup | ObjectName::PartialDetails,
+            Product::Catalogue,
+        ) => catalogue::FILE_MAX,
         (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),
         (ObjectName::Plan, _) => return Err(Denied::Forbidden("what may be offered was said before")),
         (ObjectName::Nar(_) | ObjectName::Narinfo(_), Product::Package(_)) if !has_cache => {

@@ -1,7 +1,8 @@
-//! Flows of a builder, under its lease: the job, heartbeats, uploads, claiming a derivation, settling.
+//! Flows of a builder, under its lease: the job, heartbeats, uploads, checkpoints, claiming a derivation, settling.
 
 mod blob;
 pub mod built;
+pub mod checkpoint;
 pub mod claim;
 pub mod job;
 pub mod settle;

@@ -1,6 +1,9 @@
 //! The end of a build, reported by its builder or by its launcher.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -11,7 +14,7 @@ use crate::{
         protocol::{Outcome, PROGRAMS_MAX, Report, Stats},
     },
     flow::{
-        AdvanceError, advance, change_limits,
+        AdvanceError, Advanced, advance, change_limits,
         lease::{
             blob,
             job::{AT_ONCE, Bearer, Denied, admit},
@@ -21,7 +24,7 @@ use crate::{
     },
     id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
     objects::{
-        artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
+        artifact::{Archive, AttemptPrefix, Manifest, ObjectName, Program, Verdict},
         inventory::{Entry, Inventory},
         narinfo::Content,
         stored::Fingerprint,
@@ -40,7 +43,7 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     report: Report,
 ) -> Result<(), Denied> {
     let live = match admit(d, bearer).await {
-        Ok((_, lease)) => Some(lease),
+        Ok(admitted) => Some(admitted),
         // It may have settled before, and missed the reply: the state machine decides. No object is written for it.
         Err(Denied::NotLive) => None,
         Err(denied) => return Err(denied),
@@ -48,7 +51,7 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     let mut stored = 0;
     let end = match (report.outcome, &bearer.key.product) {
         (Outcome::Built(manifest), Product::Package(_)) => {
-            if let Some(lease) = &live {
+            if let Some((_, lease)) = &live {
                 if lease
                     .derivation
                     .as_ref()
@@ -72,7 +75,10 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         (Outcome::Failed(failure), _) => Err(failure.cleaned()),
         (Outcome::Built(_) | Outcome::Catalogued, _) => return Err(Denied::Nonsense("that is not what was asked for")),
     };
-    if live.is_some() {
+    if let Some((build, _)) = &live {
+        if end.is_err() {
+            stored += build.partial.of(&bearer.lease).map_or(0, |checkpoint| checkpoint.bytes);
+        }
         stored += d.store().size(&bearer.prefix().object(ObjectName::WholeLog)).await?.unwrap_or(0);
         if report.stats.offers > 0 {
             stored += d.store().offered_bytes(&bearer.prefix()).await?;
@@ -93,6 +99,25 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     // Nothing depends on it: segments that stay are still read.
     if let Err(error) = tidy_log(d, &bearer.prefix()).await {
         d.warn(About::Attempt(&bearer.key, &bearer.lease), "the segments of its log are still there", &error);
+    }
+    if let Err(error) = tidy_partial(d, &bearer.prefix(), &settled).await {
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "the catalogue's partial files are still there", &error);
+    }
+    Ok(())
+}
+
+/// Removes the partial files of a complete catalogue: this attempt's, and those of the attempts that it continued.
+async fn tidy_partial<D: HasStore<Store: Intake>>(
+    d: &D,
+    prefix: &AttemptPrefix,
+    settled: &Advanced,
+) -> Result<(), Unavailable> {
+    if prefix.key.product != Product::Catalogue || settled.after.prefix().as_ref() != Some(prefix) {
+        return Ok(());
+    }
+    let before: BTreeSet<_> = settled.before.partial.leases().chain([&prefix.lease]).collect();
+    for lease in before {
+        d.store().remove_partial(&AttemptPrefix { key: prefix.key.clone(), lease: lease.clone() }).await?;
     }
     Ok(())
 }
@@ -160,6 +185,9 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
     if contents.is_empty() {
         return Err(Denied::Nonsense("no program is static"));
     }
+    if let Some(Archive { sha256, size }) = &manifest.archive {
+        contents.entry((sha256.clone(), *size)).or_default();
+    }
     let prefix = bearer.prefix();
     let stored = stream::iter(contents).map(|((sha256, size), names)| {
         let prefix = &prefix;
@@ -168,7 +196,7 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
     let stored: Vec<_> = stored.buffered(AT_ONCE).try_collect().await?;
     let (mut objects, mut bytes) = (Vec::with_capacity(stored.len()), 0);
     for found in stored {
-        let (entry, added) = found.ok_or(Denied::Nonsense("a program is not in the store"))?;
+        let (entry, added) = found.ok_or(Denied::Nonsense("a program or the archive is not in the store"))?;
         objects.push(entry);
         bytes += added;
     }

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     flow::{
         operator::pins,
-        request::{catalogue, denial::Denial},
+        request::{
+            catalogue::{self, Opened, Scope},
+            denial::Denial,
+        },
     },
     id::{
         key::{Attr, PinName, Rev, System},
@@ -62,7 +65,8 @@ pub(crate) async fn census<D: HasLedger + HasCatalogues>(
 ) -> Result<Option<Summary>, Denial> {
     let pin = pin.map(PinRef::Name);
     let found = pins::load(d).await?.find(pin.as_ref(), system.unwrap_or(d.system())).map_err(Denial::Unserved)?;
-    let Some((_, catalogue)) = catalogue::open(d, &found).await? else { return Ok(None) };
+    let opened = catalogue::open(d, &found).await?.into_iter().find(|opened| opened.scope == Scope::Whole);
+    let Some(Opened { catalogue, .. }) = opened else { return Ok(None) };
     let Census { attributes, refused, lost } = catalogue.census(found.system);
     Ok(Some(Summary {
         pin: found.pin,

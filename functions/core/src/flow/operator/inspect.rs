@@ -1,5 +1,7 @@
 //! Inspection of builds for an operator: lists, and all details of one. Reads only.
 
+use std::collections::BTreeMap;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +14,7 @@ use crate::{
         size::Size,
     },
     flow::{
-        load_build, load_profile,
+        load_build, load_profile, manifest_of,
         operator::pins,
         request::{
             log,
@@ -21,12 +23,13 @@ use crate::{
         schedule::follow,
     },
     id::{
-        key::{BuildKey, LeaseId, Product},
+        key::{Bin, BuildKey, LeaseId, Product},
         money::Micros,
         text::clean_lines,
         time::Timestamp,
     },
-    nixpkgs::pins::Pins,
+    nixpkgs::{pins::Pins, served::Notes},
+    objects::artifact::{Manifest, Program},
     ports::{Deployment, HasLedger, HasStore, Ledger, Read, Unavailable},
     row::StatusIndex,
 };
@@ -117,6 +120,9 @@ pub struct Shown {
     /// The profile of its package's last build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub past: Option<BuildProfile>,
+    /// What users should know of its programs, in words, by their names. Programs of which that is nothing are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<Bin, String>,
     /// The path of its log; `None` if it cannot be requested, or does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
@@ -255,8 +261,15 @@ fn failure_of(build: &Build) -> Option<&Failure> {
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(crate) async fn show<D: HasLedger>(d: &D, key: BuildKey) -> Result<Shown, Unavailable> {
+pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Result<Shown, Unavailable> {
     let (build, _) = load_build(d, &key).await?;
+    let manifest = match (&build.state, &key.product) {
+        // A damaged one is found by others.
+        (State::Ready(made), Product::Package(_)) => {
+            manifest_of(d, &key, made).await?.ok().map(|(manifest, _)| manifest)
+        }
+        _ => None,
+    };
     let status = status::view(d, build.clone(), false).await?;
     let current = build.lease().map(|lease| Current {
         lease: lease.id.clone(),
@@ -282,10 +295,16 @@ pub(crate) async fn show<D: HasLedger>(d: &D, key: BuildKey) -> Result<Shown, Un
         estimate_seconds: status.estimate_seconds,
         log: log.map(|target| format!("{}/-/log/{target}", d.origin())),
         cost: status.cost,
+        notes: manifest.as_ref().map(notes).unwrap_or_default(),
         history: build.history,
         past,
         listing,
     })
+}
+
+fn notes(manifest: &Manifest) -> BTreeMap<Bin, String> {
+    let note = |program: &Program| (program.bin.clone(), Notes::of(manifest, program).sentence(&program.bin));
+    manifest.by_name().into_iter().map(note).filter(|(_, note)| !note.is_empty()).collect()
 }
 
 /// A part of a build's log.

@@ -75,7 +75,7 @@ async fn find<L: Ledger, S: Store>(
 ) -> Result<bool, Unavailable> {
     let Ok(inventory) = integrity::inventory_in(store, prefix).await? else { return Ok(false) };
     let made = Made { lease: prefix.lease.clone(), borrowed: None, since: now };
-    let build = Build { key: prefix.key.clone(), state: State::Ready(made), history: Vec::new() };
+    let build = Build { state: State::Ready(made), ..Build::unasked(prefix.key.clone()) };
     let mut rows = vec![Row::Build(build)];
     if let (Product::Package(_), Some(manifest)) = (&prefix.key.product, &inventory.manifest)
         && let Ok(drv) = DrvHash::of_path(&manifest.drv_path)

@@ -1,14 +1,15 @@
 //! The catalogues of the served nixpkgs: requested, and read.
 //!
-//! A catalogue is made like any build: it is queued, claimed, leased, retried, and paid for. No request waits for it:
-//! until it exists, names are attributes.
+//! A catalogue is made like any build: it is queued, claimed, leased, retried, and paid for. No request waits for it.
+//! Until it is complete, the previous one stays in use: names are resolved by what is known of the commit itself, else
+//! by the catalogue of the commit that the pin stood for before, and else they are attributes ([`Scope`]).
 
 use crate::{
-    build::{Build, Event, policy::Names},
+    build::{Build, Event, partial::Published, policy::Names},
     flow::{AdvanceError, advance, integrity, load_build, ring, startable},
     id::key::{BuildKey, Product},
     nixpkgs::pins::{Pins, ResolvedPin},
-    objects::artifact::{AttemptPrefix, ObjectName},
+    objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
     ports::{HasBell, HasCatalogues, HasLedger, Unavailable, Unreadable},
     telemetry::About,
 };
@@ -50,16 +51,70 @@ pub(crate) async fn ask_beside<D: HasLedger + HasBell + HasCatalogues>(d: &D, pr
     }
 }
 
-/// The catalogue in which a target is resolved, and the prefix of its files; `None` if it does not exist.
+/// The part of the requested nixpkgs that a catalogue is evidence of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of it: a name that it does not have does not exist.
+    Whole,
+    /// Its top level. Nested sets may have any other name.
+    TopLevel,
+    /// Another commit, which the pin stood for before. It says which package a name probably means, and nothing more.
+    Former,
+}
+
+/// An open catalogue.
+pub(crate) struct Opened<C> {
+    /// The catalogue.
+    pub(crate) catalogue: C,
+    /// Its details file.
+    pub(crate) details: ObjectPath,
+    /// What it is evidence of.
+    pub(crate) scope: Scope,
+}
+
+/// The catalogues in which a target is resolved, the most telling first: either the complete one, or up to one of each
+/// other scope. The first that has a name decides; none if the names are attributes.
 pub(crate) async fn open<D: HasLedger + HasCatalogues>(
     d: &D,
     found: &ResolvedPin,
-) -> Result<Option<(AttemptPrefix, D::Catalogue)>, Unavailable> {
-    let key = found.build(Product::Catalogue);
-    let (build, _) = load_build(d, &key).await?;
-    let Some(prefix) = build.prefix() else { return Ok(None) };
-    let catalogue = d.catalogue(&prefix.object(ObjectName::Lookup)).await?;
-    Ok(catalogue.ok().map(|catalogue| (prefix, catalogue)))
+) -> Result<Vec<Opened<D::Catalogue>>, Unavailable> {
+    let mut opened = Vec::new();
+    if d.policy().names == Names::Attributes {
+        return Ok(opened);
+    }
+    opened.extend(open_of(d, &found.build(Product::Catalogue)).await?);
+    for rev in &found.former {
+        if opened.iter().any(|opened| opened.scope == Scope::Whole) {
+            break;
+        }
+        let key = BuildKey { rev: rev.clone(), ..found.build(Product::Catalogue) };
+        let whole = open_of(d, &key).await?.filter(|former| former.scope == Scope::Whole);
+        if let Some(former) = whole {
+            opened.push(Opened { scope: Scope::Former, ..former });
+            break;
+        }
+    }
+    Ok(opened)
+}
+
+/// The catalogue of a build that is in use; `None` if there is none that can be read.
+async fn open_of<D: HasLedger + HasCatalogues>(
+    d: &D,
+    key: &BuildKey,
+) -> Result<Option<Opened<D::Catalogue>>, Unavailable> {
+    let (build, _) = load_build(d, key).await?;
+    let own = |lease| AttemptPrefix { key: key.clone(), lease };
+    let (prefix, whole) = match (build.prefix(), build.partial.published) {
+        (Some(prefix), _) => (prefix, true),
+        (None, Some(Published { lease, whole })) => (own(lease), whole),
+        (None, None) => return Ok(None),
+    };
+    let (lookup, details, scope) = match whole {
+        true => (ObjectName::Lookup, ObjectName::Details, Scope::Whole),
+        false => (ObjectName::PartialLookup, ObjectName::PartialDetails, Scope::TopLevel),
+    };
+    let catalogue = d.catalogue(&prefix.object(lookup)).await?;
+    Ok(catalogue.ok().map(|catalogue| Opened { catalogue, details: prefix.object(details), scope }))
 }
 
 async fn ask<D: HasLedger + HasBell>(d: &D, build: &Build) -> Result<(), Unavailable> {

@@ -56,6 +56,8 @@ pub enum Denial {
     },
     /// The package ships no programs.
     NoPrograms(Attr),
+    /// The package was built, and no archive of it is stored.
+    NoArchive(Attr),
     /// The program was built and is not served.
     NotStatic(Attr, Bin, Refusal),
     /// The build failed.
@@ -123,7 +125,7 @@ impl fmt::Display for Denial {
             Denial::Unknown { wanted, near } => {
                 match wanted {
                     Wanted::Package(name) => write!(f, "there is no package or program {name}")?,
-                    Wanted::Program(attr, _) => write!(f, "there is no package {attr}")?,
+                    Wanted::Program(attr, _) | Wanted::Archive(attr) => write!(f, "there is no package {attr}")?,
                 }
                 if near.is_empty() { Ok(()) } else { write!(f, "; did you mean {}?", listed(near, ", ")) }
             }
@@ -141,6 +143,11 @@ impl fmt::Display for Denial {
                 some(programs)
             ),
             Denial::NoPrograms(attr) => write!(f, "{attr}: {}", Kind::NoProgram.sentence()),
+            Denial::NoArchive(attr) => write!(
+                f,
+                "no archive of {attr} is stored: it was built by an earlier version of this service, or is larger than the \
+                 service stores; the operator can build it again with binplz rebuild {attr}"
+            ),
             Denial::NotStatic(attr, bin, why) => {
                 write!(f, "{attr}: {}; {bin} {}", Kind::NotStatic.sentence(), why.sentence())
             }

@@ -10,7 +10,7 @@ use crate::{
             charge::Charge,
             denial::Denial,
             outcome::RequestOutcome,
-            resolve::{self, Resolved},
+            resolve::{self, Basis, Resolved},
             status,
         },
         ring,
@@ -18,12 +18,12 @@ use crate::{
         startable,
     },
     id::{
-        key::Attr,
+        key::{Attr, Bin, Sha256},
         target::{PinRef, Target, Wanted},
     },
     nixpkgs::served::{Notes, Served, ServedKey},
     objects::{
-        artifact::{Main, Manifest, ObjectName, Program, Verdict},
+        artifact::{Archive, Main, Manifest, ObjectName, Program, Verdict},
         stored::{Integrity, Method},
     },
     ports::{HasBell, HasCatalogues, HasLedger, HasStore, Ledger, NotCommitted, Read, Store, Unavailable},
@@ -99,8 +99,8 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     method: Method,
     starts: Option<&Asker<'_>>,
 ) -> Result<RequestOutcome, Denial> {
-    let by_attribute = resolved.by_attribute;
-    if by_attribute && starts.is_some() {
+    let by_attribute = resolved.basis.is_guess();
+    if resolved.basis != Basis::Complete && starts.is_some() {
         catalogue::ask_beside(d, &resolved.key).await;
     }
     let (build, _) = load_build(d, &resolved.key).await?;
@@ -183,25 +183,25 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
             return Ok(None);
         }
     };
-    let program = choose(&target.wanted, attr, &manifest)?;
-    let (sha256, size) = match &program.verdict {
-        Verdict::Static { sha256, size, .. } => (sha256.clone(), *size),
-        Verdict::Refused { why } => return Err(Denial::NotStatic(attr.clone(), program.bin.clone(), *why)),
-    };
+    let File { name, sha256, size, notes } = file(&target.wanted, attr, &manifest)?;
     let served = Served {
         asked: ServedKey::of(target, d.system()),
         pin: pin.clone(),
         rev: key.rev.clone(),
         attr: attr.clone(),
-        bin: program.bin.clone(),
+        object: prefix.object(inventory.object(&name, &sha256)),
+        bin: name,
         version: manifest.version.clone(),
-        object: prefix.object(inventory.object(&program.bin, &sha256)),
         sha256,
         size,
-        notes: Notes { output: program.output.clone() },
+        notes,
         stale: false,
         lost: false,
     };
+    // A row would keep the meaning of a name that is resolved anew until its catalogue is complete.
+    if resolved.is_provisional(&target.wanted) {
+        return hit(d, served, method).await;
+    }
     match d.ledger().commit(vec![Swap { seen: version, row: Row::Served(served.clone()) }]).await {
         // Another request has written it; the program found stands either way.
         Ok(()) | Err(NotCommitted::Conflict) => {}
@@ -212,13 +212,37 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
     hit(d, served, method).await
 }
 
+/// A file to serve.
+struct File {
+    name: Bin,
+    sha256: Sha256,
+    size: u64,
+    notes: Notes,
+}
+
+/// The file that a target means.
+fn file(wanted: &Wanted, attr: &Attr, manifest: &Manifest) -> Result<File, Denial> {
+    if wanted.is_archive() {
+        let (Some(Archive { sha256, size }), Ok(name)) = (&manifest.archive, wanted.file_name().parse()) else {
+            return Err(Denial::NoArchive(attr.clone()));
+        };
+        return Ok(File { name, sha256: sha256.clone(), size: *size, notes: Notes::default() });
+    }
+    let program = choose(wanted, attr, manifest)?;
+    let (name, notes) = (program.bin.clone(), Notes::of(manifest, program));
+    match &program.verdict {
+        Verdict::Static { sha256, size, .. } => Ok(File { name, sha256: sha256.clone(), size: *size, notes }),
+        Verdict::Refused { why } => Err(Denial::NotStatic(attr.clone(), name, why.clone())),
+    }
+}
+
 /// The manifest decides, and overrides the catalogue. A path that is not the package's own names one of its programs.
 fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Denial> {
     let names = || manifest.by_name().into_iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
     let program = match wanted {
         Wanted::Program(_, bin) => bin.as_str(),
         Wanted::Package(name) if name != attr => name.as_str(),
-        Wanted::Package(_) => {
+        Wanted::Package(_) | Wanted::Archive(_) => {
             return match manifest.main(attr.leaf()) {
                 Main::Program(program) => Ok(program),
                 Main::Many => {

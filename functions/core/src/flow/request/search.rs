@@ -4,17 +4,18 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::{
-    build::policy::Names,
     flow::{
         operator::pins,
-        request::{catalogue, denial::Denial},
+        request::{
+            catalogue::{self, Opened, Scope},
+            denial::Denial,
+        },
     },
     id::{
         key::{Attr, PinName, Rev, System},
         target::{Search, Target, Wanted},
     },
     nixpkgs::catalogue::{About, Entry, Resolution},
-    objects::artifact::{ObjectName, ObjectPath},
     ports::{Catalogue, HasCatalogues, HasLedger, HasStore, Store},
     telemetry,
 };
@@ -33,8 +34,12 @@ pub struct Results {
     pub pin: PinName,
     /// In which nixpkgs.
     pub nixpkgs: Rev,
-    /// There is no catalogue yet: the text was taken for an attribute, and may not exist.
+    /// No catalogue has the text, and that of the commit is not complete: the text was taken for an attribute, and may
+    /// not exist.
     pub by_attribute: bool,
+    /// What was found is not from a complete catalogue of the commit: there may be more, and a package may differ.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
     /// No name matches; these are similar ones.
     pub near: bool,
     /// The best first.
@@ -45,7 +50,7 @@ impl Results {
     /// What was found, in a sentence.
     pub fn headline(&self) -> String {
         let Results { query, packages, .. } = self;
-        match (packages.len(), self.near) {
+        let headline = match (packages.len(), self.near) {
             _ if query.is_empty() => "Type a part of a name".to_owned(),
             (0, _) => format!("No package or program is called {query}"),
             _ if self.by_attribute => {
@@ -55,7 +60,9 @@ impl Results {
             (1, _) => "1 package".to_owned(),
             (MOST, _) => format!("The first {MOST} packages"),
             (count, _) => format!("{count} packages"),
-        }
+        };
+        let so_far = self.incomplete && !query.is_empty();
+        if so_far { headline + " so far: the catalogue of this commit is not complete yet" } else { headline }
     }
 }
 
@@ -95,6 +102,7 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Sear
         pin: found.pin.clone(),
         nixpkgs: found.rev.clone(),
         by_attribute: false,
+        incomplete: false,
         near: false,
         packages: Vec::new(),
     };
@@ -102,11 +110,15 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Sear
         let wanted = Wanted::Package(attr.clone());
         Target { wanted, system: asked.system, pin: asked.pin.clone() }.to_string()
     };
-    let open = match d.policy().names {
-        Names::Attributes => None,
-        Names::Known | Names::Open => catalogue::open(d, &found).await?,
-    };
-    let Some((prefix, catalogue)) = open else {
+    let (mut decided, mut entries) = (None, Vec::new());
+    for opened in catalogue::open(d, &found).await? {
+        entries = opened.search(&asked.text, found.system);
+        if !entries.is_empty() || opened.scope == Scope::Whole {
+            decided = Some(opened);
+            break;
+        }
+    }
+    let Some(opened) = decided else {
         results.by_attribute = true;
         results.packages = asked
             .text
@@ -117,15 +129,14 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Sear
             .collect();
         return Ok(results);
     };
-    let mut entries = catalogue.search(&asked.text, found.system, MOST);
+    results.incomplete = opened.scope != Scope::Whole;
     if entries.is_empty()
         && let Ok(attr) = asked.text.parse()
     {
-        entries = near(&catalogue, attr, found.system);
+        entries = near(&opened.catalogue, attr, found.system);
         results.near = !entries.is_empty();
     }
-    let details = prefix.object(ObjectName::Details);
-    let abouts = abouts(d, &details, &catalogue, &entries).await;
+    let abouts = abouts(d, &opened, &entries).await;
     results.packages = entries
         .iter()
         .zip(abouts)
@@ -141,6 +152,22 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Sear
         })
         .collect();
     Ok(results)
+}
+
+impl<C: Catalogue> Opened<C> {
+    /// The packages that have to do with a text.
+    fn search(&self, text: &str, system: System) -> Vec<Entry> {
+        self.catalogue.search(text, system, MOST).into_iter().map(|entry| self.told(entry)).collect()
+    }
+
+    /// A package, as far as the catalogue is evidence of it.
+    pub(crate) fn told(&self, entry: Entry) -> Entry {
+        match self.scope {
+            // What refused it may be gone in this commit.
+            Scope::Former => Entry { refused: None, ..entry },
+            Scope::Whole | Scope::TopLevel => entry,
+        }
+    }
 }
 
 fn listing(
@@ -174,12 +201,8 @@ fn near(catalogue: &impl Catalogue, attr: Attr, system: System) -> Vec<Entry> {
 
 /// The descriptions of packages, in their order: each block of the details file is read once. A block that cannot be
 /// read gives empty descriptions, since a list without them is better than none.
-pub(crate) async fn abouts<D: HasStore>(
-    d: &D,
-    details: &ObjectPath,
-    catalogue: &impl Catalogue,
-    entries: &[Entry],
-) -> Vec<About> {
+pub(crate) async fn abouts<D: HasStore>(d: &D, opened: &Opened<impl Catalogue>, entries: &[Entry]) -> Vec<About> {
+    let details = &opened.details;
     let mut ranges: Vec<_> = entries.iter().map(|entry| (entry.details.start, entry.details.end)).collect();
     ranges.sort_unstable();
     ranges.dedup();
@@ -187,7 +210,7 @@ pub(crate) async fn abouts<D: HasStore>(
     let about = |entry: &Entry| {
         let at = ranges.binary_search(&(entry.details.start, entry.details.end)).ok()?;
         match &blocks[at] {
-            Ok(block) => catalogue.about(block.as_deref()?, &entry.attr),
+            Ok(block) => opened.catalogue.about(block.as_deref()?, &entry.attr),
             Err(error) => {
                 d.warn(telemetry::About::Build(&details.key), "a catalogue's details were not read", error);
                 None

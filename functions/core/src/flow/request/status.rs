@@ -153,7 +153,7 @@ impl Status {
 pub async fn status<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Status, Denial> {
     let resolved = resolve::of(d, target).await?;
     let (build, _) = load_build(d, &resolved.key).await?;
-    Ok(view(d, build, resolved.by_attribute).await?)
+    Ok(view(d, build, resolved.basis.is_guess()).await?)
 }
 
 /// A state's name in the status document.

@@ -1,6 +1,8 @@
 //! What names mean, and when: while there is no catalogue, when there is one, and at the moment between; what asking for what is
 //! not there costs.
 
+mod partial;
+
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
@@ -24,6 +26,10 @@ use binplz_core::{
             built::built,
             job::{self, Bearer, Denied},
             settle::settle,
+        },
+        operator::{
+            census::LossGroup,
+            orders::{Operator, Order},
         },
         request::{log, outcome::RequestOutcome, program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
@@ -104,13 +110,16 @@ fn files(digit: char, system: System) -> binplz_catalogue::Files {
 
 /// Ends the making of a catalogue well, as its builder would.
 async fn make(w: &World, digit: char, system: System) {
-    let bearer = bearer(&catalogue(w, digit, system).await);
-    let files = files(digit, system);
+    finish(w, &bearer(&catalogue(w, digit, system).await), files(digit, system)).await;
+}
+
+/// The same with other files.
+async fn finish(w: &World, bearer: &Bearer, files: binplz_catalogue::Files) {
     for (name, bytes) in [(ObjectName::Details, files.details), (ObjectName::Lookup, files.lookup)] {
         let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
         w.store().write(&path, bytes).await.expect("the store");
     }
-    settle(w, &bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default() }).await.expect("a live lease");
+    settle(w, bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default() }).await.expect("a live lease");
     w.reap().await;
 }
 
@@ -121,6 +130,19 @@ async fn made(names: Names) -> Arc<World> {
     dispatch(&*w).await.expect("the ledger");
     make(&w, '5', X86).await;
     w
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_a_catalogue_could_not_evaluate_grouped_by_error() {
+    let order = || Order::Catalogue { pin: None, system: None };
+    let declined = world(Names::Known).carry_out(order()).await.expect_err("there is no catalogue");
+    assert!(declined.0.contains("not built yet"), "{declined}");
+    let summary = made(Names::Known).await.carry_out(order()).await.expect("a catalogue").catalogue().expect("it");
+    assert_eq!((summary.attributes, summary.refused, summary.lost), (5, 0, 1));
+    let [LossGroup { error, count: 1, examples }] = &summary.errors[..] else { panic!("{summary:?}") };
+    assert_eq!((error.as_str(), examples[0].as_str()), ("use eza", "exa"));
+    let unknown = Order::Catalogue { pin: Some("other".parse().expect("a name")), system: None };
+    assert!(made(Names::Known).await.carry_out(unknown).await.is_err());
 }
 
 #[tokio::test]
@@ -339,6 +361,13 @@ async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
         (&all, "bin/tree", false),
         (&all, "manifest.json", false),
         (&all, "log/000001", true),
+        (&tree, "partial/lookup", false),
+        (&tree, "partial/000001", false),
+        (&all, "partial/lookup", true),
+        (&all, "partial/details", true),
+        (&all, "partial/000001", true),
+        (&all, "partial/000256", true),
+        (&all, "partial/000257", false),
     ] {
         let granted = job::uploads(&*w, bearer, &upload(name)).await;
         assert_eq!(granted.is_ok(), may, "{name}: {granted:?}");
