@@ -24,6 +24,9 @@ pub const SIZES: [(&str, &str); 3] =
     [("small", "2048/4096/50"), ("medium", "4096/8192/50"), ("large", "8192/16384/50")];
 /// How long tasks run: a small program whose toolchain is there; a large one; as long as one may, which is what is reserved for each.
 const TIMES: [(&str, u64); 3] = [("3 minutes", 180), ("20 minutes", 1200), ("2 hours", 7200)];
+/// The attributes of a catalogue as large as that of today's Nixpkgs, which no trial has measured here: those of
+/// `scripts/bench catalogue`.
+const TODAYS_ATTRIBUTES: u64 = 120_000;
 /// Downloads a day.
 const DOWNLOADS: [u64; 3] = [1000, 100_000, 10_000_000];
 
@@ -49,6 +52,9 @@ pub fn tables(prices: &PriceList) -> String {
     text.push('\n');
     let titles = ["a build, by its machine and its time", "x86", "ARM", "x86, Spot"];
     text.push_str(&table(&titles, builds(prices)));
+    text.push('\n');
+    let titles = ["a catalogue, by its machine and the Nixpkgs", "x86", "ARM", "x86, Spot"];
+    text.push_str(&table(&titles, catalogues(prices)));
     text.push('\n');
     text.push_str(&table(&["a month without requests", ""], standing(prices)));
     text.push('\n');
@@ -132,6 +138,22 @@ fn builds(prices: &PriceList) -> Vec<Vec<String>> {
         }
     }
     rows.push(row("plus its rows, requests and objects", machines.map(|_| cost::beside_a_task(prices))));
+    rows
+}
+
+fn catalogues(prices: &PriceList) -> Vec<Vec<String>> {
+    let machines = [Machine::X86, Machine::Arm, Machine::Spot];
+    let measured = cost::CATALOGUE_ATTRIBUTES.number;
+    let mut rows = Vec::new();
+    for (name, size) in SIZES {
+        let size: Size = size.parse().expect("a machine that Fargate has");
+        for attributes in [measured, TODAYS_ATTRIBUTES] {
+            let time = cost::catalogue_time(size, attributes);
+            let minutes = time.as_secs().div_ceil(60);
+            let what = format!("{name}, {} attributes, {minutes} minutes", thousands(attributes));
+            rows.push(row(what, machines.map(|machine| cost::task(prices, machine, size, time))));
+        }
+    }
     rows
 }
 

@@ -10,6 +10,7 @@ use binplz_core::{
         cost::{self, Assumed},
         prices::{FILE, PriceList},
     },
+    build::protocol::JobLimits,
     flow::request::outcome::RequestOutcome,
     id::{target::Target, time::Timestamp},
     nixpkgs::served::{Notes, Served, ServedKey},
@@ -76,6 +77,22 @@ fn what_is_counted_by_the_piece_is_what_the_template_and_the_code_have() {
         let line = format!("    {name}: {{Cpu: '{cpu}', Memory: '{memory}', Disk: '{disk}'}}\n");
         assert!(TEMPLATE.contains(&line), "{line}");
     }
+}
+
+#[test]
+fn a_catalogue_costs_what_the_trial_of_the_benchmark_page_took() {
+    let page = include_str!("../bench/README.md");
+    let (_, trial) = page.split_once("| the catalogue of nixpkgs |").expect("the trial of nixpkgs 20.09");
+    for (row, assumed) in [("processor time", cost::CATALOGUE_SECONDS), ("attributes", cost::CATALOGUE_ATTRIBUTES)] {
+        let (_, cell) = trial.split_once(&format!("\n| {row} | ")).expect("a row");
+        let figure: String = cell.chars().take_while(|char| *char != '|').filter(char::is_ascii_digit).collect();
+        assert_eq!(
+            figure,
+            assumed.number.to_string(),
+            "{row}: change it in core/src/billing/cost.rs; scripts/cost --write"
+        );
+    }
+    assert_eq!(JobLimits::default().attribute_bytes >> 20, cost::CATALOGUE_MEGABYTES.number);
 }
 
 fn hit() -> (Target, RequestOutcome) {

@@ -236,6 +236,11 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         })
     }
 
+    /// All attributes by name, each with its obstacle on a system; `None`: it is buildable, or was not evaluated.
+    pub fn standings(&self, system: System) -> impl Iterator<Item = (Attr, Option<Obstacle>)> {
+        (0..self.attrs()).filter_map(move |rank| Some((self.attr(rank)?, self.obstacle(rank, system))))
+    }
+
     /// The attributes that could not be evaluated, by name.
     pub fn lost(&self) -> impl Iterator<Item = Lost> {
         (0..self.attrs()).flat_map(move |rank| {

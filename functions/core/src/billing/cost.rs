@@ -50,6 +50,10 @@ assumed! {
     SWEEPS: 43_200, "sweeps in a month", "one a minute";
     SWEEP_MILLISECONDS: 300, "milliseconds of the function for a sweep", "a few reads in sequence, at a fourteenth of a vCPU";
     SWEEP_READS: 10, "reads of a sweep", "each status, the limits, the pins";
+    CATALOGUE_SECONDS: 168, "seconds of a vCPU for the catalogue of nixpkgs 20.09", "the trial in `tests/bench/README.md`; a vCPU of AWS may be slower or faster";
+    CATALOGUE_ATTRIBUTES: 37_713, "attributes of nixpkgs 20.09", "the same; today's Nixpkgs has more, at a cost that grows with them";
+    CATALOGUE_MEGABYTES: 4096, "MB of memory for each evaluator", "the default of `attribute_bytes`";
+    START_SECONDS: 60, "seconds from a task's start to its first evaluation", "the image, and the Nixpkgs tarball, which is unpacked";
     IMAGE_BYTES: 100_000_000, "bytes of the builder's image", "as `scripts/image` builds it, for one architecture";
     ROWS_BYTES: 100_000_000, "bytes of rows", "25,000 builds, at 4 KB each";
     KEPT_BYTES: 50_000_000_000, "bytes of stored programs", "10,000 of the size above";
@@ -139,6 +143,15 @@ pub fn task(prices: &PriceList, machine: Machine, size: Size, time: Duration) ->
     Policy { prices: prices.task(machine), ..Policy::default() }.price(size, time).into()
 }
 
+/// How long a machine makes the catalogue of so many attributes. An evaluator has a vCPU and its memory for itself, and some
+/// memory is the system's: a machine with exactly as much as two evaluators need runs one.
+pub fn catalogue_time(size: Size, attributes: u64) -> Duration {
+    let fitting = u64::from(size.memory()).saturating_sub(1) / CATALOGUE_MEGABYTES.number;
+    let evaluators = fitting.clamp(1, u64::from(size.cpu() / 1024));
+    let seconds = CATALOGUE_SECONDS.number.saturating_mul(attributes) / CATALOGUE_ATTRIBUTES.number;
+    Duration::from_secs(START_SECONDS.number + seconds.div_ceil(evaluators))
+}
+
 /// The cost of a build beside its task: rows, requests, objects.
 pub fn beside_a_task(prices: &PriceList) -> Dollars {
     let requests = BUILD_REQUESTS.number;
@@ -192,6 +205,20 @@ mod tests {
         assert_eq!(sum(&hits(&prices, Way::Cdn, 1_000_000)), dollars("1053.3"));
         // 5 MB and 8 kB.
         assert_eq!(egress(&prices, Way::Store, 1_000_000, 5_000_000_000_000), dollars("5008"));
+    }
+
+    #[test]
+    fn a_catalogue_takes_as_many_evaluators_as_have_a_vcpu_and_memory() {
+        let seconds = |size: &str, times| {
+            let size = size.parse().expect("a machine that Fargate has");
+            (catalogue_time(size, CATALOGUE_ATTRIBUTES.number * times).as_secs() - START_SECONDS.number) * 1000
+                / CATALOGUE_SECONDS.number
+        };
+        // One evaluator for want of memory, then three, then two for want of vCPUs; and twice as many attributes.
+        assert_eq!((seconds("2048/4096/50", 1), seconds("4096/8192/50", 1)), (1000, 1000));
+        assert!((334..345).contains(&seconds("8192/16384/50", 1)), "{}", seconds("8192/16384/50", 1));
+        assert!((500..510).contains(&seconds("2048/16384/50", 1)), "{}", seconds("2048/16384/50", 1));
+        assert_eq!(seconds("2048/4096/50", 2), 2000);
     }
 
     #[test]

@@ -79,8 +79,8 @@ pub(crate) async fn census<D: HasLedger + HasCatalogues>(
     }))
 }
 
-/// Groups attributes, which come in order of their names.
-fn grouped(lost: Vec<Lost>) -> Vec<LossGroup> {
+/// Groups attributes, which come in order of their names, by error; the most frequent errors come first.
+pub fn grouped(lost: Vec<Lost>) -> Vec<LossGroup> {
     let mut groups = BTreeMap::<String, LossGroup>::new();
     for Lost { attr, error } in lost {
         let group = groups.entry(error.clone()).or_insert(LossGroup { error, count: 0, examples: Vec::new() });
