@@ -32,7 +32,7 @@ macro_rules! assumed {
 assumed! {
     PROGRAM_BYTES: 5_000_000, "bytes of a downloaded program",
         "a static program in C has 0.1 to 2 MB, one in Go or Rust 5 to 20";
-    REDIRECT_BYTES: 8_000, "bytes of a redirect",
+    REDIRECT_BYTES: 8_500, "bytes of a redirect",
         "6 kB of stub, a presigned URL with its session's token, headers";
     HIT_MILLISECONDS: 6, "milliseconds of the function for a hit",
         "0.3 ms of a whole vCPU (`tests/bench/README.md`), of which a function with 128 MB has a fourteenth, and one read";
