@@ -81,7 +81,10 @@ fn report(dir: &Path, names: &Path) -> Outcome<()> {
     expected.retain(|_, packages| packages.iter().any(is_here));
     let found = expected.iter().map(|(name, packages)| resolved(&lookup, name, packages));
     let others: Vec<String> = found.filter_map(Result::err).collect();
-    row("names whose package is here, and as expected", &format!("{}, {}", expected.len(), expected.len() - others.len()));
+    row(
+        "names whose package is here, and as expected",
+        &format!("{}, {}", expected.len(), expected.len() - others.len()),
+    );
     errors(&lookup);
     println!(
         "\nNames that resolve to another package than expected: {}",
