@@ -19,7 +19,7 @@
         inherit (workspace.package) version;
         src = pkgs.lib.fileset.toSource {
           root = ./.;
-          fileset = pkgs.lib.fileset.unions [ ./Cargo.toml ./Cargo.lock ./functions ./tests ./infra/pins.json ./infra/prices.json ];
+          fileset = pkgs.lib.fileset.unions [ ./Cargo.toml ./Cargo.lock ./functions ./tests ./infra/pins.json ./infra/popular.txt ./infra/prices.json ./infra/seed.txt ];
         };
         cargoLock.lockFile = ./Cargo.lock;
         cargoBuildFlags = builtins.concatMap (name: [ "--package" name ]) names;

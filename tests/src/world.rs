@@ -466,8 +466,13 @@ impl World {
 
     /// Makes the one pin stand for another revision.
     pub async fn move_pin(&self, digit: char) {
-        self.change(Change::Move(PIN.parse().expect("a name"), rev(digit), Nixpkgs::Path("/set".to_owned()).into()))
-            .await;
+        self.change(Change::Move(
+            PIN.parse().expect("a name"),
+            rev(digit),
+            Nixpkgs::Path("/set".to_owned()).into(),
+            None,
+        ))
+        .await;
     }
 
     /// What a target is served.

@@ -57,7 +57,7 @@ fn source() -> Source {
 }
 
 fn add(pin: &str, digit: char) -> Change {
-    Change::Add(name(pin), rev(digit), source())
+    Change::Add(name(pin), rev(digit), source(), None)
 }
 
 fn started(w: &World) -> usize {

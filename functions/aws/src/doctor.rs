@@ -8,11 +8,11 @@ use binplz_core::{
         findings::{Finding, State},
         pins,
     },
-    id::key::System,
-    nixpkgs::pins::{Pin, Source},
+    id::key::{PinName, System},
+    nixpkgs::pins::{NO_PROGRAMS, PROGRAMS_MISSING, Pin, Programs, Source},
 };
 
-use crate::{causes, images::Images, stack::Stack};
+use crate::{Operating, causes, images::Images, stack::Stack};
 
 /// A check that could not be made.
 fn unknown(check: &str, error: &dyn std::error::Error) -> Finding {
@@ -156,7 +156,7 @@ impl Stack {
         findings
     }
 
-    /// The tarballs of the pins that are served.
+    /// The tarballs of the pins that are served, and their databases of programs.
     async fn nixpkgs(&self, sdk: &SdkConfig) -> Vec<Finding> {
         let operating = match self.operating(sdk).await {
             Ok(operating) => operating,
@@ -167,7 +167,8 @@ impl Stack {
             Err(error) => return vec![unknown("pins", &error)],
         };
         let mut findings = Vec::new();
-        for (name, Pin { rev, nixpkgs, .. }) in pins.all() {
+        for (name, Pin { rev, nixpkgs, programs, .. }) in pins.all() {
+            findings.push(self.programs(&operating, name, programs.as_ref()).await);
             // Builders download other sources themselves.
             let Source::Stored { .. } = nixpkgs else { continue };
             let check = format!("nixpkgs {name}");
@@ -185,6 +186,23 @@ impl Stack {
             });
         }
         findings
+    }
+
+    async fn programs(&self, operating: &Operating, name: &PinName, programs: Option<&Programs>) -> Finding {
+        let check = format!("programs {name}");
+        let mend = format!("binplz pin programs {name} programs.sqlite --stack {}", self.name);
+        let stored = match programs {
+            Some(Programs::Included) => return Finding::ok(&check, "its nixpkgs has a database of programs"),
+            Some(Programs::Stored(content)) => operating.store.has_programs(&content.sha256).await,
+            None => {
+                return Finding { state: State::Optional, ..Finding::missing(&check, NO_PROGRAMS, mend) };
+            }
+        };
+        match stored {
+            Ok(true) => Finding::ok(&check, "its database of programs is stored"),
+            Ok(false) => Finding::missing(&check, PROGRAMS_MISSING, mend),
+            Err(error) => unknown(&check, &error),
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use binplz_core::{
     objects::{
         artifact::{
             AttemptPrefix, BLOBS, BUILDS, CACHE, CacheName, NIXPKGS, ObjectName, ObjectPath, QUARANTINE, blob_path,
-            nixpkgs_at, nixpkgs_path,
+            nixpkgs_at, nixpkgs_path, programs_at, programs_path,
         },
-        stored::{Cached, Held, HeldBlob, KeptNixpkgs},
+        stored::{Cached, Held, HeldBlob, KeptNixpkgs, KeptPrograms},
     },
     ports::{Collect, Unavailable},
 };
@@ -75,6 +75,16 @@ impl Collect for S3Store {
 
     async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
         self.remove(&nixpkgs_path(rev)).await
+    }
+
+    async fn kept_programs(&self) -> Result<Vec<KeptPrograms>, Unavailable> {
+        let there = self.below(NIXPKGS).await?.into_iter();
+        let named = |Found { key, since, .. }| Some(KeptPrograms { sha256: programs_at(&key)?, since });
+        Ok(there.filter_map(named).collect())
+    }
+
+    async fn remove_programs(&self, sha256: &Sha256) -> Result<(), Unavailable> {
+        self.remove(&programs_path(sha256)).await
     }
 
     async fn cached(&self) -> Result<Vec<Cached>, Unavailable> {

@@ -14,7 +14,8 @@ use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
     id::key::{Bin, Rev, Sha256, hex},
     objects::{
-        artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path},
+        artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path, programs_path},
+        narinfo::Content,
         stored::{Fingerprint, Location, Method},
     },
     ports::{Inspect, Intake, Store, Unavailable},
@@ -67,10 +68,33 @@ impl S3Store {
         put.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
 
+    /// Stores a database of programs for builders.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn keep_programs(&self, bytes: Vec<u8>) -> Result<Content, Unavailable> {
+        let content = Content { sha256: Sha256::of(&bytes), size: bytes.len() as u64 };
+        let put = self.s3.put_object().bucket(&self.bucket).key(programs_path(&content.sha256));
+        let put = put.content_type("application/vnd.sqlite3").checksum_sha256(base64_of(&content.sha256));
+        let put = put.body(ByteStream::from(bytes)).customize().config_override(within(UPLOAD)).send().await;
+        put.map(|_| content).map_err(|error| unavailable(ROLE, &error))
+    }
+
     /// Whether the tarball of a nixpkgs is stored for builders.
     #[cfg(feature = "operator")]
     pub(crate) async fn has_nixpkgs(&self, rev: &Rev) -> Result<bool, Unavailable> {
-        match self.s3.head_object().bucket(&self.bucket).key(nixpkgs_path(rev)).send().await {
+        self.has(&nixpkgs_path(rev)).await
+    }
+
+    /// Whether a database of programs is stored for builders.
+    #[cfg(feature = "operator")]
+    pub(crate) async fn has_programs(&self, sha256: &Sha256) -> Result<bool, Unavailable> {
+        self.has(&programs_path(sha256)).await
+    }
+
+    #[cfg(feature = "operator")]
+    async fn has(&self, key: &str) -> Result<bool, Unavailable> {
+        match self.s3.head_object().bucket(&self.bucket).key(key).send().await {
             Ok(_) => Ok(true),
             Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(false),
             Err(error) => Err(unavailable(ROLE, &error)),
@@ -199,6 +223,10 @@ impl Intake for S3Store {
 
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
         self.objects.signed("GET", &nixpkgs_path(rev), &[], &[], URL_LIFE)
+    }
+
+    async fn programs(&self, sha256: &Sha256) -> Result<String, Unavailable> {
+        self.objects.signed("GET", &programs_path(sha256), &[], &[], URL_LIFE)
     }
 
     async fn source(&self, path: &ObjectPath) -> Result<String, Unavailable> {

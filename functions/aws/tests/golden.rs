@@ -147,7 +147,7 @@ fn pins() -> Row {
     let (name, rev) = ("unstable".parse().expect("a pin's name"), "1".repeat(40).parse().expect("hex"));
     let stored = |nar_hash: &str| Source::Stored { nar_hash: nar_hash.to_owned() };
     let pins = Pins::one(name, rev, stored("sha256-x"));
-    let moved = Change::Move(pins.default_name().clone(), key().rev, stored("sha256-y"));
+    let moved = Change::Move(pins.default_name().clone(), key().rev, stored("sha256-y"), None);
     Row::Pins(pins.changed(&moved, AT).expect("legal").expect("a change"))
 }
 

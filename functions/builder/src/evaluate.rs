@@ -226,6 +226,7 @@ mod tests {
             limits: Default::default(),
             lease_seconds: 1,
             cache: None,
+            programs: None,
             resume: Default::default(),
         };
         let set = Path::new("/a\" + throw \"b");

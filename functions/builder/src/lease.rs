@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    io,
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -14,9 +15,11 @@ use binplz_core::{
     build::protocol::{
         Built, Checkpointed, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
     },
-    id::key::Token,
+    id::key::{Token, hex},
+    objects::narinfo::Content,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use ureq::http::{Request, Response};
 
@@ -177,6 +180,11 @@ impl Lease {
         self.insist(CallPriority::Work, || self.ask("what was built", "/built", Some(&seen)))
     }
 
+    /// Downloads a file that must have a known content.
+    pub(crate) fn fetch(&self, what: &str, url: &str, content: &Content, to: &Path) -> Result<(), CallError> {
+        self.insist(CallPriority::Work, || self.get(what, url, content, to))
+    }
+
     /// Reports the stored parts of a catalogue. Idempotent.
     pub(crate) fn checkpoint(&self, weight: CallPriority, stored: Checkpointed) -> Result<(), CallError> {
         let report = || self.ask::<serde_json::Value>("a checkpoint", "/checkpoint", Some(&stored));
@@ -281,10 +289,28 @@ impl Lease {
         }
     }
 
+    /// One `GET` from the store. Nothing is read beyond the expected size.
+    fn get(&self, what: &str, url: &str, content: &Content, to: &Path) -> Result<(), Try> {
+        let request = Request::builder().method("GET").uri(url);
+        let mut answer = self.send(what, request, &[][..], patience_for(content.size))?;
+        match answer.status().as_u16() {
+            200 => {}
+            status => return Err(self.by_status(what, status)),
+        }
+        let again = |error: &dyn std::fmt::Display| Try::Again(format!("{what}: {error}"));
+        let mut file = Hashed { file: File::create(to).map_err(|error| refused(what, &error))?, hasher: Sha256::new() };
+        let body = answer.body_mut().with_config().limit(content.size + 1);
+        let size = io::copy(&mut body.reader(), &mut file).map_err(|error| again(&error))?;
+        match (size, hex(&file.hasher.finalize())) {
+            (size, _) if size < content.size => Err(again(&"it ended early")),
+            (size, sha256) if size == content.size && sha256 == content.sha256.to_string() => Ok(()),
+            _ => Err(refused(what, &"it has other content than when it was added")),
+        }
+    }
+
     /// One `PUT` to the store.
     fn put(&self, grant: &PresignedUpload, upload: &Upload, body: Body<'_>) -> Result<(), Try> {
-        // A connection slower than 64 KiB a second counts as broken.
-        let patience = 6 * PATIENCE + Duration::from_secs(upload.size >> 16);
+        let patience = patience_for(upload.size);
         let mut request = Request::builder().method("PUT").uri(&grant.url);
         for (name, value) in &grant.headers {
             // The body sets its own length, which is the announced one.
@@ -337,6 +363,29 @@ impl Lease {
             408 | 425 | 429 | 500.. => Try::Again(format!("{what} was answered with {status}")),
             _ => Try::Over(CallError::Refused(format!("{what} was refused with {status}"))),
         }
+    }
+}
+
+/// The timeout of a transfer of so many bytes: a connection slower than 64 KiB a second counts as broken.
+fn patience_for(bytes: u64) -> Duration {
+    6 * PATIENCE + Duration::from_secs(bytes >> 16)
+}
+
+/// A file, and the sha256 of what is written to it.
+struct Hashed {
+    file: File,
+    hasher: Sha256,
+}
+
+impl io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

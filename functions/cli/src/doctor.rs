@@ -16,7 +16,8 @@ use binplz_core::{
         findings::{Finding, State},
         orders::{Operator, Order},
     },
-    nixpkgs::pins::Source,
+    id::key::PinName,
+    nixpkgs::pins::{NO_PROGRAMS, PROGRAMS_MISSING, Programs, Source},
 };
 use clap::Args as ClapArgs;
 use thiserror::Error;
@@ -102,6 +103,7 @@ async fn examine_machine(data: &Path) -> Vec<Finding> {
             return findings;
         }
     };
+    findings.extend(pins.all().iter().map(|(name, pin)| judge_programs(data, name, pin.programs.as_ref())));
     findings.extend(pins.all().iter().map(|(name, pin)| {
         let check = format!("nixpkgs {name}");
         match &pin.nixpkgs {
@@ -113,6 +115,20 @@ async fn examine_machine(data: &Path) -> Vec<Finding> {
         }
     }));
     findings
+}
+
+/// A pin's database of programs.
+fn judge_programs(data: &Path, name: &PinName, programs: Option<&Programs>) -> Finding {
+    let check = format!("programs {name}");
+    let mend = format!("binplz pin programs {name} programs.sqlite --data {}", data.display());
+    match programs {
+        Some(Programs::Included) => Finding::ok(&check, "its nixpkgs has a database of programs"),
+        Some(Programs::Stored(content)) if binplz_local::has_programs(data, content) => {
+            Finding::ok(&check, "its database of programs is stored")
+        }
+        Some(Programs::Stored(_)) => Finding::missing(&check, PROGRAMS_MISSING, mend),
+        None => Finding { state: State::Optional, ..Finding::missing(&check, NO_PROGRAMS, mend) },
+    }
 }
 
 fn judge(check: &str, told: impl Into<String>, found: Result<(), NixpkgsError>, mend: &str) -> Finding {

@@ -5,10 +5,12 @@
 mod doctor;
 mod serve;
 
+mod channel;
 mod confirm;
 mod nixpkgs;
 mod operate;
 mod pin;
+mod programs;
 mod site;
 mod socket;
 

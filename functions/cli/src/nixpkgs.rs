@@ -17,7 +17,7 @@ use binplz_core::{
     },
     nixpkgs::{
         nix_version::{RequiredNix, TooOld},
-        pins::{KEEP, Pin, Pins, Source},
+        pins::{KEEP, Pin, Pins, Programs, Source},
     },
     objects::narinfo::StoreDir,
 };
@@ -28,6 +28,8 @@ use rustix::{
 };
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::programs;
 
 /// The most bytes that are read of a nixpkgs' file that names its Nix.
 const REQUIREMENT_MAX: u64 = 64 << 10;
@@ -58,6 +60,9 @@ pub(crate) enum NixpkgsError {
     /// Nix failed.
     #[error("{0} failed: {1}")]
     Nix(&'static str, String),
+    /// The database of programs in it.
+    #[error(transparent)]
+    Programs(#[from] programs::ProgramsError),
     /// `infra/pins.json` as it was compiled in.
     #[error("infra/pins.json: {0}")]
     Pins(String),
@@ -159,6 +164,7 @@ impl PinsFile {
         let pin = |commit: &Commit| Pin {
             rev: commit.rev.clone(),
             nixpkgs: on_github(&commit.rev, Some(&commit.nar_hash)),
+            programs: None,
             since: Timestamp(0),
             keep: KEEP,
             former: Vec::new(),
@@ -179,6 +185,8 @@ pub(crate) struct Named {
     pub(crate) name: PinName,
     pub(crate) rev: Rev,
     pub(crate) source: Source,
+    /// The database of programs in it, if it has one.
+    pub(crate) programs: Option<Programs>,
 }
 
 /// Parses the argument of `binplz serve --nixpkgs`. A commit is fetched when it is first requested.
@@ -190,13 +198,14 @@ pub(crate) fn named(text: &str) -> Result<Named, NixpkgsError> {
     let Some(commit) = text.strip_prefix("github:NixOS/nixpkgs/") else {
         let set = snapshot(Path::new(text))?;
         check_nix_for(Path::new(&set.path))?;
-        return Ok(Named { name: name("local")?, source: Nixpkgs::Path(set.path).into(), rev: set.rev });
+        let programs = programs::included(Path::new(&set.path))?;
+        return Ok(Named { name: name("local")?, source: Nixpkgs::Path(set.path).into(), rev: set.rev, programs });
     };
     let rev: Rev = commit.parse().map_err(|_| NixpkgsError::NoSet(text.to_owned()))?;
     let known = PinsFile::read()?;
     let its_name = known.pins.iter().find(|(_, commit)| commit.rev == rev).map(|(name, _)| name.clone());
     let its_name = its_name.map_or_else(|| name("github"), Ok)?;
-    Ok(Named { name: its_name, source: on_github(&rev, known.nar_hash(&rev)), rev })
+    Ok(Named { name: its_name, source: on_github(&rev, known.nar_hash(&rev)), rev, programs: None })
 }
 
 /// GitHub's URL of a commit's tarball.
@@ -247,7 +256,7 @@ pub(crate) fn unpack(url: &str, nar_hash: Option<&str>) -> Result<Fetched, Nixpk
 /// [`NixpkgsError`].
 #[cfg(feature = "aws")]
 pub(crate) fn download(url: &str) -> Result<PathBuf, NixpkgsError> {
-    let told = run("nix-prefetch-url", &["--print-path", "--name", "nixpkgs.tar.gz", url])?;
+    let told = run_within(&FETCH, "nix-prefetch-url", &["--print-path", "--name", "nixpkgs.tar.gz", url])?;
     told.lines().last().map(PathBuf::from).ok_or(NixpkgsError::Nix("nix-prefetch-url", told))
 }
 
@@ -297,17 +306,19 @@ pub(crate) fn keep(rev: &Rev, path: &str, data: &Path) -> Result<(), NixpkgsErro
     run("nix-store", &["--realise", path, "--add-root", &root.to_string_lossy(), "--indirect"]).map(|_| ())
 }
 
-/// The limits of a command: its seconds, and the bytes of each file that it writes.
-struct Bounds {
-    seconds: u64,
-    file_bytes: u64,
+/// The limits of a command.
+pub(crate) struct Bounds {
+    /// Its time, in seconds.
+    pub(crate) seconds: u64,
+    /// The size of each file that it writes, in bytes.
+    pub(crate) file_bytes: u64,
 }
 
 /// For fetching a nixpkgs: a tarball has some 50 MB, unpacked some 500 MB, and its archive is one file.
 const FETCH: Bounds = Bounds { seconds: 3600, file_bytes: 8 << 30 };
 
 /// Runs a command within limits, by coreutils' `timeout` and util-linux' `prlimit`.
-fn run_within(bounds: &Bounds, program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError> {
+pub(crate) fn run_within(bounds: &Bounds, program: &'static str, arguments: &[&str]) -> Result<String, NixpkgsError> {
     let (seconds, bytes) = (bounds.seconds.to_string(), format!("--fsize={}", bounds.file_bytes));
     let mut command = Command::new("timeout");
     command.args([&seconds, "prlimit", &bytes, program]).args(arguments);

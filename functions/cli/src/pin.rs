@@ -13,15 +13,17 @@ use binplz_core::{
         text::span,
         time::Timestamp,
     },
-    nixpkgs::pins::{Change, Pins, Source},
+    nixpkgs::pins::{Change, NO_PROGRAMS, PROGRAMS_MISSING, Pin, PinRefusal, Pins, Programs, Source},
+    objects::narinfo::Content,
     ports::Unavailable,
 };
 use clap::{Args as ClapArgs, Subcommand};
 use thiserror::Error;
 
 use crate::{
+    channel,
     confirm::{Confirm, Unconfirmed},
-    nixpkgs,
+    nixpkgs, programs,
     site::{self, Site, Which},
 };
 
@@ -42,6 +44,13 @@ enum Verb {
     Add(Named),
     /// Move a pin to another commit; programs of the old commit are served until they are built from the new one
     Move(Named),
+    /// Add a database of programs to a pin, or replace its database; its catalogue is built again
+    Programs {
+        /// The name of the pin
+        name: PinName,
+        /// The database: programs.sqlite of a channel's nixexprs.tar.xz
+        file: PathBuf,
+    },
     /// Stop serving a pin
     Retire {
         /// The name of the pin
@@ -76,8 +85,17 @@ struct Named {
     /// The name of the pin: 1 to 64 of a-z, 0-9, dots and dashes
     name: PinName,
     /// A commit of NixOS/nixpkgs: 40 hex digits
-    #[arg(required_unless_present_any = ["path", "tarball"])]
+    #[arg(required_unless_present_any = ["path", "tarball", "channel"])]
     rev: Option<Rev>,
+    /// The newest release of a channel, instead of a commit; it has a database of programs [default: of the pin's name]
+    #[arg(long, value_name = "CHANNEL", num_args = 0..=1, conflicts_with_all = ["rev", "path", "tarball", "nar_hash"])]
+    channel: Option<Option<PinName>>,
+    /// Where channels are
+    #[arg(long, value_name = "URL", default_value = "https://channels.nixos.org")]
+    channels: String,
+    /// A database of programs, in the place of the one in the Nixpkgs: programs.sqlite of a channel's nixexprs.tar.xz
+    #[arg(long, value_name = "FILE")]
+    programs: Option<PathBuf>,
     /// A directory with a default.nix, instead of a commit
     #[arg(long, value_name = "DIR", conflicts_with_all = ["rev", "tarball", "nar_hash"])]
     path: Option<PathBuf>,
@@ -100,6 +118,15 @@ pub(crate) enum PinError {
     /// The nixpkgs could not be fetched.
     #[error(transparent)]
     Nixpkgs(#[from] nixpkgs::NixpkgsError),
+    /// The channel has no usable release.
+    #[error(transparent)]
+    Channel(#[from] channel::ChannelError),
+    /// A file is not a database of programs.
+    #[error(transparent)]
+    Programs(#[from] programs::ProgramsError),
+    /// There is no such pin.
+    #[error(transparent)]
+    NoSuchPin(#[from] PinRefusal),
     /// The store did not accept the tarball.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -129,18 +156,23 @@ pub(crate) fn run(args: Args) -> Result<(), PinError> {
 async fn carry_out(args: Args) -> Result<(), PinError> {
     let site = args.which.find().await?;
     // Checks that the deployment answers before anything is fetched.
-    site.carry_out(Order::Pins).await?;
+    let pins = site.carry_out(Order::Pins).await?.pins()?;
     let mut json = false;
     // The retention counts when a commit is left, so it is set before.
     let changes = match args.verb {
         Verb::Add(named) => {
-            let (rev, source) = named.store(&site).await?;
+            let (rev, source, programs) = named.store(&site).await?;
             let keep = named.keep.of(&named.name);
-            [Some(Change::Add(named.name, rev, source)), keep]
+            [Some(Change::Add(named.name, rev, source, programs)), keep]
         }
         Verb::Move(named) => {
-            let (rev, source) = named.store(&site).await?;
-            [named.keep.of(&named.name), Some(Change::Move(named.name, rev, source))]
+            let (rev, source, programs) = named.store(&site).await?;
+            [named.keep.of(&named.name), Some(Change::Move(named.name, rev, source, programs))]
+        }
+        Verb::Programs { name, file } => {
+            let Some(pin) = pins.all().get(&name).cloned() else { return Err(PinRefusal::NoSuchPin(name).into()) };
+            let programs = keep_programs(&site, programs::read(&file)?).await?;
+            [Some(Change::Move(name, pin.rev, pin.nixpkgs, Some(programs))), None]
         }
         Verb::Retire { name, keep } => {
             args.confirm.that(|| format!("stops serving the pin {name}"))?;
@@ -160,6 +192,7 @@ async fn carry_out(args: Args) -> Result<(), PinError> {
         println!("{}", serde_json::json!(pins));
     } else {
         print!("{}", table(&pins, binplz_clock::now()));
+        print!("{}", notes(&pins, |content| is_missing(&site, content)));
     }
     Ok(())
 }
@@ -172,31 +205,44 @@ impl Keep {
 
 impl Named {
     /// Fetches it with this machine's Nix, checks it, and stores it for the deployment's builders.
-    async fn store(&self, site: &Site) -> Result<(Rev, Source), PinError> {
+    async fn store(&self, site: &Site) -> Result<(Rev, Source, Option<Programs>), PinError> {
         nixpkgs::check_nix()?;
-        match site {
+        // A file that is not a database is refused before anything is fetched.
+        let added = self.programs.as_deref().map(programs::read).transpose()?;
+        let release = match &self.channel {
+            Some(channel) => Some(channel::newest(&self.channels, channel.as_ref().unwrap_or(&self.name))?),
+            None => None,
+        };
+        let rev = release.as_ref().map(|release| &release.rev).or(self.rev.as_ref());
+        let url = || release.as_ref().map_or_else(|| self.url(), |release| Ok(release.tarball.clone()));
+        let (rev, source, set) = match site {
             Site::Server(server) => {
                 let set = match &self.path {
                     Some(dir) => nixpkgs::snapshot(dir)?,
-                    None => nixpkgs::unpack(&self.url()?, self.known_hash()?.as_deref())?,
+                    None => nixpkgs::unpack(&url()?, self.known_hash()?.as_deref())?,
                 };
                 nixpkgs::check_nix_for(Path::new(&set.path))?;
-                let rev = self.rev.clone().unwrap_or(set.rev);
+                let rev = rev.unwrap_or(&set.rev).clone();
                 nixpkgs::keep(&rev, &set.path, &server.data)?;
-                Ok((rev, Nixpkgs::Path(set.path).into()))
+                (rev, Nixpkgs::Path(set.path.clone()).into(), set)
             }
             #[cfg(feature = "aws")]
-            Site::Stack(_) if self.path.is_some() => Err(PinError::Directory),
+            Site::Stack(_) if self.path.is_some() => return Err(PinError::Directory),
             #[cfg(feature = "aws")]
             Site::Stack(stack) => {
                 use binplz_core::ports::HasStore as _;
-                let (tarball, known) = (nixpkgs::download(&self.url()?)?, self.known_hash()?);
+                let (tarball, known) = (nixpkgs::download(&url()?)?, self.known_hash()?);
                 let set = nixpkgs::unpack(&nixpkgs::file_url(&tarball)?, known.as_deref())?;
-                let rev = self.rev.clone().unwrap_or(set.rev);
+                let rev = rev.unwrap_or(&set.rev).clone();
                 stack.store().keep_nixpkgs(&rev, std::fs::read(tarball)?).await?;
-                Ok((rev, Source::Stored { nar_hash: known.unwrap_or(set.nar_hash) }))
+                (rev, Source::Stored { nar_hash: known.unwrap_or_else(|| set.nar_hash.clone()) }, set)
             }
-        }
+        };
+        let programs = match added {
+            Some(bytes) => Some(keep_programs(site, bytes).await?),
+            None => programs::included(set.path.as_ref())?,
+        };
+        Ok((rev, source, programs))
     }
 
     /// The URL of its tarball.
@@ -217,13 +263,49 @@ impl Named {
     }
 }
 
+/// Stores a database of programs for the deployment's builders.
+async fn keep_programs(site: &Site, bytes: Vec<u8>) -> Result<Programs, PinError> {
+    let content = match site {
+        Site::Server(server) => binplz_local::keep_programs(&server.data, &bytes)?,
+        #[cfg(feature = "aws")]
+        Site::Stack(stack) => {
+            use binplz_core::ports::HasStore as _;
+            stack.store().keep_programs(bytes).await?
+        }
+    };
+    Ok(Programs::Stored(content))
+}
+
+/// Whether a server's database of programs is missing. `binplz doctor` looks into a stack's bucket.
+fn is_missing(site: &Site, content: &Content) -> bool {
+    match site {
+        Site::Server(server) => !binplz_local::has_programs(&server.data, content),
+        #[cfg(feature = "aws")]
+        Site::Stack(_) => false,
+    }
+}
+
+/// The pins whose names cannot be resolved well, and what to do.
+fn notes(pins: &Pins, is_missing: impl Fn(&Content) -> bool) -> String {
+    let note = |(name, pin): (&PinName, &Pin)| match &pin.programs {
+        None => Some(format!(
+            "{name}: {NO_PROGRAMS}\n    binplz pin programs {name} programs.sqlite    or, from a channel: binplz pin move {name} --channel\n"
+        )),
+        Some(Programs::Stored(content)) if is_missing(content) => {
+            Some(format!("{name}: {PROGRAMS_MISSING}\n    binplz pin programs {name} programs.sqlite\n"))
+        }
+        Some(_) => None,
+    };
+    pins.all().iter().filter_map(note).collect()
+}
+
 /// One line per pin, the default first; then the commits that pins have left, as long as they are kept.
 fn table(pins: &Pins, now: Timestamp) -> String {
     let width = pins.all().keys().map(|name| name.to_string().len()).max().unwrap_or(0);
     let is_default = |name: &PinName| name == pins.default_name();
     let mut all: Vec<_> = pins.all().iter().collect();
     all.sort_by_key(|(name, _)| !is_default(name));
-    let line = |(name, pin): (&PinName, &binplz_core::nixpkgs::pins::Pin)| {
+    let line = |(name, pin): (&PinName, &Pin)| {
         let since = match pin.since {
             Timestamp(0) => "from the start".to_owned(),
             since => format!("for {}", span(now - since)),
@@ -246,7 +328,7 @@ mod tests {
         let rev = |digit: &str| digit.repeat(40).parse::<Rev>().expect("hex");
         let source: Source = Nixpkgs::Path("/set".into()).into();
         let pins = Pins::one(name("nixos-26.05"), rev("a"), source.clone());
-        let added = Change::Add(name("a"), rev("b"), source);
+        let added = Change::Add(name("a"), rev("b"), source, None);
         let pins = pins.changed(&added, Timestamp(1_000_000)).expect("legal").expect("a change");
         let expected =
             format!("nixos-26.05  {}  from the start, the default\na            {}  for 2 hours\n", rev("a"), rev("b"));
@@ -259,5 +341,28 @@ mod tests {
             rev("b")
         );
         assert_eq!(table(&retired, Timestamp(20_000_000)), expected);
+    }
+
+    #[test]
+    fn a_list_names_the_pins_without_a_database_of_programs_and_the_remedy() {
+        let name: PinName = "nixos-26.05".parse().expect("a name");
+        let rev: Rev = "a".repeat(40).parse().expect("hex");
+        let source: Source = Nixpkgs::Path("/set".into()).into();
+        let without = Pins::one(name.clone(), rev.clone(), source.clone());
+        let with = |programs| {
+            let change = Change::Move(name.clone(), rev.clone(), source.clone(), Some(programs));
+            without.changed(&change, Timestamp(1)).expect("legal").expect("a change")
+        };
+        let stored = Programs::Stored(Content { sha256: "b".repeat(64).parse().expect("hex"), size: 1 });
+        let remedy = "\n    binplz pin programs nixos-26.05 programs.sqlite";
+        for (pins, missing, told) in [
+            (&without, false, Some("nixos-26.05: it has no database of programs: until a package is built")),
+            (&with(Programs::Included), true, None),
+            (&with(stored.clone()), false, None),
+            (&with(stored), true, Some("nixos-26.05: its database of programs is missing")),
+        ] {
+            let notes = notes(pins, |_| missing);
+            assert!(told.map_or(notes.is_empty(), |told| notes.starts_with(told) && notes.contains(remedy)), "{notes}");
+        }
     }
 }

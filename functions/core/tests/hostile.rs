@@ -72,6 +72,7 @@ fn building(step: &str, reason: &str) -> Status {
         reason: Some(reason.to_owned()),
         estimate_seconds: None,
         retry_after: 2,
+        alternatives: Vec::new(),
         derivations_started: 0,
         cost: None,
         lease: None,

@@ -12,8 +12,10 @@ use binplz_core::{
         time::Timestamp,
     },
     objects::{
-        artifact::{AttemptPrefix, BLOBS, BUILDS, CACHE, CacheName, QUARANTINE, REFERENCES, blob_path},
-        stored::{Cached, Held, HeldBlob, KeptNixpkgs},
+        artifact::{
+            AttemptPrefix, BLOBS, BUILDS, CACHE, CacheName, NIXPKGS, QUARANTINE, REFERENCES, blob_path, programs_at,
+        },
+        stored::{Cached, Held, HeldBlob, KeptNixpkgs, KeptPrograms},
     },
     ports::{Collect, Unavailable},
 };
@@ -90,6 +92,25 @@ impl Collect for LocalStore {
     async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
         let root = self.roots.join(rev.as_str());
         spawn_blocking(move || absent(fs::remove_file(root)).map(drop)).await.map_err(unavailable)?
+    }
+
+    async fn kept_programs(&self) -> Result<Vec<KeptPrograms>, Unavailable> {
+        let dir = self.objects.join(NIXPKGS);
+        let look = move || {
+            let mut kept = Vec::new();
+            for (name, path) in entries(&dir)? {
+                if let (Some(sha256), Ok(about)) = (programs_at(&format!("{NIXPKGS}{name}")), path.metadata()) {
+                    kept.push(KeptPrograms { sha256, since: instant(about.modified()?) });
+                }
+            }
+            io::Result::Ok(kept)
+        };
+        spawn_blocking(look).await.map_err(unavailable)?.map_err(unavailable)
+    }
+
+    async fn remove_programs(&self, sha256: &Sha256) -> Result<(), Unavailable> {
+        let file = self.programs_file(sha256);
+        spawn_blocking(move || absent(fs::remove_file(file)).map(drop)).await.map_err(unavailable)?
     }
 
     async fn cached(&self) -> Result<Vec<Cached>, Unavailable> {

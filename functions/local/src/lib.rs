@@ -37,6 +37,7 @@ mod grant;
 pub mod store;
 
 mod gc;
+mod programs;
 
 pub mod bell;
 mod isolation;
@@ -69,6 +70,7 @@ pub use crate::{
     isolation::Isolation,
     launcher::{BuilderExit, Ends, LocalLauncher},
     ledger::{LocalLedger, Snapshot},
+    programs::{has_programs, keep_programs},
     store::{LocalStore, Receiver, UploadError},
     wait_limiter::LocalWaitLimiter,
 };

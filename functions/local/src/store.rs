@@ -16,7 +16,7 @@ use binplz_core::{
         time::Timestamp,
     },
     objects::{
-        artifact::{AttemptPrefix, CACHE, ObjectName, ObjectPath},
+        artifact::{AttemptPrefix, CACHE, ObjectName, ObjectPath, programs_path},
         narinfo::Content,
         stored::{Fingerprint, Integrity, Location, Method},
     },
@@ -156,6 +156,11 @@ impl LocalStore {
         self.objects.join(path.location())
     }
 
+    /// The file of a database of programs; it may not exist.
+    pub fn programs_file(&self, sha256: &Sha256) -> PathBuf {
+        self.objects.join(programs_path(sha256))
+    }
+
     /// Whether an object is as it was when it was last compared with what it must be, and was that.
     pub fn is_checked(&self, path: &ObjectPath) -> bool {
         self.checked.is_intact(&self.file(path))
@@ -287,6 +292,10 @@ impl Intake for LocalStore {
         let terms = Terms { size, sha256: sha256.clone(), expires: binplz_clock::now() + GRANT_LIFE };
         let url = format!("{}?{}", Self::object_url(&self.uploads, path), self.secret.query(path, &terms));
         Ok(PresignedUpload { url, headers: Vec::new(), stored: false })
+    }
+
+    async fn programs(&self, sha256: &Sha256) -> Result<String, Unavailable> {
+        Ok(origin::url(&self.uploads, &format!("objects/{}", programs_path(sha256))))
     }
 
     async fn source(&self, path: &ObjectPath) -> Result<String, Unavailable> {

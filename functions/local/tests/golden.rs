@@ -21,11 +21,12 @@ use binplz_core::{
         time::Timestamp,
     },
     nixpkgs::{
-        pins::{Change, Pins, Source},
+        pins::{Change, Pins, Programs, Source},
         served::{Notes, Served},
     },
     objects::{
         artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+        narinfo::Content,
         needs::{Data, Need},
     },
     quota::{
@@ -100,6 +101,12 @@ fn served(asked: &str, stale: bool) -> Row {
     })
 }
 
+fn served_with_others() -> Row {
+    let Row::Served(served) = served("python3Packages.foo?sys=aarch64-linux", false) else { panic!("a served row") };
+    let others = ["bar/%5B", "nested.baz/%5B"].map(|other| other.parse().expect("a program"));
+    Row::Served(Served { notes: Notes { others: others.to_vec(), ..Notes::default() }, ..served })
+}
+
 /// The same row, of which the object is missing or damaged.
 fn lost(row: Row) -> Row {
     let Row::Served(served) = row else { panic!("a served row") };
@@ -116,7 +123,10 @@ fn needy() -> Row {
         Need::Variable { name: "GREETING".to_owned(), value: "good".to_owned() },
     ];
     let output = Some("tools".parse().expect("an output's name"));
-    Row::Served(Served { notes: Notes { output, needs: Some(needs), unwrapped: true, name_matters: true }, ..served })
+    Row::Served(Served {
+        notes: Notes { output, needs: Some(needs), unwrapped: true, name_matters: true, others: Vec::new() },
+        ..served
+    })
 }
 
 /// A default pin that moved, one whose tarball is in the bucket, and a retired one.
@@ -128,13 +138,28 @@ fn pins() -> Row {
     let stored = Source::Stored { nar_hash: "sha256-y".to_owned() };
     let path: Source = Nixpkgs::Path("/nix/store/x-nixpkgs".to_owned()).into();
     let changes = [
-        Change::Add(name("nixos-26.05"), rev("2"), stored),
-        Change::Add(name("local"), rev("3"), path.clone()),
-        Change::Move(name("unstable"), rev("4"), path),
+        Change::Add(name("nixos-26.05"), rev("2"), stored, None),
+        Change::Add(name("local"), rev("3"), path.clone(), None),
+        Change::Move(name("unstable"), rev("4"), path, None),
         Change::Keep(name("nixos-26.05"), Duration::from_secs(7 * 24 * 3600)),
         Change::Retire(name("local")),
     ];
     let at = Timestamp(1_700_000_000_000);
+    Row::Pins(changes.iter().fold(first, |pins, change| pins.changed(change, at).expect("legal").expect("a change")))
+}
+
+/// A pin with a database of programs that its nixpkgs contains, and one with an operator's.
+fn pins_with_programs() -> Row {
+    let (local, unstable) = ("local".parse().expect("a pin's name"), "unstable".parse().expect("a pin's name"));
+    let (path, at): (Source, _) =
+        (Nixpkgs::Path("/nix/store/x-nixpkgs".to_owned()).into(), Timestamp(1_700_000_000_000));
+    let rev = |digit: &str| digit.repeat(40).parse().expect("40 hex digits");
+    let stored = Content { sha256: "ef".repeat(32).parse().expect("64 hex digits"), size: 123_456_789 };
+    let changes = [
+        Change::Move(Clone::clone(&local), rev("1"), path.clone(), Some(Programs::Included)),
+        Change::Add(unstable, rev("2"), path.clone(), Some(Programs::Stored(stored))),
+    ];
+    let first = Pins::one(local, rev("1"), path);
     Row::Pins(changes.iter().fold(first, |pins, change| pins.changed(change, at).expect("legal").expect("a change")))
 }
 
@@ -233,6 +258,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (derivation, "derivation/aarch64-linux/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4", "derivation"),
         (served(package, false), "served/python3Packages.foo?sys=aarch64-linux", "served-default"),
         (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
+        (served_with_others(), "served/python3Packages.foo?sys=aarch64-linux", "served-others"),
         (lost(served(package, false)), "served/python3Packages.foo?sys=aarch64-linux", "served-lost"),
         (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
         (needy(), "served/python3Packages.foo?sys=aarch64-linux", "served-notes"),
@@ -248,6 +274,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (Row::Limits(Limits::default().broken(key().system, Why::Sandbox, at)), "limits", "limits-broken"),
         (Row::Limits(reported(at)), "limits", "limits-reported"),
         (pins(), "pins", "pins-former"),
+        (pins_with_programs(), "pins", "pins-programs"),
         (
             trash(Unreferenced::Attempt(prefix)),
             "trash/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo/00000000000000000000000000000002",

@@ -120,6 +120,7 @@ macro_rules! store_promises {
             homes_are_told_with_what_lies_in_them,
             a_home_is_removed_and_no_other,
             a_nixpkgs_is_told_and_removed,
+            a_database_of_programs_is_listed_and_removed,
             a_program_may_have_an_odd_name;
         }
         $each! { binary_cache:

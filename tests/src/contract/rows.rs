@@ -339,6 +339,8 @@ fn any_pin_ref() -> impl Strategy<Value = PinRef> {
 }
 
 fn any_notes() -> impl Strategy<Value = Notes> {
+    let other = (any_attr(), "[a-z0-9]{1,20}");
+    let other = other.prop_map(|(attr, bin)| Wanted::Program(attr, bin.parse().expect("a program's name")));
     let path = || "/nix/store/[a-z0-9-]{1,20}/\\PC{0,20}";
     let data = (select(&Data::ALL[..]), path(), any::<bool>()).prop_map(|(data, path, settable)| Need::Data {
         data,
@@ -348,8 +350,9 @@ fn any_notes() -> impl Strategy<Value = Notes> {
     let variable = ("[A-Z]{1,9}", "\\PC{0,20}").prop_map(|(name, value)| Need::Variable { name, value });
     let need = prop_oneof![data, path().prop_map(|path| Need::Program { path }), variable];
     let needs = option::of(vec(need, 0..3));
-    (option::of(any_output()), needs, any::<bool>(), any::<bool>())
-        .prop_map(|(output, needs, unwrapped, name_matters)| Notes { output, needs, unwrapped, name_matters })
+    (option::of(any_output()), needs, any::<bool>(), any::<bool>(), vec(other, 0..3)).prop_map(
+        |(output, needs, unwrapped, name_matters, others)| Notes { output, needs, unwrapped, name_matters, others },
+    )
 }
 
 /// Any served row.
@@ -398,8 +401,8 @@ fn any_pins() -> impl Strategy<Value = Pins> {
                 0 => Change::Retire(other),
                 1 => Change::Default(other),
                 4 => Change::Keep(other, Duration::from_secs(n as u64 * 1000)),
-                2 => Change::Move(other, rev, source),
-                _ => Change::Add(name, rev, source),
+                2 => Change::Move(other, rev, source, None),
+                _ => Change::Add(name, rev, source, None),
             };
             pins.changed(&change, now).ok().flatten().unwrap_or(pins)
         })

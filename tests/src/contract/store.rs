@@ -36,6 +36,9 @@ pub trait Uploads {
     /// Puts a nixpkgs where builders find it, as an operator does.
     fn keep_nixpkgs(&self, rev: &Rev) -> impl Future<Output = ()>;
 
+    /// Puts a database of programs where builders find it, as an operator does.
+    fn keep_programs(&self, bytes: &[u8]) -> impl Future<Output = Content>;
+
     /// Whether a `GET` of the object's public URL, and of its URL for builders, gives exactly this; `None`: that it gives
     /// nothing.
     fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> impl Future<Output = bool>;
@@ -481,4 +484,34 @@ pub async fn a_program_may_have_an_odd_name(uploads: &impl Uploads) -> Kept {
         expect(uploads, &path, Some(CONTENT)).await?;
     }
     Ok(())
+}
+
+/// It is kept by its content, so the same one again is one, and two different ones are two.
+pub async fn a_database_of_programs_is_listed_and_removed(uploads: &impl Uploads) -> Kept {
+    let store = uploads.store();
+    same("nothing", &store.kept_programs().await?, &Vec::new())?;
+    // It lies beside the tarballs, and is not taken for one.
+    let rev = "a".repeat(40).parse::<Rev>().expect("hex");
+    uploads.keep_nixpkgs(&rev).await;
+    let mut all = Vec::new();
+    for bytes in [&b"one"[..], b"another", b"one"] {
+        let content = uploads.keep_programs(bytes).await;
+        same("its content", &content, &Content { sha256: Sha256::of(bytes), size: bytes.len() as u64 })?;
+        let url = store.programs(&content.sha256).await?;
+        same("its URL", &url.contains(&format!("{}.sqlite", content.sha256)), &true)?;
+        all.push(content.sha256);
+    }
+    let told = async || {
+        let mut told: Vec<_> = store.kept_programs().await?.into_iter().map(|kept| kept.sha256).collect();
+        told.sort();
+        Ok::<_, Violation>(told)
+    };
+    all.sort();
+    all.dedup();
+    same("both", &told().await?, &all)?;
+    for _ in 0..2 {
+        store.remove_programs(&all[0]).await?;
+        same("the other one", &told().await?, &all[1..].to_vec())?;
+    }
+    same("the tarball", &store.kept_nixpkgs().await?.len(), &1)
 }

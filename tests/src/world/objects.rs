@@ -15,7 +15,7 @@ use binplz_core::{
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
         narinfo::Content,
-        stored::{Cached, Fingerprint, Held, HeldBlob, Integrity, KeptNixpkgs, Location, Method},
+        stored::{Cached, Fingerprint, Held, HeldBlob, Integrity, KeptNixpkgs, KeptPrograms, Location, Method},
     },
     ports::{Collect, Inspect, Intake, Store, Unavailable},
 };
@@ -29,6 +29,7 @@ pub struct Objects {
     life: Arc<Life>,
     /// Those that were put here, by this world's clock.
     nixpkgs: Mutex<Vec<KeptNixpkgs>>,
+    programs: Mutex<Vec<KeptPrograms>>,
     /// Done once, right before this object is read next.
     before_read: Mutex<Option<(ObjectPath, Meddling)>>,
     /// Done once, right before segments or partial files are removed next.
@@ -48,6 +49,7 @@ impl Objects {
             inner,
             life,
             nixpkgs: Mutex::default(),
+            programs: Mutex::default(),
             before_read,
             before_removal,
             before_blob_removal,
@@ -116,6 +118,18 @@ impl Objects {
         self.nixpkgs.lock().expect("a lock").iter().map(|kept| kept.rev.clone()).collect()
     }
 
+    /// Puts a database of programs here, as an operator does.
+    pub fn keep_programs(&self, kept: KeptPrograms) {
+        let mut all = self.programs.lock().expect("a lock");
+        all.retain(|other| other.sha256 != kept.sha256);
+        all.push(kept);
+    }
+
+    /// Those that are here.
+    pub fn programs_kept(&self) -> Vec<Sha256> {
+        self.programs.lock().expect("a lock").iter().map(|kept| kept.sha256.clone()).collect()
+    }
+
     /// Whether nothing can be removed from now on.
     pub fn keep_all(&self, keep: bool) {
         self.keeps_all.store(keep, SeqCst);
@@ -157,6 +171,9 @@ impl Intake for Objects {
     }
     async fn nixpkgs(&self, rev: &Rev) -> Result<String, Unavailable> {
         self.inner.nixpkgs(rev).await
+    }
+    async fn programs(&self, sha256: &Sha256) -> Result<String, Unavailable> {
+        self.inner.programs(sha256).await
     }
     async fn source(&self, path: &ObjectPath) -> Result<String, Unavailable> {
         self.inner.source(path).await
@@ -216,6 +233,14 @@ impl Collect for Objects {
     async fn remove_nixpkgs(&self, rev: &Rev) -> Result<(), Unavailable> {
         self.life.spend("store")?;
         self.nixpkgs.lock().expect("a lock").retain(|kept| kept.rev != *rev);
+        Ok(())
+    }
+    async fn kept_programs(&self) -> Result<Vec<KeptPrograms>, Unavailable> {
+        Ok(self.programs.lock().expect("a lock").clone())
+    }
+    async fn remove_programs(&self, sha256: &Sha256) -> Result<(), Unavailable> {
+        self.life.spend("store")?;
+        self.programs.lock().expect("a lock").retain(|kept| kept.sha256 != *sha256);
         Ok(())
     }
     async fn cached(&self) -> Result<Vec<Cached>, Unavailable> {

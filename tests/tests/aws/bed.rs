@@ -20,6 +20,7 @@ use binplz_core::{
     id::key::{Bin, Rev},
     objects::{
         artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
+        narinfo::Content,
         stored::Method,
     },
     ports::{BinaryCache, Collect, Intake, Store},
@@ -210,6 +211,9 @@ impl Uploads for S3Uploads {
     }
     async fn keep_nixpkgs(&self, rev: &Rev) {
         self.0.keep_nixpkgs(rev, b"a tarball".to_vec()).await.expect("the bucket");
+    }
+    async fn keep_programs(&self, bytes: &[u8]) -> Content {
+        self.0.keep_programs(bytes.to_vec()).await.expect("the bucket")
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
         let get = ask("GET", self.0.url(path, &saved_as(), Method::Get).await.expect("a URL").url(), &[], b"");

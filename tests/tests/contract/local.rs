@@ -10,7 +10,7 @@ use binplz_core::{
     id::{key::Rev, time::Timestamp},
     objects::{
         artifact::{CacheName, ObjectPath},
-        narinfo::StoreDir,
+        narinfo::{Content, StoreDir},
         stored::Method,
     },
     ports::{BinaryCache, Collect, Inspect, Intake, Store},
@@ -112,6 +112,9 @@ impl Uploads for LocalUploads {
         let roots = self.1.join("roots");
         std::fs::create_dir_all(&roots).expect("a directory");
         std::os::unix::fs::symlink("/nix/store/none", roots.join(rev.as_str())).expect("a link");
+    }
+    async fn keep_programs(&self, bytes: &[u8]) -> Content {
+        binplz_local::keep_programs(&self.1, bytes).expect("a disk")
     }
     async fn serves(&self, path: &ObjectPath, body: Option<&[u8]>) -> bool {
         let at = self.0.url(path, &"saved".parse().expect("a program's name"), Method::Get).await.expect("a URL");

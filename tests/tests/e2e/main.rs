@@ -4,6 +4,7 @@ mod answers;
 mod archives;
 mod bad_machine;
 mod cache;
+mod channels;
 mod clients;
 mod connections;
 mod damage;

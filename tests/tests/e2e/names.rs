@@ -9,7 +9,7 @@ use binplz_tests::{
 };
 
 /// Waits until the catalogue is made, and its builder is gone.
-fn catalogued(server: &Server) {
+pub(crate) fn catalogued(server: &Server) {
     wait_for("the catalogue", || {
         let look = server.send("HEAD", "/no-such-thing-exists", &[], b"");
         look.header("x-binplz-catalogue").is_none().then_some(())

@@ -122,7 +122,7 @@ async fn catalogued(w: &World, rev: Rev) {
 }
 
 fn add(name: &str, digit: char) -> Change {
-    Change::Add(name.parse().expect("a name"), rev(digit), Nixpkgs::Path("/set".to_owned()).into())
+    Change::Add(name.parse().expect("a name"), rev(digit), Nixpkgs::Path("/set".to_owned()).into(), None)
 }
 
 /// Retires a pin; what it has left is kept for so long.

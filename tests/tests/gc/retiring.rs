@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use binplz_core::{
     build::{State, failure::Kind, protocol::Turn},
-    id::key::LeaseId,
-    nixpkgs::pins::{Change, KEEP},
-    objects::stored::KeptNixpkgs,
+    id::key::{LeaseId, Sha256},
+    nixpkgs::pins::{Change, KEEP, Programs},
+    objects::{
+        narinfo::Content,
+        stored::{KeptNixpkgs, KeptPrograms},
+    },
     ports::{Deployment, HasLedger, HasStore, Ledger},
 };
 use binplz_tests::world::{World, rev};
@@ -185,4 +188,26 @@ async fn a_nixpkgs_goes_with_its_pin_but_not_while_an_operator_is_about_to_use_i
     w.store().keep_nixpkgs(KeptNixpkgs { rev: rev('7'), since: w.now() });
     assert_eq!(run(&w).await.nixpkgs, 1);
     assert_eq!(w.store().nixpkgs_kept(), [rev('5'), rev('7')]);
+}
+
+#[tokio::test]
+async fn a_database_of_programs_goes_with_its_last_pin_but_not_while_an_operator_is_about_to_use_it() {
+    let w = world();
+    let sha256 = |digit: &str| digit.repeat(64).parse::<Sha256>().expect("hex");
+    let put = |digit| w.store().keep_programs(KeptPrograms { sha256: sha256(digit), since: w.now() });
+    ["a", "b", "c"].map(put);
+    for (name, digit, programs) in [("old", '6', "a"), ("same", '7', "a"), ("other", '8', "b")] {
+        let Change::Add(name, rev, source, _) = add(name, digit) else { panic!("it adds a pin") };
+        let programs = Programs::Stored(Content { sha256: sha256(programs), size: 1 });
+        w.change(Change::Add(name, rev, source, Some(programs))).await;
+    }
+    assert_eq!(run(&w).await.databases, 0);
+    w.pass(grace(&w));
+    // No pin has come to have the third one.
+    assert_eq!((run(&w).await.databases, w.store().programs_kept()), (1, vec![sha256("a"), sha256("b")]));
+    retire(&w, "old", DAY).await;
+    retire(&w, "other", DAY).await;
+    assert_eq!((run(&w).await.databases, w.store().programs_kept()), (1, vec![sha256("a")]));
+    put("b");
+    assert_eq!(run(&w).await.databases, 0);
 }

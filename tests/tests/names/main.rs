@@ -30,14 +30,16 @@ use binplz_core::{
         operator::{
             census::LossGroup,
             orders::{Operator, Order},
+            pins,
         },
         request::{log, outcome::RequestOutcome, program::request, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::{Attr, BuildKey, Product, System},
-    nixpkgs::pins::Change,
+    nixpkgs::pins::{Change, Programs},
     objects::{
         artifact::{Manifest, ObjectName, ObjectPath},
+        narinfo::Content,
         stored::Method,
     },
     ports::{Deployment, HasStore, Intake, Read},
@@ -86,7 +88,8 @@ fn bearer(build: &Build) -> Bearer {
     Bearer { key: build.key.clone(), lease: lease.id.clone(), token: lease.token.clone() }
 }
 
-/// The files of a small set: `ripgrep` with `rg`, `gnused` with `sed` and as an alias, `moreutils` with some, `exa` that throws.
+/// The files of a small set: `ripgrep` with `rg`, `gnused` with `sed` and as an alias, `moreutils` with some, `exa` that throws;
+/// `vim`, `busybox` and `toybox`, which all have `vi` and `ex`.
 fn files(digit: char, system: System) -> binplz_catalogue::Files {
     let mut writer = Writer::new(rev(digit));
     let mut evaluated = |attr: &str, main: Option<&str>, standing| {
@@ -99,11 +102,16 @@ fn files(digit: char, system: System) -> binplz_catalogue::Files {
     {
         evaluated(attr, main, buildable());
     }
+    for attr in ["vim", "busybox", "toybox"] {
+        evaluated(attr, Some(attr), buildable());
+    }
     let gone = Standing::Refused { why: Obstacle::Throws, detail: Some("use eza".to_owned()) };
     evaluated("exa", None, gone);
-    for program in ["sponge", "ts"] {
+    let programs =
+        [("moreutils", ["sponge", "ts"]), ("vim", ["vi", "ex"]), ("busybox", ["vi", "ex"]), ("toybox", ["vi", "ex"])];
+    for (attr, program) in programs.into_iter().flat_map(|(attr, all)| all.map(|program| (attr, program))) {
         let parsed = program.parse().expect("a program's name");
-        writer.in_database("moreutils".parse().expect("an attribute"), parsed);
+        writer.in_database(attr.parse().expect("an attribute"), parsed);
     }
     writer.finish().expect("small")
 }
@@ -161,7 +169,7 @@ async fn a_sweep_asks_for_the_catalogue_of_each_pin_once_and_a_changed_pin_for_i
     sweep(&*w).await.expect("the ledger");
     assert_eq!(w.commits(), commits, "there is nothing to ask for");
     let name = "again".parse().expect("a name");
-    w.change(Change::Add(name, rev('6'), Nixpkgs::Path("/set".to_owned()).into())).await;
+    w.change(Change::Add(name, rev('6'), Nixpkgs::Path("/set".to_owned()).into(), None)).await;
     assert_eq!(w.commits(), commits + 1, "the same commit by another name is no other catalogue");
 }
 
@@ -267,6 +275,109 @@ async fn what_was_built_wins_over_what_the_catalogue_expected() {
     let report = w.report_of(&bearer, &["sponge"]).await;
     settle(&*w, &bearer, report).await.expect("a live lease");
     assert!(told(&w, "ts").await.contains("moreutils has no program ts; it has sponge"), "{}", told(&w, "ts").await);
+}
+
+/// Ends the build of a package as its builder would: with these programs, or with a failure for good.
+async fn settled(w: &World, package: &str, programs: Option<&[&str]>) {
+    dispatch(w).await.expect("the ledger");
+    let key = BuildKey { rev: rev('5'), system: X86, product: package.parse().expect("a package") };
+    let bearer = bearer(&w.build_of(&key).await);
+    let report = match programs {
+        Some(programs) => w.report_of(&bearer, programs).await,
+        None => {
+            let failed = Outcome::Failed(Failure::new(Kind::BuildFailed, "cc"));
+            Report { outcome: failed, stats: Stats::default() }
+        }
+    };
+    settle(w, &bearer, report).await.expect("a live lease");
+    w.reap().await;
+}
+
+/// The package that a name means, and the others that its status lists.
+async fn meant(w: &World, name: &str) -> (String, String) {
+    let status = status(w, &target(name)).await.expect("a build");
+    (status.package.to_string(), status.alternatives.iter().map(|other| format!("{other} ")).collect())
+}
+
+/// The header with the same program of other packages.
+async fn alternatives(w: &Arc<World>, path: &str) -> Option<String> {
+    let asked = Asked { origin: w.origin(), target: None, format: Format::Json, retry: false };
+    let headers = ask(w, path).await.answer(&asked).headers;
+    headers.into_iter().find(|(name, _)| *name == "x-binplz-alternatives").map(|(_, value)| value)
+}
+
+#[tokio::test]
+async fn a_package_whose_build_fails_for_good_yields_to_the_next_one_with_that_program() {
+    let w = made(Names::Known).await;
+    assert_eq!(alternatives(&w, "vi").await.as_deref(), Some("busybox/vi, toybox/vi"));
+    assert_eq!(meant(&w, "vi").await, ("vim".to_owned(), "busybox/vi toybox/vi ".to_owned()));
+    settled(&w, "vim", None).await;
+    // The status leads a waiting client to the next package, and a request starts its build.
+    assert_eq!(meant(&w, "vi").await, ("busybox".to_owned(), "toybox/vi ".to_owned()));
+    assert!(matches!(ask(&w, "vi").await, RequestOutcome::Pending(status) if status.package.to_string() == "busybox"));
+    // A client that names the package gets that one's failure, and hears of the others.
+    let line = told(&w, "vim/vi").await;
+    assert!(
+        line.starts_with("422 ") && line.contains("other packages have this program: busybox/vi, toybox/vi"),
+        "{line}"
+    );
+    settled(&w, "busybox", Some(&["vi", "ex"])).await;
+    let RequestOutcome::Hit { served, .. } = ask(&w, "vi").await else { panic!("no hit") };
+    assert_eq!((served.attr.to_string(), served.bin.to_string()), ("busybox".to_owned(), "vi".to_owned()));
+    // A hit lists them from its own row.
+    w.reads();
+    assert_eq!(alternatives(&w, "vi").await.as_deref(), Some("toybox/vi"));
+    assert_eq!(w.reads().len(), 1);
+    // A program of a ready package that turns out not to exist is missing there, and the others are named.
+    let line = told(&w, "busybox/nvi").await;
+    assert!(line.starts_with("404 ") && !line.contains("other packages"), "{line}");
+}
+
+#[tokio::test]
+async fn if_all_packages_with_a_program_have_failed_for_good_the_first_ones_failure_is_the_answer() {
+    let w = made(Names::Known).await;
+    for package in ["vim", "busybox", "toybox"] {
+        assert!(
+            matches!(ask(&w, "ex").await, RequestOutcome::Pending(status) if status.package.to_string() == package)
+        );
+        settled(&w, package, None).await;
+    }
+    let line = told(&w, "ex").await;
+    assert!(line.starts_with("422 ") && line.contains("vim: "), "{line}");
+    let commits = w.commits();
+    assert!(told(&w, "ex").await.starts_with("422 "));
+    assert_eq!(w.commits(), commits);
+}
+
+#[tokio::test]
+async fn a_package_that_is_taken_down_is_no_alternative() {
+    let w = made(Names::Known).await;
+    w.change(Change::Withhold("busybox".parse().expect("a package"), "its authors ask for it".to_owned())).await;
+    assert_eq!(alternatives(&w, "vi").await.as_deref(), Some("toybox/vi"));
+    settled(&w, "vim", None).await;
+    assert_eq!(meant(&w, "vi").await.0, "toybox");
+}
+
+#[tokio::test]
+async fn a_database_of_programs_reaches_the_catalogues_builder_alone_and_a_new_one_makes_the_catalogue_again() {
+    let w = made(Names::Known).await;
+    ask(&w, "tree").await;
+    let content = |digit: &str| Content { sha256: digit.repeat(64).parse().expect("hex"), size: 7 };
+    let pins = pins::load(&*w).await.expect("the ledger");
+    let (name, pin) = (pins.default_name().clone(), pins.all()[pins.default_name()].clone());
+    for digit in ["a", "b"] {
+        let programs = Some(Programs::Stored(content(digit)));
+        w.change(Change::Move(name.clone(), pin.rev.clone(), pin.nixpkgs.clone(), programs)).await;
+        assert!(matches!(catalogue(&w, '5', X86).await.state, State::Queued { .. }));
+        dispatch(&*w).await.expect("the ledger");
+        let all = job::job(&*w, &bearer(&catalogue(&w, '5', X86).await)).await.expect("a live lease");
+        let programs = all.programs.expect("a database");
+        assert_eq!(programs.content, content(digit));
+        assert!(programs.url.ends_with(&format!("/-/objects/nixpkgs/{}.sqlite", digit.repeat(64))), "{}", programs.url);
+        make(&w, '5', X86).await;
+    }
+    let tree = job::job(&*w, &w.bearer("tree").await).await.expect("a live lease");
+    assert_eq!(tree.programs, None);
 }
 
 #[tokio::test]

@@ -33,8 +33,6 @@ use workers::with_workers;
 /// At most one in so many attributes may run out of time or memory. More of them mean that the limits or the machine
 /// are wrong.
 const EXHAUSTING: usize = 10;
-/// The channel's database of packages and their programs, in the nixpkgs.
-const DATABASE: &str = "programs.sqlite";
 /// Sets of packages that are entered although nixpkgs does not mark them for recursion: aliases of other sets.
 const ENTER: [&str; 3] = ["python3Packages", "haskellPackages", "rubyPackages"];
 

@@ -14,19 +14,17 @@ use std::{
 use binplz_catalogue::Writer;
 use binplz_core::{
     id::key::{Attr, Bin},
+    nixpkgs::pins::PROGRAMS_QUERY,
     objects::artifact::Manifest,
 };
 use serde::Deserialize;
-
-/// Programs on one Linux system are assumed on the others: the database is made mostly from builds for x86_64.
-const QUERY: &str = "SELECT json_array(package, name) FROM Programs WHERE system LIKE '%-linux'";
 
 /// Passes the rows of a `programs.sqlite` to the writer; returns how many it took. Names that no request can contain
 /// are skipped.
 pub(crate) fn from_database(file: &Path, writer: &mut Writer) -> Result<usize, String> {
     let failed = |why: &dyn std::fmt::Display| format!("{} cannot be read: {why}", file.display());
     let mut sqlite = Command::new("sqlite3");
-    sqlite.args(["-batch", "-readonly", "-bail"]).arg(file).arg(QUERY);
+    sqlite.args(["-batch", "-readonly", "-bail"]).arg(file).arg(PROGRAMS_QUERY);
     let mut child = sqlite
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -11,11 +11,14 @@ use std::{
 };
 
 use binplz_catalogue::Lookup;
-use binplz_core::id::key::{Attr, Rev, System};
+use binplz_core::{
+    id::key::{Attr, Rev, System},
+    nixpkgs::pins::PROGRAMS_FILE,
+};
 use clap::Parser;
 
 use crate::{
-    catalogue::{DATABASE, ENTER, Recipe, evaluator::Limits, make, programs::read_builds},
+    catalogue::{ENTER, Recipe, evaluator::Limits, make, programs::read_builds},
     context::Ending,
     nix::Nix,
     stop::Stop,
@@ -85,7 +88,7 @@ fn run(options: &Options) -> Result<(), Ending> {
     version::ask(&nix)?;
     let nixpkgs = fs::canonicalize(&options.nixpkgs).map_err(|error| at(&options.nixpkgs, &error))?;
     version::ask_for_nixpkgs(&nix, &nixpkgs)?;
-    let beside = nixpkgs.join(DATABASE);
+    let beside = nixpkgs.join(PROGRAMS_FILE);
     let recipe = Recipe {
         nixpkgs: nixpkgs.to_str().ok_or_else(|| Ending::ours("the path of nixpkgs is not valid UTF-8"))?.to_owned(),
         rev: options.rev.clone(),

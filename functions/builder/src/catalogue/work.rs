@@ -4,15 +4,16 @@ use std::{ffi::OsStr, fs, num::NonZeroUsize, thread, time::Duration};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
-    build::protocol::{Job, Looked, Nixpkgs, Phase, Upload},
+    build::protocol::{Database, Job, Looked, Nixpkgs, Phase, Upload},
     id::key::Attr,
+    nixpkgs::pins::PROGRAMS_FILE,
     objects::artifact::{Manifest, ObjectName},
 };
 use rustix::process::nice;
 
 use crate::{
     catalogue::{
-        DATABASE, ENTER, Recipe,
+        ENTER, Recipe,
         checkpoint::Checkpoints,
         evaluator::{CATALOGUE, Limits},
         make,
@@ -74,7 +75,14 @@ pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending>
     // First, since its URLs do not last.
     let (mut checkpoints, known) = Checkpoints::resume(context, &job.resume, basis(context, job)?, interval)?;
     let nixpkgs = nixpkgs::directory(context, &job.nixpkgs)?;
-    let database = nixpkgs.join(DATABASE);
+    let added = tempfile::NamedTempFile::new()?;
+    let database = match &job.programs {
+        Some(Database { url, content }) => {
+            context.lease.fetch("the pin's database of programs", url, content, added.path())?;
+            added.path().to_owned()
+        }
+        None => nixpkgs.join(PROGRAMS_FILE),
+    };
     let recipe = Recipe {
         nixpkgs: nixpkgs.to_str().ok_or_else(|| Ending::ours("the path of nixpkgs is not valid UTF-8"))?.to_owned(),
         rev: job.key.rev.clone(),

@@ -1,14 +1,25 @@
 //! A builder under its lease: it builds, stores, reports, and ends when it must.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::Path,
+    process::Command,
+    thread,
+};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
     build::{
         failure::Kind,
-        protocol::{Job, Nixpkgs, Outcome, Phase},
+        protocol::{Database, Job, Nixpkgs, Outcome, Phase},
     },
-    objects::artifact::{Refusal, Verdict},
+    id::key::Sha256,
+    objects::{
+        artifact::{Refusal, Verdict},
+        narinfo::Content,
+    },
 };
 use rustix::process::Signal;
 
@@ -313,6 +324,54 @@ fn a_catalogue_is_made_of_a_directory_or_a_tarball_and_stored() {
         let good = lookup.details(&"good".parse().expect("a name")).expect("a range");
         assert!(usize::try_from(good.end).expect("a size") <= objects.get("details").expect("details").len());
         endpoint.see(|seen| assert!(seen.log().contains("the catalogue for x86_64-linux"), "{}", seen.log()));
+    }
+}
+
+/// Serves some bytes at every path of a URL.
+fn serve(bytes: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/programs.sqlite", listener.local_addr().expect("an address"));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let request = BufReader::new(stream.try_clone().expect("a socket")).lines();
+            request.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            // The builder may have enough before the end.
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", bytes.len())
+                .and_then(|()| stream.write_all(&bytes));
+        }
+    });
+    url
+}
+
+#[test]
+fn a_catalogue_has_the_programs_of_a_database_that_an_operator_has_added_and_accepts_no_other_file() {
+    let (bench, dir) = (Bench::new(), tempfile::tempdir().expect("a directory"));
+    let file = dir.path().join("programs.sqlite");
+    let rows = "CREATE TABLE Programs (name text, system text, package text); \
+                INSERT INTO Programs VALUES ('extra', 'x86_64-linux', 'good'), ('good', 'x86_64-linux', 'good');";
+    assert!(Command::new("sqlite3").arg(&file).arg(rows).status().expect("sqlite3").success());
+    let bytes = fs::read(&file).expect("a database");
+    let content = Content { sha256: Sha256::of(&bytes), size: bytes.len() as u64 };
+    let endpoint = |served: Vec<u8>| {
+        let programs = Some(Database { url: serve(served), content: content.clone() });
+        Endpoint::new(Job { programs, ..bench.job("-catalogue") })
+    };
+    let whole = endpoint(bytes.clone());
+    assert_eq!(bench.start(&whole).end(), (Some(0), String::new()));
+    assert_eq!(whole.outcome(), Outcome::Catalogued);
+    let lookup = whole.see(|seen| Lookup::open(seen.objects.get("lookup").expect("a file").clone()));
+    let good = lookup.expect("a catalogue").package(&"good".parse().expect("a name")).expect("a package");
+    assert_eq!(good.programs.iter().map(ToString::to_string).collect::<Vec<_>>(), ["extra", "good"]);
+
+    let changed = bytes.iter().map(|byte| byte ^ 1).collect();
+    let longer = bytes.iter().chain(b"x").copied().collect();
+    for other in [changed, longer] {
+        let endpoint = endpoint(other);
+        assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+        let failure = failure(&endpoint);
+        assert_eq!(failure.kind, Kind::BuilderError);
+        let detail = failure.detail.expect("a reason");
+        assert!(detail.contains("database of programs: it has other content"), "{detail}");
     }
 }
 

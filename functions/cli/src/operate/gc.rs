@@ -25,7 +25,7 @@ pub(crate) async fn gc(Gc { dry_run, common }: Gc) -> Result<(), OperateError> {
 }
 
 fn told(report: &Report, now: Timestamp) -> String {
-    let Report { rehearsal, rows, removed, waiting, waiting_until, kept, nixpkgs, blobs, cache } = report;
+    let Report { rehearsal, rows, removed, waiting, waiting_until, kept, nixpkgs, blobs, databases, cache } = report;
     let Rows { builds, served, derivations, past, busy } = rows;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -37,6 +37,9 @@ fn told(report: &Report, now: Timestamp) -> String {
     line("objects", format!("{} {goes}", amount(removed)));
     if *nixpkgs > 0 {
         line("nixpkgs", format!("{nixpkgs} {goes}"));
+    }
+    if *databases > 0 {
+        line("databases", format!("{databases} {goes}"));
     }
     let files = |Files { files, bytes }: &Files| format!("{files} files, {}", text::bytes(*bytes));
     if *blobs != Blobs::default() {
@@ -97,9 +100,12 @@ mod tests {
             Shared { removed: Files { files: 2, bytes: 1 }, kept: Files { files: 1, bytes: 2_000_000 }, offered: 2000 };
         let files = |files, bytes| Files { files, bytes };
         let blobs = Blobs { removed: files(1, 5), waiting: files(0, 0), kept: files(300, 7_000_000) };
-        report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, blobs, cache, ..report };
+        report = Report { rehearsal: true, waiting, waiting_until, nixpkgs: 1, databases: 2, blobs, cache, ..report };
         let told = told(&report, now);
-        assert!(told.contains("1.2 MB would be deleted\nnixpkgs   1 would be deleted\n"), "{told}");
+        assert!(
+            told.contains("1.2 MB would be deleted\nnixpkgs   1 would be deleted\ndatabases 2 would be deleted\n"),
+            "{told}"
+        );
         assert!(
             told.contains(
                 "programs  1 files, 5 B would be deleted, 0 files, 0 B unreferenced, and 300 files, 7.0 MB kept\n"

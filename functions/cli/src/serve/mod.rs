@@ -246,7 +246,7 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
     }
     let named = args.nixpkgs.as_deref().map(nixpkgs::named).transpose()?;
     let first_pins = match named.clone() {
-        Some(Named { name, rev, source }) => Pins::one(name, rev, source),
+        Some(Named { name, rev, source, .. }) => Pins::one(name, rev, source),
         None => nixpkgs::PinsFile::read()?.pins()?,
     };
     let policy = Policy { names: args.names, ..args.numbers.policy(args.cache) };
@@ -328,13 +328,13 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
 
 /// Makes the argument of `--nixpkgs` the default pin, as `binplz pin` would.
 async fn serve_by_default(local: &Local, named: Named, data: &Path) -> Result<(), Fatal> {
-    let Named { name, rev, source } = named;
+    let Named { name, rev, source, programs } = named;
     if let Source::Elsewhere(Nixpkgs::Path(path)) = &source {
         nixpkgs::keep(&rev, path, data)?;
     }
     let change = match pins::load(local).await?.all().contains_key(&name) {
-        true => Change::Move(name.clone(), rev, source),
-        false => Change::Add(name.clone(), rev, source),
+        true => Change::Move(name.clone(), rev, source, programs),
+        false => Change::Add(name.clone(), rev, source, programs),
     };
     pins::change(local, &change).await?;
     pins::change(local, &Change::Default(name)).await?;

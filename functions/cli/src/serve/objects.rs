@@ -20,7 +20,7 @@ use binplz_core::{
     flow::{integrity, request::denial::Denial},
     id::key::Bin,
     objects::{
-        artifact::{ObjectName, ObjectPath},
+        artifact::{ObjectName, ObjectPath, programs_at},
         stored::{Integrity, attachment},
     },
     ports::{Deployment, HasStore},
@@ -39,10 +39,13 @@ pub(crate) fn downloads(local: Arc<Local>) -> Router {
     Router::new().route("/-/objects/{*path}", get(read)).with_state(local)
 }
 
-/// The routes for builders, which also read the checkpoint of an earlier attempt.
+/// The routes for builders: uploads, databases of programs, and the checkpoint of an earlier attempt.
 pub(crate) fn uploads(local: Arc<Local>) -> Router {
     // An upload's size is part of its grant.
-    Router::new().route("/-/objects/{*path}", put(write).get(read)).layer(DefaultBodyLimit::disable()).with_state(local)
+    Router::new()
+        .route("/-/objects/{*path}", put(write).get(read_for_builders))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(local)
 }
 
 fn parse(path: &str) -> Option<ObjectPath> {
@@ -88,6 +91,15 @@ async fn read(State(d): State<Arc<Local>>, request: Request) -> Response {
         }
     }
     response
+}
+
+async fn read_for_builders(State(d): State<Arc<Local>>, request: Request) -> Response {
+    let Some(sha256) = request.uri().path().strip_prefix(PREFIX).and_then(programs_at) else {
+        return read(State(d), request).await;
+    };
+    // The builder compares its content.
+    let served = ServeFile::new(d.store().programs_file(&sha256)).oneshot(request).await;
+    served.unwrap_or_else(|never| match never {}).map(Body::new)
 }
 
 /// The answer in the place of an object that is missing or damaged: one that a client which saves it can run.

@@ -64,6 +64,16 @@ pub fn cost(status: &Status) -> Option<(&'static str, String)> {
     status.cost.map(|cost| ("cost", cost.to_string()))
 }
 
+/// Programs in a line.
+pub(crate) fn listed(programs: &[Wanted]) -> String {
+    programs.iter().map(Wanted::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The same program of other packages, if there are any.
+pub(crate) fn alternatives(others: &[Wanted]) -> Option<(&'static str, String)> {
+    (!others.is_empty()).then(|| ("also in", listed(others)))
+}
+
 /// The facts about a program.
 pub(crate) fn facts(served: &Served) -> Vec<(&'static str, String)> {
     let version = clean_line(&served.version, stub::LINE_MAX);
@@ -78,5 +88,5 @@ pub(crate) fn facts(served: &Served) -> Vec<(&'static str, String)> {
         ("nixpkgs", served.rev.to_string()),
         ("note", served.notes.sentence(&served.bin)),
     ];
-    facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    facts.into_iter().filter(|(_, value)| !value.is_empty()).chain(alternatives(&served.notes.others)).collect()
 }

@@ -109,6 +109,9 @@ impl Denial {
 
 impl From<&Denial> for Problem {
     fn from(denial: &Denial) -> Problem {
+        if let Denial::Instead { denial: of_one, others } = denial {
+            return Problem { sentence: denial.to_string(), names: others.clone(), ..Problem::from(&**of_one) };
+        }
         let (status, retry_after) = match denial {
             Denial::Ambiguous(_) => (300, None),
             Denial::Unserved(_) => (400, None),
@@ -127,7 +130,7 @@ impl From<&Denial> for Problem {
                 (503, Some(seconds_up(*rest).max(1)))
             }
             Denial::Paused { retry_after, .. } => (503, Some(*retry_after)),
-            Denial::Unavailable(_) => (503, Some(10)),
+            Denial::Unavailable(_) | Denial::Instead { .. } => (503, Some(10)),
         };
         let log = match denial {
             Denial::MainMissing { .. } | Denial::NoPrograms(_) | Denial::NotStatic(..) => true,

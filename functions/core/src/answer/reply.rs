@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::{
     answer::{
         asked::{Asked, Format},
-        page::{Page, facts},
+        page::{Page, alternatives, facts, listed},
         problem::Problem,
         stub,
     },
@@ -71,6 +71,15 @@ impl RequestOutcome {
             RequestOutcome::Denied(Denial::Ambiguous(programs)) => choice(programs, asked),
             RequestOutcome::Denied(denial) => Problem::from(denial).answer(asked),
         };
+        let others = match self {
+            RequestOutcome::Hit { served, .. } => &served.notes.others[..],
+            RequestOutcome::Pending(status) => &status.alternatives,
+            RequestOutcome::Denied(Denial::Instead { others, .. }) => others,
+            RequestOutcome::Unbuilt { .. } | RequestOutcome::Denied(_) => &[],
+        };
+        if !others.is_empty() {
+            answer.headers.push(("x-binplz-alternatives", listed(others)));
+        }
         if self.by_attribute() {
             answer.headers.push(("x-binplz-catalogue", "missing".to_owned()));
         }
@@ -187,6 +196,7 @@ fn pending(status: &Status, asked: &Asked) -> Answer {
             commands: asked.commands(true),
             refresh: Some(status.retry_after.clamp(2, PAGE_REFRESH)),
             log: asked.log_path().filter(|_| status.has_log()),
+            facts: alternatives(&status.alternatives).into_iter().collect(),
             status: Some(status.clone()),
             ..Page::about(asked)
         }),
@@ -257,6 +267,9 @@ fn artifact(served: &Served, url: &str) -> serde_json::Value {
         "nixpkgs": served.rev, "sha256": served.sha256, "size": served.size, "url": url,
     });
     let notes = &served.notes;
+    if !notes.others.is_empty() {
+        artifact["alternatives"] = json!(notes.others);
+    }
     if let Some(output) = &notes.output {
         artifact["output"] = output.as_str().into();
     }

@@ -26,7 +26,10 @@ use crate::{
         key::{Attr, BuildKey, DrvHash, Sha256, StoreHash},
         text::clean_line,
     },
-    objects::artifact::{Declared, Manifest, ObjectName},
+    objects::{
+        artifact::{Declared, Manifest, ObjectName},
+        narinfo::Content,
+    },
 };
 
 /// A builder's job: the product, and its limits.
@@ -44,9 +47,22 @@ pub struct Job {
     /// The builders' shared Nix binary cache: its paths are not built again. `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// For a catalogue: the database of programs that an operator has added, in the place of the one in the nixpkgs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Database>,
     /// For a catalogue: what earlier attempts have stored of it.
     #[serde(default, skip_serializing_if = "Resume::is_empty")]
     pub resume: Resume,
+}
+
+/// A database of programs to download.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// The URL.
+    pub url: String,
+    /// Its content: a builder accepts no other.
+    #[serde(flatten)]
+    pub content: Content,
 }
 
 /// What earlier attempts at a catalogue have stored.

@@ -302,6 +302,9 @@ pub struct Report {
     pub waiting_until: Option<Timestamp>,
     /// All other objects.
     pub kept: Amount,
+    /// Deleted databases of programs.
+    #[serde(default)]
+    pub databases: u64,
     /// Deleted nixpkgs tarballs.
     pub nixpkgs: u64,
     /// The contents of programs.

@@ -12,11 +12,12 @@ use thiserror::Error;
 use crate::{
     build::protocol::Nixpkgs,
     id::{
-        key::{Attr, BuildKey, Product, Rev, System},
+        key::{Attr, BuildKey, Product, Rev, Sha256, System},
         target::{PinRef, Target, Wanted},
         text::clean_line,
         time::{Timestamp, seconds},
     },
+    objects::narinfo::Content,
 };
 
 /// The longest reason for a takedown, in characters.
@@ -38,6 +39,9 @@ pub struct Pin {
     pub rev: Rev,
     /// The location of the nixpkgs.
     pub nixpkgs: Source,
+    /// Its database of programs; `None`: the catalogue knows only main programs, and those of packages that were built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Programs>,
     /// Since when it stands for that revision.
     #[serde(default)]
     pub since: Timestamp,
@@ -84,6 +88,44 @@ impl From<Nixpkgs> for Source {
         Source::Elsewhere(nixpkgs)
     }
 }
+
+/// The database that says which package of a nixpkgs ships which program: SQLite, as `programs.sqlite` of a channel's
+/// release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Programs {
+    /// The nixpkgs contains it.
+    Included,
+    /// An operator has added it: an object of the deployment's store ([`crate::objects::artifact::programs_path`]).
+    Stored(Content),
+}
+
+impl Programs {
+    /// The object, if it is one.
+    pub fn stored(&self) -> Option<&Content> {
+        match self {
+            Programs::Included => None,
+            Programs::Stored(content) => Some(content),
+        }
+    }
+}
+
+/// The file's name in a nixpkgs.
+pub const PROGRAMS_FILE: &str = "programs.sqlite";
+
+/// The rows that count, as JSON: `["PACKAGE","PROGRAM"]`. Programs on one Linux system are assumed on the others, since
+/// the database is made mostly from builds for x86_64.
+pub const PROGRAMS_QUERY: &str = "SELECT json_array(package, name) FROM Programs WHERE system LIKE '%-linux'";
+
+/// What an operator reads of a pin without a database.
+pub const NO_PROGRAMS: &str =
+    "it has no database of programs: until a package is built, only its main program can be requested by its own name";
+
+/// The same, if the object of its database is gone.
+pub const PROGRAMS_MISSING: &str = "its database of programs is missing, so that its catalogue cannot be built again";
+
+/// The largest database, in bytes.
+pub const PROGRAMS_MAX: u64 = 512 << 20;
 
 /// A name and the revision that it stood for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -153,10 +195,11 @@ impl TryFrom<Unchecked> for Pins {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
-    /// Adds a pin.
-    Add(PinName, Rev, Source),
-    /// Moves a pin to another nixpkgs.
-    Move(PinName, Rev, Source),
+    /// Adds a pin, with its database of programs.
+    Add(PinName, Rev, Source, #[serde(default)] Option<Programs>),
+    /// Moves a pin to another nixpkgs, with its database of programs. A pin that stands for this nixpkgs already keeps
+    /// its database, unless this one replaces it.
+    Move(PinName, Rev, Source, #[serde(default)] Option<Programs>),
     /// Sets how long builds are kept after this pin has left their revision.
     Keep(PinName, #[serde(with = "seconds")] Duration),
     /// Removes a pin.
@@ -231,7 +274,7 @@ impl Pins {
 
     /// A single pin, which is the default.
     pub fn one(name: PinName, rev: Rev, nixpkgs: Source) -> Pins {
-        let pin = Pin { rev, nixpkgs, since: Timestamp(0), keep: KEEP, former: Vec::new() };
+        let pin = Pin { rev, nixpkgs, programs: None, since: Timestamp(0), keep: KEEP, former: Vec::new() };
         let pins = BTreeMap::from([(name.clone(), pin)]);
         let (left, past, withheld) = Default::default();
         Pins { default: name, pins, left, past, withheld }
@@ -291,6 +334,19 @@ impl Pins {
         self.pins.values().find(|pin| &pin.rev == rev).map(|pin| &pin.nixpkgs)
     }
 
+    /// The database of programs of a revision's nixpkgs.
+    pub fn programs(&self, rev: &Rev) -> Option<&Programs> {
+        let of_it = self.pins.values().filter(|pin| pin.rev == *rev).filter_map(|pin| pin.programs.as_ref());
+        // An operator's replaces the included one.
+        of_it.max_by_key(|programs| programs.stored().is_some())
+    }
+
+    /// Whether a pin has this database of programs.
+    pub fn has_programs(&self, sha256: &Sha256) -> bool {
+        let stored = self.pins.values().filter_map(|pin| pin.programs.as_ref()?.stored());
+        stored.into_iter().any(|content| content.sha256 == *sha256)
+    }
+
     /// Whether a build's product would be served.
     pub fn serve(&self, key: &BuildKey) -> bool {
         let withheld = matches!(&key.product, Product::Package(attr) if self.withheld.contains_key(attr));
@@ -330,12 +386,13 @@ impl Pins {
     /// [`PinRefusal`].
     pub fn changed(&self, change: &Change, now: Timestamp) -> Result<Option<Pins>, PinRefusal> {
         let mut next = self.clone();
-        let pin = |name, rev: &Rev, nixpkgs: &Source| {
+        let pin = |name, rev: &Rev, nixpkgs: &Source, programs: &Option<Programs>| {
             let old = self.pins.get(name);
             let former = old.into_iter().flat_map(|old| [&old.rev].into_iter().chain(&old.former));
             Pin {
                 rev: rev.clone(),
                 nixpkgs: nixpkgs.clone(),
+                programs: programs.clone(),
                 since: now,
                 keep: old.map_or(KEEP, |old| old.keep),
                 former: former.filter(|former| *former != rev).take(FORMER_MAX).cloned().collect(),
@@ -343,12 +400,16 @@ impl Pins {
         };
         let none = |name: &PinName| PinRefusal::NoSuchPin(name.clone());
         match change {
-            Change::Add(name, rev, nixpkgs) | Change::Move(name, rev, nixpkgs) => match self.pins.get(name) {
-                Some(old) if (&old.rev, &old.nixpkgs) == (rev, nixpkgs) => {}
-                Some(_) if matches!(change, Change::Add(..)) => return Err(PinRefusal::Exists(name.clone())),
-                None if matches!(change, Change::Move(..)) => return Err(none(name)),
-                _ => drop(next.pins.insert(name.clone(), pin(name, rev, nixpkgs))),
-            },
+            Change::Add(name, rev, nixpkgs, programs) | Change::Move(name, rev, nixpkgs, programs) => {
+                match next.pins.get_mut(name) {
+                    Some(same) if (&same.rev, &same.nixpkgs) == (rev, nixpkgs) => {
+                        same.programs = programs.clone().or(same.programs.take());
+                    }
+                    Some(_) if matches!(change, Change::Add(..)) => return Err(PinRefusal::Exists(name.clone())),
+                    None if matches!(change, Change::Move(..)) => return Err(none(name)),
+                    _ => drop(next.pins.insert(name.clone(), pin(name, rev, nixpkgs, programs))),
+                }
+            }
             Change::Keep(name, keep) => next.pins.get_mut(name).ok_or_else(|| none(name))?.keep = *keep,
             Change::Retire(name) if *name == self.default => return Err(PinRefusal::IsDefault(name.clone())),
             Change::Retire(name) => {
@@ -410,7 +471,7 @@ mod tests {
     /// `stable` at abab…, the default, and `unstable` at cdcd….
     fn pins() -> Pins {
         let pins = Pins::one(name("stable"), rev("ab"), source());
-        let added = pins.changed(&Change::Add(name("unstable"), rev("cd"), source()), NOW);
+        let added = pins.changed(&Change::Add(name("unstable"), rev("cd"), source(), None), NOW);
         added.expect("a new name").expect("a change")
     }
 
@@ -443,10 +504,10 @@ mod tests {
     fn a_change_tells_what_it_leaves_for_as_long_as_that_settles() {
         let (stable, unstable) = (rev("ab"), rev("cd"));
         for (change, leaves) in [
-            (Change::Move(name("unstable"), rev("ef"), source()), vec![format!("unstable/{unstable}")]),
+            (Change::Move(name("unstable"), rev("ef"), source(), None), vec![format!("unstable/{unstable}")]),
             (Change::Retire(name("unstable")), vec![format!("unstable/{unstable}")]),
             (Change::Default(name("unstable")), vec![format!("stable/{stable}")]),
-            (Change::Add(name("old"), rev("12"), source()), vec![]),
+            (Change::Add(name("old"), rev("12"), source(), None), vec![]),
         ] {
             let changed = pins().changed(&change, NOW).expect("a legal change").expect("a change");
             assert_eq!(left(&changed, NOW), leaves, "{change:?}");
@@ -454,8 +515,8 @@ mod tests {
             // Repeated after a lost reply, it is done already.
             assert_eq!(changed.changed(&change, NOW + SETTLING / 2), Ok(None), "{change:?}");
         }
-        let there = Change::Move(name("unstable"), rev("ef"), source());
-        let back = Change::Move(name("unstable"), rev("cd"), source());
+        let there = Change::Move(name("unstable"), rev("ef"), source(), None);
+        let back = Change::Move(name("unstable"), rev("cd"), source(), None);
         let moved = pins().changed(&there, NOW).expect("legal").expect("a change");
         let again = moved.changed(&back, NOW + SETTLING / 2).expect("legal").expect("a change");
         assert_eq!(
@@ -481,14 +542,14 @@ mod tests {
             assert!(needs(&stable, 99 * keep) && !needs(&rev("12"), Duration::ZERO));
         }
         // A name keeps its retention when it moves; a revision that another name stands for is not left.
-        let moved = change(&soon, Change::Add(name("old"), rev("12"), source()));
+        let moved = change(&soon, Change::Add(name("old"), rev("12"), source(), None));
         let moved =
-            change(&change(&moved, Change::Keep(name("old"), day)), Change::Move(name("old"), stable, source()));
+            change(&change(&moved, Change::Keep(name("old"), day)), Change::Move(name("old"), stable, source(), None));
         assert_eq!((moved.all()[&name("old")].keep, moved.kept(NOW).count()), (day, 2));
-        let moved = change(&moved, Change::Move(name("old"), rev("34"), source()));
+        let moved = change(&moved, Change::Move(name("old"), rev("34"), source(), None));
         assert_eq!(moved.kept(NOW).count(), 2);
         // A revision that a pin returns to is as if it had never been left.
-        let back = change(&moved, Change::Move(name("old"), unstable, source()));
+        let back = change(&moved, Change::Move(name("old"), unstable, source(), None));
         assert_eq!(back.kept(NOW).map(|(rev, _)| rev.clone()).collect::<Vec<_>>(), [rev("12"), rev("34")]);
         assert_eq!(serde_json::from_value::<Pins>(serde_json::json!(back)).ok(), Some(back));
     }
@@ -506,7 +567,7 @@ mod tests {
             ("78", &["56", "cd", "34"]),
         ] {
             let source = Nixpkgs::Path(format!("/{}", former.len() + pins.kept(NOW).count())).into();
-            let change = Change::Move(name("unstable"), rev(to), source);
+            let change = Change::Move(name("unstable"), rev(to), source, None);
             pins = pins.changed(&change, NOW).expect("legal").unwrap_or(pins);
             let former: Vec<_> = former.iter().map(|digits| rev(digits)).collect();
             assert_eq!(pins.all()[&name("unstable")].former, former, "{to}");
@@ -518,8 +579,8 @@ mod tests {
     #[test]
     fn what_can_not_be_changed_says_why() {
         for (change, why) in [
-            (Change::Add(name("stable"), rev("12"), source()), PinRefusal::Exists(name("stable"))),
-            (Change::Move(name("old"), rev("12"), source()), PinRefusal::NoSuchPin(name("old"))),
+            (Change::Add(name("stable"), rev("12"), source(), None), PinRefusal::Exists(name("stable"))),
+            (Change::Move(name("old"), rev("12"), source(), None), PinRefusal::NoSuchPin(name("old"))),
             (Change::Retire(name("old")), PinRefusal::NoSuchPin(name("old"))),
             (Change::Retire(name("stable")), PinRefusal::IsDefault(name("stable"))),
             (Change::Default(name("old")), PinRefusal::NoSuchPin(name("old"))),
@@ -527,6 +588,36 @@ mod tests {
         ] {
             assert_eq!(pins().changed(&change, NOW), Err(why));
         }
+    }
+
+    #[test]
+    fn a_pin_keeps_its_database_of_programs_until_it_moves_and_an_added_one_replaces_an_included_one() {
+        let stored =
+            |digit: &str| Programs::Stored(Content { sha256: digit.repeat(64).parse().expect("hex"), size: 7 });
+        let to = |pins: &Pins, rev, programs| {
+            let moved = pins.changed(&Change::Move(name("unstable"), rev, source(), programs), NOW).expect("legal");
+            moved.unwrap_or_else(|| pins.clone())
+        };
+        let of = |pins: &Pins| pins.programs(&pins.all()[&name("unstable")].rev).cloned();
+        let with = to(&pins(), rev("cd"), Some(Programs::Included));
+        assert_eq!((of(&pins()), of(&with)), (None, Some(Programs::Included)));
+        let with = to(&with, rev("cd"), Some(stored("a")));
+        assert_eq!((of(&with), of(&to(&with, rev("cd"), None))), (Some(stored("a")), Some(stored("a"))));
+        assert!(with.has_programs(&"a".repeat(64).parse().expect("hex")));
+        assert!(!with.has_programs(&"b".repeat(64).parse().expect("hex")));
+        // The name stands for the same nixpkgs as before, so no served row is stale.
+        assert_eq!(left(&with, NOW), [""; 0]);
+        assert_eq!(of(&to(&with, rev("ef"), None)), None);
+        // Two pins of one commit have one catalogue.
+        let both = with.changed(&Change::Add(name("a"), rev("cd"), source(), Some(Programs::Included)), NOW);
+        assert_eq!(of(&both.expect("legal").expect("a change")), Some(stored("a")));
+        // Orders and rows of earlier versions have none.
+        let order = serde_json::json!({"add": ["x", rev("ab"), source()]});
+        assert_eq!(
+            serde_json::from_value::<Change>(order).ok(),
+            Some(Change::Add(name("x"), rev("ab"), source(), None))
+        );
+        assert_eq!(serde_json::from_value::<Pins>(serde_json::json!(with)).ok(), Some(with));
     }
 
     #[test]

@@ -119,6 +119,9 @@ pub struct Notes {
     /// The file has other names too: it may act by the name that it is called by.
     #[serde(default, skip_serializing_if = "is_false")]
     pub name_matters: bool,
+    /// The same program of other packages, the best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Wanted>,
 }
 
 impl Notes {
@@ -128,7 +131,8 @@ impl Notes {
             Verdict::Static { needs, unwrapped, .. } => (needs.clone(), *unwrapped),
             Verdict::Refused { .. } => (None, false),
         };
-        Notes { output: program.output.clone(), needs, unwrapped, name_matters: manifest.has_other_names(program) }
+        let (output, name_matters) = (program.output.clone(), manifest.has_other_names(program));
+        Notes { output, needs, unwrapped, name_matters, others: Vec::new() }
     }
 
     /// What users should know of the program with that name, for people. Empty: nothing.

@@ -552,7 +552,7 @@ impl fmt::Display for CacheName {
         }
     }
 }
-/// The common prefix of all nixpkgs tarballs.
+/// The common prefix of all nixpkgs tarballs, and of their databases of programs.
 pub const NIXPKGS: &str = "nixpkgs/";
 
 /// The path of a nixpkgs tarball: `nixpkgs/REV.tar.gz`. Operators upload it; no build can.
@@ -563,6 +563,16 @@ pub fn nixpkgs_path(rev: &Rev) -> String {
 /// Parses such a path; `None` if it is another.
 pub fn nixpkgs_at(path: &str) -> Option<Rev> {
     path.strip_prefix(NIXPKGS)?.strip_suffix(".tar.gz")?.parse().ok()
+}
+
+/// The path of a database of programs: `nixpkgs/SHA256.sqlite`. Operators upload it; no build can.
+pub fn programs_path(sha256: &Sha256) -> String {
+    format!("{NIXPKGS}{sha256}.sqlite")
+}
+
+/// Parses such a path; `None` if it is another.
+pub fn programs_at(path: &str) -> Option<Sha256> {
+    path.strip_prefix(NIXPKGS)?.strip_suffix(".sqlite")?.parse().ok()
 }
 
 #[cfg(test)]

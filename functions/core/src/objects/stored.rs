@@ -109,6 +109,15 @@ pub struct KeptNixpkgs {
     pub since: Timestamp,
 }
 
+/// A database of programs that is kept for builders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptPrograms {
+    /// The sha256 of its content.
+    pub sha256: Sha256,
+    /// When it was put there last.
+    pub since: Timestamp,
+}
+
 /// A file of the shared Nix cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cached {

@@ -6,7 +6,7 @@ use crate::{
     id::key::{Rev, Sha256},
     objects::{
         artifact::{AttemptPrefix, CacheName},
-        stored::{Cached, Held, HeldBlob, KeptNixpkgs},
+        stored::{Cached, Held, HeldBlob, KeptNixpkgs, KeptPrograms},
     },
     ports::Unavailable,
 };
@@ -38,6 +38,12 @@ pub trait Collect: Send + Sync {
 
     /// Removes one. One that is gone already is well.
     fn remove_nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Every database of programs that an operator has put where builders find it.
+    fn kept_programs(&self) -> impl Future<Output = Result<Vec<KeptPrograms>, Unavailable>> + Send;
+
+    /// Removes one. One that is gone already is well.
+    fn remove_programs(&self, sha256: &Sha256) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Every file of the shared Nix cache.
     fn cached(&self) -> impl Future<Output = Result<Vec<Cached>, Unavailable>> + Send;

@@ -74,6 +74,9 @@ pub trait Intake: Inspect {
         async { Err(error) }
     }
 
+    /// A URL, for builders, of a database of programs that an operator has added.
+    fn programs(&self, sha256: &Sha256) -> impl Future<Output = Result<String, Unavailable>> + Send;
+
     /// A URL by which a builder can read an object of an earlier attempt, for some minutes.
     fn source(&self, path: &ObjectPath) -> impl Future<Output = Result<String, Unavailable>> + Send;
 

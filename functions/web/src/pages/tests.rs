@@ -34,6 +34,7 @@ fn status(text: &str) -> Status {
         reason: Some(text.to_owned()),
         estimate_seconds: None,
         retry_after: 2,
+        alternatives: Vec::new(),
         derivations_started: 0,
         cost: None,
         lease: Some("1".repeat(32).parse().expect("hex")),

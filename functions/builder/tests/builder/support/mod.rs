@@ -128,6 +128,7 @@ impl Bench {
             limits: JobLimits { seconds: 300, silent_seconds: 120, ..JobLimits::default() },
             lease_seconds: 30,
             cache: None,
+            programs: None,
             resume: Resume::default(),
         }
     }

@@ -6,11 +6,16 @@ use crate::{
     build::{
         Build, Event, Lease,
         partial::{PART_MAX, PARTS_MAX},
-        protocol::{Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Resume, Upload},
+        protocol::{
+            Database, Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Resume, Upload,
+        },
     },
     flow::{AdvanceError, advance, lease::blob, load_build, operator::pins},
     id::key::{BuildKey, LeaseId, Product, Token},
-    nixpkgs::{catalogue, pins::Source},
+    nixpkgs::{
+        catalogue,
+        pins::{Programs, Source},
+    },
     objects::{
         artifact::{AttemptPrefix, ObjectName},
         narinfo,
@@ -95,15 +100,22 @@ pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer)
         }
     }
     // The pin was moved or retired since the claim: the build is not needed any more.
-    let nixpkgs = match pins::load(d).await?.nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
+    let pins = pins::load(d).await?;
+    let nixpkgs = match pins.nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
         Source::Elsewhere(nixpkgs) => nixpkgs.clone(),
         Source::Stored { nar_hash } => {
             Nixpkgs::Tarball { url: d.store().nixpkgs(&bearer.key.rev).await?, nar_hash: Some(nar_hash.clone()) }
         }
     };
+    let programs = pins.programs(&bearer.key.rev).and_then(Programs::stored);
+    let programs = match programs.filter(|_| bearer.key.product == Product::Catalogue) {
+        Some(content) => Some(Database { url: d.store().programs(&content.sha256).await?, content: content.clone() }),
+        None => None,
+    };
     Ok(Job {
         key: bearer.key.clone(),
         nixpkgs,
+        programs,
         limits: d.policy().job.clone(),
         lease_seconds: d.policy().lease.as_secs(),
         cache,

@@ -50,6 +50,7 @@ pub async fn gc<D: HasLedger + HasStore<Store: Collect>>(d: &D, rehearsal: bool)
     let referenced = clear_homes(d, &found, &mut report).await?;
     clear_blobs(d, &found, &referenced, &mut report).await?;
     clear_nixpkgs(d, &mut report).await?;
+    clear_programs(d, &mut report).await?;
     clear_cache(d, &mut report).await?;
     if !rehearsal {
         change_limits(d, |now| now.measured(report.there(), limits.stored())).await?;
@@ -272,6 +273,22 @@ async fn clear_nixpkgs<D: HasLedger + HasStore<Store: Collect>>(d: &D, report: &
                 d.store().remove_nixpkgs(&kept.rev).await?;
             }
             report.nixpkgs += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes databases of programs that no pin has, after the same grace period.
+async fn clear_programs<D: HasLedger + HasStore<Store: Collect>>(
+    d: &D,
+    report: &mut Report,
+) -> Result<(), Unavailable> {
+    for kept in d.store().kept_programs().await? {
+        if d.now() >= kept.since + d.policy().grace && !pins::load(d).await?.has_programs(&kept.sha256) {
+            if !report.rehearsal {
+                d.store().remove_programs(&kept.sha256).await?;
+            }
+            report.databases += 1;
         }
     }
     Ok(())

@@ -375,7 +375,7 @@ async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
 async fn key_of<D: HasLedger + HasCatalogues>(d: &D, of: &Named) -> Result<BuildKey, Declined> {
     match of {
         Named::Key(key) => Ok(key.clone()),
-        Named::Target(target) => Ok(resolve::of(d, target).await.map_err(declined)?.key),
+        Named::Target(target) => Ok(resolve::first(d, target).await.map_err(declined)?.key),
     }
 }
 

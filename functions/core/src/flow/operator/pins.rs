@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     flow::{change_row, load_row, request::catalogue},
     nixpkgs::{
-        pins::{Change, PinRefusal, Pinned, Pins},
+        pins::{Change, PinRefusal, Pinned, Pins, Programs},
         served::{Served, ServedKey},
     },
     objects::artifact::AttemptPrefix,
@@ -54,6 +54,11 @@ pub async fn change<D: HasLedger + HasBell>(d: &D, change: &Change) -> Result<Pi
     let changed = change_row(d, &RowKey::Pins, |pins| changed(pins).map_err(NotChanged::from)).await?;
     let pins = changed.row.unwrap_or_else(|| d.first_pins().clone());
     mark(d, &pins).await?;
+    if let Change::Add(_, rev, _, Some(Programs::Stored(_))) | Change::Move(_, rev, _, Some(Programs::Stored(_))) =
+        change
+    {
+        catalogue::renew(d, rev).await?;
+    }
     catalogue::ask_for_all(d, &pins).await?;
     Ok(pins)
 }

@@ -7,7 +7,7 @@
 use crate::{
     build::{Build, Event, partial::Published, policy::Names},
     flow::{AdvanceError, advance, integrity, load_build, ring, startable},
-    id::key::{BuildKey, Product},
+    id::key::{BuildKey, Product, Rev, System},
     nixpkgs::pins::{Pins, ResolvedPin},
     objects::artifact::{AttemptPrefix, ObjectName, ObjectPath},
     ports::{HasBell, HasCatalogues, HasLedger, Unavailable, Unreadable},
@@ -27,6 +27,20 @@ pub(crate) async fn ask_for_all<D: HasLedger + HasBell>(d: &D, pins: &Pins) -> R
         let key = BuildKey { rev: pin.rev.clone(), system: d.system(), product: Product::Catalogue };
         let (build, _) = load_build(d, &key).await?;
         ask(d, &build).await?;
+    }
+    Ok(())
+}
+
+/// Has the catalogues of a nixpkgs made again that were made without its new database of programs.
+///
+/// # Errors
+/// [`Unavailable`]: run it again.
+pub(crate) async fn renew<D: HasLedger + HasBell>(d: &D, rev: &Rev) -> Result<(), Unavailable> {
+    for system in System::ALL {
+        let key = BuildKey { rev: rev.clone(), system, product: Product::Catalogue };
+        if let Some(prefix) = load_build(d, &key).await?.0.prefix() {
+            integrity::anew(d, &key, &prefix).await?;
+        }
     }
     Ok(())
 }

@@ -100,6 +100,13 @@ pub enum Denial {
     },
     /// The API key is not known.
     UnknownKey,
+    /// A package's program cannot be served, and other packages have a program of that name.
+    Instead {
+        /// Why it cannot be served.
+        denial: Box<Denial>,
+        /// The programs of the other packages.
+        others: Vec<Wanted>,
+    },
     /// A backend does not answer.
     Unavailable(Unavailable),
 }
@@ -114,6 +121,21 @@ impl Denial {
     /// The programs of a package to choose from.
     pub(crate) fn ambiguous(attr: &Attr, programs: impl IntoIterator<Item = Bin>) -> Denial {
         Denial::Ambiguous(programs.into_iter().map(|bin| Wanted::Program(attr.clone(), bin)).collect())
+    }
+
+    /// A denial for good of one package, with the programs of others.
+    pub(crate) fn instead(self, others: Vec<Wanted>) -> Denial {
+        match self {
+            Denial::Unbuildable(..)
+            | Denial::NoSuchProgram { .. }
+            | Denial::NotStatic(..)
+            | Denial::Failed { rest: None, .. }
+                if !others.is_empty() =>
+            {
+                Denial::Instead { denial: Box::new(self), others }
+            }
+            denial => denial,
+        }
     }
 }
 
@@ -177,6 +199,9 @@ impl fmt::Display for Denial {
             }
             Denial::UnknownKey => {
                 f.write_str("this API key is unknown; without a key, the allowance of your address counts")
+            }
+            Denial::Instead { denial, others } => {
+                write!(f, "{denial}; other packages have this program: {}", listed(others, ", "))
             }
             Denial::Unavailable(_) => f.write_str("the service has a problem; try again in a moment"),
         }

@@ -11,7 +11,7 @@ use crate::{
             denial::Denial,
             outcome::RequestOutcome,
             resolve::{self, Basis, Resolved},
-            status,
+            status::{self, Status},
         },
         ring,
         schedule::{egress, follow},
@@ -71,10 +71,7 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         };
     }
     let (old, version) = seen;
-    let outcome = match resolve::of(d, target).await {
-        Ok(resolved) => look(d, target, &resolved, version, method, starts).await,
-        Err(denial) => Err(denial),
-    };
+    let outcome = found(d, target, version, method, starts).await;
     match (outcome, old) {
         (Ok(hit @ RequestOutcome::Hit { .. }), _) => Ok(hit),
         (Err(denial @ (Denial::Unserved(_) | Denial::Withheld(..) | Denial::Unavailable(_))), _) => Err(denial),
@@ -87,6 +84,26 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
             }
         }
         (outcome, _) => outcome,
+    }
+}
+
+/// The outcome of the package that a target means. A build that turns out to have failed for good yields to the next
+/// package with that program.
+async fn found<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    d: &D,
+    target: &Target,
+    served: Version,
+    method: Method,
+    starts: Option<&Asker<'_>>,
+) -> Result<RequestOutcome, Denial> {
+    let mut tried = Vec::new();
+    loop {
+        let resolved = resolve::of(d, target).await?;
+        let yields = matches!(target.wanted, Wanted::Package(_)) && !resolved.others.is_empty();
+        match look(d, target, &resolved, served, method, starts).await {
+            Err(Denial::Failed { rest: None, attr, .. }) if yields && !tried.contains(&attr) => tried.push(attr),
+            outcome => return outcome.map_err(|denial| denial.instead(resolved.others)),
+        }
     }
 }
 
@@ -126,7 +143,8 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
             Err(Denial::Failed { attr, failure, rest, by_attribute })
         }
         State::Queued { .. } | State::Building(_) | State::Joined { .. } => {
-            Ok(RequestOutcome::Pending(status::view(d, build, by_attribute).await?))
+            let alternatives = resolved.others.clone();
+            Ok(RequestOutcome::Pending(Status { alternatives, ..status::view(d, build, by_attribute).await? }))
         }
         State::Unasked => Ok(RequestOutcome::Unbuilt { by_attribute }),
     }
@@ -194,7 +212,7 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
         version: manifest.version.clone(),
         sha256,
         size,
-        notes,
+        notes: Notes { others: resolved.others.clone(), ..notes },
         stale: false,
         lost: false,
     };

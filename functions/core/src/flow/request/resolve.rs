@@ -1,8 +1,9 @@
 //! Resolves a target: the pins give its nixpkgs, the catalogue its package.
 
 use crate::{
-    build::policy::Names,
+    build::{State, policy::Names},
     flow::{
+        load_build,
         operator::pins,
         request::{
             catalogue::{self, Scope},
@@ -13,7 +14,10 @@ use crate::{
         key::{Attr, Bin, BuildKey, DrvHash, PinName, Product},
         target::{Target, Wanted},
     },
-    nixpkgs::{catalogue::Resolution, pins::ResolvedPin},
+    nixpkgs::{
+        catalogue::Resolution,
+        pins::{Pins, ResolvedPin},
+    },
     ports::{Catalogue, HasCatalogues, HasLedger},
 };
 
@@ -30,6 +34,24 @@ pub(crate) struct Resolved {
     pub(crate) known: Option<KnownDerivation>,
     /// By what the name was resolved.
     pub(crate) basis: Basis,
+    /// The same program of other packages, the best first.
+    pub(crate) others: Vec<Wanted>,
+}
+
+/// A package that a name may mean.
+struct Candidate {
+    attr: Attr,
+    /// Its derivation, if that is known.
+    known: Option<KnownDerivation>,
+    /// The other packages that ship the program, the best first.
+    others: Vec<Attr>,
+}
+
+impl Candidate {
+    /// A package of which nothing else is known.
+    fn named(attr: Attr) -> Candidate {
+        Candidate { attr, known: None, others: Vec::new() }
+    }
 }
 
 /// By what a name was resolved.
@@ -67,75 +89,140 @@ pub(crate) struct KnownDerivation {
     pub(crate) main: Option<Bin>,
 }
 
-/// Resolves a target to a build.
+/// Resolves a client's target to a build.
 ///
 /// # Errors
 /// [`Denial`]: the target leads to no build, or a backend does not answer.
 pub(crate) async fn of<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Resolved, Denial> {
+    // A client that names the package of a program gets that one.
+    resolve(d, target, matches!(target.wanted, Wanted::Package(_))).await
+}
+
+/// Resolves an operator's target to a build: the same as for a client, but a package that has failed does not yield.
+///
+/// # Errors
+/// [`Denial`]: the target leads to no build, or a backend does not answer.
+pub(crate) async fn first<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Resolved, Denial> {
+    resolve(d, target, false).await
+}
+
+async fn resolve<D: HasLedger + HasCatalogues>(d: &D, target: &Target, yields: bool) -> Result<Resolved, Denial> {
     let pins = pins::load(d).await?;
     let found = pins.resolve(target, d.system()).map_err(Denial::Unserved)?;
     let names = d.policy().names;
     let mut meaning = None;
     for opened in catalogue::open(d, &found).await? {
         meaning = match opened.scope {
-            Scope::Whole => Some((by_catalogue(&opened.catalogue, target, &found, names)?, Basis::Complete)),
-            scope => by_part(&opened.catalogue, target, &found, scope)?.map(|known| (known, Basis::Catalogue(scope))),
+            Scope::Whole => {
+                let candidate = by_catalogue(&opened.catalogue, &target.wanted, &found, names)?;
+                let candidate = match yields {
+                    true => yielding(d, &pins, &opened.catalogue, &target.wanted, &found, candidate).await?,
+                    false => candidate,
+                };
+                Some((candidate, Basis::Complete))
+            }
+            scope => {
+                let candidate = by_part(&opened.catalogue, &target.wanted, &found, scope)?;
+                candidate.map(|candidate| (candidate, Basis::Catalogue(scope)))
+            }
         };
         if meaning.is_some() {
             break;
         }
     }
     let by_rule = if names == Names::Attributes { Basis::Complete } else { Basis::Attribute };
-    let ((attr, known), basis) = meaning.unwrap_or_else(|| ((target.wanted.attr().clone(), None), by_rule));
+    let (candidate, basis) = meaning.unwrap_or_else(|| (Candidate::named(target.wanted.attr().clone()), by_rule));
+    let Candidate { attr, known, others } = candidate;
     if let Some(withheld) = pins.withheld().get(&attr) {
         return Err(Denial::Withheld(attr, withheld.clone()));
     }
     let key = found.build(Product::Package(attr.clone()));
-    Ok(Resolved { pin: found.pin, attr, key, known, basis })
+    let others = others.into_iter().filter(|other| !pins.withheld().contains_key(other));
+    let others = others.filter_map(|other| program_of(other, &target.wanted)).collect();
+    Ok(Resolved { pin: found.pin, attr, key, known, basis, others })
 }
-
-/// A package, and its derivation if that is known.
-type Meaning = (Attr, Option<KnownDerivation>);
 
 /// The meaning of a name by a catalogue that does not have all of them; `None` for a name that it cannot decide.
 fn by_part(
     catalogue: &impl Catalogue,
-    target: &Target,
+    wanted: &Wanted,
     found: &ResolvedPin,
     scope: Scope,
-) -> Result<Option<Meaning>, Denial> {
-    match (catalogue.resolve(&target.wanted, found.system), scope) {
+) -> Result<Option<Candidate>, Denial> {
+    match (catalogue.resolve(wanted, found.system), scope) {
         (Resolution::Unknown { .. }, _) => Ok(None),
         // A nested package that can be built may have the program too.
-        (Resolution::Refused { attr, .. }, Scope::TopLevel) if attr != *target.wanted.attr() => Ok(None),
+        (Resolution::Refused { attr, .. }, Scope::TopLevel) if attr != *wanted.attr() => Ok(None),
         // A derivation of another commit is another one, and so may be what refuses it.
-        (Resolution::Found { attr, .. }, Scope::Former) => Ok(Some((attr, None))),
+        (Resolution::Found { attr, .. }, Scope::Former) => Ok(Some(Candidate::named(attr))),
         (_, Scope::Former) => Ok(None),
-        (resolution, _) => by_resolution(resolution, target).map(Some),
+        (resolution, _) => by_resolution(resolution, wanted).map(Some),
     }
 }
 
 /// The meaning of a name by a complete catalogue.
 fn by_catalogue(
     catalogue: &impl Catalogue,
-    target: &Target,
+    wanted: &Wanted,
     found: &ResolvedPin,
     names: Names,
-) -> Result<Meaning, Denial> {
-    match catalogue.resolve(&target.wanted, found.system) {
-        Resolution::Unknown { .. } if names == Names::Open => Ok((target.wanted.attr().clone(), None)),
-        resolution => by_resolution(resolution, target),
+) -> Result<Candidate, Denial> {
+    match catalogue.resolve(wanted, found.system) {
+        Resolution::Unknown { .. } if names == Names::Open => Ok(Candidate::named(wanted.attr().clone())),
+        resolution => by_resolution(resolution, wanted),
     }
 }
 
-fn by_resolution(resolution: Resolution, Target { wanted, .. }: &Target) -> Result<Meaning, Denial> {
+fn by_resolution(resolution: Resolution, wanted: &Wanted) -> Result<Candidate, Denial> {
     match resolution {
-        Resolution::Found { attr, main, drv, .. } => Ok((attr, drv.map(|drv| KnownDerivation { drv, main }))),
+        Resolution::Found { attr, main, drv, others, .. } => {
+            Ok(Candidate { attr, known: drv.map(|drv| KnownDerivation { drv, main }), others })
+        }
         Resolution::Unknown { near } => Err(Denial::Unknown { wanted: wanted.clone(), near }),
         Resolution::Choice { attr, programs } => Err(Denial::ambiguous(&attr, programs)),
-        Resolution::Refused { attr, failure, .. } => Err(Denial::Unbuildable(attr, Box::new(failure))),
+        Resolution::Refused { attr, failure, others } => {
+            let others = others.into_iter().filter_map(|other| program_of(other, wanted)).collect();
+            Err(Denial::Unbuildable(attr, Box::new(failure)).instead(others))
+        }
         Resolution::NoSuchProgram { attr, programs } => {
             Err(Denial::NoSuchProgram { attr, program: wanted.file_name().into_owned(), programs })
         }
     }
+}
+
+/// The first of a name's packages whose build has not failed for good, without those that are taken down. If all have,
+/// the first of them.
+async fn yielding<D: HasLedger>(
+    d: &D,
+    pins: &Pins,
+    catalogue: &impl Catalogue,
+    wanted: &Wanted,
+    found: &ResolvedPin,
+    first: Candidate,
+) -> Result<Candidate, Denial> {
+    if first.others.is_empty() || !has_failed(d, found, &first.attr).await? {
+        return Ok(first);
+    }
+    for (at, other) in first.others.iter().enumerate() {
+        if pins.withheld().contains_key(other) || has_failed(d, found, other).await? {
+            continue;
+        }
+        let Some(same) = program_of(other.clone(), wanted) else { continue };
+        if let Resolution::Found { attr, main, drv, .. } = catalogue.resolve(&same, found.system) {
+            let others = first.others[at + 1..].to_vec();
+            return Ok(Candidate { attr, known: drv.map(|drv| KnownDerivation { drv, main }), others });
+        }
+    }
+    Ok(Candidate { others: Vec::new(), ..first })
+}
+
+async fn has_failed<D: HasLedger>(d: &D, found: &ResolvedPin, attr: &Attr) -> Result<bool, Denial> {
+    let (build, _) = load_build(d, &found.build(Product::Package(attr.clone()))).await?;
+    Ok(matches!(build.state, State::Failed { until: None, .. }))
+}
+
+/// The requested program, of another package. An archive is a package's own.
+fn program_of(attr: Attr, wanted: &Wanted) -> Option<Wanted> {
+    let program = wanted.file_name().parse().ok().filter(|_| !wanted.is_archive())?;
+    Some(Wanted::Program(attr, program))
 }

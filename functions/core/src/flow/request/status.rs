@@ -18,7 +18,7 @@ use crate::{
     id::{
         key::{BuildKey, LeaseId, Product, Rev, System},
         money::Micros,
-        target::Target,
+        target::{Target, Wanted},
         text::span,
         time::{Timestamp, seconds_up},
     },
@@ -84,6 +84,9 @@ pub struct Status {
     /// The public name of the attempt whose log is the build's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
+    /// The same program of other packages, the best first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Wanted>,
 }
 
 impl Status {
@@ -153,7 +156,7 @@ impl Status {
 pub async fn status<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Status, Denial> {
     let resolved = resolve::of(d, target).await?;
     let (build, _) = load_build(d, &resolved.key).await?;
-    Ok(view(d, build, resolved.basis.is_guess()).await?)
+    Ok(Status { alternatives: resolved.others, ..view(d, build, resolved.basis.is_guess()).await? })
 }
 
 /// A state's name in the status document.
@@ -192,6 +195,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
         derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
         cost: build.cost(d.policy()),
         lease: follow::log_source(d, &build).await?.map(|prefix| prefix.lease),
+        alternatives: Vec::new(),
     };
     match &leader.state {
         State::Queued { due, attempt, warming, .. } => {
