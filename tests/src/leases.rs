@@ -187,12 +187,7 @@ pub fn a_token_opens_its_own_build_and_nothing_else(site: &Site, a: &Lease, b: &
 
 /// `lease`, of `tree`, has lapsed, and its build waits to be tried again.
 pub fn a_lease_that_is_over_is_not_heard(site: &Site, lease: &Lease) {
-    let calls = [
-        ("/settle", failed()),
-        ("/pulse", progress()),
-        ("/uploads", object()),
-        ("/checkpoint", checkpoint()),
-    ];
+    let calls = [("/settle", failed()), ("/pulse", progress()), ("/uploads", object()), ("/checkpoint", checkpoint())];
     for (verb, body) in calls {
         assert_eq!(lease.call("POST", verb, &lease.token, &body).status, 409, "{verb}");
     }
