@@ -195,7 +195,7 @@ async fn a_database_of_programs_goes_with_its_last_pin_but_not_while_an_operator
     let w = world();
     let sha256 = |digit: &str| digit.repeat(64).parse::<Sha256>().expect("hex");
     let put = |digit| w.store().keep_programs(KeptPrograms { sha256: sha256(digit), since: w.now() });
-    ["a", "b", "c"].into_iter().for_each(|digit| drop(put(digit)));
+    ["a", "b", "c"].into_iter().for_each(put);
     for (name, digit, programs) in [("old", '6', "a"), ("same", '7', "a"), ("other", '8', "b")] {
         let Change::Add(name, rev, source, _) = add(name, digit) else { panic!("it adds a pin") };
         let programs = Programs::Stored(Content { sha256: sha256(programs), size: 1 });
