@@ -357,11 +357,11 @@ async fn a_builder_that_pulses_keeps_its_lease_and_one_that_is_late_has_lost_it(
         job::heartbeat(&*w, &bearer, &Progress::default()).await.expect("a live lease");
         sweep(&*w).await.expect("the ledger");
     }
+    let report = w.report(&bearer).await;
     w.pass(w.policy().lease);
     // At that instant it is over, whether or not a sweep has come by.
     let late = job::heartbeat(&*w, &bearer, &Progress::default()).await;
     assert_eq!(late.err(), Some(Denied::NotLive));
-    let report = w.report(&bearer).await;
     assert_eq!(settle(&*w, &bearer, report).await.err(), Some(Denied::NotLive));
     assert!(w.build("tree").await.lease().is_some(), "an expired lease's settle changes nothing");
 }
