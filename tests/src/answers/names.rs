@@ -1,5 +1,7 @@
 //! What names mean: the contract's section 1, rule by rule, and what asking for what is not there starts.
 
+use std::process::Command;
+
 use binplz_core::build::policy::{Names, Policy};
 
 use super::{Running, Start, quick};
@@ -142,9 +144,12 @@ pub fn a_program_is_served_by_its_own_name_and_says_of_which_package_it_is(at: &
 }
 
 pub fn until_there_is_a_catalogue_names_are_attributes_and_every_answer_says_so(at: &impl Start) {
-    // A set that cannot be surveyed never gets one.
+    // A set whose database of programs cannot be read to its end never gets one.
     let set = named_set();
-    std::fs::write(set.path().join("programs.sqlite"), "no database").expect("written");
+    let unreadable = "INSERT INTO Programs (name, system, package) VALUES (x'00', 'x86_64-linux', 'tree')";
+    let mut sqlite = Command::new("sqlite3");
+    sqlite.arg("-bail").arg(set.path().join("programs.sqlite")).arg(unreadable);
+    assert!(sqlite.status().expect("sqlite3").success());
     let site = at.start(set.path(), &Policy { attempts: 1, ..known() });
     let first = site.get("/tree");
     assert_eq!((first.status, first.header("x-binplz-catalogue")), (202, Some("missing")));

@@ -48,7 +48,7 @@ pub struct Pin {
     /// How long the builds of a revision are kept after the pin has left it.
     #[serde(default = "usually_kept", with = "seconds", skip_serializing_if = "is_usually_kept")]
     pub keep: Duration,
-    /// The revisions that the name stood for before, the latest first; at most [`FORMER_MAX`]. Names are resolved by
+    /// The revisions that the name stood for before, the latest first; at most three. Names are resolved by
     /// their catalogues until this revision has a complete one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Rev>,

@@ -327,7 +327,7 @@ pub enum ObjectName {
     Program(Bin),
     /// `archive.tar.gz`: a package's archive; only in requests for an upload, since it is stored as a blob.
     Archive,
-    /// `blob/SHA256`: a program's content, which all attempts with the same content share ([`crate::flow::lease::blob`]).
+    /// `blob/SHA256`: a program's content, which all attempts with the same content share (`flow/lease/blob.rs`).
     Blob(Sha256),
     /// `ref/SHA256`: an empty object, which keeps a blob for its attempt.
     Reference(Sha256),

@@ -41,7 +41,7 @@ documents() {
   trap 'rm -rf "$tmp" "$file" "$parts"' EXIT
   ready
   load
-  mkdir "$parts" && tar -xzf "$file" -C "$parts" || die "$name cannot be unpacked in $dir"
+  { mkdir "$parts" && tar -xzf "$file" -C "$parts"; } || die "$name cannot be unpacked in $dir"
   for share in "$parts"/*/share; do
     if [ -d "$share" ]; then
       cp -R "$share" "${dir%/*}/" || die "cannot write to ${dir%/*}/share"
