@@ -146,8 +146,10 @@ test("what the page tells of a build while it runs is what the server would rend
   await page.locator("#done").filter({ hasText: "0 of 2" }).waitFor();
   const rendered = await open({ javaScriptEnabled: false });
   await rendered.goto("/-/status/failing.seen");
+  // The estimate changes with time.
+  const told = async (from, part) => (await from.locator(part).textContent()).replace(/, about .* left$/, "");
   for (const part of ["#state", "#steps", "#says", "#done"]) {
-    assert.equal(await page.locator(part).textContent(), await rendered.locator(part).textContent(), part);
+    assert.equal(await told(page, part), await told(rendered, part), part);
   }
   gates.seen.open();
   await state(page, "ready");

@@ -20,8 +20,12 @@ let
     then find value.${builtins.head parts} (builtins.tail parts)
     else null;
 
-  # A longer text would be cut, and its line lost.
-  short = value: if builtins.isString value && builtins.stringLength value > 10000 then "" else value;
+  # The first words of a long text: Nix would cut it anywhere, and its line be lost.
+  short = value:
+    if !(builtins.isString value) || builtins.stringLength value <= 10000 then value
+    else
+      let words = builtins.filter builtins.isString (builtins.split " " (builtins.substring 0 1000 value));
+      in builtins.concatStringsSep " " (builtins.genList (builtins.elemAt words) (builtins.length words - 1));
   described = package:
     builtins.mapAttrs (_: short) (removeAttrs (describe package) [ "drvPath" "output" ])
     // { name = short (builtins.unsafeDiscardStringContext (package.meta.name or package.name or "")); };
