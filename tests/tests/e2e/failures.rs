@@ -15,6 +15,9 @@ fn a_thousand_requests_for_what_has_failed_for_good_start_no_builder_and_write_n
     for target in ["failing.compileError", "failing.dependencyFails"] {
         assert_eq!(server.settled(target).status, 422);
         wait_for("its builder's end", || children(server.pid()).is_empty().then_some(()));
+        // The end is written after the process has gone.
+        let health = || server.send("GET", "/-/health", &[("accept", "application/json")], b"").json();
+        wait_for("its slot", || (health()["building"] == 0).then_some(()));
         let builders = || fs::read_dir(server.data.join("builders")).expect("the builders' outputs").count();
         // All that was ever written is in this file.
         let ledger = || fs::read(server.data.join("ledger.redb")).expect("the ledger");
