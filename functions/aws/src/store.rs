@@ -230,7 +230,7 @@ impl Intake for S3Store {
     }
 
     async fn source(&self, path: &ObjectPath) -> Result<String, Unavailable> {
-        self.objects.signed("GET", &path.to_string(), &[], &[], URL_LIFE)
+        self.objects.signed("GET", &path.location(), &[], &[], URL_LIFE)
     }
 
     async fn write(&self, path: &ObjectPath, content: Vec<u8>) -> Result<(), Unavailable> {

@@ -142,6 +142,7 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
             "lambda": lambda,
             "image x86_64-linux": ["missing", push], "image aarch64-linux": ["optional", push],
             "nixpkgs p": ["missing", fetch],
+            "programs p": ["optional", format!("binplz pin programs p programs.sqlite --stack {name}")],
         })
     );
 
