@@ -146,7 +146,7 @@ pub fn a_program_is_served_by_its_own_name_and_says_of_which_package_it_is(at: &
 pub fn until_there_is_a_catalogue_names_are_attributes_and_every_answer_says_so(at: &impl Start) {
     // A set whose database of programs cannot be read to its end never gets one.
     let set = named_set();
-    let unreadable = "INSERT INTO Programs (name, system, package) VALUES (x'00', 'x86_64-linux', 'tree')";
+    let unreadable = "INSERT INTO Programs (name, system, package) VALUES (x'ff', 'x86_64-linux', 'tree')";
     let mut sqlite = Command::new("sqlite3");
     sqlite.arg("-bail").arg(set.path().join("programs.sqlite")).arg(unreadable);
     assert!(sqlite.status().expect("sqlite3").success());
