@@ -21,7 +21,11 @@ use binplz_core::{
         policy::{Names, Policy},
         protocol::{Nixpkgs, Outcome, Progress, Report, Stats, Upload},
     },
-    flow::{self, lease::job::Bearer},
+    flow::{
+        self,
+        lease::job::Bearer,
+        request::{outcome::RequestOutcome, program::request},
+    },
     has_ports,
     id::{
         key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, Sha256, System, Token},
@@ -36,12 +40,16 @@ use binplz_core::{
         artifact::{CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
         inventory::Inventory,
         narinfo::StoreDir,
+        stored::Method,
     },
     ports::{
         Bell, Cursor, Deployment, DownloadStats, HasCatalogues, Launcher, Ledger, NotCommitted, NotLaunched, Read,
         Scanned, Store, Unavailable, Unreadable, WaitLimiter, Watch,
     },
-    quota::limits::{Limits, Why},
+    quota::{
+        client::Asker,
+        limits::{Limits, Why},
+    },
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     telemetry::{About, Signal},
 };
@@ -611,6 +619,19 @@ impl World {
             programs: found,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }
+    }
+}
+
+/// The outcome of a request for a program, which starts its build.
+pub async fn ask(w: &World, path: &str) -> RequestOutcome {
+    request(w, &target(path), Method::Get, Some(&Asker::default())).await
+}
+
+/// The served row of a program that is there.
+pub async fn hit(w: &World, path: &str) -> Served {
+    match ask(w, path).await {
+        RequestOutcome::Hit { served, .. } => served,
+        other => panic!("{path}: {other:?}"),
     }
 }
 

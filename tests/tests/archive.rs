@@ -6,33 +6,18 @@ use binplz_core::{
     build::protocol::{Outcome, Report, Upload},
     flow::{
         lease::{job, settle::settle},
-        request::{denial::Denial, outcome::RequestOutcome, program::request},
+        request::{denial::Denial, outcome::RequestOutcome},
         schedule::dispatch::dispatch,
     },
     id::key::Sha256,
-    nixpkgs::served::{Served, ServedKey},
-    objects::{
-        artifact::{Archive, ObjectName},
-        stored::Method,
-    },
+    nixpkgs::served::ServedKey,
+    objects::artifact::{Archive, ObjectName},
     ports::{Deployment, HasStore, Read, Store},
-    quota::client::Asker,
     row::RowKey,
 };
-use binplz_tests::world::{World, target};
+use binplz_tests::world::{World, ask, hit, target};
 
 const ARCHIVE: &[u8] = b"\x1f\x8b an archive";
-
-async fn ask(w: &World, path: &str) -> RequestOutcome {
-    request(w, &target(path), Method::Get, Some(&Asker::default())).await
-}
-
-async fn hit(w: &World, path: &str) -> Served {
-    match ask(w, path).await {
-        RequestOutcome::Hit { served, .. } => served,
-        other => panic!("{path}: {other:?}"),
-    }
-}
 
 /// Builds `tree`, as a builder that makes archives, or one of an earlier version.
 async fn built(w: &World, archives: bool) {

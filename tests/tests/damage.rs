@@ -13,7 +13,7 @@ use binplz_core::{
         integrity,
         lease::{claim::claim, job::Bearer, settle::settle},
         operator::orders::{Act, Operator, Order},
-        request::{outcome::RequestOutcome, program::request},
+        request::outcome::RequestOutcome,
         schedule::{
             dispatch::dispatch,
             scrub::{self, verify},
@@ -24,27 +24,15 @@ use binplz_core::{
     nixpkgs::served::{Served, ServedKey},
     objects::{
         artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
-        stored::{Integrity, Method},
+        stored::Integrity,
     },
     ports::{Deployment, HasLedger, HasStore, Intake, Ledger, Read},
-    quota::client::Asker,
     row::{Row, RowKey, Swap},
 };
-use binplz_tests::world::{World, rev, target};
+use binplz_tests::world::{World, ask, hit, rev, target};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
-}
-
-async fn ask(w: &World, path: &str) -> RequestOutcome {
-    request(w, &target(path), Method::Get, Some(&Asker::default())).await
-}
-
-async fn hit(w: &World, path: &str) -> Served {
-    match ask(w, path).await {
-        RequestOutcome::Hit { served, .. } => served,
-        other => panic!("{path}: {other:?}"),
-    }
 }
 
 async fn pending(w: &World, path: &str) {

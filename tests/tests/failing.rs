@@ -18,22 +18,15 @@ use binplz_core::{
             settle::settle,
         },
         operator::orders::{Act, Operator, Order, Outcome as Carried},
-        request::{outcome::RequestOutcome, program::request, status::status},
+        request::{outcome::RequestOutcome, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::DrvHash,
-    objects::{
-        artifact::{Declared, ObjectName},
-        stored::Method,
-    },
+    objects::artifact::{Declared, ObjectName},
     ports::Deployment,
-    quota::{client::Asker, limits::Why},
+    quota::limits::Why,
 };
-use binplz_tests::world::{World, target};
-
-async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
-    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
-}
+use binplz_tests::world::{World, ask, target};
 
 async fn building(w: &Arc<World>, path: &str) {
     ask(w, path).await;

@@ -23,19 +23,13 @@ use binplz_core::{
             job::{self, Denied},
             settle::{settle, stopped},
         },
-        request::{outcome::RequestOutcome, program::request, status::status},
+        request::{outcome::RequestOutcome, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{key::System, money::Micros},
-    objects::stored::Method,
     ports::{Deployment, NotLaunched, Unavailable},
-    quota::client::Asker,
 };
-use binplz_tests::world::{World, rev, target};
-
-async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
-    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
-}
+use binplz_tests::world::{World, ask, rev, target};
 
 fn is_hit(reply: &RequestOutcome) -> bool {
     matches!(reply, RequestOutcome::Hit { .. })

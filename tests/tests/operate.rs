@@ -14,20 +14,15 @@ use binplz_core::{
             orders::{Act, Operator, Order, Outcome, Overview},
             stop,
         },
-        request::{outcome::RequestOutcome, program::request},
+        request::outcome::RequestOutcome,
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::{LeaseId, System},
-    objects::stored::Method,
     ports::{Deployment, HasLedger, Ledger, Read},
-    quota::{client::Asker, limits::Why},
+    quota::limits::Why,
     row::{Row, RowKey, Swap},
 };
-use binplz_tests::world::{World, target};
-
-async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
-    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
-}
+use binplz_tests::world::{World, ask, target};
 
 /// A build under way.
 async fn building(path: &str) -> (Arc<World>, LeaseId) {

@@ -17,15 +17,10 @@ use binplz_core::{
     nixpkgs::pins::{Change, PinRefusal, SETTLING, Source},
     objects::stored::Method,
     ports::{HasLedger, Ledger, Read},
-    quota::client::Asker,
     row::{RowKey, StatusIndex},
 };
-use binplz_tests::world::{PIN, World, rev, target};
+use binplz_tests::world::{PIN, World, ask, rev, target};
 use tokio::sync::oneshot;
-
-async fn ask(w: &World, path: &str) -> RequestOutcome {
-    request(w, &target(path), Method::Get, Some(&Asker::default())).await
-}
 
 /// Of which revision the program is that a request gets.
 async fn hit(w: &World, path: &str) -> Rev {

@@ -7,7 +7,7 @@ use binplz_core::{
     build::State,
     flow::{
         operator::pins,
-        request::{denial::Denial, outcome::RequestOutcome, package::package, program::request, status::status},
+        request::{denial::Denial, outcome::RequestOutcome, package::package, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::Attr,
@@ -15,16 +15,10 @@ use binplz_core::{
         pins::{Change, SETTLING},
         served::{Served, ServedKey},
     },
-    objects::stored::Method,
     ports::{Deployment, HasLedger, Ledger, Read},
-    quota::client::Asker,
     row::{Row, RowKey, Swap, Version},
 };
-use binplz_tests::world::{World, target};
-
-async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
-    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
-}
+use binplz_tests::world::{World, ask, target};
 
 fn tree() -> Attr {
     "tree".parse().expect("a name")

@@ -14,6 +14,7 @@ use binplz_core::{
     objects::{artifact::Verdict, narinfo::Content},
 };
 use binplz_nar::Packer;
+use memchr::memmem;
 use tar::{Builder, EntryType, Header};
 
 use crate::{
@@ -183,7 +184,7 @@ impl Share<'_> {
         loop {
             let read = file.read(&mut buffer[kept..])?;
             let length = kept + read;
-            if buffer[..length].windows(store.len()).any(|bytes| bytes == store) {
+            if memmem::find(&buffer[..length], &store).is_some() {
                 return Ok(false);
             }
             if read == 0 {

@@ -15,8 +15,8 @@ use binplz_core::{
     build::protocol::{
         Built, Checkpointed, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
     },
-    id::key::{Token, hex},
-    objects::narinfo::Content,
+    id::key::{self, Token, hex},
+    objects::{artifact::ObjectName, narinfo::Content},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -146,6 +146,15 @@ impl Lease {
     pub(crate) fn store(&self, weight: CallPriority, upload: &Upload, body: Body<'_>) -> Result<(), CallError> {
         let grants = self.grants(weight, std::slice::from_ref(upload))?;
         self.store_granted(weight, upload, grants.into_iter().next(), body)
+    }
+
+    /// Stores an object whose content is in memory.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn store_bytes(&self, weight: CallPriority, name: ObjectName, bytes: &[u8]) -> Result<(), CallError> {
+        let upload = Upload { name, size: bytes.len() as u64, sha256: key::Sha256::of(bytes) };
+        self.store(weight, &upload, Body::Bytes(bytes))
     }
 
     /// Stores one object for which there is an upload URL already.

@@ -11,17 +11,13 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::{LOG_SEGMENT_MAX, Upload},
-    id::{
-        key::{Sha256, Token},
-        text::clean_lines,
-    },
+    build::protocol::LOG_SEGMENT_MAX,
+    id::{key::Token, text::clean_lines},
     objects::{artifact::ObjectName, gzip},
 };
-use sha2::{Digest, Sha256 as Hasher};
 
 use crate::{
-    lease::{Body, CallError, CallPriority, Lease},
+    lease::{CallPriority, Lease},
     progress_channel::ProgressChannel,
     stop::lock,
 };
@@ -157,31 +153,15 @@ fn cut_segment(state: &mut State) -> Option<Vec<u8>> {
 pub(crate) fn ship(log: &Log, lease: &Lease, progress_channel: &ProgressChannel) -> (u32, Option<String>) {
     let (mut stored, mut whole) = (0, Vec::new());
     while let Some(segment) = log.next_segment(if stored == 0 { FIRST_AGE } else { SEGMENT_AGE }) {
-        if let Err(error) = store(lease, ObjectName::Log(stored + 1), &segment) {
+        if let Err(error) = lease.store_bytes(CallPriority::Final, ObjectName::Log(stored + 1), &segment) {
             return (stored, Some(format!("the log is not complete: {error}")));
         }
         whole.extend(gzip::member(&segment));
         stored += 1;
         progress_channel.update(|progress| progress.log_segments = stored);
     }
-    let packed = store(lease, ObjectName::WholeLog, &whole);
+    let packed = lease.store_bytes(CallPriority::Final, ObjectName::WholeLog, &whole);
     (stored, packed.err().map(|error| format!("the log stays in its segments: {error}")))
-}
-
-fn store(lease: &Lease, name: ObjectName, content: &[u8]) -> Result<(), CallError> {
-    let upload = Upload { name, size: content.len() as u64, sha256: sha256(content) };
-    lease.store(CallPriority::Final, &upload, Body::Bytes(content))
-}
-
-/// The sha256 of some bytes.
-pub(crate) fn sha256(bytes: &[u8]) -> Sha256 {
-    name_of(Hasher::new_with_prefix(bytes))
-}
-
-/// A hasher's result.
-pub(crate) fn name_of(hasher: Hasher) -> Sha256 {
-    let digits = binplz_core::id::key::hex(&hasher.finalize());
-    digits.parse().unwrap_or_else(|_| unreachable!("a sha256 is 64 hex digits"))
 }
 
 /// A line without terminal control codes, cut at [`LINE_MAX`].

@@ -26,7 +26,6 @@ use crate::{
     context::BuildContext,
     drv,
     lease::{Body, CallError, CallPriority},
-    log::sha256,
     scratch::Scratch,
 };
 
@@ -191,8 +190,7 @@ fn offer_one(context: &BuildContext, one: &ToOffer, most: u64, scratch: &Scratch
     let narinfo = Narinfo { path: one.path.clone(), packed, nar, references, deriver: Some(one.deriver.clone()) };
     let text = narinfo.text(&one.dir).into_bytes();
     let name = ObjectName::Narinfo(one.path.hash.clone());
-    let upload = Upload { name, size: text.len() as u64, sha256: sha256(&text) };
-    context.lease.store(CallPriority::Work, &upload, Body::Bytes(&text))?;
+    context.lease.store_bytes(CallPriority::Work, name, &text)?;
     Ok(size)
 }
 

@@ -22,7 +22,6 @@ use crate::{
     closure::{Closure, Way},
     elf,
     leftovers::Leftovers,
-    log::name_of,
     needs::{Subject, together},
     realise::Realised,
     wrapper::{self, Wrapper},
@@ -221,7 +220,13 @@ impl Inspector<'_> {
         }
         let needs = Subject { closure: self.closure, outputs: &self.outputs, file: path }.needs(&found);
         let leftovers = found.paths.into_iter().take(LEFTOVERS_MAX).collect();
-        Ok(Verdict::Static { sha256: name_of(hasher), size, leftovers, needs: Some(needs), unwrapped: false })
+        Ok(Verdict::Static {
+            sha256: <[u8; 32]>::from(hasher.finalize()).into(),
+            size,
+            leftovers,
+            needs: Some(needs),
+            unwrapped: false,
+        })
     }
 }
 

@@ -20,8 +20,8 @@ impl From<TooOld> for Ending {
     }
 }
 
-/// Asks Nix for its version, and fails if Nix is missing or too old for binplz.
-pub(crate) fn ask(nix: &Nix) -> Result<(), Ending> {
+/// Asks Nix for its version, and fails if Nix is missing or too old for binplz. Returns what Nix says.
+pub(crate) fn ask(nix: &Nix) -> Result<String, Ending> {
     ask_for(nix, RequiredNix::BY_BINPLZ)
 }
 
@@ -29,14 +29,16 @@ pub(crate) fn ask(nix: &Nix) -> Result<(), Ending> {
 pub(crate) fn ask_for_nixpkgs(nix: &Nix, set: &Path) -> Result<(), Ending> {
     match RequiredNix::by_nixpkgs(RequiredNix::FILES.iter().filter_map(|file| text_of(&set.join(file)))) {
         RequiredNix::BY_BINPLZ => Ok(()),
-        required => ask_for(nix, required),
+        required => ask_for(nix, required).map(drop),
     }
 }
 
-fn ask_for(nix: &Nix, required: RequiredNix) -> Result<(), Ending> {
+fn ask_for(nix: &Nix, required: RequiredNix) -> Result<String, Ending> {
     let asked = nix.ask("nix-store", &[OsStr::new("--version")]);
     let said = asked.map_err(|error| Ending::ours(format!("Nix is not installed (`nix-store`): {error}")))?;
-    Ok(required.check(&said.map_err(|error| Ending::ours(format!("Nix does not run: {error}")))?)?)
+    let said = said.map_err(|error| Ending::ours(format!("Nix does not run: {error}")))?;
+    required.check(&said)?;
+    Ok(said)
 }
 
 /// The beginning of a file of a nixpkgs, which may be anything else: a link, a pipe, no text.

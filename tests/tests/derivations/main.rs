@@ -17,31 +17,17 @@ use binplz_core::{
     },
     flow::{
         lease::{claim::claim, settle::settle},
-        request::{outcome::RequestOutcome, program::request},
+        request::outcome::RequestOutcome,
         schedule::dispatch::dispatch,
     },
     id::key::DrvHash,
-    nixpkgs::served::Served,
-    objects::{artifact::Declared, stored::Method},
+    objects::artifact::Declared,
     ports::Deployment,
-    quota::client::Asker,
 };
-use binplz_tests::world::{World, target};
+use binplz_tests::world::{World, ask, hit};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
-}
-
-async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
-    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
-}
-
-/// Asks for what is there.
-async fn hit(w: &Arc<World>, path: &str) -> Served {
-    match ask(w, path).await {
-        RequestOutcome::Hit { served, .. } => served,
-        other => panic!("{path}: {other:?}"),
-    }
 }
 
 /// Asked for, claimed and launched.

@@ -24,28 +24,20 @@ use binplz_core::{
         advance,
         lease::{claim::claim, job::Bearer, settle::settle},
         operator::gc::gc,
-        request::{outcome::RequestOutcome, program::request},
+        request::outcome::RequestOutcome,
         schedule::dispatch::dispatch,
     },
     gc::Report,
     id::key::{BuildKey, DrvHash, Product, Rev, System},
     nixpkgs::{pins::Change, served::Served},
-    objects::{
-        artifact::{AttemptPrefix, Declared, ObjectName},
-        stored::Method,
-    },
+    objects::artifact::{AttemptPrefix, Declared, ObjectName},
     ports::{Collect, Deployment, HasLedger, HasStore, Inspect, Intake, Ledger},
-    quota::client::Asker,
     row::{Row, RowKey},
 };
-use binplz_tests::world::{World, rev, target};
+use binplz_tests::world::{World, ask, rev};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
-}
-
-async fn ask(w: &World, path: &str) -> RequestOutcome {
-    request(w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// Asks for what is there, with all that a client would then fetch.

@@ -32,7 +32,7 @@ use binplz_core::{
             orders::{Operator, Order},
             pins,
         },
-        request::{log, outcome::RequestOutcome, program::request, status::status},
+        request::{log, outcome::RequestOutcome, status::status},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::{Attr, BuildKey, Product, System},
@@ -40,15 +40,13 @@ use binplz_core::{
     objects::{
         artifact::{Manifest, ObjectName, ObjectPath},
         narinfo::Content,
-        stored::Method,
     },
     ports::{Deployment, HasStore, Intake, Read},
-    quota::client::Asker,
     row::RowKey,
 };
 use binplz_tests::{
     random::Random,
-    world::{World, rev, target},
+    world::{World, ask, rev, target},
 };
 
 const X86: System = System::X86_64Linux;
@@ -57,10 +55,6 @@ const ARM: System = System::Aarch64Linux;
 /// A world whose names are those of a catalogue.
 fn world(names: Names) -> Arc<World> {
     World::naming(names, Policy { slots: 2, ..Policy::default() })
-}
-
-async fn ask(w: &Arc<World>, path: &str) -> RequestOutcome {
-    request(&**w, &target(path), Method::Get, Some(&Asker::default())).await
 }
 
 /// What an answer says in a terminal, with its status.

@@ -12,7 +12,7 @@ use binplz_catalogue::{Files, Record, part};
 use binplz_core::{
     build::{
         partial::{PART_MAX, PARTS_MAX},
-        protocol::{Checkpointed, Resume, Upload},
+        protocol::{Checkpointed, Resume},
     },
     id::key::Attr,
     objects::artifact::ObjectName,
@@ -21,8 +21,7 @@ use binplz_core::{
 use crate::{
     catalogue::Journal,
     context::{BuildContext, Ending},
-    lease::{Body, CallError, CallPriority},
-    log::sha256,
+    lease::{CallError, CallPriority},
 };
 
 /// The checkpoints of an attempt.
@@ -105,13 +104,13 @@ impl<'a> Checkpoints<'a> {
             if self.parts == PARTS_MAX {
                 return Err(CallError::Refused("a checkpoint has no more parts".to_owned()));
             }
-            self.put(priority, ObjectName::Checkpoint(self.parts + 1), part)?;
+            self.context.lease.store_bytes(priority, ObjectName::Checkpoint(self.parts + 1), part)?;
             self.parts += 1;
             self.unstored.pop_front();
         }
         if let Some(Files { lookup, details }) = top_level {
-            self.put(priority, ObjectName::PartialDetails, details)?;
-            self.put(priority, ObjectName::PartialLookup, lookup)?;
+            self.context.lease.store_bytes(priority, ObjectName::PartialDetails, details)?;
+            self.context.lease.store_bytes(priority, ObjectName::PartialLookup, lookup)?;
         }
         if self.parts > 0 {
             let stored = Checkpointed { parts: self.parts, top_level: top_level.is_some() };
@@ -119,11 +118,6 @@ impl<'a> Checkpoints<'a> {
         }
         self.stored = Instant::now();
         Ok(())
-    }
-
-    fn put(&self, priority: CallPriority, name: ObjectName, bytes: &[u8]) -> Result<(), CallError> {
-        let upload = Upload { name, size: bytes.len() as u64, sha256: sha256(bytes) };
-        self.context.lease.store(priority, &upload, Body::Bytes(bytes))
     }
 
     fn store_or_end(&mut self, top_level: Option<&Files>) -> Result<(), Ending> {

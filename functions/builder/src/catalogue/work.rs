@@ -1,11 +1,11 @@
 //! The catalogue as a job under a lease.
 
-use std::{ffi::OsStr, fs, num::NonZeroUsize, thread, time::Duration};
+use std::{fs, num::NonZeroUsize, thread, time::Duration};
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
-    build::protocol::{Database, Job, Looked, Nixpkgs, Phase, Upload},
-    id::key::Attr,
+    build::protocol::{Database, Job, Looked, Nixpkgs, Phase},
+    id::key::{Attr, Sha256},
     nixpkgs::pins::PROGRAMS_FILE,
     objects::artifact::{Manifest, ObjectName},
 };
@@ -20,8 +20,7 @@ use crate::{
     },
     context::{BuildContext, Ending},
     evaluate::DESCRIBE,
-    lease::{Body, CallPriority},
-    log::sha256,
+    lease::CallPriority,
     machine, nixpkgs, version,
 };
 
@@ -53,16 +52,15 @@ fn built(context: &BuildContext) -> Result<Vec<(Attr, Manifest)>, Ending> {
 
 /// A hash of all that a record depends on. Another Nix, other limits or another version of this program may evaluate an
 /// attribute to another one, so that a checkpoint of it is not used.
-fn basis(context: &BuildContext, job: &Job) -> Result<String, Ending> {
-    let version = context.nix.ask("nix-store", &[OsStr::new("--version")]).map_err(Ending::ours)?;
+fn basis(nix_version: &str, job: &Job) -> String {
     let nixpkgs = match &job.nixpkgs {
         Nixpkgs::Path(place) | Nixpkgs::Tarball { nar_hash: Some(place), .. } => place,
         Nixpkgs::Tarball { url, nar_hash: None } => url,
     };
     let limits = (job.limits.attribute_seconds, job.limits.attribute_bytes);
     let program = (env!("CARGO_PKG_VERSION"), CATALOGUE, DESCRIBE, ENTER);
-    let all = serde_json::json!((program, version.map_err(Ending::ours)?, &job.key, nixpkgs, limits));
-    Ok(sha256(all.to_string().as_bytes()).to_string())
+    let all = serde_json::json!((program, nix_version, &job.key, nixpkgs, limits));
+    Sha256::of(all.to_string().as_bytes()).to_string()
 }
 
 /// Makes the catalogue, and stores its files.
@@ -70,10 +68,10 @@ pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending>
     // Applies to this thread and the threads and processes that it starts, not to the heartbeat's thread.
     nice(NICE).map_err(std::io::Error::from)?;
     context.progress_channel.update(|progress| progress.phase = Phase::Evaluating);
-    version::ask(&context.nix)?;
+    let nix_version = version::ask(&context.nix)?;
     let interval = Duration::from_secs(job.limits.checkpoint_seconds);
     // First, since its URLs do not last.
-    let (mut checkpoints, known) = Checkpoints::resume(context, &job.resume, basis(context, job)?, interval)?;
+    let (mut checkpoints, known) = Checkpoints::resume(context, &job.resume, basis(&nix_version, job), interval)?;
     let nixpkgs = nixpkgs::directory(context, &job.nixpkgs)?;
     let added = tempfile::NamedTempFile::new()?;
     let database = match &job.programs {
@@ -105,8 +103,7 @@ pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending>
 
     context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Uploading, None));
     for (name, bytes) in [(ObjectName::Details, &files.details), (ObjectName::Lookup, &files.lookup)] {
-        let upload = Upload { name, size: bytes.len() as u64, sha256: sha256(bytes) };
-        context.lease.store(CallPriority::Work, &upload, Body::Bytes(bytes))?;
+        context.lease.store_bytes(CallPriority::Work, name, bytes)?;
     }
     let lookup = Lookup::open(files.lookup).map_err(Ending::ours)?;
     let lost = lookup.lost().count();

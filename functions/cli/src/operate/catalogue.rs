@@ -48,7 +48,7 @@ fn told(Summary { pin, nixpkgs, system, attributes, refused, lost, errors }: &Su
     );
     for LossGroup { error, count, examples } in errors.iter().filter(|_| list) {
         let examples = examples.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let more = if *count > 3 { ", …" } else { "" };
+        let more = if *count > examples.len() { ", …" } else { "" };
         // Writing to a string does not fail.
         let _ = writeln!(text, "{count:>7}  {error}\n         {examples}{more}");
     }

@@ -136,7 +136,10 @@ impl Need {
             Need::Program { .. } => format!("it runs programs that are not included ({place})"),
             Need::Variable { .. } => "its wrapper is not included".to_owned(),
         };
-        self.remedy().map_or(sentence.clone(), |remedy| format!("{sentence}: set {remedy}"))
+        match self.remedy() {
+            Some(remedy) => format!("{sentence}: set {remedy}"),
+            None => sentence,
+        }
     }
 }
 

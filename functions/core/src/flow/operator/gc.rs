@@ -18,10 +18,7 @@ use crate::{
     flow::{Tries, change_limits, load_limits, operator::pins},
     gc::{self, Census, Fate, Found, Report, Rule, Verdict},
     id::key::Sha256,
-    objects::{
-        artifact::AttemptPrefix,
-        stored::{Held, HeldBlob},
-    },
+    objects::stored::{Held, HeldBlob},
     ports::{Collect, Deployment, HasLedger, HasStore, Ledger, NotCommitted, Read, Unavailable},
     row::{Row, RowKey, Swap, Trash, Unreferenced, Version},
     telemetry::{About, Signal},
@@ -143,7 +140,10 @@ async fn clear_homes<D: HasLedger + HasStore<Store: Collect>>(
         let page = d.store().prefixes(after.as_ref(), PAGE).await?;
         for some in page.chunks(AT_ONCE) {
             if !report.rehearsal {
-                try_join_all(some.iter().map(|held| clear(d, &held.prefix, found.fate(&held.prefix)))).await?;
+                let clears = some
+                    .iter()
+                    .map(|held| clear(d, Unreferenced::Attempt(held.prefix.clone()), found.fate(&held.prefix)));
+                try_join_all(clears).await?;
             }
             for held in some {
                 let fate = found.fate(&held.prefix);
@@ -169,20 +169,26 @@ async fn clear_homes<D: HasLedger + HasStore<Store: Collect>>(
     Ok(referenced)
 }
 
+/// Brings the trash row of something up to its fate, and deletes its objects if their time is over.
 async fn clear<D: HasLedger + HasStore<Store: Collect>>(
     d: &D,
-    prefix: &AttemptPrefix,
+    what: Unreferenced,
     fate: Fate,
 ) -> Result<(), Unavailable> {
-    let trash = Unreferenced::Attempt(prefix.clone());
-    match fate {
-        Fate::Needed(None) | Fate::Waits(_) => {}
-        Fate::Needed(Some(version)) => drop(remove(d, &RowKey::Trash(trash), version).await?),
-        Fate::Unneeded => drop(put_trash(d, trash, Version(0)).await?),
-        Fate::Over(version) => {
-            d.store().remove_prefix(prefix).await?;
+    match (fate, what) {
+        (Fate::Needed(None) | Fate::Waits(_), _) => {}
+        (Fate::Needed(Some(version)), what) => drop(remove(d, &RowKey::Trash(what), version).await?),
+        (Fate::Unneeded, what) => drop(put_trash(d, what, Version(0)).await?),
+        (Fate::Over(version), Unreferenced::Attempt(prefix)) => {
+            d.store().remove_prefix(&prefix).await?;
             d.ledger().remove_progress(&prefix.lease).await?;
-            remove(d, &RowKey::Trash(trash), version).await?;
+            remove(d, &RowKey::Trash(Unreferenced::Attempt(prefix)), version).await?;
+        }
+        // The row stays: it keeps new references away until this deletion is certainly over.
+        (Fate::Over(version), Unreferenced::Blob(sha256)) => {
+            if put_trash(d, Unreferenced::Blob(sha256.clone()), version).await? {
+                d.store().remove_blob(&sha256).await?;
+            }
         }
     }
     Ok(())
@@ -201,7 +207,8 @@ async fn clear_blobs<D: HasLedger + HasStore<Store: Collect>>(
         let page = d.store().blobs(after.as_ref(), PAGE).await?;
         for some in page.chunks(AT_ONCE) {
             if !report.rehearsal {
-                try_join_all(some.iter().map(|blob| clear_blob(d, &blob.sha256, fate(blob)))).await?;
+                let clears = some.iter().map(|blob| clear(d, Unreferenced::Blob(blob.sha256.clone()), fate(blob)));
+                try_join_all(clears).await?;
             }
             for blob in some {
                 let mut waits = |until| {
@@ -225,26 +232,6 @@ async fn clear_blobs<D: HasLedger + HasStore<Store: Collect>>(
     for (sha256, version) in found.gone_blobs(&there) {
         if !report.rehearsal {
             remove(d, &RowKey::Trash(Unreferenced::Blob(sha256)), version).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn clear_blob<D: HasLedger + HasStore<Store: Collect>>(
-    d: &D,
-    sha256: &Sha256,
-    fate: Fate,
-) -> Result<(), Unavailable> {
-    let trash = Unreferenced::Blob(sha256.clone());
-    match fate {
-        Fate::Needed(None) | Fate::Waits(_) => {}
-        Fate::Needed(Some(version)) => drop(remove(d, &RowKey::Trash(trash), version).await?),
-        Fate::Unneeded => drop(put_trash(d, trash, Version(0)).await?),
-        // The row stays: it keeps new references away until this deletion is certainly over.
-        Fate::Over(version) => {
-            if put_trash(d, trash, version).await? {
-                d.store().remove_blob(sha256).await?;
-            }
         }
     }
     Ok(())

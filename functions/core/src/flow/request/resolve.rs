@@ -208,9 +208,8 @@ async fn yielding<D: HasLedger>(
             continue;
         }
         let Some(same) = program_of(other.clone(), wanted) else { continue };
-        if let Resolution::Found { attr, main, drv, .. } = catalogue.resolve(&same, found.system) {
-            let others = first.others[at + 1..].to_vec();
-            return Ok(Candidate { attr, known: drv.map(|drv| KnownDerivation { drv, main }), others });
+        if let Ok(candidate) = by_resolution(catalogue.resolve(&same, found.system), &same) {
+            return Ok(Candidate { others: first.others[at + 1..].to_vec(), ..candidate });
         }
     }
     Ok(Candidate { others: Vec::new(), ..first })
