@@ -36,17 +36,21 @@ fn tree(package: &str, depth: &str) -> BTreeSet<String> {
 }
 
 fn tree_with(arguments: &[&str], package: &str) -> BTreeSet<String> {
+    let text = cargo_tree(&[&["--edges", "normal,build", "--format", "{p}"], arguments].concat());
+    let names = text.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty());
+    names.filter(|name| *name != package).map(str::to_owned).collect()
+}
+
+fn cargo_tree(arguments: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let out = Command::new(cargo)
-        .args(["tree", "--offline", "--locked", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
+        .args(["tree", "--offline", "--locked", "--prefix", "none"])
         .args(arguments)
         .current_dir(root())
         .output()
         .expect("cargo tree runs");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let text = String::from_utf8(out.stdout).expect("cargo tree prints text");
-    let names = text.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty());
-    names.filter(|name| *name != package).map(str::to_owned).collect()
+    String::from_utf8(out.stdout).expect("cargo tree prints text")
 }
 
 fn ours(package: &str) -> Vec<String> {
@@ -69,6 +73,24 @@ fn arrows_between_our_crates_run_one_way() {
     ] {
         assert_eq!(ours(package), may, "what {package} depends on");
     }
+}
+
+#[test]
+fn programs_and_tests_share_their_compiled_dependencies() {
+    let features = |edges| {
+        let text = cargo_tree(&["--workspace", "--edges", edges, "--format", "{p} {f}"]);
+        text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect::<BTreeSet<_>>()
+    };
+    // A crate that tests alone depend on is compiled once. One with more features for tests is compiled twice, and so is
+    // all that depends on it.
+    let programs = features("normal,build");
+    let name = |line: &String| line.split(' ').next().map(str::to_owned);
+    let shared: BTreeSet<_> = programs.iter().filter_map(name).collect();
+    let twice: Vec<_> = features("normal,build,dev")
+        .into_iter()
+        .filter(|line| !programs.contains(line) && name(line).is_some_and(|name| shared.contains(&name)))
+        .collect();
+    assert!(twice.is_empty(), "compiled once more for tests (see tests/Cargo.toml): {twice:#?}");
 }
 
 #[test]
