@@ -47,8 +47,8 @@ fn told(Summary { pin, nixpkgs, system, attributes, refused, lost, errors }: &Su
         errors.len()
     );
     for LossGroup { error, count, examples } in errors.iter().filter(|_| list) {
-        let examples = examples.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let more = if *count > examples.len() { ", …" } else { "" };
+        let examples = examples.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         // Writing to a string does not fail.
         let _ = writeln!(text, "{count:>7}  {error}\n         {examples}{more}");
     }
