@@ -65,11 +65,12 @@ pub trait Running: Deref<Target = Site> {
 }
 
 /// What the suite's services allow, unless a promise says otherwise: quick to try again, and without a catalogue, so that what is
-/// promised of builds does not depend on when that is made.
+/// promised of builds does not depend on when that is made. A lease outlives every pause that a loaded machine makes: a
+/// builder that dies is the subject of other tests.
 pub fn quick() -> Policy {
     Policy {
         names: Names::Attributes,
-        lease: Duration::from_secs(30),
+        lease: Duration::from_secs(600),
         first_delay: Duration::from_secs(1),
         slots: 4,
         ..Policy::default()

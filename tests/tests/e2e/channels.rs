@@ -98,7 +98,7 @@ fn pins(server: &Server) -> Value {
 fn a_channels_release_is_a_pin_whose_programs_are_known_by_their_own_names() {
     let (set, dir) = (named_set(), tempfile::tempdir().expect("a directory"));
     let channels = Channels::with(set.path());
-    let server = Server::start(&demo_set(), &dir.path().join("data"), &["--names", "known", "--lease", "30"]);
+    let server = Server::start(&demo_set(), &dir.path().join("data"), &["--names", "known"]);
     let listed = told(&server, &["add", "nixos-26.05", "--channel", "--channels", &channels.url]);
     assert!(listed.contains(&format!("nixos-26.05  {REV}")), "{listed}");
     // The demo set has no database, and the release has one.
@@ -146,7 +146,7 @@ fn catalogued_of(server: &Server, pin: &str) {
 #[test]
 fn a_database_of_programs_is_added_to_a_pin_whose_catalogue_is_then_made_again() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Server::start(&demo_set(), &dir.path().join("data"), &["--names", "known", "--lease", "30"]);
+    let server = Server::start(&demo_set(), &dir.path().join("data"), &["--names", "known"]);
     catalogued(&server);
     assert_eq!(server.get("/treefrog").status, 404);
     let file = dir.path().join("programs.sqlite");

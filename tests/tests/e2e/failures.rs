@@ -11,7 +11,7 @@ use binplz_tests::{
 #[test]
 fn a_thousand_requests_for_what_has_failed_for_good_start_no_builder_and_write_nothing() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), &dir.path().join("data"), &["--lease", "30"]);
+    let server = Server::start(&demo_set(), &dir.path().join("data"), &[]);
     for target in ["failing.compileError", "failing.dependencyFails"] {
         assert_eq!(server.settled(target).status, 422);
         wait_for("its builder's end", || children(server.pid()).is_empty().then_some(()));

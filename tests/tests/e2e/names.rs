@@ -49,7 +49,7 @@ fn ten_thousand_names_that_nobody_has_and_a_thousand_near_misses_start_no_builde
 fn the_programs_of_what_was_built_are_known_by_their_own_names_when_the_next_catalogue_is_made() {
     let (set, next) = (fresh_set(""), fresh_set(""));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(set.path(), &dir.path().join("data"), &["--names", "known", "--lease", "30"]);
+    let server = Server::start(set.path(), &dir.path().join("data"), &["--names", "known"]);
     catalogued(&server);
     // It is unknown: this set has no database of programs.
     assert_eq!(server.get("/sponge").status, 404);
@@ -66,7 +66,7 @@ fn the_programs_of_what_was_built_are_known_by_their_own_names_when_the_next_cat
 fn a_set_that_does_its_worst_gets_a_catalogue_of_the_rest_from_a_builder_and_its_log_names_what_is_lost() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let set = repository().join("functions/builder/tests/hostile");
-    let limits = ["--names=known", "--attribute-time=1", "--attribute-memory=1073741824", "--lease=30"];
+    let limits = ["--names=known", "--attribute-time=1", "--attribute-memory=1073741824"];
     let server = Server::start(&set, &dir.path().join("data"), &limits);
     catalogued(&server);
     for (name, package) in [("a0000", "a0000"), ("p999", "a0999"), ("inner", "sets.inner")] {
