@@ -25,8 +25,6 @@ const PERMANENT: &[(&str, u16, &str, &str)] = &[
     ("dependencyFails", 422, "build-failed", "compileError"),
     ("hashMismatch", 422, "hash-mismatch", "hash mismatch"),
     ("noOutput", 422, "no-output", "failed to produce output"),
-    ("hangs", 422, "timed-out", "exceeded its time limit"),
-    ("silent", 422, "silent", "printed nothing"),
     ("endlessLog", 422, "log-too-long", "log exceeded its size limit"),
     ("tooLarge", 422, "too-large", "larger than this service stores"),
     ("dynamic", 422, "not-static", "`dynamic` is dynamically linked"),
@@ -38,6 +36,10 @@ const PERMANENT: &[(&str, u16, &str, &str)] = &[
     ("noProgram", 422, "no-program", "the program is missing"),
 ];
 
+/// The same of a build that only a time limit ends.
+const ENDLESS: &[(&str, u16, &str, &str)] =
+    &[("hangs", 422, "timed-out", "exceeded its time limit"), ("silent", 422, "silent", "printed nothing")];
+
 const TRANSIENT: &[(&str, &str, &str)] = &[
     ("memoryExhausted", "out-of-memory", "ran out of memory"),
     ("killed", "out-of-memory", "ran out of memory"),
@@ -45,19 +47,27 @@ const TRANSIENT: &[(&str, &str, &str)] = &[
     ("sourceGone", "source-unavailable", "could not be downloaded"),
 ];
 
-/// Quick to time out, and not patient with failures.
+/// Not patient with failures.
 fn strict() -> Policy {
-    let job =
-        JobLimits { seconds: 25, silent_seconds: 10, log_bytes: 300_000, program_bytes: 8_000_000, ..quick().job };
+    let job = JobLimits { log_bytes: 300_000, program_bytes: 8_000_000, ..quick().job };
     Policy { attempts: 2, cool_down: Duration::from_secs(3600), job, ..quick() }
 }
 
 pub fn a_permanent_failure_is_told_with_its_reason_and_never_tried_again(at: &impl Start) {
-    let site = at.start(&demo_set(), &strict());
-    for (name, ..) in PERMANENT {
+    are_told_and_never_tried_again(&at.start(&demo_set(), &strict()), PERMANENT);
+}
+
+/// Apart from the others, which take long on a loaded machine.
+pub fn a_build_that_would_never_end_is_ended_and_told_with_its_reason(at: &impl Start) {
+    let job = JobLimits { seconds: 25, silent_seconds: 10, ..strict().job };
+    are_told_and_never_tried_again(&at.start(&demo_set(), &Policy { job, ..strict() }), ENDLESS);
+}
+
+fn are_told_and_never_tried_again(site: &impl Running, failures: &[(&str, u16, &str, &str)]) {
+    for (name, ..) in failures {
         assert_eq!(site.get(&format!("/failing.{name}")).status, 202, "{name}");
     }
-    for (name, status, kind, reason) in PERMANENT {
+    for (name, status, kind, reason) in failures {
         let target = format!("failing.{name}");
         let settled = site.settled(&target);
         assert_eq!(settled.status, *status, "{name}: {}", settled.text());

@@ -112,6 +112,7 @@ macro_rules! answer_promises {
         // No package, no program: 404. No build here, not static, failed: 422. A failure that passes: 503.
         $each! { failing:
             a_permanent_failure_is_told_with_its_reason_and_never_tried_again,
+            a_build_that_would_never_end_is_ended_and_told_with_its_reason,
             a_package_whose_main_program_is_missing_names_those_it_has,
             a_program_beside_a_script_is_served_and_the_script_is_not,
             a_passing_failure_is_tried_again_by_itself_then_cools_down,
