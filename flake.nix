@@ -1,5 +1,6 @@
-# For people with Nix: the programs, the builder's image and a shell to work in.
+# For people with Nix: the programs, the builder's image, a NixOS module and a shell to work in.
 #
+#   nix run github:OWNER/binplz -- serve
 #   nix build .#image && skopeo copy docker-archive:result docker://REPOSITORY:x86_64     (or :arm64)
 {
   description = "curl a program by name: built by Nix on demand, served as one static binary";
@@ -17,6 +18,8 @@
       programs = pkgs: pname: names: pkgs.rustPlatform.buildRustPackage {
         inherit pname;
         inherit (workspace.package) version;
+        # With the commit, as scripts/version has it.
+        env.BINPLZ_VERSION = "${workspace.package.version}+${self.shortRev or "changed"}";
         src = pkgs.lib.fileset.toSource {
           root = ./.;
           fileset = pkgs.lib.fileset.unions [ ./Cargo.toml ./Cargo.lock ./functions ./tests ./infra/pins.json ./infra/popular.txt ./infra/prices.json ./infra/seed.txt ];
@@ -41,6 +44,24 @@
         binplz-builder = programs pkgs "binplz-builder" [ "binplz-builder" ];
         image = import ./infra/image { inherit pkgs binplz-builder; };
       });
+
+      # `binplz` has no other program to run.
+      apps = each (pkgs: rec {
+        default = binplz;
+        binplz = { type = "app"; program = "${self.packages.${pkgs.stdenv.hostPlatform.system}.binplz}/bin/binplz"; };
+      });
+
+      # That the programs build, start, and name the version that they are of.
+      checks = each (pkgs: let inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) binplz image; in {
+        inherit binplz image;
+        version = pkgs.runCommand "binplz-version" { } ''
+          ${binplz}/bin/binplz --version | tee $out
+          ${binplz}/bin/binplz-builder --version | tee -a $out
+          [ "$(grep -c ' ${workspace.package.version}+' $out)" = 2 ]
+        '';
+      });
+
+      nixosModules.default = import ./infra/nix/module.nix self;
 
       devShells = each (pkgs: {
         default = pkgs.mkShell {

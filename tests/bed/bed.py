@@ -15,6 +15,7 @@ from importlib.metadata import version
 import faults
 import mends
 import network
+import second_opinion
 from scenario import Scenarios
 
 MINISTACK = "1.5.33"
@@ -67,6 +68,8 @@ def main():
     mends.mend_s3(s3)
     mends.mend_cloudwatch(cloudwatch_logs, cloudwatch)
     mends.mend_ecr(ecr)
+    calls = second_opinion.Record()
+    second_opinion.install(iam_evaluator, mends.mend, calls)
     mends.mend_iam(iam_actions, iam_evaluator, ecs)
     network.mend_s3_context(iam_actions, ecs, ec2)
     mends.mend_http_api(provisioners, lambda_svc, responses, apis)
@@ -97,6 +100,8 @@ def main():
     asyncio.run(serve(front, config, shutdown_trigger=until_stdin_ends))
     if podman:
         podman.end()
+    if "BINPLZ_BED_CALLS" in os.environ:
+        calls.write(os.environ["BINPLZ_BED_CALLS"])
     # Threads that watch tasks do not end by themselves.
     sys.stdout.flush()
     os._exit(0)

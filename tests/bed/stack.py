@@ -70,7 +70,7 @@ def function_zip(program, version):
 def package(s3, version):
     """The template with its functions' code in a bucket: what `sam package` makes of it. Gives its URL."""
     s3.create_bucket(Bucket=DEPLOYS)
-    template = (ROOT / "template.yaml").read_text()
+    template = (ROOT / "template.yaml").read_text().replace("Architectures: [arm64]", f"Architectures: [{architecture()}]", 1)
     for name in FUNCTIONS:
         program = ROOT / "target" / "debug" / f"binplz-{name}"
         about = program.stat()
@@ -155,7 +155,7 @@ def equip(name, trees, image):
 
 def deploy(name, sets, environment, parameters, image, version):
     served, trees = pins(sets)
-    defaults = {"FirstPins": served, "System": f"{os.uname().machine}-linux", "FunctionArchitecture": architecture()}
+    defaults = {"FirstPins": served, "System": f"{os.uname().machine}-linux"}
     create_or_update(client("cloudformation"), name, package(client("s3"), version), {**defaults, **parameters})
     outputs, made = equip(name, trees, image), resources(name)
     functions = {short: made[logical] for short, logical in FUNCTIONS.items() if logical in made}

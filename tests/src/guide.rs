@@ -24,6 +24,52 @@ pub const SIZES: [(&str, &str); 3] =
     [("small", "2048/4096/50"), ("medium", "4096/8192/50"), ("large", "8192/16384/50")];
 /// How long tasks run: a small program whose toolchain is there; a large one; as long as one may, which is what is reserved for each.
 const TIMES: [(&str, u64); 3] = [("3 minutes", 180), ("20 minutes", 1200), ("2 hours", 7200)];
+/// Where each kind of resource of the template is paid, or why it is free.
+pub const RESOURCES: &[(&str, &[&str])] = &[
+    ("HTTP API", &["ApiGatewayV2::Api", "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage"]),
+    (
+        "the function, by requests and by time; polling the queue; the minute's sweep; the day's collection",
+        &["Serverless::Function"],
+    ),
+    ("one read of a row; storage; a build's rows", &["DynamoDB::Table"]),
+    ("S3, by requests; storage", &["S3::Bucket"]),
+    ("polling the queue; messages of the dead letter queue are few, and are not polled", &["SQS::Queue"]),
+    ("the function's line; the access log; the lines of a build", &["Logs::LogGroup"]),
+    ("alarms", &["CloudWatch::Alarm"]),
+    ("a dashboard", &["CloudWatch::Dashboard"]),
+    ("the signing key of the builders' cache; a secret, with a domain", &["SecretsManager::Secret"]),
+    ("the image", &["ECR::Repository"]),
+    ("CloudFront, by requests; its egress", &["CloudFront::Distribution"]),
+    ("CloudFront's functions", &["CloudFront::Function"]),
+    ("builds, by their tasks", &["ECS::Cluster", "ECS::TaskDefinition"]),
+    ("free: an alarm's mail costs 0.00002 dollars", &["SNS::Topic", "SNS::Subscription"]),
+    ("free: a certificate for CloudFront", &["CertificateManager::Certificate"]),
+    ("free: an alias of CloudFront. The zone is the domain's", &["Route53::RecordSet"]),
+    (
+        "free: settings of something that is paid elsewhere",
+        &[
+            "CloudFront::CachePolicy",
+            "CloudFront::OriginAccessControl",
+            "IAM::Role",
+            "Lambda::Permission",
+            "S3::BucketPolicy",
+        ],
+    ),
+    (
+        "free: a network without NAT. Endpoints of the kind Gateway cost nothing, and a builder's public address is part of its task",
+        &[
+            "EC2::InternetGateway",
+            "EC2::Route",
+            "EC2::RouteTable",
+            "EC2::SecurityGroup",
+            "EC2::Subnet",
+            "EC2::SubnetRouteTableAssociation",
+            "EC2::VPC",
+            "EC2::VPCEndpoint",
+            "EC2::VPCGatewayAttachment",
+        ],
+    ),
+];
 /// The attributes of a catalogue as large as that of today's Nixpkgs, which no trial has measured here: those of
 /// `scripts/bench catalogue`.
 const TODAYS_ATTRIBUTES: u64 = 120_000;
@@ -65,6 +111,9 @@ pub fn tables(prices: &PriceList) -> String {
     let number =
         |assumed: &cost::Assumed| vec![thousands(assumed.number), assumed.what.to_owned(), assumed.why.to_owned()];
     text.push_str(&table(&["assumption", "unit", "reason"], cost::ASSUMED.iter().map(number).collect()));
+    text.push('\n');
+    let resources = RESOURCES.iter().map(|(line, types)| vec![(*line).to_owned(), types.join(", ")]).collect();
+    text.push_str(&table(&["paid in the line, or free because", "resources"], resources));
     text
 }
 
@@ -118,9 +167,10 @@ fn hits(prices: &PriceList) -> Vec<Vec<String>> {
     // The CDN's has all that the other one has, and more.
     let mut rows: Vec<_> =
         bills[1].iter().map(|item| row(item.what, bills.each_ref().map(|bill| of(bill, item.what)))).collect();
-    rows.push(row("**total**", bills.each_ref().map(|bill| cost::sum(bill))));
-    let redirects = format!("plus the redirects' bytes, {} each", bytes(cost::REDIRECT_BYTES.number));
-    rows.push(row(redirects, ways.map(|way| cost::egress(prices, way, COUNT, 0))));
+    let redirects = ways.map(|way| cost::egress(prices, way, COUNT, 0));
+    rows.push(row(format!("the redirects' bytes, {} each", bytes(cost::REDIRECT_BYTES.number)), redirects));
+    rows.push(row("**total**", [0, 1].map(|way| cost::sum(&bills[way]) + redirects[way])));
+    rows.push(row("plus the access log, with `LogRequests`", ways.map(|_| cost::access_log(prices, COUNT))));
     let programs = format!("plus the programs' bytes, {} each", bytes(cost::PROGRAM_BYTES.number));
     rows.push(row(programs, ways.map(|way| cost::egress(prices, way, 0, COUNT * cost::PROGRAM_BYTES.number))));
     rows
@@ -161,7 +211,7 @@ fn standing(prices: &PriceList) -> Vec<Vec<String>> {
     let items = cost::standing(prices);
     let mut rows: Vec<_> = items.iter().map(|item| row(item.what, [item.dollars])).collect();
     rows.push(row("**total**", [cost::sum(&items)]));
-    rows.push(row("plus a secret, with a domain", [prices.secrets.of(1)]));
+    rows.extend(cost::optional(prices).iter().map(|item| row(item.what, [item.dollars])));
     rows
 }
 

@@ -1,5 +1,7 @@
 //! What the operator's guide says that things cost is what the price file says; and what the model counts is what there is.
 
+use std::collections::BTreeSet;
+
 use binplz_aws::{log, metrics::Metric};
 use binplz_core::{
     answer::{
@@ -54,6 +56,30 @@ fn a_guide_that_was_changed_by_hand_or_has_lost_its_tables_is_found_out() {
     assert!(!guide::is_of("", &prices));
 }
 
+/// The type of each resource of the template, without `AWS::`, and its position there.
+fn resources() -> Vec<(&'static str, usize)> {
+    let types = TEMPLATE.match_indices("Type: AWS::");
+    types.map(|(at, _)| (TEMPLATE[at + "Type: AWS::".len()..].split([',', '\n']).next().expect("a type"), at)).collect()
+}
+
+#[test]
+fn each_resource_of_the_template_has_a_line_in_the_tables_or_a_reason_why_it_is_free() {
+    let of_template: BTreeSet<_> = resources().into_iter().map(|(name, _)| name).collect();
+    let of_tables: Vec<_> = guide::RESOURCES.iter().flat_map(|(_, types)| *types).copied().collect();
+    assert_eq!(of_tables.len(), of_tables.iter().collect::<BTreeSet<_>>().len(), "a type in two lines");
+    assert_eq!(of_template, of_tables.into_iter().collect(), "change RESOURCES in tests/src/guide.rs");
+}
+
+#[test]
+fn a_stack_at_rest_costs_less_than_two_dollars_and_a_million_hits_little_more_than_their_requests() {
+    let prices = PriceList::known().expect("the price file");
+    assert!(cost::sum(&cost::standing(&prices)) < "2".parse().expect("an amount"));
+    // 1.67 dollars are one request to each service. The rest is the log line and the redirect.
+    let hits = cost::hits(&prices, cost::Way::Store, 1_000_000);
+    let redirects = cost::egress(&prices, cost::Way::Store, 1_000_000, 0);
+    assert!(cost::sum(&hits) + redirects <= "2.10".parse().expect("an amount"));
+}
+
 #[test]
 fn what_is_counted_by_the_piece_is_what_the_template_and_the_code_have() {
     let says = |assumed: Assumed, there: usize| {
@@ -63,15 +89,28 @@ fn what_is_counted_by_the_piece_is_what_the_template_and_the_code_have() {
             assumed.what
         );
     };
-    says(cost::METRICS, Metric::ALL.len());
-    says(cost::ALARMS, TEMPLATE.matches("Type: AWS::CloudWatch::Alarm\n").count());
+    says(cost::METRICS, Metric::ALL.into_iter().filter(|metric| metric.is_usual()).count());
+    let of_type = |name: &str| resources().iter().filter(|resource| resource.0 == name).count();
+    // One of them is there with a ceiling for downloads only. None is of an expression, which would cost as one for each metric.
+    says(cost::ALARMS, of_type("CloudWatch::Alarm") - 1);
+    assert!(TEMPLATE.contains("  EgressAlarm:\n    Type: AWS::CloudWatch::Alarm\n    Condition: HasEgressCeiling\n"));
+    assert!(!TEMPLATE.contains("Expression:"));
+    // Half a million polls for each queue that a function reads.
+    says(cost::POLLS, 648_000 * TEMPLATE.matches("Type: SQS\n").count());
+    assert_eq!((of_type("SecretsManager::Secret"), of_type("CloudWatch::Dashboard")), (2, 1));
+    for dear in ["CacheSecret:", "OriginSecret:", "Dashboard:"] {
+        let (_, resource) = TEMPLATE.split_once(&format!("\n  {dear}\n")).expect("a resource");
+        assert!(resource.lines().nth(1).expect("a line").starts_with("    Condition: "), "{dear}");
+    }
     let default = |parameter: &str| {
-        let rest = TEMPLATE.split_once(&format!("\n  {parameter}:\n")).expect("a parameter").1;
+        let rest = TEMPLATE.split_once(&format!("\n  {parameter}: {{")).expect("a parameter").1;
         let default = rest.split_once("Default: ").expect("a default").1;
-        default.lines().next().expect("a value").parse::<usize>().expect("a number")
+        default.split(',').next().expect("a value").parse::<usize>().expect("a number")
     };
     says(cost::BUDGET_DOLLARS, default("BudgetDollars"));
-    assert!(TEMPLATE.contains(&format!("MemorySize: {}\n", cost::FUNCTION_MEGABYTES.number)));
+    for memory in [cost::FUNCTION_MEGABYTES, cost::COLLECTOR_MEGABYTES, cost::PROMOTER_MEGABYTES] {
+        assert!(TEMPLATE.contains(&format!("MemorySize: {}\n", memory.number)), "{}", memory.what);
+    }
     for (name, size) in guide::SIZES {
         let [cpu, memory, disk] = size.split('/').collect::<Vec<_>>()[..] else { panic!("{size}") };
         let line = format!("    {name}: {{Cpu: '{cpu}', Memory: '{memory}', Disk: '{disk}'}}\n");

@@ -10,7 +10,6 @@ use binplz_core::{
         key::{BuildKey, LeaseId},
         time::Timestamp,
     },
-    objects::artifact::AttemptPrefix,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,33 +54,7 @@ impl DoorbellBatch {
     }
 }
 
-/// A batch of SQS messages for the promoter. The body of each is the prefix of an attempt that offered something to the
-/// binary cache.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Offered {
-    #[serde(rename = "Records", default)]
-    records: Vec<Message>,
-}
-
-impl Offered {
-    /// The attempts, each with its message; `None` if a message is about none.
-    pub fn attempts(self) -> impl Iterator<Item = (Option<AttemptPrefix>, MessageId)> {
-        self.records.into_iter().map(|message| (message.body.parse().ok(), MessageId(message.message_id)))
-    }
-}
-
-/// A message's id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageId(String);
-
-impl SqsBatchResponse {
-    /// Keeps a message, so that SQS delivers it again.
-    pub fn keep(&mut self, MessageId(id): MessageId) {
-        self.batch_item_failures.push(Item { item_identifier: id });
-    }
-}
-
-/// An event that wakes the reaper.
+/// An event that wakes the reaper, or the promoter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// A builder's task has stopped.

@@ -4,7 +4,7 @@
 //! | function | what it plays | where it reads what |
 //! |---|---|---|
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_BUCKET` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
-//! | `lease`, `collector` | [`Receiving`] | `BINPLZ_BUCKET`, and where builders share a cache `_OFFERS_URL` |
+//! | `lease`, `collector` | [`Receiving`] | `BINPLZ_BUCKET` |
 //! | `promoter` | [`Receiving`] and [`binary_cache::S3BinaryCache`] | `BINPLZ_BUCKET` `_CACHE_SECRET` |
 //! | `wait` | [`Serving`], of which it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |

@@ -1,4 +1,4 @@
-//! A function's log: one line of JSON per signal, with its metrics in CloudWatch's embedded metric format. CloudWatch
+//! A function's log: one line of JSON per signal, with its metric in CloudWatch's embedded metric format. CloudWatch
 //! extracts the metrics itself, so no request waits for them.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 
 use binplz_core::{
     id::{text::without_secrets, time::Timestamp},
-    telemetry::{About, Signal},
+    telemetry::{About, End, Moved, Signal},
 };
 use serde_json::{Map, Value, json};
 
@@ -22,8 +22,8 @@ tokio::task_local! {
     static REQUEST: String;
 }
 
-/// Runs the work of a request, whose id is in every line written meanwhile: the HTTP API's id, which its access log and
-/// the answer's `X-Request-Id` have too, or Lambda's.
+/// Runs the work of a request, whose id is in every line written meanwhile: the HTTP API's id, which the
+/// answer's `X-Request-Id` and the optional access log have too, or Lambda's.
 pub fn within<T>(request: String, work: impl Future<Output = T>) -> impl Future<Output = T> {
     // Boxed, since the compiler's recursion limit is too low for the type of a sweep's future.
     REQUEST.scope(request, Box::pin(work))
@@ -84,7 +84,8 @@ impl Log {
 }
 
 /// `{"level": …, "message": …}` and, if present: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
-/// kind), `viewer` (the client of a miss), `package` (of a hit), `error`, and the metrics.
+/// kind), `QueueSeconds` (of a claim), `BuildSeconds` (of a build that became ready or failed permanently), `viewer` (the
+/// client of a miss), `package` (of a hit), `error`, and the metric.
 pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestamp) -> String {
     let (level, error) = match *telemetry {
         Signal::Trouble { error, .. } => ("WARN", Some(error)),
@@ -102,7 +103,15 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
     line.extend(about.key().map(|key| ("build".to_owned(), json!(key.to_string()))));
     line.extend(about.lease().map(|lease| ("lease".to_owned(), json!(lease))));
     match telemetry {
-        Signal::Moved(moved) => line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind)))),
+        Signal::Moved(moved) => {
+            line.extend(moved.kind().map(|kind| ("failure".to_owned(), json!(kind))));
+            let seconds = match moved {
+                Moved::Claimed { waited } => Some(("QueueSeconds", waited)),
+                Moved::Ended { end: End::Ready | End::Failed(_), took } => Some(("BuildSeconds", took)),
+                _ => None,
+            };
+            line.extend(seconds.map(|(name, time)| (name.to_owned(), json!(time.as_secs_f64()))));
+        }
         // The most requested packages are counted from here (`download_stats.rs`).
         Signal::Answered { hit: Some(served), .. } => {
             line.insert("package".to_owned(), json!(served.attr));
@@ -113,11 +122,10 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
         }
         _ => {}
     }
-    let metrics = metrics::of(telemetry);
-    if !metrics.is_empty() {
-        line.insert("_aws".to_owned(), metrics::directive(&metrics, now));
+    if let Some((metric, value)) = metrics::of(telemetry) {
+        line.insert("_aws".to_owned(), metrics::directive(metric, now));
         line.insert(DIMENSION.to_owned(), json!(stack));
-        line.extend(metrics.into_iter().map(|(metric, value)| (metric.name(), value)));
+        line.insert(metric.name(), value);
     }
     json!(line).to_string()
 }

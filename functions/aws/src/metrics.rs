@@ -1,6 +1,4 @@
-//! The metrics of signals. `template.yaml` has alarms and a dashboard of them, by these names.
-
-use std::time::Duration;
+//! The metrics of signals. `template.yaml` has alarms of them, by these names.
 
 use binplz_core::{
     id::time::Timestamp,
@@ -14,54 +12,31 @@ pub const NAMESPACE: &str = "binplz";
 /// Their only dimension, the stack's name, which separates two stacks of one account.
 pub const DIMENSION: &str = "Stack";
 
-/// A metric of this service.
+/// A metric of this service. CloudWatch charges each by the hours in which it has values, so only what an alarm or the
+/// egress ceiling needs is one. The log lines have everything else, for queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
-    /// A redirect to a program.
-    Hits,
-    /// The bytes of that program.
+    /// The bytes of the program of a hit.
     ServedBytes,
-    /// Any other answer to a request for a program.
-    Misses,
-    /// A build became ready.
-    BuildsReady,
-    /// A build failed permanently.
-    BuildsFailed,
-    /// A transient failure that will be retried.
-    BuildsDelayed,
     /// A transient failure whose attempts are used up.
     BuildsExhausted,
-    /// Seconds from an attempt's claim to its end, if it became ready or failed permanently.
-    BuildSeconds,
-    /// Seconds from a build's due time to its claim.
-    QueueSeconds,
-    /// The budget kept a build from starting.
-    BudgetRefused,
-    /// The store's ceiling kept a build from starting.
-    StoreRefused,
-    /// Builds for a system were paused for a reason that only the operator can fix.
-    BuildsPaused,
+    /// The budget or the store's ceiling kept a build from starting, or builds for a system were paused.
+    BuildsHeld,
     /// A minute in which the egress ceiling stopped all downloads.
     EgressExceeded,
+    /// A function did not finish its work, or answered a request with an error of the service.
+    Warnings,
 }
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 13] = [
-        Metric::Hits,
-        Metric::ServedBytes,
-        Metric::Misses,
-        Metric::BuildsReady,
-        Metric::BuildsFailed,
-        Metric::BuildsDelayed,
-        Metric::BuildsExhausted,
-        Metric::BuildSeconds,
-        Metric::QueueSeconds,
-        Metric::BudgetRefused,
-        Metric::StoreRefused,
-        Metric::BuildsPaused,
-        Metric::EgressExceeded,
-    ];
+    pub const ALL: [Metric; 5] =
+        [Metric::ServedBytes, Metric::BuildsExhausted, Metric::BuildsHeld, Metric::EgressExceeded, Metric::Warnings];
+
+    /// Whether a service without trouble has values of it.
+    pub fn is_usual(self) -> bool {
+        self == Metric::ServedBytes
+    }
 
     /// The metric's name, as written here.
     pub fn name(self) -> String {
@@ -71,53 +46,37 @@ impl Metric {
     /// CloudWatch's unit.
     pub fn unit(self) -> &'static str {
         match self {
-            Metric::BuildSeconds | Metric::QueueSeconds => "Seconds",
             Metric::ServedBytes => "Bytes",
             _ => "Count",
         }
     }
 }
 
-/// The metrics of a signal, with their values.
-pub fn of(telemetry: &Signal<'_>) -> Vec<(Metric, Value)> {
-    let one = |metric| vec![(metric, json!(1))];
-    let seconds = |metric, time: Duration| (metric, json!(time.as_secs_f64()));
-    match telemetry {
-        Signal::Answered { hit: Some(served), .. } => {
-            vec![(Metric::Hits, json!(1)), (Metric::ServedBytes, json!(served.size))]
+/// The metric of a signal, with its value.
+pub fn of(telemetry: &Signal<'_>) -> Option<(Metric, Value)> {
+    let metric = match telemetry {
+        Signal::Answered { hit: Some(served), .. } => return Some((Metric::ServedBytes, json!(served.size))),
+        Signal::Moved(Moved::Ended { end: End::Exhausted(_), .. }) => Metric::BuildsExhausted,
+        Signal::Held(LimitExceeded::Budget { .. } | LimitExceeded::Store) | Signal::Looked(_, Some(_)) => {
+            Metric::BuildsHeld
         }
-        Signal::Answered { .. } => one(Metric::Misses),
-        Signal::Moved(Moved::Claimed { waited }) => vec![seconds(Metric::QueueSeconds, *waited)],
-        Signal::Moved(Moved::Ended { end, took }) => match end {
-            End::Ready => vec![(Metric::BuildsReady, json!(1)), seconds(Metric::BuildSeconds, *took)],
-            End::Failed(_) => vec![(Metric::BuildsFailed, json!(1)), seconds(Metric::BuildSeconds, *took)],
-            End::Delayed(_) => one(Metric::BuildsDelayed),
-            End::Exhausted(_) => one(Metric::BuildsExhausted),
-            // The other build counts.
-            End::Joined => vec![],
-        },
-        Signal::Held(LimitExceeded::Budget { .. }) => one(Metric::BudgetRefused),
-        Signal::Held(LimitExceeded::Store) => one(Metric::StoreRefused),
-        Signal::Held(
-            LimitExceeded::Slots | LimitExceeded::Catalogue | LimitExceeded::Paused(_) | LimitExceeded::Client { .. },
-        ) => vec![],
-        Signal::Looked(_, Some(_)) => one(Metric::BuildsPaused),
-        Signal::Exceeded(_) => one(Metric::EgressExceeded),
-        Signal::Looked(_, None)
+        Signal::Exceeded(_) => Metric::EgressExceeded,
+        Signal::Trouble { .. } => Metric::Warnings,
+        Signal::Answered { hit: None, .. }
+        | Signal::Held(_)
+        | Signal::Looked(_, None)
+        | Signal::Moved(_)
         | Signal::Stopped(_)
         | Signal::Granted(_)
         | Signal::Cleared(_)
-        | Signal::Promoted(_)
-        | Signal::Trouble { .. } => vec![],
-        Signal::Moved(
-            Moved::Queued | Moved::Launched { .. } | Moved::Followed { .. } | Moved::Cancelled | Moved::Suspended,
-        ) => vec![],
-    }
+        | Signal::Promoted(_) => return None,
+    };
+    Some((metric, json!(1)))
 }
 
-/// The member `_aws` of a line whose other members are these metrics, in CloudWatch's embedded metric format.
-pub(crate) fn directive(metrics: &[(Metric, Value)], at: Timestamp) -> Value {
-    let metrics: Vec<_> = metrics.iter().map(|(m, _)| json!({ "Name": m.name(), "Unit": m.unit() })).collect();
+/// The member `_aws` of a line that has the metric as another member, in CloudWatch's embedded metric format.
+pub(crate) fn directive(metric: Metric, at: Timestamp) -> Value {
+    let metrics = json!([{ "Name": metric.name(), "Unit": metric.unit() }]);
     json!({
         "Timestamp": at.0,
         "CloudWatchMetrics": [{ "Namespace": NAMESPACE, "Dimensions": [[DIMENSION]], "Metrics": metrics }],

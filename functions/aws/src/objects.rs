@@ -56,7 +56,7 @@ impl S3Objects {
     /// # Errors
     /// [`ConfigError`].
     pub fn open(account: &Account, settings: &Settings) -> Result<S3Objects, ConfigError> {
-        let presigner = Presigner::new(account, &settings.need("BINPLZ_BUCKET")?);
+        let presigner = Presigner::new(account, &settings.need("BINPLZ_BUCKET")?)?;
         let get = get(account, presigner.origin());
         Ok(S3Objects { presigner, get, cdn: settings.find_origin("BINPLZ_CDN")? })
     }

@@ -2,9 +2,12 @@
 
 use std::{
     borrow::Cow,
+    pin::pin,
+    task::{Context, Poll, Waker},
     time::{Duration, SystemTime},
 };
 
+use aws_sdk_s3::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sigv4::{
     http_request::{
         PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningSettings,
@@ -15,7 +18,7 @@ use aws_sigv4::{
 use aws_smithy_runtime_api::client::identity::Identity;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
-use crate::account::Account;
+use crate::{account::Account, config::ConfigError};
 
 /// The characters that a query does not escape: RFC 3986's unreserved ones. A path does not escape slashes either.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -38,12 +41,29 @@ pub(crate) struct Presigner {
 }
 
 impl Presigner {
-    pub(crate) fn new(account: &Account, bucket: &str) -> Presigner {
-        let (origin, bucket) = match &account.endpoint {
-            Some(endpoint) => (endpoint.clone(), format!("/{bucket}")),
-            None => (format!("https://{bucket}.s3.{}.amazonaws.com", account.region), String::new()),
+    pub(crate) fn new(account: &Account, bucket: &str) -> Result<Presigner, ConfigError> {
+        let wrong = |cause: &dyn ToString| ConfigError::Wrong {
+            name: "AWS_REGION",
+            what: "a region with S3",
+            cause: cause.to_string(),
         };
-        Presigner { identity: account.credentials.clone().into(), region: account.region.clone(), origin, bucket }
+        // The SDK knows the host names of all partitions.
+        let params = Params::builder().region(&account.region).bucket(bucket);
+        let params = params.set_endpoint(account.endpoint.clone()).force_path_style(account.endpoint.is_some());
+        let params = params.build().map_err(|error| wrong(&error))?;
+        let resolver = DefaultResolver::new();
+        let resolved = pin!(resolver.resolve_endpoint(&params)).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(resolved) = resolved else { return Err(wrong(&"the SDK did not resolve it")) };
+        let resolved = resolved.map_err(|error| wrong(&error))?;
+        let url = resolved.url().trim_end_matches('/');
+        let path = url.find("://").and_then(|scheme| Some(scheme + 3 + url[scheme + 3..].find('/')?));
+        let (origin, bucket) = url.split_at(path.unwrap_or(url.len()));
+        Ok(Presigner {
+            identity: account.credentials.clone().into(),
+            region: account.region.clone(),
+            origin: origin.to_owned(),
+            bucket: bucket.to_owned(),
+        })
     }
 
     /// The scheme and authority of its URLs.
@@ -104,12 +124,16 @@ mod tests {
     use crate::config::Settings;
 
     fn presigner(endpoint: &str) -> Presigner {
+        presigner_in("us-east-1", endpoint)
+    }
+
+    fn presigner_in(region: &str, endpoint: &str) -> Presigner {
         let settings = Settings::default()
-            .with("AWS_REGION", "us-east-1")
+            .with("AWS_REGION", region)
             .with("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
             .with("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
             .with("AWS_ENDPOINT_URL", endpoint);
-        Presigner::new(&Account::open(&settings).expect("settings"), "examplebucket")
+        Presigner::new(&Account::open(&settings).expect("settings"), "examplebucket").expect("a region")
     }
 
     #[test]
@@ -122,6 +146,20 @@ mod tests {
         assert!(url.contains("&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&"));
         let signature = "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
         assert!(url.contains(&format!("X-Amz-Signature={signature}")), "{url}");
+    }
+
+    #[test]
+    fn every_partition_has_its_own_host_names() {
+        for (region, suffix) in [
+            ("eu-central-1", "amazonaws.com"),
+            ("cn-north-1", "amazonaws.com.cn"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("us-iso-east-1", "c2s.ic.gov"),
+            ("us-isob-east-1", "sc2s.sgov.gov"),
+        ] {
+            let origin = format!("https://examplebucket.s3.{region}.{suffix}");
+            assert_eq!(presigner_in(region, "").origin(), origin);
+        }
     }
 
     #[test]

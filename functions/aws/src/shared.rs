@@ -1,30 +1,26 @@
-//! The builders' shared binary cache, as described to them, and the queue that notifies the promoter of offers.
+//! The builders' shared binary cache, as described to them. ECS's event "task stopped" notifies the promoter of offers.
 
 use std::sync::{Arc, OnceLock};
 
-use aws_sdk_sqs::Client;
 use binplz_core::{
     build::protocol::Cache,
-    objects::artifact::{AttemptPrefix, CACHE, CacheName},
+    objects::artifact::{CACHE, CacheName},
     ports::Unavailable,
 };
 
-use crate::{account::Account, config::Settings, objects::S3Objects, unavailable};
+use crate::{config::Settings, objects::S3Objects};
 
-/// The cache's location, and the promoter's queue.
+/// The cache of a bucket.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    sqs: Client,
-    queue: String,
     /// The cache's public key, once it is published; it never changes for a running function.
     signed_by: Arc<OnceLock<String>>,
 }
 
 impl Shared {
     /// Opens the cache of the settings; `None` if builders share none.
-    pub(crate) fn open(account: &Account, settings: &Settings) -> Option<Shared> {
-        let queue = settings.find("BINPLZ_OFFERS_URL")?.to_owned();
-        Some(Shared { sqs: Client::new(&account.sdk), queue, signed_by: Arc::default() })
+    pub(crate) fn open(settings: &Settings) -> Option<Shared> {
+        settings.find("BINPLZ_CACHE_BYTES").filter(|bytes| *bytes != "0").map(|_| Shared { signed_by: Arc::default() })
     }
 
     /// The cache in a bucket. Builders read it without credentials: the bucket's policy admits requests from their
@@ -38,11 +34,5 @@ impl Shared {
         }
         let url = objects.unsigned(CACHE);
         Ok(Cache { url, public_key: self.signed_by.get().cloned() })
-    }
-
-    /// Notifies the promoter that an attempt with offers has ended.
-    pub(crate) async fn tell(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
-        let send = self.sqs.send_message().queue_url(&self.queue).message_body(prefix.to_string());
-        send.send().await.map(drop).map_err(|error| unavailable("offers", &error))
     }
 }

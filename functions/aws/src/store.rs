@@ -53,7 +53,7 @@ impl S3Store {
     pub fn open(account: &Account, settings: &Settings) -> Result<S3Store, ConfigError> {
         let bucket = settings.need("BINPLZ_BUCKET")?;
         let config = aws_sdk_s3::config::Builder::from(&account.sdk).force_path_style(account.endpoint.is_some());
-        let (objects, shared) = (S3Objects::open(account, settings)?, Shared::open(account, settings));
+        let (objects, shared) = (S3Objects::open(account, settings)?, Shared::open(settings));
         Ok(S3Store { s3: Client::from_conf(config.build()), bucket, objects, shared })
     }
 
@@ -258,13 +258,6 @@ impl Intake for S3Store {
 
     async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
         self.bytes_below(&prefix.quarantine()).await
-    }
-
-    async fn offered(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
-        match &self.shared {
-            Some(shared) => shared.tell(prefix).await,
-            None => Ok(()),
-        }
     }
 }
 

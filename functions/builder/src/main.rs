@@ -85,6 +85,10 @@ fn main() -> ExitCode {
     if args.nth(1).is_some_and(|verb| verb == verb::VERB) {
         return verb::main(std::env::args_os().skip(1));
     }
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--version") {
+        let told = writeln!(std::io::stdout(), "binplz-builder {}", binplz_core::VERSION);
+        return if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     // Other processes of the same user, above all builds, may not read our memory or `/proc/PID/environ`.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         return failed(&format!("this process cannot be protected: {error}"));

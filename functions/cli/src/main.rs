@@ -25,7 +25,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// Serve static Linux binaries of any Nixpkgs package, built on first request
 #[derive(Parser)]
-#[command(version, args_override_self = true)]
+#[command(version = binplz_core::VERSION, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

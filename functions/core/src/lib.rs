@@ -18,3 +18,9 @@ pub mod ports;
 pub mod telemetry;
 
 pub mod answer;
+
+/// The version of this program. The scripts and the flake add the commit: `0.1.0+0123456789ab`.
+pub const VERSION: &str = match option_env!("BINPLZ_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};

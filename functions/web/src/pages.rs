@@ -9,6 +9,7 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
+    VERSION,
     answer::{asked::Format, problem::Problem},
     flow::request::{
         builds::{self, Builds, Line},
@@ -181,7 +182,7 @@ pub(crate) async fn health<D: HasLedger>(State(d): State<Arc<D>>, headers: Heade
         Err(error) => return denied(&*d, error.into(), &asked_for(&*d, None, format)),
     };
     if format == Format::Shell {
-        return negotiated(plain(200, TEXT, concat!("binplz ", env!("CARGO_PKG_VERSION"), "\n")));
+        return negotiated(plain(200, TEXT, format!("binplz {VERSION}\n")));
     }
     let page = ServicePage { service: &service };
     show(format, &service, &page, &page)

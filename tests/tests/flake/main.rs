@@ -9,15 +9,20 @@ const SYSTEMS: [&str; 2] = ["x86_64-linux", "aarch64-linux"];
 
 /// The flake's outputs, all of them and down to the last string.
 fn outputs() -> Value {
+    evaluate("text self")
+}
+
+/// A value of Nix in which `self` is the flake. Of a function, its kind is told.
+fn evaluate(value: &str) -> Value {
     let repository = repository();
-    let expression = "{ repository }: let flake = import (repository + \"/flake.nix\"); self = flake.outputs { inherit self; \
-         nixpkgs = import (repository + \"/tests/tests/flake/nixpkgs.nix\"); }; text = value: if builtins.isPath value then \
-         toString value else if builtins.isAttrs value then builtins.mapAttrs (_: text) value else if builtins.isList value \
-         then map text value else value; in text self";
+    let expression = "{ repository }: let flake = import (repository + \"/flake.nix\"); self = flake.outputs { inherit self nixpkgs; }; \
+         nixpkgs = import (repository + \"/tests/tests/flake/nixpkgs.nix\"); text = value: if builtins.isPath value then \
+         toString value else if builtins.isAttrs value then builtins.mapAttrs (_: text) (removeAttrs value [ \"outPath\" ]) \
+         else if builtins.isList value then map text value else if builtins.isFunction value then \"a function\" else value; in ";
     let output = Command::new("nix-instantiate")
         .args(["--eval", "--strict", "--json", "--argstr", "repository"])
         .arg(&repository)
-        .args(["--expr", expression])
+        .args(["--expr", &format!("{expression}{value}")])
         .output()
         .expect("nix-instantiate");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -46,8 +51,8 @@ fn file<'a>(image: &'a Value, path: &str) -> &'a str {
 #[test]
 fn every_output_evaluates_for_both_systems() {
     let outputs = outputs();
-    assert_eq!(keys(&outputs), BTreeSet::from(["packages", "devShells"]));
-    for kind in ["packages", "devShells"] {
+    assert_eq!(keys(&outputs), BTreeSet::from(["packages", "apps", "checks", "nixosModules", "devShells"]));
+    for kind in ["packages", "apps", "checks", "devShells"] {
         assert_eq!(keys(&outputs[kind]), BTreeSet::from(SYSTEMS), "{kind}");
     }
     for system in SYSTEMS {
@@ -60,12 +65,48 @@ fn every_output_evaluates_for_both_systems() {
             let args = &packages[name]["args"];
             assert_eq!((&packages[name]["function"], &args["pname"]), (&json!("buildRustPackage"), &json!(name)));
             assert_eq!(args["version"], env!("CARGO_PKG_VERSION"));
+            assert_eq!(args["env"]["BINPLZ_VERSION"], concat!(env!("CARGO_PKG_VERSION"), "+changed"));
             assert_eq!(args["meta"]["mainProgram"], name);
             let flags = args["cargoBuildFlags"].as_array().expect("a list");
             let flags: Vec<_> = flags.iter().filter(|flag| *flag != "--package").cloned().collect();
             assert_eq!(Value::from(flags), built);
         }
+        assert_eq!(
+            outputs["apps"][system]["default"],
+            json!({ "type": "app", "program": "/nix/store/binplz/bin/binplz" })
+        );
+        let checks = &outputs["checks"][system];
+        assert_eq!((&checks["binplz"], &checks["image"]), (&packages["binplz"], &packages["image"]));
+        assert!(checks["version"]["script"].as_str().expect("a script").contains(env!("CARGO_PKG_VERSION")));
         assert_eq!(outputs["devShells"][system]["default"]["function"], "mkShell");
+    }
+}
+
+#[test]
+fn the_nixos_module_runs_the_server_with_the_hardening_of_the_unit() {
+    let module = "text (let pkgs = nixpkgs.legacyPackages.x86_64-linux; in self.nixosModules.default { inherit pkgs; \
+        inherit (pkgs) lib; config = { nix.package = pkgs.nix; services.binplz = { enable = true; arguments = [ \"--names\" \"open\" ]; \
+        package = self.packages.x86_64-linux.binplz; }; }; })";
+    let module = evaluate(module);
+    let options = keys(&module["options"]["services"]["binplz"]);
+    assert_eq!(options, BTreeSet::from(["enable", "package", "arguments"]));
+    let service = &module["config"]["systemd"]["services"]["binplz"];
+    let mut settings = service["serviceConfig"].as_object().expect("settings").clone();
+    let command = settings.remove("ExecStart").expect("a command");
+    assert_eq!(command, "/nix/store/binplz/bin/binplz serve --data /var/lib/binplz --names open");
+
+    let unit = read("infra/binplz.service");
+    let (_, section) = unit.split_once("\n[Service]\n").expect("a section");
+    let (section, _) = section.split_once("\n\n[Install]").expect("the next one");
+    let lines =
+        section.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_once('=').expect("a setting"));
+    let (command, hardening): (Vec<_>, Vec<_>) =
+        lines.partition(|(name, _)| ["ExecStart", "EnvironmentFile", "Environment"].contains(name));
+    assert!(command[0].1.starts_with("/usr/local/bin/binplz serve --data /var/lib/binplz "), "{command:?}");
+    let hardening = hardening.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    assert_eq!(settings, hardening);
+    for setting in ["NoNewPrivileges", "ProtectSystem", "CapabilityBoundingSet", "SystemCallFilter", "DynamicUser"] {
+        assert!(settings.contains_key(setting), "{setting}");
     }
 }
 

@@ -17,11 +17,19 @@ let
           unions = paths: map (path: if builtins.pathExists path then path else throw "there is no ${toString path}") paths;
         };
         licenses = { mit = "MIT"; asl20 = "Apache-2.0"; };
+        # Of NixOS, for the module.
+        mkEnableOption = description: { inherit description; default = false; };
+        mkOption = known "mkOption" [ "type" "default" "example" "description" ];
+        types = { package = "package"; str = "str"; listOf = type: [ type ]; };
+        mkIf = condition: value: if condition then value else { };
+        escapeShellArgs = builtins.concatStringsSep " ";
       };
       stdenv.hostPlatform.system = system;
 
-      rustPlatform.buildRustPackage =
-        known "buildRustPackage" [ "pname" "version" "src" "cargoLock" "cargoBuildFlags" "doCheck" "meta" ];
+      # With a path, which texts may name.
+      rustPlatform.buildRustPackage = args:
+        { outPath = "/nix/store/${args.pname}"; } // known "buildRustPackage" [ "pname" "version" "env" "src" "cargoLock" "cargoBuildFlags" "doCheck" "meta" ] args;
+      runCommand = name: args: script: { function = "runCommand"; inherit name args script; };
       writeTextDir = path: text: { function = "writeTextDir"; inherit path text; };
       mkShell = known "mkShell" [ "packages" ];
 
@@ -32,6 +40,7 @@ let
       };
     } // builtins.listToAttrs (map (name: { inherit name; value = named name; }) [
       "awscli2"
+      "bash"
       "cargo"
       "clippy"
       "coreutils"

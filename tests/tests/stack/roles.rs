@@ -21,8 +21,8 @@ type Row = (&'static str, &'static str, &'static str, Value);
 
 /// All of these are valid requests: the account's root makes each of them once.
 fn table(w: &Watched) -> Vec<Row> {
-    let (queue, offers, bucket, cluster) =
-        (&w.outputs["Queue"], &w.outputs["Offers"], &w.outputs["Bucket"], &w.outputs["Cluster"]);
+    let (queue, dead, bucket, cluster) =
+        (&w.outputs["Queue"], &w.outputs["DeadLetters"], &w.outputs["Bucket"], &w.outputs["Cluster"]);
     let row = |pk: &str| json!({ "TableName": w.outputs["Table"], "Key": { "pk": { "S": pk } } });
     let put = |pk: &str| json!({ "TableName": w.outputs["Table"], "Item": { "pk": { "S": pk } } });
     let both = |a, b| json!({ "TransactItems": [{ "Put": put(a) }, { "Put": put(b) }] });
@@ -96,10 +96,9 @@ fn table(w: &Watched) -> Vec<Row> {
         ("aldrc", "sqs", "send_message", json!({ "QueueUrl": queue, "MessageBody": "ring", "DelaySeconds": 900 })),
         ("d", "sqs", "receive_message", json!({ "QueueUrl": queue })),
         ("d", "sqs", "get_queue_attributes", json!({ "QueueUrl": queue, "AttributeNames": ["QueueArn"] })),
-        ("l", "sqs", "send_message", json!({ "QueueUrl": offers, "MessageBody": "x", "DelaySeconds": 900 })),
-        ("p", "sqs", "receive_message", json!({ "QueueUrl": offers })),
+        ("rcp", "sqs", "send_message", json!({ "QueueUrl": dead, "MessageBody": "x" })),
         ("", "sqs", "purge_queue", json!({ "QueueUrl": queue })),
-        ("", "sqs", "receive_message", json!({ "QueueUrl": w.outputs["DeadLetters"] })),
+        ("", "sqs", "receive_message", json!({ "QueueUrl": dead })),
         // Objects.
         ("l", "s3", "put_object", content("builds/x")),
         ("alc", "s3", "get_object", object("builds/x")),

@@ -154,14 +154,6 @@ impl Watched {
         now_and_here(delete.send()).expect("the bucket");
     }
 
-    /// Lets a message come again so many seconds after it was received, if it was not dealt with.
-    pub(crate) fn comes_again_after(&self, queue: &str, seconds: u32) {
-        let sqs = aws_sdk_sqs::Client::new(account(&self.settings()).sdk());
-        let set = sqs.set_queue_attributes().queue_url(&self.outputs[queue]);
-        let set = set.attributes(aws_sdk_sqs::types::QueueAttributeName::VisibilityTimeout, seconds.to_string());
-        now_and_here(set.send()).expect("the queue");
-    }
-
     /// Cancels a build, as an operator does who dies before its task is told.
     pub(crate) fn cancel_and_die(&self, target: &str) {
         let (key, settings) = (self.build(target).expect("a row").key, self.settings());

@@ -67,7 +67,7 @@ fn paid(cost: &Cost, bill: &Bill) -> String {
     line("requests", |sums| sums.requests, format!("{} hits", thousands(hits)));
     line("egress", |sums| sums.egress, format!("{} of programs, and redirects", bytes(out)));
     line("storage", |sums| sums.storage, format!("{} stored", bytes(cost.stored)));
-    line("fixed", |sums| sums.standing, "metrics, alarms, the queue, the sweep, the image, the rows".to_owned());
+    line("fixed", |sums| sums.standing, "metrics, alarms, the queue, the sweep, the image".to_owned());
     line("total", |sums| sums.total, String::new());
     text
 }
@@ -164,7 +164,7 @@ builds            1.00           2.00   0.42 more reserved; 20.00 at most
 requests          0.03           0.05   12,345 hits
 egress            5.66          11.32   61.7 GB of programs, and redirects
 storage           0.04           0.04   2.0 GB stored
-fixed             3.00           6.00   metrics, alarms, the queue, the sweep, the image, the rows
+fixed             3.00           6.00   metrics, alarms, the queue, the sweep, the image
 total         1,234.57       2,469.14
 
 The packages that cost most, of the last 1,234 builds:

@@ -272,7 +272,7 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
     if let Some(named) = named {
         serve_by_default(&local, named, &args.data).await?;
     }
-    let told = format!("binplz {} serves {} at {}", env!("CARGO_PKG_VERSION"), served(&local).await?, local.origin());
+    let told = format!("binplz {} serves {} at {}", binplz_core::VERSION, served(&local).await?, local.origin());
     let orders = Arc::new(socket::listen(&args.data)?);
     let hearing = Arc::clone(&local);
     let orders = supervise(&local, socket::PART, move || socket::hear(Arc::clone(&orders), Arc::clone(&hearing)));

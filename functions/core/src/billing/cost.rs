@@ -32,30 +32,36 @@ macro_rules! assumed {
 assumed! {
     PROGRAM_BYTES: 5_000_000, "bytes of a downloaded program",
         "a static program in C has 0.1 to 2 MB, one in Go or Rust 5 to 20";
-    REDIRECT_BYTES: 8_500, "bytes of a redirect",
-        "6 kB of stub, a presigned URL with its session's token, headers";
+    REDIRECT_BYTES: 2_500, "bytes of a redirect",
+        "a presigned URL with its session's token, headers, a short stub";
     HIT_MILLISECONDS: 6, "milliseconds of the function for a hit",
         "0.3 ms of a whole vCPU (`tests/bench/README.md`), of which a function with 128 MB has a fourteenth, and one read";
     FUNCTION_MEGABYTES: 128, "MB of memory of a function", "`template.yaml`";
-    ACCESS_LINE_BYTES: 400, "bytes of a line of the access log", "its format in `template.yaml`, filled in";
-    HIT_LINE_BYTES: 400, "bytes of the function's line for a hit", "one with its metrics, as `functions/aws/src/log.rs` writes it";
+    HIT_LINE_BYTES: 300, "bytes of the function's line for a hit", "one with its metric, as `functions/aws/src/log.rs` writes it, stored for a month";
+    ACCESS_LINE_BYTES: 400, "bytes of a line of the access log", "its format in `template.yaml`, filled in, stored for a month";
     EDGE_MISSES_PERCENT: 10, "percent of the CDN's requests for which it has to fetch the program first",
         "most downloads are of a few programs. Redirects count as never cached, although the CDN may keep them for a minute";
     BUILD_ROWS: 100, "KB of rows written for a build", "its row at each step, and its progress at each heartbeat";
     BUILD_REQUESTS: 60, "requests of a builder to its lease", "heartbeats, and an upload URL for each object";
     BUILD_OBJECTS: 40, "objects that a builder stores", "programs, the manifest, the log in segments";
-    METRICS: 13, "custom metrics", "`functions/aws/src/metrics.rs`";
-    ALARMS: 14, "alarms", "`template.yaml`; one of them where `EgressGigabytesPerDay` is set";
-    POLLS: 1_296_000, "requests to the two queues in a month", "Lambda asks each over 5 connections, every 20 seconds";
-    SWEEPS: 43_200, "sweeps in a month", "one a minute";
-    SWEEP_MILLISECONDS: 300, "milliseconds of the function for a sweep", "a few reads in sequence, at a fourteenth of a vCPU";
-    SWEEP_READS: 10, "reads of a sweep", "each status, the limits, the pins";
+    BUILD_LINE_BYTES: 100_000, "bytes of the lines that a build's task and functions log", "a line at each step and for each heartbeat that fails";
+    PROMOTER_SECONDS: 10, "seconds of the function `promoter` for a build", "most builds offer a few small files, or none";
+    PROMOTER_MEGABYTES: 1_769, "MB of memory of the function `promoter`", "`template.yaml`";
+    METRICS: 1, "custom metrics with values in each hour", "`ServedBytes`; the others of `functions/aws/src/metrics.rs` have values in hours with trouble, at 0.0004 dollars an hour";
+    ALARMS: 8, "alarms", "`template.yaml`; one more where `EgressGigabytesPerDay` is set";
+    POLLS: 648_000, "requests to the queue in a month", "Lambda asks it over 5 connections, every 20 seconds";
+    SWEEPS: 43_200, "sweeps in a month", "one a minute. Each sends a message, and so runs the function `dispatcher` too";
+    SWEEP_MILLISECONDS: 400, "milliseconds of the two functions for a sweep", "a few reads in sequence, at a fourteenth of a vCPU";
+    SWEEP_READS: 24, "reads of a sweep and its dispatch", "each status, the limits, the pins; a consistent read counts as two";
+    COLLECTOR_SECONDS: 60, "seconds of the function `collector` in a day", "its lists, and a request for each object, 32 at a time";
+    COLLECTOR_MEGABYTES: 1_024, "MB of memory of the function `collector`", "`template.yaml`";
     CATALOGUE_SECONDS: 168, "seconds of a vCPU for the catalogue of nixpkgs 20.09", "the trial in `tests/bench/README.md`; a vCPU of AWS may be slower or faster";
     CATALOGUE_ATTRIBUTES: 37_713, "attributes of nixpkgs 20.09", "the same; today's Nixpkgs has more, at a cost that grows with them";
     CATALOGUE_MEGABYTES: 4096, "MB of memory for each evaluator", "the default of `attribute_bytes`";
     START_SECONDS: 60, "seconds from a task's start to its first evaluation", "the image, and the Nixpkgs tarball, which is unpacked";
-    IMAGE_BYTES: 100_000_000, "bytes of the builder's image", "as `scripts/image` builds it, for one architecture";
-    ROWS_BYTES: 100_000_000, "bytes of rows", "25,000 builds, at 4 KB each";
+    IMAGE_BYTES: 200_000_000, "bytes of the builder's image", "as `scripts/image` builds it, for both architectures";
+    ROWS_SHARE: 500, "bytes of stored programs for each byte of rows", "a build of a program of the size above has a row of 4 KB, and others of 6 KB";
+    ROWS_SCANS: 3, "reads of all rows in a day", "garbage collection, and the comparison of builds and then of served rows";
     KEPT_BYTES: 50_000_000_000, "bytes of stored programs", "10,000 of the size above";
     BUDGET_DOLLARS: 20, "dollars a month for builds, at most", "the default of `BudgetDollars`, which is the most that builds can cost";
     MONTH_DAYS: 30, "days of a month", "as in AWS's examples";
@@ -92,8 +98,7 @@ pub fn hits(prices: &PriceList, way: Way, hits: u64) -> Vec<Item> {
         Item { what: "the function, by requests", dollars: prices.lambda_requests.of(hits) },
         Item { what: "the function, by time", dollars: prices.lambda_time.of(milliseconds) },
         Item { what: "one read of a row", dollars: prices.dynamodb_reads.of(hits) },
-        Item { what: "the access log's line", dollars: prices.logs.of(hits.saturating_mul(ACCESS_LINE_BYTES.number)) },
-        Item { what: "the function's line", dollars: prices.logs.of(hits.saturating_mul(HIT_LINE_BYTES.number)) },
+        Item { what: "the function's line", dollars: lines(prices, hits.saturating_mul(HIT_LINE_BYTES.number)) },
     ];
     match way {
         Way::Store => items.push(Item { what: "S3, by requests", dollars: prices.s3_gets.of(hits) }),
@@ -101,9 +106,20 @@ pub fn hits(prices: &PriceList, way: Way, hits: u64) -> Vec<Item> {
             Item { what: "S3, by requests", dollars: prices.s3_gets.of(hits).part(EDGE_MISSES_PERCENT.number, 100) },
             // One request for the redirect, and one for the program.
             Item { what: "CloudFront, by requests", dollars: prices.cloudfront_requests.of(hits.saturating_mul(2)) },
+            Item { what: "CloudFront's functions", dollars: prices.cloudfront_functions.of(hits.saturating_mul(2)) },
         ]),
     }
     items
+}
+
+/// The cost of so many bytes of log lines, which are stored for a month.
+fn lines(prices: &PriceList, bytes: u64) -> Dollars {
+    prices.logs.of(bytes) + prices.logs_storage.of(bytes)
+}
+
+/// The cost of so many lines of the access log, which is off by default.
+pub fn access_log(prices: &PriceList, hits: u64) -> Dollars {
+    lines(prices, hits.saturating_mul(ACCESS_LINE_BYTES.number))
 }
 
 /// The cost of egress: so many redirects, and so many bytes of programs, in a month.
@@ -115,26 +131,50 @@ pub fn egress(prices: &PriceList, way: Way, hits: u64, bytes: u64) -> Dollars {
     }
 }
 
-/// The cost of storing so many bytes of programs for a month.
+/// The cost of storing so many bytes of programs for a month: objects and rows, their backup, and their daily comparison.
 pub fn storage(prices: &PriceList, bytes: u64) -> Dollars {
-    prices.s3_storage.of(bytes)
+    let rows = bytes / ROWS_SHARE.number;
+    // A consistent read of 4 KB counts as two.
+    let scans = rows / 2048 * ROWS_SCANS.number * MONTH_DAYS.number;
+    [
+        prices.s3_storage.of(bytes),
+        prices.s3_gets.of(bytes / PROGRAM_BYTES.number * MONTH_DAYS.number),
+        prices.dynamodb_storage.of(rows),
+        prices.dynamodb_recovery.of(rows),
+        prices.dynamodb_reads.of(scans),
+    ]
+    .into_iter()
+    .sum()
 }
 
 /// The fixed costs of a month without requests.
 pub fn standing(prices: &PriceList) -> Vec<Item> {
     let sweeps = [
-        prices.lambda_requests.of(SWEEPS.number),
+        prices.lambda_requests.of(2 * SWEEPS.number),
         prices.lambda_time.of(SWEEPS.number * SWEEP_MILLISECONDS.number * FUNCTION_MEGABYTES.number),
         prices.dynamodb_reads.of(SWEEPS.number * SWEEP_READS.number),
+        // A message is sent and deleted. Its receipt is one of the polls.
+        prices.sqs.of(2 * SWEEPS.number),
     ];
+    let collector = MONTH_DAYS.number * COLLECTOR_SECONDS.number * 1000 * COLLECTOR_MEGABYTES.number;
     vec![
         Item { what: "metrics", dollars: prices.metrics.of(METRICS.number) },
         Item { what: "alarms", dollars: prices.alarms.of(ALARMS.number) },
-        Item { what: "polling the queues", dollars: prices.sqs.of(POLLS.number) },
+        Item { what: "polling the queue", dollars: prices.sqs.of(POLLS.number) },
         Item { what: "the minute's sweep", dollars: sweeps.into_iter().sum() },
+        Item { what: "the day's collection", dollars: prices.lambda_time.of(collector) },
         Item { what: "the signing key of the builders' cache", dollars: prices.secrets.of(1) },
         Item { what: "the image", dollars: prices.ecr.of(IMAGE_BYTES.number) },
-        Item { what: "the rows", dollars: prices.dynamodb_storage.of(ROWS_BYTES.number) },
+    ]
+}
+
+/// What parameters add to the fixed costs of a month.
+pub fn optional(prices: &PriceList) -> Vec<Item> {
+    let counts = prices.metrics_requests.of(SWEEPS.number);
+    vec![
+        Item { what: "plus a secret, with a domain", dollars: prices.secrets.of(1) },
+        Item { what: "plus a dashboard, beyond the account's three free ones", dollars: prices.dashboards.of(1) },
+        Item { what: "plus an alarm and counts, with a ceiling for downloads", dollars: prices.alarms.of(1) + counts },
     ]
 }
 
@@ -152,7 +192,7 @@ pub fn catalogue_time(size: Size, attributes: u64) -> Duration {
     Duration::from_secs(START_SECONDS.number + seconds.div_ceil(evaluators))
 }
 
-/// The cost of a build beside its task: rows, requests, objects.
+/// The cost of a build beside its task: rows, requests, objects, log lines, and the look at what it offers to the cache.
 pub fn beside_a_task(prices: &PriceList) -> Dollars {
     let requests = BUILD_REQUESTS.number;
     [
@@ -160,6 +200,8 @@ pub fn beside_a_task(prices: &PriceList) -> Dollars {
         prices.http_api.of(requests),
         prices.lambda_requests.of(requests),
         prices.s3_puts.of(BUILD_OBJECTS.number),
+        lines(prices, BUILD_LINE_BYTES.number),
+        prices.lambda_time.of(PROMOTER_SECONDS.number * 1000 * PROMOTER_MEGABYTES.number),
     ]
     .into_iter()
     .sum()
@@ -198,13 +240,13 @@ mod tests {
     fn a_million_hits_cost_what_each_takes_a_million_times() {
         let prices = PriceList::of_a_dollar();
         let dollars = |text: &str| text.parse::<Dollars>().expect("an amount");
-        // The gateway, the function, 750 of its GB-seconds, half a unit of reads, two lines of 400 bytes, a thousand
-        // thousands of GETs.
-        assert_eq!(sum(&hits(&prices, Way::Store, 1_000_000)), dollars("1753.3"));
-        // A tenth of the GETs, and two hundred ten thousands of CloudFront's requests.
-        assert_eq!(sum(&hits(&prices, Way::Cdn, 1_000_000)), dollars("1053.3"));
-        // 5 MB and 8.5 kB.
-        assert_eq!(egress(&prices, Way::Store, 1_000_000, 5_000_000_000_000), dollars("5008.5"));
+        // The gateway, the function, 750 of its GB-seconds, half a unit of reads, a line of 300 bytes that is also stored, a
+        // thousand thousands of GETs.
+        assert_eq!(sum(&hits(&prices, Way::Store, 1_000_000)), dollars("1753.1"));
+        // A tenth of the GETs, two hundred ten thousands of CloudFront's requests, and two millions of its functions'.
+        assert_eq!(sum(&hits(&prices, Way::Cdn, 1_000_000)), dollars("1055.1"));
+        // 5 MB and 2.5 kB.
+        assert_eq!(egress(&prices, Way::Store, 1_000_000, 5_000_000_000_000), dollars("5002.5"));
     }
 
     #[test]
@@ -226,13 +268,15 @@ mod tests {
         let prices = PriceList::of_a_dollar();
         let at = |items: &[Item], what| items.iter().find(|item| item.what == what).expect("a line").dollars.micros().0;
         let (store, cdn) = (month(&prices, Way::Store, 1), month(&prices, Way::Cdn, 1));
-        assert_eq!(at(&store, "egress"), 150_255);
-        assert_eq!((at(&store, "builds, at most"), at(&store, "storage")), (20_000_000, 50_000_000));
+        assert_eq!(at(&store, "egress"), 150_075);
+        assert_eq!(at(&store, "builds, at most"), 20_000_000);
+        // 50 GB, 300 thousands of GETs, a tenth of a GB of rows twice, and 4,394,520 half units of reads.
+        assert_eq!(at(&store, "storage"), 50_000_000 + 300_000_000 + 200_000 + 2_197_260);
         assert_eq!(at(&cdn, "fixed costs") - at(&store, "fixed costs"), 1_000_000);
         // Requests do not change these.
         let more = month(&prices, Way::Store, 1000);
         assert_eq!(at(&more, "fixed costs"), at(&store, "fixed costs"));
-        assert_eq!(at(&more, "egress"), 150_255_000);
+        assert_eq!(at(&more, "egress"), 150_075_000);
     }
 
     #[test]

@@ -228,6 +228,8 @@ prices! {
     dynamodb_writes: "million write request units" / 1_000_000;
     /// Stored rows, by bytes.
     dynamodb_storage: "GB-month" / 1_000_000_000;
+    /// Their continuous backup, by bytes.
+    dynamodb_recovery: "GB-month" / 1_000_000_000;
     /// Stored objects, by bytes.
     s3_storage: "GB-month" / 1_000_000_000;
     /// Reads of objects.
@@ -240,12 +242,20 @@ prices! {
     cloudfront_requests: "10000 requests" / 10_000;
     /// Egress from the CDN, by bytes.
     cloudfront_egress: "GB" / 1_000_000_000;
+    /// The CDN's own functions, by invocations.
+    cloudfront_functions: "million invocations" / 1_000_000;
     /// Log lines, by bytes.
     logs: "GB" / 1_000_000_000;
-    /// A metric.
+    /// Stored log lines, by bytes.
+    logs_storage: "GB-month" / 1_000_000_000;
+    /// A metric that has values in each hour.
     metrics: "metric-month" / 1;
     /// An alarm.
     alarms: "alarm-month" / 1;
+    /// Reads of a metric.
+    metrics_requests: "1000 requests" / 1000;
+    /// A dashboard.
+    dashboards: "dashboard-month" / 1;
     /// The queue, by requests.
     sqs: "million requests" / 1_000_000;
     /// A secret.

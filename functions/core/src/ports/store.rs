@@ -97,8 +97,8 @@ pub trait Intake: Inspect {
     /// The bytes that an attempt has offered to that cache so far.
     fn offered_bytes(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<u64, Unavailable>> + Send;
 
-    /// Notifies the promoter that an attempt with offers has ended. A lost notification costs the cache some paths, and
-    /// fails no build.
+    /// Notifies the promoter that an attempt with offers has ended, where no event of the launcher does. A lost
+    /// notification costs the cache some paths, and fails no build.
     fn offered(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send {
         let _ = prefix;
         async { Ok(()) }

@@ -101,7 +101,7 @@ pub async fn service<D: HasLedger>(d: &D) -> Result<Service, Unavailable> {
         })
     });
     Ok(Service {
-        version: env!("CARGO_PKG_VERSION"),
+        version: crate::VERSION,
         system: d.system(),
         building: limits.taken(),
         slots: d.policy().slots,
