@@ -1,7 +1,7 @@
 //! What the account refuses is charged to no build: rows wait, say why in AWS's words, and go on by themselves.
 
 use binplz_core::build::State;
-use binplz_tests::site::wait_for;
+use binplz_tests::{answers::Running, site::wait_for};
 use serde_json::json;
 
 use crate::{tasks::is_ready, watched::watched};
