@@ -15,6 +15,7 @@ from importlib.metadata import version
 import faults
 import mends
 import network
+import quotas
 import second_opinion
 from scenario import Scenarios
 
@@ -60,10 +61,12 @@ def main():
     from hypercorn.config import Config
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses
-    from ministack.services import cloudwatch, cloudwatch_logs, ec2, ecr, ecs, eventbridge, lambda_svc, s3
+    from ministack.services import cloudwatch, cloudwatch_logs, ec2, ecr, ecs, eventbridge, iam, lambda_svc, s3
     from ministack.services.cloudformation import provisioners
 
     apis = {other.getsockname()[1]: None for other in others}
+    scenarios = Scenarios()
+    quotas.mend_run_task(ecs, provisioners, iam, responses, scenarios)
     mends.mend_ecs(ecs, eventbridge, responses)
     mends.mend_s3(s3)
     mends.mend_cloudwatch(cloudwatch_logs, cloudwatch)
@@ -86,7 +89,7 @@ def main():
                 scope.update(path=prefix + scope["path"], raw_path=prefix.encode() + scope["raw_path"])
         await app.app(scope, receive, send)
 
-    front = faults.install(Scenarios(), network.noting_who_asks(front))
+    front = faults.install(scenarios, network.noting_who_asks(quotas.service_quotas(front, responses)))
 
     print(port, flush=True)
     config = Config()

@@ -53,7 +53,7 @@ def mend_ecs(ecs, events, responses):
             with lock:
                 if key not in started:
                     asked, answer = copy.deepcopy(request), run(request)
-                    if answer[0] != 200:
+                    if answer[0] != 200 or not json.loads(answer[2])["tasks"]:
                         return answer
                     started[key] = (asked, answer)
                 asked, answer = started[key]

@@ -7,7 +7,9 @@ of the other tests beside it. It is made by the first request that names it:
     GET    /_bed/NAME/log                its requests so far, in order
     PUT    /_bed/NAME/settings           {"late_reads": true, "twice": true, "minute": 2.5, "at_once": 24}: what is not named is as AWS has it;
                                          minute null: the schedule stands still; at_once: of each function no more work on requests at a
-                                         time, and the other requests wait, where AWS has a machine for each of a thousand
+                                         time, and the other requests wait, where AWS has a machine for each of a thousand;
+                                         fargate, spot: its quotas of vCPUs on demand and on Spot; refuses: [STATUS, BODY],
+                                         the answer to each RunTask
     POST   /_bed/NAME/tick               the schedule's next minute is over
     POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
@@ -106,7 +108,7 @@ class Scenario:
         self.set({})
 
     def set(self, settings):
-        usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None}
+        usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None, "fargate": None, "spot": None, "refuses": None}
         assert settings.keys() <= usual.keys(), settings
         vars(self).update({**usual, **settings})
         # Of each function, by its integration with the gateway.

@@ -205,10 +205,16 @@ pub struct Remembering {
     pub asked: AtomicUsize,
     /// What it says instead of starting.
     pub refuses: Mutex<Option<NotLaunched>>,
+    /// Whether it has no Spot capacity.
+    pub spotless: AtomicBool,
+    /// The most builders that it runs at a time: the account's quota.
+    pub quota: Mutex<Option<usize>>,
     /// Whether nothing can be stopped for now.
     pub deaf: AtomicBool,
     /// The systems that it has no image for.
     pub imageless: Mutex<Vec<System>>,
+    /// The nixpkgs whose tarballs are not uploaded.
+    pub untarred: Mutex<Vec<Rev>>,
 }
 
 impl Launcher for Remembering {
@@ -216,6 +222,14 @@ impl Launcher for Remembering {
         self.asked.fetch_add(1, SeqCst);
         if let Some(error) = self.refuses.lock().expect("a lock").clone() {
             return Err(error);
+        }
+        let refused = |why: &str| Err(NotLaunched::Refused(why.to_owned()));
+        if self.spotless.load(SeqCst) && !lease.is_on_demand() {
+            return refused("Capacity is unavailable at this time");
+        }
+        let running = self.running.lock().expect("a lock").len();
+        if self.quota.lock().expect("a lock").is_some_and(|most| running >= most) {
+            return refused("You've reached the limit on the number of vCPUs you can run concurrently");
         }
         if self.started.lock().expect("a lock").insert(lease.id.clone(), lease.clone()).is_none() {
             self.running.lock().expect("a lock").insert(lease.id.clone(), key.clone());
@@ -236,6 +250,9 @@ impl Launcher for Remembering {
     }
     async fn obstacle(&self, system: System) -> Result<Option<Why>, Unavailable> {
         Ok(self.imageless.lock().expect("a lock").contains(&system).then_some(Why::NoImage))
+    }
+    async fn lacks_nixpkgs(&self, rev: &Rev) -> Result<bool, Unavailable> {
+        Ok(self.untarred.lock().expect("a lock").contains(rev))
     }
 }
 

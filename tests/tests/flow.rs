@@ -307,7 +307,7 @@ async fn a_claim_whose_dispatcher_died_is_launched_by_the_sweep_and_once() {
     let w = World::new();
     ask(&w, "tree").await;
     let (id, token) = w.new_lease();
-    advance(&*w, &w.key("tree").await, &Event::Claim { id: id.clone(), token, size: w.policy().size })
+    advance(&*w, &w.key("tree").await, &Event::Claim { id: id.clone(), token, size: w.policy().size, on_demand: false })
         .await
         .expect("claimed");
     assert_eq!(started(&w), 0);
@@ -456,20 +456,6 @@ async fn a_hit_is_served_while_builds_are_paused() {
     w.launcher.imageless.lock().expect("a lock").push(System::X86_64Linux);
     sweep(&*w).await.expect("the ledger");
     assert!(is_hit(&ask(&w, "tree").await));
-}
-
-#[tokio::test]
-async fn a_builder_that_can_not_be_started_is_a_passing_failure_that_frees_its_slot() {
-    let w = World::new();
-    *w.launcher.refuses.lock().expect("a lock") = Some(NotLaunched::Refused("no such program".to_owned()));
-    ask(&w, "tree").await;
-    dispatch(&*w).await.expect("the ledger");
-    let build = w.build("tree").await;
-    assert!(matches!(build.state, State::Queued { attempt: 2, .. }), "{build:?}");
-    assert_eq!(
-        (build.history[0].failure.as_ref().map(|f| f.kind), w.limits().await.taken()),
-        (Some(Kind::NotStarted), 0)
-    );
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use binplz_core::{
     build::failure::{Failure, Kind},
     id::{
         key::{BuildKey, LeaseId},
+        text::without_account,
         time::Timestamp,
     },
 };
@@ -144,7 +145,12 @@ impl Wake {
         let url = variables.filter(|variable| variable.name == LEASE_URL).map(|variable| &variable.value).next();
         Ok(match url.and_then(|url| lease_url::read(url)) {
             Some((key, lease)) => {
-                let failure = Failure::new(task.kind(), "");
+                // What kept a task from starting says nothing about its build, and its words are for everyone.
+                let detail = match task.kind() {
+                    Kind::NotStarted => without_account(&task.stopped_reason),
+                    _ => String::new(),
+                };
+                let failure = Failure::new(task.kind(), detail);
                 Wake::TaskStopped(Box::new(TaskStopped { key, lease, failure, ran: task.ran(), reason: task.reason() }))
             }
             None => Wake::OtherTask,

@@ -1,4 +1,4 @@
-//! Builders as ECS tasks on Fargate: the first attempt on Spot, later attempts on demand.
+//! Builders as ECS tasks on Fargate: the first attempt on Spot; on demand after a failure, and while Spot is refused.
 
 use aws_sdk_ecs::{
     Client,
@@ -14,7 +14,8 @@ use aws_sdk_ecs::{
 };
 use binplz_core::{
     build::Lease,
-    id::key::{BuildKey, LeaseId, System},
+    id::key::{BuildKey, LeaseId, Rev, System},
+    objects::artifact::nixpkgs_path,
     ports::{Launcher, NotLaunched, Unavailable},
     quota::limits::Why,
 };
@@ -23,7 +24,9 @@ use crate::{
     account::Account,
     config::{ConfigError, Settings},
     images::Images,
-    lease_url, unavailable,
+    lease_url,
+    objects::S3Objects,
+    unavailable,
 };
 
 const ROLE: &str = "launcher";
@@ -51,6 +54,8 @@ pub struct EcsLauncher {
     arm64: String,
     network: AwsVpcConfiguration,
     images: Option<Images>,
+    /// Where the tarballs of nixpkgs are.
+    objects: Option<S3Objects>,
     origin: String,
 }
 
@@ -90,6 +95,7 @@ impl EcsLauncher {
             arm64: settings.need("BINPLZ_TASK_ARM64")?,
             network,
             images: Images::open(account, settings)?,
+            objects: settings.find("BINPLZ_BUCKET").map(|_| S3Objects::open(account, settings)).transpose()?,
             origin: settings.origin()?,
         })
     }
@@ -115,7 +121,7 @@ impl Launcher for EcsLauncher {
             .memory(lease.size.memory().to_string())
             .ephemeral_storage(EphemeralStorage::builder().size_in_gib(lease.size.disk().into()).build())
             .container_overrides(container);
-        let capacity = if lease.attempt > 1 { "FARGATE" } else { "FARGATE_SPOT" };
+        let capacity = if lease.is_on_demand() { "FARGATE" } else { "FARGATE_SPOT" };
         let capacity = CapacityProviderStrategyItem::builder().capacity_provider(capacity).weight(1).build();
         let run = self
             .tasks
@@ -149,6 +155,13 @@ impl Launcher for EcsLauncher {
         match &self.images {
             Some(images) => Ok((!images.has(system).await?).then_some(Why::NoImage)),
             None => Ok(None),
+        }
+    }
+
+    async fn lacks_nixpkgs(&self, rev: &Rev) -> Result<bool, Unavailable> {
+        match &self.objects {
+            Some(objects) => Ok(!objects.exists(&nixpkgs_path(rev)).await?),
+            None => Ok(false),
         }
     }
 }

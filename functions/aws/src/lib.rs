@@ -7,7 +7,7 @@
 //! | `lease`, `collector` | [`Receiving`] | `BINPLZ_BUCKET` |
 //! | `promoter` | [`Receiving`] and [`binary_cache::S3BinaryCache`] | `BINPLZ_BUCKET` `_CACHE_SECRET` |
 //! | `wait` | [`Serving`], of which it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
-//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
+//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_BUCKET` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
 //!
 //! All of them take `BINPLZ_TABLE`, `_QUEUE_URL`, the first pins in `_FIRST_PINS` and the default system in `_SYSTEM`, the numbers of
 //! [`config::Settings::policy`], each with a default, and what Lambda itself puts into the environment. Functions that
@@ -101,7 +101,7 @@ pub type Serving = Aws<S3Objects, ()>;
 pub type Receiving = Aws<S3Store, ()>;
 /// An operator's ports: tasks are stopped, none is started.
 pub type Operating = Aws<S3Store, EcsTasks>;
-/// The ports of the dispatcher and the reaper: no object is read.
+/// The ports of the dispatcher and the reaper: of objects, only whether a nixpkgs is there.
 pub type Working = Aws<(), EcsLauncher>;
 
 impl Serving {

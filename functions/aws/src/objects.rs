@@ -77,6 +77,11 @@ impl S3Objects {
         text.map_err(|error| Unavailable::new(ROLE, format!("{object}: {error}")))
     }
 
+    /// Whether an object exists that is not empty.
+    pub(crate) async fn exists(&self, object: &str) -> Result<bool, Unavailable> {
+        Ok(self.fetch(object, Some(0..1)).await?.is_some())
+    }
+
     /// The unsigned URL of an object or prefix, for clients that may read it without a signature.
     pub(crate) fn unsigned(&self, object: &str) -> String {
         self.presigner.unsigned(object)

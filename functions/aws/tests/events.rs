@@ -23,6 +23,15 @@ fn ended(changes: Value) -> TaskStopped {
     }
 }
 
+#[test]
+fn a_task_that_could_not_start_tells_ecss_reason_without_the_accounts_names() {
+    let told = |reason: &str| ended(json!({ "stopCode": "TaskFailedToStart", "stoppedReason": reason })).failure;
+    let capacity = "Capacity is unavailable at this time. Please try again later or in a different availability zone";
+    assert_eq!(told(capacity).detail.as_deref(), Some(capacity));
+    let role = told("ResourceInitializationError: unable to assume arn:aws:iam::123456789012:role/x");
+    assert_eq!(role.detail.as_deref(), Some("ResourceInitializationError: unable to assume …"));
+}
+
 /// The kind of failure that it means.
 fn kind(changes: Value) -> Kind {
     ended(changes).failure.kind

@@ -54,7 +54,7 @@ fn id(digit: char) -> LeaseId {
 fn lease() -> Lease {
     let (token, expires) = ("5e".repeat(32).parse().expect("64 hex digits"), Timestamp(AT.0 + 300_000));
     let task = Some("arn:aws:ecs:eu-central-1:123456789012:task/binplz/0123456789abcdef".to_owned());
-    Lease { id: id('b'), token, attempt: 2, size: Size::default(), claimed: AT, expires, task, derivation: None }
+    Lease { id: id('b'), token, attempt: 2, size: Size::default(), claimed: AT, expires, task, on_demand: false, derivation: None }
 }
 
 fn history() -> Vec<Attempt> {
@@ -236,7 +236,18 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
         ("limits-served", Row::Limits(Limits::default().counted(AT.day(), 5_000_000_000_000))),
         ("limits-paused", Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), AT))),
+        ("limits-refused", Row::Limits(refused())),
+        ("build-on-demand", build(State::Building(Lease { on_demand: true, ..lease() }))),
     ]
+}
+
+/// Spot was refused, and then a task on demand.
+fn refused() -> Limits {
+    let refused = |limits: &Limits, on_demand| {
+        let lease = Lease { attempt: 1, on_demand, ..lease() };
+        limits.refused(key().system, &lease, "ThrottlingException: Rate exceeded", AT, &Policy::default())
+    };
+    refused(&refused(&Limits::default(), false), true)
 }
 
 /// A dependency failed, as seen by another build.

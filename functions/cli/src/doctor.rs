@@ -1,15 +1,14 @@
 //! `binplz doctor`: checks an AWS account and a stack, or this machine and the pins of its server.
 
+#[cfg(feature = "aws")]
+use std::process::Command;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 #[cfg(feature = "aws")]
-use binplz_aws::{
-    doctor::examine,
-    login::{NoLogin, login},
-};
+use binplz_aws::{doctor::examine, login::login};
 use binplz_core::{
     build::protocol::Nixpkgs,
     flow::operator::{
@@ -41,6 +40,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     #[cfg_attr(feature = "aws", arg(conflicts_with = "stack"))]
     data: Option<PathBuf>,
+    /// Create what the account lacks and AWS creates too late: ECS's service-linked role
+    #[cfg(feature = "aws")]
+    #[arg(long, conflicts_with = "data")]
+    fix: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -49,10 +52,6 @@ pub(crate) struct Args {
 /// Why nothing could be checked.
 #[derive(Debug, Error)]
 pub(crate) enum Fatal {
-    /// Not logged in.
-    #[cfg(feature = "aws")]
-    #[error(transparent)]
-    Login(#[from] NoLogin),
     /// The operating system.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -78,9 +77,45 @@ async fn findings(args: &Args) -> Result<Vec<Finding>, Fatal> {
     match &args.data {
         Some(data) => Ok(examine_machine(data).await),
         #[cfg(feature = "aws")]
-        None => Ok(examine(&login().await?, &args.stack).await),
+        None => Ok(examine_account(&args.stack, args.fix).await),
         #[cfg(not(feature = "aws"))]
         None => Ok(examine_machine(Path::new(".binplz")).await),
+    }
+}
+
+/// Checks what deploys, and the account and the stack.
+#[cfg(feature = "aws")]
+async fn examine_account(stack: &str, fix: bool) -> Vec<Finding> {
+    let mut findings = vec![judge_sam(Command::new("sam").arg("--version").output().map(|told| told.stdout))];
+    match login().await {
+        Ok(sdk) => findings.extend(examine(&sdk, stack, fix).await),
+        Err(error) => findings.push(Finding::missing("credentials", error.to_string(), "aws configure")),
+    }
+    findings
+}
+
+/// The oldest SAM CLI that builds Rust functions without `--beta-features`.
+#[cfg(feature = "aws")]
+const SAM_MIN: [u32; 2] = [1, 156];
+
+/// Judges what `sam --version` printed: `SAM CLI, version 1.170.0`.
+#[cfg(feature = "aws")]
+fn judge_sam(printed: std::io::Result<Vec<u8>>) -> Finding {
+    const CHECK: &str = "sam";
+    let [major, minor] = SAM_MIN;
+    // scripts/sam fetches one of its own.
+    let lacks = |told: String| Finding {
+        state: State::Optional,
+        ..Finding::missing(CHECK, format!("{told}; the SAM CLI {major}.{minor} or newer deploys a stack"), "scripts/sam --version")
+    };
+    let Ok(printed) = printed else { return lacks("no command sam".to_owned()) };
+    let printed = String::from_utf8_lossy(&printed);
+    let version = printed.split_whitespace().last().unwrap_or_default();
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    match [numbers.next(), numbers.next()] {
+        [Some(Ok(one)), Some(Ok(two))] if [one, two] >= SAM_MIN => Finding::ok(CHECK, format!("the SAM CLI is {version}")),
+        [Some(Ok(_)), Some(Ok(_))] => lacks(format!("the SAM CLI is {version}")),
+        _ => Finding::unknown(CHECK, "the version of the SAM CLI is not known"),
     }
 }
 
@@ -147,4 +182,19 @@ fn line(finding: &Finding) -> String {
     };
     let mend = finding.mend.as_ref().map(|command| format!("\n          {command}")).unwrap_or_default();
     format!("{state:<9} {}: {}{mend}", finding.check, finding.told)
+}
+
+#[cfg(all(test, feature = "aws"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sam_cli_that_is_missing_or_too_old_is_told() {
+        let judged = |printed: &str| judge_sam(Ok(printed.as_bytes().to_vec())).state;
+        assert_eq!(judged("SAM CLI, version 1.170.0\n"), State::Ok);
+        assert_eq!(judged("SAM CLI, version 2.0.1\n"), State::Ok);
+        assert_eq!(judged("SAM CLI, version 1.155.9\n"), State::Optional);
+        assert_eq!(judged("something else\n"), State::Unknown);
+        assert_eq!(judge_sam(Err(std::io::ErrorKind::NotFound.into())).state, State::Optional);
+    }
 }

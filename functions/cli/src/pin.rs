@@ -192,6 +192,9 @@ async fn carry_out(args: Args) -> Result<(), PinError> {
         println!("{}", serde_json::json!(pins));
     } else {
         print!("{}", table(&pins, binplz_clock::now()));
+        for (name, (rev, _)) in site.carry_out(Order::Overview).await?.overview()?.no_nixpkgs {
+            println!("{name}: its builds wait: the tarball of {rev} is not uploaded\n    binplz pin move {name} {rev}");
+        }
         print!("{}", notes(&pins, |content| is_missing(&site, content)));
     }
     Ok(())

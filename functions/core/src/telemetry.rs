@@ -110,7 +110,7 @@ pub enum Moved {
     },
     /// An operator cancelled it.
     Cancelled,
-    /// An operator paused builds: it is queued again.
+    /// An operator paused builds, or no task was started: it is queued again, as if it had not begun.
     Suspended,
 }
 
@@ -186,7 +186,7 @@ impl fmt::Display for Moved {
             }
             Moved::Followed { .. } => f.write_str("ready, by another build of its derivation"),
             Moved::Cancelled => f.write_str("cancelled"),
-            Moved::Suspended => f.write_str("stopped, and queued again"),
+            Moved::Suspended => f.write_str("queued again, as if it had not begun"),
         }
     }
 }

@@ -59,6 +59,7 @@ fn lease(task: Option<&str>) -> Lease {
         claimed: Timestamp(1_700_000_060_000),
         expires: Timestamp(1_700_000_120_000),
         task: task.map(str::to_owned),
+        on_demand: false,
         derivation: None,
     }
 }
@@ -292,7 +293,18 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (Row::Limits(Limits::default()), "limits", "limits-empty"),
         (Row::Limits(Limits::default().counted(at.day(), 5_000_000_000_000)), "limits", "limits-served"),
         (Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), at)), "limits", "limits-paused"),
+        (Row::Limits(refused(at)), "limits", "limits-refused"),
+        (build(State::Building(Lease { on_demand: true, ..lease(None) }), vec![]), of_build, "build-on-demand"),
     ]
+}
+
+/// The second refusal: the first one may have been Spot's.
+fn refused(at: Timestamp) -> Limits {
+    let refused = |limits: &Limits, on_demand| {
+        let lease = Lease { attempt: 1, on_demand, ..lease(None) };
+        limits.refused(key().system, &lease, "the builder's program is not installed", at, &Policy::default())
+    };
+    refused(&refused(&Limits::default(), false), true)
 }
 
 fn reported(at: Timestamp) -> Limits {

@@ -89,6 +89,7 @@ fn lease(n: u32) -> Lease {
         claimed: Timestamp(1),
         expires: Timestamp(2),
         task: None,
+        on_demand: false,
         derivation: None,
     }
 }

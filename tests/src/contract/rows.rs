@@ -69,6 +69,7 @@ pub fn lease(n: u32, expires: u64) -> Lease {
         claimed,
         expires: Timestamp(expires),
         task: None,
+        on_demand: false,
         derivation: None,
     }
 }
@@ -267,8 +268,9 @@ fn any_lease() -> impl Strategy<Value = Lease> {
     let token = "[0-9a-f]{64}".prop_map(|hex| hex.parse::<Token>().expect("64 hex digits"));
     let task = option::of("\\PC{0,30}");
     let times = (any_timestamp(), any_timestamp());
-    (any_lease_id(), token, any::<u32>(), any_size(), times, task, option::of(any_drv())).prop_map(
-        |(id, token, attempt, size, (claimed, expires), task, derivation)| Lease {
+    let on_demand = any::<bool>();
+    (any_lease_id(), token, any::<u32>(), any_size(), times, (task, on_demand), option::of(any_drv())).prop_map(
+        |(id, token, attempt, size, (claimed, expires), (task, on_demand), derivation)| Lease {
             id,
             token,
             attempt,
@@ -276,6 +278,7 @@ fn any_lease() -> impl Strategy<Value = Lease> {
             claimed,
             expires,
             task,
+            on_demand,
             derivation,
         },
     )

@@ -46,9 +46,18 @@ pub(crate) struct Fresh {
 }
 
 pub(crate) async fn fresh() -> Fresh {
+    fresh_by(Settings::of_process()).await
+}
+
+/// The same in another account than the tests' usual one: a new account, as far as AWS is concerned.
+pub(crate) async fn fresh_in(account: &str) -> Fresh {
+    fresh_by(Settings::of_process().with("AWS_ACCESS_KEY_ID", account)).await
+}
+
+async fn fresh_by(settings: Settings) -> Fresh {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("binplz-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let settings = Settings::of_process().with("AWS_ENDPOINT_URL", &endpoint());
+    let settings = settings.with("AWS_ENDPOINT_URL", &endpoint());
     let account = Account::open(&settings).expect("the variables of an account");
     make_table(&account, &name).await;
     let s3 = aws_sdk_s3::config::Builder::from(account.sdk()).force_path_style(true).build();
@@ -77,7 +86,7 @@ pub(crate) async fn fresh() -> Fresh {
 }
 
 /// The table as the template makes it.
-async fn make_table(account: &Account, name: &str) {
+pub(crate) async fn make_table(account: &Account, name: &str) {
     let text = |name: &str| {
         let attribute = AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
         attribute.build().expect("an attribute")

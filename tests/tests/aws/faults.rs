@@ -150,6 +150,7 @@ async fn a_service_answers_what_it_is_told_at_the_nth_request_that_fits() {
     let (adapters, scenario) = watched().await;
     let ecs = aws_sdk_ecs::Client::new(adapters.account.sdk());
     let cluster = adapters.settings.need("BINPLZ_CLUSTER").expect("its name");
+    ecs.create_cluster().cluster_name(&cluster).send().await.expect("a cluster");
     let builder = aws_sdk_ecs::types::ContainerDefinition::builder().name("builder").image("builder").build();
     let define = ecs.register_task_definition().family("builder-x86_64").container_definitions(builder);
     define.send().await.expect("a task definition");

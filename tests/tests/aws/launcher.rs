@@ -10,17 +10,21 @@ use binplz_core::{
 };
 use binplz_tests::contract::rows::{key, lease, lease_id};
 
-use crate::bed::{Fresh, fresh};
+use crate::bed::{Fresh, fresh, fresh_in};
 
 /// A cluster with both task definitions.
 struct Cluster {
     ecs: aws_sdk_ecs::Client,
     name: String,
     launcher: EcsLauncher,
+    iam: aws_sdk_iam::Client,
 }
 
 async fn cluster() -> Cluster {
-    let Fresh { account, settings, .. } = fresh().await;
+    cluster_of(fresh().await).await
+}
+
+async fn cluster_of(Fresh { account, settings, .. }: Fresh) -> Cluster {
     let name = settings.need("BINPLZ_CLUSTER").expect("a name");
     let ecs = aws_sdk_ecs::Client::new(account.sdk());
     ecs.create_cluster().cluster_name(&name).send().await.expect("a cluster");
@@ -31,7 +35,7 @@ async fn cluster() -> Cluster {
         define.cpu("256").memory("512").send().await.expect("a task definition");
     }
     let launcher = EcsLauncher::open(&account, &settings).expect("settings");
-    Cluster { ecs, name, launcher }
+    Cluster { ecs, name, launcher, iam: aws_sdk_iam::Client::new(account.sdk()) }
 }
 
 impl Cluster {
@@ -120,8 +124,36 @@ async fn what_can_not_be_started_is_refused() {
     let Fresh { account, settings, .. } = fresh().await;
     let settings = settings.with("BINPLZ_TASK_X86_64", "no-such-definition");
     let launcher = EcsLauncher::open(&account, &settings).expect("settings");
-    let refused = launcher.launch(&key(1), &attempt(1, 1)).await.expect_err("no task");
-    assert!(matches!(refused, NotLaunched::Refused(_)), "{refused}");
+    let no_cluster = launcher.launch(&key(1), &attempt(1, 1)).await;
+    assert_eq!(no_cluster, Err(NotLaunched::Refused("ClusterNotFoundException: Cluster not found.".to_owned())));
+    let ecs = aws_sdk_ecs::Client::new(account.sdk());
+    let cluster = settings.need("BINPLZ_CLUSTER").expect("a name");
+    ecs.create_cluster().cluster_name(cluster).send().await.expect("a cluster");
+    let no_definition = launcher.launch(&key(1), &attempt(1, 1)).await;
+    assert_eq!(no_definition, Err(NotLaunched::Refused("ClientException: TaskDefinition not found.".to_owned())));
+}
+
+/// A new account: no role of ECS's, and room for one task of four vCPUs.
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn what_a_new_account_lacks_is_refused_in_awss_words() {
+    let cluster = cluster_of(fresh_in("200000000017").await).await;
+    let refused = |why: &str| Err(NotLaunched::Refused(why.to_owned()));
+    let on_demand = async |n| cluster.launcher.launch(&key(1), &attempt(n, 2)).await;
+    let role = "Unable to assume the service linked role. Please verify that the ECS service linked role exists.";
+    assert_eq!(on_demand(1).await, refused(&format!("InvalidParameterException: {role}")));
+    cluster.iam.create_service_linked_role().aws_service_name("ecs.amazonaws.com").send().await.expect("a role");
+    // It takes a while until it works.
+    while on_demand(1).await == refused(&format!("InvalidParameterException: {role}")) {
+        tokio::task::yield_now().await;
+    }
+    assert!(on_demand(1).await.is_ok());
+    let quota = "You've reached the limit on the number of vCPUs you can run concurrently";
+    assert_eq!(on_demand(2).await, refused(quota));
+    // Spot has a quota of its own, and a task that has stopped makes room.
+    assert!(cluster.launcher.launch(&key(1), &attempt(3, 1)).await.is_ok());
+    cluster.launcher.stop(&attempt(1, 2).id, None).await.expect("it is stopped");
+    assert!(on_demand(4).await.is_ok());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A build's whole life, as the four functions live it: the same flows, over the real adapters.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use binplz_aws::{Receiving, Serving, Working, config::Settings};
 use binplz_core::{
@@ -25,9 +25,9 @@ use binplz_core::{
         artifact::{Declared, Manifest, ObjectName, Program, Verdict, nixpkgs_path},
         stored::Method,
     },
-    ports::{HasLedger, Ledger, Read},
+    ports::{HasLedger, HasStore, Ledger, Read},
     quota::client::Asker,
-    row::{Row, RowKey, StatusIndex},
+    row::{Row, RowKey},
 };
 use binplz_tests::http::ask;
 use sha2::Digest;
@@ -60,9 +60,11 @@ async fn world() -> World {
     let settings: Settings = adapters.settings.clone().with("BINPLZ_FIRST_PINS", &pins);
     // A catalogue would be one task more.
     let settings = settings.with("BINPLZ_NAMES", "attributes");
+    let receiving = Receiving::open(&settings).expect("settings");
+    receiving.store().keep_nixpkgs(&key().rev, b"a tarball".to_vec()).await.expect("the bucket");
     World {
         serving: Arc::new(Serving::open(&settings).expect("settings")),
-        receiving: Receiving::open(&settings).expect("settings"),
+        receiving,
         working: Working::open(&settings).expect("settings"),
         adapters,
     }
@@ -158,19 +160,28 @@ async fn a_program_that_nobody_built_is_built_and_served() {
 
 #[tokio::test]
 #[ignore = "needs AWS beside it: tests/bed/up"]
-async fn a_task_that_never_started_is_tried_again_later() {
+async fn a_spot_task_that_never_started_is_followed_by_one_on_demand_and_then_builds_wait() {
     let world = world().await;
-    let lease = world.building().await;
-    for _ in 0..2 {
-        stopped(&world.working, &key(), &lease.id, Failure::new(Kind::NotStarted, ""), None)
-            .await
-            .expect("it is heard");
+    for on_demand in [false, true] {
+        let lease = match on_demand {
+            false => world.building().await,
+            true => {
+                assert_eq!(dispatch(&world.working).await, Ok(None));
+                world.build().await.lease().expect("it is claimed").clone()
+            }
+        };
+        assert_eq!(lease.is_on_demand(), on_demand);
+        for _ in 0..2 {
+            let never = Failure::new(Kind::NotStarted, "Capacity is unavailable at this time");
+            stopped(&world.working, &key(), &lease.id, never, Some(Duration::ZERO)).await.expect("it is heard");
+        }
+        let build = world.build().await;
+        assert!(matches!(build.state, State::Queued { attempt: 1, .. }) && build.history.is_empty(), "{build:?}");
     }
-    let State::Queued { due, attempt: 2, .. } = world.build().await.state else { panic!("not queued again") };
-    let listed = world.working.ledger().list(StatusIndex::Queued, None, 9).await.expect("a list");
-    assert_eq!(listed.iter().map(|listed| listed.at).collect::<Vec<_>>(), [due]);
     // The dispatcher says when to ring again.
-    assert_eq!(dispatch(&world.working).await, Ok(Some(due)));
+    assert!(matches!(dispatch(&world.working).await, Ok(Some(_))));
+    let RequestOutcome::Pending(status) = world.get().await else { panic!("it waits") };
+    assert!(status.headline().ends_with(": Capacity is unavailable at this time"), "{status:?}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod download_stats;
 mod faults;
 mod launcher;
 mod life;
+mod names;
 mod template;
 mod wait_limiter;
 

@@ -38,7 +38,6 @@ fn at(function: &str, service: &str, operation: &str) -> Value {
 fn cases() -> Vec<Case> {
     let case = |what, fault, answered, takes, ends, started_by| Case { what, fault, answered, takes, ends, started_by };
     let (good, once): (&[_], &[_]) = (&[None], &["Dispatcher"]);
-    let again: &[_] = &[Some(Kind::NotStarted), None];
     use Takes::{AMinute, Nothing};
     let claim = || at("Dispatcher", "dynamodb", "TransactWriteItems");
     let lease = |with: &str, what: &str| {
@@ -106,7 +105,7 @@ fn cases() -> Vec<Case> {
             json!({ "at": run(), "do": "answer", "answer": full }),
             true,
             Nothing,
-            again,
+            good,
             &["Dispatcher", "Dispatcher"],
         ),
         case(
@@ -114,7 +113,7 @@ fn cases() -> Vec<Case> {
             json!({ "at": run(), "do": "answer", "times": 3, "answer": throttled }),
             true,
             Nothing,
-            again,
+            good,
             &["Dispatcher"; 4],
         ),
         case("lease, after it wrote whose a derivation is", hold("kill-after"), true, Nothing, good, once),

@@ -20,6 +20,7 @@ mod limits;
 mod names;
 mod operate;
 mod pins;
+mod quotas;
 mod roles;
 mod tasks;
 mod tokens;

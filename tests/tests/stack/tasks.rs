@@ -111,27 +111,30 @@ fn a_ring_for_later_that_is_lost_is_made_up_for_by_the_next_minute() {
     let watched = watched("", &[]);
     let full = json!([200, { "tasks": [], "failures": [{ "arn": "arn", "reason": "RESOURCE:MEMORY" }] }]);
     let run = json!({ "service": "ecs", "operation": "RunTask" });
-    watched.scenario.fault(&json!({ "at": run, "do": "answer", "answer": full }));
+    // On Spot, and on demand.
+    watched.scenario.fault(&json!({ "at": run, "do": "answer", "times": 2, "answer": full }));
     let later = json!({ "function": "Dispatcher", "operation": "SendMessage", "with": "DelaySeconds" });
     let lost = watched.scenario.fault(&json!({ "at": later, "do": "lose", "times": 100 }));
     assert_eq!(watched.get("/dash").status, 202);
     lost.happened();
-    watched.is_due("dash");
+    let system = watched.build("dash").expect("a row").key.system;
+    wait_for("its time", || watched.limits().0.backs_off(system, binplz_clock::now()).is_none().then_some(()));
     watched.scenario.tick();
-    is_ready(&watched, "dash", &[Some(Kind::NotStarted), None]);
+    is_ready(&watched, "dash", &[None]);
     assert_eq!(minutes(&watched), 1);
 }
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
-fn a_task_whose_image_is_missing_fails_and_is_not_tried_for_ever() {
+fn a_task_whose_image_is_missing_uses_no_attempt_and_is_tried_again_later_and_later() {
     let watched = watched("", &["--no-image"]);
     assert_eq!(watched.get("/tree").status, 202);
-    let build = watched.ended("tree");
-    assert!(matches!(build.state, State::Failed { until: Some(_), .. }), "{build:?}");
-    assert_eq!(ends(&build), [Some(Kind::NotStarted); 3]);
-    assert_eq!(watched.get("/tree").status, 503);
-    assert_eq!(minutes(&watched), 0);
+    // One on Spot, one on demand at once, and others.
+    wait_for("three tasks", || (watched.tasks() >= 3).then_some(()));
+    wait_for("the third end", || watched.status("tree")["headline"].as_str()?.starts_with("waits").then_some(()));
+    let build = watched.build("tree").expect("a row");
+    assert!(matches!(build.state, State::Queued { attempt: 1, .. }) && build.history.is_empty(), "{build:?}");
+    assert_eq!((watched.limits().0.taken(), minutes(&watched)), (0, 0));
 }
 
 #[test]

@@ -221,14 +221,6 @@ impl Watched {
         });
     }
 
-    /// Waits until the build may be tried again.
-    pub(crate) fn is_due(&self, target: &str) {
-        let State::Queued { due, .. } = self.build(target).expect("a row").state else {
-            panic!("{target} waits for nothing")
-        };
-        wait_for("its time", || (binplz_clock::now() >= due).then_some(()));
-    }
-
     /// Waits until a build step of the program is under way.
     pub(crate) fn is_being_built(&self, target: &str) {
         wait_for(&format!("{target} to be built"), || {

@@ -58,7 +58,7 @@ pub(crate) async fn counted(site: &Site, since: Duration, most: usize) -> Result
 
 fn told(overview: &Overview, now: Timestamp) -> String {
     let Overview { paused, running, slots, queued, spent, reserved, budget, withheld, .. } = overview;
-    let Overview { stored, stored_at_most, store_bytes, egress, faults, .. } = overview;
+    let Overview { stored, stored_at_most, store_bytes, egress, faults, no_nixpkgs, .. } = overview;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string does not fail.
@@ -80,6 +80,10 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     }
     for (system, pause) in paused {
         line("paused", format!("{system}: {}, for {}", pause.sentence(), text::span(now - pause.since)));
+    }
+    for (name, (rev, since)) in no_nixpkgs {
+        let waits = text::span(now - *since);
+        line("waits", format!("{name}: the tarball of {rev} is not uploaded, for {waits}: binplz pin move {name} {rev}"));
     }
     for Fault { part, why } in faults {
         line("broken", format!("{part}: {why}"));
@@ -117,6 +121,7 @@ mod tests {
             store_bytes: Some(100_000_000_000),
             egress: Some(Egress { served: 4_990_000_001, ceiling: 5_000_000_000, until: None }),
             faults: vec![Fault { part: "disk".to_owned(), why: "data: 12.0 MB free".to_owned() }],
+            no_nixpkgs: [("demo".parse().expect("a name"), ("a".repeat(40).parse().expect("hex"), since))].into(),
             withheld: [("tree".parse().expect("a name"), Withheld { why: "no licence".to_owned(), since })].into(),
         };
         assert_eq!(
@@ -125,6 +130,8 @@ mod tests {
              store     12.3 GB, at most 12.3 GB after the running builds, of 100.0 GB\n\
              egress    5.0 GB today, of 5.0 GB\n\
              paused    x86_64-linux: the operator has paused builds, for 10 minutes\n\
+             waits     demo: the tarball of aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa is not uploaded, for 10 minutes: \
+             binplz pin move demo aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n\
              broken    disk: data: 12.0 MB free\n\
              down      tree: no licence\n"
         );

@@ -62,8 +62,10 @@ impl RequestOutcome {
     pub fn answer(&self, asked: &Asked) -> Answer {
         let mut answer = match self {
             RequestOutcome::Hit { served, at } => hit(served, at, asked),
-            RequestOutcome::Pending(Status { paused: Some(paused), system, retry_after, .. }) => {
-                let (paused, system, retry_after) = (*paused, *system, *retry_after);
+            RequestOutcome::Pending(Status { paused: Some(paused), system, retry_after, .. })
+                if !paused.is_brief() =>
+            {
+                let (paused, system, retry_after) = (paused.clone(), *system, *retry_after);
                 Problem::from(&Denial::Paused { system, paused, retry_after }).answer(asked)
             }
             RequestOutcome::Pending(status) => pending(status, asked),

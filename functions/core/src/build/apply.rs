@@ -21,7 +21,7 @@ use crate::{
         failed_dependencies::LIFE,
         failure::{Class, Failure, Kind},
         partial::{Partial, Published},
-        policy::Policy,
+        policy::{Policy, REFUSED_MAX},
         protocol::Stats,
         size::Size,
     },
@@ -55,6 +55,7 @@ impl Build {
     fn after_failure(&self, failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
         match failure.kind.class() {
             Class::Permanent => State::Failed { failure, since: now, until: None },
+            Class::Deployment => State::Queued { since: now, due: now, attempt, warming: false },
             // The launcher's word, by which the system is paused.
             Class::Operator if failure.kind.is_of_no_builder() => {
                 State::Queued { since: now, due: now, attempt, warming: false }
@@ -199,7 +200,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
 
         (Event::Claim { id, .. }, State::Building(lease)) if &lease.id == id => Ok(Step::Stay),
         (Event::Claim { .. }, State::Queued { due, .. }) if now < *due => Err(Illegal::NotDue),
-        (Event::Claim { id, token, size }, State::Queued { attempt, .. }) => Ok(build.with(State::Building(Lease {
+        (Event::Claim { id, token, size, on_demand }, State::Queued { attempt, .. }) => Ok(build.with(State::Building(Lease {
             id: id.clone(),
             token: token.clone(),
             attempt: *attempt,
@@ -207,17 +208,15 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             claimed: now,
             expires: now + policy.lease,
             task: None,
+            on_demand: *on_demand,
             derivation: None,
         }))),
         (Event::Claim { .. }, _) => Err(Illegal::NotQueued),
 
-        (Event::Lapse, State::Building(lease)) if now >= lease.expires => {
-            let failure = match lease.task {
-                Some(_) => Failure::new(Kind::LostHeartbeat, ""),
-                None => Failure::new(Kind::NotStarted, ""),
-            };
-            Ok(build.ended(lease, Err(failure), Stats::default(), now, policy))
-        }
+        (Event::Lapse, State::Building(lease)) if now >= lease.expires => match lease.has_started(policy) {
+            true => Ok(build.ended(lease, Err(Failure::new(Kind::LostHeartbeat, "")), Stats::default(), now, policy)),
+            false => Ok(build.with(unstarted(lease, now, policy))),
+        },
         (Event::Lapse, _) => Ok(Step::Stay),
 
         (Event::Launched { id, task }, State::Building(lease)) if &lease.id == id => match &lease.task {
@@ -277,6 +276,11 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             Ok(build.ended(lease, end.clone(), *stats, now, policy))
         }
         (Event::Settle { id, end, .. }, _) if build.heard(id, end) => Ok(Step::Stay),
+        (Event::Stopped { id, failure }, State::Building(lease))
+            if &lease.id == id && failure.kind.class() == Class::Deployment =>
+        {
+            Ok(build.with(unstarted(lease, now, policy)))
+        }
         (Event::Stopped { id, failure }, State::Building(lease)) if &lease.id == id => {
             Ok(build.ended(lease, Err(failure.clone()), Stats::default(), now, policy))
         }
@@ -346,6 +350,15 @@ fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option
 
 fn queued_at(now: Timestamp) -> State {
     State::Queued { since: now, due: now, attempt: 1, warming: false }
+}
+
+/// Queued as before the claim: no task was started. What is refused for every build is tried again for another one first,
+/// and the system backs off (`quota::limits::refusals`). A machine that is larger than usual may be refused for its size, so
+/// that build alone waits for longer.
+fn unstarted(lease: &Lease, now: Timestamp, policy: &Policy) -> State {
+    let delayed = lease.size != policy.size && lease.is_on_demand();
+    let due = if delayed { now + REFUSED_MAX } else { now };
+    State::Queued { since: now, due, attempt: lease.attempt, warming: false }
 }
 
 fn live(lease: &Lease, id: &LeaseId, now: Timestamp) -> bool {

@@ -23,6 +23,8 @@ pub enum Event {
         token: Token,
         /// The machine of a first attempt.
         size: Size,
+        /// Whether Spot capacity was refused lately.
+        on_demand: bool,
     },
     /// The launcher has started a task for a lease.
     Launched {

@@ -98,6 +98,9 @@ pub enum Class {
     Transient,
     /// A retry may succeed with more memory or disk.
     TransientLarger,
+    /// The account or the machine could not start the task, which says nothing about the package. The build waits and uses
+    /// no attempt, and the system backs off.
+    Deployment,
     /// Only an operator can fix it, and until then every build would fail. The build waits; if several packages fail so,
     /// nothing more is started for that system.
     Operator,
@@ -185,9 +188,8 @@ impl Kind {
             NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs
             | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | Silent
             | LogTooLong | NoProgram | NotStatic | TooLarge | NoMachine => Class::Permanent,
-            SourceUnavailable | CacheUnavailable | Interrupted | Killed | NotStarted | LostHeartbeat | BuilderError => {
-                Class::Transient
-            }
+            SourceUnavailable | CacheUnavailable | Interrupted | Killed | LostHeartbeat | BuilderError => Class::Transient,
+            NotStarted => Class::Deployment,
             OutOfMemory | DiskFull => Class::TransientLarger,
             Signature | Sandbox | NoImage | OldNix => Class::Operator,
         }

@@ -6,6 +6,7 @@ use crate::{
     build::{
         failure::{Failure, Kind},
         partial::Partial,
+        policy::Policy,
         protocol::Stats,
         size::Size,
     },
@@ -149,10 +150,25 @@ pub struct Lease {
     /// The launcher's name for its task, once it has started one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// Spot capacity was refused lately, so its task may not be on Spot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
     /// The derivation that it has claimed, if it has (builders of an earlier version do not). A lease claims only one,
     /// so a thief of its token can claim no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation: Option<DrvHash>,
+}
+
+impl Lease {
+    /// Whether its task is not on Spot: later attempts, and all while Spot capacity is refused.
+    pub fn is_on_demand(&self) -> bool {
+        self.on_demand || self.attempt > 1
+    }
+
+    /// Whether its task was started, by the launcher's word or the builder's.
+    pub(crate) fn has_started(&self, policy: &Policy) -> bool {
+        self.task.is_some() || self.derivation.is_some() || self.expires > self.claimed + policy.lease
+    }
 }
 
 /// An attempt that has ended.
@@ -189,7 +205,7 @@ pub struct Attempt {
 impl Attempt {
     /// Bytes that it has left in the store; `None` if they were not measured, and may be as many as its limit allows.
     pub fn stored(&self) -> Option<u64> {
-        let not_begun = |failure: &Failure| matches!(failure.kind, Kind::NotStarted | Kind::NoImage);
+        let not_begun = |failure: &Failure| failure.kind == Kind::NoImage;
         // An attempt that left its work to another, or failed by a known dependency, has built nothing.
         let nothing = self.left.is_some() || self.seen_in.is_some() || self.failure.as_ref().is_some_and(not_begun);
         if nothing { Some(0) } else { self.stats.stored }

@@ -53,6 +53,9 @@ pub struct Policy {
 /// longer than any request or function lives, and than clocks differ.
 const GRACE: Duration = Duration::from_secs((15 + 60) * 60);
 
+/// The longest delay (backoff) after the launcher has refused to start a task.
+pub const REFUSED_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// The names that requests may use in a nixpkgs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Names {

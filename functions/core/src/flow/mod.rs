@@ -8,7 +8,7 @@ use request::charge::Charge;
 use thiserror::Error;
 
 use crate::{
-    build::{Attempt, Build, Event, Illegal, Made, Step, apply, profile::BuildProfile},
+    build::{Attempt, Build, Event, Illegal, Lease, Made, Step, apply, failure::Class, policy::Policy, profile::BuildProfile},
     id::{
         key::{Attr, BuildKey, Product, System},
         time::Timestamp,
@@ -244,7 +244,12 @@ pub(crate) async fn decide<D: HasLedger>(
         let (mut limits, seen) = load_limits(d, Read::Consistent).await?;
         if let Some(old) = old {
             let ended = after.history.last().filter(|attempt| attempt.lease == old.id);
-            limits = limits.over(&old.id, ended.and_then(Attempt::stored), now);
+            let refused = refusal(event, old, d.policy());
+            let stored = if refused.is_some() { Some(0) } else { ended.and_then(Attempt::stored) };
+            limits = limits.over(&old.id, stored, now);
+            if let Some(detail) = refused {
+                limits = limits.refused(before.key.system, old, detail, now, d.policy());
+            }
             if let Some(why) = after.failure_of(&old.id).and_then(|failure| Why::after(failure.kind)) {
                 limits = match (event, &before.key.product, &old.derivation) {
                     // The launcher has seen it itself.
@@ -263,11 +268,22 @@ pub(crate) async fn decide<D: HasLedger>(
         }
         if let Some(new) = new {
             let Build { key, .. } = before;
-            limits = limits.open_for(key.system)?.reserve(&new.id, &key.product, new.size, now, d.policy())?;
+            limits = limits.open_for(key.system, now)?.reserve(&new.id, &key.product, new.size, now, d.policy())?;
         }
         swaps.push(Swap { seen, row: Row::Limits(limits) });
     }
     Ok(Some((after, swaps)))
+}
+
+/// Why the task of a lease was not started, if this event of its end says so.
+fn refusal<'a>(event: &'a Event, lease: &Lease, policy: &Policy) -> Option<&'a str> {
+    match event {
+        Event::Lapse if !lease.has_started(policy) => Some("its start was not confirmed"),
+        Event::Stopped { failure, .. } if failure.kind.class() == Class::Deployment => {
+            Some(failure.detail.as_deref().unwrap_or_default())
+        }
+        _ => None,
+    }
 }
 
 /// The pause of a system that begins with these swaps.

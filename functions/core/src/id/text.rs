@@ -38,6 +38,20 @@ pub fn clean_lines(text: &str) -> String {
     out
 }
 
+/// A cloud provider's message without what names its account: each word with an ARN or an account's number becomes `…`.
+///
+/// ```
+/// use binplz_core::id::text::without_account;
+///
+/// let text = "User: arn:aws:sts::123456789012:assumed-role/r/f is not authorized to perform: ecs:RunTask";
+/// assert_eq!(without_account(text), "User: … is not authorized to perform: ecs:RunTask");
+/// ```
+pub fn without_account(text: &str) -> String {
+    let is_number = |word: &str| word.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() == 12);
+    let shown = text.split_whitespace().map(|word| if word.contains("arn:") || is_number(word) { "…" } else { word });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
 /// The message of a panic, from the payload that `catch_unwind` returns.
 pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);

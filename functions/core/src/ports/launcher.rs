@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     build::Lease,
-    id::key::{BuildKey, LeaseId, System},
+    id::key::{BuildKey, LeaseId, Rev, System},
     ports::Unavailable,
     quota::limits::Why,
 };
@@ -40,5 +40,12 @@ pub trait Launcher: Send + Sync {
         // A local server checked its machine before it started.
         let _ = system;
         async { Ok(None) }
+    }
+
+    /// Whether the tarball of a nixpkgs that builders get from the deployment's store is missing. A launcher whose builders
+    /// get none there uses this default.
+    fn lacks_nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<bool, Unavailable>> + Send {
+        let _ = rev;
+        async { Ok(false) }
     }
 }

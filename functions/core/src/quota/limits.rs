@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::{
     build::{policy::Policy, profile::DurationEstimate, size::Size},
     id::{
-        key::{LeaseId, Product, System},
+        key::{LeaseId, Product, Rev, System},
         money::Micros,
         time::{Day, Month, SKEW_MAX, Timestamp, later_of},
     },
@@ -23,6 +23,7 @@ use crate::{
 
 mod egress;
 mod pauses;
+mod refusals;
 mod reports;
 
 pub use egress::Egress;
@@ -31,6 +32,7 @@ pub use reports::WITNESSES;
 
 use egress::Counted;
 use pauses::Stopped;
+use refusals::Refusal;
 use reports::OperatorReport;
 
 /// The reservation of one lease and its task.
@@ -88,6 +90,15 @@ pub struct Limits {
     /// Builders' reports of such failures.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     reports: BTreeMap<System, Vec<OperatorReport>>,
+    /// The systems for which the launcher refuses to start tasks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    refusals: BTreeMap<System, Refusal>,
+    /// The nixpkgs whose tarballs builds wait for, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    no_nixpkgs: BTreeMap<Rev, Timestamp>,
+    /// When Spot capacity was refused last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    spot_refused: BTreeMap<System, Timestamp>,
     /// The operator's pause of all builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stopped: Option<Stopped>,

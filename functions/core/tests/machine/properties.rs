@@ -125,7 +125,7 @@ impl World {
             Verb::Warm => Event::Warm,
             Verb::Claim => {
                 self.leases += 1;
-                Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default() }
+                Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default(), on_demand: false }
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
             Verb::Heartbeat => Event::Heartbeat { id: id(n) },
@@ -253,6 +253,19 @@ proptest! {
                 _ => {}
             }
             prop_assert!(claims <= before.policy.attempts);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_task_that_was_not_started_uses_no_attempt(story in any_story()) {
+        tell(story, |before, event, after| {
+            let refused = matches!(event, Event::Stopped { failure, .. } if failure.kind.class() == Class::Deployment);
+            if let Some(lease) = before.build.lease().filter(|_| refused && before.build != after.build) {
+                let waits = matches!(after.build.state, State::Queued { attempt, .. } if attempt == lease.attempt);
+                prop_assert!(waits, "{:?}", after.build.state);
+                prop_assert_eq!(&before.build.history, &after.build.history);
+            }
             Ok(())
         })?;
     }
@@ -404,16 +417,18 @@ proptest! {
         prop_assert!(ended, "{:?}", world.build.state);
     }
 
-    /// From every state, if each builder dies silently, the sweep alone leads to an end in time.
+    /// From every state, if each builder starts and dies silently, the sweep alone leads to an end in time.
     #[test]
     fn nothing_is_stuck_where_every_builder_dies(story in any_story()) {
         let mut world = tell(story, |_, _, _| Ok(()))?;
         world.take(&Event::Ask);
-        for _ in 0..=world.policy.attempts {
+        // The first one may not have started.
+        for _ in 0..=world.policy.attempts + 1 {
             pass_time(&mut world);
             world.take(&Event::Lapse);
             leave_alone(&mut world);
             claim(&mut world);
+            world.take(&Event::Launched { id: id(world.leases), task: "task".to_owned() });
         }
         let ended = matches!(world.build.state, State::Ready { .. } | State::Failed { .. });
         prop_assert!(ended, "{:?}", world.build.state);
@@ -460,7 +475,7 @@ fn claim(world: &mut World) {
     pass_time(world);
     if matches!(world.build.state, State::Queued { .. }) {
         world.leases += 1;
-        let claim = Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default() };
+        let claim = Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default(), on_demand: false };
         assert!(world.take(&claim), "what is due can be claimed");
     }
 }

@@ -109,7 +109,7 @@ fn state(name: &str, policy: &Policy) -> Build {
     let lease = |n, attempt, expires, task: Option<&str>| {
         let task = task.map(str::to_owned);
         let (size, token) = (Size::default(), token(n));
-        Lease { id: id(n), token, attempt, size, claimed: long_ago, expires, task, derivation: None }
+        Lease { id: id(n), token, attempt, size, claimed: long_ago, expires, task, on_demand: false, derivation: None }
     };
     let queued = |attempt, due| State::Queued { since: long_ago, due, attempt, warming: false };
     let failed = |failure, until| State::Failed { failure, since: long_ago, until };
@@ -158,7 +158,7 @@ fn event(name: &str) -> Event {
     match verb {
         "ask" => Event::Ask,
         "warm" => Event::Warm,
-        "claim" => Event::Claim { id: id(n), token: token(n), size: Size::default() },
+        "claim" => Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false },
         "launched" => Event::Launched { id: id(n), task: "task".to_owned() },
         "relaunched" => Event::Launched { id: id(n), task: "another task".to_owned() },
         "pulse" => Event::Heartbeat { id: id(n) },
@@ -314,18 +314,24 @@ fn a_lease_that_ends_is_remembered_as_one_attempt_and_nothing_else_is() {
 }
 
 #[test]
-fn a_lease_that_lapses_before_its_task_was_started_never_started() {
+fn a_lease_that_lapses_uses_its_attempt_only_if_its_task_was_started() {
     let policy = Policy::default();
-    let lapsed = |task: Option<&str>| {
+    let lapsed = |change: &dyn Fn(&mut Lease)| {
         let mut build = state("expired", &policy);
         if let State::Building(lease) = &mut build.state {
-            lease.task = task.map(str::to_owned);
+            (lease.task, lease.claimed) = (None, Timestamp(NOW.0 - 60_000));
+            change(lease);
         }
         let Ok(Step::Move(after)) = apply(&build, &Event::Lapse, NOW, &policy) else { panic!("it has expired") };
-        after.history.last().and_then(|attempt| attempt.failure.clone()).map(|failure| failure.kind)
+        let State::Queued { attempt, .. } = after.state else { panic!("it is tried again") };
+        (attempt, after.history.last().and_then(|attempt| attempt.failure.clone()).map(|failure| failure.kind))
     };
-    assert_eq!(lapsed(None), Some(Kind::NotStarted));
-    assert_eq!(lapsed(Some("task")), Some(Kind::LostHeartbeat));
+    assert_eq!(lapsed(&|_| {}), (1, None));
+    // The launcher said so, or a heartbeat, or a claim.
+    let lost = (2, Some(Kind::LostHeartbeat));
+    assert_eq!(lapsed(&|lease| lease.task = Some("task".to_owned())), lost);
+    assert_eq!(lapsed(&|lease| lease.claimed = Timestamp(NOW.0 - 60_001)), lost);
+    assert_eq!(lapsed(&|lease| lease.derivation = Some(drv('a'))), lost);
 }
 
 #[test]

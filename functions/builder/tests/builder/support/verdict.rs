@@ -56,6 +56,7 @@ fn next_after(job: &Job, failure: &Failure) -> Next {
         id: lease(digit),
         token: "0".repeat(64).parse().expect("a token"),
         size: Size::default(),
+        on_demand: false,
     };
     let step = |build: &Build, event: &Event, now| match apply(build, event, now, &policy) {
         Ok(Step::Move(build)) => build,

@@ -10,7 +10,7 @@ use crate::{
             Database, Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Resume, Upload,
         },
     },
-    flow::{AdvanceError, advance, lease::blob, load_build, operator::pins},
+    flow::{AdvanceError, advance, change_limits, lease::blob, load_build, operator::pins},
     id::key::{BuildKey, LeaseId, Product, Token},
     nixpkgs::{
         catalogue,
@@ -91,6 +91,7 @@ pub(crate) async fn admit<D: HasLedger>(d: &D, bearer: &Bearer) -> Result<(Build
 /// [`Denied`].
 pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
     let (build, _) = admit(d, bearer).await?;
+    change_limits(d, |limits| limits.started(bearer.key.system)).await?;
     let cache = d.store().cache().await?;
     // An attempt that was killed could not report its offers, so they are reported here.
     if let (Some(_), Some(last)) = (&cache, build.history.last()) {

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::{
     build::{
         Event,
-        failure::Failure,
+        failure::{Class, Failure},
         protocol::{Outcome, PROGRAMS_MAX, Report, Stats},
     },
     flow::{
@@ -30,6 +30,7 @@ use crate::{
         stored::Fingerprint,
     },
     ports::{HasBell, HasLedger, HasStore, Inspect, Intake, Unavailable},
+    quota::limits::Limits,
     telemetry::About,
 };
 
@@ -215,23 +216,30 @@ pub async fn stopped<D: HasLedger + HasBell>(
     failure: Failure,
     ran: Option<Duration>,
 ) -> Result<bool, Unavailable> {
+    let refused = failure.kind.class() == Class::Deployment;
     let telemetry = match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
         Ok(advanced) => advanced.before != advanced.after,
         Err(AdvanceError::Unavailable(error)) => return Err(error),
         Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => false,
     };
-    charge(d, lease, ran).await?;
+    charge(d, lease, ran, refused).await?;
     Ok(telemetry)
 }
 
-/// The task of a lease has stopped: its price is spent, and its slot is free.
+/// The task of a lease has stopped: its price is spent, and its slot is free. Unless its start was `refused`, another one
+/// may start in its place.
 pub(crate) async fn charge<D: HasLedger + HasBell>(
     d: &D,
     lease: &LeaseId,
     ran: Option<Duration>,
+    refused: bool,
 ) -> Result<(), Unavailable> {
     let now = d.now();
-    if change_limits(d, |limits| limits.charged(lease, ran, now, d.policy())).await? {
+    let charged = |limits: &Limits| match limits.charged(lease, ran, now, d.policy()) {
+        charged if charged == *limits || refused => charged,
+        charged => charged.vacated(now),
+    };
+    if change_limits(d, charged).await? {
         ring(d).await;
     }
     Ok(())

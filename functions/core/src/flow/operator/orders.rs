@@ -25,12 +25,12 @@ use crate::{
     },
     gc::Report,
     id::{
-        key::{Attr, BuildKey, DrvHash, PinName, System},
+        key::{Attr, BuildKey, DrvHash, PinName, Rev, System},
         money::Micros,
         target::{BadTarget, Target},
         time::Timestamp,
     },
-    nixpkgs::pins::{Change, Pins, Withheld},
+    nixpkgs::pins::{Change, Pin, Pins, Withheld},
     ports::{
         Collect, DownloadStats, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore,
         Intake, Read, Unavailable,
@@ -276,6 +276,9 @@ pub struct Overview {
     /// Packages that are taken down, and why.
     #[serde(default)]
     pub withheld: BTreeMap<Attr, Withheld>,
+    /// The pins whose tarballs are not uploaded, and since when their builds wait.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub no_nixpkgs: BTreeMap<PinName, (Rev, Timestamp)>,
     /// The parts of the service that do not work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
@@ -353,7 +356,15 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
 async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let limits = limits.in_month(d.now());
-    let closed = |system| limits.closed(system, d.policy(), d.now());
+    let closed = |system| {
+        let closed = limits.closed(system, d.policy(), d.now());
+        closed.or_else(|| limits.refusal(system, d.now()))
+    };
+    let pins = pins::load(d).await?;
+    let no_nixpkgs = |(name, pin): (&PinName, &Pin)| {
+        let since = *limits.no_nixpkgs().get(&pin.rev)?;
+        Some((name.clone(), (pin.rev.clone(), since)))
+    };
     Ok(Outcome::Overview(Overview {
         paused: System::ALL.into_iter().filter_map(|system| Some((system, closed(system)?))).collect(),
         running: limits.taken(),
@@ -366,7 +377,8 @@ async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
         stored_at_most: limits.stored_at_most(),
         store_bytes: d.policy().store_bytes,
         egress: limits.egress(d.policy(), d.now()),
-        withheld: pins::load(d).await?.withheld().clone(),
+        withheld: pins.withheld().clone(),
+        no_nixpkgs: pins.all().iter().filter_map(no_nixpkgs).collect(),
         faults: d.faults(),
     }))
 }

@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use thiserror::Error;
 
 use crate::{
-    flow::{change_row, load_row, request::catalogue},
+    flow::{change_row, load_row, request::catalogue, ring},
     nixpkgs::{
         pins::{Change, PinRefusal, Pinned, Pins, Programs},
         served::{Served, ServedKey},
@@ -60,6 +60,8 @@ pub async fn change<D: HasLedger + HasBell>(d: &D, change: &Change) -> Result<Pi
         catalogue::renew(d, rev).await?;
     }
     catalogue::ask_for_all(d, &pins).await?;
+    // Builds may wait for the tarball that was uploaded with this.
+    ring(d).await;
     Ok(pins)
 }
 

@@ -99,7 +99,7 @@ pub(crate) async fn strays<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Resul
     for (lease, over) in limits.lingering().filter(|(lease, _)| !running.contains(lease)) {
         let gone = over + d.policy().overhead + LINGERS;
         if gone <= d.now() {
-            settle::charge(d, lease, None).await?;
+            settle::charge(d, lease, None, false).await?;
         } else {
             next = [next, Some(gone)].into_iter().flatten().min();
         }

@@ -15,7 +15,7 @@ use crate::{
     },
     objects::artifact::Refusal,
     ports::Unavailable,
-    quota::limits::Paused,
+    quota::limits::{Paused, Why},
 };
 
 /// Why a request's flow returns no program, or nothing about one. Its text is a sentence for people, without a full stop.
@@ -181,6 +181,9 @@ impl fmt::Display for Denial {
             Denial::Failed { attr, failure, rest: Some(rest), .. } => {
                 let seconds = seconds_up(*rest).max(1);
                 write!(f, "{attr}: {}; it can be tried again in {seconds} s", failure.sentence())
+            }
+            Denial::Paused { paused, .. } if paused.why == Why::NoNixpkgs => {
+                write!(f, "new builds of this nixpkgs wait: {}", paused.sentence())
             }
             Denial::Paused { system, paused, .. } => {
                 write!(f, "new builds for {system} are paused: {}", paused.sentence())

@@ -75,6 +75,9 @@ pub struct Served {
     pub since: Timestamp,
     /// Whether it is meant where a request names none.
     pub default: bool,
+    /// Its tarball is not uploaded, so its builds wait.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_nixpkgs: bool,
     /// Its catalogue, for the deployment's own system: `ready`, `building`, `queued`, `failed` or `missing`; `off`: none is made.
     pub catalogue: &'static str,
 }
@@ -87,8 +90,9 @@ pub async fn service<D: HasLedger>(d: &D) -> Result<Service, Unavailable> {
     let pins = pins::load(d).await?;
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let paused = |system| {
-        let paused = limits.closed(system, d.policy(), d.now())?;
-        Some(Pause { system, paused, reason: paused.sentence() })
+        let paused = limits.closed(system, d.policy(), d.now());
+        let paused = paused.or_else(|| limits.refusal(system, d.now()))?;
+        Some(Pause { system, reason: paused.sentence(), paused })
     };
     let default = pins.default_name();
     let served = pins.all().iter().map(async |(name, pin)| {
@@ -97,6 +101,7 @@ pub async fn service<D: HasLedger>(d: &D) -> Result<Service, Unavailable> {
             nixpkgs: pin.rev.clone(),
             since: pin.since,
             default: name == default,
+            no_nixpkgs: limits.lacks_nixpkgs(&pin.rev).is_some(),
             catalogue: catalogue(d, &pin.rev).await?,
         })
     });

@@ -116,7 +116,7 @@ impl Status {
 
     /// What is happening, as a few words for a progress line: "tree-2.1.0 buildPhase, 3 of 7 built".
     pub fn headline(&self) -> String {
-        if let Some(paused) = self.paused {
+        if let Some(paused) = &self.paused {
             return format!("waits: {}", paused.sentence());
         }
         let mut headline = self.happening();
@@ -202,9 +202,14 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             status.attempt = *attempt;
             status.failure = last.and_then(|attempt| attempt.failure.clone()).filter(|_| *attempt > 1);
             let (limits, _) = load_limits(d, Read::Eventual).await?;
-            status.paused = limits.closed(leader.key.system, d.policy(), now);
-            if let Some(paused) = status.paused {
-                status.retry_after = paused_for(&paused, now);
+            let system = leader.key.system;
+            // A machine that is larger than usual may wait alone.
+            let refused = || limits.refusal(system, now).filter(|_| *due > now);
+            let refused = || Some(Paused { until: Some(*due), ..refused()? });
+            let paused = limits.closed(system, d.policy(), now).or_else(|| limits.held(system, now));
+            status.paused = paused.or_else(|| limits.lacks_nixpkgs(&leader.key.rev)).or_else(refused);
+            if let Some(paused) = &status.paused {
+                status.retry_after = paused_for(paused, now);
             } else if *due <= now {
                 let ahead = ahead(d, &leader.key, *warming).await?;
                 let turn = limits.pace().of_any().map(|took| took * ahead as u32 / d.policy().slots.max(1) as u32);

@@ -1,7 +1,7 @@
 //! Starts builders for queued builds, as far as slots and budget allow. First, builds that follow another one are
 //! updated if that one has ended: each end of a build rings the doorbell, and so does the sweep.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     build::{
@@ -10,16 +10,18 @@ use crate::{
         size::Size,
     },
     flow::{
-        AdvanceError, advance,
+        AdvanceError, advance, change_limits,
         lease::settle,
         load_limits, load_profile,
         operator::pins,
         schedule::{follow, status_index::Walk},
     },
     id::{
-        key::{BuildKey, Product},
+        key::{BuildKey, Product, Rev},
+        text::without_account,
         time::Timestamp,
     },
+    nixpkgs::pins::{Pins, Source},
     ports::{HasBell, HasLauncher, HasLedger, Launcher, NotLaunched, Read, Unavailable},
     quota::limits::{LimitExceeded, Limits},
     row::StatusIndex,
@@ -35,7 +37,7 @@ use crate::{
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     follow::follow_all(d).await?;
-    let (limits, _) = load_limits(d, Read::Consistent).await?;
+    let (mut limits, _) = load_limits(d, Read::Consistent).await?;
     let mut next = None;
     // Builds that were not requested yet come after those, and packages that have reported a failure of the whole
     // system come last: they get the slots that are left.
@@ -45,10 +47,13 @@ pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Opt
         (StatusIndex::Queued, true),
         (StatusIndex::Warming, true),
     ];
-    for (status_index, reporters) in classes.into_iter().filter(|(_, reporters)| !reporters || limits.has_reports()) {
-        match along(d, status_index, reporters, &limits).await? {
+    for (status_index, reporters) in classes {
+        if reporters && !limits.has_reports() {
+            continue;
+        }
+        match along(d, status_index, reporters, &mut limits).await? {
             Room::None => return Ok(None),
-            Room::Left { due } => next = [next, due].into_iter().flatten().min(),
+            Room::Left { due } => next = earlier(next, due),
         }
     }
     Ok(next)
@@ -66,31 +71,34 @@ async fn along<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     status_index: StatusIndex,
     reporters: bool,
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Result<Room, Unavailable> {
-    let mut walk = Walk::along(status_index);
+    let (mut walk, mut next, mut tarballs) = (Walk::along(status_index), None, Tarballs::default());
     while let Some(page) = walk.next(d).await? {
         // Read after the list, so that every listed build's pin is included.
         let pins = if page.is_empty() { None } else { Some(pins::load(d).await?) };
         for listed in &page {
             if listed.at > d.now() {
-                return Ok(Room::Left { due: Some(listed.at) });
+                return Ok(Room::Left { due: earlier(next, Some(listed.at)) });
             }
             if pins.as_ref().is_some_and(|pins| !pins.serve(&listed.key)) {
                 drop_unserved(d, &listed.key).await?;
                 continue;
             }
-            if limits.paused(listed.key.system).is_some() || limits.has_reported(&listed.key, d.now()) != reporters {
+            if let Some(paused) = limits.held(listed.key.system, d.now()) {
+                next = earlier(next, paused.until);
                 continue;
             }
-            let size = machine(d, &listed.key).await?;
-            let (id, token) = d.new_lease();
-            match advance(d, &listed.key, &Event::Claim { id, token, size }).await {
-                Ok(claimed) => {
-                    if let Some(lease) = claimed.after.lease() {
-                        launch(d, &listed.key, lease).await?;
-                    }
-                }
+            if let Some(pins) = &pins
+                && tarballs.lacks(d, pins, &listed.key.rev, limits).await?
+            {
+                continue;
+            }
+            if limits.has_reported(&listed.key, d.now()) != reporters {
+                continue;
+            }
+            match start(d, &listed.key, limits).await {
+                Ok(()) => {}
                 // The list lags: another dispatcher has claimed it.
                 Err(AdvanceError::Illegal(_)) => {}
                 Err(AdvanceError::LimitExceeded(full)) => {
@@ -108,7 +116,69 @@ async fn along<D: HasLedger + HasBell + HasLauncher>(
             }
         }
     }
-    Ok(Room::Left { due: None })
+    Ok(Room::Left { due: next })
+}
+
+/// The tarballs that this dispatcher has looked for.
+#[derive(Default)]
+struct Tarballs(BTreeMap<Rev, bool>);
+
+impl Tarballs {
+    /// Whether the builds of a nixpkgs wait for its tarball, which is recorded for requests to report. One whose upload is
+    /// found starts what waits.
+    async fn lacks<D: HasLedger + HasLauncher>(
+        &mut self,
+        d: &D,
+        pins: &Pins,
+        rev: &Rev,
+        limits: &mut Limits,
+    ) -> Result<bool, Unavailable> {
+        let Some(Source::Stored { .. }) = pins.nixpkgs(rev) else { return Ok(false) };
+        if let Some(known) = self.0.get(rev) {
+            return Ok(*known);
+        }
+        let lacks = match d.launcher().lacks_nixpkgs(rev).await {
+            Ok(lacks) => lacks,
+            Err(error) => {
+                d.warn(About::Service, "it is unknown whether a nixpkgs is stored", &error);
+                false
+            }
+        };
+        self.0.insert(rev.clone(), lacks);
+        if limits.lacks_nixpkgs(rev).is_some() != lacks {
+            let (now, served) = (d.now(), |rev: &Rev| pins.nixpkgs(rev).is_some());
+            change_limits(d, |limits| limits.nixpkgs_looked_at(rev, lacks, served, now)).await?;
+            *limits = load_limits(d, Read::Consistent).await?.0;
+        }
+        Ok(lacks)
+    }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}
+
+/// Claims a build and starts its builder. If Spot capacity is refused, it is claimed once more, for a task on demand. After
+/// a refusal the limits are read again.
+async fn start<D: HasLedger + HasBell + HasLauncher>(
+    d: &D,
+    key: &BuildKey,
+    limits: &mut Limits,
+) -> Result<(), AdvanceError> {
+    let size = machine(d, key).await?;
+    loop {
+        let on_demand = limits.spares_spot(key.system, d.now());
+        let (id, token) = d.new_lease();
+        let claimed = advance(d, key, &Event::Claim { id, token, size, on_demand }).await?;
+        let Some(lease) = claimed.after.lease() else { return Ok(()) };
+        if launch(d, key, lease).await? {
+            return Ok(());
+        }
+        *limits = load_limits(d, Read::Consistent).await?.0;
+        if lease.is_on_demand() || !limits.spares_spot(key.system, d.now()) {
+            return Ok(());
+        }
+    }
 }
 
 /// The machine of its first attempt.
@@ -128,13 +198,13 @@ async fn drop_unserved<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(), Unavai
     }
 }
 
-/// Starts the builder of a lease. In every case the lease ends: by the builder's report, by the launcher's, or by
+/// Starts the builder of a lease; `false`: the launcher refused. In every case the lease ends: by the builder's report, by the launcher's, or by
 /// expiry.
 pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
     lease: &Lease,
-) -> Result<(), Unavailable> {
+) -> Result<bool, Unavailable> {
     let mut launched = d.launcher().launch(key, lease).await;
     if matches!(launched, Err(NotLaunched::Unavailable(_))) {
         // RunTask is idempotent: the same lease starts no second task.
@@ -143,17 +213,18 @@ pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
     match launched {
         Ok(task) => match advance(d, key, &Event::Launched { id: lease.id.clone(), task }).await {
             // A quick builder has settled already.
-            Ok(_) | Err(AdvanceError::Illegal(_)) => Ok(()),
+            Ok(_) | Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => Ok(true),
             Err(AdvanceError::Unavailable(error)) => Err(error),
-            Err(AdvanceError::LimitExceeded(_)) => Ok(()),
         },
         Err(NotLaunched::Refused(why)) => {
             d.warn(About::Attempt(key, &lease.id), "a builder was not started", &why);
-            settle::stopped(d, key, &lease.id, Failure::new(Kind::NotStarted, ""), Some(Duration::ZERO)).await.map(drop)
+            let failure = Failure::new(Kind::NotStarted, without_account(&why));
+            settle::stopped(d, key, &lease.id, failure, Some(Duration::ZERO)).await?;
+            Ok(false)
         }
         Err(NotLaunched::Unavailable(error)) => {
             d.warn(About::Attempt(key, &lease.id), "a builder may not have been started", &error);
-            Ok(())
+            Ok(true)
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         time::Timestamp,
     },
     ports::{HasBell, HasDownloadStats, HasLauncher, HasLedger, Launcher, Ledger, NotCommitted, Read, Unavailable},
+    quota::limits::Why,
     row::{Row, StatusIndex, Swap},
     telemetry::{About, Signal},
 };
@@ -74,7 +75,7 @@ async fn lapse<D: HasLedger + HasLauncher>(d: &D, key: &BuildKey) -> Result<(), 
 async fn relaunch<D: HasLedger + HasBell + HasLauncher>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     let (build, _) = load_build(d, key).await?;
     match build.lease() {
-        Some(lease) if lease.task.is_none() => dispatch::launch(d, key, lease).await,
+        Some(lease) if lease.task.is_none() => dispatch::launch(d, key, lease).await.map(drop),
         _ => Ok(()),
     }
 }
@@ -90,6 +91,10 @@ async fn look<D: HasLedger + HasLauncher>(d: &D, system: System) -> Result<(), U
         }
     };
     let (known, seen) = load_limits(d, Read::Consistent).await?;
+    // At each sweep, so that an alarm lasts as long.
+    if known.refuses(system, d.policy(), d.now()).is_some() {
+        d.emit(About::Service, Signal::Looked(system, Some(Why::Refused)));
+    }
     let limits = known.looked_at(system, obstacle, d.now());
     if limits == known {
         return Ok(());

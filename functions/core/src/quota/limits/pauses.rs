@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     build::{failure::Kind, policy::Policy},
-    id::{key::System, time::Timestamp},
+    id::{
+        key::{Rev, System},
+        time::Timestamp,
+    },
     quota::limits::{LimitExceeded, Limits},
 };
 
@@ -28,6 +31,12 @@ pub enum Why {
     Budget,
     /// The store has no room for a build's worst case.
     Store,
+    /// The launcher has refused to start a task, which is tried again.
+    BackingOff,
+    /// The launcher has refused to start tasks for long.
+    Refused,
+    /// The tarball of the nixpkgs is not uploaded.
+    NoNixpkgs,
 }
 
 impl Why {
@@ -41,6 +50,9 @@ impl Why {
             Why::Signature => Kind::Signature.sentence(),
             Why::Budget => "the monthly build budget is spent",
             Why::Store => "the store is full until the operator makes room",
+            Why::BackingOff => "no builder could be started, which is tried again",
+            Why::Refused => "no builder can be started",
+            Why::NoNixpkgs => "the tarball of its nixpkgs is not uploaded yet",
         }
     }
 
@@ -56,7 +68,7 @@ impl Why {
 }
 
 /// A pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
     /// The reason.
     pub why: Why,
@@ -65,19 +77,29 @@ pub struct Paused {
     /// Its end, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// More of the reason, in the words of the one who gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 impl Paused {
     /// A pause that lasts until its cause is fixed.
     pub fn since(why: Why, since: Timestamp) -> Paused {
-        Paused { why, since, until: None }
+        Paused { why, since, until: None, detail: None }
+    }
+
+    /// Whether builds that are requested meanwhile are queued.
+    pub fn is_brief(&self) -> bool {
+        self.why == Why::BackingOff
     }
 
     /// The text follows "waits: ".
-    pub fn sentence(self) -> Cow<'static, str> {
-        match self.until {
-            None => self.why.sentence().into(),
-            Some(until) => format!("{}; builds resume on {} (UTC)", self.why.sentence(), until.day()).into(),
+    pub fn sentence(&self) -> Cow<'static, str> {
+        match (self.until, &self.detail) {
+            (_, Some(detail)) => format!("{}: {detail}", self.why.sentence()).into(),
+            (None, None) => self.why.sentence().into(),
+            (Some(_), None) if matches!(self.why, Why::BackingOff | Why::Refused) => self.why.sentence().into(),
+            (Some(until), None) => format!("{}; builds resume on {} (UTC)", self.why.sentence(), until.day()).into(),
         }
     }
 }
@@ -94,20 +116,26 @@ impl Limits {
     /// The pause of a system that an operator must end, if there is one.
     pub fn paused(&self, system: System) -> Option<Paused> {
         let stopped = self.stopped.map(|stopped| Paused::since(Why::Operator, stopped.since));
-        stopped.or_else(|| self.broken.get(&system).or(self.paused.get(&system)).copied())
+        stopped.or_else(|| self.broken.get(&system).or(self.paused.get(&system)).cloned())
     }
 
-    /// Why a new build would wait for long: builds are paused, or budget and store leave no room for a build of the
-    /// usual size, even if the running ones cost their least.
+    /// Why no build of a system may be started now.
+    pub fn held(&self, system: System, now: Timestamp) -> Option<Paused> {
+        self.paused(system).or_else(|| self.backs_off(system, now))
+    }
+
+    /// Why a new build would wait for long: builds are paused, budget and store leave no room for a build of the usual
+    /// size, even if the running ones cost their least, or no task could be started for long.
     pub fn closed(&self, system: System, policy: &Policy, now: Timestamp) -> Option<Paused> {
         let limits = self.in_month(now);
         let spent = |budget| limits.spent + policy.worst_price(policy.size) > budget;
         let full = |most| limits.stored.saturating_add(policy.worst_bytes()) > most;
         let until = Some(limits.month.next().first().start());
-        let by_budget = Paused { why: Why::Budget, since: limits.charged, until };
+        let by_budget = Paused { until, ..Paused::since(Why::Budget, limits.charged) };
         let by_budget = limits.budget(policy, now).is_some_and(spent).then_some(by_budget);
         let by_store = policy.store_bytes.is_some_and(full).then(|| Paused::since(Why::Store, limits.charged));
-        limits.paused(system).or(by_budget).or(by_store)
+        let paused = limits.paused(system).or(by_budget).or(by_store);
+        paused.or_else(|| limits.refuses(system, policy, now))
     }
 
     /// Whether builds under way must stop too.
@@ -157,11 +185,32 @@ impl Limits {
         next
     }
 
+    /// Records whether the tarball of a nixpkgs is missing. A wait keeps its start; `served` tells which others are kept.
+    #[must_use]
+    pub fn nixpkgs_looked_at(&self, rev: &Rev, lacks: bool, served: impl Fn(&Rev) -> bool, now: Timestamp) -> Limits {
+        let mut next = self.clone();
+        next.no_nixpkgs.retain(|known, _| served(known) && (known != rev || lacks));
+        if lacks {
+            next.no_nixpkgs.entry(rev.clone()).or_insert(now);
+        }
+        next
+    }
+
+    /// Why builds of a nixpkgs wait, if its tarball is missing.
+    pub fn lacks_nixpkgs(&self, rev: &Rev) -> Option<Paused> {
+        self.no_nixpkgs.get(rev).map(|since| Paused::since(Why::NoNixpkgs, *since))
+    }
+
+    /// The nixpkgs whose tarballs are missing, and since when their builds wait.
+    pub fn no_nixpkgs(&self) -> &BTreeMap<Rev, Timestamp> {
+        &self.no_nixpkgs
+    }
+
     /// The limits, if builders for that system may be started.
     ///
     /// # Errors
     /// [`LimitExceeded::Paused`].
-    pub fn open_for(&self, system: System) -> Result<&Limits, LimitExceeded> {
-        self.paused(system).map_or(Ok(self), |paused| Err(LimitExceeded::Paused(paused.why)))
+    pub fn open_for(&self, system: System, now: Timestamp) -> Result<&Limits, LimitExceeded> {
+        self.held(system, now).map_or(Ok(self), |paused| Err(LimitExceeded::Paused(paused.why)))
     }
 }
