@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Extension,
-    extract::State,
-    http::{HeaderMap, HeaderValue, Method, Uri, header},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::Response,
 };
 use binplz_core::{
@@ -68,6 +68,9 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
     d.emit(About::Service, Signal::Answered { hit: outcome.served(), to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
+    if query.status && format == Format::Shell {
+        return status_line(&outcome, &asked);
+    }
     // A page asks again by itself.
     let waits = (query.wait || prefers_wait) && format != Format::Html && !elsewhere;
     if waits && let Some(path) = wait::first(&*d, &outcome, &query, patience(&headers)).await {
@@ -134,13 +137,28 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// `GET /-/stub/SHA256`: the second part of the stub. For the stub of another version, the line says so: also with the status 200,
+/// since it is for a script.
+pub(crate) async fn stub<D: Deployment>(State(d): State<Arc<D>>, Path(sum): Path<String>) -> Response {
+    match sum == stub::second_sum().as_str() {
+        true => respond::for_ever(respond::plain(200, TEXT, stub::SECOND)),
+        false => for_script(problem(&*d, Problem::other_stub(d.origin()), Format::Shell)),
+    }
+}
+
+/// An answer that a script reads, or a shell runs: curl's `-f` and wget would leave the reason in the body out.
+fn for_script(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::OK;
+    response
+}
+
 /// `GET /-/install/TARGET`: a program for `sh` that installs it.
 pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
     match parse(&uri, "/-/install/", uri.query()) {
         // An archive is unpacked, not installed.
-        Ok(target) if target.wanted.is_archive() => problem(&*d, Problem::no_such_page(), respond::format(&headers)),
+        Ok(target) if target.wanted.is_archive() => refusal(&*d, uri.path(), Problem::no_such_page(), &headers),
         Ok(target) => respond::plain(200, TEXT, stub::installer(d.origin(), &target)),
-        Err(wrong) => problem(&*d, wrong, respond::format(&headers)),
+        Err(wrong) => refusal(&*d, uri.path(), wrong, &headers),
     }
 }
 
@@ -168,7 +186,7 @@ pub(crate) async fn build<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         && matches!(outcome, RequestOutcome::Pending(_) | RequestOutcome::Hit { .. })
         && let Ok(status) = HeaderValue::try_from(format!("/-/status/{target}"))
     {
-        *response.status_mut() = axum::http::StatusCode::SEE_OTHER;
+        *response.status_mut() = StatusCode::SEE_OTHER;
         response.headers_mut().insert(header::LOCATION, status);
     }
     response
@@ -200,8 +218,8 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         d.emit(About::Service, Signal::Answered { hit: outcome.served(), to: None });
     }
     let asked = asked_for(&*d, Some(&target), format);
-    let mut response = match format {
-        Format::Shell => respond::plain(200, TEXT, outcome.status_line(&asked)),
+    let response = match format {
+        Format::Shell => return status_line(&outcome, &asked),
         Format::Json => match status::status(&*d, &target).await {
             Ok(status) => respond::plain(200, "application/json", status_json(&status, Some(&outcome))),
             Err(denial) => return denied(&*d, denial, &asked),
@@ -212,14 +230,17 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
                 page.facts.extend(cost(&*d, &target).await);
             }
             let mut page = respond_to(&*d, answer, &asked).await;
-            *page.status_mut() = axum::http::StatusCode::OK;
+            *page.status_mut() = StatusCode::OK;
             page.headers_mut().remove(header::LOCATION);
             page
         }
     };
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    response
+    respond::of_now(response)
+}
+
+/// The status line, in every case with the status 200: wget shows no body of an error.
+fn status_line(outcome: &RequestOutcome, asked: &Asked<'_>) -> Response {
+    respond::of_now(respond::plain(200, TEXT, outcome.status_line(asked)))
 }
 
 /// What a page says of what a build has cost, if it has.
@@ -284,6 +305,13 @@ pub(crate) fn asked_for<'a, D: Deployment>(d: &'a D, target: Option<&'a Target>,
 
 pub(crate) fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
     respond::answer(problem.answer(&asked_for(d, None, format)))
+}
+
+/// A problem at a path. Instead of an installer it is a script that says so and fails.
+pub(crate) fn refusal<D: Deployment>(d: &D, path: &str, wrong: Problem, headers: &HeaderMap) -> Response {
+    let format = respond::format(headers);
+    let response = problem(d, wrong, format);
+    if format == Format::Shell && path.starts_with("/-/install/") { for_script(response) } else { response }
 }
 
 /// The answer to a request with nothing to show.

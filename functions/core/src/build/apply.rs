@@ -70,7 +70,7 @@ impl Build {
                 let due = now + policy.delay_after(attempt);
                 State::Queued { since: now, due, attempt: attempt + 1, warming: false }
             }
-            Class::Operator | Class::Transient | Class::TransientLarger => {
+            Class::Operator | Class::Transient | Class::TransientLarger | Class::Deployment => {
                 State::Failed { failure, since: now, until: Some(now + policy.cool_down) }
             }
         }
@@ -181,6 +181,10 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
     match (event, &build.state) {
         (Event::Ask, State::Unasked) => Ok(queued()),
         (Event::Ask, State::Failed { since, until: Some(until), .. }) if now >= *until || since.is_ahead_of(now) => {
+            Ok(queued())
+        }
+        // An earlier version has taken it for a permanent failure.
+        (Event::Ask, State::Failed { failure, until: None, .. }) if failure.kind.class() == Class::Deployment => {
             Ok(queued())
         }
         (Event::Ask, State::Failed { since, .. }) if build.is_doomed() && now >= *since + LIFE => Ok(queued()),

@@ -98,6 +98,8 @@ pub enum Class {
     Transient,
     /// A retry may succeed with more memory or disk.
     TransientLarger,
+    /// A retry succeeds once the deployment has what the build needs. It cools down at once, and the next request tries it again.
+    Deployment,
     /// Only an operator can fix it, and until then every build would fail. The build waits; if several packages fail so,
     /// nothing more is started for that system.
     Operator,
@@ -184,13 +186,20 @@ impl Kind {
         match self {
             NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs
             | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | Silent
-            | LogTooLong | NoProgram | NotStatic | TooLarge | NoMachine => Class::Permanent,
+            | LogTooLong | NoProgram | NotStatic | TooLarge => Class::Permanent,
+            NoMachine => Class::Deployment,
             SourceUnavailable | CacheUnavailable | Interrupted | Killed | NotStarted | LostHeartbeat | BuilderError => {
                 Class::Transient
             }
             OutOfMemory | DiskFull => Class::TransientLarger,
             Signature | Sandbox | NoImage | OldNix => Class::Operator,
         }
+    }
+
+    /// Whether nixpkgs refuses the package, so that nothing was built.
+    pub fn is_refusal(self) -> bool {
+        use Kind::*;
+        matches!(self, EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs | RefusedDependency)
     }
 
     /// Whether only the service itself can know of such a failure, and no builder.
