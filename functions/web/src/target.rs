@@ -244,7 +244,7 @@ fn status_line(outcome: &RequestOutcome, asked: &Asked<'_>) -> Response {
 }
 
 /// What a page says of what a build has cost, if it has.
-async fn cost<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Option<(&'static str, String)> {
+async fn cost<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &Target) -> Option<(&'static str, String)> {
     match status::status(d, target).await {
         Ok(status) => page::cost(&status),
         Err(Denial::Unavailable(error)) => {

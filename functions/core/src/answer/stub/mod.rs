@@ -40,7 +40,7 @@ pub fn second_sum() -> &'static Sha256 {
 pub fn stub(origin: &str, target: &Target, state: &str, wait: bool) -> String {
     static FIRST: LazyLock<String> = LazyLock::new(|| STUB.replacen("SUM", second_sum().as_str(), 1));
     let (name, save) = (quote(&target.wanted.file_name()), shell::fetch(origin, target, wait));
-    let state = clean_line(state, STATE_MAX);
+    let state = clean_line(state, STATE_MAX).replace(|c: char| !c.is_ascii(), "?");
     format!(
         "#!/bin/sh\n# A script that becomes the program: save it, and run it with sh. To save the program itself:\n#   {save}\n\
          # State: {state}\n{}{{ binplz '{origin}' '{target}' {name} \"$@\"; }}\n",

@@ -1,27 +1,21 @@
 binplz() {
   sum=SUM try=0 gnu=
-  has() { command -v "$1" >/dev/null 2>&1; }
   die() { printf 'binplz: %s\n' "$1" >&2; exit 1; }
-  if has curl; then
-    get() { curl -q -fsSL --connect-timeout 20 -y 60 "$1"; }
-  elif has wget; then
-    ! wget --version >/dev/null 2>&1 || gnu='--no-config -t1 -T60'
-    get() { wget -q $gnu -O - "$1"; }
-  else
-    die 'curl or wget is required'
-  fi
+  has() { command -v "$1" >/dev/null 2>&1; }
+  has curl || has wget || die 'curl or wget is required'
+  has curl || ! wget --version >/dev/null 2>&1 || gnu='--no-config -t1 -T60'
+  get() { if has curl; then curl -q -fsSL --connect-timeout 20 -y 60 "$1"; else wget -q $gnu -O - "$1"; fi; }
   for check in sha256sum 'shasum -a 256' 'openssl dgst -sha256 -r' "echo $sum"; do
     ! has "${check%% *}" || break
   done
-  while :; do
+  until
     steps=$(get "$1/-/stub/$sum" 2>&1)
+    is=$(printf '%s\n' "$steps" | $check)
+    case $steps in "# binplz's"*'# end') ;; *) is= ;; esac
+    [ "${is%% *}" = "$sum" ]
+  do
     case $steps in
-    "# binplz's"*'# end')
-      is=$(printf '%s\n' "$steps" | $check)
-      [ "${is%% *}" != "$sum" ] || break
-      steps="what $1 sent is damaged"
-      ;;
-    "printf '%s\\n' 'binplz: "*) steps=${steps#*"'binplz: "}; die "${steps%%\'*}" ;;
+    "printf '%s\\n' 'binplz: "*) steps=${steps#*"'binplz: "} && die "${steps%%\'*}" ;;
     curl:* | wget:*) ;;
     *) steps="no answer from $1" ;;
     esac
