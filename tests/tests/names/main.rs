@@ -340,14 +340,17 @@ async fn a_package_whose_build_fails_for_good_yields_to_the_next_one_with_that_p
     assert!(line.starts_with("404 ") && !line.contains("other packages"), "{line}");
 }
 
-/// Ends the build of a package well, of whose programs only the first can be served.
-async fn settled_with_scripts(w: &World, package: &str, programs: &[&str]) {
+/// Ends the build of a package well, with its main program and a script.
+async fn settled_with_script(w: &World, package: &str, script: &str) {
     dispatch(w).await.expect("the ledger");
     let key = BuildKey { rev: rev('5'), system: X86, product: package.parse().expect("a package") };
     let bearer = bearer(&w.build_of(&key).await);
-    let mut report = w.report_of(&bearer, programs).await;
+    let mut programs = [package, script];
+    programs.sort_unstable();
+    let mut report = w.report_of(&bearer, &programs).await;
     let Outcome::Built(manifest) = &mut report.outcome else { panic!("no manifest") };
-    manifest.programs.iter_mut().skip(1).for_each(|program| program.verdict = Verdict::Refused { why: Refusal::Script });
+    let refused = manifest.programs.iter_mut().find(|program| program.bin.as_str() == script).expect("it");
+    refused.verdict = Verdict::Refused { why: Refusal::Script };
     settle(w, &bearer, report).await.expect("a live lease");
     w.reap().await;
 }
@@ -357,7 +360,7 @@ async fn a_package_whose_program_is_a_script_yields_to_the_next_one_with_that_pr
     let w = made(Names::Known).await;
     assert_eq!(meant(&w, "vi").await.0, "vim");
     assert!(matches!(ask(&w, "vi").await, RequestOutcome::Pending(_)));
-    settled_with_scripts(&w, "vim", &["vim", "vi"]).await;
+    settled_with_script(&w, "vim", "vi").await;
     // The next one fails to build, and the one after it has the program.
     for package in ["busybox", "toybox"] {
         assert!(
@@ -389,7 +392,7 @@ async fn if_no_package_can_serve_a_program_the_first_ones_reason_is_the_answer()
     let w = made(Names::Known).await;
     for package in ["vim", "busybox", "toybox"] {
         assert!(matches!(ask(&w, "ex").await, RequestOutcome::Pending(_)), "{package}");
-        settled_with_scripts(&w, package, &[package, "ex"]).await;
+        settled_with_script(&w, package, "ex").await;
     }
     let line = told(&w, "ex").await;
     assert!(line.starts_with("422 ") && line.contains("vim: ") && line.contains("ex is a script"), "{line}");

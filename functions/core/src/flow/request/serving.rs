@@ -27,7 +27,9 @@ pub(crate) async fn of<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &
     let mut tried = Vec::new();
     loop {
         let resolved = resolve::without(d, target, &tried).await?;
-        if resolved.others.is_empty() || serves(d, &target.wanted, &resolved).await? {
+        // Only one package has it, or all have been tried. (A program that is requested of its package yields to none.)
+        let alone = tried.is_empty() && resolved.others.is_empty();
+        if alone || tried.contains(&resolved.attr) || serves(d, &target.wanted, &resolved).await? {
             return Ok(resolved);
         }
         tried.push(resolved.attr);
