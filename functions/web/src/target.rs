@@ -50,14 +50,17 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
     let method = match method {
         Method::GET => stored::Method::Get,
         Method::HEAD => stored::Method::Head,
-        _ => return problem(&*d, Problem::method(), format),
+        _ => return problem(&*d, Problem::method("GET"), format),
     };
     if uri.path().starts_with("/-/") && !uri.path().starts_with("/-/archive/") {
         return problem(&*d, Problem::no_such_page(), format);
     }
     let query = match Query::parse(uri.path(), uri.query()) {
         Ok(query) => query,
-        Err(why) => return problem(&*d, Problem::bad_target(&why), format),
+        Err(why) => {
+            let wrong = Problem::bad_target(&why).guessing(&format!("{}/", d.origin()), uri.path());
+            return problem(&*d, wrong, format);
+        }
     };
     let asker = asker(viewer, &headers);
     // An image of another site's page, for example: its visitor did not ask for this.
@@ -154,7 +157,7 @@ fn for_script(mut response: Response) -> Response {
 
 /// `GET /-/install/TARGET`: a program for `sh` that installs it.
 pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
-    match parse(&uri, "/-/install/", uri.query()) {
+    match parse(&*d, &uri, "/-/install/", uri.query()) {
         // An archive is unpacked, not installed.
         Ok(target) if target.wanted.is_archive() => refusal(&*d, uri.path(), Problem::no_such_page(), &headers),
         Ok(target) => respond::plain(200, TEXT, stub::installer(d.origin(), &target)),
@@ -173,7 +176,7 @@ pub(crate) async fn build<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     if is_from_another_site(&headers, d.origin()) {
         return problem(&*d, Problem::cross_site(), format);
     }
-    let target = match parse(&uri, "/-/build/", uri.query()) {
+    let target = match parse(&*d, &uri, "/-/build/", uri.query()) {
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
@@ -208,7 +211,7 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     headers: HeaderMap,
 ) -> Response {
     let format = respond::format(&headers);
-    let target = match parse(&uri, "/-/status/", uri.query()) {
+    let target = match parse(&*d, &uri, "/-/status/", uri.query()) {
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
@@ -265,7 +268,7 @@ pub(crate) async fn log<D: HasLedger + HasStore + HasCatalogues>(
     let (from, rest): (Vec<_>, Vec<_>) =
         uri.query().unwrap_or("").split('&').partition(|pair| pair.starts_with("from="));
     let from = from.last().map_or(Ok(1), |pair| pair["from=".len()..].parse::<u32>());
-    let target = match (parse(&uri, "/-/log/", Some(&rest.join("&"))), from) {
+    let target = match (parse(&*d, &uri, "/-/log/", Some(&rest.join("&"))), from) {
         (Ok(target), Ok(from)) => (target, from),
         (Err(wrong), _) => return problem(&*d, wrong, format),
         (_, Err(_)) => return problem(&*d, Problem::bad_segment(), format),
@@ -288,14 +291,20 @@ pub(crate) async fn log<D: HasLedger + HasStore + HasCatalogues>(
 }
 
 /// A path that is there, with a method that it does not take.
-pub(crate) async fn method_not_allowed<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
-    problem(&*d, Problem::method(), respond::format(&headers))
+pub(crate) async fn method_not_allowed<D: Deployment>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let other = if uri.path().starts_with("/-/build/") { "POST" } else { "GET" };
+    problem(&*d, Problem::method(other), respond::format(&headers))
 }
 
 /// The target below a prefix of our own.
-fn parse(uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem> {
+fn parse<D: Deployment>(d: &D, uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem> {
     let path = uri.path().strip_prefix(prefix).unwrap_or("");
-    Query::parse(path, query).map(|query| query.target).map_err(|why| Problem::bad_target(&why))
+    let wrong = |why| Problem::bad_target(&why).guessing(&format!("{}{prefix}", d.origin()), path);
+    Query::parse(path, query).map(|query| query.target).map_err(wrong)
 }
 
 /// A request that does not poll.

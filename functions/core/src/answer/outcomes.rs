@@ -126,7 +126,7 @@ pub const OUTCOMES: [Outcome; 23] = [
     row(Reason::CrossSite, "cross-site", 403, Retry::Never, "a page of another site sent `POST /-/build/…`", "a page of another site may not start a build"),
     row(Reason::Unknown, "unknown", 404, Retry::Never, "there is no such package, program or page", "there is no package or program NAME; did you mean OTHERS?"),
     row(Reason::Unbuilt, "not-requested", 404, Retry::Never, "the program is not built, and `HEAD`, a browser, a prefetch or a crawler starts no build", "this program was not requested yet"),
-    row(Reason::Method, "method", 405, Retry::Never, "the path does not accept the method", "this path does not accept the method"),
+    row(Reason::Method, "method", 405, Retry::Never, "the path does not accept the method", "this path does not accept the method; use OTHER"),
     row(Reason::LongWait, "long-wait", 409, Retry::AtDate, "`?retry` of what a 429 or 503 below would keep waiting for longer than 15 minutes", "THE MESSAGE OF THAT ROW"),
     row(Reason::Host, "host", 421, Retry::Never, "the request names another host", "this server has another host name; its operator can add this one with --host"),
     row(Reason::Refused, "refused", 422, Retry::Never, "Nixpkgs refuses the package: broken, unsupported, insecure or unfree", "ATTR: WHY"),
@@ -160,7 +160,7 @@ pub enum Client {
     Curl,
     /// `curl -fL`.
     Strict,
-    /// `curl --retry 20 -L HOST/tree?retry`.
+    /// `curl --retry 20 --fail-with-body -L HOST/tree?retry`.
     Retries,
     /// GNU's and busybox's.
     Wget,
@@ -185,7 +185,7 @@ pub enum Shows {
     Message,
     /// It shows the number of the status, and exits with an error.
     Status,
-    /// It asks again, after `Retry-After`, and shows the message in the end.
+    /// It asks again, after `Retry-After`, and shows the number in the end.
     Retries,
     /// It waits for the build.
     Waits,
@@ -202,7 +202,7 @@ impl fmt::Display for Shows {
             Shows::Stub => "the stub",
             Shows::Message => "the message",
             Shows::Status => "the number",
-            Shows::Retries => "retries, then the message",
+            Shows::Retries => "retries, then the number",
             Shows::Waits => "waits",
             Shows::Document => "the facts",
             Shows::NotSent => "–",
@@ -228,9 +228,11 @@ impl Client {
         use Client::*;
         match (reason, self) {
             (Reason::LongWait, Retries) => Shows::Message,
-            (Reason::LongWait, _) | (Reason::CrossSite | Reason::Method, Stub | Installer) => Shows::NotSent,
+            (Reason::LongWait, _) | (Reason::CrossSite | Reason::Method | Reason::UnknownKey, Stub | Installer) => {
+                Shows::NotSent
+            }
             (Reason::Waiting, Retries | Stub | Installer | Page) => Shows::NotSent,
-            (Reason::Unbuilt, Curl | Strict | Retries | Wget | Stub | Installer) => Shows::NotSent,
+            (Reason::Unbuilt, Curl | Strict | Retries | Wget | Stub | Installer | Json) => Shows::NotSent,
             (Reason::Built | Reason::Waiting, Curl | Strict | Retries | Wget | Stub | Installer) => Shows::Program,
             (Reason::Built | Reason::Waiting | Reason::Pending, Page | Json) => Shows::Document,
             (Reason::Pending, Curl | Strict | Wget) => Shows::Stub,
@@ -239,7 +241,6 @@ impl Client {
             (Reason::Choice, Strict | Wget) => Shows::Message,
             (_, Strict | Wget) => Shows::Status,
             (Reason::CoolingDown | Reason::Unavailable, Retries) => Shows::Retries,
-            (Reason::Allowance | Reason::Paused | Reason::DownloadLimit, Retries) => Shows::NotSent,
             (_, Curl | Retries | Stub | Installer | Page | Json) => Shows::Message,
         }
     }

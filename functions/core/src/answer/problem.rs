@@ -3,7 +3,10 @@
 use std::fmt;
 
 use crate::{
-    answer::outcomes::{RETRY_MAX, Reason},
+    answer::{
+        guess::guess,
+        outcomes::{RETRY_MAX, Reason},
+    },
     build::failure::Kind,
     flow::request::denial::Denial,
     id::{
@@ -70,9 +73,22 @@ impl Problem {
         Problem::new(Reason::Unknown, "there is no such page")
     }
 
-    /// A method that a path does not have.
-    pub fn method() -> Problem {
-        Problem::new(Reason::Method, "this path does not accept the method")
+    /// A method that a path does not have; `other` is one that it has.
+    pub fn method(other: &str) -> Problem {
+        Problem::new(Reason::Method, format!("this path does not accept the method; use {other}"))
+    }
+
+    /// The same for a client that has typed that name below `base`, a URL: it may mean another one.
+    #[must_use]
+    pub fn guessing(mut self, base: &str, name: &str) -> Problem {
+        if matches!(self.reason, Reason::Invalid | Reason::Unknown)
+            && let Some(wanted) = guess(name)
+            && !self.names.contains(&wanted)
+        {
+            self.sentence.push_str(&format!("; try {base}{wanted}"));
+            self.names.push(wanted);
+        }
+        self
     }
 
     /// A request from another site's page.
@@ -140,6 +156,7 @@ impl From<&Denial> for Problem {
             Denial::Failed { failure, .. } if failure.kind == Kind::NoSuchPackage => (Reason::Unknown, None),
             Denial::Unbuildable(..) => (Reason::Refused, None),
             Denial::Failed { failure, rest: None, .. } if failure.kind.is_refusal() => (Reason::Refused, None),
+            Denial::Failed { failure, rest: None, .. } if failure.kind.is_of_product() => (Reason::NotServable, None),
             Denial::Failed { rest: None, .. } => (Reason::BuildFailed, None),
             Denial::MainMissing { .. } | Denial::NoPrograms(_) | Denial::NoArchive(_) | Denial::NotStatic(..) => {
                 (Reason::NotServable, None)

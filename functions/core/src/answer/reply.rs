@@ -69,7 +69,7 @@ impl RequestOutcome {
             },
             RequestOutcome::Unbuilt { .. } => unbuilt(asked),
             RequestOutcome::Denied(Denial::Ambiguous(programs)) => choice(programs, asked),
-            RequestOutcome::Denied(denial) => Problem::from(denial).answer(asked),
+            RequestOutcome::Denied(denial) => of(denial, asked).answer(asked),
         };
         let others = match self {
             RequestOutcome::Hit { served, .. } => &served.notes.others[..],
@@ -106,7 +106,7 @@ impl RequestOutcome {
                 _ => (format!("{} {} - - -", status.state, status.retry_after), status.headline()),
             },
             RequestOutcome::Unbuilt { .. } => ("unasked 0 - - -".to_owned(), UNBUILT.to_owned()),
-            RequestOutcome::Denied(denial) => refused(Problem::from(denial)),
+            RequestOutcome::Denied(denial) => refused(of(denial, asked)),
         };
         let line = format!("{facts} {}", clean_line(&words, stub::LINE_MAX));
         line.trim_end().to_owned() + "\n"
@@ -117,6 +117,15 @@ impl RequestOutcome {
 fn paused(status: &Status) -> Option<Problem> {
     let (system, retry_after) = (status.system, status.retry_after);
     status.paused.map(|paused| Problem::from(&Denial::Paused { system, paused, retry_after }))
+}
+
+/// The problem of a denial, with a guess at what was meant.
+fn of(denial: &Denial, asked: &Asked) -> Problem {
+    let problem = Problem::from(denial);
+    match asked.target {
+        Some(target) => problem.guessing(&format!("{}/", asked.origin), &target.wanted.to_string()),
+        None => problem,
+    }
 }
 
 impl Denial {

@@ -202,6 +202,11 @@ impl Kind {
         matches!(self, EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs | RefusedDependency)
     }
 
+    /// Whether the build went well, and its product can not be served.
+    pub fn is_of_product(self) -> bool {
+        matches!(self, Kind::NoProgram | Kind::NotStatic | Kind::TooLarge)
+    }
+
     /// Whether only the service itself can know of such a failure, and no builder.
     pub fn is_of_no_builder(self) -> bool {
         matches!(self, Kind::NotStarted | Kind::LostHeartbeat | Kind::NoImage)

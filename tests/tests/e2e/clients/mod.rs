@@ -5,6 +5,8 @@ mod installer;
 mod interrupts;
 mod machine;
 mod matrix;
+mod mistakes;
+mod outcomes;
 mod stub;
 mod trouble;
 mod wait;
