@@ -9,8 +9,8 @@ use crate::http::Answer;
 /// The document, as the service gives it out.
 pub const DOCUMENT: &str = include_str!("../../functions/web/assets/openapi.json");
 
-/// What is for browsers, builders and crawlers, and not in the document.
-const OTHERS: [&str; 6] = ["/-/lease/", "/-/objects/", "/-/assets/", "/robots.txt", "/favicon.ico", "/-/openapi.json"];
+/// What is for browsers, builders, crawlers and the stub, and not in the document.
+const OTHERS: [&str; 7] = ["/-/lease/", "/-/stub/", "/-/objects/", "/-/assets/", "/robots.txt", "/favicon.ico", "/-/openapi.json"];
 
 fn document() -> &'static Value {
     static PARSED: OnceLock<Value> = OnceLock::new();

@@ -15,6 +15,12 @@ use crate::{
 /// How long anything may take before a test gives up; nothing is asserted about how long it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
+/// A stub without what depends on the moment: the state of its program.
+pub fn without_state(stub: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stub);
+    text.lines().filter(|line| !line.starts_with("# State: ")).map(|line| format!("{line}\n")).collect()
+}
+
 /// A deployment's clients' side.
 #[derive(Clone, Debug)]
 pub struct Site {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
-    answer::problem::Problem,
+    answer::{outcomes::Reason, problem::Problem},
     build::{
         Build, State, failed_dependencies,
         failure::{Class, Failure, Kind},
@@ -64,6 +64,24 @@ async fn run_into(w: &Arc<World>, kind: Kind, paths: &[&str]) {
 }
 
 #[tokio::test]
+async fn what_the_deployment_has_no_machine_for_is_no_failure_for_good_and_is_tried_again_later() {
+    let w = with_slots(1);
+    building(&w, "tree").await;
+    assert_eq!(turn(&w, "tree", 1).await, Turn::Go);
+    fail(&w, "tree", Failure::new(Kind::NoMachine, "it needs a machine for aarch64-linux")).await;
+    let RequestOutcome::Denied(denial) = ask(&w, "tree").await else { panic!("it is there") };
+    let problem = Problem::from(&denial);
+    assert_eq!((problem.reason, problem.retry_after), (Reason::CoolingDown, Some(900)));
+    assert!(problem.sentence.contains("it needs a machine for aarch64-linux; it can be tried again in"), "{problem:?}");
+    assert!(w.limits().await.paused(w.system()).is_none(), "others are built");
+    // There is one by now.
+    w.pass(Duration::from_secs(900));
+    building(&w, "tree").await;
+    w.finish("tree").await;
+    assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
+}
+
+#[tokio::test]
 async fn what_one_package_runs_into_delays_that_package_alone() {
     for kind in of_operator() {
         let w = with_slots(1);
@@ -108,7 +126,7 @@ async fn what_several_unrelated_packages_run_into_pauses_builds_and_no_package_i
         assert_eq!(w.limits().await.taken(), 0);
         let RequestOutcome::Denied(denial) = ask(&w, "ed").await else { panic!("it was queued") };
         let problem = Problem::from(&denial);
-        assert!(problem.status == 503 && problem.sentence.contains(why.sentence()), "{problem:?}");
+        assert!(problem.reason.status() == 503 && problem.sentence.contains(why.sentence()), "{problem:?}");
         let waiting = status(&*w, &target("tree")).await.expect("a build");
         assert_eq!(waiting.headline(), format!("waits: {}", why.sentence()));
 
@@ -313,6 +331,8 @@ async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_on
     act(&w, "ed", Act::Cancel).await;
     building(&w, "dash").await;
     assert_eq!(estimate("dash").await, Some(51));
+    // dash was expected to take 50 seconds, and took 51. Of tree nothing was expected.
+    assert_eq!(w.limits().await.estimate_error(), Some(1));
 }
 
 #[tokio::test]

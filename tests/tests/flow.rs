@@ -484,7 +484,7 @@ async fn a_permanent_failure_is_told_from_one_read_and_writes_nothing() {
     for _ in 0..1000 {
         let RequestOutcome::Denied(denial) = ask(&w, "tree").await else { panic!("no problem") };
         let problem = Problem::from(&denial);
-        assert_eq!((problem.status, problem.log), (422, true));
+        assert_eq!((problem.reason.status(), problem.log), (422, true));
         assert_eq!(problem.sentence, "tree: the build failed: x.c:1: error more");
     }
     assert_eq!((w.commits(), started(&w)), (commits, 1));

@@ -89,7 +89,7 @@ async fn a_client_has_so_many_builds_started_in_a_day_and_is_then_told_when_it_m
         assert!(is_pending(&ask(&w, path).await), "{path}: a build that was requested before costs nothing");
     }
     let refused = problem(ask(&w, "ed").await);
-    assert_eq!(refused.status, 429);
+    assert_eq!(refused.reason.status(), 429);
     let midnight = w.now().day().next();
     assert_eq!(refused.retry_after, Some((midnight.start() - w.now()).as_secs()));
     assert!(refused.sentence.contains(&midnight.to_string()), "{}", refused.sentence);
@@ -110,12 +110,12 @@ async fn neighbours_of_an_ipv6_network_share_one_allowance_and_others_have_their
     let w = allowing(1);
     assert!(is_pending(&ask_from(&w, "2001:db8:0:7::1", "tree").await));
     for neighbour in ["2001:db8:0:7::2", "2001:db8:0:7:ffff:ffff:ffff:ffff"] {
-        assert_eq!(problem(ask_from(&w, neighbour, "hello").await).status, 429, "{neighbour}");
+        assert_eq!(problem(ask_from(&w, neighbour, "hello").await).reason.status(), 429, "{neighbour}");
     }
     assert!(is_pending(&ask_from(&w, "2001:db8:0:8::1", "hello").await));
     // The same IPv4 address, as two kinds of sockets tell it.
     assert!(is_pending(&ask_from(&w, "192.0.2.1", "ed").await));
-    assert_eq!(problem(ask_from(&w, "::ffff:192.0.2.1", "dash").await).status, 429);
+    assert_eq!(problem(ask_from(&w, "::ffff:192.0.2.1", "dash").await).reason.status(), 429);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn two_requests_at_the_end_of_an_allowance_start_one_build() {
     let w = allowing(1);
     let other = Arc::clone(&w);
     w.before_next_commit(async move { assert!(is_pending(&ask(&other, "hello").await)) });
-    assert_eq!(problem(ask(&w, "tree").await).status, 429);
+    assert_eq!(problem(ask(&w, "tree").await).reason.status(), 429);
     assert_eq!(w.build("tree").await.state, State::Unasked);
 }
 
@@ -144,15 +144,15 @@ async fn an_api_key_has_an_allowance_of_its_own_and_one_that_nobody_gave_out_has
     };
     add("ci", "s3cret", Some(1)).await.expect("a new key");
     add("boss", "0pen", None).await.expect("a new key");
-    assert_eq!(problem(ask(&w, "tree").await).status, 429);
-    assert_eq!(problem(ask_with(&w, "guess", "tree").await).status, 401);
+    assert_eq!(problem(ask(&w, "tree").await).reason.status(), 429);
+    assert_eq!(problem(ask_with(&w, "guess", "tree").await).reason.status(), 401);
     assert!(is_pending(&ask_with(&w, "s3cret", "tree").await));
-    assert_eq!(problem(ask_with(&w, "s3cret", "hello").await).status, 429);
+    assert_eq!(problem(ask_with(&w, "s3cret", "hello").await).reason.status(), 429);
     for path in ["hello", "ed", "dash"] {
         assert!(is_pending(&ask_with(&w, "0pen", path).await), "{path}");
     }
     w.carry_out(Order::ChangeKeys(KeyChange::Remove("boss".parse().expect("a name")))).await.expect("it is there");
-    assert_eq!(problem(ask_with(&w, "0pen", "bash").await).status, 401);
+    assert_eq!(problem(ask_with(&w, "0pen", "bash").await).reason.status(), 401);
     // A stored program is served with any key.
     dispatch(&*w).await.expect("the ledger");
     w.finish("tree").await;
@@ -168,7 +168,7 @@ async fn when_the_budget_is_spent_hits_are_served_and_misses_are_told_the_date_o
     assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
     let refused = problem(ask(&w, "ed").await);
     let (month, next) = (w.now().month(), w.now().month().next());
-    assert_eq!((refused.status, refused.retry_after), (503, Some((next.first().start() - w.now()).as_secs())));
+    assert_eq!((refused.reason.status(), refused.retry_after), (503, Some((next.first().start() - w.now()).as_secs())));
     assert!(refused.sentence.contains(&next.first().to_string()), "{}", refused.sentence);
     assert_eq!(w.build("ed").await.state, State::Unasked);
     // More is granted, for this month.
@@ -181,7 +181,7 @@ async fn when_the_budget_is_spent_hits_are_served_and_misses_are_told_the_date_o
     for path in ["dash", "bash"] {
         build(&w, path, Duration::from_secs(3600)).await;
     }
-    assert_eq!(problem(ask(&w, "zsh").await).status, 503);
+    assert_eq!(problem(ask(&w, "zsh").await).reason.status(), 503);
 }
 
 #[tokio::test]
@@ -205,8 +205,18 @@ async fn what_waits_for_money_says_so_and_goes_on_when_there_is_some() {
     let Body::Text(text) = &answer.body else { panic!("no text") };
     let next = w.now().month().next().first();
     assert!(answer.status == 503 && text.contains(&next.to_string()), "{answer:?}");
-    let until = (next.start() - w.now()).as_secs();
-    assert!(answer.headers.contains(&("retry-after", until.to_string())), "{answer:?}");
+    // Clients obey the header without a word, so it has fifteen minutes at most. JSON has the exact date.
+    assert!((next.start() - w.now()).as_secs() > 900);
+    assert!(answer.headers.contains(&("retry-after", "900".to_owned())), "{answer:?}");
+    let Body::Json(_, json) = ask(&w, "ed").await.answer(&Asked { format: Format::Json, ..asked.clone() }).body else {
+        panic!("no JSON")
+    };
+    assert!(json.contains(&format!("\"retry_at\":\"{next}T00:00:00Z\"")), "{json}");
+    // curl --retry does not wait for it at all.
+    let answer = ask(&w, "ed").await.answer(&Asked { retry: true, ..asked });
+    let Body::Text(text) = &answer.body else { panic!("no text") };
+    assert!(answer.status == 409 && text.contains(&next.to_string()), "{answer:?}");
+    assert!(answer.headers.iter().all(|(name, _)| *name != "retry-after"), "{answer:?}");
 
     let rings = w.bell.0.load(SeqCst);
     w.carry_out(Order::OverrideBudget(Micros(3_000_000))).await.expect("it is carried out");
@@ -240,7 +250,7 @@ async fn a_full_store_takes_no_build_until_there_is_room_and_serves_what_it_has(
         build(&w, &format!("p{}", w.limits().await.stored()), Duration::ZERO).await;
     }
     let refused = problem(ask(&w, "dash").await);
-    assert!(refused.status == 503 && refused.sentence.contains("full"), "{refused:?}");
+    assert!(refused.reason.status() == 503 && refused.sentence.contains("full"), "{refused:?}");
     assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
 }
 

@@ -9,6 +9,7 @@ const GUIDES: &[&str] = &[
     "README.md",
     "functions/README.md",
     "infra/README.md",
+    "infra/outcomes.md",
     "tests/README.md",
     "tests/bench/README.md",
     "CHANGELOG.md",

@@ -67,7 +67,7 @@ async fn a_pause_stops_what_is_under_way_and_it_begins_again_when_builds_go_on()
     assert!(w.build("tree").await.lease().is_none());
     let RequestOutcome::Denied(denial) = ask(&w, "dash").await else { panic!("it was queued") };
     let problem = Problem::from(&denial);
-    assert_eq!((problem.status, problem.retry_after), (503, Some(60)));
+    assert_eq!((problem.reason.status(), problem.retry_after), (503, Some(60)));
     assert!(problem.sentence.contains(Why::Operator.sentence()), "{}", problem.sentence);
 
     order(&w, Order::Resume).await.expect("it is carried out");

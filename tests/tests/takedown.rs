@@ -46,7 +46,7 @@ fn gone(reply: &RequestOutcome) -> bool {
 
 fn denied(denial: &Denial) -> bool {
     let (told, problem) = ("tree is not served here any more: its authors ask for it", Problem::from(denial));
-    problem.status == 451 && problem.sentence == told && problem.retry_after.is_none()
+    problem.reason.status() == 451 && problem.sentence == told && problem.retry_after.is_none()
 }
 
 #[tokio::test]

@@ -77,7 +77,8 @@ pub(crate) fn realisation(ended: NixExit, evidence: &Evidence, asked: &str) -> F
         (Kind::Silent | Kind::TimedOut, _) => error.find(TIMEOUT).map(|at| &error[at..]),
         _ => None,
     };
-    let detail = detail.map(str::to_owned).or_else(|| said_of(ended, error));
+    let needed = needed_machine(error).filter(|_| kind == Kind::NoMachine);
+    let detail = needed.or(detail.map(str::to_owned)).or_else(|| said_of(ended, error));
     let planned = |drv: &&str| *drv != asked && evidence.planned.iter().any(|planned| planned == drv);
     let named = named_derivation(evidence).filter(planned);
     // Only a derivation that Nix has started can have failed.
@@ -135,6 +136,14 @@ fn kind_of_realisation(ended: NixExit, error: &str, trace: Option<&Trace>, evide
         _ if alone && has(&without_paths(error), &SANDBOX) => Kind::Sandbox,
         _ => Kind::BuilderError,
     }
+}
+
+/// The machine that a build needs: Nix names it as `'SYSTEM' with features {NAMES}`, before its own.
+fn needed_machine(error: &str) -> Option<String> {
+    let (before, after) = error.split_once("' with features {")?;
+    let (system, features) = (before.rsplit_once('\'')?.1, after.split_once('}')?.0);
+    let features = if features.is_empty() { String::new() } else { format!(" with {features}") };
+    Some(format!("it needs a machine for {system}{features}"))
 }
 
 /// Nix's message about a path without a trusted signature.

@@ -127,8 +127,11 @@ proptest! {
                     prop_assert!(value.bytes().all(|b| (b' '..=b'~').contains(&b)), "{}: {:?}", name, value);
                 }
                 match body {
-                    // The stub holds nothing foreign; all else is one line.
-                    Body::Text(text) if text.starts_with("#!/bin/sh\n") => prop_assert!(text.is_ascii()),
+                    // The stub holds nothing foreign but the state, in a comment; all else is one line.
+                    Body::Text(text) if text.starts_with("#!/bin/sh\n") => {
+                        prop_assert!(text.is_ascii() && text.lines().all(can_be_seen), "{:?}", text);
+                        prop_assert_eq!(text.lines().nth(4), Some("binplz() {"));
+                    }
                     Body::Text(text) => {
                         let line = text.strip_suffix('\n').expect("a line");
                         prop_assert!(can_be_seen(line) && line.len() < 20_000, "{:?}", line);

@@ -7,17 +7,13 @@ use std::{
 };
 
 use binplz_core::{
-    answer::stub::{LINE_MAX, installer, line, stub},
+    answer::stub::{LINE_MAX, SECOND, installer, line, second_sum, stub},
     id::{
         target::{Query, Target, Wanted},
         text::clean_line,
     },
 };
 use proptest::prelude::*;
-
-const STUB: &str = concat!(include_str!("../src/answer/stub/stub.sh"), include_str!("../src/answer/stub/steps.sh"));
-const INSTALLER: &str =
-    concat!(include_str!("../src/answer/stub/install.sh"), include_str!("../src/answer/stub/steps.sh"));
 
 const ORIGIN: &str = "https://binplz.example";
 
@@ -46,10 +42,18 @@ fn wanted() -> impl Strategy<Value = Wanted> {
     })
 }
 
-/// The lines that were made for a target, over a function that shows what it is called with.
-fn call(script: &str, fixed: &str) -> String {
-    let made = script.strip_prefix(fixed).expect("the functions first");
-    format!("binplz() {{ printf '<%s>\\n' \"$@\"; }}\n{made}")
+fn stub_of(target: &Target) -> String {
+    stub(ORIGIN, target, "3 ahead in the queue", true)
+}
+
+/// Where the line begins that was made for a target, behind the functions.
+fn last_line(script: &str) -> usize {
+    script.rfind("\n{ binplz ").expect("the call") + 1
+}
+
+/// The call, over a function that shows what it is called with.
+fn call(script: &str) -> String {
+    format!("binplz() {{ printf '<%s>\\n' \"$@\"; }}\n{}", &script[last_line(script)..])
 }
 
 proptest! {
@@ -71,12 +75,12 @@ proptest! {
     ) {
         let target = Query::parse(&wanted.to_string(), Some(query)).expect("a target").target;
         let name = target.wanted.file_name();
-        for (script, fixed) in [(stub(ORIGIN, &target), STUB), (installer(ORIGIN, &target), INSTALLER)] {
+        for (script, installs) in [(stub_of(&target), false), (installer(ORIGIN, &target), true)] {
             let parsed = sh(&["dash", "-n"], &script);
             prop_assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
-            let out = sh(&["dash"], &call(&script, fixed));
+            let out = sh(&["dash"], &call(&script));
             let mut expected = format!("<{ORIGIN}>\n<{target}>\n<{name}>\n");
-            if fixed == INSTALLER {
+            if installs {
                 let docs = Target { wanted: Wanted::Archive(target.wanted.attr().clone()), ..target.clone() };
                 expected += &format!("<{docs}>\n");
             }
@@ -89,24 +93,52 @@ proptest! {
 #[test]
 fn what_was_cut_off_anywhere_does_nothing() {
     let target = Query::parse("coreutils/%5B", None).expect("a target").target;
-    for (script, fixed) in [(stub(ORIGIN, &target), STUB), (installer(ORIGIN, &target), INSTALLER)] {
-        // Anywhere in what was made for it, and here and there before; all but the last line's end is too short.
-        let ends = (0..fixed.len()).step_by(37).chain(fixed.len()..script.len() - 1);
+    for (script, first) in [(stub_of(&target), "curl() { false; }\nsleep"), (installer(ORIGIN, &target), "uname")] {
+        // Anywhere in the line that was made for it, and here and there before; all but that line's end is too short.
+        let fixed = last_line(&script);
+        let ends = (0..fixed).step_by(37).chain(fixed..script.len() - 1);
+        // What it does first of all.
+        let watch = format!("{first}() {{ echo started >&2; exit; }}\n");
         for end in ends {
-            // Its first command is uname.
-            let watched = format!("uname() {{ echo started >&2; exit; }}\n{}", &script[..end]);
-            let out = sh(&["dash"], &watched);
+            let out = sh(&["dash"], &format!("{watch}{}", &script[..end]));
             assert!(!String::from_utf8_lossy(&out.stderr).contains("started"), "cut at {end}");
         }
-        let whole = sh(&["dash"], &format!("uname() {{ echo started >&2; exit; }}\n{script}"));
+        let whole = sh(&["dash"], &format!("{watch}{script}"));
         assert!(String::from_utf8_lossy(&whole.stderr).contains("started"));
     }
 }
 
 #[test]
+fn a_terminal_is_not_flooded_and_a_redirect_is_small() {
+    let target = Query::parse("tree", None).expect("a target").target;
+    let stub = stub_of(&target);
+    assert!(stub.lines().count() < 40, "{} lines", stub.lines().count());
+    assert!(stub.len() <= 1500, "{} bytes", stub.len());
+    let first: Vec<&str> = stub.lines().take(4).collect();
+    assert!(first[1].contains("A script that becomes the program"), "{first:?}");
+    assert!(first[2].contains("curl -L 'https://binplz.example/tree?wait' -o tree"), "{first:?}");
+    assert_eq!(first[3], "# State: 3 ahead in the queue");
+}
+
+#[test]
+fn a_foreign_text_in_its_state_stays_a_comment() {
+    let target = Query::parse("tree", None).expect("a target").target;
+    let stub = stub(ORIGIN, &target, "x\necho pwned\r\u{1b}[31m\u{2028}echo pwned", false);
+    assert_eq!(stub.lines().nth(4), Some("binplz() {"), "{stub}");
+}
+
+#[test]
+fn its_second_part_has_the_sum_that_it_asks_for_as_a_shell_keeps_it() {
+    let target = Query::parse("tree", None).expect("a target").target;
+    assert!(stub_of(&target).contains(&format!("sum={} ", second_sum())));
+    // `$(…)` drops the last newline, and the check adds it again.
+    assert!(SECOND.ends_with("\n# end\n") && SECOND.starts_with("# binplz's "));
+}
+
+#[test]
 fn every_shell_reads_them() {
     let target = Query::parse("tree", None).expect("a target").target;
-    for script in [stub(ORIGIN, &target), installer(ORIGIN, &target)] {
+    for script in [stub_of(&target), SECOND.to_owned(), installer(ORIGIN, &target)] {
         for shell in [&["dash", "-n"][..], &["bash", "--posix", "-n"], &["busybox", "sh", "-n"]] {
             let out = sh(shell, &script);
             assert!(out.status.success(), "{shell:?}: {}", String::from_utf8_lossy(&out.stderr));

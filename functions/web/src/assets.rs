@@ -2,13 +2,9 @@
 
 use std::sync::LazyLock;
 
-use axum::{
-    extract::Path,
-    http::{HeaderValue, header},
-    response::Response,
-};
+use axum::{extract::Path, response::Response};
 
-use crate::respond::plain;
+use crate::respond::{for_ever, plain};
 
 struct Asset {
     name: &'static str,
@@ -65,8 +61,5 @@ pub(crate) fn icon() -> &'static str {
 pub(crate) fn file(Path(file): Path<String>) -> Option<Response> {
     let paths = [(style(), STYLE), (script(), SCRIPT), (icon(), ICON)];
     let (_, asset) = paths.into_iter().find(|(path, _)| path.strip_prefix("/-/assets/") == Some(&file))?;
-    let mut response = plain(200, asset.media_type, asset.content);
-    let for_ever = HeaderValue::from_static("public, max-age=31536000, immutable");
-    response.headers_mut().insert(header::CACHE_CONTROL, for_ever);
-    Some(response)
+    Some(for_ever(plain(200, asset.media_type, asset.content)))
 }

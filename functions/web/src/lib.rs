@@ -9,6 +9,7 @@
 //! /-/search?q=TEXT    search              /-/p/ATTR             a package
 //! /-/builds           running, queued, ready and failed builds
 //! /-/health           the service's state
+//! /-/stub/SHA256      the stub's second part
 //! /-/openapi.json  /robots.txt  /favicon.ico  /-/assets/FILE
 //! ```
 
@@ -60,6 +61,7 @@ pub fn site<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
         .route("/-/log/{*target}", get(target::log::<D>))
         .route("/-/build/{*target}", post(target::build::<D>))
         .route("/-/install/{*target}", get(target::install::<D>))
+        .route("/-/stub/{sum}", get(target::stub::<D>))
         .method_not_allowed_fallback(target::method_not_allowed::<D>)
         .fallback(target::binary::<D>)
         .with_state(deployment)
@@ -96,7 +98,7 @@ pub fn only_for<D: Deployment>(hosts: Hosts, router: Router, deployment: Arc<D>)
     let check = move |request: Request, next: Next| {
         let answer = match hosts.include(&request) {
             true => Ok(next.run(request)),
-            false => Err(target::problem(&*deployment, Problem::host(), respond::format(request.headers()))),
+            false => Err(target::refusal(&*deployment, request.uri().path(), Problem::host(), request.headers())),
         };
         async move {
             match answer {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, StatusCode, Uri},
     response::Response,
 };
 use binplz_core::{
@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use crate::{
     assets,
-    respond::{self, TEXT, plain},
+    respond::{self, TEXT, of_now, plain},
     target::{asked_for, denied, problem},
 };
 
@@ -175,14 +175,14 @@ pub(crate) async fn health<D: HasLedger>(State(d): State<Arc<D>>, headers: Heade
     let format = respond::format(&headers);
     let faults = d.faults();
     if !faults.is_empty() {
-        return negotiated(problem(&*d, Problem::not_running(&faults), format));
+        return of_now(problem(&*d, Problem::not_running(&faults), format));
     }
     let service = match service::service(&*d).await {
         Ok(service) => service,
         Err(error) => return denied(&*d, error.into(), &asked_for(&*d, None, format)),
     };
     if format == Format::Shell {
-        return negotiated(plain(200, TEXT, format!("binplz {VERSION}\n")));
+        return of_now(plain(200, TEXT, format!("binplz {VERSION}\n")));
     }
     let page = ServicePage { service: &service };
     show(format, &service, &page, &page)
@@ -210,19 +210,11 @@ pub(crate) async fn favicon() -> StatusCode {
 
 /// The same thing in the form that was asked for.
 fn show(format: Format, json: &impl Serialize, page: &impl Template, text: &impl Template) -> Response {
-    negotiated(match format {
+    of_now(match format {
         Format::Html => respond::html(200, page),
         // Serialising into a string fails only where a value's own code does.
         Format::Json => plain(200, "application/json", serde_json::to_string(json).unwrap_or_default()),
         // A template ends with its last word.
         Format::Shell => plain(200, TEXT, text.render().unwrap_or_default() + "\n"),
     })
-}
-
-/// Of now, and of this form.
-fn negotiated(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    response
 }

@@ -6,15 +6,15 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use binplz_core::{answer::problem::Problem, id::text::panic_message, ports::Deployment, telemetry::About};
 use futures_util::FutureExt;
 
-use crate::{request_id::RequestId, respond, target::problem};
+use crate::{request_id::RequestId, target::refusal};
 
 /// The answer, or 500 if the handler panics.
 pub(crate) async fn catch<D: Deployment>(d: &D, request: Request, next: Next) -> Response {
-    let format = respond::format(request.headers());
+    let headers = request.headers().clone();
     let id = request.extensions().get::<RequestId>().map(RequestId::to_string);
     let path = request.uri().path().to_owned();
     AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
         d.warn(About::Service, &format!("the answer to {path} panicked"), &panic_message(&*panic));
-        problem(d, Problem::defect(id.as_deref()), format)
+        refusal(d, &path, Problem::defect(id.as_deref()), &headers)
     })
 }

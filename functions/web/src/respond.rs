@@ -37,6 +37,21 @@ pub(crate) fn plain(status: u16, media_type: &'static str, body: impl Into<Body>
     response
 }
 
+/// An answer whose URL names its content.
+pub(crate) fn for_ever(mut response: Response) -> Response {
+    let for_ever = HeaderValue::from_static("public, max-age=31536000, immutable");
+    response.headers_mut().insert(header::CACHE_CONTROL, for_ever);
+    response
+}
+
+/// An answer of now, and of this form.
+pub(crate) fn of_now(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
 /// A page from its template.
 pub(crate) fn html(status: u16, template: &impl Template) -> Response {
     // Rendering into a string fails only where a value's own formatting does.

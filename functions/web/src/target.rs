@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Extension,
-    extract::State,
-    http::{HeaderMap, HeaderValue, Method, Uri, header},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::Response,
 };
 use binplz_core::{
@@ -50,14 +50,17 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
     let method = match method {
         Method::GET => stored::Method::Get,
         Method::HEAD => stored::Method::Head,
-        _ => return problem(&*d, Problem::method(), format),
+        _ => return problem(&*d, Problem::method("GET"), format),
     };
     if uri.path().starts_with("/-/") && !uri.path().starts_with("/-/archive/") {
         return problem(&*d, Problem::no_such_page(), format);
     }
     let query = match Query::parse(uri.path(), uri.query()) {
         Ok(query) => query,
-        Err(why) => return problem(&*d, Problem::bad_target(&why), format),
+        Err(why) => {
+            let wrong = Problem::bad_target(&why).guessing(&format!("{}/", d.origin()), uri.path());
+            return problem(&*d, wrong, format);
+        }
     };
     let asker = asker(viewer, &headers);
     // An image of another site's page, for example: its visitor did not ask for this.
@@ -68,6 +71,9 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
     d.emit(About::Service, Signal::Answered { hit: outcome.served(), to: asker.address });
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
+    if query.status && format == Format::Shell {
+        return status_line(&outcome, &asked);
+    }
     // A page asks again by itself.
     let waits = (query.wait || prefers_wait) && format != Format::Html && !elsewhere;
     if waits && let Some(path) = wait::first(&*d, &outcome, &query, patience(&headers)).await {
@@ -134,13 +140,28 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// `GET /-/stub/SHA256`: the second part of the stub. For the stub of another version, the line says so: also with the status 200,
+/// since it is for a script.
+pub(crate) async fn stub<D: Deployment>(State(d): State<Arc<D>>, Path(sum): Path<String>) -> Response {
+    match sum == stub::second_sum().as_str() {
+        true => respond::for_ever(respond::plain(200, TEXT, stub::SECOND)),
+        false => for_script(problem(&*d, Problem::other_stub(d.origin()), Format::Shell)),
+    }
+}
+
+/// An answer that a script reads, or a shell runs: curl's `-f` and wget would leave the reason in the body out.
+fn for_script(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::OK;
+    response
+}
+
 /// `GET /-/install/TARGET`: a program for `sh` that installs it.
 pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
-    match parse(&uri, "/-/install/", uri.query()) {
+    match parse(&*d, &uri, "/-/install/", uri.query()) {
         // An archive is unpacked, not installed.
-        Ok(target) if target.wanted.is_archive() => problem(&*d, Problem::no_such_page(), respond::format(&headers)),
+        Ok(target) if target.wanted.is_archive() => refusal(&*d, uri.path(), Problem::no_such_page(), &headers),
         Ok(target) => respond::plain(200, TEXT, stub::installer(d.origin(), &target)),
-        Err(wrong) => problem(&*d, wrong, respond::format(&headers)),
+        Err(wrong) => refusal(&*d, uri.path(), wrong, &headers),
     }
 }
 
@@ -155,7 +176,7 @@ pub(crate) async fn build<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     if is_from_another_site(&headers, d.origin()) {
         return problem(&*d, Problem::cross_site(), format);
     }
-    let target = match parse(&uri, "/-/build/", uri.query()) {
+    let target = match parse(&*d, &uri, "/-/build/", uri.query()) {
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
@@ -168,7 +189,7 @@ pub(crate) async fn build<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         && matches!(outcome, RequestOutcome::Pending(_) | RequestOutcome::Hit { .. })
         && let Ok(status) = HeaderValue::try_from(format!("/-/status/{target}"))
     {
-        *response.status_mut() = axum::http::StatusCode::SEE_OTHER;
+        *response.status_mut() = StatusCode::SEE_OTHER;
         response.headers_mut().insert(header::LOCATION, status);
     }
     response
@@ -190,7 +211,7 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     headers: HeaderMap,
 ) -> Response {
     let format = respond::format(&headers);
-    let target = match parse(&uri, "/-/status/", uri.query()) {
+    let target = match parse(&*d, &uri, "/-/status/", uri.query()) {
         Ok(target) => target,
         Err(wrong) => return problem(&*d, wrong, format),
     };
@@ -200,8 +221,8 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
         d.emit(About::Service, Signal::Answered { hit: outcome.served(), to: None });
     }
     let asked = asked_for(&*d, Some(&target), format);
-    let mut response = match format {
-        Format::Shell => respond::plain(200, TEXT, outcome.status_line(&asked)),
+    let response = match format {
+        Format::Shell => return status_line(&outcome, &asked),
         Format::Json => match status::status(&*d, &target).await {
             Ok(status) => respond::plain(200, "application/json", status_json(&status, Some(&outcome))),
             Err(denial) => return denied(&*d, denial, &asked),
@@ -212,18 +233,21 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
                 page.facts.extend(cost(&*d, &target).await);
             }
             let mut page = respond_to(&*d, answer, &asked).await;
-            *page.status_mut() = axum::http::StatusCode::OK;
+            *page.status_mut() = StatusCode::OK;
             page.headers_mut().remove(header::LOCATION);
             page
         }
     };
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    response
+    respond::of_now(response)
+}
+
+/// The status line, in every case with the status 200: wget shows no body of an error.
+fn status_line(outcome: &RequestOutcome, asked: &Asked<'_>) -> Response {
+    respond::of_now(respond::plain(200, TEXT, outcome.status_line(asked)))
 }
 
 /// What a page says of what a build has cost, if it has.
-async fn cost<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Option<(&'static str, String)> {
+async fn cost<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &Target) -> Option<(&'static str, String)> {
     match status::status(d, target).await {
         Ok(status) => page::cost(&status),
         Err(Denial::Unavailable(error)) => {
@@ -244,7 +268,7 @@ pub(crate) async fn log<D: HasLedger + HasStore + HasCatalogues>(
     let (from, rest): (Vec<_>, Vec<_>) =
         uri.query().unwrap_or("").split('&').partition(|pair| pair.starts_with("from="));
     let from = from.last().map_or(Ok(1), |pair| pair["from=".len()..].parse::<u32>());
-    let target = match (parse(&uri, "/-/log/", Some(&rest.join("&"))), from) {
+    let target = match (parse(&*d, &uri, "/-/log/", Some(&rest.join("&"))), from) {
         (Ok(target), Ok(from)) => (target, from),
         (Err(wrong), _) => return problem(&*d, wrong, format),
         (_, Err(_)) => return problem(&*d, Problem::bad_segment(), format),
@@ -267,14 +291,20 @@ pub(crate) async fn log<D: HasLedger + HasStore + HasCatalogues>(
 }
 
 /// A path that is there, with a method that it does not take.
-pub(crate) async fn method_not_allowed<D: Deployment>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
-    problem(&*d, Problem::method(), respond::format(&headers))
+pub(crate) async fn method_not_allowed<D: Deployment>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let other = if uri.path().starts_with("/-/build/") { "POST" } else { "GET" };
+    problem(&*d, Problem::method(other), respond::format(&headers))
 }
 
 /// The target below a prefix of our own.
-fn parse(uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem> {
+fn parse<D: Deployment>(d: &D, uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem> {
     let path = uri.path().strip_prefix(prefix).unwrap_or("");
-    Query::parse(path, query).map(|query| query.target).map_err(|why| Problem::bad_target(&why))
+    let wrong = |why| Problem::bad_target(&why).guessing(&format!("{}{prefix}", d.origin()), path);
+    Query::parse(path, query).map(|query| query.target).map_err(wrong)
 }
 
 /// A request that does not poll.
@@ -284,6 +314,13 @@ pub(crate) fn asked_for<'a, D: Deployment>(d: &'a D, target: Option<&'a Target>,
 
 pub(crate) fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) -> Response {
     respond::answer(problem.answer(&asked_for(d, None, format)))
+}
+
+/// A problem at a path. Instead of an installer it is a script that says so and fails.
+pub(crate) fn refusal<D: Deployment>(d: &D, path: &str, wrong: Problem, headers: &HeaderMap) -> Response {
+    let format = respond::format(headers);
+    let response = problem(d, wrong, format);
+    if format == Format::Shell && path.starts_with("/-/install/") { for_script(response) } else { response }
 }
 
 /// The answer to a request with nothing to show.

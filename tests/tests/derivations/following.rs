@@ -176,7 +176,7 @@ async fn a_failure_of_the_derivation_is_told_of_each_with_its_log_and_an_operato
     for path in ["tree", "sets.tree"] {
         let RequestOutcome::Denied(denial) = ask(&w, path).await else { panic!("no problem") };
         let problem = Problem::from(&denial);
-        assert_eq!((problem.status, problem.log), (422, true));
+        assert_eq!((problem.reason.status(), problem.log), (422, true));
         assert_eq!(problem.sentence, format!("{path}: the build failed: why"));
         let part = log(&*w, &target(path), 1).await.expect("a build");
         assert_eq!((part.content.as_slice(), part.complete), (&b"it does not compile\n"[..], true));

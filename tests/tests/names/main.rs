@@ -4,7 +4,10 @@
 mod partial;
 
 use std::{
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -32,13 +35,17 @@ use binplz_core::{
             orders::{Operator, Order},
             pins,
         },
-        request::{log, outcome::RequestOutcome, status::status},
+        request::{log, outcome::RequestOutcome, status::status, wait},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
-    id::key::{Attr, BuildKey, Product, System},
+    id::{
+        key::{Attr, BuildKey, Product, System},
+        target::Query,
+        wait::Patience,
+    },
     nixpkgs::pins::{Change, Programs},
     objects::{
-        artifact::{Manifest, ObjectName, ObjectPath},
+        artifact::{Manifest, ObjectName, ObjectPath, Refusal, Verdict},
         narinfo::Content,
     },
     ports::{Deployment, HasStore, Intake, Read},
@@ -325,6 +332,65 @@ async fn a_package_whose_build_fails_for_good_yields_to_the_next_one_with_that_p
     // A program of a ready package that turns out not to exist is missing there, and the others are named.
     let line = told(&w, "busybox/nvi").await;
     assert!(line.starts_with("404 ") && !line.contains("other packages"), "{line}");
+}
+
+/// Ends the build of a package well, with its main program and a script.
+async fn settled_with_script(w: &World, package: &str, script: &str) {
+    dispatch(w).await.expect("the ledger");
+    let key = BuildKey { rev: rev('5'), system: X86, product: package.parse().expect("a package") };
+    let bearer = bearer(&w.build_of(&key).await);
+    let mut programs = [package, script];
+    programs.sort_unstable();
+    let mut report = w.report_of(&bearer, &programs).await;
+    let Outcome::Built(manifest) = &mut report.outcome else { panic!("no manifest") };
+    let refused = manifest.programs.iter_mut().find(|program| program.bin.as_str() == script).expect("it");
+    refused.verdict = Verdict::Refused { why: Refusal::Script };
+    settle(w, &bearer, report).await.expect("a live lease");
+    w.reap().await;
+}
+
+#[tokio::test]
+async fn a_package_whose_program_is_a_script_yields_to_the_next_one_with_that_program() {
+    let w = made(Names::Known).await;
+    assert_eq!(meant(&w, "vi").await.0, "vim");
+    assert!(matches!(ask(&w, "vi").await, RequestOutcome::Pending(_)));
+    settled_with_script(&w, "vim", "vi").await;
+    // The next one fails to build, and the one after it has the program.
+    for package in ["busybox", "toybox"] {
+        assert!(
+            matches!(ask(&w, "vi").await, RequestOutcome::Pending(status) if status.package.to_string() == package)
+        );
+        assert_eq!(meant(&w, "vi").await.0, package);
+        // A client that waits, waits for that one.
+        let query = Query::parse("vi", None).expect("a target");
+        let looks = Arc::new(AtomicUsize::new(0));
+        w.while_waiting({
+            let looks = Arc::clone(&looks);
+            async move {
+                looks.fetch_add(1, SeqCst);
+            }
+        });
+        assert_eq!(wait::hop(&*w, &query, 1, Patience::of(Some("curl/8"), None)).await, "/-/wait/2/vi");
+        assert_eq!(looks.load(SeqCst), 1, "nothing was waited for");
+        settled(&w, package, (package == "toybox").then_some(&["vi"][..])).await;
+    }
+    let RequestOutcome::Hit { served, .. } = ask(&w, "vi").await else { panic!("no hit") };
+    assert_eq!(served.attr.to_string(), "toybox");
+    // A client that names the package gets its reason.
+    let line = told(&w, "vim/vi").await;
+    assert!(line.starts_with("422 ") && line.contains("vi is a script"), "{line}");
+}
+
+#[tokio::test]
+async fn if_no_package_can_serve_a_program_the_first_ones_reason_is_the_answer() {
+    let w = made(Names::Known).await;
+    for package in ["vim", "busybox", "toybox"] {
+        assert!(matches!(ask(&w, "ex").await, RequestOutcome::Pending(_)), "{package}");
+        settled_with_script(&w, package, "ex").await;
+    }
+    let line = told(&w, "ex").await;
+    assert!(line.starts_with("422 ") && line.contains("vim: ") && line.contains("ex is a script"), "{line}");
+    assert!(!line.contains("other packages"), "{line}");
 }
 
 #[tokio::test]

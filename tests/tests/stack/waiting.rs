@@ -62,7 +62,7 @@ fn of_five_hundred_who_want_to_wait_ten_do_and_no_hit_is_kept_from_being_answere
                     let answer = stack.get(&target);
                     match answer.status {
                         202 => assert!(answer.text().starts_with("#!/bin/sh\n"), "{}", answer.text()),
-                        307 => {
+                        303 => {
                             let hop = answer.header("location").expect("a hop").replace(&stack.origin(), "");
                             waiting.lock().expect("a lock").push(held(&stack, &hop));
                         }
@@ -81,7 +81,7 @@ fn of_five_hundred_who_want_to_wait_ten_do_and_no_hit_is_kept_from_being_answere
     // All of them were held, or sent on; none was refused for want of room.
     for stream in waiting {
         let answer = http::receive(stream).expect("an answer");
-        assert_eq!(answer.status, 307, "{}", answer.text());
+        assert_eq!(answer.status, 303, "{}", answer.text());
     }
 }
 

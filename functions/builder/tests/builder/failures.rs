@@ -223,7 +223,7 @@ fn an_expression_sees_no_variable_and_no_network_and_finds_its_own_set() {
 fn a_package_for_another_machine_says_which_one_it_takes() {
     let bench = Bench::new();
     let endpoint = bench.work(bench.job("failing.elsewhere"));
-    let said = "no builder of this service can build it: a 'riscv64-linux' ";
+    let said = "no builder of this service can build it: it needs a machine for riscv64-linux";
     assert_failed(&endpoint, Kind::NoMachine, Next::Nothing, said);
 }
 

@@ -180,11 +180,12 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
         (Class::Permanent, _) => {
             format!("It would fail again, so it is not retried for this commit. If you have fixed the cause: {again}")
         }
-        (Class::Transient | Class::TransientLarger | Class::Deployment, Some(until)) => {
+        (Class::Transient | Class::TransientLarger | Class::Launcher, Some(until)) => {
             let rest = if until > now { format!("after {}", span(until - now)) } else { "now".to_owned() };
             format!("The failure may be temporary. A request {rest} starts it again. To retry at once: {again}")
         }
-        (Class::Transient | Class::TransientLarger | Class::Deployment, None) => format!("The failure may be temporary. To retry: {again}"),
+        (Class::Transient | Class::TransientLarger | Class::Launcher, None) => format!("The failure may be temporary. To retry: {again}"),
+        (Class::Deployment, _) => format!("It waits for a builder that can build it. When there is one: {again}"),
         (Class::Operator, _) => "No build starts until you have fixed the cause and run: binplz resume".to_owned(),
     }
 }

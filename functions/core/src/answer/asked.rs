@@ -56,8 +56,9 @@ impl Asked<'_> {
         self.target.map(|target| format!("/-/log/{target}"))
     }
 
-    /// The script that waits for the target, for a client that saves the body as the program.
-    pub(crate) fn stub(&self) -> String {
-        self.target.map(|target| stub::stub(self.origin, target)).unwrap_or_default()
+    /// The script that waits for the target, for a client that saves the body as the program. `state`: that of the program, in a
+    /// few words; `wait`: it is not built yet.
+    pub(crate) fn stub(&self, state: &str, wait: bool) -> String {
+        self.target.map(|target| stub::stub(self.origin, target, state, wait)).unwrap_or_default()
     }
 }

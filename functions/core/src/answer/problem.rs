@@ -1,26 +1,32 @@
-//! Problems: a denied request's HTTP status, and what else an answer says about it.
+//! Problems: a denied request's reason, and what else an answer says about it.
 
 use std::fmt;
 
 use crate::{
+    answer::{
+        guess::guess,
+        outcomes::{RETRY_MAX, Reason},
+    },
     build::failure::Kind,
     flow::request::denial::Denial,
     id::{
         target::{BadTarget, Wanted},
-        time::seconds_up,
+        time::{Timestamp, seconds_up},
     },
     ports::Fault,
 };
 
-/// Why there is no program: a sentence for people, with HTTP's status.
+/// Why there is no program: a sentence for people, with its reason, which decides about HTTP's status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// HTTP's status.
-    pub status: u16,
+    /// The reason.
+    pub reason: Reason,
     /// The sentence, without a full stop.
     pub sentence: String,
     /// Seconds after which the request can be repeated.
     pub retry_after: Option<u64>,
+    /// The instant of that, where it is known to the day.
+    pub until: Option<Timestamp>,
     /// Whether the build's log explains it.
     pub log: bool,
     /// Similar names, or those to choose from.
@@ -28,72 +34,102 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: u16, sentence: impl fmt::Display) -> Problem {
-        Problem { status, sentence: sentence.to_string(), retry_after: None, log: false, names: Vec::new() }
+    fn new(reason: Reason, sentence: impl fmt::Display) -> Problem {
+        let sentence = sentence.to_string();
+        Problem { reason, sentence, retry_after: None, until: None, log: false, names: Vec::new() }
+    }
+
+    /// Whether it lasts longer than a client should wait without a word, or nothing is known of its end.
+    pub fn is_long(&self) -> bool {
+        let open = self.reason == Reason::Paused && self.until.is_none();
+        open || self.retry_after.is_some_and(|seconds| seconds > RETRY_MAX)
     }
 
     /// The URL is not a target.
     pub fn bad_target(why: &BadTarget) -> Problem {
         match why {
-            BadTarget::Unknown => Problem::new(404, why),
-            _ => Problem::new(400, format!("the request is invalid: {why}")),
+            BadTarget::Unknown => Problem::new(Reason::Unknown, why),
+            _ => Problem::new(Reason::Invalid, format!("the request is invalid: {why}")),
         }
     }
 
     /// The number of a log's segment is malformed.
     pub fn bad_segment() -> Problem {
-        Problem::new(400, "the parameter from is invalid: expected the number of a segment")
+        Problem::new(Reason::Invalid, "the parameter from is invalid: expected the number of a segment")
+    }
+
+    /// A program that was not requested yet.
+    pub(crate) fn unbuilt(sentence: &str) -> Problem {
+        Problem::new(Reason::Unbuilt, sentence)
+    }
+
+    /// The second part of a stub that another version has made.
+    pub fn other_stub(origin: &str) -> Problem {
+        Problem::new(Reason::Unknown, format!("this file is of another version of the service; get it again from {origin}"))
     }
 
     /// A path below `/-/` that does not exist.
     pub fn no_such_page() -> Problem {
-        Problem::new(404, "there is no such page")
+        Problem::new(Reason::Unknown, "there is no such page")
     }
 
-    /// A method that a path does not have.
-    pub fn method() -> Problem {
-        Problem::new(405, "this path does not accept the method")
+    /// A method that a path does not have; `other` is one that it has.
+    pub fn method(other: &str) -> Problem {
+        Problem::new(Reason::Method, format!("this path does not accept the method; use {other}"))
+    }
+
+    /// The same for a client that has typed that name below `base`, a URL: it may mean another one.
+    #[must_use]
+    pub fn guessing(mut self, base: &str, name: &str) -> Problem {
+        if matches!(self.reason, Reason::Invalid | Reason::Unknown)
+            && let Some(wanted) = guess(name)
+            && !self.names.contains(&wanted)
+        {
+            self.sentence.push_str(&format!("; try {base}{wanted}"));
+            self.names.push(wanted);
+        }
+        self
     }
 
     /// A request from another site's page.
     pub fn cross_site() -> Problem {
-        Problem::new(403, "a page of another site may not start a build")
+        Problem::new(Reason::CrossSite, "a page of another site may not start a build")
     }
 
     /// A stored program was found missing or damaged, and is built anew.
     pub fn not_whole() -> Problem {
-        Problem { retry_after: Some(60), ..Problem::new(503, "the stored file is damaged; it is being built again") }
+        Problem { retry_after: Some(60), ..Problem::new(Reason::Unavailable, "the stored file is damaged; it is being built again") }
     }
 
     /// A request for another host than this service.
     pub fn host() -> Problem {
-        Problem::new(421, "this server has another host name; its operator can add this one with --host")
+        Problem::new(Reason::Host, "this server has another host name; its operator can add this one with --host")
     }
 
     /// Parts of the service do not work at present.
     pub fn not_running(faults: &[Fault]) -> Problem {
         let parts: Vec<_> = faults.iter().map(|fault| fault.part.as_str()).collect();
         let sentence = format!("not running: {}; the operator's log has the reason", parts.join(", "));
-        Problem { retry_after: Some(10), ..Problem::new(503, sentence) }
+        Problem { retry_after: Some(10), ..Problem::new(Reason::Unavailable, sentence) }
     }
 
     /// A handler panicked; the log has the cause under the request's id.
     pub fn defect(request: Option<&str>) -> Problem {
         let id = request.map_or(String::new(), |id| format!("; the operator finds the cause in the log under {id}"));
-        Problem::new(500, format!("internal error{id}"))
+        Problem::new(Reason::Defect, format!("internal error{id}"))
     }
 
     /// The kind of problem, in a word or two, for a page.
     pub fn state(&self) -> &'static str {
-        match self.status {
-            300 => "several programs",
-            400 => "invalid",
-            401 | 403 | 405 => "not allowed",
-            404 => "not found",
-            422 if self.log => "failed",
-            422 => "not available",
-            429 => "limit reached",
-            451 => "taken down",
+        match self.reason {
+            Reason::Choice => "several programs",
+            Reason::Invalid | Reason::Unserved => "invalid",
+            Reason::UnknownKey | Reason::CrossSite | Reason::Method => "not allowed",
+            Reason::Unknown => "not found",
+            Reason::Refused | Reason::BuildFailed | Reason::NotServable if self.log => "failed",
+            Reason::Refused | Reason::BuildFailed | Reason::NotServable => "not available",
+            Reason::Allowance => "limit reached",
+            Reason::TakenDown => "taken down",
             _ if self.log => "retry later",
             _ => "unavailable",
         }
@@ -103,7 +139,7 @@ impl Problem {
 impl Denial {
     /// HTTP's status of the answer.
     pub fn status(&self) -> u16 {
-        Problem::from(self).status
+        Problem::from(self).reason.status()
     }
 }
 
@@ -112,25 +148,31 @@ impl From<&Denial> for Problem {
         if let Denial::Instead { denial: of_one, others } = denial {
             return Problem { sentence: denial.to_string(), names: others.clone(), ..Problem::from(&**of_one) };
         }
-        let (status, retry_after) = match denial {
-            Denial::Ambiguous(_) => (300, None),
-            Denial::Unserved(_) => (400, None),
-            Denial::UnknownKey => (401, None),
-            Denial::Unknown { .. } | Denial::NoSuchProgram { .. } => (404, None),
-            Denial::Failed { failure, .. } if failure.kind == Kind::NoSuchPackage => (404, None),
-            Denial::Unbuildable(..)
-            | Denial::MainMissing { .. }
-            | Denial::NoPrograms(_)
-            | Denial::NoArchive(_)
-            | Denial::NotStatic(..)
-            | Denial::Failed { rest: None, .. } => (422, None),
-            Denial::RateLimited { rest, .. } => (429, Some(seconds_up(*rest).max(1))),
-            Denial::Withheld(..) => (451, None),
-            Denial::Failed { rest: Some(rest), .. } | Denial::EgressCeiling { rest, .. } => {
-                (503, Some(seconds_up(*rest).max(1)))
+        let (reason, retry_after) = match denial {
+            Denial::Ambiguous(_) => (Reason::Choice, None),
+            Denial::Unserved(_) => (Reason::Unserved, None),
+            Denial::UnknownKey => (Reason::UnknownKey, None),
+            Denial::Unknown { .. } | Denial::NoSuchProgram { .. } => (Reason::Unknown, None),
+            Denial::Failed { failure, .. } if failure.kind == Kind::NoSuchPackage => (Reason::Unknown, None),
+            Denial::Unbuildable(..) => (Reason::Refused, None),
+            Denial::Failed { failure, rest: None, .. } if failure.kind.is_refusal() => (Reason::Refused, None),
+            Denial::Failed { failure, rest: None, .. } if failure.kind.is_of_product() => (Reason::NotServable, None),
+            Denial::Failed { rest: None, .. } => (Reason::BuildFailed, None),
+            Denial::MainMissing { .. } | Denial::NoPrograms(_) | Denial::NoArchive(_) | Denial::NotStatic(..) => {
+                (Reason::NotServable, None)
             }
-            Denial::Paused { retry_after, .. } => (503, Some(*retry_after)),
-            Denial::Unavailable(_) | Denial::Instead { .. } => (503, Some(10)),
+            Denial::RateLimited { rest, .. } => (Reason::Allowance, Some(seconds_up(*rest).max(1))),
+            Denial::Withheld(..) => (Reason::TakenDown, None),
+            Denial::Failed { rest: Some(rest), .. } => (Reason::CoolingDown, Some(seconds_up(*rest).max(1))),
+            Denial::EgressCeiling { rest, .. } => (Reason::DownloadLimit, Some(seconds_up(*rest).max(1))),
+            Denial::Paused { retry_after, .. } => (Reason::Paused, Some(*retry_after)),
+            Denial::Unavailable(_) | Denial::Instead { .. } => (Reason::Unavailable, Some(10)),
+        };
+        let until = match denial {
+            Denial::RateLimited { until, .. } => Some(until.start()),
+            Denial::EgressCeiling { until, .. } => Some(*until),
+            Denial::Paused { paused, .. } => paused.until,
+            _ => None,
         };
         let log = match denial {
             Denial::MainMissing { .. } | Denial::NoPrograms(_) | Denial::NotStatic(..) => true,
@@ -141,6 +183,6 @@ impl From<&Denial> for Problem {
             Denial::Unknown { near: names, .. } | Denial::Ambiguous(names) => names.clone(),
             _ => Vec::new(),
         };
-        Problem { retry_after, log, names, ..Problem::new(status, denial) }
+        Problem { retry_after, until, log, names, ..Problem::new(reason, denial) }
     }
 }

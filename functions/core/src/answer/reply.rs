@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::{
     answer::{
         asked::{Asked, Format},
+        outcomes::{RETRY_MAX, Reason},
         page::{Page, alternatives, facts, listed},
         problem::Problem,
         stub,
@@ -62,16 +63,13 @@ impl RequestOutcome {
     pub fn answer(&self, asked: &Asked) -> Answer {
         let mut answer = match self {
             RequestOutcome::Hit { served, at } => hit(served, at, asked),
-            RequestOutcome::Pending(Status { paused: Some(paused), system, retry_after, .. })
-                if !paused.is_brief() =>
-            {
-                let (paused, system, retry_after) = (paused.clone(), *system, *retry_after);
-                Problem::from(&Denial::Paused { system, paused, retry_after }).answer(asked)
-            }
-            RequestOutcome::Pending(status) => pending(status, asked),
+            RequestOutcome::Pending(status) => match paused(status) {
+                Some(problem) => problem.answer(asked),
+                None => pending(status, asked),
+            },
             RequestOutcome::Unbuilt { .. } => unbuilt(asked),
             RequestOutcome::Denied(Denial::Ambiguous(programs)) => choice(programs, asked),
-            RequestOutcome::Denied(denial) => Problem::from(denial).answer(asked),
+            RequestOutcome::Denied(denial) => of(denial, asked).answer(asked),
         };
         let others = match self {
             RequestOutcome::Hit { served, .. } => &served.notes.others[..],
@@ -90,26 +88,44 @@ impl RequestOutcome {
 
     /// The status endpoint's one line: `state retry-after sha256 size url`, then words for people. `-` stands for an absent field.
     pub fn status_line(&self, asked: &Asked) -> String {
+        let refused = |problem: Problem| {
+            let log = match asked.target {
+                Some(target) if problem.log => format!("{}/-/log/{target}", asked.origin),
+                _ => "-".to_owned(),
+            };
+            (format!("failed {} - - {log}", problem.retry_after.unwrap_or(0)), problem.sentence)
+        };
         let (facts, words) = match self {
             RequestOutcome::Hit { served, at } => {
                 let facts = format!("ready 0 {} {} {}", served.sha256, served.size, at.url());
                 (facts, served.notes.sentence(&served.bin))
             }
-            RequestOutcome::Pending(status) => {
-                (format!("{} {} - - -", status.state, status.retry_after), status.headline())
-            }
+            RequestOutcome::Pending(status) => match paused(status) {
+                // A script waits as long as `?retry`, and not without a known end.
+                Some(problem) if problem.is_long() => refused(problem),
+                _ => (format!("{} {} - - -", status.state, status.retry_after), status.headline()),
+            },
             RequestOutcome::Unbuilt { .. } => ("unasked 0 - - -".to_owned(), UNBUILT.to_owned()),
-            RequestOutcome::Denied(denial) => {
-                let problem = Problem::from(denial);
-                let log = match asked.target {
-                    Some(target) if problem.log => format!("{}/-/log/{target}", asked.origin),
-                    _ => "-".to_owned(),
-                };
-                (format!("failed {} - - {log}", problem.retry_after.unwrap_or(0)), problem.sentence)
-            }
+            RequestOutcome::Denied(denial) => refused(of(denial, asked)),
         };
         let line = format!("{facts} {}", clean_line(&words, stub::LINE_MAX));
         line.trim_end().to_owned() + "\n"
+    }
+}
+
+/// Why a build that waits does not start, if it is paused.
+fn paused(status: &Status) -> Option<Problem> {
+    let (system, retry_after) = (status.system, status.retry_after);
+    let paused = status.paused.clone().filter(|paused| !paused.is_brief())?;
+    Some(Problem::from(&Denial::Paused { system, paused, retry_after }))
+}
+
+/// The problem of a denial, with a guess at what was meant.
+fn of(denial: &Denial, asked: &Asked) -> Problem {
+    let problem = Problem::from(denial);
+    match asked.target {
+        Some(target) => problem.guessing(&format!("{}/", asked.origin), &target.wanted.to_string()),
+        None => problem,
     }
 }
 
@@ -123,11 +139,14 @@ impl Denial {
 impl Problem {
     /// The answer to a request with this problem.
     pub fn answer(&self, asked: &Asked) -> Answer {
+        // curl --retry would wait without a word.
+        let ends = asked.retry && self.is_long();
+        let reason = if ends { Reason::LongWait } else { self.reason };
         let log = asked.log_path().filter(|_| self.log);
         let mut headers = headers(NO_STORE);
         headers.extend(log.iter().map(|path| link(path)));
-        headers.extend(self.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
-        let unknown = self.status == 404;
+        headers.extend(self.retry_after.filter(|_| !ends).map(retry_after));
+        let unknown = self.reason == Reason::Unknown;
         let page = || Page {
             state: self.state(),
             sentence: clean_line(&self.sentence, stub::LINE_MAX),
@@ -137,16 +156,49 @@ impl Problem {
             // What has cooled down may be requested again.
             button: self.retry_after.filter(|_| self.log).map(|_| "Try again"),
             log: log.clone(),
-            refresh: self.retry_after,
+            refresh: self.retry_after.map(|seconds| seconds.min(RETRY_MAX)),
             ..Page::about(asked)
         };
         // curl writes the body of an answer that it retries in front of a redirected file, so there is none.
-        let body = match asked.retry && self.status == 503 {
+        let body = match asked.retry && reason.status() == 503 {
             true => Body::Text(String::new()),
-            false => problem_body(self.status, &self.sentence, log.as_deref(), asked, page),
+            false => self.body(reason, log.as_deref(), asked, page),
         };
-        Answer { status: self.status, headers, body }
+        Answer { status: reason.status(), headers, body }
     }
+
+    fn body(&self, reason: Reason, log_path: Option<&str>, asked: &Asked, page: impl FnOnce() -> Page) -> Body {
+        let log_url = log_path.map(|path| format!("{}{path}", asked.origin));
+        match asked.format {
+            Format::Shell => Body::Text(match log_url {
+                Some(url) => stub::line(&format!("{}; the log: {url}", self.sentence)),
+                None => stub::line(&self.sentence),
+            }),
+            Format::Json => {
+                let status = reason.status();
+                let mut document = json!({
+                    "type": "about:blank", "status": status, "title": title(status), "detail": self.sentence,
+                    "reason": self.reason.outcome().name,
+                });
+                if let Some(url) = log_url {
+                    document["log"] = url.into();
+                }
+                if let Some(seconds) = self.retry_after {
+                    document["retry_after"] = seconds.into();
+                }
+                if let Some(until) = self.until {
+                    document["retry_at"] = format!("{}T00:00:00Z", until.day()).into();
+                }
+                Body::Json(PROBLEM_JSON, document.to_string())
+            }
+            Format::Html => Body::page(page()),
+        }
+    }
+}
+
+/// The header, with at most the seconds that a client should wait without a word.
+fn retry_after(seconds: u64) -> (&'static str, String) {
+    ("retry-after", seconds.min(RETRY_MAX).to_string())
 }
 
 const NO_STORE: &str = "no-store";
@@ -164,7 +216,7 @@ fn hit(served: &Served, at: &Location, asked: &Asked) -> Answer {
     headers.extend(hit_headers(served, url));
     headers.extend(asked.log_path().map(|path| link(&path)));
     let body = match asked.format {
-        Format::Shell => Body::Text(asked.stub()),
+        Format::Shell => Body::Text(asked.stub("built", false)),
         Format::Json => Body::Json(JSON, json!({ "state": "ready", "artifact": artifact(served, url) }).to_string()),
         Format::Html => Body::page(Page {
             state: "ready",
@@ -179,18 +231,18 @@ fn hit(served: &Served, at: &Location, asked: &Asked) -> Answer {
             ..Page::about(asked)
         }),
     };
-    Answer { status: 302, headers, body }
+    Answer { status: Reason::Built.status(), headers, body }
 }
 
 fn pending(status: &Status, asked: &Asked) -> Answer {
     let mut headers = headers(NO_STORE);
-    headers.push(("retry-after", status.retry_after.to_string()));
+    headers.push(retry_after(status.retry_after));
     if asked.retry {
         return Answer { status: 503, headers, body: Body::Text(String::new()) };
     }
     headers.extend(asked.target.map(|target| ("location", format!("/-/status/{target}"))));
     let body = match asked.format {
-        Format::Shell => Body::Text(asked.stub()),
+        Format::Shell => Body::Text(asked.stub(&status.headline(), true)),
         Format::Json => Body::Json(JSON, status_json(status, None)),
         Format::Html => Body::page(Page {
             state: status.state,
@@ -203,10 +255,11 @@ fn pending(status: &Status, asked: &Asked) -> Answer {
             ..Page::about(asked)
         }),
     };
-    Answer { status: 202, headers, body }
+    Answer { status: Reason::Pending.status(), headers, body }
 }
 
 fn unbuilt(asked: &Asked) -> Answer {
+    let problem = Problem::unbuilt(UNBUILT);
     let mut headers = headers(NO_STORE);
     headers.push(("x-binplz-state", "unasked".to_owned()));
     let page = || Page {
@@ -216,7 +269,7 @@ fn unbuilt(asked: &Asked) -> Answer {
         button: Some("Build it now"),
         ..Page::about(asked)
     };
-    Answer { status: 404, headers, body: problem_body(404, UNBUILT, None, asked, page) }
+    Answer { status: problem.reason.status(), headers, body: problem.body(problem.reason, None, asked, page) }
 }
 
 fn choice(programs: &[Wanted], asked: &Asked) -> Answer {
@@ -231,17 +284,17 @@ fn choice(programs: &[Wanted], asked: &Asked) -> Answer {
             ..Page::about(asked)
         }),
     };
-    Answer { status: 300, headers: headers(NO_STORE), body }
+    Answer { status: Reason::Choice.status(), headers: headers(NO_STORE), body }
 }
 
-/// The redirect of a waiting client to a path. It has no `retry-after`: curl would use that for a later error.
+/// The redirect of a waiting client to a path. Its status is one that old clients follow too (busybox 1.30 follows no 307). It has no `retry-after`: curl would use that for a later error.
 pub fn onward(path: &str, asked: &Asked) -> Answer {
     let url = format!("{}{path}", asked.origin);
     let body = match (asked.format, asked.target) {
-        (Format::Shell, Some(target)) => Body::Text(stub::stub(asked.origin, target)),
+        (Format::Shell, Some(_)) => Body::Text(asked.stub("being built", true)),
         _ => Body::Json(JSON, json!({ "next": url }).to_string()),
     };
-    Answer { status: 307, headers: vec![("cache-control", "no-store".to_owned()), ("location", url)], body }
+    Answer { status: Reason::Waiting.status(), headers: vec![("cache-control", "no-store".to_owned()), ("location", url)], body }
 }
 
 /// The status document as JSON; `outcome` is that of a request for the target.
@@ -305,38 +358,15 @@ fn link(log_path: &str) -> (&'static str, String) {
     ("link", format!("<{log_path}>; rel=\"describedby\""))
 }
 
-fn problem_body(
-    status: u16,
-    sentence: &str,
-    log_path: Option<&str>,
-    asked: &Asked,
-    page: impl FnOnce() -> Page,
-) -> Body {
-    let log_url = log_path.map(|path| format!("{}{path}", asked.origin));
-    match asked.format {
-        Format::Shell => Body::Text(match log_url {
-            Some(url) => stub::line(&format!("{sentence}; the log: {url}")),
-            None => stub::line(sentence),
-        }),
-        Format::Json => {
-            let mut document =
-                json!({ "type": "about:blank", "status": status, "title": title(status), "detail": sentence });
-            if let Some(url) = log_url {
-                document["log"] = url.into();
-            }
-            Body::Json(PROBLEM_JSON, document.to_string())
-        }
-        Format::Html => Body::page(page()),
-    }
-}
-
 /// HTTP's own phrase for a status, as `about:blank` problems have it (RFC 9457 §4.2.1).
 fn title(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        409 => "Conflict",
         422 => "Unprocessable Content",
         429 => "Too Many Requests",
         421 => "Misdirected Request",

@@ -55,7 +55,7 @@ impl Build {
     fn after_failure(&self, failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
         match failure.kind.class() {
             Class::Permanent => State::Failed { failure, since: now, until: None },
-            Class::Deployment => State::Queued { since: now, due: now, attempt, warming: false },
+            Class::Launcher => State::Queued { since: now, due: now, attempt, warming: false },
             // The launcher's word, by which the system is paused.
             Class::Operator if failure.kind.is_of_no_builder() => {
                 State::Queued { since: now, due: now, attempt, warming: false }
@@ -71,7 +71,7 @@ impl Build {
                 let due = now + policy.delay_after(attempt);
                 State::Queued { since: now, due, attempt: attempt + 1, warming: false }
             }
-            Class::Operator | Class::Transient | Class::TransientLarger => {
+            Class::Operator | Class::Transient | Class::TransientLarger | Class::Deployment => {
                 State::Failed { failure, since: now, until: Some(now + policy.cool_down) }
             }
         }
@@ -184,6 +184,10 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Ask, State::Failed { since, until: Some(until), .. }) if now >= *until || since.is_ahead_of(now) => {
             Ok(queued())
         }
+        // An earlier version has taken it for a permanent failure.
+        (Event::Ask, State::Failed { failure, until: None, .. }) if failure.kind.class() == Class::Deployment => {
+            Ok(queued())
+        }
         (Event::Ask, State::Failed { since, .. }) if build.is_doomed() && now >= *since + LIFE => Ok(queued()),
         (Event::Ask, State::Queued { since, attempt, .. }) if since.is_ahead_of(now) => {
             Ok(build.with(State::Queued { since: now, due: now, attempt: *attempt, warming: false }))
@@ -277,7 +281,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         }
         (Event::Settle { id, end, .. }, _) if build.heard(id, end) => Ok(Step::Stay),
         (Event::Stopped { id, failure }, State::Building(lease))
-            if &lease.id == id && failure.kind.class() == Class::Deployment =>
+            if &lease.id == id && failure.kind.class() == Class::Launcher =>
         {
             Ok(build.with(unstarted(lease, now, policy)))
         }

@@ -98,8 +98,10 @@ pub enum Class {
     Transient,
     /// A retry may succeed with more memory or disk.
     TransientLarger,
-    /// The account or the machine could not start the task, which says nothing about the package. The build waits and uses
-    /// no attempt, and the system backs off.
+    /// The launcher could not start the task, which says nothing about the package: a quota, no capacity, no permission. The
+    /// build waits and uses no attempt, and the system backs off.
+    Launcher,
+    /// A retry succeeds once the deployment has what the build needs. It cools down at once, and the next request tries it again.
     Deployment,
     /// Only an operator can fix it, and until then every build would fail. The build waits; if several packages fail so,
     /// nothing more is started for that system.
@@ -187,12 +189,24 @@ impl Kind {
         match self {
             NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs
             | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | Silent
-            | LogTooLong | NoProgram | NotStatic | TooLarge | NoMachine => Class::Permanent,
+            | LogTooLong | NoProgram | NotStatic | TooLarge => Class::Permanent,
+            NoMachine => Class::Deployment,
+            NotStarted => Class::Launcher,
             SourceUnavailable | CacheUnavailable | Interrupted | Killed | LostHeartbeat | BuilderError => Class::Transient,
-            NotStarted => Class::Deployment,
             OutOfMemory | DiskFull => Class::TransientLarger,
             Signature | Sandbox | NoImage | OldNix => Class::Operator,
         }
+    }
+
+    /// Whether nixpkgs refuses the package, so that nothing was built.
+    pub fn is_refusal(self) -> bool {
+        use Kind::*;
+        matches!(self, EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs | RefusedDependency)
+    }
+
+    /// Whether the build went well, and its product can not be served.
+    pub fn is_of_product(self) -> bool {
+        matches!(self, Kind::NoProgram | Kind::NotStatic | Kind::TooLarge)
     }
 
     /// Whether only the service itself can know of such a failure, and no builder.

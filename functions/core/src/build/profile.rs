@@ -53,6 +53,11 @@ impl BuildProfile {
 const AMPLE: (u64, u64) = (3, 4);
 
 impl BuildProfile {
+    /// How long the next build takes in all.
+    pub fn expected(&self) -> Duration {
+        Duration::from_secs(self.seconds.max(1))
+    }
+
     /// The machine of its next build's first attempt: the usual one, enlarged to the memory and disk that the last
     /// build needed.
     pub fn machine(&self, usual: Size) -> Size {

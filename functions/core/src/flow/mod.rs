@@ -259,10 +259,13 @@ pub(crate) async fn decide<D: HasLedger>(
                 };
             }
             if let (Some(attempt), Product::Package(attr)) = (after.built_by(&old.id), &before.key.product) {
-                limits = limits.learnt(attempt.stats.derivations, attempt.ended - attempt.claimed);
+                let took = attempt.ended - attempt.claimed;
+                let (profile, seen) = load_profile(d, before.key.system, attr, Read::Consistent).await?;
+                let estimate = profile.map(|profile| profile.expected()).or_else(|| limits.pace().of_any());
+                limits = estimate.map_or(limits.clone(), |estimate| limits.compared(estimate, took));
+                limits = limits.learnt(attempt.stats.derivations, took);
                 limits = limits.disproved(before.key.system, attr);
                 let past = BuildProfile::of(attr, before.key.system, attempt);
-                let seen = load_profile(d, before.key.system, attr, Read::Consistent).await?.1;
                 swaps.push(Swap { seen, row: Row::BuildProfile(past) });
             }
         }
@@ -279,7 +282,7 @@ pub(crate) async fn decide<D: HasLedger>(
 fn refusal<'a>(event: &'a Event, lease: &Lease, policy: &Policy) -> Option<&'a str> {
     match event {
         Event::Lapse if !lease.has_started(policy) => Some("its start was not confirmed"),
-        Event::Stopped { failure, .. } if failure.kind.class() == Class::Deployment => {
+        Event::Stopped { failure, .. } if failure.kind.class() == Class::Launcher => {
             Some(failure.detail.as_deref().unwrap_or_default())
         }
         _ => None,

@@ -137,6 +137,8 @@ pub struct Query {
     pub wait: bool,
     /// `?retry`: while it builds, answer 503 with an empty body, for `curl --retry`.
     pub retry: bool,
+    /// `?status`: answer 200 with the status line in every case, for scripts whose client shows no body of an error.
+    pub status: bool,
 }
 
 /// Why a URL is not a valid target; a sentence for people. It never repeats the input.
@@ -152,7 +154,7 @@ pub enum BadTarget {
     #[error("there is no such package or program")]
     Unknown,
     /// An unknown parameter.
-    #[error("unknown parameter; expected sys, pin, nixpkgs-commit, wait or retry")]
+    #[error("unknown parameter; expected sys, pin, nixpkgs-commit, wait, retry or status")]
     Parameter,
     /// An unknown parameter of a search.
     #[error("unknown parameter; expected q, sys, pin or nixpkgs-commit")]
@@ -174,7 +176,8 @@ impl Query {
     /// [`BadTarget`] names the invalid part.
     pub fn parse(path: &str, query: Option<&str>) -> Result<Query, BadTarget> {
         let wanted = path.strip_prefix('/').unwrap_or(path).parse()?;
-        let mut parsed = Query { target: Target { wanted, system: None, pin: None }, wait: false, retry: false };
+        let target = Target { wanted, system: None, pin: None };
+        let mut parsed = Query { target, wait: false, retry: false, status: false };
         for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value).unwrap_or_default();
@@ -183,6 +186,7 @@ impl Query {
                 _ if place(name, &value, system, pin)? => {}
                 "wait" => flag("wait", &mut parsed.wait, &value)?,
                 "retry" => flag("retry", &mut parsed.retry, &value)?,
+                "status" => flag("status", &mut parsed.status, &value)?,
                 _ => return Err(BadTarget::Parameter),
             }
         }
@@ -288,7 +292,7 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, BadTarget> {
         let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
         match Query::parse(path, query)? {
-            Query { target, wait: false, retry: false } => Ok(target),
+            Query { target, wait: false, retry: false, status: false } => Ok(target),
             _ => Err(BadTarget::Parameter),
         }
     }
@@ -397,7 +401,7 @@ mod tests {
                 let canonical = q.target.to_string();
                 prop_assert_eq!(parse(&canonical).map(|q| q.target), Ok(q.target.clone()));
                 let again = parse(&q.to_string());
-                prop_assert_eq!(again, Ok(Query { wait: false, ..q }));
+                prop_assert_eq!(again, Ok(Query { wait: false, status: false, ..q }));
             }
         }
 

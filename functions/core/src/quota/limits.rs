@@ -56,6 +56,9 @@ pub struct Reservation {
     pub over: Option<Timestamp>,
 }
 
+/// The most errors of estimates that the row keeps.
+const MISSES_MAX: usize = 32;
+
 fn is_zero(bytes: &u64) -> bool {
     *bytes == 0
 }
@@ -81,6 +84,9 @@ pub struct Limits {
     /// The estimate of build durations.
     #[serde(default, skip_serializing_if = "DurationEstimate::is_empty")]
     pace: DurationEstimate,
+    /// By how much the first estimates of the last builds were wrong, in percent of what they took.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    misses: Vec<u32>,
     /// The systems for which a sweep has found that no builder can be started.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     paused: BTreeMap<System, Paused>,
@@ -237,6 +243,23 @@ impl Limits {
         let mut next = self.clone();
         next.pace.learn(derivations, took);
         next
+    }
+
+    /// Records how long a build took for which an estimate was given before.
+    #[must_use]
+    pub fn compared(&self, estimate: Duration, took: Duration) -> Limits {
+        let mut next = self.clone();
+        let percent = estimate.abs_diff(took).as_millis() * 100 / took.as_millis().max(1);
+        next.misses.push(u32::try_from(percent).unwrap_or(u32::MAX));
+        next.misses.drain(..next.misses.len().saturating_sub(MISSES_MAX));
+        next
+    }
+
+    /// The median error of the last builds' first estimates, in percent of what they took. `None`: none was given yet.
+    pub fn estimate_error(&self) -> Option<u32> {
+        let mut sorted = self.misses.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
     }
 
     /// Whether a lease is live, so that its builder's requests count.

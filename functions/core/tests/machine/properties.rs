@@ -260,7 +260,7 @@ proptest! {
     #[test]
     fn a_task_that_was_not_started_uses_no_attempt(story in any_story()) {
         tell(story, |before, event, after| {
-            let refused = matches!(event, Event::Stopped { failure, .. } if failure.kind.class() == Class::Deployment);
+            let refused = matches!(event, Event::Stopped { failure, .. } if failure.kind.class() == Class::Launcher);
             if let Some(lease) = before.build.lease().filter(|_| refused && before.build != after.build) {
                 let waits = matches!(after.build.state, State::Queued { attempt, .. } if attempt == lease.attempt);
                 prop_assert!(waits, "{:?}", after.build.state);

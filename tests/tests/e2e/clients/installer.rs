@@ -9,8 +9,8 @@ use binplz_tests::{
 };
 
 use super::{
-    machine::{CLIENTS, Client, Machine, SHELLS, Shell, find},
-    text, with_tree,
+    machine::{CLIENTS, Client, Machine, SHELLS, Shell, everywhere, find, on_disk},
+    sh, text, with_tree,
 };
 
 #[test]
@@ -101,10 +101,58 @@ fn what_there_is_not_is_told_and_nothing_is_installed() {
         assert!(text(&out.stderr).contains(says), "{target}: {}", text(&out.stderr));
         assert_eq!(machine.files(".local/bin").len(), 0, "{target}");
     }
-    let wrong = server.get("/-/install/pkgs.tree");
+    // curl -f would discard the reason with the body, and the pipe would end well.
+    for client in ["curl -fsSL", "wget -qO-"] {
+        let line = format!("{client} '{}/-/install/pkgs.tree' | sh", server.origin());
+        let out = sh(&machine.home(), &line);
+        assert_eq!(out.status.code(), Some(1), "{client}");
+        assert!(text(&out.stderr).contains("binplz: the request is invalid: "), "{client}: {}", text(&out.stderr));
+    }
+    let wrong = server.send("GET", "/-/install/pkgs.tree", &[("accept", "application/json")], b"");
     assert_eq!(wrong.status, 400);
-    machine.save("script", &wrong.body);
-    assert_eq!(machine.run("sh < script").status.code(), Some(1));
+}
+
+#[test]
+fn what_can_not_start_now_is_told_with_its_reason_by_every_client() {
+    let (server, data) = with_tree();
+    let pause = std::process::Command::new(binplz_tests::server::program("binplz"))
+        .args(["pause", "--yes", "--data"])
+        .arg(data.path().join("data"))
+        .output()
+        .expect("binplz");
+    assert!(pause.status.success(), "{}", text(&pause.stderr));
+    let reason = "binplz: new builds for";
+    everywhere(|shell, client| {
+        let here = format!("{shell:?} {client:?}");
+        let machine = Machine::new(shell, client, Some("sha256sum"));
+        let get = if client == Client::Curl { "curl -fsSL" } else { "wget -q -O -" };
+        let out = machine.run(&format!("{get} '{}/-/install/dash' | sh", server.origin()));
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{here}: {said}");
+        assert!(said.starts_with(reason) && said.contains("the operator has paused builds"), "{here}: {said}");
+        assert_eq!(said.lines().count(), 1, "{here}: {said}");
+        // The same in a stub that was saved while builds went on.
+        machine.save("dash", text(&server.get("/tree").body).replace("'tree'", "'dash'").as_bytes());
+        let out = machine.run("sh ./dash");
+        assert_eq!(out.status.code(), Some(1), "{here}");
+        assert!(text(&out.stderr).starts_with(reason), "{here}: {}", text(&out.stderr));
+    });
+}
+
+#[test]
+fn on_a_noexec_mount_the_stub_and_the_installer_say_so_before_they_wait() {
+    let (server, _data) = with_tree();
+    for shell in SHELLS {
+        let machine = Machine::new(shell, Client::Curl, Some("sha256sum"));
+        machine.save("tree", &server.get("/tree").body);
+        machine.save("install", &server.get("/-/install/tree").body);
+        let line = "for how in 'sh ./tree' 'BINPLZ_DIR=. sh < install'; do eval \"$how\" || echo $?; done; echo .* *";
+        let out = on_disk(&machine, "size=1m,noexec", ":", line);
+        assert_eq!(text(&out.stdout), "1\n1\n. .. install tree\n", "{shell:?}: {}", text(&out.stderr));
+        let said = text(&out.stderr);
+        assert_eq!(said.matches("it is mounted noexec; ").count(), 2, "{shell:?}: {said}");
+        assert!(!said.contains("installed") && !said.contains("downloading"), "{shell:?}: {said}");
+    }
 }
 
 #[test]

@@ -10,22 +10,25 @@ use binplz_tests::{
 use super::machine::{Client, Machine, SHELLS, Shim};
 
 /// A step, forced: which tool waits there, before or after it has done its work.
-type Step = (&'static str, fn(&Machine) -> Shim);
+type Step = (&'static str, fn(&Machine, u32) -> Shim);
 
-/// All of them, in their order, where the program is there already.
-const STEPS: [Step; 7] = [
-    ("asking how it stands", |m| m.hold("curl", 1)),
-    ("the download has begun", |m| {
+/// All of them, in their order, where the program is there already. The stub has one download and one checksum before them: those of
+/// its second part.
+const STEPS: [Step; 8] = [
+    ("whether it can run here", |m, _| m.hold("chmod", 1)),
+    ("asking how it stands", |m, before| m.hold("curl", before + 1)),
+    ("the download has begun", |m, before| {
+        let nth = before + 2;
         m.replace(
             "curl",
-            "[ $n = 2 ] || exec $real \"$@\"\n$real \"$@\" | /usr/bin/head -c 5000\n: > $at/here; read x < $at/go",
+            &format!("[ $n = {nth} ] || exec $real \"$@\"\n$real \"$@\" | /usr/bin/head -c 5000\n: > $at/here; read x < $at/go"),
         )
     }),
-    ("the download is complete", |m| m.hold_after("curl", 2)),
-    ("checking its sum", |m| m.hold("sha256sum", 1)),
-    ("its mode", |m| m.hold("chmod", 1)),
-    ("taking its place", |m| m.hold("mv", 1)),
-    ("in its place", |m| m.hold_after("mv", 1)),
+    ("the download is complete", |m, before| m.hold_after("curl", before + 2)),
+    ("checking its sum", |m, before| m.hold("sha256sum", before + 1)),
+    ("its mode", |m, _| m.hold("chmod", 2)),
+    ("taking its place", |m, _| m.hold("mv", 1)),
+    ("in its place", |m, _| m.hold_after("mv", 1)),
 ];
 
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
@@ -41,7 +44,7 @@ fn interrupted_at_any_step_the_stub_leaves_nothing_partial() {
             for (step, hold) in STEPS {
                 let machine = Machine::new(shell, Client::Curl, Some("sha256sum"));
                 machine.save("tree", &stub);
-                let shim = hold(&machine);
+                let shim = hold(&machine, 1);
                 let running = machine.start("exec sh ./tree --version");
                 shim.arrived();
                 running.signal(signal);
@@ -51,6 +54,28 @@ fn interrupted_at_any_step_the_stub_leaves_nothing_partial() {
                 let expected = if step == "in its place" { &binary } else { &stub };
                 assert!(machine.read("tree") == *expected, "{signal} {shell:?} {step}");
             }
+        }
+    }
+}
+
+#[test]
+fn interrupted_before_it_has_its_second_part_the_stub_ends_and_has_written_nothing() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), data.path(), &[]);
+    let stub = server.get("/tree").body;
+    for (signal, _) in SIGNALS {
+        for shell in SHELLS {
+            let machine = Machine::new(shell, Client::Curl, Some("sha256sum"));
+            machine.save("tree", &stub);
+            let shim = machine.hold("curl", 1);
+            let running = machine.start("exec sh ./tree --version");
+            shim.arrived();
+            running.signal(signal);
+            let (ended, out) = running.end();
+            // The signal itself ends it, as the program of a shell that catches none.
+            assert!(ended != Some(0) && out.is_empty(), "{signal} {shell:?}: {ended:?}");
+            assert_eq!(machine.files("."), ["tree"], "{signal} {shell:?}");
+            assert!(machine.read("tree") == stub, "{signal} {shell:?}");
         }
     }
 }
@@ -67,7 +92,7 @@ fn interrupted_at_any_step_the_installer_leaves_nothing_partial_and_what_was_the
             fs::create_dir_all(machine.home().join(".local/bin")).expect("a directory");
             machine.save(".local/bin/tree", b"an older one");
             machine.save("script", &script);
-            let shim = hold(&machine);
+            let shim = hold(&machine, 0);
             let running = machine.start("exec sh < script");
             shim.arrived();
             running.signal("INT");

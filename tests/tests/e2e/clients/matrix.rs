@@ -11,10 +11,10 @@ use std::{
 
 use binplz_tests::{
     gate::Gate,
-    server::{Server, demo_set, fresh_set, repository},
+    server::{Server, demo_set, fresh_set},
 };
 
-use super::{sh, text};
+use super::{client, sh, text};
 
 /// What a file turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ struct Way {
 /// Every combination; of those that tell curl what to do with errors only the plain one, where `few`.
 fn ways(few: bool) -> Vec<Way> {
     let mut curls = vec![PathBuf::from("curl")];
-    curls.extend(newest_curl());
+    curls.extend(other_curls());
     let mut ways = Vec::new();
     for curl in curls {
         for (column, follow) in [(0, ""), (1, "-L")] {
@@ -97,9 +97,14 @@ fn ways(few: bool) -> Vec<Way> {
             }
         }
     }
+    let mut wgets = ["wget -q", "wget -q --retry-on-http-error=503 -t 1", "busybox wget -q"].map(str::to_owned).to_vec();
+    let old = [("busybox-static", "/bin/busybox", " wget -q"), ("wget", "/usr/bin/wget", " -q")];
+    wgets.extend(old.iter().filter_map(|(package, program, options)| {
+        Some(format!("{}{options}", client("bullseye", package, program)?.display()))
+    }));
     for (file, output) in [("f", "-O f"), ("f", "-O - > f"), ("", "")] {
         for resume in ["", "-c"] {
-            for client in ["wget -q", "wget -q --retry-on-http-error=503 -t 1", "busybox wget -q"] {
+            for client in &wgets {
                 ways.push(Way { line: format!("{client} {resume} {output} URL"), file, column: 2, fails: false });
             }
         }
@@ -107,14 +112,9 @@ fn ways(few: bool) -> Vec<Way> {
     ways
 }
 
-/// A newer curl than the system's; none, where Debian's mirror is out of reach and was so before.
-fn newest_curl() -> Option<PathBuf> {
-    let found = Command::new(repository().join("tests/newest-curl")).output().expect("a script");
-    if !found.status.success() {
-        eprintln!("the matrix goes without the newest curl: {}", text(&found.stderr));
-        return None;
-    }
-    Some(PathBuf::from(text(&found.stdout).trim()))
+/// Debian's newest curl, and an old one (7.74).
+fn other_curls() -> impl Iterator<Item = PathBuf> {
+    ["sid", "bullseye"].into_iter().filter_map(|suite| client(suite, "curl", "/usr/bin/curl"))
 }
 
 /// Does something with each, a few at a time; the results in their order.
@@ -255,7 +255,7 @@ fn whatever_a_download_goes_on_with_becomes_the_binary_or_stays_as_it_was() {
     let (stub, binary) = (server.get("/tree").body, server.download("tree"));
     let half = &binary[..binary.len() / 2];
     let mut clients = vec!["curl -s".to_owned(), "curl -sf".to_owned()];
-    clients.extend(newest_curl().map(|curl| format!("{} -s", curl.display())));
+    clients.extend(other_curls().map(|curl| format!("{} -s", curl.display())));
     let mut tries: Vec<(String, &[u8], &[u8])> = Vec::new();
     for curl in &clients {
         for (before, after) in [(half, &binary[..]), (&binary, &binary)] {

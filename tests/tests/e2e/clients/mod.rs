@@ -5,16 +5,18 @@ mod installer;
 mod interrupts;
 mod machine;
 mod matrix;
+mod mistakes;
+mod outcomes;
 mod stub;
 mod trouble;
 mod wait;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
-use binplz_tests::server::{Server, demo_set};
+use binplz_tests::server::{Server, demo_set, repository};
 
 /// A server with `tree`.
 fn with_tree() -> (Server, tempfile::TempDir) {
@@ -27,6 +29,17 @@ fn with_tree() -> (Server, tempfile::TempDir) {
 /// Runs a line of shell in a directory.
 fn sh(dir: &Path, line: &str) -> Output {
     Command::new("sh").arg("-c").arg(line).current_dir(dir).output().expect("sh")
+}
+
+/// A program of another release of Debian; none, where its mirror is out of reach and was so before.
+fn client(suite: &str, package: &str, program: &str) -> Option<PathBuf> {
+    let mut command = Command::new(repository().join("tests/client"));
+    let found = command.args([suite, package, program]).output().expect("a script");
+    if !found.status.success() {
+        eprintln!("without {package} of {suite}: {}", text(&found.stderr));
+        return None;
+    }
+    Some(PathBuf::from(text(&found.stdout).trim()))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -18,7 +18,7 @@ binplz() {
   mkdir -p "$dir" 2>/dev/null || :
   file=$dir/$name
   [ ! -d "$file" ] || die "$file is a directory"
-  beside '; set BINPLZ_DIR to another directory' && rm -f "$tmp"
+  usable '; set BINPLZ_DIR to another directory'
   ready
   if [ -f "$file" ] && [ -x "$file" ] && right "$file"; then
     say "$file is up to date"

@@ -54,12 +54,12 @@ here() {
   esac
 }
 
-# Waits for the build; then $url, $bytes and $sha256 describe the program.
+# Waits for the build; then $url, $bytes and $sha256 describe the program. All answers have status 200, since wget shows no
+# other one's body.
 ready() {
-  silent=0 asking=0
+  silent=0 ask=$origin/-/status/$target
   while :; do
-    line=$(get "$origin/-/status/$target" 2>/dev/null) ||
-      line="- - - - - $(get "$origin/-/status/$target" 2>&1 >/dev/null)"
+    line=$(get "$ask" 2>/dev/null) || line="- - - - - $(get "$ask" 2>&1 >/dev/null)"
     IFS=' ' read -r state after sha256 bytes url rest <<EOF
 $line
 EOF
@@ -74,11 +74,11 @@ EOF
       [ "$url" = - ] || rest="$rest; the log: $url"
       die "$rest"
       ;;
-    queued | building) silent=0 ;;
+    queued | building) silent=0 ask=$origin/-/status/$target ;;
     unasked)
-      asking=$((asking + 1))
-      [ "$asking" -le 3 ] || die "the build of $name does not start; try again later"
-      get "$origin/$target" >/dev/null || :
+      # Only a request for the program itself starts its build.
+      [ "$ask" != "$origin/$target&status" ] || die "$rest"
+      ask="$origin/$target&status"
       continue
       ;;
     *)
@@ -129,6 +129,20 @@ beside() {
   }
 }
 
+# TEXT: fails with it where $file cannot be written, or could not be run, before anything is waited for.
+usable() {
+  beside "$1"
+  case $name in
+  *.tar.gz) ;;
+  *)
+    # The shell's own test of an executable file passes on a noexec mount for some users.
+    { printf '#!/bin/sh\n' >"$tmp" && chmod +x "$tmp" && "$tmp"; } 2>/dev/null
+    [ $? != 126 ] || die "programs cannot be run in ${file%/*}/: it is mounted noexec$1"
+    ;;
+  esac
+  rm -f "$tmp"
+}
+
 # Downloads beside $file, checks, and replaces $file, keeping its mode and owner.
 load() {
   tell "$name: downloading $((bytes / 1024 + 1)) kB"
@@ -141,9 +155,14 @@ load() {
       failed=$((failed + 1)) why="the download is not $name: its sha256 is not $sha256" have=0
       : >"$tmp"
     elif [ "$have" -le "$had" ]; then
-      failed=$((failed + 1)) why="the download stopped at $have of $bytes bytes; is ${file%/*}/ full?"
+      failed=$((failed + 1)) why="the download stopped at $have of $bytes bytes"
     fi
-    [ "$failed" -lt 3 ] || die "$why; run this again"
+    if [ "$failed" -ge 3 ]; then
+      # Only a disk that takes no more is full.
+      printf '%65536s' '' 2>/dev/null >>"$tmp"
+      [ $(($(wc -c <"$tmp"))) -ge $((have + 65536)) ] || why="${file%/*}/ is full: $have of $bytes bytes fit"
+      die "$why; run this again"
+    fi
     nap "$failed" "retrying the download"
     ready
   done

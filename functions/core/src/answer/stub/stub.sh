@@ -1,35 +1,29 @@
-#!/bin/sh
-# This is not the program yet. Run it (sh ./FILE ARGUMENTS): it waits for the build, downloads the
-# program, checks its sha256, replaces itself with it, and runs it.
 binplz() {
-  mark="binplz '$1' '$2' " may="will not overwrite ./$3; move it away, or: curl -L '$1/$2' -o FILE"
-  start "$1" "$2" "$3"
-  shift 3
-  # The file that holds this text, or a new one if the text came through a pipe.
-  case $0 in /* | [!-]*/*) called=$0 ;; *) called=./$0 ;; esac
-  self=$called
-  while [ -h "$self" ] && [ -f "$self" ]; do
-    link=$(readlink "$self")
-    case $link in /*) self=$link ;; *) self=${self%/*}/$link ;; esac
+  sum=SUM try=0 gnu=
+  die() { printf 'binplz: %s\n' "$1" >&2; exit 1; }
+  has() { command -v "$1" >/dev/null 2>&1; }
+  has curl || has wget || die 'curl or wget is required'
+  has curl || ! wget --version >/dev/null 2>&1 || gnu='--no-config -t1 -T60'
+  get() { if has curl; then curl -q -fsSL --connect-timeout 20 -y 60 "$1"; else wget -q $gnu -O - "$1"; fi; }
+  for check in sha256sum 'shasum -a 256' 'openssl dgst -sha256 -r' "echo $sum"; do
+    ! has "${check%% *}" || break
   done
-  file=$self
-  grep -qF "$mark" "$self" 2>/dev/null || file=./$name
-  [ "$file" = "$self" ] || [ -f "$self" ] || [ ! -e "$file" ] || die "$may"
-  beside '' && rm -f "$tmp"
-  ready
-  if [ "$file" != "$self" ]; then
-    # Another run of this file may have finished first.
-    if [ -f "$self" ] && right "$self"; then exec "$called" "$@"; fi
-    [ ! -e "$file" ] || die "$may"
-  fi
-  load
-  # An archive is unpacked, not run.
-  case $name in *.tar.gz) self= ;; esac
-  if [ "$file" != "$self" ]; then
-    say "saved $file"
-    note
-    exit
-  fi
-  note
-  exec "$called" "$@"
+  until
+    steps=$(get "$1/-/stub/$sum" 2>&1)
+    is=$(printf '%s\n' "$steps" | $check)
+    case $steps in "# binplz's"*'# end') ;; *) is= ;; esac
+    [ "${is%% *}" = "$sum" ]
+  do
+    case $steps in
+    "printf '%s\\n' 'binplz: "*) steps=${steps#*"'binplz: "} && die "${steps%%\'*}" ;;
+    curl:* | wget:*) ;;
+    *) steps="no answer from $1" ;;
+    esac
+    try=$((try + 1))
+    [ "$try" -lt 60 ] || die "$steps; run this again later"
+    [ "$try" -gt 1 ] || printf 'binplz: retrying: %s\n' "$steps" >&2
+    sleep "$((try < 5 ? try : 5))"
+  done
+  eval "$steps"
+  become "$@"
 }

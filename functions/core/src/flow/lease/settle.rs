@@ -216,7 +216,7 @@ pub async fn stopped<D: HasLedger + HasBell>(
     failure: Failure,
     ran: Option<Duration>,
 ) -> Result<bool, Unavailable> {
-    let refused = failure.kind.class() == Class::Deployment;
+    let refused = failure.kind.class() == Class::Launcher;
     let telemetry = match advance(d, key, &Event::Stopped { id: lease.clone(), failure }).await {
         Ok(advanced) => advanced.before != advanced.after,
         Err(AdvanceError::Unavailable(error)) => return Err(error),

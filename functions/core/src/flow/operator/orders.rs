@@ -273,6 +273,9 @@ pub struct Overview {
     /// What was served today, and may be; `None`: there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Egress>,
+    /// The median error of the first estimates of the last 32 builds, in percent of what they took; `None`: none was given yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_error_percent: Option<u32>,
     /// Packages that are taken down, and why.
     #[serde(default)]
     pub withheld: BTreeMap<Attr, Withheld>,
@@ -377,6 +380,7 @@ async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
         stored_at_most: limits.stored_at_most(),
         store_bytes: d.policy().store_bytes,
         egress: limits.egress(d.policy(), d.now()),
+        estimate_error_percent: limits.estimate_error(),
         withheld: pins.withheld().clone(),
         no_nixpkgs: pins.all().iter().filter_map(no_nixpkgs).collect(),
         faults: d.faults(),

@@ -4,7 +4,7 @@ use crate::{
     build::{Build, State},
     flow::{
         load_build,
-        request::{denial::Denial, resolve},
+        request::{denial::Denial, serving},
         schedule::follow,
     },
     id::{target::Target, text::clean_lines},
@@ -60,11 +60,11 @@ pub async fn log<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &Target
 }
 
 /// The build that a target means, and where its log is.
-async fn source<D: HasLedger + HasCatalogues>(
+async fn source<D: HasLedger + HasStore + HasCatalogues>(
     d: &D,
     target: &Target,
 ) -> Result<(Build, Option<AttemptPrefix>), Denial> {
-    let resolved = resolve::of(d, target).await?;
+    let resolved = serving::of(d, target).await?;
     let (build, _) = load_build(d, &resolved.key).await?;
     let prefix = follow::log_source(d, &build).await?;
     Ok((build, prefix))

@@ -11,5 +11,6 @@ pub mod program;
 pub(crate) mod resolve;
 pub mod search;
 pub mod service;
+pub(crate) mod serving;
 pub mod status;
 pub mod wait;

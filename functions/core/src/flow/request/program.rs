@@ -10,20 +10,18 @@ use crate::{
             charge::Charge,
             denial::Denial,
             outcome::RequestOutcome,
-            resolve::{self, Basis, Resolved},
+            resolve::{Basis, Resolved},
+            serving::{self, File, file},
             status::{self, Status},
         },
         ring,
         schedule::{egress, follow},
         startable,
     },
-    id::{
-        key::{Attr, Bin, Sha256},
-        target::{PinRef, Target, Wanted},
-    },
+    id::target::{PinRef, Target, Wanted},
     nixpkgs::served::{Notes, Served, ServedKey},
     objects::{
-        artifact::{Archive, Main, Manifest, ObjectName, Program, Verdict},
+        artifact::ObjectName,
         stored::{Integrity, Method},
     },
     ports::{HasBell, HasCatalogues, HasLedger, HasStore, Ledger, NotCommitted, Read, Store, Unavailable},
@@ -87,8 +85,8 @@ async fn answer<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     }
 }
 
-/// The outcome of the package that a target means. A build that turns out to have failed for good yields to the next
-/// package with that program.
+/// The outcome of the package that a target means. A build that turns out to have failed for good, or to have no such program to
+/// serve, yields to the next package with that program.
 async fn found<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     d: &D,
     target: &Target,
@@ -98,10 +96,15 @@ async fn found<D: HasLedger + HasStore + HasBell + HasCatalogues>(
 ) -> Result<RequestOutcome, Denial> {
     let mut tried = Vec::new();
     loop {
-        let resolved = resolve::of(d, target).await?;
+        let resolved = serving::of(d, target).await?;
         let yields = matches!(target.wanted, Wanted::Package(_)) && !resolved.others.is_empty();
         match look(d, target, &resolved, served, method, starts).await {
-            Err(Denial::Failed { rest: None, attr, .. }) if yields && !tried.contains(&attr) => tried.push(attr),
+            Err(
+                Denial::Failed { rest: None, attr, .. }
+                | Denial::NotStatic(attr, ..)
+                | Denial::NoSuchProgram { attr, .. }
+                | Denial::MainMissing { attr, .. },
+            ) if yields && !tried.contains(&attr) => tried.push(attr),
             outcome => return outcome.map_err(|denial| denial.instead(resolved.others)),
         }
     }
@@ -228,58 +231,6 @@ async fn serve<D: HasLedger + HasStore + HasBell>(
         }
     }
     hit(d, served, method).await
-}
-
-/// A file to serve.
-struct File {
-    name: Bin,
-    sha256: Sha256,
-    size: u64,
-    notes: Notes,
-}
-
-/// The file that a target means.
-fn file(wanted: &Wanted, attr: &Attr, manifest: &Manifest) -> Result<File, Denial> {
-    if wanted.is_archive() {
-        let (Some(Archive { sha256, size }), Ok(name)) = (&manifest.archive, wanted.file_name().parse()) else {
-            return Err(Denial::NoArchive(attr.clone()));
-        };
-        return Ok(File { name, sha256: sha256.clone(), size: *size, notes: Notes::default() });
-    }
-    let program = choose(wanted, attr, manifest)?;
-    let (name, notes) = (program.bin.clone(), Notes::of(manifest, program));
-    match &program.verdict {
-        Verdict::Static { sha256, size, .. } => Ok(File { name, sha256: sha256.clone(), size: *size, notes }),
-        Verdict::Refused { why } => Err(Denial::NotStatic(attr.clone(), name, why.clone())),
-    }
-}
-
-/// The manifest decides, and overrides the catalogue. A path that is not the package's own names one of its programs.
-fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Denial> {
-    let names = || manifest.by_name().into_iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
-    let program = match wanted {
-        Wanted::Program(_, bin) => bin.as_str(),
-        Wanted::Package(name) if name != attr => name.as_str(),
-        Wanted::Package(_) | Wanted::Archive(_) => {
-            return match manifest.main(attr.leaf()) {
-                Main::Program(program) => Ok(program),
-                Main::Many => {
-                    let servable = |program: &&Program| matches!(program.verdict, Verdict::Static { .. });
-                    let servable = manifest.by_name().into_iter().filter(servable).map(|program| program.bin.clone());
-                    Err(Denial::ambiguous(attr, servable))
-                }
-                Main::Missing(declared) => {
-                    let (attr, declared, programs) = (attr.clone(), declared.to_owned(), names());
-                    Err(Denial::MainMissing { attr, declared, programs })
-                }
-                Main::None => Err(Denial::NoPrograms(attr.clone())),
-            };
-        }
-    };
-    manifest.program(program).ok_or_else(|| {
-        let (attr, program, programs) = (attr.clone(), program.to_owned(), names());
-        Denial::NoSuchProgram { attr, program, programs }
-    })
 }
 
 /// The only place that hands out a program. `None`: its object is missing or damaged, and out of service now.

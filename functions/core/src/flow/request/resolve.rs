@@ -94,8 +94,35 @@ pub(crate) struct KnownDerivation {
 /// # Errors
 /// [`Denial`]: the target leads to no build, or a backend does not answer.
 pub(crate) async fn of<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Resolved, Denial> {
+    without(d, target, &[]).await
+}
+
+/// The same; these packages are known not to serve the program, and yield as if they had failed.
+///
+/// # Errors
+/// [`Denial`]: the target leads to no build, or a backend does not answer.
+pub(crate) async fn without<D: HasLedger + HasCatalogues>(
+    d: &D,
+    target: &Target,
+    unfit: &[Attr],
+) -> Result<Resolved, Denial> {
     // A client that names the package of a program gets that one.
-    resolve(d, target, matches!(target.wanted, Wanted::Package(_))).await
+    resolve(d, target, matches!(target.wanted, Wanted::Package(_)).then_some(unfit)).await
+}
+
+/// The build that a client waits for: of the packages with the program, the first whose build is under way, if there is one.
+///
+/// # Errors
+/// [`Denial`]: the target leads to no build, or a backend does not answer.
+pub(crate) async fn under_way<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Option<BuildKey>, Denial> {
+    let Resolved { key, others, .. } = of(d, target).await?;
+    let other = |other: Wanted| BuildKey { product: Product::Package(other.attr().clone()), ..key.clone() };
+    for key in std::iter::once(key.clone()).chain(others.into_iter().map(other)) {
+        if load_build(d, &key).await?.0.is_under_way() {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
 }
 
 /// Resolves an operator's target to a build: the same as for a client, but a package that has failed does not yield.
@@ -103,10 +130,15 @@ pub(crate) async fn of<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> 
 /// # Errors
 /// [`Denial`]: the target leads to no build, or a backend does not answer.
 pub(crate) async fn first<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Resolved, Denial> {
-    resolve(d, target, false).await
+    resolve(d, target, None).await
 }
 
-async fn resolve<D: HasLedger + HasCatalogues>(d: &D, target: &Target, yields: bool) -> Result<Resolved, Denial> {
+/// `yields`: a package that has failed yields, and so do these.
+async fn resolve<D: HasLedger + HasCatalogues>(
+    d: &D,
+    target: &Target,
+    yields: Option<&[Attr]>,
+) -> Result<Resolved, Denial> {
     let pins = pins::load(d).await?;
     let found = pins.resolve(target, d.system()).map_err(Denial::Unserved)?;
     let names = d.policy().names;
@@ -116,8 +148,10 @@ async fn resolve<D: HasLedger + HasCatalogues>(d: &D, target: &Target, yields: b
             Scope::Whole => {
                 let candidate = by_catalogue(&opened.catalogue, &target.wanted, &found, names)?;
                 let candidate = match yields {
-                    true => yielding(d, &pins, &opened.catalogue, &target.wanted, &found, candidate).await?,
-                    false => candidate,
+                    Some(unfit) => {
+                        yielding(d, &pins, &opened.catalogue, &target.wanted, &found, candidate, unfit).await?
+                    }
+                    None => candidate,
                 };
                 Some((candidate, Basis::Complete))
             }
@@ -190,8 +224,8 @@ fn by_resolution(resolution: Resolution, wanted: &Wanted) -> Result<Candidate, D
     }
 }
 
-/// The first of a name's packages whose build has not failed for good, without those that are taken down. If all have,
-/// the first of them.
+/// The first of a name's packages that is not unfit and whose build has not failed for good, without those that are taken down. If
+/// there is none, the first of them.
 async fn yielding<D: HasLedger>(
     d: &D,
     pins: &Pins,
@@ -199,12 +233,14 @@ async fn yielding<D: HasLedger>(
     wanted: &Wanted,
     found: &ResolvedPin,
     first: Candidate,
+    unfit: &[Attr],
 ) -> Result<Candidate, Denial> {
-    if first.others.is_empty() || !has_failed(d, found, &first.attr).await? {
+    let yields = async |attr: &Attr| Ok::<_, Denial>(unfit.contains(attr) || has_failed(d, found, attr).await?);
+    if first.others.is_empty() || !yields(&first.attr).await? {
         return Ok(first);
     }
     for (at, other) in first.others.iter().enumerate() {
-        if pins.withheld().contains_key(other) || has_failed(d, found, other).await? {
+        if pins.withheld().contains_key(other) || yields(other).await? {
             continue;
         }
         let Some(same) = program_of(other.clone(), wanted) else { continue };

@@ -12,7 +12,7 @@ use crate::{
     },
     flow::{
         load_build, load_limits, load_profile, queued,
-        request::{denial::Denial, resolve},
+        request::{denial::Denial, serving},
         schedule::follow,
     },
     id::{
@@ -23,7 +23,7 @@ use crate::{
         time::{Timestamp, seconds_up},
     },
     nixpkgs::catalogue::NOT_MADE,
-    ports::{HasCatalogues, HasLedger, Ledger, Read, Unavailable},
+    ports::{HasCatalogues, HasLedger, HasStore, Ledger, Read, Unavailable},
     quota::limits::{Limits, Paused},
     row::StatusIndex,
 };
@@ -153,8 +153,8 @@ impl Status {
 ///
 /// # Errors
 /// [`Denial`]: it means no build, or the ledger does not answer.
-pub async fn status<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Status, Denial> {
-    let resolved = resolve::of(d, target).await?;
+pub async fn status<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &Target) -> Result<Status, Denial> {
+    let resolved = serving::of(d, target).await?;
     let (build, _) = load_build(d, &resolved.key).await?;
     Ok(Status { alternatives: resolved.others, ..view(d, build, resolved.basis.is_guess()).await? })
 }
@@ -267,7 +267,7 @@ async fn expected<D: HasLedger>(
 ) -> Result<Option<Duration>, Unavailable> {
     let Product::Package(attr) = &key.product else { return Ok(None) };
     if let (Some(past), _) = load_profile(d, key.system, attr, Read::Eventual).await? {
-        return Ok(Some(Duration::from_secs(past.seconds.max(1))));
+        return Ok(Some(past.expected()));
     }
     let known = progress.filter(|progress| progress.expected > 0);
     Ok(match known {

@@ -59,8 +59,8 @@ pub async fn hop<D: HasLedger + HasCatalogues + HasWaitLimiter>(
 
 /// The build to wait for; `None` if there is none, which the target's answer explains.
 async fn key<D: HasLedger + HasCatalogues>(d: &D, query: &Query) -> Option<BuildKey> {
-    match resolve::of(d, &query.target).await {
-        Ok(resolved) => Some(resolved.key),
+    match resolve::under_way(d, &query.target).await {
+        Ok(key) => key,
         Err(Denial::Unavailable(error)) => {
             d.warn(About::Service, "a waiter could not resolve its target", &error);
             None
