@@ -65,6 +65,7 @@ def main():
 
     apis = {other.getsockname()[1]: None for other in others}
     mends.mend_ecs(ecs, eventbridge, responses)
+    mends.mend_events(eventbridge, lambda_svc)
     mends.mend_s3(s3)
     mends.mend_cloudwatch(cloudwatch_logs, cloudwatch)
     mends.mend_ecr(ecr)
