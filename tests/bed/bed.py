@@ -68,6 +68,7 @@ def main():
     scenarios = Scenarios()
     quotas.mend_run_task(ecs, provisioners, iam, responses, scenarios)
     mends.mend_ecs(ecs, eventbridge, responses)
+    mends.mend_events(eventbridge, lambda_svc)
     mends.mend_s3(s3)
     mends.mend_cloudwatch(cloudwatch_logs, cloudwatch)
     mends.mend_ecr(ecr)

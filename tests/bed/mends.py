@@ -132,6 +132,21 @@ def mend_ecs(ecs, events, responses):
     mend(ecs, "_register_metadata", names, at_loopback)
 
 
+def mend_events(events, functions):
+    """Lambda runs a function up to three times for an event, and then sends it to the function's dead letter queue."""
+
+    def with_retries(_once):
+        def dispatched(arn, payload):
+            function, config, name = functions._get_func_record_for_ref(arn)
+            assert function and config, f"there is no function {name}"
+            functions.invoke_async_with_retry(functions._execution_record_for_config(function, config), json.loads(payload))
+
+        return dispatched
+
+    mend(events, "_dispatch_to_lambda", ["arn", "payload"], with_retries)
+    assert list(inspect.signature(functions.invoke_async_with_retry).parameters) == ["func", "event"]
+
+
 def mend_s3(s3):
     """A signed URL is whole, or refused. (One of no known algorithm would be taken for unsigned, and let in.)
     And a request that says `x-bed-seconds-ahead: N` is looked at as it will be N seconds later: for what ends."""

@@ -154,7 +154,8 @@ def install(evaluator, mend, record):
                 if second != (denied is None):
                     print(f"bed: two readings of a policy differ: {told}: {second}, and not {denied}", file=sys.stderr, flush=True)
                     raise AssertionError(told)
-                if second:
+                # A test that tries out what a role may do has a session `bed`: it does not need what it does.
+                if second and not principal.arn.endswith("/bed"):
                     record.note(role, policies, iam_action)
             return denied
 

@@ -75,7 +75,7 @@ def package(s3, version):
         program = ROOT / "target" / "debug" / f"binplz-{name}"
         about = program.stat()
         code = put_once(s3, f"{name}-{about.st_size}-{about.st_mtime_ns}-{version}.zip", lambda: function_zip(program, version))
-        function = rf"(Binary: binplz-{name}\}}\n(?:(?!CodeUri).*\n)*? *CodeUri: )functions/lambda\n"
+        function = rf"(Binary: binplz-{name}\}}+\n(?:(?!CodeUri).*\n)*? *CodeUri: )functions/lambda\n"
         template, count = re.subn(function, rf"\g<1>{code}\n", template)
         assert count == 1, f"the template has {count} functions built from binplz-{name}"
     key = f"{hashlib.sha256(template.encode()).hexdigest()}.yaml"

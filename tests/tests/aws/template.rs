@@ -81,6 +81,14 @@ fn the_templates_machines_are_ones_that_fargate_has() {
     assert_eq!((sizes.len(), sizes[1]), (3, Size::default()));
 }
 
+#[test]
+fn what_is_built_and_what_is_deployed_is_for_one_architecture() {
+    // `sam build` does not see the parameters of `sam deploy`: so it is none, and written once.
+    assert_eq!(TEMPLATE.matches("Architecture").count(), TEMPLATE.matches("Architectures: [arm64]\n").count() + 2);
+    assert_eq!(TEMPLATE.matches("    Architectures: [arm64]\n").count(), 1);
+    assert_eq!(TEMPLATE.matches("CpuArchitecture: ").count(), 2, "those of the builders' tasks");
+}
+
 /// The variables that a text names.
 fn variables(text: &str) -> BTreeSet<&str> {
     let ends = |c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
