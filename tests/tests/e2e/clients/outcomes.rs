@@ -14,10 +14,14 @@ use super::{
     sh, text,
 };
 
-/// The status line of a target: what it says behind its five fields.
+/// The message of an answer for a target.
 fn message(server: &Server, target: &str) -> String {
     let problem = server.send("GET", &format!("/{target}"), &[("accept", "application/json")], b"");
-    problem.json()["detail"].as_str().map(str::to_owned).unwrap_or_default()
+    let json = problem.json();
+    match json["choices"].is_array() {
+        true => "this package has several programs; request one of: ".to_owned(),
+        false => json["detail"].as_str().map(str::to_owned).unwrap_or_default(),
+    }
 }
 
 /// What a line of curl or wget has saved and shown.

@@ -55,6 +55,7 @@ fn others(url: &str) -> Vec<(&'static str, String)> {
         "fetch('{url}?wait').then(r => r.arrayBuffer()).then(b => require('fs').writeFileSync('node', Buffer.from(b)))"
     );
     let perl = format!("exit(HTTP::Tiny->new->mirror('{url}?wait', 'perl')->{{success}} ? 0 : 1)");
+    let requests = format!("import requests as r; open('requests', 'wb').write(r.get('{url}?wait').content)");
     let debians = [
         ("busybox130", "bullseye", "busybox-static", "/bin/busybox", format!("wget -q '{url}?wait' -O busybox130")),
         ("wget121", "bullseye", "wget", "/usr/bin/wget", format!("-q '{url}?wait' -O wget121")),
@@ -68,11 +69,14 @@ fn others(url: &str) -> Vec<(&'static str, String)> {
     });
     let here = [
         ("python", "python3", format!("python3 -c \"{python}\"")),
+        ("requests", "python3", format!("python3 -c \"{requests}\"")),
         ("node", "node", format!("node -e \"{node}\"")),
         ("perl", "perl", format!("perl -MHTTP::Tiny -e \"{perl}\"")),
     ];
+    let has_requests = || Command::new("python3").args(["-c", "import requests"]).status().is_ok_and(|s| s.success());
     let is_here = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    let here = here.into_iter().filter(|(_, program, _)| is_here(program)).map(|(name, _, line)| (name, line));
+    let here = here.into_iter().filter(|(_, program, _)| is_here(program));
+    let here = here.filter(|(name, ..)| *name != "requests" || has_requests()).map(|(name, _, line)| (name, line));
     here.chain(debians).collect()
 }
 
