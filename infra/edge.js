@@ -13,8 +13,8 @@ function stub(uri, query) {
   const name = parts.length === 2 ? parts[1] : parts[0].slice(parts[0].lastIndexOf('.') + 1);
   if (name !== '[' && !NAME.test(name)) return null;
   const target = parts.map((part) => encodeURIComponent(part).replace(/'/g, '%27')).join('/') + query;
-  return STUB + `# In a terminal? Save the program: curl -L '${ORIGIN}/${target}' -o ${quote(name)}\n` +
-    `{ binplz '${ORIGIN}' '${target}' ${quote(name)} "$@"; }\n`;
+  return `#!/bin/sh\n# A script that becomes the program: save it, and run it with sh. To save the program itself:\n` +
+    `#   curl -L '${ORIGIN}/${target}' -o ${quote(name)}\n` + STUB + `{ binplz '${ORIGIN}' '${target}' ${quote(name)} "$@"; }\n`;
 }
 
 function handler(event) {

@@ -10,7 +10,8 @@ use crate::http::Answer;
 pub const DOCUMENT: &str = include_str!("../../functions/web/assets/openapi.json");
 
 /// What is for browsers, builders, crawlers and the stub, and not in the document.
-const OTHERS: [&str; 7] = ["/-/lease/", "/-/stub/", "/-/objects/", "/-/assets/", "/robots.txt", "/favicon.ico", "/-/openapi.json"];
+const OTHERS: [&str; 7] =
+    ["/-/lease/", "/-/stub/", "/-/objects/", "/-/assets/", "/robots.txt", "/favicon.ico", "/-/openapi.json"];
 
 fn document() -> &'static Value {
     static PARSED: OnceLock<Value> = OnceLock::new();

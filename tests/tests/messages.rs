@@ -61,7 +61,7 @@ fn literals(text: &str) -> BTreeSet<String> {
 
 /// Which fault a message may name, by the words that blame it.
 const BLAMES: [(&str, &[&str]); 4] = [
-    ("machine", &["is full: ", "cannot write", "noexec", "is not set", "PATH", "is required"]),
+    ("machine", &["is full: ", "cannot write", "noexec", "HOME is not set", "PATH", "is required"]),
     ("package", &["marked broken", "own tests failed", "does not evaluate"]),
     ("client", &["is invalid", "unknown parameter", "unknown option", "given twice"]),
     ("service", &["the service has a problem", "internal error", "not running: "]),

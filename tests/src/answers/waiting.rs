@@ -12,7 +12,11 @@ use std::{
 use binplz_core::build::policy::Policy;
 
 use super::{Running, Start, quick};
-use crate::{gate::Gate, server::fresh_set, site::{wait_for, without_state}};
+use crate::{
+    gate::Gate,
+    server::fresh_set,
+    site::{wait_for, without_state},
+};
 
 pub fn who_asks_while_it_builds_is_told_when_to_come_back(at: &impl Start) {
     let set = fresh_set("");

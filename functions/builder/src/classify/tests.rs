@@ -86,13 +86,7 @@ fn each_recorded_failure_of_a_build_has_its_kind_and_its_decisive_line() {
         ("signature", 1, Signature, "", "the substitute for 'ok-1.0' from 'file:///tmp/cache' is not signed by any of"),
         ("sandbox-refused", 1, Sandbox, "", "unable to start build process"),
         ("no-build-users", 1, Sandbox, "", "the group 'nosuchgroup' specified in 'build-users-group' does not exist"),
-        (
-            "other-system",
-            1,
-            NoMachine,
-            "app-1.0",
-            "it needs a machine for aarch64-linux",
-        ),
+        ("other-system", 1, NoMachine, "app-1.0", "it needs a machine for aarch64-linux"),
     ] {
         recorded(sample);
         for version in ["2.8", "2.26"] {

@@ -4,7 +4,8 @@ use crate::id::target::Wanted;
 
 /// Directories and words that people type before a name.
 const BEFORE: [&str; 13] = [
-    "bin", "sbin", "usr", "local", "nixpkgs", "pkgs", "pkg", "package", "packages", "program", "get", "install", "download",
+    "bin", "sbin", "usr", "local", "nixpkgs", "pkgs", "pkg", "package", "packages", "program", "get", "install",
+    "download",
 ];
 /// Endings of file names that people add.
 const ENDINGS: [&str; 13] =
@@ -39,7 +40,8 @@ pub(crate) fn guess(path: &str) -> Option<Wanted> {
     let quotes = |c: char| c.is_whitespace() || "'\"`“”‘’<>(){}\\,;&|".contains(c);
     let text = text.split(quotes).find(|word| word.chars().any(char::is_alphanumeric))?;
     let is_archive = [".tar.gz", ".tgz", ".tar.xz"].iter().any(|ending| text.ends_with(ending));
-    let mut parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != "." && *part != "..").collect();
+    let mut parts: Vec<&str> =
+        text.split('/').filter(|part| !part.is_empty() && *part != "." && *part != "..").collect();
     if let Some(at) = parts.iter().position(|part| *part == "store") {
         // `/nix/store/HASH-tree-2.1/bin/tree`
         parts.drain(..=at);

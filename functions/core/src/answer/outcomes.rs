@@ -285,7 +285,10 @@ pub fn in_full() -> String {
 pub fn in_a_paragraph() -> String {
     let one = |outcome: &Outcome| format!("{} {}: {}, {}", outcome.status, outcome.name, outcome.when, outcome.retry);
     let list: Vec<_> = OUTCOMES.iter().filter(|outcome| outcome.retry != Retry::Done).map(one).collect();
-    format!("The reasons of answers without a program, and whether a retry helps: {}.", list.join("; ").replace('`', ""))
+    format!(
+        "The reasons of answers without a program, and whether a retry helps: {}.",
+        list.join("; ").replace('`', "")
+    )
 }
 
 #[cfg(test)]

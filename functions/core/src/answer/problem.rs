@@ -65,7 +65,10 @@ impl Problem {
 
     /// The second part of a stub that another version has made.
     pub fn other_stub(origin: &str) -> Problem {
-        Problem::new(Reason::Unknown, format!("this file is of another version of the service; get it again from {origin}"))
+        Problem::new(
+            Reason::Unknown,
+            format!("this file is of another version of the service; get it again from {origin}"),
+        )
     }
 
     /// A path below `/-/` that does not exist.
@@ -98,7 +101,10 @@ impl Problem {
 
     /// A stored program was found missing or damaged, and is built anew.
     pub fn not_whole() -> Problem {
-        Problem { retry_after: Some(60), ..Problem::new(Reason::Unavailable, "the stored file is damaged; it is being built again") }
+        Problem {
+            retry_after: Some(60),
+            ..Problem::new(Reason::Unavailable, "the stored file is damaged; it is being built again")
+        }
     }
 
     /// A request for another host than this service.

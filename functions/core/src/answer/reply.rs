@@ -294,7 +294,11 @@ pub fn onward(path: &str, asked: &Asked) -> Answer {
         (Format::Shell, Some(_)) => Body::Text(asked.stub("being built", true)),
         _ => Body::Json(JSON, json!({ "next": url }).to_string()),
     };
-    Answer { status: Reason::Waiting.status(), headers: vec![("cache-control", "no-store".to_owned()), ("location", url)], body }
+    Answer {
+        status: Reason::Waiting.status(),
+        headers: vec![("cache-control", "no-store".to_owned()), ("location", url)],
+        body,
+    }
 }
 
 /// The status document as JSON; `outcome` is that of a request for the target.

@@ -201,7 +201,10 @@ impl Kind {
     /// Whether nixpkgs refuses the package, so that nothing was built.
     pub fn is_refusal(self) -> bool {
         use Kind::*;
-        matches!(self, EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs | RefusedDependency)
+        matches!(
+            self,
+            EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs | RefusedDependency
+        )
     }
 
     /// Whether the build went well, and its product can not be served.

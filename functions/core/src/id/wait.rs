@@ -21,12 +21,14 @@ pub struct Patience {
 impl Patience {
     /// The patience of a client, from its `User-Agent` and `Prefer` headers.
     pub fn of(agent: Option<&str>, prefer: Option<&str>) -> Patience {
-        // Observed with curl 7.88 and 8.23, Wget 1.21 and busybox 1.35. Go's client follows 9, the least of all known
-        // clients.
+        // Observed with curl 7.74 to 8.23, Wget 1.21, busybox 1.30 and 1.35. Go's client follows 9, the least of all other
+        // clients but Perl's.
         let redirects = match agent.unwrap_or("") {
             agent if agent.starts_with("curl/") => 50,
             agent if agent.starts_with("Wget/") => 20,
             "Wget" => 15,
+            agent if agent.starts_with("libwww-perl/") => 7,
+            agent if agent.starts_with("HTTP-Tiny/") => 5,
             _ => 9,
         };
         Patience { redirects, most: prefer.and_then(preferred_wait) }
@@ -71,9 +73,15 @@ mod tests {
 
     #[test]
     fn a_chain_with_all_its_redirects_is_as_long_as_its_client_follows() {
-        for (agent, follows) in
-            [("curl/7.88.1", 50), ("Wget/1.21.3", 20), ("Wget", 15), ("Go-http-client/1.1", 9), ("", 9), ("curl", 9)]
-        {
+        for (agent, follows) in [
+            ("curl/7.88.1", 50),
+            ("Wget/1.21.3", 20),
+            ("Wget", 15),
+            ("Go-http-client/1.1", 9),
+            ("", 9),
+            ("curl", 9),
+            ("HTTP-Tiny/0.080", 5),
+        ] {
             let hops = chain(agent, None);
             // To https, to each hop, back to the target, to the binary.
             assert_eq!(1 + hops.len() + 1 + 1, follows, "{agent}");

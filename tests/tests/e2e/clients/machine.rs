@@ -197,6 +197,11 @@ impl Shim {
         wait_for("a tool to be called", || self.at.join("here").exists().then_some(()));
     }
 
+    /// How often it was called by now.
+    pub(super) fn calls(&self) -> usize {
+        fs::read_to_string(self.at.join("calls")).unwrap_or_default().lines().count()
+    }
+
     /// Lets it go on.
     pub(super) fn release(&self) {
         fs::write(self.at.join("go"), "\n").expect("a process waits");
@@ -224,6 +229,11 @@ impl Running {
         let group = format!("-{}", self.child.id());
         let sent = Command::new("kill").args([&format!("-{name}"), "--", &group]).status().expect("kill");
         assert!(sent.success());
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
     }
 
     /// How it ended, and what it said to its standard output.

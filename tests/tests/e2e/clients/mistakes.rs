@@ -58,7 +58,10 @@ const LINES: [(&str, Then); 56] = [
     ("curl -s 'URL/tree%E2%80%8B' > f; sh f", Says("try URL/tree\n")),
     ("curl -s URL/nixpkgs.tree > f; sh f", Says("try URL/tree\n")),
     ("curl -s URL/packages/tree > f; sh f", Says("try URL/tree\n")),
-    ("curl -s 'URL/tree?version=2.1' > f; sh f", Says("unknown parameter; expected sys, pin, nixpkgs-commit, wait, retry or status")),
+    (
+        "curl -s 'URL/tree?version=2.1' > f; sh f",
+        Says("unknown parameter; expected sys, pin, nixpkgs-commit, wait, retry or status"),
+    ),
     ("curl -s 'URL/tree?sys=arm64' > f; sh f", Says("expected x86_64-linux or aarch64-linux")),
     ("curl -s 'URL/tree?wait=60' > f; sh f", Says("the parameter wait is invalid: it takes no value")),
     ("curl -s 'URL/tree?pin=22.05' > f; sh f", Says("does not serve that pin or commit")),

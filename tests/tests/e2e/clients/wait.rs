@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Write},
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
@@ -15,7 +15,7 @@ use binplz_tests::{
 };
 use tempfile::TempDir;
 
-use super::{sh, text};
+use super::{client, sh, text};
 
 /// A server with a package whose build waits for the test.
 struct Scene {
@@ -48,18 +48,52 @@ fn start(dir: &Path, line: &str) -> Child {
     command.spawn().expect("sh")
 }
 
+/// Old clients and those of other languages, as far as they can be had here. busybox 1.30 follows no 307.
+fn others(url: &str) -> Vec<(&'static str, String)> {
+    let python = format!("import urllib.request as u; open('python', 'wb').write(u.urlopen('{url}?wait').read())");
+    let node = format!(
+        "fetch('{url}?wait').then(r => r.arrayBuffer()).then(b => require('fs').writeFileSync('node', Buffer.from(b)))"
+    );
+    let perl = format!("exit(HTTP::Tiny->new->mirror('{url}?wait', 'perl')->{{success}} ? 0 : 1)");
+    let requests = format!("import requests as r; open('requests', 'wb').write(r.get('{url}?wait').content)");
+    let debians = [
+        ("busybox130", "bullseye", "busybox-static", "/bin/busybox", format!("wget -q '{url}?wait' -O busybox130")),
+        ("wget121", "bullseye", "wget", "/usr/bin/wget", format!("-q '{url}?wait' -O wget121")),
+        ("curl774", "bullseye", "curl", "/usr/bin/curl", format!("-sfL '{url}?wait' -o curl774")),
+        ("aria2", "bookworm", "aria2", "/usr/bin/aria2c", format!("-q -o aria2 '{url}?wait'")),
+        // Go's net/http.
+        ("rclone", "bookworm", "rclone", "/usr/bin/rclone", format!("copyurl '{url}?wait' rclone")),
+    ];
+    let debians = debians.into_iter().filter_map(|(name, suite, package, program, line)| {
+        Some((name, format!("{} {line}", client(suite, package, program)?.display())))
+    });
+    let here = [
+        ("python", "python3", format!("python3 -c \"{python}\"")),
+        ("requests", "python3", format!("python3 -c \"{requests}\"")),
+        ("node", "node", format!("node -e \"{node}\"")),
+        ("perl", "perl", format!("perl -MHTTP::Tiny -e \"{perl}\"")),
+    ];
+    let has_requests = || Command::new("python3").args(["-c", "import requests"]).status().is_ok_and(|s| s.success());
+    let is_here = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    let here = here.into_iter().filter(|(_, program, _)| is_here(program));
+    let here = here.filter(|(name, ..)| *name != "requests" || has_requests()).map(|(name, _, line)| (name, line));
+    here.chain(debians).collect()
+}
+
 #[test]
 fn one_command_brings_a_binary_that_nobody_had_built() {
     let scene = scene(&[]);
     let url = scene.url();
-    let clients: Vec<(&str, String)> = vec![
+    let mut clients: Vec<(&str, String)> = vec![
         ("curl", format!("curl -sL '{url}?wait' -o curl")),
         ("strict", format!("curl -sfL '{url}?wait' -o strict")),
         ("prefers", format!("curl -sL -H 'Prefer: wait=600' '{url}' -o prefers")),
         ("wget", format!("wget -q '{url}?wait' -O wget")),
         ("busybox", format!("busybox wget -q '{url}?wait' -O busybox")),
         ("retries", format!("curl -sfL --retry 20 '{url}?retry' -o retries")),
+        ("http10", format!("curl -sfL --http1.0 '{url}?wait' -o http10")),
     ];
+    clients.extend(others(&url));
     let mut running: Vec<Child> = clients.iter().map(|(_, line)| start(scene.home.path(), line)).collect();
     scene.gate.arrived();
     for ((name, _), child) in clients.iter().zip(&mut running) {
@@ -152,9 +186,9 @@ fn five_hundred_who_wait_keep_no_hit_from_being_answered_and_one_more_is_not_hel
         })
         .collect();
     // There is no seat for one of them: then all seats are taken.
-    let mut sent_away = wait_for("one to be sent away", || waiting.iter().find(|stream| is_answered(stream)));
+    let sent_away = wait_for("one to be sent away", || waiting.iter().find(|stream| is_answered(stream)));
     let mut answer = [0; 4096];
-    let length = sent_away.read(&mut answer).expect("an answer");
+    let length = sent_away.peek(&mut answer).expect("an answer");
     let answer = text(&answer[..length]);
     assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
     assert!(answer.contains(&format!("location: {}\r\n", scene.url())), "{answer}");

@@ -114,7 +114,10 @@ pub(crate) async fn without<D: HasLedger + HasCatalogues>(
 ///
 /// # Errors
 /// [`Denial`]: the target leads to no build, or a backend does not answer.
-pub(crate) async fn under_way<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Option<BuildKey>, Denial> {
+pub(crate) async fn under_way<D: HasLedger + HasCatalogues>(
+    d: &D,
+    target: &Target,
+) -> Result<Option<BuildKey>, Denial> {
     let Resolved { key, others, .. } = of(d, target).await?;
     let other = |other: Wanted| BuildKey { product: Product::Package(other.attr().clone()), ..key.clone() };
     for key in std::iter::once(key.clone()).chain(others.into_iter().map(other)) {
