@@ -192,7 +192,9 @@ impl Kind {
             | LogTooLong | NoProgram | NotStatic | TooLarge => Class::Permanent,
             NoMachine => Class::Deployment,
             NotStarted => Class::Launcher,
-            SourceUnavailable | CacheUnavailable | Interrupted | Killed | LostHeartbeat | BuilderError => Class::Transient,
+            SourceUnavailable | CacheUnavailable | Interrupted | Killed | LostHeartbeat | BuilderError => {
+                Class::Transient
+            }
             OutOfMemory | DiskFull => Class::TransientLarger,
             Signature | Sandbox | NoImage | OldNix => Class::Operator,
         }
