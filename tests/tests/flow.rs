@@ -313,9 +313,13 @@ async fn a_claim_whose_dispatcher_died_is_launched_by_the_sweep_and_once() {
     let w = World::new();
     ask(&w, "tree").await;
     let (id, token) = w.new_lease();
-    advance(&*w, &w.key("tree").await, &Event::Claim { id: id.clone(), token, size: w.policy().size, on_demand: false })
-        .await
-        .expect("claimed");
+    advance(
+        &*w,
+        &w.key("tree").await,
+        &Event::Claim { id: id.clone(), token, size: w.policy().size, on_demand: false },
+    )
+    .await
+    .expect("claimed");
     assert_eq!(started(&w), 0);
     sweep(&*w).await.expect("the ledger");
     sweep(&*w).await.expect("the ledger");

@@ -5,10 +5,7 @@ mod account;
 mod deployed;
 
 use aws_types::SdkConfig;
-use binplz_core::{
-    build::size::Size,
-    flow::operator::findings::Finding,
-};
+use binplz_core::{build::size::Size, flow::operator::findings::Finding};
 
 use crate::{causes, stack::Stack};
 

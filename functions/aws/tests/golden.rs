@@ -54,7 +54,17 @@ fn id(digit: char) -> LeaseId {
 fn lease() -> Lease {
     let (token, expires) = ("5e".repeat(32).parse().expect("64 hex digits"), Timestamp(AT.0 + 300_000));
     let task = Some("arn:aws:ecs:eu-central-1:123456789012:task/binplz/0123456789abcdef".to_owned());
-    Lease { id: id('b'), token, attempt: 2, size: Size::default(), claimed: AT, expires, task, on_demand: false, derivation: None }
+    Lease {
+        id: id('b'),
+        token,
+        attempt: 2,
+        size: Size::default(),
+        claimed: AT,
+        expires,
+        task,
+        on_demand: false,
+        derivation: None,
+    }
 }
 
 fn history() -> Vec<Attempt> {

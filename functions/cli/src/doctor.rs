@@ -106,14 +106,20 @@ fn judge_sam(printed: std::io::Result<Vec<u8>>) -> Finding {
     // scripts/sam fetches one of its own.
     let lacks = |told: String| Finding {
         state: State::Optional,
-        ..Finding::missing(CHECK, format!("{told}; the SAM CLI {major}.{minor} or newer deploys a stack"), "scripts/sam --version")
+        ..Finding::missing(
+            CHECK,
+            format!("{told}; the SAM CLI {major}.{minor} or newer deploys a stack"),
+            "scripts/sam --version",
+        )
     };
     let Ok(printed) = printed else { return lacks("no command sam".to_owned()) };
     let printed = String::from_utf8_lossy(&printed);
     let version = printed.split_whitespace().last().unwrap_or_default();
     let mut numbers = version.split('.').map(str::parse::<u32>);
     match [numbers.next(), numbers.next()] {
-        [Some(Ok(one)), Some(Ok(two))] if [one, two] >= SAM_MIN => Finding::ok(CHECK, format!("the SAM CLI is {version}")),
+        [Some(Ok(one)), Some(Ok(two))] if [one, two] >= SAM_MIN => {
+            Finding::ok(CHECK, format!("the SAM CLI is {version}"))
+        }
         [Some(Ok(_)), Some(Ok(_))] => lacks(format!("the SAM CLI is {version}")),
         _ => Finding::unknown(CHECK, "the version of the SAM CLI is not known"),
     }

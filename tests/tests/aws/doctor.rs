@@ -16,10 +16,18 @@ const ACCOUNT: &str = "200000000019";
 fn run(stack: &str, more: &[&str], env: &[(&str, &str)]) -> Output {
     let bed = std::env::var("BINPLZ_BED").expect("BINPLZ_BED: run this by tests/bed/up");
     let mut doctor = Command::new(program("binplz"));
-    doctor.args(["doctor", "--stack", stack]).args(more).env("AWS_ENDPOINT_URL", &bed).env("AWS_ACCESS_KEY_ID", ACCOUNT);
+    doctor
+        .args(["doctor", "--stack", stack])
+        .args(more)
+        .env("AWS_ENDPOINT_URL", &bed)
+        .env("AWS_ACCESS_KEY_ID", ACCOUNT);
     for (name, value) in env {
         // Nothing: not set.
-        if value.is_empty() { doctor.env_remove(name) } else { doctor.env(name, value) };
+        if value.is_empty() {
+            doctor.env_remove(name)
+        } else {
+            doctor.env(name, value)
+        };
     }
     doctor.output().expect("binplz")
 }
@@ -154,7 +162,12 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up"]
 fn without_credentials_the_doctor_tells_how_to_get_some() {
-    let nowhere = [("AWS_REGION", ""), ("AWS_DEFAULT_REGION", ""), ("AWS_CONFIG_FILE", "/nonexistent"), ("AWS_EC2_METADATA_DISABLED", "true")];
+    let nowhere = [
+        ("AWS_REGION", ""),
+        ("AWS_DEFAULT_REGION", ""),
+        ("AWS_CONFIG_FILE", "/nonexistent"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
     let told = run("binplz", &["--json"], &nowhere);
     let findings: Vec<Value> = serde_json::from_slice(&told.stdout).expect("findings");
     assert_eq!(told.status.code(), Some(1));

@@ -32,7 +32,8 @@ struct Named<'t> {
 
 /// All resources' own names: a property, or the name in the configuration that is its property.
 fn named() -> Vec<Named<'static>> {
-    let resources = TEMPLATE.split_once("\nResources:\n").expect("resources").1.split("\nOutputs:").next().expect("one");
+    let resources =
+        TEMPLATE.split_once("\nResources:\n").expect("resources").1.split("\nOutputs:").next().expect("one");
     let (mut of, mut kind, mut names) = ("", "", Vec::new());
     for line in resources.lines() {
         let text = line.trim_start();

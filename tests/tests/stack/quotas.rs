@@ -38,7 +38,10 @@ fn a_refusal_that_lasts_is_told_in_awss_words_and_uses_no_attempt() {
         let status = watched.status("dash");
         Some(status["headline"].as_str()?.to_owned()).filter(|headline| headline.starts_with("waits"))
     });
-    assert!(headline.ends_with("AccessDeniedException: User: … is not authorized to perform: ecs:RunTask"), "{headline}");
+    assert!(
+        headline.ends_with("AccessDeniedException: User: … is not authorized to perform: ecs:RunTask"),
+        "{headline}"
+    );
     let build = watched.build("dash").expect("a row");
     assert!(matches!(build.state, State::Queued { attempt: 1, .. }) && build.history.is_empty(), "{build:?}");
     let told = watched.operator(&["status"]).output().expect("binplz");

@@ -42,7 +42,9 @@ pub(super) async fn ecs_role(sdk: &SdkConfig, fix: bool) -> Finding {
             Ok(_) => works(sdk).await,
             Err(error) => Finding::missing(ROLE, causes(&error), CREATE),
         },
-        Ok(_) => Finding::missing(ROLE, "ECS has no role in this account (AWSServiceRoleForECS)", "binplz doctor --fix"),
+        Ok(_) => {
+            Finding::missing(ROLE, "ECS has no role in this account (AWSServiceRoleForECS)", "binplz doctor --fix")
+        }
         Err(error) => unknown(ROLE, &error),
     }
 }
@@ -64,7 +66,8 @@ async fn works(sdk: &SdkConfig) -> Finding {
     match ecs.delete_cluster().cluster(PROBE).send().await {
         Ok(_) => Finding::ok(ROLE, "ECS's role was created, and works"),
         Err(error) => {
-            let told = format!("ECS's role was created, and works; a cluster without tasks is left: {}", causes(&error));
+            let told =
+                format!("ECS's role was created, and works; a cluster without tasks is left: {}", causes(&error));
             let mend = format!("aws ecs delete-cluster --cluster {PROBE}");
             Finding { state: State::Optional, ..Finding::missing(ROLE, told, mend) }
         }
@@ -81,7 +84,8 @@ struct Quota {
 
 const ON_DEMAND: Quota =
     Quota { check: "fargate", service: "fargate", code: "L-3032A538", of: "vCPUs of Fargate on demand" };
-const SPOT: Quota = Quota { check: "fargate-spot", service: "fargate", code: "L-36FBB829", of: "vCPUs of Fargate Spot" };
+const SPOT: Quota =
+    Quota { check: "fargate-spot", service: "fargate", code: "L-36FBB829", of: "vCPUs of Fargate Spot" };
 const LAMBDA: Quota =
     Quota { check: "lambda", service: "lambda", code: "L-B99A9384", of: "concurrent Lambda functions" };
 /// The number of concurrent functions below which a few simultaneous requests are refused. A new account has 10.
@@ -110,9 +114,7 @@ impl Quota {
         let own = client.get_service_quota().service_code(self.service).quota_code(self.code).send().await;
         let quota = match own {
             Ok(own) => own.quota,
-            Err(error)
-                if error.as_service_error().is_some_and(GetServiceQuotaError::is_no_such_resource_exception) =>
-            {
+            Err(error) if error.as_service_error().is_some_and(GetServiceQuotaError::is_no_such_resource_exception) => {
                 let default = client.get_aws_default_service_quota();
                 let default = default.service_code(self.service).quota_code(self.code).send().await;
                 default.map_err(|error| unknown(self.check, &error))?.quota
@@ -166,7 +168,9 @@ pub(super) async fn collisions(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
 /// The tables and buckets of former stacks of that name, which are kept and billed.
 pub(super) async fn leftovers(sdk: &SdkConfig, name: &str, stack: Option<&Stack>) -> Vec<Finding> {
     const CHECK: &str = "left over";
-    let is_own = |output: &str, found: &str| stack.is_some_and(|stack| stack.outputs.get(output).is_some_and(|own| own == found));
+    let is_own = |output: &str, found: &str| {
+        stack.is_some_and(|stack| stack.outputs.get(output).is_some_and(|own| own == found))
+    };
     let mut findings = Vec::new();
     let mut left = |what: String, mend: String| {
         let told = format!("{what} is of a former stack {name}; it is kept, and billed");

@@ -133,7 +133,11 @@ impl Stack {
                 Why::Operator | Why::Unpulled | Why::Sandbox | Why::Signature => "resume",
                 _ => "status",
             };
-            Finding::missing(CHECK, format!("{system}: {}", paused.sentence()), format!("binplz {mend} --stack {}", self.name))
+            Finding::missing(
+                CHECK,
+                format!("{system}: {}", paused.sentence()),
+                format!("binplz {mend} --stack {}", self.name),
+            )
         });
         let found: Vec<_> = found.collect();
         if found.is_empty() { vec![Finding::ok(CHECK, "new builds start")] } else { found }

@@ -184,7 +184,9 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
             let rest = if until > now { format!("after {}", span(until - now)) } else { "now".to_owned() };
             format!("The failure may be temporary. A request {rest} starts it again. To retry at once: {again}")
         }
-        (Class::Transient | Class::TransientLarger | Class::Deployment, None) => format!("The failure may be temporary. To retry: {again}"),
+        (Class::Transient | Class::TransientLarger | Class::Deployment, None) => {
+            format!("The failure may be temporary. To retry: {again}")
+        }
         (Class::Operator, _) => "No build starts until you have fixed the cause and run: binplz resume".to_owned(),
     }
 }

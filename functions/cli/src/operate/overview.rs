@@ -83,7 +83,10 @@ fn told(overview: &Overview, now: Timestamp) -> String {
     }
     for (name, (rev, since)) in no_nixpkgs {
         let waits = text::span(now - *since);
-        line("waits", format!("{name}: the tarball of {rev} is not uploaded, for {waits}: binplz pin move {name} {rev}"));
+        line(
+            "waits",
+            format!("{name}: the tarball of {rev} is not uploaded, for {waits}: binplz pin move {name} {rev}"),
+        );
     }
     for Fault { part, why } in faults {
         line("broken", format!("{part}: {why}"));

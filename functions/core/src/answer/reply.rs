@@ -62,9 +62,7 @@ impl RequestOutcome {
     pub fn answer(&self, asked: &Asked) -> Answer {
         let mut answer = match self {
             RequestOutcome::Hit { served, at } => hit(served, at, asked),
-            RequestOutcome::Pending(Status { paused: Some(paused), system, retry_after, .. })
-                if !paused.is_brief() =>
-            {
+            RequestOutcome::Pending(Status { paused: Some(paused), system, retry_after, .. }) if !paused.is_brief() => {
                 let (paused, system, retry_after) = (paused.clone(), *system, *retry_after);
                 Problem::from(&Denial::Paused { system, paused, retry_after }).answer(asked)
             }

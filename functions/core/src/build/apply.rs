@@ -200,17 +200,19 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
 
         (Event::Claim { id, .. }, State::Building(lease)) if &lease.id == id => Ok(Step::Stay),
         (Event::Claim { .. }, State::Queued { due, .. }) if now < *due => Err(Illegal::NotDue),
-        (Event::Claim { id, token, size, on_demand }, State::Queued { attempt, .. }) => Ok(build.with(State::Building(Lease {
-            id: id.clone(),
-            token: token.clone(),
-            attempt: *attempt,
-            size: build.next_size(*attempt, *size),
-            claimed: now,
-            expires: now + policy.lease,
-            task: None,
-            on_demand: *on_demand,
-            derivation: None,
-        }))),
+        (Event::Claim { id, token, size, on_demand }, State::Queued { attempt, .. }) => {
+            Ok(build.with(State::Building(Lease {
+                id: id.clone(),
+                token: token.clone(),
+                attempt: *attempt,
+                size: build.next_size(*attempt, *size),
+                claimed: now,
+                expires: now + policy.lease,
+                task: None,
+                on_demand: *on_demand,
+                derivation: None,
+            })))
+        }
         (Event::Claim { .. }, _) => Err(Illegal::NotQueued),
 
         (Event::Lapse, State::Building(lease)) if now >= lease.expires => match lease.has_started(policy) {

@@ -188,7 +188,9 @@ impl Kind {
             NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs
             | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | Silent
             | LogTooLong | NoProgram | NotStatic | TooLarge | NoMachine => Class::Permanent,
-            SourceUnavailable | CacheUnavailable | Interrupted | Killed | LostHeartbeat | BuilderError => Class::Transient,
+            SourceUnavailable | CacheUnavailable | Interrupted | Killed | LostHeartbeat | BuilderError => {
+                Class::Transient
+            }
             NotStarted => Class::Deployment,
             OutOfMemory | DiskFull => Class::TransientLarger,
             Signature | Sandbox | NoImage | OldNix => Class::Operator,

@@ -8,7 +8,9 @@ use request::charge::Charge;
 use thiserror::Error;
 
 use crate::{
-    build::{Attempt, Build, Event, Illegal, Lease, Made, Step, apply, failure::Class, policy::Policy, profile::BuildProfile},
+    build::{
+        Attempt, Build, Event, Illegal, Lease, Made, Step, apply, failure::Class, policy::Policy, profile::BuildProfile,
+    },
     id::{
         key::{Attr, BuildKey, Product, System},
         time::Timestamp,

@@ -475,7 +475,8 @@ fn claim(world: &mut World) {
     pass_time(world);
     if matches!(world.build.state, State::Queued { .. }) {
         world.leases += 1;
-        let claim = Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default(), on_demand: false };
+        let claim =
+            Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default(), on_demand: false };
         assert!(world.take(&claim), "what is due can be claimed");
     }
 }
