@@ -69,6 +69,8 @@ def main():
     mends.mend_ecs(ecs, eventbridge, responses)
     mends.mend_s3(s3)
     mends.mend_cloudwatch(cloudwatch_logs, cloudwatch)
+    mends.mend_names(provisioners, responses)
+    mends.mend_dashboards(provisioners, cloudwatch, responses)
     mends.mend_ecr(ecr)
     mends.mend_iam(iam_actions, iam_evaluator, ecs)
     network.mend_s3_context(iam_actions, ecs, ec2)
