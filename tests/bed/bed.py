@@ -71,6 +71,8 @@ def main():
     mends.mend_events(eventbridge, lambda_svc)
     mends.mend_s3(s3)
     mends.mend_cloudwatch(cloudwatch_logs, cloudwatch)
+    mends.mend_names(provisioners, responses)
+    mends.mend_dashboards(provisioners, cloudwatch, responses)
     mends.mend_ecr(ecr)
     calls = second_opinion.Record()
     second_opinion.install(iam_evaluator, mends.mend, calls)

@@ -7,6 +7,7 @@ no test goes on with half a bed.
 import copy
 import datetime
 import functools
+import hashlib
 import http.server
 import inspect
 import itertools
@@ -212,6 +213,41 @@ def mend_cloudwatch(logs, cloudwatch):
     mend(logs, "_append_log_events", ["stream", "events"], counting)
     # Each request let go of what is two weeks old, by lists that took the place of those that others were appending to.
     mend(cloudwatch, "_evict_old_metrics", [], lambda _evict: lambda: None)
+
+
+def mend_names(provisioners, responses):
+    """The end of a name that CloudFormation makes differs by region: roles and buckets have one namespace for all."""
+
+    def regional(make):
+        def made(stack_name, logical_id, **options):
+            name, region = make(stack_name, logical_id, **options), responses.get_region()
+            if region == "us-east-1":
+                return name
+            start, dash, end = name.rpartition("-")
+            own = hashlib.sha256(f"{region} {end}".encode()).hexdigest()[:len(end)]
+            return start + dash + (own if options.get("lowercase") else own.upper())
+
+        return made
+
+    mend(provisioners, "_physical_name", ["stack_name", "logical_id", "lowercase", "max_len", "seeded"], regional)
+
+
+def mend_dashboards(provisioners, cloudwatch, responses):
+    """A dashboard's name is taken in all regions of its account."""
+
+    def once(create):
+        def created(logical_id, props, stack_name):
+            name = provisioners._cw_dashboard_name(logical_id, props, stack_name)
+            here = (responses.get_account_id(), responses.get_region())
+            for account, region, known in list(cloudwatch._dashboards._data):
+                if known == name and account == here[0] and region != here[1]:
+                    raise RuntimeError(f"{name} already exists (in {region})")
+            return create(logical_id, props, stack_name)
+
+        return created
+
+    mend(provisioners, "_cw_dashboard_create", ["logical_id", "props", "stack_name"], once)
+    provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Dashboard"]["create"] = provisioners._cw_dashboard_create
 
 
 def mend_ecr(ecr):

@@ -50,11 +50,12 @@ def client(service):
 
 def put_once(s3, key, make):
     """An object by what it is made of: the second stack of a bed finds it there."""
+    bucket = f"{DEPLOYS}-{s3.meta.region_name}"
     try:
-        s3.head_object(Bucket=DEPLOYS, Key=key)
+        s3.head_object(Bucket=bucket, Key=key)
     except ClientError:
-        s3.put_object(Bucket=DEPLOYS, Key=key, Body=make())
-    return f"s3://{DEPLOYS}/{key}"
+        s3.put_object(Bucket=bucket, Key=key, Body=make())
+    return f"s3://{bucket}/{key}"
 
 
 def function_zip(program, version):
@@ -69,7 +70,9 @@ def function_zip(program, version):
 
 def package(s3, version):
     """The template with its functions' code in a bucket: what `sam package` makes of it. Gives its URL."""
-    s3.create_bucket(Bucket=DEPLOYS)
+    region = s3.meta.region_name
+    elsewhere = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    s3.create_bucket(Bucket=f"{DEPLOYS}-{region}", **elsewhere)
     template = (ROOT / "template.yaml").read_text().replace("Architectures: [arm64]", f"Architectures: [{architecture()}]", 1)
     for name in FUNCTIONS:
         program = ROOT / "target" / "debug" / f"binplz-{name}"
@@ -80,7 +83,7 @@ def package(s3, version):
         assert count == 1, f"the template has {count} functions built from binplz-{name}"
     key = f"{hashlib.sha256(template.encode()).hexdigest()}.yaml"
     put_once(s3, key, template.encode)
-    return f"{os.environ['AWS_ENDPOINT_URL']}/{DEPLOYS}/{key}"
+    return f"{os.environ['AWS_ENDPOINT_URL']}/{DEPLOYS}-{region}/{key}"
 
 
 def pins(sets):

@@ -23,6 +23,7 @@ pub struct Stack {
     site: Site,
     /// Its name.
     pub name: String,
+    region: String,
     /// The template's outputs, by name: `Table`, `Bucket`, `Queue`, `DeadLetters`, `Cluster`, `Logs`, `BuilderRepository`, …
     pub outputs: BTreeMap<String, String>,
     /// The functions' names: of `api`, `lease`, `wait`, `dispatcher`, `reaper`, `collector` and `promoter`.
@@ -39,14 +40,31 @@ impl Stack {
     pub fn deploy_with(set: &Path, policy: &Policy, more: &[&str]) -> Stack {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut stack = Stack { site: Site::at(""), name, outputs: BTreeMap::new(), functions: BTreeMap::new() };
+        Stack::deploy_as(name, "us-east-1", set, policy, more)
+    }
+
+    /// A stack of the same name in another region.
+    pub fn twin(&self, region: &str, set: &Path, policy: &Policy) -> Stack {
+        Stack::deploy_as(self.name.clone(), region, set, policy, &[])
+    }
+
+    fn deploy_as(name: String, region: &str, set: &Path, policy: &Policy, more: &[&str]) -> Stack {
+        let (outputs, functions, region) = (BTreeMap::new(), BTreeMap::new(), region.to_owned());
+        let mut stack = Stack { site: Site::at(""), name, region, outputs, functions };
         stack.update(set, policy, more);
         stack
     }
 
+    /// A verb of `stack.py` for it.
+    fn tool(&self, verb: &str, more: &[&str]) -> Command {
+        let mut tool = tool(verb, &[&[self.name.as_str()], more].concat());
+        tool.envs([("AWS_REGION", &self.region), ("AWS_DEFAULT_REGION", &self.region)]);
+        tool
+    }
+
     /// Deploys again, over what is there.
     pub fn update(&mut self, set: &Path, policy: &Policy, more: &[&str]) {
-        let mut deploy = tool("deploy", &[&self.name]);
+        let mut deploy = self.tool("deploy", &[]);
         deploy
             .arg("--set")
             .arg(set)
@@ -62,7 +80,7 @@ impl Stack {
 
     /// The ids of all that it made.
     pub fn resources(&self) -> BTreeSet<String> {
-        list(&said(tool("resources", &[&self.name]))).collect()
+        list(&said(self.tool("resources", &[]))).collect()
     }
 
     /// Calls one of its functions, as its schedule does, and waits until it has ended, or was killed.
@@ -72,7 +90,7 @@ impl Stack {
 
     /// What one of its functions answers to an event.
     pub fn answer(&self, function: &str, event: &Value) -> Value {
-        said(tool("invoke", &[&self.name, function, "--event", &event.to_string()]))
+        said(self.tool("invoke", &[function, "--event", &event.to_string()]))
     }
 
     /// Its builders' containers, as `podman ps` would list them: those of its tasks that run.
@@ -90,14 +108,15 @@ impl Running for Stack {
     fn operator(&self, arguments: &[&str]) -> Command {
         let endpoint = std::env::var("BINPLZ_BED").expect("BINPLZ_BED: run this by tests/bed/up --tasks");
         let mut command = Command::new(program("binplz"));
-        command.args(arguments).args(["--stack", &self.name]).env("AWS_ENDPOINT_URL", endpoint);
+        command.args(arguments).args(["--stack", &self.name]);
+        command.env("AWS_ENDPOINT_URL", endpoint).env("AWS_REGION", &self.region);
         command
     }
     fn builders(&self) -> Vec<String> {
-        list(&said(tool("tasks", &[&self.name]))).collect()
+        list(&said(self.tool("tasks", &[]))).collect()
     }
     fn objects(&self) -> Vec<(String, String)> {
-        texts(&said(tool("objects", &[&self.name]))).into_iter().collect()
+        texts(&said(self.tool("objects", &[]))).into_iter().collect()
     }
 }
 
@@ -111,7 +130,7 @@ impl Deref for Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         // A test that fails should say why it did, not this.
-        let _ = tool("delete", &[&self.name]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let _ = self.tool("delete", &[]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 

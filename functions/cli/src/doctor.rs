@@ -8,7 +8,9 @@ use std::{
 };
 
 #[cfg(feature = "aws")]
-use binplz_aws::{doctor::examine, login::login};
+use binplz_aws::{doctor::examine, login::login, stack};
+#[cfg(feature = "aws")]
+use binplz_core::id::target::Target;
 use binplz_core::{
     build::protocol::Nixpkgs,
     flow::operator::{
@@ -21,6 +23,8 @@ use binplz_core::{
 use clap::Args as ClapArgs;
 use thiserror::Error;
 
+#[cfg(feature = "aws")]
+use crate::live;
 use crate::{
     nixpkgs::{self, NixpkgsError},
     socket::Socket,
@@ -44,6 +48,14 @@ pub(crate) struct Args {
     #[cfg(feature = "aws")]
     #[arg(long, conflicts_with = "data")]
     fix: bool,
+    /// Also use the service as its clients do, and build a small package if it is not built; this costs some cents
+    #[cfg(feature = "aws")]
+    #[arg(long, conflicts_with = "data")]
+    live: bool,
+    /// That package
+    #[cfg(feature = "aws")]
+    #[arg(long, default_value = "hello", value_name = "TARGET", requires = "live")]
+    canary: Target,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -77,7 +89,7 @@ async fn findings(args: &Args) -> Result<Vec<Finding>, Fatal> {
     match &args.data {
         Some(data) => Ok(examine_machine(data).await),
         #[cfg(feature = "aws")]
-        None => Ok(examine_account(&args.stack, args.fix).await),
+        None => Ok(examine_account(args).await),
         #[cfg(not(feature = "aws"))]
         None => Ok(examine_machine(Path::new(".binplz")).await),
     }
@@ -85,11 +97,17 @@ async fn findings(args: &Args) -> Result<Vec<Finding>, Fatal> {
 
 /// Checks what deploys, and the account and the stack.
 #[cfg(feature = "aws")]
-async fn examine_account(stack: &str, fix: bool) -> Vec<Finding> {
+async fn examine_account(args: &Args) -> Vec<Finding> {
     let mut findings = vec![judge_sam(Command::new("sam").arg("--version").output().map(|told| told.stdout))];
     match login().await {
-        Ok(sdk) => findings.extend(examine(&sdk, stack, fix).await),
+        Ok(sdk) => findings.extend(examine(&sdk, &args.stack, args.fix).await),
         Err(error) => findings.push(Finding::missing("credentials", error.to_string(), "aws configure")),
+    }
+    if args.live {
+        match stack::open(&args.stack).await {
+            Ok(stack) => findings.extend(live::examine(&stack, &args.canary).await),
+            Err(error) => findings.push(Finding::unknown("live", error.to_string())),
+        }
     }
     findings
 }

@@ -7,6 +7,8 @@ mod serve;
 
 mod channel;
 mod confirm;
+#[cfg(feature = "aws")]
+mod live;
 mod nixpkgs;
 mod operate;
 mod pin;

@@ -21,6 +21,7 @@ mod names;
 mod operate;
 mod pins;
 mod quotas;
+mod regions;
 mod roles;
 mod tasks;
 mod tokens;

@@ -1,0 +1,89 @@
+//! `binplz doctor --live`: uses a deployed service as its clients do, and builds a small package with a real task.
+
+use std::time::{Duration, Instant};
+
+use binplz_core::{
+    flow::operator::{
+        findings::Finding,
+        orders::{Named, Operator, Order},
+    },
+    id::{key::Sha256, target::Target, text},
+    ports::Deployment,
+};
+use tokio::time::sleep;
+use ureq::{Agent, Body, http::Response};
+
+/// The timeout of a request, which includes a program's download.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the build may take: without a cache, a toolchain is built first.
+const BUILD: Duration = Duration::from_secs(3 * 3600);
+/// The largest program that is downloaded, in bytes.
+const PROGRAM_MAX: u64 = 1 << 30;
+
+/// Checks health and the whole way of one program: request, task, signed redirect, download, sha256; and what its build
+/// has cost.
+pub(crate) async fn examine<D: Deployment + Operator>(d: &D, canary: &Target) -> Vec<Finding> {
+    // A client like curl: it starts a build, and follows no redirect by itself.
+    let config = Agent::config_builder().timeout_global(Some(PATIENCE)).user_agent("curl/8 (binplz doctor)");
+    let agent = config.http_status_as_error(false).max_redirects(0).build().new_agent();
+    let origin = d.origin().trim_end_matches('/');
+    let health = match agent.get(&format!("{origin}/-/health")).call() {
+        Ok(answer) if answer.status() == 200 => Finding::ok("live health", format!("{origin} answers")),
+        Ok(answer) => Finding::missing("live health", first_line(answer), "binplz status"),
+        Err(error) => Finding::missing("live health", format!("{origin}: {error}"), "binplz doctor"),
+    };
+    let mut findings = vec![health];
+    let began = Instant::now();
+    let program = served(&agent, &format!("{origin}/{canary}"), began).await;
+    findings.push(match program {
+        Ok(told) => {
+            let took = text::span(began.elapsed());
+            Finding::ok("live program", format!("{canary} was served in {took}, {told}{}", cost(d, canary).await))
+        }
+        Err(why) => Finding::missing("live program", format!("{canary}: {why}"), format!("binplz why '{canary}'")),
+    });
+    findings
+}
+
+/// Requests a program until it is there, and downloads it: its size in words.
+async fn served(agent: &Agent, url: &str, began: Instant) -> Result<String, String> {
+    loop {
+        let answer = agent.get(url).call().map_err(|error| error.to_string())?;
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        match answer.status().as_u16() {
+            302 => {
+                let (Some(at), Some(sha256)) = (header("location"), header("x-binplz-sha256")) else {
+                    return Err("the redirect has no Location or no X-Binplz-Sha256".to_owned());
+                };
+                let found = agent.get(&at).call().map_err(|error| format!("its download: {error}"))?;
+                if found.status() != 200 {
+                    return Err(format!("its download was answered with {}", found.status()));
+                }
+                let bytes = found.into_body().with_config().limit(PROGRAM_MAX).read_to_vec();
+                let bytes = bytes.map_err(|error| format!("its download: {error}"))?;
+                return match Sha256::of(&bytes).to_string() == sha256 {
+                    true => Ok(text::bytes(bytes.len() as u64)),
+                    false => Err("its download has another sha256 than the redirect says".to_owned()),
+                };
+            }
+            202 | 503 if began.elapsed() < BUILD => {
+                let wait = header("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(5);
+                sleep(Duration::from_secs(wait).min(Duration::from_secs(30))).await;
+            }
+            _ => return Err(first_line(answer)),
+        }
+    }
+}
+
+/// What an answer that is no program says.
+fn first_line(answer: Response<Body>) -> String {
+    let status = answer.status();
+    let text = answer.into_body().with_config().limit(10_000).read_to_string().unwrap_or_default();
+    format!("{status}: {}", text::clean_line(text.lines().next().unwrap_or_default(), 200))
+}
+
+/// What the attempts at it have cost, as far as recorded.
+async fn cost(d: &impl Operator, canary: &Target) -> String {
+    let shown = d.carry_out(Order::Show(Named::Target(canary.clone()))).await.and_then(|outcome| outcome.show());
+    shown.ok().and_then(|shown| shown.cost).map_or(String::new(), |cost| format!("; its build has cost {cost}"))
+}
