@@ -22,7 +22,8 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// An error makes Lambda retry the event. If the retries fail too, the lease expires and a later sweep ends it.
+/// An error makes Lambda retry the event twice, and then send it to the dead letter queue. The lease expires meanwhile, and a sweep
+/// ends it.
 async fn woken(d: &Working, event: Value) -> Result<(), Error> {
     let done = act(d, event).await;
     if let Err(error) = &done {
@@ -39,8 +40,11 @@ async fn act(d: &Working, event: Value) -> Result<(), Error> {
             }
         }
         Wake::OtherTask => {}
+        // It is not retried: the next minute's does the same.
         Wake::Tick => {
-            sweep(d).await?;
+            if let Err(error) = sweep(d).await {
+                d.warn(About::Service, "a sweep did not finish", &error);
+            }
         }
     }
     Ok(())
