@@ -75,9 +75,9 @@ pub fn is_told_the_date(answer: &Answer) {
     let now = binplz_clock::now();
     let next = now.month().next().first();
     let left = (next.start() - now).as_secs();
-    // It was asked a moment ago.
+    // It was asked a moment ago. Clients obey the header without a word, so it is fifteen minutes at most.
     let told = answer.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok()).unwrap_or(0);
-    assert!(answer.status == 503 && (left..left + 600).contains(&told), "{left}: {answer:?}");
+    assert!(answer.status == 503 && (left.min(900)..=900).contains(&told), "{left}: {answer:?}");
     assert!(answer.text().contains(&next.to_string()), "{}", answer.text());
 }
 
@@ -97,9 +97,9 @@ pub fn when_the_budget_is_spent_hits_are_served_and_misses_told_the_date_until_i
     for (method, path) in [("GET", "/dash"), ("GET", "/dash?wait"), ("GET", "/dash?retry"), ("POST", "/-/build/dash")] {
         let answer = site.send(method, path, &[("accept", "*/*")], b"");
         if path.ends_with("?retry") {
-            // curl --retry would sleep until then without a word.
-            assert_eq!((answer.status, answer.header("retry-after")), (409, None), "{answer:?}");
-            assert!(answer.text().contains("; builds resume on "), "{answer:?}");
+            // curl --retry would sleep until then without a word; in the month's last minutes it may.
+            let told = answer.text().contains("; builds resume on ") && answer.header("retry-after").is_none();
+            assert!(answer.status == 409 && told || answer.status == 503 && answer.body.is_empty(), "{answer:?}");
         } else {
             is_told_the_date(&answer);
         }
