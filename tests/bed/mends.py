@@ -359,6 +359,16 @@ def mend_http_api(provisioners, functions, responses, ports):
 
         return created
 
+    # A request to an API has no account of its own.
+    def of_any_account(_find):
+        def found(api_id):
+            return next(((account, region) for (account, region, known), _ in gateway._apis.all_items() if known == api_id), None)
+
+        return found
+
+    gateway = provisioners._apigw_v2
+    mend(gateway, "find_api_scope", ["api_id"], of_any_account)
+
     def gives_back(delete):
         def deleted(physical_id, props):
             for port in [port for port, taken in ports.items() if taken == physical_id]:

@@ -24,6 +24,8 @@ pub struct Stack {
     /// Its name.
     pub name: String,
     region: String,
+    /// The account's root: its access key.
+    account: String,
     /// The template's outputs, by name: `Table`, `Bucket`, `Queue`, `DeadLetters`, `Cluster`, `Logs`, `BuilderRepository`, …
     pub outputs: BTreeMap<String, String>,
     /// The functions' names: of `api`, `lease`, `wait`, `dispatcher`, `reaper`, `collector` and `promoter`.
@@ -40,30 +42,47 @@ impl Stack {
     pub fn deploy_with(set: &Path, policy: &Policy, more: &[&str]) -> Stack {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        Stack::deploy_as(name, "us-east-1", set, policy, more)
+        let mut stack = Stack::undeployed(name, "us-east-1", "test");
+        stack.update(set, policy, more);
+        stack
+    }
+
+    /// A stack that is not deployed yet, in the account of that number, which is a new one.
+    pub fn in_account(account: &str) -> Stack {
+        Stack::undeployed(format!("n{}", std::process::id()), "us-east-1", account)
     }
 
     /// A stack of the same name in another region.
     pub fn twin(&self, region: &str, set: &Path, policy: &Policy) -> Stack {
-        Stack::deploy_as(self.name.clone(), region, set, policy, &[])
+        let mut stack = Stack::undeployed(self.name.clone(), region, &self.account);
+        stack.update(set, policy, &[]);
+        stack
     }
 
-    fn deploy_as(name: String, region: &str, set: &Path, policy: &Policy, more: &[&str]) -> Stack {
-        let (outputs, functions, region) = (BTreeMap::new(), BTreeMap::new(), region.to_owned());
-        let mut stack = Stack { site: Site::at(""), name, region, outputs, functions };
-        stack.update(set, policy, more);
-        stack
+    fn undeployed(name: String, region: &str, account: &str) -> Stack {
+        let (outputs, functions) = (BTreeMap::new(), BTreeMap::new());
+        let (region, account) = (region.to_owned(), account.to_owned());
+        Stack { site: Site::at(""), name, region, account, outputs, functions }
     }
 
     /// A verb of `stack.py` for it.
     fn tool(&self, verb: &str, more: &[&str]) -> Command {
         let mut tool = tool(verb, &[&[self.name.as_str()], more].concat());
         tool.envs([("AWS_REGION", &self.region), ("AWS_DEFAULT_REGION", &self.region)]);
+        tool.env("AWS_ACCESS_KEY_ID", &self.account);
         tool
     }
 
     /// Deploys again, over what is there.
     pub fn update(&mut self, set: &Path, policy: &Policy, more: &[&str]) {
+        self.try_update(set, policy, more).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// The last words of what deploys.
+    pub fn try_update(&mut self, set: &Path, policy: &Policy, more: &[&str]) -> Result<(), String> {
         let mut deploy = self.tool("deploy", &[]);
         deploy
             .arg("--set")
@@ -71,11 +90,16 @@ impl Stack {
             .arg(format!("--parameter=Names={}", policy.names))
             .args(environment(policy).iter().flat_map(|pair| ["--env", pair]))
             .args(more);
-        let told = said(deploy);
+        let output = deploy.output().expect("the bed's Python");
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         self.functions = texts(&told["functions"]);
         self.outputs = texts(&told);
         let url = &self.outputs["ApiUrl"];
         self.site.address = url.strip_prefix("http://").expect("the bed speaks http").to_owned();
+        Ok(())
     }
 
     /// The ids of all that it made.
@@ -110,6 +134,7 @@ impl Running for Stack {
         let mut command = Command::new(program("binplz"));
         command.args(arguments).args(["--stack", &self.name]);
         command.env("AWS_ENDPOINT_URL", endpoint).env("AWS_REGION", &self.region);
+        command.env("AWS_ACCESS_KEY_ID", &self.account);
         command
     }
     fn builders(&self) -> Vec<String> {

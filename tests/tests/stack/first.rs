@@ -3,8 +3,15 @@
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use binplz_core::build::policy::Policy;
-use binplz_tests::{answers::Running, server::fresh_set, site::wait_for, stack::Stack};
+use binplz_tests::{
+    answers::Running,
+    server::fresh_set,
+    site::wait_for,
+    stack::{Stack, ask},
+};
 use serde_json::{Value, json};
+
+use crate::watched::policy;
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
@@ -22,6 +29,42 @@ fn curl_gets_a_program_that_nobody_had_built_from_a_task_of_its_own() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its owner may");
     let ran = Command::new(&file).arg("--version").output().expect("a program");
     assert!(String::from_utf8_lossy(&ran.stdout).starts_with("tree v2.1.0"));
+}
+
+/// The account has no role of ECS's, and six vCPUs.
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn in_a_new_account_the_doctor_makes_the_first_deployment_succeed() {
+    let (account, set) = ("200000000041", fresh_set(""));
+    let mut stack = Stack::in_account(account);
+    let as_root = |service, operation, parameters: Value| {
+        let key = json!({ "AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "x" });
+        ask(&[(key, service, operation, parameters)]).remove(0)
+    };
+    // Without it, the deployment fails, and leaves no table and no bucket.
+    let failed = stack.try_update(set.path(), &policy(), &[]).expect_err("it was deployed without the role");
+    assert!(failed.contains("ROLLBACK_COMPLETE"), "{failed}");
+    let tables = as_root("dynamodb", "list_tables", json!({})).1;
+    assert_eq!(tables["TableNames"], json!([]), "{tables}");
+    let buckets = as_root("s3", "list_buckets", json!({})).1.to_string();
+    assert!(!buckets.contains(&stack.name), "{buckets}");
+
+    let doctor = |more: &[&str]| {
+        let told = stack.operator(&[&["doctor", "--json"], more].concat()).output().expect("binplz");
+        let findings: Vec<Value> = serde_json::from_slice(&told.stdout).expect("findings");
+        move |check: &str| findings.iter().find(|finding| finding["check"] == check).expect("a finding").clone()
+    };
+    let found = doctor(&["--fix"]);
+    assert_eq!((&found("ecs-role")["state"], &found("fargate")["state"]), (&json!("ok"), &json!("optional")));
+    let delete = format!("aws cloudformation delete-stack --stack-name {}", stack.name);
+    assert_eq!(found("stack")["mend"], json!(delete));
+    as_root("cloudformation", "delete_stack", json!({ "StackName": stack.name }));
+    let gone = || as_root("cloudformation", "describe_stacks", json!({ "StackName": stack.name })).0;
+    wait_for("the stack to go", gone);
+
+    stack.update(set.path(), &policy(), &[]);
+    assert_eq!(stack.get("/dash").status, 202);
+    assert_eq!(stack.settled("dash").status, 302);
 }
 
 #[test]
