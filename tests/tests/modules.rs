@@ -233,7 +233,9 @@ fn resource(template: &str, name: &str) -> String {
     let text = next.map_or(text, |(at, _)| &text[..at]);
     let aliases = text.lines().filter_map(|line| line.trim().strip_prefix("- *"));
     let anchored = aliases.map(|alias| {
-        let (_, rest) = template.split_once(&format!("- &{alias}\n")).unwrap_or_else(|| panic!("no anchor {alias}"));
+        let anchor = [' ', '\n'].map(|end| format!("- &{alias}{end}"));
+        let rest = anchor.iter().find_map(|anchor| Some(template.split_once(anchor)?.1));
+        let rest = rest.unwrap_or_else(|| panic!("no anchor {alias}"));
         rest.split("\n              - ").next().unwrap_or(rest)
     });
     std::iter::once(text).chain(anchored).collect()
