@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use binplz_tests::server::{Server, demo_set, fresh_set};
+use binplz_tests::{
+    server::{Server, demo_set, fresh_set},
+    site::wait_for,
+};
 
 /// The other system, the machine that its ELF headers name, and qemu for it.
 fn other() -> (&'static str, &'static str, &'static str) {
@@ -62,11 +65,16 @@ fn a_program_of_this_machine_is_not_served_to_another() {
 }
 
 #[test]
-fn what_no_machine_here_can_build_is_refused_for_good() {
+fn what_no_machine_here_can_build_says_what_it_waits_for_and_is_tried_again_after_a_while() {
     let (system, ..) = other();
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), &["--attempts", "1"]);
-    let refused = server.settled(&format!("nq?sys={system}"));
-    assert_eq!(refused.status, 422, "{}", refused.text());
-    assert!(refused.text().contains("no builder of this service can build it"), "{}", refused.text());
+    let server = Server::start(&demo_set(), data.path(), &["--cool-down", "1"]);
+    let path = format!("/nq?sys={system}");
+    let refused = server.settled(&path[1..]);
+    let needed =
+        format!("no builder of this service can build it: it needs a machine for {system}; it can be tried again in ");
+    assert!(refused.status == 503 && refused.text().contains(&needed), "{}", refused.text());
+    // No attempt is left over, and the next request is another look at the deployment.
+    wait_for("another attempt", || (server.get(&path).status == 202).then_some(()));
+    assert_eq!(server.settled(&path[1..]).status, 503);
 }
