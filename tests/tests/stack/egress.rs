@@ -43,9 +43,14 @@ fn put_metric(w: &Watched, name: &str, value: u64) {
 
 /// The alarm's state; `None`: there is none.
 fn alarm(w: &Watched) -> Option<String> {
+    alarm_of(w, "EgressExceeded")
+}
+
+/// The state of the stack's alarm for that metric of ours.
+fn alarm_of(w: &Watched, metric: &str) -> Option<String> {
     let (_, told) = ask(&[(json!({}), "cloudwatch", "describe_alarms", json!({}))]).remove(0);
     let alarms = told["MetricAlarms"].as_array().expect("a list").clone();
-    let ours = |alarm: &Value| alarm["MetricName"] == "EgressExceeded" && alarm["Dimensions"][0]["Value"] == *w.name;
+    let ours = |alarm: &Value| alarm["MetricName"] == metric && alarm["Dimensions"][0]["Value"] == *w.name;
     alarms.iter().find(|alarm| ours(alarm)).and_then(|alarm| alarm["StateValue"].as_str().map(str::to_owned))
 }
 
@@ -104,4 +109,21 @@ fn what_a_stack_has_redirected_to_is_counted_each_minute_and_beyond_its_ceiling_
     // Without one, there is no alarm either, and a hit is one read.
     w.stack.update(&set, &policy(), &["--parameter=EgressGigabytesPerDay=0"]);
     assert_eq!((reads(&w, "/tree").len(), egress(&w), alarm(&w)), (1, Value::Null, None));
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn requests_that_fail_because_the_table_refuses_raise_an_alarm() {
+    let w = watched("", &[]);
+    assert_eq!(w.get("/tree").status, 202);
+    let refusal = json!([400, { "__type": "com.amazonaws.dynamodb.v20120810#AccessDeniedException", "message": "no" }]);
+    let at = json!({ "function": "Api", "service": "dynamodb", "operation": "GetItem" });
+    w.scenario.fault(&json!({ "at": at, "times": 100, "do": "answer", "answer": refusal }));
+    for _ in 0..6 {
+        assert_eq!(w.get("/tree").status, 503);
+    }
+    wait_for("the alarm", || {
+        put_metric(&w, "Unused", 0);
+        (alarm_of(&w, "Warnings").as_deref() == Some("ALARM")).then_some(())
+    });
 }

@@ -68,23 +68,26 @@ fn an_end_that_nobody_hears_of_is_noticed_when_the_lease_is_over() {
     let [unheard, undone, unrung] = &gates;
     let stopped = json!({ "service": "events", "operation": "ECS Task State Change", "with": "\"STOPPED\"" });
     let write = json!({ "function": "Reaper", "service": "dynamodb", "operation": "TransactWriteItems" });
-    let killed = |gate: &Gate, fault: &Value| {
+    let killed = |gate: &Gate, at: &Value, does: &str, times: u32| {
         at_the_gate(&watched, gate);
-        let fault = watched.scenario.fault(fault);
+        let fault = |nth| watched.scenario.fault(&json!({ "at": at, "nth": nth, "do": does }));
+        let faults: Vec<_> = (1..=times).map(fault).collect();
         watched.to_task(&gate.target(), &json!({ "signal": "SIGKILL" }));
-        fault.happened();
+        for fault in &faults {
+            fault.happened();
+        }
     };
-    // The event is lost; or the reaper is killed when it hears of it.
-    let faults = [json!({ "at": stopped, "do": "lose" }), json!({ "at": write, "do": "kill-before" })];
-    for (n, (gate, fault)) in [unheard, undone].into_iter().zip(faults).enumerate() {
-        killed(gate, &fault);
+    // The event is lost, on its way to the reaper and to the promoter; or the reaper is killed each time that Lambda tells it.
+    let faults = [(&stopped, "lose", 2), (&write, "kill-before", 3)];
+    for (n, (gate, (at, does, times))) in [unheard, undone].into_iter().zip(faults).enumerate() {
+        killed(gate, at, does, times);
         watched.lease_is_over(&gate.target());
         watched.scenario.tick();
         goes_on(&watched, gate, &[Some(Kind::LostHeartbeat), None]);
         assert_eq!(minutes(&watched), n + 1);
     }
     // It had written it down, and was killed before it rang.
-    killed(unrung, &json!({ "at": write, "do": "kill-after" }));
+    killed(unrung, &write, "kill-after", 1);
     watched.scenario.tick();
     goes_on(&watched, unrung, &[Some(Kind::Killed), None]);
     assert_eq!(minutes(&watched), 3);
