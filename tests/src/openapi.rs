@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_the_document_does_not_tell_of_is_found_out() {
-        let problem = r#"{"type":"about:blank","status":404,"title":"Not Found","detail":"there is no such thing"}"#;
+        let problem = r#"{"type":"about:blank","status":404,"title":"Not Found","reason":"unknown","detail":"there is no such thing"}"#;
         assert!(is_told("/tree", answer(404, "application/problem+json", problem)));
         for (path, wrong) in [
             ("/tree", answer(500, "application/problem+json", problem)),

@@ -45,7 +45,7 @@ async fn look_at_stack(sdk: &SdkConfig, name: &str) -> (Finding, Option<Stack>) 
         }
         Ok(None) => {
             let told = format!("no stack {name} in this region yet");
-            (Finding::missing(STACK, told, "sam build && sam deploy --guided"), None)
+            (Finding::missing(STACK, told, "scripts/sam build && scripts/sam deploy --guided"), None)
         }
         Err(error) => (unknown(STACK, &error), None),
     }

@@ -70,7 +70,7 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
         json!({
             "credentials": ["ok", null], "names": ["ok", null],
             "ecs-role": ["missing", "binplz doctor --fix"],
-            "stack": ["missing", "sam build && sam deploy --guided"],
+            "stack": ["missing", "scripts/sam build && scripts/sam deploy --guided"],
             "fargate": ["optional", raise("fargate", "L-3032A538", 20)],
             "fargate-spot": ["optional", raise("fargate", "L-36FBB829", 20)],
             "lambda": lambda,

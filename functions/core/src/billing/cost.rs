@@ -32,7 +32,7 @@ macro_rules! assumed {
 assumed! {
     PROGRAM_BYTES: 5_000_000, "bytes of a downloaded program",
         "a static program in C has 0.1 to 2 MB, one in Go or Rust 5 to 20";
-    REDIRECT_BYTES: 2_500, "bytes of a redirect",
+    REDIRECT_BYTES: 3_100, "bytes of a redirect",
         "a presigned URL with its session's token, headers, a short stub";
     HIT_MILLISECONDS: 6, "milliseconds of the function for a hit",
         "0.3 ms of a whole vCPU (`tests/bench/README.md`), of which a function with 128 MB has a fourteenth, and one read";
@@ -245,8 +245,8 @@ mod tests {
         assert_eq!(sum(&hits(&prices, Way::Store, 1_000_000)), dollars("1753.1"));
         // A tenth of the GETs, two hundred ten thousands of CloudFront's requests, and two millions of its functions'.
         assert_eq!(sum(&hits(&prices, Way::Cdn, 1_000_000)), dollars("1055.1"));
-        // 5 MB and 2.5 kB.
-        assert_eq!(egress(&prices, Way::Store, 1_000_000, 5_000_000_000_000), dollars("5002.5"));
+        // 5 MB and 3.1 kB.
+        assert_eq!(egress(&prices, Way::Store, 1_000_000, 5_000_000_000_000), dollars("5003.1"));
     }
 
     #[test]
