@@ -53,7 +53,9 @@ pub enum NotFound {
     #[error(transparent)]
     Login(#[from] NoLogin),
     /// There is no such stack.
-    #[error("no stack {0} in this region: deploy it (scripts/sam build && scripts/sam deploy --guided), or set AWS_REGION")]
+    #[error(
+        "no stack {0} in this region: deploy it (scripts/sam build && scripts/sam deploy --guided), or set AWS_REGION"
+    )]
     None(String),
     /// The stack cannot be read.
     #[error("the stack {name} cannot be read: {cause}")]

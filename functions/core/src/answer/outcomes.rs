@@ -257,8 +257,12 @@ pub fn by_status() -> String {
     }
     let row = |(status, outcomes): &(u16, Vec<&Outcome>)| {
         let whens: Vec<_> = outcomes.iter().map(|outcome| outcome.when).collect();
-        let mut retries: Vec<_> = outcomes.iter().map(|outcome| outcome.retry.to_string()).collect();
-        retries.dedup();
+        let mut retries = Vec::new();
+        for retry in outcomes.iter().map(|outcome| outcome.retry.to_string()) {
+            if !retries.contains(&retry) {
+                retries.push(retry);
+            }
+        }
         let body = if outcomes[0].message.is_empty() { "the stub" } else { "the message" };
         format!("| {status} | {} | {body} | {} |\n", whens.join("; or "), retries.join(", or "))
     };
