@@ -40,17 +40,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PODMAN = ROOT / "infra" / "image" / "podman"
 FUNCTIONS = {"api": "ApiFunction", "lease": "LeaseFunction", "dispatcher": "DispatcherFunction", "reaper": "ReaperFunction",
              "wait": "WaitFunction", "collector": "CollectorFunction", "promoter": "PromoterFunction"}
-# Where a deployment's own files go before it has a bucket.
-DEPLOYS = "deploys"
-
 
 def client(service):
     return boto3.client(service, config=Config(s3={"addressing_style": "path"}))
 
 
-def put_once(s3, key, make):
+def put_once(s3, bucket, key, make):
     """An object by what it is made of: the second stack of a bed finds it there."""
-    bucket = f"{DEPLOYS}-{s3.meta.region_name}"
     try:
         s3.head_object(Bucket=bucket, Key=key)
     except ClientError:
@@ -72,18 +68,20 @@ def package(s3, version):
     """The template with its functions' code in a bucket: what `sam package` makes of it. Gives its URL."""
     region = s3.meta.region_name
     elsewhere = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    s3.create_bucket(Bucket=f"{DEPLOYS}-{region}", **elsewhere)
+    # The names of buckets are shared by all accounts.
+    bucket = f"deploys-{client('sts').get_caller_identity()['Account']}-{region}"
+    s3.create_bucket(Bucket=bucket, **elsewhere)
     template = (ROOT / "template.yaml").read_text().replace("Architectures: [arm64]", f"Architectures: [{architecture()}]", 1)
     for name in FUNCTIONS:
         program = ROOT / "target" / "debug" / f"binplz-{name}"
         about = program.stat()
-        code = put_once(s3, f"{name}-{about.st_size}-{about.st_mtime_ns}-{version}.zip", lambda: function_zip(program, version))
+        code = put_once(s3, bucket, f"{name}-{about.st_size}-{about.st_mtime_ns}-{version}.zip", lambda: function_zip(program, version))
         function = rf"(Binary: binplz-{name}\}}+\n(?:(?!CodeUri).*\n)*? *CodeUri: )functions/lambda\n"
         template, count = re.subn(function, rf"\g<1>{code}\n", template)
         assert count == 1, f"the template has {count} functions built from binplz-{name}"
     key = f"{hashlib.sha256(template.encode()).hexdigest()}.yaml"
-    put_once(s3, key, template.encode)
-    return f"{os.environ['AWS_ENDPOINT_URL']}/{DEPLOYS}-{region}/{key}"
+    put_once(s3, bucket, key, template.encode)
+    return f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}/{key}"
 
 
 def pins(sets):

@@ -14,13 +14,16 @@ use super::{
     sh, text,
 };
 
-/// The message of an answer for a target.
+/// The message of an answer for a target, up to the seconds that it counts down.
 fn message(server: &Server, target: &str) -> String {
     let problem = server.send("GET", &format!("/{target}"), &[("accept", "application/json")], b"");
     let json = problem.json();
     match json["choices"].is_array() {
         true => "this package has several programs; request one of: ".to_owned(),
-        false => json["detail"].as_str().map(str::to_owned).unwrap_or_default(),
+        false => {
+            let detail = json["detail"].as_str().unwrap_or_default();
+            detail.split("; it can be tried again in ").next().unwrap_or_default().to_owned()
+        }
     }
 }
 
@@ -111,7 +114,8 @@ fn shown(server: &Server, stub: &[u8], client: Client, reason: Reason, target: &
         }
         Client::Json => {
             let json = server.send("GET", &format!("/{target}"), &[("accept", "application/json")], b"").json();
-            if json["detail"] == message || json["choices"].is_array() { Shows::Message } else { Shows::Document }
+            let told = json["detail"].as_str().is_some_and(|detail| detail.starts_with(message));
+            if told || json["choices"].is_array() { Shows::Message } else { Shows::Document }
         }
     }
 }
