@@ -13,13 +13,22 @@ const NAMES: [&str; 16] = [
     "FunctionName",
     "GroupName",
     "LogGroupName",
+    "ManagedPolicyName",
     "Name",
-    "PolicyName",
     "QueueName",
     "RepositoryName",
     "RoleName",
     "TableName",
     "TopicName",
+];
+
+/// The types whose property, or whose configuration's property, `Name` is such a name.
+const NAMED: [&str; 5] = [
+    "ApiGatewayV2::Api",
+    "CloudFront::CachePolicy",
+    "CloudFront::Function",
+    "CloudFront::OriginAccessControl",
+    "CloudFront::OriginRequestPolicy",
 ];
 
 /// A name in the template.
@@ -30,48 +39,56 @@ struct Named<'t> {
     value: &'t str,
 }
 
-/// All resources' own names: a property, or the name in the configuration that is its property.
+/// All resources' own names. A reference to another resource is no name.
 fn named() -> Vec<Named<'static>> {
     let resources =
         TEMPLATE.split_once("\nResources:\n").expect("resources").1.split("\nOutputs:").next().expect("one");
     let (mut of, mut kind, mut names) = ("", "", Vec::new());
-    for line in resources.lines() {
-        let text = line.trim_start();
-        let indent = line.len() - text.len();
-        let Some((key, value)) = text.split_once(':').filter(|_| !text.starts_with(['#', '-'])) else { continue };
-        match (indent, key) {
-            (2, of_it) => (of, kind) = (of_it, ""),
-            (4, "Type") => kind = value.trim(),
-            (6, key) if NAMES.contains(&key) => names.push(Named { of, kind, value: value.trim() }),
-            (8, "Name") if kind.starts_with("AWS::CloudFront::") => names.push(Named { of, kind, value: value.trim() }),
-            _ => {}
+    for line in resources.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        if let Some(name) = line.strip_prefix("  ").filter(|line| !line.starts_with(' ')) {
+            (of, kind) = (name.split(':').next().unwrap_or_default(), "");
+        }
+        if let Some((_, rest)) = line.split_once("Type: AWS::").filter(|_| kind.is_empty()) {
+            kind = rest.split([',', '}']).next().unwrap_or_default();
+        }
+        for key in NAMES.iter().filter(|key| **key != "Name" || NAMED.contains(&kind)) {
+            let found = line.match_indices(key).filter(|(at, _)| line[..*at].ends_with([' ', '{']));
+            let values = found.filter_map(|(at, _)| line[at + key.len()..].strip_prefix(": "));
+            names.extend(values.map(value).filter(|value| !value.starts_with("!Ref ")).map(|value| Named {
+                of,
+                kind,
+                value,
+            }));
         }
     }
     names
 }
 
+/// A value, in quotes or not, up to the next one in the line.
+fn value(text: &str) -> &str {
+    let text = text.strip_prefix("!Sub ").unwrap_or(text);
+    match text.strip_prefix('\'') {
+        Some(quoted) => quoted.split('\'').next().unwrap_or_default(),
+        None => text.split([',', '}']).next().unwrap_or_default(),
+    }
+}
+
 /// Whether names of that kind are shared by all regions of an account, or by all accounts.
 fn is_global(kind: &str) -> bool {
-    ["AWS::CloudFront::", "AWS::IAM::", "AWS::S3::Bucket"].iter().any(|global| kind.starts_with(global))
-        || kind == "AWS::CloudWatch::Dashboard"
+    ["CloudFront::", "IAM::", "S3::Bucket"].iter().any(|global| kind.starts_with(global))
+        || kind == "CloudWatch::Dashboard"
 }
 
 #[test]
 fn every_name_is_the_stacks_own_and_a_global_one_also_the_regions() {
     let names = named();
-    assert!(names.len() > 12, "{names:?}");
     for named in &names {
-        // An alias of the operator's own domain, and a permission's or a mapping's function.
-        let elsewhere = ["!Ref DomainName", "!Ref ApiFunction", "!Ref WaitFunction", "!Ref LeaseFunction"];
-        if elsewhere.contains(&named.value) {
-            continue;
-        }
         assert!(named.value.contains("AWS::StackName"), "{named:?} is not the stack's own");
         assert!(!is_global(named.kind) || named.value.contains("${AWS::Region}"), "{named:?} is not the region's own");
     }
     // Those that are known to have a name, so that this test sees them.
-    for of in ["Dashboard", "AccessLog", "TaskX86", "BucketAccess", "AnswerCache", "Edge"] {
-        assert!(names.iter().any(|named| named.of == of), "{of} has no name");
+    for of in ["Dashboard", "AccessLog", "ReaperLog", "TaskX86", "BucketAccess", "AnswerCache", "Edge", "FileNames"] {
+        assert!(names.iter().any(|named| named.of == of), "{of} has no name: {names:?}");
     }
 }
 
@@ -79,5 +96,5 @@ fn every_name_is_the_stacks_own_and_a_global_one_also_the_regions() {
 #[test]
 fn the_gateways_access_log_is_a_vended_log() {
     let log = named().into_iter().find(|named| named.of == "AccessLog").expect("it has a name");
-    assert!(log.value.contains("/aws/vendedlogs/"), "{log:?}");
+    assert!(log.value.starts_with("/aws/vendedlogs/"), "{log:?}");
 }
