@@ -44,15 +44,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     #[cfg_attr(feature = "aws", arg(conflicts_with = "stack"))]
     data: Option<PathBuf>,
-    /// Create what the account lacks and AWS creates too late: ECS's service-linked role
+    /// Create ECS's service-linked role if the account lacks it
     #[cfg(feature = "aws")]
     #[arg(long, conflicts_with = "data")]
     fix: bool,
-    /// Also use the service as its clients do, and build a small package if it is not built; this costs some cents
+    /// Also request a small program as a client does; building it costs a few cents
     #[cfg(feature = "aws")]
     #[arg(long, conflicts_with = "data")]
     live: bool,
-    /// That package
+    /// The program that --live requests
     #[cfg(feature = "aws")]
     #[arg(long, default_value = "hello", value_name = "TARGET", requires = "live")]
     canary: Target,

@@ -87,10 +87,10 @@ struct Named {
     /// A commit of NixOS/nixpkgs: 40 hex digits
     #[arg(required_unless_present_any = ["path", "tarball", "channel"])]
     rev: Option<Rev>,
-    /// The newest release of a channel, instead of a commit; it has a database of programs [default: of the pin's name]
+    /// Take the newest release of a channel, with its database of programs [default: the channel with the pin's name]
     #[arg(long, value_name = "CHANNEL", num_args = 0..=1, conflicts_with_all = ["rev", "path", "tarball", "nar_hash"])]
     channel: Option<Option<PinName>>,
-    /// Where channels are
+    /// The channels' server
     #[arg(long, value_name = "URL", default_value = "https://channels.nixos.org")]
     channels: String,
     /// A database of programs, in the place of the one in the Nixpkgs: programs.sqlite of a channel's nixexprs.tar.xz
@@ -99,7 +99,7 @@ struct Named {
     /// A directory with a default.nix, instead of a commit
     #[arg(long, value_name = "DIR", conflicts_with_all = ["rev", "tarball", "nar_hash"])]
     path: Option<PathBuf>,
-    /// The tarball, if not GitHub's: a file or a URL
+    /// The commit's tarball: a file or a URL [default: GitHub's]
     #[arg(long, value_name = "FILE|URL")]
     tarball: Option<String>,
     /// The hash of the tarball's content: sha256-…

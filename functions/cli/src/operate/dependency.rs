@@ -20,13 +20,13 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// List them, with the packages that have hit them
+    /// List these dependencies, with the packages that hit them
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Forget that one fails: packages that need it are built again
+    /// Clear a dependency, so that packages that need it can be built
     Clear {
         /// The hash of its derivation, as the list shows it: HASH in /nix/store/HASH-zlib-1.3.drv
         hash: DrvHash,

@@ -43,7 +43,7 @@ use crate::{
 #[derive(ClapArgs)]
 #[command(args_override_self = true)]
 pub(crate) struct Args {
-    /// The default package set from now on: a directory, or github:NixOS/nixpkgs/COMMIT [default: the stored pins; at first, infra/pins.json]
+    /// Serve this package set by default, also in later runs: a directory, or github:NixOS/nixpkgs/COMMIT [default: the stored pins; at first, infra/pins.json]
     #[arg(long, value_name = "PATH|github:…")]
     nixpkgs: Option<String>,
     /// The address to listen on
@@ -67,12 +67,12 @@ pub(crate) struct Args {
     /// Keep a Nix cache of the dependencies that are built, for builders that do not share a Nix store
     #[arg(long)]
     cache: bool,
-    /// Start even where builders, or what they build, could read the data directory: only for a nixpkgs all of whose packages you trust
+    /// Start even if builders could read the data directory; use it only if you trust all packages of the Nixpkgs
     #[arg(long)]
     trust_nixpkgs: bool,
     #[command(flatten)]
     numbers: Numbers,
-    /// Accepted names: those in the catalogue (known), also other names, as attributes (open), or attributes only, without a catalogue
+    /// Accepted names: those in the catalogue (known); also others, as attributes (open); attributes only, without a catalogue (attributes)
     #[arg(long, default_value_t = Names::default(), value_name = "known|open|attributes")]
     names: Names,
 }

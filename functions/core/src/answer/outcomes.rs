@@ -118,7 +118,7 @@ const fn row(
 pub const OUTCOMES: [Outcome; 23] = [
     row(Reason::Built, "built", 302, Retry::Done, "the program is built", ""),
     row(Reason::Waiting, "waiting", 303, Retry::Done, "`?wait` (or `Prefer: wait=N`) during a build; the build button of a page", ""),
-    row(Reason::Pending, "pending", 202, Retry::Poll, "the build is queued or running; 503 with `?retry`", ""),
+    row(Reason::Pending, "pending", 202, Retry::Poll, "the build is queued or running (with `?retry`: 503 and no body)", ""),
     row(Reason::Choice, "several-programs", 300, Retry::Never, "the package has several programs and no main one", "this package has several programs; request one of: NAMES"),
     row(Reason::Invalid, "invalid", 400, Retry::Never, "a name or a parameter is malformed", "the request is invalid: WHY"),
     row(Reason::Unserved, "unserved-nixpkgs", 400, Retry::Never, "the Nixpkgs commit or pin is not served here", "WHICH NIXPKGS is not served here; WHICH ARE"),
@@ -138,7 +138,7 @@ pub const OUTCOMES: [Outcome; 23] = [
     row(Reason::CoolingDown, "cooling-down", 503, Retry::After, "the build failed for a temporary reason: a source's server, memory, disk, no machine for the system", "ATTR: WHY; it can be tried again in N s; the log: URL"),
     row(Reason::Paused, "paused", 503, Retry::AtDate, "new builds are paused, or the budget is spent", "new builds for SYSTEM are paused: WHY"),
     row(Reason::DownloadLimit, "download-limit", 503, Retry::AtDate, "the day's download limit is reached", "the daily download limit is reached; downloads resume on DATE (UTC)"),
-    row(Reason::Unavailable, "unavailable", 503, Retry::After, "a part of the service does not work, or a stored file is damaged and built again", "the service has a problem; try again in a moment"),
+    row(Reason::Unavailable, "unavailable", 503, Retry::After, "a part of the service does not work, or an earlier redirect leads to a file that is damaged now", "the service has a problem; try again in a moment"),
 ];
 
 impl Reason {
