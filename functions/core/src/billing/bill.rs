@@ -171,7 +171,7 @@ mod tests {
         let Sums { builds, requests, egress, storage, standing, total } = so_far;
         assert_eq!(total, builds + requests + egress + storage + standing);
         assert_eq!((forecast.builds, forecast.requests), (Micros(3_000_000), Micros(3 * 1_753_100_000)));
-        assert_eq!((forecast.egress, forecast.standing.0.div_ceil(3)), (Micros(3_007_500_000), standing.0));
+        assert_eq!((forecast.egress, forecast.standing.0.div_ceil(3)), (Micros(3_009_300_000), standing.0));
     }
 
     #[test]
