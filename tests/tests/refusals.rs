@@ -279,7 +279,8 @@ async fn a_dispatcher_that_dies_anywhere_in_a_refusal_loses_no_attempt_and_no_sl
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Whatever is refused, and however long: Spot, all, a quota, tasks that ECS accepts and cannot start.
+    /// No refusal uses an attempt, however long it lasts: of Spot, of all capacity, by a quota, or of tasks that ECS accepts and
+    /// cannot start.
     #[test]
     fn no_sequence_of_refusals_uses_an_attempt(steps in prop::collection::vec((0u8..6, 0u64..400), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
