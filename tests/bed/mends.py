@@ -29,7 +29,10 @@ def mend(module, name, parameters, make, tables=0):
     # What it takes stays to be seen: it may be mended again.
     mended = functools.wraps(original)(make(original))
     replaced = 0
-    for table in [value for value in vars(module).values() if isinstance(value, dict)]:
+    own = [value for value in vars(module).values() if isinstance(value, dict)]
+    # CloudFormation's handlers are in a table for each type of a resource.
+    nested = [value for table in own for value in table.values() if isinstance(value, dict)]
+    for table in own + nested:
         for key, value in table.items():
             if value is original:
                 table[key] = mended
@@ -246,8 +249,7 @@ def mend_dashboards(provisioners, cloudwatch, responses):
 
         return created
 
-    mend(provisioners, "_cw_dashboard_create", ["logical_id", "props", "stack_name"], once)
-    provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Dashboard"]["create"] = provisioners._cw_dashboard_create
+    mend(provisioners, "_cw_dashboard_create", ["logical_id", "props", "stack_name"], once, tables=1)
 
 
 def mend_ecr(ecr):
@@ -390,15 +392,8 @@ def mend_http_api(provisioners, functions, responses, ports):
 
     mend(functions, "_execute_function_with_config_scope", ["func", "event"], with_peer)
 
-    handlers = provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"]
-    for verb, names, make in [
-        ("create", ["logical_id", "props", "stack_name"], with_port),
-        ("delete", ["physical_id", "props"], gives_back),
-    ]:
-        original = handlers[verb]
-        assert original is getattr(provisioners, f"_apigw_v2_api_{verb}")
-        mend(provisioners, f"_apigw_v2_api_{verb}", names, make)
-        handlers[verb] = getattr(provisioners, f"_apigw_v2_api_{verb}")
+    mend(provisioners, "_apigw_v2_api_create", ["logical_id", "props", "stack_name"], with_port, tables=1)
+    mend(provisioners, "_apigw_v2_api_delete", ["physical_id", "props"], gives_back, tables=1)
 
 
 def mend_concurrency(provisioners, functions):
@@ -413,10 +408,7 @@ def mend_concurrency(provisioners, functions):
 
         return created
 
-    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
-    assert handlers["create"] is provisioners._lambda_create
-    mend(provisioners, "_lambda_create", ["logical_id", "props", "stack_name"], reserving)
-    handlers["create"] = provisioners._lambda_create
+    mend(provisioners, "_lambda_create", ["logical_id", "props", "stack_name"], reserving, tables=1)
 
 
 def mend_lambda(provisioners, service, runtime):
@@ -452,9 +444,6 @@ def mend_lambda(provisioners, service, runtime):
 
         return deleted
 
-    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
-    assert handlers["delete"] is provisioners._lambda_delete
-    mend(provisioners, "_lambda_delete", ["physical_id", "props"], ending)
-    handlers["delete"] = provisioners._lambda_delete
+    mend(provisioners, "_lambda_delete", ["physical_id", "props"], ending, tables=1)
     assert runtime._PROVIDED_POLL == 0.05
     runtime._PROVIDED_POLL = 0.5

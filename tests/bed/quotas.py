@@ -66,8 +66,7 @@ def mend_run_task(ecs, provisioners, iam, responses, scenarios):
 
         return created
 
-    mend(provisioners, "_ecs_cluster_create", ["logical_id", "props", "stack_name"], with_role)
-    provisioners._RESOURCE_HANDLERS["AWS::ECS::Cluster"]["create"] = provisioners._ecs_cluster_create
+    mend(provisioners, "_ecs_cluster_create", ["logical_id", "props", "stack_name"], with_role, tables=1)
 
     def by_api(create):
         def created(data):
