@@ -31,6 +31,7 @@ mod testimony;
 mod watch;
 
 mod archive;
+mod caches;
 mod canary;
 mod closure;
 mod context;

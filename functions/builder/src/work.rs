@@ -17,7 +17,7 @@ use binplz_core::{
 };
 
 use crate::{
-    archive,
+    archive, caches,
     catalogue::work::catalogue,
     context::{BuildContext, Ending},
     evaluate::{Package, evaluate},
@@ -64,11 +64,13 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
         nix.set_option("sandbox-fallback", "false");
     }
+    caches::prepare(&mut nix, &log);
     if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
         nix.set_option("extra-substituters", url);
         nix.set_option("extra-trusted-public-keys", key);
     }
-    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, nix };
+    let cache = job.cache.as_ref().map(|cache| cache.url.clone());
+    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, cache, nix };
 
     let mut stats = Stats::default();
     let made = catch_unwind(AssertUnwindSafe(|| make(&context, &job, &mut stats)));
@@ -80,6 +82,9 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),
         Err(Ending::Stopped) => Outcome::Failed(Failure::new(Kind::Interrupted, "")),
     };
+    if let Some(fetched) = context.progress_channel.now().fetched_from() {
+        context.log.say(&fetched);
+    }
     context.log.say(&sentence(&outcome));
     context.log.close();
     let (segments, trouble) = shipping.join().unwrap_or((0, None));
