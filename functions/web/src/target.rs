@@ -316,15 +316,16 @@ pub(crate) fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) ->
     respond::answer(problem.answer(&asked_for(d, None, format)))
 }
 
-/// A problem at a URL. A script gets it in the form that it asked for: an installer that fails, or a status line.
+/// A problem at a URL. A script gets it in the form that it asked for: a script that fails, or a status line.
 pub(crate) fn refusal<D: Deployment>(d: &D, uri: &Uri, wrong: Problem, headers: &HeaderMap) -> Response {
     let format = respond::format(headers);
     let asks_status = uri.path().starts_with("/-/status/") || Query::has_status(uri.query());
     if format == Format::Shell && asks_status {
         return status_line(wrong.status_line(&asked_for(d, None, format)));
     }
+    let is_script = ["/-/install/", "/-/stub/"].iter().any(|prefix| uri.path().starts_with(prefix));
     let response = problem(d, wrong, format);
-    if format == Format::Shell && uri.path().starts_with("/-/install/") { for_script(response) } else { response }
+    if format == Format::Shell && is_script { for_script(response) } else { response }
 }
 
 /// The answer to a request with nothing to show.

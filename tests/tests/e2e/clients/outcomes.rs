@@ -178,7 +178,7 @@ fn check(server: &Server, stub: &[u8], asks: &[Ask]) {
     for ask in asks {
         let name = ask.reason.outcome().name;
         let message = match ask.reason {
-            Reason::Unbuilt => "this program was not requested yet".to_owned(),
+            Reason::Unbuilt => "program was not requested yet".to_owned(),
             _ => ask.message(server),
         };
         for (client, _) in Client::ALL {
