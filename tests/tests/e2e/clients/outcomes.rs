@@ -62,7 +62,10 @@ impl Ask<'_> {
 
     /// What the client of a column shows of the reason, by the table.
     fn expected(&self, server: &Server, client: Client) -> Shows {
-        let soon = || self.json(server)["retry_after"].as_u64().is_some_and(|seconds| seconds <= RETRY_MAX);
+        let soon = || {
+            let json = self.json(server);
+            json["retry_at"].is_string() && json["retry_after"].as_u64().is_some_and(|seconds| seconds <= RETRY_MAX)
+        };
         match client {
             // Shortly before midnight it is worth to poll.
             Client::Retries if self.reason.outcome().retry == Retry::AtDate && soon() => Shows::Retries,
