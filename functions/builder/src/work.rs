@@ -120,7 +120,8 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
     let to_build = plan::to_build(context, &package)?;
-    let to_offer = if job.cache.is_some() { offer::needed_by_others(&to_build, &package.drv) } else { Vec::new() };
+    let needed = offer::needed_by_others(&to_build, &package.drv);
+    let to_offer = if job.cache.is_some() { needed.as_slice() } else { &[] };
     let found = Evaluated {
         drv_path: package.drv.clone(),
         to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
@@ -134,13 +135,16 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
 
     let scratch = Scratch::new()?;
     let (built, more) = mpsc::channel();
-    let (to_offer, to_build, scratch) = (&to_offer, &to_build, &scratch);
+    let (to_build, scratch) = (&to_build, &scratch);
     thread::scope(|scope| {
         let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
         let made = realise(context, &package, to_build, &job.limits, scratch, built, stats)
             .and_then(|outputs| programs_of(context, job, attr, package, &outputs, scratch));
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
+        if made.is_err() {
+            stats.built = offer::built(context, &needed);
+        }
         made.map(Some)
     })
 }
