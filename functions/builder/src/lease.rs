@@ -12,8 +12,11 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::{
-        Built, Checkpointed, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
+    build::{
+        learned::Measured,
+        protocol::{
+            Built, Checkpointed, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
+        },
     },
     id::key::{self, Token, hex},
     objects::{artifact::ObjectName, narinfo::Content},
@@ -182,6 +185,12 @@ impl Lease {
     /// Reports the derivation, and learns whether to realise it (single-flight).
     pub(crate) fn claim(&self, found: &Evaluated) -> Result<Turn, CallError> {
         self.insist(CallPriority::Work, || self.ask("the derivation", "/derivation", Some(found)))
+    }
+
+    /// Reports how long derivations took. Idempotent.
+    pub(crate) fn measured(&self, measured: &[Measured]) -> Result<(), CallError> {
+        let report = || self.ask::<serde_json::Value>("the measurements", "/measured", Some(&measured));
+        self.insist(CallPriority::Final, report).map(drop)
     }
 
     /// Asks which programs earlier builds of packages have.

@@ -23,7 +23,7 @@ use crate::{
     context::{BuildContext, Ending, finished},
     drv,
     evaluate::{Outputs, Package},
-    machine,
+    machine, measure,
     memory::Gauge,
     nix::Exit,
     scratch::Scratch,
@@ -76,6 +76,7 @@ pub(crate) fn realise(
     let mut evidence = watch.into_evidence();
     stats.derivations += evidence.builds.len() as u32;
     stats.memory = gauge.peak();
+    measure::report(context, &evidence.timed, &gauge, &ran, stats);
     let ran = ran?;
     let ended = finished(ran.end)?;
     if ended == NixExit::Exit(Exit::Code(0)) {

@@ -23,6 +23,7 @@ pub mod derivation;
 mod event;
 pub mod failed_dependencies;
 pub mod failure;
+pub mod learned;
 pub mod partial;
 pub mod policy;
 pub mod profile;

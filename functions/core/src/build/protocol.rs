@@ -7,6 +7,7 @@
 //! | `GET  URL` | – | [`Job`] |
 //! | `POST URL/pulse` | [`Progress`] | [`Heartbeat`]: the lease was renewed |
 //! | `POST URL/derivation` | [`Evaluated`] | [`Turn`]: before it realises anything |
+//! | `POST URL/measured` | list of [`Measured`](crate::build::learned::Measured) | `{}`: what was built, and how long it took |
 //! | `POST URL/built` | [`Looked`] | [`Built`]: for a catalogue |
 //! | `POST URL/checkpoint` | [`Checkpointed`] | `{}`: parts of a catalogue are stored |
 //! | `POST URL/uploads` | list of [`Upload`] | list of [`PresignedUpload`], in the same order |
@@ -383,6 +384,9 @@ pub struct Stats {
     /// The peak memory, in bytes, of the builder and its descendants; `None` if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+    /// Milliseconds during which derivations were built on this machine, if that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building: Option<u64>,
     /// Store paths that were offered to the binary cache.
     #[serde(default, skip_serializing_if = "is_none_of_them")]
     pub offers: u32,

@@ -1,14 +1,14 @@
 //! A row's name, and its text: the same in every ledger. Roles' permissions are limited by its prefix.
 //!
 //! ```text
-//! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR · doomed/SYSTEM ·
-//! trash/REV/SYSTEM/ATTR/LEASE · trash/blob/SHA256 · client/CLIENT · keys · limits · pins
+//! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR · learned/SYSTEM/PNAME ·
+//! doomed/SYSTEM · trash/REV/SYSTEM/ATTR/LEASE · trash/blob/SHA256 · client/CLIENT · keys · limits · pins
 //! ```
 
 use std::{fmt, str::FromStr};
 
 use crate::{
-    id::key::{Attr, BadName, BuildKey, DrvHash, System},
+    id::key::{Attr, BadName, BuildKey, DrvHash, Pname, System},
     nixpkgs::served::ServedKey,
     quota::client::Client,
     row::Unreferenced,
@@ -25,6 +25,8 @@ pub enum RowKey {
     Served(ServedKey),
     /// The profile of a package's last build.
     BuildProfile(System, Attr),
+    /// What builds of derivations of that name took.
+    Learned(System, Pname),
     /// The failed dependencies of a system.
     FailedDependencies(System),
     /// A client's allowance.
@@ -46,6 +48,7 @@ impl fmt::Display for RowKey {
             RowKey::Derivation(system, drv) => write!(f, "derivation/{system}/{drv}"),
             RowKey::Served(asked) => write!(f, "served/{asked}"),
             RowKey::BuildProfile(system, attr) => write!(f, "past/{system}/{attr}"),
+            RowKey::Learned(system, pname) => write!(f, "learned/{system}/{pname}"),
             RowKey::FailedDependencies(system) => write!(f, "doomed/{system}"),
             RowKey::Trash(what) => write!(f, "trash/{what}"),
             RowKey::Allowance(client) => write!(f, "client/{client}"),
@@ -70,6 +73,10 @@ impl FromStr for RowKey {
             Some(("past", rest)) => {
                 let (system, attr) = two(rest)?;
                 Ok(RowKey::BuildProfile(system.parse()?, attr.parse()?))
+            }
+            Some(("learned", rest)) => {
+                let (system, pname) = two(rest)?;
+                Ok(RowKey::Learned(system.parse()?, pname.parse()?))
             }
             Some(("doomed", rest)) => rest.parse().map(RowKey::FailedDependencies),
             Some(("trash", rest)) => rest.parse().map(RowKey::Trash),

@@ -3,7 +3,9 @@
 use serde::de::DeserializeOwned;
 
 use crate::{
-    build::{Build, derivation::Derivation, failed_dependencies::FailedDependencies, profile::BuildProfile},
+    build::{
+        Build, derivation::Derivation, failed_dependencies::FailedDependencies, learned::Learned, profile::BuildProfile,
+    },
     nixpkgs::{pins::Pins, served::Served},
     quota::{
         client::{Allowance, Keys},
@@ -81,6 +83,8 @@ rows! {
     Served,
     /// The duration and memory of a package's last build.
     BuildProfile,
+    /// The duration and memory of earlier builds of derivations of one name.
+    Learned,
     /// Dependencies that are known to fail.
     FailedDependencies,
     /// The builds that a client has had started.
@@ -103,6 +107,7 @@ impl Row {
             Row::Derivation(taken) => RowKey::Derivation(taken.system(), taken.drv.clone()),
             Row::Served(served) => RowKey::Served(served.asked.clone()),
             Row::BuildProfile(past) => RowKey::BuildProfile(past.system, past.attr.clone()),
+            Row::Learned(learned) => RowKey::Learned(learned.system, learned.pname.clone()),
             Row::FailedDependencies(failed_dependencies) => RowKey::FailedDependencies(failed_dependencies.system),
             Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
             Row::Keys(_) => RowKey::Keys,

@@ -5,4 +5,5 @@ pub mod built;
 pub mod checkpoint;
 pub mod claim;
 pub mod job;
+pub mod learned;
 pub mod settle;
