@@ -4,8 +4,8 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
-    pin::Pin as Boxed,
     path::PathBuf,
+    pin::Pin as Boxed,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},

@@ -98,9 +98,7 @@ fn understand(json: &Value) -> Option<Event> {
         "start" => Some(Event::Start {
             id: number("id")?,
             activity: match (number("type"), field(json, 0).and_then(Value::as_str)) {
-                (Some(100), _) => {
-                    Activity::Copy(field(json, 1).and_then(Value::as_str).unwrap_or_default().to_owned())
-                }
+                (Some(100), _) => Activity::Copy(field(json, 1).and_then(Value::as_str).unwrap_or_default().to_owned()),
                 (Some(101), _) => Activity::Transfer,
                 (Some(104), _) => Activity::Builds,
                 (Some(105), Some(drv)) => Activity::Build(drv.to_owned()),

@@ -51,7 +51,8 @@ pub(crate) fn realise(
 ) -> Result<Realised, Ending> {
     context.progress_channel.update(|progress| progress.phase = Phase::Building);
     let kills = machine::oom_kills();
-    let mut watch = Watch::new(&context.progress_channel, &context.log).telling(built).with_cache(context.cache.as_deref());
+    let mut watch =
+        Watch::new(&context.progress_channel, &context.log).telling(built).with_cache(context.caches.own.as_deref());
     let deadline = context.lease.deadline();
     let left = deadline.saturating_duration_since(Instant::now()).as_secs() + 1;
     let arguments: Vec<OsString> = [

@@ -17,7 +17,8 @@ use binplz_core::{
 };
 
 use crate::{
-    archive, caches,
+    archive,
+    caches::Caches,
     catalogue::work::catalogue,
     context::{BuildContext, Ending},
     evaluate::{Package, evaluate},
@@ -64,13 +65,13 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
         nix.set_option("sandbox-fallback", "false");
     }
-    caches::prepare(&mut nix, &log);
+    let mut caches = Caches::prepare(&mut nix, &log);
     if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
         nix.set_option("extra-substituters", url);
         nix.set_option("extra-trusted-public-keys", key);
     }
-    let cache = job.cache.as_ref().map(|cache| cache.url.clone());
-    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, cache, nix };
+    caches.own = job.cache.as_ref().map(|cache| cache.url.clone());
+    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, caches, nix };
 
     let mut stats = Stats::default();
     let made = catch_unwind(AssertUnwindSafe(|| make(&context, &job, &mut stats)));
@@ -124,6 +125,7 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     let package = evaluate(context, job, attr)?;
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
+    context.caches.warn_of_untrusted(context, &package.drv)?;
     let to_build = plan::to_build(context, &package)?;
     let needed = offer::needed_by_others(&to_build, &package.drv);
     let to_offer = if job.cache.is_some() { needed.as_slice() } else { &[] };

@@ -103,7 +103,8 @@ mod tests {
             for mut stream in listener.incoming().flatten() {
                 let lines = BufReader::new(stream.try_clone().expect("a socket")).lines();
                 let _head = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).count();
-                let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                let head =
+                    format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
                 let _ = stream.write_all((head + body).as_bytes());
             }
         });

@@ -5,12 +5,13 @@ use std::time::Duration;
 use binplz_core::{
     build::{
         Attempt, Borrowed, Build, Lease, Made, State,
+        continued::Continued,
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        learned::{Learned, Measured},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
-        learned::{Learned, Measured},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
@@ -266,14 +267,15 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 
 fn any_stats() -> impl Strategy<Value = Stats> {
     let measures = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
-    (any::<u32>(), any::<u32>(), any::<u32>(), measures).prop_map(
-        |(derivations, log_segments, offers, (memory, stored, building))| Stats {
+    (any::<u32>(), any::<u32>(), (any::<u32>(), any::<u32>()), measures).prop_map(
+        |(derivations, log_segments, (offers, built), (memory, stored, building))| Stats {
             derivations,
             log_segments,
             memory,
             stored,
             building,
             offers,
+            built,
         },
     )
 }
@@ -306,8 +308,8 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
     let times = (any_timestamp(), any_timestamp());
     let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_home()));
     let task = option::of("\\PC{0,30}");
-    ((any_lease_id(), task), any::<u32>(), any_size(), times, end, any_stats()).prop_map(
-        |((lease, task), number, size, (claimed, ended), (failure, left, seen_in), stats)| Attempt {
+    ((any_lease_id(), task), any::<u32>(), any_size(), times, end, (any_stats(), any::<bool>())).prop_map(
+        |((lease, task), number, size, (claimed, ended), (failure, left, seen_in), (stats, continued))| Attempt {
             lease,
             number,
             size,
@@ -315,6 +317,7 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
             ended,
             task,
             failure,
+            continued,
             left,
             seen_in,
             stats,
@@ -459,8 +462,20 @@ fn any_partial() -> impl Strategy<Value = Partial> {
         parts,
         bytes,
     });
-    (option::of(published), option::of(checkpoint))
-        .prop_map(|(published, checkpoint)| Partial { published, checkpoint })
+    let continued = (1..u32::MAX, any::<u32>(), any::<u64>(), any::<u64>());
+    let continued = continued.prop_map(|(attempts, built, seconds, cost)| Continued {
+        attempts,
+        built,
+        seconds,
+        cost: Micros(cost),
+    });
+    (option::of(published), option::of(checkpoint), option::of(continued)).prop_map(
+        |(published, checkpoint, continued)| Partial {
+            published,
+            checkpoint,
+            continued: continued.unwrap_or_default(),
+        },
+    )
 }
 
 /// Any row.

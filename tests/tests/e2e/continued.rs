@@ -12,7 +12,8 @@ use crate::cache::nix;
 /// A chain whose parts hang at their first try, and `alone`, which always hangs and needs nothing.
 fn packages(tried: &str) -> String {
     let part = |name: &str, before: &str| {
-        let needs = if before.is_empty() { String::new() } else { format!("${{pkgs.failing.{before}}}/bin/{before}; ") };
+        let needs =
+            if before.is_empty() { String::new() } else { format!("${{pkgs.failing.{before}}}/bin/{before}; ") };
         let hangs = format!("if mkdir {tried}/{name} 2> /dev/null; then while :; do echo hangs; sleep 1; done; fi; ");
         let hangs = if name == "first" { String::new() } else { hangs };
         format!("{name} = package \"{name}\" {{ buildPhase = \"{needs}{hangs}$CC -o program ${{good}}\"; }};\n")
@@ -48,17 +49,20 @@ fn a_chain_that_takes_three_times_the_limit_is_built_in_three_attempts() {
         (status["state"] == "building" && told).then_some(())
     });
     let log = wait_for("the third part", || {
-        (server.status("failing.third")["continued"]["attempts"] == 2).then(|| server.get("/-/log/failing.third").text())
+        (server.status("failing.third")["continued"]["attempts"] == 2)
+            .then(|| server.get("/-/log/failing.third").text())
     });
     assert_eq!(server.settled("failing.third").status, 302, "{log}");
     let shown = shown(&server, "failing.third");
-    let ended = shown["history"].as_array().expect("attempts").iter().map(|attempt| {
-        (attempt["number"].clone(), attempt["continued"] == true, attempt["failure"]["kind"].clone())
-    });
+    let ended =
+        shown["history"].as_array().expect("attempts").iter().map(|attempt| {
+            (attempt["number"].clone(), attempt["continued"] == true, attempt["failure"]["kind"].clone())
+        });
     let part = || (1.into(), true, "timed-out".into());
     assert_eq!(ended.collect::<Vec<_>>(), [part(), part(), (1.into(), false, serde_json::Value::Null)]);
     // The first of them has built one part, and the second another.
-    let built: Vec<_> = shown["history"].as_array().expect("attempts").iter().map(|one| one["stats"]["built"].clone()).collect();
+    let built: Vec<_> =
+        shown["history"].as_array().expect("attempts").iter().map(|one| one["stats"]["built"].clone()).collect();
     assert_eq!(built[..2], [1, 1]);
     // What has built nothing for others fails as ever, at the first attempt.
     assert_eq!(server.settled("failing.alone").status, 422);

@@ -71,7 +71,8 @@ async fn building(w: &World, path: &str) -> Bearer {
 async fn works(w: &World, bearer: &Bearer) {
     w.store().write(&bearer.prefix().object(ObjectName::Log(1)), b"it works\n".to_vec()).await.expect("the store");
     let (phase, step) = (Phase::Building, None);
-    let progress = Progress { phase, step, done: 0, expected: 1, bytes_fetched: 0, log_segments: 1, ..Progress::default() };
+    let progress =
+        Progress { phase, step, done: 0, expected: 1, bytes_fetched: 0, log_segments: 1, ..Progress::default() };
     w.ledger().put_progress(&bearer.lease, &progress).await.expect("the ledger");
 }
 

@@ -9,7 +9,7 @@ use std::{
 use binplz_core::{
     build::{
         Attempt,
-        failure::{Class, Failure},
+        failure::{Class, Failure, Kind},
     },
     flow::operator::{
         inspect::{Current, Listing, Shown},
@@ -179,6 +179,13 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
     match (failure.kind.class(), shown.until) {
         _ if shown.listing.state != "failed" && shown.until.is_none() => {
             format!("It is {} again: the retry is automatic.", shown.listing.state)
+        }
+        (Class::Permanent, _)
+            if failure.kind == Kind::TimedOut && shown.history.last().is_some_and(|last| last.stats.built > 0) =>
+        {
+            format!(
+                "It has built a part, and a limit is reached. With higher limits, or to continue at any cost: {again}"
+            )
         }
         (Class::Permanent, _) => {
             format!("It would fail again, so it is not retried for this commit. If you have fixed the cause: {again}")

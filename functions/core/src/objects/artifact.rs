@@ -9,7 +9,10 @@ use crate::{
         key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, OutputName, Rev, Sha256, StoreHash, serde_as_text},
         text::clean_line,
     },
-    objects::needs::{self, Need},
+    objects::{
+        narinfo::Content,
+        needs::{self, Need},
+    },
 };
 
 /// The manifest of one build: `manifest.json` beside its programs. A package may ship hundreds of programs, so this
@@ -31,10 +34,10 @@ pub struct Manifest {
     /// Those that Nix installs of the whole package (`meta.outputsToInstall`), in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub installed: Vec<OutputName>,
-    /// The package's archive ([`crate::id::target::Wanted::Archive`]). Earlier versions made none, and one that is too
+    /// The package's archive ([`crate::id::target::Wanted::Archive`]): a `.tar.gz` of its programs and the files of `share/`. Earlier versions made none, and one that is too
     /// large is not made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub archive: Option<Archive>,
+    pub archive: Option<Content>,
     /// Every program in `bin/` of each output, by name.
     pub programs: Vec<Program>,
 }
@@ -57,15 +60,6 @@ impl Declared {
     pub fn cleaned(self) -> Declared {
         Declared { main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)), ..self }
     }
-}
-
-/// A package's archive: a `.tar.gz` of its programs and the files of `share/`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Archive {
-    /// The file's sha256.
-    pub sha256: Sha256,
-    /// The file's size, in bytes.
-    pub size: u64,
 }
 
 /// One file in `bin/`.

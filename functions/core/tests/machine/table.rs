@@ -117,7 +117,19 @@ fn state(name: &str, policy: &Policy) -> Build {
         let (size, stats) = (Size::default(), Stats::default());
         let (claimed, ended, left) = (long_ago, long_ago, None);
         let (task, seen_in, continued) = (None, None, false);
-        vec![Attempt { lease: id(MINE), number: 1, size, claimed, ended, task, failure, continued, left, seen_in, stats }]
+        vec![Attempt {
+            lease: id(MINE),
+            number: 1,
+            size,
+            claimed,
+            ended,
+            task,
+            failure,
+            continued,
+            left,
+            seen_in,
+            stats,
+        }]
     };
     let left = || after(None).into_iter().map(|attempt| Attempt { left: Some(drv('a')), ..attempt }).collect();
     let made = |borrowed| State::Ready(Made { lease: id(MINE), borrowed, since: long_ago });

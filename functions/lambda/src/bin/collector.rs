@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use binplz_aws::{Receiving, config::Settings, log};
 use binplz_core::{
-    flow::{operator::gc::{gc, gc_if_nearly_full}, schedule::scrub::verify},
+    flow::{
+        operator::gc::{gc, gc_if_nearly_full},
+        schedule::scrub::verify,
+    },
     ports::Deployment,
     telemetry::About,
 };
@@ -16,7 +19,8 @@ use serde_json::Value;
 async fn main() -> ExitCode {
     let run = async {
         let deployment = Receiving::open(&Settings::of_process())?;
-        let woken = |event: LambdaEvent<Value>| log::within(event.context.request_id, woken(&deployment, event.payload));
+        let woken =
+            |event: LambdaEvent<Value>| log::within(event.context.request_id, woken(&deployment, event.payload));
         lambda_runtime::run(service_fn(woken)).await
     };
     log::function(run).await

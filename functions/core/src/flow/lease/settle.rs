@@ -24,7 +24,7 @@ use crate::{
     },
     id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
     objects::{
-        artifact::{Archive, AttemptPrefix, Manifest, ObjectName, Program, Verdict},
+        artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
         inventory::{Entry, Inventory},
         narinfo::Content,
         stored::Fingerprint,
@@ -202,7 +202,7 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
     if contents.is_empty() {
         return Err(Denied::Nonsense("no program is static"));
     }
-    if let Some(Archive { sha256, size }) = &manifest.archive {
+    if let Some(Content { sha256, size }) = &manifest.archive {
         contents.entry((sha256.clone(), *size)).or_default();
     }
     let prefix = bearer.prefix();
