@@ -432,14 +432,14 @@ impl BinaryCache for Dying<'_> {
 async fn what_ran_out_of_time_is_continued_if_something_that_it_offered_is_there() {
     for offered in [false, true] {
         let w = World::new();
-        let bearer = building(&w, "tree", &['a']).await;
+        let bearer = building(&w, "a", &['a']).await;
         if offered {
             Offer::new('a', b"a compiler").put(&w, &bearer).await;
         }
         let stats = Stats { offers: 1, built: 7, ..Stats::default() };
         let report = Report { outcome: Outcome::Failed(Failure::new(Kind::TimedOut, "")), stats };
         settle(&*w, &bearer, report).await.expect("a live lease");
-        let build = w.build("tree").await;
+        let build = w.build("a").await;
         assert_eq!(build.partial.continued.built, if offered { 7 } else { 0 });
         assert_eq!(matches!(build.state, State::Queued { attempt: 1, .. }), offered, "{:?}", build.state);
         assert_eq!(promoted(&w, &bearer.prefix()).await, new(usize::from(offered)));
