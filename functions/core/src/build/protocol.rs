@@ -124,6 +124,8 @@ pub struct JobLimits {
     pub program_bytes: u64,
     /// Bytes of all programs of a package together; those with several names count once.
     pub package_bytes: u64,
+    /// Bytes of a nixpkgs' tarball, and of each file in it.
+    pub nixpkgs_bytes: u64,
     /// Bytes of packed files that a build may offer to the binary cache; 0 without a cache.
     pub cache_bytes: u64,
     /// Seconds of processor time for each attribute of a catalogue.
@@ -143,6 +145,7 @@ impl Default for JobLimits {
             log_bytes: 16 << 20,
             program_bytes: 512 << 20,
             package_bytes: 2 << 30,
+            nixpkgs_bytes: 8 << 30,
             cache_bytes: 4 << 30,
             attribute_seconds: 60,
             attribute_bytes: 4 << 30,
