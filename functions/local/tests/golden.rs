@@ -62,6 +62,8 @@ fn lease(task: Option<&str>) -> Lease {
         task: task.map(str::to_owned),
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -80,6 +82,7 @@ fn history() -> Vec<Attempt> {
         failure,
         left: None,
         seen_in: None,
+        plan: None,
         stats: Stats { derivations: 7, log_segments: 3, memory: None, offers: 0, stored: None, building: None },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]

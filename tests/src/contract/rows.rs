@@ -72,6 +72,8 @@ pub fn lease(n: u32, expires: u64) -> Lease {
         task: None,
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -317,6 +319,7 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
             failure,
             left,
             seen_in,
+            plan: None,
             stats,
         },
     )
