@@ -15,7 +15,7 @@ use crate::{
         key::{BuildKey, Product},
         text::bytes,
     },
-    ports::{HasLedger, HasStore, Intake, Read, Store, Unavailable},
+    ports::{HasLedger, HasStore, Intake, Read, Unavailable},
 };
 
 /// How many times as long as its limit the known part of a build must take before it is not begun. Estimates are off by less

@@ -100,7 +100,7 @@ fn priced(policy: &Policy, size: Size, time: Duration) -> Option<Micros> {
 /// [`Unavailable`].
 pub(crate) async fn forecast<D: HasLedger + HasCatalogues>(
     d: &D,
-    targets: &[Target],
+    targets: Vec<Target>,
 ) -> Result<Forecast, Unavailable> {
     let (limits, _) = load_limits(d, Read::Eventual).await?;
     let mean = limits.pace().of_any();
@@ -109,7 +109,7 @@ pub(crate) async fn forecast<D: HasLedger + HasCatalogues>(
         mean_cost: mean.and_then(|mean| priced(d.policy(), d.policy().size, mean)),
         ..Forecast::default()
     };
-    let looked = stream::iter(targets).map(|target| async move { look(d, target).await });
+    let looked = stream::iter(targets).map(|target| async move { look(d, &target).await });
     let looked: Vec<Look> = looked.buffer_unordered(AT_ONCE).try_collect().await?;
     for look in looked {
         match look {

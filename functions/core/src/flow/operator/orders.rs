@@ -399,7 +399,7 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
             Order::Plan { of, run } => {
                 Ok(Outcome::Plan(forecast::foresee(self, &key_of(self, &of).await?, &run).await?))
             }
-            Order::Forecast(targets) => Ok(Outcome::Forecast(forecast::forecast(self, &targets).await?)),
+            Order::Forecast(targets) => Ok(Outcome::Forecast(forecast::forecast(self, targets).await?)),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }
