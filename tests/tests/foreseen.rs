@@ -138,7 +138,8 @@ async fn once_a_build_has_evaluated_its_status_shows_its_plan_and_the_estimate_i
 
 #[tokio::test]
 async fn a_build_that_cannot_finish_is_refused_before_it_begins_until_the_operator_allows_it_more_time() {
-    let w = World::with(Policy { prices: Prices { task: Micros(1000), ..Prices::default() }, ..patient() });
+    let prices = Prices { task: Micros(1000), ..Prices::default() };
+    let w = World::with(Policy { prices, continued_attempts: 0, ..patient() });
     let limit = w.policy().job.seconds;
     for (path, name) in [("a", "gcc-14"), ("b", "llvm-19"), ("c", "rustc-1.80")] {
         building(&w, path).await;

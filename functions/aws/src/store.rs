@@ -12,7 +12,7 @@ use aws_sdk_s3::{
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
-    id::key::{Bin, Rev, Sha256, hex},
+    id::key::{Bin, Rev, Sha256, StoreHash, hex},
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path, programs_path},
         narinfo::Content,
@@ -258,6 +258,10 @@ impl Intake for S3Store {
 
     async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
         self.bytes_below(&prefix.quarantine()).await
+    }
+
+    async fn offered_paths(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+        self.offers_in(&prefix.quarantine()).await
     }
 }
 

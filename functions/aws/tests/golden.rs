@@ -72,7 +72,7 @@ fn lease() -> Lease {
 
 fn history() -> Vec<Attempt> {
     let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
-    let stats = Stats { derivations: 3, log_segments: 1, memory: None, offers: 0, stored: None, building: None };
+    let stats = Stats { derivations: 3, log_segments: 1, ..Stats::default() };
     let (number, size, claimed) = (1, Size::default(), Timestamp(AT.0 - 60_000));
     vec![Attempt {
         lease: id('a'),
@@ -82,6 +82,7 @@ fn history() -> Vec<Attempt> {
         ended: AT,
         task: None,
         failure,
+        continued: false,
         left: None,
         seen_in: None,
         plan: None,
@@ -280,13 +281,14 @@ fn failed_dependencies() -> Build {
         ended: Timestamp(AT.0 + 60_000),
         task: Some("the task".to_owned()),
         failure: Some(failure.clone()),
+        continued: false,
         left: None,
         seen_in: Some(AttemptPrefix {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id('c'),
         }),
         plan: None,
-        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), offers: 0, stored: None, building: None },
+        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), ..Stats::default() },
     };
     let state = State::Failed { failure, since: AT, until: None };
     Build { state, history: vec![attempt], ..Build::unasked(key()) }

@@ -142,7 +142,8 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
 
     let planned = plan::plan(context, &package)?;
     let to_build = &planned.to_build;
-    let to_offer = if job.cache.is_some() { offer::needed_by_others(to_build, &package.drv) } else { Vec::new() };
+    let needed = offer::needed_by_others(to_build, &package.drv);
+    let to_offer = if job.cache.is_some() { needed.as_slice() } else { &[] };
     let found = Evaluated {
         drv_path: package.drv.clone(),
         to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
@@ -157,13 +158,16 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
 
     let scratch = Scratch::new()?;
     let (built, more) = mpsc::channel();
-    let (to_offer, scratch) = (&to_offer, &scratch);
+    let scratch = &scratch;
     thread::scope(|scope| {
         let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
         let made = realise(context, &package, to_build, &job.limits, scratch, built, stats)
             .and_then(|outputs| programs_of(context, job, attr, package, &outputs, scratch));
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
+        if made.is_err() {
+            stats.built = offer::built(context, &needed);
+        }
         made.map(Some)
     })
 }

@@ -80,10 +80,11 @@ fn history() -> Vec<Attempt> {
         ended: Timestamp(1_700_000_030_000),
         task: None,
         failure,
+        continued: false,
         left: None,
         seen_in: None,
         plan: None,
-        stats: Stats { derivations: 7, log_segments: 3, memory: None, offers: 0, stored: None, building: None },
+        stats: Stats { derivations: 7, log_segments: 3, ..Stats::default() },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
 }
@@ -338,7 +339,7 @@ fn failed_by_dependency() -> Build {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id(3),
         }),
-        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), offers: 0, stored: None, building: None },
+        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), ..Stats::default() },
         ..history().remove(0)
     };
     let since = attempt.ended;

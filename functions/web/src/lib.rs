@@ -99,7 +99,7 @@ pub fn only_for<D: Deployment>(hosts: Hosts, router: Router, deployment: Arc<D>)
     let check = move |request: Request, next: Next| {
         let answer = match hosts.include(&request) {
             true => Ok(next.run(request)),
-            false => Err(target::refusal(&*deployment, request.uri().path(), Problem::host(), request.headers())),
+            false => Err(target::refusal(&*deployment, request.uri(), Problem::host(), request.headers())),
         };
         async move {
             match answer {

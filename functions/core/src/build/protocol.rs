@@ -187,6 +187,13 @@ impl Progress {
     pub fn cleaned(self) -> Progress {
         Progress { step: self.step.map(|step| clean_line(&step, STEP_MAX)), ..self }
     }
+
+    /// The progress of a build of which other attempts have built so many derivations before.
+    #[must_use]
+    pub fn after(self, built: u32) -> Progress {
+        let built = u64::from(built);
+        Progress { done: self.done.saturating_add(built), expected: self.expected.saturating_add(built), ..self }
+    }
 }
 
 /// A builder's phase.
@@ -362,6 +369,10 @@ pub struct Stats {
     /// Store paths that were offered to the binary cache.
     #[serde(default, skip_serializing_if = "is_none_of_them")]
     pub offers: u32,
+    /// Derivations of dependencies that are built, so that the next attempt finds their outputs. The service sets it to 0 if
+    /// it sees none of them: the builder has offered none to the cache, or there is neither a cache nor a shared Nix store.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub built: u32,
     /// Bytes that it has added to the store. The service replaces a builder's figure by the store's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<u64>,

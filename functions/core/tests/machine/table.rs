@@ -133,8 +133,9 @@ fn state(name: &str, policy: &Policy) -> Build {
     let after = |failure| {
         let (size, stats) = (Size::default(), Stats::default());
         let (claimed, ended, left) = (long_ago, long_ago, None);
-        let (task, seen_in) = (None, None);
-        vec![Attempt { lease: id(MINE), number: 1, size, claimed, ended, task, failure, left, seen_in, plan: None, stats }]
+        let (task, seen_in, continued, plan) = (None, None, false, None);
+        let (number, lease) = (1, id(MINE));
+        vec![Attempt { lease, number, size, claimed, ended, task, failure, continued, left, seen_in, plan, stats }]
     };
     let left = || after(None).into_iter().map(|attempt| Attempt { left: Some(drv('a')), ..attempt }).collect();
     let made = |borrowed| State::Ready(Made { lease: id(MINE), borrowed, since: long_ago });

@@ -81,6 +81,6 @@ pub(crate) async fn too_long<D: HasStore<Store: Intake>>(
 
 /// How many attempts a build has to finish, each of which continues where the one before ended.
 async fn parts<D: HasStore<Store: Intake>>(d: &D, policy: &Policy) -> Result<u32, Unavailable> {
-    let _ = (d.store().cache().await?, policy);
-    Ok(1)
+    let continues = policy.shared_store || d.store().cache().await?.is_some();
+    Ok(if continues { 1 + policy.continued_attempts } else { 1 })
 }
