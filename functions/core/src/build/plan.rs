@@ -20,6 +20,10 @@ use crate::{
     },
 };
 
+/// How many times as long as its limit the known part of a build must take before it is refused. Nine of ten estimates are
+/// off by less than a factor of two, and the refusal is the operator's to lift.
+pub const MARGIN: u32 = 2;
+
 /// What Nix would do for a package, by a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DryRun {

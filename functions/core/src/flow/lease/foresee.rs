@@ -7,7 +7,7 @@ use crate::{
     build::{
         Build,
         failure::{Failure, Kind},
-        plan::{DryRun, Plan, about},
+        plan::{DryRun, MARGIN, Plan, about},
         policy::Policy,
     },
     flow::{lease::learned::learned, load_limits, load_profile},
@@ -17,10 +17,6 @@ use crate::{
     },
     ports::{HasLedger, HasStore, Intake, Read, Unavailable},
 };
-
-/// How many times as long as its limit the known part of a build must take before it is not begun. Estimates are off by less
-/// than a factor of two, so nothing is refused that would finish.
-pub const MARGIN: u32 = 2;
 
 /// The plan of a build.
 ///
