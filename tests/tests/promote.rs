@@ -102,6 +102,7 @@ async fn say(w: &Arc<World>, bearer: &Bearer, to_offer: &[char]) -> Result<(), D
         drv_path: format!("/nix/store/{}-x.drv", String::from_iter([letter; 32])),
         to_build: vec![],
         to_offer: to_offer.iter().map(|letter| hash(*letter)).collect(),
+        dry_run: None,
         declared: Declared::default(),
     };
     claim(&**w, bearer, found).await.map(drop)

@@ -65,6 +65,8 @@ fn lease() -> Lease {
         task,
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -83,6 +85,7 @@ fn history() -> Vec<Attempt> {
         continued: false,
         left: None,
         seen_in: None,
+        plan: None,
         stats,
     }]
 }
@@ -284,6 +287,7 @@ fn failed_dependencies() -> Build {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id('c'),
         }),
+        plan: None,
         stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), ..Stats::default() },
     };
     let state = State::Failed { failure, since: AT, until: None };

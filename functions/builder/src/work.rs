@@ -10,6 +10,7 @@ use std::{
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
+        plan::DryRun,
         protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, TO_BUILD_MAX, Turn},
     },
     id::key::{Attr, DrvHash, Product, Token},
@@ -60,14 +61,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         let (lease, progress_channel, stop) = (Arc::clone(&lease), Arc::clone(&progress_channel), Arc::clone(&stop));
         thread::spawn(move || heartbeat::run(&lease, &progress_channel, &stop, job.lease_seconds));
     }
-    let mut nix = Nix::new(std::env::vars_os(), Arc::clone(&stop));
-    if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
-        nix.set_option("sandbox-fallback", "false");
-    }
-    if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
-        nix.set_option("extra-substituters", url);
-        nix.set_option("extra-trusted-public-keys", key);
-    }
+    let nix = nix_for(&job, &stop);
     let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, nix };
 
     let mut stats = Stats::default();
@@ -97,6 +91,33 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     }
 }
 
+/// Nix with the settings of a job.
+fn nix_for(job: &Job, stop: &Arc<Stop>) -> Nix {
+    let mut nix = Nix::new(std::env::vars_os(), Arc::clone(stop));
+    if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
+        nix.set_option("sandbox-fallback", "false");
+    }
+    if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
+        nix.set_option("extra-substituters", url);
+        nix.set_option("extra-trusted-public-keys", key);
+    }
+    nix
+}
+
+/// What Nix would do for a job's package, without a lease: only evaluates, and writes derivations to this machine's store.
+pub(crate) fn dry_run(job: &Job) -> Result<DryRun, Ending> {
+    let Product::Package(attr) = &job.key.product else { return Err(Ending::ours("a catalogue has no plan")) };
+    let (stop, token) = (Arc::new(Stop::default()), "0".repeat(64).parse::<Token>().map_err(Ending::ours)?);
+    let context = BuildContext {
+        lease: Arc::new(Lease::without_endpoint(token.clone(), Arc::clone(&stop), job.limits.seconds)),
+        progress_channel: Arc::new(ProgressChannel::default()),
+        log: Arc::new(Log::new(job.limits.log_bytes, &token)),
+        nix: nix_for(job, &stop),
+    };
+    let package = evaluate(&context, job, attr)?;
+    Ok(plan::plan(&context, &package)?.dry_run())
+}
+
 /// Makes the job's product; `None` if another build does it, which the endpoint knows.
 fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
     let name = match &job.key.product {
@@ -119,13 +140,15 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     let package = evaluate(context, job, attr)?;
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
-    let to_build = plan::to_build(context, &package)?;
-    let needed = offer::needed_by_others(&to_build, &package.drv);
+    let planned = plan::plan(context, &package)?;
+    let to_build = &planned.to_build;
+    let needed = offer::needed_by_others(to_build, &package.drv);
     let to_offer = if job.cache.is_some() { needed.as_slice() } else { &[] };
     let found = Evaluated {
         drv_path: package.drv.clone(),
         to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
         to_offer: to_offer.iter().map(|made| made.path.hash.clone()).collect(),
+        dry_run: Some(planned.dry_run()),
         declared: package.declared(),
     };
     match context.lease.claim(&found)? {
@@ -135,7 +158,7 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
 
     let scratch = Scratch::new()?;
     let (built, more) = mpsc::channel();
-    let (to_build, scratch) = (&to_build, &scratch);
+    let scratch = &scratch;
     thread::scope(|scope| {
         let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
         let made = realise(context, &package, to_build, &job.limits, scratch, built, stats)

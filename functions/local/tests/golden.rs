@@ -62,6 +62,8 @@ fn lease(task: Option<&str>) -> Lease {
         task: task.map(str::to_owned),
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -81,6 +83,7 @@ fn history() -> Vec<Attempt> {
         continued: false,
         left: None,
         seen_in: None,
+        plan: None,
         stats: Stats { derivations: 7, log_segments: 3, ..Stats::default() },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]

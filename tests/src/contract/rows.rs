@@ -5,12 +5,14 @@ use std::time::Duration;
 use binplz_core::{
     build::{
         Attempt, Borrowed, Build, Lease, Made, State,
+        continued::Continued,
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
         learned::{Learned, Measured},
+        plan::Plan,
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
@@ -72,6 +74,8 @@ pub fn lease(n: u32, expires: u64) -> Lease {
         task: None,
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -266,14 +270,15 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 
 fn any_stats() -> impl Strategy<Value = Stats> {
     let measures = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
-    (any::<u32>(), any::<u32>(), any::<u32>(), measures).prop_map(
-        |(derivations, log_segments, offers, (memory, stored, building))| Stats {
+    (any::<u32>(), any::<u32>(), (any::<u32>(), any::<u32>()), measures).prop_map(
+        |(derivations, log_segments, (offers, built), (memory, stored, building))| Stats {
             derivations,
             log_segments,
             memory,
             stored,
             building,
             offers,
+            built,
         },
     )
 }
@@ -287,8 +292,10 @@ fn any_lease() -> impl Strategy<Value = Lease> {
     let task = option::of("\\PC{0,30}");
     let times = (any_timestamp(), any_timestamp());
     let on_demand = any::<bool>();
-    (any_lease_id(), token, any::<u32>(), any_size(), times, (task, on_demand), option::of(any_drv())).prop_map(
-        |(id, token, attempt, size, (claimed, expires), (task, on_demand), derivation)| Lease {
+    let foreseen = (option::of(any::<u64>()), option::of(any_plan()));
+    let machine = (any::<u32>(), any_size());
+    (any_lease_id(), token, machine, times, (task, on_demand), option::of(any_drv()), foreseen).prop_map(
+        |(id, token, (attempt, size), (claimed, expires), (task, on_demand), derivation, (seconds, plan))| Lease {
             id,
             token,
             attempt,
@@ -298,6 +305,24 @@ fn any_lease() -> impl Strategy<Value = Lease> {
             task,
             on_demand,
             derivation,
+            seconds,
+            plan,
+        },
+    )
+}
+
+fn any_plan() -> impl Strategy<Value = Plan> {
+    let numbers = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
+    (numbers, any::<u64>(), any::<u64>(), option::of(any::<u64>()), option::of(any::<u64>())).prop_map(
+        |((to_build, unknown, to_fetch, bytes), milliseconds, longest, memory, expected)| Plan {
+            to_build,
+            unknown,
+            milliseconds,
+            longest,
+            memory,
+            to_fetch,
+            bytes,
+            expected,
         },
     )
 }
@@ -306,8 +331,8 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
     let times = (any_timestamp(), any_timestamp());
     let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_home()));
     let task = option::of("\\PC{0,30}");
-    ((any_lease_id(), task), any::<u32>(), any_size(), times, end, any_stats()).prop_map(
-        |((lease, task), number, size, (claimed, ended), (failure, left, seen_in), stats)| Attempt {
+    ((any_lease_id(), task), any::<u32>(), any_size(), times, end, (any_stats(), any::<bool>())).prop_map(
+        |((lease, task), number, size, (claimed, ended), (failure, left, seen_in), (stats, continued))| Attempt {
             lease,
             number,
             size,
@@ -315,8 +340,10 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
             ended,
             task,
             failure,
+            continued,
             left,
             seen_in,
+            plan: None,
             stats,
         },
     )
@@ -459,8 +486,20 @@ fn any_partial() -> impl Strategy<Value = Partial> {
         parts,
         bytes,
     });
-    (option::of(published), option::of(checkpoint))
-        .prop_map(|(published, checkpoint)| Partial { published, checkpoint })
+    let continued = (1..u32::MAX, any::<u32>(), any::<u64>(), any::<u64>());
+    let continued = continued.prop_map(|(attempts, built, seconds, cost)| Continued {
+        attempts,
+        built,
+        seconds,
+        cost: Micros(cost),
+    });
+    (option::of(published), option::of(checkpoint), option::of(continued)).prop_map(
+        |(published, checkpoint, continued)| Partial {
+            published,
+            checkpoint,
+            continued: continued.unwrap_or_default(),
+        },
+    )
 }
 
 /// Any row.

@@ -10,6 +10,7 @@ mod connections;
 mod damage;
 mod disk;
 mod egress;
+mod estimates;
 mod failures;
 mod flights;
 mod hosts;

@@ -9,6 +9,7 @@
 //!    └─cancel─────┴───────────────┘   ─suspend→ Queued
 //!
 //! Building ─doom→ Failed                                       a dependency of it is known to fail
+//! Building ─decline→ Failed, Queued                          by its plan it would take too long, or needs a larger machine
 //! Building ─join→ Joined ─follow→ Ready, Failed, Queued      follows the build of its derivation, at once if that has ended
 //! Unasked, Queued, Failed until… ─adopt→ Ready               the derivation was known before, and is built
 //! Ready ─withdraw→ Queued                                    its objects are missing or damaged, or not wanted any more
@@ -126,17 +127,27 @@ impl Build {
         matches!(self.state, State::Unasked | State::Queued { .. } | State::Failed { until: Some(_), .. })
     }
 
-    /// Whether it failed without a try, since a dependency of it is known to fail.
+    /// Whether it failed without a try, since a dependency of it is known to fail, or it would take too long.
     fn is_doomed(&self) -> bool {
-        self.history.last().is_some_and(|last| last.seen_in.is_some())
+        let foreseen = |last: &Attempt| last.failure.as_ref().is_some_and(|failure| failure.kind.is_foreseen());
+        self.history.last().is_some_and(|last| last.seen_in.is_some() || foreseen(last))
     }
 
-    /// The machine of an attempt: that of a first attempt, enlarged as the failures before require.
+    /// The machine of an attempt: that of a first attempt, enlarged as the failures before and the plan of one that was
+    /// declined require.
     fn next_size(&self, attempt: u32, first: Size) -> Size {
-        match self.history.last() {
+        let size = match self.history.last() {
             Some(Attempt { size, failure: Some(failure), .. }) if attempt > 1 => size.after(failure.kind),
             _ => first,
-        }
+        };
+        let needed = self.declined_machines().filter_map(|declined| declined.plan?.memory).max();
+        needed.map_or(size, |memory| size.with_memory_for(memory))
+    }
+
+    /// The attempts that were declined since their machine was too small.
+    pub(crate) fn declined_machines(&self) -> impl Iterator<Item = &Attempt> {
+        let is_such = |failure: &Failure| failure.kind == Kind::MachineTooSmall;
+        self.history.iter().filter(move |attempt| attempt.failure.as_ref().is_some_and(is_such))
     }
 
     /// Whether the newest ended attempt is that lease's and ended the same way: then this report was applied before,
@@ -165,6 +176,7 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
         continued: false,
         left: None,
         seen_in: None,
+        plan: lease.plan,
         stats: Stats::default(),
     }
 }
@@ -220,7 +232,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
 
         (Event::Claim { id, .. }, State::Building(lease)) if &lease.id == id => Ok(Step::Stay),
         (Event::Claim { .. }, State::Queued { due, .. }) if now < *due => Err(Illegal::NotDue),
-        (Event::Claim { id, token, size, on_demand }, State::Queued { attempt, .. }) => {
+        (Event::Claim { id, token, size, on_demand, seconds }, State::Queued { attempt, .. }) => {
             Ok(build.with(State::Building(Lease {
                 id: id.clone(),
                 token: token.clone(),
@@ -231,6 +243,8 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
                 task: None,
                 on_demand: *on_demand,
                 derivation: None,
+                seconds: *seconds,
+                plan: None,
             })))
         }
         (Event::Claim { .. }, _) => Err(Illegal::NotQueued),
@@ -259,11 +273,26 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
                 partial => Ok(Step::Move(Build { partial, ..build.clone() })),
             }
         }
-        (Event::Hold { id, derivation }, State::Building(lease)) if live(lease, id, now) => match &lease.derivation {
-            None => Ok(build.with(State::Building(Lease { derivation: Some(derivation.clone()), ..lease.clone() }))),
-            Some(held) if held == derivation => Ok(Step::Stay),
-            Some(_) => Err(Illegal::OtherDerivation),
-        },
+        (Event::Hold { id, derivation, plan }, State::Building(lease)) if live(lease, id, now) => {
+            match &lease.derivation {
+                None => {
+                    let derivation = Some(derivation.clone());
+                    Ok(build.with(State::Building(Lease { derivation, plan: *plan, ..lease.clone() })))
+                }
+                Some(held) if held == derivation => Ok(Step::Stay),
+                Some(_) => Err(Illegal::OtherDerivation),
+            }
+        }
+        (Event::Decline { id, plan, failure }, State::Building(lease)) if live(lease, id, now) => {
+            let state = match failure.kind {
+                // It uses no attempt, since nothing was built.
+                Kind::MachineTooSmall => queued_again(lease, now),
+                _ => build.after_failure(failure.clone(), lease.attempt, now, policy),
+            };
+            let attempt = Attempt { failure: Some(failure.clone()), plan: Some(*plan), ..over(lease, now) };
+            Ok(Step::Move(build.after(attempt, state)))
+        }
+        (Event::Decline { id, failure, .. }, _) if build.heard(id, &Err(failure.clone())) => Ok(Step::Stay),
         (Event::Join { id, derivation, .. }, State::Building(lease))
             if live(lease, id, now) && lease.derivation.as_ref().is_some_and(|held| held != derivation) =>
         {
@@ -313,6 +342,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             | Event::Heartbeat { .. }
             | Event::Checkpoint { .. }
             | Event::Hold { .. }
+            | Event::Decline { .. }
             | Event::Join { .. }
             | Event::Doom { .. }
             | Event::Settle { .. },
@@ -376,6 +406,11 @@ fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option
 
 fn queued_at(now: Timestamp) -> State {
     State::Queued { since: now, due: now, attempt: 1, warming: false }
+}
+
+/// Queued again at once, as the same attempt.
+fn queued_again(lease: &Lease, now: Timestamp) -> State {
+    State::Queued { since: now, due: now, attempt: lease.attempt, warming: false }
 }
 
 /// Queued as before the claim: no task was started. What is refused for every build is tried again for another one first,

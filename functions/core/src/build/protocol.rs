@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    build::failure::Failure,
+    build::{failure::Failure, plan::DryRun},
     id::{
         key::{Attr, BuildKey, DrvHash, Sha256, StoreHash},
         text::clean_line,
@@ -265,6 +265,9 @@ pub struct Evaluated {
     /// later. They are reported before anything is built, so that no build can influence them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to_offer: Vec<StoreHash>,
+    /// What Nix would do for it; `None` if the builder is of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
     /// What the attribute says beyond that.
     #[serde(flatten)]
     pub declared: Declared,

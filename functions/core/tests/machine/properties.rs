@@ -9,6 +9,7 @@ use binplz_core::{
         derivation::Realisation,
         failure::{Class, Failure, Kind},
         partial::{Checkpoint, Partial},
+        plan::Plan,
         policy::Policy,
         protocol::Stats,
         size::Size,
@@ -43,6 +44,7 @@ enum Verb {
     Join(char, Realisation),
     Follow(char, Realisation),
     Doom,
+    Decline(bool),
     Adopt,
     Settle(Result<(), Kind>),
     RanOut(u32),
@@ -69,6 +71,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Join(drv, stands)),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Follow(drv, stands)),
         1 => Just(Verb::Doom),
+        1 => any::<bool>().prop_map(Verb::Decline),
         1 => Just(Verb::Adopt),
         1 => Just(Verb::Settle(Ok(()))),
         4 => kind().prop_map(|kind| Verb::Settle(Err(kind))),
@@ -129,7 +132,7 @@ impl World {
             Verb::Warm => Event::Warm,
             Verb::Claim => {
                 self.leases += 1;
-                Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default(), on_demand: false }
+                Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default(), on_demand: false, seconds: None }
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
             Verb::Heartbeat => Event::Heartbeat { id: id(n) },
@@ -137,7 +140,7 @@ impl World {
                 let checkpoint = Checkpoint { lease: id(n), parts: *parts, bytes: 7 };
                 Event::Checkpoint { checkpoint, top_level: *top_level }
             }
-            Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter) },
+            Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter), plan: None },
             Verb::Join(letter, realisation) => Event::Join {
                 id: id(n),
                 derivation: drv(*letter),
@@ -146,6 +149,11 @@ impl World {
             },
             Verb::Follow(letter, realisation) => follow(*letter, realisation.clone()),
             Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
+            Verb::Decline(small) => Event::Decline {
+                id: id(n),
+                plan: Plan { memory: Some(9 << 30), ..Plan::default() },
+                failure: Failure::new(if *small { Kind::MachineTooSmall } else { Kind::TooLong }, "w"),
+            },
             Verb::Adopt => Event::Adopt { prefix: another(), declared: Declared::default() },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
             Verb::RanOut(built) => match settle(n, Err(Failure::new(Kind::TimedOut, "x"))) {
@@ -504,7 +512,7 @@ fn claim(world: &mut World) {
     if matches!(world.build.state, State::Queued { .. }) {
         world.leases += 1;
         let claim =
-            Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default(), on_demand: false };
+            Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default(), on_demand: false, seconds: None };
         assert!(world.take(&claim), "what is due can be claimed");
     }
 }

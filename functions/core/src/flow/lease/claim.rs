@@ -9,7 +9,10 @@ use crate::{
     },
     flow::{
         AdvanceError, Tries, advance, decide,
-        lease::job::{Bearer, Denied, admit},
+        lease::{
+            foresee,
+            job::{Bearer, Denied, admit},
+        },
         load_build, ring,
         schedule::{failed_dependencies, follow},
     },
@@ -39,6 +42,7 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         Err(Denied::NotLive) => {}
         admitted => drop(admitted?),
     }
+    let foreseen = foresee::plan(d, &bearer.key, found.dry_run.as_ref()).await?;
     let mine = bearer.prefix();
     let mut tries = Tries::default();
     loop {
@@ -52,7 +56,15 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
                 ring(d).await;
                 return Ok(Turn::Elsewhere);
             }
-            let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone() };
+            if let Some(plan) = foreseen
+                && let Some(failure) = foresee::in_vain(d, &build, &plan).await?
+            {
+                let decline = Event::Decline { id: bearer.lease.clone(), plan, failure };
+                advance(d, &bearer.key, &decline).await.map_err(denied)?;
+                ring(d).await;
+                return Ok(Turn::Elsewhere);
+            }
+            let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone(), plan: foreseen };
             let mut swaps =
                 decide(d, &build, version, &hold).await.map_err(denied)?.map_or(Vec::new(), |(_, swaps)| swaps);
             if row.is_some_and(|row| row.prefix == mine) {

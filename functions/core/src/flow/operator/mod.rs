@@ -3,6 +3,7 @@
 
 pub mod census;
 pub mod cost;
+pub mod forecast;
 pub mod findings;
 pub mod gc;
 pub mod inspect;
