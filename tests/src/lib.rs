@@ -9,6 +9,7 @@ pub mod gate;
 pub mod guide;
 pub mod http;
 pub mod leases;
+pub mod offers;
 pub mod openapi;
 pub mod random;
 pub mod scenario;

@@ -14,6 +14,7 @@ use binplz_aws::item::{self, Item};
 use binplz_core::{
     build::{
         Attempt, Borrowed, Build, Lease, Made, State,
+        dependency::{Dependency, Stage},
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
@@ -22,6 +23,7 @@ use binplz_core::{
         profile::BuildProfile,
         protocol::{Phase, Progress, Stats},
         size::Size,
+        waiting::{Planned, Waiting},
     },
     id::{
         key::{Bin, BuildKey, DrvHash, LeaseId, Product},
@@ -69,7 +71,7 @@ fn lease() -> Lease {
 
 fn history() -> Vec<Attempt> {
     let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
-    let stats = Stats { derivations: 3, log_segments: 1, memory: None, offers: 0, stored: None };
+    let stats = Stats { derivations: 3, log_segments: 1, memory: None, waited: 0, offers: 0, stored: None };
     let (number, size, claimed) = (1, Size::default(), Timestamp(AT.0 - 60_000));
     vec![Attempt {
         lease: id('a'),
@@ -80,6 +82,7 @@ fn history() -> Vec<Attempt> {
         task: None,
         failure,
         left: None,
+        awaited: None,
         seen_in: None,
         stats,
     }]
@@ -93,6 +96,18 @@ fn drv() -> DrvHash {
 fn left(state: State) -> Row {
     let left = history().into_iter().map(|attempt| Attempt { failure: None, left: Some(drv()), ..attempt });
     Row::Build(Build { state, history: left.collect(), ..Build::unasked(key()) })
+}
+
+fn dependency() -> Row {
+    Row::Dependency(Dependency { drv: drv(), holder: key(), stage: Stage::Building { lease: id('b') }, since: AT })
+}
+
+/// A build whose only attempt ended to wait for a dependency.
+fn awaited() -> Row {
+    let plan = vec![Planned { drv: drv(), name: "gcc-14.2".to_owned(), needs: vec![] }];
+    let waiting = Waiting { since: AT, due: Timestamp(AT.0 - 60_000), attempt: 1, first: 0, plan };
+    let history = history().into_iter().map(|attempt| Attempt { failure: None, awaited: Some(drv()), ..attempt });
+    Row::Build(Build { state: State::Waiting(waiting), history: history.collect(), ..Build::unasked(key()) })
 }
 
 /// An attempt on a larger machine, after one on a machine of unusual size.
@@ -208,6 +223,8 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-larger", larger()),
         ("build-holding", build(State::Building(Lease { derivation: Some(drv()), ..lease() }))),
         ("build-joined", left(State::Joined { derivation: drv(), declared, since: AT })),
+        ("build-waiting", awaited()),
+        ("dependency", dependency()),
         ("build-ready-listed", build(State::Ready(made(None)))),
         ("build-borrowed", left(State::Ready(made(Some(borrowed))))),
         (
@@ -276,11 +293,12 @@ fn failed_dependencies() -> Build {
         task: Some("the task".to_owned()),
         failure: Some(failure.clone()),
         left: None,
+        awaited: None,
         seen_in: Some(AttemptPrefix {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id('c'),
         }),
-        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), offers: 0, stored: None },
+        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), waited: 0, offers: 0, stored: None },
     };
     let state = State::Failed { failure, since: AT, until: None };
     Build { state, history: vec![attempt], ..Build::unasked(key()) }

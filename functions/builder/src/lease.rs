@@ -13,7 +13,7 @@ use std::{
 
 use binplz_core::{
     build::protocol::{
-        Built, Checkpointed, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
+        Built, Checkpointed, DependencyRequest, DependencyTurn, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
     },
     id::key::{self, Token, hex},
     objects::{artifact::ObjectName, narinfo::Content},
@@ -182,6 +182,11 @@ impl Lease {
     /// Reports the derivation, and learns whether to realise it (single-flight).
     pub(crate) fn claim(&self, found: &Evaluated) -> Result<Turn, CallError> {
         self.insist(CallPriority::Work, || self.ask("the derivation", "/derivation", Some(found)))
+    }
+
+    /// Asks which dependencies to build, and reports those that were built. Idempotent.
+    pub(crate) fn dependencies(&self, request: &DependencyRequest) -> Result<DependencyTurn, CallError> {
+        self.insist(CallPriority::Work, || self.ask("dependencies", "/dependencies", Some(request)))
     }
 
     /// Asks which programs earlier builds of packages have.

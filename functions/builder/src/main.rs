@@ -46,6 +46,7 @@ mod offer;
 mod plan;
 mod programs;
 mod realise;
+mod rounds;
 mod version;
 mod wrapper;
 

@@ -13,7 +13,8 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::Upload,
+    build::protocol::{DependencyBuilt, DependencyRequest, Upload},
+    id::key::DrvHash,
     objects::{
         artifact::ObjectName,
         narinfo::{Content, Narinfo, StoreDir, StoreName},
@@ -61,27 +62,54 @@ impl ToOffer {
         Some(ToOffer { dir: dir.parse().ok()?, path: name.parse().ok()?, deriver: deriver.parse().ok()? })
     }
 
+    /// Whether that derivation, by its path, makes it.
+    fn is_of(&self, drv: &str) -> bool {
+        drv.rsplit('/').next() == Some(&self.deriver.to_string())
+    }
+
+    fn is_of_hash(&self, drv: &DrvHash) -> bool {
+        self.deriver.hash.as_str() == drv.as_str()
+    }
+
     fn full(&self) -> String {
         format!("{}/{}", self.dir, self.path)
     }
 }
 
-/// Offers these paths, each after it was built: `built` signals that there may be more, and ends when nothing more is
-/// built. Returns how many were offered. Errors go to the log, and do not fail the build.
+/// What the build does.
+pub(crate) enum Built {
+    /// It begins to build these derivations, by their paths.
+    Ours(Vec<String>),
+    /// One more derivation may be built.
+    Some,
+    /// All those that it has begun to build are built, or one has failed.
+    Done,
+}
+
+/// Offers those of these paths that this build makes, each after it was built, until nothing more is built. Returns how
+/// many were offered. Errors go to the log, and do not fail the build. The endpoint learns which derivations others can
+/// have, and which they cannot.
 pub(crate) fn offer(
     context: &BuildContext,
     to_offer: &[ToOffer],
     most: u64,
     scratch: &Scratch,
-    built: Receiver<()>,
+    built: Receiver<Built>,
 ) -> u32 {
-    let mut offers = Offers { context, most, scratch, left: to_offer.iter().collect(), offered: 0, bytes: 0 };
-    for () in &built {
+    let mut offers = Offers { context, most, scratch, left: Vec::new(), building: Vec::new(), offered: 0, bytes: 0 };
+    while let Ok(first) = built.recv() {
         // Several signals count as one.
-        while built.try_recv().is_ok() {}
+        let signals: Vec<Built> = [first].into_iter().chain(built.try_iter()).collect();
+        let done = signals.iter().any(|signal| matches!(signal, Built::Done));
+        for signal in signals {
+            if let Built::Ours(drvs) = signal {
+                offers.left.extend(to_offer.iter().filter(|one| drvs.iter().any(|drv| one.is_of(drv))));
+                offers.building.extend(drvs.iter().filter_map(|drv| DrvHash::of_path(drv).ok()));
+            }
+        }
         offers.round();
+        offers.report(done);
     }
-    offers.round();
     if offers.offered > 0 {
         context.log.say(&format!("offered to other builds: {} store paths, {} bytes", offers.offered, offers.bytes));
     }
@@ -95,6 +123,8 @@ struct Offers<'a> {
     most: u64,
     scratch: &'a Scratch,
     left: Vec<&'a ToOffer>,
+    /// The derivations of which the endpoint has not heard.
+    building: Vec<DrvHash>,
     offered: u32,
     bytes: u64,
 }
@@ -104,18 +134,36 @@ impl<'a> Offers<'a> {
     fn round(&mut self) {
         let made = self.made();
         for one in made {
-            self.left.retain(|left| left.path != one.path);
             match offer_one(self.context, one, self.most - self.bytes, self.scratch) {
                 Ok(size) => (self.offered, self.bytes) = (self.offered + 1, self.bytes + size),
                 // The reason was reported by the stop, or cannot be reported any more.
-                Err(NotOffered::Stopped) => return self.left.clear(),
+                Err(NotOffered::Stopped) => return,
                 Err(why) => {
                     self.context.log.say(&format!("{} is not offered to other builds: {why}", one.path.name()));
                     if !matches!(why, NotOffered::TooLarge) {
-                        return self.left.clear();
+                        // So it would be with the others.
+                        self.most = self.bytes;
                     }
+                    continue;
                 }
             }
+            self.left.retain(|left| left.path != one.path);
+        }
+    }
+
+    /// Reports the derivations that are offered; if all are `done`, also those that are not.
+    fn report(&mut self, done: bool) {
+        let offered = |drv: &DrvHash| !self.left.iter().any(|one| one.is_of_hash(drv));
+        let (reported, building) = self.building.drain(..).partition(|drv| done || offered(drv));
+        let report = |drv: DrvHash| DependencyBuilt { offered: offered(&drv), drv };
+        let built: Vec<_> = Vec::into_iter(reported).map(report).collect();
+        self.building = building;
+        if done {
+            self.left.clear();
+        }
+        if !built.is_empty() {
+            // Others wait until this attempt ends, if this fails.
+            let _ = self.context.lease.dependencies(&DependencyRequest { built, ..DependencyRequest::default() });
         }
     }
 

@@ -95,7 +95,7 @@ pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
             vec![served.object.prefix()]
         }
         Row::FailedDependencies(failed_dependencies) => failed_dependencies.prefixes().cloned().collect(),
-        Row::Trash(_) | Row::BuildProfile(_) | Row::Allowance(_) | Row::Keys(_) | Row::Limits(_) | Row::Pins(_) => {
+        Row::Trash(_) | Row::Dependency(_) | Row::BuildProfile(_) | Row::Allowance(_) | Row::Keys(_) | Row::Limits(_) | Row::Pins(_) => {
             Vec::new()
         }
     }
@@ -154,6 +154,10 @@ impl Census {
             Row::Served(served) if !self.rule.serves(&served) => self.goes(&Row::Served(served), version),
             Row::BuildProfile(past) if self.rule.now >= past.at + FORGOTTEN => {
                 self.pasts.push((past.system, past.attr, version));
+            }
+            // No attempt lasts that long.
+            Row::Dependency(claimed) if self.rule.now >= claimed.since + FORGOTTEN => {
+                self.goes(&Row::Dependency(claimed), version);
             }
             // An allowance of a past day has no meaning; one day more, since clocks differ.
             Row::Allowance(allowance) if self.rule.now >= allowance.day.next().next().start() => {
@@ -345,8 +349,9 @@ impl Rows {
             RowKey::Served(_) => self.served += 1,
             RowKey::Derivation(..) => self.derivations += 1,
             RowKey::BuildProfile(..) => self.past += 1,
-            // Rows of these kinds are never deleted here.
-            RowKey::FailedDependencies(_)
+            // Rows of these kinds are not counted.
+            RowKey::Dependency(..)
+            | RowKey::FailedDependencies(_)
             | RowKey::Trash(_)
             | RowKey::Allowance(_)
             | RowKey::Keys

@@ -38,6 +38,6 @@ fn settle(n: u32, end: Result<(), Failure>) -> Event {
     Event::Settle {
         id: id(n),
         end,
-        stats: Stats { derivations: 3, log_segments: 2, memory: None, offers: 0, stored: None },
+        stats: Stats { derivations: 3, log_segments: 2, memory: None, waited: 0, offers: 0, stored: None },
     }
 }

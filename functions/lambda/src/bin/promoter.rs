@@ -34,7 +34,7 @@ async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, event: Value) -> Res
     match look_at(d, binary_cache, &prefix).await {
         Ok(Promoted::Done { .. }) => Ok(()),
         // The builder could not settle, and the reaper ends the attempt at this moment.
-        Ok(Promoted::NotYet) => Err("the attempt has not ended".into()),
+        Ok(Promoted::NotYet { .. }) => Err("the attempt has not ended".into()),
         Err(error) => {
             d.warn(About::Attempt(&prefix.key, &prefix.lease), "its offers to the cache were not promoted", &error);
             Err(error.into())

@@ -4,5 +4,6 @@ mod blob;
 pub mod built;
 pub mod checkpoint;
 pub mod claim;
+pub mod dependencies;
 pub mod job;
 pub mod settle;
