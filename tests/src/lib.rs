@@ -5,6 +5,7 @@ pub mod cache;
 pub mod contract;
 pub mod crowd;
 pub mod failures;
+pub mod forty;
 pub mod gate;
 pub mod guide;
 pub mod http;

@@ -120,6 +120,24 @@ async fn what_was_to_be_made_comes_into_the_cache_with_its_signature_and_with_no
 }
 
 #[tokio::test]
+async fn what_is_offered_comes_into_the_cache_while_its_builder_works_and_is_removed_when_it_has_ended() {
+    let w = World::new();
+    let bearer = building(&w, "a", &['1', '2']).await;
+    let (one, two) = (Offer::new(hash('1'), b"one"), Offer::new(hash('2'), b"two"));
+    one.put(&w, &bearer).await;
+    for new in [1, 0] {
+        assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::NotYet { new, refused: 0 });
+        assert_eq!(narinfo(&w, &one.path), Some(signed(&w, &one)));
+        assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [bearer.prefix()]);
+    }
+    two.put(&w, &bearer).await;
+    end(&w, &bearer).await;
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
+    assert_eq!(narinfo(&w, &two.path), Some(signed(&w, &two)));
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), []);
+}
+
+#[tokio::test]
 async fn what_is_not_what_it_says_is_not_promoted() {
     let other = |content: &Content| Content { sha256: [7; 32].into(), ..content.clone() };
     let w = World::new();

@@ -99,7 +99,7 @@ fn left(state: State) -> Row {
 }
 
 fn dependency() -> Row {
-    Row::Dependency(Dependency { drv: drv(), holder: key(), stage: Stage::Building { lease: id('b') }, since: AT })
+    Row::Dependency(Dependency { drv: drv(), holder: key(), stage: Stage::Building { lease: id('b') }, since: AT, wanted: false })
 }
 
 /// A build whose only attempt ended to wait for a dependency.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::{DependencyBuilt, DependencyRequest, Upload},
+    build::protocol::{DependencyBuilt, DependencyRequest, Job, Upload},
     id::key::DrvHash,
     objects::{
         artifact::ObjectName,
@@ -45,6 +45,11 @@ pub(crate) struct ToOffer {
     deriver: StoreName,
 }
 
+/// The paths of a package, which are offered if other builds need it.
+pub(crate) fn paths_of(package: &str) -> Vec<ToOffer> {
+    needed_by_others(&[package.to_owned()], "")
+}
+
 /// The paths of these derivations that other builds may need: not downloads, which are available elsewhere, nor the
 /// package itself. A path stands behind those that it needs.
 pub(crate) fn needed_by_others(to_build: &[String], package: &str) -> Vec<ToOffer> {
@@ -62,12 +67,12 @@ impl ToOffer {
         Some(ToOffer { dir: dir.parse().ok()?, path: name.parse().ok()?, deriver: deriver.parse().ok()? })
     }
 
-    /// Whether that derivation, by its path, makes it.
-    fn is_of(&self, drv: &str) -> bool {
-        drv.rsplit('/').next() == Some(&self.deriver.to_string())
+    /// The derivation that makes it.
+    fn drv(&self) -> Option<DrvHash> {
+        self.deriver.hash.as_str().parse().ok()
     }
 
-    fn is_of_hash(&self, drv: &DrvHash) -> bool {
+    fn is_of(&self, drv: &DrvHash) -> bool {
         self.deriver.hash.as_str() == drv.as_str()
     }
 
@@ -91,24 +96,33 @@ pub(crate) enum Built {
 /// have, and which they cannot.
 pub(crate) fn offer(
     context: &BuildContext,
+    job: &Job,
     to_offer: &[ToOffer],
-    most: u64,
     scratch: &Scratch,
     built: Receiver<Built>,
 ) -> u32 {
-    let mut offers = Offers { context, most, scratch, left: Vec::new(), building: Vec::new(), offered: 0, bytes: 0 };
+    let (left, building, refused) = Default::default();
+    let shares = job.cache.is_some();
+    let most = job.limits.cache_bytes;
+    let mut offers =
+        Offers { context, shares, most, scratch, left, building, refused, has_given_up: false, offered: 0, bytes: 0 };
     while let Ok(first) = built.recv() {
-        // Several signals count as one.
-        let signals: Vec<Built> = [first].into_iter().chain(built.try_iter()).collect();
-        let done = signals.iter().any(|signal| matches!(signal, Built::Done));
-        for signal in signals {
-            if let Built::Ours(drvs) = signal {
-                offers.left.extend(to_offer.iter().filter(|one| drvs.iter().any(|drv| one.is_of(drv))));
-                offers.building.extend(drvs.iter().filter_map(|drv| DrvHash::of_path(drv).ok()));
+        let mut more = false;
+        for signal in [first].into_iter().chain(built.try_iter()) {
+            match signal {
+                Built::Ours(drvs) => drvs.iter().for_each(|drv| offers.add(drv, to_offer)),
+                Built::Done => {
+                    offers.round();
+                    offers.report(true);
+                }
+                // Several signals count as one.
+                Built::Some => more = true,
             }
         }
-        offers.round();
-        offers.report(done);
+        if more {
+            offers.round();
+            offers.report(false);
+        }
     }
     if offers.offered > 0 {
         context.log.say(&format!("offered to other builds: {} store paths, {} bytes", offers.offered, offers.bytes));
@@ -119,20 +133,36 @@ pub(crate) fn offer(
 /// The paths that are still to be offered.
 struct Offers<'a> {
     context: &'a BuildContext,
+    /// Whether there is a cache.
+    shares: bool,
     /// The most bytes of all offers.
     most: u64,
     scratch: &'a Scratch,
     left: Vec<&'a ToOffer>,
     /// The derivations of which the endpoint has not heard.
     building: Vec<DrvHash>,
+    /// Derivations of which a path is not offered.
+    refused: Vec<DrvHash>,
+    has_given_up: bool,
     offered: u32,
     bytes: u64,
 }
 
 impl<'a> Offers<'a> {
+    /// This derivation is going to be built.
+    fn add(&mut self, drv: &str, to_offer: &'a [ToOffer]) {
+        let Ok(hash) = DrvHash::of_path(drv) else { return };
+        let before = self.left.len();
+        self.left.extend(to_offer.iter().filter(|one| one.is_of(&hash)));
+        if self.left.len() == before {
+            self.refused.push(hash.clone());
+        }
+        self.building.push(hash);
+    }
+
     /// Offers the paths that were built since the last round.
     fn round(&mut self) {
-        let made = self.made();
+        let made = if self.has_given_up { Vec::new() } else { self.made() };
         for one in made {
             match offer_one(self.context, one, self.most - self.bytes, self.scratch) {
                 Ok(size) => (self.offered, self.bytes) = (self.offered + 1, self.bytes + size),
@@ -140,11 +170,11 @@ impl<'a> Offers<'a> {
                 Err(NotOffered::Stopped) => return,
                 Err(why) => {
                     self.context.log.say(&format!("{} is not offered to other builds: {why}", one.path.name()));
+                    self.refused.extend(one.drv());
                     if !matches!(why, NotOffered::TooLarge) {
-                        // So it would be with the others.
-                        self.most = self.bytes;
+                        self.has_given_up = true;
+                        return;
                     }
-                    continue;
                 }
             }
             self.left.retain(|left| left.path != one.path);
@@ -153,15 +183,14 @@ impl<'a> Offers<'a> {
 
     /// Reports the derivations that are offered; if all are `done`, also those that are not.
     fn report(&mut self, done: bool) {
-        let offered = |drv: &DrvHash| !self.left.iter().any(|one| one.is_of_hash(drv));
-        let (reported, building) = self.building.drain(..).partition(|drv| done || offered(drv));
-        let report = |drv: DrvHash| DependencyBuilt { offered: offered(&drv), drv };
-        let built: Vec<_> = Vec::into_iter(reported).map(report).collect();
+        let offered = |drv: &DrvHash| !self.left.iter().any(|one| one.is_of(drv)) && !self.refused.contains(drv);
+        let (ended, building): (Vec<_>, Vec<_>) = self.building.drain(..).partition(|drv| done || offered(drv));
+        let built: Vec<_> = ended.into_iter().map(|drv| DependencyBuilt { offered: offered(&drv), drv }).collect();
         self.building = building;
         if done {
             self.left.clear();
         }
-        if !built.is_empty() {
+        if self.shares && !built.is_empty() {
             // Others wait until this attempt ends, if this fails.
             let _ = self.context.lease.dependencies(&DependencyRequest { built, ..DependencyRequest::default() });
         }

@@ -206,7 +206,7 @@ mod tests {
         let mut graph = graph(&[("b", ""), ("a", "x"), ("D", "a"), ("c", "a D"), ("f", "c b"), ("z", "f")]);
         assert_eq!(ready(&graph), "ab");
         made(&mut graph, "a");
-        assert_eq!(ready(&graph), "cb");
+        assert_eq!(ready(&graph), "bc");
         made(&mut graph, "bc");
         assert!(ready(&graph) == "f" && graph.has_dependencies());
         made(&mut graph, "f");

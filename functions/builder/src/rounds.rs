@@ -30,6 +30,8 @@ use crate::{
 
 /// The longest time that a task spends with waiting.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// What takes less than this may be built twice.
+const CHEAP: Duration = Duration::from_secs(60);
 /// The first pause before it asks again; it doubles each time (backoff).
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
@@ -72,14 +74,14 @@ impl Task<'_> {
                 true => Vec::new(),
                 false => graph.ready().map(|(hash, name)| ready(hash, name, &missing)).collect(),
             };
-            if own && ready.is_empty() && built.is_empty() {
+            if own && ready.is_empty() && built.is_empty() && !shares {
                 return self.finish(&planned, None, stats);
             }
             let request = DependencyRequest { most, built: std::mem::take(&mut built), ready };
             let answer = self.context.lease.dependencies(&request)?;
             let cache = answer.cache.as_ref();
             if own && (request.ready.is_empty() || !answer.build.is_empty()) {
-                return self.finish(&planned, cache, stats);
+                return self.finish(&planned, Some(&answer), stats);
             }
             if !answer.build.is_empty() {
                 let drvs = graph.paths(&answer.build);
@@ -126,9 +128,18 @@ impl Task<'_> {
         made.map(drop)
     }
 
-    /// Builds the package itself, and what of its plan is left.
-    fn finish(&self, planned: &[String], cache: Option<&Cache>, stats: &mut Stats) -> Result<Rounds, Ending> {
-        let printed = self.realise(std::slice::from_ref(&self.package.drv), planned, cache, stats)?;
+    /// Builds the package itself, and what of its plan is left. It is offered if other builds need it; of one that takes
+    /// little time, and is not part of several rounds, that is not asked.
+    fn finish(&self, planned: &[String], answer: Option<&DependencyTurn>, stats: &mut Stats) -> Result<Rounds, Ending> {
+        let since = Instant::now();
+        let own = std::slice::from_ref(&self.package.drv);
+        let cache = answer.and_then(|answer| answer.cache.as_ref());
+        let printed = self.realise(own, planned, cache, stats)?;
+        let asks = self.job.cache.is_some() && (answer.is_some() || since.elapsed() > CHEAP);
+        if asks && self.context.lease.dependencies(&DependencyRequest::default()).is_ok_and(|answer| answer.wanted) {
+            let _ = self.built.send(Built::Ours(own.to_vec()));
+            let _ = self.built.send(Built::Done);
+        }
         realise::outputs(self.context, &self.package.outputs, &self.scratch.root(), &printed).map(Rounds::Made)
     }
 

@@ -122,6 +122,8 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
 
     let to_build = plan::to_build(context, &package, &[])?;
     let to_offer = if job.cache.is_some() { offer::needed_by_others(&to_build, &package.drv) } else { Vec::new() };
+    let own = if job.cache.is_some() { offer::paths_of(&package.drv) } else { Vec::new() };
+    let to_offer: Vec<_> = to_offer.into_iter().chain(own).collect();
     let found = Evaluated {
         drv_path: package.drv.clone(),
         to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
@@ -138,7 +140,7 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     let (built, more) = mpsc::channel();
     let (to_offer, scratch) = (&to_offer, &scratch);
     thread::scope(|scope| {
-        let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
+        let offering = scope.spawn(move || offer::offer(context, job, to_offer, scratch, more));
         let task = Task { context, job, package: &package, scratch, built };
         let made = task.run(to_build, turn, stats);
         drop(task);

@@ -309,7 +309,8 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
 }
 
 fn dependency(stage: Stage) -> Row {
-    Row::Dependency(Dependency { drv: drv(), holder: key(), stage, since: Timestamp(1_700_000_000_000) })
+    let wanted = matches!(stage, Stage::Left);
+    Row::Dependency(Dependency { drv: drv(), holder: key(), stage, since: Timestamp(1_700_000_000_000), wanted })
 }
 
 fn waiting() -> Waiting {

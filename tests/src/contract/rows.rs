@@ -332,8 +332,8 @@ fn any_dependency() -> impl Strategy<Value = Dependency> {
         Just(Stage::Made),
         Just(Stage::Left),
     ];
-    (any_drv(), any_key(), stage, any_timestamp())
-        .prop_map(|(drv, holder, stage, since)| Dependency { drv, holder, stage, since })
+    (any_drv(), any_key(), stage, any_timestamp(), any::<bool>())
+        .prop_map(|(drv, holder, stage, since, wanted)| Dependency { drv, holder, stage, since, wanted })
 }
 
 /// Any state of a build.

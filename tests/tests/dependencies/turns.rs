@@ -186,9 +186,12 @@ async fn a_package_is_not_built_while_another_task_builds_it_as_a_dependency_and
     assert_eq!(claim(&*w, &b, found(false)).await, Ok(Turn::Go));
     assert_eq!(claim(&*w, &b, found(true)).await, Ok(Turn::Ask));
     assert_eq!(said(&turn(&w, &b, &[102]).await), "builds , fetches , held 102 soon");
-    // p3 holds its own derivation from the start.
-    building(&w, 3, &[]).await;
+    // p3 holds its own derivation from the start, and offers it if another build needs it.
+    let c = building(&w, 3, &[]).await;
+    let wanted = async || dependencies(&*w, &c, DependencyRequest::default()).await.expect("a live lease").wanted;
+    assert!(!wanted().await);
     assert_eq!(said(&turn(&w, &a, &[103]).await), "builds , fetches , held 103 soon");
+    assert!(wanted().await);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod disk;
 mod egress;
 mod failures;
 mod flights;
+mod forty;
 mod hosts;
 mod kills;
 mod limits;

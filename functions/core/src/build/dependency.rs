@@ -37,6 +37,9 @@ pub struct Dependency {
     pub stage: Stage,
     /// Since when.
     pub since: Timestamp,
+    /// It is the holder's own package, and other builds need it: its task offers it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wanted: bool,
 }
 
 /// How far a claimed dependency is.

@@ -84,7 +84,7 @@ impl Resume {
 }
 
 /// A Nix binary cache, readable by its URL, and written by no builder. A builder may offer: it uploads
-/// [`ObjectName::Nar`] and then [`ObjectName::Narinfo`], and after its settle the promoter checks and signs these.
+/// [`ObjectName::Nar`] and then [`ObjectName::Narinfo`], and the promoter checks and signs these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
     /// The URL, for Nix's `substituters`.
@@ -321,6 +321,9 @@ pub struct DependencyTurn {
     pub held: Vec<DrvHash>,
     /// Whether one of those may be there soon, so that it is worth while to ask again.
     pub soon: bool,
+    /// To a request without `ready`: whether other builds need the package's own derivation, so that it is offered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub wanted: bool,
     /// The binary cache, as in [`Job`]: it may have had no signature then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,

@@ -93,7 +93,7 @@ async fn as_dependency<D: HasLedger>(
     match claim.standing.action(true, d.now()) {
         Action::Build => {
             let stage = Stage::Building { lease: bearer.lease.clone() };
-            let row = Dependency { drv: drv.clone(), holder: bearer.key.clone(), stage, since: d.now() };
+            let row = Dependency { drv: drv.clone(), holder: bearer.key.clone(), stage, since: d.now(), wanted: false };
             Ok((Turn::Go, Some(Swap { seen: claim.seen, row: Row::Dependency(row) })))
         }
         Action::Fetch | Action::Wait | Action::Leave => Ok((if asks { Turn::Ask } else { Turn::Go }, None)),

@@ -31,13 +31,16 @@ pub async fn dependencies<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     request: DependencyRequest,
 ) -> Result<DependencyTurn, Denied> {
     let (_, lease) = admit(d, bearer).await?;
-    if bearer.key.product == Product::Catalogue || lease.derivation.is_none() {
+    let Some(own) = lease.derivation.filter(|_| bearer.key.product != Product::Catalogue) else {
         return Err(Denied::Nonsense("dependencies are built for a claimed derivation"));
-    }
+    };
     let cache = d.store().cache().await?;
     record(d, bearer, &request.built, cache.is_some()).await?;
     let mut turn = DependencyTurn { cache, ..DependencyTurn::default() };
     let mut claims = Claims::new(d);
+    if request.ready.is_empty() {
+        turn.wanted = claims.of(bearer.key.system, &own).await?.row.is_some_and(|row| row.wanted);
+    }
     for ready in request.ready.iter().take(LOOK) {
         if turn.build.len() >= request.most.max(1) {
             break;
@@ -69,6 +72,7 @@ async fn claim<D: HasLedger>(
         }
         let action = claim.standing.action(ready.missing, d.now());
         if action != Action::Build {
+            claims.want(&claim).await?;
             return Ok(action);
         }
         let row = Dependency {
@@ -76,6 +80,7 @@ async fn claim<D: HasLedger>(
             holder: bearer.key.clone(),
             stage: Stage::Building { lease: bearer.lease.clone() },
             since: d.now(),
+            wanted: false,
         };
         claims.forget(bearer.key.system, &ready.drv);
         // Of two that claim it at once, one sees the other. If the lease ends meanwhile, so does the claim.

@@ -24,6 +24,8 @@ pub(crate) struct Claim {
     pub(crate) row: Option<Dependency>,
     pub(crate) seen: Version,
     pub(crate) standing: Standing,
+    /// Whether it is its holder's own package.
+    own: bool,
 }
 
 /// The claims on dependencies that a flow has read, each once.
@@ -46,11 +48,15 @@ impl<'a, D: HasLedger> Claims<'a, D> {
         }
         let (row, seen) =
             load_row::<D, Dependency>(self.d, &RowKey::Dependency(system, drv.clone()), Read::Consistent).await?;
-        let standing = match &row {
-            Some(row) => row.stands(&self.holder(&row.holder).await?, self.d.now()),
-            None => Standing::Free,
+        let (standing, own) = match &row {
+            Some(row) => {
+                let holder = self.holder(&row.holder).await?;
+                let held = holder.lease().and_then(|lease| lease.derivation.as_ref());
+                (row.stands(&holder, self.d.now()), held == Some(drv))
+            }
+            None => (Standing::Free, false),
         };
-        let claim = Claim { row, seen, standing };
+        let claim = Claim { row, seen, standing, own };
         self.claims.insert((system, drv.clone()), claim.clone());
         Ok(claim)
     }
@@ -62,6 +68,19 @@ impl<'a, D: HasLedger> Claims<'a, D> {
         let (build, _) = load_build(self.d, key).await?;
         self.holders.insert(key.clone(), build.clone());
         Ok(build)
+    }
+
+    /// Records that another build needs what a package's own task builds.
+    pub(crate) async fn want(&mut self, claim: &Claim) -> Result<(), Unavailable> {
+        let held = claim.own && matches!(claim.standing, Standing::Held { .. });
+        let Some(row) = claim.row.as_ref().filter(|row| held && !row.wanted) else { return Ok(()) };
+        let wanted = Dependency { wanted: true, ..row.clone() };
+        self.forget(row.holder.system, &row.drv);
+        match self.d.ledger().commit(vec![Swap { seen: claim.seen, row: Row::Dependency(wanted) }]).await {
+            // Its task has ended, or another build needs it too.
+            Ok(()) | Err(NotCommitted::Conflict) => Ok(()),
+            Err(NotCommitted::Unavailable(error)) => Err(error),
+        }
     }
 
     /// Something else is written to it.
@@ -90,7 +109,12 @@ pub(crate) async fn wake<D: HasLedger>(
     for planned in &waiting.plan {
         known.insert(&planned.drv, claims.of(system, &planned.drv).await?);
     }
-    let Some(work) = waiting.work(|drv| known[drv].standing.clone()) else { return Ok(()) };
+    let Some(work) = waiting.work(|drv| known[drv].standing.clone()) else {
+        for claim in known.values() {
+            claims.want(claim).await?;
+        }
+        return Ok(());
+    };
     let (after, mut swaps) = match decide(d, &before, seen, &Event::Wake).await {
         Ok(Some(woken)) => woken,
         Ok(None) | Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => return Ok(()),
@@ -98,7 +122,7 @@ pub(crate) async fn wake<D: HasLedger>(
     };
     if let Work::Build(drv) = work {
         let promise =
-            Dependency { drv: drv.clone(), holder: before.key.clone(), stage: Stage::Promised, since: d.now() };
+            Dependency { drv: drv.clone(), holder: before.key.clone(), stage: Stage::Promised, since: d.now(), wanted: false };
         swaps.push(Swap { seen: known[drv].seen, row: Row::Dependency(promise) });
         claims.forget(system, drv);
     }
