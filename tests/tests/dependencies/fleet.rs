@@ -189,7 +189,7 @@ impl Fleet {
                         let mut plan: Vec<(usize, &[usize])> =
                             left.iter().zip(&needs).map(|(n, needs)| (*n, &needs[..])).collect();
                         let all: Vec<usize> = (0..left.len()).collect();
-                        plan.push((100 + task.package, &all));
+                        plan.push((100 + task.package, &all[..]));
                         waits(&w, bearer, &plan).await;
                         self.gone(lease);
                         return false;

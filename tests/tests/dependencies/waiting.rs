@@ -39,7 +39,8 @@ async fn a_build_that_can_only_wait_frees_its_slot_uses_no_attempt_and_goes_on_w
     assert_eq!(after_dispatch(&w, &[1, 2, 3]).await, "builds waits builds");
     let RequestOutcome::Pending(status) = ask(&w, "p2").await else { panic!("it is under way") };
     assert_eq!((status.state, status.attempt), ("building", 1));
-    assert_eq!(status.headline(), "waits for d1-1.0, which p1 builds");
+    let sentence = status.waits_for.map(|waits_for| waits_for.sentence());
+    assert_eq!(sentence.as_deref(), Some("waits for d1-1.0, which p1 builds"));
     assert_eq!(turn_of_the_past(&w, &b).await, Denied::NotLive);
     makes(&w, &a, 1).await;
     assert_eq!(after_dispatch(&w, &[1, 2, 3]).await, "builds queued builds");

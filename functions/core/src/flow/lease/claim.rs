@@ -4,7 +4,7 @@
 use crate::{
     build::{
         Build, Event, Illegal,
-        dependency::{Action, Dependency, Stage},
+        dependency::{Action, Dependency, Stage, Standing},
         derivation::{Derivation, Realisation},
         protocol::{Evaluated, Turn},
     },
@@ -90,13 +90,14 @@ async fn as_dependency<D: HasLedger>(
     if claim.row.as_ref().is_some_and(|row| row.is_held_by(&bearer.key, &bearer.lease)) {
         return Ok((Turn::Go, None));
     }
+    let promised = matches!(&claim.standing, Standing::Promised { to, .. } if *to == bearer.key);
     match claim.standing.action(true, d.now()) {
-        Action::Build => {
+        action if promised || action == Action::Build => {
             let stage = Stage::Building { lease: bearer.lease.clone() };
             let row = Dependency { drv: drv.clone(), holder: bearer.key.clone(), stage, since: d.now(), wanted: false };
             Ok((Turn::Go, Some(Swap { seen: claim.seen, row: Row::Dependency(row) })))
         }
-        Action::Fetch | Action::Wait | Action::Leave => Ok((if asks { Turn::Ask } else { Turn::Go }, None)),
+        _ => Ok((if asks { Turn::Ask } else { Turn::Go }, None)),
     }
 }
 
