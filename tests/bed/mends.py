@@ -12,6 +12,7 @@ import http.server
 import inspect
 import itertools
 import json
+import os
 import re
 import threading
 from pathlib import Path
@@ -447,3 +448,43 @@ def mend_lambda(provisioners, service, runtime):
     mend(provisioners, "_lambda_delete", ["physical_id", "props"], ending, tables=1)
     assert runtime._PROVIDED_POLL == 0.05
     runtime._PROVIDED_POLL = 0.5
+    mend_architectures(service)
+
+
+# By the machine in a program's ELF header: Lambda's name, and what runs it on another machine.
+ELF = {0x3E: ("x86_64", "qemu-x86_64-static"), 0xB7: ("arm64", "qemu-aarch64-static")}
+
+
+def mend_architectures(service):
+    """A function runs on machines of its architecture only. Where that is not this machine's, qemu runs it."""
+    here = "arm64" if os.uname().machine == "aarch64" else "x86_64"
+    lock = threading.Lock()
+
+    def unpacking(unpack):
+        def unpacked(code_zip):
+            directory = unpack(code_zip)
+            program, elf = f"{directory}/bootstrap", f"{directory}/elf/bootstrap"
+            with lock:
+                if os.path.exists(program) and not os.path.exists(elf):
+                    with open(program, "rb") as header:
+                        machine, emulator = ELF[int.from_bytes(header.read(20)[18:20], "little")]
+                    os.mkdir(os.path.dirname(elf))
+                    os.rename(program, elf)
+                    runs = f"exec {'' if machine == here else emulator} '{elf}'"
+                    # The function's architecture is the task's: Lambda's own words where it cannot run it.
+                    refuses = "echo 'fork/exec /var/task/bootstrap: exec format error' >&2; exit 126"
+                    with open(program, "w") as wrapper:
+                        wrapper.write(f'#!/bin/sh\n[ "$BED_ARCHITECTURE" = {machine} ] || {{ {refuses}; }}\n{runs}\n')
+                    os.chmod(program, 0o755)
+            return directory
+
+        return unpacked
+
+    def configured(environment):
+        def worker_env(config, code_dir, port):
+            return {**environment(config, code_dir, port), "BED_ARCHITECTURE": (config.get("Architectures") or ["x86_64"])[0]}
+
+        return worker_env
+
+    mend(service, "_provided_runtime_code_dir", ["code_zip"], unpacking)
+    mend(service, "_provided_worker_env", ["config", "code_dir", "port"], configured)

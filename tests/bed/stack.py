@@ -8,8 +8,7 @@ demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --d
 template has no parameter for; `--no-image` is a stack whose operator has not pushed one; `--new-code` is another version of the
 functions. `delete` stops what runs first, as an operator would.
 
-    … pins [--set DIR] [--pin NAME=DIR]...        the parameter FirstPins, for who deploys by other means
-    … equip NAME [--set DIR] [--pin NAME=DIR]...  what such a stack lacks after that, tarballs and image; tells its outputs
+    … push NAME                                   the builder's image, in the repository of a stack that was deployed by other means
     … tasks NAME                                  the lease's URL of every task that was ever started
     … objects NAME                                the paths of all that builds have stored, each with a URL that reads it
     … resources NAME                              the physical ids of all that the stack made
@@ -139,26 +138,24 @@ def architecture():
     return "arm64" if os.uname().machine == "aarch64" else "x86_64"
 
 
-def equip(name, trees, image):
-    outputs = outputs_of(name)
-    for rev, tree in trees.items():
-        client("s3").put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
-    if image:
-        # The repository's record of it, which a push makes; its layers stay in podman.
-        repository = outputs["BuilderRepository"].split("/", 1)[1]
-        client("ecr").put_image(repositoryName=repository, imageTag=architecture(), imageManifest=json.dumps({"schemaVersion": 2}))
-        # One at a time: of two names that an image gets at once, podman keeps one.
-        with open(f"{os.environ['BINPLZ_PODMAN']}/tagging", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            subprocess.run([PODMAN, "tag", "localhost/builder", f"{outputs['BuilderRepository']}:{architecture()}"], check=True)
-    return outputs
+def push(repository):
+    # The repository's record of it, which a push makes; its layers stay in podman.
+    client("ecr").put_image(repositoryName=repository.split("/", 1)[1], imageTag=architecture(), imageManifest=json.dumps({"schemaVersion": 2}))
+    # One at a time: of two names that an image gets at once, podman keeps one.
+    with open(f"{os.environ['BINPLZ_PODMAN']}/tagging", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([PODMAN, "tag", "localhost/builder", f"{repository}:{architecture()}"], check=True)
 
 
 def deploy(name, sets, environment, parameters, image, version):
     served, trees = pins(sets)
     defaults = {"FirstPins": served, "System": f"{os.uname().machine}-linux"}
     create_or_update(client("cloudformation"), name, package(client("s3"), version), {**defaults, **parameters})
-    outputs, made = equip(name, trees, image), resources(name)
+    outputs, made = outputs_of(name), resources(name)
+    for rev, tree in trees.items():
+        client("s3").put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
+    if image:
+        push(outputs["BuilderRepository"])
     functions = {short: made[logical] for short, logical in FUNCTIONS.items() if logical in made}
     set_environment(functions, environment)
     return {**outputs, "functions": functions}
@@ -254,27 +251,24 @@ def pair(text):
 def main():
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("deploy", "pins", "equip", "tasks", "objects", "resources", "invoke", "inventory", "delete"):
+    for verb in ("deploy", "push", "tasks", "objects", "resources", "invoke", "inventory", "delete"):
         arguments = verbs.add_parser(verb)
-        if verb in ("deploy", "pins", "equip"):
+        if verb == "deploy":
             arguments.add_argument("--set", default=str(ROOT / "tests" / "fixtures" / "set"))
             arguments.add_argument("--pin", type=pair, action="append", default=[])
-        if verb == "deploy":
             arguments.add_argument("--env", type=pair, action="append", default=[])
             arguments.add_argument("--parameter", type=pair, action="append", default=[])
             arguments.add_argument("--no-image", action="store_true")
             arguments.add_argument("--new-code", action="store_const", const="new", default="old")
-        if verb not in ("pins", "inventory"):
+        if verb != "inventory":
             arguments.add_argument("name")
         if verb == "invoke":
             arguments.add_argument("function", choices=FUNCTIONS)
             arguments.add_argument("--event", default="{}")
     asked = parser.parse_args()
-    sets = {"demo": asked.set, **dict(asked.pin)} if "set" in asked else {}
     answer = {
-        "deploy": lambda: deploy(asked.name, sets, dict(asked.env), dict(asked.parameter), not asked.no_image, asked.new_code),
-        "pins": lambda: json.loads(pins(sets)[0]),
-        "equip": lambda: equip(asked.name, pins(sets)[1], image=True),
+        "deploy": lambda: deploy(asked.name, {"demo": asked.set, **dict(asked.pin)}, dict(asked.env), dict(asked.parameter), not asked.no_image, asked.new_code),
+        "push": lambda: push(outputs_of(asked.name)["BuilderRepository"]),
         "tasks": lambda: tasks(asked.name),
         "objects": lambda: objects(asked.name),
         "resources": lambda: list(resources(asked.name).values()),

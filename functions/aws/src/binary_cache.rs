@@ -77,6 +77,24 @@ fn offer(prefix: &AttemptPrefix, name: ObjectName) -> String {
     prefix.object(name).to_string()
 }
 
+impl S3Store {
+    /// The store paths whose narinfos lie below that prefix.
+    pub(crate) async fn offers_in(&self, prefix: &str) -> Result<Vec<StoreHash>, Unavailable> {
+        // The NAR files lie one level deeper.
+        let list = self.s3.list_objects_v2().bucket(&self.bucket).prefix(prefix).delimiter("/");
+        let (mut pages, mut paths) = (list.into_paginator().send(), Vec::new());
+        while let Some(page) = pages.next().await {
+            for object in page.map_err(|error| unavailable(ROLE, &error))?.contents() {
+                let name = object.key().and_then(|key| key.strip_prefix(prefix)?.parse().ok());
+                if let Some(ObjectName::Narinfo(path)) = name {
+                    paths.push(path);
+                }
+            }
+        }
+        Ok(paths)
+    }
+}
+
 impl BinaryCache for S3BinaryCache {
     fn store_dir(&self) -> &StoreDir {
         &self.of
@@ -87,19 +105,7 @@ impl BinaryCache for S3BinaryCache {
     }
 
     async fn offers(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
-        let prefix = prefix.quarantine();
-        // The NAR files lie one level deeper.
-        let list = self.store.s3.list_objects_v2().bucket(&self.store.bucket).prefix(&prefix).delimiter("/");
-        let (mut pages, mut paths) = (list.into_paginator().send(), Vec::new());
-        while let Some(page) = pages.next().await {
-            for object in page.map_err(|error| unavailable(ROLE, &error))?.contents() {
-                let name = object.key().and_then(|key| key.strip_prefix(&prefix)?.parse().ok());
-                if let Some(ObjectName::Narinfo(path)) = name {
-                    paths.push(path);
-                }
-            }
-        }
-        Ok(paths)
+        self.store.offers_in(&prefix.quarantine()).await
     }
 
     async fn measure(&self, prefix: &AttemptPrefix, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {

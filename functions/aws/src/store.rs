@@ -12,7 +12,7 @@ use aws_sdk_s3::{
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
-    id::key::{Bin, Rev, Sha256, hex},
+    id::key::{Bin, Rev, Sha256, StoreHash, hex},
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path, programs_path},
         narinfo::Content,
@@ -268,6 +268,10 @@ impl Intake for S3Store {
         let Some((sqs, queue)) = &self.offers else { return Ok(()) };
         let sent = sqs.send_message().queue_url(queue).message_body(prefix.to_string()).send().await;
         sent.map(drop).map_err(|error| unavailable(ROLE, &error))
+    }
+
+    async fn offered_paths(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+        self.offers_in(&prefix.quarantine()).await
     }
 }
 

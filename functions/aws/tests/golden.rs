@@ -20,6 +20,7 @@ use binplz_core::{
         failure::{Failure, Kind},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
+        learned::{Learned, Measured},
         profile::BuildProfile,
         protocol::{Phase, Progress, Stats},
         size::Size,
@@ -71,7 +72,7 @@ fn lease() -> Lease {
 
 fn history() -> Vec<Attempt> {
     let failure = Some(Failure::new(Kind::Interrupted, "it was told to stop"));
-    let stats = Stats { derivations: 3, log_segments: 1, memory: None, waited: 0, offers: 0, stored: None };
+    let stats = Stats { derivations: 3, log_segments: 1, ..Stats::default() };
     let (number, size, claimed) = (1, Size::default(), Timestamp(AT.0 - 60_000));
     vec![Attempt {
         lease: id('a'),
@@ -81,6 +82,7 @@ fn history() -> Vec<Attempt> {
         ended: AT,
         task: None,
         failure,
+        continued: false,
         left: None,
         awaited: None,
         seen_in: None,
@@ -247,6 +249,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("client", client()),
         ("keys", keys()),
         ("past", past()),
+        ("learned", learned()),
         (
             "trash",
             Row::Trash(Trash { what: Unreferenced::Attempt(AttemptPrefix { key: key(), lease: id('b') }), since: AT }),
@@ -292,13 +295,14 @@ fn failed_dependencies() -> Build {
         ended: Timestamp(AT.0 + 60_000),
         task: Some("the task".to_owned()),
         failure: Some(failure.clone()),
+        continued: false,
         left: None,
         awaited: None,
         seen_in: Some(AttemptPrefix {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id('c'),
         }),
-        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), waited: 0, offers: 0, stored: None },
+        stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), ..Stats::default() },
     };
     let state = State::Failed { failure, since: AT, until: None };
     Build { state, history: vec![attempt], ..Build::unasked(key()) }
@@ -312,6 +316,12 @@ fn past() -> Row {
         key.system,
         &Attempt { size: "8192/16384/50".parse().expect("a size"), ..history[0].clone() },
     ))
+}
+
+fn learned() -> Row {
+    let (pname, name) = ("llvm".parse().expect("a name"), "llvm-18.1.8".to_owned());
+    let measured = Measured { name, milliseconds: 4_000_000, share: 1_000_000, memory: Some(12 << 30) };
+    Row::Learned(Learned::after(None, &pname, key().system, &measured, &id('b'), AT))
 }
 
 fn to_json(item: &Item) -> Value {
@@ -424,6 +434,7 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             Row::Served(_)
             | Row::Derivation(_)
             | Row::BuildProfile(_)
+            | Row::Learned(_)
             | Row::FailedDependencies(_)
             | Row::Allowance(_)
             | Row::Keys(_)

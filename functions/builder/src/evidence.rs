@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::timer::Timed;
+
 /// How many of a build's last lines are kept.
 const TAIL: usize = 60;
 
@@ -14,6 +16,8 @@ pub(crate) struct Evidence {
     pub(crate) remarks: VecDeque<String>,
     /// The builds that Nix has started.
     pub(crate) builds: Vec<Trace>,
+    /// The times of those that have ended.
+    pub(crate) timed: Vec<Timed>,
     /// The derivations that Nix was to build.
     pub(crate) planned: Vec<String>,
     /// Whether the derivation that failed is a download (has a fixed output), if that is known.

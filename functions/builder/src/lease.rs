@@ -12,8 +12,12 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::{
-        Built, Checkpointed, DependencyRequest, DependencyTurn, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
+    build::{
+        learned::Measured,
+        protocol::{
+            Built, Checkpointed, DependencyRequest, DependencyTurn, Evaluated, Heartbeat, Job, Looked, PresignedUpload,
+            Progress, Report, Turn, Upload,
+        },
     },
     id::key::{self, Token, hex},
     objects::{artifact::ObjectName, narinfo::Content},
@@ -187,6 +191,12 @@ impl Lease {
     /// Asks which dependencies to build, and reports those that were built. Idempotent.
     pub(crate) fn dependencies(&self, request: &DependencyRequest) -> Result<DependencyTurn, CallError> {
         self.insist(CallPriority::Work, || self.ask("dependencies", "/dependencies", Some(request)))
+    }
+
+    /// Reports how long derivations took. Idempotent.
+    pub(crate) fn measured(&self, measured: &[Measured]) -> Result<(), CallError> {
+        let report = || self.ask::<serde_json::Value>("the measurements", "/measured", Some(&measured));
+        self.insist(CallPriority::Final, report).map(drop)
     }
 
     /// Asks which programs earlier builds of packages have.

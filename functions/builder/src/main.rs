@@ -28,6 +28,7 @@ mod classify;
 mod evidence;
 mod machine;
 mod testimony;
+mod timer;
 mod watch;
 
 mod archive;
@@ -39,6 +40,7 @@ mod elf;
 mod evaluate;
 mod hand_over;
 mod leftovers;
+mod measure;
 mod memory;
 mod needs;
 mod nixpkgs;

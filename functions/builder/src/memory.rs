@@ -7,44 +7,52 @@ use std::{
     collections::HashMap,
     fs,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex,
         mpsc::{RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use crate::stop::lock;
 
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Samples while it exists.
 pub(crate) struct Gauge {
-    peak: Arc<AtomicU64>,
+    /// The time and the result of each sample.
+    samples: Arc<Mutex<Vec<(Instant, u64)>>>,
     _until: Sender<()>,
 }
 
 impl Gauge {
     /// Begins to sample.
     pub(crate) fn start() -> Gauge {
-        let peak = Arc::new(AtomicU64::new(0));
+        let samples = Arc::new(Mutex::default());
         let (until, dropped) = channel();
-        let seen = Arc::clone(&peak);
+        let seen = Arc::clone(&samples);
         thread::spawn(move || {
             loop {
                 if let Some(now) = resident() {
-                    seen.fetch_max(now, Ordering::Relaxed);
+                    lock::<Vec<_>>(&seen).push((Instant::now(), now));
                 }
                 if dropped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
             }
         });
-        Gauge { peak, _until: until }
+        Gauge { samples, _until: until }
     }
 
     /// The peak so far, in bytes; `None` if no sample succeeded.
     pub(crate) fn peak(&self) -> Option<u64> {
-        Some(self.peak.load(Ordering::Relaxed)).filter(|peak| *peak > 0)
+        lock(&self.samples).iter().map(|(_, memory)| *memory).max()
+    }
+
+    /// The peak between two instants; `None` if there was no sample.
+    pub(crate) fn peak_between(&self, from: Instant, to: Instant) -> Option<u64> {
+        let samples = lock(&self.samples);
+        samples.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, memory)| *memory).max()
     }
 }
 

@@ -6,6 +6,7 @@
 //! machine may be taken away.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs::{self, File},
     io::{self, Read, Write},
@@ -36,6 +37,7 @@ const MOST: usize = 4000;
 const PIECE: usize = 1 << 20;
 
 /// A store path that this build will make.
+#[derive(Clone)]
 pub(crate) struct ToOffer {
     /// Its store directory.
     dir: StoreDir,
@@ -130,6 +132,26 @@ pub(crate) fn offer(
     offers.offered
 }
 
+/// How many derivations of these paths are built.
+pub(crate) fn built(context: &BuildContext, paths: &[ToOffer]) -> u32 {
+    let made = made(context, &paths.iter().collect::<Vec<_>>());
+    made.iter().map(|one| &one.deriver).collect::<BTreeSet<_>>().len() as u32
+}
+
+/// Those of these paths that the store has by now.
+fn made<'a>(context: &BuildContext, of: &[&'a ToOffer]) -> Vec<&'a ToOffer> {
+    if of.is_empty() {
+        return Vec::new();
+    }
+    let paths: Vec<String> = of.iter().map(|one| one.full()).collect();
+    let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
+    let Ok(Ok(missing)) = context.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) else {
+        return Vec::new();
+    };
+    let missing: Vec<&str> = missing.lines().collect();
+    of.iter().zip(&paths).filter(|(_, path)| !missing.contains(&path.as_str())).map(|(one, _)| *one).collect()
+}
+
 /// The paths that are still to be offered.
 struct Offers<'a> {
     context: &'a BuildContext,
@@ -162,7 +184,7 @@ impl<'a> Offers<'a> {
 
     /// Offers the paths that were built since the last round.
     fn round(&mut self) {
-        let made = if self.has_given_up { Vec::new() } else { self.made() };
+        let made = if self.has_given_up { Vec::new() } else { made(self.context, &self.left) };
         for one in made {
             match offer_one(self.context, one, self.most - self.bytes, self.scratch) {
                 Ok(size) => (self.offered, self.bytes) = (self.offered + 1, self.bytes + size),
@@ -194,25 +216,6 @@ impl<'a> Offers<'a> {
             // Others wait until this attempt ends, if this fails.
             let _ = self.context.lease.dependencies(&DependencyRequest { built, ..DependencyRequest::default() });
         }
-    }
-
-    /// The paths that the store has by now.
-    fn made(&self) -> Vec<&'a ToOffer> {
-        if self.left.is_empty() {
-            return Vec::new();
-        }
-        let paths: Vec<String> = self.left.iter().map(|one| one.full()).collect();
-        let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
-        let Ok(Ok(missing)) = self.context.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) else {
-            return Vec::new();
-        };
-        let missing: Vec<&str> = missing.lines().collect();
-        self.left
-            .iter()
-            .zip(&paths)
-            .filter(|(_, path)| !missing.contains(&path.as_str()))
-            .map(|(one, _)| *one)
-            .collect()
     }
 }
 

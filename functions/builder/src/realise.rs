@@ -23,7 +23,7 @@ use crate::{
     context::{BuildContext, Ending, finished},
     drv,
     evaluate::Outputs,
-    machine,
+    machine, measure,
     memory::Gauge,
     nix::Exit,
     offer::Built,
@@ -80,6 +80,7 @@ pub(crate) fn realise(context: &BuildContext, run: Run<'_>, stats: &mut Stats) -
     let mut evidence = watch.into_evidence();
     stats.derivations += evidence.builds.len() as u32;
     stats.memory = stats.memory.max(gauge.peak());
+    measure::report(context, &evidence.timed, &gauge, &ran, stats);
     let ran = ran?;
     let ended = finished(ran.end)?;
     if ended == NixExit::Exit(Exit::Code(0)) {

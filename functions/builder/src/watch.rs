@@ -1,7 +1,7 @@
 //! Listens to one run of Nix: everything becomes lines of the log; what is Nix's own ([`Testimony`]) becomes progress,
 //! and evidence in case that it fails.
 
-use std::{collections::HashMap, sync::mpsc::Sender};
+use std::{collections::HashMap, sync::mpsc::Sender, time::Instant};
 
 use binplz_core::build::protocol::Progress;
 
@@ -12,6 +12,7 @@ use crate::{
     offer::Built,
     progress_channel::ProgressChannel,
     testimony::{Testimony, without_log_tail},
+    timer::Timer,
 };
 
 /// How many of Nix's own messages are kept as evidence.
@@ -27,6 +28,7 @@ pub(crate) struct Watch<'a> {
     testimony: Testimony,
     /// Build activities by id, with the index of their trace.
     running: HashMap<u64, usize>,
+    timer: Timer,
     /// The activity that counts all builds.
     builds: Option<u64>,
     /// Bytes of each download, and of each copy between stores.
@@ -49,6 +51,7 @@ impl<'a> Watch<'a> {
             evidence: Evidence::default(),
             testimony: Testimony::default(),
             running: HashMap::new(),
+            timer: Timer::default(),
             builds: None,
             transfers: HashMap::new(),
             copies: HashMap::new(),
@@ -99,13 +102,14 @@ impl<'a> Watch<'a> {
             Event::Log { id, text } => self.log_line(id, &text),
             Event::Phase { id, name } => self.phase(id, name),
             Event::Progress { id, done, expected, .. } => self.progress(id, done, expected),
-            Event::Message { .. } | Event::Stop { .. } | Event::Other => {}
+            Event::Stop { id } => self.timer.stop(id, Instant::now()),
+            Event::Message { .. } | Event::Other => {}
         }
     }
 
     /// The evidence, in case that the run failed.
     pub(crate) fn into_evidence(self) -> Evidence {
-        self.evidence
+        Evidence { timed: self.timer.into_timed(), ..self.evidence }
     }
 
     fn remark(&mut self, text: &str, own: bool) {
@@ -119,6 +123,7 @@ impl<'a> Watch<'a> {
         match activity {
             Activity::Build(drv) => {
                 self.running.insert(id, self.evidence.builds.len());
+                self.timer.start(id, &drv, Instant::now());
                 self.step(name_of(&drv).to_owned());
                 self.evidence.builds.push(Trace { drv, ..Trace::default() });
             }

@@ -121,9 +121,11 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
     let to_build = plan::to_build(context, &package, &[])?;
-    let to_offer = if job.cache.is_some() { offer::needed_by_others(&to_build, &package.drv) } else { Vec::new() };
-    let own = if job.cache.is_some() { offer::paths_of(&package.drv) } else { Vec::new() };
-    let to_offer: Vec<_> = to_offer.into_iter().chain(own).collect();
+    let needed = offer::needed_by_others(&to_build, &package.drv);
+    let to_offer: Vec<_> = match &job.cache {
+        Some(_) => needed.iter().cloned().chain(offer::paths_of(&package.drv)).collect(),
+        None => Vec::new(),
+    };
     let found = Evaluated {
         drv_path: package.drv.clone(),
         to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
@@ -150,6 +152,9 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
         });
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
+        if made.is_err() {
+            stats.built = offer::built(context, &needed);
+        }
         made.map(Some)
     })
 }

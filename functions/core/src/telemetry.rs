@@ -127,6 +127,8 @@ pub enum End {
     Failed(Failure),
     /// A transient failure, which will be retried.
     Delayed(Failure),
+    /// Its time was over, and the next attempt continues with the derivations that it has built.
+    Continued(u32),
     /// A transient failure of the last attempt before the cool-down.
     Exhausted(Failure),
 }
@@ -144,6 +146,7 @@ impl Moved {
                 let end = match (state, failure) {
                     (State::Failed { until: None, failure, .. }, _) => End::Failed(failure.clone()),
                     (State::Failed { until: Some(_), failure, .. }, _) => End::Exhausted(failure.clone()),
+                    (State::Queued { .. }, _) if attempt.continued => End::Continued(attempt.stats.built),
                     (State::Queued { .. }, Some(failure)) => End::Delayed(failure),
                     (State::Joined { .. }, _) => End::Joined,
                     (State::Waiting(_), _) => End::Waiting,
@@ -177,6 +180,9 @@ impl fmt::Display for Moved {
             }
             Moved::Ended { end: End::Delayed(failure), took } => {
                 write!(f, "will be tried again; this attempt ended after {} s: {}", took.as_secs(), failure.sentence())
+            }
+            Moved::Ended { end: End::Continued(built), took } => {
+                write!(f, "is continued; this attempt ended after {} s, with {built} derivations built", took.as_secs())
             }
             Moved::Ended { end: End::Exhausted(failure), took } => {
                 write!(f, "rests; its last attempt ended after {} s: {}", took.as_secs(), failure.sentence())

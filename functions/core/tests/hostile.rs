@@ -6,6 +6,7 @@ use binplz_core::{
         reply::{Answer, Body},
     },
     build::{
+        continued::Continued,
         failure::{Failure, Kind},
         protocol::Progress,
     },
@@ -73,6 +74,7 @@ fn building(step: &str, reason: &str) -> Status {
         estimate_seconds: None,
         retry_after: 2,
         alternatives: Vec::new(),
+        continued: Continued::default(),
         derivations_started: 0,
         cost: None,
         lease: None,

@@ -155,6 +155,17 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, Unavailable> {
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(unavailable)).collect()
 }
 
+/// The store paths whose narinfos lie in a directory of the quarantine.
+pub(crate) async fn offered_paths(dir: PathBuf) -> Result<Vec<StoreHash>, Unavailable> {
+    let paths = spawn_blocking(move || entries(&dir)).await.map_err(unavailable)??;
+    let name = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+    let offered = |path| match name(path) {
+        Some(ObjectName::Narinfo(hash)) => Some(hash),
+        _ => None,
+    };
+    Ok(paths.iter().filter_map(offered).collect())
+}
+
 impl BinaryCache for LocalBinaryCache {
     fn store_dir(&self) -> &StoreDir {
         &self.of
@@ -166,14 +177,7 @@ impl BinaryCache for LocalBinaryCache {
     }
 
     async fn offers(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
-        let dir = self.objects.join(prefix.quarantine());
-        let paths = spawn_blocking(move || entries(&dir)).await.map_err(unavailable)??;
-        let name = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
-        let offered = |path| match name(path) {
-            Some(ObjectName::Narinfo(hash)) => Some(hash),
-            _ => None,
-        };
-        Ok(paths.iter().filter_map(offered).collect())
+        offered_paths(self.objects.join(prefix.quarantine())).await
     }
 
     async fn measure(&self, prefix: &AttemptPrefix, nar: &Sha256, most: u64) -> Result<Option<Measured>, Unavailable> {

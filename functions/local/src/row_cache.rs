@@ -41,6 +41,7 @@ impl RowCache {
             RowKey::Build(_)
             | RowKey::Derivation(..)
             | RowKey::BuildProfile(..)
+            | RowKey::Learned(..)
             | RowKey::FailedDependencies(_)
             | RowKey::Allowance(_)
             | RowKey::Keys

@@ -12,7 +12,7 @@ use std::{
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
     id::{
-        key::{Bin, Sha256},
+        key::{Bin, Sha256, StoreHash},
         time::Timestamp,
     },
     objects::{
@@ -26,7 +26,7 @@ use thiserror::Error;
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
-    binary_cache::LocalBinaryCache,
+    binary_cache::{LocalBinaryCache, offered_paths},
     checked::Checked,
     dir::{DataDir, KEY_BYTES, OpenError, private},
     draft::{Draft, Published},
@@ -329,6 +329,10 @@ impl Intake for LocalStore {
 
     async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
         bytes_below(self.objects.join(prefix.quarantine())).await
+    }
+
+    async fn offered_paths(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+        offered_paths(self.objects.join(prefix.quarantine())).await
     }
 
     async fn offered(&self, _: &AttemptPrefix) -> Result<(), Unavailable> {

@@ -264,6 +264,7 @@ fn place(row: &Row) -> Option<(u8, u64, String)> {
         Row::Served(_)
         | Row::Derivation(_)
         | Row::BuildProfile(_)
+        | Row::Learned(_)
         | Row::FailedDependencies(_)
         | Row::Allowance(_)
         | Row::Keys(_)

@@ -12,6 +12,7 @@ use binplz_core::{
         failure::{Failure, Kind},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
+        learned::{Learned, Measured},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
@@ -79,10 +80,11 @@ fn history() -> Vec<Attempt> {
         ended: Timestamp(1_700_000_030_000),
         task: None,
         failure,
+        continued: false,
         left: None,
         awaited: None,
         seen_in: None,
-        stats: Stats { derivations: 7, log_segments: 3, memory: None, waited: 0, offers: 0, stored: None },
+        stats: Stats { derivations: 7, log_segments: 3, ..Stats::default() },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
 }
@@ -274,6 +276,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (served(commit, false), "served/foo?sys=x86_64-linux&nixpkgs-commit=0123456", "served-commit"),
         (needy(), "served/python3Packages.foo?sys=aarch64-linux", "served-notes"),
         (past(), "past/aarch64-linux/python3Packages.foo", "past"),
+        (learned(), "learned/aarch64-linux/gcc-wrapper", "learned"),
         (Row::Build(failed_by_dependency()), of_build, "build-failed-by-dependency"),
         (
             Row::FailedDependencies(
@@ -368,7 +371,7 @@ fn failed_by_dependency() -> Build {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id(3),
         }),
-        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), waited: 0, offers: 0, stored: None },
+        stats: Stats { derivations: 7, log_segments: 3, memory: Some(1 << 30), ..Stats::default() },
         ..history().remove(0)
     };
     let since = attempt.ended;
@@ -380,6 +383,17 @@ fn past() -> Row {
     let Build { key, history, .. } = failed_by_dependency();
     let Product::Package(attr) = &key.product else { panic!("it is a package") };
     Row::BuildProfile(BuildProfile::of(attr, key.system, &history[0]))
+}
+
+/// After two builds, of which one was measured with its memory.
+fn learned() -> Row {
+    let (pname, system, at) = ("gcc-wrapper".parse().expect("a name"), key().system, Timestamp(1_700_000_000_000));
+    let measured = |milliseconds, memory| {
+        let name = "gcc-wrapper-13.2.0".to_owned();
+        Measured { name, milliseconds, share: milliseconds / 4, memory }
+    };
+    let first = Learned::after(None, &pname, system, &measured(4_000_000, Some(3 << 30)), &id(1), at);
+    Row::Learned(Learned::after(Some(&first), &pname, system, &measured(2_000_000, None), &id(2), at))
 }
 
 /// `BINPLZ_GOLDEN=write` writes the files that are missing.

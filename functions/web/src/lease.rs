@@ -12,7 +12,7 @@ use binplz_core::{
     flow::lease::{
         built, checkpoint as checkpoints, claim, dependencies as dependency,
         job::{self, Bearer, Denied},
-        settle as settling,
+        learned, settle as settling,
     },
     id::key::BuildKey,
     ports::{Deployment, HasBell, HasLedger, HasStore, Intake},
@@ -116,6 +116,12 @@ pub(crate) async fn dependencies<D: HasLedger + HasStore<Store: Intake> + HasBel
 /// `POST …/built`: the manifests of built packages, for a catalogue.
 pub(crate) async fn built<D: HasLedger + HasStore>(State(d): State<Arc<D>>, word: Word) -> Response {
     word.answer(&*d, async { built::built(&*d, &word.bearer, word.read()?).await }.await)
+}
+
+/// `POST …/measured`: how long derivations took.
+pub(crate) async fn measured<D: HasLedger>(State(d): State<Arc<D>>, word: Word) -> Response {
+    let recorded = async { learned::measured(&*d, &word.bearer, word.read()?).await.map(|()| json!({})) };
+    word.answer(&*d, recorded.await)
 }
 
 /// `POST …/checkpoint`: parts of a catalogue are stored.

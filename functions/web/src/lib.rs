@@ -75,6 +75,7 @@ pub fn leases<D: HasLedger + HasStore<Store: Intake> + HasBell>(deployment: Arc<
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/derivation", post(lease::derivation::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/dependencies", post(lease::dependencies::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/built", post(lease::built::<D>))
+        .route("/-/lease/{rev}/{system}/{attr}/{lease}/measured", post(lease::measured::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/checkpoint", post(lease::checkpoint::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/uploads", post(lease::uploads::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/settle", post(lease::settle::<D>))
@@ -99,7 +100,7 @@ pub fn only_for<D: Deployment>(hosts: Hosts, router: Router, deployment: Arc<D>)
     let check = move |request: Request, next: Next| {
         let answer = match hosts.include(&request) {
             true => Ok(next.run(request)),
-            false => Err(target::refusal(&*deployment, request.uri().path(), Problem::host(), request.headers())),
+            false => Err(target::refusal(&*deployment, request.uri(), Problem::host(), request.headers())),
         };
         async move {
             match answer {

@@ -12,9 +12,9 @@ use crate::{request_id::RequestId, target::refusal};
 pub(crate) async fn catch<D: Deployment>(d: &D, request: Request, next: Next) -> Response {
     let headers = request.headers().clone();
     let id = request.extensions().get::<RequestId>().map(RequestId::to_string);
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
-        d.warn(About::Service, &format!("the answer to {path} panicked"), &panic_message(&*panic));
-        refusal(d, &path, Problem::defect(id.as_deref()), &headers)
+        d.warn(About::Service, &format!("the answer to {} panicked", uri.path()), &panic_message(&*panic));
+        refusal(d, &uri, Problem::defect(id.as_deref()), &headers)
     })
 }

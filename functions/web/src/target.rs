@@ -59,7 +59,7 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
         Ok(query) => query,
         Err(why) => {
             let wrong = Problem::bad_target(&why).guessing(&format!("{}/", d.origin()), uri.path());
-            return problem(&*d, wrong, format);
+            return refusal(&*d, &uri, wrong, &headers);
         }
     };
     let asker = asker(viewer, &headers);
@@ -72,7 +72,7 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
     let prefers_wait = header(&headers, "prefer").is_some_and(|prefer| preferred_wait(prefer).is_some());
     let asked = Asked { origin: d.origin(), target: Some(&query.target), format, retry: query.retry };
     if query.status && format == Format::Shell {
-        return status_line(&outcome, &asked);
+        return status_line(outcome.status_line(&asked));
     }
     // A page asks again by itself.
     let waits = (query.wait || prefers_wait) && format != Format::Html && !elsewhere;
@@ -159,9 +159,9 @@ fn for_script(mut response: Response) -> Response {
 pub(crate) async fn install<D: Deployment>(State(d): State<Arc<D>>, uri: Uri, headers: HeaderMap) -> Response {
     match parse(&*d, &uri, "/-/install/", uri.query()) {
         // An archive is unpacked, not installed.
-        Ok(target) if target.wanted.is_archive() => refusal(&*d, uri.path(), Problem::no_such_page(), &headers),
+        Ok(target) if target.wanted.is_archive() => refusal(&*d, &uri, Problem::no_such_page(), &headers),
         Ok(target) => respond::plain(200, TEXT, stub::installer(d.origin(), &target)),
-        Err(wrong) => refusal(&*d, uri.path(), wrong, &headers),
+        Err(wrong) => refusal(&*d, &uri, wrong, &headers),
     }
 }
 
@@ -213,7 +213,7 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     let format = respond::format(&headers);
     let target = match parse(&*d, &uri, "/-/status/", uri.query()) {
         Ok(target) => target,
-        Err(wrong) => return problem(&*d, wrong, format),
+        Err(wrong) => return refusal(&*d, &uri, wrong, &headers),
     };
     let outcome = program::request(&*d, &target, stored::Method::Get, None).await;
     // The stub and the installer follow the URL that stands in their line, as others a redirect.
@@ -222,7 +222,7 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     }
     let asked = asked_for(&*d, Some(&target), format);
     let response = match format {
-        Format::Shell => return status_line(&outcome, &asked),
+        Format::Shell => return status_line(outcome.status_line(&asked)),
         Format::Json => match status::status(&*d, &target).await {
             Ok(status) => respond::plain(200, "application/json", status_json(&status, Some(&outcome))),
             Err(denial) => return denied(&*d, denial, &asked),
@@ -242,8 +242,8 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
 }
 
 /// The status line, in every case with the status 200: wget shows no body of an error.
-fn status_line(outcome: &RequestOutcome, asked: &Asked<'_>) -> Response {
-    respond::of_now(respond::plain(200, TEXT, outcome.status_line(asked)))
+fn status_line(line: String) -> Response {
+    respond::of_now(respond::plain(200, TEXT, line))
 }
 
 /// What a page says of what a build has cost, if it has.
@@ -316,11 +316,16 @@ pub(crate) fn problem<D: Deployment>(d: &D, problem: Problem, format: Format) ->
     respond::answer(problem.answer(&asked_for(d, None, format)))
 }
 
-/// A problem at a path. Instead of an installer it is a script that says so and fails.
-pub(crate) fn refusal<D: Deployment>(d: &D, path: &str, wrong: Problem, headers: &HeaderMap) -> Response {
+/// A problem at a URL. A script gets it in the form that it asked for: a script that fails, or a status line.
+pub(crate) fn refusal<D: Deployment>(d: &D, uri: &Uri, wrong: Problem, headers: &HeaderMap) -> Response {
     let format = respond::format(headers);
+    let asks_status = uri.path().starts_with("/-/status/") || Query::has_status(uri.query());
+    if format == Format::Shell && asks_status {
+        return status_line(wrong.status_line(&asked_for(d, None, format)));
+    }
+    let is_script = ["/-/install/", "/-/stub/"].iter().any(|prefix| uri.path().starts_with(prefix));
     let response = problem(d, wrong, format);
-    if format == Format::Shell && path.starts_with("/-/install/") { for_script(response) } else { response }
+    if format == Format::Shell && is_script { for_script(response) } else { response }
 }
 
 /// The answer to a request with nothing to show.

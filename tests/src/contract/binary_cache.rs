@@ -65,9 +65,10 @@ pub async fn what_an_attempt_offers_is_told_and_nothing_of_another(it: &impl Pro
     offer(store, &other, ObjectName::Narinfo(hash('3')), b"three").await?;
     // What people are served is no offer.
     offer(store, &prefix, ObjectName::Manifest, b"{}").await?;
-    let mut offers = binary_cache.offers(&prefix).await?;
-    offers.sort();
-    same("offers", &offers, &vec![hash('1'), hash('2')])?;
+    for mut offers in [binary_cache.offers(&prefix).await?, store.offered_paths(&prefix).await?] {
+        offers.sort();
+        same("offers", &offers, &vec![hash('1'), hash('2')])?;
+    }
     let bytes = 2 + packed.size + 3 + 3;
     same("bytes", &store.offered_bytes(&prefix).await?, &bytes)?;
     same("all bytes", &store.in_quarantine().await?, &(bytes + 5))?;

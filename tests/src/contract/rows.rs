@@ -11,6 +11,7 @@ use binplz_core::{
         failure::{Failure, Kind},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
+        learned::{Learned, Measured},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
@@ -202,6 +203,21 @@ fn any_past() -> impl Strategy<Value = BuildProfile> {
         .prop_map(|(attr, system, attempt)| BuildProfile::of(&attr, system, &attempt))
 }
 
+fn any_learned() -> impl Strategy<Value = Learned> {
+    let figures = (any::<u32>(), any::<u32>(), option::of(any::<u64>()));
+    ("[a-z][a-z0-9+.-]{0,20}", select(&System::ALL[..]), vec((any_lease_id(), figures), 1..4)).prop_map(
+        |(name, system, all)| {
+            let pname = name.parse().expect("a name");
+            let next = |known: Option<Learned>, (by, (milliseconds, share, memory)): (LeaseId, (u32, u32, _))| {
+                let (milliseconds, share) = (milliseconds.into(), share.into());
+                let one = Measured { name: name.clone(), milliseconds, share, memory };
+                Some(Learned::after(known.as_ref(), &pname, system, &one, &by, Timestamp(1)))
+            };
+            all.into_iter().fold(None, next).expect("one at least")
+        },
+    )
+}
+
 /// What is known after some packages have failed by some dependencies.
 fn any_doomed() -> impl Strategy<Value = FailedDependencies> {
     let failed = (any_key(), any_failure(), any_attempt());
@@ -251,14 +267,17 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 }
 
 fn any_stats() -> impl Strategy<Value = Stats> {
-    (any::<u32>(), any::<u32>(), option::of(any::<u64>()), option::of(any::<u64>()), any::<u32>()).prop_map(
-        |(derivations, log_segments, memory, stored, offers)| Stats {
+    let measures = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
+    (any::<u32>(), any::<u32>(), any::<u32>(), measures).prop_map(
+        |(derivations, log_segments, offers, (memory, stored, building))| Stats {
             derivations,
             log_segments,
             memory,
             stored,
+            building,
             offers,
             waited: offers / 2,
+            built: offers / 3,
         },
     )
 }
@@ -299,6 +318,7 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
             claimed,
             ended,
             task,
+            continued: number % 2 == 0,
             failure,
             left,
             awaited,
@@ -477,6 +497,7 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         1 => any_derivation().prop_map(Row::Derivation),
         1 => any_dependency().prop_map(Row::Dependency),
         1 => any_past().prop_map(Row::BuildProfile),
+        1 => any_learned().prop_map(Row::Learned),
         1 => any_doomed().prop_map(Row::FailedDependencies),
         1 => (any_unreferenced(), any_timestamp()).prop_map(|(what, since)| Row::Trash(Trash { what, since })),
         2 => any_served().prop_map(Row::Served),

@@ -11,7 +11,7 @@ use std::{
 
 use binplz_core::{
     build::protocol::{Cache, PresignedUpload},
-    id::key::{Bin, Rev, Sha256},
+    id::key::{Bin, Rev, Sha256, StoreHash},
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
         narinfo::Content,
@@ -194,6 +194,9 @@ impl Intake for Objects {
     }
     async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
         self.inner.offered_bytes(prefix).await
+    }
+    async fn offered_paths(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {
+        self.inner.offered_paths(prefix).await
     }
     async fn offered(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         self.inner.offered(prefix).await

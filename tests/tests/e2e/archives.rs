@@ -62,7 +62,7 @@ fn sh(dir: &Path, command: &str) -> String {
 }
 
 #[test]
-fn archives_unpack_with_gnu_tar_and_busybox_and_their_programs_manual_pages_and_links_work() {
+fn archives_unpack_with_gnu_tar_and_busybox_and_their_programs_manual_pages_completions_and_links_work() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let server = Server::start(&demo_set(), data.path(), &[]);
     // A miss behaves like that of a program; all at once.
@@ -70,7 +70,7 @@ fn archives_unpack_with_gnu_tar_and_busybox_and_their_programs_manual_pages_and_
         let missed = server.get(&format!("/-/archive/{package}"));
         assert!([202, 302].contains(&missed.status) && missed.text().starts_with("#!/bin/sh\n"), "{package}");
     }
-    let (mut pages, mut links) = (0, 0);
+    let (mut pages, mut links, mut completions) = (0, 0, 0);
     for (package, bin, arguments, says) in PACKAGES {
         let hit = server.settled(&format!("-/archive/{package}"));
         assert_eq!((hit.status, hit.header("x-binplz-package")), (302, Some(package)), "{}", hit.text());
@@ -98,6 +98,11 @@ fn archives_unpack_with_gnu_tar_and_busybox_and_their_programs_manual_pages_and_
                 mode => assert_eq!(*mode == 0o755, path.starts_with("bin"), "{}: {mode:o}", path.display()),
             }
             assert!(!content.is_empty(), "{}", path.display());
+            if path.starts_with("share/zsh/site-functions") {
+                completions += 1;
+                // By this line zsh knows what it completes.
+                assert!(content.starts_with(format!("#compdef {bin}").as_bytes()), "{}", path.display());
+            }
             if path.starts_with("share/man") && *mode != 0 {
                 pages += 1;
                 let text = sh(&unpacked[0], &format!("zcat -f '{}'", path.display()));
@@ -105,7 +110,7 @@ fn archives_unpack_with_gnu_tar_and_busybox_and_their_programs_manual_pages_and_
             }
         }
     }
-    assert!(pages >= 7 && links >= 7, "{pages} manual pages, {links} links");
+    assert!(pages >= 7 && links >= 7 && completions == 1, "{pages} manual pages, {links} links, {completions}");
 }
 
 #[test]

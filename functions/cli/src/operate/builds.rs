@@ -143,6 +143,9 @@ fn all(shown: &Shown, now: Timestamp) -> String {
 fn ended(attempt: &Attempt, now: Timestamp) -> String {
     let how = match (&attempt.failure, &attempt.left, &attempt.seen_in) {
         (Some(failure), _, Some(other)) => format!("{}; {} had hit this failure before", failure.sentence(), other.key),
+        (Some(failure), ..) if attempt.continued => {
+            format!("{}; {} built, and continued", failure.sentence(), attempt.stats.built)
+        }
         (Some(failure), ..) => failure.sentence(),
         (None, Some(_), _) => "followed another build of the same derivation".to_owned(),
         _ if attempt.awaited.is_some() => "waited for a dependency that another build builds".to_owned(),

@@ -125,6 +125,12 @@ struct Numbers {
     /// The most attempts after transient failures
     #[arg(long, default_value_t = Policy::default().attempts, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
+    /// How often a build is continued that ran out of time and has built dependencies which the next attempt finds
+    #[arg(long, default_value_t = Policy::default().continued_attempts, value_name = "N")]
+    continued_attempts: u32,
+    /// The most that the continued attempts of one build may cost together, in dollars [default: no limit]
+    #[arg(long, value_name = "DOLLARS")]
+    package_budget: Option<Micros>,
     /// The delay before the second attempt, in seconds; each later delay is four times as long
     #[arg(long, default_value_t = Policy::default().first_delay.as_secs(), value_name = "SECONDS")]
     retry_delay: u64,
@@ -154,6 +160,8 @@ impl Numbers {
         Policy {
             lease: Duration::from_secs(self.lease),
             attempts: self.attempts,
+            continued_attempts: self.continued_attempts,
+            package_budget: self.package_budget,
             first_delay: Duration::from_secs(self.retry_delay),
             cool_down: Duration::from_secs(self.cool_down),
             slots: self.jobs,

@@ -88,13 +88,6 @@ impl RequestOutcome {
 
     /// The status endpoint's one line: `state retry-after sha256 size url`, then words for people. `-` stands for an absent field.
     pub fn status_line(&self, asked: &Asked) -> String {
-        let refused = |problem: Problem| {
-            let log = match asked.target {
-                Some(target) if problem.log => format!("{}/-/log/{target}", asked.origin),
-                _ => "-".to_owned(),
-            };
-            (format!("failed {} - - {log}", problem.retry_after.unwrap_or(0)), problem.sentence)
-        };
         let (facts, words) = match self {
             RequestOutcome::Hit { served, at } => {
                 let facts = format!("ready 0 {} {} {}", served.sha256, served.size, at.url());
@@ -102,15 +95,29 @@ impl RequestOutcome {
             }
             RequestOutcome::Pending(status) => match paused(status) {
                 // A script waits as long as `?retry`, and not without a known end.
-                Some(problem) if problem.is_long() => refused(problem),
+                Some(problem) if problem.is_long() => return problem.status_line(asked),
                 _ => (format!("{} {} - - -", status.state, status.retry_after), status.headline()),
             },
             RequestOutcome::Unbuilt { .. } => ("unasked 0 - - -".to_owned(), UNBUILT.to_owned()),
-            RequestOutcome::Denied(denial) => refused(of(denial, asked)),
+            RequestOutcome::Denied(denial) => return of(denial, asked).status_line(asked),
         };
-        let line = format!("{facts} {}", clean_line(&words, stub::LINE_MAX));
-        line.trim_end().to_owned() + "\n"
+        status_line(&facts, &words)
     }
+}
+
+impl Problem {
+    /// The status endpoint's line, as of a build that failed.
+    pub fn status_line(&self, asked: &Asked) -> String {
+        let log = match asked.target {
+            Some(target) if self.log => format!("{}/-/log/{target}", asked.origin),
+            _ => "-".to_owned(),
+        };
+        status_line(&format!("failed {} - - {log}", self.retry_after.unwrap_or(0)), &self.sentence)
+    }
+}
+
+fn status_line(facts: &str, words: &str) -> String {
+    format!("{facts} {}", clean_line(words, stub::LINE_MAX)).trim_end().to_owned() + "\n"
 }
 
 /// Why a build that waits does not start, if it is paused.

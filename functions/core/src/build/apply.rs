@@ -4,7 +4,8 @@
 //! ```text
 //! Unasked ─ask, warm→ Queued ─claim→ Building ─settle→ Ready
 //!    ↑            ↑ ↑             │  ├─(permanent)→ Failed ─retry→ Queued
-//!    │            │ └─(transient)─┘  └─(exhausted)→ Failed until… ─ask→ Queued
+//!    │            │ └─(transient,─┘  └─(exhausted)→ Failed until… ─ask→ Queued
+//!    │            │    continued)
 //!    └─cancel─────┴───────────────┘   ─suspend→ Queued
 //!
 //! Building ─doom→ Failed                                       a dependency of it is known to fail
@@ -18,6 +19,7 @@
 use crate::{
     build::{
         Attempt, Borrowed, Build, Event, HISTORY_MAX, Illegal, Lease, Made, State, Step,
+        continued::{Continued, Next},
         derivation::Realisation,
         failed_dependencies::LIFE,
         failure::{Class, Failure, Kind},
@@ -46,12 +48,25 @@ impl Build {
 
     /// The row after `lease` ended with `end`.
     fn ended(&self, lease: &Lease, end: Result<(), Failure>, stats: Stats, now: Timestamp, policy: &Policy) -> Step {
-        let state = match &end {
-            Ok(()) => State::Ready(Made { lease: lease.id.clone(), borrowed: None, since: now }),
-            Err(failure) => self.after_failure(failure.clone(), lease.attempt, now, policy),
+        let next = end.as_ref().err().and_then(|failure| self.next_part(lease, failure.kind, &stats, now, policy));
+        let state = match (&end, &next) {
+            (Ok(()), _) => State::Ready(Made { lease: lease.id.clone(), borrowed: None, since: now }),
+            // It uses no attempt, since nothing has failed.
+            (Err(_), Some(Next::Continue(_))) => {
+                State::Queued { since: now, due: now, attempt: lease.attempt, warming: false }
+            }
+            // The dependency that it was at may be built in less time than the limit.
+            (Err(failure), Some(Next::Limit(why))) => {
+                State::Failed { failure: Failure::new(failure.kind, why), since: now, until: None }
+            }
+            (Err(failure), _) => self.after_failure(failure.clone(), lease.attempt, now, policy),
         };
-        let attempt = Attempt { failure: end.err(), stats, ..over(lease, now) };
-        Step::Move(self.after(attempt, state))
+        let continued = matches!(next, Some(Next::Continue(_)));
+        let mut after = self.after(Attempt { failure: end.err(), stats, continued, ..over(lease, now) }, state);
+        if let Some(Next::Continue(next)) = next {
+            after.partial.continued = next;
+        }
+        Step::Move(after)
     }
 
     fn after_failure(&self, failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
@@ -102,7 +117,7 @@ impl Build {
     /// What stays in use of a build that is made anew: a catalogue, since requests need one meanwhile.
     fn withdrawn(&self, made: &Made) -> Partial {
         let published = Published { lease: made.lease.clone(), whole: true };
-        Partial { published: (self.key.product == Product::Catalogue).then_some(published), checkpoint: None }
+        Partial { published: (self.key.product == Product::Catalogue).then_some(published), ..Partial::default() }
     }
 
     /// Ready, with objects that may be another build's.
@@ -159,6 +174,7 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
         ended: now,
         task: lease.task.clone(),
         failure: None,
+        continued: false,
         left: None,
         awaited: None,
         seen_in: None,
@@ -330,7 +346,11 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             _,
         ) => Err(Illegal::NotLive),
 
-        (Event::Retry, State::Failed { .. }) => Ok(queued()),
+        // An operator allows as many attempts as a first request has.
+        (Event::Retry, State::Failed { .. }) => {
+            let partial = Partial { continued: Continued::default(), ..build.partial.clone() };
+            Ok(Step::Move(Build { state: queued_at(now), partial, ..build.clone() }))
+        }
         (Event::Retry, State::Queued { since, due, attempt, .. }) if now < *due => {
             Ok(build.with(State::Queued { since: *since, due: now, attempt: *attempt, warming: false }))
         }

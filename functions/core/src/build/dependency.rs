@@ -137,14 +137,15 @@ impl Dependency {
 
 impl Standing {
     /// What a running task does about it. `missing`: it was told that the dependency is made, and could not fetch it.
-    pub fn action(&self, missing: bool, now: Timestamp) -> Action {
+    /// `cheap`: earlier builds took so little time that this one is nearly over.
+    pub fn action(&self, missing: bool, cheap: bool, now: Timestamp) -> Action {
         match self {
             Standing::Free | Standing::Promised { started: false, .. } => Action::Build,
             Standing::Made if missing => Action::Build,
             Standing::Made => Action::Fetch,
             Standing::Offered { .. } => Action::Wait,
             // What has taken long will probably take longer.
-            Standing::Held { since, .. } if now < *since + YOUNG => Action::Wait,
+            Standing::Held { since, .. } if cheap || now < *since + YOUNG => Action::Wait,
             Standing::Held { .. } | Standing::Promised { started: true, .. } => Action::Leave,
         }
     }

@@ -19,11 +19,13 @@ use crate::{
 };
 
 mod apply;
+pub mod continued;
 pub mod dependency;
 pub mod derivation;
 mod event;
 pub mod failed_dependencies;
 pub mod failure;
+pub mod learned;
 pub mod partial;
 pub mod policy;
 pub mod profile;
@@ -47,7 +49,7 @@ pub struct Build {
     /// Its ended attempts, oldest first.
     #[serde(default)]
     pub history: Vec<Attempt>,
-    /// The stored parts of a catalogue that is not complete.
+    /// What there is of it before it is complete.
     #[serde(default, skip_serializing_if = "Partial::is_empty")]
     pub partial: Partial,
 }
@@ -196,6 +198,9 @@ pub struct Attempt {
     /// Its failure; `None` if it built the product, left that to another build, or ended to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Its time was over, and the next attempt continues with what it has built.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
     /// The derivation that it left to another build. A failure is then that build's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<DrvHash>,

@@ -1,18 +1,19 @@
-//! A catalogue that is not complete: what the attempts at it have stored so far. A package has none of this.
+//! A build that is not complete: what the attempts at it have achieved so far. Of a package, that is in the builders'
+//! cache or their store, and the row only counts the attempts. What follows is about catalogues.
 //!
 //! Each attempt writes below its own prefix. The row refers to the newest of each kind, so an attempt that dies between
 //! two checkpoints loses only what it has evaluated since the first one, and its successor continues from there.
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::key::LeaseId;
+use crate::{build::continued::Continued, id::key::LeaseId};
 
 /// The most parts of an attempt's checkpoint.
 pub const PARTS_MAX: u32 = 256;
 /// The most bytes of a part.
 pub const PART_MAX: u64 = 1 << 20;
 
-/// The stored parts of a catalogue that is not complete.
+/// What is there of a build that is not complete.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partial {
     /// The catalogue that requests use until this build is ready.
@@ -21,6 +22,9 @@ pub struct Partial {
     /// The evaluated attributes from which the next attempt continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
+    /// The attempts that ran out of time, and were continued.
+    #[serde(default, skip_serializing_if = "Continued::is_none")]
+    pub continued: Continued,
 }
 
 /// A catalogue that is in use although its build is not ready.
@@ -45,7 +49,7 @@ pub struct Checkpoint {
 }
 
 impl Partial {
-    /// Whether nothing is stored.
+    /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         *self == Partial::default()
     }

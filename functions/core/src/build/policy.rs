@@ -18,10 +18,16 @@ pub struct Policy {
     pub lease: Duration,
     /// How many attempts a transient failure gets before it cools down; at least 1.
     pub attempts: u32,
+    /// How often a build is continued that ran out of time and made progress.
+    pub continued_attempts: u32,
+    /// The most that these attempts may cost together, the next one included; `None`: no limit.
+    pub package_budget: Option<Micros>,
     /// The retry delay (backoff): the delay before the second attempt; each later one is four times as long.
     pub first_delay: Duration,
     /// How long a build cools down after its last attempt before a request may start it again.
     pub cool_down: Duration,
+    /// Whether all builders use one Nix store, where the next attempt finds what one has built.
+    pub shared_store: bool,
     /// The limits of one build.
     pub job: JobLimits,
     /// Builds in parallel.
@@ -130,8 +136,11 @@ impl Default for Policy {
             names: Names::default(),
             lease: Duration::from_secs(60),
             attempts: 3,
+            continued_attempts: 6,
+            package_budget: None,
             first_delay: Duration::from_secs(10),
             cool_down: Duration::from_secs(15 * 60),
+            shared_store: true,
             job: JobLimits::default(),
             slots: 2,
             budget: None,

@@ -8,6 +8,7 @@
 //! | `POST URL/pulse` | [`Progress`] | [`Heartbeat`]: the lease was renewed |
 //! | `POST URL/derivation` | [`Evaluated`] | [`Turn`]: before it realises anything |
 //! | `POST URL/dependencies` | [`DependencyRequest`] | [`DependencyTurn`]: before it builds a dependency, and after |
+//! | `POST URL/measured` | list of [`Measured`](crate::build::learned::Measured) | `{}`: what was built, and how long it took |
 //! | `POST URL/built` | [`Looked`] | [`Built`]: for a catalogue |
 //! | `POST URL/checkpoint` | [`Checkpointed`] | `{}`: parts of a catalogue are stored |
 //! | `POST URL/uploads` | list of [`Upload`] | list of [`PresignedUpload`], in the same order |
@@ -186,6 +187,13 @@ impl Progress {
     /// The progress with all foreign text sanitised.
     pub fn cleaned(self) -> Progress {
         Progress { step: self.step.map(|step| clean_line(&step, STEP_MAX)), ..self }
+    }
+
+    /// The progress of a build of which other attempts have built so many derivations before.
+    #[must_use]
+    pub fn after(self, built: u32) -> Progress {
+        let built = u64::from(built);
+        Progress { done: self.done.saturating_add(built), expected: self.expected.saturating_add(built), ..self }
     }
 }
 
@@ -421,9 +429,16 @@ pub struct Stats {
     /// Seconds in which it did nothing but wait for other tasks' dependencies.
     #[serde(default, skip_serializing_if = "is_none_of_them")]
     pub waited: u32,
+    /// Milliseconds during which derivations were built on this machine, if that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building: Option<u64>,
     /// Store paths that were offered to the binary cache.
     #[serde(default, skip_serializing_if = "is_none_of_them")]
     pub offers: u32,
+    /// Derivations of dependencies that are built, so that the next attempt finds their outputs. The service sets it to 0 if
+    /// it sees none of them: the builder has offered none to the cache, or there is neither a cache nor a shared Nix store.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub built: u32,
     /// Bytes that it has added to the store. The service replaces a builder's figure by the store's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<u64>,

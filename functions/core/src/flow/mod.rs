@@ -4,6 +4,8 @@
 //!
 //! Every flow may stop between any two lines and be run again.
 
+use std::time::Duration;
+
 use request::charge::Charge;
 use thiserror::Error;
 
@@ -261,13 +263,16 @@ pub(crate) async fn decide<D: HasLedger>(
                 };
             }
             if let (Some(attempt), Product::Package(attr)) = (after.built_by(&old.id), &before.key.product) {
-                let took = attempt.ended - attempt.claimed;
+                let before_it = before.partial.continued;
+                let took = attempt.ended - attempt.claimed + Duration::from_secs(before_it.seconds);
+                let derivations = attempt.stats.derivations.saturating_add(before_it.built);
                 let (profile, seen) = load_profile(d, before.key.system, attr, Read::Consistent).await?;
                 let estimate = profile.map(|profile| profile.expected()).or_else(|| limits.pace().of_any());
                 limits = estimate.map_or(limits.clone(), |estimate| limits.compared(estimate, took));
-                limits = limits.learnt(attempt.stats.derivations, took);
+                limits = limits.learnt(derivations, took);
                 limits = limits.disproved(before.key.system, attr);
                 let past = BuildProfile::of(attr, before.key.system, attempt);
+                let past = BuildProfile { seconds: took.as_secs(), derivations, ..past };
                 swaps.push(Swap { seen, row: Row::BuildProfile(past) });
             }
         }

@@ -26,7 +26,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    build::{Build, State, derivation::Derivation, failed_dependencies::FailedDependencies},
+    build::{Build, State, derivation::Derivation, failed_dependencies::FailedDependencies, learned},
     id::{
         key::{Attr, BuildKey, DrvHash, Product, System},
         time::Timestamp,
@@ -95,9 +95,14 @@ pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
             vec![served.object.prefix()]
         }
         Row::FailedDependencies(failed_dependencies) => failed_dependencies.prefixes().cloned().collect(),
-        Row::Trash(_) | Row::Dependency(_) | Row::BuildProfile(_) | Row::Allowance(_) | Row::Keys(_) | Row::Limits(_) | Row::Pins(_) => {
-            Vec::new()
-        }
+        Row::Trash(_)
+        | Row::Dependency(_)
+        | Row::BuildProfile(_)
+        | Row::Learned(_)
+        | Row::Allowance(_)
+        | Row::Keys(_)
+        | Row::Limits(_)
+        | Row::Pins(_) => Vec::new(),
     }
 }
 
@@ -158,6 +163,9 @@ impl Census {
             // No attempt lasts that long.
             Row::Dependency(claimed) if self.rule.now >= claimed.since + FORGOTTEN => {
                 self.goes(&Row::Dependency(claimed), version);
+            }
+            Row::Learned(learned) if self.rule.now >= learned.at + learned::LIFE => {
+                self.goes(&Row::Learned(learned), version);
             }
             // An allowance of a past day has no meaning; one day more, since clocks differ.
             Row::Allowance(allowance) if self.rule.now >= allowance.day.next().next().start() => {
@@ -335,7 +343,7 @@ pub struct Rows {
     pub served: u64,
     /// Derivations.
     pub derivations: u64,
-    /// Package profiles.
+    /// Package profiles, and what builds of derivations took.
     pub past: u64,
     /// Rows written meanwhile: the next run decides about them.
     pub busy: u64,
@@ -348,7 +356,7 @@ impl Rows {
             RowKey::Build(_) => self.builds += 1,
             RowKey::Served(_) => self.served += 1,
             RowKey::Derivation(..) => self.derivations += 1,
-            RowKey::BuildProfile(..) => self.past += 1,
+            RowKey::BuildProfile(..) | RowKey::Learned(..) => self.past += 1,
             // Rows of these kinds are not counted.
             RowKey::Dependency(..)
             | RowKey::FailedDependencies(_)

@@ -144,6 +144,10 @@ name_type! {
     DrvHash, check_store_hash
 }
 name_type! {
+    /// A derivation's name without its version: `gcc` of `gcc-13.2.0`. In Nix's alphabet for the names of store paths.
+    Pname, |s| check_length(s).and_then(|()| check_alphabet(s, is_store_name))
+}
+name_type! {
     /// A store path's identity: `HASH` in `/nix/store/HASH-tree-2.1.0`, in the form of [`DrvHash`].
     StoreHash, check_store_hash
 }
@@ -181,6 +185,26 @@ impl DrvHash {
     pub fn of_path(path: &str) -> Result<DrvHash, BadName> {
         let file = path.strip_suffix(".drv").ok_or(BadName::Form)?.rsplit('/').next().unwrap_or_default();
         file.split_once('-').ok_or(BadName::Form)?.0.parse()
+    }
+}
+
+impl Pname {
+    /// The name without its version, by Nix's rule (`parseDrvName`): a version begins behind the first dash that is not
+    /// followed by a letter.
+    ///
+    /// ```
+    /// use binplz_core::id::key::Pname;
+    ///
+    /// assert_eq!(Pname::of("gcc-wrapper-13.2.0")?.as_str(), "gcc-wrapper");
+    /// # Ok::<(), binplz_core::id::key::BadName>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BadName`], if that is not a derivation's name.
+    pub fn of(name: &str) -> Result<Pname, BadName> {
+        let bytes = name.as_bytes();
+        let end = bytes.windows(2).position(|pair| pair[0] == b'-' && !pair[1].is_ascii_alphabetic());
+        name.get(..end.unwrap_or(name.len())).ok_or(BadName::Character)?.parse()
     }
 }
 
@@ -226,7 +250,11 @@ fn check_bin(s: &str) -> Result<(), BadName> {
 fn check_output(s: &str) -> Result<(), BadName> {
     check_length(s)?;
     check_start(s, |b| b == b'_')?;
-    check_alphabet(s, |b| matches!(b, b'_' | b'.' | b'+' | b'-' | b'?' | b'='))
+    check_alphabet(s, is_store_name)
+}
+
+fn is_store_name(b: u8) -> bool {
+    matches!(b, b'_' | b'.' | b'+' | b'-' | b'?' | b'=')
 }
 
 fn check_length(s: &str) -> Result<(), BadName> {

@@ -168,6 +168,11 @@ pub enum BadTarget {
 }
 
 impl Query {
+    /// Whether a query, of any target, has the parameter `status`.
+    pub fn has_status(query: Option<&str>) -> bool {
+        query.unwrap_or_default().split('&').any(|parameter| parameter.split('=').next() == Some("status"))
+    }
+
     /// Parses a request's path (as on the wire, with or without its leading slash) and query. Percent escapes are
     /// decoded once; a path that a gateway has decoded before gives the same result, since no valid name contains a
     /// `%`.

@@ -4,7 +4,7 @@ use std::{future::Future, ops::Range};
 
 use crate::{
     build::protocol::{Cache, PresignedUpload},
-    id::key::{Bin, Rev, Sha256},
+    id::key::{Bin, Rev, Sha256, StoreHash},
     objects::{
         artifact::{AttemptPrefix, ObjectPath},
         narinfo::Content,
@@ -96,6 +96,9 @@ pub trait Intake: Inspect {
 
     /// The bytes that an attempt has offered to that cache so far.
     fn offered_bytes(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<u64, Unavailable>> + Send;
+
+    /// The store paths that it has offered so far, by their narinfos in the quarantine.
+    fn offered_paths(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
 
     /// Notifies the promoter that an attempt with offers has ended, where no event of the launcher does. A lost
     /// notification costs the cache some paths, and fails no build.

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · dependency/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR ·
+//! learned/SYSTEM/PNAME ·
 //! doomed/SYSTEM · trash/REV/SYSTEM/ATTR/LEASE · trash/blob/SHA256 · client/CLIENT · keys · limits · pins
 //! ```
 
 use std::{fmt, str::FromStr};
 
 use crate::{
-    id::key::{Attr, BadName, BuildKey, DrvHash, System},
+    id::key::{Attr, BadName, BuildKey, DrvHash, Pname, System},
     nixpkgs::served::ServedKey,
     quota::client::Client,
     row::Unreferenced,
@@ -27,6 +28,8 @@ pub enum RowKey {
     Served(ServedKey),
     /// The profile of a package's last build.
     BuildProfile(System, Attr),
+    /// What builds of derivations of that name took.
+    Learned(System, Pname),
     /// The failed dependencies of a system.
     FailedDependencies(System),
     /// A client's allowance.
@@ -49,6 +52,7 @@ impl fmt::Display for RowKey {
             RowKey::Dependency(system, drv) => write!(f, "dependency/{system}/{drv}"),
             RowKey::Served(asked) => write!(f, "served/{asked}"),
             RowKey::BuildProfile(system, attr) => write!(f, "past/{system}/{attr}"),
+            RowKey::Learned(system, pname) => write!(f, "learned/{system}/{pname}"),
             RowKey::FailedDependencies(system) => write!(f, "doomed/{system}"),
             RowKey::Trash(what) => write!(f, "trash/{what}"),
             RowKey::Allowance(client) => write!(f, "client/{client}"),
@@ -77,6 +81,10 @@ impl FromStr for RowKey {
             Some(("past", rest)) => {
                 let (system, attr) = two(rest)?;
                 Ok(RowKey::BuildProfile(system.parse()?, attr.parse()?))
+            }
+            Some(("learned", rest)) => {
+                let (system, pname) = two(rest)?;
+                Ok(RowKey::Learned(system.parse()?, pname.parse()?))
             }
             Some(("doomed", rest)) => rest.parse().map(RowKey::FailedDependencies),
             Some(("trash", rest)) => rest.parse().map(RowKey::Trash),

@@ -3,7 +3,10 @@
 use serde::de::DeserializeOwned;
 
 use crate::{
-    build::{Build, dependency::Dependency, derivation::Derivation, failed_dependencies::FailedDependencies, profile::BuildProfile},
+    build::{
+        Build, dependency::Dependency, derivation::Derivation, failed_dependencies::FailedDependencies,
+        learned::Learned, profile::BuildProfile,
+    },
     nixpkgs::{pins::Pins, served::Served},
     quota::{
         client::{Allowance, Keys},
@@ -83,6 +86,8 @@ rows! {
     Served,
     /// The duration and memory of a package's last build.
     BuildProfile,
+    /// The duration and memory of earlier builds of derivations of one name.
+    Learned,
     /// Dependencies that are known to fail.
     FailedDependencies,
     /// The builds that a client has had started.
@@ -106,6 +111,7 @@ impl Row {
             Row::Dependency(claimed) => RowKey::Dependency(claimed.holder.system, claimed.drv.clone()),
             Row::Served(served) => RowKey::Served(served.asked.clone()),
             Row::BuildProfile(past) => RowKey::BuildProfile(past.system, past.attr.clone()),
+            Row::Learned(learned) => RowKey::Learned(learned.system, learned.pname.clone()),
             Row::FailedDependencies(failed_dependencies) => RowKey::FailedDependencies(failed_dependencies.system),
             Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),
             Row::Keys(_) => RowKey::Keys,

@@ -41,7 +41,7 @@ fn lost(n: u32) -> Event {
 type Told = (Option<(u32, bool)>, Option<(u32, u32)>);
 
 fn told(build: &Build) -> Told {
-    let Partial { published, checkpoint } = &build.partial;
+    let Partial { published, checkpoint, .. } = &build.partial;
     let number = |lease: &binplz_core::id::key::LeaseId| (1..9).find(|n| id(*n) == *lease).expect("a small number");
     (
         published.as_ref().map(|Published { lease, whole }| (number(lease), *whole)),

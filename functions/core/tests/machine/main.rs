@@ -1,6 +1,7 @@
 //! The state machine of a build: every state with every event, in one table; and what holds after any sequence of them.
 
 mod catalogue;
+mod continued;
 mod properties;
 mod table;
 
@@ -38,6 +39,6 @@ fn settle(n: u32, end: Result<(), Failure>) -> Event {
     Event::Settle {
         id: id(n),
         end,
-        stats: Stats { derivations: 3, log_segments: 2, memory: None, waited: 0, offers: 0, stored: None },
+        stats: Stats { derivations: 3, log_segments: 2, ..Stats::default() },
     }
 }

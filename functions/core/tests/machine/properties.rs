@@ -5,9 +5,10 @@ use std::time::Duration;
 use binplz_core::{
     build::{
         Build, Event, HISTORY_MAX, Illegal, State, Step, apply,
+        continued::Continued,
         derivation::Realisation,
         failure::{Class, Failure, Kind},
-        partial::Checkpoint,
+        partial::{Checkpoint, Partial},
         policy::Policy,
         protocol::Stats,
         size::Size,
@@ -47,6 +48,7 @@ enum Verb {
     Doom,
     Adopt,
     Settle(Result<(), Kind>),
+    RanOut(u32),
     Stopped(Kind),
     Lapse,
     Retry,
@@ -75,6 +77,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => Just(Verb::Adopt),
         1 => Just(Verb::Settle(Ok(()))),
         4 => kind().prop_map(|kind| Verb::Settle(Err(kind))),
+        2 => (0..3u32).prop_map(Verb::RanOut),
         2 => kind().prop_map(Verb::Stopped),
         3 => Just(Verb::Lapse),
         1 => Just(Verb::Retry),
@@ -157,6 +160,10 @@ impl World {
             Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
             Verb::Adopt => Event::Adopt { prefix: another(), declared: Declared::default() },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
+            Verb::RanOut(built) => match settle(n, Err(Failure::new(Kind::TimedOut, "x"))) {
+                Event::Settle { id, end, stats } => Event::Settle { id, end, stats: Stats { built: *built, ..stats } },
+                other => other,
+            },
             Verb::Stopped(kind) => Event::Stopped { id: id(n), failure: Failure::new(*kind, "y") },
             Verb::Lapse => Event::Lapse,
             Verb::Retry => Event::Retry,
@@ -412,7 +419,8 @@ proptest! {
     fn parts_are_replaced_by_parts_and_dropped_with_their_build(story in any_story()) {
         tell(story, |before, event, after| {
             let (old, new) = (&before.build.partial, &after.build.partial);
-            if old != new {
+            let parts = |partial: &Partial| Partial { continued: Continued::default(), ..partial.clone() };
+            if parts(old) != parts(new) {
                 let live = before.build.lease().map(|lease| &lease.id);
                 match event {
                     Event::Checkpoint { checkpoint, .. } => {
@@ -425,6 +433,25 @@ proptest! {
                 }
             }
             prop_assert!(new.is_empty() || !matches!(after.build.state, State::Ready(_)));
+            Ok(())
+        })?;
+    }
+
+    /// Each continued attempt is counted, and no build has more than the policy allows, until an operator retries it.
+    #[test]
+    fn a_build_is_continued_no_more_often_than_the_policy_allows(story in any_story()) {
+        tell(story, |before, event, after| {
+            let (old, new) = (before.build.partial.continued, after.build.partial.continued);
+            prop_assert!(new.attempts <= after.policy.continued_attempts);
+            match event {
+                _ if old == new => {}
+                Event::Settle { stats, .. } if matches!(after.build.state, State::Queued { .. }) => {
+                    prop_assert!(new.attempts == old.attempts + 1 && new.built == old.built + stats.built);
+                    prop_assert!(after.build.history.last().is_some_and(|last| last.continued));
+                }
+                Event::Retry | Event::Forget => prop_assert!(new.is_none()),
+                _ => prop_assert!(new.is_none() && matches!(after.build.state, State::Ready(_))),
+            }
             Ok(())
         })?;
     }

@@ -127,8 +127,8 @@ fn state(name: &str, policy: &Policy) -> Build {
     let after = |failure| {
         let (size, stats) = (Size::default(), Stats::default());
         let (claimed, ended, left) = (long_ago, long_ago, None);
-        let (task, awaited, seen_in) = (None, None, None);
-        vec![Attempt { lease: id(MINE), number: 1, size, claimed, ended, task, failure, left, awaited, seen_in, stats }]
+        let (task, awaited, seen_in, continued) = (None, None, None, false);
+        vec![Attempt { lease: id(MINE), number: 1, size, claimed, ended, task, failure, continued, left, awaited, seen_in, stats }]
     };
     let left = || after(None).into_iter().map(|attempt| Attempt { left: Some(drv('a')), ..attempt }).collect();
     let waited = || after(None).into_iter().map(|attempt| Attempt { awaited: Some(drv('b')), ..attempt }).collect();

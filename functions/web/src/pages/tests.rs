@@ -6,6 +6,7 @@ use binplz_core::{
         reply::{Answer, Body},
     },
     build::{
+        continued::Continued,
         failure::{Failure, Kind},
         protocol::Progress,
     },
@@ -35,6 +36,7 @@ fn status(text: &str) -> Status {
         estimate_seconds: None,
         retry_after: 2,
         alternatives: Vec::new(),
+        continued: Continued::default(),
         derivations_started: 0,
         cost: None,
         lease: Some("1".repeat(32).parse().expect("hex")),

@@ -11,8 +11,12 @@ use std::{
 
 use binplz_catalogue::part;
 use binplz_core::{
-    build::protocol::{
-        Checkpointed, DependencyRequest, DependencyTurn, Evaluated, Heartbeat, Job, Outcome, PresignedUpload, Progress, Report, Resume, Turn, Upload,
+    build::{
+        learned::Measured,
+        protocol::{
+            Checkpointed, DependencyRequest, DependencyTurn, Evaluated, Heartbeat, Job, Outcome, PresignedUpload,
+            Progress, Report, Resume, Turn, Upload,
+        },
     },
     objects::{artifact::ObjectName, gzip},
 };
@@ -80,6 +84,8 @@ pub(crate) struct Seen {
     pub(crate) granted: BTreeMap<String, Upload>,
     pub(crate) grant_requests: usize,
     pub(crate) report: Option<Report>,
+    /// The derivations that it has measured.
+    pub(crate) measured: Vec<Measured>,
     /// The checkpoints that it reported.
     pub(crate) checkpoints: Vec<Checkpointed>,
     /// What is kept of the attempt before.
@@ -194,6 +200,7 @@ impl Endpoint {
             granted: BTreeMap::new(),
             grant_requests: 0,
             report: None,
+            measured: Vec::new(),
             checkpoints: Vec::new(),
             earlier: kept.clone(),
             kept,
@@ -436,6 +443,11 @@ impl Shared {
                     let grants: Vec<PresignedUpload> = uploads.iter().map(grant).collect();
                     seen.granted.extend(uploads.into_iter().map(|upload| (upload.name.to_string(), upload)));
                     serde_json::to_value(grants)
+                }
+                ("POST", "/lease/measured") => {
+                    let measured: Vec<Measured> = serde_json::from_slice(body).expect("measurements");
+                    seen.measured.extend(measured);
+                    Ok(json!({}))
                 }
                 ("POST", "/lease/checkpoint") => {
                     let stored = serde_json::from_slice(body).expect("a checkpoint");

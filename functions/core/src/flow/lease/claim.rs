@@ -91,7 +91,7 @@ async fn as_dependency<D: HasLedger>(
         return Ok((Turn::Go, None));
     }
     let promised = matches!(&claim.standing, Standing::Promised { to, .. } if *to == bearer.key);
-    match claim.standing.action(true, d.now()) {
+    match claim.standing.action(true, false, d.now()) {
         action if promised || action == Action::Build => {
             let stage = Stage::Building { lease: bearer.lease.clone() };
             let row = Dependency { drv: drv.clone(), holder: bearer.key.clone(), stage, since: d.now(), wanted: false };

@@ -8,11 +8,14 @@ use crate::{
     },
     flow::{
         Tries, change_row,
-        lease::job::{Bearer, Denied, admit},
+        lease::{
+            job::{Bearer, Denied, admit},
+            learned,
+        },
         ring,
         schedule::wait::Claims,
     },
-    id::key::Product,
+    id::key::{Pname, Product},
     ports::{HasBell, HasLedger, HasStore, Intake, Ledger},
     row::{Row, RowKey, Swap},
     telemetry::About,
@@ -20,6 +23,9 @@ use crate::{
 
 /// The most dependencies that one request looks at; a builder asks again for others.
 const LOOK: usize = 64;
+/// How many dependencies that take little time are given to a builder beside those that it builds at a time: each request
+/// costs time too.
+const CHEAP_MAX: usize = 8;
 
 /// Records what the builder has built, and claims for it what it may build now.
 ///
@@ -41,12 +47,19 @@ pub async fn dependencies<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     if request.ready.is_empty() {
         turn.wanted = claims.of(bearer.key.system, &own).await?.row.is_some_and(|row| row.wanted);
     }
-    for ready in request.ready.iter().take(LOOK) {
-        if turn.build.len() >= request.most.max(1) {
+    let looked_at = || request.ready.iter().take(LOOK);
+    let cheap = learned::cheap(d, bearer.key.system, looked_at().map(|ready| ready.name.as_str())).await?;
+    let (mut slow, most) = (0, request.most.max(1));
+    for ready in looked_at() {
+        let is_cheap = Pname::of(&ready.name).is_ok_and(|pname| cheap.contains(&pname));
+        if slow >= most || turn.build.len() >= most + CHEAP_MAX {
             break;
         }
-        match claim(d, bearer, &mut claims, ready).await? {
-            Action::Build => turn.build.push(ready.drv.clone()),
+        match claim(d, bearer, &mut claims, ready, is_cheap).await? {
+            Action::Build => {
+                slow += usize::from(!is_cheap);
+                turn.build.push(ready.drv.clone());
+            }
             Action::Fetch => turn.fetch.push(ready.drv.clone()),
             action => {
                 turn.held.push(ready.drv.clone());
@@ -63,6 +76,7 @@ async fn claim<D: HasLedger>(
     bearer: &Bearer,
     claims: &mut Claims<'_, D>,
     ready: &Ready,
+    is_cheap: bool,
 ) -> Result<Action, Denied> {
     let mut tries = Tries::default();
     loop {
@@ -70,7 +84,7 @@ async fn claim<D: HasLedger>(
         if claim.row.as_ref().is_some_and(|row| row.is_held_by(&bearer.key, &bearer.lease)) {
             return Ok(Action::Build);
         }
-        let action = claim.standing.action(ready.missing, d.now());
+        let action = claim.standing.action(ready.missing, is_cheap, d.now());
         if action != Action::Build {
             claims.want(&claim).await?;
             return Ok(action);

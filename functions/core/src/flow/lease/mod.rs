@@ -6,4 +6,5 @@ pub mod checkpoint;
 pub mod claim;
 pub mod dependencies;
 pub mod job;
+pub mod learned;
 pub mod settle;

@@ -91,7 +91,8 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             stored += d.store().offered_bytes(&bearer.prefix()).await?;
         }
     }
-    let stats = Stats { stored: Some(stored), ..report.stats };
+    let built = if found_again(d, &bearer.prefix(), &report.stats).await? { report.stats.built } else { 0 };
+    let stats = Stats { stored: Some(stored), built, ..report.stats };
     let id = bearer.lease.clone();
     let event = match waits {
         Some((plan, first)) => Event::Wait { id, plan, first, stats },
@@ -115,6 +116,21 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         d.warn(About::Attempt(&bearer.key, &bearer.lease), "the catalogue's partial files are still there", &error);
     }
     Ok(())
+}
+
+/// Whether the next attempt finds what this one has built, by the service's own look.
+async fn found_again<D: HasLedger + HasStore<Store: Intake>>(
+    d: &D,
+    prefix: &AttemptPrefix,
+    stats: &Stats,
+) -> Result<bool, Unavailable> {
+    if stats.built == 0 {
+        return Ok(false);
+    }
+    match d.store().cache().await? {
+        Some(_) => Ok(!d.store().offered_paths(prefix).await?.is_empty()),
+        None => Ok(d.policy().shared_store),
+    }
 }
 
 /// Removes the partial files of a complete catalogue: this attempt's, and those of the attempts that it continued.

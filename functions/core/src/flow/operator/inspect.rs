@@ -231,6 +231,9 @@ fn told(build: &Build, status: Option<&Status>) -> String {
     match (&build.state, failure_of(build)) {
         (State::Building(_) | State::Joined { .. } | State::Waiting(_), _) => status.map_or_else(String::new, Status::headline),
         (State::Queued { .. }, Some(failure)) => format!("waits for a retry: {}", failure.sentence()),
+        (State::Queued { .. }, None) if !build.partial.continued.is_none() => {
+            format!("continued: {} waits for its turn", build.partial.continued.part().unwrap_or_default())
+        }
         (State::Queued { warming: true, .. }, None) => "waits until no requested build is queued".to_owned(),
         (State::Queued { .. }, None) => "waits for its turn".to_owned(),
         (_, Some(failure)) => failure.sentence(),
@@ -254,8 +257,9 @@ fn failure_of(build: &Build) -> Option<&Failure> {
     match &build.state {
         State::Ready(_) | State::Unasked => None,
         State::Failed { failure, .. } => Some(failure),
+        // What is continued has not failed.
         State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_) => {
-            build.history.last()?.failure.as_ref()
+            build.history.last().filter(|last| !last.continued)?.failure.as_ref()
         }
     }
 }

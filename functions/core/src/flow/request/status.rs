@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     build::{
         Build, State,
+        continued::Continued,
         failure::Failure,
         dependency::Standing,
         protocol::{Phase, Progress},
@@ -67,7 +68,7 @@ pub struct Status {
     /// How long it has run, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_seconds: Option<u64>,
-    /// What the builder said last.
+    /// What the builder said last; derivations that continued attempts before it have built count as done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// What it waits for, if other builds build all that it could build now.
@@ -92,6 +93,9 @@ pub struct Status {
     /// The public name of the attempt whose log is the build's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
+    /// The attempts before this one that ran out of time, and were continued.
+    #[serde(skip_serializing_if = "Continued::is_none")]
+    pub continued: Continued,
     /// The same program of other packages, the best first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Wanted>,
@@ -156,7 +160,10 @@ impl Status {
     }
 
     fn happening(&self) -> String {
-        let tried = if self.attempt > 1 { format!(", attempt {}", self.attempt) } else { String::new() };
+        let mut tried = self.continued.part().map_or(String::new(), |part| format!(", continued: {part}"));
+        if self.attempt > 1 {
+            tried.push_str(&format!(", attempt {}", self.attempt));
+        }
         if let Some(waits_for) = &self.waits_for {
             return format!("{}{tried}", waits_for.sentence());
         }
@@ -228,6 +235,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
         derivations_started: build.history.iter().map(|attempt| attempt.stats.derivations).sum(),
         cost: build.cost(d.policy()),
         lease: follow::log_source(d, &build).await?.map(|prefix| prefix.lease),
+        continued: leader.partial.continued,
         alternatives: Vec::new(),
     };
     match &leader.state {
@@ -262,6 +270,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             status.progress = d.ledger().progress(&lease.id).await?;
             let (limits, _) = load_limits(d, Read::Eventual).await?;
             let takes = expected(d, &leader.key, &limits, status.progress.as_ref()).await?;
+            status.progress = status.progress.map(|progress| progress.after(status.continued.built));
             let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
             status.estimate_seconds = left.filter(|left| *left > 0);
             // A client that asks after half of the time passed learns of the end at most half as late again as the
