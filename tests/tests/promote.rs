@@ -1,11 +1,9 @@
 //! What builders offer to the cache that they share, and what of it comes in: with builders that lie, and with a death between any
 //! two steps.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
 use binplz_core::{

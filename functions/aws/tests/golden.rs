@@ -18,9 +18,9 @@ use binplz_core::{
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        learned::{Learned, Measured},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
-        learned::{Learned, Measured},
         profile::BuildProfile,
         protocol::{Phase, Progress, Stats},
         size::Size,
@@ -101,7 +101,13 @@ fn left(state: State) -> Row {
 }
 
 fn dependency() -> Row {
-    Row::Dependency(Dependency { drv: drv(), holder: key(), stage: Stage::Building { lease: id('b') }, since: AT, wanted: false })
+    Row::Dependency(Dependency {
+        drv: drv(),
+        holder: key(),
+        stage: Stage::Building { lease: id('b') },
+        since: AT,
+        wanted: false,
+    })
 }
 
 /// A build whose only attempt ended to wait for a dependency.

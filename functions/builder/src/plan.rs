@@ -21,11 +21,7 @@ use crate::{
 
 /// The derivations that Nix would build for a package, from a dry run with these options, dependencies first. Empty if
 /// the dry run fails: realising then finds the reason.
-pub(crate) fn to_build(
-    context: &BuildContext,
-    package: &Package,
-    options: &[OsString],
-) -> Result<Vec<String>, Ending> {
+pub(crate) fn to_build(context: &BuildContext, package: &Package, options: &[OsString]) -> Result<Vec<String>, Ending> {
     let mut arguments: Vec<OsString> = ["--realise", "--dry-run", &package.drv].map(Into::into).into();
     arguments.extend_from_slice(options);
     let mut found = Vec::new();
@@ -94,8 +90,7 @@ impl Graph {
             return nodes.clone();
         }
         let (Some(input), Ok(hash)) = (inputs.get(path), DrvHash::of_path(path)) else { return BTreeSet::new() };
-        let needs: BTreeSet<usize> =
-            input.inputs.iter().flat_map(|path| self.add(path, inputs, known)).collect();
+        let needs: BTreeSet<usize> = input.inputs.iter().flat_map(|path| self.add(path, inputs, known)).collect();
         let nodes = if input.download {
             needs
         } else {

@@ -205,7 +205,9 @@ impl Fleet {
     async fn run(&mut self, mut kills: impl FnMut() -> bool) {
         self.dispatch().await;
         for _ in 0..100_000 {
-            let Some((lease, next)) = self.tasks.iter().map(|(lease, task)| (lease.clone(), task.next)).min_by_key(|(_, next)| *next) else {
+            let Some((lease, next)) =
+                self.tasks.iter().map(|(lease, task)| (lease.clone(), task.next)).min_by_key(|(_, next)| *next)
+            else {
                 // All that is left waits for its time.
                 let mut ready = 0;
                 for package in 0..PACKAGES {

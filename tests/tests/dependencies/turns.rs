@@ -81,7 +81,10 @@ async fn a_holder_that_dies_is_cancelled_or_paused_or_fails_holds_nothing_any_mo
                 w.pass(w.policy().lease / 2);
             }
             "stops" => {
-                stopped(&*w, &a.key, &a.lease, Failure::new(Kind::Killed, ""), None).await.map(drop).expect("the ledger");
+                stopped(&*w, &a.key, &a.lease, Failure::new(Kind::Killed, ""), None)
+                    .await
+                    .map(drop)
+                    .expect("the ledger");
             }
             "cancelled" => stop::cancel(&*w, &a.key).await.expect("it is under way"),
             "paused" => {

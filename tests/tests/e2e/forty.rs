@@ -25,7 +25,10 @@ fn builds(data: &std::path::Path) -> Vec<Build> {
     let lines = String::from_utf8(backup.stdout).expect("text");
     let build = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        line["key"].as_str()?.starts_with("build/").then(|| serde_json::from_value(line["row"].clone()).expect("a build"))
+        line["key"]
+            .as_str()?
+            .starts_with("build/")
+            .then(|| serde_json::from_value(line["row"].clone()).expect("a build"))
     };
     lines.lines().filter_map(build).collect()
 }
@@ -48,12 +51,8 @@ fn each_of_twelve_dependencies_of_forty_packages_is_built_once_and_no_task_waits
     let set = fresh_set(&packages(&format!("echo $pname >> {}; sleep 3", built.display())));
     let data = root.join("data");
     let options = ["--cache", "--trust-nixpkgs", "--jobs", "4", "--lease", "60", "--builder"];
-    let server = Server::start_in(
-        &nix(root),
-        set.path(),
-        &data,
-        &[&options[..], &[builder.to_str().expect("a path")]].concat(),
-    );
+    let server =
+        Server::start_in(&nix(root), set.path(), &data, &[&options[..], &[builder.to_str().expect("a path")]].concat());
     assert_eq!(each_dependency_is_built_once(&server), DERIVATIONS);
     let mut counts = BTreeMap::<String, usize>::new();
     for line in fs::read_to_string(&built).expect("what was built").lines() {
@@ -61,7 +60,8 @@ fn each_of_twelve_dependencies_of_forty_packages_is_built_once_and_no_task_waits
     }
     assert_eq!(counts, (1..=12).map(|n| (format!("shared{n}"), 1)).collect());
     let builds = builds(&data);
-    let attempts = builds.iter().filter(|build| build.key.product != Product::Catalogue).flat_map(|build| &build.history);
+    let attempts =
+        builds.iter().filter(|build| build.key.product != Product::Catalogue).flat_map(|build| &build.history);
     let (mut tasks, mut waits) = (0, Vec::new());
     for attempt in attempts {
         tasks += 1;

@@ -3,7 +3,10 @@
 use thiserror::Error;
 
 use crate::{
-    build::{Build, derivation::Realisation, failure::Failure, partial::Checkpoint, protocol::Stats, size::Size, waiting::Planned},
+    build::{
+        Build, derivation::Realisation, failure::Failure, partial::Checkpoint, protocol::Stats, size::Size,
+        waiting::Planned,
+    },
     id::key::{DrvHash, LeaseId, Token},
     objects::artifact::{AttemptPrefix, Declared},
 };

@@ -128,7 +128,20 @@ fn state(name: &str, policy: &Policy) -> Build {
         let (size, stats) = (Size::default(), Stats::default());
         let (claimed, ended, left) = (long_ago, long_ago, None);
         let (task, awaited, seen_in, continued) = (None, None, None, false);
-        vec![Attempt { lease: id(MINE), number: 1, size, claimed, ended, task, failure, continued, left, awaited, seen_in, stats }]
+        vec![Attempt {
+            lease: id(MINE),
+            number: 1,
+            size,
+            claimed,
+            ended,
+            task,
+            failure,
+            continued,
+            left,
+            awaited,
+            seen_in,
+            stats,
+        }]
     };
     let left = || after(None).into_iter().map(|attempt| Attempt { left: Some(drv('a')), ..attempt }).collect();
     let waited = || after(None).into_iter().map(|attempt| Attempt { awaited: Some(drv('b')), ..attempt }).collect();
@@ -282,9 +295,7 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
             assert_eq!(after.history.last().and_then(|attempt| attempt.awaited.as_ref()), Some(&drv('b')));
             "wait".to_owned()
         }
-        (None, State::Queued { since, due, attempt: 2, warming: false })
-            if matches!(&before.state, State::Waiting(waiting) if waiting.due == *due && due == since) =>
-        {
+        (None, State::Queued { since, due, attempt: 2, warming: false }) if matches!(&before.state, State::Waiting(waiting) if waiting.due == *due && due == since) => {
             "wake".to_owned()
         }
         (Some(old), State::Ready(Made { lease, borrowed: None, since: NOW })) if lease == &old.id => "ready".to_owned(),

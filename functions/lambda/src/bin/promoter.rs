@@ -30,11 +30,13 @@ async fn main() -> ExitCode {
 /// An error makes Lambda retry the event twice, and then send it to the dead letter queue.
 async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, event: Value) -> Result<(), Error> {
     match Wake::read(event)? {
-        Wake::TaskStopped(end) => match look_at(d, binary_cache, &AttemptPrefix { key: end.key, lease: end.lease }).await? {
-            Promoted::Done { .. } => Ok(()),
-            // The builder could not settle, and the reaper ends the attempt at this moment.
-            Promoted::NotYet { .. } => Err("the attempt has not ended".into()),
-        },
+        Wake::TaskStopped(end) => {
+            match look_at(d, binary_cache, &AttemptPrefix { key: end.key, lease: end.lease }).await? {
+                Promoted::Done { .. } => Ok(()),
+                // The builder could not settle, and the reaper ends the attempt at this moment.
+                Promoted::NotYet { .. } => Err("the attempt has not ended".into()),
+            }
+        }
         Wake::Offered(prefixes) => {
             for prefix in &prefixes {
                 look_at(d, binary_cache, prefix).await?;

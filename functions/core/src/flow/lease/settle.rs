@@ -80,7 +80,9 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             waits = Some((plan, first));
             Ok(())
         }
-        (Outcome::Built(_) | Outcome::Catalogued | Outcome::Waits { .. }, _) => return Err(Denied::Nonsense("that is not what was asked for")),
+        (Outcome::Built(_) | Outcome::Catalogued | Outcome::Waits { .. }, _) => {
+            return Err(Denied::Nonsense("that is not what was asked for"));
+        }
     };
     if let Some((build, _)) = &live {
         if end.is_err() {

@@ -208,7 +208,9 @@ pub(crate) async fn listing<D: HasLedger>(d: &D, build: Build) -> Result<Listing
 async fn with_pins<D: HasLedger>(d: &D, pins: &Pins, build: Build) -> Result<Listing, Unavailable> {
     // Only of those that are under way, and they are few, more is read than their rows.
     let status = match &build.state {
-        State::Building(_) | State::Joined { .. } | State::Waiting(_) => Some(status::view(d, build.clone(), false).await?),
+        State::Building(_) | State::Joined { .. } | State::Waiting(_) => {
+            Some(status::view(d, build.clone(), false).await?)
+        }
         _ => None,
     };
     Ok(listed(d, pins, &build, status.as_ref()))
@@ -229,7 +231,9 @@ fn listed<D: Deployment>(d: &D, pins: &Pins, build: &Build, status: Option<&Stat
 /// What is happening, or why it failed.
 fn told(build: &Build, status: Option<&Status>) -> String {
     match (&build.state, failure_of(build)) {
-        (State::Building(_) | State::Joined { .. } | State::Waiting(_), _) => status.map_or_else(String::new, Status::headline),
+        (State::Building(_) | State::Joined { .. } | State::Waiting(_), _) => {
+            status.map_or_else(String::new, Status::headline)
+        }
         (State::Queued { .. }, Some(failure)) => format!("waits for a retry: {}", failure.sentence()),
         (State::Queued { .. }, None) if !build.partial.continued.is_none() => {
             format!("continued: {} waits for its turn", build.partial.continued.part().unwrap_or_default())

@@ -8,8 +8,8 @@ use crate::{
     build::{
         Build, State,
         continued::Continued,
-        failure::Failure,
         dependency::Standing,
+        failure::Failure,
         protocol::{Phase, Progress},
         waiting::Waiting,
     },
@@ -296,11 +296,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
 }
 
 /// The dependency that a build waited for first, and who builds it now.
-async fn waits_for<D: HasLedger>(
-    d: &D,
-    system: System,
-    waiting: &Waiting,
-) -> Result<Option<WaitsFor>, Unavailable> {
+async fn waits_for<D: HasLedger>(d: &D, system: System, waiting: &Waiting) -> Result<Option<WaitsFor>, Unavailable> {
     let Some(awaited) = waiting.awaited() else { return Ok(None) };
     let package = match Claims::new(d).of(system, &awaited.drv).await?.standing {
         Standing::Held { by, .. } | Standing::Offered { by } | Standing::Promised { to: by, .. } => Some(by.product),

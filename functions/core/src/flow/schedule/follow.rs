@@ -7,7 +7,9 @@ use crate::{
         derivation::{Derivation, Realisation},
     },
     flow::{
-        AdvanceError, advance, load_build, load_row, request::resolve::KnownDerivation, ring,
+        AdvanceError, advance, load_build, load_row,
+        request::resolve::KnownDerivation,
+        ring,
         schedule::{
             status_index::Walk,
             wait::{Claims, wake},

@@ -121,8 +121,13 @@ pub(crate) async fn wake<D: HasLedger>(
         Err(AdvanceError::Unavailable(error)) => return Err(error),
     };
     if let Work::Build(drv) = work {
-        let promise =
-            Dependency { drv: drv.clone(), holder: before.key.clone(), stage: Stage::Promised, since: d.now(), wanted: false };
+        let promise = Dependency {
+            drv: drv.clone(),
+            holder: before.key.clone(),
+            stage: Stage::Promised,
+            since: d.now(),
+            wanted: false,
+        };
         swaps.push(Swap { seen: known[drv].seen, row: Row::Dependency(promise) });
         claims.forget(system, drv);
     }
