@@ -129,6 +129,11 @@ impl Graph {
         hashes.iter().filter_map(of).collect()
     }
 
+    /// The name of the first of these derivations.
+    pub(crate) fn name(&self, hashes: &[DrvHash]) -> Option<String> {
+        self.paths(hashes.get(..1)?).first().map(|path| name_of(path).to_owned())
+    }
+
     /// These are built.
     pub(crate) fn made(&mut self, hashes: &[DrvHash]) {
         self.nodes.iter_mut().filter(|node| hashes.contains(&node.hash)).for_each(|node| node.made = true);

@@ -99,6 +99,8 @@ impl Task<'_> {
                 if !answer.soon || waited >= PATIENCE {
                     return Ok(Rounds::Waits(self.waits(&graph, &answer)?));
                 }
+                let step = graph.name(&answer.held).map(|name| format!("waits for {name}"));
+                self.context.progress_channel.update(|progress| progress.step = step);
                 let since = Instant::now();
                 self.context.nix.stop().pause(pause, |_| true);
                 if self.context.nix.stop().why().is_some() {
