@@ -441,6 +441,7 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             | Row::Derivation(_)
             | Row::BuildProfile(_)
             | Row::Learned(_)
+            | Row::Dependency(_)
             | Row::FailedDependencies(_)
             | Row::Allowance(_)
             | Row::Keys(_)
