@@ -486,7 +486,7 @@ fn any_partial() -> impl Strategy<Value = Partial> {
         bytes,
     });
     (option::of(published), option::of(checkpoint))
-        .prop_map(|(published, checkpoint)| Partial { published, checkpoint })
+        .prop_map(|(published, checkpoint)| Partial { published, checkpoint, ..Partial::default() })
 }
 
 /// Any row.
