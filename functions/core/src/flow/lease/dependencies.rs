@@ -47,10 +47,11 @@ pub async fn dependencies<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     if request.ready.is_empty() {
         turn.wanted = claims.of(bearer.key.system, &own).await?.row.is_some_and(|row| row.wanted);
     }
-    let looked_at = || request.ready.iter().take(LOOK);
-    let cheap = learned::cheap(d, bearer.key.system, looked_at().map(|ready| ready.name.as_str())).await?;
+    let looked_at = &request.ready[..request.ready.len().min(LOOK)];
+    let names: Vec<&str> = looked_at.iter().map(|ready| ready.name.as_str()).collect();
+    let cheap = learned::cheap(d, bearer.key.system, names).await?;
     let (mut slow, most) = (0, request.most.max(1));
-    for ready in looked_at() {
+    for ready in looked_at {
         let is_cheap = Pname::of(&ready.name).is_ok_and(|pname| cheap.contains(&pname));
         if slow >= most || turn.build.len() >= most + CHEAP_MAX {
             break;
