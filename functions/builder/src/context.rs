@@ -20,6 +20,8 @@ pub(crate) struct BuildContext {
     pub(crate) progress_channel: Arc<ProgressChannel>,
     /// The build's public log.
     pub(crate) log: Arc<Log>,
+    /// The URL of the cache that builders share.
+    pub(crate) cache: Option<String>,
     /// How to run Nix.
     pub(crate) nix: Nix,
 }

@@ -18,7 +18,7 @@ use binplz_core::{
 };
 
 use crate::{
-    archive,
+    archive, caches,
     catalogue::work::catalogue,
     context::{BuildContext, Ending},
     evaluate::{Package, evaluate},
@@ -62,8 +62,9 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         let (lease, progress_channel, stop) = (Arc::clone(&lease), Arc::clone(&progress_channel), Arc::clone(&stop));
         thread::spawn(move || heartbeat::run(&lease, &progress_channel, &stop, job.lease_seconds));
     }
-    let nix = nix_for(&job, &stop);
-    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, nix };
+    let nix = nix_for(&job, &log, &stop);
+    let cache = job.cache.as_ref().map(|cache| cache.url.clone());
+    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, cache, nix };
 
     let mut stats = Stats::default();
     let made = catch_unwind(AssertUnwindSafe(|| make(&context, &job, &mut stats)));
@@ -75,6 +76,9 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),
         Err(Ending::Stopped) => Outcome::Failed(Failure::new(Kind::Interrupted, "")),
     };
+    if let Some(fetched) = context.progress_channel.now().fetched_from() {
+        context.log.say(&fetched);
+    }
     context.log.say(&sentence(&outcome));
     context.log.close();
     let (segments, trouble) = shipping.join().unwrap_or((0, None));
@@ -93,11 +97,12 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
 }
 
 /// Nix with the settings of a job.
-fn nix_for(job: &Job, stop: &Arc<Stop>) -> Nix {
+fn nix_for(job: &Job, log: &Log, stop: &Arc<Stop>) -> Nix {
     let mut nix = Nix::new(std::env::vars_os(), Arc::clone(stop));
     if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
         nix.set_option("sandbox-fallback", "false");
     }
+    caches::prepare(&mut nix, log);
     if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
         nix.set_option("extra-substituters", url);
         nix.set_option("extra-trusted-public-keys", key);
@@ -109,11 +114,13 @@ fn nix_for(job: &Job, stop: &Arc<Stop>) -> Nix {
 pub(crate) fn dry_run(job: &Job) -> Result<DryRun, Ending> {
     let Product::Package(attr) = &job.key.product else { return Err(Ending::ours("a catalogue has no plan")) };
     let (stop, token) = (Arc::new(Stop::default()), "0".repeat(64).parse::<Token>().map_err(Ending::ours)?);
+    let log = Arc::new(Log::new(job.limits.log_bytes, &token));
     let context = BuildContext {
         lease: Arc::new(Lease::without_endpoint(token.clone(), Arc::clone(&stop), job.limits.seconds)),
         progress_channel: Arc::new(ProgressChannel::default()),
-        log: Arc::new(Log::new(job.limits.log_bytes, &token)),
-        nix: nix_for(job, &stop),
+        nix: nix_for(job, &log, &stop),
+        log,
+        cache: job.cache.as_ref().map(|cache| cache.url.clone()),
     };
     let package = evaluate(&context, job, attr)?;
     Ok(plan::foresee(&context, &package, &[])?.dry_run())

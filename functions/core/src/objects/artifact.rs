@@ -317,6 +317,8 @@ const SEGMENTS: &str = "log/";
 const PARTIAL: &str = "partial/";
 /// The part of a reference's path behind the attempt's prefix.
 pub const REFERENCES: &str = "ref/";
+/// The same for an addition.
+pub const ADDITIONS: &str = "new/";
 
 /// An object that belongs to one attempt at one build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -400,7 +402,7 @@ impl fmt::Display for ObjectName {
             ObjectName::Archive => f.write_str("archive.tar.gz"),
             ObjectName::Blob(sha256) => write!(f, "blob/{sha256}"),
             ObjectName::Reference(sha256) => write!(f, "{REFERENCES}{sha256}"),
-            ObjectName::Addition(sha256) => write!(f, "new/{sha256}"),
+            ObjectName::Addition(sha256) => write!(f, "{ADDITIONS}{sha256}"),
             ObjectName::Log(number) => write!(f, "{SEGMENTS}{number:06}"),
             ObjectName::WholeLog => f.write_str("log.gz"),
             ObjectName::Manifest => f.write_str("manifest.json"),
