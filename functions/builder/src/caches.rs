@@ -4,19 +4,17 @@
 //! minutes, and where it knows a cache from before, it fails. So each cache is asked before the work, and one that does
 //! not answer is left out. The log begins with that, since compiling takes longer than fetching.
 
-use std::{ffi::OsStr, io, thread, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    io, thread,
+    time::Duration,
+};
 
 use binplz_core::{id::text::clean_line, objects::narinfo::LENGTH_MAX};
 use serde_json::Value;
 use ureq::Agent;
 
-use crate::{
-    context::{BuildContext, Ending, finished},
-    internal_json::{self, Event},
-    log::Log,
-    nix::Nix,
-    settings,
-};
+use crate::{log::Log, nix::Nix, settings};
 
 /// How long a cache may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -94,35 +92,32 @@ impl Caches {
         Caches { own: None, live: list("substituters"), trusted }
     }
 
-    /// Warns of the caches whose paths Nix will not take, since no key that it trusts has signed them: it plans to fetch
-    /// them, and builds them. A few paths of the plan show this.
-    pub(crate) fn warn_of_untrusted(&self, context: &BuildContext, drv: &str) -> Result<(), Ending> {
-        let Some(trusted) = self.trusted.as_ref().filter(|_| !self.live.is_empty()) else { return Ok(()) };
-        let arguments = ["--realise", "--dry-run", drv].map(Into::into);
-        let mut hashes = Vec::new();
-        let ran = context.nix.run("nix-store", &arguments, context.lease.deadline(), |line| {
-            if let Event::Message { text, .. } | Event::Text(text) = internal_json::parse(line) {
-                hashes.extend(fetched(&text));
-            }
-        })?;
-        finished(ran.end)?;
-        hashes.truncate(LOOKS);
+    /// Options for a plan without the caches whose paths Nix will not take, since no key that it trusts has signed them:
+    /// it plans to fetch them, and builds them. Some of the paths that it plans to fetch show this. `None`: all are trusted.
+    pub(crate) fn without_untrusted(&self, paths: &[String], log: &Log) -> Option<Vec<OsString>> {
+        let trusted = self.trusted.as_ref()?;
+        let mut plan = Vec::new();
         for cache in &self.live {
-            let Some(url) = http_url(cache) else { continue };
-            let signers = hashes.iter().find_map(|hash| signers(url, hash)).unwrap_or_default();
-            if !signers.is_empty() && !signers.iter().any(|name| trusted.contains(name)) {
-                let (cache, names) = (public(cache), signers.join(", "));
-                context.log.say(&format!(
-                    "warning: the binary cache {cache} signs with the key {names}, which is not trusted here: {BUILT_HERE}"
-                ));
+            let find = |url| paths.iter().take(LOOKS).find_map(|hash| signers(url, hash));
+            let signers = http_url(cache).and_then(find).unwrap_or_default();
+            if signers.is_empty() || signers.iter().any(|name| trusted.contains(name)) {
+                plan.push(cache.as_str());
+                continue;
             }
+            let (cache, names) = (public(cache), signers.join(", "));
+            log.say(&format!(
+                "warning: the binary cache {cache} signs with the key {names}, which is not trusted here: {BUILT_HERE}"
+            ));
         }
-        Ok(())
+        (plan.len() < self.live.len()).then(|| {
+            plan.extend(self.own.as_deref());
+            ["--option", "substituters", &plan.join(" ")].map(OsString::from).into()
+        })
     }
 }
 
 /// The hashes of the store paths that a dry run would fetch: one indented path a line, as for derivations.
-fn fetched(text: &str) -> impl Iterator<Item = String> {
+pub(crate) fn fetched(text: &str) -> impl Iterator<Item = String> {
     let paths = text.lines().map(str::trim).filter(|line| line.starts_with('/') && !line.ends_with(".drv"));
     paths.filter_map(|path| Some(path.rsplit('/').next()?.split_once('-')?.0.to_owned()))
 }

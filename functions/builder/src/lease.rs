@@ -15,7 +15,8 @@ use binplz_core::{
     build::{
         learned::Measured,
         protocol::{
-            Built, Checkpointed, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
+            Built, Checkpointed, DependencyRequest, DependencyTurn, Evaluated, Heartbeat, Job, Looked, PresignedUpload,
+            Progress, Report, Turn, Upload,
         },
     },
     id::key::{self, Token, hex},
@@ -113,6 +114,13 @@ impl Lease {
         }
     }
 
+    /// No lease: only the deadline, in so many seconds from now.
+    pub(crate) fn without_endpoint(token: Token, stop: Arc<Stop>, seconds: u64) -> Lease {
+        let lease = Lease::new("", token, stop);
+        lock(&lease.times).work += Duration::from_secs(seconds);
+        lease
+    }
+
     /// Fetches the job. The lease's and the job's times run from here.
     pub(crate) fn job(&self) -> Result<Job, CallError> {
         let sent = Instant::now();
@@ -185,6 +193,11 @@ impl Lease {
     /// Reports the derivation, and learns whether to realise it (single-flight).
     pub(crate) fn claim(&self, found: &Evaluated) -> Result<Turn, CallError> {
         self.insist(CallPriority::Work, || self.ask("the derivation", "/derivation", Some(found)))
+    }
+
+    /// Asks which dependencies to build, and reports those that were built. Idempotent.
+    pub(crate) fn dependencies(&self, request: &DependencyRequest) -> Result<DependencyTurn, CallError> {
+        self.insist(CallPriority::Work, || self.ask("dependencies", "/dependencies", Some(request)))
     }
 
     /// Reports how long derivations took. Idempotent.

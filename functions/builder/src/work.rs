@@ -10,6 +10,7 @@ use std::{
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
+        plan::DryRun,
         protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, TO_BUILD_MAX, Turn},
     },
     id::key::{Attr, DrvHash, Product, Token},
@@ -30,7 +31,8 @@ use crate::{
     offer, plan,
     programs::{self, failure_of},
     progress_channel::ProgressChannel,
-    realise::{Realised, realise},
+    realise::Realised,
+    rounds::{Rounds, Task},
     scratch::Scratch,
     settings,
     stop::{Stop, Why},
@@ -61,16 +63,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         let (lease, progress_channel, stop) = (Arc::clone(&lease), Arc::clone(&progress_channel), Arc::clone(&stop));
         thread::spawn(move || heartbeat::run(&lease, &progress_channel, &stop, job.lease_seconds));
     }
-    let mut nix = Nix::new(std::env::vars_os(), Arc::clone(&stop));
-    if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
-        nix.set_option("sandbox-fallback", "false");
-    }
-    let mut caches = Caches::prepare(&mut nix, &log);
-    if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
-        nix.set_option("extra-substituters", url);
-        nix.set_option("extra-trusted-public-keys", key);
-    }
-    caches.own = job.cache.as_ref().map(|cache| cache.url.clone());
+    let (nix, caches) = nix_for(&job, &log, &stop);
     let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, caches, nix };
 
     let mut stats = Stats::default();
@@ -103,6 +96,38 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     }
 }
 
+/// Nix with the settings of a job, and the caches that it reads.
+fn nix_for(job: &Job, log: &Log, stop: &Arc<Stop>) -> (Nix, Caches) {
+    let mut nix = Nix::new(std::env::vars_os(), Arc::clone(stop));
+    if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
+        nix.set_option("sandbox-fallback", "false");
+    }
+    let mut caches = Caches::prepare(&mut nix, log);
+    caches.own = job.cache.as_ref().map(|cache| cache.url.clone());
+    if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
+        nix.set_option("extra-substituters", url);
+        nix.set_option("extra-trusted-public-keys", key);
+    }
+    (nix, caches)
+}
+
+/// What Nix would do for a job's package, without a lease: only evaluates, and writes derivations to this machine's store.
+pub(crate) fn dry_run(job: &Job) -> Result<DryRun, Ending> {
+    let Product::Package(attr) = &job.key.product else { return Err(Ending::ours("a catalogue has no plan")) };
+    let (stop, token) = (Arc::new(Stop::default()), "0".repeat(64).parse::<Token>().map_err(Ending::ours)?);
+    let log = Arc::new(Log::new(job.limits.log_bytes, &token));
+    let (nix, caches) = nix_for(job, &log, &stop);
+    let context = BuildContext {
+        lease: Arc::new(Lease::without_endpoint(token.clone(), Arc::clone(&stop), job.limits.seconds)),
+        progress_channel: Arc::new(ProgressChannel::default()),
+        nix,
+        log,
+        caches,
+    };
+    let package = evaluate(&context, job, attr)?;
+    Ok(plan::first(&context, &package)?.dry_run())
+}
+
 /// Makes the job's product; `None` if another build does it, which the endpoint knows.
 fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
     let name = match &job.key.product {
@@ -115,38 +140,49 @@ fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<O
         Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
     });
     match &job.key.product {
-        Product::Package(attr) => Ok(build(context, job, attr, stats)?.map(Outcome::Built)),
+        Product::Package(attr) => build(context, job, attr, stats),
         Product::Catalogue => catalogue(context, job).map(|()| Some(Outcome::Catalogued)),
     }
 }
 
-/// From a package's name to its manifest, unless another build has its derivation.
-fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Manifest>, Ending> {
+/// From a package's name to its manifest, unless another build has its derivation, or its dependencies.
+fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
     let package = evaluate(context, job, attr)?;
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
-    context.caches.warn_of_untrusted(context, &package.drv)?;
-    let to_build = plan::to_build(context, &package)?;
+    let planned = plan::first(context, &package)?;
+    let dry_run = planned.dry_run();
+    let to_build = planned.to_build;
     let needed = offer::needed_by_others(&to_build, &package.drv);
-    let to_offer = if job.cache.is_some() { needed.as_slice() } else { &[] };
+    let to_offer: Vec<_> = match &job.cache {
+        Some(_) => needed.iter().cloned().chain(offer::paths_of(&package.drv)).collect(),
+        None => Vec::new(),
+    };
     let found = Evaluated {
         drv_path: package.drv.clone(),
         to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
         to_offer: to_offer.iter().map(|made| made.path.hash.clone()).collect(),
+        dry_run: Some(dry_run),
+        asks: true,
         declared: package.declared(),
     };
-    match context.lease.claim(&found)? {
-        Turn::Go => {}
-        Turn::Elsewhere => return Ok(None),
+    let turn = context.lease.claim(&found)?;
+    if turn == Turn::Elsewhere {
+        return Ok(None);
     }
 
     let scratch = Scratch::new()?;
     let (built, more) = mpsc::channel();
-    let (to_build, scratch) = (&to_build, &scratch);
+    let (to_offer, scratch) = (&to_offer, &scratch);
     thread::scope(|scope| {
-        let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
-        let made = realise(context, &package, to_build, &job.limits, scratch, built, stats)
-            .and_then(|outputs| programs_of(context, job, attr, package, &outputs, scratch));
+        let offering = scope.spawn(move || offer::offer(context, job, to_offer, scratch, more));
+        let task = Task { context, job, package: &package, scratch, built };
+        let made = task.run(to_build, turn, stats);
+        drop(task);
+        let made = made.and_then(|rounds| match rounds {
+            Rounds::Made(outputs) => programs_of(context, job, attr, package, &outputs, scratch).map(Outcome::Built),
+            Rounds::Waits(outcome) => Ok(outcome),
+        });
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
         if made.is_err() {
@@ -182,6 +218,7 @@ fn programs_of(
 fn sentence(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Catalogued => "made".to_owned(),
+        Outcome::Waits { .. } => "ended without using an attempt".to_owned(),
         Outcome::Failed(failure) => match &failure.derivation {
             Some(derivation) => format!("failed in {derivation}: {}", failure.sentence()),
             None => format!("failed: {}", failure.sentence()),

@@ -6,15 +6,18 @@ use binplz_core::{
     build::{
         Attempt, Borrowed, Build, Lease, Made, State,
         continued::Continued,
+        dependency::{Dependency, Stage},
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
         learned::{Learned, Measured},
         partial::{Checkpoint, Partial, Published},
+        plan::Plan,
         policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
+        waiting::{Planned, Waiting},
     },
     id::{
         key::{
@@ -73,6 +76,8 @@ pub fn lease(n: u32, expires: u64) -> Lease {
         task: None,
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -275,6 +280,7 @@ fn any_stats() -> impl Strategy<Value = Stats> {
             stored,
             building,
             offers,
+            waited: offers / 2,
             built,
         },
     )
@@ -289,8 +295,10 @@ fn any_lease() -> impl Strategy<Value = Lease> {
     let task = option::of("\\PC{0,30}");
     let times = (any_timestamp(), any_timestamp());
     let on_demand = any::<bool>();
-    (any_lease_id(), token, any::<u32>(), any_size(), times, (task, on_demand), option::of(any_drv())).prop_map(
-        |(id, token, attempt, size, (claimed, expires), (task, on_demand), derivation)| Lease {
+    let foreseen = (option::of(any::<u64>()), option::of(any_plan()));
+    let machine = (any::<u32>(), any_size());
+    (any_lease_id(), token, machine, times, (task, on_demand), option::of(any_drv()), foreseen).prop_map(
+        |(id, token, (attempt, size), (claimed, expires), (task, on_demand), derivation, (seconds, plan))| Lease {
             id,
             token,
             attempt,
@@ -300,27 +308,49 @@ fn any_lease() -> impl Strategy<Value = Lease> {
             task,
             on_demand,
             derivation,
+            seconds,
+            plan,
+        },
+    )
+}
+
+fn any_plan() -> impl Strategy<Value = Plan> {
+    let numbers = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
+    (numbers, any::<u64>(), any::<u64>(), option::of(any::<u64>()), option::of(any::<u64>())).prop_map(
+        |((to_build, unknown, to_fetch, bytes), milliseconds, longest, memory, expected)| Plan {
+            to_build,
+            unknown,
+            milliseconds,
+            longest,
+            memory,
+            to_fetch,
+            bytes,
+            expected,
         },
     )
 }
 
 fn any_attempt() -> impl Strategy<Value = Attempt> {
     let times = (any_timestamp(), any_timestamp());
-    let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_home()));
+    let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_drv()), option::of(any_home()));
     let task = option::of("\\PC{0,30}");
     ((any_lease_id(), task), any::<u32>(), any_size(), times, end, (any_stats(), any::<bool>())).prop_map(
-        |((lease, task), number, size, (claimed, ended), (failure, left, seen_in), (stats, continued))| Attempt {
-            lease,
-            number,
-            size,
-            claimed,
-            ended,
-            task,
-            failure,
-            continued,
-            left,
-            seen_in,
-            stats,
+        |((lease, task), number, size, (claimed, ended), (failure, left, awaited, seen_in), (stats, continued))| {
+            Attempt {
+                lease,
+                number,
+                size,
+                claimed,
+                ended,
+                task,
+                failure,
+                continued,
+                left,
+                awaited,
+                seen_in,
+                plan: None,
+                stats,
+            }
         },
     )
 }
@@ -332,6 +362,25 @@ fn any_declared() -> impl Strategy<Value = Declared> {
 
 fn any_output() -> impl Strategy<Value = OutputName> {
     "[a-z][a-z0-9-]{0,9}".prop_map(|name| name.parse().expect("an output's name"))
+}
+
+fn any_waiting() -> impl Strategy<Value = Waiting> {
+    let planned = (any_drv(), "\\PC{0,20}", vec(any::<usize>(), 0..3));
+    let planned = planned.prop_map(|(drv, name, needs)| Planned { drv, name, needs });
+    (any_timestamp(), any_timestamp(), any::<u32>(), any::<usize>(), vec(planned, 0..5))
+        .prop_map(|(since, due, attempt, first, plan)| Waiting { since, due, attempt, first, plan })
+}
+
+fn any_dependency() -> impl Strategy<Value = Dependency> {
+    let stage = prop_oneof![
+        Just(Stage::Promised),
+        any_lease_id().prop_map(|lease| Stage::Building { lease }),
+        any_lease_id().prop_map(|lease| Stage::Offered { lease }),
+        Just(Stage::Made),
+        Just(Stage::Left),
+    ];
+    (any_drv(), any_key(), stage, any_timestamp(), any::<bool>())
+        .prop_map(|(drv, holder, stage, since, wanted)| Dependency { drv, holder, stage, since, wanted })
 }
 
 /// Any state of a build.
@@ -347,6 +396,7 @@ pub fn any_state() -> impl Strategy<Value = State> {
             declared,
             since
         }),
+        any_waiting().prop_map(State::Waiting),
         (any_lease_id(), option::of(borrowed), any_timestamp())
             .prop_map(|(lease, borrowed, since)| State::Ready(Made { lease, borrowed, since })),
         (any_failure(), any_timestamp(), option::of(any_timestamp()))
@@ -484,6 +534,7 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         4 => (any_key(), any_state(), vec(any_attempt(), 0..9), any_partial())
             .prop_map(|(key, state, history, partial)| Row::Build(Build { key, state, history, partial })),
         1 => any_derivation().prop_map(Row::Derivation),
+        1 => any_dependency().prop_map(Row::Dependency),
         1 => any_past().prop_map(Row::BuildProfile),
         1 => any_learned().prop_map(Row::Learned),
         1 => any_doomed().prop_map(Row::FailedDependencies),

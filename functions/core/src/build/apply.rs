@@ -9,7 +9,9 @@
 //!    └─cancel─────┴───────────────┘   ─suspend→ Queued
 //!
 //! Building ─doom→ Failed                                       a dependency of it is known to fail
+//! Building ─decline→ Failed, Queued                          by its plan it would take too long, or needs a larger machine
 //! Building ─join→ Joined ─follow→ Ready, Failed, Queued      follows the build of its derivation, at once if that has ended
+//! Building ─wait→ Waiting ─wake→ Queued                       others build all that it could build; uses no attempt
 //! Unasked, Queued, Failed until… ─adopt→ Ready               the derivation was known before, and is built
 //! Ready ─withdraw→ Queued                                    its objects are missing or damaged, or not wanted any more
 //! Building ─checkpoint→ Building                             a part of a catalogue is stored; it is kept until the build is Ready
@@ -26,6 +28,7 @@ use crate::{
         policy::{Policy, REFUSED_MAX},
         protocol::Stats,
         size::Size,
+        waiting::Waiting,
     },
     id::{
         key::{DrvHash, LeaseId, Product},
@@ -95,7 +98,12 @@ impl Build {
     fn operator_failures(&self) -> u32 {
         let of_operator =
             |attempt: &&Attempt| attempt.failure.as_ref().is_some_and(|it| it.kind.class() == Class::Operator);
-        self.history.iter().rev().take_while(of_operator).count() as u32
+        self.tries().take_while(of_operator).count() as u32
+    }
+
+    /// Its ended attempts, the newest first, without those that ended to wait.
+    fn tries(&self) -> impl Iterator<Item = &Attempt> {
+        self.history.iter().rev().filter(|attempt| attempt.awaited.is_none())
     }
 
     /// The row after an attempt.
@@ -125,24 +133,39 @@ impl Build {
         matches!(self.state, State::Unasked | State::Queued { .. } | State::Failed { until: Some(_), .. })
     }
 
-    /// Whether it failed without a try, since a dependency of it is known to fail.
+    /// Whether it failed without a try, since a dependency of it is known to fail, or it would take too long.
     fn is_doomed(&self) -> bool {
-        self.history.last().is_some_and(|last| last.seen_in.is_some())
+        let foreseen = |last: &Attempt| last.failure.as_ref().is_some_and(|failure| failure.kind.is_foreseen());
+        self.history.last().is_some_and(|last| last.seen_in.is_some() || foreseen(last))
     }
 
-    /// The machine of an attempt: that of a first attempt, enlarged as the failures before require.
+    /// The machine of an attempt: that of a first attempt, enlarged as the failures before and the plan of one that was
+    /// declined require.
     fn next_size(&self, attempt: u32, first: Size) -> Size {
-        match self.history.last() {
+        let size = match self.tries().next() {
             Some(Attempt { size, failure: Some(failure), .. }) if attempt > 1 => size.after(failure.kind),
             _ => first,
-        }
+        };
+        let needed = self.declined_machines().filter_map(|declined| declined.plan?.memory).max();
+        needed.map_or(size, |memory| size.with_memory_for(memory))
+    }
+
+    /// The attempts that were declined since their machine was too small.
+    pub(crate) fn declined_machines(&self) -> impl Iterator<Item = &Attempt> {
+        let is_such = |failure: &Failure| failure.kind == Kind::MachineTooSmall;
+        self.history.iter().filter(move |attempt| attempt.failure.as_ref().is_some_and(is_such))
     }
 
     /// Whether the newest ended attempt is that lease's and ended the same way: then this report was applied before,
     /// and only its reply was lost (idempotent).
     fn heard(&self, id: &LeaseId, end: &Result<(), Failure>) -> bool {
         let heard = |last: &Attempt| &last.lease == id && last.failure.as_ref() == end.as_ref().err();
-        self.history.last().is_some_and(|last| heard(last) && last.left.is_none())
+        self.history.last().is_some_and(|last| heard(last) && !last.has_left_work())
+    }
+
+    /// Whether the newest ended attempt is that lease's, and ended to wait.
+    fn has_waited(&self, id: &LeaseId) -> bool {
+        self.history.last().is_some_and(|last| &last.lease == id && last.awaited.is_some())
     }
 
     /// Whether the newest ended attempt is that lease's, and left that derivation to another build.
@@ -163,7 +186,9 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
         failure: None,
         continued: false,
         left: None,
+        awaited: None,
         seen_in: None,
+        plan: lease.plan,
         stats: Stats::default(),
     }
 }
@@ -219,7 +244,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
 
         (Event::Claim { id, .. }, State::Building(lease)) if &lease.id == id => Ok(Step::Stay),
         (Event::Claim { .. }, State::Queued { due, .. }) if now < *due => Err(Illegal::NotDue),
-        (Event::Claim { id, token, size, on_demand }, State::Queued { attempt, .. }) => {
+        (Event::Claim { id, token, size, on_demand, seconds }, State::Queued { attempt, .. }) => {
             Ok(build.with(State::Building(Lease {
                 id: id.clone(),
                 token: token.clone(),
@@ -230,6 +255,8 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
                 task: None,
                 on_demand: *on_demand,
                 derivation: None,
+                seconds: *seconds,
+                plan: None,
             })))
         }
         (Event::Claim { .. }, _) => Err(Illegal::NotQueued),
@@ -258,11 +285,26 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
                 partial => Ok(Step::Move(Build { partial, ..build.clone() })),
             }
         }
-        (Event::Hold { id, derivation }, State::Building(lease)) if live(lease, id, now) => match &lease.derivation {
-            None => Ok(build.with(State::Building(Lease { derivation: Some(derivation.clone()), ..lease.clone() }))),
-            Some(held) if held == derivation => Ok(Step::Stay),
-            Some(_) => Err(Illegal::OtherDerivation),
-        },
+        (Event::Hold { id, derivation, plan }, State::Building(lease)) if live(lease, id, now) => {
+            match &lease.derivation {
+                None => {
+                    let derivation = Some(derivation.clone());
+                    Ok(build.with(State::Building(Lease { derivation, plan: *plan, ..lease.clone() })))
+                }
+                Some(held) if held == derivation => Ok(Step::Stay),
+                Some(_) => Err(Illegal::OtherDerivation),
+            }
+        }
+        (Event::Decline { id, plan, failure }, State::Building(lease)) if live(lease, id, now) => {
+            let state = match failure.kind {
+                // It uses no attempt, since nothing was built.
+                Kind::MachineTooSmall => queued_again(lease, now),
+                _ => build.after_failure(failure.clone(), lease.attempt, now, policy),
+            };
+            let attempt = Attempt { failure: Some(failure.clone()), plan: Some(*plan), ..over(lease, now) };
+            Ok(Step::Move(build.after(attempt, state)))
+        }
+        (Event::Decline { id, failure, .. }, _) if build.heard(id, &Err(failure.clone())) => Ok(Step::Stay),
         (Event::Join { id, derivation, .. }, State::Building(lease))
             if live(lease, id, now) && lease.derivation.as_ref().is_some_and(|held| held != derivation) =>
         {
@@ -278,6 +320,19 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             }
         }
         (Event::Join { id, derivation, .. }, _) if build.has_left(id, derivation) => Ok(Step::Stay),
+        (Event::Wait { id, plan, first, stats }, State::Building(lease)) if live(lease, id, now) => {
+            let awaited = plan.get(*first).map(|planned| planned.drv.clone()).ok_or(Illegal::NotHeld)?;
+            let attempt = Attempt { awaited: Some(awaited), stats: *stats, ..over(lease, now) };
+            let (due, attempt_number) = (lease.claimed, lease.attempt);
+            let waiting = Waiting { since: now, due, attempt: attempt_number, first: *first, plan: plan.clone() };
+            Ok(Step::Move(build.after(attempt, State::Waiting(waiting))))
+        }
+        (Event::Wait { id, .. }, _) if build.has_waited(id) => Ok(Step::Stay),
+        (Event::Wake, State::Waiting(Waiting { due, attempt, .. })) => {
+            // Its old place in the queue.
+            Ok(build.with(State::Queued { since: *due, due: *due, attempt: *attempt, warming: false }))
+        }
+        (Event::Wake, _) => Ok(Step::Stay),
         (Event::Doom { id, failure, seen_in }, State::Building(lease)) if live(lease, id, now) => {
             let (told, failure) = (Some(failure.clone()), failure.clone());
             let attempt = Attempt { failure: told, seen_in: Some(seen_in.clone()), ..over(lease, now) };
@@ -312,7 +367,9 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             | Event::Heartbeat { .. }
             | Event::Checkpoint { .. }
             | Event::Hold { .. }
+            | Event::Decline { .. }
             | Event::Join { .. }
+            | Event::Wait { .. }
             | Event::Doom { .. }
             | Event::Settle { .. },
             _,
@@ -326,10 +383,12 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Retry, State::Queued { since, due, attempt, .. }) if now < *due => {
             Ok(build.with(State::Queued { since: *since, due: now, attempt: *attempt, warming: false }))
         }
-        (Event::Retry, State::Queued { .. } | State::Building(_) | State::Joined { .. }) => Ok(Step::Stay),
+        (Event::Retry, State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_)) => {
+            Ok(Step::Stay)
+        }
         (Event::Retry, _) => Err(Illegal::NotFailed),
 
-        (Event::Cancel, State::Queued { .. } | State::Building(_) | State::Joined { .. }) => {
+        (Event::Cancel, State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_)) => {
             Ok(build.with(State::Unasked))
         }
         (Event::Cancel, State::Unasked) => Ok(Step::Stay),
@@ -375,6 +434,11 @@ fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option
 
 fn queued_at(now: Timestamp) -> State {
     State::Queued { since: now, due: now, attempt: 1, warming: false }
+}
+
+/// Queued again at once, as the same attempt.
+fn queued_again(lease: &Lease, now: Timestamp) -> State {
+    State::Queued { since: now, due: now, attempt: lease.attempt, warming: false }
 }
 
 /// Queued as before the claim: no task was started. What is refused for every build is tried again for another one first,

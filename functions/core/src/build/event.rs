@@ -3,7 +3,10 @@
 use thiserror::Error;
 
 use crate::{
-    build::{Build, derivation::Realisation, failure::Failure, partial::Checkpoint, protocol::Stats, size::Size},
+    build::{
+        Build, derivation::Realisation, failure::Failure, partial::Checkpoint, plan::Plan, protocol::Stats, size::Size,
+        waiting::Planned,
+    },
     id::key::{DrvHash, LeaseId, Token},
     objects::artifact::{AttemptPrefix, Declared},
 };
@@ -25,6 +28,8 @@ pub enum Event {
         size: Size,
         /// Whether Spot capacity was refused lately.
         on_demand: bool,
+        /// The time limit that an operator allows, in seconds.
+        seconds: Option<u64>,
     },
     /// The launcher has started a task for a lease.
     Launched {
@@ -52,6 +57,17 @@ pub enum Event {
         id: LeaseId,
         /// The derivation.
         derivation: DrvHash,
+        /// What it will build, if its builder says so.
+        plan: Option<Plan>,
+    },
+    /// The builder of a lease has evaluated, and its plan shows that the attempt would be in vain.
+    Decline {
+        /// The lease.
+        id: LeaseId,
+        /// The plan.
+        plan: Plan,
+        /// Why.
+        failure: Failure,
     },
     /// The builder of a lease has evaluated, and leaves the derivation to another build.
     Join {
@@ -64,6 +80,19 @@ pub enum Event {
         /// The state of the other build's realisation.
         realisation: Realisation,
     },
+    /// The builder of a lease could only wait for what others build, and ends.
+    Wait {
+        /// The lease.
+        id: LeaseId,
+        /// What is left to build.
+        plan: Vec<Planned>,
+        /// The number in `plan` of the one that it waits for.
+        first: usize,
+        /// The statistics of the attempt.
+        stats: Stats,
+    },
+    /// A flow has found something that a waiting build can do.
+    Wake,
     /// The builder of a lease has evaluated, and needs a dependency that is known to fail.
     Doom {
         /// The lease.

@@ -101,8 +101,8 @@ pub trait Intake: Inspect {
     fn offered_paths(&self, prefix: &AttemptPrefix)
     -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
 
-    /// Notifies the promoter that an attempt with offers has ended, where no event of the launcher does. A lost
-    /// notification costs the cache some paths, and fails no build.
+    /// Notifies the promoter that an attempt has offered something. A lost notification delays builds that wait for it, and
+    /// fails none.
     fn offered(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send {
         let _ = prefix;
         async { Ok(()) }

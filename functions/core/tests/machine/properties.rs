@@ -9,9 +9,11 @@ use binplz_core::{
         derivation::Realisation,
         failure::{Class, Failure, Kind},
         partial::{Checkpoint, Partial},
+        plan::Plan,
         policy::Policy,
         protocol::Stats,
         size::Size,
+        waiting::Planned,
     },
     id::{
         key::{BuildKey, LeaseId},
@@ -42,7 +44,10 @@ enum Verb {
     Hold(char),
     Join(char, Realisation),
     Follow(char, Realisation),
+    Wait,
+    Wake,
     Doom,
+    Decline(bool),
     Adopt,
     Settle(Result<(), Kind>),
     RanOut(u32),
@@ -68,7 +73,10 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         3 => drv().prop_map(Verb::Hold),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Join(drv, stands)),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Follow(drv, stands)),
+        3 => Just(Verb::Wait),
+        3 => Just(Verb::Wake),
         1 => Just(Verb::Doom),
+        1 => any::<bool>().prop_map(Verb::Decline),
         1 => Just(Verb::Adopt),
         1 => Just(Verb::Settle(Ok(()))),
         4 => kind().prop_map(|kind| Verb::Settle(Err(kind))),
@@ -104,6 +112,11 @@ fn another() -> AttemptPrefix {
     }
 }
 
+/// What is left to build of a build that waits for a dependency.
+fn plan() -> Vec<Planned> {
+    vec![Planned { drv: drv('c'), name: "c-1.0".to_owned(), needs: vec![] }]
+}
+
 fn follow(letter: char, realisation: Realisation) -> Event {
     Event::Follow { derivation: drv(letter), realisation }
 }
@@ -129,7 +142,13 @@ impl World {
             Verb::Warm => Event::Warm,
             Verb::Claim => {
                 self.leases += 1;
-                Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default(), on_demand: false }
+                Event::Claim {
+                    id: id(self.leases),
+                    token: token(self.leases),
+                    size: Size::default(),
+                    on_demand: false,
+                    seconds: None,
+                }
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
             Verb::Heartbeat => Event::Heartbeat { id: id(n) },
@@ -137,7 +156,7 @@ impl World {
                 let checkpoint = Checkpoint { lease: id(n), parts: *parts, bytes: 7 };
                 Event::Checkpoint { checkpoint, top_level: *top_level }
             }
-            Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter) },
+            Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter), plan: None },
             Verb::Join(letter, realisation) => Event::Join {
                 id: id(n),
                 derivation: drv(*letter),
@@ -145,7 +164,14 @@ impl World {
                 realisation: realisation.clone(),
             },
             Verb::Follow(letter, realisation) => follow(*letter, realisation.clone()),
+            Verb::Wait => Event::Wait { id: id(n), plan: plan(), first: 0, stats: Stats::default() },
+            Verb::Wake => Event::Wake,
             Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
+            Verb::Decline(small) => Event::Decline {
+                id: id(n),
+                plan: Plan { memory: Some(9 << 30), ..Plan::default() },
+                failure: Failure::new(if *small { Kind::MachineTooSmall } else { Kind::TooLong }, "w"),
+            },
             Verb::Adopt => Event::Adopt { prefix: another(), declared: Declared::default() },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
             Verb::RanOut(built) => match settle(n, Err(Failure::new(Kind::TimedOut, "x"))) {
@@ -252,6 +278,10 @@ proptest! {
                 ) => claims = 0,
                 // It is as if that attempt had not begun.
                 (State::Building(lease), State::Queued { attempt, .. }) if *attempt == lease.attempt => claims -= 1,
+                (State::Building(lease), State::Waiting(waiting)) => {
+                    prop_assert_eq!(waiting.attempt, lease.attempt);
+                    claims -= 1;
+                }
                 (State::Queued { .. }, State::Building(lease)) => {
                     claims += 1;
                     prop_assert_eq!(lease.attempt, claims);
@@ -261,6 +291,27 @@ proptest! {
                 _ => {}
             }
             prop_assert!(claims <= before.policy.attempts);
+            Ok(())
+        })?;
+    }
+
+    /// It waits until it is woken or cancelled, then goes on as the same attempt, before what was queued after its claim.
+    #[test]
+    fn a_build_that_waits_holds_no_lease_and_goes_on_as_the_same_attempt_in_its_old_place(story in any_story()) {
+        let mut place = (NOW, 0);
+        tell(story, |before, event, after| {
+            if let (Some(lease), State::Waiting(_)) = (before.build.lease(), &after.build.state) {
+                place = (lease.claimed, lease.attempt);
+                let awaited = after.build.history.last().and_then(|attempt| attempt.awaited.clone());
+                prop_assert!(after.build.lease().is_none() && awaited == Some(drv('c')));
+            }
+            if matches!(before.build.state, State::Waiting(_)) && before.build != after.build {
+                match (event, &after.build.state) {
+                    (Event::Cancel, State::Unasked) => {}
+                    (Event::Wake, State::Queued { due, attempt, .. }) => prop_assert_eq!((*due, *attempt), place),
+                    _ => prop_assert!(false, "{:?} by {:?}", after.build.state, event),
+                }
+            }
             Ok(())
         })?;
     }
@@ -485,8 +536,9 @@ fn pass_time(world: &mut World) {
     }
 }
 
-/// Whomever it follows is gone.
+/// Whomever it follows or waits for is gone.
 fn leave_alone(world: &mut World) {
+    world.take(&Event::Wake);
     if let State::Joined { derivation, .. } = world.build.state.clone() {
         world.take(&Event::Follow { derivation, realisation: Realisation::Free });
     }
@@ -503,8 +555,13 @@ fn claim(world: &mut World) {
     pass_time(world);
     if matches!(world.build.state, State::Queued { .. }) {
         world.leases += 1;
-        let claim =
-            Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default(), on_demand: false };
+        let claim = Event::Claim {
+            id: id(world.leases),
+            token: token(world.leases),
+            size: Size::default(),
+            on_demand: false,
+            seconds: None,
+        };
         assert!(world.take(&claim), "what is due can be claimed");
     }
 }

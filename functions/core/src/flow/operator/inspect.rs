@@ -9,6 +9,7 @@ use crate::{
     build::{
         Attempt, Build, State,
         failure::{Failure, Kind},
+        plan::Plan,
         profile::BuildProfile,
         protocol::Progress,
         size::Size,
@@ -112,6 +113,9 @@ pub struct Shown {
     /// In how many seconds it will probably be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate_seconds: Option<u64>,
+    /// The time limit that an operator allows its package, in seconds; `None`: the deployment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_seconds: Option<u64>,
     /// The attempts that are over, oldest first.
     pub history: Vec<Attempt>,
     /// What those have cost, in millionths of a dollar; `None`: nothing.
@@ -142,6 +146,9 @@ pub struct Current {
     /// What the launcher calls its task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// What it builds and fetches, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
     /// What its builder said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -208,7 +215,9 @@ pub(crate) async fn listing<D: HasLedger>(d: &D, build: Build) -> Result<Listing
 async fn with_pins<D: HasLedger>(d: &D, pins: &Pins, build: Build) -> Result<Listing, Unavailable> {
     // Only of those that are under way, and they are few, more is read than their rows.
     let status = match &build.state {
-        State::Building(_) | State::Joined { .. } => Some(status::view(d, build.clone(), false).await?),
+        State::Building(_) | State::Joined { .. } | State::Waiting(_) => {
+            Some(status::view(d, build.clone(), false).await?)
+        }
         _ => None,
     };
     Ok(listed(d, pins, &build, status.as_ref()))
@@ -229,7 +238,9 @@ fn listed<D: Deployment>(d: &D, pins: &Pins, build: &Build, status: Option<&Stat
 /// What is happening, or why it failed.
 fn told(build: &Build, status: Option<&Status>) -> String {
     match (&build.state, failure_of(build)) {
-        (State::Building(_) | State::Joined { .. }, _) => status.map_or_else(String::new, Status::headline),
+        (State::Building(_) | State::Joined { .. } | State::Waiting(_), _) => {
+            status.map_or_else(String::new, Status::headline)
+        }
         (State::Queued { .. }, Some(failure)) => format!("waits for a retry: {}", failure.sentence()),
         (State::Queued { .. }, None) if !build.partial.continued.is_none() => {
             format!("continued: {} waits for its turn", build.partial.continued.part().unwrap_or_default())
@@ -247,6 +258,7 @@ fn since_of(build: &Build) -> Timestamp {
         State::Unasked => build.history.last().map_or(Timestamp(0), |attempt| attempt.ended),
         State::Building(lease) => lease.claimed,
         State::Queued { since, .. } | State::Joined { since, .. } | State::Failed { since, .. } => *since,
+        State::Waiting(waiting) => waiting.since,
         State::Ready(made) => made.since,
     }
 }
@@ -257,7 +269,7 @@ fn failure_of(build: &Build) -> Option<&Failure> {
         State::Ready(_) | State::Unasked => None,
         State::Failed { failure, .. } => Some(failure),
         // What is continued has not failed.
-        State::Queued { .. } | State::Building(_) | State::Joined { .. } => {
+        State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_) => {
             build.history.last().filter(|last| !last.continued)?.failure.as_ref()
         }
     }
@@ -283,13 +295,15 @@ pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Resul
         size: lease.size,
         claimed: lease.claimed,
         task: lease.task.clone(),
+        plan: lease.plan,
         progress: status.progress.clone(),
     });
     let past = match &key.product {
         Product::Package(attr) => load_profile(d, key.system, attr, Read::Eventual).await?.0,
         Product::Catalogue => None,
     };
-    let listing = listed(d, &pins::load(d).await?, &build, Some(&status));
+    let pins = pins::load(d).await?;
+    let listing = listed(d, &pins, &build, Some(&status));
     let log = listing.target.as_ref().filter(|_| status.has_log());
     Ok(Shown {
         failure: failure_of(&build).cloned(),
@@ -299,6 +313,7 @@ pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Resul
         },
         current,
         estimate_seconds: status.estimate_seconds,
+        allowed_seconds: pins.allowed(&key.product),
         log: log.map(|target| format!("{}/-/log/{target}", d.origin())),
         cost: status.cost,
         notes: manifest.as_ref().map(notes).unwrap_or_default(),

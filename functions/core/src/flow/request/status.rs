@@ -8,19 +8,21 @@ use crate::{
     build::{
         Build, State,
         continued::Continued,
+        dependency::Standing,
         failure::Failure,
+        plan::{Plan, about},
         protocol::{Phase, Progress},
+        waiting::Waiting,
     },
     flow::{
         load_build, load_limits, load_profile, queued,
         request::{denial::Denial, serving},
-        schedule::follow,
+        schedule::{follow, wait::Claims},
     },
     id::{
         key::{BuildKey, LeaseId, Product, Rev, System},
         money::Micros,
         target::{Target, Wanted},
-        text::span,
         time::{Timestamp, seconds_up},
     },
     nixpkgs::catalogue::NOT_MADE,
@@ -34,6 +36,9 @@ const QUEUE_LOOK: usize = 100;
 
 /// The retry delay in seconds if the end of a pause is unknown: sweeps check its cause once a minute.
 const PAUSE_LOOK: u64 = 60;
+
+/// The retry delay in seconds of a build that waits for a dependency.
+const WAIT_LOOK: u64 = 15;
 
 /// The status document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,6 +71,12 @@ pub struct Status {
     /// What the builder said last; derivations that continued attempts before it have built count as done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// What it builds and fetches, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// What it waits for, if other builds build all that it could build now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
     /// Why it failed, the last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -93,6 +104,26 @@ pub struct Status {
     pub alternatives: Vec<Wanted>,
 }
 
+/// A dependency that a build waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitsFor {
+    /// Its name: `gcc-14.2`.
+    pub dependency: String,
+    /// The build that builds it; none between two of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<Product>,
+}
+
+impl WaitsFor {
+    /// In words.
+    pub fn sentence(&self) -> String {
+        match &self.package {
+            Some(package) => format!("waits for {}, which {package} builds", self.dependency),
+            None => format!("waits for {}", self.dependency),
+        }
+    }
+}
+
 impl Status {
     /// Whether a builder has had it, so that there may be a log.
     pub fn has_log(&self) -> bool {
@@ -112,6 +143,7 @@ impl Status {
     /// The name of the step that it is at.
     pub fn step(&self) -> &'static str {
         match (self.state, &self.progress) {
+            ("building", _) if self.waits_for.is_some() => Phase::Building.name(),
             ("building", Some(progress)) => progress.phase.name(),
             ("building", None) => Phase::Starting.name(),
             (state, _) => state,
@@ -125,7 +157,10 @@ impl Status {
         }
         let mut headline = self.happening();
         if let Some(left) = self.estimate_seconds {
-            headline.push_str(&format!(", about {} left", span(Duration::from_secs(left))));
+            headline.push_str(&format!(", about {} left", about(Duration::from_secs(left))));
+        }
+        if let Some(plan) = self.plan.filter(|plan| self.state == "building" && plan.is_notable()) {
+            headline.push_str(&format!(" (in all: {plan})"));
         }
         if self.by_attribute { format!("{headline} ({NOT_MADE})") } else { headline }
     }
@@ -134,6 +169,9 @@ impl Status {
         let mut tried = self.continued.part().map_or(String::new(), |part| format!(", continued: {part}"));
         if self.attempt > 1 {
             tried.push_str(&format!(", attempt {}", self.attempt));
+        }
+        if let Some(waits_for) = &self.waits_for {
+            return format!("{}{tried}", waits_for.sentence());
         }
         match (self.state, &self.progress, self.ahead) {
             ("building", Some(progress), _) => {
@@ -171,7 +209,7 @@ pub(crate) fn name(state: &State) -> &'static str {
     match state {
         State::Unasked => "unasked",
         State::Queued { .. } => "queued",
-        State::Building(_) | State::Joined { .. } => "building",
+        State::Building(_) | State::Joined { .. } | State::Waiting(_) => "building",
         State::Ready { .. } => "ready",
         State::Failed { until: None, .. } => "failed",
         State::Failed { until: Some(_), .. } => "cooling-down",
@@ -195,6 +233,8 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
         started: None,
         elapsed_seconds: None,
         progress: None,
+        plan: last.and_then(|attempt| attempt.plan),
+        waits_for: None,
         failure: None,
         reason: None,
         estimate_seconds: None,
@@ -221,7 +261,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             } else if *due <= now {
                 let ahead = ahead(d, &leader.key, *warming).await?;
                 let turn = limits.pace().of_any().map(|took| took * ahead as u32 / d.policy().slots.max(1) as u32);
-                let takes = expected(d, &leader.key, &limits, None).await?;
+                let takes = expected(d, &leader.key, &limits, status.plan.as_ref(), None).await?;
                 status.ahead = Some(ahead);
                 status.estimate_seconds = takes.map(|takes| seconds_up(turn.unwrap_or_default() + takes).max(1));
                 status.retry_after = turn.map_or(2 + 5 * ahead as u64, |turn| 2 + turn.as_secs()).min(60);
@@ -236,7 +276,8 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             status.elapsed_seconds = Some(elapsed.as_secs());
             status.progress = d.ledger().progress(&lease.id).await?;
             let (limits, _) = load_limits(d, Read::Eventual).await?;
-            let takes = expected(d, &leader.key, &limits, status.progress.as_ref()).await?;
+            status.plan = lease.plan;
+            let takes = expected(d, &leader.key, &limits, status.plan.as_ref(), status.progress.as_ref()).await?;
             status.progress = status.progress.map(|progress| progress.after(status.continued.built));
             let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
             status.estimate_seconds = left.filter(|left| *left > 0);
@@ -244,6 +285,11 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             // build took.
             let soon = status.estimate_seconds.unwrap_or(u64::MAX);
             status.retry_after = (elapsed.as_secs() / 2).min(soon).clamp(2, 30);
+        }
+        State::Waiting(waiting) => {
+            status.attempt = waiting.attempt;
+            status.waits_for = waits_for(d, leader.key.system, waiting).await?;
+            status.retry_after = WAIT_LOOK;
         }
         // The other build has ended, and this one is about to follow.
         _ if matches!(build.state, State::Joined { .. }) => (status.state, status.retry_after) = ("building", 2),
@@ -257,6 +303,16 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
     Ok(status)
 }
 
+/// The dependency that a build waited for first, and who builds it now.
+async fn waits_for<D: HasLedger>(d: &D, system: System, waiting: &Waiting) -> Result<Option<WaitsFor>, Unavailable> {
+    let Some(awaited) = waiting.awaited() else { return Ok(None) };
+    let package = match Claims::new(d).of(system, &awaited.drv).await?.standing {
+        Standing::Held { by, .. } | Standing::Offered { by } | Standing::Promised { to: by, .. } => Some(by.product),
+        Standing::Free | Standing::Made => None,
+    };
+    Ok(Some(WaitsFor { dependency: awaited.name.clone(), package }))
+}
+
 /// Builds that are due before one that is queued; counted up to [`QUEUE_LOOK`].
 async fn ahead<D: HasLedger>(d: &D, key: &BuildKey, warming: bool) -> Result<usize, Unavailable> {
     let line = match warming {
@@ -266,14 +322,18 @@ async fn ahead<D: HasLedger>(d: &D, key: &BuildKey, warming: bool) -> Result<usi
     Ok(line.iter().position(|listed| listed.key == *key).unwrap_or(line.len()))
 }
 
-/// How long an attempt at a build takes in all: as long as the last one of its package; else as those that had as much to build, if
+/// How long an attempt at a build takes in all: as its plan says, once that is known; else as long as the last one of its package; else as those that had as much to build, if
 /// that is known by now; else as any.
 async fn expected<D: HasLedger>(
     d: &D,
     key: &BuildKey,
     limits: &Limits,
+    plan: Option<&Plan>,
     progress: Option<&Progress>,
 ) -> Result<Option<Duration>, Unavailable> {
+    if let Some(expected) = plan.and_then(Plan::expected) {
+        return Ok(Some(expected));
+    }
     let Product::Package(attr) = &key.product else { return Ok(None) };
     if let (Some(past), _) = load_profile(d, key.system, attr, Read::Eventual).await? {
         return Ok(Some(past.expected()));
