@@ -413,7 +413,7 @@ async fn what_ran_out_of_time_is_continued_if_something_that_it_offered_is_there
         let w = World::new();
         let bearer = building(&w, "a", &['a']).await;
         if offered {
-            Offer::new('a', b"a compiler").put(&w, &bearer).await;
+            Offer::new(hash('a'), b"a compiler").put(&w, &bearer).await;
         }
         let stats = Stats { offers: 1, built: 7, ..Stats::default() };
         let report = Report { outcome: Outcome::Failed(Failure::new(Kind::TimedOut, "")), stats };
