@@ -444,6 +444,11 @@ impl World {
         self.now.fetch_add(u64::try_from(time.as_millis()).expect("a time"), SeqCst);
     }
 
+    /// The next ones look at a clock that is behind by so much.
+    pub fn is_behind(&self, time: Duration) {
+        self.now.fetch_sub(u64::try_from(time.as_millis()).expect("a time"), SeqCst);
+    }
+
     /// The writer dies after so many writes; `None`: no writer dies from now on.
     pub fn die_after(&self, writes: Option<usize>) {
         *self.ledger.life.0.lock().expect("a lock") = writes;

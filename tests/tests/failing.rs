@@ -180,8 +180,14 @@ fn by_dependency() -> Failure {
 /// The builder of a target has evaluated, and would build a package and the dependency.
 async fn turn(w: &Arc<World>, path: &str, n: u32) -> Turn {
     let drv_path = format!("/nix/store/{}-x-1.0.drv", drv(n));
-    let evaluated =
-        Evaluated { drv_path, to_build: vec![drv(0), drv(n)], to_offer: vec![], dry_run: None, declared: Declared::default() };
+    let evaluated = Evaluated {
+        drv_path,
+        to_build: vec![drv(0), drv(n)],
+        to_offer: vec![],
+        dry_run: None,
+        asks: true,
+        declared: Declared::default(),
+    };
     let turn = claim(&**w, &w.bearer(path).await, evaluated).await.expect("a live lease");
     w.reap().await;
     turn

@@ -1,12 +1,9 @@
 //! What builders offer to the cache that they share, and what of it comes in: with builders that lie, and with a death between any
 //! two steps.
 
-use std::{
-    io::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
 use binplz_core::{
@@ -34,56 +31,20 @@ use binplz_core::{
     },
     objects::{
         artifact::{AttemptPrefix, CacheName, Declared, ObjectName},
-        narinfo::{Content, LENGTH_MAX, Narinfo, StoreDir},
+        narinfo::{Content, LENGTH_MAX, StoreDir},
         stored::{Measured, Method},
     },
     ports::{BinaryCache, Collect, Deployment, HasStore, Inspect, Intake, Unavailable},
     quota::client::Asker,
 };
 use binplz_local::LocalBinaryCache;
-use binplz_nar::Packer;
-use binplz_tests::world::{World, target};
+use binplz_tests::{
+    offers::Offer,
+    world::{World, target},
+};
 
 fn hash(letter: char) -> StoreHash {
     String::from_iter([letter; 32]).parse().expect("base 32")
-}
-
-/// What a builder offers: a path that is called by a letter.
-#[derive(Clone)]
-struct Offer {
-    path: StoreHash,
-    narinfo: Narinfo,
-    text: String,
-    file: Vec<u8>,
-}
-
-impl Offer {
-    fn new(letter: char, content: &[u8]) -> Offer {
-        let mut file = Vec::new();
-        let mut packer = Packer::new(&mut file, u64::MAX);
-        packer.write_all(content).expect("memory");
-        let (packed, nar) = packer.finish().expect("memory");
-        let name = |what: &str| format!("{}-{what}", hash(letter)).parse().expect("a name");
-        let narinfo =
-            Narinfo { path: name("dep"), packed, nar, references: vec![name("dep")], deriver: Some(name("dep.drv")) };
-        Offer { path: hash(letter), text: narinfo.text(&StoreDir::default()), narinfo, file }
-    }
-
-    /// With another narinfo, well written.
-    fn saying(mut self, change: impl FnOnce(&mut Narinfo)) -> Offer {
-        change(&mut self.narinfo);
-        self.text = self.narinfo.text(&StoreDir::default());
-        self
-    }
-
-    /// Puts it into the quarantine, as a builder with a grant does.
-    async fn put(&self, w: &World, bearer: &Bearer) {
-        let object = |name| bearer.prefix().object(name);
-        let nar = ObjectName::Nar(self.narinfo.packed.sha256.clone());
-        w.store().write(&object(nar), self.file.clone()).await.expect("the store");
-        let narinfo = ObjectName::Narinfo(self.path.clone());
-        w.store().write(&object(narinfo), self.text.clone().into_bytes()).await.expect("the store");
-    }
 }
 
 /// A build whose builder has said what it is going to make, and runs it now.
@@ -103,6 +64,7 @@ async fn say(w: &Arc<World>, bearer: &Bearer, to_offer: &[char]) -> Result<(), D
         to_build: vec![],
         to_offer: to_offer.iter().map(|letter| hash(*letter)).collect(),
         dry_run: None,
+        asks: true,
         declared: Declared::default(),
     };
     claim(&**w, bearer, found).await.map(drop)
@@ -138,12 +100,10 @@ async fn what_was_to_be_made_comes_into_the_cache_with_its_signature_and_with_no
     let w = World::new();
     let bearer = building(&w, "a", &['1', '2', '3']).await;
     // One with a signature of its builder's own; one that it has not come to.
-    let (one, mut two) = (Offer::new('1', b"one"), Offer::new('2', b""));
+    let (one, mut two) = (Offer::new(hash('1'), b"one"), Offer::new(hash('2'), b""));
     two.text += "Sig: cache.nixos.org-1:AAAA\nSig: binplz-1:AAAA\n";
     one.put(&w, &bearer).await;
     two.put(&w, &bearer).await;
-    assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::NotYet);
-    assert_eq!(narinfo(&w, &one.path), None);
     let waits = w.binary_cache.wait_for_offers();
     end(&w, &bearer).await;
     // The promoter was notified.
@@ -159,12 +119,30 @@ async fn what_was_to_be_made_comes_into_the_cache_with_its_signature_and_with_no
 }
 
 #[tokio::test]
+async fn what_is_offered_comes_into_the_cache_while_its_builder_works_and_is_removed_when_it_has_ended() {
+    let w = World::new();
+    let bearer = building(&w, "a", &['1', '2']).await;
+    let (one, two) = (Offer::new(hash('1'), b"one"), Offer::new(hash('2'), b"two"));
+    one.put(&w, &bearer).await;
+    for new in [1, 0] {
+        assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::NotYet { new, refused: 0 });
+        assert_eq!(narinfo(&w, &one.path), Some(signed(&w, &one)));
+        assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), [bearer.prefix()]);
+    }
+    two.put(&w, &bearer).await;
+    end(&w, &bearer).await;
+    assert_eq!(promoted(&w, &bearer.prefix()).await, new(1));
+    assert_eq!(narinfo(&w, &two.path), Some(signed(&w, &two)));
+    assert_eq!(w.binary_cache.in_quarantine().await.expect("the vault"), []);
+}
+
+#[tokio::test]
 async fn what_is_not_what_it_says_is_not_promoted() {
     let other = |content: &Content| Content { sha256: [7; 32].into(), ..content.clone() };
     let w = World::new();
-    let good = Offer::new('1', b"content");
+    let good = Offer::new(hash('1'), b"content");
     let cut = good.file[..good.file.len() - 1].to_vec();
-    let bomb = Offer::new('1', &vec![0; 1 << 20]);
+    let bomb = Offer::new(hash('1'), &vec![0; 1 << 20]);
     let tampered = [
         ("its content", good.clone().saying(|it| it.nar = other(&it.nar))),
         ("less than its content", bomb.clone().saying(|it| it.nar.size -= 1)),
@@ -173,8 +151,8 @@ async fn what_is_not_what_it_says_is_not_promoted() {
         ("its file's size", good.clone().saying(|it| it.packed.size += 1)),
         ("a file that was cut off", Offer { file: cut.clone(), ..good.clone() }),
         ("a file that is none", Offer { file: b"content".to_vec(), ..good.clone() }),
-        ("another path", Offer { text: Offer::new('2', b"content").text, ..good.clone() }),
-        ("an unplanned path", Offer { path: hash('9'), ..Offer::new('9', b"content") }),
+        ("another path", Offer { text: Offer::new(hash('2'), b"content").text, ..good.clone() }),
+        ("an unplanned path", Offer { path: hash('9'), ..Offer::new(hash('9'), b"content") }),
         ("no narinfo", Offer { text: "StorePath: /nix/store/x\n".to_owned(), ..good.clone() }),
         ("another store", Offer { text: good.text.replace("/nix/store/", "/gnu/store/"), ..good.clone() }),
         ("a file elsewhere", Offer { text: good.text.replace("URL: nar/", "URL: ../nar/"), ..good.clone() }),
@@ -205,7 +183,7 @@ async fn what_has_begun_to_run_says_nothing_more_of_what_it_makes() {
     let silent = building(&w, "b", &[]).await;
     for bearer in [&said, &silent] {
         say(&w, bearer, &['9']).await.expect("its own derivation");
-        Offer::new('9', b"stolen token").put(&w, bearer).await;
+        Offer::new(hash('9'), b"stolen token").put(&w, bearer).await;
         end(&w, bearer).await;
         assert_eq!(promoted(&w, &bearer.prefix()).await, Promoted::Done { new: 0, refused: 1 });
     }
@@ -216,7 +194,7 @@ async fn what_has_begun_to_run_says_nothing_more_of_what_it_makes() {
 async fn what_the_cache_has_stays() {
     let w = World::new();
     let (a, b) = (building(&w, "a", &['1']).await, building(&w, "b", &['1']).await);
-    let (first, second) = (Offer::new('1', b"first"), Offer::new('1', b"second"));
+    let (first, second) = (Offer::new(hash('1'), b"first"), Offer::new(hash('1'), b"second"));
     for (bearer, offer, come) in [(&a, &first, 1), (&b, &second, 0)] {
         offer.put(&w, bearer).await;
         end(&w, bearer).await;
@@ -232,11 +210,11 @@ async fn what_the_cache_has_stays() {
 async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left_that_died_too() {
     let w = World::new();
     let bearer = building(&w, "a", &['1']).await;
-    Offer::new('1', b"one").put(&w, &bearer).await;
+    Offer::new(hash('1'), b"one").put(&w, &bearer).await;
     let stranger = Bearer { lease: "f".repeat(32).parse().expect("hex"), ..bearer.clone() };
     let plan = serde_json::to_vec(&[hash('1')]).expect("JSON");
     w.store().write(&stranger.prefix().object(ObjectName::Plan), plan).await.expect("the store");
-    Offer::new('1', b"stranger").put(&w, &stranger).await;
+    Offer::new(hash('1'), b"stranger").put(&w, &stranger).await;
     assert_eq!(promoted(&w, &stranger.prefix()).await, Promoted::Done { new: 0, refused: 1 });
     // It was killed after it had offered: what it had is good.
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
@@ -248,7 +226,7 @@ async fn what_no_attempt_of_ours_has_offered_is_dropped_and_what_an_attempt_left
 async fn of_what_a_killed_builder_has_offered_the_next_attempt_tells() {
     let w = World::new();
     let bearer = building(&w, "a", &['1']).await;
-    Offer::new('1', b"one").put(&w, &bearer).await;
+    Offer::new(hash('1'), b"one").put(&w, &bearer).await;
     stopped(&*w, &bearer.key, &bearer.lease, Failure::new(Kind::Killed, "why"), None).await.expect("the ledger");
     w.reap().await;
     w.pass(w.policy().delay_after(1));
@@ -270,7 +248,7 @@ async fn of_what_a_killed_builder_has_offered_the_next_attempt_tells() {
 async fn what_is_offered_counts_as_stored() {
     let w = World::new();
     let bearer = building(&w, "a", &['1']).await;
-    let offer = Offer::new('1', b"one");
+    let offer = Offer::new(hash('1'), b"one");
     offer.put(&w, &bearer).await;
     end(&w, &bearer).await;
     let plan =
@@ -287,7 +265,7 @@ async fn what_is_offered_counts_as_stored() {
 #[tokio::test]
 async fn what_is_old_goes_from_the_cache_a_path_first_and_its_file_with_the_next_run() {
     let w = World::new();
-    let (old, young) = (Offer::new('1', b"one"), Offer::new('2', b"two"));
+    let (old, young) = (Offer::new(hash('1'), b"one"), Offer::new(hash('2'), b"two"));
     let bearer = building(&w, "a", &['1', '2']).await;
     for offer in [&old, &young] {
         offer.put(&w, &bearer).await;
@@ -348,7 +326,7 @@ async fn a_promotion_that_dies_anywhere_and_runs_again_ends_the_same() {
     for die_at in 0.. {
         let w = World::new();
         let bearer = building(&w, "a", &['1', '2', '3']).await;
-        let offers = [Offer::new('1', b"one"), Offer::new('2', b"two"), Offer::new('3', b"three")];
+        let offers = [Offer::new(hash('1'), b"one"), Offer::new(hash('2'), b"two"), Offer::new(hash('3'), b"three")];
         let lie = offers[2].clone().saying(|it| it.nar.size += 1);
         for offer in offers[..2].iter().chain([&lie]) {
             offer.put(&w, &bearer).await;

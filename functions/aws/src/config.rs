@@ -173,8 +173,7 @@ impl Settings {
             // The lease must outlast the image pull, before the builder's first heartbeat.
             lease: self.seconds("BINPLZ_LEASE_SECONDS", 300)?,
             attempts: self.number("BINPLZ_ATTEMPTS", Policy::default().attempts)?.max(1),
-            continued_attempts: self
-                .number("BINPLZ_CONTINUED_ATTEMPTS", Policy::default().continued_attempts)?,
+            continued_attempts: self.number("BINPLZ_CONTINUED_ATTEMPTS", Policy::default().continued_attempts)?,
             package_budget: Some(Micros(self.number("BINPLZ_PACKAGE_DOLLARS", 5u64)?.saturating_mul(1_000_000))),
             first_delay: self.seconds("BINPLZ_RETRY_DELAY_SECONDS", 30)?,
             cool_down: self.seconds("BINPLZ_COOL_DOWN_SECONDS", 3600)?,

@@ -11,6 +11,7 @@ use binplz_core::{
         text::without_account,
         time::Timestamp,
     },
+    objects::artifact::AttemptPrefix,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -62,6 +63,8 @@ pub enum Wake {
     TaskStopped(Box<TaskStopped>),
     /// A task of another service, or one that has not stopped.
     OtherTask,
+    /// Attempts have offered something to the builders' cache.
+    Offered(Vec<AttemptPrefix>),
     /// The schedule.
     Tick,
 }
@@ -131,8 +134,13 @@ impl Wake {
     /// Reads an event. An event without a task counts as the schedule's.
     ///
     /// # Errors
-    /// If the event describes a task in an unknown form.
+    /// If the event describes a task in an unknown form, or a message names no attempt.
     pub fn read(event: Value) -> Result<Wake, serde_json::Error> {
+        if event.get("Records").is_some() {
+            let DoorbellBatch { records } = serde_json::from_value(event)?;
+            let prefix = |message: Message| message.body.parse().map_err(serde::de::Error::custom);
+            return records.into_iter().map(prefix).collect::<Result<_, _>>().map(Wake::Offered);
+        }
         let Ok(envelope) = serde_json::from_value::<Envelope>(event) else { return Ok(Wake::Tick) };
         if envelope.detail_type != "ECS Task State Change" {
             return Ok(Wake::Tick);

@@ -61,6 +61,16 @@ fn a_task_is_paid_for_by_its_own_timestamps() {
 }
 
 #[test]
+fn a_message_of_offers_names_their_attempt() {
+    let attempt = format!("{}/x86_64-linux/libsigc++/{}", "8".repeat(40), "b".repeat(32));
+    let message = |body: &str| json!({ "Records": [{ "messageId": "1", "body": body }] });
+    let Ok(Wake::Offered(prefixes)) = Wake::read(message(&attempt)) else { panic!("offers") };
+    assert_eq!(prefixes.iter().map(ToString::to_string).collect::<Vec<_>>(), [attempt]);
+    // It comes to the dead letter queue.
+    assert!(Wake::read(message("ring")).is_err());
+}
+
+#[test]
 fn every_way_to_end_has_its_kind() {
     let code = |code: i64| json!([{ "name": "builder", "exitCode": code, "new": 1 }]);
     for (changes, expected) in [

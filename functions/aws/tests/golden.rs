@@ -14,15 +14,17 @@ use binplz_aws::item::{self, Item};
 use binplz_core::{
     build::{
         Attempt, Borrowed, Build, Lease, Made, State,
+        dependency::{Dependency, Stage},
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        learned::{Learned, Measured},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
-        learned::{Learned, Measured},
         profile::BuildProfile,
         protocol::{Phase, Progress, Stats},
         size::Size,
+        waiting::{Planned, Waiting},
     },
     id::{
         key::{Bin, BuildKey, DrvHash, LeaseId, Product},
@@ -84,6 +86,7 @@ fn history() -> Vec<Attempt> {
         failure,
         continued: false,
         left: None,
+        awaited: None,
         seen_in: None,
         plan: None,
         stats,
@@ -98,6 +101,24 @@ fn drv() -> DrvHash {
 fn left(state: State) -> Row {
     let left = history().into_iter().map(|attempt| Attempt { failure: None, left: Some(drv()), ..attempt });
     Row::Build(Build { state, history: left.collect(), ..Build::unasked(key()) })
+}
+
+fn dependency() -> Row {
+    Row::Dependency(Dependency {
+        drv: drv(),
+        holder: key(),
+        stage: Stage::Building { lease: id('b') },
+        since: AT,
+        wanted: false,
+    })
+}
+
+/// A build whose only attempt ended to wait for a dependency.
+fn awaited() -> Row {
+    let plan = vec![Planned { drv: drv(), name: "gcc-14.2".to_owned(), needs: vec![] }];
+    let waiting = Waiting { since: AT, due: Timestamp(AT.0 - 60_000), attempt: 1, first: 0, plan };
+    let history = history().into_iter().map(|attempt| Attempt { failure: None, awaited: Some(drv()), ..attempt });
+    Row::Build(Build { state: State::Waiting(waiting), history: history.collect(), ..Build::unasked(key()) })
 }
 
 /// An attempt on a larger machine, after one on a machine of unusual size.
@@ -213,6 +234,8 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-larger", larger()),
         ("build-holding", build(State::Building(Lease { derivation: Some(drv()), ..lease() }))),
         ("build-joined", left(State::Joined { derivation: drv(), declared, since: AT })),
+        ("build-waiting", awaited()),
+        ("dependency", dependency()),
         ("build-ready-listed", build(State::Ready(made(None)))),
         ("build-borrowed", left(State::Ready(made(Some(borrowed))))),
         (
@@ -283,6 +306,7 @@ fn failed_dependencies() -> Build {
         failure: Some(failure.clone()),
         continued: false,
         left: None,
+        awaited: None,
         seen_in: Some(AttemptPrefix {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id('c'),
@@ -421,6 +445,7 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             | Row::Derivation(_)
             | Row::BuildProfile(_)
             | Row::Learned(_)
+            | Row::Dependency(_)
             | Row::FailedDependencies(_)
             | Row::Allowance(_)
             | Row::Keys(_)

@@ -1,4 +1,5 @@
-//! The outputs of a derivation, read from its file: `Derive([("out","/nix/store/…","",""),("dev",…)],…`.
+//! The outputs and inputs of a derivation, read from its file:
+//! `Derive([("out","/nix/store/…","",""),("dev",…)],[("/nix/store/….drv",["out"]),…],…`.
 
 use std::fs;
 
@@ -13,7 +14,16 @@ pub(crate) struct Output {
 
 /// The outputs of the derivation in that file; `None` if it cannot be read.
 pub(crate) fn outputs(drv: &str) -> Option<Vec<Output>> {
-    parse(&String::from_utf8_lossy(&fs::read(drv).ok()?))
+    parse(&text(drv)?)
+}
+
+/// The derivations that it needs, by their paths; none if it cannot be read.
+pub(crate) fn inputs(drv: &str) -> Vec<String> {
+    text(drv).and_then(|text| parse_inputs(&text)).unwrap_or_default()
+}
+
+fn text(drv: &str) -> Option<String> {
+    Some(String::from_utf8_lossy(&fs::read(drv).ok()?).into_owned())
 }
 
 /// Whether a derivation is a download, by its file.
@@ -32,6 +42,12 @@ fn parse(drv: &str) -> Option<Vec<Output>> {
     outputs.split("),(").map(output).collect()
 }
 
+fn parse_inputs(drv: &str) -> Option<Vec<String>> {
+    // Neither has a name of a store path.
+    let (inputs, _) = drv.split_once(")],[(")?.1.split_once(")],[")?;
+    inputs.split("),(").map(|input| Some(input.strip_prefix('"')?.split_once('"')?.0.to_owned())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +59,10 @@ mod tests {
         assert_eq!(parse(fixed), Some(vec![made("/nix/store/x-source", true)]));
         let two = r#"Derive([("dev","/nix/store/y-tree-dev","",""),("out","/nix/store/x-tree","","")],[("/nix/store/z.drv",["out"])],[],"x","sh",[],[])"#;
         assert_eq!(parse(two), Some(vec![made("/nix/store/y-tree-dev", false), made("/nix/store/x-tree", false)]));
+        assert_eq!(parse_inputs(two), Some(vec!["/nix/store/z.drv".to_owned()]));
+        assert_eq!(parse_inputs(fixed), None);
+        let several = r#"Derive([("out","/nix/store/x","","")],[("/nix/store/a.drv",["dev","out"]),("/nix/store/b.drv",["out"])],["/nix/store/c.sh"],"x","sh",[],[("out","x")])"#;
+        assert_eq!(parse_inputs(several), Some(vec!["/nix/store/a.drv".to_owned(), "/nix/store/b.drv".to_owned()]));
         let by_content = r#"Derive([("out","","r:sha256","")],[],[],"x","sh",[],[])"#;
         assert_eq!(parse(by_content), Some(vec![made("", false)]));
         for bad in ["", "Derive([])", "Derive([(", r#"Derive([("out")],"#, r#"Derive([("out","x",)"#] {

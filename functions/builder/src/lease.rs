@@ -15,7 +15,8 @@ use binplz_core::{
     build::{
         learned::Measured,
         protocol::{
-            Built, Checkpointed, Evaluated, Heartbeat, Job, Looked, PresignedUpload, Progress, Report, Turn, Upload,
+            Built, Checkpointed, DependencyRequest, DependencyTurn, Evaluated, Heartbeat, Job, Looked, PresignedUpload,
+            Progress, Report, Turn, Upload,
         },
     },
     id::key::{self, Token, hex},
@@ -192,6 +193,11 @@ impl Lease {
     /// Reports the derivation, and learns whether to realise it (single-flight).
     pub(crate) fn claim(&self, found: &Evaluated) -> Result<Turn, CallError> {
         self.insist(CallPriority::Work, || self.ask("the derivation", "/derivation", Some(found)))
+    }
+
+    /// Asks which dependencies to build, and reports those that were built. Idempotent.
+    pub(crate) fn dependencies(&self, request: &DependencyRequest) -> Result<DependencyTurn, CallError> {
+        self.insist(CallPriority::Work, || self.ask("dependencies", "/dependencies", Some(request)))
     }
 
     /// Reports how long derivations took. Idempotent.

@@ -48,6 +48,7 @@ mod offer;
 mod plan;
 mod programs;
 mod realise;
+mod rounds;
 mod version;
 mod wrapper;
 

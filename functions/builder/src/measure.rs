@@ -20,13 +20,7 @@ use crate::{
 
 /// Reports the slowest derivations that were built, downloads excepted. An error concerns estimates only, so it has no
 /// effect.
-pub(crate) fn report(
-    context: &BuildContext,
-    timed: &[Timed],
-    gauge: &Gauge,
-    ran: &io::Result<Ran>,
-    stats: &mut Stats,
-) {
+pub(crate) fn report(context: &BuildContext, timed: &[Timed], gauge: &Gauge, ran: &io::Result<Ran>, stats: &mut Stats) {
     let built: u64 = timed.iter().map(|timed| timed.share.as_millis() as u64).sum();
     stats.building = Some(stats.building.unwrap_or(0).saturating_add(built));
     let all_well = match ran {

@@ -14,7 +14,8 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::Upload,
+    build::protocol::{DependencyBuilt, DependencyRequest, Job, Upload},
+    id::key::DrvHash,
     objects::{
         artifact::ObjectName,
         narinfo::{Content, Narinfo, StoreDir, StoreName},
@@ -36,6 +37,7 @@ const MOST: usize = 4000;
 const PIECE: usize = 1 << 20;
 
 /// A store path that this build will make.
+#[derive(Clone)]
 pub(crate) struct ToOffer {
     /// Its store directory.
     dir: StoreDir,
@@ -43,6 +45,11 @@ pub(crate) struct ToOffer {
     pub(crate) path: StoreName,
     /// Its derivation.
     deriver: StoreName,
+}
+
+/// The paths of a package, which are offered if other builds need it.
+pub(crate) fn paths_of(package: &str) -> Vec<ToOffer> {
+    needed_by_others(&[package.to_owned()], "")
 }
 
 /// The paths of these derivations that other builds may need: not downloads, which are available elsewhere, nor the
@@ -62,27 +69,63 @@ impl ToOffer {
         Some(ToOffer { dir: dir.parse().ok()?, path: name.parse().ok()?, deriver: deriver.parse().ok()? })
     }
 
+    /// The derivation that makes it.
+    fn drv(&self) -> Option<DrvHash> {
+        self.deriver.hash.as_str().parse().ok()
+    }
+
+    fn is_of(&self, drv: &DrvHash) -> bool {
+        self.deriver.hash.as_str() == drv.as_str()
+    }
+
     fn full(&self) -> String {
         format!("{}/{}", self.dir, self.path)
     }
 }
 
-/// Offers these paths, each after it was built: `built` signals that there may be more, and ends when nothing more is
-/// built. Returns how many were offered. Errors go to the log, and do not fail the build.
+/// What the build does.
+pub(crate) enum Built {
+    /// It begins to build these derivations, by their paths.
+    Ours(Vec<String>),
+    /// One more derivation may be built.
+    Some,
+    /// All those that it has begun to build are built, or one has failed.
+    Done,
+}
+
+/// Offers those of these paths that this build makes, each after it was built, until nothing more is built. Returns how
+/// many were offered. Errors go to the log, and do not fail the build. The endpoint learns which derivations others can
+/// have, and which they cannot.
 pub(crate) fn offer(
     context: &BuildContext,
+    job: &Job,
     to_offer: &[ToOffer],
-    most: u64,
     scratch: &Scratch,
-    built: Receiver<()>,
+    built: Receiver<Built>,
 ) -> u32 {
-    let mut offers = Offers { context, most, scratch, left: to_offer.iter().collect(), offered: 0, bytes: 0 };
-    for () in &built {
-        // Several signals count as one.
-        while built.try_recv().is_ok() {}
-        offers.round();
+    let (left, building, refused) = Default::default();
+    let shares = job.cache.is_some();
+    let most = job.limits.cache_bytes;
+    let mut offers =
+        Offers { context, shares, most, scratch, left, building, refused, has_given_up: false, offered: 0, bytes: 0 };
+    while let Ok(first) = built.recv() {
+        let mut more = false;
+        for signal in [first].into_iter().chain(built.try_iter()) {
+            match signal {
+                Built::Ours(drvs) => drvs.iter().for_each(|drv| offers.add(drv, to_offer)),
+                Built::Done => {
+                    offers.round();
+                    offers.report(true);
+                }
+                // Several signals count as one.
+                Built::Some => more = true,
+            }
+        }
+        if more {
+            offers.round();
+            offers.report(false);
+        }
     }
-    offers.round();
     if offers.offered > 0 {
         context.log.say(&format!("offered to other builds: {} store paths, {} bytes", offers.offered, offers.bytes));
     }
@@ -112,31 +155,66 @@ fn made<'a>(context: &BuildContext, of: &[&'a ToOffer]) -> Vec<&'a ToOffer> {
 /// The paths that are still to be offered.
 struct Offers<'a> {
     context: &'a BuildContext,
+    /// Whether there is a cache.
+    shares: bool,
     /// The most bytes of all offers.
     most: u64,
     scratch: &'a Scratch,
     left: Vec<&'a ToOffer>,
+    /// The derivations of which the endpoint has not heard.
+    building: Vec<DrvHash>,
+    /// Derivations of which a path is not offered.
+    refused: Vec<DrvHash>,
+    has_given_up: bool,
     offered: u32,
     bytes: u64,
 }
 
 impl<'a> Offers<'a> {
+    /// This derivation is going to be built.
+    fn add(&mut self, drv: &str, to_offer: &'a [ToOffer]) {
+        let Ok(hash) = DrvHash::of_path(drv) else { return };
+        let before = self.left.len();
+        self.left.extend(to_offer.iter().filter(|one| one.is_of(&hash)));
+        if self.left.len() == before {
+            self.refused.push(hash.clone());
+        }
+        self.building.push(hash);
+    }
+
     /// Offers the paths that were built since the last round.
     fn round(&mut self) {
-        let made = made(self.context, &self.left);
+        let made = if self.has_given_up { Vec::new() } else { made(self.context, &self.left) };
         for one in made {
-            self.left.retain(|left| left.path != one.path);
             match offer_one(self.context, one, self.most - self.bytes, self.scratch) {
                 Ok(size) => (self.offered, self.bytes) = (self.offered + 1, self.bytes + size),
                 // The reason was reported by the stop, or cannot be reported any more.
-                Err(NotOffered::Stopped) => return self.left.clear(),
+                Err(NotOffered::Stopped) => return,
                 Err(why) => {
                     self.context.log.say(&format!("{} is not offered to other builds: {why}", one.path.name()));
+                    self.refused.extend(one.drv());
                     if !matches!(why, NotOffered::TooLarge) {
-                        return self.left.clear();
+                        self.has_given_up = true;
+                        return;
                     }
                 }
             }
+            self.left.retain(|left| left.path != one.path);
+        }
+    }
+
+    /// Reports the derivations that are offered; if all are `done`, also those that are not.
+    fn report(&mut self, done: bool) {
+        let offered = |drv: &DrvHash| !self.left.iter().any(|one| one.is_of(drv)) && !self.refused.contains(drv);
+        let (ended, building): (Vec<_>, Vec<_>) = self.building.drain(..).partition(|drv| done || offered(drv));
+        let built: Vec<_> = ended.into_iter().map(|drv| DependencyBuilt { offered: offered(&drv), drv }).collect();
+        self.building = building;
+        if done {
+            self.left.clear();
+        }
+        if self.shares && !built.is_empty() {
+            // Others wait until this attempt ends, if this fails.
+            let _ = self.context.lease.dependencies(&DependencyRequest { built, ..DependencyRequest::default() });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Has Nix build or fetch the derivation's outputs, and protects them from garbage collection until the programs were uploaded.
+//! Has Nix build or fetch derivations' outputs, and protects them from garbage collection until the builder ends.
 
 use std::{
     ffi::OsString,
@@ -11,7 +11,7 @@ use std::{
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
-        protocol::{JobLimits, Phase, Stats},
+        protocol::{JobLimits, Stats},
     },
     id::key::OutputName,
 };
@@ -22,11 +22,11 @@ use crate::{
     closure::Closure,
     context::{BuildContext, Ending, finished},
     drv,
-    evaluate::{Outputs, Package},
+    evaluate::Outputs,
     machine, measure,
     memory::Gauge,
     nix::Exit,
-    scratch::Scratch,
+    offer::Built,
     watch::Watch,
 };
 
@@ -38,57 +38,61 @@ pub(crate) struct Realised {
     pub(crate) closure: Closure,
 }
 
-/// Realises all outputs, by building those derivations as far as Nix needs them. The roots that protect them are in
-/// `scratch`. `built` receives a signal for each derivation that is built, and is dropped at the end.
-pub(crate) fn realise(
-    context: &BuildContext,
-    package: &Package,
-    to_build: &[String],
-    limits: &JobLimits,
-    scratch: &Scratch,
-    built: Sender<()>,
-    stats: &mut Stats,
-) -> Result<Realised, Ending> {
-    context.progress_channel.update(|progress| progress.phase = Phase::Building);
+/// One run of Nix.
+pub(crate) struct Run<'a> {
+    /// What it realises.
+    pub(crate) drvs: &'a [String],
+    /// What is to be built for the package.
+    pub(crate) planned: &'a [String],
+    /// The package's derivation.
+    pub(crate) package: &'a str,
+    /// The garbage collector root that protects the outputs.
+    pub(crate) root: PathBuf,
+    /// Nix's options.
+    pub(crate) options: Vec<OsString>,
+    /// The limits of the job.
+    pub(crate) limits: &'a JobLimits,
+    /// Receives a signal for each derivation that is built.
+    pub(crate) built: Sender<Built>,
+}
+
+/// Realises all outputs of some derivations. Returns what Nix printed.
+pub(crate) fn realise(context: &BuildContext, run: Run<'_>, stats: &mut Stats) -> Result<Vec<u8>, Ending> {
     let kills = machine::oom_kills();
-    let mut watch = Watch::new(&context.progress_channel, &context.log).telling(built);
+    let (before, total) = (stats.derivations.into(), run.planned.len() as u64);
+    let watch = Watch::new(&context.progress_channel, &context.log).telling(run.built);
+    let mut watch = if before > 0 || run.drvs != [run.package] { watch.counting(before, total) } else { watch };
     let deadline = context.lease.deadline();
     let left = deadline.saturating_duration_since(Instant::now()).as_secs() + 1;
-    let arguments: Vec<OsString> = [
-        "--realise".into(),
-        package.drv.clone().into(),
-        "--add-root".into(),
-        scratch.root().into_os_string(),
-        "--indirect".into(),
-        "--option".into(),
-        "timeout".into(),
-        left.to_string().into(),
-        "--option".into(),
-        "max-silent-time".into(),
-        limits.silent_seconds.to_string().into(),
-        "--option".into(),
-        "max-build-log-size".into(),
-        limits.log_bytes.to_string().into(),
-    ]
-    .into();
+    let mut arguments: Vec<OsString> = vec!["--realise".into()];
+    arguments.extend(run.drvs.iter().map(OsString::from));
+    arguments.extend(["--add-root".into(), run.root.into_os_string(), "--indirect".into()]);
+    for (name, value) in [
+        ("timeout", left),
+        ("max-silent-time", run.limits.silent_seconds),
+        ("max-build-log-size", run.limits.log_bytes),
+    ] {
+        arguments.extend(["--option".into(), name.into(), value.to_string().into()]);
+    }
+    arguments.extend(run.options);
     let gauge = Gauge::start();
     let ran = context.nix.run("nix-store", &arguments, deadline, |line| watch.hear(line));
     let mut evidence = watch.into_evidence();
     stats.derivations += evidence.builds.len() as u32;
-    stats.memory = gauge.peak();
+    stats.memory = stats.memory.max(gauge.peak());
     measure::report(context, &evidence.timed, &gauge, &ran, stats);
     let ran = ran?;
     let ended = finished(ran.end)?;
     if ended == NixExit::Exit(Exit::Code(0)) {
-        return outputs(context, &package.outputs, &scratch.root(), &ran.stdout);
+        return Ok(ran.stdout);
     }
-    evidence.planned = to_build.to_vec();
+    evidence.planned = run.planned.to_vec();
     evidence.download = classify::failing_build(&evidence).and_then(|trace| drv::is_download(&trace.drv));
     evidence.daemon = context.nix.by_daemon();
     evidence.oom_killed = machine::oom_kills() > kills;
-    let store = Path::new(&package.drv).parent().unwrap_or(Path::new("/"));
+    let store = Path::new(run.package).parent().unwrap_or(Path::new("/"));
     evidence.disk_full = [store, &std::env::temp_dir()].into_iter().any(machine::disk_full);
-    let mut failure = classify::realisation(ended, &evidence, &package.drv);
+    let mut failure = classify::realisation(ended, &evidence, run.package);
     if failure.kind == Kind::Sandbox && canary::starts(context)? {
         failure.kind = Kind::NoMachine;
     }
@@ -96,7 +100,12 @@ pub(crate) fn realise(
 }
 
 /// Nix prints the link of each root, which leads to the output: `ROOT` for the output `out`, `ROOT-NAME` for others.
-fn outputs(context: &BuildContext, described: &Outputs, root: &Path, printed: &[u8]) -> Result<Realised, Ending> {
+pub(crate) fn outputs(
+    context: &BuildContext,
+    described: &Outputs,
+    root: &Path,
+    printed: &[u8],
+) -> Result<Realised, Ending> {
     let root = root.to_string_lossy();
     let printed = String::from_utf8_lossy(printed);
     let mut outputs = Vec::new();

@@ -1,4 +1,4 @@
-//! A private directory: for the garbage collector root that protects the output while it is uploaded, and for what an
+//! A private directory: for the garbage collector roots that protect outputs while the builder needs them, and for what an
 //! evaluation writes.
 //!
 //! A killed builder cannot clean up, and its root would protect the output forever. So each builder locks its directory
@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 const PREFIX: &str = "binplz-builder-";
@@ -16,6 +17,7 @@ const LOCK: &str = "lock";
 /// The directory; dropping the value removes it.
 pub(crate) struct Scratch {
     dir: tempfile::TempDir,
+    roots: AtomicU32,
     _lock: File,
 }
 
@@ -27,7 +29,7 @@ impl Scratch {
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(home)?;
         let lock = File::create(dir.path().join(LOCK))?;
         lock.try_lock()?;
-        Ok(Scratch { dir, _lock: lock })
+        Ok(Scratch { dir, roots: AtomicU32::new(0), _lock: lock })
     }
 
     /// Its path.
@@ -38,6 +40,11 @@ impl Scratch {
     /// The path of the root's link.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("result")
+    }
+
+    /// The path of one more root's link.
+    pub(crate) fn next_root(&self) -> PathBuf {
+        self.dir.path().join(format!("dependency-{}", self.roots.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The path of the package's archive.

@@ -18,6 +18,24 @@ pub(crate) fn mention<'a>(name: &str, variable: impl Fn(&str) -> Option<&'a OsSt
     text_sets(&inline, name, Path::new("/"), DEPTH) || files(variable).iter().any(|file| file_sets(file, name, DEPTH))
 }
 
+/// How many derivations Nix builds at a time on this machine; at least 1.
+pub(crate) fn max_jobs<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> usize {
+    let inline = variable("NIX_CONFIG").map(OsStr::to_string_lossy).unwrap_or_default().into_owned();
+    let texts = files(variable).into_iter().rev().map(|file| fs::read_to_string(file).unwrap_or_default());
+    let value = [inline].into_iter().chain(texts).find_map(|text| value_in(&text, "max-jobs"));
+    match value.as_deref() {
+        Some("auto") => std::thread::available_parallelism().map_or(1, usize::from),
+        Some(number) => number.parse().unwrap_or(1).max(1),
+        None => 1,
+    }
+}
+
+/// The last value of an option in a text, which is the one in force.
+fn value_in(text: &str, name: &str) -> Option<String> {
+    let values = text.lines().filter_map(|line| line.split('#').next()?.split_once('='));
+    values.filter(|(key, _)| key.trim() == name).last().map(|(_, value)| value.trim().to_owned())
+}
+
 /// Whether a daemon may do the builds: Nix uses one if it may not write the store itself.
 pub(crate) fn by_daemon<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> bool {
     let state = Path::new(variable("NIX_STATE_DIR").unwrap_or(OsStr::new("/nix/var/nix")));
@@ -84,6 +102,21 @@ mod tests {
         assert!(mention("sandbox-fallback", environment("")));
         conf("include nix.conf\n");
         assert!(!mention("sandbox-fallback", environment("")));
+    }
+
+    #[test]
+    fn the_number_of_jobs_is_the_last_one_that_is_set_and_at_least_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let jobs = |inline: &'static str| {
+            max_jobs(|name| match name {
+                "NIX_CONFIG" => Some(OsStr::new(inline)),
+                "NIX_CONF_DIR" | "HOME" => Some(dir.path().as_os_str()),
+                _ => None,
+            })
+        };
+        assert_eq!((jobs(""), jobs("max-jobs = 0"), jobs("max-jobs = 4\nmax-jobs = 3 # less")), (1, 1, 3));
+        fs::write(dir.path().join("nix.conf"), "max-jobs = 5\n").expect("written");
+        assert_eq!((jobs("sandbox = false"), jobs("max-jobs = 2")), (5, 2));
     }
 
     #[test]

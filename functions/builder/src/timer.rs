@@ -72,7 +72,11 @@ mod tests {
         timer.start(3, "c", at(100));
         timer.stop(3, at(101));
         timer.start(4, "d", at(101));
-        let told: Vec<_> = timer.into_timed().into_iter().map(|timed| (timed.drv, (timed.to - timed.from).as_secs(), timed.share.as_secs())).collect();
+        let told: Vec<_> = timer
+            .into_timed()
+            .into_iter()
+            .map(|timed| (timed.drv, (timed.to - timed.from).as_secs(), timed.share.as_secs()))
+            .collect();
         assert_eq!(told, [("a".to_owned(), 20, 15), ("b".to_owned(), 40, 35), ("c".to_owned(), 1, 1)]);
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     evidence::{Evidence, Trace, keep, name_of},
     internal_json::{Activity, Event, parse},
     log::{Log, plain},
+    offer::Built,
     progress_channel::ProgressChannel,
     testimony::{Testimony, without_log_tail},
     timer::Timer,
@@ -34,8 +35,11 @@ pub(crate) struct Watch<'a> {
     transfers: HashMap<u64, u64>,
     copies: HashMap<u64, u64>,
     expected: u64,
+    /// Builds of earlier runs of Nix, and of all runs together.
+    before: u64,
+    total: u64,
     /// Receives a signal for each derivation that is built.
-    built: Option<Sender<()>>,
+    built: Option<Sender<Built>>,
 }
 
 impl<'a> Watch<'a> {
@@ -52,13 +56,20 @@ impl<'a> Watch<'a> {
             transfers: HashMap::new(),
             copies: HashMap::new(),
             expected: 0,
+            before: 0,
+            total: 0,
             built: None,
         }
     }
 
     /// The same, with a signal for each derivation that is built.
-    pub(crate) fn telling(self, built: Sender<()>) -> Watch<'a> {
+    pub(crate) fn telling(self, built: Sender<Built>) -> Watch<'a> {
         Watch { built: Some(built), ..self }
+    }
+
+    /// The same, as one of several runs of Nix that build `total` derivations: `before` were built.
+    pub(crate) fn counting(self, before: u64, total: u64) -> Watch<'a> {
+        Watch { before, total, expected: total, ..self }
     }
 
     /// Processes one line of Nix's stderr.
@@ -154,9 +165,10 @@ impl<'a> Watch<'a> {
 
     fn progress(&mut self, id: u64, done: u64, expected: u64) {
         if self.builds == Some(id) {
+            let (done, expected) = (self.before + done, self.total.max(self.before + expected));
             self.expected = self.expected.max(expected);
             // Fails when the receiver is gone, which does not matter.
-            let _ = self.built.as_ref().map(|built| built.send(()));
+            let _ = self.built.as_ref().map(|built| built.send(Built::Some));
             return self.progress_channel.update(|progress: &mut Progress| {
                 progress.done = progress.done.max(done);
                 progress.expected = progress.expected.max(expected);

@@ -30,7 +30,8 @@ use crate::{
     offer, plan,
     programs::{self, failure_of},
     progress_channel::ProgressChannel,
-    realise::{Realised, realise},
+    realise::Realised,
+    rounds::{Rounds, Task},
     scratch::Scratch,
     settings,
     stop::{Stop, Why},
@@ -115,7 +116,7 @@ pub(crate) fn dry_run(job: &Job) -> Result<DryRun, Ending> {
         nix: nix_for(job, &stop),
     };
     let package = evaluate(&context, job, attr)?;
-    Ok(plan::plan(&context, &package)?.dry_run())
+    Ok(plan::foresee(&context, &package, &[])?.dry_run())
 }
 
 /// Makes the job's product; `None` if another build does it, which the endpoint knows.
@@ -130,39 +131,49 @@ fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<O
         Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
     });
     match &job.key.product {
-        Product::Package(attr) => Ok(build(context, job, attr, stats)?.map(Outcome::Built)),
+        Product::Package(attr) => build(context, job, attr, stats),
         Product::Catalogue => catalogue(context, job).map(|()| Some(Outcome::Catalogued)),
     }
 }
 
-/// From a package's name to its manifest, unless another build has its derivation.
-fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Manifest>, Ending> {
+/// From a package's name to its manifest, unless another build has its derivation, or its dependencies.
+fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
     let package = evaluate(context, job, attr)?;
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
-    let planned = plan::plan(context, &package)?;
-    let to_build = &planned.to_build;
-    let needed = offer::needed_by_others(to_build, &package.drv);
-    let to_offer = if job.cache.is_some() { needed.as_slice() } else { &[] };
+    let planned = plan::foresee(context, &package, &[])?;
+    let dry_run = planned.dry_run();
+    let to_build = planned.to_build;
+    let needed = offer::needed_by_others(&to_build, &package.drv);
+    let to_offer: Vec<_> = match &job.cache {
+        Some(_) => needed.iter().cloned().chain(offer::paths_of(&package.drv)).collect(),
+        None => Vec::new(),
+    };
     let found = Evaluated {
         drv_path: package.drv.clone(),
         to_build: to_build.iter().filter_map(|drv| DrvHash::of_path(drv).ok()).take(TO_BUILD_MAX).collect(),
         to_offer: to_offer.iter().map(|made| made.path.hash.clone()).collect(),
-        dry_run: Some(planned.dry_run()),
+        dry_run: Some(dry_run),
+        asks: true,
         declared: package.declared(),
     };
-    match context.lease.claim(&found)? {
-        Turn::Go => {}
-        Turn::Elsewhere => return Ok(None),
+    let turn = context.lease.claim(&found)?;
+    if turn == Turn::Elsewhere {
+        return Ok(None);
     }
 
     let scratch = Scratch::new()?;
     let (built, more) = mpsc::channel();
-    let scratch = &scratch;
+    let (to_offer, scratch) = (&to_offer, &scratch);
     thread::scope(|scope| {
-        let offering = scope.spawn(move || offer::offer(context, to_offer, job.limits.cache_bytes, scratch, more));
-        let made = realise(context, &package, to_build, &job.limits, scratch, built, stats)
-            .and_then(|outputs| programs_of(context, job, attr, package, &outputs, scratch));
+        let offering = scope.spawn(move || offer::offer(context, job, to_offer, scratch, more));
+        let task = Task { context, job, package: &package, scratch, built };
+        let made = task.run(to_build, turn, stats);
+        drop(task);
+        let made = made.and_then(|rounds| match rounds {
+            Rounds::Made(outputs) => programs_of(context, job, attr, package, &outputs, scratch).map(Outcome::Built),
+            Rounds::Waits(outcome) => Ok(outcome),
+        });
         // Dependencies were built even if the package was not.
         stats.offers = offering.join().unwrap_or(0);
         if made.is_err() {
@@ -198,6 +209,7 @@ fn programs_of(
 fn sentence(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Catalogued => "made".to_owned(),
+        Outcome::Waits { .. } => "ended without using an attempt".to_owned(),
         Outcome::Failed(failure) => match &failure.derivation {
             Some(derivation) => format!("failed in {derivation}: {}", failure.sentence()),
             None => format!("failed: {}", failure.sentence()),

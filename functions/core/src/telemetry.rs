@@ -121,6 +121,8 @@ pub enum End {
     Ready,
     /// Another build has its derivation, which it follows.
     Joined,
+    /// Other builds' tasks build all that it could build now.
+    Waiting,
     /// A permanent failure.
     Failed(Failure),
     /// A transient failure, which will be retried.
@@ -147,6 +149,7 @@ impl Moved {
                     (State::Queued { .. }, _) if attempt.continued => End::Continued(attempt.stats.built),
                     (State::Queued { .. }, Some(failure)) => End::Delayed(failure),
                     (State::Joined { .. }, _) => End::Joined,
+                    (State::Waiting(_), _) => End::Waiting,
                     _ => End::Ready,
                 };
                 Some(Moved::Ended { end, took: attempt.ended - attempt.claimed })
@@ -186,6 +189,9 @@ impl fmt::Display for Moved {
             }
             Moved::Ended { end: End::Joined, took } => {
                 write!(f, "follows another build of its derivation after {} s", took.as_secs())
+            }
+            Moved::Ended { end: End::Waiting, took } => {
+                write!(f, "waits for dependencies that other builds build after {} s", took.as_secs())
             }
             Moved::Followed { end: End::Failed(failure) } => {
                 write!(f, "failed, as the other build of its derivation: {}", failure.sentence())

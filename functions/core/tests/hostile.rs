@@ -69,6 +69,7 @@ fn building(step: &str, reason: &str) -> Status {
         started: None,
         elapsed_seconds: None,
         progress: Some(Progress { step: Some(step.to_owned()), ..Progress::default() }),
+        waits_for: None,
         failure: None,
         reason: Some(reason.to_owned()),
         estimate_seconds: None,

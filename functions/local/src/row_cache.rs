@@ -40,6 +40,7 @@ impl RowCache {
             RowKey::Served(key) => inner.rows.get(key).map(|(row, version)| (Row::Served(row.clone()), *version)),
             RowKey::Build(_)
             | RowKey::Derivation(..)
+            | RowKey::Dependency(..)
             | RowKey::BuildProfile(..)
             | RowKey::Learned(..)
             | RowKey::FailedDependencies(_)

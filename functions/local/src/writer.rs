@@ -263,6 +263,7 @@ fn place(row: &Row) -> Option<(u8, u64, String)> {
         }
         Row::Served(_)
         | Row::Derivation(_)
+        | Row::Dependency(_)
         | Row::BuildProfile(_)
         | Row::Learned(_)
         | Row::FailedDependencies(_)

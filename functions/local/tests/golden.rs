@@ -6,15 +6,17 @@ use std::time::Duration;
 use binplz_core::{
     build::{
         Attempt, Borrowed, Build, Lease, Made, State,
+        dependency::{Dependency, Stage},
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        learned::{Learned, Measured},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
-        learned::{Learned, Measured},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
+        waiting::{Planned, Waiting},
     },
     id::{
         key::{BuildKey, DrvHash, LeaseId, Product, System},
@@ -82,6 +84,7 @@ fn history() -> Vec<Attempt> {
         failure,
         continued: false,
         left: None,
+        awaited: None,
         seen_in: None,
         plan: None,
         stats: Stats { derivations: 7, log_segments: 3, ..Stats::default() },
@@ -231,6 +234,7 @@ fn limits(more: Option<Product>) -> Row {
 fn rows() -> Vec<(Row, &'static str, &'static str)> {
     let of_build = "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo";
     let of_catalogue = "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/-catalogue";
+    let of_dependency = "dependency/aarch64-linux/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4";
     let at = Timestamp(1_700_000_000_000);
     let failed = |until| State::Failed { failure: failure(), since: at, until };
     let package = "python3Packages.foo?sys=aarch64-linux";
@@ -253,6 +257,7 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (build(State::Building(lease(Some("4711"))), history()), of_build, "build-launched"),
         (build(State::Building(Lease { derivation: Some(drv()), ..lease(None) }), vec![]), of_build, "build-holding"),
         (build(State::Joined { derivation: drv(), declared: main(), since: at }, left(None)), of_build, "build-joined"),
+        (build(State::Waiting(waiting()), awaited()), of_build, "build-waiting"),
         (build(State::Ready(Made { lease: id(2), borrowed: None, since: at }), history()), of_build, "build-ready"),
         (build(State::Ready(borrowed), left(None)), of_build, "build-borrowed"),
         (build(failed(None), history()), of_build, "build-failed"),
@@ -262,6 +267,11 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (partial_catalogue(), of_catalogue, "build-catalogue-partial"),
         (catalogue_made_anew(), of_catalogue, "build-catalogue-anew"),
         (derivation, "derivation/aarch64-linux/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4", "derivation"),
+        (dependency(Stage::Building { lease: id(2) }), of_dependency, "dependency"),
+        (dependency(Stage::Promised), of_dependency, "dependency-promised"),
+        (dependency(Stage::Offered { lease: id(2) }), of_dependency, "dependency-offered"),
+        (dependency(Stage::Made), of_dependency, "dependency-made"),
+        (dependency(Stage::Left), of_dependency, "dependency-left"),
         (served(package, false), "served/python3Packages.foo?sys=aarch64-linux", "served-default"),
         (served(program, true), "served/python3Packages.foo/%5B?sys=aarch64-linux&pin=nixos-26.05", "served-stale"),
         (served_with_others(), "served/python3Packages.foo?sys=aarch64-linux", "served-others"),
@@ -304,6 +314,30 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
     ]
 }
 
+fn dependency(stage: Stage) -> Row {
+    let wanted = matches!(stage, Stage::Left);
+    Row::Dependency(Dependency { drv: drv(), holder: key(), stage, since: Timestamp(1_700_000_000_000), wanted })
+}
+
+fn waiting() -> Waiting {
+    let needy = Planned { drv: "1".repeat(32).parse().expect("base 32"), name: "foo-1.0".to_owned(), needs: vec![0] };
+    Waiting {
+        since: Timestamp(1_700_000_000_000),
+        due: Timestamp(1_699_999_000_000),
+        attempt: 2,
+        first: 0,
+        plan: vec![Planned { drv: drv(), name: "gcc-14.2".to_owned(), needs: vec![] }, needy],
+    }
+}
+
+/// An attempt that ended to wait.
+fn awaited() -> Vec<Attempt> {
+    let mut history = history();
+    history[1].awaited = Some(drv());
+    history[1].stats.waited = 30;
+    history
+}
+
 /// The second refusal: the first one may have been Spot's.
 fn refused(at: Timestamp) -> Limits {
     let refused = |limits: &Limits, on_demand| {
@@ -335,6 +369,7 @@ fn failed_by_dependency() -> Build {
     let attempt = Attempt {
         task: Some("4711".to_owned()),
         failure: Some(failure.clone()),
+        awaited: None,
         seen_in: Some(AttemptPrefix {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id(3),

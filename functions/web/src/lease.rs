@@ -10,7 +10,7 @@ use axum::{
 };
 use binplz_core::{
     flow::lease::{
-        built, checkpoint as checkpoints, claim,
+        built, checkpoint as checkpoints, claim, dependencies as dependency,
         job::{self, Bearer, Denied},
         learned, settle as settling,
     },
@@ -103,6 +103,14 @@ pub(crate) async fn derivation<D: HasLedger + HasStore<Store: Intake> + HasBell>
     word: Word,
 ) -> Response {
     word.answer(&*d, async { claim::claim(&*d, &word.bearer, word.read()?).await }.await)
+}
+
+/// `POST …/dependencies`: which dependencies it may build.
+pub(crate) async fn dependencies<D: HasLedger + HasStore<Store: Intake> + HasBell>(
+    State(d): State<Arc<D>>,
+    word: Word,
+) -> Response {
+    word.answer(&*d, async { dependency::dependencies(&*d, &word.bearer, word.read()?).await }.await)
 }
 
 /// `POST …/built`: the manifests of built packages, for a catalogue.

@@ -73,6 +73,7 @@ pub fn leases<D: HasLedger + HasStore<Store: Intake> + HasBell>(deployment: Arc<
         .route("/-/lease/{rev}/{system}/{attr}/{lease}", get(lease::job::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/pulse", post(lease::heartbeat::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/derivation", post(lease::derivation::<D>))
+        .route("/-/lease/{rev}/{system}/{attr}/{lease}/dependencies", post(lease::dependencies::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/built", post(lease::built::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/measured", post(lease::measured::<D>))
         .route("/-/lease/{rev}/{system}/{attr}/{lease}/checkpoint", post(lease::checkpoint::<D>))

@@ -6,16 +6,18 @@ use binplz_core::{
     build::{
         Attempt, Borrowed, Build, Lease, Made, State,
         continued::Continued,
+        dependency::{Dependency, Stage},
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
+        learned::{Learned, Measured},
         partial::{Checkpoint, Partial, Published},
         policy::{Policy, Prices},
-        learned::{Learned, Measured},
         plan::Plan,
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
+        waiting::{Planned, Waiting},
     },
     id::{
         key::{
@@ -278,6 +280,7 @@ fn any_stats() -> impl Strategy<Value = Stats> {
             stored,
             building,
             offers,
+            waited: offers / 2,
             built,
         },
     )
@@ -329,10 +332,10 @@ fn any_plan() -> impl Strategy<Value = Plan> {
 
 fn any_attempt() -> impl Strategy<Value = Attempt> {
     let times = (any_timestamp(), any_timestamp());
-    let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_home()));
+    let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_drv()), option::of(any_home()));
     let task = option::of("\\PC{0,30}");
     ((any_lease_id(), task), any::<u32>(), any_size(), times, end, (any_stats(), any::<bool>())).prop_map(
-        |((lease, task), number, size, (claimed, ended), (failure, left, seen_in), (stats, continued))| Attempt {
+        |((lease, task), number, size, (claimed, ended), (failure, left, awaited, seen_in), (stats, continued))| Attempt {
             lease,
             number,
             size,
@@ -342,6 +345,7 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
             failure,
             continued,
             left,
+            awaited,
             seen_in,
             plan: None,
             stats,
@@ -358,6 +362,25 @@ fn any_output() -> impl Strategy<Value = OutputName> {
     "[a-z][a-z0-9-]{0,9}".prop_map(|name| name.parse().expect("an output's name"))
 }
 
+fn any_waiting() -> impl Strategy<Value = Waiting> {
+    let planned = (any_drv(), "\\PC{0,20}", vec(any::<usize>(), 0..3));
+    let planned = planned.prop_map(|(drv, name, needs)| Planned { drv, name, needs });
+    (any_timestamp(), any_timestamp(), any::<u32>(), any::<usize>(), vec(planned, 0..5))
+        .prop_map(|(since, due, attempt, first, plan)| Waiting { since, due, attempt, first, plan })
+}
+
+fn any_dependency() -> impl Strategy<Value = Dependency> {
+    let stage = prop_oneof![
+        Just(Stage::Promised),
+        any_lease_id().prop_map(|lease| Stage::Building { lease }),
+        any_lease_id().prop_map(|lease| Stage::Offered { lease }),
+        Just(Stage::Made),
+        Just(Stage::Left),
+    ];
+    (any_drv(), any_key(), stage, any_timestamp(), any::<bool>())
+        .prop_map(|(drv, holder, stage, since, wanted)| Dependency { drv, holder, stage, since, wanted })
+}
+
 /// Any state of a build.
 pub fn any_state() -> impl Strategy<Value = State> {
     let borrowed = (any_key(), any_declared()).prop_map(|(from, declared)| Borrowed { from, declared });
@@ -371,6 +394,7 @@ pub fn any_state() -> impl Strategy<Value = State> {
             declared,
             since
         }),
+        any_waiting().prop_map(State::Waiting),
         (any_lease_id(), option::of(borrowed), any_timestamp())
             .prop_map(|(lease, borrowed, since)| State::Ready(Made { lease, borrowed, since })),
         (any_failure(), any_timestamp(), option::of(any_timestamp()))
@@ -508,6 +532,7 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         4 => (any_key(), any_state(), vec(any_attempt(), 0..9), any_partial())
             .prop_map(|(key, state, history, partial)| Row::Build(Build { key, state, history, partial })),
         1 => any_derivation().prop_map(Row::Derivation),
+        1 => any_dependency().prop_map(Row::Dependency),
         1 => any_past().prop_map(Row::BuildProfile),
         1 => any_learned().prop_map(Row::Learned),
         1 => any_doomed().prop_map(Row::FailedDependencies),

@@ -51,6 +51,7 @@ fn evaluated(letter: char) -> Evaluated {
         to_build: vec![],
         to_offer: vec![],
         dry_run: None,
+        asks: true,
         declared: Declared::default(),
     }
 }

@@ -11,7 +11,7 @@ use binplz_tests::{
 };
 
 /// A Nix store of one's own.
-fn nix(root: &Path) -> Vec<(&'static str, String)> {
+pub(crate) fn nix(root: &Path) -> Vec<(&'static str, String)> {
     let path = |name: &str| root.join(name).to_str().expect("a path").to_owned();
     vec![
         ("NIX_STORE_DIR", path("store")),

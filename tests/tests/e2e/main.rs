@@ -13,6 +13,7 @@ mod egress;
 mod estimates;
 mod failures;
 mod flights;
+mod forty;
 mod hosts;
 mod kills;
 mod limits;

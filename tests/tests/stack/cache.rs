@@ -144,7 +144,8 @@ fn a_task_that_lies_of_what_it_made_or_wants_more_than_to_offer_it_is_refused() 
 
     // What it may offer is known by now. So it offers that, with other content than its narinfo says, and signed by itself.
     let planned: Vec<StoreHash> = serde_json::from_slice(&w.object(plan)).expect("hashes");
-    let [path] = &planned[..] else { panic!("{planned:?}") };
+    // And the package itself.
+    let [path, _] = &planned[..] else { panic!("{planned:?}") };
     let (file, narinfo) = tampered(path);
     let text = narinfo.signed(&StoreDir::default(), "binplz-1:AAAA");
     let nar = ObjectName::Nar(narinfo.packed.sha256.clone()).to_string();

@@ -12,6 +12,7 @@ mod failures;
 mod faults;
 mod first;
 mod flights;
+mod forty;
 mod gc;
 mod hits;
 mod kills;

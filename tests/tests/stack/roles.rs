@@ -59,6 +59,9 @@ fn table(w: &Watched) -> Vec<Row> {
         ("aldrc", "dynamodb", "put_item", put("build/x")),
         ("arc", "dynamodb", "put_item", put("served/x")),
         ("l", "dynamodb", "put_item", put("derivation/x")),
+        ("ldrp", "dynamodb", "put_item", put("dependency/x")),
+        ("ldr", "dynamodb", "transact_write_items", both("build/x", "dependency/x")),
+        ("c", "dynamodb", "delete_item", row("dependency/x")),
         ("l", "dynamodb", "put_item", put("past/x")),
         ("l", "dynamodb", "put_item", put("learned/x")),
         ("lc", "dynamodb", "put_item", put("doomed/x")),
@@ -95,7 +98,7 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "dynamodb", "delete_item", row("limits")),
         ("", "dynamodb", "delete_item", row("doomed/x")),
         // The doorbell. (A message that is sent here arrives after the test.)
-        ("aldrc", "sqs", "send_message", json!({ "QueueUrl": queue, "MessageBody": "ring", "DelaySeconds": 900 })),
+        ("aldrcp", "sqs", "send_message", json!({ "QueueUrl": queue, "MessageBody": "ring", "DelaySeconds": 900 })),
         ("d", "sqs", "receive_message", json!({ "QueueUrl": queue })),
         ("d", "sqs", "get_queue_attributes", json!({ "QueueUrl": queue, "AttributeNames": ["QueueArn"] })),
         ("rcp", "sqs", "send_message", json!({ "QueueUrl": dead, "MessageBody": "x" })),

@@ -103,7 +103,8 @@ fn what_one_builder_has_built_for_its_package_another_one_fetches() {
     let [dependency] = &offered(&first, &shared.of)[..] else { panic!("no other package needs this one") };
     assert_eq!(dependency.path.name(), "dependency-1.0");
     // It was reported before anything was built.
-    assert_eq!(first.see(|seen| seen.claims[0].to_offer.clone()), std::slice::from_ref(&dependency.path.hash));
+    let planned = first.see(|seen| seen.claims[0].to_offer.clone());
+    assert_eq!((planned.first(), planned.len()), (Some(&dependency.path.hash), 2), "and the package itself");
     assert!(log(&first).contains("offered to other builds: 1 store paths, "), "{}", log(&first));
     // Nix agrees.
     let ask = |what: &str| {
@@ -121,7 +122,20 @@ fn what_one_builder_has_built_for_its_package_another_one_fetches() {
     assert_eq!((derivations(&second), second.report().stats.offers), (1, 0), "{}", log(&second));
     let copied = format!("copying path '{}/{}'", shared.of, dependency.path);
     assert!(log(&second).contains(&copied), "{}", log(&second));
-    assert!(second.see(|seen| seen.claims[0].to_offer.is_empty()));
+    assert_eq!(second.see(|seen| seen.claims[0].to_offer.len()), 1, "the package itself");
+}
+
+#[test]
+fn a_package_that_other_builds_need_is_offered_and_its_dependencies_are_reported_before() {
+    let shared = Shared::new();
+    let endpoint = Endpoint::new(shared.job("good"));
+    endpoint.wants_the_package();
+    assert_eq!(shared.bench.start(&endpoint).end(), (Some(0), String::new()));
+    assert_eq!((derivations(&endpoint), endpoint.report().stats.offers), (2, 2));
+    let names: Vec<_> = offered(&endpoint, &shared.of).iter().map(|one| one.path.name().to_owned()).collect();
+    assert!(["dependency-1.0", "good-1.0"].iter().all(|name| names.contains(&(*name).to_owned())), "{names:?}");
+    let reported = endpoint.see(|seen| seen.dependencies.iter().flat_map(|one| one.built.clone()).collect::<Vec<_>>());
+    assert!(reported.len() == 2 && reported.iter().all(|built| built.offered), "{reported:?}");
 }
 
 #[test]

@@ -11,5 +11,6 @@ mod failures;
 mod network;
 
 mod cache;
+mod rounds;
 
 mod machine;

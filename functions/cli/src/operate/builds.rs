@@ -155,6 +155,7 @@ fn ended(attempt: &Attempt, now: Timestamp) -> String {
         }
         (Some(failure), ..) => failure.sentence(),
         (None, Some(_), _) => "followed another build of the same derivation".to_owned(),
+        _ if attempt.awaited.is_some() => "waited for a dependency that another build builds".to_owned(),
         (None, None, _) => "ready".to_owned(),
     };
     let memory = attempt.stats.memory.map_or(String::new(), |memory| format!(", {} of memory", bytes(memory)));

@@ -11,6 +11,7 @@
 //! Building ─doom→ Failed                                       a dependency of it is known to fail
 //! Building ─decline→ Failed, Queued                          by its plan it would take too long, or needs a larger machine
 //! Building ─join→ Joined ─follow→ Ready, Failed, Queued      follows the build of its derivation, at once if that has ended
+//! Building ─wait→ Waiting ─wake→ Queued                       others build all that it could build; uses no attempt
 //! Unasked, Queued, Failed until… ─adopt→ Ready               the derivation was known before, and is built
 //! Ready ─withdraw→ Queued                                    its objects are missing or damaged, or not wanted any more
 //! Building ─checkpoint→ Building                             a part of a catalogue is stored; it is kept until the build is Ready
@@ -27,6 +28,7 @@ use crate::{
         policy::{Policy, REFUSED_MAX},
         protocol::Stats,
         size::Size,
+        waiting::Waiting,
     },
     id::{
         key::{DrvHash, LeaseId, Product},
@@ -97,7 +99,12 @@ impl Build {
     fn operator_failures(&self) -> u32 {
         let of_operator =
             |attempt: &&Attempt| attempt.failure.as_ref().is_some_and(|it| it.kind.class() == Class::Operator);
-        self.history.iter().rev().take_while(of_operator).count() as u32
+        self.tries().take_while(of_operator).count() as u32
+    }
+
+    /// Its ended attempts, the newest first, without those that ended to wait.
+    fn tries(&self) -> impl Iterator<Item = &Attempt> {
+        self.history.iter().rev().filter(|attempt| attempt.awaited.is_none())
     }
 
     /// The row after an attempt.
@@ -136,7 +143,7 @@ impl Build {
     /// The machine of an attempt: that of a first attempt, enlarged as the failures before and the plan of one that was
     /// declined require.
     fn next_size(&self, attempt: u32, first: Size) -> Size {
-        let size = match self.history.last() {
+        let size = match self.tries().next() {
             Some(Attempt { size, failure: Some(failure), .. }) if attempt > 1 => size.after(failure.kind),
             _ => first,
         };
@@ -154,7 +161,12 @@ impl Build {
     /// and only its reply was lost (idempotent).
     fn heard(&self, id: &LeaseId, end: &Result<(), Failure>) -> bool {
         let heard = |last: &Attempt| &last.lease == id && last.failure.as_ref() == end.as_ref().err();
-        self.history.last().is_some_and(|last| heard(last) && last.left.is_none())
+        self.history.last().is_some_and(|last| heard(last) && !last.has_left_work())
+    }
+
+    /// Whether the newest ended attempt is that lease's, and ended to wait.
+    fn has_waited(&self, id: &LeaseId) -> bool {
+        self.history.last().is_some_and(|last| &last.lease == id && last.awaited.is_some())
     }
 
     /// Whether the newest ended attempt is that lease's, and left that derivation to another build.
@@ -175,6 +187,7 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
         failure: None,
         continued: false,
         left: None,
+        awaited: None,
         seen_in: None,
         plan: lease.plan,
         stats: Stats::default(),
@@ -308,6 +321,19 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             }
         }
         (Event::Join { id, derivation, .. }, _) if build.has_left(id, derivation) => Ok(Step::Stay),
+        (Event::Wait { id, plan, first, stats }, State::Building(lease)) if live(lease, id, now) => {
+            let awaited = plan.get(*first).map(|planned| planned.drv.clone()).ok_or(Illegal::NotHeld)?;
+            let attempt = Attempt { awaited: Some(awaited), stats: *stats, ..over(lease, now) };
+            let (due, attempt_number) = (lease.claimed, lease.attempt);
+            let waiting = Waiting { since: now, due, attempt: attempt_number, first: *first, plan: plan.clone() };
+            Ok(Step::Move(build.after(attempt, State::Waiting(waiting))))
+        }
+        (Event::Wait { id, .. }, _) if build.has_waited(id) => Ok(Step::Stay),
+        (Event::Wake, State::Waiting(Waiting { due, attempt, .. })) => {
+            // Its old place in the queue.
+            Ok(build.with(State::Queued { since: *due, due: *due, attempt: *attempt, warming: false }))
+        }
+        (Event::Wake, _) => Ok(Step::Stay),
         (Event::Doom { id, failure, seen_in }, State::Building(lease)) if live(lease, id, now) => {
             let (told, failure) = (Some(failure.clone()), failure.clone());
             let attempt = Attempt { failure: told, seen_in: Some(seen_in.clone()), ..over(lease, now) };
@@ -344,6 +370,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             | Event::Hold { .. }
             | Event::Decline { .. }
             | Event::Join { .. }
+            | Event::Wait { .. }
             | Event::Doom { .. }
             | Event::Settle { .. },
             _,
@@ -357,10 +384,12 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         (Event::Retry, State::Queued { since, due, attempt, .. }) if now < *due => {
             Ok(build.with(State::Queued { since: *since, due: now, attempt: *attempt, warming: false }))
         }
-        (Event::Retry, State::Queued { .. } | State::Building(_) | State::Joined { .. }) => Ok(Step::Stay),
+        (Event::Retry, State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_)) => {
+            Ok(Step::Stay)
+        }
         (Event::Retry, _) => Err(Illegal::NotFailed),
 
-        (Event::Cancel, State::Queued { .. } | State::Building(_) | State::Joined { .. }) => {
+        (Event::Cancel, State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_)) => {
             Ok(build.with(State::Unasked))
         }
         (Event::Cancel, State::Unasked) => Ok(Step::Stay),

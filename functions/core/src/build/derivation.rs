@@ -49,7 +49,7 @@ impl Derivation {
     pub fn stands(&self, holder: &Build) -> Realisation {
         let ended = || holder.history.last().is_some_and(|attempt| attempt.lease == self.prefix.lease);
         match &holder.state {
-            State::Queued { .. } | State::Building(_) => Realisation::UnderWay,
+            State::Queued { .. } | State::Building(_) | State::Waiting(_) => Realisation::UnderWay,
             State::Ready(made) if made.prefix(&holder.key) == self.prefix => Realisation::Made(self.prefix.clone()),
             State::Failed { failure, until: None, .. } if ended() => Realisation::Failed(failure.clone()),
             // It failed transiently and rests, or was cancelled. A new request need not wait for that.

@@ -3,7 +3,10 @@
 use thiserror::Error;
 
 use crate::{
-    build::{Build, derivation::Realisation, failure::Failure, partial::Checkpoint, plan::Plan, protocol::Stats, size::Size},
+    build::{
+        Build, derivation::Realisation, failure::Failure, partial::Checkpoint, plan::Plan, protocol::Stats, size::Size,
+        waiting::Planned,
+    },
     id::key::{DrvHash, LeaseId, Token},
     objects::artifact::{AttemptPrefix, Declared},
 };
@@ -77,6 +80,19 @@ pub enum Event {
         /// The state of the other build's realisation.
         realisation: Realisation,
     },
+    /// The builder of a lease could only wait for what others build, and ends.
+    Wait {
+        /// The lease.
+        id: LeaseId,
+        /// What is left to build.
+        plan: Vec<Planned>,
+        /// The number in `plan` of the one that it waits for.
+        first: usize,
+        /// The statistics of the attempt.
+        stats: Stats,
+    },
+    /// A flow has found something that a waiting build can do.
+    Wake,
     /// The builder of a lease has evaluated, and needs a dependency that is known to fail.
     Doom {
         /// The lease.

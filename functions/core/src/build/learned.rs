@@ -186,8 +186,12 @@ mod tests {
     fn a_sudden_change_is_learned_within_a_few_builds_and_a_larger_peak_at_once() {
         let first = measured("gcc-12", 100, 100, Some(4 << 30));
         let known = after(&[first.clone(), measured("gcc-13", 200, 100, Some(2 << 30))]);
-        assert_eq!((known.milliseconds, known.share, known.samples, known.memory), (150_000, 100_000, 2, Some(3 << 30)));
-        let many: Vec<_> = (0..20).map(|_| first.clone()).chain((0..8).map(|_| measured("gcc-13", 200, 200, None))).collect();
+        assert_eq!(
+            (known.milliseconds, known.share, known.samples, known.memory),
+            (150_000, 100_000, 2, Some(3 << 30))
+        );
+        let many: Vec<_> =
+            (0..20).map(|_| first.clone()).chain((0..8).map(|_| measured("gcc-13", 200, 200, None))).collect();
         let known = after(&many);
         assert!((185_000..200_000).contains(&known.milliseconds), "{known:?}");
         assert_eq!(known.memory, Some(4 << 30));
@@ -199,7 +203,10 @@ mod tests {
         let system = System::X86_64Linux;
         let one = measured("gcc-13", 100, 100, None);
         let known = Learned::after(None, &pname("gcc"), system, &one, &lease(1), AT);
-        assert_eq!(Learned::after(Some(&known), &pname("gcc"), system, &measured("gcc-13", 9, 9, None), &lease(1), AT), known);
+        assert_eq!(
+            Learned::after(Some(&known), &pname("gcc"), system, &measured("gcc-13", 9, 9, None), &lease(1), AT),
+            known
+        );
     }
 
     #[test]
@@ -226,6 +233,8 @@ mod tests {
 
     #[test]
     fn cheap_is_what_takes_less_than_a_minute() {
-        assert!(after(&[measured("a-1", 59, 59, None)]).is_cheap() && !after(&[measured("a-1", 60, 10, None)]).is_cheap());
+        assert!(
+            after(&[measured("a-1", 59, 59, None)]).is_cheap() && !after(&[measured("a-1", 60, 10, None)]).is_cheap()
+        );
     }
 }

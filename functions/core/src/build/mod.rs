@@ -10,6 +10,7 @@ use crate::{
         policy::Policy,
         protocol::Stats,
         size::Size,
+        waiting::Waiting,
     },
     id::{
         key::{BuildKey, DrvHash, LeaseId, Token},
@@ -20,6 +21,7 @@ use crate::{
 
 mod apply;
 pub mod continued;
+pub mod dependency;
 pub mod derivation;
 mod event;
 pub mod failed_dependencies;
@@ -31,6 +33,7 @@ pub mod policy;
 pub mod profile;
 pub mod protocol;
 pub mod size;
+pub mod waiting;
 
 pub use apply::apply;
 pub use event::{Event, Illegal, Step};
@@ -83,6 +86,8 @@ pub enum State {
         /// Since when.
         since: Timestamp,
     },
+    /// Its task found that others build all that it could build now, and ended.
+    Waiting(Waiting),
     /// Its programs are in the store.
     Ready(Made),
     /// It failed.
@@ -198,7 +203,7 @@ pub struct Attempt {
     /// The launcher's name for its task, if one was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// Its failure; `None` if it built the product, or left that to another build.
+    /// Its failure; `None` if it built the product, left that to another build, or ended to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// Its time was over, and the next attempt continues with what it has built.
@@ -207,6 +212,9 @@ pub struct Attempt {
     /// The derivation that it left to another build. A failure is then that build's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<DrvHash>,
+    /// The dependency that another task was building, for which this attempt ended. It used no attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited: Option<DrvHash>,
     /// The earlier attempt that hit the same failing dependency. This attempt has then not tried to build it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_in: Option<AttemptPrefix>,
@@ -219,6 +227,11 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// Whether it ended because of another task's work.
+    fn has_left_work(&self) -> bool {
+        self.left.is_some() || self.awaited.is_some()
+    }
+
     /// Bytes that it has left in the store; `None` if they were not measured, and may be as many as its limit allows.
     pub fn stored(&self) -> Option<u64> {
         let not_begun = |failure: &Failure| failure.kind == Kind::NoImage || failure.kind.is_foreseen();
@@ -270,7 +283,7 @@ impl Build {
 
     /// That lease's attempt, if it built the product.
     pub fn built_by(&self, lease: &LeaseId) -> Option<&Attempt> {
-        let built = |last: &&Attempt| last.lease == *lease && last.failure.is_none() && last.left.is_none();
+        let built = |last: &&Attempt| last.lease == *lease && last.failure.is_none() && !last.has_left_work();
         self.history.last().filter(built)
     }
 

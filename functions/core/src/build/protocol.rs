@@ -7,11 +7,12 @@
 //! | `GET  URL` | – | [`Job`] |
 //! | `POST URL/pulse` | [`Progress`] | [`Heartbeat`]: the lease was renewed |
 //! | `POST URL/derivation` | [`Evaluated`] | [`Turn`]: before it realises anything |
+//! | `POST URL/dependencies` | [`DependencyRequest`] | [`DependencyTurn`]: before it builds a dependency, and after |
 //! | `POST URL/measured` | list of [`Measured`](crate::build::learned::Measured) | `{}`: what was built, and how long it took |
 //! | `POST URL/built` | [`Looked`] | [`Built`]: for a catalogue |
 //! | `POST URL/checkpoint` | [`Checkpointed`] | `{}`: parts of a catalogue are stored |
 //! | `POST URL/uploads` | list of [`Upload`] | list of [`PresignedUpload`], in the same order |
-//! | `POST URL/settle` | [`Report`] | `{}`: the build has ended |
+//! | `POST URL/settle` | [`Report`] | `{}`: the attempt has ended |
 //!
 //! Every request carries `Authorization: Bearer TOKEN`. 401: not the lease's token. 409: the lease is no longer live
 //! (expired, settled, cancelled); the builder stops at once and sends nothing more. 400 and 403: a bug in the builder.
@@ -22,7 +23,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    build::{failure::Failure, plan::DryRun},
+    build::{failure::Failure, plan::DryRun, waiting::Planned},
     id::{
         key::{Attr, BuildKey, DrvHash, Sha256, StoreHash},
         text::clean_line,
@@ -84,7 +85,7 @@ impl Resume {
 }
 
 /// A Nix binary cache, readable by its URL, and written by no builder. A builder may offer: it uploads
-/// [`ObjectName::Nar`] and then [`ObjectName::Narinfo`], and after its settle the promoter checks and signs these.
+/// [`ObjectName::Nar`] and then [`ObjectName::Narinfo`], and the promoter checks and signs these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
     /// The URL, for Nix's `substituters`.
@@ -124,6 +125,8 @@ pub struct JobLimits {
     pub program_bytes: u64,
     /// Bytes of all programs of a package together; those with several names count once.
     pub package_bytes: u64,
+    /// Bytes of a nixpkgs' tarball, and of each file in it.
+    pub nixpkgs_bytes: u64,
     /// Bytes of packed files that a build may offer to the binary cache; 0 without a cache.
     pub cache_bytes: u64,
     /// Seconds of processor time for each attribute of a catalogue.
@@ -143,6 +146,7 @@ impl Default for JobLimits {
             log_bytes: 16 << 20,
             program_bytes: 512 << 20,
             package_bytes: 2 << 30,
+            nixpkgs_bytes: 8 << 30,
             cache_bytes: 4 << 30,
             attribute_seconds: 60,
             attribute_bytes: 4 << 30,
@@ -258,6 +262,9 @@ pub struct Evaluated {
     /// The derivations that would be built for it, itself included, as far as known; at most [`TO_BUILD_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to_build: Vec<DrvHash>,
+    /// Whether the builder knows [`Turn::Ask`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
     /// The store paths among their outputs that other builds may need: only these may be offered to the binary cache
     /// later. They are reported before anything is built, so that no build can influence them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -276,9 +283,64 @@ pub struct Evaluated {
 pub enum Turn {
     /// This builder realises it.
     Go,
+    /// This builder realises it, and asks before it builds it: another task builds it as a dependency.
+    Ask,
     /// Another build has realised it, is realising it, or has shown that it fails. The lease has ended: the builder
     /// exits successfully, and sends nothing more.
     Elsewhere,
+}
+
+/// A builder asks what it may build of its plan, and reports what it has built of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DependencyRequest {
+    /// The derivations that it can build now, the preferred ones first. Downloads are not among them.
+    pub ready: Vec<Ready>,
+    /// How many it builds at a time.
+    pub most: usize,
+    /// The derivations that it has built since.
+    pub built: Vec<DependencyBuilt>,
+}
+
+/// A derivation that a builder can build: all that it needs is in the builder's store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The derivation.
+    pub drv: DrvHash,
+    /// Its name: `gcc-14.2`.
+    pub name: String,
+    /// The builder was told to fetch it, and no cache had it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
+}
+
+/// A derivation that a builder has built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DependencyBuilt {
+    /// The derivation.
+    pub drv: DrvHash,
+    /// Whether all its outputs were offered to the binary cache.
+    pub offered: bool,
+}
+
+/// What a builder may do about the derivations that it can build.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DependencyTurn {
+    /// It builds these: no other task does.
+    pub build: Vec<DrvHash>,
+    /// It fetches these: they are built.
+    pub fetch: Vec<DrvHash>,
+    /// Other tasks build these.
+    pub held: Vec<DrvHash>,
+    /// Whether one of those may be there soon, so that it is worth while to ask again.
+    pub soon: bool,
+    /// To a request without `ready`: whether other builds need the package's own derivation, so that it is offered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub wanted: bool,
+    /// The binary cache, as in [`Job`]: it may have had no signature then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
 }
 
 /// How far a catalogue's builder has read the list of earlier builds.
@@ -349,6 +411,13 @@ pub enum Outcome {
     Built(Manifest),
     /// The catalogue is stored.
     Catalogued,
+    /// Other tasks build all that this one could build now.
+    Waits {
+        /// What is left to build.
+        plan: Vec<Planned>,
+        /// The number in `plan` of the one that it waits for.
+        first: usize,
+    },
     /// The job failed.
     Failed(Failure),
 }
@@ -363,6 +432,9 @@ pub struct Stats {
     /// The peak memory, in bytes, of the builder and its descendants; `None` if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+    /// Seconds in which it did nothing but wait for other tasks' dependencies.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub waited: u32,
     /// Milliseconds during which derivations were built on this machine, if that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub building: Option<u64>,

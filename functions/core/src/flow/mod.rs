@@ -305,7 +305,7 @@ fn pauses(swaps: &[Swap], system: System, now: Timestamp) -> Option<Why> {
     limits?.paused(system).filter(|paused| paused.since == now).map(|paused| paused.why)
 }
 
-fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
+pub(crate) fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
     let Advanced { before, after, paused } = &advanced;
     if let Some(moved) = Moved::between(before, after) {
         let lease = before.lease().or(after.lease()).map(|lease| &lease.id);

@@ -96,6 +96,7 @@ pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
         }
         Row::FailedDependencies(failed_dependencies) => failed_dependencies.prefixes().cloned().collect(),
         Row::Trash(_)
+        | Row::Dependency(_)
         | Row::BuildProfile(_)
         | Row::Learned(_)
         | Row::Allowance(_)
@@ -158,6 +159,10 @@ impl Census {
             Row::Served(served) if !self.rule.serves(&served) => self.goes(&Row::Served(served), version),
             Row::BuildProfile(past) if self.rule.now >= past.at + FORGOTTEN => {
                 self.pasts.push((past.system, past.attr, version));
+            }
+            // No attempt lasts that long.
+            Row::Dependency(claimed) if self.rule.now >= claimed.since + FORGOTTEN => {
+                self.goes(&Row::Dependency(claimed), version);
             }
             Row::Learned(learned) if self.rule.now >= learned.at + learned::LIFE => {
                 self.goes(&Row::Learned(learned), version);
@@ -352,8 +357,9 @@ impl Rows {
             RowKey::Served(_) => self.served += 1,
             RowKey::Derivation(..) => self.derivations += 1,
             RowKey::BuildProfile(..) | RowKey::Learned(..) => self.past += 1,
-            // Rows of these kinds are never deleted here.
-            RowKey::FailedDependencies(_)
+            // Rows of these kinds are not counted.
+            RowKey::Dependency(..)
+            | RowKey::FailedDependencies(_)
             | RowKey::Trash(_)
             | RowKey::Allowance(_)
             | RowKey::Keys

@@ -98,10 +98,11 @@ pub trait Intake: Inspect {
     fn offered_bytes(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<u64, Unavailable>> + Send;
 
     /// The store paths that it has offered so far, by their narinfos in the quarantine.
-    fn offered_paths(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
+    fn offered_paths(&self, prefix: &AttemptPrefix)
+    -> impl Future<Output = Result<Vec<StoreHash>, Unavailable>> + Send;
 
-    /// Notifies the promoter that an attempt with offers has ended, where no event of the launcher does. A lost
-    /// notification costs the cache some paths, and fails no build.
+    /// Notifies the promoter that an attempt has offered something. A lost notification delays builds that wait for it, and
+    /// fails none.
     fn offered(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<(), Unavailable>> + Send {
         let _ = prefix;
         async { Ok(()) }

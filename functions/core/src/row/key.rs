@@ -1,7 +1,8 @@
 //! A row's name, and its text: the same in every ledger. Roles' permissions are limited by its prefix.
 //!
 //! ```text
-//! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR · learned/SYSTEM/PNAME ·
+//! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · dependency/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR ·
+//! learned/SYSTEM/PNAME ·
 //! doomed/SYSTEM · trash/REV/SYSTEM/ATTR/LEASE · trash/blob/SHA256 · client/CLIENT · keys · limits · pins
 //! ```
 
@@ -21,6 +22,8 @@ pub enum RowKey {
     Build(BuildKey),
     /// A derivation's row: the requesting system, and the derivation.
     Derivation(System, DrvHash),
+    /// A dependency's row: the requesting system, and the derivation.
+    Dependency(System, DrvHash),
     /// A served row.
     Served(ServedKey),
     /// The profile of a package's last build.
@@ -46,6 +49,7 @@ impl fmt::Display for RowKey {
         match self {
             RowKey::Build(key) => write!(f, "build/{key}"),
             RowKey::Derivation(system, drv) => write!(f, "derivation/{system}/{drv}"),
+            RowKey::Dependency(system, drv) => write!(f, "dependency/{system}/{drv}"),
             RowKey::Served(asked) => write!(f, "served/{asked}"),
             RowKey::BuildProfile(system, attr) => write!(f, "past/{system}/{attr}"),
             RowKey::Learned(system, pname) => write!(f, "learned/{system}/{pname}"),
@@ -68,6 +72,10 @@ impl FromStr for RowKey {
             Some(("derivation", rest)) => {
                 let (system, drv) = two(rest)?;
                 Ok(RowKey::Derivation(system.parse()?, drv.parse()?))
+            }
+            Some(("dependency", rest)) => {
+                let (system, drv) = two(rest)?;
+                Ok(RowKey::Dependency(system.parse()?, drv.parse()?))
             }
             Some(("served", rest)) => rest.parse().map(RowKey::Served),
             Some(("past", rest)) => {

@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     build::{
-        Build, derivation::Derivation, failed_dependencies::FailedDependencies, learned::Learned, profile::BuildProfile,
+        Build, dependency::Dependency, derivation::Derivation, failed_dependencies::FailedDependencies,
+        learned::Learned, profile::BuildProfile,
     },
     nixpkgs::{pins::Pins, served::Served},
     quota::{
@@ -79,6 +80,8 @@ rows! {
     Build,
     /// The attempt that has claimed a derivation.
     Derivation,
+    /// The attempt that builds a dependency.
+    Dependency,
     /// The last good program of a target.
     Served,
     /// The duration and memory of a package's last build.
@@ -105,6 +108,7 @@ impl Row {
         match self {
             Row::Build(build) => RowKey::Build(build.key.clone()),
             Row::Derivation(taken) => RowKey::Derivation(taken.system(), taken.drv.clone()),
+            Row::Dependency(claimed) => RowKey::Dependency(claimed.holder.system, claimed.drv.clone()),
             Row::Served(served) => RowKey::Served(served.asked.clone()),
             Row::BuildProfile(past) => RowKey::BuildProfile(past.system, past.attr.clone()),
             Row::Learned(learned) => RowKey::Learned(learned.system, learned.pname.clone()),

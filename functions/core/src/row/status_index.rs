@@ -14,7 +14,7 @@ pub enum StatusIndex {
     Warming,
     /// Building, ordered by when its lease expires.
     Building,
-    /// Follows another build; ordered by since when.
+    /// Follows another build, or waits for its dependencies; ordered by since when.
     Joined,
     /// Ready, ordered by when it became so.
     Ready,
@@ -39,13 +39,14 @@ impl Build {
             State::Queued { due, warming: true, .. } => Some((StatusIndex::Warming, *due)),
             State::Building(lease) => Some((StatusIndex::Building, lease.expires)),
             State::Joined { since, .. } => Some((StatusIndex::Joined, *since)),
+            State::Waiting(waiting) => Some((StatusIndex::Joined, waiting.since)),
             State::Ready(made) => Some((StatusIndex::Ready, made.since)),
             State::Failed { since, .. } => Some((StatusIndex::Failed, *since)),
             State::Unasked => None,
         }
     }
 
-    /// Whether it is queued, being built, or follows another build.
+    /// Whether it is queued, being built, follows another build, or waits for its dependencies.
     pub fn is_under_way(&self) -> bool {
         matches!(
             self.status_index(),

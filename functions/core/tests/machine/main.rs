@@ -36,9 +36,5 @@ fn unasked() -> Build {
 }
 
 fn settle(n: u32, end: Result<(), Failure>) -> Event {
-    Event::Settle {
-        id: id(n),
-        end,
-        stats: Stats { derivations: 3, log_segments: 2, ..Stats::default() },
-    }
+    Event::Settle { id: id(n), end, stats: Stats { derivations: 3, log_segments: 2, ..Stats::default() } }
 }

@@ -13,6 +13,7 @@ use binplz_core::{
         policy::Policy,
         protocol::Stats,
         size::Size,
+        waiting::Planned,
     },
     id::{
         key::{BuildKey, LeaseId},
@@ -43,6 +44,8 @@ enum Verb {
     Hold(char),
     Join(char, Realisation),
     Follow(char, Realisation),
+    Wait,
+    Wake,
     Doom,
     Decline(bool),
     Adopt,
@@ -70,6 +73,8 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         3 => drv().prop_map(Verb::Hold),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Join(drv, stands)),
         3 => (drv(), any_realisation()).prop_map(|(drv, stands)| Verb::Follow(drv, stands)),
+        3 => Just(Verb::Wait),
+        3 => Just(Verb::Wake),
         1 => Just(Verb::Doom),
         1 => any::<bool>().prop_map(Verb::Decline),
         1 => Just(Verb::Adopt),
@@ -105,6 +110,11 @@ fn another() -> AttemptPrefix {
         key: BuildKey { product: "another".parse().expect("a package"), ..unasked().key },
         lease: id(u32::MAX),
     }
+}
+
+/// What is left to build of a build that waits for a dependency.
+fn plan() -> Vec<Planned> {
+    vec![Planned { drv: drv('c'), name: "c-1.0".to_owned(), needs: vec![] }]
 }
 
 fn follow(letter: char, realisation: Realisation) -> Event {
@@ -148,6 +158,8 @@ impl World {
                 realisation: realisation.clone(),
             },
             Verb::Follow(letter, realisation) => follow(*letter, realisation.clone()),
+            Verb::Wait => Event::Wait { id: id(n), plan: plan(), first: 0, stats: Stats::default() },
+            Verb::Wake => Event::Wake,
             Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
             Verb::Decline(small) => Event::Decline {
                 id: id(n),
@@ -260,6 +272,10 @@ proptest! {
                 ) => claims = 0,
                 // It is as if that attempt had not begun.
                 (State::Building(lease), State::Queued { attempt, .. }) if *attempt == lease.attempt => claims -= 1,
+                (State::Building(lease), State::Waiting(waiting)) => {
+                    prop_assert_eq!(waiting.attempt, lease.attempt);
+                    claims -= 1;
+                }
                 (State::Queued { .. }, State::Building(lease)) => {
                     claims += 1;
                     prop_assert_eq!(lease.attempt, claims);
@@ -269,6 +285,27 @@ proptest! {
                 _ => {}
             }
             prop_assert!(claims <= before.policy.attempts);
+            Ok(())
+        })?;
+    }
+
+    /// It waits until it is woken or cancelled, then goes on as the same attempt, before what was queued after its claim.
+    #[test]
+    fn a_build_that_waits_holds_no_lease_and_goes_on_as_the_same_attempt_in_its_old_place(story in any_story()) {
+        let mut place = (NOW, 0);
+        tell(story, |before, event, after| {
+            if let (Some(lease), State::Waiting(_)) = (before.build.lease(), &after.build.state) {
+                place = (lease.claimed, lease.attempt);
+                let awaited = after.build.history.last().and_then(|attempt| attempt.awaited.clone());
+                prop_assert!(after.build.lease().is_none() && awaited == Some(drv('c')));
+            }
+            if matches!(before.build.state, State::Waiting(_)) && before.build != after.build {
+                match (event, &after.build.state) {
+                    (Event::Cancel, State::Unasked) => {}
+                    (Event::Wake, State::Queued { due, attempt, .. }) => prop_assert_eq!((*due, *attempt), place),
+                    _ => prop_assert!(false, "{:?} by {:?}", after.build.state, event),
+                }
+            }
             Ok(())
         })?;
     }
@@ -493,8 +530,9 @@ fn pass_time(world: &mut World) {
     }
 }
 
-/// Whomever it follows is gone.
+/// Whomever it follows or waits for is gone.
 fn leave_alone(world: &mut World) {
+    world.take(&Event::Wake);
     if let State::Joined { derivation, .. } = world.build.state.clone() {
         world.take(&Event::Follow { derivation, realisation: Realisation::Free });
     }

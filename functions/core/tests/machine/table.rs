@@ -10,6 +10,7 @@ use binplz_core::{
         policy::Policy,
         protocol::Stats,
         size::Size,
+        waiting::{Planned, Waiting},
     },
     id::{key::BuildKey, time::Timestamp},
     objects::artifact::{AttemptPrefix, Declared},
@@ -23,59 +24,64 @@ use crate::{NOW, drv, id, settle, token, unasked};
 /// `=` stays; `!…` is illegal (`!queued`: not queued, `!due`: not due, `!live`: not the live lease, `!failed`: has not
 /// failed, `!way`: not under way, `!other`: the lease has another derivation, `!held`: no build has it); `queue1` queued at once as
 /// attempt 1, `delay2` queued after a delay as attempt 2, `claim` a lease, `task` the lease has its task, `heartbeat` the lease
-/// is longer, `part` a part of it is stored, `hold` the lease has its derivation, `join` follows another build, `borrow` ready by another build, `rest`
+/// is longer, `part` a part of it is stored, `hold` the lease has its derivation, `join` follows another build, `wait` waits for a dependency as the same attempt, `wake` queued as
+/// that attempt in its old place, `borrow` ready by another build, `rest`
 /// failed until it has cooled down, `again` queued at once as the same attempt, `vain` likewise, and the attempt is remembered, `warm`
 /// queued without a request, `wanted` requested since, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
 const TABLE: &str = "
-                unasked  queued   waiting  claimed  launched holding  last     other    expired  joined   ready    borrowed failed   cooling  cooled   warming
-ask             queue1   =        =        =        =        =        =        =        =        =        =        =        =        =        queue1   wanted
-warm            warm     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
-claim-mine      !queued  claim    !due     =        =        =        =        !queued  =        !queued  !queued  !queued  !queued  !queued  !queued  claim
-claim-third     !queued  claim    !due     !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  claim
-launched-mine   !live    !live    !live    task     =        =        =        !live    =        !live    !live    !live    !live    !live    !live    !live
-launched-other  !live    !live    !live    !live    !live    !live    !live    =        !live    !live    !live    !live    !live    !live    !live    !live
-relaunched-mine !live    !live    !live    task     task     task     task     !live    task     !live    !live    !live    !live    !live    !live    !live
-pulse-mine      !live    !live    !live    pulse    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live
-pulse-other     !live    !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live    !live    !live    !live
-part-mine       !live    !live    !live    part     part     part     part     !live    !live    !live    !live    !live    !live    !live    !live    !live
-part-other      !live    !live    !live    !live    !live    !live    !live    part     !live    !live    !live    !live    !live    !live    !live    !live
-hold-mine       !live    !live    !live    hold     hold     =        hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
-hold-other      !live    !live    !live    !live    !live    !live    !live    hold     !live    !live    !live    !live    !live    !live    !live    !live
-hold2-mine      !live    !live    !live    hold     hold     !other   hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
-join-mine       !live    !live    !live    join     join     join     join     !live    !live    =        !live    =        !live    !live    !live    !live
-joinmade-mine   !live    !live    !live    borrow   borrow   borrow   borrow   !live    !live    =        !live    =        !live    !live    !live    !live
-joinbad-mine    !live    !live    !live    failed   failed   failed   failed   !live    !live    =        !live    =        !live    !live    !live    !live
-joinfree-mine   !live    !live    !live    !held    !held    !held    !held    !live    !live    =        !live    =        !live    !live    !live    !live
-join2-mine      !live    !live    !live    join     join     !other   join     !live    !live    !live    !live    !live    !live    !live    !live    !live
-join-other      !live    !live    !live    !live    !live    !live    !live    join     !live    !live    !live    !live    !live    !live    !live    !live
-doom-mine       !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    =        !live    !live    !live
-doom-other      !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live
-toolong-mine    !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
-toolong-other   !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live
-small-mine      !live    !live    !live    vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live
-small-other     !live    !live    !live    !live    !live    !live    !live    vain     !live    !live    !live    !live    !live    !live    !live    !live
-follow          =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
-follownone      =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =        =
-followmade      =        =        =        =        =        =        =        =        =        borrow   =        =        =        =        =        =
-followbad       =        =        =        =        =        =        =        =        =        failed   =        =        =        =        =        =
-follow2made     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
-adopt           borrow   borrow   borrow   =        =        =        =        =        =        =        =        =        =        borrow   borrow   borrow
-built-mine      !live    !live    !live    ready    ready    ready    ready    !live    !live    !live    =        !live    !live    !live    !live    !live
-built-other     !live    !live    !live    !live    !live    !live    !live    ready    !live    !live    !live    !live    !live    !live    !live    !live
-broken-mine     !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    =        !live    !live    !live
-broken-other    !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live
-unlucky-mine    !live    !live    =        delay2   delay2   delay2   rest     !live    !live    !live    !live    !live    !live    =        =        !live
-unlucky-other   !live    !live    !live    !live    !live    !live    !live    delay2   !live    !live    !live    !live    !live    !live    !live    !live
-image-mine      !live    !live    !live    vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live
-stopped-mine    =        =        =        delay2   delay2   delay2   rest     =        delay2   =        =        =        =        =        =        =
-stopped-other   =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =
-lapse           =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =
-retry           !failed  =        now      =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1   =
-cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way     !way     unasked
-suspend         =        =        =        again    again    again    again    again    again    =        =        =        =        =        =        =
-withdraw-mine   =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =
-withdraw-other  =        =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =
-forget          =        !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  unasked  unasked  unasked  !failed
+                unasked  queued   waiting  claimed  launched holding  last     other    expired  joined   parted   ready    borrowed failed   cooling  cooled   warming
+ask             queue1   =        =        =        =        =        =        =        =        =        =        =        =        =        =        queue1   wanted
+warm            warm     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+claim-mine      !queued  claim    !due     =        =        =        =        !queued  =        !queued  !queued  !queued  !queued  !queued  !queued  !queued  claim
+claim-third     !queued  claim    !due     !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  claim
+launched-mine   !live    !live    !live    task     =        =        =        !live    =        !live    !live    !live    !live    !live    !live    !live    !live
+launched-other  !live    !live    !live    !live    !live    !live    !live    =        !live    !live    !live    !live    !live    !live    !live    !live    !live
+relaunched-mine !live    !live    !live    task     task     task     task     !live    task     !live    !live    !live    !live    !live    !live    !live    !live
+pulse-mine      !live    !live    !live    pulse    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+pulse-other     !live    !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live
+part-mine       !live    !live    !live    part     part     part     part     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+part-other      !live    !live    !live    !live    !live    !live    !live    part     !live    !live    !live    !live    !live    !live    !live    !live    !live
+hold-mine       !live    !live    !live    hold     hold     =        hold     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+hold-other      !live    !live    !live    !live    !live    !live    !live    hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
+hold2-mine      !live    !live    !live    hold     hold     !other   hold     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+join-mine       !live    !live    !live    join     join     join     join     !live    !live    =        !live    !live    =        !live    !live    !live    !live
+joinmade-mine   !live    !live    !live    borrow   borrow   borrow   borrow   !live    !live    =        !live    !live    =        !live    !live    !live    !live
+joinbad-mine    !live    !live    !live    failed   failed   failed   failed   !live    !live    =        !live    !live    =        !live    !live    !live    !live
+joinfree-mine   !live    !live    !live    !held    !held    !held    !held    !live    !live    =        !live    !live    =        !live    !live    !live    !live
+join2-mine      !live    !live    !live    join     join     !other   join     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+join-other      !live    !live    !live    !live    !live    !live    !live    join     !live    !live    !live    !live    !live    !live    !live    !live    !live
+wait-mine       !live    !live    !live    wait     wait     wait     wait     !live    !live    !live    =        !live    !live    !live    !live    !live    !live
+wait-other      !live    !live    !live    !live    !live    !live    !live    wait     !live    !live    !live    !live    !live    !live    !live    !live    !live
+waitnone-mine   !live    !live    !live    !held    !held    !held    !held    !live    !live    !live    =        !live    !live    !live    !live    !live    !live
+wake            =        =        =        =        =        =        =        =        =        =        wake     =        =        =        =        =        =
+doom-mine       !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
+doom-other      !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
+toolong-mine    !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+toolong-other   !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
+small-mine      !live    !live    !live    vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+small-other     !live    !live    !live    !live    !live    !live    !live    vain     !live    !live    !live    !live    !live    !live    !live    !live    !live
+follow          =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+follownone      =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =        =        =
+followmade      =        =        =        =        =        =        =        =        =        borrow   =        =        =        =        =        =        =
+followbad       =        =        =        =        =        =        =        =        =        failed   =        =        =        =        =        =        =
+follow2made     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+adopt           borrow   borrow   borrow   =        =        =        =        =        =        =        =        =        =        =        borrow   borrow   borrow
+built-mine      !live    !live    !live    ready    ready    ready    ready    !live    !live    !live    !live    =        !live    !live    !live    !live    !live
+built-other     !live    !live    !live    !live    !live    !live    !live    ready    !live    !live    !live    !live    !live    !live    !live    !live    !live
+broken-mine     !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
+broken-other    !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
+unlucky-mine    !live    !live    =        delay2   delay2   delay2   rest     !live    !live    !live    !live    !live    !live    !live    =        =        !live
+unlucky-other   !live    !live    !live    !live    !live    !live    !live    delay2   !live    !live    !live    !live    !live    !live    !live    !live    !live
+image-mine      !live    !live    !live    vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+stopped-mine    =        =        =        delay2   delay2   delay2   rest     =        delay2   =        =        =        =        =        =        =        =
+stopped-other   =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =        =
+lapse           =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =
+retry           !failed  =        now      =        =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1   =
+cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way     !way     unasked
+suspend         =        =        =        again    again    again    again    again    again    =        =        =        =        =        =        =        =
+withdraw-mine   =        =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =
+withdraw-other  =        =        =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =
+forget          =        !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  unasked  unasked  unasked  !failed
 ";
 
 const MINE: u32 = 1;
@@ -102,6 +108,11 @@ fn prefix() -> AttemptPrefix {
 
 fn join(n: u32, derivation: char, realisation: Realisation) -> Event {
     Event::Join { id: id(n), derivation: drv(derivation), declared: it(), realisation }
+}
+
+/// What is left to build of a build that waits for a dependency.
+fn plan() -> Vec<Planned> {
+    vec![Planned { drv: drv('b'), name: "b-1.0".to_owned(), needs: vec![] }]
 }
 
 fn follow(derivation: char, realisation: Realisation) -> Event {
@@ -133,11 +144,26 @@ fn state(name: &str, policy: &Policy) -> Build {
     let after = |failure| {
         let (size, stats) = (Size::default(), Stats::default());
         let (claimed, ended, left) = (long_ago, long_ago, None);
-        let (task, seen_in, continued, plan) = (None, None, false, None);
+        let (task, awaited, seen_in, continued, plan) = (None, None, None, false, None);
         let (number, lease) = (1, id(MINE));
-        vec![Attempt { lease, number, size, claimed, ended, task, failure, continued, left, seen_in, plan, stats }]
+        vec![Attempt {
+            lease,
+            number,
+            size,
+            claimed,
+            ended,
+            task,
+            failure,
+            continued,
+            left,
+            awaited,
+            seen_in,
+            plan,
+            stats,
+        }]
     };
     let left = || after(None).into_iter().map(|attempt| Attempt { left: Some(drv('a')), ..attempt }).collect();
+    let waited = || after(None).into_iter().map(|attempt| Attempt { awaited: Some(drv('b')), ..attempt }).collect();
     let made = |borrowed| State::Ready(Made { lease: id(MINE), borrowed, since: long_ago });
     let (state, history) = match name {
         "unasked" => (State::Unasked, vec![]),
@@ -154,6 +180,10 @@ fn state(name: &str, policy: &Policy) -> Build {
         "other" => (State::Building(lease(OTHER, 1, next, Some("task"))), vec![]),
         "expired" => (State::Building(lease(MINE, 1, NOW, Some("task"))), vec![]),
         "joined" => (State::Joined { derivation: drv('a'), declared: Declared::default(), since: long_ago }, left()),
+        "parted" => {
+            let waiting = Waiting { since: long_ago, due: long_ago, attempt: 2, first: 0, plan: plan() };
+            (State::Waiting(waiting), waited())
+        }
         "ready" => (made(None), after(None)),
         "borrowed" => (made(Some(Borrowed { from: prefix().key, declared: Declared::default() })), left()),
         "failed" => (failed(broken(), None), after(Some(broken()))),
@@ -202,6 +232,9 @@ fn event(name: &str) -> Event {
         "joinbad" => join(n, 'a', Realisation::Failed(broken())),
         "joinfree" => join(n, 'a', Realisation::Free),
         "join2" => join(n, 'b', Realisation::UnderWay),
+        "wait" => Event::Wait { id: id(n), plan: plan(), first: 0, stats: Stats::default() },
+        "waitnone" => Event::Wait { id: id(n), plan: vec![], first: 0, stats: Stats::default() },
+        "wake" => Event::Wake,
         "follow" => follow('a', Realisation::UnderWay),
         "follownone" => follow('a', Realisation::Free),
         "followmade" => follow('a', Realisation::Made(prefix())),
@@ -281,6 +314,15 @@ fn cell(before: &Build, outcome: Result<Step, Illegal>, policy: &Policy) -> Stri
             assert_eq!(after.newest_lease(), Some(&old.id));
             "join".to_owned()
         }
+        (Some(old), State::Waiting(waiting)) => {
+            let place = Waiting { since: NOW, due: old.claimed, attempt: old.attempt, first: 0, plan: plan() };
+            assert_eq!((waiting, after.newest_lease()), (&place, Some(&old.id)));
+            assert_eq!(after.history.last().and_then(|attempt| attempt.awaited.as_ref()), Some(&drv('b')));
+            "wait".to_owned()
+        }
+        (None, State::Queued { since, due, attempt: 2, warming: false }) if matches!(&before.state, State::Waiting(waiting) if waiting.due == *due && due == since) => {
+            "wake".to_owned()
+        }
         (Some(old), State::Ready(Made { lease, borrowed: None, since: NOW })) if lease == &old.id => "ready".to_owned(),
         (_, State::Ready(made @ Made { borrowed: Some(_), since: NOW, .. })) if made.prefix(&after.key) == prefix() => {
             "borrow".to_owned()
@@ -314,7 +356,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
             }
         }
     }
-    assert_eq!((wrong, tried), (Vec::new(), 16 * 44));
+    assert_eq!((wrong, tried), (Vec::new(), 17 * 48));
 }
 
 #[test]

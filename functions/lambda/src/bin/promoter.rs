@@ -1,4 +1,4 @@
-//! The function behind ECS's "task stopped" events that verifies what the task's builder offered to the shared Nix cache, signs it,
+//! The function behind the queue `Offers` and ECS's "task stopped" events that verifies what a builder offered to the shared Nix cache, signs it,
 //! and copies it there.
 
 use std::process::ExitCode;
@@ -29,22 +29,31 @@ async fn main() -> ExitCode {
 
 /// An error makes Lambda retry the event twice, and then send it to the dead letter queue.
 async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, event: Value) -> Result<(), Error> {
-    let Wake::TaskStopped(end) = Wake::read(event)? else { return Ok(()) };
-    let prefix = AttemptPrefix { key: end.key, lease: end.lease };
-    match look_at(d, binary_cache, &prefix).await {
-        Ok(Promoted::Done { .. }) => Ok(()),
-        // The builder could not settle, and the reaper ends the attempt at this moment.
-        Ok(Promoted::NotYet) => Err("the attempt has not ended".into()),
-        Err(error) => {
-            d.warn(About::Attempt(&prefix.key, &prefix.lease), "its offers to the cache were not promoted", &error);
-            Err(error.into())
+    match Wake::read(event)? {
+        Wake::TaskStopped(end) => {
+            match look_at(d, binary_cache, &AttemptPrefix { key: end.key, lease: end.lease }).await? {
+                Promoted::Done { .. } => Ok(()),
+                // The builder could not settle, and the reaper ends the attempt at this moment.
+                Promoted::NotYet { .. } => Err("the attempt has not ended".into()),
+            }
         }
+        Wake::Offered(prefixes) => {
+            for prefix in &prefixes {
+                look_at(d, binary_cache, prefix).await?;
+            }
+            Ok(())
+        }
+        Wake::OtherTask | Wake::Tick => Ok(()),
     }
 }
 
 async fn look_at(d: &Receiving, binary_cache: &S3BinaryCache, prefix: &AttemptPrefix) -> Result<Promoted, Unavailable> {
-    let promoted = promote(d, binary_cache, prefix).await?;
-    // Last, so that builders do not query an empty cache.
-    binary_cache.announce().await?;
-    Ok(promoted)
+    let promoted = async {
+        // First: builds that wait are started when something is promoted, and trust the key from then on.
+        binary_cache.announce().await?;
+        promote(d, binary_cache, prefix).await
+    };
+    promoted.await.inspect_err(|error| {
+        d.warn(About::Attempt(&prefix.key, &prefix.lease), "its offers to the cache were not promoted", error);
+    })
 }

@@ -31,6 +31,7 @@ fn status(text: &str) -> Status {
         started: None,
         elapsed_seconds: Some(7),
         progress: Some(Progress { step: Some(text.to_owned()), expected: 2, ..Progress::default() }),
+        waits_for: None,
         failure: None,
         reason: Some(text.to_owned()),
         estimate_seconds: None,

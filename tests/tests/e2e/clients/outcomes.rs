@@ -40,7 +40,8 @@ impl Ask<'_> {
 
     fn send(&self, server: &Server, method: &str, path: &str, accept: &str) -> Answer {
         let host = self.here(&server.address);
-        let headers: Vec<_> = [("host", host.as_str()), ("accept", accept)].iter().chain(self.headers).copied().collect();
+        let headers: Vec<_> =
+            [("host", host.as_str()), ("accept", accept)].iter().chain(self.headers).copied().collect();
         send(None, &server.address, method, path.as_bytes(), &headers, b"").expect("an answer")
     }
 
@@ -245,8 +246,7 @@ fn each_client_shows_of_each_reason_what_the_outcome_table_says() {
     check(&server, &stub, &paused);
     gate.open();
     // The next two tests, `wait.rs`, and what takes a service that is broken: `functions/cli/src/serve/http.rs`, `tests/refusals.rs`.
-    let elsewhere =
-        [Reason::Allowance, Reason::DownloadLimit, Reason::Waiting, Reason::Defect, Reason::Unavailable];
+    let elsewhere = [Reason::Allowance, Reason::DownloadLimit, Reason::Waiting, Reason::Defect, Reason::Unavailable];
     assert_eq!(asks.len() + paused.len() + elsewhere.len(), OUTCOMES.len());
 }
 

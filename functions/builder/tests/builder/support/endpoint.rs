@@ -14,7 +14,8 @@ use binplz_core::{
     build::{
         learned::Measured,
         protocol::{
-            Checkpointed, Evaluated, Heartbeat, Job, Outcome, PresignedUpload, Progress, Report, Resume, Turn, Upload,
+            Checkpointed, DependencyRequest, DependencyTurn, Evaluated, Heartbeat, Job, Outcome, PresignedUpload,
+            Progress, Report, Resume, Turn, Upload,
         },
     },
     objects::{artifact::ObjectName, gzip},
@@ -97,6 +98,14 @@ pub(crate) struct Seen {
     pub(crate) claims: Vec<Evaluated>,
     /// The endpoint's answer to them.
     pub(crate) turn: Turn,
+    /// What the builder asked for and reported of dependencies.
+    pub(crate) dependencies: Vec<DependencyRequest>,
+    /// Dependencies, by name, that other tasks build, and whether they may be there soon.
+    pub(crate) held: (Vec<&'static str>, bool),
+    /// Whether other builds need the package itself.
+    pub(crate) wanted: bool,
+    /// Dependencies, by name, that it says can be fetched.
+    pub(crate) fetched: Vec<&'static str>,
     /// The sha256 of contents that it says it has stored.
     pub(crate) stored: Vec<binplz_core::id::key::Sha256>,
     /// Uploads whose names begin so are refused.
@@ -126,6 +135,24 @@ impl Seen {
         }
         self.kept = Kept { parts, published: self.kept.published || stored.top_level };
         self.checkpoints.push(stored);
+    }
+
+    /// What a builder may do about dependencies: all, but for those that are held or made.
+    fn turn(&self, request: &DependencyRequest) -> DependencyTurn {
+        let wanted = self.wanted && request.ready.is_empty();
+        let mut turn = DependencyTurn { soon: self.held.1, wanted, ..DependencyTurn::default() };
+        for ready in &request.ready {
+            let list = if self.held.0.contains(&&*ready.name) {
+                &mut turn.held
+            } else if self.fetched.contains(&&*ready.name) && !ready.missing {
+                &mut turn.fetch
+            } else {
+                &mut turn.build
+            };
+            list.push(ready.drv.clone());
+        }
+        turn.build.truncate(request.most);
+        turn
     }
 
     /// The stored part of the log.
@@ -181,6 +208,10 @@ impl Endpoint {
             held: false,
             claims: Vec::new(),
             turn: Turn::Go,
+            dependencies: Vec::new(),
+            held: (Vec::new(), false),
+            wanted: false,
+            fetched: Vec::new(),
             stored: Vec::new(),
             refused: None,
             turned_away: 0,
@@ -206,9 +237,29 @@ impl Endpoint {
         &self.0.job
     }
 
+    /// Answers that another task builds its derivation, as a dependency.
+    pub(crate) fn builds_it_elsewhere(&self) {
+        self.0.change(|seen| seen.turn = Turn::Ask);
+    }
+
     /// Answers that another build has every derivation.
     pub(crate) fn has_all_elsewhere(&self) {
         self.0.change(|seen| seen.turn = Turn::Elsewhere);
+    }
+
+    /// Answers that other tasks build these dependencies, by name, and whether they may be there soon.
+    pub(crate) fn holds(&self, names: &[&'static str], soon: bool) {
+        self.0.change(|seen| seen.held = (names.to_vec(), soon));
+    }
+
+    /// Answers that other builds need the package itself.
+    pub(crate) fn wants_the_package(&self) {
+        self.0.change(|seen| seen.wanted = true);
+    }
+
+    /// Answers that these dependencies, by name, can be fetched.
+    pub(crate) fn has_made(&self, names: &[&'static str]) {
+        self.0.change(|seen| (seen.held, seen.fetched) = (Default::default(), names.to_vec()));
     }
 
     /// Says that it has stored these contents.
@@ -368,6 +419,15 @@ impl Shared {
                 ("POST", "/lease/derivation") => {
                     seen.claims.push(serde_json::from_slice(body).expect("what it has evaluated to"));
                     serde_json::to_value(seen.turn)
+                }
+                ("POST", "/lease/dependencies") => {
+                    let request: DependencyRequest = serde_json::from_slice(body).expect("dependencies");
+                    if !claimed {
+                        seen.wrong.push("dependencies before the derivation".to_owned());
+                    }
+                    let turn = seen.turn(&request);
+                    seen.dependencies.push(request);
+                    serde_json::to_value(turn)
                 }
                 ("POST", "/lease/uploads") => {
                     let uploads: Vec<Upload> = serde_json::from_slice(body).expect("uploads");

@@ -4,6 +4,7 @@
 use crate::{
     build::{
         Build, Event, Illegal,
+        dependency::{Action, Dependency, Stage, Standing},
         derivation::{Derivation, Realisation},
         protocol::{Evaluated, Turn},
     },
@@ -14,7 +15,7 @@ use crate::{
             job::{Bearer, Denied, admit},
         },
         load_build, ring,
-        schedule::{failed_dependencies, follow},
+        schedule::{failed_dependencies, follow, wait::Claims},
     },
     id::key::{DrvHash, Product, StoreHash},
     objects::artifact::ObjectName,
@@ -23,7 +24,8 @@ use crate::{
 };
 
 /// Decides who realises the derivation. Before [`Turn::Go`] is returned, the derivation's row has been written on the
-/// condition that no other attempt held it; so of two concurrent claims, one sees the other. With [`Turn::Elsewhere`],
+/// condition that no other attempt held it; so of two concurrent claims, one sees the other. The same holds for its row
+/// as a dependency of other packages: if another task builds it as one, the answer is [`Turn::Ask`]. With [`Turn::Elsewhere`],
 /// the build is joined, ready or failed by then, and its slot is free.
 ///
 /// # Errors
@@ -67,14 +69,16 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone(), plan: foreseen };
             let mut swaps =
                 decide(d, &build, version, &hold).await.map_err(denied)?.map_or(Vec::new(), |(_, swaps)| swaps);
+            let (turn, dependency) = as_dependency(d, bearer, &drv, found.asks).await?;
             if row.is_some_and(|row| row.prefix == mine) {
-                return Ok(Turn::Go);
+                return Ok(turn);
             }
             plan(d, &build, bearer, &found.to_offer).await?;
             // One commit, so the lease was live when it got the derivation.
             swaps.push(Swap { seen, row: Row::Derivation(Derivation { drv: drv.clone(), prefix: mine.clone() }) });
+            swaps.extend(dependency);
             match d.ledger().commit(swaps).await {
-                Ok(()) => return Ok(Turn::Go),
+                Ok(()) => return Ok(turn),
                 Err(error) => tries.again(error)?,
             }
         } else {
@@ -84,6 +88,28 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             ring(d).await;
             return Ok(Turn::Elsewhere);
         }
+    }
+}
+
+/// Claims the package's derivation as a dependency of others, unless another task builds it as one.
+async fn as_dependency<D: HasLedger>(
+    d: &D,
+    bearer: &Bearer,
+    drv: &DrvHash,
+    asks: bool,
+) -> Result<(Turn, Option<Swap>), Unavailable> {
+    let claim = Claims::new(d).of(bearer.key.system, drv).await?;
+    if claim.row.as_ref().is_some_and(|row| row.is_held_by(&bearer.key, &bearer.lease)) {
+        return Ok((Turn::Go, None));
+    }
+    let promised = matches!(&claim.standing, Standing::Promised { to, .. } if *to == bearer.key);
+    match claim.standing.action(true, false, d.now()) {
+        action if promised || action == Action::Build => {
+            let stage = Stage::Building { lease: bearer.lease.clone() };
+            let row = Dependency { drv: drv.clone(), holder: bearer.key.clone(), stage, since: d.now(), wanted: false };
+            Ok((Turn::Go, Some(Swap { seen: claim.seen, row: Row::Dependency(row) })))
+        }
+        _ => Ok((if asks { Turn::Ask } else { Turn::Go }, None)),
     }
 }
 

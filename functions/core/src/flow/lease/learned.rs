@@ -1,6 +1,6 @@
 //! What builds of derivations take: recorded as builders measure it, and read for the estimate of a build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -36,6 +36,20 @@ pub async fn measured<D: HasLedger>(d: &D, bearer: &Bearer, measured: Vec<Measur
         change_row(d, &RowKey::Learned(system, pname.clone()), change).await.map(drop)
     });
     Ok(stream::iter(changes).buffer_unordered(AT_ONCE).try_collect().await?)
+}
+
+/// Those of these derivations, by their names with versions, that take little time as far as is known.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn cheap<'a, D: HasLedger>(
+    d: &D,
+    system: System,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeSet<Pname>, Unavailable> {
+    let names: BTreeSet<Pname> = names.into_iter().filter_map(|name| Pname::of(name).ok()).collect();
+    let learned = learned(d, system, names).await?;
+    Ok(learned.into_values().filter(Learned::is_cheap).map(|learned| learned.pname).collect())
 }
 
 /// What is known of derivations of these names.

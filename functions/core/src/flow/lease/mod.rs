@@ -4,6 +4,7 @@ mod blob;
 pub mod built;
 pub mod checkpoint;
 pub mod claim;
+pub mod dependencies;
 pub(crate) mod foresee;
 pub mod job;
 pub mod learned;

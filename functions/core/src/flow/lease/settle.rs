@@ -12,6 +12,7 @@ use crate::{
         Event,
         failure::{Class, Failure},
         protocol::{Outcome, PROGRAMS_MAX, Report, Stats},
+        waiting::checked,
     },
     flow::{
         AdvanceError, Advanced, advance, change_limits,
@@ -49,7 +50,7 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         Err(Denied::NotLive) => None,
         Err(denied) => return Err(denied),
     };
-    let mut stored = 0;
+    let (mut stored, mut waits) = (0, None);
     let end = match (report.outcome, &bearer.key.product) {
         (Outcome::Built(manifest), Product::Package(_)) => {
             if let Some((_, lease)) = &live {
@@ -74,7 +75,14 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             return Err(Denied::Nonsense("a builder cannot know of such a failure"));
         }
         (Outcome::Failed(failure), _) => Err(failure.cleaned()),
-        (Outcome::Built(_) | Outcome::Catalogued, _) => return Err(Denied::Nonsense("that is not what was asked for")),
+        (Outcome::Waits { plan, first }, Product::Package(_)) => {
+            let plan = checked(plan).filter(|plan| first < plan.len()).ok_or(Denied::Nonsense("that is no plan"))?;
+            waits = Some((plan, first));
+            Ok(())
+        }
+        (Outcome::Built(_) | Outcome::Catalogued | Outcome::Waits { .. }, _) => {
+            return Err(Denied::Nonsense("that is not what was asked for"));
+        }
     };
     if let Some((build, _)) = &live {
         if end.is_err() {
@@ -87,7 +95,11 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     }
     let built = if found_again(d, &bearer.prefix(), &report.stats).await? { report.stats.built } else { 0 };
     let stats = Stats { stored: Some(stored), built, ..report.stats };
-    let event = Event::Settle { id: bearer.lease.clone(), end, stats };
+    let id = bearer.lease.clone();
+    let event = match waits {
+        Some((plan, first)) => Event::Wait { id, plan, first, stats },
+        None => Event::Settle { id, end, stats },
+    };
     let settled = advance(d, &bearer.key, &event).await?;
     if let Err(error) = failed_dependencies::note(d, &settled.after).await {
         d.warn(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);

@@ -215,7 +215,9 @@ pub(crate) async fn listing<D: HasLedger>(d: &D, build: Build) -> Result<Listing
 async fn with_pins<D: HasLedger>(d: &D, pins: &Pins, build: Build) -> Result<Listing, Unavailable> {
     // Only of those that are under way, and they are few, more is read than their rows.
     let status = match &build.state {
-        State::Building(_) | State::Joined { .. } => Some(status::view(d, build.clone(), false).await?),
+        State::Building(_) | State::Joined { .. } | State::Waiting(_) => {
+            Some(status::view(d, build.clone(), false).await?)
+        }
         _ => None,
     };
     Ok(listed(d, pins, &build, status.as_ref()))
@@ -236,7 +238,9 @@ fn listed<D: Deployment>(d: &D, pins: &Pins, build: &Build, status: Option<&Stat
 /// What is happening, or why it failed.
 fn told(build: &Build, status: Option<&Status>) -> String {
     match (&build.state, failure_of(build)) {
-        (State::Building(_) | State::Joined { .. }, _) => status.map_or_else(String::new, Status::headline),
+        (State::Building(_) | State::Joined { .. } | State::Waiting(_), _) => {
+            status.map_or_else(String::new, Status::headline)
+        }
         (State::Queued { .. }, Some(failure)) => format!("waits for a retry: {}", failure.sentence()),
         (State::Queued { .. }, None) if !build.partial.continued.is_none() => {
             format!("continued: {} waits for its turn", build.partial.continued.part().unwrap_or_default())
@@ -254,6 +258,7 @@ fn since_of(build: &Build) -> Timestamp {
         State::Unasked => build.history.last().map_or(Timestamp(0), |attempt| attempt.ended),
         State::Building(lease) => lease.claimed,
         State::Queued { since, .. } | State::Joined { since, .. } | State::Failed { since, .. } => *since,
+        State::Waiting(waiting) => waiting.since,
         State::Ready(made) => made.since,
     }
 }
@@ -264,7 +269,7 @@ fn failure_of(build: &Build) -> Option<&Failure> {
         State::Ready(_) | State::Unasked => None,
         State::Failed { failure, .. } => Some(failure),
         // What is continued has not failed.
-        State::Queued { .. } | State::Building(_) | State::Joined { .. } => {
+        State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_) => {
             build.history.last().filter(|last| !last.continued)?.failure.as_ref()
         }
     }

@@ -140,7 +140,7 @@ pub(crate) async fn read<D: HasStore>(
     prefix: Option<&AttemptPrefix>,
     from: u32,
 ) -> Result<Part, Unavailable> {
-    let complete = !matches!(build.state, State::Building(_) | State::Joined { .. });
+    let complete = !matches!(build.state, State::Building(_) | State::Joined { .. } | State::Waiting(_));
     let mut part = Part { content: Vec::new(), next: from.max(1), complete };
     let Some(prefix) = prefix else { return Ok(part) };
     while let Some(segment) = d.store().read(&prefix.object(ObjectName::Log(part.next))).await? {

@@ -145,7 +145,7 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
             let (attr, failure) = (resolved.attr.clone(), Box::new(failure.clone()));
             Err(Denial::Failed { attr, failure, rest, by_attribute })
         }
-        State::Queued { .. } | State::Building(_) | State::Joined { .. } => {
+        State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_) => {
             let alternatives = resolved.others.clone();
             Ok(RequestOutcome::Pending(Status { alternatives, ..status::view(d, build, by_attribute).await? }))
         }

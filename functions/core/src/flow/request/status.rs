@@ -8,14 +8,16 @@ use crate::{
     build::{
         Build, State,
         continued::Continued,
+        dependency::Standing,
         failure::Failure,
         plan::{Plan, about},
         protocol::{Phase, Progress},
+        waiting::Waiting,
     },
     flow::{
         load_build, load_limits, load_profile, queued,
         request::{denial::Denial, serving},
-        schedule::follow,
+        schedule::{follow, wait::Claims},
     },
     id::{
         key::{BuildKey, LeaseId, Product, Rev, System},
@@ -34,6 +36,9 @@ const QUEUE_LOOK: usize = 100;
 
 /// The retry delay in seconds if the end of a pause is unknown: sweeps check its cause once a minute.
 const PAUSE_LOOK: u64 = 60;
+
+/// The retry delay in seconds of a build that waits for a dependency.
+const WAIT_LOOK: u64 = 15;
 
 /// The status document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -69,6 +74,9 @@ pub struct Status {
     /// What it builds and fetches, once that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+    /// What it waits for, if other builds build all that it could build now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
     /// Why it failed, the last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -96,6 +104,26 @@ pub struct Status {
     pub alternatives: Vec<Wanted>,
 }
 
+/// A dependency that a build waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitsFor {
+    /// Its name: `gcc-14.2`.
+    pub dependency: String,
+    /// The build that builds it; none between two of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<Product>,
+}
+
+impl WaitsFor {
+    /// In words.
+    pub fn sentence(&self) -> String {
+        match &self.package {
+            Some(package) => format!("waits for {}, which {package} builds", self.dependency),
+            None => format!("waits for {}", self.dependency),
+        }
+    }
+}
+
 impl Status {
     /// Whether a builder has had it, so that there may be a log.
     pub fn has_log(&self) -> bool {
@@ -115,6 +143,7 @@ impl Status {
     /// The name of the step that it is at.
     pub fn step(&self) -> &'static str {
         match (self.state, &self.progress) {
+            ("building", _) if self.waits_for.is_some() => Phase::Building.name(),
             ("building", Some(progress)) => progress.phase.name(),
             ("building", None) => Phase::Starting.name(),
             (state, _) => state,
@@ -140,6 +169,9 @@ impl Status {
         let mut tried = self.continued.part().map_or(String::new(), |part| format!(", continued: {part}"));
         if self.attempt > 1 {
             tried.push_str(&format!(", attempt {}", self.attempt));
+        }
+        if let Some(waits_for) = &self.waits_for {
+            return format!("{}{tried}", waits_for.sentence());
         }
         match (self.state, &self.progress, self.ahead) {
             ("building", Some(progress), _) => {
@@ -177,7 +209,7 @@ pub(crate) fn name(state: &State) -> &'static str {
     match state {
         State::Unasked => "unasked",
         State::Queued { .. } => "queued",
-        State::Building(_) | State::Joined { .. } => "building",
+        State::Building(_) | State::Joined { .. } | State::Waiting(_) => "building",
         State::Ready { .. } => "ready",
         State::Failed { until: None, .. } => "failed",
         State::Failed { until: Some(_), .. } => "cooling-down",
@@ -202,6 +234,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
         elapsed_seconds: None,
         progress: None,
         plan: last.and_then(|attempt| attempt.plan),
+        waits_for: None,
         failure: None,
         reason: None,
         estimate_seconds: None,
@@ -254,6 +287,11 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             let soon = status.estimate_seconds.unwrap_or(u64::MAX);
             status.retry_after = (elapsed.as_secs() / 2).min(soon).clamp(2, 30);
         }
+        State::Waiting(waiting) => {
+            status.attempt = waiting.attempt;
+            status.waits_for = waits_for(d, leader.key.system, waiting).await?;
+            status.retry_after = WAIT_LOOK;
+        }
         // The other build has ended, and this one is about to follow.
         _ if matches!(build.state, State::Joined { .. }) => (status.state, status.retry_after) = ("building", 2),
         State::Unasked | State::Joined { .. } | State::Ready(_) => {}
@@ -264,6 +302,16 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
     }
     status.reason = status.failure.as_ref().map(Failure::sentence);
     Ok(status)
+}
+
+/// The dependency that a build waited for first, and who builds it now.
+async fn waits_for<D: HasLedger>(d: &D, system: System, waiting: &Waiting) -> Result<Option<WaitsFor>, Unavailable> {
+    let Some(awaited) = waiting.awaited() else { return Ok(None) };
+    let package = match Claims::new(d).of(system, &awaited.drv).await?.standing {
+        Standing::Held { by, .. } | Standing::Offered { by } | Standing::Promised { to: by, .. } => Some(by.product),
+        Standing::Free | Standing::Made => None,
+    };
+    Ok(Some(WaitsFor { dependency: awaited.name.clone(), package }))
 }
 
 /// Builds that are due before one that is queued; counted up to [`QUEUE_LOOK`].

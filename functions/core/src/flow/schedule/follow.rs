@@ -7,8 +7,13 @@ use crate::{
         derivation::{Derivation, Realisation},
     },
     flow::{
-        AdvanceError, advance, load_build, load_row, request::resolve::KnownDerivation, ring,
-        schedule::status_index::Walk,
+        AdvanceError, advance, load_build, load_row,
+        request::resolve::KnownDerivation,
+        ring,
+        schedule::{
+            status_index::Walk,
+            wait::{Claims, wake},
+        },
     },
     id::key::{BuildKey, DrvHash, System},
     objects::artifact::{AttemptPrefix, Declared},
@@ -57,17 +62,23 @@ pub(crate) async fn follow<D: HasLedger + HasBell>(d: &D, build: Build) -> Resul
     Ok(build)
 }
 
-/// The same for all that follow another one. One that can not be looked at now is looked at again: the queue does not wait for it.
+/// The same for all that follow another one, and for all that wait for dependencies. One that can not be looked at now is looked at again: the queue does not wait for it.
 ///
 /// # Errors
 /// [`Unavailable`]: run it again.
 pub(crate) async fn follow_all<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavailable> {
-    let mut walk = Walk::along(StatusIndex::Joined);
+    let (mut walk, mut claims) = (Walk::along(StatusIndex::Joined), Claims::new(d));
     while let Some(page) = walk.next(d).await? {
         for listed in &page {
-            let followed = async { follow(d, load_build(d, &listed.key).await?.0).await };
+            let followed = async {
+                let (build, seen) = load_build(d, &listed.key).await?;
+                match &build.state {
+                    State::Waiting(_) => wake(d, &mut claims, build, seen).await,
+                    _ => follow(d, build).await.map(drop),
+                }
+            };
             if let Err(error) = followed.await {
-                d.warn(About::Build(&listed.key), "whom it follows was not looked at", &error);
+                d.warn(About::Build(&listed.key), "what it waits for was not looked at", &error);
             }
         }
     }

@@ -8,3 +8,4 @@ pub mod promote;
 pub mod scrub;
 pub(crate) mod status_index;
 pub mod sweep;
+pub(crate) mod wait;

@@ -1,0 +1,65 @@
+//! Forty packages that need twelve dependencies, on one machine whose builders have a Nix store each and share a cache.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use binplz_core::build::Attempt;
+use binplz_tests::{
+    forty::{DERIVATIONS, PACKAGES, each_dependency_is_built_once, packages},
+    server::{Server, fresh_set, program},
+};
+
+use crate::cache::nix;
+
+/// Each builder sees a store of its own in the place of the server's, in which nothing but the set is.
+const BUILDER: &str = r#"#!/bin/sh
+set -e
+own=$(mktemp -d ROOT/own/XXXXXX)
+cp -a ROOT/store ROOT/var "$own"
+exec unshare NAMESPACE sh -ec 'mount --bind "$0/store" ROOT/store; mount --bind "$0/var" ROOT/var; exec BUILDER "$@"' "$own" "$@"
+"#;
+
+/// The attempts at a package, as the operator sees them.
+fn attempts(data: &Path, package: usize) -> Vec<Attempt> {
+    let mut show = Command::new(program("binplz"));
+    let shown = show.args(["show", &format!("failing.many{package}"), "--json", "--data"]).arg(data).output();
+    let shown = shown.expect("binplz");
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    serde_json::from_value(shown["history"].clone()).expect("attempts")
+}
+
+#[test]
+fn each_of_twelve_dependencies_of_forty_packages_is_built_once_and_no_task_waits_for_long() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let root = dir.path();
+    for name in ["own", "store", "var"] {
+        fs::create_dir(root.join(name)).expect("a directory");
+    }
+    let namespace = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+    let script = BUILDER.replace("ROOT", root.to_str().expect("a path")).replace("NAMESPACE", namespace);
+    let script = script.replace("BUILDER", program("binplz-builder").to_str().expect("a path"));
+    let builder = root.join("builder");
+    fs::write(&builder, script).expect("a script");
+    fs::set_permissions(&builder, fs::Permissions::from_mode(0o755)).expect("a script");
+    // Each build leaves a line.
+    let built = root.join("built");
+    let set = fresh_set(&packages(&format!("echo $pname >> {}; sleep 3", built.display())));
+    let data = root.join("data");
+    let options = ["--cache", "--trust-nixpkgs", "--jobs", "4", "--lease", "60", "--builder"];
+    let server =
+        Server::start_in(&nix(root), set.path(), &data, &[&options[..], &[builder.to_str().expect("a path")]].concat());
+    assert_eq!(each_dependency_is_built_once(&server), DERIVATIONS);
+    let mut counts = BTreeMap::<String, usize>::new();
+    for line in fs::read_to_string(&built).expect("what was built").lines() {
+        *counts.entry(line.to_owned()).or_default() += 1;
+    }
+    assert_eq!(counts, (1..=12).map(|n| (format!("shared{n}"), 1)).collect());
+    let attempts: Vec<_> = (0..PACKAGES).flat_map(|package| attempts(&data, package)).collect();
+    assert!(attempts.iter().all(|attempt| attempt.failure.is_none()), "{attempts:?}");
+    let waits: Vec<_> = attempts.iter().map(|attempt| attempt.stats.waited).collect();
+    let tasks = attempts.len();
+    println!("{tasks} tasks for {PACKAGES} packages, the longest wait {:?} s", waits.iter().max());
+    assert!(waits.iter().all(|waited| *waited <= 60), "{waits:?}");
+    // One start that finds nothing to do, one that ends the build, and some in which a part was built.
+    assert!(tasks <= 2 * PACKAGES + 12, "{tasks}");
+}
