@@ -15,7 +15,7 @@ use binplz_core::{
     flow::{
         lease::{
             claim::claim,
-            job::{Denied, job},
+            job::{Bearer, Denied, job},
             learned::measured,
             settle::settle,
         },
@@ -62,15 +62,20 @@ async fn built(w: &Arc<World>, path: &str, all: &[Measured]) {
 
 /// A package evaluates, and these derivations are to be built for it.
 async fn turn(w: &Arc<World>, path: &str, build: &[&str]) -> Turn {
+    turn_of(w, &w.bearer(path).await, path, build).await
+}
+
+async fn turn_of(w: &Arc<World>, bearer: &Bearer, path: &str, build: &[&str]) -> Turn {
     let letter = path.chars().find(|letter| !"eout".contains(*letter)).expect("a letter");
     let found = Evaluated {
         drv_path: format!("/nix/store/{}-x.drv", String::from_iter([letter; 32])),
         to_build: vec![],
         to_offer: vec![],
+        asks: true,
         dry_run: Some(DryRun { build: build.iter().map(ToString::to_string).collect(), fetch: 12, bytes: 80_000_000 }),
         declared: Declared::default(),
     };
-    claim(&**w, &w.bearer(path).await, found).await.expect("a live lease")
+    claim(&**w, bearer, found).await.expect("a live lease")
 }
 
 async fn shown(w: &World, path: &str) -> Status {
@@ -95,7 +100,9 @@ async fn what_derivations_took_is_learned_even_if_their_build_fails_and_is_forgo
     let bearer = w.bearer("tree").await;
     w.pass(Duration::from_secs(30));
     for _ in 0..2 {
-        measured(&*w, &bearer, vec![took("musl-1.2.5", 20, 1), took("gcc-14.2.0", 4000, 3)]).await.expect("a live lease");
+        measured(&*w, &bearer, vec![took("musl-1.2.5", 20, 1), took("gcc-14.2.0", 4000, 3)])
+            .await
+            .expect("a live lease");
     }
     let known = learned(&w, "musl").await.expect("it is learned");
     assert_eq!((known.milliseconds, known.samples, known.memory, known.is_cheap()), (20_000, 1, Some(1 << 30), true));
@@ -121,7 +128,9 @@ async fn once_a_build_has_evaluated_its_status_shows_its_plan_and_the_estimate_i
     w.pass(Duration::from_secs(5));
     let told = shown(&w, "tree").await;
     assert_eq!(told.estimate_seconds, Some(35));
-    assert!(told.headline().ends_with("about 35 seconds left (in all: 1 to build, about 30 seconds; 12 to fetch, 80.0 MB)"));
+    assert!(
+        told.headline().ends_with("about 35 seconds left (in all: 1 to build, about 30 seconds; 12 to fetch, 80.0 MB)")
+    );
     w.pass(Duration::from_secs(35));
     w.finish("tree").await;
     let last = w.build("tree").await.history.last().cloned().expect("an attempt");
@@ -133,7 +142,11 @@ async fn once_a_build_has_evaluated_its_status_shows_its_plan_and_the_estimate_i
     building(&w, "dash").await;
     assert_eq!(turn(&w, "dash", &["musl-1.2.6", "dash-0.5"]).await, Turn::Go);
     let told = shown(&w, "dash").await;
-    assert!(told.headline().contains("2 to build, at least 1 minute and 1 of unknown duration;"), "{}", told.headline());
+    assert!(
+        told.headline().contains("2 to build, at least 1 minute and 1 of unknown duration;"),
+        "{}",
+        told.headline()
+    );
 }
 
 #[tokio::test]
@@ -158,7 +171,10 @@ async fn a_build_that_cannot_finish_is_refused_before_it_begins_until_the_operat
     let State::Failed { failure, until: None, .. } = w.build("hx").await.state else { panic!("it is refused") };
     assert_eq!(failure.kind, Kind::TooLong);
     let told = failure.sentence();
-    assert!(told.contains("needs 6 hours, and the limit is 120 minutes;") && told.ends_with("binplz allow hx --hours 6"), "{told}");
+    assert!(
+        told.contains("needs 6 hours, and the limit is 120 minutes;") && told.ends_with("binplz allow hx --hours 6"),
+        "{told}"
+    );
     let reserved = async || w.limits().await.reserved();
     assert_eq!(reserved().await, Micros(0));
 
@@ -185,7 +201,10 @@ async fn a_build_whose_heaviest_derivation_needs_more_memory_gets_a_larger_machi
     let small = Policy { prices: priced, ..patient() };
     let w = w.redeployed(small);
     building(&w, "dash").await;
+    let bearer = w.bearer("dash").await;
     assert_eq!(turn(&w, "dash", &["llvm-19"]).await, Turn::Elsewhere);
+    // The reply was lost.
+    assert_eq!(turn_of(&w, &bearer, "dash", &["llvm-19"]).await, Turn::Elsewhere);
     w.reap().await;
     assert!(matches!(w.build("dash").await.state, State::Queued { attempt: 1, .. }));
     dispatch(&*w).await.expect("the ledger");

@@ -47,9 +47,8 @@ fn retain_built(context: &BuildContext, timed: &mut Vec<&Timed>) {
     let paths: Vec<String> = timed.iter().flat_map(|timed| outputs(timed)).map(|output| output.path).collect();
     let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
     match context.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) {
-        Ok(Ok(missing)) => timed.retain(|timed| {
-            outputs(timed).iter().all(|output| missing.lines().all(|missing| missing != output.path))
-        }),
+        Ok(Ok(missing)) => timed
+            .retain(|timed| outputs(timed).iter().all(|output| missing.lines().all(|missing| missing != output.path))),
         _ => timed.clear(),
     }
 }

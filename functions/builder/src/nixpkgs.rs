@@ -59,7 +59,18 @@ fn fetched(context: &BuildContext, nixpkgs: &Nixpkgs, most: u64) -> Result<PathB
     };
     // The process that downloads and unpacks it writes no larger file (util-linux' `prlimit`).
     let limit = format!("--fsize={most}");
-    let fixed = [&limit, "nix-instantiate", "--eval", "--json", "--read-write-mode", "--option", "tarball-ttl", TARBALL_TTL, "--expr", FETCH];
+    let fixed = [
+        &limit,
+        "nix-instantiate",
+        "--eval",
+        "--json",
+        "--read-write-mode",
+        "--option",
+        "tarball-ttl",
+        TARBALL_TTL,
+        "--expr",
+        FETCH,
+    ];
     let data = [("url", Some(url)), ("narHash", nar_hash.as_ref())];
     let data = data.iter().filter_map(|(name, value)| Some(["--argstr", name, value.as_ref()?]));
     let arguments: Vec<OsString> = fixed.into_iter().chain(data.flatten()).map(OsString::from).collect();

@@ -12,8 +12,8 @@ use binplz_core::{
         failure::{Failure, Kind},
         learned::{Learned, Measured},
         partial::{Checkpoint, Partial, Published},
-        policy::{Policy, Prices},
         plan::Plan,
+        policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
         size::Size,
@@ -335,20 +335,22 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
     let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_drv()), option::of(any_home()));
     let task = option::of("\\PC{0,30}");
     ((any_lease_id(), task), any::<u32>(), any_size(), times, end, (any_stats(), any::<bool>())).prop_map(
-        |((lease, task), number, size, (claimed, ended), (failure, left, awaited, seen_in), (stats, continued))| Attempt {
-            lease,
-            number,
-            size,
-            claimed,
-            ended,
-            task,
-            failure,
-            continued,
-            left,
-            awaited,
-            seen_in,
-            plan: None,
-            stats,
+        |((lease, task), number, size, (claimed, ended), (failure, left, awaited, seen_in), (stats, continued))| {
+            Attempt {
+                lease,
+                number,
+                size,
+                claimed,
+                ended,
+                task,
+                failure,
+                continued,
+                left,
+                awaited,
+                seen_in,
+                plan: None,
+                stats,
+            }
         },
     )
 }

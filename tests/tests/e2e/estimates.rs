@@ -10,8 +10,7 @@ use binplz_tests::{
 use serde_json::Value;
 
 /// Packages of different durations, some of which need another one.
-const PACKAGES: [&str; 10] =
-    ["tree", "sl", "ed", "figlet", "dos2unix", "bzip2", "bsdiff", "byacc", "lz4", "dash"];
+const PACKAGES: [&str; 10] = ["tree", "sl", "ed", "figlet", "dos2unix", "bzip2", "bsdiff", "byacc", "lz4", "dash"];
 
 fn binplz(server: &Server, arguments: &[&str]) -> Value {
     let mut command = Command::new(program("binplz"));

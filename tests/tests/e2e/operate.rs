@@ -122,5 +122,8 @@ fn what_a_build_takes_is_shown_before_it_begins_and_nothing_is_built_for_that() 
     let asked = binplz(&server, &["warm", "--popular"]);
     let told = String::from_utf8_lossy(&asked.stderr).into_owned();
     assert!(!asked.status.success() && told.contains("confirm with --yes"), "{told}");
-    assert!(told.contains(" packages: 1 built, 0 not in this nixpkgs.") && told.contains(" were never built: "), "{told}");
+    assert!(
+        told.contains(" packages: 1 built, 0 not in this nixpkgs.") && told.contains(" were never built: "),
+        "{told}"
+    );
 }

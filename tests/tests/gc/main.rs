@@ -55,7 +55,14 @@ fn drv(letter: char) -> DrvHash {
 /// What the builder of a target is told that has evaluated to a derivation.
 async fn turn(w: &World, path: &str, letter: char) -> Turn {
     let drv_path = format!("/nix/store/{}-x-1.0.drv", drv(letter));
-    let found = Evaluated { drv_path, to_build: vec![], to_offer: vec![], dry_run: None, asks: true, declared: Declared::default() };
+    let found = Evaluated {
+        drv_path,
+        to_build: vec![],
+        to_offer: vec![],
+        dry_run: None,
+        asks: true,
+        declared: Declared::default(),
+    };
     claim(w, &w.bearer(path).await, found).await.expect("a live lease")
 }
 

@@ -121,7 +121,8 @@ fn all(shown: &Shown, now: Timestamp) -> String {
         let took = span(Duration::from_secs(past.seconds));
         line(&mut text, "last time", &format!("{took}, {} derivations built{memory}", past.derivations));
     }
-    if let Some(plan) = current.as_ref().and_then(|current| current.plan).or(history.last().and_then(|last| last.plan)) {
+    if let Some(plan) = current.as_ref().and_then(|current| current.plan).or(history.last().and_then(|last| last.plan))
+    {
         line(&mut text, "plan", &plan.to_string());
     }
     if let Some(seconds) = allowed_seconds {

@@ -114,7 +114,9 @@ fn foretold(all: &Forecast) -> String {
                 about(Duration::from_secs(mean.saturating_mul(unknown as u64))),
                 cost(Micros(mean_cost.0.saturating_mul(unknown as u64))),
             );
-            text.push_str(&format!(" {unknown} were never built: if they are like those before, they take about {time}{cost}."));
+            text.push_str(&format!(
+                " {unknown} were never built: if they are like those before, they take about {time}{cost}."
+            ));
         }
     }
     text
@@ -230,7 +232,13 @@ mod tests {
     fn the_cost_of_popular_programs_is_told_by_what_is_known_and_what_is_not() {
         let known = Forecast { ready: 3, missing: 9, known: 100, known_seconds: 36_000, ..Forecast::default() };
         assert_eq!(
-            foretold(&Forecast { known_cost: Micros(1_500_000), unknown: 100, mean_seconds: Some(600), mean_cost: Some(Micros(20_000)), ..known }),
+            foretold(&Forecast {
+                known_cost: Micros(1_500_000),
+                unknown: 100,
+                mean_seconds: Some(600),
+                mean_cost: Some(Micros(20_000)),
+                ..known
+            }),
             "212 packages: 3 built, 9 not in this nixpkgs. 100 were built before, and take about 10 hours and $1.50, one after the other. \
              100 were never built: if they are like those before, they take about 16 hours and $2.00."
         );

@@ -21,7 +21,7 @@ use binplz_core::{
 };
 use clap::Args as ClapArgs;
 
-use crate::operate::{Common, OperateError, One, builds};
+use crate::operate::{Common, One, OperateError, builds};
 
 /// The arguments of `binplz plan`.
 #[derive(ClapArgs)]
@@ -89,7 +89,8 @@ pub(crate) async fn plan(Plan { one: One { of, common }, builder }: Plan) -> Res
 fn dry_run(builder: &Path, job: &Job) -> Result<DryRun, OperateError> {
     if Command::new("nix-instantiate").arg("--version").stdout(Stdio::null()).status().is_err() {
         return Err(OperateError::Some(
-            "a plan is made by Nix on this machine, and Nix is not installed; install it: scripts/setup --nix".to_owned(),
+            "a plan is made by Nix on this machine, and Nix is not installed; install it: scripts/setup --nix"
+                .to_owned(),
         ));
     }
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", builder.display()));

@@ -196,8 +196,8 @@ impl Kind {
         use Kind::*;
         match self {
             NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs
-            | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | TooLong
-            | Silent | LogTooLong | NoProgram | NotStatic | TooLarge => Class::Permanent,
+            | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | TooLong | Silent
+            | LogTooLong | NoProgram | NotStatic | TooLarge => Class::Permanent,
             NoMachine => Class::Deployment,
             NotStarted => Class::Launcher,
             SourceUnavailable | CacheUnavailable | Interrupted | Killed | LostHeartbeat | BuilderError => {

@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_plan_is_told_with_what_is_known_of_it() {
-        let known = learned(&[("gcc", 3000, 2500, Some(3 << 30)), ("musl", 100, 60, Some(1 << 30)), ("tree", 4, 4, None)]);
+        let known =
+            learned(&[("gcc", 3000, 2500, Some(3 << 30)), ("musl", 100, 60, Some(1 << 30)), ("tree", 4, 4, None)]);
         let all = ["musl-1.2.5", "gcc-14.2.0", "tree-2.2.1"];
         for (run, told) in [
             (run(&all, 12, 80_000_000), "3 to build, about 50 minutes; 12 to fetch, 80.0 MB"),

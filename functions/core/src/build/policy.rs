@@ -183,9 +183,7 @@ impl Policy {
     pub fn allowing(&self, seconds: Option<u64>) -> Cow<'_, Policy> {
         match seconds {
             None => Cow::Borrowed(self),
-            Some(seconds) => {
-                Cow::Owned(Policy { job: JobLimits { seconds, ..self.job.clone() }, ..self.clone() })
-            }
+            Some(seconds) => Cow::Owned(Policy { job: JobLimits { seconds, ..self.job.clone() }, ..self.clone() }),
         }
     }
 

@@ -142,7 +142,13 @@ impl World {
             Verb::Warm => Event::Warm,
             Verb::Claim => {
                 self.leases += 1;
-                Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default(), on_demand: false, seconds: None }
+                Event::Claim {
+                    id: id(self.leases),
+                    token: token(self.leases),
+                    size: Size::default(),
+                    on_demand: false,
+                    seconds: None,
+                }
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
             Verb::Heartbeat => Event::Heartbeat { id: id(n) },
@@ -549,8 +555,13 @@ fn claim(world: &mut World) {
     pass_time(world);
     if matches!(world.build.state, State::Queued { .. }) {
         world.leases += 1;
-        let claim =
-            Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default(), on_demand: false, seconds: None };
+        let claim = Event::Claim {
+            id: id(world.leases),
+            token: token(world.leases),
+            size: Size::default(),
+            on_demand: false,
+            seconds: None,
+        };
         assert!(world.take(&claim), "what is due can be claimed");
     }
 }

@@ -206,9 +206,7 @@ fn event(name: &str) -> Event {
     match verb {
         "ask" => Event::Ask,
         "warm" => Event::Warm,
-        "claim" => {
-            Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false, seconds: None }
-        },
+        "claim" => Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false, seconds: None },
         "launched" => Event::Launched { id: id(n), task: "task".to_owned() },
         "relaunched" => Event::Launched { id: id(n), task: "another task".to_owned() },
         "pulse" => Event::Heartbeat { id: id(n) },

@@ -13,7 +13,12 @@ use crate::{
         policy::Policy,
         size::Size,
     },
-    flow::{lease::foresee, load_build, load_limits, load_profile, operator::pins, request::{denial::Denial, resolve}},
+    flow::{
+        lease::foresee,
+        load_build, load_limits, load_profile,
+        operator::pins,
+        request::{denial::Denial, resolve},
+    },
     id::{
         key::{BuildKey, Product},
         money::Micros,

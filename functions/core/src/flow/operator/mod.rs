@@ -3,8 +3,8 @@
 
 pub mod census;
 pub mod cost;
-pub mod forecast;
 pub mod findings;
+pub mod forecast;
 pub mod gc;
 pub mod inspect;
 pub(crate) mod keys;

@@ -23,7 +23,7 @@ use crate::{
         key::{BuildKey, LeaseId, Product, Rev, System},
         money::Micros,
         target::{Target, Wanted},
-            time::{Timestamp, seconds_up},
+        time::{Timestamp, seconds_up},
     },
     nixpkgs::catalogue::NOT_MADE,
     ports::{HasCatalogues, HasLedger, HasStore, Ledger, Read, Unavailable},
@@ -277,8 +277,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             status.progress = d.ledger().progress(&lease.id).await?;
             let (limits, _) = load_limits(d, Read::Eventual).await?;
             status.plan = lease.plan;
-            let takes =
-                expected(d, &leader.key, &limits, status.plan.as_ref(), status.progress.as_ref()).await?;
+            let takes = expected(d, &leader.key, &limits, status.plan.as_ref(), status.progress.as_ref()).await?;
             status.progress = status.progress.map(|progress| progress.after(status.continued.built));
             let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
             status.estimate_seconds = left.filter(|left| *left > 0);
