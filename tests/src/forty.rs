@@ -30,7 +30,9 @@ pub fn packages(builds: &str) -> String {
 /// was started, all packages together.
 pub fn each_dependency_is_built_once(site: &Site) -> u64 {
     let packages: Vec<String> = (0..PACKAGES).map(|n| format!("failing.many{n}")).collect();
-    thread::scope(|scope| packages.iter().for_each(|package| drop(scope.spawn(move || site.get(&format!("/{package}"))))));
+    thread::scope(|scope| {
+        packages.iter().for_each(|package| drop(scope.spawn(move || site.get(&format!("/{package}")))))
+    });
     let statuses = packages.iter().map(|package| {
         let answer = site.settled(package);
         assert_eq!(answer.status, 302, "{package}: {}", answer.text());

@@ -485,8 +485,11 @@ fn any_partial() -> impl Strategy<Value = Partial> {
         parts,
         bytes,
     });
-    (option::of(published), option::of(checkpoint))
-        .prop_map(|(published, checkpoint)| Partial { published, checkpoint, ..Partial::default() })
+    (option::of(published), option::of(checkpoint)).prop_map(|(published, checkpoint)| Partial {
+        published,
+        checkpoint,
+        ..Partial::default()
+    })
 }
 
 /// Any row.
