@@ -15,7 +15,7 @@ use binplz_core::{
     flow::{
         lease::{
             claim::claim,
-            job::{Denied, job},
+            job::{Bearer, Denied, job},
             learned::measured,
             settle::settle,
         },
@@ -62,15 +62,20 @@ async fn built(w: &Arc<World>, path: &str, all: &[Measured]) {
 
 /// A package evaluates, and these derivations are to be built for it.
 async fn turn(w: &Arc<World>, path: &str, build: &[&str]) -> Turn {
+    turn_of(w, &w.bearer(path).await, path, build).await
+}
+
+async fn turn_of(w: &Arc<World>, bearer: &Bearer, path: &str, build: &[&str]) -> Turn {
     let letter = path.chars().find(|letter| !"eout".contains(*letter)).expect("a letter");
     let found = Evaluated {
         drv_path: format!("/nix/store/{}-x.drv", String::from_iter([letter; 32])),
         to_build: vec![],
         to_offer: vec![],
+        asks: true,
         dry_run: Some(DryRun { build: build.iter().map(ToString::to_string).collect(), fetch: 12, bytes: 80_000_000 }),
         declared: Declared::default(),
     };
-    claim(&**w, &w.bearer(path).await, found).await.expect("a live lease")
+    claim(&**w, bearer, found).await.expect("a live lease")
 }
 
 async fn shown(w: &World, path: &str) -> Status {
@@ -196,7 +201,10 @@ async fn a_build_whose_heaviest_derivation_needs_more_memory_gets_a_larger_machi
     let small = Policy { prices: priced, ..patient() };
     let w = w.redeployed(small);
     building(&w, "dash").await;
+    let bearer = w.bearer("dash").await;
     assert_eq!(turn(&w, "dash", &["llvm-19"]).await, Turn::Elsewhere);
+    // The reply was lost.
+    assert_eq!(turn_of(&w, &bearer, "dash", &["llvm-19"]).await, Turn::Elsewhere);
     w.reap().await;
     assert!(matches!(w.build("dash").await.state, State::Queued { attempt: 1, .. }));
     dispatch(&*w).await.expect("the ledger");

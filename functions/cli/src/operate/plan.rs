@@ -17,10 +17,11 @@ use binplz_core::{
         forecast::Foreseen,
         orders::{Declined, Named, Operator, Order},
     },
+    id::text::bytes,
 };
 use clap::Args as ClapArgs;
 
-use crate::operate::{Common, One, OperateError, builds};
+use crate::operate::{One, OperateError, builds};
 
 /// The arguments of `binplz plan`.
 #[derive(ClapArgs)]
@@ -115,6 +116,9 @@ fn told(Foreseen { key, plan, size, limit_seconds, price, refused }: &Foreseen) 
     if let Some(expected) = plan.expected() {
         let price = price.map_or(String::new(), |price| format!(", {price} on demand"));
         line("ready in", &format!("about {} after its start{price}", about(expected)));
+    }
+    if let Some(memory) = plan.memory {
+        line("memory", &format!("{} for the heaviest derivation", bytes(memory)));
     }
     line("machine", &size.to_string());
     line("limit", &about(Duration::from_secs(*limit_seconds)));

@@ -14,6 +14,7 @@ use binplz_core::{
     },
     id::time::Timestamp,
     ports::{Deployment, HasBell, HasDownloadStats, HasLauncher, Unavailable},
+    quota::limits::COLLECT_EARLY,
     telemetry::About,
 };
 use binplz_local::{Ends, Local, LocalBinaryCache};

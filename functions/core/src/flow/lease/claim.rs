@@ -51,6 +51,10 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         let (row, seen) = follow::load(d, bearer.key.system, &drv).await?;
         let realisation = follow::stands(d, row.as_ref(), &bearer.key).await?;
         let (build, version) = load_build(d, &bearer.key).await?;
+        // It was declined before, and missed the reply.
+        if build.failure_of(&bearer.lease).is_some_and(|failure| failure.kind.is_foreseen()) {
+            return Ok(Turn::Elsewhere);
+        }
         if realisation == Realisation::Free || was_told(&build, &drv, &realisation) {
             if let Some((failure, seen_in)) = failed_dependencies::among(d, bearer.key.system, &found.to_build).await? {
                 let doom = Event::Doom { id: bearer.lease.clone(), failure, seen_in };

@@ -43,7 +43,8 @@ pub(crate) async fn in_vain<D: HasLedger + HasStore<Store: Intake>>(
     build: &Build,
     plan: &Plan,
 ) -> Result<Option<Failure>, Unavailable> {
-    let Some(lease) = build.lease() else { return Ok(None) };
+    // One that holds its derivation has begun.
+    let Some(lease) = build.lease().filter(|lease| lease.derivation.is_none()) else { return Ok(None) };
     let policy = d.policy().allowing(lease.seconds);
     if let Some(failure) = too_long(d, &build.key.product, &policy, plan).await? {
         return Ok(Some(failure));
