@@ -50,7 +50,14 @@ async fn started(w: &World, path: &str) -> Bearer {
 async fn turn(w: &World, path: &str, letter: char) -> Turn {
     let drv: DrvHash = String::from_iter([letter; 32]).parse().expect("base 32");
     let drv_path = format!("/nix/store/{drv}-x-1.0.drv");
-    let found = Evaluated { drv_path, to_build: vec![], to_offer: vec![], asks: true, declared: Declared::default() };
+    let found = Evaluated {
+        drv_path,
+        to_build: vec![],
+        to_offer: vec![],
+        dry_run: None,
+        asks: true,
+        declared: Declared::default(),
+    };
     claim(w, &started(w, path).await, found).await.expect("a live lease")
 }
 

@@ -184,6 +184,7 @@ async fn turn(w: &Arc<World>, path: &str, n: u32) -> Turn {
         drv_path,
         to_build: vec![drv(0), drv(n)],
         to_offer: vec![],
+        dry_run: None,
         asks: true,
         declared: Declared::default(),
     };

@@ -310,7 +310,7 @@ async fn a_claim_whose_dispatcher_died_is_launched_by_the_sweep_and_once() {
     advance(
         &*w,
         &w.key("tree").await,
-        &Event::Claim { id: id.clone(), token, size: w.policy().size, on_demand: false },
+        &Event::Claim { id: id.clone(), token, size: w.policy().size, on_demand: false, seconds: None },
     )
     .await
     .expect("claimed");

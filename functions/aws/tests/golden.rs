@@ -67,6 +67,8 @@ fn lease() -> Lease {
         task,
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -86,6 +88,7 @@ fn history() -> Vec<Attempt> {
         left: None,
         awaited: None,
         seen_in: None,
+        plan: None,
         stats,
     }]
 }
@@ -250,7 +253,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("limits-over", Row::Limits(spent(limits(), 1))),
         (
             "limits-granted",
-            Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(5_000_000_000, u64::MAX)),
+            Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(5_000_000_000, u64::MAX, AT)),
         ),
         ("client", client()),
         ("keys", keys()),
@@ -308,6 +311,7 @@ fn failed_dependencies() -> Build {
             key: BuildKey { product: "gzip".parse().expect("a package"), ..key() },
             lease: id('c'),
         }),
+        plan: None,
         stats: Stats { derivations: 3, log_segments: 1, memory: Some(1 << 30), ..Stats::default() },
     };
     let state = State::Failed { failure, since: AT, until: None };
@@ -413,7 +417,15 @@ fn what_a_client_has_had_started_is_forgotten_when_it_means_nothing_any_more() {
 fn progress_is_written_and_read_as_its_golden_file_says() {
     let step = Some("ack-3.7.0 buildPhase".to_owned());
     let phase = Phase::Building;
-    let progress = Progress { phase, step, done: 1, expected: 2, bytes_fetched: 5_000_000_000, log_segments: 3 };
+    let progress = Progress {
+        phase,
+        step,
+        done: 1,
+        expected: 2,
+        bytes_fetched: 5_000_000_000,
+        log_segments: 3,
+        ..Progress::default()
+    };
     let item = item::write_progress(&id('b'), &progress, AT).expect("an item");
     let golden = golden("progress", &to_json(&item));
     assert_eq!(item::read_progress(&of_json(&golden)), Ok(progress));

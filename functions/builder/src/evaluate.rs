@@ -115,7 +115,7 @@ impl Marks {
 /// Evaluates the job's attribute.
 pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result<Package, Ending> {
     context.progress_channel.update(|progress| progress.phase = Phase::Evaluating);
-    let set = match nixpkgs::directory(context, &job.nixpkgs) {
+    let set = match nixpkgs::directory(context, job) {
         Ok(set) => set,
         Err(error) => {
             version::ask(&context.nix)?;

@@ -114,6 +114,13 @@ impl Lease {
         }
     }
 
+    /// No lease: only the deadline, in so many seconds from now.
+    pub(crate) fn without_endpoint(token: Token, stop: Arc<Stop>, seconds: u64) -> Lease {
+        let lease = Lease::new("", token, stop);
+        lock(&lease.times).work += Duration::from_secs(seconds);
+        lease
+    }
+
     /// Fetches the job. The lease's and the job's times run from here.
     pub(crate) fn job(&self) -> Result<Job, CallError> {
         let sent = Instant::now();

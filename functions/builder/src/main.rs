@@ -9,7 +9,7 @@
 //! thread each. Exit codes: 0 settled with any outcome; 3 the lease was lost, and nothing more was reported; 1 the
 //! builder itself failed.
 //!
-//! `binplz-builder catalogue …` makes a catalogue without a lease.
+//! `binplz-builder catalogue …` makes a catalogue without a lease, and `binplz-builder plan` evaluates a package.
 
 mod stop;
 
@@ -32,6 +32,7 @@ mod timer;
 mod watch;
 
 mod archive;
+mod caches;
 mod canary;
 mod closure;
 mod context;
@@ -52,6 +53,7 @@ mod rounds;
 mod version;
 mod wrapper;
 
+mod dry_run;
 mod work;
 
 mod catalogue;
@@ -87,6 +89,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     if args.nth(1).is_some_and(|verb| verb == verb::VERB) {
         return verb::main(std::env::args_os().skip(1));
+    }
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == dry_run::VERB) {
+        return dry_run::main();
     }
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "--version") {
         let told = writeln!(std::io::stdout(), "binplz-builder {}", binplz_core::VERSION);

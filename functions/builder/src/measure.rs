@@ -30,7 +30,7 @@ pub(crate) fn report(context: &BuildContext, timed: &[Timed], gauge: &Gauge, ran
     };
     let mut timed: Vec<&Timed> = timed.iter().filter(|timed| drv::is_download(&timed.drv) == Some(false)).collect();
     if !all_well {
-        timed.retain(|timed| was_built(context, &timed.drv));
+        retain_built(context, &mut timed);
     }
     timed.sort_by_key(|timed| std::cmp::Reverse(timed.share));
     timed.truncate(MEASURED_MAX);
@@ -41,12 +41,16 @@ pub(crate) fn report(context: &BuildContext, timed: &[Timed], gauge: &Gauge, ran
     }
 }
 
-/// Whether the outputs of a derivation exist.
-fn was_built(context: &BuildContext, drv: &str) -> bool {
-    let outputs = drv::outputs(drv).unwrap_or_default();
-    let paths = outputs.iter().map(|output| OsStr::new(&output.path));
-    let query: Vec<_> = [OsStr::new("--check-validity")].into_iter().chain(paths).collect();
-    query.len() > 1 && matches!(context.nix.ask("nix-store", &query), Ok(Ok(_)))
+/// Keeps those whose outputs exist.
+fn retain_built(context: &BuildContext, timed: &mut Vec<&Timed>) {
+    let outputs = |timed: &Timed| drv::outputs(&timed.drv).unwrap_or_default();
+    let paths: Vec<String> = timed.iter().flat_map(|timed| outputs(timed)).map(|output| output.path).collect();
+    let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
+    match context.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) {
+        Ok(Ok(missing)) => timed
+            .retain(|timed| outputs(timed).iter().all(|output| missing.lines().all(|missing| missing != output.path))),
+        _ => timed.clear(),
+    }
 }
 
 fn measured(timed: &Timed, gauge: &Gauge) -> Measured {

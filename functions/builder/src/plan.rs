@@ -7,11 +7,16 @@ use std::{
 };
 
 use binplz_core::{
-    build::waiting::{PLAN_MAX, Planned},
+    build::{
+        plan::DryRun,
+        protocol::TO_BUILD_MAX,
+        waiting::{PLAN_MAX, Planned},
+    },
     id::key::DrvHash,
 };
 
 use crate::{
+    caches,
     context::{BuildContext, Ending, finished},
     drv,
     evaluate::Package,
@@ -19,19 +24,77 @@ use crate::{
     internal_json::{self, Event},
 };
 
-/// The derivations that Nix would build for a package, from a dry run with these options, dependencies first. Empty if
-/// the dry run fails: realising then finds the reason.
-pub(crate) fn to_build(context: &BuildContext, package: &Package, options: &[OsString]) -> Result<Vec<String>, Ending> {
+/// What Nix would do for a package.
+#[derive(Debug, Default)]
+pub(crate) struct Foreseen {
+    /// The paths of the derivations that it would build, dependencies first.
+    pub(crate) to_build: Vec<String>,
+    /// Store paths that it would fetch.
+    paths: u32,
+    /// Their bytes.
+    bytes: u64,
+    /// Their hashes.
+    hashes: Vec<String>,
+}
+
+impl Foreseen {
+    /// The same for the service: names, and sources among what is fetched.
+    pub(crate) fn dry_run(&self) -> DryRun {
+        let (sources, builds): (Vec<&String>, Vec<&String>) =
+            self.to_build.iter().partition(|drv| drv::is_download(drv) == Some(true));
+        DryRun {
+            build: builds.into_iter().map(|drv| name_of(drv).to_owned()).take(TO_BUILD_MAX).collect(),
+            fetch: self.paths.saturating_add(sources.len() as u32),
+            bytes: self.bytes,
+        }
+    }
+
+    fn hear(&mut self, text: &str) {
+        self.to_build.extend(derivations(text));
+        self.hashes.extend(caches::fetched(text));
+        for (paths, bytes) in text.lines().filter_map(fetched) {
+            self.paths = self.paths.saturating_add(paths);
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+    }
+}
+
+/// What Nix would do for a package: the first plan, without the caches whose paths it would not take.
+///
+/// # Errors
+/// [`Ending`].
+pub(crate) fn first(context: &BuildContext, package: &Package) -> Result<Foreseen, Ending> {
+    let planned = foresee(context, package, &[])?;
+    match context.caches.without_untrusted(&planned.hashes, &context.log) {
+        Some(options) => foresee(context, package, &options),
+        None => Ok(planned),
+    }
+}
+
+/// What Nix would do for a package, by a dry run with these options. Empty if the dry run fails: realising then finds the
+/// reason.
+pub(crate) fn foresee(context: &BuildContext, package: &Package, options: &[OsString]) -> Result<Foreseen, Ending> {
     let mut arguments: Vec<OsString> = ["--realise", "--dry-run", &package.drv].map(Into::into).into();
     arguments.extend_from_slice(options);
-    let mut found = Vec::new();
+    let mut planned = Foreseen::default();
     let ran = context.nix.run("nix-store", &arguments, context.lease.deadline(), |line| {
         if let Event::Message { text, .. } | Event::Text(text) = internal_json::parse(line) {
-            found.extend(derivations(&text));
+            planned.hear(&text);
         }
     })?;
     finished(ran.end)?;
-    Ok(found)
+    Ok(planned)
+}
+
+/// Parses "these 12 paths will be fetched (80.12 MiB download, 300.00 MiB unpacked):".
+fn fetched(line: &str) -> Option<(u32, u64)> {
+    let (count, rest) = line.trim().split_once(" will be fetched (")?;
+    let count = match count {
+        "this path" => 1,
+        several => several.strip_prefix("these ")?.strip_suffix(" paths")?.parse().ok()?,
+    };
+    let mebibytes: f64 = rest.split_once(" MiB download")?.0.parse().ok()?;
+    Some((count, (mebibytes * f64::from(1 << 20)) as u64))
 }
 
 /// What is left to build of a plan, without downloads: these need no claim, and Nix makes them with what needs them.
@@ -175,6 +238,13 @@ mod tests {
              this path will be fetched (0.01 MiB download, 0.02 MiB unpacked):\n  /nix/store/{one}-glibc-2.40\n"
         );
         assert_eq!(derivations(&text).collect::<Vec<_>>(), [format!("/nix/store/{one}-dep-1.0.drv")]);
+        let mut planned = Foreseen::default();
+        planned.hear(&text);
+        planned.hear("these 12 paths will be fetched (80.12 MiB download, 300.00 MiB unpacked):");
+        assert_eq!((planned.paths, planned.bytes, planned.to_build.len()), (13, 84_022_394, 1));
+        for line in ["these paths will be fetched (1 MiB", "x will be fetched (0.00 MiB download", ""] {
+            assert_eq!(fetched(line), None, "{line}");
+        }
     }
     fn path(letter: char) -> String {
         format!("/nix/store/{}-{letter}-1.0.drv", String::from_iter([letter; 32]))

@@ -91,7 +91,7 @@ impl Task<'_> {
                 graph.made(&answer.build);
             }
             if !answer.fetch.is_empty() {
-                planned = plan::to_build(self.context, self.package, &fresh(cache))?;
+                planned = plan::foresee(self.context, self.package, &fresh(cache))?.to_build;
                 graph = Graph::new(&planned, &self.package.drv);
                 missing.extend(answer.fetch.iter().filter(|drv| graph.has(drv)).cloned());
             }

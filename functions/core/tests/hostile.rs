@@ -73,6 +73,7 @@ fn building(step: &str, reason: &str) -> Status {
         failure: None,
         reason: Some(reason.to_owned()),
         estimate_seconds: None,
+        plan: None,
         retry_after: 2,
         alternatives: Vec::new(),
         continued: Continued::default(),

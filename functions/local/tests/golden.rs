@@ -64,6 +64,8 @@ fn lease(task: Option<&str>) -> Lease {
         task: task.map(str::to_owned),
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -84,6 +86,7 @@ fn history() -> Vec<Attempt> {
         left: None,
         awaited: None,
         seen_in: None,
+        plan: None,
         stats: Stats { derivations: 7, log_segments: 3, ..Stats::default() },
     };
     vec![attempt(1, Some(Failure::new(Kind::LostHeartbeat, ""))), attempt(2, None)]
@@ -452,6 +455,7 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
         expected: 17,
         bytes_fetched: 123_456_789_012,
         log_segments: 5,
+        ..Progress::default()
     };
     assert_eq!(item::progress_from_bytes(&golden("progress", Vec::new)).expect("progress"), progress);
     assert_eq!(json(&item::progress_bytes(&progress).expect("progress")), json(&golden("progress", Vec::new)));

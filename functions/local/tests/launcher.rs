@@ -91,6 +91,8 @@ fn lease(n: u32) -> Lease {
         task: None,
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 

@@ -93,6 +93,11 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     assert_eq!(said(&site, &["log", BAD]), site.get(&format!("/-/log/{BAD}")).text());
     assert_eq!(said(&site, &["log", "-f", BAD]), said(&site, &["log", BAD]));
 
+    // How long it may take.
+    assert!(said(&site, &["allow", "tree", "--hours", "8"]).starts_with("tree: each attempt may take 8 hours;"));
+    assert!(said(&site, &["show", "tree"]).contains("limit     8 hours (binplz allow)\n"));
+    assert_eq!(said(&site, &["allow", "tree", "--clear"]), "tree: the limit of all builds applies\n");
+
     // What is asked for most.
     assert_eq!(site.get("/tree").status, 302);
     let hits = || {

@@ -5,12 +5,14 @@ use std::time::Duration;
 use binplz_core::{
     build::{
         Attempt, Borrowed, Build, Lease, Made, State,
+        continued::Continued,
         dependency::{Dependency, Stage},
         derivation::Derivation,
         failed_dependencies::FailedDependencies,
         failure::{Failure, Kind},
         learned::{Learned, Measured},
         partial::{Checkpoint, Partial, Published},
+        plan::Plan,
         policy::{Policy, Prices},
         profile::BuildProfile,
         protocol::{Nixpkgs, Phase, Progress, Stats},
@@ -74,6 +76,8 @@ pub fn lease(n: u32, expires: u64) -> Lease {
         task: None,
         on_demand: false,
         derivation: None,
+        seconds: None,
+        plan: None,
     }
 }
 
@@ -268,8 +272,8 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 
 fn any_stats() -> impl Strategy<Value = Stats> {
     let measures = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
-    (any::<u32>(), any::<u32>(), any::<u32>(), measures).prop_map(
-        |(derivations, log_segments, offers, (memory, stored, building))| Stats {
+    (any::<u32>(), any::<u32>(), (any::<u32>(), any::<u32>()), measures).prop_map(
+        |(derivations, log_segments, (offers, built), (memory, stored, building))| Stats {
             derivations,
             log_segments,
             memory,
@@ -277,7 +281,7 @@ fn any_stats() -> impl Strategy<Value = Stats> {
             building,
             offers,
             waited: offers / 2,
-            built: offers / 3,
+            built,
         },
     )
 }
@@ -291,8 +295,10 @@ fn any_lease() -> impl Strategy<Value = Lease> {
     let task = option::of("\\PC{0,30}");
     let times = (any_timestamp(), any_timestamp());
     let on_demand = any::<bool>();
-    (any_lease_id(), token, any::<u32>(), any_size(), times, (task, on_demand), option::of(any_drv())).prop_map(
-        |(id, token, attempt, size, (claimed, expires), (task, on_demand), derivation)| Lease {
+    let foreseen = (option::of(any::<u64>()), option::of(any_plan()));
+    let machine = (any::<u32>(), any_size());
+    (any_lease_id(), token, machine, times, (task, on_demand), option::of(any_drv()), foreseen).prop_map(
+        |(id, token, (attempt, size), (claimed, expires), (task, on_demand), derivation, (seconds, plan))| Lease {
             id,
             token,
             attempt,
@@ -302,6 +308,24 @@ fn any_lease() -> impl Strategy<Value = Lease> {
             task,
             on_demand,
             derivation,
+            seconds,
+            plan,
+        },
+    )
+}
+
+fn any_plan() -> impl Strategy<Value = Plan> {
+    let numbers = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
+    (numbers, any::<u64>(), any::<u64>(), option::of(any::<u64>()), option::of(any::<u64>())).prop_map(
+        |((to_build, unknown, to_fetch, bytes), milliseconds, longest, memory, expected)| Plan {
+            to_build,
+            unknown,
+            milliseconds,
+            longest,
+            memory,
+            to_fetch,
+            bytes,
+            expected,
         },
     )
 }
@@ -310,20 +334,23 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
     let times = (any_timestamp(), any_timestamp());
     let end = (option::of(any_failure()), option::of(any_drv()), option::of(any_drv()), option::of(any_home()));
     let task = option::of("\\PC{0,30}");
-    ((any_lease_id(), task), any::<u32>(), any_size(), times, end, any_stats()).prop_map(
-        |((lease, task), number, size, (claimed, ended), (failure, left, awaited, seen_in), stats)| Attempt {
-            lease,
-            number,
-            size,
-            claimed,
-            ended,
-            task,
-            continued: number % 2 == 0,
-            failure,
-            left,
-            awaited,
-            seen_in,
-            stats,
+    ((any_lease_id(), task), any::<u32>(), any_size(), times, end, (any_stats(), any::<bool>())).prop_map(
+        |((lease, task), number, size, (claimed, ended), (failure, left, awaited, seen_in), (stats, continued))| {
+            Attempt {
+                lease,
+                number,
+                size,
+                claimed,
+                ended,
+                task,
+                failure,
+                continued,
+                left,
+                awaited,
+                seen_in,
+                plan: None,
+                stats,
+            }
         },
     )
 }
@@ -485,11 +512,20 @@ fn any_partial() -> impl Strategy<Value = Partial> {
         parts,
         bytes,
     });
-    (option::of(published), option::of(checkpoint)).prop_map(|(published, checkpoint)| Partial {
-        published,
-        checkpoint,
-        ..Partial::default()
-    })
+    let continued = (1..u32::MAX, any::<u32>(), any::<u64>(), any::<u64>());
+    let continued = continued.prop_map(|(attempts, built, seconds, cost)| Continued {
+        attempts,
+        built,
+        seconds,
+        cost: Micros(cost),
+    });
+    (option::of(published), option::of(checkpoint), option::of(continued)).prop_map(
+        |(published, checkpoint, continued)| Partial {
+            published,
+            checkpoint,
+            continued: continued.unwrap_or_default(),
+        },
+    )
 }
 
 /// Any row.
@@ -520,5 +556,6 @@ pub fn progress(n: u32) -> Progress {
         expected: 99,
         bytes_fetched: u64::MAX,
         log_segments: n,
+        fetched: [("https://cache.example".to_owned(), n)].into(),
     }
 }

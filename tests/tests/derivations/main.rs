@@ -50,6 +50,7 @@ fn evaluated(letter: char) -> Evaluated {
         drv_path: format!("/nix/store/{}-x-1.0.drv", drv(letter)),
         to_build: vec![],
         to_offer: vec![],
+        dry_run: None,
         asks: true,
         declared: Declared::default(),
     }

@@ -103,3 +103,27 @@ fn a_remembered_failure_is_tried_again_or_forgotten_at_an_operators_word() {
     assert_eq!((server.status(path)["state"].as_str(), attempts()), (Some("unasked"), 0));
     assert!(!binplz(&server, &["retry", path]).status.success(), "it has not failed");
 }
+
+#[test]
+fn what_a_build_takes_is_shown_before_it_begins_and_nothing_is_built_for_that() {
+    let (set, data) = (fresh_set(""), tempfile::tempdir().expect("a temporary directory"));
+    let server = Server::start(set.path(), &data.path().join("data"), &[]);
+    let planned = said(&server, &["plan", "bsdiff"]);
+    assert!(planned.contains("\nplan      2 to build for the first time"), "{planned}");
+    assert_eq!(server.status("bsdiff")["state"], "unasked");
+    assert_eq!(server.settled("bzip2").status, 302);
+    let planned = said(&server, &["plan", "bsdiff"]);
+    assert!(planned.contains("\nplan      1 to build for the first time"), "{planned}");
+    let mut without_nix = Command::new(program("binplz"));
+    without_nix.args(["plan", "bsdiff"]).arg("--data").arg(&server.data).env("PATH", "/var/empty");
+    let output = without_nix.output().expect("binplz");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Nix is not installed"), "{output:?}");
+
+    let asked = binplz(&server, &["warm", "--popular"]);
+    let told = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(!asked.status.success() && told.contains("confirm with --yes"), "{told}");
+    assert!(
+        told.contains(" packages: 1 built, 0 not in this nixpkgs.") && told.contains(" were never built: "),
+        "{told}"
+    );
+}

@@ -55,7 +55,14 @@ fn drv(letter: char) -> DrvHash {
 /// What the builder of a target is told that has evaluated to a derivation.
 async fn turn(w: &World, path: &str, letter: char) -> Turn {
     let drv_path = format!("/nix/store/{}-x-1.0.drv", drv(letter));
-    let found = Evaluated { drv_path, to_build: vec![], to_offer: vec![], asks: true, declared: Declared::default() };
+    let found = Evaluated {
+        drv_path,
+        to_build: vec![],
+        to_offer: vec![],
+        dry_run: None,
+        asks: true,
+        declared: Declared::default(),
+    };
     claim(w, &w.bearer(path).await, found).await.expect("a live lease")
 }
 
@@ -71,7 +78,8 @@ async fn building(w: &World, path: &str) -> Bearer {
 async fn works(w: &World, bearer: &Bearer) {
     w.store().write(&bearer.prefix().object(ObjectName::Log(1)), b"it works\n".to_vec()).await.expect("the store");
     let (phase, step) = (Phase::Building, None);
-    let progress = Progress { phase, step, done: 0, expected: 1, bytes_fetched: 0, log_segments: 1 };
+    let progress =
+        Progress { phase, step, done: 0, expected: 1, bytes_fetched: 0, log_segments: 1, ..Progress::default() };
     w.ledger().put_progress(&bearer.lease, &progress).await.expect("the ledger");
 }
 
@@ -154,7 +162,7 @@ async fn everything(w: &World) -> (BTreeMap<RowKey, Row>, BTreeMap<AttemptPrefix
 /// How much the store is thought to hold depends on the time of the last look.
 fn unmeasured(row: Row) -> Row {
     match row {
-        Row::Limits(limits) => Row::Limits(limits.measured(0, u64::MAX)),
+        Row::Limits(limits) => Row::Limits(limits.measured(0, u64::MAX, Timestamp(0))),
         row => row,
     }
 }

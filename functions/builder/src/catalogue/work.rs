@@ -72,7 +72,7 @@ pub(crate) fn catalogue(context: &BuildContext, job: &Job) -> Result<(), Ending>
     let interval = Duration::from_secs(job.limits.checkpoint_seconds);
     // First, since its URLs do not last.
     let (mut checkpoints, known) = Checkpoints::resume(context, &job.resume, basis(&nix_version, job), interval)?;
-    let nixpkgs = nixpkgs::directory(context, &job.nixpkgs)?;
+    let nixpkgs = nixpkgs::directory(context, job)?;
     let added = tempfile::NamedTempFile::new()?;
     let database = match &job.programs {
         Some(Database { url, content }) => {

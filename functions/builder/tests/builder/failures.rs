@@ -276,6 +276,21 @@ fn a_package_set_that_can_not_be_had_is_no_fault_of_the_package() {
 }
 
 #[test]
+fn a_tarball_that_is_larger_than_any_nixpkgs_is_not_fetched_to_its_end() {
+    let bench = Bench::new();
+    let large = tempfile::NamedTempFile::with_suffix(".tar.gz").expect("a file");
+    fs::write(large.path(), vec![b'x'; 3 << 20]).expect("room");
+    let mut job = bench.job("good");
+    job.nixpkgs = Nixpkgs::Tarball { url: format!("file://{}", large.path().display()), nar_hash: None };
+    job.limits.nixpkgs_bytes = 2 << 20;
+    let endpoint = Endpoint::new(job);
+    assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+    let failure = failure(&endpoint);
+    assert_eq!(failure.kind, Kind::BuilderError);
+    assert_eq!(failure.detail.as_deref(), Some("the nixpkgs has more than 2097152 bytes"));
+}
+
+#[test]
 fn a_machine_without_nix_or_with_an_old_one_says_so() {
     let bench = Bench::new();
     for (nix, kind, says) in [

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread,
 };
 
@@ -13,6 +13,7 @@ use binplz_catalogue::Lookup;
 use binplz_core::{
     build::{
         failure::Kind,
+        plan::DryRun,
         protocol::{Database, Job, Nixpkgs, Outcome, Phase},
     },
     id::key::Sha256,
@@ -77,6 +78,58 @@ fn every_static_program_is_stored_as_it_is_in_the_output_and_every_other_is_name
     assert!(log.contains("good-1.0> made by the dependency\n"), "{log}");
     assert!(log.ends_with("binplz: built: better good; not static: outside script shared\n"), "{log}");
     assert_eq!(fs::read_dir(bench.tmp()).expect("a directory").count(), 0, "temporary files are left");
+}
+
+#[test]
+fn the_plan_is_reported_before_anything_is_built_and_each_derivation_is_measured_even_if_a_later_one_fails() {
+    let bench = Bench::with_own_store();
+    let endpoint = bench.work(bench.job("halfway"));
+    assert_eq!(failure(&endpoint).kind, Kind::BuildFailed);
+    endpoint.see(|seen| {
+        let run = seen.claims[0].dry_run.clone().expect("a plan");
+        assert_eq!((run.build, run.fetch), (vec!["dependency-1.0".to_owned(), "halfway-1.0".to_owned()], 0));
+        let names: Vec<_> = seen.measured.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["dependency-1.0"], "what has failed is not measured");
+    });
+    // What is there already is neither planned nor built again; a download is fetched.
+    let endpoint = bench.work(bench.job("good"));
+    let building = endpoint.report().stats.building.expect("it is measured");
+    endpoint.see(|seen| {
+        assert_eq!(seen.claims[0].dry_run.clone().expect("a plan").build, ["good-1.0"]);
+        let [good] = seen.measured.as_slice() else { panic!("{:?}", seen.measured) };
+        assert!(good.name == "good-1.0" && good.share <= good.milliseconds && building >= good.share, "{good:?}");
+        assert!(good.milliseconds > 0);
+    });
+    let endpoint = bench.work(bench.job("curious"));
+    endpoint.see(|seen| {
+        let run = seen.claims[0].dry_run.clone().expect("a plan");
+        assert_eq!((run.build, run.fetch), (vec!["curious-1.0".to_owned()], 1));
+        assert!(seen.measured.iter().all(|one| one.name == "curious-1.0"), "{:?}", seen.measured);
+    });
+}
+
+#[test]
+fn a_plan_is_made_without_a_lease_and_builds_nothing() {
+    let bench = Bench::with_own_store();
+    let planned = |product: &str| {
+        let mut builder = Command::new(env!("CARGO_BIN_EXE_binplz-builder"));
+        let nix = bench.nix("nix-store");
+        builder.envs(nix.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        builder.arg("plan").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut builder = builder.spawn().expect("the builder starts");
+        let job = serde_json::to_vec(&bench.job(product)).expect("JSON");
+        builder.stdin.take().expect("a pipe").write_all(&job).expect("it reads");
+        builder.wait_with_output().expect("it ends")
+    };
+    for _ in 0..2 {
+        let good = planned("good");
+        assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+        let run: DryRun = serde_json::from_slice(&good.stdout).expect("a plan");
+        assert_eq!(run.build, ["dependency-1.0", "good-1.0"]);
+    }
+    let throws = planned("throws");
+    let told = String::from_utf8_lossy(&throws.stderr);
+    assert!(!throws.status.success() && told.contains("this package is no more"), "{told}");
 }
 
 #[test]

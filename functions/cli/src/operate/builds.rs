@@ -9,7 +9,8 @@ use std::{
 use binplz_core::{
     build::{
         Attempt,
-        failure::{Class, Failure},
+        failure::{Class, Failure, Kind},
+        plan::about,
     },
     flow::operator::{
         inspect::{Current, Listing, Shown},
@@ -104,7 +105,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 
 /// All details of a build, in lines.
 fn all(shown: &Shown, now: Timestamp) -> String {
-    let Shown { listing, current, estimate_seconds, history, cost, past, notes, log, .. } = shown;
+    let Shown { listing, current, estimate_seconds, allowed_seconds, history, cost, past, notes, log, .. } = shown;
     let mut text = String::new();
     line(&mut text, "build", &listing.key.to_string());
     let since = span(now - listing.since);
@@ -113,12 +114,19 @@ fn all(shown: &Shown, now: Timestamp) -> String {
         line(&mut text, "", &listing.told);
     }
     if let Some(seconds) = estimate_seconds {
-        line(&mut text, "ready in", &format!("about {}", span(Duration::from_secs(*seconds))));
+        line(&mut text, "ready in", &format!("about {}", about(Duration::from_secs(*seconds))));
     }
     if let Some(past) = past {
         let memory = past.memory.map_or(String::new(), |memory| format!(", {} of memory", bytes(memory)));
         let took = span(Duration::from_secs(past.seconds));
         line(&mut text, "last time", &format!("{took}, {} derivations built{memory}", past.derivations));
+    }
+    if let Some(plan) = current.as_ref().and_then(|current| current.plan).or(history.last().and_then(|last| last.plan))
+    {
+        line(&mut text, "plan", &plan.to_string());
+    }
+    if let Some(seconds) = allowed_seconds {
+        line(&mut text, "limit", &format!("{} (binplz allow)", about(Duration::from_secs(*seconds))));
     }
     for attempt in history {
         line(&mut text, &format!("attempt {}", attempt.number), &ended(attempt, now));
@@ -180,6 +188,14 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
     match (failure.kind.class(), shown.until) {
         _ if shown.listing.state != "failed" && shown.until.is_none() => {
             format!("It is {} again: the retry is automatic.", shown.listing.state)
+        }
+        _ if failure.kind == Kind::TooLong => format!("To allow it more time: binplz allow '{of}' --hours N"),
+        (Class::Permanent, _)
+            if failure.kind == Kind::TimedOut && shown.history.last().is_some_and(|last| last.stats.built > 0) =>
+        {
+            format!(
+                "It has built a part, and a limit is reached. With higher limits, or to continue at any cost: {again}"
+            )
         }
         (Class::Permanent, _) => {
             format!("It would fail again, so it is not retried for this commit. If you have fixed the cause: {again}")

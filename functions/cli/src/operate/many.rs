@@ -3,11 +3,16 @@
 use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
 
 use binplz_core::{
+    build::plan::about,
     flow::operator::{
+        forecast::Forecast,
         inspect::Listing,
         orders::{Act, Declined, Named, Operator, Order, Outcome},
     },
-    id::target::{BadTarget, PinRef, Target},
+    id::{
+        money::Micros,
+        target::{BadTarget, PinRef, Target},
+    },
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -69,10 +74,52 @@ const SEED: &str = include_str!("../../../../infra/seed.txt");
 /// The time whose downloads count for `--top`.
 const USED: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// The programs that people most want as single files.
+const POPULAR: &str = include_str!("../../../../infra/popular.txt");
+
 /// Queues all packages of a list.
-pub(crate) async fn warm(Warm { file, wait, common }: Warm) -> Result<(), OperateError> {
-    let targets = read(&file)?;
-    warm_all(&common.which.find().await?, targets, wait, common).await
+pub(crate) async fn warm(Warm { file, popular: _, wait, common }: Warm) -> Result<(), OperateError> {
+    let site = common.which.find().await?;
+    let Some(file) = file else { return warm_popular(&site, wait, common).await };
+    warm_all(&site, read(&file)?, wait, common).await
+}
+
+/// Queues the popular programs that are not built and that this nixpkgs has, after the operator has seen what that costs.
+async fn warm_popular(site: &Site, wait: bool, common: Common) -> Result<(), OperateError> {
+    // What follows is in the list for its order only.
+    let single = POPULAR.split("# Not single files").next().unwrap_or_default();
+    let targets = parse(single).map_err(|(line, why)| OperateError::Line(line, why))?;
+    let forecast = site.carry_out(Order::Forecast(targets.clone())).await?.forecast()?;
+    eprintln!("{}", foretold(&forecast));
+    common.confirm.that(|| format!("queues {}", builds_told(forecast.known + forecast.unknown)))?;
+    let queued = each(site, targets.into_iter().map(Named::Target).collect(), Act::Warm).await;
+    finish(site, queued, wait, common).await
+}
+
+/// "212 programs: 3 built, 9 not in this nixpkgs. …"
+fn foretold(all: &Forecast) -> String {
+    let count = all.ready + all.missing + all.known + all.unknown;
+    let cost = |cost: Micros| if cost == Micros(0) { String::new() } else { format!(" and {cost}") };
+    let mut text = format!("{count} packages: {} built, {} not in this nixpkgs.", all.ready, all.missing);
+    if all.known > 0 {
+        let (time, cost) = (about(Duration::from_secs(all.known_seconds)), cost(all.known_cost));
+        text.push_str(&format!(" {} were built before, and take about {time}{cost}, one after the other.", all.known));
+    }
+    match (all.unknown, all.mean_seconds) {
+        (0, _) => {}
+        (unknown, None) => text.push_str(&format!(" {unknown} were never built: what they take is unknown.")),
+        (unknown, Some(mean)) => {
+            let mean_cost = all.mean_cost.unwrap_or(Micros(0));
+            let (time, cost) = (
+                about(Duration::from_secs(mean.saturating_mul(unknown as u64))),
+                cost(Micros(mean_cost.0.saturating_mul(unknown as u64))),
+            );
+            text.push_str(&format!(
+                " {unknown} were never built: if they are like those before, they take about {time}{cost}."
+            ));
+        }
+    }
+    text
 }
 
 /// Queues the packages that bring compilers with them.
@@ -92,8 +139,17 @@ pub(crate) async fn seed(Seed { list, top, pin, wait, common }: Seed) -> Result<
 
 async fn warm_all(site: &Site, targets: Vec<Target>, wait: bool, common: Common) -> Result<(), OperateError> {
     let wanted = targets.len();
-    let mut warmed = each(site, targets.into_iter().map(Named::Target).collect(), Act::Warm).await;
+    let warmed = each(site, targets.into_iter().map(Named::Target).collect(), Act::Warm).await;
     let refused = wanted - warmed.len();
+    finish(site, warmed, wait, common).await?;
+    match refused {
+        0 => Ok(()),
+        _ => Err(OperateError::Some(format!("{refused} of these cannot be built"))),
+    }
+}
+
+/// Prints what was queued, or with `wait` what came of it.
+async fn finish(site: &Site, mut warmed: Vec<Listing>, wait: bool, common: Common) -> Result<(), OperateError> {
     if wait {
         wait_for(site, &mut warmed).await?;
     }
@@ -102,10 +158,7 @@ async fn warm_all(site: &Site, targets: Vec<Target>, wait: bool, common: Common)
     } else {
         println!("{}", counted(&warmed));
     }
-    match refused {
-        0 => Ok(()),
-        _ => Err(OperateError::Some(format!("{refused} of these cannot be built"))),
-    }
+    Ok(())
 }
 
 /// Polls until none of them is queued or running.
@@ -173,5 +226,26 @@ mod tests {
         );
         assert!(parse(SEED).is_ok_and(|targets| !targets.is_empty()));
         assert_eq!(parse("tree\nnot a name\n").map_err(|(line, _)| line), Err(2));
+    }
+
+    #[test]
+    fn the_cost_of_popular_programs_is_told_by_what_is_known_and_what_is_not() {
+        let known = Forecast { ready: 3, missing: 9, known: 100, known_seconds: 36_000, ..Forecast::default() };
+        assert_eq!(
+            foretold(&Forecast {
+                known_cost: Micros(1_500_000),
+                unknown: 100,
+                mean_seconds: Some(600),
+                mean_cost: Some(Micros(20_000)),
+                ..known
+            }),
+            "212 packages: 3 built, 9 not in this nixpkgs. 100 were built before, and take about 10 hours and $1.50, one after the other. \
+             100 were never built: if they are like those before, they take about 16 hours and $2.00."
+        );
+        assert_eq!(
+            foretold(&Forecast { unknown: 2, ..Forecast::default() }),
+            "2 packages: 0 built, 0 not in this nixpkgs. 2 were never built: what they take is unknown."
+        );
+        assert!(POPULAR.contains("# Not single files") && parse(POPULAR).is_ok_and(|targets| targets.len() >= 200));
     }
 }

@@ -9,6 +9,7 @@ mod gc;
 mod key;
 mod many;
 mod overview;
+mod plan;
 mod verify;
 
 use std::path::PathBuf;
@@ -187,7 +188,11 @@ pub(crate) struct Gc {
 #[derive(ClapArgs)]
 pub(crate) struct Warm {
     /// A file with one package per line, as in a URL, and comments after #; - reads standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "popular", conflicts_with = "popular")]
+    file: Option<PathBuf>,
+    /// The programs that people most want as single files (infra/popular.txt); prints the estimated cost first
+    #[arg(long)]
+    popular: bool,
     /// Wait until all builds have ended
     #[arg(long)]
     wait: bool,
@@ -283,6 +288,10 @@ pub(crate) enum Verb {
     Backup(backup::Backup),
     /// Restore the ledger from a file while the server is stopped, and list the stored programs that it lacks
     Restore(backup::Restore),
+    /// Show what a build would build and download, its duration and its price, without building: Nix on this machine evaluates it
+    Plan(plan::Plan),
+    /// Set the time limit of a package, and retry its build if that has failed by the limit
+    Allow(plan::Allow),
     /// Build packages in advance, while no requested build is queued
     Warm(Warm),
     /// Fill the builders' cache after a pin was added or moved: build one small package per language
@@ -368,6 +377,8 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
         }
         Verb::Backup(order) => backup::backup(order).await,
         Verb::Restore(order) => backup::restore_from(order).await,
+        Verb::Plan(order) => plan::plan(order).await,
+        Verb::Allow(order) => plan::allow(order).await,
         Verb::Warm(warm) => many::warm(warm).await,
         Verb::Seed(seed) => many::seed(seed).await,
         Verb::Gc(order) => gc::gc(order).await,

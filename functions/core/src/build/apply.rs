@@ -9,6 +9,7 @@
 //!    └─cancel─────┴───────────────┘   ─suspend→ Queued
 //!
 //! Building ─doom→ Failed                                       a dependency of it is known to fail
+//! Building ─decline→ Failed, Queued                          by its plan it would take too long, or needs a larger machine
 //! Building ─join→ Joined ─follow→ Ready, Failed, Queued      follows the build of its derivation, at once if that has ended
 //! Building ─wait→ Waiting ─wake→ Queued                       others build all that it could build; uses no attempt
 //! Unasked, Queued, Failed until… ─adopt→ Ready               the derivation was known before, and is built
@@ -72,9 +73,8 @@ impl Build {
     fn after_failure(&self, failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
         match failure.kind.class() {
             Class::Permanent => State::Failed { failure, since: now, until: None },
-            Class::Launcher => State::Queued { since: now, due: now, attempt, warming: false },
-            // The launcher's word, by which the system is paused.
-            Class::Operator if failure.kind.is_of_no_builder() => {
+            // The launcher's word, by which the system is paused or backs off.
+            Class::Launcher | Class::Operator if failure.kind.is_of_no_builder() => {
                 State::Queued { since: now, due: now, attempt, warming: false }
             }
             // The attempt does not count, since the package may not be at fault. It is tried again later and later, and
@@ -88,7 +88,7 @@ impl Build {
                 let due = now + policy.delay_after(attempt);
                 State::Queued { since: now, due, attempt: attempt + 1, warming: false }
             }
-            Class::Operator | Class::Transient | Class::TransientLarger | Class::Deployment => {
+            Class::Operator | Class::Launcher | Class::Transient | Class::TransientLarger | Class::Deployment => {
                 State::Failed { failure, since: now, until: Some(now + policy.cool_down) }
             }
         }
@@ -133,17 +133,27 @@ impl Build {
         matches!(self.state, State::Unasked | State::Queued { .. } | State::Failed { until: Some(_), .. })
     }
 
-    /// Whether it failed without a try, since a dependency of it is known to fail.
+    /// Whether it failed without a try, since a dependency of it is known to fail, or it would take too long.
     fn is_doomed(&self) -> bool {
-        self.history.last().is_some_and(|last| last.seen_in.is_some())
+        let foreseen = |last: &Attempt| last.failure.as_ref().is_some_and(|failure| failure.kind.is_foreseen());
+        self.history.last().is_some_and(|last| last.seen_in.is_some() || foreseen(last))
     }
 
-    /// The machine of an attempt: that of a first attempt, enlarged as the failures before require.
+    /// The machine of an attempt: that of a first attempt, enlarged as the failures before and the plan of one that was
+    /// declined require.
     fn next_size(&self, attempt: u32, first: Size) -> Size {
-        match self.tries().next() {
+        let size = match self.tries().next() {
             Some(Attempt { size, failure: Some(failure), .. }) if attempt > 1 => size.after(failure.kind),
             _ => first,
-        }
+        };
+        let needed = self.declined_machines().filter_map(|declined| declined.plan?.memory).max();
+        needed.map_or(size, |memory| size.with_memory_for(memory))
+    }
+
+    /// The attempts that were declined since their machine was too small.
+    pub(crate) fn declined_machines(&self) -> impl Iterator<Item = &Attempt> {
+        let is_such = |failure: &Failure| failure.kind == Kind::MachineTooSmall;
+        self.history.iter().filter(move |attempt| attempt.failure.as_ref().is_some_and(is_such))
     }
 
     /// Whether the newest ended attempt is that lease's and ended the same way: then this report was applied before,
@@ -178,6 +188,7 @@ fn over(lease: &Lease, now: Timestamp) -> Attempt {
         left: None,
         awaited: None,
         seen_in: None,
+        plan: lease.plan,
         stats: Stats::default(),
     }
 }
@@ -233,7 +244,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
 
         (Event::Claim { id, .. }, State::Building(lease)) if &lease.id == id => Ok(Step::Stay),
         (Event::Claim { .. }, State::Queued { due, .. }) if now < *due => Err(Illegal::NotDue),
-        (Event::Claim { id, token, size, on_demand }, State::Queued { attempt, .. }) => {
+        (Event::Claim { id, token, size, on_demand, seconds }, State::Queued { attempt, .. }) => {
             Ok(build.with(State::Building(Lease {
                 id: id.clone(),
                 token: token.clone(),
@@ -244,6 +255,8 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
                 task: None,
                 on_demand: *on_demand,
                 derivation: None,
+                seconds: *seconds,
+                plan: None,
             })))
         }
         (Event::Claim { .. }, _) => Err(Illegal::NotQueued),
@@ -272,11 +285,26 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
                 partial => Ok(Step::Move(Build { partial, ..build.clone() })),
             }
         }
-        (Event::Hold { id, derivation }, State::Building(lease)) if live(lease, id, now) => match &lease.derivation {
-            None => Ok(build.with(State::Building(Lease { derivation: Some(derivation.clone()), ..lease.clone() }))),
-            Some(held) if held == derivation => Ok(Step::Stay),
-            Some(_) => Err(Illegal::OtherDerivation),
-        },
+        (Event::Hold { id, derivation, plan }, State::Building(lease)) if live(lease, id, now) => {
+            match &lease.derivation {
+                None => {
+                    let derivation = Some(derivation.clone());
+                    Ok(build.with(State::Building(Lease { derivation, plan: *plan, ..lease.clone() })))
+                }
+                Some(held) if held == derivation => Ok(Step::Stay),
+                Some(_) => Err(Illegal::OtherDerivation),
+            }
+        }
+        (Event::Decline { id, plan, failure }, State::Building(lease)) if live(lease, id, now) => {
+            let state = match failure.kind {
+                // It uses no attempt, since nothing was built.
+                Kind::MachineTooSmall => queued_again(lease, now),
+                _ => build.after_failure(failure.clone(), lease.attempt, now, policy),
+            };
+            let attempt = Attempt { failure: Some(failure.clone()), plan: Some(*plan), ..over(lease, now) };
+            Ok(Step::Move(build.after(attempt, state)))
+        }
+        (Event::Decline { id, failure, .. }, _) if build.heard(id, &Err(failure.clone())) => Ok(Step::Stay),
         (Event::Join { id, derivation, .. }, State::Building(lease))
             if live(lease, id, now) && lease.derivation.as_ref().is_some_and(|held| held != derivation) =>
         {
@@ -339,6 +367,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
             | Event::Heartbeat { .. }
             | Event::Checkpoint { .. }
             | Event::Hold { .. }
+            | Event::Decline { .. }
             | Event::Join { .. }
             | Event::Wait { .. }
             | Event::Doom { .. }
@@ -405,6 +434,11 @@ fn followed(joined: &Build, realisation: &Realisation, now: Timestamp) -> Option
 
 fn queued_at(now: Timestamp) -> State {
     State::Queued { since: now, due: now, attempt: 1, warming: false }
+}
+
+/// Queued again at once, as the same attempt.
+fn queued_again(lease: &Lease, now: Timestamp) -> State {
+    State::Queued { since: now, due: now, attempt: lease.attempt, warming: false }
 }
 
 /// Queued as before the claim: no task was started. What is refused for every build is tried again for another one first,

@@ -74,7 +74,8 @@ impl Build {
         if stats.built == 0 && self.partial.of(&lease.id).is_none() {
             return Some(Next::NoProgress);
         }
-        let (before, took, worst) = (self.partial.continued, now - lease.claimed, policy.worst_price(lease.size));
+        let (before, took) = (self.partial.continued, now - lease.claimed);
+        let worst = policy.allowing(lease.seconds).worst_price(lease.size);
         let next = Continued {
             attempts: before.attempts.saturating_add(1),
             built: before.built.saturating_add(stats.built),

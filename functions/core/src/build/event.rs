@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::{
     build::{
-        Build, derivation::Realisation, failure::Failure, partial::Checkpoint, protocol::Stats, size::Size,
+        Build, derivation::Realisation, failure::Failure, partial::Checkpoint, plan::Plan, protocol::Stats, size::Size,
         waiting::Planned,
     },
     id::key::{DrvHash, LeaseId, Token},
@@ -28,6 +28,8 @@ pub enum Event {
         size: Size,
         /// Whether Spot capacity was refused lately.
         on_demand: bool,
+        /// The time limit that an operator allows, in seconds.
+        seconds: Option<u64>,
     },
     /// The launcher has started a task for a lease.
     Launched {
@@ -55,6 +57,17 @@ pub enum Event {
         id: LeaseId,
         /// The derivation.
         derivation: DrvHash,
+        /// What it will build, if its builder says so.
+        plan: Option<Plan>,
+    },
+    /// The builder of a lease has evaluated, and its plan shows that the attempt would be in vain.
+    Decline {
+        /// The lease.
+        id: LeaseId,
+        /// The plan.
+        plan: Plan,
+        /// Why.
+        failure: Failure,
     },
     /// The builder of a lease has evaluated, and leaves the derivation to another build.
     Join {

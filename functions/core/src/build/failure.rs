@@ -45,6 +45,8 @@ pub enum Kind {
     NoOutput,
     /// The deployment's time limit for a build passed.
     TimedOut,
+    /// By the durations of earlier builds, the build cannot finish within the deployment's time limit.
+    TooLong,
     /// The build printed nothing for longer than the deployment waits.
     Silent,
     /// The build printed more than the deployment keeps.
@@ -65,6 +67,8 @@ pub enum Kind {
     CacheUnavailable,
     /// Memory ran out.
     OutOfMemory,
+    /// By the memory of earlier builds, its machine is too small.
+    MachineTooSmall,
     /// The disk was full.
     DiskFull,
     /// The task was told to stop (Spot, a shutdown).
@@ -110,7 +114,7 @@ pub enum Class {
 
 impl Kind {
     /// All kinds, for tests and tables.
-    pub const ALL: [Kind; 32] = [
+    pub const ALL: [Kind; 34] = [
         Kind::NoSuchPackage,
         Kind::EvaluationError,
         Kind::Broken,
@@ -124,6 +128,7 @@ impl Kind {
         Kind::HashMismatch,
         Kind::NoOutput,
         Kind::TimedOut,
+        Kind::TooLong,
         Kind::Silent,
         Kind::LogTooLong,
         Kind::NoMachine,
@@ -133,6 +138,7 @@ impl Kind {
         Kind::SourceUnavailable,
         Kind::CacheUnavailable,
         Kind::OutOfMemory,
+        Kind::MachineTooSmall,
         Kind::DiskFull,
         Kind::Interrupted,
         Kind::Killed,
@@ -161,6 +167,7 @@ impl Kind {
             Kind::HashMismatch => "hash-mismatch",
             Kind::NoOutput => "no-output",
             Kind::TimedOut => "timed-out",
+            Kind::TooLong => "too-long",
             Kind::Silent => "silent",
             Kind::LogTooLong => "log-too-long",
             Kind::NoMachine => "no-machine",
@@ -170,6 +177,7 @@ impl Kind {
             Kind::SourceUnavailable => "source-unavailable",
             Kind::CacheUnavailable => "cache-unavailable",
             Kind::OutOfMemory => "out-of-memory",
+            Kind::MachineTooSmall => "machine-too-small",
             Kind::DiskFull => "disk-full",
             Kind::Interrupted => "interrupted",
             Kind::Killed => "killed",
@@ -188,14 +196,14 @@ impl Kind {
         use Kind::*;
         match self {
             NoSuchPackage | EvaluationError | Broken | Unsupported | Insecure | Unfree | RefusedByNixpkgs
-            | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | Silent
+            | RefusedDependency | BuildFailed | TestFailed | HashMismatch | NoOutput | TimedOut | TooLong | Silent
             | LogTooLong | NoProgram | NotStatic | TooLarge => Class::Permanent,
             NoMachine => Class::Deployment,
             NotStarted => Class::Launcher,
             SourceUnavailable | CacheUnavailable | Interrupted | Killed | LostHeartbeat | BuilderError => {
                 Class::Transient
             }
-            OutOfMemory | DiskFull => Class::TransientLarger,
+            OutOfMemory | MachineTooSmall | DiskFull => Class::TransientLarger,
             Signature | Sandbox | NoImage | OldNix => Class::Operator,
         }
     }
@@ -216,7 +224,12 @@ impl Kind {
 
     /// Whether only the service itself can know of such a failure, and no builder.
     pub fn is_of_no_builder(self) -> bool {
-        matches!(self, Kind::NotStarted | Kind::LostHeartbeat | Kind::NoImage)
+        matches!(self, Kind::NotStarted | Kind::LostHeartbeat | Kind::NoImage) || self.is_foreseen()
+    }
+
+    /// Whether it was foreseen from the plan, so that nothing was built.
+    pub fn is_foreseen(self) -> bool {
+        matches!(self, Kind::TooLong | Kind::MachineTooSmall)
     }
 
     /// One sentence for people, without a full stop; the failure's detail may follow it.
@@ -235,6 +248,7 @@ impl Kind {
             Kind::HashMismatch => "the hash of a downloaded source differs from the package's",
             Kind::NoOutput => "the build ended without making its output",
             Kind::TimedOut => "the build exceeded its time limit",
+            Kind::TooLong => "the build cannot finish within its time limit",
             Kind::Silent => "the build printed nothing for too long",
             Kind::LogTooLong => "the build's log exceeded its size limit",
             Kind::NoProgram => "it was built, but the program is missing",
@@ -243,6 +257,7 @@ impl Kind {
             Kind::SourceUnavailable => "a source could not be downloaded",
             Kind::CacheUnavailable => "the binary cache could not be read",
             Kind::OutOfMemory => "the build ran out of memory",
+            Kind::MachineTooSmall => "the build needs a machine with more memory",
             Kind::DiskFull => "the build ran out of disk",
             Kind::Interrupted => "the build was interrupted",
             Kind::Killed => "the build was killed",

@@ -6,6 +6,7 @@ use crate::{
     build::{
         failure::{Failure, Kind},
         partial::Partial,
+        plan::Plan,
         policy::Policy,
         protocol::Stats,
         size::Size,
@@ -27,6 +28,7 @@ pub mod failed_dependencies;
 pub mod failure;
 pub mod learned;
 pub mod partial;
+pub mod plan;
 pub mod policy;
 pub mod profile;
 pub mod protocol;
@@ -164,6 +166,12 @@ pub struct Lease {
     /// so a thief of its token can claim no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation: Option<DrvHash>,
+    /// The time limit that an operator allows this package, in seconds; `None`: the deployment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// What it will build, once it has evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 impl Lease {
@@ -210,6 +218,9 @@ pub struct Attempt {
     /// The earlier attempt that hit the same failing dependency. This attempt has then not tried to build it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_in: Option<AttemptPrefix>,
+    /// What it was to build, if it has evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
     /// The statistics that its builder reported.
     #[serde(default)]
     pub stats: Stats,
@@ -223,7 +234,7 @@ impl Attempt {
 
     /// Bytes that it has left in the store; `None` if they were not measured, and may be as many as its limit allows.
     pub fn stored(&self) -> Option<u64> {
-        let not_begun = |failure: &Failure| failure.kind == Kind::NoImage;
+        let not_begun = |failure: &Failure| failure.kind == Kind::NoImage || failure.kind.is_foreseen();
         // An attempt that left its work to another, or failed by a known dependency, has built nothing.
         let nothing = self.left.is_some() || self.seen_in.is_some() || self.failure.as_ref().is_some_and(not_begun);
         if nothing { Some(0) } else { self.stats.stored }

@@ -1,6 +1,6 @@
 //! A deployment's limits and durations, in one place. Adapters fill them from flags or the environment.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
@@ -177,6 +177,14 @@ impl Policy {
     pub fn worst_bytes(&self) -> u64 {
         let JobLimits { package_bytes, log_bytes, cache_bytes, .. } = &self.job;
         [package_bytes, log_bytes, cache_bytes].into_iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// The same for a package whose time limit an operator has set.
+    pub fn allowing(&self, seconds: Option<u64>) -> Cow<'_, Policy> {
+        match seconds {
+            None => Cow::Borrowed(self),
+            Some(seconds) => Cow::Owned(Policy { job: JobLimits { seconds, ..self.job.clone() }, ..self.clone() }),
+        }
     }
 
     /// The worst-case price of one attempt on such a machine: reserved before it starts.

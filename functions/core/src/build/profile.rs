@@ -32,11 +32,15 @@ pub struct BuildProfile {
     /// Its peak memory, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+    /// Milliseconds during which it built no derivation: the start, the evaluation, downloads, the upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<u64>,
 }
 
 impl BuildProfile {
     /// The profile of a successful attempt.
     pub fn of(attr: &Attr, system: System, attempt: &Attempt) -> BuildProfile {
+        let took = (attempt.ended - attempt.claimed).as_millis() as u64;
         BuildProfile {
             attr: attr.clone(),
             system,
@@ -45,6 +49,7 @@ impl BuildProfile {
             derivations: attempt.stats.derivations,
             size: attempt.size,
             memory: attempt.stats.memory,
+            overhead: attempt.stats.building.map(|building| took.saturating_sub(building)),
         }
     }
 }
@@ -152,6 +157,7 @@ mod tests {
                 derivations: 1,
                 size: size(was),
                 memory: gigabytes.map(|gigabytes: u64| gigabytes << 30),
+                overhead: None,
             };
             assert_eq!(past.machine(usual), size(next), "{was} {gigabytes:?}");
         }

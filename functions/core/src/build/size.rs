@@ -54,6 +54,8 @@ const MEMORY: [(u32, u32, u32, u32); 5] = [
 const DISK: (u8, u8) = (21, 200);
 /// The part of it that is free.
 const DISK_FREE: u8 = 20;
+/// The part of a machine's memory that a build may use.
+const ROOMY: (u64, u64) = (15, 16);
 
 impl Size {
     /// A size of `cpu` CPU units (1024 are one vCPU), `memory` MiB and `disk` GiB.
@@ -106,6 +108,18 @@ impl Size {
     #[must_use]
     pub(crate) fn with_at_least(self, memory: u32, disk: u8) -> Size {
         Size { disk: self.disk.max(disk), ..self.with_memory(self.memory.max(memory)) }
+    }
+
+    /// Whether this memory, in bytes, is enough: a little is left for what is not measured.
+    pub(crate) fn fits(self, bytes: u64) -> bool {
+        bytes <= u64::from(self.memory) * (1 << 20) * ROOMY.0 / ROOMY.1
+    }
+
+    /// Enlarged to a memory that is enough for so many bytes.
+    #[must_use]
+    pub(crate) fn with_memory_for(self, bytes: u64) -> Size {
+        let wanted = (bytes >> 20).saturating_mul(ROOMY.1).div_ceil(ROOMY.0) + 1;
+        self.with_at_least(u32::try_from(wanted).unwrap_or(u32::MAX / 2), self.disk)
     }
 
     /// Enlarged to at least this memory, with as few more CPUs as that requires; at most Fargate's largest.
@@ -195,6 +209,21 @@ mod tests {
         ] {
             let size: Size = size.parse().expect("a size");
             assert_eq!(size.after(kind).to_string(), next, "{size} after {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_for_a_plan_has_enough_memory_if_there_is_one() {
+        for (size, gigabytes, next) in [
+            ("4096/8192/50", 7, "4096/8192/50"),
+            ("4096/8192/50", 8, "4096/9216/50"),
+            ("4096/8192/50", 40, "8192/45056/50"),
+            ("4096/8192/50", 4000, "16384/122880/50"),
+        ] {
+            let (size, bytes) = (size.parse::<Size>().expect("a size"), gigabytes << 30);
+            let enlarged = if size.fits(bytes) { size } else { size.with_memory_for(bytes) };
+            assert_eq!(enlarged.to_string(), next, "{gigabytes}");
+            assert_eq!(enlarged.fits(bytes), gigabytes < 4000, "{gigabytes}");
         }
     }
 

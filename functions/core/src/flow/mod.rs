@@ -11,7 +11,8 @@ use thiserror::Error;
 
 use crate::{
     build::{
-        Attempt, Build, Event, Illegal, Lease, Made, Step, apply, failure::Class, policy::Policy, profile::BuildProfile,
+        Attempt, Build, Event, Illegal, Lease, Made, Step, apply, failure::Class, plan::Plan, policy::Policy,
+        profile::BuildProfile,
     },
     id::{
         key::{Attr, BuildKey, Product, System},
@@ -267,7 +268,9 @@ pub(crate) async fn decide<D: HasLedger>(
                 let took = attempt.ended - attempt.claimed + Duration::from_secs(before_it.seconds);
                 let derivations = attempt.stats.derivations.saturating_add(before_it.built);
                 let (profile, seen) = load_profile(d, before.key.system, attr, Read::Consistent).await?;
-                let estimate = profile.map(|profile| profile.expected()).or_else(|| limits.pace().of_any());
+                // What requests were told at its beginning: by its plan, or before that was known.
+                let planned = attempt.plan.as_ref().and_then(Plan::expected);
+                let estimate = planned.or(profile.map(|profile| profile.expected())).or_else(|| limits.pace().of_any());
                 limits = estimate.map_or(limits.clone(), |estimate| limits.compared(estimate, took));
                 limits = limits.learnt(derivations, took);
                 limits = limits.disproved(before.key.system, attr);
@@ -277,8 +280,8 @@ pub(crate) async fn decide<D: HasLedger>(
             }
         }
         if let Some(new) = new {
-            let Build { key, .. } = before;
-            limits = limits.open_for(key.system, now)?.reserve(&new.id, &key.product, new.size, now, d.policy())?;
+            let (Build { key, .. }, policy) = (before, d.policy().allowing(new.seconds));
+            limits = limits.open_for(key.system, now)?.reserve(&new.id, &key.product, new.size, now, &policy)?;
         }
         swaps.push(Swap { seen, row: Row::Limits(limits) });
     }

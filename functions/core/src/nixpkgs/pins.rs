@@ -158,6 +158,9 @@ pub struct Pins {
     /// Packages that are taken down.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     withheld: BTreeMap<Attr, Withheld>,
+    /// The time limits that an operator allows packages, in seconds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    allowed: BTreeMap<Attr, u64>,
 }
 
 /// A takedown by an operator, of every nixpkgs and for every system.
@@ -179,13 +182,15 @@ struct Unchecked {
     past: BTreeMap<Rev, Timestamp>,
     #[serde(default)]
     withheld: BTreeMap<Attr, Withheld>,
+    #[serde(default)]
+    allowed: BTreeMap<Attr, u64>,
 }
 
 impl TryFrom<Unchecked> for Pins {
     type Error = PinRefusal;
-    fn try_from(Unchecked { default, pins, left, past, withheld }: Unchecked) -> Result<Pins, PinRefusal> {
+    fn try_from(Unchecked { default, pins, left, past, withheld, allowed }: Unchecked) -> Result<Pins, PinRefusal> {
         match pins.contains_key(&default) {
-            true => Ok(Pins { default, pins, left, past, withheld }),
+            true => Ok(Pins { default, pins, left, past, withheld, allowed }),
             false => Err(PinRefusal::NoSuchPin(default)),
         }
     }
@@ -210,6 +215,8 @@ pub enum Change {
     Withhold(Attr, String),
     /// Ends a takedown.
     Restore(Attr),
+    /// Sets the time limit of a package's builds, in seconds; `None`: the deployment's.
+    Allow(Attr, Option<u64>),
 }
 
 /// Why a change of the pins was refused.
@@ -268,16 +275,16 @@ impl Pins {
     /// # Errors
     /// [`PinRefusal::NoSuchPin`]: the default is none of them.
     pub fn new(default: PinName, pins: BTreeMap<PinName, Pin>) -> Result<Pins, PinRefusal> {
-        let (left, past, withheld) = Default::default();
-        Unchecked { default, pins, left, past, withheld }.try_into()
+        let (left, past, withheld, allowed) = Default::default();
+        Unchecked { default, pins, left, past, withheld, allowed }.try_into()
     }
 
     /// A single pin, which is the default.
     pub fn one(name: PinName, rev: Rev, nixpkgs: Source) -> Pins {
         let pin = Pin { rev, nixpkgs, programs: None, since: Timestamp(0), keep: KEEP, former: Vec::new() };
         let pins = BTreeMap::from([(name.clone(), pin)]);
-        let (left, past, withheld) = Default::default();
-        Pins { default: name, pins, left, past, withheld }
+        let (left, past, withheld, allowed) = Default::default();
+        Pins { default: name, pins, left, past, withheld, allowed }
     }
 
     /// The default's name.
@@ -368,6 +375,14 @@ impl Pins {
         &self.withheld
     }
 
+    /// The time limit that an operator allows a product, in seconds.
+    pub fn allowed(&self, product: &Product) -> Option<u64> {
+        match product {
+            Product::Package(attr) => self.allowed.get(attr).copied(),
+            Product::Catalogue => None,
+        }
+    }
+
     /// Takedowns so recent that a request may still write a served row of the package.
     pub fn lately_withheld(&self, now: Timestamp) -> impl Iterator<Item = &Attr> {
         self.withheld.iter().filter(move |(_, withheld)| now < withheld.since + SETTLING).map(|(attr, _)| attr)
@@ -425,11 +440,14 @@ impl Pins {
                 let withheld = known.cloned().unwrap_or(Withheld { why: clean_line(why, WHY_MAX), since: now });
                 next.withheld.insert(attr.clone(), withheld);
             }
+            Change::Allow(attr, Some(seconds)) => drop(next.allowed.insert(attr.clone(), *seconds)),
+            Change::Allow(attr, None) => drop(next.allowed.remove(attr)),
             Change::Restore(attr) => {
                 next.withheld.remove(attr).ok_or_else(|| PinRefusal::NotWithheld(attr.clone()))?;
             }
         }
-        if (&next.default, &next.pins, &next.withheld) == (&self.default, &self.pins, &self.withheld) {
+        let what = |pins: &Pins| (pins.default.clone(), pins.pins.clone(), pins.withheld.clone(), pins.allowed.clone());
+        if what(&next) == what(self) {
             return Ok(None);
         }
         next.left.retain(|(_, at)| now < *at + SETTLING);

@@ -25,7 +25,7 @@ fn after(events: &[Event]) -> Build {
 }
 
 fn claim(n: u32) -> Event {
-    Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false }
+    Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false, seconds: None }
 }
 
 fn stored(n: u32, parts: u32, top_level: bool) -> Event {

@@ -9,6 +9,7 @@ use binplz_core::{
         derivation::Realisation,
         failure::{Class, Failure, Kind},
         partial::{Checkpoint, Partial},
+        plan::Plan,
         policy::Policy,
         protocol::Stats,
         size::Size,
@@ -46,6 +47,7 @@ enum Verb {
     Wait,
     Wake,
     Doom,
+    Decline(bool),
     Adopt,
     Settle(Result<(), Kind>),
     RanOut(u32),
@@ -74,6 +76,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         3 => Just(Verb::Wait),
         3 => Just(Verb::Wake),
         1 => Just(Verb::Doom),
+        1 => any::<bool>().prop_map(Verb::Decline),
         1 => Just(Verb::Adopt),
         1 => Just(Verb::Settle(Ok(()))),
         4 => kind().prop_map(|kind| Verb::Settle(Err(kind))),
@@ -139,7 +142,13 @@ impl World {
             Verb::Warm => Event::Warm,
             Verb::Claim => {
                 self.leases += 1;
-                Event::Claim { id: id(self.leases), token: token(self.leases), size: Size::default(), on_demand: false }
+                Event::Claim {
+                    id: id(self.leases),
+                    token: token(self.leases),
+                    size: Size::default(),
+                    on_demand: false,
+                    seconds: None,
+                }
             }
             Verb::Launched => Event::Launched { id: id(n), task: format!("task {n}") },
             Verb::Heartbeat => Event::Heartbeat { id: id(n) },
@@ -147,7 +156,7 @@ impl World {
                 let checkpoint = Checkpoint { lease: id(n), parts: *parts, bytes: 7 };
                 Event::Checkpoint { checkpoint, top_level: *top_level }
             }
-            Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter) },
+            Verb::Hold(letter) => Event::Hold { id: id(n), derivation: drv(*letter), plan: None },
             Verb::Join(letter, realisation) => Event::Join {
                 id: id(n),
                 derivation: drv(*letter),
@@ -158,6 +167,11 @@ impl World {
             Verb::Wait => Event::Wait { id: id(n), plan: plan(), first: 0, stats: Stats::default() },
             Verb::Wake => Event::Wake,
             Verb::Doom => Event::Doom { id: id(n), failure: Failure::new(Kind::BuildFailed, "z"), seen_in: another() },
+            Verb::Decline(small) => Event::Decline {
+                id: id(n),
+                plan: Plan { memory: Some(9 << 30), ..Plan::default() },
+                failure: Failure::new(if *small { Kind::MachineTooSmall } else { Kind::TooLong }, "w"),
+            },
             Verb::Adopt => Event::Adopt { prefix: another(), declared: Declared::default() },
             Verb::Settle(end) => settle(n, end.map_err(|kind| Failure::new(kind, "x"))),
             Verb::RanOut(built) => match settle(n, Err(Failure::new(Kind::TimedOut, "x"))) {
@@ -541,8 +555,13 @@ fn claim(world: &mut World) {
     pass_time(world);
     if matches!(world.build.state, State::Queued { .. }) {
         world.leases += 1;
-        let claim =
-            Event::Claim { id: id(world.leases), token: token(world.leases), size: Size::default(), on_demand: false };
+        let claim = Event::Claim {
+            id: id(world.leases),
+            token: token(world.leases),
+            size: Size::default(),
+            on_demand: false,
+            seconds: None,
+        };
         assert!(world.take(&claim), "what is due can be claimed");
     }
 }

@@ -6,6 +6,7 @@ use binplz_core::{
         derivation::Realisation,
         failure::{Failure, Kind},
         partial::Checkpoint,
+        plan::Plan,
         policy::Policy,
         protocol::Stats,
         size::Size,
@@ -55,6 +56,10 @@ waitnone-mine   !live    !live    !live    !held    !held    !held    !held    !
 wake            =        =        =        =        =        =        =        =        =        =        wake     =        =        =        =        =        =
 doom-mine       !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
 doom-other      !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
+toolong-mine    !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+toolong-other   !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
+small-mine      !live    !live    !live    vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+small-other     !live    !live    !live    !live    !live    !live    !live    vain     !live    !live    !live    !live    !live    !live    !live    !live    !live
 follow          =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
 follownone      =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =        =        =
 followmade      =        =        =        =        =        =        =        =        =        borrow   =        =        =        =        =        =        =
@@ -120,17 +125,30 @@ fn state(name: &str, policy: &Policy) -> Build {
     let lease = |n, attempt, expires, task: Option<&str>| {
         let task = task.map(str::to_owned);
         let (size, token) = (Size::default(), token(n));
-        Lease { id: id(n), token, attempt, size, claimed: long_ago, expires, task, on_demand: false, derivation: None }
+        Lease {
+            id: id(n),
+            token,
+            attempt,
+            size,
+            claimed: long_ago,
+            expires,
+            task,
+            on_demand: false,
+            derivation: None,
+            seconds: None,
+            plan: None,
+        }
     };
     let queued = |attempt, due| State::Queued { since: long_ago, due, attempt, warming: false };
     let failed = |failure, until| State::Failed { failure, since: long_ago, until };
     let after = |failure| {
         let (size, stats) = (Size::default(), Stats::default());
         let (claimed, ended, left) = (long_ago, long_ago, None);
-        let (task, awaited, seen_in, continued) = (None, None, None, false);
+        let (task, awaited, seen_in, continued, plan) = (None, None, None, false, None);
+        let (number, lease) = (1, id(MINE));
         vec![Attempt {
-            lease: id(MINE),
-            number: 1,
+            lease,
+            number,
             size,
             claimed,
             ended,
@@ -140,6 +158,7 @@ fn state(name: &str, policy: &Policy) -> Build {
             left,
             awaited,
             seen_in,
+            plan,
             stats,
         }]
     };
@@ -187,7 +206,7 @@ fn event(name: &str) -> Event {
     match verb {
         "ask" => Event::Ask,
         "warm" => Event::Warm,
-        "claim" => Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false },
+        "claim" => Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false, seconds: None },
         "launched" => Event::Launched { id: id(n), task: "task".to_owned() },
         "relaunched" => Event::Launched { id: id(n), task: "another task".to_owned() },
         "pulse" => Event::Heartbeat { id: id(n) },
@@ -195,13 +214,17 @@ fn event(name: &str) -> Event {
         "broken" => settle(n, Err(broken())),
         "unlucky" => settle(n, Err(unlucky())),
         "image" => settle(n, Err(Failure::new(Kind::NoImage, ""))),
+        "toolong" => Event::Decline { id: id(n), plan: Plan::default(), failure: Failure::new(Kind::TooLong, "why") },
+        "small" => {
+            Event::Decline { id: id(n), plan: Plan::default(), failure: Failure::new(Kind::MachineTooSmall, "why") }
+        }
         "doom" => Event::Doom { id: id(n), failure: broken(), seen_in: prefix() },
         "part" => {
             let checkpoint = Checkpoint { lease: id(n), parts: 1, bytes: 1 };
             Event::Checkpoint { checkpoint, top_level: true }
         }
-        "hold" => Event::Hold { id: id(n), derivation: drv('a') },
-        "hold2" => Event::Hold { id: id(n), derivation: drv('b') },
+        "hold" => Event::Hold { id: id(n), derivation: drv('a'), plan: None },
+        "hold2" => Event::Hold { id: id(n), derivation: drv('b'), plan: None },
         "join" => join(n, 'a', Realisation::UnderWay),
         "joinmade" => join(n, 'a', Realisation::Made(prefix())),
         "joinbad" => join(n, 'a', Realisation::Failed(broken())),

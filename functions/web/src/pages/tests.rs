@@ -35,6 +35,7 @@ fn status(text: &str) -> Status {
         failure: None,
         reason: Some(text.to_owned()),
         estimate_seconds: None,
+        plan: None,
         retry_after: 2,
         alternatives: Vec::new(),
         continued: Continued::default(),

@@ -142,3 +142,54 @@ fn a_search_has_the_expected_package_among_its_first_three() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(terms.len() >= 40, "{} terms", terms.len());
 }
+
+/// Attributes of the list of popular programs that are younger than both trees, or not part of them. They were in Nixpkgs in 2025.
+const TODAY: [&str; 30] = [
+    "actionlint",
+    "bottom",
+    "btop",
+    "choose",
+    "crane",
+    "delta",
+    "difftastic",
+    "doggo",
+    "duf",
+    "eza",
+    "fastfetch",
+    "ffuf",
+    "fx",
+    "gh",
+    "gitui",
+    "hadolint",
+    "helix",
+    "jless",
+    "litestream",
+    "magic-wormhole-rs",
+    "mold",
+    "oha",
+    "pandoc",
+    "ruff",
+    "s5cmd",
+    "shellcheck",
+    "usql",
+    "xh",
+    "yt-dlp",
+    "zellij",
+];
+
+#[test]
+fn every_popular_single_file_is_an_attribute_of_a_real_tree() {
+    let popular = include_str!("../../../../../infra/popular.txt");
+    let (single, _) = popular.split_once("# Not single files").expect("two parts");
+    let trees = TREES.map(|tree| tree.without_database());
+    let mut today = Vec::new();
+    for attr in single.lines().filter(|line| !line.starts_with('#')) {
+        let attr = attr.parse::<binplz_core::id::key::Attr>().expect(attr);
+        if trees.iter().all(|tree| tree.package(&attr).is_none()) {
+            today.push(attr.to_string());
+        }
+    }
+    today.sort();
+    assert_eq!(today, TODAY);
+    assert!((200..250).contains(&single.lines().count()));
+}

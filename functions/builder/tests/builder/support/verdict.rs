@@ -57,6 +57,7 @@ fn next_after(job: &Job, failure: &Failure) -> Next {
         token: "0".repeat(64).parse().expect("a token"),
         size: Size::default(),
         on_demand: false,
+        seconds: None,
     };
     let step = |build: &Build, event: &Event, now| match apply(build, event, now, &policy) {
         Ok(Step::Move(build)) => build,

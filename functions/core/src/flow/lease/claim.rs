@@ -10,7 +10,10 @@ use crate::{
     },
     flow::{
         AdvanceError, Tries, advance, decide,
-        lease::job::{Bearer, Denied, admit},
+        lease::{
+            foresee,
+            job::{Bearer, Denied, admit},
+        },
         load_build, ring,
         schedule::{failed_dependencies, follow, wait::Claims},
     },
@@ -41,12 +44,17 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         Err(Denied::NotLive) => {}
         admitted => drop(admitted?),
     }
+    let foreseen = foresee::plan(d, &bearer.key, found.dry_run.as_ref()).await?;
     let mine = bearer.prefix();
     let mut tries = Tries::default();
     loop {
         let (row, seen) = follow::load(d, bearer.key.system, &drv).await?;
         let realisation = follow::stands(d, row.as_ref(), &bearer.key).await?;
         let (build, version) = load_build(d, &bearer.key).await?;
+        // It was declined before, and missed the reply.
+        if build.failure_of(&bearer.lease).is_some_and(|failure| failure.kind.is_foreseen()) {
+            return Ok(Turn::Elsewhere);
+        }
         if realisation == Realisation::Free || was_told(&build, &drv, &realisation) {
             if let Some((failure, seen_in)) = failed_dependencies::among(d, bearer.key.system, &found.to_build).await? {
                 let doom = Event::Doom { id: bearer.lease.clone(), failure, seen_in };
@@ -54,7 +62,15 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
                 ring(d).await;
                 return Ok(Turn::Elsewhere);
             }
-            let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone() };
+            if let Some(plan) = foreseen
+                && let Some(failure) = foresee::in_vain(d, &build, &plan).await?
+            {
+                let decline = Event::Decline { id: bearer.lease.clone(), plan, failure };
+                advance(d, &bearer.key, &decline).await.map_err(denied)?;
+                ring(d).await;
+                return Ok(Turn::Elsewhere);
+            }
+            let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone(), plan: foreseen };
             let mut swaps =
                 decide(d, &build, version, &hold).await.map_err(denied)?.map_or(Vec::new(), |(_, swaps)| swaps);
             let (turn, dependency) = as_dependency(d, bearer, &drv, found.asks).await?;

@@ -14,7 +14,7 @@ use crate::{
     id::key::{BuildKey, LeaseId, Product, Token},
     nixpkgs::{
         catalogue,
-        pins::{Programs, Source},
+        pins::{Pins, Programs, Source},
     },
     objects::{
         artifact::{AttemptPrefix, ObjectName},
@@ -90,7 +90,7 @@ pub(crate) async fn admit<D: HasLedger>(d: &D, bearer: &Bearer) -> Result<(Build
 /// # Errors
 /// [`Denied`].
 pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer) -> Result<Job, Denied> {
-    let (build, _) = admit(d, bearer).await?;
+    let (build, lease) = admit(d, bearer).await?;
     change_limits(d, |limits| limits.started(bearer.key.system)).await?;
     let cache = d.store().cache().await?;
     // An attempt that was killed could not report its offers, so they are reported here.
@@ -102,12 +102,7 @@ pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer)
     }
     // The pin was moved or retired since the claim: the build is not needed any more.
     let pins = pins::load(d).await?;
-    let nixpkgs = match pins.nixpkgs(&bearer.key.rev).ok_or(Denied::NotLive)? {
-        Source::Elsewhere(nixpkgs) => nixpkgs.clone(),
-        Source::Stored { nar_hash } => {
-            Nixpkgs::Tarball { url: d.store().nixpkgs(&bearer.key.rev).await?, nar_hash: Some(nar_hash.clone()) }
-        }
-    };
+    let nixpkgs = nixpkgs(d, &pins, &bearer.key).await?.ok_or(Denied::NotLive)?;
     let programs = pins.programs(&bearer.key.rev).and_then(Programs::stored);
     let programs = match programs.filter(|_| bearer.key.product == Product::Catalogue) {
         Some(content) => Some(Database { url: d.store().programs(&content.sha256).await?, content: content.clone() }),
@@ -117,11 +112,47 @@ pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer)
         key: bearer.key.clone(),
         nixpkgs,
         programs,
-        limits: d.policy().job.clone(),
+        limits: d.policy().allowing(lease.seconds).job.clone(),
         lease_seconds: d.policy().lease.as_secs(),
         cache,
         resume: resume(d, &build).await?,
     })
+}
+
+/// The location of the nixpkgs of a build; `None` if no pin stands for it.
+async fn nixpkgs<D: HasStore<Store: Intake>>(
+    d: &D,
+    pins: &Pins,
+    key: &BuildKey,
+) -> Result<Option<Nixpkgs>, Unavailable> {
+    Ok(match pins.nixpkgs(&key.rev) {
+        None => None,
+        Some(Source::Elsewhere(nixpkgs)) => Some(nixpkgs.clone()),
+        Some(Source::Stored { nar_hash }) => {
+            Some(Nixpkgs::Tarball { url: d.store().nixpkgs(&key.rev).await?, nar_hash: Some(nar_hash.clone()) })
+        }
+    })
+}
+
+/// The job that a builder of a package would get, for a dry run without a lease; `None` if no pin stands for its nixpkgs.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) async fn without_lease<D: HasLedger + HasStore<Store: Intake>>(
+    d: &D,
+    key: &BuildKey,
+) -> Result<Option<Job>, Unavailable> {
+    let pins = pins::load(d).await?;
+    let cache = d.store().cache().await?;
+    Ok(nixpkgs(d, &pins, key).await?.map(|nixpkgs| Job {
+        key: key.clone(),
+        nixpkgs,
+        limits: d.policy().allowing(pins.allowed(&key.product)).job.clone(),
+        lease_seconds: 0,
+        cache,
+        programs: None,
+        resume: Resume::default(),
+    }))
 }
 
 /// What earlier attempts have stored of a catalogue. Nothing is looked up: a builder finds parts that are missing.
@@ -160,10 +191,10 @@ pub async fn uploads<D: HasLedger + HasStore<Store: Intake>>(
     bearer: &Bearer,
     uploads: &[Upload],
 ) -> Result<Vec<PresignedUpload>, Denied> {
-    admit(d, bearer).await?;
+    let (_, lease) = admit(d, bearer).await?;
     let has_cache = d.store().cache().await?.is_some();
     for upload in uploads {
-        allowed(&d.policy().job, &bearer.key.product, has_cache, upload)?;
+        allowed(&d.policy().allowing(lease.seconds).job, &bearer.key.product, has_cache, upload)?;
     }
     let grants = stream::iter(uploads.to_vec()).map(|upload| async move {
         let prefix = bearer.prefix();

@@ -5,6 +5,7 @@ pub mod built;
 pub mod checkpoint;
 pub mod claim;
 pub mod dependencies;
+pub(crate) mod foresee;
 pub mod job;
 pub mod learned;
 pub mod settle;

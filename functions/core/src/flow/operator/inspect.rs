@@ -9,6 +9,7 @@ use crate::{
     build::{
         Attempt, Build, State,
         failure::{Failure, Kind},
+        plan::Plan,
         profile::BuildProfile,
         protocol::Progress,
         size::Size,
@@ -112,6 +113,9 @@ pub struct Shown {
     /// In how many seconds it will probably be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate_seconds: Option<u64>,
+    /// The time limit that an operator allows its package, in seconds; `None`: the deployment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_seconds: Option<u64>,
     /// The attempts that are over, oldest first.
     pub history: Vec<Attempt>,
     /// What those have cost, in millionths of a dollar; `None`: nothing.
@@ -142,6 +146,9 @@ pub struct Current {
     /// What the launcher calls its task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// What it builds and fetches, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
     /// What its builder said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -288,13 +295,15 @@ pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Resul
         size: lease.size,
         claimed: lease.claimed,
         task: lease.task.clone(),
+        plan: lease.plan,
         progress: status.progress.clone(),
     });
     let past = match &key.product {
         Product::Package(attr) => load_profile(d, key.system, attr, Read::Eventual).await?.0,
         Product::Catalogue => None,
     };
-    let listing = listed(d, &pins::load(d).await?, &build, Some(&status));
+    let pins = pins::load(d).await?;
+    let listing = listed(d, &pins, &build, Some(&status));
     let log = listing.target.as_ref().filter(|_| status.has_log());
     Ok(Shown {
         failure: failure_of(&build).cloned(),
@@ -304,6 +313,7 @@ pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Resul
         },
         current,
         estimate_seconds: status.estimate_seconds,
+        allowed_seconds: pins.allowed(&key.product),
         log: log.map(|target| format!("{}/-/log/{target}", d.origin())),
         cost: status.cost,
         notes: manifest.as_ref().map(notes).unwrap_or_default(),

@@ -4,6 +4,7 @@
 pub mod census;
 pub mod cost;
 pub mod findings;
+pub mod forecast;
 pub mod gc;
 pub mod inspect;
 pub(crate) mod keys;

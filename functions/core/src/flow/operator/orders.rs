@@ -8,12 +8,21 @@ use thiserror::Error;
 
 use crate::{
     billing::traffic::Asked,
-    build::{Event, failed_dependencies::FailedDependency},
+    build::{
+        Event, State,
+        failed_dependencies::FailedDependency,
+        failure::{Failure, Kind},
+        plan::DryRun,
+        protocol::Job,
+    },
     flow::{
-        AdvanceError, QUEUE_COUNT, advance, integrity, load_build, load_limits,
+        AdvanceError, QUEUE_COUNT, advance, integrity,
+        lease::job,
+        load_build, load_limits,
         operator::{
             census::{self, Summary},
             cost::{self, Cost},
+            forecast::{self, Forecast, Foreseen},
             gc,
             inspect::{self, Excerpt, Filter, Listing, Shown},
             keys, pins, stop,
@@ -25,7 +34,7 @@ use crate::{
     },
     gc::Report,
     id::{
-        key::{Attr, BuildKey, DrvHash, PinName, Rev, System},
+        key::{Attr, BuildKey, DrvHash, PinName, Product, Rev, System},
         money::Micros,
         target::{BadTarget, Target},
         time::Timestamp,
@@ -105,6 +114,24 @@ pub enum Order {
     FailedDependencies,
     /// Clear one of them, and list the others.
     ClearDependency(DrvHash),
+    /// Set the time limit of a package, and queue its build again if that has failed by the limit.
+    Allow {
+        /// The build.
+        of: Named,
+        /// The limit in seconds; `None`: the deployment's.
+        seconds: Option<u64>,
+    },
+    /// Return what a builder would get for a build.
+    Job(Named),
+    /// Return the plan of a build, from a dry run of that job.
+    Plan {
+        /// The build.
+        of: Named,
+        /// What Nix would do.
+        run: DryRun,
+    },
+    /// Return what it would cost to build some packages, by what is known of them.
+    Forecast(Vec<Target>),
     /// Act on one build.
     Build {
         /// The build.
@@ -191,6 +218,12 @@ pub enum Outcome {
     Cost(Box<Cost>),
     /// The dependencies that are known to fail.
     FailedDependencies(Vec<FailedDependency>),
+    /// What a builder would get.
+    Job(Box<Job>),
+    /// The plan of a build.
+    Plan(Foreseen),
+    /// What it would cost to build some packages.
+    Forecast(Forecast),
     /// It is done, to that build, which stands so now.
     Build(Listing),
 }
@@ -240,6 +273,12 @@ outcomes! {
     cost: Cost(Box<Cost>);
     /// The dependencies that are known to fail, where those were asked for.
     failed_dependencies: FailedDependencies(Vec<FailedDependency>);
+    /// What a builder would get, where that was asked.
+    job: Job(Box<Job>);
+    /// The plan of a build, where that was asked.
+    plan: Plan(Foreseen);
+    /// What some builds would cost, where that was asked.
+    forecast: Forecast(Forecast);
     /// The build that it was done to.
     build: Build(Listing);
 }
@@ -351,6 +390,16 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
                 true => Ok(Outcome::FailedDependencies(failed_dependencies::all(self).await?)),
                 false => Err(Declined(format!("{drv} is not remembered as a dependency that fails"))),
             },
+            Order::Allow { of, seconds } => Ok(Outcome::Build(allow(self, &of, seconds).await?)),
+            Order::Job(of) => {
+                let key = key_of(self, &of).await?;
+                let job = job::without_lease(self, &key).await?.ok_or_else(|| Declined(format!("{of} has no pin")))?;
+                Ok(Outcome::Job(Box::new(job)))
+            }
+            Order::Plan { of, run } => {
+                Ok(Outcome::Plan(forecast::foresee(self, &key_of(self, &of).await?, &run).await?))
+            }
+            Order::Forecast(targets) => Ok(Outcome::Forecast(forecast::forecast(self, targets).await?)),
             Order::Build { of, act } => Ok(Outcome::Build(on_build(self, &of, act).await?)),
         }
     }
@@ -410,6 +459,27 @@ async fn on_build<D: HasLedger + HasBell + HasLauncher + HasCatalogues>(
     }
     .map_err(|halt| declined(format!("{of}: {halt}")))?;
     if matches!(act, Act::Retry | Act::Warm | Act::Rebuild) {
+        ring(d).await;
+    }
+    Ok(inspect::listing(d, load_build(d, &key).await?.0).await?)
+}
+
+/// Sets the time limit of a package. A build that has failed by a limit is queued again.
+async fn allow<D: HasLedger + HasBell + HasCatalogues>(
+    d: &D,
+    of: &Named,
+    seconds: Option<u64>,
+) -> Result<Listing, Declined> {
+    let key = key_of(d, of).await?;
+    let Product::Package(attr) = &key.product else { return Err(Declined("a catalogue has no such limit".to_owned())) };
+    pins::change(d, &Change::Allow(attr.clone(), seconds)).await.map_err(declined)?;
+    let (build, _) = load_build(d, &key).await?;
+    let by_limit = |failure: &Failure| matches!(failure.kind, Kind::TooLong | Kind::TimedOut);
+    if let State::Failed { failure, .. } = &build.state
+        && seconds.is_some()
+        && by_limit(failure)
+    {
+        again(d, &key, &Event::Retry).await.map_err(|halt| declined(format!("{of}: {halt}")))?;
         ring(d).await;
     }
     Ok(inspect::listing(d, load_build(d, &key).await?.0).await?)

@@ -10,6 +10,7 @@ use crate::{
         continued::Continued,
         dependency::Standing,
         failure::Failure,
+        plan::{Plan, about},
         protocol::{Phase, Progress},
         waiting::Waiting,
     },
@@ -22,7 +23,6 @@ use crate::{
         key::{BuildKey, LeaseId, Product, Rev, System},
         money::Micros,
         target::{Target, Wanted},
-        text::span,
         time::{Timestamp, seconds_up},
     },
     nixpkgs::catalogue::NOT_MADE,
@@ -71,6 +71,9 @@ pub struct Status {
     /// What the builder said last; derivations that continued attempts before it have built count as done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// What it builds and fetches, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
     /// What it waits for, if other builds build all that it could build now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
@@ -154,7 +157,10 @@ impl Status {
         }
         let mut headline = self.happening();
         if let Some(left) = self.estimate_seconds {
-            headline.push_str(&format!(", about {} left", span(Duration::from_secs(left))));
+            headline.push_str(&format!(", about {} left", about(Duration::from_secs(left))));
+        }
+        if let Some(plan) = self.plan.filter(|plan| self.state == "building" && plan.is_notable()) {
+            headline.push_str(&format!(" (in all: {plan})"));
         }
         if self.by_attribute { format!("{headline} ({NOT_MADE})") } else { headline }
     }
@@ -227,6 +233,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
         started: None,
         elapsed_seconds: None,
         progress: None,
+        plan: last.and_then(|attempt| attempt.plan),
         waits_for: None,
         failure: None,
         reason: None,
@@ -254,7 +261,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             } else if *due <= now {
                 let ahead = ahead(d, &leader.key, *warming).await?;
                 let turn = limits.pace().of_any().map(|took| took * ahead as u32 / d.policy().slots.max(1) as u32);
-                let takes = expected(d, &leader.key, &limits, None).await?;
+                let takes = expected(d, &leader.key, &limits, status.plan.as_ref(), None).await?;
                 status.ahead = Some(ahead);
                 status.estimate_seconds = takes.map(|takes| seconds_up(turn.unwrap_or_default() + takes).max(1));
                 status.retry_after = turn.map_or(2 + 5 * ahead as u64, |turn| 2 + turn.as_secs()).min(60);
@@ -269,7 +276,8 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             status.elapsed_seconds = Some(elapsed.as_secs());
             status.progress = d.ledger().progress(&lease.id).await?;
             let (limits, _) = load_limits(d, Read::Eventual).await?;
-            let takes = expected(d, &leader.key, &limits, status.progress.as_ref()).await?;
+            status.plan = lease.plan;
+            let takes = expected(d, &leader.key, &limits, status.plan.as_ref(), status.progress.as_ref()).await?;
             status.progress = status.progress.map(|progress| progress.after(status.continued.built));
             let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
             status.estimate_seconds = left.filter(|left| *left > 0);
@@ -314,14 +322,18 @@ async fn ahead<D: HasLedger>(d: &D, key: &BuildKey, warming: bool) -> Result<usi
     Ok(line.iter().position(|listed| listed.key == *key).unwrap_or(line.len()))
 }
 
-/// How long an attempt at a build takes in all: as long as the last one of its package; else as those that had as much to build, if
+/// How long an attempt at a build takes in all: as its plan says, once that is known; else as long as the last one of its package; else as those that had as much to build, if
 /// that is known by now; else as any.
 async fn expected<D: HasLedger>(
     d: &D,
     key: &BuildKey,
     limits: &Limits,
+    plan: Option<&Plan>,
     progress: Option<&Progress>,
 ) -> Result<Option<Duration>, Unavailable> {
+    if let Some(expected) = plan.and_then(Plan::expected) {
+        return Ok(Some(expected));
+    }
     let Product::Package(attr) = &key.product else { return Ok(None) };
     if let (Some(past), _) = load_profile(d, key.system, attr, Read::Eventual).await? {
         return Ok(Some(past.expected()));

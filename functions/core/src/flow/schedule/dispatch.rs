@@ -97,7 +97,8 @@ async fn along<D: HasLedger + HasBell + HasLauncher>(
             if limits.has_reported(&listed.key, d.now()) != reporters {
                 continue;
             }
-            match start(d, &listed.key, limits).await {
+            let seconds = pins.as_ref().and_then(|pins| pins.allowed(&listed.key.product));
+            match start(d, &listed.key, seconds, limits).await {
                 Ok(()) => {}
                 // The list lags: another dispatcher has claimed it.
                 Err(AdvanceError::Illegal(_)) => {}
@@ -163,13 +164,14 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 async fn start<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
+    seconds: Option<u64>,
     limits: &mut Limits,
 ) -> Result<(), AdvanceError> {
     let size = machine(d, key).await?;
     loop {
         let on_demand = limits.spares_spot(key.system, d.now());
         let (id, token) = d.new_lease();
-        let claimed = advance(d, key, &Event::Claim { id, token, size, on_demand }).await?;
+        let claimed = advance(d, key, &Event::Claim { id, token, size, on_demand, seconds }).await?;
         let Some(lease) = claimed.after.lease() else { return Ok(()) };
         if launch(d, key, lease).await? {
             return Ok(());
