@@ -33,7 +33,7 @@ const DEPENDENCY: Duration = Duration::from_secs(600);
 const PACKAGE: Duration = Duration::from_secs(60);
 /// As the builder has it.
 const PATIENCE: Duration = Duration::from_secs(45);
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(120);
 
 /// All that a package needs, dependencies first.
@@ -228,7 +228,10 @@ impl Fleet {
             } else {
                 self.step(&lease).await;
             }
-            self.dispatch().await;
+            // A question changes nothing for others.
+            if self.tasks.get(&lease).is_none_or(|task| task.doing != Doing::Asking) {
+                self.dispatch().await;
+            }
         }
         let mut states = Vec::new();
         for package in 0..PACKAGES {
