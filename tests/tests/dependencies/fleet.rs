@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
@@ -68,6 +68,9 @@ struct Task {
 
 struct Fleet {
     w: Arc<World>,
+    /// How often the doorbell had rung when a dispatcher ran last.
+    rung: usize,
+    swept: Timestamp,
     tasks: BTreeMap<LeaseId, Task>,
     built: BTreeMap<usize, usize>,
     /// Time of all tasks, and that of what was killed.
@@ -86,16 +89,22 @@ impl Fleet {
         }
         let (tasks, built) = Default::default();
         let (busy, killed, longest_wait) = Default::default();
-        Fleet { w, tasks, built, busy, killed, idle_starts: 0, longest_wait }
+        let (rung, swept) = (0, w.now());
+        Fleet { w, rung, swept, tasks, built, busy, killed, idle_starts: 0, longest_wait }
     }
 
     fn made(&self) -> BTreeSet<usize> {
         self.built.keys().copied().collect()
     }
 
-    /// A dispatcher runs, and what it has launched starts.
+    /// A dispatcher runs if the doorbell has rung, and what it has launched starts.
     async fn dispatch(&mut self) {
+        let rung = self.w.bell.0.load(SeqCst);
+        if rung == self.rung {
+            return;
+        }
         dispatch(&*self.w).await.expect("the ledger");
+        self.rung = rung;
         let now = self.w.now();
         for (lease, key) in self.w.tasks() {
             let package = key.product.to_string()[1..].parse().expect("a number");
@@ -113,16 +122,19 @@ impl Fleet {
         }
     }
 
-    /// Some time passes, with heartbeats and a sweep.
+    /// Some time passes, with heartbeats and sweeps.
     async fn pass(&mut self, time: Duration) {
         self.w.pass(time.min(HEARTBEAT));
-        for task in self.tasks.values() {
-            if let Some(bearer) = &task.bearer {
-                heartbeat(&*self.w, bearer, &Default::default()).await.expect("a live lease");
+        if self.w.now() >= self.swept + HEARTBEAT {
+            self.swept = self.w.now();
+            for task in self.tasks.values() {
+                if let Some(bearer) = &task.bearer {
+                    heartbeat(&*self.w, bearer, &Default::default()).await.expect("a live lease");
+                }
             }
+            sweep(&*self.w).await.expect("the ledger");
+            self.w.reap().await;
         }
-        sweep(&*self.w).await.expect("the ledger");
-        self.w.reap().await;
         self.dispatch().await;
     }
 
@@ -214,9 +226,9 @@ impl Fleet {
         for _ in 0..5_000 {
             let now = self.w.now();
             let next = self.tasks.iter().min_by_key(|(_, task)| task.next);
-            let (lease, doing) = match next.map(|(lease, task)| (lease.clone(), task.next, task.doing)) {
-                Some((lease, next, doing)) if next <= now => (lease, doing),
-                Some((_, next, _)) => {
+            let lease = match next.map(|(lease, task)| (lease.clone(), task.next)) {
+                Some((lease, next)) if next <= now => lease,
+                Some((_, next)) => {
                     self.pass(next - now).await;
                     continue;
                 }
@@ -232,10 +244,7 @@ impl Fleet {
             } else {
                 self.step(&lease).await;
             }
-            // A question changes nothing for others.
-            if doing != Doing::Asking {
-                self.dispatch().await;
-            }
+            self.dispatch().await;
         }
         let mut states = Vec::new();
         for package in 0..PACKAGES {
