@@ -113,19 +113,26 @@ impl Fleet {
         }
     }
 
-    /// Time passes up to the next event, with heartbeats, and sweeps as if each were a minute.
-    async fn pass(&mut self, until: Timestamp) {
-        while self.w.now() < until {
-            self.w.pass(HEARTBEAT.min(until - self.w.now()));
-            for task in self.tasks.values() {
-                if let Some(bearer) = &task.bearer {
-                    heartbeat(&*self.w, bearer, &Default::default()).await.expect("a live lease");
-                }
+    /// Some time passes, with heartbeats and a sweep.
+    async fn pass(&mut self, time: Duration) {
+        self.w.pass(time.min(HEARTBEAT));
+        for task in self.tasks.values() {
+            if let Some(bearer) = &task.bearer {
+                heartbeat(&*self.w, bearer, &Default::default()).await.expect("a live lease");
             }
-            sweep(&*self.w).await.expect("the ledger");
-            self.w.reap().await;
-            self.dispatch().await;
         }
+        sweep(&*self.w).await.expect("the ledger");
+        self.w.reap().await;
+        self.dispatch().await;
+    }
+
+    async fn is_done(&self) -> bool {
+        for package in 0..PACKAGES {
+            if !matches!(self.w.build(&format!("p{package}")).await.state, State::Ready(_)) {
+                return false;
+            }
+        }
+        true
     }
 
     fn gone(&mut self, lease: &LeaseId) -> Task {
@@ -204,32 +211,29 @@ impl Fleet {
     /// Runs until all packages are ready. At each event, `kills` says whether the task's machine is taken away instead.
     async fn run(&mut self, mut kills: impl FnMut() -> bool) {
         self.dispatch().await;
-        for _ in 0..3_000 {
-            let Some((lease, next)) =
-                self.tasks.iter().map(|(lease, task)| (lease.clone(), task.next)).min_by_key(|(_, next)| *next)
-            else {
+        for _ in 0..5_000 {
+            let now = self.w.now();
+            let next = self.tasks.iter().min_by_key(|(_, task)| task.next);
+            let (lease, doing) = match next.map(|(lease, task)| (lease.clone(), task.next, task.doing)) {
+                Some((lease, next, doing)) if next <= now => (lease, doing),
+                Some((_, next, _)) => {
+                    self.pass(next - now).await;
+                    continue;
+                }
+                None if self.is_done().await => return,
                 // All that is left waits for its time.
-                let mut ready = 0;
-                for package in 0..PACKAGES {
-                    ready += usize::from(matches!(self.w.build(&format!("p{package}")).await.state, State::Ready(_)));
+                None => {
+                    self.pass(HEARTBEAT).await;
+                    continue;
                 }
-                if ready == PACKAGES {
-                    return;
-                }
-                self.pass(self.w.now() + HEARTBEAT).await;
-                continue;
             };
-            self.pass(next).await;
-            if !self.tasks.contains_key(&lease) {
-                continue;
-            }
             if kills() {
                 self.kill(&lease).await;
             } else {
                 self.step(&lease).await;
             }
             // A question changes nothing for others.
-            if self.tasks.get(&lease).is_none_or(|task| task.doing != Doing::Asking) {
+            if doing != Doing::Asking {
                 self.dispatch().await;
             }
         }
