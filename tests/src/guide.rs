@@ -28,12 +28,12 @@ const TIMES: [(&str, u64); 3] = [("3 minutes", 180), ("20 minutes", 1200), ("2 h
 pub const RESOURCES: &[(&str, &[&str])] = &[
     ("HTTP API", &["ApiGatewayV2::Api", "ApiGatewayV2::Integration", "ApiGatewayV2::Route", "ApiGatewayV2::Stage"]),
     (
-        "the function, by requests and by time; polling the queues; the minute's sweep; the day's collection",
+        "the function, by requests and by time; polling the queue; the minute's sweep; the day's collection",
         &["Serverless::Function"],
     ),
     ("one read of a row; storage; a build's rows", &["DynamoDB::Table"]),
     ("S3, by requests; storage", &["S3::Bucket"]),
-    ("polling the queues; messages of the dead letter queue are few, and are not polled", &["SQS::Queue"]),
+    ("polling the queue; messages of the dead letter queue are few, and are not polled", &["SQS::Queue"]),
     ("the function's line; the access log; the lines of a build", &["Logs::LogGroup"]),
     ("alarms", &["CloudWatch::Alarm"]),
     ("a dashboard", &["CloudWatch::Dashboard"]),

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
+    path::PathBuf,
     pin::Pin as Boxed,
     sync::{
         Arc, Mutex,
@@ -37,7 +38,7 @@ use binplz_core::{
         served::{Served, ServedKey},
     },
     objects::{
-        artifact::{CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
+        artifact::{AttemptPrefix, CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
         inventory::Inventory,
         narinfo::StoreDir,
         stored::Method,
@@ -215,6 +216,8 @@ pub struct Remembering {
     pub imageless: Mutex<Vec<System>>,
     /// The nixpkgs whose tarballs are not uploaded.
     pub untarred: Mutex<Vec<Rev>>,
+    /// The store's objects.
+    objects: PathBuf,
 }
 
 impl Launcher for Remembering {
@@ -253,6 +256,9 @@ impl Launcher for Remembering {
     }
     async fn lacks_nixpkgs(&self, rev: &Rev) -> Result<bool, Unavailable> {
         Ok(self.untarred.lock().expect("a lock").contains(rev))
+    }
+    async fn left(&self, prefix: &AttemptPrefix) -> Result<Option<u64>, Unavailable> {
+        binplz_local::left(&self.objects, prefix).await.map(Some)
     }
 }
 
@@ -404,7 +410,7 @@ impl World {
                 life,
             ),
             binary_cache,
-            launcher: Remembering::default(),
+            launcher: Remembering { objects: data.path().join("objects"), ..Remembering::default() },
             bell: Counting::default(),
             wait_limiter: Waiters::default(),
             download_stats: Hits::default(),

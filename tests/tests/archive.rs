@@ -11,7 +11,7 @@ use binplz_core::{
     },
     id::key::Sha256,
     nixpkgs::served::ServedKey,
-    objects::artifact::{Archive, ObjectName},
+    objects::{artifact::ObjectName, narinfo::Content},
     ports::{Deployment, HasStore, Read, Store},
     row::RowKey,
 };
@@ -28,7 +28,7 @@ async fn built(w: &World, archives: bool) {
         let (sha256, size) = (Sha256::of(ARCHIVE), ARCHIVE.len() as u64);
         let upload = Upload { name: ObjectName::Archive, size, sha256: sha256.clone() };
         let grants = job::uploads(w, &bearer, &[upload]).await.expect("a live lease");
-        manifest.archive = Some(Archive { sha256, size });
+        manifest.archive = Some(Content { sha256, size });
         let report = Report { outcome: Outcome::Built(manifest.clone()), stats };
         assert!(settle(w, &bearer, report).await.is_err(), "it is not stored yet");
         w.store().upload(&grants[0], ARCHIVE).await;

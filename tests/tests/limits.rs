@@ -23,13 +23,13 @@ use binplz_core::{
     },
     flow::{
         lease::settle::{settle, stopped},
-        operator::orders::{Operator, Order},
+        operator::orders::{Act, Named, Operator, Order},
         request::{outcome::RequestOutcome, program::request},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{key::Sha256, money::Micros},
-    objects::stored::Method,
-    ports::Deployment,
+    objects::{artifact::ObjectName, stored::Method},
+    ports::{Deployment, HasStore, Intake},
     quota::client::{Asker, KeyChange},
     row::Row,
 };
@@ -252,6 +252,41 @@ async fn a_full_store_takes_no_build_until_there_is_room_and_serves_what_it_has(
     let refused = problem(ask(&w, "dash").await);
     assert!(refused.reason.status() == 503 && refused.sentence.contains("full"), "{refused:?}");
     assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
+}
+
+/// It counts as the most that it may store while its task may run, and then as what is there.
+#[tokio::test]
+async fn a_builder_that_is_killed_counts_as_what_it_has_left_as_soon_as_its_task_is_gone() {
+    let mut policy = Policy { slots: 9, store_bytes: Some(2300), ..Policy::default() };
+    (policy.job.package_bytes, policy.job.log_bytes, policy.job.cache_bytes) = (700, 100, 0);
+    let w = World::with(policy);
+    let killed = || Failure::new(Kind::Killed, "");
+    // Each of these would fill a third of the store on paper.
+    for n in 0..14 {
+        let path = format!("p{n}");
+        ask(&w, &path).await;
+        dispatch(&*w).await.expect("the ledger");
+        let bearer = w.bearer(&path).await;
+        let store = |name, size| {
+            let object = bearer.prefix().object(name);
+            let w = &w;
+            async move { w.store().write(&object, vec![b'x'; size]).await.expect("the store") }
+        };
+        // A part of its log, and a program of which its builder could not tell any more.
+        let sha256 = Sha256::of(path.as_bytes());
+        store(ObjectName::Log(1), 10).await;
+        store(ObjectName::Reference(sha256.clone()), 0).await;
+        store(ObjectName::Addition(sha256.clone()), 0).await;
+        store(ObjectName::Blob(sha256), 20).await;
+        let (before, at_most) = (w.limits().await.stored(), w.limits().await.stored_at_most());
+        assert_eq!((before, at_most), (30 * n, 30 * n + 800));
+        // Its lease is over, and its task may still run.
+        w.pass(w.policy().lease);
+        w.ends(&bearer.lease);
+        stopped(&*w, &bearer.key, &bearer.lease, killed(), None).await.expect("the ledger");
+        assert_eq!(w.limits().await.stored_at_most(), 30 * (n + 1));
+        w.carry_out(Order::Build { of: Named::Target(target(&path)), act: Act::Cancel }).await.expect("it waits");
+    }
 }
 
 /// Limits of 5 at a time, 20 a client and a budget worth 50 builds, and a crowd; dispatchers die after any of their writes, and builders anywhere.

@@ -8,6 +8,7 @@ use std::sync::{
 
 use binplz_core::{
     build::{
+        State,
         failure::{Failure, Kind},
         protocol::{Evaluated, Outcome, Report, Stats, Upload},
     },
@@ -402,5 +403,24 @@ impl BinaryCache for Dying<'_> {
     }
     async fn clear(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         self.step(self.binary_cache.clear(prefix)).await
+    }
+}
+
+/// A builder's word is not enough: what it has offered is looked for.
+#[tokio::test]
+async fn what_ran_out_of_time_is_continued_if_something_that_it_offered_is_there() {
+    for offered in [false, true] {
+        let w = World::new();
+        let bearer = building(&w, "a", &['a']).await;
+        if offered {
+            Offer::new(hash('a'), b"a compiler").put(&w, &bearer).await;
+        }
+        let stats = Stats { offers: 1, built: 7, ..Stats::default() };
+        let report = Report { outcome: Outcome::Failed(Failure::new(Kind::TimedOut, "")), stats };
+        settle(&*w, &bearer, report).await.expect("a live lease");
+        let build = w.build("a").await;
+        assert_eq!(build.partial.continued.built, if offered { 7 } else { 0 });
+        assert_eq!(matches!(build.state, State::Queued { attempt: 1, .. }), offered, "{:?}", build.state);
+        assert_eq!(promoted(&w, &bearer.prefix()).await, new(usize::from(offered)));
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use binplz_core::{
-    build::failure::{Failure, Kind},
+    build::{
+        dependency::{Dependency, Stage},
+        failure::{Failure, Kind},
+    },
     id::{
         key::{BuildKey, LeaseId},
         text::without_account,
@@ -63,7 +66,7 @@ pub enum Wake {
     TaskStopped(Box<TaskStopped>),
     /// A task of another service, or one that has not stopped.
     OtherTask,
-    /// Attempts have offered something to the builders' cache.
+    /// These attempts have offered something to the builders' cache, as rows say that have changed.
     Offered(Vec<AttemptPrefix>),
     /// The schedule.
     Tick,
@@ -90,6 +93,53 @@ struct Envelope {
     detail_type: String,
     #[serde(default)]
     detail: Value,
+}
+
+/// A batch of the table's stream: rows of dependencies as they were written.
+#[derive(Deserialize)]
+struct Changes {
+    #[serde(rename = "Records")]
+    records: Vec<Change>,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    dynamodb: Written,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Written {
+    /// None, if the row was removed.
+    new_image: Option<Image>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    body: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Text {
+    s: String,
+}
+
+impl Changes {
+    fn offered(self) -> Result<Vec<AttemptPrefix>, serde_json::Error> {
+        let mut offered = Vec::new();
+        for image in self.records.into_iter().filter_map(|change| change.dynamodb.new_image) {
+            let row: Dependency = serde_json::from_str(&image.body.s)?;
+            if let Stage::Offered { lease } = row.stage {
+                let prefix = AttemptPrefix { key: row.holder, lease };
+                // One look at an attempt's offers is enough for all of them.
+                if !offered.contains(&prefix) {
+                    offered.push(prefix);
+                }
+            }
+        }
+        Ok(offered)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -134,12 +184,10 @@ impl Wake {
     /// Reads an event. An event without a task counts as the schedule's.
     ///
     /// # Errors
-    /// If the event describes a task in an unknown form, or a message names no attempt.
+    /// If the event describes a task in an unknown form, or a row that has changed.
     pub fn read(event: Value) -> Result<Wake, serde_json::Error> {
         if event.get("Records").is_some() {
-            let DoorbellBatch { records } = serde_json::from_value(event)?;
-            let prefix = |message: Message| message.body.parse().map_err(serde::de::Error::custom);
-            return records.into_iter().map(prefix).collect::<Result<_, _>>().map(Wake::Offered);
+            return serde_json::from_value::<Changes>(event)?.offered().map(Wake::Offered);
         }
         let Ok(envelope) = serde_json::from_value::<Envelope>(event) else { return Ok(Wake::Tick) };
         if envelope.detail_type != "ECS Task State Change" {

@@ -15,7 +15,7 @@ use aws_sdk_ecs::{
 use binplz_core::{
     build::Lease,
     id::key::{BuildKey, LeaseId, Rev, System},
-    objects::artifact::nixpkgs_path,
+    objects::artifact::{AttemptPrefix, nixpkgs_path},
     ports::{Launcher, NotLaunched, Unavailable},
     quota::limits::Why,
 };
@@ -162,6 +162,13 @@ impl Launcher for EcsLauncher {
         match &self.objects {
             Some(objects) => Ok(!objects.exists(&nixpkgs_path(rev)).await?),
             None => Ok(false),
+        }
+    }
+
+    async fn left(&self, prefix: &AttemptPrefix) -> Result<Option<u64>, Unavailable> {
+        match &self.objects {
+            Some(objects) => objects.left(prefix).await.map(Some),
+            None => Ok(None),
         }
     }
 }

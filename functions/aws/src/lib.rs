@@ -24,6 +24,7 @@ mod presign;
 
 pub mod binary_cache;
 mod gc;
+mod left;
 pub mod objects;
 mod shared;
 pub mod store;
@@ -101,7 +102,7 @@ pub type Serving = Aws<S3Objects, ()>;
 pub type Receiving = Aws<S3Store, ()>;
 /// An operator's ports: tasks are stopped, none is started.
 pub type Operating = Aws<S3Store, EcsTasks>;
-/// The ports of the dispatcher and the reaper: of objects, only whether a nixpkgs is there.
+/// The ports of the dispatcher and the reaper: of objects, only whether a nixpkgs is there, and what an attempt has left.
 pub type Working = Aws<(), EcsLauncher>;
 
 impl Serving {

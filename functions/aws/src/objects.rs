@@ -71,6 +71,11 @@ impl S3Objects {
         self.get.invoke(Wanted { url, range }).await.map_err(|error| unavailable(ROLE, &error))
     }
 
+    /// The answer at a signed URL; `None` if there is nothing.
+    pub(crate) async fn at(&self, url: String) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.get.invoke(Wanted { url, range: None }).await.map_err(|error| unavailable(ROLE, &error))
+    }
+
     /// The content of a text object; `None` if it does not exist.
     pub(crate) async fn text(&self, object: &str) -> Result<Option<String>, Unavailable> {
         let text = self.fetch(object, None).await?.map(String::from_utf8).transpose();

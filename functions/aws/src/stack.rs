@@ -30,6 +30,8 @@ const OUTPUTS: &[(&str, &str)] = &[
 const PARAMETERS: &[(&str, &str)] = &[
     ("BudgetDollars", "BINPLZ_BUDGET_DOLLARS"),
     ("BuildSeconds", "BINPLZ_BUILD_SECONDS"),
+    ("ContinuedAttempts", "BINPLZ_CONTINUED_ATTEMPTS"),
+    ("PackageDollars", "BINPLZ_PACKAGE_DOLLARS"),
     ("MaxBuilds", "BINPLZ_SLOTS"),
     ("PricePercent", "BINPLZ_PRICE_PERCENT"),
     ("StoreGigabytes", "BINPLZ_STORE_GIGABYTES"),
@@ -107,6 +109,12 @@ impl Stack {
             outputs.filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())));
         let status = stack.stack_status().map_or("in no state", |status| status.as_str()).to_owned();
         Stack { name: name.to_owned(), status, parameters: parameters.collect(), outputs: outputs.collect() }
+    }
+
+    /// The entries of a parameter that is a list.
+    pub fn list(&self, parameter: &str) -> Vec<String> {
+        let entries = self.parameters.get(parameter).map_or("", String::as_str).split(',').map(str::trim);
+        entries.filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
     }
 
     /// Opens an operator's ports of this stack.

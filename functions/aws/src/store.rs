@@ -43,8 +43,6 @@ pub struct S3Store {
     pub(crate) objects: S3Objects,
     /// The builders' shared binary cache, if enabled.
     shared: Option<Shared>,
-    /// The queue that wakes the promoter, for the function that hears of offers.
-    offers: Option<(aws_sdk_sqs::Client, String)>,
 }
 
 impl S3Store {
@@ -56,9 +54,7 @@ impl S3Store {
         let bucket = settings.need("BINPLZ_BUCKET")?;
         let config = aws_sdk_s3::config::Builder::from(&account.sdk).force_path_style(account.endpoint.is_some());
         let (objects, shared) = (S3Objects::open(account, settings)?, Shared::open(settings));
-        let queue = settings.find("BINPLZ_OFFERS_URL").filter(|url| !url.is_empty());
-        let offers = queue.map(|url| (aws_sdk_sqs::Client::new(&account.sdk), url.to_owned()));
-        Ok(S3Store { s3: Client::from_conf(config.build()), bucket, objects, shared, offers })
+        Ok(S3Store { s3: Client::from_conf(config.build()), bucket, objects, shared })
     }
 
     /// Stores the tarball of a nixpkgs for builders.
@@ -262,12 +258,6 @@ impl Intake for S3Store {
 
     async fn offered_bytes(&self, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
         self.bytes_below(&prefix.quarantine()).await
-    }
-
-    async fn offered(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
-        let Some((sqs, queue)) = &self.offers else { return Ok(()) };
-        let sent = sqs.send_message().queue_url(queue).message_body(prefix.to_string()).send().await;
-        sent.map(drop).map_err(|error| unavailable(ROLE, &error))
     }
 
     async fn offered_paths(&self, prefix: &AttemptPrefix) -> Result<Vec<StoreHash>, Unavailable> {

@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use binplz_aws::event::{DoorbellBatch, TaskStopped, Wake};
-use binplz_core::build::failure::Kind;
+use binplz_core::{
+    build::{
+        dependency::{Dependency, Stage},
+        failure::Kind,
+    },
+    id::{key::LeaseId, time::Timestamp},
+};
 use serde_json::{Value, json};
 
 fn event(name: &str) -> Value {
@@ -61,13 +67,26 @@ fn a_task_is_paid_for_by_its_own_timestamps() {
 }
 
 #[test]
-fn a_message_of_offers_names_their_attempt() {
-    let attempt = format!("{}/x86_64-linux/libsigc++/{}", "8".repeat(40), "b".repeat(32));
-    let message = |body: &str| json!({ "Records": [{ "messageId": "1", "body": body }] });
-    let Ok(Wake::Offered(prefixes)) = Wake::read(message(&attempt)) else { panic!("offers") };
-    assert_eq!(prefixes.iter().map(ToString::to_string).collect::<Vec<_>>(), [attempt]);
-    // It comes to the dead letter queue.
-    assert!(Wake::read(message("ring")).is_err());
+fn a_row_of_an_offered_dependency_names_its_attempt() {
+    let key = format!("{}/x86_64-linux/libsigc++", "8".repeat(40));
+    let row = |stage: Stage| {
+        let (drv, holder) = ("1".repeat(32).parse().expect("base 32"), key.parse().expect("a key"));
+        let row = Dependency { drv, holder, stage, since: Timestamp(1), wanted: false };
+        let body = serde_json::to_string(&row).expect("JSON");
+        json!({ "eventName": "MODIFY", "dynamodb": { "Keys": { "pk": { "S": "x" } }, "NewImage": { "body": { "S": body } } } })
+    };
+    let lease = || "b".repeat(32).parse::<LeaseId>().expect("hex");
+    let removed = json!({ "eventName": "REMOVE", "dynamodb": { "Keys": { "pk": { "S": "x" } } } });
+    let records = [
+        row(Stage::Offered { lease: lease() }),
+        row(Stage::Offered { lease: lease() }),
+        row(Stage::Building { lease: lease() }),
+        row(Stage::Made),
+        removed,
+    ];
+    let Ok(Wake::Offered(prefixes)) = Wake::read(json!({ "Records": records })) else { panic!("offers") };
+    let names: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
+    assert_eq!(names, [format!("{key}/{}", lease())]);
 }
 
 #[test]

@@ -253,7 +253,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("limits-over", Row::Limits(spent(limits(), 1))),
         (
             "limits-granted",
-            Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(5_000_000_000, u64::MAX)),
+            Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(5_000_000_000, u64::MAX, AT)),
         ),
         ("client", client()),
         ("keys", keys()),
@@ -417,7 +417,15 @@ fn what_a_client_has_had_started_is_forgotten_when_it_means_nothing_any_more() {
 fn progress_is_written_and_read_as_its_golden_file_says() {
     let step = Some("ack-3.7.0 buildPhase".to_owned());
     let phase = Phase::Building;
-    let progress = Progress { phase, step, done: 1, expected: 2, bytes_fetched: 5_000_000_000, log_segments: 3 };
+    let progress = Progress {
+        phase,
+        step,
+        done: 1,
+        expected: 2,
+        bytes_fetched: 5_000_000_000,
+        log_segments: 3,
+        ..Progress::default()
+    };
     let item = item::write_progress(&id('b'), &progress, AT).expect("an item");
     let golden = golden("progress", &to_json(&item));
     assert_eq!(item::read_progress(&of_json(&golden)), Ok(progress));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use binplz_core::build::failure::{Failure, Kind};
 
 use crate::{
+    caches::Caches,
     classify::NixExit,
     lease::{CallError, Lease},
     log::Log,
@@ -20,6 +21,8 @@ pub(crate) struct BuildContext {
     pub(crate) progress_channel: Arc<ProgressChannel>,
     /// The build's public log.
     pub(crate) log: Arc<Log>,
+    /// The binary caches that Nix reads.
+    pub(crate) caches: Caches,
     /// How to run Nix.
     pub(crate) nix: Nix,
 }

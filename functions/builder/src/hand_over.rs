@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::PathBuf};
 use binplz_core::{
     build::protocol::{Phase, Upload},
     objects::{
-        artifact::{Archive, Manifest, ObjectName, Verdict},
+        artifact::{Manifest, ObjectName, Verdict},
         narinfo::Content,
     },
 };
@@ -55,7 +55,7 @@ pub(crate) fn hand_over(
         pname: package.pname,
         version: package.version,
         drv_path: package.drv,
-        archive: archive.map(|(Content { sha256, size }, _)| Archive { sha256, size }),
+        archive: archive.map(|(content, _)| content),
         outputs: package.outputs.all,
         installed: package.outputs.installed,
         programs: found.into_iter().map(|found| found.program).collect(),

@@ -73,8 +73,8 @@ pub(crate) enum Activity {
     Builds,
     /// A download (101).
     Transfer,
-    /// A path is copied from another store (100).
-    Copy,
+    /// A path is copied from another store (100), the one of this URL.
+    Copy(String),
     /// Any other kind.
     Other,
 }
@@ -98,7 +98,7 @@ fn understand(json: &Value) -> Option<Event> {
         "start" => Some(Event::Start {
             id: number("id")?,
             activity: match (number("type"), field(json, 0).and_then(Value::as_str)) {
-                (Some(100), _) => Activity::Copy,
+                (Some(100), _) => Activity::Copy(field(json, 1).and_then(Value::as_str).unwrap_or_default().to_owned()),
                 (Some(101), _) => Activity::Transfer,
                 (Some(104), _) => Activity::Builds,
                 (Some(105), Some(drv)) => Activity::Build(drv.to_owned()),

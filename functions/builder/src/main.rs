@@ -32,6 +32,7 @@ mod timer;
 mod watch;
 
 mod archive;
+mod caches;
 mod canary;
 mod closure;
 mod context;

@@ -16,6 +16,7 @@ use binplz_core::{
 };
 
 use crate::{
+    caches,
     context::{BuildContext, Ending, finished},
     drv,
     evaluate::Package,
@@ -32,6 +33,8 @@ pub(crate) struct Foreseen {
     paths: u32,
     /// Their bytes.
     bytes: u64,
+    /// Their hashes.
+    hashes: Vec<String>,
 }
 
 impl Foreseen {
@@ -48,10 +51,23 @@ impl Foreseen {
 
     fn hear(&mut self, text: &str) {
         self.to_build.extend(derivations(text));
+        self.hashes.extend(caches::fetched(text));
         for (paths, bytes) in text.lines().filter_map(fetched) {
             self.paths = self.paths.saturating_add(paths);
             self.bytes = self.bytes.saturating_add(bytes);
         }
+    }
+}
+
+/// What Nix would do for a package: the first plan, without the caches whose paths it would not take.
+///
+/// # Errors
+/// [`Ending`].
+pub(crate) fn first(context: &BuildContext, package: &Package) -> Result<Foreseen, Ending> {
+    let planned = foresee(context, package, &[])?;
+    match context.caches.without_untrusted(&planned.hashes, &context.log) {
+        Some(options) => foresee(context, package, &options),
+        None => Ok(planned),
     }
 }
 

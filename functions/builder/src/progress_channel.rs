@@ -45,6 +45,11 @@ impl ProgressChannel {
         }
     }
 
+    /// The newest progress.
+    pub(crate) fn now(&self) -> Progress {
+        lock(&self.state).progress.clone()
+    }
+
     /// Closes the channel, which ends the heartbeat.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;

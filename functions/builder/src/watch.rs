@@ -3,9 +3,10 @@
 
 use std::{collections::HashMap, sync::mpsc::Sender, time::Instant};
 
-use binplz_core::build::protocol::Progress;
+use binplz_core::build::protocol::{CACHES_MAX, OWN_CACHE, Progress};
 
 use crate::{
+    caches::public,
     evidence::{Evidence, Trace, keep, name_of},
     internal_json::{Activity, Event, parse},
     log::{Log, plain},
@@ -40,6 +41,8 @@ pub(crate) struct Watch<'a> {
     total: u64,
     /// Receives a signal for each derivation that is built.
     built: Option<Sender<Built>>,
+    /// The URL of the builders' own cache.
+    own_cache: Option<&'a str>,
 }
 
 impl<'a> Watch<'a> {
@@ -59,7 +62,13 @@ impl<'a> Watch<'a> {
             before: 0,
             total: 0,
             built: None,
+            own_cache: None,
         }
+    }
+
+    /// The same for a builder that shares a cache with others.
+    pub(crate) fn with_cache(self, url: Option<&'a str>) -> Watch<'a> {
+        Watch { own_cache: url, ..self }
     }
 
     /// The same, with a signal for each derivation that is built.
@@ -129,9 +138,28 @@ impl<'a> Watch<'a> {
             }
             Activity::Builds => self.builds = Some(id),
             Activity::Transfer => drop(self.transfers.insert(id, 0)),
-            Activity::Copy => drop(self.copies.insert(id, 0)),
+            Activity::Copy(from) => {
+                self.copies.insert(id, 0);
+                self.fetch(&from);
+            }
             Activity::Other => {}
         }
+    }
+
+    /// A path is fetched from a cache. What is copied to and from other builders is not.
+    fn fetch(&self, from: &str) {
+        if !["http://", "https://", "s3://", "file://"].iter().any(|scheme| from.starts_with(scheme)) {
+            return;
+        }
+        let name = if self.own_cache == Some(from) { OWN_CACHE.to_owned() } else { public(from) };
+        self.progress_channel.update(|progress| {
+            let known = progress.fetched.len();
+            match progress.fetched.get_mut(&name) {
+                Some(paths) => *paths = paths.saturating_add(1),
+                None if known < CACHES_MAX => drop(progress.fetched.insert(name, 1)),
+                None => {}
+            }
+        });
     }
 
     /// Lines are marked with their derivation only if those of several may mix.
@@ -165,7 +193,9 @@ impl<'a> Watch<'a> {
 
     fn progress(&mut self, id: u64, done: u64, expected: u64) {
         if self.builds == Some(id) {
-            let (done, expected) = (self.before + done, self.total.max(self.before + expected));
+            // The plan knows how many there are in all; one run of Nix does not.
+            let done = self.before + done;
+            let expected = if self.total > 0 { self.total.max(done) } else { expected };
             self.expected = self.expected.max(expected);
             // Fails when the receiver is gone, which does not matter.
             let _ = self.built.as_ref().map(|built| built.send(Built::Some));

@@ -19,6 +19,7 @@ use binplz_core::{
 
 use crate::{
     archive,
+    caches::Caches,
     catalogue::work::catalogue,
     context::{BuildContext, Ending},
     evaluate::{Package, evaluate},
@@ -62,8 +63,8 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         let (lease, progress_channel, stop) = (Arc::clone(&lease), Arc::clone(&progress_channel), Arc::clone(&stop));
         thread::spawn(move || heartbeat::run(&lease, &progress_channel, &stop, job.lease_seconds));
     }
-    let nix = nix_for(&job, &stop);
-    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, nix };
+    let (nix, caches) = nix_for(&job, &log, &stop);
+    let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, caches, nix };
 
     let mut stats = Stats::default();
     let made = catch_unwind(AssertUnwindSafe(|| make(&context, &job, &mut stats)));
@@ -75,6 +76,9 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         Err(Ending::Stopped) if stop.lease_lost() => return Ok(Done::Lost),
         Err(Ending::Stopped) => Outcome::Failed(Failure::new(Kind::Interrupted, "")),
     };
+    if let Some(fetched) = context.progress_channel.now().fetched_from() {
+        context.log.say(&fetched);
+    }
     context.log.say(&sentence(&outcome));
     context.log.close();
     let (segments, trouble) = shipping.join().unwrap_or((0, None));
@@ -92,31 +96,36 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     }
 }
 
-/// Nix with the settings of a job.
-fn nix_for(job: &Job, stop: &Arc<Stop>) -> Nix {
+/// Nix with the settings of a job, and the caches that it reads.
+fn nix_for(job: &Job, log: &Log, stop: &Arc<Stop>) -> (Nix, Caches) {
     let mut nix = Nix::new(std::env::vars_os(), Arc::clone(stop));
     if !settings::mention("sandbox-fallback", |name| nix.variable(name)) {
         nix.set_option("sandbox-fallback", "false");
     }
+    let mut caches = Caches::prepare(&mut nix, log);
+    caches.own = job.cache.as_ref().map(|cache| cache.url.clone());
     if let Some(Cache { url, public_key: Some(key) }) = &job.cache {
         nix.set_option("extra-substituters", url);
         nix.set_option("extra-trusted-public-keys", key);
     }
-    nix
+    (nix, caches)
 }
 
 /// What Nix would do for a job's package, without a lease: only evaluates, and writes derivations to this machine's store.
 pub(crate) fn dry_run(job: &Job) -> Result<DryRun, Ending> {
     let Product::Package(attr) = &job.key.product else { return Err(Ending::ours("a catalogue has no plan")) };
     let (stop, token) = (Arc::new(Stop::default()), "0".repeat(64).parse::<Token>().map_err(Ending::ours)?);
+    let log = Arc::new(Log::new(job.limits.log_bytes, &token));
+    let (nix, caches) = nix_for(job, &log, &stop);
     let context = BuildContext {
         lease: Arc::new(Lease::without_endpoint(token.clone(), Arc::clone(&stop), job.limits.seconds)),
         progress_channel: Arc::new(ProgressChannel::default()),
-        log: Arc::new(Log::new(job.limits.log_bytes, &token)),
-        nix: nix_for(job, &stop),
+        nix,
+        log,
+        caches,
     };
     let package = evaluate(&context, job, attr)?;
-    Ok(plan::foresee(&context, &package, &[])?.dry_run())
+    Ok(plan::first(&context, &package)?.dry_run())
 }
 
 /// Makes the job's product; `None` if another build does it, which the endpoint knows.
@@ -141,7 +150,7 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
     let package = evaluate(context, job, attr)?;
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
-    let planned = plan::foresee(context, &package, &[])?;
+    let planned = plan::first(context, &package)?;
     let dry_run = planned.dry_run();
     let to_build = planned.to_build;
     let needed = offer::needed_by_others(&to_build, &package.drv);

@@ -8,7 +8,11 @@ use std::{
 };
 
 #[cfg(feature = "aws")]
-use binplz_aws::{doctor::examine, login::login, stack};
+use binplz_aws::{
+    doctor::examine,
+    login::login,
+    stack::{self, Stack},
+};
 #[cfg(feature = "aws")]
 use binplz_core::id::target::Target;
 use binplz_core::{
@@ -26,6 +30,7 @@ use thiserror::Error;
 #[cfg(feature = "aws")]
 use crate::live;
 use crate::{
+    caches,
     nixpkgs::{self, NixpkgsError},
     socket::Socket,
 };
@@ -100,7 +105,14 @@ async fn findings(args: &Args) -> Result<Vec<Finding>, Fatal> {
 async fn examine_account(args: &Args) -> Vec<Finding> {
     let mut findings = vec![judge_sam(Command::new("sam").arg("--version").output().map(|told| told.stdout))];
     match login().await {
-        Ok(sdk) => findings.extend(examine(&sdk, &args.stack, args.fix).await),
+        Ok(sdk) => {
+            findings.extend(examine(&sdk, &args.stack, args.fix).await);
+            if let Ok(Some(stack)) = Stack::find(&sdk, &args.stack).await {
+                let (caches, keys) = (stack.list("Substituters"), stack.list("TrustedPublicKeys"));
+                let mend = "scripts/sam deploy --parameter-overrides Substituters=… TrustedPublicKeys=…";
+                findings.extend(caches::examine(&caches, &keys, mend));
+            }
+        }
         Err(error) => findings.push(Finding::missing("credentials", error.to_string(), "aws configure")),
     }
     if args.live {
@@ -154,6 +166,7 @@ async fn examine_machine(data: &Path) -> Vec<Finding> {
             "binplz serve --help",
         ),
     ];
+    findings.extend(caches::examine_nix());
     let server = Socket { data: data.to_owned() };
     let pins = match server.carry_out(Order::Pins).await.and_then(|outcome| outcome.pins()) {
         Ok(pins) => pins,

@@ -5,6 +5,7 @@
 mod doctor;
 mod serve;
 
+mod caches;
 mod channel;
 mod confirm;
 #[cfg(feature = "aws")]

@@ -210,6 +210,7 @@ impl Moved {
             Moved::Ended { end: End::Failed(failure) | End::Delayed(failure) | End::Exhausted(failure), .. } => {
                 Some(failure.kind)
             }
+            Moved::Ended { end: End::Continued(_), .. } => Some(Kind::TimedOut),
             _ => None,
         }
     }

@@ -13,7 +13,8 @@ use binplz_core::{
     },
     objects::{
         artifact::{
-            AttemptPrefix, BLOBS, BUILDS, CACHE, CacheName, NIXPKGS, QUARANTINE, REFERENCES, blob_path, programs_at,
+            ADDITIONS, AttemptPrefix, BLOBS, BUILDS, CACHE, CacheName, NIXPKGS, QUARANTINE, REFERENCES, blob_path,
+            programs_at,
         },
         stored::{Cached, Held, HeldBlob, KeptNixpkgs, KeptPrograms},
     },
@@ -144,6 +145,24 @@ impl Collect for LocalStore {
 pub(crate) async fn bytes_below(dir: PathBuf) -> Result<u64, Unavailable> {
     let measured = spawn_blocking(move || measure(&dir)).await.map_err(unavailable)?.map_err(unavailable)?;
     Ok(measured.1)
+}
+
+/// The bytes of an attempt's objects, of its offers, and of the blobs that it was the first to upload. `objects`: the
+/// directory of all objects.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn left(objects: &Path, prefix: &AttemptPrefix) -> Result<u64, Unavailable> {
+    let (own, offers) = (objects.join(prefix.objects()), objects.join(prefix.quarantine()));
+    let blobs = objects.join(BLOBS);
+    let look = move || {
+        let mut bytes = measure(&own)?.1 + measure(&offers)?.1;
+        for (sha256, _) in entries(&own.join(ADDITIONS))? {
+            bytes += size_of(&blobs.join(sha256))?.unwrap_or(0);
+        }
+        io::Result::Ok(bytes)
+    };
+    spawn_blocking(look).await.map_err(unavailable)?.map_err(unavailable)
 }
 
 /// Collects up to `limit` attempt prefixes below a directory in name order, starting after `after`. Directories that

@@ -18,6 +18,7 @@ use std::{
 use binplz_core::{
     build::{Lease, failure::Failure},
     id::key::{BuildKey, LeaseId},
+    objects::artifact::AttemptPrefix,
     ports::{Launcher, NotLaunched, Unavailable},
 };
 use tokio::{
@@ -27,6 +28,7 @@ use tokio::{
 
 use crate::{
     dir::{DataDir, OpenError},
+    gc,
     isolation::Isolation,
     origin,
     task::{self, Task},
@@ -60,6 +62,8 @@ pub struct LocalLauncher {
     program: PathBuf,
     isolation: Isolation,
     origin: String,
+    /// The store's objects.
+    objects: PathBuf,
     logs: PathBuf,
     grace: Duration,
     tasks: Mutex<Tasks>,
@@ -97,6 +101,7 @@ impl LocalLauncher {
             program,
             isolation: Isolation::default(),
             origin: origin.to_owned(),
+            objects: dir.subdir("objects")?,
             logs,
             grace: GRACE,
             tasks: Mutex::default(),
@@ -236,6 +241,10 @@ impl Launcher for LocalLauncher {
             task::tell_group(pid, rustix::process::Signal::TERM);
         }
         Ok(())
+    }
+
+    async fn left(&self, prefix: &AttemptPrefix) -> Result<Option<u64>, Unavailable> {
+        gc::left(&self.objects, prefix).await.map(Some)
     }
 
     async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {

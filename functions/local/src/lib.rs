@@ -66,6 +66,7 @@ pub use crate::{
     binary_cache::LocalBinaryCache,
     dir::{DataDir, OpenError},
     download_stats::LocalDownloadStats,
+    gc::left,
     health::Health,
     isolation::Isolation,
     launcher::{BuilderExit, Ends, LocalLauncher},

@@ -455,6 +455,7 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
         expected: 17,
         bytes_fetched: 123_456_789_012,
         log_segments: 5,
+        ..Progress::default()
     };
     assert_eq!(item::progress_from_bytes(&golden("progress", Vec::new)).expect("progress"), progress);
     assert_eq!(json(&item::progress_bytes(&progress).expect("progress")), json(&golden("progress", Vec::new)));

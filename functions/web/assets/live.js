@@ -68,6 +68,9 @@
       if (step.dataset.phase === phase) step.setAttribute("aria-current", "step");
       else step.removeAttribute("aria-current");
     }
+    const caches = Object.entries(progress?.fetched ?? {});
+    const from = caches.map(([cache, paths], n) => `${paths}${n ? "" : " store paths"} from ${cache}`);
+    put("#fetched", caches.length ? `fetched: ${from.join(", ")}` : "");
     const bar = one("#bar");
     bar.hidden = !progress?.expected;
     if (!bar.hidden) {

@@ -556,5 +556,6 @@ pub fn progress(n: u32) -> Progress {
         expected: 99,
         bytes_fetched: u64::MAX,
         log_segments: n,
+        fetched: [("https://cache.example".to_owned(), n)].into(),
     }
 }

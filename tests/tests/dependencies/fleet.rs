@@ -33,8 +33,8 @@ const DEPENDENCY: Duration = Duration::from_secs(600);
 const PACKAGE: Duration = Duration::from_secs(60);
 /// As the builder has it.
 const PATIENCE: Duration = Duration::from_secs(45);
-const PAUSE: Duration = Duration::from_secs(5);
-const HEARTBEAT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_secs(15);
+const HEARTBEAT: Duration = Duration::from_secs(120);
 
 /// All that a package needs, dependencies first.
 fn plan(package: usize) -> Vec<usize> {
@@ -80,7 +80,7 @@ struct Fleet {
 impl Fleet {
     async fn new() -> Fleet {
         // A package may be unlucky.
-        let w = World::with(Policy { slots: SLOTS, attempts: 20, ..Policy::default() });
+        let w = World::with(Policy { slots: SLOTS, attempts: 20, lease: 5 * HEARTBEAT, ..Policy::default() });
         for package in 0..PACKAGES {
             ask(&w, &format!("p{package}")).await;
         }
@@ -204,7 +204,7 @@ impl Fleet {
     /// Runs until all packages are ready. At each event, `kills` says whether the task's machine is taken away instead.
     async fn run(&mut self, mut kills: impl FnMut() -> bool) {
         self.dispatch().await;
-        for _ in 0..100_000 {
+        for _ in 0..3_000 {
             let Some((lease, next)) =
                 self.tasks.iter().map(|(lease, task)| (lease.clone(), task.next)).min_by_key(|(_, next)| *next)
             else {
@@ -228,9 +228,16 @@ impl Fleet {
             } else {
                 self.step(&lease).await;
             }
-            self.dispatch().await;
+            // A question changes nothing for others.
+            if self.tasks.get(&lease).is_none_or(|task| task.doing != Doing::Asking) {
+                self.dispatch().await;
+            }
         }
-        panic!("it does not come to an end");
+        let mut states = Vec::new();
+        for package in 0..PACKAGES {
+            states.push(self.w.build(&format!("p{package}")).await.state);
+        }
+        panic!("it does not come to an end: {states:?}");
     }
 
     /// What the tasks would have taken if each knew what it had to do.

@@ -7,6 +7,7 @@ mod cache;
 mod channels;
 mod clients;
 mod connections;
+mod continued;
 mod damage;
 mod disk;
 mod egress;

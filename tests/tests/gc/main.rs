@@ -28,7 +28,10 @@ use binplz_core::{
         schedule::dispatch::dispatch,
     },
     gc::Report,
-    id::key::{BuildKey, DrvHash, Product, Rev, System},
+    id::{
+        key::{BuildKey, DrvHash, Product, Rev, System},
+        time::Timestamp,
+    },
     nixpkgs::{pins::Change, served::Served},
     objects::artifact::{AttemptPrefix, Declared, ObjectName},
     ports::{Collect, Deployment, HasLedger, HasStore, Inspect, Intake, Ledger},
@@ -78,7 +81,8 @@ async fn building(w: &World, path: &str) -> Bearer {
 async fn works(w: &World, bearer: &Bearer) {
     w.store().write(&bearer.prefix().object(ObjectName::Log(1)), b"it works\n".to_vec()).await.expect("the store");
     let (phase, step) = (Phase::Building, None);
-    let progress = Progress { phase, step, done: 0, expected: 1, bytes_fetched: 0, log_segments: 1 };
+    let progress =
+        Progress { phase, step, done: 0, expected: 1, bytes_fetched: 0, log_segments: 1, ..Progress::default() };
     w.ledger().put_progress(&bearer.lease, &progress).await.expect("the ledger");
 }
 
@@ -161,7 +165,7 @@ async fn everything(w: &World) -> (BTreeMap<RowKey, Row>, BTreeMap<AttemptPrefix
 /// How much the store is thought to hold depends on the time of the last look.
 fn unmeasured(row: Row) -> Row {
     match row {
-        Row::Limits(limits) => Row::Limits(limits.measured(0, u64::MAX)),
+        Row::Limits(limits) => Row::Limits(limits.measured(0, u64::MAX, Timestamp(0))),
         row => row,
     }
 }

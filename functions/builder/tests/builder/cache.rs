@@ -150,18 +150,44 @@ fn what_a_package_needs_is_offered_also_where_the_package_fails() {
 
 #[test]
 fn what_is_built_is_offered_at_once_and_counts_also_where_the_machine_is_taken_away() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let shared = Shared::new();
+        let endpoint = Endpoint::new(shared.job("patient"));
+        let builder = shared.bench.start(&endpoint);
+        endpoint.wait_for_gate();
+        let narinfo = |name: &String| matches!(name.parse(), Ok(ObjectName::Narinfo(_)));
+        endpoint.wait("what the dependency is offered with", |seen| seen.objects.keys().any(narinfo));
+        builder.signal(signal);
+        builder.end();
+        shared.bench.build_process().wait_gone();
+        if signal == Signal::TERM {
+            assert_failed(&endpoint, Kind::Interrupted, Next::Again, "");
+            assert_eq!(endpoint.report().stats.offers, 1);
+        }
+        // Where builders share a store, the dependency is still there.
+        assert_eq!(derivations(&shared.bench.work(shared.bench.job("good"))), 1);
+        // Where they do not, the next one fetches it.
+        shared.takes(&endpoint);
+        let next = shared.work(shared.job("good"));
+        assert_eq!(derivations(&next), 1);
+        assert!(log(&next).contains("fetched: 1 store paths from the builders' cache\n"), "{}", log(&next));
+    }
+}
+
+#[test]
+fn a_build_whose_time_is_over_reports_the_dependencies_that_the_next_one_finds() {
     let shared = Shared::new();
-    let endpoint = Endpoint::new(shared.job("patient"));
-    let builder = shared.bench.start(&endpoint);
-    endpoint.wait_for_gate();
-    let narinfo = |name: &String| matches!(name.parse(), Ok(ObjectName::Narinfo(_)));
-    endpoint.wait("what the dependency is offered with", |seen| seen.objects.keys().any(narinfo));
-    builder.signal(Signal::TERM);
-    builder.end();
-    assert_failed(&endpoint, Kind::Interrupted, Next::Again, "");
-    assert_eq!(endpoint.report().stats.offers, 1);
-    shared.takes(&endpoint);
-    assert_eq!(derivations(&shared.work(shared.job("good"))), 1);
+    // The package itself waits at its gate; it needs a dependency, or a download, or nothing.
+    for (package, built) in [("patient", 1), ("gated", 0)] {
+        let limits = JobLimits { seconds: 20, ..shared.bench.job(package).limits };
+        for job in [shared.job(package), shared.bench.job(package)] {
+            let endpoint = shared.work(Job { limits: limits.clone(), ..job });
+            assert_failed(&endpoint, Kind::TimedOut, Next::Nothing, "");
+            let stats = endpoint.report().stats;
+            assert_eq!(stats.built, built, "{package}: {}", log(&endpoint));
+            assert_eq!(stats.offers, if endpoint.job().cache.is_some() { built } else { 0 });
+        }
+    }
 }
 
 #[test]

@@ -115,6 +115,9 @@ fn what_a_cache_has_is_not_built() {
     assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
     assert_eq!(endpoint.report().stats.derivations, 0);
     assert!(web.asked().iter().any(|path| is_nar(path)));
+    // The log says which cache it comes from.
+    let cache = web.url("");
+    endpoint.see(|seen| assert!(seen.log().contains(&format!("store paths from {cache}\n")), "{}", seen.log()));
 }
 
 #[test]
@@ -143,6 +146,49 @@ fn a_cache_that_is_not_there_at_all_is_done_without() {
     assert_ne!(web.asked(), [""; 0]);
 }
 
+/// The line of the log that says that a cache is left out; it stands above the plan.
+fn is_left_out(endpoint: &Endpoint, cache: &str, why: &str) {
+    let log = endpoint.see(|seen| seen.log());
+    let said = format!("warning: the binary cache {cache} does not answer ({why}");
+    let (warning, plan) = (log.find(&said), log.find("derivation: "));
+    assert!(warning.is_some() && warning < plan, "{said}: {log}");
+}
+
+#[test]
+fn a_cache_that_is_down_or_stalls_is_left_out_at_once_and_the_log_begins_with_that() {
+    let stalls = Web::start(|_| Gives::Nothing);
+    let unwell = Web::start(|_| Gives::Status(503));
+    // That port is closed.
+    let closed = "http://127.0.0.1:9".to_owned();
+    for (down, why) in [(stalls.url(""), "not within 5 s"), (unwell.url(""), "status 503"), (closed, "")] {
+        // Nobody else has it: it is built.
+        let bench = Bench::with_own_store().configure(&format!("substituters = {down}"));
+        let endpoint = bench.work(bench.job("good"));
+        assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
+        assert_eq!(endpoint.report().stats.derivations, 2);
+        is_left_out(&endpoint, &down, why);
+        // Another one has it: it is fetched.
+        let (bench, cache, public) = cached();
+        let web = Web::start(move |path| fs::read(cache.join(&path[1..])).map_or(Gives::Status(404), Gives::All));
+        let caches = format!("{down} {}", web.url("?priority=50"));
+        let bench = bench.configure(&format!("substituters = {caches}\ntrusted-public-keys = {public}"));
+        let endpoint = bench.work(bench.job("good"));
+        assert_eq!(endpoint.report().stats.derivations, 0, "{}", endpoint.see(|seen| seen.log()));
+        is_left_out(&endpoint, &down, why);
+    }
+    // Each was asked once, and by the builder.
+    assert!(stalls.asked().iter().chain(&unwell.asked()).all(|path| path == "/nix-cache-info"));
+    assert_eq!((stalls.asked().len(), unwell.asked().len()), (2, 2));
+}
+
+#[test]
+fn a_file_of_a_cache_that_stalls_ends_at_its_time() {
+    let stalls = |path: &str, file| if is_nar(path) { Gives::Stalled(file) } else { Gives::All(file) };
+    let (endpoint, web) = substituted(stalls, OURS, "stalled-download-timeout = 1\ndownload-attempts = 1");
+    assert_failed(&endpoint, Kind::CacheUnavailable, Next::Again, "the binary cache could not be read");
+    assert!(web.asked().iter().any(|path| is_nar(path)));
+}
+
 /// The cache's own key, and a stranger's.
 const OURS: &str = "ours";
 const STRANGER: &str = "stranger-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -153,7 +199,10 @@ fn what_is_signed_by_a_stranger_is_not_taken_but_built() {
     assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());
     assert_eq!(endpoint.report().stats.derivations, 2);
     assert!(!web.asked().iter().any(|path| is_nar(path)));
-    // The log says why it took so long.
+    // The log says why it takes so long, before it does.
+    let log = endpoint.see(|seen| seen.log());
+    let (warning, build) = (log.find("signs with the key cache-1, which is not trusted here"), log.find("building '"));
+    assert!(warning.is_some() && warning < build, "{log}");
     endpoint.see(|seen| assert!(seen.log().contains("not signed by any of the keys"), "{}", seen.log()));
 }
 

@@ -21,7 +21,7 @@ use binplz_core::{
 };
 use clap::Args as ClapArgs;
 
-use crate::operate::{Common, One, OperateError, builds};
+use crate::operate::{One, OperateError, builds};
 
 /// The arguments of `binplz plan`.
 #[derive(ClapArgs)]

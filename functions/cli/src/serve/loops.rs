@@ -9,11 +9,12 @@ use std::{
 use binplz_core::{
     flow::{
         lease::settle::stopped,
-        operator::gc::gc,
+        operator::gc::{gc, gc_if_nearly_full},
         schedule::{dispatch::dispatch, promote::promote, scrub::Scrub, sweep::sweep},
     },
     id::time::Timestamp,
     ports::{Deployment, HasBell, HasDownloadStats, HasLauncher, Unavailable},
+    quota::limits::COLLECT_EARLY,
     telemetry::About,
 };
 use binplz_local::{Ends, Local, LocalBinaryCache};
@@ -109,12 +110,21 @@ async fn sweeper(d: Arc<Local>) {
     }
 }
 
-/// Runs garbage collection once a day, for the first time after `first`.
+/// Runs garbage collection once a day, for the first time after `first`, and in between while the store is nearly full.
 async fn collector(d: Arc<Local>, first: Option<Duration>) {
     sleep(first.unwrap_or_default()).await;
     loop {
         let done = round(&d, COLLECTOR, "garbage collection did not finish", GC_HANGS, gc(&*d, false)).await;
-        sleep(if done.is_ok() { DAY } else { GC_RETRY }).await;
+        if done.is_err() {
+            sleep(GC_RETRY).await;
+            continue;
+        }
+        let next = d.now() + DAY;
+        while d.now() < next {
+            sleep(COLLECT_EARLY.min(next - d.now())).await;
+            let early = gc_if_nearly_full(&*d);
+            let _ = round(&d, COLLECTOR, "garbage collection did not finish", GC_HANGS, early).await;
+        }
     }
 }
 

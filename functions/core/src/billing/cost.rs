@@ -49,7 +49,7 @@ assumed! {
     PROMOTER_MEGABYTES: 1_769, "MB of memory of the function `promoter`", "`template.yaml`";
     METRICS: 1, "custom metrics with values in each hour", "`ServedBytes`; the others of `functions/aws/src/metrics.rs` have values in hours with trouble, at 0.0004 dollars an hour";
     ALARMS: 8, "alarms", "`template.yaml`; one more where `EgressGigabytesPerDay` is set";
-    POLLS: 1_296_000, "requests to the two queues in a month", "Lambda asks each over 5 connections, every 20 seconds";
+    POLLS: 648_000, "requests to the queue in a month", "Lambda asks it over 5 connections, every 20 seconds";
     SWEEPS: 43_200, "sweeps in a month", "one a minute. Each sends a message, and so runs the function `dispatcher` too";
     SWEEP_MILLISECONDS: 400, "milliseconds of the two functions for a sweep", "a few reads in sequence, at a fourteenth of a vCPU";
     SWEEP_READS: 24, "reads of a sweep and its dispatch", "each status, the limits, the pins; a consistent read counts as two";
@@ -160,7 +160,7 @@ pub fn standing(prices: &PriceList) -> Vec<Item> {
     vec![
         Item { what: "metrics", dollars: prices.metrics.of(METRICS.number) },
         Item { what: "alarms", dollars: prices.alarms.of(ALARMS.number) },
-        Item { what: "polling the queues", dollars: prices.sqs.of(POLLS.number) },
+        Item { what: "polling the queue", dollars: prices.sqs.of(POLLS.number) },
         Item { what: "the minute's sweep", dollars: sweeps.into_iter().sum() },
         Item { what: "the day's collection", dollars: prices.lambda_time.of(collector) },
         Item { what: "the signing key of the builders' cache", dollars: prices.secrets.of(1) },

@@ -73,9 +73,8 @@ impl Build {
     fn after_failure(&self, failure: Failure, attempt: u32, now: Timestamp, policy: &Policy) -> State {
         match failure.kind.class() {
             Class::Permanent => State::Failed { failure, since: now, until: None },
-            Class::Launcher => State::Queued { since: now, due: now, attempt, warming: false },
-            // The launcher's word, by which the system is paused.
-            Class::Operator if failure.kind.is_of_no_builder() => {
+            // The launcher's word, by which the system is paused or backs off.
+            Class::Launcher | Class::Operator if failure.kind.is_of_no_builder() => {
                 State::Queued { since: now, due: now, attempt, warming: false }
             }
             // The attempt does not count, since the package may not be at fault. It is tried again later and later, and
@@ -89,7 +88,7 @@ impl Build {
                 let due = now + policy.delay_after(attempt);
                 State::Queued { since: now, due, attempt: attempt + 1, warming: false }
             }
-            Class::Operator | Class::Transient | Class::TransientLarger | Class::Deployment => {
+            Class::Operator | Class::Launcher | Class::Transient | Class::TransientLarger | Class::Deployment => {
                 State::Failed { failure, since: now, until: Some(now + policy.cool_down) }
             }
         }

@@ -18,7 +18,7 @@
 //! (expired, settled, cancelled); the builder stops at once and sends nothing more. 400 and 403: a bug in the builder.
 //! 5xx or no answer: retry while the lease lasts.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -181,7 +181,16 @@ pub struct Progress {
     pub bytes_fetched: u64,
     /// Log segments in the store.
     pub log_segments: u32,
+    /// Store paths fetched so far, by the name of the binary cache: its URL, or [`OWN_CACHE`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fetched: BTreeMap<String, u32>,
 }
+
+/// The name of the cache that builders share.
+pub const OWN_CACHE: &str = "the builders' cache";
+/// The most caches in a progress, and the longest name of one in characters.
+pub const CACHES_MAX: usize = 8;
+const CACHE_MAX: usize = 100;
 
 /// The longest step, in characters.
 const STEP_MAX: usize = 200;
@@ -189,7 +198,22 @@ const STEP_MAX: usize = 200;
 impl Progress {
     /// The progress with all foreign text sanitised.
     pub fn cleaned(self) -> Progress {
-        Progress { step: self.step.map(|step| clean_line(&step, STEP_MAX)), ..self }
+        let fetched = self.fetched.into_iter().take(CACHES_MAX);
+        Progress {
+            step: self.step.map(|step| clean_line(&step, STEP_MAX)),
+            fetched: fetched.map(|(cache, paths)| (clean_line(&cache, CACHE_MAX), paths)).collect(),
+            ..self
+        }
+    }
+
+    /// "fetched: 12 store paths from https://cache.example, 3 from the builders' cache"; `None` if nothing was fetched.
+    pub fn fetched_from(&self) -> Option<String> {
+        let parts = self.fetched.iter().enumerate().map(|(n, (cache, paths))| match n {
+            0 => format!("{paths} store paths from {cache}"),
+            _ => format!("{paths} from {cache}"),
+        });
+        let parts: Vec<String> = parts.collect();
+        (!parts.is_empty()).then(|| format!("fetched: {}", parts.join(", ")))
     }
 
     /// The progress of a build of which other attempts have built so many derivations before.

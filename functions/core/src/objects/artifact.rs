@@ -9,7 +9,10 @@ use crate::{
         key::{BadName, Bin, BuildKey, LeaseId, NAME_MAX, OutputName, Rev, Sha256, StoreHash, serde_as_text},
         text::clean_line,
     },
-    objects::needs::{self, Need},
+    objects::{
+        narinfo::Content,
+        needs::{self, Need},
+    },
 };
 
 /// The manifest of one build: `manifest.json` beside its programs. A package may ship hundreds of programs, so this
@@ -31,10 +34,10 @@ pub struct Manifest {
     /// Those that Nix installs of the whole package (`meta.outputsToInstall`), in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub installed: Vec<OutputName>,
-    /// The package's archive ([`crate::id::target::Wanted::Archive`]). Earlier versions made none, and one that is too
+    /// The package's archive ([`crate::id::target::Wanted::Archive`]): a `.tar.gz` of its programs and the files of `share/`. Earlier versions made none, and one that is too
     /// large is not made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub archive: Option<Archive>,
+    pub archive: Option<Content>,
     /// Every program in `bin/` of each output, by name.
     pub programs: Vec<Program>,
 }
@@ -57,15 +60,6 @@ impl Declared {
     pub fn cleaned(self) -> Declared {
         Declared { main_program: self.main_program.map(|name| clean_line(&name, NAME_MAX)), ..self }
     }
-}
-
-/// A package's archive: a `.tar.gz` of its programs and the files of `share/`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Archive {
-    /// The file's sha256.
-    pub sha256: Sha256,
-    /// The file's size, in bytes.
-    pub size: u64,
 }
 
 /// One file in `bin/`.
@@ -317,6 +311,8 @@ const SEGMENTS: &str = "log/";
 const PARTIAL: &str = "partial/";
 /// The part of a reference's path behind the attempt's prefix.
 pub const REFERENCES: &str = "ref/";
+/// The same for an addition.
+pub const ADDITIONS: &str = "new/";
 
 /// An object that belongs to one attempt at one build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -400,7 +396,7 @@ impl fmt::Display for ObjectName {
             ObjectName::Archive => f.write_str("archive.tar.gz"),
             ObjectName::Blob(sha256) => write!(f, "blob/{sha256}"),
             ObjectName::Reference(sha256) => write!(f, "{REFERENCES}{sha256}"),
-            ObjectName::Addition(sha256) => write!(f, "new/{sha256}"),
+            ObjectName::Addition(sha256) => write!(f, "{ADDITIONS}{sha256}"),
             ObjectName::Log(number) => write!(f, "{SEGMENTS}{number:06}"),
             ObjectName::WholeLog => f.write_str("log.gz"),
             ObjectName::Manifest => f.write_str("manifest.json"),

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::{
     build::Lease,
     id::key::{BuildKey, LeaseId, Rev, System},
+    objects::artifact::AttemptPrefix,
     ports::Unavailable,
     quota::limits::Why,
 };
@@ -47,5 +48,11 @@ pub trait Launcher: Send + Sync {
     fn lacks_nixpkgs(&self, rev: &Rev) -> impl Future<Output = Result<bool, Unavailable>> + Send {
         let _ = rev;
         async { Ok(false) }
+    }
+
+    /// Bytes that an attempt has left in the store, now that its task is gone; `None` if this launcher cannot look.
+    fn left(&self, prefix: &AttemptPrefix) -> impl Future<Output = Result<Option<u64>, Unavailable>> + Send {
+        let _ = prefix;
+        async { Ok(None) }
     }
 }

@@ -56,6 +56,9 @@ pub struct Reservation {
     pub over: Option<Timestamp>,
 }
 
+/// How often garbage is collected while the store is nearly full. Nothing is deleted before the
+/// [grace period](Policy::grace), which is little longer.
+pub const COLLECT_EARLY: Duration = Duration::from_secs(3600);
 /// The most errors of estimates that the row keeps.
 const MISSES_MAX: usize = 32;
 
@@ -78,6 +81,9 @@ pub struct Limits {
     /// Bytes in the store.
     #[serde(default, skip_serializing_if = "is_zero")]
     stored: u64,
+    /// When garbage was collected last.
+    #[serde(default, skip_serializing_if = "never")]
+    collected: Timestamp,
     /// The bytes served in a day, if there is an egress ceiling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     served: Option<Counted>,
@@ -188,25 +194,44 @@ impl Limits {
         Ok(next)
     }
 
-    /// Ends a lease: it has stored so many bytes, and stores no more. Unknown bytes count as the most that it might
-    /// have stored, until the store is [measured](Limits::measured). A lease without a reservation changes nothing.
+    /// Ends a lease: it has stored so many bytes, and stores no more. Unknown bytes stay reserved until its task is gone
+    /// ([`Limits::left`]). A lease without a reservation changes nothing.
     #[must_use]
     pub fn over(&self, lease: &LeaseId, stored: Option<u64>, now: Timestamp) -> Limits {
         let mut next = self.clone();
         if let Some(held) = next.reserved.get_mut(lease).filter(|held| held.over.is_none()) {
-            next.stored = next.stored.saturating_add(stored.unwrap_or(held.bytes));
-            (held.bytes, held.over) = (0, Some(now));
+            if let Some(stored) = stored {
+                (next.stored, held.bytes) = (next.stored.saturating_add(stored), 0);
+            }
+            held.over = Some(now);
+        }
+        next
+    }
+
+    /// Whether it is unknown how much an ended lease has stored.
+    pub fn is_unmeasured(&self, lease: &LeaseId) -> bool {
+        self.reserved.get(lease).is_some_and(|held| held.over.is_some() && held.bytes > 0)
+    }
+
+    /// The task of an ended lease is gone, and has left so many bytes in the store.
+    #[must_use]
+    pub fn left(&self, lease: &LeaseId, bytes: u64) -> Limits {
+        let mut next = self.clone();
+        if let Some(held) = next.reserved.get_mut(lease).filter(|held| held.over.is_some() && held.bytes > 0) {
+            (next.stored, held.bytes) = (next.stored.saturating_add(bytes), 0);
         }
         next
     }
 
     /// Ends the task of a lease: its slot is free, and the price of its machine is spent, never more than was reserved.
     /// `ran`: the time that is charged, by the task's own timestamps; if unknown, until its lease ended. A lease
-    /// without a reservation changes nothing.
+    /// without a reservation changes nothing. What it has stored counts as the most that it might have if that is not known,
+    /// until the store is [measured](Limits::measured).
     #[must_use]
     pub fn charged(&self, lease: &LeaseId, ran: Option<Duration>, now: Timestamp, policy: &Policy) -> Limits {
         let mut next = self.over(lease, None, now).in_month(now);
         let Some(held) = next.reserved.remove(lease) else { return self.clone() };
+        next.stored = next.stored.saturating_add(held.bytes);
         let ran = ran.unwrap_or(held.over.unwrap_or(now) - held.since);
         next.spent = next.spent + policy.price(held.size, ran).min(held.worst);
         next.charged = later_of(next.charged, now, &(now + SKEW_MAX));
@@ -222,8 +247,17 @@ impl Limits {
     /// Records a measurement of the store, which began when the row said `began` bytes. Bytes stored since then may be
     /// included or not: they count as not included.
     #[must_use]
-    pub fn measured(&self, there: u64, thought: u64) -> Limits {
-        Limits { stored: there.saturating_add(self.stored.saturating_sub(thought)), ..self.clone() }
+    pub fn measured(&self, there: u64, thought: u64, now: Timestamp) -> Limits {
+        let stored = there.saturating_add(self.stored.saturating_sub(thought));
+        Limits { stored, collected: later_of(self.collected, now, &(now + SKEW_MAX)), ..self.clone() }
+    }
+
+    /// Whether garbage is collected before its day has passed: the store has no room for as many attempts as there are
+    /// slots, and the last collection was long enough ago for another one to delete more.
+    pub fn collects_early(&self, policy: &Policy, now: Timestamp) -> bool {
+        let wanted = policy.worst_bytes().saturating_mul(policy.slots as u64);
+        let full = policy.store_bytes.is_some_and(|most| self.stored.saturating_add(wanted) > most);
+        full && (now >= self.collected + COLLECT_EARLY || self.collected.is_ahead_of(now))
     }
 
     /// The budget of this month; `None`: no limit.
@@ -405,11 +439,35 @@ mod tests {
         let limits = limits.over(&lease(1), Some(15), began);
         assert_eq!(limits.stored_at_most(), 55);
         let limits = reserve(&limits, 3).expect("room");
-        // The bytes of the other two are unknown until the store is measured.
+        // The bytes of the other two stay reserved while their tasks may run.
         let limits = limits.over(&lease(2), None, began).over(&lease(3), None, began);
-        assert_eq!((limits.stored(), limits.measured(20, 95).stored()), (95, 20));
+        assert_eq!((limits.stored(), limits.stored_at_most(), limits.is_unmeasured(&lease(2))), (15, 95, true));
+        // Of one it is known what it has left. What the other has left is unknown until the store is measured.
+        let limits = limits.left(&lease(2), 3);
+        assert_eq!((limits.stored_at_most(), limits.is_unmeasured(&lease(2))), (58, false));
+        assert_eq!(limits.left(&lease(2), 99), limits);
+        let gone = |limits: &Limits, n| limits.charged(&lease(n), None, began, &policy);
+        let limits = gone(&gone(&limits, 2), 3);
+        assert_eq!((limits.stored(), limits.measured(20, 58, began).stored()), (58, 20));
         // The last one ended during the measurement.
-        assert_eq!(limits.measured(20, 55).stored(), 60);
+        assert_eq!(limits.measured(20, 18, began).stored(), 60);
+    }
+
+    #[test]
+    fn garbage_is_collected_each_hour_while_the_store_is_nearly_full() {
+        let mut policy = Policy { store_bytes: Some(1000), slots: 2, ..policy() };
+        (policy.job.package_bytes, policy.job.log_bytes, policy.job.cache_bytes) = (100, 0, 0);
+        let began = Timestamp(1_800_000_000_000);
+        for (stored, early) in [(0, false), (800, false), (801, true), (5000, true)] {
+            let limits = Limits::default().measured(stored, 0, began);
+            assert!(!limits.collects_early(&policy, Timestamp((began + COLLECT_EARLY).0 - 1)), "{stored}");
+            assert_eq!(limits.collects_early(&policy, began + COLLECT_EARLY), early, "{stored}");
+            // A clock that was ahead delays nothing.
+            let ahead = Limits::default().measured(stored, 0, began + 9000 * COLLECT_EARLY);
+            assert_eq!(ahead.collects_early(&policy, began), early, "{stored}");
+            let endless = Policy { store_bytes: None, ..policy.clone() };
+            assert!(!limits.collects_early(&endless, began + COLLECT_EARLY), "{stored}");
+        }
     }
 
     proptest! {

@@ -1,10 +1,14 @@
-//! The function behind a daily schedule: garbage collection, and then the scrub.
+//! The function behind two schedules: garbage collection, and then the scrub, once a day; and garbage collection in
+//! between while the store is nearly full.
 
 use std::process::ExitCode;
 
 use binplz_aws::{Receiving, config::Settings, log};
 use binplz_core::{
-    flow::{operator::gc::gc, schedule::scrub::verify},
+    flow::{
+        operator::gc::{gc, gc_if_nearly_full},
+        schedule::scrub::verify,
+    },
     ports::Deployment,
     telemetry::About,
 };
@@ -15,10 +19,25 @@ use serde_json::Value;
 async fn main() -> ExitCode {
     let run = async {
         let deployment = Receiving::open(&Settings::of_process())?;
-        let woken = |event: LambdaEvent<Value>| log::within(event.context.request_id, clear(&deployment));
+        let woken =
+            |event: LambdaEvent<Value>| log::within(event.context.request_id, woken(&deployment, event.payload));
         lambda_runtime::run(service_fn(woken)).await
     };
     log::function(run).await
+}
+
+/// The input of the schedule in between. EventBridge's own input is an object.
+const EARLY: &str = "early";
+
+async fn woken(d: &Receiving, event: Value) -> Result<(), Error> {
+    if event != EARLY {
+        return clear(d).await;
+    }
+    // It is not retried: the next one does the same.
+    if let Err(error) = gc_if_nearly_full(d).await {
+        d.warn(About::Service, "garbage collection did not finish", &error);
+    }
+    Ok(())
 }
 
 /// Runs one collection, and compares what is left with what it must be. The next day's run continues where this one

@@ -1,4 +1,4 @@
-//! The function behind the queue `Offers` and ECS's "task stopped" events that verifies what a builder offered to the shared Nix cache, signs it,
+//! The function behind the table's stream and ECS's "task stopped" events that verifies what a builder offered to the shared Nix cache, signs it,
 //! and copies it there.
 
 use std::process::ExitCode;

@@ -101,7 +101,7 @@ pub(crate) struct Seen {
     /// What the builder asked for and reported of dependencies.
     pub(crate) dependencies: Vec<DependencyRequest>,
     /// Dependencies, by name, that other tasks build, and whether they may be there soon.
-    pub(crate) held: (Vec<&'static str>, bool),
+    pub(crate) elsewhere: (Vec<&'static str>, bool),
     /// Whether other builds need the package itself.
     pub(crate) wanted: bool,
     /// Dependencies, by name, that it says can be fetched.
@@ -140,9 +140,9 @@ impl Seen {
     /// What a builder may do about dependencies: all, but for those that are held or made.
     fn turn(&self, request: &DependencyRequest) -> DependencyTurn {
         let wanted = self.wanted && request.ready.is_empty();
-        let mut turn = DependencyTurn { soon: self.held.1, wanted, ..DependencyTurn::default() };
+        let mut turn = DependencyTurn { soon: self.elsewhere.1, wanted, ..DependencyTurn::default() };
         for ready in &request.ready {
-            let list = if self.held.0.contains(&&*ready.name) {
+            let list = if self.elsewhere.0.contains(&&*ready.name) {
                 &mut turn.held
             } else if self.fetched.contains(&&*ready.name) && !ready.missing {
                 &mut turn.fetch
@@ -209,7 +209,7 @@ impl Endpoint {
             claims: Vec::new(),
             turn: Turn::Go,
             dependencies: Vec::new(),
-            held: (Vec::new(), false),
+            elsewhere: (Vec::new(), false),
             wanted: false,
             fetched: Vec::new(),
             stored: Vec::new(),
@@ -249,7 +249,7 @@ impl Endpoint {
 
     /// Answers that other tasks build these dependencies, by name, and whether they may be there soon.
     pub(crate) fn holds(&self, names: &[&'static str], soon: bool) {
-        self.0.change(|seen| seen.held = (names.to_vec(), soon));
+        self.0.change(|seen| seen.elsewhere = (names.to_vec(), soon));
     }
 
     /// Answers that other builds need the package itself.
@@ -259,7 +259,7 @@ impl Endpoint {
 
     /// Answers that these dependencies, by name, can be fetched.
     pub(crate) fn has_made(&self, names: &[&'static str]) {
-        self.0.change(|seen| (seen.held, seen.fetched) = (Default::default(), names.to_vec()));
+        self.0.change(|seen| (seen.elsewhere, seen.fetched) = (Default::default(), names.to_vec()));
     }
 
     /// Says that it has stored these contents.

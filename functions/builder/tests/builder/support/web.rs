@@ -13,8 +13,12 @@ pub(crate) enum Gives {
     All(Vec<u8>),
     /// Half of the file, and then no server.
     Half(Vec<u8>),
+    /// Half of the file, and then nothing: the connection stays.
+    Stalled(Vec<u8>),
     /// Only this status.
     Status(u16),
+    /// No answer: the connection stays.
+    Nothing,
 }
 
 /// The server; its thread ends with the test.
@@ -63,15 +67,28 @@ fn answer(mut stream: &TcpStream, asked: &Mutex<Vec<String>>, gives: &impl Fn(&s
         reader.read_line(&mut header).ok()?;
     }
     asked.lock().expect("no panic").push(path.clone());
-    let (status, body, sent) = match gives(&path) {
+    let given = gives(&path);
+    let stalls = matches!(given, Gives::Stalled(_));
+    let (status, body, sent) = match given {
         Gives::All(body) => (200, body.clone(), body),
         Gives::Half(body) => (200, body.clone(), body[..body.len() / 2].to_vec()),
+        Gives::Stalled(body) => (200, body.clone(), body[..body.len() / 2].to_vec()),
         Gives::Status(status) => (status, Vec::new(), Vec::new()),
+        Gives::Nothing => return wait_for_the_end(reader),
     };
     write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len()).ok()?;
     if method != "HEAD" {
         stream.write_all(&sent).ok()?;
     }
+    if stalls && method != "HEAD" {
+        return wait_for_the_end(reader);
+    }
     // After half a file, the client sees the connection's end.
     (method == "HEAD" || sent.len() == body.len()).then_some(())
+}
+
+/// Until the client closes the connection.
+fn wait_for_the_end(mut reader: BufReader<&TcpStream>) -> Option<()> {
+    let _ = std::io::copy(&mut reader, &mut std::io::sink());
+    None
 }

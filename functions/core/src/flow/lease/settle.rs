@@ -20,17 +20,17 @@ use crate::{
             blob,
             job::{AT_ONCE, Bearer, Denied, admit},
         },
-        ring,
+        load_limits, ring,
         schedule::failed_dependencies,
     },
     id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
     objects::{
-        artifact::{Archive, AttemptPrefix, Manifest, ObjectName, Program, Verdict},
+        artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
         inventory::{Entry, Inventory},
         narinfo::Content,
         stored::Fingerprint,
     },
-    ports::{HasBell, HasLedger, HasStore, Inspect, Intake, Unavailable},
+    ports::{HasBell, HasLauncher, HasLedger, HasStore, Inspect, Intake, Launcher, Read, Unavailable},
     quota::limits::Limits,
     telemetry::About,
 };
@@ -214,7 +214,7 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
     if contents.is_empty() {
         return Err(Denied::Nonsense("no program is static"));
     }
-    if let Some(Archive { sha256, size }) = &manifest.archive {
+    if let Some(Content { sha256, size }) = &manifest.archive {
         contents.entry((sha256.clone(), *size)).or_default();
     }
     let prefix = bearer.prefix();
@@ -237,7 +237,7 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
 ///
 /// # Errors
 /// [`Unavailable`]: report it again, or let the lease expire.
-pub async fn stopped<D: HasLedger + HasBell>(
+pub async fn stopped<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
     lease: &LeaseId,
@@ -250,8 +250,25 @@ pub async fn stopped<D: HasLedger + HasBell>(
         Err(AdvanceError::Unavailable(error)) => return Err(error),
         Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => false,
     };
+    measure(d, &AttemptPrefix { key: key.clone(), lease: lease.clone() }).await?;
     charge(d, lease, ran, refused).await?;
     Ok(telemetry)
+}
+
+/// An attempt whose task is gone may have ended without a report. Then what it has left is measured, since it counts as
+/// the most that it might have stored.
+async fn measure<D: HasLedger + HasLauncher>(d: &D, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
+    if !load_limits(d, Read::Consistent).await?.0.is_unmeasured(&prefix.lease) {
+        return Ok(());
+    }
+    match d.launcher().left(prefix).await {
+        Ok(Some(bytes)) => change_limits(d, |limits| limits.left(&prefix.lease, bytes)).await.map(drop),
+        Ok(None) => Ok(()),
+        Err(error) => {
+            d.warn(About::Attempt(&prefix.key, &prefix.lease), "what it has stored was not measured", &error);
+            Ok(())
+        }
+    }
 }
 
 /// The task of a lease has stopped: its price is spent, and its slot is free. Unless its start was `refused`, another one

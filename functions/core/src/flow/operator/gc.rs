@@ -29,6 +29,20 @@ const PAGE: usize = 250;
 /// How many writes run concurrently.
 const AT_ONCE: usize = 25;
 
+/// Collects garbage if the store is nearly full ([`Limits::collects_early`]). Returns whether it is.
+///
+/// # Errors
+/// [`Unavailable`]: part of it is done; run it again.
+///
+/// [`Limits::collects_early`]: crate::quota::limits::Limits::collects_early
+pub async fn gc_if_nearly_full<D: HasLedger + HasStore<Store: Collect>>(d: &D) -> Result<bool, Unavailable> {
+    let early = load_limits(d, Read::Consistent).await?.0.collects_early(d.policy(), d.now());
+    if early {
+        gc(d, false).await?;
+    }
+    Ok(early)
+}
+
 /// Collects garbage. `rehearsal`: a dry run, which changes nothing and returns what would be deleted.
 ///
 /// # Errors
@@ -50,7 +64,8 @@ pub async fn gc<D: HasLedger + HasStore<Store: Collect>>(d: &D, rehearsal: bool)
     clear_programs(d, &mut report).await?;
     clear_cache(d, &mut report).await?;
     if !rehearsal {
-        change_limits(d, |now| now.measured(report.there(), limits.stored())).await?;
+        let at = d.now();
+        change_limits(d, |now| now.measured(report.there(), limits.stored(), at)).await?;
         d.emit(About::Service, Signal::Cleared(&report));
     }
     Ok(report)

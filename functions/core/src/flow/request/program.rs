@@ -96,9 +96,9 @@ async fn found<D: HasLedger + HasStore + HasBell + HasCatalogues>(
 ) -> Result<RequestOutcome, Denial> {
     let mut tried = Vec::new();
     loop {
-        let resolved = serving::of(d, target).await?;
+        let (resolved, build) = serving::next(d, target, &mut tried).await?;
         let yields = matches!(target.wanted, Wanted::Package(_)) && !resolved.others.is_empty();
-        match look(d, target, &resolved, served, method, starts).await {
+        match look(d, target, &resolved, build, served, method, starts).await {
             Err(
                 Denial::Failed { rest: None, attr, .. }
                 | Denial::NotStatic(attr, ..)
@@ -115,6 +115,7 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     d: &D,
     target: &Target,
     resolved: &Resolved,
+    build: Build,
     served: Version,
     method: Method,
     starts: Option<&Asker<'_>>,
@@ -123,7 +124,6 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     if resolved.basis != Basis::Complete && starts.is_some() {
         catalogue::ask_beside(d, &resolved.key).await;
     }
-    let (build, _) = load_build(d, &resolved.key).await?;
     let mut build = follow::follow(d, build).await?;
     if let Some(known) = &resolved.known {
         build = follow::adopt(d, build, known).await?;

@@ -1,7 +1,7 @@
 //! The file that a target means, and of several packages with a program the one that can serve it.
 
 use crate::{
-    build::State,
+    build::{Build, State},
     flow::{
         load_build, manifest_of,
         request::{
@@ -14,7 +14,10 @@ use crate::{
         target::{Target, Wanted},
     },
     nixpkgs::served::Notes,
-    objects::artifact::{Archive, Main, Manifest, Program, Verdict},
+    objects::{
+        artifact::{Main, Manifest, Program, Verdict},
+        narinfo::Content,
+    },
     ports::{HasCatalogues, HasLedger, HasStore},
 };
 
@@ -24,21 +27,32 @@ use crate::{
 /// # Errors
 /// [`Denial`]: the target leads to no build, or a backend does not answer.
 pub(crate) async fn of<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &Target) -> Result<Resolved, Denial> {
-    let mut tried = Vec::new();
+    Ok(next(d, target, &mut Vec::new()).await?.0)
+}
+
+/// The same after the packages `tried`, to which it adds those that it has passed over; and the build's row.
+///
+/// # Errors
+/// As [`of`].
+pub(super) async fn next<D: HasLedger + HasStore + HasCatalogues>(
+    d: &D,
+    target: &Target,
+    tried: &mut Vec<Attr>,
+) -> Result<(Resolved, Build), Denial> {
     loop {
-        let resolved = resolve::without(d, target, &tried).await?;
+        let resolved = resolve::without(d, target, tried).await?;
+        let (build, _) = load_build(d, &resolved.key).await?;
         // Only one package has it, or all have been tried. (A program that is requested of its package yields to none.)
         let alone = tried.is_empty() && resolved.others.is_empty();
-        if alone || tried.contains(&resolved.attr) || serves(d, &target.wanted, &resolved).await? {
-            return Ok(resolved);
+        if alone || tried.contains(&resolved.attr) || serves(d, &target.wanted, &resolved, &build).await? {
+            return Ok((resolved, build));
         }
         tried.push(resolved.attr);
     }
 }
 
 /// Whether nothing speaks against a package's program: it is not built, or is in its manifest.
-async fn serves<D: HasLedger + HasStore>(d: &D, wanted: &Wanted, resolved: &Resolved) -> Result<bool, Denial> {
-    let (build, _) = load_build(d, &resolved.key).await?;
+async fn serves<D: HasStore>(d: &D, wanted: &Wanted, resolved: &Resolved, build: &Build) -> Result<bool, Denial> {
     let State::Ready(made) = &build.state else { return Ok(true) };
     Ok(match manifest_of(d, &resolved.key, made).await? {
         Ok((manifest, _)) => file(wanted, &resolved.attr, &manifest).is_ok(),
@@ -57,7 +71,7 @@ pub(crate) struct File {
 /// The file that a target means.
 pub(crate) fn file(wanted: &Wanted, attr: &Attr, manifest: &Manifest) -> Result<File, Denial> {
     if wanted.is_archive() {
-        let (Some(Archive { sha256, size }), Ok(name)) = (&manifest.archive, wanted.file_name().parse()) else {
+        let (Some(Content { sha256, size }), Ok(name)) = (&manifest.archive, wanted.file_name().parse()) else {
             return Err(Denial::NoArchive(attr.clone()));
         };
         return Ok(File { name, sha256: sha256.clone(), size: *size, notes: Notes::default() });
