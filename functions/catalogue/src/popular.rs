@@ -6,9 +6,8 @@ use std::{collections::HashMap, sync::LazyLock};
 use binplz_core::id::key::Attr;
 
 /// The place of each package in the list, from 0.
-static PLACES: LazyLock<HashMap<&str, usize>> = LazyLock::new(|| {
-    attrs().enumerate().map(|(place, attr)| (attr, place)).collect()
-});
+static PLACES: LazyLock<HashMap<&str, usize>> =
+    LazyLock::new(|| attrs().enumerate().map(|(place, attr)| (attr, place)).collect());
 
 /// The lines without their comments.
 fn attrs() -> impl Iterator<Item = &'static str> {
