@@ -39,6 +39,8 @@ pub(crate) struct Caches {
     live: Vec<String>,
     /// The names of the keys that Nix trusts; `None` if it requires no signature.
     trusted: Option<Vec<String>>,
+    /// Whether this machine builds; otherwise Nix's own error about a signature is more to the point than a plan.
+    builds: bool,
 }
 
 impl Caches {
@@ -89,7 +91,8 @@ impl Caches {
         }
         let names = |keys: Vec<String>| keys.iter().filter_map(|key| Some(key.split_once(':')?.0.to_owned())).collect();
         let trusted = is("require-sigs").then(|| names(list("trusted-public-keys")));
-        Caches { own: None, live: list("substituters"), trusted }
+        let builds = value("max-jobs").and_then(Value::as_u64) != Some(0);
+        Caches { own: None, live: list("substituters"), trusted, builds }
     }
 
     /// Options for a plan without the caches whose paths Nix will not take, since no key that it trusts has signed them:
@@ -109,7 +112,7 @@ impl Caches {
                 "warning: the binary cache {cache} signs with the key {names}, which is not trusted here: {BUILT_HERE}"
             ));
         }
-        (plan.len() < self.live.len()).then(|| {
+        (self.builds && plan.len() < self.live.len()).then(|| {
             plan.extend(self.own.as_deref());
             ["--option", "substituters", &plan.join(" ")].map(OsString::from).into()
         })
