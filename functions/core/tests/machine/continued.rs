@@ -74,7 +74,7 @@ impl Life {
     /// An attempt of half an hour.
     fn attempt(&mut self, n: u32, end: &Event) -> &mut Life {
         self.take(&Event::Ask);
-        self.take(&Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false });
+        self.take(&Event::Claim { id: id(n), token: token(n), size: Size::default(), on_demand: false, seconds: None });
         self.now = self.now + Duration::from_secs(1800);
         self.take(end)
     }
@@ -162,7 +162,7 @@ fn a_catalogue_is_continued_by_its_checkpoint() {
     let part = |n| Event::Checkpoint { checkpoint: Checkpoint { lease: id(n), parts: 1, bytes: 1 }, top_level: false };
     let mut life = Life::of(Product::Catalogue, policy(9, None));
     life.take(&Event::Ask);
-    life.take(&Event::Claim { id: id(1), token: token(1), size: Size::default(), on_demand: false });
+    life.take(&Event::Claim { id: id(1), token: token(1), size: Size::default(), on_demand: false, seconds: None });
     life.take(&part(1)).take(&timed_out(1, 0));
     assert!(matches!(life.build.state, State::Queued { attempt: 1, .. }));
     // The next one has stored nothing of its own.
