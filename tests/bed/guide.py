@@ -31,7 +31,7 @@ AT_ONCE = ["sl", "ed", "figlet", "dos2unix"]
 # What is another command here, with the reason. The demo set has the place of Nixpkgs: the bed has no Internet.
 HERE = [
     # The same program, without optimisation.
-    (r"^cargo build --release --package binplz-cli$", "cargo build --package binplz-cli"),
+    (r"^cargo build --release --package binplz-cli$", "cargo build --workspace"),
     (r"^alias binplz=target/release/binplz$", "alias binplz=target/debug/binplz"),
     # The bed has no registry: podman gets the image under the repository's name.
     (r"^scripts/image push$", f'"$BINPLZ_BED_PYTHON" tests/bed/stack.py push {STACK}'),

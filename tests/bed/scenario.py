@@ -119,7 +119,9 @@ class Scenario:
         """Logs it; returns the fault that is due with it."""
         with self.lock:
             self.log.append(request)
-            return next((fault for fault in self.faults if fault.due(request)), None)
+            # Each of them counts it, also after one that is due.
+            due = [fault for fault in self.faults if fault.due(request)]
+            return due[0] if due else None
 
 
 class Scenarios:

@@ -53,9 +53,9 @@ impl Stack {
     }
 
     /// A stack of the same name in another region.
-    pub fn twin(&self, region: &str, set: &Path, policy: &Policy) -> Stack {
+    pub fn twin(&self, region: &str, set: &Path, policy: &Policy, more: &[&str]) -> Stack {
         let mut stack = Stack::undeployed(self.name.clone(), region, &self.account);
-        stack.update(set, policy, &[]);
+        stack.update(set, policy, more);
         stack
     }
 

@@ -148,7 +148,7 @@ fn partial_catalogue() -> Row {
     let Row::Build(Build { key, .. }) = catalogue() else { panic!("a build") };
     let published = Some(Published { lease: id('a'), whole: false });
     let checkpoint = Some(Checkpoint { lease: id('b'), parts: 3, bytes: 123_456 });
-    let partial = Partial { published, checkpoint };
+    let partial = Partial { published, checkpoint, ..Partial::default() };
     Row::Build(Build { state: State::Building(lease()), partial, ..Build::unasked(key) })
 }
 
@@ -156,7 +156,7 @@ fn partial_catalogue() -> Row {
 fn catalogue_made_anew() -> Row {
     let Row::Build(Build { key, .. }) = catalogue() else { panic!("a build") };
     let published = Some(Published { lease: id('a'), whole: true });
-    let partial = Partial { published, checkpoint: None };
+    let partial = Partial { published, checkpoint: None, ..Partial::default() };
     Row::Build(Build { state: State::Building(lease()), partial, ..Build::unasked(key) })
 }
 

@@ -193,7 +193,9 @@ impl<'a> Watch<'a> {
 
     fn progress(&mut self, id: u64, done: u64, expected: u64) {
         if self.builds == Some(id) {
-            let (done, expected) = (self.before + done, self.total.max(self.before + expected));
+            // The plan knows how many there are in all; one run of Nix does not.
+            let done = self.before + done;
+            let expected = if self.total > 0 { self.total.max(done) } else { expected };
             self.expected = self.expected.max(expected);
             // Fails when the receiver is gone, which does not matter.
             let _ = self.built.as_ref().map(|built| built.send(Built::Some));

@@ -6,10 +6,14 @@ use std::{collections::HashMap, sync::LazyLock};
 use binplz_core::id::key::Attr;
 
 /// The place of each package in the list, from 0.
-static PLACES: LazyLock<HashMap<&str, usize>> = LazyLock::new(|| {
+static PLACES: LazyLock<HashMap<&str, usize>> =
+    LazyLock::new(|| attrs().enumerate().map(|(place, attr)| (attr, place)).collect());
+
+/// The lines without their comments.
+fn attrs() -> impl Iterator<Item = &'static str> {
     let lines = include_str!("../../../infra/popular.txt").lines();
-    lines.filter(|line| !line.starts_with('#')).enumerate().map(|(place, attr)| (attr, place)).collect()
-});
+    lines.map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|attr| !attr.is_empty())
+}
 
 /// A package's place among the most requested; the first is 0. Packages that are not listed come last.
 pub(crate) fn place(attr: &Attr) -> usize {
@@ -27,8 +31,7 @@ mod tests {
 
     #[test]
     fn every_line_is_a_package_and_none_is_there_twice() {
-        let lines = include_str!("../../../infra/popular.txt").lines().filter(|line| !line.starts_with('#'));
-        let attrs: Vec<Attr> = lines.map(|line| line.parse().expect(line)).collect();
+        let attrs: Vec<Attr> = attrs().map(|line| line.parse().expect(line)).collect();
         let places: Vec<usize> = attrs.iter().map(place).collect();
         assert_eq!(places, (0..attrs.len()).collect::<Vec<_>>());
         assert_eq!(place(&"not-listed".parse().expect("a name")), usize::MAX);

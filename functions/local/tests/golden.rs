@@ -199,7 +199,7 @@ fn partial_catalogue() -> Row {
     let Row::Build(Build { key, .. }) = catalogue() else { panic!("a build") };
     let published = Some(Published { lease: id(1), whole: false });
     let checkpoint = Some(Checkpoint { lease: id(2), parts: 3, bytes: 123_456 });
-    let partial = Partial { published, checkpoint };
+    let partial = Partial { published, checkpoint, ..Partial::default() };
     Row::Build(Build { state: State::Building(lease(None)), partial, ..Build::unasked(key) })
 }
 
@@ -207,7 +207,7 @@ fn partial_catalogue() -> Row {
 fn catalogue_made_anew() -> Row {
     let Row::Build(Build { key, .. }) = catalogue() else { panic!("a build") };
     let published = Some(Published { lease: id(1), whole: true });
-    let partial = Partial { published, checkpoint: None };
+    let partial = Partial { published, checkpoint: None, ..Partial::default() };
     Row::Build(Build { state: State::Building(lease(None)), partial, ..Build::unasked(key) })
 }
 

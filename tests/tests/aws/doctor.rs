@@ -64,7 +64,7 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
     // Before anything is deployed. Four builds and a catalogue, of four vCPUs each.
     let (code, found) = doctor(&name, &[], &[]);
     assert_eq!(code, Some(1));
-    let lambda = json!(["missing", raise("lambda", "L-B99A9384", 50)]);
+    let lambda = json!(["optional", raise("lambda", "L-B99A9384", 1000)]);
     assert_eq!(
         found,
         json!({

@@ -33,7 +33,7 @@ const DEPENDENCY: Duration = Duration::from_secs(600);
 const PACKAGE: Duration = Duration::from_secs(60);
 /// As the builder has it.
 const PATIENCE: Duration = Duration::from_secs(45);
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(120);
 
 /// All that a package needs, dependencies first.
@@ -113,19 +113,26 @@ impl Fleet {
         }
     }
 
-    /// Time passes up to the next event, with heartbeats, and sweeps as if each were a minute.
-    async fn pass(&mut self, until: Timestamp) {
-        while self.w.now() < until {
-            self.w.pass(HEARTBEAT.min(until - self.w.now()));
-            for task in self.tasks.values() {
-                if let Some(bearer) = &task.bearer {
-                    heartbeat(&*self.w, bearer, &Default::default()).await.expect("a live lease");
-                }
+    /// Some time passes, with heartbeats and a sweep.
+    async fn pass(&mut self, time: Duration) {
+        self.w.pass(time.min(HEARTBEAT));
+        for task in self.tasks.values() {
+            if let Some(bearer) = &task.bearer {
+                heartbeat(&*self.w, bearer, &Default::default()).await.expect("a live lease");
             }
-            sweep(&*self.w).await.expect("the ledger");
-            self.w.reap().await;
-            self.dispatch().await;
         }
+        sweep(&*self.w).await.expect("the ledger");
+        self.w.reap().await;
+        self.dispatch().await;
+    }
+
+    async fn is_done(&self) -> bool {
+        for package in 0..PACKAGES {
+            if !matches!(self.w.build(&format!("p{package}")).await.state, State::Ready(_)) {
+                return false;
+            }
+        }
+        true
     }
 
     fn gone(&mut self, lease: &LeaseId) -> Task {
@@ -204,31 +211,31 @@ impl Fleet {
     /// Runs until all packages are ready. At each event, `kills` says whether the task's machine is taken away instead.
     async fn run(&mut self, mut kills: impl FnMut() -> bool) {
         self.dispatch().await;
-        for _ in 0..3_000 {
-            let Some((lease, next)) =
-                self.tasks.iter().map(|(lease, task)| (lease.clone(), task.next)).min_by_key(|(_, next)| *next)
-            else {
+        for _ in 0..5_000 {
+            let now = self.w.now();
+            let next = self.tasks.iter().min_by_key(|(_, task)| task.next);
+            let (lease, doing) = match next.map(|(lease, task)| (lease.clone(), task.next, task.doing)) {
+                Some((lease, next, doing)) if next <= now => (lease, doing),
+                Some((_, next, _)) => {
+                    self.pass(next - now).await;
+                    continue;
+                }
+                None if self.is_done().await => return,
                 // All that is left waits for its time.
-                let mut ready = 0;
-                for package in 0..PACKAGES {
-                    ready += usize::from(matches!(self.w.build(&format!("p{package}")).await.state, State::Ready(_)));
+                None => {
+                    self.pass(HEARTBEAT).await;
+                    continue;
                 }
-                if ready == PACKAGES {
-                    return;
-                }
-                self.pass(self.w.now() + HEARTBEAT).await;
-                continue;
             };
-            self.pass(next).await;
-            if !self.tasks.contains_key(&lease) {
-                continue;
-            }
             if kills() {
                 self.kill(&lease).await;
             } else {
                 self.step(&lease).await;
             }
-            self.dispatch().await;
+            // A question changes nothing for others.
+            if doing != Doing::Asking {
+                self.dispatch().await;
+            }
         }
         let mut states = Vec::new();
         for package in 0..PACKAGES {

@@ -57,6 +57,7 @@ async fn evaluated(w: &Arc<World>, package: usize, makes: &[usize]) -> Bearer {
         to_build: makes.iter().map(|n| drv(*n)).collect(),
         to_offer: makes.iter().map(|n| drv(*n).as_str().parse().expect("base 32")).collect(),
         asks: true,
+        dry_run: None,
         declared: Declared::default(),
     };
     assert_eq!(claim(&**w, &bearer, found).await, Ok(Turn::Go));

@@ -183,6 +183,7 @@ async fn a_package_is_not_built_while_another_task_builds_it_as_a_dependency_and
         to_build: vec![],
         to_offer: vec![],
         asks,
+        dry_run: None,
         declared: Declared::default(),
     };
     // A builder of an earlier version does not ask.

@@ -28,7 +28,10 @@ use binplz_core::{
         schedule::dispatch::dispatch,
     },
     gc::Report,
-    id::key::{BuildKey, DrvHash, Product, Rev, System},
+    id::{
+        key::{BuildKey, DrvHash, Product, Rev, System},
+        time::Timestamp,
+    },
     nixpkgs::{pins::Change, served::Served},
     objects::artifact::{AttemptPrefix, Declared, ObjectName},
     ports::{Collect, Deployment, HasLedger, HasStore, Inspect, Intake, Ledger},

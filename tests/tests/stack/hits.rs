@@ -79,10 +79,14 @@ fn one_read_of_a_cold_process(watched: &Watched, target: &str) {
     gone.dedup();
     for pid in &gone {
         // Those that were ended before have no such file, and a process that got an old number is none of ours.
-        let runs = || fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.ends_with("bootstrap"));
-        if runs() {
+        let exe = fs::read_link(format!("/proc/{pid}/exe"));
+        if exe.is_ok_and(|program| program.ends_with("bootstrap")) {
             kill(u32::try_from(*pid).expect("a process id"));
-            wait_for("the process to end", || (!runs()).then_some(()));
+            // Its parent notices an end only when it is a zombie.
+            wait_for("the process to end", || {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X'])).then_some(())
+            });
         }
     }
     assert_eq!(watched.get(&format!("/{target}")).status, 302);

@@ -8,8 +8,9 @@ use crate::watched::policy;
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn a_stack_of_the_same_name_in_another_region_is_deployed_and_each_builds_its_own() {
     let set = fresh_set("");
-    let stack = Stack::deploy(set.path(), &policy());
-    let twin = stack.twin("eu-central-1", set.path(), &policy());
+    let dashboard = ["--parameter=MakeDashboard=yes"];
+    let stack = Stack::deploy_with(set.path(), &policy(), &dashboard);
+    let twin = stack.twin("eu-central-1", set.path(), &policy(), &dashboard);
     // What is named in all regions at once: roles, buckets, dashboards.
     let dashboard = |region: &str| format!("{}-{region}", stack.name);
     assert!(

@@ -1,6 +1,6 @@
 //! A deployment that is looked at from inside: its scenario on the bed, and its rows.
 
-use std::{ops::Deref, time::Duration};
+use std::{collections::BTreeSet, ops::Deref, time::Duration};
 
 use aws_sdk_ecs::types::DesiredStatus;
 use binplz_aws::{Receiving, account::Account, config::Settings, ledger::DynamoLedger};
@@ -179,13 +179,14 @@ impl Watched {
         self.task_arns(None).len()
     }
 
-    fn task_arns(&self, lease: Option<&LeaseId>) -> Vec<String> {
+    fn task_arns(&self, lease: Option<&LeaseId>) -> BTreeSet<String> {
         let ecs = aws_sdk_ecs::Client::new(account(&self.settings()).sdk());
         let list = |status| {
             let list = ecs.list_tasks().cluster(&self.outputs["Cluster"]).desired_status(status);
             let pages = list.set_started_by(lease.map(ToString::to_string)).into_paginator().items().send();
             now_and_here(pages.collect::<Result<Vec<_>, _>>()).expect("tasks")
         };
+        // A task that stops between the two lists is in both.
         [DesiredStatus::Running, DesiredStatus::Stopped].into_iter().flat_map(list).collect()
     }
 

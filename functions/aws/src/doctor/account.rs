@@ -80,14 +80,37 @@ struct Quota {
     service: &'static str,
     code: &'static str,
     of: &'static str,
+    /// AWS's default value. Service Quotas refuses an increase to less, also if the account's own value is lower.
+    default: u32,
+    /// Why more is needed, and what happens until then.
+    why: &'static str,
 }
 
-const ON_DEMAND: Quota =
-    Quota { check: "fargate", service: "fargate", code: "L-3032A538", of: "vCPUs of Fargate on demand" };
-const SPOT: Quota =
-    Quota { check: "fargate-spot", service: "fargate", code: "L-36FBB829", of: "vCPUs of Fargate Spot" };
-const LAMBDA: Quota =
-    Quota { check: "lambda", service: "lambda", code: "L-B99A9384", of: "concurrent Lambda functions" };
+const BUILDS: &str = "for all builds at a time; until then some wait for others";
+const ON_DEMAND: Quota = Quota {
+    check: "fargate",
+    service: "fargate",
+    code: "L-3032A538",
+    of: "vCPUs of Fargate on demand",
+    default: 6,
+    why: BUILDS,
+};
+const SPOT: Quota = Quota {
+    check: "fargate-spot",
+    service: "fargate",
+    code: "L-36FBB829",
+    of: "vCPUs of Fargate Spot",
+    default: 6,
+    why: BUILDS,
+};
+const LAMBDA: Quota = Quota {
+    check: "lambda",
+    service: "lambda",
+    code: "L-B99A9384",
+    of: "concurrent Lambda functions",
+    default: 1000,
+    why: "for many clients at a time; until then some of their requests are refused",
+};
 /// The number of concurrent functions below which a few simultaneous requests are refused. A new account has 10.
 const FUNCTIONS_MIN: u32 = 50;
 
@@ -103,7 +126,7 @@ pub(super) async fn quotas(sdk: &SdkConfig, builds: u32, catalogue: bool, size: 
         judge(ON_DEMAND, all, task).await,
         // What Spot has no room for is started on demand.
         judge(SPOT, all, 0).await,
-        judge(LAMBDA, FUNCTIONS_MIN, FUNCTIONS_MIN).await,
+        judge(LAMBDA, FUNCTIONS_MIN, 0).await,
     ]
 }
 
@@ -126,18 +149,19 @@ impl Quota {
 
     /// `need`: what all tasks take at a time; below `least`, none can start.
     fn judge(&self, have: f64, need: u32, least: u32) -> Finding {
-        let Quota { check, service, code, of } = self;
+        let Quota { check, service, code, of, default, why } = self;
         let told = format!("{have} {of}; {need} are needed");
         if have >= need.into() {
             return Finding::ok(check, told);
         }
+        let wanted = need.max(*default);
         let mend = format!(
-            "aws service-quotas request-service-quota-increase --service-code {service} --quota-code {code} --desired-value {need}"
+            "aws service-quotas request-service-quota-increase --service-code {service} --quota-code {code} --desired-value {wanted}"
         );
         match have < least.into() {
             true => Finding::missing(check, told, mend),
             false => {
-                let told = format!("{told} for all builds at a time; until then some wait for others");
+                let told = format!("{told} {why}");
                 Finding { state: State::Optional, ..Finding::missing(check, told, mend) }
             }
         }
@@ -217,6 +241,7 @@ mod tests {
             assert!(found.told.starts_with(&format!("{have} vCPUs of Fargate on demand; 20 are needed")));
         }
         assert_eq!(SPOT.judge(0.0, 20, 0).state, State::Optional);
-        assert_eq!(LAMBDA.judge(10.0, FUNCTIONS_MIN, FUNCTIONS_MIN).state, State::Missing);
+        let functions = LAMBDA.judge(10.0, FUNCTIONS_MIN, 0);
+        assert!(functions.state == State::Optional && functions.mend.is_some_and(|mend| mend.ends_with(" 1000")));
     }
 }

@@ -212,14 +212,15 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
     }
 }
 
-/// Waits until the build has started: until then its log is that of the previous attempt.
-async fn until_it_begins(site: &Site, of: &Named) -> Result<(), OperateError> {
-    let mut told = String::new();
+/// Waits until the build has started: until then its log is that of the previous attempt. `false`: it was not queued.
+async fn until_it_begins(site: &Site, of: &Named) -> Result<bool, OperateError> {
+    let (mut told, mut waited) = (String::new(), false);
     loop {
         let build = site.carry_out(Order::Show(of.clone())).await?.show()?.listing;
         if build.state != "queued" {
-            return Ok(());
+            return Ok(waited);
         }
+        waited = true;
         if build.told != told {
             eprintln!("binplz: {}", build.told);
             told = build.told;
@@ -244,6 +245,11 @@ pub(crate) async fn log(Log { follow, one: One { of, common } }: Log) -> Result<
         }
         let more = part.next > from;
         from = part.next;
+        if part.complete && follow && until_it_begins(&site, &of).await? {
+            // It was queued again: now the log is that of the next attempt.
+            from = 1;
+            continue;
+        }
         if part.complete || !(more || follow) {
             return Ok(());
         }
