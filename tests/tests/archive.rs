@@ -11,7 +11,7 @@ use binplz_core::{
     },
     id::key::Sha256,
     nixpkgs::served::ServedKey,
-    objects::{artifact::ObjectName, narinfo::Content},
+    objects::{artifact::ObjectName, content::Content},
     ports::{Deployment, HasStore, Read, Store},
     row::RowKey,
 };

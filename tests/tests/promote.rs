@@ -32,7 +32,8 @@ use binplz_core::{
     },
     objects::{
         artifact::{AttemptPrefix, CacheName, Declared, ObjectName},
-        narinfo::{Content, LENGTH_MAX, StoreDir},
+        content::Content,
+        narinfo::{LENGTH_MAX, StoreDir},
         stored::{Measured, Method},
     },
     ports::{BinaryCache, Collect, Deployment, HasStore, Inspect, Intake, Unavailable},

@@ -15,7 +15,7 @@ use binplz_core::{
     id::key::{Bin, Rev, Sha256, StoreHash, hex},
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath, nixpkgs_path, programs_path},
-        narinfo::Content,
+        content::Content,
         stored::{Fingerprint, Location, Method},
     },
     ports::{Inspect, Intake, Store, Unavailable},

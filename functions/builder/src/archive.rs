@@ -11,7 +11,7 @@ use std::{
 
 use binplz_core::{
     id::key::{OutputName, Sha256},
-    objects::{artifact::Verdict, narinfo::Content},
+    objects::{artifact::Verdict, content::Content},
 };
 use binplz_nar::Packer;
 use memchr::memmem;

@@ -6,7 +6,7 @@ use binplz_core::{
     build::protocol::{Phase, Upload},
     objects::{
         artifact::{Manifest, ObjectName, Verdict},
-        narinfo::Content,
+        content::Content,
     },
 };
 

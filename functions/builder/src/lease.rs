@@ -20,7 +20,7 @@ use binplz_core::{
         },
     },
     id::key::{self, Token, hex},
-    objects::{artifact::ObjectName, narinfo::Content},
+    objects::{artifact::ObjectName, content::Content},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};

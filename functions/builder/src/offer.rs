@@ -18,7 +18,8 @@ use binplz_core::{
     id::key::DrvHash,
     objects::{
         artifact::ObjectName,
-        narinfo::{Content, Narinfo, StoreDir, StoreName},
+        content::Content,
+        narinfo::{Narinfo, StoreDir, StoreName},
     },
 };
 use binplz_nar::Packer;

@@ -14,7 +14,7 @@ use binplz_core::{
         time::Timestamp,
     },
     nixpkgs::pins::{Change, NO_PROGRAMS, PROGRAMS_MISSING, Pin, PinRefusal, Pins, Programs, Source},
-    objects::narinfo::Content,
+    objects::content::Content,
     ports::Unavailable,
 };
 use clap::{Args as ClapArgs, Subcommand};

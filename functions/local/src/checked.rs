@@ -15,7 +15,7 @@ use std::{
 
 use binplz_core::{
     objects::{
-        narinfo::Content,
+        content::Content,
         stored::{Fingerprint, Integrity},
     },
     ports::Unavailable,

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use binplz_core::objects::{artifact::programs_path, narinfo::Content};
+use binplz_core::objects::{artifact::programs_path, content::Content};
 
 use crate::draft::Draft;
 

@@ -17,7 +17,7 @@ use binplz_core::{
     },
     objects::{
         artifact::{AttemptPrefix, CACHE, ObjectName, ObjectPath, programs_path},
-        narinfo::Content,
+        content::Content,
         stored::{Fingerprint, Integrity, Location, Method},
     },
     ports::{Inspect, Intake, Store, Unavailable},

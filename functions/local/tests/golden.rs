@@ -29,7 +29,7 @@ use binplz_core::{
     },
     objects::{
         artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
-        narinfo::Content,
+        content::Content,
         needs::{Data, Need},
     },
     quota::{

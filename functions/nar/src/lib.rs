@@ -12,7 +12,7 @@ pub use crate::{key::Key, meter::Meter, packer::Packer};
 
 use std::io::{self, Write};
 
-use binplz_core::objects::narinfo::Content;
+use binplz_core::objects::content::Content;
 use sha2::{Digest, Sha256};
 
 /// Counts and hashes bytes on their way to `to`.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use binplz_core::objects::narinfo::Content;
+use binplz_core::objects::content::Content;
 use flate2::{Compression, write::GzEncoder};
 
 use crate::Counted;

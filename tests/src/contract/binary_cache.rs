@@ -6,7 +6,7 @@ use binplz_core::{
     id::key::{Sha256, StoreHash},
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName},
-        narinfo::Content,
+        content::Content,
         stored::Measured,
     },
     ports::{BinaryCache, Collect, Inspect, Intake},

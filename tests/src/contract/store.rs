@@ -10,7 +10,7 @@ use binplz_core::{
     },
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath},
-        narinfo::Content,
+        content::Content,
         stored::{Fingerprint, Held, HeldBlob, Integrity, KeptNixpkgs},
     },
     ports::{Collect, Inspect, Intake, Store},

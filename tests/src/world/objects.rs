@@ -14,7 +14,7 @@ use binplz_core::{
     id::key::{Bin, Rev, Sha256, StoreHash},
     objects::{
         artifact::{AttemptPrefix, CacheName, ObjectName, ObjectPath},
-        narinfo::Content,
+        content::Content,
         stored::{Cached, Fingerprint, Held, HeldBlob, Integrity, KeptNixpkgs, KeptPrograms, Location, Method},
     },
     ports::{Collect, Inspect, Intake, Store, Unavailable},

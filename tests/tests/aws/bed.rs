@@ -20,7 +20,7 @@ use binplz_core::{
     id::key::{Bin, Rev},
     objects::{
         artifact::{BUILDS, CacheName, ObjectPath, QUARANTINE},
-        narinfo::Content,
+        content::Content,
         stored::Method,
     },
     ports::{BinaryCache, Collect, Intake, Store},

@@ -10,7 +10,8 @@ use binplz_core::{
     id::{key::Rev, time::Timestamp},
     objects::{
         artifact::{CacheName, ObjectPath},
-        narinfo::{Content, StoreDir},
+        content::Content,
+        narinfo::StoreDir,
         stored::Method,
     },
     ports::{BinaryCache, Collect, Inspect, Intake, Store},

@@ -7,7 +7,7 @@ use binplz_core::{
     id::key::{LeaseId, Sha256},
     nixpkgs::pins::{Change, KEEP, Programs},
     objects::{
-        narinfo::Content,
+        content::Content,
         stored::{KeptNixpkgs, KeptPrograms},
     },
     ports::{Deployment, HasLedger, HasStore, Ledger},

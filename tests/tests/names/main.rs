@@ -46,7 +46,7 @@ use binplz_core::{
     nixpkgs::pins::{Change, Programs},
     objects::{
         artifact::{Manifest, ObjectName, ObjectPath, Refusal, Verdict},
-        narinfo::Content,
+        content::Content,
     },
     ports::{Deployment, HasStore, Intake, Read},
     row::RowKey,

@@ -19,7 +19,7 @@ use binplz_core::{
     id::key::Sha256,
     objects::{
         artifact::{Refusal, Verdict},
-        narinfo::Content,
+        content::Content,
     },
 };
 use rustix::process::Signal;

@@ -30,7 +30,7 @@ use crate::{
     },
     objects::{
         artifact::{Declared, Manifest, ObjectName},
-        narinfo::Content,
+        content::Content,
     },
 };
 

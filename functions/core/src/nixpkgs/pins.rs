@@ -17,7 +17,7 @@ use crate::{
         text::clean_line,
         time::{Timestamp, seconds},
     },
-    objects::narinfo::Content,
+    objects::content::Content,
 };
 
 /// The longest reason for a takedown, in characters.

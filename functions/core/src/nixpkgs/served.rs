@@ -15,7 +15,7 @@ use crate::{
     nixpkgs::pins::Pinned,
     objects::{
         artifact::{Manifest, ObjectPath, Program, Verdict},
-        narinfo::Content,
+        content::Content,
         needs::{Need, sentence},
     },
 };

@@ -10,7 +10,7 @@ use crate::{
         text::clean_line,
     },
     objects::{
-        narinfo::Content,
+        content::Content,
         needs::{self, Need},
     },
 };

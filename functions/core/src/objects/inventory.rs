@@ -13,7 +13,7 @@ use crate::{
     id::key::{Bin, Product, Sha256, hex},
     objects::{
         artifact::{Manifest, ObjectName, Verdict},
-        narinfo::Content,
+        content::Content,
     },
 };
 

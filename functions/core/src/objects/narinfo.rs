@@ -5,12 +5,11 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
     id::key::{BadName, Sha256, StoreHash},
-    objects::artifact::ObjectName,
+    objects::{artifact::ObjectName, content::Content},
 };
 
 /// The longest narinfo, in bytes: one with about five thousand references.
@@ -80,15 +79,6 @@ impl fmt::Display for StoreName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.hash, self.name)
     }
-}
-
-/// The hash and size of some bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
-    /// Their sha256.
-    pub sha256: Sha256,
-    /// Their number.
-    pub size: u64,
 }
 
 /// A narinfo, without its signature.

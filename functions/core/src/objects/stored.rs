@@ -11,7 +11,7 @@ use crate::{
     },
     objects::{
         artifact::{AttemptPrefix, CacheName},
-        narinfo::Content,
+        content::Content,
     },
 };
 

@@ -7,7 +7,7 @@ use crate::{
     id::key::{Bin, Rev, Sha256, StoreHash},
     objects::{
         artifact::{AttemptPrefix, ObjectPath},
-        narinfo::Content,
+        content::Content,
         stored::{Fingerprint, Integrity, Location, Method},
     },
     ports::Unavailable,

@@ -13,8 +13,8 @@ use crate::{
     id::key::{Bin, Sha256},
     objects::{
         artifact::{AttemptPrefix, ObjectName},
+        content::Content,
         inventory::Entry,
-        narinfo::Content,
         stored::Integrity,
     },
     ports::{HasLedger, HasStore, Inspect, Intake, Ledger, Read, Unavailable},

@@ -26,8 +26,8 @@ use crate::{
     id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
     objects::{
         artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
+        content::Content,
         inventory::{Entry, Inventory},
-        narinfo::Content,
         stored::Fingerprint,
     },
     ports::{HasBell, HasLauncher, HasLedger, HasStore, Inspect, Intake, Launcher, Read, Unavailable},

@@ -16,7 +16,7 @@ use crate::{
     nixpkgs::served::Notes,
     objects::{
         artifact::{Main, Manifest, Program, Verdict},
-        narinfo::Content,
+        content::Content,
     },
     ports::{HasCatalogues, HasLedger, HasStore},
 };
