@@ -53,16 +53,16 @@ fn a_chain_that_takes_three_times_the_limit_is_built_in_three_attempts() {
             .then(|| server.get("/-/log/failing.third").text())
     });
     assert_eq!(server.settled("failing.third").status, 302, "{log}");
-    let shown = shown(&server, "failing.third");
+    let third = shown(&server, "failing.third");
     let ended =
-        shown["history"].as_array().expect("attempts").iter().map(|attempt| {
+        third["history"].as_array().expect("attempts").iter().map(|attempt| {
             (attempt["number"].clone(), attempt["continued"] == true, attempt["failure"]["kind"].clone())
         });
     let part = || (1.into(), true, "timed-out".into());
     assert_eq!(ended.collect::<Vec<_>>(), [part(), part(), (1.into(), false, serde_json::Value::Null)]);
     // The first of them has built one part, and the second another.
     let built: Vec<_> =
-        shown["history"].as_array().expect("attempts").iter().map(|one| one["stats"]["built"].clone()).collect();
+        third["history"].as_array().expect("attempts").iter().map(|one| one["stats"]["built"].clone()).collect();
     assert_eq!(built[..2], [1, 1]);
     // What has built nothing for others fails as ever, at the first attempt.
     assert_eq!(server.settled("failing.alone").status, 422);
