@@ -253,8 +253,13 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("limits-over", Row::Limits(spent(limits(), 1))),
         (
             "limits-granted",
-            Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(5_000_000_000, u64::MAX, AT)),
+            Row::Limits(spent(limits(), 2).granted(Micros(30_000_000), AT).measured(
+                5_000_000_000,
+                u64::MAX,
+                Timestamp(0),
+            )),
         ),
+        ("limits-collected", Row::Limits(spent(limits(), 2).measured(7, u64::MAX, AT))),
         ("client", client()),
         ("keys", keys()),
         ("past", past()),
