@@ -322,6 +322,8 @@ fn any_plan() -> impl Strategy<Value = Plan> {
             unknown,
             milliseconds,
             longest,
+            sure: longest / 2,
+            sure_longest: longest / 3,
             memory,
             to_fetch,
             bytes,

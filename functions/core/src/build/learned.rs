@@ -2,7 +2,7 @@
 //! as long as that of the last one. For estimates of builds that need them.
 //!
 //! A builder measures what it builds. Its figures count at most as much as its attempt and its machine allow, and once for
-//! each attempt; so a builder that lies spoils estimates, and nothing else.
+//! each attempt. Builds are refused by what two attempts agree on. So a builder that lies spoils estimates, and nothing else.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -58,6 +58,9 @@ pub struct Learned {
     pub milliseconds: u64,
     /// As [`Measured::share`].
     pub share: u64,
+    /// The least share of all attempts. One attempt can lower it, and none can raise it.
+    #[serde(default)]
+    pub least: u64,
     /// As [`Measured::memory`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
@@ -107,6 +110,7 @@ impl Learned {
             samples: 1,
             milliseconds: measured.milliseconds,
             share: measured.share,
+            least: measured.share,
             memory: measured.memory,
         };
         match known {
@@ -123,11 +127,18 @@ impl Learned {
                     samples: known.samples.saturating_add(1),
                     milliseconds: mean(known.milliseconds, new.milliseconds),
                     share: mean(known.share, new.share),
+                    least: known.least.min(new.share),
                     memory,
                     ..new
                 }
             }
         }
+    }
+
+    /// What it takes at least, in milliseconds, by the word of two attempts or more. Builds are refused by nothing else, so that no
+    /// attempt, and no thief of its token, can have another package refused.
+    pub fn sure(&self) -> u64 {
+        if self.samples > 1 { self.least } else { 0 }
     }
 
     /// Whether it takes so little that it may be built twice at the same time.

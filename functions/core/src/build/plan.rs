@@ -58,6 +58,12 @@ pub struct Plan {
     /// Milliseconds that the longest of them takes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub longest: u64,
+    /// Milliseconds that they take together at least ([`Learned::sure`]).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sure: u64,
+    /// Milliseconds that the longest of them takes at least.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sure_longest: u64,
     /// The peak memory of the heaviest one, in bytes, if any is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
@@ -93,6 +99,8 @@ impl Plan {
             unknown: known.iter().filter(|one| one.is_none()).count() as u32,
             milliseconds: sum.max(longest),
             longest,
+            sure: known.iter().flatten().fold(0u64, |sum, one| sum.saturating_add(one.sure())),
+            sure_longest: known.iter().flatten().map(|one| one.sure()).max().unwrap_or(0),
             memory: known.iter().flatten().filter_map(|one| one.memory).max(),
             to_fetch: run.fetch,
             bytes: run.bytes,
@@ -119,14 +127,14 @@ impl Plan {
         Duration::from_millis(self.milliseconds)
     }
 
-    /// The time limit that it needs, if what is known of it takes `margin` times as long as `parts` attempts of the limit `limit` have,
-    /// or one derivation as long as one attempt has.
+    /// The time limit that it needs, if what it takes at least is `margin` times as long as `parts` attempts of the limit `limit`
+    /// have, or one derivation as long as one attempt has.
     pub fn exceeds(&self, limit: Duration, parts: u32, margin: u32) -> Option<Duration> {
-        let longest = Duration::from_millis(self.longest);
+        let [longest, all] = [self.sure_longest, self.sure].map(Duration::from_millis);
         if longest > limit.saturating_mul(margin) {
             return Some(longest);
         }
-        let per_part = self.known() / parts.max(1);
+        let per_part = all / parts.max(1);
         (per_part > limit.saturating_mul(margin)).then_some(per_part)
     }
 
@@ -251,8 +259,11 @@ mod tests {
 
     #[test]
     fn only_a_known_part_that_clearly_exceeds_all_attempts_is_refused() {
-        let known = learned(&[("gcc", 7200, 7200, None), ("llvm", 7000, 7000, None)]);
-        let (hour, plan) = (Duration::from_secs(3600), Plan::of(&run(&["gcc-1", "llvm-1", "x-1"], 0, 0), &known));
+        let mut known = learned(&[("gcc", 7200, 7200, None), ("llvm", 7000, 7000, None)]);
+        let (hour, dry_run) = (Duration::from_secs(3600), run(&["gcc-1", "llvm-1", "x-1"], 0, 0));
+        assert_eq!(Plan::of(&dry_run, &known).exceeds(hour, 1, 2), None, "one attempt proves nothing");
+        known.values_mut().for_each(|learned| learned.samples = 2);
+        let plan = Plan::of(&dry_run, &known);
         assert_eq!(plan.exceeds(hour, 1, 2), Some(Duration::from_secs(14_200)));
         assert_eq!(plan.exceeds(hour, 2, 2), None);
         // No number of attempts finishes one derivation.
