@@ -33,6 +33,12 @@ fn a_server_on_this_machine_answers_no_request_for_another_host() {
         // As a browser sends it, to which it is all one site.
         let headers = [("host", other.as_str()), ("origin", origin.as_str()), ("sec-fetch-site", "same-origin")];
         let refused = ask(&server, method, path, &headers);
+        if path.starts_with("/-/status/") {
+            // A script reads the reason in the line, whose status is always 200.
+            let line = refused.text();
+            assert!(line.starts_with("failed 0 - - - this server has another host name"), "{line}");
+            continue;
+        }
         assert_eq!(refused.status, 421, "{method} {path}: {refused:?}");
         assert!(refused.header("x-request-id").is_some(), "{refused:?}");
     }
