@@ -33,7 +33,7 @@ pub(crate) fn max_jobs<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> usiz
 /// The last value of an option in a text, which is the one in force.
 fn value_in(text: &str, name: &str) -> Option<String> {
     let values = text.lines().filter_map(|line| line.split('#').next()?.split_once('='));
-    values.filter(|(key, _)| key.trim() == name).last().map(|(_, value)| value.trim().to_owned())
+    values.rev().find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
 }
 
 /// Whether a daemon may do the builds: Nix uses one if it may not write the store itself.
