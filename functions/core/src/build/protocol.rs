@@ -206,7 +206,7 @@ impl Progress {
         }
     }
 
-    /// "fetched: 12 store paths from https://cache.example, 3 from the builders' cache"; `None` if nothing was fetched.
+    /// "fetched: 12 store paths from `https://cache.example`, 3 from the builders' cache"; `None` if nothing was fetched.
     pub fn fetched_from(&self) -> Option<String> {
         let parts = self.fetched.iter().enumerate().map(|(n, (cache, paths))| match n {
             0 => format!("{paths} store paths from {cache}"),
