@@ -152,12 +152,16 @@ async fn run_to_the_end(w: &World) {
     }
 }
 
-/// All that there is: rows, and the homes with how many objects they hold. Blobs are in `sharing.rs`.
+/// All that there is: rows, and the homes with how many objects they hold. Blobs are in `sharing.rs`. Claims on dependencies stand for
+/// nothing once their attempt has ended; they go by their age.
 async fn everything(w: &World) -> (BTreeMap<RowKey, Row>, BTreeMap<AttemptPrefix, u64>) {
     let rows = w.ledger().scan(None, 999).await.expect("the ledger").rows;
     let prefixes = w.store().prefixes(None, 999).await.expect("the store");
     (
-        rows.into_iter().map(|(row, _)| (row.key(), unmeasured(row))).collect(),
+        rows.into_iter()
+            .map(|(row, _)| (row.key(), unmeasured(row)))
+            .filter(|(_, row)| !matches!(row, Row::Dependency(_)))
+            .collect(),
         prefixes.into_iter().map(|held| (held.prefix, held.objects)).collect(),
     )
 }
