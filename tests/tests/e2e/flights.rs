@@ -15,7 +15,7 @@ fn three_hundred_simultaneous_requests_for_ten_packages_are_ten_builds_and_three
     let set = fresh_set("");
     let data = tempfile::tempdir().expect("a temporary directory");
     // No process dies here, so no lease should expire, however busy the machine is.
-    let server = Arc::new(Server::start(set.path(), data.path(), &["--lease", "60"]));
+    let server = Arc::new(Server::start(set.path(), data.path(), &["--lease", "600"]));
     let start = Arc::new(Barrier::new(300));
     let clients: Vec<_> = (0..300)
         .map(|n| {
