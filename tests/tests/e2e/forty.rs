@@ -41,7 +41,7 @@ fn server(root: &Path, set: &Path, jobs: &str) -> Server {
     let builder = root.join("builder");
     fs::write(&builder, script).expect("a script");
     fs::set_permissions(&builder, fs::Permissions::from_mode(0o755)).expect("a script");
-    let options = ["--cache", "--trust-nixpkgs", "--jobs", jobs, "--lease", "60", "--builder"];
+    let options = ["--cache", "--trust-nixpkgs", "--jobs", jobs, "--lease", "600", "--builder"];
     let options = [&options[..], &[builder.to_str().expect("a path")]].concat();
     Server::start_in(&nix(root), set, &root.join("data"), &options)
 }
