@@ -20,7 +20,7 @@ use binplz_core::{
         Build, Lease,
         failure::{Failure, Kind},
         policy::{Names, Policy},
-        protocol::{Nixpkgs, Outcome, Progress, Report, Stats, Upload},
+        protocol::{Evaluated, Nixpkgs, Outcome, Progress, Report, Stats, Upload},
     },
     flow::{
         self,
@@ -661,6 +661,12 @@ pub async fn hit(w: &World, path: &str) -> Served {
         RequestOutcome::Hit { served, .. } => served,
         other => panic!("{path}: {other:?}"),
     }
+}
+
+/// What a builder of this version reports of a derivation that needs nothing, and offers nothing.
+pub fn evaluated(drv_path: String) -> Evaluated {
+    let (to_build, to_offer, declared) = Default::default();
+    Evaluated { drv_path, to_build, to_offer, dry_run: None, asks: true, declared }
 }
 
 /// A target by its path, and its query if it has one.

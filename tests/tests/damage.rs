@@ -7,7 +7,7 @@ use binplz_core::{
     build::{
         Build, State,
         policy::{Names, Policy},
-        protocol::{Evaluated, Outcome, Report, Stats, Turn},
+        protocol::{Outcome, Report, Stats, Turn},
     },
     flow::{
         integrity,
@@ -23,13 +23,13 @@ use binplz_core::{
     id::key::{BuildKey, DrvHash, Product, System},
     nixpkgs::served::{Served, ServedKey},
     objects::{
-        artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+        artifact::{AttemptPrefix, ObjectName, ObjectPath},
         stored::Integrity,
     },
     ports::{Deployment, HasLedger, HasStore, Intake, Ledger, Read},
     row::{Row, RowKey, Swap},
 };
-use binplz_tests::world::{World, ask, hit, rev, target};
+use binplz_tests::world::{World, ask, evaluated, hit, rev, target};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
@@ -50,15 +50,7 @@ async fn started(w: &World, path: &str) -> Bearer {
 async fn turn(w: &World, path: &str, letter: char) -> Turn {
     let drv: DrvHash = String::from_iter([letter; 32]).parse().expect("base 32");
     let drv_path = format!("/nix/store/{drv}-x-1.0.drv");
-    let found = Evaluated {
-        drv_path,
-        to_build: vec![],
-        to_offer: vec![],
-        dry_run: None,
-        asks: true,
-        declared: Declared::default(),
-    };
-    claim(w, &started(w, path).await, found).await.expect("a live lease")
+    claim(w, &started(w, path).await, evaluated(drv_path)).await.expect("a live lease")
 }
 
 /// Builds it, or leaves it to who has its derivation.

@@ -22,11 +22,11 @@ use binplz_core::{
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::key::DrvHash,
-    objects::artifact::{Declared, ObjectName},
+    objects::artifact::ObjectName,
     ports::Deployment,
     quota::limits::Why,
 };
-use binplz_tests::world::{World, ask, target};
+use binplz_tests::world::{World, ask, evaluated, target};
 
 async fn building(w: &Arc<World>, path: &str) {
     ask(w, path).await;
@@ -180,15 +180,8 @@ fn by_dependency() -> Failure {
 /// The builder of a target has evaluated, and would build a package and the dependency.
 async fn turn(w: &Arc<World>, path: &str, n: u32) -> Turn {
     let drv_path = format!("/nix/store/{}-x-1.0.drv", drv(n));
-    let evaluated = Evaluated {
-        drv_path,
-        to_build: vec![drv(0), drv(n)],
-        to_offer: vec![],
-        dry_run: None,
-        asks: true,
-        declared: Declared::default(),
-    };
-    let turn = claim(&**w, &w.bearer(path).await, evaluated).await.expect("a live lease");
+    let found = Evaluated { to_build: vec![drv(0), drv(n)], ..evaluated(drv_path) };
+    let turn = claim(&**w, &w.bearer(path).await, found).await.expect("a live lease");
     w.reap().await;
     turn
 }

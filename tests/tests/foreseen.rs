@@ -27,11 +27,10 @@ use binplz_core::{
         schedule::dispatch::dispatch,
     },
     id::money::Micros,
-    objects::artifact::Declared,
     ports::{Deployment, HasLedger, Ledger, Read},
     row::{Row, RowKey},
 };
-use binplz_tests::world::{World, ask, target};
+use binplz_tests::world::{World, ask, evaluated, target};
 
 const HOUR: u64 = 3600;
 
@@ -67,14 +66,9 @@ async fn turn(w: &Arc<World>, path: &str, build: &[&str]) -> Turn {
 
 async fn turn_of(w: &Arc<World>, bearer: &Bearer, path: &str, build: &[&str]) -> Turn {
     let letter = path.chars().find(|letter| !"eout".contains(*letter)).expect("a letter");
-    let found = Evaluated {
-        drv_path: format!("/nix/store/{}-x.drv", String::from_iter([letter; 32])),
-        to_build: vec![],
-        to_offer: vec![],
-        asks: true,
-        dry_run: Some(DryRun { build: build.iter().map(ToString::to_string).collect(), fetch: 12, bytes: 80_000_000 }),
-        declared: Declared::default(),
-    };
+    let drv_path = format!("/nix/store/{}-x.drv", String::from_iter([letter; 32]));
+    let run = DryRun { build: build.iter().map(ToString::to_string).collect(), fetch: 12, bytes: 80_000_000 };
+    let found = Evaluated { dry_run: Some(run), ..evaluated(drv_path) };
     claim(&**w, bearer, found).await.expect("a live lease")
 }
 

@@ -31,7 +31,7 @@ use binplz_core::{
         time::Timestamp,
     },
     objects::{
-        artifact::{AttemptPrefix, CacheName, Declared, ObjectName},
+        artifact::{AttemptPrefix, CacheName, ObjectName},
         content::Content,
         narinfo::{LENGTH_MAX, StoreDir},
         stored::{Measured, Method},
@@ -42,7 +42,7 @@ use binplz_core::{
 use binplz_local::LocalBinaryCache;
 use binplz_tests::{
     offers::Offer,
-    world::{World, target},
+    world::{World, evaluated, target},
 };
 
 fn hash(letter: char) -> StoreHash {
@@ -61,14 +61,9 @@ async fn building(w: &Arc<World>, attr: &str, to_offer: &[char]) -> Bearer {
 /// Says what it is going to make.
 async fn say(w: &Arc<World>, bearer: &Bearer, to_offer: &[char]) -> Result<(), Denied> {
     let letter = bearer.key.product.to_string().chars().next().expect("a letter");
-    let found = Evaluated {
-        drv_path: format!("/nix/store/{}-x.drv", String::from_iter([letter; 32])),
-        to_build: vec![],
-        to_offer: to_offer.iter().map(|letter| hash(*letter)).collect(),
-        dry_run: None,
-        asks: true,
-        declared: Declared::default(),
-    };
+    let drv_path = format!("/nix/store/{}-x.drv", String::from_iter([letter; 32]));
+    let to_offer = to_offer.iter().map(|letter| hash(*letter)).collect();
+    let found = Evaluated { to_offer, ..evaluated(drv_path) };
     claim(&**w, bearer, found).await.map(drop)
 }
 

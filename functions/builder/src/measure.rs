@@ -1,7 +1,7 @@
 //! Reports how long each derivation took, and how much memory, for estimates of later builds. The times are those of Nix's
 //! own activities, of which no build can start or end one ([`crate::testimony`]).
 
-use std::{ffi::OsStr, io};
+use std::io;
 
 use binplz_core::build::{
     learned::{MEASURED_MAX, Measured},
@@ -45,11 +45,9 @@ pub(crate) fn report(context: &BuildContext, timed: &[Timed], gauge: &Gauge, ran
 fn retain_built(context: &BuildContext, timed: &mut Vec<&Timed>) {
     let outputs = |timed: &Timed| drv::outputs(&timed.drv).unwrap_or_default();
     let paths: Vec<String> = timed.iter().flat_map(|timed| outputs(timed)).map(|output| output.path).collect();
-    let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
-    match context.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) {
-        Ok(Ok(missing)) => timed
-            .retain(|timed| outputs(timed).iter().all(|output| missing.lines().all(|missing| missing != output.path))),
-        _ => timed.clear(),
+    match context.nix.missing(&paths) {
+        Some(missing) => timed.retain(|timed| outputs(timed).iter().all(|output| !missing.contains(&output.path))),
+        None => timed.clear(),
     }
 }
 

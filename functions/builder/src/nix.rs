@@ -7,6 +7,7 @@
 //! SIGKILL. While the builder lives, it adopts orphans and ends them (`orphans`).
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     io::{self, BufRead, BufReader, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
@@ -220,6 +221,13 @@ impl Nix {
         let output = child.wait_with_output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
+    }
+
+    /// Those of these store paths that the store does not have; `None` if Nix does not say.
+    pub(crate) fn missing(&self, paths: &[String]) -> Option<HashSet<String>> {
+        let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
+        let printed = self.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()).ok()?.ok()?;
+        Some(printed.lines().map(str::to_owned).collect())
     }
 
     /// Runs Nix to its end, or ends it; `on_line` receives every line of stderr as it comes, without its newline.

@@ -145,12 +145,8 @@ fn made<'a>(context: &BuildContext, of: &[&'a ToOffer]) -> Vec<&'a ToOffer> {
         return Vec::new();
     }
     let paths: Vec<String> = of.iter().map(|one| one.full()).collect();
-    let query = ["--check-validity", "--print-invalid"].into_iter().chain(paths.iter().map(String::as_str));
-    let Ok(Ok(missing)) = context.nix.ask("nix-store", &query.map(OsStr::new).collect::<Vec<_>>()) else {
-        return Vec::new();
-    };
-    let missing: Vec<&str> = missing.lines().collect();
-    of.iter().zip(&paths).filter(|(_, path)| !missing.contains(&path.as_str())).map(|(one, _)| *one).collect()
+    let Some(missing) = context.nix.missing(&paths) else { return Vec::new() };
+    of.iter().zip(&paths).filter(|(_, path)| !missing.contains(*path)).map(|(one, _)| *one).collect()
 }
 
 /// The paths that are still to be offered.

@@ -12,8 +12,11 @@ use std::{
 };
 
 use binplz_core::{
-    build::protocol::{
-        Cache, DependencyBuilt, DependencyRequest, DependencyTurn, Job, Outcome, Phase, Ready, Stats, Turn,
+    build::{
+        learned::CHEAP,
+        protocol::{
+            Cache, DependencyBuilt, DependencyRequest, DependencyTurn, Job, Outcome, Phase, Ready, Stats, Turn,
+        },
     },
     id::key::DrvHash,
 };
@@ -30,8 +33,6 @@ use crate::{
 
 /// The longest time that a task spends with waiting.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// What takes less than this may be built twice.
-const CHEAP: Duration = Duration::from_secs(60);
 /// The first pause before it asks again; it doubles each time (backoff).
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.

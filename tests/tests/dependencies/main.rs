@@ -25,11 +25,10 @@ use binplz_core::{
         },
     },
     id::key::DrvHash,
-    objects::artifact::Declared,
 };
 use binplz_tests::{
     offers::Offer,
-    world::{World, ask},
+    world::{self, World, ask},
 };
 
 fn world(slots: usize) -> Arc<World> {
@@ -53,12 +52,9 @@ async fn building(w: &Arc<World>, package: usize, makes: &[usize]) -> Bearer {
 async fn evaluated(w: &Arc<World>, package: usize, makes: &[usize]) -> Bearer {
     let bearer = w.bearer(&format!("p{package}")).await;
     let found = Evaluated {
-        drv_path: format!("/nix/store/{}-p{package}.drv", drv(100 + package)),
         to_build: makes.iter().map(|n| drv(*n)).collect(),
         to_offer: makes.iter().map(|n| drv(*n).as_str().parse().expect("base 32")).collect(),
-        asks: true,
-        dry_run: None,
-        declared: Declared::default(),
+        ..world::evaluated(format!("/nix/store/{}-p{package}.drv", drv(100 + package)))
     };
     assert_eq!(claim(&**w, &bearer, found).await, Ok(Turn::Go));
     bearer

@@ -18,7 +18,6 @@ use binplz_core::{
         operator::stop,
         schedule::sweep::sweep,
     },
-    objects::artifact::Declared,
     ports::Deployment,
 };
 
@@ -178,14 +177,8 @@ async fn a_package_is_not_built_while_another_task_builds_it_as_a_dependency_and
     binplz_tests::world::ask(&w, "p2").await;
     binplz_core::flow::schedule::dispatch::dispatch(&*w).await.expect("the ledger");
     let b = w.bearer("p2").await;
-    let found = |asks| Evaluated {
-        drv_path: format!("/nix/store/{}-p2.drv", drv(102)),
-        to_build: vec![],
-        to_offer: vec![],
-        asks,
-        dry_run: None,
-        declared: Declared::default(),
-    };
+    let drv_path = || format!("/nix/store/{}-p2.drv", drv(102));
+    let found = |asks| Evaluated { asks, ..binplz_tests::world::evaluated(drv_path()) };
     // A builder of an earlier version does not ask.
     assert_eq!(claim(&*w, &b, found(false)).await, Ok(Turn::Go));
     assert_eq!(claim(&*w, &b, found(true)).await, Ok(Turn::Ask));

@@ -24,7 +24,7 @@ use binplz_core::{
     objects::artifact::Declared,
     ports::Deployment,
 };
-use binplz_tests::world::{World, ask, hit};
+use binplz_tests::world::{self, World, ask, hit};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
@@ -46,14 +46,7 @@ fn drv(letter: char) -> DrvHash {
 }
 
 fn evaluated(letter: char) -> Evaluated {
-    Evaluated {
-        drv_path: format!("/nix/store/{}-x-1.0.drv", drv(letter)),
-        to_build: vec![],
-        to_offer: vec![],
-        dry_run: None,
-        asks: true,
-        declared: Declared::default(),
-    }
+    world::evaluated(format!("/nix/store/{}-x-1.0.drv", drv(letter)))
 }
 
 /// What an attribute says of its main program and its output.

@@ -18,7 +18,7 @@ use binplz_core::{
         Event, State,
         failure::{Failure, Kind},
         policy::Policy,
-        protocol::{Evaluated, Nixpkgs, Outcome, Phase, Progress, Report as Told, Stats, Turn},
+        protocol::{Nixpkgs, Outcome, Phase, Progress, Report as Told, Stats, Turn},
     },
     flow::{
         advance,
@@ -33,11 +33,11 @@ use binplz_core::{
         time::Timestamp,
     },
     nixpkgs::{pins::Change, served::Served},
-    objects::artifact::{AttemptPrefix, Declared, ObjectName},
+    objects::artifact::{AttemptPrefix, ObjectName},
     ports::{Collect, Deployment, HasLedger, HasStore, Inspect, Intake, Ledger},
     row::{Row, RowKey},
 };
-use binplz_tests::world::{World, ask, rev};
+use binplz_tests::world::{World, ask, evaluated, rev};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
@@ -58,15 +58,7 @@ fn drv(letter: char) -> DrvHash {
 /// What the builder of a target is told that has evaluated to a derivation.
 async fn turn(w: &World, path: &str, letter: char) -> Turn {
     let drv_path = format!("/nix/store/{}-x-1.0.drv", drv(letter));
-    let found = Evaluated {
-        drv_path,
-        to_build: vec![],
-        to_offer: vec![],
-        dry_run: None,
-        asks: true,
-        declared: Declared::default(),
-    };
-    claim(w, &w.bearer(path).await, found).await.expect("a live lease")
+    claim(w, &w.bearer(path).await, evaluated(drv_path)).await.expect("a live lease")
 }
 
 /// Asked for, claimed, launched, and at work: something is in its log.

@@ -51,8 +51,9 @@ fn a_deleted_stack_leaves_its_bucket_and_its_table_and_nothing_else() {
     // A build that runs goes too.
     assert_eq!(stack.get("/failing.hangs").status, 202);
     wait_for("a task", || (stack.containers().len() == 1).then_some(()));
-    // A slot that is free wakes the dispatcher, a task that has stopped the promoter, and a builder asks lease until it is stopped. One that ends behind the stack writes its last
-    // line, and the bed makes its log group anew for that, where AWS would let no role of ours do so (`roles.rs`).
+    // A slot that is free wakes the dispatcher, a task that has stopped the promoter, and a builder asks lease until it is stopped.
+    // One that ends behind the stack writes its last line, and the bed makes its log group anew for that, where AWS would let no role
+    // of ours do so (`roles.rs`).
     for function in ["dispatcher", "lease", "promoter"] {
         made.remove(&format!("{}{function}", stack.outputs["Logs"]));
     }

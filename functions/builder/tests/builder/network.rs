@@ -161,7 +161,7 @@ fn a_cache_that_is_down_or_stalls_is_left_out_at_once_and_the_log_begins_with_th
     // That port is closed.
     let closed = "http://127.0.0.1:9".to_owned();
     for (down, why) in [(stalls.url(""), "not within 5 s"), (unwell.url(""), "status 503"), (closed, "")] {
-        // Nobody else has it: it is built.
+        // No other cache has it: it is built.
         let bench = Bench::with_own_store().configure(&format!("substituters = {down}"));
         let endpoint = bench.work(bench.job("good"));
         assert!(matches!(endpoint.outcome(), Outcome::Built(_)), "{:?}", endpoint.outcome());

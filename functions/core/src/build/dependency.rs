@@ -16,6 +16,7 @@ use crate::{
         key::{BuildKey, DrvHash, LeaseId},
         time::Timestamp,
     },
+    objects::artifact::AttemptPrefix,
 };
 
 /// How long others wait for the cache to have what was offered. If the promoter is dead, they build it then.
@@ -106,6 +107,12 @@ pub enum Action {
 }
 
 impl Dependency {
+    /// The claim of an attempt that begins to build it.
+    pub fn building(drv: DrvHash, attempt: &AttemptPrefix, now: Timestamp) -> Dependency {
+        let stage = Stage::Building { lease: attempt.lease.clone() };
+        Dependency { drv, holder: attempt.key.clone(), stage, since: now, wanted: false }
+    }
+
     /// Its state, from the row of its holder.
     pub fn stands(&self, holder: &Build, now: Timestamp) -> Standing {
         let by = || self.holder.clone();

@@ -19,8 +19,8 @@ pub const LIFE: Duration = Duration::from_secs(400 * 24 * 3600);
 /// The most derivations in a report: the slowest ones. A toolchain and its libraries are about 250.
 pub const MEASURED_MAX: usize = 400;
 
-/// A derivation that takes less than this may be built twice at the same time.
-const CHEAP: Duration = Duration::from_secs(60);
+/// What takes less than this takes little time.
+pub const CHEAP: Duration = Duration::from_secs(60);
 
 /// The weight of a new sample is at least that of one of this many: the durations change with versions and machines.
 const MEMORY: u32 = 4;
@@ -141,7 +141,7 @@ impl Learned {
         if self.samples > 1 { self.least } else { 0 }
     }
 
-    /// Whether it takes so little that it may be built twice at the same time.
+    /// Whether it takes little time, so that another task waits for it.
     pub fn is_cheap(&self) -> bool {
         Duration::from_millis(self.milliseconds) < CHEAP
     }

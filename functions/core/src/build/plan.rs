@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// How many times as long as its limit the known part of a build must take before it is refused. Nine of ten estimates are
-/// off by less than a factor of two, and the refusal is the operator's to lift.
+/// How many times as long as its limit a build must take, by [`Learned::sure`], before it is refused. The refusal is the operator's
+/// to lift.
 pub const MARGIN: u32 = 2;
 
 /// What Nix would do for a package, by a dry run.

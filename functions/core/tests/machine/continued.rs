@@ -118,7 +118,7 @@ fn an_attempt_that_made_no_progress_fails_permanently() {
     // What it was at had the whole time.
     assert_eq!(life.build.dependency(), Some(&drv('g')));
     assert_eq!((life.build.history[0].continued, life.build.history[1].continued), (true, false));
-    // As ever: other failures are final whatever was built before.
+    // Other failures are final, also if dependencies were built before.
     let mut life = Life::new(policy(9, None));
     life.attempt(1, &settle(1, Err(Failure::new(Kind::Silent, ""))));
     assert_eq!(life.failure().kind, Kind::Silent);

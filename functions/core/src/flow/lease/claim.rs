@@ -4,7 +4,7 @@
 use crate::{
     build::{
         Build, Event, Illegal,
-        dependency::{Action, Dependency, Stage, Standing},
+        dependency::{Action, Dependency, Standing},
         derivation::{Derivation, Realisation},
         protocol::{Evaluated, Turn},
     },
@@ -109,8 +109,7 @@ async fn as_dependency<D: HasLedger>(
     let promised = matches!(&claim.standing, Standing::Promised { to, .. } if *to == bearer.key);
     match claim.standing.action(true, false, d.now()) {
         action if promised || action == Action::Build => {
-            let stage = Stage::Building { lease: bearer.lease.clone() };
-            let row = Dependency { drv: drv.clone(), holder: bearer.key.clone(), stage, since: d.now(), wanted: false };
+            let row = Dependency::building(drv.clone(), &bearer.prefix(), d.now());
             Ok((Turn::Go, Some(Swap { seen: claim.seen, row: Row::Dependency(row) })))
         }
         _ => Ok((if asks { Turn::Ask } else { Turn::Go }, None)),

@@ -90,13 +90,7 @@ async fn claim<D: HasLedger>(
             claims.want(&claim).await?;
             return Ok(action);
         }
-        let row = Dependency {
-            drv: ready.drv.clone(),
-            holder: bearer.key.clone(),
-            stage: Stage::Building { lease: bearer.lease.clone() },
-            since: d.now(),
-            wanted: false,
-        };
+        let row = Dependency::building(ready.drv.clone(), &bearer.prefix(), d.now());
         claims.forget(bearer.key.system, &ready.drv);
         // Of two that claim it at once, one sees the other. If the lease ends meanwhile, so does the claim.
         match d.ledger().commit(vec![Swap { seen: claim.seen, row: Row::Dependency(row) }]).await {

@@ -55,8 +55,8 @@ pub(crate) async fn in_vain<D: HasLedger + HasStore<Store: Intake>>(
     Ok(small.map(|memory| Failure::new(Kind::MachineTooSmall, format!("{} were used before", bytes(memory)))))
 }
 
-/// The failure of a build that cannot finish within its time limit, by the *known* part of its plan alone. With a cache or a
-/// shared Nix store, it has several attempts for that.
+/// The failure of a build that cannot finish within its time limit, by what its plan takes at least. With a cache or a shared
+/// Nix store, it has several attempts for that.
 ///
 /// # Errors
 /// [`Unavailable`].
