@@ -121,7 +121,10 @@ async fn tasks_that_each_hold_what_the_next_one_waits_for_end_and_all_of_their_b
         assert_eq!(after_dispatch(&w, &all).await, builds);
         for one in &all {
             let bearer = evaluated(&w, *one, &all).await;
-            assert_eq!(said(&turn(&w, &bearer, &[next(*one)]).await), format!("builds {}, fetches , held ", next(*one)));
+            assert_eq!(
+                said(&turn(&w, &bearer, &[next(*one)]).await),
+                format!("builds {}, fetches , held ", next(*one))
+            );
         }
     }
 }
