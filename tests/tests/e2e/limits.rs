@@ -106,7 +106,9 @@ fn two_thousand_misses_at_once_never_pass_a_limit_whoever_is_killed() {
             server.restart();
         } else if let Some(pid) = random.of(&builders(&data)) {
             // What it runs before that, it runs under the same process id.
-            wait_for("the builder to say that it started, or to end", || (is_builder(*pid) || !lives(*pid)).then_some(()));
+            wait_for("the builder to say that it started, or to end", || {
+                (is_builder(*pid) || !lives(*pid)).then_some(())
+            });
             kill(*pid);
             killed += 1;
         }
