@@ -1,0 +1,6 @@
+//! Bundles, with the launcher as it is shipped: what their programs see, where they run, and what becomes of an interrupted start.
+//! Roots and users other than the test's own take root.
+
+mod cache;
+mod fixture;
+mod starts;
