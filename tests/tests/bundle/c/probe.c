@@ -68,6 +68,18 @@ static int print(const char *path) {
   return fd < 0 ? fail(path) : copy(fd);
 }
 
+static void on_continue(int signal) {
+  const char text[] = "continued\n";
+  if (write(1, text, sizeof text - 1) < 0) _exit(signal);
+}
+
+static int wait_for_signals(void) {
+  signal(SIGCONT, on_continue);
+  puts("waiting");
+  fflush(stdout);
+  for (;;) pause();
+}
+
 static volatile sig_atomic_t resized;
 static void on_resize(int signal) { resized = signal; }
 
@@ -97,7 +109,7 @@ int main(int argc, char **argv) {
   if (!strcmp(what, "list")) return list(with);
   if (!strcmp(what, "copy")) return copy(0);
   if (!strcmp(what, "write")) return open(with, O_WRONLY | O_CREAT, 0666) < 0 ? fail(with) : 0;
-  if (!strcmp(what, "wait")) return puts("waiting"), fflush(stdout), pause();
+  if (!strcmp(what, "wait")) return wait_for_signals();
   if (!strcmp(what, "resize")) return resize();
   if (!strcmp(what, "sibling")) return execl(SIBLING, "sibling", "hello", (char *)0), fail(SIBLING);
   if (!strcmp(what, "run")) return execv(with, argv + 2), fail(with);
