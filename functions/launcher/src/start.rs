@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     ffi::{OsStr, OsString},
     fs,
-    io::{self, ErrorKind, Write},
+    io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, symlink},
@@ -107,12 +107,7 @@ fn run(start: &Start, bundle: &Bundle, program: &Program, skipped: usize) -> Res
             .map(|(name, value)| (name, value)),
     );
     let error = command.exec();
-    let hint = if error.kind() == ErrorKind::PermissionDenied {
-        ". If the cache is on a file system that is mounted noexec, set XDG_CACHE_HOME to a directory on another"
-    } else {
-        ""
-    };
-    Err(StartError::Exec { program: path, error, hint })
+    Err(StartError::Exec { program: path, error })
 }
 
 /// Unpacks for use without the launcher.
