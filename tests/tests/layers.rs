@@ -67,6 +67,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-local", &["binplz-catalogue", "binplz-clock", "binplz-core", "binplz-nar"]),
         ("binplz-aws", &["binplz-catalogue", "binplz-clock", "binplz-core", "binplz-nar"]),
         ("binplz-web", &["binplz-core"]),
+        ("binplz-launcher", &[]),
         ("binplz-builder", &["binplz-catalogue", "binplz-core", "binplz-nar"]),
         ("binplz-lambda", &["binplz-aws", "binplz-core", "binplz-web"]),
         ("binplz-cli", &["binplz-aws", "binplz-clock", "binplz-core", "binplz-local", "binplz-web"]),
@@ -101,7 +102,10 @@ fn every_crate_below_functions_has_a_rule_here() {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     crates.sort();
-    assert_eq!(crates, ["aws", "builder", "catalogue", "cli", "clock", "core", "lambda", "local", "nar", "web"]);
+    assert_eq!(
+        crates,
+        ["aws", "builder", "catalogue", "cli", "clock", "core", "lambda", "launcher", "local", "nar", "web"]
+    );
 }
 
 #[test]
@@ -124,6 +128,7 @@ fn only_crates_for_aws_know_aws() {
         "binplz-local",
         "binplz-web",
         "binplz-builder",
+        "binplz-launcher",
         "binplz-cli",
     ] {
         // The operator's program knows it by a feature, which the demo does without.
