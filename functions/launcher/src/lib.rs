@@ -7,8 +7,16 @@
 mod cursor;
 mod elf;
 pub mod manifest;
+pub mod read;
+
 #[cfg(feature = "write")]
 pub mod pack;
-pub mod read;
 #[cfg(feature = "write")]
 pub mod trim;
+
+pub mod error;
+mod unpack;
+
+pub mod cache;
+pub mod enter;
+pub mod start;

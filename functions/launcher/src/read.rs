@@ -9,7 +9,7 @@ use zstd_safe::DCtx;
 use crate::{
     cursor::Cursor,
     elf,
-    manifest::{FRAME, Hash, Manifest},
+    manifest::{FRAME, Hash, Kind, Manifest},
 };
 
 /// The beginning of the footer: the format and its version.
@@ -106,8 +106,30 @@ impl Bundle {
             next: 0,
             packed: Vec::new(),
             unpacked: Vec::new(),
+            taken: 0,
             decoder: DCtx::create(),
         }
+    }
+
+    /// Compares the content of each file with its hash.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] if it is another one.
+    pub fn check_content(&self) -> Result<(), ReadError> {
+        let mut frames = self.frames();
+        for entry in &self.manifest.entries {
+            let Kind::File { size, sha256, .. } = entry.kind else { continue };
+            let (mut left, mut hash) = (size, Sha256::new());
+            while left > 0 {
+                let bytes = frames.take(left)?;
+                hash.update(bytes);
+                left -= bytes.len() as u64;
+            }
+            if hash.finalize()[..] != sha256 {
+                return Err(ReadError::Damaged("a file in it"));
+            }
+        }
+        Ok(())
     }
 
     /// Compares the launcher in front with the one that was packed.
@@ -126,17 +148,29 @@ pub struct Frames<'a> {
     next: usize,
     packed: Vec<u8>,
     unpacked: Vec<u8>,
+    taken: usize,
     decoder: DCtx<'static>,
 }
 
 impl Frames<'_> {
-    /// The content of the next frame; `None` after the last.
+    /// The next bytes of the content: at least one, and at most `most`.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] before anything is decoded, or what reading the file says.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
+    /// [`ReadError::Damaged`] before anything is decoded, or what reading the file says; asking for more than there is.
+    pub fn take(&mut self, most: u64) -> Result<&[u8], ReadError> {
+        if self.taken == self.unpacked.len() {
+            self.advance()?;
+        }
+        let left = self.unpacked.len() - self.taken;
+        let from = self.taken;
+        self.taken += usize::try_from(most).map_or(left, |most| most.min(left));
+        Ok(&self.unpacked[from..self.taken])
+    }
+
+    /// Reads the next frame.
+    fn advance(&mut self) -> Result<(), ReadError> {
         let manifest = &self.bundle.manifest;
-        let Some(frame) = manifest.frames.get(self.next) else { return Ok(None) };
+        let frame = manifest.frames.get(self.next).ok_or(ReadError::Malformed("it has less content than files"))?;
         self.packed.resize(frame.packed as usize, 0);
         self.unpacked.resize(manifest.frame_size(self.next), 0);
         elf::read(&self.bundle.file, &mut self.packed, self.at)?;
@@ -146,7 +180,8 @@ impl Frames<'_> {
         decode(&mut self.decoder, &self.packed, &mut self.unpacked)?;
         self.at += u64::from(frame.packed);
         self.next += 1;
-        Ok(Some(&self.unpacked))
+        self.taken = 0;
+        Ok(())
     }
 }
 

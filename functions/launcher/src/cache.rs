@@ -1,0 +1,249 @@
+//! Where bundles are unpacked, once each: a directory that is written under another name, checked and renamed, so that it is there whole or
+//! not at all. A stamp in it says what the files were like; if one has changed, all are read.
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, open, statat},
+    process::geteuid,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::{At, StartError},
+    manifest::{Entry, Kind},
+    read::Bundle,
+    unpack::{is_whole, unpack, with_exact_modes},
+};
+
+/// Of larger bundles, each start looks only at programs and libraries: 2 µs a file are to stay below 10 ms.
+const ALL_LOOKED_AT: usize = 3_000;
+
+/// The environment of the launcher, as far as it says where files may be kept.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// `XDG_CACHE_HOME`.
+    pub cache: Option<OsString>,
+    /// `HOME`.
+    pub home: Option<OsString>,
+}
+
+/// The place of one bundle's files.
+#[derive(Debug)]
+pub struct Cache {
+    base: PathBuf,
+    name: String,
+}
+
+/// An unpacked bundle.
+#[derive(Debug)]
+pub struct Unpacked(PathBuf);
+
+impl Unpacked {
+    /// What is to be visible as the store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
+    /// An empty directory to mount on.
+    pub(crate) fn mount_point(&self) -> PathBuf {
+        self.0.join("root")
+    }
+}
+
+/// The name of a file beside the store paths by which a launcher sees that its own store is visible.
+pub(crate) fn marker(name: &str) -> String {
+    format!(".binplz-{name}")
+}
+
+impl Cache {
+    /// Chooses the first directory that belongs to the user alone: `$XDG_CACHE_HOME/binplz`, or `~/.cache/binplz`; else `/tmp/binplz-UID`.
+    ///
+    /// # Errors
+    /// [`StartError::NoCache`] if there is none.
+    pub fn choose(places: &Places, bundle: &Bundle) -> Result<Self, StartError> {
+        let absolute = |place: &Option<OsString>| place.clone().map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || absolute(&places.home).map(|home| home.join(".cache"));
+        let first = absolute(&places.cache).or_else(home).map(|cache| (cache.join("binplz"), false));
+        let last = (PathBuf::from(format!("/tmp/binplz-{}", geteuid().as_raw())), true);
+        let mut reasons = Vec::new();
+        for (base, shared) in first.into_iter().chain([last]) {
+            match prepare(&base, shared) {
+                Ok(()) => return Ok(Self { base, name: bundle.name() }),
+                Err(error) => reasons.push(format!("{}: {error}", base.display())),
+            }
+        }
+        Err(StartError::NoCache(reasons.join("; ")))
+    }
+
+    fn path(&self, ending: &str) -> PathBuf {
+        self.base.join(format!("{}{ending}", self.name))
+    }
+
+    /// The directory of the bundle's files.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.path("")
+    }
+
+    /// The bundle's files, unpacked now if they are not there, or not as they were.
+    ///
+    /// # Errors
+    /// What reading the bundle says, and what writing the files says. Nothing that is not complete remains under the final name.
+    pub fn unpacked(&self, bundle: &Bundle) -> Result<Unpacked, StartError> {
+        let dir = self.dir();
+        if is_as_stamped(bundle, &dir) {
+            return Ok(Unpacked(dir));
+        }
+        let lock = self.lock();
+        if lock.is_ok() && is_as_stamped(bundle, &dir) {
+            return Ok(Unpacked(dir));
+        }
+        if self.is_whole(bundle) == Some(true) {
+            // Only time is lost without it.
+            let _ = stamp(bundle, &dir);
+            return Ok(Unpacked(dir));
+        }
+        let _lock = lock?;
+        bundle.check_launcher()?;
+        self.remove()?;
+        let new = self.path(".new");
+        let written = with_exact_modes(|| self.write(bundle, &new)).and_then(|()| fs::rename(&new, &dir).at(&dir));
+        if written.is_err() {
+            // A full disk, for example, is not left full.
+            let _ = remove(&new);
+        }
+        written.map(|()| Unpacked(dir))
+    }
+
+    /// Whether all files are as they were packed, with no others between them; `None` if nothing is unpacked.
+    #[must_use]
+    pub fn is_whole(&self, bundle: &Bundle) -> Option<bool> {
+        let (store, marker) = (self.path("/store"), marker(&self.name));
+        // The marker is the one file beside the store paths.
+        let whole = || self.path("/root").is_dir() && store.join(&marker).is_file() && is_whole(bundle, &store, 1);
+        self.dir().exists().then(whole)
+    }
+
+    fn write(&self, bundle: &Bundle, new: &Path) -> Result<(), StartError> {
+        let store = new.join("store");
+        for dir in [new, &store, &new.join("root")] {
+            DirBuilder::new().mode(0o755).create(dir).at(dir)?;
+        }
+        unpack(bundle, &store, None)?;
+        let marker = store.join(marker(&self.name));
+        File::create_new(&marker).at(&marker)?;
+        stamp(bundle, new).at(new)
+    }
+
+    /// Removes what this bundle has unpacked.
+    ///
+    /// # Errors
+    /// What removing says.
+    pub fn clean(&self) -> Result<(), StartError> {
+        let _lock = self.lock()?;
+        self.remove()?;
+        let lock = self.path(".lock");
+        fs::remove_file(&lock).at(&lock)
+    }
+
+    /// Removes files of this bundle: what an interrupted start has left, and a directory that is not whole.
+    fn remove(&self) -> Result<(), StartError> {
+        let (dir, old, new) = (self.dir(), self.path(".old"), self.path(".new"));
+        remove(&old).at(&old)?;
+        remove(&new).at(&new)?;
+        match fs::rename(&dir, &old) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            renamed => renamed.and_then(|()| remove(&old)).at(&old),
+        }
+    }
+
+    /// Waits until no other start of this bundle writes. The lock ends with its file, or with the process.
+    fn lock(&self) -> Result<File, StartError> {
+        let path = self.path(".lock");
+        loop {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path).at(&path)?;
+            file.lock().at(&path)?;
+            // It may have been removed meanwhile, and made again by another.
+            let ino = |facts: io::Result<fs::Metadata>| facts.map(|facts| facts.ino()).ok();
+            if ino(fs::metadata(&path)) == ino(file.metadata()) {
+                return Ok(file);
+            }
+        }
+    }
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Makes the directory, and checks that no other user may write to it. `shared`: it lies in a directory of all users, where it
+/// has to be no link.
+fn prepare(base: &Path, shared: bool) -> io::Result<()> {
+    let user = geteuid().as_raw();
+    if !shared {
+        // With sudo, HOME may be another user's, who could exchange directories in it.
+        let above = base.ancestors().skip(1).find_map(|dir| fs::metadata(dir).ok());
+        // In a user namespace, root's directories belong to the overflow user.
+        if above.is_some_and(|above| ![user, 0, 65534].contains(&above.uid())) {
+            return Err(io::Error::other("it lies in a directory of another user"));
+        }
+    }
+    match DirBuilder::new().recursive(!shared).mode(0o700).create(base) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let facts = if shared { fs::symlink_metadata(base)? } else { fs::metadata(base)? };
+    if facts.is_dir() && facts.uid() == user && facts.mode() & 0o022 == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other("another user can write to it"))
+    }
+}
+
+/// Whether the files are as they were when they were last read, since this machine was started: a crash loses writes.
+fn is_as_stamped(bundle: &Bundle, dir: &Path) -> bool {
+    let stamped = || Some(fs::read(dir.join("stamp")).ok()? == current(bundle, dir).ok()?);
+    stamped().unwrap_or(false)
+}
+
+fn stamp(bundle: &Bundle, dir: &Path) -> io::Result<()> {
+    let (stamp, new) = (dir.join("stamp"), dir.join(format!("stamp.{}", std::process::id())));
+    let mut file = File::create_new(&new)?;
+    file.write_all(&current(bundle, dir)?)?;
+    fs::rename(&new, &stamp)
+}
+
+/// The machine's current run, and a hash of what the system says about the files without reading them.
+fn current(bundle: &Bundle, dir: &Path) -> io::Result<Vec<u8>> {
+    let boot = fs::read("/proc/sys/kernel/random/boot_id")?;
+    let store = open(dir.join("store"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let entries = &bundle.manifest.entries;
+    let all = entries.len() <= ALL_LOOKED_AT;
+    let mut hash = Sha256::new();
+    for entry in entries.iter().filter(|entry| all || is_code(entry)) {
+        let facts = statat(&store, entry.path(), AtFlags::SYMLINK_NOFOLLOW)?;
+        hash.update(facts.st_ino.to_le_bytes());
+        hash.update(facts.st_size.to_le_bytes());
+        hash.update(facts.st_mode.to_le_bytes());
+        for (seconds, nanoseconds) in [(facts.st_mtime, facts.st_mtime_nsec), (facts.st_ctime, facts.st_ctime_nsec)] {
+            hash.update((i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)).to_le_bytes());
+        }
+    }
+    Ok([&boot[..], &hash.finalize()].concat())
+}
+
+fn is_code(entry: &Entry) -> bool {
+    let library = || entry.path.ends_with(b".so") || entry.path.windows(4).any(|part| part == b".so.");
+    matches!(entry.kind, Kind::File { executable, .. } if executable || library())
+}

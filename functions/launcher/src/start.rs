@@ -1,0 +1,211 @@
+//! What the launcher does: runs a program of its bundle, or what an option asks for.
+
+use std::{
+    convert::Infallible,
+    ffi::{OsStr, OsString},
+    fs,
+    io::{self, ErrorKind, Write},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, symlink},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    cache::{Cache, Places, marker},
+    enter::{enter, in_store},
+    error::{At, StartError},
+    manifest::Program,
+    read::Bundle,
+    unpack::{STORE, unpack, with_exact_modes},
+};
+
+/// The options. All other arguments are the program's.
+pub const USAGE: &str = "\
+Options of the launcher, each as the first argument:
+  --binplz-run NAME …     runs another program of the package; so does a link with its name
+  --binplz-info           prints what this file is, and what programs in it cannot do
+  --binplz-extract DIR    unpacks to the new directory DIR. If its path has at most ten characters, the programs run there
+  --binplz-verify         checks all of this file, and what it has unpacked
+  --binplz-clean          removes what it has unpacked";
+
+/// What a namespace changes.
+const LIMITS: &str = "\
+A program in a bundle runs in a mount namespace, and, unless root starts it, in a user namespace:
+  - Programs with the setuid bit (sudo, su, mount, ping) get no rights. chgrp to a supplementary group fails.
+  - Files of other users show as those of user 65534. ssh refuses a system configuration that looks so.
+  - ptrace (strace -p, gdb -p) and /proc/PID/exe of processes outside are refused.
+  - Without an existing /nix/store, / is a file system of its own: df / and programs that stay on one file system see that.
+  - What it mounts is not seen outside.
+  - An ignored SIGPIPE is reset to its default, and a closed standard stream is /dev/null.
+Removing the cache while a program runs takes the files that it has not opened yet.";
+
+/// What the launcher was started with.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The arguments; the first one is the name.
+    pub arguments: Vec<OsString>,
+    /// Where files may be kept.
+    pub places: Places,
+    /// The names of the variables that are set.
+    pub set: Vec<OsString>,
+}
+
+/// Becomes the program, or does what an option asks for.
+///
+/// # Errors
+/// Why the program does not start.
+pub fn start(start: &Start, bundle: &Bundle) -> Result<(), StartError> {
+    let text = |at: usize| start.arguments.get(at).map(|argument| argument.as_bytes());
+    let option = text(1).filter(|argument| argument.starts_with(b"--binplz-"));
+    let cache = || Cache::choose(&start.places, bundle);
+    match (option, start.arguments.get(2)) {
+        (None, _) => {
+            let name = start.arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+            let program = bundle.manifest.program(name.as_bytes());
+            run(start, bundle, program.unwrap_or(&bundle.manifest.programs[bundle.manifest.main]), 1)
+                .map(|never| match never {})
+        }
+        (Some(b"--binplz-run"), Some(name)) => {
+            let program = bundle.manifest.program(name.as_bytes()).ok_or_else(|| {
+                StartError::Usage(format!("it has no program {}: see --binplz-info", name.to_string_lossy()))
+            })?;
+            run(start, bundle, program, 3).map(|never| match never {})
+        }
+        (Some(b"--binplz-extract"), Some(dir)) => extract(bundle, Path::new(dir)),
+        (Some(b"--binplz-info"), None) => {
+            info(bundle, cache().ok());
+            Ok(())
+        }
+        (Some(b"--binplz-verify"), None) => verify(bundle, &cache()?),
+        (Some(b"--binplz-clean"), None) => cache()?.clean(),
+        (Some(_), _) => Err(StartError::Usage(format!("unknown option, or one argument too few or many\n{USAGE}"))),
+    }
+}
+
+fn run(start: &Start, bundle: &Bundle, program: &Program, skipped: usize) -> Result<Infallible, StartError> {
+    let path = in_store(&program.path);
+    // A program of this bundle has started the bundle: its files are there.
+    let inside = Path::new(STORE).join(marker(&bundle.name())).exists() && fs::symlink_metadata(&path).is_ok();
+    if !inside {
+        enter(&Cache::choose(&start.places, bundle)?.unpacked(bundle)?)?;
+    }
+    let mut command = Command::new(&path);
+    // Interpreters find their libraries by this name.
+    command.arg0(&path).args(start.arguments.iter().skip(skipped));
+    // The C library of the bundle has few locales. These are the machine's.
+    let locales = (String::from("LOCALE_ARCHIVE"), String::from("/usr/lib/locale/locale-archive"));
+    let locales = Some(locales).filter(|(_, archive)| Path::new(archive).exists());
+    let defaults = bundle.manifest.environment.iter().chain(&locales);
+    command.envs(
+        defaults
+            .filter(|(name, _)| !start.set.iter().any(|set| set == OsStr::new(name)))
+            .map(|(name, value)| (name, value)),
+    );
+    let error = command.exec();
+    let hint = if error.kind() == ErrorKind::PermissionDenied {
+        ". If the cache is on a file system that is mounted noexec, set XDG_CACHE_HOME to a directory on another"
+    } else {
+        ""
+    };
+    Err(StartError::Exec { program: path, error, hint })
+}
+
+/// Unpacks for use without the launcher.
+fn extract(bundle: &Bundle, dir: &Path) -> Result<(), StartError> {
+    let dir = std::path::absolute(dir).at(dir)?;
+    let text = dir.to_str().filter(|text| text.len() <= STORE.len());
+    // Slashes at the end fill it up: a path may have any number.
+    let moved_to = text.map(|text| format!("{text:/<width$}", width = STORE.len()));
+    with_exact_modes(|| {
+        fs::DirBuilder::new().mode(0o755).create(&dir).at(&dir)?;
+        unpack(bundle, &dir, moved_to.as_deref())?;
+        let bin = dir.join("bin");
+        fs::create_dir(&bin).at(&bin)?;
+        for program in &bundle.manifest.programs {
+            let link = bin.join(&program.name);
+            symlink(Path::new("..").join(OsStr::from_bytes(&program.path)), &link).at(&link)?;
+        }
+        Ok::<(), StartError>(())
+    })?;
+    let bin = dir.join("bin");
+    say(&if moved_to.is_some() {
+        format!("The programs are in {}, and run there: do not move them.\n", bin.display())
+    } else {
+        let dir = dir.display();
+        format!(
+            "The files are in {dir}. The programs look for them in {STORE}: as root, ln -s {dir} {STORE}\n\
+             To run them where they are, extract to a directory whose path has at most ten characters, such as /tmp/tools.\n"
+        )
+    });
+    Ok(())
+}
+
+fn info(bundle: &Bundle, cache: Option<Cache>) {
+    let manifest = &bundle.manifest;
+    let about = &manifest.about;
+    let mut text = String::new();
+    for (what, value) in [
+        ("package", &about.package),
+        ("version", &about.version),
+        ("licence", &about.licence),
+        ("nixpkgs", &about.nixpkgs),
+        ("system", &about.system),
+        ("bundle", &bundle.name()),
+    ] {
+        text += &format!("{what:<9} {value}\n");
+    }
+    text += &format!("{:<9} {} bytes, {} files\n", "unpacked", manifest.unpacked(), manifest.entries.len());
+    if let Some(dir) = cache.map(|cache| cache.dir()) {
+        let state = if dir.exists() { "" } else { " (not unpacked yet)" };
+        text += &format!("{:<9} {}{state}\n", "cache", dir.display());
+    }
+    let main = &manifest.programs[manifest.main].name;
+    let names: Vec<&str> = manifest.programs.iter().map(|program| program.name.as_str()).collect();
+    text += &format!("{:<9} {} (by default {main})\n", "programs", names.join(" "));
+    for (name, value) in &manifest.environment {
+        text += &format!("{:<9} {name}={}\n", "variable", value.escape_debug());
+    }
+    say(&format!("{text}\n{LIMITS}\n\n{USAGE}\n"));
+}
+
+fn verify(bundle: &Bundle, cache: &Cache) -> Result<(), StartError> {
+    bundle.check_launcher()?;
+    bundle.check_content()?;
+    let unpacked = match cache.is_whole(bundle) {
+        None => "nothing is unpacked",
+        Some(true) => "what is unpacked is whole",
+        Some(false) => {
+            return Err(StartError::File {
+                path: cache.dir(),
+                error: io::Error::other("it is damaged; the next start unpacks it again"),
+            });
+        }
+    };
+    say(&format!("The bundle is whole, and {unpacked}.\n"));
+    Ok(())
+}
+
+/// Prints to the standard output, which may be closed.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// This program's own file: by `/proc`, or where that is not mounted, by the name it was started with and `PATH`.
+///
+/// # Errors
+/// What opening it says.
+pub fn own_file(name: &OsStr, path: Option<OsString>) -> io::Result<fs::File> {
+    fs::File::open("/proc/self/exe").or_else(|error| {
+        let places = || {
+            std::env::split_paths(path.as_deref().unwrap_or_default())
+                .map(|dir| dir.join(name))
+                .find(|file| file.is_file())
+        };
+        let file = if name.as_bytes().contains(&b'/') { Some(PathBuf::from(name)) } else { places() };
+        file.map_or(Err(error), fs::File::open)
+    })
+}
