@@ -4,7 +4,7 @@
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -106,8 +106,7 @@ impl Cache {
             return Ok(Unpacked(dir));
         }
         if self.is_whole(bundle) == Some(true) {
-            // Only time is lost without it.
-            let _ = stamp(bundle, &dir);
+            stamp(bundle, &dir);
             return Ok(Unpacked(dir));
         }
         let _lock = lock?;
@@ -139,7 +138,8 @@ impl Cache {
         unpack(bundle, &store, None)?;
         let marker = store.join(marker(&self.name));
         File::create_new(&marker).at(&marker)?;
-        stamp(bundle, new).at(new)
+        stamp(bundle, new);
+        Ok(())
     }
 
     /// Removes what this bundle has unpacked.
@@ -217,11 +217,9 @@ fn is_as_stamped(bundle: &Bundle, dir: &Path) -> bool {
     stamped().unwrap_or(false)
 }
 
-fn stamp(bundle: &Bundle, dir: &Path) -> io::Result<()> {
-    let (stamp, new) = (dir.join("stamp"), dir.join(format!("stamp.{}", std::process::id())));
-    let mut file = File::create_new(&new)?;
-    file.write_all(&current(bundle, dir)?)?;
-    fs::rename(&new, &stamp)
+/// Saves the next start the time of reading all files. Where it cannot be written, or has been written by half, they are read.
+fn stamp(bundle: &Bundle, dir: &Path) {
+    let _ = current(bundle, dir).and_then(|current| fs::write(dir.join("stamp"), current));
 }
 
 /// The machine's current run, and a hash of what the system says about the files without reading them.

@@ -69,7 +69,9 @@ impl Cwd {
         let same = |path: &PathBuf| {
             let (by_path, before) = (fs::metadata(path)?, self.dir.as_ref().map(File::metadata));
             let before = before.map_err(|error| io::Error::from(error.kind()))??;
-            io::Result::Ok((by_path.dev(), by_path.ino()) == (before.dev(), before.ino()))
+            // These two directories are other ones than before, with the same files.
+            let new = path == Path::new("/") || path == Path::new("/nix");
+            io::Result::Ok(new || (by_path.dev(), by_path.ino()) == (before.dev(), before.ino()))
         };
         let by_path =
             self.path.as_ref().is_ok_and(|path| same(path).unwrap_or(false) && env::set_current_dir(path).is_ok());

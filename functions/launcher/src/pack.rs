@@ -73,16 +73,7 @@ pub fn pack(source: &Source, level: i32, most: u64, output: &mut File) -> io::Re
     if bytes.len() > MANIFEST_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    let packed = compressed(&bytes, level)?;
-    output.write_all(&packed)?;
-    let mut footer = Vec::with_capacity(FOOTER);
-    footer.extend(MAGIC);
-    footer.extend((packed.len() as u32).to_le_bytes());
-    footer.extend((bytes.len() as u32).to_le_bytes());
-    footer.extend(sha256(&packed));
-    output.write_all(&footer)?;
-    let end = output.stream_position()?;
-    elf::add_section(output, offset, end - offset).map_err(io::Error::other)?;
+    seal(&bytes, level, offset, output)?;
     output.set_permissions(fs::Permissions::from_mode(0o755))?;
     output.rewind()?;
     let mut hash = Hasher::default();
@@ -92,6 +83,24 @@ pub fn pack(source: &Source, level: i32, most: u64, output: &mut File) -> io::Re
     }
     let (unpacked, files) = (manifest.unpacked(), manifest.entries.len());
     Ok(Packed { bytes, unpacked, files, sha256: hash.0.finalize().into() })
+}
+
+/// Ends a bundle whose frames have been written to `output`, from `offset` on: adds the encoded manifest, unchecked, and makes all of it a
+/// section of the launcher before it.
+///
+/// # Errors
+/// What writing says; a launcher that is no ELF file.
+pub fn seal(manifest: &[u8], level: i32, offset: u64, output: &mut File) -> io::Result<()> {
+    let packed = compressed(manifest, level)?;
+    output.write_all(&packed)?;
+    let mut footer = Vec::with_capacity(FOOTER);
+    footer.extend(MAGIC);
+    footer.extend((packed.len() as u32).to_le_bytes());
+    footer.extend((manifest.len() as u32).to_le_bytes());
+    footer.extend(sha256(&packed));
+    output.write_all(&footer)?;
+    let end = output.stream_position()?;
+    elf::add_section(output, offset, end - offset).map_err(io::Error::other)
 }
 
 fn invalid(text: String) -> io::Error {

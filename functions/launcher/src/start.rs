@@ -39,6 +39,7 @@ A program in a bundle runs in a mount namespace, and, unless root starts it, in 
   - Files of other users show as those of user 65534. ssh refuses a system configuration that looks so.
   - ptrace (strace -p, gdb -p) and /proc/PID/exe of processes outside are refused.
   - Without an existing /nix/store, / is a file system of its own: df / and programs that stay on one file system see that.
+    Files that were open before may be named without their mount point in /proc/self/fd.
   - What it mounts is not seen outside.
   - An ignored SIGPIPE is reset to its default, and a closed standard stream is /dev/null.
 Removing the cache while a program runs takes the files that it has not opened yet.";

@@ -1,0 +1,43 @@
+//! What a bundle's file contains, and what the writer leaves out.
+
+use std::{fs, fs::File};
+
+use binplz_launcher::{
+    manifest::{About, Kind},
+    read::Bundle,
+    trim::Trim,
+};
+
+use crate::fixture::{DATA, FIXTURE, HERE, TOOLS, about, scratch};
+
+#[test]
+fn equal_inputs_make_equal_bytes_and_the_reported_size_and_hash_are_those_of_the_file() {
+    let dir = scratch();
+    let pack = |name: &str, about: &About, trim| FIXTURE.pack(HERE, about, trim, &dir.path().join(name));
+    let (one, two) = (pack("one", &about(HERE), Trim::Usual), pack("two", &about(HERE), Trim::Usual));
+    let read = |name: &str| fs::read(dir.path().join(name)).expect("a bundle");
+    assert!(one == two && read("one") == read("two"));
+    assert_eq!(one.bytes, read("one").len() as u64);
+    assert_eq!(one.sha256[..], sha2::Sha256::digest(read("one"))[..]);
+    let other = pack("other", &About { version: "2".to_owned(), ..about(HERE) }, Trim::Usual);
+    assert_ne!(one.sha256, other.sha256);
+}
+
+#[test]
+fn manual_pages_are_left_out_unless_all_is_wanted_and_equal_files_are_there_once() {
+    let dir = scratch();
+    let open = |name: &str, trim| {
+        let path = dir.path().join(name);
+        FIXTURE.pack(HERE, &about(HERE), trim, &path);
+        Bundle::open(File::open(path).expect("a file")).expect("a bundle").manifest
+    };
+    let (usual, full) = (open("usual", Trim::Usual), open("full", Trim::Nothing));
+    let page = format!("{TOOLS}/share/man/man1/probe.1");
+    assert!(usual.entry(page.as_bytes()).is_none() && full.entry(page.as_bytes()).is_some());
+    assert!(usual.entry(format!("{DATA}/certs/ca.crt").as_bytes()).is_some());
+    let same = usual.entries.iter().filter(|entry| matches!(entry.kind, Kind::Same(_))).count();
+    assert_eq!(same, 50, "the copies of the probe");
+    assert_eq!(usual.programs.len(), 54);
+}
+
+use sha2::Digest;
