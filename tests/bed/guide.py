@@ -26,7 +26,7 @@ ACCOUNT = "210987654321"
 STACK = "binplz"
 AWS_CLI = "awscli==1.46.3"
 # What a client asks for while the builds of an account with 6 vCPUs wait for each other.
-AT_ONCE = ["sl", "ed", "figlet", "dos2unix"]
+AT_ONCE = ["tree", "pv", "nq", "dos2unix"]
 
 # What is another command here, with the reason. The demo set has the place of Nixpkgs: the bed has no Internet.
 HERE = [

@@ -92,6 +92,44 @@ async fn of_many_that_wait_for_one_derivation_one_goes_on_when_it_has_to_be_buil
 }
 
 #[tokio::test]
+async fn tasks_that_each_hold_what_the_next_one_waits_for_end_and_all_of_their_builds_go_on() {
+    for tasks in [2, 3, 5] {
+        let w = world(tasks);
+        let all: Vec<usize> = (1..=tasks).collect();
+        let next = |one: usize| one % tasks + 1;
+        let mut bearers = Vec::new();
+        for one in &all {
+            bearers.push(building(&w, *one, &all).await);
+        }
+        for (one, bearer) in all.iter().zip(&bearers) {
+            assert_eq!(said(&turn(&w, bearer, &[*one]).await), format!("builds {one}, fetches , held "));
+        }
+        // Each waits for what the next one holds. A task that waits for the next one's answer still holds its own.
+        for (one, bearer) in all.iter().zip(&bearers) {
+            let next = next(*one);
+            assert_eq!(said(&turn(&w, bearer, &[next]).await), format!("builds , fetches , held {next} soon"));
+        }
+        // A build that waits holds nothing: the last one to ask finds the first one's.
+        for (one, bearer) in all.iter().zip(&bearers).take(tasks - 1) {
+            waits(&w, bearer, &[(next(*one), &[])]).await;
+        }
+        let last = &bearers[tasks - 1];
+        assert_eq!(said(&turn(&w, last, &[1]).await), "builds 1, fetches , held ");
+        // Also if it does not ask again.
+        waits(&w, last, &[(1, &[])]).await;
+        let builds = vec!["builds"; tasks].join(" ");
+        assert_eq!(after_dispatch(&w, &all).await, builds);
+        for one in &all {
+            let bearer = evaluated(&w, *one, &all).await;
+            assert_eq!(
+                said(&turn(&w, &bearer, &[next(*one)]).await),
+                format!("builds {}, fetches , held ", next(*one))
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_promise_holds_until_its_build_has_begun_is_gone_or_has_not_begun_for_long() {
     // There is one slot, which p9 has.
     for how in ["taken", "cancelled", "old"] {

@@ -35,9 +35,9 @@ fn objects_of(w: &Watched, rev: &str) -> BTreeSet<String> {
     w.objects().into_iter().map(|(path, _)| path).filter(|path| path.contains(rev)).collect()
 }
 
-/// The names of all rows that speak of a commit, but for the pins.
+/// The names of all rows that speak of a commit, but for the pins, and for claims on dependencies, which go by their age.
 fn rows_of(w: &Watched, rev: &str) -> Vec<String> {
-    let rows = w.rows().into_iter().filter(|row| !matches!(row, Row::Pins(_)));
+    let rows = w.rows().into_iter().filter(|row| !matches!(row, Row::Pins(_) | Row::Dependency(_)));
     rows.filter(|row| format!("{row:?}").contains(rev)).map(|row| row.key().to_string()).collect()
 }
 

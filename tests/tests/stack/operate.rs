@@ -68,3 +68,17 @@ fn a_cancel_and_a_pause_end_the_task_at_once_and_a_task_that_nobody_told_is_foun
     let stopped = watched.scenario.requests("ecs", "StopTask");
     assert_eq!(stopped.iter().filter(|request| request.function.as_deref() == Some("Reaper")).count(), 1);
 }
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_plan_is_made_on_the_operators_machine_with_what_the_stack_knows_and_starts_nothing() {
+    let watched = watched(ENDLESS, &[]);
+    let planned = order(&watched, &["plan", TARGET]);
+    assert!(planned.contains(&format!("/{TARGET}\nplan      1 to build for the first time\n")), "{planned}");
+    assert!(planned.contains("\nmachine   ") && planned.contains("\nlimit     "), "{planned}");
+    assert_eq!((watched.build(TARGET).map(|row| row.state), watched.containers().len()), (None, 0));
+    // An allowance is asked for by the same name, and the next plan has it.
+    order(&watched, &["allow", TARGET, "--hours", "8"]);
+    assert!(order(&watched, &["plan", TARGET]).contains("\nlimit     8 hours\n"));
+    assert!(watched.scenario.requests("ecs", "RunTask").is_empty());
+}

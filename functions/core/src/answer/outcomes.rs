@@ -130,7 +130,7 @@ pub const OUTCOMES: [Outcome; 23] = [
     row(Reason::LongWait, "long-wait", 409, Retry::AtDate, "`?retry` of what a 429 or 503 below would keep waiting for longer than 15 minutes", "THE MESSAGE OF THAT ROW"),
     row(Reason::Host, "host", 421, Retry::Never, "the request names another host", "this server has another host name; its operator can add this one with --host"),
     row(Reason::Refused, "refused", 422, Retry::Never, "Nixpkgs refuses the package: broken, unsupported, insecure or unfree", "ATTR: WHY; as one file with all that it needs: URL"),
-    row(Reason::BuildFailed, "build-failed", 422, Retry::Never, "the build fails, for as long as the commit is served", "ATTR: WHY; as one file with all that it needs: URL; the log: URL"),
+    row(Reason::BuildFailed, "build-failed", 422, Retry::Never, "the build fails, or cannot finish within its time limit, for as long as the commit is served", "ATTR: WHY; as one file with all that it needs: URL; the log: URL"),
     row(Reason::NotServable, "not-servable", 422, Retry::Never, "it is built, and has no static program or archive to serve", "ATTR: WHY; as one file with all that it needs: URL; the log: URL"),
     row(Reason::Allowance, "allowance", 429, Retry::AtDate, "the client has started all builds of its daily allowance", "the limit of N new builds a day WHOSE is reached; built programs are still served, and new builds can be started from DATE (UTC) on"),
     row(Reason::TakenDown, "taken-down", 451, Retry::Never, "the operator has taken the package down", "ATTR is not served here any more: WHY"),

@@ -217,7 +217,9 @@ impl Limits {
     #[must_use]
     pub fn left(&self, lease: &LeaseId, bytes: u64) -> Limits {
         let mut next = self.clone();
-        if let Some(held) = next.reserved.get_mut(lease).filter(|held| held.over.is_some() && held.bytes > 0) {
+        if self.is_unmeasured(lease)
+            && let Some(held) = next.reserved.get_mut(lease)
+        {
             (next.stored, held.bytes) = (next.stored.saturating_add(bytes), 0);
         }
         next

@@ -31,7 +31,8 @@ pub(crate) async fn plan<D: HasLedger>(
     let Some(run) = run else { return Ok(None) };
     let learned = learned(d, key.system, run.pnames()).await?;
     let past = load_profile_of(d, key, Read::Eventual).await?;
-    let (limits, _) = load_limits(d, Read::Eventual).await?;
+    // Flows of a lease decide by this row, so each of them reads it consistently.
+    let (limits, _) = load_limits(d, Read::Consistent).await?;
     Ok(Some(Plan::of(run, &learned).with_estimate(past.as_ref(), limits.pace())))
 }
 
