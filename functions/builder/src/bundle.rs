@@ -12,11 +12,11 @@ use std::{
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
-        protocol::{Job, Phase},
+        protocol::{Job, PROGRAMS_MAX, Phase},
     },
     id::{
-        key::{Bin, BuildKey, OutputName, Product, Sha256, System},
-        text::bytes,
+        key::{Bin, BuildKey, NAME_MAX, OutputName, Product, Sha256, System},
+        text::{bytes, clean_line},
     },
     objects::artifact::{Bundled, Main, Manifest, Program, Verdict},
 };
@@ -38,6 +38,9 @@ use crate::{
 
 /// The most bytes of files for each byte of the limit: no closure is compressed that much.
 const RATIO_MAX: u64 = 10;
+
+/// The longest text on its licences, in characters.
+const TEXT_MAX: usize = 300;
 
 /// The launcher for a bundle, which is a file beside this program; `None` if the job is not for a bundle.
 pub(crate) fn launcher(key: &BuildKey) -> Result<Option<PathBuf>, Ending> {
@@ -66,7 +69,7 @@ pub(crate) fn of(
 ) -> Result<Manifest, Ending> {
     let Product::Bundle { attr, full } = &job.key.product else { return Err(Ending::ours("that is no bundle")) };
     context.progress_channel.update(|progress| (progress.phase, progress.step) = (Phase::Inspecting, None));
-    let programs = programs(realised)?;
+    let mut programs = programs(realised)?;
     let names: Vec<&Bin> = programs.keys().collect();
     let declared = package.main_program.as_deref();
     let main = match Main::of(&names, &[], |name| name, declared, attr.leaf(), &package.pname) {
@@ -74,7 +77,10 @@ pub(crate) fn of(
         // The name by which it is called decides; by another name, it runs the first.
         Main::Many | Main::Missing(_) => names[0],
         Main::None => return Err(Ending::Failed(Failure::new(Kind::NoProgram, "it has no programs"))),
-    };
+    }
+    .clone();
+    let mut room = PROGRAMS_MAX - 1;
+    programs.retain(|name, _| *name == main || room.checked_sub(1).inspect(|left| room = *left).is_some());
     let size = unpacked(context, &realised.closure)?;
     context.log.say(&format!("bundle: {} of files in {} store paths", bytes(size), realised.closure.paths().count()));
     let most = job.limits.bundle_most();
@@ -85,10 +91,10 @@ pub(crate) fn of(
     let listed: Vec<_> = programs.iter().map(|(name, (_, path))| (name.to_string(), path.clone())).collect();
     let about = About {
         package: attr.to_string(),
-        version: package.version.clone(),
+        version: clean_line(&package.version, NAME_MAX),
         nixpkgs: job.key.rev.to_string(),
         system: job.key.system.to_string(),
-        licence: package.license.join(", "),
+        licence: clean_line(&package.license.join(", "), TEXT_MAX),
     };
     let source = Source {
         launcher,
@@ -99,7 +105,8 @@ pub(crate) fn of(
         about: &about,
         trim: if *full { Trim::Nothing } else { Trim::Usual },
     };
-    let path = scratch.file();
+    context.progress_channel.update(|progress| progress.step = Some(format!("packing {}", bytes(size))));
+    let path = scratch.archive();
     let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
     let Packed { bytes: size, unpacked, files, sha256 } =
         pack(&source, LEVEL, most, &mut file).map_err(|error| match error.kind() {
@@ -137,7 +144,10 @@ fn programs(realised: &Realised) -> Result<BTreeMap<Bin, (OutputName, PathBuf)>,
     let mut programs = BTreeMap::new();
     for (output, path) in &realised.outputs {
         let Way::To(bin) = realised.closure.resolve(&path.join("bin")) else { continue };
-        for entry in fs::read_dir(&bin)?.filter(|_| bin.is_dir()) {
+        if !bin.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(&bin)? {
             let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()?.parse::<Bin>().ok()) else { continue };
             let Way::To(file) = realised.closure.resolve(&path) else { continue };
@@ -148,4 +158,21 @@ fn programs(realised: &Realised) -> Result<BTreeMap<Bin, (OutputName, PathBuf)>,
         }
     }
     Ok(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use binplz_core::build::failure::Class;
+
+    use super::*;
+
+    #[test]
+    fn a_builder_without_launchers_builds_packages_and_says_what_is_missing_for_bundles() {
+        let key = |product: &str| format!("{}/aarch64-linux/{product}", "0".repeat(40)).parse().expect("a key");
+        assert!(matches!(launcher(&key("tree")), Ok(None)));
+        // None lies beside a test.
+        let Err(Ending::Failed(failure)) = launcher(&key("-bundle.tree")) else { panic!("there is one") };
+        assert_eq!(failure.kind.class(), Class::Deployment);
+        assert!(failure.sentence().contains("binplz-launcher-aarch64 is missing"), "{}", failure.sentence());
+    }
 }
