@@ -217,8 +217,14 @@ fn new_root(unpacked: &Unpacked) -> io::Result<()> {
         }
     }
     let store = nix.join("store");
-    show(&unpacked.store(), &store)?;
-    read_only(&store);
+    if statvfs(".")?.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        // An overlay over the files may be executed. It has an empty directory below: the one it is mounted on.
+        fs::create_dir(&store)?;
+        mount("binplz", &store, "overlay", MountFlags::RDONLY, c"lowerdir=.:../root/nix/store")?;
+    } else {
+        show(&unpacked.store(), &store)?;
+        read_only(&store);
+    }
     read_only(&top);
     env::set_current_dir(&top)?;
     match pivot_root(".", ".") {

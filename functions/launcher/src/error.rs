@@ -39,15 +39,13 @@ pub enum StartError {
         setting: &'static str,
     },
     /// The program itself does not start.
-    #[error("{} does not start: {error}{hint}", program.display())]
+    #[error("{} does not start: {error}", program.display())]
     Exec {
         /// The program's path.
         program: PathBuf,
         /// The error.
         #[source]
         error: io::Error,
-        /// A remedy, or nothing.
-        hint: &'static str,
     },
     /// The command line has an option for the launcher that it does not have.
     #[error("{0}")]

@@ -121,7 +121,11 @@ fn manifest(source: &Source, entries: Vec<Entry>, frames: Vec<Frame>, launcher: 
     let main = main.ok_or_else(|| invalid(format!("{} is no program of the bundle", source.main)))?;
     let (about, environment) = (source.about.clone(), source.environment.to_vec());
     let manifest = Manifest { about, environment, programs, main, launcher, frames, entries };
-    Manifest::decode(&manifest.encode()).map_err(|error| invalid(error.to_string()))
+    match Manifest::decode(&manifest.encode()) {
+        Ok(decoded) if decoded == manifest => Ok(manifest),
+        Ok(_) => Err(invalid("a text is too long".to_owned())),
+        Err(error) => Err(invalid(error.to_string())),
+    }
 }
 
 /// What was found in the closure.

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     ffi::{OsStr, OsString},
     fs,
-    io::{self, ErrorKind, Write},
+    io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, symlink},
@@ -107,12 +107,7 @@ fn run(start: &Start, bundle: &Bundle, program: &Program, skipped: usize) -> Res
             .map(|(name, value)| (name, value)),
     );
     let error = command.exec();
-    let hint = if error.kind() == ErrorKind::PermissionDenied {
-        ". If the cache is on a file system that is mounted noexec, set XDG_CACHE_HOME to a directory on another"
-    } else {
-        ""
-    };
-    Err(StartError::Exec { program: path, error, hint })
+    Err(StartError::Exec { program: path, error })
 }
 
 /// Unpacks for use without the launcher.
@@ -121,18 +116,20 @@ fn extract(bundle: &Bundle, dir: &Path) -> Result<(), StartError> {
     let text = dir.to_str().filter(|text| text.len() <= STORE.len());
     // Slashes at the end fill it up: a path may have any number.
     let moved_to = text.map(|text| format!("{text:/<width$}", width = STORE.len()));
-    with_exact_modes(|| {
-        fs::DirBuilder::new().mode(0o755).create(&dir).at(&dir)?;
-        unpack(bundle, &dir, moved_to.as_deref())?;
-        let bin = dir.join("bin");
-        fs::create_dir(&bin).at(&bin)?;
-        for program in &bundle.manifest.programs {
-            let link = bin.join(&program.name);
-            symlink(Path::new("..").join(OsStr::from_bytes(&program.path)), &link).at(&link)?;
-        }
-        Ok::<(), StartError>(())
-    })?;
+    fs::DirBuilder::new().mode(0o755).create(&dir).at(&dir)?;
     let bin = dir.join("bin");
+    let extracted = with_exact_modes(|| {
+        unpack(bundle, &dir, moved_to.as_deref())?;
+        fs::create_dir(&bin).at(&bin)?;
+        bundle.manifest.programs.iter().try_for_each(|program| {
+            let link = bin.join(&program.name);
+            symlink(Path::new("..").join(OsStr::from_bytes(&program.path)), &link).at(&link)
+        })
+    });
+    if extracted.is_err() {
+        let _ = fs::remove_dir_all(&dir);
+    }
+    extracted?;
     say(&if moved_to.is_some() {
         format!("The programs are in {}, and run there: do not move them.\n", bin.display())
     } else {

@@ -193,6 +193,20 @@ fn a_store_of_the_machine_stays_visible_and_is_not_changed() {
 }
 
 #[test]
+fn a_cache_whose_file_system_is_mounted_noexec_does() {
+    for place in [Place::bare(), Place::with_store()] {
+        for user in ["0", "1234"] {
+            let run = place.bundle(user);
+            let mut shell = Command::new("unshare");
+            let script = "mount -t tmpfs -o noexec,nosuid,nodev,mode=1777 none \"$1\" && shift && exec \"$@\"";
+            shell.args(["--mount", "sh", "-c", script, "sh"]).arg(place.root.join("tmp")).arg(run.get_program());
+            shell.args(run.get_args()).arg("sibling").env("XDG_CACHE_HOME", "/tmp/cache");
+            assert_eq!(said(&mut shell), "hello from sibling\n");
+        }
+    }
+}
+
+#[test]
 fn a_bundle_starts_bundles_which_see_the_stores_of_all() {
     // Each one has another identity, and all have the same store paths.
     let dir = scratch();
