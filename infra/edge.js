@@ -29,7 +29,7 @@ function handler(event) {
     const value = request.querystring[name].value;
     const pair = value === '' ? name : name + '=' + value;
     all.push(pair);
-    if (/^(sys|pin|nixpkgs-commit)=[A-Za-z0-9_.-]+$/.test(pair)) known.push(pair);
+    if (/^(bundle|full|(sys|pin|nixpkgs-commit)=[A-Za-z0-9_.-]+)$/.test(pair)) known.push(pair);
   }
   let body = null;
   try {

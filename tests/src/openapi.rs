@@ -27,6 +27,7 @@ fn operations(path: &str) -> Option<&'static Value> {
         ["-", "p", _, ..] => "/-/p/{attr}".to_owned(),
         ["-", "wait", _, _, ..] => "/-/wait/{hop}/{target}".to_owned(),
         ["-", "archive", _] => "/-/archive/{package}".to_owned(),
+        ["-", "bundle", _] | ["-", "bundle", _, _] => "/-/bundle/{target}".to_owned(),
         ["-", page @ ("status" | "log" | "build" | "install"), _, ..] => format!("/-/{page}/{{target}}"),
         ["-", ..] => return None,
         [_] => "/{name}".to_owned(),

@@ -223,6 +223,7 @@ fn environment(policy: &Policy) -> Vec<String> {
         ("LOG_BYTES", job.log_bytes),
         ("PROGRAM_BYTES", job.program_bytes),
         ("PACKAGE_BYTES", job.package_bytes),
+        ("BUNDLE_BYTES", job.bundle_bytes),
         ("SLOTS", policy.slots as u64),
         ("HOLD_SECONDS", policy.hold.as_secs()),
         ("WAITERS", policy.waiters as u64),

@@ -38,7 +38,7 @@ use binplz_core::{
         served::{Served, ServedKey},
     },
     objects::{
-        artifact::{AttemptPrefix, CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
+        artifact::{AttemptPrefix, Bundled, CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
         inventory::Inventory,
         narinfo::StoreDir,
         stored::Method,
@@ -556,7 +556,7 @@ impl World {
         let pins = flow::operator::pins::load(self).await.expect("the ledger");
         let target = target(path);
         let found = pins.resolve(&target, self.system()).expect("a served pin");
-        found.build(Product::Package(target.wanted.attr().clone()))
+        found.build(target.wanted.product(target.wanted.attr().clone()))
     }
 
     /// A file of the builders' cache came there at that time.
@@ -644,6 +644,8 @@ impl World {
             outputs: Vec::new(),
             installed: Vec::new(),
             archive: None,
+            bundle: matches!(bearer.key.product, Product::Bundle { .. })
+                .then_some(Bundled { unpacked: 1 << 20, files: 3, of_static: false }),
             programs: found,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }

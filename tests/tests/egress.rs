@@ -174,7 +174,7 @@ async fn a_status_gives_no_url_that_is_refused_and_ends_a_stub_with_the_reason()
     // What a stub does at "failed" is to say the rest, and to end.
     assert!(line.starts_with(&format!("failed {seconds} - - - the daily download limit is reached")), "{line}");
     let status = status(&*w, &tree).await.expect("a build");
-    let document: Value = serde_json::from_str(&status_json(&status, Some(&reply))).expect("JSON");
+    let document: Value = serde_json::from_str(&status_json(&status, Some(&reply), &asked)).expect("JSON");
     assert_eq!((&document["state"], &document["retry_after"]), (&"ready".into(), &seconds.into()));
     assert!(document["artifact"].is_null() && document["headline"] == document["reason"], "{document}");
     assert!(document["reason"].as_str().is_some_and(|reason| reason.contains("downloads resume")), "{document}");

@@ -68,7 +68,7 @@ fn arrows_between_our_crates_run_one_way() {
         ("binplz-aws", &["binplz-catalogue", "binplz-clock", "binplz-core", "binplz-nar"]),
         ("binplz-web", &["binplz-core"]),
         ("binplz-launcher", &[]),
-        ("binplz-builder", &["binplz-catalogue", "binplz-core", "binplz-nar"]),
+        ("binplz-builder", &["binplz-catalogue", "binplz-core", "binplz-launcher", "binplz-nar"]),
         ("binplz-lambda", &["binplz-aws", "binplz-core", "binplz-web"]),
         ("binplz-cli", &["binplz-aws", "binplz-clock", "binplz-core", "binplz-local", "binplz-web"]),
     ] {

@@ -185,6 +185,7 @@ impl Settings {
                 log_bytes: self.number("BINPLZ_LOG_BYTES", job.log_bytes)?,
                 program_bytes: self.number("BINPLZ_PROGRAM_BYTES", job.program_bytes)?,
                 package_bytes: self.number("BINPLZ_PACKAGE_BYTES", job.package_bytes)?,
+                bundle_bytes: self.number("BINPLZ_BUNDLE_BYTES", job.bundle_bytes)?,
                 cache_bytes: self.number("BINPLZ_CACHE_BYTES", job.cache_bytes)?,
                 attribute_seconds: self.number("BINPLZ_ATTRIBUTE_SECONDS", job.attribute_seconds)?,
                 attribute_bytes: self.number("BINPLZ_ATTRIBUTE_BYTES", job.attribute_bytes)?,

@@ -35,7 +35,7 @@ use binplz_core::{
         pins::{Change, Pin, Pins, Source},
         served::{Notes, Served},
     },
-    objects::artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+    objects::artifact::{AttemptPrefix, Bundled, Declared, ObjectName, ObjectPath},
     quota::{
         client::{Allowance, Client, KeyChange, Keys},
         limits::{Limits, Why},
@@ -160,6 +160,18 @@ fn catalogue_made_anew() -> Row {
     Row::Build(Build { state: State::Building(lease()), partial, ..Build::unasked(key) })
 }
 
+fn bundle() -> Row {
+    let product = Product::Bundle { attr: "perlPackages.ack".parse().expect("an attribute"), full: false };
+    let key = BuildKey { product, ..key() };
+    Row::Build(Build { state: State::Ready(made(None)), ..Build::unasked(key) })
+}
+
+fn served_bundle() -> Row {
+    let Row::Served(served) = served("-/bundle/perlPackages.ack?sys=x86_64-linux", false) else { panic!("served") };
+    let bundle = Some(Bundled { unpacked: 142_700_000, files: 4048, of_static: false });
+    Row::Served(Served { notes: Notes { bundle, ..Notes::default() }, ..served })
+}
+
 fn served(asked: &str, stale: bool) -> Row {
     let bin: Bin = "[".parse().expect("a program's name");
     Row::Served(Served {
@@ -246,6 +258,8 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("build-catalogue-listed", catalogue()),
         ("build-catalogue-partial", partial_catalogue()),
         ("build-catalogue-anew", catalogue_made_anew()),
+        ("build-bundle", bundle()),
+        ("served-bundle", served_bundle()),
         ("served-program", served("perlPackages.ack/%5B?sys=x86_64-linux", false)),
         ("served-stale", served("perlPackages.ack?sys=x86_64-linux&pin=unstable", true)),
         ("pins-former", pins()),
@@ -440,7 +454,7 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 #[test]
 fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_is_found_there() {
     for (name, row) in rows() {
-        let on_shelf = (name.starts_with("build-") && name != "build-unasked") || name == "served-program";
+        let on_shelf = (name.starts_with("build-") && name != "build-unasked") || matches!(name, "served-program" | "served-bundle");
         let item = item::write(&Swap { seen: Version(0), row: row.clone() }).expect(name).expect("a version 1");
         assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
         match row {

@@ -40,6 +40,11 @@ impl Closure {
         Closure { store: store.to_owned(), names }
     }
 
+    /// Its store paths, in order.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.names.iter().map(|name| self.store.join(name))
+    }
+
     /// The store's directory.
     pub(crate) fn store(&self) -> &Path {
         &self.store

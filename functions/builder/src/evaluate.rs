@@ -11,7 +11,7 @@ use binplz_core::{
         failure::{Failure, Kind},
         protocol::{Job, Phase},
     },
-    id::key::{Attr, OutputName},
+    id::key::{Attr, OutputName, Product},
     nixpkgs::nix_version::RequiredNix,
     objects::artifact::Declared,
 };
@@ -39,10 +39,14 @@ pub(crate) struct Package {
     pub(crate) version: String,
     /// `meta.mainProgram`.
     pub(crate) main_program: Option<String>,
+    /// Its licences, as SPDX identifiers where there are some.
+    pub(crate) license: Vec<String>,
     /// Its derivation's path.
     pub(crate) drv: String,
     /// Its outputs.
     pub(crate) outputs: Outputs,
+    /// Those that are realised; empty: all.
+    pub(crate) wanted: Vec<OutputName>,
     /// The version of Nix that evaluated it.
     pub(crate) nix: String,
 }
@@ -57,6 +61,8 @@ struct Inspection {
     #[serde(default)]
     version: String,
     main_program: Option<String>,
+    #[serde(default)]
+    license: Vec<String>,
     #[serde(default)]
     marks: Marks,
     reason: Option<String>,
@@ -83,7 +89,21 @@ fn names<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<OutputName>, D::Error
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
+impl Outputs {
+    /// Those that Nix installs with the attribute.
+    fn own_or_installed(&self) -> Vec<OutputName> {
+        self.own.clone().map_or_else(|| self.installed.clone(), |own| vec![own])
+    }
+}
+
 impl Package {
+    /// What Nix is to realise, in its words: the derivation, with the outputs that are wanted if not all are.
+    pub(crate) fn installable(&self) -> String {
+        let wanted: Vec<&str> = self.wanted.iter().map(OutputName::as_str).collect();
+        let outputs = if wanted.is_empty() { String::new() } else { format!("!{}", wanted.join(",")) };
+        format!("{}{outputs}", self.drv)
+    }
+
     /// What the attribute says beyond its derivation.
     pub(crate) fn declared(&self) -> Declared {
         Declared { main_program: self.main_program.clone(), output: self.outputs.own.clone() }
@@ -136,7 +156,14 @@ pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result
     };
     let mut evidence = watch.into_evidence();
     match finished(ran.end)? {
-        NixExit::Exit(Exit::Code(0)) => package(&ran.stdout),
+        NixExit::Exit(Exit::Code(0)) => {
+            let package = package(&ran.stdout)?;
+            Ok(match job.key.product {
+                // Headers and libraries for developers are no part of a bundle, and large.
+                Product::Bundle { .. } => Package { wanted: package.outputs.own_or_installed(), ..package },
+                Product::Package(_) | Product::Catalogue => package,
+            })
+        }
         ended => {
             evidence.oom_killed = machine::oom_kills() > kills;
             let failure = classify::evaluation(ended, &evidence);
@@ -151,13 +178,19 @@ pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result
 
 /// Foreign values are passed by `--argstr`, as data.
 fn arguments(job: &Job, attr: &Attr, set: &Path) -> Vec<OsString> {
-    let parts = serde_json::Value::from_iter(attr.parts()).to_string();
+    let parts = serde_json::Value::from_iter(top(job).into_iter().chain(attr.parts())).to_string();
     let system = job.key.system.to_string();
     let fixed = ["--eval", "--strict", "--json", "--read-write-mode"].map(OsString::from);
     let data = [("attrPath", parts.into()), ("system", system.into()), ("path", set.into())];
     let data = data.into_iter().flat_map(|(name, value): (_, OsString)| ["--argstr".into(), name.into(), value]);
     let ours = ["--arg", "describe", DESCRIBE, "--expr", INSPECT].map(OsString::from);
     fixed.into_iter().chain(nixpkgs::restricted_to(set)).chain(data).chain(ours).collect()
+}
+
+/// The part of the set that has the job's package.
+fn top(job: &Job) -> Option<&'static str> {
+    let ordinary = matches!(job.key.product, Product::Bundle { .. }) && !job.of_static;
+    (!ordinary).then_some("pkgsStatic")
 }
 
 fn package(stdout: &[u8]) -> Result<Package, Ending> {
@@ -176,8 +209,10 @@ fn package(stdout: &[u8]) -> Result<Package, Ending> {
             pname: inspection.pname,
             version: inspection.version,
             main_program: inspection.main_program,
+            license: inspection.license,
             drv,
             outputs: inspection.output.unwrap_or_default(),
+            wanted: Vec::new(),
             nix: inspection.nix_version,
         }),
         None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is not a string"))),
@@ -228,11 +263,12 @@ mod tests {
             cache: None,
             programs: None,
             resume: Default::default(),
+            of_static: false,
         };
         let set = Path::new("/a\" + throw \"b");
         let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"), set);
         let after = |name: &str| arguments.iter().skip_while(|one| *one != name).nth(1).and_then(|one| one.to_str());
-        assert_eq!(after("attrPath"), Some(r#"["gnome","tree"]"#));
+        assert_eq!(after("attrPath"), Some(r#"["pkgsStatic","gnome","tree"]"#));
         assert_eq!(after("path"), Some("/a\" + throw \"b"));
         assert_eq!(after("--expr"), Some(INSPECT));
     }

@@ -56,6 +56,7 @@ pub(crate) fn hand_over(
         version: package.version,
         drv_path: package.drv,
         archive: archive.map(|(content, _)| content),
+        bundle: None,
         outputs: package.outputs.all,
         installed: package.outputs.installed,
         programs: found.into_iter().map(|found| found.program).collect(),

@@ -1,7 +1,7 @@
 # All that the service wants to know of one attribute, in one evaluation.
 #
-# Everything arrives as data; the attribute path as JSON, so that no name is ever read as an expression. `describe` is
-# describe.nix.
+# Everything arrives as data; the attribute path, from the top of the set, as JSON, so that no name is ever read as an
+# expression. `describe` is describe.nix.
 { describe, attrPath, system, path }:
 let
   set = import path { inherit system; config = { }; overlays = [ ]; };
@@ -12,7 +12,7 @@ let
     else if builtins.isAttrs value && value ? ${builtins.head parts}
     then find value.${builtins.head parts} (builtins.tail parts)
     else [ ];
-  found = find set ([ "pkgsStatic" ] ++ builtins.fromJSON attrPath);
+  found = find set (builtins.fromJSON attrPath);
   package = builtins.head found;
   described = describe package;
   unusable = builtins.any (mark: mark) (builtins.attrValues described.marks);
@@ -21,7 +21,7 @@ if found == [ ] || !(builtins.isAttrs package) || (package.type or null) != "der
 else {
   exists = true;
   inherit (builtins) nixVersion;
-  inherit (described) pname version mainProgram marks reason;
+  inherit (described) pname version mainProgram license marks reason;
   drvPath = if unusable then null else described.drvPath;
   output = if unusable then null else described.output;
 }

@@ -32,6 +32,7 @@ mod timer;
 mod watch;
 
 mod archive;
+mod bundle;
 mod caches;
 mod canary;
 mod closure;

@@ -74,7 +74,7 @@ pub(crate) fn first(context: &BuildContext, package: &Package) -> Result<Foresee
 /// What Nix would do for a package, by a dry run with these options. Empty if the dry run fails: realising then finds the
 /// reason.
 pub(crate) fn foresee(context: &BuildContext, package: &Package, options: &[OsString]) -> Result<Foreseen, Ending> {
-    let mut arguments: Vec<OsString> = ["--realise", "--dry-run", &package.drv].map(Into::into).into();
+    let mut arguments: Vec<OsString> = ["--realise", "--dry-run", &package.installable()].map(Into::into).into();
     arguments.extend_from_slice(options);
     let mut planned = Foreseen::default();
     let ran = context.nix.run("nix-store", &arguments, context.lease.deadline(), |line| {

@@ -22,7 +22,7 @@ use crate::{
     closure::Closure,
     context::{BuildContext, Ending, finished},
     drv,
-    evaluate::Outputs,
+    evaluate::{Outputs, Package},
     machine, measure,
     memory::Gauge,
     nix::Exit,
@@ -44,8 +44,8 @@ pub(crate) struct Run<'a> {
     pub(crate) drvs: &'a [String],
     /// What is to be built for the package.
     pub(crate) planned: &'a [String],
-    /// The package's derivation.
-    pub(crate) package: &'a str,
+    /// The package.
+    pub(crate) package: &'a Package,
     /// The garbage collector root that protects the outputs.
     pub(crate) root: PathBuf,
     /// Nix's options.
@@ -62,11 +62,12 @@ pub(crate) fn realise(context: &BuildContext, run: Run<'_>, stats: &mut Stats) -
     let (before, total) = (stats.derivations.into(), run.planned.len() as u64);
     let watch = Watch::new(&context.progress_channel, &context.log).telling(run.built);
     let watch = watch.with_cache(context.caches.own.as_deref());
-    let mut watch = if before > 0 || run.drvs != [run.package] { watch.counting(before, total) } else { watch };
+    let mut watch = if before > 0 || run.drvs != [run.package.drv.as_str()] { watch.counting(before, total) } else { watch };
     let deadline = context.lease.deadline();
     let left = deadline.saturating_duration_since(Instant::now()).as_secs() + 1;
     let mut arguments: Vec<OsString> = vec!["--realise".into()];
-    arguments.extend(run.drvs.iter().map(OsString::from));
+    let installable = |drv: &String| if *drv == run.package.drv { run.package.installable() } else { drv.clone() };
+    arguments.extend(run.drvs.iter().map(|drv| installable(drv).into()));
     arguments.extend(["--add-root".into(), run.root.into_os_string(), "--indirect".into()]);
     for (name, value) in [
         ("timeout", left),
@@ -91,9 +92,9 @@ pub(crate) fn realise(context: &BuildContext, run: Run<'_>, stats: &mut Stats) -
     evidence.download = classify::failing_build(&evidence).and_then(|trace| drv::is_download(&trace.drv));
     evidence.daemon = context.nix.by_daemon();
     evidence.oom_killed = machine::oom_kills() > kills;
-    let store = Path::new(run.package).parent().unwrap_or(Path::new("/"));
+    let store = Path::new(&run.package.drv).parent().unwrap_or(Path::new("/"));
     evidence.disk_full = [store, &std::env::temp_dir()].into_iter().any(machine::disk_full);
-    let mut failure = classify::realisation(ended, &evidence, run.package);
+    let mut failure = classify::realisation(ended, &evidence, &run.package.drv);
     if failure.kind == Kind::Sandbox && canary::starts(context)? {
         failure.kind = Kind::NoMachine;
     }

@@ -156,7 +156,7 @@ impl Task<'_> {
         let run = realise::Run {
             drvs,
             planned,
-            package: &self.package.drv,
+            package: self.package,
             root: if *drvs == [self.package.drv.clone()] { self.scratch.root() } else { self.scratch.next_root() },
             options: fresh(cache),
             limits: &self.job.limits,

@@ -18,7 +18,7 @@ use binplz_core::{
 };
 
 use crate::{
-    archive,
+    archive, bundle,
     caches::Caches,
     catalogue::work::catalogue,
     context::{BuildContext, Ending},
@@ -113,7 +113,7 @@ fn nix_for(job: &Job, log: &Log, stop: &Arc<Stop>) -> (Nix, Caches) {
 
 /// What Nix would do for a job's package, without a lease: only evaluates, and writes derivations to this machine's store.
 pub(crate) fn dry_run(job: &Job) -> Result<DryRun, Ending> {
-    let Product::Package(attr) = &job.key.product else { return Err(Ending::ours("a catalogue has no plan")) };
+    let Some(attr) = job.key.product.attr() else { return Err(Ending::ours("a catalogue has no plan")) };
     let (stop, token) = (Arc::new(Stop::default()), "0".repeat(64).parse::<Token>().map_err(Ending::ours)?);
     let log = Arc::new(Log::new(job.limits.log_bytes, &token));
     let (nix, caches) = nix_for(job, &log, &stop);
@@ -131,8 +131,10 @@ pub(crate) fn dry_run(job: &Job) -> Result<DryRun, Ending> {
 /// Makes the job's product; `None` if another build does it, which the endpoint knows.
 fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
     let name = match &job.key.product {
-        Product::Package(attr) => attr.as_str(),
-        Product::Catalogue => "the catalogue",
+        Product::Package(attr) => attr.to_string(),
+        Product::Bundle { attr, full: false } => format!("bundle of {attr}"),
+        Product::Bundle { attr, full: true } => format!("bundle of {attr} with all files"),
+        Product::Catalogue => "the catalogue".to_owned(),
     };
     context.log.say(&format!("{name} for {}", job.key.system));
     context.log.say(&match &job.nixpkgs {
@@ -140,13 +142,14 @@ fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<O
         Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
     });
     match &job.key.product {
-        Product::Package(attr) => build(context, job, attr, stats),
+        Product::Package(attr) | Product::Bundle { attr, .. } => build(context, job, attr, stats),
         Product::Catalogue => catalogue(context, job).map(|()| Some(Outcome::Catalogued)),
     }
 }
 
 /// From a package's name to its manifest, unless another build has its derivation, or its dependencies.
 fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
+    let launcher = bundle::launcher(&job.key)?;
     let package = evaluate(context, job, attr)?;
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
 
@@ -180,7 +183,11 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
         let made = task.run(to_build, turn, stats);
         drop(task);
         let made = made.and_then(|rounds| match rounds {
-            Rounds::Made(outputs) => programs_of(context, job, attr, package, &outputs, scratch).map(Outcome::Built),
+            Rounds::Made(outputs) => match &launcher {
+                Some(launcher) => bundle::of(context, job, package, &outputs, launcher, scratch),
+                None => programs_of(context, job, attr, package, &outputs, scratch),
+            }
+            .map(Outcome::Built),
             Rounds::Waits(outcome) => Ok(outcome),
         });
         // Dependencies were built even if the package was not.

@@ -35,6 +35,7 @@ impl<B: AsRef<[u8]> + Send + Sync> Catalogue for Lookup<B> {
                 Some(attr) => self.offer(attr, None, Vec::new(), system),
                 None => self.by_name(name, system),
             },
+            Wanted::Bundle { .. } => self.resolve(&wanted.program(), system),
         }
     }
 

@@ -28,7 +28,7 @@ use binplz_core::{
         served::{Notes, Served},
     },
     objects::{
-        artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+        artifact::{AttemptPrefix, Bundled, Declared, ObjectName, ObjectPath},
         content::Content,
         needs::{Data, Need},
     },
@@ -133,9 +133,21 @@ fn needy() -> Row {
     ];
     let output = Some("tools".parse().expect("an output's name"));
     Row::Served(Served {
-        notes: Notes { output, needs: Some(needs), unwrapped: true, name_matters: true, others: Vec::new() },
+        notes: Notes { output, needs: Some(needs), unwrapped: true, name_matters: true, ..Notes::default() },
         ..served
     })
+}
+
+fn bundle() -> Row {
+    let product = Product::Bundle { attr: "python3Packages.foo".parse().expect("an attribute"), full: true };
+    let made = Made { lease: id(2), borrowed: None, since: Timestamp(1_700_000_000_000) };
+    Row::Build(Build { state: State::Ready(made), ..Build::unasked(BuildKey { product, ..key() }) })
+}
+
+fn served_bundle() -> Row {
+    let Row::Served(served) = served("-/bundle/python3Packages.foo?full&sys=aarch64-linux", false) else { panic!("served") };
+    let bundle = Some(Bundled { unpacked: 142_700_000, files: 4048, of_static: true });
+    Row::Served(Served { notes: Notes { bundle, ..Notes::default() }, ..served })
 }
 
 /// A default pin that moved, one whose tarball is in the bucket, and a retired one.
@@ -266,6 +278,12 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (catalogue(), of_catalogue, "build-catalogue"),
         (partial_catalogue(), of_catalogue, "build-catalogue-partial"),
         (catalogue_made_anew(), of_catalogue, "build-catalogue-anew"),
+        (
+            bundle(),
+            "build/0123456789abcdef0123456789abcdef01234567/aarch64-linux/-bundle-full.python3Packages.foo",
+            "build-bundle",
+        ),
+        (served_bundle(), "served/-/bundle/python3Packages.foo?full&sys=aarch64-linux", "served-bundle"),
         (derivation, "derivation/aarch64-linux/0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4", "derivation"),
         (dependency(Stage::Building { lease: id(2) }), of_dependency, "dependency"),
         (dependency(Stage::Promised), of_dependency, "dependency-promised"),

@@ -38,7 +38,7 @@ use crate::respond::{self, TEXT};
 /// Most bytes of log in a page.
 const TAIL: usize = 6000;
 
-/// `GET /NAME`, `GET /ATTR/BIN`, `GET /-/archive/ATTR`: a binary, or a package's archive.
+/// `GET /NAME`, `GET /ATTR/BIN`, `GET /-/archive/ATTR`, `GET /-/bundle/TARGET`: a binary, a package's archive, or a bundle.
 pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
     State(d): State<Arc<D>>,
     viewer: Option<Extension<IpAddr>>,
@@ -52,7 +52,8 @@ pub(crate) async fn binary<D: HasLedger + HasStore + HasBell + HasCatalogues + H
         Method::HEAD => stored::Method::Head,
         _ => return problem(&*d, Problem::method("GET"), format),
     };
-    if uri.path().starts_with("/-/") && !uri.path().starts_with("/-/archive/") {
+    let is_other = !["/-/archive/", "/-/bundle/"].iter().any(|prefix| uri.path().starts_with(prefix));
+    if uri.path().starts_with("/-/") && is_other {
         return problem(&*d, Problem::no_such_page(), format);
     }
     let query = match Query::parse(uri.path(), uri.query()) {
@@ -224,7 +225,7 @@ pub(crate) async fn status<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     let response = match format {
         Format::Shell => return status_line(outcome.status_line(&asked)),
         Format::Json => match status::status(&*d, &target).await {
-            Ok(status) => respond::plain(200, "application/json", status_json(&status, Some(&outcome))),
+            Ok(status) => respond::plain(200, "application/json", status_json(&status, Some(&outcome), &asked)),
             Err(denial) => return denied(&*d, denial, &asked),
         },
         Format::Html => {

@@ -32,13 +32,16 @@ pub fn a_need_is_said_in_the_header_the_status_the_pages_the_stub_the_installer_
     let need = &site.status("needs.terminal")["artifact"]["needs"][0];
     assert_eq!((&need["data"], &need["remedy"]), (&"terminfo".into(), &REMEDY.into()), "{need}");
     let line = site.get("/-/status/needs.terminal").text();
-    assert!(line.ends_with(&format!(" {sentence}\n")) && line.lines().count() == 1, "{line}");
+    // All that it needs is in its bundle.
+    let bundle = |query: &str| format!("as one file with all that it needs: {}/-/bundle/needs.terminal{query}", site.origin());
+    assert!(line.ends_with(&format!(" {sentence}; {}\n", bundle(""))) && line.lines().count() == 1, "{line}");
+    assert_eq!(hit.header("x-binplz-bundle"), Some(format!("{}/-/bundle/needs.terminal", site.origin()).as_str()));
     for path in ["/needs.terminal", "/-/p/needs.terminal"] {
         assert!(page(&site, path).contains(&sentence), "{path}");
     }
     let listed = site.send("GET", "/-/p/needs.terminal", &[("accept", "application/json")], b"").json();
     assert_eq!(listed["programs"][0]["needs"][0], *need);
-    let said = format!("binplz: terminal: {sentence}");
+    let said = format!("binplz: terminal: {sentence}; {}", bundle(&format!("?sys={}-linux", std::env::consts::ARCH)));
     let origin = site.origin();
     assert_eq!(last_line(home.path(), &format!("curl -s {origin}/needs.terminal > terminal; sh ./terminal")), said);
     assert_eq!(last_line(home.path(), &format!("curl -s {origin}/-/install/needs.terminal | sh")), said);
@@ -60,10 +63,8 @@ pub fn a_wrapper_that_only_sets_variables_gives_way_to_its_program_and_any_other
     assert_eq!(artifact["unwrapped"], json!(true), "{artifact}");
     assert!(page(&site, "/needs.greeter").contains("wrapper is left out"));
     let file = home.path().join("greeter");
-    assert_eq!(
-        last_line(home.path(), &format!("curl -s {}/needs.greeter > greeter; sh ./greeter", site.origin())),
-        "binplz: greeter: its wrapper is not included: set GREETING=good"
-    );
+    let said = last_line(home.path(), &format!("curl -s {}/needs.greeter > greeter; sh ./greeter", site.origin()));
+    assert!(said.starts_with("binplz: greeter: its wrapper is not included: set GREETING=good; as one file"), "{said}");
     let greeted = Command::new(&file).env("GREETING", "good").output().expect("a program");
     assert_eq!(greeted.stdout, b"good\n");
     let refused = site.settled("needs.shouter");

@@ -32,7 +32,7 @@ use binplz_core::{
         served::{Notes, Served, ServedKey},
     },
     objects::{
-        artifact::{AttemptPrefix, Declared, ObjectName, ObjectPath},
+        artifact::{AttemptPrefix, Bundled, Declared, ObjectName, ObjectPath},
         needs::{Data, Need},
     },
     quota::{
@@ -173,7 +173,8 @@ fn any_lease_id() -> impl Strategy<Value = LeaseId> {
 
 /// Any key of a build.
 pub fn any_key() -> impl Strategy<Value = BuildKey> {
-    let product = prop_oneof![9 => any_attr().prop_map(Product::Package), 1 => Just(Product::Catalogue)];
+    let bundle = (any_attr(), any::<bool>()).prop_map(|(attr, full)| Product::Bundle { attr, full });
+    let product = prop_oneof![8 => any_attr().prop_map(Product::Package), 1 => bundle, 1 => Just(Product::Catalogue)];
     (any_rev(), select(&System::ALL[..]), product).prop_map(|(rev, system, product)| BuildKey { rev, system, product })
 }
 
@@ -426,8 +427,12 @@ fn any_notes() -> impl Strategy<Value = Notes> {
     let variable = ("[A-Z]{1,9}", "\\PC{0,20}").prop_map(|(name, value)| Need::Variable { name, value });
     let need = prop_oneof![data, path().prop_map(|path| Need::Program { path }), variable];
     let needs = option::of(vec(need, 0..3));
-    (option::of(any_output()), needs, any::<bool>(), any::<bool>(), vec(other, 0..3)).prop_map(
-        |(output, needs, unwrapped, name_matters, others)| Notes { output, needs, unwrapped, name_matters, others },
+    let bundle = (any::<u64>(), any::<u64>(), any::<bool>())
+        .prop_map(|(unpacked, files, of_static)| Bundled { unpacked, files, of_static });
+    (option::of(any_output()), needs, any::<bool>(), any::<bool>(), option::of(bundle), vec(other, 0..3)).prop_map(
+        |(output, needs, unwrapped, name_matters, bundle, others)| {
+            Notes { output, needs, unwrapped, name_matters, bundle, others }
+        },
     )
 }
 

@@ -136,6 +136,7 @@ async fn a_program_that_nobody_built_is_built_and_served() {
         outputs: Vec::new(),
         installed: Vec::new(),
         archive: None,
+        bundle: None,
         programs: vec![Program {
             bin,
             output: None,

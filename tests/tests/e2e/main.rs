@@ -3,6 +3,7 @@
 mod answers;
 mod archives;
 mod bad_machine;
+mod bundles;
 mod cache;
 mod channels;
 mod clients;

@@ -155,6 +155,26 @@ async fn an_operator_sees_what_a_catalogue_could_not_evaluate_grouped_by_error()
 }
 
 #[tokio::test]
+async fn a_bundle_has_the_names_of_programs_and_of_what_has_no_static_program() {
+    let w = made(Names::Known).await;
+    for (path, attr) in [
+        ("-/bundle/tree", "tree"),
+        // A program of a package, and the package that has it.
+        ("-/bundle/sponge", "moreutils"),
+        ("-/bundle/vi", "vim"),
+        // The catalogue is one of static packages: this one is refused there, and that one has another program.
+        ("-/bundle/exa", "exa"),
+        ("-/bundle/tree/other", "tree"),
+        // Which of its programs is the main one, its build finds out.
+        ("-/bundle/moreutils", "moreutils"),
+    ] {
+        let RequestOutcome::Pending(status) = ask(&w, path).await else { panic!("{path} is not built") };
+        assert_eq!(status.package, Product::Bundle { attr: attr.parse().expect("a name"), full: false }, "{path}");
+    }
+    assert!(told(&w, "-/bundle/tre").await.starts_with("404 "), "{}", told(&w, "-/bundle/tre").await);
+}
+
+#[tokio::test]
 async fn a_sweep_asks_for_the_catalogue_of_each_pin_once_and_a_changed_pin_for_its_own_at_once() {
     let w = world(Names::Known);
     sweep(&*w).await.expect("the ledger");

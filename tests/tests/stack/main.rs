@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod bundles;
 mod cache;
 mod egress;
 mod failures;

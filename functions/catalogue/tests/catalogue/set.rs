@@ -85,6 +85,7 @@ impl Set {
             outputs: Vec::new(),
             installed: installed.iter().map(|name| output(name)).collect(),
             archive: None,
+            bundle: None,
             programs: programs.chain(scripts).collect(),
         };
         self.0.built(attr.parse().expect("an attribute"), &manifest);

@@ -113,6 +113,9 @@ struct Numbers {
     /// The most bytes that all programs of a package may have together
     #[arg(long, default_value_t = JobLimits::default().package_bytes, value_name = "BYTES")]
     package_size: u64,
+    /// The largest bundle, in bytes; not larger than a package
+    #[arg(long, default_value_t = JobLimits::default().bundle_bytes, value_name = "BYTES")]
+    bundle_size: u64,
     /// The most bytes that a build may offer to the builders' cache, compressed
     #[arg(long, default_value_t = JobLimits::default().cache_bytes, value_name = "BYTES")]
     cache_size: u64,
@@ -179,6 +182,7 @@ impl Numbers {
                 log_bytes: self.log_size,
                 program_bytes: self.program_size,
                 package_bytes: self.package_size,
+                bundle_bytes: self.bundle_size,
                 cache_bytes: if cache { self.cache_size } else { 0 },
                 attribute_seconds: self.attribute_time,
                 attribute_bytes: self.attribute_memory,

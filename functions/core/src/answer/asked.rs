@@ -51,6 +51,11 @@ impl Asked<'_> {
         std::iter::once(shell::fetch(self.origin, target, wait)).chain(install).collect()
     }
 
+    /// The URL of the bundle of the target's program.
+    pub(crate) fn bundle(&self) -> Option<String> {
+        Some(format!("{}/{}", self.origin, self.target?.bundle()?))
+    }
+
     /// The path of the target's log.
     pub(crate) fn log_path(&self) -> Option<String> {
         self.target.map(|target| format!("/-/log/{target}"))

@@ -29,6 +29,8 @@ pub struct Page {
     pub download: Option<String>,
     /// Facts about the program: names and values.
     pub facts: Vec<(&'static str, String)>,
+    /// The path of the bundle of the program, where that is of use.
+    pub bundle: Option<String>,
     /// Paths to choose from.
     pub choices: Vec<String>,
     /// A text to search for instead.
@@ -84,6 +86,7 @@ pub(crate) fn facts(served: &Served) -> Vec<(&'static str, String)> {
         ("version", version),
         ("system", served.asked.system().to_string()),
         ("size", bytes(served.size)),
+        ("unpacked", served.notes.bundle.as_ref().map_or(String::new(), |bundle| bytes(bundle.unpacked))),
         ("sha256", served.sha256.to_string()),
         ("nixpkgs", served.rev.to_string()),
         ("note", served.notes.sentence(&served.bin)),

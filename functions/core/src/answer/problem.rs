@@ -31,12 +31,17 @@ pub struct Problem {
     pub log: bool,
     /// Similar names, or those to choose from.
     pub names: Vec<Wanted>,
+    /// The URL of the bundle, which may be had all the same.
+    pub bundle: Option<String>,
 }
+
+/// The text before the URL of a bundle. The installer knows it (`answer/stub/steps.sh`).
+pub(crate) const AS_BUNDLE: &str = "as one file with all that it needs";
 
 impl Problem {
     fn new(reason: Reason, sentence: impl fmt::Display) -> Problem {
         let sentence = sentence.to_string();
-        Problem { reason, sentence, retry_after: None, until: None, log: false, names: Vec::new() }
+        Problem { reason, sentence, retry_after: None, until: None, log: false, names: Vec::new(), bundle: None }
     }
 
     /// Whether it lasts longer than a client should wait without a word, or nothing is known of its end.
@@ -92,6 +97,15 @@ impl Problem {
             self.names.push(wanted);
         }
         self
+    }
+
+    /// The same, where the program's bundle may be had, at this URL.
+    #[must_use]
+    pub fn with_bundle(mut self, url: Option<String>) -> Problem {
+        if let Some(url) = &url {
+            self.sentence.push_str(&format!("; {AS_BUNDLE}: {url}"));
+        }
+        Problem { bundle: url, ..self }
     }
 
     /// A request from another site's page.

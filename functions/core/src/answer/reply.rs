@@ -7,13 +7,17 @@ use crate::{
         asked::{Asked, Format},
         outcomes::{RETRY_MAX, Reason},
         page::{Page, alternatives, facts, listed},
-        problem::Problem,
+        problem::{AS_BUNDLE, Problem},
         stub,
     },
     flow::request::{denial::Denial, outcome::RequestOutcome, status::Status},
-    id::{target::Wanted, text::clean_line},
-    nixpkgs::served::Served,
+    id::{
+        target::{Target, Wanted},
+        text::clean_line,
+    },
+    nixpkgs::served::{Notes, Served},
     objects::{
+        artifact::Bundled,
         needs::{self, header},
         stored::Location,
     },
@@ -23,6 +27,11 @@ use crate::{
 const UNBUILT: &str = "this program was not requested yet";
 /// The same on its page.
 const UNBUILT_PAGE: &str = "This program was not requested yet. The first request builds it from source; later requests download the stored program.";
+
+/// The sentence on the page of a bundle.
+const BUNDLE_PAGE: &str = "It is built, checked and stored: one file with the program and all that it needs. At its first start it \
+                           unpacks itself below ~/.cache/binplz. It runs in a user namespace, so setuid, other groups than \
+                           one's own, and debuggers of other processes do not work in it; --binplz-info says more.";
 
 /// Most seconds until a page asks again while a build is under way.
 const PAGE_REFRESH: u64 = 10;
@@ -91,7 +100,8 @@ impl RequestOutcome {
         let (facts, words) = match self {
             RequestOutcome::Hit { served, at } => {
                 let facts = format!("ready 0 {} {} {}", served.sha256, served.size, at.url());
-                (facts, served.notes.sentence(&served.bin))
+                let bundle = bundle(served, asked).map(|url| format!("; {AS_BUNDLE}: {url}"));
+                (facts, served.notes.sentence(&served.bin) + &bundle.unwrap_or_default())
             }
             RequestOutcome::Pending(status) => match paused(status) {
                 // A script waits as long as `?retry`, and not without a known end.
@@ -131,9 +141,16 @@ fn paused(status: &Status) -> Option<Problem> {
 fn of(denial: &Denial, asked: &Asked) -> Problem {
     let problem = Problem::from(denial);
     match asked.target {
-        Some(target) => problem.guessing(&format!("{}/", asked.origin), &target.wanted.to_string()),
+        Some(target) => problem
+            .guessing(&format!("{}/", asked.origin), &target.wanted.program().to_string())
+            .with_bundle(asked.bundle().filter(|_| denial.leaves_bundle())),
         None => problem,
     }
+}
+
+/// The URL of the bundle of a program that needs more than its file.
+fn bundle(served: &Served, asked: &Asked) -> Option<String> {
+    asked.bundle().filter(|_| served.notes.has_needs())
 }
 
 impl Denial {
@@ -160,6 +177,7 @@ impl Problem {
             search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().into_owned()),
             package: Page::about(asked).package.filter(|_| !unknown),
             choices: self.names.iter().map(Wanted::to_string).collect(),
+            bundle: self.bundle.as_ref().and(asked.target.and_then(Target::bundle)).map(|target| target.to_string()),
             // What has cooled down may be requested again.
             button: self.retry_after.filter(|_| self.log).map(|_| "Try again"),
             log: log.clone(),
@@ -189,6 +207,9 @@ impl Problem {
                 });
                 if let Some(url) = log_url {
                     document["log"] = url.into();
+                }
+                if let Some(url) = &self.bundle {
+                    document["bundle"] = url.as_str().into();
                 }
                 if let Some(seconds) = self.retry_after {
                     document["retry_after"] = seconds.into();
@@ -222,15 +243,22 @@ fn hit(served: &Served, at: &Location, asked: &Asked) -> Answer {
     let mut headers = headers(if matches!(at, Location::Cdn(_)) { "public, max-age=60" } else { NO_STORE });
     headers.extend(hit_headers(served, url));
     headers.extend(asked.log_path().map(|path| link(&path)));
+    headers.extend(bundle(served, asked).map(|url| ("x-binplz-bundle", url)));
     let body = match asked.format {
         Format::Shell => Body::Text(asked.stub("built", false)),
-        Format::Json => Body::Json(JSON, json!({ "state": "ready", "artifact": artifact(served, url) }).to_string()),
+        Format::Json => {
+            Body::Json(JSON, json!({ "state": "ready", "artifact": artifact(served, url, asked) }).to_string())
+        }
         Format::Html => Body::page(Page {
             state: "ready",
-            sentence: match served.notes.unwrapped {
-                true => "It is built, checked and stored. Its package's wrapper is left out.".to_owned(),
-                false => "It is built, checked and stored.".to_owned(),
+            sentence: match &served.notes {
+                Notes { bundle: Some(_), .. } => BUNDLE_PAGE.to_owned(),
+                Notes { unwrapped: true, .. } => {
+                    "It is built, checked and stored. Its package's wrapper is left out.".to_owned()
+                }
+                _ => "It is built, checked and stored.".to_owned(),
             },
+            bundle: asked.target.filter(|_| served.notes.has_needs()).and_then(Target::bundle).map(|it| it.to_string()),
             commands: asked.commands(false),
             download: asked.target.map(|target| format!("/{target}")),
             facts: facts(served),
@@ -250,7 +278,7 @@ fn pending(status: &Status, asked: &Asked) -> Answer {
     headers.extend(asked.target.map(|target| ("location", format!("/-/status/{target}"))));
     let body = match asked.format {
         Format::Shell => Body::Text(asked.stub(&status.headline(), true)),
-        Format::Json => Body::Json(JSON, status_json(status, None)),
+        Format::Json => Body::Json(JSON, status_json(status, None, asked)),
         Format::Html => Body::page(Page {
             state: status.state,
             sentence: clean_line(&status.headline(), stub::LINE_MAX),
@@ -309,11 +337,19 @@ pub fn onward(path: &str, asked: &Asked) -> Answer {
 }
 
 /// The status document as JSON; `outcome` is that of a request for the target.
-pub fn status_json(status: &Status, outcome: Option<&RequestOutcome>) -> String {
+pub fn status_json(status: &Status, outcome: Option<&RequestOutcome>, asked: &Asked) -> String {
     let mut document = json!(status);
     document["headline"] = status.headline().into();
+    if let Some(target) = asked.target {
+        document["form"] = target.wanted.form().into();
+    }
+    if let Some(RequestOutcome::Denied(denial)) = outcome
+        && let Some(url) = of(denial, asked).bundle
+    {
+        document["bundle"] = url.into();
+    }
     match outcome {
-        Some(RequestOutcome::Hit { served, at }) => document["artifact"] = artifact(served, at.url()),
+        Some(RequestOutcome::Hit { served, at }) => document["artifact"] = artifact(served, at.url(), asked),
         // It is built, and cannot be had all the same.
         Some(RequestOutcome::Denied(denial)) if status.state == "ready" => {
             let problem = Problem::from(denial);
@@ -327,12 +363,19 @@ pub fn status_json(status: &Status, outcome: Option<&RequestOutcome>) -> String 
     document.to_string()
 }
 
-fn artifact(served: &Served, url: &str) -> serde_json::Value {
+fn artifact(served: &Served, url: &str, asked: &Asked) -> serde_json::Value {
     let mut artifact = json!({
         "package": served.attr, "program": served.bin, "version": served.version, "system": served.asked.system(),
         "nixpkgs": served.rev, "sha256": served.sha256, "size": served.size, "url": url,
+        "form": served.asked.wanted().form(),
     });
     let notes = &served.notes;
+    if let Some(Bundled { unpacked, files, of_static }) = &notes.bundle {
+        artifact["unpacked"] = json!({ "size": unpacked, "files": files, "static": of_static });
+    }
+    if let Some(url) = bundle(served, asked) {
+        artifact["bundle"] = url.into();
+    }
     if !notes.others.is_empty() {
         artifact["alternatives"] = json!(notes.others);
     }

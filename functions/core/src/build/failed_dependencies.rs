@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     build::{Build, failure::Failure},
     id::{
-        key::{Attr, DrvHash, Product, System},
+        key::{Attr, DrvHash, System},
         time::Timestamp,
     },
     objects::artifact::AttemptPrefix,
@@ -82,7 +82,7 @@ impl FailedDependencies {
     /// The row after a build failed permanently; `None` if no dependency failed, or that is known already.
     pub fn after(&self, build: &Build, now: Timestamp) -> Option<FailedDependencies> {
         let (drv, last) = (build.dependency()?, build.history.last()?);
-        let (Product::Package(attr), Some(failure)) = (&build.key.product, &last.failure) else { return None };
+        let (Some(attr), Some(failure)) = (build.key.product.attr(), &last.failure) else { return None };
         let prefix = AttemptPrefix { key: build.key.clone(), lease: last.lease.clone() };
         let mut next = self.living(now);
         let first = || Doom { failure: failure.clone(), prefix, witnesses: Vec::new(), seen: now };

@@ -151,6 +151,46 @@ impl Kind {
         Kind::OldNix,
     ];
 
+    /// Whether nixpkgs' ordinary package may be had all the same: the failure is one of the static build.
+    pub fn leaves_ordinary(self) -> bool {
+        match self {
+            Kind::EvaluationError
+            | Kind::Broken
+            | Kind::Unsupported
+            | Kind::RefusedByNixpkgs
+            | Kind::RefusedDependency
+            | Kind::BuildFailed
+            | Kind::TestFailed
+            | Kind::HashMismatch
+            | Kind::NoOutput
+            | Kind::TimedOut
+            | Kind::TooLong
+            | Kind::Silent
+            | Kind::LogTooLong
+            | Kind::NotStatic => true,
+            Kind::NoSuchPackage
+            | Kind::Insecure
+            | Kind::Unfree
+            | Kind::NoMachine
+            | Kind::NoProgram
+            | Kind::TooLarge
+            | Kind::SourceUnavailable
+            | Kind::CacheUnavailable
+            | Kind::OutOfMemory
+            | Kind::MachineTooSmall
+            | Kind::DiskFull
+            | Kind::Interrupted
+            | Kind::Killed
+            | Kind::NotStarted
+            | Kind::LostHeartbeat
+            | Kind::BuilderError
+            | Kind::Signature
+            | Kind::Sandbox
+            | Kind::NoImage
+            | Kind::OldNix => false,
+        }
+    }
+
     /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {

@@ -37,7 +37,7 @@ use crate::{
 /// A builder's job: the product, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// A package below `pkgsStatic`, or the catalogue of all of them.
+    /// A package below `pkgsStatic`, a bundle, or the catalogue of all packages.
     #[serde(flatten)]
     pub key: BuildKey,
     /// The location of its nixpkgs.
@@ -55,6 +55,9 @@ pub struct Job {
     /// For a catalogue: what earlier attempts have stored of it.
     #[serde(default, skip_serializing_if = "Resume::is_empty")]
     pub resume: Resume,
+    /// For a bundle: it is made of the package below `pkgsStatic`, and not of nixpkgs' ordinary one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_static: bool,
 }
 
 /// A database of programs to download.
@@ -125,6 +128,8 @@ pub struct JobLimits {
     pub program_bytes: u64,
     /// Bytes of all programs of a package together; those with several names count once.
     pub package_bytes: u64,
+    /// Bytes of a bundle; not more than those of a package.
+    pub bundle_bytes: u64,
     /// Bytes of a nixpkgs' tarball, and of each file in it.
     pub nixpkgs_bytes: u64,
     /// Bytes of packed files that a build may offer to the binary cache; 0 without a cache.
@@ -146,6 +151,7 @@ impl Default for JobLimits {
             log_bytes: 16 << 20,
             program_bytes: 512 << 20,
             package_bytes: 2 << 30,
+            bundle_bytes: 500_000_000,
             nixpkgs_bytes: 8 << 30,
             cache_bytes: 4 << 30,
             attribute_seconds: 60,
@@ -159,6 +165,11 @@ impl Default for JobLimits {
 pub const LOG_SEGMENT_MAX: u64 = 256 << 10;
 
 impl JobLimits {
+    /// The most bytes of a bundle.
+    pub fn bundle_most(&self) -> u64 {
+        self.bundle_bytes.min(self.package_bytes)
+    }
+
     /// The most segments that a log can have: one every two seconds, or one that is nearly full; and some for the end.
     pub fn log_segments(&self) -> u64 {
         (self.seconds / 2).saturating_add(self.log_bytes / (LOG_SEGMENT_MAX / 2)).saturating_add(16)

@@ -172,9 +172,7 @@ pub(crate) async fn withdraw_served<D: HasLedger + HasBell>(
     served: &Served,
     integrity: Integrity,
 ) -> Result<(), Unavailable> {
-    let product = Product::Package(served.attr.clone());
-    let key = BuildKey { rev: served.rev.clone(), system: served.asked.system(), product };
-    withdraw(d, &key, &Flaw { object: served.object.clone(), integrity }).await?;
+    withdraw(d, &served.key(), &Flaw { object: served.object.clone(), integrity }).await?;
     mark_lost(d, served).await
 }
 

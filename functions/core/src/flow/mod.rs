@@ -147,6 +147,18 @@ pub(crate) async fn load_profile<D: HasLedger>(
     load_row(d, &RowKey::BuildProfile(system, attr.clone()), read).await
 }
 
+/// The profile of a build's package. A catalogue has none, and neither has a bundle: what takes time is another build's.
+pub(crate) async fn load_profile_of<D: HasLedger>(
+    d: &D,
+    key: &BuildKey,
+    read: Read,
+) -> Result<Option<BuildProfile>, Unavailable> {
+    match &key.product {
+        Product::Package(attr) => Ok(load_profile(d, key.system, attr, read).await?.0),
+        Product::Bundle { .. } | Product::Catalogue => Ok(None),
+    }
+}
+
 /// The manifest of a ready build, and the inventory that it is part of.
 pub(crate) async fn manifest_of<D: HasStore>(
     d: &D,
@@ -259,7 +271,9 @@ pub(crate) async fn decide<D: HasLedger>(
                 limits = match (event, &before.key.product, &old.derivation) {
                     // The launcher has seen it itself.
                     (Event::Stopped { .. }, ..) => limits.broken(before.key.system, why, now),
-                    (_, Product::Package(attr), Some(drv)) => limits.reported(before.key.system, attr, drv, why, now),
+                    (_, Product::Package(attr) | Product::Bundle { attr, .. }, Some(drv)) => {
+                        limits.reported(before.key.system, attr, drv, why, now)
+                    }
                     _ => limits,
                 };
             }
@@ -277,6 +291,9 @@ pub(crate) async fn decide<D: HasLedger>(
                 let past = BuildProfile::of(attr, before.key.system, attempt);
                 let past = BuildProfile { seconds: took.as_secs(), derivations, ..past };
                 swaps.push(Swap { seen, row: Row::BuildProfile(past) });
+            }
+            if let (Some(_), Product::Bundle { attr, .. }) = (after.built_by(&old.id), &before.key.product) {
+                limits = limits.disproved(before.key.system, attr);
             }
         }
         if let Some(new) = new {

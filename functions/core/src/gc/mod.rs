@@ -53,10 +53,7 @@ pub struct Rule {
 impl Rule {
     /// Whether a request may still want the product of a build.
     fn needs(&self, key: &BuildKey) -> bool {
-        let down = match &key.product {
-            Product::Package(attr) => self.pins.withheld().get(attr),
-            Product::Catalogue => None,
-        };
+        let down = key.product.attr().and_then(|attr| self.pins.withheld().get(attr));
         self.pins.needs(&key.rev, self.now, self.grace) && down.is_none_or(|down| self.now < down.since + self.grace)
     }
 
@@ -70,12 +67,7 @@ impl Rule {
     }
 
     fn serves(&self, served: &Served) -> bool {
-        let key = BuildKey {
-            rev: served.rev.clone(),
-            system: served.asked.system(),
-            product: Product::Package(served.attr.clone()),
-        };
-        self.needs(&key) && self.pins.resolve(&served.asked.target(), served.asked.system()).is_ok()
+        self.needs(&served.key()) && self.pins.resolve(&served.asked.target(), served.asked.system()).is_ok()
     }
 
     /// The failed dependencies without those whose log belongs to an unneeded build; `None` if all stay.

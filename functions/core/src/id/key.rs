@@ -361,17 +361,56 @@ impl FromStr for System {
 pub enum Product {
     /// The programs of a package.
     Package(Attr),
+    /// The bundle of a package ([`crate::id::target::Wanted::Bundle`]).
+    Bundle {
+        /// The package.
+        attr: Attr,
+        /// With the files that a bundle leaves out otherwise.
+        full: bool,
+    },
     /// The [catalogue](crate::nixpkgs::catalogue) of all its packages.
     Catalogue,
 }
 
 /// The text that stands for a catalogue in place of an attribute: no attribute starts so.
 const CATALOGUE: &str = "-catalogue";
+/// The text before the attribute of a bundle, and of one with all files.
+const BUNDLE: &str = "-bundle.";
+const BUNDLE_FULL: &str = "-bundle-full.";
+
+impl Product {
+    /// The package of which it is; a catalogue is of none.
+    pub fn attr(&self) -> Option<&Attr> {
+        match self {
+            Product::Package(attr) | Product::Bundle { attr, .. } => Some(attr),
+            Product::Catalogue => None,
+        }
+    }
+
+    /// Under what a build of it claims the derivation `drv`. A package and its bundles may have one derivation, and are
+    /// different work.
+    pub fn claims(&self, drv: DrvHash) -> DrvHash {
+        match self {
+            Product::Bundle { .. } => {
+                let text = format!("{} {drv}", if self.is_full() { BUNDLE_FULL } else { BUNDLE });
+                // The alphabet of store paths' hashes.
+                let digits = Sha256::of(text.as_bytes()).bytes().map(|byte| b"0123456789abcdfghijklmnpqrsvwxyz"[usize::from(byte % 32)]);
+                DrvHash(digits.into_iter().map(char::from).collect())
+            }
+            Product::Package(_) | Product::Catalogue => drv,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(self, Product::Bundle { full: true, .. })
+    }
+}
 
 impl fmt::Display for Product {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Product::Package(attr) => attr.fmt(f),
+            Product::Bundle { attr, full } => write!(f, "{}{attr}", if *full { BUNDLE_FULL } else { BUNDLE }),
             Product::Catalogue => f.write_str(CATALOGUE),
         }
     }
@@ -380,7 +419,13 @@ impl fmt::Display for Product {
 impl FromStr for Product {
     type Err = BadName;
     fn from_str(s: &str) -> Result<Self, BadName> {
-        if s == CATALOGUE { Ok(Product::Catalogue) } else { s.parse().map(Product::Package) }
+        let bundle = |attr: &str, full| attr.parse().map(|attr| Product::Bundle { attr, full });
+        match (s.strip_prefix(BUNDLE), s.strip_prefix(BUNDLE_FULL)) {
+            (Some(attr), _) => bundle(attr, false),
+            (_, Some(attr)) => bundle(attr, true),
+            _ if s == CATALOGUE => Ok(Product::Catalogue),
+            _ => s.parse().map(Product::Package),
+        }
     }
 }
 
@@ -519,11 +564,25 @@ mod tests {
 
     #[test]
     fn a_key_is_read_back_from_its_text() {
-        for product in ["a.b", "-catalogue"] {
+        for product in ["a.b", "-catalogue", "-bundle.a.b", "-bundle-full.full.a"] {
             let text = format!("{}/x86_64-linux/{product}", "0".repeat(40));
             assert_eq!(text.parse::<BuildKey>().map(|k| k.to_string()), Ok(text));
         }
-        assert!("-tree".parse::<Product>().is_err());
+        for text in ["-tree", "-bundle.", "-bundle", "-bundle.-bundle.a", "-bundle.-catalogue"] {
+            assert!(text.parse::<Product>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_package_and_its_bundles_claim_one_derivation_as_different_work() {
+        let drv: DrvHash = "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4".parse().expect("a hash");
+        let claimed = ["tree", "-bundle.tree", "-bundle-full.tree"]
+            .map(|product| product.parse::<Product>().expect("a product").claims(drv.clone()));
+        assert_eq!(claimed[0], drv);
+        assert!(claimed.iter().all(|one| claimed.iter().filter(|other| one == *other).count() == 1));
+        assert!(claimed.iter().all(|one| one.as_str().parse() == Ok(one.clone())));
+        let other: Product = "-bundle.games.tree".parse().expect("a product");
+        assert_eq!(other.claims(drv), claimed[1], "another name of one derivation is the same work");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::id::{
-    key::{Attr, BadName, Bin, NAME_MAX, PinName, System, serde_as_text},
+    key::{Attr, BadName, Bin, NAME_MAX, PinName, Product, System, serde_as_text},
     text::clean_line,
 };
 
@@ -28,16 +28,85 @@ pub enum Wanted {
     Program(Attr, Bin),
     /// `/-/archive/ATTR`: a package's archive.
     Archive(Attr),
+    /// `/-/bundle/NAME`, `/-/bundle/ATTR/BIN`: one file with a program and all that it needs.
+    Bundle {
+        /// The package, or the program's name.
+        attr: Attr,
+        /// The program; `None`: the main one.
+        bin: Option<Bin>,
+        /// `?full`: with the files that a bundle leaves out otherwise.
+        full: bool,
+    },
 }
 
 /// The part of an archive's path before the package's name.
 const ARCHIVE: &str = "-/archive/";
+/// The same of a bundle.
+const BUNDLE: &str = "-/bundle/";
+/// The query of a bundle with all files.
+const FULL: &str = "?full";
 
 impl Wanted {
+    /// The path of a build's product; a catalogue has none.
+    pub fn of(product: &Product) -> Option<Wanted> {
+        match product.clone() {
+            Product::Package(attr) => Some(Wanted::Package(attr)),
+            Product::Bundle { attr, full } => Some(Wanted::Bundle { attr, bin: None, full }),
+            Product::Catalogue => None,
+        }
+    }
+
     /// The requested package.
     pub fn attr(&self) -> &Attr {
         match self {
-            Wanted::Package(attr) | Wanted::Program(attr, _) | Wanted::Archive(attr) => attr,
+            Wanted::Package(attr)
+            | Wanted::Program(attr, _)
+            | Wanted::Archive(attr)
+            | Wanted::Bundle { attr, .. } => attr,
+        }
+    }
+
+    /// The program, if the path names one beside its package.
+    fn bin(&self) -> Option<&Bin> {
+        match self {
+            Wanted::Program(_, bin) | Wanted::Bundle { bin: Some(bin), .. } => Some(bin),
+            Wanted::Package(_) | Wanted::Archive(_) | Wanted::Bundle { bin: None, .. } => None,
+        }
+    }
+
+    /// The product of the build that makes it, of the package `attr` that it means.
+    pub fn product(&self, attr: Attr) -> Product {
+        match self {
+            Wanted::Bundle { full, .. } => Product::Bundle { attr, full: *full },
+            Wanted::Package(_) | Wanted::Program(..) | Wanted::Archive(_) => Product::Package(attr),
+        }
+    }
+
+    /// The same program of this package, in the same form; an archive has none.
+    pub fn with(&self, attr: Attr, bin: Bin) -> Option<Wanted> {
+        match self {
+            Wanted::Package(_) | Wanted::Program(..) => Some(Wanted::Program(attr, bin)),
+            Wanted::Bundle { full, .. } => Some(Wanted::Bundle { attr, bin: Some(bin), full: *full }),
+            Wanted::Archive(_) => None,
+        }
+    }
+
+    /// The program itself, if this is its bundle.
+    pub fn program(&self) -> Wanted {
+        match self.clone() {
+            Wanted::Bundle { attr, bin: Some(bin), .. } => Wanted::Program(attr, bin),
+            Wanted::Bundle { attr, bin: None, .. } => Wanted::Package(attr),
+            wanted => wanted,
+        }
+    }
+
+    /// The bundle of a program; `None` if this is none.
+    pub fn bundle(&self) -> Option<Wanted> {
+        match self {
+            Wanted::Package(_) | Wanted::Program(..) => {
+                Some(Wanted::Bundle { attr: self.attr().clone(), bin: self.bin().cloned(), full: false })
+            }
+            Wanted::Archive(_) | Wanted::Bundle { .. } => None,
         }
     }
 
@@ -47,6 +116,7 @@ impl Wanted {
             Wanted::Package(attr) => attr.leaf().into(),
             Wanted::Program(_, bin) => bin.as_str().into(),
             Wanted::Archive(attr) => format!("{}.tar.gz", attr.leaf()).into(),
+            Wanted::Bundle { attr, bin, .. } => bin.as_ref().map_or(attr.leaf(), Bin::as_str).into(),
         }
     }
 
@@ -54,19 +124,39 @@ impl Wanted {
     pub fn is_archive(&self) -> bool {
         matches!(self, Wanted::Archive(_))
     }
+
+    /// Whether it is a bundle.
+    pub fn is_bundle(&self) -> bool {
+        matches!(self, Wanted::Bundle { .. })
+    }
+
+    /// The name of its form, in JSON.
+    pub fn form(&self) -> &'static str {
+        match self {
+            Wanted::Package(_) | Wanted::Program(..) => "program",
+            Wanted::Archive(_) => "archive",
+            Wanted::Bundle { .. } => "bundle",
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(self, Wanted::Bundle { full: true, .. })
+    }
 }
 
-/// `tree`, `procps/ps`, `-/archive/tree`: the path without its leading slash, percent-encoded.
+/// `tree`, `procps/ps`, `-/archive/tree`, `-/bundle/vim?full`: the path without its leading slash, percent-encoded.
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_archive() {
-            f.write_str(ARCHIVE)?;
-        }
+        f.write_str(match self {
+            Wanted::Package(_) | Wanted::Program(..) => "",
+            Wanted::Archive(_) => ARCHIVE,
+            Wanted::Bundle { .. } => BUNDLE,
+        })?;
         write!(f, "{}", utf8_percent_encode(self.attr().as_str(), ENCODED))?;
-        if let Wanted::Program(_, bin) = self {
+        if let Some(bin) = self.bin() {
             write!(f, "/{}", utf8_percent_encode(bin.as_str(), ENCODED))?;
         }
-        Ok(())
+        f.write_str(if self.is_full() { FULL } else { "" })
     }
 }
 
@@ -78,6 +168,14 @@ impl FromStr for Wanted {
         if let Some(attr) = path.strip_prefix(ARCHIVE) {
             let attr = decode(attr).ok_or(BadTarget::Package(BadName::Character))?;
             return attr.parse().map(Wanted::Archive).map_err(BadTarget::Package);
+        }
+        if let Some(path) = path.strip_prefix(BUNDLE) {
+            let (path, full) = path.strip_suffix(FULL).map_or((path, false), |path| (path, true));
+            return match path.parse()? {
+                Wanted::Package(attr) => Ok(Wanted::Bundle { attr, bin: None, full }),
+                Wanted::Program(attr, bin) => Ok(Wanted::Bundle { attr, bin: Some(bin), full }),
+                Wanted::Archive(_) | Wanted::Bundle { .. } => Err(BadTarget::Package(BadName::Start)),
+            };
         }
         let (attr, bin) = match path.split_once('/') {
             Some((attr, bin)) => (attr, Some(bin)),
@@ -154,7 +252,7 @@ pub enum BadTarget {
     #[error("there is no such package or program")]
     Unknown,
     /// An unknown parameter.
-    #[error("unknown parameter; expected sys, pin, nixpkgs-commit, wait, retry or status")]
+    #[error("unknown parameter; expected sys, pin, nixpkgs-commit, bundle, full, wait, retry or status")]
     Parameter,
     /// An unknown parameter of a search.
     #[error("unknown parameter; expected q, sys, pin or nixpkgs-commit")]
@@ -180,9 +278,10 @@ impl Query {
     /// # Errors
     /// [`BadTarget`] names the invalid part.
     pub fn parse(path: &str, query: Option<&str>) -> Result<Query, BadTarget> {
-        let wanted = path.strip_prefix('/').unwrap_or(path).parse()?;
+        let wanted: Wanted = path.strip_prefix('/').unwrap_or(path).parse()?;
         let target = Target { wanted, system: None, pin: None };
         let mut parsed = Query { target, wait: false, retry: false, status: false };
+        let (mut bundle, mut full) = (false, false);
         for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value).unwrap_or_default();
@@ -192,8 +291,19 @@ impl Query {
                 "wait" => flag("wait", &mut parsed.wait, &value)?,
                 "retry" => flag("retry", &mut parsed.retry, &value)?,
                 "status" => flag("status", &mut parsed.status, &value)?,
+                "bundle" => flag("bundle", &mut bundle, &value)?,
+                "full" => flag("full", &mut full, &value)?,
                 _ => return Err(BadTarget::Parameter),
             }
+        }
+        let wanted = &mut parsed.target.wanted;
+        if bundle && !wanted.is_bundle() {
+            *wanted = wanted.bundle().ok_or(BadTarget::Value("bundle", "an archive has no bundle"))?;
+        }
+        match wanted {
+            Wanted::Bundle { full: all, .. } => *all |= full,
+            _ if full => return Err(BadTarget::Value("full", "it is for bundles")),
+            _ => {}
         }
         Ok(parsed)
     }
@@ -304,9 +414,14 @@ impl FromStr for Target {
 }
 
 impl Target {
+    /// The bundle of its program; `None` if it is none.
+    pub fn bundle(&self) -> Option<Target> {
+        Some(Target { wanted: self.wanted.bundle()?, ..self.clone() })
+    }
+
     /// Whether its canonical text has a query.
     pub fn has_query(&self) -> bool {
-        self.system.is_some() || self.pin.is_some()
+        self.system.is_some() || self.pin.is_some() || self.wanted.is_full()
     }
 }
 
@@ -314,9 +429,9 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.wanted)?;
-        let mut separator = '?';
+        let mut separator = if self.wanted.is_full() { '&' } else { '?' };
         if let Some(system) = self.system {
-            write!(f, "?sys={system}")?;
+            write!(f, "{separator}sys={system}")?;
             separator = '&';
         }
         match &self.pin {
@@ -352,6 +467,10 @@ mod tests {
             ("/libsigc++", "libsigc%2B%2B"),
             ("/procps/ps?pin=unstable&sys=aarch64-linux", "procps/ps?sys=aarch64-linux&pin=unstable"),
             ("/tree?nixpkgs-commit=0ba2543&retry&wait", "tree?nixpkgs-commit=0ba2543"),
+            ("/-/bundle/vim?sys=aarch64-linux", "-/bundle/vim?sys=aarch64-linux"),
+            ("/-/bundle/vim?sys=aarch64-linux&full", "-/bundle/vim?full&sys=aarch64-linux"),
+            ("/vim/xxd?bundle&wait", "-/bundle/vim/xxd"),
+            ("/-/bundle/vim?bundle&full", "-/bundle/vim?full"),
         ] {
             assert_eq!(parse(url).map(|q| q.target.to_string()), Ok(canonical.to_owned()), "{url}");
         }

@@ -325,12 +325,12 @@ impl Pins {
     /// `system` is the deployment's.
     pub fn target(&self, key: &BuildKey, system: System) -> Option<Target> {
         let BuildKey { rev, system: of, product } = key;
-        let Product::Package(attr) = product else { return None };
+        let wanted = Wanted::of(product)?;
         let stands = |(_, pin): &(&PinName, &Pin)| pin.rev == *rev;
         let default = self.pins.get_key_value(&self.default).filter(stands);
         let (name, _) = default.or_else(|| self.pins.iter().find(stands))?;
         Some(Target {
-            wanted: Wanted::Package(attr.clone()),
+            wanted,
             system: (*of != system).then_some(*of),
             pin: (*name != self.default).then(|| PinRef::Name(name.clone())),
         })
@@ -356,7 +356,7 @@ impl Pins {
 
     /// Whether a build's product would be served.
     pub fn serve(&self, key: &BuildKey) -> bool {
-        let withheld = matches!(&key.product, Product::Package(attr) if self.withheld.contains_key(attr));
+        let withheld = key.product.attr().is_some_and(|attr| self.withheld.contains_key(attr));
         !withheld && self.nixpkgs(&key.rev).is_some()
     }
 
@@ -377,10 +377,7 @@ impl Pins {
 
     /// The time limit that an operator allows a product, in seconds.
     pub fn allowed(&self, product: &Product) -> Option<u64> {
-        match product {
-            Product::Package(attr) => self.allowed.get(attr).copied(),
-            Product::Catalogue => None,
-        }
+        product.attr().and_then(|attr| self.allowed.get(attr)).copied()
     }
 
     /// Takedowns so recent that a request may still write a served row of the package.

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{
-        key::{Attr, BadName, Bin, OutputName, PinName, Rev, Sha256, System, serde_as_text},
+        key::{Attr, BadName, Bin, BuildKey, OutputName, PinName, Rev, Sha256, System, serde_as_text},
         target::{COMMIT_MIN, PinRef, Query, Target, Wanted},
     },
     nixpkgs::pins::Pinned,
     objects::{
-        artifact::{Manifest, ObjectPath, Program, Verdict},
+        artifact::{Bundled, Manifest, ObjectPath, Program, Verdict},
         content::Content,
         needs::{Need, sentence},
     },
@@ -43,6 +43,11 @@ impl ServedKey {
     /// The system.
     pub fn system(&self) -> System {
         self.system
+    }
+
+    /// What the path names.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// The target of this key, with its system.
@@ -119,6 +124,9 @@ pub struct Notes {
     /// The file has other names too: it may act by the name that it is called by.
     #[serde(default, skip_serializing_if = "is_false")]
     pub name_matters: bool,
+    /// What is in it, if it is a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Bundled>,
     /// The same program of other packages, the best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Wanted>,
@@ -132,7 +140,12 @@ impl Notes {
             Verdict::Refused { .. } => (None, false),
         };
         let (output, name_matters) = (program.output.clone(), manifest.has_other_names(program));
-        Notes { output, needs, unwrapped, name_matters, others: Vec::new() }
+        Notes { output, needs, unwrapped, name_matters, bundle: manifest.bundle.clone(), others: Vec::new() }
+    }
+
+    /// Whether the file is not all that the program needs.
+    pub fn has_needs(&self) -> bool {
+        self.needs.as_ref().is_some_and(|needs| !needs.is_empty())
     }
 
     /// What users should know of the program with that name, for people. Empty: nothing.
@@ -156,6 +169,12 @@ impl Served {
     /// The pin and revision under which it was found.
     pub fn pinned(&self) -> Pinned {
         Pinned { pin: self.pin.clone(), rev: self.rev.clone() }
+    }
+
+    /// The build that it is of. Its object may be another build's.
+    pub fn key(&self) -> BuildKey {
+        let product = self.asked.wanted.product(self.attr.clone());
+        BuildKey { rev: self.rev.clone(), system: self.asked.system, product }
     }
 
     /// The object's size and sha256.

@@ -38,8 +38,23 @@ pub struct Manifest {
     /// large is not made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Content>,
+    /// Of a bundle: what is in it. Each of its programs is the bundle, which runs the one that it is called by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Bundled>,
     /// Every program in `bin/` of each output, by name.
     pub programs: Vec<Program>,
+}
+
+/// What is in a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundled {
+    /// The bytes of its files, once they are unpacked.
+    pub unpacked: u64,
+    /// Their number.
+    pub files: u64,
+    /// Whether they are of the static build, and not of nixpkgs' ordinary package.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_static: bool,
 }
 
 /// What an attribute says beyond its derivation. Two attributes of one derivation may differ in it: `meta` and the choice
@@ -589,6 +604,7 @@ mod tests {
             outputs: Vec::new(),
             installed: Vec::new(),
             archive: None,
+            bundle: None,
             programs: programs.iter().map(program).collect(),
         }
     }

@@ -75,7 +75,7 @@ impl Inventory {
         }
         let inventory: Inventory = serde_json::from_slice(json).map_err(|error| Damaged(error.to_string()))?;
         match (&inventory.manifest, product) {
-            (Some(_), Product::Package(_)) | (None, Product::Catalogue) => Ok(inventory),
+            (Some(_), Product::Package(_) | Product::Bundle { .. }) | (None, Product::Catalogue) => Ok(inventory),
             _ => Err(Damaged("it is of another kind of build".to_owned())),
         }
     }
@@ -135,6 +135,7 @@ mod tests {
             outputs: Vec::new(),
             installed: Vec::new(),
             archive: None,
+            bundle: None,
             programs: vec![
                 program(
                     "tree",

@@ -70,6 +70,7 @@ fn package(text: &str) -> Package {
     Package {
         package: "a.b".parse().expect("a name"),
         target: "a.b".to_owned(),
+        bundle: "-/bundle/a.b".to_owned(),
         system: "x86_64-linux".parse().expect("a system"),
         pin: "unstable".parse().expect("a name"),
         nixpkgs: "0".repeat(40).parse().expect("hex"),

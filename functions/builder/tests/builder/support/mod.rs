@@ -129,6 +129,7 @@ impl Bench {
             lease_seconds: 30,
             cache: None,
             programs: None,
+            of_static: false,
             resume: Resume::default(),
         }
     }

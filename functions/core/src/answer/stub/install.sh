@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs a program for the current user: waits for the build, downloads the program, checks its sha256, and
-# moves it into ~/.local/bin, or into $BINPLZ_DIR. With --with-docs (sh -s -- --with-docs) it also puts the manual
-# pages, completions and other files of its package into share/ beside that directory.
+# moves it into ~/.local/bin, or into $BINPLZ_DIR. Where there is no static program, it takes the bundle, which is larger.
+# With --with-docs (sh -s -- --with-docs) it also puts the manual pages, completions and other files of its package into
+# share/ beside that directory.
 binplz() {
   start "$1" "$2" "$3"
   docs=$4 with=
@@ -19,6 +20,7 @@ binplz() {
   file=$dir/$name
   [ ! -d "$file" ] || die "$file is a directory"
   usable '; set BINPLZ_DIR to another directory'
+  instead=y
   ready
   if [ -f "$file" ] && [ -x "$file" ] && right "$file"; then
     say "$file is up to date"
@@ -26,7 +28,7 @@ binplz() {
     load
     say "installed $file"
   fi
-  [ -z "$with" ] || documents
+  case $with/$instead in y/taken) say "a bundle has no manual pages" ;; y/*) documents ;; esac
   case :$PATH: in
   *":$dir:"*) ;;
   *) say "$dir is not on your PATH; add it with: export PATH=\"$dir:\$PATH\"" ;;
@@ -36,6 +38,7 @@ binplz() {
 
 # Puts the archive's share/ beside $dir.
 documents() {
+  instead=
   here "$docs"
   name="the archive of $name" file=$dir/.binplz.$$.tar.gz parts=$dir/.binplz.$$.d
   trap 'rm -rf "$tmp" "$file" "$parts"' EXIT

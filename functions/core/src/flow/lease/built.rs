@@ -36,7 +36,7 @@ pub async fn built<D: HasLedger + HasStore>(d: &D, bearer: &Bearer, seen: Looked
     // Each package once, by its latest build.
     let mut keys = keys.filter_map(|key| match &key.product {
         Product::Package(attr) => names.insert(attr.clone()).then(|| (attr.clone(), key.clone())),
-        Product::Catalogue => None,
+        Product::Bundle { .. } | Product::Catalogue => None,
     });
     let mut packages = Vec::new();
     for (attr, key) in keys.by_ref().skip(seen.packages).take(PAGE) {

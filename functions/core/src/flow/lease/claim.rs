@@ -35,10 +35,11 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     bearer: &Bearer,
     found: Evaluated,
 ) -> Result<Turn, Denied> {
-    let Product::Package(_) = &bearer.key.product else {
+    if bearer.key.product == Product::Catalogue {
         return Err(Denied::Nonsense("a catalogue has no derivation"));
-    };
-    let drv = DrvHash::of_path(&found.drv_path).map_err(|_| Denied::Nonsense("that is no derivation"))?;
+    }
+    let own = DrvHash::of_path(&found.drv_path).map_err(|_| Denied::Nonsense("that is no derivation"))?;
+    let drv = bearer.key.product.claims(own.clone());
     match admit(d, bearer).await {
         // It may have left the derivation before, and missed the reply.
         Err(Denied::NotLive) => {}
@@ -73,7 +74,7 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             let hold = Event::Hold { id: bearer.lease.clone(), derivation: drv.clone(), plan: foreseen };
             let mut swaps =
                 decide(d, &build, version, &hold).await.map_err(denied)?.map_or(Vec::new(), |(_, swaps)| swaps);
-            let (turn, dependency) = as_dependency(d, bearer, &drv, found.asks).await?;
+            let (turn, dependency) = as_dependency(d, bearer, &own, found.asks).await?;
             if row.is_some_and(|row| row.prefix == mine) {
                 return Ok(turn);
             }

@@ -10,9 +10,10 @@ use crate::{
         plan::{DryRun, MARGIN, Plan, about},
         policy::Policy,
     },
-    flow::{lease::learned::learned, load_limits, load_profile},
+    flow::{lease::learned::learned, load_limits, load_profile_of},
     id::{
         key::{BuildKey, Product},
+        target::Wanted,
         text::bytes,
     },
     ports::{HasLedger, HasStore, Intake, Read, Unavailable},
@@ -27,9 +28,9 @@ pub(crate) async fn plan<D: HasLedger>(
     key: &BuildKey,
     run: Option<&DryRun>,
 ) -> Result<Option<Plan>, Unavailable> {
-    let (Some(run), Product::Package(attr)) = (run, &key.product) else { return Ok(None) };
+    let Some(run) = run else { return Ok(None) };
     let learned = learned(d, key.system, run.pnames()).await?;
-    let (past, _) = load_profile(d, key.system, attr, Read::Eventual).await?;
+    let past = load_profile_of(d, key, Read::Eventual).await?;
     // Flows of a lease decide by this row, so each of them reads it consistently.
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     Ok(Some(Plan::of(run, &learned).with_estimate(past.as_ref(), limits.pace())))
@@ -72,7 +73,8 @@ pub(crate) async fn too_long<D: HasStore<Store: Intake>>(
     Ok(plan.exceeds(limit, parts, MARGIN).map(|needed| {
         let hours = needed.as_secs().div_ceil(3600);
         let (needed, limit) = (about(needed), about(limit));
-        let why = format!("it needs {needed}, and the limit is {limit}; the operator can allow more: binplz allow {product} --hours {hours}");
+        let what = Wanted::of(product).map_or(String::new(), |wanted| wanted.to_string());
+        let why = format!("it needs {needed}, and the limit is {limit}; the operator can allow more: binplz allow {what} --hours {hours}");
         Failure::new(Kind::TooLong, why)
     }))
 }

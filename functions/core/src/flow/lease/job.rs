@@ -4,20 +4,20 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     build::{
-        Build, Event, Lease,
+        Build, Event, Lease, State,
         partial::{PART_MAX, PARTS_MAX},
         protocol::{
             Database, Heartbeat, Job, JobLimits, LOG_SEGMENT_MAX, Nixpkgs, PresignedUpload, Progress, Resume, Upload,
         },
     },
-    flow::{AdvanceError, advance, change_limits, lease::blob, load_build, operator::pins},
+    flow::{AdvanceError, advance, change_limits, lease::blob, load_build, manifest_of, operator::pins},
     id::key::{BuildKey, LeaseId, Product, Token},
     nixpkgs::{
         catalogue,
         pins::{Pins, Programs, Source},
     },
     objects::{
-        artifact::{AttemptPrefix, ObjectName},
+        artifact::{AttemptPrefix, Main, ObjectName, Verdict},
         narinfo,
     },
     ports::{HasLedger, HasStore, Intake, Ledger, Unavailable},
@@ -116,7 +116,20 @@ pub async fn job<D: HasLedger + HasStore<Store: Intake>>(d: &D, bearer: &Bearer)
         lease_seconds: d.policy().lease.as_secs(),
         cache,
         resume: resume(d, &build).await?,
+        of_static: static_has_needs(d, &bearer.key).await?,
     })
+}
+
+/// Whether a bundle is made of the package's static build: its main program is served, and needs more than its file.
+async fn static_has_needs<D: HasLedger + HasStore>(d: &D, key: &BuildKey) -> Result<bool, Unavailable> {
+    let Product::Bundle { attr, .. } = &key.product else { return Ok(false) };
+    let key = BuildKey { product: Product::Package(attr.clone()), ..key.clone() };
+    let (build, _) = load_build(d, &key).await?;
+    let State::Ready(made) = &build.state else { return Ok(false) };
+    // A manifest that is missing or damaged is found by others.
+    let Ok((manifest, _)) = manifest_of(d, &key, made).await? else { return Ok(false) };
+    let Main::Program(main) = manifest.main(attr.leaf()) else { return Ok(false) };
+    Ok(matches!(&main.verdict, Verdict::Static { needs: Some(needs), .. } if !needs.is_empty()))
 }
 
 /// The location of the nixpkgs of a build; `None` if no pin stands for it.
@@ -144,6 +157,7 @@ pub(crate) async fn without_lease<D: HasLedger + HasStore<Store: Intake>>(
 ) -> Result<Option<Job>, Unavailable> {
     let pins = pins::load(d).await?;
     let cache = d.store().cache().await?;
+    let of_static = static_has_needs(d, key).await?;
     Ok(nixpkgs(d, &pins, key).await?.map(|nixpkgs| Job {
         key: key.clone(),
         nixpkgs,
@@ -152,6 +166,7 @@ pub(crate) async fn without_lease<D: HasLedger + HasStore<Store: Intake>>(
         cache,
         programs: None,
         resume: Resume::default(),
+        of_static,
     }))
 }
 
@@ -216,6 +231,7 @@ fn allowed(job: &JobLimits, product: &Product, has_cache: bool, upload: &Upload)
         (ObjectName::Log(_), _) => LOG_SEGMENT_MAX,
         (ObjectName::WholeLog, _) => job.log_bytes,
         (ObjectName::Program(_), Product::Package(_)) => job.program_bytes,
+        (ObjectName::Program(_), Product::Bundle { .. }) => job.bundle_most(),
         (ObjectName::Archive, Product::Package(_)) => job.package_bytes,
         (ObjectName::Checkpoint(number), _) if *number > PARTS_MAX => {
             return Err(Denied::Forbidden("a checkpoint has fewer parts"));
@@ -227,13 +243,15 @@ fn allowed(job: &JobLimits, product: &Product, has_cache: bool, upload: &Upload)
         ) => catalogue::FILE_MAX,
         (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),
         (ObjectName::Plan, _) => return Err(Denied::Forbidden("what may be offered was said before")),
-        (ObjectName::Nar(_) | ObjectName::Narinfo(_), Product::Package(_)) if !has_cache => {
+        (ObjectName::Nar(_) | ObjectName::Narinfo(_), Product::Package(_) | Product::Bundle { .. }) if !has_cache => {
             return Err(Denied::Forbidden("this service has no cache"));
         }
         // The name is the content's hash, so the object that the promoter checked in the quarantine is the one that
         // it copies.
-        (ObjectName::Nar(sha256), Product::Package(_)) if *sha256 == upload.sha256 => job.cache_bytes,
-        (ObjectName::Narinfo(_), Product::Package(_)) => narinfo::LENGTH_MAX,
+        (ObjectName::Nar(sha256), Product::Package(_) | Product::Bundle { .. }) if *sha256 == upload.sha256 => {
+            job.cache_bytes
+        }
+        (ObjectName::Narinfo(_), Product::Package(_) | Product::Bundle { .. }) => narinfo::LENGTH_MAX,
         _ => return Err(Denied::Forbidden("the object is of other work than this")),
     };
     if upload.size > most {

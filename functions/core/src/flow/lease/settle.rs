@@ -52,13 +52,12 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     };
     let (mut stored, mut waits) = (0, None);
     let end = match (report.outcome, &bearer.key.product) {
-        (Outcome::Built(manifest), Product::Package(_)) => {
+        (Outcome::Built(manifest), product @ (Product::Package(_) | Product::Bundle { .. }))
+            if manifest.bundle.is_some() == matches!(product, Product::Bundle { .. }) =>
+        {
             if let Some((_, lease)) = &live {
-                if lease
-                    .derivation
-                    .as_ref()
-                    .is_some_and(|held| DrvHash::of_path(&manifest.drv_path).as_ref() != Ok(held))
-                {
+                let claimed = DrvHash::of_path(&manifest.drv_path).map(|drv| product.claims(drv));
+                if lease.derivation.as_ref().is_some_and(|held| claimed.as_ref() != Ok(held)) {
                     return Err(Denied::Nonsense("that is another derivation than it was to realise"));
                 }
                 stored = store_package(d, bearer, manifest.cleaned()).await?;
@@ -75,7 +74,7 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             return Err(Denied::Nonsense("a builder cannot know of such a failure"));
         }
         (Outcome::Failed(failure), _) => Err(failure.cleaned()),
-        (Outcome::Waits { plan, first }, Product::Package(_)) => {
+        (Outcome::Waits { plan, first }, Product::Package(_) | Product::Bundle { .. }) => {
             let plan = checked(plan).filter(|plan| first < plan.len()).ok_or(Denied::Nonsense("that is no plan"))?;
             waits = Some((plan, first));
             Ok(())

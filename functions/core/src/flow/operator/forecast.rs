@@ -15,12 +15,12 @@ use crate::{
     },
     flow::{
         lease::foresee,
-        load_build, load_limits, load_profile,
+        load_build, load_limits, load_profile_of,
         operator::pins,
         request::{denial::Denial, resolve},
     },
     id::{
-        key::{BuildKey, Product},
+        key::BuildKey,
         money::Micros,
         target::Target,
     },
@@ -84,10 +84,7 @@ pub(crate) async fn foresee<D: HasLedger + HasStore<Store: Intake>>(
     let plan = foresee::plan(d, key, Some(run)).await?.unwrap_or_default();
     let seconds = pins::load(d).await?.allowed(&key.product);
     let policy = d.policy().allowing(seconds);
-    let usual = match &key.product {
-        Product::Package(attr) => load_profile(d, key.system, attr, Read::Eventual).await?.0,
-        Product::Catalogue => None,
-    };
+    let usual = load_profile_of(d, key, Read::Eventual).await?;
     let usual = usual.map_or(policy.size, |past| past.machine(policy.size));
     let size = plan.memory.filter(|memory| !usual.fits(*memory)).map_or(usual, |memory| usual.with_memory_for(memory));
     let refused = foresee::too_long(d, &key.product, &policy, &plan).await?;
@@ -146,10 +143,9 @@ async fn look<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Lo
         Err(_) => return Ok(Look::Missing),
     };
     let (Build { state, .. }, _) = load_build(d, &key).await?;
-    let Product::Package(attr) = &key.product else { return Ok(Look::Missing) };
     if matches!(state, State::Ready(_)) {
         return Ok(Look::Ready);
     }
-    let (past, _) = load_profile(d, key.system, attr, Read::Eventual).await?;
+    let past = load_profile_of(d, &key, Read::Eventual).await?;
     Ok(past.map_or(Look::Unknown, |past| Look::Known(past.machine(d.policy().size), past.expected())))
 }

@@ -15,7 +15,7 @@ use crate::{
         size::Size,
     },
     flow::{
-        load_build, load_profile, manifest_of,
+        load_build, load_profile_of, manifest_of,
         operator::pins,
         request::{
             log,
@@ -283,7 +283,7 @@ pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Resul
     let (build, _) = load_build(d, &key).await?;
     let manifest = match (&build.state, &key.product) {
         // A damaged one is found by others.
-        (State::Ready(made), Product::Package(_)) => {
+        (State::Ready(made), Product::Package(_) | Product::Bundle { .. }) => {
             manifest_of(d, &key, made).await?.ok().map(|(manifest, _)| manifest)
         }
         _ => None,
@@ -298,10 +298,7 @@ pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Resul
         plan: lease.plan,
         progress: status.progress.clone(),
     });
-    let past = match &key.product {
-        Product::Package(attr) => load_profile(d, key.system, attr, Read::Eventual).await?.0,
-        Product::Catalogue => None,
-    };
+    let past = load_profile_of(d, &key, Read::Eventual).await?;
     let pins = pins::load(d).await?;
     let listing = listed(d, &pins, &build, Some(&status));
     let log = listing.target.as_ref().filter(|_| status.has_log());

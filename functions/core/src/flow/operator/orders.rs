@@ -34,7 +34,7 @@ use crate::{
     },
     gc::Report,
     id::{
-        key::{Attr, BuildKey, DrvHash, PinName, Product, Rev, System},
+        key::{Attr, BuildKey, DrvHash, PinName, Rev, System},
         money::Micros,
         target::{BadTarget, Target},
         time::Timestamp,
@@ -471,7 +471,7 @@ async fn allow<D: HasLedger + HasBell + HasCatalogues>(
     seconds: Option<u64>,
 ) -> Result<Listing, Declined> {
     let key = key_of(d, of).await?;
-    let Product::Package(attr) = &key.product else { return Err(Declined("a catalogue has no such limit".to_owned())) };
+    let Some(attr) = key.product.attr() else { return Err(Declined("a catalogue has no such limit".to_owned())) };
     pins::change(d, &Change::Allow(attr.clone(), seconds)).await.map_err(declined)?;
     let (build, _) = load_build(d, &key).await?;
     let by_limit = |failure: &Failure| matches!(failure.kind, Kind::TooLong | Kind::TimedOut);

@@ -6,7 +6,7 @@ use crate::{
     build::{Build, Made, State, derivation::Derivation},
     flow::{Tries, integrity},
     id::{
-        key::{DrvHash, Product},
+        key::DrvHash,
         time::Timestamp,
     },
     objects::artifact::AttemptPrefix,
@@ -77,9 +77,10 @@ async fn find<L: Ledger, S: Store>(
     let made = Made { lease: prefix.lease.clone(), borrowed: None, since: now };
     let build = Build { state: State::Ready(made), ..Build::unasked(prefix.key.clone()) };
     let mut rows = vec![Row::Build(build)];
-    if let (Product::Package(_), Some(manifest)) = (&prefix.key.product, &inventory.manifest)
+    if let Some(manifest) = &inventory.manifest
         && let Ok(drv) = DrvHash::of_path(&manifest.drv_path)
     {
+        let drv = prefix.key.product.claims(drv);
         rows.push(Row::Derivation(Derivation { drv, prefix: prefix.clone() }));
     }
     for (at, row) in rows.into_iter().enumerate() {

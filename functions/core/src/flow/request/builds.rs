@@ -1,6 +1,6 @@
 //! Lists of running, queued and recent builds. Reads only.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use futures_util::future::try_join_all;
 use serde::Serialize;
@@ -56,10 +56,12 @@ pub struct Line {
 
 impl Line {
     /// What is built, for people.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> Cow<'_, str> {
         match &self.package {
-            Product::Package(attr) => attr.as_str(),
-            Product::Catalogue => "the catalogue",
+            Product::Package(attr) => attr.as_str().into(),
+            Product::Bundle { attr, full: false } => format!("{attr} (bundle)").into(),
+            Product::Bundle { attr, full: true } => format!("{attr} (bundle with all files)").into(),
+            Product::Catalogue => "the catalogue".into(),
         }
     }
 

@@ -123,6 +123,18 @@ impl Denial {
         Denial::Ambiguous(programs.into_iter().map(|bin| Wanted::Program(attr.clone(), bin)).collect())
     }
 
+    /// Whether the package's bundle may be had all the same: there is no static program, for good.
+    pub fn leaves_bundle(&self) -> bool {
+        match self {
+            Denial::NotStatic(_, _, why) => *why != Refusal::TooLarge,
+            Denial::Unbuildable(_, failure) | Denial::Failed { failure, rest: None, .. } => {
+                failure.kind.leaves_ordinary()
+            }
+            Denial::Instead { denial, .. } => denial.leaves_bundle(),
+            _ => false,
+        }
+    }
+
     /// A denial for good of one package, with the programs of others.
     pub(crate) fn instead(self, others: Vec<Wanted>) -> Denial {
         match self {
@@ -147,7 +159,9 @@ impl fmt::Display for Denial {
             Denial::Unknown { wanted, near } => {
                 match wanted {
                     Wanted::Package(name) => write!(f, "there is no package or program {name}")?,
-                    Wanted::Program(attr, _) | Wanted::Archive(attr) => write!(f, "there is no package {attr}")?,
+                    Wanted::Program(attr, _) | Wanted::Archive(attr) | Wanted::Bundle { attr, .. } => {
+                        write!(f, "there is no package {attr}")?;
+                    }
                 }
                 if near.is_empty() { Ok(()) } else { write!(f, "; did you mean {}?", listed(near, ", ")) }
             }

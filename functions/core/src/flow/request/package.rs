@@ -39,6 +39,8 @@ pub struct Package {
     pub package: Attr,
     /// What to ask for.
     pub target: String,
+    /// The same for its bundle.
+    pub bundle: String,
     /// For which system.
     pub system: System,
     /// Under which pin.
@@ -181,6 +183,7 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Tar
     let wait = !matches!(build.state, State::Ready { .. });
     Ok(Package {
         target: target.to_string(),
+        bundle: target.bundle().unwrap_or_else(|| target.clone()).to_string(),
         fetch: (main.is_some() || programs.is_empty()).then(|| shell::fetch_as(d.origin(), &target, wait, name)),
         system: found.system,
         by_attribute: known.by_attribute,

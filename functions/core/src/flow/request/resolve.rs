@@ -119,7 +119,7 @@ pub(crate) async fn under_way<D: HasLedger + HasCatalogues>(
     target: &Target,
 ) -> Result<Option<BuildKey>, Denial> {
     let Resolved { key, others, .. } = of(d, target).await?;
-    let other = |other: Wanted| BuildKey { product: Product::Package(other.attr().clone()), ..key.clone() };
+    let other = |other: Wanted| BuildKey { product: other.product(other.attr().clone()), ..key.clone() };
     for key in std::iter::once(key.clone()).chain(others.into_iter().map(other)) {
         if load_build(d, &key).await?.0.is_under_way() {
             return Ok(Some(key));
@@ -173,7 +173,7 @@ async fn resolve<D: HasLedger + HasCatalogues>(
     if let Some(withheld) = pins.withheld().get(&attr) {
         return Err(Denial::Withheld(attr, withheld.clone()));
     }
-    let key = found.build(Product::Package(attr.clone()));
+    let key = found.build(target.wanted.product(attr.clone()));
     let others = others.into_iter().filter(|other| !pins.withheld().contains_key(other));
     let others = others.filter_map(|other| program_of(other, &target.wanted)).collect();
     Ok(Resolved { pin: found.pin, attr, key, known, basis, others })
@@ -212,6 +212,16 @@ fn by_catalogue(
 
 fn by_resolution(resolution: Resolution, wanted: &Wanted) -> Result<Candidate, Denial> {
     match resolution {
+        // The catalogue is of static packages. A bundle is of the ordinary one, as a rule: it may be had where the static
+        // one is refused, has other programs, and is another derivation.
+        Resolution::Found { attr, .. }
+        | Resolution::Refused { attr, .. }
+        | Resolution::Choice { attr, .. }
+        | Resolution::NoSuchProgram { attr, .. }
+            if wanted.is_bundle() =>
+        {
+            Ok(Candidate::named(attr))
+        }
         Resolution::Found { attr, main, drv, others, .. } => {
             Ok(Candidate { attr, known: drv.map(|drv| KnownDerivation { drv, main }), others })
         }
@@ -261,6 +271,5 @@ async fn has_failed<D: HasLedger>(d: &D, found: &ResolvedPin, attr: &Attr) -> Re
 
 /// The requested program, of another package. An archive is a package's own.
 fn program_of(attr: Attr, wanted: &Wanted) -> Option<Wanted> {
-    let program = wanted.file_name().parse().ok().filter(|_| !wanted.is_archive())?;
-    Some(Wanted::Program(attr, program))
+    wanted.with(attr, wanted.file_name().parse().ok()?)
 }

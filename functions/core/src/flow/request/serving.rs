@@ -88,15 +88,15 @@ pub(crate) fn file(wanted: &Wanted, attr: &Attr, manifest: &Manifest) -> Result<
 fn choose<'a>(wanted: &Wanted, attr: &Attr, manifest: &'a Manifest) -> Result<&'a Program, Denial> {
     let names = || manifest.by_name().into_iter().map(|program| program.bin.clone()).collect::<Vec<_>>();
     let program = match wanted {
-        Wanted::Program(_, bin) => bin.as_str(),
-        Wanted::Package(name) if name != attr => name.as_str(),
-        Wanted::Package(_) | Wanted::Archive(_) => {
+        Wanted::Program(_, bin) | Wanted::Bundle { bin: Some(bin), .. } => bin.as_str(),
+        Wanted::Package(name) | Wanted::Bundle { attr: name, .. } if name != attr => name.as_str(),
+        Wanted::Package(_) | Wanted::Archive(_) | Wanted::Bundle { .. } => {
             return match manifest.main(attr.leaf()) {
                 Main::Program(program) => Ok(program),
                 Main::Many => {
                     let servable = |program: &&Program| matches!(program.verdict, Verdict::Static { .. });
                     let servable = manifest.by_name().into_iter().filter(servable).map(|program| program.bin.clone());
-                    Err(Denial::ambiguous(attr, servable))
+                    Err(Denial::Ambiguous(servable.filter_map(|bin| wanted.with(attr.clone(), bin)).collect()))
                 }
                 Main::Missing(declared) => {
                     let (attr, declared, programs) = (attr.clone(), declared.to_owned(), names());

@@ -15,7 +15,7 @@ use crate::{
         waiting::Waiting,
     },
     flow::{
-        load_build, load_limits, load_profile, queued,
+        load_build, load_limits, load_profile_of, queued,
         request::{denial::Denial, serving},
         schedule::{follow, wait::Claims},
     },
@@ -334,8 +334,11 @@ async fn expected<D: HasLedger>(
     if let Some(expected) = plan.and_then(Plan::expected) {
         return Ok(Some(expected));
     }
-    let Product::Package(attr) = &key.product else { return Ok(None) };
-    if let (Some(past), _) = load_profile(d, key.system, attr, Read::Eventual).await? {
+    // Other builds tell nothing of a catalogue, and nothing of a bundle, which is fetched as a rule.
+    if !matches!(key.product, Product::Package(_)) {
+        return Ok(None);
+    }
+    if let Some(past) = load_profile_of(d, key, Read::Eventual).await? {
         return Ok(Some(past.expected()));
     }
     let known = progress.filter(|progress| progress.expected > 0);

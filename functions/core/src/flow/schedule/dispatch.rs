@@ -12,12 +12,12 @@ use crate::{
     flow::{
         AdvanceError, advance, change_limits,
         lease::settle,
-        load_limits, load_profile,
+        load_limits, load_profile_of,
         operator::pins,
         schedule::{follow, status_index::Walk},
     },
     id::{
-        key::{BuildKey, Product, Rev},
+        key::{BuildKey, Rev},
         text::without_account,
         time::Timestamp,
     },
@@ -186,9 +186,8 @@ async fn start<D: HasLedger + HasBell + HasLauncher>(
 /// The machine of its first attempt.
 async fn machine<D: HasLedger>(d: &D, key: &BuildKey) -> Result<Size, Unavailable> {
     let usual = d.policy().size;
-    let Product::Package(attr) = &key.product else { return Ok(usual) };
     // An outdated profile costs an attempt, or some cents.
-    let (past, _) = load_profile(d, key.system, attr, Read::Eventual).await?;
+    let past = load_profile_of(d, key, Read::Eventual).await?;
     Ok(past.map_or(usual, |past| past.machine(usual)))
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{
-        key::{Attr, BuildKey, DrvHash, Product, System},
+        key::{Attr, BuildKey, DrvHash, System},
         time::Timestamp,
     },
     quota::limits::{Limits, Why},
@@ -72,7 +72,7 @@ impl Limits {
 
     /// Whether a package has reported such a failure lately: then it runs after all others.
     pub fn has_reported(&self, key: &BuildKey, now: Timestamp) -> bool {
-        let Product::Package(package) = &key.product else { return false };
+        let Some(package) = key.product.attr() else { return false };
         let lately = |report: &OperatorReport| report.package == *package && now < report.at + LIFE;
         self.reports.get(&key.system).is_some_and(|reports| reports.iter().any(lately))
     }

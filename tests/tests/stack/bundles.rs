@@ -1,0 +1,34 @@
+//! A bundle, from a request to its run.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Command, thread};
+
+use binplz_core::build::policy::Policy;
+use binplz_tests::{http, server::fresh_set, stack::Stack};
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn all_who_ask_for_a_bundle_get_one_file_of_one_attempt_and_it_runs() {
+    let set = fresh_set("");
+    let stack = Stack::deploy(set.path(), &Policy::default());
+    let target = "-/bundle/failing.wrapper";
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| assert!([202, 302].contains(&stack.get(&format!("/{target}")).status)));
+        }
+    });
+    let hit = stack.settled(target);
+    assert_eq!((hit.status, hit.header("x-binplz-package")), (302, Some("failing.wrapper")), "{}", hit.text());
+    let status = stack.status(target);
+    assert_eq!((&status["attempt"], &status["form"]), (&1.into(), &"bundle".into()), "{status}");
+    let url = hit.header("location").expect("a location");
+    let whole = http::ask("GET", url, &[], b"").body;
+    let rest = http::ask("GET", url, &[("range", &format!("bytes={}-", whole.len() - 100))], b"");
+    assert_eq!((rest.status, &rest.body[..]), (206, &whole[whole.len() - 100..]));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("wrapper");
+    fs::write(&file, &whole).expect("a file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let ran = Command::new(&file).env("XDG_CACHE_HOME", dir.path()).output().expect("a program");
+    let (said, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(said, "from a wrapper, and a file\n", "{error}");
+}
