@@ -23,6 +23,8 @@ UNSEEN = {
     "dynamodb:GetRecords": "Lambda reads a stream",
     "dynamodb:GetShardIterator": "Lambda reads a stream",
     "dynamodb:ListStreams": "Lambda reads a stream",
+    "s3:ListBucket": "with it, S3 answers 404 for a missing object",
+    "cloudwatch:GetMetricStatistics": "the bed authorises no request in CBOR",
     "ecr:GetAuthorizationToken": "Fargate pulls the image",
     "ecr:BatchCheckLayerAvailability": "Fargate pulls the image",
     "ecr:BatchGetImage": "Fargate pulls the image",
