@@ -69,6 +69,13 @@ fn dynamic_programs_scripts_and_wrappers_run_from_one_file_where_there_is_no_sto
     // Arguments and the exit code are the program's.
     let ran = alone(&dir.path().join("dynamic"), &["one", "two"]);
     assert_eq!((text(&ran.stdout), ran.status.code()), (format!("{FROM_A_LIBRARY}one\ntwo\n"), Some(3)));
+    // A static program that needs more than its file is bundled as it is: nixpkgs has no other one here.
+    assert_eq!(server.settled("needs.terminal").status, 302);
+    let file = dir.path().join("terminal");
+    download(&server, "-/bundle/needs.terminal", &file);
+    let place = text(&alone(&file, &[]).stdout);
+    assert!(place.starts_with("/nix/store/") && place.ends_with("-terminal-1.0/share/terminfo\n"), "{place}");
+    assert_eq!(server.status("-/bundle/needs.terminal")["artifact"]["unpacked"]["static"], true);
     for (target, why) in [
         ("-/bundle/failing.insecure", "CVE-1970-0001"),
         ("-/bundle/failing.noProgram", "it has no programs"),
