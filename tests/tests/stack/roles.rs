@@ -116,7 +116,7 @@ fn table(w: &Watched) -> Vec<Row> {
         ("l", "s3", "get_object", object("nixpkgs/x.sqlite")),
         ("", "s3", "put_object", content("x")),
         ("", "s3", "get_object", object("x")),
-        ("aldcp", "s3", "list_objects_v2", json!({ "Bucket": bucket })),
+        ("aldrcp", "s3", "list_objects_v2", json!({ "Bucket": bucket })),
         ("lc", "s3", "delete_object", object(segment)),
         ("lc", "s3", "delete_objects", objects([segment, "builds/rev/system/attr/lease/log/000002"])),
         ("c", "s3", "delete_object", object("builds/y")),
