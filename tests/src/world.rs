@@ -644,8 +644,11 @@ impl World {
             outputs: Vec::new(),
             installed: Vec::new(),
             archive: None,
-            bundle: matches!(bearer.key.product, Product::Bundle { .. })
-                .then_some(Bundled { unpacked: 1 << 20, files: 3, of_static: false }),
+            bundle: matches!(bearer.key.product, Product::Bundle { .. }).then_some(Bundled {
+                unpacked: 1 << 20,
+                files: 3,
+                of_static: false,
+            }),
             programs: found,
         };
         Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }

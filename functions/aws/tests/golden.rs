@@ -454,7 +454,8 @@ fn progress_is_written_and_read_as_its_golden_file_says() {
 #[test]
 fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_is_found_there() {
     for (name, row) in rows() {
-        let on_shelf = (name.starts_with("build-") && name != "build-unasked") || matches!(name, "served-program" | "served-bundle");
+        let on_shelf = (name.starts_with("build-") && name != "build-unasked")
+            || matches!(name, "served-program" | "served-bundle");
         let item = item::write(&Swap { seen: Version(0), row: row.clone() }).expect(name).expect("a version 1");
         assert_eq!((item.contains_key(item::SHELF), item.contains_key(item::AT)), (on_shelf, on_shelf), "{name}");
         match row {

@@ -133,7 +133,8 @@ fn too_large(what: &str, most: u64) -> Ending {
 /// The bytes of all files of a closure, as Nix counts them: those of the store paths' archives.
 fn unpacked(context: &BuildContext, closure: &Closure) -> Result<u64, Ending> {
     let paths: Vec<PathBuf> = closure.paths().collect();
-    let query: Vec<&OsStr> = ["-q", "--size"].iter().map(OsStr::new).chain(paths.iter().map(|it| it.as_os_str())).collect();
+    let query: Vec<&OsStr> =
+        ["-q", "--size"].iter().map(OsStr::new).chain(paths.iter().map(|it| it.as_os_str())).collect();
     let sizes = context.nix.ask("nix-store", &query)?.map_err(Ending::ours)?;
     Ok(sizes.lines().filter_map(|size| size.trim().parse::<u64>().ok()).sum())
 }

@@ -62,7 +62,8 @@ pub(crate) fn realise(context: &BuildContext, run: Run<'_>, stats: &mut Stats) -
     let (before, total) = (stats.derivations.into(), run.planned.len() as u64);
     let watch = Watch::new(&context.progress_channel, &context.log).telling(run.built);
     let watch = watch.with_cache(context.caches.own.as_deref());
-    let mut watch = if before > 0 || run.drvs != [run.package.drv.as_str()] { watch.counting(before, total) } else { watch };
+    let mut watch =
+        if before > 0 || run.drvs != [run.package.drv.as_str()] { watch.counting(before, total) } else { watch };
     let deadline = context.lease.deadline();
     let left = deadline.saturating_duration_since(Instant::now()).as_secs() + 1;
     let mut arguments: Vec<OsString> = vec!["--realise".into()];

@@ -2,10 +2,16 @@
 //! not at all. A stamp in it says what the files were like; if one has changed, all are read.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        },
+    },
     path::{Path, PathBuf},
 };
 
@@ -16,14 +22,15 @@ use rustix::{
 use sha2::{Digest, Sha256};
 
 use crate::{
+    cursor::Cursor,
     error::{At, StartError},
     manifest::{Entry, Kind},
     read::Bundle,
     unpack::{is_whole, unpack, with_exact_modes},
 };
 
-/// Of larger bundles, each start looks only at programs and libraries: 2 µs a file are to stay below 10 ms.
-const ALL_LOOKED_AT: usize = 3_000;
+/// Of larger bundles, each start looks only at programs and libraries: 2 to 3 µs a file are to stay below 10 ms.
+const ALL_LOOKED_AT: usize = 2_000;
 
 /// The environment of the launcher, as far as it says where files may be kept.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +74,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`StartError::NoCache`] if there is none.
-    pub fn choose(places: &Places, bundle: &Bundle) -> Result<Self, StartError> {
+    pub fn choose(places: &Places, name: String) -> Result<Self, StartError> {
         let absolute = |place: &Option<OsString>| place.clone().map(PathBuf::from).filter(|path| path.is_absolute());
         let home = || absolute(&places.home).map(|home| home.join(".cache"));
         let first = absolute(&places.cache).or_else(home).map(|cache| (cache.join("binplz"), false));
@@ -75,7 +82,7 @@ impl Cache {
         let mut reasons = Vec::new();
         for (base, shared) in first.into_iter().chain([last]) {
             match prepare(&base, shared) {
-                Ok(()) => return Ok(Self { base, name: bundle.name() }),
+                Ok(()) => return Ok(Self { base, name }),
                 Err(error) => reasons.push(format!("{}: {error}", base.display())),
             }
         }
@@ -92,18 +99,24 @@ impl Cache {
         self.path("")
     }
 
+    /// The bundle's files, if they are there as they were.
+    #[must_use]
+    pub fn found(&self) -> Option<Unpacked> {
+        let dir = self.dir();
+        is_as_stamped(&dir).then_some(Unpacked(dir))
+    }
+
     /// The bundle's files, unpacked now if they are not there, or not as they were.
     ///
     /// # Errors
     /// What reading the bundle says, and what writing the files says. Nothing that is not complete remains under the final name.
     pub fn unpacked(&self, bundle: &Bundle) -> Result<Unpacked, StartError> {
-        let dir = self.dir();
-        if is_as_stamped(bundle, &dir) {
-            return Ok(Unpacked(dir));
-        }
-        let lock = self.lock();
-        if lock.is_ok() && is_as_stamped(bundle, &dir) {
-            return Ok(Unpacked(dir));
+        let (dir, lock) = (self.dir(), self.lock());
+        // Another start may have unpacked them meanwhile.
+        if lock.is_ok()
+            && let Some(found) = self.found()
+        {
+            return Ok(found);
         }
         if self.is_whole(bundle) == Some(true) {
             stamp(bundle, &dir);
@@ -212,33 +225,58 @@ fn prepare(base: &Path, shared: bool) -> io::Result<()> {
 }
 
 /// Whether the files are as they were when they were last read, since this machine was started: a crash loses writes.
-fn is_as_stamped(bundle: &Bundle, dir: &Path) -> bool {
-    let stamped = || Some(fs::read(dir.join("stamp")).ok()? == current(bundle, dir).ok()?);
-    stamped().unwrap_or(false)
-}
-
-/// Saves the next start the time of reading all files. Where it cannot be written, or has been written by half, they are read.
-fn stamp(bundle: &Bundle, dir: &Path) {
-    let _ = current(bundle, dir).and_then(|current| fs::write(dir.join("stamp"), current));
-}
-
-/// The machine's current run, and a hash of what the system says about the files without reading them.
-fn current(bundle: &Bundle, dir: &Path) -> io::Result<Vec<u8>> {
-    let boot = fs::read("/proc/sys/kernel/random/boot_id")?;
-    let store = open(dir.join("store"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let entries = &bundle.manifest.entries;
-    let all = entries.len() <= ALL_LOOKED_AT;
-    let mut hash = Sha256::new();
-    for entry in entries.iter().filter(|entry| all || is_code(entry)) {
-        let facts = statat(&store, entry.path(), AtFlags::SYMLINK_NOFOLLOW)?;
-        hash.update(facts.st_ino.to_le_bytes());
-        hash.update(facts.st_size.to_le_bytes());
-        hash.update(facts.st_mode.to_le_bytes());
-        for (seconds, nanoseconds) in [(facts.st_mtime, facts.st_mtime_nsec), (facts.st_ctime, facts.st_ctime_nsec)] {
-            hash.update((i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)).to_le_bytes());
+fn is_as_stamped(dir: &Path) -> bool {
+    let check = || {
+        let (stamp, boot, store) = (fs::read(dir.join("stamp"))?, fs::read(BOOT)?, opened(dir)?);
+        let records = stamp.get(32..).filter(|records| Sha256::digest(records)[..] == stamp[..32]);
+        let mut records = Cursor(records.and_then(|records| records.strip_prefix(&boot[..])).unwrap_or_default());
+        let mut same = !records.0.is_empty();
+        while same && !records.0.is_empty() {
+            let path = records.bytes().map_err(io::Error::other)?;
+            let before = records.take(FACTS).map_err(io::Error::other)?;
+            same = facts(&store, OsStr::from_bytes(path))?[..] == *before;
         }
-    }
-    Ok([&boot[..], &hash.finalize()].concat())
+        io::Result::Ok(same)
+    };
+    check().unwrap_or(false)
+}
+
+/// Saves the next start the time of reading all files. Where it cannot be written, they are read.
+fn stamp(bundle: &Bundle, dir: &Path) {
+    let write = || {
+        let (mut records, store) = (fs::read(BOOT)?, opened(dir)?);
+        let entries = &bundle.manifest.entries;
+        let all = entries.len() <= ALL_LOOKED_AT;
+        for entry in entries.iter().filter(|entry| all || is_code(entry)) {
+            records.extend((entry.path.len() as u16).to_le_bytes());
+            records.extend(&entry.path);
+            records.extend(facts(&store, OsStr::from_bytes(&entry.path))?);
+        }
+        fs::write(dir.join("stamp"), [&Sha256::digest(&records)[..], &records].concat())
+    };
+    let _ = write();
+}
+
+/// The machine's current run.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+fn opened(dir: &Path) -> io::Result<OwnedFd> {
+    Ok(open(dir.join("store"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The size of [`facts`].
+const FACTS: usize = 36;
+
+/// What the system says about a file, which changes with its content: setting its times changes the last one.
+fn facts(store: &OwnedFd, path: &OsStr) -> io::Result<[u8; FACTS]> {
+    let facts = statat(store, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    let mut bytes = [0; FACTS];
+    let fields = [facts.st_ino.to_le_bytes(), facts.st_size.to_le_bytes()];
+    let times = [(facts.st_mtime, facts.st_mtime_nsec), (facts.st_ctime, facts.st_ctime_nsec)];
+    let times = times.map(|(s, ns)| (i128::from(s) * 1_000_000_000 + i128::from(ns)) as u64);
+    let fields = fields.into_iter().chain(times.map(u64::to_le_bytes)).flatten().chain(facts.st_mode.to_le_bytes());
+    bytes.iter_mut().zip(fields).for_each(|(byte, field)| *byte = field);
+    Ok(bytes)
 }
 
 fn is_code(entry: &Entry) -> bool {

@@ -13,7 +13,6 @@ use binplz_launcher::{
     cache::Places,
     enter::{MAP_IDS, map_ids},
     error::StartError,
-    read::Bundle,
     start::{Start, own_file, start},
 };
 
@@ -35,7 +34,7 @@ fn launch(started: &Start) -> Result<(), StartError> {
     let name = started.arguments.first().map(AsRef::as_ref).unwrap_or_default();
     #[expect(clippy::disallowed_methods, reason = "to find this file")]
     let file = own_file(name, env::var_os("PATH")).map_err(|error| StartError::File { path: name.into(), error })?;
-    start(started, &Bundle::open(file)?)
+    start(started, file)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the place")]

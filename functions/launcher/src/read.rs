@@ -59,6 +59,21 @@ impl Bundle {
     /// # Errors
     /// Everything that [`ReadError`] lists but damaged frames.
     pub fn open(file: File) -> Result<Self, ReadError> {
+        let (bundle, manifest_at) = Self::read(file, Manifest::decode)?;
+        let frames: u64 = bundle.manifest.frames.iter().map(|frame| u64::from(frame.packed)).sum();
+        if bundle.frames.checked_add(frames) != Some(manifest_at) {
+            return Err(ReadError::Malformed("its frames do not fill its section"));
+        }
+        Ok(bundle)
+    }
+
+    /// Opens a bundle without the entries of its manifest.
+    pub(crate) fn open_head(file: File) -> Result<Self, ReadError> {
+        Ok(Self::read(file, Manifest::decode_head)?.0)
+    }
+
+    /// Opens a bundle, and says where its manifest begins.
+    fn read(file: File, decoded: fn(&[u8]) -> Result<Manifest, ReadError>) -> Result<(Self, u64), ReadError> {
         let (at, size) = elf::section(&file)?;
         let footer_at = at.checked_add(size).and_then(|end| end.checked_sub(FOOTER as u64)).ok_or(ReadError::Cut)?;
         let mut footer = [0; FOOTER];
@@ -79,12 +94,7 @@ impl Bundle {
         }
         let mut manifest = vec![0; unpacked];
         decode(&mut DCtx::create(), &bytes, &mut manifest)?;
-        let manifest = Manifest::decode(&manifest)?;
-        let frames: u64 = manifest.frames.iter().map(|frame| u64::from(frame.packed)).sum();
-        if at.checked_add(frames) != Some(manifest_at) {
-            return Err(ReadError::Malformed("its frames do not fill its section"));
-        }
-        Ok(Self { file, frames: at, id, manifest })
+        Ok((Self { file, frames: at, id, manifest: decoded(&manifest)? }, manifest_at))
     }
 
     /// The id in hexadecimal: the name of what is unpacked from it.

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     ffi::{OsStr, OsString},
-    fs,
+    fs::{self, File},
     io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
@@ -18,8 +18,7 @@ use crate::{
     cache::{Cache, Places, marker},
     enter::{enter, in_store},
     error::{At, StartError},
-    manifest::Program,
-    read::Bundle,
+    read::{Bundle, ReadError},
     unpack::{STORE, unpack, with_exact_modes},
 };
 
@@ -59,48 +58,61 @@ pub struct Start {
 ///
 /// # Errors
 /// Why the program does not start.
-pub fn start(start: &Start, bundle: &Bundle) -> Result<(), StartError> {
+pub fn start(start: &Start, file: File) -> Result<(), StartError> {
     let text = |at: usize| start.arguments.get(at).map(|argument| argument.as_bytes());
     let option = text(1).filter(|argument| argument.starts_with(b"--binplz-"));
-    let cache = || Cache::choose(&start.places, bundle);
+    let cache = |bundle: &Bundle| Cache::choose(&start.places, bundle.name());
+    let open = || file.try_clone().map_err(ReadError::from).and_then(Bundle::open);
     match (option, start.arguments.get(2)) {
-        (None, _) => {
-            let name = start.arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
-            let program = bundle.manifest.program(name.as_bytes());
-            run(start, bundle, program.unwrap_or(&bundle.manifest.programs[bundle.manifest.main]), 1)
-                .map(|never| match never {})
+        (None, _) => run(start, file, None, 1).map(|never| match never {}),
+        (Some(b"--binplz-run"), Some(name)) => run(start, file, Some(name), 3).map(|never| match never {}),
+        (Some(b"--binplz-extract"), Some(dir)) => extract(&open()?, Path::new(dir)),
+        (Some(b"--binplz-info"), None) => open().map(|bundle| info(&bundle, cache(&bundle).ok())).map_err(Into::into),
+        (Some(b"--binplz-verify"), None) => {
+            open().map_err(Into::into).and_then(|bundle| verify(&bundle, &cache(&bundle)?))
         }
-        (Some(b"--binplz-run"), Some(name)) => {
-            let program = bundle.manifest.program(name.as_bytes()).ok_or_else(|| {
-                StartError::Usage(format!("it has no program {}: see --binplz-info", name.to_string_lossy()))
-            })?;
-            run(start, bundle, program, 3).map(|never| match never {})
-        }
-        (Some(b"--binplz-extract"), Some(dir)) => extract(bundle, Path::new(dir)),
-        (Some(b"--binplz-info"), None) => {
-            info(bundle, cache().ok());
-            Ok(())
-        }
-        (Some(b"--binplz-verify"), None) => verify(bundle, &cache()?),
-        (Some(b"--binplz-clean"), None) => cache()?.clean(),
+        (Some(b"--binplz-clean"), None) => cache(&open()?)?.clean(),
         (Some(_), _) => Err(StartError::Usage(format!("unknown option, or one argument too few or many\n{USAGE}"))),
     }
 }
 
-fn run(start: &Start, bundle: &Bundle, program: &Program, skipped: usize) -> Result<Infallible, StartError> {
-    let path = in_store(&program.path);
-    // A program of this bundle has started the bundle: its files are there.
-    let inside = Path::new(STORE).join(marker(&bundle.name())).exists() && fs::symlink_metadata(&path).is_ok();
-    if !inside {
-        enter(&Cache::choose(&start.places, bundle)?.unpacked(bundle)?)?;
+/// Runs the program of that name, or the one that `argv[0]` names, or the main one. `skipped` arguments are not for it.
+fn run(start: &Start, file: File, name: Option<&OsStr>, skipped: usize) -> Result<Infallible, StartError> {
+    let mut bundle = Bundle::open_head(file.try_clone().map_err(ReadError::from)?)?;
+    let cache = || Cache::choose(&start.places, bundle.name());
+    // If a program of this bundle has started the bundle, its files are there.
+    if !Path::new(STORE).join(marker(&bundle.name())).exists() {
+        let cache = cache()?;
+        let unpacked = match cache.found() {
+            Some(unpacked) => unpacked,
+            None => {
+                bundle = Bundle::open(file)?;
+                cache.unpacked(&bundle)?
+            }
+        };
+        enter(&unpacked)?;
     }
+    let manifest = &bundle.manifest;
+    let program = match name {
+        Some(name) => manifest.program(name.as_bytes()).ok_or_else(|| {
+            StartError::Usage(format!("it has no program {}: see --binplz-info", name.to_string_lossy()))
+        })?,
+        None => {
+            let name = start.arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+            manifest
+                .program(name.as_bytes())
+                .or(manifest.programs.get(manifest.main))
+                .ok_or(ReadError::Malformed("it has no main program"))?
+        }
+    };
+    let path = in_store(&program.path);
     let mut command = Command::new(&path);
     // Interpreters find their libraries by this name.
     command.arg0(&path).args(start.arguments.iter().skip(skipped));
     // The C library of the bundle has few locales. These are the machine's.
     let locales = (String::from("LOCALE_ARCHIVE"), String::from("/usr/lib/locale/locale-archive"));
     let locales = Some(locales).filter(|(_, archive)| Path::new(archive).exists());
-    let defaults = bundle.manifest.environment.iter().chain(&locales);
+    let defaults = manifest.environment.iter().chain(&locales);
     command.envs(
         defaults
             .filter(|(name, _)| !start.set.iter().any(|set| set == OsStr::new(name)))
@@ -196,14 +208,14 @@ fn say(text: &str) {
 ///
 /// # Errors
 /// What opening it says.
-pub fn own_file(name: &OsStr, path: Option<OsString>) -> io::Result<fs::File> {
-    fs::File::open("/proc/self/exe").or_else(|error| {
+pub fn own_file(name: &OsStr, path: Option<OsString>) -> io::Result<File> {
+    File::open("/proc/self/exe").or_else(|error| {
         let places = || {
             std::env::split_paths(path.as_deref().unwrap_or_default())
                 .map(|dir| dir.join(name))
                 .find(|file| file.is_file())
         };
         let file = if name.as_bytes().contains(&b'/') { Some(PathBuf::from(name)) } else { places() };
-        file.map_or(Err(error), fs::File::open)
+        file.map_or(Err(error), File::open)
     })
 }

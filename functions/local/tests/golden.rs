@@ -145,7 +145,9 @@ fn bundle() -> Row {
 }
 
 fn served_bundle() -> Row {
-    let Row::Served(served) = served("-/bundle/python3Packages.foo?full&sys=aarch64-linux", false) else { panic!("served") };
+    let Row::Served(served) = served("-/bundle/python3Packages.foo?full&sys=aarch64-linux", false) else {
+        panic!("served")
+    };
     let bundle = Some(Bundled { unpacked: 142_700_000, files: 4048, of_static: true });
     Row::Served(Served { notes: Notes { bundle, ..Notes::default() }, ..served })
 }

@@ -33,7 +33,8 @@ pub fn a_need_is_said_in_the_header_the_status_the_pages_the_stub_the_installer_
     assert_eq!((&need["data"], &need["remedy"]), (&"terminfo".into(), &REMEDY.into()), "{need}");
     let line = site.get("/-/status/needs.terminal").text();
     // All that it needs is in its bundle.
-    let bundle = |query: &str| format!("as one file with all that it needs: {}/-/bundle/needs.terminal{query}", site.origin());
+    let bundle =
+        |query: &str| format!("as one file with all that it needs: {}/-/bundle/needs.terminal{query}", site.origin());
     assert!(line.ends_with(&format!(" {sentence}; {}\n", bundle(""))) && line.lines().count() == 1, "{line}");
     assert_eq!(hit.header("x-binplz-bundle"), Some(format!("{}/-/bundle/needs.terminal", site.origin()).as_str()));
     for path in ["/needs.terminal", "/-/p/needs.terminal"] {

@@ -427,11 +427,19 @@ fn any_notes() -> impl Strategy<Value = Notes> {
     let variable = ("[A-Z]{1,9}", "\\PC{0,20}").prop_map(|(name, value)| Need::Variable { name, value });
     let need = prop_oneof![data, path().prop_map(|path| Need::Program { path }), variable];
     let needs = option::of(vec(need, 0..3));
-    let bundle = (any::<u64>(), any::<u64>(), any::<bool>())
-        .prop_map(|(unpacked, files, of_static)| Bundled { unpacked, files, of_static });
+    let bundle = (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(unpacked, files, of_static)| Bundled {
+        unpacked,
+        files,
+        of_static,
+    });
     (option::of(any_output()), needs, any::<bool>(), any::<bool>(), option::of(bundle), vec(other, 0..3)).prop_map(
-        |(output, needs, unwrapped, name_matters, bundle, others)| {
-            Notes { output, needs, unwrapped, name_matters, bundle, others }
+        |(output, needs, unwrapped, name_matters, bundle, others)| Notes {
+            output,
+            needs,
+            unwrapped,
+            name_matters,
+            bundle,
+            others,
         },
     )
 }

@@ -59,16 +59,28 @@ fn dynamic_programs_scripts_and_wrappers_run_from_one_file_where_there_is_no_sto
         ("-/bundle/failing.mixed/mixed-helper", "mixed-helper", "a script\n"),
         // The static ones of these are refused by nixpkgs, and fail.
         ("-/bundle/failing.unsupported", "unsupported", FROM_A_LIBRARY),
-        ("-/bundle/failing.compileError", "script", "a script\n"),
+        ("-/bundle/failing.noOutput", "script", "a script\n"),
     ] {
         let file = dir.path().join(name);
         download(&server, target, &file);
         let ran = alone(&file, &[]);
-        assert_eq!((text(&ran.stdout), ran.status.code()), (prints.to_owned(), Some(0)), "{target}: {}", text(&ran.stderr));
+        assert_eq!(
+            (text(&ran.stdout), ran.status.code()),
+            (prints.to_owned(), Some(0)),
+            "{target}: {}",
+            text(&ran.stderr)
+        );
     }
     // Arguments and the exit code are the program's.
     let ran = alone(&dir.path().join("dynamic"), &["one", "two"]);
     assert_eq!((text(&ran.stdout), ran.status.code()), (format!("{FROM_A_LIBRARY}one\ntwo\n"), Some(3)));
+    // A static program that needs more than its file is bundled as it is: nixpkgs has no other one here.
+    assert_eq!(server.settled("needs.terminal").status, 302);
+    let file = dir.path().join("terminal");
+    download(&server, "-/bundle/needs.terminal", &file);
+    let place = text(&alone(&file, &[]).stdout);
+    assert!(place.starts_with("/nix/store/") && place.ends_with("-terminal-1.0/share/terminfo\n"), "{place}");
+    assert_eq!(server.status("-/bundle/needs.terminal")["artifact"]["unpacked"]["static"], true);
     for (target, why) in [
         ("-/bundle/failing.insecure", "CVE-1970-0001"),
         ("-/bundle/failing.noProgram", "it has no programs"),
@@ -121,7 +133,10 @@ fn a_bundle_leaves_out_what_no_program_needs_and_is_refused_if_it_is_too_large()
     let server = Server::start(&demo_set(), data.path(), &[]);
     let size = |target: &str| {
         let hit = server.settled(target);
-        hit.header("x-binplz-size").unwrap_or_else(|| panic!("{target}: {}", hit.text())).parse::<u64>().expect("a size")
+        hit.header("x-binplz-size")
+            .unwrap_or_else(|| panic!("{target}: {}", hit.text()))
+            .parse::<u64>()
+            .expect("a size")
     };
     let (usual, full) = (size("-/bundle/failing.dynamic"), size("-/bundle/failing.dynamic?full"));
     let files = |target: &str| server.status(target)["artifact"]["unpacked"]["files"].as_u64().expect("a number");

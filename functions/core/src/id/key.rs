@@ -394,7 +394,9 @@ impl Product {
             Product::Bundle { .. } => {
                 let text = format!("{} {drv}", if self.is_full() { BUNDLE_FULL } else { BUNDLE });
                 // The alphabet of store paths' hashes.
-                let digits = Sha256::of(text.as_bytes()).bytes().map(|byte| b"0123456789abcdfghijklmnpqrsvwxyz"[usize::from(byte % 32)]);
+                let digits = Sha256::of(text.as_bytes())
+                    .bytes()
+                    .map(|byte| b"0123456789abcdfghijklmnpqrsvwxyz"[usize::from(byte % 32)]);
                 DrvHash(digits.into_iter().map(char::from).collect())
             }
             Product::Package(_) | Product::Catalogue => drv,

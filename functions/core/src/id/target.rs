@@ -59,10 +59,9 @@ impl Wanted {
     /// The requested package.
     pub fn attr(&self) -> &Attr {
         match self {
-            Wanted::Package(attr)
-            | Wanted::Program(attr, _)
-            | Wanted::Archive(attr)
-            | Wanted::Bundle { attr, .. } => attr,
+            Wanted::Package(attr) | Wanted::Program(attr, _) | Wanted::Archive(attr) | Wanted::Bundle { attr, .. } => {
+                attr
+            }
         }
     }
 

@@ -95,6 +95,7 @@ fn pages(text: &str) -> Vec<String> {
         version: format!("1{text}"),
         description: text.to_owned(),
         refused: Some(text.to_owned()),
+        bundle: Some("-/bundle/a.b".to_owned()),
     };
     let results = Results {
         query: format!("q{text}"),

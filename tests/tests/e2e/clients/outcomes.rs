@@ -213,6 +213,9 @@ fn each_client_shows_of_each_reason_what_the_outcome_table_says() {
         ("failing.nosuch", 404),
         ("failing.broken", 422),
         ("failing.compileError", 422),
+        // The installer tries the bundles of these two, and there are none.
+        ("-/bundle/failing.broken", 404),
+        ("-/bundle/failing.compileError", 404),
         ("failing.wrongMain", 422),
         ("failing.diskFull", 503),
     ] {

@@ -72,7 +72,7 @@ EOF
       ;;
     failed)
       case $instead/$rest in y/*'; as one file with all that it needs: '*)
-        say "$name: ${rest%%; as one file*}; its bundle has all that it needs"
+        say "$rest"
         instead=taken quiet= target=-/bundle/$target
         ask=$origin/-/status/$target
         continue

@@ -73,7 +73,9 @@ pub(crate) async fn too_long<D: HasStore<Store: Intake>>(
     Ok(plan.exceeds(limit, parts, MARGIN).map(|needed| {
         let hours = needed.as_secs().div_ceil(3600);
         let (needed, limit) = (about(needed), about(limit));
-        let what = Wanted::of(product).map_or(String::new(), |wanted| wanted.to_string());
+        // A word that begins with a `-` would be an option.
+        let path = |wanted: Wanted| if wanted.is_bundle() { format!("/{wanted}") } else { wanted.to_string() };
+        let what = Wanted::of(product).map(path).unwrap_or_default();
         let why = format!("it needs {needed}, and the limit is {limit}; the operator can allow more: binplz allow {what} --hours {hours}");
         Failure::new(Kind::TooLong, why)
     }))

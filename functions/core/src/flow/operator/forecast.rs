@@ -19,11 +19,7 @@ use crate::{
         operator::pins,
         request::{denial::Denial, resolve},
     },
-    id::{
-        key::BuildKey,
-        money::Micros,
-        target::Target,
-    },
+    id::{key::BuildKey, money::Micros, target::Target},
     ports::{HasCatalogues, HasLedger, HasStore, Intake, Read, Unavailable},
 };
 

@@ -5,10 +5,7 @@ use futures_util::future::try_join_all;
 use crate::{
     build::{Build, Made, State, derivation::Derivation},
     flow::{Tries, integrity},
-    id::{
-        key::DrvHash,
-        time::Timestamp,
-    },
+    id::{key::DrvHash, time::Timestamp},
     objects::artifact::AttemptPrefix,
     ports::{Collect, Ledger, NotCommitted, Read, Store, Unavailable},
     row::{Row, Swap, Version},

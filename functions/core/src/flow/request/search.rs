@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::{
+    build::failure::Failure,
     flow::{
         operator::pins,
         request::{
@@ -84,6 +85,9 @@ pub struct Listing {
     /// Why it can not be had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// What to ask for instead: its bundle, which may be had all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
 }
 
 /// Most of a package's programs that a list tells.
@@ -108,7 +112,7 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Sear
     };
     let spelled = |attr: &Attr| {
         let wanted = Wanted::Package(attr.clone());
-        Target { wanted, system: asked.system, pin: asked.pin.clone() }.to_string()
+        Target { wanted, system: asked.system, pin: asked.pin.clone() }
     };
     let (mut decided, mut entries) = (None, Vec::new());
     for opened in catalogue::open(d, &found).await? {
@@ -148,7 +152,7 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Sear
                 .take(PROGRAMS_MAX)
                 .map(ToString::to_string)
                 .collect();
-            listing(&entry.attr, &spelled, &programs, about, entry.refused.as_ref().map(|failure| failure.sentence()))
+            listing(&entry.attr, &spelled, &programs, about, entry.refused.as_ref())
         })
         .collect();
     Ok(results)
@@ -172,18 +176,21 @@ impl<C: Catalogue> Opened<C> {
 
 fn listing(
     attr: &Attr,
-    spelled: &impl Fn(&Attr) -> String,
+    spelled: &impl Fn(&Attr) -> Target,
     programs: &[String],
     about: About,
-    refused: Option<String>,
+    refused: Option<&Failure>,
 ) -> Listing {
+    let target = spelled(attr);
+    let has_bundle = refused.is_some_and(|failure| failure.kind.leaves_ordinary());
     Listing {
         package: attr.clone(),
-        target: spelled(attr),
+        target: target.to_string(),
+        bundle: target.bundle().filter(|_| has_bundle).map(|bundle| bundle.to_string()),
         programs: programs.to_vec(),
         version: about.version,
         description: about.description,
-        refused,
+        refused: refused.map(Failure::sentence),
     }
 }
 
