@@ -31,6 +31,30 @@ pub(crate) fn scratch() -> TempDir {
     dir
 }
 
+/// A directory that lasts as long as this run: nothing drops what is static. A later run removes it.
+fn lasting(name: &str) -> PathBuf {
+    const PREFIX: &str = "binplz-bundles-of-";
+    static RUN: LazyLock<PathBuf> = LazyLock::new(|| {
+        let all = std::env::temp_dir();
+        for entry in fs::read_dir(&all).expect("a directory").flatten() {
+            let name = entry.file_name();
+            let run = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+            if run.is_some_and(|run| !Path::new("/proc").join(run.to_string()).exists()) {
+                // Another run may remove it at the same time.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let dir = all.join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir(&dir).expect("a new directory");
+        open_to_all(&dir);
+        dir
+    });
+    let dir = RUN.join(name);
+    fs::create_dir(&dir).expect("a new directory");
+    open_to_all(&dir);
+    dir
+}
+
 pub(crate) fn open_to_all(dir: &Path) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o1777)).expect("a mode");
 }
@@ -57,7 +81,7 @@ pub(crate) const HERE: &str = std::env::consts::ARCH;
 
 /// The package's store paths, below a directory, and the programs that tests take.
 pub(crate) struct Fixture {
-    dir: TempDir,
+    dir: PathBuf,
     pub(crate) programs: Vec<(String, PathBuf)>,
 }
 
@@ -78,8 +102,8 @@ fn script(path: &Path, text: &str) {
 
 impl Fixture {
     pub(crate) fn new(arch: &str) -> Self {
-        let dir = scratch();
-        let at = |path: &str| dir.path().join("store").join(path);
+        let dir = lasting(&format!("store-{arch}"));
+        let at = |path: &str| dir.join("store").join(path);
         let make = |path: String| fs::create_dir_all(at(&path)).expect("a directory");
         for path in [
             format!("{GLIBC}/lib"),
@@ -138,7 +162,7 @@ impl Fixture {
     }
 
     pub(crate) fn store(&self) -> PathBuf {
-        self.dir.path().join("store")
+        self.dir.join("store")
     }
 
     pub(crate) fn closure(&self) -> Vec<PathBuf> {
@@ -187,13 +211,12 @@ fn noise(path: &Path, size: usize) {
 
 /// The bundle of the fixture, made once.
 pub(crate) fn bundle() -> &'static Path {
-    static BUNDLE: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
-        let dir = scratch();
-        let path = dir.path().join("tools");
+    static BUNDLE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let path = lasting("bundle").join("tools");
         FIXTURE.pack(HERE, &about(HERE), Trim::Usual, &path);
-        (dir, path)
+        path
     });
-    &BUNDLE.1
+    &BUNDLE
 }
 
 /// Packs the fixture under another description, which makes it another bundle.
@@ -203,15 +226,15 @@ pub(crate) fn pack_about(version: &str, to: &Path) {
 
 /// A static program of this directory.
 pub(crate) fn tool(name: &str) -> &'static Path {
-    static TOOLS: LazyLock<TempDir> = LazyLock::new(|| {
-        let dir = scratch();
+    static TOOLS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let dir = lasting("tools");
         for name in ["inside", "probe"] {
             let mut gcc = Command::new("musl-gcc");
-            gcc.args(["-static", "-DSIBLING=\"none\"", "-o"]).arg(dir.path().join(name)).arg(c(&format!("{name}.c")));
+            gcc.args(["-static", "-DSIBLING=\"none\"", "-o"]).arg(dir.join(name)).arg(c(&format!("{name}.c")));
             succeed(&mut gcc);
         }
         dir
     });
-    static PATHS: LazyLock<[PathBuf; 2]> = LazyLock::new(|| ["inside", "probe"].map(|name| TOOLS.path().join(name)));
+    static PATHS: LazyLock<[PathBuf; 2]> = LazyLock::new(|| ["inside", "probe"].map(|name| TOOLS.join(name)));
     PATHS.iter().find(|path| path.file_name() == Some(OsStr::new(name))).expect("a tool")
 }

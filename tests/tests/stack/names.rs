@@ -30,7 +30,11 @@ fn names_that_nobody_has_start_no_task_and_cost_reads_only() {
     assert_eq!(watched.builders(), tasks);
     // Clients that wait are held by another function, which resolves the name too.
     let begins = watched.get("/xxhsum?wait");
-    let hop = begins.header("location").and_then(|url| url.strip_prefix(watched.origin().as_str())).expect("a hop").to_owned();
+    let hop = begins
+        .header("location")
+        .and_then(|url| url.strip_prefix(watched.origin().as_str()))
+        .expect("a hop")
+        .to_owned();
     assert_eq!((begins.status, watched.get(&hop).status), (303, 303), "{hop}");
     assert_eq!(watched.settled("xxhsum").status, 302);
 }
