@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     ops::Deref,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -201,6 +201,16 @@ pub fn children(pid: u32) -> Vec<u32> {
 /// The name of a process's program.
 pub fn name_of(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// Writes a program, by a process that is over before this returns. Otherwise a process that another test starts at that moment
+/// would hold the file open, and the program would not start ("text file busy").
+pub fn write_program(path: &Path, bytes: impl AsRef<[u8]>) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut writer = shell.spawn().expect("a shell");
+    writer.stdin.take().expect("a pipe").write_all(bytes.as_ref()).expect("it reads");
+    assert!(writer.wait().expect("a child").success(), "{}", path.display());
 }
 
 /// Sends SIGKILL to one process; one that is gone is fine.

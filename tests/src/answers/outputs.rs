@@ -1,9 +1,12 @@
 //! A package of several outputs is what Nix would install, and has the programs of all its outputs.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::process::Command;
 
 use super::{Start, quick};
-use crate::{server::demo_set, site::Site};
+use crate::{
+    server::{demo_set, write_program},
+    site::Site,
+};
 
 /// What the program of a target prints: its output and its name.
 fn printed(site: &Site, target: &str) -> String {
@@ -11,8 +14,7 @@ fn printed(site: &Site, target: &str) -> String {
     assert_eq!(settled.status, 302, "{target}: {}", settled.text());
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("program");
-    fs::write(&file, site.download(target)).expect("written");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("permissions");
+    write_program(&file, site.download(target));
     let ran = Command::new(file).output().expect("a program");
     String::from_utf8(ran.stdout).expect("text").trim_end().to_owned()
 }

@@ -1,9 +1,9 @@
 //! What is stored: each content once.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use super::{Running, Start, quick};
-use crate::server::fresh_set;
+use crate::server::{fresh_set, write_program};
 
 /// One program with 301 names, in two packages.
 const PACKAGES: &str = r#"
@@ -41,8 +41,7 @@ pub fn three_hundred_names_of_a_program_are_one_object_and_each_name_works(at: &
         let hit = site.get(&format!("/{target}"));
         assert_eq!((hit.status, hit.header("x-binplz-sha256")), (302, first.header("x-binplz-sha256")), "{name}");
         let path = dir.path().join(&name);
-        fs::write(&path, site.download(&target)).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+        write_program(&path, site.download(&target));
         let ran = Command::new(&path).output().expect("it runs");
         assert_eq!((ran.status.success(), ran.stdout), (true, format!("{name}\n").into_bytes()));
     }

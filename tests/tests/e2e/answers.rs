@@ -3,7 +3,6 @@
 use std::{
     fs,
     ops::Deref,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +10,7 @@ use std::{
 use binplz_core::build::policy::Policy;
 use binplz_tests::{
     answers::{Running, Start, granting::decimal},
-    server::{Server, program},
+    server::{Server, program, write_program},
     site::Site,
 };
 use tempfile::TempDir;
@@ -75,12 +74,10 @@ impl Deref for Local {
 pub(crate) fn tripwire(dir: &Path) -> PathBuf {
     let script = dir.join("builder");
     let real = program("binplz-builder");
-    fs::write(
+    write_program(
         &script,
         format!("#!/bin/sh\necho \"$BINPLZ_LEASE_URL\" >> {}/started\nexec {} \"$@\"\n", dir.display(), real.display()),
-    )
-    .expect("a script");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    );
     script
 }
 

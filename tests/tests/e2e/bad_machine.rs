@@ -3,12 +3,11 @@
 use std::{
     fs,
     net::TcpListener,
-    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
 
-use binplz_tests::server::{Server, demo_set, program};
+use binplz_tests::server::{Server, demo_set, program, write_program};
 
 /// What `binplz serve` says and exits with, where it does not come to serving.
 fn serve(arguments: &[&str], path: Option<&Path>) -> String {
@@ -51,8 +50,7 @@ fn without_nix_it_says_how_to_install_it() {
 fn old_nix() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let old = dir.path().join("nix-store");
-    fs::write(&old, "#!/bin/sh\necho 'nix-store (Nix) 2.7.1'\n").expect("a script");
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    write_program(&old, "#!/bin/sh\necho 'nix-store (Nix) 2.7.1'\n");
     dir
 }
 

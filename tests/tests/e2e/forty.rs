@@ -1,11 +1,11 @@
 //! Forty packages that need twelve dependencies, on one machine whose builders have a Nix store each and share a cache.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use binplz_core::build::Attempt;
 use binplz_tests::{
     forty::{DERIVATIONS, PACKAGES, each_dependency_is_built_once, packages},
-    server::{Server, fresh_set, program},
+    server::{Server, fresh_set, program, write_program},
     site::wait_for,
 };
 use serde_json::json;
@@ -39,8 +39,7 @@ fn server(root: &Path, set: &Path, jobs: &str) -> Server {
     let script = BUILDER.replace("ROOT", root.to_str().expect("a path")).replace("NAMESPACE", namespace);
     let script = script.replace("BUILDER", program("binplz-builder").to_str().expect("a path"));
     let builder = root.join("builder");
-    fs::write(&builder, script).expect("a script");
-    fs::set_permissions(&builder, fs::Permissions::from_mode(0o755)).expect("a script");
+    write_program(&builder, script);
     let options = ["--cache", "--trust-nixpkgs", "--jobs", jobs, "--lease", "600", "--builder"];
     let options = [&options[..], &[builder.to_str().expect("a path")]].concat();
     Server::start_in(&nix(root), set, &root.join("data"), &options)

@@ -1,9 +1,9 @@
 //! Every real package of the demo set, from `curl` to `exec`.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use binplz_tests::{
-    server::{Server, demo_set, fresh_set},
+    server::{Server, demo_set, fresh_set, write_program},
     site::wait_for,
 };
 
@@ -82,8 +82,7 @@ fn every_real_package_is_served_byte_for_byte_and_runs_in_an_empty_chroot() {
 fn runs_alone(target: &str, name: &str, program: &[u8], arguments: &[&str], says: &str) {
     let empty = tempfile::tempdir().expect("a temporary directory");
     let file = empty.path().join(name);
-    fs::write(&file, program).expect("a file");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    write_program(&file, program);
     let headers = Command::new("readelf").arg("-ld").arg(&file).output().expect("readelf");
     let headers = String::from_utf8_lossy(&headers.stdout).into_owned();
     assert!(

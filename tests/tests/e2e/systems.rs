@@ -1,9 +1,9 @@
 //! Programs for another machine than this one. `scripts/test` installs the compiler that makes them, and qemu, which runs them.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::process::Command;
 
 use binplz_tests::{
-    server::{Server, demo_set, fresh_set},
+    server::{Server, demo_set, fresh_set, write_program},
     site::wait_for,
 };
 
@@ -37,8 +37,7 @@ fn a_program_for_another_machine_is_built_and_served_and_runs_there() {
     let (ours, theirs) = (server.download("tree"), server.download(&theirs));
     assert_ne!(ours, theirs);
     let file = data.path().join("tree");
-    fs::write(&file, theirs).expect("a file");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    write_program(&file, theirs);
     let file = file.to_str().expect("a path");
     let headers = says("readelf", &["-hlW", file]);
     assert!(headers.contains(machine) && !headers.contains("INTERP"), "{headers}");

@@ -1,10 +1,10 @@
 //! A builder's token opens its own build and nothing else.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, path::Path};
 
 use binplz_tests::{
     leases::{self, Lease},
-    server::{Server, demo_set},
+    server::{Server, demo_set, write_program},
     site::wait_for,
 };
 
@@ -15,8 +15,7 @@ fn patient_builder(dir: &Path) -> std::path::PathBuf {
         "#!/bin/sh\numask 077\necho \"$BINPLZ_LEASE_URL $BINPLZ_LEASE_TOKEN\" > {0}/$$.tmp && mv {0}/$$.tmp {0}/$$.lease\nexec sleep 600\n",
         dir.display()
     );
-    fs::write(&script, text).expect("a script");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    write_program(&script, text);
     script
 }
 

@@ -4,9 +4,9 @@
 mod endpoint;
 mod task;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::process::Command;
 
-use binplz_tests::server::{demo_set, fresh_set};
+use binplz_tests::server::{demo_set, fresh_set, write_program};
 
 use crate::{endpoint::Endpoint, task::Deployment};
 
@@ -14,8 +14,7 @@ use crate::{endpoint::Endpoint, task::Deployment};
 fn run(program: &[u8], args: &[&str]) -> String {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("program");
-    fs::write(&path, program).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its owner may");
+    write_program(&path, program);
     let output = Command::new(&path).args(args).output().expect("a program for this machine");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

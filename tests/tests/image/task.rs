@@ -2,12 +2,11 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use binplz_tests::server::{Server, repository};
+use binplz_tests::server::{Server, repository, write_program};
 use tempfile::TempDir;
 
 /// The server, and the containers that it starts, which are removed at the end.
@@ -32,8 +31,7 @@ impl Deployment {
             data = data.display(),
             repository = repository().display(),
         );
-        fs::write(&script, text).expect("a script");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its owner may");
+        write_program(&script, text);
         let options = ["--builder", script.to_str().expect("a path"), "--lease", "30"];
         Deployment { server: Server::start(set, &data, &options), dir }
     }

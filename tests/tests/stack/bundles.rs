@@ -1,9 +1,13 @@
 //! A bundle, from a request to its run.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command, thread};
+use std::{process::Command, thread};
 
 use binplz_core::build::policy::Policy;
-use binplz_tests::{http, server::fresh_set, stack::Stack};
+use binplz_tests::{
+    http,
+    server::{fresh_set, write_program},
+    stack::Stack,
+};
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
@@ -26,8 +30,7 @@ fn all_who_ask_for_a_bundle_get_one_file_of_one_attempt_and_it_runs() {
     assert_eq!((rest.status, &rest.body[..]), (206, &whole[whole.len() - 100..]));
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("wrapper");
-    fs::write(&file, &whole).expect("a file");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its mode");
+    write_program(&file, &whole);
     let ran = Command::new(&file).env("XDG_CACHE_HOME", dir.path()).output().expect("a program");
     let (said, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert_eq!(said, "from a wrapper, and a file\n", "{error}");

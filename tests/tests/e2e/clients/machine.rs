@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use binplz_tests::site::wait_for;
+use binplz_tests::{server::write_program, site::wait_for};
 use tempfile::TempDir;
 
 use super::text;
@@ -167,8 +167,7 @@ impl Machine {
             moved.display(),
             at.display()
         );
-        fs::write(&program, text).expect("a script");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its owner may");
+        write_program(&program, text);
         Shim { at }
     }
 

@@ -60,7 +60,7 @@ const LINES: [(&str, Then); 56] = [
     ("curl -s URL/packages/tree > f; sh f", Says("try URL/tree\n")),
     (
         "curl -s 'URL/tree?version=2.1' > f; sh f",
-        Says("unknown parameter; expected sys, pin, nixpkgs-commit, wait, retry or status"),
+        Says("unknown parameter; expected sys, pin, nixpkgs-commit, bundle, full, wait, retry or status"),
     ),
     ("curl -s 'URL/tree?sys=arm64' > f; sh f", Says("expected x86_64-linux or aarch64-linux")),
     ("curl -s 'URL/tree?wait=60' > f; sh f", Says("the parameter wait is invalid: it takes no value")),
