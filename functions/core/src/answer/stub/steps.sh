@@ -9,7 +9,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 # ORIGIN TARGET NAME
 start() {
-  origin=$1 target=$2 name=$3 tmp='' waited=0 told='' quiet='' hush=-q gnu= instead=
+  origin=$1 target=$2 name=$3 tmp='' waited=0 told='' quiet='' hush=-q gnu='' instead=''
   [ "$(uname -s)" = Linux ] || die "$name is a Linux program; this is $(uname -s)"
   here "$target"
   [ ! -t 2 ] || hush=
@@ -73,7 +73,7 @@ EOF
     failed)
       case $instead/$rest in y/*'; as one file with all that it needs: '*)
         say "$rest"
-        instead=taken quiet= target=-/bundle/$target
+        instead=taken quiet='' target=-/bundle/$target
         ask=$origin/-/status/$target
         continue
         ;;
