@@ -26,6 +26,7 @@ use binplz_core::{
         self,
         lease::job::Bearer,
         request::{outcome::RequestOutcome, program::request},
+        schedule::dispatch::dispatch,
     },
     has_ports,
     id::{
@@ -665,6 +666,17 @@ pub async fn hit(w: &World, path: &str) -> Served {
     match ask(w, path).await {
         RequestOutcome::Hit { served, .. } => served,
         other => panic!("{path}: {other:?}"),
+    }
+}
+
+/// Requests these packages, and has a dispatcher start their builders.
+pub async fn building(w: &Arc<World>, paths: &[&str]) {
+    for path in paths {
+        assert!(matches!(ask(w, path).await, RequestOutcome::Pending(_)), "{path}");
+    }
+    dispatch(&**w).await.expect("the ledger");
+    for path in paths {
+        assert!(w.build(path).await.lease().is_some(), "{path}");
     }
 }
 

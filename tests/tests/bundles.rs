@@ -28,21 +28,13 @@ use binplz_core::{
     ports::{Deployment, Read},
     row::RowKey,
 };
-use binplz_tests::world::{World, ask, evaluated, hit, target};
+use binplz_tests::world::{World, ask, building, evaluated, hit, target};
 use serde_json::Value;
 
 const BUNDLE: &str = "-/bundle/tree";
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
-}
-
-/// Asked for, claimed and launched.
-async fn building(w: &Arc<World>, paths: &[&str]) {
-    for path in paths {
-        assert!(matches!(ask(w, path).await, RequestOutcome::Pending(_)), "{path}");
-    }
-    dispatch(&**w).await.expect("the ledger");
 }
 
 /// What the builder reports of a bundle, or of a package, with these programs; all programs of a bundle are one file.

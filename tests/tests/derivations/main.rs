@@ -17,28 +17,16 @@ use binplz_core::{
     },
     flow::{
         lease::{claim::claim, settle::settle},
-        request::outcome::RequestOutcome,
         schedule::dispatch::dispatch,
     },
     id::key::DrvHash,
     objects::artifact::Declared,
     ports::Deployment,
 };
-use binplz_tests::world::{self, World, ask, hit};
+use binplz_tests::world::{self, World, ask, building, hit};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
-}
-
-/// Asked for, claimed and launched.
-async fn building(w: &Arc<World>, paths: &[&str]) {
-    for path in paths {
-        assert!(matches!(ask(w, path).await, RequestOutcome::Pending(_)), "{path}");
-    }
-    dispatch(&**w).await.expect("the ledger");
-    for path in paths {
-        assert!(w.build(path).await.lease().is_some(), "{path}");
-    }
 }
 
 fn drv(letter: char) -> DrvHash {
