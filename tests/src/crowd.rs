@@ -39,6 +39,21 @@ fn target(n: usize) -> String {
     format!("failing.crowd.p{n}")
 }
 
+/// Acts so many times at the same moment, each with its number from 0 on. What each returned, in order.
+pub fn at_once<T: Send>(count: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let (start, act) = (&Barrier::new(count), &act);
+    thread::scope(|scope| {
+        let begin = |n| {
+            scope.spawn(move || {
+                start.wait();
+                act(n)
+            })
+        };
+        let all: Vec<_> = (0..count).map(begin).collect();
+        all.into_iter().map(|one| one.join().expect("it ends")).collect()
+    })
+}
+
 /// All wishes.
 pub fn targets() -> impl Iterator<Item = String> {
     (0..CLIENTS * EACH).map(target)

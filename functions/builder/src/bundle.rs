@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs::{self, File},
+    fs::File,
     io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -27,11 +27,11 @@ use binplz_launcher::{
 };
 
 use crate::{
-    closure::{Closure, Way},
+    closure::Way,
     context::{BuildContext, Ending},
     evaluate::Package,
     hand_over::hand_over,
-    programs::Found,
+    programs::{self, Found},
     realise::Realised,
     scratch::Scratch,
 };
@@ -79,15 +79,15 @@ pub(crate) fn of(
         Main::None => return Err(Ending::Failed(Failure::new(Kind::NoProgram, "it has no programs"))),
     }
     .clone();
-    let mut room = PROGRAMS_MAX - 1;
-    programs.retain(|name, _| *name == main || room.checked_sub(1).inspect(|left| room = *left).is_some());
-    let size = unpacked(context, &realised.closure)?;
-    context.log.say(&format!("bundle: {} of files in {} store paths", bytes(size), realised.closure.paths().count()));
+    let first = programs.remove_entry(&main);
+    let programs: BTreeMap<_, _> = first.into_iter().chain(programs).take(PROGRAMS_MAX).collect();
+    let closure: Vec<PathBuf> = realised.closure.paths().collect();
+    let size = unpacked(context, &closure)?;
+    context.log.say(&format!("bundle: {} of files in {} store paths", bytes(size), closure.len()));
     let most = job.limits.bundle_most();
     if size / RATIO_MAX > most {
         return Err(too_large(&format!("its files have {}", bytes(size)), most));
     }
-    let closure: Vec<PathBuf> = realised.closure.paths().collect();
     let listed: Vec<_> = programs.iter().map(|(name, (_, path))| (name.to_string(), path.clone())).collect();
     let about = About {
         package: attr.to_string(),
@@ -131,10 +131,9 @@ fn too_large(what: &str, most: u64) -> Ending {
 }
 
 /// The bytes of all files of a closure, as Nix counts them: those of the store paths' archives.
-fn unpacked(context: &BuildContext, closure: &Closure) -> Result<u64, Ending> {
-    let paths: Vec<PathBuf> = closure.paths().collect();
+fn unpacked(context: &BuildContext, closure: &[PathBuf]) -> Result<u64, Ending> {
     let query: Vec<&OsStr> =
-        ["-q", "--size"].iter().map(OsStr::new).chain(paths.iter().map(|it| it.as_os_str())).collect();
+        ["-q", "--size"].iter().map(OsStr::new).chain(closure.iter().map(|path| path.as_os_str())).collect();
     let sizes = context.nix.ask("nix-store", &query)?.map_err(Ending::ours)?;
     Ok(sizes.lines().filter_map(|size| size.trim().parse::<u64>().ok()).sum())
 }
@@ -143,19 +142,11 @@ fn unpacked(context: &BuildContext, closure: &Closure) -> Result<u64, Ending> {
 /// counts.
 fn programs(realised: &Realised) -> Result<BTreeMap<Bin, (OutputName, PathBuf)>, Ending> {
     let mut programs = BTreeMap::new();
-    for (output, path) in &realised.outputs {
-        let Way::To(bin) = realised.closure.resolve(&path.join("bin")) else { continue };
-        if !bin.is_dir() {
-            continue;
-        }
-        for entry in fs::read_dir(&bin)? {
-            let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()?.parse::<Bin>().ok()) else { continue };
-            let Way::To(file) = realised.closure.resolve(&path) else { continue };
-            let about = file.symlink_metadata()?;
-            if about.is_file() && about.permissions().mode() & 0o111 != 0 {
-                programs.entry(name).or_insert((output.clone(), path));
-            }
+    for (name, output, path) in programs::listed(realised)? {
+        let Way::To(file) = realised.closure.resolve(&path) else { continue };
+        let about = file.symlink_metadata()?;
+        if about.is_file() && about.permissions().mode() & 0o111 != 0 {
+            programs.entry(name).or_insert((output.clone(), path));
         }
     }
     Ok(programs)

@@ -54,19 +54,7 @@ pub(crate) fn inspect(
     main: &[&str],
 ) -> io::Result<Vec<Found>> {
     let closure = &realised.closure;
-    let mut names: Vec<(Bin, &OutputName, PathBuf)> = Vec::new();
-    for (output, path) in &realised.outputs {
-        let Way::To(bin) = closure.resolve(&path.join("bin")) else { continue };
-        if !bin.is_dir() {
-            continue;
-        }
-        let mut here = Vec::new();
-        for entry in fs::read_dir(&bin)? {
-            here.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Bin>().ok()));
-        }
-        here.sort();
-        names.extend(here.into_iter().map(|name| (name.clone(), output, bin.join(name.as_str()))));
-    }
+    let mut names = listed(realised)?;
     names.sort_by_key(|(name, ..)| !main.contains(&name.as_str()));
     names.truncate(PROGRAMS_MAX);
 
@@ -109,6 +97,24 @@ pub(crate) fn inspect(
     }
     found.sort_by_key(|found| (found.program.bin.clone(), found.program.output.clone()));
     Ok(found)
+}
+
+/// The files in `bin/` of each output whose names can be a program's: by output, and by name.
+pub(crate) fn listed(realised: &Realised) -> io::Result<Vec<(Bin, &OutputName, PathBuf)>> {
+    let mut names = Vec::new();
+    for (output, path) in &realised.outputs {
+        let Way::To(bin) = realised.closure.resolve(&path.join("bin")) else { continue };
+        if !bin.is_dir() {
+            continue;
+        }
+        let mut here = Vec::new();
+        for entry in fs::read_dir(&bin)? {
+            here.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Bin>().ok()));
+        }
+        here.sort();
+        names.extend(here.into_iter().map(|name| (name.clone(), output, bin.join(name.as_str()))));
+    }
+    Ok(names)
 }
 
 /// Why no program of these can be served, if that is so.

@@ -4,8 +4,6 @@ use std::{
     collections::BTreeSet,
     fs,
     process::{Command, Output, Stdio},
-    sync::Barrier,
-    thread::scope,
     time::Duration,
 };
 
@@ -13,6 +11,7 @@ use binplz_core::build::policy::Policy;
 
 use super::{Running, Start, quick};
 use crate::{
+    crowd::at_once,
     gate::Gate,
     server::fresh_set,
     site::{wait_for, without_state},
@@ -47,21 +46,12 @@ pub fn many_who_ask_at_once_get_one_build(at: &impl Start) {
     const CLIENTS: usize = 40;
     let set = fresh_set("");
     let site = at.start(set.path(), &quick());
-    let at_once = || {
-        let (start, client) = (Barrier::new(CLIENTS), &*site);
-        scope(|scope| {
-            let ask = || {
-                start.wait();
-                client.get("/tree").status
-            };
-            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
-            clients.into_iter().map(|client| client.join().expect("a client")).collect::<BTreeSet<_>>()
-        })
-    };
+    let client = &*site;
+    let all_ask = || BTreeSet::from_iter(at_once(CLIENTS, |_| client.get("/tree").status));
     // The quickest may be served before the slowest has asked.
-    assert!(at_once().is_subset(&BTreeSet::from([202, 302])));
+    assert!(all_ask().is_subset(&BTreeSet::from([202, 302])));
     assert_eq!(site.settled("tree").status, 302);
-    assert_eq!(at_once(), BTreeSet::from([302]));
+    assert_eq!(all_ask(), BTreeSet::from([302]));
     let status = site.status("tree");
     assert_eq!((&status["attempt"], &status["derivations_started"]), (&1.into(), &1.into()), "{status}");
     assert_eq!(site.builders().len(), 1);

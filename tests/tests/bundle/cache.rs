@@ -15,6 +15,7 @@ use std::{
 
 use binplz_launcher::manifest::Kind;
 use binplz_launcher::read::Bundle;
+use binplz_tests::server::write_program;
 
 use crate::fixture::{DATA, TOOLS, bundle, open_to_all, scratch, tool};
 
@@ -280,8 +281,7 @@ fn a_file_that_is_cut_at_any_boundary_says_so_and_runs_nothing() {
             if length >= file.len() {
                 continue;
             }
-            fs::write(&cut, &file[..length]).expect("a file");
-            fs::set_permissions(&cut, fs::Permissions::from_mode(0o755)).expect("a mode");
+            write_program(&cut, &file[..length]);
             let out = run(&mut start(&cut, &cache)).expect("it runs");
             let said = String::from_utf8_lossy(&out.stderr);
             assert!(

@@ -5,12 +5,11 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
-    sync::{Arc, Barrier},
-    thread,
 };
 
 use binplz_core::id::key::Sha256;
 use binplz_tests::{
+    crowd::at_once,
     http,
     server::{Server, demo_set, fresh_set},
 };
@@ -95,20 +94,12 @@ fn dynamic_programs_scripts_and_wrappers_run_from_one_file_where_there_is_no_sto
 fn three_hundred_requests_for_a_bundle_are_one_build_and_its_file_is_stored_once() {
     let set = fresh_set("");
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Arc::new(Server::start(set.path(), data.path(), &["--lease", "600"]));
-    let start = Arc::new(Barrier::new(300));
+    let server = Server::start(set.path(), data.path(), &["--lease", "600"]);
     let target = |n: usize| ["-/bundle/failing.mixed", "-/bundle/failing.mixed/mixed-too"][n % 2];
-    let clients: Vec<_> = (0..300)
-        .map(|n| {
-            let (server, start) = (Arc::clone(&server), Arc::clone(&start));
-            thread::spawn(move || {
-                start.wait();
-                server.get(&format!("/{}", target(n)));
-                server.settled(target(n))
-            })
-        })
-        .collect();
-    let answers: Vec<_> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+    let answers = at_once(300, |n| {
+        server.get(&format!("/{}", target(n)));
+        server.settled(target(n))
+    });
     let sha256 = answers[0].header("x-binplz-sha256").expect("a sum").to_owned();
     assert!(answers.iter().all(|answer| answer.status == 302 && answer.header("x-binplz-sha256") == Some(&sha256)));
     let status = server.status("-/bundle/failing.mixed");

@@ -1,9 +1,10 @@
 //! A bundle, from a request to its run.
 
-use std::{process::Command, thread};
+use std::process::Command;
 
 use binplz_core::build::policy::Policy;
 use binplz_tests::{
+    crowd::at_once,
     http,
     server::{fresh_set, write_program},
     stack::Stack,
@@ -15,11 +16,8 @@ fn all_who_ask_for_a_bundle_get_one_file_of_one_attempt_and_it_runs() {
     let set = fresh_set("");
     let stack = Stack::deploy(set.path(), &Policy::default());
     let target = "-/bundle/failing.wrapper";
-    thread::scope(|scope| {
-        for _ in 0..20 {
-            scope.spawn(|| assert!([202, 302].contains(&stack.get(&format!("/{target}")).status)));
-        }
-    });
+    let statuses = at_once(20, |_| stack.get(&format!("/{target}")).status);
+    assert!(statuses.iter().all(|status| [202, 302].contains(status)), "{statuses:?}");
     let hit = stack.settled(target);
     assert_eq!((hit.status, hit.header("x-binplz-package")), (302, Some("failing.wrapper")), "{}", hit.text());
     let status = stack.status(target);

@@ -2,12 +2,7 @@
 //!
 //! So many processes of a function at once fill a machine: `scripts/e2e` runs these with nothing beside them, one at a time.
 
-use std::{
-    sync::{Arc, Barrier},
-    thread,
-};
-
-use binplz_tests::scenario::Request;
+use binplz_tests::{crowd::at_once, scenario::Request};
 use serde_json::json;
 
 use crate::watched::{Watched, ends, watched};
@@ -16,18 +11,11 @@ const CLIENTS: usize = 200;
 
 /// All ask at the same moment, as `curl --retry` does: again, where a busy back end says that this helps. The answers' statuses.
 fn all_ask(watched: &Watched, target: &str) -> Vec<u16> {
-    let start = Arc::new(Barrier::new(CLIENTS));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| {
-            let (site, start, path) = ((***watched).clone(), Arc::clone(&start), format!("/{target}"));
-            thread::spawn(move || {
-                start.wait();
-                let mut answers = std::iter::repeat_with(|| site.get(&path).status);
-                answers.find(|status| *status != 503).expect("an answer")
-            })
-        })
-        .collect();
-    clients.into_iter().map(|client| client.join().expect("a client")).collect()
+    let (site, path) = ((***watched).clone(), format!("/{target}"));
+    at_once(CLIENTS, |_| {
+        let mut answers = std::iter::repeat_with(|| site.get(&path).status);
+        answers.find(|status| *status != 503).expect("an answer")
+    })
 }
 
 /// The requests that were carried out, and say this.

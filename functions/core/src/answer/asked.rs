@@ -51,9 +51,14 @@ impl Asked<'_> {
         std::iter::once(shell::fetch(self.origin, target, wait)).chain(install).collect()
     }
 
-    /// The URL of the bundle of the target's program.
-    pub(crate) fn bundle(&self) -> Option<String> {
-        Some(format!("{}/{}", self.origin, self.target?.bundle()?))
+    /// The bundle of the target's program.
+    pub(crate) fn bundle(&self) -> Option<Target> {
+        self.target?.bundle()
+    }
+
+    /// The URL of a target.
+    pub(crate) fn url(&self, target: &Target) -> String {
+        format!("{}/{target}", self.origin)
     }
 
     /// The path of the target's log.

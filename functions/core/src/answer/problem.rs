@@ -35,8 +35,10 @@ pub struct Problem {
     pub bundle: Option<String>,
 }
 
-/// The text before the URL of a bundle. The installer knows it (`answer/stub/steps.sh`).
-pub(crate) const AS_BUNDLE: &str = "as one file with all that it needs";
+/// The end of a sentence that names the URL of a bundle. The installer knows it (`answer/stub/steps.sh`).
+pub(crate) fn as_bundle(url: &str) -> String {
+    format!("; as one file with all that it needs: {url}")
+}
 
 impl Problem {
     fn new(reason: Reason, sentence: impl fmt::Display) -> Problem {
@@ -103,7 +105,7 @@ impl Problem {
     #[must_use]
     pub fn with_bundle(mut self, url: Option<String>) -> Problem {
         if let Some(url) = &url {
-            self.sentence.push_str(&format!("; {AS_BUNDLE}: {url}"));
+            self.sentence.push_str(&as_bundle(url));
         }
         Problem { bundle: url, ..self }
     }

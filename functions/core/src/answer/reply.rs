@@ -7,7 +7,7 @@ use crate::{
         asked::{Asked, Format},
         outcomes::{RETRY_MAX, Reason},
         page::{Page, alternatives, facts, listed},
-        problem::{AS_BUNDLE, Problem},
+        problem::{Problem, as_bundle},
         stub,
     },
     flow::request::{denial::Denial, outcome::RequestOutcome, status::Status},
@@ -100,8 +100,8 @@ impl RequestOutcome {
         let (facts, words) = match self {
             RequestOutcome::Hit { served, at } => {
                 let facts = format!("ready 0 {} {} {}", served.sha256, served.size, at.url());
-                let bundle = bundle(served, asked).map(|url| format!("; {AS_BUNDLE}: {url}"));
-                (facts, served.notes.sentence(&served.bin) + &bundle.unwrap_or_default())
+                let bundle = bundle(served, asked).map_or(String::new(), |bundle| as_bundle(&asked.url(&bundle)));
+                (facts, served.notes.sentence(&served.bin) + &bundle)
             }
             RequestOutcome::Pending(status) => match paused(status) {
                 // A script waits as long as `?retry`, and not without a known end.
@@ -143,13 +143,13 @@ fn of(denial: &Denial, asked: &Asked) -> Problem {
     match asked.target {
         Some(target) => problem
             .guessing(&format!("{}/", asked.origin), &target.wanted.program().to_string())
-            .with_bundle(asked.bundle().filter(|_| denial.leaves_bundle())),
+            .with_bundle(asked.bundle().filter(|_| denial.leaves_bundle()).map(|bundle| asked.url(&bundle))),
         None => problem,
     }
 }
 
-/// The URL of the bundle of a program that needs more than its file.
-fn bundle(served: &Served, asked: &Asked) -> Option<String> {
+/// The bundle of a program that needs more than its file.
+fn bundle(served: &Served, asked: &Asked) -> Option<Target> {
     asked.bundle().filter(|_| served.notes.has_needs())
 }
 
@@ -177,7 +177,7 @@ impl Problem {
             search: asked.target.filter(|_| unknown).map(|target| target.wanted.file_name().into_owned()),
             package: Page::about(asked).package.filter(|_| !unknown),
             choices: self.names.iter().map(Wanted::to_string).collect(),
-            bundle: self.bundle.as_ref().and(asked.target.and_then(Target::bundle)).map(|target| target.to_string()),
+            bundle: self.bundle.as_ref().and(asked.bundle()).map(|bundle| bundle.to_string()),
             // What has cooled down may be requested again.
             button: self.retry_after.filter(|_| self.log).map(|_| "Try again"),
             log: log.clone(),
@@ -243,7 +243,7 @@ fn hit(served: &Served, at: &Location, asked: &Asked) -> Answer {
     let mut headers = headers(if matches!(at, Location::Cdn(_)) { "public, max-age=60" } else { NO_STORE });
     headers.extend(hit_headers(served, url));
     headers.extend(asked.log_path().map(|path| link(&path)));
-    headers.extend(bundle(served, asked).map(|url| ("x-binplz-bundle", url)));
+    headers.extend(bundle(served, asked).map(|bundle| ("x-binplz-bundle", asked.url(&bundle))));
     let body = match asked.format {
         Format::Shell => Body::Text(asked.stub("built", false)),
         Format::Json => {
@@ -258,7 +258,7 @@ fn hit(served: &Served, at: &Location, asked: &Asked) -> Answer {
                 }
                 _ => "It is built, checked and stored.".to_owned(),
             },
-            bundle: asked.target.filter(|_| served.notes.has_needs()).and_then(Target::bundle).map(|it| it.to_string()),
+            bundle: bundle(served, asked).map(|bundle| bundle.to_string()),
             commands: asked.commands(false),
             download: asked.target.map(|target| format!("/{target}")),
             facts: facts(served),
@@ -373,8 +373,8 @@ fn artifact(served: &Served, url: &str, asked: &Asked) -> serde_json::Value {
     if let Some(Bundled { unpacked, files, of_static }) = &notes.bundle {
         artifact["unpacked"] = json!({ "size": unpacked, "files": files, "static": of_static });
     }
-    if let Some(url) = bundle(served, asked) {
-        artifact["bundle"] = url.into();
+    if let Some(bundle) = bundle(served, asked) {
+        artifact["bundle"] = asked.url(&bundle).into();
     }
     if !notes.others.is_empty() {
         artifact["alternatives"] = json!(notes.others);

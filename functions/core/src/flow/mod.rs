@@ -268,12 +268,10 @@ pub(crate) async fn decide<D: HasLedger>(
                 limits = limits.refused(before.key.system, old, detail, now, d.policy());
             }
             if let Some(why) = after.failure_of(&old.id).and_then(|failure| Why::after(failure.kind)) {
-                limits = match (event, &before.key.product, &old.derivation) {
+                limits = match (event, before.key.product.attr(), &old.derivation) {
                     // The launcher has seen it itself.
                     (Event::Stopped { .. }, ..) => limits.broken(before.key.system, why, now),
-                    (_, Product::Package(attr) | Product::Bundle { attr, .. }, Some(drv)) => {
-                        limits.reported(before.key.system, attr, drv, why, now)
-                    }
+                    (_, Some(attr), Some(drv)) => limits.reported(before.key.system, attr, drv, why, now),
                     _ => limits,
                 };
             }
@@ -287,12 +285,11 @@ pub(crate) async fn decide<D: HasLedger>(
                 let estimate = planned.or(profile.map(|profile| profile.expected())).or_else(|| limits.pace().of_any());
                 limits = estimate.map_or(limits.clone(), |estimate| limits.compared(estimate, took));
                 limits = limits.learnt(derivations, took);
-                limits = limits.disproved(before.key.system, attr);
                 let past = BuildProfile::of(attr, before.key.system, attempt);
                 let past = BuildProfile { seconds: took.as_secs(), derivations, ..past };
                 swaps.push(Swap { seen, row: Row::BuildProfile(past) });
             }
-            if let (Some(_), Product::Bundle { attr, .. }) = (after.built_by(&old.id), &before.key.product) {
+            if let (Some(_), Some(attr)) = (after.built_by(&old.id), before.key.product.attr()) {
                 limits = limits.disproved(before.key.system, attr);
             }
         }

@@ -10,6 +10,8 @@ use thiserror::Error;
 
 /// The longest name, in bytes.
 pub const NAME_MAX: usize = 128;
+/// The digits of Nix's base 32.
+pub const BASE32: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 /// The most components of an attribute path.
 pub const ATTR_PARTS_MAX: usize = 4;
 
@@ -282,9 +284,7 @@ fn check_hex(s: &str, digits: usize) -> Result<(), BadName> {
 }
 
 fn check_store_hash(s: &str) -> Result<(), BadName> {
-    // Nix's alphabet lacks e, o, u and t.
-    let base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'z') && !matches!(b, b'e' | b'o' | b'u' | b't');
-    if s.len() == 32 && s.bytes().all(base32) { Ok(()) } else { Err(BadName::Form) }
+    if s.len() == 32 && s.bytes().all(|b| BASE32.contains(&b)) { Ok(()) } else { Err(BadName::Form) }
 }
 
 impl Sha256 {
@@ -391,28 +391,24 @@ impl Product {
     /// different work.
     pub fn claims(&self, drv: DrvHash) -> DrvHash {
         match self {
-            Product::Bundle { .. } => {
-                let text = format!("{} {drv}", if self.is_full() { BUNDLE_FULL } else { BUNDLE });
-                // The alphabet of store paths' hashes.
-                let digits = Sha256::of(text.as_bytes())
-                    .bytes()
-                    .map(|byte| b"0123456789abcdfghijklmnpqrsvwxyz"[usize::from(byte % 32)]);
-                DrvHash(digits.into_iter().map(char::from).collect())
+            Product::Bundle { full, .. } => {
+                let hash = Sha256::of(format!("{} {drv}", before_bundle(*full)).as_bytes());
+                DrvHash(hash.bytes().map(|byte| char::from(BASE32[usize::from(byte % 32)])).into_iter().collect())
             }
             Product::Package(_) | Product::Catalogue => drv,
         }
     }
+}
 
-    fn is_full(&self) -> bool {
-        matches!(self, Product::Bundle { full: true, .. })
-    }
+fn before_bundle(full: bool) -> &'static str {
+    if full { BUNDLE_FULL } else { BUNDLE }
 }
 
 impl fmt::Display for Product {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Product::Package(attr) => attr.fmt(f),
-            Product::Bundle { attr, full } => write!(f, "{}{attr}", if *full { BUNDLE_FULL } else { BUNDLE }),
+            Product::Bundle { attr, full } => write!(f, "{}{attr}", before_bundle(*full)),
             Product::Catalogue => f.write_str(CATALOGUE),
         }
     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use thiserror::Error;
 
 use crate::{
-    id::key::{BadName, Sha256, StoreHash},
+    id::key::{BASE32, BadName, Sha256, StoreHash},
     objects::{artifact::ObjectName, content::Content},
 };
 
@@ -16,8 +16,6 @@ use crate::{
 pub const LENGTH_MAX: u64 = 512 << 10;
 /// The longest name of a store path behind its hash, in bytes; Nix's limit.
 const NAME_MAX: usize = 211;
-/// The digits of Nix's base 32.
-const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
 /// The directory of a Nix store: `/nix/store`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +171,7 @@ fn base32(sha256: &Sha256) -> String {
         let next = bytes.get(byte + 1).copied().unwrap_or(0);
         (u16::from_le_bytes([bytes[byte], next]) >> shift) & 0x1f
     };
-    (0..52).rev().map(|n| char::from(DIGITS[usize::from(bits(n))])).collect()
+    (0..52).rev().map(|n| char::from(BASE32[usize::from(bits(n))])).collect()
 }
 
 fn from_base32(digits: &str) -> Option<Sha256> {
@@ -182,7 +180,7 @@ fn from_base32(digits: &str) -> Option<Sha256> {
         return None;
     }
     for (n, digit) in digits.bytes().rev().enumerate() {
-        let value = DIGITS.iter().position(|known| *known == digit).and_then(|value| u16::try_from(value).ok())?;
+        let value = BASE32.iter().position(|known| *known == digit).and_then(|value| u16::try_from(value).ok())?;
         let (byte, shift) = (n * 5 / 8, n * 5 % 8);
         let [low, high] = (value << shift).to_le_bytes();
         bytes[byte] |= low;
