@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin as Boxed,
     sync::{
         Arc, Mutex,
@@ -40,13 +40,14 @@ use binplz_core::{
     },
     objects::{
         artifact::{AttemptPrefix, Bundled, CacheName, Declared, Manifest, ObjectName, ObjectPath, Program, Verdict},
+        content::Content,
         inventory::Inventory,
         narinfo::StoreDir,
         stored::Method,
     },
     ports::{
-        Bell, Cursor, Deployment, DownloadStats, HasCatalogues, Launcher, Ledger, NotCommitted, NotLaunched, Read,
-        Scanned, Store, Unavailable, Unreadable, WaitLimiter, Watch,
+        Bell, Cursor, Deployment, DownloadStats, HasCatalogues, KeyUse, Launcher, Ledger, NotCommitted, NotLaunched,
+        Read, Scanned, Signer, Store, Unavailable, Unreadable, WaitLimiter, Watch,
     },
     quota::{
         client::Asker,
@@ -54,8 +55,13 @@ use binplz_core::{
     },
     row::{Listed, Row, RowKey, StatusIndex, Swap, Version},
     telemetry::{About, Signal},
+    trust::{
+        head::{LogName, PublicKeys},
+        leaf::Blake2b,
+        tile::TileName,
+    },
 };
-use binplz_local::{DataDir, LocalBinaryCache, LocalLedger, LocalStore};
+use binplz_local::{DataDir, LocalBinaryCache, LocalLedger, LocalSigner, LocalStore};
 use tempfile::TempDir;
 
 mod objects;
@@ -272,6 +278,40 @@ impl Bell for Counting {
         self.0.fetch_add(1, SeqCst);
         Ok(())
     }
+
+    async fn ring_signer(&self, _: &BuildKey) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+/// The local signer, whose writes count as the ledger's do.
+pub struct Signing {
+    inner: LocalSigner,
+    life: Arc<Life>,
+}
+
+impl Signer for Signing {
+    async fn public(&self) -> Result<PublicKeys, Unavailable> {
+        self.inner.public().await
+    }
+    async fn sign(&self, by: KeyUse, message: &[u8]) -> Result<[u8; 64], Unavailable> {
+        self.inner.sign(by, message).await
+    }
+    async fn digest(&self, path: &ObjectPath) -> Result<Option<(Content, Blake2b)>, Unavailable> {
+        self.inner.digest(path).await
+    }
+    async fn write(&self, name: &LogName, content: Vec<u8>) -> Result<(), Unavailable> {
+        self.life.spend("signer")?;
+        self.inner.write(name, content).await
+    }
+    async fn remove_staged(&self, name: &LeaseId) -> Result<(), Unavailable> {
+        self.life.spend("signer")?;
+        self.inner.remove_staged(name).await
+    }
+    async fn remove_narrower(&self, full: &TileName) -> Result<(), Unavailable> {
+        self.life.spend("signer")?;
+        self.inner.remove_narrower(full).await
+    }
 }
 
 /// Those who wait. They are as many as they say themselves.
@@ -352,6 +392,10 @@ pub struct World {
     pub wait_limiter: Waiters,
     /// What was served.
     pub download_stats: Hits,
+    /// The signer.
+    pub signer: Signing,
+    /// Whether artifacts are signed before they are served.
+    pub signs: AtomicBool,
     policy: Policy,
     first_pins: Pins,
     now: AtomicU64,
@@ -408,8 +452,10 @@ impl World {
             ledger,
             store: Objects::new(
                 LocalStore::open(&dir, "http://127.0.0.1:1").expect("a store").sharing(&binary_cache),
-                life,
+                Arc::clone(&life),
             ),
+            signer: Signing { inner: LocalSigner::open(&dir).expect("keys"), life },
+            signs: AtomicBool::default(),
             binary_cache,
             launcher: Remembering { objects: data.path().join("objects"), ..Remembering::default() },
             bell: Counting::default(),
@@ -422,6 +468,11 @@ impl World {
             hear: Mutex::default(),
             data,
         })
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// The same data, in a process that has just begun.
@@ -697,6 +748,7 @@ has_ports!([] World:
     HasBell(Bell = Counting, bell),
     HasLauncher(Launcher = Remembering, launcher),
     HasStore(Store = Objects, store),
+    HasSigner(Signer = Signing, signer),
     HasWaitLimiter(WaitLimiter = Waiters, wait_limiter),
     HasDownloadStats(DownloadStats = Hits, download_stats));
 
@@ -720,6 +772,9 @@ impl Deployment for World {
     }
     fn origin(&self) -> &str {
         "http://127.0.0.1:1"
+    }
+    fn signs(&self) -> bool {
+        self.signs.load(SeqCst)
     }
     fn now(&self) -> Timestamp {
         Timestamp(self.now.load(SeqCst))

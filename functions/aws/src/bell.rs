@@ -1,9 +1,13 @@
-//! The doorbell: an SQS message that wakes the dispatcher. It carries no data; the rows are the queue.
+//! The doorbell: an SQS message that wakes the dispatcher. It carries no data; the rows are the queue. Another queue wakes the
+//! signer, with a build's key.
 
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use binplz_core::ports::{Bell, Unavailable};
+use binplz_core::{
+    id::key::BuildKey,
+    ports::{Bell, Unavailable},
+};
 
 use crate::{
     account::Account,
@@ -21,6 +25,7 @@ const DELAY_MAX: Duration = Duration::from_secs(900);
 pub struct SqsBell {
     sqs: Client,
     queue: String,
+    signer: Option<String>,
 }
 
 impl SqsBell {
@@ -29,7 +34,14 @@ impl SqsBell {
     /// # Errors
     /// [`ConfigError`].
     pub fn open(account: &Account, settings: &Settings) -> Result<SqsBell, ConfigError> {
-        Ok(SqsBell { sqs: Client::new(&account.sdk), queue: settings.need("BINPLZ_QUEUE_URL")? })
+        let (queue, signer) =
+            (settings.need("BINPLZ_QUEUE_URL")?, settings.find("BINPLZ_SIGNER_QUEUE_URL").map(str::to_owned));
+        Ok(SqsBell { sqs: Client::new(&account.sdk), queue, signer })
+    }
+
+    /// Whether the deployment has a signer.
+    pub(crate) fn has_signer(&self) -> bool {
+        self.signer.is_some()
     }
 
     /// Rings after a delay, up to the longest that SQS allows: for builds that are due later. A ring that comes too
@@ -49,5 +61,10 @@ impl SqsBell {
 impl Bell for SqsBell {
     async fn ring(&self) -> Result<(), Unavailable> {
         self.ring_in(Duration::ZERO).await
+    }
+
+    async fn ring_signer(&self, key: &BuildKey) -> Result<(), Unavailable> {
+        let send = self.sqs.send_message().set_queue_url(self.signer.clone()).message_body(key.to_string());
+        send.send().await.map(drop).map_err(|error| unavailable("bell", &error))
     }
 }

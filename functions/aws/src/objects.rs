@@ -15,6 +15,7 @@ use binplz_core::{
         stored::{Location, Method, attachment},
     },
     ports::{Store, Unavailable},
+    trust::head::LogName,
 };
 
 use crate::{
@@ -148,6 +149,10 @@ impl Store for S3Objects {
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
         self.fetch(&path.location(), None).await
+    }
+
+    async fn log_object(&self, name: &LogName) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.fetch(&name.to_string(), None).await
     }
 
     async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {

@@ -19,6 +19,7 @@ use binplz_core::{
         stored::{Fingerprint, Location, Method},
     },
     ports::{Inspect, Intake, Store, Unavailable},
+    trust::head::LogName,
 };
 use sha2::Digest;
 
@@ -176,6 +177,10 @@ impl Store for S3Store {
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
         self.objects.read(path).await
+    }
+
+    async fn log_object(&self, name: &LogName) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.objects.log_object(name).await
     }
 
     async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {

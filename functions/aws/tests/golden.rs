@@ -479,7 +479,9 @@ fn every_build_that_somebody_wants_and_what_is_served_fresh_is_in_the_index_and_
             | Row::Keys(_)
             | Row::Trash(_)
             | Row::Limits(_)
-            | Row::Pins(_) => {}
+            | Row::Pins(_)
+            | Row::LogHead(_)
+            | Row::Logged(_) => {}
         }
     }
     let status_indexes = [

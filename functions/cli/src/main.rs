@@ -7,6 +7,7 @@ mod serve;
 
 mod caches;
 mod channel;
+mod check;
 mod confirm;
 #[cfg(feature = "aws")]
 mod live;
@@ -42,6 +43,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Manage pins: the Nixpkgs commits that are served, and their names
     Pin(pin::Args),
+    /// Check a service's transparency log: that it only grows, is well-formed, and has what is served
+    Audit(check::Audit),
     #[command(flatten)]
     Operate(operate::Verb),
     /// Print shell completions: source <(binplz completions bash)
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Operate(verb) => operate::run(verb).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Verb::Audit(args) => check::audit(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Doctor(args) => doctor::run(&args).map_err(Into::into),
     };
     ended.unwrap_or_else(|why| {

@@ -1,5 +1,5 @@
 //! binplz without I/O. A folder is one idea, and they stand in reading order: small values, a build and its state machine,
-//! quotas, prices, objects, a nixpkgs as it is served, rows, the ports that a deployment fills, the flows over them, and
+//! quotas, prices, objects, a nixpkgs as it is served, rows, what is signed and logged, the ports that a deployment fills, the flows over them, and
 //! the answers that users read.
 
 pub mod id;
@@ -12,6 +12,7 @@ pub mod nixpkgs;
 pub mod objects;
 pub mod quota;
 pub mod row;
+pub mod trust;
 
 pub mod flow;
 pub mod ports;

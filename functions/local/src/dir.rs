@@ -87,6 +87,14 @@ pub enum OpenError {
         /// The key's file.
         path: PathBuf,
     },
+    /// A signing key that is not as long as it was written.
+    #[error("{} is damaged: it has {size} bytes instead of {}. Restore it from a copy. If there is none, remove it, and accept a new key with `binplz signing-key accept`", path.display(), KEY_BYTES)]
+    SigningKey {
+        /// The file.
+        path: PathBuf,
+        /// Its size, in bytes.
+        size: u64,
+    },
     /// Any other error of the operating system.
     #[error("{}: {cause}", path.display())]
     Io {

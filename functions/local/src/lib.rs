@@ -9,6 +9,8 @@
 //! DATA/objects/quarantine/…  builders' offers to the binary cache
 //! DATA/cache/            the builders' Nix binary cache, if enabled
 //! DATA/cache-key         the key that signs it; cache-key.public shows which one it was
+//! DATA/signing-key, DATA/log-key  the keys of artifacts and of the transparency log
+//! DATA/objects/tlog/     the transparency log
 //! DATA/roots/            links to the nixpkgs that Nix must keep, made by `binplz pin`
 //! DATA/tmp/              objects that are being written
 //! DATA/secret            the key that signs upload URLs
@@ -35,6 +37,8 @@ mod checked;
 mod draft;
 mod grant;
 pub mod store;
+
+mod signer;
 
 mod gc;
 mod programs;
@@ -72,6 +76,7 @@ pub use crate::{
     launcher::{BuilderExit, Ends, LocalLauncher},
     ledger::{LocalLedger, Snapshot},
     programs::{has_programs, keep_programs},
+    signer::{KEY_FILES, LocalSigner},
     store::{LocalStore, Receiver, UploadError},
     wait_limiter::LocalWaitLimiter,
 };
@@ -107,6 +112,7 @@ pub struct Local {
     launcher: LocalLauncher,
     store: LocalStore,
     binary_cache: Option<LocalBinaryCache>,
+    signer: LocalSigner,
     wait_limiter: LocalWaitLimiter,
     download_stats: LocalDownloadStats,
     policy: Policy,
@@ -138,6 +144,7 @@ impl Local {
             Some(binary_cache) => store.sharing(binary_cache),
             None => store,
         };
+        let signer = LocalSigner::open(&dir)?;
         let local = Local {
             catalogues: Opened::default(),
             wait_limiter: LocalWaitLimiter::new(config.policy.waiters, ledger.settled.clone()),
@@ -146,6 +153,7 @@ impl Local {
             launcher,
             store,
             binary_cache,
+            signer,
             download_stats: LocalDownloadStats::open(&dir)?,
             policy: config.policy,
             first_pins: config.first_pins,
@@ -173,6 +181,7 @@ has_ports!([] Local:
     HasBell(Bell = LocalBell, bell),
     HasLauncher(Launcher = LocalLauncher, launcher),
     HasStore(Store = LocalStore, store),
+    HasSigner(Signer = LocalSigner, signer),
     HasWaitLimiter(WaitLimiter = LocalWaitLimiter, wait_limiter),
     HasDownloadStats(DownloadStats = LocalDownloadStats, download_stats));
 
@@ -202,6 +211,9 @@ impl Deployment for Local {
     }
     fn new_lease(&self) -> (LeaseId, Token) {
         binplz_clock::new_lease()
+    }
+    fn signs(&self) -> bool {
+        true
     }
     fn faults(&self) -> Vec<Fault> {
         let mut faults = self.health.faults();

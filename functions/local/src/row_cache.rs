@@ -48,7 +48,9 @@ impl RowCache {
             | RowKey::Keys
             | RowKey::Trash(_)
             | RowKey::Limits
-            | RowKey::Pins => None,
+            | RowKey::Pins
+            | RowKey::LogHead
+            | RowKey::Logged(_) => None,
         }
         .ok_or(inner.epoch)
     }

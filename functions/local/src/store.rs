@@ -21,6 +21,7 @@ use binplz_core::{
         stored::{Fingerprint, Integrity, Location, Method},
     },
     ports::{Inspect, Intake, Store, Unavailable},
+    trust::head::LogName,
 };
 use thiserror::Error;
 use tokio::{sync::Notify, task::spawn_blocking};
@@ -85,6 +86,12 @@ pub enum UploadError {
 
 pub(crate) fn unavailable(cause: impl ToString) -> Unavailable {
     Unavailable::new("store", cause)
+}
+
+/// The file of an object.
+pub(crate) fn object_file(objects: &Path, path: &ObjectPath) -> PathBuf {
+    // An object path is valid by construction: no component is empty, starts with a dot or contains a slash.
+    objects.join(path.location())
 }
 
 /// `None` if the file does not exist.
@@ -152,8 +159,7 @@ impl LocalStore {
 
     /// The file of an object; it may not exist.
     pub fn file(&self, path: &ObjectPath) -> PathBuf {
-        // An object path is valid by construction: no component is empty, starts with a dot or contains a slash.
-        self.objects.join(path.location())
+        object_file(&self.objects, path)
     }
 
     /// The file of a database of programs; it may not exist.
@@ -256,6 +262,11 @@ impl Store for LocalStore {
 
     async fn read(&self, path: &ObjectPath) -> Result<Option<Vec<u8>>, Unavailable> {
         let file = self.file(path);
+        spawn_blocking(move || absent(fs::read(file))).await.map_err(unavailable)?
+    }
+
+    async fn log_object(&self, name: &LogName) -> Result<Option<Vec<u8>>, Unavailable> {
+        let file = self.objects.join(name.to_string());
         spawn_blocking(move || absent(fs::read(file))).await.map_err(unavailable)?
     }
 

@@ -26,12 +26,13 @@ impl Settled {
 
     /// A row has been committed.
     pub(crate) fn written(&self, row: &Row) {
-        if let Row::Build(build) = row
-            && !build.is_under_way()
-        {
-            // Without waiters, sending fails, and that is fine.
-            let _ = self.0.send(Arc::new(build.key.clone()));
-        }
+        let key = match row {
+            Row::Build(build) if !build.is_under_way() => &build.key,
+            Row::Logged(logged) => &logged.key,
+            _ => return,
+        };
+        // Without waiters, sending fails, and that is fine.
+        let _ = self.0.send(Arc::new(key.clone()));
     }
 }
 

@@ -271,6 +271,8 @@ fn place(row: &Row) -> Option<(u8, u64, String)> {
         | Row::Keys(_)
         | Row::Trash(_)
         | Row::Limits(_)
-        | Row::Pins(_) => None,
+        | Row::Pins(_)
+        | Row::LogHead(_)
+        | Row::Logged(_) => None,
     }
 }

@@ -10,6 +10,9 @@
 //! /-/builds           running, queued, ready and failed builds
 //! /-/health           the service's state
 //! /-/stub/SHA256      the stub's second part
+//! /-/keys             the public keys     /-/sig/TARGET         its signature
+//! /-/tlog/checkpoint  /-/tlog/tile/…      the transparency log
+//! /-/proof/TARGET     the proof that the log has it
 //! /-/openapi.json  /robots.txt  /favicon.ico  /-/assets/FILE
 //! ```
 
@@ -34,6 +37,7 @@ mod panics;
 mod request_id;
 mod respond;
 mod target;
+mod trust;
 mod viewer;
 
 pub use host::Hosts;
@@ -62,6 +66,11 @@ pub fn site<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
         .route("/-/build/{*target}", post(target::build::<D>))
         .route("/-/install/{*target}", get(target::install::<D>))
         .route("/-/stub/{sum}", get(target::stub::<D>))
+        .route("/-/keys", get(trust::keys::<D>))
+        .route("/-/sig/{*target}", get(trust::signature::<D>))
+        .route("/-/proof/{*target}", get(trust::proof::<D>))
+        .route("/-/tlog/checkpoint", get(trust::checkpoint::<D>))
+        .route("/-/tlog/tile/{*name}", get(trust::tile::<D>))
         .method_not_allowed_fallback(target::method_not_allowed::<D>)
         .fallback(target::binary::<D>)
         .with_state(deployment)

@@ -302,7 +302,7 @@ pub(crate) async fn method_not_allowed<D: Deployment>(
 }
 
 /// The target below a prefix of our own.
-fn parse<D: Deployment>(d: &D, uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem> {
+pub(crate) fn parse<D: Deployment>(d: &D, uri: &Uri, prefix: &str, query: Option<&str>) -> Result<Target, Problem> {
     let path = uri.path().strip_prefix(prefix).unwrap_or("");
     let wrong = |why| Problem::bad_target(&why).guessing(&format!("{}{prefix}", d.origin()), path);
     Query::parse(path, query).map(|query| query.target).map_err(wrong)

@@ -18,6 +18,7 @@ use binplz_core::{
         stored::{Cached, Fingerprint, Held, HeldBlob, Integrity, KeptNixpkgs, KeptPrograms, Location, Method},
     },
     ports::{Collect, Inspect, Intake, Store, Unavailable},
+    trust::head::LogName,
 };
 use binplz_local::LocalStore;
 
@@ -146,6 +147,9 @@ impl Store for Objects {
             meddling.await;
         }
         self.inner.read(path).await
+    }
+    async fn log_object(&self, name: &LogName) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.inner.log_object(name).await
     }
     async fn part(&self, path: &ObjectPath, range: Range<u64>) -> Result<Option<Vec<u8>>, Unavailable> {
         self.inner.part(path, range).await

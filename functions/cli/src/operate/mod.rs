@@ -10,9 +10,10 @@ mod key;
 mod many;
 mod overview;
 mod plan;
+mod signing_key;
 mod verify;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use binplz_core::{
     build::failure::Kind,
@@ -35,6 +36,7 @@ use clap::{
 use thiserror::Error;
 
 use crate::{
+    check::{CheckError, Offline},
     confirm::{Confirm, Unconfirmed},
     site::{self, Site, Which},
 };
@@ -164,12 +166,14 @@ pub(crate) struct Budget {
 /// The arguments of `binplz verify`.
 #[derive(ClapArgs)]
 pub(crate) struct Verify {
-    /// The build: a target (tree), or a name from binplz list
-    #[arg(value_name = "BUILD", required_unless_present = "all")]
-    of: Option<Named>,
+    /// The build: a target (tree), or a name from binplz list; with --proof, a downloaded file
+    #[arg(value_name = "BUILD|FILE", required_unless_present = "all")]
+    of: Option<OsString>,
     /// All builds
     #[arg(long, conflicts_with = "of")]
     all: bool,
+    #[command(flatten)]
+    offline: Offline,
     #[command(flatten)]
     common: Common,
 }
@@ -272,7 +276,8 @@ pub(crate) enum Verb {
     Cancel(One),
     /// Build a ready package again; its present programs are served until then
     Rebuild(One),
-    /// Compare stored files with their checksums; missing and damaged ones are taken out of service and built again
+    /// Compare stored files with their checksums; missing and damaged ones are taken out of service and built again.
+    /// With --proof: check a downloaded file
     Verify(Verify),
     /// List the most downloaded packages
     Top(Top),
@@ -308,6 +313,8 @@ pub(crate) enum Verb {
     Budget(Budget),
     /// List and clear dependencies that are known to fail: packages that need one fail without a try
     Dependency(dependency::Args),
+    /// List the keys that sign artifacts and the transparency log, and accept others
+    SigningKey(signing_key::Args),
     /// Manage API keys, for clients that need more builds a day than an address may start
     Key(key::Args),
 }
@@ -330,6 +337,12 @@ pub(crate) enum OperateError {
     /// A line of a list is not a valid name.
     #[error("line {0} of the list: {1}")]
     Line(usize, BadTarget),
+    /// A downloaded file is not what it should be.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// A name that is not a build's.
+    #[error(transparent)]
+    Name(#[from] BadTarget),
     /// Some of many builds could not be queued.
     #[error("{0}")]
     Some(String),
@@ -392,6 +405,7 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
         }
         Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
         Verb::Dependency(args) => dependency::dependency(args).await,
+        Verb::SigningKey(args) => signing_key::signing_key(args).await,
         Verb::Key(args) => key::key(args).await,
         Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::OverrideBudget)).await,
     }

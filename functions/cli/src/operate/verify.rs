@@ -4,19 +4,26 @@ use std::fmt::Write;
 
 use binplz_core::{
     flow::{
-        operator::orders::{Operator, Order},
+        operator::orders::{Named, Operator, Order},
         schedule::scrub::{Found, Report},
     },
     id::text,
 };
 
-use crate::operate::{OperateError, Verify};
+use crate::{
+    check::{self, Offline},
+    operate::{OperateError, Verify},
+};
 
 /// Compares, prints what was found, and fails if anything was.
 ///
 /// # Errors
 /// [`OperateError`].
-pub(crate) async fn verify(Verify { of, all: _, common }: Verify) -> Result<(), OperateError> {
+pub(crate) async fn verify(Verify { of, all: _, offline, common }: Verify) -> Result<(), OperateError> {
+    if let (Some(file), Offline { proof: Some(proof), keys: Some(keys), target }) = (&of, &offline) {
+        return Ok(check::verify(file.into(), proof, keys, target.as_ref())?);
+    }
+    let of = of.map(|of| of.to_string_lossy().parse::<Named>()).transpose()?;
     let report = common.which.find().await?.carry_out(Order::Verify { of }).await?.verified()?;
     if common.json {
         println!("{}", serde_json::json!(report));

@@ -10,7 +10,13 @@ use binplz_core::{
     flow::{
         lease::settle::stopped,
         operator::gc::{gc, gc_if_nearly_full},
-        schedule::{dispatch::dispatch, promote::promote, scrub::Scrub, sweep::sweep},
+        schedule::{
+            dispatch::dispatch,
+            promote::promote,
+            scrub::Scrub,
+            sign::{NotSigned, sign, sign_all},
+            sweep::sweep,
+        },
     },
     id::time::Timestamp,
     ports::{Deployment, HasBell, HasDownloadStats, HasLauncher, Unavailable},
@@ -18,6 +24,7 @@ use binplz_core::{
     telemetry::About,
 };
 use binplz_local::{Ends, Local, LocalBinaryCache};
+use futures_util::TryFutureExt;
 use tokio::{
     task::AbortHandle,
     time::{sleep, timeout},
@@ -32,6 +39,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const GC_RETRY: Duration = Duration::from_secs(600);
 /// The pause after a backend did not answer.
 const PAUSE: Duration = Duration::from_secs(2);
+/// The same for the signer: until an operator accepts its keys, it fails.
+const SIGNER_PAUSE: Duration = Duration::from_secs(10);
 /// A round that takes longer hangs: it is abandoned, which is safe at any point, and the next one begins.
 const HANGS: Duration = Duration::from_secs(300);
 /// The same for a collection, which looks at every object.
@@ -43,11 +52,12 @@ const COLLECTOR: &str = "garbage collector";
 const REAPER: &str = "reaper";
 const PROMOTER: &str = "promoter";
 const SCRUBBER: &str = "scrubber";
+const SIGNER: &str = "signer";
 
 /// The loops of a running server.
 pub(crate) struct Loops {
     dispatcher: AbortHandle,
-    others: [AbortHandle; 5],
+    others: [AbortHandle; 6],
 }
 
 impl Loops {
@@ -56,7 +66,7 @@ impl Loops {
         let ends = Arc::new(Mutex::new(ends));
         // A restarted collector runs at once.
         let mut first = Some(AFTER_START);
-        let [a, b, c, e, f, g] = [(); 6].map(|()| Arc::clone(d));
+        let [a, b, c, e, f, g, h] = [(); 7].map(|()| Arc::clone(d));
         Loops {
             dispatcher: supervise(d, DISPATCHER, move || with_faults(dispatcher(Arc::clone(&a)))).abort_handle(),
             others: [
@@ -65,6 +75,7 @@ impl Loops {
                 supervise(d, REAPER, move || with_faults(reaper(Arc::clone(&e), Arc::clone(&ends)))),
                 supervise(d, PROMOTER, move || with_faults(promoter(Arc::clone(&f)))),
                 supervise(d, SCRUBBER, move || with_faults(scrubber(Arc::clone(&g)))),
+                supervise(d, SIGNER, move || with_faults(signer(Arc::clone(&h)))),
             ]
             .map(|supervised| supervised.abort_handle()),
         }
@@ -175,6 +186,29 @@ async fn promote_all(d: &Local, binary_cache: &LocalBinaryCache) -> Result<(), U
         promote(d, binary_cache, &prefix).await?;
     }
     Ok(())
+}
+
+/// Signs and logs what is ready: at the start all that is not logged, and then each build that the signer is woken for.
+async fn signer(d: Arc<Local>) {
+    let what = "artifacts were not signed";
+    let failed = |error: NotSigned| match error {
+        NotSigned::Unavailable(error) => error,
+        NotSigned::OtherKeys => Unavailable::new("signer", error),
+    };
+    // What it was not woken for, after a failure or before the start, is found among all rows.
+    let mut unsigned = None;
+    loop {
+        let signed = async {
+            match unsigned.take() {
+                Some(keys) => sign(&*d, keys).await,
+                None => sign_all(&*d).await,
+            }
+        };
+        match round(&d, SIGNER, what, GC_HANGS, signed.map_err(failed)).await {
+            Ok(_) => unsigned = Some(d.bell().unsigned().await),
+            Err(()) => sleep(SIGNER_PAUSE).await,
+        }
+    }
 }
 
 /// Saves the download statistics.

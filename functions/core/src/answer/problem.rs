@@ -83,6 +83,19 @@ impl Problem {
         Problem::new(Reason::Unknown, "there is no such page")
     }
 
+    /// What a target leads to has no signature.
+    pub fn not_signed() -> Problem {
+        Problem::new(
+            Reason::Unknown,
+            "this service has not signed it: it has no signing keys, or was built before it had",
+        )
+    }
+
+    /// There is nothing to sign yet.
+    pub fn not_built() -> Problem {
+        Problem::new(Reason::Unknown, "it has no signature before it is built: download it first")
+    }
+
     /// A method that a path does not have; `other` is one that it has.
     pub fn method(other: &str) -> Problem {
         Problem::new(Reason::Method, format!("this path does not accept the method; use {other}"))

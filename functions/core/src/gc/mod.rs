@@ -94,7 +94,9 @@ pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
         | Row::Allowance(_)
         | Row::Keys(_)
         | Row::Limits(_)
-        | Row::Pins(_) => Vec::new(),
+        | Row::Pins(_)
+        | Row::LogHead(_)
+        | Row::Logged(_) => Vec::new(),
     }
 }
 
@@ -115,6 +117,8 @@ pub struct Census {
     left: HashSet<(System, DrvHash)>,
     /// Package profiles, until it is known whether their packages have builds.
     pasts: Vec<(System, Attr, Version)>,
+    /// What the transparency log has of builds. The log itself stays.
+    logged: Vec<(BuildKey, Version)>,
     found: Found,
 }
 
@@ -138,8 +142,8 @@ impl Census {
     /// A census without rows.
     pub fn new(rule: Rule) -> Census {
         let found = Found::none(rule.now, rule.grace);
-        let (goes, leaves, failed_dependencies, open, stay, derivations, left, pasts) = Default::default();
-        Census { rule, goes, leaves, failed_dependencies, open, stay, derivations, left, pasts, found }
+        let (goes, leaves, failed_dependencies, open, stay, derivations, left, pasts, logged) = Default::default();
+        Census { rule, goes, leaves, failed_dependencies, open, stay, derivations, left, pasts, logged, found }
     }
 
     /// Adds a row.
@@ -159,6 +163,7 @@ impl Census {
             Row::Learned(learned) if self.rule.now >= learned.at + learned::LIFE => {
                 self.goes(&Row::Learned(learned), version);
             }
+            Row::Logged(logged) => self.logged.push((logged.key, version)),
             // An allowance of a past day has no meaning; one day more, since clocks differ.
             Row::Allowance(allowance) if self.rule.now >= allowance.day.next().next().start() => {
                 self.goes(&Row::Allowance(allowance), version);
@@ -212,6 +217,8 @@ impl Census {
                 self.goes(&Row::Derivation(taken), version);
             }
         }
+        let gone = std::mem::take(&mut self.logged).into_iter().filter(|(key, _)| !self.stay.contains(key));
+        self.goes.extend(gone.map(|(key, version)| (RowKey::Logged(key), version)));
         let packages: HashSet<_> = self.stay.iter().map(|key| (key.system, &key.product)).collect();
         for (system, attr, version) in self.pasts {
             let product = Product::Package(attr.clone());
@@ -356,7 +363,9 @@ impl Rows {
             | RowKey::Allowance(_)
             | RowKey::Keys
             | RowKey::Limits
-            | RowKey::Pins => {}
+            | RowKey::Pins
+            | RowKey::LogHead
+            | RowKey::Logged(_) => {}
         }
     }
 }

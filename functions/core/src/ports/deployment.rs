@@ -13,7 +13,7 @@ use crate::{
     },
     nixpkgs::pins::Pins,
     objects::artifact::ObjectPath,
-    ports::{Bell, Catalogue, DownloadStats, Launcher, Ledger, Store, Unavailable, Unreadable, WaitLimiter},
+    ports::{Bell, Catalogue, DownloadStats, Launcher, Ledger, Signer, Store, Unavailable, Unreadable, WaitLimiter},
     telemetry::{About, Signal},
 };
 
@@ -42,6 +42,11 @@ pub trait Deployment: Send + Sync + 'static {
     fn new_lease(&self) -> (LeaseId, Token);
     /// Emits a signal, for the operator's log and metrics.
     fn emit(&self, about: About<'_>, signal: Signal<'_>);
+
+    /// Whether artifacts are signed and logged before they are served.
+    fn signs(&self) -> bool {
+        false
+    }
 
     /// The parts that do not work at present. On AWS the functions run no loops of their own, and alarms watch them.
     fn faults(&self) -> Vec<Fault> {
@@ -84,6 +89,14 @@ pub trait HasStore: Deployment {
     type Store: Store;
     /// The store.
     fn store(&self) -> &Self::Store;
+}
+
+/// Has the signing keys.
+pub trait HasSigner: Deployment {
+    /// The signer's type.
+    type Signer: Signer;
+    /// The signer.
+    fn signer(&self) -> &Self::Signer;
 }
 
 /// Can read catalogues.

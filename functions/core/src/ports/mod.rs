@@ -11,6 +11,7 @@ mod doorbell;
 mod download_stats;
 mod launcher;
 mod ledger;
+mod signer;
 mod store;
 mod wait_limiter;
 
@@ -18,12 +19,14 @@ pub use binary_cache::BinaryCache;
 pub use catalogue::{Catalogue, Unreadable};
 pub use collect::Collect;
 pub use deployment::{
-    Deployment, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore, HasWaitLimiter,
+    Deployment, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasSigner, HasStore,
+    HasWaitLimiter,
 };
 pub use doorbell::Bell;
 pub use download_stats::DownloadStats;
 pub use launcher::{Launcher, NotLaunched};
 pub use ledger::{Cursor, Ledger, NotCommitted, Read, Scanned};
+pub use signer::{KeyUse, MESSAGE_MAX, Signer};
 pub use store::{Inspect, Intake, Store};
 pub use wait_limiter::{WaitLimiter, Watch};
 

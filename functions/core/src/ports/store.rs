@@ -11,6 +11,7 @@ use crate::{
         stored::{Fingerprint, Integrity, Location, Method},
     },
     ports::Unavailable,
+    trust::head::LogName,
 };
 
 /// Access to objects for answers to clients.
@@ -26,6 +27,9 @@ pub trait Store: Send + Sync {
 
     /// A small object's content; `None` if it does not exist.
     fn read(&self, path: &ObjectPath) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
+
+    /// An object of the transparency log; `None` if it does not exist.
+    fn log_object(&self, name: &LogName) -> impl Future<Output = Result<Option<Vec<u8>>, Unavailable>> + Send;
 
     /// A non-empty range of an object's bytes; `None` if the object does not exist or is shorter.
     fn part(

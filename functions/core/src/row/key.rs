@@ -3,7 +3,8 @@
 //! ```text
 //! build/REV/SYSTEM/ATTR · derivation/SYSTEM/HASH · dependency/SYSTEM/HASH · served/ASKED · past/SYSTEM/ATTR ·
 //! learned/SYSTEM/PNAME ·
-//! doomed/SYSTEM · trash/REV/SYSTEM/ATTR/LEASE · trash/blob/SHA256 · client/CLIENT · keys · limits · pins
+//! doomed/SYSTEM · trash/REV/SYSTEM/ATTR/LEASE · trash/blob/SHA256 · client/CLIENT · keys · limits · pins · log ·
+//! logged/REV/SYSTEM/ATTR
 //! ```
 
 use std::{fmt, str::FromStr};
@@ -42,6 +43,10 @@ pub enum RowKey {
     Limits,
     /// The pins. There is one such row.
     Pins,
+    /// The head of the transparency log. There is one.
+    LogHead,
+    /// What that log has of a build.
+    Logged(BuildKey),
 }
 
 impl fmt::Display for RowKey {
@@ -59,6 +64,8 @@ impl fmt::Display for RowKey {
             RowKey::Keys => f.write_str("keys"),
             RowKey::Limits => f.write_str("limits"),
             RowKey::Pins => f.write_str("pins"),
+            RowKey::LogHead => f.write_str("log"),
+            RowKey::Logged(key) => write!(f, "logged/{key}"),
         }
     }
 }
@@ -92,6 +99,8 @@ impl FromStr for RowKey {
             None if s == "keys" => Ok(RowKey::Keys),
             None if s == "limits" => Ok(RowKey::Limits),
             None if s == "pins" => Ok(RowKey::Pins),
+            None if s == "log" => Ok(RowKey::LogHead),
+            Some(("logged", rest)) => rest.parse().map(RowKey::Logged),
             _ => Err(BadName::Form),
         }
     }

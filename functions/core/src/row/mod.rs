@@ -12,6 +12,7 @@ use crate::{
         client::{Allowance, Keys},
         limits::Limits,
     },
+    trust::head::{LogHead, Logged},
 };
 
 pub mod backup;
@@ -100,6 +101,10 @@ rows! {
     Limits,
     /// The pins.
     Pins,
+    /// The head of the transparency log.
+    LogHead,
+    /// What that log has of a build.
+    Logged,
 }
 
 impl Row {
@@ -118,6 +123,8 @@ impl Row {
             Row::Trash(trash) => RowKey::Trash(trash.what.clone()),
             Row::Limits(_) => RowKey::Limits,
             Row::Pins(_) => RowKey::Pins,
+            Row::LogHead(_) => RowKey::LogHead,
+            Row::Logged(logged) => RowKey::Logged(logged.key.clone()),
         }
     }
 }

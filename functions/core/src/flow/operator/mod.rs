@@ -1,4 +1,4 @@
-//! Flows of an operator: orders, findings, inspection, catalogues in numbers, pins, API keys, cost, garbage collection, pause
+//! Flows of an operator: orders, findings, inspection, catalogues in numbers, pins, API keys, signing keys, cost, garbage collection, pause
 //! and cancel.
 
 pub mod census;
@@ -11,4 +11,5 @@ pub(crate) mod keys;
 pub mod orders;
 pub mod pins;
 pub mod restore;
+pub mod signing;
 pub mod stop;

@@ -25,7 +25,9 @@ use crate::{
             forecast::{self, Forecast, Foreseen},
             gc,
             inspect::{self, Excerpt, Filter, Listing, Shown},
-            keys, pins, stop,
+            keys, pins,
+            signing::{self, SigningKeys},
+            stop,
         },
         queued,
         request::resolve,
@@ -73,6 +75,10 @@ pub enum Order {
     Keys,
     /// Change the API keys, and list them.
     ChangeKeys(KeyChange),
+    /// List the keys that sign artifacts and the log.
+    SigningKeys,
+    /// Accept the keys that the signer has, and list all.
+    AcceptSigningKeys,
     /// List the matching builds.
     List(Filter),
     /// Show all details of a build.
@@ -200,6 +206,8 @@ pub enum Outcome {
     Overview(Overview),
     /// The API keys, as they are now.
     Keys(Keys),
+    /// The keys that sign.
+    SigningKeys(SigningKeys),
     /// These builds.
     List(Vec<Listing>),
     /// All that is known of one.
@@ -255,6 +263,8 @@ outcomes! {
     overview: Overview(Overview);
     /// The API keys, where that was asked.
     keys: Keys(Keys);
+    /// The keys that sign, where those were asked for.
+    signing_keys: SigningKeys(SigningKeys);
     /// The builds, where those were asked for.
     list: List(Vec<Listing>);
     /// What is known of a build, where that was asked.
@@ -367,6 +377,8 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
             }
             Order::Keys => Ok(Outcome::Keys(keys::load(self).await?)),
             Order::ChangeKeys(change) => Ok(Outcome::Keys(keys::change(self, &change).await.map_err(declined)?)),
+            Order::SigningKeys => Ok(Outcome::SigningKeys(signing::keys(self).await?)),
+            Order::AcceptSigningKeys => Ok(Outcome::SigningKeys(signing::accept(self).await?)),
             Order::List(filter) => Ok(Outcome::List(inspect::list(self, &filter).await?)),
             Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),

@@ -13,4 +13,5 @@ pub mod search;
 pub mod service;
 pub(crate) mod serving;
 pub mod status;
+pub mod trust;
 pub mod wait;

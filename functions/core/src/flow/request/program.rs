@@ -13,8 +13,9 @@ use crate::{
             resolve::{Basis, Resolved},
             serving::{self, File, file},
             status::{self, Status},
+            trust,
         },
-        ring,
+        ring, ring_signer,
         schedule::{egress, follow},
         startable,
     },
@@ -131,6 +132,11 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     if let Some(asker) = starts.filter(|_| startable(d, &build)) {
         build = start(d, build, asker).await?;
     }
+    let pending = |status: Status| RequestOutcome::Pending(Status { alternatives: resolved.others.clone(), ..status });
+    if trust::awaits_log(d, &build).await? {
+        ring_signer(d, &build.key).await;
+        return Ok(pending(status::view(d, build, by_attribute).await?));
+    }
     if let State::Ready(made) = &build.state {
         if let Some(hit) = serve(d, target, resolved, made, served, method).await? {
             return Ok(hit);
@@ -146,8 +152,7 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
             Err(Denial::Failed { attr, failure, rest, by_attribute })
         }
         State::Queued { .. } | State::Building(_) | State::Joined { .. } | State::Waiting(_) => {
-            let alternatives = resolved.others.clone();
-            Ok(RequestOutcome::Pending(Status { alternatives, ..status::view(d, build, by_attribute).await? }))
+            Ok(pending(status::view(d, build, by_attribute).await?))
         }
         State::Unasked => Ok(RequestOutcome::Unbuilt { by_attribute }),
     }

@@ -8,6 +8,7 @@ use crate::{
         request::{
             catalogue::{self, Scope},
             denial::Denial,
+            trust,
         },
     },
     id::{
@@ -121,7 +122,7 @@ pub(crate) async fn under_way<D: HasLedger + HasCatalogues>(
     let Resolved { key, others, .. } = of(d, target).await?;
     let other = |other: Wanted| BuildKey { product: other.product(other.attr().clone()), ..key.clone() };
     for key in std::iter::once(key.clone()).chain(others.into_iter().map(other)) {
-        if load_build(d, &key).await?.0.is_under_way() {
+        if trust::is_under_way(d, &key).await? {
             return Ok(Some(key));
         }
     }

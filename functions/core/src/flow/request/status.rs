@@ -16,7 +16,7 @@ use crate::{
     },
     flow::{
         load_build, load_limits, load_profile_of, queued,
-        request::{denial::Denial, serving},
+        request::{denial::Denial, serving, trust},
         schedule::{follow, wait::Claims},
     },
     id::{
@@ -36,6 +36,9 @@ const QUEUE_LOOK: usize = 100;
 
 /// The retry delay in seconds if the end of a pause is unknown: sweeps check its cause once a minute.
 const PAUSE_LOOK: u64 = 60;
+
+/// The step of a build that is made, and not signed yet.
+const SIGNING: &str = "signing";
 
 /// The retry delay in seconds of a build that waits for a dependency.
 const WAIT_LOOK: u64 = 15;
@@ -293,6 +296,11 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
         }
         // The other build has ended, and this one is about to follow.
         _ if matches!(build.state, State::Joined { .. }) => (status.state, status.retry_after) = ("building", 2),
+        State::Ready(_) if trust::awaits_log(d, &leader).await? => {
+            let (phase, step) = (Phase::Uploading, Some(SIGNING.to_owned()));
+            (status.state, status.retry_after) = ("building", 1);
+            status.progress = Some(Progress { phase, step, ..Progress::default() });
+        }
         State::Unasked | State::Joined { .. } | State::Ready(_) => {}
         State::Failed { failure, until, .. } => {
             status.failure = Some(failure.clone());

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    flow::{
-        load_build,
-        request::{denial::Denial, outcome::RequestOutcome, resolve},
-    },
+    flow::request::{denial::Denial, outcome::RequestOutcome, resolve, trust},
     id::{
         key::BuildKey,
         target::Query,
@@ -34,7 +31,7 @@ pub async fn first<D: HasWaitLimiter>(
     admitted.then(|| hop_path(1, query))
 }
 
-/// Hop `number` of a chain: waits until the build is settled, and returns the next redirect: the next hop, or back to
+/// Hop `number` of a chain: waits until the build is settled and signed, and returns the next redirect: the next hop, or back to
 /// the target if there is an answer or the chain ends. So a hop needs only the target and the build's row.
 pub async fn hop<D: HasLedger + HasCatalogues + HasWaitLimiter>(
     d: &D,
@@ -75,9 +72,9 @@ async fn settled<D: HasLedger + HasWaitLimiter>(d: &D, key: &BuildKey, patience:
     // The watch begins before the row is read, so that no change is missed.
     let Some(mut watch) = d.wait_limiter().watch(key, patience) else { return true };
     loop {
-        match load_build(d, key).await {
-            Ok((build, _)) if !build.is_under_way() => return true,
-            Ok(_) => {}
+        match trust::is_under_way(d, key).await {
+            Ok(false) => return true,
+            Ok(true) => {}
             // The next read may succeed.
             Err(error) => d.warn(About::Build(key), "a waiter could not look", &error),
         }

@@ -1,4 +1,4 @@
-//! Flows that run by themselves: dispatching due builds, sweeping lapsed leases, following another build of a derivation, promoting offers into the binary cache.
+//! Flows that run by themselves: dispatching due builds, sweeping lapsed leases, following another build of a derivation, promoting offers into the binary cache, signing.
 
 pub mod dispatch;
 pub(crate) mod egress;
@@ -6,6 +6,7 @@ pub(crate) mod failed_dependencies;
 pub(crate) mod follow;
 pub mod promote;
 pub mod scrub;
+pub mod sign;
 pub(crate) mod status_index;
 pub mod sweep;
 pub(crate) mod wait;

@@ -1,0 +1,80 @@
+//! `binplz verify FILE` and `binplz audit HOST`: what anyone can check without trusting the service.
+
+mod audit;
+mod verify;
+
+use std::{fs, io, path::PathBuf};
+
+use binplz_core::trust::{
+    head::Keyring,
+    leaf::Leaf,
+    minisign::{PublicKey, Signature},
+    note::{BadNote, NoteKey},
+};
+use binplz_signing::Ring;
+use thiserror::Error;
+
+pub(crate) use audit::{Audit, audit};
+pub(crate) use verify::{Offline, verify};
+
+/// Why something is not as it should be, or could not be checked.
+#[derive(Debug, Error)]
+pub(crate) enum CheckError {
+    /// What was checked is not what it should be.
+    #[error("{0}")]
+    Wrong(String),
+    /// A file that was not read or written.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        cause: io::Error,
+    },
+    /// The service does not answer as expected.
+    #[error("{url}: {cause}")]
+    Http {
+        /// The URL.
+        url: String,
+        /// The reason.
+        cause: String,
+    },
+}
+
+/// Something of that name is not of its form, or not signed.
+fn wrong(what: &str) -> impl Fn(BadNote) -> CheckError {
+    move |bad| CheckError::Wrong(format!("{what} {bad}"))
+}
+
+fn read(path: &PathBuf) -> Result<String, CheckError> {
+    fs::read_to_string(path).map_err(|cause| CheckError::File { path: path.clone(), cause })
+}
+
+/// The keys that are trusted, of a text as `/-/keys` has it.
+struct Trusted {
+    artifacts: Vec<PublicKey>,
+    log: Vec<NoteKey>,
+}
+
+impl Trusted {
+    fn parse(text: &str) -> Result<Trusted, CheckError> {
+        let keyring: Keyring = text.parse().map_err(wrong("the list of keys"))?;
+        Ok(Trusted {
+            artifacts: keyring.artifacts.into_iter().map(|dated| dated.key).collect(),
+            log: keyring.log.into_iter().map(|dated| dated.key.0).collect(),
+        })
+    }
+
+    /// What an entry of the log says, if a trusted key has signed it.
+    fn leaf(&self, entry: &str) -> Result<Leaf, CheckError> {
+        let signature: Signature = entry.parse().map_err(wrong("the signature"))?;
+        let leaf: Leaf = signature.comment.parse().map_err(wrong("the signed comment"))?;
+        let signed = |key: &PublicKey| signature.is_good(key, &leaf.blake2b.0, &Ring);
+        match self.artifacts.iter().any(signed) {
+            true => Ok(leaf),
+            false => {
+                Err(CheckError::Wrong(format!("the signature of {} is by no trusted key of artifacts", leaf.identity)))
+            }
+        }
+    }
+}

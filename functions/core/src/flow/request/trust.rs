@@ -1,0 +1,128 @@
+//! What a client may check: signatures, keys, and the transparency log. Reads only.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    build::{Build, State},
+    flow::{load_build, load_row, schedule::sign::tile},
+    id::key::BuildKey,
+    nixpkgs::served::Served,
+    ports::{HasLedger, HasStore, Read, Store, Unavailable},
+    row::RowKey,
+    trust::{
+        head::{Keyring, LogHead, LogName, Logged},
+        leaf::Leaf,
+        merkle::{Hash, Range, inclusion, root_of},
+        minisign::Signature,
+        note::Note,
+        proof::Proof,
+        tile::{TileName, entries, hashes},
+    },
+};
+
+/// Whether a ready build is not in the log yet, and is not served until it is.
+pub(crate) async fn awaits_log<D: HasLedger>(d: &D, build: &Build) -> Result<bool, Unavailable> {
+    let State::Ready(made) = &build.state else { return Ok(false) };
+    if !d.signs() {
+        return Ok(false);
+    }
+    let (logged, _) = load_row::<D, Logged>(d, &RowKey::Logged(build.key.clone()), Read::Consistent).await?;
+    if logged.is_some_and(|logged| logged.lease == made.lease) {
+        return Ok(false);
+    }
+    // Without its keys the service goes on, and says so.
+    let (head, _) = load_row::<D, LogHead>(d, &RowKey::LogHead, Read::Consistent).await?;
+    Ok(head.is_none_or(|head| head.offered.is_none()))
+}
+
+/// Whether a build is not settled, or not signed yet.
+pub(crate) async fn is_under_way<D: HasLedger>(d: &D, key: &BuildKey) -> Result<bool, Unavailable> {
+    let (build, _) = load_build(d, key).await?;
+    Ok(build.is_under_way() || awaits_log(d, &build).await?)
+}
+
+/// The log's head; `None`: there is no log.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn head<D: HasLedger>(d: &D) -> Result<Option<LogHead>, Unavailable> {
+    Ok(load_row(d, &RowKey::LogHead, Read::Consistent).await?.0)
+}
+
+/// The public keys; `None`: the service does not sign.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn keys<D: HasLedger>(d: &D) -> Result<Option<Keyring>, Unavailable> {
+    Ok(head(d).await?.map(|head| head.keyring()))
+}
+
+/// An object of the log, for readers who copy or audit it.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn object<D: HasStore>(d: &D, name: &TileName) -> Result<Option<Vec<u8>>, Unavailable> {
+    d.store().log_object(&LogName::Tile(*name)).await
+}
+
+/// An artifact's entry in the log, and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place, from 0.
+    pub index: u64,
+    /// The entry: a minisign file.
+    pub text: String,
+}
+
+/// The entry of a served artifact; `None`: the log does not have it.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn entry<D: HasLedger + HasStore>(d: &D, served: &Served) -> Result<Option<Entry>, Unavailable> {
+    let (Some(head), (Some(logged), _)) =
+        (head(d).await?, load_row::<D, Logged>(d, &RowKey::Logged(served.key()), Read::Consistent).await?)
+    else {
+        return Ok(None);
+    };
+    let mut bundles = BTreeMap::<TileName, Vec<Vec<u8>>>::new();
+    for index in logged.first..logged.first + logged.count {
+        let (name, place) = TileName::of_entry(index, head.size());
+        if !bundles.contains_key(&name) {
+            let bundle = entries(&name, &name.cut(tile(d, &name).await?));
+            bundles.insert(name, bundle.ok_or_else(|| Unavailable::new("log", format!("{name} is damaged")))?);
+        }
+        let text = String::from_utf8_lossy(&bundles[&name][place]).into_owned();
+        let leaf = text.parse::<Signature>().ok().and_then(|signature| signature.comment.parse::<Leaf>().ok());
+        let is_it = |leaf: Leaf| leaf.sha256 == served.sha256 && leaf.identity.is_of(served);
+        if leaf.is_some_and(is_it) {
+            return Ok(Some(Entry { index, text }));
+        }
+    }
+    Ok(None)
+}
+
+/// The proof that the log has an entry.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn proof<D: HasLedger + HasStore>(d: &D, entry: Entry) -> Result<Proof, Unavailable> {
+    let missing = || Unavailable::new("log", "it has no tree");
+    let tree = head(d).await?.and_then(|head| head.published).ok_or_else(missing)?;
+    let checkpoint: Note = tree.checkpoint.parse().map_err(|error| Unavailable::new("log", error))?;
+    let mut path = Vec::new();
+    for range in inclusion(entry.index, tree.size) {
+        path.push(hash(d, range, tree.size).await?);
+    }
+    Ok(Proof { extra: entry.text.into_bytes(), index: entry.index, hashes: path, checkpoint })
+}
+
+async fn hash<D: HasStore>(d: &D, range: Range, size: u64) -> Result<Hash, Unavailable> {
+    let mut nodes = Vec::new();
+    for node in range.nodes() {
+        let (name, from, to) = TileName::with(node, size);
+        let hashes = hashes(&name, &name.cut(tile(d, &name).await?));
+        let root = hashes.as_deref().and_then(|hashes| root_of(hashes.get(from..to)?));
+        nodes.push(root.ok_or_else(|| Unavailable::new("log", format!("{name} is damaged")))?);
+    }
+    Ok(Range::hash(&nodes))
+}

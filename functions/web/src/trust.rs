@@ -1,0 +1,121 @@
+//! The routes by which clients check what they get: keys, signatures, proofs, and the transparency log.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, Uri},
+    response::Response,
+};
+use binplz_core::{
+    answer::{asked::Format, problem::Problem},
+    flow::request::{
+        outcome::RequestOutcome,
+        program,
+        trust::{self, Entry},
+    },
+    objects::stored,
+    ports::{Deployment, HasBell, HasCatalogues, HasLedger, HasStore, Unavailable},
+    trust::tile::TileName,
+};
+
+use crate::{
+    respond::{self, TEXT, for_ever, of_now, plain},
+    target::{asked_for, denied, parse, problem},
+};
+
+/// `GET /-/keys`: the public keys, one a line, and when each signs.
+pub(crate) async fn keys<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    match trust::keys(&*d).await {
+        Ok(Some(keys)) if format == Format::Json => of_now(plain(200, "application/json", keys.json())),
+        Ok(Some(keys)) => of_now(plain(200, TEXT, keys.to_string())),
+        Ok(None) => problem(&*d, Problem::not_signed(), format),
+        Err(error) => failed(&*d, error, format),
+    }
+}
+
+/// `GET /-/tlog/checkpoint`: the signed head of the log.
+pub(crate) async fn checkpoint<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    match trust::head(&*d).await {
+        Ok(head) => match head.and_then(|head| head.published) {
+            Some(tree) => of_now(plain(200, TEXT, tree.checkpoint)),
+            None => problem(&*d, Problem::not_signed(), format),
+        },
+        Err(error) => failed(&*d, error, format),
+    }
+}
+
+/// `GET /-/tlog/tile/…`: a tile of hashes, or a bundle of entries.
+pub(crate) async fn tile<D: HasLedger + HasStore>(
+    State(d): State<Arc<D>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let format = respond::format(&headers);
+    let Ok(name) = format!("tile/{name}").parse::<TileName>() else {
+        return problem(&*d, Problem::no_such_page(), format);
+    };
+    match trust::object(&*d, &name).await {
+        Ok(Some(bytes)) => for_ever(plain(200, "application/octet-stream", bytes)),
+        Ok(None) => problem(&*d, Problem::no_such_page(), format),
+        Err(error) => failed(&*d, error, format),
+    }
+}
+
+/// `GET /-/sig/TARGET`: the artifact's signature, for minisign.
+pub(crate) async fn signature<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    match entry(&*d, &uri, "/-/sig/", &headers).await {
+        Ok(entry) => of_now(plain(200, TEXT, entry.text)),
+        Err(response) => *response,
+    }
+}
+
+/// `GET /-/proof/TARGET`: the artifact's entry, and the proof that the log has it.
+pub(crate) async fn proof<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    match entry(&*d, &uri, "/-/proof/", &headers).await {
+        Ok(entry) => match trust::proof(&*d, entry).await {
+            Ok(proof) => of_now(plain(200, TEXT, proof.to_string())),
+            Err(error) => failed(&*d, error, respond::format(&headers)),
+        },
+        Err(response) => *response,
+    }
+}
+
+/// The entry of what the target's redirect leads to now, or the answer in its place. This starts no build.
+async fn entry<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    d: &D,
+    uri: &Uri,
+    prefix: &str,
+    headers: &HeaderMap,
+) -> Result<Entry, Box<Response>> {
+    let format = respond::format(headers);
+    let target = parse(d, uri, prefix, uri.query()).map_err(|wrong| Box::new(problem(d, wrong, format)))?;
+    let asked = asked_for(d, Some(&target), format);
+    let served = match program::request(d, &target, stored::Method::Head, None).await {
+        RequestOutcome::Hit { served, .. } => served,
+        // A stub would be saved as a signature.
+        RequestOutcome::Pending(_) | RequestOutcome::Unbuilt { .. } => {
+            return Err(Box::new(problem(d, Problem::not_built(), format)));
+        }
+        RequestOutcome::Denied(denial) => return Err(Box::new(denied(d, denial, &asked))),
+    };
+    match trust::entry(d, &served).await {
+        Ok(Some(entry)) => Ok(entry),
+        Ok(None) => Err(Box::new(problem(d, Problem::not_signed(), format))),
+        Err(error) => Err(Box::new(failed(d, error, format))),
+    }
+}
+
+fn failed<D: Deployment>(d: &D, error: Unavailable, format: Format) -> Response {
+    denied(d, error.into(), &asked_for(d, None, format))
+}
