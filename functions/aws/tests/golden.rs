@@ -41,6 +41,7 @@ use binplz_core::{
         limits::{Limits, Why},
     },
     row::{Listed, Row, RowKey, StatusIndex, Swap, Trash, Unreferenced, Version},
+    trust::head::{LogHead, Logged, PublicKeys},
 };
 use serde_json::{Value, json};
 
@@ -281,6 +282,15 @@ fn rows() -> Vec<(&'static str, Row)> {
         (
             "trash",
             Row::Trash(Trash { what: Unreferenced::Attempt(AttemptPrefix { key: key(), lease: id('b') }), since: AT }),
+        ),
+        ("logged", Row::Logged(Logged { key: key(), lease: id('b'), first: 7, count: 300 })),
+        (
+            "log",
+            Row::LogHead(LogHead::begun(
+                "packages.example.org/-/tlog",
+                &PublicKeys { artifacts: [1; 32], log: [2; 32] },
+                AT,
+            )),
         ),
         ("trash-blob", Row::Trash(Trash { what: Unreferenced::Blob("a".repeat(64).parse().expect("hex")), since: AT })),
         (

@@ -37,6 +37,7 @@ use binplz_core::{
         limits::{Limits, Why},
     },
     row::{Row, RowKey, Trash, Unreferenced},
+    trust::head::{LogHead, Logged, NextTree, PublicKeys, SignedTree},
 };
 use binplz_local::item;
 
@@ -186,6 +187,16 @@ fn pins_with_programs() -> Row {
     Row::Pins(changes.iter().fold(first, |pins, change| pins.changed(change, at).expect("legal").expect("a change")))
 }
 
+/// A log whose keys were accepted once, with a tree that waits to be completed, and a signer with other keys by now.
+fn log_head() -> Row {
+    let keys = |n: u8| PublicKeys { artifacts: [n; 32], log: [n + 1; 32] };
+    let begun = LogHead::begun("packages.example.org/-/tlog", &keys(1), Timestamp(1_700_000_000_000));
+    let head = begun.offering(&keys(3)).accepting(Timestamp(1_700_000_060_000)).offering(&keys(5));
+    let tree = |size| SignedTree { size, checkpoint: format!("packages.example.org/-/tlog\n{size}\n") };
+    let next = NextTree { tree: tree(9), staged: id(2) };
+    Row::LogHead(LogHead { published: Some(tree(7)), next: Some(next), ..head })
+}
+
 fn drv() -> DrvHash {
     "0c8avx37rwvyk1s2x2v7x2hqkxbs3qd4".parse().expect("base 32")
 }
@@ -312,6 +323,12 @@ fn rows() -> Vec<(Row, &'static str, &'static str)> {
         (Row::Limits(reported(at)), "limits", "limits-reported"),
         (pins(), "pins", "pins-former"),
         (pins_with_programs(), "pins", "pins-programs"),
+        (log_head(), "log", "log"),
+        (
+            Row::Logged(Logged { key: key(), lease: id(2), first: 7, count: 300 }),
+            "logged/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo",
+            "logged",
+        ),
         (
             trash(Unreferenced::Attempt(prefix)),
             "trash/0123456789abcdef0123456789abcdef01234567/aarch64-linux/python3Packages.foo/00000000000000000000000000000002",

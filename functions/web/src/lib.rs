@@ -10,6 +10,7 @@
 //! /-/builds           running, queued, ready and failed builds
 //! /-/health           the service's state
 //! /-/stub/SHA256      the stub's second part
+//! /-/trust            how to check a download
 //! /-/keys             the public keys     /-/sig/TARGET         its signature
 //! /-/tlog/checkpoint  /-/tlog/tile/…      the transparency log
 //! /-/proof/TARGET     the proof that the log has it
@@ -66,6 +67,7 @@ pub fn site<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
         .route("/-/build/{*target}", post(target::build::<D>))
         .route("/-/install/{*target}", get(target::install::<D>))
         .route("/-/stub/{sum}", get(target::stub::<D>))
+        .route("/-/trust", get(trust::page::<D>))
         .route("/-/keys", get(trust::keys::<D>))
         .route("/-/sig/{*target}", get(trust::signature::<D>))
         .route("/-/proof/{*target}", get(trust::proof::<D>))

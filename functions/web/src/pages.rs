@@ -209,7 +209,7 @@ pub(crate) async fn favicon() -> StatusCode {
 }
 
 /// The same thing in the form that was asked for.
-fn show(format: Format, json: &impl Serialize, page: &impl Template, text: &impl Template) -> Response {
+pub(crate) fn show(format: Format, json: &impl Serialize, page: &impl Template, text: &impl Template) -> Response {
     of_now(match format {
         Format::Html => respond::html(200, page),
         // Serialising into a string fails only where a value's own code does.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use askama::Template;
 use axum::{
     extract::{Path, State},
     http::{HeaderMap, Uri},
@@ -19,10 +20,66 @@ use binplz_core::{
     trust::tile::TileName,
 };
 
+use serde::Serialize;
+
 use crate::{
+    pages::show,
     respond::{self, TEXT, for_ever, of_now, plain},
     target::{asked_for, denied, parse, problem},
 };
+
+/// The page that explains how to check a download.
+#[derive(Serialize)]
+struct Trust<'a> {
+    origin: &'a str,
+    /// All keys, one a line; empty: the service does not sign.
+    keys: String,
+    /// The key that signs now, for `minisign -P`.
+    minisign: String,
+}
+
+impl Trust<'_> {
+    fn by_minisign(&self) -> String {
+        let Trust { origin, minisign, .. } = self;
+        format!("curl -fsS {origin}/-/sig/tree -o tree.minisig && minisign -Vm tree -P {minisign}")
+    }
+
+    fn by_proof(&self) -> String {
+        let origin = self.origin;
+        format!(
+            "curl -fsS {origin}/-/keys -o keys && curl -fsS {origin}/-/proof/tree -o tree.proof && \
+             binplz verify tree --proof tree.proof --keys keys --as tree"
+        )
+    }
+
+    fn by_audit(&self) -> String {
+        format!("binplz audit {}", self.origin)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "trust.html")]
+struct TrustPage<'a> {
+    trust: &'a Trust<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "trust.txt", escape = "none")]
+struct TrustText<'a> {
+    trust: &'a Trust<'a>,
+}
+
+/// `GET /-/trust`: how to check a download, and what that does not show.
+pub(crate) async fn page<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
+    let format = respond::format(&headers);
+    let keyring = match trust::keys(&*d).await {
+        Ok(keyring) => keyring.unwrap_or_default(),
+        Err(error) => return failed(&*d, error, format),
+    };
+    let minisign = keyring.artifacts.last().map_or(String::new(), |last| last.key.to_string());
+    let trust = Trust { origin: d.origin(), keys: keyring.to_string(), minisign };
+    show(format, &trust, &TrustPage { trust: &trust }, &TrustText { trust: &trust })
+}
 
 /// `GET /-/keys`: the public keys, one a line, and when each signs.
 pub(crate) async fn keys<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {

@@ -40,6 +40,7 @@ use binplz_core::{
         limits::{Limits, Why},
     },
     row::{Row, Trash, Unreferenced},
+    trust::head::{LogHead, Logged, NextTree, PublicKeys, SignedTree},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -543,6 +544,19 @@ fn any_partial() -> impl Strategy<Value = Partial> {
     )
 }
 
+fn any_log_head() -> impl Strategy<Value = LogHead> {
+    let keys = || (any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(artifacts, log)| PublicKeys { artifacts, log });
+    let tree = || (any::<u64>(), ".{0,99}").prop_map(|(size, checkpoint)| SignedTree { size, checkpoint });
+    let next = (tree(), any_lease_id()).prop_map(|(tree, staged)| NextTree { tree, staged });
+    (keys(), keys(), option::of(tree()), option::of(next), any::<bool>(), any_timestamp()).prop_map(
+        |(first, second, published, next, accepted, now)| {
+            let head = LogHead::begun("127.0.0.1:1/-/tlog", &first, now).offering(&second);
+            let head = if accepted { head.accepting(now) } else { head };
+            LogHead { published, next, ..head }
+        },
+    )
+}
+
 /// Any row.
 pub fn any_row() -> impl Strategy<Value = Row> {
     prop_oneof![
@@ -559,6 +573,10 @@ pub fn any_row() -> impl Strategy<Value = Row> {
         1 => any_keys().prop_map(Row::Keys),
         1 => any_limits().prop_map(Row::Limits),
         1 => any_pins().prop_map(Row::Pins),
+        1 => any_log_head().prop_map(Row::LogHead),
+        1 => (any_key(), any_lease_id(), any::<u32>(), any::<u32>()).prop_map(|(key, lease, first, count)| {
+            Row::Logged(Logged { key, lease, first: first.into(), count: count.into() })
+        }),
     ]
 }
 

@@ -27,3 +27,4 @@ mod pages;
 mod pins;
 mod systems;
 mod tokens;
+mod trust;

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use binplz_core::{
-    id::{key::Sha256, target::Target},
+    id::{
+        key::{Rev, Sha256},
+        target::Target,
+    },
     trust::{
         checkpoint::Checkpoint,
         leaf::Identity,
@@ -194,12 +197,16 @@ fn compare(host: &Host, trusted: &Trusted, now: &Checkpoint) -> Result<usize, Ch
     let builds: Builds = host.json("builds")?;
     let mut compared = 0;
     for target in builds.ready.into_iter().filter_map(|line| line.target) {
-        let Some(sha256) = host.served(&target)? else { continue };
+        let Some((sha256, nixpkgs)) = host.served(&target)? else { continue };
         let proof: Proof = host.text(&format!("proof/{target}"))?.parse().map_err(wrong("a proof"))?;
         let (leaf, checkpoint) = verify::checked(trusted, &proof)?;
         let is = |wanted: &Target| verify::is_of(&leaf, wanted);
         if leaf.sha256 != sha256 || !target.parse::<Target>().is_ok_and(|target| is(&target)) {
             return Err(CheckError::Wrong(format!("{target} is served with other content than the log has")));
+        }
+        if leaf.identity.nixpkgs != nixpkgs {
+            let of = &leaf.identity.nixpkgs;
+            return Err(CheckError::Wrong(format!("{target} is served as of nixpkgs {nixpkgs}, and is that of {of}")));
         }
         // It may have been logged since the checkpoint was read.
         if proof.index >= now.size && checkpoint.size <= now.size {
@@ -280,12 +287,64 @@ impl Host {
         self.bytes(&format!("tlog/{}", TileName { width, ..*name }))
     }
 
-    /// The sha256 of what a target leads to; `None`: nothing now.
-    fn served(&self, target: &str) -> Result<Option<Sha256>, CheckError> {
+    /// The sha256 of what a target leads to, and its nixpkgs, by the service's word; `None`: it leads to nothing now.
+    fn served(&self, target: &str) -> Result<Option<(Sha256, Rev)>, CheckError> {
         let url = format!("{}/{target}", self.origin);
         let answer = self.agent.head(&url).call();
         let answer = answer.map_err(|error| CheckError::Http { url, cause: error.to_string() })?;
-        let sha256 = answer.headers().get("x-binplz-sha256").and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(sha256.filter(|_| answer.status() == 302))
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        let served = || Some((header("x-binplz-sha256")?.parse().ok()?, header("x-binplz-nixpkgs")?.parse().ok()?));
+        Ok(served().filter(|_| answer.status() == 302))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use binplz_core::trust::{
+        leaf::{Blake2b, Form, Leaf},
+        minisign::{PublicKey, Signature},
+    };
+    use binplz_signing::KeyPair;
+
+    use super::*;
+
+    fn entry(key: &KeyPair, content: &[u8], rev: char) -> Vec<u8> {
+        let (digest, blake2b) = binplz_signing::Digester::of(content).expect("bytes");
+        let nixpkgs: Rev = String::from_iter([rev; 40]).parse().expect("hex");
+        let (package, program) = ("tree".parse().expect("a name"), "tree".parse().ok());
+        let system = binplz_core::id::key::System::X86_64Linux;
+        let leaf = Leaf {
+            binplz: 1,
+            identity: Identity { package, program, form: Form::Program, system, nixpkgs },
+            version: "2.1.0".to_owned(),
+            output: None,
+            derivation: "/nix/store/x.drv".to_owned(),
+            size: digest.size,
+            sha256: digest.sha256,
+            blake2b: Blake2b(blake2b.0),
+        };
+        let (file, comment) = (key.sign(&blake2b.0), leaf.to_string());
+        let global = key.sign(&Signature::message(&file, &comment));
+        Signature { id: PublicKey::of(key.public()).id, file, comment, global }.to_string().into_bytes()
+    }
+
+    #[test]
+    fn an_entry_is_signed_by_a_trusted_key_and_of_no_artifact_that_had_another_content() {
+        let (key, stranger) = (KeyPair::of_seed(&[1; 32]), KeyPair::of_seed(&[2; 32]));
+        let trusted = Trusted { artifacts: vec![PublicKey::of(key.public())], log: Vec::new() };
+        let mut contents = BTreeMap::new();
+        let mut look = |entry: &[u8]| look(&trusted, 7, entry, &mut contents).map_err(|error| error.to_string());
+        assert_eq!(look(&entry(&key, b"a", '1')), Ok(()));
+        assert_eq!(look(&entry(&key, b"a", '1')), Ok(()));
+        assert_eq!(look(&entry(&key, b"b", '2')), Ok(()));
+        let again = look(&entry(&key, b"b", '1')).expect_err("another content");
+        assert!(again.starts_with("entry 7: tree/tree for x86_64-linux of nixpkgs 1111"), "{again}");
+        let strangers = look(&entry(&stranger, b"c", '3')).expect_err("another key");
+        assert!(strangers.contains("by no trusted key"), "{strangers}");
+        let mut bent = entry(&key, b"d", '4');
+        let at = bent.windows(4).position(|text| text == b"tree").expect("a name");
+        bent[at] = b'f';
+        assert!(look(&bent).is_err());
+        assert_eq!(look(b"no entry").expect_err("no entry"), "entry 7: the signature is malformed");
     }
 }

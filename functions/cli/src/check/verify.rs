@@ -3,7 +3,7 @@
 use std::{fs::File, path::PathBuf};
 
 use binplz_core::{
-    id::target::{Target, Wanted},
+    id::target::{PinRef, Target, Wanted},
     trust::{
         checkpoint::Checkpoint,
         leaf::{Form, Leaf},
@@ -87,5 +87,9 @@ pub(super) fn is_of(leaf: &Leaf, target: &Target) -> bool {
         Wanted::Package(attr) | Wanted::Bundle { attr, bin: None, .. } => package || program(attr.leaf()),
         Wanted::Archive(_) => package,
     };
-    form && named && target.system.is_none_or(|system| system == identity.system)
+    let nixpkgs = match &target.pin {
+        Some(PinRef::Commit(start)) => identity.nixpkgs.as_str().starts_with(start),
+        Some(PinRef::Name(_)) | None => true,
+    };
+    form && named && nixpkgs && target.system.is_none_or(|system| system == identity.system)
 }

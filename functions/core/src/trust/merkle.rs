@@ -143,7 +143,8 @@ pub fn includes(root: &Hash, size: u64, index: u64, leaf: &Hash, proof: &[Hash])
 pub fn extends(old: (u64, &Hash), (size, root): (u64, &Hash), proof: &[Hash]) -> bool {
     let (old_size, old_root) = old;
     if old_size == 0 || old_size >= size {
-        return proof.is_empty() && old_size == size && old_root == root;
+        let same = old_size == size && old_root == root;
+        return proof.is_empty() && same && (size > 0 || *root == empty_root());
     }
     let ranges = consistency(old_size, size);
     if ranges.len() != proof.len() {

@@ -1,0 +1,190 @@
+//! A downloaded program is checked by other people's programs, by ours without the service, and the log by an audit.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use binplz_tests::{
+    http,
+    server::{Server, demo_set, program},
+};
+
+/// A shell script in a directory, with the service's URL and our program.
+fn sh(dir: &Path, server: &Server, script: &str) -> Output {
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", script]).current_dir(dir).env("H", server.origin()).env("B", program("binplz"));
+    shell.env("XDG_STATE_HOME", dir).output().expect("a shell")
+}
+
+fn told(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+#[track_caller]
+fn passes(dir: &Path, server: &Server, script: &str) -> String {
+    let out = sh(dir, server, script);
+    assert!(out.status.success(), "{script}: {}", told(&out));
+    told(&out)
+}
+
+#[track_caller]
+fn fails(dir: &Path, server: &Server, script: &str, with: &str) {
+    let out = sh(dir, server, script);
+    assert!(!out.status.success() && told(&out).contains(with), "{script}: {}", told(&out));
+}
+
+const DOWNLOAD: &str = "
+    curl -fsSL \"$H/tree?wait\" -o tree
+    curl -fsS $H/-/sig/tree -o tree.minisig
+    curl -fsS $H/-/proof/tree -o tree.proof
+    curl -fsS $H/-/keys -o keys
+";
+
+#[test]
+fn a_download_is_checked_by_minisign_by_openssl_and_by_binplz_without_the_service() {
+    let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (dir, mut server) = (dir.path(), Server::start(&demo_set(), data.path(), &[]));
+    passes(dir, &server, DOWNLOAD);
+    server.kill();
+
+    let key = passes(dir, &server, "awk '$1 == \"artifacts\" { print $2 }' keys").trim().to_owned();
+    let said = passes(dir, &server, &format!("minisign -Vm tree -P {key}"));
+    assert!(said.contains("\"package\":\"tree\"") && said.contains("verified"), "{said}");
+    // OpenSSL 3 alone: the key as DER, the file's BLAKE2b-512, and then the signature with its comment.
+    let raw = BASE64_STANDARD.decode(&key).expect("base64");
+    let der = [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00], &raw[10..]].concat();
+    fs::write(dir.join("key.der"), der).expect("a file");
+    let by_openssl = "
+        sed -n 2p tree.minisig | base64 -d | tail -c 64 > signature
+        openssl dgst -blake2b512 -binary \"$F\" > hash
+        openssl pkeyutl -verify -rawin -pubin -keyform DER -inkey key.der -in hash -sigfile signature
+        { cat signature; sed -n '3s/^trusted comment: //p' tree.minisig | tr -d '\\n'; } > commented
+        sed -n 4p tree.minisig | base64 -d > global
+        openssl pkeyutl -verify -rawin -pubin -keyform DER -inkey key.der -in commented -sigfile global
+    ";
+    passes(dir, &server, &by_openssl.replace("$F", "tree"));
+    let said = passes(dir, &server, "$B verify tree --proof tree.proof --keys keys --as tree");
+    assert!(said.contains("tree: tree/tree for x86_64-linux") && said.contains("entry 0 of 1 in the log"), "{said}");
+    passes(dir, &server, "$B verify tree --proof tree.proof --keys keys --as tree/tree");
+
+    passes(dir, &server, "cp tree other; printf x >> other; sed 's/tree/evil/' tree.proof > bent.proof");
+    fails(dir, &server, &format!("minisign -Vm other -x tree.minisig -P {key}"), "verification failed");
+    fails(dir, &server, &by_openssl.replace("$F", "other"), "Failure");
+    fails(dir, &server, "$B verify other --proof tree.proof --keys keys", "has other content than what was signed");
+    fails(dir, &server, "$B verify tree --proof tree.proof --keys keys --as pv", "and not pv");
+    let old = format!("$B verify tree --proof tree.proof --keys keys --as 'tree?nixpkgs-commit={}'", "0".repeat(40));
+    fails(dir, &server, &old, "and not tree?nixpkgs-commit=0000000");
+    fails(
+        dir,
+        &server,
+        "sed 's/^log .*/log example.com+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k/' keys > k; $B verify tree --proof tree.proof --keys k",
+        "the list of keys is malformed",
+    );
+    fails(
+        dir,
+        &server,
+        "sed '/^log/d' keys > k; $B verify tree --proof tree.proof --keys k",
+        "the checkpoint has no signature by a known key",
+    );
+    fails(
+        dir,
+        &server,
+        "sed '/^artifacts/d' keys > k; $B verify tree --proof tree.proof --keys k",
+        "by no trusted key of artifacts",
+    );
+}
+
+#[test]
+fn what_is_not_built_has_no_signature_and_asking_for_one_starts_no_build() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Server::start(&demo_set(), data.path(), &[]);
+    for path in ["/-/sig/tree", "/-/proof/tree"] {
+        let answer = server.get(path);
+        assert_eq!((answer.status, answer.text().contains("before it is built")), (404, true), "{}", answer.text());
+    }
+    assert_eq!(server.status("tree")["state"], "unasked");
+    for path in
+        ["/-/keys", "/-/tlog/checkpoint", "/-/tlog/tile/0/000", "/-/tlog/tile/0/x000/000", "/-/sig/", "/-/sig/UPPER%20"]
+    {
+        let answer = server.get(path);
+        assert!([400, 404].contains(&answer.status), "{path}: {}", answer.status);
+    }
+}
+
+#[test]
+fn an_audit_finds_a_log_that_forks_shrinks_or_is_signed_by_another_key() {
+    let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (dir, data) = (dir.path(), data.path());
+    let mut server = Server::start(&demo_set(), data, &[]);
+    let build = |server: &Server, name: &str| assert_eq!(server.settled(name).status, 302, "{name}");
+    let kept = dir.join("kept");
+    let copy = |from: &Path, to: &Path| {
+        let copied = Command::new("cp").args(["-a", "--"]).arg(from).arg(to).status().expect("cp");
+        assert!(copied.success());
+    };
+    let put_back = |server: &mut Server| {
+        server.kill();
+        fs::remove_dir_all(data).expect("a directory");
+        copy(&kept, data);
+        server.restart();
+    };
+    build(&server, "tree");
+    server.kill();
+    copy(data, &kept);
+    server.restart();
+
+    build(&server, "pv");
+    let said = passes(dir, &server, "$B audit $H");
+    assert!(said.contains("2 entries, 2 of them new") && said.contains("2 served artifacts compared"), "{said}");
+    build(&server, "nq");
+    let said = passes(dir, &server, "$B audit $H");
+    assert!(said.contains("of them new; it only grew"), "{said}");
+
+    put_back(&mut server);
+    fails(dir, &server, "$B audit $H", "entries were removed");
+    // As many other entries: another history of one log.
+    for name in ["dos2unix", "mawk", "dash", "lz4"] {
+        build(&server, name);
+    }
+    fails(dir, &server, "$B audit $H", "the log was forked");
+
+    put_back(&mut server);
+    passes(dir, &server, "rm -r binplz; curl -fsS $H/-/keys -o keys; $B audit $H --keys keys");
+    server.kill();
+    fs::remove_file(data.join("log-key")).expect("a key");
+    server.restart();
+    passes(dir, &server, &format!("$B signing-key accept --yes --data {}", data.display()));
+    build(&server, "pv");
+    fails(dir, &server, "$B audit $H --keys keys", "the checkpoint has no signature by a known key");
+    passes(dir, &server, "curl -fsS $H/-/keys -o keys; $B audit $H --keys keys");
+}
+
+#[test]
+fn without_its_keys_a_service_goes_on_and_says_so_until_an_operator_accepts_others() {
+    let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (dir, data) = (dir.path(), data.path());
+    let mut server = Server::start(&demo_set(), data, &[]);
+    assert_eq!(server.settled("tree").status, 302);
+    server.kill();
+    fs::remove_file(data.join("signing-key")).expect("a key");
+    server.restart();
+    assert_eq!(server.settled("pv").status, 302);
+    let answer = server.get("/-/sig/pv");
+    assert_eq!((answer.status, answer.text().contains("has not signed it")), (404, true), "{}", answer.text());
+    let health = server.get("/-/health");
+    assert_eq!((health.status, health.text().contains("signer")), (503, true), "{}", health.text());
+    let said = passes(
+        dir,
+        &server,
+        &format!("$B signing-key list --data {0}; $B signing-key accept --yes --data {0}", data.display()),
+    );
+    assert!(said.contains("not accepted: artifacts "), "{said}");
+    let signed = || server.get("/-/sig/pv").status == 200 && server.get("/-/health").status == 200;
+    binplz_tests::site::wait_for("the signer goes on", signed);
+    let keys = http::get(&format!("{}/-/keys", server.origin())).text();
+    assert_eq!(keys.lines().filter(|line| line.starts_with("artifacts ")).count(), 2, "{keys}");
+    passes(dir, &server, "$B audit $H");
+}
