@@ -7,10 +7,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use binplz_tests::{
-    http,
-    server::{Server, demo_set, program},
-};
+use binplz_tests::server::{Server, demo_set, program};
 
 /// A shell script in a directory, with the service's URL and our program.
 fn sh(dir: &Path, server: &Server, script: &str) -> Output {
@@ -182,9 +179,9 @@ fn without_its_keys_a_service_goes_on_and_says_so_until_an_operator_accepts_othe
         &format!("$B signing-key list --data {0}; $B signing-key accept --yes --data {0}", data.display()),
     );
     assert!(said.contains("not accepted: artifacts "), "{said}");
-    let signed = || server.get("/-/sig/pv").status == 200 && server.get("/-/health").status == 200;
+    let signed = || (server.get("/-/sig/pv").status == 200 && server.get("/-/health").status == 200).then_some(());
     binplz_tests::site::wait_for("the signer goes on", signed);
-    let keys = http::get(&format!("{}/-/keys", server.origin())).text();
+    let keys = server.get("/-/keys").text();
     assert_eq!(keys.lines().filter(|line| line.starts_with("artifacts ")).count(), 2, "{keys}");
     passes(dir, &server, "$B audit $H");
 }

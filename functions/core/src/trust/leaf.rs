@@ -194,7 +194,7 @@ impl Artifact {
             identity: identity(None, Form::Archive),
             output: None,
             content: content.clone(),
-            object: ObjectName::Archive,
+            object: ObjectName::Blob(content.sha256.clone()),
         });
         programs.chain(archive).collect()
     }
