@@ -23,12 +23,16 @@ fn operations(path: &str) -> Option<&'static Value> {
     let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     let template = match parts.as_slice() {
         [""] => "/".to_owned(),
-        ["-", page @ ("search" | "builds" | "health")] => format!("/-/{page}"),
+        ["-", page @ ("search" | "builds" | "health" | "keys" | "trust")] => format!("/-/{page}"),
         ["-", "p", _, ..] => "/-/p/{attr}".to_owned(),
         ["-", "wait", _, _, ..] => "/-/wait/{hop}/{target}".to_owned(),
         ["-", "archive", _] => "/-/archive/{package}".to_owned(),
         ["-", "bundle", _] | ["-", "bundle", _, _] => "/-/bundle/{target}".to_owned(),
-        ["-", page @ ("status" | "log" | "build" | "install"), _, ..] => format!("/-/{page}/{{target}}"),
+        ["-", page @ ("status" | "log" | "build" | "install" | "sig" | "proof"), _, ..] => {
+            format!("/-/{page}/{{target}}")
+        }
+        ["-", "tlog", "checkpoint"] => "/-/tlog/checkpoint".to_owned(),
+        ["-", "tlog", "tile", _, _, ..] => "/-/tlog/tile/{name}".to_owned(),
         ["-", ..] => return None,
         [_] => "/{name}".to_owned(),
         [_, _] => "/{attr}/{bin}".to_owned(),

@@ -64,7 +64,7 @@ fn a_download_is_checked_by_minisign_by_openssl_and_by_binplz_without_the_servic
     ";
     passes(dir, &server, &by_openssl.replace("$F", "tree"));
     let said = passes(dir, &server, "$B verify tree --proof tree.proof --keys keys --as tree");
-    assert!(said.contains("tree: tree/tree for x86_64-linux") && said.contains("entry 0 of 1 in the log"), "{said}");
+    assert!(said.contains("tree: tree/tree for x86_64-linux") && said.contains("entry 0 of "), "{said}");
     passes(dir, &server, "$B verify tree --proof tree.proof --keys keys --as tree/tree");
 
     passes(dir, &server, "cp tree other; printf x >> other; sed 's/tree/evil/' tree.proof > bent.proof");
@@ -135,10 +135,10 @@ fn an_audit_finds_a_log_that_forks_shrinks_or_is_signed_by_another_key() {
 
     build(&server, "pv");
     let said = passes(dir, &server, "$B audit $H");
-    assert!(said.contains("2 entries, 2 of them new") && said.contains("2 served artifacts compared"), "{said}");
+    assert!(said.contains("it only grew") && said.contains("2 served artifacts compared"), "{said}");
     build(&server, "nq");
     let said = passes(dir, &server, "$B audit $H");
-    assert!(said.contains("of them new; it only grew"), "{said}");
+    assert!(said.contains("it only grew") && said.contains("3 served artifacts compared"), "{said}");
 
     put_back(&mut server);
     fails(dir, &server, "$B audit $H", "entries were removed");
