@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    io,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -172,18 +173,24 @@ impl Fixture {
 
     /// Packs it at a fast level.
     pub(crate) fn pack(&self, arch: &str, about: &About, trim: Trim, to: &Path) -> Packed {
+        self.pack_with(Vec::new(), arch, about, trim, &|| true, to).expect("a bundle")
+    }
+
+    /// Packs it with more store paths, as long as it may go on.
+    pub(crate) fn pack_with(
+        &self,
+        more: Vec<PathBuf>,
+        arch: &str,
+        about: &About,
+        trim: Trim,
+        go_on: &dyn Fn() -> bool,
+        to: &Path,
+    ) -> io::Result<Packed> {
         let mut output = File::options().read(true).write(true).create_new(true).open(to).expect("a file");
-        let (launcher, closure) = (launcher(arch), self.closure());
-        let source = Source {
-            launcher: &launcher,
-            closure: &closure,
-            programs: &self.programs,
-            main: "probe",
-            environment: &[("BUNDLED".to_owned(), "yes".to_owned())],
-            about,
-            trim,
-        };
-        pack(&source, 1, 1 << 30, &mut output).expect("a bundle")
+        let (launcher, closure) = (launcher(arch), [self.closure(), more].concat());
+        let source =
+            Source { launcher: &launcher, closure: &closure, programs: &self.programs, main: "probe", about, trim };
+        pack(&source, 1, 1 << 30, go_on, &mut output)
     }
 }
 

@@ -1,6 +1,10 @@
 //! What a bundle's file contains, and what the writer leaves out.
 
-use std::{fs, fs::File};
+use std::{
+    cell::Cell,
+    fs::{self, File},
+    io::ErrorKind,
+};
 
 use binplz_launcher::{
     manifest::{About, Kind},
@@ -21,6 +25,24 @@ fn equal_inputs_make_equal_bytes_and_the_reported_size_and_hash_are_those_of_the
     assert_eq!(one.sha256[..], sha2::Sha256::digest(read("one"))[..]);
     let other = pack("other", &About { version: "2".to_owned(), ..about(HERE) }, Trim::Usual);
     assert_ne!(one.sha256, other.sha256);
+}
+
+#[test]
+fn packing_ends_before_its_next_file_or_frame_once_it_may_not_go_on() {
+    let dir = scratch();
+    let asked = |most: usize| {
+        let (count, to) = (Cell::new(0), dir.path().join(most.to_string()));
+        let go_on = || count.replace(count.get() + 1) < most;
+        let packed = FIXTURE.pack_with(Vec::new(), HERE, &about(HERE), Trim::Usual, &go_on, &to);
+        (packed.map_err(|error| error.kind()), count.get())
+    };
+    let (packed, all) = asked(usize::MAX);
+    let files = packed.expect("a bundle").files;
+    // One for each entry, the two frames, and the end of them.
+    assert_eq!(all, files + 3);
+    for most in [0, 5, files, files + 1, files + 2] {
+        assert_eq!(asked(most), (Err(ErrorKind::TimedOut), most + 1));
+    }
 }
 
 #[test]

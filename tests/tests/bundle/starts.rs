@@ -100,8 +100,6 @@ fn every_kind_of_program_runs_in_every_root_as_root_and_as_a_user() {
             assert_eq!(probe(&["plugin"]), "a plugin\n");
             assert_eq!(run("script", &[]), format!("#!/nix/store/{TOOLS}/bin/probe print\na script\n"));
             assert_eq!(run("wrapper", &["variable", "WRAPPED"]), "yes\n");
-            assert_eq!(probe(&["variable", "BUNDLED"]), "yes\n");
-            assert_eq!(said(place.bundle(user).env("BUNDLED", "no").args(["variable", "BUNDLED"])), "no\n");
             assert_eq!(probe(&["print", &format!("/nix/store/{DATA}/terminfo/x/xterm")]), "a terminal");
             assert_eq!(probe(&["print", &format!("/nix/store/{DATA}/certs/ca.crt")]), "a certificate");
             let passwd = probe(&["print", &format!("/nix/store/{DATA}/passwd")]);
@@ -122,10 +120,7 @@ fn a_program_has_the_arguments_streams_ids_limits_and_signals_that_it_has_withou
         for user in ["0", "1234"] {
             let state = |path: &Path| {
                 let mut command = place.run(user, path);
-                command
-                    .args(["state", "", "two words", "--binplz-info", "\u{e9}\n"])
-                    .env("ONE", "1")
-                    .env("BUNDLED", "no");
+                command.args(["state", "", "two words", "--binplz-info", "\u{e9}\n"]).env("ONE", "1");
                 command.env("PATH", "/bin").current_dir(place.dir.path());
                 said(&mut command)
             };
@@ -259,7 +254,6 @@ fn info_says_what_it_is_and_what_a_namespace_does_not_keep() {
         "script",
         "probe49",
         "(by default probe)",
-        "BUNDLED=yes",
         "setuid",
     ] {
         assert!(info.contains(text), "{text} is not in {info}");
