@@ -29,9 +29,9 @@ use crate::{
     unpack::{is_whole, unpack, with_exact_modes},
 };
 
-/// Of larger bundles, each start looks only at programs, libraries and directories: 2 µs a file are to stay below 10 ms. A directory
+/// Of larger bundles, each start looks only at programs, libraries and directories: 2 to 3 µs a file are to stay below 10 ms. A directory
 /// changes with the names in it, so that only what is written into other files in place is not seen.
-pub const ALL_LOOKED_AT: usize = 3_000;
+pub const ALL_LOOKED_AT: usize = 2_000;
 
 /// The environment of the launcher, as far as it says where files may be kept.
 #[derive(Clone, Debug, Default)]

@@ -46,7 +46,7 @@ Removing the cache while a program runs takes the files that it has not opened y
 What is checked before the program starts:
   - The first start compares all that it unpacks with its sha256.
   - Each start compares the launcher and the list of files with theirs, and looks whether files of the cache have changed: all of them,
-    or in bundles of more than 3000 files the programs, libraries and directories. If one has, all are compared, and a damaged copy is
+    or in bundles of more than 2000 files the programs, libraries and directories. If one has, all are compared, and a damaged copy is
     unpacked again. Where the cache is whole, the rest of this file is not read.
   - What changes without a trace, as on a failing disk, is found by the first start after a boot, and by --binplz-verify.";
 

@@ -27,7 +27,7 @@ fn start(bundle: &Path, cache: &Path) -> Command {
 }
 
 /// Runs a file that this test has just written. A process that another test starts may hold it open until it has become a program.
-fn run(command: &mut Command) -> io::Result<Output> {
+pub(crate) fn run(command: &mut Command) -> io::Result<Output> {
     loop {
         match command.output() {
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
