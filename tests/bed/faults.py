@@ -55,6 +55,25 @@ def kill(pid):
         pass
 
 
+def throttled(request):
+    """AWS's refusal of one request too many: of DynamoDB's on-demand capacity, or of S3's request rate."""
+    if request.service == "s3":
+        body = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+        return 503, {"Content-Type": "application/xml"}, b"" if request.operation == "HeadObject" else body.encode()
+    told = {
+        "__type": "com.amazon.coral.availability#ThrottlingException",
+        "message": "Throughput exceeds the current capacity of your table or index.",
+    }
+    if request.operation == "TransactWriteItems":
+        others = [{"Code": "None"}] * (len(request.parameters["TransactItems"]) - 1)
+        told = {
+            "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+            "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [ThrottlingError]",
+            "CancellationReasons": [{"Code": "ThrottlingError", "Message": told["message"]}, *others],
+        }
+    return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(told).encode()
+
+
 def mend_requests(app, scenarios, processes):
     """Every request to an AWS service is logged with who made it, and meets its fault."""
 
@@ -85,6 +104,8 @@ def mend_requests(app, scenarios, processes):
             answer = 500, {}, b""
             if does == "kill-before":
                 kill(request.pid)
+            elif does == "throttle":
+                answer = throttled(request)
             elif does != "answer":
                 if does == "hold-before":
                     await held()

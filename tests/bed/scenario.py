@@ -9,7 +9,8 @@ of the other tests beside it. It is made by the first request that names it:
                                          minute null: the schedule stands still; at_once: of each function no more work on requests at a
                                          time, and the other requests wait, where AWS has a machine for each of a thousand;
                                          fargate, spot: its quotas of vCPUs on demand and on Spot; refuses: [STATUS, BODY],
-                                         the answer to each RunTask
+                                         the answer to each RunTask; throttled: {"dynamodb": 3, "s3": 3}, each third request of a
+                                         function or by a presigned URL is refused as AWS throttles it
     POST   /_bed/NAME/tick               the schedule's next minute is over
     POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
@@ -93,6 +94,16 @@ class Fault:
             self.released.set_result(None)
 
 
+class Throttle:
+    """The fault of a request that is one too many."""
+
+    does = "throttle"
+
+    @staticmethod
+    def has_happened(request):
+        pass
+
+
 class Scenario:
     def __init__(self, name):
         # CloudFormation writes a stack's name in small letters where a resource must be called so.
@@ -108,9 +119,12 @@ class Scenario:
         self.set({})
 
     def set(self, settings):
-        usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None, "fargate": None, "spot": None, "refuses": None}
+        usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None, "fargate": None, "spot": None, "refuses": None,
+                 "throttled": {}}
         assert settings.keys() <= usual.keys(), settings
         vars(self).update({**usual, **settings})
+        # The requests to each service that is throttled.
+        self.counted = defaultdict(int)
         # Of each function, by its integration with the gateway.
         self.turns = defaultdict(lambda: asyncio.Semaphore(self.at_once))
         self.minute_is_over = False
@@ -121,7 +135,13 @@ class Scenario:
             self.log.append(request)
             # Each of them counts it, also after one that is due.
             due = [fault for fault in self.faults if fault.due(request)]
-            return due[0] if due else None
+            return due[0] if due else self.throttles(request)
+
+    def throttles(self, request):
+        if request.service not in self.throttled or not (request.function or request.presigned):
+            return None
+        self.counted[request.service] += 1
+        return Throttle if self.counted[request.service] % self.throttled[request.service] == 0 else None
 
 
 class Scenarios:
