@@ -224,13 +224,16 @@ def mend_queues(sqs, scenarios):
 
 
 def mend_events(events, scenarios):
-    """What a rule tells its targets is logged, and may be lost. A scenario has minutes of its own."""
+    """What a rule tells its targets is logged, and may be lost, or late. A scenario has minutes of its own."""
 
     def logged(invoke):
         def invoked(target, event, rule, view=None):
             request = Request("events", event["DetailType"], json.loads(event["Detail"]), text=rule["Name"])
             fault = scenarios.note(request)
-            if not (fault and fault.does == "lose"):
+            if fault and fault.does == "hold-before":
+                told = contextvars.copy_context()
+                fault.released.add_done_callback(lambda _: told.run(invoke, target, event, rule, view))
+            elif not (fault and fault.does == "lose"):
                 invoke(target, event, rule, view)
             if fault:
                 fault.has_happened(request)
