@@ -55,6 +55,16 @@ def kill(pid):
         pass
 
 
+def denied(request):
+    """IAM's refusal."""
+    words = f"is not authorized to perform: {request.service}:{request.operation} because no identity-based policy allows the action"
+    if request.service == "s3":
+        body = f"<Error><Code>AccessDenied</Code><Message>The role {words}</Message></Error>"
+        return 403, {"Content-Type": "application/xml"}, b"" if request.operation == "HeadObject" else body.encode()
+    told = {"__type": "com.amazon.coral.service#AccessDeniedException", "message": f"The role {words}"}
+    return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(told).encode()
+
+
 def throttled(request):
     """AWS's refusal of one request too many: of DynamoDB's on-demand capacity, or of S3's request rate."""
     if request.service == "s3":
@@ -106,6 +116,8 @@ def mend_requests(app, scenarios, processes):
                 kill(request.pid)
             elif does == "throttle":
                 answer = throttled(request)
+            elif does == "deny":
+                answer = denied(request)
             elif does != "answer":
                 if does == "hold-before":
                     await held()

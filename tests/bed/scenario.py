@@ -10,7 +10,8 @@ of the other tests beside it. It is made by the first request that names it:
                                          time, and the other requests wait, where AWS has a machine for each of a thousand;
                                          fargate, spot: its quotas of vCPUs on demand and on Spot; refuses: [STATUS, BODY],
                                          the answer to each RunTask; throttled: {"dynamodb": 3, "s3": 3}, each third request of a
-                                         function or by a presigned URL is refused as AWS throttles it
+                                         function or by a presigned URL is refused as AWS throttles it; policies_late: 3, the first
+                                         three requests of each function are denied, as while IAM does not know its policy yet
     POST   /_bed/NAME/tick               the schedule's next minute is over
     POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
@@ -94,13 +95,13 @@ class Fault:
             self.released.set_result(None)
 
 
-class Throttle:
-    """The fault of a request that is one too many."""
+class Refusal:
+    """A fault by a setting, for which no test waits."""
 
-    does = "throttle"
+    def __init__(self, does):
+        self.does = does
 
-    @staticmethod
-    def has_happened(request):
+    def has_happened(self, request):
         pass
 
 
@@ -120,10 +121,10 @@ class Scenario:
 
     def set(self, settings):
         usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None, "fargate": None, "spot": None, "refuses": None,
-                 "throttled": {}}
+                 "throttled": {}, "policies_late": 0}
         assert settings.keys() <= usual.keys(), settings
         vars(self).update({**usual, **settings})
-        # The requests to each service that is throttled.
+        # The requests to each service, and of each function.
         self.counted = defaultdict(int)
         # Of each function, by its integration with the gateway.
         self.turns = defaultdict(lambda: asyncio.Semaphore(self.at_once))
@@ -135,13 +136,18 @@ class Scenario:
             self.log.append(request)
             # Each of them counts it, also after one that is due.
             due = [fault for fault in self.faults if fault.due(request)]
-            return due[0] if due else self.throttles(request)
+            return due[0] if due else self.refuses_one(request)
 
-    def throttles(self, request):
-        if request.service not in self.throttled or not (request.function or request.presigned):
+    def refuses_one(self, request):
+        """The refusal by a setting, if it is this request's turn."""
+        if request.service == "lambda" or not (request.function or request.presigned):
             return None
-        self.counted[request.service] += 1
-        return Throttle if self.counted[request.service] % self.throttled[request.service] == 0 else None
+        for who in (request.service, request.function):
+            self.counted[who] += 1
+        if not request.presigned and self.counted[request.function] <= self.policies_late:
+            return Refusal("deny")
+        every = self.throttled.get(request.service)
+        return Refusal("throttle") if every and self.counted[request.service] % every == 0 else None
 
 
 class Scenarios:

@@ -1,9 +1,9 @@
-//! DynamoDB and S3 throttle: for a moment, and for longer.
+//! AWS refuses requests of functions: DynamoDB and S3 throttle, for a moment and for longer, and IAM does not know new policies yet.
 
 use std::process::Command;
 
 use binplz_core::build::State;
-use binplz_tests::{gate::Gate, site::wait_for, stack::ask};
+use binplz_tests::{gate::Gate, scenario::Request, site::wait_for, stack::ask};
 use serde_json::json;
 
 use crate::watched::{ends, watched};
@@ -61,4 +61,19 @@ fn while_dynamodb_throttles_every_request_clients_are_told_and_a_running_build_g
     assert!(matches!(build.state, State::Ready(_)), "{build:?}");
     assert_eq!((ends(&build), watched.tasks()), (vec![None], 1));
     assert_eq!(watched.get("/dash").status, 202);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn while_iam_does_not_know_the_policies_of_a_new_stack_nothing_fails_for_good() {
+    let watched = watched("", &[]);
+    watched.scenario.set(&json!({ "minute": 1, "policies_late": 4 }));
+    let answer = watched.get("/tree");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")), "{}", answer.text());
+    wait_for("tree", || (watched.get("/tree").status == 302).then_some(()));
+    assert_eq!((watched.tasks(), ends(&watched.build("tree").expect("a row"))), (1, vec![None]));
+    for function in ["Api", "Dispatcher", "Lease", "Reaper"] {
+        let denied = |request: &Request| request.function.as_deref() == Some(function) && request.status == Some(400);
+        assert!(watched.scenario.log().iter().filter(|request| denied(request)).count() >= 4, "{function}");
+    }
 }
