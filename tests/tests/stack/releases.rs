@@ -29,7 +29,11 @@ fn asked(stack: &Stack, target: &str) -> http::Answer {
 }
 
 fn changed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> BTreeSet<String> {
-    before.iter().filter(|(name, id)| now.get(*name).is_some_and(|other| other != *id)).map(|(name, _)| name.clone()).collect()
+    before
+        .iter()
+        .filter(|(name, id)| now.get(*name).is_some_and(|other| other != *id))
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 #[test]
@@ -60,7 +64,9 @@ fn two_stacks_in_a_region_and_one_in_another_are_updated_from_the_previous_relea
     for (stack, (made, sha256, mut build)) in stacks.iter().zip(before) {
         let now = stack.made();
         assert_eq!(changed(&made, &now), REPLACED.map(str::to_owned).into(), "{}", stack.region);
-        for kept in ["Table", "Bucket", "CacheSecret", "Images", "ApiLog", "BuilderLog", "BuilderSecurityGroup", "SubnetA"] {
+        for kept in
+            ["Table", "Bucket", "CacheSecret", "Images", "ApiLog", "BuilderLog", "BuilderSecurityGroup", "SubnetA"]
+        {
             assert!(made.contains_key(kept) && made.get(kept) == now.get(kept), "{kept}");
         }
         let gone: Vec<_> = made.iter().filter(|(name, _)| !now.contains_key(*name)).map(|(_, id)| id.clone()).collect();

@@ -114,9 +114,8 @@ fn an_end_that_is_heard_of_late_changes_nothing_in_the_next_attempt() {
     }
     wait_for("the reaper to have heard of it", || {
         let log = watched.scenario.log();
-        let heard = |request: &Request| {
-            request.what() == "Reaper lambda:Invoke" && request.parameters["source"] == "aws.ecs"
-        };
+        let heard =
+            |request: &Request| request.what() == "Reaper lambda:Invoke" && request.parameters["source"] == "aws.ecs";
         let after = log.iter().skip_while(|request| !heard(request));
         after.into_iter().any(|request| request.what() == "Reaper lambda:Next").then_some(())
     });

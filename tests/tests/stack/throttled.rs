@@ -54,7 +54,14 @@ fn while_dynamodb_throttles_every_request_clients_are_told_and_a_running_build_g
     });
     // The build ends meanwhile, and its builder cannot say so yet.
     gate.open();
-    let refused = || watched.scenario.log().iter().filter(|request| request.what() == "Lease dynamodb:GetItem" && request.status == Some(400)).count();
+    let refused = || {
+        watched
+            .scenario
+            .log()
+            .iter()
+            .filter(|request| request.what() == "Lease dynamodb:GetItem" && request.status == Some(400))
+            .count()
+    };
     wait_for("the builder to be refused", || (refused() >= 3).then_some(()));
     watched.scenario.set(&json!({ "minute": null }));
     let build = watched.ended(&target);

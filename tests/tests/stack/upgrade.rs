@@ -80,7 +80,8 @@ fn a_bucket_that_holds_an_object_and_is_not_retained_keeps_its_stack_from_being_
         told["Stacks"][0]["StackStatus"].as_str().map(str::to_owned)
     };
     let is = |wanted: &str| wait_for(wanted, || (status().as_deref() == Some(wanted)).then_some(()));
-    let template = json!({ "Resources": { "Bucket": { "Type": "AWS::S3::Bucket", "Properties": { "BucketName": name } } } });
+    let template =
+        json!({ "Resources": { "Bucket": { "Type": "AWS::S3::Bucket", "Properties": { "BucketName": name } } } });
     let parameters = json!({ "StackName": name, "TemplateBody": template.to_string() });
     ask(&[account("cloudformation", "create_stack", parameters)]);
     is("CREATE_COMPLETE");

@@ -285,7 +285,8 @@ fn an_allowance_that_is_used_up_is_told_by_each_client() {
 #[test]
 fn each_client_that_waits_gets_the_program() {
     let gates = ["one", "two", "three", "four", "five"].map(Gate::new);
-    let (set, data) = (fresh_set(&gates.iter().map(Gate::package).collect::<String>()), tempfile::tempdir().expect("one"));
+    let (set, data) =
+        (fresh_set(&gates.iter().map(Gate::package).collect::<String>()), tempfile::tempdir().expect("one"));
     let server = Server::start(set.path(), data.path(), &["--jobs", "4"]);
     let url = |gate: &Gate| format!("'{}/{}?wait'", server.origin(), gate.target());
     let [curl, strict, busybox, wget, json] = &gates;

@@ -114,7 +114,11 @@ fn an_object_that_is_gone_when_the_download_begins_is_built_again_and_the_disk_i
         for (gone, code, words) in [
             (format!("/usr/bin/rm {file}"), 0, "retrying the download"),
             // Nothing can take its place either.
-            (format!("/usr/bin/rm {file}; /usr/bin/ln -s {file} {file}"), 1, "the service has a problem; try again in a moment"),
+            (
+                format!("/usr/bin/rm {file}; /usr/bin/ln -s {file} {file}"),
+                1,
+                "the service has a problem; try again in a moment",
+            ),
         ] {
             assert_eq!(server.settled("tree").status, 302);
             let machine = Machine::new(Shell::Dash, client, Some("sha256sum"));
