@@ -8,6 +8,7 @@ use std::{
 };
 
 use binplz_core::{
+    VERSION,
     id::{text::without_secrets, time::Timestamp},
     telemetry::{About, End, Moved, Signal},
 };
@@ -85,7 +86,7 @@ impl Log {
 
 /// `{"level": …, "message": …}` and, if present: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
 /// kind), `QueueSeconds` (of a claim), `BuildSeconds` (of a build that became ready or failed permanently), `viewer` (the
-/// client of a miss), `package` (of a hit), `error`, and the metric.
+/// client of a miss), `package` (of a hit), `error`, and the metric; beside one that is not of a hit, also `version`.
 pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestamp) -> String {
     let (level, error) = match *telemetry {
         Signal::Trouble { error, .. } => ("WARN", Some(error)),
@@ -126,6 +127,10 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
         line.insert("_aws".to_owned(), metrics::directive(metric, now));
         line.insert(DIMENSION.to_owned(), json!(stack));
         line.insert(metric.name(), value);
+        // A million hits would pay for it.
+        if !metric.is_usual() {
+            line.insert("version".to_owned(), json!(VERSION));
+        }
     }
     json!(line).to_string()
 }

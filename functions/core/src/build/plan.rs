@@ -16,7 +16,7 @@ use crate::{
     },
     id::{
         key::Pname,
-        text::{bytes, span},
+        text::{bytes, span, unit},
     },
 };
 
@@ -155,6 +155,13 @@ pub fn about(time: Duration) -> String {
         3600..10_800 => format!("{} minutes", time.as_secs() / 60),
         _ => span(time),
     }
+}
+
+/// The duration that [`about`] shows.
+pub(crate) fn rounded(time: Duration) -> Duration {
+    let seconds = time.as_secs();
+    let unit = if (3600..10_800).contains(&seconds) { 60 } else { unit(time).1 };
+    Duration::from_secs(seconds - seconds % unit)
 }
 
 /// "41 to build, about 50 minutes; 12 to fetch, 80.0 MB".

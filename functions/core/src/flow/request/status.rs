@@ -12,6 +12,7 @@ use crate::{
         failure::Failure,
         plan::{Plan, about},
         protocol::{Phase, Progress},
+        told,
         waiting::Waiting,
     },
     flow::{
@@ -279,12 +280,8 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             status.plan = lease.plan;
             let takes = expected(d, &leader.key, &limits, status.plan.as_ref(), status.progress.as_ref()).await?;
             status.progress = status.progress.map(|progress| progress.after(status.continued.built));
-            let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
-            status.estimate_seconds = left.filter(|left| *left > 0);
-            // A client that asks after half of the time passed learns of the end at most half as late again as the
-            // build took.
-            let soon = status.estimate_seconds.unwrap_or(u64::MAX);
-            status.retry_after = (elapsed.as_secs() / 2).min(soon).clamp(2, 30);
+            status.estimate_seconds = takes.and_then(|takes| told::left(takes, elapsed));
+            status.retry_after = told::retry_after(elapsed, status.estimate_seconds);
         }
         State::Waiting(waiting) => {
             status.attempt = waiting.attempt;
