@@ -222,16 +222,16 @@ async fn how_long_it_takes_is_learnt_from_the_same_one_and_from_other_bundles_an
         settled(&w, path, Outcome::Built(manifest)).await;
     };
     building(&w, &["dash", BUNDLE]).await;
-    takes("dash", 500).await;
+    takes("dash", 40).await;
     assert_eq!(estimate(BUNDLE).await, None);
-    takes(BUNDLE, 100).await;
+    takes(BUNDLE, 10).await;
     building(&w, &["-/bundle/dash", "tree"]).await;
-    assert_eq!((estimate("-/bundle/dash").await, estimate("tree").await), (Some(600), Some(500)));
-    takes("-/bundle/dash", 50).await;
+    assert_eq!((estimate("-/bundle/dash").await, estimate("tree").await), (Some(50), Some(40)));
+    takes("-/bundle/dash", 20).await;
     // That of a newer nixpkgs takes as long as the last one, and another one as they do on average.
     w.move_pin('b').await;
     building(&w, &["-/bundle/dash", "-/bundle/procps"]).await;
-    assert_eq!((estimate("-/bundle/dash").await, estimate("-/bundle/procps").await), (Some(50), Some(325)));
+    assert_eq!((estimate("-/bundle/dash").await, estimate("-/bundle/procps").await), (Some(20), Some(35)));
 }
 
 #[tokio::test]
