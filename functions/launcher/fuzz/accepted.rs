@@ -9,7 +9,6 @@ pub(crate) fn sample() -> Manifest {
     let file = |executable, size| Kind::File { executable, size, sha256: [7; 32] };
     Manifest {
         about: About { package: "tree".to_owned(), ..About::default() },
-        environment: vec![("NAME".to_owned(), "value".to_owned())],
         programs: vec![Program { name: "tree".to_owned(), path: b"0-tree/bin/tree".to_vec() }],
         main: 0,
         launcher: [1; 32],
