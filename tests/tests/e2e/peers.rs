@@ -8,13 +8,13 @@ use binplz_tests::{
 };
 
 /// Asks for a page, starts a build, does so again without waiting for an answer, and asks the builders' listener; says the
-/// status of each answer, 000 without one.
-fn asks(clients: &str, builders: &str) -> String {
+/// status of each answer, 000 without one. What is made has that text, so that it is not in the store yet.
+fn asks(clients: &str, builders: &str, made: &str) -> String {
     let (host, port) = clients.split_once(':').expect("an address");
     format!(
         r#"
   asks = package "asks" {{
-    outputHash = builtins.hashString "sha256" "asked\n";
+    outputHash = builtins.hashString "sha256" "{made}\n";
     outputHashMode = "flat";
     outputHashAlgo = "sha256";
     buildPhase = ''
@@ -27,7 +27,7 @@ fn asks(clients: &str, builders: &str) -> String {
       exec 3>&-
       ask last http://{clients}/-/health
     '';
-    installPhase = "echo asked > $out";
+    installPhase = "echo {made} > $out";
     fixupPhase = ":";
   }};
 "#
@@ -44,7 +44,7 @@ fn a_fixed_output_build_reaches_neither_the_clients_nor_the_builders_port() {
     // As an earlier server leaves it.
     fs::create_dir_all(data.join("builders")).expect("a directory");
     fs::write(data.join("builders/port"), (port + 10_000).to_string()).expect("a file");
-    let set = fresh_set(&asks(&clients, &builders));
+    let set = fresh_set(&asks(&clients, &builders, &home.path().display().to_string()));
     let server = Server::start(set.path(), &data, &["--listen", &clients]);
     let status = |address: &str, path: &[u8]| send(None, address, "GET", path, &[], b"").expect("an answer").status;
     assert_eq!((status(&clients, b"/-/health"), status(&builders, b"/-/lease/x")), (200, 404));

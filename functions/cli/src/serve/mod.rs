@@ -213,7 +213,9 @@ pub(crate) enum Fatal {
         cause: io::Error,
     },
     /// The kernel does not tell connections of builds from those of clients.
-    #[error("this kernel does not say who has opened a connection (INET_DIAG: {0}), so builds could use this server: pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve")]
+    #[error(
+        "this kernel does not say who has opened a connection (INET_DIAG: {0}), so builds could use this server: pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve"
+    )]
     Peers(io::Error),
     /// The builder.
     #[error("no builder program at {0}; build it with cargo build --package binplz-builder, or name it with --builder")]
