@@ -70,6 +70,7 @@ def main():
     mends.mend_ecs(ecs, eventbridge, responses)
     mends.mend_events(eventbridge, lambda_svc)
     mends.mend_s3(s3)
+    mends.mend_buckets(provisioners, s3)
     mends.mend_cloudwatch(cloudwatch_logs, cloudwatch)
     mends.mend_names(provisioners, responses)
     mends.mend_dashboards(provisioners, cloudwatch, responses)

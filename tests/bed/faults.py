@@ -55,6 +55,35 @@ def kill(pid):
         pass
 
 
+def denied(request):
+    """IAM's refusal."""
+    words = f"is not authorized to perform: {request.service}:{request.operation} because no identity-based policy allows the action"
+    if request.service == "s3":
+        body = f"<Error><Code>AccessDenied</Code><Message>The role {words}</Message></Error>"
+        return 403, {"Content-Type": "application/xml"}, b"" if request.operation == "HeadObject" else body.encode()
+    told = {"__type": "com.amazon.coral.service#AccessDeniedException", "message": f"The role {words}"}
+    return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(told).encode()
+
+
+def throttled(request):
+    """AWS's refusal of one request too many: of DynamoDB's on-demand capacity, or of S3's request rate."""
+    if request.service == "s3":
+        body = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+        return 503, {"Content-Type": "application/xml"}, b"" if request.operation == "HeadObject" else body.encode()
+    told = {
+        "__type": "com.amazon.coral.availability#ThrottlingException",
+        "message": "Throughput exceeds the current capacity of your table or index.",
+    }
+    if request.operation == "TransactWriteItems":
+        others = [{"Code": "None"}] * (len(request.parameters["TransactItems"]) - 1)
+        told = {
+            "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+            "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [ThrottlingError]",
+            "CancellationReasons": [{"Code": "ThrottlingError", "Message": told["message"]}, *others],
+        }
+    return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(told).encode()
+
+
 def mend_requests(app, scenarios, processes):
     """Every request to an AWS service is logged with who made it, and meets its fault."""
 
@@ -85,6 +114,10 @@ def mend_requests(app, scenarios, processes):
             answer = 500, {}, b""
             if does == "kill-before":
                 kill(request.pid)
+            elif does == "throttle":
+                answer = throttled(request)
+            elif does == "deny":
+                answer = denied(request)
             elif does != "answer":
                 if does == "hold-before":
                     await held()
@@ -203,13 +236,16 @@ def mend_queues(sqs, scenarios):
 
 
 def mend_events(events, scenarios):
-    """What a rule tells its targets is logged, and may be lost. A scenario has minutes of its own."""
+    """What a rule tells its targets is logged, and may be lost, or late. A scenario has minutes of its own."""
 
     def logged(invoke):
         def invoked(target, event, rule, view=None):
             request = Request("events", event["DetailType"], json.loads(event["Detail"]), text=rule["Name"])
             fault = scenarios.note(request)
-            if not (fault and fault.does == "lose"):
+            if fault and fault.does == "hold-before":
+                told = contextvars.copy_context()
+                fault.released.add_done_callback(lambda _: told.run(invoke, target, event, rule, view))
+            elif not (fault and fault.does == "lose"):
                 invoke(target, event, rule, view)
             if fault:
                 fault.has_happened(request)

@@ -184,6 +184,22 @@ def mend_s3(s3):
     mend(s3, "presigned_request_is_expired", ["amz_date", "expires", "now"], later)
 
 
+def mend_buckets(provisioners, s3):
+    """CloudFormation deletes a bucket that is empty, and no other."""
+
+    def strict(delete):
+        def deleted(physical_id, props):
+            bucket = s3._buckets.get(physical_id)
+            if bucket and (bucket["objects"] or s3._bucket_has_versions(physical_id)):
+                raise RuntimeError("The bucket you tried to delete is not empty (Service: S3, Status Code: 409)")
+            return delete(physical_id, props)
+
+        return deleted
+
+    mend(provisioners, "_s3_delete", ["physical_id", "props"], strict, tables=1)
+    assert list(inspect.signature(s3._bucket_has_versions).parameters) == ["name"], "another _bucket_has_versions"
+
+
 def mend_cloudwatch(logs, cloudwatch):
     """A line of a log in the embedded metric format counts as what it says, as soon as it is there."""
 
@@ -451,8 +467,11 @@ def mend_lambda(provisioners, service, runtime):
     mend_architectures(service)
 
 
-# By the machine in a program's ELF header: Lambda's name, and what runs it on another machine.
-ELF = {0x3E: ("x86_64", "qemu-x86_64-static"), 0xB7: ("arm64", "qemu-aarch64-static")}
+# By the machine in a program's ELF header: Lambda's name, and what runs it on another machine, with that machine's C library.
+ELF = {
+    0x3E: ("x86_64", "qemu-x86_64-static -L /usr/x86_64-linux-gnu"),
+    0xB7: ("arm64", "qemu-aarch64-static -L /usr/aarch64-linux-gnu"),
+}
 
 
 def mend_architectures(service):

@@ -9,7 +9,9 @@ of the other tests beside it. It is made by the first request that names it:
                                          minute null: the schedule stands still; at_once: of each function no more work on requests at a
                                          time, and the other requests wait, where AWS has a machine for each of a thousand;
                                          fargate, spot: its quotas of vCPUs on demand and on Spot; refuses: [STATUS, BODY],
-                                         the answer to each RunTask
+                                         the answer to each RunTask; throttled: {"dynamodb": 3, "s3": 3}, each third request of a
+                                         function or by a presigned URL is refused as AWS throttles it; policies_late: 3, the first
+                                         three requests of each function are denied, as while IAM does not know its policy yet
     POST   /_bed/NAME/tick               the schedule's next minute is over
     POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
@@ -93,6 +95,16 @@ class Fault:
             self.released.set_result(None)
 
 
+class Refusal:
+    """A fault by a setting, for which no test waits."""
+
+    def __init__(self, does):
+        self.does = does
+
+    def has_happened(self, request):
+        pass
+
+
 class Scenario:
     def __init__(self, name):
         # CloudFormation writes a stack's name in small letters where a resource must be called so.
@@ -108,9 +120,12 @@ class Scenario:
         self.set({})
 
     def set(self, settings):
-        usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None, "fargate": None, "spot": None, "refuses": None}
+        usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None, "fargate": None, "spot": None, "refuses": None,
+                 "throttled": {}, "policies_late": 0}
         assert settings.keys() <= usual.keys(), settings
         vars(self).update({**usual, **settings})
+        # The requests to each service, and of each function.
+        self.counted = defaultdict(int)
         # Of each function, by its integration with the gateway.
         self.turns = defaultdict(lambda: asyncio.Semaphore(self.at_once))
         self.minute_is_over = False
@@ -121,7 +136,18 @@ class Scenario:
             self.log.append(request)
             # Each of them counts it, also after one that is due.
             due = [fault for fault in self.faults if fault.due(request)]
-            return due[0] if due else None
+            return due[0] if due else self.refuses_one(request)
+
+    def refuses_one(self, request):
+        """The refusal by a setting, if it is this request's turn."""
+        if request.service == "lambda" or not (request.function or request.presigned):
+            return None
+        for who in (request.service, request.function):
+            self.counted[who] += 1
+        if not request.presigned and self.counted[request.function] <= self.policies_late:
+            return Refusal("deny")
+        every = self.throttled.get(request.service)
+        return Refusal("throttle") if every and self.counted[request.service] % every == 0 else None
 
 
 class Scenarios:

@@ -6,12 +6,12 @@
 `deploy` makes a stack, or updates it, and tells its outputs, and the names of its functions below `functions`. Its builders get the
 demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --demo` made. `--env` is for what functions read and the
 template has no parameter for; `--no-image` is a stack whose operator has not pushed one; `--new-code` is another version of the
-functions. `delete` stops what runs first, as an operator would.
+functions; `--previous` is the release before, as `previous` has built it. `delete` stops what runs first, as an operator would.
 
     … push NAME                                   the builder's image, in the repository of a stack that was deployed by other means
     … tasks NAME                                  the lease's URL of every task that was ever started
     … objects NAME                                the paths of all that builds have stored, each with a URL that reads it
-    … resources NAME                              the physical ids of all that the stack made
+    … resources NAME                              the physical ids of all that the stack made, by their logical ids
     … invoke NAME FUNCTION [--event JSON]         calls one of its functions, as its schedule does, or with that event; tells its answer
     … inventory                                   those of all that there is, in any stack or none
 """
@@ -63,6 +63,12 @@ def function_zip(program, version):
     return packed.getvalue()
 
 
+def previous():
+    """The release before this tree: its directory, as `previous` has built it, and its template."""
+    directory = Path(os.environ["BINPLZ_PREVIOUS"])
+    return directory, (ROOT / "tests" / "fixtures" / "releases" / f"{directory.name}.json").read_text()
+
+
 def package(s3, version):
     """The template with its functions' code in a bucket: what `sam package` makes of it. Gives its URL."""
     region = s3.meta.region_name
@@ -70,13 +76,18 @@ def package(s3, version):
     # The names of buckets are shared by all accounts.
     bucket = f"deploys-{client('sts').get_caller_identity()['Account']}-{region}"
     s3.create_bucket(Bucket=bucket, **elsewhere)
-    template = (ROOT / "template.yaml").read_text().replace("Architectures: [arm64]", f"Architectures: [{architecture()}]", 1)
+    programs, template = ROOT / "target" / "debug", (ROOT / "template.yaml").read_text()
+    template = template.replace("Architectures: [arm64]", f"Architectures: [{architecture()}]", 1)
+    # Up to the function's code, and behind it.
+    function = r"(Binary: binplz-{}\}}+\n(?:(?!CodeUri).*\n)*? *CodeUri: )functions/lambda(\n)"
+    if version == "previous":
+        programs, template = previous()
+        function = r'("Binary": "binplz-{}".*?"CodeUri": ")[^"]*(")'
     for name in FUNCTIONS:
-        program = ROOT / "target" / "debug" / f"binplz-{name}"
+        program = programs / f"binplz-{name}"
         about = program.stat()
         code = put_once(s3, bucket, f"{name}-{about.st_size}-{about.st_mtime_ns}-{version}.zip", lambda: function_zip(program, version))
-        function = rf"(Binary: binplz-{name}\}}+\n(?:(?!CodeUri).*\n)*? *CodeUri: )functions/lambda\n"
-        template, count = re.subn(function, rf"\g<1>{code}\n", template)
+        template, count = re.subn(function.format(name), rf"\g<1>{code}\g<2>", template)
         assert count == 1, f"the template has {count} functions built from binplz-{name}"
     key = f"{hashlib.sha256(template.encode()).hexdigest()}.yaml"
     put_once(s3, bucket, key, template.encode)
@@ -138,24 +149,30 @@ def architecture():
     return "arm64" if os.uname().machine == "aarch64" else "x86_64"
 
 
-def push(repository):
+def push(repository, image="builder"):
     # The repository's record of it, which a push makes; its layers stay in podman.
     client("ecr").put_image(repositoryName=repository.split("/", 1)[1], imageTag=architecture(), imageManifest=json.dumps({"schemaVersion": 2}))
     # One at a time: of two names that an image gets at once, podman keeps one.
     with open(f"{os.environ['BINPLZ_PODMAN']}/tagging", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        subprocess.run([PODMAN, "tag", "localhost/builder", f"{repository}:{architecture()}"], check=True)
+        if image == "previous":
+            recipe = "FROM localhost/builder\nCOPY binplz-builder /usr/bin/binplz-builder\n"
+            build = [PODMAN, "build", "--quiet", "--pull=never", "--tag", "localhost/previous", "--file", "-", previous()[0]]
+            subprocess.run(build, input=recipe, text=True, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([PODMAN, "tag", f"localhost/{image}", f"{repository}:{architecture()}"], check=True)
 
 
 def deploy(name, sets, environment, parameters, image, version):
     served, trees = pins(sets)
     defaults = {"FirstPins": served, "System": f"{os.uname().machine}-linux"}
+    if version == "previous":
+        defaults["FunctionArchitecture"] = architecture()
     create_or_update(client("cloudformation"), name, package(client("s3"), version), {**defaults, **parameters})
     outputs, made = outputs_of(name), resources(name)
     for rev, tree in trees.items():
         client("s3").put_object(Bucket=outputs["Bucket"], Key=f"nixpkgs/{rev}.tar.gz", Body=tarball(tree))
     if image:
-        push(outputs["BuilderRepository"])
+        push(outputs["BuilderRepository"], "previous" if version == "previous" else "builder")
     functions = {short: made[logical] for short, logical in FUNCTIONS.items() if logical in made}
     set_environment(functions, environment)
     return {**outputs, "functions": functions}
@@ -259,7 +276,8 @@ def main():
             arguments.add_argument("--env", type=pair, action="append", default=[])
             arguments.add_argument("--parameter", type=pair, action="append", default=[])
             arguments.add_argument("--no-image", action="store_true")
-            arguments.add_argument("--new-code", action="store_const", const="new", default="old")
+            arguments.add_argument("--new-code", dest="version", action="store_const", const="new", default="old")
+            arguments.add_argument("--previous", dest="version", action="store_const", const="previous")
         if verb != "inventory":
             arguments.add_argument("name")
         if verb == "invoke":
@@ -267,11 +285,11 @@ def main():
             arguments.add_argument("--event", default="{}")
     asked = parser.parse_args()
     answer = {
-        "deploy": lambda: deploy(asked.name, {"demo": asked.set, **dict(asked.pin)}, dict(asked.env), dict(asked.parameter), not asked.no_image, asked.new_code),
+        "deploy": lambda: deploy(asked.name, {"demo": asked.set, **dict(asked.pin)}, dict(asked.env), dict(asked.parameter), not asked.no_image, asked.version),
         "push": lambda: push(outputs_of(asked.name)["BuilderRepository"]),
         "tasks": lambda: tasks(asked.name),
         "objects": lambda: objects(asked.name),
-        "resources": lambda: list(resources(asked.name).values()),
+        "resources": lambda: resources(asked.name),
         "invoke": lambda: invoke(asked.name, asked.function, asked.event),
         "inventory": inventory,
         "delete": lambda: delete(asked.name),

@@ -23,7 +23,8 @@ pub struct Stack {
     site: Site,
     /// Its name.
     pub name: String,
-    region: String,
+    /// Its region.
+    pub region: String,
     /// The account's root: its access key.
     account: String,
     /// The template's outputs, by name: `Table`, `Bucket`, `Queue`, `DeadLetters`, `Cluster`, `Logs`, `BuilderRepository`, …
@@ -104,7 +105,12 @@ impl Stack {
 
     /// The ids of all that it made.
     pub fn resources(&self) -> BTreeSet<String> {
-        list(&said(self.tool("resources", &[]))).collect()
+        self.made().into_values().collect()
+    }
+
+    /// The same, by their names in the template.
+    pub fn made(&self) -> BTreeMap<String, String> {
+        texts(&said(self.tool("resources", &[])))
     }
 
     /// Calls one of its functions, as its schedule does, and waits until it has ended, or was killed.
@@ -164,9 +170,11 @@ pub fn podman() -> Command {
     Command::new(repository().join("infra/image/podman"))
 }
 
-/// The ids of all that is on the bed, in any stack or none.
-pub fn inventory() -> BTreeSet<String> {
-    list(&said(tool("inventory", &[]))).collect()
+/// The ids of all that is in a region of the bed, in any stack or none.
+pub fn inventory(region: &str) -> BTreeSet<String> {
+    let mut tool = tool("inventory", &[]);
+    tool.envs([("AWS_REGION", region), ("AWS_DEFAULT_REGION", region)]);
+    list(&said(tool)).collect()
 }
 
 /// Asks AWS as boto3 does, each with its credentials (`{}`: the account's root): a service, an operation and its parameters.

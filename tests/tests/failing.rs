@@ -331,7 +331,7 @@ async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_on
     building(&w, "dash").await;
     assert_eq!(estimate("dash").await, Some(51));
     // dash was expected to take 50 seconds, and took 51. Of tree nothing was expected.
-    assert_eq!(w.limits().await.estimate_error(), Some(1));
+    assert_eq!(w.limits().await.errors().map(|errors| (errors.estimate, errors.status)), Some((1, 1)));
 }
 
 #[tokio::test]

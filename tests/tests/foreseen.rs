@@ -130,7 +130,7 @@ async fn once_a_build_has_evaluated_its_status_shows_its_plan_and_the_estimate_i
     let last = w.build("tree").await.history.last().cloned().expect("an attempt");
     assert_eq!(last.plan.and_then(|plan| plan.expected), Some(40_000));
     // It was built after exactly the time of its estimate.
-    assert_eq!(w.limits().await.estimate_error(), Some(0));
+    assert_eq!(w.limits().await.errors().map(|errors| errors.estimate), Some(0));
 
     // What is not known makes the estimate a lower bound.
     building(&w, "dash").await;

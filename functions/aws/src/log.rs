@@ -8,6 +8,7 @@ use std::{
 };
 
 use binplz_core::{
+    VERSION,
     id::{text::without_secrets, time::Timestamp},
     telemetry::{About, End, Moved, Signal},
 };
@@ -85,7 +86,7 @@ impl Log {
 
 /// `{"level": …, "message": …}` and, if present: `build` (REV/SYSTEM/ATTR), `lease`, `request_id`, `failure` (its
 /// kind), `QueueSeconds` (of a claim), `BuildSeconds` (of a build that became ready or failed permanently), `viewer` (the
-/// client of a miss), `package` (of a hit), `error`, and the metric.
+/// client of a miss), `package` (of a hit), `error`, and the metric; beside one that is not of a hit, also `version`.
 pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestamp) -> String {
     let (level, error) = match *telemetry {
         Signal::Trouble { error, .. } => ("WARN", Some(error)),
@@ -114,7 +115,7 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
         }
         // The most requested packages are counted from here (`download_stats.rs`).
         Signal::Answered { hit: Some(served), .. } => {
-            line.insert("package".to_owned(), json!(served.attr));
+            line.insert("package".to_owned(), json!(served.product()));
         }
         // The address of a hit's viewer is not logged; that of a client whose request may start a build is.
         Signal::Answered { to: Some(viewer), .. } => {
@@ -126,6 +127,10 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
         line.insert("_aws".to_owned(), metrics::directive(metric, now));
         line.insert(DIMENSION.to_owned(), json!(stack));
         line.insert(metric.name(), value);
+        // A million hits would pay for it.
+        if !metric.is_usual() {
+            line.insert("version".to_owned(), json!(VERSION));
+        }
     }
     json!(line).to_string()
 }

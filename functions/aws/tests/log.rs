@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use binplz_aws::log;
 use binplz_core::{
+    VERSION,
     build::failure::{Failure, Kind},
     id::{
         key::{BuildKey, LeaseId},
@@ -53,7 +54,7 @@ fn a_line_names_its_build_its_lease_and_its_metric() {
             "level": "INFO", "failure": "out-of-memory",
             "message": "rests; its last attempt ended after 12 s: the build ran out of memory",
             "build": key().to_string(), "lease": lease(),
-            "Stack": "mine", "BuildsExhausted": 1,
+            "Stack": "mine", "BuildsExhausted": 1, "version": VERSION,
             "_aws": { "Timestamp": 1_700_000_000_123_u64, "CloudWatchMetrics": [{
                 "Namespace": "binplz", "Dimensions": [["Stack"]],
                 "Metrics": [{ "Name": "BuildsExhausted", "Unit": "Count" }],
@@ -89,6 +90,7 @@ fn a_hit_names_its_package_and_its_bytes_and_not_who_asked() {
     let served = serde_json::from_str(item["body"]["S"].as_str().expect("a row")).expect("a served row");
     let line = line(About::Service, Signal::Answered { hit: Some(&served), to: "192.0.2.1".parse().ok() });
     assert_eq!((&line["message"], &line["viewer"]), (&"a hit".into(), &Value::Null));
+    assert_eq!(line["version"], Value::Null, "a million of them would pay for it");
     assert_eq!((&line["package"], &line["ServedBytes"]), (&"perlPackages.ack".into(), &5_000_000_000_u64.into()));
 }
 

@@ -104,9 +104,7 @@ fn what_is_not_built_has_no_signature_and_asking_for_one_starts_no_build() {
     }
     assert_eq!(server.status("tree")["state"], "unasked");
     assert_eq!(server.get("/-/keys").text().lines().count(), 2);
-    for path in
-        ["/-/tlog/checkpoint", "/-/tlog/tile/0/000", "/-/tlog/tile/0/x000/000", "/-/sig/", "/-/sig/UPPER%20"]
-    {
+    for path in ["/-/tlog/checkpoint", "/-/tlog/tile/0/000", "/-/tlog/tile/0/x000/000", "/-/sig/", "/-/sig/UPPER%20"] {
         let answer = server.get(path);
         assert!([400, 404].contains(&answer.status), "{path}: {}", answer.status);
     }

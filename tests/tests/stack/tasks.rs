@@ -1,7 +1,7 @@
 //! A task that ends before its build does, and a task whose end event is lost.
 
 use binplz_core::build::{Build, State, failure::Kind};
-use binplz_tests::{gate::Gate, site::wait_for};
+use binplz_tests::{gate::Gate, scenario::Request, site::wait_for};
 use serde_json::{Value, json};
 
 use crate::{
@@ -91,6 +91,36 @@ fn an_end_that_nobody_hears_of_is_noticed_when_the_lease_is_over() {
     watched.scenario.tick();
     goes_on(&watched, unrung, &[Some(Kind::Killed), None]);
     assert_eq!(minutes(&watched), 3);
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn an_end_that_is_heard_of_late_changes_nothing_in_the_next_attempt() {
+    let gate = Gate::new("late");
+    let watched = watched(&gated(&gate, ":"), &[]);
+    at_the_gate(&watched, &gate);
+    let stopped = json!({ "service": "events", "operation": "ECS Task State Change", "with": "\"STOPPED\"" });
+    // On its way to the reaper and to the promoter.
+    let faults = [1, 2].map(|nth| watched.scenario.fault(&json!({ "at": stopped, "nth": nth, "do": "hold-before" })));
+    watched.to_task(&gate.target(), &json!({ "signal": "SIGKILL" }));
+    for fault in &faults {
+        fault.happened();
+    }
+    watched.lease_is_over(&gate.target());
+    watched.scenario.tick();
+    wait_for("the second attempt", || (watched.status(&gate.target())["attempt"] == 2).then_some(()));
+    for fault in &faults {
+        fault.release();
+    }
+    wait_for("the reaper to have heard of it", || {
+        let log = watched.scenario.log();
+        let heard =
+            |request: &Request| request.what() == "Reaper lambda:Invoke" && request.parameters["source"] == "aws.ecs";
+        let after = log.iter().skip_while(|request| !heard(request));
+        after.into_iter().any(|request| request.what() == "Reaper lambda:Next").then_some(())
+    });
+    goes_on(&watched, &gate, &[Some(Kind::LostHeartbeat), None]);
+    assert_eq!(watched.tasks(), 2);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use binplz_core::{
 use indicatif::ProgressBar;
 
 use crate::{
-    operate::{Common, OperateError, Top, ago},
+    operate::{Common, OperateError, Top, ago, builds},
     site::Site,
 };
 
@@ -41,7 +41,7 @@ pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), OperateE
     } else if top.is_empty() {
         println!("No downloads.");
     } else {
-        top.iter().for_each(|Asked { package, hits }| println!("{hits:>9}  {package}"));
+        top.iter().for_each(|Asked { package, hits }| println!("{hits:>9}  {}", builds::target(package)));
     }
     Ok(())
 }
@@ -79,7 +79,10 @@ fn told(overview: &Overview, now: Timestamp) -> String {
         line("egress", format!("{} today, of {}{then}", text::bytes(*served), text::bytes(*ceiling)));
     }
     if let Some(percent) = overview.estimate_error_percent {
-        line("estimates", format!("{percent} % off in the median"));
+        let halfway = overview.status_error_percent.map_or(String::new(), |percent| format!(", {percent} % halfway"));
+        let late = overview.retry_after_error_percent;
+        let late = late.map_or(String::new(), |percent| format!("; Retry-After {percent} % late"));
+        line("estimates", format!("{percent} % off in the median{halfway}{late}"));
     }
     for (system, pause) in paused {
         line("paused", format!("{system}: {}, for {}", pause.sentence(), text::span(now - pause.since)));
@@ -127,6 +130,8 @@ mod tests {
             store_bytes: Some(100_000_000_000),
             egress: Some(Egress { served: 4_990_000_001, ceiling: 5_000_000_000, until: None }),
             estimate_error_percent: Some(20),
+            status_error_percent: Some(12),
+            retry_after_error_percent: Some(5),
             faults: vec![Fault { part: "disk".to_owned(), why: "data: 12.0 MB free".to_owned() }],
             no_nixpkgs: [("demo".parse().expect("a name"), ("a".repeat(40).parse().expect("hex"), since))].into(),
             withheld: [("tree".parse().expect("a name"), Withheld { why: "no licence".to_owned(), since })].into(),
@@ -136,7 +141,7 @@ mod tests {
             "builds    1 of 2 slots taken\nqueue     3 waiting\nmonth     $1.24 spent, $0.0005 reserved, of $20.00\n\
              store     12.3 GB, at most 12.3 GB after the running builds, of 100.0 GB\n\
              egress    5.0 GB today, of 5.0 GB\n\
-             estimates 20 % off in the median\n\
+             estimates 20 % off in the median, 12 % halfway; Retry-After 5 % late\n\
              paused    x86_64-linux: the operator has paused builds, for 10 minutes\n\
              waits     demo: the tarball of aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa is not uploaded, for 10 minutes: \
              binplz pin move demo aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n\

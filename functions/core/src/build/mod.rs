@@ -33,6 +33,7 @@ pub mod policy;
 pub mod profile;
 pub mod protocol;
 pub mod size;
+pub mod told;
 pub mod waiting;
 
 pub use apply::apply;

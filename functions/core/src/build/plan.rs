@@ -16,7 +16,7 @@ use crate::{
     },
     id::{
         key::Pname,
-        text::{bytes, span},
+        text::{bytes, span, unit},
     },
 };
 
@@ -157,6 +157,13 @@ pub fn about(time: Duration) -> String {
     }
 }
 
+/// The duration that [`about`] shows.
+pub(crate) fn rounded(time: Duration) -> Duration {
+    let seconds = time.as_secs();
+    let unit = if (3600..10_800).contains(&seconds) { 60 } else { unit(time).1 };
+    Duration::from_secs(seconds - seconds % unit)
+}
+
 /// "41 to build, about 50 minutes; 12 to fetch, 80.0 MB".
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,7 +245,7 @@ mod tests {
         let mut pace = DurationEstimate::default();
         pace.learn(1, Duration::from_secs(300));
         let past = |overhead| BuildProfile {
-            attr: "a".parse().expect("a package"),
+            product: "a".parse().expect("a package"),
             system: System::X86_64Linux,
             at: Timestamp(1),
             seconds: 200,

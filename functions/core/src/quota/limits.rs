@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    build::{policy::Policy, profile::DurationEstimate, size::Size},
+    build::{policy::Policy, profile::DurationEstimate, size::Size, told::Errors},
     id::{
         key::{LeaseId, Product, Rev, System},
         money::Micros,
@@ -90,9 +90,18 @@ pub struct Limits {
     /// The estimate of build durations.
     #[serde(default, skip_serializing_if = "DurationEstimate::is_empty")]
     pace: DurationEstimate,
+    /// The same of bundles, which are fetched and packed as a rule.
+    #[serde(default, skip_serializing_if = "DurationEstimate::is_empty")]
+    bundle_pace: DurationEstimate,
     /// By how much the first estimates of the last builds were wrong, in percent of what they took.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     misses: Vec<u32>,
+    /// The same of what their status said halfway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    status_misses: Vec<u32>,
+    /// The same of `Retry-After`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retry_misses: Vec<u32>,
     /// The systems for which a sweep has found that no builder can be started.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     paused: BTreeMap<System, Paused>,
@@ -268,16 +277,25 @@ impl Limits {
         granted.map(|granted| granted.budget).or(policy.budget)
     }
 
-    /// The estimate of build durations.
+    /// The estimate of how long builds take.
     pub fn pace(&self) -> &DurationEstimate {
         &self.pace
     }
 
+    /// The same for builds of this kind.
+    pub fn pace_of(&self, product: &Product) -> &DurationEstimate {
+        match product {
+            Product::Bundle { .. } => &self.bundle_pace,
+            Product::Package(_) | Product::Catalogue => &self.pace,
+        }
+    }
+
     /// Records the duration of a successful build.
     #[must_use]
-    pub fn learnt(&self, derivations: u32, took: Duration) -> Limits {
+    pub fn learnt(&self, product: &Product, derivations: u32, took: Duration) -> Limits {
         let mut next = self.clone();
-        next.pace.learn(derivations, took);
+        let pace = if let Product::Bundle { .. } = product { &mut next.bundle_pace } else { &mut next.pace };
+        pace.learn(derivations, took);
         next
     }
 
@@ -285,17 +303,30 @@ impl Limits {
     #[must_use]
     pub fn compared(&self, estimate: Duration, took: Duration) -> Limits {
         let mut next = self.clone();
-        let percent = estimate.abs_diff(took).as_millis() * 100 / took.as_millis().max(1);
-        next.misses.push(u32::try_from(percent).unwrap_or(u32::MAX));
-        next.misses.drain(..next.misses.len().saturating_sub(MISSES_MAX));
+        let errors = Errors::of(estimate, took);
+        for (kept, error) in [
+            (&mut next.misses, errors.estimate),
+            (&mut next.status_misses, errors.status),
+            (&mut next.retry_misses, errors.retry_after),
+        ] {
+            kept.push(error);
+            kept.drain(..kept.len().saturating_sub(MISSES_MAX));
+        }
         next
     }
 
-    /// The median error of the last builds' first estimates, in percent of what they took. `None`: none was given yet.
-    pub fn estimate_error(&self) -> Option<u32> {
-        let mut sorted = self.misses.clone();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied()
+    /// The medians of the errors of what was told of the last builds. `None`: there was no estimate yet.
+    pub fn errors(&self) -> Option<Errors> {
+        let median = |kept: &[u32]| {
+            let mut sorted = kept.to_vec();
+            sorted.sort_unstable();
+            sorted.get(sorted.len() / 2).copied()
+        };
+        Some(Errors {
+            estimate: median(&self.misses)?,
+            status: median(&self.status_misses)?,
+            retry_after: median(&self.retry_misses)?,
+        })
     }
 
     /// Whether a lease is live, so that its builder's requests count.

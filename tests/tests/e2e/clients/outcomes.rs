@@ -1,13 +1,18 @@
-//! The outcome table with real clients: each reason that can be had on one machine, in each column.
+//! The outcome table with real clients: each reason, in each column.
 
-use std::{fs, path::Path};
+use std::{fs, net::TcpListener, os::unix::fs::symlink, path::Path, thread};
 
-use binplz_core::answer::outcomes::{Client, OUTCOMES, RETRY_MAX, Reason, Retry, Shows};
+use axum::Router;
+use binplz_core::answer::{
+    outcomes::{Client, OUTCOMES, RETRY_MAX, Reason, Retry, Shows},
+    stub,
+};
 use binplz_tests::{
     gate::Gate,
     http::{Answer, send},
     server::{Server, demo_set, fresh_set, program},
-    site::wait_for,
+    site::{Site, wait_for},
+    world::{World, target},
 };
 
 use super::{
@@ -38,33 +43,35 @@ impl Ask<'_> {
         text.replace("127.0.0.1", self.host)
     }
 
-    fn send(&self, server: &Server, method: &str, path: &str, accept: &str) -> Answer {
-        let host = self.here(&server.address);
+    fn send(&self, site: &Site, method: &str, path: &str, accept: &str) -> Answer {
+        let host = self.here(&site.address);
         let headers: Vec<_> =
             [("host", host.as_str()), ("accept", accept)].iter().chain(self.headers).copied().collect();
-        send(None, &server.address, method, path.as_bytes(), &headers, b"").expect("an answer")
+        send(None, &site.address, method, path.as_bytes(), &headers, b"").expect("an answer")
     }
 
-    fn json(&self, server: &Server) -> serde_json::Value {
-        self.send(server, self.method, &format!("/{}", self.target), "application/json").json()
+    fn json(&self, site: &Site) -> serde_json::Value {
+        self.send(site, self.method, &format!("/{}", self.target), "application/json").json()
     }
 
     /// The message, up to the seconds that it counts down.
-    fn message(&self, server: &Server) -> String {
-        let json = self.json(server);
+    fn message(&self, site: &Site) -> String {
+        let json = self.json(site);
         match json["choices"].is_array() {
-            true => "this package has several programs; request one of: ".to_owned(),
+            true => "his package has several programs".to_owned(),
             false => {
                 let detail = json["detail"].as_str().unwrap_or_default();
-                detail.split("; it can be tried again in ").next().unwrap_or_default().to_owned()
+                // A defect has the id of its request.
+                let varies = ["; it can be tried again in ", "; the operator finds the cause in "];
+                varies.iter().fold(detail, |detail, tail| detail.split(tail).next().unwrap_or_default()).to_owned()
             }
         }
     }
 
     /// What the client of a column shows of the reason, by the table.
-    fn expected(&self, server: &Server, client: Client) -> Shows {
+    fn expected(&self, site: &Site, client: Client) -> Shows {
         let soon = || {
-            let json = self.json(server);
+            let json = self.json(site);
             json["retry_at"].is_string() && json["retry_after"].as_u64().is_some_and(|seconds| seconds <= RETRY_MAX)
         };
         match client {
@@ -124,10 +131,10 @@ fn run(script: &[u8], message: &str) -> Shows {
     }
 }
 
-fn shown(server: &Server, stub: &[u8], client: Client, ask: &Ask, message: &str) -> Shows {
+fn shown(site: &Site, stub: &[u8], client: Client, ask: &Ask, message: &str) -> Shows {
     let dir = tempfile::tempdir().expect("a directory");
     let Ask { reason, method, target, headers, .. } = *ask;
-    let (origin, query) = (ask.here(&server.origin()), if target.contains('?') { '&' } else { '?' });
+    let (origin, query) = (ask.here(&site.origin()), if target.contains('?') { '&' } else { '?' });
     let url = format!("'{origin}/{target}'");
     let options = |post: &str, header: &str| -> String {
         let headers = headers.iter().map(|(name, value)| format!(" {header} '{name}: {value}'"));
@@ -156,7 +163,7 @@ fn shown(server: &Server, stub: &[u8], client: Client, ask: &Ask, message: &str)
             run(made.as_bytes(), message)
         }
         Client::Installer => {
-            let script = ask.send(server, "GET", &format!("/-/install/{target}"), "*/*").text();
+            let script = ask.send(site, "GET", &format!("/-/install/{target}"), "*/*").text();
             run(ask.here(&script).as_bytes(), message)
         }
         Client::Page => {
@@ -165,32 +172,32 @@ fn shown(server: &Server, stub: &[u8], client: Client, ask: &Ask, message: &str)
                 Reason::Allowance | Reason::Paused | Reason::UnknownKey => ("POST", format!("/-/build/{target}")),
                 _ => (method, format!("/{target}")),
             };
-            let page = ask.send(server, method, &path, "text/html").text();
+            let page = ask.send(site, method, &path, "text/html").text();
             let plain = page.replace("&#39;", "'").replace("&quot;", "\"").replace("&#34;", "\"");
             let words = message.split(['<', '>', '&']).next().unwrap_or_default();
             if !message.is_empty() && plain.contains(words) { Shows::Message } else { Shows::Document }
         }
         Client::Json => {
-            let json = ask.json(server);
+            let json = ask.json(site);
             let told = json["detail"].as_str().is_some_and(|detail| detail.starts_with(message));
             if told || json["choices"].is_array() { Shows::Message } else { Shows::Document }
         }
     }
 }
 
-fn check(server: &Server, stub: &[u8], asks: &[Ask]) {
+fn check(site: &Site, stub: &[u8], asks: &[Ask]) {
     for ask in asks {
         let name = ask.reason.outcome().name;
         let message = match ask.reason {
             Reason::Unbuilt => "program was not requested yet".to_owned(),
-            _ => ask.message(server),
+            _ => ask.message(site),
         };
         for (client, _) in Client::ALL {
-            let expected = ask.expected(server, client);
-            if expected == Shows::NotSent || (ask.reason == Reason::Choice && client == Client::Page) {
+            let expected = ask.expected(site, client);
+            if expected == Shows::NotSent {
                 continue;
             }
-            assert_eq!(shown(server, stub, client, ask, &message), expected, "{name} {client:?}");
+            assert_eq!(shown(site, stub, client, ask, &message), expected, "{name} {client:?}");
         }
     }
 }
@@ -248,7 +255,7 @@ fn each_client_shows_of_each_reason_what_the_outcome_table_says() {
     let paused = [ask(Reason::Paused, "lz4"), ask(Reason::LongWait, "lz4")];
     check(&server, &stub, &paused);
     gate.open();
-    // The next two tests, `wait.rs`, and what takes a service that is broken: `functions/cli/src/serve/http.rs`, `tests/refusals.rs`.
+    // The next tests.
     let elsewhere = [Reason::Allowance, Reason::DownloadLimit, Reason::Waiting, Reason::Defect, Reason::Unavailable];
     assert_eq!(asks.len() + paused.len() + elsewhere.len(), OUTCOMES.len());
 }
@@ -273,4 +280,67 @@ fn an_allowance_that_is_used_up_is_told_by_each_client() {
     assert_eq!(server.settled("tree").status, 302);
     let stub = server.get("/tree").body;
     check(&server, &stub, &[ask(Reason::Allowance, "lz4")]);
+}
+
+#[test]
+fn each_client_that_waits_gets_the_program() {
+    let gates = ["one", "two", "three", "four", "five"].map(Gate::new);
+    let (set, data) =
+        (fresh_set(&gates.iter().map(Gate::package).collect::<String>()), tempfile::tempdir().expect("one"));
+    let server = Server::start(set.path(), data.path(), &["--jobs", "4"]);
+    let url = |gate: &Gate| format!("'{}/{}?wait'", server.origin(), gate.target());
+    let [curl, strict, busybox, wget, json] = &gates;
+    for (gate, client, line) in [
+        (curl, Client::Curl, format!("curl -sSL {} -o f", url(curl))),
+        (strict, Client::Strict, format!("curl -sSfL {} -o f", url(strict))),
+        (busybox, Client::Wget, format!("busybox wget {} -O f", url(busybox))),
+        (wget, Client::Wget, format!("wget -nv {} -O f", url(wget))),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let shown = thread::scope(|threads| {
+            // The client's own request starts the build, which goes on when that has been answered by a redirect.
+            threads.spawn(|| {
+                gate.arrived();
+                gate.open();
+            });
+            saved(dir.path(), &line, "")
+        });
+        assert_eq!(shown, client.shows(Reason::Waiting), "{line}");
+    }
+    let asked = [("accept", "application/json")];
+    let hop = server.send("GET", &format!("/{}?wait", json.target()), &asked, b"");
+    assert!(hop.status == Reason::Waiting.status() && hop.json()["next"].is_string(), "{hop:?}");
+    assert_eq!(Client::Json.shows(Reason::Waiting), Shows::Document);
+}
+
+#[test]
+fn a_service_that_has_a_problem_says_so_to_each_client() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&demo_set(), data.path(), &[]);
+    let hit = server.settled("tree");
+    let file = data.path().join("objects/blobs").join(hit.header("x-binplz-sha256").expect("a hit"));
+    // The file system has an answer for this path that is neither a file nor none.
+    fs::remove_file(&file).and_then(|()| symlink(&file, &file)).expect("a link to itself");
+    check(&server, &hit.body, &[ask(Reason::Unavailable, "tree")]);
+}
+
+/// A service in which each request runs into a bug, behind the layers of every deployment.
+fn of_bugs() -> Site {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let site = Site::at(listener.local_addr().expect("an address").to_string());
+    listener.set_nonblocking(true).expect("a socket");
+    let routes = Router::new().fallback(async || -> &'static str { panic!("a bug") });
+    let routes = binplz_web::with_request_ids(binplz_web::catch_panics(routes, World::new()));
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async { axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await })
+    });
+    site
+}
+
+#[test]
+fn a_defect_is_told_by_each_client() {
+    let site = of_bugs();
+    let stub = stub::stub(&site.origin(), &target("tree"), "built", false);
+    check(&site, stub.as_bytes(), &[ask(Reason::Defect, "tree")]);
 }

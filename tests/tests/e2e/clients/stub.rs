@@ -290,3 +290,45 @@ fn in_a_terminal_it_shows_what_is_going_on_and_clears_it_away() {
         assert!(seen.contains("<./gated>"), "{seen:?}");
     }
 }
+
+#[test]
+fn a_multi_call_program_under_a_name_that_it_does_not_know_fails_behind_the_hint_of_the_stub_and_works_as_installed() {
+    let set = fresh_set(
+        r#"
+  applets = package "one" {
+    buildPhase = "$CC -O1 -o program ${builtins.toFile "applets.c" ''
+      #include <stdio.h>
+      #include <string.h>
+      int main(int argc, char **argv) {
+        const char *name = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+        if (!strcmp(name, "one") || !strcmp(name, "two")) { puts(name); return 0; }
+        fprintf(stderr, "%s: applet not found\n", name);
+        return 127;
+      }
+    ''}";
+    installPhase = "install -D program $out/bin/one; ln -s one $out/bin/two";
+  };
+"#,
+    );
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(set.path(), data.path(), &[]);
+    assert_eq!(server.settled("failing.applets/two").status, 302);
+    let stub = server.get("/failing.applets/two").body;
+    let hint = "keep the name two: this file has several names and acts by the one it is called by";
+    for shell in SHELLS {
+        let machine = Machine::new(shell, Client::Curl, Some("sha256sum"));
+        machine.save("renamed", &stub);
+        machine.save("two", &stub);
+        machine.save("install", &server.get("/-/install/failing.applets/two").body);
+        let renamed = machine.run("sh ./renamed");
+        let said = text(&renamed.stderr);
+        assert_eq!(renamed.status.code(), Some(127), "{shell:?}: {said}");
+        assert!(said.ends_with(&format!("binplz: renamed: {hint}\nrenamed: applet not found\n")), "{shell:?}: {said}");
+        for line in ["sh ./two", "BINPLZ_DIR=bin sh < install && bin/two"] {
+            let out = machine.run(line);
+            let said = text(&out.stderr);
+            assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(0), "two\n"), "{shell:?}: {said}");
+            assert!(!said.contains("keep the name"), "{shell:?}: {said}");
+        }
+    }
+}

@@ -103,6 +103,40 @@ fn a_server_that_is_gone_when_the_download_begins_is_waited_for_too() {
     }
 }
 
+#[test]
+fn an_object_that_is_gone_when_the_download_begins_is_built_again_and_the_disk_is_not_blamed() {
+    let (server, data) = with_tree();
+    let hit = server.get("/tree");
+    let file = data.path().join("data/objects/blobs").join(hit.header("x-binplz-sha256").expect("a hit"));
+    let file = file.display();
+    for client in CLIENTS {
+        let tool = if client == Client::Curl { "curl" } else { "wget" };
+        for (gone, code, words) in [
+            (format!("/usr/bin/rm {file}"), 0, "retrying the download"),
+            // Nothing can take its place either.
+            (
+                format!("/usr/bin/rm {file}; /usr/bin/ln -s {file} {file}"),
+                1,
+                "the service has a problem; try again in a moment",
+            ),
+        ] {
+            assert_eq!(server.settled("tree").status, 302);
+            let machine = Machine::new(Shell::Dash, client, Some("sha256sum"));
+            machine.save("tree", &hit.body);
+            let once = format!("[ -e $at/gone ] || {{ : > $at/gone; {gone}; }}");
+            machine.replace(tool, &format!("case \"$*\" in */-/objects/*) {once} ;; esac\nexec $real \"$@\""));
+            let out = machine.run("sh ./tree --version");
+            let said = text(&out.stderr);
+            assert_eq!(out.status.code(), Some(code), "{client:?} {gone}: {said}");
+            assert!(said.contains(words), "{client:?} {gone}: {said}");
+            assert!(!["room", "full", "disk"].iter().any(|word| said.contains(word)), "{client:?} {gone}: {said}");
+            assert_eq!(text(&out.stdout).starts_with("tree v2.1.0"), code == 0, "{client:?} {gone}: {said}");
+            assert_eq!(machine.files("."), ["tree"], "{client:?} {gone}");
+        }
+        fs::remove_file(file.to_string()).expect("a link");
+    }
+}
+
 /// The tool's `n`-th download breaks off after 50,000 bytes.
 fn cut(machine: &Machine, client: Client, n: u32) {
     let cut_off = match client {

@@ -325,6 +325,12 @@ pub struct Overview {
     /// The median error of the first estimates of the last 32 builds, in percent of what they took; `None`: none was given yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate_error_percent: Option<u32>,
+    /// The same of what their status said halfway ("about 1 minute left").
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_error_percent: Option<u32>,
+    /// The same of `Retry-After`: how late a client that obeys it learns of the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_error_percent: Option<u32>,
     /// Packages that are taken down, and why.
     #[serde(default)]
     pub withheld: BTreeMap<Attr, Withheld>,
@@ -420,6 +426,7 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
 async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
     let (limits, _) = load_limits(d, Read::Consistent).await?;
     let limits = limits.in_month(d.now());
+    let errors = limits.errors();
     let closed = |system| {
         let closed = limits.closed(system, d.policy(), d.now());
         closed.or_else(|| limits.refusal(system, d.now()))
@@ -441,7 +448,9 @@ async fn overview<D: HasLedger>(d: &D) -> Result<Outcome, Declined> {
         stored_at_most: limits.stored_at_most(),
         store_bytes: d.policy().store_bytes,
         egress: limits.egress(d.policy(), d.now()),
-        estimate_error_percent: limits.estimate_error(),
+        estimate_error_percent: errors.map(|errors| errors.estimate),
+        status_error_percent: errors.map(|errors| errors.status),
+        retry_after_error_percent: errors.map(|errors| errors.retry_after),
         withheld: pins.withheld().clone(),
         no_nixpkgs: pins.all().iter().filter_map(no_nixpkgs).collect(),
         faults: d.faults(),

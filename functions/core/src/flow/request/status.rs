@@ -12,10 +12,11 @@ use crate::{
         failure::Failure,
         plan::{Plan, about},
         protocol::{Phase, Progress},
+        told,
         waiting::Waiting,
     },
     flow::{
-        load_build, load_limits, load_profile_of, queued,
+        load_build, load_limits, load_profile, queued,
         request::{denial::Denial, serving, trust},
         schedule::{follow, wait::Claims},
     },
@@ -282,12 +283,8 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
             status.plan = lease.plan;
             let takes = expected(d, &leader.key, &limits, status.plan.as_ref(), status.progress.as_ref()).await?;
             status.progress = status.progress.map(|progress| progress.after(status.continued.built));
-            let left = takes.and_then(|takes| takes.checked_sub(elapsed)).map(seconds_up);
-            status.estimate_seconds = left.filter(|left| *left > 0);
-            // A client that asks after half of the time passed learns of the end at most half as late again as the
-            // build took.
-            let soon = status.estimate_seconds.unwrap_or(u64::MAX);
-            status.retry_after = (elapsed.as_secs() / 2).min(soon).clamp(2, 30);
+            status.estimate_seconds = takes.and_then(|takes| told::left(takes, elapsed));
+            status.retry_after = told::retry_after(elapsed, status.estimate_seconds);
         }
         State::Waiting(waiting) => {
             status.attempt = waiting.attempt;
@@ -342,17 +339,17 @@ async fn expected<D: HasLedger>(
     if let Some(expected) = plan.and_then(Plan::expected) {
         return Ok(Some(expected));
     }
-    // Other builds tell nothing of a catalogue, and nothing of a bundle, which is fetched as a rule.
-    if !matches!(key.product, Product::Package(_)) {
+    // Other builds tell nothing of a catalogue.
+    if key.product == Product::Catalogue {
         return Ok(None);
     }
-    if let Some(past) = load_profile_of(d, key, Read::Eventual).await? {
+    if let Some(past) = load_profile(d, key, Read::Eventual).await?.0 {
         return Ok(Some(past.expected()));
     }
     let known = progress.filter(|progress| progress.expected > 0);
     Ok(match known {
-        Some(progress) => limits.pace().of(u32::try_from(progress.expected).unwrap_or(u32::MAX)),
-        None => limits.pace().of_any(),
+        Some(progress) => limits.pace_of(&key.product).of(u32::try_from(progress.expected).unwrap_or(u32::MAX)),
+        None => limits.pace_of(&key.product).of_any(),
     })
 }
 

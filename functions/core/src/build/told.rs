@@ -1,0 +1,68 @@
+//! What clients are told of a build that runs, and how wrong that was, once it has ended.
+
+use std::time::Duration;
+
+use crate::{build::plan::rounded, id::time::seconds_up};
+
+/// `Retry-After` of a build that has run for `elapsed`, in seconds; `left`: its estimate, in seconds. A client that asks after half of
+/// the time passed learns of the end at most half as late again as the build took.
+pub fn retry_after(elapsed: Duration, left: Option<u64>) -> u64 {
+    (elapsed.as_secs() / 2).min(left.unwrap_or(u64::MAX)).clamp(2, 30)
+}
+
+/// The seconds that are left of an estimate, while some are.
+pub fn left(expected: Duration, elapsed: Duration) -> Option<u64> {
+    expected.checked_sub(elapsed).map(seconds_up).filter(|left| *left > 0)
+}
+
+/// How wrong it was, in percent of what the build took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errors {
+    /// Of the estimate.
+    pub estimate: u32,
+    /// Of the words "about … left", halfway; without these words, nothing was left.
+    pub status: u32,
+    /// Of `Retry-After`: how late a client learns of the end that asks at the beginning, and obeys.
+    pub retry_after: u32,
+}
+
+impl Errors {
+    /// The errors of a build that was expected to take so long.
+    pub fn of(expected: Duration, took: Duration) -> Errors {
+        let percent = |error: Duration| {
+            let percent = error.as_millis() * 100 / took.as_millis().max(1);
+            u32::try_from(percent).unwrap_or(u32::MAX)
+        };
+        let half = took / 2;
+        let shown = left(expected, half).map_or(Duration::ZERO, |left| rounded(Duration::from_secs(left)));
+        let mut asked = Duration::ZERO;
+        while asked < took {
+            asked += Duration::from_secs(retry_after(asked, left(expected, asked)));
+        }
+        Errors {
+            estimate: percent(expected.abs_diff(took)),
+            status: percent(shown.abs_diff(half)),
+            retry_after: percent(asked - took),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_those_of_what_clients_were_told() {
+        let of = |expected, took| Errors::of(Duration::from_secs(expected), Duration::from_secs(took));
+        let errors = |estimate, status, retry_after| Errors { estimate, status, retry_after };
+        // It is asked after 2, 4, 6, 9, 13, 19, 28 seconds, and then when the rest should be over.
+        assert_eq!(of(40, 40), errors(0, 0, 0));
+        // After 30 seconds, when it should be over, and then after 45.
+        assert_eq!(of(30, 40), errors(25, 25, 12));
+        assert_eq!(of(80, 40), errors(100, 100, 5));
+        // "about 1 minute left", of 100 seconds.
+        assert_eq!(of(200, 200), errors(0, 20, 0));
+        // Nothing was left to tell.
+        assert_eq!(of(10, 100), errors(90, 50, 11));
+    }
+}
