@@ -158,29 +158,40 @@ fn an_audit_finds_a_log_that_forks_shrinks_or_is_signed_by_another_key() {
     passes(dir, &server, "curl -fsS $H/-/keys -o keys; $B audit $H --keys keys");
 }
 
+/// The commands of the operator's guide for exchanging a key.
+fn guides_commands() -> Vec<String> {
+    let guide = fs::read_to_string(repository().join("infra/README.md")).expect("the guide");
+    let section = guide.split("\n## ").find(|section| section.starts_with("Signing keys\n")).expect("its section");
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    "));
+    commands.map(|line| line.split("   ").next().unwrap_or_default().trim().to_owned()).collect()
+}
+
 #[test]
-fn without_its_keys_a_service_goes_on_and_says_so_until_an_operator_accepts_others() {
-    let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-    let (dir, data) = (dir.path(), data.path());
-    let mut server = Server::start(&demo_set(), data, &[]);
+fn a_key_is_exchanged_or_replaced_after_its_loss_by_the_guides_commands_while_programs_are_served() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (dir, data) = (dir.path(), dir.path().join(".binplz"));
+    let mut server = Server::start(&demo_set(), &data, &[]);
     assert_eq!(server.settled("tree").status, 302);
-    server.kill();
-    fs::remove_file(data.join("signing-key")).expect("a key");
-    server.restart();
-    assert_eq!(server.settled("pv").status, 302);
-    let answer = server.get("/-/sig/pv");
-    assert_eq!((answer.status, answer.text().contains("has not signed it")), (404, true), "{}", answer.text());
-    let health = server.get("/-/health");
-    assert_eq!((health.status, health.text().contains("signer")), (503, true), "{}", health.text());
-    let said = passes(
-        dir,
-        &server,
-        &format!("$B signing-key list --data {0}; $B signing-key accept --yes --data {0}", data.display()),
-    );
-    assert!(said.contains("not accepted: artifacts "), "{said}");
-    let signed = || (server.get("/-/sig/pv").status == 200 && server.get("/-/health").status == 200).then_some(());
-    binplz_tests::site::wait_for("the signer goes on", signed);
-    let keys = server.get("/-/keys").text();
-    assert_eq!(keys.lines().filter(|line| line.starts_with("artifacts ")).count(), 2, "{keys}");
-    passes(dir, &server, "$B audit $H");
+    let [moves, list, accept] = guides_commands().try_into().expect("three commands");
+    let path = format!("PATH={}:$PATH", program("binplz").parent().expect("a directory").display());
+    // The first time the key is exchanged, and the second time it is lost.
+    for (takes_away, name, keys) in [(moves.as_str(), "pv", 2), ("rm .binplz/signing-key", "nq", 3)] {
+        server.kill();
+        passes(dir, &server, takes_away);
+        server.restart();
+        assert_eq!(server.settled(name).status, 302);
+        let answer = server.get(&format!("/-/sig/{name}"));
+        assert_eq!((answer.status, answer.text().contains("has not signed it")), (404, true), "{}", answer.text());
+        let health = server.get("/-/health");
+        assert_eq!((health.status, health.text().contains("signer")), (503, true), "{}", health.text());
+        let said = passes(dir, &server, &format!("{path}; {list}"));
+        assert!(said.contains("not accepted: artifacts "), "{said}");
+        // It asks at a terminal.
+        passes(dir, &server, &format!("{path}; {accept} --yes"));
+        let signed = || server.get(&format!("/-/sig/{name}")).status == 200 && server.get("/-/health").status == 200;
+        wait_for("the signer goes on", || signed().then_some(()));
+        let listed = server.get("/-/keys").text();
+        assert_eq!(listed.lines().filter(|line| line.starts_with("artifacts ")).count(), keys, "{listed}");
+        passes(dir, &server, "$B audit $H --state none; rm none");
+    }
 }
