@@ -14,8 +14,8 @@
       each = f: builtins.listToAttrs (map (system: { name = system; value = f nixpkgs.legacyPackages.${system}; }) systems);
       workspace = (builtins.fromTOML (builtins.readFile ./Cargo.toml)).workspace;
 
-      # Programs of the workspace; those of `names` are installed.
-      programs = pkgs: pname: names: pkgs.rustPlatform.buildRustPackage {
+      # Programs of the workspace; those of `names` are installed. `more`: further attributes.
+      programs = pkgs: pname: names: more: pkgs.rustPlatform.buildRustPackage ({
         inherit pname;
         inherit (workspace.package) version;
         # With the commit, as scripts/version has it.
@@ -34,14 +34,21 @@
           mainProgram = pname;
           platforms = systems;
         };
+      } // more);
+
+      # What installs the program in front of bundles beside the builder, for bundles of the builder's own system.
+      launchers = pkgs: {
+        postInstall = "ln -s ${self.packages.${pkgs.stdenv.hostPlatform.system}.binplz-launcher}/bin/binplz-launcher $out/bin/binplz-launcher-${pkgs.stdenv.hostPlatform.parsed.cpu.name}";
       };
     in
     {
       packages = each (pkgs: rec {
         default = binplz;
         # `binplz serve` starts the builder that lies beside it.
-        binplz = programs pkgs "binplz" [ "binplz-cli" "binplz-builder" ];
-        binplz-builder = programs pkgs "binplz-builder" [ "binplz-builder" ];
+        binplz = programs pkgs "binplz" [ "binplz-cli" "binplz-builder" ] (launchers pkgs);
+        binplz-builder = programs pkgs "binplz-builder" [ "binplz-builder" ] (launchers pkgs);
+        # Static, as `scripts/launcher` compiles it.
+        binplz-launcher = programs pkgs.pkgsStatic "binplz-launcher" [ "binplz-launcher" ] { buildType = "launcher"; };
         image = import ./infra/image { inherit pkgs binplz-builder; };
       });
 
@@ -52,12 +59,13 @@
       });
 
       # That the programs build, start, and name the version that they are of.
-      checks = each (pkgs: let inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) binplz image; in {
+      checks = each (pkgs: let inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) binplz binplz-builder image; in {
         inherit binplz image;
         version = pkgs.runCommand "binplz-version" { } ''
           ${binplz}/bin/binplz --version | tee $out
           ${binplz}/bin/binplz-builder --version | tee -a $out
           [ "$(grep -c ' ${workspace.package.version}+' $out)" = 2 ]
+          for builder in ${binplz} ${binplz-builder}; do [ -x $builder/bin/binplz-launcher-* ]; done
         '';
       });
 

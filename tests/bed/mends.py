@@ -467,8 +467,11 @@ def mend_lambda(provisioners, service, runtime):
     mend_architectures(service)
 
 
-# By the machine in a program's ELF header: Lambda's name, and what runs it on another machine.
-ELF = {0x3E: ("x86_64", "qemu-x86_64-static"), 0xB7: ("arm64", "qemu-aarch64-static")}
+# By the machine in a program's ELF header: Lambda's name, and what runs it on another machine, with that machine's C library.
+ELF = {
+    0x3E: ("x86_64", "qemu-x86_64-static -L /usr/x86_64-linux-gnu"),
+    0xB7: ("arm64", "qemu-aarch64-static -L /usr/aarch64-linux-gnu"),
+}
 
 
 def mend_architectures(service):

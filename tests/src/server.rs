@@ -22,7 +22,11 @@ pub fn program(name: &str) -> PathBuf {
     let here = std::env::current_exe().expect("a test is a program");
     let target = here.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
     let program = target.join(name);
-    assert!(program.is_file(), "{} is missing: run cargo build --workspace, or scripts/test", program.display());
+    let remedy = match name.starts_with("binplz-launcher-") {
+        true => format!("scripts/launcher {}", target.display()),
+        false => "cargo build --workspace".to_owned(),
+    };
+    assert!(program.is_file(), "{} is missing: run {remedy}, or scripts/test", program.display());
     program
 }
 

@@ -30,7 +30,7 @@ use binplz_core::{
     },
     has_ports,
     id::{
-        key::{Attr, Bin, BuildKey, LeaseId, Product, Rev, Sha256, System, Token},
+        key::{Bin, BuildKey, LeaseId, Product, Rev, Sha256, System, Token},
         target::{Query, Target},
         time::Timestamp,
     },
@@ -317,14 +317,14 @@ impl Watch for Moments {
 /// Every hit that was told.
 #[derive(Default)]
 pub struct Hits {
-    told: Mutex<Vec<(Timestamp, Attr, u64)>>,
+    told: Mutex<Vec<(Timestamp, Product, u64)>>,
     /// The count is unavailable.
     pub lost: AtomicBool,
 }
 
 impl DownloadStats for Hits {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
-        let mut sums = BTreeMap::<Attr, u64>::new();
+        let mut sums = BTreeMap::<Product, u64>::new();
         for (_, package, _) in self.told.lock().expect("a lock").iter().filter(|(at, ..)| *at >= since) {
             *sums.entry(package.clone()).or_default() += 1;
         }
@@ -730,7 +730,7 @@ impl Deployment for World {
     }
     fn emit(&self, about: About<'_>, telemetry: Signal<'_>) {
         if let Signal::Answered { hit: Some(served), .. } = telemetry {
-            self.download_stats.told.lock().expect("a lock").push((self.now(), served.attr.clone(), served.size));
+            self.download_stats.told.lock().expect("a lock").push((self.now(), served.product(), served.size));
         }
         let hear = self.hear.lock().expect("a lock");
         if let Some(hear) = hear.as_ref() {

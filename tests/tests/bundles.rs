@@ -1,6 +1,6 @@
 //! A bundle is a build like any other, beside that of its package.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use binplz_core::{
     answer::{
@@ -210,6 +210,28 @@ async fn a_builder_stores_no_larger_bundle_and_reports_what_it_was_asked_for() {
         let report = Report { outcome: Outcome::Built(Manifest { bundle, ..manifest }), stats: Stats::default() };
         assert!(settle(&*w, &w.bearer(path).await, report).await.is_err(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn how_long_it_takes_is_learnt_from_the_same_one_and_from_other_bundles_and_from_no_package() {
+    let w = world();
+    let estimate = async |path: &str| status(&*w, &target(path)).await.expect("a build").estimate_seconds;
+    let takes = async |path: &str, seconds| {
+        w.pass(Duration::from_secs(seconds));
+        let manifest = built(&w, path, &["x"]).await;
+        settled(&w, path, Outcome::Built(manifest)).await;
+    };
+    building(&w, &["dash", BUNDLE]).await;
+    takes("dash", 40).await;
+    assert_eq!(estimate(BUNDLE).await, None);
+    takes(BUNDLE, 10).await;
+    building(&w, &["-/bundle/dash", "tree"]).await;
+    assert_eq!((estimate("-/bundle/dash").await, estimate("tree").await), (Some(50), Some(40)));
+    takes("-/bundle/dash", 20).await;
+    // That of a newer nixpkgs takes as long as the last one, and another one as they do on average.
+    w.move_pin('b').await;
+    building(&w, &["-/bundle/dash", "-/bundle/procps"]).await;
+    assert_eq!((estimate("-/bundle/dash").await, estimate("-/bundle/procps").await), (Some(20), Some(35)));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use aws_sdk_cloudwatch::{
 use aws_types::SdkConfig;
 use binplz_core::{
     billing::traffic::{Asked, Traffic},
-    id::{key::Attr, time::Timestamp},
+    id::{key::Product, time::Timestamp},
     ports::{DownloadStats, Unavailable},
 };
 use serde::Deserialize;
@@ -40,7 +40,7 @@ pub struct LogDownloadStats {
 
 #[derive(Deserialize)]
 struct Hit {
-    package: Attr,
+    package: Product,
 }
 
 impl LogDownloadStats {
@@ -58,7 +58,7 @@ impl DownloadStats for LogDownloadStats {
         let since = i64::try_from(since.0).unwrap_or(i64::MAX);
         let lines = aws_sdk_cloudwatchlogs::Client::new(&self.sdk).filter_log_events().log_group_name(log);
         let mut pages = lines.filter_pattern(HITS).start_time(since).into_paginator().send();
-        let mut sums = BTreeMap::<Attr, u64>::new();
+        let mut sums = BTreeMap::<Product, u64>::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| unavailable(ROLE, &error))?;
             let lines = page.events().iter().filter_map(|event| event.message());

@@ -115,7 +115,7 @@ pub fn line(stack: &str, about: About<'_>, telemetry: &Signal<'_>, now: Timestam
         }
         // The most requested packages are counted from here (`download_stats.rs`).
         Signal::Answered { hit: Some(served), .. } => {
-            line.insert("package".to_owned(), json!(served.attr));
+            line.insert("package".to_owned(), json!(served.product()));
         }
         // The address of a hit's viewer is not logged; that of a client whose request may start a build is.
         Signal::Answered { to: Some(viewer), .. } => {

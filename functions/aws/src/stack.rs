@@ -36,6 +36,7 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("PricePercent", "BINPLZ_PRICE_PERCENT"),
     ("StoreGigabytes", "BINPLZ_STORE_GIGABYTES"),
     ("EgressGigabytesPerDay", "BINPLZ_EGRESS_GIGABYTES"),
+    ("BundleBytes", "BINPLZ_BUNDLE_BYTES"),
 ];
 
 /// A stack's parameters and outputs.

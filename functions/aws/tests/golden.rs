@@ -291,7 +291,8 @@ fn rows() -> Vec<(&'static str, Row)> {
         ),
         ("limits-broken", Row::Limits(Limits::default().broken(key().system, Why::Sandbox, AT))),
         ("limits-reported", Row::Limits(reported())),
-        ("limits-learnt", Row::Limits(Limits::default().learnt(5, Duration::from_millis(90_500)))),
+        ("limits-learnt", learnt("tree")),
+        ("limits-learnt-bundle", learnt("-bundle.tree")),
         ("limits-served", Row::Limits(Limits::default().counted(AT.day(), 5_000_000_000_000))),
         ("limits-paused", Row::Limits(Limits::default().looked_at(key().system, Some(Why::NoImage), AT))),
         ("limits-refused", Row::Limits(refused())),
@@ -337,11 +338,15 @@ fn failed_dependencies() -> Build {
     Build { state, history: vec![attempt], ..Build::unasked(key()) }
 }
 
+fn learnt(product: &str) -> Row {
+    let product: Product = product.parse().expect("a product");
+    Row::Limits(Limits::default().learnt(&product, 5, Duration::from_millis(90_500)))
+}
+
 fn past() -> Row {
     let Build { key, history, .. } = failed_dependencies();
-    let Product::Package(attr) = &key.product else { panic!("it is a package") };
     Row::BuildProfile(BuildProfile::of(
-        attr,
+        &key.product,
         key.system,
         &Attempt { size: "8192/16384/50".parse().expect("a size"), ..history[0].clone() },
     ))

@@ -7,6 +7,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use binplz_core::{
@@ -54,7 +55,10 @@ pub(crate) fn launcher(key: &BuildKey) -> Result<Option<PathBuf>, Ending> {
     let file = std::env::current_exe()?.with_file_name(name);
     match file.is_file() {
         true => Ok(Some(file)),
-        false => Err(Ending::Failed(Failure::new(Kind::NoMachine, format!("{name} is missing beside its program")))),
+        false => {
+            let why = format!("{name} is missing beside its program: scripts/launcher DIR compiles it");
+            Err(Ending::Failed(Failure::new(Kind::NoMachine, why)))
+        }
     }
 }
 
@@ -101,16 +105,19 @@ pub(crate) fn of(
         closure: &closure,
         programs: &listed,
         main: main.as_str(),
-        environment: &[],
         about: &about,
         trim: if *full { Trim::Nothing } else { Trim::Usual },
     };
     context.progress_channel.update(|progress| progress.step = Some(format!("packing {}", bytes(size))));
     let path = scratch.archive();
     let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let (deadline, stop) = (context.lease.deadline(), context.nix.stop());
+    let go_on = || Instant::now() < deadline && stop.why().is_none();
     let Packed { bytes: size, unpacked, files, sha256 } =
-        pack(&source, LEVEL, most, &mut file).map_err(|error| match error.kind() {
+        pack(&source, LEVEL, most, &go_on, &mut file).map_err(|error| match error.kind() {
             ErrorKind::FileTooLarge => too_large(&format!("the bundle of {} of files is larger", bytes(size)), most),
+            ErrorKind::TimedOut if stop.why().is_some() => Ending::Stopped,
+            ErrorKind::TimedOut => Ending::Failed(Failure::new(Kind::TimedOut, format!("packing {}", bytes(size)))),
             _ => Ending::from(error),
         })?;
     context.log.say(&format!("bundle: {}, which unpacks {}", bytes(size), bytes(unpacked)));
@@ -165,6 +172,10 @@ mod tests {
         // None lies beside a test.
         let Err(Ending::Failed(failure)) = launcher(&key("-bundle.tree")) else { panic!("there is one") };
         assert_eq!(failure.kind.class(), Class::Deployment);
-        assert!(failure.sentence().contains("binplz-launcher-aarch64 is missing"), "{}", failure.sentence());
+        assert!(
+            failure.sentence().contains("binplz-launcher-aarch64 is missing beside its program: scripts/launcher DIR"),
+            "{}",
+            failure.sentence()
+        );
     }
 }

@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use binplz_core::{id::text::clean_line, objects::narinfo::LENGTH_MAX};
-use serde_json::Value;
+use binplz_core::{id::text::clean_line, nixpkgs::nix_config::NixConfig, objects::narinfo::LENGTH_MAX};
 use ureq::Agent;
 
 use crate::{log::Log, nix::Nix, settings};
@@ -77,22 +76,15 @@ impl Caches {
 
     /// Those of Nix's settings.
     fn known(nix: &Nix) -> Caches {
-        let show = ["--extra-experimental-features", "nix-command", "show-config", "--json"].map(OsStr::new);
-        let Ok(Ok(json)) = nix.ask("nix", &show) else { return Caches::default() };
-        let settings: Value = serde_json::from_str(&json).unwrap_or_default();
-        let value = |name: &str| settings.get(name)?.get("value");
-        let is = |name: &str| value(name).and_then(Value::as_bool) == Some(true);
-        let list = |name: &str| {
-            let entries = value(name).and_then(Value::as_array).into_iter().flatten();
-            entries.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-        };
-        if !is("substitute") {
+        let Ok(Ok(json)) = nix.ask("nix", &NixConfig::SHOW.map(OsStr::new)) else { return Caches::default() };
+        let config = NixConfig::parse(&json).unwrap_or_default();
+        if !config.is("substitute") {
             return Caches::default();
         }
         let names = |keys: Vec<String>| keys.iter().filter_map(|key| Some(key.split_once(':')?.0.to_owned())).collect();
-        let trusted = is("require-sigs").then(|| names(list("trusted-public-keys")));
-        let builds = value("max-jobs").and_then(Value::as_u64) != Some(0);
-        Caches { own: None, live: list("substituters"), trusted, builds }
+        let trusted = config.is("require-sigs").then(|| names(config.list("trusted-public-keys")));
+        let builds = config.number("max-jobs") != Some(0);
+        Caches { own: None, live: config.list("substituters"), trusted, builds }
     }
 
     /// Options for a plan without the caches whose paths Nix will not take, since no key that it trusts has signed them:

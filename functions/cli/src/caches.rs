@@ -1,10 +1,11 @@
 //! `binplz doctor`: the Nix binary caches that builds read, as a builder meets them.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use binplz_core::flow::operator::findings::{Finding, State};
-use serde_json::Value;
 use ureq::Agent;
+
+use crate::nixpkgs;
 
 /// How long a cache may take to answer; a builder waits no longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,20 +27,14 @@ pub(crate) fn examine(caches: &[String], keys: &[String], mend: &str) -> Vec<Fin
 
 /// Checks the caches of this machine's Nix settings.
 pub(crate) fn examine_nix() -> Vec<Finding> {
-    let show = ["--extra-experimental-features", "nix-command", "show-config", "--json"];
-    let shown = Command::new("nix").args(show).output().ok().filter(|output| output.status.success());
-    let Some(settings) = shown.and_then(|output| serde_json::from_slice::<Value>(&output.stdout).ok()) else {
+    let Ok(config) = nixpkgs::nix_config() else {
         return vec![Finding::unknown("caches", "Nix does not print its settings")];
     };
-    let value = |name: &str| settings.get(name)?.get("value");
-    if value("substitute").and_then(Value::as_bool) == Some(false) {
+    if !config.is("substitute") {
         return Vec::new();
     }
-    let list = |name: &str| {
-        let entries = value(name).and_then(Value::as_array).into_iter().flatten();
-        entries.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let findings = examine(&list("substituters"), &list("trusted-public-keys"), "nix.conf: substituters");
+    let (caches, keys) = (config.list("substituters"), config.list("trusted-public-keys"));
+    let findings = examine(&caches, &keys, "nix.conf: substituters");
     // A build does without a cache, and says so.
     findings.into_iter().map(|found| Finding { state: optional(found.state), ..found }).collect()
 }

@@ -5,6 +5,7 @@
 mod doctor;
 mod serve;
 
+mod build_users;
 mod caches;
 mod channel;
 mod confirm;

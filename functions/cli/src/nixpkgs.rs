@@ -16,16 +16,13 @@ use binplz_core::{
         time::Timestamp,
     },
     nixpkgs::{
+        nix_config::NixConfig,
         nix_version::{RequiredNix, TooOld},
         pins::{KEEP, Pin, Pins, Programs, Source},
     },
     objects::narinfo::StoreDir,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustix::{
-    fs::{Access, access},
-    process::geteuid,
-};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -96,33 +93,13 @@ fn text_of(file: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Checks that builds run in a sandbox, or as other users: a daemon's, or root's build users.
+/// The settings of this machine's Nix.
 ///
 /// # Errors
 /// [`NixpkgsError`].
-pub(crate) fn check_builds_are_apart() -> Result<(), NixpkgsError> {
-    #[derive(Deserialize)]
-    struct Setting {
-        value: serde_json::Value,
-    }
-    let told = run("nix", &["--extra-experimental-features", "nix-command", "show-config", "--json"])?;
-    let settings: BTreeMap<String, Setting> =
-        serde_json::from_str(&told).map_err(|error| NixpkgsError::Nix("nix show-config", error.to_string()))?;
-    let is = |name: &str, value: serde_json::Value| settings.get(name).is_some_and(|setting| setting.value == value);
-    // The builder permits no fallback to builds without a sandbox.
-    let sandbox = is("sandbox", true.into());
-    let build_users = geteuid().is_root() && !is("build-users-group", "".into());
-    if sandbox || build_users || by_daemon() { Ok(()) } else { Err(NixpkgsError::BuildsNotApart) }
-}
-
-/// Whether a daemon does the builds: Nix uses one if it is told to, or may not write the store itself.
-#[expect(clippy::disallowed_methods, reason = "as Nix reads its own environment")]
-fn by_daemon() -> bool {
-    let state = std::env::var_os("NIX_STATE_DIR").unwrap_or_else(|| "/nix/var/nix".into());
-    match std::env::var("NIX_REMOTE").as_deref() {
-        Err(_) | Ok("" | "auto") => access(Path::new(&state), Access::WRITE_OK).is_err(),
-        Ok(remote) => remote != "local",
-    }
+pub(crate) fn nix_config() -> Result<NixConfig, NixpkgsError> {
+    let told = run("nix", &NixConfig::SHOW)?;
+    NixConfig::parse(&told).map_err(|error| NixpkgsError::Nix("nix show-config", error.to_string()))
 }
 
 /// The location of this machine's Nix store.

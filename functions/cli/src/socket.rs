@@ -173,3 +173,16 @@ async fn write_line(stream: &mut UnixStream, value: &impl serde::Serialize) -> i
     line.push(b'\n');
     stream.write_all(&line).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_servers_user_can_open_the_operators_socket() {
+        let data = tempfile::tempdir().expect("a directory");
+        let _listener = listen(data.path()).expect("a socket");
+        let mode = fs::metadata(data.path().join(NAME)).expect("a socket").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

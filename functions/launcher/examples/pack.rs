@@ -21,12 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         closure,
         programs: &[(name.to_owned(), program.clone())],
         main: name,
-        environment: &[],
         about: &About { package: name.to_owned(), ..About::default() },
         trim: Trim::Usual,
     };
     let level = level.to_str().ok_or("a level is a number")?.parse()?;
-    let packed = pack(&source, level, u64::MAX, &mut output)?;
+    let packed = pack(&source, level, u64::MAX, &|| true, &mut output)?;
     #[expect(clippy::disallowed_macros, reason = "a program by itself")]
     {
         println!("{} {} {}", packed.bytes, packed.unpacked, packed.files);

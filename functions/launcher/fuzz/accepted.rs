@@ -3,13 +3,11 @@
 use binplz_launcher::manifest::{About, Entry, Frame, Kind, Manifest, Program};
 
 /// A manifest with every kind of entry.
-#[allow(dead_code, reason = "the fuzz target starts from it")]
 pub(crate) fn sample() -> Manifest {
     let entry = |path: &str, kind| Entry { path: path.as_bytes().to_vec(), kind };
     let file = |executable, size| Kind::File { executable, size, sha256: [7; 32] };
     Manifest {
         about: About { package: "tree".to_owned(), ..About::default() },
-        environment: vec![("NAME".to_owned(), "value".to_owned())],
         programs: vec![Program { name: "tree".to_owned(), path: b"0-tree/bin/tree".to_vec() }],
         main: 0,
         launcher: [1; 32],
@@ -23,6 +21,20 @@ pub(crate) fn sample() -> Manifest {
             entry("1-link", Kind::Link(b"/etc".to_vec())),
         ],
     }
+}
+
+/// Takes what a fuzzer has made: a manifest, or after an odd byte changes of a proper one, each with its place and the new byte.
+pub(crate) fn input(data: &[u8]) {
+    let Some((&kind, data)) = data.split_first() else { return };
+    if kind % 2 == 0 {
+        return check(data);
+    }
+    let mut bytes = sample().encode();
+    for change in data.chunks_exact(3) {
+        let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % bytes.len();
+        bytes[at] = change[2];
+    }
+    check(&bytes);
 }
 
 /// Decodes, and checks what was accepted with other means than the decoder's.

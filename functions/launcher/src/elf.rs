@@ -1,4 +1,5 @@
-//! The few bytes of a 64-bit little-endian ELF file that a bundle adds to, and is found by.
+//! The few bytes of a 64-bit little-endian ELF file that a bundle adds to, and is found by. By hand: the crate `object` would
+//! lay the file out anew, where this only appends, and is larger than the rest of the reader.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 

@@ -42,6 +42,6 @@ fn settings() -> Start {
     Start {
         arguments: env::args_os().collect(),
         places: Places { cache: env::var_os("XDG_CACHE_HOME"), home: env::var_os("HOME") },
-        set: env::vars_os().map(|(name, _)| name).collect(),
+        locales: env::var_os("LOCALE_ARCHIVE").is_some(),
     }
 }

@@ -37,8 +37,6 @@ pub struct About {
 pub struct Manifest {
     /// What it is.
     pub about: About,
-    /// Variables that the program gets, unless they are set.
-    pub environment: Vec<(String, String)>,
     /// The programs, by name.
     pub programs: Vec<Program>,
     /// The program that runs if `argv[0]` is the name of none: an index of `programs`.
@@ -161,12 +159,11 @@ impl Manifest {
             system: from.text()?,
             licence: from.text()?,
         };
-        let environment = from.list(4, |from, _| Ok((from.text()?, from.text()?)))?;
         let programs = from.list(4, |from, _| Ok(Program { name: from.text()?, path: from.bytes()?.to_vec() }))?;
         let main = from.u32()? as usize;
         let launcher = from.array()?;
         let frames = from.list(36, |from, _| Ok(Frame { packed: from.u32()?, sha256: from.array()? }))?;
-        Ok(Self { about, environment, programs, main, launcher, frames, entries: Vec::new() })
+        Ok(Self { about, programs, main, launcher, frames, entries: Vec::new() })
     }
 
     /// What can only be said of all fields together.
@@ -185,11 +182,6 @@ impl Manifest {
         }
         if self.frames.iter().any(|frame| frame.packed as usize > PACKED_MAX) {
             return Err(ReadError::Malformed("a frame is too large"));
-        }
-        let variable =
-            |(name, value): &(String, String)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
-        if !self.environment.iter().all(variable) {
-            return Err(ReadError::Malformed("a variable has no proper name or value"));
         }
         let named = |name: &str| !name.is_empty() && !name.contains('/');
         if !self.programs.is_sorted_by(|a, b| a.name < b.name) || !self.programs.iter().all(|one| named(&one.name)) {
@@ -217,11 +209,6 @@ impl Manifest {
         let About { package, version, nixpkgs, system, licence } = &self.about;
         for text in [package, version, nixpkgs, system, licence] {
             put(&mut to, text.as_bytes());
-        }
-        put_length(&mut to, self.environment.len());
-        for (name, value) in &self.environment {
-            put(&mut to, name.as_bytes());
-            put(&mut to, value.as_bytes());
         }
         put_length(&mut to, self.programs.len());
         for program in &self.programs {

@@ -35,8 +35,6 @@ pub struct Source<'a> {
     pub programs: &'a [(String, PathBuf)],
     /// The name of the program that runs by default.
     pub main: &'a str,
-    /// Variables that the program gets, unless they are set.
-    pub environment: &'a [(String, String)],
     /// What `--binplz-info` prints.
     pub about: &'a About,
     /// What is left out.
@@ -57,17 +55,19 @@ pub struct Packed {
 }
 
 /// Writes the bundle to `output`, an empty file that can also be read, and makes it executable. `level` is zstd's: [`LEVEL`], or less for
-/// tests.
+/// tests. `go_on` is called before each file and frame.
 ///
 /// # Errors
-/// `FileTooLarge` as soon as the file would have more than `most` bytes; `InvalidInput` if the source makes no valid bundle (a program
-/// that is not in the closure, a launcher that is no ELF file of 64 bits); else what reading and writing says.
-pub fn pack(source: &Source, level: i32, most: u64, output: &mut File) -> io::Result<Packed> {
+/// `TimedOut` within the time of a frame after `go_on` has said no; `FileTooLarge` as soon as the file would have more than `most` bytes;
+/// `InvalidInput` if the source makes no valid bundle (a program that is not in the closure, a launcher that is no ELF file of 64 bits);
+/// else what reading and writing says.
+pub fn pack(source: &Source, level: i32, most: u64, go_on: &dyn Fn() -> bool, output: &mut File) -> io::Result<Packed> {
+    let go_on = || if go_on() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::TimedOut)) };
     let mut launcher = File::open(source.launcher)?;
     let offset = io::copy(&mut launcher, output)?.next_multiple_of(16);
     output.seek(io::SeekFrom::Start(offset))?;
-    let mut found = Found::in_closure(source)?;
-    let frames = compress(&mut found, level, most.saturating_sub(offset), output)?;
+    let mut found = Found::in_closure(source, &go_on)?;
+    let frames = compress(&mut found, level, most.saturating_sub(offset), &go_on, output)?;
     let manifest = manifest(source, found.entries, frames, loaded(&launcher).map_err(io::Error::other)?)?;
     let bytes = manifest.encode();
     if bytes.len() > MANIFEST_MAX {
@@ -119,8 +119,7 @@ fn manifest(source: &Source, entries: Vec<Entry>, frames: Vec<Frame>, launcher: 
     programs.sort_by(|a, b| a.name.cmp(&b.name));
     let main = programs.iter().position(|program| program.name == source.main);
     let main = main.ok_or_else(|| invalid(format!("{} is no program of the bundle", source.main)))?;
-    let (about, environment) = (source.about.clone(), source.environment.to_vec());
-    let manifest = Manifest { about, environment, programs, main, launcher, frames, entries };
+    let manifest = Manifest { about: source.about.clone(), programs, main, launcher, frames, entries };
     match Manifest::decode(&manifest.encode()) {
         Ok(decoded) if decoded == manifest => Ok(manifest),
         Ok(_) => Err(invalid("a text is too long".to_owned())),
@@ -136,7 +135,7 @@ struct Found {
 }
 
 impl Found {
-    fn in_closure(source: &Source) -> io::Result<Self> {
+    fn in_closure(source: &Source, go_on: &impl Fn() -> io::Result<()>) -> io::Result<Self> {
         let has_linker = source.closure.iter().any(|path| path.join("bin/ld").exists());
         let left_out = |path: &str| source.trim == Trim::Usual && left_out(path, has_linker);
         let mut all: Vec<(Vec<u8>, PathBuf)> = Vec::new();
@@ -149,6 +148,7 @@ impl Found {
         let mut found = Self { entries: Vec::new(), files: Vec::new() };
         let mut contents: HashMap<(Hash, bool), usize> = HashMap::new();
         for (path, file) in all {
+            go_on()?;
             let facts = fs::symlink_metadata(&file)?;
             let kind = if facts.is_dir() {
                 Kind::Directory
@@ -235,13 +235,20 @@ impl Contents<'_> {
 }
 
 /// Writes the frames in their order, each compressed by one of a few threads.
-fn compress(found: &mut Found, level: i32, most: u64, output: &mut File) -> io::Result<Vec<Frame>> {
+fn compress(
+    found: &mut Found,
+    level: i32,
+    most: u64,
+    go_on: &impl Fn() -> io::Result<()>,
+    output: &mut File,
+) -> io::Result<Vec<Frame>> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let mut contents = Contents { files: found.files.iter(), entries: found.entries.iter(), open: None };
     let (mut frames, mut written) = (Vec::new(), 0);
     thread::scope(|scope| {
         let mut running = std::collections::VecDeque::new();
         loop {
+            go_on()?;
             let bytes = contents.frame()?;
             let last = bytes.is_empty();
             if !last {

@@ -41,7 +41,14 @@ A program in a bundle runs in a mount namespace, and, unless root starts it, in 
     Files that were open before may be named without their mount point in /proc/self/fd.
   - What it mounts is not seen outside.
   - An ignored SIGPIPE is reset to its default, and a closed standard stream is /dev/null.
-Removing the cache while a program runs takes the files that it has not opened yet.";
+Removing the cache while a program runs takes the files that it has not opened yet.
+
+What is checked before the program starts:
+  - The first start compares all that it unpacks with its sha256.
+  - Each start compares the launcher and the list of files with theirs, and looks whether files of the cache have changed: all of them,
+    or in bundles of more than 2000 files the programs, libraries and directories. If one has, all are compared, and a damaged copy is
+    unpacked again. Where the cache is whole, the rest of this file is not read.
+  - What changes without a trace, as on a failing disk, is found by the first start after a boot, and by --binplz-verify.";
 
 /// What the launcher was started with.
 #[derive(Clone, Debug, Default)]
@@ -50,8 +57,8 @@ pub struct Start {
     pub arguments: Vec<OsString>,
     /// Where files may be kept.
     pub places: Places,
-    /// The names of the variables that are set.
-    pub set: Vec<OsString>,
+    /// Whether `LOCALE_ARCHIVE` is set.
+    pub locales: bool,
 }
 
 /// Becomes the program, or does what an option asks for.
@@ -79,6 +86,7 @@ pub fn start(start: &Start, file: File) -> Result<(), StartError> {
 /// Runs the program of that name, or the one that `argv[0]` names, or the main one. `skipped` arguments are not for it.
 fn run(start: &Start, file: File, name: Option<&OsStr>, skipped: usize) -> Result<Infallible, StartError> {
     let mut bundle = Bundle::open_head(file.try_clone().map_err(ReadError::from)?)?;
+    bundle.check_launcher()?;
     let cache = || Cache::choose(&start.places, bundle.name());
     // If a program of this bundle has started the bundle, its files are there.
     if !Path::new(STORE).join(marker(&bundle.name())).exists() {
@@ -110,14 +118,10 @@ fn run(start: &Start, file: File, name: Option<&OsStr>, skipped: usize) -> Resul
     // Interpreters find their libraries by this name.
     command.arg0(&path).args(start.arguments.iter().skip(skipped));
     // The C library of the bundle has few locales. These are the machine's.
-    let locales = (String::from("LOCALE_ARCHIVE"), String::from("/usr/lib/locale/locale-archive"));
-    let locales = Some(locales).filter(|(_, archive)| Path::new(archive).exists());
-    let defaults = manifest.environment.iter().chain(&locales);
-    command.envs(
-        defaults
-            .filter(|(name, _)| !start.set.iter().any(|set| set == OsStr::new(name)))
-            .map(|(name, value)| (name, value)),
-    );
+    let locales = "/usr/lib/locale/locale-archive";
+    if !start.locales && Path::new(locales).exists() {
+        command.env("LOCALE_ARCHIVE", locales);
+    }
     let error = command.exec();
     Err(StartError::Exec { program: path, error })
 }
@@ -176,9 +180,6 @@ fn info(bundle: &Bundle, cache: Option<Cache>) {
     let main = &manifest.programs[manifest.main].name;
     let names: Vec<&str> = manifest.programs.iter().map(|program| program.name.as_str()).collect();
     text += &format!("{:<9} {} (by default {main})\n", "programs", names.join(" "));
-    for (name, value) in &manifest.environment {
-        text += &format!("{:<9} {name}={}\n", "variable", value.escape_debug());
-    }
     say(&format!("{text}\n{LIMITS}\n\n{USAGE}\n"));
 }
 

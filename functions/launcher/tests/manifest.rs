@@ -3,7 +3,9 @@
 #[path = "../fuzz/accepted.rs"]
 mod accepted;
 
-use accepted::{check, sample};
+use std::fs;
+
+use accepted::{check, input, sample};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 proptest! {
@@ -30,4 +32,11 @@ proptest! {
 fn a_manifest_is_read_as_it_was_written() {
     let sample = sample();
     assert_eq!(binplz_launcher::manifest::Manifest::decode(&sample.encode()).expect("a manifest"), sample);
+}
+
+#[test]
+fn what_the_fuzzer_has_found_worth_keeping_is_refused_or_safe() {
+    let seeds = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds")).expect("the seeds");
+    let count = seeds.map(|seed| input(&fs::read(seed.expect("a seed").path()).expect("a file"))).count();
+    assert!(count > 50, "{count}");
 }

@@ -11,7 +11,7 @@ use std::{
 
 use binplz_core::{
     billing::traffic::{Asked, Traffic},
-    id::{key::Attr, time::Timestamp},
+    id::{key::Product, time::Timestamp},
     ports::{DownloadStats, Unavailable},
 };
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ const HOUR: u64 = 3_600_000;
 /// How many hours of counts are kept: five weeks.
 const KEPT: u64 = 35 * 24;
 
-/// Downloads by hour (hours since 1970) and by package.
-type Hours = BTreeMap<u64, BTreeMap<Attr, Count>>;
+/// Downloads by hour (hours since 1970) and by package or bundle.
+type Hours = BTreeMap<u64, BTreeMap<Product, Count>>;
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Written")]
@@ -81,7 +81,7 @@ impl LocalDownloadStats {
     }
 
     /// Counts a hit of `bytes` bytes.
-    pub(crate) fn count(&self, package: &Attr, bytes: u64, now: Timestamp) {
+    pub(crate) fn count(&self, package: &Product, bytes: u64, now: Timestamp) {
         let mut counted = self.counted();
         counted.more = true;
         let hour = counted.hours.entry(now.0 / HOUR).or_default();
@@ -116,7 +116,7 @@ impl LocalDownloadStats {
 
 impl DownloadStats for LocalDownloadStats {
     async fn top(&self, since: Timestamp, most: usize) -> Result<Vec<Asked>, Unavailable> {
-        let mut sums = BTreeMap::<Attr, u64>::new();
+        let mut sums = BTreeMap::<Product, u64>::new();
         for (package, Count(traffic)) in self.counted().hours.range(since.0 / HOUR..).flat_map(|(_, hour)| hour) {
             *sums.entry(package.clone()).or_default() += traffic.hits;
         }
@@ -132,7 +132,7 @@ impl DownloadStats for LocalDownloadStats {
 mod tests {
     use super::*;
 
-    fn attr(name: &str) -> Attr {
+    fn product(name: &str) -> Product {
         name.parse().expect("a name")
     }
 
@@ -145,8 +145,8 @@ mod tests {
         let data = tempfile::tempdir().expect("a directory");
         let dir = DataDir::open(data.path()).expect("a data directory");
         let download_stats = LocalDownloadStats::open(&dir).expect("no file yet");
-        for (name, hour, hits) in [("tree", 0, 2), ("dash", 0, 9), ("tree", 5, 3), ("ed", 5, 3)] {
-            (0..hits).for_each(|_| download_stats.count(&attr(name), 1000, at(hour)));
+        for (name, hour, hits) in [("tree", 0, 2), ("dash", 0, 9), ("tree", 5, 3), ("-bundle.tree", 5, 3)] {
+            (0..hits).for_each(|_| download_stats.count(&product(name), 1000, at(hour)));
         }
         download_stats.save(at(5)).expect("a disk");
         let top = async |download_stats: &LocalDownloadStats, since, most| {
@@ -156,16 +156,19 @@ mod tests {
         let download_stats = LocalDownloadStats::open(&dir).expect("a file");
         assert_eq!(download_stats.served(at(0)).await, Ok(Traffic { hits: 17, bytes: 17_000 }));
         assert_eq!(download_stats.served(at(1)).await, Ok(Traffic { hits: 6, bytes: 6_000 }));
-        assert_eq!(top(&download_stats, at(0), 9).await, [("dash".into(), 9), ("tree".into(), 5), ("ed".into(), 3)]);
+        assert_eq!(
+            top(&download_stats, at(0), 9).await,
+            [("dash".into(), 9), ("tree".into(), 5), ("-bundle.tree".into(), 3)]
+        );
         assert_eq!(top(&download_stats, at(0), 1).await, [("dash".into(), 9)]);
-        assert_eq!(top(&download_stats, at(1), 9).await, [("ed".into(), 3), ("tree".into(), 3)]);
-        download_stats.count(&attr("tree"), 1000, at(3 + KEPT));
+        assert_eq!(top(&download_stats, at(1), 9).await, [("tree".into(), 3), ("-bundle.tree".into(), 3)]);
+        download_stats.count(&product("tree"), 1000, at(3 + KEPT));
         download_stats.save(at(3 + KEPT)).expect("a disk");
-        assert_eq!(top(&download_stats, at(0), 9).await, [("tree".into(), 4), ("ed".into(), 3)]);
+        assert_eq!(top(&download_stats, at(0), 9).await, [("tree".into(), 4), ("-bundle.tree".into(), 3)]);
         // An earlier version counted no bytes.
         fs::write(data.path().join("hits.json"), format!(r#"{{"{}":{{"tree":7}}}}"#, at(5).0 / HOUR)).expect("a file");
         let download_stats = LocalDownloadStats::open(&dir).expect("a start");
-        download_stats.count(&attr("tree"), 1000, at(5));
+        download_stats.count(&product("tree"), 1000, at(5));
         assert_eq!(download_stats.served(at(0)).await, Ok(Traffic { hits: 8, bytes: 1000 }));
         // A damaged file counts as empty.
         fs::write(data.path().join("hits.json"), "{").expect("a file");

@@ -226,7 +226,7 @@ impl Deployment for Local {
             }
             // Hits are counted but not logged: there may be thousands a second.
             Signal::Answered { hit: Some(served), .. } => {
-                self.download_stats.count(&served.attr, served.size, self.now());
+                self.download_stats.count(&served.product(), served.size, self.now());
             }
             Signal::Answered { .. } => {}
         }

@@ -404,8 +404,7 @@ fn failed_by_dependency() -> Build {
 
 fn past() -> Row {
     let Build { key, history, .. } = failed_by_dependency();
-    let Product::Package(attr) = &key.product else { panic!("it is a package") };
-    Row::BuildProfile(BuildProfile::of(attr, key.system, &history[0]))
+    Row::BuildProfile(BuildProfile::of(&key.product, key.system, &history[0]))
 }
 
 /// After two builds, of which one was measured with its memory.

@@ -39,6 +39,7 @@ pub(super) fn ends(site: &impl Running, target: &str, state: &str) {
 
 const BAD: &str = "failing.compileError";
 const ENDLESS: &str = "failing.endless";
+const BUNDLE: &str = "-/bundle/failing.script";
 
 pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     let set = fresh_set(r#"endless = package "endless" { buildPhase = "echo it has begun; sleep 86400"; };"#);
@@ -111,6 +112,20 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     let seeded = json(&site, &["seed", "--list", list, "--top", "1", "--wait"]);
     let seeded: Vec<_> = seeded.as_array().expect("builds").iter().map(|build| &build["key"]["attr"]).collect();
     assert_eq!(seeded, ["hello", "tree"]);
+
+    // A bundle is built and counted apart from its package, and what is printed of it is a list again.
+    fs::write(list, format!("{BUNDLE}\n")).expect("a list");
+    assert_eq!(said(&site, &["warm", list, "--wait"]), "1 ready\n");
+    assert_eq!(site.get(&format!("/{BUNDLE}")).status, 302);
+    let top = || {
+        late_lines(&site);
+        said(&site, &["top"])
+    };
+    let top = wait_for("the hit", || Some(top()).filter(|top| top.contains(&format!("1  {BUNDLE}\n"))));
+    fs::write(list, &top).expect("a list");
+    assert_eq!(said(&site, &["warm", list]), "2 ready\n", "{top}");
+    assert_eq!(json(&site, &["seed", "--list", list, "--top", "2"]).as_array().map(Vec::len), Some(4));
+    assert!(said(&site, &["cost"]).contains(&format!("   {BUNDLE}: 1 attempt")));
 
     // Garbage collection removes nothing that is served.
     let kept = json(&site, &["gc", "--dry-run"])["kept"]["objects"].as_u64();

@@ -204,8 +204,7 @@ fn any_unreferenced() -> impl Strategy<Value = Unreferenced> {
 }
 
 fn any_past() -> impl Strategy<Value = BuildProfile> {
-    (any_attr(), select(&System::ALL[..]), any_attempt())
-        .prop_map(|(attr, system, attempt)| BuildProfile::of(&attr, system, &attempt))
+    (any_key(), any_attempt()).prop_map(|(key, attempt)| BuildProfile::of(&key.product, key.system, &attempt))
 }
 
 fn any_learned() -> impl Strategy<Value = Learned> {

@@ -13,11 +13,10 @@ use std::{
     time::SystemTime,
 };
 
-use binplz_launcher::manifest::Kind;
-use binplz_launcher::read::Bundle;
+use binplz_launcher::{cache::ALL_LOOKED_AT, manifest::Kind, read::Bundle, trim::Trim};
 use binplz_tests::server::write_program;
 
-use crate::fixture::{DATA, TOOLS, bundle, open_to_all, scratch, tool};
+use crate::fixture::{DATA, FIXTURE, HERE, OTHER, PLUGIN, TOOLS, about, bundle, open_to_all, scratch, tool};
 
 const HELLO: &str = "hello from /nix/store/11111111111111111111111111111111-tools-1.0/bin/probe\n";
 
@@ -28,7 +27,7 @@ fn start(bundle: &Path, cache: &Path) -> Command {
 }
 
 /// Runs a file that this test has just written. A process that another test starts may hold it open until it has become a program.
-fn run(command: &mut Command) -> io::Result<Output> {
+pub(crate) fn run(command: &mut Command) -> io::Result<Output> {
     loop {
         match command.output() {
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
@@ -201,6 +200,40 @@ fn what_has_changed_in_the_cache_is_unpacked_again_before_anything_runs() {
     fs::write(mark(&before), "").expect("a mark");
     assert_hello(&start(bundle(), dir.path()).output().expect("it runs"));
     assert!(mark(&before).exists() && before.join("stamp").exists());
+}
+
+#[test]
+fn of_very_many_files_a_start_looks_at_programs_libraries_and_names_and_verifying_looks_at_all() {
+    let dir = scratch();
+    let (many, bundle, cache) = (dir.path().join(OTHER), dir.path().join("tools"), dir.path().join("cache"));
+    fs::create_dir(&many).expect("a directory");
+    for n in 0..ALL_LOOKED_AT {
+        fs::write(many.join(n.to_string()), n.to_string()).expect("a file");
+    }
+    FIXTURE.pack_with(vec![many], HERE, &about(HERE), Trim::Usual, &|| true, &bundle).expect("a bundle");
+    let name = Bundle::open(File::open(&bundle).expect("the bundle")).expect("a bundle").name();
+    let (unpacked, mark) = (cache.join("binplz").join(&name), cache.join("binplz").join(name).join("mark"));
+    // Whether the next start unpacks again.
+    let found = |change: &dyn Fn(&Path)| {
+        assert_hello(&run(&mut start(&bundle, &cache)).expect("it runs"));
+        fs::write(&mark, "").expect("a mark");
+        change(&unpacked);
+        assert_hello(&run(&mut start(&bundle, &cache)).expect("it runs"));
+        !mark.exists()
+    };
+    let data = Path::new("store").join(OTHER);
+    assert!(!found(&|_| {}));
+    assert!(found(&|at| flip(&at.join("store").join(TOOLS).join("bin/probe"), 5000)), "a program");
+    assert!(found(&|at| flip(&at.join("store").join(PLUGIN).join("lib/plugin.so"), 5000)), "a library");
+    assert!(found(&|at| fs::remove_file(at.join(&data).join("7")).expect("a file")), "a removed file");
+    assert!(found(&|at| fs::write(at.join(&data).join("more"), "").expect("a file")), "an added file");
+    let replace = |at: &Path| fs::rename(at.join("stamp"), at.join(&data).join("7")).expect("a file");
+    assert!(found(&replace), "a replaced file");
+    // What is written into a file of data is found by reading all: when asked for, and after a boot, which has another stamp.
+    assert!(!found(&|at| flip(&at.join(&data).join("7"), 0)));
+    let verified = Command::new(&bundle).arg("--binplz-verify").env("XDG_CACHE_HOME", &cache).status();
+    assert_eq!(verified.expect("it runs").code(), Some(125));
+    assert!(found(&|at| fs::remove_file(at.join("stamp")).expect("a stamp")));
 }
 
 #[test]

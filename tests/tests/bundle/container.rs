@@ -33,7 +33,7 @@ fn in_a_container_with_default_settings_a_bundle_runs_as_root_with_all_ids_and_a
             "--env",
             "XDG_CACHE_HOME=/tmp/cache",
         ]);
-        podman.args(["--env", "BUNDLED=no", "--env", "LOCALE_ARCHIVE=none"]).args(options);
+        podman.args(["--env", "LOCALE_ARCHIVE=none"]).args(options);
         let out = podman
             .arg("--rootfs")
             .arg(dir.path())

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    io,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -21,6 +22,7 @@ pub(crate) const GLIBC: &str = "00000000000000000000000000000000-glibc-2";
 pub(crate) const TOOLS: &str = "11111111111111111111111111111111-tools-1.0";
 pub(crate) const PLUGIN: &str = "22222222222222222222222222222222-plugin-1.0";
 pub(crate) const DATA: &str = "33333333333333333333333333333333-data";
+pub(crate) const NCURSES: &str = "44444444444444444444444444444444-ncurses-6";
 /// A store path that the bundle does not have.
 pub(crate) const OTHER: &str = "55555555555555555555555555555555-other";
 
@@ -144,6 +146,27 @@ impl Fixture {
                     .arg("-ldl"),
             );
         }
+        // The libraries are of this machine.
+        if arch == HERE {
+            make(format!("{NCURSES}/lib"));
+            make(format!("{NCURSES}/share/terminfo/x"));
+            let libraries = ["libncursesw.so.6", "libtinfo.so.6"].map(|name| at(&format!("{NCURSES}/lib/{name}")));
+            for library in &libraries {
+                let name = library.file_name().and_then(OsStr::to_str).expect("a name");
+                fs::copy(find(name), library).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            let place = format!("/nix/store/{NCURSES}");
+            fs::copy("/lib/terminfo/x/xterm", at(&format!("{NCURSES}/share/terminfo/x/xterm"))).expect("ncurses-base");
+            succeed(
+                Command::new("gcc")
+                    .args(["-O1", "-o"])
+                    .arg(bin.join("screen"))
+                    .arg(c("screen.c"))
+                    .arg(format!("-DTERMINFO=\"{place}/share/terminfo\""))
+                    .args(libraries)
+                    .arg(format!("-Wl,--no-as-needed,--dynamic-linker={lib}/{loader},-rpath,{lib}:{place}/lib")),
+            );
+        }
         for n in 0..50 {
             fs::copy(bin.join("probe"), bin.join(format!("probe{n:02}"))).expect("a copy");
         }
@@ -172,18 +195,24 @@ impl Fixture {
 
     /// Packs it at a fast level.
     pub(crate) fn pack(&self, arch: &str, about: &About, trim: Trim, to: &Path) -> Packed {
+        self.pack_with(Vec::new(), arch, about, trim, &|| true, to).expect("a bundle")
+    }
+
+    /// Packs it with more store paths, as long as it may go on.
+    pub(crate) fn pack_with(
+        &self,
+        more: Vec<PathBuf>,
+        arch: &str,
+        about: &About,
+        trim: Trim,
+        go_on: &dyn Fn() -> bool,
+        to: &Path,
+    ) -> io::Result<Packed> {
         let mut output = File::options().read(true).write(true).create_new(true).open(to).expect("a file");
-        let (launcher, closure) = (launcher(arch), self.closure());
-        let source = Source {
-            launcher: &launcher,
-            closure: &closure,
-            programs: &self.programs,
-            main: "probe",
-            environment: &[("BUNDLED".to_owned(), "yes".to_owned())],
-            about,
-            trim,
-        };
-        pack(&source, 1, 1 << 30, &mut output).expect("a bundle")
+        let (launcher, closure) = (launcher(arch), [self.closure(), more].concat());
+        let source =
+            Source { launcher: &launcher, closure: &closure, programs: &self.programs, main: "probe", about, trim };
+        pack(&source, 1, 1 << 30, go_on, &mut output)
     }
 }
 
@@ -198,7 +227,7 @@ pub(crate) fn about(arch: &str) -> About {
 }
 
 /// A file that does not compress.
-fn noise(path: &Path, size: usize) {
+pub(crate) fn noise(path: &Path, size: usize) {
     let mut state = 1_u64;
     let bytes: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

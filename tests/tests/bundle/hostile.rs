@@ -25,7 +25,6 @@ fn manifest() -> Manifest {
     let file = Kind::File { executable: true, size: 0, sha256: Sha256::digest(b"").into() };
     Manifest {
         about: about(HERE),
-        environment: Vec::new(),
         programs: vec![Program { name: "run".to_owned(), path: path.clone() }],
         main: 0,
         launcher,
@@ -109,11 +108,6 @@ fn hostile(outside: &Path) -> Vec<(&'static str, Manifest)> {
         ("a terminal's commands in a name", {
             let mut all = manifest();
             all.about.version = "\u{1b}[2J".to_owned();
-            all
-        }),
-        ("a variable that is two", {
-            let mut all = manifest();
-            all.environment = vec![("A=1".to_owned(), "2".to_owned())];
             all
         }),
     ]

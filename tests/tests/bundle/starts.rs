@@ -9,12 +9,14 @@ use std::{
     thread,
 };
 
+use binplz_launcher::cache::ALL_LOOKED_AT;
+use binplz_tests::server::repository;
 use tempfile::TempDir;
 
 use crate::fixture::{DATA, FIXTURE, OTHER, PLUGIN, TOOLS, bundle, open_to_all, pack_about, scratch, tool};
 
 /// A place to run bundles: a root, with the bundle as `/tools`, or this machine.
-struct Place {
+pub(crate) struct Place {
     dir: TempDir,
     /// The root directory, or `/`.
     root: PathBuf,
@@ -23,13 +25,13 @@ struct Place {
 }
 
 impl Place {
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let dir = scratch();
         Self { dir, root: "/".into(), bundle: bundle().to_owned() }
     }
 
     /// A root with nothing but the bundle and the usual directories.
-    fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         let dir = scratch();
         for name in ["proc", "dev", "tmp", "etc"] {
             fs::create_dir(dir.path().join(name)).expect("a directory");
@@ -58,21 +60,40 @@ impl Place {
         place
     }
 
+    /// The root of another release of Debian, with its C library and its curl; none, where that was never fetched and cannot be.
+    fn debian(suite: &str) -> Option<Self> {
+        let from = repository().join("tests/client");
+        let found = Command::new(from).args([suite, "curl", "/usr/bin/curl"]).output().expect("a script");
+        if !found.status.success() {
+            eprintln!("without {suite}: {}", String::from_utf8_lossy(&found.stderr));
+            return None;
+        }
+        let run = PathBuf::from(String::from_utf8(found.stdout).expect("a path").trim());
+        let place = Self::bare();
+        let copied = Command::new("cp").arg("-aT").arg(run.with_file_name("root")).arg(&place.root).status();
+        assert!(copied.expect("cp").success());
+        Some(place)
+    }
+
+    /// The cache of a user.
+    pub(crate) fn cache(&self, user: &str) -> PathBuf {
+        if self.root == Path::new("/") { self.dir.path().join(user) } else { Path::new("/tmp").join(user) }
+    }
+
     /// The program `path` in this place, as a user, with a cache of the user's own.
     fn run(&self, user: &str, path: &Path) -> Command {
         let mut command = Command::new(tool("inside"));
-        let cache = if self.root == Path::new("/") { self.dir.path().join(user) } else { Path::new("/tmp").join(user) };
         command
             .arg(&self.root)
             .arg(user)
             .arg(path)
             .env_clear()
-            .env("XDG_CACHE_HOME", cache)
+            .env("XDG_CACHE_HOME", self.cache(user))
             .env("LOCALE_ARCHIVE", "none");
         command
     }
 
-    fn bundle(&self, user: &str) -> Command {
+    pub(crate) fn bundle(&self, user: &str) -> Command {
         self.run(user, &self.bundle)
     }
 }
@@ -87,7 +108,8 @@ fn said(command: &mut Command) -> String {
 
 #[test]
 fn every_kind_of_program_runs_in_every_root_as_root_and_as_a_user() {
-    for place in [Place::here(), Place::bare(), Place::with_store(), Place::musl()] {
+    let debian = Place::debian("bullseye");
+    for place in [Place::here(), Place::bare(), Place::with_store(), Place::musl()].into_iter().chain(debian) {
         for user in ["0", "1234"] {
             let run = |program: &str, arguments: &[&str]| {
                 let mut command = place.bundle(user);
@@ -100,8 +122,6 @@ fn every_kind_of_program_runs_in_every_root_as_root_and_as_a_user() {
             assert_eq!(probe(&["plugin"]), "a plugin\n");
             assert_eq!(run("script", &[]), format!("#!/nix/store/{TOOLS}/bin/probe print\na script\n"));
             assert_eq!(run("wrapper", &["variable", "WRAPPED"]), "yes\n");
-            assert_eq!(probe(&["variable", "BUNDLED"]), "yes\n");
-            assert_eq!(said(place.bundle(user).env("BUNDLED", "no").args(["variable", "BUNDLED"])), "no\n");
             assert_eq!(probe(&["print", &format!("/nix/store/{DATA}/terminfo/x/xterm")]), "a terminal");
             assert_eq!(probe(&["print", &format!("/nix/store/{DATA}/certs/ca.crt")]), "a certificate");
             let passwd = probe(&["print", &format!("/nix/store/{DATA}/passwd")]);
@@ -111,6 +131,10 @@ fn every_kind_of_program_runs_in_every_root_as_root_and_as_a_user() {
             let written =
                 place.bundle(user).args(["write", &format!("/nix/store/{DATA}/new")]).output().expect("it runs");
             assert!(String::from_utf8_lossy(&written.stderr).contains("Read-only"), "{written:?}");
+            // A program of the root, with the root's own C library, started by one of the bundle.
+            if place.root.join("usr/bin/curl").exists() {
+                assert!(probe(&["run", "/usr/bin/curl", "--version"]).starts_with("curl "));
+            }
         }
     }
 }
@@ -122,10 +146,7 @@ fn a_program_has_the_arguments_streams_ids_limits_and_signals_that_it_has_withou
         for user in ["0", "1234"] {
             let state = |path: &Path| {
                 let mut command = place.run(user, path);
-                command
-                    .args(["state", "", "two words", "--binplz-info", "\u{e9}\n"])
-                    .env("ONE", "1")
-                    .env("BUNDLED", "no");
+                command.args(["state", "", "two words", "--binplz-info", "\u{e9}\n"]).env("ONE", "1");
                 command.env("PATH", "/bin").current_dir(place.dir.path());
                 said(&mut command)
             };
@@ -252,14 +273,15 @@ fn the_name_that_it_is_started_by_selects_a_program() {
 fn info_says_what_it_is_and_what_a_namespace_does_not_keep() {
     let place = Place::here();
     let info = said(place.bundle("1234").arg("--binplz-info"));
+    let looked_at = format!("more than {ALL_LOOKED_AT} files");
     for text in [
+        &looked_at,
         "package   tools\n",
         "licence   MIT\n",
         "(not unpacked yet)",
         "script",
         "probe49",
         "(by default probe)",
-        "BUNDLED=yes",
         "setuid",
     ] {
         assert!(info.contains(text), "{text} is not in {info}");

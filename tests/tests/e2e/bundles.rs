@@ -11,13 +11,19 @@ use binplz_core::id::key::Sha256;
 use binplz_tests::{
     crowd::at_once,
     http,
-    server::{Server, demo_set, fresh_set},
+    server::{Server, demo_set, fresh_set, program},
 };
 
 use crate::packages::root;
 
 /// A program's own paths in the store.
 const FROM_A_LIBRARY: &str = "from a library, and a file\n";
+
+/// A server whose builders make bundles.
+fn bundling(set: &Path, data: &Path, options: &[&str]) -> Server {
+    program(&format!("binplz-launcher-{}", std::env::consts::ARCH));
+    Server::start(set, data, options)
+}
 
 /// Downloads a bundle with curl, which waits for its build.
 fn download(server: &Server, target: &str, to: &Path) {
@@ -48,7 +54,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn dynamic_programs_scripts_and_wrappers_run_from_one_file_where_there_is_no_store() {
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), &[]);
+    let server = bundling(&demo_set(), data.path(), &[]);
     let dir = tempfile::tempdir().expect("a temporary directory");
     for (target, name, prints) in [
         ("-/bundle/failing.dynamic", "dynamic", FROM_A_LIBRARY),
@@ -94,7 +100,7 @@ fn dynamic_programs_scripts_and_wrappers_run_from_one_file_where_there_is_no_sto
 fn three_hundred_requests_for_a_bundle_are_one_build_and_its_file_is_stored_once() {
     let set = fresh_set("");
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(set.path(), data.path(), &["--lease", "600"]);
+    let server = bundling(set.path(), data.path(), &["--lease", "600"]);
     let target = |n: usize| ["-/bundle/failing.mixed", "-/bundle/failing.mixed/mixed-too"][n % 2];
     let answers = at_once(300, |n| {
         server.get(&format!("/{}", target(n)));
@@ -121,7 +127,7 @@ fn three_hundred_requests_for_a_bundle_are_one_build_and_its_file_is_stored_once
 #[test]
 fn a_bundle_leaves_out_what_no_program_needs_and_is_refused_if_it_is_too_large() {
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), &[]);
+    let server = bundling(&demo_set(), data.path(), &[]);
     let size = |target: &str| {
         let hit = server.settled(target);
         hit.header("x-binplz-size")
@@ -133,7 +139,7 @@ fn a_bundle_leaves_out_what_no_program_needs_and_is_refused_if_it_is_too_large()
     let files = |target: &str| server.status(target)["artifact"]["unpacked"]["files"].as_u64().expect("a number");
     assert!(usual < full && files("-/bundle/failing.dynamic") < files("-/bundle/failing.dynamic?full"));
     let data = tempfile::tempdir().expect("a temporary directory");
-    let small = Server::start(&demo_set(), data.path(), &["--bundle-size", "800000"]);
+    let small = bundling(&demo_set(), data.path(), &["--bundle-size", "800000"]);
     let answer = small.settled("-/bundle/failing.dynamic");
     let said = answer.text();
     assert!(answer.status == 422 && said.contains("the limit of a bundle is 800"), "{said}");
@@ -142,7 +148,7 @@ fn a_bundle_leaves_out_what_no_program_needs_and_is_refused_if_it_is_too_large()
 #[test]
 fn the_stub_becomes_the_bundle_and_the_installer_takes_it_where_there_is_no_static_program() {
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&demo_set(), data.path(), &[]);
+    let server = bundling(&demo_set(), data.path(), &[]);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let sh = |command: &str| {
         let ran = Command::new("sh").args(["-c", command]).current_dir(dir.path()).env("HOME", dir.path()).output();

@@ -24,6 +24,7 @@ mod names;
 mod operate;
 mod packages;
 mod pages;
+mod peers;
 mod pins;
 mod systems;
 mod tokens;

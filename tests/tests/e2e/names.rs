@@ -72,6 +72,9 @@ fn a_set_that_does_its_worst_gets_a_catalogue_of_the_rest_from_a_builder_and_its
     for (name, package) in [("a0000", "a0000"), ("p999", "a0999"), ("inner", "sets.inner")] {
         assert_eq!(server.status(name)["package"], package);
     }
+    let told = ordered(&server, &["catalogue", "--lost"]);
+    let overflows = "      1  stack overflow (possible infinite recursion)\n         overflows\n";
+    assert!(told.contains(", 58 lost in ") && told.contains(overflows), "{told}");
     let log = log_of_catalogue(&server);
     // One in forty throws when its derivation is evaluated, twenty never end, five take all memory.
     for (name, why) in [("a0023", "throws"), ("a0007", "endless"), ("a0115", "out-of-memory"), ("recurses", "fails")] {
@@ -122,15 +125,17 @@ fn a_catalogue_whose_builder_is_killed_leaves_its_top_level_in_use_and_the_next_
     assert_eq!(server.get("/no-such-thing-exists").status, 404);
 }
 
+/// What an operator's command prints.
+fn ordered(server: &Server, arguments: &[&str]) -> String {
+    let mut command = Command::new(program("binplz"));
+    let output = command.args(arguments).arg("--data").arg(&server.data).output().expect("binplz");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// The log of the only catalogue there is, as an operator reads it.
 fn log_of_catalogue(server: &Server) -> String {
-    let said = |arguments: &[&str]| {
-        let mut command = Command::new(program("binplz"));
-        let output = command.args(arguments).arg("--data").arg(&server.data).output().expect("binplz");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let ready = said(&["list", "--state", "ready"]);
+    let ready = ordered(server, &["list", "--state", "ready"]);
     let catalogue = ready.split_whitespace().find(|word| word.ends_with("/-catalogue")).expect("a catalogue");
-    said(&["log", catalogue])
+    ordered(server, &["log", catalogue])
 }

@@ -57,13 +57,20 @@ fn every_output_evaluates_for_both_systems() {
     }
     for system in SYSTEMS {
         let packages = &outputs["packages"][system];
-        assert_eq!(keys(packages), BTreeSet::from(["default", "binplz", "binplz-builder", "image"]));
+        assert_eq!(keys(packages), BTreeSet::from(["default", "binplz", "binplz-builder", "binplz-launcher", "image"]));
         assert_eq!(packages["default"], packages["binplz"]);
-        for (name, built) in
-            [("binplz", json!(["binplz-cli", "binplz-builder"])), ("binplz-builder", json!(["binplz-builder"]))]
-        {
+        for (name, built, function) in [
+            ("binplz", json!(["binplz-cli", "binplz-builder"]), "buildRustPackage"),
+            ("binplz-builder", json!(["binplz-builder"]), "buildRustPackage"),
+            ("binplz-launcher", json!(["binplz-launcher"]), "buildRustPackage, static"),
+        ] {
             let args = &packages[name]["args"];
-            assert_eq!((&packages[name]["function"], &args["pname"]), (&json!("buildRustPackage"), &json!(name)));
+            assert_eq!((&packages[name]["function"], &args["pname"]), (&json!(function), &json!(name)));
+            // The name under which the builder looks for it, beside itself.
+            let arch = system.strip_suffix("-linux").expect("a system of Linux");
+            let link = format!("ln -s /nix/store/binplz-launcher/bin/binplz-launcher $out/bin/binplz-launcher-{arch}");
+            let expected = if name == "binplz-launcher" { Value::Null } else { link.into() };
+            assert_eq!(args["postInstall"], expected, "{name}");
             assert_eq!(args["version"], env!("CARGO_PKG_VERSION"));
             assert_eq!(args["env"]["BINPLZ_VERSION"], concat!(env!("CARGO_PKG_VERSION"), "+changed"));
             assert_eq!(args["meta"]["mainProgram"], name);

@@ -5,6 +5,10 @@ let
     let unknown = builtins.attrNames (removeAttrs args names);
     in if unknown == [ ] then { inherit function args; } else throw "${function} has no ${toString unknown}";
 
+  rustPackage = function: args: { outPath = "/nix/store/${args.pname}"; } // known function
+    [ "pname" "version" "env" "src" "cargoLock" "cargoBuildFlags" "buildType" "postInstall" "doCheck" "meta" ]
+    args;
+
   packages = system:
     let
       # A package that is only named.
@@ -24,11 +28,11 @@ let
         mkIf = condition: value: if condition then value else { };
         escapeShellArgs = builtins.concatStringsSep " ";
       };
-      stdenv.hostPlatform.system = system;
+      stdenv.hostPlatform = { inherit system; parsed.cpu.name = builtins.replaceStrings [ "-linux" ] [ "" ] system; };
 
       # With a path, which texts may name.
-      rustPlatform.buildRustPackage = args:
-        { outPath = "/nix/store/${args.pname}"; } // known "buildRustPackage" [ "pname" "version" "env" "src" "cargoLock" "cargoBuildFlags" "doCheck" "meta" ] args;
+      rustPlatform.buildRustPackage = rustPackage "buildRustPackage";
+      pkgsStatic = packages system // { rustPlatform.buildRustPackage = rustPackage "buildRustPackage, static"; };
       runCommand = name: args: script: { function = "runCommand"; inherit name args script; };
       writeTextDir = path: text: { function = "writeTextDir"; inherit path text; };
       mkShell = known "mkShell" [ "packages" ];

@@ -143,7 +143,7 @@ async fn what_a_package_took_is_forgotten_when_there_is_no_build_of_it() {
     w.pass(YEAR);
     run_to_the_end(&w).await;
     let past = async |attr: &str| {
-        let key = RowKey::BuildProfile(w.system(), attr.parse().expect("a package"));
+        let key = RowKey::BuildProfile(w.system(), attr.parse().expect("a product"));
         w.ledger().load(&key, binplz_core::ports::Read::Consistent).await.expect("the ledger").is_some()
     };
     assert_eq!((past("tree").await, past("dash").await), (false, true));

@@ -2,7 +2,7 @@
 
 use binplz_tests::{answers::Running, site::wait_for};
 
-use crate::watched::watched;
+use crate::{operate::order, watched::watched};
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
@@ -14,6 +14,8 @@ fn names_that_nobody_has_start_no_task_and_cost_reads_only() {
         look.header("x-binplz-catalogue").is_none().then_some(())
     });
     assert_eq!(watched.get("/xxhsun").status, 404);
+    let told = order(&watched, &["catalogue", "--lost"]);
+    assert!(told.contains("      1  infinite recursion encountered\n         failing.infiniteRecursion\n"), "{told}");
     let (tasks, from) = (watched.builders(), watched.scenario.log().len());
     for number in 0..300 {
         assert_eq!(watched.get(&format!("/unknown-{number}")).status, 404);

@@ -16,7 +16,7 @@ const ENDLESS: &str = r#"
 "#;
 const TARGET: &str = "failing.endless";
 
-fn order(watched: &Watched, arguments: &[&str]) -> String {
+pub(crate) fn order(watched: &Watched, arguments: &[&str]) -> String {
     let mut command = Command::new(program("binplz"));
     command.args(arguments).args(["--stack", &watched.name]).env("AWS_ENDPOINT_URL", endpoint());
     let output = command.output().expect("binplz");

@@ -12,6 +12,7 @@ use std::{
 
 use binplz_catalogue::Lookup;
 use binplz_core::{
+    build::protocol::JobLimits,
     id::key::{Attr, Rev, System},
     nixpkgs::pins::PROGRAMS_FILE,
 };
@@ -57,7 +58,7 @@ struct Options {
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Memory limit of each process, in MiB of address space.
-    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    #[arg(long, value_name = "MIB", default_value_t = JobLimits::default().attribute_bytes >> 20)]
     memory: u64,
     /// Time limit of each attribute, in seconds of processor time.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]

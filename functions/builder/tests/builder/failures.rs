@@ -152,12 +152,15 @@ fn what_a_build_prints_is_never_nixs_testimony() {
     }
 }
 
+/// As many runs, with and without the daemon, as `BINPLZ_PRINTED_RUNS` says.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a setting of this test")]
 fn whatever_builds_print_real_nix_relays_it_as_no_more_than_text() {
     let lines = || vec(printed::line(["VICTIM", "VICTIM", "/nix/store/x.drv"]), 40).prop_map(|lines| lines.join("\n"));
     let mut runner = TestRunner::deterministic();
+    let runs = std::env::var("BINPLZ_PRINTED_RUNS").map_or(12, |runs| runs.parse().expect("a number"));
     for bench in [Bench::new(), Bench::new().by_daemon()] {
-        for _ in 0..12 {
+        for _ in 0..runs {
             let lines = lines().new_tree(&mut runner).expect("lines").current();
             // Nix 2.8 itself gives up at some messages, and names no derivation then.
             let slanderer = failing_drv(&bench, "slanderer");

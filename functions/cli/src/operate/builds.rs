@@ -17,6 +17,8 @@ use binplz_core::{
         orders::{Act, Named, Operator, Order},
     },
     id::{
+        key::Product,
+        target::Wanted,
         text::{bytes, span},
         time::Timestamp,
     },
@@ -46,6 +48,11 @@ pub(crate) async fn list(List { state, which, common }: List) -> Result<(), Oper
 /// The shortest name that the commands accept for a build.
 pub(crate) fn name(listing: &Listing) -> String {
     listing.target.clone().unwrap_or_else(|| listing.key.to_string())
+}
+
+/// The target of a product: `tree`, `-/bundle/tree`.
+pub(crate) fn target(product: &Product) -> String {
+    Wanted::of(product).map_or_else(|| product.to_string(), |wanted| wanted.to_string())
 }
 
 /// One line per build.

@@ -18,7 +18,7 @@ use binplz_core::{
 };
 use indicatif::ProgressBar;
 
-use crate::operate::{Common, OperateError};
+use crate::operate::{Common, OperateError, builds};
 
 pub(crate) async fn cost(common: Common) -> Result<(), OperateError> {
     // A busy service's log takes a while to read.
@@ -86,6 +86,7 @@ fn free(cost: &Cost) -> String {
 fn dear(taken: &Taken, paid: bool) -> String {
     let Taken { package, attempts, seconds, cost } = taken;
     let time = span(Duration::from_secs(*seconds));
+    let package = builds::target(package);
     let attempts = if *attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
     match paid {
         true => format!("{:>22}   {package}: {attempts}, {time}\n", cents(*cost)),

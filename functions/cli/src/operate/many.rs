@@ -11,7 +11,7 @@ use binplz_core::{
     },
     id::{
         money::Micros,
-        target::{BadTarget, PinRef, Target},
+        target::{BadTarget, PinRef, Target, Wanted},
     },
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -134,7 +134,8 @@ pub(crate) async fn seed(Seed { list, top, pin, wait, common }: Seed) -> Result<
     let site = common.which.find().await?;
     if top > 0 {
         let used = overview::counted(&site, USED, top).await?;
-        targets.extend(used.into_iter().filter_map(|used| used.package.as_str().parse().ok()));
+        let target = |wanted| Target { wanted, system: None, pin: None };
+        targets.extend(used.iter().filter_map(|used| Wanted::of(&used.package)).map(target));
     }
     let of = |target: Target| Target { pin: pin.clone().map(PinRef::Name).or(target.pin), ..target };
     warm_all(&site, targets.into_iter().map(of).collect(), wait, common).await
@@ -208,11 +209,18 @@ fn read(file: &Path) -> Result<Vec<Target>, OperateError> {
     parse(&text).map_err(|(line, why)| OperateError::Line(line, why))
 }
 
-/// The targets of a list, or the number of its first invalid line.
+/// The targets of a list, or the number of its first invalid line. A line may begin with a count, as those of `binplz top` do.
 fn parse(text: &str) -> Result<Vec<Target>, (usize, BadTarget)> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or("").trim());
+    let lines = text.lines().map(|line| without_count(line.split('#').next().unwrap_or("").trim()));
     let wanted = lines.enumerate().filter(|(_, line)| !line.is_empty());
     wanted.map(|(number, line)| line.parse().map_err(|why| (number + 1, why))).collect()
+}
+
+fn without_count(line: &str) -> &str {
+    match line.split_once(char::is_whitespace) {
+        Some((count, target)) if count.bytes().all(|digit| digit.is_ascii_digit()) => target.trim_start(),
+        _ => line,
+    }
 }
 
 #[cfg(test)]
@@ -221,11 +229,11 @@ mod tests {
 
     #[test]
     fn a_list_has_comments_and_empty_lines_and_its_first_bad_line_is_named() {
-        let text = "# what people use\ntree\n\n  procps/ps  # by its program\ntree?sys=aarch64-linux\n";
+        let text = "# what people use\ntree\n\n  procps/ps  # by its program\ntree?sys=aarch64-linux\n      12  -/bundle/7zz?full\n";
         let targets = parse(text).expect("a list");
         assert_eq!(
             targets.iter().map(Target::to_string).collect::<Vec<_>>(),
-            ["tree", "procps/ps", "tree?sys=aarch64-linux"]
+            ["tree", "procps/ps", "tree?sys=aarch64-linux", "-/bundle/7zz?full"]
         );
         assert!(parse(SEED).is_ok_and(|targets| !targets.is_empty()));
         assert_eq!(parse("tree\nnot a name\n").map_err(|(line, _)| line), Err(2));

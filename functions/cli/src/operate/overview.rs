@@ -15,7 +15,7 @@ use binplz_core::{
 use indicatif::ProgressBar;
 
 use crate::{
-    operate::{Common, OperateError, Top, ago},
+    operate::{Common, OperateError, Top, ago, builds},
     site::Site,
 };
 
@@ -41,7 +41,7 @@ pub(crate) async fn top(Top { since, most, common }: Top) -> Result<(), OperateE
     } else if top.is_empty() {
         println!("No downloads.");
     } else {
-        top.iter().for_each(|Asked { package, hits }| println!("{hits:>9}  {package}"));
+        top.iter().for_each(|Asked { package, hits }| println!("{hits:>9}  {}", builds::target(package)));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Write},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -34,6 +34,8 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
+use crate::serve::peers::Peers;
+
 /// How long a client may take to send a request's head; also how long a connection may be idle between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may take to accept the next bytes of an answer.
@@ -57,6 +59,10 @@ const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-type: text/plain; charset=utf-8\r\n\
     content-length: 80\r\nconnection: close\r\n\r\n\
     printf '%s\\n' 'binplz: too many connections; try again in a moment' >&2; exit 1\n";
+
+/// The answer to a connection of a build.
+const NO_CLIENT: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 67\r\n\
+    connection: close\r\n\r\nprintf '%s\\n' 'binplz: builds may not use this server' >&2; exit 1\n";
 
 /// Raises this process's descriptor limit; returns how many connections it allows.
 pub(crate) fn connections() -> usize {
@@ -145,6 +151,8 @@ pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) limits: Arc<Limits>,
     pub(crate) routes: Router,
+    /// What tells builds from clients; `None`: builds are clients too.
+    pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) stop: Arc<GracefulShutdown>,
 }
 
@@ -154,7 +162,7 @@ impl Listener {
         d.health().works(self.part);
         loop {
             match self.socket.accept().await {
-                Ok((stream, peer)) => self.opened(stream, peer.ip()),
+                Ok((stream, peer)) => self.opened(stream, peer),
                 // Of that connection only.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -167,21 +175,22 @@ impl Listener {
         }
     }
 
-    fn opened(&self, stream: TcpStream, peer: IpAddr) {
-        match self.limits.admit(peer) {
-            Some(admission) => {
-                let connection = serve(stream, peer, self.routes.clone(), self.stop.watcher());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(admission);
-                });
+    fn opened(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some(admission) = self.limits.admit(peer.ip()) else { return say(stream, TOO_MANY) };
+        let (peers, routes, stop) = (self.peers.clone(), self.routes.clone(), self.stop.watcher());
+        tokio::spawn(async move {
+            match peers {
+                Some(peers) if peers.is_build(&stream, peer) => say(stream, NO_CLIENT),
+                _ => serve(stream, peer.ip(), routes, stop).await,
             }
-            None => {
-                // As much of it as the socket takes without waiting.
-                let _ = stream.into_std().and_then(|mut stream| stream.write(TOO_MANY));
-            }
-        }
+            drop(admission);
+        });
     }
+}
+
+/// Ends a connection with an answer, of which it gets as much as the socket takes without waiting.
+fn say(stream: TcpStream, answer: &[u8]) {
+    let _ = stream.into_std().and_then(|mut stream| stream.write(answer));
 }
 
 /// Answers a connection's requests until it ends. Its errors are its client's.
@@ -204,10 +213,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_to_a_connection_that_is_one_too_many_is_whole() {
-        let text = std::str::from_utf8(TOO_MANY).expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{}", body.len());
+    fn the_answer_to_a_connection_that_is_refused_is_whole() {
+        for answer in [TOO_MANY, NO_CLIENT] {
+            let text = std::str::from_utf8(answer).expect("text");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{}", body.len());
+        }
     }
 
     #[test]

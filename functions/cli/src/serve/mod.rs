@@ -5,6 +5,7 @@ mod listener;
 mod log;
 mod loops;
 mod objects;
+mod peers;
 mod spool;
 mod supervise;
 
@@ -34,8 +35,9 @@ use thiserror::Error;
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 
 use crate::{
+    build_users::BuildUsers,
     nixpkgs::{self, Named},
-    serve::{listener::Listener, log::Log, loops::Loops, spool::Spool, supervise::supervise},
+    serve::{listener::Listener, log::Log, loops::Loops, peers::Peers, spool::Spool, supervise::supervise},
     socket,
 };
 
@@ -210,6 +212,11 @@ pub(crate) enum Fatal {
         /// The error.
         cause: io::Error,
     },
+    /// The kernel does not tell connections of builds from those of clients.
+    #[error(
+        "this kernel does not say who has opened a connection (INET_DIAG: {0}), so builds could use this server: pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve"
+    )]
+    Peers(io::Error),
     /// The builder.
     #[error("no builder program at {0}; build it with cargo build --package binplz-builder, or name it with --builder")]
     Builder(PathBuf),
@@ -253,9 +260,10 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
     let hosts = Hosts::of(&origin, &args.hosts);
     let connections = listener::connections();
     nixpkgs::check_nix()?;
-    if !args.trust_nixpkgs {
-        nixpkgs::check_builds_are_apart()?;
-    }
+    let peers = match args.trust_nixpkgs {
+        true => None,
+        false => Some(Arc::new(Peers::new(BuildUsers::of_this_machine()?).map_err(Fatal::Peers)?)),
+    };
     let named = args.nixpkgs.as_deref().map(nixpkgs::named).transpose()?;
     let first_pins = match named.clone() {
         Some(Named { name, rev, source, .. }) => Pins::one(name, rev, source),
@@ -302,6 +310,7 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
             Arc::clone(&proxies),
         ),
         routes: http::for_clients(&local, hosts, &proxies, &spool),
+        peers: peers.clone(),
         stop: Arc::clone(&stop),
     };
     let builders = Listener {
@@ -309,6 +318,7 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
         socket: builders_socket,
         limits: listener::Limits::of_builders(),
         routes: http::for_builders(&local),
+        peers,
         stop: Arc::clone(&stop),
     };
     let listeners = [clients, builders].map(|listener| {

@@ -4,20 +4,20 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::key::Attr;
+use crate::id::key::Product;
 
-/// How often a package was downloaded.
+/// How often a package, or its bundle, was downloaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// The package.
-    pub package: Attr,
+    /// The package, or its bundle.
+    pub package: Product,
     /// Hits.
     pub hits: u64,
 }
 
 impl Asked {
     /// The packages with the most hits; ties are in alphabetical order.
-    pub fn most(counts: impl IntoIterator<Item = (Attr, u64)>, most: usize) -> Vec<Asked> {
+    pub fn most(counts: impl IntoIterator<Item = (Product, u64)>, most: usize) -> Vec<Asked> {
         let mut all: Vec<_> = counts.into_iter().map(|(package, hits)| Asked { package, hits }).collect();
         all.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.package.cmp(&b.package)));
         all.truncate(most);

@@ -245,7 +245,7 @@ mod tests {
         let mut pace = DurationEstimate::default();
         pace.learn(1, Duration::from_secs(300));
         let past = |overhead| BuildProfile {
-            attr: "a".parse().expect("a package"),
+            product: "a".parse().expect("a package"),
             system: System::X86_64Linux,
             at: Timestamp(1),
             seconds: 200,

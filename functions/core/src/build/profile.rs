@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use crate::{
     build::{Attempt, size::Size},
     id::{
-        key::{Attr, System},
+        key::{Product, System},
         time::Timestamp,
     },
 };
 
-/// A package's row: the figures of its last build, from any nixpkgs.
+/// The row of a package or of its bundle: the figures of its last build, from any nixpkgs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildProfile {
-    /// The package.
-    pub attr: Attr,
+    /// The package, or its bundle. It is serialised as `attr`, since once there were only packages.
+    #[serde(rename = "attr")]
+    pub product: Product,
     /// The system.
     pub system: System,
     /// When it was built.
@@ -39,10 +40,10 @@ pub struct BuildProfile {
 
 impl BuildProfile {
     /// The profile of a successful attempt.
-    pub fn of(attr: &Attr, system: System, attempt: &Attempt) -> BuildProfile {
+    pub fn of(product: &Product, system: System, attempt: &Attempt) -> BuildProfile {
         let took = (attempt.ended - attempt.claimed).as_millis() as u64;
         BuildProfile {
-            attr: attr.clone(),
+            product: product.clone(),
             system,
             at: attempt.ended,
             seconds: (attempt.ended - attempt.claimed).as_secs(),
@@ -150,7 +151,7 @@ mod tests {
             ("2048/4096/30", Some(3), "4096/8192/50"),
         ] {
             let past = BuildProfile {
-                attr: "tree".parse().expect("an attribute"),
+                product: "tree".parse().expect("an attribute"),
                 system: System::X86_64Linux,
                 at: Timestamp(1),
                 seconds: 1,

@@ -15,7 +15,7 @@ use crate::{
         profile::BuildProfile,
     },
     id::{
-        key::{Attr, BuildKey, Product, System},
+        key::{BuildKey, Product, System},
         time::Timestamp,
     },
     objects::{artifact::Manifest, inventory::Inventory, stored::Integrity},
@@ -137,26 +137,13 @@ pub(crate) async fn change_limits<D: HasLedger>(
     Ok(change_row(d, &RowKey::Limits, change).await?.written)
 }
 
-/// The profile of a package's last build.
+/// The profile of the last build of the same product. A catalogue has none.
 pub(crate) async fn load_profile<D: HasLedger>(
-    d: &D,
-    system: System,
-    attr: &Attr,
-    read: Read,
-) -> Result<(Option<BuildProfile>, Version), Unavailable> {
-    load_row(d, &RowKey::BuildProfile(system, attr.clone()), read).await
-}
-
-/// The profile of a build's package. A catalogue has none, and neither has a bundle: what takes time is another build's.
-pub(crate) async fn load_profile_of<D: HasLedger>(
     d: &D,
     key: &BuildKey,
     read: Read,
-) -> Result<Option<BuildProfile>, Unavailable> {
-    match &key.product {
-        Product::Package(attr) => Ok(load_profile(d, key.system, attr, read).await?.0),
-        Product::Bundle { .. } | Product::Catalogue => Ok(None),
-    }
+) -> Result<(Option<BuildProfile>, Version), Unavailable> {
+    load_row(d, &RowKey::BuildProfile(key.system, key.product.clone()), read).await
 }
 
 /// The manifest of a ready build, and the inventory that it is part of.
@@ -275,17 +262,21 @@ pub(crate) async fn decide<D: HasLedger>(
                     _ => limits,
                 };
             }
-            if let (Some(attempt), Product::Package(attr)) = (after.built_by(&old.id), &before.key.product) {
+            let learns = after.built_by(&old.id).filter(|_| before.key.product != Product::Catalogue);
+            if let Some(attempt) = learns {
                 let before_it = before.partial.continued;
                 let took = attempt.ended - attempt.claimed + Duration::from_secs(before_it.seconds);
                 let derivations = attempt.stats.derivations.saturating_add(before_it.built);
-                let (profile, seen) = load_profile(d, before.key.system, attr, Read::Consistent).await?;
+                let (profile, seen) = load_profile(d, &before.key, Read::Consistent).await?;
                 // What requests were told at its beginning: by its plan, or before that was known.
                 let planned = attempt.plan.as_ref().and_then(Plan::expected);
-                let estimate = planned.or(profile.map(|profile| profile.expected())).or_else(|| limits.pace().of_any());
+                let (product, system) = (&before.key.product, before.key.system);
+                let before_plan =
+                    || profile.map(|profile| profile.expected()).or_else(|| limits.pace_of(product).of_any());
+                let estimate = planned.or_else(before_plan);
                 limits = estimate.map_or(limits.clone(), |estimate| limits.compared(estimate, took));
-                limits = limits.learnt(derivations, took);
-                let past = BuildProfile::of(attr, before.key.system, attempt);
+                limits = limits.learnt(product, derivations, took);
+                let past = BuildProfile::of(product, system, attempt);
                 let past = BuildProfile { seconds: took.as_secs(), derivations, ..past };
                 swaps.push(Swap { seen, row: Row::BuildProfile(past) });
             }

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     build::{Build, State, derivation::Derivation, failed_dependencies::FailedDependencies, learned},
     id::{
-        key::{Attr, BuildKey, DrvHash, Product, System},
+        key::{BuildKey, DrvHash, Product, System},
         time::Timestamp,
     },
     nixpkgs::{pins::Pins, served::Served},
@@ -114,7 +114,7 @@ pub struct Census {
     /// The derivations that builds which stay have left to others, whose rows they still need.
     left: HashSet<(System, DrvHash)>,
     /// Package profiles, until it is known whether their packages have builds.
-    pasts: Vec<(System, Attr, Version)>,
+    pasts: Vec<(System, Product, Version)>,
     found: Found,
 }
 
@@ -150,7 +150,7 @@ impl Census {
             Row::Derivation(taken) => self.derivations.push((taken, version)),
             Row::Served(served) if !self.rule.serves(&served) => self.goes(&Row::Served(served), version),
             Row::BuildProfile(past) if self.rule.now >= past.at + FORGOTTEN => {
-                self.pasts.push((past.system, past.attr, version));
+                self.pasts.push((past.system, past.product, version));
             }
             // No attempt lasts that long.
             Row::Dependency(claimed) if self.rule.now >= claimed.since + FORGOTTEN => {
@@ -212,11 +212,10 @@ impl Census {
                 self.goes(&Row::Derivation(taken), version);
             }
         }
-        let packages: HashSet<_> = self.stay.iter().map(|key| (key.system, &key.product)).collect();
-        for (system, attr, version) in self.pasts {
-            let product = Product::Package(attr.clone());
-            if !packages.contains(&(system, &product)) {
-                self.goes.push((RowKey::BuildProfile(system, attr), version));
+        let products: HashSet<_> = self.stay.iter().map(|key| (key.system, &key.product)).collect();
+        for (system, product, version) in self.pasts {
+            if !products.contains(&(system, &product)) {
+                self.goes.push((RowKey::BuildProfile(system, product), version));
             }
         }
         let trash = &mut self.found.trash;

@@ -2,6 +2,7 @@
 //! hit one read.
 
 pub mod catalogue;
+pub mod nix_config;
 pub mod nix_version;
 pub mod pins;
 pub mod served;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{
-        key::{Attr, BadName, Bin, BuildKey, OutputName, PinName, Rev, Sha256, System, serde_as_text},
+        key::{Attr, BadName, Bin, BuildKey, OutputName, PinName, Product, Rev, Sha256, System, serde_as_text},
         target::{COMMIT_MIN, PinRef, Query, Target, Wanted},
     },
     nixpkgs::pins::Pinned,
@@ -107,6 +107,16 @@ pub struct Served {
     /// until a request finds a successor.
     #[serde(default, skip_serializing_if = "is_false")]
     pub lost: bool,
+}
+
+impl Served {
+    /// The product that it is, or is part of. Its object may be of another package with the same derivation.
+    pub fn product(&self) -> Product {
+        match self.object.key.product {
+            Product::Bundle { full, .. } => Product::Bundle { attr: self.attr.clone(), full },
+            Product::Package(_) | Product::Catalogue => Product::Package(self.attr.clone()),
+        }
+    }
 }
 
 /// What answers say of a program. A row of an earlier version has nothing of it.

@@ -90,6 +90,9 @@ pub struct Limits {
     /// The estimate of build durations.
     #[serde(default, skip_serializing_if = "DurationEstimate::is_empty")]
     pace: DurationEstimate,
+    /// The same of bundles, which are fetched and packed as a rule.
+    #[serde(default, skip_serializing_if = "DurationEstimate::is_empty")]
+    bundle_pace: DurationEstimate,
     /// By how much the first estimates of the last builds were wrong, in percent of what they took.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     misses: Vec<u32>,
@@ -274,16 +277,25 @@ impl Limits {
         granted.map(|granted| granted.budget).or(policy.budget)
     }
 
-    /// The estimate of build durations.
+    /// The estimate of how long builds take.
     pub fn pace(&self) -> &DurationEstimate {
         &self.pace
     }
 
+    /// The same for builds of this kind.
+    pub fn pace_of(&self, product: &Product) -> &DurationEstimate {
+        match product {
+            Product::Bundle { .. } => &self.bundle_pace,
+            Product::Package(_) | Product::Catalogue => &self.pace,
+        }
+    }
+
     /// Records the duration of a successful build.
     #[must_use]
-    pub fn learnt(&self, derivations: u32, took: Duration) -> Limits {
+    pub fn learnt(&self, product: &Product, derivations: u32, took: Duration) -> Limits {
         let mut next = self.clone();
-        next.pace.learn(derivations, took);
+        let pace = if let Product::Bundle { .. } = product { &mut next.bundle_pace } else { &mut next.pace };
+        pace.learn(derivations, took);
         next
     }
 

@@ -9,7 +9,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    id::key::{Attr, BadName, BuildKey, DrvHash, Pname, System},
+    id::key::{BadName, BuildKey, DrvHash, Pname, Product, System},
     nixpkgs::served::ServedKey,
     quota::client::Client,
     row::Unreferenced,
@@ -27,7 +27,7 @@ pub enum RowKey {
     /// A served row.
     Served(ServedKey),
     /// The profile of a package's last build.
-    BuildProfile(System, Attr),
+    BuildProfile(System, Product),
     /// What builds of derivations of that name took.
     Learned(System, Pname),
     /// The failed dependencies of a system.
@@ -51,7 +51,7 @@ impl fmt::Display for RowKey {
             RowKey::Derivation(system, drv) => write!(f, "derivation/{system}/{drv}"),
             RowKey::Dependency(system, drv) => write!(f, "dependency/{system}/{drv}"),
             RowKey::Served(asked) => write!(f, "served/{asked}"),
-            RowKey::BuildProfile(system, attr) => write!(f, "past/{system}/{attr}"),
+            RowKey::BuildProfile(system, product) => write!(f, "past/{system}/{product}"),
             RowKey::Learned(system, pname) => write!(f, "learned/{system}/{pname}"),
             RowKey::FailedDependencies(system) => write!(f, "doomed/{system}"),
             RowKey::Trash(what) => write!(f, "trash/{what}"),
@@ -79,8 +79,8 @@ impl FromStr for RowKey {
             }
             Some(("served", rest)) => rest.parse().map(RowKey::Served),
             Some(("past", rest)) => {
-                let (system, attr) = two(rest)?;
-                Ok(RowKey::BuildProfile(system.parse()?, attr.parse()?))
+                let (system, product) = two(rest)?;
+                Ok(RowKey::BuildProfile(system.parse()?, product.parse()?))
             }
             Some(("learned", rest)) => {
                 let (system, pname) = two(rest)?;

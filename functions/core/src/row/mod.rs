@@ -110,7 +110,7 @@ impl Row {
             Row::Derivation(taken) => RowKey::Derivation(taken.system(), taken.drv.clone()),
             Row::Dependency(claimed) => RowKey::Dependency(claimed.holder.system, claimed.drv.clone()),
             Row::Served(served) => RowKey::Served(served.asked.clone()),
-            Row::BuildProfile(past) => RowKey::BuildProfile(past.system, past.attr.clone()),
+            Row::BuildProfile(past) => RowKey::BuildProfile(past.system, past.product.clone()),
             Row::Learned(learned) => RowKey::Learned(learned.system, learned.pname.clone()),
             Row::FailedDependencies(failed_dependencies) => RowKey::FailedDependencies(failed_dependencies.system),
             Row::Allowance(allowance) => RowKey::Allowance(allowance.client.clone()),

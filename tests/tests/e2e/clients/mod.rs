@@ -32,7 +32,7 @@ fn sh(dir: &Path, line: &str) -> Output {
 }
 
 /// A program of another release of Debian; none, where its mirror is out of reach and was so before.
-fn client(suite: &str, package: &str, program: &str) -> Option<PathBuf> {
+pub(crate) fn client(suite: &str, package: &str, program: &str) -> Option<PathBuf> {
     let mut command = Command::new(repository().join("tests/client"));
     let found = command.args([suite, package, program]).output().expect("a script");
     if !found.status.success() {

@@ -10,7 +10,7 @@ use crate::{
         plan::{DryRun, MARGIN, Plan, about},
         policy::Policy,
     },
-    flow::{lease::learned::learned, load_limits, load_profile_of},
+    flow::{lease::learned::learned, load_limits, load_profile},
     id::{
         key::{BuildKey, Product},
         target::Wanted,
@@ -30,10 +30,10 @@ pub(crate) async fn plan<D: HasLedger>(
 ) -> Result<Option<Plan>, Unavailable> {
     let Some(run) = run else { return Ok(None) };
     let learned = learned(d, key.system, run.pnames()).await?;
-    let past = load_profile_of(d, key, Read::Eventual).await?;
+    let (past, _) = load_profile(d, key, Read::Eventual).await?;
     // Flows of a lease decide by this row, so each of them reads it consistently.
     let (limits, _) = load_limits(d, Read::Consistent).await?;
-    Ok(Some(Plan::of(run, &learned).with_estimate(past.as_ref(), limits.pace())))
+    Ok(Some(Plan::of(run, &learned).with_estimate(past.as_ref(), limits.pace_of(&key.product))))
 }
 
 /// The failure that is foreseen for the current attempt, if it would be in vain.

@@ -15,7 +15,7 @@ use crate::{
     },
     flow::{
         lease::foresee,
-        load_build, load_limits, load_profile_of,
+        load_build, load_limits, load_profile,
         operator::pins,
         request::{denial::Denial, resolve},
     },
@@ -80,7 +80,7 @@ pub(crate) async fn foresee<D: HasLedger + HasStore<Store: Intake>>(
     let plan = foresee::plan(d, key, Some(run)).await?.unwrap_or_default();
     let seconds = pins::load(d).await?.allowed(&key.product);
     let policy = d.policy().allowing(seconds);
-    let usual = load_profile_of(d, key, Read::Eventual).await?;
+    let (usual, _) = load_profile(d, key, Read::Eventual).await?;
     let usual = usual.map_or(policy.size, |past| past.machine(policy.size));
     let size = plan.memory.filter(|memory| !usual.fits(*memory)).map_or(usual, |memory| usual.with_memory_for(memory));
     let refused = foresee::too_long(d, &key.product, &policy, &plan).await?;
@@ -142,6 +142,6 @@ async fn look<D: HasLedger + HasCatalogues>(d: &D, target: &Target) -> Result<Lo
     if matches!(state, State::Ready(_)) {
         return Ok(Look::Ready);
     }
-    let past = load_profile_of(d, &key, Read::Eventual).await?;
+    let (past, _) = load_profile(d, &key, Read::Eventual).await?;
     Ok(past.map_or(Look::Unknown, |past| Look::Known(past.machine(d.policy().size), past.expected())))
 }

@@ -15,7 +15,7 @@ use crate::{
         size::Size,
     },
     flow::{
-        load_build, load_profile_of, manifest_of,
+        load_build, load_profile, manifest_of,
         operator::pins,
         request::{
             log,
@@ -298,7 +298,7 @@ pub(crate) async fn show<D: HasLedger + HasStore>(d: &D, key: BuildKey) -> Resul
         plan: lease.plan,
         progress: status.progress.clone(),
     });
-    let past = load_profile_of(d, &key, Read::Eventual).await?;
+    let (past, _) = load_profile(d, &key, Read::Eventual).await?;
     let pins = pins::load(d).await?;
     let listing = listed(d, &pins, &build, Some(&status));
     let log = listing.target.as_ref().filter(|_| status.has_log());

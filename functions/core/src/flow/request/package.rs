@@ -171,7 +171,8 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Tar
     if let Some(withheld) = pins.withheld().get(&known.attr) {
         return Err(Denial::Withheld(known.attr, withheld.clone()));
     }
-    let target = Target { wanted: Wanted::Package(known.attr.clone()), ..asked.clone() };
+    let of = |wanted| Target { wanted, ..asked.clone() };
+    let target = of(Wanted::Package(known.attr.clone()));
     let (build, _) = load_build(d, &found.build(Product::Package(known.attr.clone()))).await?;
     let nix_build = |output: Option<&OutputName>| nix_build(&pins, &found, &known.attr, output);
     let (programs, about, nix_build) = match &build.state {
@@ -183,7 +184,7 @@ pub async fn package<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Tar
     let wait = !matches!(build.state, State::Ready { .. });
     Ok(Package {
         target: target.to_string(),
-        bundle: target.bundle().unwrap_or_else(|| target.clone()).to_string(),
+        bundle: of(Wanted::Bundle { attr: known.attr.clone(), bin: None, full: false }).to_string(),
         fetch: (main.is_some() || programs.is_empty()).then(|| shell::fetch_as(d.origin(), &target, wait, name)),
         system: found.system,
         by_attribute: known.by_attribute,

@@ -16,7 +16,7 @@ use crate::{
         waiting::Waiting,
     },
     flow::{
-        load_build, load_limits, load_profile_of, queued,
+        load_build, load_limits, load_profile, queued,
         request::{denial::Denial, serving},
         schedule::{follow, wait::Claims},
     },
@@ -331,17 +331,17 @@ async fn expected<D: HasLedger>(
     if let Some(expected) = plan.and_then(Plan::expected) {
         return Ok(Some(expected));
     }
-    // Other builds tell nothing of a catalogue, and nothing of a bundle, which is fetched as a rule.
-    if !matches!(key.product, Product::Package(_)) {
+    // Other builds tell nothing of a catalogue.
+    if key.product == Product::Catalogue {
         return Ok(None);
     }
-    if let Some(past) = load_profile_of(d, key, Read::Eventual).await? {
+    if let Some(past) = load_profile(d, key, Read::Eventual).await?.0 {
         return Ok(Some(past.expected()));
     }
     let known = progress.filter(|progress| progress.expected > 0);
     Ok(match known {
-        Some(progress) => limits.pace().of(u32::try_from(progress.expected).unwrap_or(u32::MAX)),
-        None => limits.pace().of_any(),
+        Some(progress) => limits.pace_of(&key.product).of(u32::try_from(progress.expected).unwrap_or(u32::MAX)),
+        None => limits.pace_of(&key.product).of_any(),
     })
 }
 

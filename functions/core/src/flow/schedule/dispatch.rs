@@ -12,7 +12,7 @@ use crate::{
     flow::{
         AdvanceError, advance, change_limits,
         lease::settle,
-        load_limits, load_profile_of,
+        load_limits, load_profile,
         operator::pins,
         schedule::{follow, status_index::Walk},
     },
@@ -187,7 +187,7 @@ async fn start<D: HasLedger + HasBell + HasLauncher>(
 async fn machine<D: HasLedger>(d: &D, key: &BuildKey) -> Result<Size, Unavailable> {
     let usual = d.policy().size;
     // An outdated profile costs an attempt, or some cents.
-    let past = load_profile_of(d, key, Read::Eventual).await?;
+    let (past, _) = load_profile(d, key, Read::Eventual).await?;
     Ok(past.map_or(usual, |past| past.machine(usual)))
 }
 
