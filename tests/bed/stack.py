@@ -18,6 +18,7 @@ functions; `--previous` is the release before, as `previous` has built it. `dele
 
 import argparse
 import base64
+import contextlib
 import fcntl
 import hashlib
 import io
@@ -75,7 +76,8 @@ def package(s3, version):
     elsewhere = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     # The names of buckets are shared by all accounts.
     bucket = f"deploys-{client('sts').get_caller_identity()['Account']}-{region}"
-    s3.create_bucket(Bucket=bucket, **elsewhere)
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=bucket, **elsewhere)
     programs, template = ROOT / "target" / "debug", (ROOT / "template.yaml").read_text()
     template = template.replace("Architectures: [arm64]", f"Architectures: [{architecture()}]", 1)
     # Up to the function's code, and behind it.

@@ -41,9 +41,14 @@ impl Stack {
 
     /// The same; `more` are more of `stack.py`'s arguments: `--parameter=MaxBuilds=1`, `--env=NAME=VALUE`, `--no-image`, …
     pub fn deploy_with(set: &Path, policy: &Policy, more: &[&str]) -> Stack {
+        Stack::deploy_in("us-east-1", set, policy, more)
+    }
+
+    /// The same, in that region.
+    pub fn deploy_in(region: &str, set: &Path, policy: &Policy, more: &[&str]) -> Stack {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut stack = Stack::undeployed(name, "us-east-1", "test");
+        let mut stack = Stack::undeployed(name, region, "test");
         stack.update(set, policy, more);
         stack
     }
