@@ -7,7 +7,10 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use binplz_tests::server::{Server, demo_set, program};
+use binplz_tests::{
+    server::{Server, demo_set, program, repository},
+    site::wait_for,
+};
 
 /// A shell script in a directory, with the service's URL and our program.
 fn sh(dir: &Path, server: &Server, script: &str) -> Output {
