@@ -96,7 +96,7 @@ pub fn was_allowed(clients: &[Vec<Answer>]) -> RangeInclusive<usize> {
 
 impl Site {
     /// A final answer of the service itself, if there is one.
-    fn answered(&self, path: &str) -> Option<Answer> {
+    pub fn answered(&self, path: &str) -> Option<Answer> {
         let answer = self.try_get(path).ok().filter(|answer| answer.header("x-request-id").is_some())?;
         (answer.status != 503 || answer.text().contains("build budget")).then_some(answer)
     }
