@@ -143,7 +143,8 @@ mod tests {
     async fn a_connection_of_a_build_is_told_from_one_of_a_client() {
         let me = geteuid().as_raw();
         let of = |users| Peers::new(users).expect("a kernel with INET_DIAG");
-        let (own, other) = (of(BuildUsers::Own(vec![me..me + 1])), of(BuildUsers::Own(vec![me + 1..u32::MAX])));
+        let only = |users| BuildUsers::Own(std::iter::once(users).collect());
+        let (own, other) = (of(only(me..me + 1)), of(only(me + 1..u32::MAX)));
         let shared = of(BuildUsers::Shared(me));
         for (listen, connect) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")] {
             let listener = TcpListener::bind(listen).await.expect("a port");
