@@ -241,6 +241,7 @@ impl Host {
     }
 
     /// The usual place of what an audit of it saw.
+    #[expect(clippy::disallowed_methods, reason = "the user's environment says where programs keep their state")]
     fn state(&self) -> PathBuf {
         let home = || std::env::home_dir().unwrap_or_default().join(".local/state");
         let state = std::env::var_os("XDG_STATE_HOME").map_or_else(home, PathBuf::from);

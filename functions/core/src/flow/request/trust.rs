@@ -1,6 +1,6 @@
 //! What a client may check: signatures, keys, and the transparency log. Reads only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 
 use crate::{
     build::{Build, State},
@@ -84,14 +84,14 @@ pub async fn entry<D: HasLedger + HasStore>(d: &D, served: &Served) -> Result<Op
     else {
         return Ok(None);
     };
-    let mut bundles = BTreeMap::<TileName, Vec<Vec<u8>>>::new();
+    let mut bundles = BTreeMap::new();
     for index in logged.first..logged.first + logged.count {
         let (name, place) = TileName::of_entry(index, head.size());
-        if !bundles.contains_key(&name) {
-            let bundle = entries(&name, &name.cut(tile(d, &name).await?));
-            bundles.insert(name, bundle.ok_or_else(|| Unavailable::new("log", format!("{name} is damaged")))?);
-        }
-        let text = String::from_utf8_lossy(&bundles[&name][place]).into_owned();
+        let bundle = match bundles.entry(name) {
+            btree_map::Entry::Occupied(read) => read.into_mut(),
+            btree_map::Entry::Vacant(unread) => unread.insert(bundle(d, &name).await?),
+        };
+        let text = String::from_utf8_lossy(&bundle[place]).into_owned();
         let leaf = text.parse::<Signature>().ok().and_then(|signature| signature.comment.parse::<Leaf>().ok());
         let is_it = |leaf: Leaf| leaf.sha256 == served.sha256 && leaf.identity.is_of(served);
         if leaf.is_some_and(is_it) {
@@ -99,6 +99,11 @@ pub async fn entry<D: HasLedger + HasStore>(d: &D, served: &Served) -> Result<Op
         }
     }
     Ok(None)
+}
+
+async fn bundle<D: HasStore>(d: &D, name: &TileName) -> Result<Vec<Vec<u8>>, Unavailable> {
+    let entries = entries(name, &name.cut(tile(d, name).await?));
+    entries.ok_or_else(|| Unavailable::new("log", format!("{name} is damaged")))
 }
 
 /// The proof that the log has an entry.
