@@ -278,10 +278,6 @@ impl Bell for Counting {
         self.0.fetch_add(1, SeqCst);
         Ok(())
     }
-
-    async fn ring_signer(&self, _: &BuildKey) -> Result<(), Unavailable> {
-        Ok(())
-    }
 }
 
 /// The local signer, whose writes count as the ledger's do.

@@ -1,13 +1,9 @@
-//! The doorbell: an SQS message that wakes the dispatcher. It carries no data; the rows are the queue. Another queue wakes the
-//! signer, with a build's key.
+//! The doorbell: an SQS message that wakes the dispatcher. It carries no data; the rows are the queue.
 
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use binplz_core::{
-    id::key::BuildKey,
-    ports::{Bell, Unavailable},
-};
+use binplz_core::ports::{Bell, Unavailable};
 
 use crate::{
     account::Account,
@@ -25,7 +21,6 @@ const DELAY_MAX: Duration = Duration::from_secs(900);
 pub struct SqsBell {
     sqs: Client,
     queue: String,
-    signer: Option<String>,
 }
 
 impl SqsBell {
@@ -34,14 +29,7 @@ impl SqsBell {
     /// # Errors
     /// [`ConfigError`].
     pub fn open(account: &Account, settings: &Settings) -> Result<SqsBell, ConfigError> {
-        let (queue, signer) =
-            (settings.need("BINPLZ_QUEUE_URL")?, settings.find("BINPLZ_SIGNER_QUEUE_URL").map(str::to_owned));
-        Ok(SqsBell { sqs: Client::new(&account.sdk), queue, signer })
-    }
-
-    /// Whether the deployment has a signer.
-    pub(crate) fn has_signer(&self) -> bool {
-        self.signer.is_some()
+        Ok(SqsBell { sqs: Client::new(&account.sdk), queue: settings.need("BINPLZ_QUEUE_URL")? })
     }
 
     /// Rings after a delay, up to the longest that SQS allows: for builds that are due later. A ring that comes too
@@ -61,10 +49,5 @@ impl SqsBell {
 impl Bell for SqsBell {
     async fn ring(&self) -> Result<(), Unavailable> {
         self.ring_in(Duration::ZERO).await
-    }
-
-    async fn ring_signer(&self, key: &BuildKey) -> Result<(), Unavailable> {
-        let send = self.sqs.send_message().set_queue_url(self.signer.clone()).message_body(key.to_string());
-        send.send().await.map(drop).map_err(|error| unavailable("bell", &error))
     }
 }

@@ -223,9 +223,6 @@ impl<S: Held, L: Held> Deployment for Aws<S, L> {
     fn origin(&self) -> &str {
         &self.origin
     }
-    fn signs(&self) -> bool {
-        self.bell.has_signer()
-    }
     fn now(&self) -> Timestamp {
         binplz_clock::now()
     }

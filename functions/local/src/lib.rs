@@ -78,7 +78,7 @@ pub use crate::{
     programs::{has_programs, keep_programs},
     signer::{KEY_FILES, LocalSigner},
     store::{LocalStore, Receiver, UploadError},
-    wait_limiter::LocalWaitLimiter,
+    wait_limiter::{LocalWaitLimiter, SettledBuilds},
 };
 
 /// The configuration of `binplz serve`.
@@ -100,6 +100,8 @@ pub struct Config {
     pub builder: PathBuf,
     /// Whether builders may read the data directory.
     pub trusted: bool,
+    /// Whether artifacts are signed and logged before they are served.
+    pub signs: bool,
     /// The Nix store directory of the builders' shared binary cache; `None`: there is no shared cache.
     pub cache: Option<StoreDir>,
 }
@@ -113,6 +115,7 @@ pub struct Local {
     store: LocalStore,
     binary_cache: Option<LocalBinaryCache>,
     signer: LocalSigner,
+    signs: bool,
     wait_limiter: LocalWaitLimiter,
     download_stats: LocalDownloadStats,
     policy: Policy,
@@ -154,6 +157,7 @@ impl Local {
             store,
             binary_cache,
             signer,
+            signs: config.signs,
             download_stats: LocalDownloadStats::open(&dir)?,
             policy: config.policy,
             first_pins: config.first_pins,
@@ -168,6 +172,11 @@ impl Local {
     /// The state of this server's background loops, to which each of them reports.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// The builds that settle from now on.
+    pub fn settled_builds(&self) -> SettledBuilds {
+        SettledBuilds::of(&self.ledger.settled)
     }
 
     /// The builders' shared binary cache, if enabled.
@@ -213,7 +222,7 @@ impl Deployment for Local {
         binplz_clock::new_lease()
     }
     fn signs(&self) -> bool {
-        true
+        self.signs
     }
     fn faults(&self) -> Vec<Fault> {
         let mut faults = self.health.faults();

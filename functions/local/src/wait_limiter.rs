@@ -36,6 +36,31 @@ impl Settled {
     }
 }
 
+/// The builds that settle, for a reader of its own.
+#[derive(Debug)]
+pub struct SettledBuilds(broadcast::Receiver<Arc<BuildKey>>);
+
+impl SettledBuilds {
+    pub(crate) fn of(settled: &Settled) -> SettledBuilds {
+        SettledBuilds(settled.0.subscribe())
+    }
+
+    /// Waits for builds that have settled. `None`: there were more than could be kept, and any may be among them.
+    pub async fn some(&mut self) -> Option<Vec<BuildKey>> {
+        use broadcast::error::RecvError::Lagged;
+        let mut keys = match self.0.recv().await {
+            Ok(key) => vec![BuildKey::clone(&key)],
+            Err(Lagged(_)) => return None,
+            // The ledger is closed: nothing will come.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        };
+        while let Ok(key) = self.0.try_recv() {
+            keys.push(BuildKey::clone(&key));
+        }
+        Some(keys)
+    }
+}
+
 /// The permits, and the notifications.
 #[derive(Debug)]
 pub struct LocalWaitLimiter {

@@ -100,7 +100,7 @@ fn a_download_is_checked_by_minisign_by_openssl_and_by_binplz_without_the_servic
 #[test]
 fn what_is_not_built_has_no_signature_and_asking_for_one_starts_no_build() {
     let data = tempfile::tempdir().expect("a directory");
-    let server = Server::start(&demo_set(), data.path(), &[]);
+    let server = Server::start(&demo_set(), data.path(), &["--sign"]);
     for path in ["/-/sig/tree", "/-/proof/tree"] {
         let answer = server.get(path);
         assert_eq!((answer.status, answer.text().contains("before it is built")), (404, true), "{}", answer.text());
@@ -117,7 +117,7 @@ fn what_is_not_built_has_no_signature_and_asking_for_one_starts_no_build() {
 fn an_audit_finds_a_log_that_forks_shrinks_or_is_signed_by_another_key() {
     let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let (dir, data) = (dir.path(), data.path());
-    let mut server = Server::start(&demo_set(), data, &[]);
+    let mut server = Server::start(&demo_set(), data, &["--sign"]);
     let build = |server: &Server, name: &str| assert_eq!(server.settled(name).status, 302, "{name}");
     let kept = dir.join("kept");
     let copy = |from: &Path, to: &Path| {
@@ -173,7 +173,7 @@ fn guides_commands() -> Vec<String> {
 fn a_key_is_exchanged_or_replaced_after_its_loss_by_the_guides_commands_while_programs_are_served() {
     let dir = tempfile::tempdir().expect("a directory");
     let (dir, data) = (dir.path(), dir.path().join(".binplz"));
-    let mut server = Server::start(&demo_set(), &data, &[]);
+    let mut server = Server::start(&demo_set(), &data, &["--sign"]);
     assert_eq!(server.settled("tree").status, 302);
     let [moves, list, accept] = guides_commands().try_into().expect("three commands");
     let path = format!("PATH={}:$PATH", program("binplz").parent().expect("a directory").display());

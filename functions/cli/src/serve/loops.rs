@@ -188,24 +188,29 @@ async fn promote_all(d: &Local, binary_cache: &LocalBinaryCache) -> Result<(), U
     Ok(())
 }
 
-/// Signs and logs what is ready: at the start all that is not logged, and then each build that the signer is woken for.
+/// Signs and logs what is ready: at the start all that is not logged, and then each build that settles.
 async fn signer(d: Arc<Local>) {
+    if !d.signs() {
+        return pending().await;
+    }
     let what = "artifacts were not signed";
     let failed = |error: NotSigned| match error {
         NotSigned::Unavailable(error) => error,
         NotSigned::OtherKeys => Unavailable::new("signer", error),
     };
-    // What it was not woken for, after a failure or before the start, is found among all rows.
+    // It begins before the rows are read, so that no build is missed.
+    let mut settled = d.settled_builds();
     let mut unsigned = None;
     loop {
         let signed = async {
             match unsigned.take() {
                 Some(keys) => sign(&*d, keys).await,
+                // Any may be unsigned: after the start, and after a failure.
                 None => sign_all(&*d).await,
             }
         };
         match round(&d, SIGNER, what, GC_HANGS, signed.map_err(failed)).await {
-            Ok(_) => unsigned = Some(d.bell().unsigned().await),
+            Ok(_) => unsigned = settled.some().await,
             Err(()) => sleep(SIGNER_PAUSE).await,
         }
     }

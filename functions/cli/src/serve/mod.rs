@@ -72,6 +72,9 @@ pub(crate) struct Args {
     /// Start even if builders could read the data directory; use it only if you trust all packages of the Nixpkgs
     #[arg(long)]
     trust_nixpkgs: bool,
+    /// Sign each file and write it into a transparency log before it is served for the first time
+    #[arg(long)]
+    sign: bool,
     #[command(flatten)]
     numbers: Numbers,
     /// Accepted names: those in the catalogue (known); also others, as attributes (open); attributes only, without a catalogue (attributes)
@@ -283,6 +286,7 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
         system,
         builder,
         trusted: args.trust_nixpkgs,
+        signs: args.sign,
         cache,
     };
     let (local, ends) = Local::open(config)?;
@@ -422,6 +426,7 @@ mod tests {
             system: System::X86_64Linux,
             builder: "/nowhere".into(),
             trusted: true,
+            signs: false,
             cache: None,
         };
         let (local, ends) = Local::open(config).expect("a data directory");

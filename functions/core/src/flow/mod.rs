@@ -330,12 +330,3 @@ pub(crate) async fn ring<D: HasBell>(d: &D) {
         d.warn(About::Service, "the bell was not rung", &error);
     }
 }
-
-/// Wakes the signer: a build is ready. A lost ring costs time: the next request for it rings again.
-pub(crate) async fn ring_signer<D: HasBell>(d: &D, key: &BuildKey) {
-    if d.signs()
-        && let Err(error) = d.bell().ring_signer(key).await
-    {
-        d.warn(About::Build(key), "the signer was not woken", &error);
-    }
-}

@@ -20,7 +20,7 @@ use crate::{
             blob,
             job::{AT_ONCE, Bearer, Denied, admit},
         },
-        load_limits, ring, ring_signer,
+        load_limits, ring,
         schedule::failed_dependencies,
     },
     id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
@@ -104,9 +104,6 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         d.warn(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
     }
     ring(d).await;
-    if settled.after.prefix().is_some() {
-        ring_signer(d, &bearer.key).await;
-    }
     if report.stats.offers > 0
         && let Err(error) = d.store().offered(&bearer.prefix()).await
     {

@@ -15,7 +15,7 @@ use crate::{
             status::{self, Status},
             trust,
         },
-        ring, ring_signer,
+        ring,
         schedule::{egress, follow},
         startable,
     },
@@ -134,7 +134,6 @@ async fn look<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     }
     let pending = |status: Status| RequestOutcome::Pending(Status { alternatives: resolved.others.clone(), ..status });
     if trust::awaits_log(d, &build).await? {
-        ring_signer(d, &build.key).await;
         return Ok(pending(status::view(d, build, by_attribute).await?));
     }
     if let State::Ready(made) = &build.state {
