@@ -46,7 +46,7 @@ const DOWNLOAD: &str = "
 #[test]
 fn a_download_is_checked_by_minisign_by_openssl_and_by_binplz_without_the_service() {
     let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-    let (dir, mut server) = (dir.path(), Server::start(&demo_set(), data.path(), &[]));
+    let (dir, mut server) = (dir.path(), Server::start(&demo_set(), data.path(), &["--sign"]));
     passes(dir, &server, DOWNLOAD);
     server.kill();
 
