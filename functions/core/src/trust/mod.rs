@@ -1,8 +1,8 @@
 //! Trust: what is signed, and the transparency log of it. Formats are public ones; each file has one.
 //!
-//! An [entry](leaf) of the log is the [minisign](minisign) signature of one artifact, whose signed comment says what it is.
-//! Entries lie in [tiles](tile), which make a [Merkle tree](merkle); a [checkpoint](checkpoint), which is a signed
-//! [note](note), names its size and root. A [proof] shows offline that an entry is in it. [`head`] has the log's rows.
+//! An [entry](leaf) of the log is the [`minisign`] signature of one artifact, whose signed comment says what it is.
+//! Entries lie in [tiles](tile), which make a [Merkle tree](merkle); a [`checkpoint`], which is a signed [`note`], names its size
+//! and root. A [proof] shows offline that an entry is in it. [`head`] has the log's rows.
 
 pub mod checkpoint;
 pub mod head;
