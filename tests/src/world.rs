@@ -744,7 +744,6 @@ has_ports!([] World:
     HasBell(Bell = Counting, bell),
     HasLauncher(Launcher = Remembering, launcher),
     HasStore(Store = Objects, store),
-    HasSigner(Signer = Signing, signer),
     HasWaitLimiter(WaitLimiter = Waiters, wait_limiter),
     HasDownloadStats(DownloadStats = Hits, download_stats));
 

@@ -114,8 +114,7 @@ pub struct Local {
     launcher: LocalLauncher,
     store: LocalStore,
     binary_cache: Option<LocalBinaryCache>,
-    signer: LocalSigner,
-    signs: bool,
+    signer: Option<LocalSigner>,
     wait_limiter: LocalWaitLimiter,
     download_stats: LocalDownloadStats,
     policy: Policy,
@@ -147,7 +146,7 @@ impl Local {
             Some(binary_cache) => store.sharing(binary_cache),
             None => store,
         };
-        let signer = LocalSigner::open(&dir)?;
+        let signer = config.signs.then(|| LocalSigner::open(&dir)).transpose()?;
         let local = Local {
             catalogues: Opened::default(),
             wait_limiter: LocalWaitLimiter::new(config.policy.waiters, ledger.settled.clone()),
@@ -157,7 +156,6 @@ impl Local {
             store,
             binary_cache,
             signer,
-            signs: config.signs,
             download_stats: LocalDownloadStats::open(&dir)?,
             policy: config.policy,
             first_pins: config.first_pins,
@@ -172,6 +170,11 @@ impl Local {
     /// The state of this server's background loops, to which each of them reports.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// The signer, if enabled.
+    pub fn signer(&self) -> Option<&LocalSigner> {
+        self.signer.as_ref()
     }
 
     /// The builds that settle from now on.
@@ -190,7 +193,6 @@ has_ports!([] Local:
     HasBell(Bell = LocalBell, bell),
     HasLauncher(Launcher = LocalLauncher, launcher),
     HasStore(Store = LocalStore, store),
-    HasSigner(Signer = LocalSigner, signer),
     HasWaitLimiter(WaitLimiter = LocalWaitLimiter, wait_limiter),
     HasDownloadStats(DownloadStats = LocalDownloadStats, download_stats));
 
@@ -222,7 +224,7 @@ impl Deployment for Local {
         binplz_clock::new_lease()
     }
     fn signs(&self) -> bool {
-        self.signs
+        self.signer.is_some()
     }
     fn faults(&self) -> Vec<Fault> {
         let mut faults = self.health.faults();

@@ -10,10 +10,13 @@ use axum::{
 };
 use binplz_core::{
     answer::{asked::Format, problem::Problem},
-    flow::request::{
-        outcome::RequestOutcome,
-        program,
-        trust::{self, Entry},
+    flow::{
+        request::{
+            outcome::RequestOutcome,
+            program,
+            trust::{self, Entry},
+        },
+        tlog,
     },
     objects::stored,
     ports::{Deployment, HasBell, HasCatalogues, HasLedger, HasStore, Unavailable},
@@ -95,7 +98,7 @@ pub(crate) async fn keys<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderM
 /// `GET /-/tlog/checkpoint`: the signed head of the log.
 pub(crate) async fn checkpoint<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Response {
     let format = respond::format(&headers);
-    match trust::head(&*d).await {
+    match tlog::head(&*d).await {
         Ok(head) => match head.and_then(|head| head.published) {
             Some(tree) => of_now(plain(200, TEXT, tree.checkpoint)),
             None => problem(&*d, Problem::not_signed(), format),

@@ -35,17 +35,22 @@ fn keys_interrupt_stop_and_continue_it_and_it_sees_a_new_size() {
     shell.exp_string("ready> ").expect("Ctrl-C");
     shell.send_line("echo ended with $?; $tools wait").expect("a terminal");
     shell.exp_string("ended with 130\r\nwaiting\r\n").expect("it runs");
-    shell.send_control('z').expect("a terminal");
-    shell.exp_string("Stopped").expect("Ctrl-Z");
-    shell.exp_string("ready> ").expect("a shell");
-    shell.send_line("fg").expect("a terminal");
-    shell.exp_string("continued\r\n").expect("it goes on");
+    stops_and_continues(&mut shell, "continued\r\n");
     shell.send_control('c').expect("a terminal");
     shell.exp_string("ready> ").expect("Ctrl-C");
     shell.send_line("echo ended with $?; $tools resize").expect("a terminal");
     shell.exp_string("ended with 130\r\nwaiting\r\n").expect("it runs");
     resize(&shell, "33");
     shell.exp_string("now 33 by ").expect("a new size");
+}
+
+/// Ctrl-Z stops the program, and `fg` has it go on, which it says.
+fn stops_and_continues(shell: &mut PtySession, says: &str) {
+    shell.send_control('z').expect("a terminal");
+    shell.exp_string("Stopped").expect("Ctrl-Z");
+    shell.exp_string("ready> ").expect("a shell");
+    shell.send_line("fg").expect("a terminal");
+    shell.exp_string(says).expect("it goes on");
 }
 
 fn resize(shell: &PtySession, rows: &str) {
@@ -66,11 +71,7 @@ fn a_full_screen_program_with_its_own_terminfo_stops_continues_resizes_and_leave
         let mut shell = shell(&cache, &format!("{} --binplz-run screen", words.join(" ")));
         shell.send_line("stty rows 20 cols 60; $tools").expect("a terminal");
         shell.exp_string("a screen of 20 by 60").expect("it runs");
-        shell.send_control('z').expect("a terminal");
-        shell.exp_string("Stopped").expect("Ctrl-Z");
-        shell.exp_string("ready> ").expect("a shell");
-        shell.send_line("fg").expect("a terminal");
-        shell.exp_string("a screen of 20 by 60").expect("it goes on");
+        stops_and_continues(&mut shell, "a screen of 20 by 60");
         resize(&shell, "33");
         shell.exp_string("a screen of 33 by 60").expect("a new size");
         shell.send("q").and_then(|_| shell.flush()).expect("a terminal");

@@ -3,18 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
-    net::TcpListener,
 };
 
 use binplz_tests::{
     answers::{Running, quick},
     http,
-    server::fresh_set,
     site::wait_for,
     stack::{Stack, inventory},
 };
 
-use crate::upgrade::remembered;
+use crate::upgrade::{patient, remembered};
 
 /// What the update replaces, by its name in the template: what wakes the promoter, which was a queue; and a task definition's id is that of
 /// its revision, of which a running task keeps its own.
@@ -41,13 +39,7 @@ fn changed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
 #[ignore = "needs AWS beside it: tests/bed/up --tasks, and the release before: BINPLZ_PREVIOUS=$(tests/bed/previous)"]
 fn two_stacks_in_a_region_and_one_in_another_are_updated_from_the_previous_release_while_builds_run() {
     // Their builds wait for an answer, which comes when all are updated.
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let set = fresh_set(&format!(
-        "patient = package \"patient\" {{ buildPhase = ''\n\
-           exec 3<> /dev/tcp/127.0.0.1/{port}; read -r answer <&3; echo \"$answer\"\n\
-           $CC -O1 -o program ${{good}}\n'';\n}};\n"
-    ));
+    let (listener, set) = patient();
     let previous = ["--previous"];
     let one = Stack::deploy_with(set.path(), &quick(), &previous);
     let beside = Stack::deploy_with(set.path(), &quick(), &previous);

@@ -14,6 +14,7 @@ use binplz_tests::{
     stack::{Stack, ask, inventory},
 };
 use serde_json::json;
+use tempfile::TempDir;
 
 /// The ids of all that a stack has made, and of what it leaves when it is deleted.
 ///
@@ -26,17 +27,23 @@ pub(crate) fn remembered(stack: &Stack) -> (BTreeSet<String>, BTreeSet<String>) 
     (made, [stack.outputs["Bucket"].clone(), stack.outputs["Table"].clone()].into())
 }
 
-#[test]
-#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
-fn a_task_that_runs_while_its_stack_is_updated_settles() {
-    // Its build waits for an answer, which comes when the new functions are there.
-    let asked = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = asked.local_addr().expect("an address").port();
+/// A set with a package `failing.patient`, each of whose builds asks here for a line, and waits for it.
+pub(crate) fn patient() -> (TcpListener, TempDir) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
     let set = fresh_set(&format!(
         "patient = package \"patient\" {{ buildPhase = ''\n\
            exec 3<> /dev/tcp/127.0.0.1/{port}; read -r answer <&3; echo \"$answer\"\n\
            $CC -O1 -o program ${{good}}\n'';\n}};\n"
     ));
+    (listener, set)
+}
+
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up --tasks"]
+fn a_task_that_runs_while_its_stack_is_updated_settles() {
+    // Its build waits for an answer, which comes when the new functions are there.
+    let (asked, set) = patient();
     let mut stack = Stack::deploy(set.path(), &quick());
     assert_eq!(stack.get("/failing.patient").status, 202);
     let (mut build, _) = asked.accept().expect("the build asks");

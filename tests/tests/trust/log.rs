@@ -18,6 +18,7 @@ use binplz_core::{
             trust::{self, Entry},
         },
         schedule::sign::{NotSigned, Signed, sign, sign_all},
+        tlog,
     },
     id::key::BuildKey,
     ports::{HasStore, Store},
@@ -55,7 +56,7 @@ async fn built(w: &Arc<World>, attr: &str, programs: &[&str]) -> BuildKey {
 }
 
 async fn head(w: &World) -> LogHead {
-    trust::head(w).await.expect("the ledger").expect("a log")
+    tlog::head(w).await.expect("the ledger").expect("a log")
 }
 
 /// All entries of the published tree, of which everything is checked that a reader can: tiles, root, checkpoint, signatures.
@@ -107,7 +108,7 @@ async fn a_program_is_signed_and_logged_before_its_first_redirect_and_its_proof_
         assert_eq!(status.headline(), "signing");
     }
     assert_eq!(status(&*w, &target("tree")).await.expect("a status").state, "building");
-    assert_eq!(sign(&*w, [key.clone()]).await, Ok(Signed { builds: 1, entries: 2 }));
+    assert_eq!(sign(&*w, &w.signer, [key.clone()]).await, Ok(Signed { builds: 1, entries: 2 }));
     assert_eq!(status(&*w, &target("tree")).await.expect("a status").state, "ready");
     let served = hit(&w, "tree/tree-too").await;
     let entry = trust::entry(&*w, &served).await.expect("the log").expect("an entry");
@@ -120,7 +121,7 @@ async fn a_program_is_signed_and_logged_before_its_first_redirect_and_its_proof_
     assert_eq!(proof.holds(entry.text.as_bytes()), Ok(true));
     assert_eq!(proof.holds(b"another entry"), Ok(false));
     // The second time there is nothing to do.
-    assert_eq!(sign(&*w, [key]).await, Ok(Signed::default()));
+    assert_eq!(sign(&*w, &w.signer, [key]).await, Ok(Signed::default()));
     assert_eq!(programs(&w).await, names(&["tree/tree", "tree/tree-too"]));
 }
 
@@ -130,11 +131,11 @@ async fn a_signer_that_dies_after_any_write_leaves_no_fork_no_gap_and_no_second_
     for writes in 0.. {
         let w = world();
         let first = built(&w, "a", &["a"]).await;
-        sign(&*w, [first]).await.expect("a signer that lives");
+        sign(&*w, &w.signer, [first]).await.expect("a signer that lives");
         let before = head(&w).await.published.expect("a tree");
         let keys = [built(&w, "b", &["b", "b-too"]).await, built(&w, "c", &["c"]).await];
         w.die_after(Some(writes));
-        let ended = sign(&*w, keys.clone()).await;
+        let ended = sign(&*w, &w.signer, keys.clone()).await;
         w.die_after(None);
         if ended.is_ok() {
             break;
@@ -143,7 +144,7 @@ async fn a_signer_that_dies_after_any_write_leaves_no_fork_no_gap_and_no_second_
         // A reader sees the old tree or the new one, each of them whole.
         assert!([1, 4].contains(&entries_of(&w).await.len()));
         for key in &keys {
-            sign(&*w, [key.clone()]).await.expect("a signer that lives");
+            sign(&*w, &w.signer, [key.clone()]).await.expect("a signer that lives");
         }
         assert_eq!(programs(&w).await, names(&["a/a", "b/b", "b/b-too", "c/c"]), "after {writes} writes");
         assert!(head(&w).await.size() > before.size);
@@ -158,10 +159,10 @@ async fn of_two_signers_of_one_build_one_logs_it() {
         let key = built(&w, "tree", &["tree"]).await;
         let (other, others) = (Arc::clone(&w), key.clone());
         w.before_next_commit(async move {
-            sign(&*other, [others]).await.expect("a signer");
+            sign(&*other, &other.signer, [others]).await.expect("a signer");
         });
         w.lose_replies(lost);
-        sign(&*w, [key]).await.expect("a signer");
+        sign(&*w, &w.signer, [key]).await.expect("a signer");
         assert_eq!(programs(&w).await, names(&["tree/tree"]));
     }
 }
@@ -186,7 +187,7 @@ async fn crowd(writers: usize, packages: usize, each: usize) {
                 for key in own {
                     loop {
                         let mut polls = random.below(200);
-                        let mut signing = pin!(sign(&*w, [key.clone()]));
+                        let mut signing = pin!(sign(&*w, &w.signer, [key.clone()]));
                         let ended = poll_fn(|context| {
                             polls = polls.saturating_sub(1);
                             match (signing.as_mut().poll(context), polls) {
@@ -233,13 +234,13 @@ async fn what_was_built_before_there_was_a_log_is_served_and_then_logged_by_a_jo
     hit(&w, "a").await;
     for writes in 0.. {
         w.die_after(Some(writes));
-        if sign_all(&*w).await.is_ok() {
+        if sign_all(&*w, &w.signer).await.is_ok() {
             break;
         }
     }
     w.die_after(None);
     assert_eq!(programs(&w).await, names(&["a/a", "b/b", "c/c"]));
-    assert_eq!(sign_all(&*w).await, Ok(Signed::default()));
+    assert_eq!(sign_all(&*w, &w.signer).await, Ok(Signed::default()));
 }
 
 #[tokio::test]
@@ -248,7 +249,7 @@ async fn a_program_that_was_exchanged_after_its_upload_is_not_signed_and_is_buil
     let key = built(&w, "tree", &["tree"]).await;
     let object = w.object("tree", "tree").await;
     std::fs::write(w.store().file(&object), b"\x7fELF another program").expect("the object's file");
-    assert_eq!(sign(&*w, [key.clone()]).await, Ok(Signed::default()));
+    assert_eq!(sign(&*w, &w.signer, [key.clone()]).await, Ok(Signed::default()));
     assert!(w.build_of(&key).await.is_under_way(), "{:?}", w.build_of(&key).await.state);
     assert_eq!(entries_of(&w).await, []);
 }
@@ -257,7 +258,7 @@ async fn a_program_that_was_exchanged_after_its_upload_is_not_signed_and_is_buil
 async fn other_keys_sign_nothing_until_they_are_accepted_and_programs_are_served_meanwhile() {
     let w = world();
     let first = built(&w, "a", &["a"]).await;
-    sign(&*w, [first]).await.expect("a signer");
+    sign(&*w, &w.signer, [first]).await.expect("a signer");
     let old = head(&w).await;
     for file in binplz_local::KEY_FILES {
         std::fs::remove_file(w.data().join(file)).expect("a key");
@@ -265,13 +266,13 @@ async fn other_keys_sign_nothing_until_they_are_accepted_and_programs_are_served
     let w = w.restarted();
     w.signs.store(true, SeqCst);
     let key = built(&w, "b", &["b"]).await;
-    assert_eq!(sign(&*w, [key.clone()]).await, Err(NotSigned::OtherKeys));
-    assert_eq!(sign(&*w, [key.clone()]).await, Err(NotSigned::OtherKeys));
+    assert_eq!(sign(&*w, &w.signer, [key.clone()]).await, Err(NotSigned::OtherKeys));
+    assert_eq!(sign(&*w, &w.signer, [key.clone()]).await, Err(NotSigned::OtherKeys));
     let served = hit(&w, "b").await;
     assert_eq!(trust::entry(&*w, &served).await, Ok(None::<Entry>));
     let keys = signing::accept(&*w).await.expect("the ledger");
     assert_eq!((keys.keyring.artifacts.len(), keys.keyring.log.len(), keys.offered), (2, 2, None));
-    sign(&*w, [key]).await.expect("a signer");
+    sign(&*w, &w.signer, [key]).await.expect("a signer");
     // The entries of the old key stay good, and the log is the same.
     assert_eq!(programs(&w).await, names(&["a/a", "b/b"]));
     let new = head(&w).await;

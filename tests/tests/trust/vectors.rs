@@ -30,39 +30,36 @@ fn proof(value: &Value) -> Option<Vec<Hash>> {
     value.as_array().map_or(Some(Vec::new()), |hashes| hashes.iter().map(hash).collect())
 }
 
-fn cases(name: &str) -> Vec<Value> {
-    let text = fixture(name);
-    text.lines().skip(1).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+/// Whether the proofs of a file hold, as it says; `None`: something is not even of the form.
+fn hold_as_said(file: &str, holds: impl Fn(&Value) -> Option<bool>) {
+    let text = fixture(file);
+    let cases: Vec<Value> = text.lines().skip(1).map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(cases.len(), 98);
+    for case in cases {
+        assert_eq!(holds(&case).unwrap_or(false), case["wantErr"] == false, "{case}");
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }
 
 #[test]
 fn inclusion_proofs_of_another_implementation_hold_and_its_bad_ones_do_not() {
-    let cases = cases("inclusion.jsonl");
-    assert_eq!(cases.len(), 98);
-    for case in cases {
-        let number = |name: &str| case[name].as_u64().unwrap_or_default();
-        let holds = (|| {
-            let (root, leaf) = (hash(&case["root"])?, hash(&case["leafHash"])?);
-            Some(includes(&root, number("treeSize"), number("leafIdx"), &leaf, &proof(&case["proof"])?))
-        })();
-        assert_eq!(holds.unwrap_or(false), case["wantErr"] == false, "{case}");
-    }
+    hold_as_said("inclusion.jsonl", |case| {
+        let (root, leaf) = (hash(&case["root"])?, hash(&case["leafHash"])?);
+        Some(includes(&root, number(&case["treeSize"]), number(&case["leafIdx"]), &leaf, &proof(&case["proof"])?))
+    });
 }
 
 #[test]
 fn consistency_proofs_of_another_implementation_hold_and_its_bad_ones_do_not() {
-    let cases = cases("consistency.jsonl");
-    assert_eq!(cases.len(), 98);
-    for case in cases {
-        let number = |name: &str| case[name].as_u64().unwrap_or_default();
-        let holds = (|| {
-            // Where the sizes alone decide, a root is any text.
-            let root = |name: &str| hash(&case[name]).unwrap_or_else(|| leaf_hash(&bytes(&case[name])));
-            let (old, new) = (root("root1"), root("root2"));
-            Some(extends((number("size1"), &old), (number("size2"), &new), &proof(&case["proof"])?))
-        })();
-        assert_eq!(holds.unwrap_or(false), case["wantErr"] == false, "{case}");
-    }
+    hold_as_said("consistency.jsonl", |case| {
+        // Where the sizes alone decide, a root is any text.
+        let root = |name: &str| hash(&case[name]).unwrap_or_else(|| leaf_hash(&bytes(&case[name])));
+        let (old, new) = (root("root1"), root("root2"));
+        Some(extends((number(&case["size1"]), &old), (number(&case["size2"]), &new), &proof(&case["proof"])?))
+    });
 }
 
 #[test]

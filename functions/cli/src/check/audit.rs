@@ -12,7 +12,7 @@ use binplz_core::{
         leaf::Identity,
         note::{Algorithm, Note, NoteKey},
         proof::Proof,
-        tile::{Edge, Kind, TileName, WIDTH, entries},
+        tile::{Edge, TileName, entries},
     },
 };
 use binplz_signing::Ring;
@@ -131,7 +131,7 @@ fn follow(
     let mut at = from;
     while at < now.size {
         let (name, place) = TileName::of_entry(at, now.size);
-        let bundle = entries(&name, &name.cut(host.bytes(&format!("tlog/{name}"))?)).ok_or_else(damaged)?;
+        let bundle = entries(&name, &host.tile(&name, now.size)?).ok_or_else(damaged)?;
         for entry in &bundle[place..] {
             look(trusted, at, entry, contents)?;
             at += 1;
@@ -280,12 +280,7 @@ impl Host {
 
     /// A tile that a tree of `size` entries has, at least as wide as the name says.
     fn tile(&self, name: &TileName, size: u64) -> Result<Vec<u8>, CheckError> {
-        let level = match name.kind {
-            Kind::Hashes(level) => u32::from(level),
-            Kind::Entries => 0,
-        };
-        let width = ((size >> (8 * level)) - name.index * WIDTH).min(WIDTH);
-        self.bytes(&format!("tlog/{}", TileName { width, ..*name }))
+        self.bytes(&format!("tlog/{}", TileName::of(name.kind, name.index, size)))
     }
 
     /// The sha256 of what a target leads to, and its nixpkgs, by the service's word; `None`: it leads to nothing now.

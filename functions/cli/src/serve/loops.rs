@@ -190,9 +190,7 @@ async fn promote_all(d: &Local, binary_cache: &LocalBinaryCache) -> Result<(), U
 
 /// Signs and logs what is ready: at the start all that is not logged, and then each build that settles.
 async fn signer(d: Arc<Local>) {
-    if !d.signs() {
-        return pending().await;
-    }
+    let Some(signer) = d.signer() else { return pending().await };
     let what = "artifacts were not signed";
     let failed = |error: NotSigned| match error {
         NotSigned::Unavailable(error) => error,
@@ -204,9 +202,9 @@ async fn signer(d: Arc<Local>) {
     loop {
         let signed = async {
             match unsigned.take() {
-                Some(keys) => sign(&*d, keys).await,
+                Some(keys) => sign(&*d, signer, keys).await,
                 // Any may be unsigned: after the start, and after a failure.
-                None => sign_all(&*d).await,
+                None => sign_all(&*d, signer).await,
             }
         };
         match round(&d, SIGNER, what, GC_HANGS, signed.map_err(failed)).await {

@@ -30,6 +30,7 @@ pub mod lease;
 pub mod operator;
 pub mod request;
 pub mod schedule;
+pub mod tlog;
 
 /// How often a commit is retried after a conflict. Each conflict means that another writer succeeded, so this many in a
 /// row mean a bug.

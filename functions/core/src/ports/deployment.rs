@@ -13,7 +13,7 @@ use crate::{
     },
     nixpkgs::pins::Pins,
     objects::artifact::ObjectPath,
-    ports::{Bell, Catalogue, DownloadStats, Launcher, Ledger, Signer, Store, Unavailable, Unreadable, WaitLimiter},
+    ports::{Bell, Catalogue, DownloadStats, Launcher, Ledger, Store, Unavailable, Unreadable, WaitLimiter},
     telemetry::{About, Signal},
 };
 
@@ -89,14 +89,6 @@ pub trait HasStore: Deployment {
     type Store: Store;
     /// The store.
     fn store(&self) -> &Self::Store;
-}
-
-/// Has the signing keys.
-pub trait HasSigner: Deployment {
-    /// The signer's type.
-    type Signer: Signer;
-    /// The signer.
-    fn signer(&self) -> &Self::Signer;
 }
 
 /// Can read catalogues.

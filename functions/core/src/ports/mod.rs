@@ -19,8 +19,7 @@ pub use binary_cache::BinaryCache;
 pub use catalogue::{Catalogue, Unreadable};
 pub use collect::Collect;
 pub use deployment::{
-    Deployment, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasSigner, HasStore,
-    HasWaitLimiter,
+    Deployment, Fault, HasBell, HasCatalogues, HasDownloadStats, HasLauncher, HasLedger, HasStore, HasWaitLimiter,
 };
 pub use doorbell::Bell;
 pub use download_stats::DownloadStats;

@@ -5,10 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{
-        key::{Attr, BadName, Bin, BuildKey, OutputName, Product, Rev, Sha256, System, hex, serde_as_text},
-        target::Wanted,
-    },
+    id::key::{Attr, BadName, Bin, BuildKey, OutputName, Product, Rev, Sha256, System, hex, serde_as_text},
     nixpkgs::served::Served,
     objects::{
         artifact::{Manifest, ObjectName, Verdict},
@@ -60,6 +57,18 @@ pub enum Form {
     FullBundle,
 }
 
+impl Form {
+    /// The form of a build's programs; a catalogue has none.
+    fn of(product: &Product) -> Option<Form> {
+        match product {
+            Product::Package(_) => Some(Form::Program),
+            Product::Bundle { full: false, .. } => Some(Form::Bundle),
+            Product::Bundle { full: true, .. } => Some(Form::FullBundle),
+            Product::Catalogue => None,
+        }
+    }
+}
+
 /// Which artifact it is. No two artifacts that are served at a time have the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
@@ -95,14 +104,10 @@ impl Identity {
     /// Whether it is that of a served artifact.
     pub fn is_of(&self, served: &Served) -> bool {
         let key = served.key();
-        let form = match (served.asked.wanted(), &key.product) {
-            (Wanted::Archive(_), _) => Form::Archive,
-            (_, Product::Bundle { full, .. }) if *full => Form::FullBundle,
-            (_, Product::Bundle { .. }) => Form::Bundle,
-            _ => Form::Program,
-        };
-        let program = (form != Form::Archive).then_some(&served.bin);
-        let is_it = self.package == served.attr && self.form == form && self.program.as_ref() == program;
+        let archive = served.asked.wanted().is_archive();
+        let form = if archive { Some(Form::Archive) } else { Form::of(&key.product) };
+        let program = (!archive).then_some(&served.bin);
+        let is_it = self.package == served.attr && Some(self.form) == form && self.program.as_ref() == program;
         is_it && self.system == key.system && self.nixpkgs == key.rev
     }
 }
@@ -147,7 +152,7 @@ impl FromStr for Leaf {
     type Err = BadNote;
     fn from_str(s: &str) -> Result<Self, BadNote> {
         let leaf: Leaf = serde_json::from_str(s).map_err(|_| BadNote::Form)?;
-        // One form only, so nobody can hide a field from a reader.
+        // One form only, so that no field can be hidden from a reader.
         if leaf.binplz == 1 && leaf.to_string() == s { Ok(leaf) } else { Err(BadNote::Form) }
     }
 }
@@ -168,12 +173,7 @@ pub struct Artifact {
 impl Artifact {
     /// The artifacts of a build that can be served, in the manifest's order, the archive last.
     pub fn of(key: &BuildKey, manifest: &Manifest, inventory: &Inventory) -> Vec<Artifact> {
-        let (package, form) = match &key.product {
-            Product::Package(attr) => (attr, Form::Program),
-            Product::Bundle { attr, full: false } => (attr, Form::Bundle),
-            Product::Bundle { attr, full: true } => (attr, Form::FullBundle),
-            Product::Catalogue => return Vec::new(),
-        };
+        let (Some(package), Some(form)) = (key.product.attr(), Form::of(&key.product)) else { return Vec::new() };
         let identity = |program, form| Identity {
             package: package.clone(),
             program,

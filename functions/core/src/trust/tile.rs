@@ -107,21 +107,27 @@ impl TileName {
         bytes
     }
 
+    /// The one that a tree of `size` leaves has in that place.
+    pub fn of(kind: Kind, index: u64, size: u64) -> TileName {
+        let level = match kind {
+            Kind::Hashes(level) => u32::from(level),
+            Kind::Entries => 0,
+        };
+        let hashes = size.checked_shr(8 * level).unwrap_or(0);
+        TileName { kind, index, width: hashes.saturating_sub(index.saturating_mul(WIDTH)).min(WIDTH) }
+    }
+
     /// The bundle of a tree of `size` leaves that has an entry, and its place in it.
     pub fn of_entry(index: u64, size: u64) -> (TileName, usize) {
-        let width = (size - index / WIDTH * WIDTH).min(WIDTH);
-        (TileName { kind: Kind::Entries, index: index / WIDTH, width }, (index % WIDTH) as usize)
+        (TileName::of(Kind::Entries, index / WIDTH, size), (index % WIDTH) as usize)
     }
 
     /// The tile of a tree of `size` leaves that has the node, and where in it: hashes `from..to` below the node.
     pub fn with(node: Node, size: u64) -> (TileName, usize, usize) {
-        let level = node.height / 8;
-        let below = node.height % 8;
+        let (level, below) = (node.height / 8, node.height % 8);
         let from = node.index << below;
-        let (index, start) = (from / WIDTH, from % WIDTH);
-        let hashes = size.checked_shr(8 * level).unwrap_or(0);
-        let width = (hashes - (index * WIDTH).min(hashes)).min(WIDTH);
-        let name = TileName { kind: Kind::Hashes(level as u8), index, width };
+        let start = from % WIDTH;
+        let name = TileName::of(Kind::Hashes(level as u8), from / WIDTH, size);
         (name, start as usize, (start + (1 << below)) as usize)
     }
 }
@@ -156,15 +162,9 @@ pub struct Edge {
 impl Edge {
     /// The objects that a tree of `size` leaves is continued from: those that are not full.
     pub fn needs(size: u64) -> Vec<TileName> {
-        let part = |level: u8| {
-            let hashes = size >> (8 * u32::from(level));
-            (hashes % WIDTH, hashes / WIDTH)
-        };
-        let of = |kind, level| {
-            let (width, index) = part(level);
-            (width > 0).then_some(TileName { kind, index, width })
-        };
-        (0..LEVELS).filter_map(|level| of(Kind::Hashes(level), level)).chain(of(Kind::Entries, 0)).collect()
+        let last = |kind, level: u8| TileName::of(kind, size >> (8 * u32::from(level)) >> WIDTH.trailing_zeros(), size);
+        let of_levels = (0..LEVELS).map(|level| last(Kind::Hashes(level), level));
+        of_levels.chain([last(Kind::Entries, 0)]).filter(|name| name.width > 0).collect()
     }
 
     /// The edge of a tree of `size` leaves, of the objects that it [needs](Edge::needs); `None` if one is malformed or missing.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    flow::{change_row, request::trust},
+    flow::{change_row, tlog},
     ports::{HasLedger, Unavailable},
     row::RowKey,
     trust::head::{Keyring, LogHead, Offered},
@@ -31,7 +31,7 @@ impl From<LogHead> for SigningKeys {
 /// # Errors
 /// [`Unavailable`].
 pub async fn keys<D: HasLedger>(d: &D) -> Result<SigningKeys, Unavailable> {
-    Ok(trust::head(d).await?.map(SigningKeys::from).unwrap_or_default())
+    Ok(tlog::head(d).await?.map(SigningKeys::from).unwrap_or_default())
 }
 
 /// Accepts the keys that the signer offers. The signer signs with them from then on.

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, btree_map};
 
 use crate::{
     build::{Build, State},
-    flow::{load_build, load_row, schedule::sign::tile},
+    flow::{
+        load_build,
+        tlog::{head, is_logged, logged, tile},
+    },
     id::key::BuildKey,
     nixpkgs::served::Served,
-    ports::{HasLedger, HasStore, Read, Store, Unavailable},
-    row::RowKey,
+    ports::{HasLedger, HasStore, Store, Unavailable},
     trust::{
-        head::{Keyring, LogHead, LogName, Logged},
+        head::{Keyring, LogName},
         leaf::Leaf,
         merkle::{Hash, Range, inclusion, root_of},
         minisign::Signature,
@@ -26,27 +28,17 @@ pub(crate) async fn awaits_log<D: HasLedger>(d: &D, build: &Build) -> Result<boo
     if !d.signs() {
         return Ok(false);
     }
-    let (logged, _) = load_row::<D, Logged>(d, &RowKey::Logged(build.key.clone()), Read::Consistent).await?;
-    if logged.is_some_and(|logged| logged.lease == made.lease) {
+    if is_logged(d, &build.key, made).await? {
         return Ok(false);
     }
     // Without its keys the service goes on, and says so.
-    let (head, _) = load_row::<D, LogHead>(d, &RowKey::LogHead, Read::Consistent).await?;
-    Ok(head.is_none_or(|head| head.offered.is_none()))
+    Ok(head(d).await?.is_none_or(|head| head.offered.is_none()))
 }
 
 /// Whether a build is not settled, or not signed yet.
 pub(crate) async fn is_under_way<D: HasLedger>(d: &D, key: &BuildKey) -> Result<bool, Unavailable> {
     let (build, _) = load_build(d, key).await?;
     Ok(build.is_under_way() || awaits_log(d, &build).await?)
-}
-
-/// The log's head; `None`: there is no log.
-///
-/// # Errors
-/// [`Unavailable`].
-pub async fn head<D: HasLedger>(d: &D) -> Result<Option<LogHead>, Unavailable> {
-    Ok(load_row(d, &RowKey::LogHead, Read::Consistent).await?.0)
 }
 
 /// The public keys; `None`: the service does not sign.
@@ -79,11 +71,7 @@ pub struct Entry {
 /// # Errors
 /// [`Unavailable`].
 pub async fn entry<D: HasLedger + HasStore>(d: &D, served: &Served) -> Result<Option<Entry>, Unavailable> {
-    let (Some(head), (Some(logged), _)) =
-        (head(d).await?, load_row::<D, Logged>(d, &RowKey::Logged(served.key()), Read::Consistent).await?)
-    else {
-        return Ok(None);
-    };
+    let (Some(head), Some(logged)) = (head(d).await?, logged(d, &served.key()).await?) else { return Ok(None) };
     let mut bundles = BTreeMap::new();
     for index in logged.first..logged.first + logged.count {
         let (name, place) = TileName::of_entry(index, head.size());
@@ -102,7 +90,7 @@ pub async fn entry<D: HasLedger + HasStore>(d: &D, served: &Served) -> Result<Op
 }
 
 async fn bundle<D: HasStore>(d: &D, name: &TileName) -> Result<Vec<Vec<u8>>, Unavailable> {
-    let entries = entries(name, &name.cut(tile(d, name).await?));
+    let entries = entries(name, &tile(d, name).await?);
     entries.ok_or_else(|| Unavailable::new("log", format!("{name} is damaged")))
 }
 
@@ -125,7 +113,7 @@ async fn hash<D: HasStore>(d: &D, range: Range, size: u64) -> Result<Hash, Unava
     let mut nodes = Vec::new();
     for node in range.nodes() {
         let (name, from, to) = TileName::with(node, size);
-        let hashes = hashes(&name, &name.cut(tile(d, &name).await?));
+        let hashes = hashes(&name, &tile(d, &name).await?);
         let root = hashes.as_deref().and_then(|hashes| root_of(hashes.get(from..to)?));
         nodes.push(root.ok_or_else(|| Unavailable::new("log", format!("{name} is damaged")))?);
     }

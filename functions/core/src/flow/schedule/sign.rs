@@ -17,11 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     build::{Build, State},
-    flow::{Tries, change_row, integrity, load_build, load_row, manifest_of},
+    flow::{
+        Tries, change_row, integrity, load_build, load_row, manifest_of,
+        tlog::{is_logged, tile},
+    },
     id::key::{BuildKey, Product},
     objects::{artifact::ObjectName, stored::Integrity},
     ports::{
-        Cursor, Deployment, HasBell, HasLedger, HasSigner, HasStore, KeyUse, Ledger, NotCommitted, Read, Signer, Store,
+        Cursor, Deployment, HasBell, HasLedger, HasStore, KeyUse, Ledger, NotCommitted, Read, Signer, Store,
         Unavailable,
     },
     row::{Row, RowKey, Swap, Version},
@@ -30,9 +33,9 @@ use crate::{
         checkpoint::Checkpoint,
         head::{Batch, BatchOf, LogHead, LogName, Logged, NextTree, PublicKeys, SignedTree},
         leaf::{Artifact, Blake2b},
-        minisign::{PublicKey, Signature},
+        minisign::Signature,
         note::{self, Note},
-        tile::{Edge, TileName},
+        tile::Edge,
     },
 };
 
@@ -67,14 +70,15 @@ pub enum NotSigned {
 ///
 /// # Errors
 /// [`NotSigned`].
-pub async fn sign<D: HasLedger + HasStore + HasBell + HasSigner>(
+pub async fn sign<D: HasLedger + HasStore + HasBell, S: Signer>(
     d: &D,
+    signer: &S,
     keys: impl IntoIterator<Item = BuildKey>,
 ) -> Result<Signed, NotSigned> {
     let mut left: Vec<BuildKey> = keys.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let (mut signed, mut tries) = (Signed::default(), Tries::default());
     loop {
-        let (head, seen) = completed(d).await?;
+        let (head, seen) = completed(d, signer).await?;
         let mut batch = Batch::default();
         let mut taken = 0;
         for key in &left {
@@ -82,13 +86,13 @@ pub async fn sign<D: HasLedger + HasStore + HasBell + HasSigner>(
             if entries >= BATCH_MAX {
                 break;
             }
-            batch.builds.extend(entries_of(d, &head, key).await?);
+            batch.builds.extend(entries_of(d, signer, &head, key).await?);
             taken += 1;
         }
         if batch.builds.is_empty() {
             return Ok(signed);
         }
-        match append(d, head, seen, &batch).await {
+        match append(d, signer, head, seen, &batch).await {
             Ok(()) => {
                 left.drain(..taken);
                 signed.builds += batch.builds.len();
@@ -106,7 +110,7 @@ pub async fn sign<D: HasLedger + HasStore + HasBell + HasSigner>(
 ///
 /// # Errors
 /// [`NotSigned`].
-pub async fn sign_all<D: HasLedger + HasStore + HasBell + HasSigner>(d: &D) -> Result<Signed, NotSigned> {
+pub async fn sign_all<D: HasLedger + HasStore + HasBell, S: Signer>(d: &D, signer: &S) -> Result<Signed, NotSigned> {
     let (mut signed, mut after) = (Signed::default(), None::<Cursor>);
     loop {
         let page = d.ledger().scan(after.as_ref(), PAGE).await?;
@@ -114,7 +118,7 @@ pub async fn sign_all<D: HasLedger + HasStore + HasBell + HasSigner>(d: &D) -> R
             Row::Build(Build { key, state: State::Ready(_), .. }) => Some(key),
             _ => None,
         });
-        let more = sign(d, ready).await?;
+        let more = sign(d, signer, ready).await?;
         signed = Signed { builds: signed.builds + more.builds, entries: signed.entries + more.entries };
         match page.next {
             None => return Ok(signed),
@@ -131,8 +135,8 @@ fn origin<D: Deployment>(d: &D) -> String {
 }
 
 /// The head, once no tree waits to be completed. The first signer begins the log with its keys.
-async fn completed<D: HasLedger + HasStore + HasSigner>(d: &D) -> Result<(LogHead, Version), NotSigned> {
-    let keys: PublicKeys = d.signer().public().await?;
+async fn completed<D: HasLedger + HasStore, S: Signer>(d: &D, signer: &S) -> Result<(LogHead, Version), NotSigned> {
+    let keys: PublicKeys = signer.public().await?;
     let mut tries = Tries::default();
     loop {
         let (head, seen) = load_row::<D, LogHead>(d, &RowKey::LogHead, Read::Consistent).await?;
@@ -141,7 +145,7 @@ async fn completed<D: HasLedger + HasStore + HasSigner>(d: &D) -> Result<(LogHea
             Some(head) if head.accepts(&keys) => match head.next.clone() {
                 None => return Ok((head, seen)),
                 Some(next) if head.size() < next.tree.size => {
-                    write_tiles(d, &head, &next).await?;
+                    write_tiles(d, signer, &head, &next).await?;
                     (LogHead { published: Some(next.tree), ..head }, None)
                 }
                 Some(next) => {
@@ -157,7 +161,7 @@ async fn completed<D: HasLedger + HasStore + HasSigner>(d: &D) -> Result<(LogHea
         match d.ledger().commit(vec![Swap { seen, row: Row::LogHead(after) }]).await {
             Ok(()) => {
                 if let Some(staged) = staged {
-                    d.signer().remove_staged(&staged).await?;
+                    signer.remove_staged(&staged).await?;
                 }
             }
             Err(error) => tries.again(error)?,
@@ -166,7 +170,12 @@ async fn completed<D: HasLedger + HasStore + HasSigner>(d: &D) -> Result<(LogHea
 }
 
 /// Writes the tiles of a certain tree, from which readers can prove all that is in it.
-async fn write_tiles<D: HasStore + HasSigner>(d: &D, head: &LogHead, next: &NextTree) -> Result<(), Unavailable> {
+async fn write_tiles<D: HasStore, S: Signer>(
+    d: &D,
+    signer: &S,
+    head: &LogHead,
+    next: &NextTree,
+) -> Result<(), Unavailable> {
     // Another signer may have completed it since the head was read: the swap that follows fails, and the head is read again.
     let Some(batch) = staged(d, next).await? else { return Ok(()) };
     let mut edge = edge(d, head.size()).await?;
@@ -175,10 +184,10 @@ async fn write_tiles<D: HasStore + HasSigner>(d: &D, head: &LogHead, next: &Next
         return Err(Unavailable::new("log", format!("its tree of {} entries would have another root", next.tree.size)));
     }
     for (tile, bytes) in &tiles {
-        d.signer().write(&LogName::Tile(*tile), bytes.clone()).await?;
+        signer.write(&LogName::Tile(*tile), bytes.clone()).await?;
     }
     for full in tiles.keys().filter(|tile| tile.is_full()) {
-        d.signer().remove_narrower(full).await?;
+        signer.remove_narrower(full).await?;
     }
     Ok(())
 }
@@ -204,30 +213,21 @@ async fn staged<D: HasStore>(d: &D, next: &NextTree) -> Result<Option<Batch>, Un
 async fn edge<D: HasStore>(d: &D, size: u64) -> Result<Edge, Unavailable> {
     let mut objects = BTreeMap::new();
     for name in Edge::needs(size) {
-        objects.insert(name, name.cut(tile(d, &name).await?));
+        objects.insert(name, tile(d, &name).await?);
     }
     Edge::of(size, &objects).ok_or_else(|| Unavailable::new("log", format!("the tiles of {size} entries are damaged")))
 }
 
-/// An object of the log; where it is gone, the same part of the full one that has replaced it.
-pub(crate) async fn tile<D: HasStore>(d: &D, name: &TileName) -> Result<Vec<u8>, Unavailable> {
-    for name in [*name, name.full()] {
-        if let Some(bytes) = d.store().log_object(&LogName::Tile(name)).await? {
-            return Ok(bytes);
-        }
-    }
-    Err(Unavailable::new("log", format!("{name} is missing")))
-}
-
 /// The entries of a ready build that the log lacks; `None`: there is nothing to do.
-async fn entries_of<D: HasLedger + HasStore + HasBell + HasSigner>(
+async fn entries_of<D: HasLedger + HasStore + HasBell, S: Signer>(
     d: &D,
+    signer: &S,
     head: &LogHead,
     key: &BuildKey,
 ) -> Result<Option<BatchOf>, NotSigned> {
     let (build, _) = load_build(d, key).await?;
     let State::Ready(made) = &build.state else { return Ok(None) };
-    if matches!(key.product, Product::Catalogue) || is_logged(d, key, &build).await? {
+    if matches!(key.product, Product::Catalogue) || is_logged(d, key, made).await? {
         return Ok(None);
     }
     let prefix = made.prefix(key);
@@ -248,7 +248,7 @@ async fn entries_of<D: HasLedger + HasStore + HasBell + HasSigner>(
         let (blake2b, file) = match read.get(&sha256) {
             Some(known) => *known,
             None => {
-                let digests = d.signer().digest(&prefix.object(object.clone())).await?;
+                let digests = signer.digest(&prefix.object(object.clone())).await?;
                 let blake2b = match digests {
                     Some((content, blake2b)) if content == artifact.content => blake2b,
                     other => {
@@ -259,30 +259,23 @@ async fn entries_of<D: HasLedger + HasStore + HasBell + HasSigner>(
                         return Ok(None);
                     }
                 };
-                let file = d.signer().sign(KeyUse::Artifacts, &blake2b.0).await?;
+                let file = signer.sign(KeyUse::Artifacts, &blake2b.0).await?;
                 read.insert(sha256, (blake2b, file));
                 (blake2b, file)
             }
         };
         let comment = artifact.leaf(&manifest, blake2b).to_string();
         let message = Signature::message(&file, &comment);
-        let global = d.signer().sign(KeyUse::Artifacts, &message).await?;
-        let PublicKey { id, .. } = signs;
-        entries.push(Signature { id, file, comment, global }.to_string());
+        let global = signer.sign(KeyUse::Artifacts, &message).await?;
+        entries.push(Signature { id: signs.id, file, comment, global }.to_string());
     }
     Ok(Some(BatchOf { key: key.clone(), lease: made.lease.clone(), entries }))
 }
 
-/// Whether the log has what a build has made.
-pub(crate) async fn is_logged<D: HasLedger>(d: &D, key: &BuildKey, build: &Build) -> Result<bool, Unavailable> {
-    let State::Ready(made) = &build.state else { return Ok(false) };
-    let (logged, _) = load_row::<D, Logged>(d, &RowKey::Logged(key.clone()), Read::Consistent).await?;
-    Ok(logged.is_some_and(|logged| logged.lease == made.lease))
-}
-
 /// Makes the tree with a batch the next one.
-async fn append<D: HasLedger + HasStore + HasSigner>(
+async fn append<D: HasLedger + HasStore, S: Signer>(
     d: &D,
+    signer: &S,
     head: LogHead,
     seen: Version,
     batch: &Batch,
@@ -291,16 +284,16 @@ async fn append<D: HasLedger + HasStore + HasSigner>(
     edge.append(batch.entries());
     let text = Checkpoint { origin: head.origin.clone(), size: edge.size(), root: edge.root() }.to_string();
     let key = head.log_keys.last().ok_or_else(|| Unavailable::new("log", "it has no key"))?.key.0.clone();
-    let signature = d.signer().sign(KeyUse::Log, text.as_bytes()).await?;
+    let signature = signer.sign(KeyUse::Log, text.as_bytes()).await?;
     let checkpoint = Note { text, signatures: vec![note::Signature::of(&key, &signature)] }.to_string();
     let json = serde_json::to_vec(batch).map_err(|error| Unavailable::new("log", error))?;
     let (staged, _) = d.new_lease();
-    d.signer().write(&LogName::Staged(staged.clone()), json).await?;
+    signer.write(&LogName::Staged(staged.clone()), json).await?;
     let next = NextTree { tree: SignedTree { size: edge.size(), checkpoint }, staged: staged.clone() };
     let head = LogHead { next: Some(next), ..head };
     let committed = d.ledger().commit(vec![Swap { seen, row: Row::LogHead(head) }]).await;
     if committed == Err(NotCommitted::Conflict) {
-        d.signer().remove_staged(&staged).await?;
+        signer.remove_staged(&staged).await?;
     }
     committed
 }
