@@ -38,13 +38,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run a server on this machine, which builds with the installed Nix and keeps all data in one directory
+    /// Run a server on this machine. It builds with the installed Nix, and keeps all data in one directory
     Serve(Box<serve::Args>),
-    /// Check an AWS account and a stack, or this machine, and print what is missing with the command that fixes it
+    /// Check an AWS account and a stack, or this machine, and print each problem with the command that fixes it
     Doctor(doctor::Args),
     /// Manage pins: the Nixpkgs commits that are served, and their names
     Pin(pin::Args),
-    /// Check a service's transparency log: that it only grows, is well-formed, and has what is served
+    /// Check a service's transparency log: it must only grow, be well-formed, and have every served file
     Audit(check::Audit),
     #[command(flatten)]
     Operate(operate::Verb),

@@ -37,7 +37,7 @@ pub struct Problem {
 
 /// The end of a sentence that names the URL of a bundle. The installer knows it (`answer/stub/steps.sh`).
 pub(crate) fn as_bundle(url: &str) -> String {
-    format!("; as one file with all that it needs: {url}")
+    format!("; available as one file with all that it needs: {url}")
 }
 
 impl Problem {
@@ -74,7 +74,7 @@ impl Problem {
     pub fn other_stub(origin: &str) -> Problem {
         Problem::new(
             Reason::Unknown,
-            format!("this file is of another version of the service; get it again from {origin}"),
+            format!("this script is from another version of the service; download it again from {origin}"),
         )
     }
 
@@ -87,13 +87,13 @@ impl Problem {
     pub fn not_signed() -> Problem {
         Problem::new(
             Reason::Unknown,
-            "this service has not signed it: it has no signing keys, or was built before it had",
+            "this service has not signed this file: it has no signing keys, or got them after the build",
         )
     }
 
     /// There is nothing to sign yet.
     pub fn not_built() -> Problem {
-        Problem::new(Reason::Unknown, "it has no signature before it is built: download it first")
+        Problem::new(Reason::Unknown, "the program is not built yet, so it has no signature; download it first")
     }
 
     /// A method that a path does not have; `other` is one that it has.
@@ -125,7 +125,7 @@ impl Problem {
 
     /// A request from another site's page.
     pub fn cross_site() -> Problem {
-        Problem::new(Reason::CrossSite, "a page of another site may not start a build")
+        Problem::new(Reason::CrossSite, "pages of other sites may not start builds")
     }
 
     /// A stored program was found missing or damaged, and is built anew.
@@ -138,7 +138,10 @@ impl Problem {
 
     /// A request for another host than this service.
     pub fn host() -> Problem {
-        Problem::new(Reason::Host, "this server has another host name; its operator can add this one with --host")
+        Problem::new(
+            Reason::Host,
+            "this server does not serve the requested host name; its operator can add it with --host",
+        )
     }
 
     /// Parts of the service do not work at present.

@@ -174,15 +174,15 @@ impl fmt::Display for Denial {
             }
             Denial::MainMissing { attr, declared, programs } => write!(
                 f,
-                "{attr}: {}: it should have a program {declared}, and has {}; request one of these as {attr}/NAME",
+                "{attr}: {}: expected a program {declared}, found {}; request one of these as {attr}/NAME",
                 Kind::NoProgram.sentence(),
                 some(programs)
             ),
             Denial::NoPrograms(attr) => write!(f, "{attr}: {}", Kind::NoProgram.sentence()),
             Denial::NoArchive(attr) => write!(
                 f,
-                "no archive of {attr} is stored: it was built by an earlier version of this service, or is larger than the \
-                 service stores; the operator can build it again with binplz rebuild {attr}"
+                "no archive of {attr} is stored: an earlier version of this service built the package, or the archive is too \
+                 large; the operator can build it again with binplz rebuild {attr}"
             ),
             Denial::NotStatic(attr, bin, why) => {
                 write!(f, "{attr}: {}; {bin} {}", Kind::NotStatic.sentence(), why.sentence())
@@ -194,7 +194,7 @@ impl fmt::Display for Denial {
             Denial::Failed { attr, failure, rest: None, .. } => write!(f, "{attr}: {}", failure.sentence()),
             Denial::Failed { attr, failure, rest: Some(rest), .. } => {
                 let seconds = seconds_up(*rest).max(1);
-                write!(f, "{attr}: {}; it can be tried again in {seconds} s", failure.sentence())
+                write!(f, "{attr}: {}; try again in {seconds} s", failure.sentence())
             }
             Denial::Paused { paused, .. } if paused.why == Why::NoNixpkgs => {
                 write!(f, "new builds of this nixpkgs wait: {}", paused.sentence())
@@ -210,12 +210,12 @@ impl fmt::Display for Denial {
                 let whose = if *by_key { "with this API key" } else { "from your address" };
                 write!(
                     f,
-                    "the limit of {builds} a day {whose} is reached; built programs are still served, and new builds can be \
-                     started from {until} (UTC) on"
+                    "the limit of {builds} a day {whose} is reached; you can start new builds again on {until} (UTC), and download \
+                     built programs until then"
                 )
             }
             Denial::UnknownKey => {
-                f.write_str("this API key is unknown; without a key, the allowance of your address counts")
+                f.write_str("this API key is unknown; leave it out to use the allowance of your address")
             }
             Denial::Instead { denial, others } => {
                 write!(f, "{denial}; other packages have this program: {}", listed(others, ", "))

@@ -57,10 +57,10 @@ enum OfferError {
     OtherPath,
     #[error("its file is missing")]
     NoFile,
-    #[error("its file has another size or hash than its narinfo declares")]
+    #[error("the size or hash of its file differs from its narinfo")]
     File,
     /// Another content, a longer one, or none.
-    #[error("its content has another size or hash than its narinfo declares")]
+    #[error("the size or hash of its content differs from its narinfo")]
     Content,
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -50,7 +50,7 @@ impl Why {
             Why::Signature => Kind::Signature.sentence(),
             Why::Budget => "the monthly build budget is spent",
             Why::Store => "the store is full until the operator makes room",
-            Why::BackingOff => "no builder could be started, which is tried again",
+            Why::BackingOff => "no builder could be started yet",
             Why::Refused => "no builder can be started",
             Why::NoNixpkgs => "the tarball of its nixpkgs is not uploaded yet",
         }
