@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Ends a command whose standard output is closed (`binplz list | head`) or on a full disk. `print!` panics then.
+/// Ends a command if its standard output is closed (`binplz list | head`) or on a full disk, because `print!` then panics.
 #[expect(clippy::disallowed_methods, reason = "a panic's hook has no way back to main")]
 fn end_when_output_fails() {
     let default = panic::take_hook();

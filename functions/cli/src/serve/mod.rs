@@ -41,7 +41,7 @@ use crate::{
     socket,
 };
 
-/// The arguments of `binplz serve`. The last of repeated options counts, so that a script's can be overridden.
+/// The arguments of `binplz serve`. If an option is repeated, the last one counts, so that users can override a script's options.
 #[derive(ClapArgs)]
 #[command(args_override_self = true)]
 pub(crate) struct Args {
@@ -215,7 +215,7 @@ pub(crate) enum Fatal {
         /// The error.
         cause: io::Error,
     },
-    /// The kernel does not tell connections of builds from those of clients.
+    /// The kernel does not show which connections are of builds.
     #[error(
         "this kernel does not report the owner of a connection (INET_DIAG: {0}), so builds could use this server: pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve"
     )]
@@ -232,7 +232,7 @@ pub(crate) enum Fatal {
     /// The origin.
     #[error("--origin must be http:// or https:// followed by a host, without a path")]
     Origin,
-    /// `--listen` names all addresses of the machine, and `--origin` is missing.
+    /// `--listen` stands for all addresses of the machine, and `--origin` is missing.
     #[error("--listen {0} stands for all addresses of this machine: name the one that clients use with --origin http://HOST:{port}", port = .0.port())]
     NoOrigin(SocketAddr),
     /// The machine.
@@ -243,7 +243,7 @@ pub(crate) enum Fatal {
     Io(#[from] io::Error),
 }
 
-/// Serves until SIGINT or SIGTERM; then the builders are stopped first, while they can still report.
+/// Serves until SIGINT or SIGTERM. Then it stops the builders first, while they can still report.
 ///
 /// # Errors
 /// [`Fatal`].

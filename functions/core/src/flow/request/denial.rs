@@ -1,4 +1,4 @@
-//! Denials: why a request's flow returns no program, or nothing about one.
+//! Denials: the reasons why a request gets no program, or no information about one.
 
 use std::{fmt, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     quota::limits::{Paused, Why},
 };
 
-/// Why a request's flow returns no program, or nothing about one. Its text is a sentence for people, without a full stop.
+/// Why a request gets no program, or no information about one. Its text is a sentence for people, without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// The request names a nixpkgs that is not served.
@@ -56,9 +56,9 @@ pub enum Denial {
     },
     /// The package ships no programs.
     NoPrograms(Attr),
-    /// The package was built, and no archive of it is stored.
+    /// The package was built, but no archive of it is stored.
     NoArchive(Attr),
-    /// The program was built and is not served.
+    /// The program was built, but cannot be served.
     NotStatic(Attr, Bin, Refusal),
     /// The build failed.
     Failed {
@@ -102,7 +102,7 @@ pub enum Denial {
     UnknownKey,
     /// A package's program cannot be served, and other packages have a program of that name.
     Instead {
-        /// Why it cannot be served.
+        /// Why the package's program cannot be served.
         denial: Box<Denial>,
         /// The programs of the other packages.
         others: Vec<Wanted>,
@@ -123,7 +123,7 @@ impl Denial {
         Denial::Ambiguous(programs.into_iter().map(|bin| Wanted::Program(attr.clone(), bin)).collect())
     }
 
-    /// Whether the package's bundle may be had all the same: there is no static program, for good.
+    /// Whether the package's bundle may still work: there is permanently no static program.
     pub fn leaves_bundle(&self) -> bool {
         match self {
             Denial::NotStatic(_, _, why) => *why != Refusal::TooLarge,
@@ -135,7 +135,7 @@ impl Denial {
         }
     }
 
-    /// A denial for good of one package, with the programs of others.
+    /// A permanent denial of one package, with the programs of other packages.
     pub(crate) fn instead(self, others: Vec<Wanted>) -> Denial {
         match self {
             Denial::Unbuildable(..)
