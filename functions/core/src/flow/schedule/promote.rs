@@ -102,7 +102,7 @@ pub async fn promote<D: HasLedger + HasBell, V: BinaryCache>(
                 }
                 Err(OfferError::Unavailable(error)) => return Err(error),
                 Err(why) => {
-                    d.warn(about, "what it offers to the cache is dropped", &format!("{path}: {why}"));
+                    d.warn(about, "its offer to the cache was dropped", &format!("{path}: {why}"));
                     refused += 1;
                 }
             }
