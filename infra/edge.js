@@ -13,7 +13,7 @@ function stub(uri, query) {
   const name = parts.length === 2 ? parts[1] : parts[0].slice(parts[0].lastIndexOf('.') + 1);
   if (name !== '[' && !NAME.test(name)) return null;
   const target = parts.map((part) => encodeURIComponent(part).replace(/'/g, '%27')).join('/') + query;
-  return `#!/bin/sh\n# A script that becomes the program: save it, and run it with sh. To save the program itself:\n` +
+  return `#!/bin/sh\n# This script becomes the program. Save it, and run it with sh. To save the program itself:\n` +
     `#   curl -L '${ORIGIN}/${target}' -o ${quote(name)}\n` + STUB + `{ binplz '${ORIGIN}' '${target}' ${quote(name)} "$@"; }\n`;
 }
 

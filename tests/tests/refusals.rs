@@ -138,10 +138,10 @@ async fn the_refusals_words_are_shown_without_the_accounts_names() {
     let shown = "AccessDeniedException: User: … is not authorized to perform: ecs:RunTask";
     let w = refused(denied).await;
     let told = status(&*w, &target("tree")).await.expect("a build");
-    assert_eq!(told.headline(), format!("waits: no builder could be started, which is tried again: {shown}"));
+    assert_eq!(told.headline(), format!("waits: no builder could be started yet: {shown}"));
     assert_eq!(told.retry_after, w.policy().first_delay.as_secs());
     let service = service(&*w).await.expect("the ledger");
-    assert_eq!(service.paused[0].reason, format!("no builder could be started, which is tried again: {shown}"));
+    assert_eq!(service.paused[0].reason, format!("no builder could be started yet: {shown}"));
     let overview = w.carry_out(Order::Overview).await.expect("carried out").overview().expect("an overview");
     assert_eq!(overview.paused[&w.system()].detail.as_deref(), Some(shown));
     // For the operator, the warning has them all.

@@ -1,17 +1,17 @@
-//! The roles of [`binplz_core::ports`], filled by AWS: the rows in DynamoDB, the doorbell in SQS, the objects in S3, the
-//! builders in ECS. The only crate that names `aws_sdk_*`.
+//! Implements [`binplz_core::ports`] on AWS: rows in DynamoDB, the doorbell in SQS, objects in S3, builders in ECS. This is the
+//! only crate that names `aws_sdk_*`.
 //!
-//! | function | what it plays | where it reads what |
+//! | function | its ports | its environment variables |
 //! |---|---|---|
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_BUCKET` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
 //! | `lease`, `collector` | [`Receiving`] | `BINPLZ_BUCKET` |
 //! | `promoter` | [`Receiving`] and [`binary_cache::S3BinaryCache`] | `BINPLZ_BUCKET` `_CACHE_SECRET` |
-//! | `wait` | [`Serving`], of which it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
-//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_BUCKET` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and where the images are in ECR `_REPOSITORY` `_IMAGE_TAGS` |
+//! | `wait` | [`Serving`], but it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
+//! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_BUCKET` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and, if the images are in ECR, `_REPOSITORY` `_IMAGE_TAGS` |
 //!
-//! All of them take `BINPLZ_TABLE`, `_QUEUE_URL`, the first pins in `_FIRST_PINS` and the default system in `_SYSTEM`, the numbers of
-//! [`config::Settings::policy`], each with a default, and what Lambda itself puts into the environment. Functions that
-//! share a table must share these too.
+//! All of them read `BINPLZ_TABLE`, `_QUEUE_URL`, the first pins in `_FIRST_PINS`, the default system in `_SYSTEM`, the numbers of
+//! [`config::Settings::policy`] (each has a default), and the variables that Lambda itself sets. Functions that share a table
+//! must have the same values of these.
 
 pub mod config;
 
@@ -96,13 +96,13 @@ pub struct Aws<S, L> {
     log: Log,
 }
 
-/// The ports of the functions that answer clients: no task is started, no object is stored.
+/// The ports of the functions that answer clients. They start no tasks and store no objects.
 pub type Serving = Aws<S3Objects, ()>;
-/// The ports of the lease, promoter and collector functions: no task is started.
+/// The ports of the lease, promoter and collector functions. They start no tasks.
 pub type Receiving = Aws<S3Store, ()>;
-/// An operator's ports: tasks are stopped, none is started.
+/// An operator's ports. They stop tasks, but start none.
 pub type Operating = Aws<S3Store, EcsTasks>;
-/// The ports of the dispatcher and the reaper: of objects, only whether a nixpkgs is there, and what an attempt has left.
+/// The ports of the dispatcher and the reaper. They can only see whether a nixpkgs is stored, and what an attempt has left.
 pub type Working = Aws<(), EcsLauncher>;
 
 impl Serving {
@@ -116,9 +116,9 @@ impl Serving {
         Aws::with(&account, settings, store, (), settings.origin()?)
     }
 
-    /// Does the work of a hit before the first one comes, while the cold start has the processor to itself: afterwards
-    /// the TLS connection and all lazily created state exist. It costs one eventually consistent read per cold start.
-    /// If it fails, the function starts all the same, and its first request reports the failure.
+    /// Does the work of a hit during the cold start, which has the processor to itself. It opens the TLS connection and
+    /// creates all lazily created state. It costs one eventually consistent read per cold start. If it fails, the function
+    /// starts anyway, and its first request reports the failure.
     pub async fn warm(&self) {
         if let Err(error) = self.ledger.warm().await.and_then(|()| self.store.warm()) {
             self.warn(About::Service, "the warm-up failed", &error);
@@ -127,7 +127,7 @@ impl Serving {
 }
 
 impl Receiving {
-    /// Opens the ports of the functions `lease`, `promoter` and `collector`, which make no URL of the site.
+    /// Opens the ports of the functions `lease`, `promoter` and `collector`, which need no origin.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -234,7 +234,7 @@ impl<S: Held, L: Held> Deployment for Aws<S, L> {
     }
 }
 
-/// Held by a deployment: a port, or `()` in the place of one that its role has no permission for.
+/// A port of a deployment, or `()` if the deployment's role has no permission for it.
 pub trait Held: Send + Sync + 'static {}
 impl<T: Send + Sync + 'static> Held for T {}
 

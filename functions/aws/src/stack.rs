@@ -69,7 +69,7 @@ pub enum NotFound {
         cause: String,
     },
     /// The stack of that name is not binplz's.
-    #[error("the stack {0} is not binplz's, or of another version: it has no output {1}")]
+    #[error("the stack {0} is not a binplz stack, or is of another version: it has no output {1}")]
     Output(String, &'static str),
     /// The stack is binplz's, and lacks a setting that this version needs.
     #[error("the stack's settings: {0}")]

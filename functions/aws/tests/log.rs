@@ -52,7 +52,7 @@ fn a_line_names_its_build_its_lease_and_its_metric() {
         line_of(&ended(End::Exhausted(Failure::new(Kind::OutOfMemory, "")))),
         json!({
             "level": "INFO", "failure": "out-of-memory",
-            "message": "rests; its last attempt ended after 12 s: the build ran out of memory",
+            "message": "cools down; its last attempt ended after 12 s: the build ran out of memory",
             "build": key().to_string(), "lease": lease(),
             "Stack": "mine", "BuildsExhausted": 1, "version": VERSION,
             "_aws": { "Timestamp": 1_700_000_000_123_u64, "CloudWatchMetrics": [{

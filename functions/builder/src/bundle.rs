@@ -56,7 +56,7 @@ pub(crate) fn launcher(key: &BuildKey) -> Result<Option<PathBuf>, Ending> {
     match file.is_file() {
         true => Ok(Some(file)),
         false => {
-            let why = format!("{name} is missing beside its program: scripts/launcher DIR compiles it");
+            let why = format!("{name} is missing in the directory of binplz-builder: scripts/launcher DIR compiles it");
             Err(Ending::Failed(Failure::new(Kind::NoMachine, why)))
         }
     }
@@ -115,7 +115,7 @@ pub(crate) fn of(
     let go_on = || Instant::now() < deadline && stop.why().is_none();
     let Packed { bytes: size, unpacked, files, sha256 } =
         pack(&source, LEVEL, most, &go_on, &mut file).map_err(|error| match error.kind() {
-            ErrorKind::FileTooLarge => too_large(&format!("the bundle of {} of files is larger", bytes(size)), most),
+            ErrorKind::FileTooLarge => too_large(&format!("its {} of files do not compress enough", bytes(size)), most),
             ErrorKind::TimedOut if stop.why().is_some() => Ending::Stopped,
             ErrorKind::TimedOut => Ending::Failed(Failure::new(Kind::TimedOut, format!("packing {}", bytes(size)))),
             _ => Ending::from(error),
@@ -173,7 +173,9 @@ mod tests {
         let Err(Ending::Failed(failure)) = launcher(&key("-bundle.tree")) else { panic!("there is one") };
         assert_eq!(failure.kind.class(), Class::Deployment);
         assert!(
-            failure.sentence().contains("binplz-launcher-aarch64 is missing beside its program: scripts/launcher DIR"),
+            failure.sentence().contains(
+                "binplz-launcher-aarch64 is missing in the directory of binplz-builder: scripts/launcher DIR"
+            ),
             "{}",
             failure.sentence()
         );

@@ -27,7 +27,7 @@ const LOOKS: usize = 3;
 /// The longest name of a key that is shown, in characters.
 const NAME_MAX: usize = 100;
 /// The consequence of a cache that is not used.
-const BUILT_HERE: &str = "what only it has is built here, from source";
+const BUILT_HERE: &str = "paths that only it has are built from source";
 
 /// The binary caches of a build.
 #[derive(Debug, Default)]

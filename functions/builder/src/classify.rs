@@ -204,7 +204,7 @@ fn without_paths(error: &str) -> String {
 /// Nix's own message, or a sentence of ours if there is none.
 fn said_of(ended: NixExit, error: &str) -> Option<String> {
     match ended {
-        NixExit::Deadline => Some("the job's time was over".to_owned()),
+        NixExit::Deadline => Some("the job's time limit was reached".to_owned()),
         NixExit::Exit(Exit::Signal(signal)) if error.is_empty() => Some(format!("Nix was ended by signal {signal}")),
         NixExit::Exit(Exit::Code(code)) if error.is_empty() => Some(format!("Nix ended with status {code}")),
         NixExit::Exit(_) => last_error(error),

@@ -1,13 +1,12 @@
 //! `binplz-builder`: the program of a build's task.
 //!
-//! It is started with the URL of a lease endpoint and the lease's token (`BINPLZ_LEASE_URL`, `BINPLZ_LEASE_TOKEN`). It
+//! The launcher gives it the URL of a lease endpoint and the lease's token (`BINPLZ_LEASE_URL`, `BINPLZ_LEASE_TOKEN`). It
 //! fetches its job from the endpoint, has Nix evaluate and build it, inspects the output, uploads the static programs
 //! to the endpoint's presigned URLs, and settles with the outcome. It has no access to the ledger or the store. A job
 //! is a package, or the catalogue of a whole nixpkgs ([`catalogue`]).
 //!
-//! The main thread waits for the end of the work, or for an announced end ([`stop`]); work, heartbeat and log have a
-//! thread each. Exit codes: 0 settled with any outcome; 3 the lease was lost, and nothing more was reported; 1 the
-//! builder itself failed.
+//! The main thread waits until the work has ended, or must end ([`stop`]). Work, heartbeat and log each have a thread. Exit
+//! codes: 0, the build was settled, with any outcome; 3, the lease was lost, and nothing more was reported; 1, the builder itself failed.
 //!
 //! `binplz-builder catalogue …` makes a catalogue without a lease, and `binplz-builder plan` evaluates a package.
 
@@ -106,7 +105,11 @@ fn main() -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "the settings of this program")]
     let (url, token) = match (std::env::var("BINPLZ_LEASE_URL"), std::env::var("BINPLZ_LEASE_TOKEN")) {
         (Ok(url), Ok(token)) => (url, token),
-        _ => return failed("BINPLZ_LEASE_URL and BINPLZ_LEASE_TOKEN must be set"),
+        _ => {
+            return failed(
+                "BINPLZ_LEASE_URL and BINPLZ_LEASE_TOKEN are not set: this program runs in a build's task, and binplz starts it",
+            );
+        }
     };
     let Ok(token) = token.parse::<Token>() else { return failed("BINPLZ_LEASE_TOKEN is malformed") };
 
@@ -121,7 +124,7 @@ fn main() -> ExitCode {
     let stopping = Arc::clone(&stop);
     thread::spawn(move || {
         let work = AssertUnwindSafe(|| work::run(lease, &token, stopping));
-        let done = catch_unwind(work).unwrap_or_else(|_| Err("it panicked, and did not settle".to_owned()));
+        let done = catch_unwind(work).unwrap_or_else(|_| Err("the builder panicked, and did not settle".to_owned()));
         drop(events.send(Event::Done(done)));
     });
 

@@ -1,20 +1,20 @@
-//! The catalogue of a nixpkgs: what every name in it means, without asking Nix.
+//! The catalogue of a nixpkgs: an index that resolves every name without running Nix.
 //!
-//! A builder passes a [`Writer`] the evaluated attributes ([`Record`]) and the known programs; the result is two files.
-//! The *lookup* file is used as it lies in memory ([`Lookup::open`]) and answers in microseconds, through
-//! [`binplz_core::ports::Catalogue`]. The *details* file has the descriptions that pages show, in compressed blocks
-//! that are read one at a time ([`details::read`]).
+//! A builder passes the evaluated attributes ([`Record`]) and the known programs to a [`Writer`], which makes two files.
+//! The *lookup* file needs no parsing ([`Lookup::open`]), and answers in microseconds through
+//! [`binplz_core::ports::Catalogue`]. The *details* file has the descriptions that pages show, in compressed blocks that
+//! readers read one at a time ([`details::read`]).
 //!
-//! The lookup file consists of `binplz lookup `, the format's number, a checksum (CRC-32) of all that follows, the
+//! The lookup file consists of `binplz lookup `, the format's number, a checksum (CRC-32) of the rest, the
 //! length of a header, the header as JSON, and the sections. The header gives the place of each section (`lookup.rs`):
 //! two lists of sorted names (`names.rs`), and columns of numbers that are as narrow as their largest one (`bytes.rs`).
 //! Numbers are little-endian.
 //!
-//! A builder that may be interrupted stores the records so far in parts ([`part`]), and its successor continues from them.
+//! A builder may be interrupted, so it stores its records in parts ([`part`]). The next builder continues from these.
 //!
 //! A process that answers requests keeps the catalogues that it has read ([`Opened`]).
 //!
-//! No input makes a reader panic: the checksum detects accidents, and every later read is checked all the same.
+//! No input makes a reader panic: the checksum detects accidental damage, and every later read is checked too.
 
 mod bytes;
 mod names;

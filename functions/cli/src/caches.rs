@@ -19,7 +19,7 @@ pub(crate) fn examine(caches: &[String], keys: &[String], mend: &str) -> Vec<Fin
         findings.push(Finding::missing("cache key", format!("{key} is malformed: expected NAME:BASE64"), mend));
     }
     if keys.is_empty() && !caches.is_empty() {
-        let told = "no public key is trusted, so builds use no path of a binary cache";
+        let told = "no public key is trusted, so builds take nothing from binary caches";
         findings.push(Finding::missing("cache key", told, mend));
     }
     findings
@@ -50,7 +50,7 @@ fn judge(cache: &str, mend: &str) -> Option<Finding> {
     let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false);
     let agent = config.user_agent("binplz doctor").build().new_agent();
     let missing = |why: String| {
-        Finding::missing(&check, format!("{why}: builds do without it, and compile what only it has"), mend)
+        Finding::missing(&check, format!("{why}: builds skip this cache, and compile what only it has"), mend)
     };
     Some(match agent.get(&format!("{url}/nix-cache-info")).call() {
         Ok(mut answer) if answer.status() == 200 => {

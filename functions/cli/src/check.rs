@@ -1,4 +1,4 @@
-//! `binplz verify FILE` and `binplz audit HOST`: what anyone can check without trusting the service.
+//! `binplz verify FILE` and `binplz audit HOST`: checks that need no trust in the service.
 
 mod audit;
 mod verify;
@@ -17,13 +17,13 @@ use thiserror::Error;
 pub(crate) use audit::{Audit, audit};
 pub(crate) use verify::{Offline, verify};
 
-/// Why something is not as it should be, or could not be checked.
+/// A check failed, or could not be done.
 #[derive(Debug, Error)]
 pub(crate) enum CheckError {
-    /// What was checked is not what it should be.
+    /// The check failed.
     #[error("{0}")]
     Wrong(String),
-    /// A file that was not read or written.
+    /// A file could not be read or written.
     #[error("{}: {cause}", path.display())]
     File {
         /// The file.
@@ -41,7 +41,7 @@ pub(crate) enum CheckError {
     },
 }
 
-/// Something of that name is not of its form, or not signed.
+/// The named thing is malformed, or has no valid signature.
 fn wrong(what: &str) -> impl Fn(BadNote) -> CheckError {
     move |bad| CheckError::Wrong(format!("{what} {bad}"))
 }
@@ -50,7 +50,7 @@ fn read(path: &PathBuf) -> Result<String, CheckError> {
     fs::read_to_string(path).map_err(|cause| CheckError::File { path: path.clone(), cause })
 }
 
-/// The keys that are trusted, of a text as `/-/keys` has it.
+/// The trusted keys, parsed from the text of `/-/keys`.
 struct Trusted {
     artifacts: Vec<PublicKey>,
     log: Vec<NoteKey>,
@@ -65,7 +65,7 @@ impl Trusted {
         })
     }
 
-    /// What an entry of the log says, if a trusted key has signed it.
+    /// The content of a log's entry, if a trusted key has signed it.
     fn leaf(&self, entry: &str) -> Result<Leaf, CheckError> {
         let signature: Signature = entry.parse().map_err(wrong("the signature"))?;
         let leaf: Leaf = signature.comment.parse().map_err(wrong("the signed comment"))?;
@@ -73,7 +73,7 @@ impl Trusted {
         match self.artifacts.iter().any(signed) {
             true => Ok(leaf),
             false => {
-                Err(CheckError::Wrong(format!("the signature of {} is by no trusted key of artifacts", leaf.identity)))
+                Err(CheckError::Wrong(format!("the signature of {} is not by a trusted artifact key", leaf.identity)))
             }
         }
     }

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[cfg(feature = "aws")]
     #[arg(long, default_value = "binplz", value_name = "NAME")]
     stack: String,
-    /// Check this machine and the server with this data directory instead of a stack
+    /// Instead of a stack, check this machine and the server with this data directory
     #[arg(long, value_name = "DIR")]
     #[cfg_attr(feature = "aws", arg(conflicts_with = "stack"))]
     data: Option<PathBuf>,
@@ -54,11 +54,11 @@ pub(crate) struct Args {
     #[cfg(feature = "aws")]
     #[arg(long, conflicts_with = "data")]
     fix: bool,
-    /// Also request a small program as a client does; building it costs a few cents
+    /// Also download a small program as a client; its build costs a few cents
     #[cfg(feature = "aws")]
     #[arg(long, conflicts_with = "data")]
     live: bool,
-    /// The program that --live requests
+    /// The program that --live downloads
     #[cfg(feature = "aws")]
     #[arg(long, default_value = "hello", value_name = "TARGET", requires = "live")]
     canary: Target,
@@ -139,7 +139,7 @@ fn judge_sam(printed: std::io::Result<Vec<u8>>) -> Finding {
         state: State::Optional,
         ..Finding::missing(
             CHECK,
-            format!("{told}; the SAM CLI {major}.{minor} or newer deploys a stack"),
+            format!("{told}; a deploy needs the SAM CLI {major}.{minor} or newer"),
             "scripts/sam --version",
         )
     };
@@ -184,7 +184,10 @@ async fn examine_machine(data: &Path) -> Vec<Finding> {
                 let told = format!("Nix is new enough for it ({})", pin.rev);
                 judge(&check, told, nixpkgs::check_nix_for(Path::new(set)), NEWER_NIX)
             }
-            _ => Finding::unknown(&check, format!("the Nix that it requires is read when it is fetched ({})", pin.rev)),
+            _ => Finding::unknown(
+                &check,
+                format!("the Nix version that it requires is not known until the commit is fetched ({})", pin.rev),
+            ),
         }
     }));
     findings

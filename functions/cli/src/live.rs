@@ -55,15 +55,15 @@ async fn served(agent: &Agent, url: &str, began: Instant) -> Result<String, Stri
                 let (Some(at), Some(sha256)) = (header("location"), header("x-binplz-sha256")) else {
                     return Err("the redirect has no Location or no X-Binplz-Sha256".to_owned());
                 };
-                let found = agent.get(&at).call().map_err(|error| format!("its download: {error}"))?;
+                let found = agent.get(&at).call().map_err(|error| format!("the download failed: {error}"))?;
                 if found.status() != 200 {
-                    return Err(format!("its download was answered with {}", found.status()));
+                    return Err(format!("the download got status {}", found.status()));
                 }
                 let bytes = found.into_body().with_config().limit(PROGRAM_MAX).read_to_vec();
-                let bytes = bytes.map_err(|error| format!("its download: {error}"))?;
+                let bytes = bytes.map_err(|error| format!("the download failed: {error}"))?;
                 return match Sha256::of(&bytes).to_string() == sha256 {
                     true => Ok(text::bytes(bytes.len() as u64)),
-                    false => Err("its download has another sha256 than the redirect says".to_owned()),
+                    false => Err("the sha256 of the download differs from the redirect's".to_owned()),
                 };
             }
             202 | 503 if began.elapsed() < BUILD => {

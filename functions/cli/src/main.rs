@@ -38,13 +38,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run a server on this machine, which builds with the installed Nix and keeps all data in one directory
+    /// Run a server on this machine. It builds with the installed Nix, and keeps all data in one directory
     Serve(Box<serve::Args>),
-    /// Check an AWS account and a stack, or this machine, and print what is missing with the command that fixes it
+    /// Check an AWS account and a stack, or this machine, and print each problem with the command that fixes it
     Doctor(doctor::Args),
     /// Manage pins: the Nixpkgs commits that are served, and their names
     Pin(pin::Args),
-    /// Check a service's transparency log: that it only grows, is well-formed, and has what is served
+    /// Check a service's transparency log: it must only grow, be well-formed, and have every served file
     Audit(check::Audit),
     #[command(flatten)]
     Operate(operate::Verb),
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Ends a command whose standard output is closed (`binplz list | head`) or on a full disk. `print!` panics then.
+/// Ends a command if its standard output is closed (`binplz list | head`) or on a full disk, because `print!` then panics.
 #[expect(clippy::disallowed_methods, reason = "a panic's hook has no way back to main")]
 fn end_when_output_fails() {
     let default = panic::take_hook();

@@ -42,9 +42,9 @@ pub(crate) struct Args {
 enum Verb {
     /// Serve a commit under a new name
     Add(Named),
-    /// Move a pin to another commit; programs of the old commit are served until they are built from the new one
+    /// Move a pin to another commit; each old program is served until its new one is built
     Move(Named),
-    /// Add a database of programs to a pin, or replace its database; its catalogue is built again
+    /// Add or replace a pin's database of programs; its catalogue is built again
     Programs {
         /// The name of the pin
         name: PinName,
@@ -58,7 +58,7 @@ enum Verb {
         #[command(flatten)]
         keep: Keep,
     },
-    /// Set the pin for requests that name none
+    /// Set the default pin, for requests that name none
     Default {
         /// The name of the pin
         name: PinName,
@@ -74,7 +74,7 @@ enum Verb {
 /// A retention.
 #[derive(ClapArgs)]
 struct Keep {
-    /// How long builds are kept after the pin leaves their commit [default: unchanged; 30days for a new pin]
+    /// How long to keep builds after the pin has left their commit [default: unchanged; 30days for a new pin]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     keep: Option<Duration>,
 }
@@ -93,7 +93,7 @@ struct Named {
     /// The channels' server
     #[arg(long, value_name = "URL", default_value = "https://channels.nixos.org")]
     channels: String,
-    /// A database of programs, in the place of the one in the Nixpkgs: programs.sqlite of a channel's nixexprs.tar.xz
+    /// A database of programs, instead of the one in the Nixpkgs: programs.sqlite of a channel's nixexprs.tar.xz
     #[arg(long, value_name = "FILE")]
     programs: Option<PathBuf>,
     /// A directory with a default.nix, instead of a commit

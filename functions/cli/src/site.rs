@@ -17,7 +17,7 @@ pub(crate) struct Which {
     /// The data directory of the server
     #[arg(long, default_value = ".binplz", value_name = "DIR", global = true)]
     data: PathBuf,
-    /// A stack on AWS instead, with the AWS CLI's region and credentials
+    /// Use a stack on AWS instead, with the AWS CLI's region and credentials
     #[cfg(feature = "aws")]
     #[arg(long, value_name = "NAME", global = true, conflicts_with = "data")]
     stack: Option<String>,

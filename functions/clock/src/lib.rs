@@ -1,5 +1,4 @@
-//! The machine's clock and random numbers, which core receives as values and never reads itself. All deployments share
-//! them.
+//! The machine's clock and random numbers, for all deployments. Core receives them as values, and never reads them itself.
 
 use std::{
     fmt::Debug,
@@ -12,7 +11,7 @@ use binplz_core::id::{
     time::Timestamp,
 };
 
-/// The current instant; a clock before 1970 counts as 1970.
+/// The current instant. A clock that is before 1970 counts as 1970.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -27,7 +26,7 @@ pub fn new_lease() -> (LeaseId, Token) {
 /// Random bytes from the operating system.
 ///
 /// # Panics
-/// If the system has none: a secret must not be guessable.
+/// If the system has no random bytes: a secret must not be guessable.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");

@@ -1,6 +1,12 @@
-//! binplz without I/O. A folder is one idea, and they stand in reading order: small values, a build and its state machine,
-//! quotas, prices, objects, a nixpkgs as it is served, rows, what is signed and logged, the ports that a deployment fills, the flows over them, and
-//! the answers that users read.
+//! The values and rules of binplz. This crate has no I/O. Each folder has one idea:
+//!
+//! - [`id`]: small values, each validated once
+//! - [`build`]: a build, its state machine, its failures and estimates
+//! - [`quota`] and [`billing`]: limits, prices and costs
+//! - [`objects`], [`row`] and [`gc`]: stored objects, stored rows, and garbage collection
+//! - [`nixpkgs`] and [`trust`]: the served Nixpkgs commits, signatures and the transparency log
+//! - [`ports`] and [`telemetry`]: what a deployment provides, and what it logs
+//! - [`flow`] and [`answer`]: what binplz does on each request or event, and the texts that users read
 
 pub mod id;
 
@@ -20,7 +26,7 @@ pub mod telemetry;
 
 pub mod answer;
 
-/// The version of this program. The scripts and the flake add the commit: `0.1.0+0123456789ab`.
+/// The version of binplz. The scripts and the flake add the commit: `0.1.0+0123456789ab`.
 pub const VERSION: &str = match option_env!("BINPLZ_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),

@@ -185,7 +185,7 @@ impl fmt::Display for Moved {
                 write!(f, "is continued; this attempt ended after {} s, with {built} derivations built", took.as_secs())
             }
             Moved::Ended { end: End::Exhausted(failure), took } => {
-                write!(f, "rests; its last attempt ended after {} s: {}", took.as_secs(), failure.sentence())
+                write!(f, "cools down; its last attempt ended after {} s: {}", took.as_secs(), failure.sentence())
             }
             Moved::Ended { end: End::Joined, took } => {
                 write!(f, "follows another build of its derivation after {} s", took.as_secs())

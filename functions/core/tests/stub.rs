@@ -115,7 +115,7 @@ fn a_terminal_is_not_flooded_and_a_redirect_is_small() {
     assert!(stub.lines().count() < 40, "{} lines", stub.lines().count());
     assert!(stub.len() <= 1500, "{} bytes", stub.len());
     let first: Vec<&str> = stub.lines().take(4).collect();
-    assert!(first[1].contains("A script that becomes the program"), "{first:?}");
+    assert!(first[1].contains("This script becomes the program"), "{first:?}");
     assert!(first[2].contains("curl -L 'https://binplz.example/tree?wait' -o tree"), "{first:?}");
     assert_eq!(first[3], "# State: 3 ahead in the queue");
 }

@@ -209,7 +209,7 @@ fn prepare(base: &Path, shared: bool) -> io::Result<()> {
         let above = base.ancestors().skip(1).find_map(|dir| fs::metadata(dir).ok());
         // In a user namespace, root's directories belong to the overflow user.
         if above.is_some_and(|above| ![user, 0, 65534].contains(&above.uid())) {
-            return Err(io::Error::other("it lies in a directory of another user"));
+            return Err(io::Error::other("its directory belongs to another user"));
         }
     }
     match DirBuilder::new().recursive(!shared).mode(0o700).create(base) {

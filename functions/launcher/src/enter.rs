@@ -282,7 +282,7 @@ fn off(attempt: &'static str, error: io::Error) -> StartError {
     } else if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         "AppArmor restricts user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 allows them"
     } else if !exists("/proc/self") {
-        "/proc is not mounted, and only root does without it"
+        "/proc is not mounted, and only root can do without it"
     } else if exists("/.dockerenv") || exists("/run/.containerenv") {
         "the container forbids namespaces: start it with --security-opt seccomp=unconfined, or as root with --cap-add SYS_ADMIN"
     } else {

@@ -12,7 +12,7 @@ use crate::read::ReadError;
 /// Why a bundle does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The file is not as it was made.
+    /// The bundle is damaged or malformed.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A file of the cache, or of the directory to extract to.
@@ -28,7 +28,9 @@ pub enum StartError {
     #[error("no directory to unpack to: {0}. Set XDG_CACHE_HOME to a directory that you own")]
     NoCache(String),
     /// Namespaces are off: what was tried, and the setting that forbids it.
-    #[error("this machine does not let it make /nix/store visible ({attempt}: {error}): {setting}. {ALTERNATIVES}")]
+    #[error(
+        "this machine does not let the bundle make /nix/store visible ({attempt}: {error}): {setting}. {ALTERNATIVES}"
+    )]
     NoNamespace {
         /// The call.
         attempt: &'static str,
@@ -47,7 +49,7 @@ pub enum StartError {
         #[source]
         error: io::Error,
     },
-    /// The command line has an option for the launcher that it does not have.
+    /// The command line has an unknown option for the launcher.
     #[error("{0}")]
     Usage(String),
 }

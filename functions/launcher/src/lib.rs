@@ -1,8 +1,8 @@
-//! Bundles: a package and all that it needs at run time in one executable file.
+//! Bundles: a package, and all that it needs at run time, in one executable file.
 //!
-//! A bundle is the launcher, a static ELF program, with one more section, `.binplz`: frames of compressed files, the manifest
-//! that describes them, and a footer. `strip` keeps such a section, and a file that was cut lacks the table that names it.
-//! Readers trust nothing in it but what its hashes confirm, and accept only paths that cannot lead out of their directory.
+//! A bundle is the launcher, a static ELF program, with an additional section, `.binplz`. The section has frames of compressed files,
+//! the manifest that describes them, and a footer. `strip` keeps this section. A truncated file lacks the table that names the section.
+//! Readers trust only bytes that the hashes confirm, and accept only paths that cannot lead out of their directory.
 
 mod cursor;
 mod elf;

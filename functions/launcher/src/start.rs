@@ -1,4 +1,4 @@
-//! What the launcher does: runs a program of its bundle, or what an option asks for.
+//! The launcher's work: it runs a program of its bundle, or carries out an option.
 
 use std::{
     convert::Infallible,
@@ -26,31 +26,31 @@ use crate::{
 pub const USAGE: &str = "\
 Options of the launcher, each as the first argument:
   --binplz-run NAME …     runs another program of the package; so does a link with its name
-  --binplz-info           prints what this file is, and what programs in it cannot do
+  --binplz-info           prints the contents of this file, and the limits of programs in it
   --binplz-extract DIR    unpacks to the new directory DIR. If its path has at most ten characters, the programs run there
-  --binplz-verify         checks all of this file, and what it has unpacked
-  --binplz-clean          removes what it has unpacked";
+  --binplz-verify         checks all of this file, and the files that it has unpacked
+  --binplz-clean          removes the files that it has unpacked";
 
-/// What a namespace changes.
+/// How a namespace limits a program.
 const LIMITS: &str = "\
 A program in a bundle runs in a mount namespace, and, unless root starts it, in a user namespace:
   - Programs with the setuid bit (sudo, su, mount, ping) get no rights. chgrp to a supplementary group fails.
-  - Files of other users show as those of user 65534. ssh refuses a system configuration that looks so.
+  - Files of other users seem to belong to user 65534. ssh refuses such a system configuration.
   - ptrace (strace -p, gdb -p) and /proc/PID/exe of processes outside are refused.
-  - Without an existing /nix/store, / is a file system of its own: df / and programs that stay on one file system see that.
-    Files that were open before may be named without their mount point in /proc/self/fd.
-  - What it mounts is not seen outside.
+  - If the machine has no /nix/store, / is a separate file system: df / and programs that stay on one file system see that.
+    In /proc/self/fd, files that were open before may lack their mount point.
+  - Its mounts are not visible outside.
   - An ignored SIGPIPE is reset to its default, and a closed standard stream is /dev/null.
-Removing the cache while a program runs takes the files that it has not opened yet.
+If you remove the cache while a program runs, the program cannot open its other files.
 
-What is checked before the program starts:
-  - The first start compares all that it unpacks with its sha256.
-  - Each start compares the launcher and the list of files with theirs, and looks whether files of the cache have changed: all of them,
-    or in bundles of more than 2000 files the programs, libraries and directories. If one has, all are compared, and a damaged copy is
-    unpacked again. Where the cache is whole, the rest of this file is not read.
-  - What changes without a trace, as on a failing disk, is found by the first start after a boot, and by --binplz-verify.";
+Checks before the program starts:
+  - The first start compares each unpacked file with its sha256.
+  - Each start compares the sha256 of the launcher and of the list of files. It also looks for changed files in the cache: among all
+    files, or, in bundles of more than 2000 files, among programs, libraries and directories. If a file has changed, the start compares
+    all files, and unpacks a damaged copy again. If the cache is intact, it does not read the rest of this file.
+  - The first start after a boot, and --binplz-verify, also find changes that leave no trace, as on a failing disk.";
 
-/// What the launcher was started with.
+/// The launcher's arguments and environment.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
     /// The arguments; the first one is the name.
@@ -61,7 +61,7 @@ pub struct Start {
     pub locales: bool,
 }
 
-/// Becomes the program, or does what an option asks for.
+/// Becomes the program, or carries out an option.
 ///
 /// # Errors
 /// Why the program does not start.
@@ -79,7 +79,7 @@ pub fn start(start: &Start, file: File) -> Result<(), StartError> {
             open().map_err(Into::into).and_then(|bundle| verify(&bundle, &cache(&bundle)?))
         }
         (Some(b"--binplz-clean"), None) => cache(&open()?)?.clean(),
-        (Some(_), _) => Err(StartError::Usage(format!("unknown option, or one argument too few or many\n{USAGE}"))),
+        (Some(_), _) => Err(StartError::Usage(format!("unknown option, or wrong number of arguments\n{USAGE}"))),
     }
 }
 
@@ -103,7 +103,7 @@ fn run(start: &Start, file: File, name: Option<&OsStr>, skipped: usize) -> Resul
     let manifest = &bundle.manifest;
     let program = match name {
         Some(name) => manifest.program(name.as_bytes()).ok_or_else(|| {
-            StartError::Usage(format!("it has no program {}: see --binplz-info", name.to_string_lossy()))
+            StartError::Usage(format!("the bundle has no program {}: see --binplz-info", name.to_string_lossy()))
         })?,
         None => {
             let name = start.arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
@@ -188,7 +188,7 @@ fn verify(bundle: &Bundle, cache: &Cache) -> Result<(), StartError> {
     bundle.check_content()?;
     let unpacked = match cache.is_whole(bundle) {
         None => "nothing is unpacked",
-        Some(true) => "what is unpacked is whole",
+        Some(true) => "the unpacked files are intact",
         Some(false) => {
             return Err(StartError::File {
                 path: cache.dir(),
@@ -196,7 +196,7 @@ fn verify(bundle: &Bundle, cache: &Cache) -> Result<(), StartError> {
             });
         }
     };
-    say(&format!("The bundle is whole, and {unpacked}.\n"));
+    say(&format!("The bundle is intact, and {unpacked}.\n"));
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub enum OpenError {
     #[error("{} is not a directory: choose another path, or move the file away", .0.display())]
     NotADirectory(PathBuf),
     /// A part of the directory is a symbolic link.
-    #[error("{} is a symbolic link, and binplz removes files in the directory of that name: put a directory there, or move all of the data directory", .0.display())]
+    #[error("{} is a symbolic link, but binplz removes files there: replace it by a directory, or move the whole data directory", .0.display())]
     Link(PathBuf),
     /// No permission, or a file system that is mounted read-only.
     #[error("{} is not writable for this user: change its permissions, or choose another path", .0.display())]
@@ -49,7 +49,7 @@ pub enum OpenError {
     },
     /// Builders cannot be kept from reading the directory.
     #[error(
-        "builders can not be kept from reading {} ({cause}): run binplz as root, permit user namespaces, or pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve", path.display()
+        "builders could read {} ({cause}): run binplz as root, permit user namespaces, or pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve", path.display()
     )]
     NotHidden {
         /// The directory.

@@ -47,7 +47,7 @@ const DRAFT: &str = "ledger.redb.new";
 /// Shows that there is a ledger: without its file, it is lost.
 const MARKER: &str = "ledger.made";
 const MARKER_TEXT: &str =
-    "binplz keeps its ledger in ledger.redb. Where that file is missing, this one shows that it was lost.\n";
+    "binplz keeps its ledger in ledger.redb. If that file is missing, this file shows that it was lost.\n";
 
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;

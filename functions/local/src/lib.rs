@@ -1,14 +1,14 @@
-//! One machine, one process, one data directory: every port of [`binplz_core::ports`], filled without an external
+//! Implements every port of [`binplz_core::ports`] on one machine, in one process, with one data directory and no external
 //! service.
 //!
 //! ```text
 //! DATA/lock              locked by the binplz that serves this directory
 //! DATA/ledger.redb       the rows
-//! DATA/ledger.made       shows that there were rows, where that file is lost
+//! DATA/ledger.made       shows that there were rows, in case ledger.redb is lost
 //! DATA/objects/builds/…  the objects, each under its object path
 //! DATA/objects/quarantine/…  builders' offers to the binary cache
 //! DATA/cache/            the builders' Nix binary cache, if enabled
-//! DATA/cache-key         the key that signs it; cache-key.public shows which one it was
+//! DATA/cache-key         the key that signs this cache; cache-key.public is its public key
 //! DATA/signing-key, DATA/log-key  the keys of artifacts and of the transparency log
 //! DATA/objects/tlog/     the transparency log
 //! DATA/roots/            links to the nixpkgs that Nix must keep, made by `binplz pin`
@@ -18,8 +18,8 @@
 //! DATA/builders/port     the port on which builders reach the server, also after a restart
 //! ```
 //!
-//! A kill at any moment leaves the directory consistent: rows are written in transactions, objects get their name when
-//! they are complete, and builders go on without the server.
+//! A kill at any moment leaves the directory consistent: rows are written in transactions, objects get their names when
+//! they are complete, and builders continue without the server.
 
 mod dir;
 pub mod health;
@@ -86,7 +86,7 @@ pub use crate::{
 pub struct Config {
     /// The data directory; created if it is missing.
     pub data: PathBuf,
-    /// `http://127.0.0.1:8080`: the URL by which clients reach this service, without a trailing slash.
+    /// The URL that clients use for this service, without a trailing slash: `http://127.0.0.1:8080`.
     pub origin: String,
     /// The same for builders.
     pub builder_origin: String,
@@ -94,7 +94,7 @@ pub struct Config {
     pub policy: Policy,
     /// The pins of a new data directory.
     pub first_pins: Pins,
-    /// The default system of requests that name none.
+    /// The system for requests that name none.
     pub system: System,
     /// The path of the builder's program.
     pub builder: PathBuf,
@@ -126,8 +126,8 @@ pub struct Local {
 }
 
 impl Local {
-    /// Opens the data directory and every port in it. The second value receives the end of each builder: the server
-    /// applies `Stopped` for it, and rings the doorbell.
+    /// Opens the data directory and every port in it. The second value receives the end of each builder. For each end, the
+    /// server applies `Stopped` and rings the doorbell.
     ///
     /// # Errors
     /// [`OpenError`]: one sentence that says what is wrong with the directory, and what to do.
@@ -167,7 +167,7 @@ impl Local {
         Ok((local, ends))
     }
 
-    /// The state of this server's background loops, to which each of them reports.
+    /// The state of this server's background loops. Each loop reports to it.
     pub fn health(&self) -> &Health {
         &self.health
     }

@@ -1,8 +1,8 @@
-//! The files of a Nix binary cache. A builder packs them ([`Packer`]); the promoter measures what was uploaded, without
-//! trusting it ([`Meter`]), and signs it ([`Key`]). Narinfos are core's (`binplz_core::objects::narinfo`).
+//! The files of a Nix binary cache. A builder packs them ([`Packer`]). The promoter measures the uploaded files without
+//! trusting them ([`Meter`]), and signs them ([`Key`]). Core has the narinfos (`binplz_core::objects::narinfo`).
 //!
-//! The compression is gzip: every Nix reads it, and safe Rust unpacks it. That matters because the step with the
-//! signing key unpacks a stranger's bytes.
+//! The compression is gzip: every Nix reads it, and safe Rust unpacks it. Safety matters because the promoter has the signing
+//! key, and unpacks untrusted bytes.
 
 mod key;
 mod meter;

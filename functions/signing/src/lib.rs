@@ -1,4 +1,4 @@
-//! Ed25519 keys, and the digests that they sign. What is signed is core's (`binplz_core::trust`).
+//! Ed25519 keys, and the digests that they sign. Core has the formats of the signed texts (`binplz_core::trust`).
 
 use std::{fmt, io};
 
@@ -53,7 +53,7 @@ impl Verify for Ring {
     }
 }
 
-/// The digests of a file, in one reading.
+/// Computes all digests of a file in one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Digester {
     sha256: Sha256,
@@ -69,13 +69,13 @@ impl Digester {
         self.size += bytes.len() as u64;
     }
 
-    /// The size, the sha256 and the BLAKE2b-512 of all of them.
+    /// The size, the sha256 and the BLAKE2b-512 of all bytes.
     pub fn finish(self) -> (Content, Blake2b) {
         let sha256: [u8; 32] = self.sha256.finalize().into();
         (Content { sha256: sha256.into(), size: self.size }, Blake2b(self.blake2b.finalize().into()))
     }
 
-    /// The digests of all that a reader has.
+    /// The digests of all bytes of a reader.
     ///
     /// # Errors
     /// The reader's.

@@ -1,5 +1,5 @@
-//! The HTTP surface over a [deployment](binplz_core::ports::Deployment): reads requests, runs flows, and writes answers.
-//! Decides nothing.
+//! The HTTP interface of a [deployment](binplz_core::ports::Deployment). It reads requests, runs flows, and writes answers. It makes
+//! no decisions.
 //!
 //! ```text
 //! /                   home page           /-/lease/KEY/LEASE/…  the builders' endpoint
@@ -93,8 +93,8 @@ pub fn leases<D: HasLedger + HasStore<Store: Intake> + HasBell>(deployment: Arc<
         .with_state(deployment)
 }
 
-/// A service behind a CDN, which proves by `secret` that a request comes from it, and names the viewer. Without a secret
-/// no header is trusted.
+/// A service behind a CDN. The CDN proves with `secret` that a request comes from it, and names the viewer. Without a secret,
+/// the service trusts no header.
 pub fn behind_cdn(router: Router, secret: Option<&str>) -> Router {
     let secret = secret.map(Arc::<str>::from);
     let believe = move |request: Request| ready(viewer::believe(secret.as_deref(), request));
@@ -123,8 +123,8 @@ pub fn only_for<D: Deployment>(hosts: Hosts, router: Router, deployment: Arc<D>)
     router.layer(from_fn(check))
 }
 
-/// A service that answers 500 where a handler panics, and logs the panic. The id of the answer is the one of
-/// [`with_request_ids`], if that is a layer further out.
+/// A service that answers 500 if a handler panics, and logs the panic. The answer has the id of [`with_request_ids`], if that is
+/// an outer layer.
 pub fn catch_panics<D: Deployment>(router: Router, deployment: Arc<D>) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| {
         let deployment = Arc::clone(&deployment);
@@ -132,7 +132,7 @@ pub fn catch_panics<D: Deployment>(router: Router, deployment: Arc<D>) -> Router
     }))
 }
 
-/// Puts an `X-Request-Id` on every answer of a service: the outermost layer.
+/// Adds an `X-Request-Id` to every answer of a service. It is the outermost layer.
 pub fn with_request_ids(router: Router) -> Router {
     router.layer(from_fn(request_id::add))
 }

@@ -66,7 +66,7 @@ pub(crate) async fn home<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderM
         // The text has no list.
         Format::Shell => Vec::new(),
         Format::Json | Format::Html => builds::lately(&*d, LATELY).await.unwrap_or_else(|error| {
-            d.warn(About::Service, "what was built lately is not shown", &error);
+            d.warn(About::Service, "the recently built programs are not shown", &error);
             Vec::new()
         }),
     };

@@ -94,7 +94,7 @@ pub fn a_package_whose_main_program_is_missing_names_those_it_has(at: &impl Star
     let site = at.start(&demo_set(), &strict());
     let settled = site.settled("failing.wrongMain");
     assert_eq!(settled.status, 422);
-    assert!(settled.text().contains("should have a program middle, and has left, right"), "{}", settled.text());
+    assert!(settled.text().contains("expected a program middle, found left, right"), "{}", settled.text());
     assert_eq!(site.get("/failing.wrongMain/left").status, 302);
 }
 

@@ -76,7 +76,7 @@ pub fn a_wrapper_that_only_sets_variables_gives_way_to_its_program_and_any_other
 pub fn a_file_with_several_names_says_that_its_name_matters_unless_it_has_it(at: &impl Start) {
     let (site, home) = (at.start(&demo_set(), &quick()), tempfile::tempdir().expect("a temporary directory"));
     assert_eq!(site.settled("xxHash/xxh64sum").status, 302);
-    let note = "keep the name xxh64sum: this file has several names and acts by the one it is called by";
+    let note = "keep the name xxh64sum: this file has several names, and its name decides what it does";
     assert_eq!(site.status("xxHash/xxh64sum")["artifact"]["name_matters"], json!(true));
     assert!(page(&site, "/xxHash/xxh64sum").contains(note));
     let run = |name: &str| {

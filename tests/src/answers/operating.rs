@@ -232,14 +232,14 @@ pub fn what_the_month_has_cost_is_the_sum_of_what_its_builds_have_cost_and_what_
         assert!(bill["so_far"]["builds"].as_u64() > Some(0), "{bill}");
         assert!(bill["forecast"]["total"].as_u64() > bill["so_far"]["total"].as_u64(), "{bill}");
         assert!(text.contains(" days, in dollars of us-east-1 as of 20") && text.contains("\nfixed "), "{text}");
-        assert!(text.contains("\nThe packages that cost most, of the last 2 builds:\n"), "{text}");
+        assert!(text.contains("\nThe packages that cost most, in the last 2 builds:\n"), "{text}");
     } else {
         assert_eq!((&cost["bill"], sum), (&Value::Null, 0));
         assert!(
             text.contains(": builds cost nothing on this deployment\nbuilding  0.0 hours, in the last 2 builds"),
             "{text}"
         );
-        assert!(text.contains("\nThe packages that took most, of the last 2 builds:\n"), "{text}");
+        assert!(text.contains("\nThe packages that took most, in the last 2 builds:\n"), "{text}");
     }
 }
 

@@ -262,7 +262,7 @@ fn the_name_that_it_is_started_by_selects_a_program() {
     }
     let unknown = Command::new(bundle()).args(["--binplz-run", "none"]).output().expect("it runs");
     assert_eq!(unknown.status.code(), Some(125));
-    assert_eq!(String::from_utf8_lossy(&unknown.stderr), "tools: it has no program none: see --binplz-info\n");
+    assert_eq!(String::from_utf8_lossy(&unknown.stderr), "tools: the bundle has no program none: see --binplz-info\n");
     let unknown = Command::new(bundle()).arg("--binplz-none").output().expect("it runs");
     assert!(
         unknown.status.code() == Some(125) && String::from_utf8_lossy(&unknown.stderr).contains("--binplz-extract DIR")
@@ -347,5 +347,5 @@ fn in_a_chroot_root_runs_a_bundle_whose_mounts_show_nowhere_else_and_a_user_gets
     let (root, user) = (chroot("0"), chroot("1234"));
     assert_eq!(String::from_utf8_lossy(&root.stdout), format!("hello from /nix/store/{TOOLS}/bin/probe\n"), "{root:?}");
     assert_eq!(String::from_utf8_lossy(&root.stderr), "");
-    assert!(String::from_utf8_lossy(&user.stderr).contains("only root does without it"), "{user:?}");
+    assert!(String::from_utf8_lossy(&user.stderr).contains("only root can do without it"), "{user:?}");
 }

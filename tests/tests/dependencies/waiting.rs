@@ -233,6 +233,6 @@ async fn what_is_no_plan_is_refused() {
     let planned = |needs: Vec<usize>| binplz_core::build::waiting::Planned { drv: drv(1), name: String::new(), needs };
     for (plan, first) in [(vec![], 0), (vec![planned(vec![0])], 0), (vec![planned(vec![])], 1)] {
         let report = Report { outcome: Outcome::Waits { plan, first }, stats: Stats::default() };
-        assert_eq!(settle(&*w, &a, report).await, Err(Denied::Nonsense("that is no plan")));
+        assert_eq!(settle(&*w, &a, report).await, Err(Denied::Nonsense("the plan is malformed")));
     }
 }

@@ -70,8 +70,7 @@ fn what_no_machine_here_can_build_says_what_it_waits_for_and_is_tried_again_afte
     let server = Server::start(&demo_set(), data.path(), &["--cool-down", "1"]);
     let path = format!("/nq?sys={system}");
     let refused = server.settled(&path[1..]);
-    let needed =
-        format!("no builder of this service can build it: it needs a machine for {system}; it can be tried again in ");
+    let needed = format!("no builder of this service can build it: it needs a machine for {system}; try again in ");
     assert!(refused.status == 503 && refused.text().contains(&needed), "{}", refused.text());
     // No attempt is left over, and the next request is another look at the deployment.
     wait_for("another attempt", || (server.get(&path).status == 202).then_some(()));

@@ -73,7 +73,7 @@ fn a_download_is_checked_by_minisign_by_openssl_and_by_binplz_without_the_servic
     passes(dir, &server, "cp tree other; printf x >> other; sed 's/tree/evil/' tree.proof > bent.proof");
     fails(dir, &server, &format!("minisign -Vm other -x tree.minisig -P {key}"), "verification failed");
     fails(dir, &server, &by_openssl.replace("$F", "other"), "Failure");
-    fails(dir, &server, "$B verify other --proof tree.proof --keys keys", "has other content than what was signed");
+    fails(dir, &server, "$B verify other --proof tree.proof --keys keys", "differs from the signed file");
     fails(dir, &server, "$B verify tree --proof tree.proof --keys keys --as pv", "and not pv");
     let old = format!("$B verify tree --proof tree.proof --keys keys --as 'tree?nixpkgs-commit={}'", "0".repeat(40));
     fails(dir, &server, &old, "and not tree?nixpkgs-commit=0000000");
@@ -93,7 +93,7 @@ fn a_download_is_checked_by_minisign_by_openssl_and_by_binplz_without_the_servic
         dir,
         &server,
         "sed '/^artifacts/d' keys > k; $B verify tree --proof tree.proof --keys k",
-        "by no trusted key of artifacts",
+        "not by a trusted artifact key",
     );
 }
 
@@ -137,10 +137,10 @@ fn an_audit_finds_a_log_that_forks_shrinks_or_is_signed_by_another_key() {
 
     build(&server, "pv");
     let said = passes(dir, &server, "$B audit $H");
-    assert!(said.contains("it only grew") && said.contains("2 served artifacts compared"), "{said}");
+    assert!(said.contains("the log only grew") && said.contains("2 served artifacts compared"), "{said}");
     build(&server, "nq");
     let said = passes(dir, &server, "$B audit $H");
-    assert!(said.contains("it only grew") && said.contains("3 served artifacts compared"), "{said}");
+    assert!(said.contains("the log only grew") && said.contains("3 served artifacts compared"), "{said}");
 
     put_back(&mut server);
     fails(dir, &server, "$B audit $H", "entries were removed");
@@ -184,7 +184,12 @@ fn a_key_is_exchanged_or_replaced_after_its_loss_by_the_guides_commands_while_pr
         server.restart();
         assert_eq!(server.settled(name).status, 302);
         let answer = server.get(&format!("/-/sig/{name}"));
-        assert_eq!((answer.status, answer.text().contains("has not signed it")), (404, true), "{}", answer.text());
+        assert_eq!(
+            (answer.status, answer.text().contains("has not signed this file")),
+            (404, true),
+            "{}",
+            answer.text()
+        );
         let health = server.get("/-/health");
         assert_eq!((health.status, health.text().contains("signer")), (503, true), "{}", health.text());
         let said = passes(dir, &server, &format!("{path}; {list}"));

@@ -86,7 +86,7 @@ struct Quota {
     why: &'static str,
 }
 
-const BUILDS: &str = "for all builds at a time; until then some wait for others";
+const BUILDS: &str = "for all builds in parallel; until then, some builds wait";
 const ON_DEMAND: Quota = Quota {
     check: "fargate",
     service: "fargate",
@@ -184,7 +184,7 @@ pub(super) async fn collisions(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(CHECK, format!("none of the names that a stack {name} gives is taken")));
+        findings.push(Finding::ok(CHECK, format!("no name of a stack {name} is taken")));
     }
     findings
 }
@@ -197,7 +197,7 @@ pub(super) async fn leftovers(sdk: &SdkConfig, name: &str, stack: Option<&Stack>
     };
     let mut findings = Vec::new();
     let mut left = |what: String, mend: String| {
-        let told = format!("{what} is of a former stack {name}; it is kept, and billed");
+        let told = format!("{what} is left from an earlier stack {name}, and is billed");
         findings.push(Finding { state: State::Optional, ..Finding::missing(CHECK, told, mend) });
     };
     let tables = aws_sdk_dynamodb::Client::new(sdk).list_tables().into_paginator().items().send();

@@ -68,7 +68,7 @@ impl<'a> Checkpoints<'a> {
                     Ok((of, records)) if of == basis => {
                         known.extend(records.into_iter().map(|record| (record.attr.clone(), record)));
                     }
-                    Ok(_) => unused(&"it was evaluated from something else, or in another way"),
+                    Ok(_) => unused(&"it was evaluated from another Nixpkgs, or with other settings"),
                     Err(damaged) => unused(&damaged),
                 },
                 Err(CallError::Stopped) => return Err(Ending::Stopped),

@@ -1,9 +1,9 @@
 //! The catalogue of a whole nixpkgs.
 //!
-//! The set is evaluated attribute by attribute into records ([`mod@survey`]), by processes that survive the errors of
-//! attributes ([`evaluator`], [`workers`]). From the records and the known programs ([`programs`]) the writer makes two files. Under a
-//! lease they are stored ([`work`]), with checkpoints on the way ([`checkpoint`]); `binplz-builder catalogue` writes them to
-//! a directory, to show what a set contains ([`verb`]).
+//! Processes that survive the errors of attributes ([`evaluator`], [`workers`]) evaluate the set into records, attribute by attribute
+//! ([`mod@survey`]). The writer makes two files from the records and the known programs ([`programs`]). Under a lease, the builder
+//! stores these files ([`work`]), with checkpoints on the way ([`checkpoint`]). `binplz-builder catalogue` writes them to a directory
+//! instead, to show what a set contains ([`verb`]).
 
 mod checkpoint;
 mod evaluator;
@@ -30,10 +30,9 @@ use evaluator::{Evaluator, Limits};
 use survey::{Counts, Surveyed, survey};
 use workers::with_workers;
 
-/// At most one in so many attributes may run out of time or memory. More of them mean that the limits or the machine
-/// are wrong.
+/// At most one attribute in this many may run out of time or memory. If more do, the limits or the machine are wrong.
 const EXHAUSTING: usize = 10;
-/// Sets of packages that are entered although nixpkgs does not mark them for recursion: aliases of other sets.
+/// Sets of packages to enter although nixpkgs does not mark them for recursion: aliases of other sets.
 const ENTER: [&str; 3] = ["python3Packages", "haskellPackages", "rubyPackages"];
 
 /// The parameters of a catalogue.
@@ -44,11 +43,11 @@ struct Recipe {
     rev: Rev,
     /// The systems to evaluate it for.
     systems: Vec<System>,
-    /// Sets of packages that are entered although they are not marked for recursion.
+    /// Sets of packages to enter although they are not marked for recursion.
     enter: Vec<Attr>,
     /// Concurrent processes.
     jobs: usize,
-    /// The most attributes: a set that contains itself has no end.
+    /// The most attributes. It ends the evaluation of a set that contains itself.
     most: usize,
     /// The limits of evaluation.
     limits: Limits,
@@ -58,7 +57,7 @@ struct Recipe {
     built: Vec<(Attr, Manifest)>,
 }
 
-/// Follows a catalogue in the making, and may end it.
+/// Observes the making of a catalogue, and may end it.
 trait Journal {
     /// An attribute was evaluated.
     fn evaluated(&mut self, record: &Record) -> Result<(), Ending>;
@@ -67,7 +66,7 @@ trait Journal {
     fn top_level(&mut self, files: &dyn Fn() -> Result<Files, Ending>) -> Result<(), Ending>;
 }
 
-/// Keeps nothing.
+/// An observer that keeps nothing.
 impl Journal for () {
     fn evaluated(&mut self, _: &Record) -> Result<(), Ending> {
         Ok(())
@@ -78,8 +77,8 @@ impl Journal for () {
     }
 }
 
-/// Makes the files. `known` are records that were evaluated before, by the same recipe. `tell` gets progress messages,
-/// and `count` every hundredth attribute's number.
+/// Makes the files. `known` are records that were evaluated before, with the same recipe. `tell` gets progress messages, and
+/// `count` the number of every hundredth attribute.
 fn make(
     recipe: &Recipe,
     nix: &Nix,
@@ -133,7 +132,7 @@ fn make(
     writer.finish().map_err(Ending::ours)
 }
 
-/// A catalogue answers 404 for attributes that were lost, so one that lost too many is worse than none.
+/// A catalogue answers 404 for lost attributes, so a catalogue that lost too many is worse than none.
 fn check(counts: &Counts) -> Result<(), Ending> {
     if counts.attrs == 0 {
         return Err(of_set("the set has no packages"));

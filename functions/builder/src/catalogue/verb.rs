@@ -51,7 +51,7 @@ struct Options {
     /// File of earlier builds: JSON lines of `attr` and `manifest`.
     #[arg(long, value_name = "FILE")]
     built: Option<PathBuf>,
-    /// Set of packages to enter although it is not marked for recursion; may be repeated.
+    /// Set of packages to enter, even if it is not marked for recursion; may be repeated.
     #[arg(long = "enter", value_name = "ATTR", default_values = ENTER)]
     enter: Vec<Attr>,
     /// Concurrent processes [default: one per processor].
@@ -63,7 +63,7 @@ struct Options {
     /// Time limit of each attribute, in seconds of processor time.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time: u64,
-    /// Most attributes before the set counts as endless.
+    /// Number of attributes above which the set counts as endless.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     most: usize,
 }

@@ -76,7 +76,7 @@ fn a_build_beyond_a_limit_is_ended_with_all_its_processes_and_is_not_tried_again
             "endless",
             JobLimits { seconds: 2, ..limits.clone() },
             Kind::TimedOut,
-            "the build exceeded its time limit: the job's time was over",
+            "the build exceeded its time limit: the job's time limit was reached",
         ),
         (
             "silent",

@@ -62,8 +62,9 @@ pub(crate) fn audit(args: &Audit) -> Result<(), CheckError> {
     let host = Host::new(&args.host);
     let path = args.state.clone().unwrap_or_else(|| host.state());
     let mut seen: Seen = match fs::read(&path) {
-        Ok(json) => serde_json::from_slice(&json)
-            .map_err(|error| CheckError::Wrong(format!("{}: {error}; remove it to begin anew", path.display())))?,
+        Ok(json) => serde_json::from_slice(&json).map_err(|error| {
+            CheckError::Wrong(format!("{}: {error}; remove this file to start over", path.display()))
+        })?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Seen::default(),
         Err(cause) => return Err(CheckError::File { path, cause }),
     };
@@ -81,7 +82,7 @@ pub(crate) fn audit(args: &Audit) -> Result<(), CheckError> {
         None => None,
     };
     let new = follow(&host, &trusted, before.as_ref(), &now, &mut seen.contents)?;
-    println!("log {}: {} entries, {new} of them new; it only grew", now.origin, now.size);
+    println!("log {}: {} entries, {new} of them new; the log only grew", now.origin, now.size);
     for key in &args.witness {
         witness(&note, key)?;
     }
@@ -107,11 +108,16 @@ fn follow(
     let from = before.map_or(0, |before| before.size);
     if let Some(before) = before {
         if before.origin != now.origin {
-            return Err(CheckError::Wrong(format!("the log was {}, and is {}", before.origin, now.origin)));
+            return Err(CheckError::Wrong(format!(
+                "the log was named {}, and is now named {}",
+                before.origin, now.origin
+            )));
         }
         if before.size > now.size {
             let (had, has) = (before.size, now.size);
-            return Err(CheckError::Wrong(format!("the log had {had} entries, and has {has}: entries were removed")));
+            return Err(CheckError::Wrong(format!(
+                "the log had {had} entries, and now has {has}: entries were removed"
+            )));
         }
     }
     // The old tree's edge, as the new tree has it: another root shows that its leaves are others.
@@ -125,7 +131,7 @@ fn follow(
         && edge.root() != before.root
     {
         return Err(CheckError::Wrong(format!(
-            "the first {from} entries are not those of the last audit: the log was forked"
+            "the first {from} entries differ from those of the last audit: the log was forked"
         )));
     }
     let mut at = from;
@@ -139,7 +145,7 @@ fn follow(
         edge.append(bundle.into_iter().skip(place));
     }
     if edge.root() != now.root {
-        return Err(CheckError::Wrong("the entries are not those that the checkpoint's root is of".to_owned()));
+        return Err(CheckError::Wrong("the entries do not match the checkpoint's root".to_owned()));
     }
     Ok(now.size - from)
 }
@@ -156,7 +162,7 @@ fn look(
     let identity = name(&leaf.identity);
     match contents.insert(identity, leaf.sha256.clone()) {
         Some(other) if other != leaf.sha256 => Err(of(CheckError::Wrong(format!(
-            "{} of nixpkgs {} was signed before with another content",
+            "{} of nixpkgs {} was signed before with different content",
             leaf.identity, leaf.identity.nixpkgs
         )))),
         _ => Ok(()),
@@ -202,15 +208,17 @@ fn compare(host: &Host, trusted: &Trusted, now: &Checkpoint) -> Result<usize, Ch
         let (leaf, checkpoint) = verify::checked(trusted, &proof)?;
         let is = |wanted: &Target| verify::is_of(&leaf, wanted);
         if leaf.sha256 != sha256 || !target.parse::<Target>().is_ok_and(|target| is(&target)) {
-            return Err(CheckError::Wrong(format!("{target} is served with other content than the log has")));
+            return Err(CheckError::Wrong(format!("the served content of {target} differs from the log's")));
         }
         if leaf.identity.nixpkgs != nixpkgs {
             let of = &leaf.identity.nixpkgs;
-            return Err(CheckError::Wrong(format!("{target} is served as of nixpkgs {nixpkgs}, and is that of {of}")));
+            return Err(CheckError::Wrong(format!(
+                "{target} is served as nixpkgs {nixpkgs}, but its entry is for {of}"
+            )));
         }
         // It may have been logged since the checkpoint was read.
         if proof.index >= now.size && checkpoint.size <= now.size {
-            return Err(CheckError::Wrong(format!("{target} is served, and is not in the log")));
+            return Err(CheckError::Wrong(format!("{target} is served, but is not in the log")));
         }
         compared += 1;
     }
@@ -336,7 +344,7 @@ mod tests {
         let again = look(&entry(&key, b"b", '1')).expect_err("another content");
         assert!(again.starts_with("entry 7: tree/tree for x86_64-linux of nixpkgs 1111"), "{again}");
         let strangers = look(&entry(&stranger, b"c", '3')).expect_err("another key");
-        assert!(strangers.contains("by no trusted key"), "{strangers}");
+        assert!(strangers.contains("not by a trusted artifact key"), "{strangers}");
         let mut bent = entry(&key, b"d", '4');
         let at = bent.windows(4).position(|text| text == b"tree").expect("a name");
         bent[at] = b'f';

@@ -48,7 +48,7 @@ pub(crate) fn verify(
     let (content, blake2b) = digest.map_err(|cause| CheckError::File { path: file.clone(), cause })?;
     if content != leaf.content() || blake2b != leaf.blake2b {
         let (file, identity) = (file.display(), &leaf.identity);
-        return Err(CheckError::Wrong(format!("{file} has other content than what was signed, {identity}")));
+        return Err(CheckError::Wrong(format!("the content of {file} differs from the signed file, {identity}")));
     }
     if let Some(target) = target.filter(|target| !is_of(&leaf, target)) {
         return Err(CheckError::Wrong(format!("{} is {}, and not {target}", file.display(), leaf.identity)));

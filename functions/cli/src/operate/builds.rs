@@ -80,7 +80,7 @@ pub(crate) async fn act(One { of, common }: One, act: Act) -> Result<(), Operate
 fn done(act: Act) -> &'static str {
     match act {
         Act::Retry => "is queued",
-        Act::Rebuild => "is queued; the present programs are served until then",
+        Act::Rebuild => "is queued; its current programs are served until it is built",
         Act::Warm => "is queued, behind all requested builds",
         Act::Forget => "is forgotten; the next request starts a new build",
         Act::Cancel => "is cancelled; the next request starts a new build",
@@ -163,7 +163,7 @@ fn ended(attempt: &Attempt, now: Timestamp) -> String {
         }
         (Some(failure), ..) => failure.sentence(),
         (None, Some(_), _) => "followed another build of the same derivation".to_owned(),
-        _ if attempt.awaited.is_some() => "waited for a dependency that another build builds".to_owned(),
+        _ if attempt.awaited.is_some() => "waited for a dependency of another build".to_owned(),
         (None, None, _) => "ready".to_owned(),
     };
     let memory = attempt.stats.memory.map_or(String::new(), |memory| format!(", {} of memory", bytes(memory)));
@@ -201,20 +201,20 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
             if failure.kind == Kind::TimedOut && shown.history.last().is_some_and(|last| last.stats.built > 0) =>
         {
             format!(
-                "It has built a part, and a limit is reached. With higher limits, or to continue at any cost: {again}"
+                "The build is incomplete, and has reached a limit. To continue it, with higher limits or without: {again}"
             )
         }
         (Class::Permanent, _) => {
-            format!("It would fail again, so it is not retried for this commit. If you have fixed the cause: {again}")
+            format!("A retry would fail again, so there is none for this commit. If you have fixed the cause: {again}")
         }
         (Class::Transient | Class::TransientLarger | Class::Launcher, Some(until)) => {
             let rest = if until > now { format!("after {}", span(until - now)) } else { "now".to_owned() };
-            format!("The failure may be temporary. A request {rest} starts it again. To retry at once: {again}")
+            format!("The failure may be temporary. A request {rest} starts the build again. To retry at once: {again}")
         }
         (Class::Transient | Class::TransientLarger | Class::Launcher, None) => {
             format!("The failure may be temporary. To retry: {again}")
         }
-        (Class::Deployment, _) => format!("It waits for a builder that can build it. When there is one: {again}"),
+        (Class::Deployment, _) => format!("No builder can build it yet. Once there is one: {again}"),
         (Class::Operator, _) => "No build starts until you have fixed the cause and run: binplz resume".to_owned(),
     }
 }

@@ -42,7 +42,7 @@ fn told(cost: &Cost) -> String {
     if !cost.dearest.is_empty() {
         let what = if cost.bill.is_some() { "cost" } else { "took" };
         let _ =
-            writeln!(text, "\nThe packages that {what} most, of the last {} builds:", thousands(cost.looked_at as u64));
+            writeln!(text, "\nThe packages that {what} most, in the last {} builds:", thousands(cost.looked_at as u64));
         cost.dearest.iter().for_each(|taken| text.push_str(&dear(taken, cost.bill.is_some())));
     }
     text
@@ -168,7 +168,7 @@ storage           0.04           0.04   2.0 GB stored
 fixed             3.00           6.00   metrics, alarms, the queue, the sweep, the image
 total         1,234.57       2,469.14
 
-The packages that cost most, of the last 1,234 builds:
+The packages that cost most, in the last 1,234 builds:
                   0.43   rustc: 2 attempts, 2 hours
                   0.01   tree: 1 attempt, 1 minute
 ";
@@ -185,7 +185,7 @@ building  2.2 hours, in the last 1,234 builds
 served    12,345 hits, 61.7 GB of programs
 storage   2.0 GB stored
 
-The packages that took most, of the last 1,234 builds:
+The packages that took most, in the last 1,234 builds:
                2 hours   rustc: 2 attempts
 ";
         assert_eq!(told(&month(None)), expected);

@@ -57,7 +57,7 @@ pub(crate) async fn dependency(Args { which, verb }: Args) -> Result<(), Operate
 fn line(FailedDependency { drv, system, failure, packages, counts, until }: &FailedDependency) -> String {
     let name = failure.derivation.as_deref().unwrap_or("?");
     let packages = packages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let effect = if *counts { "others fail without a try" } else { "others are still built" };
+    let effect = if *counts { "packages that need it fail at once" } else { "packages that need it are still built" };
     format!("{drv}  {name} ({system}): hit by {packages}; {effect}, until {} (UTC)\n", until.day())
 }
 
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(
             line(&listed),
             format!(
-                "{drv}  zlib-1.3 (x86_64-linux): hit by tree, dash; others fail without a try, until 2027-01-15 (UTC)\n"
+                "{drv}  zlib-1.3 (x86_64-linux): hit by tree, dash; packages that need it fail at once, until 2027-01-15 (UTC)\n"
             )
         );
     }

@@ -110,7 +110,7 @@ fn foretold(all: &Forecast) -> String {
     }
     match (all.unknown, all.mean_seconds) {
         (0, _) => {}
-        (unknown, None) => text.push_str(&format!(" {unknown} were never built: what they take is unknown.")),
+        (unknown, None) => text.push_str(&format!(" {unknown} were never built: their duration is unknown.")),
         (unknown, Some(mean)) => {
             let mean_cost = all.mean_cost.unwrap_or(Micros(0));
             let (time, cost) = (
@@ -118,7 +118,7 @@ fn foretold(all: &Forecast) -> String {
                 cost(Micros(mean_cost.0.saturating_mul(unknown as u64))),
             );
             text.push_str(&format!(
-                " {unknown} were never built: if they are like those before, they take about {time}{cost}."
+                " {unknown} were never built: at the average of the others, they take about {time}{cost}."
             ));
         }
     }
@@ -251,11 +251,11 @@ mod tests {
                 ..known
             }),
             "212 packages: 3 built, 9 not in this nixpkgs. 100 were built before, and take about 10 hours and $1.50, one after the other. \
-             100 were never built: if they are like those before, they take about 16 hours and $2.00."
+             100 were never built: at the average of the others, they take about 16 hours and $2.00."
         );
         assert_eq!(
             foretold(&Forecast { unknown: 2, ..Forecast::default() }),
-            "2 packages: 0 built, 0 not in this nixpkgs. 2 were never built: what they take is unknown."
+            "2 packages: 0 built, 0 not in this nixpkgs. 2 were never built: their duration is unknown."
         );
         assert!(parse(&single_files()).is_ok_and(|targets| (200..250).contains(&targets.len())));
     }

@@ -194,7 +194,7 @@ pub(crate) struct Warm {
     /// A file with one package per line, as in a URL, and comments after #; - reads standard input
     #[arg(required_unless_present = "popular", conflicts_with = "popular")]
     file: Option<PathBuf>,
-    /// The programs that people most want as single files (infra/popular.txt); prints the estimated cost first
+    /// Build the most popular programs (infra/popular.txt); prints the estimated cost first
     #[arg(long)]
     popular: bool,
     /// Wait until all builds have ended
@@ -226,7 +226,7 @@ pub(crate) struct Seed {
 /// The state of a build.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum State {
-    /// Waits for a slot, for its retry delay, or for builds to resume
+    /// Waits for a slot, for a retry delay, or for builds to resume
     Queued,
     /// Is running
     Building,
@@ -260,7 +260,7 @@ fn reasons() -> impl TypedValueParser<Value = Kind> {
 pub(crate) enum Verb {
     /// Show slots, queue, budget, store and pauses
     Status(Common),
-    /// List builds: running, queued, failed and ready ones, the latest first
+    /// List running, queued, failed and ready builds, the latest first
     List(List),
     /// Show all details of a build: its attempts, their duration, cost and result
     Show(One),
@@ -270,18 +270,18 @@ pub(crate) enum Verb {
     Log(Log),
     /// Retry a failed build, or all builds that failed for one reason
     Retry(Retry),
-    /// Forget a failure, so that the next request starts the build
+    /// Forget a failure; the next request starts the build again
     Forget(One),
     /// Cancel a queued or running build
     Cancel(One),
-    /// Build a ready package again; its present programs are served until then
+    /// Build a ready package again, and serve its current programs until then
     Rebuild(One),
-    /// Compare stored files with their checksums; missing and damaged ones are taken out of service and built again.
-    /// With --proof: check a downloaded file
+    /// Compare stored files with their checksums; stop serving missing and damaged ones, and build them again. With --proof:
+    /// check a downloaded file
     Verify(Verify),
     /// List the most downloaded packages
     Top(Top),
-    /// Show a catalogue in numbers: what is buildable, refused by nixpkgs, or could not be evaluated, and why
+    /// Count the attributes of a catalogue: buildable, refused by nixpkgs, and not evaluable, with the errors
     Catalogue(catalogue::Catalogue),
     /// Show the month's cost so far, a forecast, and the most expensive packages
     Cost(Common),
@@ -289,31 +289,31 @@ pub(crate) enum Verb {
     Takedown(Takedown),
     /// Serve a package again after a takedown
     Reinstate(Reinstate),
-    /// Write the ledger to a file: builds, pins, limits, API keys, takedowns; stored programs are not part of it
+    /// Write the ledger to a file: builds, pins, limits, API keys, takedowns, but not the stored programs
     Backup(backup::Backup),
-    /// Restore the ledger from a file while the server is stopped, and list the stored programs that it lacks
+    /// Restore the ledger from a file while the server is stopped, and list the stored programs that the file lacks
     Restore(backup::Restore),
-    /// Show what a build would build and download, its duration and its price, without building: Nix on this machine evaluates it
+    /// Show what a build would build and download, its duration and its price; Nix on this machine only evaluates it
     Plan(plan::Plan),
-    /// Set the time limit of a package, and retry its build if that has failed by the limit
+    /// Set the time limit of a package, and retry its build if it has exceeded the old limit
     Allow(plan::Allow),
     /// Build packages in advance, while no requested build is queued
     Warm(Warm),
-    /// Fill the builders' cache after a pin was added or moved: build one small package per language
+    /// Fill the builders' cache: build one small package per language. Run it after a pin was added or moved
     Seed(Seed),
-    /// Run garbage collection, which also runs once a day
+    /// Run garbage collection now; it also runs once a day
     ///
-    /// It deletes what retired and moved pins, failed attempts and takedowns have left, after a grace period.
+    /// After a grace period, it deletes the data of retired and moved pins, failed attempts and takedowns.
     Gc(Gc),
-    /// Start no more builds, and stop running ones, which return to the queue
+    /// Start no more builds, and return running builds to the queue
     Pause(Pause),
     /// Resume builds
     Resume(Common),
-    /// Show the status with the budget, or set the budget of this month only
+    /// Show the status with the budget, or set the budget for this month only
     Budget(Budget),
-    /// List and clear dependencies that are known to fail: packages that need one fail without a try
+    /// List and clear dependencies that are known to fail; packages that need one fail at once
     Dependency(dependency::Args),
-    /// List the keys that sign artifacts and the transparency log, and accept others
+    /// List the keys that sign artifacts and the transparency log, and accept new keys
     SigningKey(signing_key::Args),
     /// Manage API keys, for clients that need more builds a day than an address may start
     Key(key::Args),
@@ -337,10 +337,10 @@ pub(crate) enum OperateError {
     /// A line of a list is not a valid name.
     #[error("line {0} of the list: {1}")]
     Line(usize, BadTarget),
-    /// A downloaded file is not what it should be.
+    /// A downloaded file has failed a check.
     #[error(transparent)]
     Check(#[from] CheckError),
-    /// A name that is not a build's.
+    /// The name is not that of a build.
     #[error(transparent)]
     Name(#[from] BadTarget),
     /// Some of many builds could not be queued.

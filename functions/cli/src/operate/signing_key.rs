@@ -22,7 +22,7 @@ pub(crate) struct Args {
 enum Verb {
     /// List the keys of artifacts and of the transparency log, and when each signs
     List(Common),
-    /// Accept the keys that the signer has now: it signs with them from then on
+    /// Accept the signer's new keys; it signs with them from then on
     Accept(Common),
 }
 
@@ -39,10 +39,10 @@ pub(crate) async fn signing_key(Args { verb }: Args) -> Result<(), OperateError>
     let mut keys = site.carry_out(Order::SigningKeys).await?.signing_keys()?;
     if accepts {
         let Some(Offered { artifacts, log }) = &keys.offered else {
-            return Err(OperateError::Some("the signer has no other keys than those that are listed".to_owned()));
+            return Err(OperateError::Some("the signer has no new keys to accept".to_owned()));
         };
         let (artifacts, log) = (artifacts.to_string(), String::from(log.clone()));
-        common.confirm.that(|| format!("signs with {artifacts} and {log} from now on; clients that trust only the former keys refuse what they sign"))?;
+        common.confirm.that(|| format!("signs with {artifacts} and {log} from now on; clients that trust only the old keys refuse the new signatures"))?;
         keys = site.carry_out(Order::AcceptSigningKeys).await?.signing_keys()?;
     }
     match common.json {

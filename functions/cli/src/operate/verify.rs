@@ -71,7 +71,7 @@ mod tests {
             told(&report),
             format!(
                 "builds/tree is missing: it is being built again\n\
-                 builds/log.gz has other content than when it was stored: binplz rebuild {build} makes it again\n\
+                 builds/log.gz has changed since it was stored: binplz rebuild {build} makes it again\n\
                  7 builds compared, 1.2 MB\n"
             )
         );

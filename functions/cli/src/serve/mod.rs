@@ -41,7 +41,7 @@ use crate::{
     socket,
 };
 
-/// The arguments of `binplz serve`. The last of repeated options counts, so that a script's can be overridden.
+/// The arguments of `binplz serve`. If an option is repeated, the last one counts, so that users can override a script's options.
 #[derive(ClapArgs)]
 #[command(args_override_self = true)]
 pub(crate) struct Args {
@@ -54,13 +54,13 @@ pub(crate) struct Args {
     /// The data directory
     #[arg(long, default_value = ".binplz", value_name = "DIR")]
     data: PathBuf,
-    /// The URL by which clients reach this server [default: http:// and the listen address]
+    /// The URL that clients use for this server [default: http:// and the listen address]
     #[arg(long, value_name = "URL")]
     origin: Option<String>,
-    /// Another host name of this server: requests for other hosts are refused [default: any host, unless the origin is local]
+    /// Another host name of this server; it refuses requests for other hosts [default: any host, unless the origin is local]
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
-    /// A reverse proxy or its network: the client of its requests is the last address in X-Forwarded-For that is not such a proxy
+    /// A reverse proxy or its network; its client is the last address in X-Forwarded-For that is not such a proxy
     #[arg(long = "trusted-proxy", value_name = "ADDRESS|NETWORK")]
     proxies: Vec<Network>,
     /// The builder program [default: binplz-builder beside this program]
@@ -77,7 +77,7 @@ pub(crate) struct Args {
     sign: bool,
     #[command(flatten)]
     numbers: Numbers,
-    /// Accepted names: those in the catalogue (known); also others, as attributes (open); attributes only, without a catalogue (attributes)
+    /// Names to accept: those in the catalogue (known); also others, as attributes (open); only attributes, without a catalogue (attributes)
     #[arg(long, default_value_t = Names::default(), value_name = "known|open|attributes")]
     names: Names,
 }
@@ -91,10 +91,10 @@ struct Numbers {
     /// New builds per client (an IPv4 address, an IPv6 /64) and day [default: no limit]
     #[arg(long, value_name = "N")]
     client_builds: Option<u32>,
-    /// Bytes that the store may hold; a build that could exceed them is not started [default: no limit]
+    /// The most bytes in the store; a build that could exceed them does not start [default: no limit]
     #[arg(long, value_name = "BYTES")]
     store_size: Option<u64>,
-    /// Bytes of programs that may be downloaded in a day (UTC); then downloads stop until the next day [default: no limit]
+    /// The most bytes of programs to serve in a day (UTC); downloads then stop until the next day [default: no limit]
     #[arg(long, value_name = "BYTES")]
     egress: Option<u64>,
     /// The cost of an hour of building on this machine, in dollars
@@ -106,7 +106,7 @@ struct Numbers {
     /// The longest build, in seconds
     #[arg(long, default_value_t = JobLimits::default().seconds, value_name = "SECONDS")]
     build_time: u64,
-    /// The longest time without output of a build, in seconds
+    /// The longest time that a build may print nothing, in seconds
     #[arg(long, default_value_t = JobLimits::default().silent_seconds, value_name = "SECONDS")]
     silent_time: u64,
     /// The longest log of a build, in bytes
@@ -133,31 +133,31 @@ struct Numbers {
     /// The most attempts after transient failures
     #[arg(long, default_value_t = Policy::default().attempts, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
-    /// How often a build is continued that ran out of time and has built dependencies which the next attempt finds
+    /// How often to continue a build that ran out of time, if the next attempt finds dependencies that it has built
     #[arg(long, default_value_t = Policy::default().continued_attempts, value_name = "N")]
     continued_attempts: u32,
-    /// The most that the continued attempts of one build may cost together, in dollars [default: no limit]
+    /// The most that all continued attempts of one build may cost, in dollars [default: no limit]
     #[arg(long, value_name = "DOLLARS")]
     package_budget: Option<Micros>,
     /// The delay before the second attempt, in seconds; each later delay is four times as long
     #[arg(long, default_value_t = Policy::default().first_delay.as_secs(), value_name = "SECONDS")]
     retry_delay: u64,
-    /// The delay after the last attempt before a request may start the build again, in seconds
+    /// The delay after the last attempt until a request may start the build again, in seconds
     #[arg(long, default_value_t = Policy::default().cool_down.as_secs(), value_name = "SECONDS")]
     cool_down: u64,
     /// The time without a heartbeat after which a builder counts as lost, in seconds
     #[arg(long, default_value_t = Policy::default().lease.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
     lease: u64,
-    /// The grace period before unreferenced objects are deleted, in seconds: longer than any download takes
+    /// The grace period before unreferenced objects are deleted, in seconds; choose more than any download takes
     #[arg(long, default_value_t = Policy::default().grace.as_secs(), value_name = "SECONDS")]
     grace: u64,
-    /// The most requests that may wait at a time (?wait); more are answered at once
+    /// The most requests that may wait at a time (?wait); further ones are answered at once
     #[arg(long, default_value_t = Policy::default().waiters, value_name = "N")]
     waiters: usize,
-    /// The most connections per client (an IPv4 address, an IPv6 /64); at most half of those that the descriptor limit allows
+    /// The most connections per client (an IPv4 address, an IPv6 /64); at most half of the file descriptor limit
     #[arg(long, default_value_t = 512, value_name = "N")]
     client_connections: usize,
-    /// The longest time that an answer is held for ?wait, in seconds: less than the timeout of a proxy
+    /// The longest time to hold an answer for ?wait, in seconds; choose less than a proxy's timeout
     #[arg(long, default_value_t = Policy::default().hold.as_secs(), value_name = "SECONDS")]
     hold: u64,
 }
@@ -215,9 +215,9 @@ pub(crate) enum Fatal {
         /// The error.
         cause: io::Error,
     },
-    /// The kernel does not tell connections of builds from those of clients.
+    /// The kernel does not show which connections are of builds.
     #[error(
-        "this kernel does not say who has opened a connection (INET_DIAG: {0}), so builds could use this server: pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve"
+        "this kernel does not report the owner of a connection (INET_DIAG: {0}), so builds could use this server: pass --trust-nixpkgs if you trust every package of the nixpkgs that you serve"
     )]
     Peers(io::Error),
     /// The builder.
@@ -232,7 +232,7 @@ pub(crate) enum Fatal {
     /// The origin.
     #[error("--origin must be http:// or https:// followed by a host, without a path")]
     Origin,
-    /// `--listen` names all addresses of the machine, and `--origin` is missing.
+    /// `--listen` stands for all addresses of the machine, and `--origin` is missing.
     #[error("--listen {0} stands for all addresses of this machine: name the one that clients use with --origin http://HOST:{port}", port = .0.port())]
     NoOrigin(SocketAddr),
     /// The machine.
@@ -243,7 +243,7 @@ pub(crate) enum Fatal {
     Io(#[from] io::Error),
 }
 
-/// Serves until SIGINT or SIGTERM; then the builders are stopped first, while they can still report.
+/// Serves until SIGINT or SIGTERM. Then it stops the builders first, while they can still report.
 ///
 /// # Errors
 /// [`Fatal`].
@@ -332,7 +332,7 @@ async fn serve(args: Args, log: &Log) -> Result<(), Fatal> {
     log.line(&told);
 
     stop_signal().await?;
-    log.line("binplz: stopping the builders; once more to stop at once");
+    log.line("binplz: stopping the builders; press Ctrl-C again to stop at once");
     tokio::select! {
         () = loops.stop_builders(&local) => {}
         again = stop_signal() => again?,

@@ -1,4 +1,5 @@
-//! A guess at what a mistyped path means, for the sentence "did you mean …?". It is not looked up: the answer stays a refusal.
+//! A guess at the meaning of a mistyped path, for the sentence "did you mean …?". The guess is not looked up: the answer stays a
+//! refusal.
 
 use crate::id::target::Wanted;
 
@@ -30,7 +31,7 @@ const LOOKALIKES: [(char, char); 16] = [
     ('\u{2013}', '-'),
 ];
 
-/// The target that a path probably means, where it is another one: `tree` for `/bin/tree/`, `Tree.exe` or `tree@2.1`.
+/// The target that a path probably means, if it is another target: `tree` for `/bin/tree/`, `Tree.exe` or `tree@2.1`.
 pub(crate) fn guess(path: &str) -> Option<Wanted> {
     let asked = path.strip_prefix('/').unwrap_or(path);
     let once = percent_encoding::percent_decode_str(asked).decode_utf8().ok()?;

@@ -1,4 +1,4 @@
-//! Presentation: answers with their status, headers and body, problems, pages, and the stub. HTTP is known here only.
+//! Presentation: answers (status, headers and body), problems, pages, and the stub. Only this module knows HTTP.
 
 pub mod asked;
 pub(crate) mod guess;

@@ -1,5 +1,5 @@
-//! The outcome table: for each reason the status, whether and when a retry helps, the message, and what each client shows. All
-//! answers take their status from it; README, `infra/outcomes.md` and the OpenAPI document are rendered from it
+//! The outcome table. It has a row for each reason: the status, whether and when a retry helps, the message, and what each client
+//! shows. All answers take their status from this table; README, `infra/outcomes.md` and the OpenAPI document are rendered from it
 //! (`tests/tests/outcomes.rs`).
 
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 /// The most seconds of a `Retry-After`, and the longest wait of `?retry`: clients obey the header without a word.
 pub const RETRY_MAX: u64 = 900;
 
-/// Why an answer to a request for a program is what it is.
+/// The reason of an answer to a request for a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The program is built.
@@ -24,35 +24,35 @@ pub enum Reason {
     Unserved,
     /// An unknown API key.
     UnknownKey,
-    /// Another site's page.
+    /// A page of another site sent the request.
     CrossSite,
     /// No such package, program or page.
     Unknown,
     /// Not built, and this request starts no build.
     Unbuilt,
-    /// The method.
+    /// The path does not accept the method.
     Method,
     /// `?retry` of something that takes longer than [`RETRY_MAX`].
     LongWait,
-    /// Another host's name.
+    /// The request names another host.
     Host,
-    /// nixpkgs refuses it.
+    /// nixpkgs refuses the package.
     Refused,
-    /// The build fails.
+    /// The build failed permanently.
     BuildFailed,
-    /// Built, and not servable.
+    /// Built, but there is nothing to serve.
     NotServable,
-    /// The client's allowance.
+    /// The client's daily allowance of builds is used up.
     Allowance,
     /// Taken down.
     TakenDown,
-    /// A bug.
+    /// A bug in binplz.
     Defect,
     /// A temporary failure of the build.
     CoolingDown,
     /// Builds are paused.
     Paused,
-    /// The download ceiling.
+    /// The day's download ceiling is reached.
     DownloadLimit,
     /// A part of the service does not work.
     Unavailable,
@@ -61,15 +61,15 @@ pub enum Reason {
 /// Whether and when the same request helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// No need: this is the program, or leads to it.
+    /// No retry is needed: the answer is the program, or leads to it.
     Done,
-    /// While the build goes on.
+    /// Until the build ends.
     Poll,
     /// After the time in `Retry-After`.
     After,
     /// At the date in the message.
     AtDate,
-    /// Never, as it stands.
+    /// Never.
     Never,
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Retry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Retry::Done => "–",
-            Retry::Poll => "after `Retry-After`, while it goes on",
+            Retry::Poll => "after `Retry-After`, until the build ends",
             Retry::After => "after `Retry-After`, at most 900 s",
             Retry::AtDate => "at the date in the message",
             Retry::Never => "does not help",
@@ -117,28 +117,28 @@ const fn row(
 #[rustfmt::skip]
 pub const OUTCOMES: [Outcome; 23] = [
     row(Reason::Built, "built", 302, Retry::Done, "the program is built", ""),
-    row(Reason::Waiting, "waiting", 303, Retry::Done, "`?wait` (or `Prefer: wait=N`) during a build; the build button of a page", ""),
+    row(Reason::Waiting, "waiting", 303, Retry::Done, "`?wait` (or `Prefer: wait=N`) during a build, or the build button of a page", ""),
     row(Reason::Pending, "pending", 202, Retry::Poll, "the build is queued or running (with `?retry`: 503 and no body)", ""),
     row(Reason::Choice, "several-programs", 300, Retry::Never, "the package has several programs and no main one", "this package has several programs; request one of: NAMES"),
     row(Reason::Invalid, "invalid", 400, Retry::Never, "a name or a parameter is malformed", "the request is invalid: WHY"),
     row(Reason::Unserved, "unserved-nixpkgs", 400, Retry::Never, "the Nixpkgs commit or pin is not served here", "WHICH NIXPKGS is not served here; WHICH ARE"),
-    row(Reason::UnknownKey, "unknown-key", 401, Retry::Never, "the API key of a request that would start a build is unknown", "this API key is unknown; without a key, the allowance of your address counts"),
-    row(Reason::CrossSite, "cross-site", 403, Retry::Never, "a page of another site sent `POST /-/build/…`", "a page of another site may not start a build"),
+    row(Reason::UnknownKey, "unknown-key", 401, Retry::Never, "the request would start a build, and its API key is unknown", "this API key is unknown; leave it out to use the allowance of your address"),
+    row(Reason::CrossSite, "cross-site", 403, Retry::Never, "a page of another site sent `POST /-/build/…`", "pages of other sites may not start builds"),
     row(Reason::Unknown, "unknown", 404, Retry::Never, "there is no such package, program or page", "there is no package or program NAME; did you mean OTHERS?"),
-    row(Reason::Unbuilt, "not-requested", 404, Retry::Never, "the program is not built, and `HEAD`, a browser, a prefetch or a crawler starts no build", "this program was not requested yet"),
+    row(Reason::Unbuilt, "not-requested", 404, Retry::Never, "the program is not built, and the request starts no build: `HEAD`, a browser, a prefetch or a crawler", "this program has not been requested yet"),
     row(Reason::Method, "method", 405, Retry::Never, "the path does not accept the method", "this path does not accept the method; use OTHER"),
-    row(Reason::LongWait, "long-wait", 409, Retry::AtDate, "`?retry` of what a 429 or 503 below would keep waiting for longer than 15 minutes", "THE MESSAGE OF THAT ROW"),
-    row(Reason::Host, "host", 421, Retry::Never, "the request names another host", "this server has another host name; its operator can add this one with --host"),
-    row(Reason::Refused, "refused", 422, Retry::Never, "Nixpkgs refuses the package: broken, unsupported, insecure or unfree", "ATTR: WHY; as one file with all that it needs: URL"),
-    row(Reason::BuildFailed, "build-failed", 422, Retry::Never, "the build fails, or cannot finish within its time limit, for as long as the commit is served", "ATTR: WHY; as one file with all that it needs: URL; the log: URL"),
-    row(Reason::NotServable, "not-servable", 422, Retry::Never, "it is built, and has no static program or archive to serve", "ATTR: WHY; as one file with all that it needs: URL; the log: URL"),
-    row(Reason::Allowance, "allowance", 429, Retry::AtDate, "the client has started all builds of its daily allowance", "the limit of N new builds a day WHOSE is reached; built programs are still served, and new builds can be started from DATE (UTC) on"),
+    row(Reason::LongWait, "long-wait", 409, Retry::AtDate, "`?retry`, and the wait of a 429 or 503 (below) would exceed 15 minutes", "THE MESSAGE OF THAT ROW"),
+    row(Reason::Host, "host", 421, Retry::Never, "the request names another host", "this server does not serve the requested host name; its operator can add it with --host"),
+    row(Reason::Refused, "refused", 422, Retry::Never, "Nixpkgs refuses the package: broken, unsupported, insecure or unfree", "ATTR: WHY; available as one file with all that it needs: URL"),
+    row(Reason::BuildFailed, "build-failed", 422, Retry::Never, "the build failed permanently, or cannot finish within its time limit", "ATTR: WHY; available as one file with all that it needs: URL; the log: URL"),
+    row(Reason::NotServable, "not-servable", 422, Retry::Never, "the package is built, but has no static program or archive", "ATTR: WHY; available as one file with all that it needs: URL; the log: URL"),
+    row(Reason::Allowance, "allowance", 429, Retry::AtDate, "the client has started all builds of its daily allowance", "the limit of N new builds a day WHOSE is reached; you can start new builds again on DATE (UTC), and download built programs until then"),
     row(Reason::TakenDown, "taken-down", 451, Retry::Never, "the operator has taken the package down", "ATTR is not served here any more: WHY"),
     row(Reason::Defect, "defect", 500, Retry::Never, "an error in binplz", "internal error; the operator finds the cause in the log under ID"),
-    row(Reason::CoolingDown, "cooling-down", 503, Retry::After, "the build failed for a temporary reason: a source's server, memory, disk, no machine for the system", "ATTR: WHY; it can be tried again in N s; the log: URL"),
+    row(Reason::CoolingDown, "cooling-down", 503, Retry::After, "the build failed for a temporary reason: a source's server, memory, disk, no machine for the system", "ATTR: WHY; try again in N s; the log: URL"),
     row(Reason::Paused, "paused", 503, Retry::AtDate, "new builds are paused, or the budget is spent", "new builds for SYSTEM are paused: WHY"),
     row(Reason::DownloadLimit, "download-limit", 503, Retry::AtDate, "the day's download limit is reached", "the daily download limit is reached; downloads resume on DATE (UTC)"),
-    row(Reason::Unavailable, "unavailable", 503, Retry::After, "a part of the service does not work, or an earlier redirect leads to a file that is damaged now", "the service has a problem; try again in a moment"),
+    row(Reason::Unavailable, "unavailable", 503, Retry::After, "a part of the service does not work, or the file of an earlier redirect is damaged now", "the service has a problem; try again in a moment"),
 ];
 
 impl Reason {
@@ -156,13 +156,13 @@ impl Reason {
 /// A client of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// `curl -L`, and what saves the bodies of errors as it does.
+    /// `curl -L`, and other clients that save the bodies of errors.
     Curl,
     /// `curl -fL`.
     Strict,
     /// `curl --retry 20 --fail-with-body -L HOST/tree?retry`.
     Retries,
-    /// GNU's and busybox's.
+    /// GNU wget and busybox wget.
     Wget,
     /// The stub, when it is run.
     Stub,
@@ -177,15 +177,15 @@ pub enum Client {
 /// What a client shows, or does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// It has the program.
+    /// It saves the program.
     Program,
-    /// It has the stub, and ends well.
+    /// It saves the stub, and exits with 0.
     Stub,
-    /// It shows the message. curl saves it as a program that prints it and exits with 1; scripts exit with 1.
+    /// It shows the message. curl saves the message as a program that prints it and exits with 1; scripts exit with 1.
     Message,
-    /// It shows the number of the status, and exits with an error.
+    /// It shows the status code, and exits with an error.
     Status,
-    /// It asks again, after `Retry-After`, and shows the number in the end.
+    /// It retries after `Retry-After`, and at last shows the status code.
     Retries,
     /// It waits for the build.
     Waits,
@@ -201,8 +201,8 @@ impl fmt::Display for Shows {
             Shows::Program => "the program",
             Shows::Stub => "the stub",
             Shows::Message => "the message",
-            Shows::Status => "the number",
-            Shows::Retries => "retries, then the number",
+            Shows::Status => "the status code",
+            Shows::Retries => "retries, then the status code",
             Shows::Waits => "waits",
             Shows::Document => "the facts",
             Shows::NotSent => "–",

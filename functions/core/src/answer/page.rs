@@ -1,4 +1,4 @@
-//! The content of a page about a target. The texts come from [`crate::answer::reply`]; the web layer has the template.
+//! The content of a target's page. The texts come from [`crate::answer::reply`]; the web layer has the template.
 
 use crate::{
     answer::{asked::Asked, stub},
@@ -19,7 +19,7 @@ pub struct Page {
     pub state: &'static str,
     /// The explanation of the state.
     pub sentence: String,
-    /// The target's path, where there is one.
+    /// The target's path, if there is a target.
     pub target: Option<String>,
     /// The path of the package's page.
     pub package: Option<String>,
@@ -27,9 +27,9 @@ pub struct Page {
     pub commands: Vec<String>,
     /// A path to download the binary from.
     pub download: Option<String>,
-    /// Facts about the program: names and values.
+    /// The facts of the program: names and values.
     pub facts: Vec<(&'static str, String)>,
-    /// The path of the bundle of the program, where that is of use.
+    /// The path of the program's bundle, if the bundle is useful.
     pub bundle: Option<String>,
     /// Paths to choose from.
     pub choices: Vec<String>,

@@ -1,4 +1,4 @@
-//! Problems: a denied request's reason, and what else an answer says about it.
+//! Problems: the reason why a request was denied, and the other facts of the answer.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::{
     ports::Fault,
 };
 
-/// Why there is no program: a sentence for people, with its reason, which decides about HTTP's status.
+/// Why there is no program: a sentence for people, and the reason, which decides the HTTP status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The reason.
@@ -25,19 +25,19 @@ pub struct Problem {
     pub sentence: String,
     /// Seconds after which the request can be repeated.
     pub retry_after: Option<u64>,
-    /// The instant of that, where it is known to the day.
+    /// The date of that, if it is known.
     pub until: Option<Timestamp>,
     /// Whether the build's log explains it.
     pub log: bool,
-    /// Similar names, or those to choose from.
+    /// Similar names, or names to choose from.
     pub names: Vec<Wanted>,
-    /// The URL of the bundle, which may be had all the same.
+    /// The URL of the bundle, if it may still work.
     pub bundle: Option<String>,
 }
 
 /// The end of a sentence that names the URL of a bundle. The installer knows it (`answer/stub/steps.sh`).
 pub(crate) fn as_bundle(url: &str) -> String {
-    format!("; as one file with all that it needs: {url}")
+    format!("; available as one file with all that it needs: {url}")
 }
 
 impl Problem {
@@ -46,7 +46,7 @@ impl Problem {
         Problem { reason, sentence, retry_after: None, until: None, log: false, names: Vec::new(), bundle: None }
     }
 
-    /// Whether it lasts longer than a client should wait without a word, or nothing is known of its end.
+    /// Whether it lasts longer than a client should wait silently, or its end is unknown.
     pub fn is_long(&self) -> bool {
         let open = self.reason == Reason::Paused && self.until.is_none();
         open || self.retry_after.is_some_and(|seconds| seconds > RETRY_MAX)
@@ -70,11 +70,11 @@ impl Problem {
         Problem::new(Reason::Unbuilt, sentence)
     }
 
-    /// The second part of a stub that another version has made.
+    /// The stub is from another version, whose second part this service does not have.
     pub fn other_stub(origin: &str) -> Problem {
         Problem::new(
             Reason::Unknown,
-            format!("this file is of another version of the service; get it again from {origin}"),
+            format!("this script is from another version of the service; download it again from {origin}"),
         )
     }
 
@@ -83,25 +83,25 @@ impl Problem {
         Problem::new(Reason::Unknown, "there is no such page")
     }
 
-    /// What a target leads to has no signature.
+    /// The target's file has no signature.
     pub fn not_signed() -> Problem {
         Problem::new(
             Reason::Unknown,
-            "this service has not signed it: it has no signing keys, or was built before it had",
+            "this service has not signed this file: it has no signing keys, or got them after the build",
         )
     }
 
-    /// There is nothing to sign yet.
+    /// The target is not built, so it has no signature yet.
     pub fn not_built() -> Problem {
-        Problem::new(Reason::Unknown, "it has no signature before it is built: download it first")
+        Problem::new(Reason::Unknown, "the program is not built yet, so it has no signature; download it first")
     }
 
-    /// A method that a path does not have; `other` is one that it has.
+    /// The path does not accept the method; `other` is a method that it accepts.
     pub fn method(other: &str) -> Problem {
         Problem::new(Reason::Method, format!("this path does not accept the method; use {other}"))
     }
 
-    /// The same for a client that has typed that name below `base`, a URL: it may mean another one.
+    /// Adds a guess at the name that the client meant. `name` is the typed name, and `base` the URL before it.
     #[must_use]
     pub fn guessing(mut self, base: &str, name: &str) -> Problem {
         if matches!(self.reason, Reason::Invalid | Reason::Unknown)
@@ -114,7 +114,7 @@ impl Problem {
         self
     }
 
-    /// The same, where the program's bundle may be had, at this URL.
+    /// Adds the URL of the program's bundle, if it may still work.
     #[must_use]
     pub fn with_bundle(mut self, url: Option<String>) -> Problem {
         if let Some(url) = &url {
@@ -125,10 +125,10 @@ impl Problem {
 
     /// A request from another site's page.
     pub fn cross_site() -> Problem {
-        Problem::new(Reason::CrossSite, "a page of another site may not start a build")
+        Problem::new(Reason::CrossSite, "pages of other sites may not start builds")
     }
 
-    /// A stored program was found missing or damaged, and is built anew.
+    /// A stored program is missing or damaged, and is being built again.
     pub fn not_whole() -> Problem {
         Problem {
             retry_after: Some(60),
@@ -138,10 +138,13 @@ impl Problem {
 
     /// A request for another host than this service.
     pub fn host() -> Problem {
-        Problem::new(Reason::Host, "this server has another host name; its operator can add this one with --host")
+        Problem::new(
+            Reason::Host,
+            "this server does not serve the requested host name; its operator can add it with --host",
+        )
     }
 
-    /// Parts of the service do not work at present.
+    /// Parts of the service do not work at the moment.
     pub fn not_running(faults: &[Fault]) -> Problem {
         let parts: Vec<_> = faults.iter().map(|fault| fault.part.as_str()).collect();
         let sentence = format!("not running: {}; the operator's log has the reason", parts.join(", "));

@@ -24,14 +24,15 @@ use crate::{
 };
 
 /// The sentence for a program that was not requested yet.
-const UNBUILT: &str = "this program was not requested yet";
+const UNBUILT: &str = "this program has not been requested yet";
 /// The same on its page.
-const UNBUILT_PAGE: &str = "This program was not requested yet. The first request builds it from source; later requests download the stored program.";
+const UNBUILT_PAGE: &str = "This program has not been requested yet. The first request builds it from source; later requests download the stored program.";
 
 /// The sentence on the page of a bundle.
-const BUNDLE_PAGE: &str = "It is built, checked and stored: one file with the program and all that it needs. At its first start it \
-                           unpacks itself below ~/.cache/binplz. It runs in a user namespace, so setuid, other groups than \
-                           one's own, and debuggers of other processes do not work in it; --binplz-info says more.";
+const BUNDLE_PAGE: &str = "The bundle is built, checked and stored. It is one file with the program and all that it needs. At its \
+                           first start, it unpacks itself below ~/.cache/binplz. It runs in a user namespace: setuid programs, \
+                           supplementary groups and debuggers of other processes do not work there. Run it with --binplz-info \
+                           for details.";
 
 /// Most seconds until a page asks again while a build is under way.
 const PAGE_REFRESH: u64 = 10;
@@ -254,7 +255,7 @@ fn hit(served: &Served, at: &Location, asked: &Asked) -> Answer {
             sentence: match &served.notes {
                 Notes { bundle: Some(_), .. } => BUNDLE_PAGE.to_owned(),
                 Notes { unwrapped: true, .. } => {
-                    "It is built, checked and stored. Its package's wrapper is left out.".to_owned()
+                    "It is built, checked and stored, without the wrapper of its package.".to_owned()
                 }
                 _ => "It is built, checked and stored.".to_owned(),
             },
@@ -314,7 +315,7 @@ fn choice(programs: &[Wanted], asked: &Asked) -> Answer {
         Format::Json => Body::Json(JSON, json!({ "choices": paths }).to_string()),
         Format::Html => Body::page(Page {
             state: "several programs",
-            sentence: "This package has several programs, and none is its main one. Choose:".to_owned(),
+            sentence: "This package has several programs and no main one. Choose one:".to_owned(),
             choices: paths,
             ..Page::about(asked)
         }),
@@ -322,7 +323,8 @@ fn choice(programs: &[Wanted], asked: &Asked) -> Answer {
     Answer { status: Reason::Choice.status(), headers: headers(NO_STORE), body }
 }
 
-/// The redirect of a waiting client to a path. Its status is one that old clients follow too (busybox 1.30 follows no 307). It has no `retry-after`: curl would use that for a later error.
+/// The redirect of a waiting client to a path. Old clients follow its status too (busybox 1.30 does not follow a 307). It has no
+/// `retry-after`: curl would use that for a later error.
 pub fn onward(path: &str, asked: &Asked) -> Answer {
     let url = format!("{}{path}", asked.origin);
     let body = match (asked.format, asked.target) {
@@ -350,7 +352,7 @@ pub fn status_json(status: &Status, outcome: Option<&RequestOutcome>, asked: &As
     }
     match outcome {
         Some(RequestOutcome::Hit { served, at }) => document["artifact"] = artifact(served, at.url(), asked),
-        // It is built, and cannot be had all the same.
+        // The build is ready, but the program cannot be served.
         Some(RequestOutcome::Denied(denial)) if status.state == "ready" => {
             let problem = Problem::from(denial);
             let reason = clean_line(&problem.sentence, stub::LINE_MAX);

@@ -54,13 +54,13 @@ pub enum Kind {
     /// No machine of this deployment builds for that system, or has a feature that the build needs.
     NoMachine,
     // Found by inspecting what was built.
-    /// No program at all, or not the main program that the package declares.
+    /// The package has no program, or lacks the main program that it declares.
     NoProgram,
-    /// Programs, but none that is static and for the requested system.
+    /// The package has programs, but none that is static and for the requested system.
     NotStatic,
-    /// Static, but larger than the deployment stores.
+    /// The program is static, but larger than the deployment stores.
     TooLarge,
-    // Passing.
+    // Temporary.
     /// A source could not be fetched.
     SourceUnavailable,
     /// The binary cache gave errors.
@@ -151,7 +151,7 @@ impl Kind {
         Kind::OldNix,
     ];
 
-    /// Whether nixpkgs' ordinary package may be had all the same: the failure is one of the static build.
+    /// Whether nixpkgs' ordinary package may still work: only the static build has failed.
     pub fn leaves_ordinary(self) -> bool {
         match self {
             Kind::EvaluationError
@@ -257,17 +257,17 @@ impl Kind {
         )
     }
 
-    /// Whether the build went well, and its product can not be served.
+    /// Whether the build succeeded, but its product cannot be served.
     pub fn is_of_product(self) -> bool {
         matches!(self, Kind::NoProgram | Kind::NotStatic | Kind::TooLarge)
     }
 
-    /// Whether only the service itself can know of such a failure, and no builder.
+    /// Whether only the service itself can report such a failure, and no builder.
     pub fn is_of_no_builder(self) -> bool {
         matches!(self, Kind::NotStarted | Kind::LostHeartbeat | Kind::NoImage) || self.is_foreseen()
     }
 
-    /// Whether it was foreseen from the plan, so that nothing was built.
+    /// Whether the service foresaw it from the plan, so that nothing was built.
     pub fn is_foreseen(self) -> bool {
         matches!(self, Kind::TooLong | Kind::MachineTooSmall)
     }

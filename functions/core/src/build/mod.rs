@@ -1,4 +1,4 @@
-//! A build: its row, with its state and its ended attempts. [`apply`] decides how the state may change.
+//! A build: its row, with the state and the ended attempts. [`apply`] decides how the state may change.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,12 +47,12 @@ pub const HISTORY_MAX: usize = 8;
 pub struct Build {
     /// The build's identity.
     pub key: BuildKey,
-    /// Where it stands.
+    /// The build's state.
     pub state: State,
     /// Its ended attempts, oldest first.
     #[serde(default)]
     pub history: Vec<Attempt>,
-    /// What there is of it before it is complete.
+    /// The stored parts of an incomplete catalogue, and the work of continued attempts.
     #[serde(default, skip_serializing_if = "Partial::is_empty")]
     pub partial: Partial,
 }
@@ -71,13 +71,13 @@ pub enum State {
         due: Timestamp,
         /// The number of the next attempt, from 1.
         attempt: u32,
-        /// Not requested yet: an operator wants it built in advance. It waits behind all requested builds.
+        /// Whether an operator queued it in advance, without a request. It then waits behind all requested builds.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         warming: bool,
     },
     /// One task works on it.
     Building(Lease),
-    /// Its task found that another build has the same derivation, and left the work to that one.
+    /// Its task found that another build has the same derivation, and left the work to that build.
     Joined {
         /// The derivation.
         derivation: DrvHash,
@@ -87,7 +87,7 @@ pub enum State {
         /// Since when.
         since: Timestamp,
     },
-    /// Its task found that others build all that it could build now, and ended.
+    /// Its task ended, because other tasks build everything that it could build now.
     Waiting(Waiting),
     /// Its programs are in the store.
     Ready(Made),
@@ -107,15 +107,15 @@ pub enum State {
 pub struct Made {
     /// The attempt that made it; part of the objects' paths.
     pub lease: LeaseId,
-    /// The other build, if another one made it.
+    /// The other build, if another build made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrowed: Option<Borrowed>,
-    /// Since when this build has it.
+    /// When this build got it.
     pub since: Timestamp,
 }
 
 impl Made {
-    /// The prefix of the objects, for the build of that key.
+    /// The prefix of the objects, for the build with this key.
     pub fn prefix(&self, key: &BuildKey) -> AttemptPrefix {
         let key = self.borrowed.as_ref().map_or(key, |borrowed| &borrowed.from);
         AttemptPrefix { key: key.clone(), lease: self.lease.clone() }
@@ -135,8 +135,8 @@ impl Made {
 pub struct Borrowed {
     /// The other build.
     pub from: BuildKey,
-    /// What this attribute says beyond the derivation; it may differ from the other build's manifest. Name and version
-    /// are part of a derivation and cannot differ.
+    /// The facts that this attribute declares beyond the derivation. They may differ from the other build's manifest. Name
+    /// and version are part of a derivation and cannot differ.
     #[serde(flatten)]
     pub declared: Declared,
 }
@@ -155,7 +155,7 @@ pub struct Lease {
     pub size: Size,
     /// When it was claimed.
     pub claimed: Timestamp,
-    /// When it expires without another heartbeat. At that instant it has expired.
+    /// When it expires without another heartbeat. At this instant it has expired.
     pub expires: Timestamp,
     /// The launcher's name for its task, once it has started one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,25 +163,25 @@ pub struct Lease {
     /// Spot capacity was refused lately, so its task may not be on Spot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_demand: bool,
-    /// The derivation that it has claimed, if it has (builders of an earlier version do not). A lease claims only one,
-    /// so a thief of its token can claim no other.
+    /// The derivation that it has claimed, if any (builders of an earlier version claim none). A lease claims only one, so
+    /// a thief of its token cannot claim another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation: Option<DrvHash>,
     /// The time limit that an operator allows this package, in seconds; `None`: the deployment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
-    /// What it will build, once it has evaluated.
+    /// The plan, once the builder has evaluated the package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
 }
 
 impl Lease {
-    /// Whether its task is not on Spot: later attempts, and all while Spot capacity is refused.
+    /// Whether its task is not on Spot. This holds for later attempts, and for all attempts while Spot capacity is refused.
     pub fn is_on_demand(&self) -> bool {
         self.on_demand || self.attempt > 1
     }
 
-    /// Whether its task was started, by the launcher's word or the builder's.
+    /// Whether its task has started: the launcher or the builder has said so.
     pub(crate) fn has_started(&self, policy: &Policy) -> bool {
         self.task.is_some() || self.derivation.is_some() || self.expires > self.claimed + policy.lease
     }
@@ -204,22 +204,22 @@ pub struct Attempt {
     /// The launcher's name for its task, if one was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// Its failure; `None` if it built the product, left that to another build, or ended to wait.
+    /// Its failure; `None` if it built the product, left the work to another build, or ended to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Its time was over, and the next attempt continues with what it has built.
+    /// Whether it ran out of time, and the next attempt continues its work.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
-    /// The derivation that it left to another build. A failure is then that build's.
+    /// The derivation that it left to another build. A failure is then the other build's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<DrvHash>,
-    /// The dependency that another task was building, for which this attempt ended. It used no attempt.
+    /// The dependency that another task was building. This attempt ended to wait for it, and does not count as an attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaited: Option<DrvHash>,
-    /// The earlier attempt that hit the same failing dependency. This attempt has then not tried to build it.
+    /// The earlier attempt that hit the same failing dependency. This attempt then did not try to build the dependency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_in: Option<AttemptPrefix>,
-    /// What it was to build, if it has evaluated.
+    /// The plan, if the builder had evaluated the package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
     /// The statistics that its builder reported.
@@ -233,7 +233,7 @@ impl Attempt {
         self.left.is_some() || self.awaited.is_some()
     }
 
-    /// Bytes that it has left in the store; `None` if they were not measured, and may be as many as its limit allows.
+    /// The bytes that it has left in the store. `None`: they were not measured, and may be up to its limit.
     pub fn stored(&self) -> Option<u64> {
         let not_begun = |failure: &Failure| failure.kind == Kind::NoImage || failure.kind.is_foreseen();
         // An attempt that left its work to another, or failed by a known dependency, has built nothing.
@@ -264,8 +264,8 @@ impl Build {
         }
     }
 
-    /// The prefixes of the objects that its answers and its next attempt need: its programs, or before they exist the
-    /// log of its newest attempt, that of the attempt whose failure it shares, and the parts of a catalogue.
+    /// The prefixes of the objects that its answers and its next attempt need: its programs; or, before they exist, the log
+    /// of its newest attempt, the log of the attempt whose failure it shares, and the parts of a catalogue.
     pub fn prefixes(&self) -> Vec<AttemptPrefix> {
         let own = |lease: &LeaseId| AttemptPrefix { key: self.key.clone(), lease: lease.clone() };
         match self.prefix() {
@@ -282,18 +282,18 @@ impl Build {
         self.lease().map(|lease| &lease.id).or(self.history.last().map(|attempt| &attempt.lease))
     }
 
-    /// That lease's attempt, if it built the product.
+    /// The attempt of this lease, if it built the product.
     pub fn built_by(&self, lease: &LeaseId) -> Option<&Attempt> {
         let built = |last: &&Attempt| last.lease == *lease && last.failure.is_none() && !last.has_left_work();
         self.history.last().filter(built)
     }
 
-    /// The failure of that lease's attempt, if it has ended with one.
+    /// The failure of this lease's attempt, if it has ended with a failure.
     pub fn failure_of(&self, lease: &LeaseId) -> Option<&Failure> {
         self.history.iter().rfind(|attempt| attempt.lease == *lease)?.failure.as_ref()
     }
 
-    /// The dependency whose permanent failure failed it.
+    /// The dependency whose permanent failure made this build fail.
     pub fn dependency(&self) -> Option<&DrvHash> {
         match &self.state {
             State::Failed { failure, until: None, .. } => failure.drv.as_ref(),

@@ -1,8 +1,8 @@
-//! A build that is not complete: what the attempts at it have achieved so far. Of a package, that is in the builders'
-//! cache or their store, and the row only counts the attempts. What follows is about catalogues.
+//! An incomplete build: the results of its attempts so far. For a package, these are in the builders' cache or in their store,
+//! and the row only counts the attempts. The rest of this module is about catalogues.
 //!
-//! Each attempt writes below its own prefix. The row refers to the newest of each kind, so an attempt that dies between
-//! two checkpoints loses only what it has evaluated since the first one, and its successor continues from there.
+//! Each attempt writes below its own prefix. The row refers to the newest file of each kind. So an attempt that dies between
+//! two checkpoints loses only what it has evaluated since the first one, and the next attempt continues from there.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub const PARTS_MAX: u32 = 256;
 /// The most bytes of a part.
 pub const PART_MAX: u64 = 1 << 20;
 
-/// What is there of a build that is not complete.
+/// The stored results of an incomplete build.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partial {
     /// The catalogue that requests use until this build is ready.
@@ -32,7 +32,7 @@ pub struct Partial {
 pub struct Published {
     /// The attempt that stored it.
     pub lease: LeaseId,
-    /// Whether it is an earlier complete one, which is being made anew. Otherwise it has the top level only.
+    /// Whether it is an earlier, complete catalogue that is being built again. Otherwise it has the top level only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whole: bool,
 }

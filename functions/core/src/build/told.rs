@@ -1,33 +1,33 @@
-//! What clients are told of a build that runs, and how wrong that was, once it has ended.
+//! The estimates that clients get while a build runs, and their errors, once it has ended.
 
 use std::time::Duration;
 
 use crate::{build::plan::rounded, id::time::seconds_up};
 
-/// `Retry-After` of a build that has run for `elapsed`, in seconds; `left`: its estimate, in seconds. A client that asks after half of
-/// the time passed learns of the end at most half as late again as the build took.
+/// The `Retry-After` of a build that has run for `elapsed`, in seconds. `left`: its estimated rest, in seconds. A client asks again after
+/// half of the elapsed time, so it learns of the end after at most one and a half times the build's duration.
 pub fn retry_after(elapsed: Duration, left: Option<u64>) -> u64 {
     (elapsed.as_secs() / 2).min(left.unwrap_or(u64::MAX)).clamp(2, 30)
 }
 
-/// The seconds that are left of an estimate, while some are.
+/// The seconds that are left of an estimate; `None` if none are.
 pub fn left(expected: Duration, elapsed: Duration) -> Option<u64> {
     expected.checked_sub(elapsed).map(seconds_up).filter(|left| *left > 0)
 }
 
-/// How wrong it was, in percent of what the build took.
+/// The errors of the estimates, in percent of the build's duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errors {
-    /// Of the estimate.
+    /// The error of the estimate.
     pub estimate: u32,
-    /// Of the words "about … left", halfway; without these words, nothing was left.
+    /// The error of the words "about … left", halfway through the build. Without these words, the estimated rest is zero.
     pub status: u32,
-    /// Of `Retry-After`: how late a client learns of the end that asks at the beginning, and obeys.
+    /// The delay of `Retry-After`: how late a client learns of the end, if it asks at the start and then obeys.
     pub retry_after: u32,
 }
 
 impl Errors {
-    /// The errors of a build that was expected to take so long.
+    /// The errors for a build that was expected to take `expected`, and took `took`.
     pub fn of(expected: Duration, took: Duration) -> Errors {
         let percent = |error: Duration| {
             let percent = error.as_millis() * 100 / took.as_millis().max(1);

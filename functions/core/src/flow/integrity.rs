@@ -138,7 +138,7 @@ pub(crate) async fn flaws<D: HasStore<Store: Inspect>>(
 /// [`Unavailable`]: part of it may be done; the next check finds the flaw again.
 pub(crate) async fn withdraw<D: HasLedger + HasBell>(d: &D, key: &BuildKey, flaw: &Flaw) -> Result<(), Unavailable> {
     let prefix = flaw.object.prefix();
-    d.warn(About::Attempt(&prefix.key, &prefix.lease), "an object is taken out of service and built anew", flaw);
+    d.warn(About::Attempt(&prefix.key, &prefix.lease), "an object is taken out of service and built again", flaw);
     anew(d, key, &prefix).await
 }
 

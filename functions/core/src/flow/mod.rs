@@ -1,6 +1,6 @@
-//! Flows over the [ports](crate::ports), one verb a file: [`request`] answers clients, [`lease`] builders and [`operator`] the
-//! operator. [`schedule`] has what runs by itself: it dispatches queued builds, sweeps up after lost ones, lets a build follow
-//! another one of the same derivation, and promotes offers into the binary cache.
+//! Flows over the [ports](crate::ports), one verb per file. [`request`] answers clients, [`lease`] answers builders, and [`operator`]
+//! answers the operator. The flows in [`schedule`] run by themselves: they dispatch queued builds, sweep up after lost ones, let a build
+//! follow another one of the same derivation, and promote offers into the binary cache.
 //!
 //! Every flow may stop between any two lines and be run again.
 
@@ -37,10 +37,10 @@ pub mod tlog;
 const CONFLICTS_MAX: usize = 100;
 /// How often a commit with an unknown outcome is retried.
 const RETRIES_MAX: usize = 3;
-/// How far the queue is counted in answers.
+/// The most queued builds that answers count.
 pub const QUEUE_COUNT: usize = 1000;
 
-/// The tries of one commit that may conflict. One row is changed by [`change_row`], a build's by [`advance`].
+/// The tries of one commit that may conflict. [`change_row`] changes one row, and [`advance`] changes a build's row.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     conflicts: usize,
@@ -98,7 +98,7 @@ pub(crate) struct Changed<R> {
 }
 
 /// Changes one row: load, decide, commit, and again after a conflict (optimistic concurrency). `change` gets the row, if
-/// there is one, and returns the next; with `None` the row stays.
+/// there is one, and returns the next row. If it returns `None`, the row stays.
 pub(crate) async fn change_row<D: HasLedger, R: TryFrom<Row> + Into<Row> + Clone, E: From<Unavailable>>(
     d: &D,
     key: &RowKey,
@@ -168,7 +168,7 @@ pub(crate) async fn queued<D: HasLedger>(d: &D, most: usize) -> Result<Vec<Liste
     Ok(queued)
 }
 
-/// Whether a request would queue it: it was not requested before, or has cooled down.
+/// Whether a request would queue the build: it was not requested before, or has cooled down.
 pub(crate) fn startable<D: Deployment>(d: &D, build: &Build) -> bool {
     matches!(apply(build, &Event::Ask, d.now(), d.policy()), Ok(Step::Move(_)))
 }
@@ -180,15 +180,15 @@ pub struct Advanced {
     pub before: Build,
     /// The row after it; equal to `before` if the event brought nothing new.
     pub after: Build,
-    /// Why its system was paused with it.
+    /// The reason, if the event paused the build's system.
     pub paused: Option<Why>,
 }
 
-/// Applies an event to a build: load, decide, commit, and again after a conflict (optimistic concurrency). A lost reply
-/// is detected: the event is then not applied a second time.
+/// Applies an event to a build: load, decide, commit, and again after a conflict (optimistic concurrency). It detects a
+/// lost reply, and does not apply the event a second time.
 ///
 /// This is the only way to change a build's row, except for [`lease::claim`], which changes a derivation's row with it.
-/// If the event gives out or ends a lease, the row of the limits changes in the same commit.
+/// If the event creates or ends a lease, the row of the limits changes in the same commit.
 ///
 /// # Errors
 /// [`AdvanceError`]; then nothing has changed, except that an [`Unavailable`] ledger may have committed without a
@@ -197,7 +197,7 @@ pub async fn advance<D: HasLedger>(d: &D, key: &BuildKey, event: &Event) -> Resu
     advance_for(d, key, event, None).await
 }
 
-/// The same; if the event starts the build, the client is charged in the same commit.
+/// As [`advance`], but if the event starts the build, the same commit charges the client.
 ///
 /// # Errors
 /// [`AdvanceError`].
@@ -294,7 +294,7 @@ pub(crate) async fn decide<D: HasLedger>(
     Ok(Some((after, swaps)))
 }
 
-/// Why the task of a lease was not started, if this event of its end says so.
+/// Why the task of a lease was not started, if the event says so.
 fn refusal<'a>(event: &'a Event, lease: &Lease, policy: &Policy) -> Option<&'a str> {
     match event {
         Event::Lapse if !lease.has_started(policy) => Some("its start was not confirmed"),
@@ -324,8 +324,8 @@ pub(crate) fn told<D: Deployment>(d: &D, advanced: Advanced) -> Advanced {
     advanced
 }
 
-/// Wakes the dispatcher: a build is queued, or a slot is free. The rows contain that already, so a failed ring costs
-/// only time: the next one, or a sweep, finds them.
+/// Wakes the dispatcher: a build is queued, or a slot is free. The rows say so already, so a failed ring costs only time:
+/// the next ring or sweep finds them.
 pub(crate) async fn ring<D: HasBell>(d: &D) {
     if let Err(error) = d.bell().ring().await {
         d.warn(About::Service, "the bell was not rung", &error);

@@ -1,15 +1,16 @@
 //! Garbage collection: pure decisions over all rows, which [`crate::flow::operator::gc`] carries out once a day, and
 //! when an operator runs `binplz gc`.
 //!
-//! Rows are kept by pins, objects by rows. A row is deleted when no pin needs its nixpkgs and the retention of its pin
-//! has ended, or its package was taken down, and both are older than a [grace period](crate::build::policy::Policy::grace). An
-//! attempt's objects are deleted when no row has needed them for a grace period.
+//! Pins keep rows, and rows keep objects. A row is deleted when no pin needs its nixpkgs and the retention of its pin has
+//! ended, or when its package was taken down; either must be longer ago than a
+//! [grace period](crate::build::policy::Policy::grace). An attempt's objects are deleted when no row has needed them for a
+//! grace period.
 //!
-//! So everything that is deleted has been unreferenced for longer than any request or function lives: none of them can
-//! act on an older read. That matters for rows, whose versions begin anew, and for objects, which a client may be about
-//! to download.
+//! So everything that is deleted has been unreferenced for longer than any request or function lives, and no request acts on
+//! an older read. This matters for rows, because the versions of a new row begin at 1 again, and for objects, because a
+//! client may be about to download them.
 //!
-//! Blobs are kept by the references of attempts, and may come to be referenced again at any time ([`Found::blob`]).
+//! The references of attempts keep blobs. A new attempt may reference a blob again at any time ([`Found::blob`]).
 
 mod blobs;
 mod cached;
@@ -36,7 +37,7 @@ use crate::{
     row::{Row, RowKey, Unreferenced, Version},
 };
 
-/// How long information without further use is kept: a retryable failure, and the profile of a package without builds.
+/// How long unused information is kept: a retryable failure, and the profile of a package without builds.
 pub const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The basis of all decisions.
@@ -57,7 +58,7 @@ impl Rule {
         self.pins.needs(&key.rev, self.now, self.grace) && down.is_none_or(|down| self.now < down.since + self.grace)
     }
 
-    /// Whether a build's row stays for its own sake.
+    /// Whether a build's row stays, even if no other row needs its objects.
     fn keeps(&self, build: &Build) -> bool {
         let forgotten = match &build.state {
             State::Failed { until: Some(until), .. } => self.now >= *until + FORGOTTEN,
@@ -100,7 +101,7 @@ pub fn prefixes(row: &Row) -> Vec<AttemptPrefix> {
     }
 }
 
-/// All rows, as they are counted one by one.
+/// A count of all rows, one by one.
 #[derive(Debug)]
 pub struct Census {
     rule: Rule,
@@ -108,16 +109,16 @@ pub struct Census {
     /// The prefixes that deleted rows needed.
     leaves: Vec<AttemptPrefix>,
     failed_dependencies: Vec<(FailedDependencies, Version)>,
-    /// Builds that stay only if others need their objects.
+    /// Builds that stay only if other builds need their objects.
     open: Vec<(Build, Version)>,
-    /// All others.
+    /// Builds that stay.
     stay: HashSet<BuildKey>,
     derivations: Vec<(Derivation, Version)>,
-    /// The derivations that builds which stay have left to others, whose rows they still need.
+    /// The derivations that staying builds have left to other builds, and whose rows they still need.
     left: HashSet<(System, DrvHash)>,
     /// Package profiles, until it is known whether their packages have builds.
     pasts: Vec<(System, Product, Version)>,
-    /// What the transparency log has of builds. The log itself stays.
+    /// The rows that list a build's entries in the transparency log. The log itself stays.
     logged: Vec<(BuildKey, Version)>,
     found: Found,
 }
@@ -129,12 +130,12 @@ pub struct Verdict {
     pub pins: Pins,
     /// The rows to delete, with the versions that were seen.
     pub goes: Vec<(RowKey, Version)>,
-    /// Prefixes in the trash that one of these rows needs. Their trash rows are deleted first: a client may have been
-    /// redirected to them lately.
+    /// Prefixes in the trash that one of the deleted rows needs. Their trash rows are deleted first, because a client may
+    /// recently have been redirected to these objects.
     pub was_needed: Vec<(Unreferenced, Version)>,
     /// Rows that lose entries.
     pub failed_dependencies: Vec<(FailedDependencies, Version)>,
-    /// The references that remain after this.
+    /// The references that remain.
     pub found: Found,
 }
 
@@ -196,8 +197,8 @@ impl Census {
 
     /// The decision.
     ///
-    /// A build's row stays while a row that stays needs its objects: other builds of the same derivation find the
-    /// objects through it.
+    /// A build's row stays while a staying row needs the build's objects: other builds of the same derivation find the
+    /// objects through this row.
     pub fn verdict(mut self) -> Verdict {
         for (taken, _) in &self.derivations {
             if self.left.contains(&(taken.system(), taken.drv.clone())) {
@@ -252,11 +253,11 @@ pub struct Found {
 /// The decision about a prefix with objects, or about a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is needed; a trash row of it, if there is one, must be deleted.
+    /// It is needed. Delete its trash row, if there is one.
     Needed(Option<Version>),
     /// It is not needed: write a trash row.
     Unneeded,
-    /// It is in the trash, until then.
+    /// It stays in the trash until this time.
     Waits(Timestamp),
     /// Its time in the trash is over: delete it.
     Over(Version),
@@ -341,7 +342,7 @@ pub struct Rows {
     pub served: u64,
     /// Derivations.
     pub derivations: u64,
-    /// Package profiles, and what builds of derivations took.
+    /// Package profiles, and the figures of derivations' builds.
     pub past: u64,
     /// Rows written meanwhile: the next run decides about them.
     pub busy: u64,

@@ -1,4 +1,4 @@
-//! Small values, validated once, in their constructors: names, targets, keys, instants, text that is safe to show.
+//! Small values that their constructors validate once: names, targets, keys, instants, and text that is safe to show.
 
 pub mod key;
 pub mod money;

@@ -301,7 +301,7 @@ impl Query {
         }
         match wanted {
             Wanted::Bundle { full: all, .. } => *all |= full,
-            _ if full => return Err(BadTarget::Value("full", "it is for bundles")),
+            _ if full => return Err(BadTarget::Value("full", "only bundles accept it")),
             _ => {}
         }
         Ok(parsed)

@@ -1,5 +1,4 @@
-//! A nixpkgs as it is served: the pins, the Nix that it requires, the catalogue of its names, and the served row, which makes a
-//! hit one read.
+//! The served Nixpkgs: pins, the required version of Nix, the catalogue of names, and the served row, with which a hit is one read.
 
 pub mod catalogue;
 pub mod nix_config;

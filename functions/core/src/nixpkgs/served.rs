@@ -162,7 +162,7 @@ impl Notes {
     ///
     /// The stub leaves out the clause on the name if the file is called so (`answer/stub/steps.sh`).
     pub fn sentence(&self, bin: &Bin) -> String {
-        let name = format!("keep the name {bin}: this file has several names and acts by the one it is called by");
+        let name = format!("keep the name {bin}: this file has several names, and its name decides what it does");
         let needs = sentence(self.needs.as_deref().unwrap_or_default());
         let clauses = [self.name_matters.then_some(name), Some(needs).filter(|needs| !needs.is_empty())];
         clauses.into_iter().flatten().collect::<Vec<_>>().join("; ")

@@ -1,4 +1,4 @@
-//! Objects: paths in the store, manifests, inventories, narinfos, compressed logs, and what programs need.
+//! Objects: paths in the store, manifests, inventories, narinfos, compressed logs, and the requirements of programs.
 
 pub mod artifact;
 pub mod content;

@@ -63,8 +63,8 @@ impl fmt::Display for Integrity {
         f.write_str(match self {
             Integrity::Intact => "is intact",
             Integrity::Missing => "is missing",
-            Integrity::OtherSize => "has another size than when it was stored",
-            Integrity::OtherContent => "has other content than when it was stored",
+            Integrity::OtherSize => "has changed its size since it was stored",
+            Integrity::OtherContent => "has changed since it was stored",
         })
     }
 }

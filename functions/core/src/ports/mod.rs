@@ -1,5 +1,5 @@
-//! Ports: what the flows need of the world, one role a file. `local` and `aws` each fill them; one contract suite
-//! (`tests/src/contract`) tests every adapter against these descriptions.
+//! Ports: the traits through which flows do I/O, one role per file. `local` and `aws` both implement them. One contract suite
+//! (`tests/src/contract`) tests both against these descriptions.
 
 use thiserror::Error;
 
@@ -29,13 +29,13 @@ pub use signer::{KeyUse, MESSAGE_MAX, Signer};
 pub use store::{Inspect, Intake, Store};
 pub use wait_limiter::{WaitLimiter, Watch};
 
-/// A backend failed, or its answer was lost: the outcome is unknown, and a retry is right.
+/// A backend failed, or its answer was lost. The outcome is unknown, and the caller should retry.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{role}: {cause}")]
 pub struct Unavailable {
     /// The role that failed.
     pub role: &'static str,
-    /// For the operator's log, never for a client.
+    /// The cause, for the operator's log. Clients never see it.
     pub cause: String,
 }
 

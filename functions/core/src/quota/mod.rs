@@ -1,4 +1,5 @@
-//! Quotas: what may run, be spent, stored and served at most. Slots and the month's budget, allowances of clients and API keys, the egress ceiling, pauses.
+//! Quotas: limits on builds, money, storage and downloads. Slots, the month's budget, the allowances of clients and API keys, the egress
+//! ceiling, and pauses.
 
 pub mod client;
 pub mod limits;

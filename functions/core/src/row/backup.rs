@@ -43,16 +43,16 @@ struct Trailer {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BadBackup {
     /// It has another first line.
-    #[error("it is no backup of a ledger")]
+    #[error("it is not a backup of a ledger")]
     Foreign,
     /// A later version wrote it.
-    #[error("it is of a newer binplz (format {0}, this one knows {FORMAT}): use that version")]
+    #[error("a newer binplz has written it (format {0}; this one knows {FORMAT}): use that version")]
     Newer(u32),
     /// The end is missing.
     #[error("it is cut off: its last line is missing")]
     Incomplete,
     /// It does not match its own checksum.
-    #[error("it is damaged: it has another checksum than its last line says")]
+    #[error("it is damaged: its checksum differs from the one in its last line")]
     Damaged,
     /// A row that this version does not know.
     #[error("line {line}: {cause}")]

@@ -37,7 +37,7 @@ macro_rules! rows {
             /// Its content as JSON: the form in every ledger.
             ///
             /// # Errors
-            /// serde's; no row is such that JSON cannot express it.
+            /// serde's. It does not occur, because JSON can express every row.
             pub fn to_json(&self) -> serde_json::Result<String> {
                 match self {
                     $(Row::$kind(content) => serde_json::to_string(content),)+
@@ -91,11 +91,11 @@ rows! {
     Learned,
     /// Dependencies that are known to fail.
     FailedDependencies,
-    /// The builds that a client has had started.
+    /// The builds that a client has started in a day.
     Allowance,
     /// The API keys.
     Keys,
-    /// An attempt's prefix that no row needs, or a blob without a reference.
+    /// An unreferenced attempt's prefix, or an unreferenced blob.
     Trash,
     /// Slots, budget and pauses.
     Limits,
@@ -103,12 +103,12 @@ rows! {
     Pins,
     /// The head of the transparency log.
     LogHead,
-    /// What that log has of a build.
+    /// The log's entries of a build.
     Logged,
 }
 
 impl Row {
-    /// Its key, which follows from its content.
+    /// The row's key, which follows from its content.
     pub fn key(&self) -> RowKey {
         match self {
             Row::Build(build) => RowKey::Build(build.key.clone()),
@@ -133,14 +133,14 @@ impl Row {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
-/// A row's replacement, on the condition that its version is unchanged.
+/// A row's replacement, which applies only if the row's version is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
     /// The version that the decision was based on.
     pub seen: Version,
-    /// What to write.
+    /// The new row.
     pub row: Row,
 }
 
-/// Most swaps in one commit.
+/// The most swaps in one commit.
 pub const SWAPS_MAX: usize = 4;

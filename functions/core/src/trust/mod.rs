@@ -1,8 +1,8 @@
-//! Trust: what is signed, and the transparency log of it. Formats are public ones; each file has one.
+//! Trust: signatures of artifacts, and the transparency log of these signatures. All formats are public; each file has one.
 //!
-//! An [entry](leaf) of the log is the [`minisign`] signature of one artifact, whose signed comment says what it is.
-//! Entries lie in [tiles](tile), which make a [Merkle tree](merkle); a [`checkpoint`], which is a signed [`note`], names its size
-//! and root. A [proof] shows offline that an entry is in it. [`head`] has the log's rows.
+//! An [entry](leaf) of the log is the [`minisign`] signature of one artifact. Its signed comment describes the artifact.
+//! [Tiles](tile) hold the entries and make a [Merkle tree](merkle). A [`checkpoint`], which is a signed [`note`], has the tree's size and
+//! root. A [proof] shows offline that an entry is in the tree. [`head`] has the log's rows.
 
 pub mod checkpoint;
 pub mod head;

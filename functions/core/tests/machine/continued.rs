@@ -37,7 +37,7 @@ fn policy(attempts: u32, dollars: Option<u64>) -> Policy {
 
 /// A lease's time is over, and it has built so many derivations.
 fn timed_out(n: u32, built: u32) -> Event {
-    let failure = Failure { drv: Some(drv('g')), ..Failure::new(Kind::TimedOut, "the job's time was over") };
+    let failure = Failure { drv: Some(drv('g')), ..Failure::new(Kind::TimedOut, "the job's time limit was reached") };
     match settle(n, Err(failure)) {
         Event::Settle { id, end, stats } => Event::Settle { id, end, stats: Stats { built, ..stats } },
         other => other,
@@ -114,7 +114,7 @@ fn an_attempt_that_ran_out_of_time_is_continued_at_once_and_uses_no_attempt() {
 fn an_attempt_that_made_no_progress_fails_permanently() {
     let mut life = Life::new(policy(9, None));
     life.attempt(1, &timed_out(1, 3)).attempt(2, &timed_out(2, 0));
-    assert_eq!(life.failure().detail.as_deref(), Some("the job's time was over"));
+    assert_eq!(life.failure().detail.as_deref(), Some("the job's time limit was reached"));
     // What it was at had the whole time.
     assert_eq!(life.build.dependency(), Some(&drv('g')));
     assert_eq!((life.build.history[0].continued, life.build.history[1].continued), (true, false));

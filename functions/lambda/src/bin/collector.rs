@@ -1,5 +1,5 @@
-//! The function behind two schedules: garbage collection, and then the scrub, once a day; and garbage collection in
-//! between while the store is nearly full.
+//! The function behind two schedules. Once a day, it runs garbage collection, and then the scrub. In between, it runs garbage
+//! collection while the store is nearly full.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// The input of the schedule in between. EventBridge's own input is an object.
+/// The input of the second schedule. EventBridge's own input is an object.
 const EARLY: &str = "early";
 
 async fn woken(d: &Receiving, event: Value) -> Result<(), Error> {
@@ -40,8 +40,7 @@ async fn woken(d: &Receiving, event: Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs one collection, and compares what is left with what it must be. The next day's run continues where this one
-/// failed.
+/// Runs one collection, and compares the remaining objects with their checksums. If it fails, the next day's run continues.
 async fn clear(d: &Receiving) -> Result<(), Error> {
     if let Err(error) = gc(d, false).await {
         d.warn(About::Service, "garbage collection did not finish", &error);

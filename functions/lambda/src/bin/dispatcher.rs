@@ -15,7 +15,7 @@ use binplz_core::{
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
-/// How long it waits after an AWS service did not answer.
+/// How long the dispatcher waits if an AWS service does not answer.
 const PAUSE: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "current_thread")]
@@ -30,8 +30,8 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// Handles a batch of messages with one pass over the due rows. A failed pass is retried by a delayed message, so the
-/// answer returns to the queue only messages that it did not recognize.
+/// Handles a batch of messages with one pass over the due rows. A delayed message retries a failed pass, so the function
+/// returns to the queue only the messages that it did not recognize.
 async fn woken(d: &Working, rings: DoorbellBatch) -> Result<SqsBatchResponse, Error> {
     let later = match dispatch(d).await {
         Ok(due) => due.map(|due| due - d.now()),

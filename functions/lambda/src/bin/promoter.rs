@@ -1,5 +1,5 @@
-//! The function behind the table's stream and ECS's "task stopped" events that verifies what a builder offered to the shared Nix cache, signs it,
-//! and copies it there.
+//! The function behind the table's stream and ECS's "task stopped" events. It verifies the files that a builder offered to the shared
+//! Nix cache, signs them, and copies them there.
 
 use std::process::ExitCode;
 
@@ -27,7 +27,7 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// An error makes Lambda retry the event twice, and then send it to the dead letter queue.
+/// If this returns an error, Lambda retries the event twice, and then sends it to the dead letter queue.
 async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, event: Value) -> Result<(), Error> {
     match Wake::read(event)? {
         Wake::TaskStopped(end) => {

@@ -22,8 +22,8 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// An error makes Lambda retry the event twice, and then send it to the dead letter queue. The lease expires meanwhile, and a sweep
-/// ends it.
+/// If this returns an error, Lambda retries the event twice, and then sends it to the dead letter queue. The lease expires meanwhile,
+/// and a sweep ends it.
 async fn woken(d: &Working, event: Value) -> Result<(), Error> {
     let done = act(d, event).await;
     if let Err(error) = &done {

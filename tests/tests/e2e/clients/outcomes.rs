@@ -62,7 +62,7 @@ impl Ask<'_> {
             false => {
                 let detail = json["detail"].as_str().unwrap_or_default();
                 // A defect has the id of its request.
-                let varies = ["; it can be tried again in ", "; the operator finds the cause in "];
+                let varies = ["; try again in ", "; the operator finds the cause in "];
                 varies.iter().fold(detail, |detail, tail| detail.split(tail).next().unwrap_or_default()).to_owned()
             }
         }
@@ -189,7 +189,7 @@ fn check(site: &Site, stub: &[u8], asks: &[Ask]) {
     for ask in asks {
         let name = ask.reason.outcome().name;
         let message = match ask.reason {
-            Reason::Unbuilt => "program was not requested yet".to_owned(),
+            Reason::Unbuilt => "program has not been requested yet".to_owned(),
             _ => ask.message(site),
         };
         for (client, _) in Client::ALL {

@@ -314,7 +314,7 @@ fn a_multi_call_program_under_a_name_that_it_does_not_know_fails_behind_the_hint
     let server = Server::start(set.path(), data.path(), &[]);
     assert_eq!(server.settled("failing.applets/two").status, 302);
     let stub = server.get("/failing.applets/two").body;
-    let hint = "keep the name two: this file has several names and acts by the one it is called by";
+    let hint = "keep the name two: this file has several names, and its name decides what it does";
     for shell in SHELLS {
         let machine = Machine::new(shell, Client::Curl, Some("sha256sum"));
         machine.save("renamed", &stub);

@@ -1,11 +1,11 @@
-# binplz's script, second part: waits for the build, downloads the program, checks its sha256, replaces the file that was run
-# with it, and runs it. The first part (stub.sh) fetches this one.
+# binplz's script, second part. It waits for the build, downloads the program, checks its sha256, replaces the script's file with
+# the program, and runs the program. The first part (stub.sh) fetches this one.
 # ORIGIN TARGET NAME ARGUMENTS...
 become() {
   mark="binplz '$1' '$2' " may="will not overwrite ./$3; move it away, or: curl -L '$1/$2' -o FILE"
   start "$1" "$2" "$3"
   shift 3
-  # The file that holds this text, or a new one if the text came through a pipe.
+  # The file that holds this script, or a new one if the script came through a pipe.
   case $0 in /* | [!-]*/*) called=$0 ;; *) called=./$0 ;; esac
   self=$called
   while [ -h "$self" ] && [ -f "$self" ]; do

@@ -1,14 +1,13 @@
 #!/bin/sh
-# Installs a program for the current user: waits for the build, downloads the program, checks its sha256, and
-# moves it into ~/.local/bin, or into $BINPLZ_DIR. Where there is no static program, it takes the bundle, which is larger.
-# With --with-docs (sh -s -- --with-docs) it also puts the manual pages, completions and other files of its package into
-# share/ beside that directory.
+# Installs a program for the current user. It waits for the build, downloads the program, checks its sha256, and moves it into
+# ~/.local/bin, or into $BINPLZ_DIR. If there is no static program, it installs the bundle, which is larger. With --with-docs
+# (sh -s -- --with-docs), it also puts the package's manual pages, completions and other files into share/ beside that directory.
 binplz() {
   start "$1" "$2" "$3"
   docs=$4 with=
   shift 4
   for option; do
-    [ "$option" = --with-docs ] || die "unknown option $option; the only one is --with-docs"
+    [ "$option" = --with-docs ] || die "unknown option $option; the only option is --with-docs"
     with=y
     has tar || die "tar is required for --with-docs"
   done
@@ -50,7 +49,7 @@ documents() {
       cp -R "$share" "${dir%/*}/" || die "cannot write to ${dir%/*}/share"
       say "installed the package's files in ${dir%/*}/share"
     else
-      say "$name has no files beside its programs"
+      say "$name has no files other than its programs"
     fi
   done
   rm -rf "$file" "$parts"

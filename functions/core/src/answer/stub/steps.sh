@@ -13,7 +13,7 @@ start() {
   [ "$(uname -s)" = Linux ] || die "$name is a Linux program; this is $(uname -s)"
   here "$target"
   [ ! -t 2 ] || hush=
-  # The user's own settings of curl and wget are not read (-q, --no-config).
+  # -q and --no-config ignore the user's own settings of curl and wget.
   case $origin in https:*) proto='=https' ;; *) proto='=http,https' ;; esac
   # `more` resumes where $tmp ends.
   if has curl; then
@@ -42,7 +42,7 @@ start() {
   trap 'exit 143' TERM
 }
 
-# TARGET: sets $target to it, for this machine if it names no system.
+# TARGET: sets $target, and adds this machine's system if TARGET names none.
 here() {
   target=$1
   case $target in *\?*) sys="$target&sys" ;; *) sys="$target?sys" ;; esac
@@ -54,8 +54,8 @@ here() {
   esac
 }
 
-# Waits for the build; then $url, $bytes and $sha256 describe the program. All answers have status 200, since wget shows no
-# other one's body.
+# Waits for the build, then sets $url, $bytes and $sha256 of the program. All answers have status 200, because wget hides the body
+# of any other status.
 ready() {
   silent=0 ask=$origin/-/status/$target
   while :; do
@@ -71,7 +71,7 @@ EOF
       die "the answer from $origin is malformed; run this again later"
       ;;
     failed)
-      case $instead/$rest in y/*'; as one file with all that it needs: '*)
+      case $instead/$rest in y/*'; available as one file with all that it needs: '*)
         say "$rest"
         instead=taken quiet='' target=-/bundle/$target
         ask=$origin/-/status/$target
@@ -98,7 +98,7 @@ EOF
   done
 }
 
-# SECONDS TEXT: a progress line in a terminal; elsewhere the text, when it changes.
+# SECONDS TEXT: waits, and shows a progress line in a terminal. Elsewhere it prints TEXT when TEXT changes.
 nap() {
   [ -z "$hush" ] || [ "$2" = "$told" ] || tell "$name: $2"
   told=$2 left=$1
@@ -111,9 +111,9 @@ nap() {
   [ "$hush" ] || printf '\r\033[K' >&2
 }
 
-# Prints what the service says of the program ($rest), once it is in $file.
+# Prints the service's note on the program ($rest), after the download to $file.
 note() {
-  # The name matters, and the file has it.
+  # The note says to keep the name, and the file has it.
   case $rest in "keep the name ${file##*/}:"*)
     case $rest in *'; '*) rest=${rest#*; } ;; *) rest='' ;; esac
     ;;
@@ -121,7 +121,7 @@ note() {
   [ -z "$rest" ] || say "${file##*/}: $rest"
 }
 
-# FILE: whether it is the program.
+# FILE: succeeds if FILE is the program.
 right() {
   is=$(sum <"$1")
   [ "${is%% *}" = "$sha256" ]
@@ -136,7 +136,7 @@ beside() {
   }
 }
 
-# TEXT: fails with it where $file cannot be written, or could not be run, before anything is waited for.
+# TEXT: fails with TEXT if $file cannot be written or run. It is called before any wait.
 usable() {
   beside "$1"
   case $name in
@@ -150,7 +150,7 @@ usable() {
   rm -f "$tmp"
 }
 
-# Downloads beside $file, checks, and replaces $file, keeping its mode and owner.
+# Downloads to a file beside $file, checks it, and replaces $file, keeping the mode and the owner.
 load() {
   tell "$name: downloading $((bytes / 1024 + 1)) kB"
   have=0 failed=0
@@ -159,13 +159,13 @@ load() {
     had=$have have=$(($(wc -c <"$tmp")))
     # A download that grew but is too short is resumed.
     if [ "$have" -ge "$bytes" ]; then
-      failed=$((failed + 1)) why="the download is not $name: its sha256 is not $sha256" have=0
+      failed=$((failed + 1)) why="the downloaded file is not $name: its sha256 is not $sha256" have=0
       : >"$tmp"
     elif [ "$have" -le "$had" ]; then
       failed=$((failed + 1)) why="the download stopped at $have of $bytes bytes"
     fi
     if [ "$failed" -ge 3 ]; then
-      # Only a disk that takes no more is full.
+      # The disk is full only if it takes no more bytes.
       printf '%65536s' '' 2>/dev/null >>"$tmp"
       [ $(($(wc -c <"$tmp"))) -ge $((have + 65536)) ] || why="${file%/*}/ is full: $have of $bytes bytes fit"
       die "$why; run this again"

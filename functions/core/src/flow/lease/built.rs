@@ -28,7 +28,7 @@ const PAGE: usize = 25;
 pub async fn built<D: HasLedger + HasStore>(d: &D, bearer: &Bearer, seen: Looked) -> Result<Built, Denied> {
     admit(d, bearer).await?;
     if bearer.key.product != Product::Catalogue {
-        return Err(Denied::Forbidden("only a catalogue's maker is told what was built"));
+        return Err(Denied::Forbidden("only the builder of a catalogue may list earlier builds"));
     }
     let mut names = BTreeSet::new();
     let latest = d.ledger().latest(StatusIndex::Ready, BACK).await?;

@@ -32,7 +32,7 @@ pub async fn checkpoint<D: HasLedger + HasStore<Store: Intake>>(
     }
     let Checkpointed { parts, top_level } = stored;
     if !(1..=PARTS_MAX).contains(&parts) {
-        return Err(Denied::Forbidden("a checkpoint has at least one part, and not so many"));
+        return Err(Denied::Forbidden("the number of the checkpoint's parts is out of range"));
     }
     let known = build.partial.of(&lease.id);
     let published = build.partial.published.as_ref().is_some_and(|published| published.lease == lease.id);

@@ -38,7 +38,7 @@ pub async fn claim<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     if bearer.key.product == Product::Catalogue {
         return Err(Denied::Nonsense("a catalogue has no derivation"));
     }
-    let own = DrvHash::of_path(&found.drv_path).map_err(|_| Denied::Nonsense("that is no derivation"))?;
+    let own = DrvHash::of_path(&found.drv_path).map_err(|_| Denied::Nonsense("the derivation's path is malformed"))?;
     let drv = bearer.key.product.claims(own.clone());
     match admit(d, bearer).await {
         // It may have left the derivation before, and missed the reply.

@@ -54,7 +54,7 @@ pub(crate) async fn in_vain<D: HasLedger + HasStore<Store: Intake>>(
     // Where building is free, the size of a machine has no effect. A build is moved to a larger machine once.
     let memory = plan.memory.filter(|_| !policy.prices.are_none() && build.declined_machines().next().is_none());
     let small = memory.filter(|memory| !lease.size.fits(*memory) && lease.size.with_memory_for(*memory) != lease.size);
-    Ok(small.map(|memory| Failure::new(Kind::MachineTooSmall, format!("{} were used before", bytes(memory)))))
+    Ok(small.map(|memory| Failure::new(Kind::MachineTooSmall, format!("an earlier build used {}", bytes(memory)))))
 }
 
 /// The failure of a build that cannot finish within its time limit, by what its plan takes at least. With a cache or a shared

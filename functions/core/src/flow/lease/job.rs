@@ -242,7 +242,7 @@ fn allowed(job: &JobLimits, product: &Product, has_cache: bool, upload: &Upload)
             Product::Catalogue,
         ) => catalogue::FILE_MAX,
         (ObjectName::Manifest, _) => return Err(Denied::Forbidden("a builder writes no manifest")),
-        (ObjectName::Plan, _) => return Err(Denied::Forbidden("what may be offered was said before")),
+        (ObjectName::Plan, _) => return Err(Denied::Forbidden("the service has stored the plan already")),
         (ObjectName::Nar(_) | ObjectName::Narinfo(_), Product::Package(_) | Product::Bundle { .. }) if !has_cache => {
             return Err(Denied::Forbidden("this service has no cache"));
         }
@@ -252,7 +252,7 @@ fn allowed(job: &JobLimits, product: &Product, has_cache: bool, upload: &Upload)
             job.cache_bytes
         }
         (ObjectName::Narinfo(_), Product::Package(_) | Product::Bundle { .. }) => narinfo::LENGTH_MAX,
-        _ => return Err(Denied::Forbidden("the object is of other work than this")),
+        _ => return Err(Denied::Forbidden("the object does not belong to this job")),
     };
     if upload.size > most {
         return Err(Denied::Forbidden("the object is larger than this service stores"));

@@ -1,4 +1,4 @@
-//! Flows of a builder, under its lease: the job, heartbeats, uploads, checkpoints, claiming a derivation, settling.
+//! Flows of a builder under its lease: jobs, heartbeats, uploads, checkpoints, claims of derivations, and settling.
 
 mod blob;
 pub mod built;

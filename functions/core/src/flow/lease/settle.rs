@@ -58,7 +58,7 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             if let Some((_, lease)) = &live {
                 let claimed = DrvHash::of_path(&manifest.drv_path).map(|drv| product.claims(drv));
                 if lease.derivation.as_ref().is_some_and(|held| claimed.as_ref() != Ok(held)) {
-                    return Err(Denied::Nonsense("that is another derivation than it was to realise"));
+                    return Err(Denied::Nonsense("this is not the derivation that the job names"));
                 }
                 stored = store_package(d, bearer, manifest.cleaned()).await?;
             }
@@ -71,16 +71,17 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
             Ok(())
         }
         (Outcome::Failed(failure), _) if failure.kind.is_of_no_builder() => {
-            return Err(Denied::Nonsense("a builder cannot know of such a failure"));
+            return Err(Denied::Nonsense("a builder cannot report such a failure"));
         }
         (Outcome::Failed(failure), _) => Err(failure.cleaned()),
         (Outcome::Waits { plan, first }, Product::Package(_) | Product::Bundle { .. }) => {
-            let plan = checked(plan).filter(|plan| first < plan.len()).ok_or(Denied::Nonsense("that is no plan"))?;
+            let plan =
+                checked(plan).filter(|plan| first < plan.len()).ok_or(Denied::Nonsense("the plan is malformed"))?;
             waits = Some((plan, first));
             Ok(())
         }
         (Outcome::Built(_) | Outcome::Catalogued | Outcome::Waits { .. }, _) => {
-            return Err(Denied::Nonsense("that is not what was asked for"));
+            return Err(Denied::Nonsense("the outcome does not match the job"));
         }
     };
     if let Some((build, _)) = &live {
@@ -101,7 +102,7 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
     };
     let settled = advance(d, &bearer.key, &event).await?;
     if let Err(error) = failed_dependencies::note(d, &settled.after).await {
-        d.warn(About::Attempt(&bearer.key, &bearer.lease), "that a dependency fails was not noted", &error);
+        d.warn(About::Attempt(&bearer.key, &bearer.lease), "a failed dependency was not recorded", &error);
     }
     ring(d).await;
     if report.stats.offers > 0
@@ -201,7 +202,7 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
         return Err(Denied::Nonsense("the programs are not in order, each once"));
     }
     if manifest.programs.len() > PROGRAMS_MAX {
-        return Err(Denied::Nonsense("these are more programs than this service stores"));
+        return Err(Denied::Nonsense("there are more programs than this service stores"));
     }
     // Programs of the same content are one object.
     let mut contents: BTreeMap<(Sha256, u64), Vec<Bin>> = BTreeMap::new();
@@ -264,7 +265,11 @@ async fn measure<D: HasLedger + HasLauncher>(d: &D, prefix: &AttemptPrefix) -> R
         Ok(Some(bytes)) => change_limits(d, |limits| limits.left(&prefix.lease, bytes)).await.map(drop),
         Ok(None) => Ok(()),
         Err(error) => {
-            d.warn(About::Attempt(&prefix.key, &prefix.lease), "what it has stored was not measured", &error);
+            d.warn(
+                About::Attempt(&prefix.key, &prefix.lease),
+                "the bytes that it has stored were not measured",
+                &error,
+            );
             Ok(())
         }
     }

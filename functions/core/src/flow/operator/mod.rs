@@ -1,5 +1,5 @@
-//! Flows of an operator: orders, findings, inspection, catalogues in numbers, pins, API keys, signing keys, cost, garbage collection, pause
-//! and cancel.
+//! Flows of the operator: orders, findings, inspection, counts of catalogues, pins, API keys, signing keys, cost, garbage collection,
+//! pause and cancel.
 
 pub mod census;
 pub mod cost;

@@ -349,9 +349,7 @@ pub struct Declined(pub String);
 
 impl Declined {
     fn strange() -> Declined {
-        Declined(
-            "that is no answer to what was asked: the server and this program are of different versions".to_owned(),
-        )
+        Declined("unexpected answer: the server and this program have different versions".to_owned())
     }
 }
 
@@ -406,7 +404,7 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
             Order::FailedDependencies => Ok(Outcome::FailedDependencies(failed_dependencies::all(self).await?)),
             Order::ClearDependency(drv) => match failed_dependencies::clear_one(self, &drv).await? {
                 true => Ok(Outcome::FailedDependencies(failed_dependencies::all(self).await?)),
-                false => Err(Declined(format!("{drv} is not remembered as a dependency that fails"))),
+                false => Err(Declined(format!("{drv} is not a failed dependency; see binplz dependency list"))),
             },
             Order::Allow { of, seconds } => Ok(Outcome::Build(allow(self, &of, seconds).await?)),
             Order::Job(of) => {

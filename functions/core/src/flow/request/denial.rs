@@ -1,4 +1,4 @@
-//! Denials: why a request's flow returns no program, or nothing about one.
+//! Denials: the reasons why a request gets no program, or no information about one.
 
 use std::{fmt, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     quota::limits::{Paused, Why},
 };
 
-/// Why a request's flow returns no program, or nothing about one. Its text is a sentence for people, without a full stop.
+/// Why a request gets no program, or no information about one. Its text is a sentence for people, without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// The request names a nixpkgs that is not served.
@@ -56,9 +56,9 @@ pub enum Denial {
     },
     /// The package ships no programs.
     NoPrograms(Attr),
-    /// The package was built, and no archive of it is stored.
+    /// The package was built, but no archive of it is stored.
     NoArchive(Attr),
-    /// The program was built and is not served.
+    /// The program was built, but cannot be served.
     NotStatic(Attr, Bin, Refusal),
     /// The build failed.
     Failed {
@@ -102,7 +102,7 @@ pub enum Denial {
     UnknownKey,
     /// A package's program cannot be served, and other packages have a program of that name.
     Instead {
-        /// Why it cannot be served.
+        /// Why the package's program cannot be served.
         denial: Box<Denial>,
         /// The programs of the other packages.
         others: Vec<Wanted>,
@@ -123,7 +123,7 @@ impl Denial {
         Denial::Ambiguous(programs.into_iter().map(|bin| Wanted::Program(attr.clone(), bin)).collect())
     }
 
-    /// Whether the package's bundle may be had all the same: there is no static program, for good.
+    /// Whether the package's bundle may still work: there is permanently no static program.
     pub fn leaves_bundle(&self) -> bool {
         match self {
             Denial::NotStatic(_, _, why) => *why != Refusal::TooLarge,
@@ -135,7 +135,7 @@ impl Denial {
         }
     }
 
-    /// A denial for good of one package, with the programs of others.
+    /// A permanent denial of one package, with the programs of other packages.
     pub(crate) fn instead(self, others: Vec<Wanted>) -> Denial {
         match self {
             Denial::Unbuildable(..)
@@ -174,15 +174,15 @@ impl fmt::Display for Denial {
             }
             Denial::MainMissing { attr, declared, programs } => write!(
                 f,
-                "{attr}: {}: it should have a program {declared}, and has {}; request one of these as {attr}/NAME",
+                "{attr}: {}: expected a program {declared}, found {}; request one of these as {attr}/NAME",
                 Kind::NoProgram.sentence(),
                 some(programs)
             ),
             Denial::NoPrograms(attr) => write!(f, "{attr}: {}", Kind::NoProgram.sentence()),
             Denial::NoArchive(attr) => write!(
                 f,
-                "no archive of {attr} is stored: it was built by an earlier version of this service, or is larger than the \
-                 service stores; the operator can build it again with binplz rebuild {attr}"
+                "no archive of {attr} is stored: an earlier version of this service built the package, or the archive is too \
+                 large; the operator can build it again with binplz rebuild {attr}"
             ),
             Denial::NotStatic(attr, bin, why) => {
                 write!(f, "{attr}: {}; {bin} {}", Kind::NotStatic.sentence(), why.sentence())
@@ -194,7 +194,7 @@ impl fmt::Display for Denial {
             Denial::Failed { attr, failure, rest: None, .. } => write!(f, "{attr}: {}", failure.sentence()),
             Denial::Failed { attr, failure, rest: Some(rest), .. } => {
                 let seconds = seconds_up(*rest).max(1);
-                write!(f, "{attr}: {}; it can be tried again in {seconds} s", failure.sentence())
+                write!(f, "{attr}: {}; try again in {seconds} s", failure.sentence())
             }
             Denial::Paused { paused, .. } if paused.why == Why::NoNixpkgs => {
                 write!(f, "new builds of this nixpkgs wait: {}", paused.sentence())
@@ -210,12 +210,12 @@ impl fmt::Display for Denial {
                 let whose = if *by_key { "with this API key" } else { "from your address" };
                 write!(
                     f,
-                    "the limit of {builds} a day {whose} is reached; built programs are still served, and new builds can be \
-                     started from {until} (UTC) on"
+                    "the limit of {builds} a day {whose} is reached; you can start new builds again on {until} (UTC), and download \
+                     built programs until then"
                 )
             }
             Denial::UnknownKey => {
-                f.write_str("this API key is unknown; without a key, the allowance of your address counts")
+                f.write_str("this API key is unknown; leave it out to use the allowance of your address")
             }
             Denial::Instead { denial, others } => {
                 write!(f, "{denial}; other packages have this program: {}", listed(others, ", "))

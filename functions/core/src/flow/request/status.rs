@@ -32,13 +32,13 @@ use crate::{
     row::StatusIndex,
 };
 
-/// How far the queue is searched for a build; further back the position is "more than this many".
+/// How many queued builds are searched for a build. Beyond that, its position is "more than this many".
 const QUEUE_LOOK: usize = 100;
 
 /// The retry delay in seconds if the end of a pause is unknown: sweeps check its cause once a minute.
 const PAUSE_LOOK: u64 = 60;
 
-/// The step of a build that is made, and not signed yet.
+/// The step of a build that is made, but not signed yet.
 const SIGNING: &str = "signing";
 
 /// The retry delay in seconds of a build that waits for a dependency.
@@ -55,15 +55,15 @@ pub struct Status {
     pub system: System,
     /// The nixpkgs.
     pub nixpkgs: Rev,
-    /// Its catalogue is not made, so that the name was taken for an attribute.
+    /// Whether its catalogue is not made yet, so that the name was taken for an attribute.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_attribute: bool,
-    /// The number of the current or newest attempt, from 1; of the build that is at it, if another is.
+    /// The number of the current or newest attempt, from 1. If this build follows another one, it is the other build's.
     pub attempt: u32,
-    /// Builds that are due before this one, where it is queued.
+    /// The number of builds that are due before this one, if it is queued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead: Option<usize>,
-    /// Why it is not begun, where nothing is, for its system.
+    /// Why no build of its system is started, if that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
     /// When the current attempt started, in milliseconds since 1970.
@@ -72,13 +72,13 @@ pub struct Status {
     /// How long it has run, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_seconds: Option<u64>,
-    /// What the builder said last; derivations that continued attempts before it have built count as done.
+    /// The builder's last report. Derivations that earlier, continued attempts have built count as done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// What it builds and fetches, once that is known.
+    /// The plan of what it builds and fetches, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
-    /// What it waits for, if other builds build all that it could build now.
+    /// The dependency that it waits for, if other builds build everything that it could build now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
     /// Why it failed, the last time.
@@ -87,12 +87,13 @@ pub struct Status {
     /// The same as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// In how many seconds it will be there, by what it took before and what builds of like size took; less than nothing is not told.
+    /// The estimated seconds until it is ready, from its own earlier builds and from builds of similar size. `None` if there is no
+    /// estimate, or its time has passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate_seconds: Option<u64>,
-    /// When asking again is worth while, in seconds; 0 where nothing will change by itself.
+    /// Seconds after which to ask again; 0 if nothing will change by itself.
     pub retry_after: u64,
-    /// Derivations whose build was started for this, over all ended attempts that are remembered.
+    /// The derivations that its ended attempts have started to build, as far as these attempts are remembered.
     pub derivations_started: u32,
     /// What these attempts have cost, in millionths of a dollar; `None`: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +114,7 @@ pub struct Status {
 pub struct WaitsFor {
     /// Its name: `gcc-14.2`.
     pub dependency: String,
-    /// The build that builds it; none between two of them.
+    /// The build that builds it; `None` if there is none at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<Product>,
 }
@@ -129,7 +130,7 @@ impl WaitsFor {
 }
 
 impl Status {
-    /// Whether a builder has had it, so that there may be a log.
+    /// Whether a builder has started on it, so that there may be a log.
     pub fn has_log(&self) -> bool {
         self.lease.is_some()
     }
@@ -144,7 +145,7 @@ impl Status {
         ("uploading", "store"),
     ];
 
-    /// The name of the step that it is at.
+    /// The name of its current step.
     pub fn step(&self) -> &'static str {
         match (self.state, &self.progress) {
             ("building", _) if self.waits_for.is_some() => Phase::Building.name(),
@@ -154,7 +155,7 @@ impl Status {
         }
     }
 
-    /// What is happening, as a few words for a progress line: "tree-2.1.0 buildPhase, 3 of 7 built".
+    /// The current activity, in a few words for a progress line: "tree-2.1.0 buildPhase, 3 of 7 built".
     pub fn headline(&self) -> String {
         if let Some(paused) = &self.paused {
             return format!("waits: {}", paused.sentence());
@@ -220,7 +221,7 @@ pub(crate) fn name(state: &State) -> &'static str {
     }
 }
 
-/// The status document of a build's row. Where another build is at its work, it shows how far that one is.
+/// The status document of a build's row. If another build does its work, the document shows the other build's progress.
 pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) -> Result<Status, Unavailable> {
     let now = d.now();
     let leader = follow::leader(d, &build).await?;
@@ -308,7 +309,7 @@ pub(crate) async fn view<D: HasLedger>(d: &D, build: Build, by_attribute: bool) 
     Ok(status)
 }
 
-/// The dependency that a build waited for first, and who builds it now.
+/// The dependency that a build waited for first, and the build that builds it now.
 async fn waits_for<D: HasLedger>(d: &D, system: System, waiting: &Waiting) -> Result<Option<WaitsFor>, Unavailable> {
     let Some(awaited) = waiting.awaited() else { return Ok(None) };
     let package = match Claims::new(d).of(system, &awaited.drv).await?.standing {
@@ -327,8 +328,8 @@ async fn ahead<D: HasLedger>(d: &D, key: &BuildKey, warming: bool) -> Result<usi
     Ok(line.iter().position(|listed| listed.key == *key).unwrap_or(line.len()))
 }
 
-/// How long an attempt at a build takes in all: as its plan says, once that is known; else as long as the last one of its package; else as those that had as much to build, if
-/// that is known by now; else as any.
+/// The expected duration of an attempt at a build, by the first of these that is known: its plan; the last build of its package; builds
+/// with as many derivations to build; all builds.
 async fn expected<D: HasLedger>(
     d: &D,
     key: &BuildKey,
@@ -339,7 +340,7 @@ async fn expected<D: HasLedger>(
     if let Some(expected) = plan.and_then(Plan::expected) {
         return Ok(Some(expected));
     }
-    // Other builds tell nothing of a catalogue.
+    // Other builds say nothing about a catalogue.
     if key.product == Product::Catalogue {
         return Ok(None);
     }

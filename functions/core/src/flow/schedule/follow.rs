@@ -78,7 +78,7 @@ pub(crate) async fn follow_all<D: HasLedger + HasBell>(d: &D) -> Result<(), Unav
                 }
             };
             if let Err(error) = followed.await {
-                d.warn(About::Build(&listed.key), "what it waits for was not looked at", &error);
+                d.warn(About::Build(&listed.key), "the build that it follows was not read", &error);
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Flows that run by themselves: dispatching due builds, sweeping lapsed leases, following another build of a derivation, promoting offers into the binary cache, signing.
+//! Flows that run by themselves: they dispatch due builds, sweep lapsed leases, follow another build of a derivation, promote offers into
+//! the binary cache, and sign.
 
 pub mod dispatch;
 pub(crate) mod egress;

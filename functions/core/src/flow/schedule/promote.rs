@@ -57,10 +57,10 @@ enum OfferError {
     OtherPath,
     #[error("its file is missing")]
     NoFile,
-    #[error("its file has another size or hash than its narinfo declares")]
+    #[error("the size or hash of its file differs from its narinfo")]
     File,
     /// Another content, a longer one, or none.
-    #[error("its content has another size or hash than its narinfo declares")]
+    #[error("the size or hash of its content differs from its narinfo")]
     Content,
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -102,7 +102,7 @@ pub async fn promote<D: HasLedger + HasBell, V: BinaryCache>(
                 }
                 Err(OfferError::Unavailable(error)) => return Err(error),
                 Err(why) => {
-                    d.warn(about, "what it offers to the cache is dropped", &format!("{path}: {why}"));
+                    d.warn(about, "its offer to the cache was dropped", &format!("{path}: {why}"));
                     refused += 1;
                 }
             }

@@ -181,7 +181,7 @@ impl Scrub {
             } else {
                 d.warn(
                     About::Attempt(&prefix.key, &prefix.lease),
-                    "a log is damaged; binplz rebuild makes it anew",
+                    "a log is damaged; to make it again, run binplz rebuild",
                     flaw,
                 );
             }

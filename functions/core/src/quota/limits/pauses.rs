@@ -31,7 +31,7 @@ pub enum Why {
     Budget,
     /// The store has no room for a build's worst case.
     Store,
-    /// The launcher has refused to start a task, which is tried again.
+    /// The launcher has refused to start a task. The service tries again.
     BackingOff,
     /// The launcher has refused to start tasks for long.
     Refused,
@@ -50,7 +50,7 @@ impl Why {
             Why::Signature => Kind::Signature.sentence(),
             Why::Budget => "the monthly build budget is spent",
             Why::Store => "the store is full until the operator makes room",
-            Why::BackingOff => "no builder could be started, which is tried again",
+            Why::BackingOff => "no builder could be started yet",
             Why::Refused => "no builder can be started",
             Why::NoNixpkgs => "the tarball of its nixpkgs is not uploaded yet",
         }
@@ -77,7 +77,7 @@ pub struct Paused {
     /// Its end, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// More of the reason, in the words of the one who gave it.
+    /// More about the reason, as its source reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -108,7 +108,7 @@ impl Paused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stopped {
     since: Timestamp,
-    /// Whether builds under way may finish.
+    /// Whether running builds may finish.
     drain: bool,
 }
 
@@ -124,8 +124,8 @@ impl Limits {
         self.paused(system).or_else(|| self.backs_off(system, now))
     }
 
-    /// Why a new build would wait for long: builds are paused, budget and store leave no room for a build of the usual
-    /// size, even if the running ones cost their least, or no task could be started for long.
+    /// Why a new build would wait for long: builds are paused; the budget or the store has no room for a build of the usual
+    /// size, even if the running builds cost nothing more; or no task could be started for some time.
     pub fn closed(&self, system: System, policy: &Policy, now: Timestamp) -> Option<Paused> {
         let limits = self.in_month(now);
         let spent = |budget| limits.spent + policy.worst_price(policy.size) > budget;
@@ -138,19 +138,19 @@ impl Limits {
         paused.or_else(|| limits.refuses(system, policy, now))
     }
 
-    /// Whether builds under way must stop too.
+    /// Whether running builds must stop too.
     pub fn halted(&self) -> bool {
         self.stopped.is_some_and(|stopped| !stopped.drain)
     }
 
-    /// Pauses builds; `drain`: builds under way may finish. A pause keeps its start.
+    /// Pauses builds. `drain`: running builds may finish. A pause keeps its start time.
     #[must_use]
     pub fn stopped(&self, drain: bool, now: Timestamp) -> Limits {
         let since = self.stopped.map_or(now, |stopped| stopped.since);
         Limits { stopped: Some(Stopped { since, drain }), ..self.clone() }
     }
 
-    /// Resumes builds after the operator has fixed what builders ran into. It takes new reports to pause a system again.
+    /// Resumes builds after the operator has fixed the cause. Only new reports can pause a system again.
     #[must_use]
     pub fn resumed(&self) -> Limits {
         let mut next = Limits { stopped: None, broken: BTreeMap::new(), ..self.clone() };
@@ -158,7 +158,7 @@ impl Limits {
         next
     }
 
-    /// Pauses a system after failures that only an operator can fix. A pause keeps its start.
+    /// Pauses a system after failures that only an operator can fix. A pause keeps its start time.
     #[must_use]
     pub fn broken(&self, system: System, why: Why, now: Timestamp) -> Limits {
         let mut next = self.clone();
@@ -169,7 +169,7 @@ impl Limits {
         next
     }
 
-    /// Records whether a system's builders can be started; `None`: they can. A pause keeps its start.
+    /// Records whether a system's builders can be started; `None`: they can. A pause keeps its start time.
     #[must_use]
     pub fn looked_at(&self, system: System, obstacle: Option<Why>, now: Timestamp) -> Limits {
         let mut next = self.clone();
