@@ -22,7 +22,7 @@ function handler(event) {
   // Overwrites the header if the client sent one itself.
   request.headers['x-binplz-viewer'] = { value: event.viewer.ip };
   const proto = request.headers['cloudfront-forwarded-proto'];
-  if (!proto || proto.value !== 'http') return request;
+  if (!proto || proto.value.toLowerCase() !== 'http') return request;
 
   const all = [], known = [];
   for (const name in request.querystring) {

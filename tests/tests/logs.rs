@@ -18,6 +18,7 @@ use binplz_core::{
         },
         schedule::{dispatch::dispatch, sweep::sweep},
     },
+    id::text::clean_lines,
     objects::{
         artifact::{AttemptPrefix, ObjectName},
         gzip,
@@ -28,6 +29,7 @@ use binplz_core::{
     telemetry::Signal,
 };
 use binplz_tests::world::{World, target};
+use serde_json::json;
 use tokio::sync::Notify;
 
 /// A build under way.
@@ -119,6 +121,15 @@ fn troubles(w: &World) -> Arc<Mutex<Vec<String>>> {
         }
     });
     heard
+}
+
+/// AWS Lambda developer guide, "Lambda quotas": 6 MB of JSON.
+#[test]
+fn the_longest_part_of_a_log_fits_into_the_answer_of_a_function() {
+    for byte in [0xff, b'"', b'\\', b'\t', b'\n'] {
+        let text = clean_lines(&String::from_utf8_lossy(&vec![byte; ANSWER_MAX]));
+        assert!(json!(text).to_string().len() < 5_500_000, "{byte}");
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ const ALL_TRIES: Duration = Duration::from_secs(20);
 pub struct Account {
     pub(crate) region: String,
     pub(crate) credentials: Credentials,
+    /// Gives an operator others when these expire.
+    pub(crate) renewal: Option<SharedCredentialsProvider>,
     /// The endpoint of all services, if they are not AWS's own.
     pub(crate) endpoint: Option<String>,
     pub(crate) sdk: SdkConfig,
@@ -63,7 +65,13 @@ impl Account {
             .retry_config(RetryConfig::standard())
             .timeout_config(timeouts());
         sdk.set_endpoint_url(endpoint.clone());
-        Ok(Account { region, credentials, endpoint, sdk: sdk.build(), http_client })
+        Ok(Account { region, credentials, renewal: None, endpoint, sdk: sdk.build(), http_client })
+    }
+
+    /// The same account for a command that may run for longer than its credentials are valid.
+    pub(crate) fn renewed_by(self, provider: SharedCredentialsProvider, credentials: Credentials) -> Account {
+        let sdk = self.sdk.into_builder().credentials_provider(provider.clone()).build();
+        Account { sdk, credentials, renewal: Some(provider), ..self }
     }
 
     /// An operation for requests that are already signed, to `origin`, with the SDK's connections, timeouts and

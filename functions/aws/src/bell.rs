@@ -13,8 +13,9 @@ use crate::{
 
 /// The body of every message.
 pub const RING: &str = "ring";
-/// SQS's longest message delay.
-const DELAY_MAX: Duration = Duration::from_secs(900);
+/// The longest delay of a message. SQS allows 900 s, but the alarm `Deaf` watches the age of messages, and AWS counts
+/// that from when they were sent.
+pub const DELAY_MAX: Duration = Duration::from_secs(600);
 
 /// The queue.
 #[derive(Clone, Debug)]
@@ -32,8 +33,8 @@ impl SqsBell {
         Ok(SqsBell { sqs: Client::new(&account.sdk), queue: settings.need("BINPLZ_QUEUE_URL")? })
     }
 
-    /// Rings after a delay, up to the longest that SQS allows: for builds that are due later. A ring that comes too
-    /// early rings again.
+    /// Rings after a delay, at most [`DELAY_MAX`]: for builds that are due later. A ring that comes too early rings
+    /// again.
     ///
     /// # Errors
     /// [`Unavailable`].

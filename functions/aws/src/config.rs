@@ -94,6 +94,13 @@ impl Settings {
         self.value(name, "a number", default)
     }
 
+    /// A number of dollars or gigabytes, in millionths or bytes. CloudFormation's numbers may have decimals.
+    fn amount(&self, name: &'static str, default: u32, unit: u32) -> Result<u64, ConfigError> {
+        let amount: f64 = self.number(name, f64::from(default))?;
+        // Beyond the range, the nearest number.
+        Ok((amount * f64::from(unit)).round() as u64)
+    }
+
     /// The price of a task in this region, as a fraction of the price file's: that of the most expensive kind that may
     /// run. Spot and ARM cost less, so the budget errs on the safe side.
     fn prices(&self) -> Result<Prices, ConfigError> {
@@ -167,14 +174,13 @@ impl Settings {
     /// [`ConfigError::Wrong`].
     pub fn policy(&self) -> Result<Policy, ConfigError> {
         let job = JobLimits::default();
-        let budget = self.number("BINPLZ_BUDGET_DOLLARS", 20u64)?;
         Ok(Policy {
             names: self.value("BINPLZ_NAMES", "a mode of names", Names::default())?,
             // The lease must outlast the image pull, before the builder's first heartbeat.
             lease: self.seconds("BINPLZ_LEASE_SECONDS", 300)?,
             attempts: self.number("BINPLZ_ATTEMPTS", Policy::default().attempts)?.max(1),
             continued_attempts: self.number("BINPLZ_CONTINUED_ATTEMPTS", Policy::default().continued_attempts)?,
-            package_budget: Some(Micros(self.number("BINPLZ_PACKAGE_DOLLARS", 5u64)?.saturating_mul(1_000_000))),
+            package_budget: Some(Micros(self.amount("BINPLZ_PACKAGE_DOLLARS", 5, 1_000_000)?)),
             first_delay: self.seconds("BINPLZ_RETRY_DELAY_SECONDS", 30)?,
             cool_down: self.seconds("BINPLZ_COOL_DOWN_SECONDS", 3600)?,
             // Each task has a store of its own.
@@ -192,11 +198,10 @@ impl Settings {
                 ..job
             },
             slots: self.number("BINPLZ_SLOTS", 4)?,
-            budget: Some(Micros(budget.saturating_mul(1_000_000))),
+            budget: Some(Micros(self.amount("BINPLZ_BUDGET_DOLLARS", 20, 1_000_000)?)),
             client_builds: Some(self.number("BINPLZ_CLIENT_BUILDS", 50)?).filter(|builds| *builds > 0),
-            store_bytes: Some(self.number("BINPLZ_STORE_GIGABYTES", 100u64)?.saturating_mul(1_000_000_000)),
-            egress_bytes: Some(self.number("BINPLZ_EGRESS_GIGABYTES", 0u64)?.saturating_mul(1_000_000_000))
-                .filter(|bytes| *bytes > 0),
+            store_bytes: Some(self.amount("BINPLZ_STORE_GIGABYTES", 100, 1_000_000_000)?),
+            egress_bytes: Some(self.amount("BINPLZ_EGRESS_GIGABYTES", 0, 1_000_000_000)?).filter(|bytes| *bytes > 0),
             prices: self.prices()?,
             size: self.value("BINPLZ_SIZE", "a size", Size::default())?,
             hold: self.seconds("BINPLZ_HOLD_SECONDS", Policy::default().hold.as_secs())?,
@@ -229,7 +234,7 @@ mod tests {
     fn a_number_that_is_none_is_told_and_one_left_out_has_its_default() {
         let policy = settings(&[("BINPLZ_SLOTS", "7"), ("BINPLZ_ATTEMPTS", "0")]).policy().expect("numbers");
         assert_eq!((policy.slots, policy.attempts, policy.budget), (7, 1, Some(Micros(20_000_000))));
-        for (gigabytes, ceiling) in [("", None), ("0", None), ("50", Some(50_000_000_000))] {
+        for (gigabytes, ceiling) in [("", None), ("0", None), ("50", Some(50_000_000_000)), ("0.5", Some(500_000_000))] {
             let policy = settings(&[("BINPLZ_EGRESS_GIGABYTES", gigabytes)]).policy().expect("numbers");
             assert_eq!(policy.egress_bytes, ceiling, "{gigabytes}");
         }

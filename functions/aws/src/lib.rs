@@ -139,14 +139,13 @@ impl Receiving {
 }
 
 impl Operating {
-    /// Opens an operator's ports.
+    /// Opens an operator's ports, in an account whose credentials may have to be renewed.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn open(settings: &Settings) -> Result<Operating, ConfigError> {
-        let account = Account::open(settings)?;
-        let (store, tasks) = (S3Store::open(&account, settings)?, EcsTasks::open(&account, settings)?);
-        Aws::with(&account, settings, store, tasks, settings.origin()?)
+    pub fn open(account: &Account, settings: &Settings) -> Result<Operating, ConfigError> {
+        let (store, tasks) = (S3Store::open(account, settings)?, EcsTasks::open(account, settings)?);
+        Aws::with(account, settings, store, tasks, settings.origin()?)
     }
 }
 

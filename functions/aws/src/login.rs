@@ -1,7 +1,8 @@
-//! The operator's credentials and region, found as the AWS CLI finds them: environment, profile, SSO.
+//! The operator's credentials and region, found as the AWS CLI finds them: environment, profile, SSO, or by the AWS CLI
+//! itself (`aws login`).
 
-use aws_config::BehaviorVersion;
-use aws_credential_types::provider::ProvideCredentials;
+use aws_config::{BehaviorVersion, credential_process::CredentialProcessProvider};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::{Builder, tls};
 use aws_types::SdkConfig;
 use thiserror::Error;
@@ -25,6 +26,9 @@ impl NoLogin {
     }
 }
 
+/// What `aws login` has stored can be read by few SDKs. The AWS CLI reads it for others, and renews it.
+const EXPORT: &str = "aws configure export-credentials --format process";
+
 /// The configuration from which clients of AWS's services are made.
 ///
 /// # Errors
@@ -37,6 +41,10 @@ pub async fn login() -> Result<SdkConfig, NoLogin> {
         return Err(NoLogin::Region);
     }
     let provider = sdk.credentials_provider().ok_or_else(NoLogin::no_provider)?;
-    provider.provide_credentials().await.map_err(|error| NoLogin::Credentials(causes(&error)))?;
-    Ok(sdk)
+    let Err(error) = provider.provide_credentials().await else { return Ok(sdk) };
+    let exported = SharedCredentialsProvider::new(CredentialProcessProvider::new(EXPORT.to_owned()));
+    match exported.provide_credentials().await {
+        Ok(_) => Ok(sdk.into_builder().credentials_provider(exported).build()),
+        Err(again) => Err(NoLogin::Credentials(format!("{}; {}", causes(&error), causes(&again)))),
+    }
 }

@@ -3,9 +3,11 @@
 
 use std::{
     ops::Range,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use binplz_core::{
@@ -17,6 +19,7 @@ use binplz_core::{
     ports::{Store, Unavailable},
     trust::head::LogName,
 };
+use tokio::sync::Mutex;
 
 use crate::{
     account::Account,
@@ -28,15 +31,25 @@ use crate::{
 pub(crate) const ROLE: &str = "store";
 /// The lifetime of a redirect's URL. A download that has begun continues.
 pub const URL_LIFE: Duration = Duration::from_secs(15 * 60);
+/// How long before their end an operator's credentials are renewed.
+const MARGIN: Duration = Duration::from_secs(60);
 
 /// A bucket's objects.
 #[derive(Clone, Debug)]
 pub struct S3Objects {
     presigner: Presigner,
+    /// An operator's, whose credentials may expire while a command reads.
+    renewal: Option<Arc<Renewal>>,
     /// Reads the content at a signed URL, if the object exists.
     get: Operation<Wanted, Option<Vec<u8>>, Refusal>,
     /// The CDN's origin for the bucket's programs, without a trailing slash.
     cdn: Option<String>,
+}
+
+#[derive(Debug)]
+struct Renewal {
+    provider: SharedCredentialsProvider,
+    presigner: Mutex<Presigner>,
 }
 
 /// The signed URL to read, and a range of its bytes.
@@ -59,7 +72,9 @@ impl S3Objects {
     pub fn open(account: &Account, settings: &Settings) -> Result<S3Objects, ConfigError> {
         let presigner = Presigner::new(account, &settings.need("BINPLZ_BUCKET")?)?;
         let get = get(account, presigner.origin());
-        Ok(S3Objects { presigner, get, cdn: settings.find_origin("BINPLZ_CDN")? })
+        let renewal = account.renewal.clone();
+        let renewal = renewal.map(|provider| Renewal { provider, presigner: Mutex::new(presigner.clone()) }.into());
+        Ok(S3Objects { presigner, renewal, get, cdn: settings.find_origin("BINPLZ_CDN")? })
     }
 
     /// Signs a URL and drops it.
@@ -68,7 +83,7 @@ impl S3Objects {
     }
 
     async fn fetch(&self, object: &str, range: Option<Range<u64>>) -> Result<Option<Vec<u8>>, Unavailable> {
-        let url = self.signed("GET", object, &[], &[], URL_LIFE)?;
+        let url = self.signed_now(object).await?;
         self.get.invoke(Wanted { url, range }).await.map_err(|error| unavailable(ROLE, &error))
     }
 
@@ -91,6 +106,19 @@ impl S3Objects {
     /// The unsigned URL of an object or prefix, for clients that may read it without a signature.
     pub(crate) fn unsigned(&self, object: &str) -> String {
         self.presigner.unsigned(object)
+    }
+
+    /// A URL to read at once, signed with credentials that are valid.
+    #[expect(clippy::disallowed_methods, reason = "S3 checks a signature's time against the real clock")]
+    async fn signed_now(&self, object: &str) -> Result<String, Unavailable> {
+        let Some(renewal) = &self.renewal else { return self.signed("GET", object, &[], &[], URL_LIFE) };
+        let (mut presigner, now) = (renewal.presigner.lock().await, SystemTime::now());
+        if presigner.expires_before(now + MARGIN) {
+            let credentials = renewal.provider.provide_credentials().await;
+            presigner.renew(credentials.map_err(|error| unavailable(ROLE, &error))?);
+        }
+        let url = presigner.url("GET", object, &[], &[], now, URL_LIFE);
+        url.map_err(|error| Unavailable::new(ROLE, error))
     }
 
     #[expect(clippy::disallowed_methods, reason = "S3 checks a signature's time against the real clock")]

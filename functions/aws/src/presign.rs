@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_credential_types::Credentials;
 use aws_sdk_s3::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sigv4::{
     http_request::{
@@ -64,6 +65,16 @@ impl Presigner {
             origin: origin.to_owned(),
             bucket: bucket.to_owned(),
         })
+    }
+
+    /// Signs with these from now on.
+    pub(crate) fn renew(&mut self, credentials: Credentials) {
+        self.identity = credentials.into();
+    }
+
+    /// Whether what it signs with expires before `then`.
+    pub(crate) fn expires_before(&self, then: SystemTime) -> bool {
+        self.identity.expiration().is_some_and(|end| end < then)
     }
 
     /// The scheme and authority of its URLs.

@@ -8,7 +8,9 @@ use aws_types::SdkConfig;
 use thiserror::Error;
 
 use crate::{
-    Operating, causes,
+    Operating,
+    account::Account,
+    causes,
     config::{ConfigError, Settings},
     login::{NoLogin, login},
 };
@@ -123,7 +125,8 @@ impl Stack {
     /// # Errors
     /// [`NotFound`].
     pub async fn operating(&self, sdk: &SdkConfig) -> Result<Operating, NotFound> {
-        let credentials = sdk.credentials_provider().ok_or_else(NoLogin::no_provider)?.provide_credentials().await;
+        let provider = sdk.credentials_provider().ok_or_else(NoLogin::no_provider)?;
+        let credentials = provider.provide_credentials().await;
         let credentials = credentials.map_err(|error| NoLogin::Credentials(causes(&error)))?;
         let region = sdk.region().ok_or(NoLogin::Region)?;
         let mut settings = Settings::of_process()
@@ -146,7 +149,8 @@ impl Stack {
         if let Some(logs) = self.outputs.get("Logs") {
             settings = settings.with("BINPLZ_HITS_LOG", &format!("{logs}api"));
         }
-        Ok(Operating::open(&settings)?.told_at_a_terminal())
+        let account = Account::open(&settings)?.renewed_by(provider, credentials);
+        Ok(Operating::open(&account, &settings)?.told_at_a_terminal())
     }
 }
 

@@ -17,6 +17,9 @@ use ureq::{Agent, Body, http::Response};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the build may take: without a cache, a toolchain is built first.
 const BUILD: Duration = Duration::from_secs(3 * 3600);
+/// How often in a row a request may have no answer, or one of a gateway that is busy. A build is asked for a thousand times.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_secs(5);
 /// The largest program that is downloaded, in bytes.
 const PROGRAM_MAX: u64 = 1 << 30;
 
@@ -47,8 +50,16 @@ pub(crate) async fn examine<D: Deployment + Operator>(d: &D, canary: &Target) ->
 
 /// Requests a program until it is there, and downloads it: its size in words.
 async fn served(agent: &Agent, url: &str, began: Instant) -> Result<String, String> {
+    let mut failed = 0;
     loop {
-        let answer = agent.get(url).call().map_err(|error| error.to_string())?;
+        let answer = agent.get(url).call();
+        let passes = answer.as_ref().map_or(true, |answer| matches!(answer.status().as_u16(), 429 | 500 | 502 | 504));
+        failed = if passes { failed + 1 } else { 0 };
+        if (1..TRIES).contains(&failed) {
+            sleep(PAUSE).await;
+            continue;
+        }
+        let answer = answer.map_err(|error| error.to_string())?;
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         match answer.status().as_u16() {
             302 => {
@@ -86,4 +97,55 @@ fn first_line(answer: Response<Body>) -> String {
 async fn cost(d: &impl Operator, canary: &Target) -> String {
     let shown = d.carry_out(Order::Show(Named::Target(canary.clone()))).await.and_then(|outcome| outcome.show());
     shown.ok().and_then(|shown| shown.cost).map_or(String::new(), |cost| format!("; its build has cost {cost}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    /// A server that gives one answer to each connection, and the check's result.
+    async fn asked(answers: Vec<String>) -> Result<String, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/hello", listener.local_addr().expect("an address"));
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.replace("URL", &url)).collect();
+        let server = thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let lines = BufReader::new(stream.try_clone().expect("a socket")).lines();
+                lines.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).for_each(drop);
+                stream.write_all(answer.as_bytes()).expect("a client");
+            }
+        });
+        let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).max_idle_connections(0);
+        let result = served(&config.build().new_agent(), &url, Instant::now()).await;
+        server.join().expect("it has given all answers");
+        result
+    }
+
+    fn answer(status: &str, headers: &str, body: &str) -> String {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_of_questions_survives_a_lost_answer_and_a_gateway_that_is_busy() {
+        let found = format!("Location: URL\r\nX-Binplz-Sha256: {}\r\n", Sha256::of(b"program"));
+        let lost = || vec![String::new(), answer("502 Bad Gateway", "", ""), answer("429 Too Many Requests", "", "")];
+        let mut answers = [lost(), vec![answer("202 Accepted", "Retry-After: 9\r\n", "")], lost()].concat();
+        answers.extend([answer("302 Found", &found, ""), answer("200 OK", "", "program")]);
+        assert_eq!(asked(answers).await, Ok(text::bytes(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_never_answers_is_told() {
+        let busy = vec![answer("502 Bad Gateway", "", "no"); TRIES as usize];
+        assert_eq!(asked(busy).await, Err("502 Bad Gateway: no".to_owned()));
+        assert_eq!(asked(vec![answer("404 Not Found", "", "no such package")]).await.unwrap_err(), "404 Not Found: no such package");
+    }
 }

@@ -259,7 +259,7 @@ async fn cost<D: HasLedger + HasStore + HasCatalogues>(d: &D, target: &Target) -
     }
 }
 
-/// `GET /-/log/TARGET?from=SEGMENT`: the log of the newest attempt, 4 MB at most; a `Link` with `rel="next"` leads on.
+/// `GET /-/log/TARGET?from=SEGMENT`: the log of the newest attempt, 1.5 MB at most; a `Link` with `rel="next"` leads on.
 pub(crate) async fn log<D: HasLedger + HasStore + HasCatalogues>(
     State(d): State<Arc<D>>,
     uri: Uri,

@@ -1,6 +1,10 @@
 //! `binplz doctor`, as an operator calls it, beside a small stack that has the outputs of the real one.
 
-use std::process::{Command, Output};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output},
+};
 
 use aws_sdk_cloudformation::types::Parameter;
 use binplz_tests::server::program;
@@ -173,4 +177,33 @@ fn without_credentials_the_doctor_tells_how_to_get_some() {
     assert_eq!(told.status.code(), Some(1));
     let credentials = findings.iter().find(|finding| finding["check"] == "credentials").expect("a finding");
     assert_eq!((&credentials["state"], &credentials["mend"]), (&json!("missing"), &json!("aws configure")));
+}
+
+/// As after `aws login`, whose profiles the SDK does not read: the AWS CLI gives the credentials to other programs.
+#[test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+fn a_login_that_only_the_aws_cli_can_use_is_used() {
+    let home = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let file = home.path().join(name);
+        fs::write(&file, text).expect("a file");
+        file
+    };
+    let config = file("config", "[default]\nlogin_session = arn:aws:iam::200000000020:user/operator\n");
+    let cli = "#!/bin/sh\n[ \"$*\" = 'configure export-credentials --format process' ] || exit 2\n\
+               echo '{\"Version\": 1, \"AccessKeyId\": \"200000000020\", \"SecretAccessKey\": \"x\"}'\n";
+    fs::set_permissions(file("aws", cli), fs::Permissions::from_mode(0o755)).expect("its owner may");
+    let path = format!("{}:/usr/bin:/bin", home.path().display());
+    let login = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_CONFIG_FILE", config.to_str().expect("text")),
+        ("PATH", &path),
+    ];
+    let (_, found) = doctor("binplz", &[], &login);
+    assert_eq!(found["credentials"], json!(["ok", null]));
+    fs::remove_file(home.path().join("aws")).expect("it was there");
+    let (_, found) = doctor("binplz", &[], &login);
+    assert_eq!(found["credentials"], json!(["missing", "aws configure"]));
 }

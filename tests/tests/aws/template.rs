@@ -3,9 +3,13 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use binplz_aws::metrics::{self, Metric};
+use binplz_aws::{
+    bell::DELAY_MAX,
+    metrics::{self, Metric},
+};
 use binplz_core::{
     build::{
         failure::{Failure, Kind},
@@ -67,6 +71,14 @@ fn the_template_watches_the_metrics_that_there_are_and_shows_each() {
         ["ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "Errors", "Throttles", "Count"];
     let ours = Metric::ALL.into_iter().filter(|metric| !metric.is_usual()).map(Metric::name);
     assert_eq!(watched(), ours.chain(theirs.map(str::to_owned)).collect());
+}
+
+#[test]
+fn a_message_that_was_sent_with_a_delay_is_not_old() {
+    let alarm = TEMPLATE.split_once("\n  DeafAlarm:\n").expect("an alarm").1;
+    let age = alarm.split_once("Threshold: ").expect("a threshold").1.lines().next().and_then(|age| age.parse().ok());
+    // It may have to wait for a run of the dispatcher, whose timeout is a minute.
+    assert!(DELAY_MAX + Duration::from_secs(60) < Duration::from_secs(age.expect("seconds")));
 }
 
 #[test]

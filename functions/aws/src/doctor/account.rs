@@ -168,7 +168,12 @@ impl Quota {
     }
 }
 
-/// What has a name that a new stack's resources would get, which fails its creation.
+/// The longest name of a stack that has a domain: CloudFront accepts 64 characters for `NAME-REGION-names`.
+fn longest_with_domain(region: &str) -> usize {
+    64 - "--names".len() - region.len()
+}
+
+/// What has a name that a new stack's resources would get, which fails its creation, and a name that is too long.
 pub(super) async fn collisions(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
     const CHECK: &str = "names";
     let logs = aws_sdk_cloudwatchlogs::Client::new(sdk);
@@ -185,6 +190,12 @@ pub(super) async fn collisions(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
     }
     if findings.is_empty() {
         findings.push(Finding::ok(CHECK, format!("no name of a stack {name} is taken")));
+    }
+    let longest = longest_with_domain(sdk.region().map_or("", |region| region.as_ref()));
+    if name.len() > longest {
+        let told = format!("a stack with a DomainName may have a name of {longest} characters; this has {}", name.len());
+        let mend = "scripts/sam deploy --guided   # with a shorter name, if it gets a domain";
+        findings.push(Finding { state: State::Optional, ..Finding::missing("name", told, mend) });
     }
     findings
 }
@@ -228,6 +239,19 @@ pub(super) async fn leftovers(sdk: &SdkConfig, name: &str, stack: Option<&Stack>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_name_of_a_stack_is_that_of_which_cloudfront_accepts_all_that_it_gives() {
+        let template = include_str!("../../../../template.yaml");
+        let region = "ap-southeast-2";
+        let name = "n".repeat(longest_with_domain(region));
+        let mut longest = 0;
+        for line in template.lines().filter(|line| line.contains("Name: !Sub '${AWS::StackName}-${AWS::Region}")) {
+            let given = line.split('\'').nth(1).expect("a name");
+            longest = longest.max(given.replace("${AWS::StackName}", &name).replace("${AWS::Region}", region).len());
+        }
+        assert_eq!(longest, 64);
+    }
 
     #[test]
     fn a_quota_that_is_too_small_is_told_with_the_command_that_raises_it() {

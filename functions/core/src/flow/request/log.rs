@@ -16,8 +16,9 @@ use crate::{
     telemetry::About,
 };
 
-/// The most bytes of log in one answer.
-pub const ANSWER_MAX: usize = 4 << 20;
+/// The most bytes of log in one answer. A Lambda function's answer may have 6 MB (AWS Lambda developer guide, "Lambda
+/// quotas"), as JSON: a quote becomes two bytes, and a byte that is not UTF-8 three.
+pub const ANSWER_MAX: usize = 3 << 19;
 /// The most bytes of a log that are read if the deployment's limit is lower: it may have been higher when the log was
 /// written.
 const LOG_MAX: usize = 64 << 20;
