@@ -40,7 +40,7 @@ HERE = [
     (r"^git pull$", ":"),
 ]
 # Answers to the questions of a command.
-ANSWERS = [(r"--guided", ""), (r"^scripts/sam build && scripts/sam deploy$", "y"), (r"^scripts/sam delete", "y")]
+ANSWERS = [(r"--guided", ""), (r"^scripts/sam (build && scripts/sam )?deploy\b", "y"), (r"^scripts/sam delete", "y")]
 
 
 def blocks(heading):
@@ -141,9 +141,16 @@ def follow(scratch):
     architecture = subprocess.run(["file", "-b", programs[0]], capture_output=True, text=True).stdout
     print(f"four at once: {architecture}", end="")
 
+    create, deploy = blocks("Signatures")
+    keys = [shell.run(create).strip() for _ in range(2)]
+    shell.run(deploy.replace("FIRST", keys[0]).replace("SECOND", keys[1]))
+
     for command in blocks("Upgrade"):
         shell.run(command)
-    download(url, AT_ONCE[0], scratch)
+    file = download(url, "mawk", scratch)
+    for name in ("proof", "keys"):
+        subprocess.run(["curl", "-fsS", f"{url}/-/{name}{'/mawk' if name == 'proof' else ''}", "-o", f"{file}.{name}"], check=True)
+    shell.run(f"binplz verify {file} --proof {file}.proof --keys {file}.keys --as mawk")
 
     for command in blocks("Tear down"):
         left = command.replace("BUCKET", outputs["Bucket"]).replace("TABLE", outputs["Table"])

@@ -172,7 +172,7 @@ fn a_cycle_is_found_whatever_its_form() {
 }
 
 /// The actions by which a port is used on AWS. A role has the port if it allows one of each group.
-const PORTS: [(&str, &[&[&str]]); 9] = [
+const PORTS: [(&str, &[&[&str]]); 10] = [
     ("HasLedger", &[&["dynamodb:GetItem"]]),
     ("HasBell", &[&["sqs:SendMessage"]]),
     ("HasLauncher", &[&["ecs:RunTask", "ecs:StopTask"]]),
@@ -182,6 +182,7 @@ const PORTS: [(&str, &[&[&str]]); 9] = [
     ("Collect", &[&["s3:DeleteObject"], &["s3:ListBucket"]]),
     ("HasCatalogues", &[&["s3:GetObject"]]),
     ("HasWaitLimiter", &[&["dynamodb:UpdateItem"]]),
+    ("Signer", &[&["kms:Sign"], &["s3:PutObject"]]),
 ];
 /// Ports that a role needs nothing for beyond its other actions, or only where the operator has set a limit.
 const FREE: [&str; 3] = ["Deployment", "HasDownloadStats", "BinaryCache"];
@@ -276,6 +277,6 @@ fn no_functions_flow_requires_a_port_that_its_role_lacks() {
     }
     assert_eq!(
         checked.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["api", "collector", "dispatcher", "lease", "promoter", "reaper", "wait"]
+        ["api", "collector", "dispatcher", "lease", "promoter", "reaper", "signer", "wait"]
     );
 }

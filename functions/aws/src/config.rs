@@ -14,6 +14,9 @@ use binplz_core::{
 };
 use thiserror::Error;
 
+/// The signing keys in KMS, `ARTIFACTS,LOG`. Without them nothing is signed.
+pub(crate) const SIGNING_KEYS: &str = "BINPLZ_SIGNING_KEYS";
+
 /// A setting that is missing or cannot be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
