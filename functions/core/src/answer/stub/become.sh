@@ -1,5 +1,5 @@
 # binplz's script, second part: waits for the build, downloads the program, checks its sha256, replaces the file that was run
-# with it, and runs it. The first part (stub.sh) fetches this one.
+# with it, and runs it. With BINPLZ_KEY=KEY it takes only what this minisign key has signed. The first part (stub.sh) fetches this one.
 # ORIGIN TARGET NAME ARGUMENTS...
 become() {
   mark="binplz '$1' '$2' " may="will not overwrite ./$3; move it away, or: curl -L '$1/$2' -o FILE"
