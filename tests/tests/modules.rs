@@ -232,12 +232,12 @@ fn resource(template: &str, name: &str) -> String {
     let text = &template[start..];
     let next = text.match_indices("\n  ").find(|(at, _)| text.as_bytes()[at + 3].is_ascii_alphabetic());
     let text = next.map_or(text, |(at, _)| &text[..at]);
-    let aliases = text.lines().filter_map(|line| line.trim().strip_prefix("- *"));
+    let aliases = text.lines().filter_map(|line| line.trim().trim_end_matches(',').strip_prefix('*'));
+    // An anchored statement ends before the next one.
     let anchored = aliases.map(|alias| {
-        let anchor = [' ', '\n'].map(|end| format!("- &{alias}{end}"));
-        let rest = anchor.iter().find_map(|anchor| Some(template.split_once(anchor)?.1));
-        let rest = rest.unwrap_or_else(|| panic!("no anchor {alias}"));
-        rest.split("\n              - ").next().unwrap_or(rest)
+        let (_, rest) = template.split_once(&format!("\n        &{alias} ")).unwrap_or_else(|| panic!("no anchor {alias}"));
+        let next = ["\n        {", "\n        &", "\n        *", "\n        #"];
+        &rest[..next.iter().filter_map(|start| rest.find(start)).min().unwrap_or(rest.len())]
     });
     std::iter::once(text).chain(anchored).collect()
 }
