@@ -235,7 +235,8 @@ fn resource(template: &str, name: &str) -> String {
     let aliases = text.lines().filter_map(|line| line.trim().trim_end_matches(',').strip_prefix('*'));
     // An anchored statement ends before the next one.
     let anchored = aliases.map(|alias| {
-        let (_, rest) = template.split_once(&format!("\n        &{alias} ")).unwrap_or_else(|| panic!("no anchor {alias}"));
+        let (_, rest) =
+            template.split_once(&format!("\n        &{alias} ")).unwrap_or_else(|| panic!("no anchor {alias}"));
         let next = ["\n        {", "\n        &", "\n        *", "\n        #"];
         &rest[..next.iter().filter_map(|start| rest.find(start)).min().unwrap_or(rest.len())]
     });

@@ -15,6 +15,12 @@ fn parameter() -> String {
     format!("--parameter=SigningKeys={}", signing_keys().join(","))
 }
 
+fn binplz(stack: &Stack, arguments: &[&str]) -> String {
+    let out = stack.operator(arguments).output().expect("binplz");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
 #[track_caller]
 fn sh(dir: &Path, stack: &Stack, script: &str) -> String {
     let mut shell = Command::new("sh");
@@ -66,12 +72,7 @@ fn keys_are_exchanged_and_replaced_after_a_loss_while_programs_are_served() {
     stack.get("/tree");
     assert_eq!(stack.settled("tree").status, 302);
     sh(dir.path(), &stack, CHECK);
-    let binplz = |arguments: &[&str]| {
-        let out = stack.operator(arguments).output().expect("binplz");
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8_lossy(&out.stdout).into_owned()
-    };
-    let before = binplz(&["signing-key", "list"]);
+    let before = binplz(&stack, &["signing-key", "list"]);
     assert!(!before.contains("not accepted"), "{before}");
 
     stack.update(set.path(), &Policy::default(), &[&parameter()]);
@@ -79,19 +80,14 @@ fn keys_are_exchanged_and_replaced_after_a_loss_while_programs_are_served() {
     assert_eq!(stack.get("/dash").status, 202);
     assert_eq!(stack.settled("dash").status, 302);
     assert_eq!((stack.get("/-/sig/dash").status, stack.get("/-/sig/tree").status), (404, 200));
-    let binplz = |arguments: &[&str]| {
-        let out = stack.operator(arguments).output().expect("binplz");
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8_lossy(&out.stdout).into_owned()
-    };
-    let offered = || binplz(&["signing-key", "list"]);
+    let offered = || binplz(&stack, &["signing-key", "list"]);
     wait_for("the signer's keys", || offered().contains("not accepted: artifacts ").then_some(()));
-    binplz(&["signing-key", "accept", "--yes"]);
+    binplz(&stack, &["signing-key", "accept", "--yes"]);
     stack.invoke("signer");
     assert_eq!(stack.get("/-/sig/dash").status, 200);
     let keys = stack.get("/-/keys").text();
     assert_eq!(keys.lines().filter(|line| line.starts_with("artifacts ")).count(), 2, "{keys}");
-    sh(dir.path(), &stack, "$B audit $H");
+    sh(dir.path(), &stack, "curl -fsS $H/-/keys -o keys; $B audit $H --keys keys");
 }
 
 /// An object that was exchanged after its upload: what a builder's token or the bucket's owner could do.

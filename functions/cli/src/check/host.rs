@@ -21,7 +21,9 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(origin: &str) -> Host {
-        let config = Agent::config_builder().timeout_global(Some(PATIENCE)).user_agent(concat!("binplz ", env!("CARGO_PKG_VERSION")));
+        let config = Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .user_agent(concat!("binplz ", env!("CARGO_PKG_VERSION")));
         let agent = config.http_status_as_error(false).max_redirects(0).build().new_agent();
         Host { origin: origin.trim_end_matches('/').to_owned(), agent }
     }
@@ -69,7 +71,8 @@ impl Host {
     pub(super) fn download(&self, target: &str) -> Result<impl Read + use<>, CheckError> {
         let url = format!("{}/{target}", self.origin);
         let failed = |cause: String| CheckError::Http { url: url.clone(), cause };
-        let config = self.agent.get(&url).config().max_redirects(5).timeout_global(None).timeout_recv_response(Some(PATIENCE));
+        let config =
+            self.agent.get(&url).config().max_redirects(5).timeout_global(None).timeout_recv_response(Some(PATIENCE));
         let answer = config.build().call().map_err(|error| failed(error.to_string()))?;
         match answer.status().as_u16() {
             200 => Ok(answer.into_body().into_with_config().limit(u64::MAX).reader()),

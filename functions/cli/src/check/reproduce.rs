@@ -55,9 +55,11 @@ struct Program {
 /// [`CheckError`]: the two differ, or one of them is not to be had.
 pub(crate) fn reproduce(args: &Reproduce) -> Result<(), CheckError> {
     let host = Host::new(&args.host);
-    let package: Package = host.json(&format!("package/{}", args.target))?;
+    let page = Target { wanted: Wanted::Package(args.target.wanted.attr().clone()), ..args.target.clone() };
+    let package: Package = host.json(&format!("p/{page}"))?;
     let (program, served) = chosen(&package, &args.target)?;
-    let built = build(&package, program.output.as_ref(), args.nixpkgs.as_deref())?.join("bin").join(program.program.as_str());
+    let built =
+        build(&package, program.output.as_ref(), args.nixpkgs.as_deref())?.join("bin").join(program.program.as_str());
     let open = || File::open(&built).map_err(|cause| CheckError::File { path: built.clone(), cause });
     let digest = Digester::of(open()?).map_err(|cause| CheckError::File { path: built.clone(), cause });
     let (ours, _) = digest?;
@@ -67,8 +69,11 @@ pub(crate) fn reproduce(args: &Reproduce) -> Result<(), CheckError> {
         return Ok(());
     }
     let theirs = host.download(&args.target.to_string())?;
-    let at = difference(BufReader::new(open()?), theirs).map_err(|cause| CheckError::File { path: built.clone(), cause })?;
-    let at = at.map_or("the download does not have that sha256 either".to_owned(), |at| format!("the first difference is at byte {at}"));
+    let at =
+        difference(BufReader::new(open()?), theirs).map_err(|cause| CheckError::File { path: built.clone(), cause })?;
+    let at = at.map_or("the download does not have that sha256 either".to_owned(), |at| {
+        format!("the first difference is at byte {at}")
+    });
     Err(CheckError::Wrong(format!(
         "{name} differs: the service has the sha256 {served}, and {} has {}; {at}",
         built.display(),
@@ -84,7 +89,9 @@ fn chosen<'p>(package: &'p Package, target: &Target) -> Result<(&'p Program, &'p
         Wanted::Archive(_) | Wanted::Bundle { .. } => false,
     };
     let found = package.programs.iter().find(is_it).and_then(|program| Some((program, program.sha256.as_ref()?)));
-    found.ok_or_else(|| CheckError::Wrong(format!("the service has built no program {target}; request it first, by PACKAGE/PROGRAM")))
+    found.ok_or_else(|| {
+        CheckError::Wrong(format!("the service has built no program {target}; request it first, by PACKAGE/PROGRAM"))
+    })
 }
 
 /// Builds the package's output, and returns its directory. What is in the Nix store already is built once more.

@@ -230,7 +230,7 @@ mod tests {
             learned(&[("gcc", 3000, 2500, Some(3 << 30)), ("musl", 100, 60, Some(1 << 30)), ("tree", 4, 4, None)]);
         let all = ["musl-1.2.5", "gcc-14.2.0", "tree-2.2.1"];
         for (run, told) in [
-            (run(&all, 12, 80_000_000), "3 to build, about 52 minutes; 12 to fetch, 80.0 MB"),
+            (run(&all, 12, 80_000_000), "3 to build, about 50 minutes; 12 to fetch, 80.0 MB"),
             (run(&all[..1], 0, 0), "1 to build, about 2 minutes"),
             (run(&["musl-1.2.5", "ed-1"], 1, 0), "2 to build, at least 1 minute and 1 of unknown duration; 1 to fetch"),
             (run(&["ed-1", "jq-1"], 0, 0), "2 to build for the first time"),

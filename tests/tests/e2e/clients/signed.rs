@@ -46,7 +46,10 @@ fn with_a_key_only_what_it_has_signed_is_installed_or_run() {
                     let out = machine.run(&line);
                     let said = text(&out.stderr);
                     assert_eq!((out.status.code(), text(&out.stdout)), (Some(1), String::new()), "{here}: {said}");
-                    assert!(said.contains(&format!("the signature of tree is not by the key {OTHER}")), "{here}: {said}");
+                    assert!(
+                        said.contains(&format!("the signature of tree is not by the key {OTHER}")),
+                        "{here}: {said}"
+                    );
                     assert!(machine.read("tree") == stub, "{here}");
                     assert_eq!(machine.files(".local/bin"), [""; 0], "{here}");
                 }
@@ -81,7 +84,10 @@ fn the_signature_of_another_program_is_refused() {
         let out = machine.run(&format!("sh -s -- --require-signature {key} < installer"));
         let said = text(&out.stderr);
         assert_eq!(out.status.code(), Some(1), "{said}");
-        assert!(said.contains("the signature is of another program than tree: {\"binplz\":1,\"package\":\"pv\""), "{said}");
+        assert!(
+            said.contains("the signature is of another program than tree: {\"binplz\":1,\"package\":\"pv\""),
+            "{said}"
+        );
         assert_eq!(machine.files(".local/bin"), [""; 0]);
     }
 }

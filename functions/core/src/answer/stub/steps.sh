@@ -152,7 +152,7 @@ signed() {
   esac
   rm -rf "$proof"
   proof=
-  tell "$name: the signature is by the key $BINPLZ_KEY"
+  say "$name: the signature is by the key $BINPLZ_KEY"
 }
 
 # The same as minisign: the key signs the file's BLAKE2b-512, and then its signature with the comment.
