@@ -55,7 +55,7 @@ fn a_stack_that_gets_keys_signs_and_logs_what_it_has_built_and_all_it_builds() {
     stack.update(set.path(), &Policy::default(), &[&parameter()]);
     stack.invoke("signer");
     let said = sh(dir.path(), &stack, CHECK);
-    assert!(said.contains("tree: tree/tree") && said.contains("1 served artifact compared"), "{said}");
+    assert!(said.contains("tree: tree/tree") && said.contains("1 served artifacts compared"), "{said}");
 
     // The stream wakes the signer. A client that waits gets the program once it is signed, and not before.
     sh(dir.path(), &stack, "curl -fsSL \"$H/dash?wait\" -o dash; curl -fsS $H/-/sig/dash -o dash.minisig");
