@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "infra" / "README.md"
+TEMPLATE = ROOT / "template.yaml"
 # A new account: see README.md, "Accounts".
 ACCOUNT = "210987654321"
 STACK = "binplz"
@@ -65,13 +66,18 @@ class Shell:
     def __init__(self, environment):
         self.environment, self.before = environment, "shopt -s expand_aliases\n"
 
-    def run(self, command, fails=False):
+    def run(self, command, fails=False, parameter=None):
         print(f"\n$ {command}", flush=True)
         program, answer = here(command), next((answer for pattern, answer in ANSWERS if re.search(pattern, command)), None)
         if program.startswith("alias "):
             self.before += program + "\n"
             return ""
         answers = "/dev/null" if answer is None else f"<(yes '{answer}')"
+        if parameter:
+            # It asks for the stack's name, the region, and then the parameters.
+            name, value = parameter
+            asked = re.findall(r"^  (\w+):", TEMPLATE.read_text().split("\nParameters:\n")[1].split("\nConditions:\n")[0], re.M)
+            answers = f"<(printf '%b' '{'\\n' * (2 + asked.index(name))}{value}\\n'; yes '')"
         script = f"{self.before}{{ {program}\n}} < {answers}"
         ran = subprocess.run(["bash", "-c", script], env=self.environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         print(ran.stdout, end="", flush=True)
@@ -141,9 +147,16 @@ def follow(scratch):
     architecture = subprocess.run(["file", "-b", programs[0]], capture_output=True, text=True).stdout
     print(f"four at once: {architecture}", end="")
 
+    create, deploy = blocks("Signatures")
+    keys = [shell.run(create).strip() for _ in range(2)]
+    shell.run(deploy, parameter=("SigningKeys", ",".join(keys)))
+
     for command in blocks("Upgrade"):
         shell.run(command)
-    download(url, AT_ONCE[0], scratch)
+    file = download(url, "mawk", scratch)
+    for name in ("proof", "keys"):
+        subprocess.run(["curl", "-fsS", f"{url}/-/{name}{'/mawk' if name == 'proof' else ''}", "-o", f"{file}.{name}"], check=True)
+    shell.run(f"binplz verify {file} --proof {file}.proof --keys {file}.keys --as mawk")
 
     for command in blocks("Tear down"):
         left = command.replace("BUCKET", outputs["Bucket"]).replace("TABLE", outputs["Table"])

@@ -8,6 +8,7 @@ demo set (or DIR) as their nixpkgs, and the image that `scripts/image import --d
 template has no parameter for; `--no-image` is a stack whose operator has not pushed one; `--new-code` is another version of the
 functions; `--previous` is the release before, as `previous` has built it. `delete` stops what runs first, as an operator would.
 
+    … keys                                        makes two signing keys, by the guide's command; tells their ARNs
     … push NAME                                   the builder's image, in the repository of a stack that was deployed by other means
     … tasks NAME                                  the lease's URL of every task that was ever started
     … objects NAME                                the paths of all that builds have stored, each with a URL that reads it
@@ -39,7 +40,8 @@ from botocore.exceptions import ClientError
 ROOT = Path(__file__).resolve().parents[2]
 PODMAN = ROOT / "infra" / "image" / "podman"
 FUNCTIONS = {"api": "ApiFunction", "lease": "LeaseFunction", "dispatcher": "DispatcherFunction", "reaper": "ReaperFunction",
-             "wait": "WaitFunction", "collector": "CollectorFunction", "promoter": "PromoterFunction"}
+             "wait": "WaitFunction", "collector": "CollectorFunction", "promoter": "PromoterFunction", "signer": "SignerFunction"}
+
 
 def client(service):
     return boto3.client(service, config=Config(s3={"addressing_style": "path"}))
@@ -80,16 +82,18 @@ def package(s3, version):
         s3.create_bucket(Bucket=bucket, **elsewhere)
     programs, template = ROOT / "target" / "debug", (ROOT / "template.yaml").read_text()
     template = template.replace("Architectures: [arm64]", f"Architectures: [{architecture()}]", 1)
-    # Up to the function's code, and behind it.
-    function = r"(Binary: binplz-{}\}}+\n(?:(?!CodeUri).*\n)*? *CodeUri: )functions/lambda(\n)"
+    # Up to the function's properties, and behind.
+    function, put = r"(Binary: binplz-{}\}}+\n    Properties:\n)()", "      CodeUri: {}\n"
     if version == "previous":
         programs, template = previous()
-        function = r'("Binary": "binplz-{}".*?"CodeUri": ")[^"]*(")'
+        function, put = r'("Binary": "binplz-{}".*?"CodeUri": ")[^"]*(")', "{}"
     for name in FUNCTIONS:
+        if version == "previous" and name == "signer":
+            continue
         program = programs / f"binplz-{name}"
         about = program.stat()
         code = put_once(s3, bucket, f"{name}-{about.st_size}-{about.st_mtime_ns}-{version}.zip", lambda: function_zip(program, version))
-        template, count = re.subn(function.format(name), rf"\g<1>{code}\g<2>", template)
+        template, count = re.subn(function.format(name), rf"\g<1>{put.format(code)}\g<2>", template)
         assert count == 1, f"the template has {count} functions built from binplz-{name}"
     key = f"{hashlib.sha256(template.encode()).hexdigest()}.yaml"
     put_once(s3, bucket, key, template.encode)
@@ -178,6 +182,12 @@ def deploy(name, sets, environment, parameters, image, version):
     functions = {short: made[logical] for short, logical in FUNCTIONS.items() if logical in made}
     set_environment(functions, environment)
     return {**outputs, "functions": functions}
+
+
+def keys():
+    """A key that signs artifacts, and one that signs the transparency log."""
+    make = {"KeySpec": "ECC_NIST_EDWARDS25519", "KeyUsage": "SIGN_VERIFY"}
+    return [client("kms").create_key(**make)["KeyMetadata"]["Arn"] for _ in range(2)]
 
 
 def resources(name):
@@ -270,7 +280,7 @@ def pair(text):
 def main():
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("deploy", "push", "tasks", "objects", "resources", "invoke", "inventory", "delete"):
+    for verb in ("deploy", "push", "tasks", "objects", "resources", "invoke", "inventory", "keys", "delete"):
         arguments = verbs.add_parser(verb)
         if verb == "deploy":
             arguments.add_argument("--set", default=str(ROOT / "tests" / "fixtures" / "set"))
@@ -280,7 +290,7 @@ def main():
             arguments.add_argument("--no-image", action="store_true")
             arguments.add_argument("--new-code", dest="version", action="store_const", const="new", default="old")
             arguments.add_argument("--previous", dest="version", action="store_const", const="previous")
-        if verb != "inventory":
+        if verb not in ("inventory", "keys"):
             arguments.add_argument("name")
         if verb == "invoke":
             arguments.add_argument("function", choices=FUNCTIONS)
@@ -294,6 +304,7 @@ def main():
         "resources": lambda: resources(asked.name),
         "invoke": lambda: invoke(asked.name, asked.function, asked.event),
         "inventory": inventory,
+        "keys": keys,
         "delete": lambda: delete(asked.name),
     }[asked.verb]()
     print(json.dumps(answer))

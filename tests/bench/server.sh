@@ -6,19 +6,22 @@ runs=${RUNS:-7}
 
 scripts/sources
 cargo build --release --package binplz-cli --package binplz-builder
-mkfifo "$dir/said"
 # A tree of this run's own, so that its output can be deleted while other builds use the set's.
 cp -r tests/fixtures/set "$dir/set"
 sed -i "s/pname = \"tree\";/pname = \"tree\"; bench = \"$$ $(date +%s%N)\";/" "$dir/set/packages.nix"
 
+# More arguments for the server.
+options=()
+
 # serve DATA [PREFIX…]: starts binplz on a free port, and returns when it listens: $server, $host
 serve() {
-  local data=$1 line
+  local data=$1 said=$1.said line
   shift
-  "$@" "$target/release/binplz" serve --nixpkgs "$dir/set" --data "$data" --listen 127.0.0.1:0 2> "$dir/said" &
+  [ -p "$said" ] || mkfifo "$said"
+  "$@" "$target/release/binplz" serve --nixpkgs "$dir/set" --data "$data" --listen 127.0.0.1:0 "${options[@]}" 2> "$said" &
   server=$!
   ours[$server]=binplz
-  exec 3< "$dir/said"
+  exec 3< "$said"
   while read -r line <&3; do
     echo "$line" >> "$dir/log"
     case $line in
@@ -50,17 +53,17 @@ get() {
   answer=${answer%%$'\n'*}
 }
 
-# Asks for tree and then for its status, every 10 ms and on one connection, until it is there.
-get_tree() {
+# get_built NAME: asks for a program and then for its status, every 10 ms and on one connection, until it is there.
+get_built() {
   exec 4<> "/dev/tcp/${host%:*}/${host##*:}"
-  get /tree
+  get "/$1"
   while
-    get /-/status/tree
+    get "/-/status/$1"
     [ "${answer%% *}" != ready ]
   do
     case $answer in
     queued* | building*) read -r -t 0.01 -u 9 || true ;;
-    *) fail "tree: $answer" ;;
+    *) fail "$1: $answer" ;;
     esac
   done
   exec 4<&-

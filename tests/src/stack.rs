@@ -29,7 +29,7 @@ pub struct Stack {
     account: String,
     /// The template's outputs, by name: `Table`, `Bucket`, `Queue`, `DeadLetters`, `Cluster`, `Logs`, `BuilderRepository`, …
     pub outputs: BTreeMap<String, String>,
-    /// The functions' names: of `api`, `lease`, `wait`, `dispatcher`, `reaper`, `collector` and `promoter`.
+    /// The functions' names: of `api`, `lease`, `wait`, `dispatcher`, `reaper`, `collector`, `promoter` and `signer`.
     pub functions: BTreeMap<String, String>,
 }
 
@@ -180,6 +180,11 @@ pub fn inventory(region: &str) -> BTreeSet<String> {
     let mut tool = tool("inventory", &[]);
     tool.envs([("AWS_REGION", region), ("AWS_DEFAULT_REGION", region)]);
     list(&said(tool)).collect()
+}
+
+/// Makes two keys that sign, for the parameter `SigningKeys`.
+pub fn signing_keys() -> Vec<String> {
+    list(&said(tool("keys", &[]))).collect()
 }
 
 /// Asks AWS as boto3 does, each with its credentials (`{}`: the account's root): a service, an operation and its parameters.

@@ -172,7 +172,7 @@ fn a_cycle_is_found_whatever_its_form() {
 }
 
 /// The actions by which a port is used on AWS. A role has the port if it allows one of each group.
-const PORTS: [(&str, &[&[&str]]); 9] = [
+const PORTS: [(&str, &[&[&str]]); 10] = [
     ("HasLedger", &[&["dynamodb:GetItem"]]),
     ("HasBell", &[&["sqs:SendMessage"]]),
     ("HasLauncher", &[&["ecs:RunTask", "ecs:StopTask"]]),
@@ -182,6 +182,7 @@ const PORTS: [(&str, &[&[&str]]); 9] = [
     ("Collect", &[&["s3:DeleteObject"], &["s3:ListBucket"]]),
     ("HasCatalogues", &[&["s3:GetObject"]]),
     ("HasWaitLimiter", &[&["dynamodb:UpdateItem"]]),
+    ("Signer", &[&["kms:Sign"], &["s3:PutObject"]]),
 ];
 /// Ports that a role needs nothing for beyond its other actions, or only where the operator has set a limit.
 const FREE: [&str; 3] = ["Deployment", "HasDownloadStats", "BinaryCache"];
@@ -231,12 +232,13 @@ fn resource(template: &str, name: &str) -> String {
     let text = &template[start..];
     let next = text.match_indices("\n  ").find(|(at, _)| text.as_bytes()[at + 3].is_ascii_alphabetic());
     let text = next.map_or(text, |(at, _)| &text[..at]);
-    let aliases = text.lines().filter_map(|line| line.trim().strip_prefix("- *"));
+    let aliases = text.lines().filter_map(|line| line.trim().trim_end_matches(',').strip_prefix('*'));
+    // An anchored statement ends before the next one.
     let anchored = aliases.map(|alias| {
-        let anchor = [' ', '\n'].map(|end| format!("- &{alias}{end}"));
-        let rest = anchor.iter().find_map(|anchor| Some(template.split_once(anchor)?.1));
-        let rest = rest.unwrap_or_else(|| panic!("no anchor {alias}"));
-        rest.split("\n              - ").next().unwrap_or(rest)
+        let (_, rest) =
+            template.split_once(&format!("\n        &{alias} ")).unwrap_or_else(|| panic!("no anchor {alias}"));
+        let next = ["\n        {", "\n        &", "\n        *", "\n        #"];
+        &rest[..next.iter().filter_map(|start| rest.find(start)).min().unwrap_or(rest.len())]
     });
     std::iter::once(text).chain(anchored).collect()
 }
@@ -276,6 +278,6 @@ fn no_functions_flow_requires_a_port_that_its_role_lacks() {
     }
     assert_eq!(
         checked.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["api", "collector", "dispatcher", "lease", "promoter", "reaper", "wait"]
+        ["api", "collector", "dispatcher", "lease", "promoter", "reaper", "signer", "wait"]
     );
 }

@@ -14,6 +14,9 @@ use binplz_core::{
 };
 use thiserror::Error;
 
+/// The signing keys in KMS, `ARTIFACTS,LOG`. Without them nothing is signed.
+pub(crate) const SIGNING_KEYS: &str = "BINPLZ_SIGNING_KEYS";
+
 /// A setting that is missing or cannot be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
@@ -234,7 +237,8 @@ mod tests {
     fn a_number_that_is_none_is_told_and_one_left_out_has_its_default() {
         let policy = settings(&[("BINPLZ_SLOTS", "7"), ("BINPLZ_ATTEMPTS", "0")]).policy().expect("numbers");
         assert_eq!((policy.slots, policy.attempts, policy.budget), (7, 1, Some(Micros(20_000_000))));
-        for (gigabytes, ceiling) in [("", None), ("0", None), ("50", Some(50_000_000_000)), ("0.5", Some(500_000_000))] {
+        for (gigabytes, ceiling) in [("", None), ("0", None), ("50", Some(50_000_000_000)), ("0.5", Some(500_000_000))]
+        {
             let policy = settings(&[("BINPLZ_EGRESS_GIGABYTES", gigabytes)]).policy().expect("numbers");
             assert_eq!(policy.egress_bytes, ceiling, "{gigabytes}");
         }

@@ -5,18 +5,15 @@ use std::time::Duration;
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use binplz_core::{
-    build::{
-        dependency::{Dependency, Stage},
-        failure::{Failure, Kind},
-    },
+    build::failure::{Failure, Kind},
     id::{
         key::{BuildKey, LeaseId},
         text::without_account,
         time::Timestamp,
     },
-    objects::artifact::AttemptPrefix,
+    row::{Row, RowKey},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::Value;
 
 use crate::{bell::RING, launcher::LEASE_URL, lease_url};
@@ -59,15 +56,15 @@ impl DoorbellBatch {
     }
 }
 
-/// An event that wakes the reaper, or the promoter.
+/// An event that wakes the reaper, the promoter or the signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// A builder's task has stopped.
     TaskStopped(Box<TaskStopped>),
     /// A task of another service, or one that has not stopped.
     OtherTask,
-    /// These attempts have offered something to the builders' cache, as rows say that have changed.
-    Offered(Vec<AttemptPrefix>),
+    /// Rows were written: these, as they are now. The function's filter chooses them.
+    Written(Vec<Row>),
     /// The schedule.
     Tick,
 }
@@ -95,7 +92,7 @@ struct Envelope {
     detail: Value,
 }
 
-/// A batch of the table's stream: rows of dependencies as they were written.
+/// A batch of the table's stream.
 #[derive(Deserialize)]
 struct Changes {
     #[serde(rename = "Records")]
@@ -116,6 +113,7 @@ struct Written {
 
 #[derive(Deserialize)]
 struct Image {
+    pk: Text,
     body: Text,
 }
 
@@ -126,19 +124,13 @@ struct Text {
 }
 
 impl Changes {
-    fn offered(self) -> Result<Vec<AttemptPrefix>, serde_json::Error> {
-        let mut offered = Vec::new();
-        for image in self.records.into_iter().filter_map(|change| change.dynamodb.new_image) {
-            let row: Dependency = serde_json::from_str(&image.body.s)?;
-            if let Stage::Offered { lease } = row.stage {
-                let prefix = AttemptPrefix { key: row.holder, lease };
-                // One look at an attempt's offers is enough for all of them.
-                if !offered.contains(&prefix) {
-                    offered.push(prefix);
-                }
-            }
-        }
-        Ok(offered)
+    fn rows(self) -> Result<Vec<Row>, serde_json::Error> {
+        let images = self.records.into_iter().filter_map(|change| change.dynamodb.new_image);
+        let row = |image: Image| {
+            let key: RowKey = image.pk.s.parse().map_err(serde_json::Error::custom)?;
+            Row::from_json(&key, image.body.s.as_bytes())
+        };
+        images.map(row).collect()
     }
 }
 
@@ -187,7 +179,7 @@ impl Wake {
     /// If the event describes a task in an unknown form, or a row that has changed.
     pub fn read(event: Value) -> Result<Wake, serde_json::Error> {
         if event.get("Records").is_some() {
-            return serde_json::from_value::<Changes>(event)?.offered().map(Wake::Offered);
+            return serde_json::from_value::<Changes>(event)?.rows().map(Wake::Written);
         }
         let Ok(envelope) = serde_json::from_value::<Envelope>(event) else { return Ok(Wake::Tick) };
         if envelope.detail_type != "ECS Task State Change" {

@@ -6,12 +6,13 @@
 //! | `api` | [`Serving`]: rows, bell, objects | `BINPLZ_BUCKET` `_ORIGIN`, and behind a CDN `_CDN` `_ORIGIN_SECRET` |
 //! | `lease`, `collector` | [`Receiving`] | `BINPLZ_BUCKET` |
 //! | `promoter` | [`Receiving`] and [`binary_cache::S3BinaryCache`] | `BINPLZ_BUCKET` `_CACHE_SECRET` |
+//! | `signer` | [`Receiving`] and [`signer::KmsSigner`] | `BINPLZ_BUCKET` `_ORIGIN` |
 //! | `wait` | [`Serving`], but it only reads | `BINPLZ_BUCKET` `_ORIGIN` |
 //! | `dispatcher`, `reaper` | [`Working`]: rows, bell, builders | `BINPLZ_CLUSTER` `_BUCKET` `_TASK_X86_64` `_TASK_ARM64` `_SUBNETS` `_SECURITY_GROUPS` `_ORIGIN`, and, if the images are in ECR, `_REPOSITORY` `_IMAGE_TAGS` |
 //!
 //! All of them read `BINPLZ_TABLE`, `_QUEUE_URL`, the first pins in `_FIRST_PINS`, the default system in `_SYSTEM`, the numbers of
-//! [`config::Settings::policy`] (each has a default), and the variables that Lambda itself sets. Functions that share a table
-//! must have the same values of these.
+//! [`config::Settings::policy`] (each has a default), the signing keys in `_SIGNING_KEYS` if artifacts are signed, and the variables
+//! that Lambda itself sets. Functions that share a table must have the same values of these.
 
 pub mod config;
 
@@ -27,6 +28,8 @@ mod gc;
 mod left;
 pub mod objects;
 mod shared;
+#[cfg(feature = "signer")]
+pub mod signer;
 pub mod store;
 
 pub mod bell;
@@ -69,7 +72,7 @@ use binplz_core::{
 use crate::{
     account::Account,
     bell::SqsBell,
-    config::{ConfigError, Settings},
+    config::{ConfigError, SIGNING_KEYS, Settings},
     download_stats::LogDownloadStats,
     launcher::{EcsLauncher, EcsTasks},
     ledger::DynamoLedger,
@@ -93,6 +96,7 @@ pub struct Aws<S, L> {
     first_pins: Pins,
     system: System,
     origin: String,
+    signs: bool,
     log: Log,
 }
 
@@ -135,6 +139,16 @@ impl Receiving {
         let account = Account::open(settings)?;
         let store = S3Store::open(&account, settings)?;
         Aws::with(&account, settings, store, (), String::new())
+    }
+
+    /// The same for the function `signer`: a log that begins is named by the site's URL.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn open_signing(settings: &Settings) -> Result<Receiving, ConfigError> {
+        let account = Account::open(settings)?;
+        let store = S3Store::open(&account, settings)?;
+        Aws::with(&account, settings, store, (), settings.origin()?)
     }
 }
 
@@ -188,6 +202,7 @@ impl<S, L> Aws<S, L> {
             first_pins: settings.first_pins()?,
             system: settings.system()?,
             origin,
+            signs: settings.find(SIGNING_KEYS).is_some(),
             log: Log::open(settings),
         })
     }
@@ -221,6 +236,9 @@ impl<S: Held, L: Held> Deployment for Aws<S, L> {
     }
     fn origin(&self) -> &str {
         &self.origin
+    }
+    fn signs(&self) -> bool {
+        self.signs
     }
     fn now(&self) -> Timestamp {
         binplz_clock::now()

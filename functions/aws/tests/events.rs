@@ -5,10 +5,12 @@ use std::time::Duration;
 use binplz_aws::event::{DoorbellBatch, TaskStopped, Wake};
 use binplz_core::{
     build::{
+        Build,
         dependency::{Dependency, Stage},
         failure::Kind,
     },
-    id::{key::LeaseId, time::Timestamp},
+    id::{key::BuildKey, time::Timestamp},
+    row::Row,
 };
 use serde_json::{Value, json};
 
@@ -67,26 +69,26 @@ fn a_task_is_paid_for_by_its_own_timestamps() {
 }
 
 #[test]
-fn a_row_of_an_offered_dependency_names_its_attempt() {
-    let key = format!("{}/x86_64-linux/libsigc++", "8".repeat(40));
-    let row = |stage: Stage| {
-        let (drv, holder) = ("1".repeat(32).parse().expect("base 32"), key.parse().expect("a key"));
-        let row = Dependency { drv, holder, stage, since: Timestamp(1), wanted: false };
-        let body = serde_json::to_string(&row).expect("JSON");
-        json!({ "eventName": "MODIFY", "dynamodb": { "Keys": { "pk": { "S": "x" } }, "NewImage": { "body": { "S": body } } } })
+fn rows_that_were_written_are_read_as_they_are_now() {
+    let holder: BuildKey = format!("{}/x86_64-linux/libsigc++", "8".repeat(40)).parse().expect("a key");
+    let offered = |lease: &str| {
+        let (drv, lease) = ("1".repeat(32).parse().expect("base 32"), lease.repeat(32).parse().expect("hex"));
+        let stage = Stage::Offered { lease };
+        Row::from(Dependency { drv, holder: holder.clone(), stage, since: Timestamp(1), wanted: false })
     };
-    let lease = || "b".repeat(32).parse::<LeaseId>().expect("hex");
-    let removed = json!({ "eventName": "REMOVE", "dynamodb": { "Keys": { "pk": { "S": "x" } } } });
-    let records = [
-        row(Stage::Offered { lease: lease() }),
-        row(Stage::Offered { lease: lease() }),
-        row(Stage::Building { lease: lease() }),
-        row(Stage::Made),
-        removed,
-    ];
-    let Ok(Wake::Offered(prefixes)) = Wake::read(json!({ "Records": records })) else { panic!("offers") };
-    let names: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
-    assert_eq!(names, [format!("{key}/{}", lease())]);
+    let rows = [offered("a"), Row::from(Build::unasked(holder.clone())), offered("b")];
+    let written = |row: &Row| {
+        let (pk, body) = (row.key().to_string(), row.to_json().expect("JSON"));
+        let image = json!({ "pk": { "S": pk }, "v": { "N": "1" }, "body": { "S": body } });
+        json!({ "eventName": "MODIFY", "dynamodb": { "Keys": { "pk": { "S": pk } }, "NewImage": image } })
+    };
+    let mut records: Vec<_> = rows.iter().map(written).collect();
+    records.insert(1, json!({ "eventName": "REMOVE", "dynamodb": { "Keys": { "pk": { "S": "x" } } } }));
+    assert_eq!(Wake::read(json!({ "Records": records })).expect("rows"), Wake::Written(rows.to_vec()));
+
+    let mut unknown = written(&rows[0]);
+    unknown["dynamodb"]["NewImage"]["pk"]["S"] = json!("unheard-of/1");
+    assert!(Wake::read(json!({ "Records": [unknown] })).is_err());
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! `binplz verify FILE` and `binplz audit HOST`: checks that need no trust in the service.
+//! `binplz verify FILE`, `binplz audit HOST` and `binplz reproduce HOST TARGET`: checks that need no trust in the service.
 
 mod audit;
+mod host;
+mod reproduce;
 mod verify;
 
 use std::{fs, io, path::PathBuf};
@@ -15,6 +17,7 @@ use binplz_signing::Ring;
 use thiserror::Error;
 
 pub(crate) use audit::{Audit, audit};
+pub(crate) use reproduce::{Reproduce, reproduce};
 pub(crate) use verify::{Offline, verify};
 
 /// A check failed, or could not be done.

@@ -46,6 +46,8 @@ enum Verb {
     Pin(pin::Args),
     /// Check a service's transparency log: it must only grow, be well-formed, and have every served file
     Audit(check::Audit),
+    /// Build with this machine's Nix what a service serves, and compare the two
+    Reproduce(check::Reproduce),
     #[command(flatten)]
     Operate(operate::Verb),
     /// Print shell completions: source <(binplz completions bash)
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         }
         Verb::Operate(verb) => operate::run(verb).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Audit(args) => check::audit(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Verb::Reproduce(args) => check::reproduce(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Verb::Doctor(args) => doctor::run(&args).map_err(Into::into),
     };
     ended.unwrap_or_else(|why| {

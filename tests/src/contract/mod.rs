@@ -17,6 +17,7 @@ pub mod reading;
 
 pub mod bell;
 pub mod binary_cache;
+pub mod signer;
 pub mod store;
 
 use std::fmt;
@@ -129,6 +130,12 @@ macro_rules! store_promises {
             a_file_is_measured_to_its_end_and_no_further_than_it_may,
             what_was_let_in_is_there_and_stays,
             what_is_cleared_is_one_attempts_and_no_others;
+        }
+        $each! { signer:
+            a_signature_is_by_the_key_of_its_use,
+            a_digest_is_of_what_is_stored,
+            an_object_of_the_log_never_changes,
+            narrower_tiles_are_removed_and_nothing_else;
         }
     };
 }

@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
     ScalarAttributeType,
 };
+use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use binplz_aws::{
     account::Account,
     bell::{RING, SqsBell},
@@ -13,6 +14,7 @@ use binplz_aws::{
     config::Settings,
     item,
     ledger::DynamoLedger,
+    signer::KmsSigner,
     store::{GRANT_LIFE, S3Store},
 };
 use binplz_core::{
@@ -23,10 +25,10 @@ use binplz_core::{
         content::Content,
         stored::Method,
     },
-    ports::{BinaryCache, Collect, Intake, Store},
+    ports::{BinaryCache, Collect, Intake, Signer, Store},
 };
 use binplz_tests::{
-    contract::{binary_cache::Promotes, store::Uploads},
+    contract::{binary_cache::Promotes, signer::Signs, store::Uploads},
     http::ask,
 };
 
@@ -42,6 +44,7 @@ pub(crate) struct Fresh {
     ledger: DynamoLedger,
     store: S3Uploads,
     binary_cache: S3BinaryCache,
+    signer: KmsSigner,
     pub(crate) bell: SqsBell,
 }
 
@@ -73,16 +76,25 @@ async fn fresh_by(settings: Settings) -> Fresh {
         .with("BINPLZ_SUBNETS", "subnet-1,subnet-2")
         .with("BINPLZ_SECURITY_GROUPS", "sg-1")
         .with("BINPLZ_CACHE_SECRET", "a secret")
+        .with("BINPLZ_SIGNING_KEYS", &format!("{},{}", make_key(&account).await, make_key(&account).await))
         .with("BINPLZ_ORIGIN", "https://binplz.example");
     let store = S3Store::open(&account, &settings).expect("settings");
     Fresh {
         ledger: DynamoLedger::open(&account, &settings).expect("settings"),
         binary_cache: S3BinaryCache::open(&store, &settings).expect("settings"),
+        signer: KmsSigner::open(&store, &settings).expect("settings"),
         store: S3Uploads(store),
         bell: SqsBell::open(&account, &settings).expect("settings"),
         account,
         settings,
     }
+}
+
+/// A key of the guide's kind: its ARN.
+async fn make_key(account: &Account) -> String {
+    let make = aws_sdk_kms::Client::new(account.sdk()).create_key().key_spec(KeySpec::EccNistEdwards25519);
+    let made = make.key_usage(KeyUsageType::SignVerify).send().await.expect("KMS");
+    made.key_metadata().and_then(|key| key.arn()).expect("its ARN").to_owned()
 }
 
 /// The table as the template makes it.
@@ -128,6 +140,9 @@ impl Fresh {
     pub(crate) fn binary_cache(&self) -> &Fresh {
         self
     }
+    pub(crate) fn signer(&self) -> &Fresh {
+        self
+    }
 
     /// Waits for a message, and takes it: what the dispatcher's event source does.
     pub(crate) async fn rung(&self) {
@@ -144,6 +159,15 @@ impl Fresh {
                 return;
             }
         }
+    }
+}
+
+impl Signs for Fresh {
+    fn store(&self) -> &impl Intake {
+        &self.store.0
+    }
+    fn signer(&self) -> &impl Signer {
+        &self.signer
     }
 }
 

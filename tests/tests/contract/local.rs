@@ -14,10 +14,10 @@ use binplz_core::{
         narinfo::StoreDir,
         stored::Method,
     },
-    ports::{BinaryCache, Collect, Inspect, Intake, Store},
+    ports::{BinaryCache, Collect, Inspect, Intake, Signer, Store},
 };
-use binplz_local::{DataDir, LocalBell, LocalBinaryCache, LocalLedger, LocalStore, UploadError};
-use binplz_tests::contract::{binary_cache::Promotes, store::Uploads};
+use binplz_local::{DataDir, LocalBell, LocalBinaryCache, LocalLedger, LocalSigner, LocalStore, UploadError};
+use binplz_tests::contract::{binary_cache::Promotes, signer::Signs, store::Uploads};
 use tempfile::TempDir;
 
 const ORIGIN: &str = "http://localhost:8080";
@@ -27,6 +27,7 @@ pub(crate) struct Fresh {
     ledger: LocalLedger,
     store: LocalUploads,
     binary_cache: LocalBinaryCache,
+    signer: LocalSigner,
     pub(crate) bell: LocalBell,
     dir: TempDir,
 }
@@ -38,6 +39,7 @@ pub(crate) fn fresh() -> Fresh {
         ledger: LocalLedger::open(&dir).expect("a ledger"),
         store: LocalUploads(LocalStore::open(&dir, ORIGIN).expect("a store"), tmp.path().to_owned()),
         binary_cache: LocalBinaryCache::open(&dir, StoreDir::default()).expect("a cache"),
+        signer: LocalSigner::open(&dir).expect("keys"),
         bell: LocalBell::default(),
         dir: tmp,
     }
@@ -56,6 +58,18 @@ impl Fresh {
     }
     pub(crate) fn binary_cache(&self) -> &Fresh {
         self
+    }
+    pub(crate) fn signer(&self) -> &Fresh {
+        self
+    }
+}
+
+impl Signs for Fresh {
+    fn store(&self) -> &impl Intake {
+        &self.store.0
+    }
+    fn signer(&self) -> &impl Signer {
+        &self.signer
     }
 }
 

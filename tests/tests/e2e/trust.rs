@@ -8,7 +8,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use binplz_tests::{
-    server::{Server, demo_set, program, repository},
+    server::{Server, demo_set, fresh_set, program, repository},
     site::wait_for,
 };
 
@@ -202,4 +202,26 @@ fn a_key_is_exchanged_or_replaced_after_its_loss_by_the_guides_commands_while_pr
         assert_eq!(listed.lines().filter(|line| line.starts_with("artifacts ")).count(), keys, "{listed}");
         passes(dir, &server, "$B audit $H --state none; rm none");
     }
+}
+
+const SAME_AND_OTHER: &str = r#"
+    steady = package "steady" { };
+    random = package "random" { fixupPhase = "head -c 32 /dev/urandom >> $out/bin/random"; };
+"#;
+
+#[test]
+fn what_is_built_again_is_the_same_or_the_first_difference_is_told() {
+    let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let set = fresh_set(SAME_AND_OTHER);
+    let server = Server::start(set.path(), data.path(), &[]);
+    let set = set.path().display();
+    for name in ["failing.steady", "failing.random"] {
+        assert_eq!(server.settled(name).status, 302, "{name}");
+    }
+    // The machine's store has both, so they are built once more.
+    let said = passes(dir.path(), &server, &format!("$B reproduce $H failing.steady --nixpkgs {set} 2>&1"));
+    assert!(said.contains("reproduced: failing.steady/steady for "), "{said}");
+    let different = "the first difference is at byte ";
+    fails(dir.path(), &server, &format!("$B reproduce $H failing.random --nixpkgs {set}"), different);
+    fails(dir.path(), &server, &format!("$B reproduce $H pv --nixpkgs {set}"), "the service has built no program pv");
 }

@@ -26,6 +26,7 @@ mod quotas;
 mod regions;
 mod releases;
 mod roles;
+mod signatures;
 mod tasks;
 mod throttled;
 mod tokens;

@@ -1,12 +1,9 @@
 //! `binplz audit HOST`: follows a service's log from where it was left, and checks it against what the service serves.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use binplz_core::{
-    id::{
-        key::{Rev, Sha256},
-        target::Target,
-    },
+    id::{key::Sha256, target::Target},
     trust::{
         checkpoint::Checkpoint,
         leaf::Identity,
@@ -18,14 +15,8 @@ use binplz_core::{
 use binplz_signing::Ring;
 use clap::Args as ClapArgs;
 use serde::{Deserialize, Serialize};
-use ureq::Agent;
 
-use crate::check::{CheckError, Trusted, read, verify, wrong};
-
-/// The timeout of a request.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The largest answer that is read, in bytes: a full bundle of the longest entries.
-const ANSWER_MAX: u64 = 32 << 20;
+use crate::check::{CheckError, Trusted, host::Host, read, verify, wrong};
 
 /// The arguments of `binplz audit`.
 #[derive(ClapArgs, Debug)]
@@ -60,7 +51,7 @@ struct Seen {
 /// [`CheckError`]: the log is not what it should be, or could not be read. Then nothing is kept.
 pub(crate) fn audit(args: &Audit) -> Result<(), CheckError> {
     let host = Host::new(&args.host);
-    let path = args.state.clone().unwrap_or_else(|| host.state());
+    let path = args.state.clone().unwrap_or_else(|| state(&host));
     let mut seen: Seen = match fs::read(&path) {
         Ok(json) => serde_json::from_slice(&json).map_err(|error| {
             CheckError::Wrong(format!("{}: {error}; remove this file to start over", path.display()))
@@ -123,7 +114,7 @@ fn follow(
     // The old tree's edge, as the new tree has it: another root shows that its leaves are others.
     let mut objects = BTreeMap::new();
     for name in Edge::needs(from) {
-        objects.insert(name, name.cut(host.tile(&name, now.size)?));
+        objects.insert(name, name.cut(tile(host, &name, now.size)?));
     }
     let damaged = || CheckError::Wrong("the log's tiles are malformed".to_owned());
     let mut edge = Edge::of(from, &objects).ok_or_else(damaged)?;
@@ -137,7 +128,7 @@ fn follow(
     let mut at = from;
     while at < now.size {
         let (name, place) = TileName::of_entry(at, now.size);
-        let bundle = entries(&name, &host.tile(&name, now.size)?).ok_or_else(damaged)?;
+        let bundle = entries(&name, &tile(host, &name, now.size)?).ok_or_else(damaged)?;
         for entry in &bundle[place..] {
             look(trusted, at, entry, contents)?;
             at += 1;
@@ -235,71 +226,18 @@ fn keep(path: &PathBuf, seen: &Seen) -> Result<(), CheckError> {
     fs::write(&draft, json).and_then(|()| fs::rename(&draft, path)).map_err(of)
 }
 
-/// The service.
-struct Host {
-    origin: String,
-    agent: Agent,
+/// The usual place of what an audit of it saw.
+#[expect(clippy::disallowed_methods, reason = "the user's environment says where programs keep their state")]
+fn state(host: &Host) -> PathBuf {
+    let home = || std::env::home_dir().unwrap_or_default().join(".local/state");
+    let state = std::env::var_os("XDG_STATE_HOME").map_or_else(home, PathBuf::from);
+    let host: String = host.origin.chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '_' }).collect();
+    state.join("binplz").join(format!("audit-{host}.json"))
 }
 
-impl Host {
-    fn new(origin: &str) -> Host {
-        let config = Agent::config_builder().timeout_global(Some(PATIENCE)).user_agent("binplz audit");
-        let agent = config.http_status_as_error(false).max_redirects(0).build().new_agent();
-        Host { origin: origin.trim_end_matches('/').to_owned(), agent }
-    }
-
-    /// The usual place of what an audit of it saw.
-    #[expect(clippy::disallowed_methods, reason = "the user's environment says where programs keep their state")]
-    fn state(&self) -> PathBuf {
-        let home = || std::env::home_dir().unwrap_or_default().join(".local/state");
-        let state = std::env::var_os("XDG_STATE_HOME").map_or_else(home, PathBuf::from);
-        let host: String = self.origin.chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '_' }).collect();
-        state.join("binplz").join(format!("audit-{host}.json"))
-    }
-
-    fn get(&self, path: &str, accept: &str) -> Result<Vec<u8>, CheckError> {
-        let url = format!("{}/-/{path}", self.origin);
-        let failed = |cause: String| CheckError::Http { url: url.clone(), cause };
-        let answer = self.agent.get(&url).header("Accept", accept).call().map_err(|error| failed(error.to_string()))?;
-        let status = answer.status();
-        let body = answer.into_body().with_config().limit(ANSWER_MAX).read_to_vec();
-        let body = body.map_err(|error| failed(error.to_string()))?;
-        match status.as_u16() {
-            200 => Ok(body),
-            _ => Err(failed(format!("{status}: {}", String::from_utf8_lossy(&body).trim()))),
-        }
-    }
-
-    fn bytes(&self, path: &str) -> Result<Vec<u8>, CheckError> {
-        self.get(path, "*/*")
-    }
-
-    fn text(&self, path: &str) -> Result<String, CheckError> {
-        Ok(String::from_utf8_lossy(&self.get(path, "text/plain")?).into_owned())
-    }
-
-    fn json<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<T, CheckError> {
-        let cause = |error: serde_json::Error| CheckError::Http {
-            url: format!("{}/-/{path}", self.origin),
-            cause: error.to_string(),
-        };
-        serde_json::from_slice(&self.get(path, "application/json")?).map_err(cause)
-    }
-
-    /// A tile that a tree of `size` entries has, at least as wide as the name says.
-    fn tile(&self, name: &TileName, size: u64) -> Result<Vec<u8>, CheckError> {
-        self.bytes(&format!("tlog/{}", TileName::of(name.kind, name.index, size)))
-    }
-
-    /// The sha256 of what a target leads to, and its nixpkgs, by the service's word; `None`: it leads to nothing now.
-    fn served(&self, target: &str) -> Result<Option<(Sha256, Rev)>, CheckError> {
-        let url = format!("{}/{target}", self.origin);
-        let answer = self.agent.head(&url).call();
-        let answer = answer.map_err(|error| CheckError::Http { url, cause: error.to_string() })?;
-        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        let served = || Some((header("x-binplz-sha256")?.parse().ok()?, header("x-binplz-nixpkgs")?.parse().ok()?));
-        Ok(served().filter(|_| answer.status() == 302))
-    }
+/// A tile that a tree of `size` entries has, at least as wide as the name says.
+fn tile(host: &Host, name: &TileName, size: u64) -> Result<Vec<u8>, CheckError> {
+    host.bytes(&format!("tlog/{}", TileName::of(name.kind, name.index, size)))
 }
 
 #[cfg(test)]

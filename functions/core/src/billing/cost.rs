@@ -46,7 +46,10 @@ assumed! {
     BUILD_OBJECTS: 40, "objects that a builder stores", "programs, the manifest, the log in segments";
     BUILD_LINE_BYTES: 100_000, "bytes of the lines that a build's task and functions log", "a line at each step and for each heartbeat that fails";
     PROMOTER_SECONDS: 10, "seconds of the function `promoter` for a build", "most builds offer a few small files, or none";
-    PROMOTER_MEGABYTES: 1_769, "MB of memory of the function `promoter`", "`template.yaml`";
+    PROMOTER_MEGABYTES: 1_769, "MB of memory of the functions `promoter` and `signer`", "`template.yaml`";
+    SIGNED_BUILDS: 1_000, "signed builds in a month", "a round number; `SigningKeys` makes builds signed";
+    BUILD_SIGNATURES: 4, "signatures of a build", "two of the program, two of its archive, and some of a checkpoint; a package with more programs has more";
+    SIGNER_SECONDS: 2, "seconds of the function `signer` for a build", "it reads each program once, at 100 MB a second";
     METRICS: 1, "custom metrics with values in each hour", "`ServedBytes`; the others of `functions/aws/src/metrics.rs` have values in hours with trouble, at 0.0004 dollars an hour";
     ALARMS: 8, "alarms", "`template.yaml`; one more where `EgressGigabytesPerDay` is set";
     POLLS: 648_000, "requests to the queue in a month", "Lambda asks it over 5 connections, every 20 seconds";
@@ -171,7 +174,12 @@ pub fn standing(prices: &PriceList) -> Vec<Item> {
 /// What parameters add to the fixed costs of a month.
 pub fn optional(prices: &PriceList) -> Vec<Item> {
     let counts = prices.metrics_requests.of(SWEEPS.number);
+    let signing = SIGNED_BUILDS.number * SIGNER_SECONDS.number * 1000 * PROMOTER_MEGABYTES.number;
+    let signatures =
+        prices.kms_signatures.of(SIGNED_BUILDS.number * BUILD_SIGNATURES.number) + prices.lambda_time.of(signing);
     vec![
+        Item { what: "plus two signing keys in KMS", dollars: prices.kms_keys.of(2) },
+        Item { what: "plus the signatures of a thousand builds", dollars: signatures },
         Item { what: "plus a secret, with a domain", dollars: prices.secrets.of(1) },
         Item { what: "plus a dashboard, beyond the account's three free ones", dollars: prices.dashboards.of(1) },
         Item { what: "plus an alarm and counts, with a ceiling for downloads", dollars: prices.alarms.of(1) + counts },

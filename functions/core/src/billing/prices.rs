@@ -258,6 +258,10 @@ prices! {
     dashboards: "dashboard-month" / 1;
     /// The queue, by requests.
     sqs: "million requests" / 1_000_000;
+    /// A KMS key.
+    kms_keys: "key-month" / 1;
+    /// Signatures by KMS keys.
+    kms_signatures: "10000 requests" / 10_000;
     /// A secret.
     secrets: "secret-month" / 1;
     /// Container images, by bytes.

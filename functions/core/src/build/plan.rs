@@ -16,7 +16,7 @@ use crate::{
     },
     id::{
         key::Pname,
-        text::{bytes, span, unit},
+        text::{bytes, span},
     },
 };
 
@@ -149,19 +149,29 @@ impl Plan {
     }
 }
 
-/// A duration, more exactly than by its largest unit: "90 minutes".
+/// A duration, to the nearest second, minute, hour or day: "90 minutes".
 pub fn about(time: Duration) -> String {
-    match time.as_secs() {
-        3600..10_800 => format!("{} minutes", time.as_secs() / 60),
-        _ => span(time),
+    let (name, unit) = unit(time);
+    match rounded(time).as_secs() / unit {
+        1 => format!("1 {name}"),
+        count => format!("{count} {name}s"),
     }
 }
 
 /// The duration that [`about`] shows.
 pub(crate) fn rounded(time: Duration) -> Duration {
-    let seconds = time.as_secs();
-    let unit = if (3600..10_800).contains(&seconds) { 60 } else { unit(time).1 };
-    Duration::from_secs(seconds - seconds % unit)
+    let (_, unit) = unit(time);
+    Duration::from_secs((time.as_secs() + unit / 2) / unit * unit)
+}
+
+/// The unit that [`about`] counts in, and its seconds.
+fn unit(time: Duration) -> (&'static str, u64) {
+    match time.as_secs() {
+        0..60 => ("second", 1),
+        60..10_800 => ("minute", 60),
+        10_800..172_800 => ("hour", 3600),
+        _ => ("day", 86_400),
+    }
 }
 
 /// "41 to build, about 50 minutes; 12 to fetch, 80.0 MB".
@@ -176,7 +186,7 @@ impl fmt::Display for Plan {
                 match unknown {
                     0 => write!(f, ", about {}", about(self.known()))?,
                     unknown if unknown == to_build => f.write_str(" for the first time")?,
-                    unknown => write!(f, ", at least {} and {unknown} of unknown duration", about(self.known()))?,
+                    unknown => write!(f, ", at least {} and {unknown} of unknown duration", span(self.known()))?,
                 }
             }
         }
@@ -221,7 +231,7 @@ mod tests {
         let all = ["musl-1.2.5", "gcc-14.2.0", "tree-2.2.1"];
         for (run, told) in [
             (run(&all, 12, 80_000_000), "3 to build, about 50 minutes; 12 to fetch, 80.0 MB"),
-            (run(&all[..1], 0, 0), "1 to build, about 1 minute"),
+            (run(&all[..1], 0, 0), "1 to build, about 2 minutes"),
             (run(&["musl-1.2.5", "ed-1"], 1, 0), "2 to build, at least 1 minute and 1 of unknown duration; 1 to fetch"),
             (run(&["ed-1", "jq-1"], 0, 0), "2 to build for the first time"),
             (run(&[], 3, 1_000), "3 to fetch, 1.0 kB"),

@@ -60,8 +60,8 @@ mod tests {
         // After 30 seconds, when it should be over, and then after 45.
         assert_eq!(of(30, 40), errors(25, 25, 12));
         assert_eq!(of(80, 40), errors(100, 100, 5));
-        // "about 1 minute left", of 100 seconds.
-        assert_eq!(of(200, 200), errors(0, 20, 0));
+        // "about 2 minutes left", of 100 seconds.
+        assert_eq!(of(200, 200), errors(0, 10, 0));
         // Nothing was left to tell.
         assert_eq!(of(10, 100), errors(90, 50, 11));
     }

@@ -83,17 +83,13 @@ pub fn thousands(number: u64) -> String {
 
 /// A duration in its largest unit: "3 minutes".
 pub fn span(time: Duration) -> String {
-    let (name, length) = unit(time);
-    match time.as_secs() / length {
+    let seconds = time.as_secs();
+    let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
+    let (name, length) = units.into_iter().find(|(_, length)| seconds >= *length).unwrap_or(("second", 1));
+    match seconds / length {
         1 => format!("1 {name}"),
         count => format!("{count} {name}s"),
     }
-}
-
-/// A duration's largest unit, and that in seconds.
-pub(crate) fn unit(time: Duration) -> (&'static str, u64) {
-    let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
-    units.into_iter().find(|(_, length)| time.as_secs() >= *length).unwrap_or(("second", 1))
 }
 
 /// The longest run of such characters that cannot be a secret: a commit has 40. A lease's token and a URL's signature

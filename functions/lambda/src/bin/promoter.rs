@@ -1,13 +1,15 @@
 //! The function behind the table's stream and ECS's "task stopped" events. It verifies the files that a builder offered to the shared
 //! Nix cache, signs them, and copies them there.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use binplz_aws::{Receiving, binary_cache::S3BinaryCache, config::Settings, event::Wake, log};
 use binplz_core::{
+    build::dependency::{Dependency, Stage},
     flow::schedule::promote::{Promoted, promote},
     objects::artifact::AttemptPrefix,
     ports::{Deployment, HasStore, Unavailable},
+    row::Row,
     telemetry::About,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -37,13 +39,23 @@ async fn woken(d: &Receiving, binary_cache: &S3BinaryCache, event: Value) -> Res
                 Promoted::NotYet { .. } => Err("the attempt has not ended".into()),
             }
         }
-        Wake::Offered(prefixes) => {
-            for prefix in &prefixes {
-                look_at(d, binary_cache, prefix).await?;
+        Wake::Written(rows) => {
+            // One look at an attempt's offers is enough for all of them.
+            for prefix in rows.into_iter().filter_map(offered).collect::<BTreeSet<_>>() {
+                look_at(d, binary_cache, &prefix).await?;
             }
             Ok(())
         }
         Wake::OtherTask | Wake::Tick => Ok(()),
+    }
+}
+
+fn offered(row: Row) -> Option<AttemptPrefix> {
+    match row {
+        Row::Dependency(Dependency { holder, stage: Stage::Offered { lease }, .. }) => {
+            Some(AttemptPrefix { key: holder, lease })
+        }
+        _ => None,
     }
 }
 

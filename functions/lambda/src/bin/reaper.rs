@@ -39,7 +39,7 @@ async fn act(d: &Working, event: Value) -> Result<(), Error> {
                 d.warn(About::Attempt(&end.key, &end.lease), "its builder ended without a report", &end.reason);
             }
         }
-        Wake::OtherTask | Wake::Offered(_) => {}
+        Wake::OtherTask | Wake::Written(_) => {}
         // It is not retried: the next minute's does the same.
         Wake::Tick => {
             if let Err(error) = sweep(d).await {

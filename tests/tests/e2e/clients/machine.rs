@@ -89,9 +89,14 @@ impl Machine {
     /// Who does a tool's work here.
     fn own(&self, tool: &str) -> PathBuf {
         match (self.shell, tool) {
-            (Shell::Busybox, "shasum" | "openssl") | (Shell::Dash | Shell::Bash, _) => find(tool),
+            (Shell::Busybox, "shasum" | "openssl" | "minisign") | (Shell::Dash | Shell::Bash, _) => find(tool),
             (Shell::Busybox, _) => find("busybox"),
         }
+    }
+
+    /// Adds a tool.
+    pub(super) fn has(&self, tool: &str) {
+        self.link(tool, self.own(tool));
     }
 
     fn link(&self, tool: &str, program: PathBuf) {

@@ -71,7 +71,10 @@ const LINES: [(&str, Then); 56] = [
     ("curl -s URL/-/instal/tree > f; sh f", Says("there is no such page")),
     ("curl -fsSL URL/-/install/tree@2.1 | sh", Says("try URL/-/install/tree\n")),
     ("curl -fsSL URL/-/install/tree.exe | sh", Says("try URL/tree\n")),
-    ("curl -fsSL URL/-/install/tree | sh -s -- --docs", Says("unknown option --docs; the only option is --with-docs")),
+    (
+        "curl -fsSL URL/-/install/tree | sh -s -- --docs",
+        Says("unknown option --docs; the options are --with-docs and --require-signature KEY"),
+    ),
     ("curl -s URL/moreutils > f; sh f", Says("this package has several programs; request one of: ")),
 ];
 

@@ -7,6 +7,7 @@ mod machine;
 mod matrix;
 mod mistakes;
 mod outcomes;
+mod signed;
 mod stub;
 mod trouble;
 mod wait;

@@ -1,5 +1,6 @@
 # binplz's script, second part. It waits for the build, downloads the program, checks its sha256, replaces the script's file with
-# the program, and runs the program. The first part (stub.sh) fetches this one.
+# the program, and runs the program. With BINPLZ_KEY=KEY it accepts only what this minisign
+# key has signed. The first part (stub.sh) fetches this one.
 # ORIGIN TARGET NAME ARGUMENTS...
 become() {
   mark="binplz '$1' '$2' " may="will not overwrite ./$3; move it away, or: curl -L '$1/$2' -o FILE"

@@ -2,14 +2,25 @@
 # Installs a program for the current user. It waits for the build, downloads the program, checks its sha256, and moves it into
 # ~/.local/bin, or into $BINPLZ_DIR. If there is no static program, it installs the bundle, which is larger. With --with-docs
 # (sh -s -- --with-docs), it also puts the package's manual pages, completions and other files into share/ beside that directory.
+# With --require-signature KEY, or BINPLZ_KEY=KEY, it installs only what this minisign key has signed.
 binplz() {
   start "$1" "$2" "$3"
   docs=$4 with=
   shift 4
-  for option; do
-    [ "$option" = --with-docs ] || die "unknown option $option; the only option is --with-docs"
-    with=y
-    has tar || die "tar is required for --with-docs"
+  while [ $# -gt 0 ]; do
+    case $1 in
+    --with-docs)
+      with=y
+      has tar || die "tar is required for --with-docs"
+      ;;
+    --require-signature)
+      [ "${2-}" ] || die "--require-signature needs a key; $origin/-/keys lists this service's"
+      BINPLZ_KEY=$2
+      shift
+      ;;
+    *) die "unknown option $1; the options are --with-docs and --require-signature KEY" ;;
+    esac
+    shift
   done
   quiet=$hush
   [ "${BINPLZ_DIR-}${HOME-}" ] || die "HOME is not set; set BINPLZ_DIR to a directory"
@@ -22,6 +33,7 @@ binplz() {
   instead=y
   ready
   if [ -f "$file" ] && [ -x "$file" ] && right "$file"; then
+    signed "$file"
     say "$file is up to date"
   else
     load
@@ -40,7 +52,7 @@ documents() {
   instead=
   here "$docs"
   name="the archive of $name" file=$dir/.binplz.$$.tar.gz parts=$dir/.binplz.$$.d
-  trap 'rm -rf "$tmp" "$file" "$parts"' EXIT
+  trap 'rm -rf "$tmp" "$file" "$parts" "$proof"' EXIT
   ready
   load
   { mkdir "$parts" && tar -xzf "$file" -C "$parts"; } || die "$name cannot be unpacked in $dir"

@@ -9,7 +9,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 # ORIGIN TARGET NAME
 start() {
-  origin=$1 target=$2 name=$3 tmp='' waited=0 told='' quiet='' hush=-q gnu='' instead=''
+  origin=$1 target=$2 name=$3 tmp='' proof='' waited=0 told='' quiet='' hush=-q gnu='' instead=''
   [ "$(uname -s)" = Linux ] || die "$name is a Linux program; this is $(uname -s)"
   here "$target"
   [ ! -t 2 ] || hush=
@@ -36,7 +36,7 @@ start() {
     say "no sha256sum, shasum or openssl: only the size is checked"
     sum() { [ $(($(wc -c))) != "$bytes" ] || echo "$sha256"; }
   fi
-  trap '[ -z "$tmp" ] || rm -f "$tmp"' EXIT
+  trap '[ -z "$tmp$proof" ] || rm -rf "$tmp" "$proof"' EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM
@@ -127,6 +127,46 @@ right() {
   [ "${is%% *}" = "$sha256" ]
 }
 
+# FILE: fails if BINPLZ_KEY is set, unless that key has signed the file as this program.
+signed() {
+  [ "${BINPLZ_KEY-}" ] || return 0
+  has minisign || case $(openssl version 2>&1) in 'OpenSSL '[3-9]* | 'OpenSSL '[1-9][0-9]*) ;; *)
+    die "minisign or OpenSSL 3 is required to check the signature of $name"
+    ;;
+  esac
+  proof=$(mktemp -d) || die "cannot make a directory in ${TMPDIR:-/tmp}"
+  if ! get "$origin/-/sig/$target" >"$proof/sig" 2>"$proof/why"; then
+    die "$origin has no signature of $name; $(tail -n 1 "$proof/why")"
+  fi
+  if has minisign; then
+    minisign -Vqm "$1" -x "$proof/sig" -P "$BINPLZ_KEY" >/dev/null 2>&1
+  else
+    by_openssl "$1" >/dev/null 2>&1
+  fi || die "the signature of $name is not by the key $BINPLZ_KEY; do not run this program"
+  is=$(sed -n 3p "$proof/sig")
+  # Another program of this service has a valid signature, too.
+  base=${name%.tar.gz}
+  case $is in
+  *'"program":"'"$base"'",'* | *'"package":"'"$base"'",'* | *'"package":"'*".$base"'",'*) ;;
+  *) die "the signature is of another program than $name: ${is#trusted comment: }" ;;
+  esac
+  rm -rf "$proof"
+  proof=
+  say "$name: the signature is by the key $BINPLZ_KEY"
+}
+
+# The same as minisign: the key signs the file's BLAKE2b-512, and then its signature with the comment.
+by_openssl() {
+  # An Ed25519 key in DER: a prefix, and the last 32 bytes of minisign's.
+  { printf '\060\052\060\005\006\003\053\145\160\003\041\000' && echo "$BINPLZ_KEY" | openssl base64 -d | tail -c 32; } >"$proof/key"
+  openssl dgst -blake2b512 -binary "$1" >"$proof/hash"
+  sed -n 2p "$proof/sig" | openssl base64 -d -A | tail -c 64 >"$proof/first"
+  { cat "$proof/first" && sed -n 3p "$proof/sig" | tr -d '\n' | tail -c +18; } >"$proof/text"
+  sed -n 4p "$proof/sig" | openssl base64 -d -A >"$proof/second"
+  verify hash first && verify text second
+}
+verify() { openssl pkeyutl -verify -rawin -pubin -keyform DER -inkey "$proof/key" -in "$proof/$1" -sigfile "$proof/$2"; }
+
 # Creates $tmp beside $file, or fails with a hint.
 beside() {
   tmp=${file%/*}/.$name.binplz.$$
@@ -138,6 +178,7 @@ beside() {
 
 # TEXT: fails with TEXT if $file cannot be written or run. It is called before any wait.
 usable() {
+  case ${BINPLZ_KEY-} in '' | RW*) ;; *) die "$BINPLZ_KEY is not a minisign key; $origin/-/keys lists this service's" ;; esac
   beside "$1"
   case $name in
   *.tar.gz) ;;
@@ -173,6 +214,7 @@ load() {
     nap "$failed" "retrying the download"
     ready
   done
+  signed "$tmp"
   if [ -e "$file" ]; then
     chown "$(stat -c %u:%g "$file")" "$tmp"
     chmod "$(stat -c %a "$file")" "$tmp"
