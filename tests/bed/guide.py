@@ -12,6 +12,7 @@ import concurrent.futures
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,8 @@ class Shell:
             # It asks for the stack's name, the region, and then the parameters.
             name, value = parameter
             asked = re.findall(r"^  (\w+):", TEMPLATE.read_text().split("\nParameters:\n")[1].split("\nConditions:\n")[0], re.M)
-            answers = f"<(printf '%b' '{'\\n' * (2 + asked.index(name))}{value}\\n'; yes '')"
+            lines = [""] * (2 + asked.index(name)) + [value]
+            answers = f"<(printf '%s\\n' {shlex.join(lines)}; yes '')"
         script = f"{self.before}{{ {program}\n}} < {answers}"
         ran = subprocess.run(["bash", "-c", script], env=self.environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         print(ran.stdout, end="", flush=True)
