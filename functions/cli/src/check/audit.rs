@@ -242,6 +242,7 @@ fn tile(host: &Host, name: &TileName, size: u64) -> Result<Vec<u8>, CheckError> 
 
 #[cfg(test)]
 mod tests {
+    use binplz_core::id::key::Rev;
     use binplz_core::trust::{
         leaf::{Blake2b, Form, Leaf},
         minisign::{PublicKey, Signature},
