@@ -91,9 +91,14 @@ impl Problem {
         )
     }
 
-    /// There is nothing to sign yet.
+    /// There is nothing to sign or to document yet.
     pub fn not_built() -> Problem {
         Problem::new(Reason::Unknown, "it has no signature before it is built: download it first")
+    }
+
+    /// An earlier version has built what a target leads to.
+    pub fn not_documented() -> Problem {
+        Problem::new(Reason::Unknown, "it was built by an earlier version, which did not record that; a newer build has it")
     }
 
     /// A method that a path does not have; `other` is one that it has.

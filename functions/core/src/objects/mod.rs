@@ -1,9 +1,10 @@
-//! Objects: paths in the store, manifests, inventories, narinfos, compressed logs, and what programs need.
+//! Objects: paths in the store, manifests, inventories, narinfos, compressed logs, what programs need, and what they are made of.
 
 pub mod artifact;
 pub mod content;
 pub mod gzip;
 pub mod inventory;
+pub mod materials;
 pub mod narinfo;
 pub mod needs;
 pub mod stored;

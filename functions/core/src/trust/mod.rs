@@ -2,7 +2,8 @@
 //!
 //! An [entry](leaf) of the log is the [`minisign`] signature of one artifact, whose signed comment says what it is.
 //! Entries lie in [tiles](tile), which make a [Merkle tree](merkle); a [`checkpoint`], which is a signed [`note`], names its size
-//! and root. A [proof] shows offline that an entry is in it. [`head`] has the log's rows.
+//! and root. A [proof] shows offline that an entry is in it. [`head`] has the log's rows. A leaf also names the build's
+//! [`provenance`] and its [`sbom`] by their sha256.
 
 pub mod checkpoint;
 pub mod head;
@@ -11,4 +12,6 @@ pub mod merkle;
 pub mod minisign;
 pub mod note;
 pub mod proof;
+pub mod provenance;
+pub mod sbom;
 pub mod tile;

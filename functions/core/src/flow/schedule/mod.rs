@@ -1,5 +1,6 @@
-//! Flows that run by themselves: dispatching due builds, sweeping lapsed leases, following another build of a derivation, promoting offers into the binary cache, signing.
+//! Flows that run by themselves: dispatching due builds, sweeping lapsed leases, following another build of a derivation, promoting offers into the binary cache, signing, stating provenance.
 
+pub(crate) mod attest;
 pub mod dispatch;
 pub(crate) mod egress;
 pub(crate) mod failed_dependencies;
