@@ -33,7 +33,9 @@ async fn built(w: &World, archives: bool) {
         assert!(settle(w, &bearer, report).await.is_err(), "it is not stored yet");
         w.store().upload(&grants[0], ARCHIVE).await;
     }
-    settle(w, &bearer, Report { outcome: Outcome::Built(manifest), stats, materials: None }).await.expect("a live lease");
+    settle(w, &bearer, Report { outcome: Outcome::Built(manifest), stats, materials: None })
+        .await
+        .expect("a live lease");
     w.reap().await;
 }
 

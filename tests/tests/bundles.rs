@@ -207,7 +207,11 @@ async fn a_builder_stores_no_larger_bundle_and_reports_what_it_was_asked_for() {
         let of_other = if bundle { BUNDLE } else { "tree" };
         let manifest = built(&w, path, &["tree"]).await;
         let bundle = built(&w, of_other, &["tree"]).await.bundle;
-        let report = Report { outcome: Outcome::Built(Manifest { bundle, ..manifest }), stats: Stats::default(), materials: None };
+        let report = Report {
+            outcome: Outcome::Built(Manifest { bundle, ..manifest }),
+            stats: Stats::default(),
+            materials: None,
+        };
         assert!(settle(&*w, &w.bearer(path).await, report).await.is_err(), "{path}");
     }
 }

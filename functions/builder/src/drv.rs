@@ -73,7 +73,9 @@ fn source(drv: &str) -> Option<Source> {
     let structured = variables.get("__json").and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
     let words = |name: &str| -> Vec<String> {
         match structured.as_ref().map(|all| &all[name]) {
-            Some(serde_json::Value::Array(list)) => list.iter().filter_map(|one| Some(one.as_str()?.to_owned())).collect(),
+            Some(serde_json::Value::Array(list)) => {
+                list.iter().filter_map(|one| Some(one.as_str()?.to_owned())).collect()
+            }
             Some(one) => one.as_str().map(str::to_owned).into_iter().collect(),
             None => variables.get(name).iter().flat_map(|value| value.split_whitespace()).map(str::to_owned).collect(),
         }
@@ -158,7 +160,9 @@ mod tests {
         };
         let drv = |algorithm: &str, environment: &str| {
             let out = format!(r#"("out","/nix/store/x-tree-2.1.tar.gz","{algorithm}","12ab")"#);
-            format!(r#"Derive([{out}],[("/nix/store/c.drv",["out"])],["/nix/store/b.sh"],"x","sh",["-e","b],[("],[{environment}])"#)
+            format!(
+                r#"Derive([{out}],[("/nix/store/c.drv",["out"])],["/nix/store/b.sh"],"x","sh",["-e","b],[("],[{environment}])"#
+            )
         };
         let plain = r#"("odd","a \"],[(\\\n"),("urls","mirror://gnu/tree.tar.gz https://example.org/tree"),("url","")"#;
         assert_eq!(source(&drv("sha256", plain)), Some(of("sha256", HashMode::Flat)));
@@ -166,7 +170,11 @@ mod tests {
         let json = r#"("__json","{\"urls\":[\"mirror://gnu/tree.tar.gz\",\"https://example.org/tree\"],\"url\":4}")"#;
         assert_eq!(source(&drv("sha256", json)), Some(of("sha256", HashMode::Flat)));
         let git = r#"("rev","v2.1"),("url","https://example.org/tree.git")"#;
-        let by_git = Source { urls: vec!["https://example.org/tree.git".into()], rev: Some("v2.1".into()), ..of("sha256", HashMode::Recursive) };
+        let by_git = Source {
+            urls: vec!["https://example.org/tree.git".into()],
+            rev: Some("v2.1".into()),
+            ..of("sha256", HashMode::Recursive)
+        };
         assert_eq!(source(&drv("r:sha256", git)), Some(by_git));
         assert_eq!(source(&drv("sha256", "")), Some(Source { urls: Vec::new(), ..of("sha256", HashMode::Flat) }));
         let another = drv("sha256", plain).replace("12ab", "");

@@ -63,7 +63,9 @@ impl Trust<'_> {
 
     fn by_documents(&self) -> String {
         let origin = self.origin;
-        format!("curl -fsS {origin}/-/provenance/tree && curl -fsS {origin}/-/sbom/tree && curl -fsS {origin}/-/source/tree")
+        format!(
+            "curl -fsS {origin}/-/provenance/tree && curl -fsS {origin}/-/sbom/tree && curl -fsS {origin}/-/source/tree"
+        )
     }
 
     fn by_audit(&self) -> String {
@@ -91,7 +93,8 @@ pub(crate) async fn page<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderM
         Err(error) => return failed(&*d, error, format),
     };
     let minisign = keyring.artifacts.last().map_or(String::new(), |last| last.key.to_string());
-    let trust = Trust { origin: d.origin(), keys: keyring.to_string(), minisign, level: Level::of(d.policy()).to_string() };
+    let trust =
+        Trust { origin: d.origin(), keys: keyring.to_string(), minisign, level: Level::of(d.policy()).to_string() };
     show(format, &trust, &TrustPage { trust: &trust }, &TrustText { trust: &trust })
 }
 

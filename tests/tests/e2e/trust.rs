@@ -184,11 +184,16 @@ fn independent_programs_accept_the_provenance_and_the_bill_of_materials() {
         repository().display()
     );
     let said = passes(dir, &server, &format!("{check}; $check $key provenance sbom; sha256sum bsdiff"));
-    let sha256 = said.lines().last().and_then(|line| line.split(' ').next()).expect("a sum");
+    let sha256 = said.lines().find_map(|line| line.strip_suffix("  bsdiff")).expect("a sum");
     assert!(said.contains(&format!("{sha256} bsdiff\n")), "{said}");
     let other = "other=$(printf 'Ed%040d' 0 | base64 -w 0)";
     fails(dir, &server, &format!("{check}; {other}; $check $other provenance sbom"), "VerificationError");
-    fails(dir, &server, &format!("{check}; sed -i 's/required/needed/' sbom; $check $key provenance sbom"), "AssertionError");
+    fails(
+        dir,
+        &server,
+        &format!("{check}; sed -i 's/required/needed/' sbom; $check $key provenance sbom"),
+        "AssertionError",
+    );
 }
 
 #[test]

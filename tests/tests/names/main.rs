@@ -128,7 +128,9 @@ async fn finish(w: &World, bearer: &Bearer, files: binplz_catalogue::Files) {
         let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
         w.store().write(&path, bytes).await.expect("the store");
     }
-    settle(w, bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default(), materials: None }).await.expect("a live lease");
+    settle(w, bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default(), materials: None })
+        .await
+        .expect("a live lease");
     w.reap().await;
 }
 
@@ -237,7 +239,9 @@ async fn until_there_is_a_catalogue_names_are_attributes_and_the_answer_says_so(
     dispatch(&*w).await.expect("the ledger");
     let bearer = w.bearer("rg").await;
     let failed = Outcome::Failed(Failure::new(Kind::NoSuchPackage, ""));
-    settle(&*w, &bearer, Report { outcome: failed, stats: Stats::default(), materials: None }).await.expect("a live lease");
+    settle(&*w, &bearer, Report { outcome: failed, stats: Stats::default(), materials: None })
+        .await
+        .expect("a live lease");
     assert!(told(&w, "rg").await.starts_with("404 "), "{}", told(&w, "rg").await);
     assert!(told(&w, "rg").await.contains("the catalogue of this commit is not built yet"));
     dispatch(&*w).await.expect("the ledger");
@@ -519,7 +523,8 @@ async fn a_catalogue_that_fails_for_good_is_not_tried_again_and_one_that_cooled_
             dispatch(&*w).await.expect("the ledger");
         }
         let bearer = bearer(&catalogue(&w, '5', X86).await);
-        let failed = Report { outcome: Outcome::Failed(Failure::new(kind, "no")), stats: Stats::default(), materials: None };
+        let failed =
+            Report { outcome: Outcome::Failed(Failure::new(kind, "no")), stats: Stats::default(), materials: None };
         settle(&*w, &bearer, failed).await.expect("a live lease");
         w.reap().await;
         sweep(&*w).await.expect("the ledger");

@@ -172,8 +172,7 @@ fn only_licences_that_spdx_lists_are_named_by_an_identifier() {
     assert_eq!(scopes, ["required", "required", "required", "excluded"]);
     // The hash of unpacked files is not one of the URL's content.
     let references = &sbom["metadata"]["component"]["externalReferences"];
-    let hashes: Vec<usize> =
-        (0..2).map(|n| references[n]["hashes"].as_array().map_or(0, Vec::len)).collect();
+    let hashes: Vec<usize> = (0..2).map(|n| references[n]["hashes"].as_array().map_or(0, Vec::len)).collect();
     assert_eq!(hashes.iter().sum::<usize>(), 1, "{references:#}");
 }
 

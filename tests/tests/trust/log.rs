@@ -55,12 +55,7 @@ pub(crate) async fn built(w: &Arc<World>, attr: &str, programs: &[&str]) -> Buil
 }
 
 /// The same, made of these materials.
-pub(crate) async fn built_of(
-    w: &Arc<World>,
-    attr: &str,
-    programs: &[&str],
-    materials: Option<Materials>,
-) -> BuildKey {
+pub(crate) async fn built_of(w: &Arc<World>, attr: &str, programs: &[&str], materials: Option<Materials>) -> BuildKey {
     building(w, &[attr]).await;
     let bearer = w.bearer(attr).await;
     let report = Report { materials, ..w.report_of(&bearer, programs).await };

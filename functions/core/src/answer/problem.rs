@@ -98,7 +98,10 @@ impl Problem {
 
     /// An earlier version has built what a target leads to.
     pub fn not_documented() -> Problem {
-        Problem::new(Reason::Unknown, "it was built by an earlier version, which did not record that; a newer build has it")
+        Problem::new(
+            Reason::Unknown,
+            "it was built by an earlier version, which did not record that; a newer build has it",
+        )
     }
 
     /// A method that a path does not have; `other` is one that it has.

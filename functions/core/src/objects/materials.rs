@@ -163,7 +163,8 @@ impl Component {
             Licence::Spdx(id) => Licence::Spdx(short(&id)),
             Licence::Name(name) => Licence::Name(short(&name)),
         });
-        let kept = |text: Option<String>, scheme: &str| text.map(|text| long(&text)).filter(|text| text.starts_with(scheme));
+        let kept =
+            |text: Option<String>, scheme: &str| text.map(|text| long(&text)).filter(|text| text.starts_with(scheme));
         Component {
             name: short(&self.name),
             version: short(&self.version),
@@ -200,7 +201,8 @@ impl Source {
 /// Whether a text can be a URL, with a scheme (RFC 3986).
 fn is_url(text: &str) -> bool {
     let legal = |c: char| c.is_ascii_graphic() && !"<>\"{}|\\^`".contains(c);
-    text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()) && text.chars().all(legal)
+    text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty())
+        && text.chars().all(legal)
 }
 
 fn short(text: &str) -> String {

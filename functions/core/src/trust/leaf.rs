@@ -165,7 +165,11 @@ impl FromStr for Leaf {
     fn from_str(s: &str) -> Result<Self, BadNote> {
         let leaf: Leaf = serde_json::from_str(s).map_err(|_| BadNote::Form)?;
         // One form only, so that no field can be hidden from a reader.
-        if leaf.binplz == version(leaf.documents.as_ref()) && leaf.to_string() == s { Ok(leaf) } else { Err(BadNote::Form) }
+        if leaf.binplz == version(leaf.documents.as_ref()) && leaf.to_string() == s {
+            Ok(leaf)
+        } else {
+            Err(BadNote::Form)
+        }
     }
 }
 

@@ -239,8 +239,10 @@ async fn store_package<D: HasStore<Store: Intake>>(
     }
     if let Some(materials) = materials {
         let json = |json: serde_json::Result<Vec<u8>>| json.map_err(|error| Unavailable::new("materials", error));
-        let documents =
-            [(ObjectName::Materials, json(materials.to_json())?), (ObjectName::Sbom, json(Sbom::of(&materials).to_json())?)];
+        let documents = [
+            (ObjectName::Materials, json(materials.to_json())?),
+            (ObjectName::Sbom, json(Sbom::of(&materials).to_json())?),
+        ];
         for (name, json) in documents {
             let content = Content::of(&json);
             bytes += content.size;

@@ -104,7 +104,9 @@ pub async fn provenance<D: HasStore>(d: &D, entry: &Entry) -> Result<Option<Vec<
     let Some(Documents { provenance, .. }) = entry.leaf().and_then(|leaf| leaf.documents) else { return Ok(None) };
     let envelope = d.store().log_object(&LogName::Provenance(provenance.clone())).await?;
     let envelope = envelope.filter(|envelope| Sha256::of(envelope) == provenance);
-    envelope.map(Some).ok_or_else(|| Unavailable::new("log", format!("the provenance {provenance} is missing or damaged")))
+    envelope
+        .map(Some)
+        .ok_or_else(|| Unavailable::new("log", format!("the provenance {provenance} is missing or damaged")))
 }
 
 /// A document on the build of an artifact; `None`: an earlier version has built it, and wrote none.

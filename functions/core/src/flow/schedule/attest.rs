@@ -35,7 +35,8 @@ pub(super) async fn attest<D: HasLedger + HasStore, S: Signer>(
     artifacts: &[Artifact],
 ) -> Result<Result<BTreeMap<Sha256, Documents>, (ObjectName, Integrity)>, Unavailable> {
     let mut documents = BTreeMap::new();
-    let (Some(expected), Some(sbom)) = (inventory.content(&ObjectName::Materials), inventory.content(&ObjectName::Sbom))
+    let (Some(expected), Some(sbom)) =
+        (inventory.content(&ObjectName::Materials), inventory.content(&ObjectName::Sbom))
     else {
         return Ok(Ok(documents));
     };
