@@ -199,7 +199,8 @@ fn build(
         drop(task);
         let made = made.and_then(|rounds| match rounds {
             Rounds::Made(outputs) => {
-                *materials = materials::of(context, &package);
+                let bundled: Vec<_> = launcher.iter().flat_map(|_| outputs.closure.paths()).collect();
+                *materials = materials::of(context, &package, &bundled);
                 match &launcher {
                     Some(launcher) => bundle::of(context, job, package, &outputs, launcher, scratch),
                     None => programs_of(context, job, attr, package, &outputs, scratch),

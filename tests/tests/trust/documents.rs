@@ -72,6 +72,7 @@ pub(crate) fn materials() -> Materials {
             component("odd", Licence::Name("Ours\u{1b}[31m, all of\nit".into())),
             component("zlib", spdx("Zlib")),
         ],
+        contained: Vec::new(),
         build_time: vec![component("zlib", spdx("Zlib")), component("perl", Licence::Name("Artistic".into()))],
         inputs: vec!["/nix/store/b.drv".into(), "/nix/store/a.drv".into(), "/nix/store/b.drv".into()],
     }
@@ -174,6 +175,20 @@ fn only_licences_that_spdx_lists_are_named_by_an_identifier() {
     let references = &sbom["metadata"]["component"]["externalReferences"];
     let hashes: Vec<usize> = (0..2).map(|n| references[n]["hashes"].as_array().map_or(0, Vec::len)).collect();
     assert_eq!(hashes.iter().sum::<usize>(), 1, "{references:#}");
+}
+
+#[test]
+fn what_a_bundle_contains_is_a_component_by_the_name_of_its_store_path() {
+    let paths =
+        ["a-glibc-2.40-66", "b-source", "c-perl5.40-x-y-1.0_2-dev", "d"].map(|name| format!("/nix/store/{name}"));
+    let materials = Materials { contained: paths.to_vec(), linked: Vec::new(), build_time: Vec::new(), ..materials() };
+    let sbom: Value = serde_json::to_value(Sbom::of(&materials.cleaned())).expect("JSON");
+    let components = sbom["components"].as_array().expect("a list");
+    let told: Vec<_> = components.iter().map(|one| (one["name"].as_str(), one["version"].as_str())).collect();
+    let expected = [("glibc", Some("2.40-66")), ("source", None), ("perl5.40-x-y", Some("1.0_2-dev")), ("d", None)];
+    assert_eq!(told, expected.map(|(name, version)| (Some(name), version)));
+    assert!(components.iter().all(|one| one["scope"] == "required" && one["bom-ref"].is_string()));
+    assert_eq!(sbom["dependencies"][0]["dependsOn"], json!(paths));
 }
 
 /// A build of programs with the longest names.

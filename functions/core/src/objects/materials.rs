@@ -34,6 +34,9 @@ pub struct Materials {
     /// The inputs of the host, as declared: what a static program of the package may contain.
     #[serde(default)]
     pub linked: Vec<Component>,
+    /// Of a bundle: the other store paths in it. It has these for certain, and no package declares them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contained: Vec<String>,
     /// The inputs that only build it, as declared.
     #[serde(default)]
     pub build_time: Vec<Component>,
@@ -132,7 +135,7 @@ impl Materials {
     /// The same with all foreign text sanitised, and all lists in order, each element once, and not too long.
     #[must_use]
     pub fn cleaned(self) -> Materials {
-        let Materials { builder, package, linked, build_time, mut inputs } = self;
+        let Materials { builder, package, linked, contained, build_time, mut inputs } = self;
         let linked = in_order(linked.into_iter().map(Component::cleaned).collect());
         let is_linked = |component: &Component| linked.iter().any(|other| other.derivation == component.derivation);
         let build_time = build_time.into_iter().map(Component::cleaned).filter(|one| !is_linked(one)).collect();
@@ -142,6 +145,7 @@ impl Materials {
         Materials {
             builder: Builder { version: short(&builder.version), nix: short(&builder.nix), ..builder },
             package: package.cleaned(),
+            contained: in_order(contained.iter().map(|path| long(path)).collect()),
             build_time: in_order(build_time),
             inputs: in_order_all(inputs.iter().map(|path| long(path)).collect()),
             linked,

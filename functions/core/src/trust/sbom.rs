@@ -1,8 +1,8 @@
 //! A build's SBOM: its [`Materials`] in the form of CycloneDX 1.6 (JSON).
 //!
 //! What a static program may contain has the scope `required`, what only builds it `excluded`, and each says that it is
-//! declared. The list is marked incomplete, since no derivation proves it. There is no time and no serial number: equal
-//! materials have an equal SBOM.
+//! declared. A bundle also contains store paths that no package declares. The list is marked incomplete, since no derivation
+//! proves it. There is no time and no serial number: equal materials have an equal SBOM.
 
 use serde::Serialize;
 
@@ -125,7 +125,7 @@ struct Composition {
 impl Sbom {
     /// That of clean materials.
     pub fn of(materials: &Materials) -> Sbom {
-        let Materials { builder, package, linked, build_time, .. } = materials;
+        let Materials { builder, package, linked, contained, build_time, .. } = materials;
         let tool = |name: &str, version: &String| Part {
             kind: "application",
             name: name.to_owned(),
@@ -140,7 +140,9 @@ impl Sbom {
         };
         let linked_parts = linked.iter().map(|component| one(component, "library", "required", "linked"));
         let other_parts = build_time.iter().map(|component| one(component, "library", "excluded", "build-time"));
-        let depends_on: Vec<String> = linked.iter().map(|component| component.derivation.clone()).collect();
+        let contained_parts = contained.iter().map(|path| one(&of_path(path), "library", "required", "contained"));
+        let required = linked.iter().map(|component| &component.derivation).chain(contained);
+        let depends_on: Vec<String> = required.cloned().collect();
         Sbom {
             bom_format: "CycloneDX",
             spec_version: "1.6",
@@ -150,7 +152,7 @@ impl Sbom {
                 tools: Tools { components: tools },
                 component: part(package, "application"),
             },
-            components: linked_parts.chain(other_parts).collect(),
+            components: linked_parts.chain(contained_parts).chain(other_parts).collect(),
             dependencies: vec![Dependency { of: package.derivation.clone(), depends_on }],
             compositions: [Composition { aggregate: "incomplete", dependencies: vec![package.derivation.clone()] }],
         }
@@ -178,6 +180,18 @@ fn part(component: &Component, kind: &'static str) -> Part {
         external_references: component.sources.iter().flat_map(references).collect(),
         properties: Vec::new(),
     }
+}
+
+/// A store path in a bundle: its name says what it is, as Nix splits names into name and version.
+fn of_path(path: &str) -> Component {
+    let base = path.rsplit('/').next().unwrap_or(path);
+    let full = base.split_once('-').map_or(base, |(_, name)| name);
+    let is_version = |(at, _): &(usize, &str)| full[at + 1..].starts_with(|c: char| !c.is_ascii_alphabetic());
+    let (name, version) = match full.match_indices('-').find(is_version) {
+        Some((at, _)) => (&full[..at], &full[at + 1..]),
+        None => (full, ""),
+    };
+    Component { name: name.into(), version: version.into(), derivation: path.into(), ..Component::default() }
 }
 
 fn license(licence: &Licence) -> Choice {
