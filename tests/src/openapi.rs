@@ -28,7 +28,12 @@ fn operations(path: &str) -> Option<&'static Value> {
         ["-", "wait", _, _, ..] => "/-/wait/{hop}/{target}".to_owned(),
         ["-", "archive", _] => "/-/archive/{package}".to_owned(),
         ["-", "bundle", _] | ["-", "bundle", _, _] => "/-/bundle/{target}".to_owned(),
-        ["-", page @ ("status" | "log" | "build" | "install" | "sig" | "proof"), _, ..] => {
+        [
+            "-",
+            page @ ("status" | "log" | "build" | "install" | "sig" | "proof" | "provenance" | "sbom" | "source"),
+            _,
+            ..,
+        ] => {
             format!("/-/{page}/{{target}}")
         }
         ["-", "tlog", "checkpoint"] => "/-/tlog/checkpoint".to_owned(),

@@ -699,7 +699,11 @@ impl World {
             }),
             programs: found,
         };
-        Report { outcome: Outcome::Built(manifest), stats: Stats { derivations: 1, ..Stats::default() } }
+        Report {
+            outcome: Outcome::Built(manifest),
+            stats: Stats { derivations: 1, ..Stats::default() },
+            materials: None,
+        }
     }
 }
 

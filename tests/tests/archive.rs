@@ -23,17 +23,19 @@ const ARCHIVE: &[u8] = b"\x1f\x8b an archive";
 async fn built(w: &World, archives: bool) {
     dispatch(w).await.expect("the ledger");
     let bearer = w.bearer("tree").await;
-    let Report { outcome: Outcome::Built(mut manifest), stats } = w.report(&bearer).await else { panic!("built") };
+    let Report { outcome: Outcome::Built(mut manifest), stats, .. } = w.report(&bearer).await else { panic!("built") };
     if archives {
         let (sha256, size) = (Sha256::of(ARCHIVE), ARCHIVE.len() as u64);
         let upload = Upload { name: ObjectName::Archive, size, sha256: sha256.clone() };
         let grants = job::uploads(w, &bearer, &[upload]).await.expect("a live lease");
         manifest.archive = Some(Content { sha256, size });
-        let report = Report { outcome: Outcome::Built(manifest.clone()), stats };
+        let report = Report { outcome: Outcome::Built(manifest.clone()), stats, materials: None };
         assert!(settle(w, &bearer, report).await.is_err(), "it is not stored yet");
         w.store().upload(&grants[0], ARCHIVE).await;
     }
-    settle(w, &bearer, Report { outcome: Outcome::Built(manifest), stats }).await.expect("a live lease");
+    settle(w, &bearer, Report { outcome: Outcome::Built(manifest), stats, materials: None })
+        .await
+        .expect("a live lease");
     w.reap().await;
 }
 

@@ -48,7 +48,7 @@ async fn built(w: &World, path: &str, programs: &[&str]) -> Manifest {
 
 /// Ends a build so.
 async fn settled(w: &World, path: &str, outcome: Outcome) {
-    let report = Report { outcome, stats: Stats::default() };
+    let report = Report { outcome, stats: Stats::default(), materials: None };
     settle(w, &w.bearer(path).await, report).await.expect("a live lease");
     w.reap().await;
 }
@@ -207,7 +207,11 @@ async fn a_builder_stores_no_larger_bundle_and_reports_what_it_was_asked_for() {
         let of_other = if bundle { BUNDLE } else { "tree" };
         let manifest = built(&w, path, &["tree"]).await;
         let bundle = built(&w, of_other, &["tree"]).await.bundle;
-        let report = Report { outcome: Outcome::Built(Manifest { bundle, ..manifest }), stats: Stats::default() };
+        let report = Report {
+            outcome: Outcome::Built(Manifest { bundle, ..manifest }),
+            stats: Stats::default(),
+            materials: None,
+        };
         assert!(settle(&*w, &w.bearer(path).await, report).await.is_err(), "{path}");
     }
 }

@@ -310,7 +310,9 @@ async fn catalogued(w: &World) -> BuildKey {
     for (name, bytes) in [(ObjectName::Details, files.details), (ObjectName::Lookup, files.lookup)] {
         w.store().write(&bearer.prefix().object(name), bytes).await.expect("the store");
     }
-    settle(w, &bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default() }).await.expect("a live lease");
+    settle(w, &bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default(), materials: None })
+        .await
+        .expect("a live lease");
     w.reap().await;
     key
 }

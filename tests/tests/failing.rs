@@ -35,7 +35,7 @@ async fn building(w: &Arc<World>, path: &str) {
 }
 
 async fn fail(w: &Arc<World>, path: &str, failure: Failure) -> Build {
-    let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default() };
+    let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default(), materials: None };
     settle(&**w, &w.bearer(path).await, report).await.expect("a live lease");
     w.reap().await;
     w.build(path).await
@@ -160,7 +160,8 @@ async fn a_builder_can_not_report_what_only_the_service_can_know() {
     for kind in Kind::ALL.into_iter().filter(|kind| kind.is_of_no_builder()) {
         let w = with_slots(1);
         building(&w, "tree").await;
-        let report = Report { outcome: Outcome::Failed(Failure::new(kind, "")), stats: Stats::default() };
+        let report =
+            Report { outcome: Outcome::Failed(Failure::new(kind, "")), stats: Stats::default(), materials: None };
         let denied = settle(&*w, &w.bearer("tree").await, report).await;
         assert!(matches!(denied, Err(Denied::Nonsense(_))), "{denied:?}");
         assert_eq!(w.limits().await.paused(w.system()), None);

@@ -185,7 +185,8 @@ async fn what_memory_or_disk_was_too_small_for_is_tried_again_on_a_larger_machin
         dispatch(&*w).await.expect("the ledger");
         let lease = w.build("tree").await.lease().cloned().expect("a lease");
         assert_eq!((lease.size.to_string().as_str(), w.limits().await.reserved()), (size, Micros(worst)));
-        let report = Report { outcome: Outcome::Failed(Failure::new(kind, "")), stats: Stats::default() };
+        let report =
+            Report { outcome: Outcome::Failed(Failure::new(kind, "")), stats: Stats::default(), materials: None };
         settle(&*w, &w.bearer("tree").await, report).await.expect("a live lease");
         w.reap().await;
         w.pass(w.policy().delay_after(lease.attempt));
@@ -205,7 +206,11 @@ async fn what_took_a_larger_machine_begins_there_of_the_next_nixpkgs_too() {
         if lease.attempt == 2 {
             break;
         }
-        let report = Report { outcome: Outcome::Failed(Failure::new(Kind::OutOfMemory, "")), stats: Stats::default() };
+        let report = Report {
+            outcome: Outcome::Failed(Failure::new(Kind::OutOfMemory, "")),
+            stats: Stats::default(),
+            materials: None,
+        };
         settle(&*w, &w.bearer("tree").await, report).await.expect("a live lease");
         w.reap().await;
         w.pass(w.policy().delay_after(1));
@@ -482,7 +487,7 @@ async fn a_permanent_failure_is_told_from_one_read_and_writes_nothing() {
     ask(&w, "tree").await;
     dispatch(&*w).await.expect("the ledger");
     let failure = Failure::new(Kind::BuildFailed, "x.c:1: error\x1b[0m\nmore");
-    let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default() };
+    let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default(), materials: None };
     settle(&*w, &w.bearer("tree").await, report).await.expect("a live lease");
     let commits = w.commits();
     for _ in 0..1000 {

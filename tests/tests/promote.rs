@@ -70,7 +70,7 @@ async fn say(w: &Arc<World>, bearer: &Bearer, to_offer: &[char]) -> Result<(), D
 /// Ends a build that has offered something, as `a` package that does not work itself.
 async fn end(w: &Arc<World>, bearer: &Bearer) {
     let stats = Stats { offers: 1, ..Stats::default() };
-    let report = Report { outcome: Outcome::Failed(Failure::new(Kind::BuildFailed, "why")), stats };
+    let report = Report { outcome: Outcome::Failed(Failure::new(Kind::BuildFailed, "why")), stats, materials: None };
     settle(&**w, bearer, report).await.expect("a live lease");
 }
 
@@ -412,7 +412,7 @@ async fn what_ran_out_of_time_is_continued_if_something_that_it_offered_is_there
             Offer::new(hash('a'), b"a compiler").put(&w, &bearer).await;
         }
         let stats = Stats { offers: 1, built: 7, ..Stats::default() };
-        let report = Report { outcome: Outcome::Failed(Failure::new(Kind::TimedOut, "")), stats };
+        let report = Report { outcome: Outcome::Failed(Failure::new(Kind::TimedOut, "")), stats, materials: None };
         settle(&*w, &bearer, report).await.expect("a live lease");
         let build = w.build("a").await;
         assert_eq!(build.partial.continued.built, if offered { 7 } else { 0 });

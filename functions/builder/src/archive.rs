@@ -1,5 +1,5 @@
 //! A package's archive: its static programs, and the files of `share/` that are of use without a Nix store (manual pages,
-//! completions, licences and others), as a `.tar.gz` with one directory. Links stay links. Equal outputs make equal bytes.
+//! completions, licences and others) and licences beside it, as a `.tar.gz` with one directory. Links stay links. Equal outputs make equal bytes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,6 +29,9 @@ const TIME: u64 = 315_532_800;
 const FILES_MAX: usize = 20_000;
 /// Files below these directories are texts for people: of use even if they mention the store.
 const TEXTS: [&str; 3] = ["share/man", "share/info", "share/licenses"];
+
+/// The beginnings of names of licences and notices, in capitals.
+const LICENCES: [&str; 5] = ["COPYING", "COPYRIGHT", "LICENCE", "LICENSE", "NOTICE"];
 
 /// An entry of the archive, by its path below the top directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,7 @@ fn entries(outputs: &[&Path], closure: &Closure, programs: Entries) -> io::Resul
     let mut share = Share { outputs, closure, entries: Entries::new() };
     for output in outputs {
         share.walk(&output.join("share"), Path::new("share"), &mut Vec::new())?;
+        share.licences(output)?;
     }
     let mut entries = share.entries;
     entries.extend(programs);
@@ -157,6 +161,23 @@ impl Share<'_> {
         Ok(())
     }
 
+    /// Adds the licences at the top of an output.
+    fn licences(&mut self, output: &Path) -> io::Result<()> {
+        let Way::To(dir) = self.closure.resolve(output) else { return Ok(()) };
+        if !dir.is_dir() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(dir)? {
+            let found = entry?.path();
+            let path = PathBuf::from(found.file_name().unwrap_or_default());
+            let Way::To(file) = self.closure.resolve(&found) else { continue };
+            if path.to_str().is_some() && is_licence(&path) && file.is_file() {
+                self.entries.entry(path).or_insert(Entry::File(file));
+            }
+        }
+        Ok(())
+    }
+
     /// The entry that a link leads to; `None` if it leads out of the outputs.
     fn target(&self, link: &Path, path: &Path) -> Option<PathBuf> {
         if link.is_absolute() {
@@ -176,7 +197,7 @@ impl Share<'_> {
 
     /// Whether a file is of use without a store: a text for people, or one that does not mention the store.
     fn is_of_use(&self, file: &Path, path: &Path) -> io::Result<bool> {
-        if TEXTS.iter().any(|dir| path.starts_with(dir)) {
+        if is_licence(path) || TEXTS.iter().any(|dir| path.starts_with(dir)) {
             return Ok(true);
         }
         let store = format!("{}/", self.closure.store().display()).into_bytes();
@@ -195,6 +216,12 @@ impl Share<'_> {
             buffer.copy_within(length - kept..length, 0);
         }
     }
+}
+
+/// Whether a file is a licence or a notice, by its name.
+fn is_licence(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_uppercase();
+    LICENCES.iter().any(|start| name.starts_with(start))
 }
 
 /// Writes entries in the order of their paths.

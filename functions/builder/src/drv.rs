@@ -1,7 +1,9 @@
-//! The outputs and inputs of a derivation, read from its file:
+//! The outputs, inputs and sources of a derivation, read from its file:
 //! `Derive([("out","/nix/store/…","",""),("dev",…)],[("/nix/store/….drv",["out"]),…],…`.
 
-use std::fs;
+use std::{collections::HashMap, fs};
+
+use binplz_core::objects::materials::{HashMode, Source};
 
 /// An output of a derivation.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +22,11 @@ pub(crate) fn outputs(drv: &str) -> Option<Vec<Output>> {
 /// The derivations that it needs, by their paths; none if it cannot be read.
 pub(crate) fn inputs(drv: &str) -> Vec<String> {
     text(drv).and_then(|text| parse_inputs(&text)).unwrap_or_default()
+}
+
+/// The downloads among its direct inputs: its source, patches, and what it has vendored.
+pub(crate) fn sources(drv: &str) -> Vec<Source> {
+    inputs(drv).iter().filter_map(|input| source(&text(input)?)).collect()
 }
 
 fn text(drv: &str) -> Option<String> {
@@ -48,6 +55,77 @@ fn parse_inputs(drv: &str) -> Option<Vec<String>> {
     inputs.split("),(").map(|input| Some(input.strip_prefix('"')?.split_once('"')?.0.to_owned())).collect()
 }
 
+/// What a derivation downloads; `None`: it is another one.
+fn source(drv: &str) -> Option<Source> {
+    let (first, _) = drv.strip_prefix("Derive([(")?.split_once(")],")?;
+    let mut fields = first.split("),(").next()?.split(',').map(|field| field.trim_matches('"'));
+    let (path, algorithm, hash) = (fields.nth(1)?, fields.next()?, fields.next().filter(|hash| !hash.is_empty())?);
+    let (mode, algorithm) = match algorithm.strip_prefix("r:") {
+        Some(algorithm) => (HashMode::Recursive, algorithm),
+        None => (HashMode::Flat, algorithm),
+    };
+    // A structured environment is in one of the variables, as JSON.
+    let mut strings = strings(environment(drv)?);
+    let mut variables = HashMap::new();
+    while let (Some(name), Some(value)) = (strings.next(), strings.next()) {
+        variables.insert(name, value);
+    }
+    let structured = variables.get("__json").and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
+    let words = |name: &str| -> Vec<String> {
+        match structured.as_ref().map(|all| &all[name]) {
+            Some(serde_json::Value::Array(list)) => {
+                list.iter().filter_map(|one| Some(one.as_str()?.to_owned())).collect()
+            }
+            Some(one) => one.as_str().map(str::to_owned).into_iter().collect(),
+            None => variables.get(name).iter().flat_map(|value| value.split_whitespace()).map(str::to_owned).collect(),
+        }
+    };
+    let urls = Some(words("urls")).filter(|urls| !urls.is_empty()).unwrap_or_else(|| words("url"));
+    let name = path.rsplit('/').next()?.split_once('-')?.1;
+    let rev = words("rev").into_iter().next();
+    Some(Source { name: name.to_owned(), urls, rev, algorithm: algorithm.to_owned(), hash: hash.to_owned(), mode })
+}
+
+/// The environment of a derivation: its last list, with what follows.
+fn environment(drv: &str) -> Option<&str> {
+    let (mut depth, mut quoted, mut escaped, mut last) = (0, false, false, None);
+    for (at, c) in drv.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '[' if !quoted => {
+                last = if depth == 0 { Some(at) } else { last };
+                depth += 1;
+            }
+            ']' if !quoted => depth -= 1,
+            _ => {}
+        }
+    }
+    drv.get(last?..)
+}
+
+/// The strings of a part of a derivation, in order.
+fn strings(part: &str) -> impl Iterator<Item = String> {
+    let mut chars = part.chars();
+    std::iter::from_fn(move || {
+        chars.find(|c| *c == '"')?;
+        let mut string = String::new();
+        loop {
+            string.push(match chars.next()? {
+                '"' => return Some(string),
+                '\\' => match chars.next()? {
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    other => other,
+                },
+                other => other,
+            });
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,7 +144,40 @@ mod tests {
         let by_content = r#"Derive([("out","","r:sha256","")],[],[],"x","sh",[],[])"#;
         assert_eq!(parse(by_content), Some(vec![made("", false)]));
         for bad in ["", "Derive([])", "Derive([(", r#"Derive([("out")],"#, r#"Derive([("out","x",)"#] {
-            assert_eq!(parse(bad), None, "{bad}");
+            assert_eq!((parse(bad), source(bad)), (None, None), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_download_names_its_urls_and_what_its_hash_is_of() {
+        let of = |algorithm: &str, mode| Source {
+            name: "tree-2.1.tar.gz".into(),
+            urls: vec!["mirror://gnu/tree.tar.gz".into(), "https://example.org/tree".into()],
+            rev: None,
+            algorithm: algorithm.into(),
+            hash: "12ab".into(),
+            mode,
+        };
+        let drv = |algorithm: &str, environment: &str| {
+            let out = format!(r#"("out","/nix/store/x-tree-2.1.tar.gz","{algorithm}","12ab")"#);
+            format!(
+                r#"Derive([{out}],[("/nix/store/c.drv",["out"])],["/nix/store/b.sh"],"x","sh",["-e","b],[("],[{environment}])"#
+            )
+        };
+        let plain = r#"("odd","a \"],[(\\\n"),("urls","mirror://gnu/tree.tar.gz https://example.org/tree"),("url","")"#;
+        assert_eq!(source(&drv("sha256", plain)), Some(of("sha256", HashMode::Flat)));
+        assert_eq!(source(&drv("r:sha512", plain)), Some(of("sha512", HashMode::Recursive)));
+        let json = r#"("__json","{\"urls\":[\"mirror://gnu/tree.tar.gz\",\"https://example.org/tree\"],\"url\":4}")"#;
+        assert_eq!(source(&drv("sha256", json)), Some(of("sha256", HashMode::Flat)));
+        let git = r#"("rev","v2.1"),("url","https://example.org/tree.git")"#;
+        let by_git = Source {
+            urls: vec!["https://example.org/tree.git".into()],
+            rev: Some("v2.1".into()),
+            ..of("sha256", HashMode::Recursive)
+        };
+        assert_eq!(source(&drv("r:sha256", git)), Some(by_git));
+        assert_eq!(source(&drv("sha256", "")), Some(Source { urls: Vec::new(), ..of("sha256", HashMode::Flat) }));
+        let another = drv("sha256", plain).replace("12ab", "");
+        assert_eq!(source(&another), None);
     }
 }

@@ -13,20 +13,22 @@ use binplz_core::{
     },
     id::key::{Attr, OutputName, Product},
     nixpkgs::nix_version::RequiredNix,
-    objects::artifact::Declared,
+    objects::{artifact::Declared, materials::Materials},
 };
+use memchr::memmem;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
     classify::{self, NixExit},
     context::{BuildContext, Ending, finished},
     machine,
-    nix::Exit,
+    nix::{self, Exit},
     nixpkgs, version,
     watch::Watch,
 };
 
 const INSPECT: &str = include_str!("inspect.nix");
+const DECLARE: &str = include_str!("declare.nix");
 /// A Nix function that describes a package, for every expression here that inspects packages.
 pub(crate) const DESCRIBE: &str = include_str!("describe.nix");
 
@@ -49,6 +51,8 @@ pub(crate) struct Package {
     pub(crate) wanted: Vec<OutputName>,
     /// The version of Nix that evaluated it.
     pub(crate) nix: String,
+    /// What it declares of what it is made of; `None`: its set does so in no way that is understood.
+    pub(crate) materials: Option<Materials>,
 }
 
 /// The output of `inspect.nix`.
@@ -69,6 +73,8 @@ struct Inspection {
     drv_path: Option<String>,
     output: Option<Outputs>,
     nix_version: String,
+    /// [`Materials`], if it is of that form.
+    declared: Option<serde_json::Value>,
 }
 
 /// The outputs of a derivation, as its attribute describes them. Names that no output can have are left out.
@@ -142,11 +148,39 @@ pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result
             return Err(error);
         }
     };
+    let mark = format!("binplz: declared {}", nix::nonce()?);
+    match inspect(context, job, attr, &set, &mark) {
+        // What it declares is of no use, and must not fail it.
+        Err(Failed { ending: Ending::Failed(failure), marked: true }) if failure.kind == Kind::EvaluationError => {
+            context.log.say("what it is made of cannot be evaluated, and is left out");
+            inspect(context, job, attr, &set, "").map_err(|failed| failed.ending)
+        }
+        inspected => inspected.map_err(|failed| failed.ending),
+    }
+}
+
+/// Why there is no package.
+struct Failed {
+    ending: Ending,
+    /// Whether all but what it declares was evaluated.
+    marked: bool,
+}
+
+impl<E: Into<Ending>> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed { ending: error.into(), marked: false }
+    }
+}
+
+/// One evaluation, which prints the mark, if there is one, before it evaluates what the package declares.
+fn inspect(context: &BuildContext, job: &Job, attr: &Attr, set: &Path, mark: &str) -> Result<Package, Failed> {
     let kills = machine::oom_kills();
-    let mut watch = Watch::new(&context.progress_channel, &context.log);
-    let ran = context
-        .nix
-        .run("nix-instantiate", &arguments(job, attr, &set), context.lease.deadline(), |line| watch.hear(line));
+    let (mut watch, mut marked) = (Watch::new(&context.progress_channel, &context.log), false);
+    let hear = |line: &[u8]| match !mark.is_empty() && memmem::find(line, mark.as_bytes()).is_some() {
+        true => marked = true,
+        false => watch.hear(line),
+    };
+    let ran = context.nix.run("nix-instantiate", &arguments(job, attr, set, mark), context.lease.deadline(), hear);
     let ran = match ran {
         Ok(ran) => ran,
         Err(error) => {
@@ -171,19 +205,19 @@ pub(crate) fn evaluate(context: &BuildContext, job: &Job, attr: &Attr) -> Result
             if failure.kind == Kind::EvaluationError {
                 version::ask(&context.nix)?;
             }
-            Err(Ending::Failed(failure))
+            Err(Failed { ending: Ending::Failed(failure), marked })
         }
     }
 }
 
 /// Foreign values are passed by `--argstr`, as data.
-fn arguments(job: &Job, attr: &Attr, set: &Path) -> Vec<OsString> {
+fn arguments(job: &Job, attr: &Attr, set: &Path, mark: &str) -> Vec<OsString> {
     let parts = serde_json::Value::from_iter(top(job).into_iter().chain(attr.parts())).to_string();
     let system = job.key.system.to_string();
     let fixed = ["--eval", "--strict", "--json", "--read-write-mode"].map(OsString::from);
-    let data = [("attrPath", parts.into()), ("system", system.into()), ("path", set.into())];
+    let data = [("attrPath", parts.into()), ("system", system.into()), ("path", set.into()), ("mark", mark.into())];
     let data = data.into_iter().flat_map(|(name, value): (_, OsString)| ["--argstr".into(), name.into(), value]);
-    let ours = ["--arg", "describe", DESCRIBE, "--expr", INSPECT].map(OsString::from);
+    let ours = ["--arg", "describe", DESCRIBE, "--arg", "declare", DECLARE, "--expr", INSPECT].map(OsString::from);
     fixed.into_iter().chain(nixpkgs::restricted_to(set)).chain(data).chain(ours).collect()
 }
 
@@ -214,6 +248,7 @@ fn package(stdout: &[u8]) -> Result<Package, Ending> {
             outputs: inspection.output.unwrap_or_default(),
             wanted: Vec::new(),
             nix: inspection.nix_version,
+            materials: inspection.declared.and_then(|declared| serde_json::from_value(declared).ok()),
         }),
         None => Err(Ending::Failed(Failure::new(Kind::EvaluationError, "its drvPath is not a string"))),
     }
@@ -266,7 +301,7 @@ mod tests {
             of_static: false,
         };
         let set = Path::new("/a\" + throw \"b");
-        let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"), set);
+        let arguments = arguments(&job, &"gnome.tree".parse().expect("an attribute"), set, "a mark");
         let after = |name: &str| arguments.iter().skip_while(|one| *one != name).nth(1).and_then(|one| one.to_str());
         assert_eq!(after("attrPath"), Some(r#"["pkgsStatic","gnome","tree"]"#));
         assert_eq!(after("path"), Some("/a\" + throw \"b"));

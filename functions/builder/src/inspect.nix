@@ -1,8 +1,9 @@
 # All that the service wants to know of one attribute, in one evaluation.
 #
 # Everything arrives as data; the attribute path, from the top of the set, as JSON, so that no name is ever read as an
-# expression. `describe` is describe.nix.
-{ describe, attrPath, system, path }:
+# expression. `describe` is describe.nix, and `declare` declare.nix. An evaluation that ends after the mark was printed has failed in
+# `declare`; without a mark, nothing is declared.
+{ describe, declare, mark, attrPath, system, path }:
 let
   set = import path { inherit system; config = { }; overlays = [ ]; };
 
@@ -18,10 +19,15 @@ let
   unusable = builtins.any (mark: mark) (builtins.attrValues described.marks);
 in
 if found == [ ] || !(builtins.isAttrs package) || (package.type or null) != "derivation" then { exists = false; inherit (builtins) nixVersion; }
-else {
-  exists = true;
-  inherit (builtins) nixVersion;
-  inherit (described) pname version mainProgram license marks reason;
-  drvPath = if unusable then null else described.drvPath;
-  output = if unusable then null else described.output;
-}
+else
+  let
+    plain = {
+      exists = true;
+      inherit (builtins) nixVersion;
+      inherit (described) pname version mainProgram license marks reason;
+      drvPath = if unusable then null else described.drvPath;
+      output = if unusable then null else described.output;
+    };
+  in
+  if unusable || mark == "" then plain
+  else plain // { declared = builtins.deepSeq plain (builtins.trace mark (declare package)); }

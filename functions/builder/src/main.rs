@@ -41,6 +41,7 @@ mod elf;
 mod evaluate;
 mod hand_over;
 mod leftovers;
+mod materials;
 mod measure;
 mod memory;
 mod needs;

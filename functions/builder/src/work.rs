@@ -14,7 +14,10 @@ use binplz_core::{
         protocol::{Cache, Evaluated, Job, Nixpkgs, Outcome, Phase, Report, Stats, TO_BUILD_MAX, Turn},
     },
     id::key::{Attr, DrvHash, Product, Token},
-    objects::artifact::{Manifest, Verdict},
+    objects::{
+        artifact::{Manifest, Verdict},
+        materials::Materials,
+    },
 };
 
 use crate::{
@@ -27,6 +30,7 @@ use crate::{
     heartbeat,
     lease::{CallError, Lease},
     log::{self, Log},
+    materials,
     nix::Nix,
     offer, plan,
     programs::{self, failure_of},
@@ -66,8 +70,8 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
     let (nix, caches) = nix_for(&job, &log, &stop);
     let context = BuildContext { lease: Arc::clone(&lease), progress_channel, log, caches, nix };
 
-    let mut stats = Stats::default();
-    let made = catch_unwind(AssertUnwindSafe(|| make(&context, &job, &mut stats)));
+    let (mut stats, mut materials) = (Stats::default(), None);
+    let made = catch_unwind(AssertUnwindSafe(|| make(&context, &job, &mut stats, &mut materials)));
     let outcome = match made.unwrap_or_else(|_| Err(Ending::ours("it panicked"))) {
         Ok(Some(outcome)) => outcome,
         // The lease is lost: nothing more can be reported.
@@ -87,7 +91,7 @@ pub(crate) fn run(lease: Arc<Lease>, token: &Token, stop: Arc<Stop>) -> Result<D
         let _ = writeln!(stderr(), "binplz-builder: {trouble}");
     }
     stats.log_segments = segments;
-    let settled = lease.settle(&Report { outcome, stats });
+    let settled = lease.settle(&Report { outcome, stats, materials });
     context.progress_channel.close();
     match settled {
         Ok(()) => Ok(Done::Settled),
@@ -129,7 +133,12 @@ pub(crate) fn dry_run(job: &Job) -> Result<DryRun, Ending> {
 }
 
 /// Makes the job's product; `None` if another build does it, which the endpoint knows.
-fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
+fn make(
+    context: &BuildContext,
+    job: &Job,
+    stats: &mut Stats,
+    materials: &mut Option<Materials>,
+) -> Result<Option<Outcome>, Ending> {
     let name = match &job.key.product {
         Product::Package(attr) => attr.to_string(),
         Product::Bundle { attr, full: false } => format!("bundle of {attr}"),
@@ -142,13 +151,19 @@ fn make(context: &BuildContext, job: &Job, stats: &mut Stats) -> Result<Option<O
         Nixpkgs::Tarball { url, .. } => format!("nixpkgs: {url}"),
     });
     match &job.key.product {
-        Product::Package(attr) | Product::Bundle { attr, .. } => build(context, job, attr, stats),
+        Product::Package(attr) | Product::Bundle { attr, .. } => build(context, job, attr, stats, materials),
         Product::Catalogue => catalogue(context, job).map(|()| Some(Outcome::Catalogued)),
     }
 }
 
 /// From a package's name to its manifest, unless another build has its derivation, or its dependencies.
-fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> Result<Option<Outcome>, Ending> {
+fn build(
+    context: &BuildContext,
+    job: &Job,
+    attr: &Attr,
+    stats: &mut Stats,
+    materials: &mut Option<Materials>,
+) -> Result<Option<Outcome>, Ending> {
     let launcher = bundle::launcher(&job.key)?;
     let package = evaluate(context, job, attr)?;
     context.log.say(&format!("derivation: {}, by Nix {}", package.drv, package.nix));
@@ -183,11 +198,15 @@ fn build(context: &BuildContext, job: &Job, attr: &Attr, stats: &mut Stats) -> R
         let made = task.run(to_build, turn, stats);
         drop(task);
         let made = made.and_then(|rounds| match rounds {
-            Rounds::Made(outputs) => match &launcher {
-                Some(launcher) => bundle::of(context, job, package, &outputs, launcher, scratch),
-                None => programs_of(context, job, attr, package, &outputs, scratch),
+            Rounds::Made(outputs) => {
+                let bundled: Vec<_> = launcher.iter().flat_map(|_| outputs.closure.paths()).collect();
+                *materials = materials::of(context, &package, &bundled);
+                match &launcher {
+                    Some(launcher) => bundle::of(context, job, package, &outputs, launcher, scratch),
+                    None => programs_of(context, job, attr, package, &outputs, scratch),
+                }
+                .map(Outcome::Built)
             }
-            .map(Outcome::Built),
             Rounds::Waits(outcome) => Ok(outcome),
         });
         // Dependencies were built even if the package was not.
@@ -252,7 +271,7 @@ fn interrupted_early(lease: &Lease, stop: &Stop) -> Result<Done, String> {
         return Ok(Done::Lost);
     }
     let outcome = Outcome::Failed(Failure::new(Kind::Interrupted, ""));
-    match lease.settle(&Report { outcome, stats: Stats::default() }) {
+    match lease.settle(&Report { outcome, stats: Stats::default(), materials: None }) {
         Ok(()) => Ok(Done::Settled),
         Err(_) if stop.lease_lost() => Ok(Done::Lost),
         Err(error) => Err(error.to_string()),

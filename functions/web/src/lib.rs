@@ -14,6 +14,8 @@
 //! /-/keys             the public keys     /-/sig/TARGET         its signature
 //! /-/tlog/checkpoint  /-/tlog/tile/…      the transparency log
 //! /-/proof/TARGET     the proof that the log has it
+//! /-/provenance/TARGET  who has built it, how, and from what: signed
+//! /-/sbom/TARGET      what is in it         /-/source/TARGET    its licence and sources
 //! /-/openapi.json  /robots.txt  /favicon.ico  /-/assets/FILE
 //! ```
 
@@ -71,6 +73,9 @@ pub fn site<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
         .route("/-/keys", get(trust::keys::<D>))
         .route("/-/sig/{*target}", get(trust::signature::<D>))
         .route("/-/proof/{*target}", get(trust::proof::<D>))
+        .route("/-/provenance/{*target}", get(trust::provenance::<D>))
+        .route("/-/sbom/{*target}", get(trust::sbom::<D>))
+        .route("/-/source/{*target}", get(trust::source::<D>))
         .route("/-/tlog/checkpoint", get(trust::checkpoint::<D>))
         .route("/-/tlog/tile/{*name}", get(trust::tile::<D>))
         .method_not_allowed_fallback(target::method_not_allowed::<D>)

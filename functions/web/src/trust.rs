@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use binplz_core::{
-    answer::{asked::Format, problem::Problem},
+    answer::{asked::Format, problem::Problem, source::SourceText},
     flow::{
         request::{
             outcome::RequestOutcome,
@@ -18,9 +18,13 @@ use binplz_core::{
         },
         tlog,
     },
-    objects::stored,
+    nixpkgs::served::Served,
+    objects::{artifact::ObjectName, materials::Materials, stored},
     ports::{Deployment, HasBell, HasCatalogues, HasLedger, HasStore, Unavailable},
-    trust::tile::TileName,
+    trust::{
+        provenance::{self, Level},
+        tile::TileName,
+    },
 };
 
 use serde::Serialize;
@@ -39,6 +43,8 @@ struct Trust<'a> {
     keys: String,
     /// The key that signs now, for `minisign -P`.
     minisign: String,
+    /// SLSA's build level.
+    level: String,
 }
 
 impl Trust<'_> {
@@ -52,6 +58,13 @@ impl Trust<'_> {
         format!(
             "curl -fsS {origin}/-/keys -o keys && curl -fsS {origin}/-/proof/tree -o tree.proof && \
              binplz verify tree --proof tree.proof --keys keys --as tree"
+        )
+    }
+
+    fn by_documents(&self) -> String {
+        let origin = self.origin;
+        format!(
+            "curl -fsS {origin}/-/provenance/tree && curl -fsS {origin}/-/sbom/tree && curl -fsS {origin}/-/source/tree"
         )
     }
 
@@ -80,7 +93,8 @@ pub(crate) async fn page<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderM
         Err(error) => return failed(&*d, error, format),
     };
     let minisign = keyring.artifacts.last().map_or(String::new(), |last| last.key.to_string());
-    let trust = Trust { origin: d.origin(), keys: keyring.to_string(), minisign };
+    let trust =
+        Trust { origin: d.origin(), keys: keyring.to_string(), minisign, level: Level::of(d.policy()).to_string() };
     show(format, &trust, &TrustPage { trust: &trust }, &TrustText { trust: &trust })
 }
 
@@ -151,7 +165,70 @@ pub(crate) async fn proof<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     }
 }
 
-/// The entry of what the target's redirect leads to now, or the answer in its place. This starts no build.
+/// `GET /-/provenance/TARGET`: who has built it, and from what: in-toto's statement with SLSA's provenance, signed.
+pub(crate) async fn provenance<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let format = respond::format(&headers);
+    match entry(&*d, &uri, "/-/provenance/", &headers).await {
+        Ok(entry) => match trust::provenance(&*d, &entry).await {
+            Ok(Some(envelope)) => of_now(plain(200, provenance::MEDIA_TYPE, envelope)),
+            Ok(None) => problem(&*d, Problem::not_documented(), format),
+            Err(error) => failed(&*d, error, format),
+        },
+        Err(response) => *response,
+    }
+}
+
+/// `GET /-/sbom/TARGET`: what is in it, as CycloneDX.
+pub(crate) async fn sbom<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    match document(&*d, &uri, "/-/sbom/", &headers, ObjectName::Sbom).await {
+        Ok(sbom) => of_now(plain(200, ObjectName::Sbom.media_type(), sbom)),
+        Err(response) => *response,
+    }
+}
+
+/// `GET /-/source/TARGET`: its licence and sources.
+pub(crate) async fn source<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    State(d): State<Arc<D>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let format = respond::format(&headers);
+    match document(&*d, &uri, "/-/source/", &headers, ObjectName::Materials).await {
+        Ok(json) if format == Format::Json => of_now(plain(200, ObjectName::Materials.media_type(), json)),
+        Ok(json) => match serde_json::from_slice::<Materials>(&json) {
+            Ok(materials) => of_now(plain(200, TEXT, SourceText(&materials.cleaned()).to_string())),
+            Err(error) => failed(&*d, Unavailable::new("materials", error), format),
+        },
+        Err(response) => *response,
+    }
+}
+
+/// A document on what the target's redirect leads to now, or the answer in its place.
+async fn document<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    d: &D,
+    uri: &Uri,
+    prefix: &str,
+    headers: &HeaderMap,
+    name: ObjectName,
+) -> Result<Vec<u8>, Box<Response>> {
+    let format = respond::format(headers);
+    let served = served(d, uri, prefix, headers).await?;
+    match trust::document(d, &served, name).await {
+        Ok(Some(document)) => Ok(document),
+        Ok(None) => Err(Box::new(problem(d, Problem::not_documented(), format))),
+        Err(error) => Err(Box::new(failed(d, error, format))),
+    }
+}
+
+/// The entry of what the target's redirect leads to now, or the answer in its place.
 async fn entry<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     d: &D,
     uri: &Uri,
@@ -159,20 +236,31 @@ async fn entry<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     headers: &HeaderMap,
 ) -> Result<Entry, Box<Response>> {
     let format = respond::format(headers);
-    let target = parse(d, uri, prefix, uri.query()).map_err(|wrong| Box::new(problem(d, wrong, format)))?;
-    let asked = asked_for(d, Some(&target), format);
-    let served = match program::request(d, &target, stored::Method::Head, None).await {
-        RequestOutcome::Hit { served, .. } => served,
-        // A stub would be saved as a signature.
-        RequestOutcome::Pending(_) | RequestOutcome::Unbuilt { .. } => {
-            return Err(Box::new(problem(d, Problem::not_built(), format)));
-        }
-        RequestOutcome::Denied(denial) => return Err(Box::new(denied(d, denial, &asked))),
-    };
+    let served = served(d, uri, prefix, headers).await?;
     match trust::entry(d, &served).await {
         Ok(Some(entry)) => Ok(entry),
         Ok(None) => Err(Box::new(problem(d, Problem::not_signed(), format))),
         Err(error) => Err(Box::new(failed(d, error, format))),
+    }
+}
+
+/// What the target's redirect leads to now, or the answer in its place. This starts no build.
+async fn served<D: HasLedger + HasStore + HasBell + HasCatalogues>(
+    d: &D,
+    uri: &Uri,
+    prefix: &str,
+    headers: &HeaderMap,
+) -> Result<Served, Box<Response>> {
+    let format = respond::format(headers);
+    let target = parse(d, uri, prefix, uri.query()).map_err(|wrong| Box::new(problem(d, wrong, format)))?;
+    let asked = asked_for(d, Some(&target), format);
+    match program::request(d, &target, stored::Method::Head, None).await {
+        RequestOutcome::Hit { served, .. } => Ok(served),
+        // A stub would be saved as a signature.
+        RequestOutcome::Pending(_) | RequestOutcome::Unbuilt { .. } => {
+            Err(Box::new(problem(d, Problem::not_built(), format)))
+        }
+        RequestOutcome::Denied(denial) => Err(Box::new(denied(d, denial, &asked))),
     }
 }
 

@@ -143,7 +143,7 @@ async fn a_program_that_nobody_built_is_built_and_served() {
             verdict: Verdict::Static { sha256, size, leftovers: vec![], needs: None, unwrapped: false },
         }],
     };
-    let report = Report { outcome: Outcome::Built(manifest), stats: Stats::default() };
+    let report = Report { outcome: Outcome::Built(manifest), stats: Stats::default(), materials: None };
     for _ in 0..2 {
         settle(&world.receiving, &me, report.clone()).await.expect("it is settled, also where the reply was lost");
     }

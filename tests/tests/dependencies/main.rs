@@ -97,7 +97,7 @@ async fn waits(w: &Arc<World>, bearer: &Bearer, plan: &[(usize, &[usize])]) {
     let planned =
         |(n, needs): &(usize, &[usize])| Planned { drv: drv(*n), name: format!("d{n}-1.0"), needs: needs.to_vec() };
     let outcome = Outcome::Waits { plan: plan.iter().map(planned).collect(), first: 0 };
-    settle(&**w, bearer, Report { outcome, stats: Stats::default() }).await.expect("a live lease");
+    settle(&**w, bearer, Report { outcome, stats: Stats::default(), materials: None }).await.expect("a live lease");
     w.reap().await;
 }
 

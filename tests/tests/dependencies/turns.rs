@@ -93,7 +93,9 @@ async fn a_holder_that_dies_is_cancelled_or_paused_or_fails_holds_nothing_any_mo
             }
             _ => {
                 let outcome = Outcome::Failed(Failure::new(Kind::BuildFailed, "why"));
-                settle(&*w, &a, Report { outcome, stats: Stats::default() }).await.expect("a live lease");
+                settle(&*w, &a, Report { outcome, stats: Stats::default(), materials: None })
+                    .await
+                    .expect("a live lease");
             }
         }
         assert_eq!(said(&turn(&w, &b, &[1]).await), "builds 1, fetches , held ", "{how}");

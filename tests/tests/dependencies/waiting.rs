@@ -195,7 +195,7 @@ async fn a_holder_that_dies_lies_or_fails_wakes_one_that_waits() {
             }
             _ => {
                 let failure = Failure { drv: Some(drv(1)), ..Failure::new(Kind::BuildFailed, "why") };
-                let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default() };
+                let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default(), materials: None };
                 settle(&*w, &a, report).await.expect("a live lease");
             }
         }
@@ -232,7 +232,7 @@ async fn what_is_no_plan_is_refused() {
     let a = building(&w, 1, &[1]).await;
     let planned = |needs: Vec<usize>| binplz_core::build::waiting::Planned { drv: drv(1), name: String::new(), needs };
     for (plan, first) in [(vec![], 0), (vec![planned(vec![0])], 0), (vec![planned(vec![])], 1)] {
-        let report = Report { outcome: Outcome::Waits { plan, first }, stats: Stats::default() };
+        let report = Report { outcome: Outcome::Waits { plan, first }, stats: Stats::default(), materials: None };
         assert_eq!(settle(&*w, &a, report).await, Err(Denied::Nonsense("the plan is malformed")));
     }
 }

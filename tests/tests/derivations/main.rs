@@ -50,7 +50,8 @@ async fn turn(w: &Arc<World>, path: &str, letter: char) -> Turn {
 
 /// Ends a build badly.
 async fn fail(w: &Arc<World>, path: &str, kind: Kind) {
-    let report = Report { outcome: Outcome::Failed(Failure::new(kind, "why")), stats: Stats::default() };
+    let report =
+        Report { outcome: Outcome::Failed(Failure::new(kind, "why")), stats: Stats::default(), materials: None };
     settle(&**w, &w.bearer(path).await, report).await.expect("a live lease");
 }
 

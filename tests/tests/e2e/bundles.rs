@@ -168,3 +168,17 @@ fn the_stub_becomes_the_bundle_and_the_installer_takes_it_where_there_is_no_stat
     let (_, said, code) = sh(&format!("curl -qfsSL {origin}/-/install/failing.insecure | sh"));
     assert!(code == Some(1) && !said.contains("bundle"), "{said}");
 }
+
+#[test]
+fn a_bundles_bill_of_materials_has_the_store_paths_in_it() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = bundling(&demo_set(), data.path(), &[]);
+    assert_eq!(server.settled("-/bundle/failing.dynamic").status, 302);
+    let sbom = server.get("/-/sbom/failing.dynamic?bundle");
+    assert_eq!(sbom.status, 200, "{}", sbom.text());
+    let sbom: serde_json::Value = serde_json::from_slice(&sbom.body).expect("JSON");
+    let components = sbom["components"].as_array().expect("a list");
+    let contained = components.iter().find(|one| one["properties"][0]["value"] == "contained").expect("a store path");
+    assert!(contained["bom-ref"].as_str().is_some_and(|path| path.starts_with("/nix/store/")), "{contained}");
+    assert_eq!(contained["scope"], "required");
+}

@@ -11,6 +11,7 @@ use binplz_tests::{
     server::{Server, demo_set, fresh_set, program, repository},
     site::wait_for,
 };
+use serde_json::{Value, json};
 
 /// A shell script in a directory, with the service's URL and our program.
 fn sh(dir: &Path, server: &Server, script: &str) -> Output {
@@ -94,6 +95,104 @@ fn a_download_is_checked_by_minisign_by_openssl_and_by_binplz_without_the_servic
         &server,
         "sed '/^artifacts/d' keys > k; $B verify tree --proof tree.proof --keys k",
         "not by a trusted artifact key",
+    );
+}
+
+/// A document on a program.
+fn document(server: &Server, kind: &str, target: &str) -> Value {
+    let answer = server.send("GET", &format!("/-/{kind}/{target}"), &[("accept", "application/json")], b"");
+    assert_eq!(answer.status, 200, "{kind}: {}", answer.text());
+    serde_json::from_slice(&answer.body).expect("JSON")
+}
+
+#[test]
+fn a_build_says_what_it_is_made_of_where_its_sources_are_and_who_has_built_it() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Server::start(&demo_set(), data.path(), &["--sign"]);
+    let hit = server.settled("bsdiff");
+    for kind in ["source", "sbom", "provenance"] {
+        let link = format!("</-/{kind}/bsdiff>; rel=\"describedby\"");
+        assert!(hit.header("link").is_some_and(|links| links.contains(&link)), "{hit:?}");
+    }
+    let sources: Value =
+        serde_json::from_str(&fs::read_to_string(demo_set().join("sources.json")).expect("a file")).expect("JSON");
+    let text = server.get("/-/source/bsdiff").text();
+    for named in ["bsdiff 4.3: BSD-2-Clause", "bzip2 1.0.8: bzip2-1.0.6"] {
+        assert!(text.contains(named), "{text}");
+    }
+    for source in ["bsdiff", "bzip2"].map(|name| &sources[name]) {
+        for part in ["url", "sha256"] {
+            assert!(text.contains(source[part].as_str().expect("text")), "{source} in {text}");
+        }
+    }
+    let materials = document(&server, "source", "bsdiff");
+    let derivation = materials["package"]["derivation"].as_str().expect("a path");
+    let inputs = materials["inputs"].as_array().expect("a list");
+    assert!(inputs.iter().any(|input| input == derivation) && inputs.len() > 3, "{inputs:?}");
+    assert!(!materials["builder"]["nix"].as_str().expect("a version").is_empty());
+
+    let sbom = document(&server, "sbom", "bsdiff");
+    let component = &sbom["components"][0];
+    assert_eq!((&component["name"], &component["scope"]), (&json!("bzip2"), &json!("required")));
+    let envelope = document(&server, "provenance", "bsdiff/bspatch");
+    let payload = BASE64_STANDARD.decode(envelope["payload"].as_str().expect("text")).expect("base64");
+    let statement: Value = serde_json::from_slice(&payload).expect("JSON");
+    let definition = &statement["predicate"]["buildDefinition"];
+    assert_eq!(definition["internalParameters"]["derivation"], derivation);
+    let level = statement["predicate"]["runDetails"]["builder"]["id"].as_str().expect("an id");
+    let fragment = level.rsplit_once('#').expect("a fragment").1;
+    let page = server.send("GET", "/-/trust", &[("accept", "text/html")], b"").text();
+    assert!(page.contains(&format!("id=\"{fragment}\"")) && page.contains("claims Build L1"), "{page}");
+
+    // Another build of the derivation has the same documents.
+    let again = tempfile::tempdir().expect("a directory");
+    let other = Server::start(&demo_set(), again.path(), &["--sign"]);
+    assert_eq!(other.settled("bsdiff").status, 302);
+    for kind in ["source", "sbom"] {
+        assert_eq!(document(&other, kind, "bsdiff"), document(&server, kind, "bsdiff"), "{kind}");
+    }
+}
+
+#[test]
+fn a_service_that_does_not_sign_has_no_provenance_and_says_so() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Server::start(&demo_set(), data.path(), &[]);
+    assert_eq!(server.settled("tree").status, 302);
+    let answer = server.get("/-/provenance/tree");
+    assert_eq!((answer.status, answer.text().contains("has no signing keys")), (404, true), "{}", answer.text());
+    assert_eq!(document(&server, "sbom", "tree")["metadata"]["component"]["name"], "tree");
+    let text = server.get("/-/trust").text();
+    assert!(text.contains("this service signs nothing, and has none"), "{text}");
+    for kind in ["source", "sbom", "provenance"] {
+        let answer = server.get(&format!("/-/{kind}/pv"));
+        assert_eq!((answer.status, answer.text().contains("before it is built")), (404, true), "{}", answer.text());
+    }
+    assert_eq!(server.status("pv")["state"], "unasked");
+}
+
+/// Other people's validators, fetched with pip. `scripts/e2e` runs it.
+#[test]
+#[ignore = "fetches Python packages"]
+fn independent_programs_accept_the_provenance_and_the_bill_of_materials() {
+    let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (dir, server) = (dir.path(), Server::start(&demo_set(), data.path(), &["--sign"]));
+    assert_eq!(server.settled("bsdiff").status, 302);
+    let check = format!(
+        "curl -fsS $H/-/provenance/bsdiff -o provenance; curl -fsS $H/-/sbom/bsdiff -o sbom; curl -fsSL $H/bsdiff -o bsdiff
+        key=$(curl -fsS $H/-/keys | awk '$1 == \"artifacts\" {{ print $2 }}')
+        check={}/tests/attest/check",
+        repository().display()
+    );
+    let said = passes(dir, &server, &format!("{check}; $check $key provenance sbom; sha256sum bsdiff"));
+    let sha256 = said.lines().find_map(|line| line.strip_suffix("  bsdiff")).expect("a sum");
+    assert!(said.contains(&format!("{sha256} bsdiff\n")), "{said}");
+    let other = "other=$(printf 'Ed%040d' 0 | base64 -w 0)";
+    fails(dir, &server, &format!("{check}; {other}; $check $other provenance sbom"), "VerificationError");
+    fails(
+        dir,
+        &server,
+        &format!("{check}; sed -i 's/required/needed/' sbom; $check $key provenance sbom"),
+        "AssertionError",
     );
 }
 

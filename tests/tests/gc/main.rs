@@ -89,7 +89,7 @@ async fn made(w: &World, path: &str, letter: char) {
 
 /// Ends a build badly.
 async fn fail(w: &World, path: &str, kind: Kind) {
-    let report = Told { outcome: Outcome::Failed(Failure::new(kind, "why")), stats: Stats::default() };
+    let report = Told { outcome: Outcome::Failed(Failure::new(kind, "why")), stats: Stats::default(), materials: None };
     settle(w, &w.bearer(path).await, report).await.expect("a live lease");
 }
 
@@ -112,7 +112,7 @@ async fn catalogued(w: &World, rev: Rev) {
     for name in [ObjectName::Details, ObjectName::Lookup] {
         w.store().write(&bearer.prefix().object(name), b"a catalogue".to_vec()).await.expect("the store");
     }
-    let report = Told { outcome: Outcome::Catalogued, stats: Stats::default() };
+    let report = Told { outcome: Outcome::Catalogued, stats: Stats::default(), materials: None };
     settle(w, &bearer, report).await.expect("a live lease");
 }
 

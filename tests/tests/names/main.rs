@@ -128,7 +128,9 @@ async fn finish(w: &World, bearer: &Bearer, files: binplz_catalogue::Files) {
         let path = ObjectPath { key: bearer.key.clone(), lease: bearer.lease.clone(), name };
         w.store().write(&path, bytes).await.expect("the store");
     }
-    settle(w, bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default() }).await.expect("a live lease");
+    settle(w, bearer, Report { outcome: Outcome::Catalogued, stats: Stats::default(), materials: None })
+        .await
+        .expect("a live lease");
     w.reap().await;
 }
 
@@ -237,7 +239,9 @@ async fn until_there_is_a_catalogue_names_are_attributes_and_the_answer_says_so(
     dispatch(&*w).await.expect("the ledger");
     let bearer = w.bearer("rg").await;
     let failed = Outcome::Failed(Failure::new(Kind::NoSuchPackage, ""));
-    settle(&*w, &bearer, Report { outcome: failed, stats: Stats::default() }).await.expect("a live lease");
+    settle(&*w, &bearer, Report { outcome: failed, stats: Stats::default(), materials: None })
+        .await
+        .expect("a live lease");
     assert!(told(&w, "rg").await.starts_with("404 "), "{}", told(&w, "rg").await);
     assert!(told(&w, "rg").await.contains("the catalogue of this commit is not built yet"));
     dispatch(&*w).await.expect("the ledger");
@@ -307,7 +311,7 @@ async fn settled(w: &World, package: &str, programs: Option<&[&str]>) {
         Some(programs) => w.report_of(&bearer, programs).await,
         None => {
             let failed = Outcome::Failed(Failure::new(Kind::BuildFailed, "cc"));
-            Report { outcome: failed, stats: Stats::default() }
+            Report { outcome: failed, stats: Stats::default(), materials: None }
         }
     };
     settle(w, &bearer, report).await.expect("a live lease");
@@ -519,7 +523,8 @@ async fn a_catalogue_that_fails_for_good_is_not_tried_again_and_one_that_cooled_
             dispatch(&*w).await.expect("the ledger");
         }
         let bearer = bearer(&catalogue(&w, '5', X86).await);
-        let failed = Report { outcome: Outcome::Failed(Failure::new(kind, "no")), stats: Stats::default() };
+        let failed =
+            Report { outcome: Outcome::Failed(Failure::new(kind, "no")), stats: Stats::default(), materials: None };
         settle(&*w, &bearer, failed).await.expect("a live lease");
         w.reap().await;
         sweep(&*w).await.expect("the ledger");
@@ -563,7 +568,7 @@ async fn a_builder_stores_and_settles_what_its_lease_is_for_and_nothing_else() {
         let granted = job::uploads(&*w, bearer, &upload(name)).await;
         assert_eq!(granted.is_ok(), may, "{name}: {granted:?}");
     }
-    let catalogued = || Report { outcome: Outcome::Catalogued, stats: Stats::default() };
+    let catalogued = || Report { outcome: Outcome::Catalogued, stats: Stats::default(), materials: None };
     assert!(matches!(settle(&*w, &tree, catalogued()).await, Err(Denied::Nonsense(_))));
     assert!(matches!(settle(&*w, &all, catalogued()).await, Err(Denied::Nonsense(_))), "nothing is in the store");
     let built = w.report(&tree).await;

@@ -199,7 +199,7 @@ async fn a_catalogue_that_fails_leaves_its_top_level_in_use_and_a_retry_continue
     let first = at_work(&w, '5').await;
     stores(&w, &first, 2, Some(files('5', X86))).await;
     let outcome = Outcome::Failed(Failure::new(Kind::EvaluationError, "no"));
-    settle(&*w, &first, Report { outcome, stats: Stats::default() }).await.expect("a live lease");
+    settle(&*w, &first, Report { outcome, stats: Stats::default(), materials: None }).await.expect("a live lease");
     w.reap().await;
     let build = catalogue(&w, '5', X86).await;
     assert!(matches!(build.state, State::Failed { until: None, .. }));
@@ -328,7 +328,7 @@ async fn a_settle_that_dies_before_it_has_removed_the_partial_files_is_repeated(
     finish(&w, &builder, files('5', X86)).await;
     assert_eq!(partial_files(&w, &builder.prefix()).await, 5);
     w.store().keep_all(false);
-    let again = Report { outcome: Outcome::Catalogued, stats: Stats::default() };
+    let again = Report { outcome: Outcome::Catalogued, stats: Stats::default(), materials: None };
     settle(&*w, &builder, again).await.expect("heard already");
     assert_eq!(partial_files(&w, &builder.prefix()).await, 0);
     assert_eq!(means(&w, "rg").await, known("ripgrep"));

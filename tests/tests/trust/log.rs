@@ -9,6 +9,7 @@ use std::{
 };
 
 use binplz_core::{
+    build::protocol::Report,
     flow::{
         lease::settle::settle,
         operator::signing,
@@ -20,12 +21,13 @@ use binplz_core::{
         schedule::sign::{NotSigned, Signed, sign, sign_all},
         tlog,
     },
-    id::key::BuildKey,
+    id::key::{BuildKey, Sha256},
+    objects::materials::Materials,
     ports::{HasStore, Store},
     trust::{
         checkpoint::Checkpoint,
         head::{LogHead, LogName},
-        leaf::Leaf,
+        leaf::{Documents, Leaf},
         merkle::{Hash, leaf_hash, root_of},
         minisign::{PublicKey, Signature},
         note::{Note, NoteKey},
@@ -38,29 +40,36 @@ use binplz_tests::{
     world::{World, ask, building, hit, target},
 };
 
+use crate::documents::materials;
+
 /// A world that signs.
-fn world() -> Arc<World> {
+pub(crate) fn world() -> Arc<World> {
     let w = World::new();
     w.signs.store(true, SeqCst);
     w
 }
 
-/// A package that is built, with these programs.
-async fn built(w: &Arc<World>, attr: &str, programs: &[&str]) -> BuildKey {
+/// A package that is built, with these programs, by an earlier version.
+pub(crate) async fn built(w: &Arc<World>, attr: &str, programs: &[&str]) -> BuildKey {
+    built_of(w, attr, programs, None).await
+}
+
+/// The same, made of these materials.
+pub(crate) async fn built_of(w: &Arc<World>, attr: &str, programs: &[&str], materials: Option<Materials>) -> BuildKey {
     building(w, &[attr]).await;
     let bearer = w.bearer(attr).await;
-    let report = w.report_of(&bearer, programs).await;
+    let report = Report { materials, ..w.report_of(&bearer, programs).await };
     settle(&**w, &bearer, report).await.expect("a live lease");
     w.reap().await;
     bearer.key
 }
 
-async fn head(w: &World) -> LogHead {
+pub(crate) async fn head(w: &World) -> LogHead {
     tlog::head(w).await.expect("the ledger").expect("a log")
 }
 
 /// All entries of the published tree, of which everything is checked that a reader can: tiles, root, checkpoint, signatures.
-async fn entries_of(w: &World) -> Vec<Leaf> {
+pub(crate) async fn entries_of(w: &World) -> Vec<Leaf> {
     let head = head(w).await;
     let Some(tree) = &head.published else { return Vec::new() };
     let note: Note = tree.checkpoint.parse().expect("a note");
@@ -79,6 +88,10 @@ async fn entries_of(w: &World) -> Vec<Leaf> {
             let leaf: Leaf = signature.comment.parse().expect("a leaf");
             let signed = |key: &PublicKey| signature.is_good(key, &leaf.blake2b.0, &Ring);
             assert!(head.artifact_keys.iter().any(|dated| signed(&dated.key)), "{leaf}");
+            if let Some(Documents { provenance, .. }) = &leaf.documents {
+                let envelope = w.store().log_object(&LogName::Provenance(provenance.clone())).await.expect("the store");
+                assert_eq!(Sha256::of(&envelope.expect("an envelope")), *provenance);
+            }
             leaves.push(leaf);
         }
     }
@@ -133,7 +146,8 @@ async fn a_signer_that_dies_after_any_write_leaves_no_fork_no_gap_and_no_second_
         let first = built(&w, "a", &["a"]).await;
         sign(&*w, &w.signer, [first]).await.expect("a signer that lives");
         let before = head(&w).await.published.expect("a tree");
-        let keys = [built(&w, "b", &["b", "b-too"]).await, built(&w, "c", &["c"]).await];
+        let documented = built_of(&w, "b", &["b", "b-too"], Some(materials())).await;
+        let keys = [documented, built(&w, "c", &["c"]).await];
         w.die_after(Some(writes));
         let ended = sign(&*w, &w.signer, keys.clone()).await;
         w.die_after(None);

@@ -100,20 +100,24 @@ fn package() -> (Store, Vec<(&'static str, &'static str)>) {
     store.link("man/share/man/man1/aa.1", "zz.1");
     store.link("man/share/man/man8/zz.8", store.path("man/share/man/man1/zz.1"));
     store.file("dependency/share/borrowed", 0o444, b"borrowed");
+    store.file("out/LICENSE.txt", 0o444, b"MIT");
+    store.file("out/share/doc/zz/copying", 0o444, &text("out"));
     (store, vec![("out", "aa"), ("out", "bb"), ("dev", "config"), ("out", "other"), ("out", "script"), ("out", "zz")])
 }
 
 #[test]
-fn it_has_the_installed_programs_and_every_file_of_share_that_needs_no_store_and_links_stay_links() {
+fn it_has_the_installed_programs_the_licences_and_every_file_of_share_that_needs_no_store_and_links_stay_links() {
     let (store, programs) = package();
     let listed = listed(&store.pack(&programs, MOST).expect("it is not too large"));
     let text = format!("see {}", store.path("out").display()).len();
     let expected = [
+        "-rw-r--r-- 0/0 3 1980-01-01 00:00 tree-2.1/LICENSE.txt",
         "lrwxrwxrwx 0/0 0 1980-01-01 00:00 tree-2.1/bin/aa -> zz",
         "lrwxrwxrwx 0/0 0 1980-01-01 00:00 tree-2.1/bin/bb -> zz",
         "-rwxr-xr-x 0/0 10 1980-01-01 00:00 tree-2.1/bin/other",
         "-rwxr-xr-x 0/0 8 1980-01-01 00:00 tree-2.1/bin/zz",
         "-rw-r--r-- 0/0 11 1980-01-01 00:00 tree-2.1/share/bash-completion/completions/zz",
+        &format!("-rw-r--r-- 0/0 {text} 1980-01-01 00:00 tree-2.1/share/doc/zz/copying"),
         "lrwxrwxrwx 0/0 0 1980-01-01 00:00 tree-2.1/share/man/man1/aa.1 -> zz.1",
         &format!("-rw-r--r-- 0/0 {text} 1980-01-01 00:00 tree-2.1/share/man/man1/zz.1"),
         "lrwxrwxrwx 0/0 0 1980-01-01 00:00 tree-2.1/share/man/man8/zz.8 -> ../man1/zz.1",

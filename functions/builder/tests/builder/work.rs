@@ -20,13 +20,14 @@ use binplz_core::{
     objects::{
         artifact::{Refusal, Verdict},
         content::Content,
+        materials::{Component, HashMode, Licence, Materials},
     },
 };
 use rustix::process::Signal;
 
 use crate::support::{
     Bench, Pid,
-    endpoint::{Endpoint, Mode, TOKEN},
+    endpoint::{Endpoint, Mode, Seen, TOKEN},
     verdict::failure,
 };
 
@@ -324,6 +325,39 @@ fn odd_values_in_a_packages_meta_do_no_harm() {
     assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
     let Outcome::Built(manifest) = endpoint.outcome() else { panic!("{:?}", endpoint.outcome()) };
     assert_eq!(manifest.declared.main_program, None);
+}
+
+#[test]
+fn what_a_package_declares_of_what_it_is_made_of_is_reported_and_nothing_odd_in_it_fails_a_build() {
+    let bench = Bench::new();
+    let materials = |attr: &str| {
+        let endpoint = Endpoint::new(bench.job(attr));
+        assert_eq!(bench.start(&endpoint).end(), (Some(0), String::new()));
+        let report = endpoint.report();
+        let Outcome::Built(manifest) = report.outcome else { panic!("{report:?}") };
+        (report.materials, manifest.drv_path, endpoint.see(Seen::log))
+    };
+    let (found, drv, _) = materials("declares");
+    let found = found.expect("materials");
+    let names = |list: &[Component]| list.iter().map(|one| format!("{} {}", one.name, one.version)).collect::<Vec<_>>();
+    assert_eq!(names(&found.linked), ["deeper 1.0", "library 1.0"]);
+    assert_eq!(names(&found.build_time), ["tool 1.0"]);
+    let (package, spdx, name) = (&found.package, Licence::Spdx("MIT".into()), |name: &str| Licence::Name(name.into()));
+    assert_eq!((&package.derivation, &package.licences), (&drv, &vec![spdx, name("GPLv2+"), name("Ours")]));
+    assert_eq!((package.purl.as_deref(), &found.linked[1].cpe), (Some("pkg:generic/declares@1.0"), &None));
+    let [source] = package.sources.as_slice() else { panic!("{package:?}") };
+    let sha256 = Sha256::of(b"int main(void) { return 0; }\n").to_string();
+    assert_eq!((&*source.name, &source.hash, source.mode), ("declares.c", &sha256, HashMode::Flat));
+    assert_eq!(source.urls, ["mirror://example/declares.c"]);
+    assert!(found.inputs.contains(&drv) && found.inputs.iter().any(|path| path.ends_with("-declares.c.drv")));
+    assert_eq!(found.builder.image, None);
+    // The same again, to the byte.
+    let json = |materials: &Materials| materials.to_json().expect("JSON");
+    assert_eq!(materials("declares").0.as_ref().map(json), Some(json(&found)));
+
+    let (found, _, log) = materials("spoiled");
+    assert_eq!(found, None);
+    assert!(log.contains("binplz: what it is made of cannot be evaluated, and is left out\n"), "{log}");
 }
 
 #[test]

@@ -70,6 +70,30 @@ in
       mkdir -p $out/bin; compile -static -o $out/bin/chatty
     '';
 
+    # Declares what it is made of, in each form that sets have, and in some that they should not have.
+    declares = package "declares"
+      {
+        src = derivation ({
+          name = "declares.c";
+          url = "mirror://example/declares.c";
+          outputHashAlgo = "sha256";
+          outputHashMode = "flat";
+          outputHash = builtins.hashString "sha256" "int main(void) { return 0; }\n";
+        } // script "echo 'int main(void) { return 0; }' > $out");
+        buildInputs = [ library ];
+      } "cp $src x.c; mkdir -p $out/bin; gcc -static -o $out/bin/declares x.c"
+    // {
+      buildInputs = [ library null [ library ] 5 (throw "not for this system") ];
+      nativeBuildInputs = [ (package "tool" { } "exit 1" // { meta = throw "it has none"; }) "/hook.sh" ];
+      meta = { license = [ { spdxId = "MIT"; } "GPLv2+" { fullName = "Ours"; } 7 null ]; identifiers.purl = "pkg:generic/declares@1.0"; };
+    };
+    library = package "library" { propagatedBuildInputs = [ deeper ]; meta.identifiers.cpe = 42; } "mkdir $out";
+    deeper = package "deeper" { } "mkdir $out" // { version = 7; };
+
+    # What it declares ends any evaluation.
+    spoiled = package "spoiled" { } "mkdir -p $out/bin; compile -static -o $out/bin/spoiled"
+    // { buildInputs = [ (library // { meta.license = 1 + "x"; }) ]; };
+
     # Programs that need more than their own file.
     needs = import ./needs.nix { inherit package; };
 

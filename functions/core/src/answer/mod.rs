@@ -6,4 +6,5 @@ pub mod outcomes;
 pub mod page;
 pub mod problem;
 pub mod reply;
+pub mod source;
 pub mod stub;

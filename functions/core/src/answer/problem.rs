@@ -91,9 +91,17 @@ impl Problem {
         )
     }
 
-    /// The target is not built, so it has no signature yet.
+    /// The target is not built, so there is nothing to sign or to document yet.
     pub fn not_built() -> Problem {
         Problem::new(Reason::Unknown, "the program is not built yet, so it has no signature; download it first")
+    }
+
+    /// An earlier version built the artifact, and did not record this.
+    pub fn not_documented() -> Problem {
+        Problem::new(
+            Reason::Unknown,
+            "it was built by an earlier version, which did not record that; a newer build has it",
+        )
     }
 
     /// The path does not accept the method; `other` is a method that it accepts.

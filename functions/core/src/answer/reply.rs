@@ -243,7 +243,7 @@ fn hit(served: &Served, at: &Location, asked: &Asked) -> Answer {
     // minute later. All other answers are for this client, and for now.
     let mut headers = headers(if matches!(at, Location::Cdn(_)) { "public, max-age=60" } else { NO_STORE });
     headers.extend(hit_headers(served, url));
-    headers.extend(asked.log_path().map(|path| link(&path)));
+    headers.extend(asked.target.map(documents));
     headers.extend(bundle(served, asked).map(|bundle| ("x-binplz-bundle", asked.url(&bundle))));
     let body = match asked.format {
         Format::Shell => Body::Text(asked.stub("built", false)),
@@ -412,6 +412,12 @@ fn hit_headers(served: &Served, url: &str) -> Vec<(&'static str, String)> {
 
 fn link(log_path: &str) -> (&'static str, String) {
     ("link", format!("<{log_path}>; rel=\"describedby\""))
+}
+
+/// Links to what describes a built target.
+fn documents(target: &Target) -> (&'static str, String) {
+    let link = |kind| format!("</-/{kind}/{target}>; rel=\"describedby\"");
+    ("link", ["log", "source", "sbom", "provenance"].map(link).join(", "))
 }
 
 /// HTTP's own phrase for a status, as `about:blank` problems have it (RFC 9457 §4.2.1).

@@ -31,6 +31,7 @@ use crate::{
     objects::{
         artifact::{Declared, Manifest, ObjectName},
         content::Content,
+        materials::Materials,
     },
 };
 
@@ -436,6 +437,9 @@ pub struct Report {
     pub outcome: Outcome,
     /// The statistics.
     pub stats: Stats,
+    /// What it is made of, if it is built; `None` if the builder is of an earlier version, or does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub materials: Option<Materials>,
 }
 
 /// The outcome of a job.

@@ -350,6 +350,10 @@ pub enum ObjectName {
     WholeLog,
     /// `manifest.json`: written by the service when the build settles, never by a builder.
     Manifest,
+    /// `materials.json`: what the build is made of ([`crate::objects::materials`]); written like the manifest.
+    Materials,
+    /// `sbom.json`: the same as CycloneDX; written like the manifest.
+    Sbom,
     /// `lookup`: a catalogue's names and their meaning.
     Lookup,
     /// `details`: the descriptions of a catalogue's packages.
@@ -399,7 +403,8 @@ impl ObjectName {
                 "text/plain; charset=utf-8"
             }
             ObjectName::WholeLog | ObjectName::Nar(_) | ObjectName::Archive => "application/gzip",
-            ObjectName::Manifest | ObjectName::Plan => "application/json",
+            ObjectName::Manifest | ObjectName::Materials | ObjectName::Plan => "application/json",
+            ObjectName::Sbom => "application/vnd.cyclonedx+json",
         }
     }
 }
@@ -415,6 +420,8 @@ impl fmt::Display for ObjectName {
             ObjectName::Log(number) => write!(f, "{SEGMENTS}{number:06}"),
             ObjectName::WholeLog => f.write_str("log.gz"),
             ObjectName::Manifest => f.write_str("manifest.json"),
+            ObjectName::Materials => f.write_str("materials.json"),
+            ObjectName::Sbom => f.write_str("sbom.json"),
             ObjectName::Lookup => f.write_str("lookup"),
             ObjectName::Details => f.write_str("details"),
             ObjectName::Checkpoint(number) => write!(f, "{PARTIAL}{number:06}"),
@@ -445,6 +452,8 @@ impl FromStr for ObjectName {
             None if s == "archive.tar.gz" => ObjectName::Archive,
             None if s == "log.gz" => ObjectName::WholeLog,
             None if s == "manifest.json" => ObjectName::Manifest,
+            None if s == "materials.json" => ObjectName::Materials,
+            None if s == "sbom.json" => ObjectName::Sbom,
             None if s == "lookup" => ObjectName::Lookup,
             None if s == "details" => ObjectName::Details,
             None if s == "plan.json" => ObjectName::Plan,

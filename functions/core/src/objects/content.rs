@@ -12,3 +12,10 @@ pub struct Content {
     /// Their number.
     pub size: u64,
 }
+
+impl Content {
+    /// Those of these bytes.
+    pub fn of(bytes: &[u8]) -> Content {
+        Content { sha256: Sha256::of(bytes), size: bytes.len() as u64 }
+    }
+}

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{
-        key::{BuildKey, LeaseId},
+        key::{BuildKey, LeaseId, Sha256},
         time::Timestamp,
     },
     ports::Unavailable,
@@ -300,18 +300,23 @@ pub enum LogName {
     Tile(TileName),
     /// A batch of that name.
     Staged(LeaseId),
+    /// A signed provenance, by its sha256. Leaves name it.
+    Provenance(Sha256),
 }
 
 /// The prefix of the log's objects.
 pub const TLOG: &str = "tlog/";
 /// The part of a staged batch's path behind that.
 const STAGED: &str = "staged/";
+/// The same of provenance.
+const PROVENANCE: &str = "provenance/";
 
 impl fmt::Display for LogName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LogName::Tile(tile) => write!(f, "{TLOG}{tile}"),
             LogName::Staged(name) => write!(f, "{TLOG}{STAGED}{name}"),
+            LogName::Provenance(sha256) => write!(f, "{TLOG}{PROVENANCE}{sha256}"),
         }
     }
 }

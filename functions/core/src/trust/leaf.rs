@@ -133,6 +133,18 @@ pub struct Leaf {
     pub sha256: Sha256,
     /// Its BLAKE2b-512, which minisign signs.
     pub blake2b: Blake2b,
+    /// What documents it. Version 1 has none: its build is from before there were such documents.
+    #[serde(flatten)]
+    pub documents: Option<Documents>,
+}
+
+/// The documents on an artifact, by their sha256.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Documents {
+    /// The envelope of its provenance.
+    pub provenance: Sha256,
+    /// Its build's SBOM.
+    pub sbom: Sha256,
 }
 
 impl Leaf {
@@ -153,8 +165,17 @@ impl FromStr for Leaf {
     fn from_str(s: &str) -> Result<Self, BadNote> {
         let leaf: Leaf = serde_json::from_str(s).map_err(|_| BadNote::Form)?;
         // One form only, so that no field can be hidden from a reader.
-        if leaf.binplz == 1 && leaf.to_string() == s { Ok(leaf) } else { Err(BadNote::Form) }
+        if leaf.binplz == version(leaf.documents.as_ref()) && leaf.to_string() == s {
+            Ok(leaf)
+        } else {
+            Err(BadNote::Form)
+        }
     }
+}
+
+/// The version of a leaf's form.
+fn version(documents: Option<&Documents>) -> u32 {
+    if documents.is_some() { 2 } else { 1 }
 }
 
 /// An artifact of a build, before its bytes were read.
@@ -200,9 +221,9 @@ impl Artifact {
     }
 
     /// Its leaf, once its bytes were read and are what they must be.
-    pub fn leaf(self, manifest: &Manifest, blake2b: Blake2b) -> Leaf {
+    pub fn leaf(self, manifest: &Manifest, blake2b: Blake2b, documents: Option<Documents>) -> Leaf {
         Leaf {
-            binplz: 1,
+            binplz: version(documents.as_ref()),
             identity: self.identity,
             version: manifest.version.clone(),
             output: self.output,
@@ -210,6 +231,7 @@ impl Artifact {
             size: self.content.size,
             sha256: self.content.sha256,
             blake2b,
+            documents,
         }
     }
 }

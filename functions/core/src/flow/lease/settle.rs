@@ -28,11 +28,13 @@ use crate::{
         artifact::{AttemptPrefix, Manifest, ObjectName, Program, Verdict},
         content::Content,
         inventory::{Entry, Inventory},
+        materials::Materials,
         stored::Fingerprint,
     },
     ports::{HasBell, HasLauncher, HasLedger, HasStore, Inspect, Intake, Launcher, Read, Unavailable},
     quota::limits::Limits,
     telemetry::About,
+    trust::sbom::Sbom,
 };
 
 /// A builder reports the outcome. Reported objects are checked first: a row that is Ready has its objects.
@@ -60,7 +62,8 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
                 if lease.derivation.as_ref().is_some_and(|held| claimed.as_ref() != Ok(held)) {
                     return Err(Denied::Nonsense("this is not the derivation that the job names"));
                 }
-                stored = store_package(d, bearer, manifest.cleaned()).await?;
+                let materials = report.materials.map(Materials::cleaned);
+                stored = store_package(d, bearer, manifest.cleaned(), materials).await?;
             }
             Ok(())
         }
@@ -195,8 +198,14 @@ async fn entry<D: HasStore<Store: Intake>>(
     Ok(stored.and_then(Fingerprint::content).map(|content| Entry { name, content }))
 }
 
-/// Writes the inventory of a package if all its programs are stored, and returns the bytes that the attempt has added.
-async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manifest: Manifest) -> Result<u64, Denied> {
+/// Writes the inventory of a package if all its programs are stored, and what it is made of. Returns the bytes that the attempt
+/// has added.
+async fn store_package<D: HasStore<Store: Intake>>(
+    d: &D,
+    bearer: &Bearer,
+    manifest: Manifest,
+    materials: Option<Materials>,
+) -> Result<u64, Denied> {
     let place = |program: &Program| (program.bin.clone(), program.output.clone());
     if !manifest.programs.is_sorted_by(|one, next| place(one) < place(next)) {
         return Err(Denied::Nonsense("the programs are not in order, each once"));
@@ -228,6 +237,19 @@ async fn store_package<D: HasStore<Store: Intake>>(d: &D, bearer: &Bearer, manif
         let (entry, added) = found.ok_or(Denied::Nonsense("a program or the archive is not in the store"))?;
         objects.push(entry);
         bytes += added;
+    }
+    if let Some(materials) = materials {
+        let json = |json: serde_json::Result<Vec<u8>>| json.map_err(|error| Unavailable::new("materials", error));
+        let documents = [
+            (ObjectName::Materials, json(materials.to_json())?),
+            (ObjectName::Sbom, json(Sbom::of(&materials).to_json())?),
+        ];
+        for (name, json) in documents {
+            let content = Content::of(&json);
+            bytes += content.size;
+            d.store().write(&prefix.object(name.clone()), json).await?;
+            objects.push(Entry { name, content });
+        }
     }
     Ok(bytes + store_inventory(d, bearer, Some(manifest), objects).await?)
 }

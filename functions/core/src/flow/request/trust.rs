@@ -1,19 +1,20 @@
-//! What a client may check: signatures, keys, and the transparency log. Reads only.
+//! What a client may check: signatures, keys, the transparency log, and the documents on a build. Reads only.
 
 use std::collections::{BTreeMap, btree_map};
 
 use crate::{
     build::{Build, State},
     flow::{
-        load_build,
+        integrity, load_build,
         tlog::{head, is_logged, logged, tile},
     },
-    id::key::BuildKey,
+    id::key::{BuildKey, Sha256},
     nixpkgs::served::Served,
+    objects::{artifact::ObjectName, content::Content},
     ports::{HasLedger, HasStore, Store, Unavailable},
     trust::{
         head::{Keyring, LogName},
-        leaf::Leaf,
+        leaf::{Documents, Leaf},
         merkle::{Hash, Range, inclusion, root_of},
         minisign::Signature,
         note::Note,
@@ -66,6 +67,13 @@ pub struct Entry {
     pub text: String,
 }
 
+impl Entry {
+    /// What it says of its artifact.
+    fn leaf(&self) -> Option<Leaf> {
+        self.text.parse::<Signature>().ok().and_then(|signature| signature.comment.parse().ok())
+    }
+}
+
 /// The entry of a served artifact; `None`: the log does not have it.
 ///
 /// # Errors
@@ -79,14 +87,39 @@ pub async fn entry<D: HasLedger + HasStore>(d: &D, served: &Served) -> Result<Op
             btree_map::Entry::Occupied(read) => read.into_mut(),
             btree_map::Entry::Vacant(unread) => unread.insert(bundle(d, &name).await?),
         };
-        let text = String::from_utf8_lossy(&bundle[place]).into_owned();
-        let leaf = text.parse::<Signature>().ok().and_then(|signature| signature.comment.parse::<Leaf>().ok());
+        let entry = Entry { index, text: String::from_utf8_lossy(&bundle[place]).into_owned() };
         let is_it = |leaf: Leaf| leaf.sha256 == served.sha256 && leaf.identity.is_of(served);
-        if leaf.is_some_and(is_it) {
-            return Ok(Some(Entry { index, text }));
+        if entry.leaf().is_some_and(is_it) {
+            return Ok(Some(entry));
         }
     }
     Ok(None)
+}
+
+/// The signed provenance of an artifact with that entry; `None`: it was signed before there was provenance.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn provenance<D: HasStore>(d: &D, entry: &Entry) -> Result<Option<Vec<u8>>, Unavailable> {
+    let Some(Documents { provenance, .. }) = entry.leaf().and_then(|leaf| leaf.documents) else { return Ok(None) };
+    let envelope = d.store().log_object(&LogName::Provenance(provenance.clone())).await?;
+    let envelope = envelope.filter(|envelope| Sha256::of(envelope) == provenance);
+    envelope
+        .map(Some)
+        .ok_or_else(|| Unavailable::new("log", format!("the provenance {provenance} is missing or damaged")))
+}
+
+/// A document on the build of an artifact; `None`: an earlier version has built it, and wrote none.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn document<D: HasStore>(d: &D, served: &Served, name: ObjectName) -> Result<Option<Vec<u8>>, Unavailable> {
+    let prefix = served.object.prefix();
+    let wrong = |what: &ObjectName| Unavailable::new("store", format!("{what} of {prefix} is missing or damaged"));
+    let inventory = integrity::inventory(d, &prefix).await?.map_err(|_| wrong(&ObjectName::Manifest))?;
+    let Some(content) = inventory.content(&name) else { return Ok(None) };
+    let document = d.store().read(&prefix.object(name.clone())).await?;
+    document.filter(|document| Content::of(document) == content).map(Some).ok_or_else(|| wrong(&name))
 }
 
 async fn bundle<D: HasStore>(d: &D, name: &TileName) -> Result<Vec<Vec<u8>>, Unavailable> {

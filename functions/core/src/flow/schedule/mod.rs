@@ -1,6 +1,7 @@
 //! Flows that run by themselves: they dispatch due builds, sweep lapsed leases, follow another build of a derivation, promote offers into
-//! the binary cache, and sign.
+//! the binary cache, sign, and state the provenance.
 
+pub(crate) mod attest;
 pub mod dispatch;
 pub(crate) mod egress;
 pub(crate) mod failed_dependencies;

@@ -19,6 +19,7 @@ use crate::{
     build::{Build, State},
     flow::{
         Tries, change_row, integrity, load_build, load_row, manifest_of,
+        schedule::attest::attest,
         tlog::{is_logged, tile},
     },
     id::key::{BuildKey, Product},
@@ -242,29 +243,38 @@ async fn entries_of<D: HasLedger + HasStore + HasBell, S: Signer>(
         }
     };
     let signs = head.artifact_keys.last().map(|last| last.key).ok_or(NotSigned::OtherKeys)?;
+    let artifacts = Artifact::of(key, &manifest, &inventory);
     let (mut entries, mut read) = (Vec::new(), BTreeMap::<_, (Blake2b, [u8; 64])>::new());
-    for artifact in Artifact::of(key, &manifest, &inventory) {
+    for artifact in &artifacts {
         let (object, sha256) = (artifact.object.clone(), artifact.content.sha256.clone());
-        let (blake2b, file) = match read.get(&sha256) {
-            Some(known) => *known,
-            None => {
-                let digests = signer.digest(&prefix.object(object.clone())).await?;
-                let blake2b = match digests {
-                    Some((content, blake2b)) if content == artifact.content => blake2b,
-                    other => {
-                        let what = "an object is not what its builder reported, and is not signed";
-                        d.warn(About::Attempt(key, &made.lease), what, &prefix.object(object.clone()));
-                        let integrity = if other.is_some() { Integrity::OtherContent } else { Integrity::Missing };
-                        withdraw(object, integrity).await?;
-                        return Ok(None);
-                    }
-                };
-                let file = signer.sign(KeyUse::Artifacts, &blake2b.0).await?;
-                read.insert(sha256, (blake2b, file));
-                (blake2b, file)
+        if read.contains_key(&sha256) {
+            continue;
+        }
+        let digests = signer.digest(&prefix.object(object.clone())).await?;
+        let blake2b = match digests {
+            Some((content, blake2b)) if content == artifact.content => blake2b,
+            other => {
+                let what = "an object is not what its builder reported, and is not signed";
+                d.warn(About::Attempt(key, &made.lease), what, &prefix.object(object.clone()));
+                let integrity = if other.is_some() { Integrity::OtherContent } else { Integrity::Missing };
+                withdraw(object, integrity).await?;
+                return Ok(None);
             }
         };
-        let comment = artifact.leaf(&manifest, blake2b).to_string();
+        read.insert(sha256, (blake2b, signer.sign(KeyUse::Artifacts, &blake2b.0).await?));
+    }
+    let documents = match attest(d, signer, &signs, &prefix, (&manifest, &inventory), &artifacts).await? {
+        Ok(documents) => documents,
+        Err((object, integrity)) => {
+            withdraw(object, integrity).await?;
+            return Ok(None);
+        }
+    };
+    for artifact in artifacts {
+        let sha256 = &artifact.content.sha256;
+        let (blake2b, file) = read[sha256];
+        let documents = documents.get(sha256).cloned();
+        let comment = artifact.leaf(&manifest, blake2b, documents).to_string();
         let message = Signature::message(&file, &comment);
         let global = signer.sign(KeyUse::Artifacts, &message).await?;
         entries.push(Signature { id: signs.id, file, comment, global }.to_string());
