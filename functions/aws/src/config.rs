@@ -234,7 +234,8 @@ mod tests {
     fn a_number_that_is_none_is_told_and_one_left_out_has_its_default() {
         let policy = settings(&[("BINPLZ_SLOTS", "7"), ("BINPLZ_ATTEMPTS", "0")]).policy().expect("numbers");
         assert_eq!((policy.slots, policy.attempts, policy.budget), (7, 1, Some(Micros(20_000_000))));
-        for (gigabytes, ceiling) in [("", None), ("0", None), ("50", Some(50_000_000_000)), ("0.5", Some(500_000_000))] {
+        for (gigabytes, ceiling) in [("", None), ("0", None), ("50", Some(50_000_000_000)), ("0.5", Some(500_000_000))]
+        {
             let policy = settings(&[("BINPLZ_EGRESS_GIGABYTES", gigabytes)]).policy().expect("numbers");
             assert_eq!(policy.egress_bytes, ceiling, "{gigabytes}");
         }

@@ -193,7 +193,8 @@ pub(super) async fn collisions(sdk: &SdkConfig, name: &str) -> Vec<Finding> {
     }
     let longest = longest_with_domain(sdk.region().map_or("", |region| region.as_ref()));
     if name.len() > longest {
-        let told = format!("a stack with a DomainName may have a name of {longest} characters; this has {}", name.len());
+        let told =
+            format!("a stack with a DomainName may have a name of {longest} characters; this has {}", name.len());
         let mend = "scripts/sam deploy --guided   # with a shorter name, if it gets a domain";
         findings.push(Finding { state: State::Optional, ..Finding::missing("name", told, mend) });
     }
