@@ -3,7 +3,7 @@
 
 use std::{
     ops::Range,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +19,6 @@ use binplz_core::{
     ports::{Store, Unavailable},
     trust::head::LogName,
 };
-use tokio::sync::Mutex;
 
 use crate::{
     account::Account,
@@ -50,6 +49,12 @@ pub struct S3Objects {
 struct Renewal {
     provider: SharedCredentialsProvider,
     presigner: Mutex<Presigner>,
+}
+
+impl Renewal {
+    fn presigner(&self) -> MutexGuard<'_, Presigner> {
+        self.presigner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The signed URL to read, and a range of its bytes.
@@ -112,12 +117,13 @@ impl S3Objects {
     #[expect(clippy::disallowed_methods, reason = "S3 checks a signature's time against the real clock")]
     async fn signed_now(&self, object: &str) -> Result<String, Unavailable> {
         let Some(renewal) = &self.renewal else { return self.signed("GET", object, &[], &[], URL_LIFE) };
-        let (mut presigner, now) = (renewal.presigner.lock().await, SystemTime::now());
-        if presigner.expires_before(now + MARGIN) {
+        let now = SystemTime::now();
+        if renewal.presigner().expires_before(now + MARGIN) {
             let credentials = renewal.provider.provide_credentials().await;
-            presigner.renew(credentials.map_err(|error| unavailable(ROLE, &error))?);
+            let credentials = credentials.map_err(|error| unavailable(ROLE, &error))?;
+            renewal.presigner().renew(credentials);
         }
-        let url = presigner.url("GET", object, &[], &[], now, URL_LIFE);
+        let url = renewal.presigner().url("GET", object, &[], &[], now, URL_LIFE);
         url.map_err(|error| Unavailable::new(ROLE, error))
     }
 

@@ -146,9 +146,7 @@ mod tests {
     async fn a_service_that_never_answers_is_told() {
         let busy = vec![answer("502 Bad Gateway", "", "no"); TRIES as usize];
         assert_eq!(asked(busy).await, Err("502 Bad Gateway: no".to_owned()));
-        assert_eq!(
-            asked(vec![answer("404 Not Found", "", "no such package")]).await.unwrap_err(),
-            "404 Not Found: no such package"
-        );
+        let missing = vec![answer("404 Not Found", "", "no such package")];
+        assert_eq!(asked(missing).await, Err("404 Not Found: no such package".to_owned()));
     }
 }
