@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     extract::{Path, State},
-    http::{HeaderMap, Uri},
+    http::{HeaderMap, HeaderValue, Uri, header},
     response::Response,
 };
 use binplz_core::{
@@ -189,7 +189,7 @@ pub(crate) async fn sbom<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     headers: HeaderMap,
 ) -> Response {
     match document(&*d, &uri, "/-/sbom/", &headers, ObjectName::Sbom).await {
-        Ok(sbom) => of_now(plain(200, ObjectName::Sbom.media_type(), sbom)),
+        Ok((served, sbom)) => described(of_now(plain(200, ObjectName::Sbom.media_type(), sbom)), &served),
         Err(response) => *response,
     }
 }
@@ -201,28 +201,43 @@ pub(crate) async fn source<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     headers: HeaderMap,
 ) -> Response {
     let format = respond::format(&headers);
-    match document(&*d, &uri, "/-/source/", &headers, ObjectName::Materials).await {
-        Ok(json) if format == Format::Json => of_now(plain(200, ObjectName::Materials.media_type(), json)),
-        Ok(json) => match serde_json::from_slice::<Materials>(&json) {
-            Ok(materials) => of_now(plain(200, TEXT, SourceText(&materials.cleaned()).to_string())),
-            Err(error) => failed(&*d, Unavailable::new("materials", error), format),
-        },
-        Err(response) => *response,
+    let (served, json) = match document(&*d, &uri, "/-/source/", &headers, ObjectName::Materials).await {
+        Ok(found) => found,
+        Err(response) => return *response,
+    };
+    if format == Format::Json {
+        return described(of_now(plain(200, ObjectName::Materials.media_type(), json)), &served);
+    }
+    match serde_json::from_slice::<Materials>(&json) {
+        Ok(materials) => {
+            let text = SourceText(&materials.cleaned()).to_string();
+            described(of_now(plain(200, TEXT, text)), &served)
+        }
+        Err(error) => failed(&*d, Unavailable::new("materials", error), format),
     }
 }
 
-/// A document on what the target's redirect leads to now, or the answer in its place.
+/// A document with a link to the provenance.
+fn described(mut document: Response, served: &Served) -> Response {
+    let link = format!("</-/provenance/{}>; rel=\"describedby\"", served.asked);
+    if let Ok(link) = HeaderValue::try_from(link) {
+        document.headers_mut().insert(header::LINK, link);
+    }
+    document
+}
+
+/// A document on what the target's redirect leads to now, and that, or the answer in its place.
 async fn document<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     d: &D,
     uri: &Uri,
     prefix: &str,
     headers: &HeaderMap,
     name: ObjectName,
-) -> Result<Vec<u8>, Box<Response>> {
+) -> Result<(Served, Vec<u8>), Box<Response>> {
     let format = respond::format(headers);
     let served = served(d, uri, prefix, headers).await?;
     match trust::document(d, &served, name).await {
-        Ok(Some(document)) => Ok(document),
+        Ok(Some(document)) => Ok((served, document)),
         Ok(None) => Err(Box::new(problem(d, Problem::not_documented(), format))),
         Err(error) => Err(Box::new(failed(d, error, format))),
     }

@@ -23,12 +23,7 @@ pub fn a_hit_is_a_redirect_that_says_what_it_leads_to(at: &impl Start) {
         ("x-binplz-package", "tree"),
         ("x-binplz-version", "2.1.0"),
         ("x-binplz-nixpkgs", &commit),
-        (
-            "link",
-            &["log", "source", "sbom", "provenance"]
-                .map(|kind| format!("</-/{kind}/tree>; rel=\"describedby\""))
-                .join(", "),
-        ),
+        ("link", &["log", "source", "sbom"].map(|kind| format!("</-/{kind}/tree>; rel=\"describedby\"")).join(", ")),
         // The URL expires, so a cached redirect would lead to nothing.
         ("cache-control", "no-store"),
     ] {

@@ -110,9 +110,14 @@ fn a_build_says_what_it_is_made_of_where_its_sources_are_and_who_has_built_it() 
     let data = tempfile::tempdir().expect("a directory");
     let server = Server::start(&demo_set(), data.path(), &["--sign"]);
     let hit = server.settled("bsdiff");
-    for kind in ["source", "sbom", "provenance"] {
+    for kind in ["source", "sbom"] {
         let link = format!("</-/{kind}/bsdiff>; rel=\"describedby\"");
         assert!(hit.header("link").is_some_and(|links| links.contains(&link)), "{hit:?}");
+        let document = server.get(&format!("/-/{kind}/bsdiff"));
+        let link = document.header("link").expect("a link");
+        let path = link.strip_prefix('<').and_then(|link| link.split_once('>')).expect("a path").0;
+        assert!(path.starts_with("/-/provenance/bsdiff?sys="), "{link}");
+        assert_eq!(server.get(path).status, 200, "{link}");
     }
     let sources: Value =
         serde_json::from_str(&fs::read_to_string(demo_set().join("sources.json")).expect("a file")).expect("JSON");

@@ -414,10 +414,10 @@ fn link(log_path: &str) -> (&'static str, String) {
     ("link", format!("<{log_path}>; rel=\"describedby\""))
 }
 
-/// Links to what describes a built target.
+/// Links to what describes a built target. The SBOM links to the provenance: each byte of a redirect is paid for.
 fn documents(target: &Target) -> (&'static str, String) {
     let link = |kind| format!("</-/{kind}/{target}>; rel=\"describedby\"");
-    ("link", ["log", "source", "sbom", "provenance"].map(link).join(", "))
+    ("link", ["log", "source", "sbom"].map(link).join(", "))
 }
 
 /// HTTP's own phrase for a status, as `about:blank` problems have it (RFC 9457 §4.2.1).
