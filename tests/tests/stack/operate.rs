@@ -6,7 +6,7 @@ use std::process::Command;
 use binplz_core::build::State;
 use binplz_tests::{server::program, site::wait_for};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::watched::{Watched, endpoint, watched};
 
@@ -60,6 +60,9 @@ fn a_cancel_and_a_pause_end_the_task_at_once_and_a_task_that_nobody_told_is_foun
 
     order(&watched, &["resume"]);
     watched.is_being_built(TARGET);
+    // A builder that is held hears nothing from its lease.
+    let lease = watched.build(TARGET).and_then(|row| Some(row.lease()?.id.to_string())).expect("a lease");
+    watched.scenario.task(&json!({ "lease": lease, "signal": "SIGSTOP" }));
     // The operator's machine dies between the row and the task: the sweep of the next minute stops the task. The reaper's role allows it.
     watched.cancel_and_die(TARGET);
     assert_eq!(watched.containers().len(), 1);
