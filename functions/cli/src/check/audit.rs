@@ -318,6 +318,7 @@ mod tests {
             size: digest.size,
             sha256: digest.sha256,
             blake2b: Blake2b(blake2b.0),
+            documents: None,
         };
         let (file, comment) = (key.sign(&blake2b.0), leaf.to_string());
         let global = key.sign(&Signature::message(&file, &comment));
