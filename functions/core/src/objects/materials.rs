@@ -9,6 +9,8 @@
 //! program can contain only what its package declares as inputs of the host (`buildInputs`, `propagatedBuildInputs` and the
 //! C library), followed through theirs. What a source carries inside itself, such as vendored crates, is not listed.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
@@ -136,19 +138,27 @@ impl Materials {
     #[must_use]
     pub fn cleaned(self) -> Materials {
         let Materials { builder, package, linked, contained, build_time, mut inputs } = self;
-        let linked = in_order(linked.into_iter().map(Component::cleaned).collect());
-        let is_linked = |component: &Component| linked.iter().any(|other| other.derivation == component.derivation);
-        let build_time = build_time.into_iter().map(Component::cleaned).filter(|one| !is_linked(one)).collect();
         if inputs.len() > INPUTS_MAX {
             inputs.clear();
         }
+        let package = package.cleaned();
+        // Each derivation is listed once, as what it is first.
+        let mut seen = BTreeSet::from([package.derivation.clone()]);
+        let mut once = |list: Vec<Component>| {
+            let mut list = in_order(list.into_iter().map(Component::cleaned).collect());
+            list.retain(|one| seen.insert(one.derivation.clone()));
+            list
+        };
+        let (linked, build_time) = (once(linked), once(build_time));
+        let mut contained = in_order(contained.iter().map(|path| long(path)).collect());
+        contained.retain(|path| seen.insert(path.clone()));
         Materials {
             builder: Builder { version: short(&builder.version), nix: short(&builder.nix), ..builder },
-            package: package.cleaned(),
-            contained: in_order(contained.iter().map(|path| long(path)).collect()),
-            build_time: in_order(build_time),
             inputs: in_order_all(inputs.iter().map(|path| long(path)).collect()),
+            package,
             linked,
+            contained,
+            build_time,
         }
     }
 

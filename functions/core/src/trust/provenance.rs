@@ -106,7 +106,7 @@ impl Facts<'_> {
         left.sort();
         let (mut statements, mut rest) = (Vec::new(), left.as_slice());
         while !rest.is_empty() {
-            // What does not fit even alone is refused by the signer.
+            // One that does not fit even alone is too long: the signer leaves it out.
             let fits = |count: &usize| pae(&self.statement(&rest[..*count])).len() <= MESSAGE_MAX;
             let count = (1..=rest.len()).take_while(fits).last().unwrap_or(1);
             let (these, others) = rest.split_at(count);

@@ -12,7 +12,8 @@ use crate::{
         materials::Materials,
         stored::Integrity,
     },
-    ports::{HasLedger, HasStore, KeyUse, Signer, Store, Unavailable},
+    ports::{HasLedger, HasStore, KeyUse, MESSAGE_MAX, Signer, Store, Unavailable},
+    telemetry::About,
     trust::{
         head::LogName,
         leaf::{Artifact, Documents},
@@ -62,7 +63,13 @@ pub(super) async fn attest<D: HasLedger + HasStore, S: Signer>(
         sbom: &sbom.sha256,
     };
     for statement in facts.statements(artifacts) {
-        let signature = signer.sign(KeyUse::Artifacts, &pae(&statement.payload)).await?;
+        let message = pae(&statement.payload);
+        if message.len() > MESSAGE_MAX {
+            let why = "its statement is too long to be signed";
+            d.warn(About::Attempt(&prefix.key, &prefix.lease), "an artifact has no provenance", &why);
+            continue;
+        }
+        let signature = signer.sign(KeyUse::Artifacts, &message).await?;
         let envelope = envelope(&statement.payload, by, &signature);
         let provenance = Sha256::of(&envelope);
         signer.write(&LogName::Provenance(provenance.clone()), envelope).await?;
