@@ -251,7 +251,7 @@ mod tests {
                 ..known
             }),
             "212 packages: 3 built, 9 not in this nixpkgs. 100 were built before, and take about 10 hours and $1.50, one after the other. \
-             100 were never built: at the average of the others, they take about 16 hours and $2.00."
+             100 were never built: at the average of the others, they take about 17 hours and $2.00."
         );
         assert_eq!(
             foretold(&Forecast { unknown: 2, ..Forecast::default() }),
