@@ -33,8 +33,9 @@ pub fn a_need_is_said_in_the_header_the_status_the_pages_the_stub_the_installer_
     assert_eq!((&need["data"], &need["remedy"]), (&"terminfo".into(), &REMEDY.into()), "{need}");
     let line = site.get("/-/status/needs.terminal").text();
     // All that it needs is in its bundle.
-    let bundle =
-        |query: &str| format!("as one file with all that it needs: {}/-/bundle/needs.terminal{query}", site.origin());
+    let bundle = |query: &str| {
+        format!("available as one file with all that it needs: {}/-/bundle/needs.terminal{query}", site.origin())
+    };
     assert!(line.ends_with(&format!(" {sentence}; {}\n", bundle(""))) && line.lines().count() == 1, "{line}");
     assert_eq!(hit.header("x-binplz-bundle"), Some(format!("{}/-/bundle/needs.terminal", site.origin()).as_str()));
     for path in ["/needs.terminal", "/-/p/needs.terminal"] {
@@ -62,7 +63,7 @@ pub fn a_wrapper_that_only_sets_variables_gives_way_to_its_program_and_any_other
     assert_eq!(hit.header("x-binplz-needs"), Some("variable;set=\"GREETING=good\""), "{}", hit.text());
     let artifact = &site.status("needs.greeter")["artifact"];
     assert_eq!(artifact["unwrapped"], json!(true), "{artifact}");
-    assert!(page(&site, "/needs.greeter").contains("wrapper is left out"));
+    assert!(page(&site, "/needs.greeter").contains("without the wrapper of its package"));
     let file = home.path().join("greeter");
     let said = last_line(home.path(), &format!("curl -s {}/needs.greeter > greeter; sh ./greeter", site.origin()));
     assert!(said.starts_with("binplz: greeter: its wrapper is not included: set GREETING=good; as one file"), "{said}");

@@ -89,7 +89,10 @@ pub fn every_verb_does_what_its_help_says(at: &impl Start) {
     );
     assert_eq!(json(&site, &["show", &whole]), shown);
     let why = said(&site, &["why", BAD]);
-    assert!(why.contains("undeclared") && why.contains("It would fail again") && why.contains("binplz retry"), "{why}");
+    assert!(
+        why.contains("undeclared") && why.contains("A retry would fail again") && why.contains("binplz retry"),
+        "{why}"
+    );
     assert!(said(&site, &["why", "tree"]).starts_with("tree has not failed; its state is ready"));
     assert_eq!(said(&site, &["log", BAD]), site.get(&format!("/-/log/{BAD}")).text());
     assert_eq!(said(&site, &["log", "-f", BAD]), said(&site, &["log", BAD]));
