@@ -66,7 +66,10 @@ pub fn a_wrapper_that_only_sets_variables_gives_way_to_its_program_and_any_other
     assert!(page(&site, "/needs.greeter").contains("without the wrapper of its package"));
     let file = home.path().join("greeter");
     let said = last_line(home.path(), &format!("curl -s {}/needs.greeter > greeter; sh ./greeter", site.origin()));
-    assert!(said.starts_with("binplz: greeter: its wrapper is not included: set GREETING=good; as one file"), "{said}");
+    assert!(
+        said.starts_with("binplz: greeter: its wrapper is not included: set GREETING=good; available as one file"),
+        "{said}"
+    );
     let greeted = Command::new(&file).env("GREETING", "good").output().expect("a program");
     assert_eq!(greeted.stdout, b"good\n");
     let refused = site.settled("needs.shouter");
