@@ -68,6 +68,15 @@ impl Trust<'_> {
         )
     }
 
+    fn by_installer(&self) -> String {
+        let Trust { origin, minisign, .. } = self;
+        format!("curl -fsSL {origin}/-/install/tree | sh -s -- --require-signature {minisign}")
+    }
+
+    fn by_building(&self) -> String {
+        format!("binplz reproduce {} tree", self.origin)
+    }
+
     fn by_audit(&self) -> String {
         format!("binplz audit {}", self.origin)
     }

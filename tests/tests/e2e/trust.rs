@@ -170,7 +170,7 @@ fn a_service_that_does_not_sign_has_no_provenance_and_says_so() {
     assert!(text.contains("this service signs nothing, and has none"), "{text}");
     for kind in ["source", "sbom", "provenance"] {
         let answer = server.get(&format!("/-/{kind}/pv"));
-        assert_eq!((answer.status, answer.text().contains("before it is built")), (404, true), "{}", answer.text());
+        assert_eq!((answer.status, answer.text().contains("is not built yet")), (404, true), "{}", answer.text());
     }
     assert_eq!(server.status("pv")["state"], "unasked");
 }
@@ -207,7 +207,7 @@ fn what_is_not_built_has_no_signature_and_asking_for_one_starts_no_build() {
     let server = Server::start(&demo_set(), data.path(), &["--sign"]);
     for path in ["/-/sig/tree", "/-/proof/tree"] {
         let answer = server.get(path);
-        assert_eq!((answer.status, answer.text().contains("before it is built")), (404, true), "{}", answer.text());
+        assert_eq!((answer.status, answer.text().contains("is not built yet")), (404, true), "{}", answer.text());
     }
     assert_eq!(server.status("tree")["state"], "unasked");
     assert_eq!(server.get("/-/keys").text().lines().count(), 2);
