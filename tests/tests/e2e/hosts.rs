@@ -36,7 +36,7 @@ fn a_server_on_this_machine_answers_no_request_for_another_host() {
         if path.starts_with("/-/status/") {
             // A script reads the reason in the line, whose status is always 200.
             let line = refused.text();
-            assert!(line.starts_with("failed 0 - - - this server has another host name"), "{line}");
+            assert!(line.starts_with("failed 0 - - - this server does not serve the requested host name"), "{line}");
             continue;
         }
         assert_eq!(refused.status, 421, "{method} {path}: {refused:?}");

@@ -93,7 +93,10 @@ impl Problem {
 
     /// The target is not built, so there is nothing to sign or to document yet.
     pub fn not_built() -> Problem {
-        Problem::new(Reason::Unknown, "the program is not built yet, so it has no signature and no documents; download it first")
+        Problem::new(
+            Reason::Unknown,
+            "the program is not built yet, so it has no signature and no documents; download it first",
+        )
     }
 
     /// An earlier version built the artifact, and did not record this.
