@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -68,7 +68,7 @@ pub(crate) fn reproduce(args: &Reproduce) -> Result<(), CheckError> {
         println!("reproduced: {name} has the sha256 {served} here too");
         return Ok(());
     }
-    let theirs = host.download(&args.target.to_string())?;
+    let theirs = BufReader::new(host.download(&args.target.to_string())?);
     let at =
         difference(BufReader::new(open()?), theirs).map_err(|cause| CheckError::File { path: built.clone(), cause })?;
     let at = at.map_or("the download does not have that sha256 either".to_owned(), |at| {
@@ -130,7 +130,7 @@ fn run(program: &str, arguments: &[&str], errors: Stdio) -> Result<(i32, String)
 }
 
 /// The place of the first byte, from 0, by which two files differ; `None`: they do not.
-fn difference(ours: impl Read, theirs: impl Read) -> io::Result<Option<u64>> {
+fn difference(ours: impl BufRead, theirs: impl BufRead) -> io::Result<Option<u64>> {
     let (mut ours, mut theirs) = (ours.bytes(), theirs.bytes());
     for at in 0.. {
         match (ours.next().transpose()?, theirs.next().transpose()?) {
