@@ -76,7 +76,7 @@ fn table(w: &Watched) -> Vec<Row> {
         ("", "dynamodb", "put_item", put("other")),
         ("ldrc", "dynamodb", "transact_write_items", both("build/x", "limits")),
         ("l", "dynamodb", "transact_write_items", both("build/x", "derivation/x")),
-        ("ac", "dynamodb", "transact_write_items", both("build/x", "served/x")),
+        ("arc", "dynamodb", "transact_write_items", both("build/x", "served/x")),
         ("", "dynamodb", "transact_write_items", both("build/x", "other")),
         ("aldr", "dynamodb", "query", with("shelf = :v", "queued", Some("shelves"))),
         ("", "dynamodb", "query", with("pk = :v", "limits", None)),
