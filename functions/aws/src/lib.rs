@@ -69,6 +69,8 @@ use binplz_core::{
     telemetry::{About, Signal},
 };
 
+#[cfg(feature = "signer")]
+use crate::signer::KmsSigner;
 use crate::{
     account::Account,
     bell::SqsBell,
@@ -141,14 +143,16 @@ impl Receiving {
         Aws::with(&account, settings, store, (), String::new())
     }
 
-    /// The same for the function `signer`: a log that begins is named by the site's URL.
+    /// Opens the ports of the function `signer`, and the signer in the same account. The site's URL names a log that begins.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn open_signing(settings: &Settings) -> Result<Receiving, ConfigError> {
+    #[cfg(feature = "signer")]
+    pub fn open_signing(settings: &Settings) -> Result<(Receiving, KmsSigner), ConfigError> {
         let account = Account::open(settings)?;
         let store = S3Store::open(&account, settings)?;
-        Aws::with(&account, settings, store, (), settings.origin()?)
+        let signer = KmsSigner::open(&account, &store, settings)?;
+        Ok((Aws::with(&account, settings, store, (), settings.origin()?)?, signer))
     }
 }
 

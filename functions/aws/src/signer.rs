@@ -48,8 +48,7 @@ impl KmsSigner {
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn open(store: &S3Store, settings: &Settings) -> Result<KmsSigner, ConfigError> {
-        let account = Account::open(settings)?;
+    pub fn open(account: &Account, store: &S3Store, settings: &Settings) -> Result<KmsSigner, ConfigError> {
         let keys = <[String; 2]>::try_from(settings.list(SIGNING_KEYS)?);
         let [artifacts, log] = keys.map_err(|keys| ConfigError::Wrong {
             name: SIGNING_KEYS,

@@ -78,13 +78,13 @@ async fn fresh_by(settings: Settings) -> Fresh {
         .with("BINPLZ_CACHE_SECRET", "a secret")
         .with("BINPLZ_ORIGIN", "https://binplz.example");
     let store = S3Store::open(&account, &settings).expect("settings");
-    // Only the signer has keys: what nobody signs is served at once.
+    // Only the signer has keys. A deployment without them serves a build at once.
     let keys = format!("{},{}", make_key(&account).await, make_key(&account).await);
     let signing = settings.clone().with("BINPLZ_SIGNING_KEYS", &keys);
     Fresh {
         ledger: DynamoLedger::open(&account, &settings).expect("settings"),
         binary_cache: S3BinaryCache::open(&store, &settings).expect("settings"),
-        signer: KmsSigner::open(&store, &signing).expect("settings"),
+        signer: KmsSigner::open(&account, &store, &signing).expect("settings"),
         store: S3Uploads(store),
         bell: SqsBell::open(&account, &settings).expect("settings"),
         account,

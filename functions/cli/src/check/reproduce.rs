@@ -60,17 +60,16 @@ pub(crate) fn reproduce(args: &Reproduce) -> Result<(), CheckError> {
     let (program, served) = chosen(&package, &args.target)?;
     let built =
         build(&package, program.output.as_ref(), args.nixpkgs.as_deref())?.join("bin").join(program.program.as_str());
-    let open = || File::open(&built).map_err(|cause| CheckError::File { path: built.clone(), cause });
-    let digest = Digester::of(open()?).map_err(|cause| CheckError::File { path: built.clone(), cause });
-    let (ours, _) = digest?;
+    let failed = |cause| CheckError::File { path: built.clone(), cause };
+    let open = || File::open(&built).map_err(failed);
+    let (ours, _) = Digester::of(open()?).map_err(failed)?;
     let name = format!("{}/{} for {}", package.package, program.program, package.system);
     if ours.sha256 == *served {
         println!("reproduced: {name} has the sha256 {served} here too");
         return Ok(());
     }
     let theirs = BufReader::new(host.download(&args.target.to_string())?);
-    let at =
-        difference(BufReader::new(open()?), theirs).map_err(|cause| CheckError::File { path: built.clone(), cause })?;
+    let at = difference(BufReader::new(open()?), theirs).map_err(failed)?;
     let at = at.map_or("the download does not have that sha256 either".to_owned(), |at| {
         format!("the first difference is at byte {at}")
     });

@@ -5,11 +5,8 @@ use std::process::ExitCode;
 
 use binplz_aws::{Receiving, config::Settings, event::Wake, log, signer::KmsSigner};
 use binplz_core::{
-    build::{Build, State},
-    flow::schedule::sign::{NotSigned, sign, sign_all},
-    id::key::BuildKey,
-    ports::{Deployment, HasStore},
-    row::Row,
+    flow::schedule::sign::{NotSigned, ready, sign, sign_all},
+    ports::Deployment,
     telemetry::About,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -18,9 +15,7 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let run = async {
-        let settings = Settings::of_process();
-        let deployment = Receiving::open_signing(&settings)?;
-        let signer = KmsSigner::open(deployment.store(), &settings)?;
+        let (deployment, signer) = Receiving::open_signing(&Settings::of_process())?;
         let woken = |event: LambdaEvent<Value>| {
             log::within(event.context.request_id, woken(&deployment, &signer, event.payload))
         };
@@ -46,12 +41,5 @@ async fn woken(d: &Receiving, signer: &KmsSigner, event: Value) -> Result<(), Er
                 NotSigned::Unavailable(error) => Err(error.into()),
             }
         }
-    }
-}
-
-fn ready(row: Row) -> Option<BuildKey> {
-    match row {
-        Row::Build(Build { key, state: State::Ready(_), .. }) => Some(key),
-        _ => None,
     }
 }

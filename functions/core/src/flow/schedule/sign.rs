@@ -115,16 +115,20 @@ pub async fn sign_all<D: HasLedger + HasStore + HasBell, S: Signer>(d: &D, signe
     let (mut signed, mut after) = (Signed::default(), None::<Cursor>);
     loop {
         let page = d.ledger().scan(after.as_ref(), PAGE).await?;
-        let ready = page.rows.into_iter().filter_map(|(row, _)| match row {
-            Row::Build(Build { key, state: State::Ready(_), .. }) => Some(key),
-            _ => None,
-        });
-        let more = sign(d, signer, ready).await?;
+        let more = sign(d, signer, page.rows.into_iter().filter_map(|(row, _)| ready(row))).await?;
         signed = Signed { builds: signed.builds + more.builds, entries: signed.entries + more.entries };
         match page.next {
             None => return Ok(signed),
             next => after = next,
         }
+    }
+}
+
+/// The build of a row, if it is ready.
+pub fn ready(row: Row) -> Option<BuildKey> {
+    match row {
+        Row::Build(Build { key, state: State::Ready(_), .. }) => Some(key),
+        _ => None,
     }
 }
 
