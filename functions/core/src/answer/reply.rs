@@ -117,13 +117,14 @@ impl RequestOutcome {
 }
 
 impl Problem {
-    /// The status endpoint's line, as of a build that failed.
+    /// The status endpoint's line: `unavailable` if the service has a problem that passes, which clients outlast, and `failed` otherwise.
     pub fn status_line(&self, asked: &Asked) -> String {
+        let state = if self.reason == Reason::Unavailable { "unavailable" } else { "failed" };
         let log = match asked.target {
             Some(target) if self.log => format!("{}/-/log/{target}", asked.origin),
             _ => "-".to_owned(),
         };
-        status_line(&format!("failed {} - - {log}", self.retry_after.unwrap_or(0)), &self.sentence)
+        status_line(&format!("{state} {} - - {log}", self.retry_after.unwrap_or(0)), &self.sentence)
     }
 }
 

@@ -104,25 +104,26 @@ fn a_server_that_is_gone_when_the_download_begins_is_waited_for_too() {
 }
 
 #[test]
-fn an_object_that_is_gone_when_the_download_begins_is_built_again_and_the_disk_is_not_blamed() {
+fn an_object_that_is_gone_when_the_download_begins_is_waited_for_and_the_disk_is_not_blamed() {
     let (server, data) = with_tree();
     let hit = server.get("/tree");
     let file = data.path().join("data/objects/blobs").join(hit.header("x-binplz-sha256").expect("a hit"));
     let file = file.display();
     for client in CLIENTS {
         let tool = if client == Client::Curl { "curl" } else { "wget" };
-        for (gone, code, words) in [
-            (format!("/usr/bin/rm {file}"), 0, "retrying the download"),
-            // Nothing can take its place either.
-            (
-                format!("/usr/bin/rm {file}; /usr/bin/ln -s {file} {file}"),
-                1,
-                "the service has a problem; try again in a moment",
-            ),
+        // Nothing can take its place either.
+        let loops = format!("/usr/bin/mv {file} {file}.kept; /usr/bin/ln -s {file} {file}");
+        let mends = format!("[ $n != 5 ] || /usr/bin/mv {file}.kept {file}");
+        let problem = "retrying: the service has a problem; try again in a moment";
+        for (gone, sleep, code, words) in [
+            (format!("/usr/bin/rm {file}"), "exec $real \"$@\"", 0, "retrying the download"),
+            (loops.clone(), &mends[..], 0, problem),
+            (loops, ":", 1, problem),
         ] {
             assert_eq!(server.settled("tree").status, 302);
             let machine = Machine::new(Shell::Dash, client, Some("sha256sum"));
             machine.save("tree", &hit.body);
+            machine.replace("sleep", sleep);
             let once = format!("[ -e $at/gone ] || {{ : > $at/gone; {gone}; }}");
             machine.replace(tool, &format!("case \"$*\" in */-/objects/*) {once} ;; esac\nexec $real \"$@\""));
             let out = machine.run("sh ./tree --version");
@@ -134,6 +135,7 @@ fn an_object_that_is_gone_when_the_download_begins_is_built_again_and_the_disk_i
             assert_eq!(machine.files("."), ["tree"], "{client:?} {gone}");
         }
         fs::remove_file(file.to_string()).expect("a link");
+        fs::remove_file(format!("{file}.kept")).expect("a file");
     }
 }
 

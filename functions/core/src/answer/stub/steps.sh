@@ -90,7 +90,10 @@ EOF
       ;;
     *)
       silent=$((silent + 1))
-      [ "$silent" -le 60 ] || die "no answer from $origin; run this again later"
+      if [ "$silent" -gt 60 ]; then
+        [ "$state" != unavailable ] || die "$rest"
+        die "no answer from $origin; run this again later"
+      fi
       after=$((silent < 5 ? silent : 5)) rest="retrying: ${rest:-no answer from $origin}"
       ;;
     esac
