@@ -1,6 +1,6 @@
 //! Failures of the package and of its set: each for real, with its kind, its message, and the service's next step.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, thread};
 
 use binplz_core::{
     build::{
@@ -12,7 +12,7 @@ use binplz_core::{
 use proptest::{
     collection::vec,
     strategy::{Strategy, ValueTree},
-    test_runner::TestRunner,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
 use crate::support::{
@@ -152,22 +152,30 @@ fn what_a_build_prints_is_never_nixs_testimony() {
     }
 }
 
-/// As many runs, with and without the daemon, as `BINPLZ_PRINTED_RUNS` says.
+/// `BINPLZ_PRINTED_RUNS` is the number of runs, half of them with the daemon. Workers share them, each with its own set and seed.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a setting of this test")]
 fn whatever_builds_print_real_nix_relays_it_as_no_more_than_text() {
-    let lines = || vec(printed::line(["VICTIM", "VICTIM", "/nix/store/x.drv"]), 40).prop_map(|lines| lines.join("\n"));
-    let mut runner = TestRunner::deterministic();
-    let runs = std::env::var("BINPLZ_PRINTED_RUNS").map_or(12, |runs| runs.parse().expect("a number"));
-    for bench in [Bench::new(), Bench::new().by_daemon()] {
-        for _ in 0..runs {
-            let lines = lines().new_tree(&mut runner).expect("lines").current();
+    const WORKERS: u8 = 4;
+    let runs = std::env::var("BINPLZ_PRINTED_RUNS").map_or(24u32, |runs| runs.parse().expect("a number"));
+    let work = move |number: u8| {
+        let bench = if number.is_multiple_of(2) { Bench::new() } else { Bench::new().by_daemon() };
+        let slanderer = failing_drv(&bench, "slanderer");
+        let lines = vec(printed::line(["VICTIM", "VICTIM", "/nix/store/x.drv"]), 40).prop_map(|lines| lines.join("\n"));
+        let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[number; 32]);
+        let mut runner = TestRunner::new_with_rng(Config::default(), random);
+        for _ in 0..runs.div_ceil(u32::from(WORKERS)) {
+            let lines = lines.new_tree(&mut runner).expect("lines").current();
             // Nix 2.8 itself gives up at some messages, and names no derivation then.
-            let slanderer = failing_drv(&bench, "slanderer");
             let convicted = convicted(&bench, &lines);
-            assert!(convicted.is_none() || convicted == Some(slanderer), "{convicted:?}: {lines}");
+            assert!(convicted.is_none_or(|convicted| convicted == slanderer), "{convicted:?}: {lines}");
         }
-    }
+    };
+    thread::scope(|scope| {
+        for number in 0..WORKERS {
+            scope.spawn(move || work(number));
+        }
+    });
 }
 
 /// Ways of an expression to read a file or a directory, as text.
