@@ -2,20 +2,16 @@
 
 use std::process::Command;
 
-use binplz_core::build::policy::Policy;
-use binplz_tests::{
-    crowd::at_once,
-    http,
-    server::{fresh_set, write_program},
-    site::wait_for,
-    stack::Stack,
-};
+use binplz_tests::{crowd::at_once, http, server::write_program, site::wait_for};
+use serde_json::json;
+
+use crate::watched::watched;
 
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn three_hundred_who_ask_for_a_bundle_get_one_file_of_one_attempt_and_it_runs() {
-    let set = fresh_set("");
-    let stack = Stack::deploy(set.path(), &Policy::default());
+    let stack = watched("", &[]);
+    stack.scenario.set(&json!({ "at_once": 24 }));
     let target = "-/bundle/failing.wrapper";
     let path = format!("/{target}");
     // They ask again where the gateway of a busy machine has no answer of the service.

@@ -45,13 +45,15 @@ rec {
   liesOfSandbox = liar "unable to start build process";
   liesOfSignature = liar "x is not signed by any of the keys in trusted-public-keys";
 
-  # One prints the lines of a file, in which VICTIM is the other one's derivation, while that one runs; then it fails.
-  victim = package "victim" { } "phase buildPhase; echo at work; echo $$ > ${here}/pid; sleep 1000";
-  slanderer = package "slanderer" { } ''
+  # Twenty print the lines of a file each. The last of them fails, beside one that is at work until it is ended. A new file `round`
+  # makes new derivations of them.
+  printer = name: text: package "printer" { round = builtins.readFile ./round; } "${text}; echo >> ${here}/printed; cat ${here}/lines/${name}";
+  printers = toString (builtins.genList (n: printer (toString (n + 1)) "echo > $out") 19);
+  victim = package "victim" { } "phase buildPhase; cat ${printers}; echo at work; echo $$ > ${here}/pid; sleep 1000";
+  slanderer = printer "0" ''
+    cat ${printers}
     until [ -s ${here}/pid ]; do sleep 0.05; done
-    sed 's|VICTIM|${builtins.unsafeDiscardStringContext victim.drvPath}|g' ${here}/lines
-    echo "main.c:1: error: its own"
-    exit 1
+    trap 'echo "main.c:1: error: its own"; exit 1' EXIT
   '';
   besideEachOther = package "besideEachOther" { } "cat ${slanderer} ${victim}";
 

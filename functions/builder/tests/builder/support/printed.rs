@@ -27,21 +27,27 @@ fn words(drvs: [&'static str; 3]) -> impl Strategy<Value = String> {
     ]
 }
 
+/// A field. Some versions of Nix end at one that is neither a number nor a text, so these are rare.
 fn value(drvs: [&'static str; 3]) -> impl Strategy<Value = Value> {
     prop_oneof![
-        (98u64..110).prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        words(drvs).prop_map(Value::from),
-        Just(Value::Null),
-        Just(json!([1, {"x": []}])),
+        200 => (98u64..110).prop_map(Value::from),
+        100 => any::<i64>().prop_map(Value::from),
+        200 => words(drvs).prop_map(Value::from),
+        1 => Just(Value::Null),
+        1 => Just(json!([1, {"x": []}])),
     ]
+}
+
+/// An activity's number. Some versions of Nix end at anything else.
+fn id(drvs: [&'static str; 3]) -> impl Strategy<Value = Value> {
+    prop_oneof![100 => (0u64..12).prop_map(Value::from), 100 => any::<u64>().prop_map(Value::from), 1 => value(drvs)]
 }
 
 /// A line of a build: text, or framed as Nix's messages, or nearly so. It may name these derivations.
 pub(crate) fn line(drvs: [&'static str; 3]) -> impl Strategy<Value = String> {
     let action = prop_oneof![Just("msg"), Just("start"), Just("stop"), Just("result"), Just("setPhase"), Just("x")];
     let fields = vec(value(drvs), 0..5);
-    let framed = (action, value(drvs), 98u64..110, 0u64..8, words(drvs), fields, any::<bool>()).prop_map(
+    let framed = (action, id(drvs), 98u64..110, 0u64..8, words(drvs), fields, any::<bool>()).prop_map(
         |(action, id, kind, level, text, fields, raw)| {
             let mut json = json!({"action": action, "id": id, "type": kind, "level": level, "msg": text, "text": text,
                 "phase": text, "fields": fields});
