@@ -118,6 +118,7 @@ fn convicted(bench: &Bench, round: u32, mut lines: impl FnMut() -> String) -> (O
     let (set, printed) = (bench.set(), bench.set().join("printed"));
     fs::write(set.join("round"), round.to_string()).expect("a file");
     let [victim, slanderer] = ["victim", "slanderer"].map(|name| failing_drv(bench, name));
+    let hash = |path: &str| DrvHash::of_path(path).expect("a derivation");
     fs::create_dir_all(set.join("lines")).expect("a directory");
     for number in 0..PRINTERS {
         fs::write(set.join("lines").join(number.to_string()), lines().replace("VICTIM", &victim)).expect("a file");
@@ -131,14 +132,14 @@ fn convicted(bench: &Bench, round: u32, mut lines: impl FnMut() -> String) -> (O
             assert!(pulse.bytes_fetched == 0 && (pulse.done as usize) < PRINTERS, "{pulse:?}");
             assert!(pulse.expected as usize <= PRINTERS + 2, "{pulse:?}");
         }
-        assert!(seen.claims[0].to_build.contains(&DrvHash::of_path(&victim).expect("a derivation")), "it was not planned");
+        assert!(seen.claims[0].to_build.contains(&hash(&victim)), "it was not planned");
     });
     if set.join("pid").exists() {
         bench.build_process().wait_gone();
     }
     let convicted = failure(&endpoint).drv;
     assert!(
-        convicted.is_none() || convicted == DrvHash::of_path(&slanderer),
+        convicted.as_ref().is_none_or(|convicted| *convicted == hash(&slanderer)),
         "{convicted:?} in {}: {:?}",
         set.display(),
         failure(&endpoint)
@@ -180,7 +181,8 @@ fn whatever_builds_print_real_nix_relays_it_as_no_more_than_text() {
     let wanted = std::env::var("BINPLZ_PRINTED_RUNS").map_or(160usize, |runs| runs.parse().expect("a number"));
     let work = move |number: u8| {
         let bench = if number.is_multiple_of(2) { Bench::new() } else { Bench::new().by_daemon() };
-        let lines = vec(printed::line(["VICTIM", "VICTIM", "/nix/store/x.drv"]), 0..8).prop_map(|lines| lines.join("\n"));
+        let lines =
+            vec(printed::line(["VICTIM", "VICTIM", "/nix/store/x.drv"]), 0..8).prop_map(|lines| lines.join("\n"));
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[number; 32]);
         let mut runner = TestRunner::new_with_rng(Config::default(), random);
         let (mut round, mut printed, mut ended) = (0, 0, 0);
