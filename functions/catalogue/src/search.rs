@@ -214,13 +214,7 @@ fn starts_word(name: &[u8], at: usize) -> bool {
 
 /// The names of a block that contain a text, ignoring case: of each, its rank, the name as it is and in small letters, and the
 /// position of the first match.
-fn matches(
-    names: &Names,
-    body: &[u8],
-    block: usize,
-    text: &[u8],
-    mut found: impl FnMut(usize, &[u8], &[u8], usize),
-) {
+fn matches(names: &Names, body: &[u8], block: usize, text: &[u8], mut found: impl FnMut(usize, &[u8], &[u8], usize)) {
     let mut lower: Vec<u8> = Vec::with_capacity(NAME_MAX);
     let mut last = None;
     names.each(body, block, |place, kept, name| {
