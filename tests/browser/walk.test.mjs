@@ -279,7 +279,7 @@ test("an audit finds nothing serious: what counts for performance, accessibility
       for (let tries = 0; tries < 3; tries += 1) {
         const { lhr } = await lighthouse(service.host + path, { port: chrome.port, logLevel: "error", onlyCategories: ["performance", "accessibility", "best-practices"] });
         const scores = Object.values(lhr.categories).map(({ id, score }) => `${id} ${score}`);
-        t.diagnostic(`${path}: ${scores.join(", ")}, ${lhr.audits["total-byte-weight"].numericValue} bytes`);
+        t.diagnostic(`${path}: ${scores.join(", ")}, ${lhr.audits["total-byte-weight"].numericValue} bytes, interactive after ${Math.round(lhr.audits.interactive.numericValue)} ms of slow 4G`);
         const counted = Object.values(lhr.categories).flatMap(({ id, auditRefs }) => auditRefs.filter(({ weight }) => weight > 0).map((ref) => ({ id, audit: lhr.audits[ref.id] })));
         // Lighthouse calls it red from there on.
         serious = counted.filter(({ audit }) => audit.score !== null && audit.score < 0.5).map(({ audit }) => audit.title);

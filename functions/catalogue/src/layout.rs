@@ -101,7 +101,7 @@ fn shippers(
     let mut shippers = vec![Vec::new(); programs];
     for (attr, known) in packages.iter().enumerate() {
         let attr = small(attr)?;
-        let place = (popular::place(&known.attr), !known.requested, known.attr.parts().count());
+        let place = (popular::place(known.attr.as_str()), !known.requested, known.attr.parts().count());
         // A main program that is only declared counts as shipped.
         let declared = known.main.iter().filter(|main| !known.programs.contains_key(main)).map(|main| (main, &true));
         for (bin, useful) in known.programs.iter().chain(declared) {

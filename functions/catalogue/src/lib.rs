@@ -19,6 +19,7 @@
 mod bytes;
 mod names;
 mod near;
+mod pairs;
 mod popular;
 
 pub mod details;

@@ -1,7 +1,7 @@
 //! The lookup file, used as it lies in memory: opening it checks its checksum and the presence of its sections, and
 //! unpacks nothing.
 
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::OnceLock};
 
 use binplz_core::id::key::{Attr, Bin, DrvHash, Rev, System};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::{
     details,
     drv::{self, DRV_BYTES},
     names::Names,
+    pairs::Pairs,
     record::Obstacle,
     writer::place,
 };
@@ -91,6 +92,7 @@ pub struct Lookup<B> {
     bytes: B,
     body_at: usize,
     header: Header,
+    pairs: OnceLock<[Pairs; 2]>,
 }
 
 /// The record of a package.
@@ -149,7 +151,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         let length = u32::from_le_bytes(*length) as usize;
         let header = behind.get(..length).ok_or(BadCatalogue::Damaged)?;
         let header: Header = serde_json::from_slice(header).map_err(|_| BadCatalogue::Damaged)?;
-        let lookup = Lookup { body_at: FIXED + length, bytes, header };
+        let lookup = Lookup { body_at: FIXED + length, bytes, header, pairs: OnceLock::new() };
         if lookup.is_whole() { Ok(lookup) } else { Err(BadCatalogue::Damaged) }
     }
 
@@ -196,6 +198,12 @@ impl<B: AsRef<[u8]>> Lookup<B> {
     /// The header.
     pub(crate) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The pairs of letters in the attributes and in the programs' names.
+    pub(crate) fn pairs(&self) -> &[Pairs; 2] {
+        self.pairs
+            .get_or_init(|| [&self.header.attrs, &self.header.programs].map(|names| Pairs::of(names, self.body())))
     }
 
     /// The revision of the nixpkgs.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::bytes::{Body, Column, Span, TooLarge, small};
 
 /// Entries per block.
-const BLOCK: usize = 16;
+pub(crate) const BLOCK: usize = 16;
 
 /// The place of the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,11 @@ impl Names {
         self.count as usize
     }
 
+    /// The number of blocks.
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks.count()
+    }
+
     /// Whether the sections are long enough for the header.
     pub(crate) fn is_whole(&self, body: &[u8]) -> bool {
         let blocks = self.blocks.count() == self.count().div_ceil(BLOCK) && self.blocks.is_whole(body);
@@ -76,7 +81,7 @@ impl Names {
         }
         let block = low.checked_sub(1)?;
         let mut found = None;
-        self.each(body, block, |place, bytes| {
+        self.each(body, block, |place, _, bytes| {
             if bytes == name.as_bytes() {
                 found = Some(block * BLOCK + place);
             }
@@ -88,7 +93,7 @@ impl Names {
     /// The name of a rank.
     pub(crate) fn name(&self, body: &[u8], rank: usize) -> Option<String> {
         let mut found = None;
-        self.each(body, rank / BLOCK, |place, bytes| {
+        self.each(body, rank / BLOCK, |place, _, bytes| {
             if place == rank % BLOCK {
                 found = str::from_utf8(bytes).ok().map(str::to_owned);
             }
@@ -97,13 +102,15 @@ impl Names {
         found
     }
 
-    /// Decodes the names of one block until `go_on` returns false.
-    fn each(&self, body: &[u8], block: usize, mut go_on: impl FnMut(usize, &[u8]) -> bool) {
+    /// Decodes the names of one block until `go_on` returns false. Its arguments are a name's place in the block, the length that
+    /// the name shares with the one before, and the name.
+    pub(crate) fn each(&self, body: &[u8], block: usize, mut go_on: impl FnMut(usize, usize, &[u8]) -> bool) {
         let mut name = Vec::with_capacity(64);
         for (place, entry) in self.entries(body, block).take(BLOCK).enumerate() {
             name.truncate(if place == 0 { 0 } else { entry.shared });
+            let kept = name.len();
             name.extend_from_slice(entry.rest);
-            if !go_on(place, &name) {
+            if !go_on(place, kept, &name) {
                 return;
             }
         }

@@ -1,4 +1,4 @@
-//! Search: packages by a part of their own name or of a program's name. Both lists of names are walked once.
+//! Search: packages by a part of their own name or of a program's name.
 //!
 //! Descriptions are not searched: they are compressed in the other file, and a search would have to read all of it.
 
@@ -10,7 +10,8 @@ use binplz_core::{
 use crate::{
     details,
     lookup::{Lookup, Tier},
-    names::Names,
+    names::{BLOCK, Names},
+    pairs::END,
     popular,
     record::Obstacle,
 };
@@ -43,31 +44,60 @@ enum Fit {
     MainWithin,
 }
 
+/// A list of names.
+#[derive(Clone, Copy)]
+enum List {
+    Attrs,
+    Programs,
+}
+
+/// The order in which blocks of names are read: the best match that a block of the list can add, and the letters around the text
+/// in such a name. A search stops reading where only worse matches than it has are left.
+const STEPS: [(Fit, List, &[u8], &[u8]); 10] = [
+    (Fit::Attribute, List::Attrs, &[END], &[]),
+    (Fit::Main, List::Programs, &[END], &[END]),
+    (Fit::Leaf, List::Attrs, b".", &[END]),
+    (Fit::Start, List::Attrs, &[], &[]),
+    (Fit::MainStart, List::Programs, &[END], &[]),
+    (Fit::WordStart, List::Attrs, b".", &[]),
+    (Fit::WordStart, List::Attrs, b"-", &[]),
+    (Fit::WordStart, List::Attrs, b"_", &[]),
+    (Fit::Within, List::Attrs, &[], &[]),
+    (Fit::MainWithin, List::Programs, &[], &[]),
+];
+
 /// The order of results: by match, then buildable before others, the most requested, top level before nested, short
 /// before long, then by name.
-type Place = (Fit, bool, usize, usize, usize, String);
+type Place<Name> = (Fit, bool, usize, usize, usize, Name);
 
 /// The best results so far, each package once.
 struct Best {
     most: usize,
-    found: Vec<(Place, usize)>,
+    found: Vec<(Place<String>, usize)>,
 }
 
 impl Best {
     /// Whether a package that matches so may still enter the list.
-    fn wants(&self, fit: Fit) -> bool {
-        self.found.len() < self.most || self.found.last().is_some_and(|(place, _)| fit <= place.0)
+    fn wants(&self, fit: Fit, refused: bool) -> bool {
+        self.found.len() < self.most || self.found.last().is_some_and(|(last, _)| (fit, refused) <= (last.0, last.1))
     }
 
-    fn offer(&mut self, place: Place, attr: usize) {
-        if let Some(at) = self.found.iter().position(|(_, known)| *known == attr) {
-            if self.found[at].0 <= place {
+    fn offer(&mut self, place: Place<&str>, attr: usize) {
+        let known = |(fit, refused, popular, dots, length, name): &Place<String>| {
+            (*fit, *refused, *popular, *dots, *length, name.as_str()) <= place
+        };
+        if self.found.len() >= self.most && self.found.last().is_some_and(|(last, _)| known(last)) {
+            return;
+        }
+        if let Some(at) = self.found.iter().position(|(_, one)| *one == attr) {
+            if known(&self.found[at].0) {
                 return;
             }
             self.found.remove(at);
         }
-        let at = self.found.partition_point(|(before, _)| *before < place);
-        self.found.insert(at, (place, attr));
+        let at = self.found.partition_point(|(before, _)| known(before));
+        let (fit, refused, popular, dots, length, name) = place;
+        self.found.insert(at, ((fit, refused, popular, dots, length, name.to_owned()), attr));
         self.found.truncate(self.most);
     }
 }
@@ -79,20 +109,45 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         if text.is_empty() || text.len() > NAME_MAX || most == 0 {
             return Vec::new();
         }
+        let text = text.as_bytes();
         let mut best = Best { most, found: Vec::new() };
-        self.each(&self.header().attrs, text.as_bytes(), |rank, name, at| {
-            let leaf = name.rsplit(|byte| *byte == b'.').next().unwrap_or(name);
+        let pairs = self.pairs();
+        let mut unread = [pairs[0].unread(), pairs[1].unread()];
+        for (fit, list, before, behind) in STEPS {
+            let telling = fit != Fit::Start || text.len() >= TELLING;
+            if !telling || !best.wants(fit, false) {
+                continue;
+            }
+            let list_at = list as usize;
+            for block in pairs[list_at].blocks(&[before, text, behind].concat(), &mut unread[list_at]) {
+                match list {
+                    List::Attrs => self.match_attrs(block, text, system, &mut best),
+                    List::Programs => self.match_programs(block, text, system, &mut best),
+                }
+            }
+        }
+        best.found.into_iter().filter_map(|(_, attr)| self.entry_of(attr, system)).collect()
+    }
+
+    /// Takes the attributes of a block that contain the text.
+    fn match_attrs(&self, block: usize, text: &[u8], system: System, best: &mut Best) {
+        matches(&self.header().attrs, self.body(), block, text, |rank, name, lower, at| {
+            let leaf = lower.rsplit(|byte| *byte == b'.').next().unwrap_or(lower);
             let fit = match at {
-                0 if name.len() == text.len() => Fit::Attribute,
+                0 if lower.len() == text.len() => Fit::Attribute,
                 0 => Fit::Start,
-                _ if leaf == text.as_bytes() => Fit::Leaf,
-                _ if text.len() >= TELLING && popular::is_listed(name) => Fit::Start,
-                _ if starts_word(name, at) => Fit::WordStart,
+                _ if leaf == text => Fit::Leaf,
+                _ if text.len() >= TELLING && popular::is_listed(lower) => Fit::Start,
+                _ if starts_word(lower, at) => Fit::WordStart,
                 _ => Fit::Within,
             };
-            self.take(&mut best, fit, rank, system);
+            self.take(best, fit, rank, str::from_utf8(name).ok(), system);
         });
-        self.each(&self.header().programs, text.as_bytes(), |rank, name, at| {
+    }
+
+    /// Takes the packages of the programs of a block whose names contain the text.
+    fn match_programs(&self, block: usize, text: &[u8], system: System, best: &mut Best) {
+        matches(&self.header().programs, self.body(), block, text, |rank, name, _, at| {
             let whole = at == 0 && name.len() == text.len();
             let main = match at {
                 0 if whole => Fit::Main,
@@ -101,52 +156,31 @@ impl<B: AsRef<[u8]>> Lookup<B> {
             };
             // Its main packages come first.
             let mut other = Fit::Program;
-            for (attr, tier) in self.shippers(rank).take(most) {
+            for (attr, tier) in self.shippers(rank).take(best.most) {
                 match (tier, whole) {
-                    (Tier::Main | Tier::Namesake, _) => self.take(&mut best, main, attr, system),
+                    (Tier::Main | Tier::Namesake, _) => self.take(best, main, attr, None, system),
                     (Tier::Other, true) => {
-                        self.take(&mut best, std::mem::replace(&mut other, Fit::AlsoProgram), attr, system);
+                        self.take(best, std::mem::replace(&mut other, Fit::AlsoProgram), attr, None, system);
                     }
                     (Tier::Other | Tier::Useless, _) => break,
                 }
             }
         });
-        best.found.into_iter().filter_map(|(_, attr)| self.entry_of(attr, system)).collect()
     }
 
-    /// The names that contain a text, ignoring case, each with the position of the match.
-    fn each(&self, names: &Names, text: &[u8], mut found: impl FnMut(usize, &[u8], usize)) {
-        let mut name: Vec<u8> = Vec::with_capacity(NAME_MAX);
-        let mut last = None;
-        for (rank, entry) in names.all(self.body()).enumerate() {
-            name.truncate(entry.shared);
-            let kept = name.len();
-            name.extend(entry.rest.iter().map(u8::to_ascii_lowercase));
-            // A match in the shared prefix was found in the name before.
-            last = last.filter(|at| at + text.len() <= kept).or_else(|| {
-                let from = kept.saturating_sub(text.len() - 1);
-                let fits = |part: &[u8]| part[0] == text[0] && part == text;
-                Some(from + name.get(from..)?.windows(text.len()).position(fits)?)
-            });
-            if let Some(at) = last {
-                found(rank, &name, at);
-            }
-        }
-    }
-
-    fn take(&self, best: &mut Best, fit: Fit, attr: usize, system: System) {
-        if !best.wants(fit) {
+    /// Takes a package, whose name may be known.
+    fn take(&self, best: &mut Best, fit: Fit, attr: usize, name: Option<&str>, system: System) {
+        if !best.wants(fit, false) {
             return;
         }
         let obstacle = self.obstacle(attr, system);
-        if obstacle.is_some_and(Obstacle::is_no_package) {
+        if obstacle.is_some_and(Obstacle::is_no_package) || !best.wants(fit, obstacle.is_some()) {
             return;
         }
-        let Some(name) = self.attr(attr) else { return };
-        let popular = popular::place(&name);
-        let name = name.as_str();
-        let place = (fit, obstacle.is_some(), popular, name.matches('.').count(), name.len(), name.to_owned());
-        best.offer(place, attr);
+        let decoded = if name.is_none() { self.header().attrs.name(self.body(), attr) } else { None };
+        let Some(name) = name.or(decoded.as_deref()) else { return };
+        let dots = name.bytes().filter(|byte| *byte == b'.').count();
+        best.offer((fit, obstacle.is_some(), popular::place(name), dots, name.len(), name), attr);
     }
 
     /// The entry of the attribute of a rank.
@@ -176,4 +210,25 @@ pub(crate) fn about(block: &[u8], attr: &Attr) -> Option<About> {
 /// Whether a word begins at that position.
 fn starts_word(name: &[u8], at: usize) -> bool {
     at.checked_sub(1).and_then(|before| name.get(before)).is_some_and(|byte| b".-_".contains(byte))
+}
+
+/// The names of a block that contain a text, ignoring case: of each, its rank, the name as it is and in small letters, and the
+/// position of the first match.
+fn matches(names: &Names, body: &[u8], block: usize, text: &[u8], mut found: impl FnMut(usize, &[u8], &[u8], usize)) {
+    let mut lower: Vec<u8> = Vec::with_capacity(NAME_MAX);
+    let mut last = None;
+    names.each(body, block, |place, kept, name| {
+        lower.truncate(kept);
+        lower.extend(name[kept..].iter().map(u8::to_ascii_lowercase));
+        // A match in the shared prefix was found in the name before.
+        last = last.filter(|at| at + text.len() <= kept).or_else(|| {
+            let from = kept.saturating_sub(text.len() - 1);
+            let fits = |part: &[u8]| part[0] == text[0] && part == text;
+            Some(from + lower.get(from..)?.windows(text.len()).position(fits)?)
+        });
+        if let Some(at) = last {
+            found(block * BLOCK + place, name, &lower, at);
+        }
+        true
+    });
 }

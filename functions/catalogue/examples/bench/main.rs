@@ -79,7 +79,8 @@ fn rows(dir: &Path) -> Outcome<String> {
         row("lookup p50, p99", format!("{}, {}", us(lookups[0]), us(lookups[1])), "5 µs, 50 µs"),
         row("near names of a typing error p50, p99", format!("{}, {}", ms(near[0]), ms(near[1])), "2 ms"),
         row("near names of a random name p50, p99", format!("{}, {}", ms(near[2]), ms(near[3])), "2 ms"),
-        row("search p50, p99", format!("{}, {}", ms(search[0]), ms(search[1])), "20 ms"),
+        row("search p50, p99", format!("{}, {}", ms(search[0]), ms(search[1])), "5 ms"),
+        row("first search of a process", ms(search[2]), ""),
         row("making it", format!("{}, {}", ms(made[0]), mb(made[1])), ""),
     ]
     .concat())
@@ -188,13 +189,18 @@ fn near(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// The texts at the moment when a page searches: the first one to six letters of names. p50 and p99 in nanoseconds.
+/// The texts at the moment when a page searches: the first one to six letters of names. p50, p99, and the first search of this
+/// process, in nanoseconds.
 fn search(dir: &Path) -> Outcome<()> {
     let catalogue = catalogue(dir)?;
     let starts: Vec<String> =
         names(300).iter().enumerate().map(|(at, name)| name.chars().take(1 + at % 6).collect()).collect();
-    let took = each(&starts, |text| drop(black_box(catalogue.search(text, System::X86_64Linux, 20))))?;
-    println!("{} {}", took[took.len() / 2].as_nanos(), took[took.len() * 99 / 100].as_nanos());
+    let search = |text: &String| drop(black_box(catalogue.search(text, System::X86_64Linux, 20)));
+    let began = Instant::now();
+    search(&starts[0]);
+    let first = began.elapsed();
+    let took = each(&starts, search)?;
+    println!("{} {} {}", took[took.len() / 2].as_nanos(), took[took.len() * 99 / 100].as_nanos(), first.as_nanos());
     Ok(())
 }
 

@@ -143,6 +143,44 @@ fn a_search_has_the_expected_package_among_its_first_three() {
     assert!(terms.len() >= 40, "{} terms", terms.len());
 }
 
+#[test]
+fn a_search_finds_the_first_of_all_packages_that_hold_the_text() {
+    let mut terms: BTreeSet<String> = rows("names.tsv").into_iter().map(|[name, ..]: [String; 5]| name).collect();
+    terms.extend(rows("searches.tsv").into_iter().map(|[term, ..]: [String; 3]| term));
+    // What is typed on the way to a name, its end, and the name without a letter.
+    let parts = |term: &String| {
+        let starts = (1..4).filter_map(|length| term.get(..length));
+        let slip = term.get(2..).map(|end| format!("{}{end}", &term[..1]));
+        starts.chain(term.get(2..)).map(str::to_owned).chain(slip).collect::<Vec<_>>()
+    };
+    terms.extend(terms.iter().flat_map(parts).collect::<Vec<_>>());
+    terms.remove("");
+    for tree in TREES {
+        let lookup = tree.with_database();
+        let found = |term: &str, most| {
+            lookup.search(term, X86, most).into_iter().map(|entry| entry.attr.to_string()).collect::<Vec<_>>()
+        };
+        let packages: Vec<_> = lookup
+            .standings(X86)
+            .map(|(attr, _)| {
+                let main = lookup.package(&attr).and_then(|package| package.main);
+                let names = [attr.to_string(), main.map(|main| main.to_string()).unwrap_or_default()];
+                (attr.to_string(), names.map(|name| name.to_ascii_lowercase()))
+            })
+            .collect();
+        for term in &terms {
+            let more = found(term, 300);
+            for most in [1, 20] {
+                assert_eq!(found(term, most), more[..most.min(more.len())], "{term}");
+            }
+            let text = term.to_ascii_lowercase();
+            let holders = packages.iter().filter(|(_, names)| names.iter().any(|name| name.contains(&text)));
+            let missing: Vec<_> = holders.filter(|(attr, _)| !more.contains(attr)).collect();
+            assert!(missing.is_empty() || more.len() == 300, "{term} does not find {missing:?}");
+        }
+    }
+}
+
 /// Attributes of the list of popular programs that are younger than both trees, or not part of them. They were in Nixpkgs in 2025.
 const TODAY: [&str; 30] = [
     "actionlint",
