@@ -22,6 +22,7 @@ use binplz_core::{
     objects::{artifact::ObjectName, materials::Materials, stored},
     ports::{Deployment, HasBell, HasCatalogues, HasLedger, HasStore, Unavailable},
     trust::{
+        head::{Cosignature, LogHead},
         provenance::{self, Level},
         tile::TileName,
     },
@@ -43,6 +44,8 @@ struct Trust<'a> {
     keys: String,
     /// The key that signs now, for `minisign -P`.
     minisign: String,
+    /// The last cosignatures of the log.
+    witnesses: Vec<Cosignature>,
     /// SLSA's build level.
     level: String,
 }
@@ -64,7 +67,8 @@ impl Trust<'_> {
     fn by_documents(&self) -> String {
         let origin = self.origin;
         format!(
-            "curl -fsS {origin}/-/provenance/tree && curl -fsS {origin}/-/sbom/tree && curl -fsS {origin}/-/source/tree"
+            "curl -fsS {origin}/-/provenance/tree -o provenance && curl -fsS {origin}/-/sbom/tree -o sbom && \
+             curl -fsS {origin}/-/source/tree"
         )
     }
 
@@ -97,27 +101,40 @@ struct TrustText<'a> {
 /// `GET /-/trust`: how to check a download, and what that does not show.
 pub(crate) async fn page<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Result<Response, Refusal> {
     let format = respond::format(&headers);
-    let keyring = trust::keys(&*d).await.map(|keyring| Some(keyring.unwrap_or_default()));
-    let keyring = found(&*d, &headers, keyring, Problem::not_signed)?;
+    let head = found(&*d, &headers, tlog::head(&*d).await.map(Some), Problem::not_signed)?;
+    let keyring = head.as_ref().map(LogHead::keyring).unwrap_or_default();
     let minisign = keyring.artifacts.last().map_or(String::new(), |last| last.key.to_string());
-    let trust =
-        Trust { origin: d.origin(), keys: keyring.to_string(), minisign, level: Level::of(d.policy()).to_string() };
+    let trust = Trust {
+        origin: d.origin(),
+        keys: keyring.to_string(),
+        minisign,
+        witnesses: head.as_ref().map(LogHead::cosignatures).unwrap_or_default(),
+        level: Level::of(d.policy()).to_string(),
+    };
     Ok(show(format, &trust, &TrustPage { trust: &trust }, &TrustText { trust: &trust }))
 }
 
 /// `GET /-/keys`: the public keys, one a line, and when each signs.
 pub(crate) async fn keys<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Result<Response, Refusal> {
     let keys = found(&*d, &headers, trust::keys(&*d).await, Problem::not_signed)?;
-    Ok(of_now(match respond::format(&headers) {
-        Format::Json => plain(200, "application/json", keys.json()),
-        _ => plain(200, TEXT, keys.to_string()),
-    }))
+    let (media_type, text) = match respond::format(&headers) == Format::Json {
+        true => ("application/json", keys.json()),
+        false => (TEXT, keys.to_string()),
+    };
+    Ok(of_now(plain(200, media_type, text)))
 }
 
 /// `GET /-/tlog/checkpoint`: the signed head of the log.
 pub(crate) async fn checkpoint<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let published = tlog::head(&*d).await.map(|head| head?.published);
-    let tree = found(&*d, &headers, published, Problem::not_signed)?;
+    let checkpoint = tlog::head(&*d).await.map(|head| head?.checkpoint().map(str::to_owned));
+    let checkpoint = found(&*d, &headers, checkpoint, Problem::not_signed)?;
+    Ok(of_now(plain(200, TEXT, checkpoint)))
+}
+
+/// `GET /-/tlog/witnessed`: the last checkpoint that witnesses have cosigned.
+pub(crate) async fn witnessed<D: HasLedger>(State(d): State<Arc<D>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let witnessed = tlog::head(&*d).await.map(|head| head?.witnessed);
+    let tree = found(&*d, &headers, witnessed, Problem::not_witnessed)?;
     Ok(of_now(plain(200, TEXT, tree.checkpoint)))
 }
 
@@ -184,17 +201,14 @@ pub(crate) async fn source<D: HasLedger + HasStore + HasBell + HasCatalogues>(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let (served, json) = document(&*d, &uri, "/-/source/", &headers, ObjectName::Materials).await?;
-    let response = match respond::format(&headers) {
-        Format::Json => plain(200, ObjectName::Materials.media_type(), json),
-        _ => {
-            // They were cleaned before they were stored.
-            let materials = serde_json::from_slice::<Materials>(&json).map(Some);
-            let unreadable = |error| Unavailable::new("materials", error);
-            let materials = found(&*d, &headers, materials.map_err(unreadable), Problem::not_documented)?;
-            plain(200, TEXT, SourceText(&materials).to_string())
-        }
-    };
-    Ok(described(of_now(response), &served))
+    if respond::format(&headers) == Format::Json {
+        return Ok(described(of_now(plain(200, ObjectName::Materials.media_type(), json)), &served));
+    }
+    // They were cleaned before they were stored.
+    let materials = serde_json::from_slice::<Materials>(&json).map(Some);
+    let materials = materials.map_err(|error| Unavailable::new("materials", error));
+    let text = SourceText(&found(&*d, &headers, materials, Problem::not_documented)?).to_string();
+    Ok(described(of_now(plain(200, TEXT, text)), &served))
 }
 
 /// A document with a link to the provenance.
