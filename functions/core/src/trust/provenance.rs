@@ -237,7 +237,9 @@ impl Stated {
             return Err(BadNote::NotSigned);
         }
         let statement: Value = serde_json::from_str(&payload).map_err(form)?;
-        let sha256 = |of: &Value| of["digest"]["sha256"].as_str().and_then(|hex| hex.parse::<Sha256>().ok()).ok_or(BadNote::Form);
+        let sha256 = |of: &Value| {
+            of["digest"]["sha256"].as_str().and_then(|hex| hex.parse::<Sha256>().ok()).ok_or(BadNote::Form)
+        };
         let subjects = statement["subject"].as_array().ok_or(BadNote::Form)?;
         let predicate = &statement["predicate"];
         let derivation = predicate["buildDefinition"]["internalParameters"]["derivation"].as_str();
