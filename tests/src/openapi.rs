@@ -36,7 +36,7 @@ fn operations(path: &str) -> Option<&'static Value> {
         ] => {
             format!("/-/{page}/{{target}}")
         }
-        ["-", "tlog", "checkpoint"] => "/-/tlog/checkpoint".to_owned(),
+        ["-", "tlog", page @ ("checkpoint" | "witnessed")] => format!("/-/tlog/{page}"),
         ["-", "tlog", "tile", _, _, ..] => "/-/tlog/tile/{name}".to_owned(),
         ["-", ..] => return None,
         [_] => "/{name}".to_owned(),

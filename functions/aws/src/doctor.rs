@@ -3,6 +3,7 @@
 
 mod account;
 mod deployed;
+mod keys;
 
 use aws_types::SdkConfig;
 use binplz_core::{build::size::Size, flow::operator::findings::Finding};
@@ -26,7 +27,10 @@ pub async fn examine(sdk: &SdkConfig, name: &str, fix: bool) -> Vec<Finding> {
     let (builds, size) = stack.as_ref().map_or((BUILDS, Size::default()), |stack| (stack.builds(), stack.size()));
     findings.extend(account::quotas(sdk, builds, catalogue, size).await);
     match &stack {
-        Some(stack) => findings.extend(deployed::examine(stack, sdk).await),
+        Some(stack) => {
+            findings.extend(deployed::examine(stack, sdk).await);
+            findings.extend(keys::examine(stack, sdk).await);
+        }
         None => findings.extend(account::collisions(sdk, name).await),
     }
     findings.extend(account::leftovers(sdk, name, stack.as_ref()).await);

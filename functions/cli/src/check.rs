@@ -1,9 +1,11 @@
 //! `binplz verify FILE`, `binplz audit HOST` and `binplz reproduce HOST TARGET`: checks that need no trust in the service.
 
 mod audit;
+mod documents;
 mod host;
 mod reproduce;
 mod verify;
+mod witness;
 
 use std::{fs, io, path::PathBuf};
 
@@ -19,6 +21,7 @@ use thiserror::Error;
 pub(crate) use audit::{Audit, audit};
 pub(crate) use reproduce::{Reproduce, reproduce};
 pub(crate) use verify::{Offline, verify};
+pub(crate) use witness::cosigned;
 
 /// A check failed, or could not be done.
 #[derive(Debug, Error)]
@@ -51,6 +54,10 @@ fn wrong(what: &str) -> impl Fn(BadNote) -> CheckError {
 
 fn read(path: &PathBuf) -> Result<String, CheckError> {
     fs::read_to_string(path).map_err(|cause| CheckError::File { path: path.clone(), cause })
+}
+
+fn read_bytes(path: &PathBuf) -> Result<Vec<u8>, CheckError> {
+    fs::read(path).map_err(|cause| CheckError::File { path: path.clone(), cause })
 }
 
 /// The trusted keys, parsed from the text of `/-/keys`.

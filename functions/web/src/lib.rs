@@ -77,6 +77,7 @@ pub fn site<D: HasLedger + HasStore + HasBell + HasCatalogues + HasWaitLimiter>(
         .route("/-/sbom/{*target}", get(trust::sbom::<D>))
         .route("/-/source/{*target}", get(trust::source::<D>))
         .route("/-/tlog/checkpoint", get(trust::checkpoint::<D>))
+        .route("/-/tlog/witnessed", get(trust::witnessed::<D>))
         .route("/-/tlog/tile/{*name}", get(trust::tile::<D>))
         .method_not_allowed_fallback(target::method_not_allowed::<D>)
         .fallback(target::binary::<D>)

@@ -2,11 +2,16 @@
 
 use std::{
     fs,
+    io::{self, BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Output},
+    thread,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use binplz_core::trust::note::{Algorithm, Note, NoteKey, Signature};
+use binplz_signing::KeyPair;
 use binplz_tests::{
     server::{Server, demo_set, fresh_set, program, repository},
     site::wait_for,
@@ -41,6 +46,8 @@ const DOWNLOAD: &str = "
     curl -fsSL \"$H/tree?wait\" -o tree
     curl -fsS $H/-/sig/tree -o tree.minisig
     curl -fsS $H/-/proof/tree -o tree.proof
+    curl -fsS $H/-/provenance/tree -o provenance
+    curl -fsS $H/-/sbom/tree -o sbom
     curl -fsS $H/-/keys -o keys
 ";
 
@@ -70,6 +77,11 @@ fn a_download_is_checked_by_minisign_by_openssl_and_by_binplz_without_the_servic
     let said = passes(dir, &server, "$B verify tree --proof tree.proof --keys keys --as tree");
     assert!(said.contains("tree: tree/tree for x86_64-linux") && said.contains("entry 0 of "), "{said}");
     passes(dir, &server, "$B verify tree --proof tree.proof --keys keys --as tree/tree");
+    passes(dir, &server, "$B verify tree --proof tree.proof --keys keys --provenance provenance --sbom sbom");
+    for kind in ["provenance", "sbom"] {
+        let bent = format!("sed 's/1/2/' {kind} > bent; $B verify tree --proof tree.proof --keys keys --{kind} bent");
+        fails(dir, &server, &bent, "is not the one that the signed entry of tree/tree for ");
+    }
 
     passes(dir, &server, "cp tree other; printf x >> other; sed 's/tree/evil/' tree.proof > bent.proof");
     fails(dir, &server, &format!("minisign -Vm other -x tree.minisig -P {key}"), "verification failed");
@@ -224,10 +236,6 @@ fn an_audit_finds_a_log_that_forks_shrinks_or_is_signed_by_another_key() {
     let mut server = Server::start(&demo_set(), data, &["--sign"]);
     let build = |server: &Server, name: &str| assert_eq!(server.settled(name).status, 302, "{name}");
     let kept = dir.join("kept");
-    let copy = |from: &Path, to: &Path| {
-        let copied = Command::new("cp").args(["-a", "--"]).arg(from).arg(to).status().expect("cp");
-        assert!(copied.success());
-    };
     let put_back = |server: &mut Server| {
         server.kill();
         fs::remove_dir_all(data).expect("a directory");
@@ -263,6 +271,149 @@ fn an_audit_finds_a_log_that_forks_shrinks_or_is_signed_by_another_key() {
     build(&server, "pv");
     fails(dir, &server, "$B audit $H --keys keys", "the checkpoint has no signature by a known key");
     passes(dir, &server, "curl -fsS $H/-/keys -o keys; $B audit $H --keys keys");
+}
+
+/// A service that answers as `server` does, except that it passes each path that begins with `from` to `other` as `to`.
+/// Returns its URL.
+fn liar(server: &Server, from: &str, other: &Server, to: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let own = listener.local_addr().expect("an address").to_string();
+    let origin = format!("http://{own}");
+    let (from, to) = (format!(" {from}"), format!(" {to}"));
+    let [true_one, other] = [server, other].map(|server| server.origin().trim_start_matches("http://").to_owned());
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let (mut request, mut lines) = (String::new(), BufReader::new(client.try_clone().expect("a socket")));
+            while !request.ends_with("\r\n\r\n") && lines.read_line(&mut request).is_ok_and(|read| read > 0) {}
+            let theirs = if request.contains(&from) { &other } else { &true_one };
+            let request = request.replacen(&from, &to, 1).replace(&own, theirs);
+            let mut service = TcpStream::connect(theirs).expect("the server");
+            let closing = request.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+            service.write_all(closing.as_bytes()).expect("a request");
+            // A client that has read enough closes first.
+            let _ = io::copy(&mut service, &mut client);
+        }
+    });
+    origin
+}
+
+#[test]
+fn an_audit_finds_another_programs_bytes_its_documents_and_what_is_not_in_the_log() {
+    let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (dir, server) = (dir.path(), Server::start(&demo_set(), data.path(), &["--sign"]));
+    for name in ["tree", "pv"] {
+        assert_eq!(server.settled(name).status, 302, "{name}");
+    }
+    passes(dir, &server, "$B audit $H --state none");
+    for (from, to, found) in [
+        ("/tree?", "/pv?", "differs from the log's"),
+        ("/-/proof/tree", "/-/proof/pv", "differs from the log's"),
+        ("/-/proof/tree", "/-/proof/nq", "is not built yet"),
+        ("/-/provenance/tree", "/-/provenance/pv", "the provenance is not the one that the signed entry of tree/tree"),
+        ("/-/sbom/tree", "/-/sbom/pv", "the SBOM is not the one that the signed entry of tree/tree"),
+        ("/-/tlog/tile/entries/000.p/2", "/-/tlog/tile/0/000.p/2", "malformed"),
+    ] {
+        let liar = liar(&server, from, &server, to);
+        fails(dir, &server, &format!("$B audit {liar} --state fresh"), found);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", "--"]).arg(from).arg(to).status().expect("cp");
+    assert!(copied.success());
+}
+
+/// A witness, and its key.
+fn witness(name: &str, seed: u8) -> (KeyPair, NoteKey) {
+    let pair = KeyPair::of_seed(&[seed; 32]);
+    let key = NoteKey { name: name.into(), algorithm: Algorithm::Cosignature, key: pair.public() };
+    (pair, key)
+}
+
+/// A log's checkpoint with the cosignature that a witness makes of it (c2sp.org/tlog-cosignature).
+fn cosigned(server: &Server, (pair, key): &(KeyPair, NoteKey)) -> String {
+    let mut note: Note = server.get("/-/tlog/checkpoint").text().parse().expect("a checkpoint");
+    let time: u64 = 1_800_000_000;
+    let signature = pair.sign(format!("cosignature/v1\ntime {time}\n{}", note.text).as_bytes());
+    let bytes = [&time.to_be_bytes()[..], &signature].concat();
+    note.signatures.push(Signature { name: key.name.clone(), id: key.id(), bytes });
+    note.to_string()
+}
+
+#[test]
+fn witnesses_cosignatures_are_taken_shown_and_required_by_an_audit_which_finds_a_log_that_they_have_not_seen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (dir, data, fork) = (dir.path(), dir.path().join("data"), dir.path().join("fork"));
+    let mut server = Server::start(&demo_set(), &data, &["--sign"]);
+    assert_eq!(server.settled("tree").status, 302);
+    server.kill();
+    copy(&data, &fork);
+    server.restart();
+    assert_eq!(server.settled("pv").status, 302);
+
+    let (first, second, none) = (witness("first.example/w", 1), witness("second.example/w", 2), witness("none", 3));
+    let answer = server.get("/-/tlog/witnessed");
+    assert_eq!((answer.status, answer.text().contains("no witness has cosigned")), (404, true), "{}", answer.text());
+    for (file, by) in [("first", &first), ("second", &second)] {
+        fs::write(dir.join(file), cosigned(&server, by)).expect("a file");
+    }
+    // Of the first witness in name, and of another key.
+    fs::write(dir.join("bad"), cosigned(&server, &(none.0, first.1.clone()))).expect("a file");
+    let [one, two, none] = [&first.1, &second.1, &none.1].map(|key| format!("'{key}'"));
+    let add = format!("$B witness add --data {}", data.display());
+    fails(dir, &server, &format!("{add} first"), "of witnesses: the checkpoint has no signature by a known key");
+    fails(dir, &server, &format!("{add} first --key {two}"), "of second.example/w: the checkpoint has no signature");
+    fails(dir, &server, &format!("{add} bad --key {one}"), "has a bad signature in the name of first.example/w");
+    passes(dir, &server, &format!("{add} first --key {one}"));
+    passes(dir, &server, &format!("{add} second --key {two}"));
+    let said = passes(dir, &server, &format!("{add} first"));
+    assert!(said.contains(&format!("witness {}", first.1)) && said.contains("\u{2014} second.example/w "), "{said}");
+    for path in ["/-/tlog/checkpoint", "/-/tlog/witnessed", "/-/proof/tree"] {
+        let text = server.get(path).text();
+        assert_eq!(text.matches("\n\u{2014} ").count(), 3, "{path}: {text}");
+    }
+    let text = server.get("/-/trust").text();
+    assert!(text.contains(&format!("witness {} cosigned 2 entries on 2027-01-15", second.1)), "{text}");
+
+    // What they have cosigned stays proven while the log grows.
+    assert_eq!(server.settled("nq").status, 302);
+    let said = passes(dir, &server, &format!("$B audit $H --witness {one} --witness {two}"));
+    assert!(said.contains("first.example/w cosigned the first 2 entries on 2027-01-15"), "{said}");
+    let with_stranger = format!("$B audit $H --witness {one} --witness {none}");
+    fails(dir, &server, &with_stranger, "of none: the checkpoint has no signature by a known key");
+    passes(dir, &server, &format!("{with_stranger} --witnesses 1"));
+    passes(dir, &server, &format!("{with_stranger} --witness {two} --witnesses 2"));
+
+    // The same keys, and another history.
+    let other = Server::start(&demo_set(), &fork, &["--sign"]);
+    assert_eq!(other.settled("dash").status, 302);
+    fails(dir, &other, &format!("$B witness add first --data {} --key {one}", fork.display()), "is not of this log");
+    assert_eq!(other.settled("mawk").status, 302);
+    let liar = liar(&other, "/-/tlog/witnessed", &server, "/-/tlog/witnessed");
+    passes(dir, &other, &format!("$B audit {liar} --state forked; rm forked"));
+    fails(dir, &other, &format!("$B audit {liar} --state forked --witness {one}"), "the log was forked");
+}
+
+/// Go's own packages for logs, from Debian. `scripts/e2e` runs it.
+#[test]
+#[ignore = "installs Go"]
+fn an_independent_program_reads_the_log_and_its_witness_and_finds_a_tile_that_was_exchanged() {
+    let (data, dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (dir, server) = (dir.path(), Server::start(&demo_set(), data.path(), &["--sign"]));
+    for name in ["tree", "bsdiff", "pv"] {
+        assert_eq!(server.settled(name).status, 302, "{name}");
+    }
+    let by = witness("first.example/w", 1);
+    fs::write(dir.join("first"), cosigned(&server, &by)).expect("a file");
+    passes(dir, &server, &format!("$B witness add first --key '{}' --data {}", by.1, data.path().display()));
+    passes(dir, &server, "curl -fsS $H/-/keys -o keys; curl -fsS $H/-/proof/bsdiff -o proof");
+    let check = format!("{}/tests/tlog/check", repository().display());
+    let said = passes(dir, &server, &format!("{check} $H keys proof '{}'", by.1));
+    assert!(said.contains(" entries, and entry ") && said.contains(" is proven"), "{said}");
+    let strangers = witness("first.example/w", 2).1;
+    fails(dir, &server, &format!("{check} $H keys proof '{strangers}'"), "signatures of 2");
+    let liar = liar(&server, "/-/tlog/tile/0/", &server, "/-/tlog/tile/entries/");
+    fails(dir, &server, &format!("{check} {liar} keys proof"), "tile");
 }
 
 /// The commands of the operator's guide for exchanging a key.

@@ -1,6 +1,6 @@
 //! The documents on a build: what it is made of, its SBOM, and its signed provenance, over the real ledger and store.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use binplz_core::{
@@ -19,13 +19,13 @@ use binplz_core::{
     ports::{HasStore, MESSAGE_MAX},
     trust::{
         leaf::{Artifact, Form, Identity, Leaf},
-        minisign::Signature,
-        note::Verify,
-        provenance::{Facts, Level, pae},
+        minisign::{PublicKey, Signature},
+        note::{BadNote, Verify},
+        provenance::{Facts, Level, Stated, envelope, pae},
         sbom::Sbom,
     },
 };
-use binplz_signing::Ring;
+use binplz_signing::{KeyPair, Ring};
 use binplz_tests::world::hit;
 use serde_json::{Value, json};
 
@@ -104,6 +104,12 @@ async fn a_builds_documents_are_stored_and_signed_and_its_leaf_names_them() {
     assert_eq!(envelope["signatures"][0]["keyid"], signer.name());
     assert!(Ring.verify(&signer.key, &pae(&payload), &signature));
     assert!(!Ring.verify(&signer.key, &pae(&payload.replace("tree-too", "tree")), &signature));
+
+    let stated = Stated::open(envelope.to_string().as_bytes(), &[signer], &Ring).expect("a signed statement");
+    assert!(stated.subjects.contains(&served.sha256) && stated.sbom == documents.sbom, "{stated:?}");
+    assert_eq!(stated.derivation, leaf.derivation);
+    let stranger = [PublicKey::of([7; 32])];
+    assert_eq!(Stated::open(envelope.to_string().as_bytes(), &stranger, &Ring), Err(BadNote::NotSigned));
 
     let statement: Value = serde_json::from_str(&payload).expect("JSON");
     let subjects = statement["subject"].as_array().expect("a list");
@@ -250,4 +256,41 @@ fn each_content_is_in_one_statement_and_each_statement_is_short_enough_to_be_sig
     assert_eq!((contents.len(), contents.iter().collect::<BTreeSet<_>>().len()), (100, 100));
     // In any order, and with several names for one content, they are the same.
     assert_eq!(facts.statements(&twice), statements);
+}
+
+/// The documents on a build that is the same for ever: the SBOM, the envelope, and the key that has signed it.
+fn recorded() -> [(&'static str, String); 3] {
+    let materials = materials().cleaned();
+    let json = materials.to_json().expect("JSON");
+    let sbom = Sbom::of(&materials).to_json().expect("JSON");
+    let (key, manifest, artifacts) = long_build(2);
+    let nixpkgs = NixpkgsSource::Stored { nar_hash: format!("sha256-{}", "h".repeat(43)) };
+    let facts = Facts {
+        origin: "https://binplz.example.org",
+        level: Level::Two,
+        key: &key,
+        nixpkgs: Some(&nixpkgs),
+        manifest: &manifest,
+        builder: &materials.builder,
+        materials: &Sha256::of(&json),
+        sbom: &Sha256::of(&sbom),
+    };
+    let [statement] = facts.statements(&artifacts).try_into().expect("one statement");
+    let pair = KeyPair::of_seed(&[1; 32]);
+    let by = PublicKey::of(pair.public());
+    let envelope = envelope(&statement.payload, &by, &pair.sign(&pae(&statement.payload)));
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    [("sbom.json", text(sbom)), ("provenance.json", text(envelope)), ("key", by.to_string())]
+}
+
+/// Changed on purpose, they are accepted by `attest/check` first, and then recorded. It has accepted these by in-toto-attestation
+/// 0.9.3 and cyclonedx-python-lib 11.12.0, whose `bom-1.6.SNAPSHOT.schema.json` has the sha256
+/// 83821ba49aa366ad1f1d16c34837d05edd010f036f652e310db1c77d57b37c58.
+#[test]
+fn the_documents_have_the_form_that_independent_validators_have_accepted() {
+    let accepted = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/documents");
+    for (name, ours) in recorded() {
+        let accepted = std::fs::read_to_string(accepted.join(name)).unwrap_or_default();
+        assert_eq!(accepted.trim_end(), ours, "{name}");
+    }
 }

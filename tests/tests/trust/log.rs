@@ -22,7 +22,10 @@ use binplz_core::{
         tlog,
     },
     id::key::{BuildKey, Sha256},
-    objects::materials::Materials,
+    objects::{
+        artifact::{ObjectName, ObjectPath},
+        materials::Materials,
+    },
     ports::{HasStore, Store},
     trust::{
         checkpoint::Checkpoint,
@@ -31,7 +34,7 @@ use binplz_core::{
         merkle::{Hash, leaf_hash, root_of},
         minisign::{PublicKey, Signature},
         note::{Note, NoteKey},
-        tile::{TileName, entries},
+        tile::{Kind, TileName, entries},
     },
 };
 use binplz_signing::{Digester, Ring};
@@ -237,6 +240,40 @@ async fn ten_thousand_entries_of_fifty_writers_that_die_make_one_chain() {
     crowd(50, 500, 20).await;
 }
 
+/// Go's own packages for logs, from Debian. `scripts/e2e` runs it.
+#[tokio::test]
+#[ignore = "installs Go"]
+async fn an_independent_program_reads_a_log_with_full_tiles_and_a_second_level() {
+    let (w, dir) = (world(), tempfile::tempdir().expect("a directory"));
+    let bins: Vec<String> = (0..100).map(|n| format!("p{n:02}")).collect();
+    let bins: Vec<&str> = bins.iter().map(String::as_str).collect();
+    for attr in ["a", "b", "c"] {
+        let key = built(&w, attr, &bins).await;
+        sign(&*w, &w.signer, [key]).await.expect("a signer");
+    }
+    let file = |name: &str, content: &[u8]| {
+        let file = dir.path().join(name);
+        std::fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
+        std::fs::write(file, content).expect("a file");
+    };
+    let head = head(&w).await;
+    let kinds = [Kind::Entries, Kind::Hashes(0), Kind::Hashes(1)];
+    let names = kinds.into_iter().flat_map(|kind| (0..2).map(move |index| TileName::of(kind, index, 300)));
+    for name in names.filter(|name| name.width > 0) {
+        let tile = w.store().log_object(&LogName::Tile(name)).await.expect("the store").expect("a tile");
+        file(&format!("-/tlog/{name}"), &tile);
+    }
+    file("-/tlog/checkpoint", head.checkpoint().expect("a tree").as_bytes());
+    file("keys", head.keyring().to_string().as_bytes());
+    let entry = trust::entry(&*w, &hit(&w, "b/p42").await).await.expect("the log").expect("an entry");
+    file("proof", trust::proof(&*w, entry).await.expect("the log").to_string().as_bytes());
+    let check = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tlog/check");
+    let out = std::process::Command::new(check).args([".", "keys", "proof"]).current_dir(dir.path()).output();
+    let out = out.expect("bash");
+    let told = String::from_utf8_lossy(&out.stdout);
+    assert!(told.contains("300 entries, and entry 142 is proven"), "{told}{}", String::from_utf8_lossy(&out.stderr));
+}
+
 #[tokio::test]
 async fn what_was_built_before_there_was_a_log_is_served_and_then_logged_by_a_job_that_may_die() {
     let w = World::new();
@@ -259,13 +296,32 @@ async fn what_was_built_before_there_was_a_log_is_served_and_then_logged_by_a_jo
 
 #[tokio::test]
 async fn a_program_that_was_exchanged_after_its_upload_is_not_signed_and_is_built_again() {
-    let w = world();
-    let key = built(&w, "tree", &["tree"]).await;
-    let object = w.object("tree", "tree").await;
-    std::fs::write(w.store().file(&object), b"\x7fELF another program").expect("the object's file");
-    assert_eq!(sign(&*w, &w.signer, [key.clone()]).await, Ok(Signed::default()));
-    assert!(w.build_of(&key).await.is_under_way(), "{:?}", w.build_of(&key).await.state);
-    assert_eq!(entries_of(&w).await, []);
+    // Before the build settles, that refuses it; afterwards, the signer finds it.
+    let exchange = |w: &World, object: &ObjectPath| {
+        let file = w.store().file(object);
+        let other: Vec<u8> = std::fs::read(&file).expect("the object's file").iter().map(|byte| !byte).collect();
+        std::fs::write(file, other).expect("the object's file");
+    };
+    for before_settling in [true, false] {
+        let w = world();
+        building(&w, &["tree"]).await;
+        let bearer = w.bearer("tree").await;
+        let report = w.report(&bearer).await;
+        let stored = Sha256::of(format!("\x7fELF tree of {}", bearer.key).as_bytes());
+        let object = bearer.prefix().object(ObjectName::Blob(stored));
+        if before_settling {
+            exchange(&w, &object);
+        }
+        let settled = settle(&*w, &bearer, report).await;
+        w.reap().await;
+        assert_eq!(settled.is_err(), before_settling);
+        if !before_settling {
+            exchange(&w, &object);
+        }
+        assert_eq!(sign(&*w, &w.signer, [bearer.key.clone()]).await, Ok(Signed::default()));
+        assert!(w.build_of(&bearer.key).await.is_under_way(), "{:?}", w.build_of(&bearer.key).await.state);
+        assert_eq!(entries_of(&w).await, []);
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,17 @@
 //! `binplz audit HOST`: follows a service's log from where it was left, and checks it against what the service serves.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use binplz_core::{
     id::{key::Sha256, target::Target},
     trust::{
         checkpoint::Checkpoint,
         leaf::Identity,
-        note::{Algorithm, Note, NoteKey},
+        note::{Note, NoteKey},
         proof::Proof,
         tile::{Edge, TileName, entries},
     },
@@ -16,7 +20,7 @@ use binplz_signing::Ring;
 use clap::Args as ClapArgs;
 use serde::{Deserialize, Serialize};
 
-use crate::check::{CheckError, Trusted, host::Host, read, verify, wrong};
+use crate::check::{CheckError, Trusted, documents, host::Host, read, verify, witness, wrong};
 
 /// The arguments of `binplz audit`.
 #[derive(ClapArgs, Debug)]
@@ -26,9 +30,12 @@ pub(crate) struct Audit {
     /// The keys to trust, saved before [default: those of the first audit]
     #[arg(long, value_name = "KEYS")]
     keys: Option<PathBuf>,
-    /// A witness whose cosignatures to show; may be given several times
+    /// The key of a witness that must have cosigned the log; may be given several times
     #[arg(long, value_name = "KEY")]
     witness: Vec<NoteKey>,
+    /// The number of these witnesses that must have cosigned the log [default: all]
+    #[arg(long, value_name = "NUMBER", requires = "witness")]
+    witnesses: Option<usize>,
     /// The file that has what the last audit saw [default: below $XDG_STATE_HOME/binplz]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -66,6 +73,11 @@ pub(crate) fn audit(args: &Audit) -> Result<(), CheckError> {
         println!("the first audit: the service's own list of keys is trusted from now on\n{}", seen.keys.trim_end());
     }
     let trusted = Trusted::parse(&seen.keys)?;
+    let witnesses: BTreeSet<&NoteKey> = args.witness.iter().collect();
+    let witnessed: Option<Note> = match witnesses.is_empty() {
+        true => None,
+        false => Some(host.text("tlog/witnessed")?.parse().map_err(wrong("the cosigned checkpoint"))?),
+    };
     let note: Note = host.text("tlog/checkpoint")?.parse().map_err(wrong("the checkpoint"))?;
     let now = claim(&trusted, &note)?;
     let before = match &seen.checkpoint {
@@ -74,16 +86,18 @@ pub(crate) fn audit(args: &Audit) -> Result<(), CheckError> {
     };
     let new = follow(&host, &trusted, before.as_ref(), &now, &mut seen.contents)?;
     println!("log {}: {} entries, {new} of them new; the log only grew", now.origin, now.size);
-    for key in &args.witness {
-        witness(&note, key)?;
+    if let Some(witnessed) = &witnessed {
+        let least = args.witnesses.unwrap_or(witnesses.len());
+        witness::check(&host, &trusted, (witnessed, &now), &witnesses, least)?;
     }
     let served = compare(&host, &trusted, &now)?;
-    println!("{served} served artifacts compared with their entries");
+    println!("{served} served artifacts compared with their entries and documents");
     seen.checkpoint = Some(note.to_string());
     keep(&path, &seen)
 }
 
-fn claim(trusted: &Trusted, note: &Note) -> Result<Checkpoint, CheckError> {
+/// What a checkpoint says, if a trusted key of the log has signed it.
+pub(super) fn claim(trusted: &Trusted, note: &Note) -> Result<Checkpoint, CheckError> {
     note.signed_by(&trusted.log, &Ring).map_err(wrong("the checkpoint"))?;
     note.text.parse().map_err(wrong("the checkpoint"))
 }
@@ -164,23 +178,6 @@ fn name(identity: &Identity) -> String {
     format!("{identity} of {}", identity.nixpkgs)
 }
 
-fn witness(note: &Note, key: &NoteKey) -> Result<(), CheckError> {
-    let keys = std::slice::from_ref(key);
-    match note.signed_by(keys, &Ring) {
-        Ok(signed) => {
-            let when = signed.iter().filter(|(key, _)| key.algorithm == Algorithm::Cosignature);
-            let when = when.filter_map(|(_, signature)| signature.time()).max();
-            println!(
-                "witnessed by {}{}",
-                key.name,
-                when.map_or(String::new(), |time| format!(" at {time} s since 1970"))
-            );
-            Ok(())
-        }
-        Err(error) => Err(wrong(&format!("of {}: the checkpoint", key.name))(error)),
-    }
-}
-
 /// Compares what the service serves, as far as it lists it, with the log. Returns the number of artifacts.
 fn compare(host: &Host, trusted: &Trusted, now: &Checkpoint) -> Result<usize, CheckError> {
     #[derive(Deserialize)]
@@ -211,6 +208,10 @@ fn compare(host: &Host, trusted: &Trusted, now: &Checkpoint) -> Result<usize, Ch
         if proof.index >= now.size && checkpoint.size <= now.size {
             return Err(CheckError::Wrong(format!("{target} is served, but is not in the log")));
         }
+        if leaf.documents.is_some() {
+            documents::provenance(trusted, &leaf, &host.bytes(&format!("provenance/{target}"))?)?;
+            documents::sbom(&leaf, &host.bytes(&format!("sbom/{target}"))?)?;
+        }
         compared += 1;
     }
     Ok(compared)
@@ -236,7 +237,7 @@ fn state(host: &Host) -> PathBuf {
 }
 
 /// A tile that a tree of `size` entries has, at least as wide as the name says.
-fn tile(host: &Host, name: &TileName, size: u64) -> Result<Vec<u8>, CheckError> {
+pub(super) fn tile(host: &Host, name: &TileName, size: u64) -> Result<Vec<u8>, CheckError> {
     host.bytes(&format!("tlog/{}", TileName::of(name.kind, name.index, size)))
 }
 

@@ -14,7 +14,7 @@ use binplz_core::{
 use binplz_signing::{Digester, Ring};
 use clap::Args as ClapArgs;
 
-use crate::check::{CheckError, Trusted, read, wrong};
+use crate::check::{CheckError, Trusted, documents, read, read_bytes, wrong};
 
 /// The arguments of `binplz verify` for a downloaded file.
 #[derive(ClapArgs, Debug)]
@@ -28,6 +28,12 @@ pub(crate) struct Offline {
     /// Also check that the file is this target's: tree, procps/ps, -/archive/tree
     #[arg(long = "as", value_name = "TARGET", requires = "proof")]
     pub(crate) target: Option<Target>,
+    /// Also check that this is the file's provenance (curl -o PROVENANCE HOST/-/provenance/TARGET)
+    #[arg(long, value_name = "PROVENANCE", requires = "proof")]
+    pub(crate) provenance: Option<PathBuf>,
+    /// Also check that this is the file's SBOM (curl -o SBOM HOST/-/sbom/TARGET)
+    #[arg(long, value_name = "SBOM", requires = "proof")]
+    pub(crate) sbom: Option<PathBuf>,
 }
 
 /// Checks that a trusted key has signed the file, that the log has the signature, and that a trusted key has signed the
@@ -35,12 +41,7 @@ pub(crate) struct Offline {
 ///
 /// # Errors
 /// [`CheckError`].
-pub(crate) fn verify(
-    file: PathBuf,
-    proof: &PathBuf,
-    keys: &PathBuf,
-    target: Option<&Target>,
-) -> Result<(), CheckError> {
+pub(crate) fn verify(file: PathBuf, proof: &PathBuf, keys: &PathBuf, also: &Offline) -> Result<(), CheckError> {
     let trusted = Trusted::parse(&read(keys)?)?;
     let proof: Proof = read(proof)?.parse().map_err(wrong("the proof"))?;
     let (leaf, checkpoint) = checked(&trusted, &proof)?;
@@ -50,8 +51,14 @@ pub(crate) fn verify(
         let (file, identity) = (file.display(), &leaf.identity);
         return Err(CheckError::Wrong(format!("the content of {file} differs from the signed file, {identity}")));
     }
-    if let Some(target) = target.filter(|target| !is_of(&leaf, target)) {
+    if let Some(target) = also.target.as_ref().filter(|target| !is_of(&leaf, target)) {
         return Err(CheckError::Wrong(format!("{} is {}, and not {target}", file.display(), leaf.identity)));
+    }
+    if let Some(provenance) = &also.provenance {
+        documents::provenance(&trusted, &leaf, &read_bytes(provenance)?)?;
+    }
+    if let Some(sbom) = &also.sbom {
+        documents::sbom(&leaf, &read_bytes(sbom)?)?;
     }
     let Leaf { identity, version, derivation, .. } = &leaf;
     println!("{}: {identity}, version {version}", file.display());

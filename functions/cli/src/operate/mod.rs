@@ -12,6 +12,7 @@ mod overview;
 mod plan;
 mod signing_key;
 mod verify;
+mod witness;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -315,6 +316,8 @@ pub(crate) enum Verb {
     Dependency(dependency::Args),
     /// List the keys that sign artifacts and the transparency log, and accept new keys
     SigningKey(signing_key::Args),
+    /// List the witnesses of the transparency log, and add checkpoints that they have cosigned
+    Witness(witness::Args),
     /// Manage API keys, for clients that need more builds a day than an address may start
     Key(key::Args),
 }
@@ -406,6 +409,7 @@ async fn carry_out(verb: Verb) -> Result<(), OperateError> {
         Verb::Resume(common) => overview::after(common, [Order::Resume]).await,
         Verb::Dependency(args) => dependency::dependency(args).await,
         Verb::SigningKey(args) => signing_key::signing_key(args).await,
+        Verb::Witness(args) => witness::witness(args).await,
         Verb::Key(args) => key::key(args).await,
         Verb::Budget(Budget { dollars, common }) => overview::after(common, dollars.map(Order::OverrideBudget)).await,
     }

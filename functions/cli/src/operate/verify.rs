@@ -20,8 +20,8 @@ use crate::{
 /// # Errors
 /// [`OperateError`].
 pub(crate) async fn verify(Verify { of, all: _, offline, common }: Verify) -> Result<(), OperateError> {
-    if let (Some(file), Offline { proof: Some(proof), keys: Some(keys), target }) = (&of, &offline) {
-        return Ok(check::verify(file.into(), proof, keys, target.as_ref())?);
+    if let (Some(file), Offline { proof: Some(proof), keys: Some(keys), .. }) = (&of, &offline) {
+        return Ok(check::verify(file.into(), proof, keys, &offline)?);
     }
     let of = of.map(|of| of.to_string_lossy().parse::<Named>()).transpose()?;
     let report = common.which.find().await?.carry_out(Order::Verify { of }).await?.verified()?;

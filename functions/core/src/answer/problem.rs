@@ -91,6 +91,11 @@ impl Problem {
         )
     }
 
+    /// No witness has cosigned a checkpoint of the log.
+    pub fn not_witnessed() -> Problem {
+        Problem::new(Reason::Unknown, "no witness has cosigned a checkpoint of this log")
+    }
+
     /// The target is not built, so there is nothing to sign or to document yet.
     pub fn not_built() -> Problem {
         Problem::new(

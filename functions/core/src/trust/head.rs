@@ -6,6 +6,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{
     id::{
@@ -16,7 +17,7 @@ use crate::{
     trust::{
         checkpoint::Checkpoint,
         minisign::PublicKey,
-        note::{Algorithm, BadNote, Note, NoteKey},
+        note::{self, Algorithm, BadNote, Note, NoteKey},
         tile::TileName,
     },
 };
@@ -150,6 +151,44 @@ pub struct LogHead {
     /// Keys that the signer has in place of the last ones. Nothing is signed until an operator accepts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<Offered>,
+    /// The keys of witnesses, which the operator has added, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witness_keys: Vec<LogKey>,
+    /// The last tree with cosignatures by these keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnessed: Option<SignedTree>,
+}
+
+/// Why the log takes no cosignatures.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NotCosigned {
+    /// The checkpoint is malformed.
+    #[error("the checkpoint {0}")]
+    Bad(#[from] BadNote),
+    /// It is not of this log.
+    #[error("the checkpoint is not of this log")]
+    OtherLog,
+    /// A later tree has cosignatures.
+    #[error("the checkpoint has {0} entries, and witnesses have cosigned one with {1} entries already")]
+    Old(u64, u64),
+}
+
+/// A witness's cosignature of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cosignature {
+    /// The key of the witness.
+    pub witness: LogKey,
+    /// The number of entries in the tree.
+    pub size: u64,
+    /// When the witness signed.
+    pub at: Timestamp,
+}
+
+/// For people: `KEY cosigned 12 entries on DATE`.
+impl fmt::Display for Cosignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cosigned {} entries on {}", self.witness.0, self.size, self.at.day())
+    }
 }
 
 /// Keys that an operator has not accepted yet.
@@ -189,6 +228,8 @@ impl LogHead {
             published: None,
             next: None,
             offered: None,
+            witness_keys: Vec::new(),
+            witnessed: None,
         };
         head.offering(keys).accepting(now)
     }
@@ -224,6 +265,61 @@ impl LogHead {
     /// The keys that it has or had.
     pub fn keyring(&self) -> Keyring {
         Keyring { artifacts: self.artifact_keys.clone(), log: self.log_keys.clone() }
+    }
+
+    /// The checkpoint of the tree that readers see, with the cosignatures of it.
+    pub fn checkpoint(&self) -> Option<&str> {
+        let published = self.published.as_ref()?;
+        let witnessed = self.witnessed.as_ref().filter(|witnessed| witnessed.size == published.size);
+        Some(&witnessed.unwrap_or(published).checkpoint)
+    }
+
+    /// The head with the cosignatures of a checkpoint by these keys and by those that it has. Their signatures, and that of
+    /// the log, are good: the caller has checked them.
+    ///
+    /// # Errors
+    /// [`NotCosigned`].
+    pub fn cosigned(mut self, keys: &[LogKey], checkpoint: &Note) -> Result<LogHead, NotCosigned> {
+        let Checkpoint { origin, size, .. } = checkpoint.text.parse()?;
+        for key in keys.iter().filter(|key| key.0.algorithm == Algorithm::Cosignature) {
+            if !self.witness_keys.contains(key) {
+                self.witness_keys.push(key.clone());
+            }
+        }
+        let old = self.witness_keys.len().saturating_sub(KEYS_MAX);
+        self.witness_keys.drain(..old);
+        let mut note = checkpoint.clone();
+        if origin != self.origin || size > self.size() {
+            return Err(NotCosigned::OtherLog);
+        }
+        for tree in [&self.published, &self.witnessed].into_iter().flatten().filter(|tree| tree.size == size) {
+            let known: Note = tree.checkpoint.parse()?;
+            if known.text != note.text {
+                return Err(NotCosigned::OtherLog);
+            }
+            let others = known.signatures.into_iter();
+            let others: Vec<_> = others.filter(|one| note.signatures.iter().all(|own| own.id != one.id)).collect();
+            note.signatures.extend(others);
+        }
+        if let Some(last) = self.witnessed.as_ref().filter(|last| last.size > size) {
+            return Err(NotCosigned::Old(size, last.size));
+        }
+        let dated = self.log_keys.iter().map(|dated| &dated.key);
+        let known: Vec<&LogKey> = dated.chain(&self.witness_keys).collect();
+        note.signatures.retain(|signature| known.iter().any(|key| signature.is_by(&key.0)));
+        self.witnessed = Some(SignedTree { size, checkpoint: note.to_string() });
+        Ok(self)
+    }
+
+    /// The cosignatures of the last tree that has any.
+    pub fn cosignatures(&self) -> Vec<Cosignature> {
+        let Some(tree) = &self.witnessed else { return Vec::new() };
+        let signatures = tree.checkpoint.parse::<Note>().map(|note| note.signatures).unwrap_or_default();
+        let of = |signature: &note::Signature| {
+            let witness = self.witness_keys.iter().find(|key| signature.is_by(&key.0))?.clone();
+            Some(Cosignature { witness, size: tree.size, at: Timestamp(signature.time()?.saturating_mul(1000)) })
+        };
+        signatures.iter().filter_map(of).collect()
     }
 
     /// The size of the tree that readers see.

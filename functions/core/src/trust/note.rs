@@ -125,7 +125,8 @@ impl Signature {
         (signature.len() == 64).then(|| u64::from_be_bytes(*time))
     }
 
-    fn is_by(&self, key: &NoteKey) -> bool {
+    /// Whether it names this key.
+    pub(crate) fn is_by(&self, key: &NoteKey) -> bool {
         self.id == key.id() && self.name == key.name
     }
 

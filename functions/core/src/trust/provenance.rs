@@ -24,6 +24,7 @@ use crate::{
     trust::{
         leaf::{Artifact, Form},
         minisign::PublicKey,
+        note::{BadNote, Verify},
     },
 };
 
@@ -203,4 +204,51 @@ pub fn envelope(payload: &str, by: &PublicKey, signature: &[u8; 64]) -> Vec<u8> 
         "signatures": [{ "keyid": by.name(), "sig": BASE64_STANDARD.encode(signature) }],
     });
     envelope.to_string().into_bytes()
+}
+
+/// What a reader of an envelope compares with the entry of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// The sha256 of each file that the statement is about.
+    pub subjects: Vec<Sha256>,
+    /// The derivation.
+    pub derivation: String,
+    /// The sha256 of `sbom.json`.
+    pub sbom: Sha256,
+}
+
+impl Stated {
+    /// The statement in an envelope that one of these keys has signed.
+    ///
+    /// # Errors
+    /// [`BadNote`].
+    pub fn open(envelope: &[u8], keys: &[PublicKey], verify: &impl Verify) -> Result<Stated, BadNote> {
+        let form = |_| BadNote::Form;
+        let decoded =
+            |value: &Value| BASE64_STANDARD.decode(value.as_str().unwrap_or_default()).map_err(|_| BadNote::Form);
+        let envelope: Value = serde_json::from_slice(envelope).map_err(form)?;
+        let payload = String::from_utf8(decoded(&envelope["payload"])?).map_err(|_| BadNote::Form)?;
+        let by = |signature: &Value| {
+            let bytes: Option<[u8; 64]> = decoded(&signature["sig"]).ok().and_then(|bytes| bytes.try_into().ok());
+            bytes.is_some_and(|bytes| keys.iter().any(|key| verify.verify(&key.key, &pae(&payload), &bytes)))
+        };
+        let signatures = envelope["signatures"].as_array().ok_or(BadNote::Form)?;
+        if envelope["payloadType"] != PAYLOAD_TYPE || !signatures.iter().any(by) {
+            return Err(BadNote::NotSigned);
+        }
+        let statement: Value = serde_json::from_str(&payload).map_err(form)?;
+        let sha256 = |of: &Value| {
+            of["digest"]["sha256"].as_str().and_then(|hex| hex.parse::<Sha256>().ok()).ok_or(BadNote::Form)
+        };
+        let subjects = statement["subject"].as_array().ok_or(BadNote::Form)?;
+        let predicate = &statement["predicate"];
+        let derivation = predicate["buildDefinition"]["internalParameters"]["derivation"].as_str();
+        let byproducts = predicate["runDetails"]["byproducts"].as_array().ok_or(BadNote::Form)?;
+        let sbom = byproducts.iter().find(|one| one["name"] == "sbom.json").ok_or(BadNote::Form)?;
+        Ok(Stated {
+            subjects: subjects.iter().map(sha256).collect::<Result<_, _>>()?,
+            derivation: derivation.ok_or(BadNote::Form)?.to_owned(),
+            sbom: sha256(sbom)?,
+        })
+    }
 }

@@ -50,6 +50,7 @@ use crate::{
         client::{KeyChange, Keys},
         limits::{Egress, Paused},
     },
+    trust::head::LogKey,
 };
 
 /// One order.
@@ -79,6 +80,13 @@ pub enum Order {
     SigningKeys,
     /// Accept the keys that the signer has, and list all.
     AcceptSigningKeys,
+    /// Add the cosignatures of a checkpoint, and list all keys.
+    AddCosignatures {
+        /// The keys of further witnesses.
+        keys: Vec<LogKey>,
+        /// The checkpoint, a note that these witnesses have signed.
+        checkpoint: String,
+    },
     /// List the matching builds.
     List(Filter),
     /// Show all details of a build.
@@ -383,6 +391,10 @@ impl<D: HasLedger + HasStore<Store: Collect + Intake> + HasBell + HasLauncher + 
             Order::ChangeKeys(change) => Ok(Outcome::Keys(keys::change(self, &change).await.map_err(declined)?)),
             Order::SigningKeys => Ok(Outcome::SigningKeys(signing::keys(self).await?)),
             Order::AcceptSigningKeys => Ok(Outcome::SigningKeys(signing::accept(self).await?)),
+            Order::AddCosignatures { keys, checkpoint } => {
+                let added = signing::add_cosignatures(self, &keys, &checkpoint).await;
+                Ok(Outcome::SigningKeys(added.map_err(declined)?))
+            }
             Order::List(filter) => Ok(Outcome::List(inspect::list(self, &filter).await?)),
             Order::Show(of) => Ok(Outcome::Show(Box::new(inspect::show(self, key_of(self, &of).await?).await?))),
             Order::Log { of, from } => Ok(Outcome::Log(inspect::log(self, &key_of(self, &of).await?, from).await?)),

@@ -133,11 +133,12 @@ async fn bundle<D: HasStore>(d: &D, name: &TileName) -> Result<Vec<Vec<u8>>, Una
 /// [`Unavailable`].
 pub async fn proof<D: HasLedger + HasStore>(d: &D, entry: Entry) -> Result<Proof, Unavailable> {
     let missing = || Unavailable::new("log", "it has no tree");
-    let tree = head(d).await?.and_then(|head| head.published).ok_or_else(missing)?;
-    let checkpoint: Note = tree.checkpoint.parse().map_err(|error| Unavailable::new("log", error))?;
+    let head = head(d).await?.ok_or_else(missing)?;
+    let checkpoint = head.checkpoint().ok_or_else(missing)?.parse();
+    let checkpoint: Note = checkpoint.map_err(|error| Unavailable::new("log", error))?;
     let mut path = Vec::new();
-    for range in inclusion(entry.index, tree.size) {
-        path.push(hash(d, range, tree.size).await?);
+    for range in inclusion(entry.index, head.size()) {
+        path.push(hash(d, range, head.size()).await?);
     }
     Ok(Proof { extra: entry.text.into_bytes(), index: entry.index, hashes: path, checkpoint })
 }

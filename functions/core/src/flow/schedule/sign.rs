@@ -36,7 +36,7 @@ use crate::{
         leaf::{Artifact, Blake2b},
         minisign::Signature,
         note::{self, Note},
-        tile::Edge,
+        tile::{Edge, TileName},
     },
 };
 
@@ -183,8 +183,7 @@ async fn write_tiles<D: HasStore, S: Signer>(
 ) -> Result<(), Unavailable> {
     // Another signer may have completed it since the head was read: the swap that follows fails, and the head is read again.
     let Some(batch) = staged(d, next).await? else { return Ok(()) };
-    let mut edge = edge(d, head.size()).await?;
-    let tiles = edge.append(batch.entries());
+    let (edge, tiles) = grown(d, head.size(), &batch).await?;
     if edge.root() != next.tree.claim()?.root {
         return Err(Unavailable::new("log", format!("its tree of {} entries would have another root", next.tree.size)));
     }
@@ -214,13 +213,20 @@ async fn staged<D: HasStore>(d: &D, next: &NextTree) -> Result<Option<Batch>, Un
     staged.map(|staged| serde_json::from_slice(&staged).map_err(|error| Unavailable::new("log", error))).transpose()
 }
 
-/// The right edge of the published tree.
-async fn edge<D: HasStore>(d: &D, size: u64) -> Result<Edge, Unavailable> {
+/// The tree of `size` entries with a batch behind them: its right edge, and the objects that it adds.
+async fn grown<D: HasStore>(
+    d: &D,
+    size: u64,
+    batch: &Batch,
+) -> Result<(Edge, BTreeMap<TileName, Vec<u8>>), Unavailable> {
     let mut objects = BTreeMap::new();
     for name in Edge::needs(size) {
         objects.insert(name, tile(d, &name).await?);
     }
-    Edge::of(size, &objects).ok_or_else(|| Unavailable::new("log", format!("the tiles of {size} entries are damaged")))
+    let damaged = || Unavailable::new("log", format!("the tiles of {size} entries are damaged"));
+    let mut edge = Edge::of(size, &objects).ok_or_else(damaged)?;
+    let tiles = edge.append(batch.entries());
+    Ok((edge, tiles))
 }
 
 /// The entries of a ready build that the log lacks; `None`: there is nothing to do.
@@ -294,8 +300,7 @@ async fn append<D: HasLedger + HasStore, S: Signer>(
     seen: Version,
     batch: &Batch,
 ) -> Result<(), NotCommitted> {
-    let mut edge = edge(d, head.size()).await?;
-    edge.append(batch.entries());
+    let (edge, _) = grown(d, head.size(), batch).await?;
     let text = Checkpoint { origin: head.origin.clone(), size: edge.size(), root: edge.root() }.to_string();
     let key = head.log_keys.last().ok_or_else(|| Unavailable::new("log", "it has no key"))?.key.0.clone();
     let signature = signer.sign(KeyUse::Log, text.as_bytes()).await?;
