@@ -59,3 +59,27 @@ fn judge(check: &str, arn: &str, key: Option<&KeyMetadata>) -> Finding {
         _ => Finding::missing(check, told, format!("aws kms enable-key --key-id {arn}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kms::types::{KeySpec, KeyState, KeyUsageType};
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_cannot_sign_is_missing_and_the_command_mends_what_is_wrong_with_it() {
+        let judged = |spec: KeySpec, usage: KeyUsageType, state: KeyState| {
+            let key = KeyMetadata::builder().key_id("x").key_spec(spec).key_usage(usage).key_state(state).build();
+            judge("log key", "ARN", Some(&key.expect("a key"))).mend
+        };
+        let (ed25519, signs) = (KeySpec::EccNistEdwards25519, KeyUsageType::SignVerify);
+        let created = Some(CREATE.to_owned());
+        assert_eq!(judged(ed25519.clone(), signs.clone(), KeyState::Enabled), None);
+        assert_eq!(judged(KeySpec::EccNistP256, signs.clone(), KeyState::Enabled), created);
+        assert_eq!(judged(ed25519.clone(), KeyUsageType::KeyAgreement, KeyState::Enabled), created);
+        let enabled = judged(ed25519.clone(), signs.clone(), KeyState::Disabled);
+        assert_eq!(enabled.as_deref(), Some("aws kms enable-key --key-id ARN"));
+        let kept = judged(ed25519, signs, KeyState::PendingDeletion);
+        assert!(kept.is_some_and(|mend| mend.starts_with("aws kms cancel-key-deletion")));
+    }
+}
