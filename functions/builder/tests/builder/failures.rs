@@ -179,7 +179,7 @@ fn what_a_build_prints_is_never_nixs_testimony() {
 #[expect(clippy::disallowed_methods, clippy::disallowed_macros, reason = "a setting of this test, and its report")]
 fn whatever_builds_print_real_nix_relays_it_as_no_more_than_text() {
     const WORKERS: u8 = 4;
-    let wanted = std::env::var("BINPLZ_PRINTED_RUNS").map_or(160usize, |runs| runs.parse().expect("a number"));
+    let wanted = std::env::var("BINPLZ_PRINTED_RUNS").map_or(80usize, |runs| runs.parse().expect("a number"));
     let work = move |number: u8| {
         let bench = if number.is_multiple_of(2) { Bench::new() } else { Bench::new().by_daemon() };
         let lines =
