@@ -19,7 +19,7 @@ pub use blobs::Blobs;
 pub use cached::{CACHED, Files, Shared, shared};
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     ops::AddAssign,
     time::Duration,
 };
@@ -247,7 +247,8 @@ pub struct Found {
     pub at: Timestamp,
     grace: Duration,
     needed: HashSet<AttemptPrefix>,
-    trash: HashMap<Unreferenced, (Timestamp, Version)>,
+    /// In order, so that two runs over the same rows make the same calls.
+    trash: BTreeMap<Unreferenced, (Timestamp, Version)>,
 }
 
 /// The decision about a prefix with objects, or about a blob.
@@ -266,7 +267,7 @@ pub enum Fate {
 impl Found {
     /// No references yet.
     pub fn none(at: Timestamp, grace: Duration) -> Found {
-        Found { at, grace, needed: HashSet::new(), trash: HashMap::new() }
+        Found { at, grace, needed: HashSet::new(), trash: BTreeMap::new() }
     }
 
     /// Adds a row's references.

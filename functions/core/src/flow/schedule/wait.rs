@@ -4,7 +4,7 @@
 //! Of many builds that wait for one dependency, one is queued: the dependency is promised to it. The others stay until
 //! that is made, or the promise has expired.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::{
     build::{
@@ -31,14 +31,14 @@ pub(crate) struct Claim {
 /// The claims on dependencies that a flow has read, each once.
 pub(crate) struct Claims<'a, D> {
     d: &'a D,
-    claims: HashMap<(System, DrvHash), Claim>,
-    holders: HashMap<BuildKey, Build>,
+    claims: BTreeMap<(System, DrvHash), Claim>,
+    holders: BTreeMap<BuildKey, Build>,
 }
 
 impl<'a, D: HasLedger> Claims<'a, D> {
     /// None are read yet.
     pub(crate) fn new(d: &'a D) -> Claims<'a, D> {
-        Claims { d, claims: HashMap::new(), holders: HashMap::new() }
+        Claims { d, claims: BTreeMap::new(), holders: BTreeMap::new() }
     }
 
     /// The claim on a dependency.
@@ -105,7 +105,7 @@ pub(crate) async fn wake<D: HasLedger>(
 ) -> Result<(), Unavailable> {
     let State::Waiting(waiting) = &before.state else { return Ok(()) };
     let system = before.key.system;
-    let mut known = HashMap::new();
+    let mut known = BTreeMap::new();
     for planned in &waiting.plan {
         known.insert(&planned.drv, claims.of(system, &planned.drv).await?);
     }
