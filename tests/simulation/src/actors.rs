@@ -42,8 +42,8 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// How long a function of the schedule may take.
 const FUNCTION: Duration = Duration::from_secs(300);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+/// Faults are over for so long at most, until all has ended.
+const CALM: Duration = Duration::from_secs(86_400);
 
 /// Starts the tasks that the launcher has launched.
 pub(crate) async fn tasks(site: Arc<Site>) {
@@ -101,23 +101,25 @@ pub(crate) async fn sweeps(site: Arc<Site>) {
     }
 }
 
-/// Collects garbage each day, and looks each hour whether the store is nearly full; scrubs each day.
-pub(crate) async fn collections(site: Arc<Site>) {
+/// Collects garbage three times a day, and looks each hour of 24 whether the store is nearly full; scrubs each day.
+pub(crate) async fn collections(site: Arc<Site>, month: Month) {
     for hour in 1_u64.. {
-        sleep(HOUR).await;
+        sleep(month.day / 24).await;
         let collector = site.process("gc");
         let _ = match hour % 24 {
-            3 => collector.run(FUNCTION * 3, collector.carry_out(Order::Gc { rehearsal: false })).await.map(drop),
+            3 | 11 | 19 => {
+                collector.run(FUNCTION * 3, collector.carry_out(Order::Gc { rehearsal: false })).await.map(drop)
+            }
             9 => collector.run(FUNCTION * 3, collector.carry_out(Order::Verify { of: None })).await.map(drop),
             _ => collector.run(FUNCTION * 3, gc_if_nearly_full(&collector)).await.map(drop),
         };
     }
 }
 
-/// Storms come every few hours, and last for minutes.
-pub(crate) async fn weather(site: Arc<Site>) {
+/// Storms come eight times a day, and last for minutes.
+pub(crate) async fn weather(site: Arc<Site>, month: Month) {
     loop {
-        sleep(site.around(3 * HOUR)).await;
+        sleep(site.around(month.day / 8)).await;
         let roles = [Role::Ledger, Role::Store, Role::Launcher, Role::Bell];
         let role = roles[site.below(roles.len())];
         if site.state().weather == Weather::Calm {
@@ -189,7 +191,7 @@ fn target(path: &str) -> Target {
 pub(crate) async fn clients(site: Arc<Site>, month: Month) {
     let requests = month.requests as u32 / month.days;
     for _ in 0..requests {
-        sleep(site.around(DAY * 3 / 4 / requests)).await;
+        sleep(site.around(month.day * 3 / 4 / requests)).await;
         spawn(&site, client(Arc::clone(&site), month.packages.count));
     }
 }
@@ -198,7 +200,7 @@ pub(crate) async fn clients(site: Arc<Site>, month: Month) {
 pub(crate) async fn operator(site: Arc<Site>, month: Month) {
     let mut revision = 1;
     loop {
-        sleep(site.around(DAY / month.orders_a_day)).await;
+        sleep(site.around(month.day / month.orders_a_day)).await;
         if site.state().weather == Weather::Calm {
             continue;
         }
@@ -218,7 +220,7 @@ pub(crate) async fn operator(site: Arc<Site>, month: Month) {
                 order(&site, Order::ChangePins(Change::Withhold(attr.clone(), "a test".to_owned()))).await;
                 let now = site.now();
                 site.state().checks.takes_down(&attr, now);
-                sleep(site.around(3 * HOUR)).await;
+                sleep(site.around(month.day / 8)).await;
                 site.state().checks.restores(&attr);
                 order(&site, Order::ChangePins(Change::Restore(attr))).await;
             }
@@ -229,7 +231,7 @@ pub(crate) async fn operator(site: Arc<Site>, month: Month) {
             11 => order(&site, act(Act::Warm)).await,
             12..14 => {
                 order(&site, Order::Pause { drain: site.one_in(2) }).await;
-                sleep(site.around(HOUR / 2)).await;
+                sleep(site.around(month.day / 50)).await;
                 order(&site, Order::Resume).await;
             }
             14 => pay(&site, month.daily()).await,
@@ -245,7 +247,9 @@ pub(crate) async fn order(site: &Arc<Site>, order: Order) {
         let outcome = operator.run(FUNCTION, operator.carry_out(order.clone())).await;
         let refused = match outcome {
             Some(Ok(_)) => return,
-            Some(Err(declined)) => ["ledger:", "store:", "launcher:", "bell:"].iter().all(|role| !declined.0.starts_with(role)),
+            Some(Err(declined)) => {
+                ["ledger:", "store:", "launcher:", "bell:"].iter().all(|role| !declined.0.starts_with(role))
+            }
             None => false,
         };
         if refused {
@@ -275,7 +279,7 @@ pub(crate) async fn calm(site: &Arc<Site>, month: Month) {
             }
         }
     };
-    if timeout(DAY, ends).await.is_err() {
+    if timeout(CALM, ends).await.is_err() {
         let stuck = site.state().checks.under_way.keys().next().cloned();
         let what = match stuck {
             Some(_) => "it neither ends nor waits for something that will come",

@@ -26,7 +26,12 @@ use binplz_core::{
 };
 use serde::Deserialize;
 
-use crate::{objects::Objects, packages::Packages, rows::Rows, site::{Task, short}};
+use crate::{
+    objects::Objects,
+    packages::Packages,
+    rows::Rows,
+    site::{Task, short},
+};
 
 /// How long a redirect leads to its object.
 const REDIRECT: Duration = Duration::from_secs(15 * 60);
@@ -140,7 +145,11 @@ impl Checks {
         for (row, is_new) in old.map(|row| (row, false)).into_iter().chain(new.map(|row| (row, true))) {
             if let Some(prefix) = needs(row) {
                 let by = self.needed.entry(prefix.clone()).or_default();
-                if is_new { by.insert(key.clone()) } else { by.remove(key) };
+                if is_new {
+                    by.insert(key.clone())
+                } else {
+                    by.remove(key)
+                };
                 if by.is_empty() {
                     self.needed.remove(&prefix);
                 }

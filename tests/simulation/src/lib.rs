@@ -25,7 +25,7 @@ use binplz_core::{
         protocol::Nixpkgs,
     },
     id::money::Micros,
-    nixpkgs::pins::{KEEP, Pin, Pins},
+    nixpkgs::pins::{Pin, Pins},
 };
 use tokio::task::{LocalSet, spawn_local};
 
@@ -37,6 +37,8 @@ use site::Site;
 pub struct Month {
     /// Its days.
     pub days: u32,
+    /// How long a day is: no request comes in its last quarter.
+    pub day: Duration,
     /// The requests of clients, without those that ask again.
     pub requests: usize,
     /// What there is to build.
@@ -53,17 +55,19 @@ impl Month {
         Micros(60_000 * self.slots as u64)
     }
 
-    /// Some days with few packages.
+    /// One short and busy day with few packages.
     pub const SHORT: Month = Month {
-        days: 2,
-        requests: 700,
+        days: 1,
+        day: Duration::from_secs(6 * 3600),
+        requests: 250,
         packages: Packages { count: 40, dependencies: 6 },
         orders_a_day: 24,
-        slots: 3,
+        slots: 4,
     };
     /// 100,000 requests, and some 5,000 builds.
     pub const WHOLE: Month = Month {
         days: 30,
+        day: Duration::from_secs(24 * 3600),
         requests: 85_000,
         packages: Packages { count: 900, dependencies: 40 },
         orders_a_day: 8,
@@ -82,8 +86,6 @@ pub enum Sabotage {
     ReadsLate,
     /// The launcher starts a second task for a lease.
     LaunchesTwice,
-    /// The launcher lists no tasks.
-    SeesNoTasks,
     /// No ring arrives, and no message for a build that is due later.
     LosesRings,
     /// The schedule is off.
@@ -99,13 +101,15 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    /// All of them.
-    pub const ALL: [Sabotage; 11] = [
+    /// Those of the ledger and the launcher.
+    pub const BASIC: [Sabotage; 4] = [
         Sabotage::ForgetsOtherVersions,
         Sabotage::TearsCommits,
         Sabotage::ReadsLate,
         Sabotage::LaunchesTwice,
-        Sabotage::SeesNoTasks,
+    ];
+    /// The others.
+    pub const OTHERS: [Sabotage; 6] = [
         Sabotage::LosesRings,
         Sabotage::NeverSweeps,
         Sabotage::ListsNothingServed,
@@ -168,7 +172,7 @@ impl Failed {
 pub fn simulate(seed: u64, month: Month, sabotage: Option<Sabotage>) -> Result<Summary, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     LocalSet::new().block_on(&runtime.expect("a runtime"), async {
-        let site = Arc::new(Site::new(seed, &month, policy(&month, sabotage), pins(), sabotage));
+        let site = Arc::new(Site::new(seed, &month, policy(&month, sabotage), pins(&month), sabotage));
         tokio::select! {
             biased;
             () = site.wrong.notified() => {}
@@ -216,13 +220,13 @@ fn policy(month: &Month, sabotage: Option<Sabotage>) -> Policy {
     policy
 }
 
-fn pins() -> Pins {
+fn pins(month: &Month) -> Pins {
     let pin = |number| Pin {
         rev: packages::rev(number),
         nixpkgs: Nixpkgs::Path("/set".to_owned()).into(),
         programs: None,
         since: Default::default(),
-        keep: KEEP / 15,
+        keep: 2 * month.day,
         former: Vec::new(),
     };
     let name = |name: &str| name.parse().expect("a name");
@@ -247,12 +251,12 @@ async fn pass(site: &Arc<Site>, month: Month) {
     spawn(site, actors::tasks(Arc::clone(site)));
     spawn(site, actors::dispatchers(Arc::clone(site)));
     spawn(site, actors::sweeps(Arc::clone(site)));
-    spawn(site, actors::collections(Arc::clone(site)));
-    spawn(site, actors::weather(Arc::clone(site)));
+    spawn(site, actors::collections(Arc::clone(site), month));
+    spawn(site, actors::weather(Arc::clone(site), month));
     spawn(site, actors::operator(Arc::clone(site), month));
     for day in 1..=month.days {
         actors::clients(Arc::clone(site), month).await;
         actors::calm(site, month).await;
-        tokio::time::sleep_until(began + actors::DAY * day).await;
+        tokio::time::sleep_until(began + month.day * day).await;
     }
 }

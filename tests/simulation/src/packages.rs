@@ -112,7 +112,10 @@ impl Packages {
         }
         needs.sort_unstable();
         needs.dedup();
-        needs.into_iter().map(|n| (hash(&[7, n as u64]), Duration::from_secs(20 + number(&[8, n as u64]) as u64 % 200))).collect()
+        needs
+            .into_iter()
+            .map(|n| (hash(&[7, n as u64]), Duration::from_secs(20 + number(&[8, n as u64]) as u64 % 200)))
+            .collect()
     }
 
     /// Whether a dependency always fails.

@@ -70,8 +70,7 @@ impl Rows {
             Some((next, version)) => self.rows.insert(key.clone(), (next.clone(), *version)),
             None => self.rows.remove(&key),
         };
-        let (from, to) =
-            (old.as_ref().and_then(|(row, _)| place(row)), row.as_ref().and_then(|(row, _)| place(row)));
+        let (from, to) = (old.as_ref().and_then(|(row, _)| place(row)), row.as_ref().and_then(|(row, _)| place(row)));
         if from != to {
             // No index has a later change before an earlier one.
             let seen_at = self.late.back().map_or(seen_at, |(last, ..)| seen_at.max(*last));

@@ -5,7 +5,6 @@ use std::{
     fmt,
     future::pending,
     hash::{DefaultHasher, Hash, Hasher},
-    
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -27,8 +26,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{Month, Sabotage, checks::Checks, objects::Objects, packages::Packages, rows::Rows, trace::Trace};
 use crate::random::Random;
+use crate::{Month, Sabotage, checks::Checks, objects::Objects, packages::Packages, rows::Rows, trace::Trace};
 
 /// The roles that a call may go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -309,7 +308,7 @@ impl State {
         let dice = match self.weather {
             Weather::Calm => return Fault::None,
             Weather::Storm(of) if of == role && self.random.below(4) == 0 => return Fault::Refused,
-            Weather::Usual | Weather::Storm(_) => self.random.below(4000),
+            Weather::Usual | Weather::Storm(_) => self.random.below(1500),
         };
         match dice {
             0..6 => Fault::Refused,
@@ -355,8 +354,13 @@ impl Process {
             let mut state = self.site.state();
             let (least, more) = role.latency();
             let mut latency = least + state.random.below(more) as u64;
-            if state.weather != Weather::Calm && state.random.below(2000) == 0 {
-                latency += 3000 + state.random.below(12_000) as u64;
+            // Some take longer, so that others come between.
+            if state.weather != Weather::Calm {
+                latency += match state.random.below(600) {
+                    0 => 3000 + state.random.below(12_000) as u64,
+                    1..50 => state.random.below(2000) as u64,
+                    _ => 0,
+                };
             }
             (state.fault(role, write), latency)
         };

@@ -242,7 +242,8 @@ impl Builder {
     async fn dependencies(&self, mut left: Vec<(DrvHash, Duration)>) -> Result<Option<Outcome>, Denied> {
         let mut built = Vec::new();
         loop {
-            let ready = left.iter().map(|(drv, _)| Ready { drv: drv.clone(), name: format!("d-{drv}"), missing: false });
+            let ready =
+                left.iter().map(|(drv, _)| Ready { drv: drv.clone(), name: format!("d-{drv}"), missing: false });
             let request = DependencyRequest { ready: ready.collect(), most: 1, built: std::mem::take(&mut built) };
             let turn = self.ask(async |p| dependencies(p, &self.bearer, request.clone()).await).await?;
             if left.is_empty() {

@@ -41,7 +41,9 @@ impl Trace {
     /// The last events of a build and of the service, in order.
     pub(crate) fn of(&self, key: Option<&BuildKey>, now: Timestamp) -> String {
         let of_service = self.of.get(&None);
-        let service = of_service.into_iter().flat_map(|of| of.iter().skip(of.len().saturating_sub(if key.is_some() { FEW } else { KEPT })));
+        let service = of_service
+            .into_iter()
+            .flat_map(|of| of.iter().skip(of.len().saturating_sub(if key.is_some() { FEW } else { KEPT })));
         let build = key.and_then(|key| self.of.get(&Some(key.clone()))).into_iter().flatten();
         let mut all: Vec<_> = service.map(|event| (event, "")).chain(build.map(|event| (event, "* "))).collect();
         all.sort_by_key(|((at, _), _)| *at);
@@ -63,7 +65,12 @@ pub(crate) fn told(build: &Build, now: Timestamp) -> String {
             let of = |drv: &DrvHash| format!(", holds {drv}");
             let held = lease.derivation.as_ref().map(of).unwrap_or_default();
             let task = lease.task.as_ref().map_or("", |_| ", launched");
-            format!("building by {}, attempt {}, expires in {}{task}{held}", short(&lease.id), lease.attempt, ago(lease.expires - now))
+            format!(
+                "building by {}, attempt {}, expires in {}{task}{held}",
+                short(&lease.id),
+                lease.attempt,
+                ago(lease.expires - now)
+            )
         }
         State::Joined { derivation, .. } => format!("follows {derivation}"),
         State::Waiting(waiting) => format!("waits for {} dependencies", waiting.plan.len()),
