@@ -102,12 +102,8 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// Those of the ledger and the launcher.
-    pub const BASIC: [Sabotage; 4] = [
-        Sabotage::ForgetsOtherVersions,
-        Sabotage::TearsCommits,
-        Sabotage::ReadsLate,
-        Sabotage::LaunchesTwice,
-    ];
+    pub const BASIC: [Sabotage; 4] =
+        [Sabotage::ForgetsOtherVersions, Sabotage::TearsCommits, Sabotage::ReadsLate, Sabotage::LaunchesTwice];
     /// The others.
     pub const OTHERS: [Sabotage; 6] = [
         Sabotage::LosesRings,

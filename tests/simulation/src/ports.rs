@@ -294,8 +294,10 @@ impl Launcher for Process {
         .await
     }
     async fn running(&self) -> Result<Vec<LeaseId>, Unavailable> {
-        self.call(Role::Launcher, false, Subject::Other("all tasks"), |state, _| Ok(state.tasks.keys().cloned().collect()))
-            .await
+        self.call(Role::Launcher, false, Subject::Other("all tasks"), |state, _| {
+            Ok(state.tasks.keys().cloned().collect())
+        })
+        .await
     }
     async fn left(&self, prefix: &AttemptPrefix) -> Result<Option<u64>, Unavailable> {
         self.call(Role::Store, false, Subject::Attempt(prefix), |state, _| Ok(Some(state.objects.left(prefix)))).await
