@@ -194,8 +194,7 @@ impl Search {
 
     /// What may happen next; nothing: every process is over.
     pub(crate) fn choices(&mut self, state: &State) -> Vec<Choice> {
-        let alone = (0..state.processes.len()).find(|at| self.is_alone(state, &state.processes[*at]));
-        let alone = alone.map(|at| &state.processes[at]);
+        let alone = self.alone(state).map(|at| &state.processes[at]);
         let mut choices = Vec::new();
         let mut before = None;
         for process in alone.map_or(state.processes.as_slice(), std::slice::from_ref) {
@@ -216,9 +215,16 @@ impl Search {
         choices
     }
 
-    /// Whether only this process goes on.
-    fn is_alone(&mut self, state: &State, process: &Process) -> bool {
-        let (At::Local(local), Some((place, call))) = (process.at, self.goes_alone(state, process)) else {
+    /// The place of a process that goes on before all others.
+    fn alone(&mut self, state: &State) -> Option<usize> {
+        // To go on with another one than the last would be an interruption.
+        let may = |process: &Process| state.last.is_none_or(|last| last == *process);
+        (0..state.processes.len()).find(|at| may(&state.processes[*at]) && self.is_alone(state, *at))
+    }
+
+    fn is_alone(&mut self, state: &State, at: usize) -> bool {
+        let process = state.processes[at];
+        let (At::Local(local), Some((place, call))) = (process.at, self.goes_alone(state, at)) else {
             return false;
         };
         if usize::from(state.passed) == self.setup.scenario.passes.len() {
@@ -232,8 +238,8 @@ impl Search {
 
     /// The one open call of a process, if nothing that others do changes its reply, nor it anything for them: then the order does
     /// not matter, and it goes first.
-    fn goes_alone(&self, state: &State, process: &Process) -> Option<(u32, Call)> {
-        let At::Local(local) = process.at else { return None };
+    fn goes_alone(&self, state: &State, at: usize) -> Option<(u32, Call)> {
+        let At::Local(local) = state.processes[at].at else { return None };
         let [(place, call)] = self.automata.local(local).calls.as_slice() else { return None };
         let scenario = &self.setup.scenario;
         let alone = match call {
@@ -241,8 +247,8 @@ impl Search {
             Call::Ring | Call::Progress => true,
             Call::Load(key) => {
                 let names = self.names.get();
-                let others = state.processes.iter().filter(|other| *other != process);
-                let mut others = others.map(|other| self.automata.kinds.value(other.kind));
+                let (before, after) = (&state.processes[..at], &state.processes[at + 1..]);
+                let mut others = before.iter().chain(after).map(|other| self.automata.kinds.value(other.kind));
                 !others.any(|other| writes(other, names.keys.value(*key)))
             }
             // An attempt's objects are seen by others through its row.
@@ -277,7 +283,9 @@ impl Search {
                 }
             }
         }
-        if state.crashes > 0 || process.stopping {
+        // A process that dies before it reads may as well die before it writes.
+        let writes = self.automata.local(local).calls.iter().any(|(_, call)| call.writes());
+        if (state.crashes > 0 && writes) || process.stopping {
             choices.push(Choice::Die(process));
         }
     }
@@ -298,21 +306,25 @@ impl Search {
     /// [`Violation`].
     pub(crate) fn take(&mut self, state: &mut State, choice: Choice) -> Result<(), Violation> {
         self.step(state, choice)?;
-        // A fault may happen at each call.
-        while state.crashes == 0 && state.losses == 0 {
-            let alone = (0..state.processes.len()).find(|at| self.is_alone(state, &state.processes[*at]));
-            let Some(process) = alone.map(|at| state.processes[at]) else { break };
-            let Some((place, _)) = self.goes_alone(state, &process) else { break };
-            self.step(state, Choice::Answer(process, place, Fate::Done))?;
+        while let Some(choice) = self.only(state) {
+            self.step(state, choice)?;
         }
         Ok(())
+    }
+
+    /// What happens next, if only that may happen.
+    pub(crate) fn only(&mut self, state: &State) -> Option<Choice> {
+        // A fault may happen at each call.
+        let at = if state.crashes == 0 && state.losses == 0 { self.alone(state)? } else { return None };
+        let (place, _) = self.goes_alone(state, at)?;
+        Some(Choice::Answer(state.processes[at], place, Fate::Done))
     }
 
     /// Makes a choice.
     ///
     /// # Errors
     /// [`Violation`].
-    fn step(&mut self, state: &mut State, choice: Choice) -> Result<(), Violation> {
+    pub(crate) fn step(&mut self, state: &mut State, choice: Choice) -> Result<(), Violation> {
         let mut last = None;
         match choice {
             Choice::Begin(process, skew) => {

@@ -19,11 +19,17 @@ use crate::{
 /// The steps from a first state, and the property that does not hold after them.
 pub(crate) fn of(search: &mut Search, mut state: State, choices: &[Choice], violation: &Violation) -> String {
     let mut text = String::new();
-    for (number, choice) in choices.iter().enumerate() {
-        let line = line(search, &state, *choice);
-        let _ = writeln!(text, "{:>3}. {line}", number + 1);
-        if search.take(&mut state, *choice).is_err() {
-            break;
+    let mut number = 0;
+    'steps: for choice in choices {
+        let mut next = Some(*choice);
+        while let Some(choice) = next {
+            number += 1;
+            let line = line(search, &state, choice);
+            let _ = writeln!(text, "{number:>3}. {line}");
+            if search.step(&mut state, choice).is_err() {
+                break 'steps;
+            }
+            next = search.only(&state);
         }
     }
     let _ = writeln!(text, "     {}", violation.0);

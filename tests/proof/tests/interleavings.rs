@@ -11,10 +11,15 @@ fn preemptions() -> u8 {
     std::env::var("BINPLZ_PREEMPTIONS").map_or(1, |bound| bound.parse().expect("a small number"))
 }
 
+/// The most states of a scenario: `BINPLZ_STATES`, for a look at a part of a larger one.
+fn most() -> usize {
+    std::env::var("BINPLZ_STATES").map_or(MOST, |most| most.parse().expect("a number"))
+}
+
 /// Explores a scenario to its end. The line that it prints is a row of the report.
 fn holds(scenario: &Scenario) {
     let began = Instant::now();
-    let found = explore(scenario, std::env::var("MOST").map_or(MOST, |m| m.parse().expect("n")));
+    let found = explore(scenario, most());
     let (name, seconds) = (scenario.name, began.elapsed().as_secs_f64());
     println!("| {name} | {} | {} | {} | {} | {seconds:.0} |", found.states, found.ends, found.depth, found.locals);
     if let Some(trace) = found.counterexample {
