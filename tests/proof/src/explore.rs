@@ -7,9 +7,9 @@ use std::{
 };
 
 use binplz_core::{
-    build::policy::Policy,
+    build::{State as Stage, policy::Policy},
     id::{key::Product, time::Timestamp},
-    row::RowKey,
+    row::{Row, RowKey, StatusIndex},
 };
 
 use crate::{
@@ -245,6 +245,11 @@ impl Search {
         let alone = match call {
             // Dispatchers may begin at any time.
             Call::Ring | Call::Progress => true,
+            // No explored process queues a build in advance, and only these let builds follow or wait.
+            Call::List(StatusIndex::Warming, ..) => true,
+            Call::List(StatusIndex::Joined, ..) => {
+                !scenario.one_derivation && !scenario.dependency && scenario.operators.is_empty()
+            }
             Call::Load(key) => {
                 let names = self.names.get();
                 let (before, after) = (&state.processes[..at], &state.processes[at + 1..]);
@@ -276,7 +281,8 @@ impl Search {
     fn answers(&self, state: &State, process: Process, local: u32, choices: &mut Vec<Choice>) {
         for (place, call) in &self.automata.local(local).calls {
             choices.push(Choice::Answer(process, *place, Fate::Done));
-            if state.losses > 0 && !matches!(call, Call::Build(..)) {
+            // No flow asks whether it has rung.
+            if state.losses > 0 && !matches!(call, Call::Build(..) | Call::Ring) {
                 choices.push(Choice::Answer(process, *place, Fate::Failed));
                 if call.writes() {
                     choices.push(Choice::Answer(process, *place, Fate::Lost));
@@ -346,8 +352,13 @@ impl Search {
                 };
                 let reply = if fate == Fate::Done { reply } else { Reply::Unavailable };
                 state.losses -= u8::from(fate != Fate::Done);
-                let local = self.automata.after(local, place, &reply, self.clock(state, process.skew));
-                last = self.moved(state, process, Process { at: At::Local(local), ..process })?;
+                let is_client = matches!(self.automata.kinds.value(process.kind), Kind::Client(_));
+                if is_client && self.only_reads_on(&call, &reply) {
+                    self.ended(state, process);
+                } else {
+                    let local = self.automata.after(local, place, &reply, self.clock(state, process.skew));
+                    last = self.moved(state, process, Process { at: At::Local(local), ..process })?;
+                }
             }
             Choice::Die(process) => {
                 state.crashes -= u8::from(!process.stopping);
@@ -377,6 +388,20 @@ impl Search {
     pub(crate) fn perform(&mut self, state: &mut State, call: &Call) -> Result<Reply, Violation> {
         let world = World { names: &self.names, scenario: &self.setup.scenario };
         world.perform(state, call, &mut self.automata)
+    }
+
+    /// Whether a client that gets this reply only reads on, for its status: it has rung, or its build is under way.
+    fn only_reads_on(&self, call: &Call, reply: &Reply) -> bool {
+        match (call, reply) {
+            (Call::Ring, Reply::Done) => true,
+            (Call::Load(_), Reply::Row(Some((row, _)))) => match &self.names.get().row_of(*row).row {
+                Row::Build(build) => {
+                    matches!(build.state, Stage::Queued { .. } | Stage::Building(_) | Stage::Waiting(_))
+                }
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// A process has come from one place to another one; `None`: it is over.
