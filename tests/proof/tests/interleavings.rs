@@ -132,29 +132,58 @@ fn garbage_collection_removes_nothing_that_a_client_or_a_row_needs() {
     });
 }
 
-/// Three clients, two dispatchers, two packages, a sweep, a pin that moves, an operator, a lease that passes at any moment, and a
-/// process whose clock is a lease ahead or behind.
+/// Three clients, two dispatchers, two packages and a pin that moves, with one interruption less than elsewhere: in the short form
+/// each process runs to its end, in every order.
 fn crowd(name: &'static str, orders: Vec<Order>) -> Scenario {
     Scenario {
         clients: vec!["a", "a", "b"],
         dispatchers: 2,
-        sweeps: 1,
         operators: vec![vec![Order::Move('6')], orders],
-        skews: 1,
-        passes: vec![Duration::from_secs(61)],
-        preemptions: Some(preemptions()),
+        preemptions: Some(preemptions() - 1),
         ..Scenario::named(name)
     }
 }
 
+/// The same with a sweep, a lease that passes at any moment, and a process whose clock is a lease ahead or behind.
+fn late_crowd(name: &'static str, orders: Vec<Order>) -> Scenario {
+    Scenario {
+        sweeps: 1,
+        skews: 1,
+        passes: vec![Duration::from_secs(61)],
+        preemptions: Some(preemptions()),
+        ..crowd(name, orders)
+    }
+}
+
 #[test]
-fn a_crowd_ends_well_while_a_package_is_taken_down() {
-    holds(&crowd("a crowd, a takedown", vec![Order::Withhold("a")]));
+fn a_crowd_ends_well_while_a_pin_moves_and_a_package_is_taken_down() {
+    holds(&crowd("a crowd, a pin move, a takedown", vec![Order::Withhold("a")]));
 }
 
 #[test]
 fn a_crowd_ends_well_while_builds_are_cancelled_paused_and_resumed() {
-    holds(&crowd("a crowd, a cancel, a pause", vec![Order::Cancel("a"), Order::Pause, Order::Resume]));
+    holds(&crowd("a crowd, a pin move, a cancel, a pause", vec![Order::Cancel("a"), Order::Pause, Order::Resume]));
+}
+
+#[test]
+fn late_tasks_and_clocks_that_are_a_lease_off_end_well() {
+    holds(&Scenario {
+        clients: vec!["a"],
+        operators: Vec::new(),
+        ..late_crowd("one client, two dispatchers, a sweep, a lease that passes, a clock that is off", Vec::new())
+    });
+}
+
+#[test]
+#[ignore = "millions of states: scripts/prove"]
+fn a_late_crowd_ends_well_while_a_package_is_taken_down() {
+    holds(&late_crowd("a late crowd, a takedown", vec![Order::Withhold("a")]));
+}
+
+#[test]
+#[ignore = "millions of states: scripts/prove"]
+fn a_late_crowd_ends_well_while_builds_are_cancelled_paused_and_resumed() {
+    holds(&late_crowd("a late crowd, a cancel, a pause", vec![Order::Cancel("a"), Order::Pause, Order::Resume]));
 }
 
 #[test]
