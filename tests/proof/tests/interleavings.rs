@@ -156,16 +156,19 @@ fn late_crowd(name: &'static str, orders: Vec<Order>) -> Scenario {
 }
 
 #[test]
+#[ignore = "not run to its end yet (../README.md): scripts/prove"]
 fn a_crowd_ends_well_while_a_pin_moves_and_a_package_is_taken_down() {
     holds(&crowd("a crowd, a pin move, a takedown", vec![Order::Withhold("a")]));
 }
 
 #[test]
+#[ignore = "not run to its end yet (../README.md): scripts/prove"]
 fn a_crowd_ends_well_while_builds_are_cancelled_paused_and_resumed() {
     holds(&crowd("a crowd, a pin move, a cancel, a pause", vec![Order::Cancel("a"), Order::Pause, Order::Resume]));
 }
 
 #[test]
+#[ignore = "not run to its end yet (../README.md): scripts/prove"]
 fn late_tasks_and_clocks_that_are_a_lease_off_end_well() {
     holds(&Scenario {
         clients: vec!["a"],
@@ -175,13 +178,13 @@ fn late_tasks_and_clocks_that_are_a_lease_off_end_well() {
 }
 
 #[test]
-#[ignore = "millions of states: scripts/prove"]
+#[ignore = "not run to its end yet (../README.md): scripts/prove"]
 fn a_late_crowd_ends_well_while_a_package_is_taken_down() {
     holds(&late_crowd("a late crowd, a takedown", vec![Order::Withhold("a")]));
 }
 
 #[test]
-#[ignore = "millions of states: scripts/prove"]
+#[ignore = "not run to its end yet (../README.md): scripts/prove"]
 fn a_late_crowd_ends_well_while_builds_are_cancelled_paused_and_resumed() {
     holds(&late_crowd("a late crowd, a cancel, a pause", vec![Order::Cancel("a"), Order::Pause, Order::Resume]));
 }
