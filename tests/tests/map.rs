@@ -12,6 +12,7 @@ const GUIDES: &[&str] = &[
     "infra/outcomes.md",
     "tests/README.md",
     "tests/bench/README.md",
+    "tests/proof/README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
