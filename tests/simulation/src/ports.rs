@@ -105,14 +105,21 @@ impl Ledger for Process {
     }
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         let progress = Some(progress.clone());
-        self.call(Role::Ledger, true, Subject::Lease(lease), |state, _| Ok(state.rows.put_progress(lease, progress)))
-            .await
+        self.call(Role::Ledger, true, Subject::Lease(lease), |state, _| {
+            state.rows.put_progress(lease, progress);
+            Ok(())
+        })
+        .await
     }
     async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
         self.call(Role::Ledger, false, Subject::Lease(lease), |state, _| Ok(state.rows.progress(lease))).await
     }
     async fn remove_progress(&self, lease: &LeaseId) -> Result<(), Unavailable> {
-        self.call(Role::Ledger, true, Subject::Lease(lease), |state, _| Ok(state.rows.put_progress(lease, None))).await
+        self.call(Role::Ledger, true, Subject::Lease(lease), |state, _| {
+            state.rows.put_progress(lease, None);
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -188,7 +195,8 @@ impl Intake for Process {
     async fn remove_segments(&self, prefix: &AttemptPrefix) -> Result<(), Unavailable> {
         let segment = |name: &ObjectName| matches!(name, ObjectName::Log(_));
         self.call(Role::Store, true, Subject::Attempt(prefix), |state, now| {
-            Ok(state.remove_objects(prefix, segment, now))
+            state.remove_objects(prefix, segment, now);
+            Ok(())
         })
         .await
     }
@@ -197,7 +205,8 @@ impl Intake for Process {
             matches!(name, ObjectName::Checkpoint(_) | ObjectName::PartialLookup | ObjectName::PartialDetails)
         };
         self.call(Role::Store, true, Subject::Attempt(prefix), |state, now| {
-            Ok(state.remove_objects(prefix, partial, now))
+            state.remove_objects(prefix, partial, now);
+            Ok(())
         })
         .await
     }
