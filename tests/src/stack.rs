@@ -149,7 +149,10 @@ impl Running for Stack {
         command
     }
     fn builders(&self) -> Vec<String> {
-        list(&said(self.tool("tasks", &[]))).collect()
+        // ECS lists them in any order.
+        let mut tasks: Vec<String> = list(&said(self.tool("tasks", &[]))).collect();
+        tasks.sort();
+        tasks
     }
     fn objects(&self) -> Vec<(String, String)> {
         texts(&said(self.tool("objects", &[]))).into_iter().collect()
