@@ -187,7 +187,7 @@ pub enum Shows {
     Status,
     /// It retries after `Retry-After`, and at last shows the status code.
     Retries,
-    /// It waits for the build.
+    /// It waits for the end of the build, or of a problem that passes.
     Waits,
     /// A document with the facts.
     Document,
@@ -236,7 +236,7 @@ impl Client {
             (Reason::Built | Reason::Waiting, Curl | Strict | Retries | Wget | Stub | Installer) => Shows::Program,
             (Reason::Built | Reason::Waiting | Reason::Pending, Page | Json) => Shows::Document,
             (Reason::Pending, Curl | Strict | Wget) => Shows::Stub,
-            (Reason::Pending, Retries | Stub | Installer) => Shows::Waits,
+            (Reason::Pending, Retries) | (Reason::Pending | Reason::Unavailable, Stub | Installer) => Shows::Waits,
             // 300 is no error.
             (Reason::Choice, Strict | Wget) => Shows::Message,
             (_, Strict | Wget) => Shows::Status,
