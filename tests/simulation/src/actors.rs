@@ -265,7 +265,7 @@ pub(crate) async fn pay(site: &Arc<Site>, more: Micros) {
     order(site, Order::OverrideBudget(spent + reserved + more)).await;
 }
 
-/// Faults and requests end for the rest of a day. Whatever is under way then ends, too.
+/// Faults and requests end for the rest of a day. What is under way then ends, too.
 pub(crate) async fn calm(site: &Arc<Site>, month: Month) {
     site.state().weather = Weather::Calm;
     order(site, Order::Resume).await;

@@ -47,7 +47,11 @@ rec {
 
   # Twenty print the lines of a file each. The last of them fails, beside one that is at work until it is ended. A new file `round`
   # makes new derivations of them.
-  printer = name: text: package "printer" { round = builtins.readFile ./round; } "${text}; echo >> ${here}/printed; cat ${here}/lines/${name}";
+  printer = name: text: package "printer" { round = builtins.readFile ./round; } ''
+    ${text}
+    echo >> ${here}/printed
+    cat ${here}/lines/${name}
+  '';
   printers = toString (builtins.genList (n: printer (toString (n + 1)) "echo > $out") 19);
   victim = package "victim" { } "phase buildPhase; cat ${printers}; echo at work; echo $$ > ${here}/pid; sleep 1000";
   slanderer = printer "0" ''
