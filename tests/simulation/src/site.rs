@@ -130,7 +130,7 @@ pub(crate) fn short(lease: &LeaseId) -> &str {
 
 /// How often the SDK tries a call that is throttled (its standard mode), with a random pause of up to 1 s, then 2 s.
 const SDK_ATTEMPTS: u32 = 3;
-/// How much longer one in a hundred calls takes, where calls are counted.
+/// How much longer one in fifty calls takes, where calls are counted.
 const SLOW: u64 = 10;
 
 /// What goes wrong with a call.
@@ -346,9 +346,6 @@ impl Process {
     /// What a flow returns, unless its process dies, or takes longer than it may.
     pub(crate) async fn run<T>(&self, most: Duration, flow: impl Future<Output = T>) -> Option<T> {
         let began = Instant::now();
-        if let Some(meter) = &mut self.site.state().meter {
-            *meter.running.entry(self.name).or_default() += 1;
-        }
         let done = tokio::select! {
             biased;
             done = flow => Some(done),
@@ -393,7 +390,7 @@ impl Process {
             let mut state = self.site.state();
             let (least, more) = role.latency();
             let mut latency = least + state.random.below(more) as u64;
-            if state.meter.is_some() && state.random.below(100) == 0 {
+            if state.meter.is_some() && state.random.below(50) == 0 {
                 latency *= SLOW;
             }
             // Some take longer, so that others come between.

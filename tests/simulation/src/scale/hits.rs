@@ -109,3 +109,42 @@ pub(super) fn model(seed: u64, a_day: u64, shape: Shape, took: &[Duration], usag
         half_reads: Usage::each(usage.half_reads, usage.runs),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_hit_takes_what_its_parts_take_and_as_many_instances_as_run_at_once(
+            seed: u64, a_day in 100_u64..200_000_000, longest in 1_u64..200, peak_percent in 100_u64..200,
+        ) {
+            let shape = Shape { peak_percent, sample: 100 };
+            let took: Vec<_> = (1..=longest).map(Duration::from_millis).collect();
+            let hits = model(seed, a_day, shape, &took, Usage::default());
+            let least = limits::GATEWAY + limits::INVOKE + limits::HIT_CPU;
+            let most = limits::GATEWAY + limits::COLD + limits::HIT_CPU + Duration::from_millis(longest);
+            prop_assert!(least <= hits.median && hits.median <= hits.p99 && hits.p99 <= most);
+            prop_assert!((0.0..=1.0).contains(&hits.cold));
+            prop_assert!((1..=48 * 100).contains(&hits.instances));
+        }
+
+        #[test]
+        fn an_instance_serves_one_request_at_a_time(times in prop::collection::vec((0_u64..100, 1_u64..100), 1..200)) {
+            let (mut pool, mut now) = (Pool::default(), 0.0);
+            let mut running: Vec<f64> = Vec::new();
+            for (pause, takes) in times {
+                now += pause as f64 / 1000.0;
+                running.retain(|end| *end > now);
+                let (before, takes) = (pool.0.len(), takes as f64 / 1000.0);
+                let cold = pool.serve(now, takes, 0.2);
+                // A new one is started only if all others are busy.
+                prop_assert_eq!(cold, running.len() == before);
+                running.push(now + takes + if cold { 0.2 } else { 0.0 });
+            }
+        }
+    }
+}

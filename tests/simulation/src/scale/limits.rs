@@ -49,7 +49,7 @@ pub enum Kind {
     Parameter,
     /// AWS, on request.
     Quota,
-    /// It needs a change of the code or of the template, or nobody can.
+    /// Only a change of the code or of the template, if anything.
     Fixed,
 }
 
@@ -116,36 +116,177 @@ pub(super) fn resources(result: &Result, upkeep: &Upkeep) -> Vec<Resource> {
     };
     let budget = binplz_core::billing::cost::BUDGET_DOLLARS.number as f64;
     vec![
-        resource("the budget", (budget, "dollars a month"), "`BudgetDollars`, by default", Parameter, report::builds(result), Misses),
+        resource(
+            "the budget",
+            (budget, "dollars a month"),
+            "`BudgetDollars`, by default",
+            Parameter,
+            report::builds(result),
+            Misses,
+        ),
         resource("slots, by default", (4.0, "builds"), "`MaxBuilds`", Parameter, slots, Misses),
-        resource("the API's rate, by default", (200.0, "requests a second"), "`RequestsPerSecond`", Parameter, peak, Hits),
+        resource(
+            "the API's rate, by default",
+            (200.0, "requests a second"),
+            "`RequestsPerSecond`",
+            Parameter,
+            peak,
+            Hits,
+        ),
         resource("vCPUs of a new account", (6.0, "vCPUs"), "Fargate's service quotas", Quota, 4.0 * slots, Misses),
-        resource("the API's rate", (10_000.0, "requests a second"), "API Gateway's quotas: an account in a region", Quota, peak, Hits),
-        resource("concurrent functions", (1000.0, "instances"), "Lambda's quotas; a new account has 10", Quota,
-            hits.instances as f64 + misses.functions.values().map(busy).sum::<f64>(), Hits),
-        resource("RunTask", (20.0, "calls a second"), "Fargate's throttling quotas", Quota, rate(dispatcher.launches), Misses),
-        resource("the most slots", (SLOTS_MAX as f64, "builds"), "`MaxBuilds`, its largest value", Fixed, slots, Misses),
-        resource("builders' requests", (200.0, "requests a second"), "the lease route's `ThrottlingRateLimit`", Fixed, rate(lease.runs), Misses),
-        resource("the dispatchers' time", (DISPATCHERS as f64, "at once"), "`MaximumConcurrency`", Fixed, misses.dispatchers, Misses),
-        resource("writes of the row `limits`", (PARTITION_WRITES as f64, "units a second"), "DynamoDB: a partition", Fixed,
-            rate(place(Place::Limits).1), MissesSquared),
-        resource("reads of the row `limits`", (PARTITION_HALF_READS as f64 / 2.0, "units a second"), "DynamoDB: a partition", Fixed,
-            rate(place(Place::Limits).0) / 2.0, MissesSquared),
-        resource("the size of the row `limits`", (400_000.0, "bytes"), "DynamoDB: an item", Fixed, misses.limits_bytes as f64, Misses),
-        resource("reads of the row `pins`", (PARTITION_HALF_READS as f64 / 2.0, "units a second"), "DynamoDB: a partition", Fixed,
-            rate(place(Place::Pins).0) / 2.0, Misses),
-        resource("writes of the index of running builds", (PARTITION_WRITES as f64, "units a second"), "DynamoDB: a partition", Fixed,
-            rate(place(Place::Index(index)).1), Misses),
-        resource("reads of the hottest served row", (PARTITION_HALF_READS as f64 / 2.0, "units a second"), "DynamoDB: a partition", Fixed,
-            hits.peak * HOTTEST_PERCENT as f64 / 100.0 * hits.half_reads / 2.0, Hits),
-        resource("reads of objects", (5500.0, "requests a second"), "S3: a prefix, before it is split", Fixed, hits.peak, Hits),
-        resource("a sweep", (seconds(SCHEDULE_TIMEOUT), "seconds"), "`Timeout` of the function `reaper`", Fixed, seconds(misses.sweep), Misses),
-        resource("garbage collection", (seconds(COLLECTOR_TIMEOUT), "seconds"), "`Timeout` of the function `collector`", Fixed,
-            seconds(upkeep.collection), Rows),
+        resource(
+            "the API's rate",
+            (10_000.0, "requests a second"),
+            "API Gateway's quotas: an account in a region",
+            Quota,
+            peak,
+            Hits,
+        ),
+        resource(
+            "concurrent functions",
+            (1000.0, "instances"),
+            "Lambda's quotas; a new account has 10",
+            Quota,
+            hits.instances as f64 + misses.functions.values().map(busy).sum::<f64>(),
+            Hits,
+        ),
+        resource(
+            "RunTask",
+            (20.0, "calls a second"),
+            "Fargate's throttling quotas",
+            Quota,
+            rate(dispatcher.launches),
+            Misses,
+        ),
+        resource(
+            "the most slots",
+            (SLOTS_MAX as f64, "builds"),
+            "`MaxBuilds`, its largest value",
+            Fixed,
+            slots,
+            Misses,
+        ),
+        resource(
+            "builders' requests",
+            (200.0, "requests a second"),
+            "the lease route's `ThrottlingRateLimit`",
+            Fixed,
+            rate(lease.runs),
+            Misses,
+        ),
+        resource(
+            "a dispatcher's run",
+            (seconds(SCHEDULE_TIMEOUT), "seconds"),
+            "`Timeout` of the function `dispatcher`",
+            Fixed,
+            seconds(misses.dispatch),
+            Misses,
+        ),
+        resource(
+            "writes of the row `limits`",
+            (PARTITION_WRITES as f64, "units a second"),
+            "DynamoDB: a partition",
+            Fixed,
+            rate(place(Place::Limits).1),
+            MissesSquared,
+        ),
+        resource(
+            "reads of the row `limits`",
+            (PARTITION_HALF_READS as f64 / 2.0, "units a second"),
+            "DynamoDB: a partition",
+            Fixed,
+            rate(place(Place::Limits).0) / 2.0,
+            MissesSquared,
+        ),
+        resource(
+            "the size of the row `limits`",
+            (400_000.0, "bytes"),
+            "DynamoDB: an item",
+            Fixed,
+            misses.limits_bytes as f64,
+            Misses,
+        ),
+        resource(
+            "reads of the row `pins`",
+            (PARTITION_HALF_READS as f64 / 2.0, "units a second"),
+            "DynamoDB: a partition",
+            Fixed,
+            rate(place(Place::Pins).0) / 2.0,
+            Misses,
+        ),
+        resource(
+            "writes of the index of running builds",
+            (PARTITION_WRITES as f64, "units a second"),
+            "DynamoDB: a partition",
+            Fixed,
+            rate(place(Place::Index(index)).1),
+            Misses,
+        ),
+        resource(
+            "reads of the hottest served row",
+            (PARTITION_HALF_READS as f64 / 2.0, "units a second"),
+            "DynamoDB: a partition",
+            Fixed,
+            hits.peak * HOTTEST_PERCENT as f64 / 100.0 * hits.half_reads / 2.0,
+            Hits,
+        ),
+        resource(
+            "reads of objects",
+            (5500.0, "requests a second"),
+            "S3: a prefix, before it is split",
+            Fixed,
+            hits.peak,
+            Hits,
+        ),
+        resource(
+            "a sweep",
+            (seconds(SCHEDULE_TIMEOUT), "seconds"),
+            "`Timeout` of the function `reaper`",
+            Fixed,
+            seconds(misses.sweep),
+            Misses,
+        ),
+        resource(
+            "garbage collection",
+            (seconds(COLLECTOR_TIMEOUT), "seconds"),
+            "`Timeout` of the function `collector`",
+            Fixed,
+            seconds(upkeep.collection),
+            Rows,
+        ),
     ]
 }
 
 /// The limit of which most is used, among those of some kinds.
 pub(super) fn tightest(resources: &[Resource], may: impl Fn(Kind) -> bool) -> Option<&Resource> {
     resources.iter().filter(|resource| may(resource.kind)).max_by(|a, b| a.used.total_cmp(&b.used))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_limits_are_those_of_the_template() {
+        let template = include_str!("../../../../template.yaml");
+        for line in [
+            format!("  MaxBuilds: {{Type: Number, Default: 4, MinValue: 0, MaxValue: {SLOTS_MAX},"),
+            "  RequestsPerSecond: {Type: Number, Default: 200,".to_owned(),
+            format!("ScalingConfig: {{MaximumConcurrency: {DISPATCHERS}}}"),
+            format!("            BatchSize: {BATCH}\n"),
+            format!("      VisibilityTimeout: {}\n", VISIBILITY.as_secs()),
+            format!("      Timeout: {}\n", SCHEDULE_TIMEOUT.as_secs()),
+            format!("      Timeout: {}\n", API_TIMEOUT.as_secs()),
+            format!("      Timeout: {}\n", COLLECTOR_TIMEOUT.as_secs()),
+            "ANY /-/lease/{proxy+}: {ThrottlingRateLimit: 200,".to_owned(),
+        ] {
+            assert!(template.contains(&line), "{line}");
+        }
+        let says = |source: &str, name: &str, time: Duration| {
+            let line = format!("const {name}: Duration = Duration::from_secs({});", time.as_secs());
+            assert!(source.contains(&line), "{line}");
+        };
+        says(include_str!("../../../../functions/aws/src/bell.rs"), "DELAY_MAX", DELAY_MAX);
+        says(include_str!("../../../../functions/lambda/src/bin/dispatcher.rs"), "PAUSE", DISPATCHER_PAUSE);
+    }
 }

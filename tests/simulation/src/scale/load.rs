@@ -40,7 +40,7 @@ use crate::{
 /// How long a build takes without its start: with that, a task runs for about three minutes, as in the guide's table of builds.
 const BUILD: Duration = Duration::from_secs(120);
 /// From the first miss on, until as many tasks run as will.
-const WARM_UP: Duration = Duration::from_secs(360);
+const WARM_UP: Duration = Duration::from_secs(300);
 /// How long a miss may wait for its task until it is counted as it is.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// The most time between two polls of a status.
@@ -63,14 +63,14 @@ pub struct Misses {
     pub places: BTreeMap<Place, (u64, u64)>,
     /// The slots that were taken on average.
     pub slots: f64,
-    /// The dispatchers that ran on average.
-    pub dispatchers: f64,
     /// The most bytes that the row of the limits had.
     pub limits_bytes: u64,
     /// How long a task ran on average.
     pub task: Duration,
     /// The longest sweep.
     pub sweep: Duration,
+    /// The longest run of a dispatcher.
+    pub dispatch: Duration,
 }
 
 impl Misses {
@@ -235,7 +235,7 @@ pub(super) fn misses(seed: u64, an_hour: u64, most: usize) -> Misses {
     run(async move {
         let site = site(seed);
         starts(&site).await;
-        let (mut asked, mut slots, mut dispatchers, mut began) = (Vec::new(), 0, 0, Instant::now());
+        let (mut asked, mut slots, mut began) = (Vec::new(), 0, Instant::now());
         for number in 0..all {
             sleep(between(&site, an_hour)).await;
             if number == before {
@@ -245,17 +245,16 @@ pub(super) fn misses(seed: u64, an_hour: u64, most: usize) -> Misses {
             if number >= before {
                 asked.push((number, site.now()));
                 slots += taken(&site);
-                let state = site.state();
-                dispatchers += state.meter.as_ref().map_or(0, |meter| meter.running["dispatcher"]);
             }
             spawn(&site, client(Arc::clone(&site), number));
         }
         let time = began.elapsed();
-        let (functions, places, took, ran, limits_bytes) = {
+        let (functions, places, [sweep, dispatch], ran, limits_bytes) = {
             let state = site.state();
             let meter = state.meter.as_ref().expect("it is metered");
-            let took = meter.took.get("sweep").cloned().unwrap_or_default();
-            (meter.functions.clone(), meter.places.clone(), took, meter.ran, meter.limits_bytes)
+            let longest = |function| meter.took.get(function).into_iter().flatten().max().copied().unwrap_or_default();
+            let longest = ["sweep", "dispatcher"].map(longest);
+            (meter.functions.clone(), meter.places.clone(), longest, meter.ran, meter.limits_bytes)
         };
         let count = asked.len() as u64;
         let (waits, never) = waits(&site, &asked).await;
@@ -267,10 +266,10 @@ pub(super) fn misses(seed: u64, an_hour: u64, most: usize) -> Misses {
             functions,
             places,
             slots: slots as f64 / count.max(1) as f64,
-            dispatchers: dispatchers as f64 / count.max(1) as f64,
             limits_bytes,
             task: ran.0 / (ran.1.max(1) as u32),
-            sweep: took.into_iter().max().unwrap_or_default(),
+            sweep,
+            dispatch,
         }
     })
 }
@@ -316,7 +315,8 @@ pub(super) fn sample_hits(seed: u64, count: usize) -> (Vec<Duration>, Usage) {
         site.state().meter.as_mut().expect("it is metered").begin();
         for number in 0..count {
             let hit = site.process("hit");
-            let outcome = hit.run(limits::API_TIMEOUT, request(&hit, &target(number % PROGRAMS), Method::Get, None)).await;
+            let outcome =
+                hit.run(limits::API_TIMEOUT, request(&hit, &target(number % PROGRAMS), Method::Get, None)).await;
             assert!(matches!(outcome, Some(RequestOutcome::Hit { .. })), "{outcome:?}");
         }
         let state = site.state();

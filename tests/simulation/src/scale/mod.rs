@@ -8,7 +8,7 @@
 //!
 //! What is modelled:
 //! - Time. A call of a port takes 4 to 15 ms (DynamoDB), 15 to 64 ms (S3), 8 to 22 ms (SQS) or 0.2 to 1 s (RunTask), and one in
-//!   a hundred takes ten times as long (`site.rs`). AWS promises none of this ("single-digit milliseconds" is DynamoDB's own
+//!   fifty takes ten times as long (`site.rs`). AWS promises none of this ("single-digit milliseconds" is DynamoDB's own
 //!   word), and this project has no measurement in an account.
 //! - DynamoDB's partitions (`meter.rs`): the rows of the limits and of the pins have a partition each, with its documented rate
 //!   and burst. A call that finds it empty is tried three times, as the SDK does. All other rows are spread.
@@ -35,7 +35,7 @@ pub use plot::svg;
 pub use report::{BEGIN, END, Row, document, rows_of, with_document};
 pub use rows::Upkeep;
 
-use crate::meter::Usage;
+pub use crate::meter::{Place, Usage};
 
 /// A load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

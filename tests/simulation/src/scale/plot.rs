@@ -61,13 +61,19 @@ fn panel(svg: &mut String, rows: &[Row], left: f64, unit: &str, lines: &[Line]) 
     }
     for (at, row) in rows.iter().enumerate() {
         let (x, y) = (x(at), TOP + HEIGHT + 18.0);
-        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", short(row.hits as f64));
+        let _ =
+            writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", short(row.hits as f64));
     }
     let y_name = TOP + HEIGHT + 34.0;
-    let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{y_name:.1}\" text-anchor=\"middle\">hits a day</text>", left + WIDTH / 2.0);
+    let _ = writeln!(
+        svg,
+        "<text x=\"{:.1}\" y=\"{y_name:.1}\" text-anchor=\"middle\">hits a day</text>",
+        left + WIDTH / 2.0
+    );
     for (at, (name, value)) in lines.iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
-        let points: Vec<_> = rows.iter().enumerate().map(|(at, row)| format!("{:.1},{:.1}", x(at), y(value(row)))).collect();
+        let points: Vec<_> =
+            rows.iter().enumerate().map(|(at, row)| format!("{:.1},{:.1}", x(at), y(value(row)))).collect();
         let (key_x, key_y) = (left + (at % 2) as f64 * WIDTH / 2.0, TOP + HEIGHT + 56.0 + (at / 2) as f64 * 18.0);
         let _ = writeln!(
             svg,

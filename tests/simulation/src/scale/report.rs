@@ -87,7 +87,8 @@ impl Row {
         let usage = result.misses.usage();
         let requests = result.misses.of("api").runs + result.misses.of("lease").runs;
         let misses = (load.misses_an_hour * MONTH_HOURS) as f64 * beside(&usage, result.misses.count, requests);
-        let seconds = |(one, other): (std::time::Duration, std::time::Duration)| (one.as_secs_f64(), other.as_secs_f64());
+        let seconds =
+            |(one, other): (std::time::Duration, std::time::Duration)| (one.as_secs_f64(), other.as_secs_f64());
         Row {
             hits: load.hits_a_day,
             misses: load.misses_an_hour,
@@ -127,11 +128,22 @@ fn title(text: &mut String, titles: &[&str]) {
 /// All tables, in Markdown.
 pub fn document(results: &[Result], upkeep: &Upkeep) -> String {
     let mut text = String::new();
-    title(&mut text, &[
-        "hits a day", "misses an hour", "requests and fixed costs, dollars a month", "builds", "bytes of programs",
-        "hit, median, ms", "p99", "miss until its task starts, median, s", "p99", "first limit with the defaults",
-        "first limit that no parameter or quota raises",
-    ]);
+    title(
+        &mut text,
+        &[
+            "hits a day",
+            "misses an hour",
+            "requests and fixed costs, dollars a month",
+            "builds",
+            "bytes of programs",
+            "hit, median, ms",
+            "p99",
+            "miss until its task starts, median, s",
+            "p99",
+            "first limit with the defaults",
+            "first limit that no parameter or quota raises",
+        ],
+    );
     for result in results {
         let (of, all) = (Row::of(result), resources(result, upkeep));
         let first = |may: fn(Kind) -> bool| {
@@ -139,7 +151,9 @@ pub fn document(results: &[Result], upkeep: &Upkeep) -> String {
             first.unwrap_or_default()
         };
         let mut cells = vec![thousands(of.hits), thousands(of.misses)];
-        cells.extend([of.requests, of.builds, of.downloads, of.hit.0 * 1e3, of.hit.1 * 1e3, of.miss.0, of.miss.1].map(number));
+        cells.extend(
+            [of.requests, of.builds, of.downloads, of.hit.0 * 1e3, of.hit.1 * 1e3, of.miss.0, of.miss.1].map(number),
+        );
         cells.extend([first(|_| true), first(|kind| kind == Kind::Fixed)]);
         row(&mut text, &cells);
     }
@@ -148,10 +162,22 @@ pub fn document(results: &[Result], upkeep: &Upkeep) -> String {
         limits(&mut text, last, upkeep);
         text.push('\n');
     }
-    title(&mut text, &[
-        "misses an hour", "commits of a miss", "of which conflict", "reads, units", "writes, units", "the dispatchers' time of a start, ms",
-        "dispatchers that ran out of time", "throttled calls", "bytes of the row `limits`", "slots taken", "without a task in the end",
-    ]);
+    title(
+        &mut text,
+        &[
+            "misses an hour",
+            "commits of a miss",
+            "of which conflict",
+            "reads, units",
+            "writes, units",
+            "the dispatchers' time of a start, ms",
+            "dispatchers that ran out of time",
+            "throttled calls",
+            "bytes of the row `limits`",
+            "slots taken",
+            "without a task in the end",
+        ],
+    );
     let mut seen = 0;
     for result in results {
         let (misses, usage) = (&result.misses, result.misses.usage());
@@ -162,21 +188,38 @@ pub fn document(results: &[Result], upkeep: &Upkeep) -> String {
         let dispatcher = misses.of("dispatcher");
         let each = |count| number(Usage::each(count, misses.count));
         let conflicts = percent(Usage::each(usage.conflicts, usage.commits));
-        row(&mut text, &[
-            thousands(seen), each(usage.commits), conflicts, number(Usage::each(usage.half_reads, 2 * misses.count)), each(usage.writes),
-            number(Usage::each(dispatcher.milliseconds, dispatcher.launches)), thousands(dispatcher.timeouts),
-            thousands(usage.throttled), thousands(misses.limits_bytes), number(misses.slots), thousands(misses.never),
-        ]);
+        row(
+            &mut text,
+            &[
+                thousands(seen),
+                each(usage.commits),
+                conflicts,
+                number(Usage::each(usage.half_reads, 2 * misses.count)),
+                each(usage.writes),
+                number(Usage::each(dispatcher.milliseconds, dispatcher.launches)),
+                thousands(dispatcher.timeouts),
+                thousands(usage.throttled),
+                thousands(misses.limits_bytes),
+                number(misses.slots),
+                thousands(misses.never),
+            ],
+        );
     }
     text.push('\n');
     let rows = thousands(upkeep.rows);
-    title(&mut text, &[&format!("with {rows} builds and {rows} served rows"), "seconds", "reads, units", "writes, units"]);
+    title(
+        &mut text,
+        &[&format!("with {rows} builds and {rows} served rows"), "seconds", "reads, units", "writes, units"],
+    );
     for (what, time, usage) in [
         ("a sweep", upkeep.sweep, upkeep.sweep_uses),
         ("a pin that is moved, by `binplz pin`", upkeep.moved, upkeep.move_uses),
         ("garbage collection", upkeep.collection, upkeep.collection_uses),
     ] {
-        row(&mut text, &[what.to_owned(), number(time.as_secs_f64()), thousands(usage.half_reads / 2), thousands(usage.writes)]);
+        row(
+            &mut text,
+            &[what.to_owned(), number(time.as_secs_f64()), thousands(usage.half_reads / 2), thousands(usage.writes)],
+        );
     }
     text
 }
@@ -198,7 +241,8 @@ fn limits(text: &mut String, result: &Result, upkeep: &Upkeep) {
             Kind::Quota => "AWS, on request",
             Kind::Fixed => "–",
         };
-        let at = resource.saturates(result.load, upkeep.rows).map_or("–".to_owned(), |at| format!("{} {unit}", about(at)));
+        let at =
+            resource.saturates(result.load, upkeep.rows).map_or("–".to_owned(), |at| format!("{} {unit}", about(at)));
         let Resource { what, limit, source, used, .. } = resource;
         row(text, &[(*what).to_owned(), limit.clone(), (*source).to_owned(), by.to_owned(), percent(*used), at]);
     }

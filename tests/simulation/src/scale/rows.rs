@@ -96,7 +96,8 @@ fn fill(site: &Arc<Site>, rows: usize) {
         .collect();
     for number in 0..rows {
         let name = format!("q{number}");
-        let key = binplz_core::id::key::BuildKey { product: Product::Package(name.parse().expect("a name")), ..key.clone() };
+        let key =
+            binplz_core::id::key::BuildKey { product: Product::Package(name.parse().expect("a name")), ..key.clone() };
         let target = Query::parse(&name, None).expect("a target").target;
         let copy = Build { key: key.clone(), ..build.clone() };
         let prefix = copy.prefix().expect("it is ready");
