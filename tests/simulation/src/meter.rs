@@ -138,9 +138,13 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Forgets what was counted, and keeps what is stored and how full the partitions are.
+    /// Forgets what was counted, and keeps what is stored. Of what the partitions have saved, a second's worth is left: a month
+    /// is longer than any burst.
     pub(crate) fn begin(&mut self) {
-        let Meter { bytes, buckets, messages, .. } = std::mem::take(self);
+        let Meter { bytes, mut buckets, messages, .. } = std::mem::take(self);
+        for bucket in buckets.values_mut() {
+            bucket.left = bucket.left.min(bucket.rate as i64 * 1000);
+        }
         *self = Meter { bytes, buckets, messages, ..Meter::default() };
     }
 
