@@ -48,9 +48,15 @@ pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Opt
     follow::follow_all(d).await?;
     let mut starts =
         Starts { running: FuturesUnordered::new(), most: 1, limits: load_limits(d, Read::Consistent).await?.0 };
-    let next = claim_all(d, &mut starts).await;
-    while starts.next(d).await?.is_some() {}
-    next
+    let mut next = claim_all(d, &mut starts).await;
+    // A start that fails does not end the others.
+    loop {
+        match starts.next(d).await {
+            Ok(None) => return next,
+            Ok(Some(_)) => {}
+            Err(error) => next = next.and(Err(error)),
+        }
+    }
 }
 
 async fn claim_all<'a, D: HasLedger + HasBell + HasLauncher>(
