@@ -56,6 +56,8 @@ pub struct Scenario {
     pub ready: Vec<&'static str>,
     /// What an operator has done before.
     pub before: Vec<Order>,
+    /// What an operator does once they are ready.
+    pub then: Vec<Order>,
     /// A client for each of these targets.
     pub clients: Vec<&'static str>,
     /// Dispatchers. Each runs once and may begin at any time: a ring that is late, lost or repeated.
@@ -97,6 +99,7 @@ impl Scenario {
             name,
             ready: Vec::new(),
             before: Vec::new(),
+            then: Vec::new(),
             clients: Vec::new(),
             dispatchers: 0,
             sweeps: 0,

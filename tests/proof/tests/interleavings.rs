@@ -83,6 +83,18 @@ fn two_builds_in_one_slot_run_one_after_the_other() {
     holds(&Scenario { clients: vec!["a", "b"], dispatchers: 1, slots: 1, ..Scenario::named("two builds, one slot") });
 }
 
+/// The second dispatcher may find the slot taken, so the end of the task must wake a third one.
+#[test]
+fn a_slot_that_is_free_wakes_a_dispatcher() {
+    holds(&Scenario {
+        clients: vec!["a", "b"],
+        dispatchers: 2,
+        slots: 1,
+        preemptions: Some(preemptions()),
+        ..Scenario::named("two builds, one slot, two dispatchers")
+    });
+}
+
 #[test]
 fn two_builds_with_money_for_one_run_one_after_the_other() {
     holds(&Scenario {
@@ -129,6 +141,44 @@ fn garbage_collection_removes_nothing_that_a_client_or_a_row_needs() {
         passes: vec![later, later],
         preemptions: Some(preemptions()),
         ..Scenario::named("two collections, a pin that moves and returns")
+    });
+}
+
+/// The derivation of a moved pin's package was built before, and its objects are unreferenced until the new build takes them over.
+#[test]
+fn garbage_collection_removes_nothing_that_a_build_is_about_to_take_over() {
+    holds(&Scenario {
+        ready: vec!["a"],
+        before: vec![Order::Keep(0)],
+        then: vec![Order::Move('6')],
+        clients: vec!["a"],
+        dispatchers: 1,
+        collectors: 2,
+        passes: vec![Duration::from_secs(76 * 60)],
+        preemptions: Some(preemptions()),
+        ..Scenario::named("two collections, a build that takes over another one's objects")
+    });
+}
+
+#[test]
+fn what_is_served_follows_a_pin_that_moves() {
+    holds(&Scenario {
+        ready: vec!["a"],
+        clients: vec!["a"],
+        dispatchers: 1,
+        operators: vec![vec![Order::Move('6')]],
+        preemptions: Some(preemptions()),
+        ..Scenario::named("a ready package, a pin move")
+    });
+}
+
+#[test]
+fn a_package_that_is_taken_down_is_not_served() {
+    holds(&Scenario {
+        ready: vec!["a"],
+        clients: vec!["a"],
+        operators: vec![vec![Order::Withhold("a")]],
+        ..Scenario::named("a ready package, a takedown")
     });
 }
 
