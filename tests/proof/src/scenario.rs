@@ -68,6 +68,8 @@ pub struct Scenario {
     pub collectors: u32,
     /// Promoters of each attempt; with any, builders offer a planned path and another one.
     pub promoters: u32,
+    /// Each builder sends a heartbeat, at any moment.
+    pub heartbeats: bool,
     /// What each of several operators does, in order.
     pub operators: Vec<Vec<Order>>,
     /// Slots.
@@ -105,6 +107,7 @@ impl Scenario {
             sweeps: 0,
             collectors: 0,
             promoters: 0,
+            heartbeats: false,
             operators: Vec::new(),
             slots: 2,
             budget: 20,
