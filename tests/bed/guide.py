@@ -84,6 +84,9 @@ class Shell:
         ran = subprocess.run(["bash", "-c", script], env=self.environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         print(ran.stdout, end="", flush=True)
         assert (ran.returncode != 0) == fails, f"{command}: exit code {ran.returncode}"
+        # Only here are the functions compiled with their own features.
+        warns = command.startswith("scripts/sam build") and re.search(r"^warning: ", ran.stdout, re.M)
+        assert not warns, f"{command}: the compiler warns"
         return ran.stdout
 
 

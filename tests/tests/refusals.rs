@@ -109,6 +109,20 @@ async fn where_spot_is_refused_a_task_on_demand_is_started_at_once() {
 }
 
 #[tokio::test]
+async fn many_starts_at_the_same_time_that_are_refused_are_one_refusal() {
+    let w = World::with(Policy { slots: 60, ..Policy::default() });
+    *w.launcher.quota.lock().expect("a lock") = Some(4);
+    for n in 0..50 {
+        ask(&w, &format!("p{n}")).await;
+    }
+    let next = dispatch(&*w).await.expect("the ledger");
+    assert_eq!(w.launcher.started.lock().expect("a lock").len(), 4);
+    // Up to eight had no room at that time, neither on Spot nor on demand. The others were not tried.
+    assert!((4 + 2 * 2..=4 + 2 * 8).contains(&w.launcher.asked.load(SeqCst)));
+    assert_eq!((w.limits().await.taken(), next), (4, Some(w.now() + w.policy().first_delay)));
+}
+
+#[tokio::test]
 async fn a_spot_task_that_ecs_could_not_start_is_followed_by_one_on_demand_at_once() {
     let w = World::new();
     ask(&w, "tree").await;

@@ -69,6 +69,7 @@ impl Account {
     }
 
     /// The same account for a command that may run for longer than its credentials are valid.
+    #[cfg(feature = "operator")]
     pub(crate) fn renewed_by(self, provider: SharedCredentialsProvider, credentials: Credentials) -> Account {
         let sdk = self.sdk.into_builder().credentials_provider(provider.clone()).build();
         Account { sdk, credentials, renewal: Some(provider), ..self }

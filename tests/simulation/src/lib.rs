@@ -8,11 +8,13 @@
 
 mod actors;
 mod checks;
+mod meter;
 mod objects;
 mod packages;
 mod ports;
 mod random;
 mod rows;
+pub mod scale;
 mod site;
 mod task;
 mod trace;
@@ -60,7 +62,7 @@ impl Month {
         days: 1,
         day: Duration::from_secs(6 * 3600),
         requests: 250,
-        packages: Packages { count: 40, dependencies: 6 },
+        packages: Packages { count: 40, dependencies: 6, alike: None },
         orders_a_day: 24,
         slots: 4,
     };
@@ -69,7 +71,7 @@ impl Month {
         days: 30,
         day: Duration::from_secs(24 * 3600),
         requests: 85_000,
-        packages: Packages { count: 900, dependencies: 40 },
+        packages: Packages { count: 900, dependencies: 40, alike: None },
         orders_a_day: 8,
         slots: 8,
     };

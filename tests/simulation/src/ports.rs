@@ -47,6 +47,9 @@ impl Ledger for Process {
             let careless = state.sabotage == Some(Sabotage::ReadsLate);
             let eventual = read == Read::Eventual && state.weather != Weather::Calm;
             let late = (eventual || careless) && state.random.below(3) == 0;
+            if let Some(meter) = &mut state.meter {
+                meter.reads(self.name, key, read == Read::Consistent, now);
+            }
             let since = Timestamp(now.0.saturating_sub(state.random.below(LAG.as_millis() as usize) as u64));
             Ok(if late { state.rows.earlier(key, since) } else { state.rows.get(key).cloned() })
         })
@@ -57,7 +60,11 @@ impl Ledger for Process {
         self.call(Role::Ledger, true, Subject::Rows(&keys), |state, now| {
             let before: Vec<_> = keys.iter().map(|key| (key.clone(), state.row(key))).collect();
             let seen_at = state.seen_at(now);
-            state.rows.commit(&swaps, now, seen_at)?;
+            let committed = state.rows.commit(&swaps, now, seen_at);
+            if let Some(meter) = &mut state.meter {
+                meter.writes(self.name, &swaps, &before, committed.is_ok(), now);
+            }
+            committed?;
             state.committed(self.name, &before, now);
             Ok(())
         })
@@ -66,14 +73,22 @@ impl Ledger for Process {
     async fn list(&self, index: StatusIndex, after: Option<&Listed>, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.call(Role::Ledger, false, Subject::Other("an index"), |state, now| {
             state.rows.catch_up(now);
-            Ok(state.rows.list(index, after, limit))
+            let listed = state.rows.list(index, after, limit);
+            if let Some(meter) = &mut state.meter {
+                meter.lists(self.name, Some(index), listed.len(), now);
+            }
+            Ok(listed)
         })
         .await
     }
     async fn latest(&self, index: StatusIndex, limit: usize) -> Result<Vec<Listed>, Unavailable> {
         self.call(Role::Ledger, false, Subject::Other("an index"), |state, now| {
             state.rows.catch_up(now);
-            Ok(state.rows.latest(index, limit))
+            let listed = state.rows.latest(index, limit);
+            if let Some(meter) = &mut state.meter {
+                meter.lists(self.name, Some(index), listed.len(), now);
+            }
+            Ok(listed)
         })
         .await
     }
@@ -86,12 +101,23 @@ impl Ledger for Process {
         self.call(Role::Ledger, false, Subject::Other("the index of served rows"), |state, now| {
             state.rows.catch_up(now);
             let blind = state.sabotage == Some(Sabotage::ListsNothingServed);
-            Ok(if blind { Vec::new() } else { state.rows.list_served(pinned, after, limit) })
+            let listed = if blind { Vec::new() } else { state.rows.list_served(pinned, after, limit) };
+            if let Some(meter) = &mut state.meter {
+                meter.lists(self.name, None, listed.len(), now);
+            }
+            Ok(listed)
         })
         .await
     }
     async fn scan(&self, after: Option<&Cursor>, limit: usize) -> Result<Scanned, Unavailable> {
-        self.call(Role::Ledger, false, Subject::Other("all rows"), |state, _| state.rows.scan(after, limit)).await
+        self.call(Role::Ledger, false, Subject::Other("all rows"), |state, _| {
+            let page = state.rows.scan(after, limit)?;
+            if let Some(meter) = &mut state.meter {
+                meter.scans(self.name, page.rows.iter().map(|(row, _)| row.key()));
+            }
+            Ok(page)
+        })
+        .await
     }
     async fn remove(&self, key: &RowKey, seen: Version) -> Result<(), NotCommitted> {
         self.call(Role::Ledger, true, Subject::Rows(std::slice::from_ref(key)), |state, now| {
@@ -106,13 +132,22 @@ impl Ledger for Process {
     async fn put_progress(&self, lease: &LeaseId, progress: &Progress) -> Result<(), Unavailable> {
         let progress = Some(progress.clone());
         self.call(Role::Ledger, true, Subject::Lease(lease), |state, _| {
+            if let Some(meter) = &mut state.meter {
+                meter.of(self.name).writes += 1;
+            }
             state.rows.put_progress(lease, progress);
             Ok(())
         })
         .await
     }
     async fn progress(&self, lease: &LeaseId) -> Result<Option<Progress>, Unavailable> {
-        self.call(Role::Ledger, false, Subject::Lease(lease), |state, _| Ok(state.rows.progress(lease))).await
+        self.call(Role::Ledger, false, Subject::Lease(lease), |state, _| {
+            if let Some(meter) = &mut state.meter {
+                meter.of(self.name).half_reads += 1;
+            }
+            Ok(state.rows.progress(lease))
+        })
+        .await
     }
     async fn remove_progress(&self, lease: &LeaseId) -> Result<(), Unavailable> {
         self.call(Role::Ledger, true, Subject::Lease(lease), |state, _| {
@@ -319,7 +354,10 @@ impl State {
         if twice || self.tasks.contains_key(&lease.id) {
             self.violated(now, Some(key), "a second task is started for a lease");
         }
-        self.checks.launches(key, &lease.id);
+        match &mut self.meter {
+            Some(meter) => drop(meter.started.entry(key.clone()).or_insert(now)),
+            None => self.checks.launches(key, &lease.id),
+        }
         self.note(now, Some(key), "its task is started");
         self.tasks.insert(lease.id.clone(), Task { key: key.clone(), stop: std::sync::Arc::default() });
         self.launched.push_back((key.clone(), lease.clone()));

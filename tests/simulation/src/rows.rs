@@ -47,6 +47,14 @@ fn place(row: &Row) -> Option<Place> {
     }
 }
 
+/// The places of the index that a write changes; `None`: one of served rows.
+pub(crate) fn index_places(old: Option<&Row>, new: Option<&Row>) -> Vec<Option<StatusIndex>> {
+    let (from, to) = (old.and_then(place), new.and_then(place));
+    let changed = if from == to { Vec::new() } else { [from, to].into_iter().flatten().collect() };
+    let index = |place| if let Place::Status(index, ..) = place { Some(index) } else { None };
+    changed.into_iter().map(index).collect()
+}
+
 impl Rows {
     /// A row and its version.
     pub(crate) fn get(&self, key: &RowKey) -> Option<&(Row, Version)> {

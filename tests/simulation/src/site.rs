@@ -27,7 +27,9 @@ use tokio::{
 };
 
 use crate::random::Random;
-use crate::{Month, Sabotage, checks::Checks, objects::Objects, packages::Packages, rows::Rows, trace::Trace};
+use crate::{
+    Month, Sabotage, checks::Checks, meter::Meter, objects::Objects, packages::Packages, rows::Rows, trace::Trace,
+};
 
 /// The roles that a call may go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +128,11 @@ pub(crate) fn short(lease: &LeaseId) -> &str {
     lease.as_str().trim_start_matches('0')
 }
 
+/// How often the SDK tries a call that is throttled (its standard mode), with a random pause of up to 1 s, then 2 s.
+const SDK_ATTEMPTS: u32 = 3;
+/// How much longer one in fifty calls takes, where calls are counted.
+const SLOW: u64 = 10;
+
 /// What goes wrong with a call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Fault {
@@ -164,6 +171,8 @@ pub(crate) struct State {
     pub(crate) answered: u64,
     pub(crate) hits: u64,
     pub(crate) sabotage: Option<Sabotage>,
+    /// What calls use, where that is counted ([`crate::scale`]). Then the promises are not checked: months do that.
+    pub(crate) meter: Option<Meter>,
     hasher: DefaultHasher,
     pub(crate) calls: u64,
     pub(crate) faults: u64,
@@ -210,6 +219,7 @@ impl Site {
             answered: 0,
             hits: 0,
             sabotage,
+            meter: None,
             hasher: DefaultHasher::new(),
             calls: 0,
             faults: 0,
@@ -277,6 +287,7 @@ impl Site {
             1..10 => 2000,
             _ => 1,
         };
+        let off = if state.meter.is_some() { 1 } else { off };
         let ahead = state.random.below(2 * off) as i64 - off as i64;
         let number = state.processes;
         drop(state);
@@ -334,12 +345,37 @@ pub(crate) struct Process {
 impl Process {
     /// What a flow returns, unless its process dies, or takes longer than it may.
     pub(crate) async fn run<T>(&self, most: Duration, flow: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
+        let began = Instant::now();
+        let done = tokio::select! {
             biased;
             done = flow => Some(done),
             () = self.died.notified() => None,
             () = sleep(most) => None,
+        };
+        if let Some(meter) = &mut self.site.state().meter {
+            meter.ran(self.name, began.elapsed(), done.is_none());
         }
+        done
+    }
+
+    /// Waits as the SDK does while a partition throttles a call. False: it gives up.
+    async fn is_admitted(&self, subject: Subject<'_>, write: bool) -> bool {
+        let Subject::Rows(keys) = subject else { return true };
+        for attempt in 1..=SDK_ATTEMPTS {
+            let pause = {
+                let (now, mut state) = (self.site.now(), self.site.state());
+                let Some(meter) = &mut state.meter else { return true };
+                if !meter.is_throttled(keys, write, now) {
+                    return true;
+                }
+                meter.of(self.name).throttled += 1;
+                (state.random.below(1000) as u64) << (attempt - 1)
+            };
+            if attempt < SDK_ATTEMPTS {
+                sleep(Duration::from_millis(pause)).await;
+            }
+        }
+        false
     }
 
     /// A call of a port: after its latency it happens at one instant, unless something goes wrong.
@@ -354,6 +390,9 @@ impl Process {
             let mut state = self.site.state();
             let (least, more) = role.latency();
             let mut latency = least + state.random.below(more) as u64;
+            if state.meter.is_some() && state.random.below(50) == 0 {
+                latency *= SLOW;
+            }
             // Some take longer, so that others come between.
             if state.weather != Weather::Calm {
                 latency += match state.random.below(600) {
@@ -365,11 +404,17 @@ impl Process {
             (state.fault(role, write), latency)
         };
         sleep(Duration::from_millis(latency)).await;
-        let now = self.site.now();
         let lost = |cause| Err(Unavailable::new(role.name(), cause).into());
+        if !self.is_admitted(subject, write).await {
+            return lost("throttled");
+        }
+        let now = self.site.now();
         let result = {
             let mut state = self.site.state();
             state.calls += 1;
+            if let Some(meter) = &mut state.meter {
+                meter.calls(self.name, role, write);
+            }
             (now, self.number, role, fault).hash(&mut state.hasher);
             subject.hash(&mut state.hasher);
             if fault != Fault::None {
@@ -406,6 +451,9 @@ impl Process {
 impl State {
     /// Checks what a commit has written, and notes the builds among it.
     pub(crate) fn committed(&mut self, by: &str, before: &[(RowKey, Option<Row>)], now: Timestamp) {
+        if self.meter.is_some() {
+            return;
+        }
         for (key, old) in before {
             let new = self.rows.get(key).map(|(row, _)| row.clone());
             if let (RowKey::Build(key), Some(Row::Build(build))) = (key, &new) {

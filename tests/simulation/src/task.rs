@@ -96,6 +96,9 @@ pub(crate) async fn task(site: Arc<Site>, key: BuildKey, lease: Lease) {
 /// The launcher reports the end of a task: mostly once, sometimes late, twice or never.
 async fn ended(site: &Arc<Site>, key: &BuildKey, lease: &LeaseId, kind: Kind, ran: Duration) {
     site.state().checks.ran(lease, ran);
+    if let Some(meter) = &mut site.state().meter {
+        meter.ran = (meter.ran.0 + ran, meter.ran.1 + 1);
+    }
     let calm = site.state().weather == Weather::Calm;
     let times = match if calm { 99 } else { site.below(100) } {
         0..4 => return site.note(key, "the end of its task is not reported"),

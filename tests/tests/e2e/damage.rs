@@ -313,24 +313,17 @@ fn trial(random: &mut Random, from: &Path, known: &Known) -> (String, End) {
     let (data, log) = (dir.path().join("data"), dir.path().join("log"));
     let copied = Command::new("cp").args(["-rp", "--reflink=auto"]).arg(from).arg(&data).status();
     assert!(copied.expect("cp").success());
-    let all = files(&data);
+    let mut all = files(&data);
+    let server = (random.below(2) == 0).then(|| Trial::start(&data, &log).expect("it is whole"));
+    // Its start removes some.
+    all.retain(|file| file.exists());
     let file = &all[random.below(all.len())];
     let name = file.strip_prefix(&data).expect("below it").display().to_string();
-    let runs = random.below(2) == 0;
-    let mut what = String::new();
-    let mut unharmed = true;
-    if runs {
-        let (_server, site) = Trial::start(&data, &log).expect("it is whole");
-        if file.exists() {
-            what = damage(random, file) + " while it runs";
-            // The database may not be readable any more: then it says so, until it is started again.
-            if name != "ledger.redb" {
-                unharmed &= all_is_well(&site, known, &what);
-            }
-        }
-    } else {
-        what = damage(random, file);
-    }
+    let what = damage(random, file) + server.as_ref().map_or("", |_| " while it runs");
+    // The database may not be readable any more: then it says so, until it is started again.
+    let asked = server.as_ref().filter(|_| name != "ledger.redb");
+    let unharmed = asked.is_none_or(|(_, site)| all_is_well(site, known, &what));
+    drop(server);
     let end = match Trial::start(&data, &log) {
         Ok((_server, site)) => match unharmed & all_is_well(&site, known, &what) {
             true => End::Unharmed,

@@ -152,8 +152,8 @@ impl<'a> Process<'a> {
         let missing = || Ending::ours("Nix has no pipes");
         let mut command = evaluator.nix.evaluator("nix", &evaluator.arguments());
         command.env("XDG_DATA_HOME", evaluator.scratch.dir());
-        // Nix reserves up to 384 MiB at first otherwise, also below a lower limit.
-        command.env("GC_INITIAL_HEAP_SIZE", (evaluator.limits.memory / 8).to_string());
+        // A larger heap at first is collected less often. (Nix reserves up to 384 MiB otherwise, also below a lower limit.)
+        command.env("GC_INITIAL_HEAP_SIZE", (evaluator.limits.memory / 4).to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| Ending::ours(format!("Nix cannot be run: {error}")))?;
         let group = Pid::from_child(&child);

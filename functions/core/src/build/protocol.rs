@@ -156,7 +156,7 @@ impl Default for JobLimits {
             nixpkgs_bytes: 8 << 30,
             cache_bytes: 4 << 30,
             attribute_seconds: 60,
-            attribute_bytes: 4 << 30,
+            attribute_bytes: 3 << 30,
             checkpoint_seconds: 30,
         }
     }

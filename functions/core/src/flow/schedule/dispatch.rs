@@ -1,7 +1,13 @@
 //! Starts builders for queued builds, as far as slots and budget allow. First, builds that follow another one are
 //! updated if that one has ended: each end of a build rings the doorbell, and so does the sweep.
+//!
+//! Builds are claimed one after the other, in the queue's order, and their builders are started concurrently: RunTask takes
+//! much longer than a claim. A dispatcher begins with one start at a time, and allows twice as many after each success, so
+//! that a quota refuses one start and not many.
 
 use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use crate::{
     build::{
@@ -22,11 +28,14 @@ use crate::{
         time::Timestamp,
     },
     nixpkgs::pins::{Pins, Source},
-    ports::{HasBell, HasLauncher, HasLedger, Launcher, NotLaunched, Read, Unavailable},
+    ports::{Deployment, HasBell, HasLauncher, HasLedger, Launcher, NotLaunched, Read, Unavailable},
     quota::limits::{LimitExceeded, Limits},
     row::StatusIndex,
     telemetry::{About, Signal},
 };
+
+/// The most builders that a dispatcher starts at the same time. Fargate allows 20 calls of RunTask a second.
+const STARTS_MAX: usize = 8;
 
 /// Claims all builds that are due and fit, and starts a builder for each. Returns when the next queued build is due, if
 /// that is all it waits for; the end of a build rings the doorbell by itself.
@@ -37,7 +46,23 @@ use crate::{
 /// [`Unavailable`]: the ledger does not answer; run it again.
 pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Option<Timestamp>, Unavailable> {
     follow::follow_all(d).await?;
-    let (mut limits, _) = load_limits(d, Read::Consistent).await?;
+    let mut starts =
+        Starts { running: FuturesUnordered::new(), most: 1, limits: load_limits(d, Read::Consistent).await?.0 };
+    let mut next = claim_all(d, &mut starts).await;
+    // A start that fails does not end the others.
+    loop {
+        match starts.next(d).await {
+            Ok(None) => return next,
+            Ok(Some(_)) => {}
+            Err(error) => next = next.and(Err(error)),
+        }
+    }
+}
+
+async fn claim_all<'a, D: HasLedger + HasBell + HasLauncher>(
+    d: &'a D,
+    starts: &mut Starts<'a>,
+) -> Result<Option<Timestamp>, Unavailable> {
     let mut next = None;
     // Builds that were not requested yet come after those, and packages that have reported a failure of the whole
     // system come last: they get the slots that are left.
@@ -48,10 +73,10 @@ pub async fn dispatch<D: HasLedger + HasBell + HasLauncher>(d: &D) -> Result<Opt
         (StatusIndex::Warming, true),
     ];
     for (status_index, reporters) in classes {
-        if reporters && !limits.has_reports() {
+        if reporters && !starts.limits.has_reports() {
             continue;
         }
-        match along(d, status_index, reporters, &mut limits).await? {
+        match along(d, status_index, reporters, starts).await? {
             Room::None => return Ok(None),
             Room::Left { due } => next = earlier(next, due),
         }
@@ -67,11 +92,79 @@ enum Room {
     Left { due: Option<Timestamp> },
 }
 
-async fn along<D: HasLedger + HasBell + HasLauncher>(
-    d: &D,
+/// The builders that are being started.
+struct Starts<'a> {
+    running: FuturesUnordered<BoxFuture<'a, (BuildKey, Result<bool, AdvanceError>)>>,
+    /// The most at the same time.
+    most: usize,
+    /// The limits, as they were read last: at the beginning, and after each refusal.
+    limits: Limits,
+}
+
+impl<'a> Starts<'a> {
+    /// Starts a builder for a claim, after others if there are too many. Returns whether there is room for more builds.
+    async fn add<D: HasLedger + HasBell + HasLauncher>(
+        &mut self,
+        d: &'a D,
+        key: &BuildKey,
+        seconds: Option<u64>,
+    ) -> Result<bool, Unavailable> {
+        let mut room = match claim(d, key, seconds, self.limits.spares_spot(key.system, d.now())).await {
+            Ok(None) => true,
+            Ok(Some(lease)) => {
+                let key = key.clone();
+                self.running.push(Box::pin(async move {
+                    let started = start(d, &key, seconds, lease).await;
+                    (key, started)
+                }));
+                true
+            }
+            Err(error) => has_room(d, key, error)?,
+        };
+        while room && self.running.len() >= self.most {
+            room = self.next(d).await?.unwrap_or(true);
+        }
+        Ok(room)
+    }
+
+    /// Waits for one of them. Returns whether there is room for more builds; `None`: none is being started.
+    async fn next<D: HasLedger>(&mut self, d: &D) -> Result<Option<bool>, Unavailable> {
+        let Some((key, started)) = self.running.next().await else { return Ok(None) };
+        match started {
+            Ok(true) => self.most = (2 * self.most).min(STARTS_MAX),
+            Ok(false) => {
+                self.most = 1;
+                self.limits = load_limits(d, Read::Consistent).await?.0;
+            }
+            Err(error) => return has_room(d, &key, error).map(Some),
+        }
+        Ok(Some(true))
+    }
+}
+
+/// Whether there is room for more builds, although this one was not claimed.
+fn has_room<D: Deployment>(d: &D, key: &BuildKey, error: AdvanceError) -> Result<bool, Unavailable> {
+    match error {
+        // The list lags: another dispatcher has claimed it.
+        AdvanceError::Illegal(_) => Ok(true),
+        AdvanceError::Unavailable(error) => Err(error),
+        AdvanceError::LimitExceeded(full) => {
+            d.emit(About::Build(key), Signal::Held(full));
+            Ok(match full {
+                // If the budget does not cover a larger machine, it may cover a build on the usual one.
+                LimitExceeded::Budget { worst } => worst > d.policy().worst_price(d.policy().size),
+                LimitExceeded::Paused(_) | LimitExceeded::Catalogue | LimitExceeded::Client { .. } => true,
+                LimitExceeded::Slots | LimitExceeded::Store => false,
+            })
+        }
+    }
+}
+
+async fn along<'a, D: HasLedger + HasBell + HasLauncher>(
+    d: &'a D,
     status_index: StatusIndex,
     reporters: bool,
-    limits: &mut Limits,
+    starts: &mut Starts<'a>,
 ) -> Result<Room, Unavailable> {
     let (mut walk, mut next, mut tarballs) = (Walk::along(status_index), None, Tarballs::default());
     while let Some(page) = walk.next(d).await? {
@@ -85,35 +178,21 @@ async fn along<D: HasLedger + HasBell + HasLauncher>(
                 drop_unserved(d, &listed.key).await?;
                 continue;
             }
-            if let Some(paused) = limits.held(listed.key.system, d.now()) {
+            if let Some(paused) = starts.limits.held(listed.key.system, d.now()) {
                 next = earlier(next, paused.until);
                 continue;
             }
             if let Some(pins) = &pins
-                && tarballs.lacks(d, pins, &listed.key.rev, limits).await?
+                && tarballs.lacks(d, pins, &listed.key.rev, &mut starts.limits).await?
             {
                 continue;
             }
-            if limits.has_reported(&listed.key, d.now()) != reporters {
+            if starts.limits.has_reported(&listed.key, d.now()) != reporters {
                 continue;
             }
             let seconds = pins.as_ref().and_then(|pins| pins.allowed(&listed.key.product));
-            match start(d, &listed.key, seconds, limits).await {
-                Ok(()) => {}
-                // The list lags: another dispatcher has claimed it.
-                Err(AdvanceError::Illegal(_)) => {}
-                Err(AdvanceError::LimitExceeded(full)) => {
-                    d.emit(About::Build(&listed.key), Signal::Held(full));
-                    match full {
-                        // If the budget does not cover a larger machine, it may cover a build on the usual one.
-                        LimitExceeded::Budget { worst } if worst > d.policy().worst_price(d.policy().size) => {}
-                        LimitExceeded::Paused(_) | LimitExceeded::Catalogue | LimitExceeded::Client { .. } => {}
-                        LimitExceeded::Budget { .. } | LimitExceeded::Slots | LimitExceeded::Store => {
-                            return Ok(Room::None);
-                        }
-                    }
-                }
-                Err(AdvanceError::Unavailable(error)) => return Err(error),
+            if !starts.add(d, &listed.key, seconds).await? {
+                return Ok(Room::None);
             }
         }
     }
@@ -159,28 +238,37 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
     [one, other].into_iter().flatten().min()
 }
 
-/// Claims a build and starts its builder. If Spot capacity is refused, it is claimed once more, for a task on demand. After
-/// a refusal the limits are read again.
+/// Claims a build. `None`: it has no lease any more.
+async fn claim<D: HasLedger>(
+    d: &D,
+    key: &BuildKey,
+    seconds: Option<u64>,
+    on_demand: bool,
+) -> Result<Option<Lease>, AdvanceError> {
+    let (size, (id, token)) = (machine(d, key).await?, d.new_lease());
+    let claimed = advance(d, key, &Event::Claim { id, token, size, on_demand, seconds }).await?;
+    Ok(claimed.after.lease().cloned())
+}
+
+/// Starts the builder of a claim; `false`: the launcher refused something. If Spot capacity is refused, the build is claimed
+/// once more, for a task on demand.
 async fn start<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
     seconds: Option<u64>,
-    limits: &mut Limits,
-) -> Result<(), AdvanceError> {
-    let size = machine(d, key).await?;
-    loop {
-        let on_demand = limits.spares_spot(key.system, d.now());
-        let (id, token) = d.new_lease();
-        let claimed = advance(d, key, &Event::Claim { id, token, size, on_demand, seconds }).await?;
-        let Some(lease) = claimed.after.lease() else { return Ok(()) };
-        if launch(d, key, lease).await? {
-            return Ok(());
-        }
-        *limits = load_limits(d, Read::Consistent).await?.0;
-        if lease.is_on_demand() || !limits.spares_spot(key.system, d.now()) {
-            return Ok(());
-        }
+    lease: Lease,
+) -> Result<bool, AdvanceError> {
+    if launch(d, key, &lease).await? {
+        return Ok(true);
     }
+    let (limits, _) = load_limits(d, Read::Consistent).await?;
+    if lease.is_on_demand() || !limits.spares_spot(key.system, d.now()) {
+        return Ok(false);
+    }
+    if let Some(lease) = claim(d, key, seconds, true).await? {
+        launch(d, key, &lease).await?;
+    }
+    Ok(false)
 }
 
 /// The machine of its first attempt.

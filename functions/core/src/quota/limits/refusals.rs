@@ -34,7 +34,7 @@ pub(super) struct Refusal {
 
 impl Limits {
     /// Records that the task of a lease was not started. Of a machine that is larger than usual this proves nothing about
-    /// others.
+    /// others. Refusals of tasks that were to start at the same time count as one.
     #[must_use]
     pub fn refused(&self, system: System, lease: &Lease, detail: &str, now: Timestamp, policy: &Policy) -> Limits {
         let mut next = self.clone();
@@ -48,7 +48,7 @@ impl Limits {
         }
         let refusal = next.refusals.entry(system).or_insert(first);
         detail.clone_into(&mut refusal.detail);
-        if lease.size == policy.size {
+        if lease.size == policy.size && now >= refusal.until {
             refusal.times = refusal.times.saturating_add(1);
             refusal.until = now + policy.delay_after(refusal.times).min(REFUSED_MAX);
         }
