@@ -6,8 +6,8 @@ use binplz_core::{
     build::{
         failure::{Failure, Kind as Why},
         protocol::{
-            DependencyBuilt, DependencyRequest, DependencyTurn, Evaluated, Nixpkgs, Outcome, Ready, Report, Stats,
-            Turn, Upload,
+            DependencyBuilt, DependencyRequest, DependencyTurn, Evaluated, Nixpkgs, Outcome, Progress, Ready, Report,
+            Stats, Turn, Upload,
         },
         waiting::Planned,
     },
@@ -15,7 +15,7 @@ use binplz_core::{
         lease::{
             claim::claim,
             dependencies::dependencies,
-            job::{Bearer, Denied, job, uploads},
+            job::{Bearer, Denied, heartbeat, job, uploads},
             settle::{settle, stopped},
         },
         operator::{gc::gc, pins, stop},
@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     /// What handles the launcher's word that a task has ended.
     Reaper(BuildKey, LeaseId),
     Promoter(AttemptPrefix, u32),
+    /// A heartbeat of the builder of a lease.
+    Heartbeat(BuildKey, LeaseId),
 }
 
 /// How a process has ended.
@@ -91,6 +93,10 @@ pub(crate) fn run(kind: &Kind, port: Arc<Port>) -> Running {
         Kind::Task(key, lease) => over(async move { drop(task(&port, key, lease).await) }),
         Kind::Reaper(key, lease) => over(async move {
             drop(stopped(&*port, &key, &lease, Failure::new(Why::Killed, ""), Some(RAN)).await);
+        }),
+        Kind::Heartbeat(key, lease) => over(async move {
+            let token = token(lease.as_str());
+            drop(heartbeat(&*port, &Bearer { key, lease, token }, &Progress::default()).await);
         }),
         Kind::Promoter(prefix, _) => over(async move { drop(promote(&*port, &*port, &prefix).await) }),
     }

@@ -51,6 +51,9 @@ impl Ending {
                 return Err(Violation(format!("{path} is not ready")));
             }
         }
+        if !scenario.then.is_empty() {
+            run(search, state, Kind::Operator(LATE, scenario.then))?;
+        }
         (state.processes, state.built, state.rung) = (waiting, Vec::new(), false);
         state.launched = Arc::default();
         Ok(())

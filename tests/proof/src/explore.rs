@@ -465,7 +465,8 @@ fn writes(kind: &Kind, key: &RowKey) -> bool {
         (Kind::Dispatcher(_), _) => !matches!(key, RowKey::Served(_) | RowKey::Allowance(_) | RowKey::Pins),
         (Kind::Client(name), RowKey::Build(key)) => of(&key.product, name),
         (Kind::Client(_), _) => matches!(key, RowKey::Served(_) | RowKey::Allowance(_)),
-        (Kind::Task(of, _) | Kind::Reaper(of, _), RowKey::Build(key)) => of == key,
+        (Kind::Task(of, _) | Kind::Reaper(of, _) | Kind::Heartbeat(of, _), RowKey::Build(key)) => of == key,
+        (Kind::Heartbeat(..), _) => false,
         (Kind::Reaper(..), _) => matches!(key, RowKey::Limits),
         (Kind::Task(..), _) => !matches!(key, RowKey::Served(_) | RowKey::Allowance(_) | RowKey::Pins),
     }

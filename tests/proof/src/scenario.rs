@@ -56,6 +56,8 @@ pub struct Scenario {
     pub ready: Vec<&'static str>,
     /// What an operator has done before.
     pub before: Vec<Order>,
+    /// What an operator does once they are ready.
+    pub then: Vec<Order>,
     /// A client for each of these targets.
     pub clients: Vec<&'static str>,
     /// Dispatchers. Each runs once and may begin at any time: a ring that is late, lost or repeated.
@@ -66,6 +68,8 @@ pub struct Scenario {
     pub collectors: u32,
     /// Promoters of each attempt; with any, builders offer a planned path and another one.
     pub promoters: u32,
+    /// Each builder sends a heartbeat, at any moment.
+    pub heartbeats: bool,
     /// What each of several operators does, in order.
     pub operators: Vec<Vec<Order>>,
     /// Slots.
@@ -97,11 +101,13 @@ impl Scenario {
             name,
             ready: Vec::new(),
             before: Vec::new(),
+            then: Vec::new(),
             clients: Vec::new(),
             dispatchers: 0,
             sweeps: 0,
             collectors: 0,
             promoters: 0,
+            heartbeats: false,
             operators: Vec::new(),
             slots: 2,
             budget: 20,

@@ -77,6 +77,9 @@ impl World<'_> {
                     Arc::make_mut(&mut state.launched).push(task);
                     state.add(task);
                     let prefix = AttemptPrefix { key: key.clone(), lease: lease.clone() };
+                    if self.scenario.heartbeats {
+                        state.add(automata.kinds.number(&Kind::Heartbeat(key.clone(), lease.clone())));
+                    }
                     for n in 0..self.scenario.promoters {
                         state.add(automata.kinds.number(&Kind::Promoter(prefix.clone(), n)));
                     }

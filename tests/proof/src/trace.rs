@@ -79,6 +79,7 @@ fn who(kind: &Kind) -> String {
         Kind::Operator(n, orders) => format!("operator {n} {orders:?}"),
         Kind::Task(key, lease) => format!("task of {} {}", key.product, short(lease.as_str())),
         Kind::Reaper(key, lease) => format!("end of the task of {} {}", key.product, short(lease.as_str())),
+        Kind::Heartbeat(key, lease) => format!("heartbeat of {} {}", key.product, short(lease.as_str())),
         Kind::Promoter(prefix, n) => format!("promoter {n} of {}", prefix.key.product),
     }
 }

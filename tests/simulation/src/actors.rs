@@ -220,6 +220,11 @@ pub(crate) async fn operator(site: Arc<Site>, month: Month) {
                 order(&site, Order::ChangePins(Change::Withhold(attr.clone(), "a test".to_owned()))).await;
                 let now = site.now();
                 site.state().checks.takes_down(&attr, now);
+                // Wants its objects gone at once, which the grace period does not allow.
+                for _ in 0..3 {
+                    order(&site, Order::Gc { rehearsal: false }).await;
+                    sleep(MINUTE).await;
+                }
                 sleep(site.around(month.day / 8)).await;
                 site.state().checks.restores(&attr);
                 order(&site, Order::ChangePins(Change::Restore(attr))).await;

@@ -103,18 +103,19 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    /// Those of the ledger and the launcher.
-    pub const BASIC: [Sabotage; 4] =
-        [Sabotage::ForgetsOtherVersions, Sabotage::TearsCommits, Sabotage::ReadsLate, Sabotage::LaunchesTwice];
-    /// The others.
-    pub const OTHERS: [Sabotage; 6] = [
+    /// Those that the first seed finds.
+    pub const BASIC: [Sabotage; 8] = [
+        Sabotage::ForgetsOtherVersions,
+        Sabotage::TearsCommits,
+        Sabotage::ReadsLate,
+        Sabotage::LaunchesTwice,
         Sabotage::LosesRings,
         Sabotage::NeverSweeps,
-        Sabotage::ListsNothingServed,
         Sabotage::LosesManifests,
         Sabotage::LosesUploads,
-        Sabotage::NoGrace,
     ];
+    /// Those that take some seeds.
+    pub const RARE: [Sabotage; 2] = [Sabotage::ListsNothingServed, Sabotage::NoGrace];
 }
 
 /// What a month was like.

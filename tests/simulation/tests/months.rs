@@ -1,5 +1,7 @@
 //! A simulated month keeps its promises for each seed, and a fault on purpose is found (`../src/lib.rs`).
 
+use std::collections::BTreeSet;
+
 use binplz_simulation::{Month, Sabotage, Summary, simulate};
 
 fn month(seed: u64) -> Summary {
@@ -9,15 +11,17 @@ fn month(seed: u64) -> Summary {
 #[test]
 fn a_seed_has_one_month() {
     assert_eq!(month(1), month(1));
-    assert_ne!(month(1).hash, month(2).hash);
 }
 
 #[test]
 fn fifty_short_months_keep_every_promise() {
+    let mut different = BTreeSet::new();
     for seed in 1..=50 {
         let summary = month(seed);
         eprintln!("seed {seed}: {summary}");
+        different.insert(summary.hash);
     }
+    assert_eq!(different.len(), 50);
 }
 
 /// Each of these faults breaks a promise in one of twenty months.
@@ -30,12 +34,12 @@ fn are_found(all: &[Sabotage]) {
 }
 
 #[test]
-fn faults_of_the_ledger_and_the_launcher_are_found() {
+fn faults_on_purpose_are_found() {
     are_found(&Sabotage::BASIC);
 }
 
 #[test]
-#[ignore = "not run yet: see ../../proof/README.md"]
-fn faults_of_the_schedule_and_the_store_are_found() {
-    are_found(&Sabotage::OTHERS);
+#[ignore = "they take twelve more months; ../../proof/README.md has the result"]
+fn faults_on_purpose_that_take_some_seeds_are_found() {
+    are_found(&Sabotage::RARE);
 }

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     build::{
-        Event,
+        Event, Step, apply,
         failure::{Class, Failure},
         protocol::{Outcome, PROGRAMS_MAX, Report, Stats},
         waiting::checked,
@@ -20,7 +20,7 @@ use crate::{
             blob,
             job::{AT_ONCE, Bearer, Denied, admit},
         },
-        load_limits, ring,
+        load_build, load_limits, ring,
         schedule::failed_dependencies,
     },
     id::key::{Bin, BuildKey, DrvHash, LeaseId, Product, Sha256},
@@ -48,7 +48,7 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
 ) -> Result<(), Denied> {
     let live = match admit(d, bearer).await {
         Ok(admitted) => Some(admitted),
-        // It may have settled before, and missed the reply: the state machine decides. No object is written for it.
+        // It may have settled before, and missed the reply. No object is checked or written for it, so the row must not change.
         Err(Denied::NotLive) => None,
         Err(denied) => return Err(denied),
     };
@@ -103,7 +103,10 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         Some((plan, first)) => Event::Wait { id, plan, first, stats },
         None => Event::Settle { id, end, stats },
     };
-    let settled = advance(d, &bearer.key, &event).await?;
+    let settled = match live {
+        Some(_) => advance(d, &bearer.key, &event).await?,
+        None => repeated(d, &bearer.key, &event).await?,
+    };
     if let Err(error) = failed_dependencies::note(d, &settled.after).await {
         d.warn(About::Attempt(&bearer.key, &bearer.lease), "a failed dependency was not recorded", &error);
     }
@@ -121,6 +124,16 @@ pub async fn settle<D: HasLedger + HasStore<Store: Intake> + HasBell>(
         d.warn(About::Attempt(&bearer.key, &bearer.lease), "the catalogue's partial files are still there", &error);
     }
     Ok(())
+}
+
+/// A report without a live lease: applied before, or refused.
+async fn repeated<D: HasLedger>(d: &D, key: &BuildKey, event: &Event) -> Result<Advanced, Denied> {
+    let (build, _) = load_build(d, key).await?;
+    match apply(&build, event, d.now(), d.policy()).map_err(AdvanceError::from)? {
+        Step::Stay => Ok(Advanced { before: build.clone(), after: build, paused: None }),
+        // A heartbeat that was decided before has extended the lease.
+        Step::Move(_) => Err(Unavailable::new("lease", "it is live again: report again").into()),
+    }
 }
 
 /// Whether the next attempt finds what this one has built, by the service's own look.
