@@ -16,8 +16,8 @@ use binplz_core::{
     id::key::{PinName, Rev},
     nixpkgs::pins::{Change, PinRefusal, SETTLING, Source},
     objects::stored::Method,
-    ports::{HasLedger, Ledger, Read},
-    row::{RowKey, StatusIndex},
+    ports::{Deployment, HasLedger, Ledger, Read},
+    row::{Row, RowKey, StatusIndex, Swap, Version},
 };
 use binplz_tests::world::{PIN, World, ask, rev, target};
 use tokio::sync::oneshot;
@@ -324,10 +324,34 @@ async fn the_first_pins_are_written_down_by_the_first_sweep_and_mean_nothing_aft
 }
 
 #[tokio::test]
+async fn a_change_whose_rows_were_never_marked_is_completed_by_the_first_sweep_however_late() {
+    let moved = Change::Move(name(PIN), rev('6'), source(), None);
+    for change in [moved, Change::Withhold("tree".parse().expect("a name"), "a letter".to_owned())] {
+        for repeats in [false, true] {
+            let w = World::new();
+            build(&w, "tree").await;
+            hit(&w, "tree").await;
+            // The operator's process dies right after its commit, and no sweep succeeds for a long time.
+            let changed = pins::load(&*w).await.expect("the ledger").changed(&change, w.now());
+            let row = Row::Pins(changed.expect("legal").expect("a change"));
+            w.ledger().commit(vec![Swap { seen: Version(0), row }]).await.expect("the ledger");
+            w.pass(2 * SETTLING);
+            assert!(!is_stale(&w, "tree").await);
+            match repeats {
+                true => drop(pins::change(&*w, &change).await.expect("a change")),
+                false => drop(sweep(&*w).await.expect("the ledger")),
+            }
+            assert!(is_stale(&w, "tree").await, "{change:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_has_settled_costs_a_sweep_nothing() {
     let w = World::new();
     w.move_pin('6').await;
     w.pass(SETTLING);
+    sweep(&*w).await.expect("the ledger");
     w.reads();
     sweep(&*w).await.expect("the ledger");
     // The limits are for what else a sweep does.

@@ -4,7 +4,11 @@
 //! legal. Served rows under a changed meaning of a name are found by [`Pins::lately_left`], and marked stale by
 //! [`crate::flow::operator::pins`].
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -23,7 +27,7 @@ use crate::{
 /// The longest reason for a takedown, in characters.
 const WHY_MAX: usize = 200;
 
-/// How long after a change the served rows are searched for stale ones: longer than the longest request, which may have
+/// How long after a change, at least, the served rows are searched for stale ones: longer than the longest request, which may have
 /// read the pins before and write its row after the change, and longer than an index lags; and twice that for an
 /// operator's clock (AWS refuses clocks that are off by more than five minutes).
 pub const SETTLING: Duration = Duration::from_secs(10 * 60);
@@ -149,7 +153,7 @@ impl fmt::Display for Pinned {
 pub struct Pins {
     default: PinName,
     pins: BTreeMap<PinName, Pin>,
-    /// Meanings that names had until lately, and when they ended.
+    /// Meanings that names had until lately, and when they ended, until they have settled.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left: Vec<(Pinned, Timestamp)>,
     /// Revisions that no pin stands for, and until when their builds are kept.
@@ -158,6 +162,9 @@ pub struct Pins {
     /// Packages that are taken down.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     withheld: BTreeMap<Attr, Withheld>,
+    /// Those of them that have settled.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    settled: BTreeSet<Attr>,
     /// The time limits that an operator allows packages, in seconds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     allowed: BTreeMap<Attr, u64>,
@@ -183,14 +190,18 @@ struct Unchecked {
     #[serde(default)]
     withheld: BTreeMap<Attr, Withheld>,
     #[serde(default)]
+    settled: BTreeSet<Attr>,
+    #[serde(default)]
     allowed: BTreeMap<Attr, u64>,
 }
 
 impl TryFrom<Unchecked> for Pins {
     type Error = PinRefusal;
-    fn try_from(Unchecked { default, pins, left, past, withheld, allowed }: Unchecked) -> Result<Pins, PinRefusal> {
+    fn try_from(
+        Unchecked { default, pins, left, past, withheld, settled, allowed }: Unchecked,
+    ) -> Result<Pins, PinRefusal> {
         match pins.contains_key(&default) {
-            true => Ok(Pins { default, pins, left, past, withheld, allowed }),
+            true => Ok(Pins { default, pins, left, past, withheld, settled, allowed }),
             false => Err(PinRefusal::NoSuchPin(default)),
         }
     }
@@ -275,16 +286,16 @@ impl Pins {
     /// # Errors
     /// [`PinRefusal::NoSuchPin`]: the default is none of them.
     pub fn new(default: PinName, pins: BTreeMap<PinName, Pin>) -> Result<Pins, PinRefusal> {
-        let (left, past, withheld, allowed) = Default::default();
-        Unchecked { default, pins, left, past, withheld, allowed }.try_into()
+        let (left, past, withheld, settled, allowed) = Default::default();
+        Unchecked { default, pins, left, past, withheld, settled, allowed }.try_into()
     }
 
     /// A single pin, which is the default.
     pub fn one(name: PinName, rev: Rev, nixpkgs: Source) -> Pins {
         let pin = Pin { rev, nixpkgs, programs: None, since: Timestamp(0), keep: KEEP, former: Vec::new() };
         let pins = BTreeMap::from([(name.clone(), pin)]);
-        let (left, past, withheld, allowed) = Default::default();
-        Pins { default: name, pins, left, past, withheld, allowed }
+        let (left, past, withheld, settled, allowed) = Default::default();
+        Pins { default: name, pins, left, past, withheld, settled, allowed }
     }
 
     /// The default's name.
@@ -380,15 +391,26 @@ impl Pins {
         product.attr().and_then(|attr| self.allowed.get(attr)).copied()
     }
 
-    /// Takedowns so recent that a request may still write a served row of the package.
-    pub fn lately_withheld(&self, now: Timestamp) -> impl Iterator<Item = &Attr> {
-        self.withheld.iter().filter(move |(_, withheld)| now < withheld.since + SETTLING).map(|(attr, _)| attr)
+    /// Takedowns that have not settled: a request may still write a served row of the package, or rows from before may not be
+    /// marked yet.
+    pub fn lately_withheld(&self) -> impl Iterator<Item = &Attr> {
+        self.withheld.keys().filter(|attr| !self.settled.contains(*attr))
     }
 
-    /// Meanings that names had until so recently that a request may still write a served row under them. Fresh served
-    /// rows of these must be marked stale.
-    pub fn lately_left(&self, now: Timestamp) -> impl Iterator<Item = &Pinned> {
-        self.left.iter().filter(move |(_, at)| now < *at + SETTLING).map(|(pinned, _)| pinned)
+    /// Meanings of names that have not settled. Fresh served rows of these must be marked stale.
+    pub fn lately_left(&self) -> impl Iterator<Item = &Pinned> {
+        self.left.iter().map(|(pinned, _)| pinned)
+    }
+
+    /// The pins after all rows of what was [left](Pins::lately_left) and [withheld](Pins::lately_withheld) were marked, from
+    /// `began` on. A change settles with the first time that begins [`SETTLING`] after it; `None` if none does.
+    pub fn marked(&self, began: Timestamp) -> Option<Pins> {
+        let over = |at: Timestamp| at + SETTLING <= began;
+        let mut next = self.clone();
+        next.left.retain(|(_, at)| !over(*at));
+        next.settled
+            .extend(self.withheld.iter().filter(|(_, withheld)| over(withheld.since)).map(|(attr, _)| attr.clone()));
+        (next != *self).then_some(next)
     }
 
     /// The pins after a change; `None` if nothing changes, so that a change whose reply was lost can be repeated
@@ -433,21 +455,22 @@ impl Pins {
             Change::Default(name) if !self.pins.contains_key(name) => return Err(none(name)),
             Change::Default(name) => next.default = name.clone(),
             Change::Withhold(attr, why) => {
-                let known = self.withheld.get(attr).filter(|withheld| withheld.why == *why);
-                let withheld = known.cloned().unwrap_or(Withheld { why: clean_line(why, WHY_MAX), since: now });
-                next.withheld.insert(attr.clone(), withheld);
+                if self.withheld.get(attr).is_none_or(|known| known.why != *why) {
+                    next.withheld.insert(attr.clone(), Withheld { why: clean_line(why, WHY_MAX), since: now });
+                    next.settled.remove(attr);
+                }
             }
             Change::Allow(attr, Some(seconds)) => drop(next.allowed.insert(attr.clone(), *seconds)),
             Change::Allow(attr, None) => drop(next.allowed.remove(attr)),
             Change::Restore(attr) => {
                 next.withheld.remove(attr).ok_or_else(|| PinRefusal::NotWithheld(attr.clone()))?;
+                next.settled.remove(attr);
             }
         }
         let what = |pins: &Pins| (pins.default.clone(), pins.pins.clone(), pins.withheld.clone(), pins.allowed.clone());
         if what(&next) == what(self) {
             return Ok(None);
         }
-        next.left.retain(|(_, at)| now < *at + SETTLING);
         for (name, old) in &self.pins {
             let moved = next.pins.get(name).is_none_or(|new| new.rev != old.rev);
             if moved || (*name == self.default && next.default != self.default) {
@@ -496,8 +519,8 @@ mod tests {
             .map(|found| format!("{} {}/{}", found.pin, found.rev, found.system))
     }
 
-    fn left(pins: &Pins, now: Timestamp) -> Vec<String> {
-        pins.lately_left(now).map(Pinned::to_string).collect()
+    fn left(pins: &Pins) -> Vec<String> {
+        pins.lately_left().map(Pinned::to_string).collect()
     }
 
     #[test]
@@ -516,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_tells_what_it_leaves_for_as_long_as_that_settles() {
+    fn a_change_tells_what_it_leaves_until_all_was_marked_after_it_has_settled() {
         let (stable, unstable) = (rev("ab"), rev("cd"));
         for (change, leaves) in [
             (Change::Move(name("unstable"), rev("ef"), source(), None), vec![format!("unstable/{unstable}")]),
@@ -525,20 +548,20 @@ mod tests {
             (Change::Add(name("old"), rev("12"), source(), None), vec![]),
         ] {
             let changed = pins().changed(&change, NOW).expect("a legal change").expect("a change");
-            assert_eq!(left(&changed, NOW), leaves, "{change:?}");
-            assert_eq!(left(&changed, NOW + SETTLING), Vec::<String>::new(), "{change:?}");
-            // Repeated after a lost reply, it is done already.
-            assert_eq!(changed.changed(&change, NOW + SETTLING / 2), Ok(None), "{change:?}");
+            assert_eq!(left(&changed), leaves, "{change:?}");
+            // Repeated after a lost reply, it is done already; and what is left stays until it is marked.
+            assert_eq!(changed.changed(&change, NOW + SETTLING * 2), Ok(None), "{change:?}");
+            assert_eq!(changed.marked(NOW + SETTLING / 2), None, "{change:?}");
+            let settled = changed.marked(NOW + SETTLING);
+            assert_eq!(settled.as_ref().map(left), (!leaves.is_empty()).then(Vec::new), "{change:?}");
         }
         let there = Change::Move(name("unstable"), rev("ef"), source(), None);
         let back = Change::Move(name("unstable"), rev("cd"), source(), None);
         let moved = pins().changed(&there, NOW).expect("legal").expect("a change");
         let again = moved.changed(&back, NOW + SETTLING / 2).expect("legal").expect("a change");
-        assert_eq!(
-            left(&again, NOW + SETTLING / 2),
-            [format!("unstable/{unstable}"), format!("unstable/{}", rev("ef"))]
-        );
-        assert_eq!(left(&again, NOW + SETTLING), [format!("unstable/{}", rev("ef"))]);
+        assert_eq!(left(&again), [format!("unstable/{unstable}"), format!("unstable/{}", rev("ef"))]);
+        let settled = again.marked(NOW + SETTLING).expect("the first has settled");
+        assert_eq!(left(&settled), [format!("unstable/{}", rev("ef"))]);
     }
 
     #[test]
@@ -621,7 +644,7 @@ mod tests {
         assert!(with.has_programs(&"a".repeat(64).parse().expect("hex")));
         assert!(!with.has_programs(&"b".repeat(64).parse().expect("hex")));
         // The name stands for the same nixpkgs as before, so no served row is stale.
-        assert_eq!(left(&with, NOW), [""; 0]);
+        assert_eq!(left(&with), [""; 0]);
         assert_eq!(of(&to(&with, rev("ef"), None)), None);
         // Two pins of one commit have one catalogue.
         let both = with.changed(&Change::Add(name("a"), rev("cd"), source(), Some(Programs::Included)), NOW);

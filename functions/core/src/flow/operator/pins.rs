@@ -2,8 +2,8 @@
 //!
 //! A hit reads no pin, only a served row that is not stale. So a change of the pins is followed at once by marking the
 //! rows that mean another nixpkgs by now. A request that had read the pins before may write such a row later; so every
-//! sweep marks again while a change [settles](crate::nixpkgs::pins::SETTLING). A row that is marked without need costs
-//! its next request a read of the build, after which it is written anew.
+//! sweep marks again while a change [settles](crate::nixpkgs::pins::SETTLING), and until one has marked all rows after
+//! that. A row that is marked without need costs its next request a read of the build, after which it is written anew.
 
 use std::collections::BTreeSet;
 
@@ -71,18 +71,24 @@ pub async fn change<D: HasLedger + HasBell>(d: &D, change: &Change) -> Result<Pi
 /// # Errors
 /// [`Unavailable`]: run it again.
 pub(crate) async fn settle<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavailable> {
+    let began = d.now();
     let first = |pins: Option<&Pins>| Ok::<_, Unavailable>(pins.is_none().then(|| d.first_pins().clone()));
     let pins = change_row(d, &RowKey::Pins, first).await?.row.unwrap_or_else(|| d.first_pins().clone());
     mark(d, &pins).await?;
+    if let Some(marked) = pins.marked(began) {
+        // Of pins that have changed meanwhile, not all rows are marked.
+        let same = |now: Option<&Pins>| Ok::<_, Unavailable>((now == Some(&pins)).then(|| marked.clone()));
+        change_row(d, &RowKey::Pins, same).await?;
+    }
     catalogue::ask_for_all(d, &pins).await
 }
 
 async fn mark<D: HasLedger>(d: &D, pins: &Pins) -> Result<(), Unavailable> {
-    for left in pins.lately_left(d.now()) {
+    for left in pins.lately_left() {
         let meant = |asked: &ServedKey| pins.resolve(&asked.target(), asked.system()).is_ok_and(|now| now.is(left));
         mark_all(d, left, |asked| !meant(asked), |_| true).await?;
     }
-    let withheld: BTreeSet<_> = pins.lately_withheld(d.now()).collect();
+    let withheld: BTreeSet<_> = pins.lately_withheld().collect();
     if !withheld.is_empty() {
         // The requested name does not show the package: only the rows do.
         for (name, pin) in pins.all() {
