@@ -132,6 +132,13 @@ pub enum Event {
         /// The reason, as far as the launcher knows it.
         failure: Failure,
     },
+    /// The launcher refuses to start a lease's task. Another start of the same lease stands.
+    Refused {
+        /// The lease.
+        id: LeaseId,
+        /// The reason, as far as the launcher knows it.
+        failure: Failure,
+    },
     /// Time has passed: the lease may have expired.
     Lapse,
     /// An operator retries a failed build, at once.

@@ -298,6 +298,7 @@ pub(crate) async fn decide<D: HasLedger>(
 fn refusal<'a>(event: &'a Event, lease: &Lease, policy: &Policy) -> Option<&'a str> {
     match event {
         Event::Lapse if !lease.has_started(policy) => Some("its start was not confirmed"),
+        Event::Refused { failure, .. } => Some(failure.detail.as_deref().unwrap_or_default()),
         Event::Stopped { failure, .. } if failure.kind.class() == Class::Launcher => {
             Some(failure.detail.as_deref().unwrap_or_default())
         }

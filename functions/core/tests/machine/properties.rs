@@ -52,6 +52,7 @@ enum Verb {
     Settle(Result<(), Kind>),
     RanOut(u32),
     Stopped(Kind),
+    Refused,
     Lapse,
     Retry,
     Cancel,
@@ -82,6 +83,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         4 => kind().prop_map(|kind| Verb::Settle(Err(kind))),
         2 => (0..3u32).prop_map(Verb::RanOut),
         2 => kind().prop_map(Verb::Stopped),
+        2 => Just(Verb::Refused),
         3 => Just(Verb::Lapse),
         1 => Just(Verb::Retry),
         1 => Just(Verb::Cancel),
@@ -179,6 +181,7 @@ impl World {
                 other => other,
             },
             Verb::Stopped(kind) => Event::Stopped { id: id(n), failure: Failure::new(*kind, "y") },
+            Verb::Refused => Event::Refused { id: id(n), failure: Failure::new(Kind::NotStarted, "y") },
             Verb::Lapse => Event::Lapse,
             Verb::Retry => Event::Retry,
             Verb::Cancel => Event::Cancel,
@@ -319,7 +322,8 @@ proptest! {
     #[test]
     fn a_task_that_was_not_started_uses_no_attempt(story in any_story()) {
         tell(story, |before, event, after| {
-            let refused = matches!(event, Event::Stopped { failure, .. } if failure.kind.class() == Class::Launcher);
+            let refused = matches!(event, Event::Stopped { failure, .. } | Event::Refused { failure, .. }
+                if failure.kind.class() == Class::Launcher);
             if let Some(lease) = before.build.lease().filter(|_| refused && before.build != after.build) {
                 let waits = matches!(after.build.state, State::Queued { attempt, .. } if attempt == lease.attempt);
                 prop_assert!(waits, "{:?}", after.build.state);

@@ -75,6 +75,8 @@ unlucky-other   !live    !live    !live    !live    !live    !live    !live    d
 image-mine      !live    !live    !live    vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
 stopped-mine    =        =        =        delay2   delay2   delay2   rest     =        delay2   =        =        =        =        =        =        =        =
 stopped-other   =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =        =
+refused-mine    =        =        =        again    =        =        =        =        =        =        =        =        =        =        =        =        =
+refused-other   =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
 lapse           =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =
 retry           !failed  =        now      =        =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1   =
 cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way     !way     unasked
@@ -240,6 +242,7 @@ fn event(name: &str) -> Event {
         "follow2made" => follow('b', Realisation::Made(prefix())),
         "adopt" => Event::Adopt { prefix: prefix(), declared: it() },
         "stopped" => Event::Stopped { id: id(n), failure: Failure::new(Kind::Killed, "") },
+        "refused" => Event::Refused { id: id(n), failure: Failure::new(Kind::NotStarted, "") },
         "lapse" => Event::Lapse,
         "retry" => Event::Retry,
         "cancel" => Event::Cancel,
@@ -354,7 +357,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
             }
         }
     }
-    assert_eq!((wrong, tried), (Vec::new(), 17 * 52));
+    assert_eq!((wrong, tried), (Vec::new(), 17 * 54));
 }
 
 #[test]

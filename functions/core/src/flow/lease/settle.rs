@@ -290,6 +290,26 @@ pub async fn stopped<D: HasLedger + HasBell + HasLauncher>(
     Ok(telemetry)
 }
 
+/// The launcher refuses to start a lease's task. Returns whether this ended the lease: another start of it stands, if that was
+/// recorded before. Idempotent.
+///
+/// # Errors
+/// [`Unavailable`]: report it again, or let the lease expire.
+pub(crate) async fn refused<D: HasLedger + HasBell>(
+    d: &D,
+    key: &BuildKey,
+    lease: &LeaseId,
+    failure: Failure,
+) -> Result<bool, Unavailable> {
+    match advance(d, key, &Event::Refused { id: lease.clone(), failure }).await {
+        Ok(advanced) if advanced.after.lease().is_some_and(|live| live.id == *lease) => return Ok(false),
+        Ok(_) | Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => {}
+        Err(AdvanceError::Unavailable(error)) => return Err(error),
+    }
+    charge(d, lease, Some(Duration::ZERO), true).await?;
+    Ok(true)
+}
+
 /// An attempt whose task is gone may have ended without a report. Then what it has left is measured, since it counts as
 /// the most that it might have stored.
 async fn measure<D: HasLedger + HasLauncher>(d: &D, prefix: &AttemptPrefix) -> Result<(), Unavailable> {

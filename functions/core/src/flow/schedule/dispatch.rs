@@ -5,7 +5,7 @@
 //! much longer than a claim. A dispatcher begins with one start at a time, and allows twice as many after each success, so
 //! that a quota refuses one start and not many.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
@@ -308,8 +308,7 @@ pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
         Err(NotLaunched::Refused(why)) => {
             d.warn(About::Attempt(key, &lease.id), "a builder was not started", &why);
             let failure = Failure::new(Kind::NotStarted, without_account(&why));
-            settle::stopped(d, key, &lease.id, failure, Some(Duration::ZERO)).await?;
-            Ok(false)
+            settle::refused(d, key, &lease.id, failure).await.map(|ended| !ended)
         }
         Err(NotLaunched::Unavailable(error)) => {
             d.warn(About::Attempt(key, &lease.id), "a builder may not have been started", &error);
