@@ -362,7 +362,7 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp, policy: &Policy) -> R
         }
         // A task that stops after its build has ended is normal.
         (Event::Stopped { .. }, _) => Ok(Step::Stay),
-        (Event::Refused { id, .. }, State::Building(lease)) if &lease.id == id && lease.task.is_none() => {
+        (Event::Refused { id, .. }, State::Building(lease)) if &lease.id == id && !lease.has_started(policy) => {
             Ok(build.with(unstarted(lease, now, policy)))
         }
         // A sweep may have started it meanwhile.

@@ -29,61 +29,61 @@ use crate::{NOW, drv, id, settle, token, unasked};
 /// failed until it has cooled down, `again` queued at once as the same attempt, `vain` likewise, and the attempt is remembered, `warm`
 /// queued without a request, `wanted` requested since, `now` without further delay. There are two derivations, `a` and `b`; the states know `a`.
 const TABLE: &str = "
-                unasked  queued   waiting  claimed  launched holding  last     other    expired  joined   parted   ready    borrowed failed   cooling  cooled   warming
-ask             queue1   =        =        =        =        =        =        =        =        =        =        =        =        =        =        queue1   wanted
-warm            warm     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
-claim-mine      !queued  claim    !due     =        =        =        =        !queued  =        !queued  !queued  !queued  !queued  !queued  !queued  !queued  claim
-claim-third     !queued  claim    !due     !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  claim
-launched-mine   !live    !live    !live    task     =        =        =        !live    =        !live    !live    !live    !live    !live    !live    !live    !live
-launched-other  !live    !live    !live    !live    !live    !live    !live    =        !live    !live    !live    !live    !live    !live    !live    !live    !live
-relaunched-mine !live    !live    !live    task     task     task     task     !live    task     !live    !live    !live    !live    !live    !live    !live    !live
-pulse-mine      !live    !live    !live    pulse    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
-pulse-other     !live    !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live
-part-mine       !live    !live    !live    part     part     part     part     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
-part-other      !live    !live    !live    !live    !live    !live    !live    part     !live    !live    !live    !live    !live    !live    !live    !live    !live
-hold-mine       !live    !live    !live    hold     hold     =        hold     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
-hold-other      !live    !live    !live    !live    !live    !live    !live    hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
-hold2-mine      !live    !live    !live    hold     hold     !other   hold     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
-join-mine       !live    !live    !live    join     join     join     join     !live    !live    =        !live    !live    =        !live    !live    !live    !live
-joinmade-mine   !live    !live    !live    borrow   borrow   borrow   borrow   !live    !live    =        !live    !live    =        !live    !live    !live    !live
-joinbad-mine    !live    !live    !live    failed   failed   failed   failed   !live    !live    =        !live    !live    =        !live    !live    !live    !live
-joinfree-mine   !live    !live    !live    !held    !held    !held    !held    !live    !live    =        !live    !live    =        !live    !live    !live    !live
-join2-mine      !live    !live    !live    join     join     !other   join     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
-join-other      !live    !live    !live    !live    !live    !live    !live    join     !live    !live    !live    !live    !live    !live    !live    !live    !live
-wait-mine       !live    !live    !live    wait     wait     wait     wait     !live    !live    !live    =        !live    !live    !live    !live    !live    !live
-wait-other      !live    !live    !live    !live    !live    !live    !live    wait     !live    !live    !live    !live    !live    !live    !live    !live    !live
-waitnone-mine   !live    !live    !live    !held    !held    !held    !held    !live    !live    !live    =        !live    !live    !live    !live    !live    !live
-wake            =        =        =        =        =        =        =        =        =        =        wake     =        =        =        =        =        =
-doom-mine       !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
-doom-other      !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
-toolong-mine    !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
-toolong-other   !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
-small-mine      !live    !live    !live    vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
-small-other     !live    !live    !live    !live    !live    !live    !live    vain     !live    !live    !live    !live    !live    !live    !live    !live    !live
-follow          =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
-follownone      =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =        =        =
-followmade      =        =        =        =        =        =        =        =        =        borrow   =        =        =        =        =        =        =
-followbad       =        =        =        =        =        =        =        =        =        failed   =        =        =        =        =        =        =
-follow2made     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
-adopt           borrow   borrow   borrow   =        =        =        =        =        =        =        =        =        =        =        borrow   borrow   borrow
-built-mine      !live    !live    !live    ready    ready    ready    ready    !live    !live    !live    !live    =        !live    !live    !live    !live    !live
-built-other     !live    !live    !live    !live    !live    !live    !live    ready    !live    !live    !live    !live    !live    !live    !live    !live    !live
-broken-mine     !live    !live    !live    failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
-broken-other    !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
-unlucky-mine    !live    !live    =        delay2   delay2   delay2   rest     !live    !live    !live    !live    !live    !live    !live    =        =        !live
-unlucky-other   !live    !live    !live    !live    !live    !live    !live    delay2   !live    !live    !live    !live    !live    !live    !live    !live    !live
-image-mine      !live    !live    !live    vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
-stopped-mine    =        =        =        delay2   delay2   delay2   rest     =        delay2   =        =        =        =        =        =        =        =
-stopped-other   =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =        =
-refused-mine    =        =        =        again    =        =        =        =        =        =        =        =        =        =        =        =        =
-refused-other   =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
-lapse           =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =
-retry           !failed  =        now      =        =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1   =
-cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way     !way     unasked
-suspend         =        =        =        again    again    again    again    again    again    =        =        =        =        =        =        =        =
-withdraw-mine   =        =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =
-withdraw-other  =        =        =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =
-forget          =        !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  unasked  unasked  unasked  !failed
+                unasked  queued   waiting  claimed  heard    launched holding  last     other    expired  joined   parted   ready    borrowed failed   cooling  cooled   warming
+ask             queue1   =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        queue1   wanted
+warm            warm     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+claim-mine      !queued  claim    !due     =        =        =        =        =        !queued  =        !queued  !queued  !queued  !queued  !queued  !queued  !queued  claim
+claim-third     !queued  claim    !due     !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  !queued  claim
+launched-mine   !live    !live    !live    task     task     =        =        =        !live    =        !live    !live    !live    !live    !live    !live    !live    !live
+launched-other  !live    !live    !live    !live    !live    !live    !live    !live    =        !live    !live    !live    !live    !live    !live    !live    !live    !live
+relaunched-mine !live    !live    !live    task     task     task     task     task     !live    task     !live    !live    !live    !live    !live    !live    !live    !live
+pulse-mine      !live    !live    !live    pulse    pulse    pulse    pulse    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+pulse-other     !live    !live    !live    !live    !live    !live    !live    !live    pulse    !live    !live    !live    !live    !live    !live    !live    !live    !live
+part-mine       !live    !live    !live    part     part     part     part     part     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+part-other      !live    !live    !live    !live    !live    !live    !live    !live    part     !live    !live    !live    !live    !live    !live    !live    !live    !live
+hold-mine       !live    !live    !live    hold     hold     hold     =        hold     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+hold-other      !live    !live    !live    !live    !live    !live    !live    !live    hold     !live    !live    !live    !live    !live    !live    !live    !live    !live
+hold2-mine      !live    !live    !live    hold     hold     hold     !other   hold     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+join-mine       !live    !live    !live    join     join     join     join     join     !live    !live    =        !live    !live    =        !live    !live    !live    !live
+joinmade-mine   !live    !live    !live    borrow   borrow   borrow   borrow   borrow   !live    !live    =        !live    !live    =        !live    !live    !live    !live
+joinbad-mine    !live    !live    !live    failed   failed   failed   failed   failed   !live    !live    =        !live    !live    =        !live    !live    !live    !live
+joinfree-mine   !live    !live    !live    !held    !held    !held    !held    !held    !live    !live    =        !live    !live    =        !live    !live    !live    !live
+join2-mine      !live    !live    !live    join     join     join     !other   join     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+join-other      !live    !live    !live    !live    !live    !live    !live    !live    join     !live    !live    !live    !live    !live    !live    !live    !live    !live
+wait-mine       !live    !live    !live    wait     wait     wait     wait     wait     !live    !live    !live    =        !live    !live    !live    !live    !live    !live
+wait-other      !live    !live    !live    !live    !live    !live    !live    !live    wait     !live    !live    !live    !live    !live    !live    !live    !live    !live
+waitnone-mine   !live    !live    !live    !held    !held    !held    !held    !held    !live    !live    !live    =        !live    !live    !live    !live    !live    !live
+wake            =        =        =        =        =        =        =        =        =        =        =        wake     =        =        =        =        =        =
+doom-mine       !live    !live    !live    failed   failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
+doom-other      !live    !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
+toolong-mine    !live    !live    !live    failed   failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
+toolong-other   !live    !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
+small-mine      !live    !live    !live    vain     vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+small-other     !live    !live    !live    !live    !live    !live    !live    !live    vain     !live    !live    !live    !live    !live    !live    !live    !live    !live
+follow          =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+follownone      =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =        =        =
+followmade      =        =        =        =        =        =        =        =        =        =        borrow   =        =        =        =        =        =        =
+followbad       =        =        =        =        =        =        =        =        =        =        failed   =        =        =        =        =        =        =
+follow2made     =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+adopt           borrow   borrow   borrow   =        =        =        =        =        =        =        =        =        =        =        =        borrow   borrow   borrow
+built-mine      !live    !live    !live    ready    ready    ready    ready    ready    !live    !live    !live    !live    =        !live    !live    !live    !live    !live
+built-other     !live    !live    !live    !live    !live    !live    !live    !live    ready    !live    !live    !live    !live    !live    !live    !live    !live    !live
+broken-mine     !live    !live    !live    failed   failed   failed   failed   failed   !live    !live    !live    !live    !live    !live    =        !live    !live    !live
+broken-other    !live    !live    !live    !live    !live    !live    !live    !live    failed   !live    !live    !live    !live    !live    !live    !live    !live    !live
+unlucky-mine    !live    !live    =        delay2   delay2   delay2   delay2   rest     !live    !live    !live    !live    !live    !live    !live    =        =        !live
+unlucky-other   !live    !live    !live    !live    !live    !live    !live    !live    delay2   !live    !live    !live    !live    !live    !live    !live    !live    !live
+image-mine      !live    !live    !live    vain     vain     vain     vain     vain     !live    !live    !live    !live    !live    !live    !live    !live    !live    !live
+stopped-mine    =        =        =        delay2   delay2   delay2   delay2   rest     =        delay2   =        =        =        =        =        =        =        =
+stopped-other   =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =        =
+refused-mine    =        =        =        again    =        =        =        =        =        =        =        =        =        =        =        =        =        =
+refused-other   =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =        =
+lapse           =        =        =        =        =        =        =        =        =        delay2   =        =        =        =        =        =        =        =
+retry           !failed  =        now      =        =        =        =        =        =        =        =        =        !failed  !failed  queue1   queue1   queue1   =
+cancel          =        unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  unasked  !way     !way     !way     !way     !way     unasked
+suspend         =        =        =        again    again    again    again    again    again    again    =        =        =        =        =        =        =        =
+withdraw-mine   =        =        =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =        =
+withdraw-other  =        =        =        =        =        =        =        =        =        =        =        =        =        queue1   =        =        =        =
+forget          =        !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  !failed  unasked  unasked  unasked  !failed
 ";
 
 const MINE: u32 = 1;
@@ -172,7 +172,12 @@ fn state(name: &str, policy: &Policy) -> Build {
         "queued" => (queued(1, NOW), vec![]),
         "warming" => (State::Queued { since: long_ago, due: NOW, attempt: 1, warming: true }, vec![]),
         "waiting" => (queued(2, next), after(Some(unlucky()))),
-        "claimed" => (State::Building(lease(MINE, 1, next, None)), vec![]),
+        "claimed" => {
+            let claimed = Timestamp(next.0 - policy.lease.as_millis() as u64);
+            (State::Building(Lease { claimed, ..lease(MINE, 1, next, None) }), vec![])
+        }
+        // Of its builder, though not of its task.
+        "heard" => (State::Building(lease(MINE, 1, next, None)), vec![]),
         "launched" => (State::Building(lease(MINE, 1, next, Some("task"))), vec![]),
         "holding" => {
             let lease = Lease { derivation: Some(drv('a')), ..lease(MINE, 1, next, Some("task")) };
@@ -357,7 +362,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
             }
         }
     }
-    assert_eq!((wrong, tried), (Vec::new(), 17 * 54));
+    assert_eq!((wrong, tried), (Vec::new(), 18 * 54));
 }
 
 #[test]

@@ -290,11 +290,11 @@ pub async fn stopped<D: HasLedger + HasBell + HasLauncher>(
     Ok(telemetry)
 }
 
-/// The launcher refuses to start a lease's task. Returns whether this ended the lease: another start of it stands, if that was
-/// recorded before. Idempotent.
+/// The launcher refuses to start a lease's task. Returns whether this ended the lease: another start of it, of which the
+/// task or its builder has told, stands.
 ///
 /// # Errors
-/// [`Unavailable`]: report it again, or let the lease expire.
+/// [`Unavailable`]: let the lease expire; a sweep frees its slot.
 pub(crate) async fn refused<D: HasLedger + HasBell>(
     d: &D,
     key: &BuildKey,
@@ -302,8 +302,9 @@ pub(crate) async fn refused<D: HasLedger + HasBell>(
     failure: Failure,
 ) -> Result<bool, Unavailable> {
     match advance(d, key, &Event::Refused { id: lease.clone(), failure }).await {
-        Ok(advanced) if advanced.after.lease().is_some_and(|live| live.id == *lease) => return Ok(false),
-        Ok(_) | Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => {}
+        Ok(advanced) if advanced.before == advanced.after => return Ok(false),
+        Ok(_) => {}
+        Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => return Ok(false),
         Err(AdvanceError::Unavailable(error)) => return Err(error),
     }
     charge(d, lease, Some(Duration::ZERO), true).await?;

@@ -74,13 +74,15 @@ pub(crate) async fn settle<D: HasLedger + HasBell>(d: &D) -> Result<(), Unavaila
     let began = d.now();
     let first = |pins: Option<&Pins>| Ok::<_, Unavailable>(pins.is_none().then(|| d.first_pins().clone()));
     let pins = change_row(d, &RowKey::Pins, first).await?.row.unwrap_or_else(|| d.first_pins().clone());
+    // If it takes too long to mark all, catalogues are asked for nevertheless.
+    catalogue::ask_for_all(d, &pins).await?;
     mark(d, &pins).await?;
     if let Some(marked) = pins.marked(began) {
         // Of pins that have changed meanwhile, not all rows are marked.
         let same = |now: Option<&Pins>| Ok::<_, Unavailable>((now == Some(&pins)).then(|| marked.clone()));
         change_row(d, &RowKey::Pins, same).await?;
     }
-    catalogue::ask_for_all(d, &pins).await
+    Ok(())
 }
 
 async fn mark<D: HasLedger>(d: &D, pins: &Pins) -> Result<(), Unavailable> {

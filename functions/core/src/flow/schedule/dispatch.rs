@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use crate::{
     build::{
@@ -28,7 +28,7 @@ use crate::{
         time::Timestamp,
     },
     nixpkgs::pins::{Pins, Source},
-    ports::{Deployment, HasBell, HasLauncher, HasLedger, Launcher, NotLaunched, Read, Unavailable},
+    ports::{HasBell, HasLauncher, HasLedger, Launcher, NotLaunched, Read, Unavailable},
     quota::limits::{LimitExceeded, Limits},
     row::StatusIndex,
     telemetry::{About, Signal},
@@ -94,12 +94,15 @@ enum Room {
 
 /// The builders that are being started.
 struct Starts<'a> {
-    running: FuturesUnordered<BoxFuture<'a, (BuildKey, Result<bool, AdvanceError>)>>,
+    running: FuturesUnordered<BoxFuture<'a, Ended>>,
     /// The most at the same time.
     most: usize,
     /// The limits, as they were read last: at the beginning, and after each refusal.
     limits: Limits,
 }
+
+/// A build, and what became of the start of its builder.
+type Ended = (BuildKey, Result<Launch, AdvanceError>);
 
 impl<'a> Starts<'a> {
     /// Starts a builder for a claim, after others if there are too many. Returns whether there is room for more builds.
@@ -119,7 +122,7 @@ impl<'a> Starts<'a> {
                 }));
                 true
             }
-            Err(error) => has_room(d, key, error)?,
+            Err(error) => self.has_room(d, key, error).await?,
         };
         while room && self.running.len() >= self.most {
             room = self.next(d).await?.unwrap_or(true);
@@ -129,34 +132,57 @@ impl<'a> Starts<'a> {
 
     /// Waits for one of them. Returns whether there is room for more builds; `None`: none is being started.
     async fn next<D: HasLedger>(&mut self, d: &D) -> Result<Option<bool>, Unavailable> {
-        let Some((key, started)) = self.running.next().await else { return Ok(None) };
-        match started {
-            Ok(true) => self.most = (2 * self.most).min(STARTS_MAX),
-            Ok(false) => {
+        match self.running.next().await {
+            Some(ended) => self.over(d, ended).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Goes on with all of them, without waiting. Returns whether there is room for more builds.
+    async fn go_on<D: HasLedger>(&mut self, d: &D) -> Result<bool, Unavailable> {
+        let mut room = true;
+        while let Some(Some(ended)) = self.running.next().now_or_never() {
+            room &= self.over(d, ended).await?;
+        }
+        Ok(room)
+    }
+
+    async fn over<D: HasLedger>(&mut self, d: &D, (key, launched): Ended) -> Result<bool, Unavailable> {
+        match launched {
+            Ok(Launch::Started) => self.most = (2 * self.most).min(STARTS_MAX),
+            Ok(Launch::Unknown) => {}
+            Ok(Launch::Refused(_)) => {
                 self.most = 1;
                 self.limits = load_limits(d, Read::Consistent).await?.0;
             }
-            Err(error) => return has_room(d, &key, error).map(Some),
+            Err(error) => return self.has_room(d, &key, error).await,
         }
-        Ok(Some(true))
+        Ok(true)
     }
-}
 
-/// Whether there is room for more builds, although this one was not claimed.
-fn has_room<D: Deployment>(d: &D, key: &BuildKey, error: AdvanceError) -> Result<bool, Unavailable> {
-    match error {
-        // The list lags: another dispatcher has claimed it.
-        AdvanceError::Illegal(_) => Ok(true),
-        AdvanceError::Unavailable(error) => Err(error),
-        AdvanceError::LimitExceeded(full) => {
-            d.emit(About::Build(key), Signal::Held(full));
-            Ok(match full {
-                // If the budget does not cover a larger machine, it may cover a build on the usual one.
-                LimitExceeded::Budget { worst } => worst > d.policy().worst_price(d.policy().size),
-                LimitExceeded::Paused(_) | LimitExceeded::Catalogue | LimitExceeded::Client { .. } => true,
-                LimitExceeded::Slots | LimitExceeded::Store => false,
-            })
+    /// Whether there is room for more builds, although this one was not claimed.
+    async fn has_room<D: HasLedger>(
+        &mut self,
+        d: &D,
+        key: &BuildKey,
+        error: AdvanceError,
+    ) -> Result<bool, Unavailable> {
+        let full = match error {
+            // The list lags: another dispatcher has claimed it.
+            AdvanceError::Illegal(_) => return Ok(true),
+            AdvanceError::Unavailable(error) => return Err(error),
+            AdvanceError::LimitExceeded(full) => full,
+        };
+        d.emit(About::Build(key), Signal::Held(full));
+        if matches!(full, LimitExceeded::Paused(_)) {
+            self.limits = load_limits(d, Read::Consistent).await?.0;
         }
+        Ok(match full {
+            // If the budget does not cover a larger machine, it may cover a build on the usual one.
+            LimitExceeded::Budget { worst } => worst > d.policy().worst_price(d.policy().size),
+            LimitExceeded::Paused(_) | LimitExceeded::Catalogue | LimitExceeded::Client { .. } => true,
+            LimitExceeded::Slots | LimitExceeded::Store => false,
+        })
     }
 }
 
@@ -171,6 +197,9 @@ async fn along<'a, D: HasLedger + HasBell + HasLauncher>(
         // Read after the list, so that every listed build's pin is included.
         let pins = if page.is_empty() { None } else { Some(pins::load(d).await?) };
         for listed in &page {
+            if !starts.go_on(d).await? {
+                return Ok(Room::None);
+            }
             if listed.at > d.now() {
                 return Ok(Room::Left { due: earlier(next, Some(listed.at)) });
             }
@@ -250,25 +279,40 @@ async fn claim<D: HasLedger>(
     Ok(claimed.after.lease().cloned())
 }
 
-/// Starts the builder of a claim; `false`: the launcher refused something. If Spot capacity is refused, the build is claimed
-/// once more, for a task on demand.
+/// Starts the builder of a claim. If Spot capacity is refused, the build is claimed once more, for a task on demand.
 async fn start<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
     seconds: Option<u64>,
     lease: Lease,
-) -> Result<bool, AdvanceError> {
-    if launch(d, key, &lease).await? {
-        return Ok(true);
+) -> Result<Launch, AdvanceError> {
+    let launched = start_once(d, key, &lease).await?;
+    if !matches!(launched, Launch::Refused(_)) {
+        return Ok(launched);
     }
     let (limits, _) = load_limits(d, Read::Consistent).await?;
-    if lease.is_on_demand() || !limits.spares_spot(key.system, d.now()) {
-        return Ok(false);
+    if !lease.is_on_demand()
+        && limits.spares_spot(key.system, d.now())
+        && let Some(lease) = claim(d, key, seconds, true).await?
+    {
+        start_once(d, key, &lease).await?;
     }
-    if let Some(lease) = claim(d, key, seconds, true).await? {
-        launch(d, key, &lease).await?;
+    Ok(launched)
+}
+
+/// Starts the builder of a claim, which a refusal ends.
+async fn start_once<D: HasLedger + HasBell + HasLauncher>(
+    d: &D,
+    key: &BuildKey,
+    lease: &Lease,
+) -> Result<Launch, Unavailable> {
+    match launch(d, key, lease).await? {
+        Launch::Refused(failure) => match settle::refused(d, key, &lease.id, failure.clone()).await? {
+            true => Ok(Launch::Refused(failure)),
+            false => Ok(Launch::Unknown),
+        },
+        launched => Ok(launched),
     }
-    Ok(false)
 }
 
 /// The machine of its first attempt.
@@ -287,13 +331,23 @@ async fn drop_unserved<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(), Unavai
     }
 }
 
-/// Starts the builder of a lease; `false`: the launcher refused. In every case the lease ends: by the builder's report, by the launcher's, or by
-/// expiry.
+/// What became of the start of a builder.
+pub(crate) enum Launch {
+    /// Its task starts, or has started.
+    Started,
+    /// The launcher did not answer, or another start of the same lease stands.
+    Unknown,
+    /// The launcher refuses.
+    Refused(Failure),
+}
+
+/// Starts the builder of a lease, and records its task. A refusal ends the lease only if the caller says so; else its builder's
+/// report ends it, the launcher's, or its expiry.
 pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
     lease: &Lease,
-) -> Result<bool, Unavailable> {
+) -> Result<Launch, Unavailable> {
     let mut launched = d.launcher().launch(key, lease).await;
     if matches!(launched, Err(NotLaunched::Unavailable(_))) {
         // RunTask is idempotent: the same lease starts no second task.
@@ -302,17 +356,16 @@ pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
     match launched {
         Ok(task) => match advance(d, key, &Event::Launched { id: lease.id.clone(), task }).await {
             // A quick builder has settled already.
-            Ok(_) | Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => Ok(true),
+            Ok(_) | Err(AdvanceError::Illegal(_) | AdvanceError::LimitExceeded(_)) => Ok(Launch::Started),
             Err(AdvanceError::Unavailable(error)) => Err(error),
         },
         Err(NotLaunched::Refused(why)) => {
             d.warn(About::Attempt(key, &lease.id), "a builder was not started", &why);
-            let failure = Failure::new(Kind::NotStarted, without_account(&why));
-            settle::refused(d, key, &lease.id, failure).await.map(|ended| !ended)
+            Ok(Launch::Refused(Failure::new(Kind::NotStarted, without_account(&why))))
         }
         Err(NotLaunched::Unavailable(error)) => {
             d.warn(About::Attempt(key, &lease.id), "a builder may not have been started", &error);
-            Ok(true)
+            Ok(Launch::Unknown)
         }
     }
 }
