@@ -301,7 +301,7 @@ async fn start<D: HasLedger + HasBell + HasLauncher>(
 }
 
 /// Starts the builder of a claim, which a refusal ends.
-async fn start_once<D: HasLedger + HasBell + HasLauncher>(
+pub(crate) async fn start_once<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
     lease: &Lease,
@@ -341,9 +341,8 @@ pub(crate) enum Launch {
     Refused(Failure),
 }
 
-/// Starts the builder of a lease, and records its task. A refusal ends the lease only if the caller says so; else its builder's
-/// report ends it, the launcher's, or its expiry.
-pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
+/// Starts the builder of a lease, and records its task. The lease ends by its builder's report, by the launcher's, or by expiry.
+async fn launch<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
     lease: &Lease,
