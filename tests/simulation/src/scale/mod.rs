@@ -2,9 +2,9 @@
 //!
 //! What is run: the shipped flows, over the simulation's ports in memory. For each load, clients ask for programs that are
 //! not built, as often as the load says, and poll the status as the stub does. Two dispatchers, the sweep, and a task for
-//! each build work as the template has them, with the template's time limits ([`load`]). So the calls of a miss, the bytes of
+//! each build work as the template has them, with the template's time limits (`load`). So the calls of a miss, the bytes of
 //! its rows, the commits that conflict and are tried again, the queue and the slots are those of the code. Hits are run one
-//! by one, for their calls and time. The sweep, a moved pin and garbage collection are run over many rows ([`rows`]).
+//! by one, for their calls and time. The sweep, a moved pin and garbage collection are run over many rows (`rows`).
 //!
 //! What is modelled:
 //! - Time. A call of a port takes 4 to 15 ms (DynamoDB), 15 to 64 ms (S3), 8 to 22 ms (SQS) or 0.2 to 1 s (RunTask), and one in
@@ -12,7 +12,7 @@
 //!   word), and this project has no measurement in an account.
 //! - DynamoDB's partitions (`meter.rs`): the rows of the limits and of the pins have a partition each, with its documented rate
 //!   and burst. A call that finds it empty is tried three times, as the SDK does. All other rows are spread.
-//! - The function for hits: a queue without waiting, whose instances start cold and end after some idle time ([`hits`]).
+//! - The function for hits: a queue without waiting, whose instances start cold and end after some idle time (`hits`).
 //! - The month: thirty days, each with the same hours; hits follow a sine over the day, and misses come at one rate.
 //! - Prices are those of `infra/prices.json`. What the counted calls lack (a builder's uploads and log lines, the bytes of
 //!   programs, storage, fixed costs) is as on the cost page (`core/src/billing/cost.rs`).
