@@ -151,7 +151,7 @@ impl<'a> Starts<'a> {
         match launched {
             Ok(Launch::Started) => self.most = (2 * self.most).min(STARTS_MAX),
             Ok(Launch::Unknown) => {}
-            Ok(Launch::Refused(_)) => {
+            Ok(Launch::Refused) => {
                 self.most = 1;
                 self.limits = load_limits(d, Read::Consistent).await?.0;
             }
@@ -286,8 +286,8 @@ async fn start<D: HasLedger + HasBell + HasLauncher>(
     seconds: Option<u64>,
     lease: Lease,
 ) -> Result<Launch, AdvanceError> {
-    let launched = start_once(d, key, &lease).await?;
-    if !matches!(launched, Launch::Refused(_)) {
+    let launched = launch(d, key, &lease).await?;
+    if launched != Launch::Refused {
         return Ok(launched);
     }
     let (limits, _) = load_limits(d, Read::Consistent).await?;
@@ -295,24 +295,9 @@ async fn start<D: HasLedger + HasBell + HasLauncher>(
         && limits.spares_spot(key.system, d.now())
         && let Some(lease) = claim(d, key, seconds, true).await?
     {
-        start_once(d, key, &lease).await?;
+        launch(d, key, &lease).await?;
     }
     Ok(launched)
-}
-
-/// Starts the builder of a claim, which a refusal ends.
-pub(crate) async fn start_once<D: HasLedger + HasBell + HasLauncher>(
-    d: &D,
-    key: &BuildKey,
-    lease: &Lease,
-) -> Result<Launch, Unavailable> {
-    match launch(d, key, lease).await? {
-        Launch::Refused(failure) => match settle::refused(d, key, &lease.id, failure.clone()).await? {
-            true => Ok(Launch::Refused(failure)),
-            false => Ok(Launch::Unknown),
-        },
-        launched => Ok(launched),
-    }
 }
 
 /// The machine of its first attempt.
@@ -332,17 +317,18 @@ async fn drop_unserved<D: HasLedger>(d: &D, key: &BuildKey) -> Result<(), Unavai
 }
 
 /// What became of the start of a builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Launch {
     /// Its task starts, or has started.
     Started,
     /// The launcher did not answer, or another start of the same lease stands.
     Unknown,
-    /// The launcher refuses.
-    Refused(Failure),
+    /// The launcher refuses, which has ended the lease.
+    Refused,
 }
 
 /// Starts the builder of a lease, and records its task. The lease ends by its builder's report, by the launcher's, or by expiry.
-async fn launch<D: HasLedger + HasBell + HasLauncher>(
+pub(crate) async fn launch<D: HasLedger + HasBell + HasLauncher>(
     d: &D,
     key: &BuildKey,
     lease: &Lease,
@@ -360,7 +346,9 @@ async fn launch<D: HasLedger + HasBell + HasLauncher>(
         },
         Err(NotLaunched::Refused(why)) => {
             d.warn(About::Attempt(key, &lease.id), "a builder was not started", &why);
-            Ok(Launch::Refused(Failure::new(Kind::NotStarted, without_account(&why))))
+            let failure = Failure::new(Kind::NotStarted, without_account(&why));
+            let ended = settle::refused(d, key, &lease.id, failure).await?;
+            Ok(if ended { Launch::Refused } else { Launch::Unknown })
         }
         Err(NotLaunched::Unavailable(error)) => {
             d.warn(About::Attempt(key, &lease.id), "a builder may not have been started", &error);

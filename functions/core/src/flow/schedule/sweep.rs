@@ -75,7 +75,7 @@ async fn lapse<D: HasLedger + HasLauncher>(d: &D, key: &BuildKey) -> Result<(), 
 async fn relaunch<D: HasLedger + HasBell + HasLauncher>(d: &D, key: &BuildKey) -> Result<(), Unavailable> {
     let (build, _) = load_build(d, key).await?;
     match build.lease() {
-        Some(lease) if lease.task.is_none() => dispatch::start_once(d, key, lease).await.map(drop),
+        Some(lease) if lease.task.is_none() => dispatch::launch(d, key, lease).await.map(drop),
         _ => Ok(()),
     }
 }
