@@ -1,6 +1,6 @@
 //! The outcome table. It has a row for each reason: the status, whether and when a retry helps, the message, and what each client
 //! shows. All answers take their status from this table; README, `infra/outcomes.md` and the OpenAPI document are rendered from it
-//! (`tests/tests/outcomes.rs`).
+//! (`tests/tests/rules/outcomes.rs`).
 
 use std::fmt;
 

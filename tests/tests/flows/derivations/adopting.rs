@@ -23,7 +23,7 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, rev, target};
 
-use crate::{ask, building, declares, evaluated, exhaust, fail, hit, started, turn};
+use super::{ask, building, declares, evaluated, exhaust, fail, hit, started, turn};
 
 /// Its packages, their derivations, and their main programs.
 const PACKAGES: [(&str, char, &str); 3] = [("tree", 'a', "tree"), ("sets.tree", 'a', "other"), ("hello", 'b', "hello")];

@@ -21,7 +21,7 @@ use binplz_tests::{
     world::{World, ask},
 };
 
-use crate::{drv, evaluated, makes, turn, waits};
+use super::{drv, evaluated, makes, turn, waits};
 
 /// What each of the dependencies 1 to 12 needs.
 const NEEDS: [&[usize]; 12] = [&[], &[1], &[1], &[2, 3], &[4], &[4], &[4], &[5], &[6, 7], &[8], &[9], &[10, 11]];

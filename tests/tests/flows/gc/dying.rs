@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use binplz_core::{build::failure::Kind, flow::operator::gc::gc};
 use binplz_tests::world::{World, rev};
 
-use crate::{add, again, building, catalogued, everything, fail, grace, made, retire, world};
+use super::{add, again, building, catalogued, everything, fail, grace, made, retire, world};
 
 /// A service that has lived: a pin stays, and one that has a bit of everything is retired.
 async fn lived() -> Arc<World> {

@@ -16,7 +16,7 @@ use binplz_core::{
 };
 use binplz_tests::{random::Random, world::World};
 
-use crate::{ask, drv, evaluated, fail, turn};
+use super::{ask, drv, evaluated, fail, turn};
 
 /// Random attributes of two derivations, random trouble: of each derivation there is at no time more than one at work, and in the end
 /// each attribute is ready.

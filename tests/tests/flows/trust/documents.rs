@@ -29,7 +29,7 @@ use binplz_signing::{KeyPair, Ring};
 use binplz_tests::world::hit;
 use serde_json::{Value, json};
 
-use crate::log::{built, built_of, entries_of, head, world};
+use super::log::{built, built_of, entries_of, head, world};
 
 fn component(name: &str, licence: Licence) -> Component {
     Component {

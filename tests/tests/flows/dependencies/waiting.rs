@@ -22,7 +22,7 @@ use binplz_core::{
 };
 use binplz_tests::world::ask;
 
-use crate::{after_dispatch, building, built, drv, evaluated, makes, said, turn, waits, world};
+use super::{after_dispatch, building, built, drv, evaluated, makes, said, turn, waits, world};
 
 #[tokio::test]
 async fn a_build_that_can_only_wait_frees_its_slot_uses_no_attempt_and_goes_on_when_it_is_made() {

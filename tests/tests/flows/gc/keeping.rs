@@ -17,7 +17,7 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, target};
 
-use crate::{
+use super::{
     add, again, ask, building, everything, fail, grace, hit, made, prefix, prefixes, retire, rows_of, run,
     run_to_the_end, turn, world,
 };

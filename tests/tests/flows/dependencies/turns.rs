@@ -21,7 +21,7 @@ use binplz_core::{
     ports::Deployment,
 };
 
-use crate::{building, built, drv, makes, said, turn, world};
+use super::{building, built, drv, makes, said, turn, world};
 
 #[tokio::test]
 async fn of_two_tasks_with_one_plan_one_builds_each_dependency_and_the_other_fetches_it() {

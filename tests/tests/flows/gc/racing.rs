@@ -12,7 +12,7 @@ use binplz_core::{
 };
 use binplz_tests::world::rev;
 
-use crate::{
+use super::{
     add, again, ask, building, fail, grace, hit, made, prefix, prefixes, retire, run, run_to_the_end, turn, world,
 };
 

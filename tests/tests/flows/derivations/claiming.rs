@@ -23,7 +23,7 @@ use binplz_core::{
 };
 use binplz_tests::world::World;
 
-use crate::{ask, building, evaluated, exhaust, follows, hit, turn, world};
+use super::{ask, building, evaluated, exhaust, follows, hit, turn, world};
 
 #[tokio::test]
 async fn one_derivation_for_two_systems_is_two_realisations() {

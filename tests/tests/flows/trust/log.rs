@@ -43,7 +43,7 @@ use binplz_tests::{
     world::{World, ask, building, hit, target},
 };
 
-use crate::documents::materials;
+use super::documents::materials;
 
 /// A world that signs.
 pub(crate) fn world() -> Arc<World> {

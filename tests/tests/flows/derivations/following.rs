@@ -26,7 +26,7 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, rev, target};
 
-use crate::{ask, building, declares, drv, evaluated, exhaust, fail, follows, hit, started, turn, world};
+use super::{ask, building, declares, drv, evaluated, exhaust, fail, follows, hit, started, turn, world};
 
 /// `tree` has taken a derivation on, and `sets.tree` has left it to that one.
 async fn followed() -> Arc<World> {

@@ -14,7 +14,7 @@ use binplz_core::{
 };
 use binplz_tests::world::{World, rev};
 
-use crate::{
+use super::{
     add, again, building, catalogued, everything, fail, grace, hit, made, prefix, prefixes, retire, rows_of, run,
     run_to_the_end, turn, world,
 };

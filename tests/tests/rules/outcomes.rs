@@ -39,7 +39,7 @@ fn the_documents_have_the_outcome_table_of_the_code() {
         if std::env::var_os("BINPLZ_WRITE").is_some() {
             fs::write(&path, format!("{before}{text}{after}")).expect("a document");
         } else {
-            assert!(document.contains(text), "{file} is stale: BINPLZ_WRITE=1 cargo test --workspace --test outcomes");
+            assert!(document.contains(text), "{file} is stale: BINPLZ_WRITE=1 cargo test --workspace --test rules");
         }
     }
 }

@@ -17,7 +17,7 @@ use binplz_core::{
 };
 use binplz_tests::world::World;
 
-use crate::{add, building, everything, fail, grace, hit, retire, run, run_to_the_end, turn, world};
+use super::{add, building, everything, fail, grace, hit, retire, run, run_to_the_end, turn, world};
 
 const SHARED: &[u8] = b"\x7fELF the same in every package";
 
