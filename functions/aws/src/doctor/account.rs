@@ -223,11 +223,12 @@ pub(super) async fn leftovers(sdk: &SdkConfig, name: &str, stack: Option<&Stack>
         Err(error) => return vec![unknown(CHECK, &error)],
     }
     let prefix = format!("{}-bucket-", name.to_lowercase());
-    let buckets = aws_sdk_s3::Client::new(sdk).list_buckets().prefix(&prefix).send().await;
-    match buckets {
+    let buckets = aws_sdk_s3::Client::new(sdk).list_buckets().prefix(&prefix);
+    // Without a region, S3 lists those of all regions: a stack of that name may use its bucket in another one.
+    match buckets.set_bucket_region(sdk.region().map(ToString::to_string)).send().await {
         Ok(found) => {
             let names = found.buckets().iter().filter_map(|bucket| bucket.name());
-            // The bed lists them all.
+            // The bed lists them all, of every region too.
             for bucket in names.filter(|bucket| bucket.starts_with(&prefix) && !is_own("Bucket", bucket)) {
                 left(format!("the bucket {bucket}"), format!("aws s3 rb --force s3://{bucket}"));
             }
