@@ -6,7 +6,10 @@ mod deployed;
 mod keys;
 
 use aws_types::SdkConfig;
-use binplz_core::{build::size::Size, flow::operator::findings::Finding};
+use binplz_core::{
+    build::size::Size,
+    flow::operator::findings::{Finding, State},
+};
 
 use crate::{causes, stack::Stack};
 
@@ -22,18 +25,25 @@ const BUILDS: u32 = 4;
 pub async fn examine(sdk: &SdkConfig, name: &str, fix: bool) -> Vec<Finding> {
     let mut findings = vec![account::identity(sdk).await, account::ecs_role(sdk, fix).await];
     let (found, stack) = look_at_stack(sdk, name).await;
+    let known = found.state != State::Unknown;
     findings.push(found);
     let catalogue = stack.as_ref().is_none_or(Stack::has_catalogues);
     let (builds, size) = stack.as_ref().map_or((BUILDS, Size::default()), |stack| (stack.builds(), stack.size()));
     findings.extend(account::quotas(sdk, builds, catalogue, size).await);
     match &stack {
-        Some(stack) => {
+        Some(stack) if stack.outputs.contains_key("Table") => {
             findings.extend(deployed::examine(stack, sdk).await);
             findings.extend(keys::examine(stack, sdk).await);
+            findings.extend(account::leftovers(sdk, name, Some(stack)).await);
         }
-        None => findings.extend(account::collisions(sdk, name).await),
+        None if known => {
+            findings.extend(account::collisions(sdk, name).await);
+            findings.extend(account::leftovers(sdk, name, None).await);
+        }
+        // CloudFormation has no outputs of a stack that is being made or rolled back, and may not have answered. What
+        // has the stack's name may be its own, and must not be reported with a command that deletes it.
+        _ => {}
     }
-    findings.extend(account::leftovers(sdk, name, stack.as_ref()).await);
     findings
 }
 
@@ -41,12 +51,7 @@ const STACK: &str = "stack";
 
 async fn look_at_stack(sdk: &SdkConfig, name: &str) -> (Finding, Option<Stack>) {
     match Stack::find(sdk, name).await {
-        Ok(Some(stack)) => {
-            let finding = judge(name, &stack.status);
-            // A stack that was never complete has no outputs.
-            let stack = Some(stack).filter(|stack| stack.outputs.contains_key("Table"));
-            (finding, stack)
-        }
+        Ok(Some(stack)) => (judge(name, &stack.status), Some(stack)),
         Ok(None) => {
             let told = format!("no stack {name} in this region yet");
             (Finding::missing(STACK, told, "scripts/sam build && scripts/sam deploy --guided"), None)
@@ -75,8 +80,6 @@ fn judge(name: &str, status: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use binplz_core::flow::operator::findings::State;
-
     use super::*;
 
     #[test]
