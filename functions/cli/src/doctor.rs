@@ -110,7 +110,7 @@ async fn examine_account(args: &Args) -> Vec<Finding> {
             findings.extend(examine(&sdk, &args.stack, args.fix).await);
             if let Ok(Some(stack)) = Stack::find(&sdk, &args.stack).await {
                 let (caches, keys) = (stack.list("Substituters"), stack.list("TrustedPublicKeys"));
-                let mend = "scripts/sam deploy --parameter-overrides Substituters=… TrustedPublicKeys=…";
+                let mend = "scripts/sam deploy --guided   # Substituters, TrustedPublicKeys";
                 findings.extend(caches::examine(&caches, &keys, mend));
             }
         }
