@@ -8,6 +8,10 @@ use std::{
 
 use aws_sdk_cloudformation::types::Parameter;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
+use aws_sdk_s3::{
+    config::Region,
+    types::{BucketLocationConstraint, CreateBucketConfiguration},
+};
 use binplz_tests::server::program;
 use serde_json::{Value, json};
 
@@ -183,6 +187,47 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
     // A check that cannot be made is reported as unknown, and all others are made.
     let (code, found) = doctor(&name, &[], &[("AWS_ENDPOINT_URL_SERVICE_QUOTAS", "http://127.0.0.1:1")]);
     assert_eq!((code, &found["lambda"]), (Some(0), &json!(["unknown", null])));
+}
+
+/// The commands for what is left over delete it, so nothing may be reported that a stack could still use.
+#[tokio::test]
+#[ignore = "needs AWS beside it: tests/bed/up"]
+async fn only_what_no_stack_can_use_is_left_over() {
+    let Fresh { account, settings, .. } = fresh_in("200000000021").await;
+    let name = settings.need("BINPLZ_CLUSTER").expect("a name");
+    let left = |found: Value| found["left over"].clone();
+
+    // The bucket of a stack of that name in another region.
+    let elsewhere = Region::new("eu-west-1");
+    assert_ne!(account.sdk().region(), Some(&elsewhere));
+    let s3 = aws_sdk_s3::config::Builder::from(account.sdk()).force_path_style(true);
+    let other = aws_sdk_s3::Client::from_conf(s3.clone().region(elsewhere).build());
+    let there = CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::EuWest1).build();
+    let bucket = format!("{name}-bucket-1a2b3c");
+    other.create_bucket().bucket(&bucket).create_bucket_configuration(there).send().await.expect("a bucket");
+    assert_eq!(left(doctor(&name, &[], &[]).1), Value::Null);
+    // The same in this region is left over, as no stack has that name.
+    let bucket = format!("{name}-bucket-4d5e6f");
+    aws_sdk_s3::Client::from_conf(s3.build()).create_bucket().bucket(&bucket).send().await.expect("a bucket");
+    let delete = json!(["optional", format!("aws s3 rb --force s3://{bucket}")]);
+    assert_eq!(left(doctor(&name, &[], &[]).1), delete);
+
+    // CloudFormation does not answer.
+    let silent = [("AWS_ENDPOINT_URL_CLOUDFORMATION", "http://127.0.0.1:1")];
+    let (_, found) = doctor(&name, &[], &silent);
+    assert_eq!(
+        (&found["stack"], &found["left over"], &found["names"]),
+        (&json!(["unknown", null]), &Value::Null, &Value::Null)
+    );
+
+    // There is a stack of that name, which has no outputs while it is made or rolled back.
+    let template = json!({ "Resources": { "Images": {
+        "Type": "AWS::ECR::Repository", "Properties": { "RepositoryName": format!("{name}/images") } } } });
+    let cloudformation = aws_sdk_cloudformation::Client::new(account.sdk());
+    let create = cloudformation.create_stack().stack_name(&name).template_body(template.to_string());
+    create.send().await.expect("a stack");
+    let (_, found) = doctor(&name, &[], &[]);
+    assert_eq!((&found["left over"], &found["names"]), (&Value::Null, &Value::Null));
 }
 
 #[test]

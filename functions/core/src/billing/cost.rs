@@ -65,6 +65,7 @@ assumed! {
     IMAGE_BYTES: 200_000_000, "bytes of the builder's image", "as `scripts/image` builds it, for both architectures";
     ROWS_SHARE: 500, "bytes of stored programs for each byte of rows", "a build of a program of the size above has a row of 4 KB, and others of 6 KB";
     ROWS_SCANS: 3, "reads of all rows in a day", "garbage collection, and the comparison of builds and then of served rows";
+    COMPARED_OBJECTS: 6, "requests for a build in its daily comparison", "its manifest, and then its program, archive, log, materials and SBOM; a package with more programs has more";
     KEPT_BYTES: 50_000_000_000, "bytes of stored programs", "10,000 of the size above";
     BUDGET_DOLLARS: 20, "dollars a month for builds, at most", "the default of `BudgetDollars`, which is the most that builds can cost";
     MONTH_DAYS: 30, "days of a month", "as in AWS's examples";
@@ -141,7 +142,7 @@ pub fn storage(prices: &PriceList, bytes: u64) -> Dollars {
     let scans = rows / 2048 * ROWS_SCANS.number * MONTH_DAYS.number;
     [
         prices.s3_storage.of(bytes),
-        prices.s3_gets.of(bytes / PROGRAM_BYTES.number * MONTH_DAYS.number),
+        prices.s3_gets.of(bytes / PROGRAM_BYTES.number * COMPARED_OBJECTS.number * MONTH_DAYS.number),
         prices.dynamodb_storage.of(rows),
         prices.dynamodb_recovery.of(rows),
         prices.dynamodb_reads.of(scans),

@@ -1,6 +1,6 @@
 //! The function behind the queue `Queue`: it starts a builder for each due build, within the slots and the budget.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use binplz_aws::{
     Working,
@@ -15,9 +15,6 @@ use binplz_core::{
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
-/// How long the dispatcher waits if an AWS service does not answer.
-const PAUSE: Duration = Duration::from_secs(10);
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let run = async {
@@ -30,14 +27,15 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// Handles a batch of messages with one pass over the due rows. A delayed message retries a failed pass, so the function
-/// returns to the queue only the messages that it did not recognize.
+/// Handles a batch of messages with one pass over the due rows. The sweep's next message, a minute later at most, retries a failed
+/// pass: a message for each failure would make the passes more frequent with each sweep, for as long as the trouble lasts. So the
+/// function returns to the queue only the messages that it did not recognize.
 async fn woken(d: &Working, rings: DoorbellBatch) -> Result<SqsBatchResponse, Error> {
     let later = match dispatch(d).await {
         Ok(due) => due.map(|due| due - d.now()),
         Err(error) => {
             d.warn(About::Service, "the dispatcher did not finish", &error);
-            Some(PAUSE)
+            None
         }
     };
     if let Some(delay) = later
