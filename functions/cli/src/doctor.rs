@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[cfg(feature = "aws")]
     #[arg(long, default_value = "binplz", value_name = "NAME")]
     stack: String,
-    /// Instead of a stack, check this machine and the server with this data directory
+    /// Check this machine and the server with this data directory, instead of a stack
     #[arg(long, value_name = "DIR")]
     #[cfg_attr(feature = "aws", arg(conflicts_with = "stack"))]
     data: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     #[cfg(feature = "aws")]
     #[arg(long, conflicts_with = "data")]
     fix: bool,
-    /// Also download a small program as a client; its build costs a few cents
+    /// Also download a small program as a client would; its build costs a few cents
     #[cfg(feature = "aws")]
     #[arg(long, conflicts_with = "data")]
     live: bool,

@@ -44,9 +44,9 @@ enum Verb {
     Doctor(doctor::Args),
     /// Manage pins: the Nixpkgs commits that are served, and their names
     Pin(pin::Args),
-    /// Check a service's transparency log: it must only grow, be well-formed, and have every served file
+    /// Check a service's transparency log: it must only grow, be well-formed, and contain every served file
     Audit(check::Audit),
-    /// Build with this machine's Nix what a service serves, and compare the two
+    /// Build a program with this machine's Nix, and compare it with the one that a service serves
     Reproduce(check::Reproduce),
     #[command(flatten)]
     Operate(operate::Verb),

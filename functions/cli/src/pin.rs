@@ -42,9 +42,9 @@ pub(crate) struct Args {
 enum Verb {
     /// Serve a commit under a new name
     Add(Named),
-    /// Move a pin to another commit; each old program is served until its new one is built
+    /// Move a pin to another commit; each old program is served until the new one is built
     Move(Named),
-    /// Add or replace a pin's database of programs; its catalogue is built again
+    /// Add or replace a pin's database of programs, and build the pin's catalogue again
     Programs {
         /// The name of the pin
         name: PinName,
@@ -74,7 +74,7 @@ enum Verb {
 /// A retention.
 #[derive(ClapArgs)]
 struct Keep {
-    /// How long to keep builds after the pin has left their commit [default: unchanged; 30days for a new pin]
+    /// How long to keep the builds of a commit after the pin has left it: 7days [default: unchanged; 30days for a new pin]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     keep: Option<Duration>,
 }

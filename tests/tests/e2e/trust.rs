@@ -179,7 +179,7 @@ fn a_service_that_does_not_sign_has_no_provenance_and_says_so() {
     assert_eq!((answer.status, answer.text().contains("has no signing keys")), (404, true), "{}", answer.text());
     assert_eq!(document(&server, "sbom", "tree")["metadata"]["component"]["name"], "tree");
     let text = server.get("/-/trust").text();
-    assert!(text.contains("this service signs nothing, and has none"), "{text}");
+    assert!(text.contains("this service signs nothing, so it has no provenance"), "{text}");
     for kind in ["source", "sbom", "provenance"] {
         let answer = server.get(&format!("/-/{kind}/pv"));
         assert_eq!((answer.status, answer.text().contains("is not built yet")), (404, true), "{}", answer.text());

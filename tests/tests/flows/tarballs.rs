@@ -45,7 +45,7 @@ async fn builds_of_a_pin_without_its_tarball_wait_and_say_so_and_an_upload_start
     assert_eq!((w.launcher.asked.load(SeqCst), w.limits().await.taken()), (0, 0));
     assert_eq!(w.commits(), commits + 1, "it is written once");
     let told = status(&*w, &target("tree")).await.expect("a build");
-    assert_eq!(told.headline(), "waits: the tarball of its nixpkgs is not uploaded yet");
+    assert_eq!(told.headline(), "waits: the tarball of the Nixpkgs commit is not uploaded yet");
     assert!(told.retry_after > 0);
     assert!(service(&*w).await.expect("the ledger").pins[0].no_nixpkgs);
     let overview = w.carry_out(Order::Overview).await.expect("carried out").overview().expect("an overview");

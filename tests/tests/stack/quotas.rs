@@ -62,7 +62,7 @@ fn builds_of_a_pin_wait_for_its_tarball_and_start_when_it_is_uploaded() {
     watched.delete_as_the_account(&key);
     assert_eq!(watched.get("/dash").status, 202);
     wait_for("the dispatcher to say so", || (watched.get("/dash").status == 503).then_some(()));
-    assert!(watched.get("/dash").text().contains("the tarball of its nixpkgs is not uploaded yet"));
+    assert!(watched.get("/dash").text().contains("the tarball of the Nixpkgs commit is not uploaded yet"));
     let told = watched.operator(&["pin", "list"]).output().expect("binplz");
     assert!(String::from_utf8_lossy(&told.stdout).contains("its builds wait: the tarball of"), "{told:?}");
     assert_eq!(watched.scenario.requests("ecs", "RunTask").len(), 0);

@@ -27,16 +27,16 @@ use crate::check::{CheckError, Trusted, documents, host::Host, read, verify, wit
 pub(crate) struct Audit {
     /// The URL of the service
     host: String,
-    /// The keys to trust, saved before [default: those of the first audit]
+    /// A file with the keys to trust (curl -o KEYS HOST/-/keys) [default: the keys that the first audit saw]
     #[arg(long, value_name = "KEYS")]
     keys: Option<PathBuf>,
     /// The key of a witness that must have cosigned the log; may be given several times
     #[arg(long, value_name = "KEY")]
     witness: Vec<NoteKey>,
-    /// The number of these witnesses that must have cosigned the log [default: all]
+    /// How many of these witnesses must have cosigned the log [default: all]
     #[arg(long, value_name = "NUMBER", requires = "witness")]
     witnesses: Option<usize>,
-    /// The file that has what the last audit saw [default: below $XDG_STATE_HOME/binplz]
+    /// The file that keeps the state between audits [default: below $XDG_STATE_HOME/binplz]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
 }

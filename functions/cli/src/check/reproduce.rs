@@ -27,7 +27,7 @@ pub(crate) struct Reproduce {
     host: String,
     /// The program: tree, procps/ps, 'tree?pin=unstable'
     target: Target,
-    /// The Nixpkgs to build from, a directory or the URL of a tarball [default: the commit that the service names, from GitHub]
+    /// The Nixpkgs to build from: a directory, or the URL of a tarball [default: from GitHub, the commit that the service names]
     #[arg(long, value_name = "NIXPKGS")]
     nixpkgs: Option<String>,
 }

@@ -22,7 +22,7 @@ pub(crate) struct Offline {
     /// Check the downloaded file FILE offline, with its proof (curl -o FILE.proof HOST/-/proof/TARGET)
     #[arg(long, value_name = "PROOF", requires = "keys", conflicts_with_all = ["all", "json"])]
     pub(crate) proof: Option<PathBuf>,
-    /// The keys to trust, saved before (curl -o KEYS HOST/-/keys)
+    /// A file with the keys to trust (curl -o KEYS HOST/-/keys)
     #[arg(long, value_name = "KEYS", requires = "proof")]
     pub(crate) keys: Option<PathBuf>,
     /// Also check that the file is this target's: tree, procps/ps, -/archive/tree

@@ -32,7 +32,7 @@ const PAGE: usize = 500;
 /// Where the rows go.
 #[derive(ClapArgs)]
 pub(crate) struct Backup {
-    /// The file to write: text, readable by its owner only. An existing file is replaced
+    /// The text file to write, readable by its owner only. An existing file is replaced
     file: PathBuf,
     #[command(flatten)]
     common: Common,
@@ -41,7 +41,7 @@ pub(crate) struct Backup {
 /// Where the rows come from.
 #[derive(ClapArgs)]
 pub(crate) struct Restore {
-    /// The file that binplz backup has written [default: none; only what follows from the stored programs is restored]
+    /// A file that binplz backup wrote [default: none; restores only the builds of stored programs]
     file: Option<PathBuf>,
     #[command(flatten)]
     common: Common,

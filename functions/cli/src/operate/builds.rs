@@ -159,7 +159,7 @@ fn ended(attempt: &Attempt, now: Timestamp) -> String {
     let how = match (&attempt.failure, &attempt.left, &attempt.seen_in) {
         (Some(failure), _, Some(other)) => format!("{}; {} had hit this failure before", failure.sentence(), other.key),
         (Some(failure), ..) if attempt.continued => {
-            format!("{}; {} built, and continued", failure.sentence(), attempt.stats.built)
+            format!("{}; {} derivations built; continued", failure.sentence(), attempt.stats.built)
         }
         (Some(failure), ..) => failure.sentence(),
         (None, Some(_), _) => "followed another build of the same derivation".to_owned(),
@@ -201,11 +201,11 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
             if failure.kind == Kind::TimedOut && shown.history.last().is_some_and(|last| last.stats.built > 0) =>
         {
             format!(
-                "The build is incomplete, and has reached a limit. To continue it, with higher limits or without: {again}"
+                "The build is incomplete, and has reached a limit. To continue it, with higher limits or the same ones: {again}"
             )
         }
         (Class::Permanent, _) => {
-            format!("A retry would fail again, so there is none for this commit. If you have fixed the cause: {again}")
+            format!("A retry would fail again, so binplz does not retry it. If you have fixed the cause: {again}")
         }
         (Class::Transient | Class::TransientLarger | Class::Launcher, Some(until)) => {
             let rest = if until > now { format!("after {}", span(until - now)) } else { "now".to_owned() };
@@ -215,7 +215,11 @@ fn advice(failure: &Failure, shown: &Shown, now: Timestamp) -> String {
             format!("The failure may be temporary. To retry: {again}")
         }
         (Class::Deployment, _) => format!("No builder can build it yet. Once there is one: {again}"),
-        (Class::Operator, _) => "No build starts until you have fixed the cause and run: binplz resume".to_owned(),
+        (Class::Operator, _) => {
+            format!(
+                "You have to fix the cause first. Then: {again}; if builds are paused (binplz status), also: binplz resume"
+            )
+        }
     }
 }
 

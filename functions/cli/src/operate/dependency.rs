@@ -28,7 +28,7 @@ enum Verb {
     },
     /// Clear a dependency, so that packages that need it can be built
     Clear {
-        /// The hash of its derivation, as the list shows it: HASH in /nix/store/HASH-zlib-1.3.drv
+        /// The hash of the dependency's derivation, as printed by list: HASH in /nix/store/HASH-zlib-1.3.drv
         hash: DrvHash,
     },
 }

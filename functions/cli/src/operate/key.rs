@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Create a key, and print its secret only this once. Usage: curl -L -H 'Authorization: Bearer SECRET' HOST/tree
+    /// Create a key, and print its secret, which is not shown again. Usage: curl -L -H 'Authorization: Bearer SECRET' HOST/tree
     Add {
         /// The name of the key: 1 to 64 of a-z, 0-9, dots and dashes
         name: KeyName,

@@ -144,7 +144,7 @@ pub(crate) struct Reinstate {
 /// The arguments of `binplz top`.
 #[derive(ClapArgs)]
 pub(crate) struct Top {
-    /// Count the hits within this time: 90m, 2h, 7days
+    /// Count the downloads within this time: 90m, 2h, 7days
     #[arg(long, value_parser = humantime::parse_duration, default_value = "24h", value_name = "TIME")]
     since: std::time::Duration,
     /// The number of packages
@@ -167,7 +167,7 @@ pub(crate) struct Budget {
 /// The arguments of `binplz verify`.
 #[derive(ClapArgs)]
 pub(crate) struct Verify {
-    /// The build: a target (tree), or a name from binplz list; with --proof, a downloaded file
+    /// The build: as in a URL (tree), or as printed by list; with --proof, a downloaded file
     #[arg(value_name = "BUILD|FILE", required_unless_present = "all")]
     of: Option<OsString>,
     /// All builds
@@ -192,7 +192,7 @@ pub(crate) struct Gc {
 /// The arguments of `binplz warm`.
 #[derive(ClapArgs)]
 pub(crate) struct Warm {
-    /// A file with one package per line, as in a URL, and comments after #; - reads standard input
+    /// A file with one package per line, as in a URL, and comments after #; with -, standard input
     #[arg(required_unless_present = "popular", conflicts_with = "popular")]
     file: Option<PathBuf>,
     /// Build the most popular programs (infra/popular.txt); prints the estimated cost first
@@ -277,12 +277,12 @@ pub(crate) enum Verb {
     Cancel(One),
     /// Build a ready package again, and serve its current programs until then
     Rebuild(One),
-    /// Compare stored files with their checksums; stop serving missing and damaged ones, and build them again. With --proof:
-    /// check a downloaded file
+    /// Compare stored files with their checksums; stop serving missing and damaged ones, and build them again. With --proof,
+    /// check a downloaded file instead
     Verify(Verify),
     /// List the most downloaded packages
     Top(Top),
-    /// Count the attributes of a catalogue: buildable, refused by nixpkgs, and not evaluable, with the errors
+    /// Count the attributes of a catalogue: buildable, refused by Nixpkgs, and lost to an evaluation error
     Catalogue(catalogue::Catalogue),
     /// Show the month's cost so far, a forecast, and the most expensive packages
     Cost(Common),
@@ -294,17 +294,17 @@ pub(crate) enum Verb {
     Backup(backup::Backup),
     /// Restore the ledger from a file while the server is stopped, and list the stored programs that the file lacks
     Restore(backup::Restore),
-    /// Show what a build would build and download, its duration and its price; Nix on this machine only evaluates it
+    /// Show what a build would build and download, its duration and its price; Nix on this machine evaluates the package and builds nothing
     Plan(plan::Plan),
     /// Set the time limit of a package, and retry its build if it has exceeded the old limit
     Allow(plan::Allow),
-    /// Build packages in advance, while no requested build is queued
+    /// Build packages in advance, at a lower priority than requested ones
     Warm(Warm),
-    /// Fill the builders' cache: build one small package per language. Run it after a pin was added or moved
+    /// Fill the builders' cache: build one small package per language. Run this after you add or move a pin
     Seed(Seed),
     /// Run garbage collection now; it also runs once a day
     ///
-    /// After a grace period, it deletes the data of retired and moved pins, failed attempts and takedowns.
+    /// It deletes the data of retired and moved pins, failed attempts and takedowns. Objects follow their rows after a grace period.
     Gc(Gc),
     /// Start no more builds, and return running builds to the queue
     Pause(Pause),
@@ -312,7 +312,7 @@ pub(crate) enum Verb {
     Resume(Common),
     /// Show the status with the budget, or set the budget for this month only
     Budget(Budget),
-    /// List and clear dependencies that are known to fail; packages that need one fail at once
+    /// List and clear dependencies that count as failed; packages that need one fail at once
     Dependency(dependency::Args),
     /// List the keys that sign artifacts and the transparency log, and accept new keys
     SigningKey(signing_key::Args),

@@ -28,7 +28,7 @@ use crate::operate::{One, OperateError, builds};
 pub(crate) struct Plan {
     #[command(flatten)]
     one: One,
-    /// The builder program, which evaluates on this machine [default: binplz-builder beside this program]
+    /// The builder program, which evaluates the package on this machine [default: binplz-builder beside this program]
     #[arg(long, value_name = "FILE")]
     builder: Option<PathBuf>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 pub(crate) struct Allow {
     #[command(flatten)]
     one: One,
-    /// The time limit of each attempt at this package, in hours: 8, or 1.5
+    /// The time limit of each attempt, in hours: 8, or 1.5
     #[arg(long, value_name = "HOURS", value_parser = hours, required_unless_present = "clear")]
     hours: Option<Duration>,
     /// Return to the deployment's limit

@@ -22,7 +22,7 @@ pub(crate) struct Args {
 enum Verb {
     /// List the keys of artifacts and of the transparency log, and when each signs
     List(Common),
-    /// Accept the signer's new keys; it signs with them from then on
+    /// Accept the signer's new keys; the signer signs with them from then on
     Accept(Common),
 }
 

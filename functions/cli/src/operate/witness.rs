@@ -30,10 +30,10 @@ enum Verb {
 
 #[derive(ClapArgs)]
 struct Add {
-    /// A checkpoint of the log with the lines of its witnesses below the log's own
+    /// A file: a checkpoint of the log, with the witnesses' signature lines after the log's own
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
-    /// The key of a witness that was not added before; may be given several times
+    /// The verifier key of a new witness; may be given several times
     #[arg(long, value_name = "KEY")]
     key: Vec<NoteKey>,
     #[command(flatten)]

@@ -57,27 +57,27 @@ pub(crate) struct Args {
     /// The URL that clients use for this server [default: http:// and the listen address]
     #[arg(long, value_name = "URL")]
     origin: Option<String>,
-    /// Another host name of this server; it refuses requests for other hosts [default: any host, unless the origin is local]
+    /// Another host name to accept, besides the origin's; requests for other hosts are refused [default: any host, unless the origin is local]
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
-    /// A reverse proxy or its network; its client is the last address in X-Forwarded-For that is not such a proxy
+    /// A reverse proxy or its network; for its requests, the client is the last address in X-Forwarded-For that is no trusted proxy
     #[arg(long = "trusted-proxy", value_name = "ADDRESS|NETWORK")]
     proxies: Vec<Network>,
     /// The builder program [default: binplz-builder beside this program]
     #[arg(long, value_name = "FILE")]
     builder: Option<PathBuf>,
-    /// Keep a Nix cache of the dependencies that are built, for builders that do not share a Nix store
+    /// Keep a Nix cache of built dependencies, for builders that do not share a Nix store
     #[arg(long)]
     cache: bool,
     /// Start even if builders could read the data directory; use it only if you trust all packages of the Nixpkgs
     #[arg(long)]
     trust_nixpkgs: bool,
-    /// Sign each file and write it into a transparency log before it is served for the first time
+    /// Sign each file, and log the signature in a transparency log, before the file is served for the first time
     #[arg(long)]
     sign: bool,
     #[command(flatten)]
     numbers: Numbers,
-    /// Names to accept: those in the catalogue (known); also others, as attributes (open); only attributes, without a catalogue (attributes)
+    /// Names to accept: only those in the catalogue (known); others too, as attributes (open); only attributes, without a catalogue (attributes)
     #[arg(long, default_value_t = Names::default(), value_name = "known|open|attributes")]
     names: Names,
 }
@@ -91,7 +91,7 @@ struct Numbers {
     /// New builds per client (an IPv4 address, an IPv6 /64) and day [default: no limit]
     #[arg(long, value_name = "N")]
     client_builds: Option<u32>,
-    /// The most bytes in the store; a build that could exceed them does not start [default: no limit]
+    /// The most bytes in the store; a build that could exceed this does not start [default: no limit]
     #[arg(long, value_name = "BYTES")]
     store_size: Option<u64>,
     /// The most bytes of programs to serve in a day (UTC); downloads then stop until the next day [default: no limit]
@@ -103,7 +103,7 @@ struct Numbers {
     /// The budget for builds in a calendar month (UTC), in dollars [default: no limit]
     #[arg(long, value_name = "DOLLARS")]
     budget: Option<Micros>,
-    /// The longest build, in seconds
+    /// The time limit of each attempt at a build, in seconds
     #[arg(long, default_value_t = JobLimits::default().seconds, value_name = "SECONDS")]
     build_time: u64,
     /// The longest time that a build may print nothing, in seconds
@@ -118,10 +118,10 @@ struct Numbers {
     /// The most bytes that all programs of a package may have together
     #[arg(long, default_value_t = JobLimits::default().package_bytes, value_name = "BYTES")]
     package_size: u64,
-    /// The largest bundle, in bytes; not larger than a package
+    /// The largest bundle, in bytes; --package-size limits it too
     #[arg(long, default_value_t = JobLimits::default().bundle_bytes, value_name = "BYTES")]
     bundle_size: u64,
-    /// The most bytes that a build may offer to the builders' cache, compressed
+    /// The most compressed bytes that a build may offer to the builders' cache
     #[arg(long, default_value_t = JobLimits::default().cache_bytes, value_name = "BYTES")]
     cache_size: u64,
     /// The most processor time for evaluating an attribute of a catalogue, in seconds
@@ -130,10 +130,10 @@ struct Numbers {
     /// The most memory for evaluating an attribute of a catalogue, in bytes
     #[arg(long, default_value_t = JobLimits::default().attribute_bytes, value_name = "BYTES")]
     attribute_memory: u64,
-    /// The most attempts after transient failures
+    /// The most attempts at a build that fails for temporary reasons, the first attempt included
     #[arg(long, default_value_t = Policy::default().attempts, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
-    /// How often to continue a build that ran out of time, if the next attempt finds dependencies that it has built
+    /// How often to continue a build that reached its time limit and has built a dependency
     #[arg(long, default_value_t = Policy::default().continued_attempts, value_name = "N")]
     continued_attempts: u32,
     /// The most that all continued attempts of one build may cost, in dollars [default: no limit]
@@ -142,7 +142,7 @@ struct Numbers {
     /// The delay before the second attempt, in seconds; each later delay is four times as long
     #[arg(long, default_value_t = Policy::default().first_delay.as_secs(), value_name = "SECONDS")]
     retry_delay: u64,
-    /// The delay after the last attempt until a request may start the build again, in seconds
+    /// The delay after the last attempt, in seconds; after it, a request may start the build again
     #[arg(long, default_value_t = Policy::default().cool_down.as_secs(), value_name = "SECONDS")]
     cool_down: u64,
     /// The time without a heartbeat after which a builder counts as lost, in seconds
@@ -151,7 +151,7 @@ struct Numbers {
     /// The grace period before unreferenced objects are deleted, in seconds; choose more than any download takes
     #[arg(long, default_value_t = Policy::default().grace.as_secs(), value_name = "SECONDS")]
     grace: u64,
-    /// The most requests that may wait at a time (?wait); further ones are answered at once
+    /// The most requests that may wait at a time (?wait); the server answers further requests at once
     #[arg(long, default_value_t = Policy::default().waiters, value_name = "N")]
     waiters: usize,
     /// The most connections per client (an IPv4 address, an IPv6 /64); at most half of the file descriptor limit

@@ -132,7 +132,7 @@ pub const OUTCOMES: [Outcome; 23] = [
     row(Reason::Refused, "refused", 422, Retry::Never, "Nixpkgs refuses the package: broken, unsupported, insecure or unfree", "ATTR: WHY; available as one file with all that it needs: URL"),
     row(Reason::BuildFailed, "build-failed", 422, Retry::Never, "the build failed permanently, or cannot finish within its time limit", "ATTR: WHY; available as one file with all that it needs: URL; the log: URL"),
     row(Reason::NotServable, "not-servable", 422, Retry::Never, "the package is built, but has no static program or archive", "ATTR: WHY; available as one file with all that it needs: URL; the log: URL"),
-    row(Reason::Allowance, "allowance", 429, Retry::AtDate, "the client has started all builds of its daily allowance", "the limit of N new builds a day WHOSE is reached; you can start new builds again on DATE (UTC), and download built programs until then"),
+    row(Reason::Allowance, "allowance", 429, Retry::AtDate, "the client has started all builds of its daily allowance", "the limit of N new builds a day WHOSE is reached; you can start new builds again on DATE (UTC), and can still download built programs"),
     row(Reason::TakenDown, "taken-down", 451, Retry::Never, "the operator has taken the package down", "ATTR is not served here any more: WHY"),
     row(Reason::Defect, "defect", 500, Retry::Never, "an error in binplz", "internal error; the operator finds the cause in the log under ID"),
     row(Reason::CoolingDown, "cooling-down", 503, Retry::After, "the build failed for a temporary reason: a source's server, memory, disk, no machine for the system", "ATTR: WHY; try again in N s; the log: URL"),

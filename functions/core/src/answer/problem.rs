@@ -108,7 +108,7 @@ impl Problem {
     pub fn not_documented() -> Problem {
         Problem::new(
             Reason::Unknown,
-            "it was built by an earlier version, which did not record that; a newer build has it",
+            "an earlier version of this service built this file, and recorded no sources, SBOM or provenance; a newer build has them",
         )
     }
 

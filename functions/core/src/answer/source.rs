@@ -14,13 +14,13 @@ impl fmt::Display for SourceText<'_> {
         component(f, package)?;
         writeln!(f, "  {}", package.derivation)?;
         if !linked.is_empty() {
-            writeln!(f, "\nIts package declares these inputs, which a static program of it may contain:\n")?;
+            writeln!(f, "\nThe package declares these inputs, which a static program may contain:\n")?;
             linked.iter().try_for_each(|one| component(f, one))?;
         }
         writeln!(
             f,
-            "\nThe licences and inputs are those that Nixpkgs declares. mirror:// is a list of mirrors in Nixpkgs. The build\n\
-             instructions are in Nixpkgs. What a source carries inside itself is not listed."
+            "\nThe licences and inputs are those that Nixpkgs declares. Nixpkgs lists the mirrors that a mirror:// URL stands for,\n\
+             and has the build instructions. Code inside a source (vendored code) is not listed."
         )
     }
 }

@@ -197,7 +197,7 @@ impl fmt::Display for Denial {
                 write!(f, "{attr}: {}; try again in {seconds} s", failure.sentence())
             }
             Denial::Paused { paused, .. } if paused.why == Why::NoNixpkgs => {
-                write!(f, "new builds of this nixpkgs wait: {}", paused.sentence())
+                write!(f, "new builds of this commit wait: {}", paused.sentence())
             }
             Denial::Paused { system, paused, .. } => {
                 write!(f, "new builds for {system} are paused: {}", paused.sentence())
@@ -210,8 +210,8 @@ impl fmt::Display for Denial {
                 let whose = if *by_key { "with this API key" } else { "from your address" };
                 write!(
                     f,
-                    "the limit of {builds} a day {whose} is reached; you can start new builds again on {until} (UTC), and download \
-                     built programs until then"
+                    "the limit of {builds} a day {whose} is reached; you can start new builds again on {until} (UTC), and can still \
+                     download built programs"
                 )
             }
             Denial::UnknownKey => {

@@ -52,7 +52,7 @@ impl Why {
             Why::Store => "the store is full until the operator makes room",
             Why::BackingOff => "no builder could be started yet",
             Why::Refused => "no builder can be started",
-            Why::NoNixpkgs => "the tarball of its nixpkgs is not uploaded yet",
+            Why::NoNixpkgs => "the tarball of the Nixpkgs commit is not uploaded yet",
         }
     }
 
