@@ -193,7 +193,9 @@ async fn the_doctor_tells_what_an_account_lacks_and_the_commands_that_mend_it_do
 #[tokio::test]
 #[ignore = "needs AWS beside it: tests/bed/up"]
 async fn only_what_no_stack_can_use_is_left_over() {
-    let Fresh { account, settings, .. } = fresh_in("200000000021").await;
+    // Another test changes the usual account meanwhile.
+    let own = ("AWS_ACCESS_KEY_ID", "200000000021");
+    let Fresh { account, settings, .. } = fresh_in(own.1).await;
     let name = settings.need("BINPLZ_CLUSTER").expect("a name");
     let left = |found: Value| found["left over"].clone();
 
@@ -205,15 +207,15 @@ async fn only_what_no_stack_can_use_is_left_over() {
     let there = CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::EuWest1).build();
     let bucket = format!("{name}-bucket-1a2b3c");
     other.create_bucket().bucket(&bucket).create_bucket_configuration(there).send().await.expect("a bucket");
-    assert_eq!(left(doctor(&name, &[], &[]).1), Value::Null);
+    assert_eq!(left(doctor(&name, &[], &[own]).1), Value::Null);
     // The same in this region is left over, as no stack has that name.
     let bucket = format!("{name}-bucket-4d5e6f");
     aws_sdk_s3::Client::from_conf(s3.build()).create_bucket().bucket(&bucket).send().await.expect("a bucket");
     let delete = json!(["optional", format!("aws s3 rb --force s3://{bucket}")]);
-    assert_eq!(left(doctor(&name, &[], &[]).1), delete);
+    assert_eq!(left(doctor(&name, &[], &[own]).1), delete);
 
     // CloudFormation does not answer.
-    let silent = [("AWS_ENDPOINT_URL_CLOUDFORMATION", "http://127.0.0.1:1")];
+    let silent = [own, ("AWS_ENDPOINT_URL_CLOUDFORMATION", "http://127.0.0.1:1")];
     let (_, found) = doctor(&name, &[], &silent);
     assert_eq!(
         (&found["stack"], &found["left over"], &found["names"]),
@@ -226,7 +228,7 @@ async fn only_what_no_stack_can_use_is_left_over() {
     let cloudformation = aws_sdk_cloudformation::Client::new(account.sdk());
     let create = cloudformation.create_stack().stack_name(&name).template_body(template.to_string());
     create.send().await.expect("a stack");
-    let (_, found) = doctor(&name, &[], &[]);
+    let (_, found) = doctor(&name, &[], &[own]);
     assert_eq!((&found["left over"], &found["names"]), (&Value::Null, &Value::Null));
 }
 

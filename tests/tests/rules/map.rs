@@ -11,6 +11,7 @@ const GUIDES: &[&str] = &[
     "infra/README.md",
     "infra/outcomes.md",
     "tests/README.md",
+    "tests/bed/README.md",
     "tests/bench/README.md",
     "tests/proof/README.md",
     "CHANGELOG.md",

@@ -228,8 +228,7 @@ pub(super) async fn leftovers(sdk: &SdkConfig, name: &str, stack: Option<&Stack>
     match buckets.set_bucket_region(sdk.region().map(ToString::to_string)).send().await {
         Ok(found) => {
             let names = found.buckets().iter().filter_map(|bucket| bucket.name());
-            // The bed lists them all.
-            for bucket in names.filter(|bucket| bucket.starts_with(&prefix) && !is_own("Bucket", bucket)) {
+            for bucket in names.filter(|bucket| !is_own("Bucket", bucket)) {
                 left(format!("the bucket {bucket}"), format!("aws s3 rb --force s3://{bucket}"));
             }
         }
