@@ -28,10 +28,11 @@ pub struct Replay {
     pub evaluation: Failure,
 }
 
-/// Hears lines of stderr that end with this exit code, as part of a run that was to build `asked`. The log has at most `log_bytes`.
+/// Hears the stderr of the second run of Nix for a package, which was to build `asked` and has ended with this exit code. The log has at
+/// most `log_bytes`.
 pub fn replay(stderr: &[u8], code: i32, asked: &str, token: &Token, log_bytes: u64) -> Replay {
     let (progress_channel, log) = (ProgressChannel::default(), Log::new(log_bytes, token));
-    let mut watch = Watch::new(&progress_channel, &log);
+    let mut watch = Watch::new(&progress_channel, &log).counting(1, 2);
     stderr.split(|byte| *byte == b'\n').for_each(|line| watch.hear(line));
     let mut evidence = watch.into_evidence();
     evidence.planned = evidence.builds.iter().map(|trace| trace.drv.clone()).collect();
