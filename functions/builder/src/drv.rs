@@ -7,11 +7,11 @@ use binplz_core::objects::materials::{HashMode, Source};
 
 /// An output of a derivation.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Output {
+pub struct Output {
     /// Its store path; empty if it depends on the content.
-    pub(crate) path: String,
+    pub path: String,
     /// Whether its hash is fixed, that is, it is a download.
-    pub(crate) fixed: bool,
+    pub fixed: bool,
 }
 
 /// The outputs of the derivation in that file; `None` if it cannot be read.
@@ -38,7 +38,8 @@ pub(crate) fn is_download(drv: &str) -> Option<bool> {
     outputs(drv)?.first().map(|output| output.fixed)
 }
 
-fn parse(drv: &str) -> Option<Vec<Output>> {
+/// The outputs in a derivation's text.
+pub fn parse(drv: &str) -> Option<Vec<Output>> {
     // No field of an output contains a parenthesis.
     let (outputs, _) = drv.strip_prefix("Derive([(")?.split_once(")],")?;
     let output = |fields: &str| {
@@ -49,14 +50,15 @@ fn parse(drv: &str) -> Option<Vec<Output>> {
     outputs.split("),(").map(output).collect()
 }
 
-fn parse_inputs(drv: &str) -> Option<Vec<String>> {
+/// The paths of the derivations that it needs, in its text.
+pub fn parse_inputs(drv: &str) -> Option<Vec<String>> {
     // Neither has a name of a store path.
     let (inputs, _) = drv.split_once(")],[(")?.1.split_once(")],[")?;
     inputs.split("),(").map(|input| Some(input.strip_prefix('"')?.split_once('"')?.0.to_owned())).collect()
 }
 
 /// What a derivation downloads; `None`: it is another one.
-fn source(drv: &str) -> Option<Source> {
+pub fn source(drv: &str) -> Option<Source> {
     let (first, _) = drv.strip_prefix("Derive([(")?.split_once(")],")?;
     let mut fields = first.split("),(").next()?.split(',').map(|field| field.trim_matches('"'));
     let (path, algorithm, hash) = (fields.nth(1)?, fields.next()?, fields.next().filter(|hash| !hash.is_empty())?);

@@ -15,14 +15,20 @@ use object::{
 /// Judges an open file that is not a script.
 pub(crate) fn judge(file: &File, system: System) -> io::Result<Result<(), Refusal>> {
     let cache = ReadCache::new(file);
-    let data = cache.range(0, file.metadata()?.len());
-    let kind = object::FileKind::parse(data);
-    Ok(match kind {
+    Ok(judge_data(cache.range(0, file.metadata()?.len()), system))
+}
+
+/// Judges what is in such a file.
+///
+/// # Errors
+/// The reason for which it is not served.
+pub fn judge_data<'data>(data: impl object::ReadRef<'data>, system: System) -> Result<(), Refusal> {
+    match object::FileKind::parse(data) {
         Ok(object::FileKind::Elf64) => judge_header::<elf::FileHeader64<Endianness>>(data, system),
         // Both systems have 64 bits.
         Ok(object::FileKind::Elf32) => Err(Refusal::OtherMachine),
         _ => Err(Refusal::NotAProgram),
-    })
+    }
 }
 
 fn judge_header<'data, Elf: FileHeader<Endian = Endianness>>(

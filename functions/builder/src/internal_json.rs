@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// One parsed line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// A message of Nix.
     Message {
         /// Its level: 0 error, 1 warning, 2 notice, 3 information; higher ones are for debugging.
@@ -66,7 +66,7 @@ pub(crate) enum Event {
 
 /// Kinds of activities.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Activity {
+pub enum Activity {
     /// One build (105), of this derivation.
     Build(String),
     /// All builds (104).
@@ -80,7 +80,7 @@ pub(crate) enum Activity {
 }
 
 /// Parses a line.
-pub(crate) fn parse(line: &[u8]) -> Event {
+pub fn parse(line: &[u8]) -> Event {
     let json = line.strip_prefix(b"@nix ").and_then(|json| serde_json::from_slice::<Value>(json).ok());
     json.and_then(|json| understand(&json)).unwrap_or_else(|| Event::Text(String::from_utf8_lossy(line).into_owned()))
 }

@@ -88,6 +88,11 @@ impl Log {
         self.changed.notify_all();
     }
 
+    /// The lines that were not stored.
+    pub(crate) fn into_text(self) -> Vec<u8> {
+        self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).waiting
+    }
+
     /// The lines that were not stored yet.
     #[cfg(test)]
     pub(crate) fn text(&self) -> String {

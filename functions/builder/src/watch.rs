@@ -194,7 +194,7 @@ impl<'a> Watch<'a> {
     fn progress(&mut self, id: u64, done: u64, expected: u64) {
         if self.builds == Some(id) {
             // The plan knows how many there are in all; one run of Nix does not.
-            let done = self.before + done;
+            let done = self.before.saturating_add(done);
             let expected = if self.total > 0 { self.total.max(done) } else { expected };
             self.expected = self.expected.max(expected);
             // Fails when the receiver is gone, which does not matter.
@@ -255,6 +255,16 @@ mod tests {
         ]);
         assert_eq!((progress.done, progress.expected, progress.step.as_deref()), (1, 2, Some("one-1.0 buildPhase")));
         assert_eq!(evidence.builds.len(), 1);
+    }
+
+    #[test]
+    fn a_count_that_no_run_can_have_is_the_largest() {
+        let (progress_channel, log) =
+            (ProgressChannel::default(), Log::new(1 << 20, &"0".repeat(64).parse().expect("a token")));
+        let mut watch = Watch::new(&progress_channel, &log).counting(3, 5);
+        watch.hear(BUILDS.as_bytes());
+        watch.hear(br#"@nix {"action":"result","fields":[18446744073709551615,9,0,0],"id":1,"type":105}"#);
+        assert_eq!(progress_channel.now().done, u64::MAX);
     }
 
     #[test]

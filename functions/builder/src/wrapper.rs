@@ -4,14 +4,14 @@
 use memchr::memmem;
 
 /// What a wrapper does.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wrapper {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapper {
     /// The path of the program that it runs.
-    pub(crate) runs: String,
+    pub runs: String,
     /// The variables that it sets, with their values; the value is empty for one that it unsets.
-    pub(crate) variables: Vec<(String, String)>,
+    pub variables: Vec<(String, String)>,
     /// Whether it changes nothing else: no argument, no directory, no name.
-    pub(crate) only_variables: bool,
+    pub only_variables: bool,
 }
 
 /// The line before the command and the start of the command; there are empty lines between them.
@@ -21,7 +21,7 @@ const COMMAND: &[u8] = b"\nmakeCWrapper ";
 const COMMAND_MAX: usize = 64 << 10;
 
 /// Reads the command in a wrapper's bytes; `None` if the file is not such a wrapper.
-pub(crate) fn parse(program: &[u8]) -> Option<Wrapper> {
+pub fn parse(program: &[u8]) -> Option<Wrapper> {
     let text = &program[memmem::find(program, ANNOUNCED)?..];
     let text = &text[..text.len().min(COMMAND_MAX)];
     let text = &text[memmem::find(text, COMMAND)? + COMMAND.len()..];

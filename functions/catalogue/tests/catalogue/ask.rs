@@ -1,4 +1,4 @@
-//! Every operation on a file of arbitrary bytes. The fuzz target runs it too.
+//! Every operation on a file of arbitrary bytes.
 
 use binplz_catalogue::{Lookup, Obstacle};
 use binplz_core::{id::key::System, ports::Catalogue};
