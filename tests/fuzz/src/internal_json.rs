@@ -17,22 +17,21 @@ const ASKED: &str = "/nix/store/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-asked.drv";
 pub(crate) fn check(data: &[u8]) {
     data.split(|byte| *byte == b'\n').for_each(line);
     let token = "ab".repeat(32).parse().expect("a token");
-    for code in [1, 100, 101, 102, 104] {
-        let told = replay(data, code, ASKED, &token, LOG);
-        assert!(told.log.len() as u64 <= LOG, "{} bytes", told.log.len());
-        let log = String::from_utf8(told.log).expect("text");
-        assert!(log.is_empty() || log.ends_with('\n'));
-        assert!(log.lines().all(|line| is_line(&line.replace('\t', ""))), "{log:?}");
-        assert!(!log.contains(&"ab".repeat(32)), "the token");
-        for failure in [told.realisation, told.evaluation] {
-            assert!(is_line(&failure.sentence()) && failure.lines.len() <= LINES_MAX, "{failure:?}");
-            let written = serde_json::to_string(&failure).expect("JSON can express it");
-            assert_eq!(serde_json::from_str(&written).ok().as_ref(), Some(&failure));
-            cleaned_once(failure, |failure| failure.cleaned());
-        }
-        assert!(told.progress.step.as_deref().is_none_or(|step| step.chars().count() <= 200));
-        assert!(told.progress.fetched.len() <= CACHES_MAX);
+    let code = [1, 100, 101, 102, 104][data.len() % 5];
+    let told = replay(data, code, ASKED, &token, LOG);
+    assert!(told.log.len() as u64 <= LOG, "{} bytes", told.log.len());
+    let log = String::from_utf8(told.log).expect("text");
+    assert!(log.is_empty() || log.ends_with('\n'));
+    assert!(log.lines().all(|line| is_line(&line.replace('\t', ""))), "{log:?}");
+    assert!(!log.contains(&"ab".repeat(32)), "the token");
+    for failure in [told.realisation, told.evaluation] {
+        assert!(is_line(&failure.sentence()) && failure.lines.len() <= LINES_MAX, "{failure:?}");
+        let written = serde_json::to_string(&failure).expect("JSON can express it");
+        assert_eq!(serde_json::from_str(&written).ok().as_ref(), Some(&failure));
+        cleaned_once(failure, |failure| failure.cleaned());
     }
+    assert!(told.progress.step.as_deref().is_none_or(|step| step.chars().count() <= 200));
+    assert!(told.progress.fetched.len() <= CACHES_MAX);
 }
 
 fn line(line: &[u8]) {

@@ -48,13 +48,15 @@ pub(crate) fn check(data: &[u8]) {
         let words = shlex::split(&command).expect("the shell reads it");
         let url = words.iter().find(|word| word.starts_with("https://h/")).expect("a URL");
         assert!(url.contains(&printed), "{command}");
+        let options = ["-L", "-o", "-fL", "-fsSL", "-p", "--strip", "-C"];
+        assert!(words.iter().all(|word| !word.starts_with('-') || options.contains(&&**word)), "{command}");
     }
 }
 
 fn bounded(wanted: &Wanted) {
     let attr = wanted.attr().as_str();
     assert!(attr.len() <= NAME_MAX && attr.parse::<Attr>().is_ok());
-    assert!(!wanted.file_name().contains(['/', '\0', ' ']) && !wanted.file_name().starts_with('-'));
+    assert!(!wanted.file_name().contains(['/', '\0', ' ']));
     let bundle = wanted.bundle();
     assert_eq!(bundle.is_none(), wanted.is_archive() || wanted.is_bundle());
     assert!(bundle.is_none_or(|bundle| bundle.program() == *wanted && bundle.is_bundle()));

@@ -10,8 +10,7 @@ pub fn quote(text: &str) -> String {
 /// A text as one word, quoted only if it needs to be.
 pub fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
-    // A word that begins with a `-` would be an option.
-    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') { text.to_owned() } else { quote(text) }
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { quote(text) }
 }
 
 /// Downloads a program: `curl -L https://host/tree -o tree && chmod +x tree`, or unpacks an archive. With `wait`, the server
@@ -25,7 +24,8 @@ pub fn fetch(origin: &str, target: &Target, wait: bool) -> String {
 
 /// Downloads a program under another name.
 pub fn fetch_as(origin: &str, target: &Target, wait: bool, name: &str) -> String {
-    let name = word(name);
+    // With or without quotes, `chmod` takes a name that begins with a `-` for an option.
+    let name = if name.starts_with('-') { word(&format!("./{name}")) } else { word(name) };
     format!("curl -L {} -o {name} && chmod +x {name}", url(origin, target, wait))
 }
 
@@ -70,6 +70,7 @@ mod tests {
                 "mkdir -p ~/.local && curl -fL 'https://binplz.example/-/archive/tree?wait' | tar xz --strip 1 -C ~/.local",
             ),
             ("/coreutils/[", false, "curl -L https://binplz.example/coreutils/%5B -o '[' && chmod +x '['"),
+            ("/a.-x", false, "curl -L https://binplz.example/a.-x -o ./-x && chmod +x ./-x"),
         ] {
             assert_eq!(fetch(origin, &target(url), wait), command);
         }
