@@ -3,9 +3,9 @@
 //! The launcher gives it the URL of a lease endpoint and the lease's token (`BINPLZ_LEASE_URL`, `BINPLZ_LEASE_TOKEN`). It
 //! fetches its job from the endpoint, has Nix evaluate and build it, inspects the output, uploads the static programs
 //! to the endpoint's presigned URLs, and settles with the outcome. It has no access to the ledger or the store. A job
-//! is a package, or the catalogue of a whole nixpkgs ([`catalogue`]).
+//! is a package, or the catalogue of a whole nixpkgs.
 //!
-//! The main thread waits until the work has ended, or must end ([`stop`]). Work, heartbeat and log each have a thread. Exit
+//! The main thread waits until the work has ended, or must end. Work, heartbeat and log each have a thread. Exit
 //! codes: 0, the build was settled, with any outcome; 3, the lease was lost, and nothing more was reported; 1, the builder itself failed.
 //!
 //! `binplz-builder catalogue …` makes a catalogue without a lease, and `binplz-builder plan` evaluates a package.
