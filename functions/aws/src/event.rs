@@ -1,7 +1,7 @@
 //! Events from queues, rules and schedules, as our own small structs of the foreign JSON. Unknown fields are ignored,
 //! since such events gain fields.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use binplz_core::{
@@ -13,10 +13,17 @@ use binplz_core::{
     },
     row::{Row, RowKey},
 };
-use serde::{Deserialize, Serialize, de::Error as _};
+use serde::{
+    Deserialize, Serialize,
+    de::{Error as _, IgnoredAny},
+};
 use serde_json::Value;
 
-use crate::{bell::RING, launcher::LEASE_URL, lease_url};
+use crate::{
+    bell::{RETRY, RING},
+    launcher::LEASE_URL,
+    lease_url,
+};
 
 /// A batch of SQS messages for the dispatcher.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,6 +38,8 @@ struct Message {
     message_id: String,
     #[serde(default)]
     body: String,
+    #[serde(default)]
+    message_attributes: HashMap<String, IgnoredAny>,
 }
 
 /// The answer to an SQS batch (`ReportBatchItemFailures`): the messages to keep. SQS deletes the others.
@@ -47,6 +56,11 @@ struct Item {
 }
 
 impl DoorbellBatch {
+    /// Whether the dispatcher itself has sent one of the messages, after a pass that failed.
+    pub fn has_retry(&self) -> bool {
+        self.records.iter().any(|message| message.message_attributes.contains_key(RETRY))
+    }
+
     /// The messages that are not rings. SQS delivers them again, and moves them to the dead letter queue in the end.
     pub fn unrecognized(&self) -> SqsBatchResponse {
         let unrecognized = self.records.iter().filter(|message| message.body != RING);

@@ -130,6 +130,17 @@ fn all_else_is_the_schedule() {
 }
 
 #[test]
+fn a_message_of_the_dispatcher_after_a_failed_pass_is_told_from_others() {
+    let mut batch = event("queue");
+    let rings: DoorbellBatch = serde_json::from_value(batch.clone()).expect("a batch");
+    assert!(!rings.has_retry());
+    batch["Records"][0]["messageAttributes"] = json!({ "retry": { "stringValue": "yes", "stringListValues": [],
+        "binaryListValues": [], "dataType": "String" } });
+    let rings: DoorbellBatch = serde_json::from_value(batch).expect("a batch");
+    assert!(rings.has_retry());
+}
+
+#[test]
 fn a_message_that_is_no_ring_stays_in_the_queue() {
     let rings: DoorbellBatch = serde_json::from_value(event("queue")).expect("a batch");
     let kept = serde_json::to_value(rings.unrecognized()).expect("JSON");

@@ -1,6 +1,6 @@
 //! The function behind the queue `Queue`: it starts a builder for each due build, within the slots and the budget.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use binplz_aws::{
     Working,
@@ -15,6 +15,9 @@ use binplz_core::{
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
+/// How long the dispatcher waits before it retries, if an AWS service does not answer.
+const PAUSE: Duration = Duration::from_secs(10);
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let run = async {
@@ -27,20 +30,22 @@ async fn main() -> ExitCode {
     log::function(run).await
 }
 
-/// Handles a batch of messages with one pass over the due rows. The sweep's next message, a minute later at most, retries a failed
-/// pass: a message for each failure would make the passes more frequent with each sweep, for as long as the trouble lasts. So the
-/// function returns to the queue only the messages that it did not recognize.
+/// Handles a batch of messages with one pass over the due rows. The function returns to the queue only the messages that it did not
+/// recognize.
 async fn woken(d: &Working, rings: DoorbellBatch) -> Result<SqsBatchResponse, Error> {
-    let later = match dispatch(d).await {
-        Ok(due) => due.map(|due| due - d.now()),
+    let rung = match dispatch(d).await {
+        Ok(None) => Ok(()),
+        Ok(Some(due)) => d.bell().ring_in(due - d.now()).await,
         Err(error) => {
             d.warn(About::Service, "the dispatcher did not finish", &error);
-            None
+            // Once. If each failure were retried, passes would become more frequent with each sweep, for as long as the trouble lasts.
+            match rings.has_retry() {
+                false => d.bell().retry_in(PAUSE).await,
+                true => Ok(()),
+            }
         }
     };
-    if let Some(delay) = later
-        && let Err(error) = d.bell().ring_in(delay).await
-    {
+    if let Err(error) = rung {
         // The reaper's sweep sends a message too.
         d.warn(About::Service, "the bell was not rung for later", &error);
     }

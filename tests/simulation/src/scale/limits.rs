@@ -24,8 +24,8 @@ const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(900);
 pub(super) const VISIBILITY: Duration = Duration::from_secs(360);
 /// `DELAY_MAX` in `aws/src/bell.rs`.
 pub(super) const DELAY_MAX: Duration = Duration::from_secs(600);
-/// The schedule of the sweep.
-pub(super) const SWEEPS: Duration = Duration::from_secs(60);
+/// `PAUSE` in `lambda/src/bin/dispatcher.rs`.
+pub(super) const DISPATCHER_PAUSE: Duration = Duration::from_secs(10);
 
 /// Assumed: what the gateway adds to a request.
 pub(super) const GATEWAY: Duration = Duration::from_millis(10);
@@ -274,10 +274,6 @@ mod tests {
             "  RequestsPerSecond: {Type: Number, Default: 200,".to_owned(),
             format!("ScalingConfig: {{MaximumConcurrency: {DISPATCHERS}}}"),
             format!("            BatchSize: {BATCH}\n"),
-            format!(
-                "        Sweep: {{Type: Schedule, Properties: {{Schedule: rate({} minute)}}}}",
-                SWEEPS.as_secs() / 60
-            ),
             format!("      VisibilityTimeout: {}\n", VISIBILITY.as_secs()),
             format!("      Timeout: {}\n", SCHEDULE_TIMEOUT.as_secs()),
             format!("      Timeout: {}\n", API_TIMEOUT.as_secs()),
@@ -286,7 +282,11 @@ mod tests {
         ] {
             assert!(template.contains(&line), "{line}");
         }
-        let line = format!("const DELAY_MAX: Duration = Duration::from_secs({});", DELAY_MAX.as_secs());
-        assert!(include_str!("../../../../functions/aws/src/bell.rs").contains(&line), "{line}");
+        let says = |source: &str, name: &str, time: Duration| {
+            let line = format!("const {name}: Duration = Duration::from_secs({});", time.as_secs());
+            assert!(source.contains(&line), "{line}");
+        };
+        says(include_str!("../../../../functions/aws/src/bell.rs"), "DELAY_MAX", DELAY_MAX);
+        says(include_str!("../../../../functions/lambda/src/bin/dispatcher.rs"), "PAUSE", DISPATCHER_PAUSE);
     }
 }

@@ -175,8 +175,7 @@ async fn dispatcher(site: Arc<Site>) {
             None => ring(Arc::clone(&site), limits::VISIBILITY, taken),
             Some(Ok(None)) => {}
             Some(Ok(Some(due))) => ring(Arc::clone(&site), (due - site.now()).min(limits::DELAY_MAX), 1),
-            // The next sweep rings.
-            Some(Err(_)) => ring(Arc::clone(&site), limits::SWEEPS, 1),
+            Some(Err(_)) => ring(Arc::clone(&site), limits::DISPATCHER_PAUSE, 1),
         }
     }
 }
@@ -184,7 +183,7 @@ async fn dispatcher(site: Arc<Site>) {
 /// Sweeps each minute; if no task runs, each quarter of an hour, as the others do nothing.
 async fn sweeps(site: Arc<Site>) {
     for minute in 1_u64.. {
-        sleep(limits::SWEEPS).await;
+        sleep(Duration::from_secs(60)).await;
         if minute % 15 == 0 || !site.state().tasks.is_empty() {
             let sweeper = site.process("sweep");
             let _ = sweeper.run(limits::SCHEDULE_TIMEOUT, sweep(&sweeper)).await;
