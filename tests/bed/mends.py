@@ -21,6 +21,9 @@ IMAGE = Path(__file__).resolve().parents[2] / "infra" / "image"
 SECCOMP = IMAGE / "seccomp.json"
 FARGATE_CAPABILITIES = re.search(r"for one in ([A-Z_ ]+);", (IMAGE / "run").read_text())[1].split()
 
+# A function's time limits here, over those on AWS.
+PATIENCE = 4
+
 
 def mend(module, name, parameters, make, tables=0):
     """Puts `make(original)` in the place of a function of a module, in its dispatch tables too."""
@@ -462,6 +465,16 @@ def mend_lambda(provisioners, service, runtime):
         return deleted
 
     mend(provisioners, "_lambda_delete", ["physical_id", "props"], ending, tables=1)
+
+    # On AWS, no other process has a part of a function's processor.
+    def patient(init):
+        def made(self, func_name, config, code_zip):
+            init(self, func_name, {**config, "Timeout": PATIENCE * config.get("Timeout", 3)}, code_zip)
+
+        return made
+
+    mend(runtime.ProvidedWorker, "__init__", ["self", "func_name", "config", "code_zip"], patient)
+    runtime._PROVIDED_INIT_TIMEOUT *= PATIENCE
     assert runtime._PROVIDED_POLL == 0.05
     runtime._PROVIDED_POLL = 0.5
     mend_architectures(service)

@@ -1,4 +1,4 @@
-"""Deploys binplz on the bed: the project's own template, with the functions of this tree's `target/debug`. Prints JSON.
+"""Deploys binplz on the bed: the project's own template, with the functions of the dev profile. Prints JSON.
 
     $BINPLZ_BED_PYTHON tests/bed/stack.py deploy NAME [--set DIR] [--pin NAME=DIR]... [--parameter NAME=VALUE]... [--env NAME=VALUE]...
     $BINPLZ_BED_PYTHON tests/bed/stack.py delete NAME
@@ -38,6 +38,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 ROOT = Path(__file__).resolve().parents[2]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PODMAN = ROOT / "infra" / "image" / "podman"
 FUNCTIONS = {"api": "ApiFunction", "lease": "LeaseFunction", "dispatcher": "DispatcherFunction", "reaper": "ReaperFunction",
              "wait": "WaitFunction", "collector": "CollectorFunction", "promoter": "PromoterFunction", "signer": "SignerFunction"}
@@ -80,7 +81,7 @@ def package(s3, version):
     bucket = f"deploys-{client('sts').get_caller_identity()['Account']}-{region}"
     with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
         s3.create_bucket(Bucket=bucket, **elsewhere)
-    programs, template = ROOT / "target" / "debug", (ROOT / "template.yaml").read_text()
+    programs, template = TARGET / "debug", (ROOT / "template.yaml").read_text()
     template = template.replace("Architectures: [arm64]", f"Architectures: [{architecture()}]", 1)
     # Up to the function's properties, and behind.
     function, put = r"(Binary: binplz-{}\}}+\n    Properties:\n)()", "      CodeUri: {}\n"
