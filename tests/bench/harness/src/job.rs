@@ -144,10 +144,18 @@ fn variables(served: &Value) -> Vec<(String, String)> {
         ("BINPLZ_ORIGIN_SECRET", ""),
         ("BINPLZ_SLOTS", "4"),
         ("BINPLZ_BUDGET_DOLLARS", "20"),
+        ("BINPLZ_CLIENT_BUILDS", "50"),
+        ("BINPLZ_STORE_GIGABYTES", "100"),
+        ("BINPLZ_EGRESS_GIGABYTES", "0"),
+        ("BINPLZ_BUNDLE_BYTES", "500000000"),
         ("BINPLZ_SIZE", "4096/8192/50"),
         ("BINPLZ_PRICE_PERCENT", "100"),
         ("BINPLZ_BUILD_SECONDS", "7200"),
+        ("BINPLZ_CONTINUED_ATTEMPTS", "6"),
+        ("BINPLZ_PACKAGE_DOLLARS", "5"),
+        ("BINPLZ_CACHE_BYTES", "4294967296"),
         ("BINPLZ_WAITERS", "5"),
+        ("BINPLZ_SIGNING_KEYS", ""),
         ("BINPLZ_STACK", "binplz"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
