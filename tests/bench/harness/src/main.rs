@@ -13,6 +13,7 @@ mod dynamo;
 mod job;
 mod life;
 mod runtime;
+mod sigv4;
 mod table;
 
 use std::{env, fs::OpenOptions, io::Write, path::PathBuf, str::FromStr};
