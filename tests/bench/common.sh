@@ -36,6 +36,16 @@ if [ "$(nproc)" -ge 2 ]; then on_server_core=(taskset -c 0) on_client_core=(task
 median() { sort -n | awk '{ all[NR] = $1 } END { print NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2 }'; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
 
+# row KEY A [B]: hands A, or A over B, to tests/bench/report, which compares it with the target of that key. Units are left out.
+row() {
+  [ -n "$2" ] || fail "$1 was not measured"
+  if [ -n "${BENCH_ROWS-}" ]; then
+    awk -v key="$1" -v a="$2" -v b="${3-1}" 'BEGIN { printf "%s\t%.6g\n", key, a / b }' >> "$BENCH_ROWS"
+  fi
+}
+# aim KEY: the target, as targets.tsv has it
+aim() { awk -F '\t' -v key="$1" '$1 == key { print $4 ($5 == "" ? "" : " " $5) }' tests/bench/targets.tsv; }
+
 # The machine, above a table.
 headline() {
   printf '\n%s, %s, %s cores, load %s%s\n\n' "$(date -u +%Y-%m-%d)" "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)" \

@@ -22,7 +22,7 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 
-use crate::Fallible;
+use crate::{Fallible, sigv4::is_signed};
 
 /// What this machine trusts already. Functions get it with our own authority behind it, since reading it is part of their start.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -49,6 +49,13 @@ pub struct Asked {
     pub faults: Vec<String>,
 }
 
+/// What was asked, and the last read's headers and body. Its signature is verified later, since a reader waits here.
+#[derive(Default)]
+struct Seen {
+    asked: Asked,
+    last: Option<(HeaderMap, Bytes)>,
+}
+
 /// The service.
 pub struct Dynamo {
     /// `AWS_ENDPOINT_URL`.
@@ -57,7 +64,7 @@ pub struct Dynamo {
     pub authority: PathBuf,
     /// The machine's authorities, and ours.
     pub authorities: PathBuf,
-    asked: Arc<Mutex<Asked>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Dynamo {
@@ -85,16 +92,16 @@ impl Dynamo {
 
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("https://{}", listener.local_addr()?);
-        let asked = Arc::<Mutex<Asked>>::default();
-        let (acceptor, table, seen) = (TlsAcceptor::from(Arc::new(tls)), Arc::new(table), Arc::clone(&asked));
+        let seen = Arc::<Mutex<Seen>>::default();
+        let (acceptor, table, noted) = (TlsAcceptor::from(Arc::new(tls)), Arc::new(table), Arc::clone(&seen));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
-                let (acceptor, table, seen) = (acceptor.clone(), Arc::clone(&table), Arc::clone(&seen));
+                let (acceptor, table, seen) = (acceptor.clone(), Arc::clone(&table), Arc::clone(&noted));
                 tokio::spawn(async move {
                     let stream = match acceptor.accept(stream).await {
                         Ok(stream) => stream,
-                        Err(error) => return note(&seen, |asked| asked.faults.push(format!("TLS: {error}"))),
+                        Err(error) => return note(&seen, |seen| seen.asked.faults.push(format!("TLS: {error}"))),
                     };
                     let service = service_fn(|request| answer(&table, &seen, request));
                     // A function that is killed leaves its connection as it is.
@@ -104,39 +111,44 @@ impl Dynamo {
                 });
             }
         });
-        Ok(Dynamo { endpoint, authority: alone, authorities, asked })
+        Ok(Dynamo { endpoint, authority: alone, authorities, seen })
     }
 
     /// What was asked since the last look.
     pub fn asked(&self) -> Asked {
-        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
+        let Seen { mut asked, last } = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        if last.is_some_and(|(headers, body)| !is_signed(&headers, &body)) {
+            asked.faults.push("the signature of the last read is wrong".to_owned());
+        }
+        asked
     }
 }
 
-fn note(seen: &Mutex<Asked>, what: impl FnOnce(&mut Asked)) {
+fn note(seen: &Mutex<Seen>, what: impl FnOnce(&mut Seen)) {
     what(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-async fn answer(table: &Table, seen: &Mutex<Asked>, request: Request<Incoming>) -> Fallible<Response<Full<Bytes>>> {
+async fn answer(table: &Table, seen: &Mutex<Seen>, request: Request<Incoming>) -> Fallible<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let (status, body) = match row_asked(table, &head.headers, &body) {
+    let (status, answer) = match row_asked(table, &head.headers, &body) {
         Ok(pk) if pk == table.pk => {
-            note(seen, |asked| asked.hits += 1);
+            note(seen, |seen| seen.asked.hits += 1);
             (StatusCode::OK, json!({ "Item": table.item }))
         }
         Ok(_) => {
-            note(seen, |asked| asked.misses += 1);
+            note(seen, |seen| seen.asked.misses += 1);
             (StatusCode::OK, json!({}))
         }
         Err(fault) => {
-            note(seen, |asked| asked.faults.push(fault));
+            note(seen, |seen| seen.asked.faults.push(fault));
             (StatusCode::BAD_REQUEST, json!({ "__type": "com.amazon.coral.validate#ValidationException" }))
         }
     };
+    note(seen, |seen| seen.last = Some((head.headers, body)));
     let response = Response::builder().status(status).header("content-type", "application/x-amz-json-1.0");
     let response = response.header("x-amzn-requestid", "RVCQ6SSQ24IUD7ACNT4Q5F4RVVV4KQNSO5AEMVJF66Q9ASUAAJG");
-    Ok(response.body(Full::from(body.to_string()))?)
+    Ok(response.body(Full::from(answer.to_string()))?)
 }
 
 /// The key of the row that an eventually consistent, signed GetItem asks for.

@@ -6,7 +6,12 @@ use hyper::body::Bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::{Fallible, World, dynamo::Table, life::Candidate};
+use crate::{
+    Fallible, World,
+    dynamo::Table,
+    life::Candidate,
+    sigv4::{KEY_ID, SECRET, is_presigned},
+};
 
 /// What the template's resources are called here.
 const TABLE: &str = "binplz-Table-1V5ZXQ3P4M7B";
@@ -72,8 +77,8 @@ impl Job {
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
             ("AWS_REGION", "us-east-1"),
             ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLE"),
-            ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+            ("AWS_ACCESS_KEY_ID", KEY_ID),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
             ("_HANDLER", "bootstrap"),
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),
             ("LANG", "en_US.UTF-8"),
@@ -100,6 +105,7 @@ impl Job {
             && ["Algorithm", "Credential", "Date", "Expires", "Security-Token", "Signature", "SignedHeaders"]
                 .iter()
                 .all(|name| signed.contains(format!("X-Amz-{name}").as_str()))
+            && is_presigned(location)
             && header("cache-control") == Some("no-store")
             && header("x-binplz-sha256") == self.served["sha256"].as_str();
         if right { Ok(()) } else { Err(format!("this is no right answer: {answer}").into()) }
@@ -144,10 +150,18 @@ fn variables(served: &Value) -> Vec<(String, String)> {
         ("BINPLZ_ORIGIN_SECRET", ""),
         ("BINPLZ_SLOTS", "4"),
         ("BINPLZ_BUDGET_DOLLARS", "20"),
+        ("BINPLZ_CLIENT_BUILDS", "50"),
+        ("BINPLZ_STORE_GIGABYTES", "100"),
+        ("BINPLZ_EGRESS_GIGABYTES", "0"),
+        ("BINPLZ_BUNDLE_BYTES", "500000000"),
         ("BINPLZ_SIZE", "4096/8192/50"),
         ("BINPLZ_PRICE_PERCENT", "100"),
         ("BINPLZ_BUILD_SECONDS", "7200"),
+        ("BINPLZ_CONTINUED_ATTEMPTS", "6"),
+        ("BINPLZ_PACKAGE_DOLLARS", "5"),
+        ("BINPLZ_CACHE_BYTES", "4294967296"),
         ("BINPLZ_WAITERS", "5"),
+        ("BINPLZ_SIGNING_KEYS", ""),
         ("BINPLZ_STACK", "binplz"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

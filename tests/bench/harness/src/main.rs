@@ -6,15 +6,17 @@
 //! binplz-bench-harness ROOT SCRATCH CANDIDATE…     ROOT: the repository; CANDIDATE: a directory with a `bootstrap`, and its .zip beside it
 //! ```
 //!
-//! LIVES, WARM_LIVES and WARM_INVOCATIONS in the environment change the numbers. Candidates take turns.
+//! LIVES, WARM_LIVES and WARM_INVOCATIONS in the environment change the numbers, and BENCH_ROWS names a file for
+//! `tests/bench/report`. Candidates take turns.
 
 mod dynamo;
 mod job;
 mod life;
 mod runtime;
+mod sigv4;
 mod table;
 
-use std::{env, path::PathBuf, str::FromStr};
+use std::{env, fs::OpenOptions, io::Write, path::PathBuf, str::FromStr};
 
 use dynamo::Dynamo;
 use job::Job;
@@ -58,6 +60,9 @@ async fn main() -> Fallible<()> {
             sample.warm.push(warm.map_err(|error| format!("{}: {error}", candidate.name))?);
         }
         eprintln!("bench: lambda: warm {life} of {warm_lives}");
+    }
+    if let Some(file) = env::var_os("BENCH_ROWS") {
+        OpenOptions::new().append(true).create(true).open(file)?.write_all(table::rows(&samples).as_bytes())?;
     }
     print!("{}", table::print(&samples, &Numbers { lives, warm_lives, invocations }));
     Ok(())

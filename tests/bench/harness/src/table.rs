@@ -11,6 +11,9 @@ pub struct Numbers {
     pub invocations: usize,
 }
 
+/// What [`Sample::columns`] are called in the rows for `tests/bench/report`.
+const KEYS: [&str; 7] = ["init", "first", "p50", "p99", "cpu", "rss", "zip"];
+
 /// One life of many invocations.
 pub struct Warm {
     p50: Duration,
@@ -77,6 +80,20 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
         n if n % 2 == 1 => all[n / 2],
         n => (all[n / 2 - 1] + all[n / 2]) / 2.0,
     }
+}
+
+/// The numbers of the first candidate, and over those of each other one, for `tests/bench/report`: a key, a tab and a value a line.
+/// A key has the first word of the other one's name.
+pub fn rows(samples: &[Sample]) -> String {
+    let Some((ours, others)) = samples.split_first() else { return String::new() };
+    let keyed = |values: [f64; 7]| KEYS.into_iter().zip(values);
+    let own = keyed(ours.columns()).map(|(key, value)| format!("lambda.{key}\t{value}\n"));
+    let over = others.iter().flat_map(|other| {
+        let name = other.name.split(' ').next().unwrap_or_default();
+        let values = keyed(ours.columns()).zip(other.columns());
+        values.map(move |((key, value), than)| format!("lambda.{key}/{name}\t{}\n", value / than))
+    });
+    own.chain(over).collect()
 }
 
 /// The table, and the first candidate over each of the others.
