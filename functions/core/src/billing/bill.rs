@@ -167,7 +167,7 @@ mod tests {
         let Bill { so_far, forecast, .. } = bill(used, 10);
         // A dollar per unit of everything, as in the cost model's own tests.
         assert_eq!((so_far.requests, so_far.egress), (Micros(1_753_100_000), Micros(1_003_700_000)));
-        assert_eq!((so_far.storage, forecast.storage), (Micros(234_931_507), Micros(704_794_520)));
+        assert_eq!((so_far.storage, forecast.storage), (Micros(1_234_931_507), Micros(3_704_794_520)));
         let Sums { builds, requests, egress, storage, standing, total } = so_far;
         assert_eq!(total, builds + requests + egress + storage + standing);
         assert_eq!((forecast.builds, forecast.requests), (Micros(3_000_000), Micros(3 * 1_753_100_000)));

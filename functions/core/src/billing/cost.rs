@@ -280,8 +280,8 @@ mod tests {
         let (store, cdn) = (month(&prices, Way::Store, 1), month(&prices, Way::Cdn, 1));
         assert_eq!(at(&store, "egress"), 150_111);
         assert_eq!(at(&store, "builds, at most"), 20_000_000);
-        // 50 GB, 300 thousands of GETs, a tenth of a GB of rows twice, and 4,394,520 half units of reads.
-        assert_eq!(at(&store, "storage"), 50_000_000 + 300_000_000 + 200_000 + 2_197_260);
+        // 50 GB, 1,800 thousands of GETs, a tenth of a GB of rows twice, and 4,394,520 half units of reads.
+        assert_eq!(at(&store, "storage"), 50_000_000 + 1_800_000_000 + 200_000 + 2_197_260);
         assert_eq!(at(&cdn, "fixed costs") - at(&store, "fixed costs"), 1_000_000);
         // Requests do not change these.
         let more = month(&prices, Way::Store, 1000);
