@@ -20,17 +20,17 @@ use binplz_core::{
         Build, Lease,
         failure::{Failure, Kind},
         policy::{Names, Policy},
-        protocol::{Evaluated, Nixpkgs, Outcome, Progress, Report, Stats, Upload},
+        protocol::{Evaluated, Nixpkgs, Outcome, Progress, Report, Stats, Turn, Upload},
     },
     flow::{
         self,
-        lease::job::Bearer,
+        lease::{claim::claim, job::Bearer, settle::settle},
         request::{outcome::RequestOutcome, program::request},
         schedule::dispatch::dispatch,
     },
     has_ports,
     id::{
-        key::{Bin, BuildKey, LeaseId, Product, Rev, Sha256, System, Token},
+        key::{Bin, BuildKey, DrvHash, LeaseId, Product, Rev, Sha256, System, Token},
         target::{Query, Target},
         time::Timestamp,
     },
@@ -735,6 +735,24 @@ pub async fn building(w: &Arc<World>, paths: &[&str]) {
 pub fn evaluated(drv_path: String) -> Evaluated {
     let (to_build, to_offer, declared) = Default::default();
     Evaluated { drv_path, to_build, to_offer, dry_run: None, asks: true, declared }
+}
+
+/// The derivation of a letter.
+pub fn drv(letter: char) -> DrvHash {
+    String::from_iter([letter; 32]).parse().expect("base 32")
+}
+
+/// What the builder of a target is told that has evaluated to the derivation of a letter.
+pub async fn turn(w: &World, path: &str, letter: char) -> Turn {
+    let found = evaluated(format!("/nix/store/{}-x-1.0.drv", drv(letter)));
+    claim(w, &w.bearer(path).await, found).await.expect("a live lease")
+}
+
+/// Ends a build badly.
+pub async fn fail(w: &World, path: &str, kind: Kind) {
+    let report =
+        Report { outcome: Outcome::Failed(Failure::new(kind, "why")), stats: Stats::default(), materials: None };
+    settle(w, &w.bearer(path).await, report).await.expect("a live lease");
 }
 
 /// A target by its path, and its query if it has one.

@@ -11,7 +11,7 @@ use binplz_core::{
     },
     flow::{
         integrity,
-        lease::{claim::claim, job::Bearer, settle::settle},
+        lease::{job::Bearer, settle::settle},
         operator::orders::{Act, Operator, Order},
         request::outcome::RequestOutcome,
         schedule::{
@@ -20,7 +20,7 @@ use binplz_core::{
             sweep::sweep,
         },
     },
-    id::key::{BuildKey, DrvHash, Product, System},
+    id::key::{BuildKey, Product, System},
     nixpkgs::served::{Served, ServedKey},
     objects::{
         artifact::{AttemptPrefix, ObjectName, ObjectPath},
@@ -29,7 +29,7 @@ use binplz_core::{
     ports::{Deployment, HasLedger, HasStore, Intake, Ledger, Read},
     row::{Row, RowKey, Swap},
 };
-use binplz_tests::world::{World, ask, evaluated, hit, rev, target};
+use binplz_tests::world::{self, World, ask, hit, rev, target};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
@@ -48,9 +48,8 @@ async fn started(w: &World, path: &str) -> Bearer {
 
 /// What the builder of a target is told that has evaluated to a derivation.
 async fn turn(w: &World, path: &str, letter: char) -> Turn {
-    let drv: DrvHash = String::from_iter([letter; 32]).parse().expect("base 32");
-    let drv_path = format!("/nix/store/{drv}-x-1.0.drv");
-    claim(w, &started(w, path).await, evaluated(drv_path)).await.expect("a live lease")
+    started(w, path).await;
+    world::turn(w, path, letter).await
 }
 
 /// Builds it, or leaves it to who has its derivation.

@@ -26,13 +26,7 @@ use binplz_core::{
     ports::Deployment,
     quota::limits::Why,
 };
-use binplz_tests::world::{World, ask, evaluated, target};
-
-async fn building(w: &Arc<World>, path: &str) {
-    ask(w, path).await;
-    dispatch(&**w).await.expect("the ledger");
-    assert!(w.build(path).await.lease().is_some(), "{path}");
-}
+use binplz_tests::world::{World, ask, building, evaluated, target};
 
 async fn fail(w: &Arc<World>, path: &str, failure: Failure) -> Build {
     let report = Report { outcome: Outcome::Failed(failure), stats: Stats::default(), materials: None };
@@ -57,7 +51,7 @@ fn of_operator() -> impl Iterator<Item = Kind> {
 /// These packages, each with a derivation of its own, run into a failure that only an operator can fix.
 async fn run_into(w: &Arc<World>, kind: Kind, paths: &[&str]) {
     for (n, path) in (10..).zip(paths) {
-        building(w, path).await;
+        building(w, &[path]).await;
         assert_eq!(turn(w, path, n).await, Turn::Go);
         fail(w, path, Failure::new(kind, "")).await;
     }
@@ -66,7 +60,7 @@ async fn run_into(w: &Arc<World>, kind: Kind, paths: &[&str]) {
 #[tokio::test]
 async fn what_the_deployment_has_no_machine_for_is_no_failure_for_good_and_is_tried_again_later() {
     let w = with_slots(1);
-    building(&w, "tree").await;
+    building(&w, &["tree"]).await;
     assert_eq!(turn(&w, "tree", 1).await, Turn::Go);
     fail(&w, "tree", Failure::new(Kind::NoMachine, "it needs a machine for aarch64-linux")).await;
     let RequestOutcome::Denied(denial) = ask(&w, "tree").await else { panic!("it is there") };
@@ -76,7 +70,7 @@ async fn what_the_deployment_has_no_machine_for_is_no_failure_for_good_and_is_tr
     assert!(w.limits().await.paused(w.system()).is_none(), "others are built");
     // There is one by now.
     w.pass(Duration::from_secs(900));
-    building(&w, "tree").await;
+    building(&w, &["tree"]).await;
     w.finish("tree").await;
     assert!(matches!(ask(&w, "tree").await, RequestOutcome::Hit { .. }));
 }
@@ -86,12 +80,12 @@ async fn what_one_package_runs_into_delays_that_package_alone() {
     for kind in of_operator() {
         let w = with_slots(1);
         for n in 1..=Policy::default().attempts {
-            building(&w, "tree").await;
+            building(&w, &["tree"]).await;
             assert_eq!(turn(&w, "tree", 10 + n).await, Turn::Go);
             let build = fail(&w, "tree", Failure::new(kind, "")).await;
             assert_eq!(w.limits().await.paused(w.system()), None);
             // Others are built meanwhile, and the package is tried again later and later, then on request only.
-            building(&w, "dash").await;
+            building(&w, &["dash"]).await;
             act(&w, "dash", Act::Cancel).await;
             w.reap().await;
             match build.state {
@@ -104,7 +98,7 @@ async fn what_one_package_runs_into_delays_that_package_alone() {
         // The same package of another nixpkgs is no other witness.
         for (n, digit) in (20..).zip(['b', 'c', 'd']) {
             w.move_pin(digit).await;
-            building(&w, "tree").await;
+            building(&w, &["tree"]).await;
             assert_eq!(turn(&w, "tree", n).await, Turn::Go);
             fail(&w, "tree", Failure::new(kind, "")).await;
             assert_eq!(w.limits().await.paused(w.system()), None);
@@ -159,7 +153,7 @@ async fn a_package_that_still_fails_after_a_resumption_pauses_nothing_again() {
 async fn a_builder_can_not_report_what_only_the_service_can_know() {
     for kind in Kind::ALL.into_iter().filter(|kind| kind.is_of_no_builder()) {
         let w = with_slots(1);
-        building(&w, "tree").await;
+        building(&w, &["tree"]).await;
         let report =
             Report { outcome: Outcome::Failed(Failure::new(kind, "")), stats: Stats::default(), materials: None };
         let denied = settle(&*w, &w.bearer("tree").await, report).await;
@@ -193,7 +187,7 @@ async fn a_hundred_packages_that_need_a_dependency_that_fails_build_it_twice() {
     let mut realised = Vec::new();
     for n in 1..=100 {
         let path = format!("p{n}");
-        building(&w, &path).await;
+        building(&w, &[&path]).await;
         if turn(&w, &path, n).await == Turn::Go {
             realised.push(n);
             fail(&w, &path, by_dependency()).await;
@@ -222,13 +216,13 @@ async fn a_hundred_packages_that_need_a_dependency_that_fails_build_it_twice() {
 #[tokio::test]
 async fn one_package_alone_convicts_no_dependency() {
     let w = with_slots(1);
-    building(&w, "tree").await;
+    building(&w, &["tree"]).await;
     assert_eq!(turn(&w, "tree", 1).await, Turn::Go);
     fail(&w, "tree", by_dependency()).await;
     for n in 2..5 {
         // The same package of another nixpkgs, or tried again, is no other witness.
         w.move_pin(char::from_digit(n, 16).expect("a digit")).await;
-        building(&w, "tree").await;
+        building(&w, &["tree"]).await;
         assert_eq!(turn(&w, "tree", n).await, Turn::Go, "{n}");
         fail(&w, "tree", by_dependency()).await;
     }
@@ -237,11 +231,11 @@ async fn one_package_alone_convicts_no_dependency() {
 /// Two packages have hit the dependency; a third one that needs it fails without a try.
 async fn convicted(w: &Arc<World>) {
     for (n, path) in [(1, "p1"), (2, "p2")] {
-        building(w, path).await;
+        building(w, &[path]).await;
         assert_eq!(turn(w, path, n).await, Turn::Go);
         fail(w, path, by_dependency()).await;
     }
-    building(w, "p3").await;
+    building(w, &["p3"]).await;
     assert_eq!(turn(w, "p3", 3).await, Turn::Elsewhere);
 }
 
@@ -270,7 +264,7 @@ async fn an_operator_clears_one_dependency_and_no_other() {
     let strange = w.carry_out(Order::ClearDependency(drv(9))).await.expect_err("it is not remembered");
     assert!(strange.to_string().contains("is not a failed dependency"), "{strange}");
     assert_eq!(w.carry_out(Order::ClearDependency(drv(0))).await, Ok(Carried::FailedDependencies(vec![])));
-    building(&w, "p4").await;
+    building(&w, &["p4"]).await;
     assert_eq!(turn(&w, "p4", 4).await, Turn::Go);
 }
 
@@ -278,7 +272,7 @@ async fn an_operator_clears_one_dependency_and_no_other() {
 async fn a_passing_failure_of_a_dependency_convicts_nobody() {
     let w = with_slots(1);
     for (n, path) in (1..).zip(["a", "b", "c"]) {
-        building(&w, path).await;
+        building(&w, &[path]).await;
         assert_eq!(turn(&w, path, n).await, Turn::Go);
         fail(&w, path, Failure { kind: Kind::SourceUnavailable, ..by_dependency() }).await;
     }
@@ -291,7 +285,7 @@ async fn what_somebody_waits_for_goes_before_what_is_warmed() {
         act(&w, path, Act::Warm).await;
         w.pass(Duration::from_secs(1));
     }
-    building(&w, "asked1").await;
+    building(&w, &["asked1"]).await;
     ask(&w, "asked2").await;
     // One of those is requested after all: it has waited for the longest.
     ask(&w, "warm3").await;
@@ -313,12 +307,12 @@ async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_on
     let w = with_slots(1);
     let estimate = async |path: &str| status(&*w, &target(path)).await.expect("a build").estimate_seconds;
     // Of the very first one nothing is known.
-    building(&w, "tree").await;
+    building(&w, &["tree"]).await;
     assert_eq!(estimate("tree").await, None);
     w.pass(Duration::from_secs(50));
     w.finish("tree").await;
     // Another one is expected to take as long; in the queue it waits for the one before it, too.
-    building(&w, "dash").await;
+    building(&w, &["dash"]).await;
     ask(&w, "ed").await;
     assert_eq!((estimate("dash").await, estimate("ed").await), (Some(50), Some(50)));
     w.pass(Duration::from_secs(20));
@@ -329,7 +323,7 @@ async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_on
     // The same package of a newer nixpkgs takes as long as the last one.
     w.move_pin('b').await;
     act(&w, "ed", Act::Cancel).await;
-    building(&w, "dash").await;
+    building(&w, &["dash"]).await;
     assert_eq!(estimate("dash").await, Some(51));
     // dash was expected to take 50 seconds, and took 51: halfway, 25 of its 25.5 were said to be left. Of tree nothing was expected.
     assert_eq!(w.limits().await.errors().map(|errors| (errors.estimate, errors.status)), Some((1, 0)));
@@ -339,7 +333,7 @@ async fn how_long_a_build_takes_is_learnt_from_the_same_package_and_from_like_on
 async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_that_is_not_is_known_to_fail() {
     let w = with_slots(2);
     for (n, path) in [(1, "mended"), (2, "unchanged")] {
-        building(&w, path).await;
+        building(&w, &[path]).await;
         assert_eq!(turn(&w, path, n).await, Turn::Go);
         fail(&w, path, Failure::new(Kind::TestFailed, "FAIL: two")).await;
         assert!(matches!(ask(&w, path).await, RequestOutcome::Denied(denial) if denial.status() == 422), "{path}");
@@ -347,7 +341,7 @@ async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_t
     w.move_pin('b').await;
     for (n, path, expected) in [(3, "mended", Turn::Go), (2, "unchanged", Turn::Elsewhere)] {
         // It was not evaluated yet.
-        building(&w, path).await;
+        building(&w, &[path]).await;
         assert_eq!(turn(&w, path, n).await, expected, "{path}");
     }
     w.finish("mended").await;
@@ -358,7 +352,7 @@ async fn a_package_that_is_mended_upstream_is_built_when_its_pin_moves_and_one_t
 #[tokio::test]
 async fn the_segments_of_one_leases_log_have_a_limit_together() {
     let w = with_slots(1);
-    building(&w, "tree").await;
+    building(&w, &["tree"]).await;
     let bearer = w.bearer("tree").await;
     let segment = |number: u64, size| Upload {
         name: ObjectName::Log(number.try_into().expect("a number")),

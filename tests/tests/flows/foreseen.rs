@@ -30,15 +30,9 @@ use binplz_core::{
     ports::{Deployment, HasLedger, Ledger, Read},
     row::{Row, RowKey},
 };
-use binplz_tests::world::{World, ask, evaluated, target};
+use binplz_tests::world::{World, building, evaluated, target};
 
 const HOUR: u64 = 3600;
-
-async fn building(w: &Arc<World>, path: &str) {
-    ask(w, path).await;
-    dispatch(&**w).await.expect("the ledger");
-    assert!(w.build(path).await.lease().is_some(), "{path}");
-}
 
 /// A derivation, the seconds that it took, and its gibibytes.
 fn took(name: &str, seconds: u64, gibibytes: u64) -> Measured {
@@ -48,7 +42,7 @@ fn took(name: &str, seconds: u64, gibibytes: u64) -> Measured {
 
 /// A package is built, and these derivations are measured meanwhile. It takes ten seconds more than they do.
 async fn built(w: &Arc<World>, path: &str, all: &[Measured]) {
-    building(w, path).await;
+    building(w, &[path]).await;
     let building: u64 = all.iter().map(|one| one.share).sum();
     w.pass(Duration::from_millis(building + 10_000));
     let bearer = w.bearer(path).await;
@@ -90,7 +84,7 @@ fn patient() -> Policy {
 #[tokio::test]
 async fn what_derivations_took_is_learned_even_if_their_build_fails_and_is_forgotten_in_the_end() {
     let w = World::with(Policy::default());
-    building(&w, "tree").await;
+    building(&w, &["tree"]).await;
     let bearer = w.bearer("tree").await;
     w.pass(Duration::from_secs(30));
     for _ in 0..2 {
@@ -114,7 +108,7 @@ async fn once_a_build_has_evaluated_its_status_shows_its_plan_and_the_estimate_i
     let w = World::with(patient());
     built(&w, "tree", &[took("musl-1.2.5", 60, 1), took("tree-static-2.1.1", 30, 1)]).await;
     w.move_pin('b').await;
-    building(&w, "tree").await;
+    building(&w, &["tree"]).await;
     // Until it has evaluated, the last build counts.
     assert_eq!((shown(&w, "tree").await.estimate_seconds, shown(&w, "tree").await.plan), (Some(100), None));
     // This time only itself is to be built.
@@ -133,7 +127,7 @@ async fn once_a_build_has_evaluated_its_status_shows_its_plan_and_the_estimate_i
     assert_eq!(w.limits().await.errors().map(|errors| errors.estimate), Some(0));
 
     // What is not known makes the estimate a lower bound.
-    building(&w, "dash").await;
+    building(&w, &["dash"]).await;
     assert_eq!(turn(&w, "dash", &["musl-1.2.6", "dash-0.5"]).await, Turn::Go);
     let told = shown(&w, "dash").await;
     assert!(
@@ -151,7 +145,7 @@ async fn a_build_that_cannot_finish_is_refused_before_it_begins_until_the_operat
     let heavy = ["gcc-14", "llvm-19", "rustc-1.81", "new-1"];
     for (n, paths) in [["a", "b", "c"], ["d", "e", "f"]].into_iter().enumerate() {
         for (path, name) in paths.into_iter().zip(heavy) {
-            building(&w, path).await;
+            building(&w, &[path]).await;
             let bearer = w.bearer(path).await;
             w.pass(Duration::from_secs(limit));
             measured(&*w, &bearer, vec![took(name, limit, 4)]).await.expect("a live lease");
@@ -159,16 +153,16 @@ async fn a_build_that_cannot_finish_is_refused_before_it_begins_until_the_operat
         }
         if n == 0 {
             // What one attempt says of each is no reason to refuse another package.
-            building(&w, "sl").await;
+            building(&w, &["sl"]).await;
             assert_eq!(turn(&w, "sl", &heavy).await, Turn::Go);
             w.finish("sl").await;
         }
     }
     // Twice the limit might be an error of the estimate.
-    building(&w, "dash").await;
+    building(&w, &["dash"]).await;
     assert_eq!(turn(&w, "dash", &["gcc-14", "llvm-19", "new-1"]).await, Turn::Go);
     w.finish("dash").await;
-    building(&w, "hx").await;
+    building(&w, &["hx"]).await;
     assert_eq!(turn(&w, "hx", &heavy).await, Turn::Elsewhere);
     w.reap().await;
     let State::Failed { failure, until: None, .. } = w.build("hx").await.state else { panic!("it is refused") };
@@ -203,7 +197,7 @@ async fn a_build_whose_heaviest_derivation_needs_more_memory_gets_a_larger_machi
     built(&w, "a", &[took("llvm-19", 100, 20)]).await;
     let small = Policy { prices: priced, ..patient() };
     let w = w.redeployed(small);
-    building(&w, "dash").await;
+    building(&w, &["dash"]).await;
     let bearer = w.bearer("dash").await;
     assert_eq!(turn(&w, "dash", &["llvm-19"]).await, Turn::Elsewhere);
     // The reply was lost.
@@ -218,6 +212,6 @@ async fn a_build_whose_heaviest_derivation_needs_more_memory_gets_a_larger_machi
 
     // Where building is free, a machine's size has no effect.
     let w = w.redeployed(Policy::default());
-    building(&w, "hx").await;
+    building(&w, &["hx"]).await;
     assert_eq!(turn(&w, "hx", &["llvm-19"]).await, Turn::Go);
 }

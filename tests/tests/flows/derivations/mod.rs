@@ -11,26 +11,18 @@ use std::sync::Arc;
 use binplz_core::{
     build::{
         Build, State,
-        failure::{Failure, Kind},
+        failure::Kind,
         policy::Policy,
-        protocol::{Evaluated, Outcome, Report, Stats, Turn},
+        protocol::{Evaluated, Turn},
     },
-    flow::{
-        lease::{claim::claim, settle::settle},
-        schedule::dispatch::dispatch,
-    },
-    id::key::DrvHash,
+    flow::schedule::dispatch::dispatch,
     objects::artifact::Declared,
     ports::Deployment,
 };
-use binplz_tests::world::{self, World, ask, building, hit};
+use binplz_tests::world::{self, World, ask, building, drv, fail, hit, turn};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
-}
-
-fn drv(letter: char) -> DrvHash {
-    String::from_iter([letter; 32]).parse().expect("base 32")
 }
 
 fn evaluated(letter: char) -> Evaluated {
@@ -41,18 +33,6 @@ fn evaluated(letter: char) -> Evaluated {
 fn declares(main: &str, output: Option<&str>) -> Declared {
     let output = output.map(|name| name.parse().expect("an output's name"));
     Declared { main_program: Some(main.to_owned()), output }
-}
-
-/// What the builder of a target is told that has evaluated to a derivation.
-async fn turn(w: &Arc<World>, path: &str, letter: char) -> Turn {
-    claim(&**w, &w.bearer(path).await, evaluated(letter)).await.expect("a live lease")
-}
-
-/// Ends a build badly.
-async fn fail(w: &Arc<World>, path: &str, kind: Kind) {
-    let report =
-        Report { outcome: Outcome::Failed(Failure::new(kind, "why")), stats: Stats::default(), materials: None };
-    settle(&**w, &w.bearer(path).await, report).await.expect("a live lease");
 }
 
 /// Ends a build in passing until it rests.

@@ -16,20 +16,19 @@ use std::{
 use binplz_core::{
     build::{
         Event, State,
-        failure::{Failure, Kind},
         policy::Policy,
         protocol::{Nixpkgs, Outcome, Phase, Progress, Report as Told, Stats, Turn},
     },
     flow::{
         advance,
-        lease::{claim::claim, job::Bearer, settle::settle},
+        lease::{job::Bearer, settle::settle},
         operator::gc::gc,
         request::outcome::RequestOutcome,
         schedule::dispatch::dispatch,
     },
     gc::Report,
     id::{
-        key::{BuildKey, DrvHash, Product, Rev, System},
+        key::{BuildKey, Product, Rev, System},
         time::Timestamp,
     },
     nixpkgs::{pins::Change, served::Served},
@@ -37,7 +36,7 @@ use binplz_core::{
     ports::{Collect, Deployment, HasLedger, HasStore, Inspect, Intake, Ledger},
     row::{Row, RowKey},
 };
-use binplz_tests::world::{World, ask, evaluated, rev};
+use binplz_tests::world::{World, ask, fail, rev, turn};
 
 fn world() -> Arc<World> {
     World::with(Policy { slots: 9, ..Policy::default() })
@@ -49,16 +48,6 @@ async fn hit(w: &World, path: &str) -> Served {
     let size = w.store().size(&served.object).await.expect("the store");
     assert_eq!(size, Some(served.size), "{path}: its object is not there");
     served
-}
-
-fn drv(letter: char) -> DrvHash {
-    String::from_iter([letter; 32]).parse().expect("base 32")
-}
-
-/// What the builder of a target is told that has evaluated to a derivation.
-async fn turn(w: &World, path: &str, letter: char) -> Turn {
-    let drv_path = format!("/nix/store/{}-x-1.0.drv", drv(letter));
-    claim(w, &w.bearer(path).await, evaluated(drv_path)).await.expect("a live lease")
 }
 
 /// Asked for, claimed, launched, and at work: something is in its log.
@@ -85,12 +74,6 @@ async fn made(w: &World, path: &str, letter: char) {
         w.finish(path).await;
     }
     hit(w, path).await;
-}
-
-/// Ends a build badly.
-async fn fail(w: &World, path: &str, kind: Kind) {
-    let report = Told { outcome: Outcome::Failed(Failure::new(kind, "why")), stats: Stats::default(), materials: None };
-    settle(w, &w.bearer(path).await, report).await.expect("a live lease");
 }
 
 /// Waits for its next attempt, which begins.
