@@ -1,5 +1,5 @@
 //! The second file, with the descriptions that pages show: blocks of packages in attribute order, compressed, one JSON
-//! object a line. The lookup file has the place of each block, so a page reads one range.
+//! object a line. The lookup file has the place of each block, so a page reads one range. Behind them is the index of words.
 
 use std::collections::BTreeMap;
 

@@ -15,6 +15,7 @@ use crate::{
     names::Names,
     popular,
     record::{Obstacle, Standing},
+    words::Words,
     writer::{Files, PackageRecord, drv},
 };
 
@@ -57,6 +58,7 @@ pub(crate) fn files(rev: Rev, packages: &[PackageRecord]) -> Result<Files, TooLa
     }
     blocks.push(small(details.len())?);
     let blocks = body.column(&blocks)?;
+    let words = Some(Words::write(packages, &mut details, &mut body)?);
 
     let header = Header {
         rev,
@@ -74,6 +76,7 @@ pub(crate) fn files(rev: Rev, packages: &[PackageRecord]) -> Result<Files, TooLa
         texts_from,
         texts,
         blocks,
+        words,
     };
     Ok(Files { lookup: Lookup::<&[u8]>::file(&header, &body.into_bytes()), details })
 }

@@ -3,7 +3,7 @@
 //! A builder passes the evaluated attributes ([`Record`]) and the known programs to a [`Writer`], which makes two files.
 //! The *lookup* file needs no parsing ([`Lookup::open`]), and answers in microseconds through
 //! [`binplz_core::ports::Catalogue`]. The *details* file has the descriptions that pages show, in compressed blocks that
-//! readers read one at a time ([`details::read`]).
+//! readers read one at a time ([`details::read`]), and an index of their words (`words.rs`).
 //!
 //! The lookup file consists of `binplz lookup `, the format's number, a checksum (CRC-32) of the rest, the
 //! length of a header, the header as JSON, and the sections. The header gives the place of each section (`lookup.rs`):
@@ -29,6 +29,7 @@ mod opened;
 mod record;
 mod resolve;
 mod search;
+mod words;
 
 mod layout;
 mod writer;

@@ -14,6 +14,7 @@ use crate::{
     names::Names,
     pairs::Pairs,
     record::Obstacle,
+    words::Words,
     writer::place,
 };
 
@@ -57,6 +58,9 @@ pub(crate) struct Header {
     pub(crate) texts: Span,
     /// The start of each block of the details file; and the end of the last one.
     pub(crate) blocks: Column,
+    /// The index of words. Catalogues made before version 0.2 have none.
+    #[serde(default)]
+    pub(crate) words: Option<Words>,
 }
 
 /// How strongly a package is associated with a program, the strongest first.
@@ -188,6 +192,7 @@ impl<B: AsRef<[u8]>> Lookup<B> {
                 .all(|(column, count)| column.count() == count && column.is_whole(body))
             && header.drvs.values().all(|span| span.of(body).is_some_and(|drvs| drvs.len() == attrs * DRV_BYTES))
             && header.texts.of(body).is_some()
+            && header.words.as_ref().is_none_or(|words| words.is_whole(body, attrs))
     }
 
     /// The sections.

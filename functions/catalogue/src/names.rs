@@ -70,16 +70,32 @@ impl Names {
         blocks && self.text.of(body).is_some_and(|text| text.len() / 2 >= self.count())
     }
 
-    /// The rank of a name.
-    pub(crate) fn rank(&self, body: &[u8], name: &str) -> Option<usize> {
-        // The last block whose first name is not behind the wanted one.
+    /// The last block whose first name is not behind a text.
+    fn block(&self, body: &[u8], text: &[u8]) -> Option<usize> {
         let (mut low, mut high) = (0, self.blocks.count());
         while low < high {
             let middle = low + (high - low) / 2;
             let first = self.entries(body, middle).next()?.rest;
-            if first <= name.as_bytes() { low = middle + 1 } else { high = middle }
+            if first <= text { low = middle + 1 } else { high = middle }
         }
-        let block = low.checked_sub(1)?;
+        low.checked_sub(1)
+    }
+
+    /// The number of names that are not behind a text.
+    pub(crate) fn place(&self, body: &[u8], text: &[u8]) -> usize {
+        let Some(block) = self.block(body, text) else { return 0 };
+        let mut before = block * BLOCK;
+        self.each(body, block, |_, _, name| {
+            let not_behind = name <= text;
+            before += usize::from(not_behind);
+            not_behind
+        });
+        before
+    }
+
+    /// The rank of a name.
+    pub(crate) fn rank(&self, body: &[u8], name: &str) -> Option<usize> {
+        let block = self.block(body, name.as_bytes())?;
         let mut found = None;
         self.each(body, block, |place, _, bytes| {
             if bytes == name.as_bytes() {
@@ -161,6 +177,7 @@ mod tests {
                 prop_assert_eq!(written.name(&bytes, rank), Some(name.clone()));
             }
             prop_assert_eq!(written.rank(&bytes, &other).is_some(), names.contains(&other));
+            prop_assert_eq!(written.place(&bytes, other.as_bytes()), names.range(..=other.clone()).count());
             prop_assert_eq!(written.name(&bytes, names.len()), None);
 
             let mut name = Vec::new();

@@ -6,6 +6,8 @@
 //! known to be unservable, yields to the next one that can be served. Then an attribute of that name whose programs are
 //! unknown: the client chooses, or a build finds out. (3) None, with the near names.
 
+use std::ops::Range;
+
 use binplz_core::{
     id::{
         key::{Attr, Bin, System},
@@ -41,6 +43,14 @@ impl<B: AsRef<[u8]> + Send + Sync> Catalogue for Lookup<B> {
 
     fn search(&self, text: &str, system: System, most: usize) -> Vec<Entry> {
         self.find(text, system, most)
+    }
+
+    fn words(&self, text: &str) -> Vec<Range<u64>> {
+        self.blocks_with(text)
+    }
+
+    fn search_words(&self, text: &str, blocks: &[Vec<u8>], system: System, most: usize) -> Vec<Entry> {
+        self.find_by_words(text, blocks, system, most)
     }
 
     fn entry(&self, attr: &Attr, system: System) -> Option<Entry> {

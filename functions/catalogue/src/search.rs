@@ -1,6 +1,4 @@
-//! Search: packages by a part of their own name or of a program's name.
-//!
-//! Descriptions are not searched: they are compressed in the other file, and a search would have to read all of it.
+//! Search: packages by a part of their own name or of a program's name. `words.rs` finds them by their descriptions.
 
 use binplz_core::{
     id::key::{Attr, NAME_MAX, System},
@@ -181,6 +179,12 @@ impl<B: AsRef<[u8]>> Lookup<B> {
         let Some(name) = name.or(decoded.as_deref()) else { return };
         let dots = name.bytes().filter(|byte| *byte == b'.').count();
         best.offer((fit, obstacle.is_some(), popular::place(name), dots, name.len(), name), attr);
+    }
+
+    /// Up to `most` packages with all words of a text, from these blocks of the index.
+    pub(crate) fn find_by_words(&self, text: &str, blocks: &[Vec<u8>], system: System, most: usize) -> Vec<Entry> {
+        let found = self.with_words(text, blocks, system, most).into_iter();
+        found.filter_map(|attr| self.entry_of(attr, system)).collect()
     }
 
     /// The entry of the attribute of a rank.

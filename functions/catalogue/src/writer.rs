@@ -85,6 +85,11 @@ impl PackageRecord {
         &self.told.about.pname
     }
 
+    /// Its description.
+    pub(crate) fn description(&self) -> &str {
+        &self.told.about.description
+    }
+
     /// The details that pages show.
     pub(crate) fn details(&self) -> Details {
         let standings = System::ALL.into_iter().filter_map(|system| Some((system, self.told.on(system)?.clone())));

@@ -18,7 +18,8 @@ const SUM: std::ops::Range<usize> = 16..20;
 static FILES: LazyLock<binplz_catalogue::Files> = LazyLock::new(|| {
     let mut writer = Writer::new("ab".repeat(20).parse().expect("a revision"));
     let mut add = |attr: &str, main: Option<&str>, standing| {
-        let about = About { pname: attr.to_owned(), main_program: main.map(str::to_owned), ..About::default() };
+        let (pname, description) = (attr.to_owned(), "A package with a shared program".to_owned());
+        let about = About { pname, description, main_program: main.map(str::to_owned), ..About::default() };
         let attr = attr.parse().expect("an attribute");
         writer.evaluated(Record { attr, system: System::X86_64Linux, about, standing }).expect("once");
     };
@@ -54,6 +55,11 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// A block of words with a correct checksum, of any bytes.
+fn sealed_block(bytes: &[u8]) -> Vec<u8> {
+    [&crc32fast::hash(bytes).to_le_bytes(), bytes].concat()
+}
+
 fn ask(bytes: &[u8]) {
     let Ok(lookup) = Lookup::open(bytes) else { return };
     for path in
@@ -81,7 +87,11 @@ fn ask(bytes: &[u8]) {
         }
     }
     for text in ["p", "package", "program-1", "shared"] {
-        lookup.search(text, System::X86_64Linux, 9);
+        assert!(lookup.search(text, System::X86_64Linux, 9).len() <= 9);
+        let range = |at: std::ops::Range<u64>| Some(usize::try_from(at.start).ok()?..usize::try_from(at.end).ok()?);
+        let blocks = lookup.words(text).into_iter().filter_map(|at| FILES.details.get(range(at)?)).map(<[u8]>::to_vec);
+        let blocks: Vec<_> = blocks.chain([sealed_block(bytes)]).collect();
+        assert!(lookup.search_words(text, &blocks, System::X86_64Linux, 9).len() <= 9);
     }
     lookup.lost().count();
 }

@@ -513,6 +513,12 @@ impl Catalogue for NoCatalogue {
     fn search(&self, _: &str, _: System, _: usize) -> Vec<Entry> {
         match *self {}
     }
+    fn words(&self, _: &str) -> Vec<Range<u64>> {
+        match *self {}
+    }
+    fn search_words(&self, _: &str, _: &[Vec<u8>], _: System, _: usize) -> Vec<Entry> {
+        match *self {}
+    }
     fn entry(&self, _: &Attr, _: System) -> Option<Entry> {
         match *self {}
     }

@@ -154,7 +154,7 @@ macro_rules! answer_promises {
         // Section 5, and the face of every answer for a browser and for a program.
         $each! { pages:
             every_page_is_also_json_and_text_and_lets_no_foreign_script_in,
-            search_finds_packages_by_their_names_and_by_their_programs,
+            search_finds_packages_by_their_names_their_programs_and_their_descriptions,
             a_packages_page_has_all_there_is_to_say_on_it,
             builds_are_listed_by_how_they_stand,
             the_button_is_pressed_on_our_own_pages_only,

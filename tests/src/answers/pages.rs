@@ -51,7 +51,7 @@ pub fn every_page_is_also_json_and_text_and_lets_no_foreign_script_in(at: &impl 
     assert_eq!(accepting(&site, "/-/p/tree?pin=absent", "application/json").status, 400);
 }
 
-pub fn search_finds_packages_by_their_names_and_by_their_programs(at: &impl Start) {
+pub fn search_finds_packages_by_their_names_their_programs_and_their_descriptions(at: &impl Start) {
     let site = with_catalogue(at);
     let builders = site.builders();
     let search = |query: &str| accepting(&site, &format!("/-/search?q={query}"), "application/json").json();
@@ -63,6 +63,9 @@ pub fn search_finds_packages_by_their_names_and_by_their_programs(at: &impl Star
         ("fig", "games.figlet"),
         ("zip2", "bzip2"),
         ("%20tree+", "tree"),
+        // By words of the description, in any order.
+        ("directories+contents", "tree"),
+        ("parser+generator", "byacc"),
     ] {
         assert_eq!(first(query), package, "{query}");
     }

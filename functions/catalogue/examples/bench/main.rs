@@ -1,7 +1,7 @@
 //! Measures the catalogue at the size of nixpkgs: `cargo run --release --example bench` prints a table for the
 //! benchmark page.
 //!
-//! Each figure of an opened catalogue comes from a process of its own (`open`, `lookups`, `near`, `search`); the files
+//! Each figure of an opened catalogue comes from a process of its own (`open`, `lookups`, `near`, `search`, `words`); the files
 //! are read from the disk cache.
 
 #![expect(clippy::disallowed_macros, reason = "a benchmark prints its table")]
@@ -34,6 +34,9 @@ const LIVES: usize = 21;
 /// How often each name is looked up; the median counts, which leaves out the machine's other work.
 const REPEATS: usize = 5;
 
+/// The number of results of a search, as on the search page.
+const RESULTS: usize = 20;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
@@ -45,6 +48,7 @@ fn main() -> Outcome<()> {
         ["lookups", dir] => lookups(Path::new(dir)),
         ["near", dir] => near(Path::new(dir)),
         ["search", dir] => search(Path::new(dir)),
+        ["words", dir] => words(Path::new(dir)),
         _ => Err("bench takes no arguments".into()),
     }
 }
@@ -64,8 +68,10 @@ fn rows(dir: &Path) -> Outcome<String> {
     let mut lives: Vec<Vec<u64>> = (0..LIVES).map(|_| run("open", dir)).collect::<Outcome<_>>()?;
     lives.sort();
     let open = &lives[LIVES / 2];
-    let (lookups, near, search) = (run("lookups", dir)?, run("near", dir)?, run("search", dir)?);
+    let (lookups, near) = (run("lookups", dir)?, run("near", dir)?);
+    let (search, words) = (run("search", dir)?, run("words", dir)?);
     let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let kb = |bytes: u64| format!("{:.0} kB", bytes as f64 / 1e3);
     let ms = |ns: u64| format!("{:.2} ms", ns as f64 / 1e6);
     let us = |ns: u64| format!("{:.1} µs", ns as f64 / 1e3);
     let size = |name| fs::metadata(dir.join(name)).map(|file| file.len());
@@ -81,6 +87,9 @@ fn rows(dir: &Path) -> Outcome<String> {
         row("near names of a random name p50, p99", format!("{}, {}", ms(near[2]), ms(near[3])), "2 ms"),
         row("search p50, p99", format!("{}, {}", ms(search[0]), ms(search[1])), "5 ms"),
         row("first search of a process", ms(search[2]), ""),
+        row("search by words p50, p99", format!("{}, {}", ms(words[0]), ms(words[1])), "5 ms"),
+        row("its index in the details file", mb(words[2]), "6 MB"),
+        row("– what a search reads of it p50, p99", format!("{}, {}", kb(words[3]), kb(words[4])), ""),
         row("making it", format!("{}, {}", ms(made[0]), mb(made[1])), ""),
     ]
     .concat())
@@ -135,9 +144,7 @@ fn record(package: &Package, system: System) -> Outcome<Record> {
             Standing::Buildable { drv_path: Some(format!("/nix/store/{hash}-{leaf}-1.{}.drv", package.luck % 30)) }
         }
     };
-    let words =
-        ["Fast", "simple", "tool", "library", "for", "reading", "network", "files", "in", "Rust", "and", "C", "with"];
-    let description = (0..8).map(|_| random.one(&words)).collect::<Vec<&str>>().join(" ");
+    let description = synthetic::description(&mut Random(package.luck));
     let about = About {
         pname: leaf.to_owned(),
         version: format!("{}.{}.{}", package.luck % 9, package.luck % 40, package.luck % 13),
@@ -189,19 +196,55 @@ fn near(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// The texts at the moment when a page searches: the first one to six letters of names. p50, p99, and the first search of this
-/// process, in nanoseconds.
+/// The texts at the moment when a page searches: the first one to six letters of names. Where fewer than 20 names match, words are
+/// searched too. p50, p99, and the first search of this process, in nanoseconds.
 fn search(dir: &Path) -> Outcome<()> {
     let catalogue = catalogue(dir)?;
     let starts: Vec<String> =
         names(300).iter().enumerate().map(|(at, name)| name.chars().take(1 + at % 6).collect()).collect();
-    let search = |text: &String| drop(black_box(catalogue.search(text, System::X86_64Linux, 20)));
+    let details = fs::read(dir.join("details"))?;
+    let search = |text: &String| {
+        let found = black_box(catalogue.search(text, System::X86_64Linux, RESULTS));
+        if found.len() < RESULTS {
+            by_words(&catalogue, &details, text);
+        }
+    };
     let began = Instant::now();
     search(&starts[0]);
     let first = began.elapsed();
     let took = each(&starts, search)?;
     println!("{} {} {}", took[took.len() / 2].as_nanos(), took[took.len() * 99 / 100].as_nanos(), first.as_nanos());
     Ok(())
+}
+
+/// One to three words of descriptions: p50 and p99 in nanoseconds; the size of their index; p50 and p99 of what a search reads, in bytes.
+fn words(dir: &Path) -> Outcome<()> {
+    let (catalogue, details) = (catalogue(dir)?, fs::read(dir.join("details"))?);
+    let mut random = Random(SEED + 3);
+    let texts: Vec<String> = (0..600)
+        .map(|at| {
+            let description = synthetic::description(&mut random);
+            description.split(' ').take(1 + at % 3).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    let took = each(&texts, |text| by_words(&catalogue, &details, text))?;
+    let mut read: Vec<u64> =
+        texts.iter().map(|text| catalogue.words(text).iter().map(|range| range.end - range.start).sum()).collect();
+    read.sort_unstable();
+    let packages = catalogue.standings(System::X86_64Linux).filter_map(|(attr, _)| catalogue.details(&attr));
+    let index = details.len() as u64 - packages.map(|range| range.end).max().unwrap_or(0);
+    let of = |percent: usize| (took[took.len() * percent / 100].as_nanos(), read[read.len() * percent / 100]);
+    println!("{} {} {index} {} {}", of(50).0, of(99).0, of(50).1, of(99).1);
+    Ok(())
+}
+
+/// A search by words, with the blocks that a page would read from the details file.
+fn by_words(catalogue: &Lookup<Vec<u8>>, details: &[u8], text: &str) {
+    let part = |at: std::ops::Range<u64>| {
+        details.get(usize::try_from(at.start).ok()?..usize::try_from(at.end).ok()?).map(<[u8]>::to_vec)
+    };
+    let blocks: Vec<Vec<u8>> = catalogue.words(text).into_iter().filter_map(part).collect();
+    drop(black_box(catalogue.search_words(text, &blocks, System::X86_64Linux, RESULTS)));
 }
 
 /// The duration of each call, sorted.

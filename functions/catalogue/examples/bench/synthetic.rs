@@ -89,6 +89,23 @@ impl Random {
     }
 }
 
+/// A description of eight words. As in a language, the nth most frequent word is about as frequent as 1/n.
+pub(crate) fn description(random: &mut Random) -> String {
+    const COMMON: &str =
+        "a for and of the library simple fast tool command line interface files reading network written in with";
+    let all = [COMMON, AFFIXES, SIBLINGS, MODELS].into_iter().flat_map(str::split_whitespace).collect::<Vec<_>>();
+    let word = |random: &mut Random| {
+        // Uniform in its logarithm.
+        let at = 1 << random.below(15);
+        let at = at - 1 + random.below(at);
+        match at / all.len() {
+            0 => all[at].to_owned(),
+            n => format!("{}{n}", all[at % all.len()]),
+        }
+    };
+    (0..8).map(|_| word(random)).collect::<Vec<_>>().join(" ")
+}
+
 /// Makes names.
 struct Namer {
     models: Vec<&'static str>,

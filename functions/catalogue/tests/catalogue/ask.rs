@@ -39,6 +39,8 @@ pub(crate) fn ask_all(bytes: &[u8]) {
     }
     for text in ["p", "package", "program-1", "shared"] {
         lookup.search(text, System::X86_64Linux, 9);
+        lookup.words(text);
+        lookup.search_words(text, &[bytes.to_vec()], System::X86_64Linux, 9);
     }
     lookup.lost().count();
 }

@@ -6,3 +6,4 @@ mod properties;
 mod search;
 mod set;
 mod table;
+mod words;

@@ -22,6 +22,14 @@ impl Set {
         self.record(X86, attr, main, Standing::Buildable { drv_path: None })
     }
 
+    /// The same, with a description.
+    pub(crate) fn described(mut self, attr: &str, description: &str) -> Set {
+        let about = About { description: description.to_owned(), ..About::default() };
+        let (attr, standing) = (attr.parse().expect("an attribute"), Standing::Buildable { drv_path: None });
+        self.0.evaluated(Record { attr, system: X86, about, standing }).expect("told once");
+        self
+    }
+
     /// The same, with its derivation.
     pub(crate) fn derivation(self, attr: &str, drv: char) -> Set {
         let drv_path = format!("/nix/store/{}-{attr}.drv", drv.to_string().repeat(32));

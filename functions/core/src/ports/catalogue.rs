@@ -1,6 +1,6 @@
 //! The catalogue of a nixpkgs.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     id::{
@@ -28,6 +28,13 @@ pub trait Catalogue: Send + Sync {
     /// Up to `most` packages that have to do with a text, the best first: by what they, or their programs, are called.
     fn search(&self, text: &str, system: System, most: usize) -> Vec<Entry>;
 
+    /// The ranges of the details file that [`Catalogue::search_words`] needs for a text; empty if there is nothing to search.
+    fn words(&self, text: &str) -> Vec<Range<u64>>;
+
+    /// Up to `most` packages with all words of a text in their names and descriptions, the best first. `blocks` is the content of
+    /// the ranges of [`Catalogue::words`], as far as it could be read.
+    fn search_words(&self, text: &str, blocks: &[Vec<u8>], system: System, most: usize) -> Vec<Entry>;
+
     /// What is known of a package on a system; `None`: there is no such attribute.
     fn entry(&self, attr: &Attr, system: System) -> Option<Entry>;
 
@@ -44,6 +51,12 @@ impl<C: Catalogue> Catalogue for Arc<C> {
     }
     fn search(&self, text: &str, system: System, most: usize) -> Vec<Entry> {
         self.as_ref().search(text, system, most)
+    }
+    fn words(&self, text: &str) -> Vec<Range<u64>> {
+        self.as_ref().words(text)
+    }
+    fn search_words(&self, text: &str, blocks: &[Vec<u8>], system: System, most: usize) -> Vec<Entry> {
+        self.as_ref().search_words(text, blocks, system, most)
     }
     fn entry(&self, attr: &Attr, system: System) -> Option<Entry> {
         self.as_ref().entry(attr, system)

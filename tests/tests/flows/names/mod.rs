@@ -4,6 +4,7 @@
 mod partial;
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -35,12 +36,12 @@ use binplz_core::{
             orders::{Operator, Order},
             pins,
         },
-        request::{log, outcome::RequestOutcome, status::status, wait},
+        request::{log, outcome::RequestOutcome, search::search, status::status, wait},
         schedule::{dispatch::dispatch, sweep::sweep},
     },
     id::{
         key::{Attr, BuildKey, Product, System},
-        target::Query,
+        target::{Query, Search},
         wait::Patience,
     },
     nixpkgs::pins::{Change, Programs},
@@ -94,7 +95,8 @@ fn bearer(build: &Build) -> Bearer {
 fn files(digit: char, system: System) -> binplz_catalogue::Files {
     let mut writer = Writer::new(rev(digit));
     let mut evaluated = |attr: &str, main: Option<&str>, standing| {
-        let about = About { main_program: main.map(str::to_owned), ..About::default() };
+        let description = if attr == "tree" { "List the contents of directories".to_owned() } else { String::new() };
+        let about = About { description, main_program: main.map(str::to_owned), ..About::default() };
         let attr = attr.parse().expect("an attribute");
         writer.evaluated(Record { attr, system, about, standing }).expect("told once");
     };
@@ -141,6 +143,28 @@ async fn made(names: Names) -> Arc<World> {
     dispatch(&*w).await.expect("the ledger");
     make(&w, '5', X86).await;
     w
+}
+
+/// What a search says, and the packages.
+async fn search_for(w: &World, text: &str) -> (String, Vec<String>) {
+    let asked = Search { text: text.to_owned(), system: None, pin: None };
+    let found = search(w, &asked).await.expect("a search");
+    (found.headline(), found.packages.iter().map(|listing| listing.package.to_string()).collect())
+}
+
+#[tokio::test]
+async fn a_search_finds_names_then_descriptions_and_without_the_details_file_names_alone() {
+    let w = made(Names::Known).await;
+    let one = |package: &str| ("1 package".to_owned(), vec![package.to_owned()]);
+    let none = |text: &str| (format!("No package matches {text}"), vec![]);
+    assert_eq!(search_for(&w, "directories contents").await, one("tree"));
+    assert_eq!(search_for(&w, "directories of nothing").await, none("directories of nothing"));
+    assert_eq!(search_for(&w, "tree").await, one("tree"), "found by both, and listed once");
+    let key = BuildKey { rev: rev('5'), system: X86, product: Product::Catalogue };
+    let details = w.build_of(&key).await.prefix().expect("a catalogue").object(ObjectName::Details);
+    fs::remove_file(w.store().file(&details)).expect("an object");
+    assert_eq!(search_for(&w, "tree").await, one("tree"));
+    assert_eq!(search_for(&w, "directories contents").await, none("directories contents"));
 }
 
 #[tokio::test]

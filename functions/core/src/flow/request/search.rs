@@ -1,5 +1,7 @@
 //! Searches packages. Reads only.
 
+use std::ops::Range;
+
 use futures_util::future::join_all;
 use serde::Serialize;
 
@@ -41,7 +43,7 @@ pub struct Results {
     /// What was found is not from a complete catalogue of the commit: there may be more, and a package may differ.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
-    /// No name matches; these are similar ones.
+    /// Nothing matches; these have similar names.
     pub near: bool,
     /// The best first.
     pub packages: Vec<Listing>,
@@ -52,12 +54,12 @@ impl Results {
     pub fn headline(&self) -> String {
         let Results { query, packages, .. } = self;
         let headline = match (packages.len(), self.near) {
-            _ if query.is_empty() => "Type a part of a name".to_owned(),
-            (0, _) => format!("No package or program is called {query}"),
+            _ if query.is_empty() => "Type a part of a name, or words of a description".to_owned(),
+            (0, _) => format!("No package matches {query}"),
             _ if self.by_attribute => {
                 format!("The catalogue of this commit is not built yet, so it is unknown whether {query} is a package")
             }
-            (_, true) => format!("No package or program is called {query}; did you mean one of these?"),
+            (_, true) => format!("No package matches {query}; did you mean one of these?"),
             (1, _) => "1 package".to_owned(),
             (MOST, _) => format!("The first {MOST} packages"),
             (count, _) => format!("{count} packages"),
@@ -93,7 +95,7 @@ pub struct Listing {
 /// Most of a package's programs that a list tells.
 const PROGRAMS_MAX: usize = 6;
 
-/// Looks for packages by a part of a name; where nothing is called so, by nearly that name.
+/// Looks for packages by a part of a name, then by words of their descriptions; where nothing matches, by nearly that name.
 ///
 /// # Errors
 /// [`Denial`]: it names a nixpkgs that is not served, or a backend does not answer.
@@ -116,7 +118,7 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Sear
     };
     let (mut decided, mut entries) = (None, Vec::new());
     for opened in catalogue::open(d, &found).await? {
-        entries = opened.search(&asked.text, found.system);
+        entries = opened.search(d, &asked.text, found.system).await;
         if !entries.is_empty() || opened.scope == Scope::Whole {
             decided = Some(opened);
             break;
@@ -159,9 +161,17 @@ pub async fn search<D: HasLedger + HasStore + HasCatalogues>(d: &D, asked: &Sear
 }
 
 impl<C: Catalogue> Opened<C> {
-    /// The packages that have to do with a text.
-    fn search(&self, text: &str, system: System) -> Vec<Entry> {
-        self.catalogue.search(text, system, MOST).into_iter().map(|entry| self.told(entry)).collect()
+    /// The packages that match a text: by their names, then by their descriptions.
+    async fn search<D: HasStore>(&self, d: &D, text: &str, system: System) -> Vec<Entry> {
+        let mut entries = self.catalogue.search(text, system, MOST);
+        if entries.len() < MOST {
+            let blocks = blocks(d, self, &self.catalogue.words(text)).await.into_iter().flatten().collect::<Vec<_>>();
+            let others = self.catalogue.search_words(text, &blocks, system, MOST);
+            let new = others.into_iter().filter(|one| entries.iter().all(|entry| entry.attr != one.attr));
+            let new = new.take(MOST - entries.len()).collect::<Vec<_>>();
+            entries.extend(new);
+        }
+        entries.into_iter().map(|entry| self.told(entry)).collect()
     }
 
     /// A package, as far as the catalogue is evidence of it.
@@ -206,23 +216,28 @@ fn near(catalogue: &impl Catalogue, attr: Attr, system: System) -> Vec<Entry> {
     near.iter().filter_map(means).collect()
 }
 
-/// The descriptions of packages, in their order: each block of the details file is read once. A block that cannot be
-/// read gives empty descriptions, since a list without them is better than none.
-pub(crate) async fn abouts<D: HasStore>(d: &D, opened: &Opened<impl Catalogue>, entries: &[Entry]) -> Vec<About> {
-    let details = &opened.details;
-    let mut ranges: Vec<_> = entries.iter().map(|entry| (entry.details.start, entry.details.end)).collect();
-    ranges.sort_unstable();
-    ranges.dedup();
-    let blocks = join_all(ranges.iter().map(|(start, end)| d.store().part(details, *start..*end))).await;
-    let about = |entry: &Entry| {
-        let at = ranges.binary_search(&(entry.details.start, entry.details.end)).ok()?;
-        match &blocks[at] {
-            Ok(block) => opened.catalogue.about(block.as_deref()?, &entry.attr),
-            Err(error) => {
-                d.warn(telemetry::About::Build(&details.key), "a catalogue's details were not read", error);
-                None
-            }
+/// Blocks of the details file, in their order. A block that cannot be read is `None`: a list without it is better than no list.
+async fn blocks<D: HasStore>(d: &D, opened: &Opened<impl Catalogue>, ranges: &[Range<u64>]) -> Vec<Option<Vec<u8>>> {
+    let read = async |range: &Range<u64>| match d.store().part(&opened.details, range.clone()).await {
+        Ok(block) => block,
+        Err(error) => {
+            d.warn(telemetry::About::Build(&opened.details.key), "a catalogue's details were not read", &error);
+            None
         }
+    };
+    join_all(ranges.iter().map(read)).await
+}
+
+/// The descriptions of packages, in their order: each block of the details file is read once. Packages of a block that cannot be
+/// read have empty descriptions.
+pub(crate) async fn abouts<D: HasStore>(d: &D, opened: &Opened<impl Catalogue>, entries: &[Entry]) -> Vec<About> {
+    let mut ranges: Vec<_> = entries.iter().map(|entry| entry.details.clone()).collect();
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup();
+    let blocks = blocks(d, opened, &ranges).await;
+    let about = |entry: &Entry| {
+        let at = ranges.binary_search_by_key(&entry.details.start, |range| range.start).ok()?;
+        opened.catalogue.about(blocks[at].as_deref()?, &entry.attr)
     };
     entries.iter().map(|entry| about(entry).unwrap_or_default()).collect()
 }
