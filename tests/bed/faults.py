@@ -15,10 +15,16 @@ import late_reads
 from mends import mend
 from scenario import Request
 
+# Of S3's DeleteObjects.
+OBJECT, KEY = re.compile(rb"<Object>.*?</Object>", re.DOTALL), re.compile(rb"<Key>.*?</Key>", re.DOTALL)
 # The full name of a function begins with its stack's; the template calls all of ours SomethingFunction.
 FUNCTION = re.compile(r"-([A-Za-z]+)Function(?:-|$)")
 # What a message is put into the queue for.
 losing = contextvars.ContextVar("losing", default=False)
+# A batch is done in part.
+in_part = contextvars.ContextVar("in_part", default=False)
+# The answer is cut off.
+cut_off = contextvars.ContextVar("cut_off", default=False)
 
 
 def named(function):
@@ -55,33 +61,50 @@ def kill(pid):
         pass
 
 
+def error(request, status, code, message):
+    """An error as the request's service writes it."""
+    if request.service == "s3":
+        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        return status, {"Content-Type": "application/xml"}, b"" if request.operation == "HeadObject" else body.encode()
+    told = {"__type": f"com.amazon.coral.service#{code}", "message": message}
+    return status, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(told).encode()
+
+
 def denied(request):
     """IAM's refusal."""
     words = f"is not authorized to perform: {request.service}:{request.operation} because no identity-based policy allows the action"
     if request.service == "s3":
-        body = f"<Error><Code>AccessDenied</Code><Message>The role {words}</Message></Error>"
-        return 403, {"Content-Type": "application/xml"}, b"" if request.operation == "HeadObject" else body.encode()
-    told = {"__type": "com.amazon.coral.service#AccessDeniedException", "message": f"The role {words}"}
-    return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(told).encode()
+        return error(request, 403, "AccessDenied", f"The role {words}")
+    return error(request, 400, "AccessDeniedException", f"The role {words}")
+
+
+def broken(request):
+    """An internal error of the service."""
+    if request.service == "s3":
+        return error(request, 500, "InternalError", "We encountered an internal error. Please try again.")
+    return error(request, 500, "InternalServerError", "The request could not be processed because of an internal failure.")
 
 
 def throttled(request):
-    """AWS's refusal of one request too many: of DynamoDB's on-demand capacity, or of S3's request rate."""
+    """AWS's refusal of one request too many: of DynamoDB's on-demand capacity, or of a request rate."""
     if request.service == "s3":
-        body = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-        return 503, {"Content-Type": "application/xml"}, b"" if request.operation == "HeadObject" else body.encode()
+        return error(request, 503, "SlowDown", "Please reduce your request rate.")
+    if request.service != "dynamodb":
+        return error(request, 400, "ThrottlingException", "Rate exceeded")
+    message = "Throughput exceeds the current capacity of your table or index."
+    if request.operation != "TransactWriteItems":
+        return error(request, 400, "ThrottlingException", message)
+    others = [{"Code": "None"}] * (len(request.parameters["TransactItems"]) - 1)
     told = {
-        "__type": "com.amazon.coral.availability#ThrottlingException",
-        "message": "Throughput exceeds the current capacity of your table or index.",
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [ThrottlingError]",
+        "CancellationReasons": [{"Code": "ThrottlingError", "Message": message}, *others],
     }
-    if request.operation == "TransactWriteItems":
-        others = [{"Code": "None"}] * (len(request.parameters["TransactItems"]) - 1)
-        told = {
-            "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-            "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [ThrottlingError]",
-            "CancellationReasons": [{"Code": "ThrottlingError", "Message": told["message"]}, *others],
-        }
     return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(told).encode()
+
+
+# What is answered in place of what was asked for.
+ANSWERS = {"4xx": denied, "5xx": broken, "throttling": throttled, "timeout": broken}
 
 
 def mend_requests(app, scenarios, processes):
@@ -112,18 +135,21 @@ def mend_requests(app, scenarios, processes):
                 await asyncio.shield(asyncio.wrap_future(fault.released))
 
             answer = 500, {}, b""
+            if does in ("hold-before", "timeout"):
+                await held()
+            elif does == "latency":
+                await asyncio.sleep(1)
             if does == "kill-before":
                 kill(request.pid)
-            elif does == "throttle":
-                answer = throttled(request)
-            elif does == "deny":
-                answer = denied(request)
+            elif does in ANSWERS:
+                answer = ANSWERS[does](request)
             elif does != "answer":
-                if does == "hold-before":
-                    await held()
                 losing.set(does == "lose")
+                in_part.set(does == "partial")
                 answer = await dispatch(method, path, headers, body, query_params, request_id)
                 losing.set(False)
+                in_part.set(False)
+            cut_off.set(does == "reset")
             if does == "kill-after":
                 kill(request.pid)
             if does == "hold-after":
@@ -235,6 +261,56 @@ def mend_queues(sqs, scenarios):
     mend(sqs, "_collect_msgs", ["q", "max_n", "vis_timeout"], sometimes_twice)
 
 
+def mend_batches(dynamodb, s3, ecs, responses):
+    """Lists and batches that a scenario lets be done in part."""
+
+    def one_a_page(list_items):
+        return lambda data: list_items({**data, "Limit": 1} if in_part.get() else data)
+
+    for name in ("_query", "_scan"):
+        mend(dynamodb, name, ["data"], one_a_page)
+
+    def one_object_a_page(list_objects):
+        return lambda bucket_name, query_params: list_objects(bucket_name, {**query_params, "max-keys": ["1"]} if in_part.get() else query_params)
+
+    mend(s3, "_list_objects_v2", ["bucket_name", "query_params"], one_object_a_page)
+
+    def first_only(delete):
+        def deleted(bucket_name, body, headers=None):
+            if not in_part.get():
+                return delete(bucket_name, body, headers)
+            first, *rest = OBJECT.findall(body)
+            status, told, answer = delete(bucket_name, OBJECT.sub(b"", body).replace(b"</Delete>", first + b"</Delete>"), headers)
+            errors = (b"<Error>" + KEY.search(each)[0] + b"<Code>InternalError</Code><Message>Try again.</Message></Error>" for each in rest)
+            return status, told, answer.replace(b"</DeleteResult>", b"".join(errors) + b"</DeleteResult>")
+
+        return deleted
+
+    mend(s3, "_delete_objects", ["bucket_name", "body", "headers"], first_only)
+
+    def without_capacity(run):
+        failures = [{"reason": "Capacity is unavailable at this time. Please try again later or in a different availability zone"}]
+        return lambda data: responses.json_response({"tasks": [], "failures": failures}) if in_part.get() else run(data)
+
+    mend(ecs, "_run_task", ["data"], without_capacity, tables=1)
+
+
+def may_be_cut_off(application):
+    """An answer that is cut off promises content, and ends without it."""
+
+    async def answered(scope, receive, send):
+        async def sent(message):
+            if not cut_off.get():
+                await send(message)
+            elif message["type"] == "http.response.start":
+                headers = [(name, value) for name, value in message["headers"] if name.lower() not in (b"content-length", b"transfer-encoding")]
+                await send({**message, "headers": [*headers, (b"content-length", b"1000000")]})
+
+        await application(scope, receive, sent)
+
+    return answered
+
+
 def mend_events(events, scenarios):
     """What a rule tells its targets is logged, and may be lost, or late. A scenario has minutes of its own."""
 
@@ -341,8 +417,8 @@ def tell_session(iam, sts, scenarios):
 def install(scenarios, application):
     """Changes all of them; returns the application with its control."""
     from ministack import app
-    from ministack.core import lambda_runtime
-    from ministack.services import apigateway, dynamodb, ecs, eventbridge, iam, lambda_svc, sqs, sts
+    from ministack.core import lambda_runtime, responses
+    from ministack.services import apigateway, dynamodb, ecs, eventbridge, iam, lambda_svc, s3, sqs, sts
 
     assert app.AUTH, "without AUTH the caller is unknown"
     processes = Processes(lambda_runtime)
@@ -351,6 +427,7 @@ def install(scenarios, application):
     mend_gateway(apigateway, scenarios)
     mend_queues(sqs, scenarios)
     mend_events(eventbridge, scenarios)
+    mend_batches(dynamodb, s3, ecs, responses)
     late_reads.mend_dynamodb(dynamodb, scenarios)
     told = {"task": tell_task(ecs, scenarios), "session": tell_session(iam, sts, scenarios)}
-    return scenarios.control(application, told)
+    return scenarios.control(may_be_cut_off(application), told)

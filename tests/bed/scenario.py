@@ -9,9 +9,9 @@ of the other tests beside it. It is made by the first request that names it:
                                          minute null: the schedule stands still; at_once: of each function no more work on requests at a
                                          time, and the other requests wait, where AWS has a machine for each of a thousand;
                                          fargate, spot: its quotas of vCPUs on demand and on Spot; refuses: [STATUS, BODY],
-                                         the answer to each RunTask; throttled: {"dynamodb": 3, "s3": 3}, each third request of a
-                                         function or by a presigned URL is refused as AWS throttles it; policies_late: 3, the first
-                                         three requests of each function are denied, as while IAM does not know its policy yet
+                                         the answer to each RunTask; injected: {"dynamodb": ["throttling", 3]}, each third request to
+                                         DynamoDB, of a function or by a presigned URL, meets an `Injected` fault; policies_late: 3, the
+                                         first three requests of each function are denied, as while IAM does not know its policy yet
     POST   /_bed/NAME/tick               the schedule's next minute is over
     POST   /_bed/NAME/faults             a `Fault`; answers its number, from 0
     GET    /_bed/NAME/faults/N           waits until it has happened; answers the request at which it did
@@ -48,6 +48,8 @@ class Request:
     pid: int | None = None
     # Signed in its URL: by the function, for another caller.
     presigned: bool = False
+    # What goes wrong with it.
+    fault: str | None = None
     # HTTP's, once there is an answer.
     status: int | None = None
     at: float = field(default_factory=lambda: round(time.time() * 1000))
@@ -95,11 +97,25 @@ class Fault:
             self.released.set_result(None)
 
 
-class Refusal:
-    """A fault by a setting, for which no test waits."""
+class Injected:
+    """A fault by a setting, for which no test waits:
+
+    latency      the request is done a second late
+    reset        the request is done, and the connection closes in the middle of the answer
+    4xx          the caller is denied the action
+    5xx          the service has an internal error, and nothing is done
+    throttling   the service refuses one request too many
+    timeout      nothing is done or answered until the settings change
+    partial      a list has one item a page; a batch is done for its first item; RunTask answers a 200 with `failures[]`
+    """
+
+    DOES = ("latency", "reset", "4xx", "5xx", "throttling", "timeout", "partial")
 
     def __init__(self, does):
+        assert does in self.DOES, does
         self.does = does
+        # When the settings have changed.
+        self.released = Future()
 
     def has_happened(self, request):
         pass
@@ -121,9 +137,13 @@ class Scenario:
 
     def set(self, settings):
         usual = {"late_reads": False, "twice": False, "minute": 60, "at_once": None, "fargate": None, "spot": None, "refuses": None,
-                 "throttled": {}, "policies_late": 0}
+                 "injected": {}, "policies_late": 0}
         assert settings.keys() <= usual.keys(), settings
-        vars(self).update({**usual, **settings})
+        injected = {service: (Injected(does), every) for service, (does, every) in settings.get("injected", {}).items()}
+        ended = getattr(self, "injected", {})
+        vars(self).update({**usual, **settings, "injected": injected})
+        for fault, _ in ended.values():
+            fault.released.set_result(None)
         # The requests to each service, and of each function.
         self.counted = defaultdict(int)
         # Of each function, by its integration with the gateway.
@@ -136,18 +156,20 @@ class Scenario:
             self.log.append(request)
             # Each of them counts it, also after one that is due.
             due = [fault for fault in self.faults if fault.due(request)]
-            return due[0] if due else self.refuses_one(request)
+            fault = due[0] if due else self.by_setting(request)
+            request.fault = fault and fault.does
+            return fault
 
-    def refuses_one(self, request):
-        """The refusal by a setting, if it is this request's turn."""
+    def by_setting(self, request):
+        """The fault by a setting, if it is this request's turn."""
         if request.service == "lambda" or not (request.function or request.presigned):
             return None
         for who in (request.service, request.function):
             self.counted[who] += 1
         if not request.presigned and self.counted[request.function] <= self.policies_late:
-            return Refusal("deny")
-        every = self.throttled.get(request.service)
-        return Refusal("throttle") if every and self.counted[request.service] % every == 0 else None
+            return Injected("4xx")
+        fault, every = self.injected.get(request.service, (None, 1))
+        return fault if self.counted[request.service] % every == 0 else None
 
 
 class Scenarios:

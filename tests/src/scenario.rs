@@ -30,6 +30,8 @@ pub struct Request {
     pub pid: Option<u64>,
     /// It was signed in its URL, by another caller.
     pub presigned: bool,
+    /// What went wrong with it.
+    pub fault: Option<String>,
     /// The status of its answer.
     pub status: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl Request {
             function: text("function"),
             pid: value["pid"].as_u64(),
             presigned: value["presigned"] == true,
+            fault: text("fault"),
             status: value["status"].as_u64(),
         }
     }

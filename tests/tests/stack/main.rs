@@ -16,6 +16,7 @@ mod flights;
 mod forty;
 mod gc;
 mod hits;
+mod injected;
 mod kills;
 mod late;
 mod limits;

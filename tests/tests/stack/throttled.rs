@@ -12,7 +12,9 @@ use crate::watched::{ends, watched};
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn while_dynamodb_and_s3_throttle_each_third_request_a_build_takes_one_attempt_and_its_program_is_downloaded() {
     let watched = watched("", &[]);
-    watched.scenario.set(&json!({ "minute": null, "throttled": { "dynamodb": 3, "s3": 3 } }));
+    watched
+        .scenario
+        .set(&json!({ "minute": null, "injected": { "dynamodb": ["throttling", 3], "s3": ["throttling", 3] } }));
     // A function may have been refused three times in a row, and its client was told to come back.
     let hit = wait_for("tree", || Some(watched.get("/tree")).filter(|answer| answer.status == 302));
     assert_eq!((watched.tasks(), ends(&watched.build("tree").expect("a row"))), (1, vec![None]));
@@ -39,7 +41,7 @@ fn while_dynamodb_throttles_every_request_clients_are_told_and_a_running_build_g
     let target = gate.target();
     assert_eq!(watched.get(&format!("/{target}")).status, 202);
     gate.arrived();
-    watched.scenario.set(&json!({ "minute": null, "throttled": { "dynamodb": 1 } }));
+    watched.scenario.set(&json!({ "minute": null, "injected": { "dynamodb": ["throttling", 1] } }));
     let answer = watched.get("/dash");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")), "{}", answer.text());
     assert!(answer.text().contains("the service has a problem; try again in a moment"), "{}", answer.text());
