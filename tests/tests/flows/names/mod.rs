@@ -160,8 +160,8 @@ async fn a_search_finds_names_then_descriptions_and_without_the_details_file_nam
     assert_eq!(search_for(&w, "directories contents").await, one("tree"));
     assert_eq!(search_for(&w, "directories of nothing").await, none("directories of nothing"));
     assert_eq!(search_for(&w, "tree").await, one("tree"), "found by both, and listed once");
-    let key = BuildKey { rev: rev('5'), system: X86, product: Product::Catalogue };
-    let details = w.build_of(&key).await.prefix().expect("a catalogue").object(ObjectName::Details);
+    let prefix = catalogue(&w, '5', X86).await.prefix().expect("a catalogue");
+    let details = prefix.object(ObjectName::Details);
     fs::remove_file(w.store().file(&details)).expect("an object");
     assert_eq!(search_for(&w, "tree").await, one("tree"));
     assert_eq!(search_for(&w, "directories contents").await, none("directories contents"));
