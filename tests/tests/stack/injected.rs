@@ -11,12 +11,12 @@ use std::{
 };
 
 use binplz_core::build::{State, policy::Policy};
-use binplz_tests::{answers::Running, http::Answer, site::wait_for, stack::signing_keys};
+use binplz_tests::{http::Answer, site::wait_for, stack::signing_keys};
 use serde_json::{Value, json};
 
 use crate::watched::{Watched, policy, watched_with};
 
-/// The services that functions and builders use, and with the last one, what each can do in part.
+/// The services that functions and builders use.
 const SERVICES: [&str; 6] = ["dynamodb", "s3", "sqs", "ecs", "ecr", "kms"];
 
 /// The faults that each service can have; `../../bed/scenario.py` says what each of them is.
