@@ -93,7 +93,7 @@ fn download(watched: &Watched, program: &[u8], clear: &AtomicBool) -> Seen {
     let was_clear = clear.load(Ordering::SeqCst);
     let curl = |options: &[&str]| {
         let mut curl = Command::new("curl");
-        curl.args(["-sS", "--max-time", "120"]).args(options).arg(&url).current_dir(dir.path()).output().expect("curl")
+        curl.args(["-sS", "--max-time", "30"]).args(options).arg(&url).current_dir(dir.path()).output().expect("curl")
     };
     let status = curl(&["-o", "answer", "-w", "%{http_code}"]);
     let followed = curl(&["-fL", "-o", "tree"]);
