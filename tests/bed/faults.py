@@ -12,6 +12,7 @@ import threading
 import time
 
 import late_reads
+import quotas
 from mends import mend
 from scenario import Request
 
@@ -289,7 +290,7 @@ def mend_batches(dynamodb, s3, ecs, responses):
     mend(s3, "_delete_objects", ["bucket_name", "body", "headers"], first_only)
 
     def without_capacity(run):
-        failures = [{"reason": "Capacity is unavailable at this time. Please try again later or in a different availability zone"}]
+        failures = [{"reason": quotas.NO_SPOT}]
         return lambda data: responses.json_response({"tasks": [], "failures": failures}) if in_part.get() else run(data)
 
     mend(ecs, "_run_task", ["data"], without_capacity, tables=1)

@@ -96,8 +96,13 @@ impl Scenario {
     pub fn begin(endpoint: &str, name: &str) -> Scenario {
         let address = endpoint.strip_prefix("http://").expect("a bed without TLS").to_owned();
         let scenario = Scenario { address, name: name.to_owned() };
-        scenario.tell("DELETE", "", &Value::Null);
+        scenario.forget();
         scenario
+    }
+
+    /// Forgets the log, the faults and the settings, and lets go of what is held.
+    pub fn forget(&self) {
+        self.tell("DELETE", "", &Value::Null);
     }
 
     fn send(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {

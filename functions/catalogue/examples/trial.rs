@@ -18,7 +18,10 @@ use std::{
 
 use binplz_catalogue::{Lookup, Obstacle};
 use binplz_core::{
-    flow::operator::census::{LossGroup, grouped},
+    flow::{
+        operator::census::{LossGroup, grouped},
+        request::search::MOST,
+    },
     id::{
         key::{Attr, System},
         target::Wanted,
@@ -35,9 +38,6 @@ const ERRORS: usize = 10;
 const ERROR_MAX: usize = 90;
 /// How often each name is asked for.
 const REPEATS: usize = 5;
-/// The number of results of a search, as on the search page.
-const RESULTS: usize = 20;
-
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
@@ -115,7 +115,7 @@ fn latencies(lookup: &Lookup<Vec<u8>>) -> Outcome<()> {
     let looked = each(names.iter(), |name| drop(black_box(lookup.resolve(name, SYSTEM))))?;
     let text = |(at, name): (usize, &Wanted)| name.to_string().chars().take(1 + at % 6).collect::<String>();
     let texts: BTreeSet<String> = names.iter().enumerate().map(text).collect();
-    let searched = each(texts.iter(), |text| drop(black_box(lookup.search(text, SYSTEM, RESULTS))))?;
+    let searched = each(texts.iter(), |text| drop(black_box(lookup.search(text, SYSTEM, MOST))))?;
     let us = |time: Duration| format!("{:.1} µs", time.as_secs_f64() * 1e6);
     let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     row("lookup p50, p99", &format!("{}, {}", us(looked.0), us(looked.1)));

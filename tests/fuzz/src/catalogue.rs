@@ -55,13 +55,15 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A block of words with a correct checksum, of any bytes.
-fn sealed_block(bytes: &[u8]) -> Vec<u8> {
-    [&crc32fast::hash(bytes).to_le_bytes(), bytes].concat()
+/// A range of the details file.
+fn part(range: std::ops::Range<u64>) -> Option<&'static [u8]> {
+    FILES.details.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
 fn ask(bytes: &[u8]) {
     let Ok(lookup) = Lookup::open(bytes) else { return };
+    // A block of words with a correct checksum, of any bytes.
+    let any_block = [&crc32fast::hash(bytes).to_le_bytes(), bytes].concat();
     for path in
         ["set0.package3", "program-7", "shared", "exa", "old", "sharde", "derivation", "set1.package4/shared", "x/y"]
     {
@@ -77,20 +79,14 @@ fn ask(bytes: &[u8]) {
         let Ok(attr) = path.parse() else { continue };
         lookup.package(&attr);
         lookup.entry(&attr, System::X86_64Linux);
-        let range = lookup
-            .details(&attr)
-            .and_then(|range| Some(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?));
-        if let Some(Ok(details)) =
-            range.and_then(|range| FILES.details.get(range)).map(|block| details::read(block, &attr))
-        {
+        if let Some(Ok(details)) = lookup.details(&attr).and_then(part).map(|block| details::read(block, &attr)) {
             assert_eq!(details.attr, attr);
         }
     }
     for text in ["p", "package", "program-1", "shared"] {
         assert!(lookup.search(text, System::X86_64Linux, 9).len() <= 9);
-        let range = |at: std::ops::Range<u64>| Some(usize::try_from(at.start).ok()?..usize::try_from(at.end).ok()?);
-        let blocks = lookup.words(text).into_iter().filter_map(|at| FILES.details.get(range(at)?)).map(<[u8]>::to_vec);
-        let blocks: Vec<_> = blocks.chain([sealed_block(bytes)]).collect();
+        let blocks = lookup.words(text).into_iter().filter_map(part).map(<[u8]>::to_vec);
+        let blocks: Vec<_> = blocks.chain([any_block.clone()]).collect();
         assert!(lookup.search_words(text, &blocks, System::X86_64Linux, 9).len() <= 9);
     }
     lookup.lost().count();

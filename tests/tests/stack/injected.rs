@@ -27,15 +27,15 @@ const IN_PART: [&str; 3] = ["dynamodb", "s3", "ecs"];
 
 /// What goes wrong in a period: the fault meets each `every`th request to these services.
 #[derive(Clone, Debug)]
-struct Weather {
+struct Injection {
     services: Vec<&'static str>,
     fault: &'static str,
     every: u32,
 }
 
-impl Weather {
-    fn new(services: &[&'static str], fault: &'static str, every: u32) -> Weather {
-        Weather { services: services.to_vec(), fault, every }
+impl Injection {
+    fn new(services: &[&'static str], fault: &'static str, every: u32) -> Injection {
+        Injection { services: services.to_vec(), fault, every }
     }
 
     fn disturbs(&self, service: &str) -> bool {
@@ -49,7 +49,7 @@ impl Weather {
 
 /// One of each service, or all: each fault of each service, at all of its requests and at each third, and each fault of
 /// each pair of services.
-fn forecast(all: bool) -> Vec<Weather> {
+fn injections(all: bool) -> Vec<Injection> {
     if !all {
         let one = [
             ("dynamodb", "timeout"),
@@ -59,18 +59,18 @@ fn forecast(all: bool) -> Vec<Weather> {
             ("ecr", "4xx"),
             ("kms", "throttling"),
         ];
-        return one.into_iter().map(|(service, fault)| Weather::new(&[service], fault, 1)).collect();
+        return one.into_iter().map(|(service, fault)| Injection::new(&[service], fault, 1)).collect();
     }
     let alone = SERVICES.iter().flat_map(|service| {
         let in_part = IN_PART.contains(service).then_some("partial");
         FAULTS
             .into_iter()
             .chain(in_part)
-            .flat_map(move |fault| [1, 3].map(|every| Weather::new(&[service], fault, every)))
+            .flat_map(move |fault| [1, 3].map(|every| Injection::new(&[service], fault, every)))
     });
     let pairs =
         SERVICES.iter().enumerate().flat_map(|(n, one)| SERVICES[n + 1..].iter().map(move |other| [*one, *other]));
-    let paired = pairs.flat_map(|pair| FAULTS.into_iter().map(move |fault| Weather::new(&pair, fault, 1)));
+    let paired = pairs.flat_map(|pair| FAULTS.into_iter().map(move |fault| Injection::new(&pair, fault, 1)));
     alone.chain(paired).collect()
 }
 
@@ -106,10 +106,11 @@ fn download(watched: &Watched, program: &[u8], clear: &AtomicBool) -> Seen {
 }
 
 /// A period with a fault, under load, with a request for a package that was never built; then the end of the fault. The row of the report.
-fn period(watched: &Watched, weather: &Weather, target: &str, program: &[u8]) -> String {
+fn period(watched: &Watched, injection: &Injection, target: &str, program: &[u8]) -> String {
     let (seen, clear, over) = (Mutex::new(Vec::new()), AtomicBool::new(false), AtomicBool::new(false));
-    let before = watched.scenario.log().len();
-    let met = || watched.scenario.log()[before..].iter().filter(|request| request.fault.is_some()).count();
+    // The log of all periods would be read at every look.
+    watched.scenario.forget();
+    let met = || watched.scenario.log().iter().filter(|request| request.fault.is_some()).count();
     let count = |clear: bool| seen.lock().expect("a lock").iter().filter(|seen: &&Seen| seen.clear == clear).count();
     let (answer, mended): (Answer, Instant) = thread::scope(|scope| {
         for _ in 0..2 {
@@ -123,7 +124,7 @@ fn period(watched: &Watched, weather: &Weather, target: &str, program: &[u8]) ->
         }
         // Ends the load also if this thread panics.
         let ends = Ends(&over);
-        watched.scenario.set(&json!({ "minute": 1, "injected": weather.settings() }));
+        watched.scenario.set(&json!({ "minute": 1, "injected": injection.settings() }));
         let answer = watched.get(&format!("/{target}"));
         wait_for("the fault to be met", || {
             let ready = watched.build(target).is_some_and(|build| matches!(build.state, State::Ready(_)));
@@ -141,20 +142,23 @@ fn period(watched: &Watched, weather: &Weather, target: &str, program: &[u8]) ->
     });
     let recovered = mended.elapsed();
     let seen = seen.into_inner().expect("a lock");
-    assert!([202, 503].contains(&answer.status), "{weather:?}: {} {}", answer.status, answer.text());
+    assert!([202, 503].contains(&answer.status), "{injection:?}: {} {}", answer.status, answer.text());
     for one in &seen {
-        let undisturbed = one.clear || !weather.disturbs("dynamodb");
-        assert!(one.status == "302" || !undisturbed && one.status == "503", "{weather:?}: {}", one.status);
-        assert!(one.right || !one.downloaded, "{weather:?}: curl saved something else");
-        assert!(one.downloaded || !undisturbed || !one.clear && weather.disturbs("s3"), "{weather:?}: not downloaded");
+        let undisturbed = one.clear || !injection.disturbs("dynamodb");
+        assert!(one.status == "302" || !undisturbed && one.status == "503", "{injection:?}: {}", one.status);
+        assert!(one.right || !one.downloaded, "{injection:?}: curl saved something else");
+        assert!(
+            one.downloaded || !undisturbed || !one.clear && injection.disturbs("s3"),
+            "{injection:?}: not downloaded"
+        );
     }
     let build = watched.build(target).expect("a row");
-    assert!(matches!(build.state, State::Ready(_)), "{weather:?}: {build:?}");
+    assert!(matches!(build.state, State::Ready(_)), "{injection:?}: {build:?}");
     wait_for("its slot", || (watched.limits().0.taken() == 0).then_some(()));
     let refused = seen.iter().filter(|seen| seen.status != "302").count();
-    let partly = if weather.every == 1 { "all".to_owned() } else { format!("each {}rd", weather.every) };
-    let services = weather.services.join(", ");
-    let (fault, met, attempts) = (weather.fault, met(), build.history.len());
+    let partly = if injection.every == 1 { "all".to_owned() } else { format!("each {}rd", injection.every) };
+    let services = injection.services.join(", ");
+    let (fault, met, attempts) = (injection.fault, met(), build.history.len());
     format!(
         "| {services} | {fault} | {partly} | {met} | {} | {refused} | {attempts} | {} |",
         seen.len(),
@@ -173,9 +177,9 @@ impl Drop for Ends<'_> {
 #[test]
 #[ignore = "needs AWS beside it: tests/bed/up --tasks"]
 fn hits_succeed_while_dynamodb_and_s3_respond_and_builds_recover_when_a_fault_ends() {
-    let forecast = forecast(std::env::var_os("BINPLZ_ALL_FAULTS").is_some());
-    let package = |n| format!("weather{n} = package \"weather{n}\" {{ }};\n");
-    let packages = (0..forecast.len()).map(package).collect::<String>();
+    let injections = injections(std::env::var_os("BINPLZ_ALL_FAULTS").is_some());
+    let package = |n| format!("injection{n} = package \"injection{n}\" {{ }};\n");
+    let packages = (0..injections.len()).map(package).collect::<String>();
     // A client that comes back is to find out soon.
     let quick = Policy { cool_down: Duration::from_secs(2), lease: Duration::from_secs(60), ..policy() };
     let keys = format!("--parameter=SigningKeys={}", signing_keys().join(","));
@@ -186,7 +190,7 @@ fn hits_succeed_while_dynamodb_and_s3_respond_and_builds_recover_when_a_fault_en
     println!(
         "| services | fault | requests | met it | hits | refused | attempts | recovered after, s |\n|---|---|---|---|---|---|---|---|"
     );
-    for (n, weather) in forecast.iter().enumerate() {
-        println!("{}", period(&watched, weather, &format!("failing.weather{n}"), &program));
+    for (n, injection) in injections.iter().enumerate() {
+        println!("{}", period(&watched, injection, &format!("failing.injection{n}"), &program));
     }
 }

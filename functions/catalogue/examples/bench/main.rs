@@ -19,6 +19,7 @@ use std::{
 
 use binplz_catalogue::{About, Lookup, Obstacle, Record, Standing, Writer};
 use binplz_core::{
+    flow::request::search::MOST,
     id::{key::System, target::Wanted},
     nixpkgs::catalogue::Resolution,
     ports::Catalogue,
@@ -33,9 +34,6 @@ const PROGRAMS: usize = 250_000;
 const LIVES: usize = 21;
 /// How often each name is looked up; the median counts, which leaves out the machine's other work.
 const REPEATS: usize = 5;
-
-/// The number of results of a search, as on the search page.
-const RESULTS: usize = 20;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -204,8 +202,8 @@ fn search(dir: &Path) -> Outcome<()> {
         names(300).iter().enumerate().map(|(at, name)| name.chars().take(1 + at % 6).collect()).collect();
     let details = fs::read(dir.join("details"))?;
     let search = |text: &String| {
-        let found = black_box(catalogue.search(text, System::X86_64Linux, RESULTS));
-        if found.len() < RESULTS {
+        let found = black_box(catalogue.search(text, System::X86_64Linux, MOST));
+        if found.len() < MOST {
             by_words(&catalogue, &details, text);
         }
     };
@@ -244,7 +242,7 @@ fn by_words(catalogue: &Lookup<Vec<u8>>, details: &[u8], text: &str) {
         details.get(usize::try_from(at.start).ok()?..usize::try_from(at.end).ok()?).map(<[u8]>::to_vec)
     };
     let blocks: Vec<Vec<u8>> = catalogue.words(text).into_iter().filter_map(part).collect();
-    drop(black_box(catalogue.search_words(text, &blocks, System::X86_64Linux, RESULTS)));
+    drop(black_box(catalogue.search_words(text, &blocks, System::X86_64Linux, MOST)));
 }
 
 /// The duration of each call, sorted.

@@ -1,6 +1,9 @@
 //! An invented package set of nixpkgs' size, with similar names. The same seed gives the same set on any machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 /// Well-known names, the models for new ones, letter by letter.
 const MODELS: &str = "ripgrep imagemagick coreutils procps ffmpeg graphicsmagick postgresql neovim tmux htop btop curl wget \
@@ -89,11 +92,16 @@ impl Random {
     }
 }
 
-/// A description of eight words. As in a language, the nth most frequent word is about as frequent as 1/n.
-pub(crate) fn description(random: &mut Random) -> String {
+/// The most frequent words of descriptions, the most frequent one first.
+static VOCABULARY: LazyLock<Vec<&str>> = LazyLock::new(|| {
     const COMMON: &str =
         "a for and of the library simple fast tool command line interface files reading network written in with";
-    let all = [COMMON, AFFIXES, SIBLINGS, MODELS].into_iter().flat_map(str::split_whitespace).collect::<Vec<_>>();
+    [COMMON, AFFIXES, SIBLINGS, MODELS].into_iter().flat_map(str::split_whitespace).collect()
+});
+
+/// A description of eight words. As in a language, the nth most frequent word is about as frequent as 1/n.
+pub(crate) fn description(random: &mut Random) -> String {
+    let all = &*VOCABULARY;
     let word = |random: &mut Random| {
         // Uniform in its logarithm.
         let at = 1 << random.below(15);

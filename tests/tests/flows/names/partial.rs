@@ -7,9 +7,8 @@ use binplz_core::{
     flow::{
         lease::{checkpoint::checkpoint, settle::stopped},
         operator::gc::gc,
-        request::{package::package, search::search},
+        request::package::package,
     },
-    id::target::Search,
     objects::artifact::AttemptPrefix,
     ports::{Collect, Inspect},
 };
@@ -99,8 +98,7 @@ async fn partial_files(w: &World, prefix: &AttemptPrefix) -> usize {
 }
 
 async fn found(w: &World, text: &str) -> String {
-    let asked = Search { text: text.to_owned(), system: None, pin: None };
-    search(w, &asked).await.expect("a search").headline()
+    search_for(w, text).await.0
 }
 
 #[tokio::test]
