@@ -58,7 +58,7 @@ pub(crate) struct Header {
     pub(crate) texts: Span,
     /// The start of each block of the details file; and the end of the last one.
     pub(crate) blocks: Column,
-    /// The index of words. Catalogues made before version 0.2 have none.
+    /// The index of words. Catalogues of release 0.1.0 have none.
     #[serde(default)]
     pub(crate) words: Option<Words>,
 }

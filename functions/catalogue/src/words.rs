@@ -1,8 +1,8 @@
-//! An index of the words in names and descriptions: for a search that no name matches.
+//! An index of the words in names and descriptions: for a search that few names match.
 //!
 //! The details file has the index behind its last package: blocks of words in order, each word with the packages that have it. The
 //! lookup file has the first word of each block, so a search reads only the blocks that may have its words. A package's number in
-//! the index is its place in the order of results ([`order`]), so a reader need not sort what it finds.
+//! the index is its place in the order of results ([`order`]), so a reader sorts without their names.
 //!
 //! A block is a checksum (CRC-32) and its entries. An entry is two bytes, a text and a list: the number of bytes that the word
 //! shares with the word before, the length of the text, the text that is not shared, the length of the list, and the list: the
